@@ -1,0 +1,297 @@
+//! What can go wrong, one type per audience.
+//!
+//! [`DecodeError`] says why bytes are not the message that was asked for, [`Error`] why an operation on
+//! a socket or a server failed, [`Fault`] what the other side says it could not do, and [`CallError`]
+//! adds the service's own errors, for callers. "Would block" is an outcome and no error, so it is not
+//! here.
+
+use std::convert::Infallible;
+use std::io;
+
+/// Why received bytes and descriptors are not the message that was asked for.
+///
+/// The message is gone and its descriptors are closed; the next one can be received.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are not one JSON value in UTF-8.
+    #[error("not JSON: {reason}")]
+    Syntax {
+        /// What the reader stumbled over, with line and column.
+        reason: String,
+    },
+    /// The JSON is well-formed, but not of the type's shape.
+    #[error("{}{reason}", At(field))]
+    Shape {
+        /// The member in question, as a path such as `items.file`; `None` for the message as a whole.
+        field: Option<String>,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A descriptor is missing, named twice, of the wrong kind, or left over.
+    #[error("{}{problem}", At(field))]
+    Descriptor {
+        /// The member that names it; `None` for one that no member names.
+        field: Option<String>,
+        /// What is wrong with it.
+        problem: FdProblem,
+    },
+}
+
+impl DecodeError {
+    /// Names the member that is to blame, as a path such as `items.file`, where there is one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Syntax { .. } => None,
+            Self::Shape { field, .. } | Self::Descriptor { field, .. } => field.as_deref(),
+        }
+    }
+}
+
+/// What is wrong with a descriptor of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FdProblem {
+    /// The index is not below the number of descriptors that came.
+    #[error("descriptor {index} is missing, {count} came")]
+    Missing {
+        /// The index that the JSON names.
+        index: u64,
+        /// How many descriptors came with the message.
+        count: usize,
+    },
+    /// Two members name the same descriptor.
+    #[error("descriptor {index} is named twice")]
+    Repeated {
+        /// The index that the JSON names.
+        index: u64,
+    },
+    /// It is not what the type needs.
+    #[error("descriptor {index} is not {expected}")]
+    Kind {
+        /// The index that the JSON names.
+        index: u64,
+        /// What it should be, as a noun with its article.
+        expected: &'static str,
+    },
+    /// No member names it.
+    #[error("descriptor {index} is not named by any field")]
+    Surplus {
+        /// Its place in the message.
+        index: usize,
+    },
+}
+
+/// Writes `field: `, or nothing.
+struct At<'a>(&'a Option<String>);
+
+impl std::fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(field) => write!(f, "{field}: "),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a value cannot be written as a message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The type's own serialization failed, for example a map with keys that are not strings.
+    #[error("cannot write the message as JSON: {reason}")]
+    Json {
+        /// What serde reported.
+        reason: String,
+    },
+    /// The message holds more descriptors than one datagram carries.
+    #[error("{count} descriptors exceed {limit}")]
+    FdCount {
+        /// How many the message holds.
+        count: usize,
+        /// How many fit: 253, or 252 beside a large payload.
+        limit: usize,
+    },
+    /// The JSON text is longer than the limit.
+    #[error("message of {size} bytes exceeds {limit}")]
+    TooLarge {
+        /// Length of the JSON text in bytes.
+        size: usize,
+        /// [`Limits::message`](crate::Limits::message).
+        limit: usize,
+    },
+}
+
+/// Why an operation on a socket, a server or a connection failed.
+///
+/// A failed operation has not happened: nothing was sent, nothing is queued, and descriptors are
+/// closed or still their owner's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel refused a system call.
+    #[error("{operation} failed")]
+    Os {
+        /// The system call, by its manual-page name.
+        operation: &'static str,
+        /// What the kernel reported.
+        #[source]
+        source: io::Error,
+    },
+    /// The address cannot be used.
+    #[error("address {address} {reason}")]
+    Address {
+        /// The address, escaped for printing.
+        address: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A value could not be written as a message; nothing was sent.
+    #[error(transparent)]
+    Encode(EncodeError),
+    /// A message was received that is not of the expected type; it is gone, its descriptors are closed.
+    #[error(transparent)]
+    Decode(DecodeError),
+    /// A message was cut short by the kernel, in its bytes or its descriptors; what came is closed.
+    #[error("message of {length} bytes was truncated")]
+    Truncated {
+        /// True length of the datagram in bytes, where the kernel tells.
+        length: usize,
+    },
+    /// A received message is larger than the limit; it is gone.
+    #[error("received message of {size} bytes exceeds {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// [`Limits::message`](crate::Limits::message).
+        limit: usize,
+    },
+    /// A large payload's descriptor is not a memfd that can be read without waiting.
+    #[error("large payload: {reason}")]
+    Payload {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The time allowed has passed.
+    #[error("deadline passed")]
+    Deadline,
+    /// The peer has closed its socket, or there is nobody at the address.
+    #[error("closed by the peer")]
+    Closed,
+}
+
+impl Error {
+    /// Makes a function that says which system call an [`io::Error`] came from.
+    pub(crate) fn os(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Os { operation, source }
+    }
+
+    /// Says whether the trouble is in one received message, so that receiving can go on.
+    pub fn is_bad_message(&self) -> bool {
+        matches!(
+            self,
+            Self::Decode(_) | Self::Truncated { .. } | Self::TooLarge { .. } | Self::Payload { .. }
+        )
+    }
+}
+
+/// Why the other side's framework could not carry a call through: an error object of JSON-RPC 2.0
+/// with one of the codes that are associated constants here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} ({code})")]
+#[non_exhaustive]
+pub struct Fault {
+    /// Which fault: one of this type's constants, or a code that a foreign peer made up.
+    pub code: i64,
+    /// What the other side says about it.
+    pub message: String,
+    /// The argument that is to blame, for [`Fault::BAD_ARGUMENT`] and [`Fault::BAD_DESCRIPTORS`].
+    pub field: Option<String>,
+}
+
+impl Fault {
+    /// The datagram is not JSON.
+    pub const NOT_JSON: i64 = -32700;
+    /// The JSON is not a call.
+    pub const NOT_A_CALL: i64 = -32600;
+    /// No service at this address has the method.
+    pub const UNKNOWN_METHOD: i64 = -32601;
+    /// An argument is missing, unknown or of the wrong type.
+    pub const BAD_ARGUMENT: i64 = -32602;
+    /// The handler panicked, or its answer cannot be written as JSON.
+    pub const HANDLER_FAILED: i64 = -32603;
+    /// A limit of the server was reached.
+    pub const BUSY: i64 = -32000;
+    /// The handler gave its reply away unanswered.
+    pub const DROPPED: i64 = -32001;
+    /// The server is stopping.
+    pub const STOPPING: i64 = -32002;
+    /// The caller is not admitted.
+    pub const REFUSED: i64 = -32003;
+    /// The answer exceeds a limit.
+    pub const ANSWER_TOO_BIG: i64 = -32004;
+    /// The caller's deadline passed before the handler ran.
+    pub const DEADLINE: i64 = -32005;
+    /// The call was cancelled.
+    pub const CANCELLED: i64 = -32006;
+    /// The descriptors do not match the message in number, index or kind.
+    pub const BAD_DESCRIPTORS: i64 = -32007;
+
+    /// Makes a fault that blames no particular argument.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            field: None,
+        }
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        let code = match error {
+            DecodeError::Syntax { .. } => Self::NOT_JSON,
+            DecodeError::Shape { .. } => Self::BAD_ARGUMENT,
+            DecodeError::Descriptor { .. } => Self::BAD_DESCRIPTORS,
+        };
+        Self {
+            code,
+            message: error.to_string(),
+            field: error.field().map(str::to_owned),
+        }
+    }
+}
+
+/// How a call ended when it did not end well. `E` is the service's own error type.
+///
+/// Trouble with the transport and the service's answer "no such file" never share a variant.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError<E = Infallible> {
+    /// The service answered, with an error of its own.
+    #[error("{0}")]
+    Service(E),
+    /// The other side could not carry the call through.
+    #[error(transparent)]
+    Fault(Fault),
+    /// No answer came in time. The call may or may not have been carried out.
+    #[error("deadline passed")]
+    Deadline,
+    /// The server has gone. The call may or may not have been carried out.
+    #[error("closed by the server")]
+    Closed,
+    /// The call could not be sent or its answer not be read.
+    #[error("the call failed on its way")]
+    Io(#[source] Error),
+}
+
+impl<E> CallError<E> {
+    /// Sorts trouble of the socket into the variant a caller acts on.
+    pub(crate) fn from_error(error: Error) -> Self {
+        match error {
+            Error::Deadline => Self::Deadline,
+            Error::Closed => Self::Closed,
+            other => Self::Io(other),
+        }
+    }
+}

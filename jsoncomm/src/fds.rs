@@ -1,0 +1,158 @@
+//! The owned, ordered descriptors that travel with one datagram.
+//!
+//! A descriptor's place in [`Fds`] is the index that the JSON text names it by. What nobody takes is
+//! closed when the list is dropped, so every early return of a receiving function closes them all.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Most descriptors one datagram can carry (`SCM_MAX_FD`, include/net/scm.h in Linux).
+pub const FDS_MAX: usize = 253;
+
+/// The descriptors of one datagram, in the order they were sent.
+///
+/// Each place is owned until it is [taken](Fds::take); taking one moves it out and leaves the others
+/// where they are, so an index means the same thing for as long as the list lives. Dropping the list
+/// closes what is left. Received descriptors are close-on-exec (`MSG_CMSG_CLOEXEC`, [recvmsg(2)]), and
+/// [`push`](Fds::push) makes the others so.
+///
+/// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::Fds;
+/// use std::fs::File;
+///
+/// let mut fds = Fds::new();
+/// let first = fds.push(File::open("/dev/null")?.into())?;
+/// let second = fds.push(File::open("/dev/zero")?.into())?;
+/// assert!(fds.take(first).is_some());
+/// assert!(fds.take(first).is_none(), "taken once");
+/// assert!(fds.get(second).is_some(), "the second has not moved");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+#[doc(alias = "SCM_RIGHTS")]
+#[doc(alias = "FdSet")]
+pub struct Fds {
+    places: Vec<Option<OwnedFd>>,
+}
+
+impl Fds {
+    /// Makes an empty list; allocates nothing.
+    pub const fn new() -> Self {
+        Self { places: Vec::new() }
+    }
+
+    /// Appends `fd`, makes it close-on-exec and returns its index.
+    ///
+    /// # Errors
+    ///
+    /// What [fcntl(2)] reports for `F_SETFD`; the descriptor is then closed and the list unchanged.
+    ///
+    /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
+    pub fn push(&mut self, fd: OwnedFd) -> std::io::Result<usize> {
+        crate::sys::set_cloexec(fd.as_fd())?;
+        self.places.push(Some(fd));
+        Ok(self.places.len() - 1)
+    }
+
+    /// Moves the descriptor at `index` out; `None` when it was taken before or never there.
+    pub fn take(&mut self, index: usize) -> Option<OwnedFd> {
+        self.places.get_mut(index)?.take()
+    }
+
+    /// Moves out the first `count` places and shifts the rest down to index 0.
+    pub(crate) fn split_front(&mut self, count: usize) -> Fds {
+        let rest = self.places.split_off(count.min(self.places.len()));
+        Fds {
+            places: std::mem::replace(&mut self.places, rest),
+        }
+    }
+
+    /// Lends the descriptor at `index`, if it is still here.
+    pub fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.places.get(index)?.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Counts the places, those already taken included: indices run from 0 to below this.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Says whether the datagram carried no descriptor at all.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Lends each descriptor that is still here, with its index, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(index, place)| Some((index, place.as_ref()?.as_fd())))
+    }
+}
+
+/// Takes over descriptors that the kernel has just installed, all close-on-exec.
+impl From<Vec<OwnedFd>> for Fds {
+    fn from(fds: Vec<OwnedFd>) -> Self {
+        Self {
+            places: fds.into_iter().map(Some).collect(),
+        }
+    }
+}
+
+impl IntoIterator for Fds {
+    type Item = OwnedFd;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<OwnedFd>>>;
+
+    /// Moves out every descriptor that is still here, in order.
+    fn into_iter(self) -> Self::IntoIter {
+        self.places.into_iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn three() -> Fds {
+        let mut fds = Fds::new();
+        for _ in 0..3 {
+            fds.push(File::open("/dev/null").unwrap().into()).unwrap();
+        }
+        fds
+    }
+
+    #[test]
+    fn taking_one_leaves_the_others_in_place() {
+        let mut fds = three();
+        assert!(fds.take(1).is_some());
+        assert!(fds.take(1).is_none());
+        assert!(fds.take(3).is_none());
+        let left: Vec<usize> = fds.iter().map(|(index, _)| index).collect();
+        assert_eq!(left, [0, 2]);
+        assert_eq!(fds.len(), 3);
+        assert_eq!(fds.into_iter().count(), 2);
+    }
+
+    #[test]
+    fn splitting_the_front_shifts_the_rest_to_zero() {
+        let mut fds = three();
+        let front = fds.split_front(1);
+        assert_eq!((front.len(), fds.len()), (1, 2));
+        assert!(fds.get(0).is_some());
+    }
+
+    #[test]
+    fn a_pushed_descriptor_becomes_close_on_exec() {
+        let mut fds = Fds::new();
+        let plain = rustix::io::dup(File::open("/dev/null").unwrap()).unwrap();
+        let flags = |fd: BorrowedFd<'_>| rustix::io::fcntl_getfd(fd).unwrap();
+        assert!(!flags(plain.as_fd()).contains(rustix::io::FdFlags::CLOEXEC));
+        let index = fds.push(plain).unwrap();
+        assert!(flags(fds.get(index).unwrap()).contains(rustix::io::FdFlags::CLOEXEC));
+    }
+}

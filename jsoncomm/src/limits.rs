@@ -1,0 +1,64 @@
+//! Every bound, with its unit, default and reason.
+
+use std::time::Duration;
+
+/// The largest datagram any unix socket can carry on Linux with 4 KiB pages, in bytes (measured on
+/// 6.18; `SKB_MAX_ALLOC` and 16 pages of fragments, net/unix/af_unix.c). What is longer travels in a
+/// memfd.
+pub const DATAGRAM_MAX: usize = 4_263_616;
+
+/// What a server or socket grants its peers. Everything that a peer sizes has a bound here.
+///
+/// The defaults suit a small daemon with clients it does not trust; each field can be set:
+///
+/// ```
+/// use jsoncomm::Limits;
+///
+/// let mut limits = Limits::default();
+/// limits.message = 16 << 20;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Longest JSON text in bytes, sent or received, however it is carried. Default 1 MiB: a message is
+    /// held in memory whole, so this is what one peer can make a receiver allocate.
+    pub message: usize,
+    /// Connections a server holds at once, all endpoints together. Default 1024; each costs a
+    /// descriptor. One more is accepted and closed.
+    pub connections: usize,
+    /// Answers kept for one peer that has no room for them. Default 16; while a connection has one
+    /// waiting, the server does not read from it.
+    pub waiting_answers: usize,
+    /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
+    /// above it is cut; on a datagram socket the answer is dropped.
+    pub waiting_bytes: usize,
+    /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
+    /// dropped.
+    pub waiting_peers: usize,
+    /// Messages taken from one socket before the others have their turn. Default 32.
+    pub turn: usize,
+    /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
+    /// itself, and then the answer is dropped. Default 10 ms. A timer, because the kernel does not
+    /// say when such a peer has room.
+    pub retry: Duration,
+    /// Pause of accepting when descriptors or memory have run out. Default 100 ms.
+    pub accept_pause: Duration,
+    /// Longest deadline that a server takes over from a caller. Default 1 h; a longer one is shortened.
+    pub timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: 1 << 20,
+            connections: 1024,
+            waiting_answers: 16,
+            waiting_bytes: 1 << 20,
+            waiting_peers: 64,
+            turn: 32,
+            retry: Duration::from_millis(10),
+            accept_pause: Duration::from_millis(100),
+            timeout: Duration::from_secs(3600),
+        }
+    }
+}

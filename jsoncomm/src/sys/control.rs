@@ -1,0 +1,301 @@
+//! Receiving with control messages, and the socket options rustix lacks or gets wrong.
+//!
+//! # Safety
+//!
+//! This is the one file of the workspace where `unsafe` is allowed. It is here because rustix's
+//! credentials cannot hold the pid 0 that the kernel really reports, because its `recvmsg` leaks a
+//! descriptor it does not know, and because its address type panics on a 108-byte path. Every function
+//! takes and gives safe types, so nothing outside can misuse them.
+
+#![allow(
+    unsafe_code,
+    reason = "recvmsg(2), getsockopt(2) and getsockname(2) without rustix"
+)]
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::name::Name;
+
+/// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them.
+const CONTROL_BYTES: usize = 1088;
+
+/// A control buffer with the alignment of `cmsghdr`.
+#[repr(C, align(8))]
+struct Control([MaybeUninit<u8>; CONTROL_BYTES]);
+
+/// Whether a call may wait for the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Return `WouldBlock` instead of waiting (`MSG_DONTWAIT`).
+    Never,
+    /// Wait for as long as the socket's own timeout says.
+    Socket,
+}
+
+/// Who sent a message or connected, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// Process id; 0 when it cannot be seen from here.
+    pub(crate) pid: i32,
+    /// User id; 65534 or -1 when it cannot be expressed here.
+    pub(crate) uid: u32,
+    /// Group id; likewise.
+    pub(crate) gid: u32,
+}
+
+/// What one successful [`recvmsg`] brought. The descriptors are owned already.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// True length of the datagram, which may exceed the buffer.
+    pub(crate) length: usize,
+    /// The kernel had no room for all control messages (`MSG_CTRUNC`).
+    pub(crate) control_truncated: bool,
+    /// Every descriptor that the kernel installed, in order, close-on-exec.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The sender, on sockets with `SO_PASSCRED`.
+    pub(crate) credentials: Option<Credentials>,
+    /// The sender's name; `None` when it has none or one that cannot be handled.
+    pub(crate) sender: Option<Name>,
+}
+
+/// Receives one datagram into `buffer`, with its descriptors, credentials and sender.
+///
+/// One system call. `MSG_TRUNC` makes it report the true length, `MSG_CMSG_CLOEXEC` is always set.
+/// Whatever the flags say in the end, the descriptors that came are owned before anything is judged.
+/// A length of 0 on a seqpacket socket is the end of the stream or an empty packet.
+pub(crate) fn recvmsg(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    wait: Wait,
+) -> io::Result<Arrived> {
+    let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
+    let mut address = MaybeUninit::<libc::sockaddr_un>::zeroed();
+    let mut vector = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: msghdr is plain integers and pointers, for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_name = address.as_mut_ptr().cast();
+    header.msg_namelen = ADDRESS_BYTES;
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_BYTES;
+    let flags = libc::MSG_CMSG_CLOEXEC
+        | libc::MSG_TRUNC
+        | match wait {
+            Wait::Never => libc::MSG_DONTWAIT,
+            Wait::Socket => 0,
+        };
+    // SAFETY: `header` points at `address`, `vector` and `control`, and `vector` at `buffer`, with their
+    // true sizes; all are borrowed mutably until after the call.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+
+    let (fds, credentials) = take_control(&header);
+    Ok(Arrived {
+        length,
+        control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
+        fds,
+        credentials,
+        // SAFETY: zeroed above, so every byte is initialised whatever the kernel wrote.
+        sender: sender(unsafe { address.assume_init_ref() }, header.msg_namelen),
+    })
+}
+
+/// `sizeof(struct sockaddr_un)`, 110.
+#[allow(clippy::cast_possible_truncation, reason = "110 fits")]
+const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+
+/// Reads a name of `length` bytes, the family included. A 108-byte path is reported as 111.
+fn sender(address: &libc::sockaddr_un, length: libc::socklen_t) -> Option<Name> {
+    let family = std::mem::offset_of!(libc::sockaddr_un, sun_path);
+    let length = usize::try_from(length).ok()?.checked_sub(family)?;
+    let path = address.sun_path.get(..length)?;
+    let mut room = [0_u8; 108];
+    let bytes = room.get_mut(..path.len())?;
+    for (to, from) in bytes.iter_mut().zip(path) {
+        // `c_char` is signed on some architectures.
+        [*to] = from.to_ne_bytes();
+    }
+    Name::from_sun_path(bytes).filter(|name| !name.is_unnamed())
+}
+
+/// Takes everything out of the control messages that [`recvmsg`] filled in.
+fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>) {
+    let mut fds = Vec::new();
+    let mut credentials = None;
+    // SAFETY: `header` is as recvmsg left it: msg_control points at msg_controllen bytes that the kernel
+    // wrote, and the buffer behind it outlives this call.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return NULL or a whole cmsghdr within the buffer, aligned
+        // as the buffer is.
+        let message = unsafe { &*next };
+        // SAFETY: as above; the data begins right behind the header.
+        let data = unsafe { libc::CMSG_DATA(next) };
+        // SAFETY: only computes the size of the header.
+        let head = usize::try_from(unsafe { libc::CMSG_LEN(0) }).unwrap_or(usize::MAX);
+        let size = message.cmsg_len.saturating_sub(head);
+        match (message.cmsg_level, message.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD) => {
+                for index in 0..size / size_of::<libc::c_int>() {
+                    // SAFETY: the kernel wrote `size` bytes of whole descriptors at `data`, not
+                    // necessarily aligned.
+                    let fd = unsafe { data.cast::<libc::c_int>().add(index).read_unaligned() };
+                    if fd >= 0 {
+                        // SAFETY: the kernel installed this descriptor for this message, and nobody
+                        // else has seen its number.
+                        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                        // A pidfd that another program's socket option asked for is closed here.
+                        if message.cmsg_type == libc::SCM_RIGHTS {
+                            fds.push(fd);
+                        }
+                    }
+                }
+            }
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if size >= size_of::<libc::ucred>() => {
+                // SAFETY: the kernel wrote a whole ucred at `data`, not necessarily aligned.
+                let ucred = unsafe { data.cast::<libc::ucred>().read_unaligned() };
+                credentials = Some(ucred.into());
+            }
+            _ => {}
+        }
+        // SAFETY: `next` lies within the buffer of `header`, whose lengths the kernel wrote.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    (fds, credentials)
+}
+
+/// A pidfd of the sender (include/linux/socket.h; Linux 6.5).
+const SCM_PIDFD: libc::c_int = 4;
+
+impl From<libc::ucred> for Credentials {
+    fn from(ucred: libc::ucred) -> Self {
+        Self {
+            pid: ucred.pid,
+            uid: ucred.uid,
+            gid: ucred.gid,
+        }
+    }
+}
+
+/// Asks who called `connect` or `socketpair` (`SO_PEERCRED`, [unix(7)]).
+///
+/// A connected datagram socket answers pid 0 and uid -1.
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let mut ucred = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "12 fits")]
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `ucred`, to `ucred`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut ucred).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ucred.into())
+}
+
+/// Asks for the socket's own name ([getsockname(2)]); `None` when it has none, or one that cannot be
+/// handled.
+///
+/// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
+pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> io::Result<Option<Name>> {
+    let mut address = MaybeUninit::<libc::sockaddr_un>::zeroed();
+    let mut length = ADDRESS_BYTES;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `address`, to it.
+    let result = unsafe {
+        libc::getsockname(
+            socket.as_raw_fd(),
+            address.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed above, so every byte is initialised whatever the kernel wrote.
+    Ok(sender(unsafe { address.assume_init_ref() }, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::socket;
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socket::socketpair(socket::Type::Seqpacket).unwrap()
+    }
+
+    #[test]
+    fn descriptors_are_owned_and_the_true_length_is_told() {
+        let (left, right) = pair();
+        let sent = [left.as_fd(), right.as_fd(), left.as_fd()];
+        socket::sendmsg(right.as_fd(), b"0123456789", &sent, None, Wait::Never).unwrap();
+        let mut buffer = [0; 4];
+        let arrived = recvmsg(left.as_fd(), &mut buffer, Wait::Never).unwrap();
+        assert_eq!(arrived.length, 10);
+        assert_eq!(&buffer, b"0123");
+        assert_eq!(arrived.fds.len(), 3);
+        assert!(!arrived.control_truncated);
+        for fd in &arrived.fds {
+            let flags = rustix::io::fcntl_getfd(fd).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn all_253_descriptors_and_credentials_fit() {
+        let (left, right) = pair();
+        socket::set_passcred(left.as_fd()).unwrap();
+        let sent = vec![right.as_fd(); 253];
+        socket::sendmsg(right.as_fd(), b"x", &sent, None, Wait::Never).unwrap();
+        let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+        assert_eq!(arrived.fds.len(), 253);
+        assert!(!arrived.control_truncated);
+        let me = arrived.credentials.unwrap();
+        assert_eq!(me.pid, i32::try_from(std::process::id()).unwrap());
+        assert_eq!(me, peer_credentials(left.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn an_empty_queue_would_block_and_a_closed_peer_reads_zero() {
+        let (left, right) = pair();
+        let error = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(right);
+        let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+        assert_eq!(arrived.length, 0);
+    }
+
+    #[test]
+    fn a_sender_with_a_108_byte_path_has_no_name_that_can_be_handled() {
+        let mut address = libc::sockaddr_un {
+            sun_family: 1,
+            sun_path: [libc::c_char::from_ne_bytes([b'p']); 108],
+        };
+        assert!(sender(&address, 111).is_none());
+        assert!(sender(&address, 110).is_none());
+        assert!(sender(&address, 2).is_none());
+        assert!(sender(&address, 0).is_none());
+        address.sun_path[107] = 0;
+        assert_eq!(sender(&address, 110).unwrap().sun_path().len(), 107);
+    }
+}

@@ -1,0 +1,241 @@
+//! Socket calls: [socket(2)], [bind(2)], [sendmsg(2)] and their kin, on unix sockets only.
+//!
+//! [socket(2)]: https://man7.org/linux/man-pages/man2/socket.2.html
+//! [bind(2)]: https://man7.org/linux/man-pages/man2/bind.2.html
+//! [sendmsg(2)]: https://man7.org/linux/man-pages/man2/sendmsg.2.html
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{
+    self, AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, sockopt,
+};
+
+use super::control::Wait;
+use super::name::Name;
+
+/// The two types of socket that keep datagrams whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Type {
+    /// `SOCK_DGRAM`
+    Dgram,
+    /// `SOCK_SEQPACKET`
+    Seqpacket,
+}
+
+impl From<Type> for SocketType {
+    fn from(of: Type) -> Self {
+        match of {
+            Type::Dgram => Self::DGRAM,
+            Type::Seqpacket => Self::SEQPACKET,
+        }
+    }
+}
+
+/// Makes an unbound socket, close-on-exec.
+pub(crate) fn socket(of: Type) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(net::socket_with(
+        AddressFamily::UNIX,
+        of.into(),
+        flags,
+        None,
+    )?)
+}
+
+/// Makes two sockets that are connected to each other, close-on-exec.
+pub(crate) fn socketpair(of: Type) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(net::socketpair(
+        AddressFamily::UNIX,
+        of.into(),
+        flags,
+        None,
+    )?)
+}
+
+/// Puts a name into the form that rustix passes on.
+fn address(name: &Name) -> io::Result<SocketAddrUnix> {
+    Ok(match (name.abstract_name(), name.path()) {
+        (Some(bytes), _) => SocketAddrUnix::new_abstract_name(bytes)?,
+        (None, Some(path)) => SocketAddrUnix::new(path)?,
+        (None, None) => SocketAddrUnix::new_unnamed(),
+    })
+}
+
+/// Gives the socket a name; an existing file is `AddrInUse`.
+pub(crate) fn bind(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
+    Ok(net::bind(socket, &address(name)?)?)
+}
+
+/// Lets the kernel choose an abstract name, so that answers can be sent here (autobind, unix(7)).
+pub(crate) fn autobind(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(net::bind(socket, &SocketAddrUnix::new_unnamed())?)
+}
+
+/// Connects to the socket of that name.
+pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
+    Ok(net::connect(socket, &address(name)?)?)
+}
+
+/// Opens a bound seqpacket socket to clients and makes its `accept` never wait.
+pub(crate) fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// A full backlog refuses clients, which then cannot wait for room with poll; so it is large.
+    const BACKLOG: i32 = 4096;
+    rustix::io::ioctl_fionbio(socket, true)?;
+    Ok(net::listen(socket, BACKLOG)?)
+}
+
+/// Takes the next connection of a listening socket, close-on-exec; never waits.
+pub(crate) fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(net::accept_with(socket, SocketFlags::CLOEXEC)?)
+}
+
+/// Sends one datagram with its descriptors, all or nothing. The kernel duplicates the descriptors.
+///
+/// One system call. `SIGPIPE` is never raised. `to` is for sockets that are not connected.
+pub(crate) fn sendmsg(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    to: Option<&Name>,
+    wait: Wait,
+) -> io::Result<()> {
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let parts = [IoSlice::new(bytes)];
+    let mut flags = SendFlags::NOSIGNAL;
+    if wait == Wait::Never {
+        flags |= SendFlags::DONTWAIT;
+    }
+    match to {
+        Some(name) => net::sendmsg_addr(socket, &address(name)?, &parts, &mut control, flags),
+        None => net::sendmsg(socket, &parts, &mut control, flags),
+    }?;
+    Ok(())
+}
+
+/// Raises `SO_SNDBUF` as near to `bytes` as the system allows, and says what it is now.
+///
+/// The kernel doubles what is asked for, up to twice `net.core.wmem_max` ([socket(7)]).
+///
+/// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
+pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    let now = sockopt::socket_send_buffer_size(socket)?;
+    if now >= bytes {
+        return Ok(now);
+    }
+    sockopt::set_socket_send_buffer_size(socket, bytes.div_ceil(2))?;
+    Ok(sockopt::socket_send_buffer_size(socket)?)
+}
+
+/// Asks the kernel to say with each message who sent it (`SO_PASSCRED`).
+pub(crate) fn set_passcred(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(sockopt::set_socket_passcred(socket, true)?)
+}
+
+/// Which of the two socket timeouts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Timeout {
+    /// `SO_RCVTIMEO`
+    Receive,
+    /// `SO_SNDTIMEO`
+    Send,
+}
+
+/// Sets how long a waiting call waits; `None` for ever. Less than a microsecond counts as one.
+pub(crate) fn set_timeout(
+    socket: BorrowedFd<'_>,
+    which: Timeout,
+    after: Option<Duration>,
+) -> io::Result<()> {
+    let after = after.map(|time| time.max(Duration::from_micros(1)));
+    let id = match which {
+        Timeout::Receive => sockopt::Timeout::Recv,
+        Timeout::Send => sockopt::Timeout::Send,
+    };
+    Ok(sockopt::set_socket_timeout(socket, id, after)?)
+}
+
+/// Says which of our types a socket is; `None` when it is not a unix socket of either type.
+pub(crate) fn type_of(socket: BorrowedFd<'_>) -> io::Result<Option<Type>> {
+    if sockopt::socket_domain(socket)? != AddressFamily::UNIX {
+        return Ok(None);
+    }
+    Ok(match sockopt::socket_type(socket)? {
+        SocketType::DGRAM => Some(Type::Dgram),
+        SocketType::SEQPACKET => Some(Type::Seqpacket),
+        _ => None,
+    })
+}
+
+/// Says whether `listen` was called on the socket (`SO_ACCEPTCONN`).
+pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(sockopt::socket_acceptconn(socket)?)
+}
+
+/// What a received socket may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Domain {
+    /// `AF_UNIX`
+    Unix,
+    /// `AF_INET` or `AF_INET6`
+    Inet,
+}
+
+/// Says whether `fd` is a socket of this domain and type, listening or not.
+pub(crate) fn is_socket(fd: BorrowedFd<'_>, domain: Domain, stream: bool, listening: bool) -> bool {
+    let of = if stream {
+        SocketType::STREAM
+    } else {
+        SocketType::DGRAM
+    };
+    let domain_fits = sockopt::socket_domain(fd).is_ok_and(|found| match domain {
+        Domain::Unix => found == AddressFamily::UNIX,
+        Domain::Inet => found == AddressFamily::INET || found == AddressFamily::INET6,
+    });
+    domain_fits
+        && sockopt::socket_type(fd).is_ok_and(|found| found == of)
+        && is_listening(fd).is_ok_and(|found| found == listening)
+}
+
+/// What a failed [`sendmsg`] means for who called it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The peer's queue or the own send buffer is full; room may come.
+    Full,
+    /// The kernel is short of memory or of descriptors in flight; no event says when that ends.
+    Short,
+    /// The datagram exceeds `SO_SNDBUF`.
+    TooLong,
+    /// Nobody is there, or not any more.
+    Gone,
+    /// A signal came first.
+    Interrupted,
+    /// Anything else.
+    Other,
+}
+
+/// Sorts the errors of [`sendmsg`].
+pub(crate) fn trouble(error: &io::Error) -> Trouble {
+    use rustix::io::Errno;
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN) => Trouble::Full,
+        Some(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => Trouble::Short,
+        Some(Errno::MSGSIZE) => Trouble::TooLong,
+        Some(Errno::CONNREFUSED | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => Trouble::Gone,
+        Some(Errno::INTR) => Trouble::Interrupted,
+        _ => Trouble::Other,
+    }
+}
+
+/// Says whether [`connect`] found a socket of another type at the address.
+pub(crate) fn is_other_type(error: &io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::PROTOTYPE)
+}
