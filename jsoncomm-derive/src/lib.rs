@@ -1,1 +1,26 @@
 //! The macros of `jsoncomm`; use them through it.
+//!
+//! A macro's way goes down one room at a time: `expand` writes code for what `check` has judged, in
+//! the shape `ast` gives it, from what `attr` reads; complaints collect in `ctxt`.
+
+mod ast;
+mod attr;
+mod check;
+mod ctxt;
+mod expand;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Makes a struct or enum a message: implements `Pack` and `Unpack`.
+///
+/// A field with `#[fd]` goes through `Pack` and `Unpack`; every other field through serde's traits.
+/// serde's attributes mean what they mean there, without serde being derived. The trait of the same
+/// name says what differs, and shows an example.
+#[proc_macro_derive(Message, attributes(fd, message, serde))]
+pub fn message(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand::message(&input)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}

@@ -3,8 +3,15 @@
 mod error;
 mod fds;
 mod limits;
+pub mod message;
+#[doc(hidden)]
+pub mod private;
 mod sys;
 
 pub use error::{CallError, DecodeError, EncodeError, Error, Fault, FdProblem};
 pub use fds::{FDS_MAX, Fds};
 pub use limits::{DATAGRAM_MAX, Limits};
+pub use message::Message;
+
+#[cfg(feature = "derive")]
+pub use jsoncomm_derive::Message;

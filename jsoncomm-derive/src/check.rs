@@ -1,0 +1,272 @@
+//! Judging: what cannot be a message, each complaint on its own token and with what to write instead.
+
+
+use crate::ast::{self, Body, Field, Message, Names, Shape, Style, Variant};
+use crate::ctxt::Ctxt;
+use std::collections::BTreeMap;
+use syn::Path;
+use syn::spanned::Spanned;
+
+/// Complains about everything that does not fit together.
+pub(crate) fn message(cx: &Ctxt, message: &Message) {
+    if let Some(path) = &message.attrs.delegate {
+        return delegate(cx, message, path);
+    }
+    refused(cx, message);
+    tags(cx, message);
+    placement(cx, message);
+    request(cx, message);
+    for (field, _) in message.fields() {
+        descriptor(cx, field);
+    }
+    match &message.shape {
+        Shape::Struct(body) => members(cx, body, message.attrs.default.is_some()),
+        Shape::Enum(variants) => {
+            distinct(
+                cx,
+                variants
+                    .iter()
+                    .map(|variant| (&variant.ident, &variant.names)),
+            );
+            for variant in variants {
+                members(cx, &variant.body, false);
+            }
+        }
+    }
+}
+
+/// A field that is a descriptor, or says that it is.
+fn descriptor(cx: &Ctxt, field: &Field) {
+    let attrs = &field.attrs;
+    match (&attrs.fd, &attrs.with_path) {
+        (Some(_), Some(with)) => {
+            let text = "`#[fd]` says how the field travels: leave one of the two away";
+            cx.complain(with, text);
+        }
+        (None, None) if ast::is_descriptor(&field.ty) && !(attrs.skip_ser && attrs.skip_de) => {
+            let text = "a descriptor travels beside the text: write `#[fd]` before the field";
+            cx.push(syn::Error::new(field.ty.span(), text));
+        }
+        _ => {}
+    }
+}
+
+/// With `#[message(serde)]` serde does everything, and knows nothing of descriptors.
+fn delegate(cx: &Ctxt, message: &Message, path: &Path) {
+    for (field, _) in message.fields() {
+        if let Some(fd) = &field.attrs.fd {
+            let text =
+                "`#[message(serde)]` leaves the type to serde, which cannot carry descriptors";
+            cx.complain(fd, text);
+        }
+    }
+    let attrs = &message.attrs;
+    if attrs.reply.is_some() || attrs.service.is_some() || attrs.error.is_some() {
+        cx.complain(path, "a request enum has its own shape: leave `serde` away");
+    }
+}
+
+/// What serde has and this derive has not.
+fn refused(cx: &Ctxt, message: &Message) {
+    let fds = message.fields().any(|(field, _)| field.attrs.fd.is_some());
+    let fields = message.fields().flat_map(|(field, _)| &field.attrs.refused);
+    let variants = message.variants().iter().flat_map(|v| &v.attrs.refused);
+    for path in message.attrs.refused.iter().chain(variants).chain(fields) {
+        cx.complain(path, refusal(path, fds));
+    }
+}
+
+fn refusal(path: &Path, fds: bool) -> String {
+    let name = path
+        .get_ident()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let why = match &*name {
+        "untagged" => "`untagged` guesses from a buffer, which descriptors do not survive",
+        "flatten" => "`flatten` collects members in a buffer, which descriptors do not survive",
+        _ => {
+            return match fds {
+                true => format!(
+                    "`{name}` cannot carry descriptors: implement `Pack` and `Unpack` by hand"
+                ),
+                false => format!("`{name}` is left to serde: {SERDE}"),
+            };
+        }
+    };
+    let write = match (&*name, fds) {
+        (_, false) => SERDE,
+        ("untagged", true) => "leave it away, or write `tag = \"...\", content = \"...\"`",
+        _ => "give the member a name of its own",
+    };
+    format!("{why}: {write}")
+}
+
+const SERDE: &str =
+    "derive serde's `Serialize` and `Deserialize` too and write `#[message(serde)]`";
+
+/// `tag` and `content`, which only go together and on an enum.
+fn tags(cx: &Ctxt, message: &Message) {
+    let is_enum = matches!(message.shape, Shape::Enum(_));
+    match (&message.attrs.tag, &message.attrs.content) {
+        (Some(tag), Some(_)) if !is_enum => cx.complain(tag, "`tag` belongs on an enum"),
+        (Some(tag), Some(content)) if tag.value() == content.value() => {
+            cx.complain(content, "`tag` and `content` need different names");
+        }
+        (Some(tag), None) => {
+            let text = "`tag` without `content` reads from a buffer, which descriptors do not \
+                        survive: add `content = \"...\"`";
+            let fds = message.fields().any(|(field, _)| field.attrs.fd.is_some());
+            match fds {
+                true => cx.complain(tag, text),
+                false => cx.complain(tag, format!("{text}, or {SERDE}")),
+            }
+        }
+        (None, Some(content)) => cx.complain(content, "`content` needs `tag = \"...\"` before it"),
+        _ => {}
+    }
+}
+
+/// Attributes of the container that mean nothing where they stand.
+fn placement(cx: &Ctxt, message: &Message) {
+    let attrs = &message.attrs;
+    let style = match &message.shape {
+        Shape::Struct(body) => Some(body.style),
+        Shape::Enum(_) => None,
+    };
+    if let Some((path, _)) = &attrs.default {
+        if matches!(style, None | Some(Style::Unit)) {
+            cx.complain(path, "`default` belongs on a struct with fields");
+        }
+    }
+    if let (Some(path), None) = (&attrs.transparent, style) {
+        cx.complain(path, "`transparent` belongs on a struct");
+    }
+}
+
+/// The promises of an enum of requests.
+fn request(cx: &Ctxt, message: &Message) {
+    let attrs = &message.attrs;
+    let Some(reply) = &attrs.reply else {
+        if let Some(service) = &attrs.service {
+            cx.complain(
+                service,
+                "say what a request is answered with: `reply = Type`",
+            );
+        }
+        if let Some(error) = &attrs.error {
+            cx.complain(error, "`error` needs `reply = Type` beside it");
+        }
+        return;
+    };
+    let Shape::Enum(variants) = &message.shape else {
+        cx.complain(
+            reply,
+            "`reply` belongs on an enum, whose variants are the methods",
+        );
+        return;
+    };
+    if !message.generics.params.is_empty() {
+        let text = "a request enum has no parameters: it has to be readable from any message";
+        cx.complain(&message.generics.params, text);
+    }
+    if variants.is_empty() {
+        cx.complain(&message.ident, "a request enum needs at least one variant");
+    }
+    if let Some(service) = &attrs.service {
+        let name = service.value();
+        if !is_service_name(&name) {
+            cx.complain(service, "a service is named like `example.files`: letters, digits, `_`, `-`, and dots between");
+        } else if name == "rpc" || name.starts_with("rpc.") {
+            cx.complain(service, "JSON-RPC reserves the names that begin with `rpc`");
+        }
+    }
+    for variant in variants {
+        method(cx, variant, attrs.service.is_some());
+    }
+}
+
+fn is_service_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    name.split('.')
+        .all(|part| !part.is_empty() && part.chars().all(fits))
+}
+
+/// One variant of a request enum.
+fn method(cx: &Ctxt, variant: &Variant, service: bool) {
+    if let Some(skip) = &variant.attrs.skip {
+        cx.complain(skip, "a method cannot be skipped: leave the variant away");
+    }
+    if variant.names.ser != variant.names.de {
+        cx.complain(&variant.ident, "a method has one name for both directions");
+    }
+    if !service {
+        return;
+    }
+    if let Some(alias) = &variant.attrs.alias {
+        cx.complain(alias, "a method has one name: leave `alias` away");
+    }
+    if matches!(variant.body.style, Style::Newtype | Style::Tuple) {
+        let ident = &variant.ident;
+        let text = format!("a method's arguments have names: write `{ident} {{ name: Type }}`");
+        cx.complain(ident, text);
+    }
+}
+
+/// The fields of one struct or variant.
+fn members(cx: &Ctxt, body: &Body, defaults: bool) {
+    if body.style == Style::Named {
+        distinct(cx, body.read().map(|field| (&field.member, &field.names)));
+    }
+    if body.style == Style::Tuple && !defaults {
+        let mut before = false;
+        for field in body.read() {
+            let has = field.attrs.default.is_some();
+            if before && !has {
+                let text = "an element after one with `#[serde(default)]` needs it too";
+                cx.push(syn::Error::new(field.ty.span(), text));
+            }
+            before |= has;
+        }
+    }
+}
+
+/// Refuses two things that are read under the same name.
+fn distinct<'a, T: quote::ToTokens + 'a>(cx: &Ctxt, all: impl Iterator<Item = (&'a T, &'a Names)>) {
+    let mut seen = BTreeMap::new();
+    for (tokens, names) in all {
+        for name in &names.known {
+            if let Some(other) = seen.insert(name, tokens) {
+                let other = other.to_token_stream();
+                cx.complain(tokens, format!("`{other}` is called `{name}` already"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_names_are_words_with_dots_between() {
+        for good in ["example.files", "a", "a-b.c_d.1"] {
+            assert!(is_service_name(good), "{good}");
+        }
+        for bad in ["", ".", "a.", ".a", "a..b", "a b", "ä"] {
+            assert!(!is_service_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn all_complaints_come_at_once() {
+        let input = syn::parse_quote! {
+            #[serde(untagged)]
+            #[message(reply = u8)]
+            enum Bad { A { #[serde(flatten)] a: u8, #[fd] #[serde(with = "x")] b: u8 } }
+        };
+        let cx = Ctxt::new();
+        let ast = Message::from_syn(&cx, &input);
+        message(&cx, &ast.unwrap());
+        assert_eq!(cx.finish().unwrap_err().into_iter().count(), 3);
+    }
+}

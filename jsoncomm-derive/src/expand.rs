@@ -1,0 +1,82 @@
+//! Writing: the impls that `derive(Message)` stands for.
+//!
+//! The generated code fills in tables: which names, which types, which functions. Visitors and errors
+//! are the library's. Everything stands in a `const _` so that helper types have names of their own.
+
+mod generics;
+mod pack;
+mod request;
+mod unpack;
+
+use crate::ast::Message;
+use crate::check;
+use crate::ctxt::Ctxt;
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::DeriveInput;
+use syn::spanned::Spanned;
+
+/// Expands `derive(Message)`.
+pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
+    let cx = Ctxt::new();
+    let message = Message::from_syn(&cx, input);
+    if let Some(message) = &message {
+        check::message(&cx, message);
+    }
+    cx.finish()?;
+    Ok(message.as_ref().map(impl_message).unwrap_or_default())
+}
+
+fn impl_message(message: &Message) -> TokenStream {
+    let (pack, unpack) = match message.attrs.delegate {
+        Some(_) => (pack::delegate(message), unpack::delegate(message)),
+        None => (pack::message(message), unpack::message(message)),
+    };
+    let request = request::message(message);
+    quote! {
+        #[doc(hidden)]
+        #[allow(
+            non_upper_case_globals, unused_qualifications, clippy::absolute_paths,
+            reason = "generated"
+        )]
+        const _: () = { #pack #unpack #request };
+    }
+}
+
+/// Where a complaint about `of` belongs. Names resolve as in the rest of the generated code, though
+/// `of` may come out of another macro.
+fn site(of: &impl Spanned) -> Span {
+    of.span().resolved_at(Span::call_site())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(input: DeriveInput) -> String {
+        let tokens = message(&input).unwrap();
+        syn::parse2::<syn::File>(tokens.clone()).unwrap();
+        tokens.to_string()
+    }
+
+    #[test]
+    fn a_struct_of_quoted_parameters_expands() {
+        let text = expanded(syn::parse_quote! {
+            #[serde(deny_unknown_fields)]
+            struct Open<P0, P1> { path: P0, #[fd] sink: P1 }
+        });
+        assert!(text.contains("P0 : :: jsoncomm :: private :: serde :: Serialize"));
+        assert!(text.contains("P1 : :: jsoncomm :: private :: Pack"));
+        assert!(text.contains("STRICT : bool = true"));
+    }
+
+    #[test]
+    fn another_path_to_the_library_is_used() {
+        let text = expanded(syn::parse_quote! {
+            #[message(crate = "crate::rpc")]
+            struct Opened { #[fd] file: File }
+        });
+        assert!(text.contains("crate :: rpc :: private :: Pack"));
+        assert!(!text.contains(":: jsoncomm"));
+    }
+}

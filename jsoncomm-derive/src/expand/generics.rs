@@ -1,0 +1,202 @@
+//! The bounds on the impls' parameters: serde's rules, with `Pack` and `Unpack` where `#[fd]` stands.
+
+use crate::ast::{Field, Message, ungroup};
+use crate::attr::{Both, Default};
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use std::collections::BTreeSet;
+use syn::{Generics, Type, WherePredicate, parse_quote};
+
+/// The parameters of the impl for writing.
+pub(crate) fn pack(message: &Message) -> Generics {
+    let p = message.private();
+    let mut generics = message.generics.clone();
+    if explicit(message, &mut generics, |bound| bound.ser.as_deref()) {
+        return generics;
+    }
+    let serialize = quote!(#p::serde::Serialize);
+    let pack = quote!(#p::Pack);
+    for (fd, bound) in [(false, serialize), (true, pack)] {
+        let fields = message.fields().filter(|(field, variant)| {
+            field.attrs.fd.is_some() == fd
+                && !field.attrs.skip_ser
+                && field.attrs.with.ser.is_none()
+                && field.attrs.bound.ser.is_none()
+                && variant.is_none_or(|v| !v.skip_ser && v.bound.ser.is_none())
+        });
+        inferred(&mut generics, fields.map(|(field, _)| field), &bound);
+    }
+    generics
+}
+
+/// The parameters of the impl for reading, without the text's lifetime.
+pub(crate) fn unpack(message: &Message) -> Generics {
+    let p = message.private();
+    let mut generics = message.generics.clone();
+    if explicit(message, &mut generics, |bound| bound.de.as_deref()) {
+        return generics;
+    }
+    let default = quote!(::core::default::Default);
+    if let Some((_, Default::Trait)) = message.attrs.default {
+        let ident = &message.ident;
+        let (_, params, _) = message.generics.split_for_impl();
+        let whole: WherePredicate = parse_quote!(#ident #params: #default);
+        generics.make_where_clause().predicates.push(whole);
+    }
+    let deserialize = quote!(#p::serde::Deserialize<'__de>);
+    let unpack = quote!(#p::Unpack<'__de>);
+    for (fd, bound) in [(false, deserialize), (true, unpack)] {
+        let fields = message.fields().filter(|(field, variant)| {
+            field.attrs.fd.is_some() == fd
+                && !field.attrs.skip_de
+                && field.attrs.with.de.is_none()
+                && field.attrs.bound.de.is_none()
+                && variant.is_none_or(|v| !v.skip_de && v.bound.de.is_none())
+        });
+        inferred(&mut generics, fields.map(|(field, _)| field), &bound);
+    }
+    let defaulted = message.fields().map(|(field, _)| field);
+    let defaulted = defaulted.filter(|field| matches!(field.attrs.default, Some(Default::Trait)));
+    inferred(&mut generics, defaulted, &default);
+    generics
+}
+
+/// Adds the text's lifetime, which outlives what the fields borrow.
+pub(crate) fn with_text(message: &Message, generics: &Generics) -> Generics {
+    let mut borrowed = BTreeSet::new();
+    for (field, _) in message.fields().filter(|(field, _)| !field.attrs.skip_de) {
+        borrowed.extend(field.borrowed.iter().cloned());
+    }
+    let mut generics = generics.clone();
+    let text = match borrowed.is_empty() {
+        true => parse_quote!('__de),
+        false => {
+            let borrowed = borrowed.iter();
+            parse_quote!('__de: #(#borrowed)+*)
+        }
+    };
+    generics.params.insert(0, text);
+    generics
+}
+
+/// Adds a lifetime of what is written.
+pub(crate) fn with_value(generics: &Generics) -> Generics {
+    let mut generics = generics.clone();
+    generics.params.insert(0, parse_quote!('__a));
+    generics
+}
+
+/// Adds the bounds that serde's `bound` spells out; says whether the type's own replaces the others.
+fn explicit(
+    message: &Message,
+    generics: &mut Generics,
+    of: fn(&Both<Vec<WherePredicate>>) -> Option<&[WherePredicate]>,
+) -> bool {
+    let whole = of(&message.attrs.bound);
+    let fields = message
+        .fields()
+        .filter_map(|(field, _)| of(&field.attrs.bound));
+    let variants = message.variants().iter();
+    let variants = variants.filter_map(|variant| of(&variant.attrs.bound));
+    let all: Vec<_> = fields
+        .chain(variants)
+        .chain(whole)
+        .flatten()
+        .cloned()
+        .collect();
+    if !all.is_empty() {
+        generics.make_where_clause().predicates.extend(all);
+    }
+    whole.is_some()
+}
+
+/// Bounds the type parameters that the fields' types name, and their associated types.
+fn inferred<'a>(
+    generics: &mut Generics,
+    fields: impl Iterator<Item = &'a Field>,
+    bound: &TokenStream,
+) {
+    let params: BTreeSet<Ident> = generics.type_params().map(|p| p.ident.clone()).collect();
+    let mut named = BTreeSet::new();
+    let mut associated = Vec::new();
+    for field in fields {
+        named_params(field.ty.to_token_stream(), &params, &mut named);
+        if let Type::Path(ty) = ungroup(&field.ty) {
+            let segments = &ty.path.segments;
+            let of_param = segments.first().is_some_and(|s| params.contains(&s.ident));
+            if ty.qself.is_none() && of_param && segments.len() > 1 {
+                associated.push(ty);
+            }
+        }
+    }
+    if named.is_empty() && associated.is_empty() {
+        return;
+    }
+    let named = generics.type_params().filter(|p| named.contains(&p.ident));
+    let idents: Vec<_> = named.map(|param| param.ident.clone()).collect();
+    let predicates = &mut generics.make_where_clause().predicates;
+    for ident in idents {
+        predicates.push(parse_quote!(#ident: #bound));
+    }
+    for ty in associated {
+        predicates.push(parse_quote!(#ty: #bound));
+    }
+}
+
+/// Finds the parameters in a type, except in `PhantomData<T>`, `T::Item` and `T!()`.
+fn named_params(tokens: TokenStream, params: &BTreeSet<Ident>, found: &mut BTreeSet<Ident>) {
+    let mut tokens = tokens.into_iter().peekable();
+    let mut depth = 0_usize;
+    let mut phantom = None;
+    let mut after_colon = false;
+    while let Some(token) = tokens.next() {
+        let mut colon = false;
+        match token {
+            TokenTree::Punct(punct) => match punct.as_char() {
+                '<' => depth += 1,
+                '>' => {
+                    depth = depth.saturating_sub(1);
+                    phantom = phantom.filter(|&outer| depth > outer);
+                }
+                ':' => colon = true,
+                _ => {}
+            },
+            TokenTree::Ident(ident) if ident == "PhantomData" => {
+                phantom = phantom.or(Some(depth));
+            }
+            TokenTree::Ident(ident) => {
+                let path = matches!(tokens.peek(), Some(TokenTree::Punct(p)) if ":!".contains(p.as_char()));
+                if phantom.is_none() && !path && !after_colon && params.contains(&ident) {
+                    found.insert(ident);
+                }
+            }
+            TokenTree::Group(group) if phantom.is_none() => {
+                named_params(group.stream(), params, found);
+            }
+            _ => {}
+        }
+        after_colon = colon;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(ty: &str) -> Vec<String> {
+        let params = ["T", "U"].map(|name| syn::parse_str(name).unwrap()).into();
+        let mut found = BTreeSet::new();
+        named_params(ty.parse().unwrap(), &params, &mut found);
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn parameters_are_found_where_serde_finds_them() {
+        assert_eq!(found("Vec<(T, [U; 2])>"), ["T", "U"]);
+        assert_eq!(found("<T as Iterator>::Item"), ["T"]);
+        assert_eq!(found("Map<PhantomData<Vec<T>>, U>"), ["U"]);
+        assert!(found("T::Item").is_empty());
+        assert!(found("crate::T").is_empty());
+        assert!(found("T!(U)").iter().all(|name| name == "U"));
+    }
+}

@@ -1,0 +1,315 @@
+//! `impl Pack`: what serde's `Serialize` would write, with the list passed to the `#[fd]` fields.
+
+use super::{generics, site};
+use crate::ast::{Body, Field, Message, Shape, Style, Variant};
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+
+/// Writes the impl.
+pub(crate) fn message(message: &Message) -> TokenStream {
+    let p = &message.private();
+    let body = match &message.shape {
+        Shape::Struct(body) => {
+            let ident = &message.ident;
+            let pattern = pattern(body);
+            let write = structure(message, body, &message.name);
+            quote!(match self { #ident #pattern => #write })
+        }
+        Shape::Enum(variants) => {
+            let arms = variants.iter().enumerate().map(|(index, variant)| {
+                let ident = &variant.ident;
+                let pattern = pattern(&variant.body);
+                let write = self::variant(message, variant, index);
+                quote!(Self::#ident #pattern => #write,)
+            });
+            match variants.is_empty() {
+                true => quote!(match *self {}),
+                false => quote!(match self { #(#arms)* }),
+            }
+        }
+    };
+    let content = match message.attrs.tag.is_some() || message.attrs.reply.is_some() {
+        true => content(message),
+        false => TokenStream::new(),
+    };
+    let code = code(message);
+    let ident = &message.ident;
+    let generics = generics::pack(message);
+    let (params, _, clause) = generics.split_for_impl();
+    let (_, arguments, _) = message.generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #params #p::Pack for #ident #arguments #clause {
+            fn pack<'__a, __S: #p::serde::Serializer>(
+                &'__a self,
+                __fds: &#p::Packer<'__a>,
+                __out: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                #body
+            }
+            #code
+        }
+        #content
+    }
+}
+
+/// Writes the impl that leaves everything to serde.
+pub(crate) fn delegate(message: &Message) -> TokenStream {
+    let p = &message.private();
+    let ident = &message.ident;
+    let code = code(message);
+    let mut generics = message.generics.clone();
+    let (_, arguments, _) = message.generics.split_for_impl();
+    let whole = syn::parse_quote!(#ident #arguments: #p::serde::Serialize);
+    generics.make_where_clause().predicates.push(whole);
+    let (params, _, clause) = generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #params #p::Pack for #ident #arguments #clause {
+            fn pack<'__a, __S: #p::serde::Serializer>(
+                &'__a self,
+                _: &#p::Packer<'__a>,
+                __out: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                #p::serde::Serialize::serialize(self, __out)
+            }
+            #code
+        }
+    }
+}
+
+/// `Pack::code`, for an enum.
+fn code(message: &Message) -> TokenStream {
+    let arms = message
+        .variants()
+        .iter()
+        .enumerate()
+        .map(|(index, variant)| {
+            let ident = &variant.ident;
+            let code = i64::try_from(index + 1).unwrap_or(i64::MAX);
+            quote!(Self::#ident { .. } => #code,)
+        });
+    match message.variants().is_empty() {
+        true => TokenStream::new(),
+        false => quote!(fn code(&self) -> i64 { match self { #(#arms)* } }),
+    }
+}
+
+/// `impl PackContent`: what the variants hold, by itself.
+fn content(message: &Message) -> TokenStream {
+    let p = &message.private();
+    let arms = message.variants().iter().map(|variant| {
+        let ident = &variant.ident;
+        let pattern = pattern(&variant.body);
+        let write = match variant.attrs.skip_ser {
+            true => skipped(message, variant),
+            false => structure_of(message, &variant.body, &variant.names.ser, Style::Named),
+        };
+        quote!(Self::#ident #pattern => #write,)
+    });
+    let body = match message.variants().is_empty() {
+        true => quote!(match *self {}),
+        false => quote!(match self { #(#arms)* }),
+    };
+    let ident = &message.ident;
+    let generics = generics::pack(message);
+    let (params, _, clause) = generics.split_for_impl();
+    let (_, arguments, _) = message.generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #params #p::PackContent for #ident #arguments #clause {
+            fn pack_content<'__a, __S: #p::serde::Serializer>(
+                &'__a self,
+                __fds: &#p::Packer<'__a>,
+                __out: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                #body
+            }
+        }
+    }
+}
+
+/// Takes a struct or variant apart into references.
+fn pattern(body: &Body) -> TokenStream {
+    let fields = body.written().map(|field| {
+        let (member, local) = (&field.member, &field.local);
+        quote!(#member: #local,)
+    });
+    quote!({ #(#fields)* .. })
+}
+
+/// Writes one variant, tag and all.
+fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
+    if variant.attrs.skip_ser {
+        return skipped(message, variant);
+    }
+    let p = &message.private();
+    let (name, tag) = (&message.name, &variant.names.ser);
+    if let (Some(tag_name), Some(content)) = (&message.attrs.tag, &message.attrs.content) {
+        let unit = effective(&variant.body) == Style::Unit;
+        let len = if unit { 1_usize } else { 2 };
+        let held = (!unit).then(|| {
+            quote! {
+                #p::serde::ser::SerializeStruct::serialize_field(
+                    &mut __state, #content, &#p::ContentOf::new(self, __fds),
+                )?;
+            }
+        });
+        return quote!({
+            let mut __state = #p::serde::Serializer::serialize_struct(__out, #name, #len)?;
+            #p::serde::ser::SerializeStruct::serialize_field(&mut __state, #tag_name, #tag)?;
+            #held
+            #p::serde::ser::SerializeStruct::end(__state)
+        });
+    }
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    let about = quote!(__out, #name, #index, #tag);
+    match effective(&variant.body) {
+        Style::Unit => quote!(#p::serde::Serializer::serialize_unit_variant(#about)),
+        Style::Newtype => {
+            let value = variant
+                .body
+                .written()
+                .next()
+                .map(|field| value(message, field));
+            quote!(#p::serde::Serializer::serialize_newtype_variant(#about, #value))
+        }
+        Style::Named => sequence(message, &variant.body, "struct_variant", &about),
+        Style::Tuple => sequence(message, &variant.body, "tuple_variant", &about),
+    }
+}
+
+/// Refuses to write what serde's `skip` excludes.
+fn skipped(message: &Message, variant: &Variant) -> TokenStream {
+    let p = &message.private();
+    let (ty, ident) = (message.rust_name(), &variant.ident);
+    let text = format!("the enum variant {ty}::{ident} cannot be serialized");
+    quote!(::core::result::Result::Err(#p::serde::ser::Error::custom(#text)))
+}
+
+/// A newtype whose only field is skipped is a unit.
+fn effective(body: &Body) -> Style {
+    match body.style {
+        Style::Newtype if body.written().next().is_none() => Style::Unit,
+        style => style,
+    }
+}
+
+/// Writes a struct.
+fn structure(message: &Message, body: &Body, name: &str) -> TokenStream {
+    structure_of(message, body, name, Style::Unit)
+}
+
+/// Writes a struct; nothing is written as `unit`: as `null` or as an empty object.
+fn structure_of(message: &Message, body: &Body, name: &str, unit: Style) -> TokenStream {
+    let p = &message.private();
+    let about = quote!(__out, #name);
+    match effective(body) {
+        Style::Unit if unit == Style::Unit => {
+            quote!(#p::serde::Serializer::serialize_unit_struct(#about))
+        }
+        Style::Newtype => {
+            let written = body.written().next();
+            written
+                .map(|field| whole(message, field))
+                .unwrap_or_default()
+        }
+        Style::Named | Style::Unit => sequence(message, body, "struct", &about),
+        Style::Tuple => sequence(message, body, "tuple_struct", &about),
+    }
+}
+
+/// Begins something, writes its fields one by one, and ends it. `what` is serde's word for it.
+fn sequence(message: &Message, body: &Body, what: &str, about: &TokenStream) -> TokenStream {
+    let p = &message.private();
+    let begin = format_ident!("serialize_{what}");
+    let state = match what {
+        "struct" => format_ident!("SerializeStruct"),
+        "struct_variant" => format_ident!("SerializeStructVariant"),
+        "tuple_struct" => format_ident!("SerializeTupleStruct"),
+        _ => format_ident!("SerializeTupleVariant"),
+    };
+    let fields = body
+        .written()
+        .map(|field| one(message, body.style, field, &state));
+    let always = body
+        .written()
+        .filter(|field| field.attrs.skip_if.is_none())
+        .count();
+    let sometimes = body.written().filter_map(|field| {
+        let (test, local) = (field.attrs.skip_if.as_ref()?, &field.local);
+        Some(quote!(+ if #test(#local) { 0 } else { 1 }))
+    });
+    let mutable = body.written().next().map(|_| quote!(mut));
+    quote!({
+        let #mutable __state = #p::serde::Serializer::#begin(#about, #always #(#sometimes)*)?;
+        #(#fields)*
+        #p::serde::ser::#state::end(__state)
+    })
+}
+
+/// Writes one field of a sequence.
+fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenStream {
+    let p = &message.private();
+    let value = value(message, field);
+    let name = (style == Style::Named).then(|| {
+        let name = &field.names.ser;
+        quote!(#name,)
+    });
+    let write = quote_spanned! {site(&field.ty)=>
+        #p::serde::ser::#state::serialize_field(&mut __state, #name #value)?;
+    };
+    let Some(test) = &field.attrs.skip_if else {
+        return write;
+    };
+    let skip = (style == Style::Named)
+        .then(|| quote!(#p::serde::ser::#state::skip_field(&mut __state, #name)?;));
+    let local = &field.local;
+    quote!(if #test(#local) { #skip } else { #write })
+}
+
+/// A field as something that serde can serialize.
+fn value(message: &Message, field: &Field) -> TokenStream {
+    let p = &message.private();
+    // At the type's place, for the complaint that it cannot be written.
+    let local = Ident::new(&field.local.to_string(), site(&field.ty));
+    if field.attrs.fd.is_some() {
+        return quote_spanned!(site(&field.ty)=> &#p::Packed::new(#local, __fds));
+    }
+    let Some(function) = &field.attrs.with.ser else {
+        return quote!(#local);
+    };
+    let (ident, ty) = (&message.ident, &field.ty);
+    let generics = generics::with_value(&generics::pack(message));
+    let (params, with_arguments, clause) = generics.split_for_impl();
+    let (_, arguments, _) = message.generics.split_for_impl();
+    quote!(&{
+        struct __With #params #clause {
+            value: &'__a #ty,
+            of: ::core::marker::PhantomData<#ident #arguments>,
+        }
+        #[automatically_derived]
+        impl #params #p::serde::Serialize for __With #with_arguments #clause {
+            fn serialize<__S: #p::serde::Serializer>(
+                &self,
+                __out: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                #function(self.value, __out)
+            }
+        }
+        __With { value: #local, of: ::core::marker::PhantomData::<#ident #arguments> }
+    })
+}
+
+/// Writes a field that is the whole.
+fn whole(message: &Message, field: &Field) -> TokenStream {
+    let p = &message.private();
+    let local = Ident::new(&field.local.to_string(), site(&field.ty));
+    match &field.attrs.with.ser {
+        Some(function) => quote!(#function(#local, __out)),
+        None if field.attrs.fd.is_some() => {
+            quote_spanned!(site(&field.ty)=> #p::Pack::pack(#local, __fds, __out))
+        }
+        None => quote_spanned!(site(&field.ty)=> #p::serde::Serialize::serialize(#local, __out)),
+    }
+}

@@ -1,0 +1,348 @@
+//! Messages: typed values to JSON text and descriptors, and back.
+//!
+//! In the text a descriptor is its index in the list that travels beside it: `{"len":12,"file":0}`.
+//! [`Pack`] writes that, [`Unpack`] reads it, and `#[derive(Message)]` implements both. The room
+//! promises that each descriptor is named exactly once and that whatever is wrong with a message is
+//! reported with the member it is wrong with. It performs no I/O; how text and descriptors travel is
+//! left to `socket`, and what surrounds a call to `envelope`.
+
+mod container;
+mod fd;
+mod members;
+mod packer;
+mod plain;
+mod text;
+mod unpacker;
+mod variants;
+mod wrap;
+
+use crate::error::{DecodeError, EncodeError};
+use crate::fds::Fds;
+use serde::{Deserializer, Serializer};
+
+pub use members::{
+    Absence, Members, absent, borrow_cow_bytes, borrow_cow_str, members, newtype, unit_struct,
+};
+pub use packer::{ContentOf, PackContent, Packed, Packer};
+pub use text::Text;
+pub use unpacker::Unpacker;
+pub use variants::{Content, Variants, adjacent, external};
+pub use wrap::{Json, Untyped};
+
+/// Can be written: JSON text, and descriptors beside it.
+///
+/// `#[derive(Message)]` implements it. By hand it is [`Serialize`](serde::Serialize) with a list that
+/// is passed down; what writes a descriptor [pushes](Packer::push) it and writes its index.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Pack, Packer, encode};
+/// use serde::Serializer;
+/// use std::fs::File;
+/// use std::os::fd::AsFd;
+///
+/// struct Pair(File, File);
+///
+/// impl Pack for Pair {
+///     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+///         let indices = (fds.push(self.0.as_fd()), fds.push(self.1.as_fd()));
+///         serde::Serialize::serialize(&indices, out)
+///     }
+/// }
+///
+/// let pair = Pair(File::open("/dev/null")?, File::open("/dev/zero")?);
+/// let (mut text, fds) = (Vec::new(), Packer::new());
+/// encode(&pair, &mut text, &fds)?;
+/// assert_eq!(text, b"[0,1]");
+/// assert_eq!(fds.into_fds().len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be written as a message",
+    label = "not a message",
+    note = "derive `Message` for it; for a foreign serde type wrap it in `Json`",
+    note = "a plain serde field needs no `#[fd]`"
+)]
+pub trait Pack {
+    /// Writes the value to `serializer` and appends its descriptors to `fds`, which borrows them.
+    ///
+    /// # Errors
+    ///
+    /// What the serializer reports, or what the value itself refuses to write.
+    fn pack<'a, S: Serializer>(
+        &'a self,
+        fds: &Packer<'a>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error>;
+
+    /// Tells the code of a service error: 1, or a derived enum's variant counted from 1.
+    #[doc(hidden)]
+    fn code(&self) -> i64 {
+        1
+    }
+}
+
+/// Can be read from JSON text that lives for `'de`, and from the descriptors beside it.
+///
+/// `#[derive(Message)]` implements it. By hand it is [`Deserialize`](serde::Deserialize) with a list
+/// that is passed down; what reads an index [takes](Unpacker::take) the descriptor, once.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read as a message",
+    label = "not a message",
+    note = "derive `Message` for it; for a foreign serde type wrap it in `Json`",
+    note = "a plain serde field needs no `#[fd]`"
+)]
+pub trait Unpack<'de>: Sized {
+    /// Reads the value from `deserializer` and takes its descriptors out of `fds`.
+    ///
+    /// # Errors
+    ///
+    /// The wrong shape, or a descriptor that is missing, named twice or of the wrong kind.
+    fn unpack<D: Deserializer<'de>>(fds: &Unpacker, deserializer: D) -> Result<Self, D::Error>;
+
+    /// Makes the value of a member that is absent; `None` where it must be there.
+    #[doc(hidden)]
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+/// Travels whole: can be written, and read back from text of any lifetime.
+///
+/// Implemented for everything that is [`Pack`] and [`Unpack`] without borrowing; both come from
+/// `#[derive(Message)]`, for a struct or an enum, generic ones and those that borrow included.
+///
+/// A field with `#[fd]` goes through these traits: a descriptor ([`OwnedFd`](std::os::fd::OwnedFd),
+/// [`File`](std::fs::File) or a socket of std, whose kind is checked), an `Option`, `Vec`, array, tuple,
+/// map or `Box` of them, or a message with descriptors inside. Every other field goes through serde's
+/// traits. serde's attributes mean what they mean in serde, which need not be derived, with these
+/// differences:
+///
+/// - with `tag` and `content` the tag must come before the content. Serde puts content that comes first
+///   aside in a buffer, where descriptors and 128-bit integers do not survive. For the same reason
+///   `untagged`, `flatten` and `tag` without `content` are refused;
+/// - `from`, `try_from`, `into`, `remote`, `getter`, `other`, and `with` and `borrow` on variants are
+///   refused.
+///
+/// A type without descriptors that needs those derives serde's traits too and says `#[message(serde)]`:
+/// then it is what serde makes of it. The other attributes of the type are
+///
+/// - `#[message(reply = Type)]`, with `service = "name"` and `error = Type` where they apply: the enum is
+///   a [`Request`]; it refuses members that it does not know;
+/// - `#[message(crate = "path")]`: where the library is, if not at `::jsoncomm`.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Packer, Surplus, decode, encode};
+/// use jsoncomm::{Fds, Message};
+/// use std::fs::File;
+/// use std::os::fd::OwnedFd;
+///
+/// #[derive(Debug, Message)]
+/// #[serde(rename_all = "camelCase")]
+/// struct Opened {
+///     byte_len: u64,
+///     #[fd]
+///     file: OwnedFd,
+/// }
+///
+/// let file = File::open("/dev/null")?.into();
+/// let opened = Opened { byte_len: 12, file };
+/// let (mut text, fds) = (Vec::new(), Packer::new());
+/// encode(&opened, &mut text, &fds)?;
+/// assert_eq!(text, br#"{"byteLen":12,"file":0}"#);
+///
+/// let mut fds = Fds::new();
+/// fds.push(opened.file.try_clone()?)?;
+/// let back: Opened = decode(&text, fds, Surplus::Refuse)?;
+/// assert_eq!(back.byte_len, 12);
+///
+/// let error = decode::<Opened>(&text, Fds::new(), Surplus::Refuse).unwrap_err();
+/// assert_eq!(error.to_string(), "file: descriptor 0 is missing, 0 came");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "not a message",
+    note = "derive `Message` for it; for a foreign serde type wrap it in `Json`"
+)]
+pub trait Message: Pack + for<'de> Unpack<'de> {}
+
+impl<T: Pack + for<'de> Unpack<'de>> Message for T {}
+
+/// Is an enum of requests, whose variants are methods.
+///
+/// `#[derive(Message)]` implements it for an enum with `#[message(reply = Reply)]`, and with
+/// `service = "name"` and `error = Error` where they apply. A method's name on the wire is the
+/// variant's in snake case, unless serde's `rename` or `rename_all` says otherwise.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a request",
+    note = "write `#[message(reply = ...)]`, or `#[message(service = \"...\", reply = ...)]`, on the enum"
+)]
+pub trait Request:
+    Pack + for<'de> Unpack<'de> + PackContent + for<'de> Variants<'de> + Sized
+{
+    /// What a request is answered with.
+    type Reply: Message;
+    /// What the service says when it does not answer; [`Infallible`](std::convert::Infallible)
+    /// unless given.
+    type Error: Message;
+    /// The service's name; empty for an enum that is only used without envelope.
+    const SERVICE: &'static str;
+    /// The methods' names by variant, without the service's.
+    const METHODS: &'static [&'static str];
+
+    /// Tells which variant this is, counted from 0.
+    fn method(&self) -> usize;
+
+    /// Writes what the variant holds: an object, `{}` for a unit variant.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pack::pack`].
+    fn pack_params<'a, S: Serializer>(
+        &'a self,
+        fds: &Packer<'a>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        self.pack_content(fds, serializer)
+    }
+
+    /// Reads what variant `method` holds: an object, or an array by position. Members that the
+    /// variant does not have are refused.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Unpack::unpack`].
+    fn unpack_params<'de, D: Deserializer<'de>>(
+        method: usize,
+        fds: &Unpacker,
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        Self::variant(method, variants::Params(deserializer), fds)
+    }
+}
+
+/// What to do with descriptors that came with a message and that no field names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surplus {
+    /// The message is refused: servers are strict.
+    Refuse,
+    /// They are closed: a client's type may be older than the server's.
+    Close,
+}
+
+/// Writes `message` as JSON to the end of `text`, and its descriptors to the end of `fds`.
+///
+/// # Errors
+///
+/// [`EncodeError::Json`] when the value refuses to be written; `text` and `fds` are as before.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Packer, encode};
+/// use std::fs::File;
+///
+/// let file = Some(File::open("/dev/null")?);
+/// let (mut text, fds) = (Vec::new(), Packer::new());
+/// encode(&file, &mut text, &fds)?;
+/// assert_eq!((&text[..], fds.len()), (&b"0"[..], 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn encode<'a, M: Pack + ?Sized>(
+    message: &'a M,
+    text: &mut Vec<u8>,
+    fds: &Packer<'a>,
+) -> Result<(), EncodeError> {
+    let (length, count) = (text.len(), fds.len());
+    match message.pack(fds, &mut serde_json::Serializer::new(&mut *text)) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            text.truncate(length);
+            fds.truncate(count);
+            let reason = error.to_string();
+            Err(EncodeError::Json { reason })
+        }
+    }
+}
+
+/// Reads one message that is the whole of `text`, and takes over `fds`.
+///
+/// White space around the value is allowed. `surplus` says what becomes of descriptors that the
+/// message does not name; in any case what it does not take is closed.
+///
+/// # Errors
+///
+/// Each variant of [`DecodeError`]; all of `fds` are then closed.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Surplus, decode};
+/// use jsoncomm::{DecodeError, Fds};
+/// use std::fs::File;
+///
+/// let mut fds = Fds::new();
+/// fds.push(File::open("/dev/null")?.into())?;
+/// let files: Vec<File> = decode(b"[0]", fds, Surplus::Refuse)?;
+/// assert_eq!(files.len(), 1);
+///
+/// let error = decode::<Vec<File>>(b"[0]", Fds::new(), Surplus::Refuse).unwrap_err();
+/// assert_eq!(error.to_string(), "[0]: descriptor 0 is missing, 0 came");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn decode<'de, M: Unpack<'de>>(
+    text: &'de [u8],
+    fds: Fds,
+    surplus: Surplus,
+) -> Result<M, DecodeError> {
+    let text = std::str::from_utf8(text).map_err(|error| syntax(&error))?;
+    let fds = Unpacker::new(fds);
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let message = M::unpack(&fds, &mut reader).map_err(|error| fds.explain(&error, text))?;
+    reader.end().map_err(|error| syntax(&error))?;
+    fds.finish(surplus)?;
+    Ok(message)
+}
+
+/// Reads one message from the front of `rest` and tells how many bytes it took. What `fds` has left
+/// is the caller's to [finish](Unpacker::finish).
+pub(crate) fn decode_front<'de, M: Unpack<'de>>(
+    rest: &'de str,
+    fds: &Unpacker,
+) -> Result<(M, usize), DecodeError> {
+    front(rest, fds, |reader| M::unpack(fds, reader))
+}
+
+/// Reads what variant `method` of a request holds from the front of `rest`; as [`decode_front`].
+pub(crate) fn decode_params<R: Request>(
+    method: usize,
+    rest: &str,
+    fds: &Unpacker,
+) -> Result<(R, usize), DecodeError> {
+    front(rest, fds, |reader| R::unpack_params(method, fds, reader))
+}
+
+/// serde_json's reader of text that is known to be UTF-8.
+type Reader<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
+
+fn front<'de, T>(
+    rest: &'de str,
+    fds: &Unpacker,
+    read: impl FnOnce(&mut Reader<'de>) -> Result<T, serde_json::Error>,
+) -> Result<(T, usize), DecodeError> {
+    let mut reader = serde_json::Deserializer::from_str(rest);
+    let value = read(&mut reader).map_err(|error| fds.explain(&error, rest))?;
+    let length = reader.into_iter::<serde::de::IgnoredAny>().byte_offset();
+    Ok((value, length))
+}
+
+/// Says that the bytes are not JSON.
+fn syntax(error: &dyn std::fmt::Display) -> DecodeError {
+    DecodeError::Syntax {
+        reason: error.to_string(),
+    }
+}

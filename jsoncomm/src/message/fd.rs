@@ -1,0 +1,93 @@
+//! Descriptors themselves: in the text an index, in the value an owned descriptor of the right kind.
+
+use super::{Pack, Packer, Unpack, Unpacker};
+use crate::error::FdProblem;
+use crate::sys::{Domain, is_socket};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserializer, Serializer};
+use std::fmt;
+use std::fs::File;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+impl Pack for BorrowedFd<'_> {
+    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+        // Never saturates: the list is in memory.
+        out.serialize_u64(u64::try_from(fds.push(*self)).unwrap_or(u64::MAX))
+    }
+}
+
+impl Pack for OwnedFd {
+    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_u64(u64::try_from(fds.push(self.as_fd())).unwrap_or(u64::MAX))
+    }
+}
+
+impl<'de> Unpack<'de> for OwnedFd {
+    fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
+        fds.take(index(from)?)
+    }
+}
+
+/// Implements both traits for an owner of a descriptor that is of no, or of one, kind.
+macro_rules! owners {
+    ($($owner:ty: $expected:literal if $fits:expr;)*) => {$(
+        impl Pack for $owner {
+            fn pack<'a, S: Serializer>(
+                &'a self,
+                fds: &Packer<'a>,
+                out: S,
+            ) -> Result<S::Ok, S::Error> {
+                out.serialize_u64(u64::try_from(fds.push(self.as_fd())).unwrap_or(u64::MAX))
+            }
+        }
+
+        impl<'de> Unpack<'de> for $owner {
+            fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
+                let index = index(from)?;
+                let fd = fds.take(index)?;
+                let fits: fn(BorrowedFd<'_>) -> bool = $fits;
+                if !fits(fd.as_fd()) {
+                    let expected = $expected;
+                    return Err(fds.refuse(FdProblem::Kind { index, expected }));
+                }
+                Ok(fd.into())
+            }
+        }
+    )*};
+}
+
+owners! {
+    File: "a file" if |_| true;
+    UnixStream: "a connected unix stream socket" if |fd| is_socket(fd, Domain::Unix, true, false);
+    UnixListener: "a listening unix socket" if |fd| is_socket(fd, Domain::Unix, true, true);
+    UnixDatagram: "a unix datagram socket" if |fd| is_socket(fd, Domain::Unix, false, false);
+    TcpStream: "a connected TCP socket" if |fd| is_socket(fd, Domain::Inet, true, false);
+    TcpListener: "a listening TCP socket" if |fd| is_socket(fd, Domain::Inet, true, true);
+    UdpSocket: "a UDP socket" if |fd| is_socket(fd, Domain::Inet, false, false);
+}
+
+/// Reads a descriptor's index: an unsigned integer and nothing else.
+fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    struct Index;
+
+    impl Visitor<'_> for Index {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a descriptor index")
+        }
+
+        fn visit_u64<E: Error>(self, index: u64) -> Result<u64, E> {
+            Ok(index)
+        }
+
+        fn visit_i64<E: Error>(self, index: i64) -> Result<u64, E> {
+            u64::try_from(index)
+                .map_err(|_| E::invalid_type(Unexpected::Signed(index), &"a descriptor index"))
+        }
+    }
+
+    from.deserialize_u64(Index)
+}

@@ -1,0 +1,100 @@
+//! The list that descriptors are written to, and what hands it to serde.
+
+use super::Pack;
+use serde::{Serialize, Serializer};
+use std::cell::RefCell;
+use std::os::fd::BorrowedFd;
+
+/// The descriptors of a message that is being written, in order; borrowed for `'a` from the message.
+///
+/// A descriptor's position here is its index in the JSON. Allocates with the first descriptor.
+#[derive(Debug, Default)]
+pub struct Packer<'a> {
+    fds: RefCell<Vec<BorrowedFd<'a>>>,
+}
+
+impl<'a> Packer<'a> {
+    /// Makes an empty list.
+    pub const fn new() -> Self {
+        Self {
+            fds: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Appends `fd` and returns its index, which is what the JSON says in its place.
+    pub fn push(&self, fd: BorrowedFd<'a>) -> usize {
+        let mut fds = self.fds.borrow_mut();
+        fds.push(fd);
+        fds.len() - 1
+    }
+
+    /// Counts the descriptors so far.
+    pub fn len(&self) -> usize {
+        self.fds.borrow().len()
+    }
+
+    /// Says whether no descriptor has been written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives the list back, in order.
+    pub fn into_fds(self) -> Vec<BorrowedFd<'a>> {
+        self.fds.into_inner()
+    }
+
+    /// Forgets all but the first `count`.
+    pub(super) fn truncate(&self, count: usize) {
+        self.fds.borrow_mut().truncate(count);
+    }
+}
+
+/// A message with the list its descriptors go to: what serde's collections can be given.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Packed<'p, 'a, T: ?Sized> {
+    value: &'a T,
+    fds: &'p Packer<'a>,
+}
+
+impl<'p, 'a, T: ?Sized> Packed<'p, 'a, T> {
+    pub fn new(value: &'a T, fds: &'p Packer<'a>) -> Self {
+        Self { value, fds }
+    }
+}
+
+impl<T: Pack + ?Sized> Serialize for Packed<'_, '_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.pack(self.fds, serializer)
+    }
+}
+
+/// An enum whose variants' contents can be written by themselves; `{}` for a unit variant.
+#[doc(hidden)]
+pub trait PackContent {
+    fn pack_content<'a, S: Serializer>(
+        &'a self,
+        fds: &Packer<'a>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error>;
+}
+
+/// As [`Packed`], for what an enum's variant holds.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct ContentOf<'p, 'a, T> {
+    value: &'a T,
+    fds: &'p Packer<'a>,
+}
+
+impl<'p, 'a, T> ContentOf<'p, 'a, T> {
+    pub fn new(value: &'a T, fds: &'p Packer<'a>) -> Self {
+        Self { value, fds }
+    }
+}
+
+impl<T: PackContent> Serialize for ContentOf<'_, '_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.pack_content(self.fds, serializer)
+    }
+}

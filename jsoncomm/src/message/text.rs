@@ -1,0 +1,55 @@
+//! Text that is borrowed from the datagram where it can be.
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+/// What a `&str` argument is decoded into: a part of the datagram, or a copy if the JSON has escapes.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Text<'de>(Cow<'de, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Owned(text.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_borrowed_unless_it_has_escapes() {
+        let read = |json: &'static str| serde_json::from_str::<Text<'static>>(json).unwrap().0;
+        assert!(matches!(read(r#""plain ä""#), Cow::Borrowed("plain ä")));
+        assert!(matches!(read(r#""new\nline""#), Cow::Owned(text) if text == "new\nline"));
+    }
+}

@@ -1,0 +1,164 @@
+//! The descriptors that are taken while a message is read, and what goes wrong meanwhile.
+
+use super::{Surplus, syntax};
+use crate::error::{DecodeError, FdProblem};
+use crate::fds::Fds;
+use serde::Deserialize;
+use serde::de::{Error, IgnoredAny};
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+
+/// Most bytes of a peer's text that a complaint repeats.
+const QUOTE_MAX: usize = 256;
+
+/// The descriptors that came with a message that is being read.
+///
+/// Owns them: what is not taken is closed with it. It also keeps what serde's errors cannot carry: the
+/// first problem with a descriptor, and the path of the member that was being read when reading failed.
+#[derive(Debug, Default)]
+pub struct Unpacker {
+    fds: RefCell<Fds>,
+    problem: Cell<Option<FdProblem>>,
+    path: RefCell<String>,
+}
+
+impl Unpacker {
+    /// Takes over the descriptors of one message.
+    pub fn new(fds: Fds) -> Self {
+        Self {
+            fds: RefCell::new(fds),
+            ..Self::default()
+        }
+    }
+
+    /// Moves the descriptor at `index` out.
+    ///
+    /// # Errors
+    ///
+    /// [`FdProblem::Missing`] or [`FdProblem::Repeated`], in the reader's own error type.
+    pub fn take<E: Error>(&self, index: u64) -> Result<OwnedFd, E> {
+        let mut fds = self.fds.borrow_mut();
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        fds.take(place).ok_or_else(|| {
+            let count = fds.len();
+            self.refuse(if place < count {
+                FdProblem::Repeated { index }
+            } else {
+                FdProblem::Missing { index, count }
+            })
+        })
+    }
+
+    /// Records what is wrong with a descriptor and makes the error to return.
+    pub fn refuse<E: Error>(&self, problem: FdProblem) -> E {
+        let first = self.problem.get().unwrap_or(problem);
+        self.problem.set(Some(first));
+        E::custom(first)
+    }
+
+    /// Moves all descriptors out, in their places.
+    pub(super) fn take_all(&self) -> Fds {
+        self.fds.take()
+    }
+
+    /// Puts `member` before the path of the failure that is on its way out; an array's element is
+    /// written `[3]`.
+    #[doc(hidden)]
+    pub fn within(&self, member: &str) {
+        let mut path = self.path.borrow_mut();
+        if !path.is_empty() && !path.starts_with('[') {
+            path.insert(0, '.');
+        }
+        path.insert_str(0, clip(member));
+    }
+
+    /// Makes the error out of what serde_json reports and what was recorded on the way; `text` is what
+    /// was being read.
+    pub(super) fn explain(&self, error: &serde_json::Error, text: &str) -> DecodeError {
+        let field = Some(self.path.take()).filter(|path| !path.is_empty());
+        if let Some(problem) = self.problem.take() {
+            return DecodeError::Descriptor { field, problem };
+        }
+        // serde_json calls it bad syntax when a value of another type, or the array's end, was due.
+        if !error.is_data() && !is_json(text) {
+            return syntax(&error);
+        }
+        let reason = error.to_string();
+        let position = format!(" at line {} column {}", error.line(), error.column());
+        let reason = reason.strip_suffix(&position).unwrap_or(&reason);
+        DecodeError::Shape {
+            field,
+            reason: match clip(reason) {
+                clipped if clipped.len() < reason.len() => format!("{clipped}…"),
+                whole => whole.to_owned(),
+            },
+        }
+    }
+
+    /// Decides about the descriptors that are left, and closes them.
+    ///
+    /// # Errors
+    ///
+    /// [`FdProblem::Surplus`] for the first of them with [`Surplus::Refuse`], and whatever problem was
+    /// recorded though the reader went on.
+    pub fn finish(self, surplus: Surplus) -> Result<(), DecodeError> {
+        let left = self.fds.borrow().iter().next().map(|(index, _)| index);
+        let left = left.filter(|_| surplus == Surplus::Refuse);
+        let problem = self.problem.take();
+        match problem.or(left.map(|index| FdProblem::Surplus { index })) {
+            None => Ok(()),
+            Some(problem) => Err(DecodeError::Descriptor {
+                field: None,
+                problem,
+            }),
+        }
+    }
+}
+
+/// Says whether a JSON value stands at the front of `text`.
+fn is_json(text: &str) -> bool {
+    IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)).is_ok()
+}
+
+/// Cuts `text` so that a complaint about a peer's message is not as long as the message.
+fn clip(text: &str) -> &str {
+    let mut end = text.len().min(QUOTE_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_grows_outwards() {
+        let fds = Unpacker::new(Fds::new());
+        for member in ["file", "[3]", "items", "reply"] {
+            fds.within(member);
+        }
+        assert_eq!(*fds.path.borrow(), "reply.items[3].file");
+    }
+
+    #[test]
+    fn a_quote_is_cut_between_characters() {
+        let long = "ä".repeat(QUOTE_MAX);
+        assert_eq!(clip(&long).len(), QUOTE_MAX);
+        assert_eq!(clip(&format!("a{long}")).len(), QUOTE_MAX - 1);
+        assert_eq!(clip("short"), "short");
+    }
+
+    #[test]
+    fn the_first_problem_stands() {
+        let fds = Unpacker::new(Fds::new());
+        for index in [4, 5] {
+            assert!(fds.take::<serde::de::value::Error>(index).is_err());
+        }
+        let first = FdProblem::Missing { index: 4, count: 0 };
+        assert_eq!(fds.problem.get(), Some(first));
+        let error = fds.finish(Surplus::Close).unwrap_err();
+        assert!(matches!(error, DecodeError::Descriptor { problem, .. } if problem == first));
+    }
+}

@@ -1,0 +1,357 @@
+//! Reading enums: the derive says what each variant holds, the visitors here find it.
+//!
+//! Externally tagged, as serde does by default: `"Denied"` or `{"NotFound":{"path":"a"}}`. Adjacently
+//! tagged, with `#[serde(tag = "t", content = "c")]`: `{"t":"NotFound","c":{"path":"a"}}`. There the
+//! tag has to come before the content: until it is known which variant it is, the content could only be
+//! put aside in a buffer, where descriptors and 128-bit integers do not survive. Serde, and this
+//! library, write the tag first.
+
+use super::Unpacker;
+use super::members::{Absence, Members, members, newtype, no_newtype};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// An enum that is read by its variants. The derive implements it.
+#[doc(hidden)]
+pub trait Variants<'de>: Sized {
+    /// What it is, for complaints: `enum Ask`.
+    const EXPECTING: &'static str;
+    /// The variants' names.
+    const NAMES: &'static [&'static str];
+    /// The names that are accepted, aliases included.
+    const KNOWN: &'static [&'static str];
+
+    /// Tells which variant has this name or alias.
+    fn find(name: &str) -> Option<usize>;
+    /// Reads what the variant holds.
+    fn variant<C: Content<'de>>(index: usize, content: C, fds: &Unpacker)
+    -> Result<Self, C::Error>;
+}
+
+/// What stands where a variant's content is expected.
+#[doc(hidden)]
+pub trait Content<'de>: Sized {
+    type Error: Error;
+
+    /// Reads nothing, for a unit variant.
+    fn unit(self, fds: &Unpacker) -> Result<(), Self::Error>;
+    /// Reads the only member of a newtype variant.
+    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, Self::Error>;
+    /// Reads the members of a struct or tuple variant.
+    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, Self::Error>;
+}
+
+/// A value.
+struct Value<D>(D);
+
+impl<'de, D: Deserializer<'de>> Content<'de> for Value<D> {
+    type Error = D::Error;
+
+    fn unit(self, _: &Unpacker) -> Result<(), D::Error> {
+        serde::Deserialize::deserialize(self.0)
+    }
+
+    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+        newtype::<M, D>(fds, self.0)
+    }
+
+    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+        members::<M, D>(fds, self.0)
+    }
+}
+
+/// The parameters of a call: a unit variant takes `{}` or `[]`.
+pub(super) struct Params<D>(pub(super) D);
+
+impl<'de, D: Deserializer<'de>> Content<'de> for Params<D> {
+    type Error = D::Error;
+
+    fn unit(self, fds: &Unpacker) -> Result<(), D::Error> {
+        members::<Nothing, D>(fds, self.0)
+    }
+
+    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+        newtype::<M, D>(fds, self.0)
+    }
+
+    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+        members::<M, D>(fds, self.0)
+    }
+}
+
+/// The variant's name alone, in a string.
+struct Bare<E>(PhantomData<E>);
+
+impl<'de, E: Error> Content<'de> for Bare<E> {
+    type Error = E;
+
+    fn unit(self, _: &Unpacker) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn newtype<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
+        Err(E::invalid_type(Unexpected::UnitVariant, &"newtype variant"))
+    }
+
+    fn members<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
+        Err(E::invalid_type(Unexpected::UnitVariant, &M::EXPECTING))
+    }
+}
+
+/// A tag without its content member, which has this name.
+struct Tagged<E>(&'static str, PhantomData<E>);
+
+impl<'de, E: Error> Content<'de> for Tagged<E> {
+    type Error = E;
+
+    fn unit(self, _: &Unpacker) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, E> {
+        no_newtype::<M, E>(Absence::of_content(fds, self.0))
+    }
+
+    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, E> {
+        Absence::of_content(fds, self.0).refuse(self.0)
+    }
+}
+
+/// Reads an externally tagged enum.
+#[doc(hidden)]
+pub fn external<'de, V: Variants<'de>, D: Deserializer<'de>>(
+    fds: &Unpacker,
+    from: D,
+) -> Result<V, D::Error> {
+    from.deserialize_any(External(fds, PhantomData))
+}
+
+/// Reads an adjacently tagged enum; `strict` refuses members beside `tag` and `content`.
+#[doc(hidden)]
+pub fn adjacent<'de, V: Variants<'de>, D: Deserializer<'de>>(
+    fds: &Unpacker,
+    from: D,
+    names: &'static [&'static str; 2],
+    strict: bool,
+) -> Result<V, D::Error> {
+    let visitor = Adjacent {
+        fds,
+        names,
+        strict,
+        of: PhantomData,
+    };
+    from.deserialize_struct("", names, visitor)
+}
+
+struct External<'f, V>(&'f Unpacker, PhantomData<V>);
+
+impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
+    type Value = V;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(V::EXPECTING)
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<V, E> {
+        V::variant(find::<V, E>(name)?, Bare(PhantomData), self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
+        let Some(index) = map.next_key_seed(Tag::<V>(PhantomData))? else {
+            return Err(A::Error::invalid_length(
+                0,
+                &"one member, named as a variant",
+            ));
+        };
+        let name = V::NAMES.get(index).copied().unwrap_or_default();
+        let value = map
+            .next_value_seed(Variant(index, self.0, PhantomData))
+            .inspect_err(|_| self.0.within(name))?;
+        match map.next_key::<IgnoredAny>()? {
+            Some(_) => Err(A::Error::custom("more than one variant")),
+            None => Ok(value),
+        }
+    }
+}
+
+struct Adjacent<'f, V> {
+    fds: &'f Unpacker,
+    names: &'static [&'static str; 2],
+    strict: bool,
+    of: PhantomData<V>,
+}
+
+impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
+    type Value = V;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(V::EXPECTING)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
+        let [tag, content] = *self.names;
+        let mut index = None;
+        let mut value = None;
+        while let Some(found) = map.next_key_seed(Half(&self))? {
+            match (found, index) {
+                (Found::Tag, None) => {
+                    let tagged = map.next_value_seed(Tag::<V>(PhantomData));
+                    index = Some(tagged.inspect_err(|_| self.fds.within(tag))?);
+                }
+                (Found::Content, Some(index)) if value.is_none() => {
+                    let seed = Variant(index, self.fds, PhantomData);
+                    let held = map.next_value_seed(seed);
+                    value = Some(held.inspect_err(|_| self.fds.within(content))?);
+                }
+                (Found::Content, None) => {
+                    let order = format!("`{tag}` must come before `{content}`");
+                    self.fds.within(content);
+                    return Err(A::Error::custom(order));
+                }
+                (Found::Tag | Found::Content, Some(_)) => {
+                    let twice = if found == Found::Tag { tag } else { content };
+                    self.fds.within(twice);
+                    return Err(A::Error::duplicate_field(twice));
+                }
+                (Found::Other, _) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        match (index, value) {
+            (_, Some(value)) => Ok(value),
+            (Some(index), None) => V::variant(index, Tagged(content, PhantomData), self.fds),
+            (None, None) => {
+                self.fds.within(tag);
+                Err(A::Error::missing_field(tag))
+            }
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<V, A::Error> {
+        let Some(index) = seq.next_element_seed(Tag::<V>(PhantomData))? else {
+            return Err(A::Error::invalid_length(0, &self));
+        };
+        let seed = Variant(index, self.fds, PhantomData);
+        let Some(value) = seq.next_element_seed(seed)? else {
+            return Err(A::Error::invalid_length(1, &self));
+        };
+        match seq.next_element::<IgnoredAny>()? {
+            Some(_) => Err(A::Error::invalid_length(3, &self)),
+            None => Ok(value),
+        }
+    }
+}
+
+/// Which half of an adjacently tagged enum a member is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Tag,
+    Content,
+    Other,
+}
+
+/// The seed of such a member's name.
+struct Half<'a, 'f, V>(&'a Adjacent<'f, V>);
+
+impl<'de, V> DeserializeSeed<'de> for Half<'_, '_, V> {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Found, D::Error> {
+        from.deserialize_identifier(self)
+    }
+}
+
+impl<V> Visitor<'_> for Half<'_, '_, V> {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [tag, content] = self.0.names;
+        write!(f, "`{tag}` or `{content}`")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Found, E> {
+        let [tag, content] = self.0.names;
+        match name {
+            _ if name == *tag => Ok(Found::Tag),
+            _ if name == *content => Ok(Found::Content),
+            _ if self.0.strict => {
+                self.0.fds.within(name);
+                Err(E::unknown_field(name, self.0.names))
+            }
+            _ => Ok(Found::Other),
+        }
+    }
+}
+
+/// The seed of a variant's name: its index.
+struct Tag<V>(PhantomData<V>);
+
+impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Tag<V> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<usize, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'de, V: Variants<'de>> Visitor<'de> for Tag<V> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "variant of {}", V::EXPECTING)
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
+        find::<V, E>(name)
+    }
+}
+
+fn find<'de, V: Variants<'de>, E: Error>(name: &str) -> Result<usize, E> {
+    V::find(name).ok_or_else(|| E::unknown_variant(name, V::KNOWN))
+}
+
+/// The seed of what a variant holds.
+struct Variant<'f, V>(usize, &'f Unpacker, PhantomData<V>);
+
+impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Variant<'_, V> {
+    type Value = V;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<V, D::Error> {
+        V::variant(self.0, Value(from), self.1)
+    }
+}
+
+/// The members of a method without arguments.
+struct Nothing;
+
+impl<'de> Members<'de> for Nothing {
+    type Value = ();
+    const EXPECTING: &'static str = "no arguments";
+    const NAMES: &'static [&'static str] = &[];
+    const KNOWN: &'static [&'static str] = &[];
+    const NAMED: bool = true;
+    const STRICT: bool = true;
+
+    fn new() -> Self {
+        Self
+    }
+
+    fn find(_: &str) -> Option<usize> {
+        None
+    }
+
+    fn is_read(&self, _: usize) -> bool {
+        false
+    }
+
+    fn read<D: Deserializer<'de>>(&mut self, _: usize, _: &Unpacker, _: D) -> Result<(), D::Error> {
+        Ok(())
+    }
+
+    fn finish<E: Error>(self, _: Absence<'_>) -> Result<(), E> {
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Messages without a type of ours: any serde type, alone or with loose descriptors.
+
+use super::{Pack, Packer, Unpack, Unpacker, absent};
+use crate::fds::Fds;
+use serde::ser::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Makes any serde type a message; it carries no descriptors.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Json, Packer, encode};
+///
+/// let mut text = Vec::new();
+/// encode(&Json(["a", "b"]), &mut text, &Packer::new())?;
+/// assert_eq!(text, br#"["a","b"]"#);
+/// # Ok::<(), jsoncomm::EncodeError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> Pack for Json<T> {
+    fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(out)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Unpack<'de> for Json<T> {
+    fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
+        T::deserialize(from).map(Json)
+    }
+
+    fn absent() -> Option<Self> {
+        absent().map(Json)
+    }
+}
+
+/// The untyped message: any serde type and the descriptors that came or go with it.
+///
+/// Which member names which descriptor is the user's to say and to check. It is a message as a whole:
+/// beside or within another message that has descriptors it cannot be written.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::Fds;
+/// use jsoncomm::message::{Surplus, Untyped, decode};
+/// use std::fs::File;
+///
+/// let mut fds = Fds::new();
+/// fds.push(File::open("/dev/null")?.into())?;
+/// let mut message: Untyped<(String, usize)> = decode(br#"["log", 0]"#, fds, Surplus::Refuse)?;
+/// assert!(message.fds.take(message.json.1).is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Untyped<T> {
+    /// The JSON text's value.
+    pub json: T,
+    /// The descriptors, by the indices that the value names them by.
+    pub fds: Fds,
+}
+
+impl<T: Serialize> Pack for Untyped<T> {
+    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+        for (index, fd) in self.fds.iter() {
+            if fds.push(fd) != index {
+                return Err(S::Error::custom(
+                    "descriptors of an untyped message would change their indices",
+                ));
+            }
+        }
+        self.json.serialize(out)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Unpack<'de> for Untyped<T> {
+    fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
+        Ok(Self {
+            json: T::deserialize(from)?,
+            fds: fds.take_all(),
+        })
+    }
+}

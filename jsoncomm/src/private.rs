@@ -1,0 +1,4 @@
+//! Names that generated code needs. Not for people: they change without notice.
+
+pub use crate::message::*;
+pub use serde;
