@@ -1,0 +1,399 @@
+//! A socket as the rooms above use it: one datagram out, one in, with descriptors and large payloads.
+//!
+//! A [`Line`] never waits unless told to, and moves a text that is too large for a datagram into a memfd,
+//! and back. What comes is owned and checked for damage, never believed; what the text means is left to
+//! the rooms above.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::error::{EncodeError, Error};
+use crate::fds::{FDS_MAX, Fds};
+use crate::limits::{DATAGRAM_MAX, Limits};
+use crate::sys::control::{self, Credentials, Wait};
+use crate::sys::name::Name;
+use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
+use crate::sys::{memfd, wait};
+
+/// The two kinds of socket. Same wire, same speed; they differ in what one peer can do to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Datagrams without a connection: no state per client, one send buffer and one receive queue (of 11
+    /// places) for all, no word when a peer dies, a return address that is only a claim. For peers of the
+    /// same trust in the same network namespace.
+    #[doc(alias = "SOCK_DGRAM")]
+    Datagram,
+    /// The same datagrams on a connection: an account per client, hang-up, and the kernel's word on who
+    /// called `connect`. For everybody else.
+    #[doc(alias = "SOCK_SEQPACKET")]
+    Seqpacket,
+}
+
+impl From<Kind> for Type {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Datagram => Self::Dgram,
+            Kind::Seqpacket => Self::Seqpacket,
+        }
+    }
+}
+
+impl From<Type> for Kind {
+    fn from(of: Type) -> Self {
+        match of {
+            Type::Dgram => Self::Datagram,
+            Type::Seqpacket => Self::Seqpacket,
+        }
+    }
+}
+
+/// What stands in a datagram instead of the text when the text is in descriptor 0.
+const SPILLED: &[u8] = b"<args-via-fd>";
+
+/// What the kernel keeps of `SO_SNDBUF` for itself, in bytes (measured on Linux 6.18).
+const SNDBUF_OVERHEAD: usize = 32;
+
+/// A socket and what is known about it; every call takes `&self`.
+#[derive(Debug)]
+pub(crate) struct Line {
+    fd: OwnedFd,
+    kind: Kind,
+    /// Longest text that travels in the datagram itself.
+    inline_max: usize,
+    /// [`Limits::message`].
+    limit: usize,
+    /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call.
+    timeouts: [Cell<Option<Duration>>; 2],
+}
+
+/// How sending without waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// The kernel has the whole message.
+    Done,
+    /// There is no room for it now; nothing was sent. Wait until the socket is writable, or, on a datagram
+    /// socket that is not connected, for a while: the kernel does not say when the peer has room.
+    Full,
+}
+
+/// One datagram as it came; its text is in the [`Inbox`] it was received into.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    place: Place,
+    /// What came with it, the payload's memfd not counted.
+    pub(crate) fds: Fds,
+    /// The sender's name, if it has one.
+    pub(crate) sender: Option<Name>,
+    /// The sender, where the socket asks for credentials.
+    pub(crate) credentials: Option<Credentials>,
+    /// Why it must not be believed: it was cut short, is too large, or is in no proper memfd.
+    pub(crate) damage: Option<Error>,
+}
+
+/// What an attempt to receive found.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack, once for each datagram"
+)]
+pub(crate) enum Heard {
+    Datagram(Datagram),
+    Pending,
+    Closed,
+    /// The kernel is short of memory; what is queued stays queued, and no event says when to try again.
+    Short,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Inline(usize),
+    Spilled,
+    Nowhere,
+}
+
+/// Buffers for receiving; one serves any number of lines, one datagram at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    datagram: Vec<u8>,
+    spilled: Vec<u8>,
+}
+
+/// A text up to this long travels in the datagram itself on any system with a send buffer of usual size,
+/// in bytes.
+pub(crate) const INLINE_SURE: usize = 1 << 16;
+
+/// A buffer that grew beyond this is given back after use, in bytes.
+pub(crate) const BUFFER_KEPT: usize = 1 << 18;
+
+impl Inbox {
+    /// The text of a datagram that was just received into this inbox; empty if it is damaged beyond use.
+    pub(crate) fn text(&self, datagram: &Datagram) -> &[u8] {
+        match datagram.place {
+            Place::Inline(length) => self.datagram.get(..length).unwrap_or_default(),
+            Place::Spilled => &self.spilled,
+            Place::Nowhere => &[],
+        }
+    }
+
+    /// Room for one datagram of up to `limit` bytes and one more byte. The kernel does not commit the
+    /// pages until they are written, so a large buffer costs nothing.
+    fn room(&mut self, limit: usize) -> &mut [u8] {
+        let size = limit.min(DATAGRAM_MAX) + 1;
+        if self.datagram.len() < size {
+            self.datagram = vec![0; size];
+        }
+        self.spilled.clear();
+        self.spilled.shrink_to(BUFFER_KEPT);
+        self.datagram.get_mut(..size).unwrap_or_default()
+    }
+}
+
+impl Line {
+    /// Takes over a socket of this kind and raises its send buffer to hold a message of the limit.
+    pub(crate) fn new(fd: OwnedFd, kind: Kind, limits: &Limits) -> Result<Self, Error> {
+        let wanted = limits.message.min(DATAGRAM_MAX) + SNDBUF_OVERHEAD;
+        let sndbuf = sys::raise_sndbuf(fd.as_fd(), wanted).map_err(Error::os("setsockopt"))?;
+        Ok(Self {
+            fd,
+            kind,
+            inline_max: sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX),
+            limit: limits.message,
+            timeouts: [Cell::new(None), Cell::new(None)],
+        })
+    }
+
+    /// Sends one message whole, or nothing. `to` is for sockets that are not connected.
+    pub(crate) fn send(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        to: Option<&Name>,
+        wait: Wait,
+    ) -> Result<Sent, Error> {
+        if text.len() > self.limit {
+            return Err(Error::Encode(EncodeError::TooLarge {
+                size: text.len(),
+                limit: self.limit,
+            }));
+        }
+        check_count(fds.len(), FDS_MAX)?;
+        if text.len() <= self.inline_max {
+            let error = match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
+                Ok(()) => return Ok(Sent::Done),
+                Err(error) => error,
+            };
+            // The kernel wants one piece of memory for a datagram; a memfd does with pages.
+            let large = text.len() > BUFFER_KEPT;
+            match sys::trouble(&error) {
+                Trouble::TooLong => {}
+                Trouble::Short if large => {}
+                _ => return outcome(error, wait),
+            }
+        }
+        check_count(fds.len(), FDS_MAX - 1)?;
+        let payload = memfd::create(text).map_err(Error::os("memfd_create"))?;
+        let mut all = Vec::with_capacity(fds.len() + 1);
+        all.push(payload.as_fd());
+        all.extend_from_slice(fds);
+        match sys::sendmsg(self.fd.as_fd(), SPILLED, &all, to, wait) {
+            Ok(()) => Ok(Sent::Done),
+            Err(error) => outcome(error, wait),
+        }
+    }
+
+    /// Sends, waiting for room until `deadline`.
+    pub(crate) fn send_by(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        to: Option<&Name>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Error> {
+        loop {
+            self.set_timeout(Timeout::Send, deadline)?;
+            match self.send(text, fds, to, Wait::Socket)? {
+                Sent::Done => return Ok(()),
+                Sent::Full => self.wait(wait::For::Writing, deadline)?,
+            }
+        }
+    }
+
+    /// Receives one datagram if there is one, or as `wait` says.
+    pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Heard, Error> {
+        let arrived = loop {
+            let error = match control::recvmsg(self.fd.as_fd(), inbox.room(self.limit), wait) {
+                Ok(arrived) => break arrived,
+                Err(error) => error,
+            };
+            match sys::trouble(&error) {
+                Trouble::Full => return Ok(Heard::Pending),
+                Trouble::Short if wait == Wait::Never => return Ok(Heard::Short),
+                Trouble::Interrupted if wait == Wait::Socket => return Ok(Heard::Pending),
+                // ECONNRESET comes once, before what a dead peer had sent and the end.
+                Trouble::Interrupted | Trouble::Gone if self.kind == Kind::Seqpacket => {}
+                Trouble::Interrupted => {}
+                _ => return Err(Error::os("recvmsg")(error)),
+            }
+        };
+        if arrived.length == 0 && self.kind == Kind::Seqpacket {
+            return Ok(Heard::Closed);
+        }
+        let mut datagram = Datagram {
+            place: Place::Nowhere,
+            fds: Fds::from(arrived.fds),
+            sender: arrived.sender,
+            credentials: arrived.credentials,
+            damage: None,
+        };
+        let length = arrived.length;
+        if length > self.limit {
+            let (size, limit) = (length as u64, self.limit);
+            datagram.damage = Some(Error::TooLarge { size, limit });
+        } else if inbox.datagram.get(..length).is_none() {
+            datagram.damage = Some(Error::Truncated { length });
+        } else {
+            datagram.place = Place::Inline(length);
+            if arrived.control_truncated {
+                datagram.damage = Some(Error::Truncated { length });
+            } else if inbox.datagram.get(..length) == Some(SPILLED) {
+                self.unspill(&mut datagram, &mut inbox.spilled);
+            }
+        }
+        Ok(Heard::Datagram(datagram))
+    }
+
+    /// Fetches the text from the memfd that came as descriptor 0.
+    fn unspill(&self, datagram: &mut Datagram, text: &mut Vec<u8>) {
+        datagram.place = Place::Nowhere;
+        let payload = datagram.fds.split_front(1).take(0);
+        let read = || -> Result<(), Error> {
+            let payload = payload.ok_or(Error::Payload {
+                reason: "the descriptor is missing",
+            })?;
+            let size = memfd::size(payload.as_fd()).map_err(Error::os("fstat"))?;
+            let size = size.ok_or(Error::Payload {
+                reason: "the descriptor is not a memfd",
+            })?;
+            let limit = self.limit;
+            let length = usize::try_from(size).ok().filter(|size| *size <= limit);
+            let length = length.ok_or(Error::TooLarge { size, limit })?;
+            memfd::read(payload.as_fd(), length, text).map_err(Error::os("pread"))
+        };
+        match read() {
+            Ok(()) => datagram.place = Place::Spilled,
+            Err(error) => datagram.damage = Some(error),
+        }
+    }
+
+    /// Receives one datagram, waiting for it until `deadline`.
+    pub(crate) fn receive_by(
+        &self,
+        inbox: &mut Inbox,
+        deadline: Option<Instant>,
+    ) -> Result<Datagram, Error> {
+        loop {
+            self.set_timeout(Timeout::Receive, deadline)?;
+            match self.receive(inbox, Wait::Socket)? {
+                Heard::Datagram(datagram) => return Ok(datagram),
+                Heard::Closed => return Err(Error::Closed),
+                Heard::Pending | Heard::Short => self.wait(wait::For::Reading, deadline)?,
+            }
+        }
+    }
+
+    /// Waits after a waiting call came back early: a signal, a socket timeout that was rounded, or a
+    /// descriptor that somebody made non-blocking.
+    fn wait(&self, what: wait::For, deadline: Option<Instant>) -> Result<(), Error> {
+        match wait::poll(self.fd.as_fd(), what, deadline) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Deadline),
+            Err(error) => Err(Error::os("poll")(error)),
+        }
+    }
+
+    /// Tells the kernel how long the next waiting call may take, if that has changed by more than
+    /// nobody would notice.
+    fn set_timeout(&self, which: Timeout, deadline: Option<Instant>) -> Result<(), Error> {
+        /// How much later than asked a deadline may be noticed.
+        const SLACK: Duration = Duration::from_millis(10);
+        let [receive, send] = &self.timeouts;
+        let known = match which {
+            Timeout::Receive => receive,
+            Timeout::Send => send,
+        };
+        let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return Err(Error::Deadline),
+            left => left,
+        };
+        let unchanged = match (known.get(), left) {
+            (None, None) => true,
+            (Some(set), Some(left)) => set >= left && set - left < SLACK,
+            _ => false,
+        };
+        if !unchanged {
+            sys::set_timeout(self.fd.as_fd(), which, left).map_err(Error::os("setsockopt"))?;
+            known.set(left);
+        }
+        Ok(())
+    }
+
+    /// Sets the longest text, sent or received, in bytes.
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+
+    /// Which kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Refuses more descriptors than fit.
+fn check_count(count: usize, limit: usize) -> Result<(), Error> {
+    if count > limit {
+        return Err(Error::Encode(EncodeError::FdCount { count, limit }));
+    }
+    Ok(())
+}
+
+/// Says what a failed sendmsg means to a caller who may wait, or may not.
+fn outcome(error: std::io::Error, wait: Wait) -> Result<Sent, Error> {
+    match sys::trouble(&error) {
+        Trouble::Full | Trouble::Interrupted => Ok(Sent::Full),
+        // No event ends this, so a waiting caller is told; one that retries by timer may retry.
+        Trouble::Short if wait == Wait::Never => Ok(Sent::Full),
+        Trouble::Gone => Err(Error::Closed),
+        _ => Err(Error::os("sendmsg")(error)),
+    }
+}
+
+/// Opens a socket and connects it. A datagram socket also gets a name, so that it can be answered: first
+/// the connection, then the name, so that no stranger's datagram is ever queued.
+pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<Line, Error> {
+    let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
+    let to = address.resolve()?;
+    sys::connect(fd.as_fd(), &to.name).map_err(Error::os("connect"))?;
+    if kind == Kind::Datagram {
+        sys::autobind(fd.as_fd()).map_err(Error::os("bind"))?;
+    }
+    Line::new(fd, kind, limits)
+}
+
+/// Connects to whichever kind of socket listens at the address (`EPROTOTYPE` tells).
+pub(crate) fn connect_any(address: &Address, limits: &Limits) -> Result<Line, Error> {
+    match connect(address, Kind::Seqpacket, limits) {
+        Err(Error::Os { source, .. }) if sys::is_other_type(&source) => {
+            connect(address, Kind::Datagram, limits)
+        }
+        other => other,
+    }
+}

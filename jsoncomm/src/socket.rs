@@ -1,0 +1,417 @@
+//! Typed messages on a socket: the bare wire, without an envelope.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::address::{Address, BoundPath};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::line::{self, BUFFER_KEPT, Datagram, Heard, Inbox, Kind, Line, Sent};
+use crate::message::{self, Message, Pack, Packer, Surplus};
+use crate::sys::control::{self, Wait};
+use crate::sys::socket::{self as sys, Type};
+
+/// What one attempt to receive found.
+#[derive(Debug)]
+pub enum Received<M> {
+    /// One whole message, and where it came from if the sender has an address.
+    Message(M, Option<Address>),
+    /// Nothing is queued; try again when the socket is readable.
+    Pending,
+    /// The peer has closed; no message will follow. Only on [`Kind::Seqpacket`].
+    Closed,
+}
+
+/// A socket that sends and receives typed messages, one JSON value and its descriptors in each datagram.
+///
+/// This is the bare wire: the JSON is the message itself, without an envelope. [`send`](Socket::send) and
+/// [`receive`](Socket::receive) wait, for ever unless [`set_timeout`](Socket::set_timeout) says how long;
+/// [`try_send`](Socket::try_send) and [`try_receive`](Socket::try_receive) never do, whatever the
+/// descriptor's own flags. A text too large for a datagram travels in a memfd without further ado, up to
+/// [`Limits::message`].
+///
+/// The path of a bound socket is removed when it is dropped, if it is still the same file.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Kind, Message, Socket};
+/// use std::fs::File;
+///
+/// #[derive(Debug, Message)]
+/// struct Take { name: String, #[fd] file: File }
+///
+/// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
+/// left.send(&Take { name: "null".into(), file: File::open("/dev/null")? })?;
+/// let (take, _sender) = right.receive::<Take>()?;
+/// assert_eq!(take.name, "null");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Socket {
+    // Dropped before the socket is closed; see `BoundPath`.
+    path: Option<BoundPath>,
+    line: Line,
+    inbox: Inbox,
+    text: Vec<u8>,
+    timeout: Option<Duration>,
+    surplus: Surplus,
+}
+
+impl Socket {
+    /// Makes two sockets that are connected to each other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [socketpair(2)] reports, such as `EMFILE`.
+    ///
+    /// [socketpair(2)]: https://man7.org/linux/man-pages/man2/socketpair.2.html
+    pub fn pair(kind: Kind) -> Result<(Self, Self), Error> {
+        let (left, right) = sys::socketpair(kind.into()).map_err(Error::os("socketpair"))?;
+        let limits = Limits::default();
+        Ok((
+            Self::new(Line::new(left, kind, &limits)?),
+            Self::new(Line::new(right, kind, &limits)?),
+        ))
+    }
+
+    /// Binds a datagram socket to an address, to receive from anyone who can reach it.
+    ///
+    /// For connections see [`Listener::bind`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the address is taken (a file that a dead server left counts as taken) or its
+    /// directory is missing; [`Error::Address`] when it cannot be used. Nothing is left behind.
+    pub fn bind(address: impl Into<Address>) -> Result<Self, Error> {
+        let (fd, path) = bind(&address.into(), Kind::Datagram)?;
+        let mut socket = Self::from_fd(fd)?;
+        socket.path = path;
+        Ok(socket)
+    }
+
+    /// Connects to a socket of this kind. A datagram socket also gets a name of its own, so that it
+    /// can be answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [connect(2)] reports: `ECONNREFUSED` when nobody listens, `EPROTOTYPE` when
+    /// the socket there is of the other kind.
+    ///
+    /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
+    pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
+        line::connect(&address.into(), kind, &Limits::default()).map(Self::new)
+    }
+
+    /// Makes a datagram socket that is not connected but has a name: send with
+    /// [`send_to`](Socket::send_to). Anyone in the network namespace can send to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [socket(2)](https://man7.org/linux/man-pages/man2/socket.2.html) reports.
+    pub fn unconnected() -> Result<Self, Error> {
+        let fd = sys::socket(Type::Dgram).map_err(Error::os("socket"))?;
+        sys::autobind(fd.as_fd()).map_err(Error::os("bind"))?;
+        Self::from_fd(fd)
+    }
+
+    /// Takes over a socket that was made elsewhere, inherited or received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] when it is not a unix socket of either kind, or a listening one
+    /// ([`Listener::from_fd`] takes those). It is then closed.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
+        let kind = kind_of(fd.as_fd(), Listening::No)?;
+        Ok(Self::new(Line::new(fd, kind, &Limits::default())?))
+    }
+
+    /// Puts a line under the typed interface.
+    fn new(line: Line) -> Self {
+        Self {
+            path: None,
+            line,
+            inbox: Inbox::default(),
+            text: Vec::new(),
+            timeout: None,
+            surplus: Surplus::Refuse,
+        }
+    }
+
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        self.line.kind()
+    }
+
+    /// The socket's own address, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [getsockname(2)] reports.
+    ///
+    /// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
+    pub fn local_address(&self) -> Result<Option<Address>, Error> {
+        local_address(self.as_fd())
+    }
+
+    /// Sets how long [`send`](Socket::send) and [`receive`](Socket::receive) wait; `None`, the default,
+    /// is for ever. It may be exceeded by some milliseconds.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+    }
+
+    /// Sets the longest message in bytes, sent or received; the default is that of [`Limits::message`].
+    pub fn set_message_limit(&mut self, bytes: usize) {
+        self.line.set_limit(bytes);
+    }
+
+    /// Sets what happens to descriptors that no field of a received message names. The default is to
+    /// refuse the message, as a server should.
+    pub fn set_surplus(&mut self, surplus: Surplus) {
+        self.surplus = surplus;
+    }
+
+    /// Sends one message to the connected peer and waits for room. The kernel duplicates the
+    /// descriptors, so the sender keeps its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`] when it cannot be written or exceeds a limit, [`Error::Deadline`],
+    /// [`Error::Closed`] when nobody is there, [`Error::Os`] for whatever else [sendmsg(2)] reports. In
+    /// each case nothing has been sent.
+    ///
+    /// [sendmsg(2)]: https://man7.org/linux/man-pages/man2/sendmsg.2.html
+    pub fn send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<(), Error> {
+        let deadline = self.deadline();
+        self.encoded(message, |line, text, fds| {
+            line.send_by(text, fds, None, deadline)
+        })
+    }
+
+    /// Sends one message to an address, from a datagram socket that is not connected, and waits for
+    /// room in the own send buffer.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Socket::send), and [`Error::Address`] when the address cannot be used.
+    pub fn send_to<M: Pack + ?Sized>(&mut self, message: &M, to: &Address) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let to = to.resolve()?;
+        self.encoded(message, |line, text, fds| {
+            line.send_by(text, fds, Some(&to.name), deadline)
+        })
+    }
+
+    /// Sends one message to the connected peer if there is room; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Socket::send); lack of room is [`Sent::Full`].
+    pub fn try_send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<Sent, Error> {
+        self.encoded(message, |line, text, fds| {
+            line.send(text, fds, None, Wait::Never)
+        })
+    }
+
+    /// Sends one message to an address if there is room; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Socket::send_to); lack of room is [`Sent::Full`].
+    pub fn try_send_to<M: Pack + ?Sized>(
+        &mut self,
+        message: &M,
+        to: &Address,
+    ) -> Result<Sent, Error> {
+        let to = to.resolve()?;
+        self.encoded(message, |line, text, fds| {
+            line.send(text, fds, Some(&to.name), Wait::Never)
+        })
+    }
+
+    /// Waits for one message; says where it came from if the sender has an address.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Deadline`]; [`Error::Closed`] when the peer of a connection has closed. One of those for
+    /// which [`Error::is_bad_message`] holds when a message came that is not an `M`: it is gone, its
+    /// descriptors are closed, and the next one can be received.
+    pub fn receive<M: Message>(&mut self) -> Result<(M, Option<Address>), Error> {
+        let deadline = self.deadline();
+        let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
+        self.decoded(datagram)
+    }
+
+    /// Receives one message if one is queued; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Socket::receive); an empty queue and the end of a connection are outcomes.
+    pub fn try_receive<M: Message>(&mut self) -> Result<Received<M>, Error> {
+        match self.line.receive(&mut self.inbox, Wait::Never)? {
+            Heard::Datagram(datagram) => {
+                let (message, sender) = self.decoded(datagram)?;
+                Ok(Received::Message(message, sender))
+            }
+            Heard::Pending | Heard::Short => Ok(Received::Pending),
+            Heard::Closed => Ok(Received::Closed),
+        }
+    }
+
+    /// When a call that starts now has to end.
+    fn deadline(&self) -> Option<Instant> {
+        self.timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+
+    /// Writes the message into the socket's buffer and hands it to `send`.
+    fn encoded<M: Pack + ?Sized, T>(
+        &mut self,
+        message: &M,
+        send: impl FnOnce(&Line, &[u8], &[BorrowedFd<'_>]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.text.clear();
+        self.text.shrink_to(BUFFER_KEPT);
+        let fds = Packer::new();
+        message::encode(message, &mut self.text, &fds).map_err(Error::Encode)?;
+        send(&self.line, &self.text, &fds.into_fds())
+    }
+
+    /// Reads the message out of a datagram that is in the inbox.
+    fn decoded<M: Message>(&self, datagram: Datagram) -> Result<(M, Option<Address>), Error> {
+        let text = self.inbox.text(&datagram);
+        if let Some(damage) = datagram.damage {
+            return Err(damage);
+        }
+        let message = message::decode(text, datagram.fds, self.surplus).map_err(Error::Decode)?;
+        Ok((message, datagram.sender.map(Address::from_name)))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+}
+
+/// A bound seqpacket socket that takes connections; never waits.
+///
+/// Its path is removed when it is dropped, if it is still the same file.
+#[derive(Debug)]
+pub struct Listener {
+    // Dropped before the socket is closed; see `BoundPath`.
+    _path: Option<BoundPath>,
+    fd: OwnedFd,
+}
+
+impl Listener {
+    /// Binds a seqpacket socket to an address and opens it to clients.
+    ///
+    /// # Errors
+    ///
+    /// As [`Socket::bind`].
+    pub fn bind(address: impl Into<Address>) -> Result<Self, Error> {
+        let (fd, path) = bind(&address.into(), Kind::Seqpacket)?;
+        sys::listen(fd.as_fd()).map_err(Error::os("listen"))?;
+        Ok(Self { _path: path, fd })
+    }
+
+    /// Takes over a listening seqpacket socket, for example one that a service manager opened. Its path
+    /// is not ours to remove.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] when it is something else; it is then closed.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
+        kind_of(fd.as_fd(), Listening::Yes)?;
+        // Calling it again on a listening socket only sets what accepting relies on.
+        sys::listen(fd.as_fd()).map_err(Error::os("listen"))?;
+        Ok(Self { _path: None, fd })
+    }
+
+    /// Takes the next connection; `None` when no client is waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [accept(2)] reports. On `EMFILE` and its like the client stays queued:
+    /// try again when descriptors are free.
+    ///
+    /// [accept(2)]: https://man7.org/linux/man-pages/man2/accept.2.html
+    pub fn accept(&self) -> Result<Option<Socket>, Error> {
+        let line = self.accept_line(&Limits::default())?;
+        Ok(line.map(Socket::new))
+    }
+
+    /// Takes the next connection, without the typed interface.
+    pub(crate) fn accept_line(&self, limits: &Limits) -> Result<Option<Line>, Error> {
+        loop {
+            match sys::accept(self.fd.as_fd()) {
+                Ok(fd) => return Line::new(fd, Kind::Seqpacket, limits).map(Some),
+                Err(error) => match error.kind() {
+                    std::io::ErrorKind::WouldBlock => return Ok(None),
+                    // A signal, or a client that gave up before its turn.
+                    std::io::ErrorKind::Interrupted | std::io::ErrorKind::ConnectionAborted => {}
+                    _ => return Err(Error::os("accept")(error)),
+                },
+            }
+        }
+    }
+
+    /// The address it listens at, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Socket::local_address`].
+    pub fn local_address(&self) -> Result<Option<Address>, Error> {
+        local_address(self.as_fd())
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Makes a socket of this kind and gives it its address.
+pub(crate) fn bind(address: &Address, kind: Kind) -> Result<(OwnedFd, Option<BoundPath>), Error> {
+    let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
+    let path = match address.as_path() {
+        Some(path) => Some(BoundPath::bind(fd.as_fd(), path)?),
+        None => {
+            let to = address.resolve()?;
+            sys::bind(fd.as_fd(), &to.name).map_err(Error::os("bind"))?;
+            None
+        }
+    };
+    Ok((fd, path))
+}
+
+/// Whether a socket that is taken over should be a listening one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listening {
+    Yes,
+    No,
+}
+
+/// Says which kind a foreign socket is, and refuses what does not fit.
+pub(crate) fn kind_of(fd: BorrowedFd<'_>, listening: Listening) -> Result<Kind, Error> {
+    let error = |reason| Error::Address {
+        address: String::from("of the descriptor"),
+        reason,
+    };
+    let found = sys::type_of(fd).ok().flatten();
+    let kind = found.ok_or_else(|| error("is not a unix datagram or seqpacket socket"))?;
+    let listens = sys::is_listening(fd).map_err(Error::os("getsockopt"))?;
+    match (listens, listening) {
+        (true, Listening::Yes) | (false, Listening::No) => Ok(kind.into()),
+        (true, Listening::No) => Err(error("is a listening socket")),
+        (false, Listening::Yes) => Err(error("is not a listening socket")),
+    }
+}
+
+/// Asks for a socket's own address.
+fn local_address(fd: BorrowedFd<'_>) -> Result<Option<Address>, Error> {
+    let name = control::getsockname(fd).map_err(Error::os("getsockname"))?;
+    Ok(name.map(Address::from_name))
+}
