@@ -1,5 +1,6 @@
 //! The type that `derive(Message)` stands on: its parts, with their names on the wire.
 
+pub(crate) mod service;
 
 use crate::attr::{self, Both, Case};
 use crate::ctxt::Ctxt;

@@ -1,5 +1,6 @@
 //! Judging: what cannot be a message, each complaint on its own token and with what to write instead.
 
+pub(crate) mod service;
 
 use crate::ast::{self, Body, Field, Message, Names, Shape, Style, Variant};
 use crate::ctxt::Ctxt;

@@ -6,6 +6,7 @@
 mod generics;
 mod pack;
 mod request;
+pub(crate) mod service;
 mod unpack;
 
 use crate::ast::Message;

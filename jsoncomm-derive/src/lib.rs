@@ -10,7 +10,7 @@ mod ctxt;
 mod expand;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, parse_macro_input};
+use syn::{DeriveInput, ItemTrait, parse_macro_input};
 
 /// Makes a struct or enum a message: implements `Pack` and `Unpack`.
 ///
@@ -21,6 +21,21 @@ use syn::{DeriveInput, parse_macro_input};
 pub fn message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand::message(&input)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes a trait a service: adds a dispatcher, and a client stub with the trait's name and `Client`.
+///
+/// The trait stays as it is, without the attributes `#[fd]`, `#[serde(...)]` and `#[oneway]`. Each method
+/// takes `&mut self` or `&self`, then, if it likes, `&mut Call`, then arguments by value or as `&str`, `&[T]`,
+/// `&T` or `Option<&str>`; it returns a message, or a `Result` of a message and an error, or nothing if it is
+/// `#[oneway]`. `#[service(name = "example.files")]` gives the name in front of the methods' names;
+/// `crate = "path"` says where the library is if not at `::jsoncomm`.
+#[proc_macro_attribute]
+pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as ItemTrait);
+    expand::service::service(options.into(), item)
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

@@ -1,0 +1,391 @@
+//! The trait that `#[service]` stands on: its methods, with their arguments on both sides.
+
+use crate::ctxt::Ctxt;
+use proc_macro2::Ident;
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::parse::Parser;
+use syn::{
+    Attribute, FnArg, GenericArgument, ItemTrait, LitStr, Pat, Path, PathArguments, ReceiverKind,
+    ReturnType, TraitItem, TraitItemFn, Type, TypePath, TypeReference,
+};
+
+/// A trait to be a service.
+pub(crate) struct Service {
+    /// The trait as its user wrote it, without our attributes.
+    pub(crate) item: ItemTrait,
+    /// In front of the methods' names on the wire.
+    pub(crate) name: String,
+    /// Where the library is; `::jsoncomm` unless given.
+    pub(crate) library: Option<Path>,
+    pub(crate) methods: Vec<Method>,
+}
+
+pub(crate) struct Method {
+    pub(crate) ident: Ident,
+    /// What the stub repeats: documentation and deprecation.
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) oneway: Option<Path>,
+    /// The handler wants the `&mut Call`.
+    pub(crate) call: bool,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) output: ReturnType,
+}
+
+pub(crate) struct Argument {
+    pub(crate) ident: Ident,
+    /// `#[fd]` and serde's.
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) fd: bool,
+    pub(crate) ty: Type,
+    pub(crate) passing: Passing,
+}
+
+/// How the trait takes an argument.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// `T`
+    Value,
+    /// `&str`
+    Str,
+    /// `Option<&str>`
+    OptionStr,
+    /// `&[T]`
+    Slice,
+    /// `&Path`
+    Path,
+    /// `&T`
+    Reference,
+}
+
+impl Service {
+    /// Reads `#[service(...)]` and the trait under it, and takes our attributes off the trait.
+    pub(crate) fn from_syn(
+        cx: &Ctxt,
+        options: proc_macro2::TokenStream,
+        mut item: ItemTrait,
+    ) -> Self {
+        let (name, library) = Self::options(cx, options);
+        Self::check_trait(cx, &item);
+        let mut methods = Vec::new();
+        for part in &mut item.items {
+            match part {
+                TraitItem::Fn(function) => methods.extend(Method::from_syn(cx, function)),
+                other => cx.complain(other, "a service trait has methods only"),
+            }
+        }
+        Self {
+            item,
+            name,
+            library,
+            methods,
+        }
+    }
+
+    fn options(cx: &Ctxt, options: proc_macro2::TokenStream) -> (String, Option<Path>) {
+        let (mut name, mut library) = (None::<LitStr>, None::<Path>);
+        let parser = syn::meta::parser(|meta| {
+            if meta.path.is_ident("name") {
+                name = Some(meta.value()?.parse()?);
+            } else if meta.path.is_ident("crate") {
+                library = Some(meta.value()?.parse::<LitStr>()?.parse()?);
+            } else {
+                return Err(meta.error("expected `name = \"...\"` or `crate = \"...\"`"));
+            }
+            Ok(())
+        });
+        let read = parser.parse2(options);
+        let failed = cx.check(read).is_none();
+        match name {
+            Some(name) => {
+                let text = name.value();
+                if !is_service_name(&text) {
+                    cx.complain(
+                        &name,
+                        "a service's name is made of letters, digits, `_`, `-` and single dots, and \
+                         does not begin with `rpc.`",
+                    );
+                }
+                (text, library)
+            }
+            None => {
+                if !failed {
+                    cx.push(syn::Error::new(
+                        proc_macro2::Span::call_site(),
+                        "give the service a name: `#[service(name = \"example.files\")]`",
+                    ));
+                }
+                (String::new(), library)
+            }
+        }
+    }
+
+    fn check_trait(cx: &Ctxt, item: &ItemTrait) {
+        if !item.generics.params.is_empty() {
+            cx.complain(&item.generics, "a service trait has no parameters");
+        }
+        if let Some(clause) = &item.generics.where_clause {
+            cx.complain(clause, "a service trait has no `where` clause");
+        }
+        if let Some(token) = &item.unsafety {
+            cx.complain(token, "a service trait is safe");
+        }
+    }
+
+    /// The path of the library's names for generated code.
+    pub(crate) fn private(&self) -> proc_macro2::TokenStream {
+        match &self.library {
+            Some(library) => quote::quote!(#library::private),
+            None => quote::quote!(::jsoncomm::private),
+        }
+    }
+}
+
+/// Dot-separated words; `rpc.` is JSON-RPC's own.
+fn is_service_name(name: &str) -> bool {
+    let word = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    name.split('.').all(word) && name.split('.').next() != Some("rpc")
+}
+
+impl Method {
+    fn from_syn(cx: &Ctxt, function: &mut TraitItemFn) -> Option<Self> {
+        let (ours, theirs) = std::mem::take(&mut function.attrs)
+            .into_iter()
+            .partition::<Vec<_>, _>(|attribute| attribute.path().is_ident("oneway"));
+        function.attrs = theirs;
+        for attribute in &ours {
+            cx.check(attribute.meta.require_path_only().map(|_| ()));
+        }
+        for attribute in &function.attrs {
+            if attribute.path().is_ident("cfg") {
+                cx.complain(attribute, "a method of a service cannot be conditional");
+            }
+        }
+        let signature = &mut function.sig;
+        for (token, what) in [
+            (
+                signature.asyncness.map(ToTokens::into_token_stream),
+                "async: answer later instead",
+            ),
+            (
+                Some(signature.safety.to_token_stream()).filter(|token| !token.is_empty()),
+                "unsafe",
+            ),
+            (
+                signature.constness.map(ToTokens::into_token_stream),
+                "const",
+            ),
+            (
+                signature.abi.as_ref().map(ToTokens::to_token_stream),
+                "foreign",
+            ),
+        ] {
+            if let Some(token) = token {
+                cx.complain(token, format!("a method of a service is not {what}"));
+            }
+        }
+        if !signature.generics.params.is_empty() {
+            cx.complain(
+                &signature.generics,
+                "a method of a service has no parameters of types or lifetimes",
+            );
+        }
+        let mut inputs = signature.inputs.iter_mut();
+        match inputs.next() {
+            Some(FnArg::Receiver(receiver))
+                if matches!(receiver.kind, ReceiverKind::Reference(_, None, _)) => {}
+            Some(other) => {
+                cx.complain(
+                    other,
+                    "a method of a service begins with `&mut self` or `&self`",
+                );
+            }
+            None => {
+                cx.complain(
+                    &signature.ident,
+                    "a method of a service begins with `&mut self` or `&self`",
+                );
+            }
+        }
+        let (mut call, mut arguments) = (false, Vec::new());
+        for (position, input) in inputs.enumerate() {
+            let FnArg::Typed(input) = input else { continue };
+            if position == 0 && is_call(&input.ty) {
+                call = true;
+                continue;
+            }
+            arguments.extend(Argument::from_syn(cx, input));
+        }
+        let repeated = |attribute: &&Attribute| {
+            ["doc", "deprecated"]
+                .iter()
+                .any(|name| attribute.path().is_ident(name))
+        };
+        Some(Self {
+            ident: signature.ident.clone(),
+            attrs: function.attrs.iter().filter(repeated).cloned().collect(),
+            oneway: ours.first().map(|attribute| attribute.path().clone()),
+            call,
+            arguments,
+            output: signature.output.clone(),
+        })
+    }
+
+    /// The method's name on the wire, without the service's.
+    pub(crate) fn wire_name(&self) -> String {
+        self.ident.unraw().to_string()
+    }
+}
+
+impl Argument {
+    fn from_syn(cx: &Ctxt, input: &mut syn::PatType) -> Option<Self> {
+        let (attrs, theirs) = std::mem::take(&mut input.attrs)
+            .into_iter()
+            .partition::<Vec<_>, _>(|attribute| {
+                attribute.path().is_ident("fd") || attribute.path().is_ident("serde")
+            });
+        input.attrs = theirs;
+        let ident = match &*input.pat {
+            Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => pat.ident.clone(),
+            other => {
+                cx.complain(
+                    other,
+                    "an argument needs a name, which is its name on the wire",
+                );
+                return None;
+            }
+        };
+        let fd = attrs
+            .iter()
+            .any(|attribute| attribute.path().is_ident("fd"));
+        let passing = passing(cx, &input.ty);
+        if fd && passing != Passing::Value {
+            cx.complain(
+                &input.ty,
+                "a received descriptor is owned: write the type by value",
+            );
+        }
+        Some(Self {
+            ident,
+            attrs,
+            fd,
+            ty: (*input.ty).clone(),
+            passing,
+        })
+    }
+}
+
+/// Says whether this is `&mut Call`, however its path is written.
+fn is_call(ty: &Type) -> bool {
+    matches!(ty, Type::Reference(TypeReference { mutability: Some(_), elem, .. })
+        if last_segment(elem).is_some_and(|segment| segment.ident == "Call"))
+}
+
+/// Finds out how an argument is taken, and refuses what cannot be decoded.
+fn passing(cx: &Ctxt, ty: &Type) -> Passing {
+    if let Some(inner) = option_of(ty) {
+        if is_str_reference(inner) {
+            return Passing::OptionStr;
+        }
+    }
+    let Type::Reference(reference) = ty else {
+        refuse_borrows(cx, ty);
+        return Passing::Value;
+    };
+    if let Some(token) = &reference.mutability {
+        cx.complain(
+            token,
+            "an argument is taken by value or by `&`; only `&mut Call` comes first",
+        );
+    }
+    match &*reference.elem {
+        elem if is_named(elem, "str") => Passing::Str,
+        elem if is_named(elem, "Path") => Passing::Path,
+        Type::Slice(slice) => {
+            refuse_borrows(cx, &slice.elem);
+            Passing::Slice
+        }
+        elem => {
+            refuse_borrows(cx, elem);
+            Passing::Reference
+        }
+    }
+}
+
+/// The `T` of a type that is spelt `Option<T>`.
+pub(crate) fn option_of(ty: &Type) -> Option<&Type> {
+    argument_of(ty, "Option")
+}
+
+/// The `T` of a type that is spelt `Name<T>`.
+pub(crate) fn argument_of<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
+    let segment = last_segment(ty).filter(|segment| segment.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return None;
+    };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(inner)) if arguments.args.len() == 1 => Some(inner),
+        _ => None,
+    }
+}
+
+pub(crate) fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
+    match ty {
+        Type::Path(TypePath { qself: None, path, .. }) => path.segments.last(),
+        _ => None,
+    }
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    last_segment(ty).is_some_and(|segment| segment.ident == name && segment.arguments.is_none())
+}
+
+fn is_str_reference(ty: &Type) -> bool {
+    matches!(ty, Type::Reference(reference)
+        if reference.mutability.is_none() && is_named(&reference.elem, "str"))
+}
+
+/// Complains about references and lifetimes inside a type: there is nothing they could borrow from.
+fn refuse_borrows(cx: &Ctxt, ty: &Type) {
+    const ADVICE: &str =
+        "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all";
+    match ty {
+        Type::Reference(reference) => cx.complain(reference, ADVICE),
+        Type::Slice(slice) => refuse_borrows(cx, &slice.elem),
+        Type::Array(array) => refuse_borrows(cx, &array.elem),
+        Type::Paren(inner) => refuse_borrows(cx, &inner.elem),
+        Type::Group(inner) => refuse_borrows(cx, &inner.elem),
+        Type::Tuple(tuple) => tuple.elems.iter().for_each(|elem| refuse_borrows(cx, elem)),
+        Type::Path(path) => {
+            for segment in &path.path.segments {
+                let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+                    continue;
+                };
+                for argument in &arguments.args {
+                    match argument {
+                        GenericArgument::Type(inner) => refuse_borrows(cx, inner),
+                        GenericArgument::Lifetime(lifetime) if lifetime.ident != "static" => {
+                            cx.complain(lifetime, ADVICE);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Type::ImplTrait(ty) => cx.complain(ty, "an argument has a type with a name"),
+        _ => {}
+    }
+}
+
+/// Says whether the method returns nothing.
+pub(crate) fn returns_nothing(output: &ReturnType) -> bool {
+    match output {
+        ReturnType::Default => true,
+        ReturnType::Type(_, ty) => matches!(&**ty, Type::Tuple(tuple) if tuple.elems.is_empty()),
+    }
+}

@@ -1,0 +1,266 @@
+//! Writing: the client stub and the dispatcher that `#[service]` adds to its trait.
+//!
+//! A method's arguments are one struct, generic over their types: the stub fills it with what its caller
+//! lends, the dispatcher decodes it into what the handler gets.
+
+use crate::ast::service::{
+    Argument, Method, Passing, Service, argument_of, last_segment, option_of,
+};
+use crate::check;
+use crate::ctxt::Ctxt;
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+use syn::{GenericArgument, ItemTrait, PathArguments, ReturnType, Type, parse_quote};
+
+/// Expands `#[service]`.
+pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<TokenStream> {
+    let cx = Ctxt::new();
+    let service = Service::from_syn(&cx, options, item);
+    check::service::service(&cx, &service);
+    cx.finish()?;
+    let params = service
+        .methods
+        .iter()
+        .map(|method| params(&service, method))
+        .collect::<syn::Result<TokenStream>>()?;
+    let item = &service.item;
+    let (stub, calls) = stub(&service);
+    let dispatcher = dispatcher(&service);
+    Ok(quote! {
+        #item
+        #stub
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, clippy::absolute_paths, reason = "generated")]
+        const _: () = { #params #calls #dispatcher };
+    })
+}
+
+/// The name of the struct that a method's arguments are.
+fn params_ident(method: &Method) -> Ident {
+    format_ident!("__{}_params", method.wire_name())
+}
+
+/// The struct that a method's arguments are, as a message.
+fn params(service: &Service, method: &Method) -> syn::Result<TokenStream> {
+    let ident = params_ident(method);
+    let types: Vec<Ident> = (0..method.arguments.len())
+        .map(|index| format_ident!("P{index}"))
+        .collect();
+    let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
+        let (ident, attrs) = (&argument.ident, &argument.attrs);
+        quote!(#(#attrs)* #ident: #ty)
+    });
+    let library = service.library.as_ref().map(|library| {
+        let library = quote!(#library).to_string();
+        quote!(#[message(crate = #library)])
+    });
+    let item = quote! {
+        #library
+        #[serde(deny_unknown_fields)]
+        struct #ident<#(#types),*> { #(#fields),* }
+    };
+    let message = super::message(&syn::parse2(item)?)?;
+    let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
+        let ident = &argument.ident;
+        quote!(#ident: #ty)
+    });
+    Ok(quote! {
+        struct #ident<#(#types),*> { #(#fields),* }
+        #message
+    })
+}
+
+/// The client stub, and the calls it makes.
+fn stub(service: &Service) -> (TokenStream, TokenStream) {
+    let p = service.private();
+    let (vis, of) = (&service.item.vis, &service.item.ident);
+    let ident = format_ident!("{of}Client");
+    let doc = format!(
+        "Calls the methods of [`{of}`] on a server. Each waits for its answer until the connection's \
+         deadline.\n\n# Errors\n\nA call ends in the service's own error, or in another variant of `CallError`; a \
+         `#[oneway]` method returns when the kernel has the call."
+    );
+    let stub = quote! {
+        #[doc = #doc]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #vis struct #ident {
+            connection: #p::Connection,
+        }
+    };
+    let methods = service
+        .methods
+        .iter()
+        .map(|method| stub_method(service, method));
+    let calls = quote! {
+        #[automatically_derived]
+        #[allow(clippy::missing_errors_doc, reason = "said once, on the stub")]
+        impl #ident {
+            /// Makes a stub that calls through `connection`.
+            #vis fn new(connection: #p::Connection) -> Self {
+                Self { connection }
+            }
+            #(#methods)*
+        }
+    };
+    (stub, calls)
+}
+
+fn stub_method(service: &Service, method: &Method) -> TokenStream {
+    let p = service.private();
+    let vis = &service.item.vis;
+    let (ident, attrs) = (&method.ident, &method.attrs);
+    let whole = format!("{}.{}", service.name, method.wire_name());
+    let (arguments, values): (Vec<_>, Vec<_>) = method.arguments.iter().map(lend).unzip();
+    let names = method.arguments.iter().map(|argument| &argument.ident);
+    let params = params_ident(method);
+    let (verb, output) = match &method.output {
+        _ if method.oneway.is_some() => (
+            quote!(notify),
+            quote!(::core::result::Result<(), #p::CallError>),
+        ),
+        output => (quote!(call), stub_output(&p, output)),
+    };
+    quote! {
+        #(#attrs)*
+        #vis fn #ident(&self, #(#arguments),*) -> #output {
+            self.connection.#verb(#whole, &#params { #(#names: #values),* })
+        }
+    }
+}
+
+/// What the stub returns: the value, or the service's error among the ways a call can end. A `Result` with
+/// both types in sight is written out, so that the stub's documentation is readable; any other type is
+/// asked.
+fn stub_output(p: &TokenStream, output: &ReturnType) -> TokenStream {
+    let ReturnType::Type(_, ty) = output else {
+        return quote!(());
+    };
+    let (value, error) = match result_of(ty) {
+        Some((value, error)) => (quote!(#value), quote!(#error)),
+        None => (
+            quote!(<#ty as #p::Outcome>::Value),
+            quote!(<#ty as #p::Outcome>::Error),
+        ),
+    };
+    quote!(::core::result::Result<#value, #p::CallError<#error>>)
+}
+
+/// The two types of what is spelt `Result<T, E>`.
+fn result_of(ty: &Type) -> Option<(&Type, &Type)> {
+    let segment = last_segment(ty).filter(|segment| segment.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return None;
+    };
+    let mut arguments = arguments.args.iter();
+    match (arguments.next(), arguments.next(), arguments.next()) {
+        (Some(GenericArgument::Type(value)), Some(GenericArgument::Type(error)), None) => {
+            Some((value, error))
+        }
+        _ => None,
+    }
+}
+
+/// An argument of the stub, and the value that is packed. Sending lends: a descriptor is borrowed from
+/// whatever holds it.
+fn lend(argument: &Argument) -> (TokenStream, TokenStream) {
+    let (ident, ty) = (&argument.ident, &argument.ty);
+    if !argument.fd {
+        return (quote!(#ident: #ty), quote!(#ident));
+    }
+    let borrowed = quote!(::std::os::fd::BorrowedFd<'_>);
+    if is_descriptor(ty) {
+        let value = quote!(::std::os::fd::AsFd::as_fd(&#ident));
+        (quote!(#ident: impl ::std::os::fd::AsFd), value)
+    } else if option_of(ty).is_some_and(is_descriptor) {
+        (
+            quote!(#ident: ::core::option::Option<#borrowed>),
+            quote!(#ident),
+        )
+    } else if argument_of(ty, "Vec").is_some_and(is_descriptor) {
+        (quote!(#ident: &[#borrowed]), quote!(#ident))
+    } else {
+        (quote!(#ident: &#ty), quote!(#ident))
+    }
+}
+
+/// Says whether the type is spelt as one of those that are a descriptor and nothing else.
+fn is_descriptor(ty: &Type) -> bool {
+    const NAMES: [&str; 8] = [
+        "OwnedFd",
+        "File",
+        "UnixStream",
+        "UnixDatagram",
+        "UnixListener",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+    ];
+    last_segment(ty).is_some_and(|segment| NAMES.iter().any(|name| segment.ident == name))
+}
+
+/// The impl that finds a method by its number, decodes its arguments and calls it.
+fn dispatcher(service: &Service) -> TokenStream {
+    let p = service.private();
+    let (of, name) = (&service.item.ident, &service.name);
+    let names = service.methods.iter().map(Method::wire_name);
+    let arms = service.methods.iter().enumerate().map(|(index, method)| {
+        let (ident, params) = (&method.ident, params_ident(method));
+        let types = method.arguments.iter().map(|argument| owned(&p, argument));
+        let call = method.call.then(|| quote!(call,));
+        let values = method.arguments.iter().map(value);
+        let verb = match &method.oneway {
+            Some(_) => quote!(oneway),
+            None => quote!(answer),
+        };
+        quote! {
+            #index => incoming.#verb(|call: &mut #p::Call, params: #params<#(#types),*>| {
+                let _ = (&call, &params);
+                <S as #of>::#ident(state, #call #(#values),*)
+            }),
+        }
+    });
+    quote! {
+        #[automatically_derived]
+        impl<S: #of> #p::Service<S> for dyn #of {
+            const NAME: &'static str = #name;
+            const METHODS: &'static [&'static str] = &[#(#names),*];
+
+            fn call(state: &mut S, method: usize, incoming: #p::Incoming<'_, '_>) {
+                match method {
+                    #(#arms)*
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// What an argument is decoded into.
+fn owned(p: &TokenStream, argument: &Argument) -> Type {
+    let ty = &argument.ty;
+    match (argument.passing, ty) {
+        (Passing::Str, _) => parse_quote!(#p::Text<'_>),
+        (Passing::OptionStr, _) => parse_quote!(::core::option::Option<#p::Text<'_>>),
+        (Passing::Path, _) => parse_quote!(::std::path::PathBuf),
+        (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
+            Type::Slice(slice) => {
+                let elem = &slice.elem;
+                parse_quote!(::std::vec::Vec<#elem>)
+            }
+            other => other.clone(),
+        },
+        (Passing::Reference, Type::Reference(reference)) => (*reference.elem).clone(),
+        _ => ty.clone(),
+    }
+}
+
+/// How the handler gets it.
+fn value(argument: &Argument) -> TokenStream {
+    let ident = &argument.ident;
+    match argument.passing {
+        Passing::Value => quote!(params.#ident),
+        Passing::Reference => quote!(&params.#ident),
+        Passing::Str | Passing::Slice | Passing::Path => quote!(&*params.#ident),
+        Passing::OptionStr => quote!(params.#ident.as_deref()),
+    }
+}

@@ -1,0 +1,558 @@
+//! JSON-RPC 2.0 objects: bytes to envelope and back; pure, no I/O.
+//!
+//! ```text
+//! call          {"jsonrpc":"2.0","id":7,"method":"example.files.open","params":{"path":"a.txt"},"timeout":500}
+//! one-way       {"jsonrpc":"2.0","method":"example.files.log_to","params":{"sink":0}}
+//! answer        {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
+//! service error {"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no file a.txt","data":{"NotFound":{"path":"a.txt"}}}}
+//! fault         {"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"…","data":{"field":"path"}}}
+//! ```
+//!
+//! `id` is an integer or a string. `params` is an object, or an array by position; it may be absent.
+//! `timeout` is the caller's remaining budget in milliseconds; it may be absent. A member that is not
+//! listed is skipped; one that is listed may stand there once.
+//!
+//! A text is read in one pass: the reader walks the members up to the one that matters (`params`,
+//! `result` or `error`), lets its owner decode that in place, now that `method` or `id` says as what, and
+//! walks on to the end. Where the members come in another order, that one is skipped first and decoded
+//! last.
+
+mod object;
+mod write;
+
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
+
+use crate::error::{DecodeError, Fault};
+
+pub(crate) use write::{write_call, write_error, write_fault, write_result};
+
+use object::{BLANK, Members, front, into_decode, syntax};
+
+/// The longest id that is echoed, in bytes of JSON. Ours have at most 16.
+const ID_MAX: usize = 256;
+
+/// What the caller chose to tell its calls apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Id<'t> {
+    /// The kind we choose ourselves.
+    Number(u64),
+    /// A string or another integer, as JSON text.
+    Text(Cow<'t, str>),
+}
+
+impl<'t> Id<'t> {
+    /// Reads an id from its JSON text; `None` when it is neither an integer nor a string, or too long.
+    fn from_json(text: &'t str) -> Option<Self> {
+        let first = text.bytes().next()?;
+        if first.is_ascii_digit() {
+            if let Ok(number) = text.parse() {
+                return Some(Self::Number(number));
+            }
+        }
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        ((integer || first == b'"') && text.len() <= ID_MAX).then_some(Self::Text(text.into()))
+    }
+
+    /// Copies the text, so that the id outlives its datagram.
+    pub(crate) fn into_owned(self) -> Id<'static> {
+        match self {
+            Self::Number(number) => Id::Number(number),
+            Self::Text(text) => Id::Text(Cow::Owned(text.into_owned())),
+        }
+    }
+}
+
+/// Which member carries the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Params,
+    Result,
+    Error,
+}
+
+/// Where that member is.
+#[derive(Debug, Clone, Copy)]
+enum Body<'t> {
+    /// There is none.
+    Absent,
+    /// The reader stands right before it.
+    Here(Part),
+    /// The reader has skipped it; this is its text.
+    Skipped(Part, &'t str),
+}
+
+/// A JSON-RPC object while it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Envelope<'t> {
+    members: Members<'t>,
+    version: Option<bool>,
+    id: Option<Id<'t>>,
+    /// The id is `null`: an answer to what could not be read.
+    null_id: bool,
+    method: Option<Cow<'t, str>>,
+    timeout: Option<u64>,
+    body: Body<'t>,
+}
+
+impl<'t> Envelope<'t> {
+    /// Reads up to the member that matters, if what it means is known by then, or to the end.
+    ///
+    /// The error says what is wrong; [`find_id`] says whom to tell.
+    pub(crate) fn open(text: &'t [u8]) -> Result<Self, Fault> {
+        let text = std::str::from_utf8(text)
+            .map_err(|error| Fault::new(Fault::NOT_JSON, format!("not UTF-8: {error}")))?;
+        if text.trim_start_matches(BLANK).starts_with('[') {
+            // A batch, as far as JSON-RPC is concerned.
+            return Err(Fault::new(Fault::NOT_A_CALL, "a batch is not accepted"));
+        }
+        let mut envelope = Self {
+            members: Members::open(text)?,
+            version: None,
+            id: None,
+            null_id: false,
+            method: None,
+            timeout: None,
+            body: Body::Absent,
+        };
+        envelope.walk()?;
+        Ok(envelope)
+    }
+
+    /// Reads members until the body can be decoded in place, or to the end.
+    fn walk(&mut self) -> Result<(), Fault> {
+        while let Some(name) = self.members.next_name()? {
+            let part = match &*name {
+                "jsonrpc" => {
+                    let fresh = self.version.is_none();
+                    self.version = Some(self.members.raw()? == "\"2.0\"");
+                    once(fresh, "jsonrpc")?;
+                    continue;
+                }
+                "id" => {
+                    let text = self.members.raw()?;
+                    once(self.id.is_none() && !self.null_id, "id")?;
+                    self.id = Id::from_json(text);
+                    self.null_id = text == "null";
+                    if self.id.is_none() && !self.null_id {
+                        return Err(bad_id());
+                    }
+                    continue;
+                }
+                "method" => {
+                    let method = self.members.string("method")?;
+                    once(self.method.is_none(), "method")?;
+                    self.method = Some(method);
+                    continue;
+                }
+                "timeout" => {
+                    let timeout = self.members.raw()?.parse().map_err(|_| {
+                        Fault::new(
+                            Fault::NOT_A_CALL,
+                            "timeout is not a whole number of milliseconds",
+                        )
+                    })?;
+                    once(self.timeout.is_none(), "timeout")?;
+                    self.timeout = Some(timeout);
+                    continue;
+                }
+                "params" => Part::Params,
+                "result" => Part::Result,
+                "error" => Part::Error,
+                _ => {
+                    self.members.raw()?;
+                    continue;
+                }
+            };
+            once(matches!(self.body, Body::Absent), &name)?;
+            let known = match part {
+                Part::Params => self.method.is_some(),
+                Part::Result | Part::Error => {
+                    (self.id.is_some() || self.null_id) && self.method.is_none()
+                }
+            };
+            if known {
+                self.body = Body::Here(part);
+                return Ok(());
+            }
+            self.body = Body::Skipped(part, self.members.raw()?);
+        }
+        if self.version != Some(true) {
+            return Err(Fault::new(Fault::NOT_A_CALL, "jsonrpc is not \"2.0\""));
+        }
+        if self.null_id && self.method.is_some() {
+            return Err(bad_id());
+        }
+        Ok(())
+    }
+
+    /// The method that is called, without quotes; `None` when this is no call.
+    pub(crate) fn method(&self) -> Option<&str> {
+        self.method.as_deref()
+    }
+
+    /// The caller's budget in milliseconds. Complete only after [`decode`](Self::decode).
+    pub(crate) fn timeout(&self) -> Option<u64> {
+        self.timeout
+    }
+
+    /// The id, if it has been met. Complete only after [`decode`](Self::decode).
+    pub(crate) fn id(&self) -> Option<&Id<'t>> {
+        self.id.as_ref()
+    }
+
+    /// Says whether the id is `null`, as in a fault about what could not be read.
+    pub(crate) fn has_null_id(&self) -> bool {
+        self.null_id
+    }
+
+    /// Which member carries the message, if one does.
+    pub(crate) fn part(&self) -> Option<Part> {
+        match self.body {
+            Body::Absent => None,
+            Body::Here(part) | Body::Skipped(part, _) => Some(part),
+        }
+    }
+
+    /// Says whether this is an answer, or pretends to be: those are never answered.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.method.is_none() && matches!(self.part(), Some(Part::Result | Part::Error))
+    }
+
+    /// Decodes the member that matters and reads the rest to its end, so that nothing is acted on
+    /// before all of it is known to be sound. `decode` gets the text from that member on and says how
+    /// much of it was the member. Absent params are an empty object.
+    ///
+    /// The outer result is about the envelope, the inner one about the member.
+    pub(crate) fn decode<T>(
+        &mut self,
+        decode: impl FnOnce(&'t str) -> Result<(T, usize), DecodeError>,
+    ) -> Result<Result<T, DecodeError>, Fault> {
+        match self.body {
+            Body::Absent => Ok(decode("{}").map(|(value, _)| value)),
+            Body::Skipped(part, text) => {
+                check_params(part, text)?;
+                Ok(decode(text).map(|(value, _)| value))
+            }
+            Body::Here(part) => {
+                let text = self.members.rest;
+                check_params(part, text)?;
+                let value = match decode(text) {
+                    Ok((value, length)) => {
+                        self.members.rest = text.get(length..).unwrap_or_default();
+                        Ok(value)
+                    }
+                    Err(error) => {
+                        self.members.raw()?;
+                        Err(error)
+                    }
+                };
+                self.walk()?;
+                Ok(value)
+            }
+        }
+    }
+
+    /// Reads on to the end without decoding anything; what there is to find is found then.
+    pub(crate) fn skip(&mut self) -> Result<(), Fault> {
+        self.decode(|text| front::<IgnoredAny>(text).map_err(syntax))?
+            .map_err(Fault::from)?;
+        Ok(())
+    }
+}
+
+/// Finds the id of a text that is otherwise not understood, if it can be read.
+pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
+    let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
+    while let Some(name) = members.next_name().ok()? {
+        let value = members.raw().ok()?;
+        if name == "id" {
+            return Id::from_json(value).map(Id::into_owned);
+        }
+    }
+    None
+}
+
+/// Says whether a text that is not understood looks like an answer, which must not be answered.
+pub(crate) fn looks_like_answer(text: &[u8]) -> bool {
+    let names = || -> Option<bool> {
+        let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
+        let mut answer = false;
+        while let Ok(Some(name)) = members.next_name() {
+            match &*name {
+                "method" => return Some(false),
+                "result" | "error" => answer = true,
+                _ => {}
+            }
+            if members.raw().is_err() {
+                break;
+            }
+        }
+        Some(answer)
+    };
+    names().unwrap_or(false)
+}
+
+/// An error object, as a client reads it.
+#[derive(Debug)]
+pub(crate) struct ErrorObject<'t> {
+    pub(crate) code: i64,
+    pub(crate) message: String,
+    /// The JSON text of `data`.
+    pub(crate) data: Option<&'t str>,
+}
+
+impl<'t> ErrorObject<'t> {
+    /// Reads one from the front of `text` and says how much of it that was.
+    pub(crate) fn front(text: &'t str) -> Result<(Self, usize), DecodeError> {
+        let shape = |reason: &str| DecodeError::Shape {
+            field: Some(String::from("error")),
+            reason: reason.to_owned(),
+        };
+        let (_, length) = front::<IgnoredAny>(text).map_err(syntax)?;
+        let object = text.get(..length).unwrap_or_default();
+        let mut members = Members::open(object).map_err(|_| shape("is not an object"))?;
+        let (mut code, mut message, mut data) = (None, None, None);
+        while let Some(name) = members.next_name().map_err(into_decode)? {
+            let value = members.raw().map_err(into_decode)?;
+            match &*name {
+                "code" => code = value.parse().ok(),
+                "message" => message = front(value).ok().map(|(message, _)| message),
+                "data" => data = Some(value),
+                _ => {}
+            }
+        }
+        let error = Self {
+            code: code.ok_or_else(|| shape("has no integer code"))?,
+            message: message.ok_or_else(|| shape("has no message"))?,
+            data,
+        };
+        Ok((error, length))
+    }
+
+    /// Says whether the code is one of those JSON-RPC keeps for the framework.
+    pub(crate) fn is_fault(&self) -> bool {
+        (-32768..=-32000).contains(&self.code)
+    }
+
+    /// Takes it for a fault, with the field that it blames.
+    pub(crate) fn into_fault(self) -> Fault {
+        let field = || -> Option<String> {
+            let mut members = Members::open(self.data?).ok()?;
+            while let Some(name) = members.next_name().ok()? {
+                let value = members.raw().ok()?;
+                if name == "field" {
+                    return front(value).ok().map(|(field, _)| field);
+                }
+            }
+            None
+        };
+        Fault {
+            field: field(),
+            code: self.code,
+            message: self.message,
+        }
+    }
+}
+
+fn bad_id() -> Fault {
+    Fault::new(Fault::NOT_A_CALL, "id is neither an integer nor a string")
+}
+
+fn once(fresh: bool, name: &str) -> Result<(), Fault> {
+    match fresh {
+        true => Ok(()),
+        false => Err(Fault::new(Fault::NOT_A_CALL, format!("{name} is repeated"))),
+    }
+}
+
+fn check_params(part: Part, text: &str) -> Result<(), Fault> {
+    if part == Part::Params && !text.starts_with(['{', '[']) {
+        return Err(Fault::new(
+            Fault::NOT_A_CALL,
+            "params is neither an object nor an array",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(text: &str) -> Result<(Option<Id<'_>>, String, u64), Fault> {
+        let mut envelope = Envelope::open(text.as_bytes())?;
+        let value = envelope.decode(|text| {
+            let (_, length) = front::<IgnoredAny>(text).map_err(syntax)?;
+            Ok((text[..length].to_owned(), length))
+        })?;
+        let timeout = envelope.timeout().unwrap_or(0);
+        Ok((envelope.id, value.map_err(Fault::from)?, timeout))
+    }
+
+    #[test]
+    fn members_are_read_in_any_order() {
+        let want = (Some(Id::Number(7)), String::from("{\"a\":[1]}"), 5);
+        for text in [
+            r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{"a":[1]},"timeout":5}"#,
+            r#"{"params":{"a":[1]},"timeout":5,"method":"m","jsonrpc":"2.0","id":7}"#,
+            " { \"method\" : \"m\" ,\n\"params\" : {\"a\":[1]} ,\t\"id\":7,\"jsonrpc\":\"2.0\",\"timeout\":5 , \"x\":{\"y\":[]} } \r\n",
+            r#"{"jsonrpc":"2.0","id":7,"\u006dethod":"m","params":{"a":[1]},"timeout":5}"#,
+        ] {
+            assert_eq!(params(text), Ok(want.clone()), "{text}");
+        }
+    }
+
+    #[test]
+    fn absent_params_are_an_empty_object() {
+        let text = r#"{"jsonrpc":"2.0","id":"a","method":"m"}"#;
+        let (id, params, _) = params(text).unwrap();
+        assert_eq!((id, &*params), (Some(Id::Text("\"a\"".into())), "{}"));
+    }
+
+    #[test]
+    fn what_is_not_a_call_is_named() {
+        let cases = [
+            ("", Fault::NOT_JSON),
+            ("{", Fault::NOT_JSON),
+            ("nope", Fault::NOT_JSON),
+            ("{\"jsonrpc\":\"2.0\",}", Fault::NOT_JSON),
+            ("{\"jsonrpc\":\"2.0\" \"id\":7}", Fault::NOT_JSON),
+            ("{\"jsonrpc\" \"2.0\"}", Fault::NOT_JSON),
+            ("\u{feff}{\"jsonrpc\":\"2.0\"}", Fault::NOT_JSON),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"m"} x"#,
+                Fault::NOT_JSON,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{}}}"#,
+                Fault::NOT_JSON,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{"a":}}"#,
+                Fault::NOT_JSON,
+            ),
+            ("7", Fault::NOT_A_CALL),
+            ("[]", Fault::NOT_A_CALL),
+            (r#"{"id":7,"method":"m"}"#, Fault::NOT_A_CALL),
+            (
+                r#"{"jsonrpc":"1.0","id":7,"method":"m"}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7.5,"method":"m"}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (r#"{"jsonrpc":"2.0","id":7,"method":5}"#, Fault::NOT_A_CALL),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"m","params":5}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","params":null,"id":7,"method":"m"}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"id":7,"method":"m"}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"m","method":"m"}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"m","params":{},"params":{}}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"m","params":{},"p\u0061rams":{}}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"m","timeout":-1}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"m","timeout":1e99}"#,
+                Fault::NOT_A_CALL,
+            ),
+        ];
+        for (text, code) in cases {
+            assert_eq!(
+                params(text).map_err(|fault| fault.code),
+                Err(code),
+                "{text}"
+            );
+        }
+        let invalid = Envelope::open(b"{\"id\":\"\xff\"}").unwrap_err();
+        assert_eq!(invalid.code, Fault::NOT_JSON);
+    }
+
+    #[test]
+    fn every_integer_and_string_is_an_id_and_is_echoed() {
+        for id in [
+            "0",
+            "18446744073709551615",
+            "-3",
+            "99999999999999999999",
+            "\"x\\n\"",
+        ] {
+            let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"m\"}}");
+            let id_read = params(&text).unwrap().0.unwrap();
+            let mut out = Vec::new();
+            write_fault(&mut out, Some(&id_read), &Fault::new(-32601, "m"));
+            let want = format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":-32601,\"message\":\"m\"}}}}"
+            );
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+        assert!(Id::from_json(&format!("\"{}\"", "x".repeat(ID_MAX - 2))).is_some());
+        assert!(Id::from_json(&format!("\"{}\"", "x".repeat(ID_MAX - 1))).is_none());
+        assert!(Id::from_json("true").is_none());
+    }
+
+    #[test]
+    fn the_id_is_found_when_the_rest_is_bad() {
+        let text = br#"{"jsonrpc":"2.0","method":5,"id":9}"#;
+        assert_eq!(find_id(text), Some(Id::Number(9)));
+        assert_eq!(find_id(b"{\"id\":9"), Some(Id::Number(9)));
+        assert_eq!(find_id(b"{\"id\":"), None);
+        assert_eq!(find_id(b"nope"), None);
+    }
+
+    #[test]
+    fn an_answer_is_known_by_its_members() {
+        let answer = |text: &str| Envelope::open(text.as_bytes()).unwrap().is_answer();
+        assert!(answer(r#"{"jsonrpc":"2.0","id":7,"result":1}"#));
+        assert!(answer(r#"{"jsonrpc":"2.0","result":1,"id":7}"#));
+        assert!(!answer(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#));
+        assert!(looks_like_answer(br#"{"id":7,"error":1,"bad"#));
+        assert!(!looks_like_answer(br#"{"result":1,"method":"m"}"#));
+    }
+
+    #[test]
+    fn an_error_object_is_a_fault_by_its_code_and_names_the_field() {
+        let read = |text| ErrorObject::front(text).unwrap().0;
+        let fault = read(r#"{"data":{"x":1,"field":"path"},"code":-32602,"message":"m"}"#);
+        assert!(fault.is_fault());
+        assert_eq!(fault.into_fault().field.as_deref(), Some("path"));
+        let error = read(r#"{"code":1,"message":"m","data":[1]}"#);
+        assert!(!error.is_fault());
+        assert_eq!(error.data, Some("[1]"));
+        assert!(ErrorObject::front("{\"code\":1}").is_err());
+        assert!(ErrorObject::front("5").is_err());
+    }
+
+    #[test]
+    fn a_deeply_nested_unknown_member_is_skipped_without_recursion() {
+        let deep = "[".repeat(50_000) + &"]".repeat(50_000);
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"x\":{deep},\"method\":\"m\"}}");
+        assert!(params(&text).is_ok());
+    }
+}

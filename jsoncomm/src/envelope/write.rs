@@ -1,0 +1,105 @@
+//! Writing envelopes: calls, answers, faults.
+
+use std::io::Write;
+
+use super::Id;
+use crate::error::{EncodeError, Fault};
+use crate::message::{self, Pack, Packer};
+
+/// Appends a call. `id` is absent for one-way calls.
+pub(crate) fn write_call<'a, P: Pack + ?Sized>(
+    out: &mut Vec<u8>,
+    id: Option<u64>,
+    method: &str,
+    params: &'a P,
+    timeout: Option<u64>,
+    fds: &Packer<'a>,
+) -> Result<(), EncodeError> {
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
+    if let Some(id) = id {
+        put(out, format_args!(",\"id\":{id}"));
+    }
+    out.extend_from_slice(b",\"method\":");
+    put_string(out, method);
+    out.extend_from_slice(b",\"params\":");
+    let start = out.len();
+    message::encode(params, out, fds)?;
+    if !matches!(out.get(start), Some(b'{' | b'[')) {
+        return Err(EncodeError::Json {
+            reason: String::from("params must be a struct or a tuple"),
+        });
+    }
+    if let Some(timeout) = timeout {
+        put(out, format_args!(",\"timeout\":{timeout}"));
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Appends an answer.
+pub(crate) fn write_result<'a, M: Pack + ?Sized>(
+    out: &mut Vec<u8>,
+    id: &Id<'_>,
+    result: &'a M,
+    fds: &Packer<'a>,
+) -> Result<(), EncodeError> {
+    open_answer(out, Some(id));
+    out.extend_from_slice(b",\"result\":");
+    message::encode(result, out, fds)?;
+    out.push(b'}');
+    Ok(())
+}
+
+/// Appends a service error: its code, its text and all of itself.
+pub(crate) fn write_error<'a, E: Pack + std::fmt::Display + ?Sized>(
+    out: &mut Vec<u8>,
+    id: &Id<'_>,
+    error: &'a E,
+    fds: &Packer<'a>,
+) -> Result<(), EncodeError> {
+    open_answer(out, Some(id));
+    put_error(out, error.code(), &error.to_string());
+    out.extend_from_slice(b",\"data\":");
+    message::encode(error, out, fds)?;
+    out.extend_from_slice(b"}}");
+    Ok(())
+}
+
+/// Appends a fault; `id` is `null` when it could not be read.
+pub(crate) fn write_fault(out: &mut Vec<u8>, id: Option<&Id<'_>>, fault: &Fault) {
+    open_answer(out, id);
+    put_error(out, fault.code, &fault.message);
+    if let Some(field) = &fault.field {
+        out.extend_from_slice(b",\"data\":{\"field\":");
+        put_string(out, field);
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"}}");
+}
+
+fn open_answer(out: &mut Vec<u8>, id: Option<&Id<'_>>) {
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    match id {
+        Some(Id::Number(number)) => put(out, format_args!("{number}")),
+        Some(Id::Text(text)) => out.extend_from_slice(text.as_bytes()),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn put_error(out: &mut Vec<u8>, code: i64, message: &str) {
+    put(
+        out,
+        format_args!(",\"error\":{{\"code\":{code},\"message\":"),
+    );
+    put_string(out, message);
+}
+
+/// Appends formatted text. Writing to a `Vec` cannot fail.
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+/// Appends a JSON string. Neither a `&str` nor a `Vec` can make that fail.
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    let _ = serde_json::to_writer(out, text);
+}

@@ -1,0 +1,161 @@
+//! Answers that a peer has no room for yet, within a budget.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::limits::Limits;
+
+/// One answer that could not be sent at once. It owns its descriptors.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) text: Vec<u8>,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+impl Letter {
+    /// Copies an answer and duplicates its descriptors; `None` when descriptors have run out.
+    pub(crate) fn copy(text: &[u8], fds: &[BorrowedFd<'_>]) -> Option<Self> {
+        let fds: Result<_, _> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        Some(Self {
+            text: text.to_vec(),
+            fds: fds.ok()?,
+        })
+    }
+
+    /// Lends the descriptors in the form they are sent in.
+    pub(crate) fn lend(&self) -> Vec<BorrowedFd<'_>> {
+        self.fds.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+/// The letters for one peer, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    letters: VecDeque<Letter>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.letters.len()
+    }
+
+    /// Queues a letter behind the others, or gives it back when it exceeds the peer's budget. One letter
+    /// always fits, whatever its size: [`Limits::message`] bounds that already.
+    pub(crate) fn push(&mut self, letter: Letter, limits: &Limits) -> Result<(), Letter> {
+        let bytes = self.bytes.saturating_add(letter.text.len());
+        let fits = self.letters.len() < limits.waiting_answers && bytes <= limits.waiting_bytes;
+        if !fits && !self.letters.is_empty() {
+            return Err(letter);
+        }
+        self.bytes = bytes;
+        self.letters.push_back(letter);
+        Ok(())
+    }
+
+    /// Lends the oldest letter.
+    pub(crate) fn front(&self) -> Option<&Letter> {
+        self.letters.front()
+    }
+
+    /// Removes the oldest letter, which has been sent or given up.
+    pub(crate) fn pop(&mut self) {
+        if let Some(letter) = self.letters.pop_front() {
+            self.bytes -= letter.text.len();
+        }
+    }
+}
+
+/// The letters for one datagram peer, and when to try it again. The kernel does not say when such a
+/// peer has room, so it is tried by timer, at doubling intervals.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    pub(crate) outbox: Outbox,
+    pause: Duration,
+    due: Instant,
+}
+
+impl Backlog {
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
+        Self {
+            outbox: Outbox::default(),
+            pause: limits.retry,
+            due: now + limits.retry,
+        }
+    }
+
+    /// When to try next.
+    pub(crate) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// The peer took a letter: it is alive, so be quick again.
+    pub(crate) fn progressed(&mut self, limits: &Limits) {
+        self.pause = limits.retry;
+    }
+
+    /// The peer is still full. Doubles the pause; says `false` when it has been full for too long.
+    pub(crate) fn postpone(&mut self, limits: &Limits, now: Instant) -> bool {
+        /// The last pause is this many times the first.
+        const LONGEST: u32 = 100;
+        let longest = limits.retry.saturating_mul(LONGEST);
+        if self.pause >= longest {
+            return false;
+        }
+        self.pause = self.pause.saturating_mul(2).min(longest);
+        self.due = now + self.pause;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(size: usize) -> Letter {
+        Letter {
+            text: vec![0; size],
+            fds: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn letters_are_taken_up_to_the_budget_and_no_further() {
+        let mut limits = Limits::default();
+        (limits.waiting_answers, limits.waiting_bytes) = (2, 10);
+        let mut outbox = Outbox::default();
+        assert!(outbox.push(letter(5), &limits).is_ok());
+        assert!(outbox.push(letter(6), &limits).is_err(), "one byte above");
+        assert!(outbox.push(letter(5), &limits).is_ok(), "at the limit");
+        assert!(outbox.push(letter(0), &limits).is_err(), "one letter above");
+        outbox.pop();
+        assert!(outbox.push(letter(5), &limits).is_ok());
+        outbox.pop();
+        outbox.pop();
+        assert!(outbox.is_empty());
+        assert!(
+            outbox.push(letter(11), &limits).is_ok(),
+            "a first letter always fits"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_stays_full_is_given_up_after_doubling_pauses() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let mut backlog = Backlog::new(&limits, now);
+        let mut pauses = vec![backlog.due() - now];
+        while backlog.postpone(&limits, now) {
+            pauses.push(backlog.due() - now);
+        }
+        let millis: Vec<u128> = pauses.iter().map(Duration::as_millis).collect();
+        assert_eq!(millis, [10, 20, 40, 80, 160, 320, 640, 1000]);
+        backlog.progressed(&limits);
+        assert!(backlog.postpone(&limits, now));
+    }
+}

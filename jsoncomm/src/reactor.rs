@@ -1,0 +1,327 @@
+//! Readiness, timers and waking: the mio room.
+//!
+//! A [`Reactor`] keeps things of type `T`, each under a [`Key`], and watches their descriptors. epoll is edge-triggered here ([epoll(7)]): whoever stops reading before `WouldBlock` must
+//! [`rearm`](Reactor::rearm). Timers go through one timerfd in the poll, so that a foreign loop that
+//! waits on the reactor's descriptor sees them too.
+//!
+//! [epoll(7)]: https://man7.org/linux/man-pages/man7/epoll.7.html
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::error::Error;
+use crate::sys::wait;
+
+/// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when
+/// its place is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// As one number, for rooms that only pass it on.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The reverse of [`to_bits`](Self::to_bits).
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        let low = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+        Self {
+            index: low(bits),
+            generation: low(bits >> 32),
+        }
+    }
+
+    fn token(self) -> Token {
+        Token(usize::try_from(self.to_bits()).unwrap_or(usize::MAX))
+    }
+}
+
+/// What a descriptor is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Something to receive, or the end.
+    Reading,
+    /// Room to send; while output waits, nothing is read.
+    Writing,
+}
+
+impl From<Watch> for Interest {
+    fn from(watch: Watch) -> Self {
+        match watch {
+            Watch::Reading => Self::READABLE,
+            Watch::Writing => Self::WRITABLE,
+        }
+    }
+}
+
+/// Why a thing gets its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Its descriptor is ready, or its peer has gone.
+    Ready,
+    /// The time it asked for has come.
+    Timer,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    thing: Option<T>,
+}
+
+/// Ends the wait of a reactor, from any thread.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The poll, what is in it, and the timers.
+#[derive(Debug)]
+pub(crate) struct Reactor<T> {
+    poll: Poll,
+    events: Events,
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    timer: OwnedFd,
+    timers: BinaryHeap<Reverse<(Instant, Key)>>,
+    /// What the timerfd is armed to.
+    armed: Option<Instant>,
+}
+
+const WAKER: Token = Token(usize::MAX);
+const TIMER: Token = Token(usize::MAX - 1);
+
+/// Events taken from the kernel in one call.
+const EVENTS: usize = 256;
+
+impl<T: AsFd> Reactor<T> {
+    /// Makes an empty reactor and the function that wakes it from any thread.
+    pub(crate) fn new() -> Result<(Self, Wake), Error> {
+        let poll = Poll::new().map_err(Error::os("epoll_create1"))?;
+        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(Error::os("eventfd"))?;
+        let timer = wait::timerfd().map_err(Error::os("timerfd_create"))?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)
+            .map_err(Error::os("epoll_ctl"))?;
+        let reactor = Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            slots: Vec::new(),
+            free: Vec::new(),
+            timer,
+            timers: BinaryHeap::new(),
+            armed: None,
+        };
+        let wake = move || {
+            // It fails only when the counter is full, and then the loop is awake already.
+            let _ = waker.wake();
+        };
+        Ok((reactor, Arc::new(wake)))
+    }
+
+    /// Keeps `thing` and watches its descriptor for reading. On failure the thing is dropped.
+    pub(crate) fn add(&mut self, thing: T) -> Result<Key, Error> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.slots.push(Slot {
+                    generation: 0,
+                    thing: None,
+                });
+                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        let generation = self.slot(index).map_or(0, |slot| slot.generation);
+        let key = Key { index, generation };
+        let registered = self.poll.registry().register(
+            &mut SourceFd(&thing.as_fd().as_raw_fd()),
+            key.token(),
+            Interest::READABLE,
+        );
+        if let Err(error) = registered {
+            self.free.push(index);
+            return Err(Error::os("epoll_ctl")(error));
+        }
+        if let Some(slot) = self.slot(index) {
+            slot.thing = Some(thing);
+        }
+        Ok(key)
+    }
+
+    fn slot(&mut self, index: u32) -> Option<&mut Slot<T>> {
+        self.slots.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Lends what the key names; `None` when it was removed or is [out](Self::take).
+    pub(crate) fn get(&mut self, key: Key) -> Option<&mut T> {
+        self.slot(key.index)
+            .filter(|slot| slot.generation == key.generation)?
+            .thing
+            .as_mut()
+    }
+
+    /// Moves a thing out for its turn; [`put`](Self::put) it back or [`release`](Self::release) its key.
+    pub(crate) fn take(&mut self, key: Key) -> Option<T> {
+        self.slot(key.index)
+            .filter(|slot| slot.generation == key.generation)?
+            .thing
+            .take()
+    }
+
+    /// Moves a thing back after its turn.
+    pub(crate) fn put(&mut self, key: Key, thing: T) {
+        if let Some(slot) = self.slot(key.index) {
+            slot.thing = Some(thing);
+        }
+    }
+
+    /// Forgets the key of a thing that was taken out. Closing its descriptor takes it off the poll.
+    pub(crate) fn release(&mut self, key: Key) {
+        if let Some(slot) = self.slot(key.index) {
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(key.index);
+        }
+    }
+
+    /// Watches a descriptor anew: what is ready now is reported again.
+    pub(crate) fn rearm(&self, key: Key, fd: BorrowedFd<'_>, watch: Watch) -> Result<(), Error> {
+        self.poll
+            .registry()
+            .reregister(&mut SourceFd(&fd.as_raw_fd()), key.token(), watch.into())
+            .map_err(Error::os("epoll_ctl"))
+    }
+
+    /// Gives `key` a turn at that time, or soon after. It may come although it is no longer wanted.
+    pub(crate) fn wake_at(&mut self, key: Key, time: Instant) -> Result<(), Error> {
+        self.timers.push(Reverse((time, key)));
+        self.arm()
+    }
+
+    /// Arms the timerfd to the earliest timer, if that has changed.
+    fn arm(&mut self) -> Result<(), Error> {
+        let earliest = self.timers.peek().map(|Reverse((time, _))| *time);
+        if earliest == self.armed {
+            return Ok(());
+        }
+        let after = earliest.map(|time| time.saturating_duration_since(Instant::now()));
+        wait::timerfd_settime(self.timer.as_fd(), after).map_err(Error::os("timerfd_settime"))?;
+        self.armed = earliest;
+        Ok(())
+    }
+
+    /// Waits until something is ready, for at most `timeout`, and appends to `turns` who is to act and
+    /// why. A wake-up or a signal ends the wait with nothing to do.
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        turns: &mut Vec<(Key, Cause)>,
+    ) -> Result<(), Error> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(Error::os("epoll_wait")(error)),
+        }
+        let mut expired = false;
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                TIMER => expired = true,
+                Token(bits) => turns.push((Key::from_bits(bits as u64), Cause::Ready)),
+            }
+        }
+        if expired {
+            let now = Instant::now();
+            while let Some(Reverse((time, key))) = self.timers.peek().copied() {
+                if time > now {
+                    break;
+                }
+                self.timers.pop();
+                turns.push((key, Cause::Timer));
+            }
+            // Setting it anew also takes back its readiness.
+            self.armed = None;
+            self.arm()?;
+        }
+        Ok(())
+    }
+}
+
+impl<T> AsFd for Reactor<T> {
+    /// The epoll descriptor, readable when [`wait`](Reactor::wait) has something to report.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    fn turns(reactor: &mut Reactor<UnixDatagram>) -> Vec<(Key, Cause)> {
+        let mut turns = Vec::new();
+        reactor
+            .wait(Some(Duration::from_secs(10)), &mut turns)
+            .unwrap();
+        turns
+    }
+
+    #[test]
+    fn the_key_of_a_removed_thing_names_nothing_when_its_place_is_used_again() {
+        let (mut reactor, _wake) = Reactor::new().unwrap();
+        let (left, right) = UnixDatagram::pair().unwrap();
+        let first = reactor.add(left).unwrap();
+        drop(reactor.take(first));
+        reactor.release(first);
+        let second = reactor.add(right).unwrap();
+        assert_eq!(first.index, second.index);
+        assert!(reactor.get(first).is_none());
+        assert!(reactor.take(first).is_none());
+        assert!(reactor.get(second).is_some());
+        assert_eq!(Key::from_bits(second.to_bits()), second);
+    }
+
+    #[test]
+    fn what_is_left_unread_is_reported_again_after_rearming() {
+        let (mut reactor, wake) = Reactor::new().unwrap();
+        let (left, right) = UnixDatagram::pair().unwrap();
+        let key = reactor.add(left).unwrap();
+        right.send(b"x").unwrap();
+        assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+        let left = reactor.take(key).unwrap();
+        reactor.rearm(key, left.as_fd(), Watch::Reading).unwrap();
+        reactor.put(key, left);
+        assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+        wake();
+        assert_eq!(turns(&mut reactor), [], "an edge comes once");
+    }
+
+    #[test]
+    fn timers_come_in_order_and_only_when_due() {
+        let (mut reactor, _wake) = Reactor::new().unwrap();
+        let (left, right) = UnixDatagram::pair().unwrap();
+        let late = reactor.add(left).unwrap();
+        let early = reactor.add(right).unwrap();
+        let now = Instant::now();
+        reactor
+            .wake_at(late, now + Duration::from_millis(2))
+            .unwrap();
+        reactor.wake_at(early, now).unwrap();
+        // Unconnected ends of a pair are writable, never readable, so only timers can be reported.
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            reactor
+                .wait(Some(Duration::from_secs(10)), &mut seen)
+                .unwrap();
+        }
+        assert_eq!(seen, [(early, Cause::Timer), (late, Cause::Timer)]);
+    }
+}

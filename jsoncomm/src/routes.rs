@@ -1,0 +1,196 @@
+//! What is served at an endpoint: which peers, which methods, by whom.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+
+use crate::envelope::{self, Envelope};
+use crate::error::Fault;
+use crate::fds::Fds;
+use crate::message::Request;
+use crate::peer::Peer;
+use crate::reply::Ticket;
+use crate::service::{Desk, Handler, Incoming, Lane, Service, handle_bare, refuse_call};
+
+/// One method: who carries it out, and as which number.
+struct Route<S> {
+    call: fn(&mut S, usize, Incoming<'_, '_>),
+    index: usize,
+    service: &'static str,
+    method: &'static str,
+}
+
+/// A rule for peers.
+type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
+
+/// A handler of bare messages.
+type Bare<S> = fn(&mut S, &mut Desk, &Ticket, Option<Peer>, &[u8], Fds);
+
+/// What an endpoint serves. A call is found by its whole name in one look-up, whatever the number of
+/// methods.
+pub(crate) struct Routes<S> {
+    methods: HashMap<String, Route<S>>,
+    bare: Option<Bare<S>>,
+    admit: Option<Admit>,
+}
+
+impl<S> Default for Routes<S> {
+    fn default() -> Self {
+        Self {
+            methods: HashMap::new(),
+            bare: None,
+            admit: None,
+        }
+    }
+}
+
+impl<S> fmt::Debug for Routes<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.methods.keys()).finish()
+    }
+}
+
+/// What came from a peer, before anything of it is believed.
+#[derive(Debug)]
+pub(crate) struct Parcel<'t> {
+    pub(crate) text: &'t [u8],
+    pub(crate) fds: Fds,
+    pub(crate) peer: Option<Peer>,
+}
+
+impl<S> Routes<S> {
+    /// Adds every method of a service. Says which name is taken already, and adds nothing then.
+    pub(crate) fn add_service<T: Service<S> + ?Sized>(&mut self) -> Result<(), String> {
+        self.add(T::NAME, T::METHODS, T::call)
+    }
+
+    /// Adds every request of an enum, likewise.
+    pub(crate) fn add_requests<R: Request>(&mut self) -> Result<(), String>
+    where
+        S: Handler<R>,
+    {
+        self.add(R::SERVICE, R::METHODS, |state, index, incoming| {
+            incoming.handle(index, |call, request, reply| {
+                state.handle(call, request, reply);
+            });
+        })
+    }
+
+    fn add(
+        &mut self,
+        service: &'static str,
+        methods: &'static [&'static str],
+        call: fn(&mut S, usize, Incoming<'_, '_>),
+    ) -> Result<(), String> {
+        let name = |method: &str| format!("{service}.{method}");
+        if let Some(taken) = methods
+            .iter()
+            .map(|method| name(method))
+            .find(|name| self.methods.contains_key(name))
+        {
+            return Err(taken);
+        }
+        for (index, method) in methods.iter().copied().enumerate() {
+            let route = Route {
+                call,
+                index,
+                service,
+                method,
+            };
+            self.methods.insert(name(method), route);
+        }
+        Ok(())
+    }
+
+    /// Makes this a bare endpoint, whose every message is an `R`.
+    pub(crate) fn set_bare<R: Request<Error = Infallible>>(&mut self)
+    where
+        S: Handler<R>,
+    {
+        self.bare = Some(|state, desk, ticket, peer, text, fds| {
+            handle_bare::<R>(desk, ticket, peer, text, fds, |call, request, reply| {
+                state.handle(call, request, reply);
+            });
+        });
+    }
+
+    /// Sets the rule for peers.
+    pub(crate) fn set_admit(&mut self, admit: Admit) {
+        self.admit = Some(admit);
+    }
+
+    /// Says whether the rule admits this peer. Without a rule everybody is; with one, nobody whose
+    /// identity is unknown.
+    pub(crate) fn admits(&self, peer: Option<&Peer>) -> bool {
+        match &self.admit {
+            None => true,
+            Some(admit) => peer.is_some_and(admit),
+        }
+    }
+
+    /// Carries out what a peer sent, or refuses it.
+    pub(crate) fn dispatch(
+        &self,
+        state: &mut S,
+        desk: &mut Desk,
+        lane: &mut dyn Lane,
+        ticket: &Ticket,
+        parcel: Parcel<'_>,
+    ) {
+        let Parcel { text, fds, peer } = parcel;
+        if let Some(bare) = self.bare {
+            return bare(state, desk, ticket, peer, text, fds);
+        }
+        let envelope = match Envelope::open(text) {
+            Ok(envelope) if envelope.is_answer() => {
+                desk.counts.refused += 1;
+                return;
+            }
+            Ok(envelope) => envelope,
+            Err(fault) => return self.refuse(desk, lane, text, &fault),
+        };
+        let Some(method) = envelope.method() else {
+            let fault = Fault::new(Fault::NOT_A_CALL, "method is missing");
+            return self.refuse(desk, lane, text, &fault);
+        };
+        let Some(route) = self.methods.get(method) else {
+            let name: String = method.escape_debug().take(128).collect();
+            let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
+            return refuse_unread(desk, lane, envelope, text, fault);
+        };
+        let incoming = Incoming {
+            desk,
+            lane,
+            ticket,
+            text,
+            envelope,
+            fds,
+            service: route.service,
+            method: route.method,
+            peer,
+        };
+        (route.call)(state, route.index, incoming);
+    }
+
+    /// Refuses a message that cannot be carried out, in the form its sender can read. What looks like an
+    /// answer is never answered, so that two servers cannot talk to each other for ever.
+    pub(crate) fn refuse(&self, desk: &mut Desk, lane: &mut dyn Lane, text: &[u8], fault: &Fault) {
+        if self.bare.is_some() || envelope::looks_like_answer(text) {
+            desk.counts.refused += 1;
+            return;
+        }
+        desk.refuse(lane, envelope::find_id(text).as_ref(), fault);
+    }
+}
+
+/// Refuses a call whose rest has not been read: the id may stand there, and so may worse trouble.
+fn refuse_unread(
+    desk: &mut Desk,
+    lane: &mut dyn Lane,
+    mut envelope: Envelope<'_>,
+    text: &[u8],
+    fault: Fault,
+) {
+    let fault = envelope.skip().err().unwrap_or(fault);
+    refuse_call(desk, lane, &envelope, text, &fault);
+}

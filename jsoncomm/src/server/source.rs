@@ -1,0 +1,346 @@
+//! What a server's loop watches on the sockets: datagram endpoints and connections, a turn at a time.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::address::BoundPath;
+use crate::error::{Error, Fault};
+use crate::line::{Datagram, Heard, Inbox, Line, Sent};
+use crate::outbox::{Backlog, Letter, Outbox};
+use crate::peer::Peer;
+use crate::reactor::{Cause, Key, Watch};
+use crate::reply::Ticket;
+use crate::routes::{Parcel, Routes};
+use crate::service::{Desk, Lane};
+use crate::sys::control::Wait;
+use crate::sys::name::Name;
+
+/// What a source wants after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To be told when something new comes.
+    Keep,
+    /// To be told at once if something is left, or when something comes.
+    Again(Watch),
+    /// A turn at that time.
+    At(Instant),
+    /// To be closed.
+    Close,
+}
+
+/// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
+#[derive(Debug)]
+pub(super) struct Datagrams<S> {
+    // Dropped before the socket is closed; see `BoundPath`.
+    _path: Option<BoundPath>,
+    pub(super) line: Line,
+    pub(super) routes: Arc<Routes<S>>,
+    backlogs: HashMap<Name, Backlog>,
+    /// When its timer will come, so that it is not set twice.
+    timer: Option<Instant>,
+}
+
+impl<S> Datagrams<S> {
+    pub(super) fn new(line: Line, path: Option<BoundPath>) -> Self {
+        Self {
+            _path: path,
+            line,
+            routes: Arc::default(),
+            backlogs: HashMap::new(),
+            timer: None,
+        }
+    }
+
+    /// Handles what has come, at most one turn's worth, and tries again what had found no room.
+    pub(super) fn act(
+        &mut self,
+        state: &mut S,
+        desk: &mut Desk,
+        inbox: &mut Inbox,
+        key: Key,
+        cause: Cause,
+    ) -> Next {
+        if cause == Cause::Timer {
+            self.timer = None;
+            self.retry(desk);
+        }
+        for _ in 0..desk.limits.turn {
+            match self.line.receive(inbox, Wait::Never) {
+                Ok(Heard::Datagram(datagram)) => self.handle(state, desk, inbox, key, datagram),
+                Ok(Heard::Pending | Heard::Closed) => return self.next(),
+                // Whatever it is, the endpoint stays.
+                Ok(Heard::Short) | Err(_) => {
+                    return Next::At(Instant::now() + desk.limits.accept_pause);
+                }
+            }
+        }
+        Next::Again(Watch::Reading)
+    }
+
+    fn handle(
+        &mut self,
+        state: &mut S,
+        desk: &mut Desk,
+        inbox: &Inbox,
+        key: Key,
+        datagram: Datagram,
+    ) {
+        let peer = datagram.credentials.and_then(Peer::from_credentials);
+        // A path resolves when the answer is sent, and with our rights: only names are answered.
+        let to = datagram.sender.filter(Name::is_abstract);
+        let ticket = Ticket {
+            key: key.to_bits(),
+            to,
+        };
+        let routes = Arc::clone(&self.routes);
+        let mut lane = self.lane(to);
+        let refused = || Fault::new(Fault::REFUSED, "not admitted");
+        let refusal = (!routes.admits(peer.as_ref())).then(refused);
+        receive(
+            &routes, state, desk, &mut lane, &ticket, inbox, datagram, peer, refusal,
+        );
+    }
+
+    pub(super) fn lane(&mut self, to: Option<Name>) -> DatagramLane<'_> {
+        DatagramLane {
+            line: &self.line,
+            backlogs: &mut self.backlogs,
+            to,
+        }
+    }
+
+    /// When the earliest peer that is full should be tried again.
+    pub(super) fn next(&mut self) -> Next {
+        let earliest = self.backlogs.values().map(Backlog::due).min();
+        match earliest {
+            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
+                self.timer = Some(due);
+                Next::At(due)
+            }
+            _ => Next::Keep,
+        }
+    }
+
+    /// Tries the peers whose time has come.
+    fn retry(&mut self, desk: &mut Desk) {
+        let now = Instant::now();
+        let line = &self.line;
+        self.backlogs.retain(|name, backlog| {
+            if backlog.due() > now {
+                return true;
+            }
+            while let Some(letter) = backlog.outbox.front() {
+                match line.send(&letter.text, &letter.lend(), Some(name), Wait::Never) {
+                    Ok(Sent::Done) => backlog.progressed(&desk.limits),
+                    Ok(Sent::Full) if backlog.postpone(&desk.limits, now) => return true,
+                    // Full for too long, or gone.
+                    Ok(Sent::Full) | Err(_) => {
+                        desk.counts.dropped += backlog.outbox.len() as u64;
+                        return false;
+                    }
+                }
+                backlog.outbox.pop();
+            }
+            false
+        });
+    }
+}
+
+/// The way back to the sender of a datagram.
+pub(super) struct DatagramLane<'e> {
+    line: &'e Line,
+    backlogs: &'e mut HashMap<Name, Backlog>,
+    to: Option<Name>,
+}
+
+impl Lane for DatagramLane<'_> {
+    fn deliver(&mut self, desk: &mut Desk, text: &[u8], fds: &[BorrowedFd<'_>]) {
+        let Some(to) = self.to else {
+            desk.counts.dropped += 1;
+            return;
+        };
+        if !self.backlogs.contains_key(&to) {
+            match self.line.send(text, fds, Some(&to), Wait::Never) {
+                Ok(Sent::Done) => return,
+                Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
+                Ok(Sent::Full) | Err(_) => {
+                    desk.counts.dropped += 1;
+                    return;
+                }
+            }
+        }
+        let kept = Letter::copy(text, fds).is_some_and(|letter| {
+            let fresh = || Backlog::new(&desk.limits, Instant::now());
+            let backlog = self.backlogs.entry(to).or_insert_with(fresh);
+            backlog.outbox.push(letter, &desk.limits).is_ok()
+        });
+        if !kept {
+            desk.counts.dropped += 1;
+        }
+    }
+}
+
+/// One client of a listening endpoint.
+#[derive(Debug)]
+pub(super) struct Connected<S> {
+    pub(super) line: Line,
+    pub(super) routes: Arc<Routes<S>>,
+    peer: Option<Peer>,
+    outbox: Outbox,
+    /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
+    broken: bool,
+}
+
+impl<S> Connected<S> {
+    pub(super) fn new(line: Line, routes: Arc<Routes<S>>) -> Self {
+        let peer = Peer::of_connection(line.as_fd()).ok().flatten();
+        Self {
+            line,
+            routes,
+            peer,
+            outbox: Outbox::default(),
+            broken: false,
+        }
+    }
+
+    /// Says whether the endpoint's rule admits the peer.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.routes.admits(self.peer.as_ref())
+    }
+
+    /// Tells the peer why it is about to be cut off.
+    pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
+        desk.counts.turned_away += 1;
+        Arc::clone(&self.routes).refuse(desk, &mut self, b"", fault);
+    }
+
+    /// Sends what had found no room, and only then handles what has come: a client that does not read is
+    /// not read from.
+    pub(super) fn act(
+        &mut self,
+        state: &mut S,
+        desk: &mut Desk,
+        inbox: &mut Inbox,
+        key: Key,
+    ) -> Next {
+        let was_full = !self.outbox.is_empty();
+        self.flush(desk);
+        let routes = Arc::clone(&self.routes);
+        let ticket = Ticket {
+            key: key.to_bits(),
+            to: None,
+        };
+        for _ in 0..desk.limits.turn {
+            if self.broken {
+                return Next::Close;
+            }
+            if !self.outbox.is_empty() {
+                return Next::Again(Watch::Writing);
+            }
+            match self.line.receive(inbox, Wait::Never) {
+                Ok(Heard::Datagram(datagram)) => {
+                    let peer = self.peer;
+                    receive(
+                        &routes, state, desk, self, &ticket, inbox, datagram, peer, None,
+                    );
+                }
+                Ok(Heard::Pending) if was_full => return Next::Again(Watch::Reading),
+                Ok(Heard::Pending) => return Next::Keep,
+                Ok(Heard::Closed) | Err(_) => return Next::Close,
+                Ok(Heard::Short) => return Next::At(Instant::now() + desk.limits.accept_pause),
+            }
+        }
+        Next::Again(Watch::Reading)
+    }
+
+    /// What to watch for after an answer was sent from outside its turn.
+    pub(super) fn next_after_sending(&self) -> Next {
+        if self.broken {
+            Next::Close
+        } else if self.outbox.is_empty() {
+            Next::Keep
+        } else {
+            Next::Again(Watch::Writing)
+        }
+    }
+
+    /// Sends queued answers for as long as there is room.
+    fn flush(&mut self, desk: &mut Desk) {
+        while let Some(letter) = self.outbox.front() {
+            match self
+                .line
+                .send(&letter.text, &letter.lend(), None, Wait::Never)
+            {
+                Ok(Sent::Done) => self.outbox.pop(),
+                Ok(Sent::Full) => return,
+                Err(_) => return self.break_off(desk),
+            }
+        }
+    }
+
+    /// Gives the peer up, with all that waits for it.
+    fn break_off(&mut self, desk: &mut Desk) {
+        desk.counts.dropped += self.outbox.len() as u64;
+        self.broken = true;
+    }
+}
+
+impl<S> Lane for Connected<S> {
+    fn deliver(&mut self, desk: &mut Desk, text: &[u8], fds: &[BorrowedFd<'_>]) {
+        if self.broken {
+            desk.counts.dropped += 1;
+            return;
+        }
+        if self.outbox.is_empty() {
+            match self.line.send(text, fds, None, Wait::Never) {
+                Ok(Sent::Done) => return,
+                Ok(Sent::Full) => {}
+                Err(_) => {
+                    desk.counts.dropped += 1;
+                    return self.break_off(desk);
+                }
+            }
+        }
+        let letter = Letter::copy(text, fds);
+        let kept = letter.is_some_and(|letter| self.outbox.push(letter, &desk.limits).is_ok());
+        if !kept {
+            desk.counts.dropped += 1;
+            self.break_off(desk);
+        }
+    }
+}
+
+/// Judges a datagram that has come and hands it on.
+#[expect(clippy::too_many_arguments, reason = "each is of another owner")]
+fn receive<S>(
+    routes: &Routes<S>,
+    state: &mut S,
+    desk: &mut Desk,
+    lane: &mut dyn Lane,
+    ticket: &Ticket,
+    inbox: &Inbox,
+    mut datagram: Datagram,
+    peer: Option<Peer>,
+    refusal: Option<Fault>,
+) {
+    desk.counts.received += 1;
+    let text = inbox.text(&datagram);
+    let damage = datagram.damage.take().map(|damage| {
+        let code = match &damage {
+            Error::Payload { .. } => Fault::BAD_DESCRIPTORS,
+            Error::Truncated { .. } if !text.is_empty() => Fault::BAD_DESCRIPTORS,
+            Error::Os { .. } => Fault::BUSY,
+            _ => Fault::NOT_A_CALL,
+        };
+        Fault::new(code, damage.to_string())
+    });
+    match refusal.or(damage) {
+        Some(fault) => routes.refuse(desk, lane, text, &fault),
+        None => {
+            let fds = datagram.fds;
+            routes.dispatch(state, desk, lane, ticket, Parcel { text, fds, peer });
+        }
+    }
+}

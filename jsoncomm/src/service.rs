@@ -1,0 +1,400 @@
+//! What generated code and handlers meet: services, calls, replies.
+//!
+//! A call goes through here once: its arguments are decoded strictly, the handler runs, and what it
+//! returns is written as the answer. Where the answer goes is a [`Lane`]'s business.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::envelope::{self, Envelope, Id};
+use crate::error::{DecodeError, EncodeError, Fault};
+use crate::fds::Fds;
+use crate::limits::Limits;
+use crate::message::{self, Message, Pack, Packer, Request, Surplus, Unpack, Unpacker};
+use crate::peer::Peer;
+use crate::reply::{Mailbox, Reply, Ticket, To, answer_fault, encoded};
+
+/// A call while its handler runs: who called what, and until when the caller waits.
+#[derive(Debug)]
+pub struct Call {
+    service: &'static str,
+    method: &'static str,
+    peer: Option<Peer>,
+    deadline: Option<Instant>,
+}
+
+impl Call {
+    /// The service's name, without the method; empty on a bare endpoint.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// The method's name, without the service; empty on a bare endpoint.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// Who called, as the kernel says; `None` when it cannot be known, which is never a right.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    /// Until when the caller waits, if it said so; at most [`Limits::timeout`] from receiving the call.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+/// A service that a state `S` provides; implemented for `dyn Trait` by `#[jsoncomm::service]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a service of `{S}`",
+    note = "put `#[jsoncomm::service(name = \"...\")]` on the trait and implement the trait for the state",
+    note = "an enum of requests is registered with `handle::<Enum>()`"
+)]
+pub trait Service<S: ?Sized> {
+    /// The service's name, in front of the methods' names on the wire.
+    const NAME: &'static str;
+    /// The methods' names, without the service's.
+    const METHODS: &'static [&'static str];
+
+    /// Carries out the call of method number `method`.
+    #[doc(hidden)]
+    fn call(state: &mut S, method: usize, incoming: Incoming<'_, '_>);
+}
+
+/// Handles the requests of one enum.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Call, Handler, Message, Reply};
+///
+/// #[derive(Debug, Message)]
+/// #[message(service = "example.jobs", reply = Tell)]
+/// enum Ask { Run { program: String }, Wait { job: u32 } }
+///
+/// #[derive(Debug, Message)]
+/// enum Tell { Started { job: u32 }, Exited { code: i32 } }
+///
+/// struct Jobs { last: u32 }
+///
+/// impl Handler<Ask> for Jobs {
+///     fn handle(&mut self, _call: &mut Call, ask: Ask, reply: Reply<Tell>) {
+///         match ask {
+///             Ask::Run { .. } => {
+///                 self.last += 1;
+///                 reply.send(Tell::Started { job: self.last });
+///             }
+///             Ask::Wait { .. } => reply.send(Tell::Exited { code: 0 }),
+///         }
+///     }
+/// }
+/// ```
+pub trait Handler<R: Request> {
+    /// Handles one request. `reply` may be answered here, or kept and answered later from any thread.
+    fn handle(&mut self, call: &mut Call, request: R, reply: Reply<R::Reply, R::Error>);
+}
+
+/// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
+/// `Result` whose error is a [`Message`] that can be displayed.
+#[diagnostic::on_unimplemented(
+    message = "a method of a service cannot return `{Self}`",
+    note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`"
+)]
+pub trait Outcome {
+    /// What the caller gets when it went well.
+    type Value: Message;
+    /// The service's own error.
+    type Error: Message;
+
+    /// Writes it as the answer.
+    #[doc(hidden)]
+    fn settle(self, answer: Answer<'_>);
+}
+
+impl<T: Message> Outcome for T {
+    type Value = T;
+    type Error = Infallible;
+
+    fn settle(self, answer: Answer<'_>) {
+        answer.result(&self);
+    }
+}
+
+impl<T: Message, E: Message + fmt::Display> Outcome for Result<T, E> {
+    type Value = T;
+    type Error = E;
+
+    fn settle(self, answer: Answer<'_>) {
+        match self {
+            Ok(value) => answer.result(&value),
+            Err(error) => answer.error(&error),
+        }
+    }
+}
+
+/// The way back to one peer, while its message is handled.
+pub(crate) trait Lane {
+    /// Sends an answer, or queues a copy if there is no room now, or drops and counts it.
+    fn deliver(&mut self, desk: &mut Desk, text: &[u8], fds: &[BorrowedFd<'_>]);
+}
+
+/// What answering takes besides a lane; one per server.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) limits: Limits,
+    pub(crate) counts: Counts,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// The buffer answers are written into.
+    text: Vec<u8>,
+}
+
+impl Desk {
+    pub(crate) fn new(limits: Limits, mailbox: Arc<Mailbox>) -> Self {
+        Self {
+            limits,
+            counts: Counts::default(),
+            mailbox,
+            text: Vec::new(),
+        }
+    }
+
+    /// Writes a fault and sends it.
+    pub(crate) fn refuse(&mut self, lane: &mut dyn Lane, id: Option<&Id<'_>>, fault: &Fault) {
+        self.counts.refused += 1;
+        self.send(lane, |text, _| {
+            envelope::write_fault(text, id, fault);
+            Ok(())
+        });
+    }
+
+    /// Writes an answer into the buffer and sends it. What cannot be written sends nothing.
+    fn send<'m>(
+        &mut self,
+        lane: &mut dyn Lane,
+        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
+    ) -> Option<EncodeError> {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let fds = Packer::new();
+        let trouble = encoded(&mut text, &fds, self.limits.message, write).err();
+        if trouble.is_none() {
+            lane.deliver(self, &text, &fds.into_fds());
+        }
+        text.shrink_to(crate::line::BUFFER_KEPT);
+        self.text = text;
+        trouble
+    }
+}
+
+/// What a server has done so far. Each counts from 0 when the server was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Datagrams received, of whatever kind.
+    pub received: u64,
+    /// Calls and bare messages that a handler was given.
+    pub handled: u64,
+    /// Messages refused with a fault or, on a bare endpoint, in silence.
+    pub refused: u64,
+    /// Answers that could not be delivered: the peer has gone, has no address to answer, or has no room
+    /// and its budget is used up.
+    pub dropped: u64,
+    /// Connections taken.
+    pub accepted: u64,
+    /// Connections closed at once: not admitted, or above the limit.
+    pub turned_away: u64,
+}
+
+/// A call on its way to the handler. Generated code has it, decodes the arguments and answers.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Incoming<'r, 't> {
+    pub(crate) desk: &'r mut Desk,
+    pub(crate) lane: &'r mut (dyn Lane + 'r),
+    pub(crate) ticket: &'r Ticket,
+    pub(crate) text: &'t [u8],
+    pub(crate) envelope: Envelope<'t>,
+    pub(crate) fds: Fds,
+    pub(crate) service: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) peer: Option<Peer>,
+}
+
+impl fmt::Debug for dyn Lane + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lane")
+    }
+}
+
+impl<'t> Incoming<'_, 't> {
+    /// Decodes the arguments, runs the handler and sends what it returns.
+    pub fn answer<A: Unpack<'t>, O: Outcome>(mut self, handler: impl FnOnce(&mut Call, A) -> O) {
+        let Some(arguments) = self.decode(|text, fds| message::decode_front(text, fds)) else {
+            return;
+        };
+        let mut call = self.call();
+        let id = self.envelope.id();
+        match caught(|| handler(&mut call, arguments)) {
+            Ok(outcome) => match id {
+                Some(id) => outcome.settle(Answer {
+                    desk: self.desk,
+                    lane: self.lane,
+                    id,
+                }),
+                // A notification, in the standard's words: it wants no answer.
+                None => drop(outcome),
+            },
+            Err(fault) => self.desk.refuse(self.lane, id, &fault),
+        }
+    }
+
+    /// Decodes the arguments and runs a handler that answers nothing. A caller that sent an id all the
+    /// same gets a `null`, so that it need not wait.
+    pub fn oneway<A: Unpack<'t>>(self, handler: impl FnOnce(&mut Call, A)) {
+        self.answer(handler);
+    }
+
+    /// Decodes the request that method number `method` of an enum is, and hands it over.
+    pub(crate) fn handle<R: Request>(
+        mut self,
+        method: usize,
+        handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
+    ) {
+        let decode = |text: &'t str, fds: &Unpacker| message::decode_params(method, text, fds);
+        let Some(request) = self.decode(decode) else {
+            return;
+        };
+        let to = match self.envelope.id() {
+            Some(id) => To::Call(id.clone().into_owned()),
+            None => To::Nobody,
+        };
+        let reply = Reply::new(&self.desk.mailbox, self.ticket.clone(), to);
+        let mut call = self.call();
+        // The reply answers for itself: a panic drops it, and dropping it tells the caller.
+        let _ = caught(|| handler(&mut call, request, reply));
+    }
+
+    /// Decodes params as `decode` does, and checks all that can be wrong with the call. Answers with a
+    /// fault and returns `None` where something is.
+    fn decode<A>(
+        &mut self,
+        decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
+    ) -> Option<A> {
+        let fds = Unpacker::new(std::mem::take(&mut self.fds));
+        let decoded = match self.envelope.decode(|text| decode(text, &fds)) {
+            Err(fault) => Err(fault),
+            Ok(Err(error)) => Err(Fault::from(error)),
+            Ok(Ok(arguments)) => match fds.finish(Surplus::Refuse) {
+                Ok(()) => Ok(arguments),
+                Err(error) => Err(Fault::from(error)),
+            },
+        };
+        match decoded {
+            Ok(arguments) => {
+                self.desk.counts.handled += 1;
+                Some(arguments)
+            }
+            Err(fault) => {
+                refuse_call(self.desk, self.lane, &self.envelope, self.text, &fault);
+                None
+            }
+        }
+    }
+
+    fn call(&self) -> Call {
+        let limit = self.desk.limits.timeout;
+        let timeout = self.envelope.timeout().map(Duration::from_millis);
+        Call {
+            service: self.service,
+            method: self.method,
+            peer: self.peer,
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout.min(limit))),
+        }
+    }
+}
+
+/// Refuses a call. The caller is told if it wants an answer, or if its wish cannot be read.
+pub(crate) fn refuse_call(
+    desk: &mut Desk,
+    lane: &mut dyn Lane,
+    envelope: &Envelope<'_>,
+    text: &[u8],
+    fault: &Fault,
+) {
+    let id = envelope.id().cloned().or_else(|| envelope::find_id(text));
+    let unreadable = [Fault::NOT_JSON, Fault::NOT_A_CALL].contains(&fault.code);
+    if id.is_some() || unreadable {
+        desk.refuse(lane, id.as_ref(), fault);
+    } else {
+        desk.counts.refused += 1;
+    }
+}
+
+/// A bare message on its way to the handler.
+pub(crate) fn handle_bare<R: Request>(
+    desk: &mut Desk,
+    ticket: &Ticket,
+    peer: Option<Peer>,
+    text: &[u8],
+    fds: Fds,
+    handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
+) {
+    let Ok(request) = message::decode::<R>(text, fds, Surplus::Refuse) else {
+        desk.counts.refused += 1;
+        return;
+    };
+    desk.counts.handled += 1;
+    let reply = Reply::new(&desk.mailbox, ticket.clone(), To::Bare);
+    let mut call = Call {
+        service: "",
+        method: "",
+        peer,
+        deadline: None,
+    };
+    let _ = caught(|| handler(&mut call, request, reply));
+}
+
+/// Runs a handler; one that panics costs its own call and nothing else. The panic hook has had its say
+/// by then.
+fn caught<T>(handler: impl FnOnce() -> T) -> Result<T, Fault> {
+    std::panic::catch_unwind(AssertUnwindSafe(handler))
+        .map_err(|_| Fault::new(Fault::HANDLER_FAILED, "the handler panicked"))
+}
+
+/// One answer to be written, for the call that is being handled.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Answer<'r> {
+    desk: &'r mut Desk,
+    lane: &'r mut (dyn Lane + 'r),
+    id: &'r Id<'r>,
+}
+
+impl Answer<'_> {
+    /// Answers with a value.
+    pub(crate) fn result<M: Pack>(self, value: &M) {
+        let Self { desk, lane, id } = self;
+        let trouble = desk.send(lane, |text, fds| {
+            envelope::write_result(text, id, value, fds)
+        });
+        if let Some(error) = trouble {
+            desk.refuse(lane, Some(id), &answer_fault(&error));
+        }
+    }
+
+    /// Answers with the service's own error.
+    pub(crate) fn error<E: Pack + fmt::Display>(self, error: &E) {
+        let Self { desk, lane, id } = self;
+        let trouble = desk.send(lane, |text, fds| {
+            envelope::write_error(text, id, error, fds)
+        });
+        if let Some(error) = trouble {
+            desk.refuse(lane, Some(id), &answer_fault(&error));
+        }
+    }
+}
