@@ -1,0 +1,220 @@
+//! The service `example.files` that the examples share: a daemon opens files below one folder for clients
+//! that may not, and hands over the open descriptor.
+//!
+//! The trait is all a client needs; [`Folder`] is what a daemon makes of it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use jsoncomm::Message;
+use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// Opens, lists and stores files below one folder.
+#[jsoncomm::service(name = "example.files")]
+pub trait Files {
+    /// Opens the file `path` for reading; the descriptor travels in the reply.
+    ///
+    /// # Errors
+    ///
+    /// Each of [`FilesError`] but `TooLarge`.
+    fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
+    /// Names the files in the folder, sorted; those in folders below it are not named.
+    ///
+    /// # Errors
+    ///
+    /// [`FilesError::Failed`] when the folder cannot be read.
+    fn list(&mut self) -> Result<Vec<String>, FilesError>;
+    /// Stores what can be read from `content` as the file `path`, replacing it whole.
+    ///
+    /// # Errors
+    ///
+    /// Each of [`FilesError`]; what was there before is still there then.
+    fn put(&mut self, path: &str, #[fd] content: OwnedFd) -> Result<Put, FilesError>;
+}
+
+/// An open file.
+#[derive(Debug, Message)]
+pub struct Opened {
+    /// Its length in bytes.
+    pub len: u64,
+    /// The file itself, open for reading, at its beginning.
+    #[fd]
+    pub file: OwnedFd,
+}
+
+/// What was stored.
+#[derive(Debug, Message)]
+pub struct Put {
+    /// The length in bytes.
+    pub len: u64,
+}
+
+/// Why a file was not served.
+#[derive(Debug, Message, PartialEq, Eq, thiserror::Error)]
+pub enum FilesError {
+    /// There is no such file.
+    #[error("no file {path}")]
+    NotFound {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// The path leads out of the folder, or to a file that may not be read.
+    #[error("not allowed: {path}")]
+    Denied {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// Only plain files are served, and stored from: reading anything else could make the daemon wait.
+    #[error("not a plain file: {path}")]
+    NotAFile {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// The content is longer than the daemon stores.
+    #[error("content exceeds {limit} bytes")]
+    TooLarge {
+        /// Most bytes that are stored.
+        limit: u64,
+    },
+    /// The file system failed.
+    #[error("{reason}")]
+    Failed {
+        /// What it reported.
+        reason: String,
+    },
+}
+
+impl FilesError {
+    /// Sorts what the kernel reports about `path`.
+    fn of(error: io::Error, path: &str) -> Self {
+        let path = path.to_owned();
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR) => Self::NotFound { path },
+            // EXDEV: `..`, an absolute path or a symbolic link that leads out, see openat2(2).
+            Some(Errno::XDEV | Errno::ACCESS | Errno::PERM | Errno::LOOP) => Self::Denied { path },
+            Some(Errno::ISDIR | Errno::NXIO) => Self::NotAFile { path },
+            _ => Self::Failed {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// A folder that is served. It is held by its descriptor, so it stays the same when it is renamed.
+#[derive(Debug)]
+pub struct Folder {
+    root: OwnedFd,
+}
+
+/// Most bytes that [`Files::put`] stores.
+const PUT_MAX: u64 = 64 << 20;
+
+impl Folder {
+    /// Takes hold of the folder at `path`.
+    ///
+    /// # Errors
+    ///
+    /// What `open` reports, for example that there is no such folder.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = fs::open(path, flags, Mode::empty())?;
+        Ok(Self { root })
+    }
+
+    /// Opens what `path` leads to below the folder, never outside it, and never waiting (`O_NONBLOCK`: a
+    /// named pipe would have to wait for its other end).
+    fn beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd, FilesError> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        fs::openat2(
+            &self.root,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::BENEATH,
+        )
+        .map_err(|error| FilesError::of(error.into(), path))
+    }
+
+    /// Writes `content` into a fresh file and moves it to its name, so that nobody sees half of it.
+    fn store(&self, path: &str, content: &mut impl Read) -> Result<u64, FilesError> {
+        let (parent, name) = match path.rsplit_once('/') {
+            Some((parent, name)) => (parent, name),
+            None => (".", path),
+        };
+        if matches!(name, "" | "." | "..") {
+            return Err(FilesError::Denied { path: path.into() });
+        }
+        let failed = |error: Errno| FilesError::of(error.into(), path);
+        let parent = self.beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fresh = format!(".{}.put", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+        let file = fs::openat(&parent, &*fresh, flags | OFlags::CLOEXEC, Mode::from(0o644))
+            .map_err(failed)?;
+        let mut file = File::from(file);
+        let stored = io::copy(&mut content.take(PUT_MAX + 1), &mut file)
+            .map_err(|error| FilesError::of(error, path))
+            .and_then(|len| match len {
+                0..=PUT_MAX => Ok(len),
+                _ => Err(FilesError::TooLarge { limit: PUT_MAX }),
+            })
+            .and_then(|len| {
+                fs::renameat(&parent, &*fresh, &parent, name).map_err(failed)?;
+                Ok(len)
+            });
+        if stored.is_err() {
+            let _ = fs::unlinkat(&parent, &*fresh, fs::AtFlags::empty());
+        }
+        stored
+    }
+}
+
+/// Says whether reading the file cannot wait for somebody else: a plain file of a file system on this
+/// machine.
+fn is_plain(file: &OwnedFd) -> bool {
+    /// FUSE, NFS, CIFS and SMB2 (include/uapi/linux/magic.h): another program decides when they answer.
+    const ELSEWHERE: [i64; 4] = [0x6573_5546, 0x6969, 0xFF53_4D42, 0xFE53_4D42];
+    let regular = fs::fstat(file)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    regular && fs::fstatfs(file).is_ok_and(|stat| !ELSEWHERE.contains(&stat.f_type))
+}
+
+impl Files for Folder {
+    fn open(&mut self, path: &str) -> Result<Opened, FilesError> {
+        let file = self.beneath(path, OFlags::RDONLY)?;
+        if !is_plain(&file) {
+            return Err(FilesError::NotAFile { path: path.into() });
+        }
+        let stat = fs::fstat(&file).map_err(|error| FilesError::of(error.into(), path))?;
+        Ok(Opened {
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            file,
+        })
+    }
+
+    fn list(&mut self) -> Result<Vec<String>, FilesError> {
+        let failed = |error: Errno| FilesError::of(error.into(), ".");
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(&self.root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy();
+            if entry.file_type() == FileType::RegularFile && !name.starts_with('.') {
+                names.push(name.into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn put(&mut self, path: &str, content: OwnedFd) -> Result<Put, FilesError> {
+        if !is_plain(&content) {
+            return Err(FilesError::NotAFile {
+                path: "content".into(),
+            });
+        }
+        let len = self.store(path, &mut File::from(content))?;
+        Ok(Put { len })
+    }
+}

@@ -1,0 +1,139 @@
+//! The call layer, end to end.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use jsoncomm::{Call, CallError, Fault, Handler, Message, Reply};
+use jsoncomm_tests::{KINDS, Running};
+
+/// Opens files for clients that may not.
+#[jsoncomm::service(name = "example.files")]
+pub trait Files {
+    /// Opens `path` for reading.
+    fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
+    /// All names.
+    fn list(&mut self) -> Vec<String>;
+    /// Who calls.
+    fn whoami(&mut self, call: &mut Call, tag: Option<&str>, ids: &[u32]) -> Result<String, FilesError>;
+    /// Takes a descriptor.
+    fn put(&mut self, path: String, #[fd] content: OwnedFd) -> Result<u64, FilesError>;
+    /// Tells without an answer.
+    #[oneway]
+    fn log(&mut self, line: &str);
+}
+
+/// An open file.
+#[derive(Debug, Message)]
+pub struct Opened {
+    /// Its length.
+    pub len: u64,
+    /// Itself.
+    #[fd]
+    pub file: File,
+}
+
+/// What can go wrong.
+#[derive(Debug, Message, PartialEq, thiserror::Error)]
+pub enum FilesError {
+    /// No such file.
+    #[error("no file {path}")]
+    NotFound {
+        /// Which.
+        path: String,
+    },
+    /// Not allowed.
+    #[error("not allowed")]
+    Denied,
+}
+
+#[derive(Debug, Default)]
+struct Daemon {
+    log: Vec<String>,
+}
+
+impl Files for Daemon {
+    fn open(&mut self, path: &str) -> Result<Opened, FilesError> {
+        match path {
+            "secret" => Err(FilesError::Denied),
+            _ => {
+                let file = File::open(path).map_err(|_| FilesError::NotFound { path: path.into() })?;
+                let len = file.metadata().map(|meta| meta.len()).unwrap_or(0);
+                Ok(Opened { len, file })
+            }
+        }
+    }
+
+    fn list(&mut self) -> Vec<String> {
+        vec!["a".into(), "b".into()]
+    }
+
+    fn whoami(&mut self, call: &mut Call, tag: Option<&str>, ids: &[u32]) -> Result<String, FilesError> {
+        let peer = call.peer().ok_or(FilesError::Denied)?;
+        Ok(format!("{} {} {tag:?} {ids:?} {}", call.service(), call.method(), peer.pid() == Some(std::process::id())))
+    }
+
+    fn put(&mut self, path: String, content: OwnedFd) -> Result<u64, FilesError> {
+        let mut text = String::new();
+        File::from(content).read_to_string(&mut text).map_err(|_| FilesError::NotFound { path })?;
+        Ok(text.len() as u64)
+    }
+
+    fn log(&mut self, line: &str) {
+        self.log.push(line.to_owned());
+    }
+}
+
+/// Jobs.
+#[derive(Debug, Message)]
+#[message(service = "example.jobs", reply = Tell)]
+enum Ask {
+    Run { program: String, #[fd] stdout: OwnedFd },
+    WaitFor { job: u32 },
+    Forget,
+}
+
+#[derive(Debug, PartialEq, Message)]
+enum Tell {
+    Started { job: u32 },
+    Exited { code: i32 },
+}
+
+impl Handler<Ask> for Daemon {
+    fn handle(&mut self, _call: &mut Call, ask: Ask, reply: Reply<Tell>) {
+        match ask {
+            Ask::Run { program, stdout } => {
+                drop(stdout);
+                self.log.push(program);
+                reply.send(Tell::Started { job: 1 });
+            }
+            Ask::WaitFor { job } => reply.send(Tell::Exited { code: i32::try_from(job).unwrap() }),
+            Ask::Forget => drop(reply),
+        }
+    }
+}
+
+#[test]
+fn a_service_and_an_enum_are_called_on_one_socket() {
+    for kind in KINDS {
+        let server = Running::start(kind, Daemon::default(), |endpoint| {
+            endpoint.serve::<dyn Files>().handle::<Ask>()
+        });
+        let connection = server.connect();
+        let files = FilesClient::new(connection.clone());
+        let opened = files.open("Cargo.toml").unwrap();
+        assert_eq!(opened.file.metadata().unwrap().len(), opened.len);
+        assert_eq!(files.list().unwrap(), ["a", "b"]);
+        assert!(matches!(files.open("none"), Err(CallError::Service(FilesError::NotFound { path })) if path == "none"));
+        assert!(matches!(files.open("secret"), Err(CallError::Service(FilesError::Denied))));
+        assert_eq!(files.whoami(Some("x"), &[1, 2]).unwrap(), "example.files whoami Some(\"x\") [1, 2] true");
+        assert_eq!(files.put("x".into(), opened.file).unwrap(), opened.len);
+        files.log("line").unwrap();
+        let run = Ask::Run { program: "ls".into(), stdout: File::open("/dev/null").unwrap().into() };
+        assert_eq!(connection.ask(&run).unwrap(), Tell::Started { job: 1 });
+        assert_eq!(connection.ask(&Ask::WaitFor { job: 4 }).unwrap(), Tell::Exited { code: 4 });
+        assert!(matches!(connection.ask(&Ask::Forget), Err(CallError::Fault(Fault { code: Fault::DROPPED, .. }))));
+        let (state, _) = server.stop();
+        assert_eq!(state.log, ["line", "ls"]);
+    }
+}

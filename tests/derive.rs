@@ -1,0 +1,62 @@
+//! `derive(Message)`: descriptors by field, serde's attributes as serde has them, refusals by name.
+
+#![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+
+#[path = "derive/attributes.rs"]
+mod attributes;
+#[path = "derive/descriptors.rs"]
+mod descriptors;
+#[path = "derive/types.rs"]
+mod types;
+
+use jsoncomm::message::{Json, Pack, Packer, Request, Surplus, Unpack, Unpacker, Untyped};
+use jsoncomm::message::{decode, encode};
+use jsoncomm::{DecodeError, Fds, Message};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::fs::File;
+use std::marker::PhantomData;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// `count` descriptors of /dev/null.
+fn nulls(count: usize) -> Fds {
+    let null = |_| OwnedFd::from(File::open("/dev/null").unwrap());
+    Fds::from((0..count).map(null).collect::<Vec<_>>())
+}
+
+fn text<T: Pack>(value: &T) -> String {
+    written(value).0
+}
+
+/// The text, and the descriptors as a receiver would own them.
+fn written<T: Pack>(value: &T) -> (String, Fds) {
+    let (mut text, fds) = (Vec::new(), Packer::new());
+    encode(value, &mut text, &fds).unwrap();
+    let fds = fds.into_fds().into_iter();
+    let fds: Vec<_> = fds.map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    (String::from_utf8(text).unwrap(), fds.into())
+}
+
+fn read<T: Message>(text: &str, count: usize) -> Result<T, DecodeError> {
+    decode(text.as_bytes(), nulls(count), Surplus::Refuse)
+}
+
+/// What a refusal says.
+fn refusal<T: Message>(text: &str, count: usize) -> String {
+    let Err(error) = read::<T>(text, count) else {
+        unreachable!("{text} was accepted");
+    };
+    error.to_string()
+}
+
+/// There and back again.
+fn round<T: Message>(value: &T) -> T {
+    let (text, fds) = written(value);
+    decode(text.as_bytes(), fds, Surplus::Refuse).unwrap()
+}

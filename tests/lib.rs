@@ -1,0 +1,124 @@
+//! Helpers of the whole-system tests.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jsoncomm::{Connection, Counts, Kind, Limits, Server, Socket, Stopper};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tempfile::TempDir;
+
+/// Longer than any test waits for what should come; a test that gets there has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Both kinds of socket, for tests that hold for either.
+pub const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];
+
+/// Two connected sockets that wait no longer than [`PATIENCE`].
+pub fn pair(kind: Kind) -> (Socket, Socket) {
+    let (mut left, mut right) = Socket::pair(kind).expect("a pair");
+    left.set_timeout(Some(PATIENCE));
+    right.set_timeout(Some(PATIENCE));
+    (left, right)
+}
+
+/// Counts the descriptors this process has open.
+pub fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("/proc").count()
+}
+
+/// Keeps the other tests of the program waiting, so that [`open_fds`] counts only one test's.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sends bytes and descriptors as they are on a connected socket; waits for room, with [`PATIENCE`].
+///
+/// # Errors
+///
+/// What setsockopt(2) and sendmsg(2) report.
+pub fn send_raw(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    if !fds.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "253");
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// A server on a thread of its own, with a socket in a fresh directory; stopped when dropped.
+#[derive(Debug)]
+pub struct Running<S> {
+    /// Where its socket is.
+    pub path: PathBuf,
+    stopper: Stopper,
+    thread: Option<JoinHandle<(S, Counts)>>,
+    _directory: TempDir,
+}
+
+impl<S: Send + 'static> Running<S> {
+    /// Starts a server with one socket, on which `serve` says what is served.
+    pub fn start(
+        kind: Kind,
+        state: S,
+        serve: impl FnOnce(jsoncomm::Endpoint<'_, S>) -> jsoncomm::Endpoint<'_, S>,
+    ) -> Self {
+        Self::with_limits(Limits::default(), kind, state, serve)
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(
+        limits: Limits,
+        kind: Kind,
+        mut state: S,
+        serve: impl FnOnce(jsoncomm::Endpoint<'_, S>) -> jsoncomm::Endpoint<'_, S>,
+    ) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("test.sock");
+        let mut server = Server::new(limits).expect("a server");
+        serve(server.bind(&path, kind).expect("a socket"));
+        let stopper = server.stopper();
+        let thread = std::thread::spawn(move || {
+            server.run(&mut state).expect("the loop goes on");
+            (state, server.counts())
+        });
+        Self {
+            path,
+            stopper,
+            thread: Some(thread),
+            _directory: directory,
+        }
+    }
+
+    /// Connects to it, with [`PATIENCE`].
+    pub fn connect(&self) -> Connection {
+        Connection::open(&self.path)
+            .expect("a connection")
+            .within(PATIENCE)
+    }
+
+    /// Stops it and returns its state and counts.
+    pub fn stop(mut self) -> (S, Counts) {
+        self.stopper.stop();
+        let thread = self.thread.take().expect("it runs until it is stopped");
+        thread.join().expect("the loop does not panic")
+    }
+}
+
+impl<S> Drop for Running<S> {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            // A test that has failed already says why itself.
+            let _ = thread.join();
+        }
+    }
+}
