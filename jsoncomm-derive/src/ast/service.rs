@@ -263,6 +263,13 @@ impl Argument {
         let fd = attrs
             .iter()
             .any(|attribute| attribute.path().is_ident("fd"));
+        let held = argument_of(&input.ty, "Option").or(argument_of(&input.ty, "Vec"));
+        if !fd && is_descriptor(held.unwrap_or(&input.ty)) {
+            cx.complain(
+                &input.ty,
+                format!("a descriptor travels beside the JSON: write `#[fd] {ident}: ...`"),
+            );
+        }
         let passing = passing(cx, &input.ty);
         if fd && passing != Passing::Value {
             cx.complain(
@@ -336,7 +343,9 @@ pub(crate) fn argument_of<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
 
 pub(crate) fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
     match ty {
-        Type::Path(TypePath { qself: None, path, .. }) => path.segments.last(),
+        Type::Path(TypePath {
+            qself: None, path, ..
+        }) => path.segments.last(),
         _ => None,
     }
 }
@@ -388,4 +397,19 @@ pub(crate) fn returns_nothing(output: &ReturnType) -> bool {
         ReturnType::Default => true,
         ReturnType::Type(_, ty) => matches!(&**ty, Type::Tuple(tuple) if tuple.elems.is_empty()),
     }
+}
+
+/// Says whether the type is spelt as one of those that are a descriptor and nothing else.
+pub(crate) fn is_descriptor(ty: &Type) -> bool {
+    const NAMES: [&str; 8] = [
+        "OwnedFd",
+        "File",
+        "UnixStream",
+        "UnixDatagram",
+        "UnixListener",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+    ];
+    last_segment(ty).is_some_and(|segment| NAMES.iter().any(|name| segment.ident == name))
 }

@@ -4,12 +4,13 @@
 //! lends, the dispatcher decodes it into what the handler gets.
 
 use crate::ast::service::{
-    Argument, Method, Passing, Service, argument_of, last_segment, option_of,
+    Argument, Method, Passing, Service, argument_of, is_descriptor, last_segment, option_of,
 };
 use crate::check;
 use crate::ctxt::Ctxt;
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
+use syn::spanned::Spanned;
 use syn::{GenericArgument, ItemTrait, PathArguments, ReturnType, Type, parse_quote};
 
 /// Expands `#[service]`.
@@ -115,10 +116,10 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
     let params = params_ident(method);
     let (verb, output) = match &method.output {
         _ if method.oneway.is_some() => (
-            quote!(notify),
+            format_ident!("notify"),
             quote!(::core::result::Result<(), #p::CallError>),
         ),
-        output => (quote!(call), stub_output(&p, output)),
+        output => (at_output("call", method), stub_output(&p, output)),
     };
     quote! {
         #(#attrs)*
@@ -126,6 +127,16 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
             self.connection.#verb(#whole, &#params { #(#names: #values),* })
         }
     }
+}
+
+/// A name that points at what the method returns, so that the compiler complains there if that is none
+/// of what may be returned.
+fn at_output(name: &str, method: &Method) -> Ident {
+    let span = match &method.output {
+        ReturnType::Type(_, ty) => ty.span(),
+        ReturnType::Default => method.ident.span(),
+    };
+    Ident::new(name, span.resolved_at(Span::call_site()))
 }
 
 /// What the stub returns: the value, or the service's error among the ways a call can end. A `Result` with
@@ -183,21 +194,6 @@ fn lend(argument: &Argument) -> (TokenStream, TokenStream) {
     }
 }
 
-/// Says whether the type is spelt as one of those that are a descriptor and nothing else.
-fn is_descriptor(ty: &Type) -> bool {
-    const NAMES: [&str; 8] = [
-        "OwnedFd",
-        "File",
-        "UnixStream",
-        "UnixDatagram",
-        "UnixListener",
-        "TcpStream",
-        "TcpListener",
-        "UdpSocket",
-    ];
-    last_segment(ty).is_some_and(|segment| NAMES.iter().any(|name| segment.ident == name))
-}
-
 /// The impl that finds a method by its number, decodes its arguments and calls it.
 fn dispatcher(service: &Service) -> TokenStream {
     let p = service.private();
@@ -209,8 +205,8 @@ fn dispatcher(service: &Service) -> TokenStream {
         let call = method.call.then(|| quote!(call,));
         let values = method.arguments.iter().map(value);
         let verb = match &method.oneway {
-            Some(_) => quote!(oneway),
-            None => quote!(answer),
+            Some(_) => format_ident!("oneway"),
+            None => at_output("answer", method),
         };
         quote! {
             #index => incoming.#verb(|call: &mut #p::Call, params: #params<#(#types),*>| {
