@@ -15,7 +15,12 @@ pub trait Files {
     /// All names.
     fn list(&mut self) -> Vec<String>;
     /// Who calls.
-    fn whoami(&mut self, call: &mut Call, tag: Option<&str>, ids: &[u32]) -> Result<String, FilesError>;
+    fn whoami(
+        &mut self,
+        call: &mut Call,
+        tag: Option<&str>,
+        ids: &[u32],
+    ) -> Result<String, FilesError>;
     /// Takes a descriptor.
     fn put(&mut self, path: String, #[fd] content: OwnedFd) -> Result<u64, FilesError>;
     /// Tells without an answer.
@@ -57,7 +62,8 @@ impl Files for Daemon {
         match path {
             "secret" => Err(FilesError::Denied),
             _ => {
-                let file = File::open(path).map_err(|_| FilesError::NotFound { path: path.into() })?;
+                let file =
+                    File::open(path).map_err(|_| FilesError::NotFound { path: path.into() })?;
                 let len = file.metadata().map(|meta| meta.len()).unwrap_or(0);
                 Ok(Opened { len, file })
             }
@@ -68,14 +74,26 @@ impl Files for Daemon {
         vec!["a".into(), "b".into()]
     }
 
-    fn whoami(&mut self, call: &mut Call, tag: Option<&str>, ids: &[u32]) -> Result<String, FilesError> {
+    fn whoami(
+        &mut self,
+        call: &mut Call,
+        tag: Option<&str>,
+        ids: &[u32],
+    ) -> Result<String, FilesError> {
         let peer = call.peer().ok_or(FilesError::Denied)?;
-        Ok(format!("{} {} {tag:?} {ids:?} {}", call.service(), call.method(), peer.pid() == Some(std::process::id())))
+        Ok(format!(
+            "{} {} {tag:?} {ids:?} {}",
+            call.service(),
+            call.method(),
+            peer.pid() == Some(std::process::id())
+        ))
     }
 
     fn put(&mut self, path: String, content: OwnedFd) -> Result<u64, FilesError> {
         let mut text = String::new();
-        File::from(content).read_to_string(&mut text).map_err(|_| FilesError::NotFound { path })?;
+        File::from(content)
+            .read_to_string(&mut text)
+            .map_err(|_| FilesError::NotFound { path })?;
         Ok(text.len() as u64)
     }
 
@@ -88,8 +106,14 @@ impl Files for Daemon {
 #[derive(Debug, Message)]
 #[message(service = "example.jobs", reply = Tell)]
 enum Ask {
-    Run { program: String, #[fd] stdout: OwnedFd },
-    WaitFor { job: u32 },
+    Run {
+        program: String,
+        #[fd]
+        stdout: OwnedFd,
+    },
+    WaitFor {
+        job: u32,
+    },
     Forget,
 }
 
@@ -107,7 +131,9 @@ impl Handler<Ask> for Daemon {
                 self.log.push(program);
                 reply.send(Tell::Started { job: 1 });
             }
-            Ask::WaitFor { job } => reply.send(Tell::Exited { code: i32::try_from(job).unwrap() }),
+            Ask::WaitFor { job } => reply.send(Tell::Exited {
+                code: i32::try_from(job).unwrap(),
+            }),
             Ask::Forget => drop(reply),
         }
     }
@@ -124,15 +150,35 @@ fn a_service_and_an_enum_are_called_on_one_socket() {
         let opened = files.open("Cargo.toml").unwrap();
         assert_eq!(opened.file.metadata().unwrap().len(), opened.len);
         assert_eq!(files.list().unwrap(), ["a", "b"]);
-        assert!(matches!(files.open("none"), Err(CallError::Service(FilesError::NotFound { path })) if path == "none"));
-        assert!(matches!(files.open("secret"), Err(CallError::Service(FilesError::Denied))));
-        assert_eq!(files.whoami(Some("x"), &[1, 2]).unwrap(), "example.files whoami Some(\"x\") [1, 2] true");
+        assert!(
+            matches!(files.open("none"), Err(CallError::Service(FilesError::NotFound { path })) if path == "none")
+        );
+        assert!(matches!(
+            files.open("secret"),
+            Err(CallError::Service(FilesError::Denied))
+        ));
+        assert_eq!(
+            files.whoami(Some("x"), &[1, 2]).unwrap(),
+            "example.files whoami Some(\"x\") [1, 2] true"
+        );
         assert_eq!(files.put("x".into(), opened.file).unwrap(), opened.len);
         files.log("line").unwrap();
-        let run = Ask::Run { program: "ls".into(), stdout: File::open("/dev/null").unwrap().into() };
+        let run = Ask::Run {
+            program: "ls".into(),
+            stdout: File::open("/dev/null").unwrap().into(),
+        };
         assert_eq!(connection.ask(&run).unwrap(), Tell::Started { job: 1 });
-        assert_eq!(connection.ask(&Ask::WaitFor { job: 4 }).unwrap(), Tell::Exited { code: 4 });
-        assert!(matches!(connection.ask(&Ask::Forget), Err(CallError::Fault(Fault { code: Fault::DROPPED, .. }))));
+        assert_eq!(
+            connection.ask(&Ask::WaitFor { job: 4 }).unwrap(),
+            Tell::Exited { code: 4 }
+        );
+        assert!(matches!(
+            connection.ask(&Ask::Forget),
+            Err(CallError::Fault(Fault {
+                code: Fault::DROPPED,
+                ..
+            }))
+        ));
         let (state, _) = server.stop();
         assert_eq!(state.log, ["line", "ls"]);
     }

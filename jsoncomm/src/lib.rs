@@ -1,4 +1,63 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # A tour
+//!
+//! From the bottom up, each step of use without the next:
+//!
+//! 1. [`Socket`] sends and receives one typed message at a time: the bare wire. `#[derive(Message)]` makes a
+//!    type a [`Message`], with `#[fd]` on the fields that are descriptors, or hold some. [`message::Untyped`]
+//!    is for what has no type.
+//! 2. [`Server::bind`] and [`Endpoint::bare`] answer bare messages with a [`Handler`].
+//! 3. [`Endpoint::handle`] serves the same enum of requests as methods, in JSON-RPC 2.0 envelopes, and
+//!    [`Connection::ask`] calls them. A [`Reply`] may be kept and answered later, from any thread.
+//! 4. [`service`] makes a trait a service: [`Endpoint::serve`] serves it, and a stub with the trait's name and
+//!    `Client` calls it through a [`Connection`].
+//!
+//! # The wire
+//!
+//! One datagram is one JSON value in UTF-8 and at most 253 descriptors in `SCM_RIGHTS` ([unix(7)]). In the
+//! JSON a descriptor is its index in that list. A JSON text that is too large for a datagram travels in a
+//! memfd: the datagram is the 13 bytes `<args-via-fd>`, descriptor 0 is the memfd, and the indices in the
+//! JSON count from the next one.
+//!
+//! Calls are [JSON-RPC 2.0] objects, one per datagram:
+//!
+//! ```text
+//! call          {"jsonrpc":"2.0","id":7,"method":"example.files.open","params":{"path":"a.txt"},"timeout":500}
+//! one-way       {"jsonrpc":"2.0","method":"example.files.log_to","params":{"sink":0}}
+//! answer        {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
+//! service error {"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no file a.txt","data":{"NotFound":{"path":"a.txt"}}}}
+//! fault         {"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"…","data":{"field":"path"}}}
+//! ```
+//!
+//! `id` is any integer or string. `params` is an object or an array by position; absent means empty. `timeout`
+//! is the caller's remaining budget in milliseconds and may be absent. The code of a service error is its
+//! variant counted from 1; the codes of faults are constants of [`Fault`]. A batch is refused. If the id
+//! of a bad request can be read, it is answered; if not, the answer has `"id":null`. What looks like an
+//! answer is never answered.
+//!
+//! # The rooms
+//!
+//! A room imports only from those on lower floors, by full path. Only `reactor` names mio, only `sys` makes
+//! system calls, only `message` and `envelope` name serde_json.
+//!
+//! | floor | room | what for |
+//! |---|---|---|
+//! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
+//! | 1 | `fds`, `limits`, `error` | the owned descriptors of a datagram; every bound; what can go wrong |
+//! | 2 | [`message`], `address`, `peer` | a typed value to JSON and descriptors, and back; where; who |
+//! | 3 | `envelope`, `line`, `outbox` | JSON-RPC objects, without I/O; a socket without types; answers without room yet |
+//! | 4 | `socket`, `reply` | typed messages; answers that outlive their handler |
+//! | 5 | `service`, `reactor` | what handlers and generated code meet; readiness, timers, waking |
+//! | 6 | `routes`, `client` | what is served at an endpoint; blocking calls |
+//! | 7 | `server` | endpoints, turns, admission |
+//! | 8 | `lib`, `private` | names for users; names for generated code |
+//!
+//! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
+//! stairs.
+//!
+//! [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+//! [JSON-RPC 2.0]: https://www.jsonrpc.org/specification
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;

@@ -223,6 +223,7 @@ impl Line {
 
     /// Receives one datagram if there is one, or as `wait` says.
     pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Heard, Error> {
+        let mut reset = false;
         let arrived = loop {
             let error = match control::recvmsg(self.fd.as_fd(), inbox.room(self.limit), wait) {
                 Ok(arrived) => break arrived,
@@ -232,9 +233,11 @@ impl Line {
                 Trouble::Full => return Ok(Heard::Pending),
                 Trouble::Short if wait == Wait::Never => return Ok(Heard::Short),
                 Trouble::Interrupted if wait == Wait::Socket => return Ok(Heard::Pending),
-                // ECONNRESET comes once, before what a dead peer had sent and the end.
-                Trouble::Interrupted | Trouble::Gone if self.kind == Kind::Seqpacket => {}
                 Trouble::Interrupted => {}
+                // ECONNRESET comes once, before what a dead peer had sent and the end.
+                Trouble::Gone if self.kind == Kind::Seqpacket && !reset => reset = true,
+                // ENOTCONN: there never was a connection.
+                Trouble::Gone if self.kind == Kind::Seqpacket => return Ok(Heard::Closed),
                 _ => return Err(Error::os("recvmsg")(error)),
             }
         };

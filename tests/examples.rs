@@ -1,0 +1,203 @@
+//! The examples, run as a person runs them: real processes, their output and exit status.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use jsoncomm::{CallError, Connection};
+use jsoncomm_examples::{FilesClient, FilesError};
+use jsoncomm_tests::PATIENCE;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Makes the command that runs an example. cargo builds it if that has not been done yet.
+fn example(name: &str) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["run", "--quiet", "--package", "jsoncomm-examples"])
+        .args((!cfg!(debug_assertions)).then_some("--release"))
+        .args(["--example", name, "--"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+#[test]
+fn quickstart_reads_a_file_through_a_descriptor_and_is_refused_outside() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let first = std::fs::read_to_string(&readme).unwrap();
+    let first = first.lines().next().unwrap();
+    let said = text(&example("quickstart").output().unwrap());
+    assert!(said.contains(first), "{said}");
+    assert!(said.contains("no file not-there.txt"), "{said}");
+    assert!(said.contains("not allowed: ../etc/passwd"), "{said}");
+    assert!(said.contains("not allowed: /etc/passwd"), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other file.txt");
+    std::fs::write(&path, "just this\nand that").unwrap();
+    let said = text(&example("quickstart").arg(&path).output().unwrap());
+    assert!(said.contains("just this\n"), "{said}");
+    assert!(said.contains("18 bytes, announced 18"), "{said}");
+}
+
+/// A running `files serve` on a folder.
+struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    folder: TempDir,
+}
+
+impl Daemon {
+    fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("files.sock");
+        // Built first, and then run itself, so that signals reach it and not cargo.
+        let built = example("files").output().expect("cargo runs");
+        assert!(
+            !built.status.success(),
+            "without arguments it says how to use it"
+        );
+        let mut child = Command::new(binary("files"))
+            .args(["serve", "--root"])
+            .arg(folder.path())
+            .arg("--socket")
+            .arg(&socket)
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut ready = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout)
+            .read_line(&mut ready)
+            .expect("it says when it is ready");
+        assert_eq!(ready, format!("listening on {}\n", socket.display()));
+        Self {
+            child,
+            socket,
+            folder,
+        }
+    }
+
+    fn command(&self, verb: &str, name: Option<&str>) -> Command {
+        let mut command = Command::new(binary("files"));
+        command
+            .arg(verb)
+            .arg("--socket")
+            .arg(&self.socket)
+            .args(name);
+        command
+    }
+
+    fn stub(&self) -> FilesClient {
+        FilesClient::new(
+            Connection::open(&self.socket)
+                .expect("it listens")
+                .within(PATIENCE),
+        )
+    }
+
+    fn stop(mut self, signal: Signal) -> std::process::ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).expect("it lives");
+        let status = self.child.wait().expect("it is ours");
+        assert!(!self.socket.exists(), "the socket is removed");
+        status
+    }
+}
+
+/// Where cargo puts an example: beside the folder of this test's own binary.
+fn binary(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().expect("this test has a path");
+    path.pop();
+    path.pop();
+    path.join("examples").join(name)
+}
+
+#[test]
+fn files_opens_lists_and_stores_and_stops_on_signals() {
+    for (options, signal) in [(&[][..], Signal::TERM), (&["--seqpacket"][..], Signal::INT)] {
+        let daemon = Daemon::start(options);
+        std::fs::write(daemon.folder.path().join("a.txt"), "content of a").unwrap();
+        let open = daemon.command("open", Some("a.txt")).output().unwrap();
+        assert_eq!(text(&open), "content of a");
+
+        // From a plain file, whose descriptor is lent as it is, and through a pipe.
+        let input = daemon.folder.path().join("a.txt");
+        let put = daemon
+            .command("put", Some("b.txt"))
+            .stdin(File::open(input).unwrap())
+            .output();
+        assert_eq!(text(&put.unwrap()), "stored 12 bytes\n");
+        let mut piped = daemon
+            .command("put", Some("c.txt"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        piped.stdin.take().unwrap().write_all(b"piped").unwrap();
+        assert_eq!(text(&piped.wait_with_output().unwrap()), "stored 5 bytes\n");
+        let list = daemon.command("list", None).output().unwrap();
+        assert_eq!(text(&list), "a.txt\nb.txt\nc.txt\n");
+        let stored = std::fs::read_to_string(daemon.folder.path().join("b.txt"));
+        assert_eq!(stored.unwrap(), "content of a");
+
+        let missing = daemon.command("open", Some("none")).output().unwrap();
+        assert!(!missing.status.success());
+        assert!(String::from_utf8_lossy(&missing.stderr).contains("NotFound"));
+        assert!(daemon.stop(signal).success());
+    }
+}
+
+#[test]
+fn files_serves_nothing_outside_its_folder_and_nothing_that_could_block() {
+    let daemon = Daemon::start(&["--seqpacket"]);
+    let (files, folder) = (daemon.stub(), daemon.folder.path());
+    symlink("/etc/passwd", folder.join("out")).unwrap();
+    symlink("in.txt", folder.join("in")).unwrap();
+    std::fs::write(folder.join("in.txt"), "in").unwrap();
+    std::fs::create_dir(folder.join("sub")).unwrap();
+    let made = Command::new("mkfifo").arg(folder.join("pipe")).status();
+    assert!(made.unwrap().success());
+    for path in ["..", "../x", "/etc/passwd", "out", "sub/../../x"] {
+        let refused = files.open(path);
+        assert!(
+            matches!(&refused, Err(CallError::Service(FilesError::Denied { path: said })) if said == path),
+            "{path}: {refused:?}"
+        );
+        let input = File::open("/dev/null").unwrap();
+        let refused = files.put(path, input);
+        assert!(
+            matches!(refused, Err(CallError::Service(_))),
+            "{path}: {refused:?}"
+        );
+    }
+    assert_eq!(
+        files.open("in").unwrap().len,
+        2,
+        "a link that stays inside is followed"
+    );
+    for path in ["pipe", "sub"] {
+        let refused = files.open(path);
+        assert!(
+            matches!(
+                refused,
+                Err(CallError::Service(FilesError::NotAFile { .. }))
+            ),
+            "{path}: {refused:?}"
+        );
+    }
+    let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let refused = files.put("x", near);
+    assert!(matches!(
+        refused,
+        Err(CallError::Service(FilesError::NotAFile { .. }))
+    ));
+    assert!(daemon.stop(Signal::TERM).success());
+}
