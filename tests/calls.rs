@@ -9,7 +9,7 @@ use jsoncomm_tests::{KINDS, Running};
 
 /// Opens files for clients that may not.
 #[jsoncomm::service(name = "example.files")]
-pub trait Files {
+trait Files {
     /// Opens `path` for reading.
     fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
     /// All names.
@@ -30,17 +30,17 @@ pub trait Files {
 
 /// An open file.
 #[derive(Debug, Message)]
-pub struct Opened {
+struct Opened {
     /// Its length.
-    pub len: u64,
+    len: u64,
     /// Itself.
     #[fd]
-    pub file: File,
+    file: File,
 }
 
 /// What can go wrong.
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
-pub enum FilesError {
+enum FilesError {
     /// No such file.
     #[error("no file {path}")]
     NotFound {
@@ -132,7 +132,7 @@ impl Handler<Ask> for Daemon {
                 reply.send(Tell::Started { job: 1 });
             }
             Ask::WaitFor { job } => reply.send(Tell::Exited {
-                code: i32::try_from(job).unwrap(),
+                code: i32::try_from(job).unwrap_or(-1),
             }),
             Ask::Forget => drop(reply),
         }

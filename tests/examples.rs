@@ -1,5 +1,7 @@
 //! The examples, run as a person runs them: real processes, their output and exit status.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;

@@ -94,7 +94,10 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
         .map(|method| stub_method(service, method));
     let calls = quote! {
         #[automatically_derived]
-        #[allow(clippy::missing_errors_doc, reason = "said once, on the stub")]
+        #[allow(
+            clippy::missing_errors_doc, clippy::too_many_arguments,
+            reason = "as the trait has them, and said once on the stub"
+        )]
         impl #ident {
             /// Makes a stub that calls through `connection`.
             #vis fn new(connection: #p::Connection) -> Self {
