@@ -1,0 +1,368 @@
+//! We call a server in Python.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use jsoncomm::{CallError, Connection, DATAGRAM_MAX, Fault, Kind, Message, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, open_fds};
+use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
+use serde_json::json;
+
+use crate::alone;
+use crate::desk::{Ask, DeskClient, DeskError, Echoed, Papers, Tell, seen, seen_by_python};
+use crate::python::{Mode, Python};
+
+/// No arguments.
+#[derive(Debug, Message)]
+struct Nothing {}
+
+/// Starts a server in Python; the files are beside its socket.
+fn served(kind: Kind, mode: Mode) -> (Python, Papers) {
+    let papers = Papers::new();
+    let python = Python::server(&papers.directory.path().join("python.sock"), kind, mode);
+    (python, papers)
+}
+
+fn socket(papers: &Papers, kind: Kind) -> Socket {
+    let path = papers.directory.path().join("python.sock");
+    let mut socket = Socket::connect(path, kind).unwrap();
+    socket.set_timeout(Some(PATIENCE));
+    socket
+}
+
+fn connection(papers: &Papers) -> Connection {
+    let path = papers.directory.path().join("python.sock");
+    Connection::open(path).unwrap().within(PATIENCE)
+}
+
+#[test]
+fn a_socket_exchanges_bare_messages_with_python() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Bare);
+        let [left, right] = papers.both();
+        let mut socket = socket(&papers, kind);
+
+        let text = String::from("größe \u{1F600} \n");
+        socket.send(&Ask::Echo { text: text.clone() }).unwrap();
+        let (tell, _) = socket.receive::<Tell>().unwrap();
+        assert!(matches!(tell, Tell::Echoed { text: back } if back == text));
+        assert_eq!(python.hear()["files"], json!([]));
+
+        let path = papers.left.to_str().unwrap().to_owned();
+        socket.send(&Ask::Open { path }).unwrap();
+        match socket.receive::<Tell>().unwrap().0 {
+            Tell::Opened { len, file } => assert_eq!((len, seen(&file)), (14, left.clone())),
+            other => panic!("{other:?}"),
+        }
+        python.hear();
+
+        let none = papers.none().to_str().unwrap().to_owned();
+        socket.send(&Ask::Open { path: none.clone() }).unwrap();
+        let (tell, _) = socket.receive::<Tell>().unwrap();
+        assert!(matches!(tell, Tell::NotFound { path } if path == none));
+        python.hear();
+
+        socket
+            .send(&Ask::Swap {
+                text: "t".into(),
+                left: Papers::open(&papers.left),
+                right: Papers::open(&papers.right),
+            })
+            .unwrap();
+        match socket.receive::<Tell>().unwrap().0 {
+            Tell::Swapped {
+                left: got_left,
+                right: got_right,
+                ..
+            } => {
+                assert_eq!(
+                    [seen(&got_left), seen(&got_right)],
+                    [right.clone(), left.clone()]
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(seen_by_python(&python.hear()["files"]), [left, right]);
+        drop(socket);
+        python.end();
+    }
+}
+
+#[test]
+fn a_stub_and_an_enum_call_python() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Calls);
+        let [left, right] = papers.both();
+        let connection = connection(&papers);
+        let desk = DeskClient::new(connection.clone());
+
+        let text = "größe \u{1F600} \n";
+        assert_eq!(desk.echo(text).unwrap(), Echoed { text: text.into() });
+        assert_eq!(python.hear()["files"], json!([]));
+
+        let opened = desk.open(papers.left.to_str().unwrap()).unwrap();
+        assert_eq!((opened.len, seen(&opened.file)), (14, left.clone()));
+        python.hear();
+
+        let files = [&papers.left, &papers.right].map(|path| Papers::open(path));
+        let swapped = desk.swap("t", &files[0], &files[1]).unwrap();
+        assert_eq!(swapped.text, "t");
+        let back = [seen(&swapped.left), seen(&swapped.right)];
+        assert_eq!(back, [right.clone(), left.clone()]);
+        assert_eq!(
+            seen_by_python(&python.hear()["files"]),
+            [left.clone(), right.clone()]
+        );
+
+        let path = papers.right.to_str().unwrap().to_owned();
+        match connection.ask(&Ask::Open { path }).unwrap() {
+            Tell::Opened { len, file } => assert_eq!((len, seen(&file)), (15, right.clone())),
+            other => panic!("{other:?}"),
+        }
+        python.hear();
+
+        let [got_left, got_right] = files;
+        let swap = Ask::Swap {
+            text: "t".into(),
+            left: got_left,
+            right: got_right,
+        };
+        match connection.ask(&swap).unwrap() {
+            Tell::Swapped {
+                left: got_left,
+                right: got_right,
+                ..
+            } => {
+                assert_eq!(
+                    [seen(&got_left), seen(&got_right)],
+                    [right.clone(), left.clone()]
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(seen_by_python(&python.hear()["files"]), [left, right]);
+
+        let path = papers.none().to_str().unwrap().to_owned();
+        let none = connection.ask(&Ask::Open { path: path.clone() }).unwrap();
+        assert!(matches!(none, Tell::NotFound { path: found } if found == path));
+        python.hear();
+        drop((desk, connection));
+        python.end();
+    }
+}
+
+#[test]
+fn a_service_error_from_python_is_typed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Calls);
+        let desk = DeskClient::new(connection(&papers));
+        let none = papers.none().to_str().unwrap().to_owned();
+        match desk.open(&none) {
+            Err(CallError::Service(DeskError::NotFound { path })) => assert_eq!(path, none),
+            other => panic!("{other:?}"),
+        }
+        python.hear();
+        drop(desk);
+        python.end();
+    }
+}
+
+#[test]
+fn a_fault_from_python_has_its_code_and_field() {
+    #[derive(Debug, Message)]
+    struct Wrong {
+        path: u32,
+    }
+    #[derive(Debug, Message)]
+    struct Surplus {
+        text: String,
+        #[fd]
+        file: OwnedFd,
+    }
+
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Calls);
+        let connection = connection(&papers);
+        let fault = |answer: Result<Echoed, CallError>| match answer {
+            Err(CallError::Fault(Fault { code, field, .. })) => (code, field),
+            other => panic!("{other:?}"),
+        };
+
+        let answer = connection.call("example.desk.nothing", &Nothing {});
+        assert_eq!(fault(answer), (Fault::UNKNOWN_METHOD, None));
+        python.hear();
+        let answer = connection.call("example.desk.open", &Wrong { path: 5 });
+        assert_eq!(fault(answer), (Fault::BAD_ARGUMENT, Some("path".into())));
+        python.hear();
+        let answer = connection.call("example.desk.open", &Nothing {});
+        assert_eq!(fault(answer), (Fault::BAD_ARGUMENT, Some("path".into())));
+        python.hear();
+        let file = Papers::open(&papers.left).into();
+        let surplus = Surplus {
+            text: "t".into(),
+            file,
+        };
+        let answer = connection.call("example.desk.echo", &surplus);
+        assert_eq!(fault(answer), (Fault::BAD_ARGUMENT, Some("file".into())));
+        python.hear();
+        let answer = connection.call("example.desk.swap", &("t", 0, 1));
+        assert_eq!(fault(answer), (Fault::BAD_DESCRIPTORS, Some("left".into())));
+        python.hear();
+        drop(connection);
+        python.end();
+    }
+}
+
+#[test]
+fn python_takes_arguments_by_position_and_answers_no_notification() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Calls);
+        let connection = connection(&papers);
+        let desk = DeskClient::new(connection.clone());
+        desk.note("python does not know this method").unwrap();
+        connection
+            .notify("example.desk.echo", &("unheard",))
+            .unwrap();
+        let answer: Result<Echoed, CallError> = connection.call("example.desk.echo", &("t",));
+        assert_eq!(answer.unwrap(), Echoed { text: "t".into() });
+        for _ in 0..3 {
+            python.hear();
+        }
+        drop((desk, connection));
+        python.end();
+    }
+}
+
+#[test]
+fn what_a_later_server_adds_to_an_answer_is_ignored_and_closed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Calls);
+        let connection = connection(&papers);
+        let before = open_fds();
+        let answer: Result<Echoed, CallError<Infallible>> =
+            connection.call("example.desk.more", &Nothing {});
+        assert_eq!(
+            answer.unwrap(),
+            Echoed {
+                text: "more".into()
+            }
+        );
+        assert_eq!(open_fds(), before);
+        python.hear();
+        drop(connection);
+        python.end();
+    }
+}
+
+#[test]
+fn a_socket_sends_python_what_it_allows_inline_and_more_by_memfd() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Bare);
+        let [left, right] = papers.both();
+        let mut socket = socket(&papers, kind);
+        // As large as a socket starts with, so that the kernel surely finds a piece of memory for it.
+        set_socket_send_buffer_size(&socket, 1 << 16).unwrap();
+        let most = socket_send_buffer_size(&socket).unwrap() - 32;
+        for (over, how) in [(0, "inline"), (1, "memfd"), (100_000, "memfd")] {
+            let frame = r#"{"Echo":{"text":""}}"#.len();
+            let text = "x".repeat(most + over - frame);
+            socket.send(&Ask::Echo { text: text.clone() }).unwrap();
+            let came = python.hear();
+            assert_eq!(
+                (&came["received"], &came["bytes"]),
+                (&json!(how), &json!(most + over))
+            );
+            let (tell, _) = socket.receive::<Tell>().unwrap();
+            assert!(matches!(tell, Tell::Echoed { text: back } if back == text));
+
+            let frame = r#"{"Swap":{"text":"","left":0,"right":1}}"#.len();
+            let text = "x".repeat(most + over - frame);
+            socket
+                .send(&Ask::Swap {
+                    text: text.clone(),
+                    left: Papers::open(&papers.left),
+                    right: Papers::open(&papers.right),
+                })
+                .unwrap();
+            let came = python.hear();
+            assert_eq!(
+                (&came["received"], &came["bytes"]),
+                (&json!(how), &json!(most + over))
+            );
+            assert_eq!(
+                seen_by_python(&came["files"]),
+                [left.clone(), right.clone()]
+            );
+            match socket.receive::<Tell>().unwrap().0 {
+                Tell::Swapped {
+                    text: back,
+                    left: got_left,
+                    right: got_right,
+                } => {
+                    assert_eq!(back, text);
+                    assert_eq!(
+                        [seen(&got_left), seen(&got_right)],
+                        [right.clone(), left.clone()]
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        drop(socket);
+        python.end();
+    }
+}
+
+#[test]
+fn a_call_larger_than_any_datagram_reaches_python_and_comes_back() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut python, papers) = served(kind, Mode::Calls);
+        let [left, right] = papers.both();
+        let connection = connection(&papers);
+        let files = [&papers.left, &papers.right].map(|path| Papers::open(path));
+        let text = "x".repeat(DATAGRAM_MAX);
+        let desk = DeskClient::new(connection.clone());
+        assert!(
+            matches!(desk.echo(&text), Err(CallError::Io(_))),
+            "beyond the default limit"
+        );
+        connection.set_message_limit(16 << 20);
+        let swapped = desk.swap(&text, &files[0], &files[1]).unwrap();
+        assert_eq!(swapped.text, text);
+        let back = [seen(&swapped.left), seen(&swapped.right)];
+        assert_eq!(back, [right.clone(), left.clone()]);
+        let came = python.hear();
+        assert_eq!(came["received"], "memfd");
+        assert_eq!(seen_by_python(&came["files"]), [left, right]);
+        drop((desk, connection));
+        python.end();
+    }
+}
+
+#[test]
+fn a_descriptor_from_python_is_the_same_open_file() {
+    let _alone = alone();
+    let (mut python, papers) = served(Kind::Seqpacket, Mode::Calls);
+    let desk = DeskClient::new(connection(&papers));
+    let log = tempfile::tempfile().unwrap();
+    let other = Papers::open(&papers.right);
+    let swapped = desk.swap("", log.as_fd(), &other).unwrap();
+    // What is written through the one that came back is read through the one that was sent.
+    swapped.right.write_at(b"written", 0).unwrap();
+    assert_eq!(seen(&swapped.right), seen(&log));
+    let mut text = [0; 7];
+    log.read_exact_at(&mut text, 0).unwrap();
+    assert_eq!(&text, b"written");
+    python.hear();
+    drop(desk);
+    python.end();
+}
