@@ -154,6 +154,9 @@ impl BoundPath {
     pub(crate) fn bind(socket: BorrowedFd<'_>, path: &Path) -> Result<Self, Error> {
         let error = |reason| Address::from(path).error(reason);
         let file = path.file_name().ok_or_else(|| error("has no file name"))?;
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(error("contains a NUL byte"));
+        }
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

@@ -160,8 +160,9 @@ impl Connection {
         let id = shared.next_id;
         shared.next_id += 1;
         match shared.send(Some(id), method, params, self.timeout, deadline) {
+            Ok(()) => {}
             // A server that turned us away has said why before it closed.
-            Ok(()) | Err(Error::Closed) => {}
+            Err(Error::Closed) if shared.line.kind() == Kind::Seqpacket => {}
             Err(error) => return Err(CallError::from_error(error)),
         }
         loop {

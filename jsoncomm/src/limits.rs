@@ -35,7 +35,7 @@ pub struct Limits {
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.
     pub waiting_peers: usize,
-    /// Messages taken from one socket before the others have their turn. Default 32.
+    /// Messages taken from one socket before the others have their turn. Default 32; 0 counts as 1.
     pub turn: usize,
     /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
     /// itself, and then the answer is dropped. Default 10 ms. A timer, because the kernel does not

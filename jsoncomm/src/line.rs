@@ -216,7 +216,10 @@ impl Line {
             self.set_timeout(Timeout::Send, deadline)?;
             match self.send(text, fds, to, Wait::Socket)? {
                 Sent::Done => return Ok(()),
-                Sent::Full => self.wait(wait::For::Writing, deadline)?,
+                Sent::Full if to.is_none() => self.wait(wait::For::Writing, deadline)?,
+                // Full although it may wait: somebody made the descriptor non-blocking. A socket that is not
+                // connected is always writable for poll, so only time can be waited for.
+                Sent::Full => self.wait_a_while(deadline)?,
             }
         }
     }
@@ -314,6 +317,20 @@ impl Line {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Deadline),
             Err(error) => Err(Error::os("poll")(error)),
+        }
+    }
+
+    /// Waits until a full peer is worth another attempt.
+    fn wait_a_while(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        /// As long as a server waits before it tries such a peer again.
+        const PAUSE: Duration = Duration::from_millis(10);
+        let pause = Instant::now() + PAUSE;
+        if deadline.is_some_and(|deadline| deadline < pause) {
+            return self.wait(wait::For::Nothing, deadline);
+        }
+        match self.wait(wait::For::Nothing, Some(pause)) {
+            Err(Error::Deadline) => Ok(()),
+            other => other,
         }
     }
 

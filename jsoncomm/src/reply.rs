@@ -183,13 +183,15 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     ///
     /// A value that cannot be written or exceeds a limit is replaced by a fault that says so.
     pub fn send(mut self, value: T) {
-        if let Some(slot) = self.slot.take() {
+        if let Some(slot) = &self.slot {
             slot.post(|to, text, fds| match to {
                 To::Bare => message::encode(&value, text, fds),
                 To::Call(id) => envelope::write_result(text, id, &value, fds),
                 To::Nobody => Ok(()),
             });
         }
+        // Not before: if writing the value panics, the caller is still to be told.
+        self.slot = None;
     }
 
     /// Answers with the service's own error; otherwise as [`send`](Reply::send).
@@ -197,19 +199,20 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     where
         E: fmt::Display,
     {
-        if let Some(slot) = self.slot.take() {
+        if let Some(slot) = &self.slot {
             slot.post(|to, text, fds| match to {
                 To::Bare => message::encode(&error, text, fds),
                 To::Call(id) => envelope::write_error(text, id, &error, fds),
                 To::Nobody => Ok(()),
             });
         }
+        self.slot = None;
     }
 }
 
 impl Slot {
     fn post<'m>(
-        self,
+        &self,
         write: impl FnOnce(&To, &mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
         if matches!(self.to, To::Nobody) {
@@ -220,18 +223,20 @@ impl Slot {
         match encoded(&mut text, &fds, limit, |text, fds| {
             write(&self.to, text, fds)
         }) {
-            Ok(()) => self.mailbox.post(self.ticket, &text, &fds.into_fds()),
+            Ok(()) => self
+                .mailbox
+                .post(self.ticket.clone(), &text, &fds.into_fds()),
             Err(error) => self.post_fault(&answer_fault(&error)),
         }
     }
 
     /// Answers with a fault; there is none on the bare wire.
-    fn post_fault(self, fault: &Fault) {
+    fn post_fault(&self, fault: &Fault) {
         match &self.to {
             To::Call(id) => {
                 let mut text = Vec::new();
                 envelope::write_fault(&mut text, Some(id), fault);
-                self.mailbox.post(self.ticket, &text, &[]);
+                self.mailbox.post(self.ticket.clone(), &text, &[]);
             }
             To::Bare => {
                 self.mailbox.dropped.fetch_add(1, Ordering::Relaxed);

@@ -380,7 +380,7 @@ impl<S> Server<S> {
 
     /// Takes a bounded number of new connections.
     fn accept(&mut self, door: &mut Door<S>) -> Next {
-        for _ in 0..self.desk.limits.turn {
+        for _ in 0..self.desk.limits.turn.max(1) {
             let line = match door.listener.accept_line(&self.desk.limits) {
                 Ok(Some(line)) => line,
                 Ok(None) => return Next::Keep,

@@ -238,18 +238,22 @@ impl<'t> Incoming<'_, 't> {
             return;
         };
         let mut call = self.call();
+        let (desk, lane) = (self.desk, self.lane);
         let id = self.envelope.id();
-        match caught(|| handler(&mut call, arguments)) {
-            Ok(outcome) => match id {
-                Some(id) => outcome.settle(Answer {
-                    desk: self.desk,
-                    lane: self.lane,
+        // Writing and dropping what was returned runs the program's code, too.
+        let settled = caught(|| {
+            let outcome = handler(&mut call, arguments);
+            // Without an id it is a notification, in the standard's words: it wants no answer.
+            if let Some(id) = id {
+                outcome.settle(Answer {
+                    desk: &mut *desk,
+                    lane: &mut *lane,
                     id,
-                }),
-                // A notification, in the standard's words: it wants no answer.
-                None => drop(outcome),
-            },
-            Err(fault) => self.desk.refuse(self.lane, id, &fault),
+                });
+            }
+        });
+        if let Err(fault) = settled {
+            desk.refuse(lane, id, &fault);
         }
     }
 
@@ -286,10 +290,11 @@ impl<'t> Incoming<'_, 't> {
         decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
     ) -> Option<A> {
         let fds = Unpacker::new(std::mem::take(&mut self.fds));
-        let decoded = match self.envelope.decode(|text| decode(text, &fds)) {
-            Err(fault) => Err(fault),
-            Ok(Err(error)) => Err(Fault::from(error)),
-            Ok(Ok(arguments)) => match fds.finish(Surplus::Refuse) {
+        // Reading a type of the program's may run its code.
+        let decoded = match caught(|| self.envelope.decode(|text| decode(text, &fds))) {
+            Err(fault) | Ok(Err(fault)) => Err(fault),
+            Ok(Ok(Err(error))) => Err(Fault::from(error)),
+            Ok(Ok(Ok(arguments))) => match fds.finish(Surplus::Refuse) {
                 Ok(()) => Ok(arguments),
                 Err(error) => Err(Fault::from(error)),
             },
@@ -344,7 +349,8 @@ pub(crate) fn handle_bare<R: Request>(
     fds: Fds,
     handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
 ) {
-    let Ok(request) = message::decode::<R>(text, fds, Surplus::Refuse) else {
+    let decode = || message::decode::<R>(text, fds, Surplus::Refuse);
+    let Ok(Ok(request)) = caught(decode) else {
         desk.counts.refused += 1;
         return;
     };

@@ -66,7 +66,7 @@ impl<S> Datagrams<S> {
             self.timer = None;
             self.retry(desk);
         }
-        for _ in 0..desk.limits.turn {
+        for _ in 0..desk.limits.turn.max(1) {
             match self.line.receive(inbox, Wait::Never) {
                 Ok(Heard::Datagram(datagram)) => self.handle(state, desk, inbox, key, datagram),
                 Ok(Heard::Pending | Heard::Closed) => return self.next(),
@@ -76,7 +76,17 @@ impl<S> Datagrams<S> {
                 }
             }
         }
-        Next::Again(Watch::Reading)
+        match self.next() {
+            Next::Keep => Next::Again(Watch::Reading),
+            // A turn by the clock reads on as well, and peers that wait are not to wait for the flood to end.
+            _ => self.at(Instant::now()),
+        }
+    }
+
+    /// Asks for a turn at that time.
+    fn at(&mut self, time: Instant) -> Next {
+        self.timer = Some(time);
+        Next::At(time)
     }
 
     fn handle(
@@ -115,10 +125,7 @@ impl<S> Datagrams<S> {
     pub(super) fn next(&mut self) -> Next {
         let earliest = self.backlogs.values().map(Backlog::due).min();
         match earliest {
-            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
-                self.timer = Some(due);
-                Next::At(due)
-            }
+            Some(due) if self.timer.is_none_or(|timer| due < timer) => self.at(due),
             _ => Next::Keep,
         }
     }
@@ -131,21 +138,43 @@ impl<S> Datagrams<S> {
             if backlog.due() > now {
                 return true;
             }
-            while let Some(letter) = backlog.outbox.front() {
-                match line.send(&letter.text, &letter.lend(), Some(name), Wait::Never) {
-                    Ok(Sent::Done) => backlog.progressed(&desk.limits),
-                    Ok(Sent::Full) if backlog.postpone(&desk.limits, now) => return true,
-                    // Full for too long, or gone.
-                    Ok(Sent::Full) | Err(_) => {
-                        desk.counts.dropped += backlog.outbox.len() as u64;
-                        return false;
-                    }
+            match flush(line, name, backlog, desk) {
+                Flushed::Full if backlog.postpone(&desk.limits, now) => true,
+                Flushed::Full => {
+                    // Full for too long.
+                    desk.counts.dropped += backlog.outbox.len() as u64;
+                    false
                 }
-                backlog.outbox.pop();
+                Flushed::Done | Flushed::Gone => false,
             }
-            false
         });
     }
+}
+
+/// What became of the answers that waited for a datagram peer.
+enum Flushed {
+    /// All are sent.
+    Done,
+    /// Some still wait.
+    Full,
+    /// Nobody is there; they are dropped and counted.
+    Gone,
+}
+
+/// Sends what waits for a datagram peer, for as long as it has room.
+fn flush(line: &Line, name: &Name, backlog: &mut Backlog, desk: &mut Desk) -> Flushed {
+    while let Some(letter) = backlog.outbox.front() {
+        match line.send(&letter.text, &letter.lend(), Some(name), Wait::Never) {
+            Ok(Sent::Done) => backlog.progressed(&desk.limits),
+            Ok(Sent::Full) => return Flushed::Full,
+            Err(_) => {
+                desk.counts.dropped += backlog.outbox.len() as u64;
+                return Flushed::Gone;
+            }
+        }
+        backlog.outbox.pop();
+    }
+    Flushed::Done
 }
 
 /// The way back to the sender of a datagram.
@@ -161,7 +190,18 @@ impl Lane for DatagramLane<'_> {
             desk.counts.dropped += 1;
             return;
         };
-        if !self.backlogs.contains_key(&to) {
+        // A peer that asks again may well have made room; what waits for it goes first.
+        let waits = match self.backlogs.get_mut(&to) {
+            None => false,
+            Some(backlog) => match flush(self.line, &to, backlog, desk) {
+                Flushed::Full => true,
+                Flushed::Done | Flushed::Gone => {
+                    self.backlogs.remove(&to);
+                    false
+                }
+            },
+        };
+        if !waits {
             match self.line.send(text, fds, Some(&to), Wait::Never) {
                 Ok(Sent::Done) => return,
                 Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
@@ -232,7 +272,7 @@ impl<S> Connected<S> {
             key: key.to_bits(),
             to: None,
         };
-        for _ in 0..desk.limits.turn {
+        for _ in 0..desk.limits.turn.max(1) {
             if self.broken {
                 return Next::Close;
             }

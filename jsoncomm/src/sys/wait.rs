@@ -17,6 +17,8 @@ pub(crate) enum For {
     Reading,
     /// Room to send, or nobody left to send to.
     Writing,
+    /// The deadline, or the end of the connection.
+    Nothing,
 }
 
 /// Waits until the descriptor is ready or `deadline` has passed; says which (`true`: ready).
@@ -25,6 +27,7 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, what: For, deadline: Option<Instant>) -> 
     let flags = match what {
         For::Reading => PollFlags::IN,
         For::Writing => PollFlags::OUT,
+        For::Nothing => PollFlags::empty(),
     };
     loop {
         let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
