@@ -1,5 +1,10 @@
 //! Helpers of the whole-system tests.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a helper that fails has failed its test"
+)]
+
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -50,7 +55,12 @@ pub fn send_raw(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::
     if !fds.is_empty() {
         assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "253");
     }
-    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 

@@ -1,0 +1,506 @@
+//! What a server can do to a client: its calls end, each with its own answer or a word why not.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test says by failing what went wrong"
+)]
+
+#[path = "client/answers.rs"]
+mod answers;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jsoncomm::message::Untyped;
+use jsoncomm::{CallError, Connection, DecodeError, Error, Fault, Kind, Message, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds, send_raw};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde_json::{Value, json};
+
+/// Short, and surely over when it is over.
+const MOMENT: Duration = Duration::from_millis(30);
+
+/// Opens files.
+#[jsoncomm::service(name = "test.files")]
+trait Files {
+    /// Opens one.
+    fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
+    /// Tells without an answer.
+    #[oneway]
+    fn log(&mut self, line: &str, #[fd] sink: OwnedFd);
+}
+
+/// Counts.
+#[jsoncomm::service(name = "test.counter")]
+trait Counter {
+    /// Gives a number back, as text of so many bytes.
+    fn echo(&mut self, number: u64, padding: &str) -> String;
+    /// How many lines were logged.
+    fn logged(&mut self) -> u64;
+}
+
+#[derive(Debug, Message)]
+struct Opened {
+    len: u64,
+    #[fd]
+    file: File,
+}
+
+#[derive(Debug, PartialEq, Message, thiserror::Error)]
+enum FilesError {
+    #[error("no file {path}")]
+    NotFound { path: String },
+}
+
+#[derive(Debug, Default)]
+struct State {
+    logged: u64,
+}
+
+impl Files for State {
+    fn open(&mut self, path: &str) -> Result<Opened, FilesError> {
+        let path = path.to_owned();
+        let file = File::open(&path).map_err(|_| FilesError::NotFound { path })?;
+        Ok(Opened { len: 0, file })
+    }
+
+    fn log(&mut self, _line: &str, _sink: OwnedFd) {
+        self.logged += 1;
+    }
+}
+
+impl Counter for State {
+    fn echo(&mut self, number: u64, padding: &str) -> String {
+        format!("{number}{padding}")
+    }
+
+    fn logged(&mut self) -> u64 {
+        self.logged
+    }
+}
+
+fn serve(kind: Kind) -> Running<State> {
+    Running::start(kind, State::default(), |endpoint| {
+        endpoint.serve::<dyn Files>().serve::<dyn Counter>()
+    })
+}
+
+fn null() -> File {
+    File::open("/dev/null").unwrap()
+}
+
+/// The server's end of a connection, in the hand of a test.
+#[derive(Debug)]
+struct Far {
+    socket: Socket,
+}
+
+impl Far {
+    /// Receives a call; says its id.
+    fn hear(&mut self) -> Value {
+        self.call().json["id"].clone()
+    }
+
+    fn call(&mut self) -> Untyped<Value> {
+        self.socket.receive().unwrap().0
+    }
+
+    fn say(&self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
+        send_raw(&self.socket, text.as_ref(), fds).unwrap();
+    }
+
+    /// Gives a good answer to a call of `Files::open`.
+    fn open(&self, id: &Value, len: u64) {
+        self.say(opened(id, len), &[null().as_fd()]);
+    }
+}
+
+fn opened(id: &Value, len: u64) -> String {
+    json!({"jsonrpc": "2.0", "id": id, "result": {"len": len, "file": 0}}).to_string()
+}
+
+/// A connection and the thread that holds its other end.
+fn against<T: Send + 'static>(
+    kind: Kind,
+    script: impl FnOnce(Far) -> T + Send + 'static,
+) -> (Connection, JoinHandle<T>) {
+    let of = match kind {
+        Kind::Datagram => SocketType::DGRAM,
+        Kind::Seqpacket => SocketType::SEQPACKET,
+    };
+    let (near, far) = socketpair(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None).unwrap();
+    let mut socket = Socket::from_fd(far).unwrap();
+    socket.set_timeout(Some(PATIENCE));
+    let thread = std::thread::spawn(move || script(Far { socket }));
+    let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+    (connection, thread)
+}
+
+#[test]
+fn a_call_says_on_the_wire_what_the_page_says() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (connection, far) = against(kind, |mut far| {
+            let texts: Vec<Value> = (0..4)
+                .map(|_| {
+                    let call = far.call();
+                    let id = &call.json["id"];
+                    if !id.is_null() {
+                        far.open(id, 1);
+                    }
+                    assert_eq!(call.fds.len(), usize::from(id.is_null()));
+                    call.json
+                })
+                .collect();
+            texts
+        });
+        let files = |connection| FilesClient::new(connection);
+        files(connection.within(Duration::from_millis(2500)))
+            .open("a")
+            .unwrap();
+        files(connection.patient()).open("b").unwrap();
+        files(connection.within(PATIENCE)).log("c", null()).unwrap();
+        let _: Opened = connection
+            .patient()
+            .call::<_, FilesError>("x.y", &("d", 1))
+            .unwrap();
+        let texts = far.join().unwrap();
+        let id = texts[0]["id"].as_u64().unwrap();
+        assert!(id < 1 << 52);
+        let call = json!({"jsonrpc": "2.0", "id": id, "method": "test.files.open", "params": {"path": "a"}, "timeout": 2500});
+        assert_eq!(texts[0], call);
+        let call = json!({"jsonrpc": "2.0", "id": id + 1, "method": "test.files.open", "params": {"path": "b"}});
+        assert_eq!(texts[1], call);
+        let call = json!({"jsonrpc": "2.0", "method": "test.files.log", "params": {"line": "c", "sink": 0}});
+        assert_eq!(texts[2], call);
+        let call = json!({"jsonrpc": "2.0", "id": id + 2, "method": "x.y", "params": ["d", 1]});
+        assert_eq!(texts[3], call);
+    }
+}
+
+#[test]
+fn a_call_without_an_answer_ends_and_the_connection_stays_usable() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (connection, far) = against(kind, |mut far| {
+            far.hear();
+            let id = far.hear();
+            far.open(&id, 7);
+        });
+        let error = FilesClient::new(connection.within(MOMENT))
+            .open("a")
+            .unwrap_err();
+        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        assert_eq!(FilesClient::new(connection).open("a").unwrap().len, 7);
+        far.join().unwrap();
+    }
+}
+
+#[test]
+fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (full, is_full) = channel::<usize>();
+        let (connection, far) = against(kind, move |mut far| {
+            for _ in 0..is_full.recv_timeout(PATIENCE).unwrap() {
+                far.call();
+            }
+            let id = far.hear();
+            far.open(&id, 7);
+        });
+        let hasty = connection.within(MOMENT);
+        let mut sent = 0;
+        let error = loop {
+            match hasty.notify("x.y", &("x".repeat(10_000),)) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        let error = FilesClient::new(hasty).open("a").unwrap_err();
+        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        full.send(sent).unwrap();
+        assert_eq!(FilesClient::new(connection).open("a").unwrap().len, 7);
+        far.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_closes_is_closed() {
+    let _alone = alone();
+    let before = open_fds();
+    // While the call waits: only a connection tells.
+    let (connection, far) = against(Kind::Seqpacket, |mut far| drop(far.hear()));
+    let files = FilesClient::new(connection);
+    assert!(matches!(files.open("a"), Err(CallError::Closed)));
+    far.join().unwrap();
+    assert!(
+        matches!(files.open("a"), Err(CallError::Closed)),
+        "for good"
+    );
+    drop(files);
+    // Before the call, with unread messages on both sides.
+    for kind in KINDS {
+        let (connection, far) = against(kind, drop);
+        far.join().unwrap();
+        let notified = connection.notify("x.y", &(1,));
+        assert!(matches!(notified, Err(CallError::Closed)), "{kind:?}");
+        let files = FilesClient::new(connection);
+        assert!(
+            matches!(files.open("a"), Err(CallError::Closed)),
+            "{kind:?}"
+        );
+        assert!(
+            matches!(files.log("a", null()), Err(CallError::Closed)),
+            "{kind:?}"
+        );
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_datagram_server_that_dies_and_comes_back_is_reached_by_a_new_connection() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let first = Socket::bind(&path).unwrap();
+    let connection = Connection::open(&path).unwrap().within(PATIENCE);
+    drop(first);
+    let error = FilesClient::new(connection).open("a").unwrap_err();
+    assert!(matches!(error, CallError::Closed), "{error:?}");
+    let mut second = Socket::bind(&path).unwrap();
+    second.set_timeout(Some(PATIENCE));
+    Connection::open(&path)
+        .unwrap()
+        .notify("x.y", &(1,))
+        .unwrap();
+    assert_eq!(
+        second.receive::<Untyped<Value>>().unwrap().0.json["params"],
+        json!([1])
+    );
+}
+
+#[test]
+fn an_answer_that_was_sent_before_the_server_closed_is_received() {
+    let _alone = alone();
+    let (of, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let (near, far) = socketpair(AddressFamily::UNIX, of, flags, None).unwrap();
+    let same = near.try_clone().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut socket = Socket::from_fd(far).unwrap();
+        socket.set_timeout(Some(PATIENCE));
+        let mut far = Far { socket };
+        let id = far.hear();
+        far.open(&id, 7);
+        // What it leaves unread makes the kernel report ECONNRESET first.
+        send_raw(&same, b"unread", &[]).unwrap();
+    });
+    let files = FilesClient::new(Connection::from_fd(near).unwrap().within(PATIENCE));
+    // Sent, but not looked at before the server has gone.
+    assert_eq!(files.open("a").unwrap().len, 7);
+    thread.join().unwrap();
+    assert!(matches!(files.open("a"), Err(CallError::Closed)));
+}
+
+#[test]
+fn open_finds_the_kind_by_itself() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = serve(kind);
+        let counter = CounterClient::new(Connection::open(&server.path).unwrap().within(PATIENCE));
+        assert_eq!(counter.echo(7, "").unwrap(), "7");
+        for other in KINDS {
+            let connection = Connection::connect(&server.path, other);
+            match other == kind {
+                true => assert_eq!(
+                    CounterClient::new(connection.unwrap().within(PATIENCE))
+                        .echo(8, "")
+                        .unwrap(),
+                    "8"
+                ),
+                false => assert_eq!(errno(connection.unwrap_err()), Some(Errno::PROTOTYPE)),
+            }
+        }
+        server.stop();
+    }
+    assert_eq!(open_fds(), before);
+}
+
+fn errno(error: Error) -> Option<Errno> {
+    match error {
+        Error::Os { source, .. } => Errno::from_io_error(&source),
+        _ => None,
+    }
+}
+
+#[test]
+fn where_nobody_listens_the_kernel_says_so() {
+    let _alone = alone();
+    let before = open_fds();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    assert_eq!(
+        errno(Connection::open(&path).unwrap_err()),
+        Some(Errno::NOENT)
+    );
+    drop(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
+    assert_eq!(
+        errno(Connection::open(&path).unwrap_err()),
+        Some(Errno::CONNREFUSED)
+    );
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "plain").unwrap();
+    assert_eq!(
+        errno(Connection::open(&path).unwrap_err()),
+        Some(Errno::CONNREFUSED)
+    );
+    let stream = std::os::unix::net::UnixListener::bind(directory.path().join("b.sock")).unwrap();
+    let error = Connection::open(directory.path().join("b.sock")).unwrap_err();
+    assert_eq!(errno(error), Some(Errno::PROTOTYPE));
+    let (other, _) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert!(matches!(
+        Connection::from_fd(other.into()),
+        Err(Error::Address { .. })
+    ));
+    drop(stream);
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn who_is_not_admitted_is_told_so() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = Running::start(kind, State::default(), |endpoint| {
+            endpoint
+                .serve::<dyn Counter>()
+                .admit(|peer| peer.uid() == u32::MAX)
+        });
+        for round in 0..20 {
+            let counter = CounterClient::new(server.connect());
+            let error = counter.echo(round, "").unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    CallError::Fault(Fault {
+                        code: Fault::REFUSED,
+                        ..
+                    })
+                ),
+                "{error:?}"
+            );
+            let again = counter.echo(round, "").unwrap_err();
+            match kind {
+                Kind::Datagram => assert!(matches!(
+                    again,
+                    CallError::Fault(Fault {
+                        code: Fault::REFUSED,
+                        ..
+                    })
+                )),
+                Kind::Seqpacket => assert!(matches!(again, CallError::Closed), "{again:?}"),
+            }
+        }
+        let (_, counts) = server.stop();
+        assert_eq!((counts.handled, counts.accepted), (0, 0));
+        let refused = match kind {
+            Kind::Datagram => (40, 0),
+            Kind::Seqpacket => (20, 20),
+        };
+        assert_eq!((counts.refused, counts.turned_away), refused);
+
+        let me = rustix::process::geteuid().as_raw();
+        let server = Running::start(kind, State::default(), move |endpoint| {
+            endpoint
+                .serve::<dyn Counter>()
+                .admit(move |peer| peer.uid() == me)
+        });
+        assert_eq!(
+            CounterClient::new(server.connect()).echo(1, "").unwrap(),
+            "1"
+        );
+        server.stop();
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn stubs_and_threads_share_a_connection() {
+    let _alone = alone();
+    let before = open_fds();
+    const THREADS: u64 = 4;
+    const CALLS: u64 = 50;
+    for kind in KINDS {
+        let server = serve(kind);
+        let connection = server.connect();
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let files = FilesClient::new(connection.clone());
+                let counter = CounterClient::new(connection.clone());
+                std::thread::spawn(move || {
+                    for round in 0..CALLS {
+                        let number = thread * CALLS + round;
+                        // Now and then more than fits into a datagram.
+                        let padding = "x".repeat(if round == 25 { 500_000 } else { 1 });
+                        assert_eq!(
+                            counter.echo(number, &padding).unwrap(),
+                            format!("{number}{padding}")
+                        );
+                        let opened = files.open("/dev/null").unwrap();
+                        files.log("line", opened.file).unwrap();
+                        assert!(matches!(
+                            files.open("none"),
+                            Err(CallError::Service(FilesError::NotFound { .. }))
+                        ));
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(
+            CounterClient::new(connection).logged().unwrap(),
+            THREADS * CALLS
+        );
+        let (_, counts) = server.stop();
+        assert_eq!((counts.refused, counts.dropped), (0, 0));
+        assert_eq!(counts.handled, THREADS * CALLS * 4 + 1);
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+#[ignore = "client.rs: Connection::lock waits for the other call, whatever the deadline"]
+fn a_call_that_waits_for_its_turn_keeps_its_deadline() {
+    let _alone = alone();
+    for kind in KINDS {
+        let ((heard, is_heard), (ended, has_ended)) = (channel(), channel());
+        let (connection, far) = against(kind, move |mut far| {
+            let id = far.hear();
+            heard.send(()).unwrap();
+            // The first call is answered only when the second has run out of time.
+            let in_time = has_ended.recv_timeout(PATIENCE / 4).is_ok();
+            far.open(&id, 7);
+            in_time
+        });
+        let first = FilesClient::new(connection.clone());
+        let first = std::thread::spawn(move || first.open("a"));
+        is_heard.recv_timeout(PATIENCE).unwrap();
+        let second = FilesClient::new(connection.within(MOMENT)).open("b");
+        assert!(matches!(second, Err(CallError::Deadline)), "{second:?}");
+        let told = ended.send(());
+        let in_time = far.join().unwrap();
+        assert_eq!(first.join().unwrap().unwrap().len, 7);
+        assert!(
+            in_time && told.is_ok(),
+            "the second call waited for the first"
+        );
+    }
+}

@@ -1,0 +1,356 @@
+//! Answers that are late, wrong, foreign or too many.
+
+use super::*;
+
+#[test]
+fn a_late_answer_is_dropped_and_its_descriptors_are_closed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (connection, far) = against(kind, |mut far| {
+            let late = far.hear();
+            let id = far.hear();
+            far.say(opened(&late, 1), &[null().as_fd()]);
+            far.open(&id, 2);
+            far
+        });
+        let before = open_fds();
+        let error = FilesClient::new(connection.within(MOMENT))
+            .open("a")
+            .unwrap_err();
+        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        let opened = FilesClient::new(connection.clone()).open("b").unwrap();
+        assert_eq!(opened.len, 2);
+        drop(opened);
+        let far = far.join().unwrap();
+        assert_eq!(open_fds(), before);
+        drop((connection, far));
+    }
+}
+
+#[test]
+fn what_is_not_the_answer_is_passed_over() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (connection, far) = against(kind, |mut far| {
+            let null = null();
+            let one = &[null.as_fd()];
+            for len in 0..3 {
+                let id = far.hear();
+                let number = id.as_u64().unwrap();
+                for wrong in [
+                    json!(number + 1),
+                    json!(number - 1),
+                    json!(0),
+                    json!(id.to_string()),
+                    json!(-1),
+                ] {
+                    far.say(opened(&wrong, 99), one);
+                }
+                // Neither a call nor half an answer is one.
+                let call = json!({"jsonrpc": "2.0", "id": id, "method": "test.files.open", "params": {"path": "a"}});
+                far.say(call.to_string(), one);
+                far.say(json!({"jsonrpc": "2.0", "method": "tell"}).to_string(), one);
+                far.say(json!({"jsonrpc": "2.0", "result": 1}).to_string(), one);
+                far.say(opened(&Value::Null, 99), one);
+                far.open(&id, len);
+                // Once more, for the next call to find.
+                far.open(&id, 99);
+            }
+            drop(null);
+            far
+        });
+        let files = FilesClient::new(connection);
+        for len in 0..3 {
+            assert_eq!(files.open("a").unwrap().len, len);
+        }
+        drop(far.join().unwrap());
+    }
+}
+
+/// Answers with these texts, in which `ID` is the id, and gives what the calls end with to `check`.
+fn answered(
+    texts: &'static [(&'static str, usize)],
+    check: impl Fn(&str, Result<Opened, CallError<FilesError>>),
+) {
+    let _alone = alone();
+    for kind in KINDS {
+        let before = open_fds();
+        let (connection, far) = against(kind, move |mut far| {
+            let null = null();
+            for (text, fds) in texts {
+                let id = far.hear();
+                far.say(
+                    text.replace("ID", &id.to_string()),
+                    &vec![null.as_fd(); *fds],
+                );
+                // The connection is usable afterwards.
+                let id = far.hear();
+                far.open(&id, 7);
+            }
+            drop(null);
+            far
+        });
+        let files = FilesClient::new(connection);
+        for (text, _) in texts {
+            check(text, files.open("a"));
+            assert_eq!(files.open("b").unwrap().len, 7, "after {text}");
+        }
+        drop((files, far.join().unwrap()));
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn garbage_is_an_error_of_decoding() {
+    answered(
+        &[
+            ("nope", 0),
+            ("nope", 253),
+            (r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1"#, 1),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":0}} x"#,
+                1,
+            ),
+            ("[]", 1),
+            ("{}", 1),
+            ("7", 1),
+            (r#"{"id":ID,"result":{"len":1,"file":0}}"#, 1),
+            (
+                r#"{"jsonrpc":"1.0","id":ID,"result":{"len":1,"file":0}}"#,
+                1,
+            ),
+            (r#"{"jsonrpc":"2.0","id":ID}"#, 1),
+            (r#"{"jsonrpc":"2.0","id":ID,"params":{}}"#, 1),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":0},"error":{"code":1,"message":"m"}}"#,
+                1,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":0},"id":ID}"#,
+                1,
+            ),
+            (r#"{"jsonrpc":"2.0","id":ID,"error":7}"#, 1),
+            (r#"{"jsonrpc":"2.0","id":ID,"error":{"message":"m"}}"#, 1),
+            (r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1}}"#, 1),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"code":"1","message":"m"}}"#,
+                1,
+            ),
+        ],
+        |text, result| {
+            let error = result.unwrap_err();
+            assert!(
+                matches!(error, CallError::Io(Error::Decode(_))),
+                "{text}: {error:?}"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_result_of_another_shape_names_the_field() {
+    answered(
+        &[
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":"1","file":0}}"#,
+                1,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","result":{"len":-1,"file":0},"id":ID}"#,
+                1,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1e400,"file":0}}"#,
+                1,
+            ),
+            (r#"{"jsonrpc":"2.0","id":ID,"result":{"file":0}}"#, 1),
+        ],
+        |text, result| match result.unwrap_err() {
+            CallError::Io(Error::Decode(DecodeError::Shape { field, .. })) => {
+                assert_eq!(field.as_deref(), Some("len"), "{text}");
+            }
+            other => panic!("{text}: {other:?}"),
+        },
+    );
+    answered(
+        &[
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":0}}"#,
+                0,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":3}}"#,
+                3,
+            ),
+        ],
+        |text, result| match result.unwrap_err() {
+            CallError::Io(Error::Decode(DecodeError::Descriptor { field, .. })) => {
+                assert_eq!(field.as_deref(), Some("file"), "{text}");
+            }
+            other => panic!("{text}: {other:?}"),
+        },
+    );
+}
+
+#[test]
+fn a_bad_payload_is_an_error_of_its_own() {
+    answered(
+        &[("<args-via-fd>", 0), ("<args-via-fd>", 1)],
+        |text, result| {
+            let error = result.unwrap_err();
+            assert!(
+                matches!(error, CallError::Io(Error::Payload { .. })),
+                "{text}: {error:?}"
+            );
+        },
+    );
+}
+
+#[test]
+fn what_the_client_does_not_know_of_an_answer_is_ignored_and_closed() {
+    answered(
+        &[
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":0}}"#,
+                253,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":2}}"#,
+                3,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"result":{"len":1,"file":0,"mode":7,"log":1}}"#,
+                2,
+            ),
+            (
+                r#"{"cost":[{"a":1}],"jsonrpc":"2.0","id":ID,"result":{"file":0,"len":1},"more":false}"#,
+                1,
+            ),
+            (
+                r#"{"result":{"len":1,"file":0},"id":ID,"jsonrpc":"2.0","timeout":5}"#,
+                1,
+            ),
+        ],
+        |text, result| {
+            let opened = result.unwrap();
+            assert_eq!(opened.len, 1, "{text}");
+            let flags = rustix::io::fcntl_getfd(&opened.file).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        },
+    );
+}
+
+#[test]
+fn a_service_error_is_typed_and_one_that_the_client_does_not_know_is_a_fault() {
+    answered(
+        &[
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","data":{"NotFound":{"path":"p"}}}}"#,
+                0,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"data":{"NotFound":{"path":"p","why":1}},"message":"m","code":1}}"#,
+                1,
+            ),
+        ],
+        |text, result| match result.unwrap_err() {
+            CallError::Service(error) => {
+                let path = String::from("p");
+                assert_eq!(error, FilesError::NotFound { path }, "{text}");
+            }
+            other => panic!("{text}: {other:?}"),
+        },
+    );
+    answered(
+        &[
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"code":2,"message":"no room","data":{"Full":{"file":0}}}}"#,
+                1,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"code":2,"message":"no room","data":"Full"}}"#,
+                0,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"code":2,"message":"no room"}}"#,
+                1,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"code":2,"message":"no room","data":null,"more":1}}"#,
+                0,
+            ),
+        ],
+        |text, result| match result.unwrap_err() {
+            CallError::Fault(fault) => {
+                assert_eq!((fault.code, &*fault.message), (2, "no room"), "{text}");
+                assert_eq!(fault.field, None);
+            }
+            other => panic!("{text}: {other:?}"),
+        },
+    );
+}
+
+#[test]
+fn a_fault_is_a_fault_also_without_an_id() {
+    answered(
+        &[
+            (
+                r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32602,"message":"m","data":{"field":"path"}}}"#,
+                0,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"m","data":{"field":"path"}}}"#,
+                1,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","error":{"code":-32602,"message":"m","data":{"x":[],"field":"path"}},"id":null}"#,
+                0,
+            ),
+        ],
+        |text, result| match result.unwrap_err() {
+            CallError::Fault(fault) => {
+                assert_eq!(
+                    (fault.code, &*fault.message),
+                    (Fault::BAD_ARGUMENT, "m"),
+                    "{text}"
+                );
+                assert_eq!(fault.field.as_deref(), Some("path"), "{text}");
+            }
+            other => panic!("{text}: {other:?}"),
+        },
+    );
+}
+
+#[test]
+fn deep_nesting_in_an_answer_ends_nothing() {
+    let _alone = alone();
+    let deep = "[".repeat(50_000) + &"]".repeat(50_000);
+    for kind in KINDS {
+        let texts = [
+            deep.clone(),
+            format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"len":{deep},"file":0}}}}"#),
+            format!(r#"{{"jsonrpc":"2.0","id":ID,"error":{{"code":1,"message":{deep}}}}}"#),
+        ];
+        let good = format!(
+            r#"{{"jsonrpc":"2.0","id":ID,"result":{{"len":1,"file":0,"x":{deep}}},"y":{deep}}}"#
+        );
+        let far_texts = texts.clone();
+        let (connection, far) = against(kind, move |mut far| {
+            for text in far_texts.iter().chain([&good]) {
+                let id = far.hear();
+                far.say(text.replace("ID", &id.to_string()), &[null().as_fd()]);
+            }
+            far
+        });
+        let files = FilesClient::new(connection);
+        for _ in &texts {
+            let error = files.open("a").unwrap_err();
+            assert!(
+                matches!(error, CallError::Io(Error::Decode(_))),
+                "{error:?}"
+            );
+        }
+        assert_eq!(files.open("a").unwrap().len, 1);
+        drop(far.join().unwrap());
+    }
+}

@@ -1,0 +1,310 @@
+//! What a peer can do to a server: nothing but be told so.
+//!
+//! After each hostile message the next polite one is served, and no descriptor is left open.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says by failing what went wrong"
+)]
+
+#[path = "hostile/calls.rs"]
+mod calls;
+#[path = "hostile/handlers.rs"]
+mod handlers;
+#[path = "hostile/payloads.rs"]
+mod payloads;
+#[path = "hostile/peers.rs"]
+mod peers;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Once;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use jsoncomm::message::Untyped;
+use jsoncomm::{Call, Counts, Fault, Fds, Handler, Kind, Limits, Message};
+use jsoncomm::{Received, Reply, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds, send_raw};
+use serde_json::{Value, json};
+
+/// Takes and returns descriptors.
+#[jsoncomm::service(name = "test.vault")]
+trait Vault {
+    /// The polite question.
+    fn ping(&mut self, number: u64) -> u64;
+    /// Takes a descriptor and gives it back.
+    fn swap(&mut self, label: &str, #[fd] file: OwnedFd) -> Swapped;
+    /// Takes two.
+    fn join(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> u64;
+    /// Takes anything.
+    fn any(&mut self, value: Value) -> u64;
+    /// Takes a descriptor and says nothing.
+    #[oneway]
+    fn tell(&mut self, #[fd] sink: OwnedFd);
+    /// Answers when the test lets it.
+    fn wait(&mut self) -> Swapped;
+    /// How often `tell` was carried out.
+    fn told(&mut self) -> u64;
+    /// Takes what may panic while it is read.
+    fn read(&mut self, shell: handlers::Shell) -> u64;
+    /// Panics, before or while its answer is written.
+    fn crash(&mut self, when: u8, #[fd] file: OwnedFd) -> Result<handlers::Bomb, handlers::Bomb>;
+}
+
+#[derive(Debug, Message)]
+struct Swapped {
+    label: String,
+    #[fd]
+    file: OwnedFd,
+}
+
+/// Answered later, or never.
+#[derive(Debug, Message)]
+#[message(service = "test.late", reply = Told, error = handlers::Bomb)]
+enum Ask {
+    /// The handler gives the reply away.
+    Drop {
+        #[fd]
+        file: OwnedFd,
+    },
+    /// The handler panics while it has the reply.
+    Panic,
+    /// The answer, or the error, panics while it is written.
+    Explode { when: u8 },
+    /// Another thread answers, after the call.
+    Thread {
+        #[fd]
+        file: OwnedFd,
+    },
+    /// The handler keeps the reply until `Release`.
+    Keep {
+        #[fd]
+        file: OwnedFd,
+    },
+    /// Answers all that was kept, and then itself.
+    Release,
+}
+
+#[derive(Debug, Message)]
+enum Told {
+    Done,
+    Back {
+        #[fd]
+        file: OwnedFd,
+    },
+    Shell(handlers::Shell),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Says that `wait` has been called, and holds it.
+    gate: Option<(Sender<()>, Receiver<()>)>,
+    told: u64,
+    /// Says when a thread is to answer.
+    after: Option<Receiver<()>>,
+    kept: Vec<(OwnedFd, Reply<Told, handlers::Bomb>)>,
+}
+
+impl Vault for State {
+    fn ping(&mut self, number: u64) -> u64 {
+        number
+    }
+
+    fn swap(&mut self, label: &str, file: OwnedFd) -> Swapped {
+        let label = label.to_owned();
+        Swapped { label, file }
+    }
+
+    fn join(&mut self, _left: OwnedFd, _right: OwnedFd) -> u64 {
+        2
+    }
+
+    fn any(&mut self, _value: Value) -> u64 {
+        1
+    }
+
+    fn tell(&mut self, _sink: OwnedFd) {
+        self.told += 1;
+    }
+
+    fn told(&mut self) -> u64 {
+        self.told
+    }
+
+    fn read(&mut self, _shell: handlers::Shell) -> u64 {
+        1
+    }
+
+    fn wait(&mut self) -> Swapped {
+        let (here, open) = self.gate.as_ref().unwrap();
+        here.send(()).unwrap();
+        open.recv_timeout(PATIENCE).unwrap();
+        let file = null().into();
+        let label = String::from("late");
+        Swapped { label, file }
+    }
+
+    fn crash(&mut self, when: u8, _file: OwnedFd) -> Result<handlers::Bomb, handlers::Bomb> {
+        handlers::crash(when)
+    }
+}
+
+fn null() -> File {
+    File::open("/dev/null").unwrap()
+}
+
+/// A call as it stands on the wire.
+fn call(id: u64, method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"test.vault.{method}","params":{params}}}"#)
+}
+
+/// A server, a client that says whatever it likes, and a polite one.
+#[derive(Debug)]
+struct Bench {
+    server: Running<State>,
+    raw: Socket,
+    polite: VaultClient,
+    /// Descriptors open while all of this runs.
+    fds: usize,
+    before: usize,
+    pings: u64,
+}
+
+impl Bench {
+    fn start(kind: Kind) -> Self {
+        Self::with(kind, State::default())
+    }
+
+    fn with(kind: Kind, state: State) -> Self {
+        handlers::quiet();
+        let before = open_fds();
+        let server = Running::start(kind, state, |endpoint| {
+            endpoint.serve::<dyn Vault>().handle::<Ask>()
+        });
+        let polite = VaultClient::new(server.connect());
+        let mut bench = Self {
+            raw: raw(&server, kind),
+            server,
+            polite,
+            fds: 0,
+            before,
+            pings: 0,
+        };
+        bench.ping();
+        assert_eq!(
+            bench.ask(call(1, "ping", r#"{"number":1}"#), &[])["result"],
+            1
+        );
+        bench.pings += 1;
+        bench.fds = open_fds();
+        bench
+    }
+
+    /// The polite client asks and is answered.
+    #[track_caller]
+    fn ping(&mut self) {
+        self.pings += 1;
+        assert_eq!(self.polite.ping(self.pings).unwrap(), self.pings);
+    }
+
+    /// Counts what the test itself has open now as the test's.
+    fn hold(&mut self) {
+        self.fds = open_fds();
+    }
+
+    fn say(&self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
+        send_raw(&self.raw, text.as_ref(), fds).unwrap();
+    }
+
+    /// What the hostile client hears next.
+    #[track_caller]
+    fn hear(&mut self) -> (Value, Fds) {
+        let message = self.raw.receive::<Untyped<Value>>().unwrap().0;
+        (message.json, message.fds)
+    }
+
+    #[track_caller]
+    fn ask(&mut self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) -> Value {
+        self.say(text, fds);
+        self.hear().0
+    }
+
+    /// A message is answered with this fault.
+    #[track_caller]
+    fn refused(
+        &mut self,
+        text: impl AsRef<[u8]>,
+        fds: &[BorrowedFd<'_>],
+        id: impl Into<Value>,
+        code: i64,
+        field: Option<&str>,
+    ) {
+        let id: Value = id.into();
+        let quote: String = String::from_utf8_lossy(text.as_ref())
+            .chars()
+            .take(150)
+            .collect();
+        let answer = self.ask(text, fds);
+        let error = &answer["error"];
+        assert_eq!(answer["jsonrpc"], "2.0");
+        assert_eq!(answer["id"], id, "{quote}: {answer}");
+        assert_eq!(error["code"], code, "{quote}: {answer}");
+        assert_eq!(error["data"]["field"].as_str(), field, "{quote}: {answer}");
+        assert_eq!(answer.as_object().unwrap().len(), 3, "{answer}");
+        assert!(answer.to_string().len() < 1000, "{answer}");
+        self.sound();
+    }
+
+    /// A message is not answered: what comes next is the answer to the next call.
+    #[track_caller]
+    fn ignored(&mut self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
+        self.say(text, fds);
+        let answer = self.ask(call(99, "ping", r#"{"number":99}"#), &[]);
+        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 99, "result": 99}));
+        self.pings += 1;
+        self.sound();
+    }
+
+    /// The polite client is served, and no descriptor has stayed.
+    #[track_caller]
+    fn sound(&mut self) {
+        self.ping();
+        assert_eq!(open_fds(), self.fds);
+    }
+
+    /// The same, after something that the server notices in its own time.
+    #[track_caller]
+    fn sound_soon(&mut self) {
+        let start = Instant::now();
+        while open_fds() != self.fds && start.elapsed() < PATIENCE {
+            self.ping();
+        }
+        self.sound();
+    }
+
+    /// Stops the server; nothing is left of it.
+    #[track_caller]
+    fn stop(self) -> (State, Counts) {
+        let Self {
+            server,
+            raw,
+            polite,
+            before,
+            ..
+        } = self;
+        let end = server.stop();
+        drop((raw, polite));
+        assert_eq!(open_fds(), before);
+        end
+    }
+}
+
+/// A client of our own making.
+fn raw(server: &Running<State>, kind: Kind) -> Socket {
+    let mut socket = Socket::connect(&server.path, kind).unwrap();
+    socket.set_timeout(Some(PATIENCE));
+    socket
+}

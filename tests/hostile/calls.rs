@@ -1,0 +1,383 @@
+//! Messages that are no calls, or none that can be carried out: each gets its documented answer.
+
+use super::*;
+
+#[test]
+fn what_is_not_json_is_answered_with_its_id_if_that_can_be_read() {
+    let _alone = alone();
+    let cases: [(&[u8], Option<u64>); 13] = [
+        (b"nope", None),
+        (b" ", None),
+        (b"{", None),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":", None),
+        (
+            br#"{"jsonrpc":"2.0","id":5,"method":"test.vault.ping","params":{"number":1}"#,
+            Some(5),
+        ),
+        (
+            br#"{"jsonrpc":"2.0","id":5,"method":"test.vault.ping","params":{"number":1}} x"#,
+            Some(5),
+        ),
+        (
+            br#"{"jsonrpc":"2.0","id":5,"method":"test.vault.ping","params":{"number":1},}"#,
+            Some(5),
+        ),
+        (
+            br#"{"jsonrpc":"2.0","id":5,"method":"test.vault.ping","params":{"number":NaN}}"#,
+            Some(5),
+        ),
+        (
+            br#"{"jsonrpc":"2.0","method":"test.vault.ping","params":{"number":01},"id":5}"#,
+            None,
+        ),
+        (b"\xef\xbb\xbf{\"jsonrpc\":\"2.0\",\"id\":5}", None),
+        (b"{\0\"\0i\0d\0\"\0:\x005\0}\0", None),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"\xff\"}", None),
+        (
+            b"{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"a\nb\"}",
+            Some(5),
+        ),
+    ];
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let all = vec![null.as_fd(); 253];
+        for (text, id) in cases {
+            for fds in [0, 1, 253] {
+                bench.refused(text, &all[..fds], id, Fault::NOT_JSON, None);
+            }
+        }
+        let mut refused = 3 * cases.len() as u64;
+        if kind == Kind::Datagram {
+            bench.refused("", &[], None::<u64>, Fault::NOT_JSON, None);
+            bench.refused("", &all, None::<u64>, Fault::NOT_JSON, None);
+            refused += 2;
+        }
+        drop(null);
+        let pings = bench.pings;
+        let (_, counts) = bench.stop();
+        assert_eq!((counts.refused, counts.handled), (refused, pings));
+        assert_eq!(counts.received, refused + pings);
+    }
+}
+
+#[test]
+fn what_is_not_a_call_is_answered_with_its_id_if_that_can_be_read() {
+    let _alone = alone();
+    let ping = r#""method":"test.vault.ping","params":{"number":1}"#;
+    let cases = [
+        (String::from("7"), None),
+        (String::from("null"), None),
+        (String::from("\"test.vault.ping\""), None),
+        (String::from("[]"), None),
+        (format!("[{}]", call(5, "ping", r#"{"number":1}"#)), None),
+        (String::from("{}"), None),
+        (String::from(r#"{"jsonrpc":"2.0","id":5}"#), Some(5)),
+        (format!(r#"{{"id":5,{ping}}}"#), Some(5)),
+        (format!(r#"{{"jsonrpc":"1.0","id":5,{ping}}}"#), Some(5)),
+        (format!(r#"{{"jsonrpc":2.0,"id":5,{ping}}}"#), Some(5)),
+        (format!(r#"{{"jsonrpc":"2.0","id":null,{ping}}}"#), None),
+        (format!(r#"{{"jsonrpc":"2.0","id":5.5,{ping}}}"#), None),
+        (format!(r#"{{"jsonrpc":"2.0","id":[5],{ping}}}"#), None),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":"{}",{ping}}}"#, "x".repeat(255)),
+            None,
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,"id":6,{ping}}}"#),
+            Some(5),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,{ping},"id":6}}"#),
+            Some(5),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","jsonrpc":"2.0","id":5,{ping}}}"#),
+            Some(5),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,{ping},"method":"test.vault.ping"}}"#),
+            Some(5),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,{ping},"p\u0061rams":{{"number":1}}}}"#),
+            Some(5),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,{ping},"result":1}}"#),
+            Some(5),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,{ping},"timeout":-1}}"#),
+            Some(5),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,{ping},"timeout":"soon"}}"#),
+            Some(5),
+        ),
+        (
+            String::from(r#"{"jsonrpc":"2.0","id":5,"method":7}"#),
+            Some(5),
+        ),
+        (call(5, "ping", "null"), Some(5)),
+        (call(5, "ping", "7"), Some(5)),
+        (call(5, "ping", "\"x\""), Some(5)),
+    ];
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        for (text, id) in &cases {
+            bench.refused(text, &[], *id, Fault::NOT_A_CALL, None);
+            bench.refused(text, &[null.as_fd()], *id, Fault::NOT_A_CALL, None);
+        }
+        drop(null);
+        let pings = bench.pings;
+        let (_, counts) = bench.stop();
+        let refused = 2 * cases.len() as u64;
+        assert_eq!((counts.refused, counts.handled), (refused, pings));
+    }
+}
+
+#[test]
+fn an_unknown_method_is_said_so_before_anything_else() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let all = vec![null.as_fd(); 253];
+        for method in ["none", "", "ping.", "Ping", "\\u0000", &"x".repeat(100_000)] {
+            for fds in [0, 253] {
+                let text = call(5, method, r#"{"number":"x"}"#);
+                bench.refused(text, &all[..fds], 5, Fault::UNKNOWN_METHOD, None);
+            }
+        }
+        let text = r#"{"jsonrpc":"2.0","method":"test.none.at_all","id":"a\"b"}"#;
+        bench.refused(text, &[], "a\"b", Fault::UNKNOWN_METHOD, None);
+        // Nobody asked for an answer.
+        bench.ignored(r#"{"jsonrpc":"2.0","method":"test.none.at_all"}"#, &all);
+        drop(null);
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.refused, 14);
+    }
+}
+
+#[test]
+fn a_bad_argument_is_named() {
+    let _alone = alone();
+    let cases = [
+        ("ping", "{}", Some("number")),
+        ("ping", r#"{"number":"1"}"#, Some("number")),
+        ("ping", r#"{"number":-1}"#, Some("number")),
+        ("ping", r#"{"number":1.5}"#, Some("number")),
+        ("ping", r#"{"number":1e999}"#, Some("number")),
+        ("ping", r#"{"number":18446744073709551616}"#, Some("number")),
+        ("ping", r#"{"number":null}"#, Some("number")),
+        ("ping", r#"{"number":1,"number":1}"#, Some("number")),
+        ("ping", r#"{"number":1,"n\u0075mber":1}"#, Some("number")),
+        (
+            "ping",
+            r#"{"number":1,"read_only":true}"#,
+            Some("read_only"),
+        ),
+        ("ping", "[]", Some("number")),
+        ("ping", "[1,2]", None),
+        ("swap", r#"{"label":7,"file":0}"#, Some("label")),
+        ("swap", r#"{"label":"\ud800","file":0}"#, Some("label")),
+        ("swap", r#"{"file":0}"#, Some("label")),
+        (
+            "swap",
+            r#"{"label":"x","file":0,"mode":{"deep":[{}]}}"#,
+            Some("mode"),
+        ),
+    ];
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        for (method, params, field) in cases {
+            let fds = &[null.as_fd()][usize::from(method == "ping")..];
+            let text = call(5, method, params);
+            bench.refused(&text, fds, 5, Fault::BAD_ARGUMENT, field);
+            bench.ignored(text.replace(r#""id":5,"#, ""), fds);
+        }
+        drop(null);
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.refused, 2 * cases.len() as u64);
+    }
+}
+
+#[test]
+fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
+    let _alone = alone();
+    let cases = [
+        ("swap", r#"{"label":"x","file":0}"#, 0, Some("file")),
+        ("swap", r#"{"label":"x","file":1}"#, 1, Some("file")),
+        ("swap", r#"{"label":"x","file":253}"#, 253, Some("file")),
+        (
+            "swap",
+            r#"{"label":"x","file":18446744073709551615}"#,
+            1,
+            Some("file"),
+        ),
+        ("swap", r#"{"label":"x","file":0}"#, 2, None),
+        ("swap", r#"{"label":"x","file":0}"#, 253, None),
+        ("swap", r#"{"label":"x","file":252}"#, 253, None),
+        ("join", r#"{"left":0,"right":0}"#, 1, Some("right")),
+        ("join", r#"{"left":0,"right":0}"#, 2, Some("right")),
+        ("join", r#"{"left":1,"right":2}"#, 2, Some("right")),
+        ("join", "[0,1]", 3, None),
+        ("ping", r#"{"number":1}"#, 1, None),
+        ("ping", r#"{"number":1}"#, 253, None),
+    ];
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let all = vec![null.as_fd(); 253];
+        for (method, params, fds, field) in cases {
+            let text = call(5, method, params);
+            bench.refused(&text, &all[..fds], 5, Fault::BAD_DESCRIPTORS, field);
+            bench.ignored(text.replace(r#""id":5,"#, ""), &all[..fds]);
+        }
+        for index in ["-1", "0.0", "\"0\"", "null", "[0]", "{}", "true"] {
+            let params = format!(r#"{{"label":"x","file":{index}}}"#);
+            bench.say(call(5, "swap", &params), &[null.as_fd()]);
+            let (answer, _) = bench.hear();
+            let code = answer["error"]["code"].as_i64().unwrap();
+            let codes = [Fault::BAD_ARGUMENT, Fault::BAD_DESCRIPTORS];
+            assert!(codes.contains(&code), "{index}: {answer}");
+            assert_eq!(
+                answer["error"]["data"]["field"], "file",
+                "{index}: {answer}"
+            );
+            bench.sound();
+        }
+        // A one-way call that is not carried out leaves nothing behind either.
+        bench.ignored(
+            r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":{"sink":1}}"#,
+            &all[..1],
+        );
+        bench.ignored(
+            r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":{"sink":0}}"#,
+            &all[..1],
+        );
+        drop(null);
+        let (state, counts) = bench.stop();
+        assert_eq!(state.told, 1);
+        assert_eq!(counts.refused, 2 * cases.len() as u64 + 7 + 1);
+    }
+}
+
+#[test]
+fn what_looks_like_an_answer_is_never_answered() {
+    let _alone = alone();
+    let cases = [
+        r#"{"jsonrpc":"2.0","id":5,"result":1}"#,
+        r#"{"jsonrpc":"2.0","result":{"file":0},"id":5}"#,
+        r#"{"jsonrpc":"2.0","id":5,"error":{"code":-32601,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#,
+        r#"{"id":5,"result":1}"#,
+        r#"{"jsonrpc":"2.0","id":5,"result":1,"error":1}"#,
+        r#"{"jsonrpc":"2.0","id":5,"result":1} x"#,
+        r#"{"jsonrpc":"2.0","id":5,"result":"#,
+        r#"{"jsonrpc":"2.0","id":{},"result":1}"#,
+        r#"{"error":nope"#,
+    ];
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        for text in cases {
+            bench.ignored(text, &[]);
+            bench.ignored(text, &[null.as_fd()]);
+        }
+        drop(null);
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.refused, 2 * cases.len() as u64);
+    }
+}
+
+#[test]
+fn deep_nesting_ends_nothing_but_its_own_call() {
+    let _alone = alone();
+    const DEPTH: usize = 50_000;
+    let deep = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
+    let open = "[".repeat(DEPTH);
+    let object = r#"{"a":"#.repeat(DEPTH) + "1" + &"}".repeat(DEPTH);
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let one = &[null.as_fd()];
+        bench.refused(&deep, one, None::<u64>, Fault::NOT_A_CALL, None);
+        bench.refused(&open, one, None::<u64>, Fault::NOT_A_CALL, None);
+        for deep in [&deep, &object] {
+            bench.refused(
+                call(5, "ping", deep),
+                &[],
+                5,
+                Fault::BAD_ARGUMENT,
+                field_of(deep),
+            );
+            for (method, params, field) in [
+                ("ping", format!(r#"{{"number":{deep}}}"#), "number"),
+                ("ping", format!(r#"{{"number":1,"more":{deep}}}"#), "more"),
+                ("any", format!(r#"{{"value":{deep}}}"#), "value"),
+                ("swap", format!(r#"{{"label":"x","file":{deep}}}"#), "file"),
+            ] {
+                bench.refused(
+                    call(5, method, &params),
+                    &[],
+                    5,
+                    Fault::BAD_ARGUMENT,
+                    Some(field),
+                );
+            }
+            // A member of the envelope that nobody asked for is skipped.
+            let text = call(5, "ping", r#"{"number":1}"#)
+                .replace(r#""id""#, &format!(r#""x":{deep},"id""#));
+            assert_eq!(bench.ask(text, &[])["result"], 1);
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{deep},"method":"test.vault.ping"}}"#);
+            bench.refused(text, one, None::<u64>, Fault::NOT_A_CALL, None);
+            bench.ignored(
+                format!(r#"{{"jsonrpc":"2.0","id":5,"result":{deep}}}"#),
+                one,
+            );
+        }
+        drop(null);
+        bench.stop();
+    }
+}
+
+/// Which field is to blame when the params themselves are too deep.
+fn field_of(params: &str) -> Option<&'static str> {
+    match params.starts_with('[') {
+        true => Some("number"),
+        false => Some("a"),
+    }
+}
+
+#[test]
+fn a_call_without_an_id_gets_no_answer_and_is_carried_out() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        bench.ignored(
+            r#"{"jsonrpc":"2.0","method":"test.vault.ping","params":[1]}"#,
+            &[],
+        );
+        let text = r#"{"jsonrpc":"2.0","method":"test.vault.swap","params":["x",0]}"#;
+        bench.ignored(text, &[null.as_fd()]);
+        let answer = bench.ask(call(5, "tell", "[0]"), &[null.as_fd()]);
+        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 5, "result": null}));
+        bench.sound();
+        drop(null);
+        let (state, counts) = bench.stop();
+        assert_eq!((state.told, counts.refused, counts.dropped), (1, 0, 0));
+    }
+}

@@ -1,0 +1,249 @@
+//! Handlers that fail: each costs its own call.
+
+use super::*;
+
+/// What a hostile handler says when it panics; nobody wants to read it in the test's output.
+const BANG: &str = "bang";
+
+/// Keeps the handlers' own panics off the standard error.
+pub(super) fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().downcast_ref::<&str>() != Some(&BANG) {
+                loud(info);
+            }
+        }));
+    });
+}
+
+/// Panics while it is written or read, if it is live.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Shell {
+    live: bool,
+}
+
+impl<'de> serde::Deserialize<'de> for Shell {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if bool::deserialize(from)? {
+            std::panic::panic_any(BANG);
+        }
+        Ok(Self::default())
+    }
+}
+
+impl serde::Serialize for Shell {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.live {
+            std::panic::panic_any(BANG);
+        }
+        to.serialize_bool(false)
+    }
+}
+
+/// A value, or an error, that may panic while it is written.
+#[derive(Debug, Default, Message)]
+pub(super) struct Bomb {
+    shell: Shell,
+    dud: bool,
+}
+
+impl std::fmt::Display for Bomb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.dud {
+            std::panic::panic_any(BANG);
+        }
+        f.write_str("a bomb")
+    }
+}
+
+const LIVE: Bomb = Bomb {
+    shell: Shell { live: true },
+    dud: true,
+};
+
+/// An error that panics while it is displayed.
+const SHOUTING: Bomb = Bomb {
+    shell: Shell { live: false },
+    dud: false,
+};
+
+pub(super) fn crash(when: u8) -> Result<Bomb, Bomb> {
+    match when {
+        0 => std::panic::panic_any(BANG),
+        1 => Ok(LIVE),
+        2 => Err(LIVE),
+        _ => Err(SHOUTING),
+    }
+}
+
+impl Handler<Ask> for State {
+    fn handle(&mut self, _call: &mut Call, ask: Ask, reply: Reply<Told, Bomb>) {
+        match ask {
+            Ask::Drop { file: _ } => drop(reply),
+            Ask::Panic => std::panic::panic_any(BANG),
+            Ask::Explode { when: 1 } => reply.send(Told::Shell(LIVE.shell)),
+            Ask::Explode { when: 2 } => reply.fail(LIVE),
+            Ask::Explode { .. } => reply.fail(SHOUTING),
+            Ask::Thread { file } => {
+                let after = self.after.take().unwrap();
+                std::thread::spawn(move || {
+                    after.recv_timeout(PATIENCE).unwrap();
+                    reply.send(Told::Back { file });
+                });
+            }
+            Ask::Keep { file } => self.kept.push((file, reply)),
+            Ask::Release => {
+                for (file, kept) in self.kept.drain(..) {
+                    kept.send(Told::Back { file });
+                }
+                reply.send(Told::Done);
+            }
+        }
+    }
+}
+
+/// A call of the enum as it stands on the wire.
+pub(super) fn late(id: u64, method: &str, params: &str) -> String {
+    call(id, method, params).replace("test.vault", "test.late")
+}
+
+#[test]
+fn a_panicking_handler_costs_its_own_call() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let text = call(5, "crash", r#"{"when":0,"file":0}"#);
+        bench.refused(text, &[null.as_fd()], 5, Fault::HANDLER_FAILED, None);
+        bench.refused(late(6, "panic", "{}"), &[], 6, Fault::HANDLER_FAILED, None);
+        // One that wants no answer gets none.
+        let text = r#"{"jsonrpc":"2.0","method":"test.late.panic"}"#;
+        bench.ignored(text, &[]);
+        let calls = bench.pings + 3;
+        drop(null);
+        let (_, counts) = bench.stop();
+        assert_eq!((counts.handled, counts.dropped), (calls, 0));
+    }
+}
+
+#[test]
+fn an_answer_that_panics_while_it_is_written_costs_its_own_call() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        for when in 1..=3 {
+            let text = call(5, "crash", &format!(r#"{{"when":{when},"file":0}}"#));
+            bench.refused(text, &[null.as_fd()], 5, Fault::HANDLER_FAILED, None);
+            let text = late(6, "explode", &format!(r#"{{"when":{when}}}"#));
+            bench.refused(text, &[], 6, Fault::HANDLER_FAILED, None);
+        }
+        drop(null);
+        bench.stop();
+    }
+}
+
+#[test]
+fn a_reply_that_is_dropped_tells_the_caller() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let text = late(5, "drop", r#"{"file":0}"#);
+        bench.refused(&text, &[null.as_fd()], 5, Fault::DROPPED, None);
+        bench.ignored(text.replace(r#""id":5,"#, ""), &[null.as_fd()]);
+        drop(null);
+        bench.stop();
+    }
+}
+
+#[test]
+fn an_answer_from_another_thread_comes_after_the_call() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (answer_now, after) = channel();
+        let after = Some(after);
+        let mut bench = Bench::with(
+            kind,
+            State {
+                after,
+                ..State::default()
+            },
+        );
+        let null = null();
+        bench.say(late(5, "thread", r#"{"file":0}"#), &[null.as_fd()]);
+        drop(null);
+        // The call is over: the server is serving others.
+        bench.ping();
+        answer_now.send(()).unwrap();
+        let (answer, fds) = bench.hear();
+        assert_eq!(
+            answer,
+            json!({"jsonrpc": "2.0", "id": 5, "result": {"Back": {"file": 0}}})
+        );
+        assert_eq!(fds.len(), 1);
+        drop(fds);
+        bench.sound_soon();
+        let (_, counts) = bench.stop();
+        assert_eq!((counts.refused, counts.dropped), (0, 0));
+    }
+}
+
+#[test]
+fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        for fds in [&[][..], &[null.as_fd()][..]] {
+            let text = call(5, "read", r#"{"shell":true}"#);
+            bench.refused(text, fds, 5, Fault::HANDLER_FAILED, None);
+        }
+        assert_eq!(
+            bench.ask(call(5, "read", r#"{"shell":false}"#), &[])["result"],
+            1
+        );
+        drop(null);
+        bench.stop();
+    }
+}
+
+#[test]
+fn kept_replies_are_answered_in_any_order_and_a_dead_caller_costs_nothing() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        let mut dead = raw(&bench.server, kind);
+        for id in 5..8 {
+            bench.say(late(id, "keep", r#"{"file":0}"#), &[null.as_fd()]);
+            send_raw(
+                &dead,
+                late(id, "keep", r#"{"file":0}"#).as_bytes(),
+                &[null.as_fd()],
+            )
+            .unwrap();
+        }
+        // Both have been taken, and the second client is heard no more.
+        send_raw(&dead, call(1, "ping", r#"{"number":1}"#).as_bytes(), &[]).unwrap();
+        let pong = dead.receive::<Untyped<Value>>().unwrap().0;
+        assert_eq!(pong.json["result"], 1);
+        bench.pings += 1;
+        drop(dead);
+        bench.ping();
+        bench.say(late(8, "release", "{}"), &[]);
+        let mut ids: Vec<_> = (0..4).map(|_| bench.hear().0["id"].as_u64()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [Some(5), Some(6), Some(7), Some(8)]);
+        drop(null);
+        bench.sound_soon();
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.dropped, 3);
+    }
+}

@@ -1,0 +1,183 @@
+//! Texts that travel, or pretend to travel, in a memfd.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{ftruncate, memfd_create, mknodat, open};
+use rustix::io::pwrite;
+
+use super::*;
+
+const SPILLED: &str = "<args-via-fd>";
+
+fn memfd(text: &[u8]) -> OwnedFd {
+    let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    assert_eq!(pwrite(&fd, text, 0).unwrap(), text.len());
+    fd
+}
+
+/// A pipe with nothing in it, which a reader would wait for.
+fn fifo(directory: &std::path::Path) -> OwnedFd {
+    let path = directory.join("fifo");
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+    open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+#[test]
+fn what_is_no_memfd_is_refused_without_reading_it() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        bench.refused(SPILLED, &[], None::<u64>, Fault::BAD_DESCRIPTORS, None);
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = fifo(directory.path());
+        let (stream, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let null = null();
+        let path = open("/", OFlags::PATH, Mode::empty()).unwrap();
+        bench.hold();
+        for fd in [fifo.as_fd(), stream.as_fd(), null.as_fd(), path.as_fd()] {
+            bench.refused(SPILLED, &[fd], None::<u64>, Fault::BAD_DESCRIPTORS, None);
+            let all = vec![fd; 253];
+            bench.refused(SPILLED, &all, None::<u64>, Fault::BAD_DESCRIPTORS, None);
+        }
+        drop((fifo, stream, other, null, path));
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.refused, 9);
+    }
+}
+
+#[test]
+fn any_memfd_of_proper_size_is_read_from_its_start() {
+    let _alone = alone();
+    let good = call(5, "swap", r#"{"label":"x","file":0}"#);
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+
+        let sealed = memfd(good.as_bytes());
+        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+        rustix::fs::fcntl_add_seals(&sealed, seals).unwrap();
+        let moved = memfd(good.as_bytes());
+        rustix::fs::seek(&moved, rustix::fs::SeekFrom::End(0)).unwrap();
+        let fds = [sealed, moved, memfd(good.as_bytes())];
+        bench.hold();
+        for fd in &fds {
+            bench.say(SPILLED, &[fd.as_fd(), null.as_fd()]);
+            let (answer, fds) = bench.hear();
+            assert_eq!(answer["result"], json!({"label": "x", "file": 0}));
+            assert_eq!(fds.len(), 1);
+            drop(fds);
+            // The text counts for no descriptor, and none may be missing or left over.
+            bench.refused(
+                SPILLED,
+                &[fd.as_fd()],
+                5,
+                Fault::BAD_DESCRIPTORS,
+                Some("file"),
+            );
+            let all = [fd.as_fd(), null.as_fd(), null.as_fd()];
+            bench.refused(SPILLED, &all, 5, Fault::BAD_DESCRIPTORS, None);
+        }
+        drop(fds);
+        for (text, id, code) in [
+            ("", None, Fault::NOT_JSON),
+            ("nope", None, Fault::NOT_JSON),
+            (SPILLED, None, Fault::NOT_JSON),
+            ("[]", None, Fault::NOT_A_CALL),
+            (
+                &good.replace("swap", "none"),
+                Some(5),
+                Fault::UNKNOWN_METHOD,
+            ),
+        ] {
+            let fd = memfd(text.as_bytes());
+            bench.hold();
+            bench.refused(SPILLED, &[fd.as_fd()], id, code, None);
+        }
+        drop(null);
+        bench.stop();
+    }
+}
+
+#[test]
+fn a_memfd_beyond_the_limit_is_refused_unread() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let limit = Limits::default().message as u64;
+        for size in [limit + 1, 1 << 40, i64::MAX as u64] {
+            let fd = memfd(b"x");
+            ftruncate(&fd, size).unwrap();
+            bench.hold();
+            bench.refused(SPILLED, &[fd.as_fd()], None::<u64>, Fault::NOT_A_CALL, None);
+        }
+        // At the limit it is read; the rest of it is zeroes.
+        let fd = memfd(b"{}");
+        ftruncate(&fd, limit).unwrap();
+        bench.hold();
+        bench.refused(SPILLED, &[fd.as_fd()], None::<u64>, Fault::NOT_JSON, None);
+        drop(fd);
+        bench.stop();
+    }
+}
+
+#[test]
+fn a_memfd_that_shrinks_and_grows_meanwhile_spoils_its_own_message_only() {
+    let _alone = alone();
+    const ROUNDS: u64 = 300;
+    let good = call(5, "ping", r#"{"number":1}"#) + &" ".repeat(200_000);
+    let size = good.len() as u64;
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let fd = Arc::new(memfd(good.as_bytes()));
+        let over = Arc::new(AtomicBool::new(false));
+        let shrinker = std::thread::spawn({
+            let (fd, over, good) = (Arc::clone(&fd), Arc::clone(&over), good.clone());
+            move || {
+                while !over.load(Ordering::Relaxed) {
+                    ftruncate(&*fd, 10).unwrap();
+                    ftruncate(&*fd, size).unwrap();
+                    assert_eq!(pwrite(&*fd, good.as_bytes(), 0).unwrap(), good.len());
+                }
+            }
+        });
+        bench.hold();
+        for _ in 0..ROUNDS {
+            let answer = bench.ask(SPILLED, &[fd.as_fd()]);
+            let code = answer["error"]["code"].as_i64();
+            assert!(
+                answer["result"] == 1 || code == Some(Fault::NOT_JSON),
+                "{answer}"
+            );
+        }
+        over.store(true, Ordering::Relaxed);
+        shrinker.join().unwrap();
+        bench.sound();
+        let polite = bench.pings;
+        drop(fd);
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.received, ROUNDS + polite);
+        assert_eq!(counts.handled + counts.refused, ROUNDS + polite);
+    }
+}
+
+#[test]
+fn a_message_above_the_limit_is_refused_with_its_descriptors() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let limit = Limits::default().message;
+        rustix::net::sockopt::set_socket_send_buffer_size(&bench.raw, limit).unwrap();
+        let long = call(5, "ping", r#"{"number":1}"#) + &" ".repeat(limit);
+        let all = vec![null.as_fd(); 253];
+        bench.refused(&long, &[], None::<u64>, Fault::NOT_A_CALL, None);
+        bench.refused(&long, &all, None::<u64>, Fault::NOT_A_CALL, None);
+        drop(null);
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.refused, 2);
+    }
+}

@@ -1,0 +1,248 @@
+//! Peers that die, do not read, or cannot be answered.
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, socket};
+
+use super::*;
+
+/// A server whose `wait` says when it has been called and goes on when told to.
+fn gated(kind: Kind) -> (Bench, Receiver<()>, Sender<()>) {
+    let ((here, is_here), (open, is_open)) = (channel(), channel());
+    let gate = Some((here, is_open));
+    let bench = Bench::with(
+        kind,
+        State {
+            gate,
+            ..State::default()
+        },
+    );
+    (bench, is_here, open)
+}
+
+#[test]
+fn a_peer_that_dies_during_its_call_costs_its_answer() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut bench, is_here, open) = gated(kind);
+        for _ in 0..3 {
+            let dying = raw(&bench.server, kind);
+            send_raw(&dying, call(5, "wait", "{}").as_bytes(), &[]).unwrap();
+            is_here.recv_timeout(PATIENCE).unwrap();
+            drop(dying);
+            open.send(()).unwrap();
+            bench.sound_soon();
+        }
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.dropped, 3);
+    }
+}
+
+#[test]
+fn what_a_dead_peer_had_sent_is_still_carried_out() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut bench, is_here, open) = gated(kind);
+        bench.say(call(5, "wait", "{}"), &[]);
+        is_here.recv_timeout(PATIENCE).unwrap();
+        // While the server is held, messages with descriptors queue up, and their sender dies.
+        let dying = raw(&bench.server, kind);
+        let null = null();
+        for _ in 0..5 {
+            let tell = r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":[0]}"#;
+            send_raw(&dying, tell.as_bytes(), &[null.as_fd()]).unwrap();
+        }
+        drop((dying, null));
+        open.send(()).unwrap();
+        drop(bench.hear());
+        let start = Instant::now();
+        while bench.polite.told().unwrap() < 5 {
+            assert!(start.elapsed() < PATIENCE);
+        }
+        bench.sound_soon();
+        bench.stop();
+    }
+}
+
+#[test]
+fn a_connection_that_never_reads_stalls_itself_only() {
+    let _alone = alone();
+    let mut bench = Bench::start(Kind::Seqpacket);
+    let null = null();
+    let mut deaf = raw(&bench.server, Kind::Seqpacket);
+    rustix::io::ioctl_fionbio(&deaf, true).unwrap();
+    let mut sent = 0;
+    // It sends until the server has stopped reading from it for many turns.
+    let mut refused = 0;
+    while refused < 50 {
+        let swap = call(sent, "swap", r#"{"label":"x","file":0}"#);
+        match send_raw(&deaf, swap.as_bytes(), &[null.as_fd()]) {
+            Ok(()) => (sent, refused) = (sent + 1, 0),
+            Err(_) => refused += 1,
+        }
+        bench.ping();
+    }
+    assert!(sent > 10);
+    // When it reads after all, everything is there, in order.
+    for id in 0..sent {
+        let (answer, _) = deaf.receive::<Untyped<Value>>().unwrap();
+        assert_eq!(
+            (answer.json["id"].as_u64(), answer.fds.len()),
+            (Some(id), 1)
+        );
+    }
+    drop((deaf, null));
+    bench.sound_soon();
+    let (_, counts) = bench.stop();
+    assert_eq!(counts.dropped, 0);
+}
+
+#[test]
+fn a_connection_that_dies_without_having_read_frees_all_it_held() {
+    let _alone = alone();
+    let mut bench = Bench::start(Kind::Seqpacket);
+    let null = null();
+    for _ in 0..3 {
+        let deaf = raw(&bench.server, Kind::Seqpacket);
+        rustix::io::ioctl_fionbio(&deaf, true).unwrap();
+        let mut refused = 0;
+        while refused < 20 {
+            let swap = call(5, "swap", r#"{"label":"x","file":0}"#);
+            match send_raw(&deaf, swap.as_bytes(), &[null.as_fd()]) {
+                Ok(()) => refused = 0,
+                Err(_) => refused += 1,
+            }
+            bench.ping();
+        }
+    }
+    drop(null);
+    bench.sound_soon();
+    bench.stop();
+}
+
+#[test]
+fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
+    let _alone = alone();
+    const CALLS: u64 = 100;
+    let mut bench = Bench::start(Kind::Datagram);
+    let null = null();
+    let mut deaf = Socket::unconnected().unwrap();
+    deaf.set_timeout(Some(PATIENCE));
+    let server = jsoncomm::Address::from(&bench.server.path);
+    for id in 0..CALLS {
+        let json: Value =
+            serde_json::from_str(&call(id, "swap", r#"{"label":"x","file":0}"#)).unwrap();
+        let fds = Fds::from(vec![OwnedFd::from(null.try_clone().unwrap())]);
+        deaf.send_to(&Untyped { json, fds }, &server).unwrap();
+        bench.ping();
+    }
+    // What fitted is there, in order; the rest is dropped once its sender has gone.
+    let mut heard = 0;
+    while let Received::Message(answer, _) = deaf.try_receive::<Untyped<Value>>().unwrap() {
+        assert_eq!(answer.json["id"].as_u64(), Some(heard));
+        heard += 1;
+    }
+    assert!(0 < heard && heard < CALLS);
+    drop((deaf, null));
+    bench.sound_soon();
+    let (_, counts) = bench.stop();
+    assert!(
+        counts.dropped > 0 && counts.dropped <= CALLS - heard,
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn a_sender_that_cannot_be_answered_is_not_answered_and_counted() {
+    let _alone = alone();
+    let mut bench = Bench::start(Kind::Datagram);
+    let null = null();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("client.sock");
+    let server = SocketAddrUnix::new(&bench.server.path).unwrap();
+    let family = AddressFamily::UNIX;
+    let unbound = socket(family, SocketType::DGRAM, None).unwrap();
+    connect(&unbound, &server).unwrap();
+    let on_path = socket(family, SocketType::DGRAM, None).unwrap();
+    bind(&on_path, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    connect(&on_path, &server).unwrap();
+    bench.hold();
+    let calls = [
+        call(5, "ping", r#"{"number":1}"#),
+        call(5, "swap", r#"{"label":"x","file":0}"#),
+        call(5, "none", "{}"),
+        late_drop(),
+        String::from("nope"),
+    ];
+    for sender in [&unbound, &on_path] {
+        for text in &calls {
+            let fds = &[null.as_fd()][usize::from(!text.contains("file"))..];
+            send_raw(sender, text.as_bytes(), fds).unwrap();
+            bench.sound();
+        }
+        let nothing = rustix::net::recv(sender, &mut [0_u8; 16], rustix::net::RecvFlags::DONTWAIT);
+        assert_eq!(nothing.unwrap_err(), rustix::io::Errno::AGAIN);
+    }
+    drop((unbound, on_path, null));
+    let (_, counts) = bench.stop();
+    assert_eq!(counts.dropped, 2 * calls.len() as u64);
+}
+
+fn late_drop() -> String {
+    handlers::late(5, "drop", r#"{"file":0}"#)
+}
+
+#[test]
+fn a_sender_with_a_108_byte_path_is_not_answered() {
+    let _alone = alone();
+    let mut bench = Bench::start(Kind::Datagram);
+    let directory = tempfile::tempdir().unwrap();
+    let room = 108 - directory.path().as_os_str().len() - 1;
+    let path = directory.path().join("c".repeat(room));
+    let longest = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
+    bench.hold();
+    bind(&longest, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    connect(&longest, &SocketAddrUnix::new(&bench.server.path).unwrap()).unwrap();
+    send_raw(&longest, call(5, "ping", "[1]").as_bytes(), &[]).unwrap();
+    bench.sound();
+    drop(longest);
+    let (_, counts) = bench.stop();
+    assert_eq!(counts.dropped, 1);
+}
+
+#[test]
+fn an_empty_packet_ends_its_own_connection_only() {
+    let _alone = alone();
+    let mut bench = Bench::start(Kind::Seqpacket);
+    let null = null();
+    bench.hold();
+    for fds in [&[][..], &[null.as_fd()][..]] {
+        let mut empty = raw(&bench.server, Kind::Seqpacket);
+        send_raw(&empty, b"", fds).unwrap();
+        let end = empty.receive::<Untyped<Value>>();
+        assert!(matches!(end, Err(jsoncomm::Error::Closed)), "{end:?}");
+        drop(empty);
+        bench.sound_soon();
+    }
+    drop(null);
+    bench.stop();
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing() {
+    let _alone = alone();
+    let mut bench = Bench::start(Kind::Seqpacket);
+    for round in 0..200 {
+        let visitor = raw(&bench.server, Kind::Seqpacket);
+        if round % 2 == 0 {
+            send_raw(&visitor, b"{\"half", &[]).unwrap();
+        }
+    }
+    // Clients are taken in the order they came.
+    let mut last = raw(&bench.server, Kind::Seqpacket);
+    send_raw(&last, call(5, "told", "{}").as_bytes(), &[]).unwrap();
+    last.receive::<Untyped<Value>>().unwrap();
+    drop(last);
+    bench.sound_soon();
+    let (_, counts) = bench.stop();
+    assert_eq!(counts.accepted, 203);
+    assert_eq!(counts.refused, 100);
+}

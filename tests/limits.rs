@@ -1,0 +1,425 @@
+//! Each field of `Limits` that a peer can reach: at, below and above.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says by failing what went wrong"
+)]
+
+#[path = "limits/waiting.rs"]
+mod waiting;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::Untyped;
+use jsoncomm::{Address, Call, CallError, EncodeError, Error, Fault, Fds, Handler, Kind};
+use jsoncomm::{Limits, Message, Received, Reply, Sent, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds, pair, send_raw};
+use rustix::net::sockopt;
+use serde_json::Value;
+
+/// What the limits are tried on.
+#[jsoncomm::service(name = "test.limits")]
+trait Probe {
+    /// Gives it back.
+    fn echo(&mut self, text: String) -> String;
+    /// An answer of so many `x`.
+    fn make(&mut self, size: usize) -> String;
+    /// Seconds left, rounded up.
+    fn left(&mut self, call: &mut Call) -> Option<u64>;
+    /// Holds the server until the test lets it go.
+    fn hold(&mut self) -> u64;
+    /// Notes who was here.
+    #[oneway]
+    fn note(&mut self, who: char);
+    /// Who was here, in order.
+    fn notes(&mut self) -> String;
+}
+
+/// Replies that are kept, and given all at once.
+#[derive(Debug, Message)]
+#[message(service = "test.kept", reply = String)]
+enum Ask {
+    /// Answered by the next `Release`.
+    Keep,
+    /// Answers all that is kept with so many `x`.
+    Release { size: usize },
+}
+
+#[derive(Debug, Default)]
+struct State {
+    gate: Option<(Sender<()>, Receiver<()>)>,
+    notes: String,
+    kept: Vec<Reply<String>>,
+}
+
+impl Probe for State {
+    fn echo(&mut self, text: String) -> String {
+        text
+    }
+
+    fn make(&mut self, size: usize) -> String {
+        "x".repeat(size)
+    }
+
+    fn left(&mut self, call: &mut Call) -> Option<u64> {
+        let left = call.deadline()?.saturating_duration_since(Instant::now());
+        Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+    }
+
+    fn hold(&mut self) -> u64 {
+        let (here, open) = self.gate.as_ref().unwrap();
+        here.send(()).unwrap();
+        open.recv_timeout(PATIENCE).unwrap();
+        1
+    }
+
+    fn note(&mut self, who: char) {
+        self.notes.push(who);
+    }
+
+    fn notes(&mut self) -> String {
+        std::mem::take(&mut self.notes)
+    }
+}
+
+impl Handler<Ask> for State {
+    fn handle(&mut self, _call: &mut Call, ask: Ask, reply: Reply<String>) {
+        match ask {
+            Ask::Keep => self.kept.push(reply),
+            Ask::Release { size } => {
+                for kept in self.kept.drain(..) {
+                    kept.send("x".repeat(size));
+                }
+                reply.send(String::from("released"));
+            }
+        }
+    }
+}
+
+fn serve(kind: Kind, limits: Limits) -> Running<State> {
+    Running::with_limits(limits, kind, State::default(), |endpoint| {
+        endpoint.serve::<dyn Probe>().handle::<Ask>()
+    })
+}
+
+fn raw(server: &Running<State>, kind: Kind) -> Socket {
+    let mut socket = Socket::connect(&server.path, kind).unwrap();
+    socket.set_timeout(Some(PATIENCE));
+    socket
+}
+
+/// A call as it stands on the wire.
+fn call(id: u64, method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"test.{method}","params":{params}}}"#)
+}
+
+fn hear(socket: &mut Socket) -> Value {
+    socket.receive::<Untyped<Value>>().unwrap().0.json
+}
+
+fn ask(socket: &mut Socket, text: &str) -> Value {
+    send_raw(&*socket, text.as_bytes(), &[]).unwrap();
+    hear(socket)
+}
+
+/// A call of exactly so many bytes.
+fn call_of(bytes: usize) -> String {
+    let short = call(5, "limits.echo", r#"{"text":""}"#);
+    call(
+        5,
+        "limits.echo",
+        &format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes - short.len())),
+    )
+}
+
+#[test]
+fn a_message_is_taken_up_to_the_limit_and_refused_above() {
+    let _alone = alone();
+    let before = open_fds();
+    // The second is larger than a send buffer, so it goes through a memfd.
+    let datagram = sockopt::socket_send_buffer_size(&pair(Kind::Datagram).0).unwrap();
+    for kind in KINDS {
+        for limit in [1000, 2 * datagram] {
+            let mut limits = Limits::default();
+            limits.message = limit;
+            let server = serve(kind, limits);
+            let mut client = Socket::connect(&server.path, kind).unwrap();
+            client.set_timeout(Some(PATIENCE));
+            client.set_message_limit(2 * limit);
+            for (size, taken) in [
+                (limit - 1, true),
+                (limit, true),
+                (limit + 1, false),
+                (2 * limit, false),
+            ] {
+                let text = call_of(size);
+                assert_eq!(text.len(), size);
+                let json: Value = serde_json::from_str(&text).unwrap();
+                let size_sent = serde_json::to_vec(&json).unwrap().len();
+                assert_eq!(size_sent, size);
+                client
+                    .send(&Untyped {
+                        json,
+                        fds: Fds::new(),
+                    })
+                    .unwrap();
+                let answer = hear(&mut client);
+                if taken {
+                    assert_eq!(answer["id"], 5, "{size} of {limit}");
+                    assert!(
+                        answer["result"]
+                            .as_str()
+                            .is_some_and(|text| text.len() > size / 2)
+                    );
+                } else {
+                    assert_eq!(answer["id"], Value::Null, "{size} of {limit}");
+                    assert_eq!(answer["error"]["code"], Fault::NOT_A_CALL);
+                }
+            }
+            assert_eq!(server.stop().1.refused, 2);
+        }
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
+    let _alone = alone();
+    for kind in KINDS {
+        for limit in [1000, Limits::default().message] {
+            let mut limits = Limits::default();
+            limits.message = limit;
+            let server = serve(kind, limits);
+            let mut client = raw(&server, kind);
+            client.set_message_limit(2 * limit);
+            let around = r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len();
+            for (size, fits) in [
+                (limit - 1, true),
+                (limit, true),
+                (limit + 1, false),
+                (3 * limit, false),
+            ] {
+                let size = size - around;
+                let answer = ask(&mut client, &call(5, "limits.make", &format!("[{size}]")));
+                assert_eq!(answer["id"], 5);
+                match fits {
+                    true => assert_eq!(answer["result"].as_str().unwrap().len(), size),
+                    false => assert_eq!(answer["error"]["code"], Fault::ANSWER_TOO_BIG),
+                }
+                // A reply that is given later keeps to the same limit.
+                send_raw(&client, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
+                let text = call(6, "kept.release", &format!("[{size}]"));
+                let answer = ask(&mut client, &text);
+                match fits {
+                    true => assert_eq!(answer["result"].as_str().unwrap().len(), size),
+                    false => assert_eq!(answer["error"]["code"], Fault::ANSWER_TOO_BIG),
+                }
+                assert_eq!(hear(&mut client)["result"], "released");
+            }
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_client_sends_and_takes_messages_up_to_its_own_limit() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = serve(kind, Limits::default());
+        let connection = server.connect();
+        let probe = ProbeClient::new(connection.clone());
+        let around = r#"{"jsonrpc":"2.0","id":1234567890123456,"result":""}"#.len();
+        connection.set_message_limit(1000);
+        assert_eq!(probe.make(1000 - around).unwrap().len(), 1000 - around);
+        let error = probe.make(1001).unwrap_err();
+        assert!(
+            matches!(error, CallError::Io(Error::TooLarge { limit: 1000, .. })),
+            "{error:?}"
+        );
+        assert_eq!(probe.make(1).unwrap(), "x", "usable afterwards");
+        let error = probe.echo("x".repeat(1000)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CallError::Io(Error::Encode(EncodeError::TooLarge { limit: 1000, .. }))
+            ),
+            "{error:?}"
+        );
+        assert_eq!(probe.echo("x".repeat(800)).unwrap().len(), 800);
+        let (_, counts) = server.stop();
+        assert_eq!(counts.received, 4, "what is too large is not sent");
+    }
+}
+
+#[test]
+fn a_socket_sends_and_takes_messages_up_to_its_own_limit() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        left.set_message_limit(100);
+        left.send(&"x".repeat(98)).unwrap();
+        assert_eq!(right.receive::<String>().unwrap().0.len(), 98);
+        let error = left.send(&"x".repeat(99)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Encode(EncodeError::TooLarge {
+                    size: 101,
+                    limit: 100
+                })
+            ),
+            "{error:?}"
+        );
+        assert!(matches!(
+            right.try_receive::<String>(),
+            Ok(Received::Pending)
+        ));
+        right.send(&"x".repeat(98)).unwrap();
+        right.send(&"x".repeat(99)).unwrap();
+        assert_eq!(left.receive::<String>().unwrap().0.len(), 98);
+        let error = left.receive::<String>().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::TooLarge {
+                    size: 101,
+                    limit: 100
+                }
+            ),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_above_the_limit_is_told_busy_and_closed() {
+    let _alone = alone();
+    let before = open_fds();
+    let mut limits = Limits::default();
+    limits.connections = 2;
+    let server = serve(Kind::Seqpacket, limits);
+    let ping = call(5, "limits.make", "[0]");
+    let mut clients = [raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket)];
+    for client in &mut clients {
+        assert_eq!(ask(client, &ping)["result"], "");
+    }
+    let mut third = raw(&server, Kind::Seqpacket);
+    assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
+    assert!(matches!(
+        third.receive::<Untyped<Value>>(),
+        Err(Error::Closed)
+    ));
+    // The typed client is told the same, whenever it asks.
+    let probe = ProbeClient::new(server.connect());
+    let error = probe.make(0).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CallError::Fault(Fault {
+                code: Fault::BUSY,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    // Those who are in are served, and when one goes there is room again.
+    let [mut first, second] = clients;
+    assert_eq!(ask(&mut first, &ping)["result"], "");
+    drop(second);
+    let start = Instant::now();
+    let mut turned_away = 2;
+    while ProbeClient::new(server.connect()).make(0).is_err() {
+        turned_away += 1;
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert_eq!(ask(&mut first, &ping)["result"], "");
+    let (_, counts) = server.stop();
+    assert_eq!((counts.accepted, counts.turned_away), (3, turned_away));
+    drop((first, third, probe));
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
+    let _alone = alone();
+    const NOTES: usize = 8;
+    for turn in [1, 2, 3, NOTES + 1, 100] {
+        let mut limits = Limits::default();
+        limits.turn = turn;
+        let ((here, is_here), (open, is_open)) = (channel(), channel());
+        let gate = Some((here, is_open));
+        let state = State {
+            gate,
+            ..State::default()
+        };
+        let server = Running::with_limits(limits, Kind::Seqpacket, state, |endpoint| {
+            endpoint.serve::<dyn Probe>()
+        });
+        let (mut busy, mut other) = (raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket));
+        for client in [&mut busy, &mut other] {
+            assert_eq!(ask(client, &call(1, "limits.notes", "{}"))["result"], "");
+        }
+        // While the first call holds the server, the rest queues up.
+        send_raw(&busy, call(2, "limits.hold", "{}").as_bytes(), &[]).unwrap();
+        is_here.recv_timeout(PATIENCE).unwrap();
+        for _ in 0..NOTES {
+            send_raw(&busy, note('a').as_bytes(), &[]).unwrap();
+        }
+        send_raw(&other, note('b').as_bytes(), &[]).unwrap();
+        open.send(()).unwrap();
+        assert_eq!(hear(&mut busy)["id"], 2);
+        // Each client's last question comes after its notes.
+        for client in [&mut other, &mut busy] {
+            assert_eq!(ask(client, &call(3, "limits.make", "[0]"))["id"], 3);
+        }
+        let notes = ask(&mut busy, &call(4, "limits.notes", "{}"));
+        let notes = notes["result"].as_str().unwrap();
+        assert_eq!(notes.len(), NOTES + 1);
+        let before = notes.find('b').unwrap();
+        if turn > NOTES {
+            assert_eq!(before, NOTES, "{turn}: {notes}");
+        } else {
+            assert!(before < 2 * turn, "{turn}: {notes}");
+        }
+        server.stop();
+    }
+}
+
+fn note(who: char) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"test.limits.note","params":["{who}"]}}"#)
+}
+
+#[test]
+fn a_deadline_is_taken_over_up_to_the_limit_and_shortened_above() {
+    let _alone = alone();
+    const LIMIT: u64 = 7200;
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        limits.timeout = Duration::from_secs(LIMIT);
+        let server = serve(kind, limits);
+        let mut client = raw(&server, kind);
+        let mut left = |timeout: &str| {
+            let text =
+                call(5, "limits.left", "{}").replace(r#""id""#, &format!(r#"{timeout}"id""#));
+            ask(&mut client, &text)["result"].as_u64()
+        };
+        assert_eq!(left(""), None);
+        assert_eq!(left(r#""timeout":0,"#), Some(0));
+        for (milliseconds, most) in [
+            (1, 1),
+            ((LIMIT - 3600) * 1000, LIMIT - 3600),
+            (LIMIT * 1000, LIMIT),
+            (LIMIT * 1000 + 1, LIMIT),
+            (LIMIT * 2000, LIMIT),
+            (u64::MAX, LIMIT),
+        ] {
+            let left = left(&format!(r#""timeout":{milliseconds},"#)).unwrap();
+            let least = most.saturating_sub(PATIENCE.as_secs());
+            assert!((least..=most).contains(&left), "{milliseconds}: {left}");
+        }
+        server.stop();
+    }
+}

@@ -1,0 +1,192 @@
+//! Answers that wait for peers that do not read: kept within a budget, and what becomes of the rest.
+
+use super::*;
+
+/// How many messages of this length a peer of this kind holds for a sender whose other end does not read.
+fn room(kind: Kind, length: usize) -> usize {
+    let text = "x".repeat(length - 2);
+    let mut fitted = 0;
+    match kind {
+        Kind::Seqpacket => {
+            let (mut left, _right) = pair(kind);
+            while left.try_send(&text).unwrap() == Sent::Done {
+                fitted += 1;
+            }
+        }
+        Kind::Datagram => {
+            let (mut left, right) = (
+                Socket::unconnected().unwrap(),
+                Socket::unconnected().unwrap(),
+            );
+            let to = right.local_address().unwrap().unwrap();
+            while left.try_send_to(&text, &to).unwrap() == Sent::Done {
+                fitted += 1;
+            }
+        }
+    }
+    fitted
+}
+
+/// Answers that are large enough that few of them fit into a send buffer, and the length of their text.
+const LARGE: usize = 100_000;
+const LARGE_TEXT: usize = LARGE + r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len();
+
+/// Keeps `count` replies for a client that does not read, releases them, and says how many it then gets
+/// and whether its connection was cut.
+fn released(limits: Limits, count: usize) -> (usize, bool, u64) {
+    let server = serve(Kind::Seqpacket, limits);
+    let mut deaf = raw(&server, Kind::Seqpacket);
+    for _ in 0..count {
+        send_raw(&deaf, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
+    }
+    // The next call of the same client comes after those.
+    let notes = call(5, "limits.notes", "{}");
+    assert_eq!(ask(&mut deaf, &notes)["result"], "");
+    let polite = server.connect();
+    let release: String = polite.ask(&Ask::Release { size: LARGE }).unwrap();
+    assert_eq!(release, "released");
+    // All has been sent, kept or dropped by the end of that turn.
+    assert_eq!(ProbeClient::new(polite).make(1).unwrap(), "x");
+    let mut heard = 0;
+    while heard < count {
+        match deaf.receive::<Untyped<Value>>() {
+            Ok((message, _)) => {
+                assert_eq!(message.json["result"].as_str().unwrap().len(), LARGE);
+                heard += 1;
+            }
+            Err(Error::Closed) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let cut = heard < count;
+    if !cut {
+        assert_eq!(ask(&mut deaf, &notes)["result"], "", "as usable as before");
+    }
+    (heard, cut, server.stop().1.dropped)
+}
+
+#[test]
+fn a_connection_that_does_not_read_has_a_budget_of_answers_and_is_cut_above_it() {
+    let _alone = alone();
+    let before = open_fds();
+    let room = room(Kind::Seqpacket, LARGE_TEXT);
+    for answers in [1, 3] {
+        let mut limits = Limits::default();
+        limits.waiting_answers = answers;
+        limits.waiting_bytes = usize::MAX;
+        let most = room + answers;
+        assert_eq!(released(limits.clone(), most - 1), (most - 1, false, 0));
+        assert_eq!(released(limits.clone(), most), (most, false, 0));
+        // The one that did not fit is lost, and with the connection those that waited.
+        assert_eq!(released(limits, most + 1), (room, true, answers as u64 + 1));
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_connection_that_does_not_read_has_a_budget_of_bytes_and_is_cut_above_it() {
+    let _alone = alone();
+    let room = room(Kind::Seqpacket, LARGE_TEXT);
+    // One answer is kept whatever its size; the second depends on the bytes.
+    for (bytes, answers) in [
+        (0, 1),
+        (2 * LARGE_TEXT - 1, 1),
+        (2 * LARGE_TEXT, 2),
+        (2 * LARGE_TEXT + 1, 2),
+    ] {
+        let mut limits = Limits::default();
+        limits.waiting_bytes = bytes;
+        let most = room + answers;
+        assert_eq!(released(limits.clone(), most), (most, false, 0), "{bytes}");
+        assert_eq!(
+            released(limits, most + 1),
+            (room, true, answers as u64 + 1),
+            "{bytes}"
+        );
+    }
+}
+
+/// Calls so often, from as many peers as there are numbers, none of which reads until all are done. Then
+/// each gets so many answers and no more. Says how many were dropped.
+fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
+    let server = serve(Kind::Datagram, limits.clone());
+    let address = Address::from(&server.path);
+    let probe = ProbeClient::new(server.connect());
+    let question = |id, params| {
+        let json: Value = serde_json::from_str(&call(id, "limits.make", params)).unwrap();
+        let fds = Fds::new();
+        Untyped { json, fds }
+    };
+    let deaf = |_: &usize| {
+        let mut peer = Socket::unconnected().unwrap();
+        peer.set_timeout(Some(PATIENCE));
+        for _ in 0..calls {
+            peer.send_to(&question(5, "[20]"), &address).unwrap();
+        }
+        // All of these have been handled when the next is answered.
+        assert_eq!(probe.make(1).unwrap(), "x");
+        peer
+    };
+    let mut peers: Vec<Socket> = answers.iter().map(deaf).collect();
+    for (peer, answers) in peers.iter_mut().zip(answers) {
+        for _ in 0..*answers {
+            assert_eq!(hear(peer)["id"], 5);
+        }
+        peer.send_to(&question(6, "[0]"), &address).unwrap();
+        assert_eq!(hear(peer)["id"], 6);
+    }
+    server.stop().1.dropped
+}
+
+/// Limits for peers that are read late, but not too late.
+fn slow(answers: usize, bytes: usize, peers: usize) -> Limits {
+    let mut limits = Limits::default();
+    limits.retry = Duration::from_millis(100);
+    (
+        limits.waiting_answers,
+        limits.waiting_bytes,
+        limits.waiting_peers,
+    ) = (answers, bytes, peers);
+    limits
+}
+
+#[test]
+fn a_datagram_peer_that_does_not_read_has_a_budget_of_answers_and_loses_those_above_it() {
+    let _alone = alone();
+    let before = open_fds();
+    let room = room(Kind::Datagram, 50);
+    for answers in [1, 3] {
+        let (most, limits) = (room + answers, slow(answers, usize::MAX, 1));
+        assert_eq!(waited(&limits, most - 1, &[most - 1]), 0);
+        assert_eq!(waited(&limits, most, &[most]), 0);
+        assert_eq!(waited(&limits, most + 1, &[most]), 1);
+        assert_eq!(waited(&limits, most + 5, &[most]), 5);
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_datagram_peer_that_does_not_read_has_a_budget_of_bytes_and_loses_those_above_it() {
+    let _alone = alone();
+    let room = room(Kind::Datagram, 50);
+    let text = r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len() + 20;
+    for (bytes, answers) in [(0, 1), (3 * text - 1, 2), (3 * text, 3), (4 * text - 1, 3)] {
+        let most = room + answers;
+        assert_eq!(waited(&slow(100, bytes, 1), most, &[most]), 0, "{bytes}");
+        assert_eq!(
+            waited(&slow(100, bytes, 1), most + 1, &[most]),
+            1,
+            "{bytes}"
+        );
+    }
+}
+
+#[test]
+fn answers_wait_for_so_many_datagram_peers_and_are_lost_for_one_more() {
+    let _alone = alone();
+    let room = room(Kind::Datagram, 50);
+    let limits = slow(10, usize::MAX, 2);
+    assert_eq!(waited(&limits, room + 3, &[room + 3]), 0);
+    assert_eq!(waited(&limits, room + 3, &[room + 3, room + 3]), 0);
+    assert_eq!(waited(&limits, room + 3, &[room + 3, room + 3, room]), 3);
+}

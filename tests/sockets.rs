@@ -1,0 +1,396 @@
+//! What `Socket` and `Listener` promise: whole messages in order, waiting that ends, paths that go away.
+
+#![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+
+#[path = "sockets/paths.rs"]
+mod paths;
+#[path = "sockets/payloads.rs"]
+mod payloads;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jsoncomm::message::{Surplus, Untyped};
+use jsoncomm::{Address, DecodeError, EncodeError, Error, FDS_MAX, Fds};
+use jsoncomm::{Kind, Listener, Message, Received, Sent, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, alone, open_fds, pair, send_raw};
+use rustix::net::{RecvFlags, SocketType, recv, sockopt};
+use serde_json::{Value, json};
+
+/// Short, and surely over when it is over.
+const MOMENT: Duration = Duration::from_millis(30);
+
+#[derive(Debug, Message)]
+struct Take {
+    name: String,
+    #[fd]
+    files: Vec<File>,
+}
+
+/// A file that can be told from every other: its content is its name.
+fn file(name: &str) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, name.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file
+}
+
+fn content(mut file: &File) -> String {
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn nulls(count: usize) -> Vec<File> {
+    let null = || File::open("/dev/null").unwrap();
+    std::iter::repeat_with(null).take(count).collect()
+}
+
+/// A socket that is bound to `path`, of either kind.
+#[derive(Debug)]
+enum Bound {
+    Datagram(Socket),
+    Seqpacket(Listener),
+}
+
+impl Bound {
+    fn at(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
+        Ok(match kind {
+            Kind::Datagram => Self::Datagram(Socket::bind(address)?),
+            Kind::Seqpacket => Self::Seqpacket(Listener::bind(address)?),
+        })
+    }
+
+    /// The socket that receives what a new client sends.
+    fn receiver(self) -> Socket {
+        let mut socket = match self {
+            Self::Datagram(socket) => socket,
+            Self::Seqpacket(listener) => listener.accept().unwrap().unwrap(),
+        };
+        socket.set_timeout(Some(PATIENCE));
+        socket
+    }
+
+    /// Shows that a client of this address reaches this socket.
+    fn reached_at(self, address: impl Into<Address>) {
+        let kind = match self {
+            Self::Datagram(_) => Kind::Datagram,
+            Self::Seqpacket(_) => Kind::Seqpacket,
+        };
+        let mut client = Socket::connect(address, kind).unwrap();
+        client.send("hello").unwrap();
+        assert_eq!(self.receiver().receive::<String>().unwrap().0, "hello");
+    }
+}
+
+/// Fills the way to a peer that does not read; says how many messages fitted.
+fn fill(socket: &mut Socket, text: &str) -> usize {
+    let mut count = 0;
+    while socket.try_send(text).unwrap() == Sent::Done {
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn messages_and_descriptors_arrive_in_order_and_close_on_exec() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        for round in 0..5 {
+            let files = (0..round)
+                .map(|index| file(&format!("{round}.{index}")))
+                .collect();
+            left.send(&Take {
+                name: round.to_string(),
+                files,
+            })
+            .unwrap();
+        }
+        for round in 0..5 {
+            let (take, _) = right.receive::<Take>().unwrap();
+            assert_eq!(take.name, round.to_string());
+            assert_eq!(take.files.len(), round);
+            for (index, file) in take.files.iter().enumerate() {
+                assert_eq!(content(file), format!("{round}.{index}"));
+                let flags = rustix::io::fcntl_getfd(file).unwrap();
+                assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+            }
+        }
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn an_empty_queue_is_pending_and_a_closed_connection_is_closed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        assert!(matches!(
+            right.try_receive::<String>(),
+            Ok(Received::Pending)
+        ));
+        left.send("last").unwrap();
+        drop(left);
+        let last = right.try_receive::<String>().unwrap();
+        assert!(matches!(last, Received::Message(text, _) if text == "last"));
+        if kind == Kind::Seqpacket {
+            assert!(matches!(
+                right.try_receive::<String>(),
+                Ok(Received::Closed)
+            ));
+            assert!(matches!(right.receive::<String>(), Err(Error::Closed)));
+        }
+        assert!(matches!(right.try_send("x"), Err(Error::Closed)));
+        assert!(matches!(right.send("x"), Err(Error::Closed)));
+    }
+}
+
+#[test]
+fn a_peer_that_dies_with_unread_messages_has_still_said_what_it_said() {
+    let _alone = alone();
+    let (mut left, mut right) = pair(Kind::Seqpacket);
+    right.send("never read").unwrap();
+    left.send("one").unwrap();
+    left.send("two").unwrap();
+    drop(left);
+    // The kernel reports ECONNRESET first.
+    assert_eq!(right.receive::<String>().unwrap().0, "one");
+    assert_eq!(right.receive::<String>().unwrap().0, "two");
+    assert!(matches!(right.receive::<String>(), Err(Error::Closed)));
+}
+
+#[test]
+fn receiving_and_sending_keep_their_deadline() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        right.set_timeout(Some(MOMENT));
+        assert!(matches!(right.receive::<String>(), Err(Error::Deadline)));
+        right.set_timeout(Some(Duration::ZERO));
+        assert!(matches!(right.receive::<String>(), Err(Error::Deadline)));
+        fill(&mut left, "x");
+        left.set_timeout(Some(MOMENT));
+        assert!(matches!(left.send("x"), Err(Error::Deadline)));
+        // It is as usable as before.
+        right.set_timeout(Some(PATIENCE));
+        assert_eq!(right.receive::<String>().unwrap().0, "x");
+        left.set_timeout(Some(PATIENCE));
+    }
+}
+
+#[test]
+fn deadlines_hold_on_a_descriptor_that_somebody_made_non_blocking() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        for socket in [&left, &right] {
+            rustix::io::ioctl_fionbio(socket, true).unwrap();
+        }
+        right.set_timeout(Some(MOMENT));
+        assert!(matches!(right.receive::<String>(), Err(Error::Deadline)));
+        fill(&mut left, "x");
+        left.set_timeout(Some(MOMENT));
+        assert!(matches!(left.send("x"), Err(Error::Deadline)));
+    }
+}
+
+#[test]
+fn sending_waits_for_room() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        let fitted = fill(&mut left, "x");
+        let sender = std::thread::spawn(move || left.send("last").map(|()| left));
+        for _ in 0..fitted {
+            assert_eq!(right.receive::<String>().unwrap().0, "x");
+        }
+        assert_eq!(right.receive::<String>().unwrap().0, "last");
+        sender.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_full_peer_is_an_outcome_and_reading_ends_it() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        let fitted = fill(&mut left, "x");
+        assert!(fitted > 1);
+        assert_eq!(left.try_send("y").unwrap(), Sent::Full);
+        for _ in 0..fitted {
+            assert_eq!(right.receive::<String>().unwrap().0, "x");
+        }
+        assert_eq!(left.try_send("z").unwrap(), Sent::Done);
+        assert_eq!(right.receive::<String>().unwrap().0, "z");
+        assert!(matches!(
+            right.try_receive::<String>(),
+            Ok(Received::Pending)
+        ));
+    }
+}
+
+#[test]
+fn a_full_unconnected_peer_is_an_outcome_and_the_deadline_holds() {
+    let _alone = alone();
+    let mut reader = Socket::unconnected().unwrap();
+    reader.set_timeout(Some(PATIENCE));
+    let to = reader.local_address().unwrap().unwrap();
+    let mut sender = Socket::unconnected().unwrap();
+    let mut fitted = 0;
+    while sender.try_send_to("x", &to).unwrap() == Sent::Done {
+        fitted += 1;
+    }
+    sender.set_timeout(Some(MOMENT));
+    assert!(matches!(sender.send_to("x", &to), Err(Error::Deadline)));
+    for _ in 0..fitted {
+        assert_eq!(reader.receive::<String>().unwrap().0, "x");
+    }
+    sender.send_to("y", &to).unwrap();
+    assert_eq!(reader.receive::<String>().unwrap().0, "y");
+}
+
+#[test]
+fn unconnected_sockets_answer_whom_a_message_came_from() {
+    let _alone = alone();
+    let (mut left, mut right) = (
+        Socket::unconnected().unwrap(),
+        Socket::unconnected().unwrap(),
+    );
+    left.set_timeout(Some(PATIENCE));
+    right.set_timeout(Some(PATIENCE));
+    let to = right.local_address().unwrap().unwrap();
+    assert!(to.as_abstract_name().is_some() && to.as_path().is_none());
+    left.send_to("question", &to).unwrap();
+    let (question, sender) = right.receive::<String>().unwrap();
+    assert_eq!(question, "question");
+    assert_eq!(sender, left.local_address().unwrap());
+    right.send_to("answer", &sender.unwrap()).unwrap();
+    let (answer, sender) = left.receive::<String>().unwrap();
+    assert_eq!((&*answer, sender), ("answer", Some(to.clone())));
+    drop(right);
+    assert!(matches!(left.send_to("anybody?", &to), Err(Error::Closed)));
+}
+
+#[test]
+fn a_socket_of_another_sort_is_refused_and_closed() {
+    let _alone = alone();
+    let before = open_fds();
+    let (stream, mut other) = UnixStream::pair().unwrap();
+    assert!(matches!(
+        Socket::from_fd(stream.into()),
+        Err(Error::Address { .. })
+    ));
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(other.read(&mut [0]).unwrap(), 0, "it was closed");
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let refused: [OwnedFd; 5] = [
+        tcp.into(),
+        listener.into(),
+        UnixListener::bind(directory.path().join("stream.sock"))
+            .unwrap()
+            .into(),
+        Listener::bind(&path)
+            .unwrap()
+            .as_fd()
+            .try_clone_to_owned()
+            .unwrap(),
+        File::open("/dev/null").unwrap().into(),
+    ];
+    for fd in refused {
+        assert!(matches!(Socket::from_fd(fd), Err(Error::Address { .. })));
+    }
+    let (left, right) = Socket::pair(Kind::Seqpacket).unwrap();
+    let (datagram, _) = UnixDatagram::pair().unwrap();
+    let stream = UnixListener::bind(directory.path().join("other.sock")).unwrap();
+    let fds = [left.as_fd(), datagram.as_fd(), stream.as_fd()];
+    for fd in fds.map(|fd| fd.try_clone_to_owned().unwrap()) {
+        assert!(matches!(Listener::from_fd(fd), Err(Error::Address { .. })));
+    }
+    drop((left, right, datagram, stream, other));
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_socket_made_elsewhere_is_taken_over() {
+    let _alone = alone();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let mut left = Socket::from_fd(left.into()).unwrap();
+    assert_eq!(left.kind(), Kind::Datagram);
+    left.send("x").unwrap();
+    let mut bytes = [0; 8];
+    assert_eq!(right.recv(&mut bytes).unwrap(), 3);
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let fd = {
+        let bound = rustix::net::socket(
+            rustix::net::AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            None,
+        )
+        .unwrap();
+        rustix::net::bind(&bound, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&bound, 1).unwrap();
+        bound
+    };
+    let listener = Listener::from_fd(fd).unwrap();
+    assert_eq!(
+        listener.local_address().unwrap().unwrap().as_path(),
+        Some(&*path)
+    );
+    Bound::Seqpacket(listener).reached_at(&path);
+    assert!(path.exists(), "not ours to remove");
+}
+
+#[test]
+fn a_connection_that_was_never_made_is_closed() {
+    let _alone = alone();
+    let family = rustix::net::AddressFamily::UNIX;
+    let fd = rustix::net::socket(family, SocketType::SEQPACKET, None).unwrap();
+    let mut socket = Socket::from_fd(fd).unwrap();
+    socket.set_timeout(Some(PATIENCE));
+    let (done, is_done) = std::sync::mpsc::channel();
+    // On a thread, so that waiting for ever fails the test instead of keeping it.
+    let thread = std::thread::spawn(move || {
+        let tried = matches!(socket.try_receive::<String>(), Ok(Received::Closed));
+        let waited = matches!(socket.receive::<String>(), Err(Error::Closed));
+        let sent = matches!(socket.send("x"), Err(Error::Closed));
+        done.send((tried, waited, sent))
+    });
+    assert_eq!(is_done.recv_timeout(PATIENCE), Ok((true, true, true)));
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_listener_takes_the_clients_that_wait_and_never_waits_itself() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let listener = Listener::bind(&path).unwrap();
+    assert!(listener.accept().unwrap().is_none());
+    let mut clients: Vec<Socket> = (0..3)
+        .map(|_| Socket::connect(&path, Kind::Seqpacket).unwrap())
+        .collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.send(&index).unwrap();
+        let mut socket = listener.accept().unwrap().unwrap();
+        assert_eq!(socket.kind(), Kind::Seqpacket);
+        socket.set_timeout(Some(PATIENCE));
+        assert_eq!(socket.receive::<usize>().unwrap().0, index);
+    }
+    assert!(listener.accept().unwrap().is_none());
+    drop(Socket::connect(&path, Kind::Seqpacket).unwrap());
+    let mut dead = listener.accept().unwrap().unwrap();
+    assert!(matches!(dead.try_receive::<String>(), Ok(Received::Closed)));
+}

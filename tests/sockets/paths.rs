@@ -1,0 +1,254 @@
+//! Addresses: what binds, who is reached, and what is gone afterwards.
+
+use super::*;
+
+#[test]
+fn abstract_names_are_reached_by_either_kind() {
+    let _alone = alone();
+    for kind in KINDS {
+        // A name of our own: the directory's is unique while it exists.
+        let directory = tempfile::tempdir().unwrap();
+        let mut name = directory.path().as_os_str().as_encoded_bytes().to_vec();
+        name.extend_from_slice(b"\0\xff");
+        let address = Address::abstract_name(&name).unwrap();
+        let bound = Bound::at(address.clone(), kind).unwrap();
+        let taken = Bound::at(address.clone(), kind).unwrap_err();
+        assert_is_taken(&taken);
+        bound.reached_at(address.clone());
+        assert!(
+            Socket::connect(address, kind).is_err(),
+            "gone with its socket"
+        );
+    }
+}
+
+#[track_caller]
+fn assert_is_taken(error: &Error) {
+    assert!(
+        matches!(error, Error::Os { operation: "bind", source } if source.kind() == ErrorKind::AddrInUse),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_path_is_unlinked_when_the_socket_is_dropped() {
+    let _alone = alone();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let bound = Bound::at(&path, kind).unwrap();
+        assert!(path.exists());
+        drop(bound);
+        assert!(!path.exists());
+        // Free to be bound again.
+        Bound::at(&path, kind).unwrap().reached_at(&path);
+    }
+}
+
+#[test]
+fn a_path_is_unlinked_after_its_directory_was_renamed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        std::fs::create_dir(&old).unwrap();
+        let bound = Bound::at(old.join("a.sock"), kind).unwrap();
+        std::fs::rename(&old, &new).unwrap();
+        assert!(new.join("a.sock").exists());
+        drop(bound);
+        assert!(!new.join("a.sock").exists());
+    }
+}
+
+#[test]
+fn a_file_that_replaced_the_socket_stays() {
+    let _alone = alone();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let bound = Bound::at(&path, kind).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let other = Bound::at(&path, kind).unwrap();
+        drop(bound);
+        assert!(path.exists(), "another socket");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "plain").unwrap();
+        drop(other);
+        assert!(path.exists(), "a plain file");
+        std::fs::remove_file(&path).unwrap();
+        let bound = Bound::at(&path, kind).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        drop(bound);
+        assert!(!path.exists(), "nothing");
+    }
+}
+
+/// `chdir` is the whole process's, so this one does its work in a child: the same program, told by the
+/// variable where to go.
+#[test]
+fn a_relative_path_is_unlinked_after_chdir() {
+    const CHILD: &str = "JSONCOMM_TESTS_CHDIR";
+    if let Some(directory) = std::env::var_os(CHILD) {
+        for kind in KINDS {
+            std::env::set_current_dir(&directory).unwrap();
+            for path in [
+                "relative.sock",
+                "below/relative.sock",
+                "./below/../dots.sock",
+            ] {
+                Bound::at(path, kind).unwrap().reached_at(path);
+                let bound = Bound::at(path, kind).unwrap();
+                std::env::set_current_dir("/").unwrap();
+                drop(bound);
+                std::env::set_current_dir(&directory).unwrap();
+                assert!(!Path::new(path).exists(), "{path}");
+            }
+        }
+        return;
+    }
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("below")).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "paths::a_relative_path_is_unlinked_after_chdir"])
+        .env(CHILD, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    let left = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 1, "only the directory below");
+}
+
+/// A directory whose path alone is longer than any `sun_path`.
+fn deep() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("d".repeat(120)).join("e".repeat(200));
+    std::fs::create_dir_all(&path).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn a_path_beyond_sun_path_binds_connects_and_is_unlinked() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (_directory, deep) = deep();
+        let path = deep.join("a.sock");
+        assert!(path.as_os_str().len() > 300);
+        let bound = Bound::at(&path, kind).unwrap();
+        assert!(path.exists());
+        let taken = Bound::at(&path, kind).unwrap_err();
+        assert_is_taken(&taken);
+        bound.reached_at(&path);
+        assert!(!path.exists());
+    }
+    // And as an address to send to.
+    let (_directory, deep) = deep();
+    let path = deep.join("a.sock");
+    let mut receiver = Socket::bind(&path).unwrap();
+    receiver.set_timeout(Some(PATIENCE));
+    let mut sender = Socket::unconnected().unwrap();
+    sender.send_to("far", &Address::from(&path)).unwrap();
+    assert_eq!(receiver.receive::<String>().unwrap().0, "far");
+    drop((receiver, sender));
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn paths_of_107_and_108_bytes_bind_connect_and_are_unlinked() {
+    let _alone = alone();
+    for kind in KINDS {
+        for length in [107, 108, 109] {
+            let directory = tempfile::tempdir().unwrap();
+            let directory = directory.path().join("d".repeat(40));
+            std::fs::create_dir(&directory).unwrap();
+            let room = length - directory.as_os_str().len() - 1;
+            let path = directory.join("s".repeat(room));
+            assert_eq!(path.as_os_str().len(), length);
+            let bound = Bound::at(&path, kind).unwrap();
+            assert!(path.exists());
+            bound.reached_at(&path);
+            assert!(!path.exists());
+        }
+    }
+}
+
+#[test]
+fn a_file_name_that_cannot_be_bound_is_an_error_of_the_address() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, deep) = deep();
+        for name in ["n".repeat(108), "n".repeat(255), "n".repeat(300)] {
+            let error = Bound::at(deep.join(&name), kind).unwrap_err();
+            let Error::Address { reason, .. } = &error else {
+                panic!("{error:?}")
+            };
+            assert_eq!(*reason, "has a file name that is too long");
+        }
+        for path in ["", "/", ".."] {
+            let error = Bound::at(path, kind).unwrap_err();
+            assert!(matches!(error, Error::Address { .. }), "{path}: {error:?}");
+        }
+        assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn an_existing_file_is_in_use_and_stays() {
+    let _alone = alone();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plain");
+        std::fs::write(&path, "content").unwrap();
+        assert_is_taken(&Bound::at(&path, kind).unwrap_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
+
+        let path = directory.path().join("stale.sock");
+        drop(UnixDatagram::bind(&path).unwrap());
+        assert_is_taken(&Bound::at(&path, kind).unwrap_err());
+        assert!(path.exists());
+
+        let path = directory.path().join("live.sock");
+        let live = Bound::at(&path, kind).unwrap();
+        for other in KINDS {
+            assert_is_taken(&Bound::at(&path, other).unwrap_err());
+        }
+        live.reached_at(&path);
+    }
+}
+
+#[test]
+fn a_missing_directory_or_server_is_what_the_kernel_says() {
+    let _alone = alone();
+    let os = |error: Error| match error {
+        Error::Os { source, .. } => source
+            .raw_os_error()
+            .map(rustix::io::Errno::from_raw_os_error),
+        other => panic!("{other:?}"),
+    };
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none").join("a.sock");
+        assert_eq!(
+            os(Bound::at(&path, kind).unwrap_err()),
+            Some(rustix::io::Errno::NOENT)
+        );
+        assert_eq!(
+            os(Socket::connect(&path, kind).unwrap_err()),
+            Some(rustix::io::Errno::NOENT)
+        );
+        let path = directory.path().join("stale.sock");
+        drop(UnixDatagram::bind(&path).unwrap());
+        let error = os(Socket::connect(&path, kind).unwrap_err());
+        assert_eq!(error, Some(rustix::io::Errno::CONNREFUSED));
+        let path = directory.path().join("live.sock");
+        let _live = Bound::at(&path, kind).unwrap();
+        let other = KINDS.into_iter().find(|other| *other != kind).unwrap();
+        let error = os(Socket::connect(&path, other).unwrap_err());
+        assert_eq!(error, Some(rustix::io::Errno::PROTOTYPE));
+    }
+}

@@ -1,0 +1,230 @@
+//! Payloads: how large, how many descriptors, and what is refused.
+
+use super::*;
+
+/// Receives a datagram as it is, without its descriptors.
+fn raw(socket: &Socket) -> Vec<u8> {
+    let mut bytes = vec![0; 8 << 20];
+    let (_, length) = recv(socket, &mut bytes[..], RecvFlags::DONTWAIT).unwrap();
+    bytes.truncate(length);
+    bytes
+}
+
+/// A message of exactly so many bytes of JSON.
+fn text_of(bytes: usize) -> String {
+    "x".repeat(bytes - 2)
+}
+
+#[test]
+fn a_text_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        let most = sockopt::socket_send_buffer_size(&left).unwrap() - 32;
+        for socket in [&mut left, &mut right] {
+            socket.set_message_limit(most + 1);
+        }
+        left.send(&text_of(most)).unwrap();
+        let bytes = raw(&right);
+        assert_eq!(bytes.len(), most);
+        assert!(bytes.starts_with(b"\"xx"));
+        left.send(&text_of(most + 1)).unwrap();
+        assert_eq!(raw(&right), b"<args-via-fd>");
+        for size in [most, most + 1] {
+            left.send(&text_of(size)).unwrap();
+            assert_eq!(right.receive::<String>().unwrap().0, text_of(size));
+        }
+        let files = vec![file("beside")];
+        left.send(&Take {
+            name: text_of(most),
+            files,
+        })
+        .unwrap_err();
+        let files = vec![file("beside")];
+        left.send(&Take {
+            name: text_of(most - 40),
+            files,
+        })
+        .unwrap();
+        let (take, _) = right.receive::<Take>().unwrap();
+        assert_eq!(content(&take.files[0]), "beside");
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn as_many_descriptors_go_as_the_kernel_takes_and_no_more() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        for count in [FDS_MAX - 1, FDS_MAX] {
+            left.send(&nulls(count)).unwrap();
+            assert_eq!(right.receive::<Vec<File>>().unwrap().0.len(), count);
+        }
+        let error = left.send(&nulls(FDS_MAX + 1)).unwrap_err();
+        assert!(matches!(
+            error,
+            Error::Encode(EncodeError::FdCount {
+                count: 254,
+                limit: 253
+            })
+        ));
+        assert!(matches!(
+            right.try_receive::<Vec<File>>(),
+            Ok(Received::Pending)
+        ));
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_large_payload_takes_one_of_the_places() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        let size = sockopt::socket_send_buffer_size(&left).unwrap();
+        for socket in [&mut left, &mut right] {
+            socket.set_message_limit(2 * size);
+        }
+        let large = |count| Take {
+            name: text_of(size),
+            files: nulls(count),
+        };
+        left.send(&large(FDS_MAX - 1)).unwrap();
+        let (take, _) = right.receive::<Take>().unwrap();
+        assert_eq!((take.name.len(), take.files.len()), (size - 2, FDS_MAX - 1));
+        let error = left.try_send(&large(FDS_MAX)).unwrap_err();
+        assert!(matches!(
+            error,
+            Error::Encode(EncodeError::FdCount {
+                count: 253,
+                limit: 252
+            })
+        ));
+        assert!(matches!(right.try_receive::<Take>(), Ok(Received::Pending)));
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn untyped_messages_keep_json_and_descriptors() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        let json = json!({"any": ["thing", 1, null], "file": 1});
+        let fds = Fds::from(vec![file("zero").into(), file("one").into()]);
+        left.send(&Untyped {
+            json: json.clone(),
+            fds,
+        })
+        .unwrap();
+        let (mut message, _) = right.receive::<Untyped<Value>>().unwrap();
+        assert_eq!(message.json, json);
+        assert_eq!(message.fds.len(), 2);
+        let one = File::from(message.fds.take(1).unwrap());
+        assert_eq!(content(&one), "one");
+        let plain = Untyped {
+            json: message.json,
+            fds: Fds::new(),
+        };
+        right.send(&plain).unwrap();
+        assert_eq!(left.receive::<Untyped<Value>>().unwrap().0.json, json);
+    }
+}
+
+#[test]
+fn a_bad_message_is_an_error_that_names_the_field_and_the_next_one_is_received() {
+    let _alone = alone();
+    let before = open_fds();
+    let null = File::open("/dev/null").unwrap();
+    let one: &[BorrowedFd<'_>] = &[null.as_fd()];
+    let two: &[BorrowedFd<'_>] = &[null.as_fd(), null.as_fd()];
+    let cases: [(&[u8], &[BorrowedFd<'_>], Option<&str>); 12] = [
+        (b"{", &[], None),
+        (b"\xff", one, None),
+        (br#"{"name":"x","files":[]} x"#, &[], None),
+        (br#"{"files":[]}"#, &[], Some("name")),
+        (br#"{"name":7,"files":[0]}"#, one, Some("name")),
+        (br#"{"name":"x","files":7}"#, &[], Some("files")),
+        (br#"{"name":"x","files":[0,1]}"#, one, Some("files[1]")),
+        (br#"{"name":"x","files":[0,0]}"#, one, Some("files[1]")),
+        (br#"{"name":"x","files":[-1]}"#, one, Some("files[0]")),
+        (br#"{"name":"x","files":["0"]}"#, one, Some("files[0]")),
+        (br#"{"name":"x","files":[0]}"#, two, None),
+        (br#"{"name":"x","name":"x","files":[0]}"#, one, Some("name")),
+    ];
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        for (text, fds, field) in cases {
+            let case = text.escape_ascii();
+            send_raw(&left, text, fds).unwrap();
+            left.send(&Take {
+                name: "next".into(),
+                files: nulls(1),
+            })
+            .unwrap();
+            let error = right.receive::<Take>().unwrap_err();
+            assert!(error.is_bad_message(), "{case}: {error:?}");
+            let Error::Decode(decode) = &error else {
+                panic!("{case}: {error:?}")
+            };
+            assert_eq!(decode.field(), field, "{case}: {error}");
+            assert_eq!(right.receive::<Take>().unwrap().0.name, "next", "{case}");
+        }
+        right.set_surplus(Surplus::Close);
+        send_raw(&left, br#"{"name":"x","files":[0]}"#, two).unwrap();
+        assert_eq!(right.receive::<Take>().unwrap().0.files.len(), 1);
+        drop((left, right));
+        assert_eq!(open_fds(), before + 1, "the file that the cases send");
+    }
+}
+
+#[test]
+fn a_payload_that_is_no_memfd_is_refused_and_the_next_message_is_received() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        right.set_message_limit(100);
+        let null = File::open("/dev/null").unwrap();
+        send_raw(&left, b"<args-via-fd>", &[]).unwrap();
+        assert!(matches!(
+            right.receive::<String>(),
+            Err(Error::Payload { .. })
+        ));
+        send_raw(&left, b"<args-via-fd>", &[null.as_fd()]).unwrap();
+        assert!(matches!(
+            right.receive::<String>(),
+            Err(Error::Payload { .. })
+        ));
+        send_raw(&left, &[b' '; 101], &[null.as_fd()]).unwrap();
+        let error = right.receive::<String>().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::TooLarge {
+                    size: 101,
+                    limit: 100
+                }
+            ),
+            "{error:?}"
+        );
+        assert!(error.is_bad_message());
+        send_raw(&left, b"nope", &[]).unwrap();
+        let error = right.receive::<String>().unwrap_err();
+        assert!(
+            matches!(error, Error::Decode(DecodeError::Syntax { .. })),
+            "{error:?}"
+        );
+        let error = left
+            .send(&[null][..])
+            .and_then(|()| right.receive::<String>().map(|_| ()));
+        assert!(matches!(error, Err(Error::Decode(_))));
+        left.send("next").unwrap();
+        assert_eq!(right.receive::<String>().unwrap().0, "next");
+    }
+    assert_eq!(open_fds(), before);
+}
