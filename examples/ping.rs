@@ -26,7 +26,7 @@ trait Ping {
 }
 
 struct Pong {
-    stopper: jsoncomm::Stopper,
+    remote: jsoncomm::Remote<Self>,
 }
 
 impl Ping for Pong {
@@ -35,7 +35,7 @@ impl Ping for Pong {
     }
 
     fn stop(&mut self) {
-        self.stopper.stop();
+        self.remote.stop();
     }
 }
 
@@ -54,9 +54,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn serve(path: &Path, kind: Kind) -> Result<(), Box<dyn Error>> {
     let mut server = Server::new(Limits::default())?;
     server.bind(path, kind)?.serve::<dyn Ping>();
-    let stopper = server.stopper();
+    let remote = server.remote();
     writeln!(io::stdout(), "ready")?;
-    server.run(&mut Pong { stopper })?;
+    server.run(&mut Pong { remote })?;
     Ok(())
 }
 

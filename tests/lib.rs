@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use jsoncomm::{Connection, Counts, Kind, Limits, Server, Socket, Stopper};
+use jsoncomm::{Connection, Counts, Kind, Limits, Remote, Server, Socket};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
@@ -69,7 +69,7 @@ pub fn send_raw(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::
 pub struct Running<S> {
     /// Where its socket is.
     pub path: PathBuf,
-    stopper: Stopper,
+    remote: Remote<S>,
     thread: Option<JoinHandle<(S, Counts)>>,
     _directory: TempDir,
 }
@@ -95,14 +95,14 @@ impl<S: Send + 'static> Running<S> {
         let path = directory.path().join("test.sock");
         let mut server = Server::new(limits).expect("a server");
         serve(server.bind(&path, kind).expect("a socket"));
-        let stopper = server.stopper();
+        let remote = server.remote();
         let thread = std::thread::spawn(move || {
             server.run(&mut state).expect("the loop goes on");
             (state, server.counts())
         });
         Self {
             path,
-            stopper,
+            remote,
             thread: Some(thread),
             _directory: directory,
         }
@@ -117,7 +117,7 @@ impl<S: Send + 'static> Running<S> {
 
     /// Stops it and returns its state and counts.
     pub fn stop(mut self) -> (S, Counts) {
-        self.stopper.stop();
+        self.remote.stop();
         let thread = self.thread.take().expect("it runs until it is stopped");
         thread.join().expect("the loop does not panic")
     }
@@ -125,7 +125,7 @@ impl<S: Send + 'static> Running<S> {
 
 impl<S> Drop for Running<S> {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.remote.stop();
         if let Some(thread) = self.thread.take() {
             // A test that has failed already says why itself.
             let _ = thread.join();

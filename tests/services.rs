@@ -305,7 +305,7 @@ fn several_services_share_a_socket_and_several_sockets_a_server() {
         let endpoint = server.bind(path, kind).unwrap();
         endpoint.serve::<dyn Counter>().serve::<dyn Odd>();
     }
-    let stopper = server.stopper();
+    let remote = server.remote();
     let running = std::thread::spawn(move || server.run(&mut Both::default()));
     for (round, path) in (1..).zip(&paths) {
         let connection = Connection::open(path).unwrap().within(PATIENCE);
@@ -313,7 +313,7 @@ fn several_services_share_a_socket_and_several_sockets_a_server() {
         assert_eq!(counter.add(1).unwrap(), round, "one state behind all");
         OddClient::new(connection).nothing().unwrap();
     }
-    stopper.stop();
+    remote.stop();
     running.join().unwrap().unwrap();
     for path in &paths {
         assert!(!path.exists(), "the sockets are removed with the server");

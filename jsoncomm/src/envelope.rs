@@ -26,7 +26,7 @@ use serde::de::IgnoredAny;
 
 use crate::error::{DecodeError, Fault};
 
-pub(crate) use write::{write_call, write_error, write_fault, write_result};
+pub(crate) use write::{write_call, write_cancel, write_error, write_fault, write_result};
 
 use object::{BLANK, Members, front, into_decode, syntax};
 
@@ -34,7 +34,7 @@ use object::{BLANK, Members, front, into_decode, syntax};
 const ID_MAX: usize = 256;
 
 /// What the caller chose to tell its calls apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Id<'t> {
     /// The kind we choose ourselves.
     Number(u64),
@@ -273,6 +273,17 @@ pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
         }
     }
     None
+}
+
+/// Reads the params of `rpc.cancel` from the front of `text`: the id that they hold.
+pub(crate) fn front_id(text: &str) -> Result<(Id<'static>, usize), DecodeError> {
+    let (_, length) = front::<IgnoredAny>(text).map_err(syntax)?;
+    let id = find_id(text.get(..length).unwrap_or_default().as_bytes());
+    let id = id.ok_or_else(|| DecodeError::Shape {
+        field: Some(String::from("id")),
+        reason: String::from("missing, or neither an integer nor a string"),
+    })?;
+    Ok((id, length))
 }
 
 /// Says whether a text that is not understood looks like an answer, which must not be answered.

@@ -11,7 +11,10 @@
 //! 3. [`Endpoint::handle`] serves the same enum of requests as methods, in JSON-RPC 2.0 envelopes, and
 //!    [`Connection::ask`] calls them. A [`Reply`] may be kept and answered later, from any thread.
 //! 4. [`service`] makes a trait a service: [`Endpoint::serve`] serves it, and a stub with the trait's name and
-//!    `Client` calls it through a [`Connection`].
+//!    `Client` calls it through a [`Connection`]. A method that returns [`Later`] answers when it can, from
+//!    any thread, and learns when nobody waits any more.
+//! 5. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
+//!    [`Remote`] changes the server from elsewhere; [`Server::turn`] lets a foreign loop drive it.
 //!
 //! # The wire
 //!
@@ -28,13 +31,15 @@
 //! answer        {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
 //! service error {"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no file a.txt","data":{"NotFound":{"path":"a.txt"}}}}
 //! fault         {"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"…","data":{"field":"path"}}}
+//! cancel        {"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":7}}
 //! ```
 //!
 //! `id` is any integer or string. `params` is an object or an array by position; absent means empty. `timeout`
 //! is the caller's remaining budget in milliseconds and may be absent. The code of a service error is its
 //! variant counted from 1; the codes of faults are constants of [`Fault`]. A batch is refused. If the id
 //! of a bad request can be read, it is answered; if not, the answer has `"id":null`. What looks like an
-//! answer is never answered.
+//! answer is never answered. A cancel ends the wait for an answer that the handler has deferred; that call is
+//! answered with a fault, which the caller can drop.
 //!
 //! # The rooms
 //!
@@ -47,11 +52,12 @@
 //! | 1 | `fds`, `limits`, `error` | the owned descriptors of a datagram; every bound; what can go wrong |
 //! | 2 | [`message`], `address`, `peer` | a typed value to JSON and descriptors, and back; where; who |
 //! | 3 | `envelope`, `line`, `outbox` | JSON-RPC objects, without I/O; a socket without types; answers without room yet |
-//! | 4 | `socket`, `reply` | typed messages; answers that outlive their handler |
-//! | 5 | `service`, `reactor` | what handlers and generated code meet; readiness, timers, waking |
-//! | 6 | `routes`, `client` | what is served at an endpoint; blocking calls |
-//! | 7 | `server` | endpoints, turns, admission |
-//! | 8 | `lib`, `private` | names for users; names for generated code |
+//! | 4 | `socket`, `mailbox` | typed messages; replies on their way to the loop, and who still wants them |
+//! | 5 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
+//! | 6 | `service`, `client` | what handlers and generated code meet; blocking calls |
+//! | 7 | `routes` | what is served at an endpoint |
+//! | 8 | `server` | endpoints, turns, admission, timers, changes from outside |
+//! | 9 | `lib`, `private` | names for users; names for generated code |
 //!
 //! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
 //! stairs.
@@ -67,6 +73,7 @@ mod error;
 mod fds;
 mod limits;
 mod line;
+mod mailbox;
 pub mod message;
 mod outbox;
 mod peer;
@@ -88,8 +95,8 @@ pub use limits::{DATAGRAM_MAX, Limits};
 pub use line::{Kind, Sent};
 pub use message::Message;
 pub use peer::Peer;
-pub use reply::Reply;
-pub use server::{Control, Endpoint, Server, Stopper, Turn};
+pub use reply::{Later, Reply};
+pub use server::{Control, Endpoint, Remote, Server, Token, Turn};
 pub use service::{Call, Counts, Handler, Outcome, Service};
 pub use socket::{Listener, Received, Socket};
 

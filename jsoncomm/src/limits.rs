@@ -26,8 +26,8 @@ pub struct Limits {
     /// Connections a server holds at once, all endpoints together. Default 1024; each costs a
     /// descriptor. One more is accepted and closed.
     pub connections: usize,
-    /// Answers kept for one peer that has no room for them. Default 16; while a connection has one
-    /// waiting, the server does not read from it.
+    /// Answers kept for one peer that has no room for them. Default 256, as many as may be deferred; while a
+    /// connection has one waiting, the server does not read from it.
     pub waiting_answers: usize,
     /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
     /// above it is cut; on a datagram socket the answer is dropped.
@@ -35,6 +35,9 @@ pub struct Limits {
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.
     pub waiting_peers: usize,
+    /// Calls of one caller that may wait for their deferred answers at once. Default 256. One more is
+    /// answered with the fault [`Fault::BUSY`](crate::Fault::BUSY); the same caller's others go on.
+    pub deferred: usize,
     /// Messages taken from one socket before the others have their turn. Default 32; 0 counts as 1.
     pub turn: usize,
     /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
@@ -52,9 +55,10 @@ impl Default for Limits {
         Self {
             message: 1 << 20,
             connections: 1024,
-            waiting_answers: 16,
+            waiting_answers: 256,
             waiting_bytes: 1 << 20,
             waiting_peers: 64,
+            deferred: 256,
             turn: 32,
             retry: Duration::from_millis(10),
             accept_pause: Duration::from_millis(100),

@@ -83,6 +83,12 @@ struct Slot<T> {
 /// Ends the wait of a reactor, from any thread.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
+/// What a reactor keeps: things with a descriptor to watch, and things that only wait for their time.
+pub(crate) trait Thing {
+    /// The descriptor to watch, always the same one.
+    fn watched(&self) -> Option<BorrowedFd<'_>>;
+}
+
 /// The poll, what is in it, and the timers.
 #[derive(Debug)]
 pub(crate) struct Reactor<T> {
@@ -102,7 +108,7 @@ const TIMER: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel in one call.
 const EVENTS: usize = 256;
 
-impl<T: AsFd> Reactor<T> {
+impl<T: Thing> Reactor<T> {
     /// Makes an empty reactor and the function that wakes it from any thread.
     pub(crate) fn new() -> Result<(Self, Wake), Error> {
         let poll = Poll::new().map_err(Error::os("epoll_create1"))?;
@@ -127,7 +133,7 @@ impl<T: AsFd> Reactor<T> {
         Ok((reactor, Arc::new(wake)))
     }
 
-    /// Keeps `thing` and watches its descriptor for reading. On failure the thing is dropped.
+    /// Keeps `thing` and watches its descriptor for reading, if it has one. On failure it is dropped.
     pub(crate) fn add(&mut self, thing: T) -> Result<Key, Error> {
         let index = match self.free.pop() {
             Some(index) => index,
@@ -141,11 +147,12 @@ impl<T: AsFd> Reactor<T> {
         };
         let generation = self.slot(index).map_or(0, |slot| slot.generation);
         let key = Key { index, generation };
-        let registered = self.poll.registry().register(
-            &mut SourceFd(&thing.as_fd().as_raw_fd()),
-            key.token(),
-            Interest::READABLE,
-        );
+        // The descriptor is borrowed from the thing for the one call that takes its number.
+        let registered = thing.watched().map_or(Ok(()), |fd| {
+            let raw = fd.as_raw_fd();
+            let registry = self.poll.registry();
+            registry.register(&mut SourceFd(&raw), key.token(), Interest::READABLE)
+        });
         if let Err(error) = registered {
             self.free.push(index);
             return Err(Error::os("epoll_ctl")(error));
@@ -192,10 +199,14 @@ impl<T: AsFd> Reactor<T> {
     }
 
     /// Watches a descriptor anew: what is ready now is reported again.
-    pub(crate) fn rearm(&self, key: Key, fd: BorrowedFd<'_>, watch: Watch) -> Result<(), Error> {
+    pub(crate) fn rearm(&self, key: Key, thing: &T, watch: Watch) -> Result<(), Error> {
+        let Some(fd) = thing.watched() else {
+            return Ok(());
+        };
+        let raw = fd.as_raw_fd();
         self.poll
             .registry()
-            .reregister(&mut SourceFd(&fd.as_raw_fd()), key.token(), watch.into())
+            .reregister(&mut SourceFd(&raw), key.token(), watch.into())
             .map_err(Error::os("epoll_ctl"))
     }
 
@@ -266,6 +277,12 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixDatagram;
 
+    impl Thing for UnixDatagram {
+        fn watched(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.as_fd())
+        }
+    }
+
     fn turns(reactor: &mut Reactor<UnixDatagram>) -> Vec<(Key, Cause)> {
         let mut turns = Vec::new();
         reactor
@@ -297,7 +314,7 @@ mod tests {
         right.send(b"x").unwrap();
         assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
         let left = reactor.take(key).unwrap();
-        reactor.rearm(key, left.as_fd(), Watch::Reading).unwrap();
+        reactor.rearm(key, &left, Watch::Reading).unwrap();
         reactor.put(key, left);
         assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
         wake();

@@ -3,19 +3,15 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
+use std::sync::Arc;
+use std::time::Instant;
 
 use crate::envelope::{self, Id};
 use crate::error::{EncodeError, Fault};
 use crate::fds::FDS_MAX;
-use crate::limits::Limits;
 use crate::line::INLINE_SURE;
+use crate::mailbox::{Mailbox, Serial, Ticket};
 use crate::message::{self, Pack, Packer};
-use crate::outbox::Letter;
-use crate::sys::name::Name;
 
 /// Writes an answer and checks it against the limits, so that what is sent later cannot fail for them.
 pub(crate) fn encoded<'m>(
@@ -46,14 +42,6 @@ pub(crate) fn answer_fault(error: &EncodeError) -> Fault {
     Fault::new(code, format!("the answer: {error}"))
 }
 
-/// Where a reply goes: which thing of the loop, and which address if it serves several.
-#[derive(Debug, Clone)]
-pub(crate) struct Ticket {
-    /// The reactor's key, as bits.
-    pub(crate) key: u64,
-    pub(crate) to: Option<Name>,
-}
-
 /// How a reply is written.
 #[derive(Debug)]
 pub(crate) enum To {
@@ -65,88 +53,14 @@ pub(crate) enum To {
     Nobody,
 }
 
-/// A reply that has been written and waits for the loop to send it.
+/// What a reply needs of its call.
 #[derive(Debug)]
-pub(crate) struct Post {
+pub(crate) struct Slot {
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) ticket: Ticket,
-    pub(crate) letter: Letter,
-}
-
-/// Where replies from anywhere wait for the loop, and how it is woken for them.
-pub(crate) struct Mailbox {
-    posts: Mutex<Vec<Post>>,
-    /// Which thread the loop runs on: replies from there need not wake it.
-    home: Mutex<Option<ThreadId>>,
-    wake: Arc<dyn Fn() + Send + Sync>,
-    limit: usize,
-    stop: AtomicBool,
-    /// Replies that could not be written or kept.
-    dropped: AtomicU64,
-}
-
-impl Mailbox {
-    pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>, limits: &Limits) -> Self {
-        Self {
-            posts: Mutex::default(),
-            home: Mutex::default(),
-            wake,
-            limit: limits.message,
-            stop: AtomicBool::new(false),
-            dropped: AtomicU64::new(0),
-        }
-    }
-
-    /// Notes on which thread the loop is from now on.
-    pub(crate) fn settle_here(&self) {
-        *lock(&self.home) = Some(std::thread::current().id());
-    }
-
-    /// Takes all that has been posted.
-    pub(crate) fn collect(&self) -> Vec<Post> {
-        std::mem::take(&mut *lock(&self.posts))
-    }
-
-    /// Asks the loop to end.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        (self.wake)();
-    }
-
-    /// Says whether the loop was asked to end, and forgets it.
-    pub(crate) fn take_stop(&self) -> bool {
-        self.stop.swap(false, Ordering::AcqRel)
-    }
-
-    /// Takes the number of replies lost since it was last asked.
-    pub(crate) fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, Ordering::Relaxed)
-    }
-
-    fn post(&self, ticket: Ticket, text: &[u8], fds: &[BorrowedFd<'_>]) {
-        let Some(letter) = Letter::copy(text, fds) else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        let first = {
-            let mut posts = lock(&self.posts);
-            posts.push(Post { ticket, letter });
-            posts.len() == 1
-        };
-        if first && *lock(&self.home) != Some(std::thread::current().id()) {
-            (self.wake)();
-        }
-    }
-}
-
-impl fmt::Debug for Mailbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").finish_non_exhaustive()
-    }
-}
-
-/// Locks; a panic elsewhere leaves nothing half-done under these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) to: To,
+    pub(crate) serial: Serial,
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// The right and the duty to answer one call, once.
@@ -160,25 +74,40 @@ pub struct Reply<T, E = Infallible> {
     types: PhantomData<fn(T, E)>,
 }
 
-#[derive(Debug)]
-struct Slot {
-    mailbox: Arc<Mailbox>,
-    ticket: Ticket,
-    to: To,
-}
-
-impl<T: Pack, E: Pack> Reply<T, E> {
-    pub(crate) fn new(mailbox: &Arc<Mailbox>, ticket: Ticket, to: To) -> Self {
+impl<T, E> Reply<T, E> {
+    pub(crate) fn new(slot: Option<Slot>) -> Self {
         Self {
-            slot: Some(Slot {
-                mailbox: Arc::clone(mailbox),
-                ticket,
-                to,
-            }),
+            slot,
             types: PhantomData,
         }
     }
 
+    /// Says whether the caller still waits: its deadline has not passed, it has not cancelled the call,
+    /// and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), its connection stands. An answer that nobody
+    /// waits for is dropped and counted.
+    pub fn is_wanted(&self) -> bool {
+        let Some(slot) = &self.slot else {
+            return false;
+        };
+        !slot.is_expired() && slot.mailbox.is_wanted(slot.serial)
+    }
+
+    /// Until when the caller waits, if it said so.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.slot.as_ref()?.deadline
+    }
+
+    /// Has `call` called once, on the server's thread, when the caller cancels the call or its connection
+    /// ends; at once if that has happened. A deadline that passes in silence does not call it: look at
+    /// [`deadline`](Reply::deadline). A later `call` takes the place of an earlier one.
+    pub fn on_cancel(&self, call: impl FnOnce() + Send + 'static) {
+        if let Some(slot) = &self.slot {
+            slot.mailbox.on_cancel(slot.serial, Box::new(call));
+        }
+    }
+}
+
+impl<T: Pack, E: Pack> Reply<T, E> {
     /// Answers with a value; does not wait. The descriptors in it are duplicated, the value is dropped.
     ///
     /// A value that cannot be written or exceeds a limit is replaced by a fault that says so.
@@ -208,39 +137,66 @@ impl<T: Pack, E: Pack> Reply<T, E> {
         }
         self.slot = None;
     }
+
+    /// Answers as a method would that returned this.
+    pub fn settle(self, outcome: Result<T, E>)
+    where
+        E: fmt::Display,
+    {
+        match outcome {
+            Ok(value) => self.send(value),
+            Err(error) => self.fail(error),
+        }
+    }
 }
 
 impl Slot {
+    fn is_expired(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Says whether there is anybody to answer, and counts it if not.
+    fn settle(&self) -> bool {
+        let wanted = self.mailbox.settle(self.serial);
+        if wanted && self.is_expired() {
+            self.mailbox.lose(|losses| losses.expired += 1);
+            return false;
+        }
+        wanted && !matches!(self.to, To::Nobody)
+    }
+
     fn post<'m>(
         &self,
         write: impl FnOnce(&To, &mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
-        if matches!(self.to, To::Nobody) {
-            return;
-        }
         let (mut text, fds) = (Vec::new(), Packer::new());
-        let limit = self.mailbox.limit;
-        match encoded(&mut text, &fds, limit, |text, fds| {
+        let limit = self.mailbox.limit();
+        let written = encoded(&mut text, &fds, limit, |text, fds| {
             write(&self.to, text, fds)
-        }) {
-            Ok(()) => self
-                .mailbox
-                .post(self.ticket.clone(), &text, &fds.into_fds()),
+        });
+        match written {
+            Ok(()) if self.settle() => {
+                let ticket = self.ticket.clone();
+                self.mailbox.post(ticket, &text, &fds.into_fds());
+            }
+            Ok(()) => {}
             Err(error) => self.post_fault(&answer_fault(&error)),
         }
     }
 
     /// Answers with a fault; there is none on the bare wire.
     fn post_fault(&self, fault: &Fault) {
+        if !self.settle() {
+            return;
+        }
         match &self.to {
             To::Call(id) => {
                 let mut text = Vec::new();
                 envelope::write_fault(&mut text, Some(id), fault);
                 self.mailbox.post(self.ticket.clone(), &text, &[]);
             }
-            To::Bare => {
-                self.mailbox.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+            To::Bare => self.mailbox.lose(|losses| losses.dropped += 1),
             To::Nobody => {}
         }
     }
@@ -254,5 +210,20 @@ impl<T, E> Drop for Reply<T, E> {
                 false => Fault::new(Fault::DROPPED, "the handler gave the reply away unanswered"),
             });
         }
+    }
+}
+
+/// What a method returns that answers later: proof that it has taken its [`Reply`].
+///
+/// Only [`Call::later`](crate::Call::later) makes one.
+#[derive(Debug)]
+#[must_use = "return it from the method"]
+pub struct Later<T, E = Infallible> {
+    types: PhantomData<fn(T, E)>,
+}
+
+impl<T, E> Later<T, E> {
+    pub(crate) fn new() -> Self {
+        Self { types: PhantomData }
     }
 }

@@ -7,9 +7,9 @@ use std::fmt;
 use crate::envelope::{self, Envelope};
 use crate::error::Fault;
 use crate::fds::Fds;
+use crate::mailbox::Ticket;
 use crate::message::Request;
 use crate::peer::Peer;
-use crate::reply::Ticket;
 use crate::service::{Desk, Handler, Incoming, Lane, Service, handle_bare, refuse_call};
 
 /// One method: who carries it out, and as which number.
@@ -24,7 +24,7 @@ struct Route<S> {
 type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// A handler of bare messages.
-type Bare<S> = fn(&mut S, &mut Desk, &Ticket, Option<Peer>, &[u8], Fds);
+type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Ticket, Option<Peer>, &[u8], Fds);
 
 /// What an endpoint serves. A call is found by its whole name in one look-up, whatever the number of
 /// methods.
@@ -107,10 +107,18 @@ impl<S> Routes<S> {
     where
         S: Handler<R>,
     {
-        self.bare = Some(|state, desk, ticket, peer, text, fds| {
-            handle_bare::<R>(desk, ticket, peer, text, fds, |call, request, reply| {
-                state.handle(call, request, reply);
-            });
+        self.bare = Some(|state, desk, lane, ticket, peer, text, fds| {
+            handle_bare::<R>(
+                desk,
+                lane,
+                ticket,
+                peer,
+                text,
+                fds,
+                |call, request, reply| {
+                    state.handle(call, request, reply);
+                },
+            );
         });
     }
 
@@ -139,7 +147,7 @@ impl<S> Routes<S> {
     ) {
         let Parcel { text, fds, peer } = parcel;
         if let Some(bare) = self.bare {
-            return bare(state, desk, ticket, peer, text, fds);
+            return bare(state, desk, lane, ticket, peer, text, fds);
         }
         let envelope = match Envelope::open(text) {
             Ok(envelope) if envelope.is_answer() => {
@@ -153,11 +161,18 @@ impl<S> Routes<S> {
             let fault = Fault::new(Fault::NOT_A_CALL, "method is missing");
             return self.refuse(desk, lane, text, &fault);
         };
+        if method == CANCEL {
+            return cancel(desk, lane, ticket, envelope, text);
+        }
         let Some(route) = self.methods.get(method) else {
             let name: String = method.escape_debug().take(128).collect();
             let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
             return refuse_unread(desk, lane, envelope, text, fault);
         };
+        if desk.mailbox.deferred_of(ticket) >= desk.limits.deferred {
+            let fault = Fault::new(Fault::BUSY, "too many calls wait for their answers");
+            return refuse_unread(desk, lane, envelope, text, fault);
+        }
         let incoming = Incoming {
             desk,
             lane,
@@ -180,6 +195,29 @@ impl<S> Routes<S> {
             return;
         }
         desk.refuse(lane, envelope::find_id(text).as_ref(), fault);
+    }
+}
+
+/// What a caller calls that no longer waits for the answer to another call.
+pub(crate) const CANCEL: &str = "rpc.cancel";
+
+/// Cancels a deferred call of the same caller. It is answered, so that a caller that waits all the same
+/// is told; a caller that does not drops the answer by its id.
+fn cancel(
+    desk: &mut Desk,
+    lane: &mut dyn Lane,
+    ticket: &Ticket,
+    mut envelope: Envelope<'_>,
+    text: &[u8],
+) {
+    let id = match envelope.decode(envelope::front_id) {
+        Ok(Ok(id)) => id,
+        Ok(Err(error)) => return refuse_call(desk, lane, &envelope, text, &error.into()),
+        Err(fault) => return refuse_call(desk, lane, &envelope, text, &fault),
+    };
+    if desk.mailbox.cancel(ticket, &id) {
+        desk.counts.cancelled += 1;
+        desk.refuse(lane, Some(&id), &Fault::new(Fault::CANCELLED, "cancelled"));
     }
 }
 

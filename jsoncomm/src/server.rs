@@ -4,10 +4,10 @@
 //! Nothing on the loop waits for a peer: an answer that finds no room is kept in an outbox, and each
 //! source gets a bounded number of messages a turn.
 
+mod control;
 mod source;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,15 +16,17 @@ use crate::address::{Address, BoundPath};
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Inbox, Kind, Line};
+use crate::mailbox::{Mailbox, Post, Ticket};
 use crate::message::Request;
 use crate::peer::Peer;
-use crate::reactor::{Cause, Key, Reactor, Watch};
-use crate::reply::{Mailbox, Post};
+use crate::reactor::{Cause, Key, Reactor, Thing, Watch};
 use crate::routes::Routes;
 use crate::service::{Counts, Desk, Handler, Lane, Service};
 use crate::socket::{self, Listener};
 use crate::sys::socket as sys;
 
+use control::{Callback, Change, Timer, Watched};
+pub use control::{Control, Remote, Token};
 use source::{Connected, Datagrams, Next};
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
@@ -54,11 +56,11 @@ use source::{Connected, Datagrams, Next};
 ///
 /// let mut server = Server::new(Limits::default())?;
 /// server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
-/// # let stopper = server.stopper();
+/// # let remote = server.remote();
 /// # let client = std::thread::spawn(move || {
 /// #     let hello = HelloClient::new(jsoncomm::Connection::open(&path).unwrap());
 /// #     let answer = hello.greet("Ada").unwrap();
-/// #     stopper.stop();
+/// #     remote.stop();
 /// #     answer
 /// # });
 /// server.run(&mut Polite)?; // until somebody stops it
@@ -72,6 +74,7 @@ pub struct Server<S> {
     inbox: Inbox,
     connections: usize,
     turns: Vec<(Key, Cause)>,
+    remote: Remote<S>,
 }
 
 /// What the loop watches.
@@ -81,6 +84,7 @@ enum Source<S> {
     Listener(Door<S>),
     Connection(Connected<S>),
     Watched(Watched<S>),
+    Timer(Timer<S>),
 }
 
 /// A listening endpoint.
@@ -90,61 +94,15 @@ struct Door<S> {
     routes: Arc<Routes<S>>,
 }
 
-/// A descriptor that the program watches.
-struct Watched<S> {
-    fd: OwnedFd,
-    call: OnReady<S>,
-}
-
-/// What a watch calls.
-type OnReady<S> = Box<dyn FnMut(&mut S, &mut Control) + Send>;
-
-impl<S> fmt::Debug for Watched<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("fd", &self.fd).finish()
-    }
-}
-
-impl<S> AsFd for Source<S> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Datagrams(endpoint) => endpoint.line.as_fd(),
-            Self::Listener(door) => door.listener.as_fd(),
-            Self::Connection(connection) => connection.line.as_fd(),
-            Self::Watched(watched) => watched.fd.as_fd(),
-        }
-    }
-}
-
-/// Stops a server, from any thread or handler.
-#[derive(Debug, Clone)]
-pub struct Stopper {
-    mailbox: Arc<Mailbox>,
-}
-
-impl Stopper {
-    /// Makes [`Server::run`] return after the turn it is in; the next one if it is in none.
-    pub fn stop(&self) {
-        self.mailbox.stop();
-    }
-}
-
-/// What a watching function can do to the server that calls it.
-#[derive(Debug, Default)]
-pub struct Control {
-    stop: bool,
-    forget: bool,
-}
-
-impl Control {
-    /// Makes [`Server::run`] return after this turn.
-    pub fn stop(&mut self) {
-        self.stop = true;
-    }
-
-    /// Ends the watch and closes its descriptor.
-    pub fn forget(&mut self) {
-        self.forget = true;
+impl<S> Thing for Box<Source<S>> {
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        Some(match &**self {
+            Source::Datagrams(endpoint) => endpoint.line.as_fd(),
+            Source::Listener(door) => door.listener.as_fd(),
+            Source::Connection(connection) => connection.line.as_fd(),
+            Source::Watched(watched) => watched.fd.as_fd(),
+            Source::Timer(_) => return None,
+        })
     }
 }
 
@@ -159,10 +117,11 @@ impl<S> Server<S> {
         let mailbox = Arc::new(Mailbox::new(wake, &limits));
         Ok(Self {
             reactor,
-            desk: Desk::new(limits, mailbox),
+            desk: Desk::new(limits, Arc::clone(&mailbox)),
             inbox: Inbox::default(),
             connections: 0,
             turns: Vec::new(),
+            remote: Remote::new(mailbox),
         })
     }
 
@@ -252,20 +211,81 @@ impl<S> Server<S> {
     pub fn watch(
         &mut self,
         fd: impl Into<OwnedFd>,
-        call: impl FnMut(&mut S, &mut Control) + Send + 'static,
-    ) -> Result<(), Error> {
-        self.add(Source::Watched(Watched {
+        call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
+    ) -> Result<Token, Error> {
+        let watched = Watched {
             fd: fd.into(),
             call: Box::new(call),
-        }))?;
-        Ok(())
+        };
+        self.add(Source::Watched(watched)).map(Token)
     }
 
-    /// Makes a handle that stops the server.
-    pub fn stopper(&self) -> Stopper {
-        Stopper {
-            mailbox: Arc::clone(&self.desk.mailbox),
+    /// Calls `call` every `period`, first after one period, until it says [`Control::forget`]. Periods that
+    /// were missed, because a handler took long, are made up for by one call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [timerfd_settime(2)] reports.
+    ///
+    /// [timerfd_settime(2)]: https://man7.org/linux/man-pages/man2/timerfd_settime.2.html
+    pub fn every(
+        &mut self,
+        period: Duration,
+        call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
+    ) -> Result<Token, Error> {
+        // A period of nothing would leave no time for anything else.
+        let period = period.max(Duration::from_millis(1));
+        self.add_timer(period, Some(period), Box::new(call))
+    }
+
+    /// Calls `call` once, after `delay`.
+    ///
+    /// # Errors
+    ///
+    /// As [`every`](Server::every).
+    pub fn after(
+        &mut self,
+        delay: Duration,
+        call: impl FnOnce(&mut S, &mut Control<S>) + Send + 'static,
+    ) -> Result<Token, Error> {
+        let mut call = Some(call);
+        let once = move |state: &mut S, control: &mut Control<S>| {
+            if let Some(call) = call.take() {
+                call(state, control);
+            }
+        };
+        self.add_timer(delay, None, Box::new(once))
+    }
+
+    fn add_timer(
+        &mut self,
+        delay: Duration,
+        period: Option<Duration>,
+        call: Callback<S>,
+    ) -> Result<Token, Error> {
+        /// A time so far off that nobody will see it.
+        const FAR: Duration = Duration::from_secs(1 << 33);
+        let due = Instant::now() + delay.min(FAR);
+        let key = self.add(Source::Timer(Timer { due, period, call }))?;
+        self.reactor.wake_at(key, due)?;
+        Ok(Token(key))
+    }
+
+    /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.
+    /// The connections that an endpoint has taken stay.
+    pub fn remove(&mut self, token: Token) -> bool {
+        match self.reactor.take(token.0) {
+            Some(source) => {
+                self.close(token.0, &source);
+                true
+            }
+            None => false,
         }
+    }
+
+    /// Makes a handle that reaches the server from any thread or handler.
+    pub fn remote(&self) -> Remote<S> {
+        self.remote.clone()
     }
 
     /// Says what the server has done so far.
@@ -273,7 +293,7 @@ impl<S> Server<S> {
         self.desk.counts
     }
 
-    /// Serves until it is stopped, by a [`Stopper`] or a [`Control`].
+    /// Serves until it is stopped, by a [`Remote`] or a [`Control`].
     ///
     /// # Errors
     ///
@@ -293,18 +313,42 @@ impl<S> Server<S> {
     ///
     /// As [`run`](Server::run).
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<Turn, Error> {
-        self.desk.mailbox.settle_here();
         let mut turns = std::mem::take(&mut self.turns);
         turns.clear();
         self.reactor.wait(timeout, &mut turns)?;
+        self.desk.mailbox.begin_turn();
+        let acted = self.act(state, &mut turns);
+        self.desk.mailbox.end_turn();
+        self.turns = turns;
+        let (stop, changes) = acted?;
+        for change in changes {
+            change(self);
+        }
+        let losses = self.desk.mailbox.take_losses();
+        self.desk.counts.dropped += losses.dropped;
+        self.desk.counts.expired += losses.expired;
+        self.desk.counts.unwanted += losses.unwanted;
+        Ok(match stop | self.desk.mailbox.take_stop() {
+            true => Turn::Stopped,
+            false => Turn::Done,
+        })
+    }
+
+    /// Gives each of `turns` its turn. Says whether one of them asked to stop, and what is to be changed
+    /// now that all have had theirs.
+    fn act(
+        &mut self,
+        state: &mut S,
+        turns: &mut Vec<(Key, Cause)>,
+    ) -> Result<(bool, Vec<Change<S>>), Error> {
         // Replies that were posted while nobody was in a turn.
         self.send_posts()?;
-        let mut stop = false;
+        let (mut stop, mut changes) = (false, Vec::new());
         for (key, cause) in turns.drain(..) {
             let Some(mut source) = self.reactor.take(key) else {
                 continue;
             };
-            let mut control = Control::default();
+            let mut control = Control::new();
             let next = match &mut *source {
                 Source::Datagrams(endpoint) => {
                     endpoint.act(state, &mut self.desk, &mut self.inbox, key, cause)
@@ -320,36 +364,40 @@ impl<S> Server<S> {
                         false => Next::Again(Watch::Reading),
                     }
                 }
+                Source::Timer(timer) => timer.act(state, &mut control),
             };
             stop |= control.stop;
+            changes.append(&mut control.changes);
             self.settle(key, source, next)?;
             self.send_posts()?;
         }
-        self.turns = turns;
-        self.desk.counts.dropped += self.desk.mailbox.take_dropped();
-        stop |= self.desk.mailbox.take_stop();
-        Ok(match stop {
-            true => Turn::Stopped,
-            false => Turn::Done,
-        })
+        changes.append(&mut self.remote.take_changes());
+        Ok((stop, changes))
     }
 
     /// Puts a source back as it wishes, or closes it.
     fn settle(&mut self, key: Key, source: Box<Source<S>>, next: Next) -> Result<(), Error> {
         match next {
             Next::Keep => {}
-            Next::Again(watch) => self.reactor.rearm(key, source.as_fd(), watch)?,
+            Next::Again(watch) => self.reactor.rearm(key, &source, watch)?,
             Next::At(time) => self.reactor.wake_at(key, time)?,
             Next::Close => {
-                if matches!(*source, Source::Connection(_)) {
-                    self.connections -= 1;
-                }
-                self.reactor.release(key);
+                self.close(key, &source);
                 return Ok(());
             }
         }
         self.reactor.put(key, source);
         Ok(())
+    }
+
+    /// Forgets a source that was taken out and is about to be dropped.
+    fn close(&mut self, key: Key, source: &Source<S>) {
+        if matches!(source, Source::Connection(_)) {
+            self.connections -= 1;
+            let (key, to) = (key.to_bits(), None);
+            self.desk.mailbox.hang_up(&Ticket { key, to });
+        }
+        self.reactor.release(key);
     }
 
     /// Sends the replies that have been posted. To those whose peer has gone meanwhile nothing happens.
@@ -371,7 +419,7 @@ impl<S> Server<S> {
                     connection.deliver(&mut self.desk, &letter.text, &letter.lend());
                     connection.next_after_sending()
                 }
-                Source::Listener(_) | Source::Watched(_) => Next::Keep,
+                Source::Listener(_) | Source::Watched(_) | Source::Timer(_) => Next::Keep,
             };
             self.settle(key, source, next)?;
         }
@@ -435,6 +483,11 @@ pub struct Endpoint<'s, S> {
 }
 
 impl<S> Endpoint<'_, S> {
+    /// Names the endpoint, to [remove](Server::remove) it.
+    pub fn token(&self) -> Token {
+        Token(self.key)
+    }
+
     /// Serves a service here: `serve::<dyn Trait>()`.
     ///
     /// # Panics
@@ -497,7 +550,7 @@ impl<S> Endpoint<'_, S> {
             Some(Source::Datagrams(endpoint)) => Arc::get_mut(&mut endpoint.routes),
             Some(Source::Listener(door)) => Arc::get_mut(&mut door.routes),
             Some(Source::Connection(connection)) => Arc::get_mut(&mut connection.routes),
-            Some(Source::Watched(_)) | None => None,
+            Some(Source::Watched(_) | Source::Timer(_)) | None => None,
         };
         // Always there: an endpoint borrows the server, so no connection can share its routes yet.
         if let Some(routes) = routes {

@@ -14,9 +14,10 @@ use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
+use crate::mailbox::{Mailbox, Serial, Ticket};
 use crate::message::{self, Message, Pack, Packer, Request, Surplus, Unpack, Unpacker};
 use crate::peer::Peer;
-use crate::reply::{Mailbox, Reply, Ticket, To, answer_fault, encoded};
+use crate::reply::{Later, Reply, Slot, To, answer_fault, encoded};
 
 /// A call while its handler runs: who called what, and until when the caller waits.
 #[derive(Debug)]
@@ -25,6 +26,18 @@ pub struct Call {
     method: &'static str,
     peer: Option<Peer>,
     deadline: Option<Instant>,
+    /// What a reply is made of, until one is made.
+    origin: Option<Origin>,
+    /// Given once a reply is made.
+    serial: Option<Serial>,
+}
+
+/// Where a call came from, for an answer that is given later.
+#[derive(Debug)]
+struct Origin {
+    mailbox: Arc<Mailbox>,
+    ticket: Ticket,
+    to: To,
 }
 
 impl Call {
@@ -46,6 +59,70 @@ impl Call {
     /// Until when the caller waits, if it said so; at most [`Limits::timeout`] from receiving the call.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Answers later: hands the [`Reply`] to `take`, which keeps it, and makes what the method returns.
+    ///
+    /// This is the only way to make a [`Later`], so a method that returns one has taken its reply, and a
+    /// reply answers once. It can be answered in `take` already, from another thread, or never: dropping it
+    /// tells the caller. A second `later` for the same call gets a reply that nobody wants.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Call, Later, Reply};
+    ///
+    /// #[jsoncomm::service(name = "example.bell")]
+    /// trait Bell {
+    ///     /// Answers when the bell rings next.
+    ///     fn rings(&mut self, call: &mut Call) -> Later<u32>;
+    ///     /// Rings it.
+    ///     fn ring(&mut self) -> u32;
+    /// }
+    ///
+    /// #[derive(Default)]
+    /// struct Tower { waiting: Vec<Reply<u32>>, rung: u32 }
+    ///
+    /// impl Bell for Tower {
+    ///     fn rings(&mut self, call: &mut Call) -> Later<u32> {
+    ///         call.later(|reply| self.waiting.push(reply))
+    ///     }
+    ///
+    ///     fn ring(&mut self) -> u32 {
+    ///         self.rung += 1;
+    ///         for reply in self.waiting.drain(..) {
+    ///             reply.send(self.rung);
+    ///         }
+    ///         self.rung
+    ///     }
+    /// }
+    /// ```
+    pub fn later<T, E>(&mut self, take: impl FnOnce(Reply<T, E>)) -> Later<T, E> {
+        take(Reply::new(self.slot()));
+        Later::new()
+    }
+
+    /// Makes the one slot of this call.
+    fn slot(&mut self) -> Option<Slot> {
+        let Origin {
+            mailbox,
+            ticket,
+            to,
+        } = self.origin.take()?;
+        let serial = mailbox.begin();
+        self.serial = Some(serial);
+        Some(Slot {
+            mailbox,
+            ticket,
+            to,
+            serial,
+            deadline: self.deadline,
+        })
+    }
+
+    fn is_expired(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 
@@ -143,6 +220,14 @@ pub(crate) trait Lane {
     fn deliver(&mut self, desk: &mut Desk, text: &[u8], fds: &[BorrowedFd<'_>]);
 }
 
+impl<T: Message, E: Message + fmt::Display> Outcome for Later<T, E> {
+    type Value = T;
+    type Error = E;
+
+    /// The reply is out there and answers for itself.
+    fn settle(self, _answer: Answer<'_>) {}
+}
+
 /// What answering takes besides a lane; one per server.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -170,6 +255,14 @@ impl Desk {
             envelope::write_fault(text, id, fault);
             Ok(())
         });
+    }
+
+    /// Sends what a handler has just answered to its own caller, before the caller's next message is
+    /// handled: nobody overtakes it, and it does not wait for the end of the turn.
+    fn send_posts(&mut self, lane: &mut dyn Lane, ticket: &Ticket) {
+        for letter in self.mailbox.collect_for(ticket) {
+            lane.deliver(self, &letter.text, &letter.lend());
+        }
     }
 
     /// Writes an answer into the buffer and sends it. What cannot be written sends nothing.
@@ -204,6 +297,12 @@ pub struct Counts {
     /// Answers that could not be delivered: the peer has gone, has no address to answer, or has no room
     /// and its budget is used up.
     pub dropped: u64,
+    /// Answers that came after their caller's deadline and were not sent.
+    pub expired: u64,
+    /// Deferred answers that came after their caller had cancelled or gone, and were not sent.
+    pub unwanted: u64,
+    /// Deferred calls that were cancelled by their caller.
+    pub cancelled: u64,
     /// Connections taken.
     pub accepted: u64,
     /// Connections closed at once: not admitted, or above the limit.
@@ -238,13 +337,15 @@ impl<'t> Incoming<'_, 't> {
             return;
         };
         let mut call = self.call();
-        let (desk, lane) = (self.desk, self.lane);
+        let (desk, lane, ticket) = (self.desk, self.lane, self.ticket);
         let id = self.envelope.id();
         // Writing and dropping what was returned runs the program's code, too.
         let settled = caught(|| {
             let outcome = handler(&mut call, arguments);
-            // Without an id it is a notification, in the standard's words: it wants no answer.
-            if let Some(id) = id {
+            if call.is_expired() {
+                desk.counts.expired += u64::from(call.serial.is_none());
+            } else if let Some(id) = id {
+                // Without an id it is a notification, in the standard's words: it wants no answer.
                 outcome.settle(Answer {
                     desk: &mut *desk,
                     lane: &mut *lane,
@@ -252,8 +353,15 @@ impl<'t> Incoming<'_, 't> {
                 });
             }
         });
-        if let Err(fault) = settled {
-            desk.refuse(lane, id, &fault);
+        match (settled, call.serial) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
+                desk.mailbox.defer(ticket, id);
+                desk.send_posts(lane, ticket);
+            }
+            // A reply that is kept somewhere is not to answer a second time.
+            (Err(_), Some(_)) if !desk.mailbox.abandon() => {}
+            (Err(fault), _) => desk.refuse(lane, id, &fault),
         }
     }
 
@@ -273,14 +381,12 @@ impl<'t> Incoming<'_, 't> {
         let Some(request) = self.decode(decode) else {
             return;
         };
-        let to = match self.envelope.id() {
-            Some(id) => To::Call(id.clone().into_owned()),
-            None => To::Nobody,
-        };
-        let reply = Reply::new(&self.desk.mailbox, self.ticket.clone(), to);
         let mut call = self.call();
+        let reply = Reply::new(call.slot());
         // The reply answers for itself: a panic drops it, and dropping it tells the caller.
         let _ = caught(|| handler(&mut call, request, reply));
+        self.desk.mailbox.defer(self.ticket, self.envelope.id());
+        self.desk.send_posts(self.lane, self.ticket);
     }
 
     /// Decodes params as `decode` does, and checks all that can be wrong with the call. Answers with a
@@ -295,6 +401,10 @@ impl<'t> Incoming<'_, 't> {
             Err(fault) | Ok(Err(fault)) => Err(fault),
             Ok(Ok(Err(error))) => Err(Fault::from(error)),
             Ok(Ok(Ok(arguments))) => match fds.finish(Surplus::Refuse) {
+                Ok(()) if self.envelope.timeout() == Some(0) => Err(Fault::new(
+                    Fault::DEADLINE,
+                    "the deadline has passed already",
+                )),
                 Ok(()) => Ok(arguments),
                 Err(error) => Err(Fault::from(error)),
             },
@@ -314,11 +424,21 @@ impl<'t> Incoming<'_, 't> {
     fn call(&self) -> Call {
         let limit = self.desk.limits.timeout;
         let timeout = self.envelope.timeout().map(Duration::from_millis);
+        let to = match self.envelope.id() {
+            Some(id) => To::Call(id.clone().into_owned()),
+            None => To::Nobody,
+        };
         Call {
             service: self.service,
             method: self.method,
             peer: self.peer,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout.min(limit))),
+            origin: Some(Origin {
+                mailbox: Arc::clone(&self.desk.mailbox),
+                ticket: self.ticket.clone(),
+                to,
+            }),
+            serial: None,
         }
     }
 }
@@ -343,6 +463,7 @@ pub(crate) fn refuse_call(
 /// A bare message on its way to the handler.
 pub(crate) fn handle_bare<R: Request>(
     desk: &mut Desk,
+    lane: &mut dyn Lane,
     ticket: &Ticket,
     peer: Option<Peer>,
     text: &[u8],
@@ -355,14 +476,22 @@ pub(crate) fn handle_bare<R: Request>(
         return;
     };
     desk.counts.handled += 1;
-    let reply = Reply::new(&desk.mailbox, ticket.clone(), To::Bare);
     let mut call = Call {
         service: "",
         method: "",
         peer,
         deadline: None,
+        origin: Some(Origin {
+            mailbox: Arc::clone(&desk.mailbox),
+            ticket: ticket.clone(),
+            to: To::Bare,
+        }),
+        serial: None,
     };
+    let reply = Reply::new(call.slot());
     let _ = caught(|| handler(&mut call, request, reply));
+    desk.mailbox.defer(ticket, None);
+    desk.send_posts(lane, ticket);
 }
 
 /// Runs a handler; one that panics costs its own call and nothing else. The panic hook has had its say

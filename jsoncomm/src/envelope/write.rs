@@ -36,6 +36,16 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     Ok(())
 }
 
+/// Appends the wish that a call be cancelled.
+pub(crate) fn write_cancel(out: &mut Vec<u8>, id: u64) {
+    put(
+        out,
+        format_args!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"rpc.cancel\",\"params\":{{\"id\":{id}}}}}"
+        ),
+    );
+}
+
 /// Appends an answer.
 pub(crate) fn write_result<'a, M: Pack + ?Sized>(
     out: &mut Vec<u8>,

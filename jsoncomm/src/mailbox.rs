@@ -1,0 +1,425 @@
+//! Where replies from anywhere wait for the loop, and which calls are still wanted.
+//!
+//! One mutex guards all of it. It is held for a few map operations at a time, and a call that is answered
+//! while its handler runs is never entered into a map.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+
+use crate::envelope::Id;
+use crate::limits::Limits;
+use crate::outbox::Letter;
+use crate::sys::name::Name;
+
+/// Where a reply goes: which thing of the loop, and which address if it serves several.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket {
+    /// The reactor's key, as bits.
+    pub(crate) key: u64,
+    pub(crate) to: Option<Name>,
+}
+
+/// A reply that has been written and waits for the loop to send it.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) ticket: Ticket,
+    pub(crate) letter: Letter,
+}
+
+/// Tells apart the calls that a server has handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Serial(u64);
+
+/// What to do when nobody wants the answer any more.
+type OnCancel = Box<dyn FnOnce() + Send>;
+
+/// What a caller's calls are told apart by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Mark {
+    Id(Id<'static>),
+    /// On the bare wire calls have no id.
+    Bare(Serial),
+}
+
+/// A call that outlives its handler.
+struct Deferred {
+    ticket: Ticket,
+    mark: Mark,
+    on_cancel: Option<OnCancel>,
+}
+
+/// The call whose handler runs now.
+struct Handling {
+    serial: Serial,
+    answered: bool,
+    on_cancel: Option<OnCancel>,
+}
+
+/// Replies that came to nothing, since they were last asked for.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Losses {
+    /// They could not be written or kept.
+    pub(crate) dropped: u64,
+    /// Their caller's deadline had passed.
+    pub(crate) expired: u64,
+    /// Their caller had cancelled them or gone.
+    pub(crate) unwanted: u64,
+}
+
+#[derive(Default)]
+struct State {
+    posts: Vec<Post>,
+    /// Which thread is in a turn: replies from there need not wake it.
+    home: Option<ThreadId>,
+    last: u64,
+    handling: Option<Handling>,
+    deferred: HashMap<Serial, Deferred>,
+    /// The same by caller, so that one can be found by its id and all by their caller.
+    callers: HashMap<Ticket, HashMap<Mark, Serial>>,
+    losses: Losses,
+}
+
+impl State {
+    /// The call whose handler runs now, if it is this one.
+    fn handling(&mut self, serial: Serial) -> Option<&mut Handling> {
+        self.handling.as_mut().filter(|call| call.serial == serial)
+    }
+
+    /// Forgets a deferred call.
+    fn remove(&mut self, serial: Serial) -> Option<Deferred> {
+        let call = self.deferred.remove(&serial)?;
+        if let Some(calls) = self.callers.get_mut(&call.ticket) {
+            // An id that was used twice belongs to the later call.
+            if calls.get(&call.mark) == Some(&serial) {
+                calls.remove(&call.mark);
+            }
+            if calls.is_empty() {
+                self.callers.remove(&call.ticket);
+            }
+        }
+        Some(call)
+    }
+}
+
+/// The part of a server that replies hold on to.
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    limit: usize,
+    stop: AtomicBool,
+    /// How many calls are deferred; lets a server without any skip the look-up.
+    count: AtomicUsize,
+}
+
+impl Mailbox {
+    pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>, limits: &Limits) -> Self {
+        Self {
+            state: Mutex::default(),
+            wake,
+            limit: limits.message,
+            stop: AtomicBool::new(false),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves nothing half-done under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Limits::message`].
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Notes that this thread is in a turn and collects what is posted before it ends.
+    pub(crate) fn begin_turn(&self) {
+        self.lock().home = Some(std::thread::current().id());
+    }
+
+    /// Ends the turn: from now on each first post wakes the loop.
+    pub(crate) fn end_turn(&self) {
+        self.lock().home = None;
+    }
+
+    /// Takes all that has been posted.
+    pub(crate) fn collect(&self) -> Vec<Post> {
+        std::mem::take(&mut self.lock().posts)
+    }
+
+    /// Takes what has been posted for one caller, in order, and leaves the rest.
+    pub(crate) fn collect_for(&self, ticket: &Ticket) -> Vec<Letter> {
+        let mut state = self.lock();
+        let mut letters = Vec::new();
+        let posts = std::mem::take(&mut state.posts);
+        for post in posts {
+            match post.ticket == *ticket {
+                true => letters.push(post.letter),
+                false => state.posts.push(post),
+            }
+        }
+        letters
+    }
+
+    /// Asks the loop to end.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        (self.wake)();
+    }
+
+    /// Ends the wait of the loop.
+    pub(crate) fn wake(&self) {
+        (self.wake)();
+    }
+
+    /// Says whether the loop was asked to end, and forgets it.
+    pub(crate) fn take_stop(&self) -> bool {
+        self.stop.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes the numbers of replies lost.
+    pub(crate) fn take_losses(&self) -> Losses {
+        std::mem::take(&mut self.lock().losses)
+    }
+
+    /// Counts the deferred calls of one caller.
+    pub(crate) fn deferred_of(&self, ticket: &Ticket) -> usize {
+        match self.count.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.lock().callers.get(ticket).map_or(0, HashMap::len),
+        }
+    }
+
+    /// Begins to handle a call that may be deferred.
+    pub(crate) fn begin(&self) -> Serial {
+        let mut state = self.lock();
+        state.last += 1;
+        let serial = Serial(state.last);
+        state.handling = Some(Handling {
+            serial,
+            answered: false,
+            on_cancel: None,
+        });
+        serial
+    }
+
+    /// Ends handling a call. If it has not been answered, it is deferred from now on.
+    pub(crate) fn defer(&self, ticket: &Ticket, id: Option<&Id<'_>>) {
+        let mut state = self.lock();
+        let Some(call) = state.handling.take().filter(|call| !call.answered) else {
+            return;
+        };
+        let serial = call.serial;
+        let mark = match id {
+            Some(id) => Mark::Id(id.clone().into_owned()),
+            None => Mark::Bare(serial),
+        };
+        let calls = state.callers.entry(ticket.clone()).or_default();
+        calls.insert(mark.clone(), serial);
+        let deferred = Deferred {
+            ticket: ticket.clone(),
+            mark,
+            on_cancel: call.on_cancel,
+        };
+        state.deferred.insert(serial, deferred);
+        self.count.store(state.deferred.len(), Ordering::Relaxed);
+    }
+
+    /// Ends handling a call that failed. Says whether it has not been answered; it cannot be any more.
+    pub(crate) fn abandon(&self) -> bool {
+        let call = self.lock().handling.take();
+        call.is_some_and(|call| !call.answered)
+    }
+
+    /// Says whether the caller has neither cancelled the call nor gone.
+    pub(crate) fn is_wanted(&self, serial: Serial) -> bool {
+        let mut state = self.lock();
+        state.handling(serial).is_some() || state.deferred.contains_key(&serial)
+    }
+
+    /// Has `call` called when the caller cancels or goes; at once if it has.
+    pub(crate) fn on_cancel(&self, serial: Serial, call: OnCancel) {
+        let mut state = self.lock();
+        if let Some(handling) = state.handling(serial) {
+            handling.on_cancel = Some(call);
+        } else if let Some(deferred) = state.deferred.get_mut(&serial) {
+            deferred.on_cancel = Some(call);
+        } else {
+            drop(state);
+            call();
+        }
+    }
+
+    /// Notes that a call has been answered. Says whether the answer is still wanted.
+    pub(crate) fn settle(&self, serial: Serial) -> bool {
+        let mut state = self.lock();
+        if let Some(handling) = state.handling(serial) {
+            handling.answered = true;
+            return true;
+        }
+        let wanted = state.remove(serial).is_some();
+        self.count.store(state.deferred.len(), Ordering::Relaxed);
+        if !wanted {
+            state.losses.unwanted += 1;
+        }
+        wanted
+    }
+
+    /// Cancels one call of a caller. Says whether there was one.
+    pub(crate) fn cancel(&self, ticket: &Ticket, id: &Id<'_>) -> bool {
+        let mark = Mark::Id(id.clone().into_owned());
+        let mut state = self.lock();
+        let calls = state.callers.get(ticket);
+        let Some(serial) = calls.and_then(|calls| calls.get(&mark)).copied() else {
+            return false;
+        };
+        let deferred = state.remove(serial);
+        self.count.store(state.deferred.len(), Ordering::Relaxed);
+        drop(state);
+        if let Some(call) = deferred.and_then(|deferred| deferred.on_cancel) {
+            call();
+        }
+        true
+    }
+
+    /// Cancels all calls of a caller that has gone.
+    pub(crate) fn hang_up(&self, ticket: &Ticket) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        let calls = state.callers.remove(ticket).unwrap_or_default();
+        let gone: Vec<_> = calls
+            .into_values()
+            .filter_map(|serial| state.deferred.remove(&serial)?.on_cancel)
+            .collect();
+        self.count.store(state.deferred.len(), Ordering::Relaxed);
+        drop(state);
+        for call in gone {
+            call();
+        }
+    }
+
+    /// Counts a reply that came to nothing.
+    pub(crate) fn lose(&self, count: impl FnOnce(&mut Losses)) {
+        count(&mut self.lock().losses);
+    }
+
+    /// Leaves a reply for the loop, and wakes it unless this is its own thread, in a turn.
+    pub(crate) fn post(&self, ticket: Ticket, text: &[u8], fds: &[BorrowedFd<'_>]) {
+        let Some(letter) = Letter::copy(text, fds) else {
+            self.lose(|losses| losses.dropped += 1);
+            return;
+        };
+        let mut state = self.lock();
+        state.posts.push(Post { ticket, letter });
+        let wake = state.posts.len() == 1 && state.home != Some(std::thread::current().id());
+        drop(state);
+        if wake {
+            (self.wake)();
+        }
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let wake = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        (Mailbox::new(Arc::new(wake), &Limits::default()), woken)
+    }
+
+    const TICKET: Ticket = Ticket { key: 1, to: None };
+
+    #[test]
+    fn a_call_answered_in_its_handler_is_never_deferred() {
+        let (mailbox, _) = mailbox();
+        let serial = mailbox.begin();
+        assert!(mailbox.is_wanted(serial));
+        assert!(mailbox.settle(serial));
+        mailbox.defer(&TICKET, Some(&Id::Number(7)));
+        assert_eq!(mailbox.deferred_of(&TICKET), 0);
+        assert!(!mailbox.cancel(&TICKET, &Id::Number(7)));
+    }
+
+    #[test]
+    fn a_deferred_call_is_wanted_until_it_is_cancelled() {
+        let (mailbox, _) = mailbox();
+        let serial = mailbox.begin();
+        let told = Arc::new(AtomicUsize::new(0));
+        let tell = Arc::clone(&told);
+        let call = move || {
+            tell.fetch_add(1, Ordering::Relaxed);
+        };
+        mailbox.on_cancel(serial, Box::new(call));
+        mailbox.defer(&TICKET, Some(&Id::Number(7)));
+        assert_eq!(mailbox.deferred_of(&TICKET), 1);
+        let stranger = Ticket { key: 2, to: None };
+        assert!(!mailbox.cancel(&stranger, &Id::Number(7)));
+        assert!(mailbox.is_wanted(serial));
+        assert!(mailbox.cancel(&TICKET, &Id::Number(7)));
+        assert!(!mailbox.is_wanted(serial));
+        assert!(!mailbox.settle(serial));
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert_eq!(mailbox.take_losses().unwanted, 1);
+        assert!(mailbox.lock().callers.is_empty());
+    }
+
+    #[test]
+    fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
+        let (mailbox, _) = mailbox();
+        let other = Ticket { key: 2, to: None };
+        let mut serials = Vec::new();
+        for (ticket, id) in [(&TICKET, Some(1)), (&TICKET, None), (&other, Some(1))] {
+            serials.push(mailbox.begin());
+            mailbox.defer(ticket, id.map(Id::Number).as_ref());
+        }
+        mailbox.hang_up(&TICKET);
+        let wanted: Vec<bool> = serials.iter().map(|s| mailbox.is_wanted(*s)).collect();
+        assert_eq!(wanted, [false, false, true]);
+        assert!(mailbox.settle(serials[2]));
+        let state = mailbox.lock();
+        assert!(state.deferred.is_empty() && state.callers.is_empty());
+    }
+
+    #[test]
+    fn an_id_used_twice_belongs_to_the_later_call() {
+        let (mailbox, _) = mailbox();
+        let first = mailbox.begin();
+        mailbox.defer(&TICKET, Some(&Id::Number(1)));
+        let second = mailbox.begin();
+        mailbox.defer(&TICKET, Some(&Id::Number(1)));
+        assert!(mailbox.settle(first));
+        assert!(mailbox.cancel(&TICKET, &Id::Number(1)));
+        assert!(!mailbox.is_wanted(second));
+    }
+
+    #[test]
+    fn the_loop_is_woken_once_and_not_by_itself() {
+        let (mailbox, woken) = mailbox();
+        mailbox.begin_turn();
+        mailbox.post(TICKET, b"1", &[]);
+        assert_eq!(woken.load(Ordering::Relaxed), 0, "its own turn collects it");
+        assert_eq!(mailbox.collect().len(), 1);
+        mailbox.end_turn();
+        mailbox.post(TICKET, b"2", &[]);
+        mailbox.post(TICKET, b"3", &[]);
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        assert_eq!(mailbox.collect().len(), 2);
+    }
+}

@@ -1,0 +1,155 @@
+//! What reaches into a server's loop: watches, timers, and changes from outside.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Server;
+use super::source::Next;
+use crate::mailbox::Mailbox;
+use crate::reactor::Key;
+
+/// Names an endpoint, a watch or a timer of a server. It never names anything else, also after that is
+/// gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub(super) Key);
+
+/// Reaches a running server, from any thread or handler: a state may keep one.
+pub struct Remote<S> {
+    mailbox: Arc<Mailbox>,
+    changes: Arc<Mutex<Vec<Change<S>>>>,
+}
+
+/// A change to a server that waits for the end of its turn.
+pub(super) type Change<S> = Box<dyn FnOnce(&mut Server<S>) + Send>;
+
+impl<S> Remote<S> {
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self {
+            mailbox,
+            changes: Arc::default(),
+        }
+    }
+
+    /// Takes the changes that wait.
+    pub(super) fn take_changes(&self) -> Vec<Change<S>> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *changes)
+    }
+
+    /// Makes [`Server::run`] return after the turn it is in; the next one if it is in none.
+    pub fn stop(&self) {
+        self.mailbox.stop();
+    }
+
+    /// Has `change` made to the server between two turns, soon: add an endpoint, remove a timer. Nothing
+    /// that is being handled sees the server change under it.
+    pub fn change(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.push(Box::new(change));
+        drop(changes);
+        self.mailbox.wake();
+    }
+}
+
+impl<S> Clone for Remote<S> {
+    fn clone(&self) -> Self {
+        Self {
+            mailbox: Arc::clone(&self.mailbox),
+            changes: Arc::clone(&self.changes),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Remote<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+/// What the function of a watch or a timer can do to the server that calls it.
+pub struct Control<S> {
+    pub(super) stop: bool,
+    pub(super) forget: bool,
+    pub(super) changes: Vec<Change<S>>,
+}
+
+impl<S> Control<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            stop: false,
+            forget: false,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Makes [`Server::run`] return after this turn.
+    pub fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    /// Ends this watch, and closes its descriptor, or this timer.
+    pub fn forget(&mut self) {
+        self.forget = true;
+    }
+
+    /// Has `change` made to the server after this turn: add an endpoint, remove a timer.
+    pub fn change(&mut self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
+        self.changes.push(Box::new(change));
+    }
+}
+
+impl<S> fmt::Debug for Control<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+/// A descriptor that the program watches.
+pub(super) struct Watched<S> {
+    pub(super) fd: OwnedFd,
+    pub(super) call: Callback<S>,
+}
+
+/// A time that the program waits for.
+pub(super) struct Timer<S> {
+    pub(super) due: Instant,
+    /// `None` when it comes once.
+    pub(super) period: Option<Duration>,
+    pub(super) call: Callback<S>,
+}
+
+/// What a watch or a timer calls.
+pub(super) type Callback<S> = Box<dyn FnMut(&mut S, &mut Control<S>) + Send>;
+
+impl<S> fmt::Debug for Watched<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("fd", &self.fd).finish()
+    }
+}
+
+impl<S> fmt::Debug for Timer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").field("due", &self.due).finish()
+    }
+}
+
+impl<S> Timer<S> {
+    /// Calls, and says when to call again. A turn may come early, for a time that was set before.
+    pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>) -> Next {
+        let now = Instant::now();
+        if now < self.due {
+            return Next::Keep;
+        }
+        (self.call)(state, control);
+        let Some(period) = self.period.filter(|_| !control.forget) else {
+            return Next::Close;
+        };
+        self.due += period;
+        if self.due <= now {
+            self.due = now + period;
+        }
+        Next::At(self.due)
+    }
+}

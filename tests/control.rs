@@ -1,0 +1,242 @@
+//! Timers, watches, and changes to a running server.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use jsoncomm::{Connection, Kind, Limits, Remote, Server, Turn};
+use jsoncomm_tests::PATIENCE;
+
+#[jsoncomm::service(name = "example.count")]
+trait Count {
+    /// Says how often the timers have come.
+    fn ticks(&mut self) -> (u32, u32);
+    /// Has another socket served, from inside a handler.
+    fn open(&mut self, path: &str) -> bool;
+    #[oneway]
+    fn stop(&mut self);
+}
+
+#[derive(Default)]
+struct State {
+    every: u32,
+    once: u32,
+    heard: Vec<u8>,
+    remote: Option<Remote<State>>,
+}
+
+impl Count for State {
+    fn ticks(&mut self) -> (u32, u32) {
+        (self.every, self.once)
+    }
+
+    fn open(&mut self, path: &str) -> bool {
+        let path = path.to_owned();
+        let Some(remote) = &self.remote else {
+            return false;
+        };
+        remote.change(move |server| {
+            if let Ok(endpoint) = server.bind(path, Kind::Seqpacket) {
+                endpoint.serve::<dyn Count>();
+            }
+        });
+        true
+    }
+
+    fn stop(&mut self) {
+        if let Some(remote) = &self.remote {
+            remote.stop();
+        }
+    }
+}
+
+/// Runs turns until `done`, or fails.
+fn turns(server: &mut Server<State>, state: &mut State, mut done: impl FnMut(&mut State) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !done(state) {
+        assert!(Instant::now() < until, "it takes too long");
+        let turn = server.turn(state, Some(Duration::from_millis(100)));
+        assert!(turn.is_ok_and(|turn| turn == Turn::Done));
+    }
+}
+
+#[test]
+fn a_timer_comes_every_period_until_it_is_forgotten_and_another_once() {
+    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
+    let period = Duration::from_millis(2);
+    server
+        .every(period, |state: &mut State, control| {
+            state.every += 1;
+            if state.every == 3 {
+                control.forget();
+            }
+        })
+        .unwrap();
+    server.after(period, |state, _| state.once += 1).unwrap();
+    turns(&mut server, &mut state, |state| state.every == 3);
+    let (late, mut waited) = (Instant::now() + 10 * period, false);
+    server
+        .after(10 * period, |_, control| control.stop())
+        .unwrap();
+    while !waited {
+        waited = server.turn(&mut state, None).unwrap() == Turn::Stopped;
+    }
+    assert!(Instant::now() >= late);
+    assert_eq!((state.every, state.once), (3, 1));
+}
+
+#[test]
+fn a_removed_timer_does_not_come_and_its_token_names_nothing_else() {
+    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
+    let never = server
+        .after(Duration::ZERO, |state: &mut State, _| state.once += 100)
+        .unwrap();
+    assert!(server.remove(never));
+    assert!(!server.remove(never));
+    // It takes the place of the other, whose time has come.
+    let period = Duration::from_millis(1);
+    server.every(period, |state, _| state.every += 1).unwrap();
+    assert!(!server.remove(never));
+    turns(&mut server, &mut state, |state| state.every > 2);
+    assert_eq!(state.once, 0);
+}
+
+#[test]
+fn a_timer_of_an_hour_and_one_of_forever_do_not_disturb() {
+    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
+    for delay in [Duration::from_secs(3_600), Duration::MAX] {
+        server
+            .after(delay, |state: &mut State, _| state.once += 1)
+            .unwrap();
+        server.every(delay, |state, _| state.once += 1).unwrap();
+    }
+    server
+        .after(Duration::ZERO, |state, _| state.every += 1)
+        .unwrap();
+    turns(&mut server, &mut state, |state| state.every == 1);
+    assert_eq!(state.once, 0);
+}
+
+#[test]
+fn a_watch_is_called_for_as_long_as_there_is_something_to_read() {
+    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
+    let (mut near, far) = UnixStream::pair().unwrap();
+    let mut reading = far.try_clone().unwrap();
+    server
+        .watch(far, move |state: &mut State, control| {
+            let mut byte = [0];
+            match reading.read(&mut byte) {
+                Ok(1) => state.heard.extend(byte),
+                _ => control.forget(),
+            }
+        })
+        .unwrap();
+    near.write_all(b"abc").unwrap();
+    turns(&mut server, &mut state, |state| state.heard == b"abc");
+    drop(near);
+    turns(&mut server, &mut state, |state| {
+        state.every += 1;
+        state.every > 3
+    });
+}
+
+#[test]
+fn a_plain_file_cannot_be_watched() {
+    let mut server = Server::<State>::new(Limits::default()).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    let error = server.watch(file, |_, _| {}).unwrap_err();
+    assert_eq!(error.to_string(), "epoll_ctl failed");
+}
+
+#[test]
+fn a_handler_and_a_timer_change_the_server_between_turns() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let mut server = Server::new(Limits::default()).unwrap();
+    let first = server.bind(path("first"), Kind::Seqpacket).unwrap();
+    let token = first.serve::<dyn Count>().token();
+    let mut state = State {
+        remote: Some(server.remote()),
+        ..State::default()
+    };
+    let third = path("third");
+    server
+        .after(Duration::ZERO, move |_, control| {
+            control.change(move |server: &mut Server<State>| {
+                if let Ok(endpoint) = server.bind(third, Kind::Datagram) {
+                    endpoint.serve::<dyn Count>();
+                }
+            });
+        })
+        .unwrap();
+    let remote = server.remote();
+    let running = std::thread::spawn(move || server.run(&mut state));
+    let until = Instant::now() + PATIENCE;
+    // A change is made soon, between two turns, and not necessarily before the next answer.
+    let client = |name| loop {
+        if let Ok(connection) = Connection::open(path(name)) {
+            break CountClient::new(connection.within(PATIENCE));
+        }
+        assert!(Instant::now() < until);
+    };
+    let count = client("first");
+    assert!(count.open(path("second").to_str().unwrap()).unwrap());
+    client("second").ticks().unwrap();
+    client("third").ticks().unwrap();
+    remote.change(move |server| assert!(server.remove(token)));
+    // A removed endpoint takes no more connections; those it has taken stay.
+    while Connection::open(path("first")).is_ok() {
+        assert!(Instant::now() < until);
+    }
+    count.ticks().unwrap();
+    count.stop().unwrap();
+    running.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_foreign_loop_sees_calls_timers_and_replies_on_one_descriptor() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
+    server
+        .bind(&path, Kind::Seqpacket)
+        .unwrap()
+        .serve::<dyn Count>();
+    let readable = |server: &Server<State>, millis: i64| {
+        let fd = server.as_fd();
+        let timeout = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: millis * 1_000_000,
+        };
+        let mut poll = [rustix::event::PollFd::new(
+            &fd,
+            rustix::event::PollFlags::IN,
+        )];
+        rustix::event::poll(&mut poll, Some(&timeout)).unwrap() == 1
+    };
+    let mut turn = |server: &mut Server<State>| {
+        let turn = server.turn(&mut state, Some(Duration::ZERO));
+        assert!(turn.is_ok());
+        state.every
+    };
+    while readable(&server, 0) {
+        turn(&mut server);
+    }
+    let connection = Connection::open(&path).unwrap().within(PATIENCE);
+    let calling = std::thread::spawn(move || CountClient::new(connection).ticks());
+    while !calling.is_finished() {
+        if readable(&server, 100) {
+            turn(&mut server);
+        }
+    }
+    assert_eq!(calling.join().unwrap().unwrap(), (0, 0));
+    server
+        .after(Duration::from_millis(1), |state: &mut State, _| {
+            state.every += 1
+        })
+        .unwrap();
+    while turn(&mut server) == 0 {
+        assert!(readable(&server, 900), "the timer shows on the descriptor");
+    }
+}
