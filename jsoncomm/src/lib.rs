@@ -13,7 +13,8 @@
 //! 4. [`service`] makes a trait a service: [`Endpoint::serve`] serves it, and a stub with the trait's name and
 //!    `Client` calls it through a [`Connection`]. A method that returns [`Later`] answers when it can, from
 //!    any thread, and learns when nobody waits any more.
-//! 5. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
+//! 5. A stub's `start()` has its methods return a [`Pending`] at once: many calls in flight on one connection.
+//! 6. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
 //!    [`Remote`] changes the server from elsewhere; [`Server::turn`] lets a foreign loop drive it.
 //!
 //! # The wire
@@ -54,7 +55,7 @@
 //! | 3 | `envelope`, `line`, `outbox` | JSON-RPC objects, without I/O; a socket without types; answers without room yet |
 //! | 4 | `socket`, `mailbox` | typed messages; replies on their way to the loop, and who still wants them |
 //! | 5 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
-//! | 6 | `service`, `client` | what handlers and generated code meet; blocking calls |
+//! | 6 | `service`, `client` | what handlers and generated code meet; calls, waited for or in flight |
 //! | 7 | `routes` | what is served at an endpoint |
 //! | 8 | `server` | endpoints, turns, admission, timers, changes from outside |
 //! | 9 | `lib`, `private` | names for users; names for generated code |
@@ -88,7 +89,7 @@ mod socket;
 mod sys;
 
 pub use address::Address;
-pub use client::Connection;
+pub use client::{Connection, Mode, Pending, Starting, Waiting};
 pub use error::{CallError, DecodeError, EncodeError, Error, Fault, FdProblem};
 pub use fds::{FDS_MAX, Fds};
 pub use limits::{DATAGRAM_MAX, Limits};

@@ -310,9 +310,9 @@ impl Line {
         }
     }
 
-    /// Waits after a waiting call came back early: a signal, a socket timeout that was rounded, or a
-    /// descriptor that somebody made non-blocking.
-    fn wait(&self, what: wait::For, deadline: Option<Instant>) -> Result<(), Error> {
+    /// Waits for the socket, as a call that waits does itself: for those that came back early (a signal, a
+    /// socket timeout that was rounded, a descriptor that somebody made non-blocking), or must not wait.
+    pub(crate) fn wait(&self, what: wait::For, deadline: Option<Instant>) -> Result<(), Error> {
         match wait::poll(self.fd.as_fd(), what, deadline) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Deadline),

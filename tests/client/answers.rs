@@ -8,6 +8,7 @@ fn a_late_answer_is_dropped_and_its_descriptors_are_closed() {
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
             let late = far.hear();
+            far.hear_cancel(&late);
             let id = far.hear();
             far.say(opened(&late, 1), &[null().as_fd()]);
             far.open(&id, 2);

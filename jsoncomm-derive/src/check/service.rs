@@ -21,11 +21,5 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
             ),
             (None, _) => {}
         }
-        if method.ident == "new" {
-            cx.complain(
-                &method.ident,
-                "`new` is how the client stub is made: give the method another name",
-            );
-        }
     }
 }

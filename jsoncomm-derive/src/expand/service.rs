@@ -83,27 +83,64 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
     );
     let stub = quote! {
         #[doc = #doc]
-        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        #vis struct #ident {
+        #vis struct #ident<M = #p::Waiting> {
             connection: #p::Connection,
+            mode: ::core::marker::PhantomData<fn() -> M>,
         }
     };
     let methods = service
         .methods
         .iter()
         .map(|method| stub_method(service, method));
+    // A method of that name takes precedence; `From` does the same.
+    let is_free = |name: &str| service.methods.iter().all(|method| method.ident != name);
+    let new = is_free("new").then(|| {
+        quote! {
+            #[automatically_derived]
+            impl #ident {
+                /// Makes a stub that calls through `connection` and waits for each answer.
+                #vis fn new(connection: #p::Connection) -> Self {
+                    ::core::convert::From::from(connection)
+                }
+            }
+        }
+    });
+    let start = is_free("start").then(|| {
+        quote! {
+            /// The same stub, but its methods only start their calls and return a `Pending` to wait for.
+            #vis fn start(&self) -> #ident<#p::Starting> {
+                ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
+            }
+        }
+    });
     let calls = quote! {
+        #new
         #[automatically_derived]
         #[allow(
             clippy::missing_errors_doc, clippy::too_many_arguments,
             reason = "as the trait has them, and said once on the stub"
         )]
-        impl #ident {
-            /// Makes a stub that calls through `connection`.
-            #vis fn new(connection: #p::Connection) -> Self {
-                Self { connection }
-            }
+        impl<M: #p::Mode> #ident<M> {
+            #start
             #(#methods)*
+        }
+        #[automatically_derived]
+        impl<M> ::core::convert::From<#p::Connection> for #ident<M> {
+            fn from(connection: #p::Connection) -> Self {
+                Self { connection, mode: ::core::marker::PhantomData }
+            }
+        }
+        #[automatically_derived]
+        impl<M> ::core::clone::Clone for #ident<M> {
+            fn clone(&self) -> Self {
+                ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
+            }
+        }
+        #[automatically_derived]
+        impl<M> ::core::fmt::Debug for #ident<M> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Debug::fmt(&self.connection, f)
+            }
         }
     };
     (stub, calls)
@@ -119,15 +156,23 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
     let params = params_ident(method);
     let (verb, output) = match &method.output {
         _ if method.oneway.is_some() => (
-            format_ident!("notify"),
+            quote!(self.connection.notify),
             quote!(::core::result::Result<(), #p::CallError>),
         ),
-        output => (at_output("call", method), stub_output(&p, output)),
+        output => {
+            let verb = at_output("call", method);
+            let (value, error) = stub_output(&p, output);
+            (
+                quote!(<M as #p::Mode>::#verb::<#value, #error>),
+                quote!(M::Answer<#value, #error>),
+            )
+        }
     };
+    let connection = method.oneway.is_none().then(|| quote!(&self.connection,));
     quote! {
         #(#attrs)*
         #vis fn #ident(&self, #(#arguments),*) -> #output {
-            self.connection.#verb(#whole, &#params { #(#names: #values),* })
+            #verb(#connection #whole, &#params { #(#names: #values),* })
         }
     }
 }
@@ -142,26 +187,26 @@ fn at_output(name: &str, method: &Method) -> Ident {
     Ident::new(name, span.resolved_at(Span::call_site()))
 }
 
-/// What the stub returns: the value, or the service's error among the ways a call can end. A `Result` with
-/// both types in sight is written out, so that the stub's documentation is readable; any other type is
-/// asked.
-fn stub_output(p: &TokenStream, output: &ReturnType) -> TokenStream {
+/// What the stub gives: the value, and the service's error among the ways a call can end. A `Result` or `Later`
+/// with both types in sight is written out, so that the stub's documentation is readable; any other type
+/// is asked.
+fn stub_output(p: &TokenStream, output: &ReturnType) -> (TokenStream, TokenStream) {
     let ReturnType::Type(_, ty) = output else {
-        return quote!(());
+        return (quote!(()), quote!(::core::convert::Infallible));
     };
-    let (value, error) = match result_of(ty) {
+    match result_of(ty) {
         Some((value, error)) => (quote!(#value), quote!(#error)),
         None => (
             quote!(<#ty as #p::Outcome>::Value),
             quote!(<#ty as #p::Outcome>::Error),
         ),
-    };
-    quote!(::core::result::Result<#value, #p::CallError<#error>>)
+    }
 }
 
-/// The two types of what is spelt `Result<T, E>`.
+/// The two types of what is spelt `Result<T, E>` or `Later<T, E>`.
 fn result_of(ty: &Type) -> Option<(&Type, &Type)> {
-    let segment = last_segment(ty).filter(|segment| segment.ident == "Result")?;
+    let segment =
+        last_segment(ty).filter(|segment| segment.ident == "Result" || segment.ident == "Later")?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
         return None;
     };

@@ -19,6 +19,8 @@ pub(crate) enum For {
     Writing,
     /// The deadline, or the end of the connection.
     Nothing,
+    /// Whichever comes first.
+    Either,
 }
 
 /// Waits until the descriptor is ready or `deadline` has passed; says which (`true`: ready).
@@ -28,6 +30,7 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, what: For, deadline: Option<Instant>) -> 
         For::Reading => PollFlags::IN,
         For::Writing => PollFlags::OUT,
         For::Nothing => PollFlags::empty(),
+        For::Either => PollFlags::IN | PollFlags::OUT,
     };
     loop {
         let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));

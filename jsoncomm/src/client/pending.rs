@@ -1,0 +1,173 @@
+//! Calls in flight, and how a stub makes its calls.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Instant;
+
+use super::Connection;
+use crate::error::{CallError, Error};
+use crate::message::{Message, Pack};
+
+/// A call in flight, made by [`Connection::start`] or a stub's `start()`.
+///
+/// Dropping it cancels the call: the server is told, and a late answer is dropped with its descriptors.
+#[must_use = "dropping it cancels the call"]
+pub struct Pending<T, E = std::convert::Infallible> {
+    connection: Connection,
+    id: u64,
+    deadline: Option<Instant>,
+    /// The answer has been given out, or the call cancelled.
+    done: bool,
+    types: PhantomData<fn() -> (T, E)>,
+}
+
+impl<T, E> fmt::Debug for Pending<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").field("id", &self.id).finish()
+    }
+}
+
+impl<T, E> Pending<T, E> {
+    pub(super) fn new(connection: Connection, id: u64, deadline: Option<Instant>) -> Self {
+        Self {
+            connection,
+            id,
+            deadline,
+            done: false,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<T: Message, E: Message> Pending<T, E> {
+    /// Waits for the answer, until the deadline that the call was started with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::call`].
+    pub fn wait(mut self) -> Result<T, CallError<E>> {
+        let mut shared = match self.connection.enter(self.deadline) {
+            Ok(shared) => shared,
+            // Dropping the call cancels it.
+            Err(error) => return Err(CallError::from_error(error)),
+        };
+        self.done = true;
+        shared.wait(self.id, self.deadline)
+    }
+
+    /// Looks whether the answer has come; never waits. `None` while it has not; after the deadline,
+    /// [`CallError::Deadline`]. Once it has given an answer, it gives [`CallError::Closed`].
+    pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
+        if self.done {
+            return Some(Err(CallError::Closed));
+        }
+        // Another thread waits for its own answer, and takes in this one if it comes.
+        let mut shared = self.connection.enter(Some(Instant::now())).ok()?;
+        let taken = shared.take_in();
+        let answer = match shared.started.get(&self.id) {
+            Some(Some(_)) => shared.wait(self.id, self.deadline),
+            _ => match taken {
+                Err(error) => Err(CallError::from_error(error)),
+                Ok(()) if self.deadline.is_some_and(|at| Instant::now() >= at) => {
+                    shared.cancel(self.id);
+                    Err(CallError::Deadline)
+                }
+                Ok(()) => return None,
+            },
+        };
+        drop(shared);
+        self.done = true;
+        Some(answer)
+    }
+
+    /// Waits for whichever of `calls` is answered first, removes it and returns its place and its answer;
+    /// `None` when there are none. All must be of one connection. At the earliest deadline of all, the call
+    /// that has it is removed with [`CallError::Deadline`].
+    pub fn any(calls: &mut Vec<Self>) -> Option<(usize, Result<T, CallError<E>>)> {
+        let ids: Vec<u64> = calls.iter().map(|call| call.id).collect();
+        let connection = calls.first()?.connection.clone();
+        let deadlines = calls.iter().enumerate();
+        let earliest = deadlines
+            .filter_map(|(place, call)| Some((call.deadline?, place)))
+            .min();
+        let deadline = earliest.map(|(deadline, _)| deadline);
+        let waited = connection
+            .enter(deadline)
+            .and_then(|mut shared| shared.wait_any(&ids, deadline));
+        let (place, error) = match (waited, earliest) {
+            (Ok(place), _) => return Some((place, calls.remove(place).wait())),
+            (Err(Error::Deadline), Some((_, place))) => (place, Error::Deadline),
+            (Err(error), _) => (0, error),
+        };
+        // Dropping it tells the server.
+        drop(calls.remove(place));
+        Some((place, Err(CallError::from_error(error))))
+    }
+
+    /// Waits for all of `calls` and returns their answers in the same order.
+    pub fn all(calls: impl IntoIterator<Item = Self>) -> Vec<Result<T, CallError<E>>> {
+        calls.into_iter().map(Self::wait).collect()
+    }
+}
+
+impl<T, E> Drop for Pending<T, E> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let Some(mut shared) = self.connection.enter_patiently() else {
+            return;
+        };
+        match shared.started.remove(&self.id) {
+            // It has been answered; nobody needs to be told.
+            Some(Some(_)) => {}
+            _ => shared.cancel(self.id),
+        }
+    }
+}
+
+/// How a stub makes its calls: [`Waiting`] for each answer, or [`Starting`] them only.
+pub trait Mode {
+    /// What a stub's method returns.
+    type Answer<T: Message, E: Message>;
+
+    /// Makes a call.
+    #[doc(hidden)]
+    fn call<T: Message, E: Message>(
+        connection: &Connection,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Self::Answer<T, E>;
+}
+
+/// Each of the stub's methods waits for its answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Waiting {}
+
+impl Mode for Waiting {
+    type Answer<T: Message, E: Message> = Result<T, CallError<E>>;
+
+    fn call<T: Message, E: Message>(
+        connection: &Connection,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Self::Answer<T, E> {
+        connection.call(method, params)
+    }
+}
+
+/// Each of the stub's methods starts a call and returns what waits for it.
+#[derive(Debug, Clone, Copy)]
+pub enum Starting {}
+
+impl Mode for Starting {
+    type Answer<T: Message, E: Message> = Result<Pending<T, E>, CallError<E>>;
+
+    fn call<T: Message, E: Message>(
+        connection: &Connection,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Self::Answer<T, E> {
+        connection.start(method, params)
+    }
+}

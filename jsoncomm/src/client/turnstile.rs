@@ -1,0 +1,85 @@
+//! One at a time, with a deadline: what a mutex is to those who can wait for ever.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Lets one thread at a time at what is inside.
+#[derive(Debug)]
+pub(super) struct Turnstile<T> {
+    /// Absent while somebody has it.
+    inside: Mutex<Option<Box<T>>>,
+    free: Condvar,
+}
+
+impl<T> Turnstile<T> {
+    pub(super) fn new(inside: T) -> Self {
+        Self {
+            inside: Mutex::new(Some(Box::new(inside))),
+            free: Condvar::new(),
+        }
+    }
+
+    /// Waits until nobody has it; `None` when `deadline` has passed before.
+    pub(super) fn enter(&self, deadline: Option<Instant>) -> Option<Entered<'_, T>> {
+        let mut inside = self.lock();
+        loop {
+            if let Some(taken) = inside.take() {
+                return Some(Entered {
+                    turnstile: self,
+                    taken: Some(taken),
+                });
+            }
+            inside = match deadline {
+                None => self
+                    .free
+                    .wait(inside)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    let waited = self.free.wait_timeout(inside, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<T>>> {
+        // It is held for a move only, which does not panic.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to what is inside a [`Turnstile`]; given back when dropped, also by a panic.
+#[derive(Debug)]
+pub(super) struct Entered<'t, T> {
+    turnstile: &'t Turnstile<T>,
+    /// Taken out only by `drop`.
+    taken: Option<Box<T>>,
+}
+
+impl<T> Deref for Entered<'_, T> {
+    type Target = T;
+
+    #[expect(clippy::expect_used, reason = "only drop takes it out")]
+    fn deref(&self) -> &T {
+        self.taken.as_ref().expect("it is inside until dropped")
+    }
+}
+
+impl<T> DerefMut for Entered<'_, T> {
+    #[expect(clippy::expect_used, reason = "only drop takes it out")]
+    fn deref_mut(&mut self) -> &mut T {
+        self.taken.as_mut().expect("it is inside until dropped")
+    }
+}
+
+impl<T> Drop for Entered<'_, T> {
+    fn drop(&mut self) {
+        *self.turnstile.lock() = self.taken.take();
+        self.turnstile.free.notify_one();
+    }
+}

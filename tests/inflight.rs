@@ -1,0 +1,250 @@
+//! Many calls in flight on one connection: answered in any order, waited for in any order.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::Json;
+use jsoncomm::{Call, CallError, Kind, Later, Message, Pending, Reply, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+
+/// Answers in pairs: each second call answers itself first, and then the one before.
+#[jsoncomm::service(name = "example.swap")]
+trait Swap {
+    fn swap(&mut self, call: &mut Call, number: u32) -> Later<Paired>;
+    fn plain(&mut self, number: u32) -> u32;
+    fn large(&mut self, size: usize) -> String;
+}
+
+#[derive(Debug, Message)]
+struct Paired {
+    number: u32,
+    #[fd]
+    null: File,
+}
+
+#[derive(Debug, Default)]
+struct Pairs {
+    waiting: Option<(u32, Reply<Paired>)>,
+}
+
+fn paired(number: u32) -> Paired {
+    let null = File::open("/dev/null");
+    Paired {
+        number,
+        null: null.unwrap_or_else(|error| unreachable!("{error}")),
+    }
+}
+
+impl Swap for Pairs {
+    fn swap(&mut self, call: &mut Call, number: u32) -> Later<Paired> {
+        call.later(|reply| match self.waiting.take() {
+            None => self.waiting = Some((number, reply)),
+            Some((before, first)) => {
+                reply.send(paired(number));
+                first.send(paired(before));
+            }
+        })
+    }
+
+    fn plain(&mut self, number: u32) -> u32 {
+        number
+    }
+
+    fn large(&mut self, size: usize) -> String {
+        "x".repeat(size)
+    }
+}
+
+fn start(kind: Kind) -> Running<Pairs> {
+    Running::start(kind, Pairs::default(), |endpoint| {
+        endpoint.serve::<dyn Swap>()
+    })
+}
+
+#[test]
+fn each_answer_finds_its_call_whatever_their_order() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let swap = SwapClient::new(server.connect());
+        // It has accepted the connection when it answers.
+        assert_eq!(swap.plain(0).unwrap(), 0);
+        let before = open_fds();
+        let first = swap.start().swap(1).unwrap();
+        let second = swap.start().swap(2).unwrap();
+        // A call that waits, made between the others, gets its own answer.
+        assert_eq!(swap.plain(9).unwrap(), 9);
+        assert_eq!(first.wait().unwrap().number, 1);
+        assert_eq!(second.wait().unwrap().number, 2);
+        // The server has let go of what it sent when it answers the next.
+        assert_eq!(swap.plain(9).unwrap(), 9);
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn any_gives_the_first_answer_and_all_gives_them_in_order() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let swap = SwapClient::new(server.connect()).start();
+        let mut calls: Vec<_> = (0..4).map(|number| swap.swap(number).unwrap()).collect();
+        let mut order = Vec::new();
+        while let Some((_, answer)) = Pending::any(&mut calls) {
+            order.push(answer.unwrap().number);
+        }
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2, 3]);
+        let calls = (0..6).map(|number| swap.plain(number).unwrap());
+        let answers: Vec<u32> = Pending::all(calls.collect::<Vec<_>>())
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(answers, [0, 1, 2, 3, 4, 5]);
+        assert!(Pending::<u32>::any(&mut Vec::new()).is_none());
+    }
+}
+
+#[test]
+fn looking_for_an_answer_never_waits() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket);
+    let swap = SwapClient::new(server.connect());
+    let mut first = swap.start().swap(1).unwrap();
+    assert_eq!(swap.plain(0).unwrap(), 0);
+    assert!(first.try_wait().is_none());
+    let mut second = swap.start().swap(2).unwrap();
+    let until = Instant::now() + PATIENCE;
+    let look = |call: &mut Pending<Paired>| loop {
+        if let Some(answer) = call.try_wait() {
+            break answer.unwrap().number;
+        }
+        assert!(Instant::now() < until);
+    };
+    assert_eq!(look(&mut second), 2);
+    assert_eq!(look(&mut first), 1);
+    assert!(matches!(first.try_wait(), Some(Err(CallError::Closed))));
+}
+
+#[test]
+fn a_deadline_ends_only_its_own_call() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket);
+    let connection = server.connect();
+    let hasty = SwapClient::new(connection.within(Duration::from_millis(5))).start();
+    let patient = SwapClient::new(connection).start();
+    let mut calls = vec![
+        patient.swap(1).unwrap(),
+        hasty.swap(2).unwrap(),
+        hasty.swap(3).unwrap(),
+    ];
+    let (place, answer) = Pending::any(&mut calls).unwrap();
+    assert_eq!(
+        (place, answer.unwrap().number),
+        (1, 2),
+        "answered before the first"
+    );
+    assert_eq!(calls.remove(0).wait().unwrap().number, 1);
+    let (place, answer) = Pending::any(&mut calls).unwrap();
+    assert!(matches!((place, answer), (0, Err(CallError::Deadline))));
+    assert!(calls.is_empty());
+}
+
+#[test]
+fn a_dropped_call_leaves_no_descriptor_behind() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let swap = SwapClient::new(server.connect());
+        // It has accepted the connection when it answers.
+        assert_eq!(swap.plain(0).unwrap(), 0);
+        let before = open_fds();
+        // Dropped after its answer has come and been kept, and dropped before.
+        let first = swap.start().swap(1).unwrap();
+        let second = swap.start().swap(2).unwrap();
+        assert_eq!(swap.plain(0).unwrap(), 0);
+        drop((first, second));
+        drop((swap.start().swap(3).unwrap(), swap.start().swap(4).unwrap()));
+        assert_eq!(swap.plain(1).unwrap(), 1);
+        assert_eq!(swap.plain(2).unwrap(), 2);
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn more_calls_than_there_is_room_for_are_answered_all_the_same() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let swap = SwapClient::new(server.connect()).start();
+        let calls: Vec<_> = (0..5_000)
+            .map(|number| swap.plain(number).unwrap())
+            .collect();
+        for (number, call) in (0..).zip(calls).backwards() {
+            assert_eq!(call.wait().unwrap(), number);
+        }
+    }
+    let server = start(Kind::Seqpacket);
+    let swap = SwapClient::new(server.connect()).start();
+    let calls: Vec<_> = (0..100).map(|_| swap.large(100_000).unwrap()).collect();
+    assert!(
+        calls
+            .into_iter()
+            .all(|call| call.wait().unwrap().len() == 100_000)
+    );
+}
+
+/// Iterates backwards.
+trait Backwards: Iterator + Sized {
+    fn backwards(self) -> std::iter::Rev<std::vec::IntoIter<Self::Item>> {
+        self.collect::<Vec<_>>().into_iter().rev()
+    }
+}
+
+impl<I: Iterator> Backwards for I {}
+
+#[test]
+fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket);
+    let connection = server.connect();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u32 {
+            let swap = SwapClient::new(connection.clone());
+            scope.spawn(move || {
+                for number in 0..200 {
+                    let number = thread * 1_000 + number;
+                    assert_eq!(swap.plain(number).unwrap(), number);
+                }
+            });
+        }
+    });
+    let waiting = SwapClient::new(connection.clone()).start().swap(1).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| waiting.wait());
+        let hasty = SwapClient::new(connection.within(Duration::from_millis(30)));
+        // Whichever thread is first: this one cannot wait longer than it may.
+        while !matches!(hasty.plain(0), Err(CallError::Deadline)) {}
+        let mut other = Socket::connect(&server.path, Kind::Seqpacket).unwrap();
+        other.set_timeout(Some(PATIENCE));
+        let call = serde_json::json!({
+            "jsonrpc": "2.0", "id": 1, "method": "example.swap.swap", "params": [2],
+        });
+        other.send(&Json(call)).unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap().number, 1);
+    });
+}
+
+#[test]
+fn the_answer_of_a_call_is_never_taken_for_that_of_another_with_the_same_number() {
+    let _alone = alone();
+    // Ids go on counting across clones, and a call that was given up does not free its id.
+    let server = start(Kind::Seqpacket);
+    let connection = server.connect();
+    let hasty = SwapClient::new(connection.within(Duration::ZERO));
+    for number in 0..100 {
+        let _ = hasty.plain(number);
+        let swap = SwapClient::new(connection.clone());
+        assert_eq!(swap.plain(number + 1_000).unwrap(), number + 1_000);
+    }
+}

@@ -1,0 +1,358 @@
+//! Answers that come after their handler: deferred, cancelled, expired, from other threads.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::Json;
+use jsoncomm::{Call, CallError, Fault, Kind, Later, Limits, Message, Pending, Reply, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+
+#[derive(Debug, Message, PartialEq, thiserror::Error)]
+enum Trouble {
+    #[error("no luck")]
+    NoLuck,
+}
+
+#[derive(Debug, Message)]
+struct Gift {
+    number: u32,
+    #[fd]
+    file: Option<File>,
+}
+
+/// Keeps replies, and gives them away as it is told.
+#[jsoncomm::service(name = "example.keeper")]
+trait Keeper {
+    /// Is answered when `give` says so.
+    fn keep(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble>;
+    /// Is answered at once, although it could be later.
+    fn now(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble>;
+    /// Answers everything that is kept, the last first; says how many were still wanted.
+    fn give(&mut self) -> u32;
+    /// Drops everything that is kept.
+    fn lose(&mut self) -> u32;
+    /// Takes longer than its caller waits.
+    fn slow(&mut self, call: &mut Call) -> Result<u32, Trouble>;
+    /// How many were cancelled, and how long the last caller waits at most, in milliseconds.
+    fn told(&mut self, call: &mut Call) -> (u32, u64);
+    /// Panics with the reply out of its hands.
+    fn panics(&mut self, call: &mut Call) -> Later<Gift, Trouble>;
+}
+
+#[derive(Default)]
+struct Shelf {
+    kept: Vec<(u32, Reply<Gift, Trouble>)>,
+    cancelled: Arc<AtomicU32>,
+    /// Where replies go that another thread answers.
+    away: Option<Sender<(u32, Reply<Gift, Trouble>)>>,
+    slow: Option<Receiver<()>>,
+}
+
+fn gift(number: u32) -> Gift {
+    let file = (number % 2 == 0).then(|| File::open("/dev/null").unwrap());
+    Gift { number, file }
+}
+
+impl Keeper for Shelf {
+    fn keep(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble> {
+        let cancelled = Arc::clone(&self.cancelled);
+        call.later(|reply: Reply<Gift, Trouble>| {
+            assert!(reply.is_wanted());
+            reply.on_cancel(move || {
+                cancelled.fetch_add(1, Ordering::SeqCst);
+            });
+            match &self.away {
+                Some(away) => away.send((number, reply)).unwrap(),
+                None => self.kept.push((number, reply)),
+            }
+        })
+    }
+
+    fn now(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble> {
+        call.later(|reply| match number {
+            0 => reply.fail(Trouble::NoLuck),
+            number => reply.send(gift(number)),
+        })
+    }
+
+    fn give(&mut self) -> u32 {
+        let mut wanted = 0;
+        for (number, reply) in self.kept.drain(..).rev() {
+            wanted += u32::from(reply.is_wanted());
+            reply.settle(Ok(gift(number)));
+        }
+        wanted
+    }
+
+    fn lose(&mut self) -> u32 {
+        u32::try_from(self.kept.drain(..).count()).unwrap()
+    }
+
+    fn slow(&mut self, call: &mut Call) -> Result<u32, Trouble> {
+        // Until the caller has said that it has given up.
+        self.slow.as_ref().unwrap().recv_timeout(PATIENCE).unwrap();
+        assert!(call.deadline().unwrap() <= Instant::now());
+        Ok(1)
+    }
+
+    fn told(&mut self, call: &mut Call) -> (u32, u64) {
+        let left = call.deadline().unwrap() - Instant::now();
+        let millis = u64::try_from(left.as_millis()).unwrap();
+        (self.cancelled.load(Ordering::SeqCst), millis)
+    }
+
+    fn panics(&mut self, call: &mut Call) -> Later<Gift, Trouble> {
+        let later = call.later(|reply| self.kept.push((0, reply)));
+        match self.kept.len() {
+            1.. => panic!("on purpose"),
+            0 => later,
+        }
+    }
+}
+
+fn start(kind: Kind, shelf: Shelf) -> Running<Shelf> {
+    Running::start(kind, shelf, |endpoint| endpoint.serve::<dyn Keeper>())
+}
+
+#[test]
+fn deferred_answers_come_in_any_order_with_their_descriptors() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind, Shelf::default());
+        let keeper = KeeperClient::new(server.connect());
+        let calls: Vec<_> = (0..8)
+            .map(|number| keeper.start().keep(number).unwrap())
+            .collect();
+        assert_eq!(keeper.now(3).unwrap().number, 3);
+        assert!(matches!(
+            keeper.now(0),
+            Err(CallError::Service(Trouble::NoLuck))
+        ));
+        assert_eq!(keeper.give().unwrap(), 8);
+        for (number, answer) in (0..).zip(Pending::all(calls)) {
+            let gift = answer.unwrap();
+            assert_eq!(gift.number, number);
+            assert_eq!(gift.file.is_some(), number % 2 == 0);
+        }
+        let (state, counts) = server.stop();
+        assert_eq!((counts.expired, counts.unwanted, counts.dropped), (0, 0, 0));
+        drop(state);
+    }
+}
+
+#[test]
+fn a_dropped_reply_tells_its_caller() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind, Shelf::default());
+        let keeper = KeeperClient::new(server.connect());
+        let call = keeper.start().keep(1).unwrap();
+        assert_eq!(keeper.lose().unwrap(), 1);
+        let Err(CallError::Fault(fault)) = call.wait() else {
+            panic!("it was dropped");
+        };
+        assert_eq!(fault.code, Fault::DROPPED);
+    }
+}
+
+#[test]
+fn a_cancelled_call_is_not_wanted_and_its_handler_is_told() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind, Shelf::default());
+        let keeper = KeeperClient::new(server.connect());
+        let kept = keeper.start().keep(1).unwrap();
+        drop(keeper.start().keep(2).unwrap());
+        assert_eq!(keeper.told().unwrap().0, 1);
+        assert_eq!(keeper.give().unwrap(), 1, "the other is still wanted");
+        assert_eq!(kept.wait().unwrap().number, 1);
+        let (_, counts) = server.stop();
+        assert_eq!((counts.cancelled, counts.unwanted), (1, 1));
+    }
+}
+
+#[test]
+fn a_caller_that_goes_wants_nothing_any_more() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket, Shelf::default());
+    let keeper = KeeperClient::new(server.connect());
+    let mine = keeper.start().keep(3).unwrap();
+    let mut other = Socket::connect(&server.path, Kind::Seqpacket).unwrap();
+    for id in [1, 2] {
+        let call = serde_json::json!({
+            "jsonrpc": "2.0", "id": id, "method": "example.keeper.keep", "params": [id],
+        });
+        other.send(&Json(call)).unwrap();
+    }
+    drop(other);
+    let until = Instant::now() + PATIENCE;
+    while keeper.told().unwrap().0 < 2 {
+        assert!(Instant::now() < until);
+    }
+    assert_eq!(keeper.give().unwrap(), 1);
+    assert_eq!(mine.wait().unwrap().number, 3);
+}
+
+#[test]
+fn the_callers_budget_travels_and_is_clamped() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    limits.timeout = Duration::from_secs(5);
+    let server = Running::with_limits(limits, Kind::Seqpacket, Shelf::default(), |endpoint| {
+        endpoint.serve::<dyn Keeper>()
+    });
+    let connection = server.connect();
+    let told = |timeout| {
+        let keeper = KeeperClient::new(connection.within(Duration::from_millis(timeout)));
+        keeper.told().unwrap().1
+    };
+    assert!((1..=3_000).contains(&told(3_000)));
+    assert!((3_001..=5_000).contains(&told(60_000)));
+    assert!((3_001..=5_000).contains(&told(u64::MAX)));
+}
+
+#[test]
+fn a_late_answer_is_dropped_on_both_sides_and_the_connection_stays_usable() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (go, slow) = mpsc::channel();
+        let shelf = Shelf {
+            slow: Some(slow),
+            ..Shelf::default()
+        };
+        let server = start(kind, shelf);
+        let connection = server.connect();
+        let keeper = KeeperClient::new(connection.clone());
+        let hasty = KeeperClient::new(connection.within(Duration::from_millis(20)));
+        assert!(matches!(hasty.slow(), Err(CallError::Deadline)));
+        go.send(()).unwrap();
+        assert!(matches!(hasty.keep(2), Err(CallError::Deadline)));
+        assert_eq!(keeper.give().unwrap(), 0);
+        assert_eq!(keeper.now(4).unwrap().number, 4);
+        let (_, counts) = server.stop();
+        assert_eq!(counts.expired, 1, "{counts:?}");
+    }
+}
+
+#[test]
+fn ten_thousand_calls_of_which_half_time_out_leave_one_connection_as_it_was() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket, Shelf::default());
+    let connection = server.connect();
+    let keeper = KeeperClient::new(connection.clone());
+    keeper.now(1).unwrap();
+    let before = open_fds();
+    let hasty = KeeperClient::new(connection.within(Duration::ZERO)).start();
+    for number in (0..10_000).step_by(2) {
+        // No time at all: the call goes out, or not, and is given up.
+        let call = hasty.keep(number);
+        assert!(!matches!(call.map(Pending::wait), Ok(Ok(_))));
+        assert_eq!(keeper.now(number + 1).unwrap().number, number + 1);
+        if number % 100 == 0 {
+            keeper.give().unwrap();
+        }
+    }
+    keeper.give().unwrap();
+    assert_eq!(keeper.now(1).unwrap().number, 1);
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_panic_after_the_reply_was_taken_answers_once() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket, Shelf::default());
+    let keeper = KeeperClient::new(server.connect());
+    let Err(CallError::Fault(fault)) = keeper.panics() else {
+        panic!("it panics");
+    };
+    assert_eq!(fault.code, Fault::HANDLER_FAILED);
+    assert_eq!(
+        keeper.give().unwrap(),
+        0,
+        "the reply is kept, but not wanted"
+    );
+    assert_eq!(keeper.now(5).unwrap().number, 5);
+}
+
+#[test]
+fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    limits.deferred = 3;
+    for kind in KINDS {
+        let server = Running::with_limits(limits.clone(), kind, Shelf::default(), |endpoint| {
+            endpoint.serve::<dyn Keeper>()
+        });
+        let keeper = KeeperClient::new(server.connect());
+        let other = KeeperClient::new(server.connect());
+        let calls: Vec<_> = (0..3)
+            .map(|number| keeper.start().keep(number).unwrap())
+            .collect();
+        let Err(CallError::Fault(fault)) = keeper.keep(3) else {
+            panic!("it is one too many");
+        };
+        assert_eq!(fault.code, Fault::BUSY);
+        let theirs = other.start().keep(4).unwrap();
+        assert_eq!(other.give().unwrap(), 4);
+        assert!(Pending::all(calls).iter().all(Result::is_ok));
+        theirs.wait().unwrap();
+        let again = keeper.start().keep(5).unwrap();
+        keeper.give().unwrap();
+        again.wait().unwrap();
+    }
+}
+
+#[test]
+fn ten_thousand_replies_are_answered_from_another_thread_in_random_order_once_each() {
+    let _alone = alone();
+    const COUNT: u32 = 10_000;
+    let (away, replies) = mpsc::channel();
+    let shelf = Shelf {
+        away: Some(away),
+        ..Shelf::default()
+    };
+    let mut limits = Limits::default();
+    limits.deferred = 10_000;
+    limits.waiting_answers = 10_000;
+    limits.waiting_bytes = 16 << 20;
+    let server = Running::with_limits(limits, Kind::Seqpacket, shelf, |endpoint| {
+        endpoint.serve::<dyn Keeper>()
+    });
+    let answering = std::thread::spawn(move || {
+        // Taking them out of a hash map by its own order is random enough.
+        let mut kept: HashMap<u32, Reply<Gift, Trouble>> = HashMap::new();
+        for _ in 0..COUNT {
+            let (number, reply) = replies.recv_timeout(PATIENCE).unwrap();
+            kept.insert(number, reply);
+        }
+        for (number, reply) in kept {
+            reply.send(Gift { number, file: None });
+        }
+    });
+    let keeper = KeeperClient::new(server.connect());
+    let starting = keeper.start();
+    let calls: Vec<_> = (0..COUNT)
+        .map(|number| starting.keep(number).unwrap())
+        .collect();
+    let seen = Mutex::new(vec![false; 10_000]);
+    for (number, answer) in (0..).zip(Pending::all(calls)) {
+        let gift = answer.unwrap();
+        assert_eq!(gift.number, number);
+        let mut seen = seen.lock().unwrap();
+        let first = !std::mem::replace(&mut seen[usize::try_from(number).unwrap()], true);
+        assert!(first);
+    }
+    answering.join().unwrap();
+    let (_, counts) = server.stop();
+    assert_eq!((counts.handled, counts.dropped), (u64::from(COUNT), 0));
+}
