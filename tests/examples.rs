@@ -49,6 +49,19 @@ fn quickstart_reads_a_file_through_a_descriptor_and_is_refused_outside() {
     assert!(said.contains("18 bytes, announced 18"), "{said}");
 }
 
+#[test]
+fn relay_passes_on_a_descriptor_and_an_error() {
+    let said = text(&example("relay").output().unwrap());
+    assert!(
+        said.contains("a descriptor came through both: //! A server that is a client"),
+        "{said}"
+    );
+    assert!(
+        said.contains("so did an error: not allowed: ../Cargo.toml"),
+        "{said}"
+    );
+}
+
 /// A running `files serve` on a folder.
 struct Daemon {
     child: Child,

@@ -1,9 +1,9 @@
 //! Blocking calls with a deadline.
 
+mod exchange;
 mod pending;
 mod turnstile;
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
@@ -14,18 +14,15 @@ use std::time::{Duration, Instant};
 use serde::Serializer;
 
 use crate::address::Address;
-use crate::envelope::{self, Envelope, ErrorObject, Id, Part};
-use crate::error::{CallError, DecodeError, Error, Fault};
-use crate::fds::Fds;
+use crate::error::{CallError, Error};
 use crate::limits::Limits;
-use crate::line::{self, BUFFER_KEPT, Datagram, Heard, Inbox, Kind, Line, Sent};
-use crate::message::{self, Message, Pack, PackContent, Packer, Request, Surplus, Unpacker};
+use crate::line::{self, Kind, Line};
+use crate::message::{Message, Pack, PackContent, Packer, Request};
 use crate::socket;
-use crate::sys::control::Wait;
-use crate::sys::wait;
 
+use exchange::Exchange;
 pub use pending::{Mode, Pending, Starting, Waiting};
-use turnstile::{Entered, Turnstile};
+use turnstile::{Turnstile, Visit};
 
 /// How long a call may take unless the program says otherwise.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -58,21 +55,8 @@ const DEADLINE: Duration = Duration::from_secs(25);
 /// ```
 #[derive(Clone)]
 pub struct Connection {
-    shared: Arc<Turnstile<Shared>>,
+    shared: Arc<Turnstile<Exchange>>,
     timeout: Option<Duration>,
-}
-
-/// What the clones of a connection share.
-#[derive(Debug)]
-struct Shared {
-    line: Line,
-    inbox: Inbox,
-    text: Vec<u8>,
-    next_id: u64,
-    /// The calls in flight that nobody waits for right now, and their answers if they have come.
-    started: HashMap<u64, Option<Held>>,
-    /// A call without an id has gone out since the last answer: a fault without one may be its.
-    notified: bool,
 }
 
 impl fmt::Debug for Connection {
@@ -119,14 +103,7 @@ impl Connection {
         // Nobody should be able to guess an id; and 2^52 leaves every JSON reader exact, and room to count.
         let random = RandomState::new().build_hasher().finish();
         Self {
-            shared: Arc::new(Turnstile::new(Shared {
-                line,
-                inbox: Inbox::default(),
-                text: Vec::new(),
-                next_id: random >> 12,
-                started: HashMap::new(),
-                notified: false,
-            })),
+            shared: Arc::new(Turnstile::new(Exchange::new(line, random >> 12))),
             timeout: Some(DEADLINE),
         }
     }
@@ -153,8 +130,8 @@ impl Connection {
     /// Sets the longest message in bytes, sent or received, for all clones; the default is that of
     /// [`Limits::message`].
     pub fn set_message_limit(&self, bytes: usize) {
-        if let Some(mut shared) = self.enter_patiently() {
-            shared.line.set_limit(bytes);
+        if let Ok(mut exchange) = self.enter(None) {
+            exchange.line.set_limit(bytes);
         }
     }
 
@@ -173,15 +150,15 @@ impl Connection {
         params: &(impl Pack + ?Sized),
     ) -> Result<T, CallError<E>> {
         let deadline = self.deadline();
-        let mut shared = self.enter(deadline).map_err(CallError::from_error)?;
-        let id = shared.next_id();
-        match shared.send(Some(id), method, params, self.timeout, deadline) {
+        let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
+        let id = exchange.next_id();
+        match exchange.send(Some(id), method, params, self.timeout, deadline) {
             Ok(()) => {}
             // A server that turned us away has said why before it closed.
-            Err(Error::Closed) if shared.line.kind() == Kind::Seqpacket => {}
+            Err(Error::Closed) if exchange.line.kind() == Kind::Seqpacket => {}
             Err(error) => return Err(CallError::from_error(error)),
         }
-        shared.wait(id, deadline)
+        exchange.wait(id, deadline)
     }
 
     /// Starts a call without waiting for its answer. Any number may be in flight on one connection and be
@@ -212,12 +189,12 @@ impl Connection {
         params: &(impl Pack + ?Sized),
     ) -> Result<Pending<T, E>, CallError<E>> {
         let deadline = self.deadline();
-        let mut shared = self.enter(deadline).map_err(CallError::from_error)?;
-        let id = shared.next_id();
-        shared
+        let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
+        let id = exchange.next_id();
+        exchange
             .send_and_receive(id, method, params, self.timeout, deadline)
             .map_err(CallError::from_error)?;
-        drop(shared);
+        drop(exchange);
         Ok(Pending::new(self.clone(), id, deadline))
     }
 
@@ -241,9 +218,9 @@ impl Connection {
     /// otherwise [`CallError::Io`]. In each case nothing has been sent.
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
         let deadline = self.deadline();
-        let mut shared = self.enter(deadline).map_err(CallError::from_error)?;
-        shared.notified = true;
-        shared
+        let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
+        exchange.notified = true;
+        exchange
             .send(None, method, params, None, deadline)
             .map_err(CallError::from_error)
     }
@@ -253,14 +230,34 @@ impl Connection {
             .and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
-    /// Waits for calls of other threads to end.
-    fn enter(&self, deadline: Option<Instant>) -> Result<Entered<'_, Shared>, Error> {
-        self.shared.enter(deadline).ok_or(Error::Deadline)
+    /// Has a server's loop drive the connection: from now on sending never waits.
+    pub(crate) fn drive(&self) -> Result<OwnedFd, Error> {
+        let mut exchange = self.enter(None)?;
+        exchange.driven = true;
+        let fd = exchange.line.as_fd().try_clone_to_owned();
+        fd.map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))
     }
 
-    /// The same, for what is done in no time; only a call of another thread can delay it.
-    fn enter_patiently(&self) -> Option<Entered<'_, Shared>> {
-        self.shared.enter(None)
+    /// Takes in what has come, ends what has expired, and has both told; never waits. Says whether there may
+    /// be more. While another thread is at it, there is nothing to do here.
+    pub(crate) fn dispatch(&self) -> Result<bool, Error> {
+        let Ok(mut exchange) = self.enter(Some(Instant::now())) else {
+            return Ok(false);
+        };
+        let more = exchange.take_in()?;
+        exchange.expire();
+        Ok(more)
+    }
+
+    /// Says when the next call that is to be told of its answer expires; never waits.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.enter(Some(Instant::now())).ok()?.next_due()
+    }
+
+    /// Waits for calls of other threads to end.
+    fn enter(&self, deadline: Option<Instant>) -> Result<Visit<'_>, Error> {
+        let entered = self.shared.enter(deadline).ok_or(Error::Deadline)?;
+        Ok(Visit::new(entered))
     }
 }
 
@@ -275,242 +272,4 @@ impl<R: PackContent> Pack for Content<'_, R> {
     ) -> Result<S::Ok, S::Error> {
         self.0.pack_content(fds, serializer)
     }
-}
-
-impl Shared {
-    fn next_id(&mut self) -> u64 {
-        let id = self.next_id;
-        // After 2^52 calls from a start below it, every JSON reader still holds the id exactly.
-        self.next_id += 1;
-        id
-    }
-
-    /// Writes a call into the buffer.
-    fn encode<'a>(
-        &mut self,
-        id: Option<u64>,
-        method: &str,
-        params: &'a (impl Pack + ?Sized),
-        timeout: Option<Duration>,
-    ) -> Result<Packer<'a>, Error> {
-        let budget = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let timeout = timeout.map(|timeout| budget(timeout).max(1));
-        self.text.clear();
-        self.text.shrink_to(BUFFER_KEPT);
-        let fds = Packer::new();
-        envelope::write_call(&mut self.text, id, method, params, timeout, &fds)
-            .map_err(Error::Encode)?;
-        Ok(fds)
-    }
-
-    /// Sends a call, and waits for room.
-    fn send(
-        &mut self,
-        id: Option<u64>,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-        timeout: Option<Duration>,
-        deadline: Option<Instant>,
-    ) -> Result<(), Error> {
-        let fds = self.encode(id, method, params, timeout)?;
-        self.line
-            .send_by(&self.text, &fds.into_fds(), None, deadline)
-    }
-
-    /// Sends a call that is waited for later. While there is no room, answers are taken in: the server may
-    /// be waiting for that itself.
-    fn send_and_receive(
-        &mut self,
-        id: u64,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-        timeout: Option<Duration>,
-        deadline: Option<Instant>,
-    ) -> Result<(), Error> {
-        let fds = self.encode(Some(id), method, params, timeout)?.into_fds();
-        while self.line.send(&self.text, &fds, None, Wait::Never)? == Sent::Full {
-            self.line.wait(wait::For::Either, deadline)?;
-            self.take_in()?;
-        }
-        self.started.insert(id, None);
-        Ok(())
-    }
-
-    /// Takes in all answers that have come to calls that were started.
-    fn take_in(&mut self) -> Result<(), Error> {
-        loop {
-            match self.line.receive(&mut self.inbox, Wait::Never)? {
-                Heard::Datagram(datagram) => self.keep(datagram),
-                Heard::Pending | Heard::Short => return Ok(()),
-                Heard::Closed => return Err(Error::Closed),
-            }
-        }
-    }
-
-    /// Keeps the answer to a call that was started; any other is late, repeated or foreign, and is dropped.
-    fn keep(&mut self, datagram: Datagram) {
-        let text = self.inbox.text(&datagram);
-        let id = match Envelope::open(text)
-            .ok()
-            .and_then(|envelope| envelope.id().cloned())
-        {
-            Some(Id::Number(id)) => id,
-            _ => return,
-        };
-        if let Some(place @ None) = self.started.get_mut(&id) {
-            *place = Some(Held {
-                text: text.to_vec(),
-                fds: datagram.fds,
-                damage: datagram.damage,
-            });
-        }
-    }
-
-    /// Waits for the answer to a call.
-    fn wait<T: Message, E: Message>(
-        &mut self,
-        id: u64,
-        deadline: Option<Instant>,
-    ) -> Result<T, CallError<E>> {
-        if let Some(Some(held)) = self.started.remove(&id) {
-            return held.read();
-        }
-        loop {
-            let datagram = match self.line.receive_by(&mut self.inbox, deadline) {
-                Ok(datagram) => datagram,
-                Err(error) => {
-                    if matches!(error, Error::Deadline) {
-                        self.cancel(id);
-                    }
-                    return Err(CallError::from_error(error));
-                }
-            };
-            // Whose fault it is when the id is `null` is plain only while there is one call to blame.
-            let sole = !self.notified && self.started.is_empty();
-            match answers(self.inbox.text(&datagram), id, sole) {
-                Whose::Ours(envelope) => {
-                    self.notified = false;
-                    return match datagram.damage {
-                        None => read(envelope, datagram.fds),
-                        Some(damage) => Err(CallError::Io(damage)),
-                    };
-                }
-                // Nothing says whose answer it should have been.
-                Whose::Unreadable(fault) => {
-                    return Err(datagram
-                        .damage
-                        .map_or_else(|| unreadable(&fault), CallError::Io));
-                }
-                Whose::Another => {}
-            }
-            self.keep(datagram);
-        }
-    }
-
-    /// Waits until the answer to one of these calls has come; says to which.
-    fn wait_any(&mut self, ids: &[u64], deadline: Option<Instant>) -> Result<usize, Error> {
-        let has_come = |shared: &Self| {
-            ids.iter()
-                .position(|id| matches!(shared.started.get(id), Some(Some(_))))
-        };
-        loop {
-            if let Some(position) = has_come(self) {
-                return Ok(position);
-            }
-            let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
-            self.keep(datagram);
-        }
-    }
-
-    /// Tells the server that the answer to a call is not wanted any more, if there is room for that. The
-    /// answer is dropped anyway.
-    fn cancel(&mut self, id: u64) {
-        self.started.remove(&id);
-        self.text.clear();
-        envelope::write_cancel(&mut self.text, id);
-        let _ = self.line.send(&self.text, &[], None, Wait::Never);
-    }
-}
-
-/// The answer to a call that nobody waits for yet.
-#[derive(Debug)]
-struct Held {
-    text: Vec<u8>,
-    fds: Fds,
-    damage: Option<Error>,
-}
-
-impl Held {
-    fn read<T: Message, E: Message>(self) -> Result<T, CallError<E>> {
-        if let Some(damage) = self.damage {
-            return Err(CallError::Io(damage));
-        }
-        match Envelope::open(&self.text) {
-            Ok(envelope) => read(envelope, self.fds),
-            Err(fault) => Err(unreadable(&fault)),
-        }
-    }
-}
-
-/// Whose answer a datagram is.
-enum Whose<'t> {
-    Ours(Envelope<'t>),
-    Another,
-    Unreadable(Fault),
-}
-
-/// Finds out whether a datagram answers this call. A fault about something that the server could not read
-/// does if this is the `sole` call that it can be about.
-fn answers(text: &[u8], id: u64, sole: bool) -> Whose<'_> {
-    let envelope = match Envelope::open(text) {
-        Ok(envelope) => envelope,
-        Err(fault) => return Whose::Unreadable(fault),
-    };
-    let ours = match envelope.id() {
-        Some(found) => *found == Id::Number(id),
-        None => sole && envelope.has_null_id() && envelope.part() == Some(Part::Error),
-    };
-    match ours && envelope.method().is_none() {
-        true => Whose::Ours(envelope),
-        false => Whose::Another,
-    }
-}
-
-/// Reads what an answer says. Descriptors that the types do not take are closed.
-fn read<T: Message, E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> Result<T, CallError<E>> {
-    let fds = Unpacker::new(fds);
-    let undecodable = |error| CallError::Io(Error::Decode(error));
-    match envelope.part() {
-        Some(Part::Result) => {
-            let result = envelope
-                .decode(|text| message::decode_front(text, &fds))
-                .map_err(|fault| unreadable(&fault))?
-                .map_err(undecodable)?;
-            fds.finish(Surplus::Close).map_err(undecodable)?;
-            Ok(result)
-        }
-        Some(Part::Error) => {
-            let error = envelope
-                .decode(ErrorObject::front)
-                .map_err(|fault| unreadable(&fault))?
-                .map_err(undecodable)?;
-            let data = error.data.filter(|_| !error.is_fault());
-            match data.map(|data| message::decode_front(data, &fds)) {
-                Some(Ok((error, _))) => Err(CallError::Service(error)),
-                // The framework's own, or one that our type does not know.
-                Some(Err(_)) | None => Err(CallError::Fault(error.into_fault())),
-            }
-        }
-        Some(Part::Params) | None => Err(unreadable(&Fault::new(
-            Fault::NOT_A_CALL,
-            "neither result nor error",
-        ))),
-    }
-}
-
-/// Says that the server's answer is none.
-fn unreadable<E>(fault: &Fault) -> CallError<E> {
-    CallError::Io(Error::Decode(DecodeError::Syntax {
-        reason: format!("the answer: {}", fault.message),
-    }))
 }

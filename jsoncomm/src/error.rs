@@ -175,6 +175,9 @@ pub enum Error {
     /// The time allowed has passed.
     #[error("deadline passed")]
     Deadline,
+    /// There is no room to send now, and the sender must not wait: an event loop drives its connection.
+    #[error("no room to send")]
+    Full,
     /// The peer has closed its socket, or there is nobody at the address.
     #[error("closed by the peer")]
     Closed,

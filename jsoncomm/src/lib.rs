@@ -16,6 +16,8 @@
 //! 5. A stub's `start()` has its methods return a [`Pending`] at once: many calls in flight on one connection.
 //! 6. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
 //!    [`Remote`] changes the server from elsewhere; [`Server::turn`] lets a foreign loop drive it.
+//! 7. [`Server::drive`] and [`Pending::then`] let a handler call another server without waiting for it, and
+//!    [`Reply::forward`] passes the answer on.
 //!
 //! # The wire
 //!

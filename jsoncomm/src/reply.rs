@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::envelope::{self, Id};
-use crate::error::{EncodeError, Fault};
+use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::fds::FDS_MAX;
 use crate::line::INLINE_SURE;
 use crate::mailbox::{Mailbox, Serial, Ticket};
@@ -136,6 +136,43 @@ impl<T: Pack, E: Pack> Reply<T, E> {
             });
         }
         self.slot = None;
+    }
+
+    /// Answers with a fault, as the framework does where it cannot carry a call through. On a bare endpoint
+    /// nothing is sent.
+    pub fn refuse(mut self, fault: &Fault) {
+        if let Some(slot) = self.slot.take() {
+            slot.post_fault(fault);
+        }
+    }
+
+    /// Passes on how another call ended: for a service that calls a service. Trouble on the way there becomes
+    /// a fault.
+    pub fn forward(self, answer: Result<T, CallError<E>>)
+    where
+        E: fmt::Display,
+    {
+        match answer {
+            Ok(value) => self.send(value),
+            Err(CallError::Service(error)) => self.fail(error),
+            Err(CallError::Fault(fault)) => self.refuse(&fault),
+            Err(CallError::Deadline) => {
+                self.refuse(&Fault::new(
+                    Fault::DEADLINE,
+                    "the service behind this one is late",
+                ));
+            }
+            Err(CallError::Io(Error::Full)) => {
+                self.refuse(&Fault::new(
+                    Fault::BUSY,
+                    "the service behind this one is busy",
+                ));
+            }
+            Err(CallError::Closed | CallError::Io(_)) => {
+                let message = "the service behind this one cannot be reached";
+                self.refuse(&Fault::new(Fault::HANDLER_FAILED, message));
+            }
+        }
     }
 
     /// Answers as a method would that returned this.

@@ -5,28 +5,28 @@
 //! source gets a bounded number of messages a turn.
 
 mod control;
+mod endpoint;
 mod source;
 
-use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, BoundPath};
+use crate::client::Connection;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Inbox, Kind, Line};
 use crate::mailbox::{Mailbox, Post, Ticket};
-use crate::message::Request;
-use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Reactor, Thing, Watch};
 use crate::routes::Routes;
-use crate::service::{Counts, Desk, Handler, Lane, Service};
+use crate::service::{Counts, Desk, Lane};
 use crate::socket::{self, Listener};
 use crate::sys::socket as sys;
 
-use control::{Callback, Change, Timer, Watched};
+use control::{Callback, Change, Driven, Timer, Watched};
 pub use control::{Control, Remote, Token};
+pub use endpoint::Endpoint;
 use source::{Connected, Datagrams, Next};
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
@@ -75,6 +75,8 @@ pub struct Server<S> {
     connections: usize,
     turns: Vec<(Key, Cause)>,
     remote: Remote<S>,
+    /// The connections that it drives.
+    driven: Vec<Key>,
 }
 
 /// What the loop watches.
@@ -85,6 +87,7 @@ enum Source<S> {
     Connection(Connected<S>),
     Watched(Watched<S>),
     Timer(Timer<S>),
+    Client(Driven),
 }
 
 /// A listening endpoint.
@@ -101,6 +104,7 @@ impl<S> Thing for Box<Source<S>> {
             Source::Listener(door) => door.listener.as_fd(),
             Source::Connection(connection) => connection.line.as_fd(),
             Source::Watched(watched) => watched.fd.as_fd(),
+            Source::Client(driven) => driven.fd.as_fd(),
             Source::Timer(_) => return None,
         })
     }
@@ -122,6 +126,7 @@ impl<S> Server<S> {
             connections: 0,
             turns: Vec::new(),
             remote: Remote::new(mailbox),
+            driven: Vec::new(),
         })
     }
 
@@ -271,6 +276,45 @@ impl<S> Server<S> {
         Ok(Token(key))
     }
 
+    /// Drives a connection to another server: calls that a handler starts on it, with a stub's `start()`, are
+    /// told of their answer by [`Pending::then`](crate::Pending::then), on this loop, without waiting. From
+    /// now on starting a call and `#[oneway]` calls do not wait for room either; they end in
+    /// [`Error::Full`]. Calls that wait for their answer still do, and would stop the loop.
+    ///
+    /// When the other server goes, all its calls are told, and the connection is let go.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when descriptors have run out: it takes one.
+    pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
+        let fd = connection.drive()?;
+        let connection = connection.clone();
+        let key = self.add(Source::Client(Driven::new(connection, fd)))?;
+        self.driven.push(key);
+        Ok(Token(key))
+    }
+
+    /// Sets the timers of driven connections: handlers may have started calls.
+    fn arm_driven(&mut self) -> Result<(), Error> {
+        let mut driven = std::mem::take(&mut self.driven);
+        driven.retain(|key| {
+            matches!(
+                self.reactor.get(*key).map(|source| &**source),
+                Some(Source::Client(_))
+            )
+        });
+        for key in &driven {
+            if let Some(Source::Client(client)) = self.reactor.get(*key).map(|source| &mut **source)
+            {
+                if let Next::At(due) = client.next() {
+                    self.reactor.wake_at(*key, due)?;
+                }
+            }
+        }
+        self.driven = driven;
+        Ok(())
+    }
+
     /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.
     /// The connections that an endpoint has taken stay.
     pub fn remove(&mut self, token: Token) -> bool {
@@ -365,12 +409,14 @@ impl<S> Server<S> {
                     }
                 }
                 Source::Timer(timer) => timer.act(state, &mut control),
+                Source::Client(driven) => driven.act(cause),
             };
             stop |= control.stop;
             changes.append(&mut control.changes);
             self.settle(key, source, next)?;
             self.send_posts()?;
         }
+        self.arm_driven()?;
         changes.append(&mut self.remote.take_changes());
         Ok((stop, changes))
     }
@@ -419,7 +465,7 @@ impl<S> Server<S> {
                     connection.deliver(&mut self.desk, &letter.text, &letter.lend());
                     connection.next_after_sending()
                 }
-                Source::Listener(_) | Source::Watched(_) | Source::Timer(_) => Next::Keep,
+                _ => Next::Keep,
             };
             self.settle(key, source, next)?;
         }
@@ -472,90 +518,5 @@ impl<S> AsFd for Server<S> {
     /// The descriptor to wait on, readable when [`turn`](Server::turn) has something to do.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reactor.as_fd()
-    }
-}
-
-/// A socket of a server, to say what is served there.
-#[derive(Debug)]
-pub struct Endpoint<'s, S> {
-    server: &'s mut Server<S>,
-    key: Key,
-}
-
-impl<S> Endpoint<'_, S> {
-    /// Names the endpoint, to [remove](Server::remove) it.
-    pub fn token(&self) -> Token {
-        Token(self.key)
-    }
-
-    /// Serves a service here: `serve::<dyn Trait>()`.
-    ///
-    /// # Panics
-    ///
-    /// When the endpoint already serves a method of that name.
-    #[expect(
-        clippy::panic,
-        reason = "a program that does this is wrong in each run"
-    )]
-    pub fn serve<T: Service<S> + ?Sized>(self) -> Self {
-        self.change(|routes| {
-            if let Err(name) = routes.add_service::<T>() {
-                panic!("method {name} is served twice at one endpoint");
-            }
-        })
-    }
-
-    /// Serves the requests of an enum here, in the envelope.
-    ///
-    /// # Panics
-    ///
-    /// When the endpoint already serves a method of that name.
-    #[expect(
-        clippy::panic,
-        reason = "a program that does this is wrong in each run"
-    )]
-    pub fn handle<R: Request>(self) -> Self
-    where
-        S: Handler<R>,
-    {
-        self.change(|routes| {
-            if let Err(name) = routes.add_requests::<R>() {
-                panic!("method {name} is served twice at one endpoint");
-            }
-        })
-    }
-
-    /// Makes this a bare endpoint: every message is an `R` without an envelope, and each is answered by at
-    /// most one reply to its sender. A message that is no `R` is dropped and counted.
-    pub fn bare<R: Request<Error = Infallible>>(self) -> Self
-    where
-        S: Handler<R>,
-    {
-        self.change(Routes::set_bare::<R>)
-    }
-
-    /// Serves only peers for which `rule` holds. A peer whose identity the kernel does not tell is refused
-    /// without asking. Others get the fault [`Fault::REFUSED`]; a connection is then closed.
-    pub fn admit(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
-        self.change(|routes| routes.set_admit(Box::new(rule)))
-    }
-
-    fn change(self, change: impl FnOnce(&mut Routes<S>)) -> Self {
-        let routes = match self
-            .server
-            .reactor
-            .get(self.key)
-            .map(|source| &mut **source)
-        {
-            Some(Source::Datagrams(endpoint)) => Arc::get_mut(&mut endpoint.routes),
-            Some(Source::Listener(door)) => Arc::get_mut(&mut door.routes),
-            Some(Source::Connection(connection)) => Arc::get_mut(&mut connection.routes),
-            Some(Source::Watched(_) | Source::Timer(_)) | None => None,
-        };
-        // Always there: an endpoint borrows the server, so no connection can share its routes yet.
-        if let Some(routes) = routes {
-            change(routes);
-        }
-        self
     }
 }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Instant;
 
 use super::Connection;
+use super::exchange::Held;
 use crate::error::{CallError, Error};
 use crate::message::{Message, Pack};
 
@@ -46,13 +47,13 @@ impl<T: Message, E: Message> Pending<T, E> {
     ///
     /// As [`Connection::call`].
     pub fn wait(mut self) -> Result<T, CallError<E>> {
-        let mut shared = match self.connection.enter(self.deadline) {
-            Ok(shared) => shared,
+        let mut exchange = match self.connection.enter(self.deadline) {
+            Ok(exchange) => exchange,
             // Dropping the call cancels it.
             Err(error) => return Err(CallError::from_error(error)),
         };
         self.done = true;
-        shared.wait(self.id, self.deadline)
+        exchange.wait(self.id, self.deadline)
     }
 
     /// Looks whether the answer has come; never waits. `None` while it has not; after the deadline,
@@ -62,22 +63,38 @@ impl<T: Message, E: Message> Pending<T, E> {
             return Some(Err(CallError::Closed));
         }
         // Another thread waits for its own answer, and takes in this one if it comes.
-        let mut shared = self.connection.enter(Some(Instant::now())).ok()?;
-        let taken = shared.take_in();
-        let answer = match shared.started.get(&self.id) {
-            Some(Some(_)) => shared.wait(self.id, self.deadline),
-            _ => match taken {
+        let mut exchange = self.connection.enter(Some(Instant::now())).ok()?;
+        let taken = exchange.take_in();
+        let answer = match exchange.has_come(self.id) {
+            true => exchange.wait(self.id, self.deadline),
+            false => match taken {
                 Err(error) => Err(CallError::from_error(error)),
-                Ok(()) if self.deadline.is_some_and(|at| Instant::now() >= at) => {
-                    shared.cancel(self.id);
+                Ok(_) if self.deadline.is_some_and(|at| Instant::now() >= at) => {
+                    exchange.cancel(self.id);
                     Err(CallError::Deadline)
                 }
-                Ok(()) => return None,
+                Ok(_) => return None,
             },
         };
-        drop(shared);
+        drop(exchange);
         self.done = true;
         Some(answer)
+    }
+
+    /// Has `then` called with the answer instead of waiting for it: by the loop that
+    /// [drives](crate::Server::drive) the connection, or by whichever thread takes the answer in. It may make
+    /// calls of its own. At the deadline it gets [`CallError::Deadline`], if a loop drives the connection.
+    pub fn then(mut self, then: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
+        self.done = true;
+        let tell = |answer: Result<Held, Error>| {
+            then(match answer {
+                Ok(held) => held.read(),
+                Err(error) => Err(CallError::from_error(error)),
+            });
+        };
+        if let Ok(mut exchange) = self.connection.enter(None) {
+            exchange.tell(self.id, self.deadline, Box::new(tell));
+        }
     }
 
     /// Waits for whichever of `calls` is answered first, removes it and returns its place and its answer;
@@ -93,7 +110,7 @@ impl<T: Message, E: Message> Pending<T, E> {
         let deadline = earliest.map(|(deadline, _)| deadline);
         let waited = connection
             .enter(deadline)
-            .and_then(|mut shared| shared.wait_any(&ids, deadline));
+            .and_then(|mut exchange| exchange.wait_any(&ids, deadline));
         let (place, error) = match (waited, earliest) {
             (Ok(place), _) => return Some((place, calls.remove(place).wait())),
             (Err(Error::Deadline), Some((_, place))) => (place, Error::Deadline),
@@ -115,13 +132,8 @@ impl<T, E> Drop for Pending<T, E> {
         if self.done {
             return;
         }
-        let Some(mut shared) = self.connection.enter_patiently() else {
-            return;
-        };
-        match shared.started.remove(&self.id) {
-            // It has been answered; nobody needs to be told.
-            Some(Some(_)) => {}
-            _ => shared.cancel(self.id),
+        if let Ok(mut exchange) = self.connection.enter(None) {
+            exchange.cancel(self.id);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::exchange::Exchange;
+
 /// Lets one thread at a time at what is inside.
 #[derive(Debug)]
 pub(super) struct Turnstile<T> {
@@ -81,5 +83,46 @@ impl<T> Drop for Entered<'_, T> {
     fn drop(&mut self) {
         *self.turnstile.lock() = self.taken.take();
         self.turnstile.free.notify_one();
+    }
+}
+
+/// A thread at the exchange. When it leaves, it calls the functions that have become ready meanwhile: not
+/// before, so that they may enter themselves.
+pub(super) struct Visit<'t> {
+    /// Taken out only by `drop`.
+    entered: Option<Entered<'t, Exchange>>,
+}
+
+impl<'t> Visit<'t> {
+    pub(super) fn new(entered: Entered<'t, Exchange>) -> Self {
+        Self {
+            entered: Some(entered),
+        }
+    }
+}
+
+impl Deref for Visit<'_> {
+    type Target = Exchange;
+
+    #[expect(clippy::expect_used, reason = "only drop takes it out")]
+    fn deref(&self) -> &Exchange {
+        self.entered.as_ref().expect("it is inside until dropped")
+    }
+}
+
+impl DerefMut for Visit<'_> {
+    #[expect(clippy::expect_used, reason = "only drop takes it out")]
+    fn deref_mut(&mut self) -> &mut Exchange {
+        self.entered.as_mut().expect("it is inside until dropped")
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let ready = std::mem::take(&mut self.ready);
+        self.entered = None;
+        for call in ready {
+            call();
+        }
     }
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use super::source::Next;
+use crate::client::Connection;
 use crate::mailbox::Mailbox;
-use crate::reactor::Key;
+use crate::reactor::{Cause, Key, Watch};
 
 /// Names an endpoint, a watch or a timer of a server. It never names anything else, also after that is
 /// gone.
@@ -132,6 +133,49 @@ impl<S> fmt::Debug for Watched<S> {
 impl<S> fmt::Debug for Timer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timer").field("due", &self.due).finish()
+    }
+}
+
+/// A connection to another server, whose answers this one takes in.
+#[derive(Debug)]
+pub(super) struct Driven {
+    connection: Connection,
+    /// The same socket, to watch.
+    pub(super) fd: OwnedFd,
+    /// When its timer will come, so that it is not set twice.
+    timer: Option<Instant>,
+}
+
+impl Driven {
+    pub(super) fn new(connection: Connection, fd: OwnedFd) -> Self {
+        Self {
+            connection,
+            fd,
+            timer: None,
+        }
+    }
+
+    /// Takes in answers and has them told.
+    pub(super) fn act(&mut self, cause: Cause) -> Next {
+        if cause == Cause::Timer {
+            self.timer = None;
+        }
+        match self.connection.dispatch() {
+            Ok(true) => Next::Again(Watch::Reading),
+            Ok(false) => self.next(),
+            Err(_) => Next::Close,
+        }
+    }
+
+    /// When the next call expires, if its timer is not set yet.
+    pub(super) fn next(&mut self) -> Next {
+        match self.connection.next_due() {
+            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
+                self.timer = Some(due);
+                Next::At(due)
+            }
+            _ => Next::Keep,
+        }
     }
 }
 

@@ -1,0 +1,96 @@
+//! What is served at a socket of a server.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::{Server, Source, Token};
+use crate::message::Request;
+use crate::peer::Peer;
+use crate::reactor::Key;
+use crate::routes::Routes;
+use crate::service::{Handler, Service};
+
+/// A socket of a server, to say what is served there.
+#[derive(Debug)]
+pub struct Endpoint<'s, S> {
+    pub(super) server: &'s mut Server<S>,
+    pub(super) key: Key,
+}
+
+impl<S> Endpoint<'_, S> {
+    /// Names the endpoint, to [remove](Server::remove) it.
+    pub fn token(&self) -> Token {
+        Token(self.key)
+    }
+
+    /// Serves a service here: `serve::<dyn Trait>()`.
+    ///
+    /// # Panics
+    ///
+    /// When the endpoint already serves a method of that name.
+    #[expect(
+        clippy::panic,
+        reason = "a program that does this is wrong in each run"
+    )]
+    pub fn serve<T: Service<S> + ?Sized>(self) -> Self {
+        self.change(|routes| {
+            if let Err(name) = routes.add_service::<T>() {
+                panic!("method {name} is served twice at one endpoint");
+            }
+        })
+    }
+
+    /// Serves the requests of an enum here, in the envelope.
+    ///
+    /// # Panics
+    ///
+    /// When the endpoint already serves a method of that name.
+    #[expect(
+        clippy::panic,
+        reason = "a program that does this is wrong in each run"
+    )]
+    pub fn handle<R: Request>(self) -> Self
+    where
+        S: Handler<R>,
+    {
+        self.change(|routes| {
+            if let Err(name) = routes.add_requests::<R>() {
+                panic!("method {name} is served twice at one endpoint");
+            }
+        })
+    }
+
+    /// Makes this a bare endpoint: every message is an `R` without an envelope, and each is answered by at
+    /// most one reply to its sender. A message that is no `R` is dropped and counted.
+    pub fn bare<R: Request<Error = Infallible>>(self) -> Self
+    where
+        S: Handler<R>,
+    {
+        self.change(Routes::set_bare::<R>)
+    }
+
+    /// Serves only peers for which `rule` holds. A peer whose identity the kernel does not tell is refused
+    /// without asking. Others get the fault [`Fault::REFUSED`]; a connection is then closed.
+    pub fn admit(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+        self.change(|routes| routes.set_admit(Box::new(rule)))
+    }
+
+    fn change(self, change: impl FnOnce(&mut Routes<S>)) -> Self {
+        let routes = match self
+            .server
+            .reactor
+            .get(self.key)
+            .map(|source| &mut **source)
+        {
+            Some(Source::Datagrams(endpoint)) => Arc::get_mut(&mut endpoint.routes),
+            Some(Source::Listener(door)) => Arc::get_mut(&mut door.routes),
+            Some(Source::Connection(connection)) => Arc::get_mut(&mut connection.routes),
+            _ => None,
+        };
+        // Always there: an endpoint borrows the server, so no connection can share its routes yet.
+        if let Some(routes) = routes {
+            change(routes);
+        }
+        self
+    }
+}

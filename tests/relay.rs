@@ -1,0 +1,244 @@
+//! A server that calls another one without waiting for it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jsoncomm::{
+    Call, CallError, Connection, Fault, Kind, Later, Limits, Message, Remote, Reply, Server,
+    Socket, Starting,
+};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+
+#[derive(Debug, Message, PartialEq, thiserror::Error)]
+#[error("trouble {code}")]
+struct Trouble {
+    code: u32,
+}
+
+/// Behind the relay.
+#[jsoncomm::service(name = "test.work")]
+trait Work {
+    fn open(&mut self, path: &str) -> Result<Named, Trouble>;
+    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble>;
+    #[oneway]
+    fn note(&mut self, text: &str);
+}
+
+#[derive(Debug, Message)]
+struct Named {
+    name: String,
+    #[fd]
+    file: File,
+}
+
+#[derive(Default)]
+struct Worker {
+    kept: Vec<Reply<Named, Trouble>>,
+    notes: u32,
+}
+
+impl Work for Worker {
+    fn open(&mut self, path: &str) -> Result<Named, Trouble> {
+        let file = File::open(path).map_err(|_| Trouble { code: 2 })?;
+        let name = path.to_owned();
+        Ok(Named { name, file })
+    }
+
+    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble> {
+        call.later(|reply| self.kept.push(reply))
+    }
+
+    fn note(&mut self, _text: &str) {
+        self.notes += 1;
+    }
+}
+
+/// Before it: the same, and a call that is not passed on.
+#[jsoncomm::service(name = "test.work")]
+trait Front {
+    fn open(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble>;
+    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble>;
+    /// Calls twice, one after the other, and answers with the second answer.
+    fn twice(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble>;
+    /// Notes until there is no room; says how often.
+    fn flood(&mut self) -> u32;
+    fn here(&mut self) -> u32;
+}
+
+struct Relay {
+    behind: WorkClient<Starting>,
+}
+
+impl Front for Relay {
+    fn open(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble> {
+        call.later(|reply| match self.behind.open(path) {
+            Ok(pending) => pending.then(|answer| reply.forward(answer)),
+            Err(error) => reply.forward(Err(error)),
+        })
+    }
+
+    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble> {
+        call.later(|reply| match self.behind.never() {
+            Ok(pending) => pending.then(|answer| reply.forward(answer)),
+            Err(error) => reply.forward(Err(error)),
+        })
+    }
+
+    fn twice(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble> {
+        let (behind, path) = (self.behind.clone(), path.to_owned());
+        call.later(|reply| match self.behind.open(&path) {
+            Ok(pending) => pending.then(move |first| match (first, behind.open(&path)) {
+                (Ok(_), Ok(pending)) => pending.then(|answer| reply.forward(answer)),
+                (first, _) => reply.forward(first),
+            }),
+            Err(error) => reply.forward(Err(error)),
+        })
+    }
+
+    fn flood(&mut self) -> u32 {
+        let mut count = 0;
+        while self.behind.note("x").is_ok() && count < 1_000_000 {
+            count += 1;
+        }
+        count
+    }
+
+    fn here(&mut self) -> u32 {
+        7
+    }
+}
+
+/// Two servers in a row: the one behind, the relay, and how to end the relay.
+struct Row {
+    behind: Option<Running<Worker>>,
+    front: PathBuf,
+    remote: Remote<Relay>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Row {
+    fn start(kind: Kind, timeout: Duration) -> Self {
+        let behind = Running::start(kind, Worker::default(), |endpoint| {
+            endpoint.serve::<dyn Work>()
+        });
+        let connection = behind.connect().within(timeout);
+        let mut row = Self::before(connection);
+        row.behind = Some(behind);
+        row
+    }
+
+    fn before(connection: Connection) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let front = directory.path().join("front");
+        let mut server = Server::new(Limits::default()).unwrap();
+        server
+            .bind(&front, Kind::Seqpacket)
+            .unwrap()
+            .serve::<dyn Front>();
+        server.drive(&connection).unwrap();
+        let remote = server.remote();
+        let behind = WorkClient::new(connection).start();
+        let thread = std::thread::spawn(move || {
+            server.run(&mut Relay { behind }).unwrap();
+        });
+        Self {
+            behind: None,
+            front,
+            remote,
+            thread: Some(thread),
+            _directory: directory,
+        }
+    }
+
+    fn client(&self) -> FrontClient {
+        FrontClient::new(Connection::open(&self.front).unwrap().within(PATIENCE))
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        self.remote.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn answers_errors_and_descriptors_pass_through_a_relay() {
+    let _alone = alone();
+    for kind in KINDS {
+        let row = Row::start(kind, PATIENCE);
+        let client = row.client();
+        assert_eq!(client.here().unwrap(), 7);
+        let before = open_fds();
+        for _ in 0..50 {
+            let mut named = client.open("Cargo.toml").unwrap();
+            let mut text = String::new();
+            named.file.read_to_string(&mut text).unwrap();
+            assert!(text.contains("jsoncomm-tests"));
+            assert_eq!(client.twice("Cargo.toml").unwrap().name, "Cargo.toml");
+            assert!(matches!(
+                client.open("not there"),
+                Err(CallError::Service(Trouble { code: 2 }))
+            ));
+        }
+        assert_eq!(client.here().unwrap(), 7);
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn a_relay_serves_others_while_the_one_behind_it_does_not_answer() {
+    let _alone = alone();
+    for kind in KINDS {
+        let row = Row::start(kind, Duration::from_millis(40));
+        let client = row.client();
+        let waiting = client.start().never().unwrap();
+        assert_eq!(client.here().unwrap(), 7);
+        assert_eq!(client.open("Cargo.toml").unwrap().name, "Cargo.toml");
+        // The relay's own deadline ends it.
+        let Err(CallError::Fault(fault)) = waiting.wait() else {
+            panic!("it is never answered");
+        };
+        assert_eq!(fault.code, Fault::DEADLINE);
+        assert_eq!(client.open("Cargo.toml").unwrap().name, "Cargo.toml");
+    }
+}
+
+#[test]
+fn a_relay_outlives_the_one_behind_it() {
+    let _alone = alone();
+    let mut row = Row::start(Kind::Seqpacket, PATIENCE);
+    let client = row.client();
+    let waiting = client.start().never().unwrap();
+    client.open("Cargo.toml").unwrap();
+    drop(row.behind.take());
+    for answer in [waiting.wait(), client.open("Cargo.toml")] {
+        let Err(CallError::Fault(fault)) = answer else {
+            panic!("nobody is behind it");
+        };
+        assert_eq!(fault.code, Fault::HANDLER_FAILED);
+    }
+    assert_eq!(client.here().unwrap(), 7);
+}
+
+#[test]
+fn a_relay_never_waits_for_room() {
+    let _alone = alone();
+    let (near, _far_that_reads_nothing) = Socket::pair(Kind::Seqpacket).unwrap();
+    let near = std::os::fd::AsFd::as_fd(&near)
+        .try_clone_to_owned()
+        .unwrap();
+    let row = Row::before(Connection::from_fd(near).unwrap());
+    let client = row.client();
+    assert!((1..1_000_000).contains(&client.flood().unwrap()));
+    let Err(CallError::Fault(fault)) = client.open("Cargo.toml") else {
+        panic!("there is no room");
+    };
+    assert_eq!(fault.code, Fault::BUSY);
+    assert_eq!(client.here().unwrap(), 7);
+}
