@@ -1,5 +1,7 @@
 //! A server that calls another one without waiting for it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
