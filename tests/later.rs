@@ -305,6 +305,7 @@ fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
             panic!("it is one too many");
         };
         assert_eq!(fault.code, Fault::BUSY);
+        assert!(keeper.told().is_ok(), "what needs no deferring goes on");
         let theirs = other.start().keep(4).unwrap();
         assert_eq!(other.give().unwrap(), 4);
         assert!(Pending::all(calls).iter().all(Result::is_ok));
@@ -313,6 +314,36 @@ fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
         keeper.give().unwrap();
         again.wait().unwrap();
     }
+}
+
+#[test]
+fn too_many_deferred_calls_of_all_callers_are_busy() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    limits.deferred_in_all = 3;
+    let server = Running::with_limits(limits, Kind::Datagram, Shelf::default(), |endpoint| {
+        endpoint.serve::<dyn Keeper>()
+    });
+    let keepers: Vec<_> = (0..4)
+        .map(|_| KeeperClient::new(server.connect()))
+        .collect();
+    let calls: Vec<_> = (0..)
+        .zip(&keepers[..3])
+        .map(|(number, keeper)| keeper.start().keep(number).unwrap())
+        .collect();
+    let Err(CallError::Fault(fault)) = keepers[3].keep(3) else {
+        panic!("it is one too many");
+    };
+    assert_eq!(fault.code, Fault::BUSY);
+    assert_eq!(
+        keepers[3].give().unwrap(),
+        3,
+        "what needs no deferring goes on"
+    );
+    assert!(Pending::all(calls).iter().all(Result::is_ok));
+    let again = keepers[3].start().keep(4).unwrap();
+    keepers[3].give().unwrap();
+    again.wait().unwrap();
 }
 
 #[test]
@@ -326,6 +357,7 @@ fn ten_thousand_replies_are_answered_from_another_thread_in_random_order_once_ea
     };
     let mut limits = Limits::default();
     limits.deferred = 10_000;
+    limits.deferred_in_all = 10_000;
     limits.waiting_answers = 10_000;
     limits.waiting_bytes = 16 << 20;
     let server = Running::with_limits(limits, Kind::Seqpacket, shelf, |endpoint| {

@@ -36,8 +36,12 @@ pub struct Limits {
     /// dropped.
     pub waiting_peers: usize,
     /// Calls of one caller that may wait for their deferred answers at once. Default 256. One more is
-    /// answered with the fault [`Fault::BUSY`](crate::Fault::BUSY); the same caller's others go on.
+    /// answered with the fault [`Fault::BUSY`](crate::Fault::BUSY), and so is any request to a
+    /// [`Handler`](crate::Handler), which could defer it; calls that are answered at once go on.
     pub deferred: usize,
+    /// Calls of all callers together that may wait for their deferred answers. Default 4096; likewise. On a
+    /// datagram socket one process can be any number of callers.
+    pub deferred_in_all: usize,
     /// Messages taken from one socket before the others have their turn. Default 32; 0 counts as 1.
     pub turn: usize,
     /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
@@ -59,6 +63,7 @@ impl Default for Limits {
             waiting_bytes: 1 << 20,
             waiting_peers: 64,
             deferred: 256,
+            deferred_in_all: 4096,
             turn: 32,
             retry: Duration::from_millis(10),
             accept_pause: Duration::from_millis(100),

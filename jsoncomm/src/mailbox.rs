@@ -110,6 +110,8 @@ pub(crate) struct Mailbox {
     state: Mutex<State>,
     wake: Arc<dyn Fn() + Send + Sync>,
     limit: usize,
+    /// [`Limits::deferred`] and [`Limits::deferred_in_all`].
+    deferred: (usize, usize),
     stop: AtomicBool,
     /// How many calls are deferred; lets a server without any skip the look-up.
     count: AtomicUsize,
@@ -121,6 +123,7 @@ impl Mailbox {
             state: Mutex::default(),
             wake,
             limit: limits.message,
+            deferred: (limits.deferred, limits.deferred_in_all),
             stop: AtomicBool::new(false),
             count: AtomicUsize::new(0),
         }
@@ -186,11 +189,13 @@ impl Mailbox {
         std::mem::take(&mut self.lock().losses)
     }
 
-    /// Counts the deferred calls of one caller.
-    pub(crate) fn deferred_of(&self, ticket: &Ticket) -> usize {
+    /// Says whether a caller may have one more call deferred.
+    pub(crate) fn has_room(&self, ticket: &Ticket) -> bool {
+        let (per_caller, in_all) = self.deferred;
+        let of_caller = || self.lock().callers.get(ticket).map_or(0, HashMap::len);
         match self.count.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.lock().callers.get(ticket).map_or(0, HashMap::len),
+            0 => per_caller.min(in_all) > 0,
+            all => all < in_all && of_caller() < per_caller,
         }
     }
 
@@ -353,7 +358,7 @@ mod tests {
         assert!(mailbox.is_wanted(serial));
         assert!(mailbox.settle(serial));
         mailbox.defer(&TICKET, Some(&Id::Number(7)));
-        assert_eq!(mailbox.deferred_of(&TICKET), 0);
+        assert!(mailbox.lock().deferred.is_empty());
         assert!(!mailbox.cancel(&TICKET, &Id::Number(7)));
     }
 
@@ -368,7 +373,7 @@ mod tests {
         };
         mailbox.on_cancel(serial, Box::new(call));
         mailbox.defer(&TICKET, Some(&Id::Number(7)));
-        assert_eq!(mailbox.deferred_of(&TICKET), 1);
+        assert_eq!(mailbox.lock().deferred.len(), 1);
         let stranger = Ticket { key: 2, to: None };
         assert!(!mailbox.cancel(&stranger, &Id::Number(7)));
         assert!(mailbox.is_wanted(serial));

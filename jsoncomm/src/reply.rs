@@ -256,11 +256,16 @@ impl<T, E> Drop for Reply<T, E> {
 #[derive(Debug)]
 #[must_use = "return it from the method"]
 pub struct Later<T, E = Infallible> {
+    /// There was no room for one more deferred call; the caller is to be told.
+    pub(crate) refused: bool,
     types: PhantomData<fn(T, E)>,
 }
 
 impl<T, E> Later<T, E> {
-    pub(crate) fn new() -> Self {
-        Self { types: PhantomData }
+    pub(crate) fn new(refused: bool) -> Self {
+        Self {
+            refused,
+            types: PhantomData,
+        }
     }
 }

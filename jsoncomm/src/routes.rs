@@ -169,10 +169,6 @@ impl<S> Routes<S> {
             let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
             return refuse_unread(desk, lane, envelope, text, fault);
         };
-        if desk.mailbox.deferred_of(ticket) >= desk.limits.deferred {
-            let fault = Fault::new(Fault::BUSY, "too many calls wait for their answers");
-            return refuse_unread(desk, lane, envelope, text, fault);
-        }
         let incoming = Incoming {
             desk,
             lane,

@@ -67,6 +67,9 @@ impl Call {
     /// reply answers once. It can be answered in `take` already, from another thread, or never: dropping it
     /// tells the caller. A second `later` for the same call gets a reply that nobody wants.
     ///
+    /// When [`Limits::deferred`] are waiting already, `take` is not called, and the caller is told
+    /// [`Fault::BUSY`].
+    ///
     /// # Examples
     ///
     /// ```
@@ -98,8 +101,12 @@ impl Call {
     /// }
     /// ```
     pub fn later<T, E>(&mut self, take: impl FnOnce(Reply<T, E>)) -> Later<T, E> {
-        take(Reply::new(self.slot()));
-        Later::new()
+        let full = |origin: &Origin| !origin.mailbox.has_room(&origin.ticket);
+        let refused = self.origin.as_ref().is_some_and(full);
+        if !refused {
+            take(Reply::new(self.slot()));
+        }
+        Later::new(refused)
     }
 
     /// Makes the one slot of this call.
@@ -224,8 +231,13 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Later<T, E> {
     type Value = T;
     type Error = E;
 
-    /// The reply is out there and answers for itself.
-    fn settle(self, _answer: Answer<'_>) {}
+    /// The reply is out there and answers for itself, unless there was no room for it.
+    fn settle(self, answer: Answer<'_>) {
+        if self.refused {
+            let Answer { desk, lane, id } = answer;
+            desk.refuse(lane, Some(id), &too_many_deferred());
+        }
+    }
 }
 
 /// What answering takes besides a lane; one per server.
@@ -377,6 +389,11 @@ impl<'t> Incoming<'_, 't> {
         method: usize,
         handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
     ) {
+        if !self.desk.mailbox.has_room(self.ticket) {
+            let fault = self.envelope.skip().err();
+            let fault = fault.unwrap_or_else(too_many_deferred);
+            return refuse_call(self.desk, self.lane, &self.envelope, self.text, &fault);
+        }
         let decode = |text: &'t str, fds: &Unpacker| message::decode_params(method, text, fds);
         let Some(request) = self.decode(decode) else {
             return;
@@ -470,6 +487,10 @@ pub(crate) fn handle_bare<R: Request>(
     fds: Fds,
     handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
 ) {
+    if !desk.mailbox.has_room(ticket) {
+        desk.counts.refused += 1;
+        return;
+    }
     let decode = || message::decode::<R>(text, fds, Surplus::Refuse);
     let Ok(Ok(request)) = caught(decode) else {
         desk.counts.refused += 1;
@@ -492,6 +513,11 @@ pub(crate) fn handle_bare<R: Request>(
     let _ = caught(|| handler(&mut call, request, reply));
     desk.mailbox.defer(ticket, None);
     desk.send_posts(lane, ticket);
+}
+
+/// Says that a call cannot be deferred.
+fn too_many_deferred() -> Fault {
+    Fault::new(Fault::BUSY, "too many calls wait for their answers")
 }
 
 /// Runs a handler; one that panics costs its own call and nothing else. The panic hook has had its say
