@@ -1,0 +1,113 @@
+//! Calls without an answer: what can be known at once is reported to the caller.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use jsoncomm::{CallError, Connection, EncodeError, Error, Socket};
+use jsoncomm_tests::{KINDS, Running, alone, open_fds};
+
+#[jsoncomm::service(name = "test.log")]
+trait Log {
+    #[oneway]
+    fn line(&mut self, text: &str);
+    #[oneway]
+    fn sink(&mut self, #[fd] sinks: Vec<OwnedFd>);
+    fn lines(&mut self) -> (usize, usize);
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    texts: usize,
+    sinks: usize,
+}
+
+impl Log for Lines {
+    fn line(&mut self, text: &str) {
+        self.texts += text.len();
+    }
+
+    fn sink(&mut self, sinks: Vec<OwnedFd>) {
+        self.sinks += sinks.len();
+    }
+
+    fn lines(&mut self) -> (usize, usize) {
+        (self.texts, self.sinks)
+    }
+}
+
+#[test]
+fn one_way_calls_are_carried_out_in_order_and_leave_nothing_behind() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = Running::start(kind, Lines::default(), |endpoint| {
+            endpoint.serve::<dyn Log>()
+        });
+        let log = LogClient::new(server.connect());
+        assert_eq!(log.lines().unwrap(), (0, 0));
+        let before = open_fds();
+        let null = File::open("/dev/null").unwrap();
+        for _ in 0..100 {
+            log.line("four").unwrap();
+            log.sink(&[null.as_fd(), null.as_fd()]).unwrap();
+        }
+        assert_eq!(log.lines().unwrap(), (400, 200));
+        drop(null);
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn a_one_way_call_that_is_too_big_is_an_error_and_nothing_is_sent() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = Running::start(kind, Lines::default(), |endpoint| {
+            endpoint.serve::<dyn Log>()
+        });
+        let log = LogClient::new(server.connect());
+        let error = log.line(&"x".repeat(1 << 20)).unwrap_err();
+        let CallError::Io(Error::Encode(EncodeError::TooLarge { limit, .. })) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(limit, 1 << 20);
+        let null = File::open("/dev/null").unwrap();
+        let error = log.sink(&[null.as_fd(); 254]).unwrap_err();
+        let CallError::Io(Error::Encode(EncodeError::FdCount { count, .. })) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(count, 254);
+        assert_eq!(log.lines().unwrap(), (0, 0));
+    }
+}
+
+#[test]
+fn a_one_way_call_that_finds_no_room_ends_at_its_deadline() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (near, _far_that_reads_nothing) = Socket::pair(kind).unwrap();
+        let near = near.as_fd().try_clone_to_owned().unwrap();
+        let connection = Connection::from_fd(near).unwrap();
+        let log = LogClient::new(connection.within(Duration::from_millis(20)));
+        let error = loop {
+            if let Err(error) = log.line(&"x".repeat(10_000)) {
+                break error;
+            }
+        };
+        assert!(matches!(error, CallError::Deadline), "{error:?}");
+    }
+}
+
+#[test]
+fn a_one_way_call_to_nobody_is_closed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = Running::start(kind, Lines::default(), |endpoint| {
+            endpoint.serve::<dyn Log>()
+        });
+        let log = LogClient::new(server.connect());
+        log.line("heard").unwrap();
+        server.stop();
+        let error = log.line("not heard").unwrap_err();
+        assert!(matches!(error, CallError::Closed), "{error:?}");
+    }
+}
