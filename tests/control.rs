@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Connection, Kind, Limits, Remote, Server, Turn};
+use jsoncomm::{CallError, Connection, Error, Kind, Limits, Remote, Server, Turn};
 use jsoncomm_tests::PATIENCE;
 
 #[jsoncomm::service(name = "example.count")]
@@ -239,4 +239,59 @@ fn a_foreign_loop_sees_calls_timers_and_replies_on_one_descriptor() {
     while turn(&mut server) == 0 {
         assert!(readable(&server, 900), "the timer shows on the descriptor");
     }
+}
+
+#[test]
+fn a_foreign_loop_drives_a_client_on_its_descriptor() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
+    server
+        .bind(&path, Kind::Seqpacket)
+        .unwrap()
+        .serve::<dyn Count>();
+    let connection = Connection::open(&path).unwrap();
+    connection.set_driven();
+    let count = CountClient::new(connection.clone()).start();
+    let (tell, told) = std::sync::mpsc::channel();
+    for _ in 0..3 {
+        let tell = tell.clone();
+        let call = count.ticks().unwrap();
+        call.then(move |answer| tell.send(answer.is_ok()).unwrap());
+    }
+    assert!(!connection.turn().unwrap());
+    assert!(connection.next_deadline().is_some());
+    assert!(told.try_recv().is_err(), "nothing has been answered yet");
+    // The server accepts, and then answers.
+    while server
+        .turn(&mut state, Some(Duration::from_millis(20)))
+        .unwrap()
+        == Turn::Done
+        && server.counts().handled < 3
+    {}
+    let fd = connection.as_fd();
+    let mut poll = [rustix::event::PollFd::new(
+        &fd,
+        rustix::event::PollFlags::IN,
+    )];
+    assert_eq!(rustix::event::poll(&mut poll, None).unwrap(), 1);
+    while connection.turn().unwrap() {}
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true, true]);
+    assert_eq!(connection.next_deadline(), None);
+
+    // Nobody answers this one, and its deadline is told.
+    let hasty = connection.within(Duration::from_millis(1));
+    let call = CountClient::new(hasty).start().ticks().unwrap();
+    call.then(move |answer| {
+        tell.send(matches!(answer, Err(CallError::Deadline)))
+            .unwrap()
+    });
+    let due = connection.next_deadline().unwrap();
+    while Instant::now() < due {
+        std::hint::spin_loop();
+    }
+    assert!(!connection.turn().unwrap());
+    assert_eq!(told.try_recv(), Ok(true));
+    drop(server);
+    assert!(matches!(connection.turn(), Err(Error::Closed)));
 }

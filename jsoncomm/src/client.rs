@@ -7,7 +7,7 @@ mod turnstile;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,15 @@ const DEADLINE: Duration = Duration::from_secs(25);
 /// ```
 #[derive(Clone)]
 pub struct Connection {
-    shared: Arc<Turnstile<Exchange>>,
+    shared: Arc<Shared>,
     timeout: Option<Duration>,
+}
+
+/// What the clones of a connection share.
+struct Shared {
+    /// The socket, for loops that wait for it while nobody is at the exchange.
+    fd: Arc<OwnedFd>,
+    exchange: Turnstile<Exchange>,
 }
 
 impl fmt::Debug for Connection {
@@ -103,7 +110,10 @@ impl Connection {
         // Nobody should be able to guess an id; and 2^52 leaves every JSON reader exact, and room to count.
         let random = RandomState::new().build_hasher().finish();
         Self {
-            shared: Arc::new(Turnstile::new(Exchange::new(line, random >> 12))),
+            shared: Arc::new(Shared {
+                fd: line.share_fd(),
+                exchange: Turnstile::new(Exchange::new(line, random >> 12)),
+            }),
             timeout: Some(DEADLINE),
         }
     }
@@ -230,17 +240,42 @@ impl Connection {
             .and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
-    /// Has a server's loop drive the connection: from now on sending never waits.
-    pub(crate) fn drive(&self) -> Result<OwnedFd, Error> {
-        let mut exchange = self.enter(None)?;
-        exchange.driven = true;
-        let fd = exchange.line.as_fd().try_clone_to_owned();
-        fd.map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))
+    /// Has an event loop drive the connection: from now on starting a call and `#[oneway]` calls do not wait
+    /// for room; they end in [`Error::Full`]. [`Server::drive`](crate::Server::drive) does all of it; a foreign
+    /// loop waits until [`as_fd`](AsFd::as_fd) is readable or [`next_deadline`](Connection::next_deadline) has
+    /// come, and then calls [`turn`](Connection::turn).
+    pub fn set_driven(&self) {
+        if let Ok(mut exchange) = self.enter(None) {
+            exchange.driven = true;
+        }
     }
 
-    /// Takes in what has come, ends what has expired, and has both told; never waits. Says whether there may
-    /// be more. While another thread is at it, there is nothing to do here.
-    pub(crate) fn dispatch(&self) -> Result<bool, Error> {
+    /// Takes in the answers that have come, ends the calls whose deadline has passed, and has
+    /// [`Pending::then`] told of both; never waits. Says whether there may be more to take in. While another
+    /// thread waits for an answer of its own on this connection, that one does it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the server has gone: all calls have been told. [`Error::Os`] for whatever else
+    /// [recvmsg(2)] reports.
+    ///
+    /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use jsoncomm::{Connection, Pending};
+    ///
+    /// let connection = Connection::open("/run/example.sock")?;
+    /// connection.set_driven();
+    /// let sum: Pending<u64> = connection.start("example.counter.add", &(1,))?;
+    /// sum.then(|sum| println!("{sum:?}"));
+    /// // In a loop of your own, whenever `connection.as_fd()` is readable:
+    /// while connection.turn()? {}
+    /// # Ok(()) }
+    /// ```
+    pub fn turn(&self) -> Result<bool, Error> {
         let Ok(mut exchange) = self.enter(Some(Instant::now())) else {
             return Ok(false);
         };
@@ -249,15 +284,26 @@ impl Connection {
         Ok(more)
     }
 
-    /// Says when the next call that is to be told of its answer expires; never waits.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
+    /// Says when the next call expires of those that are told by [`Pending::then`]; never waits.
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.enter(Some(Instant::now())).ok()?.next_due()
     }
 
     /// Waits for calls of other threads to end.
     fn enter(&self, deadline: Option<Instant>) -> Result<Visit<'_>, Error> {
-        let entered = self.shared.enter(deadline).ok_or(Error::Deadline)?;
+        let entered = self
+            .shared
+            .exchange
+            .enter(deadline)
+            .ok_or(Error::Deadline)?;
         Ok(Visit::new(entered))
+    }
+}
+
+impl AsFd for Connection {
+    /// The socket, to wait for; reading from it or writing to it is the connection's business.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.fd.as_fd()
     }
 }
 

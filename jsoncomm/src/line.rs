@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -58,7 +59,7 @@ const SNDBUF_OVERHEAD: usize = 32;
 /// A socket and what is known about it; every call takes `&self`.
 #[derive(Debug)]
 pub(crate) struct Line {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     kind: Kind,
     /// Longest text that travels in the datagram itself.
     inline_max: usize,
@@ -157,7 +158,7 @@ impl Line {
         let wanted = limits.message.min(DATAGRAM_MAX) + SNDBUF_OVERHEAD;
         let sndbuf = sys::raise_sndbuf(fd.as_fd(), wanted).map_err(Error::os("setsockopt"))?;
         Ok(Self {
-            fd,
+            fd: Arc::new(fd),
             kind,
             inline_max: sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX),
             limit: limits.message,
@@ -358,6 +359,11 @@ impl Line {
             known.set(left);
         }
         Ok(())
+    }
+
+    /// Shares the descriptor, for those who wait for it without using the line.
+    pub(crate) fn share_fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
     }
 
     /// Sets the longest text, sent or received, in bytes.

@@ -81,6 +81,8 @@ struct State {
     /// The same by caller, so that one can be found by its id and all by their caller.
     callers: HashMap<Ticket, HashMap<Mark, Serial>>,
     losses: Losses,
+    /// The server has gone.
+    closed: bool,
 }
 
 impl State {
@@ -309,6 +311,20 @@ impl Mailbox {
         }
     }
 
+    /// Ends it with its server: no call is wanted any more, and replies that come are dropped.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.posts.clear();
+        state.callers.clear();
+        let deferred = std::mem::take(&mut state.deferred);
+        self.count.store(0, Ordering::Relaxed);
+        drop(state);
+        for call in deferred.into_values().filter_map(|call| call.on_cancel) {
+            call();
+        }
+    }
+
     /// Counts a reply that came to nothing.
     pub(crate) fn lose(&self, count: impl FnOnce(&mut Losses)) {
         count(&mut self.lock().losses);
@@ -321,6 +337,9 @@ impl Mailbox {
             return;
         };
         let mut state = self.lock();
+        if state.closed {
+            return;
+        }
         state.posts.push(Post { ticket, letter });
         let wake = state.posts.len() == 1 && state.home != Some(std::thread::current().id());
         drop(state);
@@ -400,6 +419,26 @@ mod tests {
         assert!(mailbox.settle(serials[2]));
         let state = mailbox.lock();
         assert!(state.deferred.is_empty() && state.callers.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_wanted_once_the_server_has_gone() {
+        let (mailbox, woken) = mailbox();
+        let serial = mailbox.begin();
+        mailbox.defer(&TICKET, Some(&Id::Number(1)));
+        let told = Arc::new(AtomicUsize::new(0));
+        let tell = Arc::clone(&told);
+        let call = move || {
+            tell.fetch_add(1, Ordering::Relaxed);
+        };
+        mailbox.on_cancel(serial, Box::new(call));
+        mailbox.close();
+        assert!(!mailbox.is_wanted(serial));
+        assert!(!mailbox.settle(serial));
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        mailbox.post(TICKET, b"late", &[]);
+        assert!(mailbox.collect().is_empty());
+        assert_eq!(woken.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -82,8 +82,8 @@ impl<T, E> Reply<T, E> {
         }
     }
 
-    /// Says whether the caller still waits: its deadline has not passed, it has not cancelled the call,
-    /// and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), its connection stands. An answer that nobody
+    /// Says whether the caller still waits: its deadline has not passed, it has not cancelled the call, the
+    /// server is there, and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), the caller's connection stands. An answer that nobody
     /// waits for is dropped and counted.
     pub fn is_wanted(&self) -> bool {
         let Some(slot) = &self.slot else {
@@ -97,8 +97,8 @@ impl<T, E> Reply<T, E> {
         self.slot.as_ref()?.deadline
     }
 
-    /// Has `call` called once, on the server's thread, when the caller cancels the call or its connection
-    /// ends; at once if that has happened. A deadline that passes in silence does not call it: look at
+    /// Has `call` called once, on the server's thread, when the caller cancels the call, its connection ends or
+    /// the server is dropped; at once if that has happened. A deadline that passes in silence does not call it: look at
     /// [`deadline`](Reply::deadline). A later `call` takes the place of an earlier one.
     pub fn on_cancel(&self, call: impl FnOnce() + Send + 'static) {
         if let Some(slot) = &self.slot {

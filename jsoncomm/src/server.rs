@@ -104,7 +104,7 @@ impl<S> Thing for Box<Source<S>> {
             Source::Listener(door) => door.listener.as_fd(),
             Source::Connection(connection) => connection.line.as_fd(),
             Source::Watched(watched) => watched.fd.as_fd(),
-            Source::Client(driven) => driven.fd.as_fd(),
+            Source::Client(driven) => driven.connection.as_fd(),
             Source::Timer(_) => return None,
         })
     }
@@ -285,11 +285,13 @@ impl<S> Server<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] when descriptors have run out: it takes one.
+    /// [`Error::Os`] for what [epoll_ctl(2)] reports.
+    ///
+    /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
     pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
-        let fd = connection.drive()?;
-        let connection = connection.clone();
-        let key = self.add(Source::Client(Driven::new(connection, fd)))?;
+        connection.set_driven();
+        let driven = Driven::new(connection.clone());
+        let key = self.add(Source::Client(driven))?;
         self.driven.push(key);
         Ok(Token(key))
     }
@@ -348,10 +350,12 @@ impl<S> Server<S> {
         Ok(())
     }
 
-    /// Waits for something to do, for at most `timeout`, and does it.
+    /// Waits for something to do, for at most `timeout`, and does it: a bounded share, so that there may be
+    /// more left.
     ///
     /// For loops of one's own: wait until [`as_fd`](AsFd::as_fd) is readable, then call this with a
-    /// timeout of zero.
+    /// timeout of zero. A loop that is only told of changes (edge-triggered) has to go on until the
+    /// descriptor is not readable any more.
     ///
     /// # Errors
     ///
@@ -501,6 +505,13 @@ impl<S> Server<S> {
             }
         }
         Next::Again(Watch::Reading)
+    }
+}
+
+impl<S> Drop for Server<S> {
+    /// Whoever keeps a reply learns that nobody waits for it any more.
+    fn drop(&mut self) {
+        self.desk.mailbox.close();
     }
 }
 

@@ -139,18 +139,15 @@ impl<S> fmt::Debug for Timer<S> {
 /// A connection to another server, whose answers this one takes in.
 #[derive(Debug)]
 pub(super) struct Driven {
-    connection: Connection,
-    /// The same socket, to watch.
-    pub(super) fd: OwnedFd,
+    pub(super) connection: Connection,
     /// When its timer will come, so that it is not set twice.
     timer: Option<Instant>,
 }
 
 impl Driven {
-    pub(super) fn new(connection: Connection, fd: OwnedFd) -> Self {
+    pub(super) fn new(connection: Connection) -> Self {
         Self {
             connection,
-            fd,
             timer: None,
         }
     }
@@ -160,7 +157,7 @@ impl Driven {
         if cause == Cause::Timer {
             self.timer = None;
         }
-        match self.connection.dispatch() {
+        match self.connection.turn() {
             Ok(true) => Next::Again(Watch::Reading),
             Ok(false) => self.next(),
             Err(_) => Next::Close,
@@ -169,7 +166,7 @@ impl Driven {
 
     /// When the next call expires, if its timer is not set yet.
     pub(super) fn next(&mut self) -> Next {
-        match self.connection.next_due() {
+        match self.connection.next_deadline() {
             Some(due) if self.timer.is_none_or(|timer| due < timer) => {
                 self.timer = Some(due);
                 Next::At(due)
