@@ -62,6 +62,15 @@ fn relay_passes_on_a_descriptor_and_an_error() {
     );
 }
 
+#[test]
+fn pool_answers_what_is_done_first_and_stops_what_nobody_waits_for() {
+    let said = text(&example("pool").output().unwrap());
+    assert!(said.contains("below 1000: 168 primes\n"), "{said}");
+    assert!(said.contains("below 100000: 9592 primes\n"), "{said}");
+    assert!(said.contains("below 10: 4 primes\n"), "{said}");
+    assert!(said.ends_with("stopped by their worker: 1\n"), "{said}");
+}
+
 /// A running `files serve` on a folder.
 struct Daemon {
     child: Child,
