@@ -71,6 +71,13 @@ fn pool_answers_what_is_done_first_and_stops_what_nobody_waits_for() {
     assert!(said.ends_with("stopped by their worker: 1\n"), "{said}");
 }
 
+#[test]
+fn poll_loop_serves_beside_another_descriptor() {
+    let said = text(&example("poll_loop").output().unwrap());
+    let expected = "Good day, Ada!\nWelcome back, Ada!\ncalls served from poll(2): 2\n";
+    assert_eq!(said, expected);
+}
+
 /// A running `files serve` on a folder.
 struct Daemon {
     child: Child,

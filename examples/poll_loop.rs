@@ -1,0 +1,82 @@
+//! A program that has a loop of its own, around poll(2): the server is one descriptor among others, and gets
+//! its turn when that is readable. The other one here is a socket on which new greetings come.
+//!
+//! Run it with `cargo run --example poll_loop`.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+use std::{env, process, thread};
+
+use jsoncomm::{Connection, Kind, Limits, Server, Turn};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+#[jsoncomm::service(name = "example.hello")]
+trait Hello {
+    fn greet(&mut self, name: &str) -> String;
+}
+
+struct Greeter {
+    greeting: String,
+}
+
+impl Hello for Greeter {
+    fn greet(&mut self, name: &str) -> String {
+        format!("{}, {name}!", self.greeting)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::temp_dir().join(format!("poll_loop-{}.sock", process::id()));
+    let mut server = Server::new(Limits::default())?;
+    server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
+    let (greetings, far) = UnixDatagram::pair()?;
+    let remote = server.remote();
+    let client = thread::spawn(move || {
+        let done = client(&path, &far).map_err(|error| error.to_string());
+        remote.stop();
+        done
+    });
+
+    let greeting = "Good day".into();
+    let mut greeter = Greeter { greeting };
+    loop {
+        let mut fds = [
+            PollFd::new(&server, PollFlags::IN),
+            PollFd::new(&greetings, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let [serve, greet] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
+        // One turn: if there is more to do, the descriptor stays readable.
+        if serve && server.turn(&mut greeter, Some(Duration::ZERO))? == Turn::Stopped {
+            break;
+        }
+        if greet {
+            let mut text = [0; 64];
+            let len = greetings.recv(&mut text)?;
+            let text = text.get(..len).unwrap_or_default();
+            greeter.greeting = String::from_utf8_lossy(text).into_owned();
+            greetings.send(b"taken")?;
+        }
+    }
+    client.join().map_err(|_| "the client panicked")??;
+    let handled = server.counts().handled;
+    writeln!(io::stdout(), "calls served from poll(2): {handled}")?;
+    Ok(())
+}
+
+/// The client: calls, changes the greeting through the other socket, and calls again.
+fn client(path: &Path, greetings: &UnixDatagram) -> Result<(), Box<dyn Error>> {
+    let hello = HelloClient::new(Connection::open(path)?);
+    writeln!(io::stdout(), "{}", hello.greet("Ada")?)?;
+    greetings.send(b"Welcome back")?;
+    greetings.recv(&mut [0; 8])?; // it has been taken
+    writeln!(io::stdout(), "{}", hello.greet("Ada")?)?;
+    Ok(())
+}
