@@ -16,11 +16,16 @@ use tempfile::TempDir;
 
 /// Makes the command that runs an example. cargo builds it if that has not been done yet.
 fn example(name: &str) -> Command {
+    example_with(name, "")
+}
+
+/// The same for an example that needs a feature of its package.
+fn example_with(name: &str, feature: &str) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["run", "--quiet", "--package", "jsoncomm-examples"])
         .args((!cfg!(debug_assertions)).then_some("--release"))
-        .args(["--example", name, "--"])
+        .args(["--features", feature, "--example", name, "--"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command
 }
@@ -75,6 +80,14 @@ fn pool_answers_what_is_done_first_and_stops_what_nobody_waits_for() {
 fn poll_loop_serves_beside_another_descriptor() {
     let said = text(&example("poll_loop").output().unwrap());
     let expected = "Good day, Ada!\nWelcome back, Ada!\ncalls served from poll(2): 2\n";
+    assert_eq!(said, expected);
+}
+
+#[cfg(feature = "calloop")]
+#[test]
+fn calloop_drives_a_server_and_its_timer_answers() {
+    let said = text(&example_with("calloop_loop", "calloop").output().unwrap());
+    let expected = "two ticks came, in order\ncalls served from calloop: 2\n";
     assert_eq!(said, expected);
 }
 

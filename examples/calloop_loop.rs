@@ -1,0 +1,106 @@
+//! A server in a calloop event loop: its descriptor is a `Generic` source. A timer of the same loop shares
+//! the state without a lock, and gives answers between the server's turns.
+//!
+//! Run it with `cargo run --example calloop_loop --features calloop`.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+use std::{env, process, thread};
+
+use calloop::generic::Generic;
+use calloop::timer::{TimeoutAction, Timer};
+use calloop::{EventLoop, Interest, LoopSignal, Mode, PostAction};
+use jsoncomm::{Call, Connection, Kind, Later, Limits, Reply, Server, Turn};
+
+#[jsoncomm::service(name = "example.clock")]
+trait Clock {
+    /// Answers at the next tick, with its number.
+    fn next(&mut self, call: &mut Call) -> Later<u32>;
+}
+
+#[derive(Default)]
+struct Ticks {
+    count: u32,
+    waiting: Vec<Reply<u32>>,
+}
+
+impl Clock for Ticks {
+    fn next(&mut self, call: &mut Call) -> Later<u32> {
+        call.later(|reply| self.waiting.push(reply))
+    }
+}
+
+/// What calloop lends to every callback.
+struct Program {
+    server: Server<Ticks>,
+    ticks: Ticks,
+    signal: LoopSignal,
+}
+
+/// The server's descriptor is readable: one turn. If it leaves something, calloop calls again.
+fn turn(program: &mut Program) -> io::Result<PostAction> {
+    let turn = program
+        .server
+        .turn(&mut program.ticks, Some(Duration::ZERO));
+    if turn.map_err(io::Error::other)? == Turn::Stopped {
+        program.signal.stop();
+    }
+    Ok(PostAction::Continue)
+}
+
+/// The timer has run out: everybody who waits is answered.
+fn tick(ticks: &mut Ticks) -> TimeoutAction {
+    ticks.count += 1;
+    for reply in ticks.waiting.drain(..) {
+        // This makes the server's descriptor readable; its next turn sends the answer.
+        reply.send(ticks.count);
+    }
+    TimeoutAction::ToDuration(Duration::from_millis(5))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::temp_dir().join(format!("calloop_loop-{}.sock", process::id()));
+    let mut server = Server::new(Limits::default())?;
+    server.bind(&path, Kind::Seqpacket)?.serve::<dyn Clock>();
+    let remote = server.remote();
+
+    let mut events = EventLoop::try_new()?;
+    // The program has the server, so the source gets a duplicate: another number for the same epoll.
+    let duplicate = server.as_fd().try_clone_to_owned()?;
+    let source = Generic::new(duplicate, Interest::READ, Mode::Level);
+    let handle = events.handle();
+    handle.insert_source(source, |_, _, program| turn(program))?;
+    let timer = Timer::from_duration(Duration::from_millis(5));
+    handle.insert_source(timer, |_, (), program: &mut Program| {
+        tick(&mut program.ticks)
+    })?;
+
+    let client = thread::spawn(move || {
+        let done = client(&path).map_err(|error| error.to_string());
+        remote.stop();
+        done
+    });
+    let mut program = Program {
+        server,
+        ticks: Ticks::default(),
+        signal: events.get_signal(),
+    };
+    events.run(None, &mut program, |_| {})?;
+    client.join().map_err(|_| "the client panicked")??;
+    let handled = program.server.counts().handled;
+    writeln!(io::stdout(), "calls served from calloop: {handled}")?;
+    Ok(())
+}
+
+/// The client: waits for two ticks, one after the other.
+fn client(path: &Path) -> Result<(), Box<dyn Error>> {
+    let clock = ClockClient::new(Connection::open(path)?);
+    let (first, second) = (clock.next()?, clock.next()?);
+    match first < second {
+        true => Ok(writeln!(io::stdout(), "two ticks came, in order")?),
+        false => Err(format!("tick {second} came after tick {first}").into()),
+    }
+}
