@@ -91,6 +91,14 @@ fn calloop_drives_a_server_and_its_timer_answers() {
     assert_eq!(said, expected);
 }
 
+#[cfg(feature = "tokio")]
+#[test]
+fn tokio_drives_a_server_whose_tasks_answer_async_callers() {
+    let said = text(&example_with("tokio_loop", "tokio").output().unwrap());
+    let answers = "Good day, Ada!\nGood day, Grace!\nGood day, Mary!\n";
+    assert_eq!(said, format!("{answers}calls served from tokio: 3\n"));
+}
+
 /// A running `files serve` on a folder.
 struct Daemon {
     child: Child,

@@ -1,0 +1,94 @@
+//! A server in a tokio runtime of one thread: its descriptor is an `AsyncFd`, a handler may have a task
+//! answer, and async callers make blocking calls with `spawn_blocking`.
+//!
+//! Run it with `cargo run --example tokio_loop --features tokio`.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{env, process};
+
+use jsoncomm::{Call, Connection, Kind, Later, Limits, Server, Turn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{runtime, task};
+
+#[jsoncomm::service(name = "example.hello")]
+trait Hello {
+    fn greet(&mut self, call: &mut Call, name: &str) -> Later<String>;
+}
+
+struct Polite;
+
+impl Hello for Polite {
+    fn greet(&mut self, call: &mut Call, name: &str) -> Later<String> {
+        let answer = format!("Good day, {name}!");
+        call.later(|reply| {
+            task::spawn(async move {
+                task::yield_now().await; // here a real one would wait for something
+                reply.send(answer);
+            });
+        })
+    }
+}
+
+/// Runs a server until it is stopped. What is awaited may be dropped at any time; no call is lost then.
+async fn serve<S>(server: &mut Server<S>, state: &mut S) -> Result<(), Box<dyn Error>> {
+    let duplicate = server.as_fd().try_clone_to_owned()?;
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, and an OwnedFd keeps what that asks for"
+    )]
+    let epoll = AsyncFd::with_interest(duplicate, Interest::READABLE)?;
+    loop {
+        let mut ready = epoll.readable().await?;
+        if server.turn(state, Some(Duration::ZERO))? == Turn::Stopped {
+            return Ok(());
+        }
+        // tokio hears of news only (EPOLLET), and what a turn has left is no news. So the readiness is kept
+        // until poll(2) finds the descriptor unreadable. What comes after that is news, and not cleared.
+        let mut fds = [PollFd::new(&epoll, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec::default()))? {
+            0 => ready.clear_ready(),
+            _ => ready.retain_ready(),
+        }
+        task::yield_now().await; // a busy server lets others have their turn
+    }
+}
+
+/// The client: async tasks whose calls wait on threads that tokio keeps for that.
+async fn client(path: PathBuf) -> Result<(), Box<dyn Error + Send + Sync>> {
+    // Opening may block as well: a listener's queue can be full.
+    let connection = task::spawn_blocking(|| Connection::open(path)).await??;
+    let hello = HelloClient::new(connection);
+    let calls = ["Ada", "Grace", "Mary"].map(|name| {
+        let hello = hello.clone();
+        task::spawn_blocking(move || hello.greet(name))
+    });
+    for call in calls {
+        writeln!(io::stdout(), "{}", call.await??)?;
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::temp_dir().join(format!("tokio_loop-{}.sock", process::id()));
+    let mut server = Server::new(Limits::default())?;
+    server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
+    let remote = server.remote();
+    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let client = task::spawn(async move {
+            let done = client(path).await;
+            remote.stop();
+            done
+        });
+        serve(&mut server, &mut Polite).await?;
+        client.await?.map_err(|error| -> Box<dyn Error> { error })
+    })?;
+    let handled = server.counts().handled;
+    writeln!(io::stdout(), "calls served from tokio: {handled}")?;
+    Ok(())
+}
