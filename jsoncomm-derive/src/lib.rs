@@ -32,6 +32,10 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// `&T` or `Option<&str>`; it returns a message, or a `Result` of a message and an error, or nothing if it is
 /// `#[oneway]`. `#[service(name = "example.files")]` gives the name in front of the methods' names;
 /// `crate = "path"` says where the library is if not at `::jsoncomm`.
+///
+/// What is generated for a method has the method's `#[cfg(...)]`, and the stub repeats its documentation and
+/// `#[deprecated]`. The stub has `new` and `start` of its own unless a method takes the name; `From` makes a
+/// stub in any case.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as ItemTrait);

@@ -61,7 +61,7 @@ pub(crate) struct Parcel<'t> {
 impl<S> Routes<S> {
     /// Adds every method of a service. Says which name is taken already, and adds nothing then.
     pub(crate) fn add_service<T: Service<S> + ?Sized>(&mut self) -> Result<(), String> {
-        self.add(T::NAME, T::METHODS, T::call)
+        self.add(T::NAME, T::NUMBERS.iter().copied(), T::call)
     }
 
     /// Adds every request of an enum, likewise.
@@ -69,36 +69,39 @@ impl<S> Routes<S> {
     where
         S: Handler<R>,
     {
-        self.add(R::SERVICE, R::METHODS, |state, index, incoming| {
+        let numbers = R::METHODS.iter().map(std::slice::from_ref).enumerate();
+        self.add(R::SERVICE, numbers, |state, index, incoming| {
             incoming.handle(index, |call, request, reply| {
                 state.handle(call, request, reply);
             });
         })
     }
 
+    /// Adds methods by their numbers and names. A call by any name is told to the handler by the first.
     fn add(
         &mut self,
         service: &'static str,
-        methods: &'static [&'static str],
+        numbers: impl Iterator<Item = (usize, &'static [&'static str])>,
         call: fn(&mut S, usize, Incoming<'_, '_>),
     ) -> Result<(), String> {
-        let name = |method: &str| format!("{service}.{method}");
-        if let Some(taken) = methods
-            .iter()
-            .map(|method| name(method))
-            .find(|name| self.methods.contains_key(name))
-        {
-            return Err(taken);
+        let mut added = HashMap::new();
+        for (index, names) in numbers {
+            let method = names.first().copied().unwrap_or_default();
+            for name in names {
+                let name = format!("{service}.{name}");
+                let route = Route {
+                    call,
+                    index,
+                    service,
+                    method,
+                };
+                if self.methods.contains_key(&name) || added.contains_key(&name) {
+                    return Err(name);
+                }
+                added.insert(name, route);
+            }
         }
-        for (index, method) in methods.iter().copied().enumerate() {
-            let route = Route {
-                call,
-                index,
-                service,
-                method,
-            };
-            self.methods.insert(name(method), route);
-        }
+        self.methods.extend(added);
         Ok(())
     }
 

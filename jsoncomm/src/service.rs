@@ -144,6 +144,9 @@ pub trait Service<S: ?Sized> {
     const NAME: &'static str;
     /// The methods' names, without the service's.
     const METHODS: &'static [&'static str];
+    /// Each method's number, and its names: first the one in `METHODS`, then older ones.
+    #[doc(hidden)]
+    const NUMBERS: &'static [(usize, &'static [&'static str])];
 
     /// Carries out the call of method number `method`.
     #[doc(hidden)]

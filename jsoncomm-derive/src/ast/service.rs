@@ -1,13 +1,15 @@
 //! The trait that `#[service]` stands on: its methods, with their arguments on both sides.
 
+use crate::ast::ungroup;
 use crate::ctxt::Ctxt;
 use proc_macro2::Ident;
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::Parser;
+use syn::punctuated::Punctuated;
 use syn::{
-    Attribute, FnArg, GenericArgument, ItemTrait, LitStr, Pat, Path, PathArguments, ReceiverKind,
-    ReturnType, TraitItem, TraitItemFn, Type, TypePath, TypeReference,
+    Attribute, FnArg, GenericArgument, ItemTrait, LitStr, Meta, Pat, Path, PathArguments,
+    ReceiverKind, ReturnType, Token, TraitItem, TraitItemFn, Type, TypePath, TypeReference,
 };
 
 /// A trait to be a service.
@@ -18,6 +20,8 @@ pub(crate) struct Service {
     pub(crate) name: String,
     /// Where the library is; `::jsoncomm` unless given.
     pub(crate) library: Option<Path>,
+    /// `#[deprecated]` on the trait, which the stub repeats.
+    pub(crate) deprecated: Vec<Attribute>,
     pub(crate) methods: Vec<Method>,
 }
 
@@ -25,6 +29,8 @@ pub(crate) struct Method {
     pub(crate) ident: Ident,
     /// What the stub repeats: documentation and deprecation.
     pub(crate) attrs: Vec<Attribute>,
+    /// `#[cfg(...)]`, for everything that is generated for the method.
+    pub(crate) cfgs: Vec<Attribute>,
     pub(crate) oneway: Option<Path>,
     /// The handler wants the `&mut Call`.
     pub(crate) call: bool,
@@ -75,6 +81,7 @@ impl Service {
             }
         }
         Self {
+            deprecated: attributes_of(&item.attrs, &["deprecated"]),
             item,
             name,
             library,
@@ -162,9 +169,7 @@ impl Method {
             cx.check(attribute.meta.require_path_only().map(|_| ()));
         }
         for attribute in &function.attrs {
-            if attribute.path().is_ident("cfg") {
-                cx.complain(attribute, "a method of a service cannot be conditional");
-            }
+            refuse_hidden(cx, attribute);
         }
         let signature = &mut function.sig;
         for (token, what) in [
@@ -221,14 +226,11 @@ impl Method {
             }
             arguments.extend(Argument::from_syn(cx, input));
         }
-        let repeated = |attribute: &&Attribute| {
-            ["doc", "deprecated"]
-                .iter()
-                .any(|name| attribute.path().is_ident(name))
-        };
+        let cfgs = attributes_of(&function.attrs, &["cfg"]);
         Some(Self {
             ident: signature.ident.clone(),
-            attrs: function.attrs.iter().filter(repeated).cloned().collect(),
+            attrs: repeated(&function.attrs),
+            cfgs,
             oneway: ours.first().map(|attribute| attribute.path().clone()),
             call,
             arguments,
@@ -242,6 +244,39 @@ impl Method {
     }
 }
 
+/// What the stub repeats of the trait's attributes.
+fn repeated(attributes: &[Attribute]) -> Vec<Attribute> {
+    attributes_of(attributes, &["doc", "deprecated"])
+}
+
+/// Copies the attributes that have one of the names.
+fn attributes_of(attributes: &[Attribute], names: &[&str]) -> Vec<Attribute> {
+    let named = |attribute: &&Attribute| names.iter().any(|name| attribute.path().is_ident(name));
+    attributes.iter().filter(named).cloned().collect()
+}
+
+/// Complains about what the macro has to know and cannot see inside `cfg_attr`.
+fn refuse_hidden(cx: &Ctxt, attribute: &Attribute) {
+    const OURS: [&str; 4] = ["cfg", "oneway", "fd", "serde"];
+    let Meta::List(list) = &attribute.meta else {
+        return;
+    };
+    if !list.path.is_ident("cfg_attr") {
+        return;
+    }
+    let Ok(all) = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated) else {
+        return;
+    };
+    for hidden in all.iter().skip(1) {
+        if OURS.iter().any(|name| hidden.path().is_ident(name)) {
+            cx.complain(
+                hidden,
+                "write this outside of `cfg_attr`, where the macro can see it",
+            );
+        }
+    }
+}
+
 impl Argument {
     fn from_syn(cx: &Ctxt, input: &mut syn::PatType) -> Option<Self> {
         let (attrs, theirs) = std::mem::take(&mut input.attrs)
@@ -250,6 +285,16 @@ impl Argument {
                 attribute.path().is_ident("fd") || attribute.path().is_ident("serde")
             });
         input.attrs = theirs;
+        for attribute in &input.attrs {
+            if attribute.path().is_ident("cfg") {
+                cx.complain(
+                    attribute,
+                    "an argument of a service cannot be conditional: put `#[cfg(...)]` on the method",
+                );
+            }
+            refuse_hidden(cx, attribute);
+        }
+        let declared = ungroup(&input.ty);
         let ident = match &*input.pat {
             Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => pat.ident.clone(),
             other => {
@@ -263,17 +308,17 @@ impl Argument {
         let fd = attrs
             .iter()
             .any(|attribute| attribute.path().is_ident("fd"));
-        let held = argument_of(&input.ty, "Option").or(argument_of(&input.ty, "Vec"));
-        if !fd && is_descriptor(held.unwrap_or(&input.ty)) {
+        let held = argument_of(declared, "Option").or(argument_of(declared, "Vec"));
+        if !fd && is_descriptor(held.unwrap_or(declared)) {
             cx.complain(
-                &input.ty,
+                declared,
                 format!("a descriptor travels beside the JSON: write `#[fd] {ident}: ...`"),
             );
         }
-        let passing = passing(cx, &input.ty);
+        let passing = passing(cx, declared);
         if fd && passing != Passing::Value {
             cx.complain(
-                &input.ty,
+                declared,
                 "a received descriptor is owned: write the type by value",
             );
         }
@@ -281,7 +326,7 @@ impl Argument {
             ident,
             attrs,
             fd,
-            ty: (*input.ty).clone(),
+            ty: declared.clone(),
             passing,
         })
     }

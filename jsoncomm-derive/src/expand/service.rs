@@ -10,6 +10,7 @@ use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{GenericArgument, ItemTrait, PathArguments, ReturnType, Type, parse_quote};
 
@@ -31,7 +32,11 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
         #item
         #stub
         #[doc(hidden)]
-        #[allow(non_camel_case_types, clippy::absolute_paths, reason = "generated")]
+        #[allow(
+            deprecated, unused_variables, non_camel_case_types, unused_qualifications,
+            clippy::absolute_paths,
+            reason = "generated"
+        )]
         const _: () = { #params #calls #dispatcher };
     })
 }
@@ -61,12 +66,15 @@ fn params(service: &Service, method: &Method) -> syn::Result<TokenStream> {
         struct #ident<#(#types),*> { #(#fields),* }
     };
     let message = super::message(&syn::parse2(item)?)?;
+    let cfgs = &method.cfgs;
     let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
         let ident = &argument.ident;
         quote!(#ident: #ty)
     });
     Ok(quote! {
+        #(#cfgs)*
         struct #ident<#(#types),*> { #(#fields),* }
+        #(#cfgs)*
         #message
     })
 }
@@ -74,7 +82,7 @@ fn params(service: &Service, method: &Method) -> syn::Result<TokenStream> {
 /// The client stub, and the calls it makes.
 fn stub(service: &Service) -> (TokenStream, TokenStream) {
     let p = service.private();
-    let (vis, of) = (&service.item.vis, &service.item.ident);
+    let (vis, of, deprecated) = (&service.item.vis, &service.item.ident, &service.deprecated);
     let ident = format_ident!("{of}Client");
     let doc = format!(
         "Calls the methods of [`{of}`] on a server. Each waits for its answer until the connection's \
@@ -83,6 +91,8 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
     );
     let stub = quote! {
         #[doc = #doc]
+        #(#deprecated)*
+        #[allow(dead_code, reason = "not every program with the trait calls it")]
         #vis struct #ident<M = #p::Waiting> {
             connection: #p::Connection,
             mode: ::core::marker::PhantomData<fn() -> M>,
@@ -92,11 +102,11 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
         .methods
         .iter()
         .map(|method| stub_method(service, method));
-    // A method of that name takes precedence; `From` does the same.
-    let is_free = |name: &str| service.methods.iter().all(|method| method.ident != name);
-    let new = is_free("new").then(|| {
+    let new = unless_taken(service, "new").map(|unless| {
         quote! {
+            #unless
             #[automatically_derived]
+            #[allow(dead_code, reason = "not every program with the trait calls it")]
             impl #ident {
                 /// Makes a stub that calls through `connection` and waits for each answer.
                 #vis fn new(connection: #p::Connection) -> Self {
@@ -105,9 +115,10 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
             }
         }
     });
-    let start = is_free("start").then(|| {
+    let start = unless_taken(service, "start").map(|unless| {
         quote! {
             /// The same stub, but its methods only start their calls and return a `Pending` to wait for.
+            #unless
             #vis fn start(&self) -> #ident<#p::Starting> {
                 ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
             }
@@ -117,27 +128,28 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
         #new
         #[automatically_derived]
         #[allow(
-            clippy::missing_errors_doc, clippy::too_many_arguments,
+            dead_code, clippy::missing_errors_doc, clippy::too_many_arguments,
+            clippy::new_ret_no_self, clippy::should_implement_trait, clippy::wrong_self_convention,
             reason = "as the trait has them, and said once on the stub"
         )]
-        impl<M: #p::Mode> #ident<M> {
+        impl<__M: #p::Mode> #ident<__M> {
             #start
             #(#methods)*
         }
         #[automatically_derived]
-        impl<M> ::core::convert::From<#p::Connection> for #ident<M> {
+        impl<__M> ::core::convert::From<#p::Connection> for #ident<__M> {
             fn from(connection: #p::Connection) -> Self {
                 Self { connection, mode: ::core::marker::PhantomData }
             }
         }
         #[automatically_derived]
-        impl<M> ::core::clone::Clone for #ident<M> {
+        impl<__M> ::core::clone::Clone for #ident<__M> {
             fn clone(&self) -> Self {
                 ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
             }
         }
         #[automatically_derived]
-        impl<M> ::core::fmt::Debug for #ident<M> {
+        impl<__M> ::core::fmt::Debug for #ident<__M> {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 ::core::fmt::Debug::fmt(&self.connection, f)
             }
@@ -146,10 +158,32 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
     (stub, calls)
 }
 
+/// The condition under which the stub has a function of its own, `new` or `start`: a method of that name
+/// takes precedence. `None` if there always is one.
+fn unless_taken(service: &Service, name: &str) -> Option<TokenStream> {
+    let same = service
+        .methods
+        .iter()
+        .filter(|method| method.ident.unraw() == name);
+    let mut unless = TokenStream::new();
+    for method in same {
+        if method.cfgs.is_empty() {
+            return None;
+        }
+        let conditions = method
+            .cfgs
+            .iter()
+            .filter_map(|cfg| cfg.meta.require_list().ok())
+            .map(|list| &list.tokens);
+        unless.extend(quote!(#[cfg(not(all(#(#conditions),*)))]));
+    }
+    Some(unless)
+}
+
 fn stub_method(service: &Service, method: &Method) -> TokenStream {
     let p = service.private();
     let vis = &service.item.vis;
-    let (ident, attrs) = (&method.ident, &method.attrs);
+    let (ident, attrs, cfgs) = (&method.ident, &method.attrs, &method.cfgs);
     let whole = format!("{}.{}", service.name, method.wire_name());
     let (arguments, values): (Vec<_>, Vec<_>) = method.arguments.iter().map(lend).unzip();
     let names = method.arguments.iter().map(|argument| &argument.ident);
@@ -163,14 +197,15 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
             let verb = at_output("call", method);
             let (value, error) = stub_output(&p, output);
             (
-                quote!(<M as #p::Mode>::#verb::<#value, #error>),
-                quote!(M::Answer<#value, #error>),
+                quote!(<__M as #p::Mode>::#verb::<#value, #error>),
+                quote!(<__M as #p::Mode>::Answer<#value, #error>),
             )
         }
     };
     let connection = method.oneway.is_none().then(|| quote!(&self.connection,));
     quote! {
         #(#attrs)*
+        #(#cfgs)*
         #vis fn #ident(&self, #(#arguments),*) -> #output {
             #verb(#connection #whole, &#params { #(#names: #values),* })
         }
@@ -246,31 +281,40 @@ fn lend(argument: &Argument) -> (TokenStream, TokenStream) {
 fn dispatcher(service: &Service) -> TokenStream {
     let p = service.private();
     let (of, name) = (&service.item.ident, &service.name);
-    let names = service.methods.iter().map(Method::wire_name);
+    // A method's number is its place in the trait, whether or not those before it are compiled.
+    let names = service.methods.iter().map(|method| {
+        let (cfgs, name) = (&method.cfgs, method.wire_name());
+        quote!(#(#cfgs)* #name)
+    });
+    let numbers = service.methods.iter().enumerate().map(|(index, method)| {
+        let (cfgs, name) = (&method.cfgs, method.wire_name());
+        quote!(#(#cfgs)* (#index, &[#name]))
+    });
     let arms = service.methods.iter().enumerate().map(|(index, method)| {
-        let (ident, params) = (&method.ident, params_ident(method));
+        let (ident, cfgs, params) = (&method.ident, &method.cfgs, params_ident(method));
         let types = method.arguments.iter().map(|argument| owned(&p, argument));
-        let call = method.call.then(|| quote!(call,));
+        let call = method.call.then(|| quote!(__call,));
         let values = method.arguments.iter().map(value);
         let verb = match &method.oneway {
             Some(_) => format_ident!("oneway"),
             None => at_output("answer", method),
         };
         quote! {
-            #index => incoming.#verb(|call: &mut #p::Call, params: #params<#(#types),*>| {
-                let _ = (&call, &params);
-                <S as #of>::#ident(state, #call #(#values),*)
+            #(#cfgs)*
+            #index => __incoming.#verb(|__call: &mut #p::Call, __params: #params<#(#types),*>| {
+                <__S as #of>::#ident(__state, #call #(#values),*)
             }),
         }
     });
     quote! {
         #[automatically_derived]
-        impl<S: #of> #p::Service<S> for dyn #of {
+        impl<__S: #of> #p::Service<__S> for dyn #of {
             const NAME: &'static str = #name;
             const METHODS: &'static [&'static str] = &[#(#names),*];
+            const NUMBERS: &'static [(usize, &'static [&'static str])] = &[#(#numbers),*];
 
-            fn call(state: &mut S, method: usize, incoming: #p::Incoming<'_, '_>) {
-                match method {
+            fn call(__state: &mut __S, __method: usize, __incoming: #p::Incoming<'_, '_>) {
+                match __method {
                     #(#arms)*
                     _ => {}
                 }
@@ -302,9 +346,9 @@ fn owned(p: &TokenStream, argument: &Argument) -> Type {
 fn value(argument: &Argument) -> TokenStream {
     let ident = &argument.ident;
     match argument.passing {
-        Passing::Value => quote!(params.#ident),
-        Passing::Reference => quote!(&params.#ident),
-        Passing::Str | Passing::Slice | Passing::Path => quote!(&*params.#ident),
-        Passing::OptionStr => quote!(params.#ident.as_deref()),
+        Passing::Value => quote!(__params.#ident),
+        Passing::Reference => quote!(&__params.#ident),
+        Passing::Str | Passing::Slice | Passing::Path => quote!(&*__params.#ident),
+        Passing::OptionStr => quote!(__params.#ident.as_deref()),
     }
 }

@@ -1,7 +1,6 @@
 #[jsoncomm::service(name = "example.files")]
 trait Files {
-    #[cfg(unix)]
-    fn list(&mut self) -> Vec<String>;
+    fn list(&mut self, #[cfg(unix)] all: bool) -> Vec<String>;
 }
 
 fn main() {}
