@@ -223,6 +223,39 @@ impl Variant {
     }
 }
 
+/// What stands on a service's method.
+pub(crate) struct Method {
+    pub(crate) rename: Option<LitStr>,
+    pub(crate) aliases: Vec<LitStr>,
+}
+
+impl Method {
+    pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute]) -> Self {
+        let mut this = Self {
+            rename: None,
+            aliases: Vec::new(),
+        };
+        for attribute in named(attributes, "serde") {
+            meta::nested(cx, attribute, |name, meta| {
+                match name {
+                    "rename" => {
+                        let text = meta::text(meta)?;
+                        meta::once(cx, &meta.path, &mut this.rename, Some(text));
+                    }
+                    "alias" => this.aliases.push(meta::text(meta)?),
+                    _ => {
+                        return Err(
+                            meta.error("a method has `rename = \"...\"` and `alias = \"...\"`")
+                        );
+                    }
+                }
+                Ok(())
+            });
+        }
+        this
+    }
+}
+
 /// What stands on a field.
 pub(crate) struct Field {
     pub(crate) fd: Option<Path>,

@@ -36,6 +36,10 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// What is generated for a method has the method's `#[cfg(...)]`, and the stub repeats its documentation and
 /// `#[deprecated]`. The stub has `new` and `start` of its own unless a method takes the name; `From` makes a
 /// stub in any case.
+///
+/// A method is called on the wire as in the trait, or as `#[serde(rename = "...")]` on it says; each
+/// `#[serde(alias = "...")]` is one more name that the server knows it by, for clients from before a renaming.
+/// A new argument is open to old clients if it is an `Option` or has `#[serde(default)]`.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as ItemTrait);

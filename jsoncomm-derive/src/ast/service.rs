@@ -1,6 +1,7 @@
 //! The trait that `#[service]` stands on: its methods, with their arguments on both sides.
 
 use crate::ast::ungroup;
+use crate::attr;
 use crate::ctxt::Ctxt;
 use proc_macro2::Ident;
 use quote::ToTokens;
@@ -31,6 +32,8 @@ pub(crate) struct Method {
     pub(crate) attrs: Vec<Attribute>,
     /// `#[cfg(...)]`, for everything that is generated for the method.
     pub(crate) cfgs: Vec<Attribute>,
+    /// What the method is called on the wire, and was called before.
+    pub(crate) names: attr::Method,
     pub(crate) oneway: Option<Path>,
     /// The handler wants the `&mut Call`.
     pub(crate) call: bool,
@@ -150,24 +153,29 @@ impl Service {
 
 /// Dot-separated words; `rpc.` is JSON-RPC's own.
 fn is_service_name(name: &str) -> bool {
-    let word = |word: &str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-    };
-    name.split('.').all(word) && name.split('.').next() != Some("rpc")
+    name.split('.').all(is_word) && name.split('.').next() != Some("rpc")
+}
+
+/// What stands between dots.
+pub(crate) fn is_word(word: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !word.is_empty() && word.bytes().all(fits)
 }
 
 impl Method {
     fn from_syn(cx: &Ctxt, function: &mut TraitItemFn) -> Option<Self> {
         let (ours, theirs) = std::mem::take(&mut function.attrs)
             .into_iter()
-            .partition::<Vec<_>, _>(|attribute| attribute.path().is_ident("oneway"));
+            .partition::<Vec<_>, _>(|attribute| {
+                attribute.path().is_ident("oneway") || attribute.path().is_ident("serde")
+            });
         function.attrs = theirs;
-        for attribute in &ours {
+        let names = attr::Method::from_syn(cx, &ours);
+        let oneway = ours.iter().filter(|a| a.path().is_ident("oneway"));
+        for attribute in oneway.clone() {
             cx.check(attribute.meta.require_path_only().map(|_| ()));
         }
+        let oneway = oneway.map(|attribute| attribute.path().clone()).next();
         for attribute in &function.attrs {
             refuse_hidden(cx, attribute);
         }
@@ -231,7 +239,8 @@ impl Method {
             ident: signature.ident.clone(),
             attrs: repeated(&function.attrs),
             cfgs,
-            oneway: ours.first().map(|attribute| attribute.path().clone()),
+            names,
+            oneway,
             call,
             arguments,
             output: signature.output.clone(),
@@ -240,7 +249,16 @@ impl Method {
 
     /// The method's name on the wire, without the service's.
     pub(crate) fn wire_name(&self) -> String {
-        self.ident.unraw().to_string()
+        match &self.names.rename {
+            Some(name) => name.value(),
+            None => self.ident.unraw().to_string(),
+        }
+    }
+
+    /// Every name that the server knows the method by, the one on the wire first.
+    pub(crate) fn all_names(&self) -> Vec<String> {
+        let aliases = self.names.aliases.iter().map(LitStr::value);
+        std::iter::once(self.wire_name()).chain(aliases).collect()
     }
 }
 
@@ -329,6 +347,19 @@ impl Argument {
             ty: declared.clone(),
             passing,
         })
+    }
+}
+
+impl Argument {
+    /// Says whether it is an `Option` whose absence serde's attributes do not speak of.
+    pub(crate) fn is_optional(&self) -> bool {
+        let spoken = |attribute: &Attribute| {
+            let tokens = attribute.meta.to_token_stream().to_string();
+            ["default", "with", "skip"]
+                .iter()
+                .any(|word| tokens.contains(word))
+        };
+        option_of(&self.ty).is_some() && !self.attrs.iter().any(spoken)
     }
 }
 

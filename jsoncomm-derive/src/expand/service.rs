@@ -43,7 +43,7 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
 
 /// The name of the struct that a method's arguments are.
 fn params_ident(method: &Method) -> Ident {
-    format_ident!("__{}_params", method.wire_name())
+    format_ident!("__{}_params", method.ident)
 }
 
 /// The struct that a method's arguments are, as a message.
@@ -54,15 +54,18 @@ fn params(service: &Service, method: &Method) -> syn::Result<TokenStream> {
         .collect();
     let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
         let (ident, attrs) = (&argument.ident, &argument.attrs);
-        quote!(#(#attrs)* #ident: #ty)
+        // What is optional by name is so by position, too.
+        let default = argument.is_optional().then(|| quote!(#[serde(default)]));
+        quote!(#(#attrs)* #default #ident: #ty)
     });
+    let expecting = format!("the arguments of {}", method.wire_name());
     let library = service.library.as_ref().map(|library| {
         let library = quote!(#library).to_string();
         quote!(#[message(crate = #library)])
     });
     let item = quote! {
         #library
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = #expecting)]
         struct #ident<#(#types),*> { #(#fields),* }
     };
     let message = super::message(&syn::parse2(item)?)?;
@@ -287,8 +290,8 @@ fn dispatcher(service: &Service) -> TokenStream {
         quote!(#(#cfgs)* #name)
     });
     let numbers = service.methods.iter().enumerate().map(|(index, method)| {
-        let (cfgs, name) = (&method.cfgs, method.wire_name());
-        quote!(#(#cfgs)* (#index, &[#name]))
+        let (cfgs, names) = (&method.cfgs, method.all_names());
+        quote!(#(#cfgs)* (#index, &[#(#names),*]))
     });
     let arms = service.methods.iter().enumerate().map(|(index, method)| {
         let (ident, cfgs, params) = (&method.ident, &method.cfgs, params_ident(method));

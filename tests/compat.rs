@@ -1,0 +1,217 @@
+//! Two versions of one service: an old client calls a new server, and the reverse.
+
+#![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+
+use std::os::fd::OwnedFd;
+
+use jsoncomm::{CallError, Fault, Service};
+use jsoncomm_tests::{KINDS, Running};
+
+/// As it was.
+mod old {
+    use jsoncomm::Message;
+
+    #[jsoncomm::service(name = "files")]
+    pub(crate) trait Files {
+        fn get_size(&mut self, path: &str) -> Result<Size, Trouble>;
+        fn fetch(&mut self, what: u8) -> Result<Fetched, Trouble>;
+    }
+
+    #[derive(Debug, Message, PartialEq)]
+    pub(crate) struct Size {
+        pub(crate) len: u64,
+    }
+
+    #[derive(Debug, Message)]
+    pub(crate) enum Fetched {
+        Nothing,
+        Text(String),
+    }
+
+    #[derive(Debug, Message, PartialEq, thiserror::Error)]
+    pub(crate) enum Trouble {
+        #[error("no file")]
+        NotFound,
+    }
+
+    pub(crate) struct Daemon;
+
+    impl Files for Daemon {
+        fn get_size(&mut self, path: &str) -> Result<Size, Trouble> {
+            match path {
+                "none" => Err(Trouble::NotFound),
+                path => Ok(Size {
+                    len: path.len() as u64,
+                }),
+            }
+        }
+
+        fn fetch(&mut self, what: u8) -> Result<Fetched, Trouble> {
+            Ok(match what {
+                0 => Fetched::Nothing,
+                _ => Fetched::Text("old".into()),
+            })
+        }
+    }
+}
+
+/// As it is: a method has another name, another is new, an argument, a member and variants were added.
+mod new {
+    use super::OwnedFd;
+    use jsoncomm::{Call, Message};
+
+    #[jsoncomm::service(name = "files")]
+    pub(crate) trait Files {
+        #[serde(rename = "sizeOf", alias = "get_size", alias = "length")]
+        fn size_of(
+            &mut self,
+            call: &mut Call,
+            path: &str,
+            times: Option<u64>,
+            #[serde(default)] plus: u64,
+        ) -> Result<Size, Trouble>;
+        fn fetch(&mut self, what: u8) -> Result<Fetched, Trouble>;
+        fn exists(&mut self, path: &str) -> bool;
+    }
+
+    #[derive(Debug, Message, PartialEq)]
+    pub(crate) struct Size {
+        pub(crate) len: u64,
+        #[serde(default)]
+        pub(crate) asked_by: String,
+    }
+
+    #[derive(Debug, Message)]
+    pub(crate) enum Fetched {
+        Nothing,
+        Text(String),
+        File {
+            #[fd]
+            file: OwnedFd,
+            name: String,
+        },
+        Gone,
+    }
+
+    #[derive(Debug, Message, PartialEq, thiserror::Error)]
+    pub(crate) enum Trouble {
+        #[error("no file")]
+        NotFound,
+        #[error("come back in {seconds} s")]
+        Later { seconds: u8 },
+    }
+
+    pub(crate) struct Daemon;
+
+    impl Files for Daemon {
+        fn size_of(
+            &mut self,
+            call: &mut Call,
+            path: &str,
+            times: Option<u64>,
+            plus: u64,
+        ) -> Result<Size, Trouble> {
+            match path {
+                "none" => Err(Trouble::NotFound),
+                "busy" => Err(Trouble::Later { seconds: 3 }),
+                path => Ok(Size {
+                    len: path.len() as u64 * times.unwrap_or(1) + plus,
+                    asked_by: call.method().to_owned(),
+                }),
+            }
+        }
+
+        fn fetch(&mut self, what: u8) -> Result<Fetched, Trouble> {
+            let null = || std::fs::File::open("/dev/null").map(OwnedFd::from);
+            match what {
+                0 => Ok(Fetched::Nothing),
+                1 => Ok(Fetched::Text("new".into())),
+                2 => Ok(Fetched::Gone),
+                _ => {
+                    let file = null().map_err(|_| Trouble::NotFound)?;
+                    let name = "null \"ä\"".to_owned();
+                    Ok(Fetched::File { file, name })
+                }
+            }
+        }
+
+        fn exists(&mut self, _path: &str) -> bool {
+            true
+        }
+    }
+}
+
+#[test]
+fn an_old_client_calls_a_new_server_by_the_old_name() {
+    for kind in KINDS {
+        let server = Running::start(kind, new::Daemon, |endpoint| {
+            endpoint.serve::<dyn new::Files>()
+        });
+        let files = old::FilesClient::new(server.connect());
+        assert_eq!(files.get_size("abc").unwrap(), old::Size { len: 3 });
+        let missing = files.get_size("none").unwrap_err();
+        assert!(matches!(
+            missing,
+            CallError::Service(old::Trouble::NotFound)
+        ));
+        assert!(matches!(
+            files.fetch(1).unwrap(),
+            old::Fetched::Text(text) if text == "new"
+        ));
+    }
+}
+
+#[test]
+fn a_new_client_calls_a_new_server_by_the_new_name() {
+    let methods = <dyn new::Files as Service<new::Daemon>>::METHODS;
+    assert_eq!(methods, ["sizeOf", "fetch", "exists"]);
+    let server = Running::start(KINDS[0], new::Daemon, |endpoint| {
+        endpoint.serve::<dyn new::Files>()
+    });
+    let size = |len: u64| new::Size {
+        len,
+        asked_by: "sizeOf".into(),
+    };
+    let files = new::FilesClient::new(server.connect());
+    assert_eq!(files.size_of("abc", Some(2), 1).unwrap(), size(7));
+    for name in ["files.sizeOf", "files.get_size", "files.length"] {
+        let answer: Result<new::Size, CallError> = server.connect().call(name, &("abc",));
+        assert_eq!(answer.unwrap(), size(3), "{name}");
+    }
+    let answer: Result<new::Size, CallError> = server.connect().call("files.size_of", &("abc",));
+    assert!(matches!(answer, Err(CallError::Fault(_))), "it is renamed");
+}
+
+#[test]
+fn a_new_client_learns_what_an_old_server_lacks() {
+    let server = Running::start(KINDS[1], old::Daemon, |endpoint| {
+        endpoint.serve::<dyn old::Files>()
+    });
+    let files = new::FilesClient::new(server.connect());
+    for unknown in [
+        files.exists("a").map(|_| ()).map_err(fault),
+        files.size_of("a", None, 0).map(|_| ()).map_err(fault),
+    ] {
+        assert_eq!(unknown.unwrap_err(), Some(Fault::UNKNOWN_METHOD));
+    }
+    assert!(matches!(files.fetch(0).unwrap(), new::Fetched::Nothing));
+    // Servers are strict: an argument that it does not know might have been the one that matters.
+    let more: Result<new::Size, CallError> = server
+        .connect()
+        .call("files.get_size", &("abc", 2, "another"));
+    assert_eq!(more.map_err(fault).unwrap_err(), Some(Fault::BAD_ARGUMENT));
+    let less: Result<new::Size, CallError> = server.connect().call("files.get_size", &("abc",));
+    let expected = new::Size {
+        len: 3,
+        asked_by: String::new(),
+    };
+    assert_eq!(less.unwrap(), expected, "the member has its default");
+}
+
+/// The code of the fault that a call ended in.
+fn fault<E>(error: CallError<E>) -> Option<i64> {
+    match error {
+        CallError::Fault(fault) => Some(fault.code),
+        _ => None,
+    }
+}
