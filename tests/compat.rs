@@ -4,12 +4,14 @@
 
 use std::os::fd::OwnedFd;
 
-use jsoncomm::{CallError, Fault, Service};
-use jsoncomm_tests::{KINDS, Running};
+use jsoncomm::message::{Packer, Surplus, Unknown, decode, encode};
+use jsoncomm::{CallError, Fault, Fds, Message, Service};
+use jsoncomm_tests::{KINDS, Running, alone, open_fds};
 
 /// As it was.
 mod old {
     use jsoncomm::Message;
+    use jsoncomm::message::Unknown;
 
     #[jsoncomm::service(name = "files")]
     pub(crate) trait Files {
@@ -26,12 +28,17 @@ mod old {
     pub(crate) enum Fetched {
         Nothing,
         Text(String),
+        #[message(other)]
+        Other(Unknown),
     }
 
     #[derive(Debug, Message, PartialEq, thiserror::Error)]
     pub(crate) enum Trouble {
         #[error("no file")]
         NotFound,
+        #[message(other)]
+        #[error("{0}")]
+        Other(Unknown),
     }
 
     pub(crate) struct Daemon;
@@ -143,6 +150,7 @@ mod new {
 
 #[test]
 fn an_old_client_calls_a_new_server_by_the_old_name() {
+    let _alone = alone();
     for kind in KINDS {
         let server = Running::start(kind, new::Daemon, |endpoint| {
             endpoint.serve::<dyn new::Files>()
@@ -163,6 +171,7 @@ fn an_old_client_calls_a_new_server_by_the_old_name() {
 
 #[test]
 fn a_new_client_calls_a_new_server_by_the_new_name() {
+    let _alone = alone();
     let methods = <dyn new::Files as Service<new::Daemon>>::METHODS;
     assert_eq!(methods, ["sizeOf", "fetch", "exists"]);
     let server = Running::start(KINDS[0], new::Daemon, |endpoint| {
@@ -184,6 +193,7 @@ fn a_new_client_calls_a_new_server_by_the_new_name() {
 
 #[test]
 fn a_new_client_learns_what_an_old_server_lacks() {
+    let _alone = alone();
     let server = Running::start(KINDS[1], old::Daemon, |endpoint| {
         endpoint.serve::<dyn old::Files>()
     });
@@ -206,6 +216,80 @@ fn a_new_client_learns_what_an_old_server_lacks() {
         asked_by: String::new(),
     };
     assert_eq!(less.unwrap(), expected, "the member has its default");
+}
+
+#[test]
+fn an_old_client_keeps_what_it_does_not_know_and_closes_its_descriptors() {
+    let other = |name: &str, content: Option<&str>| Unknown {
+        name: name.to_owned(),
+        content: content.map(str::to_owned),
+    };
+    let _alone = alone();
+    for kind in KINDS {
+        let server = Running::start(kind, new::Daemon, |endpoint| {
+            endpoint.serve::<dyn new::Files>()
+        });
+        let files = old::FilesClient::new(server.connect());
+        files.fetch(0).unwrap();
+        let before = open_fds();
+        for (what, expected) in [
+            (2, other("Gone", None)),
+            (3, other("File", Some(r#"{"file":0,"name":"null \"ä\""}"#))),
+        ] {
+            let fetched = files.fetch(what).unwrap();
+            assert!(matches!(fetched, old::Fetched::Other(unknown) if unknown == expected));
+        }
+        let Err(CallError::Service(trouble)) = files.get_size("busy") else {
+            unreachable!("it is busy");
+        };
+        assert_eq!(trouble.to_string(), "unknown variant Later");
+        let expected = other("Later", Some(r#"{"seconds":3}"#));
+        assert_eq!(trouble, old::Trouble::Other(expected));
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn a_tagged_enum_keeps_what_it_does_not_know() {
+    #[derive(Debug, Message, PartialEq)]
+    #[serde(tag = "kind", content = "of")]
+    enum Tagged {
+        Known(u8),
+        #[message(other)]
+        Other(Unknown),
+    }
+    let read = |text: &str| decode::<Tagged>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+    let other = |content: Option<&str>| {
+        let content = content.map(str::to_owned);
+        let name = "New".to_owned();
+        Tagged::Other(Unknown { name, content })
+    };
+    assert_eq!(
+        read(r#"{"kind":"Known","of":1}"#).unwrap(),
+        Tagged::Known(1)
+    );
+    assert_eq!(read(r#"{"kind":"New"}"#).unwrap(), other(None));
+    let held = read(r#"{"kind":"New","of":{"a": [1, 2]}}"#).unwrap();
+    assert_eq!(held, other(Some(r#"{"a":[1,2]}"#)));
+    assert_eq!(read(r#"["New", null]"#).unwrap(), other(Some("null")));
+    assert!(read(r#"{"kind":"New","of":1,"of":2}"#).is_err(), "twice");
+}
+
+#[test]
+fn what_is_not_known_is_not_passed_on_and_not_taken_by_a_server() {
+    let _alone = alone();
+    let mut fds = Fds::new();
+    fds.push(std::fs::File::open("/dev/null").unwrap().into())
+        .unwrap();
+    let strict = decode::<old::Fetched>(br#"{"File":{"file":0}}"#, fds, Surplus::Refuse);
+    assert!(strict.is_err(), "its descriptor is nobody's");
+    let unknown = decode(br#"{"File":{"file":0}}"#, Fds::new(), Surplus::Refuse).unwrap();
+    let old::Fetched::Other(_) = &unknown else {
+        unreachable!("{unknown:?}");
+    };
+    let written = encode(&unknown, &mut Vec::new(), &Packer::new()).unwrap_err();
+    let why = "the enum variant Fetched::Other is only read: its descriptors are closed";
+    assert!(written.to_string().contains(why), "{written}");
 }
 
 /// The code of the fault that a call ended in.

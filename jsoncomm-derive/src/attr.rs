@@ -158,6 +158,8 @@ pub(crate) struct Variant {
     pub(crate) skip_de: bool,
     pub(crate) skip: Option<Path>,
     pub(crate) alias: Option<Path>,
+    /// `#[message(other)]`
+    pub(crate) other: Option<Path>,
     pub(crate) bound: Both<Vec<WherePredicate>>,
     pub(crate) refused: Vec<Path>,
 }
@@ -172,11 +174,20 @@ impl Variant {
             skip_de: false,
             skip: None,
             alias: None,
+            other: None,
             bound: Both::NONE,
             refused: Vec::new(),
         };
         no_fd(cx, attributes);
-        no_message(cx, attributes);
+        for attribute in named(attributes, "message") {
+            meta::nested(cx, attribute, |name, meta| match name {
+                "other" => {
+                    meta::once(cx, &meta.path, &mut this.other, Some(meta.path.clone()));
+                    Ok(())
+                }
+                _ => Err(meta.error("expected `other`; the rest belongs on the type")),
+            });
+        }
         for attribute in named(attributes, "serde").filter(|_| !delegate) {
             this.serde(cx, attribute);
         }

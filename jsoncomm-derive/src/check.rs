@@ -23,15 +23,12 @@ pub(crate) fn message(cx: &Ctxt, message: &Message) {
     match &message.shape {
         Shape::Struct(body) => members(cx, body, message.attrs.default.is_some()),
         Shape::Enum(variants) => {
-            distinct(
-                cx,
-                variants
-                    .iter()
-                    .map(|variant| (&variant.ident, &variant.names)),
-            );
+            let named = variants.iter().filter(|v| v.attrs.other.is_none());
+            distinct(cx, named.map(|variant| (&variant.ident, &variant.names)));
             for variant in variants {
                 members(cx, &variant.body, false);
             }
+            other(cx, variants, message.attrs.reply.is_some());
         }
     }
 }
@@ -52,6 +49,38 @@ fn descriptor(cx: &Ctxt, field: &Field) {
     }
 }
 
+/// The variant that stands for all that the enum does not have.
+fn other(cx: &Ctxt, variants: &[Variant], request: bool) {
+    let others = variants
+        .iter()
+        .filter_map(|v| Some((v, v.attrs.other.as_ref()?)));
+    for (place, (variant, path)) in others.enumerate() {
+        let attrs = &variant.attrs;
+        let plain = match &variant.body.fields[..] {
+            [field] if variant.body.style == Style::Newtype => field.attrs.fd.is_none(),
+            _ => false,
+        };
+        if request {
+            cx.complain(
+                path,
+                "an unknown method is refused before it is read: leave `other` away",
+            );
+        } else if place > 0 {
+            cx.complain(path, "one variant stands for all that is not known");
+        } else if !plain {
+            cx.complain(
+                path,
+                "`other` belongs on a variant that holds a `jsoncomm::message::Unknown`",
+            );
+        } else if attrs.skip.is_some() || attrs.alias.is_some() || attrs.rename.de.is_some() {
+            cx.complain(
+                path,
+                "what is not known has any name: leave serde's attributes away",
+            );
+        }
+    }
+}
+
 /// With `#[message(serde)]` serde does everything, and knows nothing of descriptors.
 fn delegate(cx: &Ctxt, message: &Message, path: &Path) {
     for (field, _) in message.fields() {
@@ -60,6 +89,16 @@ fn delegate(cx: &Ctxt, message: &Message, path: &Path) {
                 "`#[message(serde)]` leaves the type to serde, which cannot carry descriptors";
             cx.complain(fd, text);
         }
+    }
+    for other in message
+        .variants()
+        .iter()
+        .filter_map(|v| v.attrs.other.as_ref())
+    {
+        cx.complain(
+            other,
+            "`#[message(serde)]` leaves the type to serde: write `#[serde(other)]`",
+        );
     }
     let attrs = &message.attrs;
     if attrs.reply.is_some() || attrs.service.is_some() || attrs.error.is_some() {

@@ -12,6 +12,7 @@ mod members;
 mod packer;
 mod plain;
 mod text;
+mod unknown;
 mod unpacker;
 mod variants;
 mod wrap;
@@ -25,6 +26,7 @@ pub use members::{
 };
 pub use packer::{ContentOf, PackContent, Packed, Packer};
 pub use text::Text;
+pub use unknown::Unknown;
 pub use unpacker::Unpacker;
 pub use variants::{Content, Variants, adjacent, external};
 pub use wrap::{Json, Untyped};
@@ -130,6 +132,8 @@ pub trait Unpack<'de>: Sized {
 ///
 /// - `#[message(reply = Type)]`, with `service = "name"` and `error = Type` where they apply: the enum is
 ///   a [`Request`]; it refuses members that it does not know;
+/// - `#[message(other)]` on a variant that holds an [`Unknown`]: it takes every variant that the enum does
+///   not have;
 /// - `#[message(crate = "path")]`: where the library is, if not at `::jsoncomm`.
 ///
 /// # Examples

@@ -101,9 +101,9 @@ fn content(message: &Message) -> TokenStream {
     let arms = message.variants().iter().map(|variant| {
         let ident = &variant.ident;
         let pattern = pattern(&variant.body);
-        let write = match variant.attrs.skip_ser {
-            true => skipped(message, variant),
-            false => structure_of(message, &variant.body, &variant.names.ser, Style::Named),
+        let write = match refused(message, variant) {
+            Some(refused) => refused,
+            None => structure_of(message, &variant.body, &variant.names.ser, Style::Named),
         };
         quote!(Self::#ident #pattern => #write,)
     });
@@ -140,8 +140,8 @@ fn pattern(body: &Body) -> TokenStream {
 
 /// Writes one variant, tag and all.
 fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
-    if variant.attrs.skip_ser {
-        return skipped(message, variant);
+    if let Some(refused) = refused(message, variant) {
+        return refused;
     }
     let p = &message.private();
     let (name, tag) = (&message.name, &variant.names.ser);
@@ -179,12 +179,17 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
     }
 }
 
-/// Refuses to write what serde's `skip` excludes.
-fn skipped(message: &Message, variant: &Variant) -> TokenStream {
+/// Refuses to write what serde's `skip` excludes, and what was not known when it was read.
+fn refused(message: &Message, variant: &Variant) -> Option<TokenStream> {
+    let why = match &variant.attrs {
+        attrs if attrs.skip_ser => "cannot be serialized",
+        attrs if attrs.other.is_some() => "is only read: its descriptors are closed",
+        _ => return None,
+    };
     let p = &message.private();
     let (ty, ident) = (message.rust_name(), &variant.ident);
-    let text = format!("the enum variant {ty}::{ident} cannot be serialized");
-    quote!(::core::result::Result::Err(#p::serde::ser::Error::custom(#text)))
+    let text = format!("the enum variant {ty}::{ident} {why}");
+    Some(quote!(::core::result::Result::Err(#p::serde::ser::Error::custom(#text))))
 }
 
 /// A newtype whose only field is skipped is a unit.

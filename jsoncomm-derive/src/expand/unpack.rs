@@ -101,7 +101,18 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
     let p = &message.private();
     let rust = message.rust_name();
     let ident = &message.ident;
-    let readable: Vec<_> = variants.iter().filter(|v| !v.attrs.skip_de).collect();
+    let named = |v: &&Variant| !v.attrs.skip_de && v.attrs.other.is_none();
+    let readable: Vec<_> = variants.iter().filter(named).collect();
+    let other = variants.iter().find(|v| v.attrs.other.is_some());
+    let other = other.map(|variant| {
+        let ident = &variant.ident;
+        let ty = variant.body.fields.first().map(|field| site(&field.ty));
+        let make = quote_spanned!(ty.unwrap_or_else(|| site(ident))=> Self::#ident(__unknown));
+        quote! {
+            const OTHER: ::core::option::Option<fn(#p::Unknown) -> Self> =
+                ::core::option::Option::Some(|__unknown: #p::Unknown| #make);
+        }
+    });
     let (kind, read) = match (&message.attrs.tag, &message.attrs.content) {
         (Some(tag), Some(content)) => {
             let strict = message.attrs.strict;
@@ -131,6 +142,7 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
             const EXPECTING: &'static str = #expecting;
             const NAMES: &'static [&'static str] = &[#(#names),*];
             const KNOWN: &'static [&'static str] = &[#(#known),*];
+            #other
 
             #find
 

@@ -8,6 +8,7 @@
 
 use super::Unpacker;
 use super::members::{Absence, Members, members, newtype, no_newtype};
+use super::unknown::{Copied, Unknown};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use std::fmt;
@@ -22,6 +23,9 @@ pub trait Variants<'de>: Sized {
     const NAMES: &'static [&'static str];
     /// The names that are accepted, aliases included.
     const KNOWN: &'static [&'static str];
+
+    /// Makes the variant that stands for all that the enum does not have.
+    const OTHER: Option<fn(Unknown) -> Self> = None;
 
     /// Tells which variant has this name or alias.
     fn find(name: &str) -> Option<usize>;
@@ -155,20 +159,29 @@ impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<V, E> {
-        V::variant(find::<V, E>(name)?, Bare(PhantomData), self.0)
+        match find::<V, E>(name)? {
+            Which::Known(index) => V::variant(index, Bare(PhantomData), self.0),
+            Which::Other(name, make) => Ok(make(Unknown {
+                name,
+                content: None,
+            })),
+        }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
-        let Some(index) = map.next_key_seed(Tag::<V>(PhantomData))? else {
+        let Some(which) = map.next_key_seed(Tag::<V>(PhantomData))? else {
             return Err(A::Error::invalid_length(
                 0,
                 &"one member, named as a variant",
             ));
         };
-        let name = V::NAMES.get(index).copied().unwrap_or_default();
+        let known = match which {
+            Which::Known(index) => V::NAMES.get(index).copied().unwrap_or_default(),
+            Which::Other(..) => "",
+        };
         let value = map
-            .next_value_seed(Variant(index, self.0, PhantomData))
-            .inspect_err(|_| self.0.within(name))?;
+            .next_value_seed(Variant(which, self.0))
+            .inspect_err(|_| self.0.within(known))?;
         match map.next_key::<IgnoredAny>()? {
             Some(_) => Err(A::Error::custom("more than one variant")),
             None => Ok(value),
@@ -192,16 +205,16 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
         let [tag, content] = *self.names;
-        let mut index = None;
+        let mut which = None;
         let mut value = None;
         while let Some(found) = map.next_key_seed(Half(&self))? {
-            match (found, index) {
+            match (found, &which) {
                 (Found::Tag, None) => {
                     let tagged = map.next_value_seed(Tag::<V>(PhantomData));
-                    index = Some(tagged.inspect_err(|_| self.fds.within(tag))?);
+                    which = Some(tagged.inspect_err(|_| self.fds.within(tag))?);
                 }
-                (Found::Content, Some(index)) if value.is_none() => {
-                    let seed = Variant(index, self.fds, PhantomData);
+                (Found::Content, Some(which)) if value.is_none() => {
+                    let seed = Variant(which.clone(), self.fds);
                     let held = map.next_value_seed(seed);
                     value = Some(held.inspect_err(|_| self.fds.within(content))?);
                 }
@@ -220,9 +233,15 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
                 }
             }
         }
-        match (index, value) {
+        match (which, value) {
             (_, Some(value)) => Ok(value),
-            (Some(index), None) => V::variant(index, Tagged(content, PhantomData), self.fds),
+            (Some(Which::Known(index)), None) => {
+                V::variant(index, Tagged(content, PhantomData), self.fds)
+            }
+            (Some(Which::Other(name, make)), None) => Ok(make(Unknown {
+                name,
+                content: None,
+            })),
             (None, None) => {
                 self.fds.within(tag);
                 Err(A::Error::missing_field(tag))
@@ -231,10 +250,10 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<V, A::Error> {
-        let Some(index) = seq.next_element_seed(Tag::<V>(PhantomData))? else {
+        let Some(which) = seq.next_element_seed(Tag::<V>(PhantomData))? else {
             return Err(A::Error::invalid_length(0, &self));
         };
-        let seed = Variant(index, self.fds, PhantomData);
+        let seed = Variant(which, self.fds);
         let Some(value) = seq.next_element_seed(seed)? else {
             return Err(A::Error::invalid_length(1, &self));
         };
@@ -286,41 +305,67 @@ impl<V> Visitor<'_> for Half<'_, '_, V> {
     }
 }
 
-/// The seed of a variant's name: its index.
+/// Which variant a name means.
+enum Which<V> {
+    Known(usize),
+    /// None of the enum's own: its name, and what makes the variant for such.
+    Other(String, fn(Unknown) -> V),
+}
+
+impl<V> Clone for Which<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Known(index) => Self::Known(*index),
+            Self::Other(name, make) => Self::Other(name.clone(), *make),
+        }
+    }
+}
+
+/// The seed of a variant's name.
 struct Tag<V>(PhantomData<V>);
 
 impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Tag<V> {
-    type Value = usize;
+    type Value = Which<V>;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<usize, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Which<V>, D::Error> {
         from.deserialize_str(self)
     }
 }
 
 impl<'de, V: Variants<'de>> Visitor<'de> for Tag<V> {
-    type Value = usize;
+    type Value = Which<V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "variant of {}", V::EXPECTING)
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
+    fn visit_str<E: Error>(self, name: &str) -> Result<Which<V>, E> {
         find::<V, E>(name)
     }
 }
 
-fn find<'de, V: Variants<'de>, E: Error>(name: &str) -> Result<usize, E> {
-    V::find(name).ok_or_else(|| E::unknown_variant(name, V::KNOWN))
+fn find<'de, V: Variants<'de>, E: Error>(name: &str) -> Result<Which<V>, E> {
+    match (V::find(name), V::OTHER) {
+        (Some(index), _) => Ok(Which::Known(index)),
+        (None, Some(make)) => Ok(Which::Other(name.to_owned(), make)),
+        (None, None) => Err(E::unknown_variant(name, V::KNOWN)),
+    }
 }
 
 /// The seed of what a variant holds.
-struct Variant<'f, V>(usize, &'f Unpacker, PhantomData<V>);
+struct Variant<'f, V>(Which<V>, &'f Unpacker);
 
 impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Variant<'_, V> {
     type Value = V;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<V, D::Error> {
-        V::variant(self.0, Value(from), self.1)
+        match self.0 {
+            Which::Known(index) => V::variant(index, Value(from), self.1),
+            Which::Other(name, make) => Ok(make(Unknown {
+                name,
+                content: Some(Copied.deserialize(from)?),
+            })),
+        }
     }
 }
 

@@ -1,0 +1,175 @@
+//! What a newer peer says and this program's type has no variant for.
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::fmt::{self, Write};
+
+/// Most characters of an unknown variant's name that are displayed.
+const NAME_SHOWN: usize = 128;
+
+/// A variant that the reader's enum does not have: its name, and what it holds.
+///
+/// A newtype variant with `#[message(other)]` that holds one takes every variant that is not known, so that a
+/// client outlives variants that its server adds to a reply or an error. Descriptors that it names are not
+/// kept: a client closes them, a server refuses the message. For the same reason it can be read and not
+/// written: its indices would name other descriptors.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Surplus, Unknown, decode};
+/// use jsoncomm::{Fds, Message};
+///
+/// #[derive(Debug, Message, PartialEq)]
+/// enum State {
+///     Running { pid: u32 },
+///     #[message(other)]
+///     Other(Unknown),
+/// }
+///
+/// let state: State = decode(br#"{"Paused":{"since": 7}}"#, Fds::new(), Surplus::Close)?;
+/// let unknown = Unknown { name: "Paused".into(), content: Some(r#"{"since":7}"#.into()) };
+/// assert_eq!(state, State::Other(unknown));
+/// # Ok::<(), jsoncomm::DecodeError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Unknown {
+    /// The variant's name on the wire.
+    pub name: String,
+    /// What it holds, as JSON without white space; `None` for a name alone. An integer of more than 64 bits
+    /// is the nearest floating-point number.
+    pub content: Option<String>,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown variant ")?;
+        let name = self.name.escape_debug().take(NAME_SHOWN);
+        name.into_iter().try_for_each(|letter| f.write_char(letter))
+    }
+}
+
+/// The seed of a value as JSON text.
+pub(super) struct Copied;
+
+impl<'de> DeserializeSeed<'de> for Copied {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
+        let mut text = String::new();
+        Copy(&mut text).deserialize(from)?;
+        Ok(text)
+    }
+}
+
+/// The seed of a value that is written to the end of a text.
+struct Copy<'t>(&'t mut String);
+
+impl Copy<'_> {
+    /// Writes what is one token.
+    fn token<E: Error>(self, value: impl serde::Serialize) -> Result<(), E> {
+        let token = serde_json::to_string(&value).map_err(E::custom)?;
+        self.0.push_str(&token);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Copy<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Copy<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.token(())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.token(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.token(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.token(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.token(value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.token(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self(text) = self;
+        text.push('[');
+        let start = text.len();
+        while seq.next_element_seed(Element(text, start))?.is_some() {}
+        text.push(']');
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(text) = self;
+        text.push('{');
+        let start = text.len();
+        while map.next_key_seed(Element(text, start))?.is_some() {
+            text.push(':');
+            map.next_value_seed(Copy(text))?;
+        }
+        text.push('}');
+        Ok(())
+    }
+}
+
+/// The seed of an element or a name, with a comma before it unless it is the first.
+struct Element<'t>(&'t mut String, usize);
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        let Self(text, start) = self;
+        if text.len() > start {
+            text.push(',');
+        }
+        Copy(text).deserialize(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_copied_as_it_is() {
+        let json =
+            r#"{"a":[1,-2,2.5,true,null,"\"ä\n\\"],"":{},"x":[[],{"y":18446744073709551615}]}"#;
+        let mut reader = serde_json::Deserializer::from_str(json);
+        assert_eq!(Copied.deserialize(&mut reader).unwrap(), json);
+    }
+
+    #[test]
+    fn a_name_is_shown_in_one_line() {
+        let name = format!("a\n{}", "b".repeat(500));
+        let unknown = Unknown {
+            name,
+            content: None,
+        };
+        let shown = unknown.to_string();
+        assert!(shown.starts_with(r"unknown variant a\nbbb"));
+        assert_eq!(shown.len(), "unknown variant ".len() + NAME_SHOWN);
+    }
+}
