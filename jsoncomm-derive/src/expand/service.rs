@@ -355,3 +355,50 @@ fn value(argument: &Argument) -> TokenStream {
         Passing::OptionStr => quote!(__params.#ident.as_deref()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// The service in the README, as it stands there.
+    fn readme() -> ItemTrait {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let from = text.find("#[jsoncomm::service").unwrap();
+        let item = text.get(from..).unwrap();
+        let to = item.find("\n}\n").unwrap() + 2;
+        syn::parse_str(item.get(..to).unwrap()).unwrap()
+    }
+
+    /// After a change of what is generated: `SNAPSHOT=overwrite cargo test -p jsoncomm-derive`, and read the
+    /// difference.
+    #[test]
+    fn what_is_generated_for_the_readme_is_as_checked_in() {
+        let mut item = readme();
+        let options = item
+            .attrs
+            .remove(0)
+            .meta
+            .require_list()
+            .unwrap()
+            .tokens
+            .clone();
+        let file = syn::parse2(service(options, item).unwrap()).unwrap();
+        let text = format!(
+            "// What `#[jsoncomm::service]` makes of the README's service. Written by the test in service.rs.\n\n{}",
+            prettyplease::unparse(&file)
+        );
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/expand/service.snapshot.rs");
+        if std::env::var_os("SNAPSHOT").is_some_and(|what| what == "overwrite") {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+        let differs = text
+            .lines()
+            .zip(checked_in.lines())
+            .find(|(new, old)| new != old);
+        assert_eq!(differs, None, "the first line that differs, new and old");
+        assert_eq!(text.len(), checked_in.len());
+    }
+}

@@ -1,0 +1,226 @@
+// What `#[jsoncomm::service]` makes of the README's service. Written by the test in service.rs.
+
+trait Files {
+    /// Opens `path` for reading; the descriptor travels in the reply.
+    fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
+}
+/**Calls the methods of [`Files`] on a server. Each waits for its answer until the connection's deadline.
+
+# Errors
+
+A call ends in the service's own error, or in another variant of `CallError`; a `#[oneway]` method returns when the kernel has the call.*/
+#[allow(dead_code, reason = "not every program with the trait calls it")]
+struct FilesClient<M = ::jsoncomm::private::Waiting> {
+    connection: ::jsoncomm::private::Connection,
+    mode: ::core::marker::PhantomData<fn() -> M>,
+}
+#[doc(hidden)]
+#[allow(
+    deprecated,
+    unused_variables,
+    non_camel_case_types,
+    unused_qualifications,
+    clippy::absolute_paths,
+    reason = "generated"
+)]
+const _: () = {
+    struct __open_params<P0> {
+        path: P0,
+    }
+    #[doc(hidden)]
+    #[allow(
+        non_upper_case_globals,
+        unused_qualifications,
+        clippy::absolute_paths,
+        reason = "generated"
+    )]
+    const _: () = {
+        #[automatically_derived]
+        impl<P0> ::jsoncomm::private::Pack for __open_params<P0>
+        where
+            P0: ::jsoncomm::private::serde::Serialize,
+        {
+            fn pack<'__a, __S: ::jsoncomm::private::serde::Serializer>(
+                &'__a self,
+                __fds: &::jsoncomm::private::Packer<'__a>,
+                __out: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                match self {
+                    __open_params { path: __f0, .. } => {
+                        let mut __state = ::jsoncomm::private::serde::Serializer::serialize_struct(
+                            __out,
+                            "__open_params",
+                            1usize,
+                        )?;
+                        ::jsoncomm::private::serde::ser::SerializeStruct::serialize_field(
+                            &mut __state,
+                            "path",
+                            __f0,
+                        )?;
+                        ::jsoncomm::private::serde::ser::SerializeStruct::end(__state)
+                    }
+                }
+            }
+        }
+        #[automatically_derived]
+        impl<'__de, P0> ::jsoncomm::private::Unpack<'__de> for __open_params<P0>
+        where
+            P0: ::jsoncomm::private::serde::Deserialize<'__de>,
+        {
+            fn unpack<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
+                __fds: &::jsoncomm::private::Unpacker,
+                __from: __D,
+            ) -> ::core::result::Result<Self, __D::Error> {
+                ::jsoncomm::private::members::<__Members<'__de, P0>, __D>(__fds, __from)
+            }
+        }
+        struct __Members<'__de, P0>
+        where
+            P0: ::jsoncomm::private::serde::Deserialize<'__de>,
+        {
+            __f0: ::core::option::Option<P0>,
+            __of: ::core::marker::PhantomData<(&'__de (), __open_params<P0>)>,
+        }
+        #[automatically_derived]
+        impl<'__de, P0> ::jsoncomm::private::Members<'__de> for __Members<'__de, P0>
+        where
+            P0: ::jsoncomm::private::serde::Deserialize<'__de>,
+        {
+            type Value = __open_params<P0>;
+            const EXPECTING: &'static str = "the arguments of open";
+            const NAMES: &'static [&'static str] = &["path"];
+            const KNOWN: &'static [&'static str] = &["path"];
+            const NAMED: bool = true;
+            const STRICT: bool = true;
+            fn new() -> Self {
+                Self {
+                    __f0: ::core::option::Option::None,
+                    __of: ::core::marker::PhantomData,
+                }
+            }
+            fn find(__name: &str) -> ::core::option::Option<usize> {
+                match __name {
+                    "path" => ::core::option::Option::Some(0usize),
+                    _ => ::core::option::Option::None,
+                }
+            }
+            fn is_read(&self, __index: usize) -> bool {
+                match __index {
+                    0usize => ::core::option::Option::is_some(&self.__f0),
+                    _ => false,
+                }
+            }
+            fn read<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
+                &mut self,
+                __index: usize,
+                __fds: &::jsoncomm::private::Unpacker,
+                __from: __D,
+            ) -> ::core::result::Result<(), __D::Error> {
+                match __index {
+                    0usize => {
+                        self.__f0 = ::core::option::Option::Some(
+                            <P0 as ::jsoncomm::private::serde::Deserialize<
+                                '__de,
+                            >>::deserialize(__from)?,
+                        );
+                    }
+                    _ => {}
+                }
+                ::core::result::Result::Ok(())
+            }
+            fn finish<__E: ::jsoncomm::private::serde::de::Error>(
+                self,
+                __absence: ::jsoncomm::private::Absence<'_>,
+            ) -> ::core::result::Result<Self::Value, __E> {
+                ::core::result::Result::Ok(__open_params {
+                    path: match self.__f0 {
+                        ::core::option::Option::Some(__value) => __value,
+                        ::core::option::Option::None => {
+                            __absence.plain::<P0, __E>("path")?
+                        }
+                    },
+                })
+            }
+        }
+    };
+    #[automatically_derived]
+    #[allow(dead_code, reason = "not every program with the trait calls it")]
+    impl FilesClient {
+        /// Makes a stub that calls through `connection` and waits for each answer.
+        fn new(connection: ::jsoncomm::private::Connection) -> Self {
+            ::core::convert::From::from(connection)
+        }
+    }
+    #[automatically_derived]
+    #[allow(
+        dead_code,
+        clippy::missing_errors_doc,
+        clippy::too_many_arguments,
+        clippy::new_ret_no_self,
+        clippy::should_implement_trait,
+        clippy::wrong_self_convention,
+        reason = "as the trait has them, and said once on the stub"
+    )]
+    impl<__M: ::jsoncomm::private::Mode> FilesClient<__M> {
+        /// The same stub, but its methods only start their calls and return a `Pending` to wait for.
+        fn start(&self) -> FilesClient<::jsoncomm::private::Starting> {
+            ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
+        }
+        /// Opens `path` for reading; the descriptor travels in the reply.
+        fn open(
+            &self,
+            path: &str,
+        ) -> <__M as ::jsoncomm::private::Mode>::Answer<Opened, FilesError> {
+            <__M as ::jsoncomm::private::Mode>::call::<
+                Opened,
+                FilesError,
+            >(&self.connection, "example.files.open", &__open_params { path: path })
+        }
+    }
+    #[automatically_derived]
+    impl<__M> ::core::convert::From<::jsoncomm::private::Connection>
+    for FilesClient<__M> {
+        fn from(connection: ::jsoncomm::private::Connection) -> Self {
+            Self {
+                connection,
+                mode: ::core::marker::PhantomData,
+            }
+        }
+    }
+    #[automatically_derived]
+    impl<__M> ::core::clone::Clone for FilesClient<__M> {
+        fn clone(&self) -> Self {
+            ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
+        }
+    }
+    #[automatically_derived]
+    impl<__M> ::core::fmt::Debug for FilesClient<__M> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            ::core::fmt::Debug::fmt(&self.connection, f)
+        }
+    }
+    #[automatically_derived]
+    impl<__S: Files> ::jsoncomm::private::Service<__S> for dyn Files {
+        const NAME: &'static str = "example.files";
+        const METHODS: &'static [&'static str] = &["open"];
+        const NUMBERS: &'static [(usize, &'static [&'static str])] = &[
+            (0usize, &["open"]),
+        ];
+        fn call(
+            __state: &mut __S,
+            __method: usize,
+            __incoming: ::jsoncomm::private::Incoming<'_, '_>,
+        ) {
+            match __method {
+                0usize => {
+                    __incoming
+                        .answer(|
+                            __call: &mut ::jsoncomm::private::Call,
+                            __params: __open_params<::jsoncomm::private::Text<'_>>|
+                        { <__S as Files>::open(__state, &*__params.path) })
+                }
+                _ => {}
+            }
+        }
+    }
+};
