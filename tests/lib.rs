@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jsoncomm::{Connection, Counts, Kind, Limits, Remote, Server, Socket};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -32,9 +32,30 @@ pub fn pair(kind: Kind) -> (Socket, Socket) {
     (left, right)
 }
 
-/// Counts the descriptors this process has open.
+/// Counts the descriptors this process has open and keeps open: what some thread, of the test harness for
+/// example, has open for a moment is not counted.
 pub fn open_fds() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("/proc").count()
+    let list = || -> Vec<_> {
+        let entries = std::fs::read_dir("/proc/self/fd").expect("/proc");
+        let paths = entries.map(|entry| entry.expect("/proc").path());
+        paths
+            .map(|path| (std::fs::read_link(&path).ok(), path))
+            .collect()
+    };
+    let until = Instant::now() + PATIENCE;
+    let mut seen = list();
+    loop {
+        assert!(
+            Instant::now() < until,
+            "descriptors come and go all the time"
+        );
+        std::thread::yield_now();
+        let again = list();
+        if again == seen && again.iter().all(|(link, _)| link.is_some()) {
+            return again.len();
+        }
+        seen = again;
+    }
 }
 
 /// Keeps the other tests of the program waiting, so that [`open_fds`] counts only one test's.
