@@ -355,8 +355,10 @@ impl Line {
             _ => false,
         };
         if !unchanged {
-            sys::set_timeout(self.fd.as_fd(), which, left).map_err(Error::os("setsockopt"))?;
-            known.set(left);
+            // In the middle of the slack, so that the next call, a little more or less in a hurry, fits too.
+            let set = left.map(|left| left.saturating_add(SLACK / 2));
+            sys::set_timeout(self.fd.as_fd(), which, set).map_err(Error::os("setsockopt"))?;
+            known.set(set);
         }
         Ok(())
     }

@@ -9,49 +9,58 @@ use super::exchange::Exchange;
 /// Lets one thread at a time at what is inside.
 #[derive(Debug)]
 pub(super) struct Turnstile<T> {
-    /// Absent while somebody has it.
-    inside: Mutex<Option<Box<T>>>,
+    gate: Mutex<Gate<T>>,
     free: Condvar,
+}
+
+#[derive(Debug)]
+struct Gate<T> {
+    /// Absent while somebody has it.
+    inside: Option<Box<T>>,
+    /// How many wait for it. Telling nobody would cost a system call each time.
+    waiting: usize,
 }
 
 impl<T> Turnstile<T> {
     pub(super) fn new(inside: T) -> Self {
         Self {
-            inside: Mutex::new(Some(Box::new(inside))),
+            gate: Mutex::new(Gate {
+                inside: Some(Box::new(inside)),
+                waiting: 0,
+            }),
             free: Condvar::new(),
         }
     }
 
     /// Waits until nobody has it; `None` when `deadline` has passed before.
     pub(super) fn enter(&self, deadline: Option<Instant>) -> Option<Entered<'_, T>> {
-        let mut inside = self.lock();
+        let mut gate = self.lock();
         loop {
-            if let Some(taken) = inside.take() {
+            if let Some(taken) = gate.inside.take() {
                 return Some(Entered {
                     turnstile: self,
                     taken: Some(taken),
                 });
             }
-            inside = match deadline {
-                None => self
-                    .free
-                    .wait(inside)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    let waited = self.free.wait_timeout(inside, left);
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            gate.waiting += 1;
+            gate = match left {
+                None => self.free.wait(gate).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    let waited = self.free.wait_timeout(gate, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            gate.waiting -= 1;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Box<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Gate<T>> {
         // It is held for a move only, which does not panic.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,8 +90,11 @@ impl<T> DerefMut for Entered<'_, T> {
 
 impl<T> Drop for Entered<'_, T> {
     fn drop(&mut self) {
-        *self.turnstile.lock() = self.taken.take();
-        self.turnstile.free.notify_one();
+        let mut gate = self.turnstile.lock();
+        gate.inside = self.taken.take();
+        if gate.waiting > 0 {
+            self.turnstile.free.notify_one();
+        }
     }
 }
 
