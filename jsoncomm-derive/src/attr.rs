@@ -8,6 +8,7 @@ mod meta;
 use crate::ctxt::Ctxt;
 pub(crate) use case::Case;
 use std::collections::BTreeSet;
+use syn::meta::ParseNestedMeta;
 use syn::parse::ParseStream;
 use syn::{Attribute, ExprPath, Lifetime, LitStr, Meta, Path, Token, Type, WherePredicate};
 
@@ -17,11 +18,13 @@ pub(crate) struct Both<T> {
     pub(crate) de: Option<T>,
 }
 
-impl<T> Both<T> {
-    const NONE: Self = Self {
-        ser: None,
-        de: None,
-    };
+impl<T> std::default::Default for Both<T> {
+    fn default() -> Self {
+        Self {
+            ser: None,
+            de: None,
+        }
+    }
 }
 
 /// Where an absent member's value comes from.
@@ -33,6 +36,7 @@ pub(crate) enum Default {
 }
 
 /// What stands on the type.
+#[derive(Default)]
 pub(crate) struct Container {
     pub(crate) rename: Both<String>,
     pub(crate) rename_all: Both<Case>,
@@ -56,24 +60,7 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute]) -> Self {
-        let mut this = Self {
-            rename: Both::NONE,
-            rename_all: Both::NONE,
-            rename_all_fields: Both::NONE,
-            strict: false,
-            default: None,
-            tag: None,
-            content: None,
-            transparent: None,
-            bound: Both::NONE,
-            expecting: None,
-            refused: Vec::new(),
-            delegate: None,
-            library: None,
-            service: None,
-            reply: None,
-            error: None,
-        };
+        let mut this = Self::default();
         no_fd(cx, attributes);
         for attribute in named(attributes, "message") {
             this.message(cx, attribute);
@@ -87,69 +74,46 @@ impl Container {
     }
 
     fn message(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| {
-            let path = &meta.path;
-            match name {
-                "serde" => meta::once(cx, path, &mut self.delegate, Some(path.clone())),
-                "crate" => {
-                    let library = meta::syntax(meta, "a path")?;
-                    meta::once(cx, path, &mut self.library, Some(library));
-                }
-                "service" => meta::once(cx, path, &mut self.service, Some(meta::text(meta)?)),
-                "reply" => meta::once(cx, path, &mut self.reply, Some(meta.value()?.parse()?)),
-                "error" => meta::once(cx, path, &mut self.error, Some(meta.value()?.parse()?)),
-                _ => return Err(meta.error(
-                    "expected `serde`, `crate = \"...\"`, `service = \"...\"`, `reply = ...` or \
-                     `error = ...`",
-                )),
-            }
-            Ok(())
+        meta::nested(cx, attribute, |name, meta| match name {
+            "serde" => meta::once(cx, meta, &mut self.delegate, meta::flag),
+            "crate" => meta::once(cx, meta, &mut self.library, meta::path),
+            "service" => meta::once(cx, meta, &mut self.service, meta::text),
+            "reply" => meta::once(cx, meta, &mut self.reply, |meta| meta.value()?.parse()),
+            "error" => meta::once(cx, meta, &mut self.error, |meta| meta.value()?.parse()),
+            _ => Err(meta.error(
+                "expected `serde`, `crate = \"...\"`, `service = \"...\"`, `reply = ...` or \
+                 `error = ...`",
+            )),
         });
     }
 
     fn serde(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| {
-            let path = &meta.path;
-            match name {
-                "rename" => meta::both(cx, path, &mut self.rename, meta::split(meta, value)?),
-                "rename_all" => {
-                    meta::both(
-                        cx,
-                        path,
-                        &mut self.rename_all,
-                        meta::split(meta, meta::case)?,
-                    );
-                }
-                "rename_all_fields" => {
-                    let cases = meta::split(meta, meta::case)?;
-                    meta::both(cx, path, &mut self.rename_all_fields, cases);
-                }
-                "deny_unknown_fields" => self.strict = true,
-                "default" => {
-                    let default = (path.clone(), meta::default(meta)?);
-                    meta::once(cx, path, &mut self.default, Some(default));
-                }
-                "tag" => meta::once(cx, path, &mut self.tag, Some(meta::text(meta)?)),
-                "content" => meta::once(cx, path, &mut self.content, Some(meta::text(meta)?)),
-                "transparent" => meta::once(cx, path, &mut self.transparent, Some(path.clone())),
-                "bound" => {
-                    meta::both(cx, path, &mut self.bound, meta::split(meta, meta::bounds)?);
-                }
-                "expecting" => meta::once(cx, path, &mut self.expecting, Some(value(meta)?)),
-                "crate" => meta::skip(meta)?,
-                "untagged" | "from" | "try_from" | "into" | "remote" | "variant_identifier"
-                | "field_identifier" => {
-                    self.refused.push(path.clone());
-                    meta::skip(meta)?;
-                }
-                _ => return Err(unknown(path)),
+        meta::nested(cx, attribute, |name, meta| match name {
+            "rename" => meta::both(cx, meta, &mut self.rename, value),
+            "rename_all" => meta::both(cx, meta, &mut self.rename_all, meta::case),
+            "rename_all_fields" => meta::both(cx, meta, &mut self.rename_all_fields, meta::case),
+            "deny_unknown_fields" => {
+                self.strict = true;
+                Ok(())
             }
-            Ok(())
+            "default" => meta::once(cx, meta, &mut self.default, |meta| {
+                Ok((meta.path.clone(), meta::default(meta)?))
+            }),
+            "tag" => meta::once(cx, meta, &mut self.tag, meta::text),
+            "content" => meta::once(cx, meta, &mut self.content, meta::text),
+            "transparent" => meta::once(cx, meta, &mut self.transparent, meta::flag),
+            "bound" => meta::both(cx, meta, &mut self.bound, meta::bounds),
+            "expecting" => meta::once(cx, meta, &mut self.expecting, value),
+            "crate" => meta::skip(meta),
+            "untagged" | "from" | "try_from" | "into" | "remote" | "variant_identifier"
+            | "field_identifier" => meta::refused(meta, &mut self.refused),
+            _ => Err(unknown(&meta.path)),
         });
     }
 }
 
 /// What stands on an enum's variant.
+#[derive(Default)]
 pub(crate) struct Variant {
     pub(crate) rename: Both<String>,
     pub(crate) aliases: Vec<String>,
@@ -166,25 +130,11 @@ pub(crate) struct Variant {
 
 impl Variant {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
-        let mut this = Self {
-            rename: Both::NONE,
-            aliases: Vec::new(),
-            rename_all: Both::NONE,
-            skip_ser: false,
-            skip_de: false,
-            skip: None,
-            alias: None,
-            other: None,
-            bound: Both::NONE,
-            refused: Vec::new(),
-        };
+        let mut this = Self::default();
         no_fd(cx, attributes);
         for attribute in named(attributes, "message") {
             meta::nested(cx, attribute, |name, meta| match name {
-                "other" => {
-                    meta::once(cx, &meta.path, &mut this.other, Some(meta.path.clone()));
-                    Ok(())
-                }
+                "other" => meta::once(cx, meta, &mut this.other, meta::flag),
                 _ => Err(meta.error("expected `other`; the rest belongs on the type")),
             });
         }
@@ -195,46 +145,30 @@ impl Variant {
     }
 
     fn serde(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| {
-            let path = &meta.path;
-            match name {
-                "rename" => {
-                    let (ser, de) = meta::split_many(meta, value)?;
-                    rename(cx, path, &mut self.rename, &mut self.aliases, ser, de);
-                }
-                "alias" => {
-                    self.aliases.push(value(meta)?);
-                    self.alias = Some(path.clone());
-                }
-                "rename_all" => {
-                    meta::both(
-                        cx,
-                        path,
-                        &mut self.rename_all,
-                        meta::split(meta, meta::case)?,
-                    );
-                }
-                "skip" | "skip_serializing" | "skip_deserializing" => {
-                    self.skip_ser |= name != "skip_deserializing";
-                    self.skip_de |= name != "skip_serializing";
-                    self.skip = Some(path.clone());
-                }
-                "bound" => {
-                    meta::both(cx, path, &mut self.bound, meta::split(meta, meta::bounds)?);
-                }
-                "untagged" | "other" | "with" | "serialize_with" | "deserialize_with"
-                | "borrow" => {
-                    self.refused.push(path.clone());
-                    meta::skip(meta)?;
-                }
-                _ => return Err(unknown(path)),
+        meta::nested(cx, attribute, |name, meta| match name {
+            "rename" => rename(cx, meta, &mut self.rename, &mut self.aliases),
+            "alias" => {
+                self.alias = Some(meta.path.clone());
+                meta::add(meta, &mut self.aliases, value)
             }
-            Ok(())
+            "rename_all" => meta::both(cx, meta, &mut self.rename_all, meta::case),
+            "skip" | "skip_serializing" | "skip_deserializing" => {
+                self.skip_ser |= name != "skip_deserializing";
+                self.skip_de |= name != "skip_serializing";
+                self.skip = Some(meta.path.clone());
+                Ok(())
+            }
+            "bound" => meta::both(cx, meta, &mut self.bound, meta::bounds),
+            "untagged" | "other" | "with" | "serialize_with" | "deserialize_with" | "borrow" => {
+                meta::refused(meta, &mut self.refused)
+            }
+            _ => Err(unknown(&meta.path)),
         });
     }
 }
 
 /// What stands on a service's method.
+#[derive(Default)]
 pub(crate) struct Method {
     pub(crate) rename: Option<LitStr>,
     pub(crate) aliases: Vec<LitStr>,
@@ -242,25 +176,12 @@ pub(crate) struct Method {
 
 impl Method {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute]) -> Self {
-        let mut this = Self {
-            rename: None,
-            aliases: Vec::new(),
-        };
+        let mut this = Self::default();
         for attribute in named(attributes, "serde") {
-            meta::nested(cx, attribute, |name, meta| {
-                match name {
-                    "rename" => {
-                        let text = meta::text(meta)?;
-                        meta::once(cx, &meta.path, &mut this.rename, Some(text));
-                    }
-                    "alias" => this.aliases.push(meta::text(meta)?),
-                    _ => {
-                        return Err(
-                            meta.error("a method has `rename = \"...\"` and `alias = \"...\"`")
-                        );
-                    }
-                }
-                Ok(())
+            meta::nested(cx, attribute, |name, meta| match name {
+                "rename" => meta::once(cx, meta, &mut this.rename, meta::text),
+                "alias" => meta::add(meta, &mut this.aliases, meta::text),
+                _ => Err(meta.error("a method has `rename = \"...\"` and `alias = \"...\"`")),
             });
         }
         this
@@ -268,6 +189,7 @@ impl Method {
 }
 
 /// What stands on a field.
+#[derive(Default)]
 pub(crate) struct Field {
     pub(crate) fd: Option<Path>,
     pub(crate) rename: Both<String>,
@@ -287,24 +209,11 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
-        let mut this = Self {
-            fd: None,
-            rename: Both::NONE,
-            aliases: Vec::new(),
-            default: None,
-            skip_ser: false,
-            skip_de: false,
-            skip_if: None,
-            with: Both::NONE,
-            with_path: None,
-            bound: Both::NONE,
-            borrow: None,
-            refused: Vec::new(),
-        };
+        let mut this = Self::default();
         for attribute in named(attributes, "fd") {
             if matches!(attribute.meta, Meta::Path(_)) {
-                let path = attribute.path().clone();
-                meta::once(cx, attribute.path(), &mut this.fd, Some(path));
+                let path = attribute.path();
+                meta::set(cx, path, &mut this.fd, Some(path.clone()));
             } else {
                 cx.complain(&attribute.meta, "write `#[fd]`, without anything behind it");
             }
@@ -317,69 +226,54 @@ impl Field {
     }
 
     fn serde(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| {
-            let path = &meta.path;
-            match name {
-                "rename" => {
-                    let (ser, de) = meta::split_many(meta, value)?;
-                    rename(cx, path, &mut self.rename, &mut self.aliases, ser, de);
-                }
-                "alias" => self.aliases.push(value(meta)?),
-                "default" => {
-                    meta::once(cx, path, &mut self.default, Some(meta::default(meta)?));
-                }
-                "skip" | "skip_serializing" | "skip_deserializing" => {
-                    self.skip_ser |= name != "skip_deserializing";
-                    self.skip_de |= name != "skip_serializing";
-                }
-                "skip_serializing_if" => {
-                    let function = meta::syntax(meta, "a path")?;
-                    meta::once(cx, path, &mut self.skip_if, Some(function));
-                }
-                "with" | "serialize_with" | "deserialize_with" => {
-                    self.with_path = Some(path.clone());
-                    let function: ExprPath = meta::syntax(meta, "a path")?;
-                    meta::both(cx, path, &mut self.with, with(name, function));
-                }
-                "bound" => {
-                    meta::both(cx, path, &mut self.bound, meta::split(meta, meta::bounds)?);
-                }
-                "borrow" => {
-                    let lifetimes = match meta.input.peek(Token![=]) {
-                        true => meta::text(meta)?.parse_with(lifetimes)?,
-                        false => BTreeSet::new(),
-                    };
-                    meta::once(cx, path, &mut self.borrow, Some((path.clone(), lifetimes)));
-                }
-                "flatten" | "getter" => {
-                    self.refused.push(path.clone());
-                    meta::skip(meta)?;
-                }
-                _ => return Err(unknown(path)),
+        meta::nested(cx, attribute, |name, meta| match name {
+            "rename" => rename(cx, meta, &mut self.rename, &mut self.aliases),
+            "alias" => meta::add(meta, &mut self.aliases, value),
+            "default" => meta::once(cx, meta, &mut self.default, meta::default),
+            "skip" | "skip_serializing" | "skip_deserializing" => {
+                self.skip_ser |= name != "skip_deserializing";
+                self.skip_de |= name != "skip_serializing";
+                Ok(())
             }
-            Ok(())
+            "skip_serializing_if" => meta::once(cx, meta, &mut self.skip_if, meta::path),
+            "with" | "serialize_with" | "deserialize_with" => {
+                self.with_path = Some(meta.path.clone());
+                let functions = with(name, meta::path(meta)?);
+                meta::set_both(cx, &meta.path, &mut self.with, functions);
+                Ok(())
+            }
+            "bound" => meta::both(cx, meta, &mut self.bound, meta::bounds),
+            "borrow" => meta::once(cx, meta, &mut self.borrow, |meta| {
+                let lifetimes = match meta.input.peek(Token![=]) {
+                    true => meta::text(meta)?.parse_with(lifetimes)?,
+                    false => BTreeSet::new(),
+                };
+                Ok((meta.path.clone(), lifetimes))
+            }),
+            "flatten" | "getter" => meta::refused(meta, &mut self.refused),
+            _ => Err(unknown(&meta.path)),
         });
     }
 }
 
 /// Reads a string's text.
-fn value(meta: &syn::meta::ParseNestedMeta) -> syn::Result<String> {
+fn value(meta: &ParseNestedMeta) -> syn::Result<String> {
     meta::text(meta).map(|text| text.value())
 }
 
-/// Sets a name; of several for reading the others are aliases.
+/// Reads a name; of several for reading the others are aliases.
 fn rename(
     cx: &Ctxt,
-    path: &Path,
+    meta: &ParseNestedMeta,
     slot: &mut Both<String>,
     aliases: &mut Vec<String>,
-    ser: Option<String>,
-    mut de: Vec<String>,
-) {
-    let rest = de.split_off(de.len().min(1));
-    let de = de.pop();
-    meta::both(cx, path, slot, Both { ser, de });
-    aliases.extend(rest);
+) -> syn::Result<()> {
+    let (ser, de) = meta::split(meta, value)?;
+    let mut de = de.into_iter();
+    let name = Both { ser, de: de.next() };
+    meta::set_both(cx, &meta.path, slot, name);
+    aliases.extend(de);
+    Ok(())
 }
 
 /// The functions that `with`, `serialize_with` or `deserialize_with` names.

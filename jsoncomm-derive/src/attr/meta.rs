@@ -2,7 +2,6 @@
 
 use super::{Both, Case, Default};
 use crate::ctxt::Ctxt;
-use std::fmt::Display;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parse;
 use syn::punctuated::Punctuated;
@@ -20,8 +19,48 @@ pub(crate) fn nested(
     }));
 }
 
+/// Reads what may stand once into its slot.
+pub(crate) fn once<T>(
+    cx: &Ctxt,
+    meta: &ParseNestedMeta,
+    slot: &mut Option<T>,
+    read: impl FnOnce(&ParseNestedMeta) -> syn::Result<T>,
+) -> syn::Result<()> {
+    set(cx, &meta.path, slot, Some(read(meta)?));
+    Ok(())
+}
+
+/// As [`once`], for `= value` or `(serialize = value, deserialize = value)`.
+pub(crate) fn both<T: Clone>(
+    cx: &Ctxt,
+    meta: &ParseNestedMeta,
+    slot: &mut Both<T>,
+    read: impl Fn(&ParseNestedMeta) -> syn::Result<T>,
+) -> syn::Result<()> {
+    let (ser, de) = split(meta, read)?;
+    let de = de.into_iter().next();
+    set_both(cx, &meta.path, slot, Both { ser, de });
+    Ok(())
+}
+
+/// Reads what may stand any number of times.
+pub(crate) fn add<T>(
+    meta: &ParseNestedMeta,
+    all: &mut Vec<T>,
+    read: impl FnOnce(&ParseNestedMeta) -> syn::Result<T>,
+) -> syn::Result<()> {
+    all.push(read(meta)?);
+    Ok(())
+}
+
+/// Keeps the name of what serde has and this derive has not, and steps over the rest.
+pub(crate) fn refused(meta: &ParseNestedMeta, names: &mut Vec<Path>) -> syn::Result<()> {
+    names.push(meta.path.clone());
+    skip(meta)
+}
+
 /// Sets what may be set once.
-pub(crate) fn once<T>(cx: &Ctxt, path: &Path, slot: &mut Option<T>, value: Option<T>) {
+pub(crate) fn set<T>(cx: &Ctxt, path: &Path, slot: &mut Option<T>, value: Option<T>) {
     let Some(value) = value else { return };
     if slot.is_some() {
         cx.complain(path, format!("duplicate attribute `{}`", name(path)));
@@ -29,10 +68,15 @@ pub(crate) fn once<T>(cx: &Ctxt, path: &Path, slot: &mut Option<T>, value: Optio
     *slot = Some(value);
 }
 
-/// As [`once`], for the two halves of a value.
-pub(crate) fn both<T>(cx: &Ctxt, path: &Path, slot: &mut Both<T>, value: Both<T>) {
-    once(cx, path, &mut slot.ser, value.ser);
-    once(cx, path, &mut slot.de, value.de);
+/// As [`set`], for the two halves of a value.
+pub(crate) fn set_both<T>(cx: &Ctxt, path: &Path, slot: &mut Both<T>, value: Both<T>) {
+    set(cx, path, &mut slot.ser, value.ser);
+    set(cx, path, &mut slot.de, value.de);
+}
+
+/// Reads a name that has nothing behind it; it is kept for complaints.
+pub(crate) fn flag(meta: &ParseNestedMeta) -> syn::Result<Path> {
+    Ok(meta.path.clone())
 }
 
 /// Reads `= "text"`.
@@ -55,11 +99,11 @@ pub(crate) fn text(meta: &ParseNestedMeta) -> syn::Result<LitStr> {
     }
 }
 
-/// Reads `= "syntax"`, such as a path.
-pub(crate) fn syntax<T: Parse>(meta: &ParseNestedMeta, what: impl Display) -> syn::Result<T> {
+/// Reads `= "path"`.
+pub(crate) fn path<T: Parse>(meta: &ParseNestedMeta) -> syn::Result<T> {
     let text = text(meta)?;
     text.parse()
-        .map_err(|_| syn::Error::new_spanned(&text, format!("expected {what} in the string")))
+        .map_err(|_| syn::Error::new_spanned(&text, "expected a path in the string"))
 }
 
 /// Reads `= "where predicates"`.
@@ -80,26 +124,15 @@ pub(crate) fn case(meta: &ParseNestedMeta) -> syn::Result<Case> {
 /// Reads `default` or `default = "path"`.
 pub(crate) fn default(meta: &ParseNestedMeta) -> syn::Result<Default> {
     if meta.input.peek(Token![=]) {
-        Ok(Default::Path(syntax(meta, "a path")?))
+        Ok(Default::Path(path(meta)?))
     } else {
         Ok(Default::Trait)
     }
 }
 
-/// Reads `= value`, or `(serialize = value, deserialize = value)`.
+/// Reads `= value`, or `(serialize = value, deserialize = value)` where `deserialize` may stand more than
+/// once.
 pub(crate) fn split<T: Clone>(
-    meta: &ParseNestedMeta,
-    read: impl Fn(&ParseNestedMeta) -> syn::Result<T>,
-) -> syn::Result<Both<T>> {
-    let (ser, de) = split_many(meta, read)?;
-    Ok(Both {
-        ser,
-        de: de.into_iter().next(),
-    })
-}
-
-/// As [`split`], where `deserialize` may stand more than once.
-pub(crate) fn split_many<T: Clone>(
     meta: &ParseNestedMeta,
     read: impl Fn(&ParseNestedMeta) -> syn::Result<T>,
 ) -> syn::Result<(Option<T>, Vec<T>)> {
