@@ -4,10 +4,10 @@ use super::{generics, site};
 use crate::ast::{Body, Field, Message, Shape, Style, Variant};
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
+use syn::Generics;
 
 /// Writes the impl.
 pub(crate) fn message(message: &Message) -> TokenStream {
-    let p = &message.private();
     let body = match &message.shape {
         Shape::Struct(body) => {
             let ident = &message.ident;
@@ -15,67 +15,86 @@ pub(crate) fn message(message: &Message) -> TokenStream {
             let write = structure(message, body, &message.name);
             quote!(match self { #ident #pattern => #write })
         }
-        Shape::Enum(variants) => {
-            let arms = variants.iter().enumerate().map(|(index, variant)| {
-                let ident = &variant.ident;
-                let pattern = pattern(&variant.body);
-                let write = self::variant(message, variant, index);
-                quote!(Self::#ident #pattern => #write,)
-            });
-            match variants.is_empty() {
-                true => quote!(match *self {}),
-                false => quote!(match self { #(#arms)* }),
-            }
-        }
+        Shape::Enum(variants) => by_variant(variants, |variant, index| {
+            self::variant(message, variant, index)
+        }),
     };
-    let content = match message.attrs.tag.is_some() || message.attrs.reply.is_some() {
-        true => content(message),
-        false => TokenStream::new(),
-    };
-    let code = code(message);
-    let ident = &message.ident;
     let generics = generics::pack(message);
-    let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    quote! {
-        #[automatically_derived]
-        impl #params #p::Pack for #ident #arguments #clause {
-            fn pack<'__a, __S: #p::serde::Serializer>(
-                &'__a self,
-                __fds: &#p::Packer<'__a>,
-                __out: __S,
-            ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                #body
-            }
-            #code
-        }
-        #content
-    }
+    let (pack, code) = (function(message, "pack", &body), code(message));
+    let pack = implementation(message, "Pack", &generics, &quote!(#pack #code));
+    let by_itself = message.attrs.tag.is_some() || message.attrs.reply.is_some();
+    let content = by_itself.then(|| content(message));
+    quote!(#pack #content)
 }
 
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message) -> TokenStream {
     let p = &message.private();
     let ident = &message.ident;
-    let code = code(message);
     let mut generics = message.generics.clone();
     let (_, arguments, _) = message.generics.split_for_impl();
     let whole = syn::parse_quote!(#ident #arguments: #p::serde::Serialize);
     generics.make_where_clause().predicates.push(whole);
+    let body = quote!(#p::serde::Serialize::serialize(self, __out));
+    let (pack, code) = (function(message, "pack", &body), code(message));
+    implementation(message, "Pack", &generics, &quote!(#pack #code))
+}
+
+/// `impl PackContent`: what the variants hold, by itself.
+fn content(message: &Message) -> TokenStream {
+    let body = by_variant(message.variants(), |variant, _| {
+        refused(message, variant).unwrap_or_else(|| {
+            structure_of(message, &variant.body, &variant.names.ser, Style::Named)
+        })
+    });
+    let generics = generics::pack(message);
+    let pack = function(message, "pack_content", &body);
+    implementation(message, "PackContent", &generics, &pack)
+}
+
+/// Writes an impl of one of the library's traits.
+fn implementation(
+    message: &Message,
+    of: &str,
+    generics: &Generics,
+    items: &TokenStream,
+) -> TokenStream {
+    let p = &message.private();
+    let (of, ident) = (format_ident!("{of}"), &message.ident);
     let (params, _, clause) = generics.split_for_impl();
+    let (_, arguments, _) = message.generics.split_for_impl();
     quote! {
         #[automatically_derived]
-        impl #params #p::Pack for #ident #arguments #clause {
-            fn pack<'__a, __S: #p::serde::Serializer>(
-                &'__a self,
-                _: &#p::Packer<'__a>,
-                __out: __S,
-            ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                #p::serde::Serialize::serialize(self, __out)
-            }
-            #code
+        impl #params #p::#of for #ident #arguments #clause { #items }
+    }
+}
+
+/// Writes the function that writes.
+fn function(message: &Message, name: &str, body: &TokenStream) -> TokenStream {
+    let p = &message.private();
+    let name = format_ident!("{name}");
+    quote! {
+        fn #name<'__a, __S: #p::serde::Serializer>(
+            &'__a self,
+            __fds: &#p::Packer<'__a>,
+            __out: __S,
+        ) -> ::core::result::Result<__S::Ok, __S::Error> {
+            #body
         }
     }
+}
+
+/// Takes each variant apart, and does with it what `write` says.
+fn by_variant(variants: &[Variant], write: impl Fn(&Variant, usize) -> TokenStream) -> TokenStream {
+    if variants.is_empty() {
+        return quote!(match *self {});
+    }
+    let arms = variants.iter().enumerate().map(|(index, variant)| {
+        let (ident, pattern) = (&variant.ident, pattern(&variant.body));
+        let write = write(variant, index);
+        quote!(Self::#ident #pattern => #write,)
+    });
+    quote!(match self { #(#arms)* })
 }
 
 /// `Pack::code`, for an enum.
@@ -92,40 +111,6 @@ fn code(message: &Message) -> TokenStream {
     match message.variants().is_empty() {
         true => TokenStream::new(),
         false => quote!(fn code(&self) -> i64 { match self { #(#arms)* } }),
-    }
-}
-
-/// `impl PackContent`: what the variants hold, by itself.
-fn content(message: &Message) -> TokenStream {
-    let p = &message.private();
-    let arms = message.variants().iter().map(|variant| {
-        let ident = &variant.ident;
-        let pattern = pattern(&variant.body);
-        let write = match refused(message, variant) {
-            Some(refused) => refused,
-            None => structure_of(message, &variant.body, &variant.names.ser, Style::Named),
-        };
-        quote!(Self::#ident #pattern => #write,)
-    });
-    let body = match message.variants().is_empty() {
-        true => quote!(match *self {}),
-        false => quote!(match self { #(#arms)* }),
-    };
-    let ident = &message.ident;
-    let generics = generics::pack(message);
-    let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    quote! {
-        #[automatically_derived]
-        impl #params #p::PackContent for #ident #arguments #clause {
-            fn pack_content<'__a, __S: #p::serde::Serializer>(
-                &'__a self,
-                __fds: &#p::Packer<'__a>,
-                __out: __S,
-            ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                #body
-            }
-        }
     }
 }
 
