@@ -2,6 +2,7 @@
 
 pub(crate) mod service;
 
+use crate::ast::service::is_word;
 use crate::ast::{self, Body, Field, Message, Names, Shape, Style, Variant};
 use crate::ctxt::Ctxt;
 use std::collections::BTreeMap;
@@ -226,9 +227,7 @@ fn request(cx: &Ctxt, message: &Message) {
 }
 
 fn is_service_name(name: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    name.split('.')
-        .all(|part| !part.is_empty() && part.chars().all(fits))
+    name.split('.').all(is_word)
 }
 
 /// One variant of a request enum.
