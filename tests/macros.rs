@@ -6,10 +6,12 @@
 #[path = "macros/bare.rs"]
 mod bare;
 
+use std::fmt::Debug;
 use std::fs::File;
+use std::ops::Shl;
 
 use jsoncomm::message::Request;
-use jsoncomm::{CallError, Fault, Kind, Message, Service};
+use jsoncomm::{Call, CallError, Fault, Kind, Message, Service};
 use jsoncomm_tests::Running;
 
 use bare::BareClient;
@@ -29,6 +31,7 @@ fn a_service_needs_no_prelude() {
     assert!(matches!(refused, CallError::Service(bare::Error::Some)));
     assert_eq!(client.later().unwrap(), 1);
     client.log(&[], "line".into()).unwrap();
+    let bare::S = client.cloned().unwrap();
     assert_eq!(bare::Request::Ask { r#move: 0 }.method(), 0);
 }
 
@@ -265,6 +268,86 @@ fn a_method_may_be_conditional() {
         unreachable!("{gone:?}");
     };
     assert_eq!(fault.code, Fault::UNKNOWN_METHOD);
+}
+
+/// It and its methods ask something of the state, with and without naming it.
+#[jsoncomm::service(name = "asking")]
+trait Asking: AsRef<str>
+where
+    Self: Debug + Iterator<Item = u8>,
+    Self::Item: Into<u64>,
+    Box<Self>: Send,
+    for<'a> &'a Self: Shl<u8, Output = u32>,
+    String: From<&'static str>,
+{
+    fn shown(&mut self) -> String
+    where
+        Self: Sized + Clone,
+        String: From<Self>,
+    {
+        format!("{} {self:?} {}", self.as_ref(), String::from(self.clone()))
+    }
+
+    fn next_one(&mut self, call: &mut Call) -> Option<u64>
+    where
+        Self: Sync + 'static,
+    {
+        let _ = call.method();
+        self.next().map(Into::into)
+    }
+
+    #[cfg(unix)]
+    fn shifted(&self, by: u8) -> u32
+    where
+        Self: Sized,
+        String: Clone,
+    {
+        self << by
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Asked(u8);
+
+impl Asking for Asked {}
+
+impl AsRef<str> for Asked {
+    fn as_ref(&self) -> &str {
+        "asked"
+    }
+}
+
+impl Iterator for Asked {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        self.0.checked_add(1)
+    }
+}
+
+impl Shl<u8> for &Asked {
+    type Output = u32;
+
+    fn shl(self, by: u8) -> u32 {
+        u32::from(self.0) << by
+    }
+}
+
+impl From<Asked> for String {
+    fn from(asked: Asked) -> Self {
+        asked.0.to_string()
+    }
+}
+
+#[test]
+fn a_trait_and_its_methods_may_ask_for_traits() {
+    let server = Running::start(Kind::Seqpacket, Asked(1), |endpoint| {
+        endpoint.serve::<dyn Asking>()
+    });
+    let client = AskingClient::new(server.connect());
+    assert_eq!(client.shown().unwrap(), "asked Asked(1) 1");
+    assert_eq!(client.next_one().unwrap(), Some(2));
+    assert_eq!(client.shifted(4).unwrap(), 16);
 }
 
 /// Nothing of it is used but by what is generated.

@@ -333,8 +333,8 @@ fn receiver(input: &DeriveInput) -> TokenStream {
     quote!(#ident #params)
 }
 
-/// Writes the type's name for `Self`, which means something else in the types we generate.
-fn replace(tokens: TokenStream, receiver: &TokenStream) -> TokenStream {
+/// Writes the type's name for `Self`, which means something else in what we generate.
+pub(crate) fn replace(tokens: TokenStream, receiver: &TokenStream) -> TokenStream {
     let each = |token| match token {
         TokenTree::Ident(ident) if ident == "Self" => receiver.clone(),
         TokenTree::Group(group) => {

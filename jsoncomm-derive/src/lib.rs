@@ -33,6 +33,10 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// `#[oneway]`. `#[service(name = "example.files")]` gives the name in front of the methods' names;
 /// `crate = "path"` says where the library is if not at `::jsoncomm`.
 ///
+/// The trait may ask for others, as supertraits or in its `where` clause, if it stays one that can be used as
+/// `dyn`; a method asks in a `where` clause of its own that begins with `Self: Sized`. Who serves the trait has
+/// all of them.
+///
 /// What is generated for a method has the method's `#[cfg(...)]`, and the stub repeats its documentation and
 /// `#[deprecated]`. The stub has `new` and `start` of its own unless a method takes the name; `From` makes a
 /// stub in any case.

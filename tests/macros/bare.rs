@@ -49,7 +49,10 @@ pub(crate) struct S;
 pub(crate) struct M;
 
 #[::jsoncomm::service(name = "bare")]
-pub(crate) trait Bare {
+pub(crate) trait Bare
+where
+    Self: ::std::fmt::Debug,
+{
     fn parameters(&mut self, #[fd] s: S, #[fd] m: M) -> S;
     fn answered(&mut self, text: &str, some: ::std::option::Option<&str>) -> Option;
     fn opened(
@@ -60,8 +63,12 @@ pub(crate) trait Bare {
     fn later(&mut self, call: &mut Call) -> Later<u8, Error>;
     #[oneway]
     fn log(&mut self, #[fd] sinks: Vec<OwnedFd>, line: String);
+    fn cloned(&mut self) -> S
+    where
+        Self: ::std::marker::Sized + ::std::clone::Clone;
 }
 
+#[derive(::std::fmt::Debug, ::std::clone::Clone)]
 pub(crate) struct Daemon;
 
 impl Bare for Daemon {
@@ -94,4 +101,9 @@ impl Bare for Daemon {
     }
 
     fn log(&mut self, _sinks: Vec<OwnedFd>, _line: String) {}
+
+    fn cloned(&mut self) -> S {
+        let Daemon = ::std::clone::Clone::clone(self);
+        S
+    }
 }

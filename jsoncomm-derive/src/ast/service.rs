@@ -3,14 +3,15 @@
 use crate::ast::ungroup;
 use crate::attr;
 use crate::ctxt::Ctxt;
-use proc_macro2::Ident;
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::{
-    Attribute, FnArg, GenericArgument, ItemTrait, LitStr, Meta, Pat, Path, PathArguments,
+    Attribute, FnArg, GenericArgument, Generics, ItemTrait, LitStr, Meta, Pat, Path, PathArguments,
     ReceiverKind, ReturnType, Token, TraitItem, TraitItemFn, Type, TypePath, TypeReference,
+    WherePredicate,
 };
 
 /// A trait to be a service.
@@ -23,6 +24,8 @@ pub(crate) struct Service {
     pub(crate) library: Option<Path>,
     /// `#[deprecated]` on the trait, which the stub repeats.
     pub(crate) deprecated: Vec<Attribute>,
+    /// What the trait's `where` clause asks of `Self`.
+    pub(crate) asked: Vec<WherePredicate>,
     pub(crate) methods: Vec<Method>,
 }
 
@@ -35,6 +38,8 @@ pub(crate) struct Method {
     /// What the method is called on the wire, and was called before.
     pub(crate) names: attr::Method,
     pub(crate) oneway: Option<Path>,
+    /// What the method's `where` clause asks of `Self`.
+    pub(crate) asked: Vec<WherePredicate>,
     /// The handler wants the `&mut Call`.
     pub(crate) call: bool,
     pub(crate) arguments: Vec<Argument>,
@@ -69,11 +74,7 @@ pub(crate) enum Passing {
 
 impl Service {
     /// Reads `#[service(...)]` and the trait under it, and takes our attributes off the trait.
-    pub(crate) fn from_syn(
-        cx: &Ctxt,
-        options: proc_macro2::TokenStream,
-        mut item: ItemTrait,
-    ) -> Self {
+    pub(crate) fn from_syn(cx: &Ctxt, options: TokenStream, mut item: ItemTrait) -> Self {
         let (name, library) = Self::options(cx, options);
         Self::check_trait(cx, &item);
         let mut methods = Vec::new();
@@ -85,6 +86,7 @@ impl Service {
         }
         Self {
             deprecated: attributes_of(&item.attrs, &["deprecated"]),
+            asked: asked(&item.generics),
             item,
             name,
             library,
@@ -92,7 +94,7 @@ impl Service {
         }
     }
 
-    fn options(cx: &Ctxt, options: proc_macro2::TokenStream) -> (String, Option<Path>) {
+    fn options(cx: &Ctxt, options: TokenStream) -> (String, Option<Path>) {
         let (mut name, mut library) = (None::<LitStr>, None::<Path>);
         let parser = syn::meta::parser(|meta| {
             if meta.path.is_ident("name") {
@@ -134,16 +136,13 @@ impl Service {
         if !item.generics.params.is_empty() {
             cx.complain(&item.generics, "a service trait has no parameters");
         }
-        if let Some(clause) = &item.generics.where_clause {
-            cx.complain(clause, "a service trait has no `where` clause");
-        }
         if let Some(token) = &item.unsafety {
             cx.complain(token, "a service trait is safe");
         }
     }
 
     /// The path of the library's names for generated code.
-    pub(crate) fn private(&self) -> proc_macro2::TokenStream {
+    pub(crate) fn private(&self) -> TokenStream {
         match &self.library {
             Some(library) => quote::quote!(#library::private),
             None => quote::quote!(::jsoncomm::private),
@@ -241,6 +240,7 @@ impl Method {
             cfgs,
             names,
             oneway,
+            asked: asked(&signature.generics),
             call,
             arguments,
             output: signature.output.clone(),
@@ -260,6 +260,23 @@ impl Method {
         let aliases = self.names.aliases.iter().map(LitStr::value);
         std::iter::once(self.wire_name()).chain(aliases).collect()
     }
+}
+
+/// What a `where` clause asks of `Self`. What it asks of other types holds for everybody or nobody.
+fn asked(generics: &Generics) -> Vec<WherePredicate> {
+    let clause = generics.where_clause.iter();
+    let all = clause.flat_map(|clause| &clause.predicates);
+    all.filter(|predicate| names_self(predicate.to_token_stream()))
+        .cloned()
+        .collect()
+}
+
+fn names_self(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "Self",
+        TokenTree::Group(group) => names_self(group.stream()),
+        _ => false,
+    })
 }
 
 /// What the stub repeats of the trait's attributes.

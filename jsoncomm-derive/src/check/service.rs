@@ -2,8 +2,10 @@
 
 use crate::ast::service::{Service, is_word, returns_nothing};
 use crate::ctxt::Ctxt;
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
 use std::collections::BTreeMap;
-use syn::ReturnType;
+use syn::{ReturnType, TypeParamBound, WherePredicate};
 
 /// Complains about methods that cannot be called as they are.
 pub(crate) fn service(cx: &Ctxt, service: &Service) {
@@ -24,6 +26,7 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
         }
     }
     names(cx, service);
+    asked(cx, service);
 }
 
 /// Each name is a word and means one method; which of several conditional methods there is, is not known
@@ -46,4 +49,84 @@ fn names(cx: &Ctxt, service: &Service) {
             }
         }
     }
+}
+
+/// What is asked of `Self` leaves the trait fit for `dyn`, and does not come and go.
+fn asked(cx: &Ctxt, service: &Service) {
+    let clause = service.asked.iter().flat_map(bounds);
+    for bound in service.item.supertraits.iter().chain(clause) {
+        if is_sized(bound) || takes_self(bound.to_token_stream()) {
+            cx.complain(
+                bound,
+                "a service is used as a `dyn` trait, which cannot be asked for this: ask in the methods \
+                 that need it, with `where Self: Sized` first",
+            );
+        }
+    }
+    for method in &service.methods {
+        let sized = method.asked.iter().any(is_self_sized);
+        for predicate in &method.asked {
+            if !method.cfgs.is_empty() && !bounds(predicate).all(is_sized) {
+                let text = "a conditional method asks no more than `Self: Sized`: ask in the trait's \
+                            `where` clause";
+                cx.complain(predicate, text);
+            } else if !sized && !bounds(predicate).all(is_fit_for_dyn) {
+                let text = "a service is used as a `dyn` trait: add `Sized` to what the method asks of \
+                            `Self`, or ask in the trait's `where` clause";
+                cx.complain(predicate, text);
+            }
+        }
+    }
+}
+
+fn bounds(predicate: &WherePredicate) -> impl Iterator<Item = &TypeParamBound> {
+    let bounds = match predicate {
+        WherePredicate::Type(of_type) => Some(&of_type.bounds),
+        _ => None,
+    };
+    bounds.into_iter().flatten()
+}
+
+/// Says whether this is `Self: Sized`, with or without more.
+fn is_self_sized(predicate: &WherePredicate) -> bool {
+    let of_self = matches!(predicate, WherePredicate::Type(of_type)
+        if of_type.bounded_ty.to_token_stream().to_string() == "Self");
+    of_self && bounds(predicate).any(is_sized)
+}
+
+fn is_sized(bound: &TypeParamBound) -> bool {
+    is_named(bound, &["Sized"])
+}
+
+/// Says whether a method that asks this of `Self`, and not `Sized`, can be called on a `dyn` trait.
+fn is_fit_for_dyn(bound: &TypeParamBound) -> bool {
+    const AUTO: [&str; 5] = ["Send", "Sync", "Unpin", "UnwindSafe", "RefUnwindSafe"];
+    matches!(bound, TypeParamBound::Lifetime(_)) || is_named(bound, &AUTO)
+}
+
+fn is_named(bound: &TypeParamBound, names: &[&str]) -> bool {
+    let TypeParamBound::Trait(bound) = bound else {
+        return false;
+    };
+    let last = bound.path.segments.last();
+    bound.maybe.is_none() && last.is_some_and(|last| names.iter().any(|name| last.ident == name))
+}
+
+/// Says whether `Self` itself is an argument of a bound, and not only a type that belongs to it.
+fn takes_self(tokens: TokenStream) -> bool {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let found = match token {
+            TokenTree::Ident(ident) if ident == "Self" => {
+                let next = tokens.peek().map(ToString::to_string);
+                !matches!(next.as_deref(), Some(":" | "as"))
+            }
+            TokenTree::Group(group) => takes_self(group.stream()),
+            _ => false,
+        };
+        if found {
+            return true;
+        }
+    }
+    false
 }

@@ -3,13 +3,14 @@
 //! A method's arguments are one struct, generic over their types: the stub fills it with what its caller
 //! lends, the dispatcher decodes it into what the handler gets.
 
+use crate::ast::replace;
 use crate::ast::service::{
     Argument, Method, Passing, Service, argument_of, is_descriptor, last_segment, option_of,
 };
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{GenericArgument, ItemTrait, PathArguments, ReturnType, Type, parse_quote};
@@ -309,9 +310,16 @@ fn dispatcher(service: &Service) -> TokenStream {
             }),
         }
     });
+    let methods = service.methods.iter();
+    let asked = methods
+        .flat_map(|method| &method.asked)
+        .chain(&service.asked);
+    let asked = asked.map(|predicate| replace(predicate.to_token_stream(), &quote!(__S)));
+    let asked: Vec<_> = asked.collect();
+    let clause = (!asked.is_empty()).then(|| quote!(where #(#asked),*));
     quote! {
         #[automatically_derived]
-        impl<__S: #of> #p::Service<__S> for dyn #of {
+        impl<__S: #of> #p::Service<__S> for dyn #of #clause {
             const NAME: &'static str = #name;
             const METHODS: &'static [&'static str] = &[#(#names),*];
             const NUMBERS: &'static [(usize, &'static [&'static str])] = &[#(#numbers),*];
