@@ -38,16 +38,17 @@ const DEADLINE: Duration = Duration::from_secs(25);
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
+#[doc = include_str!("../doc/counter.txt")]
 /// use jsoncomm::{CallError, Connection, Message};
 ///
 /// #[derive(Debug, Message)]
-/// struct Path { path: String }
+/// struct Add { number: u64 }
 ///
-/// let connection = Connection::open("/run/example.sock")?;
-/// let size: Result<u64, CallError> = connection.call("example.files.size", &Path { path: "a".into() });
-/// match size {
-///     Ok(size) => println!("{size} bytes"),
+/// let connection = Connection::open(&path)?;
+/// let sum: Result<u64, CallError> = connection.call("example.counter.add", &Add { number: 2 });
+/// match sum {
+///     Ok(sum) => assert_eq!(sum, 2),
 ///     Err(CallError::Fault(fault)) => println!("refused: {fault}"),
 ///     Err(other) => return Err(other.into()),
 /// }
@@ -119,6 +120,21 @@ impl Connection {
     }
 
     /// The same connection with another deadline for each call made through the result.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{CallError, Connection, Listener};
+    /// use std::time::Duration;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("silent.sock");
+    ///
+    /// let _silent = Listener::bind(&path)?; // it never answers
+    /// let hasty = Connection::open(&path)?.within(Duration::from_millis(10));
+    /// let answer: Result<u64, CallError> = hasty.call("example.counter.add", &(1,));
+    /// assert!(matches!(answer, Err(CallError::Deadline)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
         Self {
@@ -129,6 +145,18 @@ impl Connection {
 
     /// The same connection without a deadline: a call waits until the server answers or goes. On
     /// [`Kind::Datagram`] nobody notices when it goes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    ///
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// let counter = CounterClient::new(Connection::open(&path)?.patient());
+    /// assert_eq!(counter.add(2)?, 2); // however long that takes
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn patient(&self) -> Self {
         Self {
@@ -183,15 +211,15 @@ impl Connection {
     ///
     /// # Examples
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
     /// use jsoncomm::{CallError, Connection, Pending};
     ///
-    /// let connection = Connection::open("/run/example.sock")?;
+    /// let connection = Connection::open(&path)?;
     /// let first: Pending<u64> = connection.start("example.counter.add", &(1,))?;
     /// let second: Pending<u64> = connection.start("example.counter.add", &(2,))?;
-    /// println!("{} {}", second.wait()?, first.wait()?);
-    /// # Ok(()) }
+    /// assert_eq!((second.wait()?, first.wait()?), (3, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start<T: Message, E: Message>(
         &self,
@@ -213,6 +241,38 @@ impl Connection {
     /// # Errors
     ///
     /// As [`call`](Connection::call).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Connection, Message};
+    /// # use jsoncomm::{Call, Handler, Kind, Limits, Reply, Server};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("jobs.sock");
+    ///
+    /// #[derive(Debug, Message)]
+    /// #[message(service = "example.jobs", reply = Tell)]
+    /// enum Ask { Run { program: String }, Wait { job: u32 } }
+    ///
+    /// #[derive(Debug, Message)]
+    /// enum Tell { Started { job: u32 }, Exited { code: i32 } }
+    /// # struct Jobs;
+    /// # impl Handler<Ask> for Jobs {
+    /// #     fn handle(&mut self, _: &mut Call, _: Ask, reply: Reply<Tell>) {
+    /// #         reply.send(Tell::Started { job: 1 });
+    /// #     }
+    /// # }
+    /// # let mut server = Server::new(Limits::default())?;
+    /// # server.bind(&path, Kind::Seqpacket)?.handle::<Ask>();
+    /// # std::thread::spawn(move || server.run(&mut Jobs));
+    ///
+    /// let jobs = Connection::open(&path)?;
+    /// match jobs.ask(&Ask::Run { program: "true".into() })? {
+    ///     Tell::Started { job } => println!("job {job}"),
+    ///     Tell::Exited { code } => println!("it has ended already, with {code}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, CallError<R::Error>> {
         let method = R::METHODS.get(request.method()).copied();
         let method = format!("{}.{}", R::SERVICE, method.unwrap_or_default());
@@ -226,6 +286,19 @@ impl Connection {
     ///
     /// [`CallError::Deadline`] when there was no room in time, [`CallError::Closed`] when nobody is there,
     /// otherwise [`CallError::Io`]. In each case nothing has been sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
+    /// use jsoncomm::{CallError, Connection};
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// connection.notify("example.counter.set", &(40,))?;
+    /// let sum: Result<u64, CallError> = connection.call("example.counter.add", &(2,));
+    /// assert_eq!(sum?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
         let deadline = self.deadline();
         let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
@@ -263,17 +336,17 @@ impl Connection {
     ///
     /// # Examples
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
     /// use jsoncomm::{Connection, Pending};
     ///
-    /// let connection = Connection::open("/run/example.sock")?;
+    /// let connection = Connection::open(&path)?;
     /// connection.set_driven();
     /// let sum: Pending<u64> = connection.start("example.counter.add", &(1,))?;
     /// sum.then(|sum| println!("{sum:?}"));
     /// // In a loop of your own, whenever `connection.as_fd()` is readable:
     /// while connection.turn()? {}
-    /// # Ok(()) }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn turn(&self) -> Result<bool, Error> {
         let Ok(mut exchange) = self.enter(Some(Instant::now())) else {

@@ -40,6 +40,20 @@ pub enum DecodeError {
 
 impl DecodeError {
     /// Names the member that is to blame, as a path such as `items.file`, where there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::message::{Surplus, decode};
+    /// use jsoncomm::{Fds, Message};
+    ///
+    /// #[derive(Debug, Message)]
+    /// struct Range { from: u64, to: u64 }
+    ///
+    /// let text = br#"{"from":1,"to":"the end"}"#;
+    /// let error = decode::<Range>(text, Fds::new(), Surplus::Refuse).unwrap_err();
+    /// assert_eq!(error.field(), Some("to"));
+    /// ```
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Syntax { .. } => None,
@@ -190,6 +204,25 @@ impl Error {
     }
 
     /// Says whether the trouble is in one received message, so that receiving can go on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Socket};
+    ///
+    /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
+    /// left.send("seven")?;
+    /// left.send(&7)?;
+    /// let number = loop {
+    ///     match right.receive::<u32>() {
+    ///         Ok((number, _sender)) => break number,
+    ///         Err(error) if error.is_bad_message() => println!("skipped: {error}"),
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// };
+    /// assert_eq!(number, 7);
+    /// # Ok::<(), jsoncomm::Error>(())
+    /// ```
     pub fn is_bad_message(&self) -> bool {
         matches!(
             self,
@@ -200,6 +233,24 @@ impl Error {
 
 /// Why the other side's framework could not carry a call through: an error object of JSON-RPC 2.0
 /// with one of the codes that are associated constants here.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{CallError, Fault};
+///
+/// fn advice<E>(error: &CallError<E>) -> &'static str {
+///     match error {
+///         CallError::Service(_) => "read what the service says",
+///         CallError::Fault(Fault { code: Fault::BUSY, .. }) => "try again later",
+///         CallError::Fault(Fault { code: Fault::UNKNOWN_METHOD, .. }) => "update the server",
+///         _ => "find out what is wrong",
+///     }
+/// }
+///
+/// let busy: CallError = CallError::Fault(Fault::new(Fault::BUSY, "too many calls"));
+/// assert_eq!(advice(&busy), "try again later");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} ({code})")]
 #[non_exhaustive]
@@ -268,6 +319,24 @@ impl From<DecodeError> for Fault {
 /// How a call ended when it did not end well. `E` is the service's own error type.
 ///
 /// Trouble with the transport and the service's answer "no such file" never share a variant.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("../doc/counter.txt")]
+/// use jsoncomm::{CallError, Connection};
+///
+/// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+/// let counter = CounterClient::new(Connection::open(&path)?);
+/// match counter.add(1) {
+///     Ok(sum) => assert_eq!(sum, 1),
+///     Err(CallError::Service(never)) => match never {},
+///     Err(CallError::Fault(fault)) => println!("the server cannot do it: {fault}"),
+///     Err(CallError::Deadline | CallError::Closed) => println!("it may or may not have been added"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E = Infallible> {

@@ -89,6 +89,30 @@ pub trait Pack {
 ///
 /// `#[derive(Message)]` implements it. By hand it is [`Deserialize`](serde::Deserialize) with a list
 /// that is passed down; what reads an index [takes](Unpacker::take) the descriptor, once.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Surplus, Unpack, Unpacker, decode};
+/// use jsoncomm::Fds;
+/// use serde::{Deserialize, Deserializer};
+/// use std::fs::File;
+/// use std::os::fd::OwnedFd;
+///
+/// struct Pair(OwnedFd, OwnedFd);
+///
+/// impl<'de> Unpack<'de> for Pair {
+///     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
+///         let (first, second) = Deserialize::deserialize(from)?;
+///         Ok(Self(fds.take(first)?, fds.take(second)?))
+///     }
+/// }
+///
+/// let files = ["/dev/null", "/dev/zero"].map(|path| File::open(path).map(OwnedFd::from));
+/// let fds = Fds::from(files.into_iter().collect::<Result<Vec<_>, _>>()?);
+/// let pair: Pair = decode(b"[1,0]", fds, Surplus::Refuse)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be read as a message",
     label = "not a message",
@@ -181,6 +205,21 @@ impl<T: Pack + for<'de> Unpack<'de>> Message for T {}
 /// `#[derive(Message)]` implements it for an enum with `#[message(reply = Reply)]`, and with
 /// `service = "name"` and `error = Error` where they apply. A method's name on the wire is the
 /// variant's in snake case, unless serde's `rename` or `rename_all` says otherwise.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::Message;
+/// use jsoncomm::message::Request;
+///
+/// #[derive(Debug, Message)]
+/// #[message(service = "example.jobs", reply = u32)]
+/// enum Ask { RunNow { program: String }, Wait { job: u32 } }
+///
+/// assert_eq!(Ask::SERVICE, "example.jobs");
+/// assert_eq!(Ask::METHODS, ["run_now", "wait"]);
+/// assert_eq!(Ask::Wait { job: 1 }.method(), 1);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a request",
     note = "write `#[message(reply = ...)]`, or `#[message(service = \"...\", reply = ...)]`, on the enum"
@@ -230,6 +269,21 @@ pub trait Request:
 }
 
 /// What to do with descriptors that came with a message and that no field names.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Surplus, decode};
+/// use jsoncomm::Fds;
+/// use std::fs::File;
+///
+/// for (surplus, fits) in [(Surplus::Refuse, false), (Surplus::Close, true)] {
+///     let mut fds = Fds::new();
+///     fds.push(File::open("/dev/null")?.into())?;
+///     assert_eq!(decode::<u32>(b"7", fds, surplus).is_ok(), fits);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surplus {
     /// The message is refused: servers are strict.

@@ -15,6 +15,18 @@ const OVERFLOW_ID: u32 = 65534;
 /// `SCM_CREDENTIALS`, [unix(7)]). A `Peer` exists only where the identity is known.
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::Peer;
+///
+/// /// A rule for [`Endpoint::admit`](jsoncomm::Endpoint::admit).
+/// fn is_operator(peer: &Peer) -> bool {
+///     const OPERATORS: u32 = 37;
+///     peer.uid() == 0 || peer.gid() == OPERATORS
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(alias = "SCM_CREDENTIALS")]
 #[doc(alias = "SO_PEERCRED")]

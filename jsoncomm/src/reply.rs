@@ -67,6 +67,30 @@ pub(crate) struct Slot {
 ///
 /// It may be kept, sent to another thread and answered there; the server's loop is woken then. When it is
 /// dropped unanswered the caller gets the fault [`Fault::DROPPED`]; on a bare endpoint, nothing.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Call, Later};
+///
+/// #[jsoncomm::service(name = "example.hash")]
+/// trait Hash {
+///     fn of(&mut self, call: &mut Call, text: String) -> Later<u64, String>;
+/// }
+///
+/// struct Hasher;
+///
+/// impl Hash for Hasher {
+///     fn of(&mut self, call: &mut Call, text: String) -> Later<u64, String> {
+///         call.later(|reply| {
+///             std::thread::spawn(move || match text.is_empty() {
+///                 true => reply.fail("there is nothing to hash".into()),
+///                 false => reply.send(text.bytes().map(u64::from).sum()),
+///             });
+///         })
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it answers with a fault"]
 pub struct Reply<T, E = Infallible> {
@@ -85,6 +109,26 @@ impl<T, E> Reply<T, E> {
     /// Says whether the caller still waits: its deadline has not passed, it has not cancelled the call, the
     /// server is there, and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), the caller's connection stands. An answer that nobody
     /// waits for is dropped and counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Reply;
+    ///
+    /// /// Searches for as long as somebody waits for what is found.
+    /// fn search(lines: &[String], word: &str, reply: Reply<Vec<usize>>) {
+    ///     let mut found = Vec::new();
+    ///     for (place, line) in lines.iter().enumerate() {
+    ///         if !reply.is_wanted() {
+    ///             return;
+    ///         }
+    ///         if line.contains(word) {
+    ///             found.push(place);
+    ///         }
+    ///     }
+    ///     reply.send(found);
+    /// }
+    /// ```
     pub fn is_wanted(&self) -> bool {
         let Some(slot) = &self.slot else {
             return false;
@@ -100,6 +144,44 @@ impl<T, E> Reply<T, E> {
     /// Has `call` called once, on the server's thread, when the caller cancels the call, its connection ends or
     /// the server is dropped; at once if that has happened. A deadline that passes in silence does not call it: look at
     /// [`deadline`](Reply::deadline). A later `call` takes the place of an earlier one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Call, Later, Reply};
+    /// use std::sync::mpsc::Sender;
+    /// # use std::{sync::mpsc, time::Duration};
+    ///
+    /// #[jsoncomm::service(name = "example.bell")]
+    /// trait Bell {
+    ///     fn rings(&mut self, call: &mut Call) -> Later<u32>;
+    /// }
+    ///
+    /// struct Tower { waiting: Vec<Reply<u32>>, gone: Sender<&'static str> }
+    ///
+    /// impl Bell for Tower {
+    ///     fn rings(&mut self, call: &mut Call) -> Later<u32> {
+    ///         let gone = self.gone.clone();
+    ///         call.later(|reply| {
+    ///             reply.on_cancel(move || {
+    ///                 let _ = gone.send("one waits no more");
+    ///             });
+    ///             self.waiting.push(reply);
+    ///         })
+    ///     }
+    /// }
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("bell.sock");
+    /// # let mut server = jsoncomm::Server::new(jsoncomm::Limits::default())?;
+    /// # server.bind(&path, jsoncomm::Kind::Seqpacket)?.serve::<dyn Bell>();
+    /// # let (gone, told) = mpsc::channel();
+    /// # std::thread::spawn(move || server.run(&mut Tower { waiting: Vec::new(), gone }));
+    ///
+    /// let bell = BellClient::new(jsoncomm::Connection::open(&path)?);
+    /// drop(bell.start().rings()?); // cancels the call
+    /// # assert_eq!(told.recv_timeout(Duration::from_secs(20))?, "one waits no more");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_cancel(&self, call: impl FnOnce() + Send + 'static) {
         if let Some(slot) = &self.slot {
             slot.mailbox.on_cancel(slot.serial, Box::new(call));
@@ -140,6 +222,19 @@ impl<T: Pack, E: Pack> Reply<T, E> {
 
     /// Answers with a fault, as the framework does where it cannot carry a call through. On a bare endpoint
     /// nothing is sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Fault, Reply};
+    ///
+    /// fn answer(reply: Reply<u32>, load: u32) {
+    ///     match load {
+    ///         0..100 => reply.send(load),
+    ///         _ => reply.refuse(&Fault::new(Fault::BUSY, "come back later")),
+    ///     }
+    /// }
+    /// ```
     pub fn refuse(mut self, fault: &Fault) {
         if let Some(slot) = self.slot.take() {
             slot.post_fault(fault);
@@ -148,6 +243,31 @@ impl<T: Pack, E: Pack> Reply<T, E> {
 
     /// Passes on how another call ended: for a service that calls a service. Trouble on the way there becomes
     /// a fault.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
+    /// use jsoncomm::{Call, Later};
+    ///
+    /// #[jsoncomm::service(name = "example.twice")]
+    /// trait Twice {
+    ///     fn add(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+    /// }
+    ///
+    /// /// Has a stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// struct Relay { counter: CounterClient }
+    ///
+    /// impl Twice for Relay {
+    ///     fn add(&mut self, call: &mut Call, number: u64) -> Later<u64> {
+    ///         call.later(|reply| match self.counter.start().add(2 * number) {
+    ///             Ok(sum) => sum.then(|sum| reply.forward(sum)),
+    ///             Err(error) => reply.forward(Err(error)),
+    ///         })
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn forward(self, answer: Result<T, CallError<E>>)
     where
         E: fmt::Display,

@@ -213,6 +213,10 @@ impl<S> Server<S> {
     /// # Errors
     ///
     /// [`Error::Os`] when the descriptor cannot be polled, as a plain file cannot; it is then closed.
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/watch.md")]
     pub fn watch(
         &mut self,
         fd: impl Into<OwnedFd>,
@@ -233,6 +237,10 @@ impl<S> Server<S> {
     /// [`Error::Os`] for what [timerfd_settime(2)] reports.
     ///
     /// [timerfd_settime(2)]: https://man7.org/linux/man-pages/man2/timerfd_settime.2.html
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/every.md")]
     pub fn every(
         &mut self,
         period: Duration,
@@ -248,6 +256,10 @@ impl<S> Server<S> {
     /// # Errors
     ///
     /// As [`every`](Server::every).
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/after.md")]
     pub fn after(
         &mut self,
         delay: Duration,
@@ -288,6 +300,13 @@ impl<S> Server<S> {
     /// [`Error::Os`] for what [epoll_ctl(2)] reports.
     ///
     /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
+    #[doc = include_str!("../doc/drive.txt")]
+    /// ```
     pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
         connection.set_driven();
         let driven = Driven::new(connection.clone());
@@ -319,6 +338,10 @@ impl<S> Server<S> {
 
     /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.
     /// The connections that an endpoint has taken stay.
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/remove.md")]
     pub fn remove(&mut self, token: Token) -> bool {
         match self.reactor.take(token.0) {
             Some(source) => {
@@ -330,6 +353,10 @@ impl<S> Server<S> {
     }
 
     /// Makes a handle that reaches the server from any thread or handler.
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/remote.md")]
     pub fn remote(&self) -> Remote<S> {
         self.remote.clone()
     }
@@ -360,6 +387,10 @@ impl<S> Server<S> {
     /// # Errors
     ///
     /// As [`run`](Server::run).
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/turn.md")]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<Turn, Error> {
         let mut turns = std::mem::take(&mut self.turns);
         turns.clear();

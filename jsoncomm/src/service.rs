@@ -20,6 +20,10 @@ use crate::peer::Peer;
 use crate::reply::{Later, Reply, Slot, To, answer_fault, encoded};
 
 /// A call while its handler runs: who called what, and until when the caller waits.
+///
+/// # Examples
+///
+#[doc = include_str!("../doc/call.md")]
 #[derive(Debug)]
 pub struct Call {
     service: &'static str,
@@ -134,6 +138,10 @@ impl Call {
 }
 
 /// A service that a state `S` provides; implemented for `dyn Trait` by `#[jsoncomm::service]`.
+///
+/// # Examples
+///
+#[doc = include_str!("../doc/service.md")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a service of `{S}`",
     note = "put `#[jsoncomm::service(name = \"...\")]` on the trait and implement the trait for the state",
@@ -188,6 +196,10 @@ pub trait Handler<R: Request> {
 
 /// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
 /// `Result` whose error is a [`Message`] that can be displayed.
+///
+/// # Examples
+///
+#[doc = include_str!("../doc/outcome.md")]
 #[diagnostic::on_unimplemented(
     message = "a method of a service cannot return `{Self}`",
     note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`"
@@ -300,6 +312,10 @@ impl Desk {
 }
 
 /// What a server has done so far. Each counts from 0 when the server was made.
+///
+/// # Examples
+///
+#[doc = include_str!("../doc/counts.md")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {

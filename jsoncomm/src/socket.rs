@@ -12,6 +12,26 @@ use crate::sys::control::{self, Wait};
 use crate::sys::socket::{self as sys, Type};
 
 /// What one attempt to receive found.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Kind, Received, Socket};
+///
+/// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
+/// left.send("one")?;
+/// drop(left);
+/// let mut lines = Vec::new();
+/// loop {
+///     match right.try_receive::<String>()? {
+///         Received::Message(line, _sender) => lines.push(line),
+///         Received::Pending => println!("wait until the socket is readable"),
+///         Received::Closed => break,
+///     }
+/// }
+/// assert_eq!(lines, ["one"]);
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Received<M> {
     /// One whole message, and where it came from if the sender has an address.
@@ -83,6 +103,25 @@ impl Socket {
     ///
     /// [`Error::Os`] when the address is taken (a file that a dead server left counts as taken) or its
     /// directory is missing; [`Error::Address`] when it cannot be used. Nothing is left behind.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Address, Socket};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("sums.sock");
+    ///
+    /// let mut server = Socket::bind(&path)?;
+    /// let mut client = Socket::unconnected()?;
+    /// client.send_to(&(1, 2), &Address::from(&path))?;
+    ///
+    /// let ((a, b), sender) = server.receive::<(u32, u32)>()?;
+    /// if let Some(sender) = sender {
+    ///     server.send_to(&(a + b), &sender)?;
+    /// }
+    /// assert_eq!(client.receive::<u32>()?.0, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bind(address: impl Into<Address>) -> Result<Self, Error> {
         let (fd, path) = bind(&address.into(), Kind::Datagram)?;
         let mut socket = Self::from_fd(fd)?;
@@ -121,6 +160,21 @@ impl Socket {
     ///
     /// [`Error::Address`] when it is not a unix socket of either kind, or a listening one
     /// ([`Listener::from_fd`] takes those). It is then closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Socket;
+    /// use std::os::unix::net::UnixDatagram;
+    ///
+    /// let (left, right) = UnixDatagram::pair()?;
+    /// let mut socket = Socket::from_fd(left.into())?;
+    /// socket.send("hello")?;
+    /// let mut text = [0; 16];
+    /// let length = right.recv(&mut text)?;
+    /// assert_eq!(&text[..length], br#""hello""#);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = kind_of(fd.as_fd(), Listening::No)?;
         Ok(Self::new(Line::new(fd, kind, &Limits::default())?))
@@ -156,6 +210,18 @@ impl Socket {
 
     /// Sets how long [`send`](Socket::send) and [`receive`](Socket::receive) wait; `None`, the default,
     /// is for ever. It may be exceeded by some milliseconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Error, Kind, Socket};
+    /// use std::time::Duration;
+    ///
+    /// let (mut left, _right) = Socket::pair(Kind::Seqpacket)?;
+    /// left.set_timeout(Some(Duration::from_millis(10)));
+    /// assert!(matches!(left.receive::<String>(), Err(Error::Deadline)));
+    /// # Ok::<(), jsoncomm::Error>(())
+    /// ```
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
@@ -167,6 +233,26 @@ impl Socket {
 
     /// Sets what happens to descriptors that no field of a received message names. The default is to
     /// refuse the message, as a server should.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::message::Surplus;
+    /// use jsoncomm::{Kind, Message, Socket};
+    /// use std::fs::File;
+    ///
+    /// #[derive(Debug, Message)]
+    /// struct Newer { len: u64, #[fd] file: File }
+    ///
+    /// #[derive(Debug, Message)]
+    /// struct Older { len: u64 }
+    ///
+    /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
+    /// right.set_surplus(Surplus::Close);
+    /// left.send(&Newer { len: 7, file: File::open("/dev/null")? })?;
+    /// assert_eq!(right.receive::<Older>()?.0.len, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_surplus(&mut self, surplus: Surplus) {
         self.surplus = surplus;
     }
@@ -207,6 +293,17 @@ impl Socket {
     /// # Errors
     ///
     /// As [`send`](Socket::send); lack of room is [`Sent::Full`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Sent, Socket};
+    ///
+    /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
+    /// while left.try_send("one more")? == Sent::Done {}
+    /// right.receive::<String>()?; // makes room again
+    /// # Ok::<(), jsoncomm::Error>(())
+    /// ```
     pub fn try_send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<Sent, Error> {
         self.encoded(message, |line, text, fds| {
             line.send(text, fds, None, Wait::Never)
@@ -297,6 +394,23 @@ impl AsFd for Socket {
 /// A bound seqpacket socket that takes connections; never waits.
 ///
 /// Its path is removed when it is dropped, if it is still the same file.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Kind, Listener, Socket};
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("listener.sock");
+///
+/// let listener = Listener::bind(&path)?;
+/// let mut client = Socket::connect(&path, Kind::Seqpacket)?;
+/// client.send("hello")?;
+/// if let Some(mut served) = listener.accept()? {
+///     assert_eq!(served.receive::<String>()?.0, "hello");
+/// }
+/// assert!(listener.accept()?.is_none(), "nobody else has come");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Listener {
     // Dropped before the socket is closed; see `BoundPath`.

@@ -12,6 +12,20 @@ use crate::message::{Message, Pack};
 /// A call in flight, made by [`Connection::start`] or a stub's `start()`.
 ///
 /// Dropping it cancels the call: the server is told, and a late answer is dropped with its descriptors.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("../../doc/counter.txt")]
+/// use jsoncomm::Connection;
+///
+/// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+/// let counter = CounterClient::new(Connection::open(&path)?);
+/// let (first, second) = (counter.start().add(1)?, counter.start().add(2)?);
+/// assert_eq!(second.wait()?, 3);
+/// assert_eq!(first.wait()?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "dropping it cancels the call"]
 pub struct Pending<T, E = std::convert::Infallible> {
     connection: Connection,
@@ -58,6 +72,25 @@ impl<T: Message, E: Message> Pending<T, E> {
 
     /// Looks whether the answer has come; never waits. `None` while it has not; after the deadline,
     /// [`CallError::Deadline`]. Once it has given an answer, it gives [`CallError::Closed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    ///
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// let counter = CounterClient::new(Connection::open(&path)?);
+    /// let mut call = counter.start().add(1)?;
+    /// let sum = loop {
+    ///     match call.try_wait() {
+    ///         Some(sum) => break sum?,
+    ///         None => std::thread::yield_now(), // or whatever else there is to do
+    ///     }
+    /// };
+    /// assert_eq!(sum, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
         if self.done {
             return Some(Err(CallError::Closed));
@@ -84,6 +117,24 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// Has `then` called with the answer instead of waiting for it: by the loop that
     /// [drives](crate::Server::drive) the connection, or by whichever thread takes the answer in. It may make
     /// calls of its own. At the deadline it gets [`CallError::Deadline`], if a loop drives the connection.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    /// use std::sync::mpsc;
+    ///
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// let counter = CounterClient::new(Connection::open(&path)?);
+    /// let (tell, told) = mpsc::channel();
+    /// counter.start().add(1)?.then(move |sum| {
+    ///     let _ = tell.send(sum);
+    /// });
+    /// assert_eq!(counter.add(2)?, 3); // takes in the first answer as well
+    /// assert_eq!(told.recv()??, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn then(mut self, then: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
         self.done = true;
         let tell = |answer: Result<Held, Error>| {
@@ -100,6 +151,23 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// Waits for whichever of `calls` is answered first, removes it and returns its place and its answer;
     /// `None` when there are none. All must be of one connection. At the earliest deadline of all, the call
     /// that has it is removed with [`CallError::Deadline`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::{Connection, Pending};
+    ///
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// let counter = CounterClient::new(Connection::open(&path)?);
+    /// let mut calls = vec![counter.start().add(1)?, counter.start().add(2)?];
+    /// let mut sums = Vec::new();
+    /// while let Some((_place, sum)) = Pending::any(&mut calls) {
+    ///     sums.push(sum?);
+    /// }
+    /// assert_eq!(sums, [1, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn any(calls: &mut Vec<Self>) -> Option<(usize, Result<T, CallError<E>>)> {
         let ids: Vec<u64> = calls.iter().map(|call| call.id).collect();
         let connection = calls.first()?.connection.clone();
@@ -122,6 +190,20 @@ impl<T: Message, E: Message> Pending<T, E> {
     }
 
     /// Waits for all of `calls` and returns their answers in the same order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::{Connection, Pending};
+    ///
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// let counter = CounterClient::new(Connection::open(&path)?);
+    /// let calls = [counter.start().add(1)?, counter.start().add(2)?];
+    /// let sums: Result<Vec<u64>, _> = Pending::all(calls).into_iter().collect();
+    /// assert_eq!(sums?, [1, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn all(calls: impl IntoIterator<Item = Self>) -> Vec<Result<T, CallError<E>>> {
         calls.into_iter().map(Self::wait).collect()
     }
@@ -169,6 +251,19 @@ impl Mode for Waiting {
 }
 
 /// Each of the stub's methods starts a call and returns what waits for it.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("../../doc/counter.txt")]
+/// use jsoncomm::{Connection, Starting};
+///
+/// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+/// let counter = CounterClient::new(Connection::open(&path)?);
+/// let counter: CounterClient<Starting> = counter.start();
+/// assert_eq!(counter.add(1)?.wait()?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Starting {}
 

@@ -17,6 +17,25 @@ use crate::reactor::{Cause, Key, Watch};
 pub struct Token(pub(super) Key);
 
 /// Reaches a running server, from any thread or handler: a state may keep one.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Limits, Server};
+/// use std::time::Duration;
+///
+/// let mut server = Server::new(Limits::default())?;
+/// let timer = server.every(Duration::from_millis(1), |ticks: &mut u32, _| *ticks += 1)?;
+/// let remote = server.remote();
+/// std::thread::spawn(move || {
+///     remote.change(move |server| {
+///         server.remove(timer);
+///     });
+///     remote.stop();
+/// });
+/// server.run(&mut 0)?;
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
 pub struct Remote<S> {
     mailbox: Arc<Mailbox>,
     changes: Arc<Mutex<Vec<Change<S>>>>,
@@ -70,6 +89,26 @@ impl<S> fmt::Debug for Remote<S> {
 }
 
 /// What the function of a watch or a timer can do to the server that calls it.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Limits, Server};
+/// use std::time::Duration;
+///
+/// let mut server = Server::new(Limits::default())?;
+/// server.every(Duration::from_millis(1), |ticks: &mut u32, control| {
+///     *ticks += 1;
+///     if *ticks == 2 {
+///         control.forget();
+///     }
+/// })?;
+/// server.after(Duration::from_millis(20), |_, control| control.stop())?;
+/// let mut ticks = 0;
+/// server.run(&mut ticks)?;
+/// assert!(ticks <= 2);
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
 pub struct Control<S> {
     pub(super) stop: bool,
     pub(super) forget: bool,

@@ -11,6 +11,32 @@ use crate::routes::Routes;
 use crate::service::{Handler, Service};
 
 /// A socket of a server, to say what is served there.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Kind, Server};
+///
+/// #[jsoncomm::service(name = "example.hello")]
+/// trait Hello {
+///     fn greet(&mut self, name: &str) -> String;
+/// }
+///
+/// #[jsoncomm::service(name = "example.clock")]
+/// trait Clock {
+///     fn now(&mut self) -> u64;
+/// }
+///
+/// fn serve<S: Hello + Clock>(server: &mut Server<S>, path: &str) -> Result<(), jsoncomm::Error> {
+///     server
+///         .bind(path, Kind::Seqpacket)?
+///         .admit(|peer| peer.uid() == 0)
+///         .serve::<dyn Hello>()
+///         .serve::<dyn Clock>();
+///     Ok(())
+/// }
+///
+/// ```
 #[derive(Debug)]
 pub struct Endpoint<'s, S> {
     pub(super) server: &'s mut Server<S>,
@@ -62,6 +88,34 @@ impl<S> Endpoint<'_, S> {
 
     /// Makes this a bare endpoint: every message is an `R` without an envelope, and each is answered by at
     /// most one reply to its sender. A message that is no `R` is dropped and counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Call, Handler, Kind, Limits, Message, Reply, Server, Socket};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("bare.sock");
+    ///
+    /// #[derive(Debug, Message)]
+    /// #[message(reply = u64)]
+    /// enum Ask { Double(u64) }
+    ///
+    /// struct Doubler;
+    ///
+    /// impl Handler<Ask> for Doubler {
+    ///     fn handle(&mut self, _: &mut Call, Ask::Double(number): Ask, reply: Reply<u64>) {
+    ///         reply.send(2 * number);
+    ///     }
+    /// }
+    ///
+    /// let mut server = Server::new(Limits::default())?;
+    /// server.bind(&path, Kind::Datagram)?.bare::<Ask>();
+    /// let mut client = Socket::connect(&path, Kind::Datagram)?;
+    /// client.send(&Ask::Double(21))?; // {"Double":21}
+    /// let _ = server.turn(&mut Doubler, None)?;
+    /// assert_eq!(client.receive::<u64>()?.0, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bare<R: Request<Error = Infallible>>(self) -> Self
     where
         S: Handler<R>,
