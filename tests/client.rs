@@ -106,6 +106,13 @@ impl Far {
         self.call().json["id"].clone()
     }
 
+    /// Receives a call and then the wish that it be cancelled; says its id.
+    fn hear_late(&mut self) -> Value {
+        let id = self.hear();
+        self.hear_cancel(&id);
+        id
+    }
+
     /// Receives the wish that a call be cancelled.
     fn hear_cancel(&mut self, id: &Value) {
         let cancel = json!({"jsonrpc": "2.0", "method": "rpc.cancel", "params": {"id": id}});
@@ -145,6 +152,12 @@ fn against<T: Send + 'static>(
     let thread = std::thread::spawn(move || script(Far { socket }));
     let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
     (connection, thread)
+}
+
+/// Makes a call that ends at its deadline, which is soon.
+fn be_late(connection: &Connection) {
+    let answer = FilesClient::new(connection.within(MOMENT)).open("late");
+    assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
 }
 
 #[test]
@@ -194,15 +207,11 @@ fn a_call_without_an_answer_ends_and_the_connection_stays_usable() {
     let _alone = alone();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
-            let late = far.hear();
-            far.hear_cancel(&late);
+            far.hear_late();
             let id = far.hear();
             far.open(&id, 7);
         });
-        let error = FilesClient::new(connection.within(MOMENT))
-            .open("a")
-            .unwrap_err();
-        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        be_late(&connection);
         assert_eq!(FilesClient::new(connection).open("a").unwrap().len, 7);
         far.join().unwrap();
     }
@@ -229,8 +238,7 @@ fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
             }
         };
         assert!(matches!(error, CallError::Deadline), "{error:?}");
-        let error = FilesClient::new(hasty).open("a").unwrap_err();
-        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        be_late(&connection);
         full.send(sent).unwrap();
         assert_eq!(FilesClient::new(connection).open("a").unwrap().len, 7);
         far.join().unwrap();
@@ -499,8 +507,7 @@ fn a_call_that_waits_for_its_turn_keeps_its_deadline() {
         let first = FilesClient::new(connection.clone());
         let first = std::thread::spawn(move || first.open("a"));
         is_heard.recv_timeout(PATIENCE).unwrap();
-        let second = FilesClient::new(connection.within(MOMENT)).open("b");
-        assert!(matches!(second, Err(CallError::Deadline)), "{second:?}");
+        be_late(&connection);
         let told = ended.send(());
         let in_time = far.join().unwrap();
         assert_eq!(first.join().unwrap().unwrap().len, 7);

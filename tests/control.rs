@@ -1,12 +1,17 @@
 //! Timers, watches, and changes to a running server.
 
+#![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jsoncomm::{CallError, Connection, Error, Kind, Limits, Remote, Server, Turn};
 use jsoncomm_tests::PATIENCE;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tempfile::TempDir;
 
 #[jsoncomm::service(name = "example.count")]
 trait Count {
@@ -59,6 +64,24 @@ fn turns(server: &mut Server<State>, state: &mut State, mut done: impl FnMut(&mu
         let turn = server.turn(state, Some(Duration::from_millis(100)));
         assert!(turn.is_ok_and(|turn| turn == Turn::Done));
     }
+}
+
+/// A server at a socket in a fresh directory.
+fn served() -> (Server<State>, PathBuf, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let mut server = Server::new(Limits::default()).unwrap();
+    server
+        .bind(&path, Kind::Seqpacket)
+        .unwrap()
+        .serve::<dyn Count>();
+    (server, path, directory)
+}
+
+/// Waits until there is something for a foreign loop to do.
+fn readable(fd: impl AsFd, timeout: Duration) -> bool {
+    let timeout = Timespec::try_from(timeout).unwrap();
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).unwrap() == 1
 }
 
 #[test]
@@ -196,37 +219,20 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
 
 #[test]
 fn a_foreign_loop_sees_calls_timers_and_replies_on_one_descriptor() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("s");
-    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
-    server
-        .bind(&path, Kind::Seqpacket)
-        .unwrap()
-        .serve::<dyn Count>();
-    let readable = |server: &Server<State>, millis: i64| {
-        let fd = server.as_fd();
-        let timeout = rustix::event::Timespec {
-            tv_sec: 0,
-            tv_nsec: millis * 1_000_000,
-        };
-        let mut poll = [rustix::event::PollFd::new(
-            &fd,
-            rustix::event::PollFlags::IN,
-        )];
-        rustix::event::poll(&mut poll, Some(&timeout)).unwrap() == 1
-    };
+    let (mut server, path, _directory) = served();
+    let mut state = State::default();
     let mut turn = |server: &mut Server<State>| {
         let turn = server.turn(&mut state, Some(Duration::ZERO));
         assert!(turn.is_ok());
         state.every
     };
-    while readable(&server, 0) {
+    while readable(&server, Duration::ZERO) {
         turn(&mut server);
     }
     let connection = Connection::open(&path).unwrap().within(PATIENCE);
     let calling = std::thread::spawn(move || CountClient::new(connection).ticks());
     while !calling.is_finished() {
-        if readable(&server, 100) {
+        if readable(&server, Duration::from_millis(100)) {
             turn(&mut server);
         }
     }
@@ -237,19 +243,17 @@ fn a_foreign_loop_sees_calls_timers_and_replies_on_one_descriptor() {
         })
         .unwrap();
     while turn(&mut server) == 0 {
-        assert!(readable(&server, 900), "the timer shows on the descriptor");
+        assert!(
+            readable(&server, PATIENCE),
+            "the timer shows on the descriptor"
+        );
     }
 }
 
 #[test]
 fn a_foreign_loop_drives_a_client_on_its_descriptor() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("s");
-    let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
-    server
-        .bind(&path, Kind::Seqpacket)
-        .unwrap()
-        .serve::<dyn Count>();
+    let (mut server, path, _directory) = served();
+    let mut state = State::default();
     let connection = Connection::open(&path).unwrap();
     connection.set_driven();
     let count = CountClient::new(connection.clone()).start();
@@ -269,12 +273,7 @@ fn a_foreign_loop_drives_a_client_on_its_descriptor() {
         == Turn::Done
         && server.counts().handled < 3
     {}
-    let fd = connection.as_fd();
-    let mut poll = [rustix::event::PollFd::new(
-        &fd,
-        rustix::event::PollFlags::IN,
-    )];
-    assert_eq!(rustix::event::poll(&mut poll, None).unwrap(), 1);
+    assert!(readable(&connection, PATIENCE));
     while connection.turn().unwrap() {}
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true, true]);
     assert_eq!(connection.next_deadline(), None);

@@ -61,15 +61,22 @@ fn start(kind: Kind) -> Running<Pairs> {
     })
 }
 
+/// Starts a server that has accepted a client, and says how many descriptors are open then.
+#[expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+fn accepted(kind: Kind) -> (Running<Pairs>, SwapClient, usize) {
+    let server = start(kind);
+    let swap = SwapClient::new(server.connect());
+    // It has accepted the connection when it answers.
+    assert_eq!(swap.plain(0).unwrap(), 0);
+    let open = open_fds();
+    (server, swap, open)
+}
+
 #[test]
 fn each_answer_finds_its_call_whatever_their_order() {
     let _alone = alone();
     for kind in KINDS {
-        let server = start(kind);
-        let swap = SwapClient::new(server.connect());
-        // It has accepted the connection when it answers.
-        assert_eq!(swap.plain(0).unwrap(), 0);
-        let before = open_fds();
+        let (_server, swap, before) = accepted(kind);
         let first = swap.start().swap(1).unwrap();
         let second = swap.start().swap(2).unwrap();
         // A call that waits, made between the others, gets its own answer.
@@ -154,11 +161,7 @@ fn a_deadline_ends_only_its_own_call() {
 fn a_dropped_call_leaves_no_descriptor_behind() {
     let _alone = alone();
     for kind in KINDS {
-        let server = start(kind);
-        let swap = SwapClient::new(server.connect());
-        // It has accepted the connection when it answers.
-        assert_eq!(swap.plain(0).unwrap(), 0);
-        let before = open_fds();
+        let (_server, swap, before) = accepted(kind);
         // Dropped after its answer has come and been kept, and dropped before.
         let first = swap.start().swap(1).unwrap();
         let second = swap.start().swap(2).unwrap();

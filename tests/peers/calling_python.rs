@@ -1,6 +1,7 @@
 //! We call a server in Python.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -10,7 +11,7 @@ use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size}
 use serde_json::json;
 
 use crate::alone;
-use crate::desk::{Ask, DeskClient, DeskError, Echoed, Papers, Tell, seen, seen_by_python};
+use crate::desk::{Ask, DeskClient, DeskError, Echoed, Papers, Seen, Tell, seen, seen_by_python};
 use crate::python::{Mode, Python};
 
 /// No arguments.
@@ -36,12 +37,40 @@ fn connection(papers: &Papers) -> Connection {
     Connection::open(path).unwrap().within(PATIENCE)
 }
 
+fn swap(text: &str, papers: &Papers) -> Ask {
+    Ask::Swap {
+        text: text.into(),
+        left: Papers::open(&papers.left),
+        right: Papers::open(&papers.right),
+    }
+}
+
+/// Two files that came back swapped, as they were before.
+fn unswapped(left: &File, right: &File) -> [Seen; 2] {
+    [seen(right), seen(left)]
+}
+
+/// What a swap was answered with, the files as they were before.
+fn swapped(tell: Tell) -> (String, [Seen; 2]) {
+    match tell {
+        Tell::Swapped { text, left, right } => (text, unswapped(&left, &right)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn opened(tell: Tell) -> (u64, Seen) {
+    match tell {
+        Tell::Opened { len, file } => (len, seen(&file)),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_socket_exchanges_bare_messages_with_python() {
     let _alone = alone();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Bare);
-        let [left, right] = papers.both();
+        let both = papers.both();
         let mut socket = socket(&papers, kind);
 
         let text = String::from("größe \u{1F600} \n");
@@ -52,10 +81,8 @@ fn a_socket_exchanges_bare_messages_with_python() {
 
         let path = papers.left.to_str().unwrap().to_owned();
         socket.send(&Ask::Open { path }).unwrap();
-        match socket.receive::<Tell>().unwrap().0 {
-            Tell::Opened { len, file } => assert_eq!((len, seen(&file)), (14, left.clone())),
-            other => panic!("{other:?}"),
-        }
+        let (tell, _) = socket.receive::<Tell>().unwrap();
+        assert_eq!(opened(tell), (14, both[0].clone()));
         python.hear();
 
         let none = papers.none().to_str().unwrap().to_owned();
@@ -64,27 +91,10 @@ fn a_socket_exchanges_bare_messages_with_python() {
         assert!(matches!(tell, Tell::NotFound { path } if path == none));
         python.hear();
 
-        socket
-            .send(&Ask::Swap {
-                text: "t".into(),
-                left: Papers::open(&papers.left),
-                right: Papers::open(&papers.right),
-            })
-            .unwrap();
-        match socket.receive::<Tell>().unwrap().0 {
-            Tell::Swapped {
-                left: got_left,
-                right: got_right,
-                ..
-            } => {
-                assert_eq!(
-                    [seen(&got_left), seen(&got_right)],
-                    [right.clone(), left.clone()]
-                );
-            }
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(seen_by_python(&python.hear()["files"]), [left, right]);
+        socket.send(&swap("t", &papers)).unwrap();
+        let (tell, _) = socket.receive::<Tell>().unwrap();
+        assert_eq!(swapped(tell), ("t".into(), both.clone()));
+        assert_eq!(seen_by_python(&python.hear()["files"]), both);
         drop(socket);
         python.end();
     }
@@ -95,7 +105,7 @@ fn a_stub_and_an_enum_call_python() {
     let _alone = alone();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
-        let [left, right] = papers.both();
+        let both = papers.both();
         let connection = connection(&papers);
         let desk = DeskClient::new(connection.clone());
 
@@ -103,47 +113,24 @@ fn a_stub_and_an_enum_call_python() {
         assert_eq!(desk.echo(text).unwrap(), Echoed { text: text.into() });
         assert_eq!(python.hear()["files"], json!([]));
 
-        let opened = desk.open(papers.left.to_str().unwrap()).unwrap();
-        assert_eq!((opened.len, seen(&opened.file)), (14, left.clone()));
+        let back = desk.open(papers.left.to_str().unwrap()).unwrap();
+        assert_eq!((back.len, seen(&back.file)), (14, both[0].clone()));
         python.hear();
 
         let files = [&papers.left, &papers.right].map(|path| Papers::open(path));
-        let swapped = desk.swap("t", &files[0], &files[1]).unwrap();
-        assert_eq!(swapped.text, "t");
-        let back = [seen(&swapped.left), seen(&swapped.right)];
-        assert_eq!(back, [right.clone(), left.clone()]);
-        assert_eq!(
-            seen_by_python(&python.hear()["files"]),
-            [left.clone(), right.clone()]
-        );
+        let back = desk.swap("t", &files[0], &files[1]).unwrap();
+        assert_eq!(back.text, "t");
+        assert_eq!(unswapped(&back.left, &back.right), both);
+        assert_eq!(seen_by_python(&python.hear()["files"]), both);
 
         let path = papers.right.to_str().unwrap().to_owned();
-        match connection.ask(&Ask::Open { path }).unwrap() {
-            Tell::Opened { len, file } => assert_eq!((len, seen(&file)), (15, right.clone())),
-            other => panic!("{other:?}"),
-        }
+        let tell = connection.ask(&Ask::Open { path }).unwrap();
+        assert_eq!(opened(tell), (15, both[1].clone()));
         python.hear();
 
-        let [got_left, got_right] = files;
-        let swap = Ask::Swap {
-            text: "t".into(),
-            left: got_left,
-            right: got_right,
-        };
-        match connection.ask(&swap).unwrap() {
-            Tell::Swapped {
-                left: got_left,
-                right: got_right,
-                ..
-            } => {
-                assert_eq!(
-                    [seen(&got_left), seen(&got_right)],
-                    [right.clone(), left.clone()]
-                );
-            }
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(seen_by_python(&python.hear()["files"]), [left, right]);
+        let tell = connection.ask(&swap("t", &papers)).unwrap();
+        assert_eq!(swapped(tell), ("t".into(), both.clone()));
+        assert_eq!(seen_by_python(&python.hear()["files"]), both);
 
         let path = papers.none().to_str().unwrap().to_owned();
         let none = connection.ask(&Ask::Open { path: path.clone() }).unwrap();
@@ -266,7 +253,7 @@ fn a_socket_sends_python_what_it_allows_inline_and_more_by_memfd() {
     let _alone = alone();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Bare);
-        let [left, right] = papers.both();
+        let both = papers.both();
         let mut socket = socket(&papers, kind);
         // As large as a socket starts with, so that the kernel surely finds a piece of memory for it.
         set_socket_send_buffer_size(&socket, 1 << 16).unwrap();
@@ -285,36 +272,15 @@ fn a_socket_sends_python_what_it_allows_inline_and_more_by_memfd() {
 
             let frame = r#"{"Swap":{"text":"","left":0,"right":1}}"#.len();
             let text = "x".repeat(most + over - frame);
-            socket
-                .send(&Ask::Swap {
-                    text: text.clone(),
-                    left: Papers::open(&papers.left),
-                    right: Papers::open(&papers.right),
-                })
-                .unwrap();
+            socket.send(&swap(&text, &papers)).unwrap();
             let came = python.hear();
             assert_eq!(
                 (&came["received"], &came["bytes"]),
                 (&json!(how), &json!(most + over))
             );
-            assert_eq!(
-                seen_by_python(&came["files"]),
-                [left.clone(), right.clone()]
-            );
-            match socket.receive::<Tell>().unwrap().0 {
-                Tell::Swapped {
-                    text: back,
-                    left: got_left,
-                    right: got_right,
-                } => {
-                    assert_eq!(back, text);
-                    assert_eq!(
-                        [seen(&got_left), seen(&got_right)],
-                        [right.clone(), left.clone()]
-                    );
-                }
-                other => panic!("{other:?}"),
-            }
+            assert_eq!(seen_by_python(&came["files"]), both);
+            let (tell, _) = socket.receive::<Tell>().unwrap();
+            assert_eq!(swapped(tell), (text, both.clone()));
         }
         drop(socket);
         python.end();
@@ -326,7 +292,7 @@ fn a_call_larger_than_any_datagram_reaches_python_and_comes_back() {
     let _alone = alone();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
-        let [left, right] = papers.both();
+        let both = papers.both();
         let connection = connection(&papers);
         let files = [&papers.left, &papers.right].map(|path| Papers::open(path));
         let text = "x".repeat(DATAGRAM_MAX);
@@ -336,13 +302,12 @@ fn a_call_larger_than_any_datagram_reaches_python_and_comes_back() {
             "beyond the default limit"
         );
         connection.set_message_limit(16 << 20);
-        let swapped = desk.swap(&text, &files[0], &files[1]).unwrap();
-        assert_eq!(swapped.text, text);
-        let back = [seen(&swapped.left), seen(&swapped.right)];
-        assert_eq!(back, [right.clone(), left.clone()]);
+        let back = desk.swap(&text, &files[0], &files[1]).unwrap();
+        assert_eq!(back.text, text);
+        assert_eq!(unswapped(&back.left, &back.right), both);
         let came = python.hear();
         assert_eq!(came["received"], "memfd");
-        assert_eq!(seen_by_python(&came["files"]), [left, right]);
+        assert_eq!(seen_by_python(&came["files"]), both);
         drop((desk, connection));
         python.end();
     }
