@@ -1,18 +1,18 @@
-//! A server in a tokio runtime of one thread: its descriptor is an `AsyncFd`, a handler may have a task
-//! answer, and async callers make blocking calls with `spawn_blocking`.
+//! A server and its client in a tokio runtime of one thread: the descriptor of each is an `AsyncFd`, a handler
+//! may have a task answer, and a call is a future.
 //!
 //! Run it with `cargo run --example tokio_loop --features tokio`.
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use std::{env, process};
 
-use jsoncomm::{Call, Connection, Kind, Later, Limits, Server, Turn};
+use jsoncomm::{Call, CallError, Connection, Kind, Later, Limits, Message, Pending, Server, Turn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{Interest, unix::AsyncFd};
+use tokio::sync::oneshot;
 use tokio::{runtime, task};
 
 #[jsoncomm::service(name = "example.hello")]
@@ -34,14 +34,19 @@ impl Hello for Polite {
     }
 }
 
-/// Runs a server until it is stopped. What is awaited may be dropped at any time; no call is lost then.
-async fn serve<S>(server: &mut Server<S>, state: &mut S) -> Result<(), Box<dyn Error>> {
-    let duplicate = server.as_fd().try_clone_to_owned()?;
+/// Has the runtime watch a descriptor, by a duplicate: another number for the same epoll or socket.
+fn watch(fd: &impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
+    let duplicate = fd.as_fd().try_clone_to_owned()?;
     #[expect(
         deprecated,
         reason = "its successor is unsafe, and an OwnedFd keeps what that asks for"
     )]
-    let epoll = AsyncFd::with_interest(duplicate, Interest::READABLE)?;
+    AsyncFd::with_interest(duplicate, Interest::READABLE)
+}
+
+/// Runs a server until it is stopped. What is awaited may be dropped at any time; no call is lost then.
+async fn serve<S>(server: &mut Server<S>, state: &mut S) -> Result<(), Box<dyn Error>> {
+    let epoll = watch(server)?;
     loop {
         let mut ready = epoll.readable().await?;
         if server.turn(state, Some(Duration::ZERO))? == Turn::Stopped {
@@ -58,17 +63,35 @@ async fn serve<S>(server: &mut Server<S>, state: &mut S) -> Result<(), Box<dyn E
     }
 }
 
-/// The client: async tasks whose calls wait on threads that tokio keeps for that.
-async fn client(path: PathBuf) -> Result<(), Box<dyn Error + Send + Sync>> {
-    // Opening may block as well: a listener's queue can be full.
-    let connection = task::spawn_blocking(|| Connection::open(path)).await??;
-    let hello = HelloClient::new(connection);
-    let calls = ["Ada", "Grace", "Mary"].map(|name| {
-        let hello = hello.clone();
-        task::spawn_blocking(move || hello.greet(name))
+/// Takes in the answers that come on a connection, until the server goes and its calls have been told so.
+async fn drive(connection: Connection) -> io::Result<()> {
+    let socket = watch(&connection)?;
+    loop {
+        let mut ready = socket.readable().await?;
+        match connection.turn() {
+            Ok(true) => ready.retain_ready(),
+            Ok(false) => ready.clear_ready(),
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Waits for the answer to a call, which the connection's driver takes in.
+async fn answer<T: Message + Send + 'static>(call: Pending<T>) -> Result<T, CallError> {
+    let (tell, told) = oneshot::channel();
+    call.then(|answer| {
+        let _ = tell.send(answer); // unless nobody waits any more
     });
-    for call in calls {
-        writeln!(io::stdout(), "{}", call.await??)?;
+    told.await.unwrap_or(Err(CallError::Closed))
+}
+
+/// The client. Its calls have no deadline; for one, `drive` would wait for `Connection::next_deadline`, too.
+async fn client(connection: Connection) -> Result<(), Box<dyn Error + Send + Sync>> {
+    connection.set_driven();
+    let hello = HelloClient::new(connection.patient()).start();
+    task::spawn(drive(connection));
+    for call in ["Ada", "Grace", "Mary"].map(|name| hello.greet(name)) {
+        writeln!(io::stdout(), "{}", answer(call?).await?)?;
     }
     Ok(())
 }
@@ -77,11 +100,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = env::temp_dir().join(format!("tokio_loop-{}.sock", process::id()));
     let mut server = Server::new(Limits::default())?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
-    let remote = server.remote();
+    let (remote, connection) = (server.remote(), Connection::open(&path)?);
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let client = task::spawn(async move {
-            let done = client(path).await;
+            let done = client(connection).await;
             remote.stop();
             done
         });
