@@ -1,7 +1,9 @@
 //! Blocking calls with a deadline.
 
 mod exchange;
+mod items;
 mod pending;
+mod started;
 mod turnstile;
 
 use std::collections::hash_map::RandomState;
@@ -20,8 +22,10 @@ use crate::line::{self, Kind, Line};
 use crate::message::{Message, Pack, PackContent, Packer, Request};
 use crate::socket;
 
-use exchange::Exchange;
+use exchange::{Exchange, Note};
+pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
+use started::{Frames, Started};
 use turnstile::{Turnstile, Visit};
 
 /// How long a call may take unless the program says otherwise.
@@ -190,7 +194,7 @@ impl Connection {
         let deadline = self.deadline();
         let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
         let id = exchange.next_id();
-        match exchange.send(Some(id), method, params, self.timeout, deadline) {
+        match exchange.send(Some(id), method, params, self.timeout, deadline, false) {
             Ok(()) => {}
             // A server that turned us away has said why before it closed.
             Err(Error::Closed) if exchange.line.kind() == Kind::Seqpacket => {}
@@ -227,13 +231,55 @@ impl Connection {
         params: &(impl Pack + ?Sized),
     ) -> Result<Pending<T, E>, CallError<E>> {
         let deadline = self.deadline();
-        let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
-        let id = exchange.next_id();
-        exchange
-            .send_and_receive(id, method, params, self.timeout, deadline)
+        let id = self
+            .begin(
+                method,
+                params,
+                self.timeout,
+                deadline,
+                Started::Waiting(None),
+            )
             .map_err(CallError::from_error)?;
-        drop(exchange);
         Ok(Pending::new(self.clone(), id, deadline))
+    }
+
+    /// Starts a call that is answered in many parts. The connection's deadline holds for sending it and then for
+    /// each part.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Connection::start).
+    ///
+    /// # Examples
+    ///
+    /// At [`Items`], with a stub.
+    pub fn stream<T: Message, E: Message>(
+        &self,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Result<Items<T, E>, CallError<E>> {
+        let frames = Started::Stream(Frames::default());
+        // The server is not told of a deadline: it would be one for the whole.
+        let id = self
+            .begin(method, params, None, self.deadline(), frames)
+            .map_err(CallError::from_error)?;
+        Ok(Items::new(self.clone(), id))
+    }
+
+    /// Sends a call that is waited for later; says which it is.
+    fn begin(
+        &self,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+        timeout: Option<Duration>,
+        deadline: Option<Instant>,
+        started: Started,
+    ) -> Result<u64, Error> {
+        let mut exchange = self.enter(deadline)?;
+        let (id, driven) = (exchange.next_id(), exchange.driven);
+        exchange.send(Some(id), method, params, timeout, deadline, driven)?;
+        exchange.begin(id, started);
+        Ok(id)
     }
 
     /// Sends a request of an enum and waits for its reply.
@@ -303,8 +349,9 @@ impl Connection {
         let deadline = self.deadline();
         let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
         exchange.notified = true;
+        let driven = exchange.driven;
         exchange
-            .send(None, method, params, None, deadline)
+            .send(None, method, params, None, deadline, driven)
             .map_err(CallError::from_error)
     }
 
@@ -360,6 +407,13 @@ impl Connection {
     /// Says when the next call expires of those that are told by [`Pending::then`]; never waits.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.enter(Some(Instant::now())).ok()?.next_due()
+    }
+
+    /// Gives a call up without waiting: whoever is at the exchange tells the server.
+    fn abandon(&self, id: u64) {
+        if let Some(entered) = self.shared.exchange.enter_or_leave(Note::Cancel(id)) {
+            Visit::new(entered).cancel(id);
+        }
     }
 
     /// Waits for calls of other threads to end.

@@ -4,6 +4,8 @@
 //! call          {"jsonrpc":"2.0","id":7,"method":"example.files.open","params":{"path":"a.txt"},"timeout":500}
 //! one-way       {"jsonrpc":"2.0","method":"example.files.log_to","params":{"sink":0}}
 //! answer        {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
+//! stream item   {"jsonrpc":"2.0","id":7,"result":{"line":"…"},"more":true}
+//! its end       {"jsonrpc":"2.0","id":7,"result":null}
 //! service error {"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no file a.txt","data":{"NotFound":{"path":"a.txt"}}}}
 //! fault         {"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"…","data":{"field":"path"}}}
 //! ```
@@ -26,7 +28,9 @@ use serde::de::IgnoredAny;
 
 use crate::error::{DecodeError, Fault};
 
-pub(crate) use write::{write_call, write_cancel, write_error, write_fault, write_result};
+pub(crate) use write::{
+    write_call, write_cancel, write_end, write_error, write_fault, write_item, write_result,
+};
 
 use object::{BLANK, Members, front, into_decode, syntax};
 
@@ -94,6 +98,7 @@ pub(crate) struct Envelope<'t> {
     null_id: bool,
     method: Option<Cow<'t, str>>,
     timeout: Option<u64>,
+    more: Option<bool>,
     body: Body<'t>,
 }
 
@@ -115,6 +120,7 @@ impl<'t> Envelope<'t> {
             null_id: false,
             method: None,
             timeout: None,
+            more: None,
             body: Body::Absent,
         };
         envelope.walk()?;
@@ -158,6 +164,16 @@ impl<'t> Envelope<'t> {
                     self.timeout = Some(timeout);
                     continue;
                 }
+                "more" => {
+                    let more = match self.members.raw()? {
+                        "true" => true,
+                        "false" => false,
+                        _ => return Err(Fault::new(Fault::NOT_A_CALL, "more is not a boolean")),
+                    };
+                    once(self.more.is_none(), "more")?;
+                    self.more = Some(more);
+                    continue;
+                }
                 "params" => Part::Params,
                 "result" => Part::Result,
                 "error" => Part::Error,
@@ -198,6 +214,11 @@ impl<'t> Envelope<'t> {
         self.timeout
     }
 
+    /// Says whether another answer to the same call follows. Complete only after [`decode`](Self::decode).
+    pub(crate) fn has_more(&self) -> bool {
+        self.more == Some(true)
+    }
+
     /// The id, if it has been met. Complete only after [`decode`](Self::decode).
     pub(crate) fn id(&self) -> Option<&Id<'t>> {
         self.id.as_ref()
@@ -219,6 +240,15 @@ impl<'t> Envelope<'t> {
     /// Says whether this is an answer, or pretends to be: those are never answered.
     pub(crate) fn is_answer(&self) -> bool {
         self.method.is_none() && matches!(self.part(), Some(Part::Result | Part::Error))
+    }
+
+    /// Says whether this is an answer of `null`. Known only before [`decode`](Self::decode).
+    pub(crate) fn has_null_result(&self) -> bool {
+        match self.body {
+            Body::Here(Part::Result) => self.members.rest.starts_with("null"),
+            Body::Skipped(Part::Result, text) => text == "null",
+            _ => false,
+        }
     }
 
     /// Decodes the member that matters and reads the rest to its end, so that nothing is acted on

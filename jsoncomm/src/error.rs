@@ -231,6 +231,24 @@ impl Error {
     }
 }
 
+/// Why an item of a stream was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The reader is slower, and as many items wait as may.
+    #[error("no room in the stream")]
+    Full,
+    /// Nobody reads any more, or the stream has ended.
+    #[error("nobody reads the stream")]
+    Closed,
+    /// The item could not be written as a message.
+    #[error(transparent)]
+    Encode(EncodeError),
+    /// The item's descriptors could not be duplicated: descriptors have run out.
+    #[error("descriptors have run out")]
+    NoDescriptors,
+}
+
 /// Why the other side's framework could not carry a call through: an error object of JSON-RPC 2.0
 /// with one of the codes that are associated constants here.
 ///

@@ -14,10 +14,13 @@
 //!    `Client` calls it through a [`Connection`]. A method that returns [`Later`] answers when it can, from
 //!    any thread, and learns when nobody waits any more.
 //! 5. A stub's `start()` has its methods return a [`Pending`] at once: many calls in flight on one connection.
-//! 6. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
+//! 6. A method that returns [`Stream`] answers in many parts: the server has a [`Sink`] for them, or several as
+//!    [`Subscribers`] to push to; the client iterates over [`Items`].
+//! 7. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
 //!    [`Remote`] changes the server from elsewhere; [`Server::turn`] lets a foreign loop drive it.
-//! 7. [`Server::drive`] and [`Pending::then`] let a handler call another server without waiting for it, and
-//!    [`Reply::forward`] passes the answer on.
+//! 8. [`Server::drive`] and [`Pending::then`] let a handler call another server without waiting for it, and
+//!    [`Reply::forward`] passes the answer on. [`Items::each`] does the same for streams. A [`Pending`] is a
+//!    `Future`, and [`Items::poll_next`] is for runtimes as well.
 //!
 //! # The wire
 //!
@@ -32,6 +35,8 @@
 //! call          {"jsonrpc":"2.0","id":7,"method":"example.files.open","params":{"path":"a.txt"},"timeout":500}
 //! one-way       {"jsonrpc":"2.0","method":"example.files.log_to","params":{"sink":0}}
 //! answer        {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
+//! stream item   {"jsonrpc":"2.0","id":7,"result":{"line":"…"},"more":true}
+//! its end       {"jsonrpc":"2.0","id":7,"result":null}
 //! service error {"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no file a.txt","data":{"NotFound":{"path":"a.txt"}}}}
 //! fault         {"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"…","data":{"field":"path"}}}
 //! cancel        {"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":7}}
@@ -41,7 +46,8 @@
 //! is the caller's remaining budget in milliseconds and may be absent. The code of a service error is its
 //! variant counted from 1; the codes of faults are constants of [`Fault`]. A batch is refused. If the id
 //! of a bad request can be read, it is answered; if not, the answer has `"id":null`. What looks like an
-//! answer is never answered. A cancel ends the wait for an answer that the handler has deferred; that call is
+//! answer is never answered. A stream ends with an answer without `more`: `null`, an error, or, from a foreign
+//! server, its last item. A cancel ends the wait for an answer that the handler has deferred; that call is
 //! answered with a fault, which the caller can drop.
 //!
 //! # The rooms
@@ -57,10 +63,11 @@
 //! | 3 | `envelope`, `line`, `outbox` | JSON-RPC objects, without I/O; a socket without types; answers without room yet |
 //! | 4 | `socket`, `mailbox` | typed messages; replies on their way to the loop, and who still wants them |
 //! | 5 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
-//! | 6 | `service`, `client` | what handlers and generated code meet; calls, waited for or in flight |
-//! | 7 | `routes` | what is served at an endpoint |
-//! | 8 | `server` | endpoints, turns, admission, timers, changes from outside |
-//! | 9 | `lib`, `private` | names for users; names for generated code |
+//! | 6 | `client` | calls, waited for or in flight |
+//! | 7 | `service` | what handlers and generated code meet, at both ends |
+//! | 8 | `routes` | what is served at an endpoint |
+//! | 9 | `server` | endpoints, turns, admission, timers, changes from outside |
+//! | 10 | `lib`, `private` | names for users; names for generated code |
 //!
 //! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
 //! stairs.
@@ -91,14 +98,14 @@ mod socket;
 mod sys;
 
 pub use address::Address;
-pub use client::{Connection, Mode, Pending, Starting, Waiting};
-pub use error::{CallError, DecodeError, EncodeError, Error, Fault, FdProblem};
+pub use client::{Connection, Items, Mode, Pending, Starting, Waiting};
+pub use error::{CallError, DecodeError, EncodeError, Error, Fault, FdProblem, SinkError};
 pub use fds::{FDS_MAX, Fds};
 pub use limits::{DATAGRAM_MAX, Limits};
 pub use line::{Kind, Sent};
 pub use message::Message;
 pub use peer::Peer;
-pub use reply::{Later, Reply};
+pub use reply::{Later, Overflow, Reply, Sink, Stream, Subscribers};
 pub use server::{Control, Endpoint, Remote, Server, Token, Turn};
 pub use service::{Call, Counts, Handler, Outcome, Service};
 pub use socket::{Listener, Received, Socket};

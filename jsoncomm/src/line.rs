@@ -373,6 +373,11 @@ impl Line {
         self.limit = bytes;
     }
 
+    /// The longest text, sent or received, in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Which kind it is.
     pub(crate) fn kind(&self) -> Kind {
         self.kind

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -111,7 +111,8 @@ impl State {
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     wake: Arc<dyn Fn() + Send + Sync>,
-    limit: usize,
+    /// [`Limits::message`] and [`Limits::waiting_bytes`].
+    bytes: (usize, usize),
     /// [`Limits::deferred`] and [`Limits::deferred_in_all`].
     deferred: (usize, usize),
     stop: AtomicBool,
@@ -124,7 +125,7 @@ impl Mailbox {
         Self {
             state: Mutex::default(),
             wake,
-            limit: limits.message,
+            bytes: (limits.message, limits.waiting_bytes),
             deferred: (limits.deferred, limits.deferred_in_all),
             stop: AtomicBool::new(false),
             count: AtomicUsize::new(0),
@@ -138,7 +139,12 @@ impl Mailbox {
 
     /// [`Limits::message`].
     pub(crate) fn limit(&self) -> usize {
-        self.limit
+        self.bytes.0
+    }
+
+    /// [`Limits::waiting_bytes`].
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.bytes.1
     }
 
     /// Notes that this thread is in a turn and collects what is posted before it ends.
@@ -146,9 +152,15 @@ impl Mailbox {
         self.lock().home = Some(std::thread::current().id());
     }
 
-    /// Ends the turn: from now on each first post wakes the loop.
+    /// Ends the turn: from now on each first post wakes the loop. So does what the turn has left.
     pub(crate) fn end_turn(&self) {
-        self.lock().home = None;
+        let mut state = self.lock();
+        state.home = None;
+        let left = !state.posts.is_empty();
+        drop(state);
+        if left {
+            (self.wake)();
+        }
     }
 
     /// Takes all that has been posted.
@@ -257,7 +269,7 @@ impl Mailbox {
             deferred.on_cancel = Some(call);
         } else {
             drop(state);
-            call();
+            tell(call);
         }
     }
 
@@ -288,7 +300,7 @@ impl Mailbox {
         self.count.store(state.deferred.len(), Ordering::Relaxed);
         drop(state);
         if let Some(call) = deferred.and_then(|deferred| deferred.on_cancel) {
-            call();
+            tell(call);
         }
         true
     }
@@ -306,23 +318,22 @@ impl Mailbox {
             .collect();
         self.count.store(state.deferred.len(), Ordering::Relaxed);
         drop(state);
-        for call in gone {
-            call();
-        }
+        gone.into_iter().for_each(tell);
     }
 
     /// Ends it with its server: no call is wanted any more, and replies that come are dropped.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.posts.clear();
         state.callers.clear();
+        // Letters tell their sender that they came to nothing, and that one looks in here.
+        let posts = std::mem::take(&mut state.posts);
         let deferred = std::mem::take(&mut state.deferred);
         self.count.store(0, Ordering::Relaxed);
         drop(state);
-        for call in deferred.into_values().filter_map(|call| call.on_cancel) {
-            call();
-        }
+        drop(posts);
+        let told = deferred.into_values().filter_map(|call| call.on_cancel);
+        told.for_each(tell);
     }
 
     /// Counts a reply that came to nothing.
@@ -331,13 +342,10 @@ impl Mailbox {
     }
 
     /// Leaves a reply for the loop, and wakes it unless this is its own thread, in a turn.
-    pub(crate) fn post(&self, ticket: Ticket, text: &[u8], fds: &[BorrowedFd<'_>]) {
-        let Some(letter) = Letter::copy(text, fds) else {
-            self.lose(|losses| losses.dropped += 1);
-            return;
-        };
+    pub(crate) fn post(&self, ticket: Ticket, letter: Letter) {
         let mut state = self.lock();
         if state.closed {
+            drop(state);
             return;
         }
         state.posts.push(Post { ticket, letter });
@@ -347,6 +355,12 @@ impl Mailbox {
             (self.wake)();
         }
     }
+}
+
+/// Calls what a program wants called. A panic there is the program's own, but the peer that causes the call
+/// must not end the server by it.
+pub(crate) fn tell(call: OnCancel) {
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(call));
 }
 
 impl fmt::Debug for Mailbox {
@@ -436,7 +450,7 @@ mod tests {
         assert!(!mailbox.is_wanted(serial));
         assert!(!mailbox.settle(serial));
         assert_eq!(told.load(Ordering::Relaxed), 1);
-        mailbox.post(TICKET, b"late", &[]);
+        mailbox.post(TICKET, Letter::from(b"late".to_vec()));
         assert!(mailbox.collect().is_empty());
         assert_eq!(woken.load(Ordering::Relaxed), 0);
     }
@@ -457,12 +471,12 @@ mod tests {
     fn the_loop_is_woken_once_and_not_by_itself() {
         let (mailbox, woken) = mailbox();
         mailbox.begin_turn();
-        mailbox.post(TICKET, b"1", &[]);
+        mailbox.post(TICKET, Letter::from(vec![b'1']));
         assert_eq!(woken.load(Ordering::Relaxed), 0, "its own turn collects it");
         assert_eq!(mailbox.collect().len(), 1);
         mailbox.end_turn();
-        mailbox.post(TICKET, b"2", &[]);
-        mailbox.post(TICKET, b"3", &[]);
+        mailbox.post(TICKET, Letter::from(vec![b'2']));
+        mailbox.post(TICKET, Letter::from(vec![b'3']));
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         assert_eq!(mailbox.collect().len(), 2);
     }

@@ -1,16 +1,25 @@
 //! Answers that a peer has no room for yet, within a budget.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 
+/// Wants to know when a letter is on its way no longer.
+pub(crate) trait Sender: Send + Sync {
+    /// The letter has been `sent`, or has come to nothing.
+    fn passed(self: Arc<Self>, sent: bool);
+}
+
 /// One answer that could not be sent at once. It owns its descriptors.
-#[derive(Debug)]
 pub(crate) struct Letter {
     pub(crate) text: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
+    sender: Option<Arc<dyn Sender>>,
 }
 
 impl Letter {
@@ -20,12 +29,90 @@ impl Letter {
         Some(Self {
             text: text.to_vec(),
             fds: fds.ok()?,
+            sender: None,
         })
+    }
+
+    /// Has its sender told what became of it.
+    pub(crate) fn set_sender(&mut self, sender: Arc<dyn Sender>) {
+        self.sender = Some(sender);
+    }
+
+    /// The kernel has it.
+    pub(crate) fn sent(mut self) {
+        if let Some(sender) = self.sender.take() {
+            sender.passed(true);
+        }
     }
 
     /// Lends the descriptors in the form they are sent in.
     pub(crate) fn lend(&self) -> Vec<BorrowedFd<'_>> {
         self.fds.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+impl From<Vec<u8>> for Letter {
+    fn from(text: Vec<u8>) -> Self {
+        Self {
+            text,
+            fds: Vec::new(),
+            sender: None,
+        }
+    }
+}
+
+impl Drop for Letter {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            sender.passed(false);
+        }
+    }
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letter")
+            .field("text", &String::from_utf8_lossy(&self.text))
+            .field("fds", &self.fds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An answer on its way out: lent by whoever wrote it, or a letter.
+#[derive(Debug)]
+pub(crate) enum Mail<'m> {
+    Lent(&'m [u8], &'m [BorrowedFd<'m>]),
+    Letter(Letter),
+}
+
+impl Mail<'_> {
+    pub(crate) fn text(&self) -> &[u8] {
+        match self {
+            Self::Lent(text, _) => text,
+            Self::Letter(letter) => &letter.text,
+        }
+    }
+
+    pub(crate) fn fds(&self) -> Cow<'_, [BorrowedFd<'_>]> {
+        match self {
+            Self::Lent(_, fds) => Cow::Borrowed(fds),
+            Self::Letter(letter) => Cow::Owned(letter.lend()),
+        }
+    }
+
+    /// The kernel has it.
+    pub(crate) fn sent(self) {
+        if let Self::Letter(letter) = self {
+            letter.sent();
+        }
+    }
+
+    /// What can be kept; `None` when descriptors have run out.
+    pub(crate) fn into_letter(self) -> Option<Letter> {
+        match self {
+            Self::Lent(text, fds) => Letter::copy(text, fds),
+            Self::Letter(letter) => Some(letter),
+        }
     }
 }
 
@@ -63,10 +150,11 @@ impl Outbox {
         self.letters.front()
     }
 
-    /// Removes the oldest letter, which has been sent or given up.
-    pub(crate) fn pop(&mut self) {
+    /// Removes the oldest letter, which the kernel has.
+    pub(crate) fn pop_sent(&mut self) {
         if let Some(letter) = self.letters.pop_front() {
             self.bytes -= letter.text.len();
+            letter.sent();
         }
     }
 }
@@ -118,10 +206,7 @@ mod tests {
     use super::*;
 
     fn letter(size: usize) -> Letter {
-        Letter {
-            text: vec![0; size],
-            fds: Vec::new(),
-        }
+        Letter::from(vec![0; size])
     }
 
     #[test]
@@ -133,10 +218,10 @@ mod tests {
         assert!(outbox.push(letter(6), &limits).is_err(), "one byte above");
         assert!(outbox.push(letter(5), &limits).is_ok(), "at the limit");
         assert!(outbox.push(letter(0), &limits).is_err(), "one letter above");
-        outbox.pop();
+        outbox.pop_sent();
         assert!(outbox.push(letter(5), &limits).is_ok());
-        outbox.pop();
-        outbox.pop();
+        outbox.pop_sent();
+        outbox.pop_sent();
         assert!(outbox.is_empty());
         assert!(
             outbox.push(letter(11), &limits).is_ok(),

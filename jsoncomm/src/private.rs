@@ -1,6 +1,6 @@
 //! Names that generated code needs. Not for people: they change without notice.
 
-pub use crate::client::{Connection, Mode, Starting, Waiting};
+pub use crate::client::{Connection, Items, Mode, Starting, Waiting};
 pub use crate::error::CallError;
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, Outcome, Service};

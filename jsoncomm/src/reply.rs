@@ -1,5 +1,7 @@
 //! Answers that outlive their handler: the right to give one, and its way back to the loop.
 
+mod stream;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,6 +14,9 @@ use crate::fds::FDS_MAX;
 use crate::line::INLINE_SURE;
 use crate::mailbox::{Mailbox, Serial, Ticket};
 use crate::message::{self, Pack, Packer};
+use crate::outbox::Letter;
+
+pub use stream::{Overflow, Sink, Stream, Subscribers};
 
 /// Writes an answer and checks it against the limits, so that what is sent later cannot fail for them.
 pub(crate) fn encoded<'m>(
@@ -130,10 +135,7 @@ impl<T, E> Reply<T, E> {
     /// }
     /// ```
     pub fn is_wanted(&self) -> bool {
-        let Some(slot) = &self.slot else {
-            return false;
-        };
-        !slot.is_expired() && slot.mailbox.is_wanted(slot.serial)
+        self.slot.as_ref().is_some_and(Slot::is_wanted)
     }
 
     /// Until when the caller waits, if it said so.
@@ -308,6 +310,11 @@ impl<T: Pack, E: Pack> Reply<T, E> {
 }
 
 impl Slot {
+    /// Says whether somebody waits for what comes from here.
+    fn is_wanted(&self) -> bool {
+        !self.is_expired() && self.mailbox.is_wanted(self.serial)
+    }
+
     fn is_expired(&self) -> bool {
         self.deadline
             .is_some_and(|deadline| Instant::now() >= deadline)
@@ -333,10 +340,10 @@ impl Slot {
             write(&self.to, text, fds)
         });
         match written {
-            Ok(()) if self.settle() => {
-                let ticket = self.ticket.clone();
-                self.mailbox.post(ticket, &text, &fds.into_fds());
-            }
+            Ok(()) if self.settle() => match Letter::copy(&text, &fds.into_fds()) {
+                Some(letter) => self.mailbox.post(self.ticket.clone(), letter),
+                None => self.mailbox.lose(|losses| losses.dropped += 1),
+            },
             Ok(()) => {}
             Err(error) => self.post_fault(&answer_fault(&error)),
         }
@@ -351,7 +358,7 @@ impl Slot {
             To::Call(id) => {
                 let mut text = Vec::new();
                 envelope::write_fault(&mut text, Some(id), fault);
-                self.mailbox.post(self.ticket.clone(), &text, &[]);
+                self.mailbox.post(self.ticket.clone(), Letter::from(text));
             }
             To::Bare => self.mailbox.lose(|losses| losses.dropped += 1),
             To::Nobody => {}
@@ -362,11 +369,16 @@ impl Slot {
 impl<T, E> Drop for Reply<T, E> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            slot.post_fault(&match std::thread::panicking() {
-                true => Fault::new(Fault::HANDLER_FAILED, "the handler panicked"),
-                false => Fault::new(Fault::DROPPED, "the handler gave the reply away unanswered"),
-            });
+            slot.post_fault(&dropped());
         }
+    }
+}
+
+/// Says why a duty to answer ends without an answer.
+fn dropped() -> Fault {
+    match std::thread::panicking() {
+        true => Fault::new(Fault::HANDLER_FAILED, "the handler panicked"),
+        false => Fault::new(Fault::DROPPED, "the handler gave the reply away unanswered"),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Inbox, Kind, Line};
 use crate::mailbox::{Mailbox, Post, Ticket};
+use crate::outbox::Mail;
 use crate::reactor::{Cause, Key, Reactor, Thing, Watch};
 use crate::routes::Routes;
 use crate::service::{Counts, Desk, Lane};
@@ -481,23 +482,35 @@ impl<S> Server<S> {
         self.reactor.release(key);
     }
 
-    /// Sends the replies that have been posted. To those whose peer has gone meanwhile nothing happens.
+    /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
+    /// what is left is for the next turn.
     fn send_posts(&mut self) -> Result<(), Error> {
-        for Post { ticket, letter } in self.desk.mailbox.collect() {
+        for _ in 0..self.desk.limits.turn.max(1) {
+            let posts = self.desk.mailbox.collect();
+            if posts.is_empty() {
+                break;
+            }
+            self.deliver(posts)?;
+        }
+        Ok(())
+    }
+
+    /// Sends replies. To those whose peer has gone meanwhile nothing happens.
+    fn deliver(&mut self, posts: Vec<Post>) -> Result<(), Error> {
+        for Post { ticket, letter } in posts {
             let key = Key::from_bits(ticket.key);
             let Some(mut source) = self.reactor.take(key) else {
                 self.desk.counts.dropped += 1;
                 continue;
             };
+            let mail = Mail::Letter(letter);
             let next = match &mut *source {
                 Source::Datagrams(endpoint) => {
-                    endpoint
-                        .lane(ticket.to)
-                        .deliver(&mut self.desk, &letter.text, &letter.lend());
+                    endpoint.lane(ticket.to).deliver(&mut self.desk, mail);
                     endpoint.next()
                 }
                 Source::Connection(connection) => {
-                    connection.deliver(&mut self.desk, &letter.text, &letter.lend());
+                    connection.deliver(&mut self.desk, mail);
                     connection.next_after_sending()
                 }
                 _ => Next::Keep,

@@ -5,19 +5,20 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::os::fd::BorrowedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::client::{Connection, Items, Mode};
 use crate::envelope::{self, Envelope, Id};
-use crate::error::{DecodeError, EncodeError, Fault};
+use crate::error::{CallError, DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Serial, Ticket};
 use crate::message::{self, Message, Pack, Packer, Request, Surplus, Unpack, Unpacker};
+use crate::outbox::Mail;
 use crate::peer::Peer;
-use crate::reply::{Later, Reply, Slot, To, answer_fault, encoded};
+use crate::reply::{Later, Reply, Sink, Slot, Stream, To, answer_fault, encoded};
 
 /// A call while its handler runs: who called what, and until when the caller waits.
 ///
@@ -105,12 +106,32 @@ impl Call {
     /// }
     /// ```
     pub fn later<T, E>(&mut self, take: impl FnOnce(Reply<T, E>)) -> Later<T, E> {
-        let full = |origin: &Origin| !origin.mailbox.has_room(&origin.ticket);
-        let refused = self.origin.as_ref().is_some_and(full);
+        let refused = self.is_full();
         if !refused {
             take(Reply::new(self.slot()));
         }
         Later::new(refused)
+    }
+
+    /// Answers in many parts: hands the [`Sink`] to `take`, which keeps it, feeds it or gives it to a thread, and
+    /// makes what the method returns. Otherwise as [`later`](Call::later): a stream counts as one deferred call
+    /// while it lasts.
+    ///
+    /// # Examples
+    ///
+    /// At [`Sink`] and [`Subscribers`](crate::Subscribers).
+    pub fn stream<T, E>(&mut self, take: impl FnOnce(Sink<T, E>)) -> Stream<T, E> {
+        let refused = self.is_full();
+        if !refused {
+            take(Sink::new(self.slot()));
+        }
+        Stream::new(refused)
+    }
+
+    /// Says whether no more calls of this caller can be deferred.
+    fn is_full(&self) -> bool {
+        let full = |origin: &Origin| !origin.mailbox.has_room(&origin.ticket);
+        self.origin.as_ref().is_some_and(full)
     }
 
     /// Makes the one slot of this call.
@@ -210,14 +231,41 @@ pub trait Outcome {
     /// The service's own error.
     type Error: Message;
 
+    /// What the stub's method returns.
+    type Stub<M: Mode>;
+
     /// Writes it as the answer.
     #[doc(hidden)]
     fn settle(self, answer: Answer<'_>);
+
+    /// Makes a call that is answered by it.
+    #[doc(hidden)]
+    fn call<M: Mode>(
+        connection: &Connection,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Self::Stub<M>;
+}
+
+/// Of outcomes that are one answer.
+macro_rules! one_answer {
+    ($value:ty, $error:ty) => {
+        type Value = $value;
+        type Error = $error;
+        type Stub<M: Mode> = M::Answer<$value, $error>;
+
+        fn call<M: Mode>(
+            connection: &Connection,
+            method: &str,
+            params: &(impl Pack + ?Sized),
+        ) -> Self::Stub<M> {
+            M::call(connection, method, params)
+        }
+    };
 }
 
 impl<T: Message> Outcome for T {
-    type Value = T;
-    type Error = Infallible;
+    one_answer!(T, Infallible);
 
     fn settle(self, answer: Answer<'_>) {
         answer.result(&self);
@@ -225,8 +273,7 @@ impl<T: Message> Outcome for T {
 }
 
 impl<T: Message, E: Message + fmt::Display> Outcome for Result<T, E> {
-    type Value = T;
-    type Error = E;
+    one_answer!(T, E);
 
     fn settle(self, answer: Answer<'_>) {
         match self {
@@ -238,19 +285,38 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Result<T, E> {
 
 /// The way back to one peer, while its message is handled.
 pub(crate) trait Lane {
-    /// Sends an answer, or queues a copy if there is no room now, or drops and counts it.
-    fn deliver(&mut self, desk: &mut Desk, text: &[u8], fds: &[BorrowedFd<'_>]);
+    /// Sends an answer, or queues it if there is no room now, or drops and counts it.
+    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>);
 }
 
 impl<T: Message, E: Message + fmt::Display> Outcome for Later<T, E> {
-    type Value = T;
-    type Error = E;
+    one_answer!(T, E);
 
     /// The reply is out there and answers for itself, unless there was no room for it.
     fn settle(self, answer: Answer<'_>) {
         if self.refused {
-            let Answer { desk, lane, id } = answer;
-            desk.refuse(lane, Some(id), &too_many_deferred());
+            answer.refuse(&too_many_deferred());
+        }
+    }
+}
+
+impl<T: Message, E: Message + fmt::Display> Outcome for Stream<T, E> {
+    type Value = T;
+    type Error = E;
+    type Stub<M: Mode> = Result<Items<T, E>, CallError<E>>;
+
+    fn call<M: Mode>(
+        connection: &Connection,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Self::Stub<M> {
+        connection.stream(method, params)
+    }
+
+    /// The sink is out there and answers for itself, unless there was no room for it.
+    fn settle(self, answer: Answer<'_>) {
+        if self.refused {
+            answer.refuse(&too_many_deferred());
         }
     }
 }
@@ -285,10 +351,17 @@ impl Desk {
     }
 
     /// Sends what a handler has just answered to its own caller, before the caller's next message is
-    /// handled: nobody overtakes it, and it does not wait for the end of the turn.
+    /// handled: nobody overtakes it, and it does not wait for the end of the turn. A stream may go on as it is
+    /// sent; it gets its share.
     fn send_posts(&mut self, lane: &mut dyn Lane, ticket: &Ticket) {
-        for letter in self.mailbox.collect_for(ticket) {
-            lane.deliver(self, &letter.text, &letter.lend());
+        for _ in 0..self.limits.turn.max(1) {
+            let letters = self.mailbox.collect_for(ticket);
+            if letters.is_empty() {
+                return;
+            }
+            for letter in letters {
+                lane.deliver(self, Mail::Letter(letter));
+            }
         }
     }
 
@@ -303,7 +376,7 @@ impl Desk {
         let fds = Packer::new();
         let trouble = encoded(&mut text, &fds, self.limits.message, write).err();
         if trouble.is_none() {
-            lane.deliver(self, &text, &fds.into_fds());
+            lane.deliver(self, Mail::Lent(&text, &fds.into_fds()));
         }
         text.shrink_to(crate::line::BUFFER_KEPT);
         self.text = text;
@@ -565,6 +638,12 @@ impl Answer<'_> {
         if let Some(error) = trouble {
             desk.refuse(lane, Some(id), &answer_fault(&error));
         }
+    }
+
+    /// Answers with a fault.
+    fn refuse(self, fault: &Fault) {
+        let Self { desk, lane, id } = self;
+        desk.refuse(lane, Some(id), fault);
     }
 
     /// Answers with the service's own error.

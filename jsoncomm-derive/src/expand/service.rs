@@ -197,12 +197,12 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
             quote!(self.connection.notify),
             quote!(::core::result::Result<(), #p::CallError>),
         ),
-        output => {
+        ReturnType::Default => (quote!(), quote!()),
+        ReturnType::Type(_, ty) => {
             let verb = at_output("call", method);
-            let (value, error) = stub_output(&p, output);
             (
-                quote!(<__M as #p::Mode>::#verb::<#value, #error>),
-                quote!(<__M as #p::Mode>::Answer<#value, #error>),
+                quote!(<#ty as #p::Outcome>::#verb::<__M>),
+                stub_output(&p, ty),
             )
         }
     };
@@ -226,33 +226,30 @@ fn at_output(name: &str, method: &Method) -> Ident {
     Ident::new(name, span.resolved_at(Span::call_site()))
 }
 
-/// What the stub gives: the value, and the service's error among the ways a call can end. A `Result` or `Later`
-/// with both types in sight is written out, so that the stub's documentation is readable; any other type
-/// is asked.
-fn stub_output(p: &TokenStream, output: &ReturnType) -> (TokenStream, TokenStream) {
-    let ReturnType::Type(_, ty) = output else {
-        return (quote!(()), quote!(::core::convert::Infallible));
-    };
-    match result_of(ty) {
-        Some((value, error)) => (quote!(#value), quote!(#error)),
-        None => (
-            quote!(<#ty as #p::Outcome>::Value),
-            quote!(<#ty as #p::Outcome>::Error),
-        ),
+/// What the stub gives. A `Result`, `Later` or `Stream` with both types in sight is written out, so that the
+/// stub's documentation is readable; any other type is asked.
+fn stub_output(p: &TokenStream, ty: &Type) -> TokenStream {
+    match two_types(ty) {
+        Some((name, value, error)) if name == "Stream" => quote! {
+            ::core::result::Result<#p::Items<#value, #error>, #p::CallError<#error>>
+        },
+        Some((name, value, error)) if name == "Result" || name == "Later" => {
+            quote!(<__M as #p::Mode>::Answer<#value, #error>)
+        }
+        _ => quote!(<#ty as #p::Outcome>::Stub<__M>),
     }
 }
 
-/// The two types of what is spelt `Result<T, E>` or `Later<T, E>`.
-fn result_of(ty: &Type) -> Option<(&Type, &Type)> {
-    let segment =
-        last_segment(ty).filter(|segment| segment.ident == "Result" || segment.ident == "Later")?;
+/// The name and types of what is spelt `Name<T, E>`.
+fn two_types(ty: &Type) -> Option<(&Ident, &Type, &Type)> {
+    let segment = last_segment(ty)?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
         return None;
     };
     let mut arguments = arguments.args.iter();
     match (arguments.next(), arguments.next(), arguments.next()) {
         (Some(GenericArgument::Type(value)), Some(GenericArgument::Type(error)), None) => {
-            Some((value, error))
+            Some((&segment.ident, value, error))
         }
         _ => None,
     }

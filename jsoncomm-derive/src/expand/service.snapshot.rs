@@ -171,9 +171,11 @@ const _: () = {
             &self,
             path: &str,
         ) -> <__M as ::jsoncomm::private::Mode>::Answer<Opened, FilesError> {
-            <__M as ::jsoncomm::private::Mode>::call::<
+            <Result<
                 Opened,
                 FilesError,
+            > as ::jsoncomm::private::Outcome>::call::<
+                __M,
             >(&self.connection, "example.files.open", &__open_params { path: path })
         }
     }

@@ -1,13 +1,17 @@
 //! One connection's traffic: calls out, answers in, each to whoever waits for it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::envelope::{self, Envelope, ErrorObject, Id, Part};
+use super::started::{Each, Held, Started, Tell, TellEach, Then, read, unreadable};
+use super::turnstile::Inside;
+use crate::envelope::{self, Envelope, Id, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
-use crate::fds::Fds;
 use crate::line::{BUFFER_KEPT, Datagram, Heard, Inbox, Line, Sent};
-use crate::message::{self, Message, Pack, Packer, Surplus, Unpacker};
+use crate::message::{Message, Pack, Packer};
 use crate::sys::control::Wait;
 use crate::sys::wait;
 
@@ -19,6 +23,8 @@ pub(super) struct Exchange {
     next_id: u64,
     /// The calls in flight that no thread waits for right now.
     started: HashMap<u64, Started>,
+    /// What the server is still to be told that it is not wanted any more.
+    cancelled: Vec<u64>,
     /// A call without an id has gone out since the last answer: a fault without one may be its.
     pub(super) notified: bool,
     /// Sending never waits: an event loop drives the connection.
@@ -26,23 +32,6 @@ pub(super) struct Exchange {
     /// Functions to call once nobody is at the exchange, so that they may call again.
     pub(super) ready: Vec<Box<dyn FnOnce() + Send>>,
 }
-
-/// What has become of a call in flight.
-pub(super) enum Started {
-    Waiting,
-    Come(Held),
-    /// Somebody is to be told.
-    Then(Then),
-}
-
-/// Who is to be told of an answer, and until when it is waited for.
-pub(super) struct Then {
-    tell: Tell,
-    deadline: Option<Instant>,
-}
-
-/// Takes an answer, or why there is none.
-pub(super) type Tell = Box<dyn FnOnce(Result<Held, Error>) + Send>;
 
 impl Exchange {
     pub(super) fn new(line: Line, next_id: u64) -> Self {
@@ -52,6 +41,7 @@ impl Exchange {
             text: Vec::new(),
             next_id,
             started: HashMap::new(),
+            cancelled: Vec::new(),
             notified: false,
             driven: false,
             ready: Vec::new(),
@@ -83,7 +73,7 @@ impl Exchange {
         Ok(fds)
     }
 
-    /// Sends a call, and waits for room.
+    /// Sends a call, and waits for room, unless it is `driven`.
     pub(super) fn send(
         &mut self,
         id: Option<u64>,
@@ -91,37 +81,27 @@ impl Exchange {
         params: &(impl Pack + ?Sized),
         timeout: Option<Duration>,
         deadline: Option<Instant>,
+        driven: bool,
     ) -> Result<(), Error> {
+        self.send_cancels();
         let fds = self.encode(id, method, params, timeout)?.into_fds();
-        if self.driven && id.is_none() {
-            return match self.line.send(&self.text, &fds, None, Wait::Never)? {
-                Sent::Done => Ok(()),
-                Sent::Full => Err(Error::Full),
-            };
+        if !driven && self.started.is_empty() {
+            return self.line.send_by(&self.text, &fds, None, deadline);
         }
-        self.line.send_by(&self.text, &fds, None, deadline)
-    }
-
-    /// Sends a call that is waited for later. While there is no room, answers are taken in: the server may
-    /// be waiting for that itself.
-    pub(super) fn send_and_receive(
-        &mut self,
-        id: u64,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-        timeout: Option<Duration>,
-        deadline: Option<Instant>,
-    ) -> Result<(), Error> {
-        let fds = self.encode(Some(id), method, params, timeout)?.into_fds();
+        // While there is no room, answers are taken in: the server may be waiting for that itself.
         while self.line.send(&self.text, &fds, None, Wait::Never)? == Sent::Full {
-            if self.driven {
+            if driven {
                 return Err(Error::Full);
             }
             self.line.wait(wait::For::Either, deadline)?;
             self.take_in()?;
         }
-        self.started.insert(id, Started::Waiting);
         Ok(())
+    }
+
+    /// Notes that a call is in flight.
+    pub(super) fn begin(&mut self, id: u64, started: Started) {
+        self.started.insert(id, started);
     }
 
     /// Takes in the answers that have come to calls that were started, within reason: says whether there
@@ -142,6 +122,8 @@ impl Exchange {
     /// Keeps the answer to a call that was started, or has it told; any other is late, repeated or foreign,
     /// and is dropped.
     fn keep(&mut self, datagram: Datagram) {
+        // The server reads again when it has sent.
+        self.send_cancels();
         let text = self.inbox.text(&datagram);
         let id = match Envelope::open(text)
             .ok()
@@ -150,25 +132,43 @@ impl Exchange {
             Some(Id::Number(id)) => id,
             _ => return,
         };
-        let Some(started) = self.started.remove(&id) else {
+        let Entry::Occupied(mut started) = self.started.entry(id) else {
             return;
         };
         let held = || Held {
             text: text.to_vec(),
             fds: datagram.fds,
             damage: datagram.damage,
+            last: true,
         };
-        match started {
-            Started::Waiting => {
-                let held = Started::Come(held());
-                self.started.insert(id, held);
+        match started.get_mut() {
+            Started::Come(_) => {}
+            Started::Waiting(waker) => {
+                let waker = waker.take();
+                started.insert(Started::Come(held()));
+                if let Some((waker, _)) = waker {
+                    waker.wake();
+                }
             }
-            Started::Then(then) => {
+            Started::Then(_) => {
                 let held = held();
-                self.ready.push(Box::new(move || (then.tell)(Ok(held))));
+                if let Started::Then(then) = started.remove() {
+                    self.ready.push(Box::new(move || (then.tell)(Ok(held))));
+                }
             }
-            come @ Started::Come(_) => {
-                self.started.insert(id, come);
+            Started::Stream(frames) => {
+                if !frames.push(held().part(), self.line.limit()) {
+                    frames.end(Error::Full);
+                    self.send_cancel(id);
+                }
+            }
+            Started::Each(each) => {
+                let (each, held) = (Arc::clone(each), held().part());
+                if held.last {
+                    started.remove();
+                }
+                each.push(Ok(held));
+                self.ready.push(Box::new(move || each.tell()));
             }
         }
     }
@@ -189,6 +189,79 @@ impl Exchange {
         }
     }
 
+    /// Has `waker` woken when the answer to a call comes, or at the deadline.
+    pub(super) fn wake(&mut self, id: u64, deadline: Option<Instant>, waker: &Waker) {
+        match self.started.get_mut(&id) {
+            Some(Started::Waiting(wake)) => *wake = Some((waker.clone(), deadline)),
+            Some(Started::Stream(frames)) => frames.waker = Some(waker.clone()),
+            _ => {}
+        }
+    }
+
+    /// Has `tell` told of the parts of an answer, beginning with those that have come.
+    pub(super) fn tell_each(&mut self, id: u64, tell: TellEach) {
+        let each = Arc::new(Each::new(tell));
+        let Some(Started::Stream(mut frames)) = self.started.remove(&id) else {
+            return;
+        };
+        while let Some(held) = frames.pop() {
+            each.push(held);
+        }
+        if !frames.is_ended() {
+            self.started.insert(id, Started::Each(Arc::clone(&each)));
+        }
+        self.ready.push(Box::new(move || each.tell()));
+    }
+
+    /// Gives out what has come of a stream.
+    pub(super) fn pop(&mut self, id: u64) -> Option<Result<Held, Error>> {
+        let Some(Started::Stream(frames)) = self.started.get_mut(&id) else {
+            return Some(Err(Error::Closed));
+        };
+        let held = frames.pop();
+        if frames.is_over() {
+            self.started.remove(&id);
+        }
+        held
+    }
+
+    /// Waits for the next part of an answer. After a deadline it can still come.
+    pub(super) fn wait_item(&mut self, id: u64, deadline: Option<Instant>) -> Result<Held, Error> {
+        loop {
+            if let Some(held) = self.pop(id) {
+                return held;
+            }
+            let datagram = match self.line.receive_by(&mut self.inbox, deadline) {
+                Ok(datagram) => datagram,
+                Err(Error::Closed) => {
+                    self.close();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let sole = !self.notified && self.started.len() == 1;
+            let text = self.inbox.text(&datagram);
+            match answers(text, id, sole) {
+                // About what the server could not read, which was this call.
+                Whose::Ours(envelope) if envelope.has_null_id() => {
+                    return Ok(Held {
+                        text: text.to_vec(),
+                        fds: datagram.fds,
+                        damage: datagram.damage,
+                        last: true,
+                    });
+                }
+                Whose::Unreadable(fault) => {
+                    let reason = fault.message;
+                    let undecodable = || Error::Decode(DecodeError::Syntax { reason });
+                    return Err(datagram.damage.unwrap_or_else(undecodable));
+                }
+                Whose::Ours(_) | Whose::Another => {}
+            }
+            self.keep(datagram);
+        }
+    }
+
     /// Gives up the calls whose deadline has passed, and tells.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();
@@ -197,14 +270,19 @@ impl Exchange {
             .filter_map(|(at, id)| (at <= now).then_some(id))
             .collect();
         for id in late {
-            if let Some(Started::Then(then)) = self.cancel(id) {
+            if let Some(Started::Waiting(wake)) = self.started.get_mut(&id) {
+                // Whoever is woken sees the time.
+                if let Some((waker, _)) = wake.take() {
+                    waker.wake();
+                }
+            } else if let Some(Started::Then(then)) = self.cancel(id) {
                 self.ready
                     .push(Box::new(move || (then.tell)(Err(Error::Deadline))));
             }
         }
     }
 
-    /// When the next call that is to be told of its answer expires.
+    /// When the next call expires that somebody is to be told of.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.deadlines().map(|(at, _)| at).min()
     }
@@ -214,7 +292,8 @@ impl Exchange {
             .iter()
             .filter_map(|(id, started)| match started {
                 Started::Then(then) => Some((then.deadline?, *id)),
-                Started::Waiting | Started::Come(_) => None,
+                Started::Waiting(wake) => Some((wake.as_ref()?.1?, *id)),
+                Started::Come(_) | Started::Stream(_) | Started::Each(_) => None,
             })
     }
 
@@ -229,7 +308,19 @@ impl Exchange {
                 come @ Started::Come(_) => {
                     self.started.insert(id, come);
                 }
-                Started::Waiting => {}
+                Started::Stream(mut frames) => {
+                    frames.end(Error::Closed);
+                    self.started.insert(id, Started::Stream(frames));
+                }
+                Started::Each(each) => {
+                    each.push(Err(Error::Closed));
+                    self.ready.push(Box::new(move || each.tell()));
+                }
+                Started::Waiting(waker) => {
+                    if let Some((waker, _)) = waker {
+                        waker.wake();
+                    }
+                }
             }
         }
         Error::Closed
@@ -293,35 +384,52 @@ impl Exchange {
         }
     }
 
-    /// Gives a call up and tells the server that its answer is not wanted any more, if there is room for
-    /// that. The answer is dropped anyway.
+    /// Gives a call up and tells the server that its answer is not wanted any more. The answer is dropped
+    /// anyway.
     pub(super) fn cancel(&mut self, id: u64) -> Option<Started> {
         let started = self.started.remove(&id);
-        if !matches!(started, Some(Started::Come(_))) {
-            self.text.clear();
-            envelope::write_cancel(&mut self.text, id);
-            let _ = self.line.send(&self.text, &[], None, Wait::Never);
+        match &started {
+            Some(Started::Come(_)) => {}
+            Some(Started::Stream(frames)) if frames.is_ended() => {}
+            _ => self.send_cancel(id),
         }
         started
     }
-}
 
-/// The answer to a call that nobody waits for yet.
-#[derive(Debug)]
-pub(super) struct Held {
-    text: Vec<u8>,
-    fds: Fds,
-    damage: Option<Error>,
-}
+    fn send_cancel(&mut self, id: u64) {
+        self.cancelled.push(id);
+        self.send_cancels();
+    }
 
-impl Held {
-    pub(super) fn read<T: Message, E: Message>(self) -> Result<T, CallError<E>> {
-        if let Some(damage) = self.damage {
-            return Err(CallError::Io(damage));
+    /// Tells the server what is not wanted any more. What finds no room is told later: a stream would go on
+    /// for ever.
+    fn send_cancels(&mut self) {
+        while let Some(id) = self.cancelled.last() {
+            let mut text = Vec::new();
+            envelope::write_cancel(&mut text, *id);
+            if let Ok(Sent::Full) = self.line.send(&text, &[], None, Wait::Never) {
+                return;
+            }
+            self.cancelled.pop();
         }
-        match Envelope::open(&self.text) {
-            Ok(envelope) => read(envelope, self.fds),
-            Err(fault) => Err(unreadable(&fault)),
+    }
+}
+
+/// What is left for whoever is at the exchange, by those who do not wait for it.
+pub(super) enum Note {
+    /// Nobody wants the answer to this call any more.
+    Cancel(u64),
+    /// Somebody wants to come in.
+    Wake(Waker),
+}
+
+impl Inside for Exchange {
+    type Note = Note;
+
+    fn attend(&mut self, note: Note) {
+        match note {
+            Note::Cancel(id) => drop(self.cancel(id)),
+            Note::Wake(waker) => waker.wake(),
         }
     }
 }
@@ -348,43 +456,4 @@ fn answers(text: &[u8], id: u64, sole: bool) -> Whose<'_> {
         true => Whose::Ours(envelope),
         false => Whose::Another,
     }
-}
-
-/// Reads what an answer says. Descriptors that the types do not take are closed.
-fn read<T: Message, E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> Result<T, CallError<E>> {
-    let fds = Unpacker::new(fds);
-    let undecodable = |error| CallError::Io(Error::Decode(error));
-    match envelope.part() {
-        Some(Part::Result) => {
-            let result = envelope
-                .decode(|text| message::decode_front(text, &fds))
-                .map_err(|fault| unreadable(&fault))?
-                .map_err(undecodable)?;
-            fds.finish(Surplus::Close).map_err(undecodable)?;
-            Ok(result)
-        }
-        Some(Part::Error) => {
-            let error = envelope
-                .decode(ErrorObject::front)
-                .map_err(|fault| unreadable(&fault))?
-                .map_err(undecodable)?;
-            let data = error.data.filter(|_| !error.is_fault());
-            match data.map(|data| message::decode_front(data, &fds)) {
-                Some(Ok((error, _))) => Err(CallError::Service(error)),
-                // The framework's own, or one that our type does not know.
-                Some(Err(_)) | None => Err(CallError::Fault(error.into_fault())),
-            }
-        }
-        Some(Part::Params) | None => Err(unreadable(&Fault::new(
-            Fault::NOT_A_CALL,
-            "neither result nor error",
-        ))),
-    }
-}
-
-/// Says that the server's answer is none.
-fn unreadable<E>(fault: &Fault) -> CallError<E> {
-    CallError::Io(Error::Decode(DecodeError::Syntax {
-        reason: format!("the answer: {}", fault.message),
-    }))
 }

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Connection;
-use super::exchange::Held;
+use super::exchange::Note;
+use super::started::Held;
+use super::turnstile::Visit;
 use crate::error::{CallError, Error};
 use crate::message::{Message, Pack};
 
@@ -92,11 +96,21 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
+        // Another thread waits for its own answer, and takes in this one if it comes.
+        let connection = self.connection.clone();
+        let mut exchange = connection.enter(Some(Instant::now())).ok()?;
+        self.look(&mut exchange)
+    }
+
+    /// Until when the answer is waited for; `None` is for ever.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn look(&mut self, exchange: &mut Visit<'_>) -> Option<Result<T, CallError<E>>> {
         if self.done {
             return Some(Err(CallError::Closed));
         }
-        // Another thread waits for its own answer, and takes in this one if it comes.
-        let mut exchange = self.connection.enter(Some(Instant::now())).ok()?;
         let taken = exchange.take_in();
         let answer = match exchange.has_come(self.id) {
             true => exchange.wait(self.id, self.deadline),
@@ -109,7 +123,6 @@ impl<T: Message, E: Message> Pending<T, E> {
                 Ok(_) => return None,
             },
         };
-        drop(exchange);
         self.done = true;
         Some(answer)
     }
@@ -211,18 +224,39 @@ impl<T: Message, E: Message> Pending<T, E> {
 
 impl<T, E> Drop for Pending<T, E> {
     fn drop(&mut self) {
-        if self.done {
-            return;
+        if !self.done {
+            self.connection.abandon(self.id);
         }
-        if let Ok(mut exchange) = self.connection.enter(None) {
-            exchange.cancel(self.id);
+    }
+}
+
+/// For callers that are `async`, on any runtime. Some loop has to [drive](Connection::set_driven) the
+/// connection meanwhile: a task that waits for its descriptor, or a [`Server`](crate::Server).
+impl<T: Message, E: Message> Future for Pending<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (id, deadline) = (self.id, self.deadline);
+        let (connection, waker) = (self.connection.clone(), cx.waker());
+        let entered = connection
+            .shared
+            .exchange
+            .enter_or_leave(Note::Wake(waker.clone()));
+        let Some(mut exchange) = entered.map(Visit::new) else {
+            return Poll::Pending;
+        };
+        let answer = self.look(&mut exchange);
+        if answer.is_none() {
+            exchange.wake(id, deadline, waker);
         }
+        answer.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
 /// How a stub makes its calls: [`Waiting`] for each answer, or [`Starting`] them only.
 pub trait Mode {
-    /// What a stub's method returns.
+    /// What a stub's method returns, unless it is answered in many parts: those are
+    /// [`Items`](crate::Items) either way.
     type Answer<T: Message, E: Message>;
 
     /// Makes a call.

@@ -6,30 +6,53 @@ use std::time::Instant;
 
 use super::exchange::Exchange;
 
+/// What is inside a [`Turnstile`], and what can be left for it.
+pub(super) trait Inside {
+    /// Something to do that need not be waited for.
+    type Note;
+
+    /// Does it.
+    fn attend(&mut self, note: Self::Note);
+}
+
 /// Lets one thread at a time at what is inside.
-#[derive(Debug)]
-pub(super) struct Turnstile<T> {
+pub(super) struct Turnstile<T: Inside> {
     gate: Mutex<Gate<T>>,
     free: Condvar,
 }
 
-#[derive(Debug)]
-struct Gate<T> {
+struct Gate<T: Inside> {
     /// Absent while somebody has it.
     inside: Option<Box<T>>,
+    /// For whoever has it, to attend to before giving it back.
+    notes: Vec<T::Note>,
     /// How many wait for it. Telling nobody would cost a system call each time.
     waiting: usize,
 }
 
-impl<T> Turnstile<T> {
+impl<T: Inside> Turnstile<T> {
     pub(super) fn new(inside: T) -> Self {
         Self {
             gate: Mutex::new(Gate {
                 inside: Some(Box::new(inside)),
+                notes: Vec::new(),
                 waiting: 0,
             }),
             free: Condvar::new(),
         }
+    }
+
+    /// Enters if nobody is inside. Leaves a note if somebody is; never waits.
+    pub(super) fn enter_or_leave(&self, note: T::Note) -> Option<Entered<'_, T>> {
+        let mut gate = self.lock();
+        let Some(taken) = gate.inside.take() else {
+            gate.notes.push(note);
+            return None;
+        };
+        Some(Entered {
+            turnstile: self,
+            taken: Some(taken),
+        })
     }
 
     /// Waits until nobody has it; `None` when `deadline` has passed before.
@@ -65,14 +88,13 @@ impl<T> Turnstile<T> {
 }
 
 /// The right to what is inside a [`Turnstile`]; given back when dropped, also by a panic.
-#[derive(Debug)]
-pub(super) struct Entered<'t, T> {
+pub(super) struct Entered<'t, T: Inside> {
     turnstile: &'t Turnstile<T>,
     /// Taken out only by `drop`.
     taken: Option<Box<T>>,
 }
 
-impl<T> Deref for Entered<'_, T> {
+impl<T: Inside> Deref for Entered<'_, T> {
     type Target = T;
 
     #[expect(clippy::expect_used, reason = "only drop takes it out")]
@@ -81,16 +103,22 @@ impl<T> Deref for Entered<'_, T> {
     }
 }
 
-impl<T> DerefMut for Entered<'_, T> {
+impl<T: Inside> DerefMut for Entered<'_, T> {
     #[expect(clippy::expect_used, reason = "only drop takes it out")]
     fn deref_mut(&mut self) -> &mut T {
         self.taken.as_mut().expect("it is inside until dropped")
     }
 }
 
-impl<T> Drop for Entered<'_, T> {
+impl<T: Inside> Drop for Entered<'_, T> {
     fn drop(&mut self) {
         let mut gate = self.turnstile.lock();
+        while !gate.notes.is_empty() {
+            let notes = std::mem::take(&mut gate.notes);
+            drop(gate);
+            notes.into_iter().for_each(|note| self.attend(note));
+            gate = self.turnstile.lock();
+        }
         gate.inside = self.taken.take();
         if gate.waiting > 0 {
             self.turnstile.free.notify_one();

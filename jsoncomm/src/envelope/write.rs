@@ -60,6 +60,25 @@ pub(crate) fn write_result<'a, M: Pack + ?Sized>(
     Ok(())
 }
 
+/// Appends one item of a stream.
+pub(crate) fn write_item<'a, M: Pack + ?Sized>(
+    out: &mut Vec<u8>,
+    id: &Id<'_>,
+    item: &'a M,
+    fds: &Packer<'a>,
+) -> Result<(), EncodeError> {
+    write_result(out, id, item, fds)?;
+    out.pop();
+    out.extend_from_slice(b",\"more\":true}");
+    Ok(())
+}
+
+/// Appends the good end of a stream.
+pub(crate) fn write_end(out: &mut Vec<u8>, id: &Id<'_>) {
+    open_answer(out, Some(id));
+    out.extend_from_slice(b",\"result\":null}");
+}
+
 /// Appends a service error: its code, its text and all of itself.
 pub(crate) fn write_error<'a, E: Pack + std::fmt::Display + ?Sized>(
     out: &mut Vec<u8>,

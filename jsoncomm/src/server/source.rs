@@ -1,7 +1,7 @@
 //! What a server's loop watches on the sockets: datagram endpoints and connections, a turn at a time.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::address::BoundPath;
 use crate::error::{Error, Fault};
 use crate::line::{Datagram, Heard, Inbox, Line, Sent};
 use crate::mailbox::Ticket;
-use crate::outbox::{Backlog, Letter, Outbox};
+use crate::outbox::{Backlog, Mail, Outbox};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::routes::{Parcel, Routes};
@@ -172,7 +172,7 @@ fn flush(line: &Line, name: &Name, backlog: &mut Backlog, desk: &mut Desk) -> Fl
                 return Flushed::Gone;
             }
         }
-        backlog.outbox.pop();
+        backlog.outbox.pop_sent();
     }
     Flushed::Done
 }
@@ -185,7 +185,7 @@ pub(super) struct DatagramLane<'e> {
 }
 
 impl Lane for DatagramLane<'_> {
-    fn deliver(&mut self, desk: &mut Desk, text: &[u8], fds: &[BorrowedFd<'_>]) {
+    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
         let Some(to) = self.to else {
             desk.counts.dropped += 1;
             return;
@@ -202,8 +202,11 @@ impl Lane for DatagramLane<'_> {
             },
         };
         if !waits {
-            match self.line.send(text, fds, Some(&to), Wait::Never) {
-                Ok(Sent::Done) => return,
+            let sent = self
+                .line
+                .send(mail.text(), &mail.fds(), Some(&to), Wait::Never);
+            match sent {
+                Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
                 Ok(Sent::Full) | Err(_) => {
                     desk.counts.dropped += 1;
@@ -211,7 +214,7 @@ impl Lane for DatagramLane<'_> {
                 }
             }
         }
-        let kept = Letter::copy(text, fds).is_some_and(|letter| {
+        let kept = mail.into_letter().is_some_and(|letter| {
             let fresh = || Backlog::new(&desk.limits, Instant::now());
             let backlog = self.backlogs.entry(to).or_insert_with(fresh);
             backlog.outbox.push(letter, &desk.limits).is_ok()
@@ -313,7 +316,7 @@ impl<S> Connected<S> {
                 .line
                 .send(&letter.text, &letter.lend(), None, Wait::Never)
             {
-                Ok(Sent::Done) => self.outbox.pop(),
+                Ok(Sent::Done) => self.outbox.pop_sent(),
                 Ok(Sent::Full) => return,
                 Err(_) => return self.break_off(desk),
             }
@@ -328,14 +331,15 @@ impl<S> Connected<S> {
 }
 
 impl<S> Lane for Connected<S> {
-    fn deliver(&mut self, desk: &mut Desk, text: &[u8], fds: &[BorrowedFd<'_>]) {
+    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
         if self.broken {
             desk.counts.dropped += 1;
             return;
         }
         if self.outbox.is_empty() {
-            match self.line.send(text, fds, None, Wait::Never) {
-                Ok(Sent::Done) => return,
+            let sent = self.line.send(mail.text(), &mail.fds(), None, Wait::Never);
+            match sent {
+                Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) => {}
                 Err(_) => {
                     desk.counts.dropped += 1;
@@ -343,7 +347,7 @@ impl<S> Lane for Connected<S> {
                 }
             }
         }
-        let letter = Letter::copy(text, fds);
+        let letter = mail.into_letter();
         let kept = letter.is_some_and(|letter| self.outbox.push(letter, &desk.limits).is_ok());
         if !kept {
             desk.counts.dropped += 1;

@@ -1,0 +1,241 @@
+//! Answers in many parts, as they come.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Connection;
+use super::exchange::Note;
+use super::started::{Frame, Held};
+use super::turnstile::Visit;
+use crate::error::{CallError, Error};
+use crate::message::Message;
+
+/// The items of a stream: what the stub's method of one that returns [`Stream`](crate::Stream) gives.
+///
+/// [`next`](Iterator::next) waits for an item until the connection's deadline, anew for each;
+/// [`within`](Items::within) and [`patient`](Items::patient) set another. An item that does not come in time is a
+/// [`CallError::Deadline`], and the stream goes on; any other error is the last item. Dropping it ends the
+/// stream: the server is told, and items that come late are dropped with their descriptors.
+///
+/// Items that come while the connection waits for something else are kept, up to 1024 of them and 1 MiB;
+/// when they are not fetched, the stream ends with [`Error::Full`]. While nobody waits for anything, they wait at
+/// the server, which treats them as its [`Sink`](crate::Sink) says.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Call, Connection, Kind, Limits, Server, Stream};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("squares.sock");
+///
+/// #[jsoncomm::service(name = "example.squares")]
+/// trait Squares {
+///     /// The squares of the numbers below `end`.
+///     fn below(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
+/// }
+/// # struct Table;
+/// # impl Squares for Table {
+/// #     fn below(&mut self, call: &mut Call, end: u64) -> Stream<u64> {
+/// #         call.stream(|sink| sink.feed((0..end).map(|number| Ok(number * number))))
+/// #     }
+/// # }
+/// # let mut server = Server::new(Limits::default())?;
+/// # server.bind(&path, Kind::Seqpacket)?.serve::<dyn Squares>();
+/// # let remote = server.remote();
+/// # let server = std::thread::spawn(move || server.run(&mut Table));
+///
+/// let squares = SquaresClient::new(Connection::open(&path)?);
+/// let mut sum = 0;
+/// for square in squares.below(1000)? {
+///     sum += square?;
+/// }
+/// assert_eq!(sum, 332_833_500);
+/// # remote.stop();
+/// # server.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping it ends the stream"]
+pub struct Items<T, E = Infallible> {
+    connection: Connection,
+    id: u64,
+    /// The last item has been given out, or somebody else is told of them.
+    done: bool,
+    types: PhantomData<fn() -> (T, E)>,
+}
+
+impl<T, E> fmt::Debug for Items<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items").field("id", &self.id).finish()
+    }
+}
+
+impl<T, E> Items<T, E> {
+    pub(super) fn new(connection: Connection, id: u64) -> Self {
+        Self {
+            connection,
+            id,
+            done: false,
+            types: PhantomData,
+        }
+    }
+
+    /// The same stream with another deadline for each item.
+    pub fn within(mut self, timeout: Duration) -> Self {
+        self.connection.timeout = Some(timeout);
+        self
+    }
+
+    /// The same stream, waiting for each item until it comes or the server goes.
+    pub fn patient(mut self) -> Self {
+        self.connection.timeout = None;
+        self
+    }
+}
+
+impl<T: Message, E: Message> Items<T, E> {
+    /// Fetches the next item if it has come; never waits. `None` while it has not, and after the last: then
+    /// [`is_done`](Items::is_done) holds.
+    pub fn try_next(&mut self) -> Option<Result<T, CallError<E>>> {
+        if self.done {
+            return None;
+        }
+        let connection = self.connection.clone();
+        let mut exchange = connection.enter(Some(Instant::now())).ok()?;
+        self.look(&mut exchange)
+    }
+
+    fn look(&mut self, exchange: &mut Visit<'_>) -> Option<Result<T, CallError<E>>> {
+        let taken = exchange.take_in();
+        let held = match (exchange.pop(self.id), taken) {
+            (Some(held), _) => held,
+            (None, Err(error)) => Err(error),
+            (None, Ok(_)) => return None,
+        };
+        self.read(held)
+    }
+
+    /// The same for callers that are `async`, on any runtime: the task is woken when there is something to
+    /// fetch. There is no deadline. Some loop has to [drive](Connection::set_driven) the connection meanwhile.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError<E>>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let (connection, waker) = (self.connection.clone(), cx.waker());
+        let entered = connection
+            .shared
+            .exchange
+            .enter_or_leave(Note::Wake(waker.clone()));
+        let Some(mut exchange) = entered.map(Visit::new) else {
+            return Poll::Pending;
+        };
+        let item = self.look(&mut exchange);
+        if item.is_none() && !self.done {
+            exchange.wake(self.id, None, waker);
+            return Poll::Pending;
+        }
+        Poll::Ready(item)
+    }
+
+    /// Says whether the last item has been given out.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Has `call` called with each item instead of waiting for it, and with `None` after the last: by the loop that
+    /// [drives](crate::Server::drive) the connection, or by whichever thread takes the item in. There is no
+    /// deadline. The stream ends when `call` says `false`.
+    pub fn each(
+        mut self,
+        mut call: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,
+    ) {
+        self.done = true;
+        // A loop that drives the connection would otherwise keep it alive for ever.
+        let (shared, id) = (Arc::downgrade(&self.connection.shared), self.id);
+        let mut done = false;
+        let tell = move |held| {
+            if done {
+                return;
+            }
+            let (item, last, broken) = match frame(held) {
+                Frame::Item(item) => (Some(Ok(item)), false, false),
+                Frame::Last(item) => (Some(item), true, false),
+                Frame::Broken(error) => (Some(Err(error)), true, true),
+                Frame::End => (None, true, false),
+            };
+            let told = item.is_none_or(|item| call(Some(item)));
+            done = last || !told;
+            if last && told {
+                call(None);
+            }
+            if broken || (done && !last) {
+                if let Some(shared) = shared.upgrade() {
+                    let timeout = None;
+                    Connection { shared, timeout }.abandon(id);
+                }
+            }
+        };
+        if let Ok(mut exchange) = self.connection.enter(None) {
+            exchange.tell_each(self.id, Box::new(tell));
+        }
+    }
+
+    /// Reads an item, and knows the last.
+    fn read(&mut self, held: Result<Held, Error>) -> Option<Result<T, CallError<E>>> {
+        match frame(held) {
+            Frame::Item(item) => Some(Ok(item)),
+            Frame::Last(item) => {
+                self.done = true;
+                Some(item)
+            }
+            Frame::Broken(error) => {
+                self.done = true;
+                self.connection.abandon(self.id);
+                Some(Err(error))
+            }
+            Frame::End => {
+                self.done = true;
+                None
+            }
+        }
+    }
+}
+
+/// Reads what has come of a stream, or what is there instead.
+fn frame<T: Message, E: Message>(held: Result<Held, Error>) -> Frame<T, E> {
+    match held {
+        Ok(held) => held.read_frame(),
+        Err(error) => Frame::Last(Err(CallError::from_error(error))),
+    }
+}
+
+impl<T: Message, E: Message> Iterator for Items<T, E> {
+    type Item = Result<T, CallError<E>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let deadline = self.connection.deadline();
+        let entered = self.connection.enter(deadline);
+        let held = entered.and_then(|mut exchange| exchange.wait_item(self.id, deadline));
+        match held {
+            Err(Error::Deadline) => Some(Err(CallError::Deadline)),
+            held => self.read(held),
+        }
+    }
+}
+
+impl<T: Message, E: Message> FusedIterator for Items<T, E> {}
+
+impl<T, E> Drop for Items<T, E> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.connection.abandon(self.id);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Calls in flight that no thread waits for right now, and what has come for them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::envelope::{Envelope, ErrorObject, Part};
+use crate::error::{CallError, DecodeError, Error, Fault};
+use crate::fds::Fds;
+use crate::message::{self, Message, Surplus, Unpacker};
+
+/// What has become of a call in flight.
+pub(super) enum Started {
+    /// Nothing yet; who is to be woken then, or at the deadline.
+    Waiting(Option<(Waker, Option<Instant>)>),
+    Come(Held),
+    /// Somebody is to be told.
+    Then(Then),
+    /// Answers in many parts, fetched one by one.
+    Stream(Frames),
+    /// Answers in many parts, told one by one.
+    Each(Arc<Each>),
+}
+
+/// Who is to be told of an answer, and until when it is waited for.
+pub(super) struct Then {
+    pub(super) tell: Tell,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Takes an answer, or why there is none.
+pub(super) type Tell = Box<dyn FnOnce(Result<Held, Error>) + Send>;
+
+/// The answer to a call that nobody waits for yet.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) text: Vec<u8>,
+    pub(super) fds: Fds,
+    pub(super) damage: Option<Error>,
+    /// No other part follows.
+    pub(super) last: bool,
+}
+
+impl Held {
+    /// Looks whether another part follows.
+    pub(super) fn part(mut self) -> Self {
+        let more = Envelope::open(&self.text).and_then(|mut envelope| {
+            envelope.skip()?;
+            Ok(envelope.has_more())
+        });
+        self.last = self.damage.is_some() || !more.unwrap_or(false);
+        self
+    }
+
+    pub(super) fn read<T: Message, E: Message>(self) -> Result<T, CallError<E>> {
+        if let Some(damage) = self.damage {
+            return Err(CallError::Io(damage));
+        }
+        match Envelope::open(&self.text) {
+            Ok(envelope) => read(envelope, self.fds),
+            Err(fault) => Err(unreadable(&fault)),
+        }
+    }
+
+    /// Reads one part of an answer.
+    pub(super) fn read_frame<T: Message, E: Message>(self) -> Frame<T, E> {
+        if !self.last {
+            return match self.read() {
+                Ok(item) => Frame::Item(item),
+                Err(error) => Frame::Broken(error),
+            };
+        }
+        let empty = Envelope::open(&self.text).is_ok_and(|envelope| envelope.has_null_result());
+        match empty && self.damage.is_none() {
+            true => Frame::End,
+            false => Frame::Last(self.read()),
+        }
+    }
+}
+
+/// One part of an answer in many.
+pub(super) enum Frame<T, E> {
+    Item(T),
+    /// None follows. Foreign servers may send an item like this.
+    Last(Result<T, CallError<E>>),
+    /// It cannot be read; more would follow.
+    Broken(CallError<E>),
+    End,
+}
+
+/// The parts of an answer that have come and not been fetched.
+#[derive(Default)]
+pub(super) struct Frames {
+    held: VecDeque<Result<Held, Error>>,
+    bytes: usize,
+    /// Nothing more comes.
+    ended: bool,
+    /// Who is to be woken when something comes.
+    pub(super) waker: Option<Waker>,
+}
+
+impl Frames {
+    /// Keeps one, if there is room. One always fits.
+    pub(super) fn push(&mut self, held: Held, budget: usize) -> bool {
+        /// As many small ones as a budget of 1 MiB holds at 1 KiB each.
+        const COUNT: usize = 1024;
+        let bytes = self.bytes.saturating_add(held.text.len());
+        let fits = self.held.len() < COUNT && bytes <= budget;
+        if self.ended || !(fits || self.held.is_empty()) {
+            return self.ended;
+        }
+        self.bytes = bytes;
+        self.ended = held.last;
+        self.held.push_back(Ok(held));
+        self.wake();
+        true
+    }
+
+    /// Keeps the reason why no more will come.
+    pub(super) fn end(&mut self, error: Error) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.held.push_back(Err(error));
+        }
+        self.wake();
+    }
+
+    /// Gives out the oldest.
+    pub(super) fn pop(&mut self) -> Option<Result<Held, Error>> {
+        let held = self.held.pop_front()?;
+        self.bytes -= held.as_ref().map_or(0, |held| held.text.len());
+        Some(held)
+    }
+
+    /// Says whether nothing more comes from the server.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Says whether all has been given out.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.held.is_empty()
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Takes the parts of an answer, or why there are no more.
+pub(super) type TellEach = Box<dyn FnMut(Result<Held, Error>) + Send>;
+
+/// Who is to be told of the parts of an answer, in their order, by whichever thread takes them in.
+pub(super) struct Each {
+    come: Mutex<VecDeque<Result<Held, Error>>>,
+    tell: Mutex<TellEach>,
+}
+
+impl Each {
+    pub(super) fn new(tell: TellEach) -> Self {
+        Self {
+            come: Mutex::default(),
+            tell: Mutex::new(tell),
+        }
+    }
+
+    /// Keeps one until [`tell`](Self::tell).
+    pub(super) fn push(&self, held: Result<Held, Error>) {
+        self.come().push_back(held);
+    }
+
+    /// Tells all that has come, unless another thread, or this one further up, is at it and goes on with them.
+    pub(super) fn tell(&self) {
+        while !self.come().is_empty() {
+            let mut tell = match self.tell.try_lock() {
+                Ok(tell) => tell,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            loop {
+                let held = self.come().pop_front();
+                let Some(held) = held else { break };
+                tell(held);
+            }
+        }
+    }
+
+    fn come(&self) -> MutexGuard<'_, VecDeque<Result<Held, Error>>> {
+        // It is held for a push or a pop only.
+        self.come.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads what an answer says. Descriptors that the types do not take are closed.
+pub(super) fn read<T: Message, E: Message>(
+    mut envelope: Envelope<'_>,
+    fds: Fds,
+) -> Result<T, CallError<E>> {
+    let fds = Unpacker::new(fds);
+    let undecodable = |error| CallError::Io(Error::Decode(error));
+    match envelope.part() {
+        Some(Part::Result) => {
+            let result = envelope
+                .decode(|text| message::decode_front(text, &fds))
+                .map_err(|fault| unreadable(&fault))?
+                .map_err(undecodable)?;
+            fds.finish(Surplus::Close).map_err(undecodable)?;
+            Ok(result)
+        }
+        Some(Part::Error) => {
+            let error = envelope
+                .decode(ErrorObject::front)
+                .map_err(|fault| unreadable(&fault))?
+                .map_err(undecodable)?;
+            let data = error.data.filter(|_| !error.is_fault());
+            match data.map(|data| message::decode_front(data, &fds)) {
+                Some(Ok((error, _))) => Err(CallError::Service(error)),
+                // The framework's own, or one that our type does not know.
+                Some(Err(_)) | None => Err(CallError::Fault(error.into_fault())),
+            }
+        }
+        Some(Part::Params) | None => Err(unreadable(&Fault::new(
+            Fault::NOT_A_CALL,
+            "neither result nor error",
+        ))),
+    }
+}
+
+/// Says that the server's answer is none.
+pub(super) fn unreadable<E>(fault: &Fault) -> CallError<E> {
+    CallError::Io(Error::Decode(DecodeError::Syntax {
+        reason: format!("the answer: {}", fault.message),
+    }))
+}

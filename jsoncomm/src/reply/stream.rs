@@ -1,0 +1,623 @@
+//! Answers in many parts: what a handler sends, and how much of it may wait for a slow reader.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::{Slot, To, answer_fault, dropped, encoded};
+use crate::envelope::{self, Id};
+use crate::error::{EncodeError, Fault, SinkError};
+use crate::mailbox;
+use crate::message::{Pack, Packer};
+use crate::outbox::{Letter, Sender};
+
+/// What happens to an item for which there is no room, because the reader is slower than the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// [`Sink::send`] says [`SinkError::Full`], and nothing is lost.
+    #[default]
+    Refuse,
+    /// It takes the place of all that waits: the reader gets the newest state.
+    Latest,
+    /// The oldest that waits is dropped and counted.
+    DropOldest,
+    /// The stream ends with the fault [`Fault::BUSY`] after what waits already.
+    End,
+}
+
+/// What to call once.
+type Call = Box<dyn FnOnce() + Send>;
+
+/// The items of one stream between its sink and the loop. One is under way at a time; the others wait here, so
+/// that a slow reader costs what is allowed here and nothing else.
+struct Flow {
+    slot: Slot,
+    state: Mutex<State>,
+}
+
+struct State {
+    waiting: VecDeque<Letter>,
+    bytes: usize,
+    capacity: usize,
+    overflow: Overflow,
+    /// The loop, or the reader's outbox, has an item.
+    under_way: bool,
+    /// The last letter is waiting, or has been sent.
+    ended: bool,
+    /// Nobody reads.
+    broken: bool,
+    on_room: Option<Call>,
+}
+
+impl State {
+    fn has_room(&self, budget: usize) -> bool {
+        let waiting = self.waiting.len();
+        waiting == 0 || (waiting < self.capacity && self.bytes < budget)
+    }
+
+    fn push(&mut self, letter: Letter) {
+        self.bytes += letter.text.len();
+        self.waiting.push_back(letter);
+    }
+
+    fn pop(&mut self) -> Option<Letter> {
+        let letter = self.waiting.pop_front()?;
+        self.bytes -= letter.text.len();
+        Some(letter)
+    }
+}
+
+impl Flow {
+    fn new(slot: Slot) -> Self {
+        /// How many items wait unless told otherwise.
+        const CAPACITY: usize = 16;
+        Self {
+            slot,
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                bytes: 0,
+                capacity: CAPACITY,
+                overflow: Overflow::default(),
+                under_way: false,
+                ended: false,
+                broken: false,
+                on_room: None,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves nothing half-done under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id that items carry; `None` when nobody wants any.
+    fn wanted(&self) -> Option<&Id<'static>> {
+        match &self.slot.to {
+            To::Call(id) if self.slot.is_wanted() => Some(id),
+            To::Call(_) | To::Bare | To::Nobody => None,
+        }
+    }
+
+    /// Says whether an item can get to anybody.
+    fn is_open(&self) -> bool {
+        let wanted = self.wanted().is_some();
+        let state = self.lock();
+        wanted && !state.broken && !state.ended
+    }
+
+    fn has_room(&self) -> bool {
+        self.lock().has_room(self.slot.mailbox.waiting_bytes())
+    }
+
+    /// Keeps what `call` makes of `kept` until there is room, or gives `kept` back if there is already, or if
+    /// nobody reads any more.
+    fn wait_for_room<K>(&self, kept: K, call: impl FnOnce(K) -> Call) -> Option<K> {
+        let open = self.is_open();
+        let mut state = self.lock();
+        if !open || state.has_room(self.slot.mailbox.waiting_bytes()) {
+            return Some(kept);
+        }
+        let earlier = state.on_room.replace(call(kept));
+        drop(state);
+        drop(earlier);
+        None
+    }
+
+    /// Writes an item, and sends it or has it wait.
+    fn send(self: &Arc<Self>, item: &impl Pack) -> Result<(), SinkError> {
+        let id = self.wanted().ok_or(SinkError::Closed)?;
+        let refuses = |state: &State| state.overflow == Overflow::Refuse;
+        if refuses(&self.lock()) && !self.has_room() {
+            return Err(SinkError::Full);
+        }
+        let (mut text, fds) = (Vec::new(), Packer::new());
+        let limit = self.slot.mailbox.limit();
+        encoded(&mut text, &fds, limit, |text, fds| {
+            envelope::write_item(text, id, item, fds)
+        })
+        .map_err(SinkError::Encode)?;
+        let letter = Letter::copy(&text, &fds.into_fds()).ok_or(SinkError::NoDescriptors)?;
+        self.put(letter)
+    }
+
+    /// Sends an item, has it wait, or treats it as one too many.
+    fn put(self: &Arc<Self>, letter: Letter) -> Result<(), SinkError> {
+        let mut state = self.lock();
+        if state.broken || state.ended {
+            return Err(SinkError::Closed);
+        }
+        if !state.under_way {
+            state.under_way = true;
+            drop(state);
+            self.post(letter);
+            return Ok(());
+        }
+        let budget = self.slot.mailbox.waiting_bytes();
+        let mut lost = Vec::new();
+        match state.overflow {
+            Overflow::Latest => lost.extend(std::iter::from_fn(|| state.pop())),
+            _ if state.has_room(budget) => {}
+            Overflow::Refuse => return Err(SinkError::Full),
+            Overflow::DropOldest => {
+                while !state.has_room(budget) {
+                    lost.extend(state.pop());
+                }
+            }
+            Overflow::End => {
+                drop(state);
+                self.end_with(|text, id| envelope::write_fault(text, Some(id), &too_slow()));
+                return Err(SinkError::Closed);
+            }
+        }
+        state.push(letter);
+        drop(state);
+        let lost = lost.len() as u64;
+        if lost > 0 {
+            self.slot.mailbox.lose(|losses| losses.dropped += lost);
+        }
+        Ok(())
+    }
+
+    /// Ends the stream, after what waits. A second end is none.
+    fn end_with(self: &Arc<Self>, write: impl FnOnce(&mut Vec<u8>, &Id<'_>)) {
+        let mut text = Vec::new();
+        if let To::Call(id) = &self.slot.to {
+            write(&mut text, id);
+        }
+        self.finish(Letter::from(text));
+    }
+
+    /// Sends the last letter, after what waits.
+    fn finish(self: &Arc<Self>, last: Letter) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.ended, true) {
+            return;
+        }
+        if state.under_way && !state.broken {
+            return state.push(last);
+        }
+        drop(state);
+        self.post_last(last);
+    }
+
+    /// Hands an item to the loop.
+    fn post(self: &Arc<Self>, mut letter: Letter) {
+        letter.set_sender(Arc::clone(self) as Arc<dyn Sender>);
+        let Slot {
+            mailbox, ticket, ..
+        } = &self.slot;
+        mailbox.post(ticket.clone(), letter);
+    }
+
+    /// Hands the last letter to the loop, if somebody still waits for it.
+    fn post_last(&self, letter: Letter) {
+        let Slot {
+            mailbox, ticket, ..
+        } = &self.slot;
+        if self.slot.settle() {
+            mailbox.post(ticket.clone(), letter);
+        }
+    }
+}
+
+impl Sender for Flow {
+    /// Sends the next item, and tells the sink if there is room again or nobody reads any more.
+    fn passed(self: Arc<Self>, sent: bool) {
+        let goes_on = sent && self.wanted().is_some();
+        let budget = self.slot.mailbox.waiting_bytes();
+        let mut state = self.lock();
+        state.under_way = false;
+        let mut given_up = VecDeque::new();
+        let mut next = None;
+        if goes_on {
+            next = state.pop();
+        } else {
+            state.broken = true;
+            given_up = std::mem::take(&mut state.waiting);
+        }
+        let last = state.ended && state.waiting.is_empty();
+        state.under_way = next.is_some() && !last;
+        let ended = state.ended;
+        let told = (!goes_on || state.has_room(budget)).then(|| state.on_room.take());
+        drop(state);
+        match next {
+            Some(letter) if last => self.post_last(letter),
+            Some(letter) => self.post(letter),
+            None => {}
+        }
+        let given_up = given_up.len() as u64 - u64::from(ended && !given_up.is_empty());
+        if given_up > 0 {
+            self.slot.mailbox.lose(|losses| losses.dropped += given_up);
+        }
+        if !goes_on {
+            // On a datagram socket the reader may be there, only slow.
+            self.slot.post_fault(&too_slow());
+        }
+        if let Some(call) = told.flatten() {
+            mailbox::tell(call);
+        }
+    }
+}
+
+/// Says that a reader does not keep up.
+fn too_slow() -> Fault {
+    Fault::new(Fault::BUSY, "the stream's reader is too slow")
+}
+
+/// Says that an item or error has nothing to carry its descriptors.
+fn no_descriptors() -> Fault {
+    Fault::new(Fault::BUSY, "descriptors have run out")
+}
+
+/// Where a handler sends the items of a stream, from any thread, for as long as somebody wants them.
+///
+/// An item waits here while the reader is busy with the one before, so a slow reader costs bounded memory: as
+/// many items as [`set_capacity`](Sink::set_capacity) says, and not much more than
+/// [`Limits::waiting_bytes`](crate::Limits::waiting_bytes) of them. What happens to one too many is said by
+/// [`set_overflow`](Sink::set_overflow).
+///
+/// [`end`](Sink::end) and [`fail`](Sink::fail) end the stream after what waits. A sink that is dropped without
+/// either ends it with the fault [`Fault::DROPPED`].
+///
+/// # Examples
+///
+/// A handler that streams as much as the reader takes, without a thread; see [`Sink::feed`]:
+///
+/// ```
+/// use jsoncomm::{Call, Stream};
+///
+/// #[jsoncomm::service(name = "example.squares")]
+/// trait Squares {
+///     /// The squares of the numbers below `end`.
+///     fn below(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
+/// }
+///
+/// struct Table;
+///
+/// impl Squares for Table {
+///     fn below(&mut self, call: &mut Call, end: u64) -> Stream<u64> {
+///         call.stream(|sink| sink.feed((0..end).map(|number| Ok(number * number))))
+///     }
+/// }
+/// ```
+#[must_use = "dropping it ends the stream with a fault"]
+pub struct Sink<T, E = Infallible> {
+    /// `None` when the call cannot be answered, or when the stream has ended.
+    flow: Option<Arc<Flow>>,
+    types: PhantomData<fn(T, E)>,
+}
+
+impl<T, E> fmt::Debug for Sink<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").finish_non_exhaustive()
+    }
+}
+
+impl<T, E> Sink<T, E> {
+    pub(crate) fn new(slot: Option<Slot>) -> Self {
+        Self {
+            flow: slot.map(|slot| Arc::new(Flow::new(slot))),
+            types: PhantomData,
+        }
+    }
+
+    /// Says whether somebody still reads: the reader has not dropped its iterator, [`Overflow::End`] has not ended
+    /// the stream, and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), the reader's connection stands.
+    pub fn is_wanted(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_open())
+    }
+
+    /// Says whether the next item would be taken without loss. Also `true` when nobody reads any more.
+    pub fn has_room(&self) -> bool {
+        self.flow.as_ref().is_none_or(|flow| flow.has_room())
+    }
+
+    /// Until when the caller waits for the whole stream, if it said so. Our own clients do not.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.flow.as_ref()?.slot.deadline
+    }
+
+    /// Sets how many items may wait, besides the one that is under way; 16 unless told otherwise, at least 1.
+    pub fn set_capacity(&self, items: usize) {
+        if let Some(flow) = &self.flow {
+            flow.lock().capacity = items.max(1);
+        }
+    }
+
+    /// Sets what happens to an item for which there is no room; [`Overflow::Refuse`] unless told otherwise.
+    pub fn set_overflow(&self, overflow: Overflow) {
+        if let Some(flow) = &self.flow {
+            flow.lock().overflow = overflow;
+        }
+    }
+
+    /// Has `call` called once, when there is room again or nobody reads any more; at once if that is so. It is
+    /// called on the server's thread. A later `call` takes the place of an earlier one.
+    pub fn on_room(&self, call: impl FnOnce() + Send + 'static) {
+        let rest = match &self.flow {
+            Some(flow) => flow.wait_for_room(call, |call| Box::new(call)),
+            None => Some(call),
+        };
+        if let Some(call) = rest {
+            call();
+        }
+    }
+
+    /// Has `call` called once, on the server's thread, when the reader drops its iterator, its connection ends
+    /// or the server is dropped; at once if that has happened. A later `call` takes the place of an earlier one.
+    pub fn on_cancel(&self, call: impl FnOnce() + Send + 'static) {
+        if let Some(Flow { slot, .. }) = self.flow.as_deref() {
+            slot.mailbox.on_cancel(slot.serial, Box::new(call));
+        }
+    }
+
+    /// Ends the stream well, after what waits.
+    pub fn end(mut self) {
+        if let Some(flow) = self.flow.take() {
+            flow.end_with(envelope::write_end);
+        }
+    }
+
+    /// Ends the stream with a fault, after what waits, as the framework does where it cannot carry a call
+    /// through.
+    pub fn refuse(mut self, fault: &Fault) {
+        if let Some(flow) = self.flow.take() {
+            flow.end_with(|text, id| envelope::write_fault(text, Some(id), fault));
+        }
+    }
+}
+
+impl<T: Pack, E> Sink<T, E> {
+    /// Sends an item; never waits. The descriptors in it are duplicated.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError::Full`] when there is no room and [`Overflow::Refuse`] holds; [`SinkError::Closed`] when
+    /// nobody reads any more; [`SinkError::Encode`] and [`SinkError::NoDescriptors`] when the item cannot be
+    /// written. After all but `Closed` the stream goes on, without the item.
+    pub fn send(&self, item: &T) -> Result<(), SinkError> {
+        self.flow.as_ref().ok_or(SinkError::Closed)?.send(item)
+    }
+}
+
+impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
+    /// Ends the stream with the service's own error, after what waits. An error that cannot be written is
+    /// replaced by a fault that says so.
+    pub fn fail(mut self, error: E) {
+        let Some(flow) = self.flow.take() else {
+            return;
+        };
+        let (mut text, fds) = (Vec::new(), Packer::new());
+        let limit = flow.slot.mailbox.limit();
+        let written = encoded(&mut text, &fds, limit, |text, fds| match &flow.slot.to {
+            To::Call(id) => envelope::write_error(text, id, &error, fds),
+            To::Bare | To::Nobody => Ok(()),
+        });
+        match written {
+            Ok(()) => match Letter::copy(&text, &fds.into_fds()) {
+                Some(last) => flow.finish(last),
+                None => flow.end_with(|text, id| {
+                    envelope::write_fault(text, Some(id), &no_descriptors());
+                }),
+            },
+            Err(error) => flow.end_with(|text, id| {
+                envelope::write_fault(text, Some(id), &answer_fault(&error));
+            }),
+        }
+    }
+
+    /// Sends what an iterator gives, each as soon as there is room, and ends the stream as the iterator ends: well,
+    /// or with its first error. It is asked on the server's thread, so it should not wait. When nobody reads
+    /// any more, it is dropped.
+    pub fn feed<I>(self, items: I)
+    where
+        I: IntoIterator<Item = Result<T, E>>,
+        I::IntoIter: Send + 'static,
+        T: 'static,
+        E: 'static,
+    {
+        let items = items.into_iter();
+        Feed { sink: self, items }.run();
+    }
+}
+
+impl<T, E> Drop for Sink<T, E> {
+    fn drop(&mut self) {
+        if let Some(flow) = self.flow.take() {
+            flow.end_with(|text, id| envelope::write_fault(text, Some(id), &dropped()));
+        }
+    }
+}
+
+/// An iterator on its way through a sink.
+struct Feed<T, E, I> {
+    sink: Sink<T, E>,
+    items: I,
+}
+
+impl<T, E, I> Feed<T, E, I>
+where
+    T: Pack + 'static,
+    E: Pack + fmt::Display + 'static,
+    I: Iterator<Item = Result<T, E>> + Send + 'static,
+{
+    /// Sends as much as there is room for, and has itself called when there is more.
+    fn run(self) {
+        let Some(flow) = self.sink.flow.clone() else {
+            return;
+        };
+        let mut rest = Some(self);
+        while let Some(feed) = rest {
+            let step = flow.wait_for_room(feed, |feed| Box::new(|| feed.run()));
+            rest = step.and_then(Self::step);
+        }
+    }
+
+    /// Sends one item; gives back what is left to do.
+    fn step(mut self) -> Option<Self> {
+        if !self.sink.is_wanted() {
+            return None;
+        }
+        let sent = match self.items.next() {
+            Some(Ok(item)) => self.sink.send(&item),
+            Some(Err(error)) => {
+                self.sink.fail(error);
+                return None;
+            }
+            None => {
+                self.sink.end();
+                return None;
+            }
+        };
+        let fault = match sent {
+            Ok(()) | Err(SinkError::Full) => return Some(self),
+            Err(SinkError::Closed) => return None,
+            Err(SinkError::Encode(error)) => answer_fault(&error),
+            Err(SinkError::NoDescriptors) => no_descriptors(),
+        };
+        self.sink.refuse(&fault);
+        None
+    }
+}
+
+/// Several sinks for the same items: whoever has asked to be told of something.
+///
+/// # Examples
+///
+/// A server that pushes what happens to everybody who has subscribed, and keeps only the newest for those who
+/// are slow:
+///
+/// ```
+/// use jsoncomm::{Call, Overflow, Stream, Subscribers};
+///
+/// #[jsoncomm::service(name = "example.thermometer")]
+/// trait Thermometer {
+///     /// Every change of the temperature, until the caller drops the stream.
+///     fn changes(&mut self, call: &mut Call) -> Stream<f64>;
+/// }
+///
+/// #[derive(Default)]
+/// struct Room { subscribers: Subscribers<f64> }
+///
+/// impl Thermometer for Room {
+///     fn changes(&mut self, call: &mut Call) -> Stream<f64> {
+///         call.stream(|sink| {
+///             sink.set_overflow(Overflow::Latest);
+///             self.subscribers.add(sink);
+///         })
+///     }
+/// }
+///
+/// impl Room {
+///     /// Called by a timer, say.
+///     fn measured(&mut self, degrees: f64) {
+///         let told = self.subscribers.send(&degrees);
+/// #       assert_eq!(told.ok(), Some(0));
+///     }
+/// }
+/// # Room::default().measured(21.5);
+/// ```
+#[derive(Debug)]
+pub struct Subscribers<T, E = Infallible> {
+    sinks: Vec<Sink<T, E>>,
+}
+
+impl<T, E> Default for Subscribers<T, E> {
+    fn default() -> Self {
+        Self { sinks: Vec::new() }
+    }
+}
+
+impl<T, E> Subscribers<T, E> {
+    /// Adds one, and forgets those that nobody reads any more.
+    pub fn add(&mut self, sink: Sink<T, E>) {
+        self.sinks.retain(Sink::is_wanted);
+        self.sinks.push(sink);
+    }
+
+    /// How many there are, counting those whose reader has gone since the last call.
+    pub fn len(&self) -> usize {
+        self.sinks.len()
+    }
+
+    /// Says whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sinks.is_empty()
+    }
+
+    /// Ends all their streams well.
+    pub fn end(self) {
+        self.sinks.into_iter().for_each(Sink::end);
+    }
+}
+
+impl<T: Pack, E> Subscribers<T, E> {
+    /// Sends an item to each, as its overflow says, and forgets those that nobody reads any more. Says how many
+    /// took it.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when the item cannot be written; it has then been sent to nobody.
+    pub fn send(&mut self, item: &T) -> Result<usize, EncodeError> {
+        let (mut took, mut failed) = (0, None);
+        self.sinks.retain(|sink| match sink.send(item) {
+            Ok(()) => {
+                took += 1;
+                true
+            }
+            Err(SinkError::Encode(error)) => {
+                failed = Some(error);
+                true
+            }
+            Err(SinkError::Full | SinkError::NoDescriptors) => true,
+            Err(SinkError::Closed) => false,
+        });
+        failed.map_or(Ok(took), Err)
+    }
+}
+
+/// What a method returns that answers in many parts: proof that it has taken its [`Sink`].
+///
+/// Only [`Call::stream`](crate::Call::stream) makes one. The stub's method returns
+/// [`Items`](crate::Items), to be iterated.
+#[derive(Debug)]
+#[must_use = "return it from the method"]
+pub struct Stream<T, E = Infallible> {
+    /// There was no room for one more deferred call; the caller is to be told.
+    pub(crate) refused: bool,
+    types: PhantomData<fn(T, E)>,
+}
+
+impl<T, E> Stream<T, E> {
+    pub(crate) fn new(refused: bool) -> Self {
+        Self {
+            refused,
+            types: PhantomData,
+        }
+    }
+}

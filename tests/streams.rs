@@ -1,0 +1,604 @@
+//! Answers in many parts: in order, with descriptors, ended, failed, cancelled, and with slow readers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant};
+
+use jsoncomm::{
+    Call, CallError, Connection, Error, Fault, Items, Kind, Limits, Message, Overflow, Sink,
+    SinkError, Stream,
+};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+
+#[path = "streams/loops.rs"]
+mod loops;
+#[path = "streams/raw.rs"]
+mod raw;
+
+#[derive(Debug, Message, PartialEq, thiserror::Error)]
+enum Trouble {
+    #[error("no more than {items}")]
+    NoMore { items: u32 },
+}
+
+#[derive(Debug, Message)]
+struct Gift {
+    number: u32,
+    #[fd]
+    file: File,
+}
+
+/// Something of a size that fills a socket soon.
+#[derive(Debug, Message)]
+struct Brick {
+    number: u32,
+    weight: String,
+}
+
+fn brick(number: u32) -> Brick {
+    let weight = "x".repeat(20_000);
+    Brick { number, weight }
+}
+
+#[jsoncomm::service(name = "example.ticker")]
+trait Ticker {
+    /// Counts up to `end`, as fast as it is read.
+    fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32>;
+    /// Gives files away.
+    fn gifts(&mut self, call: &mut Call, end: u32) -> Stream<Gift, Trouble>;
+    /// Fails after `items`.
+    fn fails(&mut self, call: &mut Call, items: u32) -> Stream<u32, Trouble>;
+    /// Gives up after `items`.
+    fn drops(&mut self, call: &mut Call, items: u32) -> Stream<u32>;
+    /// Panics with its sink in the shelf.
+    fn panics(&mut self, call: &mut Call) -> Stream<Brick>;
+    /// Sends what `lay` lays.
+    fn bricks(&mut self, call: &mut Call, overflow: usize, capacity: usize) -> Stream<Brick>;
+    /// Lays bricks on all walls, up to `end` or until a wall takes no more; says the first it did not take, by wall.
+    fn lay(&mut self, end: u32) -> Vec<Option<u32>>;
+    /// Ends the walls.
+    fn finish(&mut self) -> u32;
+    /// How many walls are wanted, how often there was room again, and how many were cancelled.
+    fn told(&mut self) -> (u32, u32, u32);
+    /// Hands the sink to another thread.
+    fn away(&mut self, call: &mut Call) -> Stream<u32>;
+    /// Answers at once.
+    fn plain(&mut self, number: u32) -> u32;
+}
+
+#[derive(Default)]
+struct Yard {
+    walls: Vec<Sink<Brick>>,
+    next: HashMap<usize, u32>,
+    room: Arc<AtomicU32>,
+    cancelled: Arc<AtomicU32>,
+    away: Option<Sender<Sink<u32>>>,
+}
+
+fn tally(count: &Arc<AtomicU32>) -> impl FnOnce() + Send + 'static {
+    let count = Arc::clone(count);
+    move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Ticker for Yard {
+    fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32> {
+        call.stream(|sink| sink.feed((0..end).map(Ok)))
+    }
+
+    fn gifts(&mut self, call: &mut Call, end: u32) -> Stream<Gift, Trouble> {
+        let gift = |number| Gift {
+            number,
+            file: File::open("/dev/zero").unwrap(),
+        };
+        call.stream(|sink| sink.feed((0..end).map(move |number| Ok(gift(number)))))
+    }
+
+    fn fails(&mut self, call: &mut Call, items: u32) -> Stream<u32, Trouble> {
+        let numbers = (0..items).map(Ok);
+        let trouble = std::iter::once_with(move || Err(Trouble::NoMore { items }));
+        call.stream(|sink| sink.feed(numbers.chain(trouble)))
+    }
+
+    fn drops(&mut self, call: &mut Call, items: u32) -> Stream<u32> {
+        call.stream(|sink: Sink<u32>| {
+            for item in 0..items {
+                sink.send(&item).unwrap();
+            }
+        })
+    }
+
+    fn panics(&mut self, call: &mut Call) -> Stream<Brick> {
+        let stream = call.stream(|sink| self.walls.push(sink));
+        match self.walls.len() {
+            1.. => panic!("on purpose"),
+            0 => stream,
+        }
+    }
+
+    fn bricks(&mut self, call: &mut Call, overflow: usize, capacity: usize) -> Stream<Brick> {
+        let overflow = [
+            Overflow::Refuse,
+            Overflow::Latest,
+            Overflow::DropOldest,
+            Overflow::End,
+        ][overflow];
+        let cancelled = tally(&self.cancelled);
+        call.stream(|sink: Sink<Brick>| {
+            sink.set_overflow(overflow);
+            sink.set_capacity(capacity);
+            sink.on_cancel(cancelled);
+            self.walls.push(sink);
+        })
+    }
+
+    fn lay(&mut self, end: u32) -> Vec<Option<u32>> {
+        let mut refused = Vec::new();
+        for (place, wall) in self.walls.iter().enumerate() {
+            let next = self.next.entry(place).or_default();
+            refused.push(loop {
+                if *next == end {
+                    break None;
+                }
+                match wall.send(&brick(*next)) {
+                    Ok(()) => *next += 1,
+                    Err(SinkError::Full | SinkError::Closed) => break Some(*next),
+                    Err(other) => panic!("{other}"),
+                }
+            });
+            wall.on_room(tally(&self.room));
+        }
+        refused
+    }
+
+    fn finish(&mut self) -> u32 {
+        let walls = u32::try_from(self.walls.len()).unwrap();
+        self.walls.drain(..).for_each(Sink::end);
+        walls
+    }
+
+    fn told(&mut self) -> (u32, u32, u32) {
+        let wanted = self.walls.iter().filter(|wall| wall.is_wanted()).count();
+        (
+            u32::try_from(wanted).unwrap(),
+            self.room.load(Ordering::SeqCst),
+            self.cancelled.load(Ordering::SeqCst),
+        )
+    }
+
+    fn away(&mut self, call: &mut Call) -> Stream<u32> {
+        call.stream(|sink| self.away.as_ref().unwrap().send(sink).unwrap())
+    }
+
+    fn plain(&mut self, number: u32) -> u32 {
+        number
+    }
+}
+
+fn start(kind: Kind) -> Running<Yard> {
+    Running::start(kind, Yard::default(), |endpoint| {
+        endpoint.serve::<dyn Ticker>()
+    })
+}
+
+fn numbers(items: Items<u32>) -> Vec<u32> {
+    items.map(Result::unwrap).collect()
+}
+
+#[test]
+fn items_come_in_order_and_then_the_end() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        for end in [0, 1, 2, 17, 18, 5000] {
+            let want: Vec<u32> = (0..end).collect();
+            assert_eq!(numbers(ticker.count(end).unwrap()), want, "{kind:?}");
+        }
+        let mut items = ticker.count(1).unwrap();
+        assert_eq!(items.next().unwrap().unwrap(), 0);
+        assert!(!items.is_done());
+        assert!(items.next().is_none());
+        assert!(items.is_done());
+        assert!(items.next().is_none() && items.try_next().is_none());
+    }
+}
+
+#[test]
+fn items_carry_descriptors_and_none_is_left() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        assert_eq!(ticker.plain(1).unwrap(), 1);
+        let before = open_fds();
+        let mut seen = 0;
+        for gift in ticker.gifts(300).unwrap() {
+            let mut gift = gift.unwrap();
+            assert_eq!(gift.number, seen);
+            gift.file.read_exact(&mut [0; 8]).unwrap();
+            seen += 1;
+        }
+        assert_eq!(seen, 300);
+        // And of a stream that is left in the middle.
+        let mut gifts = ticker.gifts(300).unwrap();
+        assert_eq!(gifts.next().unwrap().unwrap().number, 0);
+        drop(gifts);
+        // The first may have been answered before the server knew of the end.
+        for number in 0..50 {
+            assert_eq!(ticker.plain(number).unwrap(), number);
+        }
+        assert_eq!(open_fds(), before, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_fails_gives_its_items_and_then_the_error() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        for items in [0, 1, 100] {
+            let mut stream = ticker.fails(items).unwrap();
+            for item in 0..items {
+                assert_eq!(stream.next().unwrap().unwrap(), item);
+            }
+            match stream.next() {
+                Some(Err(CallError::Service(trouble))) => {
+                    assert_eq!(trouble, Trouble::NoMore { items });
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(stream.next().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_sink_that_is_dropped_ends_the_stream_with_a_fault() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        let mut stream = ticker.drops(3).unwrap();
+        for item in 0..3 {
+            assert_eq!(stream.next().unwrap().unwrap(), item);
+        }
+        let fault = stream.next().unwrap().unwrap_err();
+        assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::DROPPED));
+        assert!(stream.next().is_none());
+        let fault = ticker.panics().unwrap().next().unwrap().unwrap_err();
+        assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::HANDLER_FAILED));
+        assert_eq!(ticker.told().unwrap().0, 0, "a wall that nobody waits for");
+    }
+}
+
+#[test]
+fn dropping_the_iterator_tells_the_sink() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        let mut first = ticker.bricks(0, 4).unwrap();
+        let mut second = ticker.bricks(0, 4).unwrap();
+        assert_eq!(ticker.lay(2).unwrap(), [None, None]);
+        assert_eq!(first.next().unwrap().unwrap().number, 0);
+        assert_eq!(ticker.told().unwrap().0, 2);
+        drop(first);
+        assert_eq!(ticker.told().unwrap().0, 1);
+        assert_eq!(ticker.told().unwrap().2, 1);
+        assert_eq!(ticker.lay(3).unwrap(), [Some(2), None]);
+        assert_eq!(ticker.finish().unwrap(), 2);
+        for number in 0..3 {
+            assert_eq!(second.next().unwrap().unwrap().number, number);
+        }
+        assert!(second.next().is_none());
+        let (_, counts) = server.stop();
+        assert_eq!(counts.cancelled, 1);
+    }
+}
+
+#[test]
+fn the_end_of_the_connection_tells_the_sink() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket);
+    let ticker = TickerClient::new(server.connect());
+    let other = TickerClient::new(server.connect());
+    let _stream = ticker.bricks(0, 4).unwrap();
+    assert_eq!(ticker.told().unwrap().0, 1);
+    drop((_stream, ticker));
+    let until = Instant::now() + PATIENCE;
+    while other.told().unwrap().2 == 0 {
+        assert!(Instant::now() < until);
+    }
+    assert_eq!(other.told().unwrap().0, 0);
+}
+
+/// Has a wall laid until it takes no more while its reader does not read, by way of another connection.
+fn fill(
+    server: &Running<Yard>,
+    overflow: usize,
+    end: u32,
+) -> (TickerClient, Items<Brick>, Option<u32>) {
+    let ticker = TickerClient::new(server.connect());
+    let mason = TickerClient::new(server.connect());
+    let stream = ticker.bricks(overflow, 4).unwrap();
+    assert_eq!(ticker.plain(0).unwrap(), 0);
+    // What the handler sends beyond what waits is refused until it has returned; then the socket takes more.
+    let mut refused = None;
+    loop {
+        let again = mason.lay(end).unwrap()[0];
+        if again == refused || again.is_none() {
+            return (mason, stream, again);
+        }
+        refused = again;
+    }
+}
+
+/// More bricks than any socket holds of those that nobody reads.
+const MANY: u32 = 2000;
+
+#[test]
+fn a_slow_reader_is_seen_by_the_sink_and_nothing_is_lost() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let (mason, mut stream, refused) = fill(&server, 0, MANY);
+        let mut refused = refused.unwrap();
+        assert!(refused < MANY, "it never said that it was full");
+        // Whenever there is room again, on it goes.
+        let mut read = 0;
+        while read < MANY {
+            let (_, room, _) = mason.told().unwrap();
+            refused = mason.lay(MANY).unwrap()[0].unwrap_or(MANY);
+            while read < refused {
+                assert_eq!(stream.next().unwrap().unwrap().number, read);
+                read += 1;
+            }
+            let until = Instant::now() + PATIENCE;
+            while mason.told().unwrap().1 == room {
+                assert!(Instant::now() < until, "{kind:?}: nobody said so");
+            }
+        }
+        mason.finish().unwrap();
+        assert!(stream.next().is_none());
+        let (_, counts) = server.stop();
+        assert_eq!(counts.dropped, 0);
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_the_newest_if_it_is_told_so() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let (mason, stream, refused) = fill(&server, 1, MANY);
+        assert_eq!(refused, None);
+        mason.finish().unwrap();
+        let seen: Vec<u32> = stream.map(|brick| brick.unwrap().number).collect();
+        assert_eq!(seen.last(), Some(&(MANY - 1)));
+        assert!(seen.is_sorted() && seen.len() < MANY as usize);
+        // What the socket holds, what is under way, and the newest.
+        let gap = seen
+            .windows(2)
+            .filter(|pair| pair[1] != pair[0] + 1)
+            .count();
+        assert_eq!(gap, 1, "{seen:?}");
+        let (_, counts) = server.stop();
+        assert_eq!(counts.dropped, (MANY as usize - seen.len()) as u64);
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_the_last_few_if_the_oldest_are_dropped() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let (mason, stream, refused) = fill(&server, 2, MANY);
+        assert_eq!(refused, None);
+        mason.finish().unwrap();
+        let seen: Vec<u32> = stream.map(|brick| brick.unwrap().number).collect();
+        let tail = &seen[seen.len() - 4..];
+        assert_eq!(tail, [MANY - 4, MANY - 3, MANY - 2, MANY - 1]);
+        assert_ne!(seen[seen.len() - 5], MANY - 5);
+        let (_, counts) = server.stop();
+        assert_eq!(counts.dropped, (MANY as usize - seen.len()) as u64);
+    }
+}
+
+#[test]
+fn a_slow_reader_ends_the_stream_if_it_is_told_so() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let (mason, stream, refused) = fill(&server, 3, MANY);
+        let refused = refused.unwrap();
+        assert_eq!(mason.told().unwrap().0, 0, "it takes no more");
+        let mut seen = 0;
+        for brick in stream {
+            match brick {
+                Ok(brick) => {
+                    assert_eq!(brick.number, seen);
+                    seen += 1;
+                }
+                Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::BUSY),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(seen, refused);
+    }
+}
+
+#[test]
+fn an_item_that_is_late_does_not_end_the_stream() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        let mut stream = ticker
+            .bricks(0, 4)
+            .unwrap()
+            .within(Duration::from_millis(1));
+        assert!(matches!(stream.next(), Some(Err(CallError::Deadline))));
+        assert!(stream.try_next().is_none() && !stream.is_done());
+        ticker.lay(1).unwrap();
+        let mut stream = stream.patient();
+        assert_eq!(stream.next().unwrap().unwrap().number, 0);
+        ticker.finish().unwrap();
+        assert!(stream.next().is_none());
+    }
+}
+
+#[test]
+fn streams_and_calls_share_a_connection() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let (ticker, other) = (
+            TickerClient::new(connection.clone()),
+            TickerClient::new(connection).start(),
+        );
+        let mut first = ticker.count(50).unwrap();
+        let mut second = other.count(50).unwrap();
+        for number in 0..50 {
+            let pending = other.plain(number).unwrap();
+            assert_eq!(second.next().unwrap().unwrap(), number);
+            assert_eq!(ticker.plain(number + 1).unwrap(), number + 1);
+            assert_eq!(first.next().unwrap().unwrap(), number);
+            assert_eq!(pending.wait().unwrap(), number);
+        }
+        assert!(first.next().is_none() && second.next().is_none());
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_fetched_ends_and_costs_bounded_memory() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        let stream = ticker.count(1_000_000).unwrap();
+        // Each call takes in what has come of the stream.
+        for number in 0..2000 {
+            assert_eq!(ticker.plain(number).unwrap(), number);
+        }
+        let mut error = None;
+        let mut read = 0;
+        for item in stream {
+            match item {
+                Ok(item) => {
+                    assert_eq!(item, read);
+                    read += 1;
+                }
+                Err(other) => error = Some(other),
+            }
+        }
+        assert!(
+            matches!(error, Some(CallError::Io(Error::Full))),
+            "{kind:?}: {error:?} after {read}"
+        );
+        assert_eq!(read, 1024);
+        assert_eq!(ticker.plain(7).unwrap(), 7);
+    }
+}
+
+#[test]
+fn another_thread_feeds_a_stream() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (away, sinks) = mpsc::channel::<Sink<u32>>();
+        let yard = Yard {
+            away: Some(away),
+            ..Yard::default()
+        };
+        let server = Running::start(kind, yard, |endpoint| endpoint.serve::<dyn Ticker>());
+        let worker = std::thread::spawn(move || {
+            let sink = sinks.recv_timeout(PATIENCE).unwrap();
+            let (tell, room) = mpsc::channel();
+            let mut number = 0;
+            while number < 3000 {
+                match sink.send(&number) {
+                    Ok(()) => number += 1,
+                    Err(SinkError::Full) => {
+                        let tell = tell.clone();
+                        sink.on_room(move || tell.send(()).unwrap());
+                        room.recv_timeout(PATIENCE).unwrap();
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            // The rest from here, whichever thread gets to do it.
+            sink.feed((3000..6000).map(Ok));
+        });
+        let ticker = TickerClient::new(server.connect());
+        let want: Vec<u32> = (0..6000).collect();
+        assert_eq!(numbers(ticker.away().unwrap()), want);
+        worker.join().unwrap();
+    }
+}
+
+#[test]
+fn a_stream_counts_as_one_deferred_call_while_it_lasts() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        limits.deferred = 2;
+        let server = Running::with_limits(limits, kind, Yard::default(), |endpoint| {
+            endpoint.serve::<dyn Ticker>()
+        });
+        let ticker = TickerClient::new(server.connect());
+        let _first = ticker.bricks(0, 4).unwrap();
+        let second = ticker.bricks(0, 4).unwrap();
+        let busy = |mut stream: Items<Brick>| match stream.next() {
+            Some(Err(CallError::Fault(fault))) => fault.code == Fault::BUSY,
+            _ => false,
+        };
+        assert!(busy(ticker.bricks(0, 4).unwrap()));
+        drop(second);
+        let mut third = ticker.bricks(0, 4).unwrap();
+        ticker.lay(1).unwrap();
+        assert_eq!(third.next().unwrap().unwrap().number, 0);
+    }
+}
+
+#[test]
+fn a_server_that_goes_ends_its_streams() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket);
+    let ticker = TickerClient::new(server.connect());
+    let mut stream = ticker.bricks(0, 4).unwrap();
+    ticker.lay(1).unwrap();
+    drop(server);
+    assert_eq!(stream.next().unwrap().unwrap().number, 0);
+    assert!(matches!(stream.next(), Some(Err(CallError::Closed))));
+    assert!(stream.next().is_none());
+}
+
+#[test]
+fn connections_without_a_stub_have_streams_too() {
+    let _alone = alone();
+    let server = start(Kind::Seqpacket);
+    let connection: Connection = server.connect();
+    #[derive(Message)]
+    struct End {
+        end: u32,
+    }
+    let items: Items<u32> = connection
+        .stream("example.ticker.count", &End { end: 3 })
+        .unwrap();
+    assert_eq!(numbers(items), [0, 1, 2]);
+}

@@ -1,0 +1,137 @@
+//! Streams as they look on the wire, from both ends.
+
+use crate::{TickerClient, start};
+use std::os::fd::AsFd;
+
+use jsoncomm::message::Json;
+use jsoncomm::{CallError, Connection, Error, Items, Kind, Message, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, alone, pair, send_raw};
+
+fn socket(path: &std::path::Path, kind: Kind) -> Socket {
+    let mut socket = Socket::connect(path, kind).unwrap();
+    socket.set_timeout(Some(PATIENCE));
+    socket
+}
+
+#[test]
+fn each_item_says_that_more_follows_and_the_end_is_null() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let mut socket = socket(&server.path, kind);
+        let call =
+            br#"{"jsonrpc":"2.0","id":"a","method":"example.ticker.count","params":{"end":2}}"#;
+        send_raw(&socket, call, &[]).unwrap();
+        let mut next = || {
+            let Json(value): Json<serde_json::Value> = socket.receive().unwrap().0;
+            value
+        };
+        let more =
+            |number| serde_json::json!({"jsonrpc":"2.0","id":"a","result":number,"more":true});
+        assert_eq!(next(), more(0));
+        assert_eq!(next(), more(1));
+        let end = serde_json::json!({"jsonrpc":"2.0","id":"a","result":null});
+        assert_eq!(next(), end);
+    }
+}
+
+#[test]
+fn a_stream_that_nobody_can_be_sent_is_none() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let ticker = TickerClient::new(server.connect());
+        let socket = socket(&server.path, kind);
+        let call = br#"{"jsonrpc":"2.0","method":"example.ticker.bricks","params":{"overflow":0,"capacity":1}}"#;
+        send_raw(&socket, call, &[]).unwrap();
+        while ticker.lay(1).unwrap().is_empty() {}
+        assert_eq!(ticker.lay(1).unwrap(), [Some(0)]);
+        assert_eq!(ticker.told().unwrap().0, 0);
+    }
+}
+
+#[derive(Debug, Message)]
+struct Nothing {}
+
+/// A foreign server's end of a connection, and a stream from it.
+fn foreign(kind: Kind) -> (Socket, Items<u32>, u64) {
+    let (server, _, items, id) = connected(kind);
+    (server, items, id)
+}
+
+fn connected(kind: Kind) -> (Socket, Connection, Items<u32>, u64) {
+    let (mut server, client) = pair(kind);
+    let client = client.as_fd().try_clone_to_owned().unwrap();
+    let connection = Connection::from_fd(client).unwrap().within(PATIENCE);
+    let items = connection.stream("example.any.thing", &Nothing {}).unwrap();
+    let Json(call): Json<serde_json::Value> = server.receive().unwrap().0;
+    assert_eq!(call.get("timeout"), None, "there is none for the whole");
+    let id = call["id"].as_u64().unwrap();
+    (server, connection, items, id)
+}
+
+#[test]
+fn the_last_item_may_come_without_a_word_about_more() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (server, mut items, id) = foreign(kind);
+        for text in [
+            format!(r#"{{"more":true,"jsonrpc":"2.0","result":1,"id":{id}}}"#),
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":2}}"#),
+        ] {
+            send_raw(&server, text.as_bytes(), &[]).unwrap();
+        }
+        assert_eq!(items.next().unwrap().unwrap(), 1);
+        assert_eq!(items.next().unwrap().unwrap(), 2);
+        assert!(items.next().is_none());
+        let (server, mut items, id) = foreign(kind);
+        let end = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":null,"more":false}}"#);
+        send_raw(&server, end.as_bytes(), &[]).unwrap();
+        assert!(items.next().is_none());
+    }
+}
+
+#[test]
+fn an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut server, mut items, id) = foreign(kind);
+        let bad = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"one","more":true}}"#);
+        send_raw(&server, bad.as_bytes(), &[]).unwrap();
+        let error = items.next().unwrap().unwrap_err();
+        assert!(
+            matches!(error, CallError::Io(Error::Decode(_))),
+            "{error:?}"
+        );
+        assert!(items.next().is_none());
+        let Json(cancel): Json<serde_json::Value> = server.receive().unwrap().0;
+        assert_eq!(cancel["method"], "rpc.cancel");
+        assert_eq!(cancel["params"]["id"], id);
+    }
+}
+
+#[test]
+fn a_cancel_that_found_no_room_is_sent_when_there_is() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut server, connection, items, id) = connected(kind);
+        connection.set_driven();
+        // A server that does not read.
+        let mut waiting = 0;
+        while connection.notify("example.any.thing", &Nothing {}).is_ok() {
+            waiting += 1;
+        }
+        drop(items);
+        let mut next = || {
+            let Json(call): Json<serde_json::Value> = server.receive().unwrap().0;
+            call
+        };
+        for _ in 0..waiting {
+            assert_eq!(next()["method"], "example.any.thing");
+        }
+        connection.notify("example.any.thing", &Nothing {}).unwrap();
+        let cancel = next();
+        assert_eq!(cancel["method"], "rpc.cancel");
+        assert_eq!(cancel["params"]["id"], id);
+    }
+}
