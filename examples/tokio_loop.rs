@@ -9,10 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use std::{env, process};
 
-use jsoncomm::{Call, CallError, Connection, Kind, Later, Limits, Message, Pending, Server, Turn};
+use jsoncomm::{Call, Connection, Kind, Later, Limits, Server, Turn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{Interest, unix::AsyncFd};
-use tokio::sync::oneshot;
 use tokio::{runtime, task};
 
 #[jsoncomm::service(name = "example.hello")]
@@ -76,22 +75,13 @@ async fn drive(connection: Connection) -> io::Result<()> {
     }
 }
 
-/// Waits for the answer to a call, which the connection's driver takes in.
-async fn answer<T: Message + Send + 'static>(call: Pending<T>) -> Result<T, CallError> {
-    let (tell, told) = oneshot::channel();
-    call.then(|answer| {
-        let _ = tell.send(answer); // unless nobody waits any more
-    });
-    told.await.unwrap_or(Err(CallError::Closed))
-}
-
 /// The client. Its calls have no deadline; for one, `drive` would wait for `Connection::next_deadline`, too.
 async fn client(connection: Connection) -> Result<(), Box<dyn Error + Send + Sync>> {
     connection.set_driven();
     let hello = HelloClient::new(connection.patient()).start();
     task::spawn(drive(connection));
     for call in ["Ada", "Grace", "Mary"].map(|name| hello.greet(name)) {
-        writeln!(io::stdout(), "{}", answer(call?).await?)?;
+        writeln!(io::stdout(), "{}", call?.await?)?;
     }
     Ok(())
 }

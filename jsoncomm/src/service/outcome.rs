@@ -1,0 +1,150 @@
+//! What methods return, and how it becomes an answer or a call.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use super::{Desk, Lane, too_many_deferred};
+use crate::client::{Connection, Items, Mode};
+use crate::envelope::{self, Id};
+use crate::error::{CallError, Fault};
+use crate::message::{Message, Pack};
+use crate::reply::{Later, Stream, answer_fault};
+
+/// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
+/// `Result` whose error is a [`Message`] that can be displayed, [`Later`] one of these, or a [`Stream`] of them.
+///
+/// # Examples
+///
+#[doc = include_str!("../../doc/outcome.md")]
+#[diagnostic::on_unimplemented(
+    message = "a method of a service cannot return `{Self}`",
+    note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`"
+)]
+pub trait Outcome {
+    /// What the caller gets when it went well.
+    type Value: Message;
+    /// The service's own error.
+    type Error: Message;
+
+    /// What the stub's method returns.
+    type Stub<M: Mode>;
+
+    /// Writes it as the answer.
+    #[doc(hidden)]
+    fn settle(self, answer: Answer<'_>);
+
+    /// Makes a call that is answered by it.
+    #[doc(hidden)]
+    fn call<M: Mode>(
+        connection: &Connection,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Self::Stub<M>;
+}
+
+/// Of outcomes that are one answer.
+macro_rules! one_answer {
+    ($value:ty, $error:ty) => {
+        type Value = $value;
+        type Error = $error;
+        type Stub<M: Mode> = M::Answer<$value, $error>;
+
+        fn call<M: Mode>(
+            connection: &Connection,
+            method: &str,
+            params: &(impl Pack + ?Sized),
+        ) -> Self::Stub<M> {
+            M::call(connection, method, params)
+        }
+    };
+}
+
+impl<T: Message> Outcome for T {
+    one_answer!(T, Infallible);
+
+    fn settle(self, answer: Answer<'_>) {
+        answer.result(&self);
+    }
+}
+
+impl<T: Message, E: Message + fmt::Display> Outcome for Result<T, E> {
+    one_answer!(T, E);
+
+    fn settle(self, answer: Answer<'_>) {
+        match self {
+            Ok(value) => answer.result(&value),
+            Err(error) => answer.error(&error),
+        }
+    }
+}
+
+impl<T: Message, E: Message + fmt::Display> Outcome for Later<T, E> {
+    one_answer!(T, E);
+
+    /// The reply is out there and answers for itself, unless there was no room for it.
+    fn settle(self, answer: Answer<'_>) {
+        if self.refused {
+            answer.refuse(&too_many_deferred());
+        }
+    }
+}
+
+impl<T: Message, E: Message + fmt::Display> Outcome for Stream<T, E> {
+    type Value = T;
+    type Error = E;
+    type Stub<M: Mode> = Result<Items<T, E>, CallError<E>>;
+
+    fn call<M: Mode>(
+        connection: &Connection,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Self::Stub<M> {
+        connection.stream(method, params)
+    }
+
+    /// The sink is out there and answers for itself, unless there was no room for it.
+    fn settle(self, answer: Answer<'_>) {
+        if self.refused {
+            answer.refuse(&too_many_deferred());
+        }
+    }
+}
+
+/// One answer to be written, for the call that is being handled.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Answer<'r> {
+    pub(super) desk: &'r mut Desk,
+    pub(super) lane: &'r mut (dyn Lane + 'r),
+    pub(super) id: &'r Id<'r>,
+}
+
+impl Answer<'_> {
+    /// Answers with a value.
+    pub(crate) fn result<M: Pack>(self, value: &M) {
+        let Self { desk, lane, id } = self;
+        let trouble = desk.send(lane, |text, fds| {
+            envelope::write_result(text, id, value, fds)
+        });
+        if let Some(error) = trouble {
+            desk.refuse(lane, Some(id), &answer_fault(&error));
+        }
+    }
+
+    /// Answers with a fault.
+    fn refuse(self, fault: &Fault) {
+        let Self { desk, lane, id } = self;
+        desk.refuse(lane, Some(id), fault);
+    }
+
+    /// Answers with the service's own error.
+    pub(crate) fn error<E: Pack + fmt::Display>(self, error: &E) {
+        let Self { desk, lane, id } = self;
+        let trouble = desk.send(lane, |text, fds| {
+            envelope::write_error(text, id, error, fds)
+        });
+        if let Some(error) = trouble {
+            desk.refuse(lane, Some(id), &answer_fault(&error));
+        }
+    }
+}
