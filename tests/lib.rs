@@ -13,7 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Connection, Counts, Kind, Limits, Remote, Server, Socket};
+use jsoncomm::{Address, Connection, Counts, Error, Kind};
+use jsoncomm::{Limits, Listener, Remote, Server, Socket};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
@@ -62,6 +63,58 @@ pub fn open_fds() -> usize {
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A bound socket of either kind.
+#[derive(Debug)]
+pub enum Bound {
+    /// A datagram socket.
+    Datagram(Socket),
+    /// A listening one.
+    Seqpacket(Listener),
+}
+
+impl Bound {
+    /// Binds to the address.
+    ///
+    /// # Errors
+    ///
+    /// As `Socket::bind` and `Listener::bind`.
+    pub fn at(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
+        Ok(match kind {
+            Kind::Datagram => Self::Datagram(Socket::bind(address)?),
+            Kind::Seqpacket => Self::Seqpacket(Listener::bind(address)?),
+        })
+    }
+
+    /// The socket that receives what a new client sends.
+    fn receiver(self) -> Socket {
+        let mut socket = match self {
+            Self::Datagram(socket) => socket,
+            Self::Seqpacket(listener) => listener
+                .accept()
+                .expect("a working listener")
+                .expect("a client"),
+        };
+        socket.set_timeout(Some(PATIENCE));
+        socket
+    }
+
+    /// Shows that a client of this address reaches this socket.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn reached_at(self, address: impl Into<Address>) {
+        let kind = match self {
+            Self::Datagram(_) => Kind::Datagram,
+            Self::Seqpacket(_) => Kind::Seqpacket,
+        };
+        let mut client = Socket::connect(address, kind).expect("a server");
+        client.send("hello").expect("room");
+        let (heard, _) = self.receiver().receive::<String>().expect("a message");
+        assert_eq!(heard, "hello");
+    }
 }
 
 /// Sends bytes and descriptors as they are on a connected socket; waits for room, with [`PATIENCE`].

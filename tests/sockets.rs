@@ -1,24 +1,21 @@
-//! What `Socket` and `Listener` promise: whole messages in order, waiting that ends, paths that go away.
+//! What `Socket` and `Listener` promise: whole messages in order, waiting that ends.
 
 #![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 
-#[path = "sockets/paths.rs"]
-mod paths;
 #[path = "sockets/payloads.rs"]
 mod payloads;
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsoncomm::message::{Surplus, Untyped};
-use jsoncomm::{Address, DecodeError, EncodeError, Error, FDS_MAX, Fds};
+use jsoncomm::{DecodeError, EncodeError, Error, FDS_MAX, Fds};
 use jsoncomm::{Kind, Listener, Message, Received, Sent, Socket};
-use jsoncomm_tests::{KINDS, PATIENCE, alone, open_fds, pair, send_raw};
+use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds, pair, send_raw};
 use rustix::net::{RecvFlags, SocketType, recv, sockopt};
 use serde_json::{Value, json};
 
@@ -49,43 +46,6 @@ fn content(mut file: &File) -> String {
 fn nulls(count: usize) -> Vec<File> {
     let null = || File::open("/dev/null").unwrap();
     std::iter::repeat_with(null).take(count).collect()
-}
-
-/// A socket that is bound to `path`, of either kind.
-#[derive(Debug)]
-enum Bound {
-    Datagram(Socket),
-    Seqpacket(Listener),
-}
-
-impl Bound {
-    fn at(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
-        Ok(match kind {
-            Kind::Datagram => Self::Datagram(Socket::bind(address)?),
-            Kind::Seqpacket => Self::Seqpacket(Listener::bind(address)?),
-        })
-    }
-
-    /// The socket that receives what a new client sends.
-    fn receiver(self) -> Socket {
-        let mut socket = match self {
-            Self::Datagram(socket) => socket,
-            Self::Seqpacket(listener) => listener.accept().unwrap().unwrap(),
-        };
-        socket.set_timeout(Some(PATIENCE));
-        socket
-    }
-
-    /// Shows that a client of this address reaches this socket.
-    fn reached_at(self, address: impl Into<Address>) {
-        let kind = match self {
-            Self::Datagram(_) => Kind::Datagram,
-            Self::Seqpacket(_) => Kind::Seqpacket,
-        };
-        let mut client = Socket::connect(address, kind).unwrap();
-        client.send("hello").unwrap();
-        assert_eq!(self.receiver().receive::<String>().unwrap().0, "hello");
-    }
 }
 
 /// Fills the way to a peer that does not read; says how many messages fitted.

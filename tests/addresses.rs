@@ -1,6 +1,13 @@
 //! Addresses: what binds, who is reached, and what is gone afterwards.
 
-use super::*;
+#![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use jsoncomm::{Address, Error, Socket};
+use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds};
 
 #[test]
 fn abstract_names_are_reached_by_either_kind() {
@@ -110,7 +117,7 @@ fn a_relative_path_is_unlinked_after_chdir() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("below")).unwrap();
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "paths::a_relative_path_is_unlinked_after_chdir"])
+        .args(["--exact", "a_relative_path_is_unlinked_after_chdir"])
         .env(CHILD, directory.path())
         .output()
         .unwrap();
