@@ -1,12 +1,15 @@
 //! Addresses: what binds, who is reached, and what is gone afterwards.
 
-#![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says by failing what went wrong"
+)]
 
-use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use jsoncomm::{Address, Error, Socket};
+use jsoncomm::{Address, AddressProblem, Error, Socket};
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds};
 
 #[test]
@@ -19,8 +22,10 @@ fn abstract_names_are_reached_by_either_kind() {
         name.extend_from_slice(b"\0\xff");
         let address = Address::abstract_name(&name).unwrap();
         let bound = Bound::at(address.clone(), kind).unwrap();
-        let taken = Bound::at(address.clone(), kind).unwrap_err();
-        assert_is_taken(&taken);
+        assert_eq!(
+            problem(Bound::at(address.clone(), kind)),
+            AddressProblem::InUse
+        );
         bound.reached_at(address.clone());
         assert!(
             Socket::connect(address, kind).is_err(),
@@ -29,12 +34,13 @@ fn abstract_names_are_reached_by_either_kind() {
     }
 }
 
+/// What is wrong with the address, as an error says.
 #[track_caller]
-fn assert_is_taken(error: &Error) {
-    assert!(
-        matches!(error, Error::Os { operation: "bind", source } if source.kind() == ErrorKind::AddrInUse),
-        "{error:?}"
-    );
+fn problem<T: std::fmt::Debug>(result: Result<T, Error>) -> AddressProblem {
+    match result.unwrap_err() {
+        Error::Address { problem, .. } => problem,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -148,8 +154,7 @@ fn a_path_beyond_sun_path_binds_connects_and_is_unlinked() {
         assert!(path.as_os_str().len() > 300);
         let bound = Bound::at(&path, kind).unwrap();
         assert!(path.exists());
-        let taken = Bound::at(&path, kind).unwrap_err();
-        assert_is_taken(&taken);
+        assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::InUse);
         bound.reached_at(&path);
         assert!(!path.exists());
     }
@@ -190,16 +195,20 @@ fn a_file_name_that_cannot_be_bound_is_an_error_of_the_address() {
     for kind in KINDS {
         let (_directory, deep) = deep();
         for name in ["n".repeat(108), "n".repeat(255), "n".repeat(300)] {
-            let error = Bound::at(deep.join(&name), kind).unwrap_err();
-            let Error::Address { reason, .. } = &error else {
-                panic!("{error:?}")
+            let problem = problem(Bound::at(deep.join(&name), kind));
+            let AddressProblem::TooLong { length, limit } = problem else {
+                panic!("{problem:?}")
             };
-            assert_eq!(*reason, "has a file name that is too long");
+            assert_eq!(length, name.len());
+            // 107 without `/proc/self/fd/N/`.
+            assert!((88..=91).contains(&limit), "{limit}");
         }
         for path in ["", "/", ".."] {
-            let error = Bound::at(path, kind).unwrap_err();
-            assert!(matches!(error, Error::Address { .. }), "{path}: {error:?}");
+            let problem = problem(Bound::at(path, kind));
+            assert_eq!(problem, AddressProblem::NoFileName, "{path}");
         }
+        let problem = problem(Bound::at("a\0b", kind));
+        assert_eq!(problem, AddressProblem::Nul);
         assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);
     }
 }
@@ -211,51 +220,42 @@ fn an_existing_file_is_in_use_and_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("plain");
         std::fs::write(&path, "content").unwrap();
-        assert_is_taken(&Bound::at(&path, kind).unwrap_err());
+        assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::InUse);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
 
         let path = directory.path().join("stale.sock");
         drop(UnixDatagram::bind(&path).unwrap());
-        assert_is_taken(&Bound::at(&path, kind).unwrap_err());
+        assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::InUse);
         assert!(path.exists());
 
         let path = directory.path().join("live.sock");
         let live = Bound::at(&path, kind).unwrap();
         for other in KINDS {
-            assert_is_taken(&Bound::at(&path, other).unwrap_err());
+            assert_eq!(problem(Bound::at(&path, other)), AddressProblem::InUse);
         }
         live.reached_at(&path);
     }
 }
 
 #[test]
-fn a_missing_directory_or_server_is_what_the_kernel_says() {
+fn a_missing_directory_a_missing_file_and_a_missing_server_are_told_apart() {
     let _alone = alone();
-    let os = |error: Error| match error {
-        Error::Os { source, .. } => source
-            .raw_os_error()
-            .map(rustix::io::Errno::from_raw_os_error),
-        other => panic!("{other:?}"),
-    };
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("none").join("a.sock");
+        assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::NoDirectory);
         assert_eq!(
-            os(Bound::at(&path, kind).unwrap_err()),
-            Some(rustix::io::Errno::NOENT)
-        );
-        assert_eq!(
-            os(Socket::connect(&path, kind).unwrap_err()),
-            Some(rustix::io::Errno::NOENT)
+            problem(Socket::connect(&path, kind)),
+            AddressProblem::Missing
         );
         let path = directory.path().join("stale.sock");
         drop(UnixDatagram::bind(&path).unwrap());
-        let error = os(Socket::connect(&path, kind).unwrap_err());
-        assert_eq!(error, Some(rustix::io::Errno::CONNREFUSED));
+        let stale = problem(Socket::connect(&path, kind));
+        assert_eq!(stale, AddressProblem::NobodyListens);
         let path = directory.path().join("live.sock");
         let _live = Bound::at(&path, kind).unwrap();
         let other = KINDS.into_iter().find(|other| *other != kind).unwrap();
-        let error = os(Socket::connect(&path, other).unwrap_err());
-        assert_eq!(error, Some(rustix::io::Errno::PROTOTYPE));
+        let other = problem(Socket::connect(&path, other));
+        assert_eq!(other, AddressProblem::OtherKind);
     }
 }

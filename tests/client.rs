@@ -16,9 +16,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jsoncomm::message::Untyped;
-use jsoncomm::{CallError, Connection, DecodeError, Error, Fault, Kind, Message, Socket};
+use jsoncomm::{
+    AddressProblem, CallError, Connection, DecodeError, Error, Fault, Kind, Message, Socket,
+};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds, send_raw};
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
 
@@ -339,7 +340,10 @@ fn open_finds_the_kind_by_itself() {
                         .unwrap(),
                     "8"
                 ),
-                false => assert_eq!(errno(connection.unwrap_err()), Some(Errno::PROTOTYPE)),
+                false => assert_eq!(
+                    problem(connection.unwrap_err()),
+                    Some(AddressProblem::OtherKind)
+                ),
             }
         }
         server.stop();
@@ -347,37 +351,37 @@ fn open_finds_the_kind_by_itself() {
     assert_eq!(open_fds(), before);
 }
 
-fn errno(error: Error) -> Option<Errno> {
+fn problem(error: Error) -> Option<AddressProblem> {
     match error {
-        Error::Os { source, .. } => Errno::from_io_error(&source),
+        Error::Address { problem, .. } => Some(problem),
         _ => None,
     }
 }
 
 #[test]
-fn where_nobody_listens_the_kernel_says_so() {
+fn where_nobody_listens_the_error_says_why() {
     let _alone = alone();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     assert_eq!(
-        errno(Connection::open(&path).unwrap_err()),
-        Some(Errno::NOENT)
+        problem(Connection::open(&path).unwrap_err()),
+        Some(AddressProblem::Missing)
     );
     drop(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
     assert_eq!(
-        errno(Connection::open(&path).unwrap_err()),
-        Some(Errno::CONNREFUSED)
+        problem(Connection::open(&path).unwrap_err()),
+        Some(AddressProblem::NobodyListens)
     );
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "plain").unwrap();
     assert_eq!(
-        errno(Connection::open(&path).unwrap_err()),
-        Some(Errno::CONNREFUSED)
+        problem(Connection::open(&path).unwrap_err()),
+        Some(AddressProblem::NobodyListens)
     );
     let stream = std::os::unix::net::UnixListener::bind(directory.path().join("b.sock")).unwrap();
     let error = Connection::open(directory.path().join("b.sock")).unwrap_err();
-    assert_eq!(errno(error), Some(Errno::PROTOTYPE));
+    assert_eq!(problem(error), Some(AddressProblem::OtherKind));
     let (other, _) = std::os::unix::net::UnixStream::pair().unwrap();
     assert!(matches!(
         Connection::from_fd(other.into()),

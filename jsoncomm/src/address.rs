@@ -2,12 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{AddressProblem, Error};
 use crate::sys::file::{self, Identity};
-use crate::sys::name::Name;
+use crate::sys::name::{self, Name};
 use crate::sys::socket;
 
 /// The address of a unix socket: a path, or a name in the abstract namespace of Linux ([unix(7)]).
@@ -48,7 +49,7 @@ impl Address {
             .map(|name| Self(Place::Name(name)))
             .ok_or_else(|| Error::Address {
                 address: format!("@{}", name.escape_ascii()),
-                reason: "is not 1 to 107 bytes long",
+                problem: too_long(name.len(), name::PATH_MAX),
             })
     }
 
@@ -84,22 +85,45 @@ impl Address {
             return Ok(Resolved::plain(name));
         }
         if path.as_os_str().is_empty() {
-            return Err(self.error("is empty"));
+            return Err(self.error(AddressProblem::Empty));
         }
-        let file = file::open_path(path).map_err(Error::os("open"))?;
-        let through = OsString::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(self.error(AddressProblem::Nul));
+        }
+        let file = file::open_path(path).map_err(|error| self.os("open", error))?;
+        let through = file::proc_name(file.as_fd()).and_then(|path| Name::from_path(&path));
         Ok(Resolved {
-            name: Name::from_path(&through).ok_or_else(|| self.error("cannot be named"))?,
+            name: through.ok_or_else(|| self.error(AddressProblem::NoProc))?,
             _file: Some(file),
         })
     }
 
     /// Makes an error about this address.
-    fn error(&self, reason: &'static str) -> Error {
+    fn error(&self, problem: AddressProblem) -> Error {
         Error::Address {
             address: self.to_string(),
-            reason,
+            problem,
         }
+    }
+
+    /// Says what a system call's error means for who uses this address.
+    pub(crate) fn os(&self, operation: &'static str, error: io::Error) -> Error {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => self.error(AddressProblem::Missing),
+            ErrorKind::ConnectionRefused => self.error(AddressProblem::NobodyListens),
+            ErrorKind::PermissionDenied => self.error(AddressProblem::Denied),
+            ErrorKind::AddrInUse => self.error(AddressProblem::InUse),
+            _ if socket::is_other_type(&error) => self.error(AddressProblem::OtherKind),
+            _ => Error::os(operation)(error),
+        }
+    }
+}
+
+/// What is wrong with a name of this length when only up to `limit` bytes fit.
+fn too_long(length: usize, limit: usize) -> AddressProblem {
+    match length {
+        0 => AddressProblem::Empty,
+        _ => AddressProblem::TooLong { length, limit },
     }
 }
 
@@ -152,32 +176,51 @@ impl BoundPath {
     /// A path of up to 107 bytes is given to the kernel as it is, so that peers see it as their
     /// address; a longer one through the directory descriptor.
     pub(crate) fn bind(socket: BorrowedFd<'_>, path: &Path) -> Result<Self, Error> {
-        let error = |reason| Address::from(path).error(reason);
-        let file = path.file_name().ok_or_else(|| error("has no file name"))?;
+        let error = |problem| Address::from(path).error(problem);
+        let file = path
+            .file_name()
+            .ok_or_else(|| error(AddressProblem::NoFileName))?;
         if path.as_os_str().as_encoded_bytes().contains(&0) {
-            return Err(error("contains a NUL byte"));
+            return Err(error(AddressProblem::Nul));
         }
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let directory = file::open_directory(parent).map_err(Error::os("open"))?;
-        let name = Name::from_path(path.as_os_str()).or_else(|| {
-            let mut through = OsString::from(format!("/proc/self/fd/{}/", directory.as_raw_fd()));
-            through.push(file);
-            Name::from_path(&through)
-        });
-        let name = name.ok_or_else(|| error("has a file name that is too long"))?;
-        socket::bind(socket, &name).map_err(Error::os("bind"))?;
+        let os = |operation, cause: io::Error| match Address::from(path).os(operation, cause) {
+            Error::Address {
+                address,
+                problem: AddressProblem::Missing,
+            } => Error::Address {
+                address,
+                problem: AddressProblem::NoDirectory,
+            },
+            other => other,
+        };
+        let directory = file::open_directory(parent).map_err(|error| os("open", error))?;
+        let name = match Name::from_path(path.as_os_str()) {
+            Some(name) => name,
+            None => name_within(directory.as_fd(), file).map_err(error)?,
+        };
+        socket::bind(socket, &name).map_err(|error| os("bind", error))?;
         let identity = file::socket_identity(directory.as_fd(), file)
             .map_err(Error::os("stat"))?
-            .ok_or_else(|| error("vanished while it was bound"))?;
+            .ok_or_else(|| error(AddressProblem::Vanished))?;
         Ok(Self {
             directory,
             file: file.to_owned(),
             identity,
         })
     }
+}
+
+/// Names a file in a directory whose own path is too long.
+fn name_within(directory: BorrowedFd<'_>, file: &OsStr) -> Result<Name, AddressProblem> {
+    let mut path = file::proc_name(directory).ok_or(AddressProblem::NoProc)?;
+    path.push("/");
+    let limit = name::PATH_MAX.saturating_sub(path.len());
+    path.push(file);
+    Name::from_path(&path).ok_or(too_long(file.len(), limit))
 }
 
 impl Drop for BoundPath {

@@ -84,8 +84,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] for what [connect(2)] reports: `ECONNREFUSED` when nobody listens, `ENOENT` when there
-    /// is no such file, `EACCES` when it may not be written.
+    /// [`Error::Address`], which tells apart that there is no such file, that nobody listens, and that it may
+    /// not be used ([`AddressProblem`](crate::AddressProblem)); [`Error::Os`] for whatever else [connect(2)]
+    /// reports.
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
@@ -96,7 +97,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`open`](Connection::open); `EPROTOTYPE` when the socket there is of the other kind.
+    /// As [`open`](Connection::open), and when the socket there is of the other kind.
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
         line::connect(&address.into(), kind, &Limits::default()).map(Self::new)
     }

@@ -1,7 +1,7 @@
 //! What can go wrong, one type per audience.
 //!
 //! [`DecodeError`] says why bytes are not the message that was asked for, [`Error`] why an operation on
-//! a socket or a server failed, [`Fault`] what the other side says it could not do, and [`CallError`]
+//! a socket or a server failed, [`AddressProblem`] what is wrong with an address, [`Fault`] what the other side says it could not do, and [`CallError`]
 //! adds the service's own errors, for callers. "Would block" is an outcome and no error, so it is not
 //! here.
 
@@ -153,12 +153,12 @@ pub enum Error {
         source: io::Error,
     },
     /// The address cannot be used.
-    #[error("address {address} {reason}")]
+    #[error("address {address} {problem}")]
     Address {
         /// The address, escaped for printing.
         address: String,
         /// Why not.
-        reason: &'static str,
+        problem: AddressProblem,
     },
     /// A value could not be written as a message; nothing was sent.
     #[error(transparent)]
@@ -247,6 +247,59 @@ pub enum SinkError {
     /// The item's descriptors could not be duplicated: descriptors have run out.
     #[error("descriptors have run out")]
     NoDescriptors,
+}
+
+/// Why an address cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressProblem {
+    /// There is nothing of that name to connect to.
+    #[error("does not exist")]
+    Missing,
+    /// A file is there, but no socket is open behind it: its server has gone, or has not called listen(2) yet.
+    #[error("has nobody listening")]
+    NobodyListens,
+    /// A socket is there, of another type.
+    #[error("has a socket of another kind")]
+    OtherKind,
+    /// The file, or a directory on the way to it, may not be used by this process.
+    #[error("may not be used")]
+    Denied,
+    /// The directory to bind in does not exist.
+    #[error("has no directory")]
+    NoDirectory,
+    /// Another socket has the address.
+    #[error("is in use")]
+    InUse,
+    /// The path or name is empty.
+    #[error("is empty")]
+    Empty,
+    /// The path contains a NUL byte.
+    #[error("contains a NUL byte")]
+    Nul,
+    /// The path ends in `/`, `.` or `..`, so there is nothing to bind.
+    #[error("does not end in a file name")]
+    NoFileName,
+    /// The name is too long for the kernel.
+    #[error("has a name of {length} bytes where {limit} fit")]
+    TooLong {
+        /// Length of the abstract name, or of the path's last component, in bytes.
+        length: usize,
+        /// How many bytes fit.
+        limit: usize,
+    },
+    /// What is asked for needs `/proc`, and it is not mounted: a path of more than 107 bytes does.
+    #[error("needs /proc, which is not mounted")]
+    NoProc,
+    /// The file that was bound is not there any more.
+    #[error("vanished while it was bound")]
+    Vanished,
+    /// A descriptor to take over is not the right sort of socket.
+    #[error("is not {expected}")]
+    WrongSocket {
+        /// What it should be, as a noun with its article.
+        expected: &'static str,
+    },
 }
 
 /// Why the other side's framework could not carry a call through: an error object of JSON-RPC 2.0

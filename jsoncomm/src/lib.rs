@@ -99,7 +99,9 @@ mod sys;
 
 pub use address::Address;
 pub use client::{Connection, Items, Mode, Pending, Starting, Waiting};
-pub use error::{CallError, DecodeError, EncodeError, Error, Fault, FdProblem, SinkError};
+pub use error::{
+    AddressProblem, CallError, DecodeError, EncodeError, Error, Fault, FdProblem, SinkError,
+};
 pub use fds::{FDS_MAX, Fds};
 pub use limits::{DATAGRAM_MAX, Limits};
 pub use line::{Kind, Sent};

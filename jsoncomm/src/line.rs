@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::error::{EncodeError, Error};
+use crate::error::{AddressProblem, EncodeError, Error};
 use crate::fds::{FDS_MAX, Fds};
 use crate::limits::{DATAGRAM_MAX, Limits};
 use crate::sys::control::{self, Credentials, Wait};
@@ -414,7 +414,7 @@ fn outcome(error: std::io::Error, wait: Wait) -> Result<Sent, Error> {
 pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<Line, Error> {
     let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
     let to = address.resolve()?;
-    sys::connect(fd.as_fd(), &to.name).map_err(Error::os("connect"))?;
+    sys::connect(fd.as_fd(), &to.name).map_err(|error| address.os("connect", error))?;
     if kind == Kind::Datagram {
         sys::autobind(fd.as_fd()).map_err(Error::os("bind"))?;
     }
@@ -424,9 +424,10 @@ pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<
 /// Connects to whichever kind of socket listens at the address (`EPROTOTYPE` tells).
 pub(crate) fn connect_any(address: &Address, limits: &Limits) -> Result<Line, Error> {
     match connect(address, Kind::Seqpacket, limits) {
-        Err(Error::Os { source, .. }) if sys::is_other_type(&source) => {
-            connect(address, Kind::Datagram, limits)
-        }
+        Err(Error::Address {
+            problem: AddressProblem::OtherKind,
+            ..
+        }) => connect(address, Kind::Datagram, limits),
         other => other,
     }
 }

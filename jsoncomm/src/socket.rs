@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, BoundPath};
-use crate::error::Error;
+use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
 use crate::line::{self, BUFFER_KEPT, Datagram, Heard, Inbox, Kind, Line, Sent};
 use crate::message::{self, Message, Pack, Packer, Surplus};
@@ -101,8 +101,11 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] when the address is taken (a file that a dead server left counts as taken) or its
-    /// directory is missing; [`Error::Address`] when it cannot be used. Nothing is left behind.
+    /// [`Error::Address`] when the address is taken (a file that a dead server left counts as taken), its
+    /// directory is missing, or it cannot be used; [`Error::Os`] for whatever else [bind(2)] reports. Nothing
+    /// is left behind.
+    ///
+    /// [bind(2)]: https://man7.org/linux/man-pages/man2/bind.2.html
     ///
     /// # Examples
     ///
@@ -134,8 +137,9 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] for what [connect(2)] reports: `ECONNREFUSED` when nobody listens, `EPROTOTYPE` when
-    /// the socket there is of the other kind.
+    /// [`Error::Address`] with [`AddressProblem::Missing`], [`NobodyListens`](AddressProblem::NobodyListens),
+    /// [`Denied`](AddressProblem::Denied) or [`OtherKind`](AddressProblem::OtherKind), or another when the
+    /// address itself is bad; [`Error::Os`] for whatever else [connect(2)] reports.
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
@@ -494,7 +498,7 @@ pub(crate) fn bind(address: &Address, kind: Kind) -> Result<(OwnedFd, Option<Bou
         Some(path) => Some(BoundPath::bind(fd.as_fd(), path)?),
         None => {
             let to = address.resolve()?;
-            sys::bind(fd.as_fd(), &to.name).map_err(Error::os("bind"))?;
+            sys::bind(fd.as_fd(), &to.name).map_err(|error| address.os("bind", error))?;
             None
         }
     };
@@ -510,17 +514,17 @@ pub(crate) enum Listening {
 
 /// Says which kind a foreign socket is, and refuses what does not fit.
 pub(crate) fn kind_of(fd: BorrowedFd<'_>, listening: Listening) -> Result<Kind, Error> {
-    let error = |reason| Error::Address {
+    let wrong = |expected| Error::Address {
         address: String::from("of the descriptor"),
-        reason,
+        problem: AddressProblem::WrongSocket { expected },
     };
     let found = sys::type_of(fd).ok().flatten();
-    let kind = found.ok_or_else(|| error("is not a unix datagram or seqpacket socket"))?;
+    let kind = found.ok_or_else(|| wrong("a unix datagram or seqpacket socket"))?;
     let listens = sys::is_listening(fd).map_err(Error::os("getsockopt"))?;
     match (listens, listening) {
         (true, Listening::Yes) | (false, Listening::No) => Ok(kind.into()),
-        (true, Listening::No) => Err(error("is a listening socket")),
-        (false, Listening::Yes) => Err(error("is not a listening socket")),
+        (true, Listening::No) => Err(wrong("a socket that sends and receives: it listens")),
+        (false, Listening::Yes) => Err(wrong("a listening socket")),
     }
 }
 

@@ -1,17 +1,26 @@
 //! Files and directories: what binding to a path and unlinking it again needs.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 
 /// Which file a name leads to: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
+}
+
+impl From<Stat> for Identity {
+    fn from(stat: Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
+    }
 }
 
 /// Sets `FD_CLOEXEC`.
@@ -33,6 +42,17 @@ pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
 
+/// Names what the descriptor holds by a path, for calls that take nothing else ([proc_pid_fd(5)]). `None`
+/// where `/proc` is not mounted, or is something else.
+///
+/// [proc_pid_fd(5)]: https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
+pub(crate) fn proc_name(fd: BorrowedFd<'_>) -> Option<OsString> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let there = Identity::from(rustix::fs::stat(&*path).ok()?);
+    let here = Identity::from(rustix::fs::fstat(fd).ok()?);
+    (there == here).then(|| path.into())
+}
+
 /// Says which socket file `name` is in `directory`; `None` when it is missing or no socket. A symbolic
 /// link is not followed.
 pub(crate) fn socket_identity(
@@ -41,10 +61,7 @@ pub(crate) fn socket_identity(
 ) -> io::Result<Option<Identity>> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
-            Ok(Some(Identity {
-                device: stat.st_dev,
-                inode: stat.st_ino,
-            }))
+            Ok(Some(stat.into()))
         }
         Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
