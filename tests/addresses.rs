@@ -8,8 +8,9 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use jsoncomm::{Address, AddressProblem, Error, Socket};
+use jsoncomm::{Address, AddressProblem, Connection, Error, Listener, Socket};
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds};
 
 #[test]
@@ -258,4 +259,22 @@ fn a_missing_directory_a_missing_file_and_a_missing_server_are_told_apart() {
         let other = problem(Socket::connect(&path, other));
         assert_eq!(other, AddressProblem::OtherKind);
     }
+}
+
+#[test]
+fn opening_a_connection_waits_until_the_server_accepts() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    // A server that keeps one client waiting and no more.
+    let listener = Listener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _first = Connection::open(&path).unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || done.send(Connection::open(&path).map(drop)));
+    let waits = is_done.recv_timeout(Duration::from_millis(30)).is_err();
+    assert!(waits, "it is not told that there is no room");
+    listener.accept().unwrap().unwrap();
+    is_done.recv_timeout(PATIENCE).unwrap().unwrap();
+    thread.join().unwrap().unwrap();
 }

@@ -18,7 +18,7 @@ use serde::Serializer;
 use crate::address::Address;
 use crate::error::{CallError, Error};
 use crate::limits::Limits;
-use crate::line::{self, Kind, Line};
+use crate::line::{self, DEADLINE, Kind, Line};
 use crate::message::{Message, Pack, PackContent, Packer, Request};
 use crate::socket;
 
@@ -27,9 +27,6 @@ pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
 use started::{Frames, Started};
 use turnstile::{Turnstile, Visit};
-
-/// How long a call may take unless the program says otherwise.
-const DEADLINE: Duration = Duration::from_secs(25);
 
 /// A connection to a server: calls wait for their answer, until a deadline.
 ///
@@ -82,11 +79,14 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// Connects to the server at an address, whichever kind of socket it has.
     ///
+    /// Waits for 25 s at most, and only while a [`Kind::Seqpacket`] server has more clients to accept than the
+    /// kernel keeps for it.
+    ///
     /// # Errors
     ///
     /// [`Error::Address`], which tells apart that there is no such file, that nobody listens, and that it may
-    /// not be used ([`AddressProblem`](crate::AddressProblem)); [`Error::Os`] for whatever else [connect(2)]
-    /// reports.
+    /// not be used ([`AddressProblem`](crate::AddressProblem)); [`Error::Deadline`]; [`Error::Os`] for whatever
+    /// else [connect(2)] reports.
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn open(address: impl Into<Address>) -> Result<Self, Error> {

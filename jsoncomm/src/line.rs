@@ -5,6 +5,7 @@
 //! the rooms above.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -409,25 +410,75 @@ fn outcome(error: std::io::Error, wait: Wait) -> Result<Sent, Error> {
     }
 }
 
-/// Opens a socket and connects it. A datagram socket also gets a name, so that it can be answered: first
-/// the connection, then the name, so that no stranger's datagram is ever queued.
+/// How long connecting and calling wait for a server unless the program says otherwise.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
+
+/// Opens a socket and connects it. A datagram socket also gets a name, so that it can be answered.
 pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<Line, Error> {
-    let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
-    let to = address.resolve()?;
-    sys::connect(fd.as_fd(), &to.name).map_err(|error| address.os("connect", error))?;
-    if kind == Kind::Datagram {
-        sys::autobind(fd.as_fd()).map_err(Error::os("bind"))?;
-    }
-    Line::new(fd, kind, limits)
+    connect_by(address, kind, limits, Instant::now() + DEADLINE)
 }
 
 /// Connects to whichever kind of socket listens at the address (`EPROTOTYPE` tells).
 pub(crate) fn connect_any(address: &Address, limits: &Limits) -> Result<Line, Error> {
-    match connect(address, Kind::Seqpacket, limits) {
+    let deadline = Instant::now() + DEADLINE;
+    match connect_by(address, Kind::Seqpacket, limits, deadline) {
         Err(Error::Address {
             problem: AddressProblem::OtherKind,
             ..
-        }) => connect(address, Kind::Datagram, limits),
+        }) => connect_by(address, Kind::Datagram, limits, deadline),
         other => other,
+    }
+}
+
+/// Connects, and waits until `deadline` when more clients than fit wait to be accepted already.
+fn connect_by(
+    address: &Address,
+    kind: Kind,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<Line, Error> {
+    let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
+    let line = Line::new(fd, kind, limits)?;
+    let to = address.resolve()?;
+    loop {
+        // Poll does not tell when there is a place, but connect itself waits, as long as sending would.
+        line.set_timeout(Timeout::Send, Some(deadline))?;
+        let error = match sys::connect(line.as_fd(), &to.name) {
+            Ok(()) => break,
+            Err(error) => error,
+        };
+        match error.kind() {
+            // The time has passed, or most of it; or a signal came first.
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
+            _ => return Err(address.os("connect", error)),
+        }
+    }
+    // First the connection, then the name: so no stranger's datagram is ever queued.
+    if kind == Kind::Datagram {
+        sys::autobind(line.as_fd()).map_err(Error::os("bind"))?;
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connecting_to_a_server_that_accepts_nobody_ends_at_the_deadline() {
+        let name = format!("jsoncomm-line-{}", std::process::id());
+        let address = Address::abstract_name(name).unwrap();
+        let server = sys::socket(Type::Seqpacket).unwrap();
+        sys::bind(server.as_fd(), &address.resolve().unwrap().name).unwrap();
+        rustix::net::listen(&server, 0).unwrap();
+        let connect = |time| {
+            let deadline = Instant::now() + Duration::from_millis(time);
+            connect_by(&address, Kind::Seqpacket, &Limits::default(), deadline)
+        };
+        let _first = connect(20_000).unwrap();
+        let error = connect(30).unwrap_err();
+        assert!(matches!(error, Error::Deadline), "{error:?}");
+        sys::accept(server.as_fd()).unwrap();
+        connect(20_000).unwrap();
     }
 }

@@ -135,11 +135,14 @@ impl Socket {
     /// Connects to a socket of this kind. A datagram socket also gets a name of its own, so that it
     /// can be answered.
     ///
+    /// Waits for 25 s at most, and only while a [`Listener`] has more clients to accept than the kernel keeps
+    /// for it.
+    ///
     /// # Errors
     ///
     /// [`Error::Address`] with [`AddressProblem::Missing`], [`NobodyListens`](AddressProblem::NobodyListens),
     /// [`Denied`](AddressProblem::Denied) or [`OtherKind`](AddressProblem::OtherKind), or another when the
-    /// address itself is bad; [`Error::Os`] for whatever else [connect(2)] reports.
+    /// address itself is bad; [`Error::Deadline`]; [`Error::Os`] for whatever else [connect(2)] reports.
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
