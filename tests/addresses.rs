@@ -8,9 +8,11 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jsoncomm::{Address, AddressProblem, Connection, Error, Listener, Socket};
+use jsoncomm::{
+    Address, AddressProblem, Connection, Error, Kind, Limits, Listener, Server, Socket,
+};
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds};
 
 #[test]
@@ -277,4 +279,53 @@ fn opening_a_connection_waits_until_the_server_accepts() {
     listener.accept().unwrap().unwrap();
     is_done.recv_timeout(PATIENCE).unwrap().unwrap();
     thread.join().unwrap().unwrap();
+}
+
+/// What is served where only the way there matters.
+#[jsoncomm::service(name = "tests.door")]
+trait Door {
+    #[oneway]
+    fn knock(&mut self);
+}
+
+#[derive(Debug, Default)]
+struct Knocks(u32);
+
+impl Door for Knocks {
+    fn knock(&mut self) {
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn whoever_sends_as_soon_as_a_datagram_server_is_bound_is_known() {
+    let _alone = alone();
+    for _ in 0..400 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let client = std::thread::spawn({
+            let (path, until) = (path.clone(), Instant::now() + PATIENCE);
+            move || loop {
+                match Connection::connect(&path, Kind::Datagram) {
+                    Ok(connection) => return DoorClient::new(connection).knock(),
+                    Err(_) => {
+                        assert!(Instant::now() < until);
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        });
+        let mut server = Server::new(Limits::default()).unwrap();
+        let endpoint = server.bind(&path, Kind::Datagram).unwrap();
+        let me = rustix::process::geteuid().as_raw();
+        endpoint
+            .admit(move |peer| peer.uid() == me)
+            .serve::<dyn Door>();
+        client.join().unwrap().unwrap();
+        let mut knocks = Knocks::default();
+        while server.counts().received == 0 {
+            let _ = server.turn(&mut knocks, Some(PATIENCE)).unwrap();
+        }
+        assert_eq!(knocks.0, 1);
+    }
 }

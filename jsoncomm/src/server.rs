@@ -147,8 +147,10 @@ impl<S> Server<S> {
         let address = address.into();
         match kind {
             Kind::Datagram => {
-                let (fd, path) = socket::bind(&address, kind)?;
-                self.add_datagrams(fd, path)
+                let fd = sys::socket(sys::Type::Dgram).map_err(Error::os("socket"))?;
+                let line = self.datagram_line(fd)?;
+                let path = socket::bind(line.as_fd(), &address)?;
+                self.add_datagrams(line, path)
             }
             Kind::Seqpacket => {
                 let listener = Listener::bind(address)?;
@@ -165,7 +167,10 @@ impl<S> Server<S> {
     /// [`Error::Address`] when it is none of these; it is then closed.
     pub fn adopt(&mut self, fd: OwnedFd) -> Result<Endpoint<'_, S>, Error> {
         match socket::kind_of(fd.as_fd(), socket::Listening::No) {
-            Ok(Kind::Datagram) => self.add_datagrams(fd, None),
+            Ok(Kind::Datagram) => {
+                let line = self.datagram_line(fd)?;
+                self.add_datagrams(line, None)
+            }
             Ok(Kind::Seqpacket) => {
                 let line = Line::new(fd, Kind::Seqpacket, &self.desk.limits)?;
                 self.connections += 1;
@@ -179,16 +184,20 @@ impl<S> Server<S> {
         }
     }
 
-    fn add_datagrams(
-        &mut self,
-        fd: OwnedFd,
-        path: Option<BoundPath>,
-    ) -> Result<Endpoint<'_, S>, Error> {
+    /// Prepares a datagram socket. This comes before binding: what is queued earlier would not say who sent it.
+    fn datagram_line(&self, fd: OwnedFd) -> Result<Line, Error> {
         /// All answers of a datagram server share one send buffer.
         const SNDBUF: usize = 4 << 20;
         sys::set_passcred(fd.as_fd()).map_err(Error::os("setsockopt"))?;
         sys::raise_sndbuf(fd.as_fd(), SNDBUF).map_err(Error::os("setsockopt"))?;
-        let line = Line::new(fd, Kind::Datagram, &self.desk.limits)?;
+        Line::new(fd, Kind::Datagram, &self.desk.limits)
+    }
+
+    fn add_datagrams(
+        &mut self,
+        line: Line,
+        path: Option<BoundPath>,
+    ) -> Result<Endpoint<'_, S>, Error> {
         self.add_endpoint(Source::Datagrams(Datagrams::new(line, path)))
     }
 

@@ -126,9 +126,9 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bind(address: impl Into<Address>) -> Result<Self, Error> {
-        let (fd, path) = bind(&address.into(), Kind::Datagram)?;
-        let mut socket = Self::from_fd(fd)?;
-        socket.path = path;
+        let fd = sys::socket(Type::Dgram).map_err(Error::os("socket"))?;
+        let mut socket = Self::new(Line::new(fd, Kind::Datagram, &Limits::default())?);
+        socket.path = bind(socket.as_fd(), &address.into())?;
         Ok(socket)
     }
 
@@ -432,7 +432,8 @@ impl Listener {
     ///
     /// As [`Socket::bind`].
     pub fn bind(address: impl Into<Address>) -> Result<Self, Error> {
-        let (fd, path) = bind(&address.into(), Kind::Seqpacket)?;
+        let fd = sys::socket(Type::Seqpacket).map_err(Error::os("socket"))?;
+        let path = bind(fd.as_fd(), &address.into())?;
         sys::listen(fd.as_fd()).map_err(Error::os("listen"))?;
         Ok(Self { _path: path, fd })
     }
@@ -494,18 +495,14 @@ impl AsFd for Listener {
     }
 }
 
-/// Makes a socket of this kind and gives it its address.
-pub(crate) fn bind(address: &Address, kind: Kind) -> Result<(OwnedFd, Option<BoundPath>), Error> {
-    let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
-    let path = match address.as_path() {
-        Some(path) => Some(BoundPath::bind(fd.as_fd(), path)?),
-        None => {
-            let to = address.resolve()?;
-            sys::bind(fd.as_fd(), &to.name).map_err(|error| address.os("bind", error))?;
-            None
-        }
-    };
-    Ok((fd, path))
+/// Gives a socket its address.
+pub(crate) fn bind(socket: BorrowedFd<'_>, address: &Address) -> Result<Option<BoundPath>, Error> {
+    if let Some(path) = address.as_path() {
+        return BoundPath::bind(socket, path).map(Some);
+    }
+    let to = address.resolve()?;
+    sys::bind(socket, &to.name).map_err(|error| address.os("bind", error))?;
+    Ok(None)
 }
 
 /// Whether a socket that is taken over should be a listening one.
