@@ -6,8 +6,15 @@
     reason = "a test says by failing what went wrong"
 )]
 
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+#[path = "addresses/children.rs"]
+mod children;
+#[path = "addresses/in_the_way.rs"]
+mod in_the_way;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jsoncomm::{
@@ -99,46 +106,6 @@ fn a_file_that_replaced_the_socket_stays() {
     }
 }
 
-/// `chdir` is the whole process's, so this one does its work in a child: the same program, told by the
-/// variable where to go.
-#[test]
-fn a_relative_path_is_unlinked_after_chdir() {
-    const CHILD: &str = "JSONCOMM_TESTS_CHDIR";
-    if let Some(directory) = std::env::var_os(CHILD) {
-        for kind in KINDS {
-            std::env::set_current_dir(&directory).unwrap();
-            for path in [
-                "relative.sock",
-                "below/relative.sock",
-                "./below/../dots.sock",
-            ] {
-                Bound::at(path, kind).unwrap().reached_at(path);
-                let bound = Bound::at(path, kind).unwrap();
-                std::env::set_current_dir("/").unwrap();
-                drop(bound);
-                std::env::set_current_dir(&directory).unwrap();
-                assert!(!Path::new(path).exists(), "{path}");
-            }
-        }
-        return;
-    }
-    let _alone = alone();
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir(directory.path().join("below")).unwrap();
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_relative_path_is_unlinked_after_chdir"])
-        .env(CHILD, directory.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(
-        child.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
-    let left = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(left, 1, "only the directory below");
-}
-
 /// A directory whose path alone is longer than any `sun_path`.
 fn deep() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -205,38 +172,22 @@ fn a_file_name_that_cannot_be_bound_is_an_error_of_the_address() {
             assert_eq!(length, name.len());
             // 107 without `/proc/self/fd/N/`.
             assert!((88..=91).contains(&limit), "{limit}");
+            for fits in [limit - 1, limit] {
+                let path = deep.join("n".repeat(fits));
+                Bound::at(&path, kind).unwrap().reached_at(&path);
+            }
+            let above = self::problem(Bound::at(deep.join("n".repeat(limit + 1)), kind));
+            let length = limit + 1;
+            assert_eq!(above, AddressProblem::TooLong { length, limit });
         }
-        for path in ["", "/", ".."] {
-            let problem = problem(Bound::at(path, kind));
-            assert_eq!(problem, AddressProblem::NoFileName, "{path}");
+        for path in ["/", "..", "a.sock/", "a.sock/.", "a.sock/..", "."] {
+            let path = deep.join(path);
+            let problem = problem(Bound::at(&path, kind));
+            assert_eq!(problem, AddressProblem::NoFileName, "{path:?}");
         }
-        let problem = problem(Bound::at("a\0b", kind));
-        assert_eq!(problem, AddressProblem::Nul);
+        assert_eq!(problem(Bound::at("", kind)), AddressProblem::Empty);
+        assert_eq!(problem(Bound::at("a\0b", kind)), AddressProblem::Nul);
         assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);
-    }
-}
-
-#[test]
-fn an_existing_file_is_in_use_and_stays() {
-    let _alone = alone();
-    for kind in KINDS {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("plain");
-        std::fs::write(&path, "content").unwrap();
-        assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::InUse);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
-
-        let path = directory.path().join("stale.sock");
-        drop(UnixDatagram::bind(&path).unwrap());
-        assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::InUse);
-        assert!(path.exists());
-
-        let path = directory.path().join("live.sock");
-        let live = Bound::at(&path, kind).unwrap();
-        for other in KINDS {
-            assert_eq!(problem(Bound::at(&path, other)), AddressProblem::InUse);
-        }
-        live.reached_at(&path);
     }
 }
 
@@ -328,4 +279,88 @@ fn whoever_sends_as_soon_as_a_datagram_server_is_bound_is_known() {
         }
         assert_eq!(knocks.0, 1);
     }
+}
+
+#[test]
+fn a_server_whose_directory_has_vanished_stops_cleanly() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("below");
+        let path = below.join("a.sock");
+        std::fs::create_dir(&below).unwrap();
+        let bound = Bound::at(&path, kind).unwrap();
+        std::fs::remove_dir_all(&below).unwrap();
+        assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::NoDirectory);
+        // A directory that came instead is another one's.
+        std::fs::create_dir(&below).unwrap();
+        let other = Bound::at(&path, kind).unwrap();
+        drop(bound);
+        other.reached_at(&path);
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn links_on_the_way_are_followed_when_binding_and_all_links_when_connecting() {
+    let _alone = alone();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        let bound = Bound::at(link.join("a.sock"), kind).unwrap();
+        let last = directory.path().join("last.sock");
+        std::os::unix::fs::symlink("link/a.sock", &last).unwrap();
+        // The directory is remembered, not the link.
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        bound.reached_at(&last);
+        assert!(!real.join("a.sock").exists());
+    }
+}
+
+#[test]
+fn a_socket_of_the_wrong_type_is_not_adopted_and_the_server_is_as_before() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    let before = open_fds();
+    let mut server: Server<Knocks> = Server::new(Limits::default()).unwrap();
+    let with_server = open_fds();
+    let family = rustix::net::AddressFamily::UNIX;
+    let wrong: [OwnedFd; 5] = [
+        UnixListener::bind(path("stream")).unwrap().into(),
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(),
+        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into(),
+        rustix::net::socket(family, rustix::net::SocketType::STREAM, None).unwrap(),
+        File::open("/dev/null").unwrap().into(),
+    ];
+    for fd in wrong {
+        let problem = problem(server.adopt(fd));
+        assert!(
+            matches!(problem, AddressProblem::WrongSocket { .. }),
+            "{problem:?}"
+        );
+    }
+    assert_eq!(open_fds(), with_server, "they are closed");
+    for kind in KINDS {
+        let path = path("right");
+        let bound = Bound::at(&path, kind).unwrap();
+        let fd = bound.as_fd().try_clone_to_owned().unwrap();
+        let endpoint = server.adopt(fd).unwrap().serve::<dyn Door>();
+        let token = endpoint.token();
+        DoorClient::new(Connection::open(&path).unwrap())
+            .knock()
+            .unwrap();
+        let mut knocks = Knocks::default();
+        while knocks.0 == 0 {
+            let _ = server.turn(&mut knocks, Some(PATIENCE)).unwrap();
+        }
+        assert!(server.remove(token));
+        assert!(path.exists(), "not ours to remove");
+    }
+    drop(server);
+    assert_eq!(open_fds(), before);
 }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Address, Connection, Counts, Error, Kind};
+use jsoncomm::{Address, Bind, Connection, Counts, Error, Kind};
 use jsoncomm::{Limits, Listener, Remote, Server, Socket};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -80,10 +80,10 @@ impl Bound {
     /// # Errors
     ///
     /// As `Socket::bind` and `Listener::bind`.
-    pub fn at(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
+    pub fn at(at: impl Into<Bind>, kind: Kind) -> Result<Self, Error> {
         Ok(match kind {
-            Kind::Datagram => Self::Datagram(Socket::bind(address)?),
-            Kind::Seqpacket => Self::Seqpacket(Listener::bind(address)?),
+            Kind::Datagram => Self::Datagram(Socket::bind(at)?),
+            Kind::Seqpacket => Self::Seqpacket(Listener::bind(at)?),
         })
     }
 
@@ -114,6 +114,15 @@ impl Bound {
         client.send("hello").expect("room");
         let (heard, _) = self.receiver().receive::<String>().expect("a message");
         assert_eq!(heard, "hello");
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Datagram(socket) => socket.as_fd(),
+            Self::Seqpacket(listener) => listener.as_fd(),
+        }
     }
 }
 

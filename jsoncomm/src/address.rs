@@ -1,21 +1,36 @@
-//! Where a socket is: an address to connect to, and the file of a bound one.
+//! Where a socket is: an address to connect to, or to bind to.
 
-use std::ffi::{OsStr, OsString};
+mod bind;
+
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::error::{AddressProblem, Error};
-use crate::sys::file::{self, Identity};
+use crate::sys::file;
 use crate::sys::name::{self, Name};
 use crate::sys::socket;
 
+pub use bind::Bind;
+pub(crate) use bind::BoundPath;
+
 /// The address of a unix socket: a path, or a name in the abstract namespace of Linux ([unix(7)]).
 ///
-/// A path may be as long as the file system allows, also beyond the 107 bytes of `sun_path`. Prefer
-/// paths for services: an abstract name ignores file permissions, and anyone in the network namespace
-/// can take one that is free.
+/// A path may be as long as the file system allows, also beyond the 107 bytes of `sun_path`: a longer one
+/// is reached through `/proc/self/fd`, which leaves about 90 bytes for the file's own name when binding.
+/// What binding does about files in the way stands at [`Bind`]. Connecting follows symbolic links.
+///
+/// # Abstract names
+///
+/// Prefer paths for services. An abstract name has no owner and no mode: every user and every sandbox in the
+/// same network namespace can connect, and there is nothing to keep them out but
+/// [`Endpoint::admit`](crate::Endpoint::admit). Whoever binds first has it: anybody can take the name of a
+/// service that is not running, or has just died, and clients that want the service talk to the stranger.
+/// In another network namespace, a container's for example, the same name is another socket.
+///
+/// # Examples
 ///
 /// ```
 /// use jsoncomm::Address;
@@ -38,7 +53,8 @@ enum Place {
 }
 
 impl Address {
-    /// Names a socket in the abstract namespace, 1 to 107 bytes of any value.
+    /// Names a socket in the abstract namespace, 1 to 107 bytes of any value. It has no permissions and can be
+    /// squatted; see [above](Address#abstract-names).
     ///
     /// # Errors
     ///
@@ -111,7 +127,9 @@ impl Address {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => self.error(AddressProblem::Missing),
             ErrorKind::ConnectionRefused => self.error(AddressProblem::NobodyListens),
-            ErrorKind::PermissionDenied => self.error(AddressProblem::Denied),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                self.error(AddressProblem::Denied)
+            }
             ErrorKind::AddrInUse => self.error(AddressProblem::InUse),
             _ if socket::is_other_type(&error) => self.error(AddressProblem::OtherKind),
             _ => Error::os(operation)(error),
@@ -155,81 +173,6 @@ pub(crate) struct Resolved {
 impl Resolved {
     fn plain(name: Name) -> Self {
         Self { name, _file: None }
-    }
-}
-
-/// The file of a bound socket; removes it when dropped, if it is still the same file.
-///
-/// It stands on a directory descriptor opened when binding, so it finds its file after `chdir` and
-/// after something was mounted over the path. It must be dropped before the socket is closed: a bound
-/// socket keeps its inode from being used again, and thereby keeps the comparison honest.
-#[derive(Debug)]
-pub(crate) struct BoundPath {
-    directory: OwnedFd,
-    file: OsString,
-    identity: Identity,
-}
-
-impl BoundPath {
-    /// Binds `socket` to `path`.
-    ///
-    /// A path of up to 107 bytes is given to the kernel as it is, so that peers see it as their
-    /// address; a longer one through the directory descriptor.
-    pub(crate) fn bind(socket: BorrowedFd<'_>, path: &Path) -> Result<Self, Error> {
-        let error = |problem| Address::from(path).error(problem);
-        let file = path
-            .file_name()
-            .ok_or_else(|| error(AddressProblem::NoFileName))?;
-        if path.as_os_str().as_encoded_bytes().contains(&0) {
-            return Err(error(AddressProblem::Nul));
-        }
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let os = |operation, cause: io::Error| match Address::from(path).os(operation, cause) {
-            Error::Address {
-                address,
-                problem: AddressProblem::Missing,
-            } => Error::Address {
-                address,
-                problem: AddressProblem::NoDirectory,
-            },
-            other => other,
-        };
-        let directory = file::open_directory(parent).map_err(|error| os("open", error))?;
-        let name = match Name::from_path(path.as_os_str()) {
-            Some(name) => name,
-            None => name_within(directory.as_fd(), file).map_err(error)?,
-        };
-        socket::bind(socket, &name).map_err(|error| os("bind", error))?;
-        let identity = file::socket_identity(directory.as_fd(), file)
-            .map_err(Error::os("stat"))?
-            .ok_or_else(|| error(AddressProblem::Vanished))?;
-        Ok(Self {
-            directory,
-            file: file.to_owned(),
-            identity,
-        })
-    }
-}
-
-/// Names a file in a directory whose own path is too long.
-fn name_within(directory: BorrowedFd<'_>, file: &OsStr) -> Result<Name, AddressProblem> {
-    let mut path = file::proc_name(directory).ok_or(AddressProblem::NoProc)?;
-    path.push("/");
-    let limit = name::PATH_MAX.saturating_sub(path.len());
-    path.push(file);
-    Name::from_path(&path).ok_or(too_long(file.len(), limit))
-}
-
-impl Drop for BoundPath {
-    fn drop(&mut self) {
-        let found = file::socket_identity(self.directory.as_fd(), &self.file);
-        if found.is_ok_and(|found| found == Some(self.identity)) {
-            // Nobody is left to tell, and a file that stays is found stale by the next start.
-            let _ = file::unlink(self.directory.as_fd(), &self.file);
-        }
     }
 }
 

@@ -271,6 +271,25 @@ pub enum AddressProblem {
     /// Another socket has the address.
     #[error("is in use")]
     InUse,
+    /// A file is there that is no socket. A symbolic link is not followed.
+    #[error("is {found}, not a socket")]
+    NotASocket {
+        /// What it is, as a noun with its article.
+        found: &'static str,
+    },
+    /// A socket is there that no process has open, as far as can be told, but it belongs to somebody else.
+    #[error("is a dead socket of user {owner}")]
+    Foreign {
+        /// The user it belongs to.
+        owner: u32,
+    },
+    /// A dead socket is there, and the directory cannot be locked to replace it: it may not be read, or its
+    /// file system knows no locks.
+    #[error("is a dead socket in a directory that cannot be locked")]
+    Unlockable,
+    /// Another program keeps the directory locked with flock(2).
+    #[error("is in a directory that another program keeps locked")]
+    Locked,
     /// The path or name is empty.
     #[error("is empty")]
     Empty,

@@ -97,7 +97,7 @@ mod service;
 mod socket;
 mod sys;
 
-pub use address::Address;
+pub use address::{Address, Bind};
 pub use client::{Connection, Items, Mode, Pending, Starting, Waiting};
 pub use error::{
     AddressProblem, CallError, DecodeError, EncodeError, Error, Fault, FdProblem, SinkError,

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::address::{Address, BoundPath};
+use crate::address::{Bind, BoundPath};
 use crate::client::Connection;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
@@ -131,29 +131,25 @@ impl<S> Server<S> {
         })
     }
 
-    /// Binds a socket; the result says what is served there. Its path is removed when the server is
-    /// dropped, if it is still the same file.
+    /// Binds a socket; the result says what is served there. The file of a dead server is replaced, that of a
+    /// live one never; [`Bind`] has the rules. The file is removed when the server is
+    /// dropped, if it is still the same one.
     ///
     /// Peers can send from now on; they are answered once the loop runs.
     ///
     /// # Errors
     ///
     /// As [`Socket::bind`](crate::Socket::bind). The server is as before.
-    pub fn bind(
-        &mut self,
-        address: impl Into<Address>,
-        kind: Kind,
-    ) -> Result<Endpoint<'_, S>, Error> {
-        let address = address.into();
+    pub fn bind(&mut self, at: impl Into<Bind>, kind: Kind) -> Result<Endpoint<'_, S>, Error> {
         match kind {
             Kind::Datagram => {
                 let fd = sys::socket(sys::Type::Dgram).map_err(Error::os("socket"))?;
                 let line = self.datagram_line(fd)?;
-                let path = socket::bind(line.as_fd(), &address)?;
+                let path = at.into().bind(line.as_fd(), sys::Type::Dgram)?;
                 self.add_datagrams(line, path)
             }
             Kind::Seqpacket => {
-                let listener = Listener::bind(address)?;
+                let listener = Listener::bind(at)?;
                 self.add_listener(listener)
             }
         }

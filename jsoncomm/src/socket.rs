@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crate::address::{Address, BoundPath};
+use crate::address::{Address, Bind, BoundPath};
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
 use crate::line::{self, BUFFER_KEPT, Datagram, Heard, Inbox, Kind, Line, Sent};
@@ -95,15 +95,16 @@ impl Socket {
         ))
     }
 
-    /// Binds a datagram socket to an address, to receive from anyone who can reach it.
+    /// Binds a datagram socket to an address, to receive from anyone who can reach it. The file of a dead
+    /// server is replaced, that of a live one never; [`Bind`] has the rules.
     ///
     /// For connections see [`Listener::bind`].
     ///
     /// # Errors
     ///
-    /// [`Error::Address`] when the address is taken (a file that a dead server left counts as taken), its
-    /// directory is missing, or it cannot be used; [`Error::Os`] for whatever else [bind(2)] reports. Nothing
-    /// is left behind.
+    /// [`Error::Address`] when something is in the way, the directory is missing, or the address cannot be
+    /// used, as [`AddressProblem`] tells; [`Error::Os`] for whatever else [bind(2)] and its kin report. What
+    /// was there is as before, and nothing is left behind.
     ///
     /// [bind(2)]: https://man7.org/linux/man-pages/man2/bind.2.html
     ///
@@ -125,10 +126,10 @@ impl Socket {
     /// assert_eq!(client.receive::<u32>()?.0, 3);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn bind(address: impl Into<Address>) -> Result<Self, Error> {
+    pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
         let fd = sys::socket(Type::Dgram).map_err(Error::os("socket"))?;
         let mut socket = Self::new(Line::new(fd, Kind::Datagram, &Limits::default())?);
-        socket.path = bind(socket.as_fd(), &address.into())?;
+        socket.path = at.into().bind(socket.as_fd(), Type::Dgram)?;
         Ok(socket)
     }
 
@@ -426,15 +427,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds a seqpacket socket to an address and opens it to clients.
+    /// Binds a seqpacket socket to an address and opens it to clients. The file of a dead server is replaced,
+    /// that of a live one never; [`Bind`] has the rules.
     ///
     /// # Errors
     ///
     /// As [`Socket::bind`].
-    pub fn bind(address: impl Into<Address>) -> Result<Self, Error> {
+    pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
         let fd = sys::socket(Type::Seqpacket).map_err(Error::os("socket"))?;
-        let path = bind(fd.as_fd(), &address.into())?;
-        sys::listen(fd.as_fd()).map_err(Error::os("listen"))?;
+        let path = at.into().bind(fd.as_fd(), Type::Seqpacket)?;
         Ok(Self { _path: path, fd })
     }
 
@@ -493,16 +494,6 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Gives a socket its address.
-pub(crate) fn bind(socket: BorrowedFd<'_>, address: &Address) -> Result<Option<BoundPath>, Error> {
-    if let Some(path) = address.as_path() {
-        return BoundPath::bind(socket, path).map(Some);
-    }
-    let to = address.resolve()?;
-    sys::bind(socket, &to.name).map_err(|error| address.os("bind", error))?;
-    Ok(None)
 }
 
 /// Whether a socket that is taken over should be a listening one.

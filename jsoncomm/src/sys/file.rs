@@ -1,11 +1,12 @@
-//! Files and directories: what binding to a path and unlinking it again needs.
+//! Files and directories: what binding to a path, and unlinking it again, needs.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 /// Which file a name leads to: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,70 @@ pub(crate) fn proc_name(fd: BorrowedFd<'_>) -> Option<OsString> {
     (there == here).then(|| path.into())
 }
 
+/// Opens a directory to lock it; `PermissionDenied` when it may not be read.
+pub(crate) fn open_to_lock(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory, ".", flags, Mode::empty())?)
+}
+
+/// Locks the directory against others who lock it, if none has; never waits ([flock(2)]).
+///
+/// [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
+pub(crate) fn try_lock(directory: BorrowedFd<'_>) -> io::Result<bool> {
+    match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends what [`try_lock`] began, also for copies of the descriptor.
+pub(crate) fn unlock(directory: BorrowedFd<'_>) {
+    // It cannot fail on a descriptor that is locked, and closing it would do the same.
+    let _ = rustix::fs::flock(directory, FlockOperation::Unlock);
+}
+
+/// A file in a directory, held but not opened (`O_PATH`).
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) file: OwnedFd,
+    pub(crate) identity: Identity,
+    /// What it is if it is no socket, as a noun with its article.
+    pub(crate) other_than_socket: Option<&'static str>,
+    /// The user it belongs to.
+    pub(crate) owner: u32,
+}
+
+/// Takes hold of what `name` is in `directory`; `None` when there is nothing. A symbolic link is not
+/// followed.
+pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Entry>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = rustix::fs::fstat(&file)?;
+    let other_than_socket = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Socket => None,
+        FileType::Directory => Some("a directory"),
+        FileType::Symlink => Some("a symbolic link"),
+        FileType::RegularFile => Some("a file"),
+        _ => Some("a special file"),
+    };
+    Ok(Some(Entry {
+        file,
+        identity: stat.into(),
+        other_than_socket,
+        owner: stat.st_uid,
+    }))
+}
+
+/// The user in whose name files are made and opened.
+pub(crate) fn euid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Says which socket file `name` is in `directory`; `None` when it is missing or no socket. A symbolic
 /// link is not followed.
 pub(crate) fn socket_identity(
@@ -63,12 +128,15 @@ pub(crate) fn socket_identity(
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
             Ok(Some(stat.into()))
         }
-        Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(None),
+        Ok(_) | Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Removes the name from the directory.
+/// Removes the name from the directory, unless somebody already has.
 pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty())?)
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

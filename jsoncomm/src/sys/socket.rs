@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{
     self, AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, sockopt,
@@ -79,6 +80,32 @@ pub(crate) fn autobind(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// Connects to the socket of that name.
 pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
     Ok(net::connect(socket, &address(name)?)?)
+}
+
+/// What a socket file is found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Some process has the socket open.
+    Live,
+    /// No process has.
+    Dead,
+    /// That may not be known.
+    Unknown,
+}
+
+/// Finds out whether anybody has the socket of a file open, without any of them noticing.
+///
+/// A datagram socket tells of all types: others that are open are `EPROTOTYPE`, also before `listen`, when
+/// their own type would be refused (measured on Linux 6.18).
+pub(crate) fn probe(name: &Name) -> io::Result<Probe> {
+    let socket = socket(Type::Dgram)?;
+    match net::connect(&socket, &address(name)?) {
+        // EPERM: it is connected to another, and talks to no one else.
+        Ok(()) | Err(Errno::PROTOTYPE | Errno::PERM) => Ok(Probe::Live),
+        Err(Errno::CONNREFUSED) => Ok(Probe::Dead),
+        Err(Errno::ACCESS) => Ok(Probe::Unknown),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens a bound seqpacket socket to clients and makes its `accept` never wait.
@@ -224,7 +251,6 @@ pub(crate) enum Trouble {
 
 /// Sorts the errors of [`sendmsg`].
 pub(crate) fn trouble(error: &io::Error) -> Trouble {
-    use rustix::io::Errno;
     match Errno::from_io_error(error) {
         Some(Errno::AGAIN) => Trouble::Full,
         Some(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => Trouble::Short,
@@ -237,5 +263,5 @@ pub(crate) fn trouble(error: &io::Error) -> Trouble {
 
 /// Says whether [`connect`] found a socket of another type at the address.
 pub(crate) fn is_other_type(error: &io::Error) -> bool {
-    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::PROTOTYPE)
+    Errno::from_io_error(error) == Some(Errno::PROTOTYPE)
 }

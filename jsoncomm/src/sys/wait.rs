@@ -42,6 +42,11 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, what: For, deadline: Option<Instant>) -> 
     }
 }
 
+/// Lets time pass, for what nothing tells of; a signal ends it early.
+pub(crate) fn pause(time: Duration) {
+    let _ = rustix::event::poll(&mut [], Some(&timespec(time)));
+}
+
 /// Converts, with the longest time the kernel can count for what is longer.
 fn timespec(time: Duration) -> Timespec {
     Timespec {

@@ -1,0 +1,279 @@
+//! Binding: what may be in the way, and who removes it.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{Address, too_long};
+use crate::error::{AddressProblem, Error};
+use crate::sys::file::{self, Entry, Identity};
+use crate::sys::name::{self, Name};
+use crate::sys::socket::{self, Probe, Type};
+use crate::sys::wait;
+
+/// Where to bind. A path or an [`Address`] is enough for [`Server::bind`], [`Socket::bind`] and
+/// [`Listener::bind`].
+///
+/// # What may be in the way
+///
+/// The file that a dead server left is replaced: a socket, which no process has open, and which belongs to
+/// the process's effective user. Root replaces no one else's either. Anything else stays as it is and the
+/// error says what it is: a live socket, whatever its kind, a file, a directory, a symbolic link (links on
+/// the way to the directory are followed), somebody else's socket ([`AddressProblem`]).
+///
+/// Of several that start at the same time, one gets the path: the directory is locked ([flock(2)]) until
+/// the socket is bound and listens. That takes less than a millisecond; when another program keeps the lock
+/// for a second, binding fails. Whoever may read the directory can do that, so services should have a
+/// directory of their own and not bind in `/tmp`. Where the directory cannot be locked, because it may not
+/// be read or is on a file system without locks, free paths are bound and dead sockets are not replaced.
+///
+/// # Who removes it
+///
+/// The file is removed before the socket is closed, when what was bound is dropped, and only if it is still
+/// the same file. This also holds after the process or the directory has moved. A relative path starts from
+/// the current directory of the moment of binding.
+///
+/// [`Server::bind`]: crate::Server::bind
+/// [`Socket::bind`]: crate::Socket::bind
+/// [`Listener::bind`]: crate::Listener::bind
+/// [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Bind {
+    address: Address,
+}
+
+impl Bind {
+    /// Binds at an address as it is.
+    pub fn at(address: impl Into<Address>) -> Self {
+        Self {
+            address: address.into(),
+        }
+    }
+
+    /// Gives `socket` its address, and opens it to clients if it takes connections.
+    ///
+    /// The caller drops the result before it closes the socket; see [`BoundPath`].
+    pub(crate) fn bind(
+        &self,
+        socket: BorrowedFd<'_>,
+        of: Type,
+    ) -> Result<Option<BoundPath>, Error> {
+        let Some(path) = self.address.as_path() else {
+            let name = self.address.resolve()?.name;
+            socket::bind(socket, &name).map_err(|error| self.os("bind", error))?;
+            listen(socket, of)?;
+            return Ok(None);
+        };
+        let spot = self.find(path)?;
+        let lock = self.lock(&spot)?;
+        self.take(&spot, socket, lock.as_ref())?;
+        let bound = self.hold(spot)?;
+        listen(socket, of)?;
+        Ok(Some(bound))
+    }
+
+    /// Opens the directory, and finds a name for the kernel.
+    ///
+    /// A path of up to 107 bytes is given to the kernel as it is, so that peers see it as their address; a
+    /// longer one through the directory's descriptor.
+    fn find(&self, path: &Path) -> Result<Spot, Error> {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let error = |problem| self.address.error(problem);
+        if bytes.is_empty() {
+            return Err(error(AddressProblem::Empty));
+        }
+        if bytes.contains(&0) {
+            return Err(error(AddressProblem::Nul));
+        }
+        let file = path
+            .file_name()
+            .filter(|file| bytes.ends_with(file.as_encoded_bytes()))
+            .ok_or_else(|| error(AddressProblem::NoFileName))?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let directory = file::open_directory(parent).map_err(|error| self.os("open", error))?;
+        let name = match Name::from_path(path.as_os_str()) {
+            Some(name) => name,
+            None => name_within(directory.as_fd(), file).map_err(error)?,
+        };
+        Ok(Spot {
+            directory,
+            file: file.to_owned(),
+            name,
+        })
+    }
+
+    /// Waits until no one else binds in the directory; `None` where it cannot be locked.
+    fn lock(&self, spot: &Spot) -> Result<Option<Lock>, Error> {
+        /// Nobody needs it for longer than some system calls.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const PAUSE: Duration = Duration::from_millis(1);
+        let until = Instant::now() + PATIENCE;
+        let fd = match file::open_to_lock(spot.directory.as_fd()) {
+            Ok(fd) => fd,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+            Err(error) => return Err(self.os("open", error)),
+        };
+        loop {
+            match file::try_lock(fd.as_fd()) {
+                Ok(true) => return Ok(Some(Lock(fd))),
+                Ok(false) if Instant::now() < until => wait::pause(PAUSE),
+                Ok(false) => return Err(self.address.error(AddressProblem::Locked)),
+                // The file system knows no locks.
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Binds the socket, in place of a dead one if need be.
+    fn take(&self, spot: &Spot, socket: BorrowedFd<'_>, lock: Option<&Lock>) -> Result<(), Error> {
+        /// More than one: programs that know nothing of the lock put files there and take them away.
+        const ROUNDS: usize = 4;
+        for _ in 0..ROUNDS {
+            match socket::bind(socket, &spot.name) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => self.clear(spot, lock)?,
+                Err(error) => return Err(self.os("bind", error)),
+            }
+        }
+        Err(self.address.error(AddressProblem::InUse))
+    }
+
+    /// Removes what is in the way if it is a dead socket of ours, or says what it is.
+    fn clear(&self, spot: &Spot, lock: Option<&Lock>) -> Result<(), Error> {
+        let Some(entry) = spot.entry()? else {
+            return Ok(());
+        };
+        let is_ours = entry.owner == file::euid();
+        let owner = entry.owner;
+        let error = |problem| Err(self.address.error(problem));
+        if let Some(found) = entry.other_than_socket {
+            return error(AddressProblem::NotASocket { found });
+        }
+        match spot.probe(&entry) {
+            Ok(Probe::Live) => error(AddressProblem::InUse),
+            Ok(_) if !is_ours => error(AddressProblem::Foreign { owner }),
+            Ok(Probe::Unknown) => error(AddressProblem::Denied),
+            Ok(Probe::Dead) if lock.is_none() => error(AddressProblem::Unlockable),
+            Ok(Probe::Dead) => spot
+                .remove(entry.identity)
+                .map_err(|error| self.os("unlink", error)),
+            Err(error) => Err(self.os("connect", error)),
+        }
+    }
+
+    /// Takes hold of the file that has just been bound.
+    fn hold(&self, spot: Spot) -> Result<BoundPath, Error> {
+        let vanished = || self.address.error(AddressProblem::Vanished);
+        let entry = spot.entry()?.ok_or_else(vanished)?;
+        if entry.other_than_socket.is_some() {
+            return Err(vanished());
+        }
+        let identity = entry.identity;
+        Ok(BoundPath { spot, identity })
+    }
+
+    /// Says what a system call's error means for who binds.
+    fn os(&self, operation: &'static str, error: io::Error) -> Error {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                self.address.error(AddressProblem::NoDirectory)
+            }
+            _ => self.address.os(operation, error),
+        }
+    }
+}
+
+impl From<Address> for Bind {
+    fn from(address: Address) -> Self {
+        Self::at(address)
+    }
+}
+
+impl<P: AsRef<OsStr>> From<P> for Bind {
+    fn from(path: P) -> Self {
+        Self::at(path)
+    }
+}
+
+/// Opens a socket that takes connections to its clients.
+fn listen(socket: BorrowedFd<'_>, of: Type) -> Result<(), Error> {
+    match of {
+        Type::Dgram => Ok(()),
+        Type::Seqpacket => socket::listen(socket).map_err(Error::os("listen")),
+    }
+}
+
+/// Names a file in a directory whose own path is too long.
+fn name_within(directory: BorrowedFd<'_>, file: &OsStr) -> Result<Name, AddressProblem> {
+    let mut path = file::proc_name(directory).ok_or(AddressProblem::NoProc)?;
+    path.push("/");
+    let limit = name::PATH_MAX.saturating_sub(path.len());
+    path.push(file);
+    Name::from_path(&path).ok_or(too_long(file.len(), limit))
+}
+
+/// Where a file is to be.
+#[derive(Debug)]
+struct Spot {
+    directory: OwnedFd,
+    file: OsString,
+    /// The same for the kernel.
+    name: Name,
+}
+
+impl Spot {
+    /// Takes hold of the file that is there.
+    fn entry(&self) -> Result<Option<Entry>, Error> {
+        file::entry(self.directory.as_fd(), &self.file).map_err(Error::os("open"))
+    }
+
+    /// Asks whether anybody has the socket open; the very one that was found, where `/proc` is mounted.
+    fn probe(&self, entry: &Entry) -> io::Result<Probe> {
+        let through = file::proc_name(entry.file.as_fd());
+        let name = through.and_then(|path| Name::from_path(&path));
+        socket::probe(&name.unwrap_or(self.name))
+    }
+
+    /// Removes the file if it is still this one. An [`Entry`] of it, and a socket bound to it, keep its inode
+    /// from being used again, and thereby keep the comparison honest.
+    fn remove(&self, identity: Identity) -> io::Result<()> {
+        let found = file::socket_identity(self.directory.as_fd(), &self.file)?;
+        if found == Some(identity) {
+            file::unlink(self.directory.as_fd(), &self.file)?;
+        }
+        Ok(())
+    }
+}
+
+/// The right to replace files in a directory, until it is dropped.
+struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a child that another thread is just starting.
+        file::unlock(self.0.as_fd());
+    }
+}
+
+/// The file of a bound socket; removes it when dropped, if it is still the same file.
+///
+/// It stands on a directory descriptor opened when binding, so it finds its file after `chdir` and
+/// after something was mounted over the path. It must be dropped before the socket is closed: whoever
+/// starts next could otherwise take the path between the comparison and the removal.
+#[derive(Debug)]
+pub(crate) struct BoundPath {
+    spot: Spot,
+    identity: Identity,
+}
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        // Nobody is left to tell, and a file that stays is replaced by the next start.
+        let _ = self.spot.remove(self.identity);
+    }
+}

@@ -1,0 +1,228 @@
+//! What depends on the whole process: its directory, its umask, its user, its descriptors, its `/proc`.
+//!
+//! Such a test does its work in a child: the same program once more, started differently.
+
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+/// Says to the child that it is one, and where to work.
+const CHILD: &str = "JSONCOMM_TESTS_CHILD";
+
+/// Left by a child that has come to its end.
+const DONE: &str = "done";
+
+/// Has a child do `work` in the directory, for the test of this name, which ends with this call: the child
+/// comes through here as well. `start` makes the command that starts it.
+fn in_child(
+    test: &str,
+    directory: &Path,
+    start: impl FnOnce(PathBuf) -> Command,
+    work: impl FnOnce(),
+) {
+    if let Some(directory) = std::env::var_os(CHILD) {
+        std::env::set_current_dir(directory).unwrap();
+        work();
+        File::create(DONE).unwrap();
+        return;
+    }
+    let child = start(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("children::{test}")])
+        .env(CHILD, directory)
+        .output();
+    let child = match child {
+        Ok(child) => child,
+        // Not every user may get to the program.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
+        Err(error) => panic!("{error}"),
+    };
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{said}");
+    // It is not there if no test has this name.
+    std::fs::remove_file(directory.join(DONE)).unwrap();
+}
+
+/// A directory to work in as a user who is not root, and how to start as that user.
+fn as_nobody() -> (tempfile::TempDir, impl FnOnce(PathBuf) -> Command) {
+    const NOBODY: u32 = 65534;
+    let directory = tempfile::tempdir().unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    (directory, move |program: PathBuf| {
+        let mut command = Command::new(program);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    })
+}
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_relative_path_is_unlinked_after_chdir() {
+    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(directory.path().join("below")).unwrap();
+    let test = "a_relative_path_is_unlinked_after_chdir";
+    in_child(test, directory.path(), Command::new, || {
+        let home = std::env::current_dir().unwrap();
+        for kind in KINDS {
+            for path in [
+                "relative.sock",
+                "below/relative.sock",
+                "./below/../dots.sock",
+            ] {
+                Bound::at(path, kind).unwrap().reached_at(path);
+                let bound = Bound::at(path, kind).unwrap();
+                std::env::set_current_dir("/").unwrap();
+                drop(bound);
+                std::env::set_current_dir(&home).unwrap();
+                assert!(!Path::new(path).exists(), "{path}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
+    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    let test = "a_current_directory_that_has_vanished_is_no_directory_to_bind_in";
+    in_child(test, directory.path(), Command::new, || {
+        let home = std::env::current_dir().unwrap();
+        std::fs::create_dir("gone").unwrap();
+        std::env::set_current_dir("gone").unwrap();
+        std::fs::remove_dir(home.join("gone")).unwrap();
+        for kind in KINDS {
+            let problem = problem(Bound::at("a.sock", kind));
+            assert_eq!(problem, AddressProblem::NoDirectory);
+        }
+        std::env::set_current_dir(home).unwrap();
+    });
+}
+
+#[test]
+fn what_may_not_be_used_is_denied_and_stays() {
+    let (_alone, (directory, start)) = (alone(), as_nobody());
+    let test = "what_may_not_be_used_is_denied_and_stays";
+    in_child(test, directory.path(), start, || {
+        for kind in KINDS {
+            let bound = Bound::at("live", kind).unwrap();
+            set_mode("live", 0);
+            let denied = problem(Socket::connect("live", kind));
+            assert_eq!(denied, AddressProblem::Denied);
+            let denied = problem(Connection::open("live"));
+            assert_eq!(denied, AddressProblem::Denied);
+            // Whether it is live is not to be known either.
+            assert_eq!(problem(Bound::at("live", kind)), AddressProblem::Denied);
+            drop(bound);
+
+            drop(UnixDatagram::bind("dead").unwrap());
+            set_mode("dead", 0);
+            assert_eq!(problem(Bound::at("dead", kind)), AddressProblem::Denied);
+            set_mode("dead", 0o600);
+            drop(Bound::at("dead", kind).unwrap());
+
+            std::fs::create_dir("closed").unwrap();
+            for mode in [0, 0o500] {
+                set_mode("closed", mode);
+                let denied = problem(Bound::at("closed/a.sock", kind));
+                assert_eq!(denied, AddressProblem::Denied, "{mode:o}");
+            }
+            set_mode("closed", 0);
+            let denied = problem(Socket::connect("closed/a.sock", kind));
+            assert_eq!(denied, AddressProblem::Denied);
+            std::fs::remove_dir("closed").unwrap();
+        }
+    });
+}
+
+#[test]
+fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_stay() {
+    let (_alone, (directory, start)) = (alone(), as_nobody());
+    let test = "where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_stay";
+    in_child(test, directory.path(), start, || {
+        std::fs::create_dir("below").unwrap();
+        let path = "below/a.sock";
+        for kind in KINDS {
+            set_mode("below", 0o300);
+            Bound::at(path, kind).unwrap().reached_at(path);
+            drop(UnixDatagram::bind(path).unwrap());
+            assert_eq!(problem(Bound::at(path, kind)), AddressProblem::Unlockable);
+            assert!(Path::new(path).exists());
+            set_mode("below", 0o700);
+            Bound::at(path, kind).unwrap().reached_at(path);
+        }
+    });
+}
+
+/// The standard library opens `/dev/null` in place of standard descriptors that are closed, so that no
+/// socket becomes one of them.
+#[test]
+fn standard_descriptors_that_are_closed_at_the_start_do_not_matter() {
+    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    let test = "standard_descriptors_that_are_closed_at_the_start_do_not_matter";
+    let closed = |program: PathBuf| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]);
+        shell.arg(program);
+        shell
+    };
+    in_child(test, directory.path(), closed, || {
+        let before = open_fds();
+        let (_directory, deep) = deep();
+        let deep = deep.join("a.sock");
+        for kind in KINDS {
+            for path in [Path::new("a.sock"), &deep] {
+                drop(UnixDatagram::bind("a.sock").unwrap());
+                Bound::at(path, kind).unwrap().reached_at(path);
+                let _ = std::fs::remove_file("a.sock");
+            }
+            writeln!(std::io::stdout(), "nobody hears that").unwrap();
+        }
+        assert_eq!(open_fds(), before);
+    });
+}
+
+#[test]
+fn without_proc_short_paths_work_and_the_rest_says_what_it_needs() {
+    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    let hide = "mount -t tmpfs none /proc";
+    let hides = Command::new("unshare")
+        .args(["-m", "sh", "-c", hide])
+        .output();
+    if std::env::var_os(CHILD).is_none() && !hides.is_ok_and(|output| output.status.success()) {
+        // Only root can, and not in every container.
+        return;
+    }
+    let test = "without_proc_short_paths_work_and_the_rest_says_what_it_needs";
+    let hidden = |program: PathBuf| {
+        let mut shell = Command::new("unshare");
+        shell.args(["-m", "sh", "-c", &format!("{hide} && exec \"$0\" \"$@\"")]);
+        shell.arg(program);
+        shell
+    };
+    in_child(test, directory.path(), hidden, || {
+        assert!(!Path::new("/proc/self").exists());
+        std::fs::create_dir("d".repeat(120)).unwrap();
+        let long = Path::new(&"d".repeat(120)).join("a.sock");
+        for kind in KINDS {
+            drop(UnixDatagram::bind("a.sock").unwrap());
+            let bound = Bound::at("a.sock", kind).unwrap();
+            assert_eq!(problem(Bound::at("a.sock", kind)), AddressProblem::InUse);
+            bound.reached_at("a.sock");
+
+            assert_eq!(problem(Bound::at(&long, kind)), AddressProblem::NoProc);
+            File::create(&long).unwrap();
+            let needs = problem(Socket::connect(&long, kind));
+            assert_eq!(needs, AddressProblem::NoProc);
+        }
+    });
+}
