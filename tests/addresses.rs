@@ -6,6 +6,8 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[path = "addresses/access.rs"]
+mod access;
 #[path = "addresses/children.rs"]
 mod children;
 #[path = "addresses/in_the_way.rs"]
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jsoncomm::{
-    Address, AddressProblem, Connection, Error, Kind, Limits, Listener, Server, Socket,
+    Address, AddressProblem, Bind, Connection, Error, Kind, Limits, Listener, Server, Socket,
 };
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds};
 

@@ -20,7 +20,8 @@ pub(crate) use bind::BoundPath;
 ///
 /// A path may be as long as the file system allows, also beyond the 107 bytes of `sun_path`: a longer one
 /// is reached through `/proc/self/fd`, which leaves about 90 bytes for the file's own name when binding.
-/// What binding does about files in the way stands at [`Bind`]. Connecting follows symbolic links.
+/// What binding does about files in the way, modes and owners stands at [`Bind`]. Connecting follows
+/// symbolic links.
 ///
 /// # Abstract names
 ///

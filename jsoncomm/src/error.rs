@@ -290,6 +290,18 @@ pub enum AddressProblem {
     /// Another program keeps the directory locked with flock(2).
     #[error("is in a directory that another program keeps locked")]
     Locked,
+    /// The mode that was asked for is more than permission bits.
+    #[error("cannot have the mode {mode:o}")]
+    NoSuchMode {
+        /// The mode.
+        mode: u32,
+    },
+    /// The owner or group that was asked for is the number that means nobody.
+    #[error("cannot belong to nobody")]
+    NoSuchOwner,
+    /// A mode or an owner was asked for, which only a file has.
+    #[error("is not a path and has no owner or mode")]
+    NotAPath,
     /// The path or name is empty.
     #[error("is empty")]
     Empty,

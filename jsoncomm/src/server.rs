@@ -132,7 +132,7 @@ impl<S> Server<S> {
     }
 
     /// Binds a socket; the result says what is served there. The file of a dead server is replaced, that of a
-    /// live one never; [`Bind`] has the rules. The file is removed when the server is
+    /// live one never; [`Bind`] has the rules, and sets mode and owner. The file is removed when the server is
     /// dropped, if it is still the same one.
     ///
     /// Peers can send from now on; they are answered once the loop runs.

@@ -96,7 +96,7 @@ impl Socket {
     }
 
     /// Binds a datagram socket to an address, to receive from anyone who can reach it. The file of a dead
-    /// server is replaced, that of a live one never; [`Bind`] has the rules.
+    /// server is replaced, that of a live one never; [`Bind`] has the rules, and sets mode and owner.
     ///
     /// For connections see [`Listener::bind`].
     ///
@@ -428,7 +428,7 @@ pub struct Listener {
 
 impl Listener {
     /// Binds a seqpacket socket to an address and opens it to clients. The file of a dead server is replaced,
-    /// that of a live one never; [`Bind`] has the rules.
+    /// that of a live one never; [`Bind`] has the rules, and sets mode and owner.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 //! Such a test does its work in a child: the same program once more, started differently.
 
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -67,6 +67,10 @@ fn set_mode(path: impl AsRef<Path>, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
+fn mode(path: impl AsRef<Path>) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
 #[test]
 fn a_relative_path_is_unlinked_after_chdir() {
     let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
@@ -109,13 +113,34 @@ fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
 }
 
 #[test]
+fn a_mode_that_is_asked_for_does_not_depend_on_the_umask() {
+    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    let test = "a_mode_that_is_asked_for_does_not_depend_on_the_umask";
+    in_child(test, directory.path(), Command::new, || {
+        for mask in [0, 0o022, 0o077, 0o777] {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+            for kind in KINDS {
+                let bound = Bound::at("a.sock", kind).unwrap();
+                assert_eq!(mode("a.sock"), 0o777 & !mask, "as with any program");
+                drop(bound);
+                for asked in [0, 0o600, 0o660, 0o666, 0o777] {
+                    let bound = Bound::at(Bind::at("a.sock").mode(asked), kind).unwrap();
+                    assert_eq!(mode("a.sock"), asked, "under {mask:o}");
+                    drop(bound);
+                }
+            }
+        }
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    });
+}
+
+#[test]
 fn what_may_not_be_used_is_denied_and_stays() {
     let (_alone, (directory, start)) = (alone(), as_nobody());
     let test = "what_may_not_be_used_is_denied_and_stays";
     in_child(test, directory.path(), start, || {
         for kind in KINDS {
-            let bound = Bound::at("live", kind).unwrap();
-            set_mode("live", 0);
+            let bound = Bound::at(Bind::at("live").mode(0), kind).unwrap();
             let denied = problem(Socket::connect("live", kind));
             assert_eq!(denied, AddressProblem::Denied);
             let denied = problem(Connection::open("live"));
@@ -159,6 +184,28 @@ fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_st
             assert!(Path::new(path).exists());
             set_mode("below", 0o700);
             Bound::at(path, kind).unwrap().reached_at(path);
+        }
+    });
+}
+
+#[test]
+fn a_file_that_may_not_be_given_away_is_not_left_behind() {
+    let (_alone, (directory, start)) = (alone(), as_nobody());
+    let test = "a_file_that_may_not_be_given_away_is_not_left_behind";
+    in_child(test, directory.path(), start, || {
+        for kind in KINDS {
+            for at in [Bind::at("a.sock").owner(0), Bind::at("a.sock").group(0)] {
+                let error = Bound::at(at, kind).unwrap_err();
+                let is_chown = matches!(
+                    error,
+                    Error::Os {
+                        operation: "chown",
+                        ..
+                    }
+                );
+                assert!(is_chown, "{error:?}");
+                assert!(!Path::new("a.sock").exists());
+            }
         }
     });
 }
@@ -211,14 +258,18 @@ fn without_proc_short_paths_work_and_the_rest_says_what_it_needs() {
     };
     in_child(test, directory.path(), hidden, || {
         assert!(!Path::new("/proc/self").exists());
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         std::fs::create_dir("d".repeat(120)).unwrap();
         let long = Path::new(&"d".repeat(120)).join("a.sock");
         for kind in KINDS {
             drop(UnixDatagram::bind("a.sock").unwrap());
-            let bound = Bound::at("a.sock", kind).unwrap();
+            let bound = Bound::at(Bind::at("a.sock").mode(0o644), kind).unwrap();
             assert_eq!(problem(Bound::at("a.sock", kind)), AddressProblem::InUse);
             bound.reached_at("a.sock");
 
+            let at = Bind::at("a.sock").mode(0o666);
+            assert_eq!(problem(Bound::at(at, kind)), AddressProblem::NoProc);
+            assert!(!Path::new("a.sock").exists());
             assert_eq!(problem(Bound::at(&long, kind)), AddressProblem::NoProc);
             File::create(&long).unwrap();
             let needs = problem(Socket::connect(&long, kind));

@@ -168,7 +168,7 @@ fn a_live_listener_does_not_notice_that_another_server_looked() {
 }
 
 #[test]
-fn the_dead_socket_of_somebody_else_stays() {
+fn the_dead_socket_of_somebody_else_stays_unless_it_is_to_be_theirs() {
     /// Nobody in particular.
     const OWNER: u32 = 54_321;
     let _alone = alone();
@@ -183,8 +183,12 @@ fn the_dead_socket_of_somebody_else_stays() {
         let before = stamp(&path);
         let foreign = AddressProblem::Foreign { owner: OWNER };
         assert_eq!(problem(Bound::at(&path, kind)), foreign);
+        let at = Bind::at(&path).owner(OWNER + 1);
+        assert_eq!(problem(Bound::at(at, kind)), foreign);
         assert_eq!(stamp(&path), before);
-        std::fs::remove_file(&path).unwrap();
+        let bound = Bound::at(Bind::at(&path).owner(OWNER), kind).unwrap();
+        assert_eq!(stamp(&path).3, OWNER);
+        bound.reached_at(&path);
         // And a live one is live, whosever it is.
         let _live = bare(&path, SocketType::DGRAM);
         chown(&path, Some(OWNER), None).unwrap();

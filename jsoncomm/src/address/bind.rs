@@ -1,4 +1,4 @@
-//! Binding: what may be in the way, and who removes it.
+//! Binding: what may be in the way, what the file looks like, and who removes it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
@@ -13,15 +13,28 @@ use crate::sys::name::{self, Name};
 use crate::sys::socket::{self, Probe, Type};
 use crate::sys::wait;
 
-/// Where to bind. A path or an [`Address`] is enough for [`Server::bind`], [`Socket::bind`] and
-/// [`Listener::bind`].
+/// Where to bind, and who may connect there.
+///
+/// A path or an [`Address`] alone is enough for [`Server::bind`], [`Socket::bind`] and [`Listener::bind`];
+/// this adds mode and owner of the file. They rule who may connect, which takes the right to write to it.
+///
+/// ```
+/// use jsoncomm::{Bind, Kind, Limits, Server};
+/// # let directory = tempfile::tempdir()?;
+/// # let (path, gid) = (directory.path().join("example.sock"), rustix::process::getegid().as_raw());
+///
+/// let mut server: Server<()> = Server::new(Limits::default())?;
+/// server.bind(Bind::at(&path).mode(0o660).group(gid), Kind::Seqpacket)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # What may be in the way
 ///
 /// The file that a dead server left is replaced: a socket, which no process has open, and which belongs to
-/// the process's effective user. Root replaces no one else's either. Anything else stays as it is and the
-/// error says what it is: a live socket, whatever its kind, a file, a directory, a symbolic link (links on
-/// the way to the directory are followed), somebody else's socket ([`AddressProblem`]).
+/// the process's effective user or to the [`owner`](Bind::owner) that is asked for. Root replaces no one
+/// else's either. Anything else stays as it is and the error says what it is: a live socket, whatever its
+/// kind, a file, a directory, a symbolic link (links on the way to the directory are followed), somebody
+/// else's socket ([`AddressProblem`]).
 ///
 /// Of several that start at the same time, one gets the path: the directory is locked ([flock(2)]) until
 /// the socket is bound and listens. That takes less than a millisecond; when another program keeps the lock
@@ -42,6 +55,9 @@ use crate::sys::wait;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bind {
     address: Address,
+    mode: Option<u32>,
+    owner: Option<u32>,
+    group: Option<u32>,
 }
 
 impl Bind {
@@ -49,7 +65,38 @@ impl Bind {
     pub fn at(address: impl Into<Address>) -> Self {
         Self {
             address: address.into(),
+            mode: None,
+            owner: None,
+            group: None,
         }
+    }
+
+    /// Sets the permission bits of the file, whatever the process's umask.
+    ///
+    /// Without this they are 0777 less the umask, as with any program; with an owner or a group they are
+    /// 0600 or 0660.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Gives the file to a user. Only root may give files away.
+    ///
+    /// Until owner, group and mode are as they should be, only the process's own user may connect.
+    #[must_use]
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
+        self
+    }
+
+    /// Gives the file to a group, of which the process has to be a member unless it is root's.
+    ///
+    /// Until owner, group and mode are as they should be, only the process's own user may connect.
+    #[must_use]
+    pub fn group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
     }
 
     /// Gives `socket` its address, and opens it to clients if it takes connections.
@@ -60,6 +107,7 @@ impl Bind {
         socket: BorrowedFd<'_>,
         of: Type,
     ) -> Result<Option<BoundPath>, Error> {
+        self.check()?;
         let Some(path) = self.address.as_path() else {
             let name = self.address.resolve()?.name;
             socket::bind(socket, &name).map_err(|error| self.os("bind", error))?;
@@ -68,10 +116,41 @@ impl Bind {
         };
         let spot = self.find(path)?;
         let lock = self.lock(&spot)?;
+        if let Some(mode) = self.first_mode() {
+            file::set_mode(socket, mode).map_err(Error::os("fchmod"))?;
+        }
         self.take(&spot, socket, lock.as_ref())?;
         let bound = self.hold(spot)?;
         listen(socket, of)?;
         Ok(Some(bound))
+    }
+
+    /// Refuses what no file can have.
+    fn check(&self) -> Result<(), Error> {
+        let problem = if let Some(mode) = self.mode.filter(|mode| *mode > 0o777) {
+            AddressProblem::NoSuchMode { mode }
+        } else if [self.owner, self.group].contains(&Some(u32::MAX)) {
+            AddressProblem::NoSuchOwner
+        } else if self.last_mode().is_some() && self.address.as_path().is_none() {
+            AddressProblem::NotAPath
+        } else {
+            return Ok(());
+        };
+        Err(self.address.error(problem))
+    }
+
+    /// The mode in the end; `None` is what the umask leaves.
+    fn last_mode(&self) -> Option<u32> {
+        let for_whom = self.owner.map(|_| 0o600);
+        let for_whom = self.group.map_or(for_whom, |_| Some(0o660));
+        self.mode.or(for_whom)
+    }
+
+    /// The mode to appear with: nothing for groups and others before it is known who they are.
+    fn first_mode(&self) -> Option<u32> {
+        let settled = self.owner.or(self.group).is_none();
+        let mask = if settled { 0o777 } else { 0o700 };
+        self.last_mode().map(|mode| mode & mask)
     }
 
     /// Opens the directory, and finds a name for the kernel.
@@ -148,7 +227,7 @@ impl Bind {
         let Some(entry) = spot.entry()? else {
             return Ok(());
         };
-        let is_ours = entry.owner == file::euid();
+        let is_ours = entry.owner == file::euid() || Some(entry.owner) == self.owner;
         let owner = entry.owner;
         let error = |problem| Err(self.address.error(problem));
         if let Some(found) = entry.other_than_socket {
@@ -166,7 +245,7 @@ impl Bind {
         }
     }
 
-    /// Takes hold of the file that has just been bound.
+    /// Takes hold of the file that has just been bound, and makes it as it should be.
     fn hold(&self, spot: Spot) -> Result<BoundPath, Error> {
         let vanished = || self.address.error(AddressProblem::Vanished);
         let entry = spot.entry()?.ok_or_else(vanished)?;
@@ -174,7 +253,29 @@ impl Bind {
             return Err(vanished());
         }
         let identity = entry.identity;
-        Ok(BoundPath { spot, identity })
+        let bound = BoundPath { spot, identity };
+        if let Some(mode) = self.last_mode() {
+            // Whoever may write to the directory may have put another there meanwhile.
+            if entry.owner != file::euid() {
+                return Err(vanished());
+            }
+            self.set_access(&entry, mode)?;
+        }
+        Ok(bound)
+    }
+
+    fn set_access(&self, entry: &Entry, mode: u32) -> Result<(), Error> {
+        let file = entry.file.as_fd();
+        if self.owner.or(self.group).is_some() {
+            file::set_owner(file, self.owner, self.group).map_err(Error::os("chown"))?;
+        }
+        // The umask takes away from what a file appears with.
+        if entry.mode != mode {
+            let path = file::proc_name(file);
+            let path = path.ok_or_else(|| self.address.error(AddressProblem::NoProc))?;
+            file::chmod(&path, mode).map_err(Error::os("chmod"))?;
+        }
+        Ok(())
     }
 
     /// Says what a system call's error means for who binds.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 /// Which file a name leads to: device and inode.
@@ -86,6 +86,8 @@ pub(crate) struct Entry {
     pub(crate) other_than_socket: Option<&'static str>,
     /// The user it belongs to.
     pub(crate) owner: u32,
+    /// Permission bits.
+    pub(crate) mode: u32,
 }
 
 /// Takes hold of what `name` is in `directory`; `None` when there is nothing. A symbolic link is not
@@ -110,12 +112,36 @@ pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Optio
         identity: stat.into(),
         other_than_socket,
         owner: stat.st_uid,
+        mode: Mode::from_raw_mode(stat.st_mode).as_raw_mode(),
     }))
 }
 
 /// The user in whose name files are made and opened.
 pub(crate) fn euid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Gives a file, held by any descriptor, to a user and a group. Neither may be `u32::MAX`.
+pub(crate) fn set_owner(
+    file: BorrowedFd<'_>,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> io::Result<()> {
+    let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+    let itself = AtFlags::EMPTY_PATH;
+    Ok(rustix::fs::chownat(file, "", owner, group, itself)?)
+}
+
+/// Sets the permission bits that a socket's file will have, less the umask, once it is bound ([unix(7)]).
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+pub(crate) fn set_mode(socket: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))?)
+}
+
+/// Sets the permission bits of the file at a path; a symbolic link is followed.
+pub(crate) fn chmod(path: &OsStr, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
 }
 
 /// Says which socket file `name` is in `directory`; `None` when it is missing or no socket. A symbolic
