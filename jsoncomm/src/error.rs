@@ -250,6 +250,24 @@ pub enum SinkError {
 }
 
 /// Why an address cannot be used.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{AddressProblem, Connection, Error};
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("example.sock");
+///
+/// match Connection::open(&path) {
+///     Ok(_) => println!("running"),
+///     Err(Error::Address {
+///         problem: AddressProblem::Missing | AddressProblem::NobodyListens,
+///         ..
+///     }) => println!("not started yet"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressProblem {
