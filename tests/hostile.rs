@@ -181,7 +181,10 @@ impl Bench {
     fn with(kind: Kind, state: State) -> Self {
         handlers::quiet();
         let before = open_fds();
-        let server = Running::start(kind, state, |endpoint| {
+        let mut limits = Limits::default();
+        // More of both than a peer may send usually, from one that tries everything.
+        (limits.malformed, limits.descriptors) = (usize::MAX, 253);
+        let server = Running::with_limits(limits, kind, state, |endpoint| {
             endpoint.serve::<dyn Vault>().handle::<Ask>()
         });
         let polite = VaultClient::new(server.connect());

@@ -357,6 +357,7 @@ fn ten_thousand_replies_are_answered_from_another_thread_in_random_order_once_ea
     };
     let mut limits = Limits::default();
     limits.deferred = 10_000;
+    limits.user_deferred = 10_000;
     limits.deferred_in_all = 10_000;
     limits.waiting_answers = 10_000;
     limits.waiting_bytes = 16 << 20;

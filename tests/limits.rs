@@ -7,9 +7,13 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[path = "limits/users.rs"]
+mod users;
 #[path = "limits/waiting.rs"]
 mod waiting;
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -36,6 +40,10 @@ trait Probe {
     fn note(&mut self, who: char);
     /// Who was here, in order.
     fn notes(&mut self) -> String;
+    /// Counts descriptors.
+    fn pass(&mut self, #[fd] files: Vec<File>) -> usize;
+    /// Gives so many descriptors and bytes.
+    fn give(&mut self, files: usize, size: usize) -> Given;
 }
 
 /// Replies that are kept, and given all at once.
@@ -46,6 +54,13 @@ enum Ask {
     Keep,
     /// Answers all that is kept with so many `x`.
     Release { size: usize },
+}
+
+#[derive(Debug, Message)]
+struct Given {
+    #[fd]
+    files: Vec<File>,
+    text: String,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +89,18 @@ impl Probe for State {
         here.send(()).unwrap();
         open.recv_timeout(PATIENCE).unwrap();
         1
+    }
+
+    fn pass(&mut self, files: Vec<File>) -> usize {
+        files.len()
+    }
+
+    fn give(&mut self, files: usize, size: usize) -> Given {
+        let null = |_| File::open("/dev/null").unwrap();
+        Given {
+            files: (0..files).map(null).collect(),
+            text: "x".repeat(size),
+        }
     }
 
     fn note(&mut self, who: char) {

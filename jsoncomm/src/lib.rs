@@ -60,14 +60,15 @@
 //! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
 //! | 1 | `fds`, `limits`, `error` | the owned descriptors of a datagram; every bound; what can go wrong |
 //! | 2 | [`message`], `address`, `peer` | a typed value to JSON and descriptors, and back; where; who |
-//! | 3 | `envelope`, `line`, `outbox` | JSON-RPC objects, without I/O; a socket without types; answers without room yet |
-//! | 4 | `socket`, `mailbox` | typed messages; replies on their way to the loop, and who still wants them |
-//! | 5 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
-//! | 6 | `client` | calls, waited for or in flight |
-//! | 7 | `service` | what handlers and generated code meet, at both ends |
-//! | 8 | `routes` | what is served at an endpoint |
-//! | 9 | `server` | endpoints, turns, admission, timers, changes from outside |
-//! | 10 | `lib`, `private` | names for users; names for generated code |
+//! | 3 | `envelope`, `line`, `account` | JSON-RPC objects, without I/O; a socket without types; what each user costs |
+//! | 4 | `socket`, `outbox` | typed messages; answers without room yet |
+//! | 5 | `mailbox` | replies on their way to the loop, and who still wants them |
+//! | 6 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
+//! | 7 | `client` | calls, waited for or in flight |
+//! | 8 | `service` | what handlers and generated code meet, at both ends |
+//! | 9 | `routes` | what is served at an endpoint |
+//! | 10 | `server` | endpoints, turns, admission, timers, changes from outside |
+//! | 11 | `lib`, `private` | names for users; names for generated code |
 //!
 //! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
 //! stairs.
@@ -76,6 +77,7 @@
 //! [JSON-RPC 2.0]: https://www.jsonrpc.org/specification
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod account;
 mod address;
 mod client;
 mod envelope;
@@ -108,7 +110,7 @@ pub use line::{Kind, Sent};
 pub use message::Message;
 pub use peer::Peer;
 pub use reply::{Later, Overflow, Reply, Sink, Stream, Subscribers};
-pub use server::{Control, Endpoint, Remote, Server, Token, Turn};
+pub use server::{Control, Endpoint, Remote, Server, Token, Turn, raise_descriptor_limit};
 pub use service::{Call, Counts, Handler, Outcome, Service};
 pub use socket::{Listener, Received, Socket};
 

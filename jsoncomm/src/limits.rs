@@ -23,25 +23,45 @@ pub struct Limits {
     /// Longest JSON text in bytes, sent or received, however it is carried. Default 1 MiB: a message is
     /// held in memory whole, so this is what one peer can make a receiver allocate.
     pub message: usize,
-    /// Connections a server holds at once, all endpoints together. Default 1024; each costs a
-    /// descriptor. One more is accepted and closed.
+    /// Descriptors that one message may bring to a server. Default 16, as many as a list of them needs. A message
+    /// with more is refused with the fault [`Fault::BAD_DESCRIPTORS`](crate::Fault::BAD_DESCRIPTORS). The kernel
+    /// carries at most 253.
+    pub descriptors: usize,
+    /// Connections a server holds at once, all endpoints together. Default 1024, and never more than three
+    /// quarters of `RLIMIT_NOFILE`; each costs a descriptor. One more is accepted and closed.
     pub connections: usize,
-    /// Answers kept for one peer that has no room for them. Default 256, as many as may be deferred; while a
-    /// connection has one waiting, the server does not read from it.
+    /// Connections of one user at once. Default 256, and never more than all. One more is accepted and closed.
+    /// Peers whose user is not known count as one user, here and in the other limits for users.
+    pub user_connections: usize,
+    /// Answers kept for one peer that has no room for them. Default 256; while a connection has one waiting, the server does not read from it.
     pub waiting_answers: usize,
     /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
     /// above it is cut; on a datagram socket the answer is dropped.
     pub waiting_bytes: usize,
+    /// Bytes of answers, and of items of streams, that wait for the peers of one user. Default 4 MiB. Beyond it,
+    /// as above; an item finds no room in its stream.
+    pub user_waiting_bytes: usize,
+    /// Descriptors in what waits for the peers of one user, or waits to be closed because it should not have
+    /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above.
+    pub user_descriptors: usize,
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.
     pub waiting_peers: usize,
-    /// Calls of one caller that may wait for their deferred answers at once. Default 256. One more is
+    /// Calls of one caller that may wait for their deferred answers at once, streams included. Default 16. One more is
     /// answered with the fault [`Fault::BUSY`](crate::Fault::BUSY), and so is any request to a
     /// [`Handler`](crate::Handler), which could defer it; calls that are answered at once go on.
     pub deferred: usize,
+    /// Calls of one user's callers together that may wait for their deferred answers. Default 256; likewise.
+    pub user_deferred: usize,
     /// Calls of all callers together that may wait for their deferred answers. Default 4096; likewise. On a
     /// datagram socket one process can be any number of callers.
     pub deferred_in_all: usize,
+    /// Messages of one connection that are no JSON or no call, within
+    /// [`malformed_window`](Limits::malformed_window). Default 8. With one more the connection is cut: whoever
+    /// sends these is broken or means harm. On a datagram socket each is refused.
+    pub malformed: usize,
+    /// How long a malformed message is held against its sender. Default 10 s.
+    pub malformed_window: Duration,
     /// Messages taken from one socket before the others have their turn. Default 32; 0 counts as 1.
     pub turn: usize,
     /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
@@ -54,16 +74,33 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+impl Limits {
+    /// Lowers what this process has not the descriptors for.
+    pub(crate) fn within(mut self, descriptors: usize) -> Self {
+        self.connections = self.connections.min(descriptors / 4 * 3);
+        self.user_connections = self.user_connections.min(self.connections);
+        self.user_descriptors = self.user_descriptors.min(descriptors / 4);
+        self
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             message: 1 << 20,
+            descriptors: 16,
             connections: 1024,
+            user_connections: 256,
             waiting_answers: 256,
             waiting_bytes: 1 << 20,
+            user_waiting_bytes: 4 << 20,
+            user_descriptors: 128,
             waiting_peers: 64,
-            deferred: 256,
+            deferred: 16,
+            user_deferred: 256,
             deferred_in_all: 4096,
+            malformed: 8,
+            malformed_window: Duration::from_secs(10),
             turn: 32,
             retry: Duration::from_millis(10),
             accept_pause: Duration::from_millis(100),

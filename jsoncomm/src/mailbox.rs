@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
+use crate::account::{Account, Charge, Cost};
 use crate::envelope::Id;
 use crate::limits::Limits;
 use crate::outbox::Letter;
+use crate::peer::Peer;
 use crate::sys::name::Name;
 
 /// Where a reply goes: which thing of the loop, and which address if it serves several.
@@ -23,12 +25,33 @@ pub(crate) struct Ticket {
     pub(crate) to: Option<Name>,
 }
 
+/// Who sent a message, in the terms of all who deal with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Where its answers go.
+    pub(crate) ticket: Ticket,
+    /// What its user costs.
+    pub(crate) account: Arc<Account>,
+    /// Who it is, as far as the kernel says.
+    pub(crate) peer: Option<Peer>,
+}
+
 /// A reply that has been written and waits for the loop to send it.
 #[derive(Debug)]
 pub(crate) struct Post {
     pub(crate) ticket: Ticket,
+    /// What it costs if it has to wait.
+    pub(crate) account: Arc<Account>,
     pub(crate) letter: Letter,
 }
+
+/// What one deferred call costs.
+const ONE: Cost = Cost {
+    connections: 0,
+    deferred: 1,
+    bytes: 0,
+    descriptors: 0,
+};
 
 /// Tells apart the calls that a server has handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +73,7 @@ struct Deferred {
     ticket: Ticket,
     mark: Mark,
     on_cancel: Option<OnCancel>,
+    _charge: Charge,
 }
 
 /// The call whose handler runs now.
@@ -204,13 +228,19 @@ impl Mailbox {
     }
 
     /// Says whether a caller may have one more call deferred.
-    pub(crate) fn has_room(&self, ticket: &Ticket) -> bool {
+    pub(crate) fn has_room(&self, caller: &Caller) -> bool {
         let (per_caller, in_all) = self.deferred;
-        let of_caller = || self.lock().callers.get(ticket).map_or(0, HashMap::len);
-        match self.count.load(Ordering::Relaxed) {
+        let of_caller = || {
+            self.lock()
+                .callers
+                .get(&caller.ticket)
+                .map_or(0, HashMap::len)
+        };
+        let within = match self.count.load(Ordering::Relaxed) {
             0 => per_caller.min(in_all) > 0,
             all => all < in_all && of_caller() < per_caller,
-        }
+        };
+        within && caller.account.has_room(ONE)
     }
 
     /// Begins to handle a call that may be deferred.
@@ -227,7 +257,8 @@ impl Mailbox {
     }
 
     /// Ends handling a call. If it has not been answered, it is deferred from now on.
-    pub(crate) fn defer(&self, ticket: &Ticket, id: Option<&Id<'_>>) {
+    pub(crate) fn defer(&self, caller: &Caller, id: Option<&Id<'_>>) {
+        let ticket = &caller.ticket;
         let mut state = self.lock();
         let Some(call) = state.handling.take().filter(|call| !call.answered) else {
             return;
@@ -243,6 +274,7 @@ impl Mailbox {
             ticket: ticket.clone(),
             mark,
             on_cancel: call.on_cancel,
+            _charge: caller.account.charge(ONE),
         };
         state.deferred.insert(serial, deferred);
         self.count.store(state.deferred.len(), Ordering::Relaxed);
@@ -342,13 +374,13 @@ impl Mailbox {
     }
 
     /// Leaves a reply for the loop, and wakes it unless this is its own thread, in a turn.
-    pub(crate) fn post(&self, ticket: Ticket, letter: Letter) {
+    pub(crate) fn post(&self, post: Post) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
             return;
         }
-        state.posts.push(Post { ticket, letter });
+        state.posts.push(post);
         let wake = state.posts.len() == 1 && state.home != Some(std::thread::current().id());
         drop(state);
         if wake {
@@ -372,6 +404,7 @@ impl fmt::Debug for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Accounts;
 
     fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
         let woken = Arc::new(AtomicUsize::new(0));
@@ -384,13 +417,29 @@ mod tests {
 
     const TICKET: Ticket = Ticket { key: 1, to: None };
 
+    fn post(text: Vec<u8>) -> Post {
+        Post {
+            ticket: TICKET,
+            account: Arc::default(),
+            letter: Letter::from(text),
+        }
+    }
+
+    fn caller(ticket: Ticket) -> Caller {
+        Caller {
+            ticket,
+            account: Accounts::new(&Limits::default()).of(None),
+            peer: None,
+        }
+    }
+
     #[test]
     fn a_call_answered_in_its_handler_is_never_deferred() {
         let (mailbox, _) = mailbox();
         let serial = mailbox.begin();
         assert!(mailbox.is_wanted(serial));
         assert!(mailbox.settle(serial));
-        mailbox.defer(&TICKET, Some(&Id::Number(7)));
+        mailbox.defer(&caller(TICKET), Some(&Id::Number(7)));
         assert!(mailbox.lock().deferred.is_empty());
         assert!(!mailbox.cancel(&TICKET, &Id::Number(7)));
     }
@@ -405,7 +454,7 @@ mod tests {
             tell.fetch_add(1, Ordering::Relaxed);
         };
         mailbox.on_cancel(serial, Box::new(call));
-        mailbox.defer(&TICKET, Some(&Id::Number(7)));
+        mailbox.defer(&caller(TICKET), Some(&Id::Number(7)));
         assert_eq!(mailbox.lock().deferred.len(), 1);
         let stranger = Ticket { key: 2, to: None };
         assert!(!mailbox.cancel(&stranger, &Id::Number(7)));
@@ -425,7 +474,7 @@ mod tests {
         let mut serials = Vec::new();
         for (ticket, id) in [(&TICKET, Some(1)), (&TICKET, None), (&other, Some(1))] {
             serials.push(mailbox.begin());
-            mailbox.defer(ticket, id.map(Id::Number).as_ref());
+            mailbox.defer(&caller(ticket.clone()), id.map(Id::Number).as_ref());
         }
         mailbox.hang_up(&TICKET);
         let wanted: Vec<bool> = serials.iter().map(|s| mailbox.is_wanted(*s)).collect();
@@ -439,7 +488,7 @@ mod tests {
     fn nothing_is_wanted_once_the_server_has_gone() {
         let (mailbox, woken) = mailbox();
         let serial = mailbox.begin();
-        mailbox.defer(&TICKET, Some(&Id::Number(1)));
+        mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
         let told = Arc::new(AtomicUsize::new(0));
         let tell = Arc::clone(&told);
         let call = move || {
@@ -450,7 +499,7 @@ mod tests {
         assert!(!mailbox.is_wanted(serial));
         assert!(!mailbox.settle(serial));
         assert_eq!(told.load(Ordering::Relaxed), 1);
-        mailbox.post(TICKET, Letter::from(b"late".to_vec()));
+        mailbox.post(post(b"late".to_vec()));
         assert!(mailbox.collect().is_empty());
         assert_eq!(woken.load(Ordering::Relaxed), 0);
     }
@@ -459,9 +508,9 @@ mod tests {
     fn an_id_used_twice_belongs_to_the_later_call() {
         let (mailbox, _) = mailbox();
         let first = mailbox.begin();
-        mailbox.defer(&TICKET, Some(&Id::Number(1)));
+        mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
         let second = mailbox.begin();
-        mailbox.defer(&TICKET, Some(&Id::Number(1)));
+        mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
         assert!(mailbox.settle(first));
         assert!(mailbox.cancel(&TICKET, &Id::Number(1)));
         assert!(!mailbox.is_wanted(second));
@@ -471,12 +520,12 @@ mod tests {
     fn the_loop_is_woken_once_and_not_by_itself() {
         let (mailbox, woken) = mailbox();
         mailbox.begin_turn();
-        mailbox.post(TICKET, Letter::from(vec![b'1']));
+        mailbox.post(post(vec![b'1']));
         assert_eq!(woken.load(Ordering::Relaxed), 0, "its own turn collects it");
         assert_eq!(mailbox.collect().len(), 1);
         mailbox.end_turn();
-        mailbox.post(TICKET, Letter::from(vec![b'2']));
-        mailbox.post(TICKET, Letter::from(vec![b'3']));
+        mailbox.post(post(vec![b'2']));
+        mailbox.post(post(vec![b'3']));
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         assert_eq!(mailbox.collect().len(), 2);
     }

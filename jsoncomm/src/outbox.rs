@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::account::{Account, Charge, Cost};
 use crate::limits::Limits;
 
 /// Wants to know when a letter is on its way no longer.
@@ -20,6 +21,8 @@ pub(crate) struct Letter {
     pub(crate) text: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
     sender: Option<Arc<dyn Sender>>,
+    /// What it costs the user who it is for, while it waits.
+    charge: Option<Charge>,
 }
 
 impl Letter {
@@ -30,12 +33,30 @@ impl Letter {
             text: text.to_vec(),
             fds: fds.ok()?,
             sender: None,
+            charge: None,
         })
     }
 
     /// Has its sender told what became of it.
     pub(crate) fn set_sender(&mut self, sender: Arc<dyn Sender>) {
         self.sender = Some(sender);
+    }
+
+    /// What it costs while it waits.
+    fn cost(&self) -> Cost {
+        Cost {
+            bytes: self.text.len(),
+            descriptors: self.fds.len(),
+            ..Cost::default()
+        }
+    }
+
+    /// Charges it to the user who it is for, once. Says whether that is within the user's limits.
+    pub(crate) fn charge(&mut self, account: &Arc<Account>) -> bool {
+        if self.charge.is_none() {
+            self.charge = account.try_charge(self.cost());
+        }
+        self.charge.is_some()
     }
 
     /// The kernel has it.
@@ -57,6 +78,7 @@ impl From<Vec<u8>> for Letter {
             text,
             fds: Vec::new(),
             sender: None,
+            charge: None,
         }
     }
 }
@@ -132,12 +154,17 @@ impl Outbox {
         self.letters.len()
     }
 
-    /// Queues a letter behind the others, or gives it back when it exceeds the peer's budget. One letter
-    /// always fits, whatever its size: [`Limits::message`] bounds that already.
-    pub(crate) fn push(&mut self, letter: Letter, limits: &Limits) -> Result<(), Letter> {
+    /// Queues a letter behind the others, or gives it back when it exceeds the peer's budget or its user's. One
+    /// letter always fits the peer's, whatever its size: [`Limits::message`] bounds that already.
+    pub(crate) fn push(
+        &mut self,
+        mut letter: Letter,
+        limits: &Limits,
+        account: &Arc<Account>,
+    ) -> Result<(), Letter> {
         let bytes = self.bytes.saturating_add(letter.text.len());
         let fits = self.letters.len() < limits.waiting_answers && bytes <= limits.waiting_bytes;
-        if !fits && !self.letters.is_empty() {
+        if (!fits && !self.letters.is_empty()) || !letter.charge(account) {
             return Err(letter);
         }
         self.bytes = bytes;
@@ -204,6 +231,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Accounts;
 
     fn letter(size: usize) -> Letter {
         Letter::from(vec![0; size])
@@ -213,20 +241,28 @@ mod tests {
     fn letters_are_taken_up_to_the_budget_and_no_further() {
         let mut limits = Limits::default();
         (limits.waiting_answers, limits.waiting_bytes) = (2, 10);
+        limits.user_waiting_bytes = 11;
         let mut outbox = Outbox::default();
-        assert!(outbox.push(letter(5), &limits).is_ok());
-        assert!(outbox.push(letter(6), &limits).is_err(), "one byte above");
-        assert!(outbox.push(letter(5), &limits).is_ok(), "at the limit");
-        assert!(outbox.push(letter(0), &limits).is_err(), "one letter above");
+        let account = Accounts::new(&limits).of(None);
+        assert!(outbox.push(letter(5), &limits, &account).is_ok());
+        let above = outbox.push(letter(6), &limits, &account);
+        assert!(above.is_err(), "one byte above");
+        let at = outbox.push(letter(5), &limits, &account);
+        assert!(at.is_ok(), "at the limit");
+        let above = outbox.push(letter(0), &limits, &account);
+        assert!(above.is_err(), "one letter above");
         outbox.pop_sent();
-        assert!(outbox.push(letter(5), &limits).is_ok());
+        assert!(outbox.push(letter(5), &limits, &account).is_ok());
         outbox.pop_sent();
         outbox.pop_sent();
         assert!(outbox.is_empty());
-        assert!(
-            outbox.push(letter(11), &limits).is_ok(),
-            "a first letter always fits"
-        );
+        let first = outbox.push(letter(11), &limits, &account);
+        assert!(first.is_ok(), "a first letter always fits");
+        let mut other = Outbox::default();
+        let above = other.push(letter(1), &limits, &account);
+        assert!(above.is_err(), "but not beyond what its user may");
+        outbox.pop_sent();
+        assert!(other.push(letter(1), &limits, &account).is_ok());
     }
 
     #[test]

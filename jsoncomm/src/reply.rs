@@ -8,11 +8,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::account::Account;
 use crate::envelope::{self, Id};
 use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::fds::FDS_MAX;
 use crate::line::INLINE_SURE;
-use crate::mailbox::{Mailbox, Serial, Ticket};
+use crate::mailbox::{Mailbox, Post, Serial, Ticket};
 use crate::message::{self, Pack, Packer};
 use crate::outbox::Letter;
 
@@ -63,6 +64,8 @@ pub(crate) enum To {
 pub(crate) struct Slot {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) ticket: Ticket,
+    /// What it costs when it waits.
+    pub(crate) account: Arc<Account>,
     pub(crate) to: To,
     pub(crate) serial: Serial,
     pub(crate) deadline: Option<Instant>,
@@ -330,6 +333,15 @@ impl Slot {
         wanted && !matches!(self.to, To::Nobody)
     }
 
+    /// Hands a letter to the loop.
+    fn send(&self, letter: Letter) {
+        self.mailbox.post(Post {
+            ticket: self.ticket.clone(),
+            account: Arc::clone(&self.account),
+            letter,
+        });
+    }
+
     fn post<'m>(
         &self,
         write: impl FnOnce(&To, &mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
@@ -341,7 +353,7 @@ impl Slot {
         });
         match written {
             Ok(()) if self.settle() => match Letter::copy(&text, &fds.into_fds()) {
-                Some(letter) => self.mailbox.post(self.ticket.clone(), letter),
+                Some(letter) => self.send(letter),
                 None => self.mailbox.lose(|losses| losses.dropped += 1),
             },
             Ok(()) => {}
@@ -358,7 +370,7 @@ impl Slot {
             To::Call(id) => {
                 let mut text = Vec::new();
                 envelope::write_fault(&mut text, Some(id), fault);
-                self.mailbox.post(self.ticket.clone(), Letter::from(text));
+                self.send(Letter::from(text));
             }
             To::Bare => self.mailbox.lose(|losses| losses.dropped += 1),
             To::Nobody => {}

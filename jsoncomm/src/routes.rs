@@ -7,7 +7,7 @@ use std::fmt;
 use crate::envelope::{self, Envelope};
 use crate::error::Fault;
 use crate::fds::Fds;
-use crate::mailbox::Ticket;
+use crate::mailbox::{Caller, Ticket};
 use crate::message::Request;
 use crate::peer::Peer;
 use crate::service::{Desk, Handler, Incoming, Lane, Service, handle_bare, refuse_call};
@@ -24,7 +24,7 @@ struct Route<S> {
 type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// A handler of bare messages.
-type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Ticket, Option<Peer>, &[u8], Fds);
+type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Caller, &[u8], Fds);
 
 /// What an endpoint serves. A call is found by its whole name in one look-up, whatever the number of
 /// methods.
@@ -48,14 +48,6 @@ impl<S> fmt::Debug for Routes<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.methods.keys()).finish()
     }
-}
-
-/// What came from a peer, before anything of it is believed.
-#[derive(Debug)]
-pub(crate) struct Parcel<'t> {
-    pub(crate) text: &'t [u8],
-    pub(crate) fds: Fds,
-    pub(crate) peer: Option<Peer>,
 }
 
 impl<S> Routes<S> {
@@ -110,18 +102,10 @@ impl<S> Routes<S> {
     where
         S: Handler<R>,
     {
-        self.bare = Some(|state, desk, lane, ticket, peer, text, fds| {
-            handle_bare::<R>(
-                desk,
-                lane,
-                ticket,
-                peer,
-                text,
-                fds,
-                |call, request, reply| {
-                    state.handle(call, request, reply);
-                },
-            );
+        self.bare = Some(|state, desk, lane, caller, text, fds| {
+            handle_bare::<R>(desk, lane, caller, text, fds, |call, request, reply| {
+                state.handle(call, request, reply);
+            });
         });
     }
 
@@ -145,12 +129,12 @@ impl<S> Routes<S> {
         state: &mut S,
         desk: &mut Desk,
         lane: &mut dyn Lane,
-        ticket: &Ticket,
-        parcel: Parcel<'_>,
+        caller: &Caller,
+        text: &[u8],
+        fds: Fds,
     ) {
-        let Parcel { text, fds, peer } = parcel;
         if let Some(bare) = self.bare {
-            return bare(state, desk, lane, ticket, peer, text, fds);
+            return bare(state, desk, lane, caller, text, fds);
         }
         let envelope = match Envelope::open(text) {
             Ok(envelope) if envelope.is_answer() => {
@@ -165,7 +149,7 @@ impl<S> Routes<S> {
             return self.refuse(desk, lane, text, &fault);
         };
         if method == CANCEL {
-            return cancel(desk, lane, ticket, envelope, text);
+            return cancel(desk, lane, &caller.ticket, envelope, text);
         }
         let Some(route) = self.methods.get(method) else {
             let name: String = method.escape_debug().take(128).collect();
@@ -175,13 +159,12 @@ impl<S> Routes<S> {
         let incoming = Incoming {
             desk,
             lane,
-            ticket,
+            caller,
             text,
             envelope,
             fds,
             service: route.service,
             method: route.method,
-            peer,
         };
         (route.call)(state, route.index, incoming);
     }
@@ -189,7 +172,10 @@ impl<S> Routes<S> {
     /// Refuses a message that cannot be carried out, in the form its sender can read. What looks like an
     /// answer is never answered, so that two servers cannot talk to each other for ever.
     pub(crate) fn refuse(&self, desk: &mut Desk, lane: &mut dyn Lane, text: &[u8], fault: &Fault) {
-        if self.bare.is_some() || envelope::looks_like_answer(text) {
+        if self.bare.is_some() {
+            return desk.note_refusal(fault.code);
+        }
+        if envelope::looks_like_answer(text) {
             desk.counts.refused += 1;
             return;
         }

@@ -23,7 +23,7 @@ use crate::reactor::{Cause, Key, Reactor, Thing, Watch};
 use crate::routes::Routes;
 use crate::service::{Counts, Desk, Lane};
 use crate::socket::{self, Listener};
-use crate::sys::socket as sys;
+use crate::sys::{file, socket as sys};
 
 use control::{Callback, Change, Driven, Timer, Watched};
 pub use control::{Control, Remote, Token};
@@ -119,6 +119,7 @@ impl<S> Server<S> {
     /// [`Error::Os`] when descriptors have run out: it takes an epoll, an eventfd and a timerfd.
     pub fn new(limits: Limits) -> Result<Self, Error> {
         let (reactor, wake) = Reactor::new()?;
+        let limits = limits.within(file::descriptor_limit());
         let mailbox = Arc::new(Mailbox::new(wake, &limits));
         Ok(Self {
             reactor,
@@ -170,8 +171,8 @@ impl<S> Server<S> {
             Ok(Kind::Seqpacket) => {
                 let line = Line::new(fd, Kind::Seqpacket, &self.desk.limits)?;
                 self.connections += 1;
-                let source = Source::Connection(Connected::new(line, Arc::default()));
-                self.add_endpoint(source)
+                let connection = Connected::new(line, Arc::default(), &mut self.desk);
+                self.add_endpoint(Source::Connection(connection))
             }
             Err(_) => {
                 let listener = Listener::from_fd(fd)?;
@@ -502,7 +503,12 @@ impl<S> Server<S> {
 
     /// Sends replies. To those whose peer has gone meanwhile nothing happens.
     fn deliver(&mut self, posts: Vec<Post>) -> Result<(), Error> {
-        for Post { ticket, letter } in posts {
+        for Post {
+            ticket,
+            account,
+            letter,
+        } in posts
+        {
             let key = Key::from_bits(ticket.key);
             let Some(mut source) = self.reactor.take(key) else {
                 self.desk.counts.dropped += 1;
@@ -511,7 +517,9 @@ impl<S> Server<S> {
             let mail = Mail::Letter(letter);
             let next = match &mut *source {
                 Source::Datagrams(endpoint) => {
-                    endpoint.lane(ticket.to).deliver(&mut self.desk, mail);
+                    endpoint
+                        .lane(ticket.to, account)
+                        .deliver(&mut self.desk, mail);
                     endpoint.next()
                 }
                 Source::Connection(connection) => {
@@ -534,9 +542,11 @@ impl<S> Server<S> {
                 // Descriptors or memory have run out; the client stays queued.
                 Err(_) => return Next::At(Instant::now() + self.desk.limits.accept_pause),
             };
-            let connection = Connected::new(line, Arc::clone(&door.routes));
+            let connection = Connected::new(line, Arc::clone(&door.routes), &mut self.desk);
             let refusal = if self.connections >= self.desk.limits.connections {
                 Some(Fault::new(Fault::BUSY, "too many connections"))
+            } else if !connection.is_within_limits() {
+                Some(Fault::new(Fault::BUSY, "too many connections of this user"))
             } else if !connection.is_admitted() {
                 Some(Fault::new(Fault::REFUSED, "not admitted"))
             } else {
@@ -562,6 +572,26 @@ impl<S> Drop for Server<S> {
     fn drop(&mut self) {
         self.desk.mailbox.close();
     }
+}
+
+/// Raises the number of descriptors that this process may have open as far as it may be raised: the soft limit
+/// `RLIMIT_NOFILE` to the hard one ([getrlimit(2)]). Before [`Server::new`], which lowers its limits to what there
+/// is. Programs that call select(2) must not do this.
+///
+/// # Errors
+///
+/// [`Error::Os`] for what setrlimit(2) reports.
+///
+/// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
+///
+/// # Examples
+///
+/// ```
+/// jsoncomm::raise_descriptor_limit()?;
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
+pub fn raise_descriptor_limit() -> Result<(), Error> {
+    file::raise_descriptor_limit().map_err(Error::os("setrlimit"))
 }
 
 /// How a turn ended.

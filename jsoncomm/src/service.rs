@@ -10,11 +10,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::account::Accounts;
 use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Mailbox, Serial, Ticket};
+use crate::mailbox::{Caller, Mailbox, Serial, Ticket};
 use crate::message::{self, Packer, Request, Surplus, Unpack, Unpacker};
 use crate::outbox::Mail;
 use crate::peer::Peer;
@@ -44,7 +45,7 @@ pub struct Call {
 #[derive(Debug)]
 struct Origin {
     mailbox: Arc<Mailbox>,
-    ticket: Ticket,
+    caller: Caller,
     to: To,
 }
 
@@ -133,7 +134,7 @@ impl Call {
 
     /// Says whether no more calls of this caller can be deferred.
     fn is_full(&self) -> bool {
-        let full = |origin: &Origin| !origin.mailbox.has_room(&origin.ticket);
+        let full = |origin: &Origin| !origin.mailbox.has_room(&origin.caller);
         self.origin.as_ref().is_some_and(full)
     }
 
@@ -141,14 +142,15 @@ impl Call {
     fn slot(&mut self) -> Option<Slot> {
         let Origin {
             mailbox,
-            ticket,
+            caller,
             to,
         } = self.origin.take()?;
         let serial = mailbox.begin();
         self.serial = Some(serial);
         Some(Slot {
             mailbox,
-            ticket,
+            ticket: caller.ticket,
+            account: caller.account,
             to,
             serial,
             deadline: self.deadline,
@@ -230,6 +232,9 @@ pub(crate) struct Desk {
     pub(crate) limits: Limits,
     pub(crate) counts: Counts,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) accounts: Accounts,
+    /// A message was no call at all, since it was last asked for.
+    malformed: bool,
     /// The buffer answers are written into.
     text: Vec<u8>,
 }
@@ -237,16 +242,29 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(limits: Limits, mailbox: Arc<Mailbox>) -> Self {
         Self {
+            accounts: Accounts::new(&limits),
             limits,
             counts: Counts::default(),
             mailbox,
+            malformed: false,
             text: Vec::new(),
         }
     }
 
+    /// Counts a message that is refused.
+    pub(crate) fn note_refusal(&mut self, code: i64) {
+        self.counts.refused += 1;
+        self.malformed |= MALFORMED.contains(&code);
+    }
+
+    /// Says whether a message was no call at all, and forgets it.
+    pub(crate) fn take_malformed(&mut self) -> bool {
+        std::mem::take(&mut self.malformed)
+    }
+
     /// Writes a fault and sends it.
     pub(crate) fn refuse(&mut self, lane: &mut dyn Lane, id: Option<&Id<'_>>, fault: &Fault) {
-        self.counts.refused += 1;
+        self.note_refusal(fault.code);
         self.send(lane, |text, _| {
             envelope::write_fault(text, id, fault);
             Ok(())
@@ -322,13 +340,12 @@ pub struct Counts {
 pub struct Incoming<'r, 't> {
     pub(crate) desk: &'r mut Desk,
     pub(crate) lane: &'r mut (dyn Lane + 'r),
-    pub(crate) ticket: &'r Ticket,
+    pub(crate) caller: &'r Caller,
     pub(crate) text: &'t [u8],
     pub(crate) envelope: Envelope<'t>,
     pub(crate) fds: Fds,
     pub(crate) service: &'static str,
     pub(crate) method: &'static str,
-    pub(crate) peer: Option<Peer>,
 }
 
 impl fmt::Debug for dyn Lane + '_ {
@@ -344,7 +361,7 @@ impl<'t> Incoming<'_, 't> {
             return;
         };
         let mut call = self.call();
-        let (desk, lane, ticket) = (self.desk, self.lane, self.ticket);
+        let (desk, lane, caller) = (self.desk, self.lane, self.caller);
         let id = self.envelope.id();
         // Writing and dropping what was returned runs the program's code, too.
         let settled = caught(|| {
@@ -363,8 +380,8 @@ impl<'t> Incoming<'_, 't> {
         match (settled, call.serial) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => {
-                desk.mailbox.defer(ticket, id);
-                desk.send_posts(lane, ticket);
+                desk.mailbox.defer(caller, id);
+                desk.send_posts(lane, &caller.ticket);
             }
             // A reply that is kept somewhere is not to answer a second time.
             (Err(_), Some(_)) if !desk.mailbox.abandon() => {}
@@ -384,7 +401,7 @@ impl<'t> Incoming<'_, 't> {
         method: usize,
         handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
     ) {
-        if !self.desk.mailbox.has_room(self.ticket) {
+        if !self.desk.mailbox.has_room(self.caller) {
             let fault = self.envelope.skip().err();
             let fault = fault.unwrap_or_else(too_many_deferred);
             return refuse_call(self.desk, self.lane, &self.envelope, self.text, &fault);
@@ -397,8 +414,8 @@ impl<'t> Incoming<'_, 't> {
         let reply = Reply::new(call.slot());
         // The reply answers for itself: a panic drops it, and dropping it tells the caller.
         let _ = caught(|| handler(&mut call, request, reply));
-        self.desk.mailbox.defer(self.ticket, self.envelope.id());
-        self.desk.send_posts(self.lane, self.ticket);
+        self.desk.mailbox.defer(self.caller, self.envelope.id());
+        self.desk.send_posts(self.lane, &self.caller.ticket);
     }
 
     /// Decodes params as `decode` does, and checks all that can be wrong with the call. Answers with a
@@ -443,17 +460,20 @@ impl<'t> Incoming<'_, 't> {
         Call {
             service: self.service,
             method: self.method,
-            peer: self.peer,
+            peer: self.caller.peer,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout.min(limit))),
             origin: Some(Origin {
                 mailbox: Arc::clone(&self.desk.mailbox),
-                ticket: self.ticket.clone(),
+                caller: self.caller.clone(),
                 to,
             }),
             serial: None,
         }
     }
 }
+
+/// The faults of a message that is no call at all.
+const MALFORMED: [i64; 2] = [Fault::NOT_JSON, Fault::NOT_A_CALL];
 
 /// Refuses a call. The caller is told if it wants an answer, or if its wish cannot be read.
 pub(crate) fn refuse_call(
@@ -464,11 +484,10 @@ pub(crate) fn refuse_call(
     fault: &Fault,
 ) {
     let id = envelope.id().cloned().or_else(|| envelope::find_id(text));
-    let unreadable = [Fault::NOT_JSON, Fault::NOT_A_CALL].contains(&fault.code);
-    if id.is_some() || unreadable {
+    if id.is_some() || MALFORMED.contains(&fault.code) {
         desk.refuse(lane, id.as_ref(), fault);
     } else {
-        desk.counts.refused += 1;
+        desk.note_refusal(fault.code);
     }
 }
 
@@ -476,38 +495,37 @@ pub(crate) fn refuse_call(
 pub(crate) fn handle_bare<R: Request>(
     desk: &mut Desk,
     lane: &mut dyn Lane,
-    ticket: &Ticket,
-    peer: Option<Peer>,
+    caller: &Caller,
     text: &[u8],
     fds: Fds,
     handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
 ) {
-    if !desk.mailbox.has_room(ticket) {
+    if !desk.mailbox.has_room(caller) {
         desk.counts.refused += 1;
         return;
     }
     let decode = || message::decode::<R>(text, fds, Surplus::Refuse);
     let Ok(Ok(request)) = caught(decode) else {
-        desk.counts.refused += 1;
-        return;
+        // There is no way to say so.
+        return desk.note_refusal(Fault::NOT_A_CALL);
     };
     desk.counts.handled += 1;
     let mut call = Call {
         service: "",
         method: "",
-        peer,
+        peer: caller.peer,
         deadline: None,
         origin: Some(Origin {
             mailbox: Arc::clone(&desk.mailbox),
-            ticket: ticket.clone(),
+            caller: caller.clone(),
             to: To::Bare,
         }),
         serial: None,
     };
     let reply = Reply::new(call.slot());
     let _ = caught(|| handler(&mut call, request, reply));
-    desk.mailbox.defer(ticket, None);
-    desk.send_posts(lane, ticket);
+    desk.mailbox.defer(caller, None);
+    desk.send_posts(lane, &caller.ticket);
 }
 
 /// Says that a call cannot be deferred.

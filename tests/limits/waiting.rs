@@ -3,7 +3,7 @@
 use super::*;
 
 /// How many messages of this length a peer of this kind holds for a sender whose other end does not read.
-fn room(kind: Kind, length: usize) -> usize {
+pub(crate) fn room(kind: Kind, length: usize) -> usize {
     let text = "x".repeat(length - 2);
     let mut fitted = 0;
     match kind {
@@ -28,12 +28,13 @@ fn room(kind: Kind, length: usize) -> usize {
 }
 
 /// Answers that are large enough that few of them fit into a send buffer, and the length of their text.
-const LARGE: usize = 100_000;
-const LARGE_TEXT: usize = LARGE + r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len();
+pub(crate) const LARGE: usize = 100_000;
+pub(crate) const LARGE_TEXT: usize = LARGE + r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len();
 
 /// Keeps `count` replies for a client that does not read, releases them, and says how many it then gets
 /// and whether its connection was cut.
-fn released(limits: Limits, count: usize) -> (usize, bool, u64) {
+fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
+    (limits.deferred, limits.user_deferred) = (count, count + 1);
     let server = serve(Kind::Seqpacket, limits);
     let mut deaf = raw(&server, Kind::Seqpacket);
     for _ in 0..count {

@@ -54,9 +54,11 @@ struct State {
 }
 
 impl State {
-    fn has_room(&self, budget: usize) -> bool {
-        let waiting = self.waiting.len();
-        waiting == 0 || (waiting < self.capacity && self.bytes < budget)
+    /// Says whether an item can be sent, or wait. While one is under way, word will come when it is not any more.
+    fn has_room(&self, slot: &Slot) -> bool {
+        let budget = slot.mailbox.waiting_bytes();
+        let fits = self.waiting.len() < self.capacity && self.bytes < budget;
+        !self.under_way || (fits && slot.account.has_any_room())
     }
 
     fn push(&mut self, letter: Letter) {
@@ -111,7 +113,7 @@ impl Flow {
     }
 
     fn has_room(&self) -> bool {
-        self.lock().has_room(self.slot.mailbox.waiting_bytes())
+        self.lock().has_room(&self.slot)
     }
 
     /// Keeps what `call` makes of `kept` until there is room, or gives `kept` back if there is already, or if
@@ -119,7 +121,7 @@ impl Flow {
     fn wait_for_room<K>(&self, kept: K, call: impl FnOnce(K) -> Call) -> Option<K> {
         let open = self.is_open();
         let mut state = self.lock();
-        if !open || state.has_room(self.slot.mailbox.waiting_bytes()) {
+        if !open || state.has_room(&self.slot) {
             return Some(kept);
         }
         let earlier = state.on_room.replace(call(kept));
@@ -146,7 +148,7 @@ impl Flow {
     }
 
     /// Sends an item, has it wait, or treats it as one too many.
-    fn put(self: &Arc<Self>, letter: Letter) -> Result<(), SinkError> {
+    fn put(self: &Arc<Self>, mut letter: Letter) -> Result<(), SinkError> {
         let mut state = self.lock();
         if state.broken || state.ended {
             return Err(SinkError::Closed);
@@ -157,14 +159,13 @@ impl Flow {
             self.post(letter);
             return Ok(());
         }
-        let budget = self.slot.mailbox.waiting_bytes();
         let mut lost = Vec::new();
         match state.overflow {
             Overflow::Latest => lost.extend(std::iter::from_fn(|| state.pop())),
-            _ if state.has_room(budget) => {}
+            _ if state.has_room(&self.slot) => {}
             Overflow::Refuse => return Err(SinkError::Full),
             Overflow::DropOldest => {
-                while !state.has_room(budget) {
+                while !state.has_room(&self.slot) && !state.waiting.is_empty() {
                     lost.extend(state.pop());
                 }
             }
@@ -174,7 +175,12 @@ impl Flow {
                 return Err(SinkError::Closed);
             }
         }
-        state.push(letter);
+        // What its user has no room for is lost, too, where losing is allowed.
+        match letter.charge(&self.slot.account) {
+            true => state.push(letter),
+            false if state.overflow == Overflow::Refuse => return Err(SinkError::Full),
+            false => lost.push(letter),
+        }
         drop(state);
         let lost = lost.len() as u64;
         if lost > 0 {
@@ -208,19 +214,13 @@ impl Flow {
     /// Hands an item to the loop.
     fn post(self: &Arc<Self>, mut letter: Letter) {
         letter.set_sender(Arc::clone(self) as Arc<dyn Sender>);
-        let Slot {
-            mailbox, ticket, ..
-        } = &self.slot;
-        mailbox.post(ticket.clone(), letter);
+        self.slot.send(letter);
     }
 
     /// Hands the last letter to the loop, if somebody still waits for it.
     fn post_last(&self, letter: Letter) {
-        let Slot {
-            mailbox, ticket, ..
-        } = &self.slot;
         if self.slot.settle() {
-            mailbox.post(ticket.clone(), letter);
+            self.slot.send(letter);
         }
     }
 }
@@ -229,7 +229,6 @@ impl Sender for Flow {
     /// Sends the next item, and tells the sink if there is room again or nobody reads any more.
     fn passed(self: Arc<Self>, sent: bool) {
         let goes_on = sent && self.wanted().is_some();
-        let budget = self.slot.mailbox.waiting_bytes();
         let mut state = self.lock();
         state.under_way = false;
         let mut given_up = VecDeque::new();
@@ -243,7 +242,7 @@ impl Sender for Flow {
         let last = state.ended && state.waiting.is_empty();
         state.under_way = next.is_some() && !last;
         let ended = state.ended;
-        let told = (!goes_on || state.has_room(budget)).then(|| state.on_room.take());
+        let told = (!goes_on || state.has_room(&self.slot)).then(|| state.on_room.take());
         drop(state);
         match next {
             Some(letter) if last => self.post_last(letter),

@@ -5,14 +5,16 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::account::{Account, Charge, Cost};
 use crate::address::BoundPath;
 use crate::error::{Error, Fault};
+use crate::limits::Limits;
 use crate::line::{Datagram, Heard, Inbox, Line, Sent};
-use crate::mailbox::Ticket;
+use crate::mailbox::{Caller, Ticket};
 use crate::outbox::{Backlog, Mail, Outbox};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
-use crate::routes::{Parcel, Routes};
+use crate::routes::Routes;
 use crate::service::{Desk, Lane};
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
@@ -98,26 +100,31 @@ impl<S> Datagrams<S> {
         datagram: Datagram,
     ) {
         let peer = datagram.credentials.and_then(Peer::from_credentials);
+        let account = desk.accounts.of(peer.as_ref());
         // A path resolves when the answer is sent, and with our rights: only names are answered.
         let to = datagram.sender.filter(Name::is_abstract);
-        let ticket = Ticket {
-            key: key.to_bits(),
-            to,
+        let key = key.to_bits();
+        let caller = Caller {
+            ticket: Ticket { key, to },
+            account: Arc::clone(&account),
+            peer,
         };
         let routes = Arc::clone(&self.routes);
-        let mut lane = self.lane(to);
+        let mut lane = self.lane(to, account);
         let refused = || Fault::new(Fault::REFUSED, "not admitted");
         let refusal = (!routes.admits(peer.as_ref())).then(refused);
         receive(
-            &routes, state, desk, &mut lane, &ticket, inbox, datagram, peer, refusal,
+            &routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,
         );
     }
 
-    pub(super) fn lane(&mut self, to: Option<Name>) -> DatagramLane<'_> {
+    /// The way back to `to`, where what has to wait is charged to `account`.
+    pub(super) fn lane(&mut self, to: Option<Name>, account: Arc<Account>) -> DatagramLane<'_> {
         DatagramLane {
             line: &self.line,
             backlogs: &mut self.backlogs,
             to,
+            account,
         }
     }
 
@@ -182,6 +189,7 @@ pub(super) struct DatagramLane<'e> {
     line: &'e Line,
     backlogs: &'e mut HashMap<Name, Backlog>,
     to: Option<Name>,
+    account: Arc<Account>,
 }
 
 impl Lane for DatagramLane<'_> {
@@ -217,11 +225,44 @@ impl Lane for DatagramLane<'_> {
         let kept = mail.into_letter().is_some_and(|letter| {
             let fresh = || Backlog::new(&desk.limits, Instant::now());
             let backlog = self.backlogs.entry(to).or_insert_with(fresh);
-            backlog.outbox.push(letter, &desk.limits).is_ok()
+            let pushed = backlog.outbox.push(letter, &desk.limits, &self.account);
+            let empty = backlog.outbox.is_empty();
+            if empty {
+                self.backlogs.remove(&to);
+            }
+            pushed.is_ok()
         });
         if !kept {
             desk.counts.dropped += 1;
         }
+    }
+}
+
+/// What one connection costs.
+const ONE: Cost = Cost {
+    connections: 1,
+    deferred: 0,
+    bytes: 0,
+    descriptors: 0,
+};
+
+/// The malformed messages of a connection of late.
+#[derive(Debug, Default)]
+struct Malformed {
+    count: usize,
+    since: Option<Instant>,
+}
+
+impl Malformed {
+    /// Counts one more. Says whether that is more than allowed in so short a time.
+    fn is_one_too_many(&mut self, limits: &Limits) -> bool {
+        let now = Instant::now();
+        let over = |since: Instant| now.duration_since(since) > limits.malformed_window;
+        if self.since.is_none_or(over) {
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count += 1;
+        self.count > limits.malformed
     }
 }
 
@@ -231,21 +272,34 @@ pub(super) struct Connected<S> {
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
     peer: Option<Peer>,
+    account: Arc<Account>,
+    /// Counts the connection to its user; absent when that one has too many.
+    charge: Option<Charge>,
     outbox: Outbox,
+    malformed: Malformed,
     /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
     broken: bool,
 }
 
 impl<S> Connected<S> {
-    pub(super) fn new(line: Line, routes: Arc<Routes<S>>) -> Self {
+    pub(super) fn new(line: Line, routes: Arc<Routes<S>>, desk: &mut Desk) -> Self {
         let peer = Peer::of_connection(line.as_fd()).ok().flatten();
+        let account = desk.accounts.of(peer.as_ref());
         Self {
             line,
             routes,
             peer,
+            charge: account.try_charge(ONE),
+            account,
             outbox: Outbox::default(),
+            malformed: Malformed::default(),
             broken: false,
         }
+    }
+
+    /// Says whether its user has no more connections than it may.
+    pub(super) fn is_within_limits(&self) -> bool {
+        self.charge.is_some()
     }
 
     /// Says whether the endpoint's rule admits the peer.
@@ -271,9 +325,13 @@ impl<S> Connected<S> {
         let was_full = !self.outbox.is_empty();
         self.flush(desk);
         let routes = Arc::clone(&self.routes);
-        let ticket = Ticket {
-            key: key.to_bits(),
-            to: None,
+        let caller = Caller {
+            ticket: Ticket {
+                key: key.to_bits(),
+                to: None,
+            },
+            account: Arc::clone(&self.account),
+            peer: self.peer,
         };
         for _ in 0..desk.limits.turn.max(1) {
             if self.broken {
@@ -284,10 +342,10 @@ impl<S> Connected<S> {
             }
             match self.line.receive(inbox, Wait::Never) {
                 Ok(Heard::Datagram(datagram)) => {
-                    let peer = self.peer;
-                    receive(
-                        &routes, state, desk, self, &ticket, inbox, datagram, peer, None,
-                    );
+                    let sound = receive(&routes, state, desk, self, &caller, inbox, datagram, None);
+                    if !sound && self.malformed.is_one_too_many(&desk.limits) {
+                        self.break_off(desk);
+                    }
                 }
                 Ok(Heard::Pending) if was_full => return Next::Again(Watch::Reading),
                 Ok(Heard::Pending) => return Next::Keep,
@@ -348,7 +406,8 @@ impl<S> Lane for Connected<S> {
             }
         }
         let letter = mail.into_letter();
-        let kept = letter.is_some_and(|letter| self.outbox.push(letter, &desk.limits).is_ok());
+        let mut push = |letter| self.outbox.push(letter, &desk.limits, &self.account);
+        let kept = letter.is_some_and(|letter| push(letter).is_ok());
         if !kept {
             desk.counts.dropped += 1;
             self.break_off(desk);
@@ -356,19 +415,18 @@ impl<S> Lane for Connected<S> {
     }
 }
 
-/// Judges a datagram that has come and hands it on.
+/// Judges a datagram that has come and hands it on. Says whether it was a call at all.
 #[expect(clippy::too_many_arguments, reason = "each is of another owner")]
 fn receive<S>(
     routes: &Routes<S>,
     state: &mut S,
     desk: &mut Desk,
     lane: &mut dyn Lane,
-    ticket: &Ticket,
+    caller: &Caller,
     inbox: &Inbox,
     mut datagram: Datagram,
-    peer: Option<Peer>,
     refusal: Option<Fault>,
-) {
+) -> bool {
     desk.counts.received += 1;
     let text = inbox.text(&datagram);
     let damage = datagram.damage.take().map(|damage| {
@@ -380,11 +438,15 @@ fn receive<S>(
         };
         Fault::new(code, damage.to_string())
     });
-    match refusal.or(damage) {
+    let (count, limit) = (datagram.fds.len(), desk.limits.descriptors);
+    let too_many = || {
+        let message = format!("{count} descriptors exceed {limit}");
+        Fault::new(Fault::BAD_DESCRIPTORS, message)
+    };
+    let surplus = (count > limit).then(too_many);
+    match refusal.or(damage).or(surplus) {
         Some(fault) => routes.refuse(desk, lane, text, &fault),
-        None => {
-            let fds = datagram.fds;
-            routes.dispatch(state, desk, lane, ticket, Parcel { text, fds, peer });
-        }
+        None => routes.dispatch(state, desk, lane, caller, text, datagram.fds),
     }
+    !desk.take_malformed()
 }

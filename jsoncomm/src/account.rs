@@ -1,0 +1,183 @@
+//! What each user costs the server: connections, calls, bytes and descriptors that wait.
+//!
+//! A peer can be many connections and any number of datagram sockets, so what one of them may use is not
+//! enough of a bound. Peers whose user is not known share one account.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::limits::Limits;
+use crate::peer::Peer;
+
+/// An amount of everything that is accounted for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) connections: usize,
+    pub(crate) deferred: usize,
+    pub(crate) bytes: usize,
+    pub(crate) descriptors: usize,
+}
+
+/// What one user costs now.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    limit: Cost,
+    connections: AtomicUsize,
+    deferred: AtomicUsize,
+    bytes: AtomicUsize,
+    descriptors: AtomicUsize,
+}
+
+/// What is charged of something, and how it is found in an amount.
+type Part<'a> = (&'a AtomicUsize, fn(&Cost) -> usize);
+
+impl Account {
+    /// What is charged now, beside its limit.
+    fn parts(&self) -> [Part<'_>; 4] {
+        [
+            (&self.connections, |cost| cost.connections),
+            (&self.deferred, |cost| cost.deferred),
+            (&self.bytes, |cost| cost.bytes),
+            (&self.descriptors, |cost| cost.descriptors),
+        ]
+    }
+
+    /// Says whether so much more is within the limit. What costs nothing always is.
+    pub(crate) fn has_room(&self, cost: Cost) -> bool {
+        self.parts().iter().all(|(used, of)| {
+            let wanted = of(&cost);
+            wanted == 0 || used.load(Ordering::Relaxed).saturating_add(wanted) <= of(&self.limit)
+        })
+    }
+
+    /// Says whether anything more may wait.
+    pub(crate) fn has_any_room(&self) -> bool {
+        self.has_room(Cost {
+            bytes: 1,
+            descriptors: 1,
+            ..Cost::default()
+        })
+    }
+
+    /// Charges it, whatever the limit.
+    pub(crate) fn charge(self: &Arc<Self>, cost: Cost) -> Charge {
+        for (used, of) in self.parts() {
+            used.fetch_add(of(&cost), Ordering::Relaxed);
+        }
+        let account = Arc::clone(self);
+        Charge { account, cost }
+    }
+
+    /// Charges it, if it is within the limit.
+    pub(crate) fn try_charge(self: &Arc<Self>, cost: Cost) -> Option<Charge> {
+        self.has_room(cost).then(|| self.charge(cost))
+    }
+}
+
+/// Something that is charged to an account until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Charge {
+    account: Arc<Account>,
+    cost: Cost,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        for (used, of) in self.account.parts() {
+            used.fetch_sub(of(&self.cost), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The accounts of those users that cost something.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    limit: Cost,
+    users: HashMap<Option<u32>, Arc<Account>>,
+    /// How many there may be until it is time to forget those that cost nothing.
+    crowd: usize,
+}
+
+impl Accounts {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            limit: Cost {
+                connections: limits.user_connections,
+                deferred: limits.user_deferred,
+                bytes: limits.user_waiting_bytes,
+                descriptors: limits.user_descriptors,
+            },
+            users: HashMap::new(),
+            crowd: 0,
+        }
+    }
+
+    /// The account of a peer's user.
+    pub(crate) fn of(&mut self, peer: Option<&Peer>) -> Arc<Account> {
+        /// So few are not worth looking through.
+        const FEW: usize = 64;
+        let user = peer.map(Peer::uid);
+        if let Some(account) = self.users.get(&user) {
+            return Arc::clone(account);
+        }
+        if self.users.len() >= self.crowd.max(FEW) {
+            self.users
+                .retain(|_, account| Arc::strong_count(account) > 1);
+            self.crowd = self.users.len() * 2;
+        }
+        let account = Arc::new(Account {
+            limit: self.limit,
+            ..Account::default()
+        });
+        self.users.insert(user, Arc::clone(&account));
+        account
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::control::Credentials;
+
+    fn peer(uid: u32) -> Peer {
+        let (pid, gid) = (1, 1);
+        Peer::from_credentials(Credentials { pid, uid, gid }).unwrap()
+    }
+
+    #[test]
+    fn a_user_is_charged_up_to_the_limit_and_no_further() {
+        let mut limits = Limits::default();
+        (limits.user_waiting_bytes, limits.user_descriptors) = (10, 1);
+        let mut accounts = Accounts::new(&limits);
+        let account = accounts.of(Some(&peer(7)));
+        let bytes = |bytes| Cost {
+            bytes,
+            ..Cost::default()
+        };
+        assert!(account.try_charge(bytes(11)).is_none(), "above");
+        let ten = account.try_charge(bytes(10)).unwrap();
+        assert!(account.try_charge(bytes(1)).is_none());
+        let descriptors = Cost {
+            descriptors: 1,
+            ..Cost::default()
+        };
+        let one = account.try_charge(descriptors).unwrap();
+        assert!(account.try_charge(descriptors).is_none());
+        assert!(accounts.of(Some(&peer(8))).try_charge(bytes(10)).is_some());
+        drop((ten, one));
+        assert!(accounts.of(Some(&peer(7))).has_room(bytes(10)));
+    }
+
+    #[test]
+    fn users_that_cost_nothing_are_forgotten() {
+        let mut accounts = Accounts::new(&Limits::default());
+        let kept = accounts.of(None);
+        for uid in 0..1000 {
+            accounts.of(Some(&peer(uid)));
+        }
+        assert!(accounts.users.len() <= 64 + 1);
+        assert!(Arc::ptr_eq(&kept, &accounts.of(None)));
+    }
+}

@@ -1,0 +1,256 @@
+//! What one user may cost, by however many connections, and that others do not feel it.
+
+use super::*;
+use crate::waiting::{LARGE, LARGE_TEXT, room};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+#[test]
+fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        limits.descriptors = 2;
+        let server = serve(kind, limits);
+        let mut client = raw(&server, kind);
+        let null = File::open("/dev/null").unwrap();
+        let before = open_fds();
+        let pass = call(5, "limits.pass", r#"{"files":[0,1]}"#);
+        let fds: Vec<BorrowedFd<'_>> = vec![null.as_fd(); 3];
+        for (count, want) in [(1, None), (2, Some(2)), (3, None)] {
+            send_raw(&client, pass.as_bytes(), &fds[..count]).unwrap();
+            let answer = hear(&mut client);
+            match want {
+                Some(count) => assert_eq!(answer["result"], count),
+                None => assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS),
+            }
+            if count == 3 {
+                assert_eq!(answer["error"]["message"], "3 descriptors exceed 2");
+            }
+        }
+        assert_eq!(
+            ask(&mut client, &call(5, "limits.make", "[1]"))["result"],
+            "x"
+        );
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn a_user_has_connections_up_to_the_limit_and_others_have_theirs() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    limits.user_connections = 2;
+    let server = serve(Kind::Seqpacket, limits);
+    let ping = call(5, "limits.make", "[0]");
+    let mut clients = [raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket)];
+    for client in &mut clients {
+        assert_eq!(ask(client, &ping)["result"], "");
+    }
+    let mut third = raw(&server, Kind::Seqpacket);
+    assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
+    assert!(matches!(
+        third.receive::<Untyped<Value>>(),
+        Err(Error::Closed)
+    ));
+    if let Some(answer) = as_another_user(&server) {
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["result"], "", "another user is served");
+    }
+    // When one goes there is room again.
+    let [mut first, second] = clients;
+    drop(second);
+    let start = Instant::now();
+    while ProbeClient::new(server.connect()).make(0).is_err() {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert_eq!(ask(&mut first, &ping)["result"], "");
+}
+
+/// Makes a call as a user who has nothing to do with us; `None` where only root could.
+fn as_another_user(server: &Running<State>) -> Option<String> {
+    const CALL: &str = "import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.settimeout(20)
+s.connect(sys.argv[1])
+s.send(sys.argv[2].encode())
+print(s.recv(65536).decode())";
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let open = |path: &std::path::Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    };
+    open(server.path.parent().unwrap());
+    open(&server.path);
+    let python = Command::new("python3")
+        .args(["-c", CALL])
+        .arg(&server.path)
+        .arg(call(5, "limits.make", "[0]"))
+        .current_dir("/")
+        .uid(4711)
+        .gid(4711)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    Some(String::from_utf8(python.stdout).unwrap())
+}
+
+#[test]
+fn a_user_defers_calls_up_to_the_limit_by_however_many_callers() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        (limits.deferred, limits.user_deferred) = (2, 3);
+        let server = serve(kind, limits);
+        let mut clients = [(); 3].map(|()| raw(&server, kind));
+        let keep = call(5, "kept.keep", "{}");
+        let ping = call(6, "limits.make", "[0]");
+        for (client, calls) in clients.iter_mut().zip([2, 1, 0]) {
+            for _ in 0..calls {
+                send_raw(&*client, keep.as_bytes(), &[]).unwrap();
+            }
+            assert_eq!(ask(client, &ping)["id"], 6);
+        }
+        for client in &mut clients {
+            let busy = ask(client, &keep);
+            assert_eq!(busy["error"]["code"], Fault::BUSY, "{kind:?}");
+            assert_eq!(ask(client, &ping)["id"], 6, "what need not wait goes on");
+        }
+        // Whoever cancels makes room, for anybody of the same user.
+        let cancel = br#"{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":5}}"#;
+        send_raw(&clients[1], cancel, &[]).unwrap();
+        assert_eq!(hear(&mut clients[1])["error"]["code"], Fault::CANCELLED);
+        send_raw(&clients[2], keep.as_bytes(), &[]).unwrap();
+        assert_eq!(ask(&mut clients[2], &ping)["id"], 6);
+        assert_eq!(ask(&mut clients[1], &keep)["error"]["code"], Fault::BUSY);
+    }
+}
+
+/// Has answers wait for two connections that do not read, and says how many are cut for it.
+fn cut(limits: Limits, files: usize) -> usize {
+    let room = room(Kind::Seqpacket, LARGE_TEXT);
+    let server = serve(Kind::Seqpacket, limits);
+    let mut deaf = [(); 2].map(|()| raw(&server, Kind::Seqpacket));
+    let notes = call(5, "limits.notes", "{}");
+    for client in &mut deaf {
+        for _ in 0..room {
+            send_raw(&*client, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
+        }
+        assert_eq!(ask(client, &notes)["result"], "");
+    }
+    let polite = server.connect();
+    let _: String = polite.ask(&Ask::Release { size: LARGE }).unwrap();
+    // One more that waits, for each; the second may be one too many for their user.
+    let give = call(
+        5,
+        "limits.give",
+        &format!(r#"{{"files":{files},"size":{LARGE}}}"#),
+    );
+    for client in &deaf {
+        send_raw(client, give.as_bytes(), &[]).unwrap();
+        // It has been handled when another connection has its turn.
+        assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
+    }
+    let whole = |client: &mut Socket| {
+        for _ in 0..=room {
+            match client.receive::<Untyped<Value>>() {
+                Ok(_) => {}
+                Err(Error::Closed) => return false,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        ask(client, &notes)["result"] == ""
+    };
+    let cut = deaf
+        .iter_mut()
+        .filter_map(|client| (!whole(client)).then_some(()));
+    let cut = cut.count();
+    assert_eq!(ProbeClient::new(polite).make(1).unwrap(), "x");
+    cut
+}
+
+fn wide() -> Limits {
+    let mut limits = Limits::default();
+    (limits.deferred, limits.user_deferred) = (1000, 10_000);
+    limits
+}
+
+#[test]
+fn a_user_has_a_budget_of_bytes_and_is_cut_above_it() {
+    let _alone = alone();
+    let before = open_fds();
+    for (bytes, want) in [(2 * LARGE_TEXT + 100, 0), (2 * LARGE_TEXT - 100, 1), (0, 2)] {
+        let mut limits = wide();
+        limits.user_waiting_bytes = bytes;
+        assert_eq!(cut(limits, 0), want, "{bytes}");
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_user_has_a_budget_of_descriptors_and_is_cut_above_it() {
+    let _alone = alone();
+    let before = open_fds();
+    for (descriptors, want) in [(7, 0), (6, 0), (5, 1), (2, 2)] {
+        let mut limits = wide();
+        limits.user_descriptors = descriptors;
+        assert_eq!(cut(limits, 3), want, "{descriptors}");
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_connection_is_cut_for_more_malformed_messages_than_the_limit() {
+    let _alone = alone();
+    for bad in [
+        "nonsense",
+        "{}",
+        "[]",
+        r#"{"jsonrpc":"2.0","id":7,"method":5}"#,
+    ] {
+        let mut limits = Limits::default();
+        limits.malformed = 3;
+        let server = serve(Kind::Seqpacket, limits);
+        let mut client = raw(&server, Kind::Seqpacket);
+        let ping = call(5, "limits.make", "[0]");
+        let unknown = call(5, "limits.nothing", "[0]");
+        for _ in 0..3 {
+            assert!(ask(&mut client, bad)["error"].is_object());
+            // A call that cannot be carried out is one all the same.
+            assert_eq!(
+                ask(&mut client, &unknown)["error"]["code"],
+                Fault::UNKNOWN_METHOD
+            );
+            assert_eq!(ask(&mut client, &ping)["result"], "");
+        }
+        assert!(ask(&mut client, bad)["error"].is_object(), "it is told why");
+        let end = client.receive::<Untyped<Value>>();
+        assert!(matches!(end, Err(Error::Closed)));
+        // Nobody else is.
+        assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
+    }
+}
+
+#[test]
+fn malformed_messages_are_forgiven_with_time() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    (limits.malformed, limits.malformed_window) = (1, Duration::ZERO);
+    let server = serve(Kind::Seqpacket, limits);
+    let mut client = raw(&server, Kind::Seqpacket);
+    for _ in 0..10 {
+        assert!(ask(&mut client, "nonsense")["error"].is_object());
+    }
+    // Datagrams cannot be cut off; each is refused.
+    let mut limits = Limits::default();
+    limits.malformed = 0;
+    let server = serve(Kind::Datagram, limits);
+    let mut client = raw(&server, Kind::Datagram);
+    for _ in 0..10 {
+        assert!(ask(&mut client, "nonsense")["error"].is_object());
+    }
+}
