@@ -23,7 +23,7 @@ use crate::reactor::{Cause, Key, Reactor, Thing, Watch};
 use crate::routes::Routes;
 use crate::service::{Counts, Desk, Lane};
 use crate::socket::{self, Listener};
-use crate::sys::{file, socket as sys};
+use crate::sys::{limit, socket as sys};
 
 use control::{Callback, Change, Driven, Timer, Watched};
 pub use control::{Control, Remote, Token};
@@ -119,7 +119,7 @@ impl<S> Server<S> {
     /// [`Error::Os`] when descriptors have run out: it takes an epoll, an eventfd and a timerfd.
     pub fn new(limits: Limits) -> Result<Self, Error> {
         let (reactor, wake) = Reactor::new()?;
-        let limits = limits.within(file::descriptor_limit());
+        let limits = limits.within(limit::descriptor_limit());
         let mailbox = Arc::new(Mailbox::new(wake, &limits));
         Ok(Self {
             reactor,
@@ -591,7 +591,7 @@ impl<S> Drop for Server<S> {
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 pub fn raise_descriptor_limit() -> Result<(), Error> {
-    file::raise_descriptor_limit().map_err(Error::os("setrlimit"))
+    limit::raise_descriptor_limit().map_err(Error::os("setrlimit"))
 }
 
 /// How a turn ended.

@@ -6,6 +6,7 @@
 
 pub(crate) mod control;
 pub(crate) mod file;
+pub(crate) mod limit;
 pub(crate) mod memfd;
 pub(crate) mod name;
 pub(crate) mod socket;

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Which file a name leads to: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,22 +157,6 @@ pub(crate) fn socket_identity(
         Ok(_) | Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// How many descriptors this process may have open (`RLIMIT_NOFILE`, [getrlimit(2)]).
-///
-/// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
-pub(crate) fn descriptor_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile).current;
-    let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    limit.unwrap_or(usize::MAX)
-}
-
-/// Raises the soft limit to the hard one.
-pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let current = maximum;
-    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
 /// Removes the name from the directory, unless somebody already has.
