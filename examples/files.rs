@@ -7,8 +7,8 @@
 //! cargo run --example files -- put --socket PATH NAME < input
 //! ```
 //!
-//! The daemon prints `listening on PATH` once it is ready; SIGTERM and SIGINT stop it and its socket is
-//! removed.
+//! The daemon prints `listening on PATH` once it is ready; SIGTERM and SIGINT stop it: its socket is removed,
+//! and whoever waits for an answer gets one.
 
 use std::collections::VecDeque;
 use std::env;
@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jsoncomm::{Connection, Kind, Limits, Server};
 use jsoncomm_examples::{Files, FilesClient, Folder};
@@ -27,6 +28,9 @@ const USAGE: &str = "usage: files serve --socket PATH --root DIR [--seqpacket]
        files open --socket PATH NAME
        files list --socket PATH
        files put --socket PATH NAME < input";
+
+/// How long those who wait for an answer have when it stops.
+const GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::read(env::args().skip(1).collect())?;
@@ -51,7 +55,10 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, raise.try_clone()?)?;
     }
-    server.watch(signals, |_, control| control.stop())?;
+    server.watch(signals, |_, control| {
+        control.forget();
+        control.shut_down(GRACE);
+    })?;
     writeln!(io::stdout(), "listening on {}", options.socket.display())?;
     server.run(&mut folder)?;
     Ok(())

@@ -353,19 +353,42 @@ impl Mailbox {
         gone.into_iter().for_each(tell);
     }
 
+    /// Says whether anybody waits for an answer, or an answer for the loop.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.lock();
+        !state.posts.is_empty() || !state.deferred.is_empty()
+    }
+
+    /// Gives up all deferred calls, and says whose they are.
+    pub(crate) fn give_up(&self) -> Vec<(Ticket, Option<Id<'static>>)> {
+        let mut state = self.lock();
+        state.callers.clear();
+        let deferred = std::mem::take(&mut state.deferred);
+        self.count.store(0, Ordering::Relaxed);
+        drop(state);
+        let mut given_up = Vec::new();
+        for call in deferred.into_values() {
+            let id = match call.mark {
+                Mark::Id(id) => Some(id),
+                Mark::Bare(_) => None,
+            };
+            given_up.push((call.ticket, id));
+            if let Some(call) = call.on_cancel {
+                tell(call);
+            }
+        }
+        given_up
+    }
+
     /// Ends it with its server: no call is wanted any more, and replies that come are dropped.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.callers.clear();
         // Letters tell their sender that they came to nothing, and that one looks in here.
         let posts = std::mem::take(&mut state.posts);
-        let deferred = std::mem::take(&mut state.deferred);
-        self.count.store(0, Ordering::Relaxed);
         drop(state);
         drop(posts);
-        let told = deferred.into_values().filter_map(|call| call.on_cancel);
-        told.for_each(tell);
+        self.give_up();
     }
 
     /// Counts a reply that came to nothing.

@@ -175,6 +175,17 @@ impl<T: Thing> Reactor<T> {
             .as_mut()
     }
 
+    /// The keys of all that is here and not [out](Self::take).
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let slots = (0..).zip(&self.slots);
+        let here = slots.filter(|(_, slot)| slot.thing.is_some());
+        here.map(|(index, slot)| Key {
+            index,
+            generation: slot.generation,
+        })
+        .collect()
+    }
+
     /// Moves a thing out for its turn; [`put`](Self::put) it back or [`release`](Self::release) its key.
     pub(crate) fn take(&mut self, key: Key) -> Option<T> {
         self.slot(key.index)
@@ -208,6 +219,11 @@ impl<T: Thing> Reactor<T> {
             .registry()
             .reregister(&mut SourceFd(&raw), key.token(), watch.into())
             .map_err(Error::os("epoll_ctl"))
+    }
+
+    /// Ends the wait at that time, or soon after, for nobody in particular.
+    pub(crate) fn end_wait_at(&mut self, time: Instant) -> Result<(), Error> {
+        self.wake_at(Key::from_bits(u64::MAX), time)
     }
 
     /// Gives `key` a turn at that time, or soon after. It may come although it is no longer wanted.

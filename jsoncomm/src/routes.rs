@@ -134,6 +134,10 @@ impl<S> Routes<S> {
         fds: Fds,
     ) {
         if let Some(bare) = self.bare {
+            if desk.stopping {
+                desk.counts.refused += 1;
+                return;
+            }
             return bare(state, desk, lane, caller, text, fds);
         }
         let envelope = match Envelope::open(text) {
@@ -150,6 +154,10 @@ impl<S> Routes<S> {
         };
         if method == CANCEL {
             return cancel(desk, lane, &caller.ticket, envelope, text);
+        }
+        if desk.stopping {
+            let fault = Fault::new(Fault::STOPPING, "the server is stopping");
+            return refuse_unread(desk, lane, envelope, text, fault);
         }
         let Some(route) = self.methods.get(method) else {
             let name: String = method.escape_debug().take(128).collect();

@@ -7,6 +7,7 @@
 mod control;
 mod endpoint;
 mod source;
+mod stop;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -78,6 +79,8 @@ pub struct Server<S> {
     remote: Remote<S>,
     /// The connections that it drives.
     driven: Vec<Key>,
+    /// When it ends at the latest, once it has been asked to.
+    stopping: Option<Instant>,
 }
 
 /// What the loop watches.
@@ -129,6 +132,7 @@ impl<S> Server<S> {
             turns: Vec::new(),
             remote: Remote::new(mailbox),
             driven: Vec::new(),
+            stopping: None,
         })
     }
 
@@ -402,6 +406,7 @@ impl<S> Server<S> {
         let mut turns = std::mem::take(&mut self.turns);
         turns.clear();
         self.reactor.wait(timeout, &mut turns)?;
+        let idle = turns.is_empty();
         self.desk.mailbox.begin_turn();
         let acted = self.act(state, &mut turns);
         self.desk.mailbox.end_turn();
@@ -414,7 +419,8 @@ impl<S> Server<S> {
         self.desk.counts.dropped += losses.dropped;
         self.desk.counts.expired += losses.expired;
         self.desk.counts.unwanted += losses.unwanted;
-        Ok(match stop | self.desk.mailbox.take_stop() {
+        let ended = self.end_if_stopping(idle)?;
+        Ok(match ended | stop | self.desk.mailbox.take_stop() {
             true => Turn::Stopped,
             false => Turn::Done,
         })

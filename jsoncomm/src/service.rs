@@ -233,6 +233,8 @@ pub(crate) struct Desk {
     pub(crate) counts: Counts,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) accounts: Accounts,
+    /// No more calls are taken.
+    pub(crate) stopping: bool,
     /// A message was no call at all, since it was last asked for.
     malformed: bool,
     /// The buffer answers are written into.
@@ -246,6 +248,7 @@ impl Desk {
             limits,
             counts: Counts::default(),
             mailbox,
+            stopping: false,
             malformed: false,
             text: Vec::new(),
         }

@@ -16,6 +16,9 @@ fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
         let server = serve(kind, limits);
         let mut client = raw(&server, kind);
         let null = File::open("/dev/null").unwrap();
+        // It has accepted the connection when it answers.
+        let ping = call(5, "limits.make", "[1]");
+        assert_eq!(ask(&mut client, &ping)["result"], "x");
         let before = open_fds();
         let pass = call(5, "limits.pass", r#"{"files":[0,1]}"#);
         let fds: Vec<BorrowedFd<'_>> = vec![null.as_fd(); 3];
@@ -30,10 +33,7 @@ fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
                 assert_eq!(answer["error"]["message"], "3 descriptors exceed 2");
             }
         }
-        assert_eq!(
-            ask(&mut client, &call(5, "limits.make", "[1]"))["result"],
-            "x"
-        );
+        assert_eq!(ask(&mut client, &ping)["result"], "x");
         assert_eq!(open_fds(), before);
     }
 }

@@ -63,6 +63,11 @@ impl<S> Remote<S> {
         self.mailbox.stop();
     }
 
+    /// Has the server stop in order, see [`Server::shut_down`].
+    pub fn shut_down(&self, grace: Duration) {
+        self.change(move |server| drop(server.shut_down(grace)));
+    }
+
     /// Has `change` made to the server between two turns, soon: add an endpoint, remove a timer. Nothing
     /// that is being handled sees the server change under it.
     pub fn change(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
@@ -127,6 +132,11 @@ impl<S> Control<S> {
     /// Makes [`Server::run`] return after this turn.
     pub fn stop(&mut self) {
         self.stop = true;
+    }
+
+    /// Has the server stop in order, see [`Server::shut_down`].
+    pub fn shut_down(&mut self, grace: Duration) {
+        self.change(move |server| drop(server.shut_down(grace)));
     }
 
     /// Ends this watch, and closes its descriptor, or this timer.

@@ -18,6 +18,7 @@ use crate::routes::Routes;
 use crate::service::{Desk, Lane};
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
+use crate::sys::socket::shut_down_reading;
 
 /// What a source wants after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Datagrams<S> {
     // Dropped before the socket is closed; see `BoundPath`.
-    _path: Option<BoundPath>,
+    path: Option<BoundPath>,
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
     backlogs: HashMap<Name, Backlog>,
@@ -47,12 +48,25 @@ pub(super) struct Datagrams<S> {
 impl<S> Datagrams<S> {
     pub(super) fn new(line: Line, path: Option<BoundPath>) -> Self {
         Self {
-            _path: path,
+            path,
             line,
             routes: Arc::default(),
             backlogs: HashMap::new(),
             timer: None,
         }
+    }
+
+    /// Takes what has come already and nothing more: the path goes first, so that nobody finds it any more, and
+    /// whoever has found it gets `EPIPE`.
+    pub(super) fn retire(&mut self) {
+        self.path = None;
+        // It fails when nobody can send to it anyway.
+        let _ = shut_down_reading(self.line.as_fd());
+    }
+
+    /// Says whether answers wait for peers.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.backlogs.is_empty()
     }
 
     /// Handles what has come, at most one turn's worth, and tries again what had found no room.
@@ -305,6 +319,11 @@ impl<S> Connected<S> {
     /// Says whether the endpoint's rule admits the peer.
     pub(super) fn is_admitted(&self) -> bool {
         self.routes.admits(self.peer.as_ref())
+    }
+
+    /// Says whether answers wait for the peer.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
     /// Tells the peer why it is about to be cut off.

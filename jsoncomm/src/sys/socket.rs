@@ -148,6 +148,13 @@ pub(crate) fn sendmsg(
     Ok(())
 }
 
+/// Ends receiving, but not what has been received already ([shutdown(2)] with `SHUT_RD`).
+///
+/// [shutdown(2)]: https://man7.org/linux/man-pages/man2/shutdown.2.html
+pub(crate) fn shut_down_reading(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(net::shutdown(socket, net::Shutdown::Read)?)
+}
+
 /// Raises `SO_SNDBUF` as near to `bytes` as the system allows, and says what it is now.
 ///
 /// The kernel doubles what is asked for, up to twice `net.core.wmem_max` ([socket(7)]).

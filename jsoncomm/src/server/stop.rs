@@ -1,0 +1,132 @@
+//! Stopping in order: what was asked is answered, and then everybody goes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Server, Source};
+use crate::envelope;
+use crate::error::{Error, Fault};
+use crate::mailbox::Post;
+use crate::outbox::Letter;
+use crate::reactor::{Key, Watch};
+
+impl<S> Server<S> {
+    /// Begins to stop. [`run`](Server::run) returns as soon as all that was asked is answered, after `grace` at the
+    /// latest, whatever peers do.
+    ///
+    /// From now on no connections are taken and no paths are left for others to find; calls that come, or are
+    /// waiting already, are refused with [`Fault::STOPPING`]. Deferred answers and streams go on, and so do timers
+    /// and watches. After `grace` whoever still waits is told `STOPPING`. In the end all connections and
+    /// datagram sockets are closed, and the server can be given new ones. A second call can only shorten the grace.
+    ///
+    /// [`Remote::shut_down`](crate::Remote::shut_down) does it from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [epoll_ctl(2)] reports. The server is stopping all the same.
+    ///
+    /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../../doc/shut_down.md")]
+    pub fn shut_down(&mut self, grace: Duration) -> Result<(), Error> {
+        /// A time so far off that nobody will see it.
+        const FAR: Duration = Duration::from_secs(1 << 33);
+        let end = Instant::now() + grace.min(FAR);
+        let end = self.stopping.map_or(end, |earlier| end.min(earlier));
+        let begun = self.stopping.replace(end).is_some();
+        self.desk.stopping = true;
+        let armed = self.reactor.end_wait_at(end);
+        // Who has been waiting gets an answer, too: everybody is looked at once more.
+        let keys = if begun {
+            Vec::new()
+        } else {
+            self.reactor.keys()
+        };
+        keys.into_iter().try_for_each(|key| self.retire(key))?;
+        armed
+    }
+
+    /// Has a source come to its end.
+    fn retire(&mut self, key: Key) -> Result<(), Error> {
+        let Some(mut source) = self.reactor.take(key) else {
+            return Ok(());
+        };
+        let rearmed = match &mut *source {
+            Source::Listener(_) => {
+                self.close(key, &source);
+                return Ok(());
+            }
+            Source::Datagrams(endpoint) => {
+                endpoint.retire();
+                self.reactor.rearm(key, &source, Watch::Reading)
+            }
+            // One with answers waiting is watched for room, and read from once they have gone.
+            Source::Connection(connection) if !connection.is_busy() => {
+                self.reactor.rearm(key, &source, Watch::Reading)
+            }
+            _ => Ok(()),
+        };
+        self.reactor.put(key, source);
+        rearmed
+    }
+
+    /// Ends it if it is stopping and nothing is left to do, or no time. Says whether it has ended.
+    pub(super) fn end_if_stopping(&mut self, idle: bool) -> Result<bool, Error> {
+        let Some(end) = self.stopping else {
+            return Ok(false);
+        };
+        let busy = self.is_busy();
+        if Instant::now() < end && (busy || !idle) {
+            if !busy {
+                // Once more, to see whether somebody has sent something meanwhile.
+                self.desk.mailbox.wake();
+            }
+            return Ok(false);
+        }
+        self.cut()?;
+        self.stopping = None;
+        self.desk.stopping = false;
+        Ok(true)
+    }
+
+    /// Says whether answers are still to be given or sent.
+    fn is_busy(&mut self) -> bool {
+        let keys = self.reactor.keys();
+        self.desk.mailbox.is_busy()
+            || keys
+                .into_iter()
+                .any(|key| match self.reactor.get(key).map(|source| &**source) {
+                    Some(Source::Datagrams(endpoint)) => endpoint.is_busy(),
+                    Some(Source::Connection(connection)) => connection.is_busy(),
+                    _ => false,
+                })
+    }
+
+    /// Tells whoever still waits, and closes all that peers have a part in.
+    fn cut(&mut self) -> Result<(), Error> {
+        let given_up = self.desk.mailbox.give_up();
+        let fault = Fault::new(Fault::STOPPING, "the server has stopped");
+        let posts = given_up.into_iter().filter_map(|(ticket, id)| {
+            let mut text = Vec::new();
+            envelope::write_fault(&mut text, Some(&id?), &fault);
+            Some(Post {
+                ticket,
+                account: Arc::default(),
+                letter: Letter::from(text),
+            })
+        });
+        let told = self.deliver(posts.collect());
+        for key in self.reactor.keys() {
+            let Some(source) = self.reactor.take(key) else {
+                continue;
+            };
+            match *source {
+                Source::Datagrams(_) | Source::Connection(_) => self.close(key, &source),
+                _ => self.reactor.put(key, source),
+            }
+        }
+        told
+    }
+}

@@ -1,0 +1,279 @@
+//! Stopping in order: what was asked is answered, nobody is kept waiting, and nobody can prevent it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jsoncomm::message::Json;
+use jsoncomm::{
+    Call, CallError, Connection, Counts, Error, Fault, Kind, Later, Limits, Remote, Reply, Server,
+    Socket,
+};
+use jsoncomm_tests::{KINDS, PATIENCE, alone, open_fds, send_raw};
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[jsoncomm::service(name = "example.desk")]
+trait Desk {
+    fn echo(&mut self, number: u32) -> u32;
+    fn large(&mut self, size: usize) -> String;
+    /// Is answered when the test says so.
+    fn keep(&mut self, call: &mut Call) -> Later<u32>;
+    /// Holds the server until the test lets it go.
+    fn hold(&mut self) -> u32;
+}
+
+struct Clerk {
+    here: Sender<()>,
+    kept: Sender<Reply<u32>>,
+    gate: Receiver<()>,
+}
+
+impl Desk for Clerk {
+    fn echo(&mut self, number: u32) -> u32 {
+        number
+    }
+
+    fn large(&mut self, size: usize) -> String {
+        "x".repeat(size)
+    }
+
+    fn keep(&mut self, call: &mut Call) -> Later<u32> {
+        call.later(|reply| self.kept.send(reply).unwrap())
+    }
+
+    fn hold(&mut self) -> u32 {
+        self.here.send(()).unwrap();
+        self.gate.recv_timeout(PATIENCE).unwrap();
+        0
+    }
+}
+
+/// A server on its thread, until it stops by itself.
+struct Office {
+    remote: Remote<Clerk>,
+    kept: Receiver<Reply<u32>>,
+    here: Receiver<()>,
+    gate: Sender<()>,
+    thread: JoinHandle<(Server<Clerk>, Clerk)>,
+    directory: TempDir,
+}
+
+impl Office {
+    fn open(kind: Kind) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = Server::new(Limits::default()).unwrap();
+        let path = directory.path().join("desk.sock");
+        server.bind(path, kind).unwrap().serve::<dyn Desk>();
+        let ((keep, kept), (tell, here), (gate, wait)) =
+            (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let mut clerk = Clerk {
+            here: tell,
+            kept: keep,
+            gate: wait,
+        };
+        Self {
+            remote: server.remote(),
+            kept,
+            here,
+            gate,
+            thread: std::thread::spawn(move || {
+                server.run(&mut clerk).unwrap();
+                (server, clerk)
+            }),
+            directory,
+        }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("desk.sock")
+    }
+
+    fn connect(&self) -> DeskClient {
+        DeskClient::new(Connection::open(self.path()).unwrap().within(PATIENCE))
+    }
+
+    fn raw(&self, kind: Kind) -> Socket {
+        let mut socket = Socket::connect(self.path(), kind).unwrap();
+        socket.set_timeout(Some(PATIENCE));
+        socket
+    }
+
+    /// A reply that has been deferred.
+    fn kept(&self) -> Reply<u32> {
+        self.kept.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn counts(self) -> Counts {
+        self.thread.join().unwrap().0.counts()
+    }
+}
+
+fn is_stopping<T>(answer: &Result<T, CallError>) -> bool {
+    matches!(answer, Err(CallError::Fault(fault)) if fault.code == Fault::STOPPING)
+}
+
+/// So long that nobody waits for its end.
+const LONG: Duration = Duration::from_secs(3600);
+
+#[test]
+fn deferred_answers_are_given_and_new_calls_refused() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let office = Office::open(kind);
+        let (asking, other) = (office.connect(), office.connect());
+        let first = asking.start().keep().unwrap();
+        let second = other.start().keep().unwrap();
+        let (one, two) = (office.kept(), office.kept());
+        office.remote.shut_down(LONG);
+        while office.path().exists() {
+            std::thread::yield_now();
+        }
+        assert!(Connection::open(office.path()).is_err(), "nobody finds it");
+        assert!(one.is_wanted() && two.is_wanted());
+        if kind == Kind::Seqpacket {
+            assert!(is_stopping(&asking.echo(1)), "no more work");
+        } else {
+            // Nothing gets in any more.
+            assert!(asking.echo(1).is_err());
+        }
+        one.send(1);
+        two.send(2);
+        let mut answers = [first.wait().unwrap(), second.wait().unwrap()];
+        answers.sort_unstable();
+        assert_eq!(answers, [1, 2], "{kind:?}");
+        assert_eq!(office.counts().dropped, 0);
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn who_still_waits_in_the_end_is_told() {
+    let _alone = alone();
+    for kind in KINDS {
+        let office = Office::open(kind);
+        let caller = office.connect();
+        let call = caller.start().keep().unwrap();
+        let reply = office.kept();
+        office.remote.shut_down(Duration::from_millis(20));
+        assert!(is_stopping(&call.wait()), "{kind:?}");
+        office.thread.join().unwrap();
+        assert!(!reply.is_wanted());
+        reply.send(1);
+    }
+}
+
+#[test]
+fn what_was_sent_before_is_answered() {
+    let _alone = alone();
+    for kind in KINDS {
+        let office = Office::open(kind);
+        let mut socket = office.raw(kind);
+        let call = |id: u32, method: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"example.desk.{method}"}}"#)
+        };
+        send_raw(&socket, call(0, "hold").as_bytes(), &[]).unwrap();
+        office.here.recv_timeout(PATIENCE).unwrap();
+        for id in 1..6 {
+            send_raw(&socket, call(id, "hold").as_bytes(), &[]).unwrap();
+        }
+        office.remote.shut_down(LONG);
+        for _ in 0..6 {
+            // As many as get there before it stops.
+            office.gate.send(()).unwrap();
+        }
+        let mut refused = 0;
+        for id in 0..6 {
+            let Json(answer): Json<Value> = socket.receive().unwrap().0;
+            assert_eq!(answer["id"], id, "{kind:?}");
+            refused += u32::from(answer["error"]["code"] == Fault::STOPPING);
+        }
+        assert!(refused < 6, "the first had begun");
+        if kind == Kind::Seqpacket {
+            let end = socket.receive::<Json<Value>>();
+            assert!(matches!(end, Err(Error::Closed)));
+        }
+        office.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn answers_that_wait_are_sent_if_their_peer_reads_in_time() {
+    let _alone = alone();
+    let office = Office::open(Kind::Seqpacket);
+    let mut slow = office.raw(Kind::Seqpacket);
+    let large = r#"{"jsonrpc":"2.0","id":1,"method":"example.desk.large","params":[100000]}"#;
+    // The last ones wait in the server, which does not read from such a peer.
+    let mut asked = 0;
+    while asked < 100
+        && slow
+            .try_send(&Json::<Value>(serde_json::from_str(large).unwrap()))
+            .unwrap()
+            == jsoncomm::Sent::Done
+    {
+        asked += 1;
+    }
+    office.connect().echo(1).unwrap();
+    office.remote.shut_down(LONG);
+    let mut answered = 0;
+    while let Ok((Json(answer), _)) = slow.receive::<Json<Value>>() {
+        let whole = answer["result"]
+            .as_str()
+            .is_some_and(|text| text.len() == 100_000);
+        assert!(whole || answer["error"]["code"] == Fault::STOPPING);
+        answered += 1;
+    }
+    assert_eq!(answered, asked);
+    assert_eq!(office.counts().dropped, 0);
+}
+
+#[test]
+fn nobody_can_keep_a_server_from_stopping() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let office = Office::open(kind);
+        // One does not read, one waits for ever, one asks all the time.
+        let deaf = office.raw(kind);
+        let large = br#"{"jsonrpc":"2.0","id":1,"method":"example.desk.large","params":[1000000]}"#;
+        for _ in 0..3 {
+            send_raw(&deaf, large, &[]).unwrap();
+        }
+        let waiting = office.connect();
+        let forever = waiting.start().keep().unwrap();
+        let reply = office.kept();
+        let socket = office.raw(kind);
+        let flood = std::thread::spawn(move || {
+            let echo = br#"{"jsonrpc":"2.0","method":"example.desk.echo","params":[1]}"#;
+            while send_raw(&socket, echo, &[]).is_ok() {}
+        });
+        office.remote.shut_down(Duration::from_millis(50));
+        office.thread.join().unwrap();
+        flood.join().unwrap();
+        assert!(forever.wait().is_err());
+        drop((reply, deaf));
+    }
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn a_server_that_has_stopped_can_serve_again() {
+    let _alone = alone();
+    for kind in KINDS {
+        let office = Office::open(kind);
+        assert_eq!(office.connect().echo(1).unwrap(), 1);
+        office.remote.shut_down(LONG);
+        let (mut server, mut clerk) = office.thread.join().unwrap();
+        let path = office.directory.path().join("again.sock");
+        server.bind(&path, kind).unwrap().serve::<dyn Desk>();
+        let remote = server.remote();
+        let thread = std::thread::spawn(move || server.run(&mut clerk).unwrap());
+        let again = DeskClient::new(Connection::open(&path).unwrap().within(PATIENCE));
+        assert_eq!(again.echo(2).unwrap(), 2);
+        remote.stop();
+        thread.join().unwrap();
+    }
+}
