@@ -222,25 +222,27 @@ fn a_call_without_an_answer_ends_and_the_connection_stays_usable() {
 fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
     let _alone = alone();
     for kind in KINDS {
-        let (full, is_full) = channel::<usize>();
+        let (full, is_full) = channel();
         let (connection, far) = against(kind, move |mut far| {
-            for _ in 0..is_full.recv_timeout(PATIENCE).unwrap() {
-                far.call();
-            }
-            let id = far.hear();
-            far.open(&id, 7);
+            is_full.recv_timeout(PATIENCE).unwrap();
+            // On a busy machine a deadline may have passed although there was room, for the last one.
+            let call = loop {
+                let call = far.call().json;
+                if call["params"]["path"] == "a" {
+                    break call;
+                }
+            };
+            far.open(&call["id"], 7);
         });
         let hasty = connection.within(MOMENT);
-        let mut sent = 0;
         let error = loop {
-            match hasty.notify("x.y", &("x".repeat(10_000),)) {
-                Ok(()) => sent += 1,
-                Err(error) => break error,
+            if let Err(error) = hasty.notify("x.y", &("x".repeat(10_000),)) {
+                break error;
             }
         };
         assert!(matches!(error, CallError::Deadline), "{error:?}");
         be_late(&connection);
-        full.send(sent).unwrap();
+        full.send(()).unwrap();
         assert_eq!(FilesClient::new(connection).open("a").unwrap().len, 7);
         far.join().unwrap();
     }
