@@ -215,18 +215,20 @@ fn a_relay_serves_others_while_the_one_behind_it_does_not_answer() {
 #[test]
 fn a_relay_outlives_the_one_behind_it() {
     let _alone = alone();
-    let mut row = Row::start(Kind::Seqpacket, PATIENCE);
-    let client = row.client();
-    let waiting = client.start().never().unwrap();
-    client.open("Cargo.toml").unwrap();
-    drop(row.behind.take());
-    for answer in [waiting.wait(), client.open("Cargo.toml")] {
-        let Err(CallError::Fault(fault)) = answer else {
-            panic!("nobody is behind it");
-        };
-        assert_eq!(fault.code, Fault::HANDLER_FAILED);
+    for kind in KINDS {
+        let mut row = Row::start(kind, PATIENCE);
+        let client = row.client();
+        let waiting = client.start().never().unwrap();
+        client.open("Cargo.toml").unwrap();
+        drop(row.behind.take());
+        for answer in [waiting.wait(), client.open("Cargo.toml")] {
+            let Err(CallError::Fault(fault)) = answer else {
+                panic!("nobody is behind it");
+            };
+            assert_eq!(fault.code, Fault::HANDLER_FAILED);
+        }
+        assert_eq!(client.here().unwrap(), 7);
     }
-    assert_eq!(client.here().unwrap(), 7);
 }
 
 #[test]

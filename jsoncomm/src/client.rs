@@ -1,5 +1,7 @@
 //! Blocking calls with a deadline.
 
+mod dial;
+mod drive;
 mod exchange;
 mod items;
 mod pending;
@@ -9,7 +11,7 @@ mod turnstile;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,11 +20,12 @@ use serde::Serializer;
 use crate::address::Address;
 use crate::error::{CallError, Error};
 use crate::limits::Limits;
-use crate::line::{self, DEADLINE, Kind, Line};
+use crate::line::{DEADLINE, Kind, Line};
 use crate::message::{Message, Pack, PackContent, Packer, Request};
 use crate::socket;
 
-use exchange::{Exchange, Note};
+use dial::Dial;
+use exchange::{Exchange, Note, Outgoing};
 pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
 use started::{Frames, Started};
@@ -34,6 +37,13 @@ use turnstile::{Turnstile, Visit};
 /// ([`within`](Connection::within), [`patient`](Connection::patient)). A call that has run out of time
 /// leaves the connection usable: its answer is known by its id and dropped, descriptors closed, if it
 /// comes after all. Calls from several threads take turns.
+///
+/// When the server goes, all calls end with [`CallError::Closed`]: at once on [`Kind::Seqpacket`], within about
+/// 100 ms on [`Kind::Datagram`], where the client has to look for the server with [sock_diag(7)]. Where a kernel or a
+/// sandbox has none of that, it finds only servers that have left their socket's file behind, as those do that are
+/// killed; other calls end at their deadline.
+///
+/// [sock_diag(7)]: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 ///
 /// Typed stubs, such as the `FilesClient` of a service trait `Files`, are made from it.
 ///
@@ -68,6 +78,15 @@ struct Shared {
     exchange: Turnstile<Exchange>,
 }
 
+impl Shared {
+    /// Gives a call up without waiting: whoever is at the exchange tells the server.
+    fn abandon(&self, id: u64) {
+        if let Some(entered) = self.exchange.enter_or_leave(Note::Cancel(id)) {
+            Visit::new(entered).cancel(id);
+        }
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
@@ -90,7 +109,7 @@ impl Connection {
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
-        line::connect_any(&address.into(), &Limits::default()).map(Self::new)
+        Self::dial(Dial::new(address.into(), None))
     }
 
     /// Connects to the server at an address with this kind of socket.
@@ -99,7 +118,7 @@ impl Connection {
     ///
     /// As [`open`](Connection::open), and when the socket there is of the other kind.
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
-        line::connect(&address.into(), kind, &Limits::default()).map(Self::new)
+        Self::dial(Dial::new(address.into(), Some(kind)))
     }
 
     /// Takes over a connected socket, inherited or received.
@@ -109,16 +128,23 @@ impl Connection {
     /// As [`Socket::from_fd`](crate::Socket::from_fd).
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = socket::kind_of(fd.as_fd(), socket::Listening::No)?;
-        Line::new(fd, kind, &Limits::default()).map(Self::new)
+        let line = Line::new(fd, kind, &Limits::default())?;
+        Ok(Self::new(line, None))
     }
 
-    fn new(line: Line) -> Self {
+    fn dial(mut dial: Dial) -> Result<Self, Error> {
+        let line = dial.connect(&Limits::default(), Instant::now() + DEADLINE)?;
+        dial.anchor();
+        Ok(Self::new(line, Some(dial)))
+    }
+
+    fn new(line: Line, dial: Option<Dial>) -> Self {
         // Nobody should be able to guess an id; and 2^52 leaves every JSON reader exact, and room to count.
         let random = RandomState::new().build_hasher().finish();
         Self {
             shared: Arc::new(Shared {
                 fd: line.share_fd(),
-                exchange: Turnstile::new(Exchange::new(line, random >> 12)),
+                exchange: Turnstile::new(Exchange::new(line, dial, random >> 12)),
             }),
             timeout: Some(DEADLINE),
         }
@@ -143,13 +169,12 @@ impl Connection {
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
             timeout: Some(timeout),
+            ..self.clone()
         }
     }
 
-    /// The same connection without a deadline: a call waits until the server answers or goes. On
-    /// [`Kind::Datagram`] nobody notices when it goes.
+    /// The same connection without a deadline: a call waits until the server answers or goes.
     ///
     /// # Examples
     ///
@@ -165,8 +190,8 @@ impl Connection {
     #[must_use]
     pub fn patient(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
             timeout: None,
+            ..self.clone()
         }
     }
 
@@ -195,7 +220,13 @@ impl Connection {
         let deadline = self.deadline();
         let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
         let id = exchange.next_id();
-        match exchange.send(Some(id), method, params, self.timeout, deadline, false) {
+        let outgoing = Outgoing {
+            id: Some(id),
+            timeout: self.timeout,
+            deadline,
+            waits: true,
+        };
+        match exchange.send(outgoing, method, params) {
             Ok(()) => {}
             // A server that turned us away has said why before it closed.
             Err(Error::Closed) if exchange.line.kind() == Kind::Seqpacket => {}
@@ -277,8 +308,14 @@ impl Connection {
         started: Started,
     ) -> Result<u64, Error> {
         let mut exchange = self.enter(deadline)?;
-        let (id, driven) = (exchange.next_id(), exchange.driven);
-        exchange.send(Some(id), method, params, timeout, deadline, driven)?;
+        let id = exchange.next_id();
+        let outgoing = Outgoing {
+            id: Some(id),
+            timeout,
+            deadline,
+            waits: false,
+        };
+        exchange.send(outgoing, method, params)?;
         exchange.begin(id, started);
         Ok(id)
     }
@@ -350,71 +387,20 @@ impl Connection {
         let deadline = self.deadline();
         let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
         exchange.notified = true;
-        let driven = exchange.driven;
+        let outgoing = Outgoing {
+            id: None,
+            timeout: None,
+            deadline,
+            waits: false,
+        };
         exchange
-            .send(None, method, params, None, deadline, driven)
+            .send(outgoing, method, params)
             .map_err(CallError::from_error)
     }
 
     fn deadline(&self) -> Option<Instant> {
         self.timeout
             .and_then(|timeout| Instant::now().checked_add(timeout))
-    }
-
-    /// Has an event loop drive the connection: from now on starting a call and `#[oneway]` calls do not wait
-    /// for room; they end in [`Error::Full`]. [`Server::drive`](crate::Server::drive) does all of it; a foreign
-    /// loop waits until [`as_fd`](AsFd::as_fd) is readable or [`next_deadline`](Connection::next_deadline) has
-    /// come, and then calls [`turn`](Connection::turn).
-    pub fn set_driven(&self) {
-        if let Ok(mut exchange) = self.enter(None) {
-            exchange.driven = true;
-        }
-    }
-
-    /// Takes in the answers that have come, ends the calls whose deadline has passed, and has
-    /// [`Pending::then`] told of both; never waits. Says whether there may be more to take in. While another
-    /// thread waits for an answer of its own on this connection, that one does it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Closed`] when the server has gone: all calls have been told. [`Error::Os`] for whatever else
-    /// [recvmsg(2)] reports.
-    ///
-    /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
-    ///
-    /// # Examples
-    ///
-    /// ```
-    #[doc = include_str!("../doc/counter.txt")]
-    /// use jsoncomm::{Connection, Pending};
-    ///
-    /// let connection = Connection::open(&path)?;
-    /// connection.set_driven();
-    /// let sum: Pending<u64> = connection.start("example.counter.add", &(1,))?;
-    /// sum.then(|sum| println!("{sum:?}"));
-    /// // In a loop of your own, whenever `connection.as_fd()` is readable:
-    /// while connection.turn()? {}
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn turn(&self) -> Result<bool, Error> {
-        let Ok(mut exchange) = self.enter(Some(Instant::now())) else {
-            return Ok(false);
-        };
-        let more = exchange.take_in()?;
-        exchange.expire();
-        Ok(more)
-    }
-
-    /// Says when the next call expires of those that are told by [`Pending::then`]; never waits.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.enter(Some(Instant::now())).ok()?.next_due()
-    }
-
-    /// Gives a call up without waiting: whoever is at the exchange tells the server.
-    fn abandon(&self, id: u64) {
-        if let Some(entered) = self.shared.exchange.enter_or_leave(Note::Cancel(id)) {
-            Visit::new(entered).cancel(id);
-        }
     }
 
     /// Waits for calls of other threads to end.
@@ -425,13 +411,6 @@ impl Connection {
             .enter(deadline)
             .ok_or(Error::Deadline)?;
         Ok(Visit::new(entered))
-    }
-}
-
-impl AsFd for Connection {
-    /// The socket, to wait for; reading from it or writing to it is the connection's business.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.fd.as_fd()
     }
 }
 

@@ -17,13 +17,14 @@ use crate::limits::{DATAGRAM_MAX, Limits};
 use crate::sys::control::{self, Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
-use crate::sys::{memfd, wait};
+use crate::sys::{diag, memfd, wait};
 
 /// The two kinds of socket. Same wire, same speed; they differ in what one peer can do to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Datagrams without a connection: no state per client, one send buffer and one receive queue (of 11
-    /// places) for all, no word when a peer dies, a return address that is only a claim. For peers of the
+    /// places) for all, no word when a peer dies (a waiting client looks every 100 ms whether its server lives), a
+    /// return address that is only a claim. For peers of the
     /// same trust in the same network namespace.
     #[doc(alias = "SOCK_DGRAM")]
     Datagram,
@@ -364,6 +365,12 @@ impl Line {
         Ok(())
     }
 
+    /// Says whether the socket that this one is connected to is still open; `None` where the kernel does not
+    /// say.
+    pub(crate) fn has_peer(&self) -> Option<bool> {
+        diag::has_peer(self.as_fd()).ok()
+    }
+
     /// Shares the descriptor, for those who wait for it without using the line.
     pub(crate) fn share_fd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
@@ -419,8 +426,11 @@ pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<
 }
 
 /// Connects to whichever kind of socket listens at the address (`EPROTOTYPE` tells).
-pub(crate) fn connect_any(address: &Address, limits: &Limits) -> Result<Line, Error> {
-    let deadline = Instant::now() + DEADLINE;
+pub(crate) fn connect_any(
+    address: &Address,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<Line, Error> {
     match connect_by(address, Kind::Seqpacket, limits, deadline) {
         Err(Error::Address {
             problem: AddressProblem::OtherKind,
@@ -430,8 +440,17 @@ pub(crate) fn connect_any(address: &Address, limits: &Limits) -> Result<Line, Er
     }
 }
 
+/// Says whether the address is that of a datagram socket which nobody has open any more.
+pub(crate) fn is_deserted(address: &Address) -> bool {
+    let (Ok(fd), Ok(to)) = (sys::socket(Type::Dgram), address.resolve()) else {
+        return false;
+    };
+    let connected = sys::connect(fd.as_fd(), &to.name);
+    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
 /// Connects, and waits until `deadline` when more clients than fit wait to be accepted already.
-fn connect_by(
+pub(crate) fn connect_by(
     address: &Address,
     kind: Kind,
     limits: &Limits,

@@ -5,6 +5,7 @@
 //! [`control`] holds `unsafe`.
 
 pub(crate) mod control;
+pub(crate) mod diag;
 pub(crate) mod file;
 pub(crate) mod limit;
 pub(crate) mod memfd;

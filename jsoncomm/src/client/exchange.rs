@@ -1,23 +1,32 @@
 //! One connection's traffic: calls out, answers in, each to whoever waits for it.
 
+mod incoming;
+mod outgoing;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::dial::Dial;
 use super::started::{Each, Held, Started, Tell, TellEach, Then, read, unreadable};
 use super::turnstile::Inside;
-use crate::envelope::{self, Envelope, Id, Part};
+use crate::envelope::{Envelope, Id, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
-use crate::line::{BUFFER_KEPT, Datagram, Heard, Inbox, Line, Sent};
-use crate::message::{Message, Pack, Packer};
-use crate::sys::control::Wait;
-use crate::sys::wait;
+use crate::line::{Datagram, Inbox, Kind, Line};
+use crate::message::Message;
+
+use incoming::LOOK;
+pub(super) use outgoing::Outgoing;
 
 /// What the clones of a connection share.
 pub(super) struct Exchange {
     pub(super) line: Line,
+    /// Where the server is; `None` when the socket came from elsewhere.
+    dial: Option<Dial>,
+    /// When to take in again although nothing is readable, for the reasons of [`LOOK`].
+    look: Option<Instant>,
     inbox: Inbox,
     text: Vec<u8>,
     next_id: u64,
@@ -34,9 +43,11 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(line: Line, next_id: u64) -> Self {
+    pub(super) fn new(line: Line, dial: Option<Dial>, next_id: u64) -> Self {
         Self {
             line,
+            dial,
+            look: None,
             inbox: Inbox::default(),
             text: Vec::new(),
             next_id,
@@ -55,68 +66,12 @@ impl Exchange {
         id
     }
 
-    /// Writes a call into the buffer.
-    fn encode<'a>(
-        &mut self,
-        id: Option<u64>,
-        method: &str,
-        params: &'a (impl Pack + ?Sized),
-        timeout: Option<Duration>,
-    ) -> Result<Packer<'a>, Error> {
-        let budget = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let timeout = timeout.map(|timeout| budget(timeout).max(1));
-        self.text.clear();
-        self.text.shrink_to(BUFFER_KEPT);
-        let fds = Packer::new();
-        envelope::write_call(&mut self.text, id, method, params, timeout, &fds)
-            .map_err(Error::Encode)?;
-        Ok(fds)
-    }
-
-    /// Sends a call, and waits for room, unless it is `driven`.
-    pub(super) fn send(
-        &mut self,
-        id: Option<u64>,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-        timeout: Option<Duration>,
-        deadline: Option<Instant>,
-        driven: bool,
-    ) -> Result<(), Error> {
-        self.send_cancels();
-        let fds = self.encode(id, method, params, timeout)?.into_fds();
-        if !driven && self.started.is_empty() {
-            return self.line.send_by(&self.text, &fds, None, deadline);
-        }
-        // While there is no room, answers are taken in: the server may be waiting for that itself.
-        while self.line.send(&self.text, &fds, None, Wait::Never)? == Sent::Full {
-            if driven {
-                return Err(Error::Full);
-            }
-            self.line.wait(wait::For::Either, deadline)?;
-            self.take_in()?;
-        }
-        Ok(())
-    }
-
     /// Notes that a call is in flight.
     pub(super) fn begin(&mut self, id: u64, started: Started) {
         self.started.insert(id, started);
-    }
-
-    /// Takes in the answers that have come to calls that were started, within reason: says whether there
-    /// may be more.
-    pub(super) fn take_in(&mut self) -> Result<bool, Error> {
-        /// As many as a server takes in one turn.
-        const TURN: usize = 32;
-        for _ in 0..TURN {
-            match self.line.receive(&mut self.inbox, Wait::Never)? {
-                Heard::Datagram(datagram) => self.keep(datagram),
-                Heard::Pending | Heard::Short => return Ok(false),
-                Heard::Closed => return Err(self.close()),
-            }
+        if self.line.kind() == Kind::Datagram && self.look.is_none() {
+            self.look = Some(Instant::now() + LOOK);
         }
-        Ok(true)
     }
 
     /// Keeps the answer to a call that was started, or has it told; any other is late, repeated or foreign,
@@ -145,7 +100,7 @@ impl Exchange {
             Started::Come(_) => {}
             Started::Waiting(waker) => {
                 let waker = waker.take();
-                started.insert(Started::Come(held()));
+                started.insert(Started::Come(Ok(held())));
                 if let Some((waker, _)) = waker {
                     waker.wake();
                 }
@@ -173,7 +128,7 @@ impl Exchange {
         }
     }
 
-    /// Says whether the answer to a call has come and is kept.
+    /// Says whether the answer to a call has come and is kept, or why there is none.
     pub(super) fn has_come(&self, id: u64) -> bool {
         matches!(self.started.get(&id), Some(Started::Come(_)))
     }
@@ -181,7 +136,7 @@ impl Exchange {
     /// Has `tell` told of the answer to a call that was started; soon, if it has come already.
     pub(super) fn tell(&mut self, id: u64, deadline: Option<Instant>, tell: Tell) {
         match self.started.remove(&id) {
-            Some(Started::Come(held)) => self.ready.push(Box::new(move || tell(Ok(held)))),
+            Some(Started::Come(come)) => self.ready.push(Box::new(move || tell(come))),
             _ => {
                 let then = Then { tell, deadline };
                 self.started.insert(id, Started::Then(then));
@@ -231,12 +186,9 @@ impl Exchange {
             if let Some(held) = self.pop(id) {
                 return held;
             }
-            let datagram = match self.line.receive_by(&mut self.inbox, deadline) {
+            let datagram = match self.hear(deadline) {
                 Ok(datagram) => datagram,
-                Err(Error::Closed) => {
-                    self.close();
-                    continue;
-                }
+                Err(Error::Closed) => continue,
                 Err(error) => return Err(error),
             };
             let sole = !self.notified && self.started.len() == 1;
@@ -282,9 +234,10 @@ impl Exchange {
         }
     }
 
-    /// When the next call expires that somebody is to be told of.
+    /// When the next call expires that somebody is to be told of, or it is time to look for the server.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.deadlines().map(|(at, _)| at).min()
+        let look = self.look.filter(|_| self.is_awaited());
+        self.deadlines().map(|(at, _)| at).chain(look).min()
     }
 
     fn deadlines(&self) -> impl Iterator<Item = (Instant, u64)> {
@@ -317,6 +270,7 @@ impl Exchange {
                     self.ready.push(Box::new(move || each.tell()));
                 }
                 Started::Waiting(waker) => {
+                    self.started.insert(id, Started::Come(Err(Error::Closed)));
                     if let Some((waker, _)) = waker {
                         waker.wake();
                     }
@@ -332,17 +286,15 @@ impl Exchange {
         id: u64,
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
-        if let Some(Started::Come(held)) = self.started.remove(&id) {
-            return held.read();
+        if let Some(Started::Come(come)) = self.started.remove(&id) {
+            return come.map_err(CallError::from_error)?.read();
         }
         loop {
-            let datagram = match self.line.receive_by(&mut self.inbox, deadline) {
+            let datagram = match self.hear(deadline) {
                 Ok(datagram) => datagram,
                 Err(error) => {
-                    match error {
-                        Error::Deadline => drop(self.cancel(id)),
-                        Error::Closed => drop(self.close()),
-                        _ => {}
+                    if matches!(error, Error::Deadline) {
+                        self.cancel(id);
                     }
                     return Err(CallError::from_error(error));
                 }
@@ -369,48 +321,19 @@ impl Exchange {
         }
     }
 
-    /// Waits until the answer to one of these calls has come; says to which.
+    /// Waits until the answer to one of these calls has come, or will not come; says to which.
     pub(super) fn wait_any(
         &mut self,
         ids: &[u64],
         deadline: Option<Instant>,
     ) -> Result<usize, Error> {
+        let mut heard = Ok(());
         loop {
             if let Some(position) = ids.iter().position(|id| self.has_come(*id)) {
                 return Ok(position);
             }
-            let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
-            self.keep(datagram);
-        }
-    }
-
-    /// Gives a call up and tells the server that its answer is not wanted any more. The answer is dropped
-    /// anyway.
-    pub(super) fn cancel(&mut self, id: u64) -> Option<Started> {
-        let started = self.started.remove(&id);
-        match &started {
-            Some(Started::Come(_)) => {}
-            Some(Started::Stream(frames)) if frames.is_ended() => {}
-            _ => self.send_cancel(id),
-        }
-        started
-    }
-
-    fn send_cancel(&mut self, id: u64) {
-        self.cancelled.push(id);
-        self.send_cancels();
-    }
-
-    /// Tells the server what is not wanted any more. What finds no room is told later: a stream would go on
-    /// for ever.
-    fn send_cancels(&mut self) {
-        while let Some(id) = self.cancelled.last() {
-            let mut text = Vec::new();
-            envelope::write_cancel(&mut text, *id);
-            if let Ok(Sent::Full) = self.line.send(&text, &[], None, Wait::Never) {
-                return;
-            }
-            self.cancelled.pop();
+            heard?;
+            heard = self.hear(deadline).map(|datagram| self.keep(datagram));
         }
     }
 }

@@ -174,8 +174,7 @@ impl<T: Message, E: Message> Items<T, E> {
             }
             if broken || (done && !last) {
                 if let Some(shared) = shared.upgrade() {
-                    let timeout = None;
-                    Connection { shared, timeout }.abandon(id);
+                    shared.abandon(id);
                 }
             }
         };
@@ -194,7 +193,7 @@ impl<T: Message, E: Message> Items<T, E> {
             }
             Frame::Broken(error) => {
                 self.done = true;
-                self.connection.abandon(self.id);
+                self.connection.shared.abandon(self.id);
                 Some(Err(error))
             }
             Frame::End => {
@@ -235,7 +234,7 @@ impl<T: Message, E: Message> FusedIterator for Items<T, E> {}
 impl<T, E> Drop for Items<T, E> {
     fn drop(&mut self) {
         if !self.done {
-            self.connection.abandon(self.id);
+            self.connection.shared.abandon(self.id);
         }
     }
 }

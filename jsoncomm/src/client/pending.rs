@@ -65,6 +65,9 @@ impl<T: Message, E: Message> Pending<T, E> {
     ///
     /// As [`Connection::call`].
     pub fn wait(mut self) -> Result<T, CallError<E>> {
+        if self.done {
+            return Err(CallError::Closed);
+        }
         let mut exchange = match self.connection.enter(self.deadline) {
             Ok(exchange) => exchange,
             // Dropping the call cancels it.
@@ -225,7 +228,7 @@ impl<T: Message, E: Message> Pending<T, E> {
 impl<T, E> Drop for Pending<T, E> {
     fn drop(&mut self) {
         if !self.done {
-            self.connection.abandon(self.id);
+            self.connection.shared.abandon(self.id);
         }
     }
 }

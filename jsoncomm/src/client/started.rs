@@ -14,13 +14,24 @@ use crate::message::{self, Message, Surplus, Unpacker};
 pub(super) enum Started {
     /// Nothing yet; who is to be woken then, or at the deadline.
     Waiting(Option<(Waker, Option<Instant>)>),
-    Come(Held),
+    Come(Result<Held, Error>),
     /// Somebody is to be told.
     Then(Then),
     /// Answers in many parts, fetched one by one.
     Stream(Frames),
     /// Answers in many parts, told one by one.
     Each(Arc<Each>),
+}
+
+impl Started {
+    /// Says whether something may still come.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Come(_) => false,
+            Self::Stream(frames) => !frames.is_ended(),
+            Self::Waiting(_) | Self::Then(_) | Self::Each(_) => true,
+        }
+    }
 }
 
 /// Who is to be told of an answer, and until when it is waited for.

@@ -1,0 +1,71 @@
+//! A connection in an event loop.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use super::Connection;
+use crate::error::Error;
+
+impl Connection {
+    /// Has an event loop drive the connection: from now on starting a call and `#[oneway]` calls do not wait
+    /// for room; they end in [`Error::Full`]. [`Server::drive`](crate::Server::drive) does all of it; a foreign
+    /// loop waits until [`as_fd`](AsFd::as_fd) is readable or [`next_deadline`](Connection::next_deadline) has
+    /// come, and then calls [`turn`](Connection::turn).
+    pub fn set_driven(&self) {
+        if let Ok(mut exchange) = self.enter(None) {
+            exchange.driven = true;
+        }
+    }
+
+    /// Takes in the answers that have come, ends the calls whose deadline has passed, and has
+    /// [`Pending::then`](crate::Pending::then) told of both; never waits. Says whether there may be more to take in. While another
+    /// thread waits for an answer of its own on this connection, that one does it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the server has gone: all calls have been told. [`Error::Os`] for whatever else
+    /// [recvmsg(2)] reports.
+    ///
+    /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::{Connection, Pending};
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// connection.set_driven();
+    /// let sum: Pending<u64> = connection.start("example.counter.add", &(1,))?;
+    /// sum.then(|sum| println!("{sum:?}"));
+    /// // In a loop of your own, whenever `connection.as_fd()` is readable:
+    /// while connection.turn()? {}
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn turn(&self) -> Result<bool, Error> {
+        let Ok(mut exchange) = self.enter(Some(Instant::now())) else {
+            return Ok(false);
+        };
+        let more = exchange.take_in()?;
+        exchange.expire();
+        Ok(more)
+    }
+
+    /// Says when [`turn`](Connection::turn) is due although nothing is readable; never waits. That is when the next
+    /// call expires of those that somebody is to be told of, and on [`Kind::Datagram`](crate::Kind::Datagram), while calls are in flight,
+    /// every 100 ms to look whether the server is still there.
+    ///
+    /// Starting a call can make it earlier, so ask again before each wait. A task of a runtime that sleeps meanwhile
+    /// hears nothing of calls that other tasks start: it should sleep 100 ms at most, or those tasks should give
+    /// their calls the runtime's own timeouts.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.enter(Some(Instant::now())).ok()?.next_due()
+    }
+}
+
+impl AsFd for Connection {
+    /// The socket, to wait for; reading from it or writing to it is the connection's business.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.fd.as_fd()
+    }
+}

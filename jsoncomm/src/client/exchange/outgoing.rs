@@ -1,0 +1,126 @@
+//! Sending calls, and the word that they are not wanted any more.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use super::Exchange;
+use crate::client::started::Started;
+use crate::envelope;
+use crate::error::Error;
+use crate::line::{BUFFER_KEPT, Kind, Sent};
+use crate::message::{Pack, Packer};
+use crate::sys::control::Wait;
+use crate::sys::wait;
+
+/// A call as it goes out.
+#[derive(Clone, Copy)]
+pub(in crate::client) struct Outgoing {
+    pub(in crate::client) id: Option<u64>,
+    /// What the server is told.
+    pub(in crate::client) timeout: Option<Duration>,
+    pub(in crate::client) deadline: Option<Instant>,
+    /// A thread waits for the answer.
+    pub(in crate::client) waits: bool,
+}
+
+impl Exchange {
+    /// Writes a call into the buffer.
+    fn encode<'a>(
+        &mut self,
+        id: Option<u64>,
+        method: &str,
+        params: &'a (impl Pack + ?Sized),
+        timeout: Option<Duration>,
+    ) -> Result<Packer<'a>, Error> {
+        let budget = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeout = timeout.map(|timeout| budget(timeout).max(1));
+        self.text.clear();
+        self.text.shrink_to(BUFFER_KEPT);
+        let fds = Packer::new();
+        envelope::write_call(&mut self.text, id, method, params, timeout, &fds)
+            .map_err(Error::Encode)?;
+        Ok(fds)
+    }
+
+    /// Sends a call, and waits for room unless a loop drives the connection and nobody waits for the call.
+    pub(in crate::client) fn send(
+        &mut self,
+        outgoing: Outgoing,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Result<(), Error> {
+        let Outgoing {
+            id,
+            timeout,
+            deadline,
+            ..
+        } = outgoing;
+        let driven = self.driven && !outgoing.waits;
+        self.send_cancels();
+        let fds = self.encode(id, method, params, timeout)?.into_fds();
+        self.push(&fds, deadline, driven)
+    }
+
+    /// Sends what stands in the buffer.
+    fn push(
+        &mut self,
+        fds: &[BorrowedFd<'_>],
+        deadline: Option<Instant>,
+        driven: bool,
+    ) -> Result<(), Error> {
+        if !driven && self.started.is_empty() {
+            return self.line.send_by(&self.text, fds, None, deadline);
+        }
+        self.save_answers()?;
+        // While there is no room, answers are taken in: the server may be waiting for that itself.
+        while self.line.send(&self.text, fds, None, Wait::Never)? == Sent::Full {
+            if driven {
+                return Err(Error::Full);
+            }
+            self.line.wait(wait::For::Either, deadline)?;
+            self.take_in()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what a datagram server may have sent before it died: the next send would find it dead, and
+    /// have the kernel throw that away.
+    fn save_answers(&mut self) -> Result<(), Error> {
+        if self.line.kind() == Kind::Datagram && !self.started.is_empty() {
+            self.take_in()?;
+        }
+        Ok(())
+    }
+
+    /// Gives a call up and tells the server that its answer is not wanted any more. The answer is dropped
+    /// anyway.
+    pub(in crate::client) fn cancel(&mut self, id: u64) -> Option<Started> {
+        let started = self.started.remove(&id);
+        // Whatever trouble there is, the others find it themselves.
+        let _ = self.save_answers();
+        match &started {
+            Some(Started::Come(_)) => {}
+            Some(Started::Stream(frames)) if frames.is_ended() => {}
+            _ => self.send_cancel(id),
+        }
+        started
+    }
+
+    pub(super) fn send_cancel(&mut self, id: u64) {
+        self.cancelled.push(id);
+        self.send_cancels();
+    }
+
+    /// Tells the server what is not wanted any more. What finds no room is told later: a stream would go on
+    /// for ever.
+    pub(super) fn send_cancels(&mut self) {
+        while let Some(id) = self.cancelled.last() {
+            let mut text = Vec::new();
+            envelope::write_cancel(&mut text, *id);
+            if let Ok(Sent::Full) = self.line.send(&text, &[], None, Wait::Never) {
+                return;
+            }
+            self.cancelled.pop();
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Death and silence: whoever dies, stops or comes back, each call ends, and with nobody else's answer.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+#[path = "death/clients.rs"]
+mod clients;
+#[path = "death/hostile.rs"]
+mod hostile;
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::Untyped;
+use jsoncomm::{
+    Call, CallError, Connection, Kind, Later, Limits, Message, Pending, Reply, Server, Sink,
+    Socket, Stream,
+};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid,
+};
+use serde_json::{Value, json};
+
+/// Longer than a client waits before it looks for its server, and much shorter than the test waits.
+const SEVERAL_LOOKS: Duration = Duration::from_millis(350);
+
+/// What the server in another process does.
+#[jsoncomm::service(name = "test.desk")]
+trait Desk {
+    /// Gives a number back, and says who does.
+    fn echo(&mut self, number: u64) -> Echo;
+    /// Is not answered.
+    fn never(&mut self, call: &mut Call) -> Later<u64>;
+    /// How many calls are not answered, and how many of these are still wanted.
+    fn kept(&mut self) -> (usize, usize);
+    /// Sends the numbers below `end`, and then nothing.
+    fn stall(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
+    /// Answers what is kept, and says how much that was.
+    fn give(&mut self) -> usize;
+}
+
+#[derive(Debug, PartialEq, Message)]
+struct Echo {
+    number: u64,
+    pid: u32,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    kept: Vec<Reply<u64>>,
+    sinks: Vec<Sink<u64>>,
+}
+
+impl Desk for Shelf {
+    fn echo(&mut self, number: u64) -> Echo {
+        let pid = std::process::id();
+        Echo { number, pid }
+    }
+
+    fn never(&mut self, call: &mut Call) -> Later<u64> {
+        call.later(|reply| self.kept.push(reply))
+    }
+
+    fn kept(&mut self) -> (usize, usize) {
+        let wanted = self.kept.iter().filter(|reply| reply.is_wanted());
+        (self.kept.len(), wanted.count())
+    }
+
+    fn stall(&mut self, call: &mut Call, end: u64) -> Stream<u64> {
+        call.stream(|sink| {
+            for number in 0..end {
+                // No more than there is room for.
+                let _ = sink.send(&number);
+            }
+            self.sinks.push(sink);
+        })
+    }
+
+    fn give(&mut self) -> usize {
+        let count = self.kept.len() + self.sinks.len();
+        for reply in self.kept.drain(..) {
+            reply.send(0);
+        }
+        self.sinks.clear();
+        count
+    }
+}
+
+/// Set for a process that a test has started: what it is to do.
+const ROLE: &str = "JSONCOMM_TEST_ROLE";
+
+/// Another process, which runs a test of this program that does something only there.
+struct Other {
+    process: Child,
+}
+
+impl Other {
+    /// Starts it, and waits until it says that it is ready.
+    fn start(test: &str, role: &str) -> Self {
+        let mut process = Command::new(env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+        Self { process }
+    }
+
+    /// A server of [`Desk`].
+    fn serve(path: &Path, kind: Kind) -> Self {
+        let role = format!("{kind:?} {}", path.display());
+        Self::start("serves_in_another_process", &role)
+    }
+
+    /// Stops it, and waits until it has stopped.
+    fn stop(&self) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::STOP).unwrap();
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped());
+    }
+
+    fn resume(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
+    }
+
+    /// Ends it as it stands.
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What this process is to do, if it is not the one that runs the tests.
+fn role() -> Option<(Kind, PathBuf)> {
+    let role = env::var(ROLE).ok()?;
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let (kind, path) = role.split_once(' ').unwrap();
+    let kind = KINDS.into_iter().find(|of| format!("{of:?}") == kind);
+    Some((kind.unwrap(), path.into()))
+}
+
+/// Says that this process is ready, in a line of its own.
+fn ready() {
+    let mut out = std::io::stdout();
+    out.write_all(b"\nready\n").unwrap();
+    out.flush().unwrap();
+}
+
+#[test]
+fn serves_in_another_process() {
+    let Some((kind, path)) = role() else { return };
+    let mut server = Server::new(Limits::default()).unwrap();
+    server.bind(&path, kind).unwrap().serve::<dyn Desk>();
+    ready();
+    server.run(&mut Shelf::default()).unwrap();
+}
+
+/// A place for a socket.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    (directory, path)
+}
+
+fn open(path: &Path) -> Connection {
+    Connection::open(path).unwrap().within(PATIENCE)
+}
+
+/// Waits until the server has so many calls that it does not answer.
+fn wait_until_kept(path: &Path, count: usize) {
+    let desk = DeskClient::new(open(path));
+    let until = Instant::now() + PATIENCE;
+    while desk.kept().unwrap().0 < count {
+        assert!(Instant::now() < until);
+        std::thread::yield_now();
+    }
+}
+
+fn assert_closed<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, CallError<E>>) {
+    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+}
+
+#[test]
+fn a_call_on_a_server_that_is_killed_ends_long_before_its_deadline() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let server = Other::serve(&path, kind);
+        let before = open_fds();
+        let connection = open(&path);
+        let desk = DeskClient::new(connection.clone());
+        let waiting = std::thread::spawn(move || desk.never());
+        wait_until_kept(&path, 1);
+        server.kill();
+        assert_closed(waiting.join().unwrap());
+        assert_closed(DeskClient::new(connection).echo(1));
+        // The pipe to the process is closed as well.
+        assert!(open_fds() <= before);
+    }
+}
+
+#[test]
+fn a_call_without_a_deadline_ends_when_the_server_is_killed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let server = Other::serve(&path, kind);
+        let desk = DeskClient::new(open(&path).patient());
+        let (tell, told) = channel();
+        std::thread::spawn(move || tell.send(desk.never()));
+        wait_until_kept(&path, 1);
+        server.kill();
+        assert_closed(told.recv_timeout(PATIENCE).unwrap());
+    }
+}
+
+#[test]
+fn all_calls_in_flight_end_when_the_server_is_killed() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let server = Other::serve(&path, kind);
+        let desk = DeskClient::new(open(&path)).start();
+        let calls: Vec<Pending<u64>> = (0..6).map(|_| desk.never().unwrap()).collect();
+        let (tell, told) = channel();
+        desk.never()
+            .unwrap()
+            .then(move |answer| tell.send(answer).unwrap());
+        let mut numbers = desk.stall(3).unwrap();
+        let first: Vec<u64> = (0..3).map(|_| numbers.next().unwrap().unwrap()).collect();
+        assert_eq!(first, [0, 1, 2]);
+        wait_until_kept(&path, 7);
+        server.kill();
+
+        let mut calls = calls.into_iter();
+        // Whoever looks without waiting finds out as well.
+        let mut looked_at = calls.next().unwrap();
+        let until = Instant::now() + PATIENCE;
+        let answer = loop {
+            if let Some(answer) = looked_at.try_wait() {
+                break answer;
+            }
+            assert!(Instant::now() < until);
+            std::thread::yield_now();
+        };
+        assert_closed(answer);
+        assert_closed(calls.next().unwrap().wait());
+        let mut rest: Vec<_> = calls.collect();
+        while let Some((_, answer)) = Pending::any(&mut rest) {
+            assert_closed(answer);
+        }
+        assert_closed(told.recv_timeout(PATIENCE).unwrap());
+        assert_closed(numbers.next().unwrap());
+        assert!(numbers.next().is_none());
+    }
+}
+
+#[test]
+fn each_way_to_wait_finds_the_death_itself() {
+    let _alone = alone();
+    for kind in KINDS {
+        for way in 0..4 {
+            let (_directory, path) = place();
+            let server = Other::serve(&path, kind);
+            let desk = DeskClient::new(open(&path)).start();
+            let mut calls = vec![desk.never().unwrap(), desk.never().unwrap()];
+            let mut numbers = desk.stall(0).unwrap();
+            wait_until_kept(&path, 2);
+            server.kill();
+            match way {
+                0 => assert_closed(calls.remove(1).wait()),
+                1 => assert_closed(Pending::any(&mut calls).unwrap().1),
+                2 => assert_closed(numbers.next().unwrap()),
+                _ => {
+                    let until = Instant::now() + PATIENCE;
+                    let item = loop {
+                        if let Some(item) = numbers.try_next() {
+                            break item;
+                        }
+                        assert!(Instant::now() < until);
+                        std::thread::yield_now();
+                    };
+                    assert_closed(item);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loop_that_drives_a_connection_is_told_when_to_look() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let server = Other::serve(&path, kind);
+        let connection = open(&path).patient();
+        connection.set_driven();
+        let desk = DeskClient::new(connection.clone()).start();
+        assert!(connection.next_deadline().is_none(), "nothing is in flight");
+        let (tell, told) = channel();
+        desk.never()
+            .unwrap()
+            .then(move |answer| tell.send(answer).unwrap());
+        wait_until_kept(&path, 1);
+        server.kill();
+        let until = Instant::now() + PATIENCE;
+        while connection.turn().is_ok() {
+            assert!(Instant::now() < until);
+            // As a loop does: until it is readable, or the time has come.
+            let due = connection.next_deadline().unwrap_or(until).min(until);
+            let left = due.saturating_duration_since(Instant::now());
+            let left = left.try_into().unwrap();
+            let mut fds = [rustix::event::PollFd::new(
+                &connection,
+                rustix::event::PollFlags::IN,
+            )];
+            rustix::event::poll(&mut fds, Some(&left)).unwrap();
+        }
+        assert_closed(told.try_recv().unwrap());
+        assert!(connection.next_deadline().is_none());
+    }
+}
+
+#[test]
+fn a_server_that_is_stopped_is_not_dead_and_its_late_answer_is_dropped() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let server = Other::serve(&path, kind);
+        let connection = open(&path);
+        let desk = DeskClient::new(connection.clone());
+        let pid = desk.echo(0).unwrap().pid;
+        server.stop();
+        let late = DeskClient::new(connection.within(SEVERAL_LOOKS)).echo(1);
+        assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
+        let in_flight = desk.start().echo(2).unwrap();
+        server.resume();
+        assert_eq!(in_flight.wait().unwrap(), Echo { number: 2, pid });
+        for number in 3..6 {
+            assert_eq!(desk.echo(number).unwrap(), Echo { number, pid });
+        }
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_room_ends_when_the_server_is_killed() {
+    let _alone = alone();
+    for kind in KINDS {
+        for in_flight in [false, true] {
+            let (_directory, path) = place();
+            let server = Other::serve(&path, kind);
+            let connection = open(&path);
+            let desk = DeskClient::new(connection.clone());
+            desk.echo(0).unwrap();
+            let waiting = in_flight.then(|| desk.start().never().unwrap());
+            server.stop();
+            let hasty = connection.within(Duration::from_millis(30));
+            while hasty.notify("x.y", &("x".repeat(100_000),)).is_ok() {}
+            let (tell, told) = channel();
+            let thread = std::thread::spawn(move || {
+                tell.send(()).unwrap();
+                connection.notify("x.y", &("x".repeat(100_000),))
+            });
+            told.recv_timeout(PATIENCE).unwrap();
+            server.kill();
+            assert_closed(thread.join().unwrap());
+            waiting
+                .into_iter()
+                .for_each(|call| assert_closed(call.wait()));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Clients that die with answers under way.
+
+use super::*;
+
+#[test]
+fn calls_from_another_process() {
+    let Some((kind, path)) = role() else { return };
+    let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
+    let desk = DeskClient::new(connection).start();
+    let _calls: Vec<Pending<u64>> = (0..5).map(|_| desk.never().unwrap()).collect();
+    // More items than there is room for are under way, and none is read.
+    let _numbers = desk.stall(50).unwrap();
+    let kept = || DeskClient::new(open(&path)).kept().unwrap().0;
+    let until = Instant::now() + PATIENCE;
+    while kept() < 5 {
+        assert!(Instant::now() < until);
+    }
+    ready();
+    // Until it is killed.
+    let _ = channel::<()>().1.recv_timeout(PATIENCE);
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_nothing_behind() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = Running::start(kind, Shelf::default(), |endpoint| {
+            endpoint.serve::<dyn Desk>()
+        });
+        let desk = DeskClient::new(server.connect());
+        desk.echo(0).unwrap();
+        let before = open_fds();
+        for _ in 0..3 {
+            let role = format!("{kind:?} {}", server.path.display());
+            let client = Other::start("clients::calls_from_another_process", &role);
+            assert_eq!(desk.kept().unwrap().0, 5);
+            client.kill();
+            if kind == Kind::Seqpacket {
+                // The kernel tells; on datagrams only the attempt to answer does.
+                let until = Instant::now() + PATIENCE;
+                while desk.kept().unwrap().1 > 0 {
+                    assert!(Instant::now() < until);
+                }
+            }
+            assert_eq!(desk.give().unwrap(), 6);
+            assert_eq!(desk.kept().unwrap(), (0, 0));
+            assert_eq!(desk.echo(1).unwrap().number, 1);
+            assert_eq!(open_fds(), before, "{kind:?}");
+        }
+    }
+}

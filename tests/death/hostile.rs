@@ -1,0 +1,247 @@
+//! A server in the hand of a test, which answers some and lets go.
+
+use super::*;
+use jsoncomm::{Address, Fds, Listener};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{Shutdown, shutdown};
+use std::os::fd::AsFd;
+
+/// A server with one client: its end of a connection, or a datagram socket. It is dead when dropped.
+pub(crate) struct Far {
+    socket: Socket,
+    client: Option<Address>,
+}
+
+impl Far {
+    /// Binds; says what accepts the client, once that has connected.
+    pub(crate) fn bind(path: &Path, kind: Kind) -> impl FnOnce() -> Self + use<> {
+        let accept: Box<dyn FnOnce() -> Socket> = match kind {
+            Kind::Datagram => {
+                let socket = Socket::bind(path).unwrap();
+                Box::new(move || socket)
+            }
+            Kind::Seqpacket => {
+                let listener = Listener::bind(path).unwrap();
+                Box::new(move || {
+                    let mut fds = [PollFd::new(&listener, PollFlags::IN)];
+                    poll(&mut fds, Some(&PATIENCE.try_into().unwrap())).unwrap();
+                    listener.accept().unwrap().unwrap()
+                })
+            }
+        };
+        || {
+            let mut socket = accept();
+            socket.set_timeout(Some(PATIENCE));
+            let client = None;
+            Self { socket, client }
+        }
+    }
+
+    /// Receives a call.
+    pub(crate) fn hear(&mut self) -> Value {
+        let (call, client) = self.socket.receive::<Untyped<Value>>().unwrap();
+        self.client = client;
+        call.json
+    }
+
+    pub(crate) fn say(&mut self, json: Value) {
+        self.say_with(json, Fds::new());
+    }
+
+    fn say_with(&mut self, json: Value, fds: Fds) {
+        let message = Untyped { json, fds };
+        match &self.client {
+            Some(client) => self.socket.send_to(&message, client).unwrap(),
+            None => self.socket.send(&message).unwrap(),
+        }
+    }
+
+    pub(crate) fn answer(&mut self, id: &Value, number: u64) {
+        self.say(answer(id, number));
+    }
+
+    /// Lets the client look for it several times.
+    fn let_it_look(&mut self) {
+        self.socket.set_timeout(Some(SEVERAL_LOOKS));
+        let nothing = self.socket.receive::<Untyped<Value>>();
+        assert!(matches!(nothing, Err(jsoncomm::Error::Deadline)));
+    }
+}
+
+pub(crate) fn answer(id: &Value, number: u64) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "result": {"number": number, "pid": 7}})
+}
+
+/// A connection to a server in the hand of the test, at a path.
+pub(crate) fn against(path: &Path, kind: Kind) -> (Connection, Far) {
+    let accept = Far::bind(path, kind);
+    let connection = open(path);
+    (connection, accept())
+}
+
+#[test]
+fn what_was_answered_before_the_death_is_received() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let before = open_fds();
+        let (connection, mut far) = against(&path, kind);
+        let desk = DeskClient::new(connection.clone());
+        let calls: Vec<_> = (0..3).map(|_| desk.start().echo(0).unwrap()).collect();
+        let ids: Vec<Value> = (0..3).map(|_| far.hear()["id"].clone()).collect();
+        far.answer(&ids[1], 1);
+        far.answer(&ids[2], 2);
+        drop(far);
+        let mut calls = calls.into_iter();
+        let (unanswered, second, third) = (calls.next(), calls.next(), calls.next());
+        // To send to a dead datagram server would throw away what it has sent.
+        assert_closed(desk.echo(1));
+        assert_closed(connection.notify("x.y", &(1,)));
+        drop(unanswered);
+        assert_eq!(third.unwrap().wait().unwrap().number, 2);
+        assert_eq!(second.unwrap().wait().unwrap().number, 1);
+        drop((connection, desk));
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn giving_a_call_up_after_the_death_loses_no_answer_to_another() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let (connection, mut far) = against(&path, kind);
+        let desk = DeskClient::new(connection).start();
+        let (answered, unanswered) = (desk.echo(0).unwrap(), desk.echo(0).unwrap());
+        let id = far.hear()["id"].clone();
+        far.answer(&id, 1);
+        drop(far);
+        drop(unanswered);
+        assert_eq!(answered.wait().unwrap().number, 1);
+    }
+}
+
+#[test]
+fn another_server_with_the_same_name_does_not_hide_the_death() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let (connection, mut far) = against(&path, kind);
+        let desk = DeskClient::new(connection);
+        let waiting = std::thread::spawn(move || desk.echo(0));
+        far.hear();
+        drop(far);
+        let _next = Far::bind(&path, kind);
+        assert_closed(waiting.join().unwrap());
+    }
+}
+
+#[test]
+fn a_server_that_has_given_its_name_away_is_not_dead() {
+    let _alone = alone();
+    for kind in KINDS {
+        for taken in [false, true] {
+            let (_directory, path) = place();
+            let (connection, mut far) = against(&path, kind);
+            let desk = DeskClient::new(connection);
+            let waiting = std::thread::spawn(move || desk.echo(0));
+            let id = far.hear()["id"].clone();
+            // A listener has given it up already.
+            let _ = std::fs::remove_file(&path);
+            let _next = taken.then(|| Far::bind(&path, kind));
+            far.let_it_look();
+            far.answer(&id, 1);
+            assert_eq!(waiting.join().unwrap().unwrap().number, 1);
+        }
+    }
+}
+
+#[test]
+fn a_connection_without_an_address_notices_the_death_as_well() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (near, mut far) = jsoncomm_tests::pair(kind);
+        let near = near.as_fd().try_clone_to_owned().unwrap();
+        let desk = DeskClient::new(Connection::from_fd(near).unwrap().patient());
+        let (tell, told) = channel();
+        std::thread::spawn(move || tell.send(desk.echo(0)));
+        far.receive::<Untyped<Value>>().unwrap();
+        drop(far);
+        assert_closed(told.recv_timeout(PATIENCE).unwrap());
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_ends_after_what_has_come() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let before = open_fds();
+        let (connection, mut far) = against(&path, kind);
+        let mut numbers = DeskClient::new(connection).stall(9).unwrap();
+        let id = far.hear()["id"].clone();
+        let null = || std::fs::File::open("/dev/null").unwrap();
+        for number in 0..3 {
+            let item = json!({"jsonrpc": "2.0", "id": id, "result": number, "more": true});
+            // Unasked descriptors come as well.
+            far.say_with(item, Fds::from(vec![null().into(), null().into()]));
+        }
+        drop(far);
+        for number in 0..3 {
+            assert_eq!(numbers.next().unwrap().unwrap(), number);
+        }
+        assert_closed(numbers.next().unwrap());
+        assert!(numbers.next().is_none());
+        drop(numbers);
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
+fn a_server_that_hangs_up_one_way_ends_the_call_or_still_answers() {
+    let _alone = alone();
+    // It will not answer any more: the connection says so.
+    let (_directory, path) = place();
+    let (connection, mut far) = against(&path, Kind::Seqpacket);
+    let desk = DeskClient::new(connection);
+    let waiting = std::thread::spawn(move || desk.echo(0));
+    far.hear();
+    shutdown(far.socket.as_fd(), Shutdown::Write).unwrap();
+    assert_closed(waiting.join().unwrap());
+    // It will not read any more, as one that stops, but answers what it has read.
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let (connection, mut far) = against(&path, kind);
+        let desk = DeskClient::new(connection).start();
+        let waiting = desk.echo(0).unwrap();
+        let id = far.hear()["id"].clone();
+        shutdown(far.socket.as_fd(), Shutdown::Read).unwrap();
+        assert_closed(desk.echo(1));
+        far.answer(&id, 1);
+        assert_eq!(waiting.wait().unwrap().number, 1, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_server_that_dies_after_a_flood_of_nonsense_ends_the_call() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let before = open_fds();
+        let (connection, mut far) = against(&path, kind);
+        let desk = DeskClient::new(connection);
+        let call = desk.start().echo(0).unwrap();
+        let id = far.hear()["id"].as_u64().unwrap();
+        let null = || std::fs::File::open("/dev/null").unwrap();
+        for round in 1..100 {
+            let wrong = answer(&json!(id + round), round);
+            far.say_with(wrong, Fds::from(vec![null().into()]));
+        }
+        // Far more than a datagram holds.
+        far.say(json!({"jsonrpc": "2.0", "id": id + 1, "result": "x".repeat(900_000)}));
+        drop(far);
+        assert_closed(call.wait());
+        drop(desk);
+        assert_eq!(open_fds(), before);
+    }
+}
