@@ -6,6 +6,8 @@
 mod clients;
 #[path = "death/hostile.rs"]
 mod hostile;
+#[path = "death/reconnecting.rs"]
+mod reconnecting;
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};

@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::line::{DEADLINE, Kind, Line};
 use crate::message::{Message, Pack, PackContent, Packer, Request};
 use crate::socket;
+use crate::sys::wait;
 
 use dial::Dial;
 use exchange::{Exchange, Note, Outgoing};
@@ -30,6 +31,9 @@ pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
 use started::{Frames, Started};
 use turnstile::{Turnstile, Visit};
+
+/// How long a call that may be repeated waits at most before it looks again for a server that has gone.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A connection to a server: calls wait for their answer, until a deadline.
 ///
@@ -41,7 +45,8 @@ use turnstile::{Turnstile, Visit};
 /// When the server goes, all calls end with [`CallError::Closed`]: at once on [`Kind::Seqpacket`], within about
 /// 100 ms on [`Kind::Datagram`], where the client has to look for the server with [sock_diag(7)]. Where a kernel or a
 /// sandbox has none of that, it finds only servers that have left their socket's file behind, as those do that are
-/// killed; other calls end at their deadline.
+/// killed; other calls end at their deadline. [`reconnecting`](Connection::reconnecting) has the next call find the
+/// next server.
 ///
 /// [sock_diag(7)]: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 ///
@@ -69,6 +74,18 @@ use turnstile::{Turnstile, Visit};
 pub struct Connection {
     shared: Arc<Shared>,
     timeout: Option<Duration>,
+    revival: Revival,
+}
+
+/// What a call does about a server that has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Revival {
+    /// It ends.
+    Never,
+    /// It goes to the next server, if nothing of it was sent to the last.
+    Reconnect,
+    /// It goes to the next server in any case.
+    Repeat,
 }
 
 /// What the clones of a connection share.
@@ -91,6 +108,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("timeout", &self.timeout)
+            .field("revival", &self.revival)
             .finish_non_exhaustive()
     }
 }
@@ -147,6 +165,7 @@ impl Connection {
                 exchange: Turnstile::new(Exchange::new(line, dial, random >> 12)),
             }),
             timeout: Some(DEADLINE),
+            revival: Revival::Never,
         }
     }
 
@@ -195,6 +214,63 @@ impl Connection {
         }
     }
 
+    /// The same connection for calls that find the server again after it has gone: a call of which nothing could
+    /// be sent, because the server had gone before, connects anew to the address that the connection was opened
+    /// with. So after [`CallError::Closed`] the next call goes to the next server. A call that was under way when
+    /// the server went ends with [`CallError::Closed`]; nothing is sent twice.
+    ///
+    /// When nobody is at the address, and with a connection made [`from_fd`](Connection::from_fd) or
+    /// [driven](Connection::set_driven) by a loop, the call ends with [`CallError::Closed`] as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Connection, Socket};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("a.sock");
+    ///
+    /// let first = Socket::bind(&path)?;
+    /// let connection = Connection::open(&path)?.reconnecting();
+    /// drop(first); // the server stops,
+    /// let _second = Socket::bind(&path)?; // and another is started
+    /// connection.notify("example.counter.set", &(40,))?; // which gets this
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn reconnecting(&self) -> Self {
+        Self {
+            revival: Revival::Reconnect,
+            ..self.clone()
+        }
+    }
+
+    /// The same connection for calls that may be carried out more than once: one that ends because the server went
+    /// is sent again, to whoever is at the address then, until it is answered or the deadline passes. It waits for
+    /// a server that is not there yet.
+    ///
+    /// This is for calls that are waited for. For all others, and in what it cannot do, it is the same as
+    /// [`reconnecting`](Connection::reconnecting).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    ///
+    /// // The stub of a trait with `fn set(&mut self, number: u64)` and `fn add(&mut self, number: u64) -> u64`.
+    /// let connection = Connection::open(&path)?;
+    /// let counter = CounterClient::new(connection.repeating());
+    /// assert_eq!(counter.add(0)?, 0); // adding nothing can be done twice
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn repeating(&self) -> Self {
+        Self {
+            revival: Revival::Repeat,
+            ..self.clone()
+        }
+    }
+
     /// Sets the longest message in bytes, sent or received, for all clones; the default is that of
     /// [`Limits::message`].
     pub fn set_message_limit(&self, bytes: usize) {
@@ -218,13 +294,40 @@ impl Connection {
         params: &(impl Pack + ?Sized),
     ) -> Result<T, CallError<E>> {
         let deadline = self.deadline();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.attempt(method, params, deadline) {
+                Err(CallError::Closed) if self.may_repeat() => {}
+                answer => return answer,
+            }
+            // It may take a while until a server is there again; others may call meanwhile.
+            match time_left(deadline) {
+                Some(Duration::ZERO) => return Err(CallError::Deadline),
+                left => wait::pause(left.map_or(pause, |left| left.min(pause))),
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Calls once.
+    fn attempt<T: Message, E: Message>(
+        &self,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+        deadline: Option<Instant>,
+    ) -> Result<T, CallError<E>> {
         let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
         let id = exchange.next_id();
+        let timeout = match self.revival {
+            Revival::Never | Revival::Reconnect => self.timeout,
+            Revival::Repeat => time_left(deadline),
+        };
         let outgoing = Outgoing {
             id: Some(id),
-            timeout: self.timeout,
+            timeout,
             deadline,
             waits: true,
+            reconnect: self.revival != Revival::Never,
         };
         match exchange.send(outgoing, method, params) {
             Ok(()) => {}
@@ -233,6 +336,13 @@ impl Connection {
             Err(error) => return Err(CallError::from_error(error)),
         }
         exchange.wait(id, deadline)
+    }
+
+    /// Says whether a call that found no server may be made again.
+    fn may_repeat(&self) -> bool {
+        let exchange = || self.enter(Some(Instant::now()));
+        self.revival == Revival::Repeat
+            && exchange().map_or(true, |exchange| exchange.can_reconnect())
     }
 
     /// Starts a call without waiting for its answer. Any number may be in flight on one connection and be
@@ -314,6 +424,7 @@ impl Connection {
             timeout,
             deadline,
             waits: false,
+            reconnect: self.revival != Revival::Never,
         };
         exchange.send(outgoing, method, params)?;
         exchange.begin(id, started);
@@ -392,6 +503,7 @@ impl Connection {
             timeout: None,
             deadline,
             waits: false,
+            reconnect: self.revival != Revival::Never,
         };
         exchange
             .send(outgoing, method, params)
@@ -412,6 +524,10 @@ impl Connection {
             .ok_or(Error::Deadline)?;
         Ok(Visit::new(entered))
     }
+}
+
+fn time_left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|at| at.saturating_duration_since(Instant::now()))
 }
 
 /// The content of a request, without the variant's name.

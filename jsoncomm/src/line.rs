@@ -365,6 +365,14 @@ impl Line {
         Ok(())
     }
 
+    /// Becomes another line, under the same descriptor number; what is queued here is gone.
+    pub(crate) fn replace(&mut self, other: Self) -> Result<(), Error> {
+        control::dup3(other.as_fd(), &self.fd).map_err(Error::os("dup3"))?;
+        let fd = Arc::clone(&self.fd);
+        *self = Self { fd, ..other };
+        Ok(())
+    }
+
     /// Says whether the socket that this one is connected to is still open; `None` where the kernel does not
     /// say.
     pub(crate) fn has_peer(&self) -> Option<bool> {

@@ -212,7 +212,7 @@ fn a_server_that_hangs_up_one_way_ends_the_call_or_still_answers() {
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
-        let desk = DeskClient::new(connection).start();
+        let desk = DeskClient::new(connection.reconnecting()).start();
         let waiting = desk.echo(0).unwrap();
         let id = far.hear()["id"].clone();
         shutdown(far.socket.as_fd(), Shutdown::Read).unwrap();

@@ -1,9 +1,9 @@
-//! Where a connection's server is, to look for it.
+//! Where a connection's server is, to look for it and to connect anew.
 
 use std::time::Instant;
 
 use crate::address::Address;
-use crate::error::Error;
+use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
 use crate::line::{self, Kind, Line};
 
@@ -32,6 +32,18 @@ impl Dial {
         match self.kind {
             Some(kind) => line::connect_by(&self.address, kind, limits, deadline),
             None => line::connect_any(&self.address, limits, deadline),
+        }
+    }
+
+    /// Connects anew to a server that has gone. [`Error::Closed`] says that it has not come back.
+    pub(super) fn reconnect(&self, limits: &Limits, deadline: Instant) -> Result<Line, Error> {
+        use AddressProblem::{Missing, NobodyListens};
+        match self.connect(limits, deadline) {
+            Err(Error::Address {
+                problem: Missing | NobodyListens,
+                ..
+            }) => Err(Error::Closed),
+            other => other,
         }
     }
 

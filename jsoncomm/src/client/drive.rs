@@ -10,7 +10,8 @@ impl Connection {
     /// Has an event loop drive the connection: from now on starting a call and `#[oneway]` calls do not wait
     /// for room; they end in [`Error::Full`]. [`Server::drive`](crate::Server::drive) does all of it; a foreign
     /// loop waits until [`as_fd`](AsFd::as_fd) is readable or [`next_deadline`](Connection::next_deadline) has
-    /// come, and then calls [`turn`](Connection::turn).
+    /// come, and then calls [`turn`](Connection::turn). From now on the connection stays with its server:
+    /// [`reconnecting`](Connection::reconnecting) does nothing, since the loop would not know.
     pub fn set_driven(&self) {
         if let Ok(mut exchange) = self.enter(None) {
             exchange.driven = true;

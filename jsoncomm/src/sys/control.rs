@@ -9,7 +9,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmsg(2), getsockopt(2) and getsockname(2) without rustix"
+    reason = "recvmsg(2), getsockopt(2), getsockname(2) and dup3(2) without rustix"
 )]
 
 use std::io;
@@ -234,6 +234,26 @@ pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> io::Result<Option<Name>> {
     Ok(sender(unsafe { address.assume_init_ref() }, length))
 }
 
+/// Has the descriptor `number` refer to what `to` refers to, close-on-exec, and lets go of what it referred to
+/// ([dup3(2)]). rustix wants it exclusively, which a descriptor that a loop may wait for is not.
+///
+/// [dup3(2)]: https://man7.org/linux/man-pages/man2/dup3.2.html
+pub(crate) fn dup3(to: BorrowedFd<'_>, number: &OwnedFd) -> io::Result<()> {
+    loop {
+        // SAFETY: both are open for as long as they are borrowed. `number` stays open throughout, and its owner's:
+        // the kernel puts the other file in its place in one step.
+        let result = unsafe { libc::dup3(to.as_raw_fd(), number.as_raw_fd(), libc::O_CLOEXEC) };
+        if result >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // EBUSY: another thread is just opening a file.
+        if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) {
+            return Err(error);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::socket;
@@ -273,6 +293,20 @@ mod tests {
         let me = arrived.credentials.unwrap();
         assert_eq!(me.pid, i32::try_from(std::process::id()).unwrap());
         assert_eq!(me, peer_credentials(left.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn a_descriptor_number_can_refer_to_another_socket() {
+        let ((left, right), (other, far)) = (pair(), pair());
+        dup3(other.as_fd(), &left).unwrap();
+        drop(other);
+        socket::sendmsg(far.as_fd(), b"x", &[], None, Wait::Never).unwrap();
+        let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+        assert_eq!(arrived.length, 1);
+        let arrived = recvmsg(right.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+        assert_eq!(arrived.length, 0, "what it referred to is closed");
+        let flags = rustix::io::fcntl_getfd(&left).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::Exchange;
 use crate::client::started::Started;
 use crate::envelope;
 use crate::error::Error;
-use crate::line::{BUFFER_KEPT, Kind, Sent};
+use crate::limits::Limits;
+use crate::line::{BUFFER_KEPT, DEADLINE, Kind, Sent};
 use crate::message::{Pack, Packer};
 use crate::sys::control::Wait;
 use crate::sys::wait;
@@ -21,6 +22,8 @@ pub(in crate::client) struct Outgoing {
     pub(in crate::client) deadline: Option<Instant>,
     /// A thread waits for the answer.
     pub(in crate::client) waits: bool,
+    /// If the server has gone before, another may be connected to.
+    pub(in crate::client) reconnect: bool,
 }
 
 impl Exchange {
@@ -42,7 +45,8 @@ impl Exchange {
         Ok(fds)
     }
 
-    /// Sends a call, and waits for room unless a loop drives the connection and nobody waits for the call.
+    /// Sends a call, and waits for room unless a loop drives the connection and nobody waits for the call. When
+    /// the server has gone before, it may connect anew.
     pub(in crate::client) fn send(
         &mut self,
         outgoing: Outgoing,
@@ -58,7 +62,14 @@ impl Exchange {
         let driven = self.driven && !outgoing.waits;
         self.send_cancels();
         let fds = self.encode(id, method, params, timeout)?.into_fds();
-        self.push(&fds, deadline, driven)
+        match self.push(&fds, deadline, driven) {
+            // Nothing was sent, so this repeats nothing.
+            Err(Error::Closed) if outgoing.reconnect => {
+                self.reconnect(deadline)?;
+                self.push(&fds, deadline, driven)
+            }
+            pushed => pushed,
+        }
     }
 
     /// Sends what stands in the buffer.
@@ -80,6 +91,36 @@ impl Exchange {
             self.line.wait(wait::For::Either, deadline)?;
             self.take_in()?;
         }
+        Ok(())
+    }
+
+    /// Says whether there is a way to the next server when this one has gone.
+    pub(in crate::client) fn can_reconnect(&self) -> bool {
+        // The loop that drives a connection waits for the socket as it is.
+        self.dial.is_some() && !self.driven
+    }
+
+    /// Connects anew, once it is certain that the calls in flight have nothing more to hope for: they are told.
+    fn reconnect(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
+        // What came before the end is still an answer. A server that stops may answer some more.
+        self.look = Some(Instant::now());
+        while self.take_in().is_ok_and(|more| more) {
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                return Err(Error::Deadline);
+            }
+        }
+        let possible = self.can_reconnect() && !self.is_awaited();
+        let dial = self.dial.as_ref().filter(|_| possible);
+        let limits = Limits {
+            message: self.line.limit(),
+            ..Limits::default()
+        };
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
+        let line = dial.ok_or(Error::Closed)?.reconnect(&limits, deadline)?;
+        self.line.replace(line)?;
+        self.cancelled.clear();
+        self.notified = false;
+        self.look = None;
         Ok(())
     }
 

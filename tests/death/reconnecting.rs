@@ -1,0 +1,227 @@
+//! Connecting anew, and repeating, where the caller said so.
+
+use super::hostile::{Far, against, answer};
+use super::*;
+use std::collections::HashSet;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+#[test]
+fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let first = Other::serve(&path, kind);
+        let before = open_fds();
+        let connection = open(&path);
+        connection.set_message_limit(1000);
+        let open_now = open_fds();
+        let (same, number) = (connection.clone(), connection.as_fd().as_raw_fd());
+        let plain = DeskClient::new(connection.clone());
+        let desk = DeskClient::new(connection.reconnecting());
+        let pid = desk.echo(1).unwrap().pid;
+        let in_flight = desk.start().never().unwrap();
+        wait_until_kept(&path, 1);
+        first.kill();
+        assert_closed(desk.echo(2));
+        let next = Other::serve(&path, kind);
+        assert_closed(plain.echo(3));
+        let echo = desk.echo(4).unwrap();
+        assert!(echo.number == 4 && echo.pid != pid);
+        // What was under way is not repeated.
+        assert_closed(in_flight.wait());
+        assert_eq!(desk.kept().unwrap(), (0, 0));
+        // All share the connection, with its limit, and its descriptor keeps its number.
+        assert_eq!(plain.echo(5).unwrap().number, 5);
+        let long = same.notify("x.y", &("x".repeat(1000),));
+        assert!(matches!(
+            long,
+            Err(CallError::Io(jsoncomm::Error::Encode(_)))
+        ));
+        assert_eq!(same.as_fd().as_raw_fd(), number);
+        drop(next);
+        assert!(open_fds() <= open_now);
+        drop((plain, desk, connection, same));
+        assert!(open_fds() <= before);
+    }
+}
+
+#[test]
+fn a_call_that_finds_the_server_gone_is_sent_to_the_next_at_once() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let (connection, far) = against(&path, kind);
+        let connection = connection.reconnecting();
+        drop(far);
+        let accept = Far::bind(&path, kind);
+        connection.notify("x.y", &(1,)).unwrap();
+        let mut far = accept();
+        assert_eq!(far.hear()["params"], json!([1]));
+        drop(far);
+        let accept = Far::bind(&path, kind);
+        let call = DeskClient::new(connection).start().echo(2).unwrap();
+        let mut far = accept();
+        let id = far.hear()["id"].clone();
+        far.answer(&id, 2);
+        assert_eq!(call.wait().unwrap().number, 2);
+    }
+}
+
+#[test]
+fn a_call_is_closed_when_nobody_has_come_back() {
+    let _alone = alone();
+    for kind in KINDS {
+        for unlinked in [false, true] {
+            let (_directory, path) = place();
+            let (connection, far) = against(&path, kind);
+            drop(far);
+            if unlinked {
+                let _ = std::fs::remove_file(&path);
+            }
+            let desk = DeskClient::new(connection.reconnecting());
+            for _ in 0..3 {
+                assert_closed(desk.echo(1));
+            }
+            let hasty = connection.within(SEVERAL_LOOKS).repeating();
+            let late = DeskClient::new(hasty).echo(1);
+            assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
+        }
+    }
+}
+
+#[test]
+fn without_an_address_and_in_a_loop_a_call_is_closed_for_good() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (near, far) = jsoncomm_tests::pair(kind);
+        let near = near.as_fd().try_clone_to_owned().unwrap();
+        let connection = Connection::from_fd(near).unwrap();
+        drop(far);
+        assert_closed(DeskClient::new(connection.reconnecting()).echo(1));
+        assert_closed(DeskClient::new(connection.repeating()).echo(1));
+
+        let (_directory, path) = place();
+        let (connection, far) = against(&path, kind);
+        connection.set_driven();
+        drop(far);
+        let _next = Far::bind(&path, kind);
+        assert_closed(DeskClient::new(connection.repeating()).echo(1));
+        assert_closed(DeskClient::new(connection.reconnecting()).start().echo(1));
+    }
+}
+
+#[test]
+fn a_call_that_may_be_repeated_is_sent_until_it_is_answered() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let (connection, mut far) = against(&path, kind);
+        let desk = DeskClient::new(connection.repeating());
+        let waiting = std::thread::spawn(move || desk.echo(9));
+        let mut ids = HashSet::new();
+        let mut budget = u64::MAX;
+        for round in 0..4 {
+            let call = far.hear();
+            assert_eq!(call["params"], json!({"number": 9}));
+            assert!(
+                ids.insert(call["id"].as_u64().unwrap()),
+                "each has an id of its own"
+            );
+            let timeout = call["timeout"].as_u64().unwrap();
+            assert!(timeout <= budget, "what is left of the deadline");
+            budget = timeout;
+            if round == 3 {
+                // To an answer of the call as it was before, nobody listens any more.
+                let stale = ids.iter().find(|id| json!(id) != call["id"]).unwrap();
+                far.answer(&json!(stale), 99);
+                far.answer(&call["id"], 9);
+                break;
+            }
+            drop(far);
+            far = Far::bind(&path, kind)();
+        }
+        assert_eq!(waiting.join().unwrap().unwrap().number, 9);
+    }
+}
+
+#[test]
+fn an_answer_is_never_taken_for_that_of_another_server() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let (connection, mut far) = against(&path, kind);
+        let desk = DeskClient::new(connection.reconnecting());
+        let hasty = DeskClient::new(connection.within(Duration::from_millis(30)));
+        assert!(matches!(hasty.echo(1), Err(CallError::Deadline)));
+        let old = far.hear()["id"].clone();
+        drop(far);
+        let accept = Far::bind(&path, kind);
+        let call = desk.start().echo(2).unwrap();
+        let mut far = accept();
+        let id = far.hear()["id"].clone();
+        assert_ne!(id, old);
+        far.say(answer(&old, 1));
+        far.say(answer(&id, 2));
+        assert_eq!(call.wait().unwrap().number, 2);
+    }
+}
+
+#[test]
+fn under_servers_that_are_killed_in_a_loop_each_call_ends_with_its_own_answer() {
+    const CLIENTS: u64 = 20;
+    const DEATHS: usize = 10;
+    let _alone = alone();
+    for kind in KINDS {
+        let (_directory, path) = place();
+        let mut server = Other::serve(&path, kind);
+        let before = open_fds();
+        let (stop, answered) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+                let connection = open(&path);
+                let repeats = client % 2 == 0;
+                let connection = match repeats {
+                    true => connection.repeating(),
+                    false => connection.reconnecting(),
+                };
+                let desk = DeskClient::new(connection);
+                std::thread::spawn(move || {
+                    let mut number = client << 32;
+                    while !stop.load(Ordering::Relaxed) {
+                        number += 1;
+                        match desk.echo(number) {
+                            Ok(echo) => {
+                                assert_eq!(echo.number, number);
+                                answered.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(CallError::Closed) if !repeats => std::thread::yield_now(),
+                            Err(error) => panic!("{error:?}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..DEATHS {
+            let until = Instant::now() + PATIENCE;
+            let enough = answered.load(Ordering::Relaxed) + 5 * CLIENTS;
+            while answered.load(Ordering::Relaxed) < enough {
+                assert!(Instant::now() < until, "nobody is answered any more");
+                std::thread::yield_now();
+            }
+            server.kill();
+            server = Other::serve(&path, kind);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().unwrap();
+        }
+        server.kill();
+        assert!(open_fds() <= before);
+    }
+}
