@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use jsoncomm::{
     Address, AddressProblem, Bind, Connection, Error, Kind, Limits, Listener, Server, Socket,
 };
-use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds};
+use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 
 #[test]
 fn abstract_names_are_reached_by_either_kind() {
@@ -139,7 +139,7 @@ fn a_path_beyond_sun_path_binds_connects_and_is_unlinked() {
     sender.send_to("far", &Address::from(&path)).unwrap();
     assert_eq!(receiver.receive::<String>().unwrap().0, "far");
     drop((receiver, sender));
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_server_whose_directory_has_vanished_stops_cleanly() {
         drop(bound);
         other.reached_at(&path);
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_socket_of_the_wrong_type_is_not_adopted_and_the_server_is_as_before() {
             "{problem:?}"
         );
     }
-    assert_eq!(open_fds(), with_server, "they are closed");
+    assert_open_fds(with_server);
     for kind in KINDS {
         let path = path("right");
         let bound = Bound::at(&path, kind).unwrap();
@@ -364,5 +364,5 @@ fn a_socket_of_the_wrong_type_is_not_adopted_and_the_server_is_as_before() {
         assert!(path.exists(), "not ours to remove");
     }
     drop(server);
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }

@@ -19,7 +19,7 @@ use jsoncomm::message::Untyped;
 use jsoncomm::{
     AddressProblem, CallError, Connection, DecodeError, Error, Fault, Kind, Message, Socket,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds, send_raw};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
 
@@ -278,7 +278,7 @@ fn a_server_that_closes_is_closed() {
             "{kind:?}"
         );
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn open_finds_the_kind_by_itself() {
         }
         server.stop();
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 fn problem(error: Error) -> Option<AddressProblem> {
@@ -390,7 +390,7 @@ fn where_nobody_listens_the_error_says_why() {
         Err(Error::Address { .. })
     ));
     drop(stream);
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn who_is_not_admitted_is_told_so() {
         );
         server.stop();
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -494,7 +494,7 @@ fn stubs_and_threads_share_a_connection() {
         assert_eq!((counts.refused, counts.dropped), (0, 0));
         assert_eq!(counts.handled, THREADS * CALLS * 4 + 1);
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
 use jsoncomm::{Call, CallError, Kind, Later, Message, Pending, Reply, Socket};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
 /// Answers in pairs: each second call answers itself first, and then the one before.
 #[jsoncomm::service(name = "example.swap")]
@@ -85,7 +85,7 @@ fn each_answer_finds_its_call_whatever_their_order() {
         assert_eq!(second.wait().unwrap().number, 2);
         // The server has let go of what it sent when it answers the next.
         assert_eq!(swap.plain(9).unwrap(), 9);
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 
@@ -168,7 +168,7 @@ fn a_dropped_call_leaves_no_descriptor_behind() {
         drop((swap.start().swap(3).unwrap(), swap.start().swap(4).unwrap()));
         assert_eq!(swap.plain(1).unwrap(), 1);
         assert_eq!(swap.plain(2).unwrap(), 2);
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 

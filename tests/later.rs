@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
 use jsoncomm::{Call, CallError, Fault, Kind, Later, Limits, Message, Pending, Reply, Socket};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
 enum Trouble {
@@ -267,7 +267,7 @@ fn ten_thousand_calls_of_which_half_time_out_leave_one_connection_as_it_was() {
     }
     keeper.give().unwrap();
     assert_eq!(keeper.now(1).unwrap().number, 1);
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

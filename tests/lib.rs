@@ -59,10 +59,39 @@ pub fn open_fds() -> usize {
     }
 }
 
+/// Waits until so many descriptors are open as before: what nobody wants is closed on another thread.
+pub fn assert_open_fds(before: usize) {
+    let until = Instant::now() + PATIENCE;
+    while open_fds() != before && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    assert_eq!(open_fds(), before, "descriptors are left");
+}
+
 /// Keeps the other tests of the program waiting, so that [`open_fds`] counts only one test's.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    servers_are_gone();
+    alone
+}
+
+/// Waits until servers that have gone have closed all that they do on another thread.
+pub fn servers_are_gone() {
+    let closing = || {
+        // One test has no /proc.
+        let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+        let mut names = tasks.flatten().map(|task| {
+            let name = task.path().join("comm");
+            std::fs::read_to_string(name).unwrap_or_default()
+        });
+        names.any(|name| name.trim() == "jsoncomm-close")
+    };
+    let until = Instant::now() + PATIENCE;
+    while closing() {
+        assert!(Instant::now() < until, "something is still being closed");
+        std::thread::yield_now();
+    }
 }
 
 /// A bound socket of either kind.

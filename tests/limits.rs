@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use jsoncomm::message::Untyped;
 use jsoncomm::{Address, Call, CallError, EncodeError, Error, Fault, Fds, Handler, Kind};
 use jsoncomm::{Limits, Message, Received, Reply, Sent, Socket};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds, pair, send_raw};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, pair, send_raw};
 use rustix::net::sockopt;
 use serde_json::Value;
 
@@ -209,7 +209,7 @@ fn a_message_is_taken_up_to_the_limit_and_refused_above() {
             assert_eq!(server.stop().1.refused, 2);
         }
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
     let (_, counts) = server.stop();
     assert_eq!((counts.accepted, counts.turned_away), (3, turned_away));
     drop((first, third, probe));
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use jsoncomm::{
     Call, CallError, Connection, Fault, Kind, Later, Limits, Message, Remote, Reply, Server,
     Socket, Starting,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
 #[error("trouble {code}")]
@@ -190,7 +190,7 @@ fn answers_errors_and_descriptors_pass_through_a_relay() {
             ));
         }
         assert_eq!(client.here().unwrap(), 7);
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 

@@ -11,7 +11,7 @@ use jsoncomm::{
     Call, CallError, Connection, Counts, Error, Fault, Kind, Later, Limits, Remote, Reply, Server,
     Socket,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, alone, open_fds, send_raw};
+use jsoncomm_tests::{KINDS, PATIENCE, alone, assert_open_fds, open_fds, send_raw};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -147,7 +147,7 @@ fn deferred_answers_are_given_and_new_calls_refused() {
         assert_eq!(answers, [1, 2], "{kind:?}");
         assert_eq!(office.counts().dropped, 0);
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn nobody_can_keep_a_server_from_stopping() {
         assert!(forever.wait().is_err());
         drop((reply, deaf));
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use jsoncomm::message::{Surplus, Untyped};
 use jsoncomm::{DecodeError, EncodeError, Error, FDS_MAX, Fds};
 use jsoncomm::{Kind, Listener, Message, Received, Sent, Socket};
-use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, open_fds, pair, send_raw};
+use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds, pair, send_raw};
 use rustix::net::{RecvFlags, SocketType, recv, sockopt};
 use serde_json::{Value, json};
 
@@ -84,7 +84,7 @@ fn messages_and_descriptors_arrive_in_order_and_close_on_exec() {
             }
         }
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn a_socket_of_another_sort_is_refused_and_closed() {
         assert!(matches!(Listener::from_fd(fd), Err(Error::Address { .. })));
     }
     drop((left, right, datagram, stream, other));
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

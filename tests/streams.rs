@@ -20,7 +20,7 @@ use jsoncomm::{
     Call, CallError, Connection, Error, Fault, Items, Kind, Limits, Message, Overflow, Sink,
     SinkError, Stream,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
 #[path = "streams/loops.rs"]
 mod loops;
@@ -241,7 +241,7 @@ fn items_carry_descriptors_and_none_is_left() {
         for number in 0..50 {
             assert_eq!(ticker.plain(number).unwrap(), number);
         }
-        assert_eq!(open_fds(), before, "{kind:?}");
+        assert_open_fds(before);
     }
 }
 

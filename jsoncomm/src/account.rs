@@ -4,9 +4,11 @@
 //! enough of a bound. Peers whose user is not known share one account.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::fds::{Closer, Discard};
 use crate::limits::Limits;
 use crate::peer::Peer;
 
@@ -27,6 +29,9 @@ pub(crate) struct Account {
     deferred: AtomicUsize,
     bytes: AtomicUsize,
     descriptors: AtomicUsize,
+    /// More descriptors wait to be closed than the limit.
+    overdrawn: AtomicBool,
+    closer: Arc<Closer>,
 }
 
 /// What is charged of something, and how it is found in an amount.
@@ -69,9 +74,27 @@ impl Account {
         Charge { account, cost }
     }
 
+    /// Says whether its peers have sent more descriptors that nobody wants than can be closed, and forgets it.
+    pub(crate) fn take_overdrawn(&self) -> bool {
+        self.overdrawn.swap(false, Ordering::Relaxed)
+    }
+
     /// Charges it, if it is within the limit.
     pub(crate) fn try_charge(self: &Arc<Self>, cost: Cost) -> Option<Charge> {
         self.has_room(cost).then(|| self.charge(cost))
+    }
+}
+
+impl Discard for Account {
+    fn discard(self: Arc<Self>, fds: Vec<OwnedFd>) {
+        let cost = Cost {
+            descriptors: fds.len(),
+            ..Cost::default()
+        };
+        if !self.has_room(cost) {
+            self.overdrawn.store(true, Ordering::Relaxed);
+        }
+        self.closer.close((fds, self.charge(cost)));
     }
 }
 
@@ -96,6 +119,7 @@ impl Drop for Charge {
 pub(crate) struct Accounts {
     limit: Cost,
     users: HashMap<Option<u32>, Arc<Account>>,
+    closer: Arc<Closer>,
     /// How many there may be until it is time to forget those that cost nothing.
     crowd: usize,
 }
@@ -110,8 +134,14 @@ impl Accounts {
                 descriptors: limits.user_descriptors,
             },
             users: HashMap::new(),
+            closer: Arc::default(),
             crowd: 0,
         }
+    }
+
+    /// Who closes what may take its time.
+    pub(crate) fn closer(&self) -> &Closer {
+        &self.closer
     }
 
     /// The account of a peer's user.
@@ -129,6 +159,7 @@ impl Accounts {
         }
         let account = Arc::new(Account {
             limit: self.limit,
+            closer: Arc::clone(&self.closer),
             ..Account::default()
         });
         self.users.insert(user, Arc::clone(&account));

@@ -3,7 +3,13 @@
 //! A descriptor's place in [`Fds`] is the index that the JSON text names it by. What nobody takes is
 //! closed when the list is dropped, so every early return of a receiving function closes them all.
 
+mod closer;
+
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+pub(crate) use closer::Closer;
 
 /// Most descriptors one datagram can carry (`SCM_MAX_FD`, include/net/scm.h in Linux).
 pub const FDS_MAX: usize = 253;
@@ -31,17 +37,33 @@ pub const FDS_MAX: usize = 253;
 /// assert!(fds.get(second).is_some(), "the second has not moved");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[doc(alias = "SCM_RIGHTS")]
 #[doc(alias = "FdSet")]
 pub struct Fds {
     places: Vec<Option<OwnedFd>>,
+    /// Who closes what is left.
+    discard: Option<Arc<dyn Discard>>,
+}
+
+/// Closes descriptors that nobody wants.
+pub(crate) trait Discard: Send + Sync {
+    /// Takes them over; does not wait until they are closed.
+    fn discard(self: Arc<Self>, fds: Vec<OwnedFd>);
 }
 
 impl Fds {
     /// Makes an empty list; allocates nothing.
     pub const fn new() -> Self {
-        Self { places: Vec::new() }
+        Self {
+            places: Vec::new(),
+            discard: None,
+        }
+    }
+
+    /// Has what is left closed by somebody else, because that may take its time.
+    pub(crate) fn set_discard(&mut self, discard: Arc<dyn Discard>) {
+        self.discard = Some(discard);
     }
 
     /// Appends `fd`, makes it close-on-exec and returns its index.
@@ -67,6 +89,7 @@ impl Fds {
         let rest = self.places.split_off(count.min(self.places.len()));
         Fds {
             places: std::mem::replace(&mut self.places, rest),
+            discard: self.discard.clone(),
         }
     }
 
@@ -99,6 +122,7 @@ impl From<Vec<OwnedFd>> for Fds {
     fn from(fds: Vec<OwnedFd>) -> Self {
         Self {
             places: fds.into_iter().map(Some).collect(),
+            discard: None,
         }
     }
 }
@@ -108,8 +132,26 @@ impl IntoIterator for Fds {
     type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<OwnedFd>>>;
 
     /// Moves out every descriptor that is still here, in order.
-    fn into_iter(self) -> Self::IntoIter {
-        self.places.into_iter().flatten()
+    fn into_iter(mut self) -> Self::IntoIter {
+        std::mem::take(&mut self.places).into_iter().flatten()
+    }
+}
+
+impl Drop for Fds {
+    fn drop(&mut self) {
+        let Some(discard) = self.discard.take() else {
+            return;
+        };
+        let left: Vec<OwnedFd> = self.places.drain(..).flatten().collect();
+        if !left.is_empty() {
+            discard.discard(left);
+        }
+    }
+}
+
+impl fmt::Debug for Fds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fds").field(&self.places).finish()
     }
 }
 

@@ -356,7 +356,7 @@ impl<S> Server<S> {
     pub fn remove(&mut self, token: Token) -> bool {
         match self.reactor.take(token.0) {
             Some(source) => {
-                self.close(token.0, &source);
+                self.close(token.0, source);
                 true
             }
             None => false,
@@ -476,7 +476,7 @@ impl<S> Server<S> {
             Next::Again(watch) => self.reactor.rearm(key, &source, watch)?,
             Next::At(time) => self.reactor.wake_at(key, time)?,
             Next::Close => {
-                self.close(key, &source);
+                self.close(key, source);
                 return Ok(());
             }
         }
@@ -484,14 +484,20 @@ impl<S> Server<S> {
         Ok(())
     }
 
-    /// Forgets a source that was taken out and is about to be dropped.
-    fn close(&mut self, key: Key, source: &Source<S>) {
-        if matches!(source, Source::Connection(_)) {
-            self.connections -= 1;
-            let (key, to) = (key.to_bits(), None);
-            self.desk.mailbox.hang_up(&Ticket { key, to });
-        }
+    /// Forgets a source that was taken out, and closes it.
+    fn close(&mut self, key: Key, source: Box<Source<S>>) {
         self.reactor.release(key);
+        match *source {
+            Source::Connection(connection) => {
+                self.connections -= 1;
+                let (key, to) = (key.to_bits(), None);
+                self.desk.mailbox.hang_up(&Ticket { key, to });
+                connection.close(&self.desk);
+            }
+            Source::Datagrams(endpoint) => endpoint.close(&self.desk),
+            Source::Listener(door) => source::close(door.listener.into_fd(), &self.desk),
+            Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
+        }
     }
 
     /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and

@@ -490,6 +490,13 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Gives up the path, and gives out the socket.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -234,7 +234,7 @@ fn standard_descriptors_that_are_closed_at_the_start_do_not_matter() {
             }
             writeln!(std::io::stdout(), "nobody hears that").unwrap();
         }
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     });
 }
 

@@ -39,7 +39,7 @@ fn a_dead_socket_of_any_type_is_replaced() {
             assert!(!path.exists());
         }
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn what_is_no_socket_stays_as_it_is() {
         assert!(!path("nothing").exists());
         assert!(path("dead").exists());
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 /// The path is taken, and stays so.
@@ -154,7 +154,7 @@ fn a_live_socket_is_never_robbed() {
         connect(&client, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         assert_is_live(&path);
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_directory_that_somebody_keeps_locked_is_an_error_in_time() {
     }
     assert!(!path.exists());
     drop(lock);
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn an_answer_from_another_thread_comes_after_the_call() {
         );
         assert_eq!(fds.len(), 1);
         drop(fds);
-        bench.sound_soon();
+        bench.sound();
         let (_, counts) = bench.stop();
         assert_eq!((counts.refused, counts.dropped), (0, 0));
     }
@@ -242,7 +242,7 @@ fn kept_replies_are_answered_in_any_order_and_a_dead_caller_costs_nothing() {
         ids.sort_unstable();
         assert_eq!(ids, [Some(5), Some(6), Some(7), Some(8)]);
         drop(null);
-        bench.sound_soon();
+        bench.sound();
         let (_, counts) = bench.stop();
         // Where the kernel tells of the client's end, its calls are not wanted any more.
         assert_eq!(counts.dropped + counts.unwanted, 3, "{counts:?}");

@@ -29,7 +29,7 @@ fn a_peer_that_dies_during_its_call_costs_its_answer() {
             is_here.recv_timeout(PATIENCE).unwrap();
             drop(dying);
             open.send(()).unwrap();
-            bench.sound_soon();
+            bench.sound();
         }
         let (_, counts) = bench.stop();
         assert_eq!(counts.dropped, 3);
@@ -57,7 +57,7 @@ fn what_a_dead_peer_had_sent_is_still_carried_out() {
         while bench.polite.told().unwrap() < 5 {
             assert!(start.elapsed() < PATIENCE);
         }
-        bench.sound_soon();
+        bench.sound();
         bench.stop();
     }
 }
@@ -90,7 +90,7 @@ fn a_connection_that_never_reads_stalls_itself_only() {
         );
     }
     drop((deaf, null));
-    bench.sound_soon();
+    bench.sound();
     let (_, counts) = bench.stop();
     assert_eq!(counts.dropped, 0);
 }
@@ -114,7 +114,7 @@ fn a_connection_that_dies_without_having_read_frees_all_it_held() {
         }
     }
     drop(null);
-    bench.sound_soon();
+    bench.sound();
     bench.stop();
 }
 
@@ -142,7 +142,7 @@ fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
     }
     assert!(0 < heard && heard < CALLS);
     drop((deaf, null));
-    bench.sound_soon();
+    bench.sound();
     let (_, counts) = bench.stop();
     assert!(
         counts.dropped > 0 && counts.dropped <= CALLS - heard,
@@ -220,7 +220,7 @@ fn an_empty_packet_ends_its_own_connection_only() {
         let end = empty.receive::<Untyped<Value>>();
         assert!(matches!(end, Err(jsoncomm::Error::Closed)), "{end:?}");
         drop(empty);
-        bench.sound_soon();
+        bench.sound();
     }
     drop(null);
     bench.stop();
@@ -241,7 +241,7 @@ fn connections_that_come_and_go_leave_nothing() {
     send_raw(&last, call(5, "told", "{}").as_bytes(), &[]).unwrap();
     last.receive::<Untyped<Value>>().unwrap();
     drop(last);
-    bench.sound_soon();
+    bench.sound();
     let (_, counts) = bench.stop();
     assert_eq!(counts.accepted, 203);
     assert_eq!(counts.refused, 100);

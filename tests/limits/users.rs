@@ -34,7 +34,7 @@ fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
             }
         }
         assert_eq!(ask(&mut client, &ping)["result"], "x");
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 
@@ -188,7 +188,7 @@ fn a_user_has_a_budget_of_bytes_and_is_cut_above_it() {
         limits.user_waiting_bytes = bytes;
         assert_eq!(cut(limits, 0), want, "{bytes}");
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_user_has_a_budget_of_descriptors_and_is_cut_above_it() {
         limits.user_descriptors = descriptors;
         assert_eq!(cut(limits, 3), want, "{descriptors}");
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn a_connection_that_does_not_read_has_a_budget_of_answers_and_is_cut_above_it()
         // The one that did not fit is lost, and with the connection those that waited.
         assert_eq!(released(limits, most + 1), (room, true, answers as u64 + 1));
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_datagram_peer_that_does_not_read_has_a_budget_of_answers_and_loses_those_ab
         assert_eq!(waited(&limits, most + 1, &[most]), 1);
         assert_eq!(waited(&limits, most + 5, &[most]), 5);
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

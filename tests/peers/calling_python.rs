@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use jsoncomm::{CallError, Connection, DATAGRAM_MAX, Fault, Kind, Message, Socket};
-use jsoncomm_tests::{KINDS, PATIENCE, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, assert_open_fds, open_fds};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use serde_json::json;
 
@@ -241,7 +241,7 @@ fn what_a_later_server_adds_to_an_answer_is_ignored_and_closed() {
                 text: "more".into()
             }
         );
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
         python.hear();
         drop(connection);
         python.end();

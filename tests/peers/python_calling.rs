@@ -5,7 +5,7 @@ use std::path::Path;
 use std::slice::from_ref;
 
 use jsoncomm::{DATAGRAM_MAX, Fault, Kind, Limits};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, assert_open_fds, open_fds};
 use rustix::net::sockopt::socket_send_buffer_size;
 use serde_json::{Value, json};
 
@@ -285,7 +285,7 @@ fn python_sees_faults_with_their_codes_and_the_field_that_is_to_blame() {
         assert_eq!((counts.handled, counts.refused), (0, cases.len() as u64));
     }
     drop(papers);
-    assert_eq!(open_fds(), before, "what was refused is closed");
+    assert_open_fds(before);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn python_is_told_what_is_not_a_call() {
         python.end();
         assert_eq!(server.stop().1.refused, cases.len() as u64);
     }
-    assert_eq!(open_fds(), before, "what was refused is closed");
+    assert_open_fds(before);
 }
 
 #[test]

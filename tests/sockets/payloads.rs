@@ -50,7 +50,7 @@ fn a_text_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
         let (take, _) = right.receive::<Take>().unwrap();
         assert_eq!(content(&take.files[0]), "beside");
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn as_many_descriptors_go_as_the_kernel_takes_and_no_more() {
             Ok(Received::Pending)
         ));
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_large_payload_takes_one_of_the_places() {
         ));
         assert!(matches!(right.try_receive::<Take>(), Ok(Received::Pending)));
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]
@@ -220,5 +220,5 @@ fn a_payload_that_is_no_memfd_is_refused_and_the_next_message_is_received() {
         left.send("next").unwrap();
         assert_eq!(right.receive::<String>().unwrap().0, "next");
     }
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }

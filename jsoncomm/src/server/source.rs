@@ -18,7 +18,8 @@ use crate::routes::Routes;
 use crate::service::{Desk, Lane};
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
-use crate::sys::socket::shut_down_reading;
+use crate::sys::socket::{How, shut_down};
+use crate::sys::wait;
 
 /// What a source wants after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,13 @@ impl<S> Datagrams<S> {
     pub(super) fn retire(&mut self) {
         self.path = None;
         // It fails when nobody can send to it anyway.
-        let _ = shut_down_reading(self.line.as_fd());
+        let _ = shut_down(self.line.as_fd(), How::Reading);
+    }
+
+    /// Closes it, its path first.
+    pub(super) fn close(self, desk: &Desk) {
+        drop(self.path);
+        close(self.line, desk);
     }
 
     /// Says whether answers wait for peers.
@@ -291,6 +298,8 @@ pub(super) struct Connected<S> {
     charge: Option<Charge>,
     outbox: Outbox,
     malformed: Malformed,
+    /// The peer has gone, and all it had sent has been read.
+    ended: bool,
     /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
     broken: bool,
 }
@@ -307,6 +316,7 @@ impl<S> Connected<S> {
             account,
             outbox: Outbox::default(),
             malformed: Malformed::default(),
+            ended: false,
             broken: false,
         }
     }
@@ -326,10 +336,19 @@ impl<S> Connected<S> {
         !self.outbox.is_empty()
     }
 
+    /// Closes it.
+    pub(super) fn close(self, desk: &Desk) {
+        match self.ended {
+            true => drop(self.line),
+            false => close(self.line, desk),
+        }
+    }
+
     /// Tells the peer why it is about to be cut off.
     pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
         desk.counts.turned_away += 1;
         Arc::clone(&self.routes).refuse(desk, &mut self, b"", fault);
+        self.close(desk);
     }
 
     /// Sends what had found no room, and only then handles what has come: a client that does not read is
@@ -362,13 +381,18 @@ impl<S> Connected<S> {
             match self.line.receive(inbox, Wait::Never) {
                 Ok(Heard::Datagram(datagram)) => {
                     let sound = receive(&routes, state, desk, self, &caller, inbox, datagram, None);
-                    if !sound && self.malformed.is_one_too_many(&desk.limits) {
+                    let malformed = !sound && self.malformed.is_one_too_many(&desk.limits);
+                    if malformed || self.account.take_overdrawn() {
                         self.break_off(desk);
                     }
                 }
                 Ok(Heard::Pending) if was_full => return Next::Again(Watch::Reading),
                 Ok(Heard::Pending) => return Next::Keep,
-                Ok(Heard::Closed) | Err(_) => return Next::Close,
+                Ok(Heard::Closed) => {
+                    self.ended = true;
+                    return Next::Close;
+                }
+                Err(_) => return Next::Close,
                 Ok(Heard::Short) => return Next::At(Instant::now() + desk.limits.accept_pause),
             }
         }
@@ -434,6 +458,16 @@ impl<S> Lane for Connected<S> {
     }
 }
 
+/// Closes a socket. What nobody has read goes with it, descriptors included, and closing these may take its time:
+/// then it is done elsewhere, and the peers are told now.
+pub(super) fn close(socket: impl AsFd + Send + 'static, desk: &Desk) {
+    if wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now())).unwrap_or(true) {
+        // It fails when there is nobody to tell.
+        let _ = shut_down(socket.as_fd(), How::Both);
+        desk.accounts.closer().close(socket);
+    }
+}
+
 /// Judges a datagram that has come and hands it on. Says whether it was a call at all.
 #[expect(clippy::too_many_arguments, reason = "each is of another owner")]
 fn receive<S>(
@@ -447,6 +481,10 @@ fn receive<S>(
     refusal: Option<Fault>,
 ) -> bool {
     desk.counts.received += 1;
+    if !datagram.fds.is_empty() {
+        let account = Arc::clone(&caller.account);
+        datagram.fds.set_discard(account);
+    }
     let text = inbox.text(&datagram);
     let damage = datagram.damage.take().map(|damage| {
         let code = match &damage {

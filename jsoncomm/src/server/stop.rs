@@ -53,11 +53,11 @@ impl<S> Server<S> {
         let Some(mut source) = self.reactor.take(key) else {
             return Ok(());
         };
+        if let Source::Listener(_) = *source {
+            self.close(key, source);
+            return Ok(());
+        }
         let rearmed = match &mut *source {
-            Source::Listener(_) => {
-                self.close(key, &source);
-                return Ok(());
-            }
             Source::Datagrams(endpoint) => {
                 endpoint.retire();
                 self.reactor.rearm(key, &source, Watch::Reading)
@@ -123,7 +123,7 @@ impl<S> Server<S> {
                 continue;
             };
             match *source {
-                Source::Datagrams(_) | Source::Connection(_) => self.close(key, &source),
+                Source::Datagrams(_) | Source::Connection(_) => self.close(key, source),
                 _ => self.reactor.put(key, source),
             }
         }

@@ -148,11 +148,26 @@ pub(crate) fn sendmsg(
     Ok(())
 }
 
-/// Ends receiving, but not what has been received already ([shutdown(2)] with `SHUT_RD`).
+/// Which half of a socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum How {
+    /// Receiving, but not what has been received already (`SHUT_RD`).
+    Reading,
+    /// Both directions (`SHUT_RDWR`).
+    Both,
+}
+
+/// Ends receiving, or sending as well ([shutdown(2)]).
 ///
 /// [shutdown(2)]: https://man7.org/linux/man-pages/man2/shutdown.2.html
-pub(crate) fn shut_down_reading(socket: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(net::shutdown(socket, net::Shutdown::Read)?)
+pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: How) -> io::Result<()> {
+    Ok(net::shutdown(
+        socket,
+        match how {
+            How::Reading => net::Shutdown::Read,
+            How::Both => net::Shutdown::Both,
+        },
+    )?)
 }
 
 /// Raises `SO_SNDBUF` as near to `bytes` as the system allows, and says what it is now.
