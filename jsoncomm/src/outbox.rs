@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::account::{Account, Charge, Cost};
 use crate::limits::Limits;
+use crate::sys::file;
 
 /// Wants to know when a letter is on its way no longer.
 pub(crate) trait Sender: Send + Sync {
@@ -28,7 +29,7 @@ pub(crate) struct Letter {
 impl Letter {
     /// Copies an answer and duplicates its descriptors; `None` when descriptors have run out.
     pub(crate) fn copy(text: &[u8], fds: &[BorrowedFd<'_>]) -> Option<Self> {
-        let fds: Result<_, _> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        let fds: Result<_, _> = fds.iter().map(|fd| file::duplicate(*fd)).collect();
         Some(Self {
             text: text.to_vec(),
             fds: fds.ok()?,

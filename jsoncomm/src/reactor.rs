@@ -17,7 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::Error;
-use crate::sys::wait;
+use crate::sys::{seam, wait};
 
 /// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when
 /// its place is used again.
@@ -108,15 +108,23 @@ const TIMER: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel in one call.
 const EVENTS: usize = 256;
 
+/// Makes one of mio's system calls.
+fn attempt<T>(call: &'static str, make: impl FnOnce() -> io::Result<T>) -> Result<T, Error> {
+    let made = seam(call).map_err(io::Error::from).and_then(|()| make());
+    made.map_err(Error::os(call))
+}
+
 impl<T: Thing> Reactor<T> {
     /// Makes an empty reactor and the function that wakes it from any thread.
     pub(crate) fn new() -> Result<(Self, Wake), Error> {
-        let poll = Poll::new().map_err(Error::os("epoll_create1"))?;
-        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(Error::os("eventfd"))?;
+        let poll = attempt("epoll_create1", Poll::new)?;
+        let waker = attempt("eventfd", || mio::Waker::new(poll.registry(), WAKER))?;
         let timer = wait::timerfd().map_err(Error::os("timerfd_create"))?;
-        poll.registry()
-            .register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)
-            .map_err(Error::os("epoll_ctl"))?;
+        attempt("epoll_ctl", || {
+            let raw = timer.as_raw_fd();
+            let registry = poll.registry();
+            registry.register(&mut SourceFd(&raw), TIMER, Interest::READABLE)
+        })?;
         let reactor = Self {
             poll,
             events: Events::with_capacity(EVENTS),
@@ -151,11 +159,13 @@ impl<T: Thing> Reactor<T> {
         let registered = thing.watched().map_or(Ok(()), |fd| {
             let raw = fd.as_raw_fd();
             let registry = self.poll.registry();
-            registry.register(&mut SourceFd(&raw), key.token(), Interest::READABLE)
+            let register =
+                || registry.register(&mut SourceFd(&raw), key.token(), Interest::READABLE);
+            attempt("epoll_ctl", register)
         });
         if let Err(error) = registered {
             self.free.push(index);
-            return Err(Error::os("epoll_ctl")(error));
+            return Err(error);
         }
         if let Some(slot) = self.slot(index) {
             slot.thing = Some(thing);
@@ -215,10 +225,10 @@ impl<T: Thing> Reactor<T> {
             return Ok(());
         };
         let raw = fd.as_raw_fd();
-        self.poll
-            .registry()
-            .reregister(&mut SourceFd(&raw), key.token(), watch.into())
-            .map_err(Error::os("epoll_ctl"))
+        let registry = self.poll.registry();
+        attempt("epoll_ctl", || {
+            registry.reregister(&mut SourceFd(&raw), key.token(), watch.into())
+        })
     }
 
     /// Ends the wait at that time, or soon after, for nobody in particular.
@@ -251,10 +261,12 @@ impl<T: Thing> Reactor<T> {
         timeout: Option<Duration>,
         turns: &mut Vec<(Key, Cause)>,
     ) -> Result<(), Error> {
-        match self.poll.poll(&mut self.events, timeout) {
+        match attempt("epoll_wait", || self.poll.poll(&mut self.events, timeout)) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(Error::os("epoll_wait")(error)),
+            Err(Error::Os { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
         let mut expired = false;
         for event in &self.events {

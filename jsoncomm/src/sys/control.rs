@@ -17,6 +17,7 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::name::Name;
+use super::seam;
 
 /// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them.
 const CONTROL_BYTES: usize = 1088;
@@ -90,6 +91,7 @@ pub(crate) fn recvmsg(
             Wait::Never => libc::MSG_DONTWAIT,
             Wait::Socket => 0,
         };
+    seam("recvmsg")?;
     // SAFETY: `header` points at `address`, `vector` and `control`, and `vector` at `buffer`, with their
     // true sizes; all are borrowed mutably until after the call.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
@@ -189,6 +191,7 @@ impl From<libc::ucred> for Credentials {
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    seam("getsockopt")?;
     let mut ucred = libc::ucred {
         pid: 0,
         uid: u32::MAX,
@@ -217,6 +220,7 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials
 ///
 /// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
 pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> io::Result<Option<Name>> {
+    seam("getsockname")?;
     let mut address = MaybeUninit::<libc::sockaddr_un>::zeroed();
     let mut length = ADDRESS_BYTES;
     // SAFETY: the kernel writes at most `length` bytes, the size of `address`, to it.

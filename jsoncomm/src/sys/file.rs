@@ -8,6 +8,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
+use super::seam;
+
 /// Which file a name leads to: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -26,19 +28,28 @@ impl From<Stat> for Identity {
 
 /// Sets `FD_CLOEXEC`.
 pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    seam("fcntl")?;
     Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?)
+}
+
+/// Makes another descriptor of the same file, close-on-exec.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    seam("fcntl")?;
+    fd.try_clone_to_owned()
 }
 
 /// Opens a directory to stand in, without the right to list it (`O_PATH`, [open(2)]).
 ///
 /// [open(2)]: https://man7.org/linux/man-pages/man2/open.2.html
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    seam("openat")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
 
 /// Takes hold of whatever file `path` leads to, without opening it (`O_PATH`).
 pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    seam("openat")?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
@@ -49,13 +60,16 @@ pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
 /// [proc_pid_fd(5)]: https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
 pub(crate) fn proc_name(fd: BorrowedFd<'_>) -> Option<OsString> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    seam("stat").ok()?;
     let there = Identity::from(rustix::fs::stat(&*path).ok()?);
+    seam("fstat").ok()?;
     let here = Identity::from(rustix::fs::fstat(fd).ok()?);
     (there == here).then(|| path.into())
 }
 
 /// Opens a directory to lock it; `PermissionDenied` when it may not be read.
 pub(crate) fn open_to_lock(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    seam("openat")?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(directory, ".", flags, Mode::empty())?)
 }
@@ -64,7 +78,8 @@ pub(crate) fn open_to_lock(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 ///
 /// [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
 pub(crate) fn try_lock(directory: BorrowedFd<'_>) -> io::Result<bool> {
-    match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+    let lock = || rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive);
+    match seam("flock").and_then(|()| lock()) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
@@ -94,11 +109,13 @@ pub(crate) struct Entry {
 /// followed.
 pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Entry>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+    let open = || rustix::fs::openat(directory, name, flags, Mode::empty());
+    let file = match seam("openat").and_then(|()| open()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    seam("fstat")?;
     let stat = rustix::fs::fstat(&file)?;
     let other_than_socket = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Socket => None,
@@ -127,6 +144,7 @@ pub(crate) fn set_owner(
     owner: Option<u32>,
     group: Option<u32>,
 ) -> io::Result<()> {
+    seam("fchownat")?;
     let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
     let itself = AtFlags::EMPTY_PATH;
     Ok(rustix::fs::chownat(file, "", owner, group, itself)?)
@@ -136,11 +154,13 @@ pub(crate) fn set_owner(
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 pub(crate) fn set_mode(socket: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    seam("fchmod")?;
     Ok(rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))?)
 }
 
 /// Sets the permission bits of the file at a path; a symbolic link is followed.
 pub(crate) fn chmod(path: &OsStr, mode: u32) -> io::Result<()> {
+    seam("chmod")?;
     Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
 }
 
@@ -150,7 +170,8 @@ pub(crate) fn socket_identity(
     directory: BorrowedFd<'_>,
     name: &OsStr,
 ) -> io::Result<Option<Identity>> {
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = || rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    match seam("fstatat").and_then(|()| stat()) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
             Ok(Some(stat.into()))
         }
@@ -161,7 +182,8 @@ pub(crate) fn socket_identity(
 
 /// Removes the name from the directory, unless somebody already has.
 pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+    let unlink = || rustix::fs::unlinkat(directory, name, AtFlags::empty());
+    match seam("unlinkat").and_then(|()| unlink()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }

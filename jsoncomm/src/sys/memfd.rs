@@ -6,6 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{MemfdFlags, SealFlags};
 
+use super::seam;
+
 /// Makes a sealed memfd that holds `bytes` from offset 0 ([memfd_create(2)]).
 ///
 /// Size seals only: `F_SEAL_WRITE` can stall for 100 ms and more.
@@ -13,11 +15,15 @@ use rustix::fs::{MemfdFlags, SealFlags};
 /// [memfd_create(2)]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
 pub(crate) fn create(bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    seam("memfd_create")?;
     let fd = rustix::fs::memfd_create("jsoncomm", flags)?;
     let mut rest = bytes;
     let mut offset = 0;
     while !rest.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(&fd, rest, offset))?;
+        let written = rustix::io::retry_on_intr(|| {
+            seam("pwrite")?;
+            rustix::io::pwrite(&fd, rest, offset)
+        })?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -25,6 +31,7 @@ pub(crate) fn create(bytes: &[u8]) -> io::Result<OwnedFd> {
         offset += written as u64;
     }
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    seam("fcntl")?;
     rustix::fs::fcntl_add_seals(&fd, seals)?;
     Ok(fd)
 }
@@ -34,9 +41,10 @@ pub(crate) fn create(bytes: &[u8]) -> io::Result<OwnedFd> {
 ///
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 pub(crate) fn size(fd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
-    if rustix::fs::fcntl_get_seals(fd).is_err() {
+    if seam("fcntl").is_err() || rustix::fs::fcntl_get_seals(fd).is_err() {
         return Ok(None);
     }
+    seam("fstat")?;
     Ok(u64::try_from(rustix::fs::fstat(fd)?.st_size).ok())
 }
 
@@ -49,6 +57,7 @@ pub(crate) fn read(fd: BorrowedFd<'_>, size: usize, into: &mut Vec<u8>) -> io::R
     while into.len() < size {
         let offset = into.len() as u64;
         let got = rustix::io::retry_on_intr(|| {
+            seam("pread")?;
             rustix::io::pread(fd, spare_capacity(&mut *into), offset)
         })?;
         if got == 0 {

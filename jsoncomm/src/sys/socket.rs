@@ -17,6 +17,7 @@ use rustix::net::{
 
 use super::control::Wait;
 use super::name::Name;
+use super::seam;
 
 /// The two types of socket that keep datagrams whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,7 @@ impl From<Type> for SocketType {
 
 /// Makes an unbound socket, close-on-exec.
 pub(crate) fn socket(of: Type) -> io::Result<OwnedFd> {
+    seam("socket")?;
     let flags = SocketFlags::CLOEXEC;
     Ok(net::socket_with(
         AddressFamily::UNIX,
@@ -49,6 +51,7 @@ pub(crate) fn socket(of: Type) -> io::Result<OwnedFd> {
 
 /// Makes two sockets that are connected to each other, close-on-exec.
 pub(crate) fn socketpair(of: Type) -> io::Result<(OwnedFd, OwnedFd)> {
+    seam("socketpair")?;
     let flags = SocketFlags::CLOEXEC;
     Ok(net::socketpair(
         AddressFamily::UNIX,
@@ -69,16 +72,19 @@ fn address(name: &Name) -> io::Result<SocketAddrUnix> {
 
 /// Gives the socket a name; an existing file is `AddrInUse`.
 pub(crate) fn bind(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
+    seam("bind")?;
     Ok(net::bind(socket, &address(name)?)?)
 }
 
 /// Lets the kernel choose an abstract name, so that answers can be sent here (autobind, unix(7)).
 pub(crate) fn autobind(socket: BorrowedFd<'_>) -> io::Result<()> {
+    seam("bind")?;
     Ok(net::bind(socket, &SocketAddrUnix::new_unnamed())?)
 }
 
 /// Connects to the socket of that name.
 pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
+    seam("connect")?;
     Ok(net::connect(socket, &address(name)?)?)
 }
 
@@ -99,7 +105,8 @@ pub(crate) enum Probe {
 /// their own type would be refused (measured on Linux 6.18).
 pub(crate) fn probe(name: &Name) -> io::Result<Probe> {
     let socket = socket(Type::Dgram)?;
-    match net::connect(&socket, &address(name)?) {
+    let name = address(name)?;
+    match seam("connect").and_then(|()| net::connect(&socket, &name)) {
         // EPERM: it is connected to another, and talks to no one else.
         Ok(()) | Err(Errno::PROTOTYPE | Errno::PERM) => Ok(Probe::Live),
         Err(Errno::CONNREFUSED) => Ok(Probe::Dead),
@@ -112,12 +119,15 @@ pub(crate) fn probe(name: &Name) -> io::Result<Probe> {
 pub(crate) fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
     /// A full backlog refuses clients, which then cannot wait for room with poll; so it is large.
     const BACKLOG: i32 = 4096;
+    seam("ioctl")?;
     rustix::io::ioctl_fionbio(socket, true)?;
+    seam("listen")?;
     Ok(net::listen(socket, BACKLOG)?)
 }
 
 /// Takes the next connection of a listening socket, close-on-exec; never waits.
 pub(crate) fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    seam("accept4")?;
     Ok(net::accept_with(socket, SocketFlags::CLOEXEC)?)
 }
 
@@ -141,6 +151,7 @@ pub(crate) fn sendmsg(
     if wait == Wait::Never {
         flags |= SendFlags::DONTWAIT;
     }
+    seam("sendmsg")?;
     match to {
         Some(name) => net::sendmsg_addr(socket, &address(name)?, &parts, &mut control, flags),
         None => net::sendmsg(socket, &parts, &mut control, flags),
@@ -176,16 +187,20 @@ pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: How) -> io::Result<()> {
 ///
 /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
 pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    seam("getsockopt")?;
     let now = sockopt::socket_send_buffer_size(socket)?;
     if now >= bytes {
         return Ok(now);
     }
+    seam("setsockopt")?;
     sockopt::set_socket_send_buffer_size(socket, bytes.div_ceil(2))?;
+    seam("getsockopt")?;
     Ok(sockopt::socket_send_buffer_size(socket)?)
 }
 
 /// Asks the kernel to say with each message who sent it (`SO_PASSCRED`).
 pub(crate) fn set_passcred(socket: BorrowedFd<'_>) -> io::Result<()> {
+    seam("setsockopt")?;
     Ok(sockopt::set_socket_passcred(socket, true)?)
 }
 
@@ -209,14 +224,17 @@ pub(crate) fn set_timeout(
         Timeout::Receive => sockopt::Timeout::Recv,
         Timeout::Send => sockopt::Timeout::Send,
     };
+    seam("setsockopt")?;
     Ok(sockopt::set_socket_timeout(socket, id, after)?)
 }
 
 /// Says which of our types a socket is; `None` when it is not a unix socket of either type.
 pub(crate) fn type_of(socket: BorrowedFd<'_>) -> io::Result<Option<Type>> {
+    seam("getsockopt")?;
     if sockopt::socket_domain(socket)? != AddressFamily::UNIX {
         return Ok(None);
     }
+    seam("getsockopt")?;
     Ok(match sockopt::socket_type(socket)? {
         SocketType::DGRAM => Some(Type::Dgram),
         SocketType::SEQPACKET => Some(Type::Seqpacket),
@@ -226,6 +244,7 @@ pub(crate) fn type_of(socket: BorrowedFd<'_>) -> io::Result<Option<Type>> {
 
 /// Says whether `listen` was called on the socket (`SO_ACCEPTCONN`).
 pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    seam("getsockopt")?;
     Ok(sockopt::socket_acceptconn(socket)?)
 }
 
@@ -249,7 +268,8 @@ pub(crate) fn is_socket(fd: BorrowedFd<'_>, domain: Domain, stream: bool, listen
         Domain::Unix => found == AddressFamily::UNIX,
         Domain::Inet => found == AddressFamily::INET || found == AddressFamily::INET6,
     });
-    domain_fits
+    seam("getsockopt").is_ok()
+        && domain_fits
         && sockopt::socket_type(fd).is_ok_and(|found| found == of)
         && is_listening(fd).is_ok_and(|found| found == listening)
 }

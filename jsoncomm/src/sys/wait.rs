@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
+use super::seam;
+
 /// What to wait for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum For {
@@ -34,7 +36,8 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, what: For, deadline: Option<Instant>) -> 
     };
     loop {
         let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, flags)], left.as_ref()) {
+        let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
+        match seam("poll").and_then(|()| rustix::event::poll(&mut fds, left.as_ref())) {
             Ok(ready) => return Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -58,6 +61,7 @@ fn timespec(time: Duration) -> Timespec {
 /// Makes a timer descriptor on the monotonic clock, not armed.
 pub(crate) fn timerfd() -> io::Result<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    seam("timerfd_create")?;
     Ok(rustix::time::timerfd_create(
         TimerfdClockId::Monotonic,
         flags,
@@ -72,6 +76,7 @@ pub(crate) fn timerfd_settime(timer: BorrowedFd<'_>, after: Option<Duration>) ->
         it_interval: timespec(Duration::ZERO),
         it_value: timespec(after.unwrap_or_default()),
     };
+    seam("timerfd_settime")?;
     rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec)?;
     Ok(())
 }
