@@ -100,6 +100,8 @@ pub(crate) struct Reactor<T> {
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
     /// What the timerfd is armed to.
     armed: Option<Instant>,
+    /// What could not be watched anew, and when to try again.
+    unwatched: Vec<(Instant, Key, Watch)>,
 }
 
 const WAKER: Token = Token(usize::MAX);
@@ -133,6 +135,7 @@ impl<T: Thing> Reactor<T> {
             timer,
             timers: BinaryHeap::new(),
             armed: None,
+            unwatched: Vec::new(),
         };
         let wake = move || {
             // It fails only when the counter is full, and then the loop is awake already.
@@ -219,31 +222,56 @@ impl<T: Thing> Reactor<T> {
         }
     }
 
-    /// Watches a descriptor anew: what is ready now is reported again.
-    pub(crate) fn rearm(&self, key: Key, thing: &T, watch: Watch) -> Result<(), Error> {
+    /// Watches a descriptor anew: what is ready now is reported again. While the kernel has no memory for
+    /// that, it is tried again and again.
+    pub(crate) fn rearm(&mut self, key: Key, thing: &T, watch: Watch) {
+        /// Nothing tells when there is memory.
+        const PAUSE: Duration = Duration::from_millis(10);
+        self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
         let Some(fd) = thing.watched() else {
-            return Ok(());
+            return;
         };
         let raw = fd.as_raw_fd();
         let registry = self.poll.registry();
-        attempt("epoll_ctl", || {
-            registry.reregister(&mut SourceFd(&raw), key.token(), watch.into())
-        })
+        let register = || registry.reregister(&mut SourceFd(&raw), key.token(), watch.into());
+        if attempt("epoll_ctl", register).is_err() {
+            let again = Instant::now() + PAUSE;
+            self.unwatched.push((again, key, watch));
+            self.wake_at(key, again);
+        }
     }
 
     /// Ends the wait at that time, or soon after, for nobody in particular.
-    pub(crate) fn end_wait_at(&mut self, time: Instant) -> Result<(), Error> {
-        self.wake_at(Key::from_bits(u64::MAX), time)
+    pub(crate) fn end_wait_at(&mut self, time: Instant) {
+        self.wake_at(Key::from_bits(u64::MAX), time);
     }
 
-    /// Gives `key` a turn at that time, or soon after. It may come although it is no longer wanted.
-    pub(crate) fn wake_at(&mut self, key: Key, time: Instant) -> Result<(), Error> {
+    /// Tries again what could not be watched anew.
+    fn rearm_unwatched(&mut self) {
+        if self.unwatched.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let unwatched = std::mem::take(&mut self.unwatched);
+        let (due, rest) = unwatched.into_iter().partition(|(at, ..)| *at <= now);
+        self.unwatched = rest;
+        let due: Vec<_> = due;
+        for (_, key, watch) in due {
+            if let Some(thing) = self.take(key) {
+                self.rearm(key, &thing, watch);
+                self.put(key, thing);
+            }
+        }
+    }
+
+    /// Gives `key` a turn at that time, or soon after. It may come although it is no longer wanted. Foreign
+    /// loops are told once the timer is [armed](Self::arm).
+    pub(crate) fn wake_at(&mut self, key: Key, time: Instant) {
         self.timers.push(Reverse((time, key)));
-        self.arm()
     }
 
     /// Arms the timerfd to the earliest timer, if that has changed.
-    fn arm(&mut self) -> Result<(), Error> {
+    pub(crate) fn arm(&mut self) -> Result<(), Error> {
         let earliest = self.timers.peek().map(|Reverse((time, _))| *time);
         if earliest == self.armed {
             return Ok(());
@@ -255,12 +283,14 @@ impl<T: Thing> Reactor<T> {
     }
 
     /// Waits until something is ready, for at most `timeout`, and appends to `turns` who is to act and
-    /// why. A wake-up or a signal ends the wait with nothing to do.
+    /// why. A wake-up or a signal ends the wait with nothing to do. When it fails nothing is lost.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
         turns: &mut Vec<(Key, Cause)>,
     ) -> Result<(), Error> {
+        self.rearm_unwatched();
+        self.arm()?;
         match attempt("epoll_wait", || self.poll.poll(&mut self.events, timeout)) {
             Ok(()) => {}
             Err(Error::Os { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
@@ -285,9 +315,8 @@ impl<T: Thing> Reactor<T> {
                 self.timers.pop();
                 turns.push((key, Cause::Timer));
             }
-            // Setting it anew also takes back its readiness.
+            // Setting it anew, before the next wait, also takes back its readiness.
             self.armed = None;
-            self.arm()?;
         }
         Ok(())
     }
@@ -303,6 +332,7 @@ impl<T> AsFd for Reactor<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::inject;
     use std::os::unix::net::UnixDatagram;
 
     impl Thing for UnixDatagram {
@@ -342,7 +372,7 @@ mod tests {
         right.send(b"x").unwrap();
         assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
         let left = reactor.take(key).unwrap();
-        reactor.rearm(key, &left, Watch::Reading).unwrap();
+        reactor.rearm(key, &left, Watch::Reading);
         reactor.put(key, left);
         assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
         wake();
@@ -356,10 +386,8 @@ mod tests {
         let late = reactor.add(left).unwrap();
         let early = reactor.add(right).unwrap();
         let now = Instant::now();
-        reactor
-            .wake_at(late, now + Duration::from_millis(2))
-            .unwrap();
-        reactor.wake_at(early, now).unwrap();
+        reactor.wake_at(late, now + Duration::from_millis(2));
+        reactor.wake_at(early, now);
         // Unconnected ends of a pair are writable, never readable, so only timers can be reported.
         let mut seen = Vec::new();
         while seen.len() < 2 {
@@ -368,5 +396,42 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(seen, [(early, Cause::Timer), (late, Cause::Timer)]);
+    }
+
+    fn fail(call: &'static str, errno: rustix::io::Errno) {
+        let times = 0..1;
+        inject::begin(Some(inject::Plan { call, times, errno }));
+    }
+
+    #[test]
+    fn what_cannot_be_watched_anew_is_watched_a_little_later() {
+        let (mut reactor, _wake) = Reactor::new().unwrap();
+        let (left, right) = UnixDatagram::pair().unwrap();
+        let key = reactor.add(left).unwrap();
+        right.send(b"x").unwrap();
+        assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+        fail("epoll_ctl", rustix::io::Errno::NOMEM);
+        let left = reactor.take(key).unwrap();
+        reactor.rearm(key, &left, Watch::Reading);
+        assert_eq!(inject::failed(), 1);
+        reactor.put(key, left);
+        assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
+        assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+    }
+
+    #[test]
+    fn timers_outlive_a_timerfd_that_cannot_be_set() {
+        let (mut reactor, _wake) = Reactor::new().unwrap();
+        let (left, _right) = UnixDatagram::pair().unwrap();
+        let key = reactor.add(left).unwrap();
+        let now = Instant::now();
+        reactor.wake_at(key, now);
+        reactor.wake_at(key, now + Duration::from_secs(3600));
+        assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
+        fail("timerfd_settime", rustix::io::Errno::NOMEM);
+        let mut none = Vec::new();
+        assert!(reactor.wait(None, &mut none).is_err());
+        reactor.wake_at(key, now);
+        assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
     }
 }

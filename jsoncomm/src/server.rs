@@ -295,7 +295,11 @@ impl<S> Server<S> {
         const FAR: Duration = Duration::from_secs(1 << 33);
         let due = Instant::now() + delay.min(FAR);
         let key = self.add(Source::Timer(Timer { due, period, call }))?;
-        self.reactor.wake_at(key, due)?;
+        self.reactor.wake_at(key, due);
+        if let Err(error) = self.reactor.arm() {
+            self.remove(Token(key));
+            return Err(error);
+        }
         Ok(Token(key))
     }
 
@@ -327,7 +331,7 @@ impl<S> Server<S> {
     }
 
     /// Sets the timers of driven connections: handlers may have started calls.
-    fn arm_driven(&mut self) -> Result<(), Error> {
+    fn arm_driven(&mut self) {
         let mut driven = std::mem::take(&mut self.driven);
         driven.retain(|key| {
             matches!(
@@ -339,12 +343,11 @@ impl<S> Server<S> {
             if let Some(Source::Client(client)) = self.reactor.get(*key).map(|source| &mut **source)
             {
                 if let Next::At(due) = client.next() {
-                    self.reactor.wake_at(*key, due)?;
+                    self.reactor.wake_at(*key, due);
                 }
             }
         }
         self.driven = driven;
-        Ok(())
     }
 
     /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.
@@ -408,10 +411,9 @@ impl<S> Server<S> {
         self.reactor.wait(timeout, &mut turns)?;
         let idle = turns.is_empty();
         self.desk.mailbox.begin_turn();
-        let acted = self.act(state, &mut turns);
+        let (stop, changes) = self.act(state, &mut turns);
         self.desk.mailbox.end_turn();
         self.turns = turns;
-        let (stop, changes) = acted?;
         for change in changes {
             change(self);
         }
@@ -419,7 +421,8 @@ impl<S> Server<S> {
         self.desk.counts.dropped += losses.dropped;
         self.desk.counts.expired += losses.expired;
         self.desk.counts.unwanted += losses.unwanted;
-        let ended = self.end_if_stopping(idle)?;
+        self.reactor.arm()?;
+        let ended = self.end_if_stopping(idle);
         Ok(match ended | stop | self.desk.mailbox.take_stop() {
             true => Turn::Stopped,
             false => Turn::Done,
@@ -428,13 +431,9 @@ impl<S> Server<S> {
 
     /// Gives each of `turns` its turn. Says whether one of them asked to stop, and what is to be changed
     /// now that all have had theirs.
-    fn act(
-        &mut self,
-        state: &mut S,
-        turns: &mut Vec<(Key, Cause)>,
-    ) -> Result<(bool, Vec<Change<S>>), Error> {
+    fn act(&mut self, state: &mut S, turns: &mut Vec<(Key, Cause)>) -> (bool, Vec<Change<S>>) {
         // Replies that were posted while nobody was in a turn.
-        self.send_posts()?;
+        self.send_posts();
         let (mut stop, mut changes) = (false, Vec::new());
         for (key, cause) in turns.drain(..) {
             let Some(mut source) = self.reactor.take(key) else {
@@ -449,39 +448,29 @@ impl<S> Server<S> {
                     connection.act(state, &mut self.desk, &mut self.inbox, key)
                 }
                 Source::Listener(door) => self.accept(door),
-                Source::Watched(watched) => {
-                    (watched.call)(state, &mut control);
-                    match control.forget {
-                        true => Next::Close,
-                        false => Next::Again(Watch::Reading),
-                    }
-                }
+                Source::Watched(watched) => watched.act(state, &mut control, cause),
                 Source::Timer(timer) => timer.act(state, &mut control),
                 Source::Client(driven) => driven.act(cause),
             };
             stop |= control.stop;
             changes.append(&mut control.changes);
-            self.settle(key, source, next)?;
-            self.send_posts()?;
+            self.settle(key, source, next);
+            self.send_posts();
         }
-        self.arm_driven()?;
+        self.arm_driven();
         changes.append(&mut self.remote.take_changes());
-        Ok((stop, changes))
+        (stop, changes)
     }
 
     /// Puts a source back as it wishes, or closes it.
-    fn settle(&mut self, key: Key, source: Box<Source<S>>, next: Next) -> Result<(), Error> {
+    fn settle(&mut self, key: Key, source: Box<Source<S>>, next: Next) {
         match next {
             Next::Keep => {}
-            Next::Again(watch) => self.reactor.rearm(key, &source, watch)?,
-            Next::At(time) => self.reactor.wake_at(key, time)?,
-            Next::Close => {
-                self.close(key, source);
-                return Ok(());
-            }
+            Next::Again(watch) => self.reactor.rearm(key, &source, watch),
+            Next::At(time) => self.reactor.wake_at(key, time),
+            Next::Close => return self.close(key, source),
         }
         self.reactor.put(key, source);
-        Ok(())
     }
 
     /// Forgets a source that was taken out, and closes it.
@@ -502,19 +491,18 @@ impl<S> Server<S> {
 
     /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
     /// what is left is for the next turn.
-    fn send_posts(&mut self) -> Result<(), Error> {
+    fn send_posts(&mut self) {
         for _ in 0..self.desk.limits.turn.max(1) {
             let posts = self.desk.mailbox.collect();
             if posts.is_empty() {
                 break;
             }
-            self.deliver(posts)?;
+            self.deliver(posts);
         }
-        Ok(())
     }
 
     /// Sends replies. To those whose peer has gone meanwhile nothing happens.
-    fn deliver(&mut self, posts: Vec<Post>) -> Result<(), Error> {
+    fn deliver(&mut self, posts: Vec<Post>) {
         for Post {
             ticket,
             account,
@@ -540,9 +528,8 @@ impl<S> Server<S> {
                 }
                 _ => Next::Keep,
             };
-            self.settle(key, source, next)?;
+            self.settle(key, source, next);
         }
-        Ok(())
     }
 
     /// Takes a bounded number of new connections.

@@ -225,6 +225,20 @@ impl Driven {
     }
 }
 
+impl<S> Watched<S> {
+    /// Calls when there is something to read. A turn by the clock means only that watching had failed.
+    pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>, cause: Cause) -> Next {
+        if cause == Cause::Timer {
+            return Next::Keep;
+        }
+        (self.call)(state, control);
+        match control.forget {
+            true => Next::Close,
+            false => Next::Again(Watch::Reading),
+        }
+    }
+}
+
 impl<S> Timer<S> {
     /// Calls, and says when to call again. A turn may come early, for a time that was set before.
     pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>) -> Next {

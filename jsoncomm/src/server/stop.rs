@@ -23,9 +23,9 @@ impl<S> Server<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] for what [epoll_ctl(2)] reports. The server is stopping all the same.
+    /// [`Error::Os`] for what [timerfd_settime(2)] reports. The server is stopping all the same.
     ///
-    /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+    /// [timerfd_settime(2)]: https://man7.org/linux/man-pages/man2/timerfd_settime.2.html
     ///
     /// # Examples
     ///
@@ -37,45 +37,43 @@ impl<S> Server<S> {
         let end = self.stopping.map_or(end, |earlier| end.min(earlier));
         let begun = self.stopping.replace(end).is_some();
         self.desk.stopping = true;
-        let armed = self.reactor.end_wait_at(end);
+        self.reactor.end_wait_at(end);
         // Who has been waiting gets an answer, too: everybody is looked at once more.
         let keys = if begun {
             Vec::new()
         } else {
             self.reactor.keys()
         };
-        keys.into_iter().try_for_each(|key| self.retire(key))?;
-        armed
+        keys.into_iter().for_each(|key| self.retire(key));
+        self.reactor.arm()
     }
 
     /// Has a source come to its end.
-    fn retire(&mut self, key: Key) -> Result<(), Error> {
+    fn retire(&mut self, key: Key) {
         let Some(mut source) = self.reactor.take(key) else {
-            return Ok(());
+            return;
         };
         if let Source::Listener(_) = *source {
-            self.close(key, source);
-            return Ok(());
+            return self.close(key, source);
         }
-        let rearmed = match &mut *source {
+        match &mut *source {
             Source::Datagrams(endpoint) => {
                 endpoint.retire();
-                self.reactor.rearm(key, &source, Watch::Reading)
+                self.reactor.rearm(key, &source, Watch::Reading);
             }
             // One with answers waiting is watched for room, and read from once they have gone.
             Source::Connection(connection) if !connection.is_busy() => {
-                self.reactor.rearm(key, &source, Watch::Reading)
+                self.reactor.rearm(key, &source, Watch::Reading);
             }
-            _ => Ok(()),
-        };
+            _ => {}
+        }
         self.reactor.put(key, source);
-        rearmed
     }
 
     /// Ends it if it is stopping and nothing is left to do, or no time. Says whether it has ended.
-    pub(super) fn end_if_stopping(&mut self, idle: bool) -> Result<bool, Error> {
+    pub(super) fn end_if_stopping(&mut self, idle: bool) -> bool {
         let Some(end) = self.stopping else {
-            return Ok(false);
+            return false;
         };
         let busy = self.is_busy();
         if Instant::now() < end && (busy || !idle) {
@@ -83,12 +81,12 @@ impl<S> Server<S> {
                 // Once more, to see whether somebody has sent something meanwhile.
                 self.desk.mailbox.wake();
             }
-            return Ok(false);
+            return false;
         }
-        self.cut()?;
+        self.cut();
         self.stopping = None;
         self.desk.stopping = false;
-        Ok(true)
+        true
     }
 
     /// Says whether answers are still to be given or sent.
@@ -105,7 +103,7 @@ impl<S> Server<S> {
     }
 
     /// Tells whoever still waits, and closes all that peers have a part in.
-    fn cut(&mut self) -> Result<(), Error> {
+    fn cut(&mut self) {
         let given_up = self.desk.mailbox.give_up();
         let fault = Fault::new(Fault::STOPPING, "the server has stopped");
         let posts = given_up.into_iter().filter_map(|(ticket, id)| {
@@ -117,7 +115,7 @@ impl<S> Server<S> {
                 letter: Letter::from(text),
             })
         });
-        let told = self.deliver(posts.collect());
+        self.deliver(posts.collect());
         for key in self.reactor.keys() {
             let Some(source) = self.reactor.take(key) else {
                 continue;
@@ -127,6 +125,5 @@ impl<S> Server<S> {
                 _ => self.reactor.put(key, source),
             }
         }
-        told
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Plan {
 struct Thread {
     plan: Option<Plan>,
     counts: BTreeMap<&'static str, usize>,
+    failed: usize,
 }
 
 thread_local! {
@@ -32,7 +33,13 @@ thread_local! {
 /// Counts from 0 again, and has calls fail as planned.
 pub(crate) fn begin(plan: Option<Plan>) {
     let counts = BTreeMap::new();
-    THREAD.with_borrow_mut(|thread| *thread = Thread { plan, counts });
+    THREAD.with_borrow_mut(|thread| {
+        *thread = Thread {
+            plan,
+            counts,
+            failed: 0,
+        }
+    });
 }
 
 /// Lets all calls be made from now on.
@@ -45,6 +52,11 @@ pub(crate) fn counts() -> BTreeMap<&'static str, usize> {
     THREAD.with_borrow(|thread| thread.counts.clone())
 }
 
+/// How many calls have failed as planned.
+pub(crate) fn failed() -> usize {
+    THREAD.with_borrow(|thread| thread.failed)
+}
+
 /// Counts a call that is about to be made, or fails in its place.
 pub(crate) fn seam(call: &'static str) -> Result<(), Errno> {
     THREAD.with_borrow_mut(|thread| {
@@ -52,7 +64,10 @@ pub(crate) fn seam(call: &'static str) -> Result<(), Errno> {
         *count += 1;
         let this = *count - 1;
         match &thread.plan {
-            Some(plan) if plan.call == call && plan.times.contains(&this) => Err(plan.errno),
+            Some(plan) if plan.call == call && plan.times.contains(&this) => {
+                thread.failed += 1;
+                Err(plan.errno)
+            }
             _ => Ok(()),
         }
     })
@@ -72,9 +87,9 @@ mod tests {
             errno,
         }));
         let results = [wait::timerfd(), wait::timerfd(), wait::timerfd()];
-        let failed = results.map(|result| result.err().and_then(|error| error.raw_os_error()));
-        assert_eq!(failed, [None, Some(errno.raw_os_error()), None]);
-        assert_eq!(counts()[call], 3);
+        let errors = results.map(|result| result.err().and_then(|error| error.raw_os_error()));
+        assert_eq!(errors, [None, Some(errno.raw_os_error()), None]);
+        assert_eq!((counts()[call], failed()), (3, 1));
         begin(Some(Plan {
             call,
             times: 0..2,

@@ -172,6 +172,7 @@ pub(crate) enum How {
 ///
 /// [shutdown(2)]: https://man7.org/linux/man-pages/man2/shutdown.2.html
 pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: How) -> io::Result<()> {
+    seam("shutdown")?;
     Ok(net::shutdown(
         socket,
         match how {
