@@ -248,15 +248,14 @@ impl Bind {
     /// Takes hold of the file that has just been bound, and makes it as it should be.
     fn hold(&self, spot: Spot) -> Result<BoundPath, Error> {
         let vanished = || self.address.error(AddressProblem::Vanished);
-        let entry = spot.entry()?.ok_or_else(vanished)?;
-        if entry.other_than_socket.is_some() {
-            return Err(vanished());
-        }
-        let identity = entry.identity;
+        let identity = file::socket_identity(spot.directory.as_fd(), &spot.file);
+        let identity = identity.map_err(Error::os("stat"))?.ok_or_else(vanished)?;
+        // From here on the file is removed if anything fails.
         let bound = BoundPath { spot, identity };
         if let Some(mode) = self.last_mode() {
+            let entry = bound.spot.entry()?.ok_or_else(vanished)?;
             // Whoever may write to the directory may have put another there meanwhile.
-            if entry.owner != file::euid() {
+            if entry.identity != identity || entry.owner != file::euid() {
                 return Err(vanished());
             }
             self.set_access(&entry, mode)?;
@@ -376,5 +375,28 @@ impl Drop for BoundPath {
     fn drop(&mut self) {
         // Nobody is left to tell, and a file that stays is replaced by the next start.
         let _ = self.spot.remove(self.identity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::inject::{self, Plan};
+    use rustix::io::Errno;
+
+    #[test]
+    fn nothing_is_left_behind_when_the_bound_file_cannot_be_looked_at_in_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bind.sock");
+        let socket = socket::socket(Type::Dgram).unwrap();
+        // The directory is opened twice before, to stand in and to lock it.
+        let (call, times, errno) = ("openat", 2..3, Errno::MFILE);
+        inject::begin(Some(Plan { call, times, errno }));
+        // Another mode than it appears with, so that the file has to be opened.
+        let bound = Bind::at(&path)
+            .mode(0o600)
+            .bind(socket.as_fd(), Type::Dgram);
+        assert_eq!((bound.is_err(), inject::failed()), (true, 1));
+        assert!(!path.exists());
     }
 }
