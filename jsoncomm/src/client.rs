@@ -515,6 +515,12 @@ impl Connection {
             .and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
+    /// Says whether no call is in flight.
+    #[cfg(all(test, feature = "derive"))]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.enter(None).is_ok_and(|exchange| exchange.is_idle())
+    }
+
     /// Waits for calls of other threads to end.
     fn enter(&self, deadline: Option<Instant>) -> Result<Visit<'_>, Error> {
         let entered = self

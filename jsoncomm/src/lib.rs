@@ -77,6 +77,10 @@
 //! [JSON-RPC 2.0]: https://www.jsonrpc.org/specification
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// For what the derive emits, in tests.
+#[cfg(test)]
+extern crate self as jsoncomm;
+
 mod account;
 mod address;
 mod client;

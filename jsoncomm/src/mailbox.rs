@@ -391,6 +391,14 @@ impl Mailbox {
         self.give_up();
     }
 
+    /// Says whether nothing is under way.
+    #[cfg(all(test, feature = "derive"))]
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        let calls = state.deferred.is_empty() && state.callers.is_empty();
+        calls && state.posts.is_empty() && state.handling.is_none()
+    }
+
     /// Counts a reply that came to nothing.
     pub(crate) fn lose(&self, count: impl FnOnce(&mut Losses)) {
         count(&mut self.lock().losses);

@@ -6,6 +6,8 @@
 
 mod control;
 mod endpoint;
+#[cfg(all(test, feature = "derive"))]
+mod faults;
 mod source;
 mod stop;
 

@@ -128,6 +128,12 @@ impl Exchange {
         }
     }
 
+    /// Says whether no call is in flight.
+    #[cfg(all(test, feature = "derive"))]
+    pub(super) fn is_idle(&self) -> bool {
+        self.started.is_empty() && self.cancelled.is_empty()
+    }
+
     /// Says whether the answer to a call has come and is kept, or why there is none.
     pub(super) fn has_come(&self, id: u64) -> bool {
         matches!(self.started.get(&id), Some(Started::Come(_)))

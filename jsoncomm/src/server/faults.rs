@@ -1,0 +1,402 @@
+//! A whole scenario, whose system calls may fail: what a server and its clients do from bind(2) to the end.
+//!
+//! Server and clients share one thread, so that each run makes the same calls.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper that fails has failed its test"
+)]
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_send_buffer_size;
+
+use super::*;
+use crate::address::Bind;
+use crate::client::{Pending, Starting};
+use crate::error::CallError;
+use crate::message::Message;
+use crate::reply::{Later, Reply};
+use crate::service::Call;
+use crate::sys::inject::{self, Plan};
+use crate::sys::socket as sys;
+
+/// More turns than anything takes; what has not ended by then hangs.
+const TURNS: usize = 500;
+
+#[derive(Debug, crate::Message)]
+struct Pair {
+    #[fd]
+    left: OwnedFd,
+    #[fd]
+    right: OwnedFd,
+}
+
+#[crate::service(name = "faults")]
+trait Desk {
+    fn double(&mut self, number: u64) -> u64;
+    fn swap(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> Pair;
+    fn echo(&mut self, text: String) -> String;
+    fn later(&mut self, call: &mut Call, #[fd] left: OwnedFd) -> Later<Pair>;
+    fn relay(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<(OwnedFd, Reply<Pair>)>,
+    ticks: usize,
+    seen: usize,
+    relay: Option<DeskClient<Starting>>,
+}
+
+impl Desk for State {
+    fn double(&mut self, number: u64) -> u64 {
+        2 * number
+    }
+
+    fn swap(&mut self, left: OwnedFd, right: OwnedFd) -> Pair {
+        Pair {
+            left: right,
+            right: left,
+        }
+    }
+
+    fn echo(&mut self, text: String) -> String {
+        text
+    }
+
+    fn later(&mut self, call: &mut Call, left: OwnedFd) -> Later<Pair> {
+        call.later(|reply| self.waiting.push((left, reply)))
+    }
+
+    fn relay(&mut self, call: &mut Call, number: u64) -> Later<u64> {
+        call.later(|reply| {
+            let started = self.relay.as_ref().map(|relay| relay.double(number));
+            match started {
+                Some(Ok(call)) => call.then(|answer| reply.forward(answer)),
+                Some(Err(error)) => reply.forward(Err(error)),
+                None => drop(reply),
+            }
+        })
+    }
+}
+
+/// Does what may fail by the fault, which is over then, and does it again.
+fn persist<T>(mut make: impl FnMut() -> Result<T, Error>) -> T {
+    make().unwrap_or_else(|error| {
+        assert!(inject::failed() > 0, "no fault: {error:?}");
+        inject::end();
+        make().unwrap()
+    })
+}
+
+fn open(path: &Path) -> Connection {
+    let connection = persist(|| Connection::open(path));
+    // So that a text that is not large is too large for a datagram.
+    set_socket_send_buffer_size(connection.as_fd(), 8192).unwrap();
+    connection
+}
+
+fn null() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}
+
+/// Has the server take over a connection that was made elsewhere; returns the other end.
+fn adopt(server: &mut Server<State>) -> Connection {
+    persist(|| {
+        let pair = sys::socketpair(sys::Type::Seqpacket);
+        let (ours, theirs) = pair.map_err(Error::os("socketpair"))?;
+        server.adopt(ours)?.serve::<dyn Desk>();
+        Connection::from_fd(theirs)
+    })
+}
+
+/// Has the server drive a connection to itself.
+fn drive(server: &mut Server<State>, path: &Path) -> (Token, DeskClient<Starting>) {
+    let relay = open(path);
+    let driven = persist(|| server.drive(&relay));
+    (driven, DeskClient::new(relay).start())
+}
+
+struct World {
+    kind: Kind,
+    path: PathBuf,
+    server: Server<State>,
+    state: State,
+    driven: Token,
+    /// Sends to a descriptor that the server watches.
+    bell: UnixDatagram,
+    connection: Connection,
+    adopted: Connection,
+}
+
+impl World {
+    fn new(kind: Kind, path: &Path) -> Self {
+        let mut limits = Limits::default();
+        (limits.retry, limits.accept_pause) = (Duration::from_millis(1), Duration::from_millis(1));
+        let mut server = persist(|| Server::new(limits.clone()));
+        persist(|| {
+            let bind = Bind::at(path).mode(0o666);
+            let endpoint = server.bind(bind, kind)?;
+            endpoint.admit(|_| true).serve::<dyn Desk>();
+            Ok(())
+        });
+        let adopted = adopt(&mut server);
+        let bell = persist(|| {
+            let (bell, watched) = UnixDatagram::pair().unwrap();
+            watched.set_nonblocking(true).unwrap();
+            let reader = watched.try_clone().unwrap();
+            server.watch(watched, move |state: &mut State, _| {
+                while reader.recv(&mut [0]).is_ok() {
+                    state.seen += 1;
+                }
+            })?;
+            Ok(bell)
+        });
+        let (driven, relay) = drive(&mut server, path);
+        Self {
+            kind,
+            path: path.to_owned(),
+            server,
+            state: State {
+                relay: Some(relay),
+                ..State::default()
+            },
+            driven,
+            bell,
+            connection: open(path),
+            adopted,
+        }
+    }
+
+    /// Connects anew, as a program does whose connections may have ended.
+    fn reconnect(&mut self) {
+        self.server.remove(self.driven);
+        let (driven, relay) = drive(&mut self.server, &self.path);
+        (self.driven, self.state.relay) = (driven, Some(relay));
+        self.adopted = adopt(&mut self.server);
+        self.connection = open(&self.path);
+    }
+
+    /// The server's socket for the connections so far spills what is not large, too.
+    fn narrow(&mut self) {
+        for bits in 0..64_u64 {
+            let key = Key::from_bits((bits >> 4) << 32 | bits & 15);
+            let socket = match self.server.reactor.get(key).map(|source| &**source) {
+                Some(Source::Datagrams(endpoint)) => endpoint.line.as_fd(),
+                Some(Source::Connection(connection)) => connection.line.as_fd(),
+                _ => continue,
+            };
+            set_socket_send_buffer_size(socket, 8192).unwrap();
+        }
+    }
+
+    fn turn(&mut self) {
+        let turned = self
+            .server
+            .turn(&mut self.state, Some(Duration::from_millis(1)));
+        match turned {
+            Ok(Turn::Done) => {}
+            Ok(Turn::Stopped) => panic!("nobody stops it"),
+            Err(error) => assert!(inject::failed() > 0, "no fault: {error:?}"),
+        }
+    }
+
+    fn turn_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..TURNS {
+            if done(self) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("it never came to: {what}");
+    }
+
+    /// Has a call end; its answer, if it is one.
+    fn finish<T: Message>(&mut self, started: Result<Pending<T>, CallError>) -> Option<T> {
+        let mut ended = None;
+        match started {
+            Ok(mut call) => {
+                let dropped = self.server.counts().dropped;
+                self.turn_until("the end of a call", |world| {
+                    ended = call.try_wait();
+                    // On a datagram socket nothing more can come then.
+                    let lost = world.server.counts().dropped > dropped;
+                    ended.is_some() || world.kind == Kind::Datagram && lost
+                });
+            }
+            Err(error) => ended = Some(Err(error)),
+        }
+        match ended {
+            Some(Ok(answer)) => Some(answer),
+            Some(Err(error)) => {
+                assert!(inject::failed() > 0, "no fault: {error:?}");
+                if matches!(error, CallError::Closed) {
+                    self.connection = open(&self.path);
+                }
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn stub(&self) -> DeskClient<Starting> {
+        DeskClient::new(self.connection.clone()).start()
+    }
+
+    /// All sorts of calls; says whether all went well.
+    fn calls(&mut self) -> bool {
+        let double = self.stub().double(2);
+        let mut well = self.finish(double) == Some(4);
+        self.narrow();
+        let swap = self.stub().swap(null(), null());
+        well &= self.finish(swap).is_some();
+        let text = "x".repeat(20_000);
+        let echo = self.stub().echo(text.clone());
+        well &= self.finish(echo) == Some(text);
+        well &= self.later();
+        well &= self.cancel();
+        let relay = self.stub().relay(4);
+        well &= self.finish(relay) == Some(8);
+        let adopted = DeskClient::new(self.adopted.clone()).start().double(3);
+        let kind = std::mem::replace(&mut self.kind, Kind::Seqpacket);
+        let adopted = self.finish(adopted);
+        self.kind = kind;
+        well && adopted == Some(6)
+    }
+
+    /// A call that is answered between two turns.
+    fn later(&mut self) -> bool {
+        let call = match self.stub().later(null()) {
+            Ok(call) => call,
+            failed => return self.finish(failed).is_some(),
+        };
+        let (refused, dropped) = (self.server.counts().refused, self.server.counts().dropped);
+        let closed = self.server.connections;
+        self.turn_until("a call that waits", |world| {
+            let counts = world.server.counts();
+            let over = counts.refused > refused || counts.dropped > dropped;
+            over || !world.state.waiting.is_empty() || world.server.connections < closed
+        });
+        self.answer();
+        self.finish(Ok(call)).is_some()
+    }
+
+    fn answer(&mut self) {
+        for (left, reply) in std::mem::take(&mut self.state.waiting) {
+            let right = null();
+            reply.send(Pair { left, right });
+        }
+    }
+
+    /// A call that is given up.
+    fn cancel(&mut self) -> bool {
+        let Ok(call) = self.stub().later(null()) else {
+            return false;
+        };
+        for _ in 0..3 {
+            self.turn();
+        }
+        drop(call);
+        let cancelled = self.server.counts().cancelled;
+        let mut well = false;
+        for _ in 0..3 {
+            self.turn();
+            well |= self.server.counts().cancelled > cancelled;
+        }
+        self.answer();
+        well
+    }
+
+    /// Timers and watches never fail, at most they are late.
+    fn events(&mut self) {
+        let ticks = self.state.ticks;
+        persist(|| {
+            let tick = move |state: &mut State, control: &mut Control<State>| {
+                state.ticks += 1;
+                if state.ticks >= ticks + 2 {
+                    control.forget();
+                }
+            };
+            self.server.every(Duration::from_millis(1), tick)
+        });
+        let seen = self.state.seen;
+        self.bell.send(b"x").unwrap();
+        self.turn_until("a timer and a watch", |world| {
+            world.state.ticks >= ticks + 2 && world.state.seen > seen
+        });
+    }
+
+    /// Ends all clients, and looks what is left of them.
+    fn close(mut self) {
+        self.connection.turn().ok();
+        assert!(self.connection.is_idle(), "calls are left at a client");
+        self.server.remove(self.driven);
+        self.state.relay = None;
+        let unconnected = persist(|| {
+            let pair = sys::socketpair(sys::Type::Seqpacket);
+            Connection::from_fd(pair.map_err(Error::os("socketpair"))?.0)
+        });
+        (self.connection, self.adopted) = (unconnected.clone(), unconnected);
+        self.turn_until("no connections", |world| world.server.connections == 0);
+        self.answer();
+        self.turn();
+        let mailbox = &self.server.desk.mailbox;
+        assert!(mailbox.is_idle(), "calls are left at the server");
+        // What another thread closes is charged until it has.
+        self.turn_until("nobody charged", |world| {
+            world.server.desk.accounts.is_idle()
+        });
+    }
+}
+
+/// Makes what a dead server leaves.
+fn leave_dead_socket(path: &Path) {
+    let directory = std::fs::File::open(path.parent().unwrap()).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let through = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+    drop(UnixDatagram::bind(through).unwrap());
+}
+
+/// One run. The calls it makes are counted until the fault has come.
+fn run(kind: Kind, path: &Path, plan: Option<Plan>) -> BTreeMap<&'static str, usize> {
+    leave_dead_socket(path);
+    inject::begin(plan);
+    let mut world = World::new(kind, path);
+    let well = world.calls();
+    world.events();
+    if inject::failed() > 0 {
+        inject::end();
+        world.reconnect();
+        assert!(world.calls(), "it does not recover");
+        world.events();
+    } else {
+        assert!(well, "it fails without a fault");
+    }
+    world.close();
+    let counts = inject::counts();
+    inject::end();
+    counts
+}
+
+/// A directory whose paths are too long for the kernel.
+fn far(directory: &Path) -> PathBuf {
+    let far = directory.join("d".repeat(100));
+    std::fs::create_dir(&far).unwrap();
+    far
+}
+
+#[test]
+fn all_goes_well_without_a_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    for kind in [Kind::Seqpacket, Kind::Datagram] {
+        run(kind, &directory.path().join(format!("{kind:?}")), None);
+    }
+    let far = far(directory.path());
+    run(Kind::Seqpacket, &far.join("faults.sock"), None);
+}
