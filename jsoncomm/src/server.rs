@@ -176,9 +176,10 @@ impl<S> Server<S> {
             }
             Ok(Kind::Seqpacket) => {
                 let line = Line::new(fd, Kind::Seqpacket, &self.desk.limits)?;
-                self.connections += 1;
                 let connection = Connected::new(line, Arc::default(), &mut self.desk);
-                self.add_endpoint(Source::Connection(connection))
+                let endpoint = self.add_endpoint(Source::Connection(connection))?;
+                endpoint.server.connections += 1;
+                Ok(endpoint)
             }
             Err(_) => {
                 let listener = Listener::from_fd(fd)?;
@@ -325,9 +326,9 @@ impl<S> Server<S> {
     #[doc = include_str!("../doc/drive.txt")]
     /// ```
     pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
-        connection.set_driven();
         let driven = Driven::new(connection.clone());
         let key = self.add(Source::Client(driven))?;
+        connection.set_driven();
         self.driven.push(key);
         Ok(Token(key))
     }

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::*;
@@ -399,4 +400,19 @@ fn all_goes_well_without_a_fault() {
     }
     let far = far(directory.path());
     run(Kind::Seqpacket, &far.join("faults.sock"), None);
+}
+
+/// Has the next call of this name fail.
+fn fail(call: &'static str, errno: Errno) {
+    let times = 0..1;
+    inject::begin(Some(Plan { call, times, errno }));
+}
+
+#[test]
+fn a_connection_that_is_not_adopted_is_not_counted() {
+    let mut server: Server<State> = Server::new(Limits::default()).unwrap();
+    let (ours, _theirs) = sys::socketpair(sys::Type::Seqpacket).unwrap();
+    fail("epoll_ctl", Errno::NOMEM);
+    assert!(server.adopt(ours).is_err());
+    assert_eq!(server.connections, 0);
 }
