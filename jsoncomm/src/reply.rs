@@ -354,7 +354,10 @@ impl Slot {
         match written {
             Ok(()) if self.settle() => match Letter::copy(&text, &fds.into_fds()) {
                 Some(letter) => self.send(letter),
-                None => self.mailbox.lose(|losses| losses.dropped += 1),
+                None => {
+                    let message = "descriptors have run out";
+                    self.send_fault(&Fault::new(Fault::BUSY, message));
+                }
             },
             Ok(()) => {}
             Err(error) => self.post_fault(&answer_fault(&error)),
@@ -363,9 +366,12 @@ impl Slot {
 
     /// Answers with a fault; there is none on the bare wire.
     fn post_fault(&self, fault: &Fault) {
-        if !self.settle() {
-            return;
+        if self.settle() {
+            self.send_fault(fault);
         }
+    }
+
+    fn send_fault(&self, fault: &Fault) {
         match &self.to {
             To::Call(id) => {
                 let mut text = Vec::new();

@@ -416,3 +416,22 @@ fn a_connection_that_is_not_adopted_is_not_counted() {
     assert!(server.adopt(ours).is_err());
     assert_eq!(server.connections, 0);
 }
+
+#[test]
+fn a_caller_is_told_when_descriptors_have_run_out_for_its_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(Kind::Datagram, &directory.path().join("faults.sock"));
+    let mut call = world.stub().later(null()).unwrap();
+    world.turn_until("a call that waits", |world| !world.state.waiting.is_empty());
+    fail("fcntl", Errno::MFILE);
+    world.answer();
+    let mut answer = None;
+    world.turn_until("an answer", |_| {
+        answer = call.try_wait();
+        answer.is_some()
+    });
+    let Some(Err(CallError::Fault(fault))) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(fault.code, Fault::BUSY);
+}
