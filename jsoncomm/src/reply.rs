@@ -354,10 +354,7 @@ impl Slot {
         match written {
             Ok(()) if self.settle() => match Letter::copy(&text, &fds.into_fds()) {
                 Some(letter) => self.send(letter),
-                None => {
-                    let message = "descriptors have run out";
-                    self.send_fault(&Fault::new(Fault::BUSY, message));
-                }
+                None => self.send_fault(&no_descriptors()),
             },
             Ok(()) => {}
             Err(error) => self.post_fault(&answer_fault(&error)),
@@ -390,6 +387,11 @@ impl<T, E> Drop for Reply<T, E> {
             slot.post_fault(&dropped());
         }
     }
+}
+
+/// Says that an answer has nothing to carry its descriptors.
+fn no_descriptors() -> Fault {
+    Fault::new(Fault::BUSY, "descriptors have run out")
 }
 
 /// Says why a duty to answer ends without an answer.

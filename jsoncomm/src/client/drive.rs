@@ -54,7 +54,7 @@ impl Connection {
 
     /// Says when [`turn`](Connection::turn) is due although nothing is readable; never waits. That is when the next
     /// call expires of those that somebody is to be told of, and on [`Kind::Datagram`](crate::Kind::Datagram), while calls are in flight,
-    /// every 100 ms to look whether the server is still there.
+    /// every 100 ms to look whether the server is still there. It is soon as well when the last turn could not receive.
     ///
     /// Starting a call can make it earlier, so ask again before each wait. A task of a runtime that sleeps meanwhile
     /// hears nothing of calls that other tasks start: it should sleep 100 ms at most, or those tasks should give

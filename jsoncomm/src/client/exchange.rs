@@ -75,17 +75,13 @@ impl Exchange {
     }
 
     /// Keeps the answer to a call that was started, or has it told; any other is late, repeated or foreign,
-    /// and is dropped.
-    fn keep(&mut self, datagram: Datagram) {
+    /// and is dropped. So many calls wait `elsewhere`.
+    fn keep(&mut self, datagram: Datagram, elsewhere: usize) {
         // The server reads again when it has sent.
         self.send_cancels();
         let text = self.inbox.text(&datagram);
-        let id = match Envelope::open(text)
-            .ok()
-            .and_then(|envelope| envelope.id().cloned())
-        {
-            Some(Id::Number(id)) => id,
-            _ => return,
+        let Some(id) = self.whose(text, elsewhere) else {
+            return;
         };
         let Entry::Occupied(mut started) = self.started.entry(id) else {
             return;
@@ -132,6 +128,25 @@ impl Exchange {
     #[cfg(all(test, feature = "derive"))]
     pub(super) fn is_idle(&self) -> bool {
         self.started.is_empty() && self.cancelled.is_empty()
+    }
+
+    /// Says which call a datagram answers. What cannot be read, here or at the server, is about the only call
+    /// there is, if there is only one.
+    fn whose(&self, text: &[u8], elsewhere: usize) -> Option<u64> {
+        let only = || {
+            let mut open = self.started.iter().filter(|(_, call)| call.is_open());
+            let (first, second) = (open.next(), open.next());
+            let sole = second.is_none() && elsewhere == 0 && !self.notified;
+            first.map(|(id, _)| *id).filter(|_| sole)
+        };
+        let Ok(envelope) = Envelope::open(text) else {
+            return only();
+        };
+        match envelope.id() {
+            Some(Id::Number(id)) => Some(*id),
+            None if envelope.has_null_id() && envelope.part() == Some(Part::Error) => only(),
+            _ => None,
+        }
     }
 
     /// Says whether the answer to a call has come and is kept, or why there is none.
@@ -216,7 +231,7 @@ impl Exchange {
                 }
                 Whose::Ours(_) | Whose::Another => {}
             }
-            self.keep(datagram);
+            self.keep(datagram, 0);
         }
     }
 
@@ -240,7 +255,7 @@ impl Exchange {
         }
     }
 
-    /// When the next call expires that somebody is to be told of, or it is time to look for the server.
+    /// When the next call expires that somebody is to be told of, or it is time to look for the server, or again.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let look = self.look.filter(|_| self.is_awaited());
         self.deadlines().map(|(at, _)| at).chain(look).min()
@@ -299,7 +314,7 @@ impl Exchange {
             let datagram = match self.hear(deadline) {
                 Ok(datagram) => datagram,
                 Err(error) => {
-                    if matches!(error, Error::Deadline) {
+                    if !matches!(error, Error::Closed) {
                         self.cancel(id);
                     }
                     return Err(CallError::from_error(error));
@@ -323,7 +338,7 @@ impl Exchange {
                 }
                 Whose::Another => {}
             }
-            self.keep(datagram);
+            self.keep(datagram, 1);
         }
     }
 
@@ -339,7 +354,7 @@ impl Exchange {
                 return Ok(position);
             }
             heard?;
-            heard = self.hear(deadline).map(|datagram| self.keep(datagram));
+            heard = self.hear(deadline).map(|datagram| self.keep(datagram, 0));
         }
     }
 }

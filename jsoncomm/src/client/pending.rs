@@ -118,7 +118,11 @@ impl<T: Message, E: Message> Pending<T, E> {
         let answer = match exchange.has_come(self.id) {
             true => exchange.wait(self.id, self.deadline),
             false => match taken {
-                Err(error) => Err(CallError::from_error(error)),
+                Err(Error::Closed) => Err(CallError::Closed),
+                Err(error) => {
+                    exchange.cancel(self.id);
+                    Err(CallError::from_error(error))
+                }
                 Ok(_) if self.deadline.is_some_and(|at| Instant::now() >= at) => {
                     exchange.cancel(self.id);
                     Err(CallError::Deadline)

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{Slot, To, answer_fault, dropped, encoded};
+use super::{Slot, To, answer_fault, dropped, encoded, no_descriptors};
 use crate::envelope::{self, Id};
 use crate::error::{EncodeError, Fault, SinkError};
 use crate::mailbox;
@@ -266,11 +266,6 @@ impl Sender for Flow {
 /// Says that a reader does not keep up.
 fn too_slow() -> Fault {
     Fault::new(Fault::BUSY, "the stream's reader is too slow")
-}
-
-/// Says that an item or error has nothing to carry its descriptors.
-fn no_descriptors() -> Fault {
-    Fault::new(Fault::BUSY, "descriptors have run out")
 }
 
 /// Where a handler sends the items of a stream, from any thread, for as long as somebody wants them.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Server;
 use super::source::Next;
 use crate::client::Connection;
+use crate::error::Error;
 use crate::mailbox::Mailbox;
 use crate::reactor::{Cause, Key, Watch};
 
@@ -208,8 +209,9 @@ impl Driven {
         }
         match self.connection.turn() {
             Ok(true) => Next::Again(Watch::Reading),
-            Ok(false) => self.next(),
-            Err(_) => Next::Close,
+            Err(Error::Closed) => Next::Close,
+            // Whatever else it is, it may pass.
+            Ok(false) | Err(_) => self.next(),
         }
     }
 

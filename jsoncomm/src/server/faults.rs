@@ -404,7 +404,12 @@ fn all_goes_well_without_a_fault() {
 
 /// Has the next call of this name fail.
 fn fail(call: &'static str, errno: Errno) {
-    let times = 0..1;
+    fail_at(call, 0, errno);
+}
+
+/// Has one of the next calls of this name fail.
+fn fail_at(call: &'static str, time: usize, errno: Errno) {
+    let times = time..time + 1;
     inject::begin(Some(Plan { call, times, errno }));
 }
 
@@ -434,4 +439,63 @@ fn a_caller_is_told_when_descriptors_have_run_out_for_its_answer() {
         panic!("{answer:?}");
     };
     assert_eq!(fault.code, Fault::BUSY);
+}
+
+#[test]
+fn a_call_that_the_server_cannot_read_ends_when_it_is_the_only_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
+    let mut call = world.stub().echo("x".repeat(20_000)).unwrap();
+    fail("pread", Errno::NOMEM);
+    let mut answer = None;
+    world.turn_until("an answer", |_| {
+        answer = call.try_wait();
+        answer.is_some()
+    });
+    let Some(Err(CallError::Fault(fault))) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(fault.code, Fault::BUSY);
+}
+
+#[test]
+fn a_call_whose_answer_cannot_be_read_ends_when_it_is_the_only_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
+    let double = world.stub().double(1);
+    world.finish(double).unwrap();
+    world.narrow();
+    let echo = world.stub().echo("x".repeat(20_000));
+    // After that of the server.
+    fail_at("pread", 1, Errno::NOMEM);
+    assert!(world.finish(echo).is_none());
+    assert_eq!(inject::failed(), 1);
+    assert!(world.connection.is_idle());
+}
+
+#[test]
+fn a_call_that_ends_with_an_error_leaves_nothing_at_the_client() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
+    let mut call = world.stub().double(1).unwrap();
+    fail("recvmsg", Errno::ACCESS);
+    assert!(matches!(call.try_wait(), Some(Err(CallError::Io(_)))));
+    assert!(world.connection.is_idle());
+}
+
+#[test]
+fn a_driven_connection_that_could_not_receive_looks_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
+    let relayed = |world: &mut World| {
+        let relay = world.stub().relay(2);
+        world.finish(relay)
+    };
+    relayed(&mut world);
+    inject::begin(None);
+    relayed(&mut world);
+    for time in 0..inject::counts()["recvmsg"] {
+        fail_at("recvmsg", time, Errno::NOMEM);
+        assert_eq!((relayed(&mut world), inject::failed()), (Some(4), 1));
+    }
 }

@@ -10,7 +10,7 @@ use crate::line::{Datagram, Heard, Kind};
 use crate::sys::control::Wait;
 
 /// How often a client looks whether a datagram server is still there, while a call waits for it: the kernel says
-/// nothing by itself. Also how soon it tries again to receive when the kernel was short of memory.
+/// nothing by itself. Also how soon it tries again to receive what could not be received.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 impl Exchange {
@@ -21,17 +21,17 @@ impl Exchange {
         const TURN: usize = 32;
         let mut gone = false;
         for _ in 0..TURN {
-            match self.line.receive(&mut self.inbox, Wait::Never)? {
-                Heard::Datagram(datagram) => self.keep(datagram),
-                Heard::Closed => return Err(self.close()),
-                Heard::Pending if gone => return Err(self.close()),
+            match self.line.receive(&mut self.inbox, Wait::Never) {
+                Ok(Heard::Datagram(datagram)) => self.keep(datagram, 0),
+                Ok(Heard::Closed) => return Err(self.close()),
+                Ok(Heard::Pending) if gone => return Err(self.close()),
                 // It may have answered just before.
-                Heard::Pending if self.look.is_some() && self.finds_nobody() => gone = true,
-                Heard::Pending => return Ok(false),
+                Ok(Heard::Pending) if self.look.is_some() && self.finds_nobody() => gone = true,
+                Ok(Heard::Pending) => return Ok(false),
                 // No event says when to try again.
-                Heard::Short => {
+                short @ (Ok(Heard::Short) | Err(_)) => {
                     self.look = Some(Instant::now() + LOOK);
-                    return Ok(false);
+                    return short.map(|_| false);
                 }
             }
         }
