@@ -448,7 +448,7 @@ impl<S> Server<S> {
                     endpoint.act(state, &mut self.desk, &mut self.inbox, key, cause)
                 }
                 Source::Connection(connection) => {
-                    connection.act(state, &mut self.desk, &mut self.inbox, key)
+                    connection.act(state, &mut self.desk, &mut self.inbox, key, cause)
                 }
                 Source::Listener(door) => self.accept(door),
                 Source::Watched(watched) => watched.act(state, &mut control, cause),

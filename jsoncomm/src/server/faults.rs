@@ -499,3 +499,26 @@ fn a_driven_connection_that_could_not_receive_looks_again() {
         assert_eq!((relayed(&mut world), inject::failed()), (Some(4), 1));
     }
 }
+
+#[test]
+fn a_server_that_is_short_of_memory_waits_by_the_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
+    let call = world.stub().double(1);
+    let (call_name, times, errno) = ("sendmsg", 0..usize::MAX, Errno::NOBUFS);
+    inject::begin(Some(Plan {
+        call: call_name,
+        times,
+        errno,
+    }));
+    let began = Instant::now();
+    for _ in 0..200 {
+        world.turn();
+    }
+    // The pause is a millisecond here, and each time it is tried twice.
+    let most = began.elapsed().as_millis() * 2 + 10;
+    let attempts = inject::failed() as u128;
+    assert!((2..=most).contains(&attempts), "{attempts} of {most}");
+    inject::end();
+    assert_eq!(world.finish(call), Some(2));
+}

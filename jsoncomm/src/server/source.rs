@@ -297,6 +297,8 @@ pub(super) struct Connected<S> {
     /// Counts the connection to its user; absent when that one has too many.
     charge: Option<Charge>,
     outbox: Outbox,
+    /// When its timer will come, so that it is not set twice.
+    timer: Option<Instant>,
     malformed: Malformed,
     /// The peer has gone, and all it had sent has been read.
     ended: bool,
@@ -315,6 +317,7 @@ impl<S> Connected<S> {
             charge: account.try_charge(ONE),
             account,
             outbox: Outbox::default(),
+            timer: None,
             malformed: Malformed::default(),
             ended: false,
             broken: false,
@@ -359,9 +362,17 @@ impl<S> Connected<S> {
         desk: &mut Desk,
         inbox: &mut Inbox,
         key: Key,
+        cause: Cause,
     ) -> Next {
-        let was_full = !self.outbox.is_empty();
+        if cause == Cause::Timer {
+            self.timer = None;
+        }
+        let waiting = self.outbox.len();
+        let was_full = waiting > 0;
         self.flush(desk);
+        if was_full && self.outbox.len() == waiting && !self.broken {
+            return self.try_later(desk, cause);
+        }
         let routes = Arc::clone(&self.routes);
         let caller = Caller {
             ticket: Ticket {
@@ -397,6 +408,21 @@ impl<S> Connected<S> {
             }
         }
         Next::Again(Watch::Reading)
+    }
+
+    /// Says when to try again what has found no room a second time.
+    fn try_later(&mut self, desk: &Desk, cause: Cause) -> Next {
+        if cause == Cause::Timer {
+            return Next::Again(Watch::Writing);
+        }
+        if self.timer.is_some() {
+            return Next::Keep;
+        }
+        // There should be room: the kernel is short of memory, or of descriptors on their way, and no event says
+        // when that ends.
+        let time = Instant::now() + desk.limits.retry;
+        self.timer = Some(time);
+        Next::At(time)
     }
 
     /// What to watch for after an answer was sent from outside its turn.
