@@ -8,6 +8,8 @@
     reason = "a helper that fails has failed its test"
 )]
 
+mod walk;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -29,6 +31,12 @@ use crate::sys::socket as sys;
 
 /// More turns than anything takes; what has not ended by then hangs.
 const TURNS: usize = 500;
+
+/// Longer than all of them take.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Bytes that are too many for a datagram where the send buffer is as small as it can be.
+const LARGE: usize = 6000;
 
 #[derive(Debug, crate::Message)]
 struct Pair {
@@ -99,7 +107,7 @@ fn persist<T>(mut make: impl FnMut() -> Result<T, Error>) -> T {
 fn open(path: &Path) -> Connection {
     let connection = persist(|| Connection::open(path));
     // So that a text that is not large is too large for a datagram.
-    set_socket_send_buffer_size(connection.as_fd(), 8192).unwrap();
+    set_socket_send_buffer_size(connection.as_fd(), 2048).unwrap();
     connection
 }
 
@@ -134,6 +142,8 @@ struct World {
     bell: UnixDatagram,
     connection: Connection,
     adopted: Connection,
+    /// The server has said so.
+    stopped: bool,
 }
 
 impl World {
@@ -172,6 +182,7 @@ impl World {
             bell,
             connection: open(path),
             adopted,
+            stopped: false,
         }
     }
 
@@ -193,19 +204,23 @@ impl World {
                 Some(Source::Connection(connection)) => connection.line.as_fd(),
                 _ => continue,
             };
-            set_socket_send_buffer_size(socket, 8192).unwrap();
+            set_socket_send_buffer_size(socket, 2048).unwrap();
         }
     }
 
+    /// Has the server do what there is to do, and wait a little if there is nothing.
     fn turn(&mut self) {
-        let turned = self
-            .server
-            .turn(&mut self.state, Some(Duration::from_millis(1)));
-        match turned {
-            Ok(Turn::Done) => {}
-            Ok(Turn::Stopped) => panic!("nobody stops it"),
-            Err(error) => assert!(inject::failed() > 0, "no fault: {error:?}"),
-        }
+        self.turn_within(Duration::from_millis(1));
+    }
+
+    fn turn_within(&mut self, timeout: Duration) {
+        self.stopped |= match self.server.turn(&mut self.state, Some(timeout)) {
+            Ok(turned) => turned == Turn::Stopped,
+            Err(error) => {
+                assert!(inject::failed() > 0, "no fault: {error:?}");
+                false
+            }
+        };
     }
 
     fn turn_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
@@ -257,7 +272,7 @@ impl World {
         self.narrow();
         let swap = self.stub().swap(null(), null());
         well &= self.finish(swap).is_some();
-        let text = "x".repeat(20_000);
+        let text = "x".repeat(LARGE);
         let echo = self.stub().echo(text.clone());
         well &= self.finish(echo) == Some(text);
         well &= self.later();
@@ -301,13 +316,13 @@ impl World {
             return false;
         };
         for _ in 0..3 {
-            self.turn();
+            self.turn_within(Duration::ZERO);
         }
         drop(call);
         let cancelled = self.server.counts().cancelled;
         let mut well = false;
         for _ in 0..3 {
-            self.turn();
+            self.turn_within(Duration::ZERO);
             well |= self.server.counts().cancelled > cancelled;
         }
         self.answer();
@@ -333,26 +348,52 @@ impl World {
         });
     }
 
-    /// Ends all clients, and looks what is left of them.
+    /// Looks whether the clients have forgotten what has ended.
+    fn look_for_leftovers(&self) {
+        for connection in [&self.connection, &self.adopted] {
+            connection.turn().ok();
+            assert!(connection.is_idle(), "calls are left at a client");
+        }
+    }
+
+    /// Stops the server while a call waits, and looks what is left of it all.
     fn close(mut self) {
-        self.connection.turn().ok();
-        assert!(self.connection.is_idle(), "calls are left at a client");
+        self.look_for_leftovers();
         self.server.remove(self.driven);
         self.state.relay = None;
-        let unconnected = persist(|| {
-            let pair = sys::socketpair(sys::Type::Seqpacket);
-            Connection::from_fd(pair.map_err(Error::os("socketpair"))?.0)
-        });
-        (self.connection, self.adopted) = (unconnected.clone(), unconnected);
-        self.turn_until("no connections", |world| world.server.connections == 0);
+        let later = self.stub().later(null());
+        self.turn_within(Duration::ZERO);
+        for grace in [GRACE, Duration::ZERO] {
+            if self.stopped {
+                // A fault has ended the call already.
+                assert!(inject::failed() > 0, "somebody still waits, and may");
+                break;
+            }
+            if let Err(error) = self.server.shut_down(grace) {
+                assert!(inject::failed() > 0, "no fault: {error:?}");
+            }
+            self.turn_within(Duration::ZERO);
+        }
+        self.turn_until("the end", |world| world.stopped);
+        assert_eq!(self.server.connections, 0);
+        self.finish_stopped(later);
+        self.look_for_leftovers();
         self.answer();
-        self.turn();
+        self.turn_within(Duration::ZERO);
         let mailbox = &self.server.desk.mailbox;
         assert!(mailbox.is_idle(), "calls are left at the server");
         // What another thread closes is charged until it has.
         self.turn_until("nobody charged", |world| {
             world.server.desk.accounts.is_idle()
         });
+    }
+
+    /// Looks what the caller was told that the server has left waiting.
+    fn finish_stopped(&self, later: Result<Pending<Pair>, CallError>) {
+        match later.map(|mut call| call.try_wait()) {
+            Ok(Some(Err(CallError::Fault(fault)))) if fault.code == Fault::STOPPING => {}
+            told => assert!(inject::failed() > 0, "no fault: {told:?}"),
+        }
     }
 }
 
@@ -373,6 +414,7 @@ fn run(kind: Kind, path: &Path, plan: Option<Plan>) -> BTreeMap<&'static str, us
     world.events();
     if inject::failed() > 0 {
         inject::end();
+        world.look_for_leftovers();
         world.reconnect();
         assert!(world.calls(), "it does not recover");
         world.events();
@@ -445,7 +487,7 @@ fn a_caller_is_told_when_descriptors_have_run_out_for_its_answer() {
 fn a_call_that_the_server_cannot_read_ends_when_it_is_the_only_one() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
-    let mut call = world.stub().echo("x".repeat(20_000)).unwrap();
+    let mut call = world.stub().echo("x".repeat(LARGE)).unwrap();
     fail("pread", Errno::NOMEM);
     let mut answer = None;
     world.turn_until("an answer", |_| {
@@ -465,7 +507,7 @@ fn a_call_whose_answer_cannot_be_read_ends_when_it_is_the_only_one() {
     let double = world.stub().double(1);
     world.finish(double).unwrap();
     world.narrow();
-    let echo = world.stub().echo("x".repeat(20_000));
+    let echo = world.stub().echo("x".repeat(LARGE));
     // After that of the server.
     fail_at("pread", 1, Errno::NOMEM);
     assert!(world.finish(echo).is_none());

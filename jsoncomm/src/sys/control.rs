@@ -243,6 +243,7 @@ pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> io::Result<Option<Name>> {
 ///
 /// [dup3(2)]: https://man7.org/linux/man-pages/man2/dup3.2.html
 pub(crate) fn dup3(to: BorrowedFd<'_>, number: &OwnedFd) -> io::Result<()> {
+    seam("dup3")?;
     loop {
         // SAFETY: both are open for as long as they are borrowed. `number` stays open throughout, and its owner's:
         // the kernel puts the other file in its place in one step.

@@ -7,6 +7,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
+use super::seam;
+
 /// `SOCK_DIAG_BY_FAMILY`, of the question and of the answer.
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`
@@ -31,17 +33,21 @@ const ATTRIBUTE: usize = 4;
 /// Five system calls. Fails where the kernel is built without `CONFIG_UNIX_DIAG`, where a sandbox forbids netlink,
 /// and after the process has moved to another network namespace.
 pub(crate) fn has_peer(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    seam("fstat")?;
     let inode = rustix::fs::fstat(socket)?.st_ino;
     let inode = u32::try_from(inode).map_err(|_| io::ErrorKind::Unsupported)?;
+    seam("socket")?;
     let netlink = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC,
         Some(netlink::SOCK_DIAG),
     )?;
+    seam("send")?;
     rustix::net::send(&netlink, &question(inode), SendFlags::NOSIGNAL)?;
     let mut room = [0; 256];
     // The answer is there already when send returns.
+    seam("recv")?;
     let (length, _) = rustix::net::recv(&netlink, &mut room, RecvFlags::DONTWAIT)?;
     let answer = room.get(..length).unwrap_or_default();
     let peer = peer_inode(answer).ok_or(io::ErrorKind::Unsupported)?;
