@@ -32,6 +32,8 @@ pub(crate) struct Routes<S> {
     methods: HashMap<String, Route<S>>,
     bare: Option<Bare<S>>,
     admit: Option<Admit>,
+    /// Most descriptors in one message, if less than the server takes anyway.
+    descriptors: usize,
 }
 
 impl<S> Default for Routes<S> {
@@ -40,6 +42,7 @@ impl<S> Default for Routes<S> {
             methods: HashMap::new(),
             bare: None,
             admit: None,
+            descriptors: usize::MAX,
         }
     }
 }
@@ -112,6 +115,16 @@ impl<S> Routes<S> {
     /// Sets the rule for peers.
     pub(crate) fn set_admit(&mut self, admit: Admit) {
         self.admit = Some(admit);
+    }
+
+    /// Takes no descriptors.
+    pub(crate) fn refuse_descriptors(&mut self) {
+        self.descriptors = 0;
+    }
+
+    /// How many descriptors a message may bring at most.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.descriptors
     }
 
     /// Says whether the rule admits this peer. Without a rule everybody is; with one, nobody whose

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::waiting::{LARGE, LARGE_TEXT, room};
+use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -252,5 +253,32 @@ fn malformed_messages_are_forgiven_with_time() {
     let mut client = raw(&server, Kind::Datagram);
     for _ in 0..10 {
         assert!(ask(&mut client, "nonsense")["error"].is_object());
+    }
+}
+
+#[test]
+fn an_endpoint_without_descriptors_gets_none() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = Running::start(kind, State::default(), |endpoint| {
+            endpoint.without_descriptors().unwrap().serve::<dyn Probe>()
+        });
+        let mut client = raw(&server, kind);
+        let ping = call(5, "limits.make", "[1]");
+        assert_eq!(ask(&mut client, &ping)["result"], "x");
+        let before = open_fds();
+        let null = File::open("/dev/null").unwrap();
+        let pass = call(5, "limits.pass", r#"{"files":[0]}"#);
+        match send_raw(&client, pass.as_bytes(), &[null.as_fd()]) {
+            // The kernel refuses it, since Linux 6.16.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(Errno::PERM.raw_os_error())),
+            Ok(()) => {
+                let error = &hear(&mut client)["error"];
+                assert_eq!(error["code"], Fault::BAD_DESCRIPTORS);
+            }
+        }
+        drop(null);
+        assert_eq!(ask(&mut client, &ping)["result"], "x", "{kind:?}");
+        assert_open_fds(before);
     }
 }

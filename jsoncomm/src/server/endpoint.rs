@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::{Server, Source, Token};
+use crate::error::Error;
 use crate::message::Request;
 use crate::peer::Peer;
-use crate::reactor::Key;
+use crate::reactor::{Key, Thing};
 use crate::routes::Routes;
 use crate::service::{Handler, Service};
+use crate::sys::control::refuse_rights;
 
 /// A socket of a server, to say what is served there.
 ///
@@ -84,6 +86,44 @@ impl<S> Endpoint<'_, S> {
                 panic!("method {name} is served twice at one endpoint");
             }
         })
+    }
+
+    /// Takes no descriptors here. The kernel refuses them where it can (`SO_PASSRIGHTS`, since Linux 6.16): the sender
+    /// gets `EPERM`, and nothing a peer passes can take its time to be closed here. Elsewhere a message that
+    /// brings any is refused with [`Fault::BAD_DESCRIPTORS`](crate::Fault::BAD_DESCRIPTORS).
+    ///
+    /// Large messages come as a descriptor, too, those that exceed the sender's `SO_SNDBUF`, 208 KiB and more; with
+    /// this they do not come.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Server};
+    ///
+    /// #[jsoncomm::service(name = "example.clock")]
+    /// trait Clock {
+    ///     fn now(&mut self) -> u64;
+    /// }
+    ///
+    /// fn serve<S: Clock>(server: &mut Server<S>) -> Result<(), jsoncomm::Error> {
+    ///     let endpoint = server.bind("/run/clock.sock", Kind::Seqpacket)?;
+    ///     endpoint.without_descriptors()?.serve::<dyn Clock>();
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [setsockopt(2)] reports, other than that it is not known.
+    ///
+    /// [setsockopt(2)]: https://man7.org/linux/man-pages/man2/setsockopt.2.html
+    pub fn without_descriptors(self) -> Result<Self, Error> {
+        if let Some(source) = self.server.reactor.get(self.key) {
+            if let Some(socket) = source.watched() {
+                refuse_rights(socket).map_err(Error::os("setsockopt(SO_PASSRIGHTS)"))?;
+            }
+        }
+        Ok(self.change(Routes::refuse_descriptors))
     }
 
     /// Makes this a bare endpoint: every message is an `R` without an envelope, and each is answered by at

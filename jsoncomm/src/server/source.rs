@@ -521,7 +521,8 @@ fn receive<S>(
         };
         Fault::new(code, damage.to_string())
     });
-    let (count, limit) = (datagram.fds.len(), desk.limits.descriptors);
+    let limit = desk.limits.descriptors.min(routes.descriptors());
+    let count = datagram.fds.len();
     let too_many = || {
         let message = format!("{count} descriptors exceed {limit}");
         Fault::new(Fault::BAD_DESCRIPTORS, message)

@@ -185,6 +185,33 @@ impl From<libc::ucred> for Credentials {
     }
 }
 
+/// Has the kernel refuse descriptors that are sent to a socket, with `EPERM` for the sender (`SO_PASSRIGHTS` set to
+/// 0, since Linux 6.16). Says whether this kernel can. Sockets that a listening one accepts from now on inherit it.
+pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    /// include/uapi/asm-generic/socket.h in Linux; libc lacks it.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let off: libc::c_int = 0;
+    #[allow(clippy::cast_possible_truncation, reason = "4 fits")]
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes, the size of `off`, from it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(false),
+        error => Err(error),
+    }
+}
+
 /// Asks who called `connect` or `socketpair` (`SO_PEERCRED`, [unix(7)]).
 ///
 /// A connected datagram socket answers pid 0 and uid -1.
