@@ -60,7 +60,7 @@
 //! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
 //! | 1 | `fds`, `limits`, `error` | the owned descriptors of a datagram; every bound; what can go wrong |
 //! | 2 | [`message`], `address`, `peer` | a typed value to JSON and descriptors, and back; where; who |
-//! | 3 | `envelope`, `line`, `account` | JSON-RPC objects, without I/O; a socket without types; what each user costs |
+//! | 3 | `envelope`, `line`, `account`, `observe` | JSON-RPC objects, without I/O; a socket without types; what each user costs; what is noticed |
 //! | 4 | `socket`, `outbox` | typed messages; answers without room yet |
 //! | 5 | `mailbox` | replies on their way to the loop, and who still wants them |
 //! | 6 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
@@ -91,6 +91,7 @@ mod limits;
 mod line;
 mod mailbox;
 pub mod message;
+mod observe;
 mod outbox;
 mod peer;
 #[doc(hidden)]
@@ -112,10 +113,11 @@ pub use fds::{FDS_MAX, Fds};
 pub use limits::{DATAGRAM_MAX, Limits};
 pub use line::{Kind, Sent};
 pub use message::Message;
+pub use observe::{Counts, Cut, Event, Loss, Notice, Stats};
 pub use peer::Peer;
 pub use reply::{Later, Overflow, Reply, Sink, Stream, Subscribers};
 pub use server::{Control, Endpoint, Remote, Server, Token, Turn, raise_descriptor_limit};
-pub use service::{Call, Counts, Handler, Outcome, Service};
+pub use service::{Call, Handler, Outcome, Service};
 pub use socket::{Listener, Received, Socket};
 
 #[cfg(feature = "derive")]

@@ -70,6 +70,9 @@ pub struct Limits {
     pub retry: Duration,
     /// Pause of accepting when descriptors or memory have run out. Default 100 ms.
     pub accept_pause: Duration,
+    /// How long the same event about the same user is counted before it is reported again
+    /// ([`Server::observe`](crate::Server::observe)). Default 30 s.
+    pub event_pause: Duration,
     /// Longest deadline that a server takes over from a caller. Default 1 h; a longer one is shortened.
     pub timeout: Duration,
 }
@@ -104,6 +107,7 @@ impl Default for Limits {
             turn: 32,
             retry: Duration::from_millis(10),
             accept_pause: Duration::from_millis(100),
+            event_pause: Duration::from_secs(30),
             timeout: Duration::from_secs(3600),
         }
     }

@@ -131,6 +131,13 @@ pub(crate) const INLINE_SURE: usize = 1 << 16;
 /// A buffer that grew beyond this is given back after use, in bytes.
 pub(crate) const BUFFER_KEPT: usize = 1 << 18;
 
+impl Datagram {
+    /// Says whether the text came in a memfd.
+    pub(crate) fn is_spilled(&self) -> bool {
+        matches!(self.place, Place::Spilled)
+    }
+}
+
 impl Inbox {
     /// The text of a datagram that was just received into this inbox; empty if it is damaged beyond use.
     pub(crate) fn text(&self, datagram: &Datagram) -> &[u8] {

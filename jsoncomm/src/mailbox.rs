@@ -353,6 +353,11 @@ impl Mailbox {
         gone.into_iter().for_each(tell);
     }
 
+    /// How many calls are deferred.
+    pub(crate) fn deferred(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Says whether anybody waits for an answer, or an answer for the loop.
     pub(crate) fn is_busy(&self) -> bool {
         let state = self.lock();

@@ -188,6 +188,11 @@ impl<T: Thing> Reactor<T> {
             .as_mut()
     }
 
+    /// All that is here and not [out](Self::take).
+    pub(crate) fn things(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.thing.as_ref())
+    }
+
     /// The keys of all that is here and not [out](Self::take).
     pub(crate) fn keys(&self) -> Vec<Key> {
         let slots = (0..).zip(&self.slots);

@@ -9,6 +9,7 @@ use crate::error::Fault;
 use crate::fds::Fds;
 use crate::mailbox::{Caller, Ticket};
 use crate::message::Request;
+use crate::observe::Notice;
 use crate::peer::Peer;
 use crate::service::{Desk, Handler, Incoming, Lane, Service, handle_bare, refuse_call};
 
@@ -148,15 +149,13 @@ impl<S> Routes<S> {
     ) {
         if let Some(bare) = self.bare {
             if desk.stopping {
-                desk.counts.refused += 1;
-                return;
+                return desk.note(Notice::Ignored);
             }
             return bare(state, desk, lane, caller, text, fds);
         }
         let envelope = match Envelope::open(text) {
             Ok(envelope) if envelope.is_answer() => {
-                desk.counts.refused += 1;
-                return;
+                return desk.note(Notice::Ignored);
             }
             Ok(envelope) => envelope,
             Err(fault) => return self.refuse(desk, lane, text, &fault),
@@ -197,8 +196,7 @@ impl<S> Routes<S> {
             return desk.note_refusal(fault.code);
         }
         if envelope::looks_like_answer(text) {
-            desk.counts.refused += 1;
-            return;
+            return desk.note(Notice::Ignored);
         }
         desk.refuse(lane, envelope::find_id(text).as_ref(), fault);
     }
@@ -222,7 +220,7 @@ fn cancel(
         Err(fault) => return refuse_call(desk, lane, &envelope, text, &fault),
     };
     if desk.mailbox.cancel(ticket, &id) {
-        desk.counts.cancelled += 1;
+        desk.note(Notice::Cancelled);
         desk.refuse(lane, Some(&id), &Fault::new(Fault::CANCELLED, "cancelled"));
     }
 }

@@ -9,6 +9,7 @@ mod endpoint;
 #[cfg(all(test, feature = "derive"))]
 mod faults;
 mod source;
+mod stats;
 mod stop;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,10 +22,11 @@ use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Inbox, Kind, Line};
 use crate::mailbox::{Mailbox, Post, Ticket};
+use crate::observe::{Loss, Notice};
 use crate::outbox::Mail;
 use crate::reactor::{Cause, Key, Reactor, Thing, Watch};
 use crate::routes::Routes;
-use crate::service::{Counts, Desk, Lane};
+use crate::service::{Desk, Lane};
 use crate::socket::{self, Listener};
 use crate::sys::{limit, socket as sys};
 
@@ -378,11 +380,6 @@ impl<S> Server<S> {
         self.remote.clone()
     }
 
-    /// Says what the server has done so far.
-    pub fn counts(&self) -> Counts {
-        self.desk.counts
-    }
-
     /// Serves until it is stopped, by a [`Remote`] or a [`Control`].
     ///
     /// # Errors
@@ -421,9 +418,7 @@ impl<S> Server<S> {
             change(self);
         }
         let losses = self.desk.mailbox.take_losses();
-        self.desk.counts.dropped += losses.dropped;
-        self.desk.counts.expired += losses.expired;
-        self.desk.counts.unwanted += losses.unwanted;
+        self.desk.note_losses(losses);
         self.reactor.arm()?;
         let ended = self.end_if_stopping(idle);
         Ok(match ended | stop | self.desk.mailbox.take_stop() {
@@ -482,6 +477,8 @@ impl<S> Server<S> {
         match *source {
             Source::Connection(connection) => {
                 self.connections -= 1;
+                self.desk.peer = connection.peer;
+                self.desk.note(Notice::Gone);
                 let (key, to) = (key.to_bits(), None);
                 self.desk.mailbox.hang_up(&Ticket { key, to });
                 connection.close(&self.desk);
@@ -514,7 +511,8 @@ impl<S> Server<S> {
         {
             let key = Key::from_bits(ticket.key);
             let Some(mut source) = self.reactor.take(key) else {
-                self.desk.counts.dropped += 1;
+                self.desk.peer = None;
+                self.desk.note_lost(Loss::Gone, 1);
                 continue;
             };
             let mail = Mail::Letter(letter);
@@ -558,11 +556,12 @@ impl<S> Server<S> {
                 connection.turn_away(&mut self.desk, &fault);
                 continue;
             }
+            self.desk.peer = connection.peer;
             if self.add(Source::Connection(connection)).is_ok() {
-                self.desk.counts.accepted += 1;
+                self.desk.note(Notice::Accepted);
                 self.connections += 1;
             } else {
-                self.desk.counts.turned_away += 1;
+                self.desk.note(Notice::TurnedAway(Fault::BUSY));
             }
         }
         Next::Again(Watch::Reading)

@@ -15,8 +15,9 @@ use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Caller, Mailbox, Serial, Ticket};
+use crate::mailbox::{Caller, Losses, Mailbox, Serial, Ticket};
 use crate::message::{self, Packer, Request, Surplus, Unpack, Unpacker};
+use crate::observe::{Counts, Loss, Notice, Observer};
 use crate::outbox::Mail;
 use crate::peer::Peer;
 use crate::reply::{Later, Reply, Sink, Slot, Stream, To, encoded};
@@ -233,6 +234,9 @@ pub(crate) struct Desk {
     pub(crate) counts: Counts,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) accounts: Accounts,
+    pub(crate) observer: Observer,
+    /// Whose message or answer is being dealt with.
+    pub(crate) peer: Option<Peer>,
     /// No more calls are taken.
     pub(crate) stopping: bool,
     /// A message was no call at all, since it was last asked for.
@@ -243,20 +247,48 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(limits: Limits, mailbox: Arc<Mailbox>) -> Self {
+        let observer = Observer::new(limits.event_pause);
         Self {
             accounts: Accounts::new(&limits),
             limits,
             counts: Counts::default(),
             mailbox,
+            observer,
+            peer: None,
             stopping: false,
             malformed: false,
             text: Vec::new(),
         }
     }
 
+    /// Counts and reports something about the present peer.
+    pub(crate) fn note(&mut self, notice: Notice) {
+        self.note_many(notice, 1);
+    }
+
+    /// Counts and reports answers that came to nothing.
+    pub(crate) fn note_lost(&mut self, loss: Loss, answers: usize) {
+        self.note_many(Notice::Dropped(loss), answers as u64);
+    }
+
+    /// Counts and reports what became of replies that nobody was there for.
+    pub(crate) fn note_losses(&mut self, losses: Losses) {
+        self.peer = None;
+        self.note_many(Notice::Dropped(Loss::NotKept), losses.dropped);
+        self.note_many(Notice::Expired, losses.expired);
+        self.note_many(Notice::Unwanted, losses.unwanted);
+    }
+
+    fn note_many(&mut self, notice: Notice, count: u64) {
+        if count > 0 {
+            self.counts.add(notice, count);
+            self.observer.report(notice, self.peer, count);
+        }
+    }
+
     /// Counts a message that is refused.
     pub(crate) fn note_refusal(&mut self, code: i64) {
-        self.counts.refused += 1;
+        self.note(Notice::Refused(code));
         self.malformed |= MALFORMED.contains(&code);
     }
 
@@ -308,35 +340,6 @@ impl Desk {
     }
 }
 
-/// What a server has done so far. Each counts from 0 when the server was made.
-///
-/// # Examples
-///
-#[doc = include_str!("../doc/counts.md")]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counts {
-    /// Datagrams received, of whatever kind.
-    pub received: u64,
-    /// Calls and bare messages that a handler was given.
-    pub handled: u64,
-    /// Messages refused with a fault or, on a bare endpoint, in silence.
-    pub refused: u64,
-    /// Answers that could not be delivered: the peer has gone, has no address to answer, or has no room
-    /// and its budget is used up.
-    pub dropped: u64,
-    /// Answers that came after their caller's deadline and were not sent.
-    pub expired: u64,
-    /// Deferred answers that came after their caller had cancelled or gone, and were not sent.
-    pub unwanted: u64,
-    /// Deferred calls that were cancelled by their caller.
-    pub cancelled: u64,
-    /// Connections taken.
-    pub accepted: u64,
-    /// Connections closed at once: not admitted, or above the limit.
-    pub turned_away: u64,
-}
-
 /// A call on its way to the handler. Generated code has it, decodes the arguments and answers.
 #[derive(Debug)]
 #[doc(hidden)]
@@ -370,7 +373,9 @@ impl<'t> Incoming<'_, 't> {
         let settled = caught(|| {
             let outcome = handler(&mut call, arguments);
             if call.is_expired() {
-                desk.counts.expired += u64::from(call.serial.is_none());
+                if call.serial.is_none() {
+                    desk.note(Notice::Expired);
+                }
             } else if let Some(id) = id {
                 // Without an id it is a notification, in the standard's words: it wants no answer.
                 outcome.settle(Answer {
@@ -380,6 +385,9 @@ impl<'t> Incoming<'_, 't> {
                 });
             }
         });
+        if settled.is_err() {
+            desk.note(Notice::Panicked(call.service, call.method));
+        }
         match (settled, call.serial) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => {
@@ -416,7 +424,9 @@ impl<'t> Incoming<'_, 't> {
         let mut call = self.call();
         let reply = Reply::new(call.slot());
         // The reply answers for itself: a panic drops it, and dropping it tells the caller.
-        let _ = caught(|| handler(&mut call, request, reply));
+        if caught(|| handler(&mut call, request, reply)).is_err() {
+            self.desk.note(Notice::Panicked(self.service, self.method));
+        }
         self.desk.mailbox.defer(self.caller, self.envelope.id());
         self.desk.send_posts(self.lane, &self.caller.ticket);
     }
@@ -504,8 +514,7 @@ pub(crate) fn handle_bare<R: Request>(
     handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
 ) {
     if !desk.mailbox.has_room(caller) {
-        desk.counts.refused += 1;
-        return;
+        return desk.note(Notice::Ignored);
     }
     let decode = || message::decode::<R>(text, fds, Surplus::Refuse);
     let Ok(Ok(request)) = caught(decode) else {
@@ -526,7 +535,9 @@ pub(crate) fn handle_bare<R: Request>(
         serial: None,
     };
     let reply = Reply::new(call.slot());
-    let _ = caught(|| handler(&mut call, request, reply));
+    if caught(|| handler(&mut call, request, reply)).is_err() {
+        desk.note(Notice::Panicked("", ""));
+    }
     desk.mailbox.defer(caller, None);
     desk.send_posts(lane, &caller.ticket);
 }

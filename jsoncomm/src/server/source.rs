@@ -11,6 +11,7 @@ use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Datagram, Heard, Inbox, Line, Sent};
 use crate::mailbox::{Caller, Ticket};
+use crate::observe::{Cut, Loss, Notice};
 use crate::outbox::{Backlog, Mail, Outbox};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
@@ -71,9 +72,10 @@ impl<S> Datagrams<S> {
         close(self.line, desk);
     }
 
-    /// Says whether answers wait for peers.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.backlogs.is_empty()
+    /// How many answers wait for peers.
+    pub(super) fn waiting(&self) -> usize {
+        let backlogs = self.backlogs.values();
+        backlogs.map(|backlog| backlog.outbox.len()).sum()
     }
 
     /// Handles what has come, at most one turn's worth, and tries again what had found no room.
@@ -170,7 +172,7 @@ impl<S> Datagrams<S> {
                 Flushed::Full if backlog.postpone(&desk.limits, now) => true,
                 Flushed::Full => {
                     // Full for too long.
-                    desk.counts.dropped += backlog.outbox.len() as u64;
+                    desk.note_lost(Loss::NoRoom, backlog.outbox.len());
                     false
                 }
                 Flushed::Done | Flushed::Gone => false,
@@ -196,7 +198,7 @@ fn flush(line: &Line, name: &Name, backlog: &mut Backlog, desk: &mut Desk) -> Fl
             Ok(Sent::Done) => backlog.progressed(&desk.limits),
             Ok(Sent::Full) => return Flushed::Full,
             Err(_) => {
-                desk.counts.dropped += backlog.outbox.len() as u64;
+                desk.note_lost(Loss::Gone, backlog.outbox.len());
                 return Flushed::Gone;
             }
         }
@@ -216,8 +218,7 @@ pub(super) struct DatagramLane<'e> {
 impl Lane for DatagramLane<'_> {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
         let Some(to) = self.to else {
-            desk.counts.dropped += 1;
-            return;
+            return desk.note_lost(Loss::NoAddress, 1);
         };
         // A peer that asks again may well have made room; what waits for it goes first.
         let waits = match self.backlogs.get_mut(&to) {
@@ -237,10 +238,8 @@ impl Lane for DatagramLane<'_> {
             match sent {
                 Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
-                Ok(Sent::Full) | Err(_) => {
-                    desk.counts.dropped += 1;
-                    return;
-                }
+                Ok(Sent::Full) => return desk.note_lost(Loss::NoRoom, 1),
+                Err(_) => return desk.note_lost(Loss::Gone, 1),
             }
         }
         let kept = mail.into_letter().is_some_and(|letter| {
@@ -254,7 +253,7 @@ impl Lane for DatagramLane<'_> {
             pushed.is_ok()
         });
         if !kept {
-            desk.counts.dropped += 1;
+            desk.note_lost(Loss::NoRoom, 1);
         }
     }
 }
@@ -292,7 +291,7 @@ impl Malformed {
 pub(super) struct Connected<S> {
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
-    peer: Option<Peer>,
+    pub(super) peer: Option<Peer>,
     account: Arc<Account>,
     /// Counts the connection to its user; absent when that one has too many.
     charge: Option<Charge>,
@@ -334,9 +333,9 @@ impl<S> Connected<S> {
         self.routes.admits(self.peer.as_ref())
     }
 
-    /// Says whether answers wait for the peer.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.outbox.is_empty()
+    /// How many answers wait for the peer.
+    pub(super) fn waiting(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Closes it.
@@ -349,7 +348,8 @@ impl<S> Connected<S> {
 
     /// Tells the peer why it is about to be cut off.
     pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
-        desk.counts.turned_away += 1;
+        desk.peer = self.peer;
+        desk.note(Notice::TurnedAway(fault.code));
         Arc::clone(&self.routes).refuse(desk, &mut self, b"", fault);
         self.close(desk);
     }
@@ -369,6 +369,7 @@ impl<S> Connected<S> {
         }
         let waiting = self.outbox.len();
         let was_full = waiting > 0;
+        desk.peer = self.peer;
         self.flush(desk);
         if was_full && self.outbox.len() == waiting && !self.broken {
             return self.try_later(desk, cause);
@@ -393,8 +394,10 @@ impl<S> Connected<S> {
                 Ok(Heard::Datagram(datagram)) => {
                     let sound = receive(&routes, state, desk, self, &caller, inbox, datagram, None);
                     let malformed = !sound && self.malformed.is_one_too_many(&desk.limits);
-                    if malformed || self.account.take_overdrawn() {
-                        self.break_off(desk);
+                    if malformed {
+                        self.cut(desk, Cut::Malformed);
+                    } else if self.account.take_overdrawn() {
+                        self.cut(desk, Cut::Descriptors);
                     }
                 }
                 Ok(Heard::Pending) if was_full => return Next::Again(Watch::Reading),
@@ -452,16 +455,22 @@ impl<S> Connected<S> {
 
     /// Gives the peer up, with all that waits for it.
     fn break_off(&mut self, desk: &mut Desk) {
-        desk.counts.dropped += self.outbox.len() as u64;
+        desk.note_lost(Loss::Gone, self.outbox.len());
         self.broken = true;
+    }
+
+    /// Gives the peer up for what it does.
+    fn cut(&mut self, desk: &mut Desk, cut: Cut) {
+        desk.note(Notice::Cut(cut));
+        self.break_off(desk);
     }
 }
 
 impl<S> Lane for Connected<S> {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+        desk.peer = self.peer;
         if self.broken {
-            desk.counts.dropped += 1;
-            return;
+            return desk.note_lost(Loss::Gone, 1);
         }
         if self.outbox.is_empty() {
             let sent = self.line.send(mail.text(), &mail.fds(), None, Wait::Never);
@@ -469,7 +478,7 @@ impl<S> Lane for Connected<S> {
                 Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) => {}
                 Err(_) => {
-                    desk.counts.dropped += 1;
+                    desk.note_lost(Loss::Gone, 1);
                     return self.break_off(desk);
                 }
             }
@@ -478,8 +487,8 @@ impl<S> Lane for Connected<S> {
         let mut push = |letter| self.outbox.push(letter, &desk.limits, &self.account);
         let kept = letter.is_some_and(|letter| push(letter).is_ok());
         if !kept {
-            desk.counts.dropped += 1;
-            self.break_off(desk);
+            desk.note_lost(Loss::NoRoom, 1);
+            self.cut(desk, Cut::Waiting);
         }
     }
 }
@@ -506,7 +515,11 @@ fn receive<S>(
     mut datagram: Datagram,
     refusal: Option<Fault>,
 ) -> bool {
+    desk.peer = caller.peer;
     desk.counts.received += 1;
+    if datagram.is_spilled() {
+        desk.note(Notice::Spilled);
+    }
     if !datagram.fds.is_empty() {
         let account = Arc::clone(&caller.account);
         datagram.fds.set_discard(account);

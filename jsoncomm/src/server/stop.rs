@@ -62,7 +62,7 @@ impl<S> Server<S> {
                 self.reactor.rearm(key, &source, Watch::Reading);
             }
             // One with answers waiting is watched for room, and read from once they have gone.
-            Source::Connection(connection) if !connection.is_busy() => {
+            Source::Connection(connection) if connection.waiting() == 0 => {
                 self.reactor.rearm(key, &source, Watch::Reading);
             }
             _ => {}
@@ -90,16 +90,8 @@ impl<S> Server<S> {
     }
 
     /// Says whether answers are still to be given or sent.
-    fn is_busy(&mut self) -> bool {
-        let keys = self.reactor.keys();
-        self.desk.mailbox.is_busy()
-            || keys
-                .into_iter()
-                .any(|key| match self.reactor.get(key).map(|source| &**source) {
-                    Some(Source::Datagrams(endpoint)) => endpoint.is_busy(),
-                    Some(Source::Connection(connection)) => connection.is_busy(),
-                    _ => false,
-                })
+    fn is_busy(&self) -> bool {
+        self.desk.mailbox.is_busy() || self.waiting() > 0
     }
 
     /// Tells whoever still waits, and closes all that peers have a part in.

@@ -190,6 +190,7 @@ impl From<libc::ucred> for Credentials {
 pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> io::Result<bool> {
     /// include/uapi/asm-generic/socket.h in Linux; libc lacks it.
     const SO_PASSRIGHTS: libc::c_int = 83;
+    seam("setsockopt")?;
     let off: libc::c_int = 0;
     #[allow(clippy::cast_possible_truncation, reason = "4 fits")]
     let length = size_of::<libc::c_int>() as libc::socklen_t;

@@ -1,0 +1,306 @@
+//! What a server notices: all of it is counted, some of it reported, and none of it says what peers have written.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::panic, reason = "on purpose")]
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::Json;
+use jsoncomm::{
+    Call, Connection, Counts, Cut, Event, Fault, Kind, Later, Limits, Loss, Notice, Reply, Server,
+    Socket, Turn,
+};
+use jsoncomm_tests::{KINDS, PATIENCE, alone, send_raw};
+use serde_json::Value;
+
+#[jsoncomm::service(name = "example.desk")]
+trait Desk {
+    fn echo(&mut self, text: String) -> String;
+    fn panics(&mut self) -> u32;
+    fn keep(&mut self, call: &mut Call) -> Later<u32>;
+}
+
+#[derive(Default)]
+struct Clerk {
+    kept: Vec<Reply<u32>>,
+}
+
+impl Desk for Clerk {
+    fn echo(&mut self, text: String) -> String {
+        text
+    }
+
+    fn panics(&mut self) -> u32 {
+        panic!("on purpose")
+    }
+
+    fn keep(&mut self, call: &mut Call) -> Later<u32> {
+        call.later(|reply| self.kept.push(reply))
+    }
+}
+
+/// A server that the test drives itself, and what it has reported.
+struct Watched {
+    server: Server<Clerk>,
+    clerk: Clerk,
+    events: Receiver<Event>,
+    path: std::path::PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Watched {
+    fn new(kind: Kind, limits: Limits) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("desk.sock");
+        let mut server = Server::new(limits).unwrap();
+        server.bind(&path, kind).unwrap().serve::<dyn Desk>();
+        let (tell, events) = channel();
+        server.observe(move |event| tell.send(*event).unwrap());
+        Self {
+            server,
+            clerk: Clerk::default(),
+            events,
+            path,
+            _directory: directory,
+        }
+    }
+
+    fn connect(&self, kind: Kind) -> Socket {
+        let mut socket = Socket::connect(&self.path, kind).unwrap();
+        socket.set_timeout(Some(PATIENCE));
+        socket
+    }
+
+    /// Turns until something has been counted.
+    fn until(&mut self, done: impl Fn(&Counts) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !done(&self.server.counts()) {
+            assert!(Instant::now() < until, "{:?}", self.server.counts());
+            let a_while = Some(Duration::from_millis(10));
+            let turn = self.server.turn(&mut self.clerk, a_while);
+            assert_eq!(turn.unwrap(), Turn::Done);
+        }
+    }
+
+    /// What has been reported.
+    fn notices(&self) -> Vec<Notice> {
+        self.events.try_iter().map(|event| event.notice).collect()
+    }
+}
+
+fn call(id: u32, method: &str, params: &str) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"example.desk.{method}","params":{params}}}"#)
+        .into_bytes()
+}
+
+#[test]
+fn each_thing_is_noticed_as_what_it_is() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    (limits.malformed, limits.connections) = (1, 1);
+    let mut watched = Watched::new(Kind::Seqpacket, limits);
+    let socket = watched.connect(Kind::Seqpacket);
+    let me = rustix::process::geteuid().as_raw();
+    send_raw(&socket, &call(1, "echo", r#"["secret"]"#), &[]).unwrap();
+    send_raw(&socket, &call(2, "nothing", "[]"), &[]).unwrap();
+    send_raw(&socket, &call(3, "echo", "[5]"), &[]).unwrap();
+    send_raw(&socket, br#"{"jsonrpc":"2.0","id":1,"result":1}"#, &[]).unwrap();
+    send_raw(&socket, &call(4, "panics", "[]"), &[]).unwrap();
+    send_raw(&socket, &call(5, "keep", "[]"), &[]).unwrap();
+    let cancel = br#"{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":5}}"#;
+    send_raw(&socket, cancel, &[]).unwrap();
+    watched.until(|counts| counts.cancelled == 1);
+    let other = watched.connect(Kind::Seqpacket);
+    watched.until(|counts| counts.turned_away == 1);
+    send_raw(&socket, b"secret", &[]).unwrap();
+    send_raw(&socket, b"{}", &[]).unwrap();
+    watched.until(|counts| counts.gone == 1);
+    watched.clerk.kept.pop().unwrap().send(1);
+    watched.until(|counts| counts.unwanted == 1);
+    drop((socket, other));
+    let counts = watched.server.counts();
+    let events: Vec<Event> = watched.events.try_iter().collect();
+    let want = [
+        (Notice::Accepted, counts.accepted),
+        (
+            Notice::Refused(Fault::UNKNOWN_METHOD),
+            counts.refused_with(Fault::UNKNOWN_METHOD),
+        ),
+        (
+            Notice::Refused(Fault::BAD_ARGUMENT),
+            counts.refused_with(Fault::BAD_ARGUMENT),
+        ),
+        (Notice::Ignored, 1),
+        (Notice::Panicked("example.desk", "panics"), counts.panicked),
+        (
+            Notice::Refused(Fault::HANDLER_FAILED),
+            counts.refused_with(Fault::HANDLER_FAILED),
+        ),
+        (Notice::Cancelled, counts.cancelled),
+        (
+            Notice::Refused(Fault::CANCELLED),
+            counts.refused_with(Fault::CANCELLED),
+        ),
+        (Notice::TurnedAway(Fault::BUSY), counts.turned_away),
+        (
+            Notice::Refused(Fault::BUSY),
+            counts.refused_with(Fault::BUSY),
+        ),
+        (
+            Notice::Refused(Fault::NOT_JSON),
+            counts.refused_with(Fault::NOT_JSON),
+        ),
+        (
+            Notice::Refused(Fault::NOT_A_CALL),
+            counts.refused_with(Fault::NOT_A_CALL),
+        ),
+        (Notice::Cut(Cut::Malformed), counts.cut),
+        (Notice::Gone, counts.gone),
+        (Notice::Unwanted, counts.unwanted),
+    ];
+    for (notice, count) in want {
+        let found: Vec<&Event> = events
+            .iter()
+            .filter(|event| event.notice == notice)
+            .collect();
+        assert_eq!((found.len(), count), (1, 1), "{notice:?} in {events:?}");
+        let known = notice != Notice::Unwanted;
+        assert_eq!(found[0].peer.map(|peer| peer.uid()), known.then_some(me));
+    }
+    assert_eq!(events.len(), want.len(), "{events:?}");
+    let printed = format!("{events:?}") + &events.iter().map(Event::to_string).collect::<String>();
+    assert!(!printed.contains("secret") && !printed.contains("nothing"));
+}
+
+#[test]
+fn answers_that_nobody_gets_are_noticed_with_the_reason() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    (limits.waiting_answers, limits.event_pause) = (1, Duration::ZERO);
+    let mut watched = Watched::new(Kind::Seqpacket, limits.clone());
+    let deaf = watched.connect(Kind::Seqpacket);
+    let echo = call(1, "echo", &format!(r#"["{}"]"#, "x".repeat(50_000)));
+    while watched.server.counts().cut == 0 {
+        send_raw(&deaf, &echo, &[]).unwrap();
+        let turn = watched
+            .server
+            .turn(&mut watched.clerk, Some(Duration::ZERO));
+        assert_eq!(turn.unwrap(), Turn::Done);
+        if watched.server.stats().waiting == 1 {
+            break;
+        }
+    }
+    assert_eq!(watched.server.stats().waiting, 1, "it waits");
+    assert_eq!(watched.server.stats().connections, 1);
+    drop(deaf);
+    watched.until(|counts| counts.gone == 1);
+    let notices = watched.notices();
+    assert!(
+        notices.contains(&Notice::Dropped(Loss::Gone)),
+        "{notices:?}"
+    );
+    let stats = watched.server.stats();
+    assert_eq!(
+        (stats.waiting, stats.connections, stats.deferred),
+        (0, 0, 0)
+    );
+    // On a datagram socket a caller may have no name to answer to.
+    let mut watched = Watched::new(Kind::Datagram, limits);
+    let nameless = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    nameless
+        .send_to(&call(1, "echo", r#"["x"]"#), &watched.path)
+        .unwrap();
+    watched.until(|counts| counts.dropped == 1);
+    assert_eq!(watched.notices(), [Notice::Dropped(Loss::NoAddress)]);
+}
+
+#[test]
+fn what_a_peer_does_again_and_again_is_reported_once_and_counted() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        limits.malformed = usize::MAX;
+        let mut watched = Watched::new(kind, limits);
+        let mut socket = watched.connect(kind);
+        for number in 1..=100 {
+            send_raw(&socket, b"no call", &[]).unwrap();
+            watched.until(|counts| counts.refused == number);
+            let Json(answer): Json<Value> = socket.receive().unwrap().0;
+            assert_eq!(answer["error"]["code"], Fault::NOT_JSON);
+        }
+        let events: Vec<Event> = watched.events.try_iter().collect();
+        let refused: Vec<&Event> = events
+            .iter()
+            .filter(|event| event.notice == Notice::Refused(Fault::NOT_JSON))
+            .collect();
+        assert_eq!(refused.len(), 1, "{events:?}");
+        assert_eq!(refused[0].count, 1);
+        assert_eq!(watched.server.counts().refused_with(Fault::NOT_JSON), 100);
+    }
+}
+
+#[test]
+fn large_messages_are_noticed() {
+    let _alone = alone();
+    let mut limits = Limits::default();
+    limits.message = 16 << 20;
+    let mut watched = Watched::new(Kind::Seqpacket, limits);
+    let desk = Connection::open(&watched.path).unwrap().within(PATIENCE);
+    desk.set_message_limit(16 << 20);
+    let client = std::thread::spawn(move || {
+        let text = "x".repeat(9 << 20);
+        DeskClient::new(desk).echo(text).unwrap().len()
+    });
+    watched.until(|counts| counts.gone == 1);
+    assert_eq!(client.join().unwrap(), 9 << 20);
+    assert_eq!(watched.server.counts().spilled, 1);
+    assert!(watched.notices().contains(&Notice::Spilled));
+}
+
+#[test]
+#[cfg(feature = "tracing")]
+fn what_is_noticed_can_be_traced() {
+    use std::sync::{Arc, Mutex};
+    use tracing::{Id, Metadata, Subscriber, field, span};
+
+    /// Collects the fields of events.
+    #[derive(Clone, Default)]
+    struct Collect(Arc<Mutex<String>>);
+
+    impl field::Visit for Collect {
+        fn record_debug(&mut self, field: &field::Field, value: &dyn std::fmt::Debug) {
+            let mut text = self.0.lock().unwrap();
+            *text += &format!("{}={value:?} ", field.name());
+        }
+    }
+
+    impl Subscriber for Collect {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "jsoncomm"
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    let _alone = alone();
+    let collect = Collect::default();
+    let mut watched = Watched::new(Kind::Datagram, Limits::default());
+    watched.server.trace();
+    let socket = watched.connect(Kind::Datagram);
+    send_raw(&socket, b"no call", &[]).unwrap();
+    tracing::subscriber::with_default(collect.clone(), || {
+        watched.until(|counts| counts.refused == 1);
+    });
+    let me = rustix::process::geteuid().as_raw();
+    let text = collect.0.lock().unwrap().clone();
+    assert_eq!(text, format!("notice=Refused(-32700) count=1 user={me} "));
+}
