@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Server;
 use super::source::Next;
+use super::{Server, Source};
 use crate::client::Connection;
 use crate::error::Error;
 use crate::mailbox::Mailbox;
@@ -154,6 +154,140 @@ impl<S> Control<S> {
 impl<S> fmt::Debug for Control<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+impl<S> Server<S> {
+    /// Calls `call` whenever `fd` is readable, until it says [`Control::forget`]. It is called again for as
+    /// long as `fd` stays readable, so what is there has to be read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the descriptor cannot be polled, as a plain file cannot; it is then closed.
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../../doc/watch.md")]
+    pub fn watch(
+        &mut self,
+        fd: impl Into<OwnedFd>,
+        call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
+    ) -> Result<Token, Error> {
+        let watched = Watched {
+            fd: fd.into(),
+            call: Box::new(call),
+        };
+        self.add(Source::Watched(watched)).map(Token)
+    }
+
+    /// Calls `call` every `period`, first after one period, until it says [`Control::forget`]. Periods that
+    /// were missed, because a handler took long, are made up for by one call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [timerfd_settime(2)] reports.
+    ///
+    /// [timerfd_settime(2)]: https://man7.org/linux/man-pages/man2/timerfd_settime.2.html
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../../doc/every.md")]
+    pub fn every(
+        &mut self,
+        period: Duration,
+        call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
+    ) -> Result<Token, Error> {
+        // A period of nothing would leave no time for anything else.
+        let period = period.max(Duration::from_millis(1));
+        self.add_timer(period, Some(period), Box::new(call))
+    }
+
+    /// Calls `call` once, after `delay`.
+    ///
+    /// # Errors
+    ///
+    /// As [`every`](Server::every).
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../../doc/after.md")]
+    pub fn after(
+        &mut self,
+        delay: Duration,
+        call: impl FnOnce(&mut S, &mut Control<S>) + Send + 'static,
+    ) -> Result<Token, Error> {
+        let mut call = Some(call);
+        let once = move |state: &mut S, control: &mut Control<S>| {
+            if let Some(call) = call.take() {
+                call(state, control);
+            }
+        };
+        self.add_timer(delay, None, Box::new(once))
+    }
+
+    fn add_timer(
+        &mut self,
+        delay: Duration,
+        period: Option<Duration>,
+        call: Callback<S>,
+    ) -> Result<Token, Error> {
+        /// A time so far off that nobody will see it.
+        const FAR: Duration = Duration::from_secs(1 << 33);
+        let due = Instant::now() + delay.min(FAR);
+        let key = self.add(Source::Timer(Timer { due, period, call }))?;
+        self.reactor.wake_at(key, due);
+        if let Err(error) = self.reactor.arm() {
+            self.remove(Token(key));
+            return Err(error);
+        }
+        Ok(Token(key))
+    }
+
+    /// Drives a connection to another server: calls that a handler starts on it, with a stub's `start()`, are
+    /// told of their answer by [`Pending::then`](crate::Pending::then), on this loop, without waiting. From
+    /// now on starting a call and `#[oneway]` calls do not wait for room either; they end in
+    /// [`Error::Full`]. Calls that wait for their answer still do, and would stop the loop.
+    ///
+    /// When the other server goes, all its calls are told, and the connection is let go.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] for what [epoll_ctl(2)] reports.
+    ///
+    /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    #[doc = include_str!("../../doc/drive.txt")]
+    /// ```
+    pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
+        let driven = Driven::new(connection.clone());
+        let key = self.add(Source::Client(driven))?;
+        connection.set_driven();
+        self.driven.push(key);
+        Ok(Token(key))
+    }
+
+    /// Sets the timers of driven connections: handlers may have started calls.
+    pub(super) fn arm_driven(&mut self) {
+        let mut driven = std::mem::take(&mut self.driven);
+        driven.retain(|key| {
+            matches!(
+                self.reactor.get(*key).map(|source| &**source),
+                Some(Source::Client(_))
+            )
+        });
+        for key in &driven {
+            if let Some(Source::Client(client)) = self.reactor.get(*key).map(|source| &mut **source)
+            {
+                if let Next::At(due) = client.next() {
+                    self.reactor.wake_at(*key, due);
+                }
+            }
+        }
+        self.driven = driven;
     }
 }
 

@@ -21,7 +21,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::*;
 use crate::address::Bind;
-use crate::client::{Pending, Starting};
+use crate::client::{Connection, Pending, Starting};
 use crate::error::CallError;
 use crate::message::Message;
 use crate::reply::{Later, Reply};
