@@ -1,0 +1,166 @@
+//! A process without a free descriptor: what needs one fails by itself, and works again when there is one.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use jsoncomm::message::Untyped;
+use jsoncomm::{CallError, Error, Fault, Kind, Limits, Message, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
+
+#[jsoncomm::service(name = "example.desk")]
+trait Desk {
+    fn echo(&mut self, text: String) -> String;
+    fn swap(&mut self, #[fd] left: File, #[fd] right: File) -> Pair;
+}
+
+#[derive(Debug, Message)]
+struct Pair {
+    #[fd]
+    left: File,
+    #[fd]
+    right: File,
+}
+
+struct Clerk;
+
+impl Desk for Clerk {
+    fn echo(&mut self, text: String) -> String {
+        text
+    }
+
+    fn swap(&mut self, left: File, right: File) -> Pair {
+        Pair {
+            left: right,
+            right: left,
+        }
+    }
+}
+
+fn start(kind: Kind) -> Running<Clerk> {
+    let mut limits = Limits::default();
+    limits.message = 16 << 20;
+    Running::with_limits(limits, kind, Clerk, |endpoint| endpoint.serve::<dyn Desk>())
+}
+
+/// Leaves the process without a free descriptor until it is dropped.
+struct Exhausted {
+    before: Rlimit,
+    plugs: Vec<File>,
+}
+
+impl Exhausted {
+    fn new() -> Self {
+        let before = getrlimit(Resource::Nofile);
+        let current = Some(open_fds() as u64 + 64);
+        setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+        let plugs = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        Self { before, plugs }
+    }
+
+    /// Frees so many.
+    fn free(&mut self, count: usize) {
+        self.plugs.truncate(self.plugs.len() - count);
+    }
+}
+
+impl Drop for Exhausted {
+    fn drop(&mut self) {
+        self.plugs.clear();
+        setrlimit(Resource::Nofile, self.before).unwrap();
+    }
+}
+
+const PING: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"example.desk.echo","params":["x"]}"#;
+const SWAP: &[u8] =
+    br#"{"jsonrpc":"2.0","id":2,"method":"example.desk.swap","params":{"left":0,"right":1}}"#;
+
+fn hear(socket: &mut Socket) -> Value {
+    socket.receive::<Untyped<Value>>().unwrap().0.json
+}
+
+#[test]
+fn who_cannot_be_accepted_is_when_there_is_a_descriptor_and_others_are_served() {
+    let _alone = alone();
+    let before = open_fds();
+    let server = start(Kind::Seqpacket);
+    let polite = DeskClient::new(server.connect());
+    assert_eq!(polite.echo("a".into()).unwrap(), "a");
+    let kind = SocketType::SEQPACKET;
+    let waiting = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+    let waiting = waiting.unwrap();
+    let exhausted = Exhausted::new();
+    let address = SocketAddrUnix::new(&server.path).unwrap();
+    rustix::net::connect(&waiting, &address).unwrap();
+    send_raw(&waiting, PING, &[]).unwrap();
+    for _ in 0..100 {
+        assert_eq!(polite.echo("a".into()).unwrap(), "a");
+    }
+    drop(exhausted);
+    let mut waiting = Socket::from_fd(waiting).unwrap();
+    waiting.set_timeout(Some(PATIENCE));
+    assert_eq!(hear(&mut waiting)["result"], "x");
+    let (_, counts) = server.stop();
+    assert_eq!((counts.accepted, counts.turned_away), (2, 0));
+    drop((waiting, polite));
+    assert_open_fds(before);
+}
+
+#[test]
+fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let mut socket = Socket::connect(&server.path, kind).unwrap();
+        socket.set_timeout(Some(PATIENCE));
+        let null = File::open("/dev/null").unwrap();
+        send_raw(&socket, PING, &[]).unwrap();
+        assert_eq!(hear(&mut socket)["result"], "x");
+        let before = open_fds();
+        let mut exhausted = Exhausted::new();
+        // None at all, and then one of two: the kernel cuts the message short either way.
+        for free in [0, 1] {
+            exhausted.free(free);
+            send_raw(&socket, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
+            let answer = hear(&mut socket);
+            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+            assert_eq!(answer["id"], 2);
+            send_raw(&socket, PING, &[]).unwrap();
+            assert_eq!(hear(&mut socket)["result"], "x");
+        }
+        drop(exhausted);
+        send_raw(&socket, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
+        assert_eq!(hear(&mut socket)["result"]["left"], 0);
+        assert_open_fds(before);
+    }
+}
+
+#[test]
+fn a_payload_that_finds_no_place_is_an_error_and_the_next_goes_through() {
+    let _alone = alone();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        connection.set_message_limit(16 << 20);
+        let desk = DeskClient::new(connection);
+        // More than any datagram holds.
+        let large = "x".repeat(5 << 20);
+        assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        let before = open_fds();
+        let exhausted = Exhausted::new();
+        let error = desk.echo(large.clone()).unwrap_err();
+        let operation = match &error {
+            CallError::Io(Error::Os { operation, .. }) => *operation,
+            _ => "",
+        };
+        assert_eq!(operation, "memfd_create", "{error:?}");
+        assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        drop(exhausted);
+        assert_eq!(desk.echo(large.clone()).unwrap().len(), large.len());
+        assert_open_fds(before);
+    }
+}
