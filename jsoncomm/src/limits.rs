@@ -36,7 +36,8 @@ pub struct Limits {
     /// Answers kept for one peer that has no room for them. Default 256; while a connection has one waiting, the server does not read from it.
     pub waiting_answers: usize,
     /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
-    /// above it is cut; on a datagram socket the answer is dropped.
+    /// above it is cut; on a datagram socket the answer is replaced by the fault
+    /// [`Fault::BUSY`](crate::Fault::BUSY) if there is room for that, and dropped.
     pub waiting_bytes: usize,
     /// Bytes of answers, and of items of streams, that wait for the peers of one user. Default 4 MiB. Beyond it,
     /// as above; an item finds no room in its stream.

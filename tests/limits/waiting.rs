@@ -191,3 +191,30 @@ fn answers_wait_for_so_many_datagram_peers_and_are_lost_for_one_more() {
     assert_eq!(waited(&limits, room + 3, &[room + 3, room + 3]), 0);
     assert_eq!(waited(&limits, room + 3, &[room + 3, room + 3, room]), 3);
 }
+
+#[test]
+fn a_datagram_peer_whose_answer_may_not_wait_is_told_so_if_that_may() {
+    let _alone = alone();
+    let size = 5000;
+    let room = room(Kind::Datagram, size + 37);
+    let server = serve(Kind::Datagram, slow(10, size + 300, 1));
+    let address = Address::from(&server.path);
+    let probe = ProbeClient::new(server.connect());
+    let mut peer = Socket::unconnected().unwrap();
+    peer.set_timeout(Some(PATIENCE));
+    for id in 0..room as u64 + 2 {
+        let text = call(id, "limits.make", &format!("[{size}]"));
+        let (json, fds) = (serde_json::from_str::<Value>(&text).unwrap(), Fds::new());
+        peer.send_to(&Untyped { json, fds }, &address).unwrap();
+        assert_eq!(probe.make(1).unwrap(), "x", "it has been handled");
+    }
+    for id in 0..=room as u64 {
+        let answer = hear(&mut peer);
+        assert_eq!(answer["id"], id);
+        assert_eq!(answer["result"].as_str().unwrap().len(), size);
+    }
+    let told = hear(&mut peer);
+    assert_eq!(told["id"], room as u64 + 1);
+    assert_eq!(told["error"]["code"], Fault::BUSY, "{told}");
+    assert_eq!(server.stop().1.dropped, 1);
+}

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use crate::account::{Account, Charge, Cost};
 use crate::address::BoundPath;
+use crate::envelope;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Datagram, Heard, Inbox, Line, Sent};
 use crate::mailbox::{Caller, Ticket};
 use crate::observe::{Cut, Loss, Notice};
-use crate::outbox::{Backlog, Mail, Outbox};
+use crate::outbox::{Backlog, Letter, Mail, Outbox};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::routes::Routes;
@@ -242,20 +243,34 @@ impl Lane for DatagramLane<'_> {
                 Err(_) => return desk.note_lost(Loss::Gone, 1),
             }
         }
-        let kept = mail.into_letter().is_some_and(|letter| {
-            let fresh = || Backlog::new(&desk.limits, Instant::now());
-            let backlog = self.backlogs.entry(to).or_insert_with(fresh);
-            let pushed = backlog.outbox.push(letter, &desk.limits, &self.account);
-            let empty = backlog.outbox.is_empty();
-            if empty {
-                self.backlogs.remove(&to);
+        let fresh = || Backlog::new(&desk.limits, Instant::now());
+        let backlog = self.backlogs.entry(to).or_insert_with(fresh);
+        let mut push = |letter| backlog.outbox.push(letter, &desk.limits, &self.account);
+        let kept = match mail.into_letter().map(&mut push) {
+            Some(Ok(())) => true,
+            Some(Err(letter)) => {
+                // There may be room to say so.
+                let _ = too_large_to_wait(&letter).map(push);
+                false
             }
-            pushed.is_ok()
-        });
+            None => false,
+        };
+        if backlog.outbox.is_empty() {
+            self.backlogs.remove(&to);
+        }
         if !kept {
             desk.note_lost(Loss::NoRoom, 1);
         }
     }
+}
+
+/// What a caller is told instead of an answer that may not wait for it.
+fn too_large_to_wait(letter: &Letter) -> Option<Letter> {
+    let id = envelope::find_id(&letter.text)?;
+    let mut text = Vec::new();
+    let fault = Fault::new(Fault::BUSY, "the answer found no room");
+    envelope::write_fault(&mut text, Some(&id), &fault);
+    (text.len() < letter.text.len()).then(|| Letter::from(text))
 }
 
 /// What one connection costs.
