@@ -43,8 +43,6 @@ trait Vault {
     fn swap(&mut self, label: &str, #[fd] file: OwnedFd) -> Swapped;
     /// Takes two.
     fn join(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> u64;
-    /// Takes anything.
-    fn any(&mut self, value: Value) -> u64;
     /// Takes a descriptor and says nothing.
     #[oneway]
     fn tell(&mut self, #[fd] sink: OwnedFd);
@@ -124,10 +122,6 @@ impl Vault for State {
 
     fn join(&mut self, _left: OwnedFd, _right: OwnedFd) -> u64 {
         2
-    }
-
-    fn any(&mut self, _value: Value) -> u64 {
-        1
     }
 
     fn tell(&mut self, _sink: OwnedFd) {

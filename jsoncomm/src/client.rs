@@ -279,6 +279,14 @@ impl Connection {
         }
     }
 
+    /// Sets how deep the JSON of a message may nest, sent or received, for all clones; the default is that of
+    /// [`Limits::depth`], and so are its bounds.
+    pub fn set_depth_limit(&self, levels: usize) {
+        if let Ok(mut exchange) = self.enter(None) {
+            exchange.line.set_depth(levels);
+        }
+    }
+
     /// Calls a method by its whole name and waits for the answer. `params` is written as an object or an
     /// array: a struct or a tuple.
     ///

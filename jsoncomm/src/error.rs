@@ -20,6 +20,12 @@ pub enum DecodeError {
         /// What the reader stumbled over, with line and column.
         reason: String,
     },
+    /// More arrays and objects are open at once than the limit allows.
+    #[error("nested deeper than {limit}")]
+    TooDeep {
+        /// [`Limits::depth`](crate::Limits::depth).
+        limit: usize,
+    },
     /// The JSON is well-formed, but not of the type's shape.
     #[error("{}{reason}", At(field))]
     Shape {
@@ -56,7 +62,7 @@ impl DecodeError {
     /// ```
     pub fn field(&self) -> Option<&str> {
         match self {
-            Self::Syntax { .. } => None,
+            Self::Syntax { .. } | Self::TooDeep { .. } => None,
             Self::Shape { field, .. } | Self::Descriptor { field, .. } => field.as_deref(),
         }
     }
@@ -132,6 +138,12 @@ pub enum EncodeError {
         /// Length of the JSON text in bytes.
         size: usize,
         /// [`Limits::message`](crate::Limits::message).
+        limit: usize,
+    },
+    /// The JSON text has more arrays and objects open at once than the limit allows.
+    #[error("message nested deeper than {limit}")]
+    TooDeep {
+        /// [`Limits::depth`](crate::Limits::depth).
         limit: usize,
     },
 }
@@ -384,7 +396,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The datagram is not JSON.
+    /// The datagram is not JSON, or nested too deep to be read.
     pub const NOT_JSON: i64 = -32700;
     /// The JSON is not a call.
     pub const NOT_A_CALL: i64 = -32600;
@@ -424,7 +436,7 @@ impl Fault {
 impl From<DecodeError> for Fault {
     fn from(error: DecodeError) -> Self {
         let code = match error {
-            DecodeError::Syntax { .. } => Self::NOT_JSON,
+            DecodeError::Syntax { .. } | DecodeError::TooDeep { .. } => Self::NOT_JSON,
             DecodeError::Shape { .. } => Self::BAD_ARGUMENT,
             DecodeError::Descriptor { .. } => Self::BAD_DESCRIPTORS,
         };

@@ -23,6 +23,11 @@ pub struct Limits {
     /// Longest JSON text in bytes, sent or received, however it is carried. Default 1 MiB: a message is
     /// held in memory whole, so this is what one peer can make a receiver allocate.
     pub message: usize,
+    /// Most arrays and objects that are open at once in a JSON text, sent or received; those of the envelope
+    /// count, which are one around arguments and results and two around a service's error. Default 64; less
+    /// than 3 counts as 3 and more than 127 as 127, where the reader of JSON stops. Reading a level takes some
+    /// room on the stack.
+    pub depth: usize,
     /// Descriptors that one message may bring to a server. Default 16, as many as a list of them needs. A message
     /// with more is refused with the fault [`Fault::BAD_DESCRIPTORS`](crate::Fault::BAD_DESCRIPTORS). The kernel
     /// carries at most 253.
@@ -92,6 +97,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message: 1 << 20,
+            depth: 64,
             descriptors: 16,
             connections: 1024,
             user_connections: 256,
@@ -111,5 +117,32 @@ impl Default for Limits {
             event_pause: Duration::from_secs(30),
             timeout: Duration::from_secs(3600),
         }
+    }
+}
+
+/// How large and how deep a text may be, sent or received.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// [`Limits::message`].
+    pub(crate) message: usize,
+    /// [`Limits::depth`], within its own bounds.
+    pub(crate) depth: usize,
+}
+
+impl Bounds {
+    /// What a fault that names a field takes.
+    const DEPTH_MIN: usize = 3;
+    /// As many as serde_json has open at once.
+    const DEPTH_MAX: usize = 127;
+
+    pub(crate) fn new(message: usize, depth: usize) -> Self {
+        let depth = depth.clamp(Self::DEPTH_MIN, Self::DEPTH_MAX);
+        Self { message, depth }
+    }
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        Self::new(limits.message, limits.depth)
     }
 }

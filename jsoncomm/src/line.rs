@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::error::{AddressProblem, EncodeError, Error};
+use crate::error::{AddressProblem, DecodeError, EncodeError, Error};
 use crate::fds::{FDS_MAX, Fds};
-use crate::limits::{DATAGRAM_MAX, Limits};
+use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
+use crate::message;
 use crate::sys::control::{self, Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
@@ -65,8 +66,7 @@ pub(crate) struct Line {
     kind: Kind,
     /// Longest text that travels in the datagram itself.
     inline_max: usize,
-    /// [`Limits::message`].
-    limit: usize,
+    bounds: Bounds,
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call.
     timeouts: [Cell<Option<Duration>>; 2],
 }
@@ -170,7 +170,7 @@ impl Line {
             fd: Arc::new(fd),
             kind,
             inline_max: sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX),
-            limit: limits.message,
+            bounds: Bounds::from(limits),
             timeouts: [Cell::new(None), Cell::new(None)],
         })
     }
@@ -183,11 +183,9 @@ impl Line {
         to: Option<&Name>,
         wait: Wait,
     ) -> Result<Sent, Error> {
-        if text.len() > self.limit {
-            return Err(Error::Encode(EncodeError::TooLarge {
-                size: text.len(),
-                limit: self.limit,
-            }));
+        let (size, limit) = (text.len(), self.bounds.message);
+        if size > limit {
+            return Err(Error::Encode(EncodeError::TooLarge { size, limit }));
         }
         check_count(fds.len(), FDS_MAX)?;
         if text.len() <= self.inline_max {
@@ -238,10 +236,11 @@ impl Line {
     pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Heard, Error> {
         let mut reset = false;
         let arrived = loop {
-            let error = match control::recvmsg(self.fd.as_fd(), inbox.room(self.limit), wait) {
-                Ok(arrived) => break arrived,
-                Err(error) => error,
-            };
+            let error =
+                match control::recvmsg(self.fd.as_fd(), inbox.room(self.bounds.message), wait) {
+                    Ok(arrived) => break arrived,
+                    Err(error) => error,
+                };
             match sys::trouble(&error) {
                 Trouble::Full => return Ok(Heard::Pending),
                 Trouble::Short if wait == Wait::Never => return Ok(Heard::Short),
@@ -265,8 +264,9 @@ impl Line {
             damage: None,
         };
         let length = arrived.length;
-        if length > self.limit {
-            let (size, limit) = (length as u64, self.limit);
+        let limit = self.bounds.message;
+        if length > limit {
+            let size = length as u64;
             datagram.damage = Some(Error::TooLarge { size, limit });
         } else if inbox.datagram.get(..length).is_none() {
             datagram.damage = Some(Error::Truncated { length });
@@ -277,6 +277,10 @@ impl Line {
             } else if inbox.datagram.get(..length) == Some(SPILLED) {
                 self.unspill(&mut datagram, &mut inbox.spilled);
             }
+        }
+        let limit = self.bounds.depth;
+        if datagram.damage.is_none() && message::is_deeper(inbox.text(&datagram), limit) {
+            datagram.damage = Some(Error::Decode(DecodeError::TooDeep { limit }));
         }
         Ok(Heard::Datagram(datagram))
     }
@@ -293,7 +297,7 @@ impl Line {
             let size = size.ok_or(Error::Payload {
                 reason: "the descriptor is not a memfd",
             })?;
-            let limit = self.limit;
+            let limit = self.bounds.message;
             let length = usize::try_from(size).ok().filter(|size| *size <= limit);
             let length = length.ok_or(Error::TooLarge { size, limit })?;
             memfd::read(payload.as_fd(), length, text).map_err(Error::os("pread"))
@@ -393,12 +397,17 @@ impl Line {
 
     /// Sets the longest text, sent or received, in bytes.
     pub(crate) fn set_limit(&mut self, bytes: usize) {
-        self.limit = bytes;
+        self.bounds.message = bytes;
     }
 
-    /// The longest text, sent or received, in bytes.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
+    /// Sets the deepest nesting, sent or received.
+    pub(crate) fn set_depth(&mut self, levels: usize) {
+        self.bounds = Bounds::new(self.bounds.message, levels);
+    }
+
+    /// What each message is held to; who writes one sees to its depth.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Which kind it is.

@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 
 use crate::account::{Account, Charge, Cost};
 use crate::envelope::Id;
-use crate::limits::Limits;
+use crate::limits::{Bounds, Limits};
 use crate::outbox::Letter;
 use crate::peer::Peer;
 use crate::sys::name::Name;
@@ -135,8 +135,9 @@ impl State {
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     wake: Arc<dyn Fn() + Send + Sync>,
-    /// [`Limits::message`] and [`Limits::waiting_bytes`].
-    bytes: (usize, usize),
+    bounds: Bounds,
+    /// [`Limits::waiting_bytes`].
+    waiting_bytes: usize,
     /// [`Limits::deferred`] and [`Limits::deferred_in_all`].
     deferred: (usize, usize),
     stop: AtomicBool,
@@ -149,7 +150,8 @@ impl Mailbox {
         Self {
             state: Mutex::default(),
             wake,
-            bytes: (limits.message, limits.waiting_bytes),
+            bounds: Bounds::from(limits),
+            waiting_bytes: limits.waiting_bytes,
             deferred: (limits.deferred, limits.deferred_in_all),
             stop: AtomicBool::new(false),
             count: AtomicUsize::new(0),
@@ -161,14 +163,14 @@ impl Mailbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// [`Limits::message`].
-    pub(crate) fn limit(&self) -> usize {
-        self.bytes.0
+    /// What each answer is held to.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// [`Limits::waiting_bytes`].
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.bytes.1
+        self.waiting_bytes
     }
 
     /// Notes that this thread is in a turn and collects what is posted before it ends.

@@ -7,6 +7,7 @@
 //! left to `socket`, and what surrounds a call to `envelope`.
 
 mod container;
+mod depth;
 mod fd;
 mod members;
 mod packer;
@@ -30,6 +31,8 @@ pub use unknown::Unknown;
 pub use unpacker::Unpacker;
 pub use variants::{Content, Variants, adjacent, external};
 pub use wrap::{Json, Untyped};
+
+pub(crate) use depth::{check_bounds, is_deeper};
 
 /// Can be written: JSON text, and descriptors beside it.
 ///

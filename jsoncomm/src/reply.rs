@@ -12,6 +12,7 @@ use crate::account::Account;
 use crate::envelope::{self, Id};
 use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::fds::FDS_MAX;
+use crate::limits::Bounds;
 use crate::line::INLINE_SURE;
 use crate::mailbox::{Mailbox, Post, Serial, Ticket};
 use crate::message::{self, Pack, Packer};
@@ -23,14 +24,12 @@ pub use stream::{Overflow, Sink, Stream, Subscribers};
 pub(crate) fn encoded<'m>(
     text: &mut Vec<u8>,
     fds: &Packer<'m>,
-    limit: usize,
+    bounds: Bounds,
     write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
     write(text, fds)?;
+    message::check_bounds(text, bounds)?;
     let (size, count) = (text.len(), fds.len());
-    if size > limit {
-        return Err(EncodeError::TooLarge { size, limit });
-    }
     // A large text takes a place itself; which texts are large is the socket's to know, so keep it free.
     let room = FDS_MAX - usize::from(size > INLINE_SURE);
     if count > room {
@@ -43,7 +42,9 @@ pub(crate) fn encoded<'m>(
 pub(crate) fn answer_fault(error: &EncodeError) -> Fault {
     let code = match error {
         EncodeError::Json { .. } => Fault::HANDLER_FAILED,
-        EncodeError::TooLarge { .. } | EncodeError::FdCount { .. } => Fault::ANSWER_TOO_BIG,
+        EncodeError::TooLarge { .. }
+        | EncodeError::TooDeep { .. }
+        | EncodeError::FdCount { .. } => Fault::ANSWER_TOO_BIG,
     };
     Fault::new(code, format!("the answer: {error}"))
 }
@@ -347,8 +348,8 @@ impl Slot {
         write: impl FnOnce(&To, &mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
         let (mut text, fds) = (Vec::new(), Packer::new());
-        let limit = self.mailbox.limit();
-        let written = encoded(&mut text, &fds, limit, |text, fds| {
+        let bounds = self.mailbox.bounds();
+        let written = encoded(&mut text, &fds, bounds, |text, fds| {
             write(&self.to, text, fds)
         });
         match written {

@@ -330,7 +330,7 @@ impl Desk {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         let fds = Packer::new();
-        let trouble = encoded(&mut text, &fds, self.limits.message, write).err();
+        let trouble = encoded(&mut text, &fds, self.mailbox.bounds(), write).err();
         if trouble.is_none() {
             lane.deliver(self, Mail::Lent(&text, &fds.into_fds()));
         }

@@ -239,6 +239,12 @@ impl Socket {
         self.line.set_limit(bytes);
     }
 
+    /// Sets how deep the JSON of a message may nest, sent or received; the default is that of
+    /// [`Limits::depth`], and so are its bounds.
+    pub fn set_depth_limit(&mut self, levels: usize) {
+        self.line.set_depth(levels);
+    }
+
     /// Sets what happens to descriptors that no field of a received message names. The default is to
     /// refuse the message, as a server should.
     ///
@@ -378,7 +384,9 @@ impl Socket {
         self.text.clear();
         self.text.shrink_to(BUFFER_KEPT);
         let fds = Packer::new();
-        message::encode(message, &mut self.text, &fds).map_err(Error::Encode)?;
+        message::encode(message, &mut self.text, &fds)
+            .and_then(|()| message::check_bounds(&self.text, self.line.bounds()))
+            .map_err(Error::Encode)?;
         send(&self.line, &self.text, &fds.into_fds())
     }
 

@@ -317,37 +317,3 @@ fn a_fault_is_a_fault_also_without_an_id() {
         },
     );
 }
-
-#[test]
-fn deep_nesting_in_an_answer_ends_nothing() {
-    let _alone = alone();
-    let deep = "[".repeat(50_000) + &"]".repeat(50_000);
-    for kind in KINDS {
-        let texts = [
-            deep.clone(),
-            format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"len":{deep},"file":0}}}}"#),
-            format!(r#"{{"jsonrpc":"2.0","id":ID,"error":{{"code":1,"message":{deep}}}}}"#),
-        ];
-        let good = format!(
-            r#"{{"jsonrpc":"2.0","id":ID,"result":{{"len":1,"file":0,"x":{deep}}},"y":{deep}}}"#
-        );
-        let far_texts = texts.clone();
-        let (connection, far) = against(kind, move |mut far| {
-            for text in far_texts.iter().chain([&good]) {
-                let id = far.hear();
-                far.say(text.replace("ID", &id.to_string()), &[null().as_fd()]);
-            }
-            far
-        });
-        let files = FilesClient::new(connection);
-        for _ in &texts {
-            let error = files.open("a").unwrap_err();
-            assert!(
-                matches!(error, CallError::Io(Error::Decode(_))),
-                "{error:?}"
-            );
-        }
-        assert_eq!(files.open("a").unwrap().len, 1);
-        drop(far.join().unwrap());
-    }
-}

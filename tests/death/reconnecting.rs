@@ -16,6 +16,7 @@ fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
         let before = open_fds();
         let connection = open(&path);
         connection.set_message_limit(1000);
+        connection.set_depth_limit(5);
         let open_now = open_fds();
         let (same, number) = (connection.clone(), connection.as_fd().as_raw_fd());
         let plain = DeskClient::new(connection.clone());
@@ -32,12 +33,19 @@ fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
         // What was under way is not repeated.
         assert_closed(in_flight.wait());
         assert_eq!(desk.kept().unwrap(), (0, 0));
-        // All share the connection, with its limit, and its descriptor keeps its number.
+        // All share the connection, with its limits, and its descriptor keeps its number.
         assert_eq!(plain.echo(5).unwrap().number, 5);
         let long = same.notify("x.y", &("x".repeat(1000),));
         assert!(matches!(
             long,
             Err(CallError::Io(jsoncomm::Error::Encode(_)))
+        ));
+        let deep = same.notify("x.y", &[[[[[1]]]]]);
+        assert!(matches!(
+            deep,
+            Err(CallError::Io(jsoncomm::Error::Encode(
+                jsoncomm::EncodeError::TooDeep { limit: 5 }
+            )))
         ));
         assert_eq!(same.as_fd().as_raw_fd(), number);
         drop(next);

@@ -301,66 +301,6 @@ fn what_looks_like_an_answer_is_never_answered() {
 }
 
 #[test]
-fn deep_nesting_ends_nothing_but_its_own_call() {
-    let _alone = alone();
-    const DEPTH: usize = 50_000;
-    let deep = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
-    let open = "[".repeat(DEPTH);
-    let object = r#"{"a":"#.repeat(DEPTH) + "1" + &"}".repeat(DEPTH);
-    for kind in KINDS {
-        let mut bench = Bench::start(kind);
-        let null = null();
-        bench.hold();
-        let one = &[null.as_fd()];
-        bench.refused(&deep, one, None::<u64>, Fault::NOT_A_CALL, None);
-        bench.refused(&open, one, None::<u64>, Fault::NOT_A_CALL, None);
-        for deep in [&deep, &object] {
-            bench.refused(
-                call(5, "ping", deep),
-                &[],
-                5,
-                Fault::BAD_ARGUMENT,
-                field_of(deep),
-            );
-            for (method, params, field) in [
-                ("ping", format!(r#"{{"number":{deep}}}"#), "number"),
-                ("ping", format!(r#"{{"number":1,"more":{deep}}}"#), "more"),
-                ("any", format!(r#"{{"value":{deep}}}"#), "value"),
-                ("swap", format!(r#"{{"label":"x","file":{deep}}}"#), "file"),
-            ] {
-                bench.refused(
-                    call(5, method, &params),
-                    &[],
-                    5,
-                    Fault::BAD_ARGUMENT,
-                    Some(field),
-                );
-            }
-            // A member of the envelope that nobody asked for is skipped.
-            let text = call(5, "ping", r#"{"number":1}"#)
-                .replace(r#""id""#, &format!(r#""x":{deep},"id""#));
-            assert_eq!(bench.ask(text, &[])["result"], 1);
-            let text = format!(r#"{{"jsonrpc":"2.0","id":{deep},"method":"test.vault.ping"}}"#);
-            bench.refused(text, one, None::<u64>, Fault::NOT_A_CALL, None);
-            bench.ignored(
-                format!(r#"{{"jsonrpc":"2.0","id":5,"result":{deep}}}"#),
-                one,
-            );
-        }
-        drop(null);
-        bench.stop();
-    }
-}
-
-/// Which field is to blame when the params themselves are too deep.
-fn field_of(params: &str) -> Option<&'static str> {
-    match params.starts_with('[') {
-        true => Some("number"),
-        false => Some("a"),
-    }
-}
-
-#[test]
 fn a_call_without_an_id_gets_no_answer_and_is_carried_out() {
     let _alone = alone();
     for kind in KINDS {

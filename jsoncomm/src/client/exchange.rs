@@ -108,7 +108,7 @@ impl Exchange {
                 }
             }
             Started::Stream(frames) => {
-                if !frames.push(held().part(), self.line.limit()) {
+                if !frames.push(held().part(), self.line.bounds().message) {
                     frames.end(Error::Full);
                     self.send_cancel(id);
                 }

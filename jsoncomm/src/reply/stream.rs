@@ -138,8 +138,8 @@ impl Flow {
             return Err(SinkError::Full);
         }
         let (mut text, fds) = (Vec::new(), Packer::new());
-        let limit = self.slot.mailbox.limit();
-        encoded(&mut text, &fds, limit, |text, fds| {
+        let bounds = self.slot.mailbox.bounds();
+        encoded(&mut text, &fds, bounds, |text, fds| {
             envelope::write_item(text, id, item, fds)
         })
         .map_err(SinkError::Encode)?;
@@ -407,8 +407,8 @@ impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
             return;
         };
         let (mut text, fds) = (Vec::new(), Packer::new());
-        let limit = flow.slot.mailbox.limit();
-        let written = encoded(&mut text, &fds, limit, |text, fds| match &flow.slot.to {
+        let bounds = flow.slot.mailbox.bounds();
+        let written = encoded(&mut text, &fds, bounds, |text, fds| match &flow.slot.to {
             To::Call(id) => envelope::write_error(text, id, &error, fds),
             To::Bare | To::Nobody => Ok(()),
         });

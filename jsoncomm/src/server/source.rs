@@ -545,6 +545,7 @@ fn receive<S>(
             Error::Payload { .. } => Fault::BAD_DESCRIPTORS,
             Error::Truncated { .. } if !text.is_empty() => Fault::BAD_DESCRIPTORS,
             Error::Os { .. } => Fault::BUSY,
+            Error::Decode(_) => Fault::NOT_JSON,
             _ => Fault::NOT_A_CALL,
         };
         Fault::new(code, damage.to_string())

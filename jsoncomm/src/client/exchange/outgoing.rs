@@ -9,7 +9,7 @@ use crate::envelope;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::line::{BUFFER_KEPT, DEADLINE, Kind, Sent};
-use crate::message::{Pack, Packer};
+use crate::message::{self, Pack, Packer};
 use crate::sys::control::Wait;
 use crate::sys::wait;
 
@@ -41,6 +41,7 @@ impl Exchange {
         self.text.shrink_to(BUFFER_KEPT);
         let fds = Packer::new();
         envelope::write_call(&mut self.text, id, method, params, timeout, &fds)
+            .and_then(|()| message::check_bounds(&self.text, self.line.bounds()))
             .map_err(Error::Encode)?;
         Ok(fds)
     }
@@ -111,8 +112,10 @@ impl Exchange {
         }
         let possible = self.can_reconnect() && !self.is_awaited();
         let dial = self.dial.as_ref().filter(|_| possible);
+        let bounds = self.line.bounds();
         let limits = Limits {
-            message: self.line.limit(),
+            message: bounds.message,
+            depth: bounds.depth,
             ..Limits::default()
         };
         let deadline = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);

@@ -1,0 +1,108 @@
+//! How deep a text nests, found out without reading it.
+
+use crate::error::EncodeError;
+use crate::limits::Bounds;
+
+/// Refuses a text that is not to be sent.
+pub(crate) fn check_bounds(text: &[u8], bounds: Bounds) -> Result<(), EncodeError> {
+    let (size, limit) = (text.len(), bounds.message);
+    if size > limit {
+        return Err(EncodeError::TooLarge { size, limit });
+    }
+    let limit = bounds.depth;
+    match is_deeper(text, limit) {
+        true => Err(EncodeError::TooDeep { limit }),
+        false => Ok(()),
+    }
+}
+
+/// Says whether more than `limit` arrays and objects are open at once anywhere in `text`.
+///
+/// It need not be JSON; a reader that stops at the first mistake finds it no deeper up to there.
+pub(crate) fn is_deeper(text: &[u8], limit: usize) -> bool {
+    // Most texts have no more brackets than that in all, whatever they mean, and those are counted many
+    // bytes at a time.
+    text.len() > limit && brackets(text) > limit && scan(text, limit)
+}
+
+/// Counts `[` and `{`, which differ in one bit.
+fn brackets(text: &[u8]) -> usize {
+    let opens = |byte: &u8| u8::from(byte | 0x20 == b'{');
+    // Short enough to count in a byte.
+    let parts = text.chunks(128);
+    parts
+        .map(|part| usize::from(part.iter().map(opens).sum::<u8>()))
+        .sum()
+}
+
+/// The bytes that mean something to [`scan`], by a table: nearly all do not, and one look has to tell.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "runs while compiling; every byte is below 256"
+)]
+const MEANT: [bool; 256] = {
+    let mut meant = [false; 256];
+    let mut bytes: &[u8] = b"\"\\[]{}";
+    while let [byte, rest @ ..] = bytes {
+        meant[*byte as usize] = true;
+        bytes = rest;
+    }
+    meant
+};
+
+fn scan(text: &[u8], limit: usize) -> bool {
+    let (mut depth, mut in_string) = (0_usize, false);
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        if MEANT.get(usize::from(*byte)) != Some(&true) {
+            continue;
+        }
+        match (byte, in_string) {
+            (b'"', _) => in_string = !in_string,
+            // What follows does not end the string, whatever it is.
+            (b'\\', true) => drop(bytes.next()),
+            (b'[' | b'{', false) if depth == limit => return true,
+            (b'[' | b'{', false) => depth += 1,
+            (b']' | b'}', false) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_and_objects_count_while_they_are_open() {
+        for (text, depth) in [
+            ("", 0),
+            ("7", 0),
+            ("[]", 1),
+            ("[[],[],{}]", 2),
+            (r#"{"a":[{"b":[]}]}"#, 4),
+            ("]]]][[", 2),
+            ("[[[[[[[[", 8),
+            (r#"[[["]]]",[]]]]"#, 4),
+            (r#"["[[[[[["]"#, 1),
+            (r#"["\"[[[[[["]"#, 1),
+            (r#"["\\",[["\\\\"]]]"#, 3),
+            (r#"["[[[[\"#, 1),
+        ] {
+            assert!(!is_deeper(text.as_bytes(), depth), "{text}");
+            let below = depth.checked_sub(1);
+            assert!(
+                below.is_none_or(|below| is_deeper(text.as_bytes(), below)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_great_many_brackets_side_by_side_are_not_deep() {
+        let flat = format!("[{}[]]", "[],{},".repeat(30_000));
+        assert!(!is_deeper(flat.as_bytes(), 2));
+        assert!(is_deeper(flat.as_bytes(), 1));
+    }
+}

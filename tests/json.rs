@@ -1,0 +1,219 @@
+//! One text, one meaning: which JSON is taken, by whom, and what the others are told.
+//!
+//! Each promise is tested in both directions: what a client sends a server, and what a server answers a client;
+//! and on the bare wire. After each bad message the next good one is served, and no descriptor is left open.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test says by failing what went wrong"
+)]
+
+#[path = "json/depth.rs"]
+mod depth;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::JoinHandle;
+
+use jsoncomm::message::{Json, Untyped};
+use jsoncomm::{CallError, Connection, Counts, DecodeError, EncodeError, Error, Fault};
+use jsoncomm::{Kind, Limits, Message, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{pair, send_raw, servers_are_gone};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde_json::{Value, json};
+
+/// Takes what there is in JSON, and a descriptor with it.
+#[jsoncomm::service(name = "test.json")]
+trait Taker {
+    /// The good question.
+    fn ping(&mut self, number: u64) -> u64;
+    /// Gives back what it takes.
+    fn any(&mut self, value: Value, #[fd] file: OwnedFd) -> Held;
+    /// Answers with this many arrays in each other, or fails with them.
+    fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested>;
+}
+
+#[derive(Debug, Message)]
+struct Held {
+    value: Value,
+    #[fd]
+    file: OwnedFd,
+}
+
+#[derive(Debug, Message, thiserror::Error)]
+#[error("nested")]
+struct Nested {
+    levels: Value,
+}
+
+struct Server;
+
+impl Taker for Server {
+    fn ping(&mut self, number: u64) -> u64 {
+        number
+    }
+
+    fn any(&mut self, value: Value, file: OwnedFd) -> Held {
+        Held { value, file }
+    }
+
+    fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested> {
+        let levels = nested(levels);
+        match fail {
+            true => Err(Nested { levels }),
+            false => Ok(Json(levels)),
+        }
+    }
+}
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+/// This many arrays, each the only element of the one around it.
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!(7), |inner, _| json!([inner]))
+}
+
+/// A call as it stands on the wire; its id is 5.
+fn call(method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":5,"method":"test.json.{method}","params":{params}}}"#)
+}
+
+/// A server, a client that says whatever it likes, and a polite one.
+struct Served {
+    server: Running<Server>,
+    raw: Socket,
+    polite: TakerClient,
+    /// Descriptors open while all of this runs.
+    fds: usize,
+    before: usize,
+}
+
+impl Served {
+    fn start(kind: Kind, mut limits: Limits) -> Self {
+        servers_are_gone();
+        let before = open_fds();
+        (limits.malformed, limits.user_descriptors) = (usize::MAX, usize::MAX);
+        let server = Running::with_limits(limits.clone(), kind, Server, |endpoint| {
+            endpoint.serve::<dyn Taker>()
+        });
+        let mut raw = Socket::connect(&server.path, kind).unwrap();
+        raw.set_timeout(Some(PATIENCE));
+        raw.set_depth_limit(usize::MAX);
+        let polite = server.connect();
+        polite.set_depth_limit(limits.depth);
+        let mut served = Self {
+            server,
+            raw,
+            polite: TakerClient::new(polite),
+            fds: 0,
+            before,
+        };
+        // The first call of each client has the server take its connection.
+        served.polite.ping(1).unwrap();
+        assert_eq!(served.ask(call("ping", "[1]"), 0)["result"], 1);
+        served.fds = open_fds();
+        served
+    }
+
+    /// Sends a text with this many descriptors and returns the answer.
+    #[track_caller]
+    fn ask(&mut self, text: impl AsRef<[u8]>, fds: usize) -> Value {
+        let null = null();
+        send_raw(&self.raw, text.as_ref(), &vec![null.as_fd(); fds]).unwrap();
+        self.raw.receive::<Untyped<Value>>().unwrap().0.json
+    }
+
+    /// A text is answered with this fault, and nothing else has happened.
+    #[track_caller]
+    fn refused(
+        &mut self,
+        text: impl AsRef<[u8]>,
+        fds: usize,
+        fault: (i64, Option<u64>, Option<&str>),
+    ) {
+        let quote: String = String::from_utf8_lossy(text.as_ref())
+            .chars()
+            .take(150)
+            .collect();
+        let answer = self.ask(text, fds);
+        let error = &answer["error"];
+        let found = (
+            error["code"].as_i64().unwrap_or(0),
+            answer["id"].as_u64(),
+            error["data"]["field"].as_str(),
+        );
+        assert_eq!(found, fault, "{quote}: {answer}");
+        assert!(answer.to_string().len() < 1000, "{answer}");
+        self.sound();
+    }
+
+    /// The polite client is served, and no descriptor has stayed.
+    #[track_caller]
+    fn sound(&mut self) {
+        assert_eq!(self.polite.ping(2).unwrap(), 2);
+        assert_open_fds(self.fds);
+    }
+
+    /// Stops the server; nothing is left of it.
+    #[track_caller]
+    fn stop(self) -> Counts {
+        let (_, counts) = self.server.stop();
+        drop((self.raw, self.polite));
+        assert_open_fds(self.before);
+        counts
+    }
+}
+
+/// Answers calls with these texts, in which `ID` is the id, one descriptor with each, and after each has a good
+/// answer. Gives what the calls end with to `check`.
+#[track_caller]
+fn answered(texts: &[Vec<u8>], check: impl Fn(&str, Result<Held, CallError<Nested>>)) {
+    for kind in KINDS {
+        let before = open_fds();
+        let (connection, far) = against(kind, texts.to_vec());
+        for text in texts {
+            let quote: String = String::from_utf8_lossy(text).chars().take(150).collect();
+            check(&quote, connection.call("test.json.any", &[0]));
+            let good: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+            assert_eq!(good.unwrap().value, 7, "after {quote}");
+        }
+        drop((connection, far.join().unwrap()));
+        assert_open_fds(before);
+    }
+}
+
+/// A connection and the thread that answers it.
+fn against(kind: Kind, texts: Vec<Vec<u8>>) -> (Connection, JoinHandle<()>) {
+    let of = match kind {
+        Kind::Datagram => SocketType::DGRAM,
+        Kind::Seqpacket => SocketType::SEQPACKET,
+    };
+    let (near, far) = socketpair(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None).unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut far = Socket::from_fd(far).unwrap();
+        far.set_timeout(Some(PATIENCE));
+        let null = null();
+        let good = br#"{"jsonrpc":"2.0","id":ID,"result":{"value":7,"file":0}}"#.to_vec();
+        for text in texts {
+            for text in [&text, &good] {
+                let call = far.receive::<Untyped<Value>>().unwrap().0.json;
+                let text = with_id(text, &call["id"].to_string());
+                send_raw(&far, &text, &[null.as_fd()]).unwrap();
+            }
+        }
+    });
+    (Connection::from_fd(near).unwrap().within(PATIENCE), thread)
+}
+
+/// Puts the id where it says `ID`.
+fn with_id(text: &[u8], id: &str) -> Vec<u8> {
+    let mut parts = text.to_vec();
+    while let Some(at) = parts.windows(2).position(|pair| pair == b"ID") {
+        parts.splice(at..at + 2, id.bytes());
+    }
+    parts
+}

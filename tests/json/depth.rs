@@ -1,0 +1,250 @@
+//! How deep a text may nest, sent and received.
+
+use super::*;
+
+/// Limits with this depth.
+fn limits(depth: usize) -> Limits {
+    let mut limits = Limits::default();
+    limits.depth = depth;
+    limits
+}
+
+/// That many levels, all in all, as arrays and as objects.
+fn texts(levels: usize) -> [String; 2] {
+    let array = "[".repeat(levels) + "7" + &"]".repeat(levels);
+    let object = r#"{"a":"#.repeat(levels) + "7" + &"}".repeat(levels);
+    [array, object]
+}
+
+/// Depths to set, and what they amount to.
+const DEPTHS: [(usize, usize); 6] = [(0, 3), (3, 3), (10, 10), (64, 64), (127, 127), (128, 127)];
+
+#[test]
+fn the_default_depth_is_64() {
+    assert_eq!(Limits::default().depth, 64);
+}
+
+#[test]
+fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
+    let _alone = alone();
+    for kind in KINDS {
+        for (set, depth) in DEPTHS {
+            let mut served = Served::start(kind, limits(set));
+            let too_deep = (Fault::NOT_JSON, Some(5), None);
+            for (at, above) in std::iter::zip(texts(depth - 2), texts(depth - 1)) {
+                let any = |value: &str| call("any", &format!(r#"{{"value":{value},"file":0}}"#));
+                let answer = served.ask(any(&at), 1);
+                assert_eq!(answer["result"]["value"].to_string(), at);
+                served.refused(any(&above), 1, too_deep);
+                served.refused(call("none", &format!("[{above}]")), 1, too_deep);
+                served.refused(call("any", &format!(r#"[7,0,{above}]"#)), 1, too_deep);
+            }
+            for (at, above) in std::iter::zip(texts(depth - 1), texts(depth)) {
+                // A member of the envelope that nobody asked for.
+                let ping = |value: &str| {
+                    call("ping", "[1]").replacen('{', &format!(r#"{{"x":{value},"#), 1)
+                };
+                assert_eq!(served.ask(ping(&at), 0)["result"], 1);
+                served.refused(ping(&above), 1, too_deep);
+                served.refused(
+                    format!(r#"{{"id":{above}}}"#),
+                    1,
+                    (Fault::NOT_JSON, None, None),
+                );
+            }
+            served.stop();
+        }
+    }
+}
+
+#[test]
+fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
+    let _alone = alone();
+    const DEPTH: usize = 50_000;
+    let [array, object] = texts(DEPTH);
+    let open = "[".repeat(DEPTH);
+    for kind in KINDS {
+        let mut served = Served::start(kind, limits(usize::MAX));
+        let (known, unknown) = (
+            (Fault::NOT_JSON, Some(5), None),
+            (Fault::NOT_JSON, None, None),
+        );
+        for text in [&array, &object, &open] {
+            served.refused(text, 1, unknown);
+        }
+        for deep in [&array, &object] {
+            for params in [
+                deep,
+                &format!(r#"{{"number":{deep}}}"#),
+                &format!(r#"{{"number":1,"more":{deep}}}"#),
+                &format!(r#"{{"number":1,"more":"[[","more":{deep}}}"#),
+            ] {
+                served.refused(call("ping", params), 1, known);
+            }
+            let whole = call("ping", "[1]");
+            served.refused(
+                whole.replacen('{', &format!(r#"{{"x":{deep},"#), 1),
+                1,
+                known,
+            );
+            served.refused(whole.replace('5', deep), 1, unknown);
+            served.refused(whole.replace("\"test.json.ping\"", deep), 1, known);
+            // What looks like an answer is never answered.
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":5,"result":{deep}}}"#);
+            send_raw(&served.raw, answer.as_bytes(), &[]).unwrap();
+            served.sound();
+        }
+        served.sound();
+        served.stop();
+    }
+}
+
+#[test]
+fn brackets_in_strings_and_side_by_side_are_not_deep() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, limits(4));
+        for value in [
+            format!("[{}7]", "[],{},".repeat(10_000)),
+            format!(r#""{}""#, "[{".repeat(10_000)),
+            format!(r#""\"{}""#, "[{".repeat(10_000)),
+            format!(r#"{{"{}\\":"]]"}}"#, "[{".repeat(10_000)),
+        ] {
+            let text = call("any", &format!(r#"{{"value":{value},"file":0}}"#));
+            let answer = served.ask(text, 1);
+            assert_eq!(
+                answer["result"]["value"],
+                serde_json::from_str::<Value>(&value).unwrap()
+            );
+            served.sound();
+        }
+        // A string that ends sooner than it seems to.
+        let text = call("any", r#"["\\",0,[["\\"]],"]]]]"]"#);
+        served.refused(text, 1, (Fault::BAD_ARGUMENT, Some(5), None));
+        let text = call("any", r#"["\\",0,[[["\\"]]],"]]]]"]"#);
+        served.refused(text, 1, (Fault::NOT_JSON, Some(5), None));
+        served.stop();
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_deep_is_replaced_by_a_fault() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, limits(10));
+        served.polite = TakerClient::new(served.server.connect());
+        for (fail, most) in [(false, 9), (true, 7)] {
+            for levels in [most - 1, most] {
+                match served.polite.nest(levels, fail) {
+                    Ok(Json(value)) => assert_eq!((fail, value), (false, nested(levels))),
+                    Err(CallError::Service(error)) => {
+                        assert_eq!((fail, error.levels), (true, nested(levels)))
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            match served.polite.nest(most + 1, fail) {
+                Err(CallError::Fault(fault)) => {
+                    assert_eq!(fault.code, Fault::ANSWER_TOO_BIG);
+                    assert_eq!(fault.message, "the answer: message nested deeper than 10");
+                }
+                other => panic!("{other:?}"),
+            }
+            served.polite.ping(1).unwrap();
+        }
+        served.stop();
+    }
+}
+
+#[test]
+fn a_client_sends_up_to_its_limit_and_nothing_above_it() {
+    let _alone = alone();
+    for kind in KINDS {
+        let served = Served::start(kind, limits(usize::MAX));
+        for (set, depth) in DEPTHS {
+            let connection = served.server.connect();
+            if set != 64 {
+                connection.set_depth_limit(set);
+            }
+            let client = TakerClient::new(connection);
+            assert_eq!(
+                client.any(nested(depth - 2), null()).unwrap().value,
+                nested(depth - 2)
+            );
+            match client.any(nested(depth - 1), null()) {
+                Err(CallError::Io(Error::Encode(EncodeError::TooDeep { limit }))) => {
+                    assert_eq!(limit, depth)
+                }
+                other => panic!("{other:?}"),
+            }
+            client.ping(1).unwrap();
+        }
+        let counts = served.stop();
+        assert_eq!(counts.received, 2 + 2 * DEPTHS.len() as u64);
+    }
+}
+
+#[test]
+fn a_client_takes_answers_up_to_its_limit_and_the_next_after_a_deeper_one() {
+    let _alone = alone();
+    let answers = |result: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"value":7,"file":0,"x":{result}}}}}"#)
+            .into_bytes()
+    };
+    let good = texts(62).map(|text| answers(&text));
+    answered(&good, |text, result| {
+        assert_eq!(result.unwrap().value, 7, "{text}")
+    });
+
+    let deep = texts(50_000);
+    let bad: Vec<_> = texts(63)
+        .iter()
+        .chain(&deep)
+        .map(|text| answers(text))
+        .collect();
+    let around = deep
+        .iter()
+        .map(|deep| format!(r#"{{"jsonrpc":"2.0","x":{deep},"id":ID,"result":7}}"#).into_bytes());
+    let error = deep.iter().map(|deep| {
+        format!(r#"{{"jsonrpc":"2.0","id":ID,"error":{{"code":1,"message":{deep}}}}}"#).into_bytes()
+    });
+    let whole = deep.iter().map(|deep| deep.clone().into_bytes());
+    let bad: Vec<_> = bad
+        .into_iter()
+        .chain(around)
+        .chain(error)
+        .chain(whole)
+        .collect();
+    answered(&bad, |text, result| match result {
+        Err(CallError::Io(Error::Decode(DecodeError::TooDeep { limit: 64 }))) => {}
+        other => panic!("{text}: {other:?}"),
+    });
+}
+
+#[test]
+fn a_bare_socket_sends_and_takes_up_to_its_limit() {
+    let _alone = alone();
+    for kind in KINDS {
+        for (set, depth) in DEPTHS {
+            let (mut left, mut right) = pair(kind);
+            for socket in [&mut left, &mut right] {
+                socket.set_depth_limit(set);
+            }
+            left.send(&Json(nested(depth))).unwrap();
+            assert_eq!(right.receive::<Json<Value>>().unwrap().0.0, nested(depth));
+            match left.send(&Json(nested(depth + 1))) {
+                Err(Error::Encode(EncodeError::TooDeep { limit })) => assert_eq!(limit, depth),
+                other => panic!("{other:?}"),
+            }
+            for text in texts(depth + 1).iter().chain(&texts(50_000)) {
+                send_raw(&left, text.as_bytes(), &[null().as_fd()]).unwrap();
+                match right.receive::<Untyped<Value>>() {
+                    Err(Error::Decode(DecodeError::TooDeep { limit })) => assert_eq!(limit, depth),
+                    other => panic!("{other:?}"),
+                }
+            }
+            left.send(&Json(1)).unwrap();
+            assert_eq!(right.receive::<Json<u8>>().unwrap().0.0, 1);
+        }
+    }
+}
