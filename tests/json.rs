@@ -11,6 +11,8 @@
 
 #[path = "json/depth.rs"]
 mod depth;
+#[path = "json/keys.rs"]
+mod keys;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

@@ -133,7 +133,7 @@ impl Bounds {
     /// What a fault that names a field takes.
     const DEPTH_MIN: usize = 3;
     /// As many as serde_json has open at once.
-    const DEPTH_MAX: usize = 127;
+    pub(crate) const DEPTH_MAX: usize = 127;
 
     pub(crate) fn new(message: usize, depth: usize) -> Self {
         let depth = depth.clamp(Self::DEPTH_MIN, Self::DEPTH_MAX);

@@ -12,6 +12,7 @@ mod fd;
 mod members;
 mod packer;
 mod plain;
+mod strict;
 mod text;
 mod unknown;
 mod unpacker;
@@ -21,6 +22,7 @@ mod wrap;
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
 use serde::{Deserializer, Serializer};
+use strict::{Reader, Strict};
 
 pub use members::{
     Absence, Members, absent, borrow_cow_bytes, borrow_cow_str, members, newtype, unit_struct,
@@ -363,7 +365,8 @@ pub fn decode<'de, M: Unpack<'de>>(
     let text = std::str::from_utf8(text).map_err(|error| syntax(&error))?;
     let fds = Unpacker::new(fds);
     let mut reader = serde_json::Deserializer::from_str(text);
-    let message = M::unpack(&fds, &mut reader).map_err(|error| fds.explain(&error, text))?;
+    let message = strict::read(&mut reader, text, |reader| M::unpack(&fds, reader))
+        .map_err(|error| fds.explain(&error, text))?;
     reader.end().map_err(|error| syntax(&error))?;
     fds.finish(surplus)?;
     Ok(message)
@@ -387,16 +390,13 @@ pub(crate) fn decode_params<R: Request>(
     front(rest, fds, |reader| R::unpack_params(method, fds, reader))
 }
 
-/// serde_json's reader of text that is known to be UTF-8.
-type Reader<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
-
 fn front<'de, T>(
     rest: &'de str,
     fds: &Unpacker,
-    read: impl FnOnce(&mut Reader<'de>) -> Result<T, serde_json::Error>,
+    read: impl FnOnce(Strict<'_, &mut Reader<'de>>) -> Result<T, serde_json::Error>,
 ) -> Result<(T, usize), DecodeError> {
     let mut reader = serde_json::Deserializer::from_str(rest);
-    let value = read(&mut reader).map_err(|error| fds.explain(&error, rest))?;
+    let value = strict::read(&mut reader, rest, read).map_err(|error| fds.explain(&error, rest))?;
     let length = reader.into_iter::<serde::de::IgnoredAny>().byte_offset();
     Ok((value, length))
 }

@@ -3,6 +3,7 @@
 use super::{Surplus, syntax};
 use crate::error::{DecodeError, FdProblem};
 use crate::fds::Fds;
+use crate::limits::Bounds;
 use serde::Deserialize;
 use serde::de::{Error, IgnoredAny};
 use std::cell::{Cell, RefCell};
@@ -84,6 +85,10 @@ impl Unpacker {
             return syntax(&error);
         }
         let reason = error.to_string();
+        if error.is_syntax() && reason.starts_with("recursion limit exceeded") {
+            let limit = Bounds::DEPTH_MAX;
+            return DecodeError::TooDeep { limit };
+        }
         let position = format!(" at line {} column {}", error.line(), error.column());
         let reason = reason.strip_suffix(&position).unwrap_or(&reason);
         DecodeError::Shape {
@@ -121,7 +126,7 @@ fn is_json(text: &str) -> bool {
 }
 
 /// Cuts `text` so that a complaint about a peer's message is not as long as the message.
-fn clip(text: &str) -> &str {
+pub(super) fn clip(text: &str) -> &str {
     let mut end = text.len().min(QUOTE_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

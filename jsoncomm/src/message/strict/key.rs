@@ -1,0 +1,199 @@
+//! An object's key: read as text, and from there as whatever the map's keys are.
+
+use crate::message::members::borrow_cow_str;
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeSeed, Error, IgnoredAny, IntoDeserializer, Unexpected, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+/// A key as it came.
+pub(super) enum Name<'de> {
+    Text(Cow<'de, str>),
+    /// serde_json's own, around a value that it hands over as text.
+    MadeUp(&'de str),
+}
+
+/// The seed of one.
+pub(super) struct NameSeed;
+
+impl<'de> DeserializeSeed<'de> for NameSeed {
+    type Value = Name<'de>;
+
+    /// Asks for an option, since that tells the two apart: a key in the text is some key, and one that is
+    /// made up says what it is whatever it is asked for.
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Name<'de>, D::Error> {
+        from.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NameSeed {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    #[inline]
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Name<'de>, D::Error> {
+        borrow_cow_str(from).map(Name::Text)
+    }
+
+    #[inline]
+    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name::MadeUp(name))
+    }
+}
+
+/// What reads a key that is text already, by the rules that serde_json has for keys.
+pub(super) struct Key<'k, 'de, E> {
+    text: &'k Cow<'de, str>,
+    error: PhantomData<E>,
+}
+
+impl<'k, 'de, E: Error> Key<'k, 'de, E> {
+    #[inline]
+    pub(super) fn new(text: &'k Cow<'de, str>) -> Self {
+        let error = PhantomData;
+        Self { text, error }
+    }
+
+    #[inline]
+    fn text(&self) -> &'k str {
+        self.text
+    }
+
+    /// The text itself, where it is the datagram's and not a copy without escapes.
+    #[inline]
+    fn borrowed(&self) -> Option<&'de str> {
+        match self.text {
+            Cow::Borrowed(text) => Some(text),
+            Cow::Owned(_) => None,
+        }
+    }
+
+    /// Says whether it is a number by the rules of JSON, and nothing else.
+    fn is_number(&self) -> bool {
+        let digit = |letter: char| letter.is_ascii_digit();
+        let first = |letter| digit(letter) || letter == '-';
+        let alone = self.text().starts_with(first) && self.text().ends_with(digit);
+        alone && serde_json::from_str::<IgnoredAny>(self.text()).is_ok()
+    }
+
+    /// Reads it as a type that has the whole of it, or not at all.
+    fn parse<N: FromStr>(&self) -> Option<N> {
+        self.text().parse().ok().filter(|_| self.is_number())
+    }
+
+    fn refuse<T>(&self, visitor: &impl Visitor<'de>) -> Result<T, E> {
+        Err(E::invalid_type(Unexpected::Str(self.text()), visitor))
+    }
+}
+
+/// Reads numbers of up to 64 bits.
+macro_rules! numbers {
+    ($($method:ident)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+            if let Some(number) = self.parse::<u64>() {
+                return visitor.visit_u64(number);
+            }
+            // There is no integer below zero that is zero.
+            if let Some(number) = self.parse::<i64>().filter(|number| *number != 0) {
+                return visitor.visit_i64(number);
+            }
+            match self.parse::<f64>().filter(|number| number.is_finite()) {
+                Some(number) => visitor.visit_f64(number),
+                None => self.refuse(&visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
+    type Error = E;
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        match self.borrowed() {
+            Some(text) => visitor.visit_borrowed_str(text),
+            None => visitor.visit_str(self.text()),
+        }
+    }
+
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_f32 deserialize_f64
+    }
+
+    #[inline]
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        match self.parse() {
+            Some(number) => visitor.visit_i128(number),
+            None => self.refuse(&visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        match self.parse() {
+            Some(number) => visitor.visit_u128(number),
+            None => self.refuse(&visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        match self.text() {
+            "true" => visitor.visit_bool(true),
+            "false" => visitor.visit_bool(false),
+            _ => self.refuse(&visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        match self.borrowed() {
+            Some(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
+            None => visitor.visit_bytes(self.text().as_bytes()),
+        }
+    }
+
+    #[inline]
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        self.deserialize_bytes(visitor)
+    }
+
+    #[inline]
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        visitor.visit_some(self)
+    }
+
+    #[inline]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, E> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    #[inline]
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, E> {
+        let text: StrDeserializer<'_, E> = self.text().into_deserializer();
+        text.deserialize_enum(name, variants, visitor)
+    }
+
+    forward_to_deserialize_any! {
+        char str string unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
