@@ -8,6 +8,8 @@
 mod key;
 mod object;
 
+pub(super) use object::NUMBER;
+
 use object::Object;
 use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess};
 use serde::de::{VariantAccess, Visitor};

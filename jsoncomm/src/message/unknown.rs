@@ -1,5 +1,6 @@
 //! What a newer peer says and this program's type has no variant for.
 
+use super::strict::NUMBER;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt::{self, Write};
 
@@ -36,7 +37,8 @@ pub struct Unknown {
     /// The variant's name on the wire.
     pub name: String,
     /// What it holds, as JSON without white space; `None` for a name alone. An integer of more than 64 bits
-    /// is the nearest floating-point number.
+    /// is the nearest floating-point number, unless the program has serde_json keep
+    /// every digit.
     pub content: Option<String>,
 }
 
@@ -125,7 +127,17 @@ impl<'de> Visitor<'de> for Copy<'_> {
         let Self(text) = self;
         text.push('{');
         let start = text.len();
-        while map.next_key_seed(Element(text, start))?.is_some() {
+        while let Some(key) = map.next_key::<String>()? {
+            // Made up by serde_json around a number's digits.
+            if key == NUMBER {
+                text.truncate(start - 1);
+                text.push_str(&map.next_value::<String>()?);
+                return Ok(());
+            }
+            if text.len() > start {
+                text.push(',');
+            }
+            Copy(text).token(key)?;
             text.push(':');
             map.next_value_seed(Copy(text))?;
         }
@@ -134,7 +146,7 @@ impl<'de> Visitor<'de> for Copy<'_> {
     }
 }
 
-/// The seed of an element or a name, with a comma before it unless it is the first.
+/// The seed of an element, with a comma before it unless it is the first.
 struct Element<'t>(&'t mut String, usize);
 
 impl<'de> DeserializeSeed<'de> for Element<'_> {

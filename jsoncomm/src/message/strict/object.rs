@@ -10,6 +10,8 @@ use std::borrow::Cow;
 const MADE_UP: &str = "$serde_json::private::";
 /// A value's, for a `RawValue`.
 const RAW: &str = "$serde_json::private::RawValue";
+/// A number's, where a program has every digit kept (`arbitrary_precision`).
+pub(crate) const NUMBER: &str = "$serde_json::private::Number";
 
 /// The keys of one object.
 #[derive(Default)]
