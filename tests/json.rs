@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test says by failing what went wrong"
 )]
@@ -13,6 +14,8 @@
 mod depth;
 #[path = "json/keys.rs"]
 mod keys;
+#[path = "json/texts.rs"]
+mod texts;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +36,8 @@ trait Taker {
     fn ping(&mut self, number: u64) -> u64;
     /// Gives back what it takes.
     fn any(&mut self, value: Value, #[fd] file: OwnedFd) -> Held;
+    /// Takes a struct that may have members which nobody knows.
+    fn take(&mut self, #[fd] plain: Plain) -> u64;
     /// Answers with this many arrays in each other, or fails with them.
     fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested>;
 }
@@ -42,6 +47,11 @@ struct Held {
     value: Value,
     #[fd]
     file: OwnedFd,
+}
+
+#[derive(Debug, Message)]
+struct Plain {
+    number: u64,
 }
 
 #[derive(Debug, Message, thiserror::Error)]
@@ -61,6 +71,10 @@ impl Taker for Server {
         Held { value, file }
     }
 
+    fn take(&mut self, plain: Plain) -> u64 {
+        plain.number
+    }
+
     fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested> {
         let levels = nested(levels);
         match fail {
@@ -77,6 +91,12 @@ fn null() -> OwnedFd {
 /// This many arrays, each the only element of the one around it.
 fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(7), |inner, _| json!([inner]))
+}
+
+/// Enough of a text to know it by.
+fn quote(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.chars().take(150).collect()
 }
 
 /// A call as it stands on the wire; its id is 5.
@@ -129,26 +149,21 @@ impl Served {
         self.raw.receive::<Untyped<Value>>().unwrap().0.json
     }
 
-    /// A text is answered with this fault, and nothing else has happened.
+    /// A text is answered with this fault and id, and nothing else has happened.
     #[track_caller]
     fn refused(
         &mut self,
         text: impl AsRef<[u8]>,
         fds: usize,
-        fault: (i64, Option<u64>, Option<&str>),
+        (code, id): (i64, Option<u64>),
+        field: Option<&str>,
     ) {
-        let quote: String = String::from_utf8_lossy(text.as_ref())
-            .chars()
-            .take(150)
-            .collect();
+        let quote = quote(text.as_ref());
         let answer = self.ask(text, fds);
         let error = &answer["error"];
-        let found = (
-            error["code"].as_i64().unwrap_or(0),
-            answer["id"].as_u64(),
-            error["data"]["field"].as_str(),
-        );
-        assert_eq!(found, fault, "{quote}: {answer}");
+        assert_eq!(error["code"], code, "{quote}: {answer}");
+        assert_eq!(answer["id"], json!(id), "{quote}: {answer}");
+        assert_eq!(error["data"]["field"].as_str(), field, "{quote}: {answer}");
         assert!(answer.to_string().len() < 1000, "{answer}");
         self.sound();
     }
@@ -178,7 +193,7 @@ fn answered(texts: &[Vec<u8>], check: impl Fn(&str, Result<Held, CallError<Neste
         let before = open_fds();
         let (connection, far) = against(kind, texts.to_vec());
         for text in texts {
-            let quote: String = String::from_utf8_lossy(text).chars().take(150).collect();
+            let quote = quote(text);
             check(&quote, connection.call("test.json.any", &[0]));
             let good: Result<Held, CallError> = connection.call("test.json.any", &[0]);
             assert_eq!(good.unwrap().value, 7, "after {quote}");
@@ -188,13 +203,18 @@ fn answered(texts: &[Vec<u8>], check: impl Fn(&str, Result<Held, CallError<Neste
     }
 }
 
-/// A connection and the thread that answers it.
-fn against(kind: Kind, texts: Vec<Vec<u8>>) -> (Connection, JoinHandle<()>) {
+/// Two connected sockets.
+fn sockets(kind: Kind) -> (OwnedFd, OwnedFd) {
     let of = match kind {
         Kind::Datagram => SocketType::DGRAM,
         Kind::Seqpacket => SocketType::SEQPACKET,
     };
-    let (near, far) = socketpair(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None).unwrap();
+    socketpair(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// A connection and the thread that answers it.
+fn against(kind: Kind, texts: Vec<Vec<u8>>) -> (Connection, JoinHandle<()>) {
+    let (near, far) = sockets(kind);
     let thread = std::thread::spawn(move || {
         let mut far = Socket::from_fd(far).unwrap();
         far.set_timeout(Some(PATIENCE));

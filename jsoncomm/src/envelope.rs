@@ -12,7 +12,7 @@
 //!
 //! `id` is an integer or a string. `params` is an object, or an array by position; it may be absent.
 //! `timeout` is the caller's remaining budget in milliseconds; it may be absent. A member that is not
-//! listed is skipped; one that is listed may stand there once.
+//! listed is skipped; no member may stand there twice.
 //!
 //! A text is read in one pass: the reader walks the members up to the one that matters (`params`,
 //! `result` or `error`), lets its owner decode that in place, now that `method` or `id` says as what, and
@@ -27,6 +27,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 
 use crate::error::{DecodeError, Fault};
+use crate::message;
 
 pub(crate) use write::{
     write_call, write_cancel, write_end, write_error, write_fault, write_item, write_result,
@@ -57,7 +58,9 @@ impl<'t> Id<'t> {
         }
         let digits = text.strip_prefix('-').unwrap_or(text);
         let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        ((integer || first == b'"') && text.len() <= ID_MAX).then_some(Self::Text(text.into()))
+        // It will be echoed as it is, so its escapes have to mean something.
+        let string = || first == b'"' && (!text.contains('\\') || front::<String>(text).is_ok());
+        (text.len() <= ID_MAX && (integer || string())).then_some(Self::Text(text.into()))
     }
 
     /// Copies the text, so that the id outlives its datagram.
@@ -100,6 +103,8 @@ pub(crate) struct Envelope<'t> {
     timeout: Option<u64>,
     more: Option<bool>,
     body: Body<'t>,
+    /// The names of members that are skipped.
+    strangers: Vec<Cow<'t, str>>,
 }
 
 impl<'t> Envelope<'t> {
@@ -122,6 +127,7 @@ impl<'t> Envelope<'t> {
             timeout: None,
             more: None,
             body: Body::Absent,
+            strangers: Vec::new(),
         };
         envelope.walk()?;
         Ok(envelope)
@@ -132,9 +138,9 @@ impl<'t> Envelope<'t> {
         while let Some(name) = self.members.next_name()? {
             let part = match &*name {
                 "jsonrpc" => {
-                    let fresh = self.version.is_none();
-                    self.version = Some(self.members.raw()? == "\"2.0\"");
-                    once(fresh, "jsonrpc")?;
+                    let version = self.members.string("jsonrpc")?;
+                    once(self.version.is_none(), "jsonrpc")?;
+                    self.version = Some(version == "2.0");
                     continue;
                 }
                 "id" => {
@@ -178,7 +184,8 @@ impl<'t> Envelope<'t> {
                 "result" => Part::Result,
                 "error" => Part::Error,
                 _ => {
-                    self.members.raw()?;
+                    self.members.skip()?;
+                    self.strangers.push(name);
                     continue;
                 }
             };
@@ -194,6 +201,9 @@ impl<'t> Envelope<'t> {
                 return Ok(());
             }
             self.body = Body::Skipped(part, self.members.raw()?);
+        }
+        if let Some(reason) = message::repeated(&mut self.strangers) {
+            return Err(Fault::new(Fault::NOT_A_CALL, reason));
         }
         if self.version != Some(true) {
             return Err(Fault::new(Fault::NOT_A_CALL, "jsonrpc is not \"2.0\""));
@@ -268,7 +278,12 @@ impl<'t> Envelope<'t> {
             }
             Body::Here(part) => {
                 let text = self.members.rest;
-                check_params(part, text)?;
+                if let Err(fault) = check_params(part, text) {
+                    // The whole may be no JSON at all.
+                    self.members.raw()?;
+                    self.walk()?;
+                    return Err(fault);
+                }
                 let value = match decode(text) {
                     Ok((value, length)) => {
                         self.members.rest = text.get(length..).unwrap_or_default();
@@ -307,7 +322,7 @@ pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
 
 /// Reads the params of `rpc.cancel` from the front of `text`: the id that they hold.
 pub(crate) fn front_id(text: &str) -> Result<(Id<'static>, usize), DecodeError> {
-    let (_, length) = front::<IgnoredAny>(text).map_err(syntax)?;
+    let length = message::skip_front(text)?;
     let id = find_id(text.get(..length).unwrap_or_default().as_bytes());
     let id = id.ok_or_else(|| DecodeError::Shape {
         field: Some(String::from("id")),
@@ -352,7 +367,7 @@ impl<'t> ErrorObject<'t> {
             field: Some(String::from("error")),
             reason: reason.to_owned(),
         };
-        let (_, length) = front::<IgnoredAny>(text).map_err(syntax)?;
+        let length = message::skip_front(text)?;
         let object = text.get(..length).unwrap_or_default();
         let mut members = Members::open(object).map_err(|_| shape("is not an object"))?;
         let (mut code, mut message, mut data) = (None, None, None);
@@ -591,9 +606,10 @@ mod tests {
     }
 
     #[test]
-    fn a_deeply_nested_unknown_member_is_skipped_without_recursion() {
+    fn the_id_is_found_behind_any_nesting_without_recursion() {
         let deep = "[".repeat(50_000) + &"]".repeat(50_000);
-        let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"x\":{deep},\"method\":\"m\"}}");
-        assert!(params(&text).is_ok());
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"x\":{deep},\"method\":\"m\",\"id\":1}}");
+        assert!(params(&text).is_err());
+        assert_eq!(find_id(text.as_bytes()), Some(Id::Number(1)));
     }
 }

@@ -35,6 +35,7 @@ pub use variants::{Content, Variants, adjacent, external};
 pub use wrap::{Json, Untyped};
 
 pub(crate) use depth::{check_bounds, is_deeper};
+pub(crate) use strict::repeated;
 
 /// Can be written: JSON text, and descriptors beside it.
 ///
@@ -399,6 +400,11 @@ fn front<'de, T>(
     let value = strict::read(&mut reader, rest, read).map_err(|error| fds.explain(&error, rest))?;
     let length = reader.into_iter::<serde::de::IgnoredAny>().byte_offset();
     Ok((value, length))
+}
+
+/// Reads one value from the front of `text` by all rules, keeps nothing of it and tells how many bytes it took.
+pub(crate) fn skip_front(text: &str) -> Result<usize, DecodeError> {
+    strict::check(text).map_err(|error| Unpacker::default().explain(&error, text))
 }
 
 /// Says that the bytes are not JSON.

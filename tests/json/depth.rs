@@ -30,14 +30,14 @@ fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
     for kind in KINDS {
         for (set, depth) in DEPTHS {
             let mut served = Served::start(kind, limits(set));
-            let too_deep = (Fault::NOT_JSON, Some(5), None);
+            let too_deep = (Fault::NOT_JSON, Some(5));
             for (at, above) in std::iter::zip(texts(depth - 2), texts(depth - 1)) {
                 let any = |value: &str| call("any", &format!(r#"{{"value":{value},"file":0}}"#));
                 let answer = served.ask(any(&at), 1);
                 assert_eq!(answer["result"]["value"].to_string(), at);
-                served.refused(any(&above), 1, too_deep);
-                served.refused(call("none", &format!("[{above}]")), 1, too_deep);
-                served.refused(call("any", &format!(r#"[7,0,{above}]"#)), 1, too_deep);
+                served.refused(any(&above), 1, too_deep, None);
+                served.refused(call("none", &format!("[{above}]")), 1, too_deep, None);
+                served.refused(call("any", &format!(r#"[7,0,{above}]"#)), 1, too_deep, None);
             }
             for (at, above) in std::iter::zip(texts(depth - 1), texts(depth)) {
                 // A member of the envelope that nobody asked for.
@@ -45,11 +45,12 @@ fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
                     call("ping", "[1]").replacen('{', &format!(r#"{{"x":{value},"#), 1)
                 };
                 assert_eq!(served.ask(ping(&at), 0)["result"], 1);
-                served.refused(ping(&above), 1, too_deep);
+                served.refused(ping(&above), 1, too_deep, None);
                 served.refused(
                     format!(r#"{{"id":{above}}}"#),
                     1,
-                    (Fault::NOT_JSON, None, None),
+                    (Fault::NOT_JSON, None),
+                    None,
                 );
             }
             served.stop();
@@ -65,12 +66,9 @@ fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
     let open = "[".repeat(DEPTH);
     for kind in KINDS {
         let mut served = Served::start(kind, limits(usize::MAX));
-        let (known, unknown) = (
-            (Fault::NOT_JSON, Some(5), None),
-            (Fault::NOT_JSON, None, None),
-        );
+        let (known, unknown) = ((Fault::NOT_JSON, Some(5)), (Fault::NOT_JSON, None));
         for text in [&array, &object, &open] {
-            served.refused(text, 1, unknown);
+            served.refused(text, 1, unknown, None);
         }
         for deep in [&array, &object] {
             for params in [
@@ -79,16 +77,17 @@ fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
                 &format!(r#"{{"number":1,"more":{deep}}}"#),
                 &format!(r#"{{"number":1,"more":"[[","more":{deep}}}"#),
             ] {
-                served.refused(call("ping", params), 1, known);
+                served.refused(call("ping", params), 1, known, None);
             }
             let whole = call("ping", "[1]");
             served.refused(
                 whole.replacen('{', &format!(r#"{{"x":{deep},"#), 1),
                 1,
                 known,
+                None,
             );
-            served.refused(whole.replace('5', deep), 1, unknown);
-            served.refused(whole.replace("\"test.json.ping\"", deep), 1, known);
+            served.refused(whole.replace('5', deep), 1, unknown, None);
+            served.refused(whole.replace("\"test.json.ping\"", deep), 1, known, None);
             // What looks like an answer is never answered.
             let answer = format!(r#"{{"jsonrpc":"2.0","id":5,"result":{deep}}}"#);
             send_raw(&served.raw, answer.as_bytes(), &[]).unwrap();
@@ -120,9 +119,9 @@ fn brackets_in_strings_and_side_by_side_are_not_deep() {
         }
         // A string that ends sooner than it seems to.
         let text = call("any", r#"["\\",0,[["\\"]],"]]]]"]"#);
-        served.refused(text, 1, (Fault::BAD_ARGUMENT, Some(5), None));
+        served.refused(text, 1, (Fault::BAD_ARGUMENT, Some(5)), None);
         let text = call("any", r#"["\\",0,[[["\\"]]],"]]]]"]"#);
-        served.refused(text, 1, (Fault::NOT_JSON, Some(5), None));
+        served.refused(text, 1, (Fault::NOT_JSON, Some(5)), None);
         served.stop();
     }
 }

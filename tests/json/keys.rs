@@ -231,7 +231,8 @@ fn a_call_that_repeats_a_key_is_refused_by_the_argument_it_is_in() {
             served.refused(
                 call("any", params),
                 1,
-                (Fault::BAD_ARGUMENT, Some(5), field),
+                (Fault::BAD_ARGUMENT, Some(5)),
+                field,
             );
         }
         served.stop();

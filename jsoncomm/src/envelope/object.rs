@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, IgnoredAny};
 
 use crate::error::{DecodeError, Fault};
+use crate::message::{self, Unpacker};
 
 /// White space of JSON (RFC 8259, section 2).
 pub(super) const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -71,6 +72,14 @@ impl<'t> Members<'t> {
         Ok(value)
     }
 
+    /// Skips the next value, which nobody asks for and which is held to the rules all the same.
+    pub(super) fn skip(&mut self) -> Result<(), Fault> {
+        let skipped = message::skip_front(self.rest);
+        let length = skipped.map_err(|error| blamed("a member", error))?;
+        self.rest = self.rest.get(length..).unwrap_or_default();
+        Ok(())
+    }
+
     /// Reads the next value, a string.
     pub(super) fn string(&mut self, name: &str) -> Result<Cow<'t, str>, Fault> {
         // The usual case by hand: a string without escapes needs no copy.
@@ -84,13 +93,8 @@ impl<'t> Members<'t> {
                 }
             }
         }
-        let (value, length) = front::<String>(self.rest).map_err(|error| {
-            if error.is_data() {
-                Fault::new(Fault::NOT_A_CALL, format!("{name} is not a string"))
-            } else {
-                Fault::from(syntax(error))
-            }
-        })?;
+        let string = message::decode_front::<String>(self.rest, &Unpacker::default());
+        let (value, length) = string.map_err(|error| blamed(name, error))?;
         self.rest = self.rest.get(length..).unwrap_or_default();
         Ok(Cow::Owned(value))
     }
@@ -103,6 +107,14 @@ pub(super) fn front<'t, T: Deserialize<'t>>(
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = T::deserialize(&mut reader)?;
     Ok((value, reader.into_iter::<IgnoredAny>().byte_offset()))
+}
+
+/// Says that the bytes are not JSON, or that a member of the envelope is not what it has to be.
+fn blamed(name: &str, error: DecodeError) -> Fault {
+    match error {
+        DecodeError::Shape { .. } => Fault::new(Fault::NOT_A_CALL, format!("{name}: {error}")),
+        other => Fault::from(other),
+    }
 }
 
 /// Says that the bytes are not JSON.

@@ -9,6 +9,7 @@ mod key;
 mod object;
 
 pub(super) use object::NUMBER;
+pub(crate) use object::repeated;
 
 use object::Object;
 use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess};

@@ -1,0 +1,426 @@
+//! Texts that are no JSON, and JSON that has no one meaning.
+
+use super::*;
+
+/// Values that are none by the grammar.
+const BROKEN: [&[u8]; 44] = [
+    b"NaN",
+    b"nan",
+    b"Infinity",
+    b"-Infinity",
+    b"-",
+    b"+1",
+    b"01",
+    b"-01",
+    b"1.",
+    b".5",
+    b"1e",
+    b"1e+",
+    b"0x10",
+    b"1_000",
+    b"tru",
+    b"True",
+    b"nul",
+    b"undefined",
+    b"'a'",
+    b"\"a",
+    b"\"a\nb\"",
+    b"\"a\tb\"",
+    b"\"a\0b\"",
+    b"\"a\x1fb\"",
+    b"\"\\x\"",
+    b"\"\\u12\"",
+    b"\"\\u00g0\"",
+    b"\"\\\"",
+    b"[1",
+    b"[1,]",
+    b"[,1]",
+    b"[1 2]",
+    b"{\"a\":1",
+    b"{\"a\":1,}",
+    b"{\"a\"}",
+    b"{\"a\" 1}",
+    b"{a:1}",
+    b"{1:1}",
+    b"{,}",
+    b"/**/1",
+    b"1//",
+    b"1 2",
+    b"\0",
+    b"",
+];
+
+/// Values that no reader, or not every reader, can make the same of.
+const UNCLEAR: [&str; 13] = [
+    r#""\ud800""#,
+    r#""\udc00""#,
+    r#""a\ud800b""#,
+    r#""\ud800\u0041""#,
+    r#""\ud800\ud800""#,
+    r#""\udc00\ud800""#,
+    r#"["\udfff"]"#,
+    r#"{"\ud800":1}"#,
+    r#"{"a":1,"a":1}"#,
+    r#"{"a":1,"b":2,"\u0061":3}"#,
+    r#"[{"x":{"":1,"":2}}]"#,
+    r#"{"a\u0000":1,"a\u0000":2}"#,
+    r#"{"\ud83d\ude00":1,"😀":2}"#,
+];
+
+/// Strings that are not UTF-8: bytes that never occur, overlong forms, surrogates, beyond the last character,
+/// characters cut short.
+const NOT_UTF8: [&[u8]; 12] = [
+    b"\"\xff\"",
+    b"\"\xfe\xff\"",
+    b"\"\x80\"",
+    b"\"\xc0\x80\"",
+    b"\"\xc0\xaf\"",
+    b"\"\xe0\x80\xaf\"",
+    b"\"\xf0\x80\x80\xaf\"",
+    b"\"\xed\xa0\x80\"",
+    b"\"\xed\xb0\x80\"",
+    b"\"\xf4\x90\x80\x80\"",
+    b"\"\xe2\x82\"",
+    b"\"\xf8\x88\x80\x80\x80\"",
+];
+
+/// Puts a value where it says `VALUE`.
+fn with(text: &str, value: &[u8]) -> Vec<u8> {
+    let (before, after) = text.split_once("VALUE").unwrap();
+    [before.as_bytes(), value, after.as_bytes()].concat()
+}
+
+/// The text in other encodings, with and without a byte order mark.
+fn encodings(text: &str) -> Vec<Vec<u8>> {
+    let little = |unit: u16| unit.to_le_bytes();
+    let wide: Vec<u8> = text.encode_utf16().flat_map(little).collect();
+    let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let widest: Vec<u8> = text
+        .chars()
+        .flat_map(|letter| u32::from(letter).to_le_bytes())
+        .collect();
+    vec![
+        [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+        [b"\xff\xfe", &*wide].concat(),
+        [b"\xfe\xff", &*big].concat(),
+        wide,
+        big,
+        widest,
+    ]
+}
+
+/// What may not stand around a message.
+fn surrounded(text: &str) -> Vec<Vec<u8>> {
+    let around: [(&[u8], &[u8]); 14] = [
+        (b"", b"\0"),
+        (b"", b" \0"),
+        (b"\0", b""),
+        (b"", b"x"),
+        (b"", b","),
+        (b"", b"{}"),
+        (b"", b"[]"),
+        (b"", b" 7"),
+        (b"", b"\x0b"),
+        (b"\x0c", b""),
+        (b"\xc2\xa0", b""),
+        (b"", b"\xe2\x80\xa8"),
+        (b",", b""),
+        (b"", b"}"),
+    ];
+    let around = around.iter();
+    around
+        .map(|(before, after)| [before, text.as_bytes(), after].concat())
+        .collect()
+}
+
+#[test]
+fn a_call_that_is_no_json_is_refused_as_that() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, Limits::default());
+        let ping = call("ping", "[1]");
+        let (known, unknown) = ((Fault::NOT_JSON, Some(5)), (Fault::NOT_JSON, None));
+        let places = [
+            (call("any", r#"{"value":VALUE,"file":0}"#), known),
+            (call("any", r#"{"file":0,"value":[1,VALUE]}"#), known),
+            (call("any", r#"{"value":1,"file":0,"more":VALUE}"#), known),
+            (call("ping", r#"{"number":"x","more":[VALUE,1]}"#), known),
+            (call("none", "[1,VALUE]"), known),
+            (call("ping", "VALUE"), known),
+            (ping.replace('}', r#","x":VALUE}"#), known),
+            (ping.replacen('{', r#"{"x":VALUE,"#, 1), unknown),
+        ];
+        for (text, fault) in &places {
+            for value in BROKEN {
+                served.refused(with(text, value), 1, *fault, None);
+            }
+            for value in NOT_UTF8 {
+                served.refused(with(text, value), 1, unknown, None);
+            }
+        }
+        for text in encodings(&ping) {
+            served.refused(text, 1, unknown, None);
+        }
+        for text in surrounded(&ping) {
+            let fault = if text.starts_with(b"{") {
+                known
+            } else {
+                unknown
+            };
+            served.refused(text, 1, fault, None);
+        }
+        if kind == Kind::Datagram {
+            served.refused("", 1, unknown, None);
+        }
+        served.stop();
+    }
+}
+
+#[test]
+fn a_call_that_has_no_one_meaning_is_refused_where_it_has_none() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, Limits::default());
+        let ping = call("ping", "[1]");
+        let (argument, envelope) = (Fault::BAD_ARGUMENT, Fault::NOT_A_CALL);
+        let places = [
+            (
+                call("any", r#"{"value":VALUE,"file":0}"#),
+                argument,
+                Some("value"),
+            ),
+            (
+                call("any", r#"{"file":0,"value":[{"a":VALUE}]}"#),
+                argument,
+                Some("value"),
+            ),
+            (call("any", "[VALUE,0]"), argument, Some("value")),
+            (
+                call("take", r#"{"plain":{"number":1,"more":VALUE}}"#),
+                argument,
+                None,
+            ),
+            (ping.replace('}', r#","x":VALUE}"#), envelope, None),
+            (ping.replacen('{', r#"{"x":VALUE,"#, 1), envelope, None),
+        ];
+        for (text, code, field) in places {
+            for value in UNCLEAR {
+                served.refused(with(&text, value.as_bytes()), 1, (code, Some(5)), field);
+            }
+        }
+        for (name, value, id) in [
+            (r#""x":1,"y":2,"x""#, "1", Some(5)),
+            (r#""x":{},"\u0078""#, "{}", Some(5)),
+            (r#""\ud800""#, "1", None),
+            (r#""id":6,"id""#, "6", Some(6)),
+            (r#""jsonrpc":"2.0","x""#, "1", Some(5)),
+        ] {
+            let text = ping.replacen('{', &format!("{{{name}:{value},"), 1);
+            served.refused(text, 1, (envelope, id), None);
+        }
+        for (good, bad, id) in [
+            ("5", r#""\ud800""#, None),
+            ("5", r#""a\udc00b""#, None),
+            (r#""2.0""#, r#""\udc00""#, Some(5)),
+            ("test.json.ping", r"test.json.\ud800", Some(5)),
+            ("jsonrpc", r"jsonrpc\udc00", None),
+        ] {
+            served.refused(ping.replacen(good, bad, 1), 1, (envelope, id), None);
+        }
+        served.stop();
+    }
+}
+
+#[test]
+fn a_call_may_be_spelt_in_any_way_that_means_the_same() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, Limits::default());
+        let ping = call("ping", r#"{"number":1}"#);
+        for text in [
+            format!(" \t\r\n{ping}\n \r\t"),
+            ping.replace(':', "\n:\t").replace(',', " ,\r"),
+            ping.replace("2.0", r"\u0032\u002e0"),
+            ping.replace("\"method", r#""\u006dethod"#)
+                .replace("test.", r"\u0074est\u002E"),
+            ping.replace("number", r"n\u0075mb\u0065r"),
+            ping.replace(
+                "}}",
+                r#"},"x":[{"a":1},{"a":2}],"\u0000":"\ud83d\ude00","":1,"\u007f":2}"#,
+            ),
+        ] {
+            assert_eq!(served.ask(&text, 0)["result"], 1, "{text}");
+            served.sound();
+        }
+        for id in [
+            r#""\u0000""#,
+            r#""\ud83d\ude00""#,
+            r#""\\ud800""#,
+            r#""\n\"""#,
+        ] {
+            let answer = served.ask(ping.replace('5', id), 0);
+            assert_eq!(answer["id"], serde_json::from_str::<Value>(id).unwrap());
+        }
+        served.stop();
+    }
+}
+
+#[test]
+fn a_batch_is_refused_however_long_it_is() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, Limits::default());
+        for text in [
+            "[]".repeat(30_000),
+            format!("[{}[]]", "[],".repeat(30_000)),
+            String::from(" ["),
+        ] {
+            served.refused(text, 1, (Fault::NOT_A_CALL, None), None);
+        }
+        served.stop();
+    }
+}
+
+/// The answers with these values where it says `VALUE`.
+fn answers(template: &str, values: &[&[u8]]) -> Vec<Vec<u8>> {
+    values.iter().map(|value| with(template, value)).collect()
+}
+
+/// Each of these answers ends its call in an error of decoding that `is_right` about it.
+#[track_caller]
+fn undecodable(texts: &[Vec<u8>], is_right: impl Fn(&DecodeError) -> bool) {
+    answered(texts, |text, result| match result {
+        Err(CallError::Io(Error::Decode(error))) => assert!(is_right(&error), "{text}: {error:?}"),
+        other => panic!("{text}: {other:?}"),
+    });
+}
+
+#[test]
+fn an_answer_that_is_no_json_is_an_error_of_decoding() {
+    let _alone = alone();
+    let good = r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0}}"#;
+    let syntax = |error: &DecodeError| matches!(error, DecodeError::Syntax { .. });
+    for template in [
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"value":VALUE,"file":0}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"file":0,"value":[1,VALUE]}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0,"more":VALUE}}"#,
+        r#"{"jsonrpc":"2.0","result":{"value":VALUE,"file":0},"id":ID}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"x":VALUE}"#,
+        r#"{"jsonrpc":"2.0","x":VALUE,"id":ID,"result":{"value":1,"file":0}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","data":VALUE}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"m","data":[1,VALUE]}}"#,
+    ] {
+        undecodable(&answers(template, &BROKEN), syntax);
+        undecodable(&answers(template, &NOT_UTF8), syntax);
+    }
+    undecodable(&encodings(good), syntax);
+    undecodable(&surrounded(good), syntax);
+    let others = ["{}", "[]", "null", "7", "\"\"", "[", &"[]".repeat(30_000)];
+    undecodable(&others.map(|text| text.as_bytes().to_vec()), syntax);
+}
+
+#[test]
+fn an_empty_answer_is_an_error_of_decoding() {
+    let _alone = alone();
+    // On a connection it is the end.
+    let (connection, far) = against(Kind::Datagram, vec![Vec::new()]);
+    let empty: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+    assert!(
+        matches!(
+            empty,
+            Err(CallError::Io(Error::Decode(DecodeError::Syntax { .. })))
+        ),
+        "{empty:?}"
+    );
+    let good: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+    assert_eq!(good.unwrap().value, 7);
+    far.join().unwrap();
+}
+
+#[test]
+fn an_answer_that_has_no_one_meaning_is_an_error_of_decoding() {
+    let _alone = alone();
+    let values = UNCLEAR.map(str::as_bytes);
+    let shape = |error: &DecodeError| matches!(error, DecodeError::Shape { .. });
+    for (template, field) in [
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"value":VALUE,"file":0}}"#,
+            Some("value"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","result":{"file":0,"value":[VALUE]},"id":ID}"#,
+            Some("value"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0,"more":VALUE}}"#,
+            None,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","data":VALUE}}"#,
+            None,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","x":VALUE}}"#,
+            None,
+        ),
+    ] {
+        undecodable(&answers(template, &values), |error| {
+            shape(error) && error.field() == field
+        });
+    }
+    for template in [
+        r#"{"jsonrpc":"2.0","x":VALUE,"id":ID,"result":{"value":1,"file":0}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"x":VALUE}"#,
+    ] {
+        undecodable(&answers(template, &values), |_| true);
+    }
+    for text in [
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"x":1,"x":1}"#,
+        r#"{"x":1,"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"\u0078":1}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","code":1}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","data":{"levels":1},"data":null}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"\ud800"}}"#,
+    ] {
+        undecodable(&[text.as_bytes().to_vec()], |_| true);
+    }
+}
+
+#[test]
+fn a_bare_message_that_is_no_json_is_refused_and_the_next_is_taken() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (left, mut right) = pair(kind);
+        let fds = open_fds();
+        let texts = BROKEN.into_iter().chain(NOT_UTF8).map(<[u8]>::to_vec);
+        let nested = BROKEN.into_iter().map(|value| with("[1,VALUE]", value));
+        let texts = texts
+            .chain(nested)
+            .chain(encodings("[1]"))
+            .chain(surrounded("[1]"));
+        for text in texts.chain(["[]".repeat(30_000).into_bytes()]) {
+            // The end of a connection.
+            if text.is_empty() && kind == Kind::Seqpacket {
+                continue;
+            }
+            send_raw(&left, &text, &[null().as_fd()]).unwrap();
+            let refused = right.receive::<Json<Value>>();
+            let quote = String::from_utf8_lossy(&text);
+            assert!(
+                matches!(refused, Err(Error::Decode(DecodeError::Syntax { .. }))),
+                "{quote}: {refused:?}"
+            );
+            send_raw(&left, b" [7]\n", &[]).unwrap();
+            assert_eq!(right.receive::<Json<Value>>().unwrap().0.0, json!([7]));
+            assert_eq!(open_fds(), fds);
+        }
+        for text in UNCLEAR {
+            send_raw(&left, text.as_bytes(), &[null().as_fd()]).unwrap();
+            let refused = right.receive::<Json<Value>>();
+            assert!(
+                matches!(refused, Err(Error::Decode(DecodeError::Shape { .. }))),
+                "{text}: {refused:?}"
+            );
+        }
+        assert_eq!(open_fds(), fds);
+    }
+}
