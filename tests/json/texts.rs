@@ -386,6 +386,45 @@ fn an_answer_that_has_no_one_meaning_is_an_error_of_decoding() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_read_ends_the_call_whose_id_it_has() {
+    let _alone = alone();
+    for kind in KINDS {
+        let before = open_fds();
+        let (near, far) = sockets(kind);
+        let mut far = Socket::from_fd(far).unwrap();
+        far.set_timeout(Some(PATIENCE));
+        let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+        let start = || {
+            connection
+                .start::<Held, Nested>("test.json.any", &[0])
+                .unwrap()
+        };
+        let (first, second, third) = (start(), start(), start());
+        let mut id = || far.receive::<Untyped<Value>>().unwrap().0.json["id"].to_string();
+        let ids = [id(), id(), id()];
+        let texts = [
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0}} x"#,
+            r#"{"jsonrpc":"2.0","id":ID,"x":{"a":1,"a":1},"result":{"value":1,"file":0}}"#,
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"value":7,"file":0}}"#,
+        ];
+        for (text, id) in std::iter::zip(texts, ids) {
+            send_raw(&far, &with_id(text.as_bytes(), &id), &[null().as_fd()]).unwrap();
+        }
+        // The third waits while the others' answers come.
+        assert_eq!(third.wait().unwrap().value, 7);
+        for call in [first, second] {
+            let ended = call.wait();
+            assert!(
+                matches!(ended, Err(CallError::Io(Error::Decode(_)))),
+                "{ended:?}"
+            );
+        }
+        drop((connection, far));
+        assert_eq!(open_fds(), before);
+    }
+}
+
+#[test]
 fn a_bare_message_that_is_no_json_is_refused_and_the_next_is_taken() {
     let _alone = alone();
     for kind in KINDS {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::dial::Dial;
 use super::started::{Each, Held, Started, Tell, TellEach, Then, read, unreadable};
 use super::turnstile::Inside;
-use crate::envelope::{Envelope, Id, Part};
+use crate::envelope::{self, Envelope, Id, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
 use crate::line::{Datagram, Inbox, Kind, Line};
 use crate::message::Message;
@@ -140,7 +140,12 @@ impl Exchange {
             first.map(|(id, _)| *id).filter(|_| sole)
         };
         let Ok(envelope) = Envelope::open(text) else {
-            return only();
+            // The id can often be read all the same, and who waits for it has to know.
+            return match envelope::find_id(text) {
+                Some(Id::Number(id)) => Some(id),
+                Some(Id::Text(_)) => None,
+                None => only(),
+            };
         };
         match envelope.id() {
             Some(Id::Number(id)) => Some(*id),
@@ -390,7 +395,12 @@ enum Whose<'t> {
 fn answers(text: &[u8], id: u64, sole: bool) -> Whose<'_> {
     let envelope = match Envelope::open(text) {
         Ok(envelope) => envelope,
-        Err(fault) => return Whose::Unreadable(fault),
+        Err(fault) => {
+            return match envelope::find_id(text) {
+                Some(found) if found != Id::Number(id) => Whose::Another,
+                _ => Whose::Unreadable(fault),
+            };
+        }
     };
     let ours = match envelope.id() {
         Some(found) => *found == Id::Number(id),
