@@ -14,6 +14,8 @@
 mod depth;
 #[path = "json/keys.rs"]
 mod keys;
+#[path = "json/numbers.rs"]
+mod numbers;
 #[path = "json/texts.rs"]
 mod texts;
 
@@ -26,7 +28,8 @@ use jsoncomm::{CallError, Connection, Counts, DecodeError, EncodeError, Error, F
 use jsoncomm::{Kind, Limits, Message, Socket};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use jsoncomm_tests::{pair, send_raw, servers_are_gone};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use serde_json::{Value, json};
 
 /// Takes what there is in JSON, and a descriptor with it.
@@ -38,6 +41,10 @@ trait Taker {
     fn any(&mut self, value: Value, #[fd] file: OwnedFd) -> Held;
     /// Takes a struct that may have members which nobody knows.
     fn take(&mut self, #[fd] plain: Plain) -> u64;
+    /// Gives numbers back.
+    fn numbers(&mut self, #[fd] all: Numbers) -> Numbers;
+    /// Answers, or fails, with what cannot be said.
+    fn weigh(&mut self, fail: bool, #[fd] file: OwnedFd) -> Result<Weight, Weight>;
     /// Answers with this many arrays in each other, or fails with them.
     fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested>;
 }
@@ -52,6 +59,35 @@ struct Held {
 #[derive(Debug, Message)]
 struct Plain {
     number: u64,
+}
+
+/// A number of each kind.
+#[derive(Debug, Default, Message)]
+struct Numbers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    u8: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    i8: Option<i8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    u64: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    i64: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    u128: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    i128: Option<i128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f32: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f64: Option<f64>,
+}
+
+#[derive(Debug, Message, thiserror::Error)]
+#[error("heavy")]
+struct Weight {
+    #[fd]
+    file: OwnedFd,
+    weight: f64,
 }
 
 #[derive(Debug, Message, thiserror::Error)]
@@ -73,6 +109,18 @@ impl Taker for Server {
 
     fn take(&mut self, plain: Plain) -> u64 {
         plain.number
+    }
+
+    fn numbers(&mut self, all: Numbers) -> Numbers {
+        all
+    }
+
+    fn weigh(&mut self, fail: bool, file: OwnedFd) -> Result<Weight, Weight> {
+        let weight = f64::NAN;
+        match fail {
+            true => Err(Weight { file, weight }),
+            false => Ok(Weight { file, weight }),
+        }
     }
 
     fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested> {
@@ -147,6 +195,17 @@ impl Served {
         let null = null();
         send_raw(&self.raw, text.as_ref(), &vec![null.as_fd(); fds]).unwrap();
         self.raw.receive::<Untyped<Value>>().unwrap().0.json
+    }
+
+    /// Sends a text and returns the answer's.
+    #[track_caller]
+    fn ask_text(&self, text: &str) -> String {
+        send_raw(&self.raw, text.as_bytes(), &[]).unwrap();
+        set_socket_timeout(&self.raw, Timeout::Recv, Some(PATIENCE)).unwrap();
+        let mut answer = vec![0; 10_000];
+        let (length, _) = recv(&self.raw, &mut *answer, RecvFlags::empty()).unwrap();
+        answer.truncate(length);
+        String::from_utf8(answer).unwrap()
     }
 
     /// A text is answered with this fault and id, and nothing else has happened.

@@ -124,6 +124,13 @@ pub enum EncodeError {
         /// What serde reported.
         reason: String,
     },
+    /// A floating-point number is NaN or infinite, which JSON cannot say.
+    #[error("{}not a finite number", At(field))]
+    NotFinite {
+        /// The member that is to blame, as a path such as `items[3].weight`, without the keys of maps; `None` for
+        /// the message as a whole.
+        field: Option<String>,
+    },
     /// The message holds more descriptors than one datagram carries.
     #[error("{count} descriptors exceed {limit}")]
     FdCount {

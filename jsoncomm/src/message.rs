@@ -9,6 +9,7 @@
 mod container;
 mod depth;
 mod fd;
+mod finite;
 mod members;
 mod packer;
 mod plain;
@@ -21,6 +22,7 @@ mod wrap;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
+use finite::{Failure, Finite};
 use serde::{Deserializer, Serializer};
 use strict::{Reader, Strict};
 
@@ -302,7 +304,8 @@ pub enum Surplus {
 ///
 /// # Errors
 ///
-/// [`EncodeError::Json`] when the value refuses to be written; `text` and `fds` are as before.
+/// [`EncodeError::NotFinite`] and [`EncodeError::Json`] when the value cannot be written or refuses to be;
+/// `text` and `fds` are as before.
 ///
 /// # Examples
 ///
@@ -322,13 +325,14 @@ pub fn encode<'a, M: Pack + ?Sized>(
     fds: &Packer<'a>,
 ) -> Result<(), EncodeError> {
     let (length, count) = (text.len(), fds.len());
-    match message.pack(fds, &mut serde_json::Serializer::new(&mut *text)) {
+    let failure = Failure::default();
+    let mut writer = serde_json::Serializer::new(&mut *text);
+    match message.pack(fds, Finite::new(&mut writer, &failure)) {
         Ok(()) => Ok(()),
         Err(error) => {
             text.truncate(length);
             fds.truncate(count);
-            let reason = error.to_string();
-            Err(EncodeError::Json { reason })
+            Err(failure.explain(&error))
         }
     }
 }

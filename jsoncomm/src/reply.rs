@@ -41,7 +41,7 @@ pub(crate) fn encoded<'m>(
 /// Says to the caller that its answer cannot be written.
 pub(crate) fn answer_fault(error: &EncodeError) -> Fault {
     let code = match error {
-        EncodeError::Json { .. } => Fault::HANDLER_FAILED,
+        EncodeError::Json { .. } | EncodeError::NotFinite { .. } => Fault::HANDLER_FAILED,
         EncodeError::TooLarge { .. }
         | EncodeError::TooDeep { .. }
         | EncodeError::FdCount { .. } => Fault::ANSWER_TOO_BIG,

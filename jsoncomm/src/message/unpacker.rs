@@ -66,11 +66,7 @@ impl Unpacker {
     /// written `[3]`.
     #[doc(hidden)]
     pub fn within(&self, member: &str) {
-        let mut path = self.path.borrow_mut();
-        if !path.is_empty() && !path.starts_with('[') {
-            path.insert(0, '.');
-        }
-        path.insert_str(0, clip(member));
+        put_before(&mut self.path.borrow_mut(), member);
     }
 
     /// Makes the error out of what serde_json reports and what was recorded on the way; `text` is what
@@ -123,6 +119,14 @@ impl Unpacker {
 /// Says whether a JSON value stands at the front of `text`.
 fn is_json(text: &str) -> bool {
     IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)).is_ok()
+}
+
+/// Puts a member before the path of what is inside it.
+pub(super) fn put_before(path: &mut String, member: &str) {
+    if !path.is_empty() && !path.starts_with('[') {
+        path.insert(0, '.');
+    }
+    path.insert_str(0, clip(member));
 }
 
 /// Cuts `text` so that a complaint about a peer's message is not as long as the message.

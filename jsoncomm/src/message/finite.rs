@@ -1,0 +1,324 @@
+//! Numbers that JSON has no word for.
+//!
+//! serde_json writes `null` for NaN and infinity, and whoever reads it takes that for something else, or for
+//! nothing. [`Finite`] stands between a value and serde_json, refuses them and notes where they were. It costs
+//! nothing where there are no floating-point numbers.
+
+use super::unpacker::put_before;
+use crate::error::EncodeError;
+use serde::ser::{
+    Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
+};
+use serde::{Serialize, Serializer};
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+
+/// What serde's errors cannot carry: that a number was refused, and the path of the member that failed.
+#[derive(Debug, Default)]
+pub(super) struct Failure {
+    refused: Cell<bool>,
+    path: RefCell<String>,
+}
+
+impl Failure {
+    fn within(&self, member: &str) {
+        put_before(&mut self.path.borrow_mut(), member);
+    }
+
+    /// Makes the error out of what serde_json reports and what was noted.
+    pub(super) fn explain(self, error: &serde_json::Error) -> EncodeError {
+        match self.refused.get() {
+            true => EncodeError::NotFinite {
+                field: Some(self.path.into_inner()).filter(|path| !path.is_empty()),
+            },
+            false => EncodeError::Json {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// A serializer that refuses NaN and infinity.
+pub(super) struct Finite<'f, S> {
+    to: S,
+    failure: &'f Failure,
+}
+
+impl<'f, S: Serializer> Finite<'f, S> {
+    pub(super) fn new(to: S, failure: &'f Failure) -> Self {
+        Self { to, failure }
+    }
+
+    fn refuse(self) -> Result<S::Ok, S::Error> {
+        self.failure.refused.set(true);
+        Err(S::Error::custom("not a finite number"))
+    }
+
+    /// Wraps what an array or an object is written with; `variant` is what it is the content of, or empty.
+    fn parts<P>(
+        self,
+        variant: &'static str,
+        make: impl FnOnce(S) -> Result<P, S::Error>,
+    ) -> Result<Parts<'f, P>, S::Error> {
+        Ok(Parts {
+            to: make(self.to)?,
+            failure: self.failure,
+            variant,
+            index: 0,
+        })
+    }
+}
+
+/// A value inside another.
+struct Inner<'f, 'v, T: ?Sized>(&'v T, &'f Failure);
+
+impl<T: Serialize + ?Sized> Serialize for Inner<'_, '_, T> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(Finite::new(to, self.1))
+    }
+}
+
+/// Forwards methods that write a whole value.
+macro_rules! values {
+    ($($method:ident($($argument:ident: $of:ty),*);)*) => {$(
+        #[inline]
+        fn $method(self, $($argument: $of),*) -> Result<S::Ok, S::Error> {
+            self.to.$method($($argument),*)
+        }
+    )*};
+}
+
+/// Forwards methods that begin a value of several parts.
+macro_rules! parts {
+    ($($method:ident($($argument:ident: $of:ty),*) -> $parts:ident;)*) => {$(
+        #[inline]
+        fn $method(self, $($argument: $of),*) -> Result<Self::$parts, S::Error> {
+            self.parts("", |to| to.$method($($argument),*))
+        }
+    )*};
+}
+
+impl<'f, S: Serializer> Serializer for Finite<'f, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Parts<'f, S::SerializeSeq>;
+    type SerializeTuple = Parts<'f, S::SerializeTuple>;
+    type SerializeTupleStruct = Parts<'f, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Parts<'f, S::SerializeTupleVariant>;
+    type SerializeMap = Parts<'f, S::SerializeMap>;
+    type SerializeStruct = Parts<'f, S::SerializeStruct>;
+    type SerializeStructVariant = Parts<'f, S::SerializeStructVariant>;
+
+    values! {
+        serialize_bool(value: bool);
+        serialize_i8(value: i8);
+        serialize_i16(value: i16);
+        serialize_i32(value: i32);
+        serialize_i64(value: i64);
+        serialize_i128(value: i128);
+        serialize_u8(value: u8);
+        serialize_u16(value: u16);
+        serialize_u32(value: u32);
+        serialize_u64(value: u64);
+        serialize_u128(value: u128);
+        serialize_char(value: char);
+        serialize_str(value: &str);
+        serialize_bytes(value: &[u8]);
+        serialize_none();
+        serialize_unit();
+        serialize_unit_struct(name: &'static str);
+        serialize_unit_variant(name: &'static str, index: u32, variant: &'static str);
+    }
+
+    parts! {
+        serialize_seq(length: Option<usize>) -> SerializeSeq;
+        serialize_tuple(length: usize) -> SerializeTuple;
+        serialize_tuple_struct(name: &'static str, length: usize) -> SerializeTupleStruct;
+        serialize_map(length: Option<usize>) -> SerializeMap;
+        serialize_struct(name: &'static str, length: usize) -> SerializeStruct;
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        self.parts(variant, |to| {
+            to.serialize_tuple_variant(name, index, variant, length)
+        })
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        self.parts(variant, |to| {
+            to.serialize_struct_variant(name, index, variant, length)
+        })
+    }
+
+    #[inline]
+    fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
+        match value.is_finite() {
+            true => self.to.serialize_f32(value),
+            false => self.refuse(),
+        }
+    }
+
+    #[inline]
+    fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
+        match value.is_finite() {
+            true => self.to.serialize_f64(value),
+            false => self.refuse(),
+        }
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.to.serialize_some(&Inner(value, self.failure))
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        self.to
+            .serialize_newtype_struct(name, &Inner(value, self.failure))
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        let inner = Inner(value, self.failure);
+        let written = self
+            .to
+            .serialize_newtype_variant(name, index, variant, &inner);
+        written.inspect_err(|_| self.failure.within(variant))
+    }
+
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.to.collect_str(value)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.to.is_human_readable()
+    }
+}
+
+/// An array or an object that is being written.
+pub(super) struct Parts<'f, P> {
+    to: P,
+    failure: &'f Failure,
+    variant: &'static str,
+    /// How many elements have been written.
+    index: usize,
+}
+
+impl<P> Parts<'_, P> {
+    /// Notes which member failed.
+    #[cold]
+    fn blame(&self, member: &str) {
+        self.failure.within(member);
+        if !self.variant.is_empty() {
+            self.failure.within(self.variant);
+        }
+    }
+}
+
+/// Forwards the traits of arrays, whose parts have no names.
+macro_rules! arrays {
+    ($($of:ident $method:ident;)*) => {$(
+        impl<P: $of> $of for Parts<'_, P> {
+            type Ok = P::Ok;
+            type Error = P::Error;
+
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+                let written = self.to.$method(&Inner(value, self.failure));
+                written.inspect_err(|_| self.blame(&format!("[{}]", self.index)))?;
+                self.index += 1;
+                Ok(())
+            }
+
+            #[inline]
+            fn end(self) -> Result<P::Ok, P::Error> {
+                self.to.end()
+            }
+        }
+    )*};
+}
+
+arrays! {
+    SerializeSeq serialize_element;
+    SerializeTuple serialize_element;
+    SerializeTupleStruct serialize_field;
+    SerializeTupleVariant serialize_field;
+}
+
+/// Forwards the traits of objects whose parts have names.
+macro_rules! objects {
+    ($($of:ident)*) => {$(
+        impl<P: $of> $of for Parts<'_, P> {
+            type Ok = P::Ok;
+            type Error = P::Error;
+
+            #[inline]
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), P::Error> {
+                let written = self.to.serialize_field(name, &Inner(value, self.failure));
+                written.inspect_err(|_| self.blame(name))
+            }
+
+            #[inline]
+            fn skip_field(&mut self, name: &'static str) -> Result<(), P::Error> {
+                self.to.skip_field(name)
+            }
+
+            #[inline]
+            fn end(self) -> Result<P::Ok, P::Error> {
+                self.to.end()
+            }
+        }
+    )*};
+}
+
+objects! { SerializeStruct SerializeStructVariant }
+
+impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), P::Error> {
+        self.to.serialize_key(&Inner(key, self.failure))
+    }
+
+    #[inline]
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+        self.to.serialize_value(&Inner(value, self.failure))
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.to.end()
+    }
+}

@@ -1,0 +1,411 @@
+//! Numbers: at and beyond the limits of their types, inexact ones, and those that JSON has no word for.
+
+use super::*;
+
+use std::collections::{BTreeMap, HashMap};
+
+use jsoncomm::Fds;
+use jsoncomm::message::{Pack, Packer, Surplus, decode, encode};
+use serde::Serialize;
+
+/// A type, what it makes of the numbers that it takes, and those that it refuses.
+type Row = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static [&'static str],
+);
+
+const TABLE: [Row; 8] = [
+    (
+        "u8",
+        &[("0", "0"), ("255", "255")],
+        &[
+            "256", "-1", "-0", "1.0", "1e2", "0.5", "1e999", "\"1\"", "true",
+        ],
+    ),
+    (
+        "i8",
+        &[("-128", "-128"), ("127", "127")],
+        &["-129", "128", "-0", "-1.0", "1E0"],
+    ),
+    (
+        "u64",
+        &[("18446744073709551615", "18446744073709551615")],
+        &[
+            "18446744073709551616",
+            "-1",
+            "1.0",
+            "1e3",
+            "18446744073709551615.0",
+            "1e999",
+        ],
+    ),
+    (
+        "i64",
+        &[
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("9223372036854775807", "9223372036854775807"),
+        ],
+        &[
+            "-9223372036854775809",
+            "9223372036854775808",
+            "-1e3",
+            "-0",
+            "-0.0",
+        ],
+    ),
+    (
+        "u128",
+        &[(
+            "340282366920938463463374607431768211455",
+            "340282366920938463463374607431768211455",
+        )],
+        &["340282366920938463463374607431768211456", "-1"],
+    ),
+    (
+        "i128",
+        &[(
+            "-170141183460469231731687303715884105728",
+            "-170141183460469231731687303715884105728",
+        )],
+        &[
+            "-170141183460469231731687303715884105729",
+            "170141183460469231731687303715884105728",
+        ],
+    ),
+    (
+        "f32",
+        &[
+            ("3.4028235e38", "3.4028235e38"),
+            ("1e-45", "1e-45"),
+            ("0.1", "0.1"),
+            ("16777217", "16777216.0"),
+        ],
+        &["3.5e38", "-3.5e38", "1e999"],
+    ),
+    (
+        "f64",
+        &[
+            ("1.7976931348623157e308", "1.7976931348623157e308"),
+            ("-1.7976931348623157E+308", "-1.7976931348623157e308"),
+            ("5e-324", "5e-324"),
+            ("1e-999", "0.0"),
+            ("-0", "-0.0"),
+            ("-0.0", "-0.0"),
+            ("0.1", "0.1"),
+            // The nearest there is.
+            ("0.1000000000000000055511151231257827", "0.1"),
+            ("9007199254740993", "9007199254740992.0"),
+            ("18446744073709551615", "1.8446744073709552e19"),
+            ("123456789012345678901234567890", "1.2345678901234568e29"),
+        ],
+        &[
+            "1.8e308",
+            "-1.8e308",
+            "1e999",
+            "1e99999999999999999999",
+            "\"NaN\"",
+            "null, \"f64\": 1",
+        ],
+    ),
+];
+
+/// Digits without end.
+fn endless() -> String {
+    "9".repeat(400)
+}
+
+#[test]
+fn an_argument_is_what_its_type_holds_or_refused_by_name() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, Limits::default());
+        let endless = endless();
+        for (of, taken, refused) in TABLE {
+            let ask = |number: &str| call("numbers", &format!(r#"{{"all":{{"{of}":{number}}}}}"#));
+            for (number, answer) in taken {
+                let back = served.ask_text(&ask(number));
+                let end = format!(r#""result":{{"{of}":{answer}}}}}"#);
+                assert!(back.replace("e+", "e").ends_with(&end), "{number}: {back}");
+            }
+            let field = format!("all.{of}");
+            for number in refused.iter().chain([&&*endless]) {
+                let fault = (Fault::BAD_ARGUMENT, Some(5));
+                served.refused(ask(number), 0, fault, Some(&field));
+            }
+        }
+        // What is no whole number of 128 bits ends there, and what follows is no number.
+        for of in ["u128", "i128"] {
+            for number in ["1.0", "1e3", "0.5"] {
+                let text = call("numbers", &format!(r#"{{"all":{{"{of}":{number}}}}}"#));
+                let answer = served.ask(text, 0);
+                assert_eq!(answer["error"]["code"], Fault::BAD_ARGUMENT, "{answer}");
+            }
+        }
+        served.stop();
+    }
+}
+
+#[test]
+fn an_answer_is_what_its_type_holds_or_an_error_that_names_the_field() {
+    let _alone = alone();
+    let endless = endless();
+    for kind in KINDS {
+        for (of, taken, refused) in TABLE {
+            let numbers = taken.iter().map(|(number, _)| *number);
+            let numbers = numbers.chain(refused.iter().copied()).chain([&*endless]);
+            let answer =
+                |number| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"{of}":{number}}}}}"#);
+            let texts: Vec<_> = numbers.map(|number| answer(number).into_bytes()).collect();
+            let (connection, far) = against(kind, texts);
+            for at in 0..=taken.len() + refused.len() {
+                let result: Result<Numbers, CallError> = connection.call("test.json.numbers", &[0]);
+                match (taken.get(at), result) {
+                    (Some((_, text)), Ok(numbers)) => {
+                        let back = written(&numbers).replace("e+", "e");
+                        assert_eq!(back, format!(r#"{{"{of}":{text}}}"#));
+                    }
+                    (
+                        None,
+                        Err(CallError::Io(Error::Decode(error @ DecodeError::Shape { .. }))),
+                    ) => {
+                        assert_eq!(error.field(), Some(of));
+                    }
+                    (_, other) => panic!("{of} {at}: {other:?}"),
+                }
+                let _: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+            }
+            far.join().unwrap();
+        }
+    }
+}
+
+/// What a message is as JSON.
+#[track_caller]
+fn written(message: &impl Pack) -> String {
+    let mut text = Vec::new();
+    encode(message, &mut text, &Packer::new()).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[derive(Debug, Default, Message)]
+struct Weighed {
+    #[serde(default)]
+    name: String,
+    weight: f64,
+    #[serde(default)]
+    light: Option<f32>,
+    #[serde(default)]
+    more: Vec<(u8, f64)>,
+    #[serde(default)]
+    by_name: BTreeMap<String, f64>,
+    #[fd]
+    inner: Option<Box<Weighed>>,
+    #[fd]
+    shape: Shape,
+}
+
+#[derive(Debug, Default, Message)]
+enum Shape {
+    #[default]
+    None,
+    Round(f64),
+    Square(f32, f32),
+    Long {
+        length: f64,
+    },
+}
+
+/// As serde writes it.
+#[derive(Debug, Serialize)]
+enum Serdes {
+    One(f64),
+    Two(f32, f64),
+    Three { x: Option<f64> },
+}
+
+#[derive(Debug, Serialize)]
+struct Unit(f64);
+
+/// Why a message cannot be written; its text and descriptors are as before.
+#[track_caller]
+fn unwritable(message: &impl Pack) -> EncodeError {
+    let (mut text, fds) = (b"before".to_vec(), Packer::new());
+    let error = encode(message, &mut text, &fds).unwrap_err();
+    assert_eq!((&*text, fds.len()), (&b"before"[..], 0));
+    error
+}
+
+#[test]
+fn what_is_not_finite_is_not_written_and_named() {
+    #[track_caller]
+    fn refused(message: &impl Pack, path: Option<&str>) {
+        let error = unwritable(message);
+        let EncodeError::NotFinite { field } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(field.as_deref(), path);
+        let text = path.map_or(String::new(), |path| format!("{path}: "));
+        assert_eq!(error.to_string(), text + "not a finite number");
+    }
+    for bad in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        #[expect(clippy::cast_possible_truncation, reason = "no finite number")]
+        let single = bad as f32;
+        let fine = Weighed::default;
+        refused(&bad, None);
+        refused(&single, None);
+        refused(
+            &Weighed {
+                weight: bad,
+                ..fine()
+            },
+            Some("weight"),
+        );
+        refused(
+            &Weighed {
+                light: Some(single),
+                ..fine()
+            },
+            Some("light"),
+        );
+        refused(
+            &Weighed {
+                more: vec![(0, 1.0), (1, bad)],
+                ..fine()
+            },
+            Some("more[1][1]"),
+        );
+        refused(
+            &Weighed {
+                by_name: BTreeMap::from([("a".into(), bad)]),
+                ..fine()
+            },
+            Some("by_name"),
+        );
+        refused(
+            &Weighed {
+                shape: Shape::Round(bad),
+                ..fine()
+            },
+            Some("shape.Round"),
+        );
+        refused(
+            &Weighed {
+                shape: Shape::Square(0.0, single),
+                ..fine()
+            },
+            Some("shape.Square[1]"),
+        );
+        let shape = Shape::Long { length: bad };
+        let inner = Some(Box::new(Weighed { shape, ..fine() }));
+        refused(
+            &Weighed { inner, ..fine() },
+            Some("inner.shape.Long.length"),
+        );
+        refused(&Json(Serdes::One(bad)), Some("One"));
+        refused(&Json(Serdes::Two(single, 0.0)), Some("Two[0]"));
+        refused(&Json([Serdes::Three { x: Some(bad) }]), Some("[0].Three.x"));
+        refused(&Json(Unit(bad)), None);
+        refused(&Json(HashMap::from([("a", [(1, bad)])])), Some("[0][1]"));
+        refused(&HashMap::from([(1, bad)]), None);
+        refused(&(null(), bad), Some("[1]"));
+    }
+    // What serde refuses is still that.
+    let error = unwritable(&Json(HashMap::from([((1, 2), 3)])));
+    assert!(matches!(error, EncodeError::Json { .. }), "{error:?}");
+}
+
+#[test]
+fn every_finite_number_is_written_and_read_back_as_it_is() {
+    for number in [
+        0.0,
+        -0.0,
+        1.0,
+        0.1,
+        f64::MAX,
+        f64::MIN,
+        f64::MIN_POSITIVE,
+        5e-324,
+        f64::EPSILON,
+        9e15,
+        1e21,
+    ] {
+        let text = written(&number);
+        let back: f64 = decode(text.as_bytes(), Fds::new(), Surplus::Refuse).unwrap();
+        assert_eq!(back.to_bits(), number.to_bits(), "{text}");
+    }
+}
+
+#[test]
+fn a_call_that_is_not_finite_is_not_sent() {
+    let _alone = alone();
+    for kind in KINDS {
+        let served = Served::start(kind, Limits::default());
+        let connection = served.server.connect();
+        let numbers = |number| Numbers {
+            f64: Some(number),
+            ..Numbers::default()
+        };
+        let client = TakerClient::new(connection.clone());
+        match client.numbers(&numbers(f64::NAN)) {
+            Err(CallError::Io(Error::Encode(EncodeError::NotFinite { field }))) => {
+                assert_eq!(field.as_deref(), Some("all.f64"));
+            }
+            other => panic!("{other:?}"),
+        }
+        let sent = connection.notify("test.json.ping", &(f64::INFINITY,));
+        assert!(
+            matches!(
+                sent,
+                Err(CallError::Io(Error::Encode(EncodeError::NotFinite { .. })))
+            ),
+            "{sent:?}"
+        );
+        let started = connection.start::<u64, Nested>("test.json.ping", &(f64::INFINITY,));
+        assert!(matches!(
+            started,
+            Err(CallError::Io(Error::Encode(EncodeError::NotFinite { .. })))
+        ));
+        assert_eq!(client.numbers(&numbers(0.5)).unwrap().f64, Some(0.5));
+        drop((client, connection));
+        let counts = served.stop();
+        assert_eq!(counts.received, 3);
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_finite_is_replaced_by_a_fault() {
+    let _alone = alone();
+    for kind in KINDS {
+        let mut served = Served::start(kind, Limits::default());
+        for (fail, field) in [(false, "weight"), (true, "weight")] {
+            match served.polite.weigh(fail, null()) {
+                Err(CallError::Fault(fault)) => {
+                    assert_eq!(fault.code, Fault::HANDLER_FAILED);
+                    assert_eq!(
+                        fault.message,
+                        format!("the answer: {field}: not a finite number")
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+            served.sound();
+        }
+        served.stop();
+    }
+}
+
+#[test]
+fn a_bare_message_that_is_not_finite_is_not_sent() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        let sent = left.send(&(1, f64::NAN));
+        assert!(
+            matches!(sent, Err(Error::Encode(EncodeError::NotFinite { .. }))),
+            "{sent:?}"
+        );
+        left.send(&(1, 0.5)).unwrap();
+        assert_eq!(right.receive::<(u8, f64)>().unwrap().0, (1, 0.5));
+    }
+}
