@@ -2,6 +2,9 @@
 
 use super::*;
 
+use jsoncomm::message::{Packer, encode};
+use serde::{Serialize, Serializer};
+
 /// Limits with this depth.
 fn limits(depth: usize) -> Limits {
     let mut limits = Limits::default();
@@ -246,4 +249,70 @@ fn a_bare_socket_sends_and_takes_up_to_its_limit() {
             assert_eq!(right.receive::<Json<u8>>().unwrap().0.0, 1);
         }
     }
+}
+
+/// Arrays in each other, as deep as one likes.
+#[derive(Debug, Clone)]
+struct Chain(Option<Box<Chain>>);
+
+impl Chain {
+    fn of(links: usize) -> Self {
+        (0..links).fold(Self(None), |chain, _| Self(Some(Box::new(chain))))
+    }
+}
+
+impl Serialize for Chain {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(&self.0)
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut link) = next {
+            next = link.0.take();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+enum Variant {
+    End,
+    Next(Box<Variant>),
+    Pair(u8, Box<Variant>),
+    Named { next: Box<Variant> },
+}
+
+/// Writes any serde value, and says how long its text is.
+fn length(value: impl Serialize) -> Result<usize, EncodeError> {
+    let mut text = Vec::new();
+    encode(&Json(value), &mut text, &Packer::new())?;
+    Ok(text.len())
+}
+
+#[test]
+fn no_value_is_so_deep_that_writing_it_takes_the_stack_down() {
+    let too_deep = |written| matches!(written, Err(EncodeError::TooDeep { limit: 127 }));
+    assert_eq!(length(Chain::of(126)).unwrap(), 2 * 127);
+    for links in [127, 128, 100_000] {
+        assert!(too_deep(length(Chain::of(links))));
+    }
+    let chained = |links, link: fn(Box<Variant>) -> Variant| {
+        (0..links).fold(Variant::End, |inner, _| link(Box::new(inner)))
+    };
+    let variant = |links| chained(links, Variant::Next);
+    // Each opens two.
+    for link in [
+        |next| Variant::Pair(0, next),
+        |next| Variant::Named { next },
+    ] {
+        assert!(length(chained(63, link)).is_ok());
+        assert!(too_deep(length(chained(64, link))));
+    }
+    assert!(length(variant(127)).is_ok());
+    assert!(too_deep(length(variant(128))));
+    // Side by side there may be any number.
+    assert!(length(vec![(variant(125), Chain::of(124)); 200]).is_ok());
+    assert!(too_deep(length(vec![(variant(125), Chain::of(125)); 2])));
 }

@@ -2,10 +2,13 @@
 //!
 //! serde_json writes `null` for NaN and infinity, and whoever reads it takes that for something else, or for
 //! nothing. [`Finite`] stands between a value and serde_json, refuses them and notes where they were. It costs
-//! nothing where there are no floating-point numbers.
+//! nothing where there are no floating-point numbers. It also counts what is open, so that no value, however
+//! deep, takes the stack down: what is deeper than any reader of ours goes, is not written to its end.
 
+use super::strict::MADE_UP;
 use super::unpacker::put_before;
 use crate::error::EncodeError;
+use crate::limits::Bounds;
 use serde::ser::{
     Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant,
@@ -14,14 +17,48 @@ use serde::{Serialize, Serializer};
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 
-/// What serde's errors cannot carry: that a number was refused, and the path of the member that failed.
-#[derive(Debug, Default)]
+/// What serde's errors cannot carry: what was refused, and the path of the member that failed.
+#[derive(Debug)]
 pub(super) struct Failure {
-    refused: Cell<bool>,
+    refused: Cell<Option<Refused>>,
     path: RefCell<String>,
+    /// How many more arrays and objects may be open at once.
+    left: Cell<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    NotFinite,
+    TooDeep,
+}
+
+impl Default for Failure {
+    fn default() -> Self {
+        Self {
+            refused: Cell::default(),
+            path: RefCell::default(),
+            left: Cell::new(Bounds::DEPTH_MAX),
+        }
+    }
 }
 
 impl Failure {
+    /// Counts arrays and objects that are opened, unless there are too many.
+    #[inline]
+    fn open<E: Error>(&self, levels: usize) -> Result<(), E> {
+        let Some(left) = self.left.get().checked_sub(levels) else {
+            self.refused.set(Some(Refused::TooDeep));
+            return Err(E::custom("too deep"));
+        };
+        self.left.set(left);
+        Ok(())
+    }
+
+    #[inline]
+    fn close(&self, levels: usize) {
+        self.left.set(self.left.get() + levels);
+    }
+
     fn within(&self, member: &str) {
         put_before(&mut self.path.borrow_mut(), member);
     }
@@ -29,10 +66,13 @@ impl Failure {
     /// Makes the error out of what serde_json reports and what was noted.
     pub(super) fn explain(self, error: &serde_json::Error) -> EncodeError {
         match self.refused.get() {
-            true => EncodeError::NotFinite {
+            Some(Refused::NotFinite) => EncodeError::NotFinite {
                 field: Some(self.path.into_inner()).filter(|path| !path.is_empty()),
             },
-            false => EncodeError::Json {
+            Some(Refused::TooDeep) => EncodeError::TooDeep {
+                limit: Bounds::DEPTH_MAX,
+            },
+            None => EncodeError::Json {
                 reason: error.to_string(),
             },
         }
@@ -51,19 +91,23 @@ impl<'f, S: Serializer> Finite<'f, S> {
     }
 
     fn refuse(self) -> Result<S::Ok, S::Error> {
-        self.failure.refused.set(true);
+        self.failure.refused.set(Some(Refused::NotFinite));
         Err(S::Error::custom("not a finite number"))
     }
 
-    /// Wraps what an array or an object is written with; `variant` is what it is the content of, or empty.
+    /// Wraps what an array or an object is written with, which opens so many; `variant` is what it is the
+    /// content of, or empty.
     fn parts<P>(
         self,
+        levels: usize,
         variant: &'static str,
         make: impl FnOnce(S) -> Result<P, S::Error>,
     ) -> Result<Parts<'f, P>, S::Error> {
+        self.failure.open(levels)?;
         Ok(Parts {
             to: make(self.to)?,
             failure: self.failure,
+            levels,
             variant,
             index: 0,
         })
@@ -95,7 +139,7 @@ macro_rules! parts {
     ($($method:ident($($argument:ident: $of:ty),*) -> $parts:ident;)*) => {$(
         #[inline]
         fn $method(self, $($argument: $of),*) -> Result<Self::$parts, S::Error> {
-            self.parts("", |to| to.$method($($argument),*))
+            self.parts(1, "", |to| to.$method($($argument),*))
         }
     )*};
 }
@@ -137,7 +181,17 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
         serialize_tuple(length: usize) -> SerializeTuple;
         serialize_tuple_struct(name: &'static str, length: usize) -> SerializeTupleStruct;
         serialize_map(length: Option<usize>) -> SerializeMap;
-        serialize_struct(name: &'static str, length: usize) -> SerializeStruct;
+    }
+
+    #[inline]
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        // A struct to serde that is a number or a text to serde_json.
+        let levels = usize::from(!name.starts_with(MADE_UP));
+        self.parts(levels, "", |to| to.serialize_struct(name, length))
     }
 
     #[inline]
@@ -148,7 +202,7 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        self.parts(variant, |to| {
+        self.parts(2, variant, |to| {
             to.serialize_tuple_variant(name, index, variant, length)
         })
     }
@@ -161,7 +215,7 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        self.parts(variant, |to| {
+        self.parts(2, variant, |to| {
             to.serialize_struct_variant(name, index, variant, length)
         })
     }
@@ -205,11 +259,12 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let inner = Inner(value, self.failure);
-        let written = self
-            .to
-            .serialize_newtype_variant(name, index, variant, &inner);
-        written.inspect_err(|_| self.failure.within(variant))
+        let (inner, failure) = (Inner(value, self.failure), self.failure);
+        failure.open(1)?;
+        self.to
+            .serialize_newtype_variant(name, index, variant, &inner)
+            .inspect(|_| failure.close(1))
+            .inspect_err(|_| failure.within(variant))
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
@@ -225,6 +280,7 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
 pub(super) struct Parts<'f, P> {
     to: P,
     failure: &'f Failure,
+    levels: usize,
     variant: &'static str,
     /// How many elements have been written.
     index: usize,
@@ -258,6 +314,7 @@ macro_rules! arrays {
 
             #[inline]
             fn end(self) -> Result<P::Ok, P::Error> {
+                self.failure.close(self.levels);
                 self.to.end()
             }
         }
@@ -295,6 +352,7 @@ macro_rules! objects {
 
             #[inline]
             fn end(self) -> Result<P::Ok, P::Error> {
+                self.failure.close(self.levels);
                 self.to.end()
             }
         }
@@ -319,6 +377,7 @@ impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
 
     #[inline]
     fn end(self) -> Result<P::Ok, P::Error> {
+        self.failure.close(self.levels);
         self.to.end()
     }
 }

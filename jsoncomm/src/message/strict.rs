@@ -8,8 +8,8 @@
 mod key;
 mod object;
 
-pub(super) use object::NUMBER;
 pub(crate) use object::repeated;
+pub(super) use object::{MADE_UP, NUMBER};
 
 use object::Object;
 use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess};

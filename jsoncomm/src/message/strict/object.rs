@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess};
 use std::borrow::Cow;
 
 /// How serde_json names the only member of a map that it makes up to hand over a text.
-const MADE_UP: &str = "$serde_json::private::";
+pub(crate) const MADE_UP: &str = "$serde_json::private::";
 /// A value's, for a `RawValue`.
 const RAW: &str = "$serde_json::private::RawValue";
 /// A number's, where a program has every digit kept (`arbitrary_precision`).
