@@ -29,7 +29,8 @@
 //! memfd: the datagram is the 13 bytes `<args-via-fd>`, descriptor 0 is the memfd, and the indices in the
 //! JSON count from the next one.
 //!
-//! Calls are [JSON-RPC 2.0] objects, one per datagram:
+//! Which JSON is taken and which is not is said [there](message#json). Calls are [JSON-RPC 2.0] objects, one per
+//! datagram:
 //!
 //! ```text
 //! call          {"jsonrpc":"2.0","id":7,"method":"example.files.open","params":{"path":"a.txt"},"timeout":500}

@@ -5,6 +5,34 @@
 //! promises that each descriptor is named exactly once and that whatever is wrong with a message is
 //! reported with the member it is wrong with. It performs no I/O; how text and descriptors travel is
 //! left to `socket`, and what surrounds a call to `envelope`.
+//!
+//! # JSON
+//!
+//! A text has one meaning, or it is refused: by servers, by clients, on the bare wire, whatever the type.
+//!
+//! - The text is one value of [RFC 8259] in UTF-8, with white space around it or none. An empty datagram is no
+//!   JSON, nor is a byte order mark, another encoding, anything behind the value (a NUL byte, a second value),
+//!   a bare control character in a string, a comment or `NaN`.
+//! - An object has each key once, however it is spelt.
+//! - A string is Unicode: a lone surrogate is refused. `\u0000` is a character like others.
+//! - An integer is written as one and fits its type: `1.0`, `1e3` and, up to 64 bits, `-0` are refused.
+//! - A floating-point number is the nearest to what is written, be it an integer or have more digits than
+//!   fit; what is too large for its type even so is refused. NaN and infinity are not sent.
+//! - At most [`Limits::depth`](crate::Limits::depth) arrays and objects are open at once, sent or received, those
+//!   of a call's envelope included. [`encode`] and [`decode`] alone go to 127.
+//!
+//! What a type does not know is skipped, and so is what nobody asks for in an envelope; it is held to the same
+//! rules. That takes reading it a second time, with the value that it is in.
+//!
+//! A server answers a text that is no JSON, or too deep, with [`Fault::NOT_JSON`](crate::Fault::NOT_JSON); one whose
+//! envelope breaks another rule with [`Fault::NOT_A_CALL`](crate::Fault::NOT_A_CALL); one whose arguments do with
+//! [`Fault::BAD_ARGUMENT`](crate::Fault::BAD_ARGUMENT), which names the argument. A client's call ends in
+//! [`DecodeError::Syntax`], [`TooDeep`](DecodeError::TooDeep) or [`Shape`](DecodeError::Shape). What is not to be sent
+//! is an [`EncodeError`], before anything is.
+//!
+//! One rule is the reader's alone: a type that writes a key twice (a flattened map can) is sent, and refused there.
+//!
+//! [RFC 8259]: https://www.rfc-editor.org/rfc/rfc8259
 
 mod container;
 mod depth;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Debug};
 
 use jsoncomm::Fds;
-use jsoncomm::message::{Surplus, Unpack, decode};
+use jsoncomm::message::{Packer, Surplus, Unpack, decode, encode};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Ours, and lenient.
 #[derive(Debug, Message, PartialEq)]
@@ -26,7 +26,7 @@ struct Serdes {
     b: Option<u8>,
 }
 
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
 struct Flat {
     a: u8,
     #[serde(flatten)]
@@ -195,6 +195,15 @@ fn descriptors_are_closed_when_a_map_of_them_repeats_a_key() {
         assert!(matches!(read, Err(DecodeError::Shape { .. })), "{read:?}");
         assert_eq!(open_fds(), before);
     }
+}
+
+#[test]
+fn a_key_that_a_type_writes_twice_is_its_readers_to_refuse() {
+    let rest = BTreeMap::from([(String::from("a"), json!(2))]);
+    let mut text = Vec::new();
+    encode(&Json(Flat { a: 1, rest }), &mut text, &Packer::new()).unwrap();
+    assert_eq!(text, br#"{"a":1,"a":2}"#);
+    assert!(read::<Json<Value>>(r#"{"a":1,"a":2}"#).is_err());
 }
 
 #[test]
