@@ -16,6 +16,8 @@ mod depth;
 mod keys;
 #[path = "json/numbers.rs"]
 mod numbers;
+#[path = "json/properties.rs"]
+mod properties;
 #[path = "json/texts.rs"]
 mod texts;
 
