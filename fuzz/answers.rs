@@ -1,0 +1,143 @@
+//! What a client has sent, and what it may be told for it.
+
+use std::collections::HashMap;
+
+use jsoncomm::message::Untyped;
+use serde_json::{Map, Value};
+
+/// The longest id that a server repeats, in bytes of JSON.
+const ID_MAX: usize = 256;
+
+/// What was sent by its id, and what has come.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// All that was sent.
+    sent: usize,
+    /// All that has come, items of streams aside.
+    answered: usize,
+    /// What was sent and is too odd to say which id a server reads in it.
+    odd: usize,
+    by_id: HashMap<String, Calls>,
+}
+
+/// The calls of one id.
+#[derive(Debug, Default)]
+struct Calls {
+    sent: usize,
+    answered: usize,
+    /// Those that must have their answer in the end.
+    owed: usize,
+}
+
+impl Ledger {
+    /// Notes what was sent.
+    pub(crate) fn note_sent(&mut self, text: &[u8]) {
+        self.sent += 1;
+        let Some((id, call)) = plain(text) else {
+            self.odd += 1;
+            return;
+        };
+        let calls = self.by_id.entry(id).or_default();
+        calls.sent += 1;
+        calls.owed += usize::from(is_owed(&call));
+    }
+
+    /// Checks an answer without an envelope.
+    pub(crate) fn check_bare(&mut self, answer: &Value) {
+        self.answered += 1;
+        assert!(answer.is_object(), "{answer}");
+        assert!(self.answered <= self.sent, "nobody asked for {answer}");
+    }
+
+    /// Checks an answer: its form, and that it was asked for and has not been given yet.
+    pub(crate) fn check(&mut self, message: &Untyped<Value>) {
+        let answer = message.json.as_object().expect("an object");
+        assert_eq!(answer.get("jsonrpc"), Some(&Value::from("2.0")));
+        let id = answer.get("id").expect("an id");
+        let names = ["jsonrpc", "id", "result", "error", "more"];
+        assert!(
+            answer.keys().all(|name| names.contains(&&**name)),
+            "{answer:?}"
+        );
+        match (answer.get("result"), answer.get("error")) {
+            (Some(_), None) => {}
+            (None, Some(error)) => check_error(error),
+            _ => panic!("neither a result nor an error: {answer:?}"),
+        }
+        let calls = match id {
+            Value::Null => None,
+            id => self.by_id.get_mut(&id.to_string()),
+        };
+        let sent = calls.as_ref().map_or(0, |calls| calls.sent);
+        assert!(
+            sent + self.odd > 0 || id.is_null(),
+            "nobody asked for {answer:?}"
+        );
+        if let Some(more) = answer.get("more") {
+            assert_eq!(
+                (more, answer.contains_key("error")),
+                (&Value::from(true), false)
+            );
+            return;
+        }
+        self.answered += 1;
+        assert!(self.answered <= self.sent, "one too many: {answer:?}");
+        if let Some(calls) = calls {
+            calls.answered += 1;
+            assert!(
+                calls.answered <= calls.sent + self.odd,
+                "answered twice: {answer:?}"
+            );
+        }
+    }
+
+    /// Says whether nothing is owed any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.by_id
+            .values()
+            .all(|calls| calls.answered >= calls.owed)
+    }
+
+    /// Asserts that nothing is owed any more.
+    pub(crate) fn assert_all_answered(&self) {
+        for (id, calls) in &self.by_id {
+            assert!(calls.answered >= calls.owed, "no answer to {id}: {calls:?}");
+        }
+    }
+}
+
+fn check_error(error: &Value) {
+    let error = error.as_object().expect("an object");
+    assert!(error.get("code").is_some_and(Value::is_i64), "{error:?}");
+    assert!(
+        error.get("message").is_some_and(Value::is_string),
+        "{error:?}"
+    );
+    let names = ["code", "message", "data"];
+    assert!(
+        error.keys().all(|name| names.contains(&&**name)),
+        "{error:?}"
+    );
+}
+
+/// The id of a text that everybody reads alike, and its members.
+fn plain(text: &[u8]) -> Option<(String, Map<String, Value>)> {
+    let escaped = text.contains(&b'\\');
+    let ids = text.windows(4).filter(|name| name == b"\"id\"").count();
+    let Ok(Value::Object(call)) = serde_json::from_slice(text) else {
+        return None;
+    };
+    let id = call.get("id")?;
+    let sound = id.is_string() || id.is_i64() || id.is_u64();
+    let id = id.to_string();
+    (sound && ids == 1 && !escaped && id.len() <= ID_MAX).then_some((id, call))
+}
+
+/// Says whether a call must have an answer in the end, whatever else is wrong with it.
+fn is_owed(call: &Map<String, Value>) -> bool {
+    let method = call.get("method").and_then(Value::as_str);
+    let answer = call.contains_key("result") || call.contains_key("error");
+    method.is_some_and(|method| !method.starts_with("rpc."))
+        && !answer
+        && !call.contains_key("timeout")
+}

@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+struct Text {
+    #[serde(borrow)]
+    text: String,
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+enum Either {
+    #[fd]
+    File(u8),
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+use jsoncomm::Message;
+use std::os::fd::OwnedFd;
+
+#[derive(Message)]
+struct File {
+    #[fd]
+    #[fd]
+    file: OwnedFd,
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+struct File {
+    #[fd(0)]
+    file: u8,
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+#[message(reply = ())]
+struct Ask {
+    number: u8,
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+#[message(service = "example.jobs", error = u8)]
+enum Ask {
+    Stop,
+}
+
+fn main() {}

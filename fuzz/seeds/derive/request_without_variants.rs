@@ -1,0 +1,7 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+#[message(reply = ())]
+enum Ask {}
+
+fn main() {}

@@ -1,0 +1,11 @@
+use jsoncomm::Message;
+
+struct Plain;
+
+#[derive(Message)]
+struct Outer {
+    #[fd]
+    plain: Plain,
+}
+
+fn main() {}

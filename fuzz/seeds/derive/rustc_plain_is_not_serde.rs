@@ -1,0 +1,10 @@
+use jsoncomm::Message;
+
+struct Plain;
+
+#[derive(Message)]
+struct Outer {
+    plain: Plain,
+}
+
+fn main() {}

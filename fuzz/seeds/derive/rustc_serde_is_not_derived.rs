@@ -1,0 +1,7 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+#[message(serde)]
+struct Number(u8);
+
+fn main() {}

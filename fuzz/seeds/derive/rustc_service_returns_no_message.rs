@@ -1,0 +1,8 @@
+struct Listing;
+
+#[jsoncomm::service(name = "example.files")]
+trait Files {
+    fn list(&mut self) -> Listing;
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[jsoncomm::service(name = "rpc.files")]
+trait Files {
+    fn list(&mut self) -> Vec<String>;
+}
+
+fn main() {}

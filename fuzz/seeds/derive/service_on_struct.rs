@@ -1,0 +1,4 @@
+#[jsoncomm::service(name = "example.files")]
+struct Files;
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[jsoncomm::service(name = "example.files")]
+trait Files {}
+
+fn main() {}

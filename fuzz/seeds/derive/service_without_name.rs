@@ -1,0 +1,6 @@
+#[jsoncomm::service]
+trait Files {
+    fn list(&mut self) -> Vec<String>;
+}
+
+fn main() {}

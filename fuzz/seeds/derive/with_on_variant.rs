@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+enum Either {
+    #[serde(with = "module")]
+    Number(u8),
+}
+
+fn main() {}
