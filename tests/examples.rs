@@ -77,6 +77,15 @@ fn pool_answers_what_is_done_first_and_stops_what_nobody_waits_for() {
 }
 
 #[test]
+fn soak_finds_nothing_off() {
+    let said = text(&example("soak").arg("2").output().unwrap());
+    assert!(said.ends_with("nothing is off\n"), "{said}");
+    for done in ["polite ", "polite datagram", "slow ", "death", "hostile "] {
+        assert!(said.contains(done), "{done}: {said}");
+    }
+}
+
+#[test]
 fn poll_loop_serves_beside_another_descriptor() {
     let said = text(&example("poll_loop").output().unwrap());
     let expected = "Good day, Ada!\nWelcome back, Ada!\ncalls served from poll(2): 2\n";

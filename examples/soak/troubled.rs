@@ -1,0 +1,112 @@
+//! Clients that mean no harm: slow ones, and those that die.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+
+use jsoncomm::{CallError, Connection, Error, Items, Pending};
+use rustix::net::{Shutdown, shutdown};
+
+use crate::raw::{Raw, call};
+use crate::server::WorkClient;
+use crate::tally::Client;
+use crate::{PATIENCE, Trouble, polite};
+
+/// Leaves a stream open and answers unread for a while. All come in the end, but what the stream says itself:
+/// that it was read too late.
+pub(crate) fn slow(client: &mut Client) -> Result<(), Trouble> {
+    let connection = Connection::connect(&client.path, client.kind)?;
+    let work = WorkClient::new(connection.within(PATIENCE));
+    let mut stream = work.count(u64::MAX)?;
+    for _ in 0..client.random.below(10) {
+        read_some(client, &mut stream)?;
+        let text = "x".repeat(4096);
+        let calls = (0..client.random.below(200)).map(|_| work.start().echo(text.clone()));
+        let calls: Vec<Pending<String>> = calls.collect::<Result<_, _>>()?;
+        client.idle(200);
+        client
+            .tally
+            .count_many("echo, read late", calls.len() as u64);
+        for call in calls {
+            if call.wait()? != text {
+                return Err("another text came back".into());
+            }
+        }
+        polite::one(client, &work)?;
+        if client.is_over() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_some(client: &mut Client, stream: &mut Items<u64>) -> Result<(), Trouble> {
+    for _ in 0..client.random.below(20) {
+        match stream.next() {
+            Some(Ok(_)) => client.tally.count("item of an endless stream"),
+            Some(Err(CallError::Io(Error::Full))) => client.tally.count("stream ended: full"),
+            Some(Err(error)) => return Err(error.into()),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// Calls, and goes at any point: while calls, answers, streams and descriptors are under way.
+pub(crate) fn dying(client: &mut Client) -> Result<(), Trouble> {
+    let raw = Raw::connect(&client.path, client.kind)?;
+    let null = File::open("/dev/null")?;
+    let big = format!(r#"{{"text":"{}"}}"#, "x".repeat(50_000));
+    for id in 0..client.random.below(30) {
+        let (method, params, fds) = match client.random.below(6) {
+            0 => ("swap", r#"{"files":[0,1]}"#, 2),
+            1 => ("copies", r#"{"count":1000000,"file":0}"#, 1),
+            2 => ("count", r#"{"end":1000000}"#, 0),
+            3 => ("later", r#"{"number":1,"millis":10}"#, 0),
+            4 => ("never", "{}", 0),
+            _ => ("echo", big.as_str(), 0),
+        };
+        let fds: Vec<_> = (0..fds).map(|_| null.as_fd()).collect();
+        // It is full when the server waits for this one to read.
+        if raw.try_send(&call(id, method, params), &fds).is_err() {
+            break;
+        }
+        client.tally.count("call, perhaps unanswered");
+        if client.random.once_in(10) {
+            // There may be nothing but answers to others than the last call.
+            let _ = raw.receive();
+        }
+    }
+    if client.random.once_in(4) {
+        let half = [Shutdown::Read, Shutdown::Write, Shutdown::Both];
+        let half = half.get(client.random.size(3)).copied();
+        shutdown(&raw.0, half.unwrap_or(Shutdown::Both))?;
+    }
+    client.idle(5);
+    client.tally.count("death");
+    Ok(())
+}
+
+/// Goes while its calls are under way. The server learns of it as it answers, so these are answered at once, or
+/// soon.
+pub(crate) fn dying_datagram(client: &mut Client) -> Result<(), Trouble> {
+    let raw = Raw::connect(&client.path, client.kind)?;
+    let null = File::open("/dev/null")?;
+    for id in 0..client.random.below(10) {
+        let (method, params, fds) = match client.random.below(3) {
+            0 => ("swap", r#"{"files":[0]}"#, 1),
+            1 => ("later", r#"{"number":1,"millis":10}"#, 0),
+            _ => ("echo", r#"{"text":"x"}"#, 0),
+        };
+        let fds: Vec<_> = (0..fds).map(|_| null.as_fd()).collect();
+        match raw.send(&call(id, method, params), &fds) {
+            // There was no room for a while: all share the places of one queue.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            sent => sent?,
+        }
+        client.tally.count("call, perhaps unanswered");
+    }
+    client.idle(20);
+    client.tally.count("death");
+    Ok(())
+}
