@@ -32,7 +32,8 @@ impl<S> Server<S> {
     }
 
     /// Has `hook` called with what the server notices, on its thread and in the middle of its work, so it should
-    /// not wait. What is about the same user is reported once in [`Limits::event_pause`] and counted in between;
+    /// not wait. What is about the same user is reported once in
+    /// [`Limits::event_pause`](crate::Limits::event_pause) and counted in between;
     /// [`counts`](Server::counts) has all of it. Nothing that a peer has written is part of an event.
     ///
     /// # Examples
