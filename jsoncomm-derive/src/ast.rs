@@ -125,6 +125,11 @@ impl Message {
         of_struct.map(|field| (field, None)).chain(of_variants)
     }
 
+    /// Says whether a field is sensitive.
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.fields().any(|(field, _)| field.is_sensitive())
+    }
+
     /// The enum's variants; none for a struct.
     pub(crate) fn variants(&self) -> &[Variant] {
         match &self.shape {
@@ -228,6 +233,10 @@ impl Body {
 }
 
 impl Field {
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.attrs.sensitive.is_some()
+    }
+
     fn from_syn(
         cx: &Ctxt,
         index: usize,

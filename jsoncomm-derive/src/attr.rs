@@ -1,4 +1,4 @@
-//! Attributes: what serde's, `#[message(...)]` and `#[fd]` say, each on its own.
+//! Attributes: what serde's, `#[message(...)]`, `#[fd]` and `#[sensitive]` say, each on its own.
 //!
 //! Whether they fit together is for `check` to say.
 
@@ -61,7 +61,7 @@ pub(crate) struct Container {
 impl Container {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute]) -> Self {
         let mut this = Self::default();
-        no_fd(cx, attributes);
+        no_mark(cx, attributes);
         for attribute in named(attributes, "message") {
             this.message(cx, attribute);
         }
@@ -131,7 +131,7 @@ pub(crate) struct Variant {
 impl Variant {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
         let mut this = Self::default();
-        no_fd(cx, attributes);
+        no_mark(cx, attributes);
         for attribute in named(attributes, "message") {
             meta::nested(cx, attribute, |name, meta| match name {
                 "other" => meta::once(cx, meta, &mut this.other, meta::flag),
@@ -192,6 +192,7 @@ impl Method {
 #[derive(Default)]
 pub(crate) struct Field {
     pub(crate) fd: Option<Path>,
+    pub(crate) sensitive: Option<Path>,
     pub(crate) rename: Both<String>,
     pub(crate) aliases: Vec<String>,
     pub(crate) default: Option<Default>,
@@ -210,14 +211,8 @@ pub(crate) struct Field {
 impl Field {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
         let mut this = Self::default();
-        for attribute in named(attributes, "fd") {
-            if matches!(attribute.meta, Meta::Path(_)) {
-                let path = attribute.path();
-                meta::set(cx, path, &mut this.fd, Some(path.clone()));
-            } else {
-                cx.complain(&attribute.meta, "write `#[fd]`, without anything behind it");
-            }
-        }
+        mark(cx, attributes, "fd", &mut this.fd);
+        mark(cx, attributes, "sensitive", &mut this.sensitive);
         no_message(cx, attributes);
         for attribute in named(attributes, "serde").filter(|_| !delegate) {
             this.serde(cx, attribute);
@@ -319,9 +314,31 @@ fn named<'a>(
     attributes.iter().filter(move |a| a.path().is_ident(name))
 }
 
-fn no_fd(cx: &Ctxt, attributes: &[Attribute]) {
+/// Reads an attribute that is a name and no more.
+fn mark(cx: &Ctxt, attributes: &[Attribute], name: &'static str, slot: &mut Option<Path>) {
+    for attribute in named(attributes, name) {
+        if matches!(attribute.meta, Meta::Path(_)) {
+            let path = attribute.path();
+            meta::set(cx, path, slot, Some(path.clone()));
+        } else {
+            let message = format!("write `#[{name}]`, without anything behind it");
+            cx.complain(&attribute.meta, message);
+        }
+    }
+}
+
+fn no_mark(cx: &Ctxt, attributes: &[Attribute]) {
     for attribute in named(attributes, "fd") {
         let message = "`#[fd]` belongs on the field that holds the descriptor";
+        cx.complain(attribute.path(), message);
+    }
+    no_sensitive(cx, attributes, "field");
+}
+
+/// Complains about `#[sensitive]` on what is no field or argument.
+pub(crate) fn no_sensitive(cx: &Ctxt, attributes: &[Attribute], what: &str) {
+    for attribute in named(attributes, "sensitive") {
+        let message = format!("`#[sensitive]` belongs on each {what} that is");
         cx.complain(attribute.path(), message);
     }
 }

@@ -3,6 +3,7 @@
 //! The generated code fills in tables: which names, which types, which functions. Visitors and errors
 //! are the library's. Everything stands in a `const _` so that helper types have names of their own.
 
+mod debug;
 mod generics;
 mod pack;
 mod request;
@@ -19,16 +20,30 @@ use syn::spanned::Spanned;
 
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
+    expanded(input, |message| {
+        impl_message(message, &debug::message(message))
+    })
+}
+
+/// The same for a type of our own, which nobody prints.
+fn arguments(input: &DeriveInput) -> syn::Result<TokenStream> {
+    expanded(input, |message| impl_message(message, &TokenStream::new()))
+}
+
+fn expanded(
+    input: &DeriveInput,
+    write: impl FnOnce(&Message) -> TokenStream,
+) -> syn::Result<TokenStream> {
     let cx = Ctxt::new();
     let message = Message::from_syn(&cx, input);
     if let Some(message) = &message {
         check::message(&cx, message);
     }
     cx.finish()?;
-    Ok(message.as_ref().map(impl_message).unwrap_or_default())
+    Ok(message.as_ref().map(write).unwrap_or_default())
 }
 
-fn impl_message(message: &Message) -> TokenStream {
+fn impl_message(message: &Message, debug: &TokenStream) -> TokenStream {
     let (pack, unpack) = match message.attrs.delegate {
         Some(_) => (pack::delegate(message), unpack::delegate(message)),
         None => (pack::message(message), unpack::message(message)),
@@ -40,7 +55,7 @@ fn impl_message(message: &Message) -> TokenStream {
             non_upper_case_globals, unused_qualifications, clippy::absolute_paths,
             reason = "generated"
         )]
-        const _: () = { #pack #unpack #request };
+        const _: () = { #pack #unpack #request #debug };
     }
 }
 

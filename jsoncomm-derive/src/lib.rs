@@ -17,7 +17,14 @@ use syn::{DeriveInput, ItemTrait, parse_macro_input};
 /// A field with `#[fd]` goes through `Pack` and `Unpack`; every other field through serde's traits.
 /// serde's attributes mean what they mean there, without serde being derived. The trait of the same
 /// name says what differs, and shows an example.
-#[proc_macro_derive(Message, attributes(fd, message, serde))]
+///
+/// A field with `#[sensitive]`, for a password or a key, stays out of what is printed:
+///
+/// - the derive implements `Debug` as well, like std's but with `<sensitive>` for the field. Derive no `Debug`
+///   beside it: the compiler refuses the two. All other fields have to be `Debug`.
+///
+/// What the type's own `Display` prints, and what a handler does with the value, is its author's.
+#[proc_macro_derive(Message, attributes(fd, message, sensitive, serde))]
 pub fn message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand::message(&input)
@@ -27,9 +34,9 @@ pub fn message(input: TokenStream) -> TokenStream {
 
 /// Makes a trait a service: adds a dispatcher, and a client stub with the trait's name and `Client`.
 ///
-/// The trait stays as it is, without the attributes `#[fd]`, `#[serde(...)]` and `#[oneway]`. Each method
-/// takes `&mut self` or `&self`, then, if it likes, `&mut Call`, then arguments by value or as `&str`, `&[T]`,
-/// `&T` or `Option<&str>`; it returns a message, or a `Result` of a message and an error, or nothing if it is
+/// The trait stays as it is, without the attributes `#[fd]`, `#[sensitive]`, `#[serde(...)]` and `#[oneway]`.
+/// Each method takes `&mut self` or `&self`, then, if it likes, `&mut Call`, then arguments by value or as `&str`,
+/// `&[T]`, `&T` or `Option<&str>`; it returns a message, or a `Result` of a message and an error, or nothing if it is
 /// `#[oneway]`. `#[service(name = "example.files")]` gives the name in front of the methods' names;
 /// `crate = "path"` says where the library is if not at `::jsoncomm`.
 ///

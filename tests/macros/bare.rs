@@ -15,12 +15,13 @@ pub(crate) enum Option {
     None,
 }
 
-#[derive(Debug, Message)]
+#[derive(Message)]
 pub(crate) struct Result<T> {
     #[fd]
     pub(crate) file: OwnedFd,
     #[serde(default, rename = "type")]
     pub(crate) r#type: ::std::option::Option<u8>,
+    #[sensitive]
     pub(crate) held: T,
 }
 
@@ -35,10 +36,13 @@ impl ::std::fmt::Display for Error {
     }
 }
 
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[message(service = "bare.requests", reply = Option, error = Error)]
 pub(crate) enum Request {
-    Ask { r#move: u8 },
+    Ask {
+        #[sensitive]
+        r#move: u8,
+    },
 }
 
 /// Type parameters of generated code have no such names, either.
@@ -54,7 +58,7 @@ where
     Self: ::std::fmt::Debug,
 {
     fn parameters(&mut self, #[fd] s: S, #[fd] m: M) -> S;
-    fn answered(&mut self, text: &str, some: ::std::option::Option<&str>) -> Option;
+    fn answered(&mut self, #[sensitive] text: &str, some: ::std::option::Option<&str>) -> Option;
     fn opened(
         &mut self,
         #[fd] file: File,

@@ -48,7 +48,7 @@ pub(crate) struct Method {
 
 pub(crate) struct Argument {
     pub(crate) ident: Ident,
-    /// `#[fd]` and serde's.
+    /// `#[fd]`, `#[sensitive]` and serde's.
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) fd: bool,
     pub(crate) ty: Type,
@@ -133,6 +133,7 @@ impl Service {
     }
 
     fn check_trait(cx: &Ctxt, item: &ItemTrait) {
+        attr::no_sensitive(cx, &item.attrs, "argument");
         if !item.generics.params.is_empty() {
             cx.complain(&item.generics, "a service trait has no parameters");
         }
@@ -170,6 +171,7 @@ impl Method {
             });
         function.attrs = theirs;
         let names = attr::Method::from_syn(cx, &ours);
+        attr::no_sensitive(cx, &function.attrs, "argument");
         let oneway = ours.iter().filter(|a| a.path().is_ident("oneway"));
         for attribute in oneway.clone() {
             cx.check(attribute.meta.require_path_only().map(|_| ()));
@@ -292,7 +294,7 @@ fn attributes_of(attributes: &[Attribute], names: &[&str]) -> Vec<Attribute> {
 
 /// Complains about what the macro has to know and cannot see inside `cfg_attr`.
 fn refuse_hidden(cx: &Ctxt, attribute: &Attribute) {
-    const OURS: [&str; 4] = ["cfg", "oneway", "fd", "serde"];
+    const OURS: [&str; 5] = ["cfg", "oneway", "fd", "sensitive", "serde"];
     let Meta::List(list) = &attribute.meta else {
         return;
     };
@@ -317,7 +319,8 @@ impl Argument {
         let (attrs, theirs) = std::mem::take(&mut input.attrs)
             .into_iter()
             .partition::<Vec<_>, _>(|attribute| {
-                attribute.path().is_ident("fd") || attribute.path().is_ident("serde")
+                let of_field = ["fd", "sensitive", "serde"];
+                of_field.iter().any(|name| attribute.path().is_ident(name))
             });
         input.attrs = theirs;
         for attribute in &input.attrs {

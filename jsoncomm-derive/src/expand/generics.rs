@@ -61,6 +61,27 @@ pub(crate) fn unpack(message: &Message) -> Generics {
     generics
 }
 
+/// The parameters of the impl for printing: as std's derives, every parameter is printable, and what belongs
+/// to one where it is printed.
+pub(crate) fn debug(message: &Message) -> Generics {
+    let mut generics = message.generics.clone();
+    let params: Vec<_> = generics.type_params().map(|p| p.ident.clone()).collect();
+    let mut all: Vec<_> = params.iter().map(ToTokens::to_token_stream).collect();
+    let params = params.into_iter().collect();
+    let fields = message.fields().map(|(field, _)| field);
+    for field in fields.filter(|field| !field.is_sensitive()) {
+        belonging(field.ty.to_token_stream(), &params, &mut all);
+    }
+    if !all.is_empty() {
+        let clause = generics.make_where_clause();
+        let bounds = all.iter().map(|ty| parse_quote!(#ty: ::core::fmt::Debug));
+        clause
+            .predicates
+            .extend::<Vec<WherePredicate>>(bounds.collect());
+    }
+    generics
+}
+
 /// Adds the text's lifetime, which outlives what the fields borrow.
 pub(crate) fn with_text(message: &Message, generics: &Generics) -> Generics {
     let mut borrowed = BTreeSet::new();
@@ -179,6 +200,37 @@ fn named_params(tokens: TokenStream, params: &BTreeSet<Ident>, found: &mut BTree
     }
 }
 
+/// Finds what belongs to a parameter: `T::Item`, as deep in the type as it may stand.
+fn belonging(tokens: TokenStream, params: &BTreeSet<Ident>, found: &mut Vec<TokenStream>) {
+    let mut tokens = tokens.into_iter().peekable();
+    let mut after_colon = false;
+    while let Some(token) = tokens.next() {
+        let colon = is_colon(&token);
+        match token {
+            TokenTree::Group(group) => belonging(group.stream(), params, found),
+            TokenTree::Ident(ident) if !after_colon && params.contains(&ident) => {
+                let mut path = ident.to_token_stream();
+                while let Some(more) = tokens.next_if(|next| is_colon(next) || is_ident(next)) {
+                    path.extend([more]);
+                }
+                if path.clone().into_iter().count() > 1 {
+                    found.push(path);
+                }
+            }
+            _ => {}
+        }
+        after_colon = colon;
+    }
+}
+
+fn is_colon(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == ':')
+}
+
+fn is_ident(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident != "as")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +240,19 @@ mod tests {
         let mut found = BTreeSet::new();
         named_params(ty.parse().unwrap(), &params, &mut found);
         found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_belongs_to_a_parameter_is_found_where_std_finds_it() {
+        let found = |ty: &str| -> Vec<String> {
+            let params = ["T", "U"].map(|name| syn::parse_str(name).unwrap()).into();
+            let mut found = Vec::new();
+            belonging(ty.parse().unwrap(), &params, &mut found);
+            found.iter().map(ToString::to_string).collect()
+        };
+        let deep = found("Option<(T::Item, [U::Of::Inner; 2], T)>");
+        assert_eq!(deep, ["T :: Item", "U :: Of :: Inner"]);
+        assert!(found("Map<T, <T as Iterator>::Item, crate::T::X>").is_empty());
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn params(service: &Service, method: &Method) -> syn::Result<TokenStream> {
         #[serde(deny_unknown_fields, expecting = #expecting)]
         struct #ident<#(#types),*> { #(#fields),* }
     };
-    let message = super::message(&syn::parse2(item)?)?;
+    let message = super::arguments(&syn::parse2(item)?)?;
     let cfgs = &method.cfgs;
     let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
         let ident = &argument.ident;

@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+#[sensitive]
+struct Login {
+    password: String,
+}
+
+fn main() {}

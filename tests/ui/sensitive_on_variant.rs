@@ -1,0 +1,9 @@
+use jsoncomm::Message;
+
+#[derive(Message)]
+enum Ask {
+    #[sensitive]
+    Login { password: String },
+}
+
+fn main() {}
