@@ -1,6 +1,24 @@
-//! `#[sensitive]`: what comes or goes in such a field is never printed.
+//! `#[sensitive]`: what comes or goes in such a field is never printed, neither with the type nor in an error.
 
 #![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 
+#[path = "sensitive/calls.rs"]
+mod calls;
 #[path = "sensitive/debug.rs"]
 mod debug;
+#[path = "sensitive/errors.rs"]
+mod errors;
+
+use std::fmt::{Debug, Display};
+
+/// What nobody may see: a password, and a number.
+const SECRETS: [&str; 2] = ["hunter2", "271828"];
+
+/// Asserts that neither is in what `shown` prints, and returns how it displays.
+fn silent(shown: &(impl Debug + Display)) -> String {
+    let all = format!("{shown} {shown:?} {shown:#?}");
+    for secret in SECRETS {
+        assert!(!all.contains(secret), "{all}");
+    }
+    shown.to_string()
+}

@@ -226,6 +226,11 @@ impl Body {
         self.fields.iter().filter(|field| !field.attrs.skip_ser)
     }
 
+    /// Says whether a field is sensitive.
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.fields.iter().any(Field::is_sensitive)
+    }
+
     /// The fields that are read.
     pub(crate) fn read(&self) -> impl Iterator<Item = &Field> {
         self.fields.iter().filter(|field| !field.attrs.skip_de)

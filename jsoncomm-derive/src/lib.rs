@@ -21,9 +21,12 @@ use syn::{DeriveInput, ItemTrait, parse_macro_input};
 /// A field with `#[sensitive]`, for a password or a key, stays out of what is printed:
 ///
 /// - the derive implements `Debug` as well, like std's but with `<sensitive>` for the field. Derive no `Debug`
-///   beside it: the compiler refuses the two. All other fields have to be `Debug`.
+///   beside it: the compiler refuses the two. All other fields have to be `Debug`;
+/// - an error of reading names the field and does not say what came for it or for what is inside it, nor what
+///   stands where the struct or variant should; one of writing does not say why the field refuses to be written.
 ///
-/// What the type's own `Display` prints, and what a handler does with the value, is its author's.
+/// What the type's own `Display` prints, and what a handler does with the value, is its author's. In a field
+/// without `#[fd]` a type is read by serde, which does not know the attribute: put it on that field too.
 #[proc_macro_derive(Message, attributes(fd, message, sensitive, serde))]
 pub fn message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -51,6 +54,8 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// A method is called on the wire as in the trait, or as `#[serde(rename = "...")]` on it says; each
 /// `#[serde(alias = "...")]` is one more name that the server knows it by, for clients from before a renaming.
 /// A new argument is open to old clients if it is an `Option` or has `#[serde(default)]`.
+///
+/// What comes for an argument with `#[sensitive]` is in no fault and no error, as with `derive(Message)`.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as ItemTrait);

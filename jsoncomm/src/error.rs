@@ -94,6 +94,9 @@ pub enum FdProblem {
         /// What it should be, as a noun with its article.
         expected: &'static str,
     },
+    /// It is none that a `#[sensitive]` member may name; of such a member no more is told.
+    #[error("not the descriptor that is expected")]
+    Withheld,
     /// No member names it.
     #[error("descriptor {index} is not named by any field")]
     Surplus {

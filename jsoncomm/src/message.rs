@@ -196,6 +196,10 @@ pub trait Unpack<'de>: Sized {
 ///   not have;
 /// - `#[message(crate = "path")]`: where the library is, if not at `::jsoncomm`.
 ///
+/// A field with `#[sensitive]` is printed by no `Debug` and no error: the derive implements `Debug` for the type
+/// itself, with `<sensitive>` in the value's place, and [`DecodeError`], [`Fault`](crate::Fault) and [`EncodeError`]
+/// name the field without repeating what came or was to go. The [derive](macro@crate::Message) says more.
+///
 /// # Examples
 ///
 /// ```

@@ -36,6 +36,7 @@ pub(crate) fn delegate(message: &Message) -> TokenStream {
     let whole = syn::parse_quote!(#ident #arguments: #p::serde::Serialize);
     generics.make_where_clause().predicates.push(whole);
     let body = quote!(#p::serde::Serialize::serialize(self, __out));
+    let body = sensitive(message.is_sensitive(), &message.name, body);
     let (pack, code) = (function(message, "pack", &body), code(message));
     implementation(message, "Pack", &generics, &quote!(#pack #code))
 }
@@ -152,12 +153,11 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
     match effective(&variant.body) {
         Style::Unit => quote!(#p::serde::Serializer::serialize_unit_variant(#about)),
         Style::Newtype => {
-            let value = variant
-                .body
-                .written()
-                .next()
-                .map(|field| value(message, field));
-            quote!(#p::serde::Serializer::serialize_newtype_variant(#about, #value))
+            let written = variant.body.written().next();
+            let value = written.map(|field| value(message, field));
+            let write = quote!(#p::serde::Serializer::serialize_newtype_variant(#about, #value));
+            let hide = written.is_some_and(Field::is_sensitive);
+            sensitive(hide, tag, write)
         }
         Style::Named => sequence(message, &variant.body, "struct_variant", &about),
         Style::Tuple => sequence(message, &variant.body, "tuple_variant", &about),
@@ -247,8 +247,10 @@ fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenSt
         quote!(#name,)
     });
     let write = quote_spanned! {site(&field.ty)=>
-        #p::serde::ser::#state::serialize_field(&mut __state, #name #value)?;
+        #p::serde::ser::#state::serialize_field(&mut __state, #name #value)
     };
+    let write = sensitive(field.is_sensitive(), &field.names.ser, write);
+    let write = quote_spanned!(site(&field.ty)=> #write?;);
     let Some(test) = &field.attrs.skip_if else {
         return write;
     };
@@ -295,11 +297,20 @@ fn value(message: &Message, field: &Field) -> TokenStream {
 fn whole(message: &Message, field: &Field) -> TokenStream {
     let p = &message.private();
     let local = Ident::new(&field.local.to_string(), site(&field.ty));
-    match &field.attrs.with.ser {
+    let write = match &field.attrs.with.ser {
         Some(function) => quote!(#function(#local, __out)),
         None if field.attrs.fd.is_some() => {
             quote_spanned!(site(&field.ty)=> #p::Pack::pack(#local, __fds, __out))
         }
         None => quote_spanned!(site(&field.ty)=> #p::serde::Serialize::serialize(#local, __out)),
+    };
+    sensitive(field.is_sensitive(), &message.name, write)
+}
+
+/// Says no more than the name of something sensitive that cannot be written.
+fn sensitive(is: bool, name: &str, write: TokenStream) -> TokenStream {
+    match is {
+        true => quote!(__fds.sensitive(#name, #write)),
+        false => write,
     }
 }

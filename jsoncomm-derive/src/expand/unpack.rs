@@ -50,14 +50,20 @@ pub(crate) fn delegate(message: &Message) -> TokenStream {
     generics.make_where_clause().predicates.push(whole);
     generics.params.insert(0, syn::parse_quote!('__de));
     let (params, _, clause) = generics.split_for_impl();
+    let read = quote!(#p::serde::Deserialize::deserialize(__from));
+    // Which field serde stumbles over is not known here.
+    let read = match message.is_sensitive() {
+        true => quote!(__fds.sensitive(#read)),
+        false => read,
+    };
     quote! {
         #[automatically_derived]
         impl #params #p::Unpack<'__de> for #ident #arguments #clause {
             fn unpack<__D: #p::serde::Deserializer<'__de>>(
-                _: &#p::Unpacker,
+                __fds: &#p::Unpacker,
                 __from: __D,
             ) -> ::core::result::Result<Self, __D::Error> {
-                #p::serde::Deserialize::deserialize(__from)
+                #read
             }
 
             fn absent() -> ::core::option::Option<Self> {
@@ -90,10 +96,18 @@ fn structure(
         _ => quote!(members),
     };
     let table = table(message, &name, body, path, expecting);
-    (
-        table,
-        quote!(#p::#read::<#name #arguments, __D>(__fds, __from)),
-    )
+    let read = quote!(#p::#read::<#name #arguments, __D>(__fds, __from));
+    (table, in_place(message, body, expecting, read))
+}
+
+/// Says nothing of what stands where members should of which one is sensitive. A newtype's only member is
+/// itself what stands there.
+fn in_place(message: &Message, body: &Body, expecting: &str, read: TokenStream) -> TokenStream {
+    if body.style == Style::Newtype || !body.is_sensitive() {
+        return read;
+    }
+    let expecting = message.attrs.expecting.as_deref().unwrap_or(expecting);
+    quote!(__fds.in_place(#expecting, #read))
 }
 
 /// An enum's tables, and how to read it.
@@ -188,16 +202,11 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> (TokenStream, 
         _ => (quote!(members), "struct"),
     };
     let name = format_ident!("__Members{index}");
-    let table = table(
-        message,
-        &name,
-        body,
-        &path,
-        &format!("{kind} variant {rust}"),
-    );
+    let expecting = format!("{kind} variant {rust}");
+    let table = table(message, &name, body, &path, &expecting);
     let (_, arguments) = table_params(message);
     let read = quote!(#p::Content::#read::<#name #arguments>(__content, __fds));
-    (table, read)
+    (table, in_place(message, body, &expecting, read))
 }
 
 /// The parameters of a table, on its definition and as arguments.
@@ -319,18 +328,28 @@ fn find<'a>(all: impl Iterator<Item = &'a ast::Names>) -> TokenStream {
 fn read(message: &Message, field: &Field) -> TokenStream {
     let p = &message.private();
     let ty = &field.ty;
-    if let Some(function) = &field.attrs.with.de {
-        return quote_spanned!(site(function)=> #function(__from)?);
-    }
-    if field.attrs.fd.is_some() {
-        return quote_spanned!(site(ty)=> <#ty as #p::Unpack<'__de>>::unpack(__fds, __from)?);
-    }
-    match ast::cow(field) {
-        Some(syn::Type::Slice(_)) => quote!(#p::borrow_cow_bytes(__from)?),
-        Some(_) => quote!(#p::borrow_cow_str(__from)?),
-        None => {
-            quote_spanned!(site(ty)=> <#ty as #p::serde::Deserialize<'__de>>::deserialize(__from)?)
+    let fd = field.attrs.fd.is_some();
+    let (span, read) = match (&field.attrs.with.de, ast::cow(field)) {
+        (Some(function), _) => {
+            let span = site(function);
+            (span, quote_spanned!(span=> #function(__from)))
         }
+        (None, Some(syn::Type::Slice(_))) => (site(ty), quote!(#p::borrow_cow_bytes(__from))),
+        (None, Some(_)) => (site(ty), quote!(#p::borrow_cow_str(__from))),
+        (None, None) if fd => {
+            let read = quote_spanned!(site(ty)=> <#ty as #p::Unpack<'__de>>::unpack(__fds, __from));
+            (site(ty), read)
+        }
+        (None, None) => {
+            let read = quote_spanned! {site(ty)=>
+                <#ty as #p::serde::Deserialize<'__de>>::deserialize(__from)
+            };
+            (site(ty), read)
+        }
+    };
+    match field.is_sensitive() {
+        true => quote_spanned!(span=> __fds.sensitive(#read)?),
+        false => quote_spanned!(span=> #read?),
     }
 }
 

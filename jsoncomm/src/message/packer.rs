@@ -1,6 +1,7 @@
 //! The list that descriptors are written to, and what hands it to serde.
 
 use super::Pack;
+use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
@@ -41,6 +42,12 @@ impl<'a> Packer<'a> {
     /// Gives the list back, in order.
     pub fn into_fds(self) -> Vec<BorrowedFd<'a>> {
         self.fds.into_inner()
+    }
+
+    /// Passes on that a `#[sensitive]` member was written, or that it could not be: not why, which might repeat it.
+    #[doc(hidden)]
+    pub fn sensitive<T, E: Error>(&self, name: &str, written: Result<T, E>) -> Result<T, E> {
+        written.map_err(|_| E::custom(format_args!("`{name}` refuses to be written")))
     }
 
     /// Forgets all but the first `count`.

@@ -7,6 +7,7 @@ use crate::limits::Bounds;
 use serde::Deserialize;
 use serde::de::{Error, IgnoredAny};
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::os::fd::OwnedFd;
 
 /// Most bytes of a peer's text that a complaint repeats.
@@ -21,6 +22,8 @@ pub struct Unpacker {
     fds: RefCell<Fds>,
     problem: Cell<Option<FdProblem>>,
     path: RefCell<String>,
+    /// The error on its way out is no longer the reader's own.
+    withheld: Cell<bool>,
 }
 
 impl Unpacker {
@@ -69,6 +72,33 @@ impl Unpacker {
         put_before(&mut self.path.borrow_mut(), member);
     }
 
+    /// Passes on what was read for a `#[sensitive]` member, or that it could not be: not why, which would repeat
+    /// what the peer sent.
+    #[doc(hidden)]
+    pub fn sensitive<T, E: Error>(&self, read: Result<T, E>) -> Result<T, E> {
+        read.map_err(|_| self.withhold("not what is expected"))
+    }
+
+    /// The same for members of which one is sensitive, where something else stands in their place. An error
+    /// within a member has a path already, and stays.
+    #[doc(hidden)]
+    pub fn in_place<T, E: Error>(&self, expecting: &str, read: Result<T, E>) -> Result<T, E> {
+        match read {
+            Err(_) if self.path.borrow().is_empty() => {
+                Err(self.withhold(format_args!("expected {expecting}")))
+            }
+            other => other,
+        }
+    }
+
+    fn withhold<E: Error>(&self, reason: impl Display) -> E {
+        self.path.borrow_mut().clear();
+        let problem = self.problem.get().map(|_| FdProblem::Withheld);
+        self.problem.set(problem);
+        self.withheld.set(true);
+        E::custom(reason)
+    }
+
     /// Makes the error out of what serde_json reports and what was recorded on the way; `text` is what
     /// was being read.
     pub(super) fn explain(&self, error: &serde_json::Error, text: &str) -> DecodeError {
@@ -79,6 +109,12 @@ impl Unpacker {
         // serde_json calls it bad syntax when a value of another type, or the array's end, was due.
         if !error.is_data() && !is_json(text) {
             return syntax(&error);
+        }
+        // Broken JSON is that in a sensitive member, too, and serde_json quotes nothing of it.
+        if self.withheld.get() {
+            if let Some(error) = json_error(text) {
+                return syntax(&error);
+            }
         }
         let reason = error.to_string();
         if error.is_syntax() && reason.starts_with("recursion limit exceeded") {
@@ -118,7 +154,11 @@ impl Unpacker {
 
 /// Says whether a JSON value stands at the front of `text`.
 fn is_json(text: &str) -> bool {
-    IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)).is_ok()
+    json_error(text).is_none()
+}
+
+fn json_error(text: &str) -> Option<serde_json::Error> {
+    IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)).err()
 }
 
 /// Puts a member before the path of what is inside it.

@@ -1,0 +1,296 @@
+//! Calls: no fault, no event and no client's error repeats what a sensitive argument or member was.
+
+use super::silent;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::channel;
+
+use jsoncomm::message::Json;
+use jsoncomm::{Call, CallError, Connection, Error, Fault, Handler, Kind, Limits, Message, Notice};
+use jsoncomm::{Reply, Server, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, pair, send_raw};
+use serde_json::{Value, json};
+
+#[jsoncomm::service(name = "test.door")]
+trait Door {
+    fn open(&mut self, user: &str, #[sensitive] pin: u16) -> Result<Opened, Closed>;
+    fn unlock(
+        &mut self,
+        #[sensitive]
+        #[serde(rename = "pass")]
+        password: &str,
+    ) -> u8;
+    fn enroll(
+        &mut self,
+        #[fd]
+        #[sensitive]
+        key: OwnedFd,
+        #[sensitive] of: Option<&str>,
+    ) -> String;
+    #[oneway]
+    fn forget(&mut self, #[sensitive] all: &[u8]);
+    fn nested(&mut self, #[sensitive] pins: BTreeMap<String, u8>) -> u8;
+}
+
+#[derive(Message, PartialEq)]
+struct Opened {
+    #[sensitive]
+    token: u32,
+}
+
+#[derive(Message, PartialEq, thiserror::Error)]
+enum Closed {
+    #[error("no user of that name")]
+    Unknown {
+        #[sensitive]
+        pin: u16,
+    },
+}
+
+#[derive(Message)]
+#[message(service = "test.asks", reply = u8)]
+enum Ask {
+    Open {
+        user: String,
+        #[sensitive]
+        pin: u16,
+    },
+}
+
+#[derive(Default)]
+struct Porter;
+
+impl Door for Porter {
+    fn open(&mut self, user: &str, pin: u16) -> Result<Opened, Closed> {
+        match user {
+            "alice" => Ok(Opened {
+                token: u32::from(pin) + 1,
+            }),
+            _ => Err(Closed::Unknown { pin }),
+        }
+    }
+
+    fn unlock(&mut self, password: &str) -> u8 {
+        u8::from(password == "hunter2")
+    }
+
+    fn enroll(&mut self, key: OwnedFd, of: Option<&str>) -> String {
+        let mut text = String::from(of.unwrap_or_default());
+        File::from(key).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn forget(&mut self, _all: &[u8]) {}
+
+    fn nested(&mut self, pins: BTreeMap<String, u8>) -> u8 {
+        pins.into_values().sum()
+    }
+}
+
+impl Handler<Ask> for Porter {
+    fn handle(&mut self, _: &mut Call, ask: Ask, reply: Reply<u8>) {
+        let Ask::Open { user, pin } = ask;
+        reply.send(u8::from(user == "alice" && pin == 7));
+    }
+}
+
+fn start(kind: Kind) -> Running<Porter> {
+    Running::start(kind, Porter, |endpoint| {
+        endpoint.serve::<dyn Door>().handle::<Ask>()
+    })
+}
+
+#[test]
+fn sensitive_arguments_and_answers_arrive() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = start(kind);
+        let door = DoorClient::new(server.connect());
+        assert_eq!(door.open("alice", 7).unwrap(), Opened { token: 8 });
+        assert_eq!(door.unlock("hunter2").unwrap(), 1);
+        let null = File::open("/dev/null").unwrap();
+        assert_eq!(door.enroll(&null, Some("x")).unwrap(), "x");
+        door.forget(b"x").unwrap();
+        assert_eq!(door.nested([(String::new(), 7)].into()).unwrap(), 7);
+        let error = door.open("bob", 7).unwrap_err();
+        assert_eq!(silent(&error), "no user of that name");
+        let shown = format!("{error:?}");
+        assert_eq!(shown, "Service(Unknown { pin: <sensitive> })");
+        let ask = Ask::Open {
+            user: "alice".into(),
+            pin: 7,
+        };
+        assert_eq!(server.connect().ask(&ask).unwrap(), 1);
+    }
+    assert_open_fds(before);
+}
+
+/// Each wrong call, the argument that its fault blames, and what it says.
+fn wrong() -> Vec<(&'static str, Value, Option<&'static str>, &'static str)> {
+    let unexpected = "not what is expected";
+    vec![
+        (
+            "door.open",
+            json!({"user": "a", "pin": "hunter2"}),
+            Some("pin"),
+            unexpected,
+        ),
+        (
+            "door.open",
+            json!({"user": "a", "pin": 271_828}),
+            Some("pin"),
+            unexpected,
+        ),
+        (
+            "door.open",
+            json!(["a", "hunter2"]),
+            Some("pin"),
+            unexpected,
+        ),
+        ("door.open", json!(["a", 271_828]), Some("pin"), unexpected),
+        (
+            "door.open",
+            json!(["a", 1, "hunter2"]),
+            None,
+            "expected the arguments of open",
+        ),
+        ("door.open", json!("hunter2"), None, ""),
+        (
+            "door.unlock",
+            json!({"pass": 271_828}),
+            Some("pass"),
+            unexpected,
+        ),
+        ("door.unlock", json!([271_828]), Some("pass"), unexpected),
+        (
+            "door.enroll",
+            json!({"key": 271_828}),
+            Some("key"),
+            "not the descriptor that is expected",
+        ),
+        (
+            "door.enroll",
+            json!({"key": "hunter2"}),
+            Some("key"),
+            unexpected,
+        ),
+        ("door.enroll", json!([0, 271_828]), Some("of"), unexpected),
+        (
+            "door.forget",
+            json!({"all": [271_828]}),
+            Some("all"),
+            unexpected,
+        ),
+        (
+            "door.nested",
+            json!({"pins": {"hunter2": 271_828}}),
+            Some("pins"),
+            unexpected,
+        ),
+        (
+            "asks.open",
+            json!({"user": "a", "pin": 271_828}),
+            Some("pin"),
+            unexpected,
+        ),
+        (
+            "asks.open",
+            json!(["a", "hunter2"]),
+            Some("pin"),
+            unexpected,
+        ),
+        ("asks.open", json!("hunter2"), None, ""),
+    ]
+}
+
+#[test]
+fn a_fault_blames_a_sensitive_argument_by_name_alone() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = start(kind);
+        let mut client = Socket::connect(&server.path, kind).unwrap();
+        client.set_timeout(Some(PATIENCE));
+        let null = File::open("/dev/null").unwrap();
+        for (method, params, field, reason) in wrong() {
+            let method = format!("test.{method}");
+            let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+            let fds = [null.as_fd()];
+            let fds = &fds[..usize::from(method.ends_with("enroll"))];
+            send_raw(&client, call.to_string().as_bytes(), fds).unwrap();
+            let Json(answer): Json<Value> = client.receive().unwrap().0;
+            silent(&answer);
+            assert_eq!(answer["error"]["data"]["field"].as_str(), field, "{call}");
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(message.ends_with(reason), "{call}: {message}");
+        }
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn events_are_as_silent() {
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("door.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        server.bind(&path, kind).unwrap().serve::<dyn Door>();
+        let (tell, events) = channel();
+        server.observe(move |event| tell.send(*event).unwrap());
+        let client = Socket::connect(&path, kind).unwrap();
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"test.door.open","params":["a","hunter2"]}"#;
+        send_raw(&client, call.as_bytes(), &[]).unwrap();
+        let mut refused = false;
+        while !refused {
+            let _ = server.turn(&mut Porter, Some(PATIENCE)).unwrap();
+            for event in events.try_iter() {
+                silent(&event);
+                refused |= event.notice == Notice::Refused(Fault::BAD_ARGUMENT);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_does_not_repeat_a_sensitive_answer_that_it_cannot_read() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let answers = [
+            (
+                r#""result":{"token":"hunter2"}"#,
+                "token: not what is expected",
+            ),
+            (r#""result":"hunter2""#, "expected struct Opened"),
+        ];
+        for (answer, want) in answers {
+            let error = answered(kind, answer);
+            let CallError::Io(Error::Decode(error)) = error else {
+                unreachable!("{error:?}");
+            };
+            assert_eq!(silent(&error), want);
+        }
+        let unread = r#""error":{"code":1,"message":"no","data":{"Unknown":{"pin":271828}}}"#;
+        assert!(matches!(answered(kind, unread), CallError::Fault(_)));
+    }
+    assert_open_fds(before);
+}
+
+/// How a call ends that is answered with this.
+fn answered(kind: Kind, answer: &str) -> CallError<Closed> {
+    let (mut server, client) = pair(kind);
+    let client = client.as_fd().try_clone_to_owned().unwrap();
+    let door = DoorClient::new(Connection::from_fd(client).unwrap().within(PATIENCE));
+    let pending = door.start().open("alice", 7).unwrap();
+    let Json(call): Json<Value> = server.receive().unwrap().0;
+    let id = call.get("id").unwrap();
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#);
+    send_raw(&server, text.as_bytes(), &[]).unwrap();
+    let error = pending.wait().unwrap_err();
+    silent(&error);
+    error
+}
