@@ -82,6 +82,17 @@ pub enum Sent {
     Full,
 }
 
+/// How an attempt to send ended that is no failure.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Tried {
+    Done,
+    /// There is no room; the socket will be writable when there is.
+    Full,
+    /// The kernel is short of memory, or of descriptors on their way; no event says when to try again.
+    Short(std::io::Error),
+}
+
 /// One datagram as it came; its text is in the [`Inbox`] it was received into.
 #[derive(Debug)]
 pub(crate) struct Datagram {
@@ -183,6 +194,23 @@ impl Line {
         to: Option<&Name>,
         wait: Wait,
     ) -> Result<Sent, Error> {
+        match self.try_send(text, fds, to, wait)? {
+            Tried::Done => Ok(Sent::Done),
+            Tried::Full => Ok(Sent::Full),
+            // A waiting caller is told; one that retries by timer may retry.
+            Tried::Short(_) if wait == Wait::Never => Ok(Sent::Full),
+            Tried::Short(error) => Err(Error::os("sendmsg")(error)),
+        }
+    }
+
+    /// The same for callers who do different things about the two reasons to try again.
+    pub(crate) fn try_send(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        to: Option<&Name>,
+        wait: Wait,
+    ) -> Result<Tried, Error> {
         let (size, limit) = (text.len(), self.bounds.message);
         if size > limit {
             return Err(Error::Encode(EncodeError::TooLarge { size, limit }));
@@ -190,7 +218,7 @@ impl Line {
         check_count(fds.len(), FDS_MAX)?;
         if text.len() <= self.inline_max {
             let error = match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
-                Ok(()) => return Ok(Sent::Done),
+                Ok(()) => return Ok(Tried::Done),
                 Err(error) => error,
             };
             // The kernel wants one piece of memory for a datagram; a memfd does with pages.
@@ -198,7 +226,7 @@ impl Line {
             match sys::trouble(&error) {
                 Trouble::TooLong => {}
                 Trouble::Short if large => {}
-                _ => return outcome(error, wait),
+                _ => return outcome(error),
             }
         }
         check_count(fds.len(), FDS_MAX - 1)?;
@@ -207,8 +235,8 @@ impl Line {
         all.push(payload.as_fd());
         all.extend_from_slice(fds);
         match sys::sendmsg(self.fd.as_fd(), SPILLED, &all, to, wait) {
-            Ok(()) => Ok(Sent::Done),
-            Err(error) => outcome(error, wait),
+            Ok(()) => Ok(Tried::Done),
+            Err(error) => outcome(error),
         }
     }
 
@@ -227,7 +255,7 @@ impl Line {
                 Sent::Full if to.is_none() => self.wait(wait::For::Writing, deadline)?,
                 // Full although it may wait: somebody made the descriptor non-blocking. A socket that is not
                 // connected is always writable for poll, so only time can be waited for.
-                Sent::Full => self.wait_a_while(deadline)?,
+                Sent::Full => self.wait_a_while(wait::For::Nothing, deadline)?,
             }
         }
     }
@@ -334,15 +362,17 @@ impl Line {
         }
     }
 
-    /// Waits until a full peer is worth another attempt.
-    fn wait_a_while(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        /// As long as a server waits before it tries such a peer again.
-        const PAUSE: Duration = Duration::from_millis(10);
+    /// Waits until what no event announces is worth another attempt, or for `what`.
+    pub(crate) fn wait_a_while(
+        &self,
+        what: wait::For,
+        deadline: Option<Instant>,
+    ) -> Result<(), Error> {
         let pause = Instant::now() + PAUSE;
         if deadline.is_some_and(|deadline| deadline < pause) {
-            return self.wait(wait::For::Nothing, deadline);
+            return self.wait(what, deadline);
         }
-        match self.wait(wait::For::Nothing, Some(pause)) {
+        match self.wait(what, Some(pause)) {
             Err(Error::Deadline) => Ok(()),
             other => other,
         }
@@ -430,16 +460,18 @@ fn check_count(count: usize, limit: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says what a failed sendmsg means to a caller who may wait, or may not.
-fn outcome(error: std::io::Error, wait: Wait) -> Result<Sent, Error> {
+/// Says what a failed sendmsg means.
+fn outcome(error: std::io::Error) -> Result<Tried, Error> {
     match sys::trouble(&error) {
-        Trouble::Full | Trouble::Interrupted => Ok(Sent::Full),
-        // No event ends this, so a waiting caller is told; one that retries by timer may retry.
-        Trouble::Short if wait == Wait::Never => Ok(Sent::Full),
+        Trouble::Full | Trouble::Interrupted => Ok(Tried::Full),
+        Trouble::Short => Ok(Tried::Short(error)),
         Trouble::Gone => Err(Error::Closed),
         _ => Err(Error::os("sendmsg")(error)),
     }
 }
+
+/// As long as a server waits before it tries a full datagram peer again.
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long connecting and calling wait for a server unless the program says otherwise.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(25);

@@ -8,7 +8,7 @@ use crate::client::started::Started;
 use crate::envelope;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::line::{BUFFER_KEPT, DEADLINE, Kind, Sent};
+use crate::line::{BUFFER_KEPT, DEADLINE, Kind, Sent, Tried};
 use crate::message::{self, Pack, Packer};
 use crate::sys::control::Wait;
 use crate::sys::wait;
@@ -85,14 +85,15 @@ impl Exchange {
         }
         self.save_answers()?;
         // While there is no room, answers are taken in: the server may be waiting for that itself.
-        while self.line.send(&self.text, fds, None, Wait::Never)? == Sent::Full {
-            if driven {
-                return Err(Error::Full);
+        loop {
+            match self.line.try_send(&self.text, fds, None, Wait::Never)? {
+                Tried::Done => return Ok(()),
+                Tried::Full | Tried::Short(_) if driven => return Err(Error::Full),
+                Tried::Full => self.line.wait(wait::For::Either, deadline)?,
+                Tried::Short(_) => self.line.wait_a_while(wait::For::Reading, deadline)?,
             }
-            self.line.wait(wait::For::Either, deadline)?;
             self.take_in()?;
         }
-        Ok(())
     }
 
     /// Says whether there is a way to the next server when this one has gone.
@@ -165,6 +166,40 @@ impl Exchange {
                 return;
             }
             self.cancelled.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::{Line, PAUSE};
+    use crate::sys::inject::{self, Plan};
+    use crate::sys::socket::{self as sys, Type};
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_call_beside_others_does_not_spin_while_the_kernel_is_short_of_memory() {
+        for errno in [Errno::NOBUFS, Errno::TOOMANYREFS] {
+            let (left, _right) = sys::socketpair(Type::Seqpacket).unwrap();
+            let line = Line::new(left, Kind::Seqpacket, &Limits::default()).unwrap();
+            let mut exchange = Exchange::new(line, None, 0);
+            exchange.begin(0, Started::Waiting(None));
+            let (call, times) = ("sendmsg", 0..usize::MAX);
+            inject::begin(Some(Plan { call, times, errno }));
+            let pauses = 5;
+            let outgoing = Outgoing {
+                id: Some(1),
+                timeout: None,
+                deadline: Some(Instant::now() + PAUSE * pauses),
+                waits: false,
+                reconnect: false,
+            };
+            let error = exchange.send(outgoing, "a.b", &(1,)).unwrap_err();
+            assert!(matches!(error, Error::Deadline), "{error:?}");
+            let attempts = inject::counts()[call];
+            assert!(attempts <= 1 + pauses as usize, "{attempts} attempts");
+            inject::begin(None);
         }
     }
 }
