@@ -357,47 +357,73 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
 #[test]
 fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
     let _alone = alone();
-    const NOTES: usize = 8;
+    let bytes = Limits::default().turn_bytes;
     for turn in [1, 2, 3, NOTES + 1, 100] {
-        let mut limits = Limits::default();
-        limits.turn = turn;
-        let ((here, is_here), (open, is_open)) = (channel(), channel());
-        let gate = Some((here, is_open));
-        let state = State {
-            gate,
-            ..State::default()
-        };
-        let server = Running::with_limits(limits, Kind::Seqpacket, state, |endpoint| {
-            endpoint.serve::<dyn Probe>()
-        });
-        let (mut busy, mut other) = (raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket));
-        for client in [&mut busy, &mut other] {
-            assert_eq!(ask(client, &call(1, "limits.notes", "{}"))["result"], "");
-        }
-        // While the first call holds the server, the rest queues up.
-        send_raw(&busy, call(2, "limits.hold", "{}").as_bytes(), &[]).unwrap();
-        is_here.recv_timeout(PATIENCE).unwrap();
-        for _ in 0..NOTES {
-            send_raw(&busy, note('a').as_bytes(), &[]).unwrap();
-        }
-        send_raw(&other, note('b').as_bytes(), &[]).unwrap();
-        open.send(()).unwrap();
-        assert_eq!(hear(&mut busy)["id"], 2);
-        // Each client's last question comes after its notes.
-        for client in [&mut other, &mut busy] {
-            assert_eq!(ask(client, &call(3, "limits.make", "[0]"))["id"], 3);
-        }
-        let notes = ask(&mut busy, &call(4, "limits.notes", "{}"));
-        let notes = notes["result"].as_str().unwrap();
-        assert_eq!(notes.len(), NOTES + 1);
-        let before = notes.find('b').unwrap();
-        if turn > NOTES {
-            assert_eq!(before, NOTES, "{turn}: {notes}");
-        } else {
-            assert!(before < 2 * turn, "{turn}: {notes}");
-        }
-        server.stop();
+        has_turns_of(turn, turn, bytes);
     }
+}
+
+#[test]
+fn a_turn_ends_after_so_many_bytes_however_few_messages_that_are() {
+    let _alone = alone();
+    let size = note('a').len();
+    // The message that reaches or exceeds the limit is still taken.
+    for (bytes, turn) in [
+        (0, 1),
+        (1, 1),
+        (size, 1),
+        (size + 1, 2),
+        (2 * size, 2),
+        (3 * size, 3),
+        (size * (NOTES + 2), NOTES + 1),
+    ] {
+        has_turns_of(turn, 100, bytes);
+    }
+}
+
+/// How many messages one of two clients has sent when both have their turn.
+const NOTES: usize = 8;
+
+/// Shows that a connection has turns of `turn` messages with these limits.
+fn has_turns_of(turn: usize, messages: usize, bytes: usize) {
+    let mut limits = Limits::default();
+    (limits.turn, limits.turn_bytes) = (messages, bytes);
+    let ((here, is_here), (open, is_open)) = (channel(), channel());
+    let gate = Some((here, is_open));
+    let state = State {
+        gate,
+        ..State::default()
+    };
+    let server = Running::with_limits(limits, Kind::Seqpacket, state, |endpoint| {
+        endpoint.serve::<dyn Probe>()
+    });
+    let (mut busy, mut other) = (raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket));
+    for client in [&mut busy, &mut other] {
+        assert_eq!(ask(client, &call(1, "limits.notes", "{}"))["result"], "");
+    }
+    // While the first call holds the server, the rest queues up.
+    send_raw(&busy, call(2, "limits.hold", "{}").as_bytes(), &[]).unwrap();
+    is_here.recv_timeout(PATIENCE).unwrap();
+    for _ in 0..NOTES {
+        send_raw(&busy, note('a').as_bytes(), &[]).unwrap();
+    }
+    send_raw(&other, note('b').as_bytes(), &[]).unwrap();
+    open.send(()).unwrap();
+    assert_eq!(hear(&mut busy)["id"], 2);
+    // Each client's last question comes after its notes.
+    for client in [&mut other, &mut busy] {
+        assert_eq!(ask(client, &call(3, "limits.make", "[0]"))["id"], 3);
+    }
+    let notes = ask(&mut busy, &call(4, "limits.notes", "{}"));
+    let notes = notes["result"].as_str().unwrap();
+    assert_eq!(notes.len(), NOTES + 1);
+    let before = notes.find('b').unwrap();
+    if turn > NOTES {
+        assert_eq!(before, NOTES, "{turn}: {notes}");
+    } else {
+        assert!(before < 2 * turn, "{turn}: {notes}");
+    }
+    server.stop();
 }
 
 fn note(who: char) -> String {

@@ -70,6 +70,10 @@ pub struct Limits {
     pub malformed_window: Duration,
     /// Messages taken from one socket before the others have their turn. Default 32; 0 counts as 1.
     pub turn: usize,
+    /// Bytes of messages after which the others have their turn, if that comes first. Default 256 KiB: that
+    /// many take about as long to read as some hundred small messages. The message that exceeds it is still
+    /// taken.
+    pub turn_bytes: usize,
     /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
     /// itself, and then the answer is dropped. Default 10 ms. A timer, because the kernel does not
     /// say when such a peer has room.
@@ -112,6 +116,7 @@ impl Default for Limits {
             malformed: 8,
             malformed_window: Duration::from_secs(10),
             turn: 32,
+            turn_bytes: 256 << 10,
             retry: Duration::from_millis(10),
             accept_pause: Duration::from_millis(100),
             event_pause: Duration::from_secs(30),

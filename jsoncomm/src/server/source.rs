@@ -36,6 +36,31 @@ pub(super) enum Next {
     Close,
 }
 
+/// What is left of a source's turn.
+#[derive(Debug)]
+struct Share {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Share {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            messages: limits.turn.max(1),
+            bytes: limits.turn_bytes.max(1),
+        }
+    }
+
+    fn is_left(&self) -> bool {
+        self.messages > 0 && self.bytes > 0
+    }
+
+    fn take(&mut self, message: &[u8]) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(message.len());
+    }
+}
+
 /// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
 #[derive(Debug)]
 pub(super) struct Datagrams<S> {
@@ -92,9 +117,13 @@ impl<S> Datagrams<S> {
             self.timer = None;
             self.retry(desk);
         }
-        for _ in 0..desk.limits.turn.max(1) {
+        let mut share = Share::of(&desk.limits);
+        while share.is_left() {
             match self.line.receive(inbox, Wait::Never) {
-                Ok(Heard::Datagram(datagram)) => self.handle(state, desk, inbox, key, datagram),
+                Ok(Heard::Datagram(datagram)) => {
+                    share.take(inbox.text(&datagram));
+                    self.handle(state, desk, inbox, key, datagram);
+                }
                 Ok(Heard::Pending | Heard::Closed) => return self.next(),
                 // Whatever it is, the endpoint stays.
                 Ok(Heard::Short) | Err(_) => {
@@ -398,7 +427,8 @@ impl<S> Connected<S> {
             account: Arc::clone(&self.account),
             peer: self.peer,
         };
-        for _ in 0..desk.limits.turn.max(1) {
+        let mut share = Share::of(&desk.limits);
+        while share.is_left() {
             if self.broken {
                 return Next::Close;
             }
@@ -407,6 +437,7 @@ impl<S> Connected<S> {
             }
             match self.line.receive(inbox, Wait::Never) {
                 Ok(Heard::Datagram(datagram)) => {
+                    share.take(inbox.text(&datagram));
                     let sound = receive(&routes, state, desk, self, &caller, inbox, datagram, None);
                     let malformed = !sound && self.malformed.is_one_too_many(&desk.limits);
                     if malformed {
