@@ -1,6 +1,5 @@
 //! What is served at an endpoint: which peers, which methods, by whom.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 
@@ -27,10 +26,11 @@ type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 /// A handler of bare messages.
 type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Caller, &[u8], Fds);
 
-/// What an endpoint serves. A call is found by its whole name in one look-up, whatever the number of
-/// methods.
+/// What an endpoint serves.
 pub(crate) struct Routes<S> {
-    methods: HashMap<String, Route<S>>,
+    /// Sorted by name. The names are the program's own, so nobody can make the look-up slow, and comparing a
+    /// few is faster than hashing one.
+    methods: Vec<(String, Route<S>)>,
     bare: Option<Bare<S>>,
     admit: Option<Admit>,
     /// Most descriptors in one message, if less than the server takes anyway.
@@ -40,7 +40,7 @@ pub(crate) struct Routes<S> {
 impl<S> Default for Routes<S> {
     fn default() -> Self {
         Self {
-            methods: HashMap::new(),
+            methods: Vec::new(),
             bare: None,
             admit: None,
             descriptors: usize::MAX,
@@ -50,7 +50,8 @@ impl<S> Default for Routes<S> {
 
 impl<S> fmt::Debug for Routes<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.methods.keys()).finish()
+        let names = self.methods.iter().map(|(name, _)| name);
+        f.debug_set().entries(names).finish()
     }
 }
 
@@ -80,7 +81,7 @@ impl<S> Routes<S> {
         numbers: impl Iterator<Item = (usize, &'static [&'static str])>,
         call: fn(&mut S, usize, Incoming<'_, '_>),
     ) -> Result<(), String> {
-        let mut added = HashMap::new();
+        let mut added = Vec::new();
         for (index, names) in numbers {
             let method = names.first().copied().unwrap_or_default();
             for name in names {
@@ -91,14 +92,31 @@ impl<S> Routes<S> {
                     service,
                     method,
                 };
-                if self.methods.contains_key(&name) || added.contains_key(&name) {
+                if self.find(&name).is_some() {
                     return Err(name);
                 }
-                added.insert(name, route);
+                added.push((name, route));
             }
         }
-        self.methods.extend(added);
+        added.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for pair in added.windows(2) {
+            if let [(one, _), (other, _)] = pair {
+                if one == other {
+                    return Err(one.clone());
+                }
+            }
+        }
+        self.methods.append(&mut added);
+        self.methods
+            .sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Ok(())
+    }
+
+    /// Finds the method of that name.
+    fn find(&self, name: &str) -> Option<&Route<S>> {
+        let place = |(method, _): &(String, _)| method.as_str().cmp(name);
+        let index = self.methods.binary_search_by(place).ok()?;
+        self.methods.get(index).map(|(_, route)| route)
     }
 
     /// Makes this a bare endpoint, whose every message is an `R`.
@@ -171,7 +189,7 @@ impl<S> Routes<S> {
             let fault = Fault::new(Fault::STOPPING, "the server is stopping");
             return refuse_unread(desk, lane, envelope, text, fault);
         }
-        let Some(route) = self.methods.get(method) else {
+        let Some(route) = self.find(method) else {
             let name: String = method.escape_debug().take(128).collect();
             let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
             return refuse_unread(desk, lane, envelope, text, fault);
