@@ -119,6 +119,8 @@ impl Drop for Charge {
 pub(crate) struct Accounts {
     limit: Cost,
     users: HashMap<Option<u32>, Arc<Account>>,
+    /// Who was asked for last; the next is often the same.
+    last: Option<(Option<u32>, Arc<Account>)>,
     closer: Arc<Closer>,
     /// How many there may be until it is time to forget those that cost nothing.
     crowd: usize,
@@ -134,6 +136,7 @@ impl Accounts {
                 descriptors: limits.user_descriptors,
             },
             users: HashMap::new(),
+            last: None,
             closer: Arc::default(),
             crowd: 0,
         }
@@ -149,7 +152,12 @@ impl Accounts {
         /// So few are not worth looking through.
         const FEW: usize = 64;
         let user = peer.map(Peer::uid);
+        match &self.last {
+            Some((last, account)) if *last == user => return Arc::clone(account),
+            _ => {}
+        }
         if let Some(account) = self.users.get(&user) {
+            self.last = Some((user, Arc::clone(account)));
             return Arc::clone(account);
         }
         if self.users.len() >= self.crowd.max(FEW) {
