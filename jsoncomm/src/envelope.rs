@@ -35,7 +35,10 @@ pub(crate) use write::{
     write_call, write_cancel, write_end, write_error, write_fault, write_item, write_result,
 };
 
-use object::{BLANK, Members, front, into_decode, syntax};
+use object::{Members, front, into_decode, syntax, trimmed};
+
+/// How nearly every envelope begins, and ours do.
+const USUAL: &str = "{\"jsonrpc\":\"2.0\"";
 
 /// Which member carries the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +82,17 @@ impl<'t> Envelope<'t> {
     pub(crate) fn open(text: &'t [u8]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(text)
             .map_err(|error| Fault::new(Fault::NOT_JSON, format!("not UTF-8: {error}")))?;
-        if text.trim_start_matches(BLANK).starts_with('[') {
-            // A batch, as far as JSON-RPC is concerned.
-            return Err(Fault::new(Fault::NOT_A_CALL, "a batch is not accepted"));
-        }
+        let (members, version) = match text.strip_prefix(USUAL) {
+            Some(rest) => (Members::behind(rest), Some(true)),
+            None if trimmed(text).starts_with('[') => {
+                // A batch, as far as JSON-RPC is concerned.
+                return Err(Fault::new(Fault::NOT_A_CALL, "a batch is not accepted"));
+            }
+            None => (Members::open(text)?, None),
+        };
         let mut envelope = Self {
-            members: Members::open(text)?,
-            version: None,
+            members,
+            version,
             id: None,
             null_id: false,
             method: None,
@@ -109,6 +116,11 @@ impl<'t> Envelope<'t> {
                     continue;
                 }
                 "id" => {
+                    if let Some(number) = self.members.number() {
+                        once(self.id.is_none() && !self.null_id, "id")?;
+                        self.id = Some(Id::Number(number));
+                        continue;
+                    }
                     let text = self.members.raw()?;
                     once(self.id.is_none() && !self.null_id, "id")?;
                     self.id = Id::from_json(text);
@@ -125,12 +137,10 @@ impl<'t> Envelope<'t> {
                     continue;
                 }
                 "timeout" => {
-                    let timeout = self.members.raw()?.parse().map_err(|_| {
-                        Fault::new(
-                            Fault::NOT_A_CALL,
-                            "timeout is not a whole number of milliseconds",
-                        )
-                    })?;
+                    let timeout = match self.members.number() {
+                        Some(timeout) => timeout,
+                        None => self.members.raw()?.parse().map_err(|_| bad_timeout())?,
+                    };
                     once(self.timeout.is_none(), "timeout")?;
                     self.timeout = Some(timeout);
                     continue;
@@ -376,6 +386,11 @@ impl<'t> ErrorObject<'t> {
             message: self.message,
         }
     }
+}
+
+fn bad_timeout() -> Fault {
+    let reason = "timeout is not a whole number of milliseconds";
+    Fault::new(Fault::NOT_A_CALL, reason)
 }
 
 fn bad_id() -> Fault {

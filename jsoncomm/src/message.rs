@@ -36,6 +36,7 @@
 
 mod container;
 mod depth;
+mod escape;
 mod fd;
 mod finite;
 mod members;
@@ -65,6 +66,7 @@ pub use variants::{Content, Variants, adjacent, external};
 pub use wrap::{Json, Untyped};
 
 pub(crate) use depth::{check_bounds, is_deeper};
+pub(crate) use escape::{plain_words, put_string};
 pub(crate) use strict::repeated;
 
 /// Can be written: JSON text, and descriptors beside it.

@@ -7,8 +7,24 @@ use serde::de::{Deserialize, IgnoredAny};
 use crate::error::{DecodeError, Fault};
 use crate::message::{self, Unpacker};
 
-/// White space of JSON (RFC 8259, section 2).
-pub(super) const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
+/// Leaves out white space (RFC 8259, section 2) at the front. There hardly ever is any.
+#[inline]
+pub(super) fn trimmed(text: &str) -> &str {
+    const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
+    match text.as_bytes().first() {
+        Some(..=b' ') => text.trim_start_matches(BLANK),
+        _ => text,
+    }
+}
+
+/// Steps over one ASCII character at the front; `None` when another stands there.
+#[inline]
+fn over(text: &str, character: u8) -> Option<&str> {
+    match text.as_bytes().first() {
+        Some(first) if *first == character => text.get(1..),
+        _ => None,
+    }
+}
 
 /// The members of one JSON object, walked in the order they stand there.
 #[derive(Debug, Clone)]
@@ -21,8 +37,8 @@ pub(super) struct Members<'t> {
 impl<'t> Members<'t> {
     /// Starts at an object; anything else is no JSON, or no call.
     pub(super) fn open(text: &'t str) -> Result<Self, Fault> {
-        let rest = text.trim_start_matches(BLANK);
-        let Some(rest) = rest.strip_prefix('{') else {
+        let rest = trimmed(text);
+        let Some(rest) = over(rest, b'{') else {
             // Tell what is no JSON at all from what is some other JSON value.
             let (_, length) = front::<IgnoredAny>(rest)
                 .map_err(syntax)
@@ -36,32 +52,84 @@ impl<'t> Members<'t> {
         })
     }
 
+    /// Goes on behind a member of an object, before the comma or the end.
+    pub(super) fn behind(rest: &'t str) -> Self {
+        let started = true;
+        Self { rest, started }
+    }
+
     /// Steps to the next member and reads its name; `None` after the last, when nothing may follow.
     pub(super) fn next_name(&mut self) -> Result<Option<Cow<'t, str>>, Fault> {
-        let rest = self.rest.trim_start_matches(BLANK);
-        if let Some(rest) = rest.strip_prefix('}') {
+        if let Some(name) = self.next_usual() {
+            return Ok(Some(Cow::Borrowed(name)));
+        }
+        let rest = trimmed(self.rest);
+        if let Some(rest) = over(rest, b'}') {
             self.rest = "";
             ended(rest)?;
             return Ok(None);
         }
         let rest = match self.started {
             false => rest,
-            true => rest
-                .strip_prefix(',')
-                .ok_or_else(|| not_json("expected `,` or `}` in the envelope"))?,
+            true => {
+                over(rest, b',').ok_or_else(|| not_json("expected `,` or `}` in the envelope"))?
+            }
         };
         self.started = true;
-        self.rest = rest.trim_start_matches(BLANK);
+        self.rest = trimmed(rest);
         if !self.rest.starts_with('"') {
             return Err(not_json("expected a member's name in the envelope"));
         }
         let name = self.string("name")?;
-        let rest = self.rest.trim_start_matches(BLANK);
-        let rest = rest
-            .strip_prefix(':')
+        let rest = over(trimmed(self.rest), b':')
             .ok_or_else(|| not_json("expected `:` in the envelope"))?;
-        self.rest = rest.trim_start_matches(BLANK);
+        self.rest = trimmed(rest);
         Ok(Some(name))
+    }
+
+    /// Steps to the next member if it is written as nearly all are.
+    #[inline]
+    fn next_usual(&mut self) -> Option<&'static str> {
+        /// The members of envelopes without white space.
+        const USUAL: [(&str, &str); 6] = [
+            (",\"id\":", "id"),
+            (",\"method\":", "method"),
+            (",\"params\":", "params"),
+            (",\"result\":", "result"),
+            (",\"timeout\":", "timeout"),
+            (",\"more\":", "more"),
+        ];
+        if !self.started {
+            return None;
+        }
+        let (rest, name) = USUAL
+            .iter()
+            .find_map(|(text, name)| Some((self.rest.strip_prefix(text)?, *name)))?;
+        self.rest = trimmed(rest);
+        Some(name)
+    }
+
+    /// Reads the next value, if it is a number of usual size without sign, fraction or exponent.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        /// So many digits always fit.
+        const DIGITS: usize = 19;
+        let (mut number, mut digits) = (0, 0);
+        for byte in self.rest.bytes().take(DIGITS) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            number = number * 10 + u64::from(digit);
+            digits += 1;
+        }
+        let (text, rest) = self.rest.split_at_checked(digits)?;
+        let leads = digits > 1 && text.starts_with('0');
+        let ends = rest.starts_with([',', '}']);
+        if digits == 0 || leads || !ends {
+            return None;
+        }
+        self.rest = rest;
+        Some(number)
     }
 
     /// Skips the next value and returns its text.
@@ -83,11 +151,10 @@ impl<'t> Members<'t> {
     /// Reads the next value, a string.
     pub(super) fn string(&mut self, name: &str) -> Result<Cow<'t, str>, Fault> {
         // The usual case by hand: a string without escapes needs no copy.
-        if let Some(after) = self.rest.strip_prefix('"') {
-            let plain = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < 0x20;
-            let end = after.as_bytes().iter().position(plain);
-            if let Some((value, rest)) = end.and_then(|end| after.split_at_checked(end)) {
-                if let Some(rest) = rest.strip_prefix('"') {
+        if let Some(after) = over(self.rest, b'"') {
+            let end = message::plain_words(after.as_bytes());
+            if let Some((value, rest)) = after.split_at_checked(end) {
+                if let Some(rest) = over(rest, b'"') {
                     self.rest = rest;
                     return Ok(Cow::Borrowed(value));
                 }
@@ -136,7 +203,7 @@ pub(super) fn into_decode(fault: Fault) -> DecodeError {
 }
 
 fn ended(rest: &str) -> Result<(), Fault> {
-    match rest.trim_start_matches(BLANK) {
+    match trimmed(rest) {
         "" => Ok(()),
         _ => Err(not_json("something follows the message")),
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::Id;
 use crate::error::{EncodeError, Fault};
-use crate::message::{self, Pack, Packer};
+use crate::message::{self, Pack, Packer, put_string};
 
 /// Appends a call. `id` is absent for one-way calls.
 pub(crate) fn write_call<'a, P: Pack + ?Sized>(
@@ -17,7 +17,8 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
 ) -> Result<(), EncodeError> {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
     if let Some(id) = id {
-        put(out, format_args!(",\"id\":{id}"));
+        out.extend_from_slice(b",\"id\":");
+        put_number(out, id);
     }
     out.extend_from_slice(b",\"method\":");
     put_string(out, method);
@@ -30,7 +31,8 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
         });
     }
     if let Some(timeout) = timeout {
-        put(out, format_args!(",\"timeout\":{timeout}"));
+        out.extend_from_slice(b",\"timeout\":");
+        put_number(out, timeout);
     }
     out.push(b'}');
     Ok(())
@@ -109,7 +111,7 @@ pub(crate) fn write_fault(out: &mut Vec<u8>, id: Option<&Id<'_>>, fault: &Fault)
 fn open_answer(out: &mut Vec<u8>, id: Option<&Id<'_>>) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     match id {
-        Some(Id::Number(number)) => put(out, format_args!("{number}")),
+        Some(Id::Number(number)) => put_number(out, *number),
         Some(Id::Text(text)) => out.extend_from_slice(text.as_bytes()),
         None => out.extend_from_slice(b"null"),
     }
@@ -128,7 +130,7 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-/// Appends a JSON string. Neither a `&str` nor a `Vec` can make that fail.
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    let _ = serde_json::to_writer(out, text);
+/// Appends a number. Neither a `u64` nor a `Vec` can make that fail.
+fn put_number(out: &mut Vec<u8>, number: u64) {
+    let _ = serde_json::to_writer(out, &number);
 }

@@ -1,0 +1,143 @@
+//! Which bytes of a string stand for themselves in JSON, and what the others are written as.
+//!
+//! serde_json looks at each byte of a string that it writes; here 32 are looked at at once, which is most of what
+//! a long text costs.
+
+use std::io::Write;
+
+/// Bytes that are looked at at once; compilers turn that into a few instructions on wide registers.
+const WIDE: usize = 32;
+
+/// Says whether a byte does not stand for itself in a string (RFC 8259, section 7).
+const fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// Counts the bytes at the front of `text` that stand for themselves.
+pub(crate) fn plain(text: &[u8]) -> usize {
+    let is_plain = |part: &&[u8]| {
+        let special = |any, byte: &u8| any | is_special(*byte);
+        !part.iter().fold(false, special)
+    };
+    let parts = text.chunks_exact(WIDE).take_while(is_plain).count();
+    let length = WIDE * parts;
+    length + plain_words(text.get(length..).unwrap_or_default())
+}
+
+/// The same, for when there are not many: a word at a time.
+#[inline]
+pub(crate) fn plain_words(text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let special = special(u64::from_le_bytes(*word));
+        if special != 0 {
+            return text.len() - rest.len() + first(special);
+        }
+        rest = after;
+    }
+    let mut last = [b' '; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    let special = special(u64::from_le_bytes(last));
+    text.len() - rest.len() + first(special).min(rest.len())
+}
+
+/// Sets the highest bit of the first byte that [is special](is_special), and maybe of some after it.
+#[inline]
+const fn special(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    // A byte that is less than `than`, which is at most 128, borrows from its highest bit.
+    const fn below(word: u64, than: u64) -> u64 {
+        word.wrapping_sub(ONES * than) & !word
+    }
+    let quote = below(word ^ (ONES * b'"' as u64), 1);
+    let backslash = below(word ^ (ONES * b'\\' as u64), 1);
+    (below(word, 0x20) | quote | backslash) & (ONES << 7)
+}
+
+/// The index of the first byte whose highest bit is set; 8 where there is none.
+#[inline]
+const fn first(bits: u64) -> usize {
+    bits.trailing_zeros() as usize / 8
+}
+
+/// Appends `text` as what stands between the quotes of a JSON string, as serde_json writes it.
+pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
+    loop {
+        let (clean, special) = rest.split_at_checked(plain(rest)).unwrap_or_default();
+        out.extend_from_slice(clean);
+        let [byte, after @ ..] = special else {
+            return;
+        };
+        put_special(out, *byte);
+        rest = after;
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    put_escaped(out, text);
+    out.push(b'"');
+}
+
+fn put_special(out: &mut Vec<u8>, byte: u8) {
+    let escape: &[u8; 2] = match byte {
+        b'"' => b"\\\"",
+        b'\\' => b"\\\\",
+        b'\x08' => b"\\b",
+        b'\t' => b"\\t",
+        b'\n' => b"\\n",
+        b'\x0c' => b"\\f",
+        b'\r' => b"\\r",
+        // Writing to a `Vec` cannot fail.
+        control => return drop(write!(out, "\\u{control:04x}")),
+    };
+    out.extend_from_slice(escape);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> String {
+        let mut out = Vec::new();
+        put_string(&mut out, text);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_character_is_written_as_serde_json_does_wherever_it_stands() {
+        for special in (0..=0x7f)
+            .map(char::from)
+            .chain(['\u{80}', 'ä', '\u{2028}', '😀'])
+        {
+            for before in [0, 1, WIDE - 1, WIDE, WIDE + 1, 2 * WIDE - 1] {
+                let text = format!("{}{special}{}", "x".repeat(before), "y".repeat(WIDE));
+                assert_eq!(written(&text), serde_json::to_string(&text).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_for_itself_ends_at_the_first_that_does_not() {
+        for length in 0..4 * WIDE {
+            let mut text = vec![b'x'; length];
+            for count in [plain, plain_words] {
+                assert_eq!(count(&text), length);
+            }
+            for special in (0..=0xff).filter(|byte| is_special(*byte)) {
+                text.extend([special, b'x', special, 0xff]);
+                for count in [plain, plain_words] {
+                    assert_eq!(count(&text), length, "{special}");
+                }
+                text.truncate(length);
+            }
+            text.fill(0xff);
+            assert_eq!(plain(&text), length);
+            assert_eq!(plain_words(&text), length);
+        }
+    }
+}
