@@ -1,0 +1,338 @@
+//! jsoncomm: a stub of a service, an enum of requests, the bare wire.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use jsoncomm::{Call, Connection, Handler, Kind, Limits, Message, Reply, Server, Socket};
+
+use crate::Outcome;
+use crate::case::{At, Caller, Laps, Load, Peer, Wire};
+use crate::work::{self, NAME, Order, Receipt, SIZES, USER, check_null, check_text, receipt};
+
+/// What the stub calls.
+#[jsoncomm::service(name = "bench.orders")]
+trait Orders {
+    fn submit(
+        &mut self,
+        number: u64,
+        user: u32,
+        name: &str,
+        urgent: bool,
+        sizes: [u32; 4],
+    ) -> Receipt;
+    fn own(&mut self, number: u64, name: &str, sizes: &[u32]) -> Named;
+    fn swap(&mut self, #[fd] file: OwnedFd) -> Passed;
+    fn echo(&mut self, text: &str) -> String;
+}
+
+#[derive(Debug, Message)]
+struct Named {
+    number: u64,
+    name: String,
+    sizes: Vec<u32>,
+}
+
+#[derive(Debug, Message)]
+struct Passed {
+    #[fd]
+    file: OwnedFd,
+}
+
+/// The same as an enum.
+#[derive(Debug, Message)]
+#[message(service = "bench.requests", reply = Receipt)]
+enum Ask {
+    Submit {
+        number: u64,
+        user: u32,
+        name: String,
+        urgent: bool,
+        sizes: [u32; 4],
+    },
+}
+
+impl Ask {
+    fn new(number: u64) -> Self {
+        let order = Order::new(number);
+        Self::Submit {
+            number,
+            user: order.user,
+            name: order.name.to_owned(),
+            urgent: order.urgent,
+            sizes: order.sizes,
+        }
+    }
+
+    /// Makes it the request of this number, without a new string.
+    fn renumber(&mut self, to: u64) {
+        let Self::Submit { number, urgent, .. } = self;
+        (*number, *urgent) = (to, Order::new(to).urgent);
+    }
+}
+
+struct Desk;
+
+impl Orders for Desk {
+    fn submit(
+        &mut self,
+        number: u64,
+        user: u32,
+        name: &str,
+        urgent: bool,
+        sizes: [u32; 4],
+    ) -> Receipt {
+        receipt(&Order {
+            number,
+            user,
+            name,
+            urgent,
+            sizes,
+        })
+    }
+
+    fn own(&mut self, number: u64, name: &str, sizes: &[u32]) -> Named {
+        Named {
+            number,
+            name: name.to_owned(),
+            sizes: sizes.to_owned(),
+        }
+    }
+
+    fn swap(&mut self, file: OwnedFd) -> Passed {
+        Passed { file }
+    }
+
+    fn echo(&mut self, text: &str) -> String {
+        text.to_owned()
+    }
+}
+
+impl Handler<Ask> for Desk {
+    fn handle(&mut self, _: &mut Call, ask: Ask, reply: Reply<Receipt>) {
+        let Ask::Submit {
+            number,
+            user,
+            name,
+            urgent,
+            sizes,
+        } = ask;
+        reply.send(receipt(&Order {
+            number,
+            user,
+            name: &name,
+            urgent,
+            sizes,
+        }));
+    }
+}
+
+fn kind(wire: Wire) -> Kind {
+    match wire {
+        Wire::Datagram => Kind::Datagram,
+        _ => Kind::Seqpacket,
+    }
+}
+
+/// The most a message of the case has, with its envelope.
+fn most(at: &At) -> usize {
+    match at.load {
+        Load::Text(size) => size + 1024,
+        _ => Limits::default().message,
+    }
+}
+
+fn server(at: &At) -> Outcome<Server<Desk>> {
+    let mut limits = Limits::default();
+    limits.message = most(at);
+    limits.waiting_bytes = limits.waiting_bytes.max(2 * limits.message);
+    limits.user_waiting_bytes = limits.user_waiting_bytes.max(2 * limits.message);
+    Ok(Server::new(limits)?)
+}
+
+fn connection(at: &At) -> Outcome<Connection> {
+    let connection = Connection::connect(&at.path, kind(at.wire))?;
+    connection.set_message_limit(most(at));
+    Ok(connection)
+}
+
+/// `#[service]`.
+pub(super) struct Stub;
+
+impl Peer for Stub {
+    fn name(&self) -> &'static str {
+        "jsoncomm #[service]"
+    }
+
+    fn does(&self, wire: Wire, _: Load) -> bool {
+        wire != Wire::Stream
+    }
+
+    fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
+        let mut server = server(at)?;
+        server.bind(&at.path, kind(at.wire))?.serve::<dyn Orders>();
+        ready()?;
+        Ok(server.run(&mut Desk)?)
+    }
+
+    fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
+        let text = match at.load {
+            Load::Text(size) => work::text(size),
+            _ => String::new(),
+        };
+        Ok(Box::new(StubClient {
+            orders: OrdersClient::new(connection(at)?),
+            null: File::open("/dev/null")?,
+            text,
+            load: at.load,
+        }))
+    }
+}
+
+struct StubClient {
+    orders: OrdersClient,
+    null: File,
+    text: String,
+    load: Load,
+}
+
+impl StubClient {
+    fn run_window(&self, window: usize, laps: &mut Laps) -> Outcome {
+        let mut flying = VecDeque::with_capacity(window);
+        let started = self.orders.start();
+        loop {
+            while flying.len() < window {
+                let Some(number) = laps.issue() else { break };
+                let urgent = Order::new(number).urgent;
+                let call = started.submit(number, USER, NAME, urgent, SIZES)?;
+                flying.push_back((number, call));
+            }
+            let Some((number, call)) = flying.pop_front() else {
+                return Ok(());
+            };
+            call.wait()?.check(number)?;
+            laps.lap();
+        }
+    }
+}
+
+impl Caller for StubClient {
+    fn run(&mut self, laps: &mut Laps) -> Outcome {
+        if let Load::Window(window) = self.load {
+            return self.run_window(window, laps);
+        }
+        let orders = &self.orders;
+        while let Some(number) = laps.issue() {
+            match self.load {
+                Load::Small | Load::Clients(_) | Load::Window(_) => {
+                    let urgent = Order::new(number).urgent;
+                    let receipt = orders.submit(number, USER, NAME, urgent, SIZES)?;
+                    receipt.check(number)?;
+                }
+                Load::Owned => {
+                    let named = orders.own(number, NAME, &SIZES)?;
+                    work::check_named(number, named.number, &named.name, &named.sizes)?;
+                }
+                Load::Descriptor => {
+                    let passed = orders.swap(&self.null)?;
+                    check_null(number, passed.file.as_fd())?;
+                }
+                Load::Text(_) => check_text(&self.text, &orders.echo(&self.text)?)?,
+            }
+            laps.lap();
+        }
+        Ok(())
+    }
+}
+
+/// A [`Handler`] of an enum, in the envelope.
+pub(super) struct Requests;
+
+impl Peer for Requests {
+    fn name(&self) -> &'static str {
+        "jsoncomm Handler"
+    }
+
+    fn does(&self, wire: Wire, load: Load) -> bool {
+        wire != Wire::Stream && load == Load::Small
+    }
+
+    fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
+        let mut server = server(at)?;
+        server.bind(&at.path, kind(at.wire))?.handle::<Ask>();
+        ready()?;
+        Ok(server.run(&mut Desk)?)
+    }
+
+    fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
+        Ok(Box::new(RequestsClient {
+            connection: connection(at)?,
+            ask: Ask::new(0),
+        }))
+    }
+}
+
+struct RequestsClient {
+    connection: Connection,
+    ask: Ask,
+}
+
+impl Caller for RequestsClient {
+    fn run(&mut self, laps: &mut Laps) -> Outcome {
+        while let Some(number) = laps.issue() {
+            self.ask.renumber(number);
+            self.connection.ask(&self.ask)?.check(number)?;
+            laps.lap();
+        }
+        Ok(())
+    }
+}
+
+/// The bare wire: a [`Socket`] and a bare endpoint.
+pub(super) struct Bare;
+
+impl Peer for Bare {
+    fn name(&self) -> &'static str {
+        "jsoncomm bare"
+    }
+
+    fn beside(&self) -> &'static str {
+        "by hand, bare"
+    }
+
+    fn does(&self, wire: Wire, load: Load) -> bool {
+        Requests.does(wire, load)
+    }
+
+    fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
+        let mut server = server(at)?;
+        server.bind(&at.path, kind(at.wire))?.bare::<Ask>();
+        ready()?;
+        Ok(server.run(&mut Desk)?)
+    }
+
+    fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
+        Ok(Box::new(BareClient {
+            socket: Socket::connect(&at.path, kind(at.wire))?,
+            ask: Ask::new(0),
+        }))
+    }
+}
+
+struct BareClient {
+    socket: Socket,
+    ask: Ask,
+}
+
+impl Caller for BareClient {
+    fn run(&mut self, laps: &mut Laps) -> Outcome {
+        while let Some(number) = laps.issue() {
+            self.ask.renumber(number);
+            self.socket.send(&self.ask)?;
+            let (receipt, _) = self.socket.receive::<Receipt>()?;
+            receipt.check(number)?;
+            laps.lap();
+        }
+        Ok(())
+    }
+}

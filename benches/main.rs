@@ -1,0 +1,5 @@
+//! Measures calls; see README.md.
+
+fn main() -> jsoncomm_benches::Outcome {
+    jsoncomm_benches::run(None)
+}

@@ -1,0 +1,105 @@
+//! The work that every peer does, so that the rows can be compared: the same values each way, and the same check.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{fstat, stat};
+use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
+
+/// A name as people have, in [`Order`].
+pub(crate) const NAME: &str = "a name of twenty-six bytes";
+/// The list in [`Order`].
+pub(crate) const SIZES: [u32; 4] = [10, 200, 3000, 40_000];
+/// The user in [`Order`].
+pub(crate) const USER: u32 = 1000;
+
+/// What a small call carries: 103 bytes of JSON and more as its number grows.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Order<'a> {
+    pub(crate) number: u64,
+    pub(crate) user: u32,
+    pub(crate) name: &'a str,
+    pub(crate) urgent: bool,
+    pub(crate) sizes: [u32; 4],
+}
+
+impl Order<'static> {
+    /// The order of this number.
+    pub(crate) fn new(number: u64) -> Self {
+        Self {
+            number,
+            user: USER,
+            name: NAME,
+            urgent: number % 2 == 0,
+            sizes: SIZES,
+        }
+    }
+}
+
+/// What a small answer carries: about as much, without a string, so that nobody has to own one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, jsoncomm::Message)]
+pub(crate) struct Receipt {
+    pub(crate) number: u64,
+    pub(crate) user: u32,
+    pub(crate) length: u32,
+    pub(crate) urgent: bool,
+    pub(crate) total: u64,
+    pub(crate) sizes: [u32; 4],
+}
+
+/// What the server does.
+pub(crate) fn receipt(order: &Order<'_>) -> Receipt {
+    let total: u64 = order.sizes.iter().copied().map(u64::from).sum();
+    Receipt {
+        number: order.number.wrapping_add(1),
+        user: order.user,
+        length: u32::try_from(order.name.len()).unwrap_or(u32::MAX),
+        urgent: !order.urgent,
+        total,
+        sizes: order.sizes,
+    }
+}
+
+impl Receipt {
+    /// Whether this is the answer to that order.
+    pub(crate) fn check(&self, number: u64) -> Outcome {
+        match *self == receipt(&Order::new(number)) {
+            true => Ok(()),
+            false => Err(format!("wrong answer to {number}: {self:?}").into()),
+        }
+    }
+}
+
+/// A text of so many bytes with nothing in it that JSON escapes.
+pub(crate) fn text(size: usize) -> String {
+    "The quick brown fox jumps over the lazy dog; "
+        .chars()
+        .cycle()
+        .take(size)
+        .collect()
+}
+
+/// Whether a text came back as it was sent.
+pub(crate) fn check_text(sent: &str, came: &str) -> Outcome {
+    match sent == came {
+        true => Ok(()),
+        false => Err(format!("{} bytes came back as {}", sent.len(), came.len()).into()),
+    }
+}
+
+/// Whether a name and a list came back as they were sent.
+pub(crate) fn check_named(number: u64, came: u64, name: &str, sizes: &[u32]) -> Outcome {
+    match (came, name, sizes) == (number, NAME, &SIZES[..]) {
+        true => Ok(()),
+        false => Err(format!("wrong answer to {number}").into()),
+    }
+}
+
+/// Whether a descriptor is the one of `/dev/null` that was sent. That takes a system call, so not each is looked at.
+pub(crate) fn check_null(number: u64, fd: BorrowedFd<'_>) -> Outcome {
+    if number % 1024 == 1 && fstat(fd)?.st_rdev != stat("/dev/null")?.st_rdev {
+        return Err("another descriptor came back".into());
+    }
+    Ok(())
+}
