@@ -1,13 +1,13 @@
 //! What a call costs, in rounds: every row once, then every row again, so that what disturbs the machine disturbs all
 //! of them. Ratios are taken within a round.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::Outcome;
 use crate::case::{Load, Peer, Wire};
 use crate::cases;
+use crate::counts::{self, Ends, SystemCalls};
 use crate::process::{Cost, Pair, Placement};
 use crate::table::{Table, median, micros};
 
@@ -46,6 +46,19 @@ impl Options {
         Ok(options)
     }
 
+    /// The loads that are wanted.
+    fn loads(&self) -> impl Iterator<Item = (Load, &'static str)> {
+        let all = LOADS.into_iter();
+        all.filter(|(load, _)| self.loads.is_empty() || self.loads.contains(load))
+    }
+
+    /// The rows of a load that are wanted.
+    fn rows(&self, load: Load) -> impl Iterator<Item = (&'static dyn Peer, Wire)> {
+        let each = |wire| cases::ALL.iter().map(move |&peer| (peer, wire));
+        let all = Wire::ALL.into_iter().flat_map(each);
+        all.filter(move |(peer, wire)| self.wants(*peer) && peer.does(*wire, load))
+    }
+
     /// Whether the peer is wanted, or one that is compared with it.
     fn wants(&self, peer: &dyn Peer) -> bool {
         let named = |peer: &dyn Peer| self.only.iter().any(|word| peer.name().contains(word));
@@ -55,7 +68,7 @@ impl Options {
 }
 
 /// The loads, with what their tables are called.
-const LOADS: [(Load, &str); 7] = [
+const LOADS: [(Load, &str); 8] = [
     (Load::Small, "One client, about 100 bytes of JSON each way"),
     (
         Load::Owned,
@@ -66,6 +79,7 @@ const LOADS: [(Load, &str); 7] = [
     (Load::Descriptor, "One descriptor each way"),
     (Load::Text(64 << 10), "64 KiB of text each way"),
     (Load::Text(1 << 20), "1 MiB of text each way"),
+    (Load::Text(16 << 20), "16 MiB of text each way"),
 ];
 
 /// A row: who, over what, and each round's cost.
@@ -76,33 +90,69 @@ struct Row {
     /// Calls in a round.
     count: u64,
     rounds: Vec<Cost>,
+    allocations: Option<Ends<f64>>,
+    system_calls: Option<Ends<SystemCalls>>,
 }
 
-/// `calls`: a table for each load.
+/// `calls`: tables for each load.
 pub(crate) fn main(words: &[&str]) -> Outcome {
     let options = Options::parse(words)?;
+    let program = counts::program()?;
     let mut out = io::stdout();
-    for (load, title) in LOADS {
-        if !options.loads.is_empty() && !options.loads.contains(&load) {
-            continue;
-        }
+    for (load, title) in options.loads() {
         let mut rows = start(&options, load)?;
+        for row in &mut rows {
+            row.allocations = counts::allocations(&program, row.peer, row.wire, load)?;
+            row.system_calls = counts::system_calls(row.peer, row.wire, load)?;
+        }
         let placements: &[_] = match load {
             Load::Small => &[Placement::OneCore, Placement::TwoCores, Placement::Free],
             _ => &[Placement::OneCore],
         };
         for &placement in placements {
             if measure(&options, load, placement, &mut rows)? {
-                writeln!(
-                    out,
-                    "\n{title}; {}\n\n{}",
-                    placement.title(),
-                    table(load, &rows)
-                )?;
+                let table = table(load, placement, &rows);
+                writeln!(out, "\n{title}; {}\n\n{table}", placement.title())?;
             }
         }
     }
     Ok(())
+}
+
+/// `allocations`: a table for each load.
+pub(crate) fn allocations(words: &[&str]) -> Outcome {
+    let options = Options::parse(words)?;
+    let program = counts::program()?;
+    for (load, title) in options.loads() {
+        let mut table = Table::new(&["allocations in a call", "socket", "client", "server"]);
+        for (peer, wire) in options.rows(load) {
+            if let Some(ends) = counts::allocations(&program, peer, wire, load)? {
+                let (client, server) = (often(ends.client), often(ends.server));
+                table.push(vec![peer.name().into(), wire.to_string(), client, server]);
+            }
+        }
+        writeln!(io::stdout(), "\n{title}\n\n{table}")?;
+    }
+    Ok(())
+}
+
+/// `syscalls`: a table for each load.
+pub(crate) fn system_calls(words: &[&str]) -> Outcome {
+    let options = Options::parse(words)?;
+    for (load, title) in options.loads() {
+        let mut table = Table::new(&["system calls in a call", "socket", "client", "server"]);
+        for (peer, wire) in options.rows(load) {
+            let ends = counts::system_calls(peer, wire, load)?.ok_or("no strace")?;
+            let (client, server) = (ends.client.list(), ends.server.list());
+            table.push(vec![peer.name().into(), wire.to_string(), client, server]);
+        }
+        writeln!(io::stdout(), "\n{title}\n\n{table}")?;
+    }
+    Ok(())
+}
+
+fn often(number: f64) -> String {
+    format!("{number:.1}")
 }
 
 impl Placement {
@@ -118,20 +168,18 @@ impl Placement {
 /// Starts the processes of all rows.
 fn start(options: &Options, load: Load) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
-    for wire in Wire::ALL {
-        for &peer in cases::ALL {
-            if options.wants(peer) && peer.does(wire, load) {
-                let pair = Pair::start(peer, wire, load)
-                    .map_err(|error| format!("{} over {wire}, {load}: {error}", peer.name()))?;
-                rows.push(Row {
-                    peer,
-                    wire,
-                    pair,
-                    count: 0,
-                    rounds: Vec::new(),
-                });
-            }
-        }
+    for (peer, wire) in options.rows(load) {
+        let pair = Pair::start(peer, wire, load)
+            .map_err(|error| format!("{} over {wire}, {load}: {error}", peer.name()))?;
+        rows.push(Row {
+            peer,
+            wire,
+            pair,
+            count: 0,
+            rounds: Vec::new(),
+            allocations: None,
+            system_calls: None,
+        });
     }
     Ok(rows)
 }
@@ -183,10 +231,24 @@ impl Row {
         median(self.rounds.iter().map(figure))
     }
 
-    /// The figure beside that of another row in the same round.
-    fn beside(&self, other: &Self, figure: impl Fn(&Self, &Cost) -> f64) -> f64 {
+    /// The row that this is compared with. Nobody has written a stream by hand: those rows are compared with
+    /// sequenced packets.
+    fn beside<'r>(&self, rows: &'r [Self]) -> Option<&'r Self> {
+        let of = |wire| {
+            let is = move |row: &&Self| row.peer.name() == self.peer.beside() && row.wire == wire;
+            rows.iter().find(is)
+        };
+        of(self.wire).or_else(|| of(Wire::Seqpacket))
+    }
+
+    /// The figure beside that of the row it is compared with, in the same round.
+    fn ratio(&self, rows: &[Self], figure: impl Fn(&Self, &Cost) -> f64) -> String {
+        let Some(other) = self.beside(rows) else {
+            return String::new();
+        };
         let rounds = self.rounds.iter().zip(&other.rounds);
-        median(rounds.map(|(ours, theirs)| figure(self, ours) / figure(other, theirs)))
+        let ratios = rounds.map(|(ours, theirs)| figure(self, ours) / figure(other, theirs));
+        format!("{:.2}", median(ratios))
     }
 }
 
@@ -194,46 +256,52 @@ fn per(nanos: u64, count: u64) -> f64 {
     nanos as f64 / count as f64
 }
 
-fn table(load: Load, rows: &[Row]) -> Table {
-    let mut table = Table::new(&[
+fn table(load: Load, placement: Placement, rows: &[Row]) -> Table {
+    let mut head = vec![
         "",
         "socket",
         "us a call",
         "p99 us",
         "ratio",
         "CPU us, client",
-        "CPU us, server",
+        "server",
         "CPU ratio",
-    ]);
-    let places: HashMap<_, _> = rows
-        .iter()
-        .map(|row| ((row.peer.name(), row.wire.to_string()), row))
-        .collect();
+    ];
+    let counted = placement == Placement::OneCore;
+    if counted {
+        head.extend(["allocations, client", "server"]);
+        head.extend(["system calls, client", "server"]);
+    }
+    let mut table = Table::new(&head);
     let cpu = |row: &Row, cost: &Cost| per(cost.client + cost.server, row.count);
     for row in rows {
-        // Nobody has written a stream by hand: those rows are compared with sequenced packets.
-        let wires = [row.wire, Wire::Seqpacket];
-        let beside = wires
-            .iter()
-            .find_map(|wire| places.get(&(row.peer.beside(), wire.to_string())));
-        let ratio = |figure: &dyn Fn(&Row, &Cost) -> f64| {
-            beside.map_or(String::new(), |other| {
-                format!("{:.2}", row.beside(other, figure))
-            })
-        };
-        table.push(vec![
+        let mut line = vec![
             row.peer.name().to_owned(),
             row.wire.to_string(),
             micros(row.of(|cost| row.time(load, cost))),
-            match load.is_concurrent() {
+            match load.is_concurrent() || row.count < 100 {
                 true => String::new(),
                 false => micros(row.of(|cost| cost.run.p99 as f64)),
             },
-            ratio(&|row, cost| row.time(load, cost)),
+            row.ratio(rows, |row, cost| row.time(load, cost)),
             micros(row.of(|cost| per(cost.client, row.count))),
             micros(row.of(|cost| per(cost.server, row.count))),
-            ratio(&cpu),
-        ]);
+            row.ratio(rows, cpu),
+        ];
+        if counted {
+            let (some, calls) = (row.allocations, row.system_calls.as_ref());
+            line.extend([
+                some.map(|ends| often(ends.client)).unwrap_or_default(),
+                some.map(|ends| often(ends.server)).unwrap_or_default(),
+                calls
+                    .map(|ends| often(ends.client.sum()))
+                    .unwrap_or_default(),
+                calls
+                    .map(|ends| often(ends.server.sum()))
+                    .unwrap_or_default(),
+            ]);
+        }
+        table.push(line);
     }
     table
 }

@@ -5,6 +5,7 @@
 mod calls;
 mod case;
 mod cases;
+mod counts;
 mod process;
 mod role;
 mod table;
@@ -31,6 +32,8 @@ pub fn run(allocations: Option<fn() -> usize>) -> Outcome {
         "serve" => role::serve(&words, allocations)?,
         "call" => role::call(&words, allocations)?,
         "calls" => calls::main(&words)?,
+        "allocations" => calls::allocations(&words)?,
+        "syscalls" => calls::system_calls(&words)?,
         _ => return Err(format!("no such command: {command}; see benches/README.md").into()),
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::fs::{MemfdFlags, fstat, memfd_create};
-use rustix::io::{Errno, pread, write};
+use rustix::io::{Errno, pread, retry_on_intr, write};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -246,7 +246,11 @@ pub(super) fn serve<const FDS: bool>(
     let mut events = Vec::with_capacity(64);
     loop {
         events.clear();
-        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None)?;
+        // A tracer that attaches interrupts it (signal(7)).
+        retry_on_intr(|| {
+            let events = rustix::buffer::spare_capacity(&mut events);
+            epoll::wait(&poll, events, None)
+        })?;
         for event in &events {
             let place = event.data.u64();
             if place == DOOR && at.wire != Wire::Datagram {
