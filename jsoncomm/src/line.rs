@@ -248,8 +248,12 @@ impl Line {
         to: Option<&Name>,
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
+        // There nearly always is room, and then nothing needs to be said about waiting.
+        if self.send(text, fds, to, Wait::Never)? == Sent::Done {
+            return Ok(());
+        }
         loop {
-            self.set_timeout(Timeout::Send, deadline)?;
+            self.set_timeout(Timeout::Send, deadline, Instant::now())?;
             match self.send(text, fds, to, Wait::Socket)? {
                 Sent::Done => return Ok(()),
                 Sent::Full if to.is_none() => self.wait(wait::For::Writing, deadline)?,
@@ -342,13 +346,24 @@ impl Line {
         inbox: &mut Inbox,
         deadline: Option<Instant>,
     ) -> Result<Datagram, Error> {
+        self.receive_from(inbox, deadline, Instant::now())
+    }
+
+    /// The same for callers who have just looked at the clock: it is `now`.
+    pub(crate) fn receive_from(
+        &self,
+        inbox: &mut Inbox,
+        deadline: Option<Instant>,
+        mut now: Instant,
+    ) -> Result<Datagram, Error> {
         loop {
-            self.set_timeout(Timeout::Receive, deadline)?;
+            self.set_timeout(Timeout::Receive, deadline, now)?;
             match self.receive(inbox, Wait::Socket)? {
                 Heard::Datagram(datagram) => return Ok(datagram),
                 Heard::Closed => return Err(Error::Closed),
                 Heard::Pending | Heard::Short => self.wait(wait::For::Reading, deadline)?,
             }
+            now = Instant::now();
         }
     }
 
@@ -380,7 +395,12 @@ impl Line {
 
     /// Tells the kernel how long the next waiting call may take, if that has changed by more than
     /// nobody would notice.
-    fn set_timeout(&self, which: Timeout, deadline: Option<Instant>) -> Result<(), Error> {
+    fn set_timeout(
+        &self,
+        which: Timeout,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), Error> {
         /// How much later than asked a deadline may be noticed.
         const SLACK: Duration = Duration::from_millis(10);
         let [receive, send] = &self.timeouts;
@@ -388,7 +408,7 @@ impl Line {
             Timeout::Receive => receive,
             Timeout::Send => send,
         };
-        let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+        let left = match deadline.map(|at| at.saturating_duration_since(now)) {
             Some(Duration::ZERO) => return Err(Error::Deadline),
             left => left,
         };
@@ -517,7 +537,7 @@ pub(crate) fn connect_by(
     let to = address.resolve()?;
     loop {
         // Poll does not tell when there is a place, but connect itself waits, as long as sending would.
-        line.set_timeout(Timeout::Send, Some(deadline))?;
+        line.set_timeout(Timeout::Send, Some(deadline), Instant::now())?;
         let error = match sys::connect(line.as_fd(), &to.name) {
             Ok(()) => break,
             Err(error) => error,

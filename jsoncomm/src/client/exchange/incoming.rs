@@ -45,12 +45,13 @@ impl Exchange {
     /// Waits for a datagram until `deadline`. When the server has gone, everybody is told.
     pub(super) fn hear(&mut self, deadline: Option<Instant>) -> Result<Datagram, Error> {
         loop {
+            let now = Instant::now();
             let look = match self.line.kind() {
-                Kind::Datagram => Some(Instant::now() + LOOK),
+                Kind::Datagram => Some(now + LOOK),
                 Kind::Seqpacket => None,
             };
             let until = [deadline, look].into_iter().flatten().min();
-            match self.line.receive_by(&mut self.inbox, until) {
+            match self.line.receive_from(&mut self.inbox, until, now) {
                 Err(Error::Deadline) if until != deadline => {}
                 Err(Error::Closed) => return Err(self.close()),
                 heard => return heard,
