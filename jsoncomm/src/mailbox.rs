@@ -8,7 +8,6 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
 
 use crate::account::{Account, Charge, Cost};
 use crate::envelope::Id;
@@ -97,8 +96,6 @@ pub(crate) struct Losses {
 #[derive(Default)]
 struct State {
     posts: Vec<Post>,
-    /// Which thread is in a turn: replies from there need not wake it.
-    home: Option<ThreadId>,
     last: u64,
     handling: Option<Handling>,
     deferred: HashMap<Serial, Deferred>,
@@ -143,6 +140,16 @@ pub(crate) struct Mailbox {
     stop: AtomicBool,
     /// How many calls are deferred; lets a server without any skip the look-up.
     count: AtomicUsize,
+    /// Something has been posted or lost; lets a server that looks for it in vain do without the lock.
+    news: AtomicBool,
+    /// Which thread is in a turn ([`here`]): replies from there need not wake it.
+    home: AtomicUsize,
+}
+
+/// Tells the threads apart that run now: by the address of something that each has of its own. Never 0.
+fn here() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
 impl Mailbox {
@@ -155,6 +162,8 @@ impl Mailbox {
             deferred: (limits.deferred, limits.deferred_in_all),
             stop: AtomicBool::new(false),
             count: AtomicUsize::new(0),
+            news: AtomicBool::new(false),
+            home: AtomicUsize::new(0),
         }
     }
 
@@ -175,37 +184,46 @@ impl Mailbox {
 
     /// Notes that this thread is in a turn and collects what is posted before it ends.
     pub(crate) fn begin_turn(&self) {
-        self.lock().home = Some(std::thread::current().id());
+        self.home.store(here(), Ordering::Relaxed);
     }
 
     /// Ends the turn: from now on each first post wakes the loop. So does what the turn has left.
     pub(crate) fn end_turn(&self) {
-        let mut state = self.lock();
-        state.home = None;
-        let left = !state.posts.is_empty();
-        drop(state);
-        if left {
+        // Only posts of this thread ask for it.
+        self.home.store(0, Ordering::Relaxed);
+        if self.has_news() && !self.lock().posts.is_empty() {
             (self.wake)();
         }
     }
 
-    /// Takes all that has been posted.
-    pub(crate) fn collect(&self) -> Vec<Post> {
-        std::mem::take(&mut self.lock().posts)
+    /// Says whether there may be something to collect. Whoever posts sets it first and then wakes the loop.
+    fn has_news(&self) -> bool {
+        self.news.load(Ordering::Acquire)
     }
 
-    /// Takes what has been posted for one caller, in order, and leaves the rest.
-    pub(crate) fn collect_for(&self, ticket: &Ticket) -> Vec<Letter> {
+    /// Moves all that has been posted to the end of `posts`.
+    pub(crate) fn collect(&self, posts: &mut Vec<Post>) {
+        if self.has_news() {
+            posts.append(&mut self.lock().posts);
+        }
+    }
+
+    /// Moves what has been posted for one caller to the end of `letters`, in order, and leaves the rest.
+    pub(crate) fn collect_for(&self, ticket: &Ticket, letters: &mut Vec<Letter>) {
+        if !self.has_news() {
+            return;
+        }
         let mut state = self.lock();
-        let mut letters = Vec::new();
-        let posts = std::mem::take(&mut state.posts);
-        for post in posts {
+        if state.posts.iter().all(|post| post.ticket == *ticket) {
+            letters.extend(state.posts.drain(..).map(|post| post.letter));
+            return;
+        }
+        for post in std::mem::take(&mut state.posts) {
             match post.ticket == *ticket {
                 true => letters.push(post.letter),
                 false => state.posts.push(post),
             }
         }
-        letters
     }
 
     /// Asks the loop to end.
@@ -224,9 +242,14 @@ impl Mailbox {
         self.stop.swap(false, Ordering::AcqRel)
     }
 
-    /// Takes the numbers of replies lost.
+    /// Takes the numbers of replies lost, once all that was posted has been collected.
     pub(crate) fn take_losses(&self) -> Losses {
-        std::mem::take(&mut self.lock().losses)
+        if !self.has_news() {
+            return Losses::default();
+        }
+        let mut state = self.lock();
+        self.news.store(!state.posts.is_empty(), Ordering::Release);
+        std::mem::take(&mut state.losses)
     }
 
     /// Says whether a caller may have one more call deferred.
@@ -318,6 +341,7 @@ impl Mailbox {
         self.count.store(state.deferred.len(), Ordering::Relaxed);
         if !wanted {
             state.losses.unwanted += 1;
+            self.news.store(true, Ordering::Release);
         }
         wanted
     }
@@ -408,7 +432,9 @@ impl Mailbox {
 
     /// Counts a reply that came to nothing.
     pub(crate) fn lose(&self, count: impl FnOnce(&mut Losses)) {
-        count(&mut self.lock().losses);
+        let mut state = self.lock();
+        count(&mut state.losses);
+        self.news.store(true, Ordering::Release);
     }
 
     /// Leaves a reply for the loop, and wakes it unless this is its own thread, in a turn.
@@ -419,7 +445,8 @@ impl Mailbox {
             return;
         }
         state.posts.push(post);
-        let wake = state.posts.len() == 1 && state.home != Some(std::thread::current().id());
+        self.news.store(true, Ordering::Release);
+        let wake = state.posts.len() == 1 && self.home.load(Ordering::Relaxed) != here();
         drop(state);
         if wake {
             (self.wake)();
@@ -461,6 +488,12 @@ mod tests {
             account: Arc::default(),
             letter: Letter::from(text),
         }
+    }
+
+    fn collected(mailbox: &Mailbox) -> usize {
+        let mut posts = Vec::new();
+        mailbox.collect(&mut posts);
+        posts.len()
     }
 
     fn caller(ticket: Ticket) -> Caller {
@@ -538,7 +571,7 @@ mod tests {
         assert!(!mailbox.settle(serial));
         assert_eq!(told.load(Ordering::Relaxed), 1);
         mailbox.post(post(b"late".to_vec()));
-        assert!(mailbox.collect().is_empty());
+        assert_eq!(collected(&mailbox), 0);
         assert_eq!(woken.load(Ordering::Relaxed), 0);
     }
 
@@ -560,11 +593,11 @@ mod tests {
         mailbox.begin_turn();
         mailbox.post(post(vec![b'1']));
         assert_eq!(woken.load(Ordering::Relaxed), 0, "its own turn collects it");
-        assert_eq!(mailbox.collect().len(), 1);
+        assert_eq!(collected(&mailbox), 1);
         mailbox.end_turn();
         mailbox.post(post(vec![b'2']));
         mailbox.post(post(vec![b'3']));
         assert_eq!(woken.load(Ordering::Relaxed), 1);
-        assert_eq!(mailbox.collect().len(), 2);
+        assert_eq!(collected(&mailbox), 2);
     }
 }

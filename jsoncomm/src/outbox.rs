@@ -27,11 +27,11 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
-    /// Copies an answer and duplicates its descriptors; `None` when descriptors have run out.
-    pub(crate) fn copy(text: &[u8], fds: &[BorrowedFd<'_>]) -> Option<Self> {
+    /// Keeps an answer and duplicates its descriptors; `None` when descriptors have run out.
+    pub(crate) fn new(text: Vec<u8>, fds: &[BorrowedFd<'_>]) -> Option<Self> {
         let fds: Result<_, _> = fds.iter().map(|fd| file::duplicate(*fd)).collect();
         Some(Self {
-            text: text.to_vec(),
+            text,
             fds: fds.ok()?,
             sender: None,
             charge: None,
@@ -133,7 +133,7 @@ impl Mail<'_> {
     /// What can be kept; `None` when descriptors have run out.
     pub(crate) fn into_letter(self) -> Option<Letter> {
         match self {
-            Self::Lent(text, fds) => Letter::copy(text, fds),
+            Self::Lent(text, fds) => Letter::new(text.to_vec(), fds),
             Self::Letter(letter) => Some(letter),
         }
     }

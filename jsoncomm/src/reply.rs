@@ -20,6 +20,9 @@ use crate::outbox::Letter;
 
 pub use stream::{Overflow, Sink, Stream, Subscribers};
 
+/// Most answers fit into so many bytes.
+const USUAL: usize = 256;
+
 /// Writes an answer and checks it against the limits, so that what is sent later cannot fail for them.
 pub(crate) fn encoded<'m>(
     text: &mut Vec<u8>,
@@ -347,13 +350,13 @@ impl Slot {
         &self,
         write: impl FnOnce(&To, &mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
-        let (mut text, fds) = (Vec::new(), Packer::new());
+        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::new());
         let bounds = self.mailbox.bounds();
         let written = encoded(&mut text, &fds, bounds, |text, fds| {
             write(&self.to, text, fds)
         });
         match written {
-            Ok(()) if self.settle() => match Letter::copy(&text, &fds.into_fds()) {
+            Ok(()) if self.settle() => match Letter::new(text, &fds.into_fds()) {
                 Some(letter) => self.send(letter),
                 None => self.send_fault(&no_descriptors()),
             },

@@ -79,6 +79,8 @@ pub struct Server<S> {
     inbox: Inbox,
     connections: usize,
     turns: Vec<(Key, Cause)>,
+    /// Room for replies that are being delivered.
+    posts: Vec<Post>,
     remote: Remote<S>,
     /// The connections that it drives.
     driven: Vec<Key>,
@@ -133,6 +135,7 @@ impl<S> Server<S> {
             inbox: Inbox::default(),
             connections: 0,
             turns: Vec::new(),
+            posts: Vec::new(),
             remote: Remote::new(mailbox),
             driven: Vec::new(),
             stopping: None,
@@ -360,16 +363,19 @@ impl<S> Server<S> {
     /// what is left is for the next turn.
     fn send_posts(&mut self) {
         for _ in 0..self.desk.limits.turn.max(1) {
-            let posts = self.desk.mailbox.collect();
-            if posts.is_empty() {
+            let mut posts = std::mem::take(&mut self.posts);
+            self.desk.mailbox.collect(&mut posts);
+            let done = posts.is_empty();
+            self.deliver(posts.drain(..));
+            self.posts = posts;
+            if done {
                 break;
             }
-            self.deliver(posts);
         }
     }
 
     /// Sends replies. To those whose peer has gone meanwhile nothing happens.
-    fn deliver(&mut self, posts: Vec<Post>) {
+    fn deliver(&mut self, posts: impl IntoIterator<Item = Post>) {
         for Post {
             ticket,
             account,

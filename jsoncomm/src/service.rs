@@ -18,7 +18,7 @@ use crate::limits::Limits;
 use crate::mailbox::{Caller, Losses, Mailbox, Serial, Ticket};
 use crate::message::{self, Packer, Request, Surplus, Unpack, Unpacker};
 use crate::observe::{Counts, Loss, Notice, Observer};
-use crate::outbox::Mail;
+use crate::outbox::{Letter, Mail};
 use crate::peer::Peer;
 use crate::reply::{Later, Reply, Sink, Slot, Stream, To, encoded};
 
@@ -243,6 +243,8 @@ pub(crate) struct Desk {
     malformed: bool,
     /// The buffer answers are written into.
     text: Vec<u8>,
+    /// Room for answers that are being sent.
+    letters: Vec<Letter>,
 }
 
 impl Desk {
@@ -258,6 +260,7 @@ impl Desk {
             stopping: false,
             malformed: false,
             text: Vec::new(),
+            letters: Vec::new(),
         }
     }
 
@@ -311,12 +314,15 @@ impl Desk {
     /// sent; it gets its share.
     fn send_posts(&mut self, lane: &mut dyn Lane, ticket: &Ticket) {
         for _ in 0..self.limits.turn.max(1) {
-            let letters = self.mailbox.collect_for(ticket);
-            if letters.is_empty() {
-                return;
-            }
-            for letter in letters {
+            let mut letters = std::mem::take(&mut self.letters);
+            self.mailbox.collect_for(ticket, &mut letters);
+            let done = letters.is_empty();
+            for letter in letters.drain(..) {
                 lane.deliver(self, Mail::Letter(letter));
+            }
+            self.letters = letters;
+            if done {
+                return;
             }
         }
     }

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{Slot, To, answer_fault, dropped, encoded, no_descriptors};
+use super::{Slot, To, USUAL, answer_fault, dropped, encoded, no_descriptors};
 use crate::envelope::{self, Id};
 use crate::error::{EncodeError, Fault, SinkError};
 use crate::mailbox;
@@ -137,13 +137,13 @@ impl Flow {
         if refuses(&self.lock()) && !self.has_room() {
             return Err(SinkError::Full);
         }
-        let (mut text, fds) = (Vec::new(), Packer::new());
+        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::new());
         let bounds = self.slot.mailbox.bounds();
         encoded(&mut text, &fds, bounds, |text, fds| {
             envelope::write_item(text, id, item, fds)
         })
         .map_err(SinkError::Encode)?;
-        let letter = Letter::copy(&text, &fds.into_fds()).ok_or(SinkError::NoDescriptors)?;
+        let letter = Letter::new(text, &fds.into_fds()).ok_or(SinkError::NoDescriptors)?;
         self.put(letter)
     }
 
@@ -406,14 +406,14 @@ impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
         let Some(flow) = self.flow.take() else {
             return;
         };
-        let (mut text, fds) = (Vec::new(), Packer::new());
+        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::new());
         let bounds = flow.slot.mailbox.bounds();
         let written = encoded(&mut text, &fds, bounds, |text, fds| match &flow.slot.to {
             To::Call(id) => envelope::write_error(text, id, &error, fds),
             To::Bare | To::Nobody => Ok(()),
         });
         match written {
-            Ok(()) => match Letter::copy(&text, &fds.into_fds()) {
+            Ok(()) => match Letter::new(text, &fds.into_fds()) {
                 Some(last) => flow.finish(last),
                 None => flow.end_with(|text, id| {
                     envelope::write_fault(text, Some(id), &no_descriptors());

@@ -107,7 +107,7 @@ impl<S> Server<S> {
                 letter: Letter::from(text),
             })
         });
-        self.deliver(posts.collect());
+        self.deliver(posts);
         for key in self.reactor.keys() {
             let Some(source) = self.reactor.take(key) else {
                 continue;
