@@ -185,11 +185,16 @@ impl From<libc::ucred> for Credentials {
     }
 }
 
+/// `SO_PASSRIGHTS` (include/uapi/asm-generic/socket.h in Linux). libc has the one number that differs, of the
+/// architectures that there is Rust for.
+#[cfg(not(any(target_arch = "sparc", target_arch = "sparc64")))]
+const SO_PASSRIGHTS: libc::c_int = 83;
+#[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
+const SO_PASSRIGHTS: libc::c_int = libc::SO_PASSRIGHTS;
+
 /// Has the kernel refuse descriptors that are sent to a socket, with `EPERM` for the sender (`SO_PASSRIGHTS` set to
 /// 0, since Linux 6.16). Says whether this kernel can. Sockets that a listening one accepts from now on inherit it.
 pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    /// include/uapi/asm-generic/socket.h in Linux; libc lacks it.
-    const SO_PASSRIGHTS: libc::c_int = 83;
     seam("setsockopt")?;
     let off: libc::c_int = 0;
     #[allow(clippy::cast_possible_truncation, reason = "4 fits")]
