@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
 use jsoncomm::{
-    Call, Connection, Counts, Cut, Event, Fault, Kind, Later, Limits, Loss, Notice, Reply, Server,
-    Socket, Turn,
+    Call, Connection, Counts, Cut, Event, Fault, Kind, Later, Limits, Loss, Notice, Peer, Reply,
+    Server, Socket, Turn,
 };
 use jsoncomm_tests::{KINDS, PATIENCE, alone, send_raw};
 use serde_json::Value;
@@ -56,7 +56,7 @@ impl Watched {
         let mut server = Server::new(limits).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Desk>();
         let (tell, events) = channel();
-        server.observe(move |event| tell.send(*event).unwrap());
+        server.observe(move |event| tell.send(event.clone()).unwrap());
         Self {
             server,
             clerk: Clerk::default(),
@@ -166,7 +166,7 @@ fn each_thing_is_noticed_as_what_it_is() {
             .collect();
         assert_eq!((found.len(), count), (1, 1), "{notice:?} in {events:?}");
         let known = notice != Notice::Unwanted;
-        assert_eq!(found[0].peer.map(|peer| peer.uid()), known.then_some(me));
+        assert_eq!(found[0].peer.as_ref().map(Peer::uid), known.then_some(me));
     }
     assert_eq!(events.len(), want.len(), "{events:?}");
     let printed = format!("{events:?}") + &events.iter().map(Event::to_string).collect::<String>();

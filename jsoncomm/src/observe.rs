@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Fault;
 use crate::peer::Peer;
+use crate::sys::control::Credentials;
 
 /// Why an answer came to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,12 +69,13 @@ pub enum Notice {
 }
 
 /// What a server reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
     /// What was noticed.
     pub notice: Notice,
-    /// Whose doing it was, if that is known.
+    /// Whose doing it was, if that is known. An event can be kept, so its peer has no list of
+    /// [`groups`](Peer::groups).
     pub peer: Option<Peer>,
     /// How often, counting those about the same user that were not reported since the last that was.
     pub count: u64,
@@ -85,7 +87,7 @@ impl fmt::Display for Event {
         if self.count > 1 {
             write!(f, " {} times", self.count)?;
         }
-        match self.peer {
+        match &self.peer {
             Some(peer) => write!(f, " by user {}", peer.uid()),
             None => Ok(()),
         }
@@ -226,7 +228,7 @@ impl Observer {
     }
 
     /// Reports it, unless the same has just been.
-    pub(crate) fn report(&mut self, notice: Notice, peer: Option<Peer>, count: u64) {
+    pub(crate) fn report(&mut self, notice: Notice, peer: Option<Credentials>, count: u64) {
         /// Most kinds of things and users that are kept in mind.
         const MANY: usize = 1024;
         let Some(hook) = &mut self.hook else {
@@ -234,7 +236,7 @@ impl Observer {
         };
         let (now, pause) = (Instant::now(), self.pause);
         let recent = |heard: &Heard| now.duration_since(heard.at) < pause;
-        let about = (peer.as_ref().map(Peer::uid), notice);
+        let about = (peer.map(|peer| peer.uid), notice);
         let mut count = count;
         if let Some(heard) = self.heard.get_mut(&about) {
             if recent(heard) {
@@ -251,7 +253,7 @@ impl Observer {
         self.heard.insert(about, Heard { at: now, more: 0 });
         hook(&Event {
             notice,
-            peer,
+            peer: peer.and_then(Peer::from_credentials),
             count,
         });
     }

@@ -1,18 +1,26 @@
 //! Who sent this, as the kernel says.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use crate::error::Error;
 use crate::sys::control::{self, Credentials};
 
 /// A user or group id that could not be expressed here (`/proc/sys/kernel/overflowuid`).
 const OVERFLOW_ID: u32 = 65534;
 
+/// Says whether an id means somebody here.
+fn is_known(id: u32) -> bool {
+    id != u32::MAX && id != OVERFLOW_ID
+}
+
 /// The process on the other side, from the kernel's word alone.
 ///
-/// On [`Kind::Seqpacket`](crate::Kind::Seqpacket) it is who called `connect`; on
+/// On [`Kind::Seqpacket`](crate::Kind::Seqpacket) it is who called `connect`, as it was then; on
 /// [`Kind::Datagram`](crate::Kind::Datagram) who sent this one message (`SO_PEERCRED` and
-/// `SCM_CREDENTIALS`, [unix(7)]). A `Peer` exists only where the identity is known.
+/// `SCM_CREDENTIALS`, [unix(7)]). A `Peer` exists only where user and group are known. What else is asked for and
+/// not told is unknown, whatever the reason, and never a right.
+///
+/// Two that have the same ids and groups are equal.
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 ///
@@ -24,18 +32,26 @@ const OVERFLOW_ID: u32 = 65534;
 /// /// A rule for [`Endpoint::admit`](jsoncomm::Endpoint::admit).
 /// fn is_operator(peer: &Peer) -> bool {
 ///     const OPERATORS: u32 = 37;
-///     peer.uid() == 0 || peer.gid() == OPERATORS
+///     peer.uid() == 0 || peer.is_in_group(OPERATORS)
 /// }
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[doc(alias = "SCM_CREDENTIALS")]
 #[doc(alias = "SO_PEERCRED")]
 pub struct Peer {
     credentials: Credentials,
+    /// Apart, so that what every message has is small and takes no memory.
+    more: Option<Arc<More>>,
+}
+
+/// What is known of a peer where it was asked for.
+#[derive(Debug)]
+struct More {
+    groups: Option<Box<[u32]>>,
 }
 
 impl Peer {
-    /// User id, in this process's user namespace. Authorise by this and [`gid`](Peer::gid).
+    /// User id, in this process's user namespace. Authorise by this and [`is_in_group`](Peer::is_in_group).
     pub fn uid(&self) -> u32 {
         self.credentials.uid
     }
@@ -53,26 +69,98 @@ impl Peer {
             .filter(|pid| *pid != 0)
     }
 
-    /// Believes credentials that name a user; unmapped and missing ones are nobody.
-    pub(crate) fn from_credentials(credentials: Credentials) -> Option<Self> {
-        let known = |id| id != u32::MAX && id != OVERFLOW_ID;
-        (known(credentials.uid) && known(credentials.gid)).then_some(Self { credentials })
+    /// Supplementary group ids, in this process's user namespace and in no order, without those that have no number
+    /// in it. [`gid`](Peer::gid) may be among them.
+    ///
+    /// Known on [`Kind::Seqpacket`](crate::Kind::Seqpacket), since Linux 4.13, if there are no more than 1024
+    /// (`SO_PEERGROUPS`, [socket(7)]): whoever connected keeps the groups it had then. `None` elsewhere: nothing is
+    /// known of them, which is another thing than that there are none.
+    ///
+    /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
+    #[doc(alias = "SO_PEERGROUPS")]
+    pub fn groups(&self) -> Option<&[u32]> {
+        self.more.as_ref()?.groups.as_deref()
     }
 
-    /// Asks who is connected to a seqpacket socket.
-    pub(crate) fn of_connection(socket: BorrowedFd<'_>) -> Result<Option<Self>, Error> {
-        let credentials =
-            control::peer_credentials(socket).map_err(Error::os("getsockopt(SO_PEERCRED)"))?;
-        Ok(Self::from_credentials(credentials))
+    /// Says whether the group is its own or one of its [`groups`](Peer::groups), as far as these are known. Nobody is
+    /// in the group of those that have no number here (65534).
+    ///
+    /// It can give a right and take none: of somebody whose groups are not known it is `false` for all but one.
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        let among = |groups: &[u32]| groups.contains(&gid);
+        self.gid() == gid || self.groups().is_some_and(among)
+    }
+
+    /// Believes credentials that name a user; unmapped and missing ones are nobody.
+    pub(crate) fn from_credentials(credentials: Credentials) -> Option<Self> {
+        let known = is_known(credentials.uid) && is_known(credentials.gid);
+        known.then_some(Self {
+            credentials,
+            more: None,
+        })
+    }
+
+    /// What stands for it where nothing is to be held.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.credentials
+    }
+
+    /// Asks who is connected to a seqpacket socket; nobody where the kernel does not tell.
+    pub(crate) fn of_connection(socket: BorrowedFd<'_>) -> Option<Self> {
+        let credentials = control::peer_credentials(socket).ok()?;
+        let mut peer = Self::from_credentials(credentials)?;
+        let groups = control::peer_groups(socket, known_groups).ok();
+        if groups.is_some() {
+            peer.more = Some(Arc::new(More { groups }));
+        }
+        Some(peer)
     }
 }
 
+/// Keeps those that mean somebody here.
+fn known_groups(groups: &[u32]) -> Box<[u32]> {
+    groups.iter().copied().filter(|id| is_known(*id)).collect()
+}
+
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        self.credentials == other.credentials && self.groups() == other.groups()
+    }
+}
+
+impl Eq for Peer {}
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn peer(pid: i32, uid: u32, gid: u32) -> Option<Peer> {
         Peer::from_credentials(Credentials { pid, uid, gid })
+    }
+
+    /// The same with groups.
+    fn member(uid: u32, gid: u32, groups: &[u32]) -> Peer {
+        let mut peer = peer(7, uid, gid).unwrap();
+        let groups = Some(known_groups(groups));
+        peer.more = Some(Arc::new(More { groups }));
+        peer
+    }
+
+    #[test]
+    fn a_group_is_its_own_or_one_of_the_others_and_never_an_unmapped_one() {
+        let peer = member(1, 2, &[65534, 3, u32::MAX, 4]);
+        assert_eq!(peer.groups(), Some(&[3, 4][..]));
+        let of = [0, 1, 2, 3, 4, 65534, u32::MAX].map(|gid| peer.is_in_group(gid));
+        assert_eq!(of, [false, false, true, true, true, false, false]);
+    }
+
+    #[test]
+    fn groups_that_are_not_known_are_another_thing_than_none() {
+        let (unknown, without) = (peer(7, 1, 2).unwrap(), member(1, 2, &[]));
+        assert_eq!((unknown.groups(), without.groups()), (None, Some(&[][..])));
+        assert!(unknown.is_in_group(2) && without.is_in_group(2));
+        assert_ne!(unknown, without);
+        assert_ne!(without, member(1, 2, &[3]));
+        assert_eq!(without, without.clone());
     }
 
     #[test]

@@ -347,7 +347,7 @@ impl<S> Server<S> {
         match *source {
             Source::Connection(connection) => {
                 self.connections -= 1;
-                self.desk.peer = connection.peer;
+                self.desk.peer = connection.credentials();
                 self.desk.note(Notice::Gone);
                 let (key, to) = (key.to_bits(), None);
                 self.desk.mailbox.hang_up(&Ticket { key, to });
@@ -429,7 +429,7 @@ impl<S> Server<S> {
                 connection.turn_away(&mut self.desk, &fault);
                 continue;
             }
-            self.desk.peer = connection.peer;
+            self.desk.peer = connection.credentials();
             if self.add(Source::Connection(connection)).is_ok() {
                 self.desk.note(Notice::Accepted);
                 self.connections += 1;

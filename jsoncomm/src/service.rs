@@ -21,6 +21,7 @@ use crate::observe::{Counts, Loss, Notice, Observer};
 use crate::outbox::{Letter, Mail};
 use crate::peer::Peer;
 use crate::reply::{Later, Reply, Sink, Slot, Stream, To, encoded};
+use crate::sys::control::Credentials;
 
 use outcome::Answer;
 pub use outcome::Outcome;
@@ -34,7 +35,7 @@ pub use outcome::Outcome;
 pub struct Call {
     service: &'static str,
     method: &'static str,
-    peer: Option<Peer>,
+    caller: Caller,
     deadline: Option<Instant>,
     /// What a reply is made of, until one is made.
     origin: Option<Origin>,
@@ -46,7 +47,6 @@ pub struct Call {
 #[derive(Debug)]
 struct Origin {
     mailbox: Arc<Mailbox>,
-    caller: Caller,
     to: To,
 }
 
@@ -63,7 +63,7 @@ impl Call {
 
     /// Who called, as the kernel says; `None` when it cannot be known, which is never a right.
     pub fn peer(&self) -> Option<&Peer> {
-        self.peer.as_ref()
+        self.caller.peer.as_ref()
     }
 
     /// Until when the caller waits, if it said so; at most [`Limits::timeout`] from receiving the call.
@@ -135,23 +135,19 @@ impl Call {
 
     /// Says whether no more calls of this caller can be deferred.
     fn is_full(&self) -> bool {
-        let full = |origin: &Origin| !origin.mailbox.has_room(&origin.caller);
+        let full = |origin: &Origin| !origin.mailbox.has_room(&self.caller);
         self.origin.as_ref().is_some_and(full)
     }
 
     /// Makes the one slot of this call.
     fn slot(&mut self) -> Option<Slot> {
-        let Origin {
-            mailbox,
-            caller,
-            to,
-        } = self.origin.take()?;
+        let Origin { mailbox, to } = self.origin.take()?;
         let serial = mailbox.begin();
         self.serial = Some(serial);
         Some(Slot {
             mailbox,
-            ticket: caller.ticket,
-            account: caller.account,
+            ticket: self.caller.ticket.clone(),
+            account: Arc::clone(&self.caller.account),
             to,
             serial,
             deadline: self.deadline,
@@ -235,8 +231,8 @@ pub(crate) struct Desk {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) accounts: Accounts,
     pub(crate) observer: Observer,
-    /// Whose message or answer is being dealt with.
-    pub(crate) peer: Option<Peer>,
+    /// Whose message or answer is being dealt with. It outlasts both, so it holds nothing.
+    pub(crate) peer: Option<Credentials>,
     /// No more calls are taken.
     pub(crate) stopping: bool,
     /// A message was no call at all, since it was last asked for.
@@ -479,11 +475,10 @@ impl<'t> Incoming<'_, 't> {
         Call {
             service: self.service,
             method: self.method,
-            peer: self.caller.peer,
+            caller: self.caller.clone(),
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout.min(limit))),
             origin: Some(Origin {
                 mailbox: Arc::clone(&self.desk.mailbox),
-                caller: self.caller.clone(),
                 to,
             }),
             serial: None,
@@ -531,11 +526,10 @@ pub(crate) fn handle_bare<R: Request>(
     let mut call = Call {
         service: "",
         method: "",
-        peer: caller.peer,
+        caller: caller.clone(),
         deadline: None,
         origin: Some(Origin {
             mailbox: Arc::clone(&desk.mailbox),
-            caller: caller.clone(),
             to: To::Bare,
         }),
         serial: None,

@@ -240,7 +240,7 @@ fn events_are_as_silent() {
         let mut server = Server::new(Limits::default()).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Door>();
         let (tell, events) = channel();
-        server.observe(move |event| tell.send(*event).unwrap());
+        server.observe(move |event| tell.send(event.clone()).unwrap());
         let client = Socket::connect(&path, kind).unwrap();
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"test.door.open","params":["a","hunter2"]}"#;
         send_raw(&client, call.as_bytes(), &[]).unwrap();

@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::routes::Routes;
 use crate::service::{Desk, Lane};
-use crate::sys::control::Wait;
+use crate::sys::control::{Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{How, shut_down};
 use crate::sys::wait;
@@ -165,7 +165,7 @@ impl<S> Datagrams<S> {
         let routes = Arc::clone(&self.routes);
         let mut lane = self.lane(to, account);
         let refused = || Fault::new(Fault::REFUSED, "not admitted");
-        let refusal = (!routes.admits(peer.as_ref())).then(refused);
+        let refusal = (!routes.admits(caller.peer.as_ref())).then(refused);
         receive(
             &routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,
         );
@@ -335,7 +335,7 @@ impl Malformed {
 pub(super) struct Connected<S> {
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
-    pub(super) peer: Option<Peer>,
+    peer: Option<Peer>,
     account: Arc<Account>,
     /// Counts the connection to its user; absent when that one has too many.
     charge: Option<Charge>,
@@ -351,7 +351,7 @@ pub(super) struct Connected<S> {
 
 impl<S> Connected<S> {
     pub(super) fn new(line: Line, routes: Arc<Routes<S>>, desk: &mut Desk) -> Self {
-        let peer = Peer::of_connection(line.as_fd()).ok().flatten();
+        let peer = Peer::of_connection(line.as_fd());
         let account = desk.accounts.of(peer.as_ref());
         Self {
             line,
@@ -365,6 +365,11 @@ impl<S> Connected<S> {
             ended: false,
             broken: false,
         }
+    }
+
+    /// Who the peer is, without what more is known of it.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        self.peer.as_ref().map(Peer::credentials)
     }
 
     /// Says whether its user has no more connections than it may.
@@ -392,7 +397,7 @@ impl<S> Connected<S> {
 
     /// Tells the peer why it is about to be cut off.
     pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
-        desk.peer = self.peer;
+        desk.peer = self.credentials();
         desk.note(Notice::TurnedAway(fault.code));
         Arc::clone(&self.routes).refuse(desk, &mut self, b"", fault);
         self.close(desk);
@@ -413,7 +418,7 @@ impl<S> Connected<S> {
         }
         let waiting = self.outbox.len();
         let was_full = waiting > 0;
-        desk.peer = self.peer;
+        desk.peer = self.credentials();
         self.flush(desk);
         if was_full && self.outbox.len() == waiting && !self.broken {
             return self.try_later(desk, cause);
@@ -425,7 +430,7 @@ impl<S> Connected<S> {
                 to: None,
             },
             account: Arc::clone(&self.account),
-            peer: self.peer,
+            peer: self.peer.clone(),
         };
         let mut share = Share::of(&desk.limits);
         while share.is_left() {
@@ -514,7 +519,7 @@ impl<S> Connected<S> {
 
 impl<S> Lane for Connected<S> {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
-        desk.peer = self.peer;
+        desk.peer = self.credentials();
         if self.broken {
             return desk.note_lost(Loss::Gone, 1);
         }
@@ -561,7 +566,7 @@ fn receive<S>(
     mut datagram: Datagram,
     refusal: Option<Fault>,
 ) -> bool {
-    desk.peer = caller.peer;
+    desk.peer = caller.peer.as_ref().map(Peer::credentials);
     desk.counts.received += 1;
     if datagram.is_spilled() {
         desk.note(Notice::Spilled);

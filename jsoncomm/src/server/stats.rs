@@ -2,6 +2,8 @@
 
 use super::{Server, Source};
 use crate::observe::{Counts, Event, Stats};
+#[cfg(feature = "tracing")]
+use crate::peer::Peer;
 
 impl<S> Server<S> {
     /// Says what the server has done so far.
@@ -48,7 +50,7 @@ impl<S> Server<S> {
     #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
     pub fn trace(&mut self) {
         self.observe(|event| {
-            let (count, user) = (event.count, event.peer.map(|peer| peer.uid()));
+            let (count, user) = (event.count, event.peer.as_ref().map(Peer::uid));
             tracing::event!(target: "jsoncomm", tracing::Level::INFO, notice = ?event.notice, count, user);
         });
     }

@@ -13,7 +13,7 @@
 )]
 
 use std::io;
-use std::mem::{MaybeUninit, size_of};
+use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::name::Name;
@@ -224,28 +224,72 @@ pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
-    seam("getsockopt")?;
-    let mut ucred = libc::ucred {
+    let mut ucred = [libc::ucred {
         pid: 0,
         uid: u32::MAX,
         gid: u32::MAX,
-    };
-    #[allow(clippy::cast_possible_truncation, reason = "12 fits")]
-    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes, the size of `ucred`, to `ucred`.
+    }];
+    getsockopt(socket, libc::SO_PEERCRED, &mut ucred)?;
+    let [ucred] = ucred;
+    Ok(ucred.into())
+}
+
+/// Most supplementary groups of a peer that are asked for: as many as a user of a directory service can have. The
+/// kernel allows 65536 (`NGROUPS_MAX`, [setgroups(2)]).
+///
+/// [setgroups(2)]: https://man7.org/linux/man-pages/man2/setgroups.2.html
+pub(crate) const GROUPS_MAX: usize = 1024;
+
+/// Asks for the supplementary groups of who called `connect` or `socketpair`, as they were then (`SO_PEERGROUPS`,
+/// since Linux 4.13), and hands them to `take`. Those that cannot be expressed here are 65534.
+///
+/// `ERANGE` when there are more than [`GROUPS_MAX`], `ENODATA` on a datagram socket, `ENOPROTOOPT` where the kernel
+/// does not know.
+pub(crate) fn peer_groups<T>(
+    socket: BorrowedFd<'_>,
+    take: impl FnOnce(&[u32]) -> T,
+) -> io::Result<T> {
+    let mut groups = [0_u32; GROUPS_MAX];
+    let count = getsockopt(socket, libc::SO_PEERGROUPS, &mut groups)?;
+    Ok(take(groups.get(..count).unwrap_or_default()))
+}
+
+/// What any bytes are a value of.
+///
+/// # Safety
+///
+/// It has no padding and no bytes that it cannot be.
+unsafe trait Plain: Copy {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+// SAFETY: three integers of the same size.
+unsafe impl Plain for libc::ucred {}
+
+/// Asks for a socket option ([getsockopt(2)]). Says how many of `values` the kernel wrote.
+///
+/// [getsockopt(2)]: https://man7.org/linux/man-pages/man2/getsockopt.2.html
+fn getsockopt<T: Plain>(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+    values: &mut [T],
+) -> io::Result<usize> {
+    seam("getsockopt")?;
+    let mut length = libc::socklen_t::try_from(size_of_val(values)).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: the kernel writes at most `length` bytes, no more than the size of `values`, to them, and whatever
+    // it writes is a `T`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut ucred).cast(),
+            option,
+            values.as_mut_ptr().cast(),
             &raw mut length,
         )
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(ucred.into())
+    Ok(usize::try_from(length).unwrap_or(0) / size_of::<T>())
 }
 
 /// Asks for the socket's own name ([getsockname(2)]); `None` when it has none, or one that cannot be

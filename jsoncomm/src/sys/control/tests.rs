@@ -40,6 +40,21 @@ fn all_253_descriptors_and_credentials_fit() {
 }
 
 #[test]
+fn the_groups_of_who_connected_are_told_on_a_connection_only() {
+    let (left, _right) = pair();
+    let own = rustix::process::getgroups().unwrap();
+    let own: Vec<u32> = own.into_iter().map(|group| group.as_raw()).collect();
+    let told = peer_groups(left.as_fd(), <[u32]>::to_vec);
+    match own.len() {
+        0..=GROUPS_MAX => assert_eq!(told.unwrap(), own),
+        _ => assert_eq!(told.unwrap_err().raw_os_error(), Some(libc::ERANGE)),
+    }
+    let alone = socket::socket(socket::Type::Dgram).unwrap();
+    let error = peer_groups(alone.as_fd(), <[u32]>::len).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENODATA));
+}
+
+#[test]
 fn a_descriptor_number_can_refer_to_another_socket() {
     let ((left, right), (other, far)) = (pair(), pair());
     dup3(other.as_fd(), &left).unwrap();
