@@ -4,9 +4,10 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::mpsc::channel;
 
 use jsoncomm::message::Untyped;
-use jsoncomm::{CallError, Error, Fault, Kind, Limits, Message, Socket};
+use jsoncomm::{CallError, Error, Fault, Kind, Limits, Message, Peer, Socket};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -137,6 +138,65 @@ fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
         assert_eq!(hear(&mut socket)["result"]["left"], 0);
         assert_open_fds(before);
     }
+}
+
+#[test]
+fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (tell, told) = channel();
+        let server = Running::start(kind, Clerk, |endpoint| {
+            let rule = move |peer: &Peer| tell.send(peer.pidfd().is_some()).is_ok();
+            endpoint.with_pidfds().admit(rule).serve::<dyn Desk>()
+        });
+        assert_eq!(
+            DeskClient::new(server.connect()).echo("a".into()).unwrap(),
+            "a"
+        );
+        // Unless the kernel is older than Linux 6.5.
+        let known = told.recv_timeout(PATIENCE).unwrap();
+        let of = match kind {
+            Kind::Datagram => SocketType::DGRAM,
+            Kind::Seqpacket => SocketType::SEQPACKET,
+        };
+        let client = rustix::net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None);
+        let client = client.unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let mut exhausted = Exhausted::new();
+        let address = SocketAddrUnix::new(&server.path).unwrap();
+        rustix::net::connect(&client, &address).unwrap();
+        match kind {
+            Kind::Datagram => rustix::net::bind(&client, &SocketAddrUnix::new_unnamed()).unwrap(),
+            // For the connection itself.
+            Kind::Seqpacket => exhausted.free(1),
+        }
+        let mut client = Socket::from_fd(client).unwrap();
+        client.set_timeout(Some(PATIENCE));
+        send_raw(&client, PING, &[]).unwrap();
+        assert_eq!(hear(&mut client)["result"], "x");
+        assert!(!told.recv_timeout(PATIENCE).unwrap(), "{kind:?}");
+        // What is cut short is refused all the same: none fits, and then the first does.
+        for free in [0, 1] {
+            exhausted.free(free);
+            send_raw(&client, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
+            let answer = hear(&mut client);
+            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+        }
+        drop(exhausted);
+        let again = DeskClient::new(server.connect());
+        assert_eq!(again.echo("a".into()).unwrap(), "a");
+        // Each datagram is judged by itself, a connection once.
+        let judged = match kind {
+            Kind::Datagram => 3,
+            Kind::Seqpacket => 1,
+        };
+        let said: Vec<bool> = (0..judged)
+            .map(|_| told.recv_timeout(PATIENCE).unwrap())
+            .collect();
+        assert_eq!(said.last(), Some(&known), "{kind:?}");
+    }
+    assert_open_fds(before);
 }
 
 #[test]

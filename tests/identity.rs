@@ -1,16 +1,16 @@
-//! Who called, as the kernel says: user and groups.
+//! Who called, as the kernel says: user, groups and process.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use jsoncomm::{Call, Endpoint, Fault, Kind, Peer};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
+use jsoncomm::{Call, Endpoint, Fault, Kind, Limits, Peer, Server};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
@@ -117,6 +117,11 @@ for line in sys.stdin:
         }
         serde_json::from_slice(&answer).unwrap()
     }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 impl Drop for Client {
@@ -130,6 +135,20 @@ impl Drop for Client {
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let patience = Timespec::try_from(PATIENCE).unwrap();
     poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)).unwrap() == 1
+}
+
+/// Says whether it is by now.
+fn is_readable_now(fd: BorrowedFd<'_>) -> bool {
+    let now = Timespec::default();
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)).unwrap() == 1
+}
+
+/// The process that a pidfd refers to, as /proc says: 0 and less is none that can be seen.
+fn process_of(pidfd: BorrowedFd<'_>) -> i64 {
+    let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(info).unwrap();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.unwrap().trim().parse().unwrap()
 }
 
 /// Says whether the kernel is of this version or a later one.
@@ -204,4 +223,171 @@ fn a_rule_admits_the_members_of_a_group() {
         let answer = client.call();
         assert_eq!(answer["error"]["code"].as_i64(), want, "{groups}");
     }
+}
+
+#[test]
+fn a_pidfd_is_that_of_who_connected_or_sent_and_tells_when_it_ends() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let (server, told) = start(kind, |endpoint| endpoint.with_pidfds());
+        let mut clients = [(); 2].map(|()| Client::start(&server.path, kind, None));
+        for _ in 0..2 {
+            for client in &mut clients {
+                assert_eq!(client.call()["result"], true);
+            }
+        }
+        let peers = [(); 4].map(|()| heard(&told));
+        if peers[0].pidfd().is_none() && !has_linux((6, 5)) {
+            continue;
+        }
+        for (peer, client) in peers.iter().zip(clients.iter().cycle()) {
+            let pidfd = peer.pidfd().unwrap();
+            assert_eq!(process_of(pidfd), i64::from(client.0.id()), "{kind:?}");
+            assert!(!is_readable_now(pidfd));
+        }
+        let [first, second] = clients;
+        first.kill();
+        assert!(is_readable(peers[0].pidfd().unwrap()), "{kind:?}");
+        assert!(!is_readable_now(peers[1].pidfd().unwrap()), "{kind:?}");
+        // Whoever has it keeps it, and nobody else.
+        drop((server, second));
+        assert!(is_readable(peers[3].pidfd().unwrap()), "{kind:?}");
+        assert_eq!(peers[0], peers[2]);
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_pidfd_is_held_with_its_connection_or_while_its_message_is_handled() {
+    let _alone = alone();
+    for kind in KINDS {
+        let pidfds = usize::from(has_linux((6, 5)) && kind == Kind::Seqpacket);
+        let (server, told) = start(kind, |endpoint| endpoint.with_pidfds());
+        let before = open_fds();
+        let clients = [(); 3].map(|()| server.connect());
+        for client in &clients {
+            for _ in 0..3 {
+                assert!(WhoClient::new(client.clone()).am_i().unwrap());
+                drop(heard(&told));
+            }
+        }
+        let each = match kind {
+            Kind::Datagram => 1,
+            Kind::Seqpacket => 2,
+        };
+        assert_open_fds(before + 3 * (each + pidfds));
+        drop(clients);
+        assert_open_fds(before);
+    }
+}
+
+#[test]
+fn an_endpoint_that_does_not_ask_has_no_pidfds() {
+    let _alone = alone();
+    for kind in KINDS {
+        let (server, told) = start(kind, |endpoint| endpoint);
+        assert!(WhoClient::new(server.connect()).am_i().unwrap());
+        assert!(heard(&told).pidfd().is_none());
+    }
+}
+
+#[test]
+fn a_socket_that_was_made_to_pass_pidfds_elsewhere_passes_none_unless_asked() {
+    /// `SO_PASSPIDFD`, on the standard input.
+    const SET: &str = "import socket
+try: socket.socket(fileno=0).setsockopt(socket.SOL_SOCKET, 76, 1)
+except OSError: print('unknown')";
+    let _alone = alone();
+    let before = open_fds();
+    let directory = tempfile::tempdir().unwrap();
+    for asks in [false, true] {
+        let path = directory.path().join(format!("{asks}.sock"));
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let input = OwnedFd::from(socket.try_clone().unwrap());
+        let set = Command::new("python3")
+            .args(["-c", SET])
+            .stdin(input)
+            .output()
+            .unwrap();
+        assert!(set.status.success());
+        let mut server = Server::new(Limits::default()).unwrap();
+        let mut endpoint = server.adopt(socket.into()).unwrap();
+        if asks {
+            endpoint = endpoint.with_pidfds();
+        }
+        endpoint.serve::<dyn Who>();
+        let held = open_fds();
+        let (tell, told) = channel();
+        let mut state = Tells(tell);
+        let client = jsoncomm::Connection::open(&path).unwrap();
+        for _ in 0..3 {
+            let mut started = WhoClient::new(client.clone()).start().am_i().unwrap();
+            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let peer = heard(&told);
+            let known = peer.pidfd().is_some();
+            assert_eq!(known, asks && set.stdout.is_empty());
+            assert!(started.try_wait().unwrap().unwrap());
+        }
+        assert_open_fds(held + 1);
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
+    let _alone = alone();
+    let before = open_fds();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("who.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        let endpoint = server.bind(&path, kind).unwrap();
+        let me = rustix::process::geteuid().as_raw();
+        endpoint
+            .with_pidfds()
+            .admit(move |peer| peer.uid() == me)
+            .serve::<dyn Who>();
+        let mut client = Client::start(&path, kind, None);
+        client.tell("send and end");
+        assert!(client.0.wait().unwrap().success());
+        let (tell, told) = channel();
+        let mut state = Tells(tell);
+        let peer = loop {
+            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            if let Ok(peer) = told.try_recv() {
+                break peer.unwrap();
+            }
+            assert_eq!(server.counts().refused + server.counts().gone, 0);
+        };
+        assert_eq!(peer.pid(), Some(client.0.id()));
+        if let Some(pidfd) = peer.pidfd() {
+            assert!(is_readable(pidfd) && process_of(pidfd) <= 0, "{kind:?}");
+        }
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
+    let _alone = alone();
+    let (tell, told) = channel();
+    let mut server = Server::new(Limits::default()).unwrap();
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let of = rustix::net::SocketType::SEQPACKET;
+    let family = rustix::net::AddressFamily::UNIX;
+    let (ours, theirs) = rustix::net::socketpair(family, of, flags, None).unwrap();
+    let endpoint = server.adopt(ours).unwrap();
+    endpoint.with_pidfds().serve::<dyn Who>();
+    let client = WhoClient::new(jsoncomm::Connection::from_fd(theirs).unwrap());
+    let mut call = client.start().am_i().unwrap();
+    let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+    let peer = heard(&told);
+    assert_eq!(peer.groups().is_some(), has_linux((4, 13)));
+    if let Some(pidfd) = peer.pidfd() {
+        assert_eq!(process_of(pidfd), i64::from(std::process::id()));
+    } else {
+        assert!(!has_linux((6, 5)));
+    }
+    assert!(call.try_wait().unwrap().unwrap());
 }

@@ -33,7 +33,8 @@ pub struct Limits {
     /// carries at most 253.
     pub descriptors: usize,
     /// Connections a server holds at once, all endpoints together. Default 1024, and never more than three
-    /// quarters of `RLIMIT_NOFILE`; each costs a descriptor. One more is accepted and closed.
+    /// quarters of `RLIMIT_NOFILE`, as each costs a descriptor; three eighths with an endpoint
+    /// [`with_pidfds`](crate::Endpoint::with_pidfds), where each costs two. One more is accepted and closed.
     pub connections: usize,
     /// Connections of one user at once. Default 256, and never more than all. One more is accepted and closed.
     /// Peers whose user is not known count as one user, here and in the other limits for users.
@@ -95,6 +96,11 @@ impl Limits {
         self.user_descriptors = self.user_descriptors.min(descriptors / 4);
         self
     }
+
+    /// Lowers the number of connections further, now that each may cost two descriptors.
+    pub(crate) fn make_room_for_pidfds(&mut self, descriptors: usize) {
+        self.connections = self.connections.min(descriptors / 8 * 3);
+    }
 }
 
 impl Default for Limits {
@@ -149,5 +155,21 @@ impl Bounds {
 impl From<&Limits> for Bounds {
     fn from(limits: &Limits) -> Self {
         Self::new(limits.message, limits.depth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_a_quarter_of_the_descriptors_with_pidfds_as_well() {
+        let mut limits = Limits::default().within(800);
+        assert_eq!(limits.connections, 600);
+        limits.make_room_for_pidfds(800);
+        assert_eq!(limits.connections, 300);
+        limits.connections = 10;
+        limits.make_room_for_pidfds(800);
+        assert_eq!(limits.connections, 10);
     }
 }

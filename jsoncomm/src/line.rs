@@ -69,6 +69,8 @@ pub(crate) struct Line {
     bounds: Bounds,
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call.
     timeouts: [Cell<Option<Duration>>; 2],
+    /// Whether a sender's pidfd is kept if one comes.
+    pidfds: bool,
 }
 
 /// How sending without waiting ended.
@@ -103,6 +105,8 @@ pub(crate) struct Datagram {
     pub(crate) sender: Option<Name>,
     /// The sender, where the socket asks for credentials.
     pub(crate) credentials: Option<Credentials>,
+    /// The sender's process, where the socket asks for it ([`Line::pass_pidfds`]).
+    pub(crate) pidfd: Option<OwnedFd>,
     /// Why it must not be believed: it was cut short, is too large, or is in no proper memfd.
     pub(crate) damage: Option<Error>,
 }
@@ -183,6 +187,7 @@ impl Line {
             inline_max: sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX),
             bounds: Bounds::from(limits),
             timeouts: [Cell::new(None), Cell::new(None)],
+            pidfds: false,
         })
     }
 
@@ -293,6 +298,8 @@ impl Line {
             fds: Fds::from(arrived.fds),
             sender: arrived.sender,
             credentials: arrived.credentials,
+            // One that somebody else has asked for is closed here.
+            pidfd: arrived.pidfd.filter(|_| self.pidfds),
             damage: None,
         };
         let length = arrived.length;
@@ -434,6 +441,11 @@ impl Line {
         Ok(())
     }
 
+    /// Asks for the process of who sends each message. Where the kernel cannot tell, messages come without.
+    pub(crate) fn pass_pidfds(&mut self) {
+        self.pidfds = control::pass_pidfds(self.as_fd()).unwrap_or(false);
+    }
+
     /// Says whether the socket that this one is connected to is still open; `None` where the kernel does not
     /// say.
     pub(crate) fn has_peer(&self) -> Option<bool> {
@@ -558,6 +570,27 @@ pub(crate) fn connect_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pidfd_that_somebody_else_has_asked_for_is_not_kept() {
+        let limits = Limits::default();
+        let (left, right) = sys::socketpair(Type::Dgram).unwrap();
+        sys::set_passcred(left.as_fd()).unwrap();
+        let Ok(true) = control::pass_pidfds(left.as_fd()) else {
+            return; // Before Linux 6.5.
+        };
+        let mut line = Line::new(left, Kind::Datagram, &limits).unwrap();
+        let has_pidfd = |line: &Line| {
+            sys::sendmsg(right.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
+            match line.receive(&mut Inbox::default(), Wait::Never).unwrap() {
+                Heard::Datagram(datagram) => datagram.pidfd.is_some(),
+                _ => unreachable!("it has just been sent"),
+            }
+        };
+        assert!(!has_pidfd(&line));
+        line.pass_pidfds();
+        assert!(has_pidfd(&line));
+    }
 
     #[test]
     fn connecting_to_a_server_that_accepts_nobody_ends_at_the_deadline() {

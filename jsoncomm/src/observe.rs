@@ -74,8 +74,8 @@ pub enum Notice {
 pub struct Event {
     /// What was noticed.
     pub notice: Notice,
-    /// Whose doing it was, if that is known. An event can be kept, so its peer has no list of
-    /// [`groups`](Peer::groups).
+    /// Whose doing it was, if that is known. An event can be kept, so it has no descriptor and no list: what more is
+    /// known of a peer, [`groups`](Peer::groups) and [`pidfd`](Peer::pidfd), is not part of it.
     pub peer: Option<Peer>,
     /// How often, counting those about the same user that were not reported since the last that was.
     pub count: u64,

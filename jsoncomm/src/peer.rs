@@ -1,6 +1,6 @@
 //! Who sent this, as the kernel says.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::sys::control::{self, Credentials};
@@ -20,7 +20,8 @@ fn is_known(id: u32) -> bool {
 /// `SCM_CREDENTIALS`, [unix(7)]). A `Peer` exists only where user and group are known. What else is asked for and
 /// not told is unknown, whatever the reason, and never a right.
 ///
-/// Two that have the same ids and groups are equal.
+/// Two that have the same ids and groups are equal. A clone shares the [`pidfd`](Peer::pidfd), which is closed with
+/// the last of them.
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 ///
@@ -48,6 +49,7 @@ pub struct Peer {
 #[derive(Debug)]
 struct More {
     groups: Option<Box<[u32]>>,
+    pidfd: Option<OwnedFd>,
 }
 
 impl Peer {
@@ -91,6 +93,20 @@ impl Peer {
         self.gid() == gid || self.groups().is_some_and(among)
     }
 
+    /// The process itself, also where its [`pid`](Peer::pid) cannot be seen: a pidfd, close-on-exec, which never comes
+    /// to mean another process, and is readable once this one has ended ([pidfd_open(2)]).
+    ///
+    /// Known at endpoints that ask for it, [`with_pidfds`](crate::Endpoint::with_pidfds), since Linux 6.5. `None`
+    /// elsewhere, when descriptors had run out, and, as the kernel's version is, when the process had ended already.
+    /// It is lent; to keep it, clone it or the peer.
+    ///
+    /// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
+    #[doc(alias = "SCM_PIDFD")]
+    #[doc(alias = "SO_PEERPIDFD")]
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.more.as_ref()?.pidfd.as_ref()?.as_fd())
+    }
+
     /// Believes credentials that name a user; unmapped and missing ones are nobody.
     pub(crate) fn from_credentials(credentials: Credentials) -> Option<Self> {
         let known = is_known(credentials.uid) && is_known(credentials.gid);
@@ -105,13 +121,27 @@ impl Peer {
         self.credentials
     }
 
-    /// Asks who is connected to a seqpacket socket; nobody where the kernel does not tell.
-    pub(crate) fn of_connection(socket: BorrowedFd<'_>) -> Option<Self> {
+    /// Takes the kernel's word on who sent a message.
+    pub(crate) fn of_message(
+        credentials: Option<Credentials>,
+        pidfd: Option<OwnedFd>,
+    ) -> Option<Self> {
+        let mut peer = Self::from_credentials(credentials?)?;
+        if pidfd.is_some() {
+            let groups = None;
+            peer.more = Some(Arc::new(More { groups, pidfd }));
+        }
+        Some(peer)
+    }
+
+    /// Asks who is connected to a seqpacket socket, whose process has been asked for already if it is to be known.
+    /// Nobody where the kernel does not tell.
+    pub(crate) fn of_connection(socket: BorrowedFd<'_>, pidfd: Option<OwnedFd>) -> Option<Self> {
         let credentials = control::peer_credentials(socket).ok()?;
         let mut peer = Self::from_credentials(credentials)?;
         let groups = control::peer_groups(socket, known_groups).ok();
-        if groups.is_some() {
-            peer.more = Some(Arc::new(More { groups }));
+        if groups.is_some() || pidfd.is_some() {
+            peer.more = Some(Arc::new(More { groups, pidfd }));
         }
         Some(peer)
     }
@@ -132,6 +162,7 @@ impl Eq for Peer {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::socket::{Type, socketpair};
 
     fn peer(pid: i32, uid: u32, gid: u32) -> Option<Peer> {
         Peer::from_credentials(Credentials { pid, uid, gid })
@@ -140,8 +171,8 @@ mod tests {
     /// The same with groups.
     fn member(uid: u32, gid: u32, groups: &[u32]) -> Peer {
         let mut peer = peer(7, uid, gid).unwrap();
-        let groups = Some(known_groups(groups));
-        peer.more = Some(Arc::new(More { groups }));
+        let (groups, pidfd) = (Some(known_groups(groups)), None);
+        peer.more = Some(Arc::new(More { groups, pidfd }));
         peer
     }
 
@@ -161,6 +192,25 @@ mod tests {
         assert_ne!(unknown, without);
         assert_ne!(without, member(1, 2, &[3]));
         assert_eq!(without, without.clone());
+    }
+
+    #[test]
+    fn a_message_without_a_pidfd_costs_no_memory() {
+        let me = peer(7, 1, 2).unwrap();
+        let peer = Peer::of_message(Some(me.credentials()), None).unwrap();
+        assert!(peer.more.is_none());
+        assert_eq!(peer, me);
+    }
+
+    #[test]
+    fn whoever_is_nobody_has_no_process_either() {
+        let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
+        let Ok(pidfd) = control::peer_pidfd(socket.as_fd()) else {
+            return; // Before Linux 6.5.
+        };
+        let (pid, uid, gid) = (7, 65534, 1);
+        let nobody = Credentials { pid, uid, gid };
+        assert!(Peer::of_message(Some(nobody), Some(pidfd)).is_none());
     }
 
     #[test]

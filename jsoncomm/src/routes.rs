@@ -35,6 +35,8 @@ pub(crate) struct Routes<S> {
     admit: Option<Admit>,
     /// Most descriptors in one message, if less than the server takes anyway.
     descriptors: usize,
+    /// Whether the process of a peer is to be known.
+    pidfds: bool,
 }
 
 impl<S> Default for Routes<S> {
@@ -44,6 +46,7 @@ impl<S> Default for Routes<S> {
             bare: None,
             admit: None,
             descriptors: usize::MAX,
+            pidfds: false,
         }
     }
 }
@@ -139,6 +142,16 @@ impl<S> Routes<S> {
     /// Takes no descriptors.
     pub(crate) fn refuse_descriptors(&mut self) {
         self.descriptors = 0;
+    }
+
+    /// Has the process of each peer known.
+    pub(crate) fn ask_for_pidfds(&mut self) {
+        self.pidfds = true;
+    }
+
+    /// Says whether the process of a peer is to be known.
+    pub(crate) fn asks_for_pidfds(&self) -> bool {
+        self.pidfds
     }
 
     /// How many descriptors a message may bring at most.

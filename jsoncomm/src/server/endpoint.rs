@@ -11,6 +11,7 @@ use crate::reactor::{Key, Thing};
 use crate::routes::Routes;
 use crate::service::{Handler, Service};
 use crate::sys::control::refuse_rights;
+use crate::sys::limit::descriptor_limit;
 
 /// A socket of a server, to say what is served there.
 ///
@@ -124,6 +125,63 @@ impl<S> Endpoint<'_, S> {
             }
         }
         Ok(self.change(Routes::refuse_descriptors))
+    }
+
+    /// Has the kernel say which process each peer is: [`Peer::pidfd`] then refers to it, for the endpoint's rule
+    /// ([`admit`](Endpoint::admit)) and its handlers. On [`Kind::Seqpacket`](crate::Kind::Seqpacket) it is asked once
+    /// for each connection (`SO_PEERPIDFD`); on [`Kind::Datagram`](crate::Kind::Datagram) it comes with each message
+    /// (`SO_PASSPIDFD`), also with those that were sent before this was called. Both are there since Linux 6.5. Where
+    /// the kernel cannot tell the process it is not known, and everything else goes on.
+    ///
+    /// On a connection it costs a descriptor, for which [`Limits::connections`](crate::Limits::connections) is lowered
+    /// if need be. With a datagram it costs one while the message is handled, and a third more time for receiving it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Call, Kind, Server};
+    ///
+    /// #[jsoncomm::service(name = "example.lease")]
+    /// trait Lease {
+    ///     fn take(&mut self, call: &mut Call) -> Result<(), String>;
+    /// }
+    ///
+    /// fn serve<S: Lease>(server: &mut Server<S>) -> Result<(), jsoncomm::Error> {
+    ///     let endpoint = server.bind("/run/lease.sock", Kind::Datagram)?;
+    ///     endpoint.with_pidfds().serve::<dyn Lease>();
+    ///     Ok(())
+    /// }
+    ///
+    /// struct Leases { holders: Vec<std::os::fd::OwnedFd> }
+    ///
+    /// impl Lease for Leases {
+    ///     // Each can be watched: it is readable once its process has ended.
+    ///     fn take(&mut self, call: &mut Call) -> Result<(), String> {
+    ///         let process = call.peer().and_then(|peer| peer.pidfd()).ok_or("who are you?")?;
+    ///         let holder = process.try_clone_to_owned().map_err(|error| error.to_string())?;
+    ///         self.holders.push(holder);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    #[doc(alias = "SO_PASSPIDFD")]
+    #[doc(alias = "SO_PEERPIDFD")]
+    pub fn with_pidfds(self) -> Self {
+        match self
+            .server
+            .reactor
+            .get(self.key)
+            .map(|source| &mut **source)
+        {
+            Some(Source::Datagrams(endpoint)) => endpoint.line.pass_pidfds(),
+            Some(Source::Connection(connection)) => connection.ask_for_pidfd(),
+            Some(Source::Listener(_)) => {
+                let limits = &mut self.server.desk.limits;
+                limits.make_room_for_pidfds(descriptor_limit());
+            }
+            _ => {}
+        }
+        self.change(Routes::ask_for_pidfds)
     }
 
     /// Makes this a bare endpoint: every message is an `R` without an envelope, and each is answered by at

@@ -8,6 +8,7 @@
     reason = "a helper that fails has failed its test"
 )]
 
+mod identity;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -154,7 +155,8 @@ impl World {
         persist(|| {
             let bind = Bind::at(path).mode(0o666);
             let endpoint = server.bind(bind, kind)?;
-            endpoint.admit(|_| true).serve::<dyn Desk>();
+            let endpoint = endpoint.with_pidfds().admit(|_| true);
+            endpoint.serve::<dyn Desk>();
             Ok(())
         });
         let adopted = adopt(&mut server);

@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::routes::Routes;
 use crate::service::{Desk, Lane};
-use crate::sys::control::{Credentials, Wait};
+use crate::sys::control::{Credentials, Wait, peer_pidfd};
 use crate::sys::name::Name;
 use crate::sys::socket::{How, shut_down};
 use crate::sys::wait;
@@ -150,9 +150,9 @@ impl<S> Datagrams<S> {
         desk: &mut Desk,
         inbox: &Inbox,
         key: Key,
-        datagram: Datagram,
+        mut datagram: Datagram,
     ) {
-        let peer = datagram.credentials.and_then(Peer::from_credentials);
+        let peer = Peer::of_message(datagram.credentials, datagram.pidfd.take());
         let account = desk.accounts.of(peer.as_ref());
         // A path resolves when the answer is sent, and with our rights: only names are answered.
         let to = datagram.sender.filter(Name::is_abstract);
@@ -351,7 +351,11 @@ pub(super) struct Connected<S> {
 
 impl<S> Connected<S> {
     pub(super) fn new(line: Line, routes: Arc<Routes<S>>, desk: &mut Desk) -> Self {
-        let peer = Peer::of_connection(line.as_fd());
+        let pidfd = match routes.asks_for_pidfds() {
+            true => peer_pidfd(line.as_fd()).ok(),
+            false => None,
+        };
+        let peer = Peer::of_connection(line.as_fd(), pidfd);
         let account = desk.accounts.of(peer.as_ref());
         Self {
             line,
@@ -364,6 +368,14 @@ impl<S> Connected<S> {
             malformed: Malformed::default(),
             ended: false,
             broken: false,
+        }
+    }
+
+    /// Asks again who the peer is, and for its process. What the kernel does not tell stays as it is.
+    pub(super) fn ask_for_pidfd(&mut self) {
+        if let Ok(pidfd) = peer_pidfd(self.line.as_fd()) {
+            let peer = Peer::of_connection(self.line.as_fd(), Some(pidfd));
+            self.peer = peer.or(self.peer.take());
         }
     }
 

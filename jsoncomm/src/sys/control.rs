@@ -9,7 +9,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmsg(2), getsockopt(2), getsockname(2) and dup3(2) without rustix"
+    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2) and dup3(2) without rustix"
 )]
 
 use std::io;
@@ -57,6 +57,8 @@ pub(crate) struct Arrived {
     pub(crate) fds: Vec<OwnedFd>,
     /// The sender, on sockets with `SO_PASSCRED`.
     pub(crate) credentials: Option<Credentials>,
+    /// The sender's process, on sockets with `SO_PASSPIDFD` ([`pass_pidfds`]) if it could be had.
+    pub(crate) pidfd: Option<OwnedFd>,
     /// The sender's name; `None` when it has none or one that cannot be handled.
     pub(crate) sender: Option<Name>,
 }
@@ -77,14 +79,11 @@ pub(crate) fn recvmsg(
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
-    // SAFETY: msghdr is plain integers and pointers, for which all zeroes is a valid value.
-    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut header = header_for(&mut control);
     header.msg_name = address.as_mut_ptr().cast();
     header.msg_namelen = ADDRESS_BYTES;
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
-    header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL_BYTES;
     let flags = libc::MSG_CMSG_CLOEXEC
         | libc::MSG_TRUNC
         | match wait {
@@ -97,15 +96,25 @@ pub(crate) fn recvmsg(
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
 
-    let (fds, credentials) = take_control(&header);
+    let (fds, credentials, pidfd) = take_control(&header);
     Ok(Arrived {
         length,
         control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
         fds,
         credentials,
+        pidfd,
         // SAFETY: zeroed above, so every byte is initialised whatever the kernel wrote.
         sender: sender(unsafe { address.assume_init_ref() }, header.msg_namelen),
     })
+}
+
+/// What recvmsg is told, of its control buffer alone.
+fn header_for(control: &mut Control) -> libc::msghdr {
+    // SAFETY: msghdr is plain integers and pointers, for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_BYTES;
+    header
 }
 
 /// `sizeof(struct sockaddr_un)`, 110.
@@ -126,10 +135,11 @@ fn sender(address: &libc::sockaddr_un, length: libc::socklen_t) -> Option<Name> 
     Name::from_sun_path(bytes).filter(|name| !name.is_unnamed())
 }
 
-/// Takes everything out of the control messages that [`recvmsg`] filled in.
-fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>) {
+/// Takes everything out of the control messages that [`recvmsg`] filled in. Where a pidfd could not be made there
+/// is an error in its place, a negative number (`scm_pidfd_recv`, net/core/scm.c).
+fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>, Option<OwnedFd>) {
     let mut fds = Vec::new();
-    let mut credentials = None;
+    let (mut credentials, mut pidfd) = (None, None);
     // SAFETY: `header` is as recvmsg left it: msg_control points at msg_controllen bytes that the kernel
     // wrote, and the buffer behind it outlives this call.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -152,9 +162,9 @@ fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>) {
                         // SAFETY: the kernel installed this descriptor for this message, and nobody
                         // else has seen its number.
                         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                        // A pidfd that another program's socket option asked for is closed here.
-                        if message.cmsg_type == libc::SCM_RIGHTS {
-                            fds.push(fd);
+                        match message.cmsg_type {
+                            libc::SCM_RIGHTS => fds.push(fd),
+                            _ => pidfd = Some(fd),
                         }
                     }
                 }
@@ -169,7 +179,7 @@ fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>) {
         // SAFETY: `next` lies within the buffer of `header`, whose lengths the kernel wrote.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    (fds, credentials)
+    (fds, credentials, pidfd)
 }
 
 /// A pidfd of the sender (include/linux/socket.h; Linux 6.5).
@@ -195,17 +205,27 @@ const SO_PASSRIGHTS: libc::c_int = libc::SO_PASSRIGHTS;
 /// Has the kernel refuse descriptors that are sent to a socket, with `EPERM` for the sender (`SO_PASSRIGHTS` set to
 /// 0, since Linux 6.16). Says whether this kernel can. Sockets that a listening one accepts from now on inherit it.
 pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    set_flag(socket, SO_PASSRIGHTS, 0)
+}
+
+/// Has the kernel say with each message from which process it is (`SO_PASSPIDFD`, since Linux 6.5). Says whether
+/// this kernel can. Of messages that are queued already it does so as well, if it knows who sent them.
+pub(crate) fn pass_pidfds(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    set_flag(socket, libc::SO_PASSPIDFD, 1)
+}
+
+/// Sets a socket option to 0 or 1. Says whether this kernel knows it.
+fn set_flag(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<bool> {
     seam("setsockopt")?;
-    let off: libc::c_int = 0;
     #[allow(clippy::cast_possible_truncation, reason = "4 fits")]
     let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads `length` bytes, the size of `off`, from it.
+    // SAFETY: the kernel reads `length` bytes, the size of `value`, from it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            SO_PASSRIGHTS,
-            (&raw const off).cast(),
+            option,
+            (&raw const value).cast(),
             length,
         )
     };
@@ -254,6 +274,24 @@ pub(crate) fn peer_groups<T>(
     Ok(take(groups.get(..count).unwrap_or_default()))
 }
 
+/// Asks for the process that called `connect` or `socketpair` (`SO_PEERPIDFD`, since Linux 6.5): a pidfd,
+/// close-on-exec ([pidfd_open(2)]).
+///
+/// Of a process that has ended it is `ESRCH` or `EINVAL`, or a pidfd, as the kernel's version is; `ENODATA` on a
+/// datagram socket, `ENOPROTOOPT` where the kernel does not know.
+///
+/// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut pidfd: [libc::c_int; 1] = [-1];
+    getsockopt(socket, libc::SO_PEERPIDFD, &mut pidfd)?;
+    let [pidfd] = pidfd;
+    if pidfd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::ENODATA));
+    }
+    // SAFETY: the kernel has just installed this descriptor for us, and nobody else has seen its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+}
+
 /// What any bytes are a value of.
 ///
 /// # Safety
@@ -262,6 +300,8 @@ pub(crate) fn peer_groups<T>(
 unsafe trait Plain: Copy {}
 // SAFETY: an integer.
 unsafe impl Plain for u32 {}
+// SAFETY: an integer.
+unsafe impl Plain for libc::c_int {}
 // SAFETY: three integers of the same size.
 unsafe impl Plain for libc::ucred {}
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::sys::socket;
 use std::os::fd::AsFd;
+use std::process::Command;
 
 fn pair() -> (OwnedFd, OwnedFd) {
     socket::socketpair(socket::Type::Seqpacket).unwrap()
@@ -39,6 +40,29 @@ fn all_253_descriptors_and_credentials_fit() {
     assert_eq!(me, peer_credentials(left.as_fd()).unwrap());
 }
 
+/// The process that a pidfd refers to, as /proc says.
+fn process_of(pidfd: &OwnedFd) -> u32 {
+    let flags = rustix::io::fcntl_getfd(pidfd).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(info).unwrap();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.unwrap().trim().parse().unwrap()
+}
+
+/// Says whether the kernel knows pidfds of peers, which it has to since Linux 6.5.
+fn has_pidfds() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok());
+    let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+    let (left, _right) = pair();
+    let known = pass_pidfds(left.as_fd()).unwrap();
+    assert!(known || version < (6, 5));
+    known
+}
+
 #[test]
 fn the_groups_of_who_connected_are_told_on_a_connection_only() {
     let (left, _right) = pair();
@@ -52,6 +76,109 @@ fn the_groups_of_who_connected_are_told_on_a_connection_only() {
     let alone = socket::socket(socket::Type::Dgram).unwrap();
     let error = peer_groups(alone.as_fd(), <[u32]>::len).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENODATA));
+}
+
+#[test]
+fn the_process_that_connected_is_told_on_a_connection_only() {
+    if !has_pidfds() {
+        return;
+    }
+    let (left, _right) = pair();
+    let pidfd = peer_pidfd(left.as_fd()).unwrap();
+    assert_eq!(process_of(&pidfd), std::process::id());
+    let alone = socket::socket(socket::Type::Dgram).unwrap();
+    let error = peer_pidfd(alone.as_fd()).unwrap_err().raw_os_error();
+    // ESRCH at first.
+    assert!([Some(libc::ENODATA), Some(libc::ESRCH)].contains(&error));
+}
+
+#[test]
+fn each_message_tells_its_process_if_asked_to_beside_all_253_descriptors() {
+    if !has_pidfds() {
+        return;
+    }
+    let (left, right) = socket::socketpair(socket::Type::Dgram).unwrap();
+    socket::set_passcred(left.as_fd()).unwrap();
+    let send = |fds: &[BorrowedFd<'_>]| {
+        socket::sendmsg(right.as_fd(), b"x", fds, None, Wait::Never).unwrap();
+    };
+    let receive = || recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    send(&[]);
+    assert!(receive().pidfd.is_none());
+    // It is in the queue already.
+    send(&[]);
+    assert!(pass_pidfds(left.as_fd()).unwrap());
+    send(&[right.as_fd(); 253]);
+    for count in [0, 253] {
+        let arrived = receive();
+        assert_eq!(process_of(&arrived.pidfd.unwrap()), std::process::id());
+        assert_eq!(arrived.fds.len(), count);
+        assert!(!arrived.control_truncated && arrived.credentials.is_some());
+    }
+}
+
+#[test]
+fn a_sender_that_has_ended_is_no_error_and_no_other_process() {
+    if !has_pidfds() {
+        return;
+    }
+    let (left, right) = socket::socketpair(socket::Type::Dgram).unwrap();
+    socket::set_passcred(left.as_fd()).unwrap();
+    assert!(pass_pidfds(left.as_fd()).unwrap());
+    let echo = Command::new("echo").arg("hello").stdout(right).status();
+    assert!(echo.unwrap().success());
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    assert_eq!(arrived.length, 6);
+    assert!(arrived.credentials.is_some() && !arrived.control_truncated);
+    // /proc says -1 of one that has ended.
+    if let Some(pidfd) = arrived.pidfd {
+        let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+        assert!(std::fs::read_to_string(info).unwrap().contains("Pid:\t-1"));
+    }
+}
+
+/// Hands control messages to [`take_control`] as the kernel would: type and numbers. Says how many descriptors came
+/// of it, and whether a pidfd did.
+fn take(messages: &[(libc::c_int, &[libc::c_int])]) -> (usize, bool) {
+    let mut bytes = Vec::new();
+    for (of, numbers) in messages {
+        // struct cmsghdr: its whole length, the level, the type.
+        let length = size_of::<libc::cmsghdr>() + size_of_val(*numbers);
+        bytes.extend(length.to_ne_bytes());
+        for number in [libc::SOL_SOCKET, *of].iter().chain(*numbers) {
+            bytes.extend(number.to_ne_bytes());
+        }
+        bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
+    }
+    let mut control = Control([MaybeUninit::new(0); CONTROL_BYTES]);
+    for (to, byte) in control.0.iter_mut().zip(&bytes) {
+        to.write(*byte);
+    }
+    let mut header = header_for(&mut control);
+    header.msg_controllen = bytes.len();
+    let (fds, _, pidfd) = take_control(&header);
+    (fds.len(), pidfd.is_some())
+}
+
+#[test]
+fn an_error_in_place_of_a_pidfd_is_never_owned() {
+    assert_eq!(take(&[(SCM_PIDFD, &[-libc::EMFILE])]), (0, false));
+    assert_eq!(take(&[(SCM_PIDFD, &[-libc::ESRCH]), (9, &[0])]), (0, false));
+    assert_eq!(take(&[(SCM_PIDFD, &[])]), (0, false));
+    let own = || {
+        let (left, _right) = pair();
+        // What take_control owns is this one.
+        std::mem::ManuallyDrop::new(left).as_raw_fd()
+    };
+    assert_eq!(take(&[(SCM_PIDFD, &[own()])]), (0, true));
+    let rights = (libc::SCM_RIGHTS, &[own(), own()][..]);
+    assert_eq!(take(&[rights, (SCM_PIDFD, &[-libc::EINVAL])]), (2, false));
+}
+
+#[test]
+fn an_option_that_the_kernel_does_not_know_is_no_error() {
+    let (left, _right) = pair();
+    assert!(!set_flag(left.as_fd(), 30_000, 1).unwrap());
 }
 
 #[test]

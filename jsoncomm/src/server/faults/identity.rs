@@ -1,0 +1,103 @@
+//! What cannot be learnt of a peer is not known, and costs nothing else.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::{Desk, DeskClient, State, TURNS, fail_at};
+use crate::client::Connection;
+use crate::limits::Limits;
+use crate::line::Kind;
+use crate::peer::Peer;
+use crate::server::Server;
+use crate::sys::control::{pass_pidfds, peer_groups};
+use crate::sys::inject;
+use crate::sys::socket::{Type, socketpair};
+
+/// Whether groups and process are known.
+fn known(peer: &Peer) -> (bool, bool) {
+    (peer.groups().is_some(), peer.pidfd().is_some())
+}
+
+/// What this kernel tells of a connection.
+fn all_that_can_be_known() -> (bool, bool) {
+    let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
+    let groups = peer_groups(socket.as_fd(), |_| ()).is_ok();
+    (groups, pass_pidfds(socket.as_fd()).unwrap())
+}
+
+/// A server that tells who is admitted.
+fn server(kind: Kind, path: &Path) -> (Server<State>, Receiver<Peer>) {
+    let mut server = Server::new(Limits::default()).unwrap();
+    let (tell, told) = channel();
+    let rule = move |peer: &Peer| tell.send(peer.clone()).is_ok();
+    let endpoint = server.bind(path, kind).unwrap().with_pidfds();
+    endpoint.admit(rule).serve::<dyn Desk>();
+    (server, told)
+}
+
+/// Has a client make a call, and says who it was to the server.
+fn call(server: &mut Server<State>, told: &Receiver<Peer>, client: Connection) -> Peer {
+    let mut answer = DeskClient::new(client).start().double(2).unwrap();
+    for _ in 0..TURNS {
+        let timeout = Some(Duration::from_millis(1));
+        let _ = server.turn(&mut State::default(), timeout).unwrap();
+        if let Some(answer) = answer.try_wait() {
+            assert_eq!(answer.unwrap(), 4);
+            return told.try_recv().unwrap();
+        }
+    }
+    panic!("it is not answered")
+}
+
+#[test]
+fn a_connection_of_which_nothing_more_can_be_learnt_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("faults.sock");
+    let (mut server, told) = server(Kind::Seqpacket, &path);
+    let mut call_with = |plan: &dyn Fn()| {
+        let client = Connection::open(&path).unwrap();
+        plan();
+        let peer = call(&mut server, &told, client);
+        known(&peer)
+    };
+    let all = all_that_can_be_known();
+    assert_eq!(call_with(&|| inject::begin(None)), all);
+    // The last three are the process, the credentials and the groups.
+    let asked = inject::counts()["getsockopt"];
+    for errno in [
+        Errno::NOPROTOOPT,
+        Errno::NODATA,
+        Errno::RANGE,
+        Errno::MFILE,
+        Errno::SRCH,
+        Errno::INVAL,
+    ] {
+        for (time, left) in [(asked - 3, (all.0, false)), (asked - 1, (false, all.1))] {
+            let known = call_with(&|| fail_at("getsockopt", time, errno));
+            assert_eq!((known, inject::failed()), (left, 1), "{errno}");
+        }
+    }
+    inject::end();
+}
+
+#[test]
+fn datagrams_are_served_where_the_kernel_does_not_pass_pidfds() {
+    let directory = tempfile::tempdir().unwrap();
+    for errno in [Errno::NOPROTOOPT, Errno::OPNOTSUPP, Errno::NOMEM] {
+        let path = directory.path().join("faults.sock");
+        inject::begin(None);
+        drop(server(Kind::Datagram, &path));
+        // The last option that is set.
+        fail_at("setsockopt", inject::counts()["setsockopt"] - 1, errno);
+        let (mut server, told) = server(Kind::Datagram, &path);
+        assert_eq!(inject::failed(), 1);
+        inject::end();
+        let client = Connection::open(&path).unwrap();
+        let peer = call(&mut server, &told, client);
+        assert_eq!(known(&peer), (false, false));
+    }
+}
