@@ -266,5 +266,9 @@ fuzz_target!(|input: &[u8]| {
         });
     });
     compare_with_serde(text);
+    if let Ok(text) = str::from_utf8(text).map(String::from) {
+        let serdes = serde_json::to_vec(&text).expect("a text");
+        assert_eq!(written(&text).0, serdes, "a string, whatever is in it");
+    }
     assert_nothing_leaks();
 });

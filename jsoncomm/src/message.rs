@@ -51,7 +51,7 @@ mod wrap;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
-use finite::{Failure, Finite};
+use finite::{Finite, Writing};
 use serde::{Deserializer, Serializer};
 use strict::{Reader, Strict};
 
@@ -359,16 +359,15 @@ pub fn encode<'a, M: Pack + ?Sized>(
     fds: &Packer<'a>,
 ) -> Result<(), EncodeError> {
     let (length, count) = (text.len(), fds.len());
-    let failure = Failure::default();
-    let mut writer = serde_json::Serializer::new(&mut *text);
-    match message.pack(fds, Finite::new(&mut writer, &failure)) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            text.truncate(length);
-            fds.truncate(count);
-            Err(failure.explain(&error))
-        }
+    let writing = Writing::new(&mut *text);
+    let mut writer = serde_json::Serializer::new(&writing);
+    let packed = message.pack(fds, Finite::new(&mut writer, &writing));
+    let written = packed.map_err(|error| writing.explain(&error));
+    if written.is_err() {
+        text.truncate(length);
+        fds.truncate(count);
     }
+    written
 }
 
 /// Reads one message that is the whole of `text`, and takes over `fds`.

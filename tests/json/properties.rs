@@ -67,6 +67,36 @@ enum Tagged {
     },
 }
 
+/// Strings of every length with something to escape here and there, or nothing.
+fn any_long_text() -> impl Strategy<Value = String> {
+    let special = select(vec!['"', '\\', '\n', '\0', '\u{1f}', '\u{7f}', 'ä', '😀']);
+    let piece = ("[ -~]{0,40}", of(special));
+    let pieces = vec(piece, 0..12);
+    pieces.prop_map(|pieces| {
+        let mut text = String::new();
+        for (plain, special) in pieces {
+            text.push_str(&plain);
+            text.extend(special);
+        }
+        text
+    })
+}
+
+#[test]
+fn a_text_is_written_byte_for_byte_as_serde_json_writes_it() {
+    let texts = (
+        any_long_text(),
+        btree_map(any_long_text(), any_long_text(), 0..3),
+    );
+    let same = |value| {
+        let (mut text, value) = (Vec::new(), Json(value));
+        encode(&value, &mut text, &Packer::new()).unwrap();
+        prop_assert_eq!(text, serde_json::to_vec(&value.0).unwrap());
+        Ok(())
+    };
+    TestRunner::new(config()).run(&texts, same).unwrap();
+}
+
 /// A descriptor like no other.
 fn memfd() -> OwnedFd {
     memfd_create("test", MemfdFlags::CLOEXEC).unwrap()

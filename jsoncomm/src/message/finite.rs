@@ -1,10 +1,14 @@
-//! Numbers that JSON has no word for.
+//! Between a value and serde_json: what is not to be written, and strings that are written faster.
 //!
 //! serde_json writes `null` for NaN and infinity, and whoever reads it takes that for something else, or for
 //! nothing. [`Finite`] stands between a value and serde_json, refuses them and notes where they were. It costs
 //! nothing where there are no floating-point numbers. It also counts what is open, so that no value, however
 //! deep, takes the stack down: what is deeper than any reader of ours goes, is not written to its end.
+//!
+//! A long string takes serde_json most of the time of its message. It writes the quotes, and we what is between them
+//! ([`escape`](super::escape)).
 
+use super::escape::put_escaped;
 use super::strict::MADE_UP;
 use super::unpacker::put_before;
 use crate::error::EncodeError;
@@ -16,10 +20,14 @@ use serde::ser::{
 use serde::{Serialize, Serializer};
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
+use std::io::{self, Write};
 
-/// What serde's errors cannot carry: what was refused, and the path of the member that failed.
+/// A text while it is written, and what serde's errors cannot carry: what was refused, and the path of the member
+/// that failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Writing<'t> {
+    /// Written to by serde_json and, between quotes, by us.
+    text: RefCell<&'t mut Vec<u8>>,
     refused: Cell<Option<Refused>>,
     path: RefCell<String>,
     /// How many more arrays and objects may be open at once.
@@ -32,17 +40,26 @@ enum Refused {
     TooDeep,
 }
 
-impl Default for Failure {
-    fn default() -> Self {
+impl<'t> Writing<'t> {
+    /// Writes to the end of `text`.
+    pub(super) fn new(text: &'t mut Vec<u8>) -> Self {
         Self {
+            text: RefCell::new(text),
             refused: Cell::default(),
             path: RefCell::default(),
             left: Cell::new(Bounds::DEPTH_MAX),
         }
     }
-}
 
-impl Failure {
+    /// Writes `string` between the quotes of the empty string that was written last.
+    fn fill(&self, string: &str) {
+        let text = &mut **self.text.borrow_mut();
+        text.pop();
+        text.reserve(string.len() + 1);
+        put_escaped(text, string);
+        text.push(b'"');
+    }
+
     /// Counts arrays and objects that are opened, unless there are too many.
     #[inline]
     fn open<E: Error>(&self, levels: usize) -> Result<(), E> {
@@ -64,10 +81,10 @@ impl Failure {
     }
 
     /// Makes the error out of what serde_json reports and what was noted.
-    pub(super) fn explain(self, error: &serde_json::Error) -> EncodeError {
+    pub(super) fn explain(&self, error: &serde_json::Error) -> EncodeError {
         match self.refused.get() {
             Some(Refused::NotFinite) => EncodeError::NotFinite {
-                field: Some(self.path.into_inner()).filter(|path| !path.is_empty()),
+                field: Some(self.path.take()).filter(|path| !path.is_empty()),
             },
             Some(Refused::TooDeep) => EncodeError::TooDeep {
                 limit: Bounds::DEPTH_MAX,
@@ -79,19 +96,37 @@ impl Failure {
     }
 }
 
+impl Write for &Writing<'_> {
+    #[inline]
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.text.borrow_mut().extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, part: &[u8]) -> io::Result<()> {
+        self.text.borrow_mut().extend_from_slice(part);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A serializer that refuses NaN and infinity.
 pub(super) struct Finite<'f, S> {
     to: S,
-    failure: &'f Failure,
+    writing: &'f Writing<'f>,
 }
 
 impl<'f, S: Serializer> Finite<'f, S> {
-    pub(super) fn new(to: S, failure: &'f Failure) -> Self {
-        Self { to, failure }
+    pub(super) fn new(to: S, writing: &'f Writing<'f>) -> Self {
+        Self { to, writing }
     }
 
     fn refuse(self) -> Result<S::Ok, S::Error> {
-        self.failure.refused.set(Some(Refused::NotFinite));
+        self.writing.refused.set(Some(Refused::NotFinite));
         Err(S::Error::custom("not a finite number"))
     }
 
@@ -103,10 +138,10 @@ impl<'f, S: Serializer> Finite<'f, S> {
         variant: &'static str,
         make: impl FnOnce(S) -> Result<P, S::Error>,
     ) -> Result<Parts<'f, P>, S::Error> {
-        self.failure.open(levels)?;
+        self.writing.open(levels)?;
         Ok(Parts {
             to: make(self.to)?,
-            failure: self.failure,
+            writing: self.writing,
             levels,
             variant,
             index: 0,
@@ -115,7 +150,7 @@ impl<'f, S: Serializer> Finite<'f, S> {
 }
 
 /// A value inside another.
-struct Inner<'f, 'v, T: ?Sized>(&'v T, &'f Failure);
+struct Inner<'f, 'v, T: ?Sized>(&'v T, &'f Writing<'f>);
 
 impl<T: Serialize + ?Sized> Serialize for Inner<'_, '_, T> {
     #[inline]
@@ -168,7 +203,6 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
         serialize_u64(value: u64);
         serialize_u128(value: u128);
         serialize_char(value: char);
-        serialize_str(value: &str);
         serialize_bytes(value: &[u8]);
         serialize_none();
         serialize_unit();
@@ -221,6 +255,18 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
     }
 
     #[inline]
+    fn serialize_str(self, value: &str) -> Result<S::Ok, S::Error> {
+        /// Shorter ones serde_json writes as fast.
+        const LONG: usize = 32;
+        if value.len() < LONG {
+            return self.to.serialize_str(value);
+        }
+        let done = self.to.serialize_str("")?;
+        self.writing.fill(value);
+        Ok(done)
+    }
+
+    #[inline]
     fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
         match value.is_finite() {
             true => self.to.serialize_f32(value),
@@ -238,7 +284,7 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.to.serialize_some(&Inner(value, self.failure))
+        self.to.serialize_some(&Inner(value, self.writing))
     }
 
     #[inline]
@@ -248,7 +294,7 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         self.to
-            .serialize_newtype_struct(name, &Inner(value, self.failure))
+            .serialize_newtype_struct(name, &Inner(value, self.writing))
     }
 
     #[inline]
@@ -259,12 +305,12 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let (inner, failure) = (Inner(value, self.failure), self.failure);
-        failure.open(1)?;
+        let (inner, writing) = (Inner(value, self.writing), self.writing);
+        writing.open(1)?;
         self.to
             .serialize_newtype_variant(name, index, variant, &inner)
-            .inspect(|_| failure.close(1))
-            .inspect_err(|_| failure.within(variant))
+            .inspect(|_| writing.close(1))
+            .inspect_err(|_| writing.within(variant))
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
@@ -279,7 +325,7 @@ impl<'f, S: Serializer> Serializer for Finite<'f, S> {
 /// An array or an object that is being written.
 pub(super) struct Parts<'f, P> {
     to: P,
-    failure: &'f Failure,
+    writing: &'f Writing<'f>,
     levels: usize,
     variant: &'static str,
     /// How many elements have been written.
@@ -290,9 +336,9 @@ impl<P> Parts<'_, P> {
     /// Notes which member failed.
     #[cold]
     fn blame(&self, member: &str) {
-        self.failure.within(member);
+        self.writing.within(member);
         if !self.variant.is_empty() {
-            self.failure.within(self.variant);
+            self.writing.within(self.variant);
         }
     }
 }
@@ -306,7 +352,7 @@ macro_rules! arrays {
 
             #[inline]
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-                let written = self.to.$method(&Inner(value, self.failure));
+                let written = self.to.$method(&Inner(value, self.writing));
                 written.inspect_err(|_| self.blame(&format!("[{}]", self.index)))?;
                 self.index += 1;
                 Ok(())
@@ -314,7 +360,7 @@ macro_rules! arrays {
 
             #[inline]
             fn end(self) -> Result<P::Ok, P::Error> {
-                self.failure.close(self.levels);
+                self.writing.close(self.levels);
                 self.to.end()
             }
         }
@@ -341,7 +387,7 @@ macro_rules! objects {
                 name: &'static str,
                 value: &T,
             ) -> Result<(), P::Error> {
-                let written = self.to.serialize_field(name, &Inner(value, self.failure));
+                let written = self.to.serialize_field(name, &Inner(value, self.writing));
                 written.inspect_err(|_| self.blame(name))
             }
 
@@ -352,7 +398,7 @@ macro_rules! objects {
 
             #[inline]
             fn end(self) -> Result<P::Ok, P::Error> {
-                self.failure.close(self.levels);
+                self.writing.close(self.levels);
                 self.to.end()
             }
         }
@@ -367,17 +413,17 @@ impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
 
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), P::Error> {
-        self.to.serialize_key(&Inner(key, self.failure))
+        self.to.serialize_key(&Inner(key, self.writing))
     }
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        self.to.serialize_value(&Inner(value, self.failure))
+        self.to.serialize_value(&Inner(value, self.writing))
     }
 
     #[inline]
     fn end(self) -> Result<P::Ok, P::Error> {
-        self.failure.close(self.levels);
+        self.writing.close(self.levels);
         self.to.end()
     }
 }
