@@ -40,6 +40,7 @@ mod escape;
 mod fd;
 mod finite;
 mod members;
+mod numbers;
 mod packer;
 mod plain;
 mod strict;
@@ -58,6 +59,7 @@ use strict::{Reader, Strict};
 pub use members::{
     Absence, Members, absent, borrow_cow_bytes, borrow_cow_str, members, newtype, unit_struct,
 };
+pub use numbers::Numbers;
 pub use packer::{ContentOf, PackContent, Packed, Packer};
 pub use text::Text;
 pub use unknown::Unknown;

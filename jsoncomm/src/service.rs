@@ -153,11 +153,6 @@ impl Call {
             deadline: self.deadline,
         })
     }
-
-    fn is_expired(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-    }
 }
 
 /// A service that a state `S` provides; implemented for `dyn Trait` by `#[jsoncomm::service]`.
@@ -363,28 +358,46 @@ impl fmt::Debug for dyn Lane + '_ {
 }
 
 impl<'t> Incoming<'_, 't> {
-    /// Decodes the arguments, runs the handler and sends what it returns.
-    pub fn answer<A: Unpack<'t>, O: Outcome>(mut self, handler: impl FnOnce(&mut Call, A) -> O) {
+    /// Decodes the arguments, runs a handler that asks nothing about its call, and sends what it returns.
+    pub fn answer<A: Unpack<'t>, O: Outcome>(mut self, handler: impl FnOnce(A) -> O) {
+        let Some(arguments) = self.decode(|text, fds| message::decode_front(text, fds)) else {
+            return;
+        };
+        let deadline = self.deadline();
+        let (desk, lane) = (self.desk, self.lane);
+        let id = self.envelope.id();
+        // Writing and dropping what was returned runs the program's code, too.
+        let settled = caught(|| {
+            let outcome = handler(arguments);
+            match has_passed(deadline) {
+                true => desk.note(Notice::Expired),
+                false => settle(outcome, desk, lane, id),
+            }
+        });
+        if let Err(fault) = settled {
+            desk.note(Notice::Panicked(self.service, self.method));
+            desk.refuse(lane, id, &fault);
+        }
+    }
+
+    /// The same for a handler that asks about its call, and may answer it later.
+    pub fn answer_call<A: Unpack<'t>, O: Outcome>(
+        mut self,
+        handler: impl FnOnce(&mut Call, A) -> O,
+    ) {
         let Some(arguments) = self.decode(|text, fds| message::decode_front(text, fds)) else {
             return;
         };
         let mut call = self.call();
         let (desk, lane, caller) = (self.desk, self.lane, self.caller);
         let id = self.envelope.id();
-        // Writing and dropping what was returned runs the program's code, too.
         let settled = caught(|| {
             let outcome = handler(&mut call, arguments);
-            if call.is_expired() {
-                if call.serial.is_none() {
-                    desk.note(Notice::Expired);
-                }
-            } else if let Some(id) = id {
-                // Without an id it is a notification, in the standard's words: it wants no answer.
-                outcome.settle(Answer {
-                    desk: &mut *desk,
-                    lane: &mut *lane,
-                    id,
-                });
+            match has_passed(call.deadline) {
+                // A reply that is kept somewhere looks at the time itself.
+                true if call.serial.is_some() => {}
+                true => desk.note(Notice::Expired),
+                false => settle(outcome, desk, lane, id),
             }
         });
         if settled.is_err() {
@@ -404,8 +417,13 @@ impl<'t> Incoming<'_, 't> {
 
     /// Decodes the arguments and runs a handler that answers nothing. A caller that sent an id all the
     /// same gets a `null`, so that it need not wait.
-    pub fn oneway<A: Unpack<'t>>(self, handler: impl FnOnce(&mut Call, A)) {
+    pub fn oneway<A: Unpack<'t>>(self, handler: impl FnOnce(A)) {
         self.answer(handler);
+    }
+
+    /// The same for a handler that asks about its call.
+    pub fn oneway_call<A: Unpack<'t>>(self, handler: impl FnOnce(&mut Call, A)) {
+        self.answer_call(handler);
     }
 
     /// Decodes the request that method number `method` of an enum is, and hands it over.
@@ -465,9 +483,13 @@ impl<'t> Incoming<'_, 't> {
         }
     }
 
+    /// Until when the caller waits, if it said so.
+    fn deadline(&self) -> Option<Instant> {
+        let timeout = Duration::from_millis(self.envelope.timeout()?);
+        Instant::now().checked_add(timeout.min(self.desk.limits.timeout))
+    }
+
     fn call(&self) -> Call {
-        let limit = self.desk.limits.timeout;
-        let timeout = self.envelope.timeout().map(Duration::from_millis);
         let to = match self.envelope.id() {
             Some(id) => To::Call(id.clone().into_owned()),
             None => To::Nobody,
@@ -476,13 +498,26 @@ impl<'t> Incoming<'_, 't> {
             service: self.service,
             method: self.method,
             caller: self.caller.clone(),
-            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout.min(limit))),
+            deadline: self.deadline(),
             origin: Some(Origin {
                 mailbox: Arc::clone(&self.desk.mailbox),
                 to,
             }),
             serial: None,
         }
+    }
+}
+
+/// Says whether nobody waits any more.
+fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Sends what a handler has returned. Without an id the call is a notification, in the standard's words: it wants
+/// no answer.
+fn settle(outcome: impl Outcome, desk: &mut Desk, lane: &mut dyn Lane, id: Option<&Id<'_>>) {
+    if let Some(id) = id {
+        outcome.settle(Answer { desk, lane, id });
     }
 }
 

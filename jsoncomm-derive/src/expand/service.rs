@@ -296,13 +296,16 @@ fn dispatcher(service: &Service) -> TokenStream {
         let types = method.arguments.iter().map(|argument| owned(&p, argument));
         let call = method.call.then(|| quote!(__call,));
         let values = method.arguments.iter().map(value);
-        let verb = match &method.oneway {
-            Some(_) => format_ident!("oneway"),
-            None => at_output("answer", method),
+        let context = method.call.then(|| quote!(__call: &mut #p::Call,));
+        let verb = match (&method.oneway, method.call) {
+            (Some(_), true) => format_ident!("oneway_call"),
+            (Some(_), false) => format_ident!("oneway"),
+            (None, true) => at_output("answer_call", method),
+            (None, false) => at_output("answer", method),
         };
         quote! {
             #(#cfgs)*
-            #index => __incoming.#verb(|__call: &mut #p::Call, __params: #params<#(#types),*>| {
+            #index => __incoming.#verb(|#context __params: #params<#(#types),*>| {
                 <__S as #of>::#ident(__state, #call #(#values),*)
             }),
         }
@@ -341,13 +344,27 @@ fn owned(p: &TokenStream, argument: &Argument) -> Type {
         (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
             Type::Slice(slice) => {
                 let elem = &slice.elem;
-                parse_quote!(::std::vec::Vec<#elem>)
+                match is_number(elem) {
+                    true => parse_quote!(#p::Numbers<#elem>),
+                    false => parse_quote!(::std::vec::Vec<#elem>),
+                }
             }
             other => other.clone(),
         },
         (Passing::Reference, Type::Reference(reference)) => (*reference.elem).clone(),
         _ => ty.clone(),
     }
+}
+
+/// Says whether a type is a number, as far as its name tells.
+fn is_number(ty: &Type) -> bool {
+    const NUMBERS: [&str; 14] = [
+        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+        "f32", "f64",
+    ];
+    let Type::Path(path) = ty else { return false };
+    let named = |name: &&str| path.path.is_ident(*name);
+    path.qself.is_none() && NUMBERS.iter().any(named)
 }
 
 /// How the handler gets it.

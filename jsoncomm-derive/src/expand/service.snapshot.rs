@@ -216,10 +216,9 @@ const _: () = {
             match __method {
                 0usize => {
                     __incoming
-                        .answer(|
-                            __call: &mut ::jsoncomm::private::Call,
-                            __params: __open_params<::jsoncomm::private::Text<'_>>|
-                        { <__S as Files>::open(__state, &*__params.path) })
+                        .answer(|__params: __open_params<::jsoncomm::private::Text<'_>>| {
+                            <__S as Files>::open(__state, &*__params.path)
+                        })
                 }
                 _ => {}
             }
