@@ -26,7 +26,7 @@ use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 
 #[test]
 fn abstract_names_are_reached_by_either_kind() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         // A name of our own: the directory's is unique while it exists.
         let directory = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ fn problem<T: std::fmt::Debug>(result: Result<T, Error>) -> AddressProblem {
 
 #[test]
 fn a_path_is_unlinked_when_the_socket_is_dropped() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
@@ -72,7 +72,7 @@ fn a_path_is_unlinked_when_the_socket_is_dropped() {
 
 #[test]
 fn a_path_is_unlinked_after_its_directory_was_renamed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let (old, new) = (directory.path().join("old"), directory.path().join("new"));
@@ -87,7 +87,7 @@ fn a_path_is_unlinked_after_its_directory_was_renamed() {
 
 #[test]
 fn a_file_that_replaced_the_socket_stays() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
@@ -118,7 +118,7 @@ fn deep() -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn a_path_beyond_sun_path_binds_connects_and_is_unlinked() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (_directory, deep) = deep();
@@ -144,7 +144,7 @@ fn a_path_beyond_sun_path_binds_connects_and_is_unlinked() {
 
 #[test]
 fn paths_of_107_and_108_bytes_bind_connect_and_are_unlinked() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for length in [107, 108, 109] {
             let directory = tempfile::tempdir().unwrap();
@@ -163,7 +163,7 @@ fn paths_of_107_and_108_bytes_bind_connect_and_are_unlinked() {
 
 #[test]
 fn a_file_name_that_cannot_be_bound_is_an_error_of_the_address() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, deep) = deep();
         for name in ["n".repeat(108), "n".repeat(255), "n".repeat(300)] {
@@ -195,7 +195,7 @@ fn a_file_name_that_cannot_be_bound_is_an_error_of_the_address() {
 
 #[test]
 fn a_missing_directory_a_missing_file_and_a_missing_server_are_told_apart() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("none").join("a.sock");
@@ -218,7 +218,7 @@ fn a_missing_directory_a_missing_file_and_a_missing_server_are_told_apart() {
 
 #[test]
 fn opening_a_connection_waits_until_the_server_accepts() {
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     // A server that keeps one client waiting and no more.
@@ -252,7 +252,7 @@ impl Door for Knocks {
 
 #[test]
 fn whoever_sends_as_soon_as_a_datagram_server_is_bound_is_known() {
-    let _alone = alone();
+    alone!();
     for _ in 0..400 {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
@@ -285,7 +285,7 @@ fn whoever_sends_as_soon_as_a_datagram_server_is_bound_is_known() {
 
 #[test]
 fn a_server_whose_directory_has_vanished_stops_cleanly() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -306,7 +306,7 @@ fn a_server_whose_directory_has_vanished_stops_cleanly() {
 
 #[test]
 fn links_on_the_way_are_followed_when_binding_and_all_links_when_connecting() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let (real, link) = (directory.path().join("real"), directory.path().join("link"));
@@ -325,7 +325,7 @@ fn links_on_the_way_are_followed_when_binding_and_all_links_when_connecting() {
 
 #[test]
 fn a_socket_of_the_wrong_type_is_not_adopted_and_the_server_is_as_before() {
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = |name| directory.path().join(name);
     let before = open_fds();

@@ -163,7 +163,7 @@ fn be_late(connection: &Connection) {
 
 #[test]
 fn a_call_says_on_the_wire_what_the_page_says() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
             let texts: Vec<Value> = (0..4)
@@ -205,7 +205,7 @@ fn a_call_says_on_the_wire_what_the_page_says() {
 
 #[test]
 fn a_call_without_an_answer_ends_and_the_connection_stays_usable() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
             far.hear_late();
@@ -220,7 +220,7 @@ fn a_call_without_an_answer_ends_and_the_connection_stays_usable() {
 
 #[test]
 fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (full, is_full) = channel();
         let (connection, far) = against(kind, move |mut far| {
@@ -250,7 +250,7 @@ fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
 
 #[test]
 fn a_server_that_closes_is_closed() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     // While the call waits: only a connection tells.
     let (connection, far) = against(Kind::Seqpacket, |mut far| drop(far.hear()));
@@ -283,7 +283,7 @@ fn a_server_that_closes_is_closed() {
 
 #[test]
 fn a_datagram_server_that_dies_and_comes_back_is_reached_by_a_new_connection() {
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let first = Socket::bind(&path).unwrap();
@@ -305,7 +305,7 @@ fn a_datagram_server_that_dies_and_comes_back_is_reached_by_a_new_connection() {
 
 #[test]
 fn an_answer_that_was_sent_before_the_server_closed_is_received() {
-    let _alone = alone();
+    alone!();
     let (of, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
     let (near, far) = socketpair(AddressFamily::UNIX, of, flags, None).unwrap();
     let same = near.try_clone().unwrap();
@@ -327,7 +327,7 @@ fn an_answer_that_was_sent_before_the_server_closed_is_received() {
 
 #[test]
 fn open_finds_the_kind_by_itself() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let server = serve(kind);
@@ -362,7 +362,7 @@ fn problem(error: Error) -> Option<AddressProblem> {
 
 #[test]
 fn where_nobody_listens_the_error_says_why() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
@@ -395,7 +395,7 @@ fn where_nobody_listens_the_error_says_why() {
 
 #[test]
 fn who_is_not_admitted_is_told_so() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let server = Running::start(kind, State::default(), |endpoint| {
@@ -453,7 +453,7 @@ fn who_is_not_admitted_is_told_so() {
 
 #[test]
 fn stubs_and_threads_share_a_connection() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     const THREADS: u64 = 4;
     const CALLS: u64 = 50;
@@ -499,7 +499,7 @@ fn stubs_and_threads_share_a_connection() {
 
 #[test]
 fn a_call_that_waits_for_its_turn_keeps_its_deadline() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let ((heard, is_heard), (ended, has_ended)) = (channel(), channel());
         let (connection, far) = against(kind, move |mut far| {

@@ -150,7 +150,7 @@ mod new {
 
 #[test]
 fn an_old_client_calls_a_new_server_by_the_old_name() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, new::Daemon, |endpoint| {
             endpoint.serve::<dyn new::Files>()
@@ -171,7 +171,7 @@ fn an_old_client_calls_a_new_server_by_the_old_name() {
 
 #[test]
 fn a_new_client_calls_a_new_server_by_the_new_name() {
-    let _alone = alone();
+    alone!();
     let methods = <dyn new::Files as Service<new::Daemon>>::METHODS;
     assert_eq!(methods, ["sizeOf", "fetch", "exists"]);
     let server = Running::start(KINDS[0], new::Daemon, |endpoint| {
@@ -193,7 +193,7 @@ fn a_new_client_calls_a_new_server_by_the_new_name() {
 
 #[test]
 fn a_new_client_learns_what_an_old_server_lacks() {
-    let _alone = alone();
+    alone!();
     let server = Running::start(KINDS[1], old::Daemon, |endpoint| {
         endpoint.serve::<dyn old::Files>()
     });
@@ -224,7 +224,7 @@ fn an_old_client_keeps_what_it_does_not_know_and_closes_its_descriptors() {
         name: name.to_owned(),
         content: content.map(str::to_owned),
     };
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, new::Daemon, |endpoint| {
             endpoint.serve::<dyn new::Files>()
@@ -277,7 +277,7 @@ fn a_tagged_enum_keeps_what_it_does_not_know() {
 
 #[test]
 fn what_is_not_known_is_not_passed_on_and_not_taken_by_a_server() {
-    let _alone = alone();
+    alone!();
     let mut fds = Fds::new();
     fds.push(std::fs::File::open("/dev/null").unwrap().into())
         .unwrap();

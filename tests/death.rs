@@ -198,7 +198,7 @@ fn assert_closed<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, CallE
 
 #[test]
 fn a_call_on_a_server_that_is_killed_ends_long_before_its_deadline() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
@@ -217,7 +217,7 @@ fn a_call_on_a_server_that_is_killed_ends_long_before_its_deadline() {
 
 #[test]
 fn a_call_without_a_deadline_ends_when_the_server_is_killed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
@@ -232,7 +232,7 @@ fn a_call_without_a_deadline_ends_when_the_server_is_killed() {
 
 #[test]
 fn all_calls_in_flight_end_when_the_server_is_killed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
@@ -273,7 +273,7 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
 
 #[test]
 fn each_way_to_wait_finds_the_death_itself() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for way in 0..4 {
             let (_directory, path) = place();
@@ -305,7 +305,7 @@ fn each_way_to_wait_finds_the_death_itself() {
 
 #[test]
 fn a_loop_that_drives_a_connection_is_told_when_to_look() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
@@ -339,7 +339,7 @@ fn a_loop_that_drives_a_connection_is_told_when_to_look() {
 
 #[test]
 fn a_server_that_is_stopped_is_not_dead_and_its_late_answer_is_dropped() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
@@ -360,7 +360,7 @@ fn a_server_that_is_stopped_is_not_dead_and_its_late_answer_is_dropped() {
 
 #[test]
 fn a_call_that_waits_for_room_ends_when_the_server_is_killed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for in_flight in [false, true] {
             let (_directory, path) = place();

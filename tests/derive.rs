@@ -22,7 +22,6 @@ use std::marker::PhantomData;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// `count` descriptors of /dev/null.
 fn nulls(count: usize) -> Fds {

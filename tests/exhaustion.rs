@@ -86,7 +86,7 @@ fn hear(socket: &mut Socket) -> Value {
 
 #[test]
 fn who_cannot_be_accepted_is_when_there_is_a_descriptor_and_others_are_served() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let server = start(Kind::Seqpacket);
     let polite = DeskClient::new(server.connect());
@@ -113,7 +113,7 @@ fn who_cannot_be_accepted_is_when_there_is_a_descriptor_and_others_are_served() 
 
 #[test]
 fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let mut socket = Socket::connect(&server.path, kind).unwrap();
@@ -142,7 +142,7 @@ fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
 
 #[test]
 fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (tell, told) = channel();
@@ -201,7 +201,7 @@ fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
 
 #[test]
 fn a_payload_that_finds_no_place_is_an_error_and_the_next_goes_through() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();

@@ -171,7 +171,7 @@ fn is_root() -> bool {
 
 #[test]
 fn who_connected_is_known_with_its_own_groups() {
-    let _alone = alone();
+    alone!();
     let (server, told) = start(Kind::Seqpacket, |endpoint| endpoint);
     assert!(WhoClient::new(server.connect()).am_i().unwrap());
     let peer = heard(&told);
@@ -187,7 +187,7 @@ fn who_connected_is_known_with_its_own_groups() {
 
 #[test]
 fn groups_are_known_up_to_the_limit_and_on_connections_only() {
-    let _alone = alone();
+    alone!();
     if !is_root() {
         return;
     }
@@ -210,7 +210,7 @@ fn groups_are_known_up_to_the_limit_and_on_connections_only() {
 
 #[test]
 fn a_rule_admits_the_members_of_a_group() {
-    let _alone = alone();
+    alone!();
     if !is_root() {
         return;
     }
@@ -227,7 +227,7 @@ fn a_rule_admits_the_members_of_a_group() {
 
 #[test]
 fn a_pidfd_is_that_of_who_connected_or_sent_and_tells_when_it_ends() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (server, told) = start(kind, |endpoint| endpoint.with_pidfds());
@@ -260,7 +260,7 @@ fn a_pidfd_is_that_of_who_connected_or_sent_and_tells_when_it_ends() {
 
 #[test]
 fn a_pidfd_is_held_with_its_connection_or_while_its_message_is_handled() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let pidfds = usize::from(has_linux((6, 5)) && kind == Kind::Seqpacket);
         let (server, told) = start(kind, |endpoint| endpoint.with_pidfds());
@@ -284,7 +284,7 @@ fn a_pidfd_is_held_with_its_connection_or_while_its_message_is_handled() {
 
 #[test]
 fn an_endpoint_that_does_not_ask_has_no_pidfds() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (server, told) = start(kind, |endpoint| endpoint);
         assert!(WhoClient::new(server.connect()).am_i().unwrap());
@@ -298,7 +298,7 @@ fn a_socket_that_was_made_to_pass_pidfds_elsewhere_passes_none_unless_asked() {
     const SET: &str = "import socket
 try: socket.socket(fileno=0).setsockopt(socket.SOL_SOCKET, 76, 1)
 except OSError: print('unknown')";
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
     for asks in [false, true] {
@@ -336,7 +336,7 @@ except OSError: print('unknown')";
 
 #[test]
 fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -370,7 +370,7 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
 
 #[test]
 fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
-    let _alone = alone();
+    alone!();
     let (tell, told) = channel();
     let mut server = Server::new(Limits::default()).unwrap();
     let flags = rustix::net::SocketFlags::CLOEXEC;

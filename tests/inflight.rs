@@ -74,7 +74,7 @@ fn accepted(kind: Kind) -> (Running<Pairs>, SwapClient, usize) {
 
 #[test]
 fn each_answer_finds_its_call_whatever_their_order() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_server, swap, before) = accepted(kind);
         let first = swap.start().swap(1).unwrap();
@@ -91,7 +91,7 @@ fn each_answer_finds_its_call_whatever_their_order() {
 
 #[test]
 fn any_gives_the_first_answer_and_all_gives_them_in_order() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let swap = SwapClient::new(server.connect()).start();
@@ -114,7 +114,7 @@ fn any_gives_the_first_answer_and_all_gives_them_in_order() {
 
 #[test]
 fn looking_for_an_answer_never_waits() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket);
     let swap = SwapClient::new(server.connect());
     let mut first = swap.start().swap(1).unwrap();
@@ -135,7 +135,7 @@ fn looking_for_an_answer_never_waits() {
 
 #[test]
 fn a_deadline_ends_only_its_own_call() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
     let hasty = SwapClient::new(connection.within(Duration::from_millis(5))).start();
@@ -157,7 +157,7 @@ fn a_deadline_ends_only_its_own_call() {
 
 #[test]
 fn a_dropped_call_leaves_no_descriptor_behind() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_server, swap, before) = accepted(kind);
         // Dropped after its answer has come and been kept, and dropped before.
@@ -174,7 +174,7 @@ fn a_dropped_call_leaves_no_descriptor_behind() {
 
 #[test]
 fn more_calls_than_there_is_room_for_are_answered_all_the_same() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let swap = SwapClient::new(server.connect()).start();
@@ -206,7 +206,7 @@ impl<I: Iterator> Backwards for I {}
 
 #[test]
 fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
     std::thread::scope(|scope| {
@@ -238,7 +238,7 @@ fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
 
 #[test]
 fn the_answer_of_a_call_is_never_taken_for_that_of_another_with_the_same_number() {
-    let _alone = alone();
+    alone!();
     // Ids go on counting across clones, and a call that was given up does not free its id.
     let server = start(Kind::Seqpacket);
     let connection = server.connect();

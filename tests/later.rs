@@ -129,7 +129,7 @@ fn start(kind: Kind, shelf: Shelf) -> Running<Shelf> {
 
 #[test]
 fn deferred_answers_come_in_any_order_with_their_descriptors() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
         let keeper = KeeperClient::new(server.connect());
@@ -155,7 +155,7 @@ fn deferred_answers_come_in_any_order_with_their_descriptors() {
 
 #[test]
 fn a_dropped_reply_tells_its_caller() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
         let keeper = KeeperClient::new(server.connect());
@@ -170,7 +170,7 @@ fn a_dropped_reply_tells_its_caller() {
 
 #[test]
 fn a_cancelled_call_is_not_wanted_and_its_handler_is_told() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
         let keeper = KeeperClient::new(server.connect());
@@ -186,7 +186,7 @@ fn a_cancelled_call_is_not_wanted_and_its_handler_is_told() {
 
 #[test]
 fn a_caller_that_goes_wants_nothing_any_more() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket, Shelf::default());
     let keeper = KeeperClient::new(server.connect());
     let mine = keeper.start().keep(3).unwrap();
@@ -208,7 +208,7 @@ fn a_caller_that_goes_wants_nothing_any_more() {
 
 #[test]
 fn the_callers_budget_travels_and_is_clamped() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     limits.timeout = Duration::from_secs(5);
     let server = Running::with_limits(limits, Kind::Seqpacket, Shelf::default(), |endpoint| {
@@ -226,7 +226,7 @@ fn the_callers_budget_travels_and_is_clamped() {
 
 #[test]
 fn a_late_answer_is_dropped_on_both_sides_and_the_connection_stays_usable() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (go, slow) = mpsc::channel();
         let shelf = Shelf {
@@ -249,7 +249,7 @@ fn a_late_answer_is_dropped_on_both_sides_and_the_connection_stays_usable() {
 
 #[test]
 fn ten_thousand_calls_of_which_half_time_out_leave_one_connection_as_it_was() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket, Shelf::default());
     let connection = server.connect();
     let keeper = KeeperClient::new(connection.clone());
@@ -272,7 +272,7 @@ fn ten_thousand_calls_of_which_half_time_out_leave_one_connection_as_it_was() {
 
 #[test]
 fn a_panic_after_the_reply_was_taken_answers_once() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket, Shelf::default());
     let keeper = KeeperClient::new(server.connect());
     let Err(CallError::Fault(fault)) = keeper.panics() else {
@@ -289,7 +289,7 @@ fn a_panic_after_the_reply_was_taken_answers_once() {
 
 #[test]
 fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     limits.deferred = 3;
     for kind in KINDS {
@@ -318,7 +318,7 @@ fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
 
 #[test]
 fn too_many_deferred_calls_of_all_callers_are_busy() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     limits.deferred_in_all = 3;
     let server = Running::with_limits(limits, Kind::Datagram, Shelf::default(), |endpoint| {
@@ -348,7 +348,7 @@ fn too_many_deferred_calls_of_all_callers_are_busy() {
 
 #[test]
 fn ten_thousand_replies_are_answered_from_another_thread_in_random_order_once_each() {
-    let _alone = alone();
+    alone!();
     const COUNT: u32 = 10_000;
     let (away, replies) = mpsc::channel();
     let shelf = Shelf {

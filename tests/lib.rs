@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,13 @@ pub fn pair(kind: Kind) -> (Socket, Socket) {
 
 /// Counts the descriptors this process has open and keeps open: what some thread, of the test harness for
 /// example, has open for a moment is not counted.
+///
+/// # Panics
+///
+/// In a test that is not [`alone!`].
 pub fn open_fds() -> usize {
+    let alone = std::env::var_os(ALONE).is_some();
+    assert!(alone, "a test that counts begins with alone!()");
     let list = || -> Vec<_> {
         let entries = std::fs::read_dir("/proc/self/fd").expect("/proc");
         let paths = entries.map(|entry| entry.expect("/proc").path());
@@ -68,12 +74,41 @@ pub fn assert_open_fds(before: usize) {
     assert_eq!(open_fds(), before, "descriptors are left");
 }
 
-/// Keeps the other tests of the program waiting, so that [`open_fds`] counts only one test's.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    servers_are_gone();
-    alone
+/// Set in a process that runs one test only.
+const ALONE: &str = "JSONCOMM_TESTS_ALONE";
+
+/// Gives a test a process of its own: what follows runs only there, and the process of all tests waits for it.
+/// A process has its descriptors in common, so [`open_fds`] would count those of other tests as well.
+#[macro_export]
+macro_rules! alone {
+    () => {
+        if !$crate::is_alone() {
+            return;
+        }
+    };
+}
+
+/// Whether this process runs one test only. If not, the test whose thread this is has passed in one that does:
+/// the same program once more.
+///
+/// # Panics
+///
+/// When it has failed there.
+pub fn is_alone() -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let thread = std::thread::current();
+    let test = thread.name().expect("a thread is named after its test");
+    // Also when cargo has just put another in its place.
+    let mut alone = Command::new("/proc/self/exe");
+    let ended = alone.args(["--exact", test]).env(ALONE, "").output();
+    let ended = ended.expect("this program runs once more");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    let passed = ended.status.success() && said.contains(" 1 passed");
+    let cries = String::from_utf8_lossy(&ended.stderr);
+    assert!(passed, "{}\n{said}{cries}", ended.status);
+    false
 }
 
 /// Waits until servers that have gone have closed all that they do on another thread.

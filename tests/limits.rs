@@ -164,7 +164,7 @@ fn call_of(bytes: usize) -> String {
 
 #[test]
 fn a_message_is_taken_up_to_the_limit_and_refused_above() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     // The second is larger than a send buffer, so it goes through a memfd.
     let datagram = sockopt::socket_send_buffer_size(&pair(Kind::Datagram).0).unwrap();
@@ -214,7 +214,7 @@ fn a_message_is_taken_up_to_the_limit_and_refused_above() {
 
 #[test]
 fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for limit in [1000, Limits::default().message] {
             let mut limits = Limits::default();
@@ -253,7 +253,7 @@ fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
 
 #[test]
 fn a_client_sends_and_takes_messages_up_to_its_own_limit() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = serve(kind, Limits::default());
         let connection = server.connect();
@@ -283,7 +283,7 @@ fn a_client_sends_and_takes_messages_up_to_its_own_limit() {
 
 #[test]
 fn a_socket_sends_and_takes_messages_up_to_its_own_limit() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         left.set_message_limit(100);
@@ -308,7 +308,7 @@ fn a_socket_sends_and_takes_messages_up_to_its_own_limit() {
 
 #[test]
 fn a_connection_above_the_limit_is_told_busy_and_closed() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let mut limits = Limits::default();
     limits.connections = 2;
@@ -356,7 +356,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
 
 #[test]
 fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
-    let _alone = alone();
+    alone!();
     let bytes = Limits::default().turn_bytes;
     for turn in [1, 2, 3, NOTES + 1, 100] {
         has_turns_of(turn, turn, bytes);
@@ -365,7 +365,7 @@ fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
 
 #[test]
 fn a_turn_ends_after_so_many_bytes_however_few_messages_that_are() {
-    let _alone = alone();
+    alone!();
     let size = note('a').len();
     // The message that reaches or exceeds the limit is still taken.
     for (bytes, turn) in [
@@ -432,7 +432,7 @@ fn note(who: char) -> String {
 
 #[test]
 fn a_deadline_is_taken_over_up_to_the_limit_and_shortened_above() {
-    let _alone = alone();
+    alone!();
     const LIMIT: u64 = 7200;
     for kind in KINDS {
         let mut limits = Limits::default();

@@ -96,7 +96,7 @@ fn call(id: u32, method: &str, params: &str) -> Vec<u8> {
 
 #[test]
 fn each_thing_is_noticed_as_what_it_is() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     (limits.malformed, limits.connections) = (1, 1);
     let mut watched = Watched::new(Kind::Seqpacket, limits);
@@ -175,7 +175,7 @@ fn each_thing_is_noticed_as_what_it_is() {
 
 #[test]
 fn answers_that_nobody_gets_are_noticed_with_the_reason() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     (limits.waiting_answers, limits.event_pause) = (1, Duration::ZERO);
     let mut watched = Watched::new(Kind::Seqpacket, limits.clone());
@@ -217,7 +217,7 @@ fn answers_that_nobody_gets_are_noticed_with_the_reason() {
 
 #[test]
 fn what_a_peer_does_again_and_again_is_reported_once_and_counted() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut limits = Limits::default();
         limits.malformed = usize::MAX;
@@ -242,7 +242,7 @@ fn what_a_peer_does_again_and_again_is_reported_once_and_counted() {
 
 #[test]
 fn large_messages_are_noticed() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     limits.message = 16 << 20;
     let mut watched = Watched::new(Kind::Seqpacket, limits);
@@ -291,7 +291,7 @@ fn what_is_noticed_can_be_traced() {
         fn exit(&self, _: &Id) {}
     }
 
-    let _alone = alone();
+    alone!();
     let collect = Collect::default();
     let mut watched = Watched::new(Kind::Datagram, Limits::default());
     watched.server.trace();

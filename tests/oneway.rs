@@ -38,7 +38,7 @@ impl Log for Lines {
 
 #[test]
 fn one_way_calls_are_carried_out_in_order_and_leave_nothing_behind() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, Lines::default(), |endpoint| {
             endpoint.serve::<dyn Log>()
@@ -59,7 +59,7 @@ fn one_way_calls_are_carried_out_in_order_and_leave_nothing_behind() {
 
 #[test]
 fn a_one_way_call_that_is_too_big_is_an_error_and_nothing_is_sent() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, Lines::default(), |endpoint| {
             endpoint.serve::<dyn Log>()
@@ -82,7 +82,7 @@ fn a_one_way_call_that_is_too_big_is_an_error_and_nothing_is_sent() {
 
 #[test]
 fn a_one_way_call_that_finds_no_room_ends_at_its_deadline() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (near, _far_that_reads_nothing) = Socket::pair(kind).unwrap();
         let near = near.as_fd().try_clone_to_owned().unwrap();
@@ -99,7 +99,7 @@ fn a_one_way_call_that_finds_no_room_ends_at_its_deadline() {
 
 #[test]
 fn a_one_way_call_to_nobody_is_closed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, Lines::default(), |endpoint| {
             endpoint.serve::<dyn Log>()

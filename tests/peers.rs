@@ -13,11 +13,3 @@ mod python;
 #[cfg(test)]
 #[path = "peers/python_calling.rs"]
 mod python_calling;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Keeps the tests of this file apart: some count this process's descriptors.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}

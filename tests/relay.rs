@@ -171,7 +171,7 @@ impl Drop for Row {
 
 #[test]
 fn answers_errors_and_descriptors_pass_through_a_relay() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let row = Row::start(kind, PATIENCE);
         let client = row.client();
@@ -196,7 +196,7 @@ fn answers_errors_and_descriptors_pass_through_a_relay() {
 
 #[test]
 fn a_relay_serves_others_while_the_one_behind_it_does_not_answer() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let row = Row::start(kind, Duration::from_millis(40));
         let client = row.client();
@@ -214,7 +214,7 @@ fn a_relay_serves_others_while_the_one_behind_it_does_not_answer() {
 
 #[test]
 fn a_relay_outlives_the_one_behind_it() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut row = Row::start(kind, PATIENCE);
         let client = row.client();
@@ -233,7 +233,7 @@ fn a_relay_outlives_the_one_behind_it() {
 
 #[test]
 fn a_relay_never_waits_for_room() {
-    let _alone = alone();
+    alone!();
     let (near, _far_that_reads_nothing) = Socket::pair(Kind::Seqpacket).unwrap();
     let near = std::os::fd::AsFd::as_fd(&near)
         .try_clone_to_owned()

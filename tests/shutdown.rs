@@ -120,7 +120,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
 fn deferred_answers_are_given_and_new_calls_refused() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let office = Office::open(kind);
@@ -152,7 +152,7 @@ fn deferred_answers_are_given_and_new_calls_refused() {
 
 #[test]
 fn who_still_waits_in_the_end_is_told() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let office = Office::open(kind);
         let caller = office.connect();
@@ -168,7 +168,7 @@ fn who_still_waits_in_the_end_is_told() {
 
 #[test]
 fn what_was_sent_before_is_answered() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let office = Office::open(kind);
         let mut socket = office.raw(kind);
@@ -202,7 +202,7 @@ fn what_was_sent_before_is_answered() {
 
 #[test]
 fn answers_that_wait_are_sent_if_their_peer_reads_in_time() {
-    let _alone = alone();
+    alone!();
     let office = Office::open(Kind::Seqpacket);
     let mut slow = office.raw(Kind::Seqpacket);
     let large = r#"{"jsonrpc":"2.0","id":1,"method":"example.desk.large","params":[100000]}"#;
@@ -232,7 +232,7 @@ fn answers_that_wait_are_sent_if_their_peer_reads_in_time() {
 
 #[test]
 fn nobody_can_keep_a_server_from_stopping() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let office = Office::open(kind);
@@ -261,7 +261,7 @@ fn nobody_can_keep_a_server_from_stopping() {
 
 #[test]
 fn a_server_that_has_stopped_can_serve_again() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let office = Office::open(kind);
         assert_eq!(office.connect().echo(1).unwrap(), 1);

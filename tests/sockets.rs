@@ -59,7 +59,7 @@ fn fill(socket: &mut Socket, text: &str) -> usize {
 
 #[test]
 fn messages_and_descriptors_arrive_in_order_and_close_on_exec() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -89,7 +89,7 @@ fn messages_and_descriptors_arrive_in_order_and_close_on_exec() {
 
 #[test]
 fn an_empty_queue_is_pending_and_a_closed_connection_is_closed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         assert!(matches!(
@@ -114,7 +114,7 @@ fn an_empty_queue_is_pending_and_a_closed_connection_is_closed() {
 
 #[test]
 fn a_peer_that_dies_with_unread_messages_has_still_said_what_it_said() {
-    let _alone = alone();
+    alone!();
     let (mut left, mut right) = pair(Kind::Seqpacket);
     right.send("never read").unwrap();
     left.send("one").unwrap();
@@ -128,7 +128,7 @@ fn a_peer_that_dies_with_unread_messages_has_still_said_what_it_said() {
 
 #[test]
 fn receiving_and_sending_keep_their_deadline() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         right.set_timeout(Some(MOMENT));
@@ -147,7 +147,7 @@ fn receiving_and_sending_keep_their_deadline() {
 
 #[test]
 fn deadlines_hold_on_a_descriptor_that_somebody_made_non_blocking() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         for socket in [&left, &right] {
@@ -163,7 +163,7 @@ fn deadlines_hold_on_a_descriptor_that_somebody_made_non_blocking() {
 
 #[test]
 fn sending_waits_for_room() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         let fitted = fill(&mut left, "x");
@@ -178,7 +178,7 @@ fn sending_waits_for_room() {
 
 #[test]
 fn a_full_peer_is_an_outcome_and_reading_ends_it() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         let fitted = fill(&mut left, "x");
@@ -198,7 +198,7 @@ fn a_full_peer_is_an_outcome_and_reading_ends_it() {
 
 #[test]
 fn a_full_unconnected_peer_is_an_outcome_and_the_deadline_holds() {
-    let _alone = alone();
+    alone!();
     let mut reader = Socket::unconnected().unwrap();
     reader.set_timeout(Some(PATIENCE));
     let to = reader.local_address().unwrap().unwrap();
@@ -218,7 +218,7 @@ fn a_full_unconnected_peer_is_an_outcome_and_the_deadline_holds() {
 
 #[test]
 fn unconnected_sockets_answer_whom_a_message_came_from() {
-    let _alone = alone();
+    alone!();
     let (mut left, mut right) = (
         Socket::unconnected().unwrap(),
         Socket::unconnected().unwrap(),
@@ -240,7 +240,7 @@ fn unconnected_sockets_answer_whom_a_message_came_from() {
 
 #[test]
 fn a_socket_of_another_sort_is_refused_and_closed() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let (stream, mut other) = UnixStream::pair().unwrap();
     assert!(matches!(
@@ -283,7 +283,7 @@ fn a_socket_of_another_sort_is_refused_and_closed() {
 
 #[test]
 fn a_socket_made_elsewhere_is_taken_over() {
-    let _alone = alone();
+    alone!();
     let (left, right) = UnixDatagram::pair().unwrap();
     let mut left = Socket::from_fd(left.into()).unwrap();
     assert_eq!(left.kind(), Kind::Datagram);
@@ -315,7 +315,7 @@ fn a_socket_made_elsewhere_is_taken_over() {
 
 #[test]
 fn a_connection_that_was_never_made_is_closed() {
-    let _alone = alone();
+    alone!();
     let family = rustix::net::AddressFamily::UNIX;
     let fd = rustix::net::socket(family, SocketType::SEQPACKET, None).unwrap();
     let mut socket = Socket::from_fd(fd).unwrap();
@@ -334,7 +334,7 @@ fn a_connection_that_was_never_made_is_closed() {
 
 #[test]
 fn a_listener_takes_the_clients_that_wait_and_never_waits_itself() {
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let listener = Listener::bind(&path).unwrap();

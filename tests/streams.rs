@@ -200,7 +200,7 @@ fn numbers(items: Items<u32>) -> Vec<u32> {
 
 #[test]
 fn items_come_in_order_and_then_the_end() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -219,7 +219,7 @@ fn items_come_in_order_and_then_the_end() {
 
 #[test]
 fn items_carry_descriptors_and_none_is_left() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -247,7 +247,7 @@ fn items_carry_descriptors_and_none_is_left() {
 
 #[test]
 fn a_stream_that_fails_gives_its_items_and_then_the_error() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -269,7 +269,7 @@ fn a_stream_that_fails_gives_its_items_and_then_the_error() {
 
 #[test]
 fn a_sink_that_is_dropped_ends_the_stream_with_a_fault() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -288,7 +288,7 @@ fn a_sink_that_is_dropped_ends_the_stream_with_a_fault() {
 
 #[test]
 fn dropping_the_iterator_tells_the_sink() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -313,7 +313,7 @@ fn dropping_the_iterator_tells_the_sink() {
 
 #[test]
 fn the_end_of_the_connection_tells_the_sink() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket);
     let ticker = TickerClient::new(server.connect());
     let other = TickerClient::new(server.connect());
@@ -354,7 +354,7 @@ const MANY: u32 = 2000;
 
 #[test]
 fn a_slow_reader_is_seen_by_the_sink_and_nothing_is_lost() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let (mason, mut stream, refused) = fill((&server, kind), 0, MANY);
@@ -383,7 +383,7 @@ fn a_slow_reader_is_seen_by_the_sink_and_nothing_is_lost() {
 
 #[test]
 fn a_slow_reader_gets_the_newest_if_it_is_told_so() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let (mason, stream, refused) = fill((&server, kind), 1, MANY);
@@ -405,7 +405,7 @@ fn a_slow_reader_gets_the_newest_if_it_is_told_so() {
 
 #[test]
 fn a_slow_reader_gets_the_last_few_if_the_oldest_are_dropped() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let (mason, stream, refused) = fill((&server, kind), 2, MANY);
@@ -422,7 +422,7 @@ fn a_slow_reader_gets_the_last_few_if_the_oldest_are_dropped() {
 
 #[test]
 fn a_slow_reader_ends_the_stream_if_it_is_told_so() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let (mason, stream, refused) = fill((&server, kind), 3, MANY);
@@ -445,7 +445,7 @@ fn a_slow_reader_ends_the_stream_if_it_is_told_so() {
 
 #[test]
 fn an_item_that_is_late_does_not_end_the_stream() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -465,7 +465,7 @@ fn an_item_that_is_late_does_not_end_the_stream() {
 
 #[test]
 fn streams_and_calls_share_a_connection() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
@@ -488,7 +488,7 @@ fn streams_and_calls_share_a_connection() {
 
 #[test]
 fn a_stream_that_is_not_fetched_ends_and_costs_bounded_memory() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -519,7 +519,7 @@ fn a_stream_that_is_not_fetched_ends_and_costs_bounded_memory() {
 
 #[test]
 fn another_thread_feeds_a_stream() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (away, sinks) = mpsc::channel::<Sink<u32>>();
         let yard = Yard {
@@ -554,7 +554,7 @@ fn another_thread_feeds_a_stream() {
 
 #[test]
 fn a_stream_counts_as_one_deferred_call_while_it_lasts() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut limits = Limits::default();
         limits.deferred = 2;
@@ -578,7 +578,7 @@ fn a_stream_counts_as_one_deferred_call_while_it_lasts() {
 
 #[test]
 fn a_server_that_goes_ends_its_streams() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket);
     let ticker = TickerClient::new(server.connect());
     let mut stream = ticker.bricks(0, 4).unwrap();
@@ -591,7 +591,7 @@ fn a_server_that_goes_ends_its_streams() {
 
 #[test]
 fn connections_without_a_stub_have_streams_too() {
-    let _alone = alone();
+    alone!();
     let server = start(Kind::Seqpacket);
     let connection: Connection = server.connect();
     #[derive(Message)]

@@ -31,7 +31,7 @@ fn somebody(directory: &Path) -> (u32, u32) {
 
 #[test]
 fn owner_group_and_mode_are_as_asked_for() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
@@ -59,7 +59,7 @@ fn owner_group_and_mode_are_as_asked_for() {
 
 #[test]
 fn a_mode_is_permission_bits_and_nobody_owns_nothing() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ fn a_mode_is_permission_bits_and_nobody_owns_nothing() {
 
 #[test]
 fn nobody_but_the_own_user_may_connect_before_owner_and_mode_are_set() {
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let (mine, my) = me();

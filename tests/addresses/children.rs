@@ -73,7 +73,8 @@ fn mode(path: impl AsRef<Path>) -> u32 {
 
 #[test]
 fn a_relative_path_is_unlinked_after_chdir() {
-    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    alone!();
+    let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("below")).unwrap();
     let test = "a_relative_path_is_unlinked_after_chdir";
     in_child(test, directory.path(), Command::new, || {
@@ -97,7 +98,8 @@ fn a_relative_path_is_unlinked_after_chdir() {
 
 #[test]
 fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
-    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    alone!();
+    let directory = tempfile::tempdir().unwrap();
     let test = "a_current_directory_that_has_vanished_is_no_directory_to_bind_in";
     in_child(test, directory.path(), Command::new, || {
         let home = std::env::current_dir().unwrap();
@@ -114,7 +116,8 @@ fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
 
 #[test]
 fn a_mode_that_is_asked_for_does_not_depend_on_the_umask() {
-    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    alone!();
+    let directory = tempfile::tempdir().unwrap();
     let test = "a_mode_that_is_asked_for_does_not_depend_on_the_umask";
     in_child(test, directory.path(), Command::new, || {
         for mask in [0, 0o022, 0o077, 0o777] {
@@ -136,7 +139,8 @@ fn a_mode_that_is_asked_for_does_not_depend_on_the_umask() {
 
 #[test]
 fn what_may_not_be_used_is_denied_and_stays() {
-    let (_alone, (directory, start)) = (alone(), as_nobody());
+    alone!();
+    let (directory, start) = as_nobody();
     let test = "what_may_not_be_used_is_denied_and_stays";
     in_child(test, directory.path(), start, || {
         for kind in KINDS {
@@ -171,7 +175,8 @@ fn what_may_not_be_used_is_denied_and_stays() {
 
 #[test]
 fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_stay() {
-    let (_alone, (directory, start)) = (alone(), as_nobody());
+    alone!();
+    let (directory, start) = as_nobody();
     let test = "where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_stay";
     in_child(test, directory.path(), start, || {
         std::fs::create_dir("below").unwrap();
@@ -190,7 +195,8 @@ fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_st
 
 #[test]
 fn a_file_that_may_not_be_given_away_is_not_left_behind() {
-    let (_alone, (directory, start)) = (alone(), as_nobody());
+    alone!();
+    let (directory, start) = as_nobody();
     let test = "a_file_that_may_not_be_given_away_is_not_left_behind";
     in_child(test, directory.path(), start, || {
         for kind in KINDS {
@@ -214,7 +220,8 @@ fn a_file_that_may_not_be_given_away_is_not_left_behind() {
 /// socket becomes one of them.
 #[test]
 fn standard_descriptors_that_are_closed_at_the_start_do_not_matter() {
-    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    alone!();
+    let directory = tempfile::tempdir().unwrap();
     let test = "standard_descriptors_that_are_closed_at_the_start_do_not_matter";
     let closed = |program: PathBuf| {
         let mut shell = Command::new("sh");
@@ -240,7 +247,8 @@ fn standard_descriptors_that_are_closed_at_the_start_do_not_matter() {
 
 #[test]
 fn without_proc_short_paths_work_and_the_rest_says_what_it_needs() {
-    let (_alone, directory) = (alone(), tempfile::tempdir().unwrap());
+    alone!();
+    let directory = tempfile::tempdir().unwrap();
     let hide = "mount -t tmpfs none /proc";
     let hides = Command::new("unshare")
         .args(["-m", "sh", "-c", hide])

@@ -27,7 +27,7 @@ const TYPES: [SocketType; 3] = [SocketType::DGRAM, SocketType::SEQPACKET, Socket
 
 #[test]
 fn a_dead_socket_of_any_type_is_replaced() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         for of in TYPES {
@@ -44,7 +44,7 @@ fn a_dead_socket_of_any_type_is_replaced() {
 
 #[test]
 fn a_dead_socket_is_replaced_by_a_server_too_and_beyond_sun_path() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, deep) = deep();
         let path = deep.join("a.sock");
@@ -68,7 +68,7 @@ fn a_dead_socket_is_replaced_by_a_server_too_and_beyond_sun_path() {
 
 #[test]
 fn what_is_no_socket_stays_as_it_is() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ fn assert_is_live(path: &Path) {
 
 #[test]
 fn a_live_socket_is_never_robbed() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -159,7 +159,7 @@ fn a_live_socket_is_never_robbed() {
 
 #[test]
 fn a_live_listener_does_not_notice_that_another_server_looked() {
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let listener = Listener::bind(&path).unwrap();
@@ -171,7 +171,7 @@ fn a_live_listener_does_not_notice_that_another_server_looked() {
 fn the_dead_socket_of_somebody_else_stays_unless_it_is_to_be_theirs() {
     /// Nobody in particular.
     const OWNER: u32 = 54_321;
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
@@ -199,7 +199,7 @@ fn the_dead_socket_of_somebody_else_stays_unless_it_is_to_be_theirs() {
 #[test]
 fn of_four_starters_over_a_dead_socket_exactly_one_gets_the_path() {
     const STARTERS: usize = 4;
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let barrier = Arc::new(Barrier::new(STARTERS + 1));
@@ -234,7 +234,7 @@ fn of_four_starters_over_a_dead_socket_exactly_one_gets_the_path() {
 
 #[test]
 fn a_server_that_stops_never_removes_the_file_of_the_next() {
-    let _alone = alone();
+    alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     for kind in KINDS {
@@ -262,7 +262,7 @@ fn a_server_that_stops_never_removes_the_file_of_the_next() {
 
 #[test]
 fn a_directory_that_somebody_keeps_locked_is_an_error_in_time() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
@@ -285,7 +285,7 @@ fn a_directory_that_somebody_keeps_locked_is_an_error_in_time() {
 
 #[test]
 fn binding_waits_for_a_lock_and_gives_it_back() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");

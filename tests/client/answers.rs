@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_late_answer_is_dropped_and_its_descriptors_are_closed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
             let late = far.hear_late();
@@ -26,7 +26,7 @@ fn a_late_answer_is_dropped_and_its_descriptors_are_closed() {
 
 #[test]
 fn what_is_not_the_answer_is_passed_over() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
             let null = null();
@@ -69,7 +69,7 @@ fn answered(
     texts: &'static [(&'static str, usize)],
     check: impl Fn(&str, Result<Opened, CallError<FilesError>>),
 ) {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let before = open_fds();
         let (connection, far) = against(kind, move |mut far| {

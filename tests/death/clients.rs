@@ -22,7 +22,7 @@ fn calls_from_another_process() {
 
 #[test]
 fn a_client_that_is_killed_leaves_nothing_behind() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, Shelf::default(), |endpoint| {
             endpoint.serve::<dyn Desk>()

@@ -81,7 +81,7 @@ pub(crate) fn against(path: &Path, kind: Kind) -> (Connection, Far) {
 
 #[test]
 fn what_was_answered_before_the_death_is_received() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let before = open_fds();
@@ -107,7 +107,7 @@ fn what_was_answered_before_the_death_is_received() {
 
 #[test]
 fn giving_a_call_up_after_the_death_loses_no_answer_to_another() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
@@ -123,7 +123,7 @@ fn giving_a_call_up_after_the_death_loses_no_answer_to_another() {
 
 #[test]
 fn another_server_with_the_same_name_does_not_hide_the_death() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
@@ -138,7 +138,7 @@ fn another_server_with_the_same_name_does_not_hide_the_death() {
 
 #[test]
 fn a_server_that_has_given_its_name_away_is_not_dead() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for taken in [false, true] {
             let (_directory, path) = place();
@@ -158,7 +158,7 @@ fn a_server_that_has_given_its_name_away_is_not_dead() {
 
 #[test]
 fn a_connection_without_an_address_notices_the_death_as_well() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (near, mut far) = jsoncomm_tests::pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();
@@ -173,7 +173,7 @@ fn a_connection_without_an_address_notices_the_death_as_well() {
 
 #[test]
 fn a_stream_that_breaks_off_ends_after_what_has_come() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let before = open_fds();
@@ -199,7 +199,7 @@ fn a_stream_that_breaks_off_ends_after_what_has_come() {
 
 #[test]
 fn a_server_that_hangs_up_one_way_ends_the_call_or_still_answers() {
-    let _alone = alone();
+    alone!();
     // It will not answer any more: the connection says so.
     let (_directory, path) = place();
     let (connection, mut far) = against(&path, Kind::Seqpacket);
@@ -224,7 +224,7 @@ fn a_server_that_hangs_up_one_way_ends_the_call_or_still_answers() {
 
 #[test]
 fn a_server_that_dies_after_a_flood_of_nonsense_ends_the_call() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let before = open_fds();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[test]
 fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let first = Other::serve(&path, kind);
@@ -57,7 +57,7 @@ fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
 
 #[test]
 fn a_call_that_finds_the_server_gone_is_sent_to_the_next_at_once() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, far) = against(&path, kind);
@@ -79,7 +79,7 @@ fn a_call_that_finds_the_server_gone_is_sent_to_the_next_at_once() {
 
 #[test]
 fn a_call_is_closed_when_nobody_has_come_back() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for unlinked in [false, true] {
             let (_directory, path) = place();
@@ -101,7 +101,7 @@ fn a_call_is_closed_when_nobody_has_come_back() {
 
 #[test]
 fn without_an_address_and_in_a_loop_a_call_is_closed_for_good() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (near, far) = jsoncomm_tests::pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();
@@ -122,7 +122,7 @@ fn without_an_address_and_in_a_loop_a_call_is_closed_for_good() {
 
 #[test]
 fn a_call_that_may_be_repeated_is_sent_until_it_is_answered() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
@@ -156,7 +156,7 @@ fn a_call_that_may_be_repeated_is_sent_until_it_is_answered() {
 
 #[test]
 fn an_answer_is_never_taken_for_that_of_another_server() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
@@ -180,7 +180,7 @@ fn an_answer_is_never_taken_for_that_of_another_server() {
 fn under_servers_that_are_killed_in_a_loop_each_call_ends_with_its_own_answer() {
     const CLIENTS: u64 = 20;
     const DEATHS: usize = 10;
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (_directory, path) = place();
         let mut server = Other::serve(&path, kind);

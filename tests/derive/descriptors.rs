@@ -2,6 +2,8 @@
 
 use super::*;
 
+use jsoncomm_tests::{alone, open_fds};
+
 #[test]
 fn content_before_its_tag_is_refused_by_name() {
     #[derive(Debug, Message)]
@@ -120,15 +122,9 @@ fn a_descriptor_of_another_kind_is_refused() {
     }
 }
 
-/// Tests that count descriptors run one at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[test]
 fn every_refusal_names_its_member_and_leaks_nothing() {
-    let _alone = alone();
+    alone!();
     let cases = [
         (
             r#"{"len":1,"file":1}"#,
@@ -205,7 +201,7 @@ fn every_refusal_names_its_member_and_leaks_nothing() {
     ];
     for (text, count, said) in cases {
         let before = open_fds();
-        let refused = decode::<Opened>(text.as_bytes(), zeros(count), Surplus::Refuse);
+        let refused = decode::<Opened>(text.as_bytes(), nulls(count), Surplus::Refuse);
         assert_eq!(refused.unwrap_err().to_string(), said, "{text}");
         assert_eq!(open_fds(), before, "{text}");
     }
@@ -218,24 +214,9 @@ fn every_refusal_names_its_member_and_leaks_nothing() {
     assert_eq!(doubled, "the same key twice");
 }
 
-/// Descriptors of /dev/zero, which only the tests that count open, one at a time.
-fn zeros(count: usize) -> Fds {
-    let zero = |_| OwnedFd::from(File::open("/dev/zero").unwrap());
-    Fds::from((0..count).map(zero).collect::<Vec<_>>())
-}
-
-/// How many of them this process has.
-fn open_fds() -> usize {
-    let open = std::fs::read_dir("/proc/self/fd").unwrap();
-    let targets = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    targets
-        .filter(|target| target.as_os_str() == "/dev/zero")
-        .count()
-}
-
 #[test]
 fn a_refused_message_closes_what_it_had_taken() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for (text, count) in [
         (r#"{"items":[{"len":1,"file":0},{"len":1,"file":1},{}]}"#, 3),
@@ -249,7 +230,7 @@ fn a_refused_message_closes_what_it_had_taken() {
             #[fd]
             items: Vec<Opened>,
         }
-        let refused = decode::<Listing>(text.as_bytes(), zeros(count), Surplus::Refuse);
+        let refused = decode::<Listing>(text.as_bytes(), nulls(count), Surplus::Refuse);
         assert!(refused.is_err(), "{text}");
         drop(refused);
         assert_eq!(open_fds(), before, "{text}");
@@ -258,10 +239,10 @@ fn a_refused_message_closes_what_it_had_taken() {
 
 #[test]
 fn a_lenient_reader_closes_the_surplus() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let opened: Opened =
-        decode(br#"{"len":1,"file":1,"new":0}"#, zeros(2), Surplus::Close).unwrap();
+        decode(br#"{"len":1,"file":1,"new":0}"#, nulls(2), Surplus::Close).unwrap();
     assert_eq!(open_fds(), before + 1);
     drop(opened);
     assert_eq!(open_fds(), before);

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn what_is_not_json_is_answered_with_its_id_if_that_can_be_read() {
-    let _alone = alone();
+    alone!();
     let cases: [(&[u8], Option<u64>); 13] = [
         (b"nope", None),
         (b" ", None),
@@ -64,7 +64,7 @@ fn what_is_not_json_is_answered_with_its_id_if_that_can_be_read() {
 
 #[test]
 fn what_is_not_a_call_is_answered_with_its_id_if_that_can_be_read() {
-    let _alone = alone();
+    alone!();
     let ping = r#""method":"test.vault.ping","params":{"number":1}"#;
     let cases = [
         (String::from("7"), None),
@@ -142,7 +142,7 @@ fn what_is_not_a_call_is_answered_with_its_id_if_that_can_be_read() {
 
 #[test]
 fn an_unknown_method_is_said_so_before_anything_else() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();
@@ -166,7 +166,7 @@ fn an_unknown_method_is_said_so_before_anything_else() {
 
 #[test]
 fn a_bad_argument_is_named() {
-    let _alone = alone();
+    alone!();
     let cases = [
         ("ping", "{}", Some("number")),
         ("ping", r#"{"number":"1"}"#, Some("number")),
@@ -211,7 +211,7 @@ fn a_bad_argument_is_named() {
 
 #[test]
 fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
-    let _alone = alone();
+    alone!();
     let cases = [
         ("swap", r#"{"label":"x","file":0}"#, 0, Some("file")),
         ("swap", r#"{"label":"x","file":1}"#, 1, Some("file")),
@@ -273,7 +273,7 @@ fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
 
 #[test]
 fn what_looks_like_an_answer_is_never_answered() {
-    let _alone = alone();
+    alone!();
     let cases = [
         r#"{"jsonrpc":"2.0","id":5,"result":1}"#,
         r#"{"jsonrpc":"2.0","result":{"file":0},"id":5}"#,
@@ -302,7 +302,7 @@ fn what_looks_like_an_answer_is_never_answered() {
 
 #[test]
 fn a_call_without_an_id_gets_no_answer_and_is_carried_out() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();

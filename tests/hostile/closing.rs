@@ -71,7 +71,7 @@ impl Gate {
 
 #[test]
 fn what_nobody_wants_is_closed_without_waiting() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (state, gate) = Gate::new();
         let mut bench = Bench::with(kind, state);
@@ -97,7 +97,7 @@ fn what_nobody_wants_is_closed_without_waiting() {
 
 #[test]
 fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
-    let _alone = alone();
+    alone!();
     handlers::quiet();
     let before = open_fds();
     let mut limits = Limits::default();
@@ -128,7 +128,7 @@ fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
 
 #[test]
 fn a_connection_that_is_turned_away_takes_its_messages_with_it_elsewhere() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let mut limits = Limits::default();
     limits.connections = 2;
@@ -157,7 +157,7 @@ fn a_connection_that_is_turned_away_takes_its_messages_with_it_elsewhere() {
 
 #[test]
 fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let mut limits = Limits::default();
     limits.user_descriptors = 2;

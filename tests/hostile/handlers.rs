@@ -111,7 +111,7 @@ pub(super) fn late(id: u64, method: &str, params: &str) -> String {
 
 #[test]
 fn a_panicking_handler_costs_its_own_call() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();
@@ -131,7 +131,7 @@ fn a_panicking_handler_costs_its_own_call() {
 
 #[test]
 fn an_answer_that_panics_while_it_is_written_costs_its_own_call() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();
@@ -149,7 +149,7 @@ fn an_answer_that_panics_while_it_is_written_costs_its_own_call() {
 
 #[test]
 fn a_reply_that_is_dropped_tells_the_caller() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();
@@ -164,7 +164,7 @@ fn a_reply_that_is_dropped_tells_the_caller() {
 
 #[test]
 fn an_answer_from_another_thread_comes_after_the_call() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (answer_now, after) = channel();
         let after = Some(after);
@@ -196,7 +196,7 @@ fn an_answer_from_another_thread_comes_after_the_call() {
 
 #[test]
 fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();
@@ -216,7 +216,7 @@ fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
 
 #[test]
 fn kept_replies_are_answered_in_any_order_and_a_dead_caller_costs_nothing() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();

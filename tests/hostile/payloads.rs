@@ -27,7 +27,7 @@ fn fifo(directory: &std::path::Path) -> OwnedFd {
 
 #[test]
 fn what_is_no_memfd_is_refused_without_reading_it() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         bench.refused(SPILLED, &[], None::<u64>, Fault::BAD_DESCRIPTORS, None);
@@ -50,7 +50,7 @@ fn what_is_no_memfd_is_refused_without_reading_it() {
 
 #[test]
 fn any_memfd_of_proper_size_is_read_from_its_start() {
-    let _alone = alone();
+    alone!();
     let good = call(5, "swap", r#"{"label":"x","file":0}"#);
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -103,7 +103,7 @@ fn any_memfd_of_proper_size_is_read_from_its_start() {
 
 #[test]
 fn a_memfd_beyond_the_limit_is_refused_unread() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let limit = Limits::default().message as u64;
@@ -125,7 +125,7 @@ fn a_memfd_beyond_the_limit_is_refused_unread() {
 
 #[test]
 fn a_memfd_that_shrinks_and_grows_meanwhile_spoils_its_own_message_only() {
-    let _alone = alone();
+    alone!();
     const ROUNDS: u64 = 300;
     let good = call(5, "ping", r#"{"number":1}"#) + &" ".repeat(200_000);
     let size = good.len() as u64;
@@ -165,7 +165,7 @@ fn a_memfd_that_shrinks_and_grows_meanwhile_spoils_its_own_message_only() {
 
 #[test]
 fn a_message_above_the_limit_is_refused_with_its_descriptors() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();

@@ -20,7 +20,7 @@ fn gated(kind: Kind) -> (Bench, Receiver<()>, Sender<()>) {
 
 #[test]
 fn a_peer_that_dies_during_its_call_costs_its_answer() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut bench, is_here, open) = gated(kind);
         for _ in 0..3 {
@@ -38,7 +38,7 @@ fn a_peer_that_dies_during_its_call_costs_its_answer() {
 
 #[test]
 fn what_a_dead_peer_had_sent_is_still_carried_out() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut bench, is_here, open) = gated(kind);
         bench.say(call(5, "wait", "{}"), &[]);
@@ -64,7 +64,7 @@ fn what_a_dead_peer_had_sent_is_still_carried_out() {
 
 #[test]
 fn a_connection_that_never_reads_stalls_itself_only() {
-    let _alone = alone();
+    alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
     let mut deaf = raw(&bench.server, Kind::Seqpacket);
@@ -97,7 +97,7 @@ fn a_connection_that_never_reads_stalls_itself_only() {
 
 #[test]
 fn a_connection_that_dies_without_having_read_frees_all_it_held() {
-    let _alone = alone();
+    alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
     for _ in 0..3 {
@@ -120,7 +120,7 @@ fn a_connection_that_dies_without_having_read_frees_all_it_held() {
 
 #[test]
 fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
-    let _alone = alone();
+    alone!();
     const CALLS: u64 = 100;
     let mut bench = Bench::start(Kind::Datagram);
     let null = null();
@@ -152,7 +152,7 @@ fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
 
 #[test]
 fn a_sender_that_cannot_be_answered_is_not_answered_and_counted() {
-    let _alone = alone();
+    alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let null = null();
     let directory = tempfile::tempdir().unwrap();
@@ -192,7 +192,7 @@ fn late_drop() -> String {
 
 #[test]
 fn a_sender_with_a_108_byte_path_is_not_answered() {
-    let _alone = alone();
+    alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let directory = tempfile::tempdir().unwrap();
     let room = 108 - directory.path().as_os_str().len() - 1;
@@ -210,7 +210,7 @@ fn a_sender_with_a_108_byte_path_is_not_answered() {
 
 #[test]
 fn an_empty_packet_ends_its_own_connection_only() {
-    let _alone = alone();
+    alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
     bench.hold();
@@ -228,7 +228,7 @@ fn an_empty_packet_ends_its_own_connection_only() {
 
 #[test]
 fn connections_that_come_and_go_leave_nothing() {
-    let _alone = alone();
+    alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     for round in 0..200 {
         let visitor = raw(&bench.server, Kind::Seqpacket);

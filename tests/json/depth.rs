@@ -29,7 +29,7 @@ fn the_default_depth_is_64() {
 
 #[test]
 fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for (set, depth) in DEPTHS {
             let mut served = Served::start(kind, limits(set));
@@ -63,7 +63,7 @@ fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
 
 #[test]
 fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
-    let _alone = alone();
+    alone!();
     const DEPTH: usize = 50_000;
     let [array, object] = texts(DEPTH);
     let open = "[".repeat(DEPTH);
@@ -103,7 +103,7 @@ fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
 
 #[test]
 fn brackets_in_strings_and_side_by_side_are_not_deep() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, limits(4));
         for value in [
@@ -131,7 +131,7 @@ fn brackets_in_strings_and_side_by_side_are_not_deep() {
 
 #[test]
 fn an_answer_that_is_too_deep_is_replaced_by_a_fault() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, limits(10));
         served.polite = TakerClient::new(served.server.connect());
@@ -160,7 +160,7 @@ fn an_answer_that_is_too_deep_is_replaced_by_a_fault() {
 
 #[test]
 fn a_client_sends_up_to_its_limit_and_nothing_above_it() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let served = Served::start(kind, limits(usize::MAX));
         for (set, depth) in DEPTHS {
@@ -188,7 +188,7 @@ fn a_client_sends_up_to_its_limit_and_nothing_above_it() {
 
 #[test]
 fn a_client_takes_answers_up_to_its_limit_and_the_next_after_a_deeper_one() {
-    let _alone = alone();
+    alone!();
     let answers = |result: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"value":7,"file":0,"x":{result}}}}}"#)
             .into_bytes()
@@ -225,7 +225,7 @@ fn a_client_takes_answers_up_to_its_limit_and_the_next_after_a_deeper_one() {
 
 #[test]
 fn a_bare_socket_sends_and_takes_up_to_its_limit() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         for (set, depth) in DEPTHS {
             let (mut left, mut right) = pair(kind);

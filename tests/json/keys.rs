@@ -187,7 +187,7 @@ fn a_name_and_its_alias_are_one_member() {
 
 #[test]
 fn descriptors_are_closed_when_a_map_of_them_repeats_a_key() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for text in [r#"{"a":0,"b":1,"a":2}"#, r#"{"a":0,"b":1,"\u0061":2}"#] {
         let fds = Fds::from(vec![null(), null(), null()]);
@@ -223,7 +223,7 @@ fn a_key_that_serde_json_keeps_for_itself_is_nobodys() {
 
 #[test]
 fn a_call_that_repeats_a_key_is_refused_by_the_argument_it_is_in() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         for (params, field) in [
@@ -250,7 +250,7 @@ fn a_call_that_repeats_a_key_is_refused_by_the_argument_it_is_in() {
 
 #[test]
 fn an_answer_that_repeats_a_key_is_an_error_of_decoding() {
-    let _alone = alone();
+    alone!();
     let answer =
         |result: &str| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#).into_bytes();
     let texts =
@@ -279,7 +279,7 @@ fn an_answer_that_repeats_a_key_is_an_error_of_decoding() {
 
 #[test]
 fn a_bare_message_that_repeats_a_key_is_refused_and_the_next_is_taken() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (left, mut right) = pair(kind);
         for text in [r#"{"a":1,"a":2}"#, r#"{"a":1,"more":1,"more":2}"#] {

@@ -117,7 +117,7 @@ fn endless() -> String {
 
 #[test]
 fn an_argument_is_what_its_type_holds_or_refused_by_name() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         let endless = endless();
@@ -148,7 +148,7 @@ fn an_argument_is_what_its_type_holds_or_refused_by_name() {
 
 #[test]
 fn an_answer_is_what_its_type_holds_or_an_error_that_names_the_field() {
-    let _alone = alone();
+    alone!();
     let endless = endless();
     for kind in KINDS {
         for (of, taken, refused) in TABLE {
@@ -338,7 +338,7 @@ fn every_finite_number_is_written_and_read_back_as_it_is() {
 
 #[test]
 fn a_call_that_is_not_finite_is_not_sent() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let served = Served::start(kind, Limits::default());
         let connection = served.server.connect();
@@ -375,7 +375,7 @@ fn a_call_that_is_not_finite_is_not_sent() {
 
 #[test]
 fn an_answer_that_is_not_finite_is_replaced_by_a_fault() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         for (fail, field) in [(false, "weight"), (true, "weight")] {
@@ -397,7 +397,7 @@ fn an_answer_that_is_not_finite_is_replaced_by_a_fault() {
 
 #[test]
 fn a_bare_message_that_is_not_finite_is_not_sent() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         let sent = left.send(&(1, f64::NAN));

@@ -365,7 +365,7 @@ fn config() -> ProptestConfig {
 
 #[test]
 fn a_message_is_read_back_as_it_was_written() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let read_back = |message: All| {
         let (text, fds, which) = sent(&message);

@@ -135,7 +135,7 @@ fn surrounded(text: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_call_that_is_no_json_is_refused_as_that() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         let ping = call("ping", "[1]");
@@ -178,7 +178,7 @@ fn a_call_that_is_no_json_is_refused_as_that() {
 
 #[test]
 fn a_call_that_has_no_one_meaning_is_refused_where_it_has_none() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         let ping = call("ping", "[1]");
@@ -233,7 +233,7 @@ fn a_call_that_has_no_one_meaning_is_refused_where_it_has_none() {
 
 #[test]
 fn a_call_may_be_spelt_in_any_way_that_means_the_same() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         let ping = call("ping", r#"{"number":1}"#);
@@ -267,7 +267,7 @@ fn a_call_may_be_spelt_in_any_way_that_means_the_same() {
 
 #[test]
 fn a_batch_is_refused_however_long_it_is() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         for text in [
@@ -297,7 +297,7 @@ fn undecodable(texts: &[Vec<u8>], is_right: impl Fn(&DecodeError) -> bool) {
 
 #[test]
 fn an_answer_that_is_no_json_is_an_error_of_decoding() {
-    let _alone = alone();
+    alone!();
     let good = r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0}}"#;
     let syntax = |error: &DecodeError| matches!(error, DecodeError::Syntax { .. });
     for template in [
@@ -321,7 +321,7 @@ fn an_answer_that_is_no_json_is_an_error_of_decoding() {
 
 #[test]
 fn an_empty_answer_is_an_error_of_decoding() {
-    let _alone = alone();
+    alone!();
     // On a connection it is the end.
     let (connection, far) = against(Kind::Datagram, vec![Vec::new()]);
     let empty: Result<Held, CallError> = connection.call("test.json.any", &[0]);
@@ -339,7 +339,7 @@ fn an_empty_answer_is_an_error_of_decoding() {
 
 #[test]
 fn an_answer_that_has_no_one_meaning_is_an_error_of_decoding() {
-    let _alone = alone();
+    alone!();
     let values = UNCLEAR.map(str::as_bytes);
     let shape = |error: &DecodeError| matches!(error, DecodeError::Shape { .. });
     for (template, field) in [
@@ -387,7 +387,7 @@ fn an_answer_that_has_no_one_meaning_is_an_error_of_decoding() {
 
 #[test]
 fn an_answer_that_cannot_be_read_ends_the_call_whose_id_it_has() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let before = open_fds();
         let (near, far) = sockets(kind);
@@ -426,7 +426,7 @@ fn an_answer_that_cannot_be_read_ends_the_call_whose_id_it_has() {
 
 #[test]
 fn a_bare_message_that_is_no_json_is_refused_and_the_next_is_taken() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (left, mut right) = pair(kind);
         let fds = open_fds();

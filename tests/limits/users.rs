@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 #[test]
 fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut limits = Limits::default();
         limits.descriptors = 2;
@@ -41,7 +41,7 @@ fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
 
 #[test]
 fn a_user_has_connections_up_to_the_limit_and_others_have_theirs() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     limits.user_connections = 2;
     let server = serve(Kind::Seqpacket, limits);
@@ -102,7 +102,7 @@ print(s.recv(65536).decode())";
 
 #[test]
 fn a_user_defers_calls_up_to_the_limit_by_however_many_callers() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let mut limits = Limits::default();
         (limits.deferred, limits.user_deferred) = (2, 3);
@@ -182,7 +182,7 @@ fn wide() -> Limits {
 
 #[test]
 fn a_user_has_a_budget_of_bytes_and_is_cut_above_it() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for (bytes, want) in [(2 * LARGE_TEXT + 100, 0), (2 * LARGE_TEXT - 100, 1), (0, 2)] {
         let mut limits = wide();
@@ -194,7 +194,7 @@ fn a_user_has_a_budget_of_bytes_and_is_cut_above_it() {
 
 #[test]
 fn a_user_has_a_budget_of_descriptors_and_is_cut_above_it() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for (descriptors, want) in [(7, 0), (6, 0), (5, 1), (2, 2)] {
         let mut limits = wide();
@@ -206,7 +206,7 @@ fn a_user_has_a_budget_of_descriptors_and_is_cut_above_it() {
 
 #[test]
 fn a_connection_is_cut_for_more_malformed_messages_than_the_limit() {
-    let _alone = alone();
+    alone!();
     for bad in [
         "nonsense",
         "{}",
@@ -238,7 +238,7 @@ fn a_connection_is_cut_for_more_malformed_messages_than_the_limit() {
 
 #[test]
 fn malformed_messages_are_forgiven_with_time() {
-    let _alone = alone();
+    alone!();
     let mut limits = Limits::default();
     (limits.malformed, limits.malformed_window) = (1, Duration::ZERO);
     let server = serve(Kind::Seqpacket, limits);
@@ -258,7 +258,7 @@ fn malformed_messages_are_forgiven_with_time() {
 
 #[test]
 fn an_endpoint_without_descriptors_gets_none() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, State::default(), |endpoint| {
             endpoint.without_descriptors().unwrap().serve::<dyn Probe>()

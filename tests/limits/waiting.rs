@@ -68,7 +68,7 @@ fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
 
 #[test]
 fn a_connection_that_does_not_read_has_a_budget_of_answers_and_is_cut_above_it() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let room = room(Kind::Seqpacket, LARGE_TEXT);
     for answers in [1, 3] {
@@ -86,7 +86,7 @@ fn a_connection_that_does_not_read_has_a_budget_of_answers_and_is_cut_above_it()
 
 #[test]
 fn a_connection_that_does_not_read_has_a_budget_of_bytes_and_is_cut_above_it() {
-    let _alone = alone();
+    alone!();
     let room = room(Kind::Seqpacket, LARGE_TEXT);
     // One answer is kept whatever its size; the second depends on the bytes.
     for (bytes, answers) in [
@@ -153,7 +153,7 @@ fn slow(answers: usize, bytes: usize, peers: usize) -> Limits {
 
 #[test]
 fn a_datagram_peer_that_does_not_read_has_a_budget_of_answers_and_loses_those_above_it() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let room = room(Kind::Datagram, 50);
     for answers in [1, 3] {
@@ -168,7 +168,7 @@ fn a_datagram_peer_that_does_not_read_has_a_budget_of_answers_and_loses_those_ab
 
 #[test]
 fn a_datagram_peer_that_does_not_read_has_a_budget_of_bytes_and_loses_those_above_it() {
-    let _alone = alone();
+    alone!();
     let room = room(Kind::Datagram, 50);
     let text = r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len() + 20;
     for (bytes, answers) in [(0, 1), (3 * text - 1, 2), (3 * text, 3), (4 * text - 1, 3)] {
@@ -184,7 +184,7 @@ fn a_datagram_peer_that_does_not_read_has_a_budget_of_bytes_and_loses_those_abov
 
 #[test]
 fn answers_wait_for_so_many_datagram_peers_and_are_lost_for_one_more() {
-    let _alone = alone();
+    alone!();
     let room = room(Kind::Datagram, 50);
     let limits = slow(10, usize::MAX, 2);
     assert_eq!(waited(&limits, room + 3, &[room + 3]), 0);
@@ -194,7 +194,7 @@ fn answers_wait_for_so_many_datagram_peers_and_are_lost_for_one_more() {
 
 #[test]
 fn a_datagram_peer_whose_answer_may_not_wait_is_told_so_if_that_may() {
-    let _alone = alone();
+    alone!();
     let size = 5000;
     let room = room(Kind::Datagram, size + 37);
     let server = serve(Kind::Datagram, slow(10, size + 300, 1));

@@ -6,11 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use jsoncomm::{CallError, Connection, DATAGRAM_MAX, Fault, Kind, Message, Socket};
-use jsoncomm_tests::{KINDS, PATIENCE, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use serde_json::json;
 
-use crate::alone;
 use crate::desk::{Ask, DeskClient, DeskError, Echoed, Papers, Seen, Tell, seen, seen_by_python};
 use crate::python::{Mode, Python};
 
@@ -67,7 +66,7 @@ fn opened(tell: Tell) -> (u64, Seen) {
 
 #[test]
 fn a_socket_exchanges_bare_messages_with_python() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Bare);
         let both = papers.both();
@@ -102,7 +101,7 @@ fn a_socket_exchanges_bare_messages_with_python() {
 
 #[test]
 fn a_stub_and_an_enum_call_python() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let both = papers.both();
@@ -143,7 +142,7 @@ fn a_stub_and_an_enum_call_python() {
 
 #[test]
 fn a_service_error_from_python_is_typed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let desk = DeskClient::new(connection(&papers));
@@ -171,7 +170,7 @@ fn a_fault_from_python_has_its_code_and_field() {
         file: OwnedFd,
     }
 
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let connection = connection(&papers);
@@ -207,7 +206,7 @@ fn a_fault_from_python_has_its_code_and_field() {
 
 #[test]
 fn python_takes_arguments_by_position_and_answers_no_notification() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let connection = connection(&papers);
@@ -228,7 +227,7 @@ fn python_takes_arguments_by_position_and_answers_no_notification() {
 
 #[test]
 fn what_a_later_server_adds_to_an_answer_is_ignored_and_closed() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let connection = connection(&papers);
@@ -250,7 +249,7 @@ fn what_a_later_server_adds_to_an_answer_is_ignored_and_closed() {
 
 #[test]
 fn a_socket_sends_python_what_it_allows_inline_and_more_by_memfd() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Bare);
         let both = papers.both();
@@ -289,7 +288,7 @@ fn a_socket_sends_python_what_it_allows_inline_and_more_by_memfd() {
 
 #[test]
 fn a_call_larger_than_any_datagram_reaches_python_and_comes_back() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let both = papers.both();
@@ -315,7 +314,7 @@ fn a_call_larger_than_any_datagram_reaches_python_and_comes_back() {
 
 #[test]
 fn a_descriptor_from_python_is_the_same_open_file() {
-    let _alone = alone();
+    alone!();
     let (mut python, papers) = served(Kind::Seqpacket, Mode::Calls);
     let desk = DeskClient::new(connection(&papers));
     let log = tempfile::tempfile().unwrap();

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::slice::from_ref;
 
 use jsoncomm::{DATAGRAM_MAX, Fault, Kind, Limits};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use rustix::net::sockopt::socket_send_buffer_size;
 use serde_json::{Value, json};
 
-use crate::alone;
 use crate::desk::{Ask, Clerk, Desk, Papers, seen_by_python};
 use crate::python::{Done, Mode, Python};
 
@@ -50,7 +49,7 @@ fn raw(id: &str, method: &str, params: &str) -> Value {
 
 #[test]
 fn python_gets_replies_from_a_bare_endpoint() {
-    let _alone = alone();
+    alone!();
     let papers = Papers::new();
     let [left, right] = papers.both();
     for kind in KINDS {
@@ -89,7 +88,7 @@ fn python_gets_replies_from_a_bare_endpoint() {
 
 #[test]
 fn python_calls_a_service_and_an_enum() {
-    let _alone = alone();
+    alone!();
     let papers = Papers::new();
     let [left, right] = papers.both();
     for kind in KINDS {
@@ -138,7 +137,7 @@ fn python_calls_a_service_and_an_enum() {
 
 #[test]
 fn python_sees_the_errors_of_a_service_with_code_message_and_data() {
-    let _alone = alone();
+    alone!();
     let papers = Papers::new();
     let none = papers.none();
     for kind in KINDS {
@@ -164,7 +163,7 @@ fn python_sees_the_errors_of_a_service_with_code_message_and_data() {
 
 #[test]
 fn python_sees_faults_with_their_codes_and_the_field_that_is_to_blame() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let papers = Papers::new();
     let two = json!([papers.left, papers.right]);
@@ -290,7 +289,7 @@ fn python_sees_faults_with_their_codes_and_the_field_that_is_to_blame() {
 
 #[test]
 fn python_is_told_what_is_not_a_call() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"example.desk.echo","params":{"text":""}}"#;
     let cases = [
@@ -351,7 +350,7 @@ fn python_is_told_what_is_not_a_call() {
 
 #[test]
 fn python_may_pass_arguments_by_position() {
-    let _alone = alone();
+    alone!();
     let papers = Papers::new();
     let [left, right] = papers.both();
     let server = calls(Kind::Seqpacket, Limits::default());
@@ -372,7 +371,7 @@ fn python_may_pass_arguments_by_position() {
 
 #[test]
 fn python_gets_its_ids_back_whatever_they_are() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = calls(kind, Limits::default());
         let mut python = Python::client(&server.path, kind, Mode::Calls);
@@ -399,7 +398,7 @@ fn python_gets_its_ids_back_whatever_they_are() {
 
 #[test]
 fn python_gets_no_answer_to_a_notification_nor_to_an_answer() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = calls(kind, Limits::default());
         let mut python = Python::client(&server.path, kind, Mode::Calls);
@@ -437,7 +436,7 @@ fn python_gets_no_answer_to_a_notification_nor_to_an_answer() {
 
 #[test]
 fn python_sends_what_the_socket_allows_inline_and_more_by_memfd() {
-    let _alone = alone();
+    alone!();
     let papers = Papers::new();
     let [left, right] = papers.both();
     let open = [&papers.left, &papers.right];
@@ -490,7 +489,7 @@ fn python_sends_what_the_socket_allows_inline_and_more_by_memfd() {
 
 #[test]
 fn python_receives_answers_of_any_size_with_their_descriptors() {
-    let _alone = alone();
+    alone!();
     let papers = Papers::new();
     let [left, right] = papers.both();
     for kind in KINDS {
@@ -515,7 +514,7 @@ fn python_receives_answers_of_any_size_with_their_descriptors() {
 
 #[test]
 fn python_puts_on_the_wire_what_the_page_says() {
-    let _alone = alone();
+    alone!();
     let papers = Papers::new();
     let path = papers.directory.path().join("plain.sock");
     let socket = UnixDatagram::bind(&path).unwrap();

@@ -105,7 +105,7 @@ fn start(kind: Kind) -> Running<Porter> {
 
 #[test]
 fn sensitive_arguments_and_answers_arrive() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let server = start(kind);
@@ -209,7 +209,7 @@ fn wrong() -> Vec<(&'static str, Value, Option<&'static str>, &'static str)> {
 
 #[test]
 fn a_fault_blames_a_sensitive_argument_by_name_alone() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let server = start(kind);
@@ -257,7 +257,7 @@ fn events_are_as_silent() {
 
 #[test]
 fn a_client_does_not_repeat_a_sensitive_answer_that_it_cannot_read() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let answers = [

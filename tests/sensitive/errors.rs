@@ -304,7 +304,7 @@ struct Files {
 
 #[test]
 fn a_sensitive_descriptor_is_refused_without_its_index_and_closed() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for text in [r#"{"file":271828}"#, r#"{"other":0,"file":0}"#] {
         let error = refused::<Files>(text);
@@ -338,7 +338,7 @@ fn broken_json_in_a_sensitive_field_is_called_that() {
 
 #[test]
 fn the_bare_wire_is_as_silent() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (left, mut right) = pair(kind);

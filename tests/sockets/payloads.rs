@@ -17,7 +17,7 @@ fn text_of(bytes: usize) -> String {
 
 #[test]
 fn a_text_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -55,7 +55,7 @@ fn a_text_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
 
 #[test]
 fn as_many_descriptors_go_as_the_kernel_takes_and_no_more() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -81,7 +81,7 @@ fn as_many_descriptors_go_as_the_kernel_takes_and_no_more() {
 
 #[test]
 fn a_large_payload_takes_one_of_the_places() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -111,7 +111,7 @@ fn a_large_payload_takes_one_of_the_places() {
 
 #[test]
 fn untyped_messages_keep_json_and_descriptors() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         let json = json!({"any": ["thing", 1, null], "file": 1});
@@ -137,7 +137,7 @@ fn untyped_messages_keep_json_and_descriptors() {
 
 #[test]
 fn a_bad_message_is_an_error_that_names_the_field_and_the_next_one_is_received() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     let null = File::open("/dev/null").unwrap();
     let one: &[BorrowedFd<'_>] = &[null.as_fd()];
@@ -184,7 +184,7 @@ fn a_bad_message_is_an_error_that_names_the_field_and_the_next_one_is_received()
 
 #[test]
 fn a_payload_that_is_no_memfd_is_refused_and_the_next_message_is_received() {
-    let _alone = alone();
+    alone!();
     let before = open_fds();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);

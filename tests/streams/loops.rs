@@ -50,7 +50,7 @@ impl Relay for Middle {
 
 #[test]
 fn a_loop_that_drives_the_connection_is_told_of_each_item() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let behind = start(kind);
         let connection = behind.connect();
@@ -75,7 +75,7 @@ fn a_loop_that_drives_the_connection_is_told_of_each_item() {
 
 #[test]
 fn whoever_is_told_of_items_can_end_the_stream() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -132,7 +132,7 @@ impl Thermometer for Room {
 
 #[test]
 fn a_server_pushes_to_those_who_asked_for_it() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = Running::start(kind, Room::default(), |endpoint| {
             endpoint.serve::<dyn Thermometer>()
@@ -208,7 +208,7 @@ fn driven<T>(connection: &Connection, test: impl FnOnce() -> T) -> T {
 
 #[test]
 fn calls_and_streams_can_be_awaited() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
@@ -235,7 +235,7 @@ struct Wall {
 
 #[test]
 fn an_awaited_call_ends_at_its_deadline_and_with_its_server() {
-    let _alone = alone();
+    alone!();
     let server = start(jsoncomm::Kind::Seqpacket);
     let connection = server.connect();
     let hasty = connection.within(std::time::Duration::from_millis(1));

@@ -15,7 +15,7 @@ fn socket(path: &std::path::Path, kind: Kind) -> Socket {
 
 #[test]
 fn each_item_says_that_more_follows_and_the_end_is_null() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let mut socket = socket(&server.path, kind);
@@ -37,7 +37,7 @@ fn each_item_says_that_more_follows_and_the_end_is_null() {
 
 #[test]
 fn a_stream_that_nobody_can_be_sent_is_none() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
@@ -72,7 +72,7 @@ fn connected(kind: Kind) -> (Socket, Connection, Items<u32>, u64) {
 
 #[test]
 fn the_last_item_may_come_without_a_word_about_more() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (server, mut items, id) = foreign(kind);
         for text in [
@@ -93,7 +93,7 @@ fn the_last_item_may_come_without_a_word_about_more() {
 
 #[test]
 fn an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut server, mut items, id) = foreign(kind);
         let bad = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"one","more":true}}"#);
@@ -112,7 +112,7 @@ fn an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server() {
 
 #[test]
 fn a_cancel_that_found_no_room_is_sent_when_there_is() {
-    let _alone = alone();
+    alone!();
     for kind in KINDS {
         let (mut server, connection, items, id) = connected(kind);
         connection.set_driven();
