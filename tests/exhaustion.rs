@@ -1,13 +1,14 @@
-//! A process without a free descriptor: what needs one fails by itself, and works again when there is one.
+//! A process that has come to its limits: what needs more fails by itself, and works again when there is more.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::mpsc::channel;
+use std::time::Instant;
 
 use jsoncomm::message::Untyped;
-use jsoncomm::{CallError, Error, Fault, Kind, Limits, Message, Peer, Socket};
+use jsoncomm::{CallError, DATAGRAM_MAX, Error, Fault, Kind, Limits, Message, Peer, Socket};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -17,6 +18,7 @@ use serde_json::Value;
 trait Desk {
     fn echo(&mut self, text: String) -> String;
     fn swap(&mut self, #[fd] left: File, #[fd] right: File) -> Pair;
+    fn large(&mut self, length: usize) -> String;
 }
 
 #[derive(Debug, Message)]
@@ -39,6 +41,10 @@ impl Desk for Clerk {
             left: right,
             right: left,
         }
+    }
+
+    fn large(&mut self, length: usize) -> String {
+        "x".repeat(length)
     }
 }
 
@@ -140,6 +146,26 @@ fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
     }
 }
 
+/// More than any datagram holds.
+const LARGE: usize = DATAGRAM_MAX + 1;
+
+/// Asserts that a call could not be sent for want of a memfd.
+#[track_caller]
+fn assert_no_memfd<T: std::fmt::Debug>(answer: Result<T, CallError>) {
+    let operation = match &answer {
+        Err(CallError::Io(Error::Os { operation, .. })) => *operation,
+        _ => "",
+    };
+    assert_eq!(operation, "memfd_create", "{answer:?}");
+}
+
+/// A client of large messages.
+fn large(server: &Running<Clerk>) -> DeskClient {
+    let connection = server.connect();
+    connection.set_message_limit(16 << 20);
+    DeskClient::new(connection)
+}
+
 #[test]
 fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
     alone!();
@@ -204,23 +230,62 @@ fn a_payload_that_finds_no_place_is_an_error_and_the_next_goes_through() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
-        let connection = server.connect();
-        connection.set_message_limit(16 << 20);
-        let desk = DeskClient::new(connection);
-        // More than any datagram holds.
-        let large = "x".repeat(5 << 20);
+        let desk = large(&server);
+        let text = "x".repeat(LARGE);
         assert_eq!(desk.echo("a".into()).unwrap(), "a");
         let before = open_fds();
         let exhausted = Exhausted::new();
-        let error = desk.echo(large.clone()).unwrap_err();
-        let operation = match &error {
-            CallError::Io(Error::Os { operation, .. }) => *operation,
-            _ => "",
-        };
-        assert_eq!(operation, "memfd_create", "{error:?}");
+        assert_no_memfd(desk.echo(text.clone()));
         assert_eq!(desk.echo("a".into()).unwrap(), "a");
         drop(exhausted);
-        assert_eq!(desk.echo(large.clone()).unwrap().len(), large.len());
+        assert_eq!(desk.echo(text).unwrap().len(), LARGE);
+        assert_open_fds(before);
+    }
+}
+
+/// Has no file grow larger than this, until the limit is dropped; who tries is ended by a signal.
+struct Files(Rlimit);
+
+impl Files {
+    fn up_to(bytes: usize) -> Self {
+        let before = getrlimit(Resource::Fsize);
+        let current = Some(bytes as u64);
+        setrlimit(Resource::Fsize, Rlimit { current, ..before }).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        setrlimit(Resource::Fsize, self.0).unwrap();
+    }
+}
+
+#[test]
+fn a_payload_larger_than_any_file_may_be_ends_nobody_and_the_next_goes_through() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let desk = large(&server);
+        assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        let before = open_fds();
+        for limit in [0, LARGE - 1] {
+            let _files = Files::up_to(limit);
+            assert_no_memfd(desk.echo("x".repeat(LARGE)));
+            assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        }
+        let files = Files::up_to(0);
+        // The server cannot answer this, and goes on.
+        let lost = DeskClient::new(server.connect()).start().large(LARGE);
+        let start = Instant::now();
+        while server.stats().counts.dropped == 0 {
+            assert!(start.elapsed() < PATIENCE);
+        }
+        drop(lost);
+        assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        drop(files);
+        let _files = Files::up_to(2 * LARGE);
+        assert_eq!(desk.large(LARGE).unwrap().len(), LARGE);
         assert_open_fds(before);
     }
 }

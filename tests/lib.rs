@@ -10,11 +10,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jsoncomm::{Address, Bind, Connection, Counts, Error, Kind};
-use jsoncomm::{Limits, Listener, Remote, Server, Socket};
+use jsoncomm::{Limits, Listener, Remote, Server, Socket, Stats};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
@@ -260,6 +261,15 @@ impl<S: Send + 'static> Running<S> {
         Connection::open(&self.path)
             .expect("a connection")
             .within(PATIENCE)
+    }
+
+    /// What it has done, and is busy with now.
+    pub fn stats(&self) -> Stats {
+        let (tell, told) = channel();
+        self.remote.change(move |server| {
+            let _ = tell.send(server.stats());
+        });
+        told.recv_timeout(PATIENCE).expect("the loop goes on")
     }
 
     /// Stops it and returns its state and counts.

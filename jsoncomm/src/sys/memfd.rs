@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::process::{Resource, getrlimit};
 
 use super::seam;
 
@@ -12,8 +13,16 @@ use super::seam;
 ///
 /// Size seals only: `F_SEAL_WRITE` can stall for 100 ms and more.
 ///
+/// What exceeds `RLIMIT_FSIZE` is not written, as the kernel would end the process for it (`SIGXFSZ`,
+/// [getrlimit(2)]).
+///
+/// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 /// [memfd_create(2)]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
 pub(crate) fn create(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let most = getrlimit(Resource::Fsize).current;
+    if most.is_some_and(|most| bytes.len() as u64 > most) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     seam("memfd_create")?;
     let fd = rustix::fs::memfd_create("jsoncomm", flags)?;
