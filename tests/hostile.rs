@@ -13,6 +13,10 @@
 mod calls;
 #[path = "hostile/closing.rs"]
 mod closing;
+#[path = "hostile/crowds.rs"]
+mod crowds;
+#[path = "hostile/descriptors.rs"]
+mod descriptors;
 #[path = "hostile/handlers.rs"]
 mod handlers;
 #[path = "hostile/payloads.rs"]
@@ -283,7 +287,7 @@ impl Bench {
         assert_eq!(open_fds(), self.fds);
     }
 
-    /// Stops the server; nothing is left of it.
+    /// Stops the server; it has only these two connections, owes nobody an answer, and nothing is left of it.
     #[track_caller]
     fn stop(self) -> (State, Counts) {
         let Self {
@@ -293,6 +297,11 @@ impl Bench {
             before,
             ..
         } = self;
+        let connections = match raw.kind() {
+            Kind::Datagram => 0,
+            Kind::Seqpacket => 2,
+        };
+        server.assert_busy_with(connections);
         let end = server.stop();
         drop((raw, polite));
         assert_open_fds(before);

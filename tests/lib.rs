@@ -272,6 +272,20 @@ impl<S: Send + 'static> Running<S> {
         told.recv_timeout(PATIENCE).expect("the loop goes on")
     }
 
+    /// Waits until it has so many connections, no call whose answer is deferred, and no answer that waits.
+    #[track_caller]
+    pub fn assert_busy_with(&self, connections: usize) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let stats = self.stats();
+            let found = (stats.connections, stats.deferred, stats.waiting);
+            if found == (connections, 0, 0) {
+                return;
+            }
+            assert!(Instant::now() < until, "{stats:?}");
+        }
+    }
+
     /// Stops it and returns its state and counts.
     pub fn stop(mut self) -> (S, Counts) {
         self.remote.stop();

@@ -43,13 +43,13 @@ impl Lingering {
 }
 
 /// A state whose `wait` holds the server, and what lets it go.
-struct Gate {
+pub(super) struct Gate {
     arrived: Receiver<()>,
     open: Sender<()>,
 }
 
 impl Gate {
-    fn new() -> (State, Self) {
+    pub(super) fn new() -> (State, Self) {
         let ((here, arrived), (open, gate)) = (channel(), channel());
         let state = State {
             gate: Some((here, gate)),
@@ -59,7 +59,7 @@ impl Gate {
     }
 
     /// Does something while a handler holds the server.
-    fn hold<T>(&self, polite: &VaultClient, then: impl FnOnce() -> T) -> T {
+    pub(super) fn hold<T>(&self, polite: &VaultClient, then: impl FnOnce() -> T) -> T {
         let held = polite.start().wait().unwrap();
         self.arrived.recv_timeout(PATIENCE).unwrap();
         let done = then();

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::fs::{ftruncate, memfd_create, mknodat, open};
 use rustix::io::pwrite;
+use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 
 use super::*;
+use jsoncomm::DATAGRAM_MAX;
 
 const SPILLED: &str = "<args-via-fd>";
 
@@ -179,5 +181,25 @@ fn a_message_above_the_limit_is_refused_with_its_descriptors() {
         drop(null);
         let (_, counts) = bench.stop();
         assert_eq!(counts.refused, 2);
+    }
+}
+
+#[test]
+fn the_largest_datagram_there_is_is_refused_by_its_size() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        set_socket_send_buffer_size(&bench.raw, DATAGRAM_MAX).unwrap();
+        let room = socket_send_buffer_size(&bench.raw).unwrap();
+        // Before Linux 6.18 only with a larger wmem_max.
+        let size = DATAGRAM_MAX.min(room - 32);
+        let null = null();
+        let text = call(5, "ping", "[1]") + &" ".repeat(size);
+        for fds in [&[][..], &[null.as_fd()]] {
+            bench.hold();
+            bench.refused(&text[..size], fds, None::<u64>, Fault::NOT_A_CALL, None);
+        }
+        drop(null);
+        bench.stop();
     }
 }

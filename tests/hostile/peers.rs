@@ -209,6 +209,60 @@ fn a_sender_with_a_108_byte_path_is_not_answered() {
 }
 
 #[test]
+fn a_sender_with_a_relative_path_or_one_that_was_swapped_is_not_answered() {
+    alone!();
+    let mut bench = Bench::start(Kind::Datagram);
+    let directory = tempfile::tempdir().unwrap();
+    std::env::set_current_dir(directory.path()).unwrap();
+    let server = SocketAddrUnix::new(&bench.server.path).unwrap();
+    let [relative, swapped, stranger] =
+        [(); 3].map(|()| socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap());
+    bind(&relative, &SocketAddrUnix::new("client.sock").unwrap()).unwrap();
+    let path = directory.path().join("swapped.sock");
+    let address = SocketAddrUnix::new(&path).unwrap();
+    bind(&swapped, &address).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    bind(&stranger, &address).unwrap();
+    bench.hold();
+    for sender in [&relative, &swapped] {
+        connect(sender, &server).unwrap();
+        send_raw(sender, call(5, "ping", "[1]").as_bytes(), &[]).unwrap();
+        bench.sound();
+    }
+    for socket in [&relative, &swapped, &stranger] {
+        let nothing = rustix::net::recv(socket, &mut [0_u8; 16], rustix::net::RecvFlags::DONTWAIT);
+        assert_eq!(nothing.unwrap_err(), rustix::io::Errno::AGAIN);
+    }
+    drop((relative, swapped, stranger));
+    let (_, counts) = bench.stop();
+    assert_eq!(counts.dropped, 2);
+}
+
+#[test]
+fn a_sender_is_answered_whatever_its_abstract_name_is_made_of() {
+    alone!();
+    let mut bench = Bench::start(Kind::Datagram);
+    let pid = std::process::id().to_string();
+    // The longest name has 107 bytes.
+    let rest = 107 - pid.len();
+    for fill in [b"\0", b"\xff", b"/", b"\n", b"x"] {
+        let name = [pid.as_bytes(), &fill.repeat(rest)].concat();
+        let sender = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
+        bind(&sender, &SocketAddrUnix::new_abstract_name(&name).unwrap()).unwrap();
+        connect(&sender, &SocketAddrUnix::new(&bench.server.path).unwrap()).unwrap();
+        bench.hold();
+        let mut sender = Socket::from_fd(sender).unwrap();
+        sender.set_timeout(Some(PATIENCE));
+        send_raw(&sender, call(5, "ping", "[7]").as_bytes(), &[]).unwrap();
+        let answer = sender.receive::<Untyped<Value>>().unwrap().0;
+        assert_eq!(answer.json["result"], 7);
+        bench.sound();
+    }
+    let (_, counts) = bench.stop();
+    assert_eq!(counts.dropped, 0);
+}
+
+#[test]
 fn an_empty_packet_ends_its_own_connection_only() {
     alone!();
     let mut bench = Bench::start(Kind::Seqpacket);

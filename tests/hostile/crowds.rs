@@ -1,0 +1,232 @@
+//! Many at once, and those that are only half there: the others are served as if they were not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jsoncomm::{Connection, Error, Sent, Server};
+use rustix::net::{Shutdown, shutdown};
+
+use super::closing::Gate;
+use super::*;
+
+/// A client that sends this and reads what comes, again and again, on a new connection when it is cut off.
+fn flood(
+    path: &std::path::Path,
+    kind: Kind,
+    text: String,
+    over: &Arc<AtomicBool>,
+) -> JoinHandle<u64> {
+    let (path, over) = (path.to_owned(), Arc::clone(over));
+    std::thread::spawn(move || {
+        let mut answers = 0;
+        while !over.load(Ordering::Relaxed) {
+            let mut socket = Socket::connect(&path, kind).unwrap();
+            socket.set_timeout(Some(PATIENCE));
+            while !over.load(Ordering::Relaxed) && send_raw(&socket, text.as_bytes(), &[]).is_ok() {
+                match socket.receive::<Untyped<Value>>() {
+                    Ok(_) => answers += 1,
+                    Err(Error::Closed) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        answers
+    })
+}
+
+#[test]
+fn fifty_that_call_and_ten_that_send_nonsense_cost_a_polite_client_nothing() {
+    alone!();
+    for kind in KINDS {
+        servers_are_gone();
+        let before = open_fds();
+        let server = Running::start(kind, State::default(), |endpoint| {
+            endpoint.serve::<dyn Vault>().handle::<Ask>()
+        });
+        let over = Arc::new(AtomicBool::new(false));
+        let ping = (0..50).map(|number| call(5, "ping", &format!("[{number}]")));
+        let nonsense = (0..10).map(|number| format!("{{nonsense {number}"));
+        let flood = |text| flood(&server.path, kind, text, &over);
+        let floods: Vec<_> = ping.chain(nonsense).map(flood).collect();
+        let polite = VaultClient::new(server.connect());
+        for number in 0..300 {
+            assert_eq!(polite.ping(number).unwrap(), number, "{kind:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+        for flood in floods {
+            assert!(flood.join().unwrap() > 0, "{kind:?}");
+        }
+        server.assert_busy_with(usize::from(kind == Kind::Seqpacket));
+        let (_, counts) = server.stop();
+        assert!(counts.refused_with(Fault::NOT_JSON) >= 10, "{counts:?}");
+        assert_eq!(counts.dropped + counts.panicked, 0, "{counts:?}");
+        drop(polite);
+        assert_open_fds(before);
+    }
+}
+
+#[test]
+fn three_hundred_idle_connections_cost_the_others_nothing() {
+    alone!();
+    let before = open_fds();
+    let mut limits = Limits::default();
+    limits.user_connections = 320;
+    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
+        endpoint.serve::<dyn Vault>()
+    });
+    let polite = VaultClient::new(server.connect());
+    let idle: Vec<_> = (0..300).map(|_| raw(&server, Kind::Seqpacket)).collect();
+    server.assert_busy_with(301);
+    for number in 0..100 {
+        assert_eq!(polite.ping(number).unwrap(), number);
+    }
+    // None of them is forgotten.
+    let mut last = idle.into_iter().next_back().unwrap();
+    send_raw(&last, call(5, "ping", "[7]").as_bytes(), &[]).unwrap();
+    assert_eq!(
+        last.receive::<Untyped<Value>>().unwrap().0.json["result"],
+        7
+    );
+    server.assert_busy_with(2);
+    let (_, counts) = server.stop();
+    assert_eq!((counts.accepted, counts.turned_away), (301, 0));
+    drop((last, polite));
+    assert_open_fds(before);
+}
+
+#[test]
+fn who_sends_no_more_is_still_answered_and_then_gone() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        let mut half = raw(&bench.server, kind);
+        for id in 5..8 {
+            let swap = call(id, "swap", r#"["x",0]"#);
+            send_raw(&half, swap.as_bytes(), &[null.as_fd()]).unwrap();
+        }
+        shutdown(&half, Shutdown::Write).unwrap();
+        for id in 5..8 {
+            let (answer, _) = half.receive::<Untyped<Value>>().unwrap();
+            assert_eq!((&answer.json["id"], answer.fds.len()), (&json!(id), 1));
+        }
+        if kind == Kind::Seqpacket {
+            let end = half.receive::<Untyped<Value>>();
+            assert!(matches!(end, Err(Error::Closed)), "{end:?}");
+        }
+        drop((half, null));
+        let (_, counts) = bench.stop();
+        assert_eq!((counts.refused, counts.dropped), (0, 0));
+    }
+}
+
+#[test]
+fn who_reads_no_more_loses_its_own_answers() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        let half = raw(&bench.server, kind);
+        shutdown(&half, Shutdown::Read).unwrap();
+        for id in 5..8 {
+            let swap = call(id, "swap", r#"["x",0]"#);
+            // The first answer that fails ends a connection.
+            let _ = send_raw(&half, swap.as_bytes(), &[null.as_fd()]);
+            bench.ping();
+        }
+        drop((half, null));
+        bench.sound();
+        let (_, counts) = bench.stop();
+        assert!((1..=3).contains(&counts.dropped), "{counts:?}");
+    }
+}
+
+#[test]
+fn who_is_dead_before_it_is_accepted_is_served_as_far_as_it_asked() {
+    alone!();
+    let (state, gate) = Gate::new();
+    let mut bench = Bench::with(Kind::Seqpacket, state);
+    let null = null();
+    gate.hold(&bench.polite, || {
+        for number in 0..40 {
+            let dying = raw(&bench.server, Kind::Seqpacket);
+            if number % 2 == 0 {
+                let tell = r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":[0]}"#;
+                send_raw(&dying, tell.as_bytes(), &[null.as_fd()]).unwrap();
+                send_raw(&dying, b"nonsense", &[null.as_fd()]).unwrap();
+            }
+        }
+    });
+    drop(null);
+    bench.sound();
+    let (state, counts) = bench.stop();
+    assert_eq!((state.told, counts.accepted, counts.gone), (20, 42, 40));
+    assert_eq!(counts.refused_with(Fault::NOT_JSON), 20);
+}
+
+/// A client; on datagrams not a connected one, which could hold all the room that the answers share.
+fn stuck(path: &std::path::Path, kind: Kind) -> Socket {
+    match kind {
+        Kind::Datagram => Socket::unconnected().unwrap(),
+        Kind::Seqpacket => Socket::connect(path, kind).unwrap(),
+    }
+}
+
+/// Sends a call if there is room.
+fn try_say(socket: &mut Socket, path: &std::path::Path, text: &str, fds: Fds) -> Sent {
+    let json = serde_json::from_str::<Value>(text).unwrap();
+    let call = Untyped { json, fds };
+    match socket.kind() {
+        Kind::Datagram => socket.try_send_to(&call, &path.into()).unwrap(),
+        Kind::Seqpacket => socket.try_send(&call).unwrap(),
+    }
+}
+
+#[test]
+fn peers_that_are_stuck_leave_the_server_idle() {
+    alone!();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        let endpoint = server.bind(&path, kind).unwrap();
+        endpoint.serve::<dyn Vault>().handle::<Ask>();
+        let mut state = State::default();
+        // One does not read, one waits for an answer, one has hung up half, and one does nothing at all.
+        let mut clients = [(); 4].map(|()| stuck(&path, kind));
+        let [deaf, keeping, half, _idle] = &mut clients;
+        while server.stats().waiting == 0 {
+            let _ = try_say(deaf, &path, &call(5, "ping", "[1]"), Fds::new());
+            let _ = server.turn(&mut state, Some(Duration::ZERO)).unwrap();
+        }
+        let keep = handlers::late(5, "keep", r#"{"file":0}"#);
+        let sent = try_say(keeping, &path, &keep, Fds::from(vec![null().into()]));
+        assert_eq!(sent, Sent::Done);
+        shutdown(half.as_fd(), Shutdown::Read).unwrap();
+        let start = Instant::now();
+        let mut turns = 0;
+        while start.elapsed() < Duration::from_millis(500) {
+            let hundred = Some(Duration::from_millis(100));
+            let _ = server.turn(&mut state, hundred).unwrap();
+            turns += 1;
+        }
+        // One that waits for nothing goes round some ten thousand times.
+        assert!(turns < 200, "{turns} turns, {kind:?}");
+        let polite = Connection::open(&path).unwrap().within(PATIENCE);
+        let mut pong = VaultClient::new(polite).start().ping(7).unwrap();
+        let answer = loop {
+            let ten = Some(Duration::from_millis(10));
+            let _ = server.turn(&mut state, ten).unwrap();
+            if let Some(answer) = pong.try_wait() {
+                break answer;
+            }
+            assert!(start.elapsed() < PATIENCE);
+        };
+        assert_eq!(answer.unwrap(), 7);
+        let stats = server.stats();
+        assert!(stats.deferred == 1 && stats.waiting > 0, "{stats:?}");
+    }
+}

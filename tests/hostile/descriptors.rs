@@ -1,0 +1,91 @@
+//! Descriptors that come in odd ways: in several control messages, or as the socket they came through.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::*;
+
+/// Sends a datagram with two control messages of one descriptor each.
+fn send_twice(raw: &Socket, text: &str, fd: BorrowedFd<'_>) {
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    let fds = [fd];
+    for _ in 0..2 {
+        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    }
+    let bytes = [IoSlice::new(text.as_bytes())];
+    sendmsg(raw, &bytes, &mut control, SendFlags::NOSIGNAL).unwrap();
+}
+
+#[test]
+fn two_control_messages_bring_what_one_would() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        send_twice(&bench.raw, &call(5, "join", "[0,1]"), null.as_fd());
+        assert_eq!(bench.hear().0["result"], 2);
+        for (method, params) in [("swap", r#"["x",0]"#), ("ping", "[1]"), ("join", "[0,2]")] {
+            send_twice(&bench.raw, &call(5, method, params), null.as_fd());
+            let (answer, fds) = bench.hear();
+            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+            assert!(fds.is_empty());
+            bench.sound();
+        }
+        drop(null);
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.refused, 3);
+    }
+}
+
+#[test]
+fn a_socket_that_is_sent_through_itself_comes_back_or_is_closed() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let itself = bench.raw.as_fd().try_clone_to_owned().unwrap();
+        bench.hold();
+        bench.say(call(5, "swap", r#"["x",0]"#), &[itself.as_fd()]);
+        let (answer, fds) = bench.hear();
+        assert_eq!((&answer["result"]["label"], fds.len()), (&json!("x"), 1));
+        drop(fds);
+        bench.refused(
+            call(5, "ping", "[1]"),
+            &[itself.as_fd()],
+            5,
+            Fault::BAD_DESCRIPTORS,
+            None,
+        );
+        bench.ignored(
+            r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":[0]}"#,
+            &[itself.as_fd()],
+        );
+        drop(itself);
+        bench.stop();
+    }
+}
+
+/// The kernel finds out that nobody can get at such a socket any more.
+#[test]
+fn a_client_that_is_kept_by_its_own_answers_only_is_gone() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        for _ in 0..5 {
+            let deaf = raw(&bench.server, kind);
+            // Each holds the other as well, in what it has not read.
+            let other = raw(&bench.server, kind);
+            for (from, fd) in [(&deaf, &deaf), (&deaf, &other), (&other, &deaf)] {
+                let swap = call(5, "swap", r#"["x",0]"#);
+                send_raw(from, swap.as_bytes(), &[fd.as_fd()]).unwrap();
+            }
+            let answered = bench.polite.told().unwrap();
+            assert_eq!(answered, 0);
+        }
+        bench.sound();
+        bench.stop();
+    }
+}
