@@ -146,6 +146,54 @@ fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
     }
 }
 
+#[test]
+fn a_limit_that_falls_below_what_is_open_ends_nothing() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let clients = [(); 5].map(|()| DeskClient::new(server.connect()));
+        let mut raw = Socket::connect(&server.path, kind).unwrap();
+        raw.set_timeout(Some(PATIENCE));
+        send_raw(&raw, PING, &[]).unwrap();
+        assert_eq!(hear(&mut raw)["result"], "x");
+        let kind = match kind {
+            Kind::Datagram => SocketType::DGRAM,
+            Kind::Seqpacket => SocketType::SEQPACKET,
+        };
+        let late = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+        let late = late.unwrap();
+        rustix::net::bind(&late, &SocketAddrUnix::new_unnamed()).unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let before = open_fds();
+        let limit = getrlimit(Resource::Nofile);
+        let current = Some(3);
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        let address = SocketAddrUnix::new(&server.path).unwrap();
+        rustix::net::connect(&late, &address).unwrap();
+        send_raw(&late, PING, &[]).unwrap();
+        for _ in 0..20 {
+            for client in &clients {
+                assert_eq!(client.echo("a".into()).unwrap(), "a");
+            }
+            send_raw(&raw, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
+            let answer = hear(&mut raw);
+            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+        }
+        setrlimit(Resource::Nofile, limit).unwrap();
+        // Who came meanwhile was only kept waiting.
+        let mut late = Socket::from_fd(late).unwrap();
+        late.set_timeout(Some(PATIENCE));
+        assert_eq!(hear(&mut late)["result"], "x");
+        send_raw(&raw, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
+        assert_eq!(hear(&mut raw)["result"]["left"], 0);
+        assert_open_fds(before + usize::from(kind == SocketType::SEQPACKET));
+        server.assert_busy_with(match kind {
+            SocketType::DGRAM => 0,
+            _ => 7,
+        });
+    }
+}
+
 /// More than any datagram holds.
 const LARGE: usize = DATAGRAM_MAX + 1;
 

@@ -1,0 +1,112 @@
+//! What does not grow, however many calls are made, at either end: both are in the process that is looked at.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs::File;
+
+use jsoncomm::{Call, CallError, Connection, Later, Message, Pending, Reply};
+use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
+
+#[jsoncomm::service(name = "test.mill")]
+trait Mill {
+    fn grind(&mut self, grain: &str) -> Result<String, Stuck>;
+    fn pass(&mut self, #[fd] sack: File) -> Sack;
+    /// Is answered by the next call of it.
+    fn later(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+}
+
+#[derive(Debug, Message)]
+struct Sack {
+    #[fd]
+    sack: File,
+}
+
+#[derive(Debug, Message, thiserror::Error)]
+#[error("a stone is in it")]
+struct Stuck {
+    grain: String,
+}
+
+#[derive(Default)]
+struct Miller {
+    kept: Option<Reply<u64>>,
+}
+
+impl Mill for Miller {
+    fn grind(&mut self, grain: &str) -> Result<String, Stuck> {
+        let grain = grain.to_owned();
+        match grain.contains("stone") {
+            true => Err(Stuck { grain }),
+            false => Ok(grain),
+        }
+    }
+
+    fn pass(&mut self, sack: File) -> Sack {
+        Sack { sack }
+    }
+
+    fn later(&mut self, call: &mut Call, number: u64) -> Later<u64> {
+        call.later(|reply| {
+            if let Some(kept) = self.kept.replace(reply) {
+                kept.send(number);
+            }
+        })
+    }
+}
+
+/// What this process has in memory, in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.unwrap().parse().unwrap()
+}
+
+/// Makes so many rounds of 16 calls, which are under way together.
+fn rounds(connection: &Connection, count: u64) {
+    let mill = MillClient::new(connection.clone()).start();
+    let null = File::open("/dev/null").unwrap();
+    for round in 0..count {
+        let grain = |kind: u64| match kind {
+            0 => String::from("a stone"),
+            _ => format!("grain {}", round % 7),
+        };
+        let ground: Vec<_> = (0..12)
+            .map(|kind| mill.grind(&grain(kind)).unwrap())
+            .collect();
+        let sack = mill.pass(&null).unwrap();
+        let unknown: Pending<()> = connection.start("test.mill.none", &(round,)).unwrap();
+        let later = [mill.later(round).unwrap(), mill.later(round + 1).unwrap()];
+        let answers = Pending::all(ground);
+        let stuck = answers.iter().filter(|answer| answer.is_err()).count();
+        assert_eq!(stuck, 1);
+        drop(sack.wait().unwrap());
+        assert!(matches!(unknown.wait(), Err(CallError::Fault(_))));
+        let [first, second] = later;
+        assert_eq!(first.wait().unwrap(), round + 1);
+        // Given up: the next round's first finds it.
+        drop(second);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_calls_leave_memory_and_descriptors_as_they_were() {
+    alone!();
+    for kind in KINDS {
+        let server = Running::start(kind, Miller::default(), |endpoint| {
+            endpoint.serve::<dyn Mill>()
+        });
+        let connection = server.connect();
+        // What is allocated once is by then.
+        rounds(&connection, 200);
+        let (memory, fds) = (resident(), open_fds());
+        rounds(&connection, 3_125);
+        assert_open_fds(fds);
+        // Less than 6 bytes a call.
+        let grown = resident().saturating_sub(memory);
+        assert!(grown < 256, "{grown} KiB more than {memory}, {kind:?}");
+        drop(connection);
+        server.assert_busy_with(0);
+        server.stop();
+    }
+}
