@@ -1,0 +1,139 @@
+//! Peers of other users, of other user namespaces and of other network namespaces.
+//!
+//! Not everybody may make such a peer; where root in a container may not either, the tests pass without one.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+#[path = "strangers/networks.rs"]
+mod networks;
+#[path = "strangers/users.rs"]
+mod users;
+
+use std::env;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use jsoncomm::{Call, Later, Peer, Reply};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+#[jsoncomm::service(name = "test.gate")]
+trait Gate {
+    /// Says who asks.
+    fn who(&mut self, call: &mut Call) -> Option<u32>;
+    /// Hands out a descriptor.
+    fn open(&mut self) -> Opened;
+    /// Is answered by `release`.
+    fn keep(&mut self, call: &mut Call) -> Later<u64>;
+    fn release(&mut self) -> usize;
+}
+
+#[derive(Debug, jsoncomm::Message)]
+struct Opened {
+    #[fd]
+    file: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Guard {
+    kept: Vec<Reply<u64>>,
+}
+
+impl Gate for Guard {
+    fn who(&mut self, call: &mut Call) -> Option<u32> {
+        call.peer().map(Peer::uid)
+    }
+
+    fn open(&mut self) -> Opened {
+        let file = File::open("/dev/null").unwrap().into();
+        Opened { file }
+    }
+
+    fn keep(&mut self, call: &mut Call) -> Later<u64> {
+        call.later(|reply| self.kept.push(reply))
+    }
+
+    fn release(&mut self) -> usize {
+        let count = self.kept.len();
+        for reply in self.kept.drain(..) {
+            reply.send(7);
+        }
+        count
+    }
+}
+
+/// Set for a process that a test has started elsewhere: the path of a socket.
+const ELSEWHERE: &str = "JSONCOMM_TESTS_ELSEWHERE";
+
+/// Another process, in namespaces of its own, which runs a test of this program that does something only there.
+struct Other {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    tell: ChildStdin,
+}
+
+impl Other {
+    /// Starts it by unshare(1) with these options; `None` where that is not permitted.
+    fn start(options: &[&str], test: &str, path: &Path) -> Option<Self> {
+        let permitted = Command::new("unshare").args(options).arg("true").output();
+        if !permitted.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let mut process = Command::new("unshare")
+            .args(options)
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(ELSEWHERE, path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Some(Self {
+            lines: BufReader::new(process.stdout.take().unwrap()).lines(),
+            tell: process.stdin.take().unwrap(),
+            process,
+        })
+    }
+
+    /// What it says next.
+    #[track_caller]
+    fn hear(&mut self) -> String {
+        let mut lines = self.lines.by_ref().map(Result::unwrap);
+        let line = lines.find_map(|line| Some(line.split_once("says ")?.1.to_owned()));
+        line.unwrap()
+    }
+
+    /// Lets it go on.
+    fn go_on(&mut self) {
+        self.tell.write_all(b"\n").unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The path that this process was started with, if it is not the one that runs the tests.
+fn elsewhere() -> Option<PathBuf> {
+    let path = env::var_os(ELSEWHERE)?;
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    Some(path.into())
+}
+
+/// Says something to the test that has started this process.
+fn say(text: impl std::fmt::Display) {
+    let mut out = std::io::stdout();
+    out.write_all(format!("\nsays {text}\n").as_bytes())
+        .unwrap();
+    out.flush().unwrap();
+}
+
+/// Waits until that test lets this process go on, or ends.
+fn wait() {
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}

@@ -1,0 +1,135 @@
+//! Who a peer is, whatever it says of itself, and that nobody is nobody.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+
+use jsoncomm::{Bind, Fault, Kind, Limits, Server};
+use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
+use serde_json::Value;
+
+use super::*;
+
+/// Some user who is nobody here.
+const STRANGER: u32 = 4711;
+
+/// Calls `who` from a socket of its own. Whoever is turned away may be told so before it has sent anything, or be
+/// told at once that what it has sent will not be read.
+const PYTHON: &str = r#"import socket, sys
+kind = {"Datagram": socket.SOCK_DGRAM, "Seqpacket": socket.SOCK_SEQPACKET}[sys.argv[1]]
+s = socket.socket(socket.AF_UNIX, kind)
+s.settimeout(20)
+s.connect(sys.argv[2])
+if kind == socket.SOCK_DGRAM:
+    s.bind("")
+try:
+    s.send(b'{"jsonrpc":"2.0","id":5,"method":"test.gate.who"}')
+    answer = s.recv(65536)
+except (BrokenPipeError, ConnectionResetError):
+    answer = s.recv(65536)
+print(answer.decode())"#;
+
+/// Asks as this user, who may be root of a user namespace of its own; `None` where that is not permitted.
+fn ask(path: &Path, kind: Kind, user: u32, options: &[&str]) -> Option<Value> {
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(options).uid(user).gid(user).current_dir("/");
+        command
+    };
+    if !unshare().arg("true").output().unwrap().status.success() {
+        return None;
+    }
+    let mut command = unshare();
+    command.args(["python3", "-c", PYTHON, &format!("{kind:?}")]);
+    let answer = command.arg(path).stderr(Stdio::inherit()).output().unwrap();
+    Some(serde_json::from_slice(&answer.stdout).unwrap())
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Lets everybody to the file.
+fn open_to_all(path: &Path) {
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+}
+
+#[test]
+fn who_calls_is_admitted_by_the_id_that_the_kernel_tells() {
+    alone!();
+    if !is_root() {
+        return;
+    }
+    let before = open_fds();
+    for kind in KINDS {
+        for admitted in [0, STRANGER] {
+            let server = Running::start(kind, Guard::default(), move |endpoint| {
+                let endpoint = endpoint.serve::<dyn Gate>();
+                endpoint.admit(move |peer| peer.uid() == admitted && peer.gid() == admitted)
+            });
+            open_to_all(server.path.parent().unwrap());
+            open_to_all(&server.path);
+            let mut asked = 0;
+            // Who is root elsewhere is who it was.
+            for (user, options) in [(0, &[][..]), (STRANGER, &[]), (STRANGER, &["-U", "-r"])] {
+                let Some(answer) = ask(&server.path, kind, user, options) else {
+                    continue;
+                };
+                asked += 1;
+                match user == admitted {
+                    true => assert_eq!(answer["result"], user, "{kind:?} {options:?}"),
+                    false => assert_eq!(answer["error"]["code"], Fault::REFUSED, "{answer}"),
+                }
+            }
+            server.assert_busy_with(0);
+            let (_, counts) = server.stop();
+            assert_eq!(counts.handled + counts.refused_with(Fault::REFUSED), asked);
+        }
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn serves_in_another_user_namespace() {
+    let Some(path) = elsewhere() else { return };
+    let mut server = Server::new(Limits::default()).unwrap();
+    for kind in KINDS {
+        for name in ["all", "known"] {
+            let at = Bind::at(path.join(format!("{name} {kind:?}"))).mode(0o777);
+            let endpoint = server.bind(at, kind).unwrap().serve::<dyn Gate>();
+            if name == "known" {
+                endpoint.admit(|_| true);
+            }
+        }
+    }
+    say("ready");
+    server.run(&mut Guard::default()).unwrap();
+}
+
+#[test]
+fn a_user_who_has_no_id_here_is_nobody_and_not_admitted_by_any_rule() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    open_to_all(directory.path());
+    let test = "users::serves_in_another_user_namespace";
+    let Some(mut server) = Other::start(&["-U", "-r"], test, directory.path()) else {
+        return;
+    };
+    assert_eq!(server.hear(), "ready");
+    for kind in KINDS {
+        let ask = |name: &str, user| {
+            let path = directory.path().join(format!("{name} {kind:?}"));
+            ask(&path, kind, user, &[]).unwrap()
+        };
+        for round in 0..3 {
+            let answer = ask("known", STRANGER);
+            assert_eq!(answer["error"]["code"], Fault::REFUSED, "{round}: {answer}");
+            assert_eq!(ask("all", STRANGER)["result"], Value::Null);
+            // The same server goes on for those it knows.
+            assert_eq!(ask("known", 0)["result"], 0);
+            assert_eq!(ask("all", 0)["result"], 0);
+        }
+    }
+}
