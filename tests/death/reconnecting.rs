@@ -56,6 +56,45 @@ fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
 }
 
 #[test]
+fn a_server_that_comes_back_as_another_kind_is_found_or_said_to_be_that() {
+    alone!();
+    for (kind, other) in [(KINDS[0], KINDS[1]), (KINDS[1], KINDS[0])] {
+        let (_directory, path) = place();
+        let first = Other::serve(&path, kind);
+        let before = open_fds();
+        let whichever = open(&path).reconnecting();
+        let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
+        let desks =
+            [whichever, connection.reconnecting(), connection.repeating()].map(DeskClient::new);
+        for desk in &desks {
+            desk.echo(1).unwrap();
+        }
+        first.kill();
+        let _next = Other::serve(&path, other);
+        let [whichever, of_kind @ ..] = &desks;
+        assert_eq!(whichever.echo(2).unwrap().number, 2);
+        for desk in of_kind {
+            for _ in 0..3 {
+                let refused = desk.echo(3);
+                assert!(
+                    matches!(
+                        refused,
+                        Err(CallError::Io(jsoncomm::Error::Address {
+                            problem: jsoncomm::AddressProblem::OtherKind,
+                            ..
+                        }))
+                    ),
+                    "{refused:?}"
+                );
+            }
+        }
+        drop(connection);
+        drop(desks);
+        assert!(open_fds() <= before);
+    }
+}
+
+#[test]
 fn a_call_that_finds_the_server_gone_is_sent_to_the_next_at_once() {
     alone!();
     for kind in KINDS {
