@@ -7,8 +7,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 
-use jsoncomm::{CallError, Connection};
+use jsoncomm::{CallError, Connection, Fault};
 use jsoncomm_examples::{FilesClient, FilesError};
 use jsoncomm_tests::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
@@ -213,6 +214,42 @@ fn files_opens_lists_and_stores_and_stops_on_signals() {
         assert!(!missing.status.success());
         assert!(String::from_utf8_lossy(&missing.stderr).contains("NotFound"));
         assert!(daemon.stop(signal).success());
+    }
+}
+
+#[test]
+fn files_stops_on_a_signal_while_all_ask_and_each_call_ends() {
+    for options in [&[][..], &["--seqpacket"]] {
+        let daemon = Daemon::start(options);
+        std::fs::write(daemon.folder.path().join("a.txt"), "content of a").unwrap();
+        let (tell, answered) = mpsc::channel();
+        let asking: Vec<_> = (0..10).map(|_| (daemon.stub(), tell.clone())).collect();
+        let asking: Vec<_> = asking
+            .into_iter()
+            .map(|(files, tell)| {
+                std::thread::spawn(move || {
+                    loop {
+                        match files.open("a.txt") {
+                            Ok(opened) => assert_eq!(opened.len, 12),
+                            Err(error) => return error,
+                        }
+                        let _ = tell.send(());
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..200 {
+            answered.recv_timeout(PATIENCE).unwrap();
+        }
+        assert!(daemon.stop(Signal::TERM).success());
+        for asking in asking {
+            let end = asking.join().unwrap();
+            let told = matches!(&end, CallError::Fault(fault) if fault.code == Fault::STOPPING);
+            assert!(
+                told || matches!(end, CallError::Closed),
+                "{options:?}: {end:?}"
+            );
+        }
     }
 }
 
