@@ -151,6 +151,38 @@ fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
 }
 
 #[test]
+fn a_connected_datagram_peer_that_never_reads_takes_all_room_until_it_goes() {
+    alone!();
+    let mut bench = Bench::start(Kind::Datagram);
+    let deaf = raw(&bench.server, Kind::Datagram);
+    bench.hold();
+    let ping = call(5, "ping", "[1]");
+    let hurried = bench.server.connect();
+    let short = hurried.within(std::time::Duration::from_millis(100));
+    let short = VaultClient::new(short);
+    let start = Instant::now();
+    while bench.server.stats().waiting == 0 {
+        assert!(start.elapsed() < PATIENCE, "the send buffer has no end");
+        for _ in 0..100 {
+            send_raw(&deaf, ping.as_bytes(), &[]).unwrap();
+        }
+    }
+    let unheard = short.ping(1);
+    assert!(matches!(unheard, Err(jsoncomm::CallError::Deadline)));
+    drop(deaf);
+    // All that it held is free, and what waited is late.
+    let start = Instant::now();
+    while short.ping(2).is_err() {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    drop((short, hurried));
+    bench.hold();
+    bench.ping();
+    let (_, counts) = bench.stop();
+    assert!(counts.dropped > 0, "{counts:?}");
+}
+
+#[test]
 fn a_sender_that_cannot_be_answered_is_not_answered_and_counted() {
     alone!();
     let mut bench = Bench::start(Kind::Datagram);
