@@ -236,6 +236,8 @@ fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
         let client = rustix::net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None);
         let client = client.unwrap();
         let null = File::open("/dev/null").unwrap();
+        // The server may still hold the process of who has just called.
+        server.settle();
         let mut exhausted = Exhausted::new();
         let address = SocketAddrUnix::new(&server.path).unwrap();
         rustix::net::connect(&client, &address).unwrap();
@@ -268,8 +270,9 @@ fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
             .map(|_| told.recv_timeout(PATIENCE).unwrap())
             .collect();
         assert_eq!(said.last(), Some(&known), "{kind:?}");
+        drop((server, first, client, again, null));
+        assert_open_fds(before);
     }
-    assert_open_fds(before);
 }
 
 #[test]

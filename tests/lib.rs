@@ -286,6 +286,16 @@ impl<S: Send + 'static> Running<S> {
         }
     }
 
+    /// Waits until it has ended the turn that it is in, and closed what that one held.
+    pub fn settle(&self) {
+        let (tell, told) = channel();
+        self.remote.change(move |_| {
+            // Nobody waits any more only if the test has failed.
+            let _ = tell.send(());
+        });
+        told.recv_timeout(PATIENCE).expect("it runs");
+    }
+
     /// Stops it and returns its state and counts.
     pub fn stop(mut self) -> (S, Counts) {
         self.remote.stop();
