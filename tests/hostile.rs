@@ -50,6 +50,8 @@ trait Vault {
     /// Takes a descriptor and says nothing.
     #[oneway]
     fn tell(&mut self, #[fd] sink: OwnedFd);
+    /// Takes a descriptor and has it closed elsewhere.
+    fn part(&mut self, call: &mut Call, #[fd] with: OwnedFd) -> u64;
     /// Answers when the test lets it.
     fn wait(&mut self) -> Swapped;
     /// How often `tell` was carried out.
@@ -134,6 +136,11 @@ impl Vault for State {
 
     fn told(&mut self) -> u64 {
         self.told
+    }
+
+    fn part(&mut self, call: &mut Call, with: OwnedFd) -> u64 {
+        call.close(with);
+        1
     }
 
     fn read(&mut self, _shell: handlers::Shell) -> u64 {

@@ -6,6 +6,7 @@
 mod outcome;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::account::Accounts;
 use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault};
-use crate::fds::Fds;
+use crate::fds::{Discard, Fds};
 use crate::limits::Limits;
 use crate::mailbox::{Caller, Losses, Mailbox, Serial, Ticket};
 use crate::message::{self, Packer, Request, Surplus, Unpack, Unpacker};
@@ -69,6 +70,41 @@ impl Call {
     /// Until when the caller waits, if it said so; at most [`Limits::timeout`] from receiving the call.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Closes what the caller has passed and nobody needs any more, on another thread. Does not wait.
+    ///
+    /// [close(2)] can take as long as the caller likes: that of a TCP socket with `SO_LINGER`, or of a file whose
+    /// file system is another process (FUSE). A descriptor that a handler drops is closed on the server's thread,
+    /// and everybody waits; those of refused calls are not. What waits to be closed counts against
+    /// [`Limits::user_descriptors`].
+    ///
+    /// [close(2)]: https://man7.org/linux/man-pages/man2/close.2.html
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Call;
+    /// use std::os::fd::OwnedFd;
+    ///
+    /// #[jsoncomm::service(name = "example.count")]
+    /// trait Count {
+    ///     /// Counts the bytes that can be read at once.
+    ///     fn bytes(&mut self, call: &mut Call, #[fd] of: OwnedFd) -> u64;
+    /// }
+    ///
+    /// struct Counter;
+    ///
+    /// impl Count for Counter {
+    ///     fn bytes(&mut self, call: &mut Call, of: OwnedFd) -> u64 {
+    ///         let bytes = 0; // …
+    ///         call.close(of);
+    ///         bytes
+    ///     }
+    /// }
+    /// ```
+    pub fn close(&self, fd: impl Into<OwnedFd>) {
+        Arc::clone(&self.caller.account).discard(vec![fd.into()]);
     }
 
     /// Answers later: hands the [`Reply`] to `take`, which keeps it, and makes what the method returns.

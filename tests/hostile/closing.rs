@@ -96,6 +96,23 @@ fn what_nobody_wants_is_closed_without_waiting() {
 }
 
 #[test]
+fn a_handler_that_has_a_descriptor_closed_elsewhere_does_not_wait() {
+    alone!();
+    for kind in KINDS {
+        let (state, gate) = Gate::new();
+        let mut bench = Bench::with(kind, state);
+        let text = call(5, "part", r#"{"with":0}"#);
+        let end = lingering();
+        let end = gate.hold(&bench.polite, || end.send(&bench.raw, &text));
+        assert_eq!(bench.hear().0["result"], 1);
+        bench.ping();
+        drop(end);
+        bench.sound();
+        bench.stop();
+    }
+}
+
+#[test]
 fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
     alone!();
     handlers::quiet();
