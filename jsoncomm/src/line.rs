@@ -91,8 +91,8 @@ pub(crate) enum Tried {
     Done,
     /// There is no room; the socket will be writable when there is.
     Full,
-    /// The kernel is short of memory, or of descriptors on their way; no event says when to try again.
-    Short(std::io::Error),
+    /// The kernel is short of memory or descriptors; no event says when to try again.
+    Short(Error),
 }
 
 /// One datagram as it came; its text is in the [`Inbox`] it was received into.
@@ -204,7 +204,7 @@ impl Line {
             Tried::Full => Ok(Sent::Full),
             // A waiting caller is told; one that retries by timer may retry.
             Tried::Short(_) if wait == Wait::Never => Ok(Sent::Full),
-            Tried::Short(error) => Err(Error::os("sendmsg")(error)),
+            Tried::Short(error) => Err(error),
         }
     }
 
@@ -231,17 +231,20 @@ impl Line {
             match sys::trouble(&error) {
                 Trouble::TooLong => {}
                 Trouble::Short if large => {}
-                _ => return outcome(error),
+                _ => return outcome("sendmsg", error),
             }
         }
         check_count(fds.len(), FDS_MAX - 1)?;
-        let payload = memfd::create(text).map_err(Error::os("memfd_create"))?;
+        let payload = match memfd::create(text) {
+            Ok(payload) => payload,
+            Err(error) => return outcome("memfd_create", error),
+        };
         let mut all = Vec::with_capacity(fds.len() + 1);
         all.push(payload.as_fd());
         all.extend_from_slice(fds);
         match sys::sendmsg(self.fd.as_fd(), SPILLED, &all, to, wait) {
             Ok(()) => Ok(Tried::Done),
-            Err(error) => outcome(error),
+            Err(error) => outcome("sendmsg", error),
         }
     }
 
@@ -492,13 +495,13 @@ fn check_count(count: usize, limit: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says what a failed sendmsg means.
-fn outcome(error: std::io::Error) -> Result<Tried, Error> {
+/// Says what it means that sending has failed in that operation.
+fn outcome(operation: &'static str, error: std::io::Error) -> Result<Tried, Error> {
     match sys::trouble(&error) {
         Trouble::Full | Trouble::Interrupted => Ok(Tried::Full),
-        Trouble::Short => Ok(Tried::Short(error)),
+        Trouble::Short => Ok(Tried::Short(Error::os(operation)(error))),
         Trouble::Gone => Err(Error::Closed),
-        _ => Err(Error::os("sendmsg")(error)),
+        _ => Err(Error::os(operation)(error)),
     }
 }
 

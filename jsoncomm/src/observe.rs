@@ -22,7 +22,7 @@ pub enum Loss {
     /// Its caller has gone.
     Gone,
     /// It is of a deferred call or a stream, and could not be kept: descriptors have run out, or the stream's
-    /// [`Overflow`](crate::Overflow) says so.
+    /// [`Overflow`](crate::Overflow) says so. Or it needs a memfd, and none can be made; its caller is told.
     NotKept,
 }
 

@@ -269,7 +269,13 @@ impl Lane for DatagramLane<'_> {
                 Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
                 Ok(Sent::Full) => return desk.note_lost(Loss::NoRoom, 1),
-                Err(_) => return desk.note_lost(Loss::Gone, 1),
+                Err(error) => match fault_instead(&error, mail.text()) {
+                    Some(fault) => {
+                        desk.note_lost(Loss::NotKept, 1);
+                        return self.deliver(desk, Mail::Letter(fault));
+                    }
+                    None => return desk.note_lost(Loss::Gone, 1),
+                },
             }
         }
         let fresh = || Backlog::new(&desk.limits, Instant::now());
@@ -279,7 +285,7 @@ impl Lane for DatagramLane<'_> {
             Some(Ok(())) => true,
             Some(Err(letter)) => {
                 // There may be room to say so.
-                let _ = too_large_to_wait(&letter).map(push);
+                let _ = smaller(&letter.text, "the answer found no room").map(push);
                 false
             }
             None => false,
@@ -293,13 +299,22 @@ impl Lane for DatagramLane<'_> {
     }
 }
 
-/// What a caller is told instead of an answer that may not wait for it.
-fn too_large_to_wait(letter: &Letter) -> Option<Letter> {
-    let id = envelope::find_id(&letter.text)?;
-    let mut text = Vec::new();
-    let fault = Fault::new(Fault::BUSY, "the answer found no room");
-    envelope::write_fault(&mut text, Some(&id), &fault);
-    (text.len() < letter.text.len()).then(|| Letter::from(text))
+/// What a caller is told instead of an answer that may not wait for it, or cannot be sent.
+fn smaller(text: &[u8], reason: &str) -> Option<Letter> {
+    let id = envelope::find_id(text)?;
+    let mut fault = Vec::new();
+    envelope::write_fault(&mut fault, Some(&id), &Fault::new(Fault::BUSY, reason));
+    (fault.len() < text.len()).then(|| Letter::from(fault))
+}
+
+/// The same, if it is our own trouble that it cannot be sent: nothing can hold it on its way.
+fn fault_instead(error: &Error, text: &[u8]) -> Option<Letter> {
+    match error {
+        Error::Os { operation, .. } if *operation == "memfd_create" => {
+            smaller(text, "the answer is larger than can be sent")
+        }
+        _ => None,
+    }
 }
 
 /// What one connection costs.
@@ -540,7 +555,11 @@ impl<S> Lane for Connected<S> {
             match sent {
                 Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) => {}
-                Err(_) => {
+                Err(error) => {
+                    if let Some(fault) = fault_instead(&error, mail.text()) {
+                        desk.note_lost(Loss::NotKept, 1);
+                        return self.deliver(desk, Mail::Letter(fault));
+                    }
                     desk.note_lost(Loss::Gone, 1);
                     return self.break_off(desk);
                 }

@@ -275,12 +275,12 @@ pub(crate) fn is_socket(fd: BorrowedFd<'_>, domain: Domain, stream: bool, listen
         && is_listening(fd).is_ok_and(|found| found == listening)
 }
 
-/// What a failed [`sendmsg`] means for who called it.
+/// What a failed [`sendmsg`], or what had to come before it, means for who called it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// The peer's queue or the own send buffer is full; room may come.
     Full,
-    /// The kernel is short of memory or of descriptors in flight; no event says when that ends.
+    /// The kernel is short of memory or of descriptors, open ones or those in flight; no event says when that ends.
     Short,
     /// The datagram exceeds `SO_SNDBUF`.
     TooLong,
@@ -296,7 +296,14 @@ pub(crate) enum Trouble {
 pub(crate) fn trouble(error: &io::Error) -> Trouble {
     match Errno::from_io_error(error) {
         Some(Errno::AGAIN) => Trouble::Full,
-        Some(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => Trouble::Short,
+        Some(
+            Errno::NOBUFS
+            | Errno::NOMEM
+            | Errno::TOOMANYREFS
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOSPC,
+        ) => Trouble::Short,
         Some(Errno::MSGSIZE) => Trouble::TooLong,
         Some(Errno::CONNREFUSED | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => Trouble::Gone,
         Some(Errno::INTR) => Trouble::Interrupted,
