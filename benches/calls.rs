@@ -1,5 +1,4 @@
-//! What a call costs, in rounds: every row once, then every row again, so that what disturbs the machine disturbs all
-//! of them. Ratios are taken within a round.
+//! What a call costs: a table for each load.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -8,16 +7,17 @@ use crate::Outcome;
 use crate::case::{Load, Peer, Wire};
 use crate::cases;
 use crate::counts::{self, Ends, SystemCalls};
-use crate::process::{Cost, Pair, Placement};
-use crate::table::{Table, median, micros};
+use crate::process::Placement;
+use crate::rounds::{self, Row, per};
+use crate::table::{Table, micros};
 
 /// What the command line can change.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// How often each row is measured.
-    rounds: usize,
+    pub(crate) rounds: usize,
     /// How long one row takes in one round.
-    time: Duration,
+    pub(crate) time: Duration,
     /// Rows are measured whose peer has one of these words in its name; all if there are none.
     only: Vec<String>,
     /// Loads that are measured; all if there are none.
@@ -82,37 +82,44 @@ const LOADS: [(Load, &str); 8] = [
     (Load::Text(16 << 20), "16 MiB of text each way"),
 ];
 
-/// A row: who, over what, and each round's cost.
-struct Row {
-    peer: &'static dyn Peer,
-    wire: Wire,
-    pair: Pair,
-    /// Calls in a round.
-    count: u64,
-    rounds: Vec<Cost>,
-    allocations: Option<Ends<f64>>,
-    system_calls: Option<Ends<SystemCalls>>,
-}
-
 /// `calls`: tables for each load.
 pub(crate) fn main(words: &[&str]) -> Outcome {
     let options = Options::parse(words)?;
     let program = counts::program()?;
     let mut out = io::stdout();
     for (load, title) in options.loads() {
-        let mut rows = start(&options, load)?;
-        for row in &mut rows {
-            row.allocations = counts::allocations(&program, row.peer, row.wire, load)?;
-            row.system_calls = counts::system_calls(row.peer, row.wire, load)?;
+        let mut rows = rounds::start(options.rows(load), load);
+        let mut counted = Vec::new();
+        for row in &rows {
+            counted.push((
+                counts::allocations(&program, row.peer, row.wire, load)?,
+                counts::system_calls(row.peer, row.wire, load)?,
+            ));
         }
         let placements: &[_] = match load {
             Load::Small => &[Placement::OneCore, Placement::TwoCores, Placement::Free],
             _ => &[Placement::OneCore],
         };
         for &placement in placements {
-            if measure(&options, load, placement, &mut rows)? {
-                let table = table(load, placement, &rows);
-                writeln!(out, "\n{title}; {}\n\n{table}", placement.title())?;
+            if !rounds::measure(&mut rows, placement, options.rounds, options.time)? {
+                continue;
+            }
+            let counted = match placement {
+                Placement::OneCore => &*counted,
+                _ => &[],
+            };
+            let table = table(&rows, counted);
+            writeln!(out, "\n{title}; {}\n\n{table}", placement.title())?;
+            for (row, reason) in rows
+                .iter()
+                .filter_map(|row| row.failed.as_ref().map(|why| (row, why)))
+            {
+                writeln!(
+                    out,
+                    "{} over {} failed: {reason}",
+                    row.peer.name(),
+                    row.wire
+                )?;
             }
         }
     }
@@ -165,98 +172,10 @@ impl Placement {
     }
 }
 
-/// Starts the processes of all rows.
-fn start(options: &Options, load: Load) -> Outcome<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (peer, wire) in options.rows(load) {
-        let pair = Pair::start(peer, wire, load)
-            .map_err(|error| format!("{} over {wire}, {load}: {error}", peer.name()))?;
-        rows.push(Row {
-            peer,
-            wire,
-            pair,
-            count: 0,
-            rounds: Vec::new(),
-            allocations: None,
-            system_calls: None,
-        });
-    }
-    Ok(rows)
-}
+/// What is counted of a row.
+type Counted = (Option<Ends<f64>>, Option<Ends<SystemCalls>>);
 
-/// Measures all rows in turn, `rounds` times. Says whether there are enough processors for that.
-fn measure(options: &Options, load: Load, placement: Placement, rows: &mut [Row]) -> Outcome<bool> {
-    for row in &mut *rows {
-        if !row.pair.place(placement)? {
-            return Ok(false);
-        }
-        row.rounds.clear();
-        row.count = warm(&mut row.pair, load, options.time)?;
-    }
-    for _ in 0..options.rounds {
-        for row in &mut *rows {
-            let cost = row.pair.run(row.count)?;
-            row.rounds.push(cost);
-        }
-    }
-    Ok(true)
-}
-
-/// Makes calls until they take about `time`, and says how many that is.
-fn warm(pair: &mut Pair, load: Load, time: Duration) -> Outcome<u64> {
-    let time = time.as_nanos();
-    let mut count = match load {
-        Load::Clients(clients) | Load::Window(clients) => 2 * clients as u64,
-        _ => 2,
-    };
-    loop {
-        let wall = u128::from(pair.run(count)?.run.wall).max(1);
-        if wall * 2 > time {
-            return Ok(u64::try_from(u128::from(count) * time / wall)?.max(1));
-        }
-        count *= u64::try_from((time / wall).clamp(2, 20))?;
-    }
-}
-
-impl Row {
-    /// How long a call takes, in nanoseconds.
-    fn time(&self, load: Load, cost: &Cost) -> f64 {
-        match load.is_concurrent() {
-            true => per(cost.run.wall, self.count),
-            false => cost.run.median as f64,
-        }
-    }
-
-    fn of(&self, figure: impl Fn(&Cost) -> f64) -> f64 {
-        median(self.rounds.iter().map(figure))
-    }
-
-    /// The row that this is compared with. Nobody has written a stream by hand: those rows are compared with
-    /// sequenced packets.
-    fn beside<'r>(&self, rows: &'r [Self]) -> Option<&'r Self> {
-        let of = |wire| {
-            let is = move |row: &&Self| row.peer.name() == self.peer.beside() && row.wire == wire;
-            rows.iter().find(is)
-        };
-        of(self.wire).or_else(|| of(Wire::Seqpacket))
-    }
-
-    /// The figure beside that of the row it is compared with, in the same round.
-    fn ratio(&self, rows: &[Self], figure: impl Fn(&Self, &Cost) -> f64) -> String {
-        let Some(other) = self.beside(rows) else {
-            return String::new();
-        };
-        let rounds = self.rounds.iter().zip(&other.rounds);
-        let ratios = rounds.map(|(ours, theirs)| figure(self, ours) / figure(other, theirs));
-        format!("{:.2}", median(ratios))
-    }
-}
-
-fn per(nanos: u64, count: u64) -> f64 {
-    nanos as f64 / count as f64
-}
-
-fn table(load: Load, placement: Placement, rows: &[Row]) -> Table {
+fn table(rows: &[Row], counted: &[Counted]) -> Table {
     let mut head = vec![
         "",
         "socket",
@@ -267,39 +186,34 @@ fn table(load: Load, placement: Placement, rows: &[Row]) -> Table {
         "server",
         "CPU ratio",
     ];
-    let counted = placement == Placement::OneCore;
-    if counted {
+    if !counted.is_empty() {
         head.extend(["allocations, client", "server"]);
         head.extend(["system calls, client", "server"]);
     }
     let mut table = Table::new(&head);
-    let cpu = |row: &Row, cost: &Cost| per(cost.client + cost.server, row.count);
-    for row in rows {
+    for (place, row) in rows.iter().enumerate() {
         let mut line = vec![
             row.peer.name().to_owned(),
             row.wire.to_string(),
-            micros(row.of(|cost| row.time(load, cost))),
-            match load.is_concurrent() || row.count < 100 {
+            micros(row.of(Row::time)),
+            match row.load.is_concurrent() || row.count < 100 {
                 true => String::new(),
-                false => micros(row.of(|cost| cost.run.p99 as f64)),
+                false => micros(row.of(|_, cost| cost.run.p99 as f64)),
             },
-            row.ratio(rows, |row, cost| row.time(load, cost)),
-            micros(row.of(|cost| per(cost.client, row.count))),
-            micros(row.of(|cost| per(cost.server, row.count))),
-            row.ratio(rows, cpu),
+            row.ratio(rows, Row::time),
+            micros(row.of(|row, cost| per(cost.client, row.count))),
+            micros(row.of(|row, cost| per(cost.server, row.count))),
+            row.ratio(rows, |row, cost| per(cost.client + cost.server, row.count)),
         ];
-        if counted {
-            let (some, calls) = (row.allocations, row.system_calls.as_ref());
-            line.extend([
-                some.map(|ends| often(ends.client)).unwrap_or_default(),
-                some.map(|ends| often(ends.server)).unwrap_or_default(),
-                calls
-                    .map(|ends| often(ends.client.sum()))
-                    .unwrap_or_default(),
-                calls
-                    .map(|ends| often(ends.server.sum()))
-                    .unwrap_or_default(),
-            ]);
+        if let Some((allocations, calls)) = counted.get(place) {
+            line.extend(match allocations {
+                Some(ends) => [often(ends.client), often(ends.server)],
+                None => Default::default(),
+            });
+            line.extend(match calls {
+                Some(ends) => [often(ends.client.sum()), often(ends.server.sum())],
+                None => Default::default(),
+            });
         }
         table.push(line);
     }

@@ -57,12 +57,24 @@ pub(crate) enum Load {
     Descriptor,
     /// One client, one call after the other, with a string of so many bytes each way.
     Text(usize),
+    /// As `Small`, beside so many clients that have called once and stay connected.
+    Idle(usize),
+    /// As `Small`, a call of a method that is one of so many, in tens.
+    Methods(usize),
 }
 
 impl Load {
     /// Whether more than one call is under way, so that only the time of all of them says something.
     pub(crate) fn is_concurrent(self) -> bool {
         matches!(self, Self::Clients(_) | Self::Window(_))
+    }
+
+    /// How many bytes of text it has.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::Text(size) => size,
+            _ => 0,
+        }
     }
 }
 
@@ -76,6 +88,8 @@ impl fmt::Display for Load {
             Self::Clients(number) => ("clients", number),
             Self::Window(number) => ("window", number),
             Self::Text(number) => ("text", number),
+            Self::Idle(number) => ("idle", number),
+            Self::Methods(number) => ("methods", number),
         };
         f.pad(&format!("{name}={number}"))
     }
@@ -94,6 +108,8 @@ impl FromStr for Load {
             "clients" => Self::Clients(number),
             "window" => Self::Window(number),
             "text" => Self::Text(number),
+            "idle" => Self::Idle(number),
+            "methods" => Self::Methods(number),
             _ => return Err(format!("no load: {word}")),
         })
     }

@@ -4,6 +4,24 @@ mod floor;
 mod hand;
 mod net;
 mod ours;
+mod python;
+
+#[cfg(feature = "peers")]
+mod channel;
+#[cfg(feature = "fdpass")]
+mod fdpass;
+#[cfg(feature = "peers")]
+mod tarpc;
+#[cfg(feature = "peers")]
+mod tokio;
+#[cfg(feature = "peers")]
+mod ttrpc;
+#[cfg(feature = "peers")]
+mod varlink;
+#[cfg(feature = "peers")]
+mod zbus;
+#[cfg(feature = "peers")]
+mod zlink;
 
 use crate::Outcome;
 use crate::case::Peer;
@@ -17,6 +35,23 @@ pub(crate) const ALL: &[&dyn Peer] = &[
     &ours::Requests,
     &hand::Bare,
     &ours::Bare,
+    &python::Python,
+    #[cfg(feature = "peers")]
+    &zlink::Zlink,
+    #[cfg(feature = "peers")]
+    &varlink::Varlink,
+    #[cfg(feature = "peers")]
+    &zbus::Zbus,
+    #[cfg(feature = "peers")]
+    &tarpc::BINCODE,
+    #[cfg(feature = "peers")]
+    &tarpc::JSON,
+    #[cfg(feature = "peers")]
+    &ttrpc::Ttrpc,
+    #[cfg(feature = "fdpass")]
+    &fdpass::Fdpass,
+    #[cfg(feature = "peers")]
+    &channel::Channel,
 ];
 
 /// The peer of this name.

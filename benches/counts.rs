@@ -42,6 +42,16 @@ pub(crate) fn program() -> Outcome<PathBuf> {
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
+    cargo.arg("--no-default-features");
+    for (feature, is_on) in [
+        ("peers", cfg!(feature = "peers")),
+        ("fdpass", cfg!(feature = "fdpass")),
+        ("methods", cfg!(feature = "methods")),
+    ] {
+        if is_on {
+            cargo.args(["--features", feature]);
+        }
+    }
     match cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?

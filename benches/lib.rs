@@ -8,6 +8,7 @@ mod cases;
 mod counts;
 mod process;
 mod role;
+mod rounds;
 mod table;
 mod work;
 

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
+use jsoncomm::raise_descriptor_limit;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::Outcome;
@@ -80,6 +81,9 @@ fn say(what: impl fmt::Display) -> Outcome {
 pub(crate) fn serve(words: &[&str], allocations: Option<fn() -> usize>) -> Outcome {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let (peer, at) = parse(words)?;
+    if matches!(at.load, Load::Idle(_)) {
+        raise_descriptor_limit()?;
+    }
     if let Some(allocations) = allocations {
         thread::spawn(move || -> Outcome {
             let (mut lines, mut line) = (io::stdin().lock(), String::with_capacity(80));
@@ -97,8 +101,9 @@ pub(crate) fn serve(words: &[&str], allocations: Option<fn() -> usize>) -> Outco
 pub(crate) fn call(words: &[&str], allocations: Option<fn() -> usize>) -> Outcome {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let (peer, at) = parse(words)?;
-    let mut caller = match at.load {
+    let mut caller: Box<dyn Caller> = match at.load {
         Load::Clients(number) => Box::new(Crowd::start(peer, &at, number)?),
+        Load::Idle(number) => Box::new(Beside::start(peer, &at, number)?),
         _ => peer.connect(&at)?,
     };
     say("ready")?;
@@ -122,6 +127,34 @@ pub(crate) fn call(words: &[&str], allocations: Option<fn() -> usize>) -> Outcom
         })?;
     }
     Ok(())
+}
+
+/// One client that calls, beside those that have called once.
+struct Beside {
+    client: Box<dyn Caller>,
+    _idle: Vec<Box<dyn Caller>>,
+}
+
+impl Beside {
+    fn start(peer: &dyn Peer, at: &At, number: usize) -> Outcome<Self> {
+        raise_descriptor_limit()?;
+        let mut idle = Vec::with_capacity(number);
+        for _ in 0..number {
+            let mut client = peer.connect(at)?;
+            client.run(&mut Laps::new(1))?;
+            idle.push(client);
+        }
+        Ok(Self {
+            client: peer.connect(at)?,
+            _idle: idle,
+        })
+    }
+}
+
+impl Caller for Beside {
+    fn run(&mut self, laps: &mut Laps) -> Outcome {
+        self.client.run(laps)
+    }
 }
 
 /// Several clients, each on a thread of its own.

@@ -31,7 +31,7 @@ impl Peer for Blocking {
             _ => net::admit(&door, at)?,
         };
         let (_, answer) = hand::samples()?;
-        let mut room = vec![0; 64 << 10];
+        let mut room = vec![0; 4096];
         loop {
             let came = net::receive::<false>(&socket, &mut room, RecvFlags::empty())?;
             net::send(&socket, &answer, None, came.from.as_ref())?;
@@ -44,7 +44,7 @@ impl Peer for Blocking {
             socket: net::dial(at)?,
             call,
             answer,
-            room: vec![0; 64 << 10],
+            room: vec![0; 4096],
         }))
     }
 }

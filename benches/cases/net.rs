@@ -1,5 +1,6 @@
 //! Datagrams by hand: what an expert writes around `sendmsg` and `recvmsg` for one service that is known whole.
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,7 +51,7 @@ fn room(at: &At) -> Vec<u8> {
         0;
         match at.load {
             Load::Text(_) => jsoncomm::DATAGRAM_MAX,
-            _ => 64 << 10,
+            _ => 4096,
         }
     ]
 }
@@ -83,6 +84,12 @@ pub(super) fn admit(door: &OwnedFd, at: &At) -> io::Result<OwnedFd> {
     let (socket, _) = acceptfrom_with(door, SocketFlags::CLOEXEC)?;
     enlarge(&socket, at)?;
     Ok(socket)
+}
+
+/// The file that is passed, where one is.
+pub(super) fn null(at: &At) -> io::Result<Option<File>> {
+    let passes = at.load == Load::Descriptor;
+    passes.then(|| File::open("/dev/null")).transpose()
 }
 
 /// What came: so many bytes, a descriptor, and whom to answer on a datagram socket.

@@ -1,5 +1,7 @@
 //! jsoncomm: a stub of a service, an enum of requests, the bare wire.
 
+mod many;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,6 +10,7 @@ use jsoncomm::{Call, Connection, Handler, Kind, Limits, Message, Reply, Server, 
 
 use crate::Outcome;
 use crate::case::{At, Caller, Laps, Load, Peer, Wire};
+
 use crate::work::{self, NAME, Order, Receipt, SIZES, USER, check_null, check_text, receipt};
 
 /// What the stub calls.
@@ -71,7 +74,7 @@ impl Ask {
     }
 }
 
-struct Desk;
+pub(super) struct Desk;
 
 impl Orders for Desk {
     fn submit(
@@ -127,7 +130,7 @@ impl Handler<Ask> for Desk {
     }
 }
 
-fn kind(wire: Wire) -> Kind {
+pub(super) fn kind(wire: Wire) -> Kind {
     match wire {
         Wire::Datagram => Kind::Datagram,
         _ => Kind::Seqpacket,
@@ -137,13 +140,16 @@ fn kind(wire: Wire) -> Kind {
 /// The most a message of the case has, with its envelope.
 fn most(at: &At) -> usize {
     match at.load {
-        Load::Text(size) => size + 1024,
+        Load::Text(size) => size + 4096,
         _ => Limits::default().message,
     }
 }
 
 fn server(at: &At) -> Outcome<Server<Desk>> {
     let mut limits = Limits::default();
+    if let Load::Idle(clients) = at.load {
+        (limits.connections, limits.user_connections) = (clients + 1, clients + 1);
+    }
     limits.message = most(at);
     limits.waiting_bytes = limits.waiting_bytes.max(2 * limits.message);
     limits.user_waiting_bytes = limits.user_waiting_bytes.max(2 * limits.message);
@@ -164,26 +170,32 @@ impl Peer for Stub {
         "jsoncomm #[service]"
     }
 
-    fn does(&self, wire: Wire, _: Load) -> bool {
-        wire != Wire::Stream
+    fn does(&self, wire: Wire, load: Load) -> bool {
+        let many = matches!(load, Load::Methods(_)) && !cfg!(feature = "methods");
+        wire != Wire::Stream && !many
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
         let mut server = server(at)?;
-        server.bind(&at.path, kind(at.wire))?.serve::<dyn Orders>();
+        let endpoint = server.bind(&at.path, kind(at.wire))?;
+        let endpoint = endpoint.serve::<dyn Orders>();
+        if let Load::Methods(number) = at.load {
+            many::serve(endpoint, number);
+        }
         ready()?;
         Ok(server.run(&mut Desk)?)
     }
 
     fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
-        let text = match at.load {
-            Load::Text(size) => work::text(size),
-            _ => String::new(),
-        };
+        if let Load::Methods(number) = at.load {
+            let method = many::last(number);
+            let connection = connection(at)?;
+            return Ok(Box::new(many::Client { connection, method }));
+        }
         Ok(Box::new(StubClient {
             orders: OrdersClient::new(connection(at)?),
-            null: File::open("/dev/null")?,
-            text,
+            null: super::net::null(at)?,
+            text: work::text(at.load.size()),
             load: at.load,
         }))
     }
@@ -191,7 +203,8 @@ impl Peer for Stub {
 
 struct StubClient {
     orders: OrdersClient,
-    null: File,
+    /// What is passed, if anything is.
+    null: Option<File>,
     text: String,
     load: Load,
 }
@@ -224,7 +237,11 @@ impl Caller for StubClient {
         let orders = &self.orders;
         while let Some(number) = laps.issue() {
             match self.load {
-                Load::Small | Load::Clients(_) | Load::Window(_) => {
+                Load::Small
+                | Load::Clients(_)
+                | Load::Window(_)
+                | Load::Idle(_)
+                | Load::Methods(_) => {
                     let urgent = Order::new(number).urgent;
                     let receipt = orders.submit(number, USER, NAME, urgent, SIZES)?;
                     receipt.check(number)?;
@@ -234,7 +251,7 @@ impl Caller for StubClient {
                     work::check_named(number, named.number, &named.name, &named.sizes)?;
                 }
                 Load::Descriptor => {
-                    let passed = orders.swap(&self.null)?;
+                    let passed = orders.swap(self.null.as_ref().ok_or("no file")?)?;
                     check_null(number, passed.file.as_fd())?;
                 }
                 Load::Text(_) => check_text(&self.text, &orders.echo(&self.text)?)?,
