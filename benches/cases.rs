@@ -24,7 +24,7 @@ mod zbus;
 mod zlink;
 
 use crate::Outcome;
-use crate::case::Peer;
+use crate::case::{Peer, Wire};
 
 /// In the order of the rows.
 pub(crate) const ALL: &[&dyn Peer] = &[
@@ -60,4 +60,20 @@ pub(crate) fn find(name: &str) -> Outcome<&'static dyn Peer> {
     found
         .copied()
         .ok_or_else(|| format!("no peer {name}").into())
+}
+
+/// Whose calls can be made with both ends in one thread.
+pub(crate) const TURNS: [&str; 4] = [
+    "by hand",
+    "jsoncomm #[service]",
+    "jsoncomm Handler",
+    "jsoncomm bare",
+];
+
+/// Makes so many small calls with both ends in one thread: nothing waits, and the same happens every time.
+pub(crate) fn turn(name: &str, wire: Wire, count: u64) -> Outcome {
+    match name {
+        "by hand" => hand::turn(wire, count),
+        _ => ours::turn(name, wire, count),
+    }
 }

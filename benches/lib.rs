@@ -6,9 +6,14 @@ mod calls;
 mod case;
 mod cases;
 mod counts;
+mod idle;
+mod instructions;
+mod plot;
 mod process;
 mod role;
 mod rounds;
+mod scaling;
+mod size;
 mod table;
 mod work;
 
@@ -34,6 +39,11 @@ pub fn run(allocations: Option<fn() -> usize>) -> Outcome {
         "call" => role::call(&words, allocations)?,
         "calls" => calls::main(&words)?,
         "allocations" => calls::allocations(&words)?,
+        "idle" => idle::main()?,
+        "size" => size::main(&words)?,
+        "scaling" => scaling::main(&words)?,
+        "instructions" => instructions::main()?,
+        "turns" => instructions::turns(&words)?,
         "syscalls" => calls::system_calls(&words)?,
         _ => return Err(format!("no such command: {command}; see benches/README.md").into()),
     }

@@ -129,14 +129,7 @@ impl Peer for Hand {
     }
 
     fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
-        Ok(Box::new(Client {
-            socket: net::dial(at)?,
-            texts: Texts::new(at),
-            id: 1 << 50,
-            null: net::null(at)?,
-            text: work::text(at.load.size()),
-            load: at.load,
-        }))
+        Ok(Box::new(Client::new(at)?))
     }
 }
 
@@ -152,6 +145,17 @@ struct Client {
 }
 
 impl Client {
+    fn new(at: &At) -> Outcome<Self> {
+        Ok(Self {
+            socket: net::dial(at)?,
+            texts: Texts::new(at),
+            id: 1 << 50,
+            null: net::null(at)?,
+            text: work::text(at.load.size()),
+            load: at.load,
+        })
+    }
+
     /// Sends a call.
     #[inline]
     fn send<P: Serialize>(&mut self, method: &str, params: P) -> Outcome {
@@ -249,6 +253,33 @@ impl Caller for Client {
         }
         Ok(())
     }
+}
+
+/// Makes so many small calls with both ends in one thread, for counting instructions.
+pub(super) fn turn(wire: Wire, count: u64) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = At {
+        path: directory.path().join("socket"),
+        wire,
+        load: Load::Small,
+    };
+    let door = net::door(&at)?;
+    let mut client = Client::new(&at)?;
+    let server = match wire {
+        Wire::Datagram => door,
+        _ => net::admit(&door, &at)?,
+    };
+    let mut texts = Texts::new(&at);
+    for number in 0..count {
+        client.send("bench.orders.submit", Order::new(number))?;
+        let (came, text, out) = texts.receive::<false>(&server, RecvFlags::DONTWAIT)?;
+        let work = |order: Order<'_>| receipt(&order);
+        answer(text, out, "bench.orders.submit", work)?;
+        texts.send(&server, None, came.from.as_ref())?;
+        let (receipt, _) = client.receive::<false, Receipt>(client.id)?;
+        receipt.check(number)?;
+    }
+    Ok(())
 }
 
 /// Without an envelope, beside jsoncomm's bare wire.

@@ -1,6 +1,7 @@
 //! jsoncomm: a stub of a service, an enum of requests, the bare wire.
 
 mod many;
+mod turns;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,6 +11,7 @@ use jsoncomm::{Call, Connection, Handler, Kind, Limits, Message, Reply, Server, 
 
 use crate::Outcome;
 use crate::case::{At, Caller, Laps, Load, Peer, Wire};
+pub(super) use turns::turn;
 
 use crate::work::{self, NAME, Order, Receipt, SIZES, USER, check_null, check_text, receipt};
 
