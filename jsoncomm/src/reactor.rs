@@ -1,7 +1,9 @@
 //! Readiness, timers and waking: the mio room.
 //!
-//! A [`Reactor`] keeps things of type `T`, each under a [`Key`], and watches their descriptors. epoll is edge-triggered here ([epoll(7)]): whoever stops reading before `WouldBlock` must
-//! [`rearm`](Reactor::rearm). Timers go through one timerfd in the poll, so that a foreign loop that
+//! A [`Reactor`] keeps things of type `T`, each under a [`Key`], and watches their descriptors ([epoll(7)]). Sockets of
+//! ours are [watched](Trigger) for as long as they are ready, so whoever reads from one need not find it empty. The
+//! others are watched for edges, as mio does it: whoever stops reading before `WouldBlock` must
+//! [`rearm`](Reactor::rearm) it. Timers go through one timerfd in the poll, so that a foreign loop that
 //! waits on the reactor's descriptor sees them too.
 //!
 //! [epoll(7)]: https://man7.org/linux/man-pages/man7/epoll.7.html
@@ -17,7 +19,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::Error;
-use crate::sys::{seam, wait};
+use crate::sys::{epoll, seam, wait};
 
 /// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when
 /// its place is used again.
@@ -56,6 +58,15 @@ pub(crate) enum Watch {
     Writing,
 }
 
+impl From<Watch> for epoll::For {
+    fn from(watch: Watch) -> Self {
+        match watch {
+            Watch::Reading => Self::Reading,
+            Watch::Writing => Self::Writing,
+        }
+    }
+}
+
 impl From<Watch> for Interest {
     fn from(watch: Watch) -> Self {
         match watch {
@@ -78,6 +89,17 @@ pub(crate) enum Cause {
 struct Slot<T> {
     generation: u32,
     thing: Option<T>,
+    /// What a level-triggered descriptor is watched for.
+    watch: Option<Watch>,
+}
+
+/// When a descriptor that is ready is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// When it becomes ready, or is [armed anew](Reactor::rearm).
+    Edge,
+    /// As long as it is.
+    Level,
 }
 
 /// Ends the wait of a reactor, from any thread.
@@ -87,6 +109,11 @@ pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 pub(crate) trait Thing {
     /// The descriptor to watch, always the same one.
     fn watched(&self) -> Option<BorrowedFd<'_>>;
+
+    /// When to report it, always the same.
+    fn trigger(&self) -> Trigger {
+        Trigger::Edge
+    }
 }
 
 /// The poll, what is in it, and the timers.
@@ -100,7 +127,7 @@ pub(crate) struct Reactor<T> {
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
     /// What the timerfd is armed to.
     armed: Option<Instant>,
-    /// What could not be watched anew, and when to try again.
+    /// What is not watched, or could not be, and when to watch it.
     unwatched: Vec<(Instant, Key, Watch)>,
 }
 
@@ -152,20 +179,22 @@ impl<T: Thing> Reactor<T> {
                 self.slots.push(Slot {
                     generation: 0,
                     thing: None,
+                    watch: None,
                 });
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
         let generation = self.slot(index).map_or(0, |slot| slot.generation);
         let key = Key { index, generation };
-        // The descriptor is borrowed from the thing for the one call that takes its number.
-        let registered = thing.watched().map_or(Ok(()), |fd| {
-            let raw = fd.as_raw_fd();
-            let registry = self.poll.registry();
-            let register =
-                || registry.register(&mut SourceFd(&raw), key.token(), Interest::READABLE);
-            attempt("epoll_ctl", register)
-        });
+        let registered = match (thing.watched(), thing.trigger()) {
+            (None, _) => Ok(()),
+            (Some(_), Trigger::Level) => self.watch(key, &thing, Some(Watch::Reading)),
+            // The descriptor is borrowed from the thing for the one call that takes its number.
+            (Some(fd), Trigger::Edge) => attempt("epoll_ctl", || {
+                let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
+                registry.register(&mut SourceFd(&raw), key.token(), Interest::READABLE)
+            }),
+        };
         if let Err(error) = registered {
             self.free.push(index);
             return Err(error);
@@ -223,8 +252,29 @@ impl<T: Thing> Reactor<T> {
     pub(crate) fn release(&mut self, key: Key) {
         if let Some(slot) = self.slot(key.index) {
             slot.generation = slot.generation.wrapping_add(1);
+            slot.watch = None;
             self.free.push(key.index);
         }
+    }
+
+    /// Watches a level-triggered descriptor for something else, or not at all. Nothing needs to be done where nothing
+    /// changes.
+    fn watch(&mut self, key: Key, thing: &T, watch: Option<Watch>) -> Result<(), Error> {
+        let before = self.slot(key.index).and_then(|slot| slot.watch);
+        let Some(fd) = thing.watched().filter(|_| watch != before) else {
+            return Ok(());
+        };
+        let (epoll, number) = (self.poll.registry().as_fd(), key.to_bits());
+        match (before, watch) {
+            (_, None) => epoll::delete(epoll, fd),
+            (None, Some(watch)) => epoll::add(epoll, fd, number, watch.into()),
+            (Some(_), Some(watch)) => epoll::modify(epoll, fd, number, watch.into()),
+        }
+        .map_err(Error::os("epoll_ctl"))?;
+        if let Some(slot) = self.slot(key.index) {
+            slot.watch = watch;
+        }
+        Ok(())
     }
 
     /// Watches a descriptor anew: what is ready now is reported again. While the kernel has no memory for
@@ -236,14 +286,36 @@ impl<T: Thing> Reactor<T> {
         let Some(fd) = thing.watched() else {
             return;
         };
-        let raw = fd.as_raw_fd();
-        let registry = self.poll.registry();
-        let register = || registry.reregister(&mut SourceFd(&raw), key.token(), watch.into());
-        if attempt("epoll_ctl", register).is_err() {
-            let again = Instant::now() + PAUSE;
-            self.unwatched.push((again, key, watch));
-            self.wake_at(key, again);
+        let armed = match thing.trigger() {
+            Trigger::Level => self.watch(key, thing, Some(watch)),
+            Trigger::Edge => attempt("epoll_ctl", || {
+                let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
+                registry.reregister(&mut SourceFd(&raw), key.token(), watch.into())
+            }),
+        };
+        if armed.is_err() {
+            self.watch_at(key, Instant::now() + PAUSE, watch);
         }
+    }
+
+    /// Does not watch a level-triggered descriptor until that time, and gives it a turn then.
+    pub(crate) fn pause(&mut self, key: Key, thing: &T, until: Instant, watch: Watch) {
+        self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
+        // If that fails, it is watched all the while, which costs no more than time.
+        let _ = self.watch(key, thing, None);
+        self.watch_at(key, until, watch);
+    }
+
+    /// Does not watch a level-triggered descriptor any more.
+    pub(crate) fn ignore(&mut self, key: Key, thing: &T) {
+        self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
+        let _ = self.watch(key, thing, None);
+    }
+
+    /// Watches a descriptor from that time on, and gives it a turn then.
+    fn watch_at(&mut self, key: Key, time: Instant, watch: Watch) {
+        self.unwatched.push((time, key, watch));
+        self.wake_at(key, time);
     }
 
     /// Ends the wait at that time, or soon after, for nobody in particular.
@@ -251,7 +323,7 @@ impl<T: Thing> Reactor<T> {
         self.wake_at(Key::from_bits(u64::MAX), time);
     }
 
-    /// Tries again what could not be watched anew.
+    /// Watches what is to be watched by now.
     fn rearm_unwatched(&mut self) {
         if self.unwatched.is_empty() {
             return;
@@ -382,6 +454,82 @@ mod tests {
         assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
         wake();
         assert_eq!(turns(&mut reactor), [], "an edge comes once");
+    }
+
+    /// A socket of ours.
+    struct Level(UnixDatagram);
+
+    impl Thing for Level {
+        fn watched(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.0.as_fd())
+        }
+
+        fn trigger(&self) -> Trigger {
+            Trigger::Level
+        }
+    }
+
+    /// Has the reactor do something with its thing, and tells which turns that leads to within so many milliseconds.
+    fn after(
+        reactor: &mut Reactor<Level>,
+        key: Key,
+        change: impl FnOnce(&mut Reactor<Level>, &Level),
+        millis: u64,
+    ) -> Vec<(Key, Cause)> {
+        let thing = reactor.take(key).unwrap();
+        change(reactor, &thing);
+        reactor.put(key, thing);
+        let mut turns = Vec::new();
+        let timeout = Some(Duration::from_millis(millis));
+        reactor.wait(timeout, &mut turns).unwrap();
+        turns
+    }
+
+    #[test]
+    fn what_is_left_unread_is_reported_until_it_is_read_or_ignored() {
+        let (mut reactor, _wake) = Reactor::new().unwrap();
+        let (left, right) = UnixDatagram::pair().unwrap();
+        let key = reactor.add(Level(left)).unwrap();
+        right.send(b"x").unwrap();
+        let ready = [(key, Cause::Ready)];
+        inject::begin(None);
+        for _ in 0..3 {
+            let watch = |reactor: &mut Reactor<_>, thing: &_| {
+                reactor.rearm(key, thing, Watch::Reading);
+            };
+            assert_eq!(after(&mut reactor, key, watch, 10_000), ready);
+        }
+        assert_eq!(inject::counts().get("epoll_ctl"), None, "nothing changed");
+        let ignore = |reactor: &mut Reactor<_>, thing: &_| reactor.ignore(key, thing);
+        assert_eq!(after(&mut reactor, key, ignore, 1), []);
+        let watch = |reactor: &mut Reactor<_>, thing: &_| reactor.rearm(key, thing, Watch::Reading);
+        assert_eq!(after(&mut reactor, key, watch, 10_000), ready);
+        let read =
+            |_: &mut Reactor<_>, thing: &Level| assert_eq!(thing.0.recv(&mut [0; 8]).unwrap(), 1);
+        assert_eq!(after(&mut reactor, key, read, 1), []);
+        let write = |reactor: &mut Reactor<_>, thing: &_| reactor.rearm(key, thing, Watch::Writing);
+        assert_eq!(after(&mut reactor, key, write, 10_000), ready);
+    }
+
+    #[test]
+    fn what_is_paused_is_not_reported_until_its_time_and_then_again() {
+        let (mut reactor, _wake) = Reactor::new().unwrap();
+        let (left, right) = UnixDatagram::pair().unwrap();
+        let key = reactor.add(Level(left)).unwrap();
+        right.send(b"x").unwrap();
+        let pause = |reactor: &mut Reactor<_>, thing: &_| {
+            let until = Instant::now() + Duration::from_millis(20);
+            reactor.pause(key, thing, until, Watch::Reading);
+        };
+        assert_eq!(
+            after(&mut reactor, key, pause, 10_000),
+            [(key, Cause::Timer)]
+        );
+        let keep = |_: &mut Reactor<_>, _: &_| {};
+        assert_eq!(
+            after(&mut reactor, key, keep, 10_000),
+            [(key, Cause::Ready)]
+        );
     }
 
     #[test]

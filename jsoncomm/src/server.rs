@@ -23,7 +23,7 @@ use crate::line::{Inbox, Kind, Line};
 use crate::mailbox::{Mailbox, Post, Ticket};
 use crate::observe::{Loss, Notice};
 use crate::outbox::Mail;
-use crate::reactor::{Cause, Key, Reactor, Thing, Watch};
+use crate::reactor::{Cause, Key, Reactor, Thing, Trigger, Watch};
 use crate::routes::Routes;
 use crate::service::{Desk, Lane};
 use crate::socket::{self, Listener};
@@ -116,6 +116,14 @@ impl<S> Thing for Box<Source<S>> {
             Source::Client(driven) => driven.connection.as_fd(),
             Source::Timer(_) => return None,
         })
+    }
+
+    fn trigger(&self) -> Trigger {
+        match &**self {
+            Source::Datagrams(_) | Source::Listener(_) | Source::Connection(_) => Trigger::Level,
+            // Whether these are read to their end is not ours to say.
+            Source::Watched(_) | Source::Client(_) | Source::Timer(_) => Trigger::Edge,
+        }
     }
 }
 
@@ -336,6 +344,8 @@ impl<S> Server<S> {
             Next::Keep => {}
             Next::Again(watch) => self.reactor.rearm(key, &source, watch),
             Next::At(time) => self.reactor.wake_at(key, time),
+            Next::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
+            Next::Ignore => self.reactor.ignore(key, &source),
             Next::Close => return self.close(key, source),
         }
         self.reactor.put(key, source);
@@ -398,7 +408,7 @@ impl<S> Server<S> {
                 }
                 Source::Connection(connection) => {
                     connection.deliver(&mut self.desk, mail);
-                    connection.next_after_sending()
+                    connection.next()
                 }
                 _ => Next::Keep,
             };
@@ -413,7 +423,7 @@ impl<S> Server<S> {
                 Ok(Some(line)) => line,
                 Ok(None) => return Next::Keep,
                 // Descriptors or memory have run out; the client stays queued.
-                Err(_) => return Next::At(Instant::now() + self.desk.limits.accept_pause),
+                Err(_) => return Next::pause(self.desk.limits.accept_pause),
             };
             let connection = Connected::new(line, Arc::clone(&door.routes), &mut self.desk);
             let refusal = if self.connections >= self.desk.limits.connections {

@@ -6,6 +6,7 @@
 
 pub(crate) mod control;
 pub(crate) mod diag;
+pub(crate) mod epoll;
 pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod inject;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::account::{Account, Charge, Cost};
 use crate::address::BoundPath;
@@ -32,8 +32,47 @@ pub(super) enum Next {
     Again(Watch),
     /// A turn at that time.
     At(Instant),
+    /// No turn until that time, and then to be told of this.
+    Pause(Instant, Watch),
+    /// Not to be told of anything any more.
+    Ignore,
     /// To be closed.
     Close,
+}
+
+impl Next {
+    /// Has nothing read for a while: the kernel is short of something, and no event says when that ends.
+    pub(super) fn pause(time: Duration) -> Self {
+        Self::Pause(Instant::now() + time, Watch::Reading)
+    }
+}
+
+/// How often a source that has one message at a time is not asked for another.
+///
+/// Whatever it has is reported again, so looking for a second message after each costs a system call that nearly
+/// always finds nothing; not looking costs one for each message of a source that has many. So one that had no
+/// second message is believed to have none for a while.
+#[derive(Debug, Default)]
+struct Habit(u8);
+
+impl Habit {
+    /// So many times.
+    const BELIEVED: u8 = 32;
+
+    /// Says whether to look for another message after the first of a turn.
+    fn looks(&mut self) -> bool {
+        let believed = self.0 > 0;
+        self.0 = self.0.saturating_sub(1);
+        !believed
+    }
+
+    /// Notes that a turn has found nothing more after so many messages.
+    fn note(&mut self, messages: usize) {
+        self.0 = match messages {
+            1 => Self::BELIEVED,
+            _ => 0,
+        };
+    }
 }
 
 /// What is left of a source's turn.
@@ -41,6 +80,7 @@ pub(super) enum Next {
 struct Share {
     messages: usize,
     bytes: usize,
+    taken: usize,
 }
 
 impl Share {
@@ -48,6 +88,7 @@ impl Share {
         Self {
             messages: limits.turn.max(1),
             bytes: limits.turn_bytes.max(1),
+            taken: 0,
         }
     }
 
@@ -56,6 +97,7 @@ impl Share {
     }
 
     fn take(&mut self, message: &[u8]) {
+        self.taken += 1;
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(message.len());
     }
@@ -71,6 +113,9 @@ pub(super) struct Datagrams<S> {
     backlogs: HashMap<Name, Backlog>,
     /// When its timer will come, so that it is not set twice.
     timer: Option<Instant>,
+    habit: Habit,
+    /// Nothing more can come.
+    retired: bool,
 }
 
 impl<S> Datagrams<S> {
@@ -81,6 +126,8 @@ impl<S> Datagrams<S> {
             routes: Arc::default(),
             backlogs: HashMap::new(),
             timer: None,
+            habit: Habit::default(),
+            retired: false,
         }
     }
 
@@ -88,6 +135,7 @@ impl<S> Datagrams<S> {
     /// whoever has found it gets `EPIPE`.
     pub(super) fn retire(&mut self) {
         self.path = None;
+        self.retired = true;
         // It fails when nobody can send to it anyway.
         let _ = shut_down(self.line.as_fd(), How::Reading);
     }
@@ -123,19 +171,26 @@ impl<S> Datagrams<S> {
                 Ok(Heard::Datagram(datagram)) => {
                     share.take(inbox.text(&datagram));
                     self.handle(state, desk, inbox, key, datagram);
+                    if share.taken == 1 && !self.habit.looks() {
+                        break;
+                    }
                 }
-                Ok(Heard::Pending | Heard::Closed) => return self.next(),
+                Ok(Heard::Pending | Heard::Closed) if self.retired => {
+                    // It would be reported as ready for ever.
+                    return match self.next() {
+                        Next::At(due) => Next::Pause(due, Watch::Reading),
+                        _ => Next::Ignore,
+                    };
+                }
+                Ok(Heard::Pending | Heard::Closed) => {
+                    self.habit.note(share.taken);
+                    break;
+                }
                 // Whatever it is, the endpoint stays.
-                Ok(Heard::Short) | Err(_) => {
-                    return Next::At(Instant::now() + desk.limits.accept_pause);
-                }
+                Ok(Heard::Short) | Err(_) => return Next::pause(desk.limits.accept_pause),
             }
         }
-        match self.next() {
-            Next::Keep => Next::Again(Watch::Reading),
-            // A turn by the clock reads on as well, and peers that wait are not to wait for the flood to end.
-            _ => self.at(Instant::now()),
-        }
+        self.next()
     }
 
     /// Asks for a turn at that time.
@@ -357,6 +412,7 @@ pub(super) struct Connected<S> {
     outbox: Outbox,
     /// When its timer will come, so that it is not set twice.
     timer: Option<Instant>,
+    habit: Habit,
     malformed: Malformed,
     /// The peer has gone, and all it had sent has been read.
     ended: bool,
@@ -380,6 +436,7 @@ impl<S> Connected<S> {
             account,
             outbox: Outbox::default(),
             timer: None,
+            habit: Habit::default(),
             malformed: Malformed::default(),
             ended: false,
             broken: false,
@@ -477,18 +534,23 @@ impl<S> Connected<S> {
                     } else if self.account.take_overdrawn() {
                         self.cut(desk, Cut::Descriptors);
                     }
+                    if share.taken == 1 && !self.habit.looks() {
+                        break;
+                    }
                 }
-                Ok(Heard::Pending) if was_full => return Next::Again(Watch::Reading),
-                Ok(Heard::Pending) => return Next::Keep,
+                Ok(Heard::Pending) => {
+                    self.habit.note(share.taken);
+                    break;
+                }
                 Ok(Heard::Closed) => {
                     self.ended = true;
                     return Next::Close;
                 }
                 Err(_) => return Next::Close,
-                Ok(Heard::Short) => return Next::At(Instant::now() + desk.limits.accept_pause),
+                Ok(Heard::Short) => return Next::pause(desk.limits.accept_pause),
             }
         }
-        Next::Again(Watch::Reading)
+        self.next()
     }
 
     /// Says when to try again what has found no room a second time.
@@ -496,22 +558,19 @@ impl<S> Connected<S> {
         if cause == Cause::Timer {
             return Next::Again(Watch::Writing);
         }
-        if self.timer.is_some() {
-            return Next::Keep;
-        }
         // There should be room: the kernel is short of memory, or of descriptors on their way, and no event says
         // when that ends.
-        let time = Instant::now() + desk.limits.retry;
-        self.timer = Some(time);
-        Next::At(time)
+        let retry = || Instant::now() + desk.limits.retry;
+        let time = *self.timer.get_or_insert_with(retry);
+        Next::Pause(time, Watch::Writing)
     }
 
-    /// What to watch for after an answer was sent from outside its turn.
-    pub(super) fn next_after_sending(&self) -> Next {
+    /// What to watch for now.
+    pub(super) fn next(&self) -> Next {
         if self.broken {
             Next::Close
         } else if self.outbox.is_empty() {
-            Next::Keep
+            Next::Again(Watch::Reading)
         } else {
             Next::Again(Watch::Writing)
         }
