@@ -15,7 +15,7 @@ use crate::error::{AddressProblem, DecodeError, EncodeError, Error};
 use crate::fds::{FDS_MAX, Fds};
 use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
 use crate::message;
-use crate::sys::control::{self, Credentials, Wait};
+use crate::sys::control::{self, Arrived, Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
 use crate::sys::{diag, memfd, wait};
@@ -101,8 +101,6 @@ pub(crate) struct Datagram {
     place: Place,
     /// What came with it, the payload's memfd not counted.
     pub(crate) fds: Fds,
-    /// The sender's name, if it has one.
-    pub(crate) sender: Option<Name>,
     /// The sender, where the socket asks for credentials.
     pub(crate) credentials: Option<Credentials>,
     /// The sender's process, where the socket asks for it ([`Line::pass_pidfds`]).
@@ -113,10 +111,6 @@ pub(crate) struct Datagram {
 
 /// What an attempt to receive found.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack, once for each datagram"
-)]
 pub(crate) enum Heard {
     Datagram(Datagram),
     Pending,
@@ -137,6 +131,7 @@ enum Place {
 pub(crate) struct Inbox {
     datagram: Vec<u8>,
     spilled: Vec<u8>,
+    sender: Option<Name>,
 }
 
 /// A text up to this long travels in the datagram itself on any system with a send buffer of usual size,
@@ -163,16 +158,40 @@ impl Inbox {
         }
     }
 
-    /// Room for one datagram of up to `limit` bytes and one more byte. The kernel does not commit the
+    /// The name of who sent the datagram that was received last, on a socket without a connection, if it has one.
+    pub(crate) fn sender(&self) -> Option<Name> {
+        self.sender
+    }
+
+    /// Makes room for one datagram of up to `limit` bytes and one more byte. The kernel does not commit the
     /// pages until they are written, so a large buffer costs nothing.
-    fn room(&mut self, limit: usize) -> &mut [u8] {
+    fn make_room(&mut self, limit: usize) {
         let size = limit.min(DATAGRAM_MAX) + 1;
         if self.datagram.len() < size {
             self.datagram = vec![0; size];
         }
         self.spilled.clear();
         self.spilled.shrink_to(BUFFER_KEPT);
-        self.datagram.get_mut(..size).unwrap_or_default()
+        self.sender = None;
+    }
+
+    /// Receives into it, from a socket of this kind.
+    fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        kind: Kind,
+        limit: usize,
+        wait: Wait,
+    ) -> std::io::Result<Arrived> {
+        self.make_room(limit);
+        let size = limit.min(DATAGRAM_MAX) + 1;
+        let buffer = self.datagram.get_mut(..size).unwrap_or_default();
+        // A connection has one sender.
+        let name = match kind {
+            Kind::Datagram => Some(&mut self.sender),
+            Kind::Seqpacket => None,
+        };
+        control::recvmsg(socket, buffer, name, wait)
     }
 }
 
@@ -276,11 +295,11 @@ impl Line {
     pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Heard, Error> {
         let mut reset = false;
         let arrived = loop {
-            let error =
-                match control::recvmsg(self.fd.as_fd(), inbox.room(self.bounds.message), wait) {
-                    Ok(arrived) => break arrived,
-                    Err(error) => error,
-                };
+            let (fd, limit) = (self.fd.as_fd(), self.bounds.message);
+            let error = match inbox.receive(fd, self.kind, limit, wait) {
+                Ok(arrived) => break arrived,
+                Err(error) => error,
+            };
             match sys::trouble(&error) {
                 Trouble::Full => return Ok(Heard::Pending),
                 Trouble::Short if wait == Wait::Never => return Ok(Heard::Short),
@@ -299,7 +318,6 @@ impl Line {
         let mut datagram = Datagram {
             place: Place::Nowhere,
             fds: Fds::from(arrived.fds),
-            sender: arrived.sender,
             credentials: arrived.credentials,
             // One that somebody else has asked for is closed here.
             pidfd: arrived.pidfd.filter(|_| self.pidfds),

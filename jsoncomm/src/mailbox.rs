@@ -239,7 +239,8 @@ impl Mailbox {
 
     /// Says whether the loop was asked to end, and forgets it.
     pub(crate) fn take_stop(&self) -> bool {
-        self.stop.swap(false, Ordering::AcqRel)
+        // Nearly always nobody has, and only this thread forgets it.
+        self.stop.load(Ordering::Acquire) && self.stop.swap(false, Ordering::AcqRel)
     }
 
     /// Takes the numbers of replies lost, once all that was posted has been collected.

@@ -59,10 +59,15 @@ impl<'t> Members<'t> {
     }
 
     /// Steps to the next member and reads its name; `None` after the last, when nothing may follow.
+    #[inline]
     pub(super) fn next_name(&mut self) -> Result<Option<Cow<'t, str>>, Fault> {
-        if let Some(name) = self.next_plain() {
-            return Ok(Some(Cow::Borrowed(name)));
+        match self.next_plain() {
+            Some(name) => Ok(Some(Cow::Borrowed(name))),
+            None => self.next_written_otherwise(),
         }
+    }
+
+    fn next_written_otherwise(&mut self) -> Result<Option<Cow<'t, str>>, Fault> {
         let rest = trimmed(self.rest);
         if let Some(rest) = over(rest, b'}') {
             self.rest = "";

@@ -210,7 +210,7 @@ impl<S> Datagrams<S> {
         let peer = Peer::of_message(datagram.credentials, datagram.pidfd.take());
         let account = desk.accounts.of(peer.as_ref());
         // A path resolves when the answer is sent, and with our rights: only names are answered.
-        let to = datagram.sender.filter(Name::is_abstract);
+        let to = inbox.sender().filter(Name::is_abstract);
         let key = key.to_bits();
         let caller = Caller {
             ticket: Ticket { key, to },

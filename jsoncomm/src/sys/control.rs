@@ -59,11 +59,10 @@ pub(crate) struct Arrived {
     pub(crate) credentials: Option<Credentials>,
     /// The sender's process, on sockets with `SO_PASSPIDFD` ([`pass_pidfds`]) if it could be had.
     pub(crate) pidfd: Option<OwnedFd>,
-    /// The sender's name; `None` when it has none or one that cannot be handled.
-    pub(crate) sender: Option<Name>,
 }
 
-/// Receives one datagram into `buffer`, with its descriptors, credentials and sender.
+/// Receives one datagram into `buffer`, with its descriptors and credentials, and its sender's name into `name` if
+/// that is asked for: `None` when it has none or one that cannot be handled.
 ///
 /// One system call. `MSG_TRUNC` makes it report the true length, `MSG_CMSG_CLOEXEC` is always set.
 /// Whatever the flags say in the end, the descriptors that came are owned before anything is judged.
@@ -71,6 +70,7 @@ pub(crate) struct Arrived {
 pub(crate) fn recvmsg(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
+    name: Option<&mut Option<Name>>,
     wait: Wait,
 ) -> io::Result<Arrived> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
@@ -80,8 +80,10 @@ pub(crate) fn recvmsg(
         iov_len: buffer.len(),
     };
     let mut header = header_for(&mut control);
-    header.msg_name = address.as_mut_ptr().cast();
-    header.msg_namelen = ADDRESS_BYTES;
+    if name.is_some() {
+        header.msg_name = address.as_mut_ptr().cast();
+        header.msg_namelen = ADDRESS_BYTES;
+    }
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
     let flags = libc::MSG_CMSG_CLOEXEC
@@ -91,20 +93,22 @@ pub(crate) fn recvmsg(
             Wait::Socket => 0,
         };
     seam("recvmsg")?;
-    // SAFETY: `header` points at `address`, `vector` and `control`, and `vector` at `buffer`, with their
+    // SAFETY: `header` points at `address` or at no name, at `vector` and at `control`, and `vector` at `buffer`, with their
     // true sizes; all are borrowed mutably until after the call.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
 
     let (fds, credentials, pidfd) = take_control(&header);
+    if let Some(name) = name {
+        // SAFETY: zeroed above, so every byte is initialised whatever the kernel wrote.
+        *name = sender(unsafe { address.assume_init_ref() }, header.msg_namelen);
+    }
     Ok(Arrived {
         length,
         control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
         fds,
         credentials,
         pidfd,
-        // SAFETY: zeroed above, so every byte is initialised whatever the kernel wrote.
-        sender: sender(unsafe { address.assume_init_ref() }, header.msg_namelen),
     })
 }
 

@@ -15,7 +15,7 @@ fn descriptors_are_owned_and_the_true_length_is_told() {
     let sent = [left.as_fd(), right.as_fd(), left.as_fd()];
     socket::sendmsg(right.as_fd(), b"0123456789", &sent, None, Wait::Never).unwrap();
     let mut buffer = [0; 4];
-    let arrived = recvmsg(left.as_fd(), &mut buffer, Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut buffer, None, Wait::Never).unwrap();
     assert_eq!(arrived.length, 10);
     assert_eq!(&buffer, b"0123");
     assert_eq!(arrived.fds.len(), 3);
@@ -32,7 +32,7 @@ fn all_253_descriptors_and_credentials_fit() {
     socket::set_passcred(left.as_fd()).unwrap();
     let sent = vec![right.as_fd(); 253];
     socket::sendmsg(right.as_fd(), b"x", &sent, None, Wait::Never).unwrap();
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
     assert_eq!(arrived.fds.len(), 253);
     assert!(!arrived.control_truncated);
     let me = arrived.credentials.unwrap();
@@ -102,7 +102,7 @@ fn each_message_tells_its_process_if_asked_to_beside_all_253_descriptors() {
     let send = |fds: &[BorrowedFd<'_>]| {
         socket::sendmsg(right.as_fd(), b"x", fds, None, Wait::Never).unwrap();
     };
-    let receive = || recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    let receive = || recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
     send(&[]);
     assert!(receive().pidfd.is_none());
     // It is in the queue already.
@@ -127,7 +127,7 @@ fn a_sender_that_has_ended_is_no_error_and_no_other_process() {
     assert!(pass_pidfds(left.as_fd()).unwrap());
     let echo = Command::new("echo").arg("hello").stdout(right).status();
     assert!(echo.unwrap().success());
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
     assert_eq!(arrived.length, 6);
     assert!(arrived.credentials.is_some() && !arrived.control_truncated);
     // /proc says -1 of one that has ended.
@@ -187,9 +187,9 @@ fn a_descriptor_number_can_refer_to_another_socket() {
     dup3(other.as_fd(), &left).unwrap();
     drop(other);
     socket::sendmsg(far.as_fd(), b"x", &[], None, Wait::Never).unwrap();
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
     assert_eq!(arrived.length, 1);
-    let arrived = recvmsg(right.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    let arrived = recvmsg(right.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
     assert_eq!(arrived.length, 0, "what it referred to is closed");
     let flags = rustix::io::fcntl_getfd(&left).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
@@ -198,10 +198,10 @@ fn a_descriptor_number_can_refer_to_another_socket() {
 #[test]
 fn an_empty_queue_would_block_and_a_closed_peer_reads_zero() {
     let (left, right) = pair();
-    let error = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap_err();
+    let error = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     drop(right);
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
     assert_eq!(arrived.length, 0);
 }
 
