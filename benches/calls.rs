@@ -89,13 +89,17 @@ pub(crate) fn main(words: &[&str]) -> Outcome {
     let mut out = io::stdout();
     for (load, title) in options.loads() {
         let mut rows = rounds::start(options.rows(load), load);
-        let mut counted = Vec::new();
-        for row in &rows {
-            counted.push((
-                counts::allocations(&program, row.peer, row.wire, load)?,
-                counts::system_calls(row.peer, row.wire, load)?,
-            ));
-        }
+        let counted: Vec<_> = rows
+            .iter_mut()
+            .map(|row| {
+                let allocations = counts::allocations(&program, row.peer, row.wire, load);
+                let calls = counts::system_calls(row.peer, row.wire, load);
+                (
+                    row.noted("allocations", allocations).flatten(),
+                    row.noted("system calls", calls).flatten(),
+                )
+            })
+            .collect();
         let placements: &[_] = match load {
             Load::Small => &[Placement::OneCore, Placement::TwoCores, Placement::Free],
             _ => &[Placement::OneCore],

@@ -22,6 +22,7 @@ pub(crate) struct Ends<T> {
 /// How many calls are counted of a load: more where what surrounds them would show.
 fn calls(load: Load) -> u64 {
     match load {
+        Load::Text(1_048_577..) => 4,
         Load::Text(65_537..) => 20,
         Load::Text(_) => 200,
         Load::Clients(number) | Load::Window(number) => 100 * number as u64,

@@ -1,11 +1,12 @@
 //! The processes of a case as their parent sees them.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
@@ -83,13 +84,14 @@ impl Process {
     }
 
     /// The processor time that its threads have used, in nanoseconds (`schedstat` in proc(5): the scheduler's own
-    /// account, exact where utime and stime are sampled).
+    /// account, exact where utime and stime are sampled). What has ended takes its account with it.
     pub(crate) fn cpu(&self) -> Outcome<u64> {
         let mut sum = 0;
         for thread in self.threads()? {
-            let stat = fs::read_to_string(format!("/proc/{}/task/{thread}/schedstat", self.id()))?;
-            let run: u64 = stat.split(' ').next().unwrap_or_default().parse()?;
-            sum += run;
+            let stat = fs::read_to_string(format!("/proc/{}/task/{thread}/schedstat", self.id()));
+            if let Some(stat) = unless_gone(stat)? {
+                sum += stat.split(' ').next().unwrap_or_default().parse::<u64>()?;
+            }
         }
         Ok(sum)
     }
@@ -97,9 +99,20 @@ impl Process {
     /// Lets all its threads run on these processors only.
     fn place(&self, on: &CpuSet) -> Outcome {
         for thread in self.threads()? {
-            sched_setaffinity(Pid::from_raw(thread), on)?;
+            let placed = sched_setaffinity(Pid::from_raw(thread), on);
+            unless_gone(placed.map_err(io::Error::from))?;
         }
         Ok(())
+    }
+}
+
+/// `None` for a thread that has ended since it was listed.
+fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -98,6 +98,13 @@ impl Row {
         }
     }
 
+    /// Notes why something was not counted; the row goes on.
+    pub(crate) fn noted<T>(&mut self, what: &str, outcome: Outcome<T>) -> Option<T> {
+        outcome
+            .map_err(|error| self.failed = Some(format!("{what}: {error}")))
+            .ok()
+    }
+
     /// How long a call takes, in nanoseconds.
     pub(crate) fn time(&self, cost: &Cost) -> f64 {
         match self.load.is_concurrent() {

@@ -113,7 +113,10 @@ impl Peer for Zlink {
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
-        wire == Wire::Stream && !matches!(load, Load::Owned | Load::Window(_))
+        // It looks through a text from its start for each part that comes: 16 MiB takes it minutes.
+        let text = matches!(load, Load::Text(..=1_048_576));
+        let loads = matches!(load, Load::Small | Load::Clients(_) | Load::Descriptor);
+        wire == Wire::Stream && (loads || text)
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
