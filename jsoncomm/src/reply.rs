@@ -1,6 +1,7 @@
 //! Answers that outlive their handler: the right to give one, and its way back to the loop.
 
 mod stream;
+mod subscribers;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,7 +19,8 @@ use crate::mailbox::{Mailbox, Post, Serial, Ticket};
 use crate::message::{self, Pack, Packer};
 use crate::outbox::Letter;
 
-pub use stream::{Overflow, Sink, Stream, Subscribers};
+pub use stream::{Overflow, Sink, Stream};
+pub use subscribers::Subscribers;
 
 /// Most answers fit into so many bytes.
 const USUAL: usize = 256;

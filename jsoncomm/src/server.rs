@@ -4,7 +4,9 @@
 //! Nothing on the loop waits for a peer: an answer that finds no room is kept in an outbox, and each
 //! source gets a bounded number of messages a turn.
 
+mod connected;
 mod control;
+mod datagrams;
 mod endpoint;
 #[cfg(all(test, feature = "derive"))]
 mod faults;
@@ -29,10 +31,12 @@ use crate::service::{Desk, Lane};
 use crate::socket::{self, Listener};
 use crate::sys::{limit, socket as sys};
 
+use connected::Connected;
 use control::{Change, Driven, Timer, Watched};
 pub use control::{Control, Remote, Token};
+use datagrams::Datagrams;
 pub use endpoint::Endpoint;
-use source::{Connected, Datagrams, Next};
+use source::Next;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///

@@ -1,0 +1,96 @@
+//! Connecting a line to an address.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::{Kind, Line};
+use crate::address::Address;
+use crate::error::{AddressProblem, Error};
+use crate::limits::Limits;
+use crate::sys::socket::{self as sys, Timeout, Type};
+
+/// How long connecting and calling wait for a server unless the program says otherwise.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
+
+/// Opens a socket and connects it. A datagram socket also gets a name, so that it can be answered.
+pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<Line, Error> {
+    connect_by(address, kind, limits, Instant::now() + DEADLINE)
+}
+
+/// Connects to whichever kind of socket listens at the address (`EPROTOTYPE` tells).
+pub(crate) fn connect_any(
+    address: &Address,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<Line, Error> {
+    match connect_by(address, Kind::Seqpacket, limits, deadline) {
+        Err(Error::Address {
+            problem: AddressProblem::OtherKind,
+            ..
+        }) => connect_by(address, Kind::Datagram, limits, deadline),
+        other => other,
+    }
+}
+
+/// Says whether the address is that of a datagram socket which nobody has open any more.
+pub(crate) fn is_deserted(address: &Address) -> bool {
+    let (Ok(fd), Ok(to)) = (sys::socket(Type::Dgram), address.resolve()) else {
+        return false;
+    };
+    let connected = sys::connect(fd.as_fd(), &to.name);
+    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// Connects, and waits until `deadline` when more clients than fit wait to be accepted already.
+pub(crate) fn connect_by(
+    address: &Address,
+    kind: Kind,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<Line, Error> {
+    let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
+    let line = Line::new(fd, kind, limits)?;
+    let to = address.resolve()?;
+    loop {
+        // Poll does not tell when there is a place, but connect itself waits, as long as sending would.
+        line.set_timeout(Timeout::Send, Some(deadline), Instant::now())?;
+        let error = match sys::connect(line.as_fd(), &to.name) {
+            Ok(()) => break,
+            Err(error) => error,
+        };
+        match error.kind() {
+            // The time has passed, or most of it; or a signal came first.
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
+            _ => return Err(address.os("connect", error)),
+        }
+    }
+    // First the connection, then the name: so no stranger's datagram is ever queued.
+    if kind == Kind::Datagram {
+        sys::autobind(line.as_fd()).map_err(Error::os("bind"))?;
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connecting_to_a_server_that_accepts_nobody_ends_at_the_deadline() {
+        let name = format!("jsoncomm-line-{}", std::process::id());
+        let address = Address::abstract_name(name).unwrap();
+        let server = sys::socket(Type::Seqpacket).unwrap();
+        sys::bind(server.as_fd(), &address.resolve().unwrap().name).unwrap();
+        rustix::net::listen(&server, 0).unwrap();
+        let connect = |time| {
+            let deadline = Instant::now() + Duration::from_millis(time);
+            connect_by(&address, Kind::Seqpacket, &Limits::default(), deadline)
+        };
+        let _first = connect(20_000).unwrap();
+        let error = connect(30).unwrap_err();
+        assert!(matches!(error, Error::Deadline), "{error:?}");
+        sys::accept(server.as_fd()).unwrap();
+        connect(20_000).unwrap();
+    }
+}

@@ -1,0 +1,134 @@
+//! Which calls are wanted, and whom a reply wakes.
+
+use super::*;
+use crate::account::Accounts;
+
+fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let wake = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    (Mailbox::new(Arc::new(wake), &Limits::default()), woken)
+}
+
+const TICKET: Ticket = Ticket { key: 1, to: None };
+
+fn post(text: Vec<u8>) -> Post {
+    Post {
+        ticket: TICKET,
+        account: Arc::default(),
+        letter: Letter::from(text),
+    }
+}
+
+fn collected(mailbox: &Mailbox) -> usize {
+    let mut posts = Vec::new();
+    mailbox.collect(&mut posts);
+    posts.len()
+}
+
+fn caller(ticket: Ticket) -> Caller {
+    Caller {
+        ticket,
+        account: Accounts::new(&Limits::default()).of(None),
+        peer: None,
+    }
+}
+
+#[test]
+fn a_call_answered_in_its_handler_is_never_deferred() {
+    let (mailbox, _) = mailbox();
+    let serial = mailbox.begin();
+    assert!(mailbox.is_wanted(serial));
+    assert!(mailbox.settle(serial));
+    mailbox.defer(&caller(TICKET), Some(&Id::Number(7)));
+    assert!(mailbox.lock().deferred.is_empty());
+    assert!(!mailbox.cancel(&TICKET, &Id::Number(7)));
+}
+
+#[test]
+fn a_deferred_call_is_wanted_until_it_is_cancelled() {
+    let (mailbox, _) = mailbox();
+    let serial = mailbox.begin();
+    let told = Arc::new(AtomicUsize::new(0));
+    let tell = Arc::clone(&told);
+    let call = move || {
+        tell.fetch_add(1, Ordering::Relaxed);
+    };
+    mailbox.on_cancel(serial, Box::new(call));
+    mailbox.defer(&caller(TICKET), Some(&Id::Number(7)));
+    assert_eq!(mailbox.lock().deferred.len(), 1);
+    let stranger = Ticket { key: 2, to: None };
+    assert!(!mailbox.cancel(&stranger, &Id::Number(7)));
+    assert!(mailbox.is_wanted(serial));
+    assert!(mailbox.cancel(&TICKET, &Id::Number(7)));
+    assert!(!mailbox.is_wanted(serial));
+    assert!(!mailbox.settle(serial));
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(mailbox.take_losses().unwanted, 1);
+    assert!(mailbox.lock().callers.is_empty());
+}
+
+#[test]
+fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
+    let (mailbox, _) = mailbox();
+    let other = Ticket { key: 2, to: None };
+    let mut serials = Vec::new();
+    for (ticket, id) in [(&TICKET, Some(1)), (&TICKET, None), (&other, Some(1))] {
+        serials.push(mailbox.begin());
+        mailbox.defer(&caller(ticket.clone()), id.map(Id::Number).as_ref());
+    }
+    mailbox.hang_up(&TICKET);
+    let wanted: Vec<bool> = serials.iter().map(|s| mailbox.is_wanted(*s)).collect();
+    assert_eq!(wanted, [false, false, true]);
+    assert!(mailbox.settle(serials[2]));
+    let state = mailbox.lock();
+    assert!(state.deferred.is_empty() && state.callers.is_empty());
+}
+
+#[test]
+fn nothing_is_wanted_once_the_server_has_gone() {
+    let (mailbox, woken) = mailbox();
+    let serial = mailbox.begin();
+    mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
+    let told = Arc::new(AtomicUsize::new(0));
+    let tell = Arc::clone(&told);
+    let call = move || {
+        tell.fetch_add(1, Ordering::Relaxed);
+    };
+    mailbox.on_cancel(serial, Box::new(call));
+    mailbox.close();
+    assert!(!mailbox.is_wanted(serial));
+    assert!(!mailbox.settle(serial));
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    mailbox.post(post(b"late".to_vec()));
+    assert_eq!(collected(&mailbox), 0);
+    assert_eq!(woken.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn an_id_used_twice_belongs_to_the_later_call() {
+    let (mailbox, _) = mailbox();
+    let first = mailbox.begin();
+    mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
+    let second = mailbox.begin();
+    mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
+    assert!(mailbox.settle(first));
+    assert!(mailbox.cancel(&TICKET, &Id::Number(1)));
+    assert!(!mailbox.is_wanted(second));
+}
+
+#[test]
+fn the_loop_is_woken_once_and_not_by_itself() {
+    let (mailbox, woken) = mailbox();
+    mailbox.begin_turn();
+    mailbox.post(post(vec![b'1']));
+    assert_eq!(woken.load(Ordering::Relaxed), 0, "its own turn collects it");
+    assert_eq!(collected(&mailbox), 1);
+    mailbox.end_turn();
+    mailbox.post(post(vec![b'2']));
+    mailbox.post(post(vec![b'3']));
+    assert_eq!(woken.load(Ordering::Relaxed), 1);
+    assert_eq!(collected(&mailbox), 2);
+}

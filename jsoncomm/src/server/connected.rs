@@ -1,0 +1,281 @@
+//! Connections: one socket for each peer, who is not read from while it does not read.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::source::{Habit, Next, Share, close, fault_instead, receive};
+use crate::account::{Account, Charge, Cost};
+use crate::error::Fault;
+use crate::limits::Limits;
+use crate::line::{Heard, Inbox, Line, Sent};
+use crate::mailbox::{Caller, Ticket};
+use crate::observe::{Cut, Loss, Notice};
+use crate::outbox::{Mail, Outbox};
+use crate::peer::Peer;
+use crate::reactor::{Cause, Key, Watch};
+use crate::routes::Routes;
+use crate::service::{Desk, Lane};
+use crate::sys::control::{Credentials, Wait, peer_pidfd};
+
+/// What one connection costs.
+const ONE: Cost = Cost {
+    connections: 1,
+    deferred: 0,
+    bytes: 0,
+    descriptors: 0,
+};
+
+/// The malformed messages of a connection of late.
+#[derive(Debug, Default)]
+struct Malformed {
+    count: usize,
+    since: Option<Instant>,
+}
+
+impl Malformed {
+    /// Counts one more. Says whether that is more than allowed in so short a time.
+    fn is_one_too_many(&mut self, limits: &Limits) -> bool {
+        let now = Instant::now();
+        let over = |since: Instant| now.duration_since(since) > limits.malformed_window;
+        if self.since.is_none_or(over) {
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count += 1;
+        self.count > limits.malformed
+    }
+}
+
+/// One client of a listening endpoint.
+#[derive(Debug)]
+pub(super) struct Connected<S> {
+    pub(super) line: Line,
+    pub(super) routes: Arc<Routes<S>>,
+    peer: Option<Peer>,
+    account: Arc<Account>,
+    /// Counts the connection to its user; absent when that one has too many.
+    charge: Option<Charge>,
+    outbox: Outbox,
+    /// When its timer will come, so that it is not set twice.
+    timer: Option<Instant>,
+    habit: Habit,
+    malformed: Malformed,
+    /// The peer has gone, and all it had sent has been read.
+    ended: bool,
+    /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
+    broken: bool,
+}
+
+impl<S> Connected<S> {
+    pub(super) fn new(line: Line, routes: Arc<Routes<S>>, desk: &mut Desk) -> Self {
+        let pidfd = match routes.asks_for_pidfds() {
+            true => peer_pidfd(line.as_fd()).ok(),
+            false => None,
+        };
+        let peer = Peer::of_connection(line.as_fd(), pidfd);
+        let account = desk.accounts.of(peer.as_ref());
+        Self {
+            line,
+            routes,
+            peer,
+            charge: account.try_charge(ONE),
+            account,
+            outbox: Outbox::default(),
+            timer: None,
+            habit: Habit::default(),
+            malformed: Malformed::default(),
+            ended: false,
+            broken: false,
+        }
+    }
+
+    /// Asks again who the peer is, and for its process. What the kernel does not tell stays as it is.
+    pub(super) fn ask_for_pidfd(&mut self) {
+        if let Ok(pidfd) = peer_pidfd(self.line.as_fd()) {
+            let peer = Peer::of_connection(self.line.as_fd(), Some(pidfd));
+            self.peer = peer.or(self.peer.take());
+        }
+    }
+
+    /// Who the peer is, without what more is known of it.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        self.peer.as_ref().map(Peer::credentials)
+    }
+
+    /// Says whether its user has no more connections than it may.
+    pub(super) fn is_within_limits(&self) -> bool {
+        self.charge.is_some()
+    }
+
+    /// Says whether the endpoint's rule admits the peer.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.routes.admits(self.peer.as_ref())
+    }
+
+    /// How many answers wait for the peer.
+    pub(super) fn waiting(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Closes it.
+    pub(super) fn close(self, desk: &Desk) {
+        match self.ended {
+            true => drop(self.line),
+            false => close(self.line, desk),
+        }
+    }
+
+    /// Tells the peer why it is about to be cut off.
+    pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
+        desk.peer = self.credentials();
+        desk.note(Notice::TurnedAway(fault.code));
+        Arc::clone(&self.routes).refuse(desk, &mut self, b"", fault);
+        self.close(desk);
+    }
+
+    /// Sends what had found no room, and only then handles what has come: a client that does not read is
+    /// not read from.
+    pub(super) fn act(
+        &mut self,
+        state: &mut S,
+        desk: &mut Desk,
+        inbox: &mut Inbox,
+        key: Key,
+        cause: Cause,
+    ) -> Next {
+        if cause == Cause::Timer {
+            self.timer = None;
+        }
+        let waiting = self.outbox.len();
+        let was_full = waiting > 0;
+        desk.peer = self.credentials();
+        self.flush(desk);
+        if was_full && self.outbox.len() == waiting && !self.broken {
+            return self.try_later(desk, cause);
+        }
+        let routes = Arc::clone(&self.routes);
+        let caller = Caller {
+            ticket: Ticket {
+                key: key.to_bits(),
+                to: None,
+            },
+            account: Arc::clone(&self.account),
+            peer: self.peer.clone(),
+        };
+        let mut share = Share::of(&desk.limits);
+        while share.is_left() {
+            if self.broken {
+                return Next::Close;
+            }
+            if !self.outbox.is_empty() {
+                return Next::Again(Watch::Writing);
+            }
+            match self.line.receive(inbox, Wait::Never) {
+                Ok(Heard::Datagram(datagram)) => {
+                    share.take(inbox.text(&datagram));
+                    let sound = receive(&routes, state, desk, self, &caller, inbox, datagram, None);
+                    let malformed = !sound && self.malformed.is_one_too_many(&desk.limits);
+                    if malformed {
+                        self.cut(desk, Cut::Malformed);
+                    } else if self.account.take_overdrawn() {
+                        self.cut(desk, Cut::Descriptors);
+                    }
+                    if share.taken == 1 && !self.habit.looks() {
+                        break;
+                    }
+                }
+                Ok(Heard::Pending) => {
+                    self.habit.note(share.taken);
+                    break;
+                }
+                Ok(Heard::Closed) => {
+                    self.ended = true;
+                    return Next::Close;
+                }
+                Err(_) => return Next::Close,
+                Ok(Heard::Short) => return Next::pause(desk.limits.accept_pause),
+            }
+        }
+        self.next()
+    }
+
+    /// Says when to try again what has found no room a second time.
+    fn try_later(&mut self, desk: &Desk, cause: Cause) -> Next {
+        if cause == Cause::Timer {
+            return Next::Again(Watch::Writing);
+        }
+        // There should be room: the kernel is short of memory, or of descriptors on their way, and no event says
+        // when that ends.
+        let retry = || Instant::now() + desk.limits.retry;
+        let time = *self.timer.get_or_insert_with(retry);
+        Next::Pause(time, Watch::Writing)
+    }
+
+    /// What to watch for now.
+    pub(super) fn next(&self) -> Next {
+        if self.broken {
+            Next::Close
+        } else if self.outbox.is_empty() {
+            Next::Again(Watch::Reading)
+        } else {
+            Next::Again(Watch::Writing)
+        }
+    }
+
+    /// Sends queued answers for as long as there is room.
+    fn flush(&mut self, desk: &mut Desk) {
+        while let Some(letter) = self.outbox.front() {
+            match self
+                .line
+                .send(&letter.text, &letter.lend(), None, Wait::Never)
+            {
+                Ok(Sent::Done) => self.outbox.pop_sent(),
+                Ok(Sent::Full) => return,
+                Err(_) => return self.break_off(desk),
+            }
+        }
+    }
+
+    /// Gives the peer up, with all that waits for it.
+    fn break_off(&mut self, desk: &mut Desk) {
+        desk.note_lost(Loss::Gone, self.outbox.len());
+        self.broken = true;
+    }
+
+    /// Gives the peer up for what it does.
+    fn cut(&mut self, desk: &mut Desk, cut: Cut) {
+        desk.note(Notice::Cut(cut));
+        self.break_off(desk);
+    }
+}
+
+impl<S> Lane for Connected<S> {
+    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+        desk.peer = self.credentials();
+        if self.broken {
+            return desk.note_lost(Loss::Gone, 1);
+        }
+        if self.outbox.is_empty() {
+            let sent = self.line.send(mail.text(), &mail.fds(), None, Wait::Never);
+            match sent {
+                Ok(Sent::Done) => return mail.sent(),
+                Ok(Sent::Full) => {}
+                Err(error) => {
+                    if let Some(fault) = fault_instead(&error, mail.text()) {
+                        desk.note_lost(Loss::NotKept, 1);
+                        return self.deliver(desk, Mail::Letter(fault));
+                    }
+                    desk.note_lost(Loss::Gone, 1);
+                    return self.break_off(desk);
+                }
+            }
+        }
+        let letter = mail.into_letter();
+        let mut push = |letter| self.outbox.push(letter, &desk.limits, &self.account);
+        let kept = letter.is_some_and(|letter| push(letter).is_ok());
+        if !kept {
+            desk.note_lost(Loss::NoRoom, 1);
+            self.cut(desk, Cut::Waiting);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Datagram endpoints: one socket for all peers, whose answers find room or wait for a timer.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::source::{Habit, Next, Share, close, fault_instead, receive, smaller};
+use crate::account::Account;
+use crate::address::BoundPath;
+use crate::error::Fault;
+use crate::line::{Datagram, Heard, Inbox, Line, Sent};
+use crate::mailbox::{Caller, Ticket};
+use crate::observe::Loss;
+use crate::outbox::{Backlog, Mail};
+use crate::peer::Peer;
+use crate::reactor::{Cause, Key, Watch};
+use crate::routes::Routes;
+use crate::service::{Desk, Lane};
+use crate::sys::control::Wait;
+use crate::sys::name::Name;
+use crate::sys::socket::{How, shut_down};
+
+/// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
+#[derive(Debug)]
+pub(super) struct Datagrams<S> {
+    // Dropped before the socket is closed; see `BoundPath`.
+    path: Option<BoundPath>,
+    pub(super) line: Line,
+    pub(super) routes: Arc<Routes<S>>,
+    backlogs: HashMap<Name, Backlog>,
+    /// When its timer will come, so that it is not set twice.
+    timer: Option<Instant>,
+    habit: Habit,
+    /// Nothing more can come.
+    retired: bool,
+}
+
+impl<S> Datagrams<S> {
+    pub(super) fn new(line: Line, path: Option<BoundPath>) -> Self {
+        Self {
+            path,
+            line,
+            routes: Arc::default(),
+            backlogs: HashMap::new(),
+            timer: None,
+            habit: Habit::default(),
+            retired: false,
+        }
+    }
+
+    /// Takes what has come already and nothing more: the path goes first, so that nobody finds it any more, and
+    /// whoever has found it gets `EPIPE`.
+    pub(super) fn retire(&mut self) {
+        self.path = None;
+        self.retired = true;
+        // It fails when nobody can send to it anyway.
+        let _ = shut_down(self.line.as_fd(), How::Reading);
+    }
+
+    /// Closes it, its path first.
+    pub(super) fn close(self, desk: &Desk) {
+        drop(self.path);
+        close(self.line, desk);
+    }
+
+    /// How many answers wait for peers.
+    pub(super) fn waiting(&self) -> usize {
+        let backlogs = self.backlogs.values();
+        backlogs.map(|backlog| backlog.outbox.len()).sum()
+    }
+
+    /// Handles what has come, at most one turn's worth, and tries again what had found no room.
+    pub(super) fn act(
+        &mut self,
+        state: &mut S,
+        desk: &mut Desk,
+        inbox: &mut Inbox,
+        key: Key,
+        cause: Cause,
+    ) -> Next {
+        if cause == Cause::Timer {
+            self.timer = None;
+            self.retry(desk);
+        }
+        let mut share = Share::of(&desk.limits);
+        while share.is_left() {
+            match self.line.receive(inbox, Wait::Never) {
+                Ok(Heard::Datagram(datagram)) => {
+                    share.take(inbox.text(&datagram));
+                    self.handle(state, desk, inbox, key, datagram);
+                    if share.taken == 1 && !self.habit.looks() {
+                        break;
+                    }
+                }
+                Ok(Heard::Pending | Heard::Closed) if self.retired => {
+                    // It would be reported as ready for ever.
+                    return match self.next() {
+                        Next::At(due) => Next::Pause(due, Watch::Reading),
+                        _ => Next::Ignore,
+                    };
+                }
+                Ok(Heard::Pending | Heard::Closed) => {
+                    self.habit.note(share.taken);
+                    break;
+                }
+                // Whatever it is, the endpoint stays.
+                Ok(Heard::Short) | Err(_) => return Next::pause(desk.limits.accept_pause),
+            }
+        }
+        self.next()
+    }
+
+    /// Asks for a turn at that time.
+    fn at(&mut self, time: Instant) -> Next {
+        self.timer = Some(time);
+        Next::At(time)
+    }
+
+    fn handle(
+        &mut self,
+        state: &mut S,
+        desk: &mut Desk,
+        inbox: &Inbox,
+        key: Key,
+        mut datagram: Datagram,
+    ) {
+        let peer = Peer::of_message(datagram.credentials, datagram.pidfd.take());
+        let account = desk.accounts.of(peer.as_ref());
+        // A path resolves when the answer is sent, and with our rights: only names are answered.
+        let to = inbox.sender().filter(Name::is_abstract);
+        let key = key.to_bits();
+        let caller = Caller {
+            ticket: Ticket { key, to },
+            account: Arc::clone(&account),
+            peer,
+        };
+        let routes = Arc::clone(&self.routes);
+        let mut lane = self.lane(to, account);
+        let refused = || Fault::new(Fault::REFUSED, "not admitted");
+        let refusal = (!routes.admits(caller.peer.as_ref())).then(refused);
+        receive(
+            &routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,
+        );
+    }
+
+    /// The way back to `to`, where what has to wait is charged to `account`.
+    pub(super) fn lane(&mut self, to: Option<Name>, account: Arc<Account>) -> DatagramLane<'_> {
+        DatagramLane {
+            line: &self.line,
+            backlogs: &mut self.backlogs,
+            to,
+            account,
+        }
+    }
+
+    /// When the earliest peer that is full should be tried again.
+    pub(super) fn next(&mut self) -> Next {
+        let earliest = self.backlogs.values().map(Backlog::due).min();
+        match earliest {
+            Some(due) if self.timer.is_none_or(|timer| due < timer) => self.at(due),
+            _ => Next::Keep,
+        }
+    }
+
+    /// Tries the peers whose time has come.
+    fn retry(&mut self, desk: &mut Desk) {
+        let now = Instant::now();
+        let line = &self.line;
+        self.backlogs.retain(|name, backlog| {
+            if backlog.due() > now {
+                return true;
+            }
+            match flush(line, name, backlog, desk) {
+                Flushed::Full if backlog.postpone(&desk.limits, now) => true,
+                Flushed::Full => {
+                    // Full for too long.
+                    desk.note_lost(Loss::NoRoom, backlog.outbox.len());
+                    false
+                }
+                Flushed::Done | Flushed::Gone => false,
+            }
+        });
+    }
+}
+
+/// What became of the answers that waited for a datagram peer.
+enum Flushed {
+    /// All are sent.
+    Done,
+    /// Some still wait.
+    Full,
+    /// Nobody is there; they are dropped and counted.
+    Gone,
+}
+
+/// Sends what waits for a datagram peer, for as long as it has room.
+fn flush(line: &Line, name: &Name, backlog: &mut Backlog, desk: &mut Desk) -> Flushed {
+    while let Some(letter) = backlog.outbox.front() {
+        match line.send(&letter.text, &letter.lend(), Some(name), Wait::Never) {
+            Ok(Sent::Done) => backlog.progressed(&desk.limits),
+            Ok(Sent::Full) => return Flushed::Full,
+            Err(_) => {
+                desk.note_lost(Loss::Gone, backlog.outbox.len());
+                return Flushed::Gone;
+            }
+        }
+        backlog.outbox.pop_sent();
+    }
+    Flushed::Done
+}
+
+/// The way back to the sender of a datagram.
+pub(super) struct DatagramLane<'e> {
+    line: &'e Line,
+    backlogs: &'e mut HashMap<Name, Backlog>,
+    to: Option<Name>,
+    account: Arc<Account>,
+}
+
+impl Lane for DatagramLane<'_> {
+    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+        let Some(to) = self.to else {
+            return desk.note_lost(Loss::NoAddress, 1);
+        };
+        // A peer that asks again may well have made room; what waits for it goes first.
+        let waits = match self.backlogs.get_mut(&to) {
+            None => false,
+            Some(backlog) => match flush(self.line, &to, backlog, desk) {
+                Flushed::Full => true,
+                Flushed::Done | Flushed::Gone => {
+                    self.backlogs.remove(&to);
+                    false
+                }
+            },
+        };
+        if !waits {
+            let sent = self
+                .line
+                .send(mail.text(), &mail.fds(), Some(&to), Wait::Never);
+            match sent {
+                Ok(Sent::Done) => return mail.sent(),
+                Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
+                Ok(Sent::Full) => return desk.note_lost(Loss::NoRoom, 1),
+                Err(error) => match fault_instead(&error, mail.text()) {
+                    Some(fault) => {
+                        desk.note_lost(Loss::NotKept, 1);
+                        return self.deliver(desk, Mail::Letter(fault));
+                    }
+                    None => return desk.note_lost(Loss::Gone, 1),
+                },
+            }
+        }
+        let fresh = || Backlog::new(&desk.limits, Instant::now());
+        let backlog = self.backlogs.entry(to).or_insert_with(fresh);
+        let mut push = |letter| backlog.outbox.push(letter, &desk.limits, &self.account);
+        let kept = match mail.into_letter().map(&mut push) {
+            Some(Ok(())) => true,
+            Some(Err(letter)) => {
+                // There may be room to say so.
+                let _ = smaller(&letter.text, "the answer found no room").map(push);
+                false
+            }
+            None => false,
+        };
+        if backlog.outbox.is_empty() {
+            self.backlogs.remove(&to);
+        }
+        if !kept {
+            desk.note_lost(Loss::NoRoom, 1);
+        }
+    }
+}
