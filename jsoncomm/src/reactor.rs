@@ -248,8 +248,10 @@ impl<T: Thing> Reactor<T> {
         }
     }
 
-    /// Forgets the key of a thing that was taken out. Closing its descriptor takes it off the poll.
-    pub(crate) fn release(&mut self, key: Key) {
+    /// Forgets the key of a thing that was taken out, and does not watch it any more: its descriptor may stay open
+    /// elsewhere.
+    pub(crate) fn release(&mut self, key: Key, thing: &T) {
+        self.ignore(key, thing);
         if let Some(slot) = self.slot(key.index) {
             slot.generation = slot.generation.wrapping_add(1);
             slot.watch = None;
@@ -309,7 +311,9 @@ impl<T: Thing> Reactor<T> {
     /// Does not watch a level-triggered descriptor any more.
     pub(crate) fn ignore(&mut self, key: Key, thing: &T) {
         self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
-        let _ = self.watch(key, thing, None);
+        if thing.trigger() == Trigger::Level {
+            let _ = self.watch(key, thing, None);
+        }
     }
 
     /// Watches a descriptor from that time on, and gives it a turn then.
@@ -431,8 +435,9 @@ mod tests {
         let (mut reactor, _wake) = Reactor::new().unwrap();
         let (left, right) = UnixDatagram::pair().unwrap();
         let first = reactor.add(left).unwrap();
-        drop(reactor.take(first));
-        reactor.release(first);
+        let thing = reactor.take(first).unwrap();
+        reactor.release(first, &thing);
+        drop(thing);
         let second = reactor.add(right).unwrap();
         assert_eq!(first.index, second.index);
         assert!(reactor.get(first).is_none());
@@ -509,6 +514,20 @@ mod tests {
         assert_eq!(after(&mut reactor, key, read, 1), []);
         let write = |reactor: &mut Reactor<_>, thing: &_| reactor.rearm(key, thing, Watch::Writing);
         assert_eq!(after(&mut reactor, key, write, 10_000), ready);
+    }
+
+    #[test]
+    fn what_is_released_is_not_reported_though_it_stays_open() {
+        let (mut reactor, _wake) = Reactor::new().unwrap();
+        let (left, right) = UnixDatagram::pair().unwrap();
+        let key = reactor.add(Level(left)).unwrap();
+        right.send(b"x").unwrap();
+        let thing = reactor.take(key).unwrap();
+        reactor.release(key, &thing);
+        let mut turns = Vec::new();
+        let timeout = Some(Duration::from_millis(1));
+        reactor.wait(timeout, &mut turns).unwrap();
+        assert_eq!(turns, []);
     }
 
     #[test]

@@ -357,7 +357,7 @@ impl<S> Server<S> {
 
     /// Forgets a source that was taken out, and closes it.
     fn close(&mut self, key: Key, source: Box<Source<S>>) {
-        self.reactor.release(key);
+        self.reactor.release(key, &source);
         match *source {
             Source::Connection(connection) => {
                 self.connections -= 1;
