@@ -140,8 +140,26 @@ pub(crate) struct Inbox {
 /// in bytes.
 pub(crate) const INLINE_SURE: usize = 1 << 16;
 
-/// A buffer that grew beyond this is given back after use, in bytes.
-pub(crate) const BUFFER_KEPT: usize = 1 << 18;
+/// A buffer has room for at least so many bytes once it has had.
+const BUFFER_KEPT: usize = 1 << 18;
+
+/// Empties a buffer for its next use. Room that its last use did not need is given back if it is much, so that one
+/// large message does not occupy memory for ever, and large ones one after the other do not ask for it each time.
+pub(crate) fn empty(buffer: &mut Vec<u8>) {
+    let used = buffer.len();
+    buffer.clear();
+    buffer.shrink_to(used.max(BUFFER_KEPT));
+}
+
+/// How long a text may be to travel in the datagram itself, with a send buffer of this size.
+fn inline_max(sndbuf: usize) -> usize {
+    sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX)
+}
+
+/// How large a send buffer has to be for texts of this size.
+fn sndbuf_for(message: usize) -> usize {
+    message.min(DATAGRAM_MAX) + SNDBUF_OVERHEAD
+}
 
 impl Datagram {
     /// Says whether the text came in a memfd.
@@ -172,8 +190,7 @@ impl Inbox {
         if self.datagram.len() < size {
             self.datagram = vec![0; size];
         }
-        self.spilled.clear();
-        self.spilled.shrink_to(BUFFER_KEPT);
+        empty(&mut self.spilled);
         self.sender = None;
     }
 
@@ -200,12 +217,12 @@ impl Inbox {
 impl Line {
     /// Takes over a socket of this kind and raises its send buffer to hold a message of the limit.
     pub(crate) fn new(fd: OwnedFd, kind: Kind, limits: &Limits) -> Result<Self, Error> {
-        let wanted = limits.message.min(DATAGRAM_MAX) + SNDBUF_OVERHEAD;
+        let wanted = sndbuf_for(limits.message);
         let sndbuf = sys::raise_sndbuf(fd.as_fd(), wanted).map_err(Error::os("setsockopt"))?;
         Ok(Self {
             fd: Arc::new(fd),
             kind,
-            inline_max: sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX),
+            inline_max: inline_max(sndbuf),
             bounds: Bounds::from(limits),
             timeouts: [Cell::new(None), Cell::new(None)],
             pidfds: false,
@@ -480,9 +497,13 @@ impl Line {
         Arc::clone(&self.fd)
     }
 
-    /// Sets the longest text, sent or received, in bytes.
+    /// Sets the longest text, sent or received, in bytes, and raises the send buffer for it.
     pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.bounds.message = bytes;
+        // Without it, what does not fit travels in a memfd.
+        if let Ok(sndbuf) = sys::raise_sndbuf(self.fd.as_fd(), sndbuf_for(bytes)) {
+            self.inline_max = inline_max(sndbuf);
+        }
     }
 
     /// Sets the deepest nesting, sent or received.

@@ -198,13 +198,12 @@ impl Desk {
         write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) -> Option<EncodeError> {
         let mut text = std::mem::take(&mut self.text);
-        text.clear();
+        crate::line::empty(&mut text);
         let fds = Packer::new();
         let trouble = encoded(&mut text, &fds, self.mailbox.bounds(), write).err();
         if trouble.is_none() {
             lane.deliver(self, Mail::Lent(&text, &fds.into_fds()));
         }
-        text.shrink_to(crate::line::BUFFER_KEPT);
         self.text = text;
         trouble
     }

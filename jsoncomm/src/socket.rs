@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::address::{Address, Bind, BoundPath};
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
-use crate::line::{self, BUFFER_KEPT, Datagram, Heard, Inbox, Kind, Line, Sent};
+use crate::line::{self, Datagram, Heard, Inbox, Kind, Line, Sent};
 use crate::message::{self, Message, Pack, Packer, Surplus};
 use crate::sys::control::{self, Wait};
 use crate::sys::socket::{self as sys, Type};
@@ -381,8 +381,7 @@ impl Socket {
         message: &M,
         send: impl FnOnce(&Line, &[u8], &[BorrowedFd<'_>]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.text.clear();
-        self.text.shrink_to(BUFFER_KEPT);
+        line::empty(&mut self.text);
         let fds = Packer::new();
         message::encode(message, &mut self.text, &fds)
             .and_then(|()| message::check_bounds(&self.text, self.line.bounds()))

@@ -8,7 +8,7 @@ use crate::client::started::Started;
 use crate::envelope;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::line::{BUFFER_KEPT, DEADLINE, Kind, Sent, Tried};
+use crate::line::{self, DEADLINE, Kind, Sent, Tried};
 use crate::message::{self, Pack, Packer};
 use crate::sys::control::Wait;
 use crate::sys::wait;
@@ -37,8 +37,7 @@ impl Exchange {
     ) -> Result<Packer<'a>, Error> {
         let budget = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let timeout = timeout.map(|timeout| budget(timeout).max(1));
-        self.text.clear();
-        self.text.shrink_to(BUFFER_KEPT);
+        line::empty(&mut self.text);
         let fds = Packer::new();
         envelope::write_call(&mut self.text, id, method, params, timeout, &fds)
             .and_then(|()| message::check_bounds(&self.text, self.line.bounds()))
