@@ -279,6 +279,27 @@ impl Connection {
         }
     }
 
+    /// Has calls that are waited for look for their answer for so long before they sleep, for all clones; nothing, the
+    /// default, turns that off. [`Server::set_busy_poll`](crate::Server::set_busy_poll) says what it costs, and when it
+    /// pays: across processors, and best at both ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    /// use std::time::Duration;
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// connection.set_busy_poll(Duration::from_micros(50));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_busy_poll(&self, time: Duration) {
+        if let Ok(mut exchange) = self.enter(None) {
+            exchange.spin.set(time);
+        }
+    }
+
     /// Sets how deep the JSON of a message may nest, sent or received, for all clones; the default is that of
     /// [`Limits::depth`], and so are its bounds.
     pub fn set_depth_limit(&self, levels: usize) {

@@ -59,7 +59,7 @@
 //! | floor | room | what for |
 //! |---|---|---|
 //! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
-//! | 1 | `fds`, `limits`, `error` | the owned descriptors of a datagram; every bound; what can go wrong |
+//! | 1 | `fds`, `limits`, `error`, `spin` | the owned descriptors of a datagram; every bound; what can go wrong; whether to look before sleeping |
 //! | 2 | [`message`], `address`, `peer` | a typed value to JSON and descriptors, and back; where; who |
 //! | 3 | `envelope`, `line`, `account`, `observe` | JSON-RPC objects, without I/O; a socket without types; what each user costs; what is noticed |
 //! | 4 | `socket`, `outbox` | typed messages; answers without room yet |
@@ -103,6 +103,7 @@ mod routes;
 mod server;
 mod service;
 mod socket;
+mod spin;
 mod sys;
 
 pub use address::{Address, Bind};

@@ -19,6 +19,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::Error;
+use crate::spin::Spin;
 use crate::sys::{epoll, seam, wait};
 
 /// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when
@@ -129,6 +130,8 @@ pub(crate) struct Reactor<T> {
     armed: Option<Instant>,
     /// What is not watched, or could not be, and when to watch it.
     unwatched: Vec<(Instant, Key, Watch)>,
+    /// Whether to look for a while before waiting.
+    pub(crate) spin: Spin,
 }
 
 const WAKER: Token = Token(usize::MAX);
@@ -163,6 +166,7 @@ impl<T: Thing> Reactor<T> {
             timers: BinaryHeap::new(),
             armed: None,
             unwatched: Vec::new(),
+            spin: Spin::default(),
         };
         let wake = move || {
             // It fails only when the counter is full, and then the loop is awake already.
@@ -363,6 +367,33 @@ impl<T: Thing> Reactor<T> {
         Ok(())
     }
 
+    /// Collects what is ready, looking for it for a while before it sleeps if that is [worth it](Spin).
+    fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let waits = timeout != Some(Duration::ZERO);
+        let Some(mut until) = self.spin.until().filter(|_| waits) else {
+            return self.poll_once(timeout);
+        };
+        if let Some(end) = timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
+            until = until.min(end);
+        }
+        loop {
+            self.poll_once(Some(Duration::ZERO))?;
+            if !self.events.is_empty() {
+                self.spin.note(true);
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                self.spin.note(false);
+                return self.poll_once(timeout);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn poll_once(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        attempt("epoll_wait", || self.poll.poll(&mut self.events, timeout))
+    }
+
     /// Waits until something is ready, for at most `timeout`, and appends to `turns` who is to act and
     /// why. A wake-up or a signal ends the wait with nothing to do. When it fails nothing is lost.
     pub(crate) fn wait(
@@ -372,7 +403,7 @@ impl<T: Thing> Reactor<T> {
     ) -> Result<(), Error> {
         self.rearm_unwatched();
         self.arm()?;
-        match attempt("epoll_wait", || self.poll.poll(&mut self.events, timeout)) {
+        match self.poll(timeout) {
             Ok(()) => {}
             Err(Error::Os { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
                 return Ok(());

@@ -16,6 +16,7 @@ use crate::envelope::{self, Envelope, Id, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
 use crate::line::{Datagram, Inbox, Kind, Line};
 use crate::message::Message;
+use crate::spin::Spin;
 
 use incoming::LOOK;
 pub(super) use outgoing::Outgoing;
@@ -28,6 +29,8 @@ pub(super) struct Exchange {
     /// When to take in again although nothing is readable, for the reasons of [`LOOK`].
     look: Option<Instant>,
     inbox: Inbox,
+    /// Whether to look for answers before waiting for them.
+    pub(super) spin: Spin,
     text: Vec<u8>,
     next_id: u64,
     /// The calls in flight that no thread waits for right now.
@@ -49,6 +52,7 @@ impl Exchange {
             dial,
             look: None,
             inbox: Inbox::default(),
+            spin: Spin::default(),
             text: Vec::new(),
             next_id,
             started: HashMap::new(),

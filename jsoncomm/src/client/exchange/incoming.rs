@@ -44,6 +44,9 @@ impl Exchange {
 
     /// Waits for a datagram until `deadline`. When the server has gone, everybody is told.
     pub(super) fn hear(&mut self, deadline: Option<Instant>) -> Result<Datagram, Error> {
+        if let Some(datagram) = self.look_for_a_while(deadline)? {
+            return Ok(datagram);
+        }
         loop {
             let now = Instant::now();
             let look = match self.line.kind() {
@@ -62,6 +65,28 @@ impl Exchange {
                     Heard::Datagram(datagram) => Ok(datagram),
                     Heard::Pending | Heard::Short | Heard::Closed => Err(self.close()),
                 };
+            }
+        }
+    }
+
+    /// Looks for a datagram before waiting for one, if that is [worth it](crate::spin::Spin).
+    fn look_for_a_while(&mut self, deadline: Option<Instant>) -> Result<Option<Datagram>, Error> {
+        let Some(until) = self.spin.until() else {
+            return Ok(None);
+        };
+        let until = deadline.map_or(until, |deadline| until.min(deadline));
+        loop {
+            match self.line.receive(&mut self.inbox, Wait::Never)? {
+                Heard::Datagram(datagram) => {
+                    self.spin.note(true);
+                    return Ok(Some(datagram));
+                }
+                Heard::Closed => return Err(self.close()),
+                Heard::Pending | Heard::Short if Instant::now() < until => std::hint::spin_loop(),
+                Heard::Pending | Heard::Short => {
+                    self.spin.note(false);
+                    return Ok(None);
+                }
             }
         }
     }

@@ -1,0 +1,81 @@
+//! Looking for messages before sleeping changes when they are found, and nothing else.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use jsoncomm::{CallError, Connection, Kind, Limits, Listener, Server, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE};
+
+/// As long as makes sense.
+const WHILE: Duration = Duration::from_micros(50);
+
+#[jsoncomm::service(name = "test.echo")]
+trait Echo {
+    fn echo(&mut self, text: &str) -> String;
+}
+
+struct Wall;
+
+impl Echo for Wall {
+    fn echo(&mut self, text: &str) -> String {
+        text.to_owned()
+    }
+}
+
+#[test]
+fn calls_are_answered_and_the_server_stops_while_either_end_looks() {
+    for kind in KINDS {
+        for (server_looks, client_looks) in [(true, true), (true, false), (false, true)] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("busy.sock");
+            let mut server = Server::new(Limits::default()).unwrap();
+            server.bind(&path, kind).unwrap().serve::<dyn Echo>();
+            if server_looks {
+                server.set_busy_poll(WHILE);
+            }
+            let remote = server.remote();
+            let served =
+                std::thread::spawn(move || server.run(&mut Wall).map(|()| server.counts()));
+            let connection = Connection::open(&path).unwrap().within(PATIENCE);
+            if client_looks {
+                connection.set_busy_poll(WHILE);
+            }
+            let echo = EchoClient::new(connection);
+            for number in 0..1000 {
+                let text = number.to_string();
+                assert_eq!(echo.echo(&text).unwrap(), text);
+            }
+            remote.stop();
+            assert_eq!(served.join().unwrap().unwrap().handled, 1000);
+        }
+    }
+}
+
+#[test]
+fn a_deadline_and_the_end_of_the_server_are_noticed_by_who_looks() {
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("silent.sock");
+        let (listener, socket) = match kind {
+            Kind::Seqpacket => (Some(Listener::bind(&path).unwrap()), None),
+            Kind::Datagram => (None, Some(Socket::bind(&path).unwrap())),
+        };
+        let connection = Connection::open(&path).unwrap();
+        // Longer than it may look.
+        connection.set_busy_poll(PATIENCE);
+        for moment in [Duration::ZERO, WHILE, Duration::from_millis(20)] {
+            let hasty = EchoClient::new(connection.within(moment));
+            assert!(matches!(hasty.echo("a"), Err(CallError::Deadline)));
+        }
+        let (tell, told) = channel();
+        let waiting = std::thread::spawn(move || {
+            tell.send(()).unwrap();
+            EchoClient::new(connection.within(PATIENCE)).echo("a")
+        });
+        told.recv_timeout(PATIENCE).unwrap();
+        drop((listener, socket));
+        assert!(matches!(waiting.join().unwrap(), Err(CallError::Closed)));
+    }
+}
