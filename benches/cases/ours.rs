@@ -6,6 +6,7 @@ mod turns;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use jsoncomm::{Call, Connection, Handler, Kind, Limits, Message, Reply, Server, Socket};
 
@@ -165,20 +166,39 @@ fn connection(at: &At) -> Outcome<Connection> {
 }
 
 /// `#[service]`.
-pub(super) struct Stub;
+pub(super) struct Stub {
+    name: &'static str,
+    /// How long both ends look before they sleep.
+    busy_poll: Duration,
+}
+
+impl Stub {
+    /// They sleep at once.
+    pub(super) const SLEEPING: Self = Self {
+        name: "jsoncomm #[service]",
+        busy_poll: Duration::ZERO,
+    };
+    /// They look for a while.
+    pub(super) const LOOKING: Self = Self {
+        name: "jsoncomm #[service], busy poll",
+        busy_poll: Duration::from_micros(50),
+    };
+}
 
 impl Peer for Stub {
     fn name(&self) -> &'static str {
-        "jsoncomm #[service]"
+        self.name
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
         let many = matches!(load, Load::Methods(_)) && !cfg!(feature = "methods");
-        wire != Wire::Stream && !many
+        let sleeps = self.busy_poll.is_zero();
+        wire != Wire::Stream && !many && (sleeps || load == Load::Small)
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
         let mut server = server(at)?;
+        server.set_busy_poll(self.busy_poll);
         let endpoint = server.bind(&at.path, kind(at.wire))?;
         let endpoint = endpoint.serve::<dyn Orders>();
         if let Load::Methods(number) = at.load {
@@ -194,8 +214,10 @@ impl Peer for Stub {
             let connection = connection(at)?;
             return Ok(Box::new(many::Client { connection, method }));
         }
+        let connection = connection(at)?;
+        connection.set_busy_poll(self.busy_poll);
         Ok(Box::new(StubClient {
-            orders: OrdersClient::new(connection(at)?),
+            orders: OrdersClient::new(connection),
             null: super::net::null(at)?,
             text: work::text(at.load.size()),
             load: at.load,
