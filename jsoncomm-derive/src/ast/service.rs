@@ -397,9 +397,11 @@ fn passing(cx: &Ctxt, ty: &Type) -> Passing {
         }
     }
     let Type::Reference(reference) = ty else {
+        refuse_unsized(cx, ty);
         refuse_borrows(cx, ty);
         return Passing::Value;
     };
+    refuse_unsized(cx, &reference.elem);
     if let Some(token) = &reference.mutability {
         cx.complain(
             token,
@@ -453,6 +455,21 @@ fn is_named(ty: &Type, name: &str) -> bool {
 fn is_str_reference(ty: &Type) -> bool {
     matches!(ty, Type::Reference(reference)
         if reference.mutability.is_none() && is_named(&reference.elem, "str"))
+}
+
+/// Complains about trait objects: what is decoded has a size.
+fn refuse_unsized(cx: &Ctxt, ty: &Type) {
+    match ty {
+        Type::TraitObject(ty) => {
+            cx.complain(
+                ty,
+                "an argument has a size of its own, as a `Box` of this would",
+            );
+        }
+        Type::Paren(inner) => refuse_unsized(cx, &inner.elem),
+        Type::Group(inner) => refuse_unsized(cx, &inner.elem),
+        _ => {}
+    }
 }
 
 /// Complains about references and lifetimes inside a type: there is nothing they could borrow from.
