@@ -1,0 +1,196 @@
+//! What is reported, and when.
+
+use super::*;
+use crate::sys::inject;
+use std::os::unix::net::UnixDatagram;
+
+impl Thing for UnixDatagram {
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
+fn turns(reactor: &mut Reactor<UnixDatagram>) -> Vec<(Key, Cause)> {
+    let mut turns = Vec::new();
+    reactor
+        .wait(Some(Duration::from_secs(10)), &mut turns)
+        .unwrap();
+    turns
+}
+
+#[test]
+fn the_key_of_a_removed_thing_names_nothing_when_its_place_is_used_again() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let first = reactor.add(left).unwrap();
+    let thing = reactor.take(first).unwrap();
+    reactor.release(first, &thing);
+    drop(thing);
+    let second = reactor.add(right).unwrap();
+    assert_eq!(first.index, second.index);
+    assert!(reactor.get(first).is_none());
+    assert!(reactor.take(first).is_none());
+    assert!(reactor.get(second).is_some());
+    assert_eq!(Key::from_bits(second.to_bits()), second);
+}
+
+#[test]
+fn what_is_left_unread_is_reported_again_after_rearming() {
+    let (mut reactor, wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(left).unwrap();
+    right.send(b"x").unwrap();
+    assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+    let left = reactor.take(key).unwrap();
+    reactor.rearm(key, &left, Watch::Reading);
+    reactor.put(key, left);
+    assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+    wake();
+    assert_eq!(turns(&mut reactor), [], "an edge comes once");
+}
+
+/// A socket of ours.
+struct Level(UnixDatagram);
+
+impl Thing for Level {
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn trigger(&self) -> Trigger {
+        Trigger::Level
+    }
+}
+
+/// Has the reactor do something with its thing, and tells which turns that leads to within so many milliseconds.
+fn after(
+    reactor: &mut Reactor<Level>,
+    key: Key,
+    change: impl FnOnce(&mut Reactor<Level>, &Level),
+    millis: u64,
+) -> Vec<(Key, Cause)> {
+    let thing = reactor.take(key).unwrap();
+    change(reactor, &thing);
+    reactor.put(key, thing);
+    let mut turns = Vec::new();
+    let timeout = Some(Duration::from_millis(millis));
+    reactor.wait(timeout, &mut turns).unwrap();
+    turns
+}
+
+#[test]
+fn what_is_left_unread_is_reported_until_it_is_read_or_ignored() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(Level(left)).unwrap();
+    right.send(b"x").unwrap();
+    let ready = [(key, Cause::Ready)];
+    inject::begin(None);
+    for _ in 0..3 {
+        let watch = |reactor: &mut Reactor<_>, thing: &_| {
+            reactor.rearm(key, thing, Watch::Reading);
+        };
+        assert_eq!(after(&mut reactor, key, watch, 10_000), ready);
+    }
+    assert_eq!(inject::counts().get("epoll_ctl"), None, "nothing changed");
+    let ignore = |reactor: &mut Reactor<_>, thing: &_| reactor.ignore(key, thing);
+    assert_eq!(after(&mut reactor, key, ignore, 1), []);
+    let watch = |reactor: &mut Reactor<_>, thing: &_| reactor.rearm(key, thing, Watch::Reading);
+    assert_eq!(after(&mut reactor, key, watch, 10_000), ready);
+    let read =
+        |_: &mut Reactor<_>, thing: &Level| assert_eq!(thing.0.recv(&mut [0; 8]).unwrap(), 1);
+    assert_eq!(after(&mut reactor, key, read, 1), []);
+    let write = |reactor: &mut Reactor<_>, thing: &_| reactor.rearm(key, thing, Watch::Writing);
+    assert_eq!(after(&mut reactor, key, write, 10_000), ready);
+}
+
+#[test]
+fn what_is_released_is_not_reported_though_it_stays_open() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(Level(left)).unwrap();
+    right.send(b"x").unwrap();
+    let thing = reactor.take(key).unwrap();
+    reactor.release(key, &thing);
+    let mut turns = Vec::new();
+    let timeout = Some(Duration::from_millis(1));
+    reactor.wait(timeout, &mut turns).unwrap();
+    assert_eq!(turns, []);
+}
+
+#[test]
+fn what_is_paused_is_not_reported_until_its_time_and_then_again() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(Level(left)).unwrap();
+    right.send(b"x").unwrap();
+    let pause = |reactor: &mut Reactor<_>, thing: &_| {
+        let until = Instant::now() + Duration::from_millis(20);
+        reactor.pause(key, thing, until, Watch::Reading);
+    };
+    assert_eq!(
+        after(&mut reactor, key, pause, 10_000),
+        [(key, Cause::Timer)]
+    );
+    let keep = |_: &mut Reactor<_>, _: &_| {};
+    assert_eq!(
+        after(&mut reactor, key, keep, 10_000),
+        [(key, Cause::Ready)]
+    );
+}
+
+#[test]
+fn timers_come_in_order_and_only_when_due() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let late = reactor.add(left).unwrap();
+    let early = reactor.add(right).unwrap();
+    let now = Instant::now();
+    reactor.wake_at(late, now + Duration::from_millis(2));
+    reactor.wake_at(early, now);
+    // Unconnected ends of a pair are writable, never readable, so only timers can be reported.
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        reactor
+            .wait(Some(Duration::from_secs(10)), &mut seen)
+            .unwrap();
+    }
+    assert_eq!(seen, [(early, Cause::Timer), (late, Cause::Timer)]);
+}
+
+fn fail(call: &'static str, errno: rustix::io::Errno) {
+    let times = 0..1;
+    inject::begin(Some(inject::Plan { call, times, errno }));
+}
+
+#[test]
+fn what_cannot_be_watched_anew_is_watched_a_little_later() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(left).unwrap();
+    right.send(b"x").unwrap();
+    assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+    fail("epoll_ctl", rustix::io::Errno::NOMEM);
+    let left = reactor.take(key).unwrap();
+    reactor.rearm(key, &left, Watch::Reading);
+    assert_eq!(inject::failed(), 1);
+    reactor.put(key, left);
+    assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
+    assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+}
+
+#[test]
+fn timers_outlive_a_timerfd_that_cannot_be_set() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, _right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(left).unwrap();
+    let now = Instant::now();
+    reactor.wake_at(key, now);
+    reactor.wake_at(key, now + Duration::from_secs(3600));
+    assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
+    fail("timerfd_settime", rustix::io::Errno::NOMEM);
+    let mut none = Vec::new();
+    assert!(reactor.wait(None, &mut none).is_err());
+    reactor.wake_at(key, now);
+    assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
+}
