@@ -45,10 +45,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// When the server goes, all calls end with [`CallError::Closed`]: at once on [`Kind::Seqpacket`], within about
 /// 100 ms on [`Kind::Datagram`], where the client has to look for the server with [sock_diag(7)]. Where a kernel or a
 /// sandbox has none of that, it finds only servers that have left their socket's file behind, as those do that are
-/// killed; other calls end at their deadline. [`reconnecting`](Connection::reconnecting) has the next call find the
+/// killed; other calls end at their deadline. A sandbox that ends a process for asking (`AF_NETLINK` in a filter of
+/// [seccomp(2)]) ends this one. [`reconnecting`](Connection::reconnecting) has the next call find the
 /// next server.
 ///
 /// [sock_diag(7)]: https://man7.org/linux/man-pages/man7/sock_diag.7.html
+/// [seccomp(2)]: https://man7.org/linux/man-pages/man2/seccomp.2.html
 ///
 /// Typed stubs, such as the `FilesClient` of a service trait `Files`, are made from it.
 ///
