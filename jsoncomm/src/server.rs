@@ -115,7 +115,7 @@ impl<S> Thing for Box<Source<S>> {
         Some(match &**self {
             Source::Datagrams(endpoint) => endpoint.line.as_fd(),
             Source::Listener(door) => door.listener.as_fd(),
-            Source::Connection(connection) => connection.line.as_fd(),
+            Source::Connection(connection) => connection.as_fd(),
             Source::Watched(watched) => watched.fd.as_fd(),
             Source::Client(driven) => driven.connection.as_fd(),
             Source::Timer(_) => return None,

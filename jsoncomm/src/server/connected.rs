@@ -1,6 +1,6 @@
 //! Connections: one socket for each peer, who is not read from while it does not read.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,19 +49,28 @@ impl Malformed {
 /// One client of a listening endpoint.
 #[derive(Debug)]
 pub(super) struct Connected<S> {
-    pub(super) line: Line,
+    way: Way,
     pub(super) routes: Arc<Routes<S>>,
-    peer: Option<Peer>,
-    account: Arc<Account>,
+    /// Who it is, in the terms of all who deal with its messages.
+    caller: Caller,
     /// Counts the connection to its user; absent when that one has too many.
     charge: Option<Charge>,
-    outbox: Outbox,
-    /// When its timer will come, so that it is not set twice.
-    timer: Option<Instant>,
     habit: Habit,
     malformed: Malformed,
     /// The peer has gone, and all it had sent has been read.
     ended: bool,
+}
+
+/// The way to a connection's peer and back. It is apart from the rest so that it can be used while that is looked
+/// at.
+#[derive(Debug)]
+struct Way {
+    line: Line,
+    account: Arc<Account>,
+    peer: Option<Credentials>,
+    outbox: Outbox,
+    /// When its timer will come, so that it is not set twice.
+    timer: Option<Instant>,
     /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
     broken: bool,
 }
@@ -75,31 +84,41 @@ impl<S> Connected<S> {
         let peer = Peer::of_connection(line.as_fd(), pidfd);
         let account = desk.accounts.of(peer.as_ref());
         Self {
-            line,
             routes,
-            peer,
             charge: account.try_charge(ONE),
-            account,
-            outbox: Outbox::default(),
-            timer: None,
+            way: Way {
+                line,
+                account: Arc::clone(&account),
+                peer: peer.as_ref().map(Peer::credentials),
+                outbox: Outbox::default(),
+                timer: None,
+                broken: false,
+            },
+            caller: Caller {
+                // Told with each turn.
+                ticket: Ticket { key: 0, to: None },
+                account,
+                peer,
+            },
             habit: Habit::default(),
             malformed: Malformed::default(),
             ended: false,
-            broken: false,
         }
     }
 
     /// Asks again who the peer is, and for its process. What the kernel does not tell stays as it is.
     pub(super) fn ask_for_pidfd(&mut self) {
-        if let Ok(pidfd) = peer_pidfd(self.line.as_fd()) {
-            let peer = Peer::of_connection(self.line.as_fd(), Some(pidfd));
-            self.peer = peer.or(self.peer.take());
+        if let Ok(pidfd) = peer_pidfd(self.as_fd()) {
+            if let Some(peer) = Peer::of_connection(self.as_fd(), Some(pidfd)) {
+                self.way.peer = Some(peer.credentials());
+                self.caller.peer = Some(peer);
+            }
         }
     }
 
     /// Who the peer is, without what more is known of it.
     pub(super) fn credentials(&self) -> Option<Credentials> {
-        self.peer.as_ref().map(Peer::credentials)
+        self.way.peer
     }
 
     /// Says whether its user has no more connections than it may.
@@ -109,19 +128,19 @@ impl<S> Connected<S> {
 
     /// Says whether the endpoint's rule admits the peer.
     pub(super) fn is_admitted(&self) -> bool {
-        self.routes.admits(self.peer.as_ref())
+        self.routes.admits(self.caller.peer.as_ref())
     }
 
     /// How many answers wait for the peer.
     pub(super) fn waiting(&self) -> usize {
-        self.outbox.len()
+        self.way.outbox.len()
     }
 
     /// Closes it.
     pub(super) fn close(self, desk: &Desk) {
         match self.ended {
-            true => drop(self.line),
-            false => close(self.line, desk),
+            true => drop(self.way.line),
+            false => close(self.way.line, desk),
         }
     }
 
@@ -129,7 +148,7 @@ impl<S> Connected<S> {
     pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
         desk.peer = self.credentials();
         desk.note(Notice::TurnedAway(fault.code));
-        Arc::clone(&self.routes).refuse(desk, &mut self, b"", fault);
+        self.routes.refuse(desk, &mut self.way, b"", fault);
         self.close(desk);
     }
 
@@ -143,47 +162,21 @@ impl<S> Connected<S> {
         key: Key,
         cause: Cause,
     ) -> Next {
+        let way = &mut self.way;
         if cause == Cause::Timer {
-            self.timer = None;
+            way.timer = None;
         }
-        let waiting = self.outbox.len();
-        let was_full = waiting > 0;
-        desk.peer = self.credentials();
-        self.flush(desk);
-        if was_full && self.outbox.len() == waiting && !self.broken {
-            return self.try_later(desk, cause);
+        let waiting = way.outbox.len();
+        desk.peer = way.peer;
+        way.flush(desk);
+        if waiting > 0 && way.outbox.len() == waiting && !way.broken {
+            return way.try_later(desk, cause);
         }
-        let routes = Arc::clone(&self.routes);
-        let caller = Caller {
-            ticket: Ticket {
-                key: key.to_bits(),
-                to: None,
-            },
-            account: Arc::clone(&self.account),
-            peer: self.peer.clone(),
-        };
+        self.caller.ticket.key = key.to_bits();
         let mut share = Share::of(&desk.limits);
-        while share.is_left() {
-            if self.broken {
-                return Next::Close;
-            }
-            if !self.outbox.is_empty() {
-                return Next::Again(Watch::Writing);
-            }
-            match self.line.receive(inbox, Wait::Never) {
-                Ok(Heard::Datagram(datagram)) => {
-                    share.take(inbox.text(&datagram));
-                    let sound = receive(&routes, state, desk, self, &caller, inbox, datagram, None);
-                    let malformed = !sound && self.malformed.is_one_too_many(&desk.limits);
-                    if malformed {
-                        self.cut(desk, Cut::Malformed);
-                    } else if self.account.take_overdrawn() {
-                        self.cut(desk, Cut::Descriptors);
-                    }
-                    if share.taken == 1 && !self.habit.looks() {
-                        break;
-                    }
-                }
+        while share.is_left() && way.is_clear() {
+            let datagram = match way.line.receive(inbox, Wait::Never) {
+                Ok(Heard::Datagram(datagram)) => datagram,
                 Ok(Heard::Pending) => {
                     self.habit.note(share.taken);
                     break;
@@ -194,9 +187,43 @@ impl<S> Connected<S> {
                 }
                 Err(_) => return Next::Close,
                 Ok(Heard::Short) => return Next::pause(desk.limits.accept_pause),
+            };
+            share.take(inbox.text(&datagram));
+            let (routes, caller) = (&*self.routes, &self.caller);
+            let sound = receive(routes, state, desk, way, caller, inbox, datagram, None);
+            if !sound && self.malformed.is_one_too_many(&desk.limits) {
+                way.cut(desk, Cut::Malformed);
+            } else if way.account.take_overdrawn() {
+                way.cut(desk, Cut::Descriptors);
+            }
+            if share.taken == 1 && !self.habit.looks() {
+                break;
             }
         }
-        self.next()
+        way.next()
+    }
+
+    /// Sends an answer from outside its turn.
+    pub(super) fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+        self.way.deliver(desk, mail);
+    }
+
+    /// What to watch for now.
+    pub(super) fn next(&self) -> Next {
+        self.way.next()
+    }
+}
+
+impl<S> AsFd for Connected<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.way.line.as_fd()
+    }
+}
+
+impl Way {
+    /// Says whether the peer is there and has read what was sent to it, so that it can be read from.
+    fn is_clear(&self) -> bool {
+        !self.broken && self.outbox.is_empty()
     }
 
     /// Says when to try again what has found no room a second time.
@@ -212,7 +239,7 @@ impl<S> Connected<S> {
     }
 
     /// What to watch for now.
-    pub(super) fn next(&self) -> Next {
+    fn next(&self) -> Next {
         if self.broken {
             Next::Close
         } else if self.outbox.is_empty() {
@@ -249,9 +276,9 @@ impl<S> Connected<S> {
     }
 }
 
-impl<S> Lane for Connected<S> {
+impl Lane for Way {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
-        desk.peer = self.credentials();
+        desk.peer = self.peer;
         if self.broken {
             return desk.note_lost(Loss::Gone, 1);
         }

@@ -135,12 +135,17 @@ impl<S> Datagrams<S> {
             account: Arc::clone(&account),
             peer,
         };
-        let routes = Arc::clone(&self.routes);
-        let mut lane = self.lane(to, account);
+        let routes = &*self.routes;
         let refused = || Fault::new(Fault::REFUSED, "not admitted");
         let refusal = (!routes.admits(caller.peer.as_ref())).then(refused);
+        let mut lane = DatagramLane {
+            line: &self.line,
+            backlogs: &mut self.backlogs,
+            to,
+            account,
+        };
         receive(
-            &routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,
+            routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,
         );
     }
 

@@ -203,7 +203,7 @@ impl World {
             let key = Key::from_bits((bits >> 4) << 32 | bits & 15);
             let socket = match self.server.reactor.get(key).map(|source| &**source) {
                 Some(Source::Datagrams(endpoint)) => endpoint.line.as_fd(),
-                Some(Source::Connection(connection)) => connection.line.as_fd(),
+                Some(Source::Connection(connection)) => connection.as_fd(),
                 _ => continue,
             };
             set_socket_send_buffer_size(socket, 2048).unwrap();
