@@ -1,7 +1,5 @@
 //! Looking for messages before sleeping changes when they are found, and nothing else.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
