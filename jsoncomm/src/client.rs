@@ -7,6 +7,7 @@ mod items;
 mod pending;
 mod started;
 mod turnstile;
+mod visit;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -30,7 +31,8 @@ use exchange::{Exchange, Note, Outgoing};
 pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
 use started::{Frames, Started};
-use turnstile::{Turnstile, Visit};
+use turnstile::Turnstile;
+use visit::Visit;
 
 /// How long a call that may be repeated waits at most before it looks again for a server that has gone.
 const PAUSE_MAX: Duration = Duration::from_millis(100);

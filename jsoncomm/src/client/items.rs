@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Connection;
 use super::exchange::Note;
 use super::started::{Frame, Held};
-use super::turnstile::Visit;
+use super::visit::Visit;
 use crate::error::{CallError, Error};
 use crate::message::Message;
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::Connection;
 use super::exchange::Note;
 use super::started::Held;
-use super::turnstile::Visit;
+use super::visit::Visit;
 use crate::error::{CallError, Error};
 use crate::message::{Message, Pack};
 

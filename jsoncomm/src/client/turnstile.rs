@@ -4,8 +4,6 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::exchange::Exchange;
-
 /// What is inside a [`Turnstile`], and what can be left for it.
 pub(super) trait Inside {
     /// Something to do that need not be waited for.
@@ -122,47 +120,6 @@ impl<T: Inside> Drop for Entered<'_, T> {
         gate.inside = self.taken.take();
         if gate.waiting > 0 {
             self.turnstile.free.notify_one();
-        }
-    }
-}
-
-/// A thread at the exchange. When it leaves, it calls the functions that have become ready meanwhile: not
-/// before, so that they may enter themselves.
-pub(super) struct Visit<'t> {
-    /// Taken out only by `drop`.
-    entered: Option<Entered<'t, Exchange>>,
-}
-
-impl<'t> Visit<'t> {
-    pub(super) fn new(entered: Entered<'t, Exchange>) -> Self {
-        Self {
-            entered: Some(entered),
-        }
-    }
-}
-
-impl Deref for Visit<'_> {
-    type Target = Exchange;
-
-    #[expect(clippy::expect_used, reason = "only drop takes it out")]
-    fn deref(&self) -> &Exchange {
-        self.entered.as_ref().expect("it is inside until dropped")
-    }
-}
-
-impl DerefMut for Visit<'_> {
-    #[expect(clippy::expect_used, reason = "only drop takes it out")]
-    fn deref_mut(&mut self) -> &mut Exchange {
-        self.entered.as_mut().expect("it is inside until dropped")
-    }
-}
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        let ready = std::mem::take(&mut self.ready);
-        self.entered = None;
-        for call in ready {
-            call();
         }
     }
 }
