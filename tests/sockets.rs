@@ -13,7 +13,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::Duration;
 
 use jsoncomm::message::{Surplus, Untyped};
-use jsoncomm::{DecodeError, EncodeError, Error, FDS_MAX, Fds};
+use jsoncomm::{DATAGRAM_MAX, DecodeError, EncodeError, Error, FDS_MAX, Fds};
 use jsoncomm::{Kind, Listener, Message, Received, Sent, Socket};
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds, pair, send_raw};
 use rustix::net::{RecvFlags, SocketType, recv, sockopt};

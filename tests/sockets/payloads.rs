@@ -15,13 +15,44 @@ fn text_of(bytes: usize) -> String {
     "x".repeat(bytes - 2)
 }
 
+/// Sockets that take more than any datagram holds; the send buffer goes with the limit as far as it may.
+fn large_pair(kind: Kind) -> (Socket, Socket) {
+    let (mut left, mut right) = pair(kind);
+    for socket in [&mut left, &mut right] {
+        socket.set_message_limit(2 * DATAGRAM_MAX);
+    }
+    (left, right)
+}
+
+/// The longest text that travels in the datagram itself.
+fn most_inline(socket: &Socket) -> usize {
+    let sndbuf = sockopt::socket_send_buffer_size(socket).unwrap();
+    (sndbuf - 32).min(DATAGRAM_MAX)
+}
+
+#[test]
+fn the_send_buffer_follows_the_limit() {
+    for kind in KINDS {
+        let (mut left, _right) = pair(kind);
+        let before = most_inline(&left);
+        left.set_message_limit(before + 1);
+        let after = most_inline(&left);
+        left.set_message_limit(2 * DATAGRAM_MAX);
+        let most = most_inline(&left);
+        // As far as the system allows.
+        assert!(after > before || most == before, "{before} {after} {most}");
+        left.set_message_limit(1);
+        assert_eq!(most_inline(&left), most, "never back");
+    }
+}
+
 #[test]
 fn a_text_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
-        let (mut left, mut right) = pair(kind);
-        let most = sockopt::socket_send_buffer_size(&left).unwrap() - 32;
+        let (mut left, mut right) = large_pair(kind);
+        let most = most_inline(&left);
         for socket in [&mut left, &mut right] {
             socket.set_message_limit(most + 1);
         }
@@ -84,11 +115,8 @@ fn a_large_payload_takes_one_of_the_places() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
-        let (mut left, mut right) = pair(kind);
-        let size = sockopt::socket_send_buffer_size(&left).unwrap();
-        for socket in [&mut left, &mut right] {
-            socket.set_message_limit(2 * size);
-        }
+        let (mut left, mut right) = large_pair(kind);
+        let size = most_inline(&left) + 1;
         let large = |count| Take {
             name: text_of(size),
             files: nulls(count),
