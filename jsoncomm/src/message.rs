@@ -38,7 +38,6 @@ mod container;
 mod depth;
 mod escape;
 mod fd;
-mod finite;
 mod members;
 mod numbers;
 mod packer;
@@ -49,12 +48,13 @@ mod unknown;
 mod unpacker;
 mod variants;
 mod wrap;
+mod writer;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
-use finite::{Finite, Writing};
 use serde::{Deserializer, Serializer};
 use strict::{Reader, Strict};
+use writer::Writer;
 
 pub use members::{
     Absence, Members, absent, borrow_cow_bytes, borrow_cow_str, members, newtype, unit_struct,
@@ -361,10 +361,9 @@ pub fn encode<'a, M: Pack + ?Sized>(
     fds: &Packer<'a>,
 ) -> Result<(), EncodeError> {
     let (length, count) = (text.len(), fds.len());
-    let writing = Writing::new(&mut *text);
-    let mut writer = serde_json::Serializer::new(&writing);
-    let packed = message.pack(fds, Finite::new(&mut writer, &writing));
-    let written = packed.map_err(|error| writing.explain(&error));
+    let mut writer = Writer::new(&mut *text);
+    let packed = message.pack(fds, &mut writer);
+    let written = packed.map_err(|error| writer.explain(&error));
     if written.is_err() {
         text.truncate(length);
         fds.truncate(count);

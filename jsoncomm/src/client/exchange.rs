@@ -5,6 +5,7 @@ mod outgoing;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
@@ -34,7 +35,7 @@ pub(super) struct Exchange {
     text: Vec<u8>,
     next_id: u64,
     /// The calls in flight that no thread waits for right now.
-    started: HashMap<u64, Started>,
+    started: HashMap<u64, Started, BuildHasherDefault<OwnId>>,
     /// What the server is still to be told that it is not wanted any more.
     cancelled: Vec<u64>,
     /// A call without an id has gone out since the last answer: a fault without one may be its.
@@ -43,6 +44,27 @@ pub(super) struct Exchange {
     pub(super) driven: bool,
     /// Functions to call once nobody is at the exchange, so that they may call again.
     pub(super) ready: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// Hashes ids, which are ours and count up: no stranger chooses them.
+#[derive(Debug, Default)]
+struct OwnId(u64);
+
+impl Hasher for OwnId {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The golden ratio, which tells neighbours apart in the highest bits and in the lowest.
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Exchange {
@@ -55,7 +77,7 @@ impl Exchange {
             spin: Spin::default(),
             text: Vec::new(),
             next_id,
-            started: HashMap::new(),
+            started: HashMap::default(),
             cancelled: Vec::new(),
             notified: false,
             driven: false,

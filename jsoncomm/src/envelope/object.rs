@@ -106,20 +106,24 @@ impl<'t> Members<'t> {
     pub(super) fn number(&mut self) -> Option<u64> {
         /// So many digits always fit.
         const DIGITS: usize = 19;
-        let (mut number, mut digits) = (0, 0);
-        let mut left = self.rest.as_bytes();
-        while let [digit @ b'0'..=b'9', after @ ..] = left {
-            if digits == DIGITS {
-                return None;
-            }
-            number = number * 10 + u64::from(digit - b'0');
-            digits += 1;
+        let (mut number, mut left) = (0, self.rest.as_bytes());
+        while let Some((eight, after)) = left.split_first_chunk() {
+            let Some(eight) = eight_digits(*eight) else {
+                break;
+            };
+            // What does not fit has too many digits.
+            number = eight.wrapping_add(100_000_000_u64.wrapping_mul(number));
             left = after;
         }
+        while let [digit @ b'0'..=b'9', after @ ..] = left {
+            number = u64::from(digit - b'0').wrapping_add(10_u64.wrapping_mul(number));
+            left = after;
+        }
+        let digits = self.rest.len() - left.len();
         let (text, rest) = self.rest.split_at_checked(digits)?;
         let leads = digits > 1 && text.starts_with('0');
         let ends = rest.starts_with([',', '}']);
-        if digits == 0 || leads || !ends {
+        if digits == 0 || digits > DIGITS || leads || !ends {
             return None;
         }
         self.rest = rest;
@@ -161,6 +165,23 @@ impl<'t> Members<'t> {
     }
 }
 
+/// The number that eight digits write; `None` if they are none.
+///
+/// The digits that stand beside one another are put together at once, and so are the pairs and the fours that become
+/// of them.
+#[inline]
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    const ONES: u64 = u64::MAX / 0xff;
+    let digits = u64::from_le_bytes(text) ^ (ONES * b'0' as u64);
+    // A byte above nine carries into its highest bit, or has it.
+    if (digits | digits.wrapping_add(ONES * (0x7f - 9))) & (ONES << 7) != 0 {
+        return None;
+    }
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
+}
+
 /// Decodes a value from the front of `text` and says how long it was.
 pub(super) fn front<'t, T: Deserialize<'t>>(
     text: &'t str,
@@ -200,5 +221,55 @@ fn ended(rest: &str) -> Result<(), Fault> {
     match trimmed(rest) {
         "" => Ok(()),
         _ => Err(not_json("something follows the message")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_digits_are_read_at_once_and_nothing_else_is() {
+        for number in [0, 7, 12_345_678, 90_000_000, 99_999_999, 10_203_040] {
+            let text = format!("{number:08}");
+            let eight = *text.as_bytes().first_chunk().unwrap();
+            assert_eq!(eight_digits(eight), Some(number));
+            for place in 0..8 {
+                for other in (0..=0xff_u8).filter(|byte| !byte.is_ascii_digit()) {
+                    let mut eight = eight;
+                    eight[place] = other;
+                    assert_eq!(eight_digits(eight), None, "{other} at {place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_of_any_length_is_read_if_it_fits_and_ends_there() {
+        let read = |text: &str| {
+            let mut members = Members::behind(text);
+            (members.number(), members.rest.to_owned())
+        };
+        for digits in 1..=19 {
+            let number = "1234567890123456789".get(..digits).unwrap();
+            let text = format!("{number},");
+            assert_eq!(read(&text), (number.parse().ok(), ",".to_owned()));
+        }
+        for text in [
+            "",
+            "-1,",
+            "1.5,",
+            "1e3,",
+            "01,",
+            "00000000,",
+            "1 ,",
+            "123456789012x,",
+            "12345678901234567890,",
+            "18446744073709551616}",
+            "123456781234567812345678,",
+        ] {
+            assert_eq!(read(text), (None, text.to_owned()));
+        }
+        assert_eq!(read("0}"), (Some(0), "}".to_owned()));
     }
 }

@@ -35,12 +35,24 @@ pub(crate) fn plain_words(text: &[u8]) -> usize {
         }
         rest = after;
     }
-    let mut last = [b' '; 8];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let special = special(u64::from_le_bytes(last));
-    text.len() - rest.len() + first(special).min(rest.len())
+    text.len() - rest.len() + first(special(word(rest))).min(rest.len())
+}
+
+/// The bytes of `text`, of which there are less than eight, with others that stand for themselves behind them.
+#[inline]
+fn word(text: &[u8]) -> u64 {
+    let bytes = match (text.first_chunk(), text.last_chunk()) {
+        // The two may have bytes in common.
+        (Some(front), Some(back)) => {
+            let (front, back) = (u32::from_le_bytes(*front), u32::from_le_bytes(*back));
+            u64::from(front) | u64::from(back) << (8 * (text.len() - 4))
+        }
+        _ => {
+            let shifted = |word, byte: &u8| word << 8 | u64::from(*byte);
+            text.iter().rev().fold(0, shifted)
+        }
+    };
+    bytes | (u64::from_le_bytes([b' '; 8]) << (8 * text.len()))
 }
 
 /// Sets the highest bit of the first byte that [is special](is_special), and maybe of some after it.
@@ -78,8 +90,12 @@ pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str) {
 
 /// Appends `text` as a JSON string.
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    put_escaped(out, text);
+    match text.len() < WIDE && plain_words(text.as_bytes()) == text.len() {
+        true => out.extend_from_slice(text.as_bytes()),
+        false => put_escaped(out, text),
+    }
     out.push(b'"');
 }
 
