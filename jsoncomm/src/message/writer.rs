@@ -8,7 +8,7 @@
 //! nothing: they are refused. What is open is counted, so that no value, however deep, takes the stack down: what is
 //! deeper than any reader of ours goes, is not written to its end.
 
-use super::escape::{put_escaped, put_string};
+use super::escape::{plain_words, put_escaped, put_string};
 use super::strict::MADE_UP;
 use super::unpacker::put_before;
 use crate::error::EncodeError;
@@ -121,10 +121,17 @@ impl<'t> Writer<'t> {
         })
     }
 
-    #[inline]
+    /// Writes the name of a member. The compiler knows it nearly always, and then that it needs no escapes.
+    #[inline(always)]
     fn put_name(&mut self, name: &str) {
-        put_string(self.text, name);
-        self.text.push(b':');
+        if plain_words(name.as_bytes()) == name.len() {
+            self.put("\"");
+            self.put(name);
+            self.put("\":");
+        } else {
+            put_string(self.text, name);
+            self.put(":");
+        }
     }
 
     /// Notes that the value of this member failed.
@@ -330,7 +337,7 @@ pub(super) struct Parts<'w, 't> {
 
 impl Parts<'_, '_> {
     /// Writes what stands before a part that is not the first.
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) {
         if self.count > 0 {
             self.to.text.push(b',');
@@ -345,7 +352,7 @@ impl Parts<'_, '_> {
         written.inspect_err(|_| self.blame(&format!("[{}]", self.count - 1)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
         self.next();
         self.to.put_name(name);
@@ -463,7 +470,7 @@ impl SerializeStruct for Struct<'_, '_> {
     type Ok = ();
     type Error = Error;
 
-    #[inline]
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,
