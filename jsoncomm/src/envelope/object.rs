@@ -115,11 +115,15 @@ impl<'t> Members<'t> {
             number = eight.wrapping_add(100_000_000_u64.wrapping_mul(number));
             left = after;
         }
-        while let [digit @ b'0'..=b'9', after @ ..] = left {
-            number = u64::from(digit - b'0').wrapping_add(10_u64.wrapping_mul(number));
-            left = after;
+        let mut digits = self.rest.len() - left.len();
+        for byte in left {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            number = u64::from(digit).wrapping_add(10_u64.wrapping_mul(number));
+            digits += 1;
         }
-        let digits = self.rest.len() - left.len();
         let (text, rest) = self.rest.split_at_checked(digits)?;
         let leads = digits > 1 && text.starts_with('0');
         let ends = rest.starts_with([',', '}']);
