@@ -22,34 +22,12 @@
 //!    [`Reply::forward`] passes the answer on. [`Items::each`] does the same for streams. A [`Pending`] is a
 //!    `Future`, and [`Items::poll_next`] is for runtimes as well.
 //!
-//! # The wire
+//! # Pages
 //!
-//! One datagram is one JSON value in UTF-8 and at most 253 descriptors in `SCM_RIGHTS` ([unix(7)]). In the
-//! JSON a descriptor is its index in that list. A JSON text that is too large for a datagram travels in a
-//! memfd: the datagram is the 13 bytes `<args-via-fd>`, descriptor 0 is the memfd, and the indices in the
-//! JSON count from the next one.
-//!
-//! Which JSON is taken and which is not is said [there](message#json). Calls are [JSON-RPC 2.0] objects, one per
-//! datagram:
-//!
-//! ```text
-//! call          {"jsonrpc":"2.0","id":7,"method":"example.files.open","params":{"path":"a.txt"},"timeout":500}
-//! one-way       {"jsonrpc":"2.0","method":"example.files.log_to","params":{"sink":0}}
-//! answer        {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
-//! stream item   {"jsonrpc":"2.0","id":7,"result":{"line":"…"},"more":true}
-//! its end       {"jsonrpc":"2.0","id":7,"result":null}
-//! service error {"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no file a.txt","data":{"NotFound":{"path":"a.txt"}}}}
-//! fault         {"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"…","data":{"field":"path"}}}
-//! cancel        {"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":7}}
-//! ```
-//!
-//! `id` is any integer or string. `params` is an object or an array by position; absent means empty. `timeout`
-//! is the caller's remaining budget in milliseconds and may be absent. The code of a service error is its
-//! variant counted from 1; the codes of faults are constants of [`Fault`]. A batch is refused. If the id
-//! of a bad request can be read, it is answered; if not, the answer has `"id":null`. What looks like an
-//! answer is never answered. A stream ends with an answer without `more`: `null`, an error, or, from a foreign
-//! server, its last item. A cancel ends the wait for an answer that the handler has deferred; that call is
-//! answered with a fault, which the caller can drop.
+//! - [The wire](guide::wire), for peers in other languages.
+//! - [Which kind of socket, and which limits](guide::choosing).
+//! - [Coming from varlink, D-Bus, tarpc, ttrpc or the Python module](guide::moving).
+//! - [Which JSON is taken, and which is not](message#json).
 //!
 //! # The rooms
 //!
@@ -69,13 +47,11 @@
 //! | 8 | `service` | what handlers and generated code meet, at both ends |
 //! | 9 | `routes` | what is served at an endpoint |
 //! | 10 | `server` | endpoints, turns, admission, timers, changes from outside |
-//! | 11 | `lib`, `private` | names for users; names for generated code |
+//! | 11 | `lib`, `private`, [`guide`] | names for users; names for generated code; pages to read |
 //!
 //! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
 //! stairs.
 //!
-//! [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-//! [JSON-RPC 2.0]: https://www.jsonrpc.org/specification
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // For what the derive emits, in tests.
@@ -88,6 +64,7 @@ mod client;
 mod envelope;
 mod error;
 mod fds;
+pub mod guide;
 mod limits;
 mod line;
 mod mailbox;
