@@ -70,6 +70,7 @@ pub use wrap::{Json, Untyped};
 pub(crate) use depth::{check_bounds, is_deeper};
 pub(crate) use escape::{plain_words, put_string};
 pub(crate) use strict::repeated;
+pub(crate) use writer::put_unsigned;
 
 /// Can be written: JSON text, and descriptors beside it.
 ///

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::Id;
 use crate::error::{EncodeError, Fault};
-use crate::message::{self, Pack, Packer, put_string};
+use crate::message::{self, Pack, Packer, put_string, put_unsigned};
 
 /// Appends a call. `id` is absent for one-way calls.
 pub(crate) fn write_call<'a, P: Pack + ?Sized>(
@@ -18,7 +18,7 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
     if let Some(id) = id {
         out.extend_from_slice(b",\"id\":");
-        put_number(out, id);
+        put_unsigned(out, id);
     }
     out.extend_from_slice(b",\"method\":");
     put_string(out, method);
@@ -32,7 +32,7 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     }
     if let Some(timeout) = timeout {
         out.extend_from_slice(b",\"timeout\":");
-        put_number(out, timeout);
+        put_unsigned(out, timeout);
     }
     out.push(b'}');
     Ok(())
@@ -111,7 +111,7 @@ pub(crate) fn write_fault(out: &mut Vec<u8>, id: Option<&Id<'_>>, fault: &Fault)
 fn open_answer(out: &mut Vec<u8>, id: Option<&Id<'_>>) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     match id {
-        Some(Id::Number(number)) => put_number(out, *number),
+        Some(Id::Number(number)) => put_unsigned(out, *number),
         Some(Id::Text(text)) => out.extend_from_slice(text.as_bytes()),
         None => out.extend_from_slice(b"null"),
     }
@@ -128,9 +128,4 @@ fn put_error(out: &mut Vec<u8>, code: i64, message: &str) {
 /// Appends formatted text. Writing to a `Vec` cannot fail.
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
-}
-
-/// Appends a number. Neither a `u64` nor a `Vec` can make that fail.
-fn put_number(out: &mut Vec<u8>, number: u64) {
-    let _ = serde_json::to_writer(out, &number);
 }
