@@ -113,6 +113,17 @@ pub trait Pack {
     /// # Errors
     ///
     /// What the serializer reports, or what the value itself refuses to write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::message::{Pack, Packer};
+    ///
+    /// let (file, fds) = (Some(std::fs::File::open("/dev/null")?), Packer::new());
+    /// assert_eq!(file.pack(&fds, serde_json::value::Serializer)?, 0);
+    /// assert_eq!(fds.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn pack<'a, S: Serializer>(
         &'a self,
         fds: &Packer<'a>,
@@ -166,6 +177,22 @@ pub trait Unpack<'de>: Sized {
     /// # Errors
     ///
     /// The wrong shape, or a descriptor that is missing, named twice or of the wrong kind.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Fds;
+    /// use jsoncomm::message::{Unpack, Unpacker};
+    /// use serde::de::IntoDeserializer;
+    /// use serde::de::value::Error;
+    /// use std::fs::File;
+    ///
+    /// let mut fds = Fds::new();
+    /// fds.push(File::open("/dev/null")?.into())?;
+    /// let fds = Unpacker::new(fds);
+    /// assert!(File::unpack(&fds, IntoDeserializer::<Error>::into_deserializer(0_u32)).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, deserializer: D) -> Result<Self, D::Error>;
 
     /// Makes the value of a member that is absent; `None` where it must be there.
@@ -283,6 +310,19 @@ pub trait Request:
     const METHODS: &'static [&'static str];
 
     /// Tells which variant this is, counted from 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Message;
+    /// use jsoncomm::message::Request;
+    ///
+    /// #[derive(Debug, Message)]
+    /// #[message(reply = u32)]
+    /// enum Ask { Run { program: String }, Wait }
+    ///
+    /// assert_eq!((Ask::Run { program: "ls".into() }.method(), Ask::Wait.method()), (0, 1));
+    /// ```
     fn method(&self) -> usize;
 
     /// Writes what the variant holds: an object, `{}` for a unit variant.
@@ -290,6 +330,21 @@ pub trait Request:
     /// # Errors
     ///
     /// As for [`Pack::pack`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Message;
+    /// use jsoncomm::message::{Packer, Request};
+    ///
+    /// #[derive(Debug, Message)]
+    /// #[message(reply = u32)]
+    /// enum Ask { Wait { job: u32 } }
+    ///
+    /// let params = Ask::Wait { job: 7 }.pack_params(&Packer::new(), serde_json::value::Serializer)?;
+    /// assert_eq!(params.to_string(), r#"{"job":7}"#);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     fn pack_params<'a, S: Serializer>(
         &'a self,
         fds: &Packer<'a>,
@@ -304,6 +359,25 @@ pub trait Request:
     /// # Errors
     ///
     /// As for [`Unpack::unpack`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Message;
+    /// use jsoncomm::message::{Request, Unpacker};
+    /// use serde_json::Deserializer;
+    ///
+    /// #[derive(Debug, Message)]
+    /// #[message(reply = u32)]
+    /// enum Ask { Wait { job: u32 } }
+    ///
+    /// let read = |params| {
+    ///     Ask::unpack_params(0, &Unpacker::default(), &mut Deserializer::from_str(params))
+    /// };
+    /// assert!(matches!(read(r#"{"job":7}"#), Ok(Ask::Wait { job: 7 })));
+    /// assert!(matches!(read("[7]"), Ok(Ask::Wait { job: 7 })));
+    /// assert!(read(r#"{"job":7,"then":8}"#).is_err());
+    /// ```
     fn unpack_params<'de, D: Deserializer<'de>>(
         method: usize,
         fds: &Unpacker,
