@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -119,14 +120,27 @@ struct Daemon {
 impl Daemon {
     fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("files.sock");
         // Built first, and then run itself, so that signals reach it and not cargo.
         let built = example("files").output().expect("cargo runs");
         assert!(
             !built.status.success(),
             "without arguments it says how to use it"
         );
-        let mut child = Command::new(binary("files"))
+        Self::run(Command::new(binary("files")), folder, options)
+    }
+
+    /// The one in Python.
+    fn python(options: &[&str]) -> Self {
+        Self::run(
+            python("files.py"),
+            tempfile::tempdir().expect("a folder"),
+            options,
+        )
+    }
+
+    fn run(mut program: Command, folder: TempDir, options: &[&str]) -> Self {
+        let socket = folder.path().join("files.sock");
+        let mut child = program
             .args(["serve", "--root"])
             .arg(folder.path())
             .arg("--socket")
@@ -148,16 +162,6 @@ impl Daemon {
         }
     }
 
-    fn command(&self, verb: &str, name: Option<&str>) -> Command {
-        let mut command = Command::new(binary("files"));
-        command
-            .arg(verb)
-            .arg("--socket")
-            .arg(&self.socket)
-            .args(name);
-        command
-    }
-
     fn stub(&self) -> FilesClient {
         FilesClient::new(
             Connection::open(&self.socket)
@@ -174,6 +178,14 @@ impl Daemon {
     }
 }
 
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // One that has ended already is no trouble.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Where cargo puts an example: beside the folder of this test's own binary.
 fn binary(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().expect("this test has a path");
@@ -182,38 +194,100 @@ fn binary(name: &str) -> PathBuf {
     path.join("examples").join(name)
 }
 
+/// Runs one of the examples in Python, which must not give cause for warnings.
+fn python(name: &str) -> Command {
+    let mut command = Command::new("python3");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
+    command.args(["-B", "-W", "error"]).arg(examples.join(name));
+    command
+}
+
 #[test]
 fn files_opens_lists_and_stores_and_stops_on_signals() {
-    for (options, signal) in [(&[][..], Signal::TERM), (&["--seqpacket"][..], Signal::INT)] {
-        let daemon = Daemon::start(options);
-        std::fs::write(daemon.folder.path().join("a.txt"), "content of a").unwrap();
-        let open = daemon.command("open", Some("a.txt")).output().unwrap();
-        assert_eq!(text(&open), "content of a");
+    for options in [&[][..], &["--seqpacket"]] {
+        let native = || Command::new(binary("files"));
+        files_are_served(Daemon::start(options), native, Signal::TERM);
+        files_are_served(Daemon::start(options), || python("files.py"), Signal::INT);
+        files_are_served(Daemon::python(options), native, Signal::TERM);
+        files_are_served(Daemon::python(options), || python("files.py"), Signal::INT);
+    }
+}
 
-        // From a plain file, whose descriptor is lent as it is, and through a pipe.
-        let input = daemon.folder.path().join("a.txt");
-        let put = daemon
-            .command("put", Some("b.txt"))
-            .stdin(File::open(input).unwrap())
-            .output();
-        assert_eq!(text(&put.unwrap()), "stored 12 bytes\n");
-        let mut piped = daemon
-            .command("put", Some("c.txt"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        piped.stdin.take().unwrap().write_all(b"piped").unwrap();
-        assert_eq!(text(&piped.wait_with_output().unwrap()), "stored 5 bytes\n");
-        let list = daemon.command("list", None).output().unwrap();
-        assert_eq!(text(&list), "a.txt\nb.txt\nc.txt\n");
-        let stored = std::fs::read_to_string(daemon.folder.path().join("b.txt"));
-        assert_eq!(stored.unwrap(), "content of a");
+/// Uses each command of a client with a daemon.
+fn files_are_served(daemon: Daemon, client: impl Fn() -> Command, signal: Signal) {
+    let ask = |verb: &str, name: &str| {
+        let mut command = client();
+        command.args([verb, "--socket"]).arg(&daemon.socket);
+        command.args(Some(name).filter(|name| !name.is_empty()));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let done = |mut command: Command| command.output().expect("it runs");
+    let path = |name: &str| daemon.folder.path().join(name);
+    std::fs::write(path("a.txt"), "content of a").expect("a file");
+    assert_eq!(text(&done(ask("open", "a.txt"))), "content of a");
 
-        let missing = daemon.command("open", Some("none")).output().unwrap();
-        assert!(!missing.status.success());
-        assert!(String::from_utf8_lossy(&missing.stderr).contains("NotFound"));
-        assert!(daemon.stop(signal).success());
+    // From a plain file, whose descriptor is lent as it is, and through a pipe.
+    let mut put = ask("put", "b.txt");
+    put.stdin(File::open(path("a.txt")).expect("a file"));
+    assert_eq!(text(&done(put)), "stored 12 bytes\n");
+    let piped = ask("put", "c.txt").stdin(Stdio::piped()).spawn();
+    let mut piped = piped.expect("it starts");
+    let mut stdin = piped.stdin.take().expect("it is piped");
+    stdin.write_all(b"piped").expect("it reads");
+    drop(stdin);
+    let piped = piped.wait_with_output().expect("it ends");
+    assert_eq!(text(&piped), "stored 5 bytes\n");
+    assert_eq!(text(&done(ask("list", ""))), "a.txt\nb.txt\nc.txt\n");
+    let stored = std::fs::read_to_string(path("b.txt")).expect("a file");
+    assert_eq!(stored, "content of a");
+
+    let missing = done(ask("open", "none"));
+    assert!(!missing.status.success());
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("NotFound"));
+    assert!(daemon.stop(signal).success());
+}
+
+#[test]
+fn files_in_python_answers_with_our_types() {
+    for options in [&[][..], &["--seqpacket"]] {
+        let daemon = Daemon::python(options);
+        let (files, folder) = (daemon.stub(), daemon.folder.path());
+        std::fs::write(folder.join("a.txt"), "content of a").unwrap();
+        let opened = files.open("a.txt").unwrap();
+        let content = std::io::read_to_string(File::from(opened.file)).unwrap();
+        assert_eq!((opened.len, &*content), (12, "content of a"));
+        let stored = files.put("sub/b.txt", File::open(folder.join("a.txt")).unwrap());
+        let path = "sub".to_owned();
+        assert_eq!(service_error(stored), FilesError::NotFound { path });
+        std::fs::create_dir(folder.join("sub")).unwrap();
+        let stored = files.put("sub/b.txt", File::open(folder.join("a.txt")).unwrap());
+        assert_eq!(stored.unwrap().len, 12);
+        assert_eq!(files.list().unwrap(), ["a.txt"]);
+        assert_eq!(files.open("sub/b.txt").unwrap().len, 12);
+
+        symlink("/etc", folder.join("out")).unwrap();
+        for path in ["../x", "/etc/passwd", "out/../passwd"] {
+            let path = path.to_owned();
+            assert_eq!(
+                service_error(files.open(&path)),
+                FilesError::Denied { path }
+            );
+        }
+        let path = "content".to_owned();
+        let (pipe, _far) = UnixStream::pair().unwrap();
+        let refused = service_error(files.put("c.txt", pipe));
+        assert_eq!(refused, FilesError::NotAFile { path });
+        assert!(daemon.stop(Signal::TERM).success());
+    }
+}
+
+/// The service's own error, which this has to be.
+#[track_caller]
+fn service_error<T: std::fmt::Debug>(ended: Result<T, CallError<FilesError>>) -> FilesError {
+    match ended {
+        Err(CallError::Service(error)) => error,
+        other => unreachable!("{other:?}"),
     }
 }
 
@@ -291,7 +365,7 @@ fn files_serves_nothing_outside_its_folder_and_nothing_that_could_block() {
             "{path}: {refused:?}"
         );
     }
-    let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (near, _far) = UnixStream::pair().unwrap();
     let refused = files.put("x", near);
     assert!(matches!(
         refused,

@@ -61,7 +61,7 @@ impl Python {
             Mode::Calls => "calls",
         };
         let started = Command::new("python3")
-            .arg("-B")
+            .args(["-B", "-W", "error"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/peer.py"))
             .args([role, "--kind", kind, "--mode", mode, "--path"])
             .arg(path)

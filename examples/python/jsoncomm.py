@@ -1,0 +1,1211 @@
+"""jsoncomm in Python: typed calls on unix sockets, with open files beside the arguments. One file, no packages.
+
+A client:
+
+    import jsoncomm
+
+    with jsoncomm.connect("/run/example.sock") as connection:
+        with connection.call("example.files.open", {"path": "a.txt"}) as opened:
+            text = os.pread(opened.fd("file").fileno(), opened.value["len"], 0)
+        with open("b.txt", "rb") as content:  # whatever has a fileno() is sent as a descriptor, and stays ours
+            connection.call("example.files.put", {"path": "b.txt", "content": content}, timeout=0.5)
+        with connection.stream("example.files.follow", {"path": "a.txt"}) as lines:
+            for line in lines:
+                print(line.value)
+
+What comes back is a `Message`: its JSON `value`, and the descriptors, which `message.fd(...)` finds by the members
+that name them. They are closed with the message at the end of `with`; `Fd.detach` gives the number away, `Fd.open` makes
+a file of it. A call ends with an answer or raises ServiceError, Fault, Deadline, Closed or BadMessage. After Deadline the connection can
+still be used.
+
+A server, on one thread:
+
+    server = jsoncomm.Server()
+
+    @server.method("example.files.open")
+    def open_file(path: str) -> dict[str, object]:
+        try:
+            file = open(path, "rb")
+        except OSError:
+            raise jsoncomm.ServiceError(1, f"no file {path}", {"NotFound": {"path": path}})
+        return {"len": os.fstat(file.fileno()).st_size, "file": file}
+
+    server.bind("/run/example.sock", "seqpacket")
+    server.run()
+
+The annotations of a method say which arguments it takes (str, int, float, bool, Fd, list[...], dict[str, ...],
+Optional[...], Any); a call with others is refused before it runs. What it returns is given away: descriptors are
+closed when they are sent, and so are those among its arguments that it has not detached. A generator answers with a
+stream of what it yields, as fast as its client reads; it holds up everybody while it waits for something itself. A
+method that raises anything but ServiceError and Fault costs its own call.
+
+The wire is described in the library's documentation, and shown by its test vectors. Needs Linux and Python 3.9.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import contextlib
+import errno
+import fcntl
+import inspect
+import json
+import logging
+import math
+import os
+import re
+import selectors
+import socket
+import stat
+import time
+import types
+import typing
+from collections.abc import Generator
+from typing import Any, Callable, Iterable, Iterator, Optional, Union
+
+KINDS = {"dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
+SPILLED = b"<args-via-fd>"
+FDS_MAX = 253  # of one datagram, SCM_MAX_FD
+DATAGRAM_MAX = 4_263_616  # bytes, whatever SO_SNDBUF says
+SNDBUF_OVERHEAD = 32  # bytes that the kernel keeps of SO_SNDBUF for itself
+MESSAGE_MAX = 1 << 20  # bytes of a JSON text, however it travels; `limit` changes it
+DEPTH_MAX = 64  # arrays and objects open at once
+ID_MAX = 256  # bytes of an id that is echoed
+PATIENCE = 25.0  # seconds for a call, unless told otherwise
+LOOK = 0.1  # seconds after which a datagram client looks whether its server is still there
+KEPT_ITEMS = 256  # items of a stream that nobody has asked for yet
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+LOG = logging.getLogger("jsoncomm")
+
+Address = Union[str, bytes, "os.PathLike[str]"]
+
+
+class Error(Exception):
+    """What this module raises."""
+
+
+class Closed(Error):
+    """The other side has gone."""
+
+
+class Deadline(Error):
+    """No answer came in time; it may be on its way."""
+
+
+class ServiceError(Error):
+    """The service's own error. `answer` has its data, and the descriptors in it."""
+
+    def __init__(self, code: int, message: str, data: Any = None, answer: Optional[Message] = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.data = code, message, data
+        self.answer = answer or Message(b"")
+
+
+class Fault(Error):
+    """What the framework says when it cannot carry a call through."""
+
+    NOT_JSON, NOT_A_CALL, UNKNOWN_METHOD, BAD_ARGUMENT, HANDLER_FAILED = -32700, -32600, -32601, -32602, -32603
+    BUSY, DROPPED, STOPPING, REFUSED, ANSWER_TOO_BIG = -32000, -32001, -32002, -32003, -32004
+    DEADLINE, CANCELLED, BAD_DESCRIPTORS = -32005, -32006, -32007
+
+    def __init__(self, code: int, message: str, field: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.field = code, message, field
+
+
+class BadMessage(Error):
+    """A message that is not as the wire has it. Its descriptors are closed; `code` is that of the fault."""
+
+    def __init__(self, code: int, reason: str, text: bytes = b"", sender: Any = None) -> None:
+        super().__init__(reason)
+        self.code, self.text, self.sender = code, text, sender
+
+
+# Descriptors.
+
+
+class Fd:
+    """Owns one descriptor. One that is forgotten is closed with its object."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The number, which stays ours."""
+        if self._fd < 0:
+            raise ValueError("the descriptor is closed or detached")
+        return self._fd
+
+    def detach(self) -> int:
+        """Gives the number away, for its new owner to close."""
+        fd, self._fd = self.fileno(), -1
+        return fd
+
+    def open(self, mode: str = "rb", **more: Any) -> Any:
+        """Makes a file of it, which owns it from now on."""
+        return os.fdopen(self.detach(), mode, **more)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self.detach())
+
+    def __enter__(self) -> Fd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Fd({self._fd})"
+
+
+class Message:
+    """What came: the JSON, the descriptors, who sent it if that has an address, and whether it came in a memfd."""
+
+    def __init__(self, text: bytes, fds: Iterable[Fd] = (), sender: Any = None, spilled: bool = False) -> None:
+        self.text, self.sender, self.spilled = text, sender, spilled
+        self.fds = list(fds)
+        self.value: Any = None
+        self.more = False
+        self._named: dict[int, str] = {}
+
+    def fd(self, *path: Union[str, int]) -> Fd:
+        """The descriptor that the member there names: `fd("files", 0)` is that of `value["files"][0]`."""
+        index = self.value
+        for step in path:
+            index = index[step]
+        try:
+            return self.named(index, ".".join(map(str, path)))
+        except Fault as fault:
+            raise BadMessage(fault.code, f"{fault.field}: {fault}") from None
+
+    def named(self, index: Any, name: str) -> Fd:
+        """The descriptor with that index, which nothing else may name."""
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+            raise Fault(Fault.BAD_ARGUMENT, "not the index of a descriptor", name)
+        if index >= len(self.fds):
+            raise Fault(Fault.BAD_DESCRIPTORS, f"descriptor {index} is not among the {len(self.fds)}", name)
+        if self._named.setdefault(index, name) != name:
+            raise Fault(Fault.BAD_DESCRIPTORS, f"descriptor {index} is named twice", name)
+        return self.fds[index]
+
+    def close(self) -> None:
+        for fd in self.fds:
+            fd.close()
+
+    def __enter__(self) -> Message:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# JSON: one text has one meaning, or is refused.
+
+
+class _Twice(dict[str, Any]):
+    """An object in which a key comes twice."""
+
+    key = ""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        members = _Twice(members)
+        members.key = next(name for place, name in enumerate(names) if name in names[:place])
+    return members
+
+
+def _integer(digits: str) -> Union[int, float]:
+    return -0.0 if digits == "-0" else int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+def _is_deep(text: bytes) -> bool:
+    if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
+        return False
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+        if depth > DEPTH_MAX:
+            return True
+    return False
+
+
+def _parse(text: bytes) -> Any:
+    """Reads JSON; what is sound JSON but has two meanings or none is for `_flaw` to find."""
+    if _is_deep(text):
+        raise ValueError(f"nested deeper than {DEPTH_MAX}")
+    hooks: Any = {"parse_int": _integer, "parse_float": _float, "parse_constant": _constant}
+    return json.loads(text.decode(), object_pairs_hook=_members, **hooks)
+
+
+def _flaw(value: Any) -> Optional[str]:
+    """Finds a repeated key or half a surrogate pair."""
+    if isinstance(value, str):
+        return None if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a string is no text"
+    if isinstance(value, _Twice):
+        return f"{value.key} is repeated"
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    return next(filter(None, map(_flaw, value)), None) if isinstance(value, list) else None
+
+
+def decode(text: bytes) -> Any:
+    """Reads JSON strictly; BadMessage says what is wrong with it."""
+    try:
+        value = _parse(text)
+    except ValueError as error:
+        raise BadMessage(Fault.NOT_JSON, f"not JSON: {error}", text) from None
+    flaw = _flaw(value)
+    if flaw is not None:
+        raise BadMessage(Fault.NOT_A_CALL, flaw, text)
+    return value
+
+
+def encode(value: Any) -> tuple[bytes, list[Any]]:
+    """Writes JSON. Whatever has a fileno() is written as an index, and is in the list."""
+    fds: list[Any] = []
+
+    def index(thing: Any) -> int:
+        if not hasattr(thing, "fileno"):
+            raise TypeError(f"{type(thing).__name__} cannot be sent")
+        fds.append(thing)
+        return len(fds) - 1
+
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=index).encode()
+    if _is_deep(text):
+        raise ValueError(f"nested deeper than {DEPTH_MAX}")
+    return text, fds
+
+
+_MEMBER = re.compile(r'[ \t\n\r]*[{,][ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
+
+
+def _peek(text: bytes) -> dict[str, Any]:
+    """The members of an object that may be broken, up to where it is; the last may be without its value."""
+    found: dict[str, Any] = {}
+    whole, place, scan = text.decode(errors="replace"), 0, json.JSONDecoder().raw_decode
+    with contextlib.suppress(ValueError, RecursionError):
+        while match := _MEMBER.match(whole, place):
+            name = json.loads(match[1])
+            found.setdefault(name, None)
+            value, place = scan(whole, match.end())
+            found[name] = value
+    return found
+
+
+def _id(value: Any) -> Any:
+    """An id that can be echoed, or None."""
+    good = isinstance(value, (int, str)) and not isinstance(value, bool) and _flaw(value) is None
+    return value if good and len(json.dumps(value, ensure_ascii=False).encode()) <= ID_MAX else None
+
+
+# One datagram at a time.
+
+
+class Line:
+    """A socket that sends and receives one JSON text with its descriptors: the bare wire. It owns the socket."""
+
+    def __init__(self, sock: socket.socket, limit: int = MESSAGE_MAX) -> None:
+        self.sock, self.limit = sock, limit
+        self.connected = sock.type == socket.SOCK_SEQPACKET
+
+    def inline_max(self) -> int:
+        """The longest text that travels in the datagram itself, in bytes."""
+        sndbuf = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        return min(sndbuf - SNDBUF_OVERHEAD, DATAGRAM_MAX)
+
+    def send(self, value: Any, to: Any = None) -> str:
+        """Sends a message; see `encode` and `send_text`."""
+        return self.send_text(*encode(value), to)
+
+    def send_text(self, text: bytes, fds: Iterable[Any] = (), to: Any = None) -> str:
+        """Sends a text and says how it travelled. Waits as the socket's own timeout says; nothing is sent in parts."""
+        numbers = [fd.fileno() for fd in fds]
+        if len(text) > self.limit:
+            raise ValueError(f"a message of {len(text)} bytes exceeds {self.limit}")
+        how = "memfd"
+        if len(text) <= self.inline_max():
+            try:
+                self._sendmsg(text, numbers, to)
+                return "inline"
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                how = "memfd for want of memory"  # a datagram has to be in one piece there
+        with Fd(os.memfd_create("jsoncomm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)) as payload:
+            with open(payload.fileno(), "wb", closefd=False) as file:
+                file.write(text)
+            fcntl.fcntl(payload.fileno(), fcntl.F_ADD_SEALS, SEALS)
+            self._sendmsg(SPILLED, [payload.fileno(), *numbers], to)
+        return how
+
+    def _sendmsg(self, data: bytes, fds: list[int], to: Any) -> None:
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        address = () if to is None else (to,)
+        self.sock.sendmsg([data], control, socket.MSG_NOSIGNAL, *address)
+
+    def receive(self) -> Optional[Message]:
+        """Receives a message; None when a connection has ended."""
+        message = self.receive_text()
+        if message is not None:
+            try:
+                message.value = decode(message.text)
+            except BadMessage:
+                message.close()
+                raise
+        return message
+
+    def receive_text(self) -> Optional[Message]:
+        """The same without looking into the text. What is damaged is refused with all its descriptors closed."""
+        room = socket.CMSG_SPACE(FDS_MAX * array.array("i").itemsize) + socket.CMSG_SPACE(12)  # and credentials
+        size = min(self.limit, DATAGRAM_MAX) + 1
+        try:
+            came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # comes once, before what a dead peer had sent and the end
+            came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+        text, control, flags, sender = came
+        numbers = array.array("i")
+        for level, kind, data in control:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+        message = Message(text, map(Fd, numbers), sender or None)
+        try:
+            if not text and self.connected:
+                message.close()
+                return None
+            if flags & socket.MSG_TRUNC or len(text) > self.limit:
+                raise BadMessage(Fault.NOT_A_CALL, f"the message exceeds {self.limit} bytes")
+            if flags & socket.MSG_CTRUNC:
+                raise BadMessage(Fault.BAD_DESCRIPTORS, "descriptors were lost", text)
+            if text == SPILLED:
+                message.text, message.spilled = self._unspill(message.fds), True
+            return message
+        except BadMessage as bad:
+            message.close()
+            bad.sender = message.sender
+            raise
+
+    def _unspill(self, fds: list[Fd]) -> bytes:
+        """Takes the memfd off the front of the descriptors and reads the text in it."""
+        if not fds:
+            raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload's descriptor is missing", SPILLED)
+        with fds.pop(0) as payload:
+            try:
+                fcntl.fcntl(payload.fileno(), fcntl.F_GET_SEALS)  # fails for all that could make its reader wait
+            except OSError:
+                raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload is not in a memfd", SPILLED) from None
+            size = os.fstat(payload.fileno()).st_size
+            if size > self.limit:
+                raise BadMessage(Fault.NOT_A_CALL, f"the message exceeds {self.limit} bytes")
+            text = bytearray()
+            while len(text) < size:
+                part = os.pread(payload.fileno(), size - len(text), len(text))
+                if not part:
+                    break
+                text += part
+            return bytes(text)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+# The client.
+
+
+def _connected(address: Any, kind: int) -> socket.socket:
+    """Connects, and gives a datagram socket a name so that it can be answered: first the connection, then the
+    name, so that no stranger's datagram is ever queued."""
+    # An empty name lets the kernel choose, but some releases of 3.9 and 3.10 make it "\0" (gh-94821).
+    for name in (b"", b"\0jsoncomm-" + os.urandom(8).hex().encode()):
+        sock = socket.socket(socket.AF_UNIX, kind)
+        try:
+            sock.connect(address)
+            if kind == socket.SOCK_SEQPACKET:
+                return sock
+            with contextlib.suppress(OSError):
+                sock.bind(name)
+            if len(sock.getsockname()) > 1:
+                return sock
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+    raise OSError(errno.EADDRINUSE, "no name for the socket")
+
+
+def connect(address: Address, kind: Optional[str] = None, timeout: float = PATIENCE) -> Connection:
+    """Connects to a server; without a kind, to whichever it has. OSError when nobody is there."""
+    address = os.fspath(address)
+    kinds = [KINDS[kind]] if kind else [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM]
+    for candidate in kinds:
+        try:
+            return Connection(_connected(address, candidate), timeout, address)
+        except OSError as error:
+            if error.errno != errno.EPROTOTYPE or candidate == kinds[-1]:
+                raise
+    raise AssertionError("there is a last kind")
+
+
+class Connection:
+    """Calls over a connected socket, which it owns. For one thread at a time.
+
+    On a datagram socket, where the kernel does not tell that a server is gone, it looks for it while it waits.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float = PATIENCE, address: Any = None) -> None:
+        self.line = Line(sock)
+        self.timeout = timeout
+        self._address = None if self.line.connected else address
+        self._last = int.from_bytes(os.urandom(8), "big") >> 12  # below 2^52, and nobody's guess
+        self._streams: dict[int, collections.deque[Message]] = {}
+
+    def call(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Message:
+        """Calls a method and waits for its answer, for `timeout` seconds if not for the connection's (`math.inf` is
+        for ever). The descriptors among the arguments are lent."""
+        deadline = self._deadline(timeout)
+        identity = self._begin(method, params, deadline, tell=True)
+        try:
+            return _outcome(self._next(identity, deadline))
+        except (Deadline, KeyboardInterrupt):
+            self._cancel(identity)
+            raise
+
+    def stream(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Items:
+        """Calls a method that answers in many parts. `timeout` is for each of them."""
+        identity = self._begin(method, params, self._deadline(timeout), tell=False)
+        self._streams[identity] = collections.deque()
+        return Items(self, identity, timeout)
+
+    def notify(self, method: str, params: Any = None) -> None:
+        """Calls a method that does not answer."""
+        self._send({"jsonrpc": "2.0", "method": method, "params": params or {}}, self._deadline(None))
+
+    def next_id(self) -> int:
+        """An id for who writes a call's text, to `line`; `answer_to` then waits for the whole answer."""
+        self._last += 1
+        return self._last
+
+    def answer_to(self, identity: int, timeout: Optional[float] = None) -> Message:
+        return self._next(identity, self._deadline(timeout))
+
+    def fileno(self) -> int:
+        return self.line.sock.fileno()
+
+    def close(self) -> None:
+        for kept in self._streams.values():
+            for message in kept:
+                message.close()
+        self._streams.clear()
+        self.line.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _deadline(self, timeout: Optional[float]) -> float:
+        return time.monotonic() + (self.timeout if timeout is None else timeout)
+
+    def _begin(self, method: str, params: Any, deadline: float, tell: bool) -> int:
+        identity = self.next_id()
+        call = {"jsonrpc": "2.0", "id": identity, "method": method, "params": {} if params is None else params}
+        if tell and deadline < math.inf:
+            call["timeout"] = max(1, int((deadline - time.monotonic()) * 1000))
+        self._send(call, deadline)
+        return identity
+
+    def _send(self, value: Any, deadline: float) -> None:
+        text, fds = encode(value)
+        self._set_timeout(deadline)
+        try:
+            self.line.send_text(text, fds)
+        except socket.timeout:
+            raise Deadline("no room for the call in time") from None
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN):
+                raise Closed("the server is gone") from None
+            raise
+
+    def _set_timeout(self, deadline: float, at_most: float = math.inf) -> None:
+        left = min(deadline - time.monotonic(), at_most)
+        if left <= 0:
+            raise Deadline("no answer in time")
+        self.line.sock.settimeout(None if left == math.inf else left)
+
+    def _receive(self, deadline: float) -> Message:
+        while True:
+            self._set_timeout(deadline, LOOK if self._address else math.inf)
+            try:
+                message = self.line.receive_text()
+            except socket.timeout:
+                self._look()
+                continue
+            if message is None:
+                raise Closed("the server is gone")
+            return message
+
+    def _look(self) -> None:
+        """Looks whether somebody is at the server's address."""
+        if self._address:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+                try:
+                    probe.connect(self._address)
+                except (ConnectionRefusedError, FileNotFoundError):
+                    raise Closed("the server is gone") from None
+
+    def _next(self, identity: int, deadline: float) -> Message:
+        """Waits for the next answer to this call. What answers a stream is kept, what answers nothing is dropped."""
+        kept = self._streams.get(identity)
+        if kept:
+            return kept.popleft()
+        while True:
+            message = self._receive(deadline)
+            try:
+                value = decode(message.text)
+                if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
+                    raise BadMessage(Fault.NOT_A_CALL, "not an answer", message.text)
+            except BadMessage:
+                message.close()
+                if _id(_peek(message.text).get("id")) in (identity, None):
+                    raise
+                continue
+            message.value, found = value, value.get("id")
+            about_ours = "id" in value and found is None and "error" in value and set(self._streams) <= {identity}
+            if "method" in value or isinstance(found, (bool, float)):
+                message.close()
+            elif found == identity or about_ours:
+                return message
+            else:
+                self._keep(found, message)
+
+    def _keep(self, identity: Any, message: Message) -> None:
+        kept = self._streams.get(identity) if isinstance(identity, int) else None
+        if kept is not None and len(kept) < KEPT_ITEMS:
+            kept.append(message)
+            return
+        message.close()
+        if kept is not None and len(kept) == KEPT_ITEMS:  # nobody reads it
+            message.value = {"error": {"code": Fault.BUSY, "message": f"{KEPT_ITEMS} items were not read"}}
+            kept.append(message)
+            self._cancel(identity)
+
+    def _cancel(self, identity: int) -> None:
+        """Tells the server that nobody waits any more, if there is room for that."""
+        cancel = {"jsonrpc": "2.0", "method": "rpc.cancel", "params": {"id": identity}}
+        self.line.sock.settimeout(0)
+        with contextlib.suppress(OSError):
+            self.line.send(cancel)
+
+
+def _outcome(message: Message) -> Message:
+    """Opens an answer: its result, or the error that it is."""
+    answer = message.value
+    try:
+        if ("result" in answer) == ("error" in answer):
+            raise BadMessage(Fault.NOT_A_CALL, "not an answer", message.text)
+        more = answer.get("more", False)
+        if not isinstance(more, bool):
+            raise BadMessage(Fault.NOT_A_CALL, "more is not a boolean", message.text)
+        if "result" in answer:
+            message.value, message.more = answer["result"], more
+            return message
+        error = answer["error"] if isinstance(answer["error"], dict) else {}
+        code, text, data = error.get("code"), error.get("message"), error.get("data")
+        if isinstance(code, bool) or not isinstance(code, int) or not isinstance(text, str):
+            raise BadMessage(Fault.NOT_A_CALL, "an error without code or message", message.text)
+        if -32768 <= code <= -32000:
+            field = data.get("field") if isinstance(data, dict) else None
+            raise Fault(code, text, field if isinstance(field, str) else None)
+    except Error:
+        message.close()
+        raise
+    message.value = data
+    raise ServiceError(code, text, data, message)
+
+
+class Items:
+    """The parts of a stream, as they come. Leaving `with` before the end tells the server to stop."""
+
+    def __init__(self, connection: Connection, identity: int, timeout: Optional[float]) -> None:
+        self._connection, self._identity, self._timeout = connection, identity, timeout
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        if self._ended:
+            raise StopIteration
+        try:
+            item = _outcome(self._connection._next(self._identity, self._connection._deadline(self._timeout)))
+        except Deadline:
+            raise  # the item can still come
+        except BaseException:
+            self._end()
+            raise
+        if not item.more:
+            self._end()
+            if item.value is None:
+                item.close()
+                raise StopIteration
+        return item
+
+    def _end(self) -> None:
+        self._ended = True
+        for message in self._connection._streams.pop(self._identity, ()):
+            message.close()
+
+    def close(self) -> None:
+        if not self._ended:
+            self._end()
+            self._connection._cancel(self._identity)
+
+    def __enter__(self) -> Items:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# The server.
+
+
+def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
+    """Reads one argument as its annotation says, or refuses it by name."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Fd:
+        return message.named(value, name)
+    if origin is Union or origin is getattr(types, "UnionType", Union):
+        [some] = [option for option in inner if option is not type(None)]
+        return None if value is None else _unpack(some, value, message, name)
+    wanted: Any = object if hint is Any else origin or hint
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if wanted is float and number:
+        return float(value)
+    if not isinstance(value, wanted) or (wanted is int and not number):
+        raise Fault(Fault.BAD_ARGUMENT, f"{name}: not {getattr(wanted, '__name__', wanted)}", name)
+    if wanted is list and inner:
+        return [_unpack(inner[0], item, message, f"{name}[{index}]") for index, item in enumerate(value)]
+    if wanted is dict and inner:
+        return {key: _unpack(inner[1], item, message, f"{name}.{key}") for key, item in value.items()}
+    return value
+
+
+class _Method:
+    """A function, and what it takes."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        hints = typing.get_type_hints(function)
+        self.hints = {name: hints.get(name, Any) for name in inspect.signature(function).parameters}
+        taken = inspect.signature(function).parameters.values()
+        self.defaults = {one.name: one.default for one in taken if one.default is not one.empty}
+
+    def arguments(self, message: Message) -> dict[str, Any]:
+        """Checks the arguments as strictly as a server has to."""
+        params = message.value
+        if isinstance(params, _Twice):
+            raise Fault(Fault.BAD_ARGUMENT, f"{params.key} is repeated", params.key)
+        if isinstance(params, list):
+            if len(params) > len(self.hints):
+                raise Fault(Fault.BAD_ARGUMENT, "too many arguments")
+            params = dict(zip(self.hints, params))
+        for name, value in params.items():
+            flaw = "unknown argument" if name not in self.hints else _flaw(value)
+            if flaw is not None:
+                raise Fault(Fault.BAD_ARGUMENT, f"{name}: {flaw}", name)
+        values = {}
+        for name, hint in self.hints.items():
+            if name in params:
+                values[name] = _unpack(hint, params[name], message, name)
+            elif name not in self.defaults:
+                if type(None) not in typing.get_args(hint):
+                    raise Fault(Fault.BAD_ARGUMENT, f"{name}: missing", name)
+                values[name] = None
+        if len(message._named) < len(message.fds):
+            raise Fault(Fault.BAD_DESCRIPTORS, "a descriptor is not named by any argument")
+        return values
+
+
+_END = object()  # of a stream
+
+
+class _Flow(typing.NamedTuple):
+    """A stream that is being answered."""
+
+    identity: Any
+    items: Generator[Any, None, None]
+    call: Message
+    deadline: float
+
+    def end(self) -> None:
+        self.items.close()
+        self.call.close()
+
+
+class _Peer:
+    """Who is answered: a connection, or an address of a datagram socket."""
+
+    def __init__(self, line: Line, address: Any = None) -> None:
+        self.line, self.address = line, address
+        self.queue: collections.deque[tuple[bytes, list[Fd]]] = collections.deque()
+        self.since = 0.0  # when the first of the queue found no room
+        self.flows: dict[str, _Flow] = {}
+
+    def end(self) -> None:
+        for flow in self.flows.values():
+            flow.end()
+        for _, fds in self.queue:
+            for fd in fds:
+                fd.close()
+        self.flows.clear()
+        self.queue.clear()
+
+
+class Server:
+    """Calls functions for its clients; one thread, any number of sockets. Closing it closes and unlinks them."""
+
+    RETRY, GIVE_UP, PAUSE = 0.01, 1.0, 0.1  # seconds
+    SHARE = 32  # items of a stream before the others have their turn
+    PEERS = 64  # datagram peers whose answers wait for room
+
+    def __init__(self, limit: int = MESSAGE_MAX) -> None:
+        self.limit = limit
+        self._methods: dict[str, _Method] = {}
+        self._bare: Optional[Callable[[Any], tuple[str, Any]]] = None
+        self._selector = selectors.DefaultSelector()
+        self._paths: list[tuple[Any, tuple[int, int]]] = []
+        self._peers: set[_Peer] = set()
+        self._known: dict[tuple[Line, Any], _Peer] = {}  # datagram peers that still get something
+        self._paused: dict[socket.socket, float] = {}
+        self._stopped = False
+        self._bell, self._ringer = socket.socketpair()
+        self.watch(self._bell, lambda: self._bell.recv(64))
+
+    # What is served, and where.
+
+    def method(self, name: str, function: Optional[Callable[..., Any]] = None) -> Any:
+        """Serves a function under this name, service included. Without a function it is a decorator."""
+        if function is None:
+            return lambda decorated: self.method(name, decorated)
+        self._methods[name] = _Method(function)
+        return function
+
+    def bare(self, route: Callable[[Any], tuple[str, Any]]) -> None:
+        """Takes messages without an envelope: `route` says which method a message calls, with which arguments. The
+        reply is what that returns; what is no such message is dropped."""
+        self._bare = route
+
+    def bind(self, address: Address, kind: str, mode: Optional[int] = None) -> None:
+        """Binds a socket, with that mode from the beginning. A socket file where nobody listens is replaced."""
+        address = os.fspath(address)
+        sock = socket.socket(socket.AF_UNIX, KINDS[kind])
+        try:
+            if mode is not None:
+                os.fchmod(sock.fileno(), mode)
+            try:
+                sock.bind(address)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not _is_stale(address, KINDS[kind]):
+                    raise
+                os.unlink(address)
+                sock.bind(address)
+            if address[:1] not in ("\0", b"\0"):
+                self._paths.append((address, _inode(address)))
+            self.adopt(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Takes over a socket made elsewhere: a datagram one, a listening one, or a connection to its one client."""
+        sock.setblocking(False)
+        if sock.type == socket.SOCK_DGRAM:
+            line = Line(sock, self.limit)
+            self._selector.register(sock, selectors.EVENT_READ, lambda _: self._serve(_Peer(line)))
+            return
+        try:
+            sock.getpeername()
+        except OSError:
+            sock.listen(4096)
+            self._selector.register(sock, selectors.EVENT_READ, lambda _: self._accept(sock))
+        else:
+            self._admit(sock)
+
+    def watch(self, file: Any, callback: Callable[[], object]) -> None:
+        """Calls back while something can be read from a file."""
+        self._selector.register(file, selectors.EVENT_READ, lambda _: callback())
+
+    def heard(self, message: Message) -> None:
+        """Is told of every message before it is looked into. Does nothing; for subclasses that keep a log."""
+
+    # The loop.
+
+    def run(self) -> None:
+        """Serves until `stop`."""
+        while not self._stopped:
+            self.turn()
+
+    def stop(self) -> None:
+        """Ends `run`, from a method, another thread or a signal handler."""
+        self._stopped = True
+        self._ringer.send(b"x")
+
+    def turn(self, timeout: Optional[float] = None) -> None:
+        """Waits for something to do, for so many seconds at most, and does it."""
+        waits = [timeout] if timeout is not None else []
+        peers = [peer for peer in self._peers if peer.flows or peer.queue]
+        if any(not peer.queue for peer in peers):
+            waits.append(0)
+        waits += [self.RETRY for peer in peers if peer.queue and peer.address]
+        waits += [max(0, until - time.monotonic()) for until in self._paused.values()]
+        for key, events in self._selector.select(min(waits, default=None)):
+            key.data(events)
+        for peer in peers:
+            if peer in self._peers:
+                self._flush(peer)
+                self._produce(peer)
+        for sock, until in list(self._paused.items()):
+            if until <= time.monotonic():
+                del self._paused[sock]
+                self.adopt(sock)
+
+    def close(self) -> None:
+        for address, inode in self._paths:  # before the sockets, so that nobody else's file is in its place
+            with contextlib.suppress(OSError):
+                if _inode(address) == inode:
+                    os.unlink(address)
+        for peer in self._peers:
+            peer.end()
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        for sock in (*self._paused, self._bell, self._ringer):
+            sock.close()
+        self._selector.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            self._admit(listener.accept()[0])
+        except (BlockingIOError, ConnectionError):
+            pass
+        except OSError as error:  # no descriptors or memory left
+            LOG.warning("cannot accept: %s", error)
+            self._selector.unregister(listener)
+            self._paused[listener] = time.monotonic() + self.PAUSE
+
+    def _admit(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        peer = _Peer(Line(sock, self.limit))
+        self._peers.add(peer)
+
+        def act(events: int) -> None:
+            if events & selectors.EVENT_WRITE:
+                self._flush(peer)
+            elif events & selectors.EVENT_READ:
+                self._serve(peer)
+
+        self._selector.register(sock, selectors.EVENT_READ, act)
+
+    def _end(self, peer: _Peer) -> None:
+        """Forgets a peer, and closes its connection."""
+        self._peers.discard(peer)
+        self._known.pop((peer.line, peer.address), None)
+        peer.end()
+        if peer.line.connected and peer.line.sock.fileno() >= 0:
+            self._selector.unregister(peer.line.sock)
+            peer.line.close()
+
+    # One message.
+
+    def _serve(self, peer: _Peer) -> None:
+        """Receives one message and answers it."""
+        try:
+            message = peer.line.receive_text()
+        except BadMessage as bad:
+            self._refuse(self._of(peer, bad.sender), bad)
+            return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            LOG.info("a connection ends: %s", error)
+            message = None
+        if message is None:
+            if peer.line.connected:
+                self._end(peer)
+            return
+        self.heard(message)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(message)
+            peer = self._of(peer, message.sender)
+            if self._bare is not None:
+                self._carry_out_bare(peer, message, self._bare)
+                return
+            try:
+                self._carry_out(peer, message, stack)
+            except BadMessage as bad:
+                self._refuse(peer, bad)
+
+    def _of(self, peer: _Peer, sender: Any) -> _Peer:
+        """The peer that is meant: on a datagram socket each sender is one."""
+        if peer.line.connected:
+            return peer
+        return self._known.get((peer.line, sender)) or _Peer(peer.line, sender)
+
+    def _refuse(self, peer: _Peer, bad: BadMessage) -> None:
+        """Answers what is no call. What looks like an answer is not answered: the other side may be a server."""
+        if self._bare is not None:
+            return
+        members = _peek(bad.text)
+        if "method" in members or not {"result", "error"} & set(members):
+            self._answer_error(peer, _id(members.get("id")), Fault(bad.code, str(bad)))
+
+    def _carry_out(self, peer: _Peer, message: Message, stack: contextlib.ExitStack) -> None:
+        call = self._open(message)
+        identity, wanted = call.get("id"), "id" in call
+        until = time.monotonic() + call.get("timeout", math.inf) / 1000
+        if call["method"] == "rpc.cancel":
+            self._cancel(peer, message.value)
+            return
+        try:
+            method = self._methods.get(call["method"])
+            if method is None:
+                raise Fault(Fault.UNKNOWN_METHOD, f"unknown method {call['method'][:128]}")
+            arguments = method.arguments(message)
+            if call.get("timeout") == 0:
+                raise Fault(Fault.DEADLINE, "the deadline has passed already")
+            result = self._run(call["method"], lambda: method.function(**arguments))
+            if not isinstance(result, Generator):
+                self._answer(peer, identity, result, wanted and time.monotonic() < until)
+            elif wanted:
+                self._begin(peer, _Flow(identity, result, message, until))
+                stack.pop_all()  # the stream has the arguments now
+        except (Fault, ServiceError) as error:
+            if wanted:
+                self._answer_error(peer, identity, error)
+
+    def _carry_out_bare(self, peer: _Peer, message: Message, route: Callable[[Any], tuple[str, Any]]) -> None:
+        try:
+            name, message.value = self._run("routing", lambda: route(decode(message.text)))
+            method = self._methods[name]
+            arguments = method.arguments(message)
+            self._send(peer, self._run(name, lambda: method.function(**arguments)))
+        except (Error, KeyError) as error:  # there is no way to say so
+            LOG.info("a message is dropped: %s", error)
+
+    def _open(self, message: Message) -> dict[str, Any]:
+        """Reads a call's envelope; its arguments are left in `message.value`, as they are."""
+
+        def bad(reason: str, code: int = Fault.NOT_A_CALL) -> BadMessage:
+            return BadMessage(code, reason, message.text)
+
+        if message.text.lstrip(b" \t\n\r").startswith(b"["):
+            raise bad("a batch is not accepted")
+        try:
+            call = _parse(message.text)
+        except (ValueError, RecursionError) as error:
+            raise bad(f"not JSON: {error}", Fault.NOT_JSON) from None
+        if not isinstance(call, dict):
+            raise bad("not a JSON object")
+        message.value = call.get("params", {})
+        flaw = f"{call.key} is repeated" if isinstance(call, _Twice) else None
+        flaw = flaw or _flaw([*call, *(value for name, value in call.items() if name != "params")])
+        if flaw:
+            raise bad(flaw)
+        timeout = call.get("timeout", 0)
+        if {"result", "error"} & set(call) or not isinstance(call.get("method"), str):
+            raise bad("not a call")
+        if call.get("jsonrpc") != "2.0":
+            raise bad('jsonrpc is not "2.0"')
+        if "id" in call and _id(call["id"]) is None:
+            raise bad("id is neither an integer nor a string")
+        if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
+            raise bad("timeout is not a whole number of milliseconds")
+        if not isinstance(call.get("more", False), bool):
+            raise bad("more is not a boolean")
+        if not isinstance(message.value, (dict, list)):
+            raise bad("params is neither an object nor an array")
+        return call
+
+    def _run(self, name: str, function: Callable[[], Any]) -> Any:
+        """Runs the program's code; what goes wrong there is told to the log, and to the caller in short."""
+        try:
+            return function()
+        except (Fault, ServiceError):
+            raise
+        except Exception:
+            LOG.exception("%s failed", name)
+            raise Fault(Fault.HANDLER_FAILED, "the handler failed") from None
+
+    # Streams.
+
+    def _begin(self, peer: _Peer, flow: _Flow) -> None:
+        key = json.dumps(flow.identity)
+        if key in peer.flows:
+            flow.items.close()
+            raise Fault(Fault.NOT_A_CALL, "the id is that of a stream")
+        peer.flows[key] = flow
+        self._keep(peer)
+
+    def _cancel(self, peer: _Peer, params: Any) -> None:
+        identity = params.get("id") if isinstance(params, dict) else None
+        flow = peer.flows.pop(json.dumps(_id(identity)), None)
+        if flow is not None:
+            flow.end()
+            self._answer_error(peer, flow.identity, Fault(Fault.CANCELLED, "cancelled"))
+
+    def _produce(self, peer: _Peer) -> None:
+        """Sends what streams have, while the peer has room for it."""
+        for key, flow in list(peer.flows.items()):
+            for _ in range(self.SHARE):
+                if peer.queue or peer.flows.get(key) is not flow:
+                    break
+                try:
+                    if time.monotonic() >= flow.deadline:
+                        raise Fault(Fault.DEADLINE, "the deadline has passed")
+                    item = self._run("a stream", lambda: next(flow.items, _END))
+                    if item is not _END:
+                        self._answer(peer, flow.identity, item, more=True)
+                        continue
+                    self._answer(peer, flow.identity, None)
+                except (Fault, ServiceError) as error:
+                    self._answer_error(peer, flow.identity, error)
+                peer.flows.pop(key, None)
+                flow.end()
+        self._forget(peer)
+
+    # Answers.
+
+    def _answer(self, peer: _Peer, identity: Any, result: Any, wanted: bool = True, more: bool = False) -> None:
+        answer = {"jsonrpc": "2.0", "id": identity, "result": result}
+        if more:
+            answer["more"] = True
+        self._send(peer, answer, wanted)
+
+    def _answer_error(self, peer: _Peer, identity: Any, error: Union[Fault, ServiceError]) -> None:
+        told: dict[str, Any] = {"code": error.code, "message": error.message}
+        if isinstance(error, ServiceError):
+            told["data"] = error.data
+        elif error.field is not None:
+            told["data"] = {"field": error.field}
+        try:
+            self._send(peer, {"jsonrpc": "2.0", "id": identity, "error": told})
+        except Fault as fault:
+            self._answer_error(peer, identity, fault)
+
+    def _send(self, peer: _Peer, answer: Any, wanted: bool = True) -> None:
+        """Sends an answer if it is wanted, and closes what it holds."""
+        try:
+            text, fds = self._run("writing the answer", lambda: encode(answer))
+            if len(text) > self.limit:
+                raise Fault(Fault.ANSWER_TOO_BIG, f"the answer exceeds {self.limit} bytes")
+            if wanted:
+                self._deliver(peer, text, fds)
+        finally:
+            for thing in _things(answer):
+                thing.close()
+
+    def _deliver(self, peer: _Peer, text: bytes, fds: list[Any]) -> None:
+        """Sends an answer, or keeps it until there is room."""
+        if not peer.line.connected and not peer.address:
+            return  # nobody can answer that
+        if not peer.queue:
+            try:
+                peer.line.send_text(text, fds, peer.address)
+                return
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                LOG.info("an answer is lost: %s", error)
+                self._end(peer)
+                return
+        if peer.address and peer not in self._peers and len(self._known) >= self.PEERS:
+            return
+        peer.since = peer.since if peer.queue else time.monotonic()
+        peer.queue.append((text, [Fd(os.dup(fd.fileno())) for fd in fds]))
+        self._keep(peer)
+        if peer.line.connected:  # who does not read is not read from
+            self._selector.modify(peer.line.sock, selectors.EVENT_WRITE, self._selector.get_key(peer.line.sock).data)
+
+    def _flush(self, peer: _Peer) -> None:
+        """Sends what had found no room."""
+        if not peer.queue:
+            return
+        while peer.queue:
+            text, fds = peer.queue[0]
+            try:
+                peer.line.send_text(text, fds, peer.address)
+            except BlockingIOError:
+                if peer.address and time.monotonic() > peer.since + self.GIVE_UP:
+                    self._end(peer)
+                return
+            except OSError:
+                self._end(peer)
+                return
+            peer.queue.popleft()
+            peer.since = time.monotonic()
+            for fd in fds:
+                fd.close()
+        if peer.line.connected:
+            self._selector.modify(peer.line.sock, selectors.EVENT_READ, self._selector.get_key(peer.line.sock).data)
+        self._forget(peer)
+
+    def _keep(self, peer: _Peer) -> None:
+        self._peers.add(peer)
+        if not peer.line.connected:
+            self._known[peer.line, peer.address] = peer
+
+    def _forget(self, peer: _Peer) -> None:
+        if not peer.line.connected and not peer.flows and not peer.queue:
+            self._end(peer)
+
+
+def _things(value: Any) -> list[Any]:
+    """What a result holds besides JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [thing for item in value for thing in _things(item)]
+    return [value] if hasattr(value, "fileno") else []
+
+
+def _inode(path: Any) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
+def _is_stale(address: Any, kind: int) -> bool:
+    """Says whether a socket file is there at which nobody listens."""
+    if address[:1] in ("\0", b"\0") or not stat.S_ISSOCK(os.lstat(address).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.settimeout(0)
+        return probe.connect_ex(address) == errno.ECONNREFUSED
