@@ -304,8 +304,9 @@ _MEMBER = re.compile(r'[ \t\n\r]*[{,][ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\
 def _peek(text: bytes) -> dict[str, Any]:
     """The members of an object that may be broken, up to where it is; the last may be without its value."""
     found: dict[str, Any] = {}
-    whole, place, scan = text.decode(errors="replace"), 0, json.JSONDecoder().raw_decode
+    place, scan = 0, json.JSONDecoder().raw_decode
     with contextlib.suppress(ValueError, RecursionError):
+        whole = text.decode()
         while match := _MEMBER.match(whole, place):
             name = json.loads(match[1])
             found.setdefault(name, None)
@@ -791,8 +792,9 @@ class Server:
     SHARE = 32  # items of a stream before the others have their turn
     PEERS = 64  # datagram peers whose answers wait for room
 
-    def __init__(self, limit: int = MESSAGE_MAX) -> None:
-        self.limit = limit
+    def __init__(self, limit: int = MESSAGE_MAX, descriptors: int = 16) -> None:
+        """With the longest message in bytes, and the most descriptors that one may bring."""
+        self.limit, self.descriptors = limit, descriptors
         self._methods: dict[str, _Method] = {}
         self._bare: Optional[Callable[[Any], tuple[str, Any]]] = None
         self._selector = selectors.DefaultSelector()
@@ -966,6 +968,10 @@ class Server:
         with contextlib.ExitStack() as stack:
             stack.enter_context(message)
             peer = self._of(peer, message.sender)
+            if len(message.fds) > self.descriptors:
+                reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
+                self._refuse(peer, BadMessage(Fault.BAD_DESCRIPTORS, reason, message.text))
+                return
             if self._bare is not None:
                 self._carry_out_bare(peer, message, self._bare)
                 return

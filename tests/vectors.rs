@@ -1,0 +1,89 @@
+//! The wire as test vectors, for peers in any language: what is in `vectors/*.json` is held against our server and
+//! our client, and against those in Python. `vectors/README.md` says how they are to be read.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+#[path = "vectors/answers.rs"]
+mod answers;
+#[path = "vectors/file.rs"]
+mod file;
+#[path = "vectors/messages.rs"]
+mod messages;
+#[path = "vectors/service.rs"]
+mod service;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jsoncomm_tests::alone;
+
+use answers::Client;
+use file::load;
+use messages::Message;
+
+/// Where the vectors are.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+fn serve(group: &str) {
+    load::<Message>(&folder().join(group)).check_all();
+}
+
+#[test]
+fn calls_are_carried_out_or_left_alone() {
+    alone!();
+    serve("calls.json");
+}
+
+#[test]
+fn faults_are_told_with_code_and_field() {
+    alone!();
+    serve("faults.json");
+}
+
+#[test]
+fn descriptors_are_each_named_once() {
+    alone!();
+    serve("descriptors.json");
+}
+
+#[test]
+fn payloads_travel_in_a_memfd_and_nothing_else() {
+    alone!();
+    serve("payloads.json");
+}
+
+#[test]
+fn streams_have_items_and_an_end() {
+    alone!();
+    serve("streams.json");
+}
+
+#[test]
+fn bare_messages_are_answered_or_dropped() {
+    alone!();
+    serve("bare.json");
+}
+
+#[test]
+fn answers_are_read_by_a_client() {
+    alone!();
+    load::<Client>(&folder().join("answers.json")).check_all();
+}
+
+#[test]
+fn python_keeps_to_the_vectors_at_both_ends() {
+    let script = folder().join("test_vectors.py");
+    let mut python = Command::new("python3");
+    let ended = python.args(["-B", "-W", "error"]).arg(script).output();
+    let ended = ended.expect("these tests need `python3` (3.9 or newer) in PATH");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("Ran 7 tests"), "{said}");
+}

@@ -1,0 +1,360 @@
+"""Holds the vectors against `examples/python/jsoncomm.py`: its server, and its client. README.md has their format."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import stat
+import sys
+import tempfile
+import threading
+import unittest
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "examples/python"))
+
+import jsoncomm
+from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Line, Message, Server, ServiceError
+
+PATIENCE = 20.0  # seconds
+SEALS = {"shrink": fcntl.F_SEAL_SHRINK, "grow": fcntl.F_SEAL_GROW, "write": fcntl.F_SEAL_WRITE, "seal": fcntl.F_SEAL_SEAL}
+
+
+def load(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The vectors of a file, for each kind of socket that they are for."""
+    for vector in json.loads((HERE / f"{group}.json").read_text())["vectors"]:
+        vector = json.loads(json.dumps(vector).replace("FILL", "x" * vector.get("fill", 0)))
+        for kind in vector.get("kinds", KINDS):
+            yield kind, vector
+
+
+def make(wish: dict[str, Any], identity: str = "") -> Fd:
+    """Makes a descriptor."""
+    kind, text = wish["kind"], wish.get("text", "").replace("ID", identity).encode()
+    if kind == "pipe":
+        reader, writer = map(Fd, os.pipe())
+        writer.close()
+        return reader
+    if kind == "socket":
+        near, far = socket.socketpair()
+        far.close()
+        return Fd(near.detach())
+    if kind == "null":
+        return Fd(os.open("/dev/null", os.O_RDONLY))
+    if kind == "file":
+        fd = sheet(text.decode())
+    else:
+        fd = Fd(os.memfd_create("vector", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        os.pwrite(fd.fileno(), text, 0)
+        os.ftruncate(fd.fileno(), wish.get("size", len(text)))
+        os.lseek(fd.fileno(), wish.get("offset", 0), os.SEEK_SET)
+        fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, sum(SEALS[name] for name in wish.get("seals", ())))
+    return fd
+
+
+def sheet(text: str) -> Fd:
+    """A file with that content."""
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        file.flush()
+        return Fd(os.dup(file.fileno()))
+
+
+def content(fd: Fd) -> str:
+    """What the vectors call a descriptor: the content of a file, the kind of anything else."""
+    found = os.fstat(fd.fileno())
+    if stat.S_ISREG(found.st_mode):
+        return os.pread(fd.fileno(), found.st_size, 0).decode()
+    kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "null"}
+    return kinds[stat.S_IFMT(found.st_mode)]
+
+
+def send_raw(line: Line, wish: dict[str, Any], identity: str = "") -> None:
+    """Sends the bytes as they are."""
+    data = wish["text"].replace("ID", identity).encode() if "text" in wish else bytes.fromhex(wish["hex"])
+    fds = [make(one, identity) for one in wish.get("descriptors", ())]
+    line._sendmsg(data, [fd.fileno() for fd in fds], None)
+
+
+def receive(line: Line) -> Message:
+    message = line.receive()
+    assert message is not None, "the connection has ended"
+    return message
+
+
+class Service:
+    """What the vectors call; it writes down what runs."""
+
+    def __init__(self) -> None:
+        self.ran: list[dict[str, Any]] = []
+
+    def note_down(self, method: str, **arguments: Any) -> None:
+        self.ran.append({"method": method, "arguments": arguments})
+
+    def nothing(self) -> None:
+        self.note_down("nothing")
+
+    def echo(self, text: str) -> Any:
+        self.note_down("echo", text=text)
+        return {"text": text}
+
+    def maybe(self, text: Optional[str]) -> Any:
+        self.note_down("maybe", text=text)
+        return {"text": text}
+
+    def add(self, left: int, right: int) -> int:
+        self.note_down("add", left=left, right=right)
+        return left + right
+
+    def half(self, number: float) -> float:
+        self.note_down("half", number=number)
+        return number / 2
+
+    def any(self, value: Any) -> Any:
+        self.note_down("any", value=value)
+        return value
+
+    def note(self, text: str) -> None:
+        self.note_down("note", text=text)
+
+    def fail(self, path: str) -> None:
+        self.note_down("fail", path=path)
+        raise not_found(path)
+
+    def crash(self) -> None:
+        self.note_down("crash")
+        raise RuntimeError("on purpose")
+
+    def large(self, bytes: int) -> str:
+        self.note_down("large", bytes=bytes)
+        return "x" * bytes
+
+    def read(self, file: Fd) -> Any:
+        self.note_down("read", file=content(file))
+        return {"text": content(file)}
+
+    def kind(self, file: Fd) -> Any:
+        self.note_down("kind", file=content(file))
+        return {"text": content(file)}
+
+    def swap(self, left: Fd, right: Fd) -> Any:
+        self.note_down("swap", left=content(left), right=content(right))
+        return {"left": right, "right": left}
+
+    def some(self, file: Optional[Fd] = None) -> Any:
+        text = None if file is None else content(file)
+        self.note_down("some", file=text)
+        return {"text": text}
+
+    def list(self, files: list[Fd]) -> Any:
+        texts = [content(file) for file in files]
+        self.note_down("list", files=texts)
+        return texts
+
+    def open(self, text: str) -> Any:
+        self.note_down("open", text=text)
+        return {"len": len(text), "file": sheet(text)}
+
+    def keep(self, file: Fd) -> None:
+        self.note_down("keep", file=content(file))
+        raise ServiceError(2, "kept", {"Kept": {"file": file}})
+
+    def count(self, to: int) -> Generator[int, None, None]:
+        self.note_down("count", to=to)
+        yield from range(to)
+
+    def pages(self, texts: Any) -> Generator[Any, None, None]:
+        self.note_down("pages", texts=texts)
+        for text in texts:
+            yield {"file": sheet(text)}
+
+    def break_off(self, after: int) -> Generator[int, None, None]:
+        self.note_down("break_off", after=after)
+        yield from range(after)
+        raise not_found(str(after))
+
+    def bare_echo(self, text: str) -> Any:
+        self.note_down("Echo", text=text)
+        return {"Echoed": {"text": text}}
+
+    def bare_swap(self, left: Fd, right: Fd) -> Any:
+        self.note_down("Swap", left=content(left), right=content(right))
+        return {"Swapped": {"left": right, "right": left}}
+
+
+def not_found(path: str) -> ServiceError:
+    return ServiceError(1, f"no file {path}", {"NotFound": {"path": path}})
+
+
+def route(request: Any) -> tuple[str, Any]:
+    [(variant, arguments)] = request.items()
+    return f"bare_{variant.lower()}", arguments
+
+
+class Case(unittest.TestCase):
+    def setUp(self) -> None:
+        logging.disable()
+        self.before = len(os.listdir("/proc/self/fd"))
+
+    def assert_nothing_left(self) -> None:
+        self.assertEqual(len(os.listdir("/proc/self/fd")), self.before)
+
+
+class Servers(Case):
+    """Vectors for servers: what is sent, which method runs then, and what is answered."""
+
+    def check_all(self, group: str) -> None:
+        for kind, vector in load(group):
+            with self.subTest(f"{vector['name']} on {kind}"), tempfile.TemporaryDirectory() as folder:
+                self.check(f"{folder}/socket", kind, vector, bare=group == "bare")
+
+    def check(self, path: str, kind: str, vector: dict[str, Any], bare: bool) -> None:
+        service, server = Service(), Server()
+        for name in (name for name, thing in vars(Service).items() if callable(thing) and name[0] != "_"):
+            server.method(name if name.startswith("bare_") else f"vectors.{name}", getattr(service, name))
+        if bare:
+            server.bare(route)
+        server.bind(path, kind)
+        loop = threading.Thread(target=server.run)
+        loop.start()
+        try:
+            with jsoncomm.connect(path, kind, PATIENCE) as connection:
+                line = connection.line
+                line.sock.settimeout(PATIENCE)
+                send_raw(line, vector["send"])
+                for due in vector["answers"]:
+                    with receive(line) as answer:
+                        self.compare(answer, due)
+                # Nothing else was answered: the next answer is that to the next call.
+                end: Any = {"jsonrpc": "2.0", "id": "end", "method": "vectors.echo", "params": {"text": "end"}}
+                line.send({"Echo": {"text": "end"}} if bare else end)
+                last = {"jsonrpc": "2.0", "id": "end", "result": {"text": "end"}}
+                self.assertEqual(receive(line).value, {"Echoed": {"text": "end"}} if bare else last)
+        finally:
+            server.stop()
+            loop.join(PATIENCE)
+            server.close()
+        end = {"method": "Echo" if bare else "echo", "arguments": {"text": "end"}}
+        self.assertEqual(service.ran, [*vector["ran"], end])
+        self.assert_nothing_left()
+
+    def compare(self, answer: Message, due: dict[str, Any]) -> None:
+        if "text" in due:
+            self.assertEqual(answer.value, json.loads(due["text"]))
+        else:
+            error = {"code": due["fault"], "message": answer.value["error"]["message"]}
+            if "field" in due:
+                error["data"] = {"field": due["field"]}
+            self.assertIsInstance(error["message"], str)
+            self.assertEqual(answer.value, {"jsonrpc": "2.0", "id": due["id"], "error": error})
+        self.assertEqual([content(fd) for fd in answer.fds], due.get("descriptors", []))
+
+    def test_calls(self) -> None:
+        self.check_all("calls")
+
+    def test_faults(self) -> None:
+        self.check_all("faults")
+
+    def test_descriptors(self) -> None:
+        self.check_all("descriptors")
+
+    def test_payloads(self) -> None:
+        self.check_all("payloads")
+
+    def test_streams(self) -> None:
+        self.check_all("streams")
+
+    def test_bare(self) -> None:
+        self.check_all("bare")
+
+
+def with_contents(message: Message, value: Any, path: tuple[Any, ...] = ()) -> Any:
+    """The value with the content of each `file` in its place."""
+    if isinstance(value, dict):
+        return {name: with_contents(message, item, (*path, name)) for name, item in value.items()}
+    return content(message.fd(*path)) if path and path[-1] == "file" else value
+
+
+class Clients(Case):
+    """Vectors for clients: what is answered, and what the call then ends with."""
+
+    def make(self, connection: jsoncomm.Connection, call: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Makes the call, and says what came of it in the vectors' terms."""
+        method, items = f"vectors.{call['method']}", list[Any]()
+        done: dict[str, Any] = {}
+        try:
+            if call["method"] != "count":
+                with connection.call(method, call["arguments"], timeout) as answer:
+                    known = {"echo": ["text"], "open": ["len", "file"]}.get(call["method"])
+                    answer.value = {name: answer.value[name] for name in known} if known else answer.value
+                    return {"value": with_contents(answer, answer.value)}
+            done["items"] = items
+            with connection.stream(method, call["arguments"], timeout) as stream:
+                for item in stream:
+                    items.append(item.value)
+        except ServiceError as error:
+            with error.answer as answer:
+                done["error"] = with_contents(answer, error.data)
+        except Fault as fault:
+            done["fault"] = fault.code
+            if fault.field is not None:
+                done["field"] = fault.field
+        except BadMessage:
+            done["bad"] = True
+        except Deadline:
+            done["deadline"] = True
+        except Closed:
+            done["closed"] = True
+        return done
+
+    def next_call(self, line: Line, method: str) -> dict[str, Any]:
+        """Receives the next call, of this method; a client may have sent the wish to cancel one before."""
+        while True:
+            call: dict[str, Any] = receive(line).value
+            if call["method"] != "rpc.cancel":
+                self.assertEqual(call["method"], f"vectors.{method}")
+                return call
+
+    def check(self, kind: str, vector: dict[str, Any]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, KINDS[kind])
+        theirs.settimeout(PATIENCE)
+        connection, line = jsoncomm.Connection(ours, PATIENCE), Line(theirs)
+        made: list[dict[str, Any]] = []
+        waits = 0.05 if "deadline" in vector["outcome"] else PATIENCE
+        caller = threading.Thread(target=lambda: made.append(self.make(connection, vector["call"], waits)))
+        caller.start()
+        with connection:
+            try:
+                call = self.next_call(line, vector["call"]["method"])
+                self.assertEqual(call["params"], vector["call"]["arguments"])
+                for answer in vector["answers"]:
+                    send_raw(line, answer, str(call["id"]))
+                if "closed" in vector["outcome"]:
+                    line.close()
+            finally:
+                caller.join(PATIENCE)
+            self.assertEqual(made, [vector["outcome"]])
+            if "closed" not in vector["outcome"]:  # the connection is as good as before
+                caller = threading.Thread(target=lambda: made.append(connection.call("vectors.echo").value))
+                caller.start()
+                call = self.next_call(line, "echo")
+                line.send({"jsonrpc": "2.0", "id": call["id"], "result": "end"})
+                caller.join(PATIENCE)
+                self.assertEqual(made[-1], "end")
+        line.close()
+        self.assert_nothing_left()
+
+    def test_answers(self) -> None:
+        for kind, vector in load("answers"):
+            with self.subTest(f"{vector['name']} on {kind}"):
+                self.check(kind, vector)
+
+
+if __name__ == "__main__":
+    unittest.main()
