@@ -14,9 +14,9 @@ A client:
                 print(line.value)
 
 What comes back is a `Message`: its JSON `value`, and the descriptors, which `message.fd(...)` finds by the members
-that name them. They are closed with the message at the end of `with`; `Fd.detach` gives the number away, `Fd.open` makes
-a file of it. A call ends with an answer or raises ServiceError, Fault, Deadline, Closed or BadMessage. After Deadline the connection can
-still be used.
+that name them. They are closed with the message at the end of `with`; `Fd.detach` gives the number away, `Fd.open`
+makes a file of it. A call ends with an answer or raises ServiceError, Fault, Deadline, Closed or BadMessage. After
+Deadline the connection can still be used.
 
 A server, on one thread:
 
@@ -429,6 +429,12 @@ class Line:
 
     def close(self) -> None:
         self.sock.close()
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 # The client.

@@ -23,7 +23,7 @@ import jsoncomm
 from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Line, Message, Server, ServiceError
 
 PATIENCE = 20.0  # seconds
-SEALS = {"shrink": fcntl.F_SEAL_SHRINK, "grow": fcntl.F_SEAL_GROW, "write": fcntl.F_SEAL_WRITE, "seal": fcntl.F_SEAL_SEAL}
+SEALS = {name: getattr(fcntl, f"F_SEAL_{name.upper()}") for name in ("shrink", "grow", "write", "seal")}
 
 
 def load(group: str) -> Iterator[tuple[str, dict[str, Any]]]:

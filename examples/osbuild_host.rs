@@ -1,0 +1,283 @@
+//! The ancestor's own host services: one that today's osbuild starts and calls unchanged, and a client for any.
+//!
+//! ```text
+//! cargo run --example osbuild_host -- --service-id ID --service-fd N
+//! cargo run --example osbuild_host -- call PROGRAM METHOD [ARGUMENTS [FILE...]]
+//! ```
+//!
+//! osbuild runs the first form, with a connected seqpacket socket as descriptor N. The second does what osbuild does:
+//! it starts such a program, calls a method with JSON arguments and open files, prints the signals and the reply, and
+//! what is in the files that came with it.
+//!
+//! ```text
+//! call       {"type":"method","data":{"name":"open","args":{"path":"a.txt"}}}
+//! answers    {"type":"reply","data":{"reply":{"file":0}}}
+//!            {"type":"exception","data":{"name":"OSError","value":"...","backtrace":"..."}}
+//! before it  {"type":"signal","data":{"reply":{"done":1}}}
+//! ```
+//!
+//! That is the bare wire with an envelope of its own, which is two enums here. The arguments are any JSON, and some
+//! methods name their descriptors there by index, others go by their places, as `map` does: so what is loose stays
+//! loose, in [`Untyped`]. Python writes `type` before `data`; where that is the other way round, the message is refused
+//! (`data` could not be read in one pass), and the caller gets an exception that says so.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fmt};
+
+use jsoncomm::message::Untyped;
+use jsoncomm::{Fds, Kind, Message, Socket};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+const USAGE: &str = "usage: osbuild_host --service-id ID --service-fd N
+       osbuild_host call PROGRAM METHOD [ARGUMENTS [FILE...]]";
+
+/// Longest message in bytes: sources pass lists of all that they download.
+const MESSAGE_MAX: usize = 64 << 20;
+
+/// How long a client waits for each answer.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// What the host sends.
+#[derive(Debug, Message)]
+#[serde(tag = "type", content = "data", rename_all = "lowercase")]
+enum Request {
+    Method {
+        name: String,
+        #[fd]
+        args: Untyped<Value>,
+    },
+}
+
+/// What a service sends.
+#[derive(Debug, Message)]
+#[serde(tag = "type", content = "data", rename_all = "lowercase")]
+enum Answer {
+    Reply {
+        #[fd]
+        reply: Untyped<Value>,
+    },
+    Exception(#[fd] Exception),
+    Signal {
+        #[fd]
+        reply: Untyped<Value>,
+    },
+}
+
+/// What a Python service raises.
+#[derive(Debug, Message)]
+struct Exception {
+    /// The name of its class.
+    name: String,
+    value: String,
+    /// Where it was raised; a service in Rust does not say.
+    backtrace: String,
+}
+
+impl Exception {
+    fn new(name: &str, value: impl fmt::Display) -> Self {
+        Self {
+            name: name.into(),
+            value: value.to_string(),
+            backtrace: String::new(),
+        }
+    }
+}
+
+impl From<io::Error> for Exception {
+    fn from(error: io::Error) -> Self {
+        Self::new("OSError", error)
+    }
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n{}", self.name, self.value, self.backtrace)
+    }
+}
+
+impl Error for Exception {}
+
+fn main() -> ExitCode {
+    match run(&env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody reads it if this fails.
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    match arguments {
+        [command, program, method, rest @ ..] if command == "call" => call(program, method, rest),
+        _ => {
+            let place = arguments.iter().position(|word| word == "--service-fd");
+            let number = place.and_then(|place| arguments.get(place + 1));
+            serve(inherited(number.ok_or(USAGE)?.parse()?)?)
+        }
+    }
+}
+
+/// Takes hold of a descriptor that this process was started with. A number owns nothing, so the kernel is asked for
+/// a descriptor of the same socket ([pidfd_getfd(2)], since Linux 5.6). The number stays open beside it.
+///
+/// [pidfd_getfd(2)]: https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html
+fn inherited(number: i32) -> io::Result<OwnedFd> {
+    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+    Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?)
+}
+
+// The service.
+
+/// Answers calls until the host closes its end. Signals do not stop it, so that the host can end its services in the
+/// order it likes.
+fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    let mut socket = Socket::from_fd(socket)?;
+    socket.set_message_limit(MESSAGE_MAX);
+    loop {
+        let answer = match socket.receive() {
+            Ok((Request::Method { name, args }, _)) => dispatch(&mut socket, &name, args),
+            Err(jsoncomm::Error::Closed) => return Ok(()),
+            // The message is no call; the next one may be.
+            Err(
+                error @ (jsoncomm::Error::Decode(_)
+                | jsoncomm::Error::Payload { .. }
+                | jsoncomm::Error::TooLarge { .. }
+                | jsoncomm::Error::Truncated { .. }),
+            ) => Err(Exception::new("ProtocolError", error)),
+            Err(error) => return Err(error.into()),
+        };
+        match socket.send(&match answer {
+            Ok(reply) => Answer::Reply { reply },
+            Err(exception) => Answer::Exception(exception),
+        }) {
+            Err(jsoncomm::Error::Closed) => return Ok(()),
+            sent => sent?,
+        }
+    }
+}
+
+/// Carries out a call; another service would have its own methods here.
+fn dispatch(
+    socket: &mut Socket,
+    name: &str,
+    args: Untyped<Value>,
+) -> Result<Untyped<Value>, Exception> {
+    let Untyped { json, mut fds } = args;
+    let member = |name| {
+        let value = json.get(name);
+        value.ok_or_else(|| Exception::new("KeyError", name))
+    };
+    match name {
+        // Gives back what it gets.
+        "echo" => Ok(Untyped { json, fds }),
+        // Opens a file; the reply names its descriptor.
+        "open" => {
+            let path = member("path")?.as_str().unwrap_or_default();
+            fds = Fds::from(vec![File::open(path)?.into()]);
+            let json = json!({"file": 0});
+            Ok(Untyped { json, fds })
+        }
+        // Is asked through one file and answers through another, which no argument names.
+        "map" => {
+            let missing = || Exception::new("IndexError", "two descriptors are needed");
+            let mut asked = File::from(fds.take(0).ok_or_else(missing)?);
+            let mut answer = File::from(fds.take(1).ok_or_else(missing)?);
+            let mut text = String::new();
+            asked.read_to_string(&mut text)?;
+            answer.write_all(text.to_uppercase().as_bytes())?;
+            let json = json!("{}");
+            Ok(Untyped { json, fds })
+        }
+        // Says how far it is, and then that it is done.
+        "count" => {
+            let to = member("to")?.as_u64().unwrap_or_default();
+            for done in 1..=to {
+                let json = json!({"done": done});
+                signal(socket, json)?;
+            }
+            let json = json!(to);
+            Ok(Untyped { json, fds })
+        }
+        other => Err(Exception::new("ValueError", format!("no method {other}"))),
+    }
+}
+
+fn signal(socket: &mut Socket, json: Value) -> Result<(), Exception> {
+    let reply = Untyped {
+        json,
+        fds: Fds::new(),
+    };
+    let sent = socket.send(&Answer::Signal { reply });
+    sent.map_err(|error| Exception::new("BrokenPipeError", error))
+}
+
+// The client.
+
+/// Starts a service, calls it once, and lets it end.
+fn call(program: &str, method: &str, rest: &[String]) -> Result<(), Box<dyn Error>> {
+    let (mut ours, theirs) = Socket::pair(Kind::Seqpacket)?;
+    ours.set_message_limit(MESSAGE_MAX);
+    ours.set_timeout(Some(PATIENCE));
+    // So that the new program gets it, under the same number.
+    fcntl_setfd(&theirs, FdFlags::empty())?;
+    let number = theirs.as_fd().as_raw_fd().to_string();
+    let mut service = Command::new(program)
+        .args(["--service-id", "example", "--service-fd", &number])
+        .spawn()?;
+    drop(theirs);
+    let answered = exchange(&mut ours, method, rest);
+    drop(ours);
+    let ended = service.wait()?;
+    let reply = answered?;
+    writeln!(io::stdout(), "reply {}", reply.json)?;
+    for (index, fd) in reply.fds.iter() {
+        let mut text = String::new();
+        File::from(fd.try_clone_to_owned()?).read_to_string(&mut text)?;
+        writeln!(io::stdout(), "descriptor {index}: {text}")?;
+    }
+    match ended.success() {
+        true => Ok(()),
+        false => Err(format!("the service ended with {ended}").into()),
+    }
+}
+
+/// Calls a method, and prints the signals that come before its reply.
+fn exchange(
+    socket: &mut Socket,
+    method: &str,
+    rest: &[String],
+) -> Result<Untyped<Value>, Box<dyn Error>> {
+    let (json, files) = match rest {
+        [arguments, files @ ..] => (serde_json::from_str(arguments)?, files),
+        [] => (Value::Null, rest),
+    };
+    let mut fds = Fds::new();
+    for path in files {
+        fds.push(File::options().read(true).write(true).open(path)?.into())?;
+    }
+    socket.send(&Request::Method {
+        name: method.into(),
+        args: Untyped { json, fds },
+    })?;
+    loop {
+        match socket.receive()?.0 {
+            Answer::Reply { reply } => return Ok(reply),
+            Answer::Exception(exception) => return Err(exception.into()),
+            Answer::Signal { reply } => writeln!(io::stdout(), "signal {}", reply.json)?,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The ancestor's host services: our service is called by a double of osbuild, and our client calls a double of its
+//! services, and our own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::{binary, example, text};
+
+/// Builds the example and says where it is.
+fn built() -> PathBuf {
+    let built = example("osbuild_host").output().expect("cargo runs");
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(said.contains("usage: osbuild_host"), "{said}");
+    binary("osbuild_host")
+}
+
+fn double(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("osbuild");
+    folder.join(name)
+}
+
+/// Has the client start that service and call it.
+fn call(client: &Path, service: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(client);
+    command.arg("call").arg(service).args(words);
+    command.output().expect("it runs")
+}
+
+#[test]
+fn osbuild_starts_and_calls_our_service() {
+    let mut host = Command::new("python3");
+    host.args(["-B", "-W", "error"]).arg(double("host.py"));
+    let ended = host.env("HOST_SERVICE", built()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("Ran 7 tests"), "{said}");
+}
+
+#[test]
+fn our_client_starts_and_calls_services_of_either_language() {
+    let client = built();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for service in [client.clone(), double("service.py")] {
+        std::fs::write(path("asked"), "question").unwrap();
+        std::fs::write(path("answer"), "").unwrap();
+        let (asked, answer) = (path("asked"), path("answer"));
+
+        let echo = call(&client, &service, &["echo", r#"{"a":["ü",null]}"#, &asked]);
+        let expected = "reply {\"a\":[\"ü\",null]}\ndescriptor 0: question\n";
+        assert_eq!(text(&echo), expected);
+        let map = call(&client, &service, &["map", "null", &asked, &answer]);
+        assert_eq!(text(&map), "reply \"{}\"\n");
+        assert_eq!(std::fs::read_to_string(&answer).unwrap(), "QUESTION");
+
+        let failed = call(&client, &service, &["nothing"]);
+        let said = String::from_utf8_lossy(&failed.stderr);
+        assert!(!failed.status.success());
+        assert!(said.contains("ValueError: no method nothing\n"), "{said}");
+    }
+}
+
+#[test]
+fn our_client_prints_signals_and_reads_large_replies() {
+    let (client, service) = (built(), double("service.py"));
+    let signals = call(&client, &service, &["signals", r#"[1,{"b":[2]}]"#]);
+    assert_eq!(text(&signals), "signal 1\nsignal {\"b\":[2]}\nreply null\n");
+    let large = call(&client, &service, &["large", "6000000"]);
+    assert_eq!(text(&large).len(), "reply \"\"\n".len() + 6_000_000);
+}
+
+#[test]
+fn our_client_notices_a_service_that_leaves() {
+    let left = call(&built(), &double("service.py"), &["leave"]);
+    let said = String::from_utf8_lossy(&left.stderr);
+    assert!(!left.status.success());
+    assert!(said.ends_with("as asked\nclosed by the peer\n"), "{said}");
+}

@@ -1,0 +1,40 @@
+"""What osbuild's host and its services say to each other: an envelope of their own on the bare wire.
+
+Written after what they do, not taken from there. JSON is written as Python writes it, with spaces and escapes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Iterable
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples/python"))
+
+from jsoncomm import Fd, Line, Message
+
+LIMIT = 64 << 20  # bytes of a message
+
+
+class RemoteError(Exception):
+    """The service has raised an exception."""
+
+    def __init__(self, name: str, value: str, backtrace: str) -> None:
+        super().__init__(f"{name}: {value}\n{backtrace}")
+        self.name, self.value, self.backtrace = name, value, backtrace
+
+
+def send(line: Line, kind: str, data: Any, fds: Iterable[Any] = ()) -> str:
+    return line.send_text(json.dumps({"type": kind, "data": data}).encode(), fds)
+
+
+def receive(line: Line) -> Message:
+    """The next message; EOFError when the other side has closed."""
+    message = line.receive()
+    if message is None:
+        raise EOFError
+    return message
+
+
+__all__ = ["LIMIT", "Fd", "Line", "RemoteError", "receive", "send"]
