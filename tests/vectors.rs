@@ -12,6 +12,8 @@
 mod answers;
 #[path = "vectors/file.rs"]
 mod file;
+#[path = "vectors/meeting.rs"]
+mod meeting;
 #[path = "vectors/messages.rs"]
 mod messages;
 #[path = "vectors/service.rs"]

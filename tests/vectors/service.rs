@@ -59,7 +59,7 @@ pub(crate) struct Text {
 
 #[derive(Debug, Message)]
 pub(crate) struct Maybe {
-    text: Option<String>,
+    pub(crate) text: Option<String>,
 }
 
 #[derive(Debug, Message)]
@@ -72,15 +72,15 @@ pub(crate) struct Opened {
 #[derive(Debug, Message)]
 pub(crate) struct Swapped {
     #[fd]
-    left: OwnedFd,
+    pub(crate) left: OwnedFd,
     #[fd]
-    right: OwnedFd,
+    pub(crate) right: OwnedFd,
 }
 
 #[derive(Debug, Message)]
 pub(crate) struct Page {
     #[fd]
-    file: OwnedFd,
+    pub(crate) file: OwnedFd,
 }
 
 #[derive(Debug, Message, thiserror::Error)]

@@ -188,6 +188,12 @@ class Service:
         return {"Swapped": {"left": right, "right": left}}
 
 
+def methods(server: Server, service: Service) -> None:
+    """Has a server serve all of it."""
+    for name in (name for name, thing in vars(Service).items() if callable(thing) and name[0] != "_"):
+        server.method(name if name.startswith("bare_") else f"vectors.{name}", getattr(service, name))
+
+
 def not_found(path: str) -> ServiceError:
     return ServiceError(1, f"no file {path}", {"NotFound": {"path": path}})
 
@@ -216,8 +222,7 @@ class Servers(Case):
 
     def check(self, path: str, kind: str, vector: dict[str, Any], bare: bool) -> None:
         service, server = Service(), Server()
-        for name in (name for name, thing in vars(Service).items() if callable(thing) and name[0] != "_"):
-            server.method(name if name.startswith("bare_") else f"vectors.{name}", getattr(service, name))
+        methods(server, service)
         if bare:
             server.bare(route)
         server.bind(path, kind)

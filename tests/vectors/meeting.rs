@@ -1,0 +1,149 @@
+//! The service of the vectors, called from one language to the other, each method of it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use jsoncomm::{CallError, Connection, Fault, Kind};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
+use serde_json::json;
+
+use crate::file::{content, sheet};
+use crate::folder;
+use crate::service::{Scribe, Trouble, Vectors, VectorsClient};
+
+/// `peer.py` as a process.
+struct Python {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Python {
+    fn start(command: &str, kind: Kind, path: &Path) -> Self {
+        let kind = match kind {
+            Kind::Datagram => "dgram",
+            Kind::Seqpacket => "seqpacket",
+        };
+        let mut child = Command::new("python3")
+            .args(["-B", "-W", "error"])
+            .arg(folder().join("peer.py"))
+            .args([command, kind])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    /// Lets it end, and gives what it has complained of.
+    fn end(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut cries = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut cries).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {cries}");
+        cries
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        // One that has ended already is no trouble.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn python_calls_every_method_of_our_server() {
+    alone!();
+    for kind in KINDS {
+        let server = Running::start(kind, Scribe::default(), |endpoint| {
+            endpoint.serve::<dyn Vectors>()
+        });
+        let said = Python::start("call", kind, &server.path).end();
+        assert_eq!(said, "");
+        let noted = json!({"method": "note", "arguments": {"text": "noted"}});
+        assert!(server.stop().0.ran.contains(&noted));
+    }
+}
+
+#[test]
+fn we_call_every_method_of_a_server_in_python() {
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("python.sock");
+        let mut python = Python::start("serve", kind, &path);
+        let mut ready = String::new();
+        python.stdout.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
+        let connection = Connection::open(&path).unwrap().within(PATIENCE);
+        call_all(&VectorsClient::new(connection.clone()));
+        drop(connection);
+        let said = python.end();
+        assert!(said.contains("RuntimeError: on purpose"), "{said}");
+        assert!(!path.exists(), "it is removed");
+    }
+}
+
+fn call_all(client: &VectorsClient) {
+    client.nothing().unwrap();
+    assert_eq!(client.echo("größe").unwrap().text, "größe");
+    assert_eq!(client.maybe(None).unwrap().text, None);
+    assert_eq!(client.add(-1, 3).unwrap(), 2);
+    assert_eq!(client.half(3.0).unwrap(), 1.5);
+    let value = json!([1, null, {"a": "b"}]);
+    assert_eq!(client.any(value.clone()).unwrap().0, value);
+    client.note("noted").unwrap();
+    let large = "x".repeat(900_000);
+    assert_eq!(client.large(900_000).unwrap(), large);
+    assert_eq!(client.echo(&large).unwrap().text, large);
+
+    let (left, right) = (sheet("l"), sheet("r"));
+    assert_eq!(client.read(&left).unwrap().text, "l");
+    let null = File::open("/dev/null").unwrap();
+    assert_eq!(client.kind(null).unwrap().text, "null");
+    let swapped = client.swap(&left, &right).unwrap();
+    let both = (content(swapped.left), content(swapped.right));
+    assert_eq!(both, ("r".into(), "l".into()));
+    assert_eq!(client.some(Some(left.as_fd())).unwrap().text.unwrap(), "l");
+    let files = [left.as_fd(), right.as_fd(), left.as_fd()];
+    assert_eq!(client.list(&files).unwrap(), ["l", "r", "l"]);
+    let opened = client.open("abc").unwrap();
+    assert_eq!((opened.len, content(opened.file)), (3, "abc".into()));
+
+    match client.fail("p") {
+        Err(CallError::Service(Trouble::NotFound { path })) => assert_eq!(path, "p"),
+        other => panic!("{other:?}"),
+    }
+    match client.keep(&right) {
+        Err(CallError::Service(Trouble::Kept { file })) => assert_eq!(content(file), "r"),
+        other => panic!("{other:?}"),
+    }
+    match client.crash() {
+        Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::HANDLER_FAILED),
+        other => panic!("{other:?}"),
+    }
+
+    let counted: Result<Vec<u64>, _> = client.count(1000).unwrap().collect();
+    assert_eq!(counted.unwrap(), (0..1000).collect::<Vec<_>>());
+    let pages = client.pages(vec!["a".into(), "b".into()]).unwrap();
+    let pages: Vec<_> = pages.map(|page| content(page.unwrap().file)).collect();
+    assert_eq!(pages, ["a", "b"]);
+    let mut items = client.count(1 << 40).unwrap();
+    assert_eq!(items.next().unwrap().unwrap(), 0);
+    drop(items); // given up early
+    assert_eq!(client.add(1, 1).unwrap(), 2);
+    let mut items = client.break_off(1).unwrap();
+    assert_eq!(items.next().unwrap().unwrap(), 0);
+    match items.next() {
+        Some(Err(CallError::Service(Trouble::NotFound { path }))) => assert_eq!(path, "1"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,91 @@
+"""The service of the vectors and a client that calls all of it, for a peer in another language.
+
+    peer.py serve|call dgram|seqpacket PATH
+
+The server prints a line when it is ready and stops at the end of its standard input.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from test_vectors import Service, content, make, methods
+
+import jsoncomm
+from jsoncomm import Fault, Server, ServiceError
+
+
+def serve(kind: str, path: str) -> None:
+    with Server() as server:
+        methods(server, Service())
+        server.bind(path, kind)
+        server.watch(sys.stdin, server.stop)
+        print("ready", flush=True)
+        server.run()
+
+
+def call(kind: str, path: str) -> None:
+    """Calls each method. The connection finds out the kind."""
+    l, r = (make({"kind": "file", "text": text}) for text in "lr")
+    null = make({"kind": "null"})
+    with jsoncomm.connect(path) as connection:
+        assert connection.line.connected == (kind == "seqpacket")
+
+        def value(method: str, **arguments: object) -> object:
+            with connection.call(f"vectors.{method}", arguments) as answer:
+                named = answer.value if isinstance(answer.value, dict) else {}
+                fds = {name: content(answer.fd(name)) for name in ("file", "left", "right") if name in named}
+                return {**named, **fds} if named else answer.value
+
+        assert value("nothing") is None
+        assert value("echo", text="größe") == {"text": "größe"}
+        assert value("maybe") == {"text": None}
+        assert value("add", left=-1, right=3) == 2
+        assert value("half", number=3) == 1.5
+        assert value("any", value=[1, None, {"a": "b"}]) == [1, None, {"a": "b"}]
+        assert value("large", bytes=900_000) == "x" * 900_000
+        assert value("echo", text="x" * 900_000) == {"text": "x" * 900_000}
+        assert value("read", file=l) == {"text": "l"}
+        assert value("kind", file=null) == {"text": "null"}
+        assert value("swap", left=l, right=r) == {"left": "r", "right": "l"}
+        assert value("some", file=l) == {"text": "l"}
+        assert value("list", files=[l, r, l]) == ["l", "r", "l"]
+        assert value("open", text="abc") == {"len": 3, "file": "abc"}
+        connection.notify("vectors.note", {"text": "noted"})
+        try:
+            value("fail", path="p")
+            raise AssertionError("it fails")
+        except ServiceError as error:
+            assert (error.code, error.message, error.data) == (1, "no file p", {"NotFound": {"path": "p"}})
+        try:
+            value("keep", file=r)
+            raise AssertionError("it fails")
+        except ServiceError as error:
+            with error.answer as answer:
+                assert content(answer.fd("Kept", "file")) == "r"
+        for method, code in (("crash", Fault.HANDLER_FAILED), ("none", Fault.UNKNOWN_METHOD)):
+            try:
+                value(method)
+                raise AssertionError("it fails")
+            except Fault as fault:
+                assert fault.code == code
+        with connection.stream("vectors.count", {"to": 1000}) as items:
+            assert [item.value for item in items] == [*range(1000)]
+        with connection.stream("vectors.pages", {"texts": ["a", "b"]}) as items:
+            assert [content(item.fd("file")) for item in items] == ["a", "b"]
+        with connection.stream("vectors.count", {"to": 1 << 40}) as items:  # given up early
+            assert next(items).value == 0
+            assert value("add", left=1, right=1) == 2
+        try:
+            with connection.stream("vectors.break_off", {"after": 1}) as items:
+                assert next(items).value == 0
+                next(items)
+            raise AssertionError("it fails")
+        except ServiceError as error:
+            assert error.data == {"NotFound": {"path": "1"}}
+        assert value("add", left=1, right=1) == 2
+
+
+if __name__ == "__main__":
+    command, kind, path = sys.argv[1:]
+    {"serve": serve, "call": call}[command](kind, path)
