@@ -13,3 +13,14 @@ mod python;
 #[cfg(test)]
 #[path = "peers/python_calling.rs"]
 mod python_calling;
+
+#[test]
+fn jsoncomm_py_keeps_its_promises() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/test_jsoncomm.py");
+    let mut python = std::process::Command::new("python3");
+    let ended = python.args(["-B", "-W", "error", script]).output();
+    let ended = ended.expect("these tests need `python3` (3.9 or newer) in PATH");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("Ran 20 tests"), "{said}");
+}

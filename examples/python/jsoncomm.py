@@ -772,6 +772,9 @@ class _Flow(typing.NamedTuple):
         self.call.close()
 
 
+_Server = typing.TypeVar("_Server", bound="Server")
+
+
 class _Peer:
     """Who is answered: a connection, or an address of a datagram socket."""
 
@@ -792,8 +795,13 @@ class _Peer:
 
 
 class Server:
-    """Calls functions for its clients; one thread, any number of sockets. Closing it closes and unlinks them."""
+    """Calls functions for its clients; one thread, any number of sockets. Closing it closes and unlinks them.
 
+    On a datagram socket all clients share one send buffer, and one that does not read what it asked for can use it up.
+    Serve clients that are not to be trusted on "seqpacket".
+    """
+
+    SNDBUF = 4 << 20  # bytes, of a datagram socket
     RETRY, GIVE_UP, PAUSE = 0.01, 1.0, 0.1  # seconds
     SHARE = 32  # items of a stream before the others have their turn
     PEERS = 64  # datagram peers whose answers wait for room
@@ -851,6 +859,7 @@ class Server:
         """Takes over a socket made elsewhere: a datagram one, a listening one, or a connection to its one client."""
         sock.setblocking(False)
         if sock.type == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.SNDBUF)
             line = Line(sock, self.limit)
             self._selector.register(sock, selectors.EVENT_READ, lambda _: self._serve(_Peer(line)))
             return
@@ -914,7 +923,7 @@ class Server:
             sock.close()
         self._selector.close()
 
-    def __enter__(self) -> Server:
+    def __enter__(self: _Server) -> _Server:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,349 @@
+"""What `examples/python/jsoncomm.py` promises beyond the wire: ownership, deadlines, limits, slow and dead peers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import logging
+import os
+import resource
+import socket
+import sys
+import tempfile
+import threading
+import unittest
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples/python"))
+
+import jsoncomm
+from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Line, Server, connect
+
+PATIENCE = 20.0  # seconds
+
+
+def open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def at_most(descriptors: int) -> Iterator[None]:
+    """Lets no more be opened than so many beyond those that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = Fd(os.open("/dev/null", os.O_RDONLY)).fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first + descriptors, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Shop(Server):
+    """A server on a thread of its own, which notes when a stream has ended."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+        self.method("shop.echo", self.echo)
+        self.method("shop.flood", self.flood)
+        self.bind(path, kind)
+        self.loop = threading.Thread(target=self.run)
+        self.loop.start()
+
+    def echo(self, value: Any) -> Any:
+        return value
+
+    def flood(self, weight: int) -> Generator[Any, None, None]:
+        try:
+            for number in itertools.count():
+                yield [number, "x" * weight]
+        finally:
+            self.ended.set()
+
+    def __exit__(self, *ended: object) -> None:
+        self.stop()
+        self.loop.join(PATIENCE)
+        super().__exit__(*ended)
+
+
+class Case(unittest.TestCase):
+    def setUp(self) -> None:
+        logging.disable()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = f"{folder.name}/socket"
+        self.before = open_fds()
+
+    def tearDown(self) -> None:
+        self.assertEqual(open_fds(), self.before)
+
+
+class Lines(Case):
+    def pair(self, kind: str) -> tuple[Line, Line]:
+        left, right = map(Line, socket.socketpair(socket.AF_UNIX, KINDS[kind]))
+        for line in (left, right):
+            line.sock.settimeout(PATIENCE)
+        return left, right
+
+    def test_descriptors_are_close_on_exec_and_closed_with_their_message_unless_detached(self) -> None:
+        left, right = self.pair("seqpacket")
+        with left, right, tempfile.TemporaryFile() as file:
+            left.send({"kept": file, "closed": file})
+            message = right.receive()
+            assert message is not None
+            with message:
+                for fd in message.fds:
+                    self.assertFalse(os.get_inheritable(fd.fileno()))
+                kept = message.fd("kept").detach()
+            os.close(kept)
+            for fd in message.fds:
+                self.assertRaises(ValueError, fd.fileno)
+
+    def test_a_descriptor_is_named_once(self) -> None:
+        left, right = self.pair("seqpacket")
+        with left, right, tempfile.TemporaryFile() as file:
+            left.send_text(b'{"a":0,"b":[0,1,"0",true]}', [file])
+            message = right.receive()
+            assert message is not None
+            with message:
+                self.assertIs(message.fd("a"), message.fd("a"))
+                for step in range(4):
+                    self.assertRaises(BadMessage, message.fd, "b", step)
+
+    def test_a_truncated_message_is_none_and_leaves_no_descriptor(self) -> None:
+        for kind in KINDS:
+            left, right = self.pair(kind)
+            with left, right, tempfile.TemporaryFile() as file:
+                before = open_fds()
+                left.send_text(b"[0,1,2,3,4]", [file] * 5)
+                with at_most(3), self.assertRaises(BadMessage) as raised:
+                    right.receive()
+                self.assertEqual(raised.exception.code, Fault.BAD_DESCRIPTORS)
+                right.limit = 100
+                left.send_text(b"[0]" + b" " * 98, [file])
+                with self.assertRaises(BadMessage) as raised:
+                    right.receive()
+                self.assertEqual(raised.exception.code, Fault.NOT_A_CALL)
+                self.assertEqual(open_fds(), before)
+                left.send(1)
+                self.assertEqual(getattr(right.receive(), "value"), 1)
+
+    def test_an_empty_packet_ends_a_connection_and_leaves_no_descriptor(self) -> None:
+        left, right = self.pair("seqpacket")
+        with left, right, tempfile.TemporaryFile() as file:
+            left.send_text(b"", [file])
+            self.assertIsNone(right.receive())
+
+
+class Clients(Case):
+    def test_the_kind_is_found_or_insisted_on(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind):
+                with connect(self.path) as connection:
+                    self.assertEqual(connection.call("shop.echo", {"value": kind}).value, kind)
+                for insisted in KINDS:
+                    if insisted != kind:
+                        with self.assertRaises(OSError) as raised:
+                            connect(self.path, insisted)
+                        self.assertEqual(raised.exception.errno, errno.EPROTOTYPE)
+            self.assertRaises(FileNotFoundError, connect, self.path)
+
+    def test_a_call_ends_at_its_deadline_is_cancelled_and_the_connection_goes_on(self) -> None:
+        for kind in KINDS:
+            left, right = socket.socketpair(socket.AF_UNIX, KINDS[kind])
+            right.settimeout(PATIENCE)
+            with jsoncomm.Connection(left) as connection, Line(right) as server:
+                self.assertRaises(Deadline, connection.call, "any", timeout=0.02)
+                call, cancel = (getattr(server.receive(), "value") for _ in range(2))
+                self.assertTrue(0 < call["timeout"] <= 20)
+                self.assertEqual((cancel["method"], cancel["params"]), ("rpc.cancel", {"id": call["id"]}))
+                server.send({"jsonrpc": "2.0", "id": call["id"], "result": "late"})
+                server.send({"jsonrpc": "2.0", "id": call["id"] + 1, "result": "in time"})
+                self.assertEqual(connection.call("any").value, "in time")
+
+    def test_a_call_ends_when_its_server_does(self) -> None:
+        for kind in KINDS:
+            with socket.socket(socket.AF_UNIX, KINDS[kind]) as server:
+                server.bind(self.path)
+                if kind == "seqpacket":
+                    server.listen()
+                with connect(self.path) as connection:
+
+                    def die() -> None:
+                        if kind == "seqpacket":
+                            accepted = server.accept()[0]
+                            accepted.recv(4096)
+                            accepted.close()
+                        else:
+                            server.recv(4096)
+                        server.close()
+
+                    death = threading.Thread(target=die)
+                    death.start()
+                    self.assertRaises(Closed, connection.call, "any")
+                    death.join(PATIENCE)
+                    self.assertRaises(Closed, connection.call, "any")
+            os.unlink(self.path)
+
+    def test_a_stream_that_is_not_read_is_kept_within_bounds(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        right.settimeout(PATIENCE)
+
+        def serve(line: Line) -> None:
+            call: Any = getattr(line.receive(), "value")
+            for number in range(jsoncomm.KEPT_ITEMS + 10):
+                line.send({"jsonrpc": "2.0", "id": call["id"], "result": number, "more": True})
+            while getattr(line.receive(), "value").get("id") != call["id"] + 1:
+                pass
+            line.send({"jsonrpc": "2.0", "id": call["id"] + 1, "result": None})
+
+        with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
+            server = threading.Thread(target=serve, args=(line,))
+            server.start()
+            items = connection.stream("any")
+            connection.call("any")
+            got = [next(items).value for _ in range(jsoncomm.KEPT_ITEMS)]
+            self.assertEqual(got, [*range(jsoncomm.KEPT_ITEMS)])
+            with self.assertRaises(Fault) as raised:
+                next(items)
+            self.assertEqual(raised.exception.code, Fault.BUSY)
+            self.assertEqual(list(items), [])
+            server.join(PATIENCE)
+
+
+class Servers(Case):
+    def test_a_stream_ends_when_its_reader_leaves(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                with connection.stream("shop.flood", {"weight": 1000}) as items:
+                    self.assertEqual([next(items).value[0] for _ in range(100)], [*range(100)])
+                self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+                self.assertTrue(shop.ended.wait(PATIENCE))
+
+    def test_a_reader_that_is_slow_or_dies_does_not_hold_up_the_others(self) -> None:
+        with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as polite:
+            with connect(self.path) as slow:
+                slow.stream("shop.flood", {"weight": 50_000})
+                for number in range(200):
+                    self.assertEqual(polite.call("shop.echo", {"value": number}).value, number)
+            self.assertTrue(shop.ended.wait(PATIENCE))
+
+    def test_a_datagram_client_that_never_reads_is_given_up(self) -> None:
+        with Shop(self.path, "dgram") as shop, connect(self.path) as slow:
+            slow.stream("shop.flood", {"weight": 1000})
+            self.assertTrue(shop.ended.wait(PATIENCE))
+
+    def test_arguments_stay_open_for_as_long_as_their_stream(self) -> None:
+        def parts(file: Fd) -> Generator[str, None, None]:
+            for offset in range(3):
+                yield os.pread(file.fileno(), 1, offset).decode()
+
+        with Shop(self.path, "seqpacket") as shop, connect(self.path) as connection:
+            shop.method("shop.parts", parts)
+            with tempfile.TemporaryFile() as file:
+                file.write(b"abc")
+                file.flush()
+                with connection.stream("shop.parts", {"file": file}) as items:
+                    self.assertEqual([item.value for item in items], ["a", "b", "c"])
+
+    def test_a_handler_that_breaks_costs_its_own_call(self) -> None:
+        def broken(how: str) -> Any:
+            if how == "json":
+                return {1j}
+            if how == "error":
+                raise jsoncomm.ServiceError(1, "m", object())
+            raise {"stop": StopIteration, "value": ValueError}[how]
+
+        def broken_items() -> Generator[Any, None, None]:
+            yield 1
+            yield object()
+
+        with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection:
+            shop.method("shop.broken", broken)
+            shop.method("shop.items", broken_items)
+            for how in ("json", "error", "stop", "value"):
+                with self.assertRaises(Fault) as raised:
+                    connection.call("shop.broken", {"how": how})
+                self.assertEqual(raised.exception.code, Fault.HANDLER_FAILED)
+            with connection.stream("shop.items") as items, self.assertRaises(Fault):
+                self.assertEqual(next(items).value, 1)
+                next(items)
+            self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+
+    def test_a_dead_server_is_replaced_and_a_live_one_or_a_file_is_not(self) -> None:
+        for kind in KINDS:
+            with socket.socket(socket.AF_UNIX, KINDS[kind]) as dead:
+                dead.bind(self.path)
+            with Server() as server:
+                server.bind(self.path, kind, mode=0o600)
+                self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o600)
+                for other in KINDS:
+                    with Server() as second:
+                        self.assertRaises(OSError, second.bind, self.path, other)
+                os.rename(self.path, f"{self.path}-moved")
+                Path(self.path).touch()
+            self.assertTrue(os.path.exists(self.path), "it was somebody else's")
+            with Server() as server:
+                self.assertRaises(OSError, server.bind, self.path, kind)
+            os.unlink(self.path)
+
+    def test_it_accepts_again_when_there_are_descriptors(self) -> None:
+        with Server() as server:
+            server.method("echo", lambda value: value)
+            server.bind(self.path, "seqpacket")
+            with connect(self.path, timeout=PATIENCE) as connection:
+                with at_most(0):
+                    server.turn(PATIENCE)
+                connection._send({"jsonrpc": "2.0", "id": 1, "method": "echo", "params": [5]}, float("inf"))
+                for _ in range(5):
+                    server.turn(server.PAUSE)
+                self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
+
+    def test_a_socket_made_elsewhere_is_adopted(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with Server() as server, jsoncomm.Connection(left, PATIENCE) as connection:
+            server.method("twice", lambda value: 2 * value)
+            server.adopt(right)
+            loop = threading.Thread(target=server.run)
+            loop.start()
+            self.assertEqual(connection.call("twice", {"value": 2}).value, 4)
+            server.stop()
+            loop.join(PATIENCE)
+
+    def test_two_servers_cannot_be_made_to_talk_to_each_other(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with Server() as one, Server() as other:
+            one.adopt(left)
+            other.adopt(right)
+            left.send(b"nope")  # refused by the other, with an error that is not answered
+            for _ in range(3):
+                one.turn(0.01)
+                other.turn(0.01)
+            self.assertRaises(BlockingIOError, left.recv, 4096)
+            self.assertRaises(BlockingIOError, right.recv, 4096)
+
+
+class Json(unittest.TestCase):
+    def test_what_is_written_is_read_back(self) -> None:
+        values: list[Any] = [None, True, 0, -1, 1.5, 1 << 70, "größe \0\U0001f600", [], {"a": [{}]}]
+        for value in values:
+            self.assertEqual(jsoncomm.decode(jsoncomm.encode(value)[0]), value)
+
+    def test_what_has_no_meaning_is_not_written(self) -> None:
+        for value in (float("nan"), float("inf"), "\ud800", json.loads("[" * 65 + "]" * 65)):
+            self.assertRaises(ValueError, jsoncomm.encode, value)
+
+    def test_what_has_not_one_meaning_is_not_read(self) -> None:
+        texts = ["", "\ufeff1", "1 2", "NaN", "-Infinity", "01", "1e999", "[1,]", "'a'", '"\n"']
+        texts += [r'"\ud800"', r'{"\udc00":1}', '{"a":1,"a":1}', r'{"a":1,"\u0061":1}', '[{"b":{"a":1,"c":2,"a":1}}]']
+        for text in (*texts, "[" * 65 + "]" * 65, "[" * 100_000):
+            self.assertRaises(BadMessage, jsoncomm.decode, text.encode())
+        self.assertRaises(BadMessage, jsoncomm.decode, b'"\xff"')
+
+
+if __name__ == "__main__":
+    unittest.main()
