@@ -71,6 +71,7 @@ DATAGRAM_MAX = 4_263_616  # bytes, whatever SO_SNDBUF says
 SNDBUF_OVERHEAD = 32  # bytes that the kernel keeps of SO_SNDBUF for itself
 MESSAGE_MAX = 1 << 20  # bytes of a JSON text, however it travels; `limit` changes it
 DEPTH_MAX = 64  # arrays and objects open at once
+DIGITS_MAX = 1000  # of an integer: reading one takes longer than its length
 ID_MAX = 256  # bytes of an id that is echoed
 PATIENCE = 25.0  # seconds for a call, unless told otherwise
 LOOK = 0.1  # seconds after which a datagram client looks whether its server is still there
@@ -216,13 +217,15 @@ class _Twice(dict[str, Any]):
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
         members = _Twice(members)
-        members.key = next(name for place, name in enumerate(names) if name in names[:place])
+        counts = collections.Counter(name for name, _ in pairs)
+        members.key = next(name for name, count in counts.items() if count > 1)
     return members
 
 
 def _integer(digits: str) -> Union[int, float]:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError("an integer is too long")
     return -0.0 if digits == "-0" else int(digits)
 
 
@@ -237,7 +240,8 @@ def _constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+# A string without an end reaches to the end, so that no text takes longer than its length.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 def _is_deep(text: bytes) -> bool:
@@ -734,7 +738,7 @@ class _Method:
         """Checks the arguments as strictly as a server has to."""
         params = message.value
         if isinstance(params, _Twice):
-            raise Fault(Fault.BAD_ARGUMENT, f"{params.key} is repeated", params.key)
+            raise Fault(Fault.BAD_ARGUMENT, f"{params.key[:128]} is repeated", params.key[:128])
         if isinstance(params, list):
             if len(params) > len(self.hints):
                 raise Fault(Fault.BAD_ARGUMENT, "too many arguments")
@@ -742,7 +746,7 @@ class _Method:
         for name, value in params.items():
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
             if flaw is not None:
-                raise Fault(Fault.BAD_ARGUMENT, f"{name}: {flaw}", name)
+                raise Fault(Fault.BAD_ARGUMENT, f"{name[:128]}: {flaw}", name[:128])
         values = {}
         for name, hint in self.hints.items():
             if name in params:
@@ -804,7 +808,9 @@ class Server:
     SNDBUF = 4 << 20  # bytes, of a datagram socket
     RETRY, GIVE_UP, PAUSE = 0.01, 1.0, 0.1  # seconds
     SHARE = 32  # items of a stream before the others have their turn
-    PEERS = 64  # datagram peers whose answers wait for room
+    CONNECTIONS = 1024  # one more is accepted and closed
+    STREAMS = 16  # of one peer at once
+    PEERS = 64  # datagram peers that are sent streams, or answers that wait for room
 
     def __init__(self, limit: int = MESSAGE_MAX, descriptors: int = 16) -> None:
         """With the longest message in bytes, and the most descriptors that one may bring."""
@@ -931,7 +937,11 @@ class Server:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            self._admit(listener.accept()[0])
+            sock = listener.accept()[0]
+            if len(self._peers) < self.CONNECTIONS:
+                self._admit(sock)
+            else:
+                sock.close()
         except (BlockingIOError, ConnectionError):
             pass
         except OSError as error:  # no descriptors or memory left
@@ -1093,6 +1103,9 @@ class Server:
         if key in peer.flows:
             flow.items.close()
             raise Fault(Fault.NOT_A_CALL, "the id is that of a stream")
+        if len(peer.flows) >= self.STREAMS or not self._has_room(peer):
+            flow.items.close()
+            raise Fault(Fault.BUSY, "too many streams")
         peer.flows[key] = flow
         self._keep(peer)
 
@@ -1168,7 +1181,7 @@ class Server:
                 LOG.info("an answer is lost: %s", error)
                 self._end(peer)
                 return
-        if peer.address and peer not in self._peers and len(self._known) >= self.PEERS:
+        if not self._has_room(peer):
             return
         peer.since = peer.since if peer.queue else time.monotonic()
         peer.queue.append((text, [Fd(os.dup(fd.fileno())) for fd in fds]))
@@ -1199,6 +1212,10 @@ class Server:
             self._selector.modify(peer.line.sock, selectors.EVENT_READ, self._selector.get_key(peer.line.sock).data)
         self._forget(peer)
 
+    def _has_room(self, peer: _Peer) -> bool:
+        """Says whether a datagram peer may be remembered; connections are."""
+        return peer in self._peers or len(self._known) < self.PEERS
+
     def _keep(self, peer: _Peer) -> None:
         self._peers.add(peer)
         if not peer.line.connected:
@@ -1210,12 +1227,20 @@ class Server:
 
 
 def _things(value: Any) -> list[Any]:
-    """What a result holds besides JSON."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [thing for item in value for thing in _things(item)]
-    return [value] if hasattr(value, "fileno") else []
+    """What a result holds besides JSON, each once, even if it holds itself."""
+    found, seen, left = list[Any](), set[int](), [value]
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, (list, tuple)):
+            left += one
+        elif hasattr(one, "fileno"):
+            found.append(one)
+    return found
 
 
 def _inode(path: Any) -> tuple[int, int]:

@@ -256,6 +256,10 @@ class Servers(Case):
                 return {1j}
             if how == "error":
                 raise jsoncomm.ServiceError(1, "m", object())
+            if how == "circle":
+                circle: list[Any] = []
+                circle.append(circle)
+                return circle
             raise {"stop": StopIteration, "value": ValueError}[how]
 
         def broken_items() -> Generator[Any, None, None]:
@@ -265,7 +269,7 @@ class Servers(Case):
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection:
             shop.method("shop.broken", broken)
             shop.method("shop.items", broken_items)
-            for how in ("json", "error", "stop", "value"):
+            for how in ("json", "error", "circle", "stop", "value"):
                 with self.assertRaises(Fault) as raised:
                     connection.call("shop.broken", {"how": how})
                 self.assertEqual(raised.exception.code, Fault.HANDLER_FAILED)
@@ -273,6 +277,29 @@ class Servers(Case):
                 self.assertEqual(next(items).value, 1)
                 next(items)
             self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+
+    def test_a_peer_has_so_many_streams_at_once(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path) as connection:
+                line = connection.line
+                line.sock.settimeout(PATIENCE)
+                answer: Any = {}
+                shop.STREAMS = 3
+                for identity in range(shop.STREAMS + 1):
+                    line.send({"jsonrpc": "2.0", "id": identity, "method": "shop.flood", "params": [1]})
+                    while answer.get("id") != identity:  # the items of the others come meanwhile
+                        answer = getattr(line.receive(), "value")
+                self.assertEqual(answer["error"]["code"], Fault.BUSY)
+
+    def test_no_text_takes_long_to_refuse(self) -> None:
+        keys = ",".join(f'"{number}":0' for number in range(60_000))
+        texts = ["{" + keys + ',"59999":1}', '["' + '\\"' * 400_000 + "[" * 65, '{"x":' + "[" * 500_000, "9" * 999_000]
+        with Shop(self.path, "seqpacket"), connect(self.path, timeout=PATIENCE) as connection:
+            connection.line.sock.settimeout(PATIENCE)
+            for text in texts:
+                for params in (text, f'{{"jsonrpc":"2.0","id":1,"method":"shop.echo","params":{text}}}'):
+                    connection.line.send_text(params.encode())
+                    self.assertIn("error", getattr(connection.line.receive(), "value"))
 
     def test_a_dead_server_is_replaced_and_a_live_one_or_a_file_is_not(self) -> None:
         for kind in KINDS:
