@@ -16,6 +16,9 @@ pub(crate) struct Message {
     pub(crate) ident: Ident,
     /// Without defaults, and with the type's name for `Self`.
     pub(crate) generics: Generics,
+    pub(crate) docs: attr::Docs,
+    /// What `#[deprecated]` says, if it is there.
+    pub(crate) deprecated: Option<String>,
     pub(crate) attrs: attr::Container,
     /// The names of the type itself, which only other formats than JSON would show.
     pub(crate) name: String,
@@ -29,6 +32,7 @@ pub(crate) enum Shape {
 
 pub(crate) struct Variant {
     pub(crate) ident: Ident,
+    pub(crate) docs: attr::Docs,
     pub(crate) attrs: attr::Variant,
     pub(crate) names: Names,
     pub(crate) body: Body,
@@ -54,6 +58,7 @@ pub(crate) struct Field {
     /// What the field is called in generated code.
     pub(crate) local: Ident,
     pub(crate) ty: Type,
+    pub(crate) docs: attr::Docs,
     pub(crate) attrs: attr::Field,
     pub(crate) names: Names,
     /// The lifetimes of the text that it may borrow from.
@@ -95,6 +100,8 @@ impl Message {
         }
         Some(Self {
             ident: input.ident.clone(),
+            docs: attr::Docs::from_syn(&input.attrs),
+            deprecated: attr::deprecated(&input.attrs),
             generics: generics(cx, input, &receiver)?,
             name: attrs
                 .rename
@@ -165,6 +172,7 @@ impl Variant {
         let body = Body::from_syn(cx, &variant.fields, container, receiver, Some(&attrs));
         Self {
             ident: variant.ident.clone(),
+            docs: attr::Docs::from_syn(&variant.attrs),
             names,
             body,
             attrs,
@@ -281,6 +289,7 @@ impl Field {
             member,
             local: format_ident!("__f{index}"),
             borrowed: borrowed(cx, &ty, &attrs),
+            docs: attr::Docs::from_syn(&field.attrs),
             ty,
             attrs,
             names,

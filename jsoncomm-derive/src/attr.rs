@@ -7,10 +7,15 @@ mod meta;
 
 use crate::ctxt::Ctxt;
 pub(crate) use case::Case;
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
 use syn::meta::ParseNestedMeta;
 use syn::parse::ParseStream;
-use syn::{Attribute, ExprPath, Lifetime, LitStr, Meta, Path, Token, Type, WherePredicate};
+use syn::{
+    Attribute, Expr, ExprLit, ExprPath, Lifetime, Lit, LitStr, Meta, Path, Token, Type,
+    WherePredicate,
+};
 
 /// A value per direction.
 pub(crate) struct Both<T> {
@@ -33,6 +38,76 @@ pub(crate) enum Default {
     Trait,
     /// A function.
     Path(ExprPath),
+}
+
+/// A doc comment: as text, once it is written.
+#[derive(Default)]
+pub(crate) struct Docs(Vec<Expr>);
+
+impl Docs {
+    pub(crate) fn from_syn(attributes: &[Attribute]) -> Self {
+        let values = named(attributes, "doc").filter_map(|attribute| match &attribute.meta {
+            Meta::NameValue(pair) => Some(pair.value.clone()),
+            _ => None,
+        });
+        Self(values.collect())
+    }
+
+    /// The text, unless a part of it comes from a macro such as `include_str!`.
+    fn text(&self) -> Option<String> {
+        let lines = self.0.iter().map(|value| match value {
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(text),
+                ..
+            }) => Some(text.value()),
+            _ => None,
+        });
+        let lines: Vec<String> = lines.collect::<Option<_>>()?;
+        let text = lines.join("\n");
+        // As rustdoc does: what all lines begin with is no part of them.
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let full = text.lines().filter(|line| !line.trim().is_empty());
+        let least = full.map(indent).min().unwrap_or_default();
+        let lines = text
+            .lines()
+            .map(|line| line.get(least..).unwrap_or_default());
+        Some(lines.collect::<Vec<_>>().join("\n").trim().to_owned())
+    }
+}
+
+impl ToTokens for Docs {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match (self.text(), &self.0) {
+            (Some(text), _) => text.to_tokens(tokens),
+            (None, parts) => tokens.extend(quote!(::core::concat!(#(#parts, "\n"),*))),
+        }
+    }
+}
+
+/// What `#[deprecated]` says, or nothing; `None` without it.
+pub(crate) fn deprecated(attributes: &[Attribute]) -> Option<String> {
+    let attribute = named(attributes, "deprecated").next()?;
+    let mut note = String::new();
+    let text = |value: &Expr| match value {
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) => text.value(),
+        _ => String::new(),
+    };
+    match &attribute.meta {
+        Meta::Path(_) => {}
+        Meta::NameValue(pair) => note = text(&pair.value),
+        // What is wrong with it is for the compiler to say.
+        Meta::List(_) => drop(attribute.parse_nested_meta(|meta| {
+            let value: Expr = meta.value()?.parse()?;
+            if meta.path.is_ident("note") {
+                note = text(&value);
+            }
+            Ok(())
+        })),
+    }
+    Some(note)
 }
 
 /// What stands on the type.

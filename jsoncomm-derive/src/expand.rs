@@ -4,6 +4,7 @@
 //! are the library's. Everything stands in a `const _` so that helper types have names of their own.
 
 mod debug;
+mod describe;
 mod generics;
 mod pack;
 mod request;
@@ -21,13 +22,18 @@ use syn::spanned::Spanned;
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
     expanded(input, |message| {
-        impl_message(message, &debug::message(message))
+        let shape = match message.attrs.delegate {
+            Some(_) => TokenStream::new(),
+            None => describe::shape(message),
+        };
+        impl_message(message, &shape, &debug::message(message))
     })
 }
 
-/// The same for a type of our own, which nobody prints.
+/// The same for a type of our own, which nobody prints or describes.
 fn arguments(input: &DeriveInput) -> syn::Result<TokenStream> {
-    expanded(input, |message| impl_message(message, &TokenStream::new()))
+    let nothing = TokenStream::new();
+    expanded(input, |message| impl_message(message, &nothing, &nothing))
 }
 
 fn expanded(
@@ -43,10 +49,10 @@ fn expanded(
     Ok(message.as_ref().map(write).unwrap_or_default())
 }
 
-fn impl_message(message: &Message, debug: &TokenStream) -> TokenStream {
+fn impl_message(message: &Message, shape: &TokenStream, debug: &TokenStream) -> TokenStream {
     let (pack, unpack) = match message.attrs.delegate {
-        Some(_) => (pack::delegate(message), unpack::delegate(message)),
-        None => (pack::message(message), unpack::message(message)),
+        Some(_) => (pack::delegate(message, shape), unpack::delegate(message)),
+        None => (pack::message(message, shape), unpack::message(message)),
     };
     let request = request::message(message);
     quote! {
@@ -57,6 +63,11 @@ fn impl_message(message: &Message, debug: &TokenStream) -> TokenStream {
         )]
         const _: () = { #pack #unpack #request #debug };
     }
+}
+
+/// The code of an enum's variant.
+fn code(index: usize) -> i64 {
+    i64::try_from(index + 1).unwrap_or(i64::MAX)
 }
 
 /// Where a complaint about `of` belongs. Names resolve as in the rest of the generated code, though

@@ -16,7 +16,8 @@ use syn::{DeriveInput, ItemTrait, parse_macro_input};
 ///
 /// A field with `#[fd]` goes through `Pack` and `Unpack`; every other field through serde's traits.
 /// serde's attributes mean what they mean there, without serde being derived. The trait of the same
-/// name says what differs, and shows an example.
+/// name says what differs, and shows an example. With `#[message(reply = ...)]` it implements `Request` and `Describe`,
+/// too.
 ///
 /// A field with `#[sensitive]`, for a password or a key, stays out of what is printed:
 ///
@@ -56,6 +57,8 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// A new argument is open to old clients if it is an `Option` or has `#[serde(default)]`.
 ///
 /// What comes for an argument with `#[sensitive]` is in no fault and no error, as with `derive(Message)`.
+///
+/// `Describe` is implemented as well: the trait, its comments and all types as a constant.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as ItemTrait);

@@ -1,6 +1,7 @@
 //! Blocking calls with a deadline.
 
 mod dial;
+mod discover;
 mod drive;
 mod exchange;
 mod items;

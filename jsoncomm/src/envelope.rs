@@ -32,7 +32,8 @@ use crate::message;
 
 pub(crate) use id::Id;
 pub(crate) use write::{
-    write_call, write_cancel, write_end, write_error, write_fault, write_item, write_result,
+    write_call, write_cancel, write_document, write_end, write_error, write_fault, write_item,
+    write_result,
 };
 
 use object::{Members, front, into_decode, syntax, trimmed};

@@ -21,6 +21,8 @@
 //! 8. [`Server::drive`] and [`Pending::then`] let a handler call another server without waiting for it, and
 //!    [`Reply::forward`] passes the answer on. [`Items::each`] does the same for streams. A [`Pending`] is a
 //!    `Future`, and [`Items::poll_next`] is for runtimes as well.
+//! 9. A service describes itself ([`describe`]): as a constant for programs, as an OpenRPC document for people and
+//!    tools, and over the wire to whoever asks ([`Connection::discover`]).
 //!
 //! # Pages
 //!
@@ -39,7 +41,7 @@
 //! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
 //! | 1 | `fds`, `limits`, `error`, `spin` | the owned descriptors of a datagram; every bound; what can go wrong; whether to look before sleeping |
 //! | 2 | [`message`], `address`, `peer` | a typed value to JSON and descriptors, and back; where; who |
-//! | 3 | `envelope`, `line`, `account`, `observe` | JSON-RPC objects, without I/O; a socket without types; what each user costs; what is noticed |
+//! | 3 | `envelope`, [`describe`], `line`, `account`, `observe` | JSON-RPC objects, without I/O; what a service is; a socket without types; what each user costs; what is noticed |
 //! | 4 | `socket`, `outbox` | typed messages; answers without room yet |
 //! | 5 | `mailbox` | replies on their way to the loop, and who still wants them |
 //! | 6 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
@@ -61,6 +63,7 @@ extern crate self as jsoncomm;
 mod account;
 mod address;
 mod client;
+pub mod describe;
 mod envelope;
 mod error;
 mod fds;
@@ -85,6 +88,7 @@ mod sys;
 
 pub use address::{Address, Bind};
 pub use client::{Connection, Items, Mode, Pending, Starting, Waiting};
+pub use describe::Describe;
 pub use error::{
     AddressProblem, CallError, DecodeError, EncodeError, Error, Fault, FdProblem, SinkError,
 };

@@ -42,6 +42,8 @@ mod members;
 mod numbers;
 mod packer;
 mod plain;
+pub(crate) mod probe;
+mod shape;
 mod strict;
 mod text;
 mod unknown;
@@ -61,6 +63,9 @@ pub use members::{
 };
 pub use numbers::Numbers;
 pub use packer::{ContentOf, PackContent, Packed, Packer};
+
+#[doc(hidden)]
+pub use shape::{Definition, Field, Form, Presence, Shape, Type, Variant};
 pub use text::Text;
 pub use unknown::Unknown;
 pub use unpacker::Unpacker;
@@ -69,8 +74,10 @@ pub use wrap::{Json, Untyped};
 
 pub(crate) use depth::{check_bounds, is_deeper};
 pub(crate) use escape::{plain_words, put_string};
+pub(crate) use shape::Way;
 pub(crate) use strict::repeated;
 pub(crate) use writer::put_unsigned;
+pub(crate) use unknown::Copied;
 
 /// Can be written: JSON text, and descriptors beside it.
 ///
@@ -108,6 +115,10 @@ pub(crate) use writer::put_unsigned;
     note = "a plain serde field needs no `#[fd]`"
 )]
 pub trait Pack {
+    /// The names of a derived enum's variants, in the order of their codes.
+    #[doc(hidden)]
+    const CODES: &'static [&'static str] = &[];
+
     /// Writes the value to `serializer` and appends its descriptors to `fds`, which borrows them.
     ///
     /// # Errors
@@ -134,6 +145,12 @@ pub trait Pack {
     #[doc(hidden)]
     fn code(&self) -> i64 {
         1
+    }
+
+    /// Tells what the JSON looks like, for [descriptions](crate::describe).
+    #[doc(hidden)]
+    fn shape() -> Shape {
+        Shape::Anything(std::any::type_name::<Self>())
     }
 }
 

@@ -1,7 +1,10 @@
 //! Names that generated code needs. Not for people: they change without notice.
 
+pub use crate::__type_of as type_of;
 pub use crate::client::{Connection, Items, Mode, Starting, Waiting};
+pub use crate::describe::{Describe, Description, Method};
 pub use crate::error::CallError;
+pub use crate::message::probe::{Foreign, Holding, Known, Probe};
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, Outcome, Service};
 pub use serde;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 
+use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::Fault;
 use crate::fds::Fds;
@@ -33,6 +34,7 @@ pub(crate) struct Routes<S> {
     methods: Vec<(String, Route<S>)>,
     bare: Option<Bare<S>>,
     admit: Option<Admit>,
+    discovery: Discovery,
     /// Most descriptors in one message, if less than the server takes anyway.
     descriptors: usize,
     /// Whether the process of a peer is to be known.
@@ -45,6 +47,7 @@ impl<S> Default for Routes<S> {
             methods: Vec::new(),
             bare: None,
             admit: None,
+            discovery: Discovery::default(),
             descriptors: usize::MAX,
             pidfds: false,
         }
@@ -61,11 +64,13 @@ impl<S> fmt::Debug for Routes<S> {
 impl<S> Routes<S> {
     /// Adds every method of a service. Says which name is taken already, and adds nothing then.
     pub(crate) fn add_service<T: Service<S> + ?Sized>(&mut self) -> Result<(), String> {
-        self.add(T::NAME, T::NUMBERS.iter().copied(), T::call)
+        self.add(T::NAME, T::NUMBERS.iter().copied(), T::call)?;
+        self.discovery.add(T::DESCRIPTION);
+        Ok(())
     }
 
     /// Adds every request of an enum, likewise.
-    pub(crate) fn add_requests<R: Request>(&mut self) -> Result<(), String>
+    pub(crate) fn add_requests<R: Request + Describe>(&mut self) -> Result<(), String>
     where
         S: Handler<R>,
     {
@@ -74,7 +79,9 @@ impl<S> Routes<S> {
             incoming.handle(index, |call, request, reply| {
                 state.handle(call, request, reply);
             });
-        })
+        })?;
+        self.discovery.add(R::DESCRIPTION);
+        Ok(())
     }
 
     /// Adds methods by their numbers and names. A call by any name is told to the handler by the first.
@@ -137,6 +144,11 @@ impl<S> Routes<S> {
     /// Sets the rule for peers.
     pub(crate) fn set_admit(&mut self, admit: Admit) {
         self.admit = Some(admit);
+    }
+
+    /// Tells nobody what is served.
+    pub(crate) fn turn_discovery_off(&mut self) {
+        self.discovery.turn_off();
     }
 
     /// Takes no descriptors.
@@ -203,6 +215,19 @@ impl<S> Routes<S> {
             return refuse_unread(desk, lane, envelope, text, fault);
         }
         let Some(route) = self.find(method) else {
+            if method == DISCOVER && self.discovery.is_on() {
+                let incoming = Incoming {
+                    desk,
+                    lane,
+                    caller,
+                    text,
+                    envelope,
+                    fds,
+                    service: "rpc",
+                    method: "discover",
+                };
+                return incoming.discover(&self.discovery);
+            }
             let name: String = method.escape_debug().take(128).collect();
             let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
             return refuse_unread(desk, lane, envelope, text, fault);

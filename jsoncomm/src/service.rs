@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::account::Accounts;
+use crate::describe::{Describe, Discovery, NoParams};
 use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
@@ -38,7 +39,7 @@ pub use outcome::Outcome;
     note = "put `#[jsoncomm::service(name = \"...\")]` on the trait and implement the trait for the state",
     note = "an enum of requests is registered with `handle::<Enum>()`"
 )]
-pub trait Service<S: ?Sized> {
+pub trait Service<S: ?Sized>: Describe {
     /// The service's name, in front of the methods' names on the wire.
     const NAME: &'static str;
     /// The methods' names, without the service's.
@@ -285,6 +286,11 @@ impl<'t> Incoming<'_, 't> {
             (Err(_), Some(_)) if !desk.mailbox.abandon() => {}
             (Err(fault), _) => desk.refuse(lane, id, &fault),
         }
+    }
+
+    /// Answers with what is known about all methods.
+    pub(crate) fn discover(self, discovery: &Discovery) {
+        self.answer(|NoParams| outcome::Document(discovery.text()));
     }
 
     /// Decodes the arguments and runs a handler that answers nothing. A caller that sent an id all the

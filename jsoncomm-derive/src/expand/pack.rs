@@ -7,7 +7,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::Generics;
 
 /// Writes the impl.
-pub(crate) fn message(message: &Message) -> TokenStream {
+pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
     let body = match &message.shape {
         Shape::Struct(body) => {
             let ident = &message.ident;
@@ -21,14 +21,14 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     };
     let generics = generics::pack(message);
     let (pack, code) = (function(message, "pack", &body), code(message));
-    let pack = implementation(message, "Pack", &generics, &quote!(#pack #code));
+    let pack = implementation(message, "Pack", &generics, &quote!(#code #pack #shape));
     let by_itself = message.attrs.tag.is_some() || message.attrs.reply.is_some();
     let content = by_itself.then(|| content(message));
     quote!(#pack #content)
 }
 
 /// Writes the impl that leaves everything to serde.
-pub(crate) fn delegate(message: &Message) -> TokenStream {
+pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
     let p = &message.private();
     let ident = &message.ident;
     let mut generics = message.generics.clone();
@@ -38,7 +38,7 @@ pub(crate) fn delegate(message: &Message) -> TokenStream {
     let body = quote!(#p::serde::Serialize::serialize(self, __out));
     let body = sensitive(message.is_sensitive(), &message.name, body);
     let (pack, code) = (function(message, "pack", &body), code(message));
-    implementation(message, "Pack", &generics, &quote!(#pack #code))
+    implementation(message, "Pack", &generics, &quote!(#code #pack #shape))
 }
 
 /// `impl PackContent`: what the variants hold, by itself.
@@ -98,7 +98,7 @@ fn by_variant(variants: &[Variant], write: impl Fn(&Variant, usize) -> TokenStre
     quote!(match self { #(#arms)* })
 }
 
-/// `Pack::code`, for an enum.
+/// `Pack::code` and its names, for an enum.
 fn code(message: &Message) -> TokenStream {
     let arms = message
         .variants()
@@ -106,12 +106,17 @@ fn code(message: &Message) -> TokenStream {
         .enumerate()
         .map(|(index, variant)| {
             let ident = &variant.ident;
-            let code = i64::try_from(index + 1).unwrap_or(i64::MAX);
+            let code = super::code(index);
             quote!(Self::#ident { .. } => #code,)
         });
+    let names = message.variants().iter().map(|v| &v.names.ser);
     match message.variants().is_empty() {
         true => TokenStream::new(),
-        false => quote!(fn code(&self) -> i64 { match self { #(#arms)* } }),
+        false => quote! {
+            const CODES: &'static [&'static str] = &[#(#names),*];
+
+            fn code(&self) -> i64 { match self { #(#arms)* } }
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! `impl Request`: what an enum of requests is answered with, and its methods' names.
 
+use super::describe;
 use crate::ast::{Message, Variant};
 use crate::attr::Case;
 use proc_macro2::TokenStream;
@@ -35,6 +36,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
             quote!(Self::#ident { .. } => #index,)
         });
     let ident = &message.ident;
+    let description = describe::requests(message, &quote!(#reply), &error);
     quote! {
         #[automatically_derived]
         impl #p::Request for #ident {
@@ -47,11 +49,12 @@ pub(crate) fn message(message: &Message) -> TokenStream {
                 match self { #(#arms)* }
             }
         }
+        #description
     }
 }
 
 /// A method's name: the variant's in snake case, unless serde's attributes rename it.
-fn method(message: &Message, variant: &Variant) -> String {
+pub(super) fn method(message: &Message, variant: &Variant) -> String {
     let renamed = variant.attrs.rename.de.is_some() || message.attrs.rename_all.de.is_some();
     match renamed {
         true => variant.names.de.clone(),

@@ -3,10 +3,11 @@
 //! A method's arguments are one struct, generic over their types: the stub fills it with what its caller
 //! lends, the dispatcher decodes it into what the handler gets.
 
-use crate::ast::replace;
+use super::describe;
 use crate::ast::service::{
     Argument, Method, Passing, Service, argument_of, is_descriptor, last_segment, option_of,
 };
+use crate::ast::{Message, Shape, replace};
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
@@ -25,7 +26,9 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
         .methods
         .iter()
         .map(|method| params(&service, method))
-        .collect::<syn::Result<TokenStream>>()?;
+        .collect::<syn::Result<Vec<_>>>()?;
+    let (params, shown): (TokenStream, Vec<_>) = params.into_iter().unzip();
+    let description = describe::service(&service, &shown);
     let item = &service.item;
     let (stub, calls) = stub(&service);
     let dispatcher = dispatcher(&service);
@@ -38,7 +41,7 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
             clippy::absolute_paths,
             reason = "generated"
         )]
-        const _: () = { #params #calls #dispatcher };
+        const _: () = { #params #calls #dispatcher #description };
     })
 }
 
@@ -47,8 +50,8 @@ fn params_ident(method: &Method) -> Ident {
     format_ident!("__{}_params", method.ident)
 }
 
-/// The struct that a method's arguments are, as a message.
-fn params(service: &Service, method: &Method) -> syn::Result<TokenStream> {
+/// The struct that a method's arguments are, as a message; and what it looks like with the types of the trait.
+fn params(service: &Service, method: &Method) -> syn::Result<(TokenStream, Option<Message>)> {
     let ident = params_ident(method);
     let types: Vec<Ident> = (0..method.arguments.len())
         .map(|index| format_ident!("P{index}"))
@@ -64,23 +67,30 @@ fn params(service: &Service, method: &Method) -> syn::Result<TokenStream> {
         let library = quote!(#library).to_string();
         quote!(#[message(crate = #library)])
     });
-    let item = quote! {
+    let item = syn::parse2(quote! {
         #library
         #[serde(deny_unknown_fields, expecting = #expecting)]
         struct #ident<#(#types),*> { #(#fields),* }
-    };
-    let message = super::arguments(&syn::parse2(item)?)?;
+    })?;
+    let message = super::arguments(&item)?;
     let cfgs = &method.cfgs;
     let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
         let ident = &argument.ident;
         quote!(#ident: #ty)
     });
-    Ok(quote! {
+    let tokens = quote! {
         #(#cfgs)*
         struct #ident<#(#types),*> { #(#fields),* }
         #(#cfgs)*
         #message
-    })
+    };
+    let mut shown = Message::from_syn(&Ctxt::new(), &item);
+    if let Some(Shape::Struct(body)) = shown.as_mut().map(|shown| &mut shown.shape) {
+        for (field, argument) in body.fields.iter_mut().zip(&method.arguments) {
+            field.ty = self::shown(argument);
+        }
+    }
+    Ok((tokens, shown))
 }
 
 /// The client stub, and the calls it makes.
@@ -353,6 +363,23 @@ fn owned(p: &TokenStream, argument: &Argument) -> Type {
         },
         (Passing::Reference, Type::Reference(reference)) => (*reference.elem).clone(),
         _ => ty.clone(),
+    }
+}
+
+/// What an argument is in a description: what holds the same JSON, and is owned.
+fn shown(argument: &Argument) -> Type {
+    let ty = &argument.ty;
+    match (argument.passing, ty) {
+        (Passing::Str, _) => parse_quote!(::std::string::String),
+        (Passing::OptionStr, _) => parse_quote!(::core::option::Option<::std::string::String>),
+        (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
+            Type::Slice(slice) => {
+                let elem = &slice.elem;
+                parse_quote!(::std::vec::Vec<#elem>)
+            }
+            other => other.clone(),
+        },
+        _ => owned(&TokenStream::new(), argument),
     }
 }
 

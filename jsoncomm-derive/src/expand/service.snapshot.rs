@@ -224,4 +224,47 @@ const _: () = {
             }
         }
     }
+    #[automatically_derived]
+    impl ::jsoncomm::private::Describe for dyn Files {
+        const DESCRIPTION: ::jsoncomm::private::Description = ::jsoncomm::private::Description::new(
+            "example.files",
+            "",
+            ::core::option_env!("CARGO_PKG_VERSION"),
+            &[
+                ::jsoncomm::private::Method::new(
+                        "open",
+                        "Opens `path` for reading; the descriptor travels in the reply.",
+                        &[
+                            ::jsoncomm::private::Field::new(
+                                "path",
+                                "",
+                                ::jsoncomm::private::type_of!(::std::string::String),
+                                [
+                                    ::jsoncomm::private::Presence::Always,
+                                    ::jsoncomm::private::Presence::Always,
+                                ],
+                            ),
+                        ],
+                    )
+                    .answering(
+                        <Result<
+                            Opened,
+                            FilesError,
+                        > as ::jsoncomm::private::Outcome>::STREAM,
+                        ::jsoncomm::private::type_of!(
+                            < Result < Opened, FilesError > as
+                            ::jsoncomm::private::Outcome > ::Value
+                        ),
+                        ::jsoncomm::private::type_of!(
+                            < Result < Opened, FilesError > as
+                            ::jsoncomm::private::Outcome > ::Error
+                        ),
+                        <<Result<
+                            Opened,
+                            FilesError,
+                        > as ::jsoncomm::private::Outcome>::Error as ::jsoncomm::private::Pack>::CODES,
+                    ),
+            ],
+        );
+    }
 };

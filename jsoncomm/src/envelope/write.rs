@@ -62,6 +62,14 @@ pub(crate) fn write_result<'a, M: Pack + ?Sized>(
     Ok(())
 }
 
+/// Appends an answer that is JSON already.
+pub(crate) fn write_document(out: &mut Vec<u8>, id: &Id<'_>, json: &str) {
+    open_answer(out, Some(id));
+    out.extend_from_slice(b",\"result\":");
+    out.extend_from_slice(json.as_bytes());
+    out.push(b'}');
+}
+
 /// Appends one item of a stream.
 pub(crate) fn write_item<'a, M: Pack + ?Sized>(
     out: &mut Vec<u8>,

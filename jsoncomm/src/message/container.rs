@@ -1,6 +1,6 @@
 //! Containers of messages: what serde does for its own types, with the list passed down.
 
-use super::{Pack, Packed, Packer, Unpack, Unpacker};
+use super::{Pack, Packed, Packer, Shape, Type, Unpack, Unpacker};
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,6 +17,12 @@ impl<T: Pack + ?Sized> Pack for &T {
     fn code(&self) -> i64 {
         (**self).code()
     }
+
+    const CODES: &'static [&'static str] = T::CODES;
+
+    fn shape() -> Shape {
+        T::shape()
+    }
 }
 
 impl<T: Pack> Pack for Box<T> {
@@ -26,6 +32,12 @@ impl<T: Pack> Pack for Box<T> {
 
     fn code(&self) -> i64 {
         (**self).code()
+    }
+
+    const CODES: &'static [&'static str] = T::CODES;
+
+    fn shape() -> Shape {
+        T::shape()
     }
 }
 
@@ -46,6 +58,10 @@ impl<T: Pack> Pack for Option<T> {
             None => out.serialize_none(),
         }
     }
+
+    fn shape() -> Shape {
+        Shape::Optional(Type::of::<T>())
+    }
 }
 
 impl<'de, T: Unpack<'de>> Unpack<'de> for Option<T> {
@@ -62,11 +78,23 @@ impl<T: Pack> Pack for [T] {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         out.collect_seq(self.iter().map(|item| Packed::new(item, fds)))
     }
+
+    fn shape() -> Shape {
+        Shape::List {
+            item: Type::of::<T>(),
+            length: None,
+            distinct: false,
+        }
+    }
 }
 
 impl<T: Pack> Pack for Vec<T> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         self.as_slice().pack(fds, out)
+    }
+
+    fn shape() -> Shape {
+        <[T]>::shape()
     }
 }
 
@@ -79,6 +107,14 @@ impl<'de, T: Unpack<'de>> Unpack<'de> for Vec<T> {
 impl<T: Pack, const N: usize> Pack for [T; N] {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         self.as_slice().pack(fds, out)
+    }
+
+    fn shape() -> Shape {
+        Shape::List {
+            item: Type::of::<T>(),
+            length: Some(N),
+            distinct: false,
+        }
     }
 }
 
@@ -98,6 +134,10 @@ macro_rules! maps {
                 out: S,
             ) -> Result<S::Ok, S::Error> {
                 out.collect_map(self.iter().map(|(key, item)| (key, Packed::new(item, fds))))
+            }
+
+            fn shape() -> Shape {
+                Shape::Map(Type::of::<V>())
             }
         }
 
@@ -156,6 +196,10 @@ macro_rules! tuples {
                 let mut tuple = out.serialize_tuple($length)?;
                 $(tuple.serialize_element(&Packed::new(&self.$index, fds))?;)+
                 tuple.end()
+            }
+
+            fn shape() -> Shape {
+                Shape::Tuple(const { &[$(Type::of::<$item>()),+] })
             }
         }
 

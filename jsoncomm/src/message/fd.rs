@@ -1,6 +1,6 @@
 //! Descriptors themselves: in the text an index, in the value an owned descriptor of the right kind.
 
-use super::{Pack, Packer, Unpack, Unpacker};
+use super::{Pack, Packer, Shape, Unpack, Unpacker};
 use crate::error::FdProblem;
 use crate::sys::{Domain, is_socket};
 use serde::de::{Error, Unexpected, Visitor};
@@ -16,11 +16,19 @@ impl Pack for BorrowedFd<'_> {
         // Never saturates: the list is in memory.
         out.serialize_u64(u64::try_from(fds.push(*self)).unwrap_or(u64::MAX))
     }
+
+    fn shape() -> Shape {
+        Shape::Descriptor("")
+    }
 }
 
 impl Pack for OwnedFd {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_u64(u64::try_from(fds.push(self.as_fd())).unwrap_or(u64::MAX))
+    }
+
+    fn shape() -> Shape {
+        Shape::Descriptor("")
     }
 }
 
@@ -40,6 +48,10 @@ macro_rules! owners {
                 out: S,
             ) -> Result<S::Ok, S::Error> {
                 out.serialize_u64(u64::try_from(fds.push(self.as_fd())).unwrap_or(u64::MAX))
+            }
+
+            fn shape() -> Shape {
+                Shape::Descriptor($expected)
             }
         }
 

@@ -1,6 +1,6 @@
 //! Plain data: what goes through its own serde impls and carries no descriptors.
 
-use super::{Pack, Packer, Unpack, Unpacker};
+use super::{Definition, Field, Form, Pack, Packer, Presence, Shape, Type, Unpack, Unpacker};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -17,9 +17,9 @@ use std::num::{
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Implements [`Pack`] by [`Serialize`].
+/// Implements [`Pack`] by [`Serialize`], with the shape that serde gives the type.
 macro_rules! pack {
-    ($([$($generics:tt)*] $plain:ty;)*) => {$(
+    ($([$($generics:tt)*] $plain:ty: $shape:expr;)*) => {$(
         impl<$($generics)*> Pack for $plain {
             fn pack<'a, S: Serializer>(
                 &'a self,
@@ -27,6 +27,10 @@ macro_rules! pack {
                 out: S,
             ) -> Result<S::Ok, S::Error> {
                 self.serialize(out)
+            }
+
+            fn shape() -> Shape {
+                $shape
             }
         }
     )*};
@@ -43,31 +47,37 @@ macro_rules! unpack {
     )*};
 }
 
-/// Implements both for types without parameters.
+/// Implements both for types without parameters, by their shape.
 macro_rules! plain {
-    ($($plain:ty)*) => {
-        pack! { $([] $plain;)* }
-        unpack! { $([] $plain;)* }
-    };
+    ($($shape:expr => $($plain:ty)+;)*) => {$(
+        pack! { $([] $plain: $shape;)+ }
+        unpack! { $([] $plain;)+ }
+    )*};
 }
 
 plain! {
-    bool char String PathBuf CString Duration SystemTime
-    u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64
-    NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroUsize
-    NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize
-    IpAddr Ipv4Addr Ipv6Addr SocketAddr SocketAddrV4 SocketAddrV6
-    Box<str> Box<Path>
+    Shape::Boolean => bool;
+    Shape::Text => char String PathBuf Box<str> Box<Path>;
+    Shape::Text => IpAddr Ipv4Addr Ipv6Addr SocketAddr SocketAddrV4 SocketAddrV6;
+    integer(Self::MIN, Self::MAX)
+        => u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize;
+    integer(Self::MIN.get(), Self::MAX.get())
+        => NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroUsize
+        NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize;
+    Shape::Number => f32 f64;
+    <[u8]>::shape() => CString;
+    Shape::Defined(&DURATION) => Duration;
+    Shape::Defined(&SYSTEM_TIME) => SystemTime;
 }
 
 pack! {
-    [] ();
-    [] str;
-    [] Path;
-    [T: Serialize + ToOwned + ?Sized] Cow<'_, T>;
-    [T: Serialize, H: BuildHasher] HashSet<T, H>;
-    [T: Serialize] BTreeSet<T>;
-    [T: ?Sized] PhantomData<T>;
+    [] (): Shape::Null;
+    [] str: Shape::Text;
+    [] Path: Shape::Text;
+    [T: Serialize + ToOwned + ?Sized] Cow<'_, T>: foreign::<Self>();
+    [T: Serialize, H: BuildHasher] HashSet<T, H>: set(Type::foreign::<T>());
+    [T: Serialize] BTreeSet<T>: set(Type::foreign::<T>());
+    [T: ?Sized] PhantomData<T>: Shape::Null;
 }
 
 unpack! {
@@ -77,6 +87,58 @@ unpack! {
     [T: Deserialize<'de> + Ord] BTreeSet<T>;
     [T: ?Sized] PhantomData<T>;
 }
+
+fn foreign<T: ?Sized>() -> Shape {
+    Type::foreign::<T>().shape()
+}
+
+/// The shape of an integer with these bounds, of which the types of its fields hold either.
+fn integer<T>(least: T, most: T) -> Shape
+where
+    i128: TryFrom<T>,
+    u128: TryFrom<T>,
+{
+    Shape::Integer {
+        least: i128::try_from(least).unwrap_or(i128::MIN),
+        most: u128::try_from(most).unwrap_or(u128::MAX),
+    }
+}
+
+/// The shape of a set.
+pub(super) fn set(item: Type) -> Shape {
+    Shape::List {
+        item,
+        length: None,
+        distinct: true,
+    }
+}
+
+/// A member of what serde makes of a time.
+const fn member<T: Pack>(name: &'static str, docs: &'static str) -> Field {
+    Field::new(name, docs, Type::of::<T>(), [Presence::Always; 2])
+}
+
+const NANOS: &str = "Nanoseconds, less than a second.";
+
+const DURATION: Definition = Definition::new(
+    std::any::type_name::<Duration>,
+    "Duration",
+    "A span of time.",
+    Form::Members(&[
+        member::<u64>("secs", "Whole seconds."),
+        member::<u32>("nanos", NANOS),
+    ]),
+);
+
+const SYSTEM_TIME: Definition = Definition::new(
+    std::any::type_name::<SystemTime>,
+    "SystemTime",
+    "A point in time, counted from the beginning of 1970 in UTC.",
+    Form::Members(&[
+        member::<u64>("secs_since_epoch", "Whole seconds."),
+        member::<u32>("nanos_since_epoch", NANOS),
+    ]),
+);
 
 impl<'de: 'b, 'b> Unpack<'de> for &'b str {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
@@ -93,6 +155,10 @@ impl<'de: 'b, 'b> Unpack<'de> for &'b Path {
 impl Pack for Infallible {
     fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, _: S) -> Result<S::Ok, S::Error> {
         match *self {}
+    }
+
+    fn shape() -> Shape {
+        Shape::Never
     }
 }
 

@@ -51,7 +51,8 @@ impl fmt::Display for Unknown {
 }
 
 /// The seed of a value as JSON text.
-pub(super) struct Copied;
+#[derive(Debug)]
+pub(crate) struct Copied;
 
 impl<'de> DeserializeSeed<'de> for Copied {
     type Value = String;

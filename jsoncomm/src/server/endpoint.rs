@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::{Server, Source, Token};
+use crate::describe::Describe;
 use crate::error::Error;
 use crate::message::Request;
 use crate::peer::Peer;
@@ -78,7 +79,7 @@ impl<S> Endpoint<'_, S> {
         clippy::panic,
         reason = "a program that does this is wrong in each run"
     )]
-    pub fn handle<R: Request>(self) -> Self
+    pub fn handle<R: Request + Describe>(self) -> Self
     where
         S: Handler<R>,
     {
@@ -225,6 +226,31 @@ impl<S> Endpoint<'_, S> {
     /// without asking. Others get the fault [`Fault::REFUSED`](crate::Fault::REFUSED); a connection is then closed.
     pub fn admit(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
         self.change(|routes| routes.set_admit(Box::new(rule)))
+    }
+
+    /// Does not tell what is served: without this the call `rpc.discover` is answered with an OpenRPC document of
+    /// all services and requests that are served here ([`describe`](crate::describe)), for who is
+    /// [admitted](Endpoint::admit). With it that is a method like others that nobody knows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Server};
+    ///
+    /// #[jsoncomm::service(name = "example.secret")]
+    /// trait Secret {
+    ///     fn whisper(&mut self) -> String;
+    /// }
+    ///
+    /// fn serve<S: Secret>(server: &mut Server<S>) -> Result<(), jsoncomm::Error> {
+    ///     let endpoint = server.bind("/run/secret.sock", Kind::Seqpacket)?;
+    ///     endpoint.without_discovery().serve::<dyn Secret>();
+    ///     Ok(())
+    /// }
+    /// ```
+    #[doc(alias = "rpc.discover")]
+    pub fn without_discovery(self) -> Self {
+        self.change(Routes::turn_discovery_off)
     }
 
     fn change(self, change: impl FnOnce(&mut Routes<S>)) -> Self {

@@ -29,6 +29,10 @@ pub trait Outcome {
     /// What the stub's method returns.
     type Stub<M: Mode>;
 
+    /// Whether it is answered in parts.
+    #[doc(hidden)]
+    const STREAM: bool = false;
+
     /// Writes it as the answer.
     #[doc(hidden)]
     fn settle(self, answer: Answer<'_>);
@@ -93,6 +97,7 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Stream<T, E> {
     type Value = T;
     type Error = E;
     type Stub<M: Mode> = Result<Items<T, E>, CallError<E>>;
+    const STREAM: bool = true;
 
     fn call<M: Mode>(
         connection: &Connection,
@@ -106,6 +111,25 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Stream<T, E> {
     fn settle(self, answer: Answer<'_>) {
         if self.refused {
             answer.refuse(&too_many_deferred());
+        }
+    }
+}
+
+/// The answer to `rpc.discover`: JSON as it is. No method returns it.
+#[derive(Debug)]
+pub(super) struct Document<'d>(pub(super) &'d str);
+
+impl Outcome for Document<'_> {
+    one_answer!((), Infallible);
+
+    fn settle(self, answer: Answer<'_>) {
+        let Answer { desk, lane, id } = answer;
+        let trouble = desk.send(lane, |text, _| {
+            envelope::write_document(text, id, self.0);
+            Ok(())
+        });
+        if let Some(error) = trouble {
+            desk.refuse(lane, Some(id), &answer_fault(&error));
         }
     }
 }

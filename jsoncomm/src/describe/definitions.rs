@@ -1,0 +1,169 @@
+//! The structs and enums that a document names: found once each, however they hold each other.
+
+use crate::message::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
+
+/// The name in a document of each definition that goes a way, by its name in Rust. There are few: they are searched.
+#[derive(Debug, Default)]
+pub(super) struct Names(Vec<(&'static str, Way, String)>);
+
+impl Names {
+    /// Names all that was found. A definition that is the same both ways has one name.
+    pub(super) fn new(found: &[(&'static Definition, Way)], mut taken: Vec<String>) -> Self {
+        let mut names = Self::default();
+        for way in [Way::Read, Way::Written] {
+            for (definition, _) in found.iter().filter(|(_, by)| *by == way) {
+                let rust = definition.rust_name();
+                let name = match names.find(rust, Way::Read) {
+                    Some(name) if !differs(definition, &mut Vec::new()) => name.to_owned(),
+                    Some(name) => free(format!("{name}.written"), &mut taken),
+                    None => free(word(rust), &mut taken),
+                };
+                names.0.push((rust, way, name));
+            }
+        }
+        names
+    }
+
+    pub(super) fn get(&self, definition: &Definition, way: Way) -> &str {
+        self.find(definition.rust_name(), way).unwrap_or_default()
+    }
+
+    fn find(&self, rust: &str, way: Way) -> Option<&str> {
+        let mut all = self.0.iter();
+        let found = all.find(|(other, by, _)| *by == way && *other == rust);
+        found.map(|(_, _, name)| name.as_str())
+    }
+}
+
+/// Takes a name, or one with a number if it is taken already.
+fn free(name: String, taken: &mut Vec<String>) -> String {
+    let numbered = (2..).map(|number| format!("{name}{number}"));
+    let mut all = std::iter::once(name.clone()).chain(numbered);
+    let free = all.find(|name| !taken.contains(name)).unwrap_or(name);
+    taken.push(free.clone());
+    free
+}
+
+/// A name in Rust without paths.
+pub(super) fn short(rust: &str) -> String {
+    let mut short = String::new();
+    for part in rust.split_inclusive(|letter: char| !(letter.is_alphanumeric() || letter == '_')) {
+        match part.strip_suffix(':') {
+            Some(_) => {}
+            None => short.push_str(part),
+        }
+    }
+    short
+}
+
+/// The same of letters, digits and single `_` only.
+fn word(rust: &str) -> String {
+    let short = short(rust);
+    let words = short.split(|letter: char| !letter.is_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("_")
+}
+
+/// Visits the type's shape and those of all that it holds; each definition once, even if it holds itself.
+pub(super) fn walk(
+    ty: Type,
+    way: Way,
+    found: &mut Vec<(&'static Definition, Way)>,
+    visit: &mut dyn FnMut(&Shape),
+) {
+    let shape = ty.shape();
+    visit(&shape);
+    if let Shape::Defined(definition) = shape {
+        let known = |(other, by): &(&Definition, Way)| {
+            *by == way && other.rust_name() == definition.rust_name()
+        };
+        if found.iter().any(known) {
+            return;
+        }
+        found.push((definition, way));
+    }
+    each_part(&shape, |part| walk(part, way, found, visit));
+}
+
+/// Calls for each type that stands in the shape itself.
+fn each_part(shape: &Shape, mut each: impl FnMut(Type)) {
+    match shape {
+        Shape::Optional(item) | Shape::List { item, .. } | Shape::Map(item) => each(*item),
+        Shape::Tuple(items) => items.iter().copied().for_each(each),
+        Shape::Defined(definition) => each_of_form(&definition.form(), &mut each),
+        _ => {}
+    }
+}
+
+fn each_of_form(form: &Form, each: &mut impl FnMut(Type)) {
+    match form {
+        Form::Whole(ty) => each(*ty),
+        Form::Elements(fields) | Form::Members(fields) => {
+            fields.iter().map(Field::ty).for_each(each)
+        }
+        Form::Variants(variants, _) => {
+            let forms = variants.iter().map(Variant::form);
+            forms.for_each(|form| each_of_form(&form, each));
+        }
+        Form::Unit | Form::Other => {}
+    }
+}
+
+/// Says whether what is read differs from what is written, here or in something held.
+fn differs(definition: &Definition, seen: &mut Vec<&'static str>) -> bool {
+    if seen.contains(&definition.rust_name()) {
+        return false;
+    }
+    seen.push(definition.rust_name());
+    let mut parts = Vec::new();
+    each_of_form(&definition.form(), &mut |ty| parts.push(ty.shape()));
+    let mut within = false;
+    while let Some(shape) = parts.pop() {
+        match shape {
+            Shape::Defined(inner) => within |= differs(inner, seen),
+            other => each_part(&other, |ty| parts.push(ty.shape())),
+        }
+    }
+    within || form_differs(&definition.form())
+}
+
+fn form_differs(form: &Form) -> bool {
+    match form {
+        Form::Elements(fields) | Form::Members(fields) => fields
+            .iter()
+            .any(|field| field.presence(Way::Read) != field.presence(Way::Written)),
+        Form::Variants(variants, _) => variants.iter().any(|variant| {
+            variant.exists(Way::Read) != variant.exists(Way::Written)
+                || form_differs(&variant.form())
+        }),
+        Form::Unit | Form::Whole(_) | Form::Other => false,
+    }
+}
+
+/// The fields that can be there.
+pub(super) fn present(
+    fields: &'static [Field],
+    way: Way,
+) -> impl Iterator<Item = (&'static Field, bool)> {
+    fields
+        .iter()
+        .filter_map(move |field| match field.presence(way) {
+            Presence::Never => None,
+            presence => Some((field, presence == Presence::Always)),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_words_and_each_there_once() {
+        assert_eq!(short("a::b::Page<alloc::vec::Vec<u8>>"), "Page<Vec<u8>>");
+        assert_eq!(short("u8"), "u8");
+        assert_eq!(word("a::Page<(a::b::C, [u8; 4])>"), "Page_C_u8_4");
+        let mut taken = Vec::new();
+        let names = ["A", "B", "A", "A"].map(|name| free(name.to_owned(), &mut taken));
+        assert_eq!(names, ["A", "B", "A2", "A3"]);
+    }
+}

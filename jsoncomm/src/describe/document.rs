@@ -1,0 +1,337 @@
+//! The OpenRPC document.
+
+use super::definitions::{Names, present, short, walk};
+use super::tree::Tree;
+use super::{Answer, Description, Method};
+use crate::message::{Definition, Field, Form, Shape, Type, Variant, Way};
+
+/// The version of OpenRPC that the document follows.
+const OPENRPC: &str = "1.3.2";
+
+/// Describes what is served at one place.
+pub(super) fn document(descriptions: &[Description]) -> Tree {
+    let mut found = Vec::new();
+    let methods = || {
+        descriptions
+            .iter()
+            .flat_map(|description| description.methods)
+    };
+    for method in methods() {
+        for field in method.parameters {
+            walk(field.ty(), Way::Read, &mut found, &mut |_| {});
+        }
+        if let Some(answer) = method.answer {
+            walk(answer.value, Way::Written, &mut found, &mut |_| {});
+            walk(answer.error, Way::Written, &mut found, &mut |_| {});
+        }
+    }
+    let writer = Writer {
+        names: Names::new(&found, Vec::new()),
+    };
+    let mut seen = Vec::new();
+    let mut schemas = Tree::object([]);
+    for (definition, way) in found {
+        let name = writer.names.get(definition, way);
+        if !seen.contains(&name) {
+            seen.push(name);
+            schemas.push(name.to_owned(), writer.definition(definition, way));
+        }
+    }
+    let methods = descriptions.iter().flat_map(|description| {
+        let methods = description.methods.iter();
+        methods.map(|method| writer.method(description, method))
+    });
+    Tree::object([
+        ("openrpc", Tree::text(OPENRPC)),
+        ("info", info(descriptions)),
+        ("methods", Tree::Array(methods.collect())),
+        ("components", Tree::object([("schemas", schemas)])),
+    ])
+}
+
+fn info(descriptions: &[Description]) -> Tree {
+    let joined = |of: fn(&Description) -> &'static str, between: &str| {
+        let all = descriptions.iter().map(of);
+        let all: Vec<_> = all.filter(|text| !text.is_empty()).collect();
+        all.join(between)
+    };
+    let version = descriptions.iter().find_map(Description::version);
+    let mut info = Tree::object([
+        ("title", Tree::text(joined(Description::name, ", "))),
+        ("version", Tree::text(version.unwrap_or("0.0.0"))),
+    ]);
+    let docs = joined(Description::docs, "\n\n");
+    if !docs.is_empty() {
+        info.push("description", Tree::text(docs));
+    }
+    info
+}
+
+/// Writes the parts.
+struct Writer {
+    names: Names,
+}
+
+impl Writer {
+    fn method(&self, description: &Description, method: &Method) -> Tree {
+        let whole = |name: &str| Tree::text(format!("{}.{name}", description.name));
+        let mut tree = Tree::object([("name", whole(method.name))]);
+        if !method.docs.is_empty() {
+            let first = method.docs.split("\n\n").next().unwrap_or_default();
+            tree.push("summary", Tree::text(first.replace('\n', " ")));
+            if first.len() < method.docs.len() {
+                tree.push("description", Tree::text(method.docs));
+            }
+        }
+        let params = method.parameters.iter();
+        let params = params.map(|field| self.parameter(field));
+        tree.push("paramStructure", Tree::text("by-name"));
+        tree.push("params", Tree::Array(params.collect()));
+        match &method.answer {
+            Some(answer) => self.answer(&mut tree, answer),
+            None => tree.push("x-oneway", Tree::bool(true)),
+        }
+        if !method.aliases.is_empty() {
+            let aliases = method.aliases.iter().map(|name| whole(name));
+            tree.push("x-aliases", Tree::Array(aliases.collect()));
+        }
+        if let Some(note) = method.deprecated.or(description.deprecated) {
+            tree.push("deprecated", Tree::bool(true));
+            if !note.is_empty() {
+                tree.push("x-deprecated", Tree::text(note));
+            }
+        }
+        tree
+    }
+
+    fn parameter(&self, field: &Field) -> Tree {
+        let mut tree = Tree::object([("name", Tree::text(field.name()))]);
+        if !field.docs().is_empty() {
+            tree.push("description", Tree::text(field.docs()));
+        }
+        tree.push("required", Tree::bool(field.is_required()));
+        tree.push("schema", self.shape(field.ty(), Way::Read));
+        tree
+    }
+
+    fn answer(&self, tree: &mut Tree, answer: &Answer) {
+        let name = if answer.stream { "item" } else { "result" };
+        let schema = self.shape(answer.value, Way::Written);
+        let result = Tree::object([("name", Tree::text(name)), ("schema", schema)]);
+        tree.push("result", result);
+        let errors = self.errors(answer);
+        if !errors.is_empty() {
+            tree.push("errors", Tree::Array(errors));
+        }
+        if answer.stream {
+            tree.push("x-stream", Tree::bool(true));
+        }
+    }
+
+    /// A service's errors: the variants of an enum, or the one that another type is.
+    fn errors(&self, answer: &Answer) -> Vec<Tree> {
+        let error = |code: i64, message: &str, data: Option<Tree>| {
+            let message = Tree::text(message.to_owned());
+            let mut tree = Tree::object([("code", Tree::number(code)), ("message", message)]);
+            if let Some(data) = data {
+                tree.push("data", data);
+            }
+            tree
+        };
+        let whole = || Some(self.shape(answer.error, Way::Written));
+        match answer.error.shape() {
+            Shape::Never => Vec::new(),
+            Shape::Defined(definition) => match definition.form() {
+                Form::Variants(variants, tag) => {
+                    let variants = variants.iter().filter(|v| v.exists(Way::Written));
+                    let one = |v: &Variant| {
+                        error(v.code(), v.name(), Some(self.variant(v, tag, Way::Written)))
+                    };
+                    variants.map(one).collect()
+                }
+                _ => vec![error(1, definition.name(), whole())],
+            },
+            // An enum of which no more is known.
+            _ if !answer.codes.is_empty() => {
+                let codes = (1..).zip(answer.codes);
+                codes.map(|(code, name)| error(code, name, None)).collect()
+            }
+            Shape::Anything(rust) => vec![error(1, &short(rust), whole())],
+            _ => vec![error(1, "error", whole())],
+        }
+    }
+
+    /// The schema of a type, or where it is.
+    fn shape(&self, ty: Type, way: Way) -> Tree {
+        let kind = |kind| ("type", Tree::text(kind));
+        match ty.shape() {
+            Shape::Anything(rust) => Tree::object([("title", Tree::text(short(rust)))]),
+            Shape::Never => never(),
+            Shape::Null => Tree::object([kind("null")]),
+            Shape::Boolean => Tree::object([kind("boolean")]),
+            Shape::Integer { least, most } => Tree::object([
+                kind("integer"),
+                ("minimum", Tree::number(least)),
+                ("maximum", Tree::number(most)),
+            ]),
+            Shape::Number => Tree::object([kind("number")]),
+            Shape::Text => Tree::object([kind("string")]),
+            Shape::Descriptor(what) => {
+                let mut tree = Tree::object([
+                    kind("integer"),
+                    ("minimum", Tree::number(0)),
+                    ("x-file-descriptor", Tree::bool(true)),
+                ]);
+                if !what.is_empty() {
+                    tree.push("description", Tree::text(what));
+                }
+                tree
+            }
+            Shape::Optional(item) => {
+                any_of(vec![self.shape(item, way), Tree::object([kind("null")])])
+            }
+            Shape::List {
+                item,
+                length,
+                distinct,
+            } => {
+                let mut tree = Tree::object([kind("array"), ("items", self.shape(item, way))]);
+                if let Some(length) = length {
+                    tree.push("minItems", Tree::number(length));
+                    tree.push("maxItems", Tree::number(length));
+                }
+                if distinct {
+                    tree.push("uniqueItems", Tree::bool(true));
+                }
+                tree
+            }
+            Shape::Tuple(items) => tuple(
+                items
+                    .iter()
+                    .map(|item| (self.shape(*item, way), true))
+                    .collect(),
+            ),
+            Shape::Map(item) => Tree::object([
+                kind("object"),
+                ("additionalProperties", self.shape(item, way)),
+            ]),
+            Shape::Defined(definition) => {
+                let name = self.names.get(definition, way);
+                let place = format!("#/components/schemas/{name}");
+                Tree::object([("$ref", Tree::text(place))])
+            }
+        }
+    }
+
+    fn definition(&self, definition: &Definition, way: Way) -> Tree {
+        described(self.form(&definition.form(), way), definition.docs())
+    }
+
+    fn form(&self, form: &Form, way: Way) -> Tree {
+        match *form {
+            Form::Unit => Tree::object([("type", Tree::text("null"))]),
+            Form::Whole(ty) => self.shape(ty, way),
+            Form::Elements(fields) => tuple(
+                present(fields, way)
+                    .map(|(field, always)| (self.field(field, way), always))
+                    .collect(),
+            ),
+            Form::Members(fields) => {
+                let mut members = Tree::object([]);
+                for (field, _) in present(fields, way) {
+                    members.push(field.name(), self.field(field, way));
+                }
+                let always = present(fields, way).filter(|(_, always)| *always);
+                let always = always.map(|(field, _)| field.name());
+                object(members, always.collect())
+            }
+            Form::Variants(variants, tag) => self.variants(variants, tag, way),
+            Form::Other => Tree::object([]),
+        }
+    }
+
+    fn field(&self, field: &Field, way: Way) -> Tree {
+        described(self.shape(field.ty(), way), field.docs())
+    }
+
+    fn variants(&self, all: &[Variant], tag: Option<[&'static str; 2]>, way: Way) -> Tree {
+        let all: Vec<_> = all.iter().filter(|v| v.exists(way)).collect();
+        let only_name = |v: &&Variant| matches!(v.form(), Form::Unit) && v.docs().is_empty();
+        if all.is_empty() {
+            never()
+        } else if tag.is_none() && all.iter().all(only_name) {
+            let names = all.iter().map(|v| Tree::text(v.name())).collect();
+            Tree::object([("type", Tree::text("string")), ("enum", Tree::Array(names))])
+        } else {
+            any_of(all.iter().map(|v| self.variant(v, tag, way)).collect())
+        }
+    }
+
+    fn variant(&self, variant: &Variant, tag: Option<[&'static str; 2]>, way: Way) -> Tree {
+        let name = Tree::object([("const", Tree::text(variant.name()))]);
+        let content = || self.form(&variant.form(), way);
+        let tree = match (variant.form(), tag) {
+            (Form::Other, _) => content(),
+            (Form::Unit, None) => name,
+            (_, None) => {
+                let mut members = Tree::object([]);
+                members.push(variant.name(), content());
+                object(members, vec![variant.name()])
+            }
+            (Form::Unit, Some([tag, _])) => object(Tree::object([(tag, name)]), vec![tag]),
+            (_, Some([tag, holds])) => object(
+                Tree::object([(tag, name), (holds, content())]),
+                vec![tag, holds],
+            ),
+        };
+        described(tree, variant.docs())
+    }
+}
+
+/// An object with these members, of which those are always there.
+fn object(members: Tree, always: Vec<&'static str>) -> Tree {
+    let mut tree = Tree::object([("type", Tree::text("object")), ("properties", members)]);
+    if !always.is_empty() {
+        let always = always.into_iter().map(Tree::text).collect();
+        tree.push("required", Tree::Array(always));
+    }
+    tree
+}
+
+/// An array of these, each of which is always there or may be absent.
+fn tuple(items: Vec<(Tree, bool)>) -> Tree {
+    let (least, most) = (items.iter().filter(|item| item.1).count(), items.len());
+    let items = items.into_iter().map(|(item, _)| item).collect();
+    Tree::object([
+        ("type", Tree::text("array")),
+        ("items", Tree::Array(items)),
+        ("minItems", Tree::number(least)),
+        ("maxItems", Tree::number(most)),
+    ])
+}
+
+fn any_of(all: Vec<Tree>) -> Tree {
+    Tree::object([("anyOf", Tree::Array(all))])
+}
+
+fn never() -> Tree {
+    Tree::object([("not", Tree::object([]))])
+}
+
+/// Puts words to a schema. Beside a reference nothing else counts.
+fn described(schema: Tree, docs: &'static str) -> Tree {
+    if docs.is_empty() {
+        return schema;
+    }
+    let mut tree = Tree::object([("description", Tree::text(docs))]);
+    match schema {
+        Tree::Object(members) if members.iter().all(|(name, _)| name != "$ref") => {
+            let members = members
+                .into_iter()
+                .filter(|(name, _)| name != "description");
+            members.for_each(|(name, value)| tree.push(name, value));
+        }
+        other => tree.push("allOf", Tree::Array(vec![other])),
+    }
+    tree
+}

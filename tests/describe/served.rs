@@ -1,0 +1,181 @@
+//! The call `rpc.discover`, as peers make it.
+
+use super::*;
+use jsoncomm::message::Untyped;
+use jsoncomm::{CallError, Fault, Handler, Kind, Limits, Reply, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
+use std::os::fd::AsFd;
+
+struct Keeper;
+
+impl Shelf for Keeper {
+    fn open(&mut self, path: &str, _: Option<u32>) -> Result<Opened, ShelfError> {
+        Err(ShelfError::NotFound { path: path.into() })
+    }
+
+    fn list(&self, _: &mut Call, _: u64) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn follow(&mut self, call: &mut Call, _: &Path) -> Stream<Line, ShelfError> {
+        call.stream(|_| {})
+    }
+
+    fn log_to(&mut self, _: OwnedFd, _: Vec<File>, _: Option<File>) {}
+
+    fn give(&mut self, _: u8, _: &[String], _: &Line) -> bool {
+        true
+    }
+}
+
+impl Handler<Ask> for Keeper {
+    fn handle(&mut self, _: &mut Call, _: Ask, reply: Reply<Tell, String>) {
+        reply.send(Tell::Stopped);
+    }
+}
+
+/// Sends one call as it is, and returns its answer.
+fn answer(running: &Running<Keeper>, kind: Kind, call: &str) -> Value {
+    let mut socket = Socket::connect(&running.path, kind).unwrap();
+    socket.set_timeout(Some(PATIENCE));
+    send_raw(&socket, call.as_bytes(), &[]).unwrap();
+    let (answer, _) = socket.receive::<Untyped<Value>>().unwrap();
+    answer.json
+}
+
+#[test]
+fn a_server_tells_each_client_what_it_serves() {
+    for kind in KINDS {
+        let running = Running::start(kind, Keeper, |endpoint| endpoint.serve::<dyn Shelf>());
+        let stub = ShelfClient::new(running.connect());
+        assert!(matches!(stub.open("a", None), Err(CallError::Service(_))));
+        let text = running.connect().discover().unwrap();
+        let told = valid(&text);
+        assert_eq!(told, document(<dyn Shelf as Describe>::DESCRIPTION));
+        assert_eq!(running.connect().discover().unwrap(), text);
+        for params in ["", r#","params":{}"#, r#","params":[]"#] {
+            let call = format!(r#"{{"jsonrpc":"2.0","id":"x","method":"rpc.discover"{params}}}"#);
+            let answer = answer(&running, kind, &call);
+            assert_eq!(answer, json!({"jsonrpc": "2.0", "id": "x", "result": told}));
+        }
+    }
+}
+
+#[test]
+fn all_that_an_endpoint_serves_is_in_one_document() {
+    let running = Running::start(Kind::Seqpacket, Keeper, |endpoint| {
+        endpoint.serve::<dyn Shelf>().handle::<Ask>()
+    });
+    let told = valid(&running.connect().discover().unwrap());
+    assert_eq!(told["info"]["title"], "test.shelf, test.jobs");
+    let docs = "Lends files.\n\nOne at a time.\n\nJobs, by an enum.";
+    assert_eq!(told["info"]["description"], docs);
+    assert_eq!(told["methods"].as_array().unwrap().len(), 7);
+    assert_eq!(method(&told, "test.jobs.stop")["params"], json!([]));
+}
+
+/// What is said to a method that is not there.
+fn unknown(method: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": 1, "error":
+        {"code": Fault::UNKNOWN_METHOD, "message": format!("unknown method {method}")}})
+}
+
+#[test]
+fn a_server_can_keep_to_itself_what_it_serves() {
+    const DISCOVER: &str = r#"{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}"#;
+    for kind in KINDS {
+        let silent = Running::start(kind, Keeper, |endpoint| {
+            endpoint.serve::<dyn Shelf>().without_discovery()
+        });
+        assert_eq!(answer(&silent, kind, DISCOVER), unknown("rpc.discover"));
+        let refused = silent.connect().discover();
+        assert!(
+            matches!(refused, Err(CallError::Fault(fault)) if fault.code == Fault::UNKNOWN_METHOD)
+        );
+        let empty = Running::start(kind, Keeper, |endpoint| endpoint);
+        assert_eq!(answer(&empty, kind, DISCOVER), unknown("rpc.discover"));
+    }
+}
+
+#[test]
+fn who_is_not_admitted_is_not_told() {
+    for kind in KINDS {
+        let running = Running::start(kind, Keeper, |endpoint| {
+            endpoint.admit(|_| false).serve::<dyn Shelf>()
+        });
+        let refused = running.connect().discover();
+        assert!(
+            matches!(&refused, Err(CallError::Fault(fault)) if fault.code == Fault::REFUSED),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn asking_takes_no_arguments_and_no_descriptors() {
+    alone!();
+    let before = open_fds();
+    {
+        let kind = Kind::Seqpacket;
+        let running = Running::start(kind, Keeper, |endpoint| endpoint.serve::<dyn Shelf>());
+        for (params, code, field) in [
+            (r#"{"deep":true}"#, Fault::BAD_ARGUMENT, json!("deep")),
+            ("[1]", Fault::BAD_ARGUMENT, Value::Null),
+        ] {
+            let call =
+                format!(r#"{{"jsonrpc":"2.0","id":1,"method":"rpc.discover","params":{params}}}"#);
+            let answer = answer(&running, kind, &call);
+            assert_eq!(answer["error"]["code"], code, "{answer}");
+            assert_eq!(answer["error"]["data"]["field"], field, "{answer}");
+        }
+        let mut socket = Socket::connect(&running.path, kind).unwrap();
+        socket.set_timeout(Some(PATIENCE));
+        let null = File::open("/dev/null").unwrap();
+        let call = br#"{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}"#;
+        send_raw(&socket, call, &[null.as_fd()]).unwrap();
+        let (answer, _) = socket.receive::<Untyped<Value>>().unwrap();
+        assert_eq!(answer.json["error"]["code"], Fault::BAD_DESCRIPTORS);
+        // Without an id it is a notification, and nobody waits.
+        send_raw(
+            &socket,
+            br#"{"jsonrpc":"2.0","method":"rpc.discover"}"#,
+            &[],
+        )
+        .unwrap();
+        send_raw(&socket, call, &[]).unwrap();
+        let (answer, _) = socket.receive::<Untyped<Value>>().unwrap();
+        assert_eq!(answer.json["result"]["openrpc"], "1.3.2");
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_document_obeys_the_limits_of_an_answer() {
+    let running = |message: usize| {
+        let mut limits = Limits::default();
+        limits.message = message;
+        Running::with_limits(limits, Kind::Seqpacket, Keeper, |endpoint| {
+            endpoint.serve::<dyn Shelf>()
+        })
+    };
+    let length = running(1 << 20).connect().discover().unwrap().len();
+    let refused = running(length).connect().discover();
+    let Err(CallError::Fault(fault)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(fault.code, Fault::ANSWER_TOO_BIG);
+    let envelope = r#"{"jsonrpc":"2.0","id":4503599627370496,"result":}"#.len();
+    assert!(running(length + envelope).connect().discover().is_ok());
+}
+
+#[test]
+fn asking_is_counted_as_a_call() {
+    let running = Running::start(Kind::Seqpacket, Keeper, |endpoint| {
+        endpoint.serve::<dyn Shelf>()
+    });
+    let connection = running.connect();
+    for _ in 0..3 {
+        connection.discover().unwrap();
+    }
+    assert_eq!(running.stop().1.handled, 3);
+}

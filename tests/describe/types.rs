@@ -1,0 +1,282 @@
+//! What types look like, as serde's attributes have them, and however they hold each other.
+
+use super::*;
+use serde::{Deserialize, Serialize};
+
+/// A service whose one method answers a type.
+macro_rules! answers {
+    ($ty:ty) => {{
+        #[jsoncomm::service(name = "test.types")]
+        trait Types {
+            fn tell(&mut self) -> $ty;
+        }
+        document(<dyn Types as Describe>::DESCRIPTION)
+    }};
+}
+
+/// The schema of what the one method answers.
+fn result(document: &Value) -> &Value {
+    &document["methods"][0]["result"]["schema"]
+}
+
+#[derive(Debug, Message)]
+struct Branch {
+    name: String,
+    #[fd]
+    children: Vec<Branch>,
+    #[fd]
+    other: Option<Box<Leaf>>,
+}
+
+#[derive(Debug, Message)]
+struct Leaf(#[fd] Box<Twig>);
+
+#[derive(Debug, Message)]
+enum Twig {
+    Back(#[fd] Branch),
+    Deep(#[fd] BTreeMap<String, Leaf>),
+    End,
+}
+
+#[test]
+fn types_that_hold_themselves_are_described_once() {
+    let document = answers!(Branch);
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let mut names: Vec<_> = schemas.keys().collect();
+    names.sort();
+    assert_eq!(names, ["Branch", "Leaf", "Twig"]);
+    let leaf = json!({"name": "a", "children": [], "other": {"Deep": {"x": "End"}}});
+    let root = json!({"name": "b", "children": [leaf], "other": {"Back": leaf}});
+    assert!(fits(&document, "Branch", &root));
+    let wrong = json!({"name": "b", "children": [{"name": 7, "children": [], "other": null}], "other": null});
+    assert!(!fits(&document, "Branch", &wrong));
+}
+
+#[test]
+fn the_standard_librarys_types_have_the_shape_that_serde_gives_them() {
+    let integer =
+        |least: i64, most: u64| json!({"type": "integer", "minimum": least, "maximum": most});
+    let number = integer(i8::MIN.into(), i8::MAX as u64);
+    let both = answers!((bool, i8, f32, char));
+    let items = json!([{"type": "boolean"}, number, {"type": "number"}, {"type": "string"}]);
+    let tuple = json!({"type": "array", "items": items, "minItems": 4, "maxItems": 4});
+    assert_eq!(*result(&both), tuple);
+    assert_eq!(*result(&answers!(())), json!({"type": "null"}));
+    assert_eq!(*result(&answers!(std::num::NonZeroU8)), integer(1, 255));
+    let array = json!({"type": "array", "items": integer(0, 65535), "minItems": 3, "maxItems": 3});
+    assert_eq!(*result(&answers!([u16; 3])), array);
+    let map = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    assert_eq!(*result(&answers!(BTreeMap<u8, String>)), map);
+    let set = json!({"type": "array", "items": {"type": "string"}, "uniqueItems": true});
+    assert_eq!(*result(&answers!(HashSet<String>)), set);
+    let text = json!({"type": "string"});
+    assert_eq!(*result(&answers!(Cow<'static, str>)), text);
+    assert_eq!(*result(&answers!(Json<Box<Path>>)), text);
+    let span = answers!(Duration);
+    let value = serde_json::to_value(Duration::from_millis(1500)).unwrap();
+    assert!(fits(&span, "Duration", &value));
+}
+
+#[test]
+fn what_only_serde_knows_is_anything_and_has_its_name() {
+    #[derive(Serialize, Deserialize, Debug)]
+    struct Foreign;
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    struct Mixed {
+        foreign: Vec<Foreign>,
+        #[serde(with = "own")]
+        own: u8,
+    }
+    mod own {
+        pub(super) fn serialize<S: serde::Serializer>(_: &u8, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_str("one")
+        }
+        pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+            from: D,
+        ) -> Result<u8, D::Error> {
+            serde::Deserialize::deserialize(from)
+        }
+    }
+    let document = answers!(Mixed);
+    let members = &document["components"]["schemas"]["Mixed"]["properties"];
+    let anything = json!({"foreign": {"title": "Vec<Foreign>"}, "own": {"title": "u8"}});
+    assert_eq!(*members, anything);
+    assert_eq!(
+        *result(&answers!(Json<Foreign>)),
+        json!({"title": "Json<Foreign>"})
+    );
+}
+
+#[derive(Debug, Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "only described")]
+struct Dressed {
+    plain_name: u8,
+    #[serde(rename(serialize = "out", deserialize = "in"))]
+    two: u8,
+    #[serde(skip)]
+    nothing: u8,
+    #[serde(skip_serializing)]
+    heard: u8,
+    #[serde(skip_deserializing)]
+    said: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rarely: Option<u8>,
+    #[serde(default)]
+    backed: u8,
+}
+
+#[test]
+fn a_type_that_is_read_and_written_differently_is_described_both_ways() {
+    #[jsoncomm::service(name = "test.types")]
+    trait Types {
+        fn turn(&mut self, from: Dressed) -> Dressed;
+    }
+    let document = document(<dyn Types as Describe>::DESCRIPTION);
+    let names = |name: &str, what: &str| -> Vec<String> {
+        let part = &document["components"]["schemas"][name][what];
+        let mut names: Vec<String> = match part {
+            Value::Object(members) => members.keys().cloned().collect(),
+            part => serde_json::from_value(part.clone()).unwrap(),
+        };
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names("Dressed", "properties"),
+        ["backed", "heard", "in", "plainName", "rarely"]
+    );
+    assert_eq!(names("Dressed", "required"), ["heard", "in", "plainName"]);
+    let written = ["backed", "out", "plainName", "rarely", "said"];
+    assert_eq!(names("Dressed.written", "properties"), written);
+    assert_eq!(
+        names("Dressed.written", "required"),
+        ["backed", "out", "plainName", "said"]
+    );
+    let dressed: Dressed =
+        serde_json::from_value(json!({"plainName": 1, "in": 2, "heard": 3})).unwrap();
+    assert!(fits(
+        &document,
+        "Dressed.written",
+        &serde_json::to_value(&dressed).unwrap()
+    ));
+}
+
+#[test]
+fn enums_are_described_with_their_tags() {
+    #[derive(Debug, Message, Serialize)]
+    #[serde(tag = "kind", content = "is", rename_all = "snake_case")]
+    #[allow(dead_code, reason = "only described")]
+    enum Tagged {
+        One,
+        TwoThings(u8, String),
+        /// With a number.
+        Three {
+            number: u8,
+        },
+    }
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    enum Color {
+        Red,
+        #[serde(rename = "bleu")]
+        Blue,
+    }
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    struct Unit;
+    let document = answers!((Tagged, Color, Unit));
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(
+        schemas["Color"],
+        json!({"type": "string", "enum": ["Red", "bleu"]})
+    );
+    assert_eq!(schemas["Unit"], json!({"type": "null"}));
+    for value in [
+        Tagged::One,
+        Tagged::TwoThings(1, "a".into()),
+        Tagged::Three { number: 3 },
+    ] {
+        let value = serde_json::to_value(&value).unwrap();
+        assert!(fits(&document, "Tagged", &value), "{value}");
+    }
+    assert!(!fits(&document, "Tagged", &json!({"kind": "four"})));
+    assert!(!fits(
+        &document,
+        "Tagged",
+        &json!({"kind": "three", "is": {}})
+    ));
+    assert_eq!(
+        schemas["Tagged"]["anyOf"][2]["description"],
+        "With a number."
+    );
+}
+
+/// A page of something that travels with descriptors.
+#[derive(Debug, Message)]
+struct Page<T> {
+    #[fd]
+    items: Vec<T>,
+}
+
+mod elsewhere {
+    #[derive(Debug, jsoncomm::Message)]
+    pub(super) struct Page {
+        pub(super) number: u8,
+    }
+}
+
+#[test]
+fn generic_types_and_types_of_one_name_are_told_apart() {
+    let document = answers!((Page<u8>, Page<Page<bool>>, elsewhere::Page));
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let mut names: Vec<_> = schemas.keys().collect();
+    names.sort();
+    assert_eq!(names, ["Page", "Page_Page_bool", "Page_bool", "Page_u8"]);
+    assert!(fits(
+        &document,
+        "Page_Page_bool",
+        &json!({"items": [{"items": [true]}]})
+    ));
+    assert!(!fits(
+        &document,
+        "Page_Page_bool",
+        &json!({"items": [{"items": [1]}]})
+    ));
+}
+
+#[test]
+fn an_error_that_serde_writes_has_the_codes_of_its_variants() {
+    #[derive(Debug, Message, Serialize, Deserialize, thiserror::Error)]
+    #[message(serde)]
+    #[serde(untagged)]
+    #[allow(dead_code, reason = "only described")]
+    enum Loose {
+        #[error("{text}")]
+        Text { text: String },
+        #[error("{number}")]
+        Number { number: u8 },
+    }
+    let document = answers!(Result<u8, Loose>);
+    let errors = json!([{"code": 1, "message": "Text"}, {"code": 2, "message": "Number"}]);
+    assert_eq!(document["methods"][0]["errors"], errors);
+}
+
+#[test]
+fn a_comment_may_come_from_a_file() {
+    #[doc = concat!("Made ", "up.")]
+    #[jsoncomm::service(name = "test.types")]
+    trait Types {
+        /** Over
+        two lines. */
+        fn tell(&mut self) -> u8;
+    }
+    let description = <dyn Types as Describe>::DESCRIPTION;
+    assert_eq!(description.docs().trim(), "Made up.");
+    let [tell] = description.methods() else {
+        panic!("{description:?}")
+    };
+    let lines: Vec<_> = tell.docs().lines().map(str::trim).collect();
+    assert_eq!(lines, ["Over", "two lines."]);
+}
