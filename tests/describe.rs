@@ -10,6 +10,9 @@
     reason = "a helper that fails has failed its test"
 )]
 
+#[cfg(feature = "schema")]
+#[path = "describe/schemas.rs"]
+mod schemas;
 #[path = "describe/served.rs"]
 mod served;
 #[path = "describe/types.rs"]

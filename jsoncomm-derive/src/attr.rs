@@ -128,6 +128,8 @@ pub(crate) struct Container {
     /// `#[message(serde)]`
     pub(crate) delegate: Option<Path>,
     pub(crate) library: Option<Path>,
+    /// `#[message(schema)]`
+    pub(crate) schema: Option<Path>,
     pub(crate) service: Option<LitStr>,
     pub(crate) reply: Option<Type>,
     pub(crate) error: Option<Type>,
@@ -149,16 +151,19 @@ impl Container {
     }
 
     fn message(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| match name {
+        meta::nested(cx, attribute, |name, meta| {
+            match name {
             "serde" => meta::once(cx, meta, &mut self.delegate, meta::flag),
             "crate" => meta::once(cx, meta, &mut self.library, meta::path),
+            "schema" => meta::once(cx, meta, &mut self.schema, meta::flag),
             "service" => meta::once(cx, meta, &mut self.service, meta::text),
             "reply" => meta::once(cx, meta, &mut self.reply, |meta| meta.value()?.parse()),
             "error" => meta::once(cx, meta, &mut self.error, |meta| meta.value()?.parse()),
             _ => Err(meta.error(
-                "expected `serde`, `crate = \"...\"`, `service = \"...\"`, `reply = ...` or \
+                "expected `serde`, `schema`, `crate = \"...\"`, `service = \"...\"`, `reply = ...` or \
                  `error = ...`",
             )),
+        }
         });
     }
 

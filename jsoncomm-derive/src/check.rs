@@ -11,8 +11,13 @@ use syn::spanned::Spanned;
 
 /// Complains about everything that does not fit together.
 pub(crate) fn message(cx: &Ctxt, message: &Message) {
+    schema(cx, message.attrs.schema.as_ref());
     if let Some(path) = &message.attrs.delegate {
         return delegate(cx, message, path);
+    }
+    if let (Some(path), Some(_)) = (&message.attrs.schema, message.generics.type_params().next()) {
+        let text = "a parameter may be anything: leave `schema` away, or leave the type to serde with `serde`";
+        cx.complain(path, text);
     }
     refused(cx, message);
     tags(cx, message);
@@ -31,6 +36,14 @@ pub(crate) fn message(cx: &Ctxt, message: &Message) {
             }
             other(cx, variants, message.attrs.reply.is_some());
         }
+    }
+}
+
+/// `schema` needs what reads them.
+fn schema(cx: &Ctxt, path: Option<&Path>) {
+    if let (Some(path), false) = (path, cfg!(feature = "schema")) {
+        let text = "`schema` needs the library's feature of that name: write `features = [\"schema\"]` in Cargo.toml";
+        cx.complain(path, text);
     }
 }
 

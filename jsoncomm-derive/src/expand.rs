@@ -22,11 +22,7 @@ use syn::spanned::Spanned;
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
     expanded(input, |message| {
-        let shape = match message.attrs.delegate {
-            Some(_) => TokenStream::new(),
-            None => describe::shape(message),
-        };
-        impl_message(message, &shape, &debug::message(message))
+        impl_message(message, &describe::shape(message), &debug::message(message))
     })
 }
 

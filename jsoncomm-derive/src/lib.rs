@@ -58,7 +58,9 @@ pub fn message(input: TokenStream) -> TokenStream {
 ///
 /// What comes for an argument with `#[sensitive]` is in no fault and no error, as with `derive(Message)`.
 ///
-/// `Describe` is implemented as well: the trait, its comments and all types as a constant.
+/// `Describe` is implemented as well: the trait, its comments and all types as a constant. With `#[service(name = "...",
+/// schema)]` types that only serde knows describe themselves by `schemars::JsonSchema`, which they have to implement
+/// then; that needs the library's feature `schema`.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as ItemTrait);

@@ -13,6 +13,10 @@
 //! that only serde knows is *anything*, and so is one with functions of its own (`#[serde(with = "...")]`) and a
 //! parameter of a generic type in a field without `#[fd]`.
 //!
+//! With the feature `schema`, `#[service(name = "...", schema)]` on a trait and `#[message(schema)]` on a type have
+//! such types describe themselves by `schemars::JsonSchema`, which they then have to implement; what is a message still
+//! tells its own shape. With `#[message(serde, schema)]` a type's own schema is its shape.
+//!
 //! # The document
 //!
 //! Types are [JSON Schema]s, structs and enums of the program's under `components`. Where something may be absent when
@@ -56,8 +60,12 @@
 mod definitions;
 mod discover;
 mod document;
+mod foreign;
 mod tree;
 
+#[cfg(feature = "schema")]
+#[cfg_attr(docsrs, doc(cfg(feature = "schema")))]
+pub use crate::message::schema::Schema;
 pub use crate::message::{Definition, Field, Form, Shape, Type, Variant};
 pub(crate) use discover::{DISCOVER, Discovery, NoParams, Text};
 

@@ -43,6 +43,8 @@ mod numbers;
 mod packer;
 mod plain;
 pub(crate) mod probe;
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
 mod shape;
 mod strict;
 mod text;

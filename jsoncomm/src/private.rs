@@ -1,10 +1,14 @@
 //! Names that generated code needs. Not for people: they change without notice.
 
+#[cfg(feature = "schema")]
+pub use crate::__schema_of as schema_of;
 pub use crate::__type_of as type_of;
 pub use crate::client::{Connection, Items, Mode, Starting, Waiting};
 pub use crate::describe::{Describe, Description, Method};
 pub use crate::error::CallError;
 pub use crate::message::probe::{Foreign, Holding, Known, Probe};
+#[cfg(feature = "schema")]
+pub use crate::message::schema::{Held, Holds, Needed, Schema, Schematic, Told};
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, Outcome, Service};
 pub use serde;

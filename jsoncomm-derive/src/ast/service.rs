@@ -22,6 +22,8 @@ pub(crate) struct Service {
     pub(crate) name: String,
     /// Where the library is; `::jsoncomm` unless given.
     pub(crate) library: Option<Path>,
+    /// What only serde knows is described by its JSON Schema.
+    pub(crate) schema: Option<Path>,
     /// `#[deprecated]` on the trait, which the stub repeats.
     pub(crate) deprecated: Vec<Attribute>,
     /// What the trait's `where` clause asks of `Self`.
@@ -75,7 +77,7 @@ pub(crate) enum Passing {
 impl Service {
     /// Reads `#[service(...)]` and the trait under it, and takes our attributes off the trait.
     pub(crate) fn from_syn(cx: &Ctxt, options: TokenStream, mut item: ItemTrait) -> Self {
-        let (name, library) = Self::options(cx, options);
+        let (name, library, schema) = Self::options(cx, options);
         Self::check_trait(cx, &item);
         let mut methods = Vec::new();
         for part in &mut item.items {
@@ -90,19 +92,22 @@ impl Service {
             item,
             name,
             library,
+            schema,
             methods,
         }
     }
 
-    fn options(cx: &Ctxt, options: TokenStream) -> (String, Option<Path>) {
-        let (mut name, mut library) = (None::<LitStr>, None::<Path>);
+    fn options(cx: &Ctxt, options: TokenStream) -> (String, Option<Path>, Option<Path>) {
+        let (mut name, mut library, mut schema) = (None::<LitStr>, None::<Path>, None);
         let parser = syn::meta::parser(|meta| {
             if meta.path.is_ident("name") {
                 name = Some(meta.value()?.parse()?);
             } else if meta.path.is_ident("crate") {
                 library = Some(meta.value()?.parse::<LitStr>()?.parse()?);
+            } else if meta.path.is_ident("schema") {
+                schema = Some(meta.path.clone());
             } else {
-                return Err(meta.error("expected `name = \"...\"` or `crate = \"...\"`"));
+                return Err(meta.error("expected `name = \"...\"`, `crate = \"...\"` or `schema`"));
             }
             Ok(())
         });
@@ -118,7 +123,7 @@ impl Service {
                          does not begin with `rpc.`",
                     );
                 }
-                (text, library)
+                (text, library, schema)
             }
             None => {
                 if !failed {
@@ -127,7 +132,7 @@ impl Service {
                         "give the service a name: `#[service(name = \"example.files\")]`",
                     ));
                 }
-                (String::new(), library)
+                (String::new(), library, schema)
             }
         }
     }

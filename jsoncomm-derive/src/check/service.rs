@@ -1,6 +1,7 @@
 //! Whether a service trait can be one.
 
 use crate::ast::service::{Service, is_word, returns_nothing};
+use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -25,6 +26,7 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
             (None, _) => {}
         }
     }
+    check::schema(cx, service.schema.as_ref());
     names(cx, service);
     asked(cx, service);
 }

@@ -10,6 +10,17 @@ use quote::quote;
 /// Writes what `Pack` says of a type's shape.
 pub(crate) fn shape(message: &Message) -> TokenStream {
     let p = &message.private();
+    match (&message.attrs.delegate, &message.attrs.schema) {
+        (None, _) => {}
+        (Some(_), None) => return TokenStream::new(),
+        (Some(_), Some(_)) => {
+            return quote! {
+                fn shape() -> #p::Shape {
+                    #p::Shape::Schema(#p::Schema::of::<Self>())
+                }
+            };
+        }
+    }
     let (name, docs) = (message.rust_name(), &message.docs);
     let form = match &message.shape {
         Shape::Struct(body) => form(message, body),
@@ -59,6 +70,7 @@ pub(crate) fn service(service: &Service, params: &[Option<Message>]) -> TokenStr
 /// Describes a method of a trait.
 fn method(p: &TokenStream, method: &Method, params: Option<&Message>) -> TokenStream {
     let (name, docs) = (method.wire_name(), Docs::from_syn(&method.attrs));
+    let schema = params.is_some_and(|params| params.attrs.schema.is_some());
     let fields = params.map(|params| match &params.shape {
         Shape::Struct(body) => fields(params, body),
         Shape::Enum(_) => TokenStream::new(),
@@ -66,7 +78,12 @@ fn method(p: &TokenStream, method: &Method, params: Option<&Message>) -> TokenSt
     let answer = match (&method.oneway, &method.output) {
         (None, syn::ReturnType::Type(_, ty)) => {
             let outcome = quote!(<#ty as #p::Outcome>);
-            let answer = answer(p, &quote!(#outcome::Value), &quote!(#outcome::Error));
+            let answer = answer(
+                p,
+                schema,
+                &quote!(#outcome::Value),
+                &quote!(#outcome::Error),
+            );
             quote!(.answering(#outcome::STREAM, #answer))
         }
         _ => TokenStream::new(),
@@ -85,7 +102,7 @@ pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStre
     let methods = message.variants().iter().map(|variant| {
         let (name, docs) = (request::method(message, variant), &variant.docs);
         let fields = fields(message, &variant.body);
-        let answer = answer(p, reply, error);
+        let answer = answer(p, message.attrs.schema.is_some(), reply, error);
         quote!(#p::Method::new(#name, #docs, &[#fields]).answering(false, #answer))
     });
     let (name, methods) = (service.unwrap_or_default(), quote!(#(#methods),*));
@@ -119,8 +136,9 @@ fn description(
 }
 
 /// The types of what a method answers: its value, its error, and the names of that.
-fn answer(p: &TokenStream, value: &TokenStream, error: &TokenStream) -> TokenStream {
-    quote!(#p::type_of!(#value), #p::type_of!(#error), <#error as #p::Pack>::CODES)
+fn answer(p: &TokenStream, schema: bool, value: &TokenStream, error: &TokenStream) -> TokenStream {
+    let [value, of_error] = [value, error].map(|ty| any_type(p, schema, ty));
+    quote!(#value, #of_error, <#error as #p::Pack>::CODES)
 }
 
 fn deprecated(note: Option<&str>) -> TokenStream {
@@ -191,7 +209,15 @@ fn ty(message: &Message, field: &Field) -> TokenStream {
     if attrs.with.ser.is_some() || attrs.with.de.is_some() {
         quote!(#p::Type::foreign::<#ty>())
     } else {
-        quote!(#p::type_of!(#ty))
+        any_type(p, message.attrs.schema.is_some(), &quote!(#ty))
+    }
+}
+
+/// Any type; with `schema` it has to be known.
+fn any_type(p: &TokenStream, schema: bool, ty: &TokenStream) -> TokenStream {
+    match schema {
+        true => quote!(#p::schema_of!(#ty)),
+        false => quote!(#p::type_of!(#ty)),
     }
 }
 

@@ -34,7 +34,11 @@ pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
     let mut generics = message.generics.clone();
     let (_, arguments, _) = message.generics.split_for_impl();
     let whole = syn::parse_quote!(#ident #arguments: #p::serde::Serialize);
-    generics.make_where_clause().predicates.push(whole);
+    let predicates = &mut generics.make_where_clause().predicates;
+    predicates.push(whole);
+    if message.attrs.schema.is_some() {
+        predicates.push(syn::parse_quote!(#ident #arguments: #p::Schematic));
+    }
     let body = quote!(#p::serde::Serialize::serialize(self, __out));
     let body = sensitive(message.is_sensitive(), &message.name, body);
     let (pack, code) = (function(message, "pack", &body), code(message));

@@ -85,6 +85,9 @@ fn params(service: &Service, method: &Method) -> syn::Result<(TokenStream, Optio
         #message
     };
     let mut shown = Message::from_syn(&Ctxt::new(), &item);
+    if let Some(shown) = &mut shown {
+        shown.attrs.schema.clone_from(&service.schema);
+    }
     if let Some(Shape::Struct(body)) = shown.as_mut().map(|shown| &mut shown.shape) {
         for (field, argument) in body.fields.iter_mut().zip(&method.arguments) {
             field.ty = self::shown(argument);

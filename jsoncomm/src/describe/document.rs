@@ -1,6 +1,7 @@
 //! The OpenRPC document.
 
 use super::definitions::{Names, present, short, walk};
+use super::foreign::Schemas;
 use super::tree::Tree;
 use super::{Answer, Description, Method};
 use crate::message::{Definition, Field, Form, Shape, Type, Variant, Way};
@@ -10,7 +11,8 @@ const OPENRPC: &str = "1.3.2";
 
 /// Describes what is served at one place.
 pub(super) fn document(descriptions: &[Description]) -> Tree {
-    let mut found = Vec::new();
+    let (mut found, mut foreign) = (Vec::new(), Schemas::new());
+    let mut walk = |ty, way| walk(ty, way, &mut found, &mut |shape| foreign.visit(shape));
     let methods = || {
         descriptions
             .iter()
@@ -18,15 +20,19 @@ pub(super) fn document(descriptions: &[Description]) -> Tree {
     };
     for method in methods() {
         for field in method.parameters {
-            walk(field.ty(), Way::Read, &mut found, &mut |_| {});
+            walk(field.ty(), Way::Read);
         }
         if let Some(answer) = method.answer {
-            walk(answer.value, Way::Written, &mut found, &mut |_| {});
-            walk(answer.error, Way::Written, &mut found, &mut |_| {});
+            walk(answer.value, Way::Written);
+            walk(answer.error, Way::Written);
         }
     }
+    let named = foreign.named();
+    let taken = named.iter().map(|(name, _)| name.clone()).collect();
     let writer = Writer {
-        names: Names::new(&found, Vec::new()),
+        names: Names::new(&found, taken),
+        #[cfg(feature = "schema")]
+        foreign,
     };
     let mut seen = Vec::new();
     let mut schemas = Tree::object([]);
@@ -36,6 +42,9 @@ pub(super) fn document(descriptions: &[Description]) -> Tree {
             seen.push(name);
             schemas.push(name.to_owned(), writer.definition(definition, way));
         }
+    }
+    for (name, schema) in named {
+        schemas.push(name, schema);
     }
     let methods = descriptions.iter().flat_map(|description| {
         let methods = description.methods.iter();
@@ -70,6 +79,8 @@ fn info(descriptions: &[Description]) -> Tree {
 /// Writes the parts.
 struct Writer {
     names: Names,
+    #[cfg(feature = "schema")]
+    foreign: Schemas,
 }
 
 impl Writer {
@@ -220,6 +231,8 @@ impl Writer {
                 let place = format!("#/components/schemas/{name}");
                 Tree::object([("$ref", Tree::text(place))])
             }
+            #[cfg(feature = "schema")]
+            Shape::Schema(schema) => self.foreign.schema(schema),
         }
     }
 

@@ -12,6 +12,12 @@ pub(super) enum Tree {
     Text(Cow<'static, str>),
     /// A number, `true`, `false` or `null`, as it is written.
     Token(Cow<'static, str>),
+    /// Anything that is written already, in one line and in many.
+    #[cfg(feature = "schema")]
+    Given {
+        short: String,
+        long: String,
+    },
 }
 
 impl Tree {
@@ -69,6 +75,14 @@ impl Tree {
         match self {
             Self::Text(text) => put_string(out, text),
             Self::Token(token) => out.extend_from_slice(token.as_bytes()),
+            #[cfg(feature = "schema")]
+            Self::Given { short, long } => match depth {
+                None => out.extend_from_slice(short.as_bytes()),
+                Some(depth) => {
+                    let line = format!("\n{}", " ".repeat(2 * depth));
+                    out.extend_from_slice(long.replace('\n', &line).as_bytes());
+                }
+            },
             Self::Object(members) => list(out, b"{}", depth, members, |out, (name, value)| {
                 put_string(out, name);
                 out.extend_from_slice(if depth.is_some() { b": " } else { b":" });

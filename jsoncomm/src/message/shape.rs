@@ -65,6 +65,10 @@ pub enum Shape {
     Map(Type),
     /// A struct or enum.
     Defined(&'static Definition),
+    /// A type that describes itself by `schemars`.
+    #[cfg(feature = "schema")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "schema")))]
+    Schema(super::schema::Schema),
 }
 
 /// A type, which can be asked for its [`Shape`].

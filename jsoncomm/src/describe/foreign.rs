@@ -1,0 +1,80 @@
+//! Schemas that `schemars` writes for types that only serde knows.
+
+use super::tree::Tree;
+use crate::message::Shape;
+
+/// What is written for one document. Without the feature `schema` there is nothing to write.
+#[cfg(not(feature = "schema"))]
+#[derive(Debug)]
+pub(super) struct Schemas;
+
+#[cfg(not(feature = "schema"))]
+impl Schemas {
+    pub(super) fn new() -> Self {
+        Self
+    }
+
+    /// Learns of a shape.
+    pub(super) fn visit(&mut self, _: &Shape) {}
+
+    /// The schemas that others refer to, by name.
+    pub(super) fn named(&mut self) -> Vec<(String, Tree)> {
+        Vec::new()
+    }
+}
+
+#[cfg(feature = "schema")]
+pub(super) use with_schemars::Schemas;
+
+#[cfg(feature = "schema")]
+mod with_schemars {
+    use super::{Shape, Tree};
+    use crate::message::schema::Schema;
+    use schemars::SchemaGenerator;
+    use schemars::generate::SchemaSettings;
+
+    /// What is written for one document.
+    #[derive(Debug)]
+    pub(in crate::describe) struct Schemas(SchemaGenerator);
+
+    impl Schemas {
+        pub(in crate::describe) fn new() -> Self {
+            let mut settings = SchemaSettings::draft07();
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+            Self(settings.into_generator())
+        }
+
+        /// Learns of a shape.
+        pub(in crate::describe) fn visit(&mut self, shape: &Shape) {
+            if let Shape::Schema(schema) = shape {
+                schema.generate(&mut self.0);
+            }
+        }
+
+        /// The schemas that others refer to, by name.
+        pub(in crate::describe) fn named(&mut self) -> Vec<(String, Tree)> {
+            let all = self.0.clone().take_definitions(true).into_iter();
+            all.map(|(name, schema)| (name, given(&schema))).collect()
+        }
+
+        /// A type's schema, or a reference to it.
+        pub(in crate::describe) fn schema(&self, schema: Schema) -> Tree {
+            // A reference is the same each time, whatever else there is.
+            let mut generator = self.0.clone();
+            let mut schema = schema.generate(&mut generator);
+            for transform in generator.transforms_mut() {
+                transform.transform(&mut schema);
+            }
+            given(schema.as_value())
+        }
+    }
+
+    /// JSON that is there already.
+    fn given(json: &(impl std::fmt::Display + ?Sized)) -> Tree {
+        Tree::Given {
+            short: format!("{json}"),
+            long: format!("{json:#}"),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Types that only serde knows and that describe themselves by `schemars`, where that is asked for.
+
+use super::probe::{Holding, Probe};
+use super::{Json, Pack, Shape};
+use schemars::{JsonSchema, SchemaGenerator};
+use std::fmt;
+
+/// A type that has a JSON Schema of its own.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::describe::{Describe, Shape};
+/// use std::ops::Range;
+///
+/// #[jsoncomm::service(name = "example.cutter", schema)]
+/// pub trait Cutter {
+///     fn cut(&mut self, what: Range<u64>) -> u64;
+/// }
+///
+/// let [cut] = <dyn Cutter as Describe>::DESCRIPTION.methods() else { panic!() };
+/// let [what] = cut.parameters() else { panic!() };
+/// let Shape::Schema(range) = what.shape() else { panic!() };
+/// let mut generator = schemars::SchemaGenerator::default();
+/// assert!(range.generate(&mut generator).get("$ref").is_some());
+/// ```
+#[derive(Clone, Copy)]
+pub struct Schema(fn(&mut SchemaGenerator) -> schemars::Schema);
+
+impl Schema {
+    #[doc(hidden)]
+    pub const fn of<T: Schematic + ?Sized>() -> Self {
+        Self(T::generate)
+    }
+
+    /// Has `schemars` write it, or a reference to it, for reading.
+    pub fn generate(self, generator: &mut SchemaGenerator) -> schemars::Schema {
+        (self.0)(generator)
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Schema")
+    }
+}
+
+/// Has a JSON Schema.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`schema` is asked for, and `{Self}` has none",
+    label = "has no JSON Schema",
+    note = "derive `schemars::JsonSchema` for it, or `jsoncomm::Message`, or leave `schema` away"
+)]
+pub trait Schematic {
+    fn generate(generator: &mut SchemaGenerator) -> schemars::Schema;
+}
+
+impl<T: JsonSchema + ?Sized> Schematic for T {
+    fn generate(generator: &mut SchemaGenerator) -> schemars::Schema {
+        generator.subschema_for::<T>()
+    }
+}
+
+/// As [`type_of!`](crate::__type_of), but what only serde knows has to have a schema.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __schema_of {
+    ($of:ty) => {
+        $crate::private::Type::new(|| {
+            #[allow(unused_imports, reason = "one of them is needed")]
+            use $crate::private::{Held as _, Holds as _, Known as _, Needed as _, Told as _};
+            (&&&&$crate::private::Probe::<$of>::new()).shape()
+        })
+    };
+}
+
+/// Of what serde alone holds for us, and whose content is a message.
+#[doc(hidden)]
+pub trait Holds {
+    fn shape(&self) -> Shape;
+}
+
+impl<'a, 'b, T: ?Sized> Holds for &&'a &'b Probe<T>
+where
+    &'a &'b Probe<T>: Holding,
+{
+    fn shape(&self) -> Shape {
+        Holding::shape(&**self)
+    }
+}
+
+/// Of what serde alone holds for us, and whose content has a schema.
+#[doc(hidden)]
+pub trait Held {
+    fn shape(&self) -> Shape;
+}
+
+impl<T: JsonSchema> Held for &&Probe<Json<T>> {
+    fn shape(&self) -> Shape {
+        Shape::Schema(Schema::of::<T>())
+    }
+}
+
+/// Of a message that has a schema: it is asked where the message tells nothing.
+#[doc(hidden)]
+pub trait Told {
+    fn shape(&self) -> Shape;
+}
+
+impl<T: Pack + JsonSchema + ?Sized> Told for &&Probe<T> {
+    fn shape(&self) -> Shape {
+        match T::shape() {
+            Shape::Anything(_) => Shape::Schema(Schema::of::<T>()),
+            known => known,
+        }
+    }
+}
+
+/// Of anything else. Which it is has been decided by the time that the schema is asked for.
+#[doc(hidden)]
+pub trait Needed<T: ?Sized> {
+    fn shape(&self) -> Shape
+    where
+        T: Schematic;
+}
+
+impl<T: ?Sized> Needed<T> for Probe<T> {
+    fn shape(&self) -> Shape
+    where
+        T: Schematic,
+    {
+        Shape::Schema(Schema::of::<T>())
+    }
+}

@@ -1,0 +1,7 @@
+#[derive(jsoncomm::Message)]
+#[message(schema)]
+struct Opened {
+    len: u64,
+}
+
+fn main() {}
