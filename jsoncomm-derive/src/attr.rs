@@ -433,3 +433,37 @@ fn unknown(path: &Path) -> syn::Error {
     let name = meta::name(path);
     syn::Error::new_spanned(path, format!("serde has no attribute `{name}` here"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    #[test]
+    fn a_comment_is_what_rustdoc_shows() {
+        let text = |attributes: &[Attribute]| Docs::from_syn(attributes).text();
+        let lines: [Attribute; 4] = [
+            parse_quote!(#[doc = " One."]),
+            parse_quote!(#[doc(hidden)]),
+            parse_quote!(#[doc = ""]),
+            parse_quote!(#[doc = "   more"]),
+        ];
+        assert_eq!(text(&lines).as_deref(), Some("One.\n\n  more"));
+        assert_eq!(text(&[]).as_deref(), Some(""));
+        let file: Attribute = parse_quote!(#[doc = include_str!("a.md")]);
+        assert_eq!(text(&[file]), None);
+    }
+
+    #[test]
+    fn a_deprecation_is_known_however_it_is_written() {
+        let note = |attribute: Attribute| deprecated(&[attribute]);
+        assert_eq!(note(parse_quote!(#[deprecated])).as_deref(), Some(""));
+        assert_eq!(
+            note(parse_quote!(#[deprecated = "x"])).as_deref(),
+            Some("x")
+        );
+        let list = parse_quote!(#[deprecated(since = "1.0.0", note = "x")]);
+        assert_eq!(note(list).as_deref(), Some("x"));
+        assert_eq!(note(parse_quote!(#[doc = "x"])), None);
+    }
+}

@@ -80,6 +80,7 @@ pub(crate) use shape::Way;
 pub(crate) use strict::repeated;
 pub(crate) use writer::put_unsigned;
 pub(crate) use unknown::Copied;
+pub(crate) use variants::Nothing;
 
 /// Can be written: JSON text, and descriptors beside it.
 ///

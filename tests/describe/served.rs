@@ -179,3 +179,36 @@ fn asking_is_counted_as_a_call() {
     }
     assert_eq!(running.stop().1.handled, 3);
 }
+
+/// Nearly 20 KiB of text.
+macro_rules! long {
+    () => {
+        include_str!("open-rpc-1.3.2.json")
+    };
+}
+
+#[doc = concat!(
+    long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(),
+    long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(), long!(),
+)]
+#[jsoncomm::service(name = "test.wordy")]
+trait Wordy {
+    fn say(&mut self) -> bool;
+}
+
+impl Wordy for Keeper {
+    fn say(&mut self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_large_document_arrives_whole() {
+    for kind in KINDS {
+        let running = Running::start(kind, Keeper, |endpoint| endpoint.serve::<dyn Wordy>());
+        let text = running.connect().discover().unwrap();
+        assert!(text.len() > 400_000, "{}", text.len());
+        assert_eq!(valid(&text), document(<dyn Wordy as Describe>::DESCRIPTION));
+        assert!(WordyClient::new(running.connect()).say().unwrap());
+    }
+}

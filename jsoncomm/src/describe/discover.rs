@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use serde::de::{DeserializeSeed, Error as _};
-use serde::ser::{Error as _, SerializeStruct};
+use serde::de::DeserializeSeed;
+use serde::ser::{Error, SerializeStruct};
 use serde::{Deserializer, Serializer};
 
 use super::{Description, document};
-use crate::message::{Absence, Copied, Members, Pack, Packer, Unpack, Unpacker, members};
+use crate::message::{Copied, Nothing, Pack, Packer, Unpack, Unpacker, members};
 
 /// The descriptions of what one endpoint serves, and the document, written at the first call and then kept: who asks
 /// often costs no more than the sending.
@@ -63,36 +63,7 @@ impl Pack for NoParams {
 
 impl<'de> Unpack<'de> for NoParams {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        members::<Self, D>(fds, from)
-    }
-}
-
-impl<'de> Members<'de> for NoParams {
-    type Value = Self;
-    const EXPECTING: &'static str = "the arguments of rpc.discover";
-    const NAMES: &'static [&'static str] = &[];
-    const KNOWN: &'static [&'static str] = &[];
-    const NAMED: bool = true;
-    const STRICT: bool = true;
-
-    fn new() -> Self {
-        Self
-    }
-
-    fn find(_: &str) -> Option<usize> {
-        None
-    }
-
-    fn is_read(&self, _: usize) -> bool {
-        false
-    }
-
-    fn read<D: Deserializer<'de>>(&mut self, _: usize, _: &Unpacker, _: D) -> Result<(), D::Error> {
-        Err(D::Error::custom("no arguments"))
-    }
-
-    fn finish<E: serde::de::Error>(self, _: Absence<'_>) -> Result<Self, E> {
-        Ok(self)
+        members::<Nothing, D>(fds, from).map(|()| Self)
     }
 }
 

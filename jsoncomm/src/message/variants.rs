@@ -370,7 +370,7 @@ impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Variant<'_, V> {
 }
 
 /// The members of a method without arguments.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl<'de> Members<'de> for Nothing {
     type Value = ();
