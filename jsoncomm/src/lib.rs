@@ -53,7 +53,6 @@
 //!
 //! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
 //! stairs.
-//!
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // For what the derive emits, in tests.
