@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use std::time::Duration;
 use jsoncomm::message::Json;
 use jsoncomm::{
     Call, CallError, Connection, Counts, Error, Fault, Kind, Later, Limits, Remote, Reply, Server,
-    Socket,
+    Socket, Turn,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, alone, assert_open_fds, open_fds, send_raw};
+use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds, send_raw};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -275,5 +276,49 @@ fn a_server_that_has_stopped_can_serve_again() {
         assert_eq!(again.echo(2).unwrap(), 2);
         remote.stop();
         thread.join().unwrap();
+    }
+}
+
+/// A service manager keeps the socket, and gives it to the next server.
+#[test]
+fn an_adopted_socket_is_left_as_it_is_to_the_server_after_this_one() {
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("desk.sock");
+        let manager = Bound::at(&path, kind).unwrap();
+        let serve = || {
+            let mut server = Server::new(Limits::default()).unwrap();
+            let socket = manager.as_fd().try_clone_to_owned().unwrap();
+            server.adopt(socket).unwrap().serve::<dyn Desk>();
+            server
+        };
+        let connect = || DeskClient::new(Connection::open(&path).unwrap().within(PATIENCE));
+        let ((here, _), (keep, kept), (_, gate)) =
+            (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let mut clerk = Clerk {
+            here,
+            kept: keep,
+            gate,
+        };
+        let mut first = serve();
+        let begun = connect().start().keep().unwrap();
+        while first.stats().deferred == 0 {
+            let _ = first.turn(&mut clerk, Some(PATIENCE)).unwrap();
+        }
+        let queued = connect().start().echo(7).unwrap();
+        first.shut_down(LONG).unwrap();
+        let late = connect().start().echo(8).unwrap();
+        kept.recv_timeout(PATIENCE).unwrap().send(1);
+        while first.turn(&mut clerk, Some(PATIENCE)).unwrap() == Turn::Done {}
+        drop(first);
+        assert_eq!(begun.wait().unwrap(), 1, "what was begun is answered");
+
+        let mut second = serve();
+        while second.counts().handled < 2 {
+            let _ = second.turn(&mut clerk, Some(PATIENCE)).unwrap();
+        }
+        let answers = (queued.wait().unwrap(), late.wait().unwrap());
+        assert_eq!(answers, (7, 8), "{kind:?}");
+        assert!(path.exists());
     }
 }

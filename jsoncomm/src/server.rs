@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::address::{Bind, BoundPath};
+use crate::address::Bind;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Inbox, Kind, Line};
@@ -107,7 +107,28 @@ enum Source<S> {
 #[derive(Debug)]
 struct Door<S> {
     listener: Listener,
+    /// Others may have the socket as well, and accept when we have gone.
+    shared: bool,
     routes: Arc<Routes<S>>,
+}
+
+impl<S> Door<S> {
+    fn new(listener: Listener) -> Self {
+        Self {
+            listener,
+            shared: false,
+            routes: Arc::default(),
+        }
+    }
+
+    /// Closes it.
+    fn close(self, desk: &Desk) {
+        let socket = self.listener.into_fd();
+        match self.shared {
+            true => source::leave(socket, desk),
+            false => source::close(socket, desk),
+        }
+    }
 }
 
 impl<S> Thing for Box<Source<S>> {
@@ -169,17 +190,19 @@ impl<S> Server<S> {
                 let fd = sys::socket(sys::Type::Dgram).map_err(Error::os("socket"))?;
                 let line = self.datagram_line(fd)?;
                 let path = at.into().bind(line.as_fd(), sys::Type::Dgram)?;
-                self.add_datagrams(line, path)
+                self.add_endpoint(Source::Datagrams(Datagrams::new(line, path)))
             }
             Kind::Seqpacket => {
-                let listener = Listener::bind(at)?;
-                self.add_listener(listener)
+                let door = Door::new(Listener::bind(at)?);
+                self.add_endpoint(Source::Listener(door))
             }
         }
     }
 
     /// Takes over a socket that was made elsewhere, for example by a service manager: a datagram socket, a
     /// listening seqpacket one, or a connected one with its one client. A path of it is not ours to remove.
+    /// Nor is its queue ours alone: what a server that [stops](Server::shut_down) has not taken is left for who
+    /// serves there next.
     ///
     /// # Errors
     ///
@@ -188,7 +211,7 @@ impl<S> Server<S> {
         match socket::kind_of(fd.as_fd(), socket::Listening::No) {
             Ok(Kind::Datagram) => {
                 let line = self.datagram_line(fd)?;
-                self.add_datagrams(line, None)
+                self.add_endpoint(Source::Datagrams(Datagrams::adopted(line)?))
             }
             Ok(Kind::Seqpacket) => {
                 let line = Line::new(fd, Kind::Seqpacket, &self.desk.limits)?;
@@ -198,8 +221,9 @@ impl<S> Server<S> {
                 Ok(endpoint)
             }
             Err(_) => {
-                let listener = Listener::from_fd(fd)?;
-                self.add_listener(listener)
+                let mut door = Door::new(Listener::from_fd(fd)?);
+                door.shared = true;
+                self.add_endpoint(Source::Listener(door))
             }
         }
     }
@@ -211,21 +235,6 @@ impl<S> Server<S> {
         sys::set_passcred(fd.as_fd()).map_err(Error::os("setsockopt"))?;
         sys::raise_sndbuf(fd.as_fd(), SNDBUF).map_err(Error::os("setsockopt"))?;
         Line::new(fd, Kind::Datagram, &self.desk.limits)
-    }
-
-    fn add_datagrams(
-        &mut self,
-        line: Line,
-        path: Option<BoundPath>,
-    ) -> Result<Endpoint<'_, S>, Error> {
-        self.add_endpoint(Source::Datagrams(Datagrams::new(line, path)))
-    }
-
-    fn add_listener(&mut self, listener: Listener) -> Result<Endpoint<'_, S>, Error> {
-        self.add_endpoint(Source::Listener(Door {
-            listener,
-            routes: Arc::default(),
-        }))
     }
 
     fn add_endpoint(&mut self, source: Source<S>) -> Result<Endpoint<'_, S>, Error> {
@@ -392,7 +401,7 @@ impl<S> Server<S> {
                 connection.close(&self.desk);
             }
             Source::Datagrams(endpoint) => endpoint.close(&self.desk),
-            Source::Listener(door) => source::close(door.listener.into_fd(), &self.desk),
+            Source::Listener(door) => door.close(&self.desk),
             Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
         }
     }

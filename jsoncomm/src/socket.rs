@@ -534,7 +534,7 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>, listening: Listening) -> Result<Kind, 
 }
 
 /// Asks for a socket's own address.
-fn local_address(fd: BorrowedFd<'_>) -> Result<Option<Address>, Error> {
+pub(crate) fn local_address(fd: BorrowedFd<'_>) -> Result<Option<Address>, Error> {
     let name = control::getsockname(fd).map_err(Error::os("getsockname"))?;
     Ok(name.map(Address::from_name))
 }

@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::source::{Habit, Next, Share, close, fault_instead, receive, smaller};
+use super::source::{Habit, Next, Share, close, fault_instead, leave, receive, smaller};
 use crate::account::Account;
 use crate::address::BoundPath;
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::line::{Datagram, Heard, Inbox, Line, Sent};
 use crate::mailbox::{Caller, Ticket};
 use crate::observe::Loss;
@@ -17,6 +17,7 @@ use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::routes::Routes;
 use crate::service::{Desk, Lane};
+use crate::socket::local_address;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
 use crate::sys::socket::{How, shut_down};
@@ -32,7 +33,9 @@ pub(super) struct Datagrams<S> {
     /// When its timer will come, so that it is not set twice.
     timer: Option<Instant>,
     habit: Habit,
-    /// Nothing more can come.
+    /// Others may have the socket as well, and serve there when we have gone.
+    shared: bool,
+    /// Nothing more is taken.
     retired: bool,
 }
 
@@ -45,23 +48,46 @@ impl<S> Datagrams<S> {
             backlogs: HashMap::new(),
             timer: None,
             habit: Habit::default(),
+            shared: false,
             retired: false,
         }
     }
 
+    /// One on a socket that was made elsewhere. If it has a name, others can find it when we have gone.
+    pub(super) fn adopted(line: Line) -> Result<Self, Error> {
+        Ok(Self {
+            shared: local_address(line.as_fd())?.is_some(),
+            ..Self::new(line, None)
+        })
+    }
+
     /// Takes what has come already and nothing more: the path goes first, so that nobody finds it any more, and
-    /// whoever has found it gets `EPIPE`.
+    /// whoever has found it gets `EPIPE`. Of a socket that is shared nothing more is taken, and it is not shut
+    /// down: that would be so for all who have it.
     pub(super) fn retire(&mut self) {
         self.path = None;
         self.retired = true;
-        // It fails when nobody can send to it anyway.
-        let _ = shut_down(self.line.as_fd(), How::Reading);
+        if !self.shared {
+            // It fails when nobody can send to it anyway.
+            let _ = shut_down(self.line.as_fd(), How::Reading);
+        }
+    }
+
+    /// Takes the next datagram, if it is for us.
+    fn receive(&mut self, inbox: &mut Inbox) -> Result<Heard, Error> {
+        match self.shared && self.retired {
+            true => Ok(Heard::Pending),
+            false => self.line.receive(inbox, Wait::Never),
+        }
     }
 
     /// Closes it, its path first.
     pub(super) fn close(self, desk: &Desk) {
         drop(self.path);
-        close(self.line, desk);
+        match self.shared {
+            true => leave(self.line, desk),
+            false => close(self.line, desk),
+        }
     }
 
     /// How many answers wait for peers.
@@ -85,7 +111,7 @@ impl<S> Datagrams<S> {
         }
         let mut share = Share::of(&desk.limits);
         while share.is_left() {
-            match self.line.receive(inbox, Wait::Never) {
+            match self.receive(inbox) {
                 Ok(Heard::Datagram(datagram)) => {
                     share.take(inbox.text(&datagram));
                     self.handle(state, desk, inbox, key, datagram);

@@ -120,11 +120,23 @@ pub(super) fn fault_instead(error: &Error, text: &[u8]) -> Option<Letter> {
 /// Closes a socket. What nobody has read goes with it, descriptors included, and closing these may take its time:
 /// then it is done elsewhere, and the peers are told now.
 pub(super) fn close(socket: impl AsFd + Send + 'static, desk: &Desk) {
-    if wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now())).unwrap_or(true) {
+    if has_unread(&socket) {
         // It fails when there is nobody to tell.
         let _ = shut_down(socket.as_fd(), How::Both);
         desk.accounts.closer().close(socket);
     }
+}
+
+/// Closes a socket that others may have as well, and serve on: nobody is told, and what is unread is theirs. If it
+/// was the last, that is closed as above.
+pub(super) fn leave(socket: impl AsFd + Send + 'static, desk: &Desk) {
+    if has_unread(&socket) {
+        desk.accounts.closer().close(socket);
+    }
+}
+
+fn has_unread(socket: &impl AsFd) -> bool {
+    wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now())).unwrap_or(true)
 }
 
 /// Judges a datagram that has come and hands it on. Says whether it was a call at all.

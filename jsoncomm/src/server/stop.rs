@@ -15,9 +15,11 @@ impl<S> Server<S> {
     /// latest, whatever peers do.
     ///
     /// From now on no connections are taken and no paths are left for others to find; calls that come, or are
-    /// waiting already, are refused with [`Fault::STOPPING`]. Deferred answers and streams go on, and so do timers
-    /// and watches. After `grace` whoever still waits is told `STOPPING`. In the end all connections and
-    /// datagram sockets are closed, and the server can be given new ones. A second call can only shorten the grace.
+    /// waiting already, are refused with [`Fault::STOPPING`], except at a datagram socket that was
+    /// [adopted](Server::adopt) and has a name: those stay there, for the server after this one. Deferred
+    /// answers and streams go on, and so do timers and watches. After `grace` whoever still waits is told
+    /// `STOPPING`. In the end all connections and datagram sockets are closed, and the server can be given new
+    /// ones. A second call can only shorten the grace.
     ///
     /// [`Remote::shut_down`](crate::Remote::shut_down) does it from elsewhere.
     ///
