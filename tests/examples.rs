@@ -2,6 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
+#[cfg(test)]
+#[path = "examples/activated.rs"]
+mod activated;
 #[path = "osbuild/doubles.rs"]
 mod osbuild;
 
@@ -123,13 +126,7 @@ struct Daemon {
 impl Daemon {
     fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // Built first, and then run itself, so that signals reach it and not cargo.
-        let built = example("files").output().expect("cargo runs");
-        assert!(
-            !built.status.success(),
-            "without arguments it says how to use it"
-        );
-        Self::run(Command::new(binary("files")), folder, options)
+        Self::run(Command::new(built("files")), folder, options)
     }
 
     /// The one in Python.
@@ -187,6 +184,18 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Builds an example, to be run itself, so that signals reach it and not cargo.
+fn built(name: &str) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "jsoncomm-examples"])
+        .args((!cfg!(debug_assertions)).then_some("--release"))
+        .args(["--example", name])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status();
+    assert!(built.expect("cargo runs").success());
+    binary(name)
 }
 
 /// Where cargo puts an example: beside the folder of this test's own binary.

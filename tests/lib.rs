@@ -5,6 +5,7 @@
     reason = "a helper that fails has failed its test"
 )]
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use jsoncomm::{Address, Bind, Connection, Counts, Error, Kind};
 use jsoncomm::{Limits, Listener, Remote, Server, Socket, Stats};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
@@ -110,6 +112,19 @@ pub fn is_alone() -> bool {
     let cries = String::from_utf8_lossy(&ended.stderr);
     assert!(passed, "{}\n{said}{cries}", ended.status);
     false
+}
+
+/// Waits until something can be read, or a process has ended.
+///
+/// # Panics
+///
+/// When that takes too long.
+#[track_caller]
+pub fn wait_for(on: impl AsFd + fmt::Debug, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).expect("some seconds");
+    let ready = poll(&mut [PollFd::new(&on, PollFlags::IN)], Some(&left));
+    assert_eq!(ready, Ok(1), "nothing came from {on:?} in time");
 }
 
 /// Waits until servers that have gone have closed all that they do on another thread.

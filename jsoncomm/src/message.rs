@@ -78,9 +78,9 @@ pub(crate) use depth::{check_bounds, is_deeper};
 pub(crate) use escape::{plain_words, put_string};
 pub(crate) use shape::Way;
 pub(crate) use strict::repeated;
-pub(crate) use writer::put_unsigned;
 pub(crate) use unknown::Copied;
 pub(crate) use variants::Nothing;
+pub(crate) use writer::put_unsigned;
 
 /// Can be written: JSON text, and descriptors beside it.
 ///

@@ -1,15 +1,12 @@
 //! A Python peer as a child process: told, heard with a deadline, killed when dropped.
 
-use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use jsoncomm::Kind;
-use jsoncomm_tests::PATIENCE;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use jsoncomm_tests::{PATIENCE, wait_for};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
@@ -101,7 +98,7 @@ impl Python {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 return serde_json::from_slice(&line).expect("the peer prints JSON");
             }
-            wait(&self.stdout, deadline);
+            wait_for(&self.stdout, deadline);
             let mut part = [0; 1 << 16];
             match self.stdout.read(&mut part).expect("the pipe is readable") {
                 0 => panic!("python3 has ended; what it printed to standard error says why"),
@@ -114,7 +111,7 @@ impl Python {
     pub(crate) fn end(mut self) {
         drop(self.stdin.take());
         let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty());
-        wait(
+        wait_for(
             process.expect("the peer is our child"),
             Instant::now() + PATIENCE,
         );
@@ -130,14 +127,6 @@ impl Drop for Python {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Waits until something can be read, or a process has ended.
-fn wait(on: impl AsFd + fmt::Debug, deadline: Instant) {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let left = Timespec::try_from(left).expect("some seconds");
-    let ready = poll(&mut [PollFd::new(&on, PollFlags::IN)], Some(&left));
-    assert_eq!(ready, Ok(1), "nothing came from {on:?} in time");
 }
 
 /// What came of a client's step.

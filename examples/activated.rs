@@ -1,0 +1,159 @@
+//! A service with the habits of systemd: it takes over the sockets that the service manager has bound, says when it
+//! is ready and that its loop turns, reloads on SIGHUP, leaves when nobody needs it, and stops in order.
+//!
+//! The units are in `examples/systemd`. To see it start by its first call, without installing them:
+//!
+//! ```text
+//! cargo build --example activated
+//! systemd-socket-activate --seqpacket --fdname=everyone --listen=/tmp/activated.sock \
+//!     target/debug/examples/activated 10
+//! ```
+//!
+//! The argument is after how many seconds without work it leaves; 30 unless told otherwise.
+
+use std::error::Error;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use std::{env, io};
+
+use jsoncomm::{Call, Control, Later, Limits, Reply, Server};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, geteuid, getpid, pidfd_getfd, pidfd_open};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+#[jsoncomm::service(name = "example.settings")]
+trait Settings {
+    /// Names the caller's user, as the kernel tells it.
+    fn user(&mut self, call: &mut Call) -> Option<u32>;
+    /// Answers when the settings have been read again, how often they have been.
+    fn reloaded(&mut self, call: &mut Call) -> Later<u32>;
+}
+
+#[derive(Default)]
+struct State {
+    reloads: u32,
+    waiting: Vec<Reply<u32>>,
+}
+
+impl Settings for State {
+    fn user(&mut self, call: &mut Call) -> Option<u32> {
+        Some(call.peer()?.uid())
+    }
+
+    fn reloaded(&mut self, call: &mut Call) -> Later<u32> {
+        self.waiting.retain(Reply::is_wanted);
+        call.later(|reply| self.waiting.push(reply))
+    }
+}
+
+impl State {
+    fn reload(&mut self) {
+        self.reloads += 1;
+        for reply in self.waiting.drain(..) {
+            reply.send(self.reloads);
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let seconds = env::args().nth(1).map_or(Ok(30.0), |first| first.parse())?;
+    let mut server = Server::new(Limits::default())?;
+    adopt(&mut server)?;
+    on_signal(&mut server, SIGHUP, |state, _| state.reload())?;
+    for signal in [SIGTERM, SIGINT] {
+        on_signal(&mut server, signal, |_, control| {
+            tell(NotifyState::Stopping);
+            // Those who wait for an answer have so long.
+            control.shut_down(Duration::from_secs(5));
+        })?;
+    }
+    // The messages come from the loop, so they stop when it does.
+    if let Some(limit) = sd_notify::watchdog_enabled() {
+        server.every(limit / 2, |_, _| tell(NotifyState::Watchdog))?;
+    }
+    leave_when_idle(&mut server, Duration::try_from_secs_f64(seconds)?)?;
+    tell(NotifyState::Ready);
+    server.run(&mut State::default())?;
+    Ok(())
+}
+
+/// Serves on the sockets that were passed. What each is for is said by its `FileDescriptorName`; which kind it is
+/// the socket knows.
+fn adopt(server: &mut Server<State>) -> Result<(), Box<dyn Error>> {
+    let sockets = sockets()?;
+    if sockets.is_empty() {
+        return Err("no sockets: have it started by its .socket units".into());
+    }
+    for (socket, name) in sockets {
+        let endpoint = server.adopt(socket)?.serve::<dyn Settings>();
+        match &*name {
+            "everyone" => {}
+            "own" => {
+                let own = geteuid().as_raw();
+                let _ = endpoint.admit(move |peer| [0, own].contains(&peer.uid()));
+            }
+            _ => return Err(format!("nothing is served on a socket named {name}").into()),
+        }
+    }
+    Ok(())
+}
+
+/// Takes the sockets that the service manager has passed, with their names (sd_listen_fds(3)).
+///
+/// Safe code cannot take over a number that it was told, but it can duplicate what this process has there
+/// (pidfd_getfd(2), since Linux 5.6). The original stays open, close-on-exec, until the process ends.
+fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    sd_notify::listen_fds_with_names()?
+        .map(|(number, name)| {
+            let socket = pidfd_getfd(&this, number, PidfdGetfdFlags::empty())?;
+            Ok((socket, name))
+        })
+        .collect()
+}
+
+/// Tells the service manager, if there is one. If it does not get the word there is nobody else to tell.
+fn tell(what: NotifyState<'_>) {
+    let _ = sd_notify::notify(&[what]);
+}
+
+/// Has `call` called on the loop when the signal comes.
+fn on_signal(
+    server: &mut Server<State>,
+    signal: i32,
+    mut call: impl FnMut(&mut State, &mut Control<State>) + Send + 'static,
+) -> Result<(), Box<dyn Error>> {
+    let (signals, raise) = UnixStream::pair()?;
+    signals.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(signal, raise)?;
+    let mut unread = signals.try_clone()?;
+    server.watch(signals, move |state, control| {
+        // However often it has come meanwhile.
+        let _ = io::copy(&mut unread, &mut io::sink());
+        call(state, control);
+    })?;
+    Ok(())
+}
+
+/// Leaves when nothing has come for so long, nobody is connected and nobody waits for an answer.
+///
+/// It leaves at once, without `shut_down`: whatever comes meanwhile stays in the sockets, which the service manager
+/// has as well, and has it start the next one.
+fn leave_when_idle(server: &mut Server<State>, idle: Duration) -> Result<(), jsoncomm::Error> {
+    let before = server.counts().received;
+    server.after(idle, move |_, control| {
+        control.change(move |server| {
+            let stats = server.stats();
+            let busy = stats.connections + stats.deferred + stats.waiting;
+            if busy == 0 && stats.counts.received == before {
+                tell(NotifyState::Stopping);
+                server.remote().stop();
+            } else {
+                // Without a timer it goes on until it is stopped.
+                let _ = leave_when_idle(server, idle);
+            }
+        });
+    })?;
+    Ok(())
+}

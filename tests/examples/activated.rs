@@ -1,0 +1,211 @@
+//! `activated`, with a service manager that does what systemd does: binds, starts on the first call, listens to
+//! what the service says, and keeps the sockets.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Instant;
+
+use jsoncomm::{Call, Connection, Kind, Later};
+use jsoncomm_tests::{Bound, PATIENCE, wait_for};
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, kill_process, pidfd_open};
+use tempfile::TempDir;
+
+use super::built;
+
+/// The service, as its clients know it.
+#[jsoncomm::service(name = "example.settings")]
+trait Settings {
+    fn user(&mut self, call: &mut Call) -> Option<u32>;
+    fn reloaded(&mut self, call: &mut Call) -> Later<u32>;
+}
+
+struct Manager {
+    everyone: Bound,
+    own: UnixDatagram,
+    notices: Receiver<String>,
+    directory: TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let own = UnixDatagram::bind(path("own.sock")).unwrap();
+        // PassCredentials=yes: what is queued says who sent it.
+        set_socket_passcred(&own, true).unwrap();
+        let notify = UnixDatagram::bind(path("notify.sock")).unwrap();
+        let (tell, notices) = mpsc::channel();
+        thread::spawn(move || listen(&notify, &tell));
+        Self {
+            everyone: Bound::at(path("everyone.sock"), Kind::Seqpacket).unwrap(),
+            own,
+            notices,
+            directory,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A client at one of the sockets, whether the service runs or not.
+    fn client(&self, name: &str) -> SettingsClient {
+        let connection = Connection::open(self.path(name)).unwrap();
+        SettingsClient::new(connection.within(PATIENCE))
+    }
+
+    /// Starts the service, which leaves after so many seconds without work. The shell brings the descriptors to
+    /// their places and tells the service its own number, which stays the same.
+    fn start(&self, idle: &str) -> Service {
+        let script = r#"export LISTEN_PID=$$ WATCHDOG_PID=$$
+            exec "$0" "$1" 3<&0 4<&1 </dev/null >/dev/null"#;
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .arg(built("activated"))
+            .arg(idle)
+            .stdin(self.everyone.as_fd().try_clone_to_owned().unwrap())
+            .stdout(OwnedFd::from(self.own.try_clone().unwrap()))
+            .env("LISTEN_FDS", "2")
+            .env("LISTEN_FDNAMES", "everyone:own")
+            .env("NOTIFY_SOCKET", self.path("notify.sock"))
+            .env("WATCHDOG_USEC", "20000")
+            .spawn()
+            .unwrap();
+        Service(child)
+    }
+
+    /// What the service says next.
+    fn hear(&self) -> String {
+        self.notices.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Waits until the service says this, while its watchdog is fed.
+    fn hear_of(&self, notice: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let heard = self.hear();
+            if heard == notice {
+                return;
+            }
+            assert_eq!(heard, "WATCHDOG=1\n");
+            assert!(Instant::now() < until, "only the watchdog is fed");
+        }
+    }
+
+    /// Makes sure that the service, which has ended, has said no more.
+    fn hear_nothing_more(&self) {
+        self.say("end");
+        self.hear_of("end");
+    }
+
+    fn say(&self, text: &str) {
+        let (socket, path) = (UnixDatagram::unbound().unwrap(), self.path("notify.sock"));
+        socket.send_to(text.as_bytes(), path).unwrap();
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.say("");
+    }
+}
+
+/// Takes what is said at once: a service waits until it has said it. Ends with an empty word.
+fn listen(notify: &UnixDatagram, tell: &Sender<String>) {
+    let mut text = [0; 64];
+    while let Ok(length @ 1..) = notify.recv(&mut text) {
+        let said = String::from_utf8_lossy(&text[..length]);
+        let _ = tell.send(said.into_owned());
+    }
+}
+
+/// A process, killed when the test has failed.
+struct Service(Child);
+
+impl Service {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn end(mut self) -> ExitStatus {
+        let process = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty()).unwrap();
+        wait_for(process, Instant::now() + PATIENCE);
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // One that has ended already is no trouble.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn activated_answers_what_was_queued_before_it_started_and_leaves_when_idle() {
+    let manager = Manager::new();
+    let (everyone, own) = (manager.client("everyone.sock"), manager.client("own.sock"));
+    let queued = [&everyone, &own].map(|client| client.start().user().unwrap());
+    let service = manager.start("0.05");
+    assert_eq!(manager.hear(), "READY=1\n");
+    let user = Some(geteuid().as_raw());
+    for call in queued {
+        assert_eq!(call.wait().unwrap(), user);
+    }
+    // It does not leave while somebody is connected.
+    for _ in 0..10 {
+        assert_eq!(manager.hear(), "WATCHDOG=1\n");
+    }
+    assert_eq!(everyone.user().unwrap(), user);
+    assert_eq!(own.user().unwrap(), user);
+    drop(everyone);
+    manager.hear_of("STOPPING=1\n");
+    assert!(service.end().success());
+
+    let queued = own.start().user().unwrap();
+    wait_for(&manager.own, Instant::now() + PATIENCE); // as systemd does
+    let service = manager.start("0.05");
+    assert_eq!(queued.wait().unwrap(), user, "nothing was shut down");
+    manager.hear_of("READY=1\n");
+    manager.hear_of("STOPPING=1\n");
+    assert!(service.end().success());
+}
+
+#[test]
+fn activated_stops_in_order_in_the_middle_of_a_call() {
+    for name in ["everyone.sock", "own.sock"] {
+        let manager = Manager::new();
+        let service = manager.start("3600");
+        assert_eq!(manager.hear(), "READY=1\n");
+        let client = manager.client(name);
+        let begun = client.start().reloaded().unwrap();
+        let user = client.user().unwrap(); // it has been begun
+
+        service.signal(Signal::TERM);
+        manager.hear_of("STOPPING=1\n");
+        let late = manager.client(name).start().user().unwrap();
+        service.signal(Signal::HUP);
+        assert_eq!(begun.wait().unwrap(), 1, "what was begun is answered");
+        assert!(service.end().success());
+        manager.hear_nothing_more();
+
+        let service = manager.start("3600");
+        assert_eq!(late.wait().unwrap(), user, "by the next one");
+        service.signal(Signal::TERM);
+        assert!(service.end().success());
+    }
+}
+
+#[test]
+fn activated_does_not_start_without_sockets() {
+    let alone = Command::new(built("activated")).output().unwrap();
+    assert!(!alone.status.success());
+    let said = String::from_utf8_lossy(&alone.stderr);
+    assert!(said.contains("no sockets"), "{said}");
+}
