@@ -7,6 +7,9 @@
 mod activated;
 #[path = "osbuild/doubles.rs"]
 mod osbuild;
+#[cfg(test)]
+#[path = "examples/proofs.rs"]
+mod proofs;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

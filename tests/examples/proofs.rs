@@ -1,0 +1,33 @@
+//! Examples that end by themselves, and print what they have proved.
+
+use rustix::process::geteuid;
+
+use super::{example, text};
+
+#[test]
+fn open_broker_gives_each_user_what_the_list_says() {
+    let said = text(&example("open_broker").output().unwrap());
+    if geteuid().is_root() {
+        for user in [12_345, 12_346] {
+            let denied = format!("user {user} opens it itself: Permission denied");
+            assert!(said.contains(&denied), "{said}");
+        }
+        for line in [
+            "user 12346 adds a line, and can read: false\n",
+            "user 12346 would read: not on the list\n",
+            "user 12345 would add a line: not on the list\n",
+            "user 12345 reads 2 lines, and can write: false\n",
+            // Not because it may open it itself.
+            "user 0 would read: not on the list\n",
+        ] {
+            assert!(said.contains(line), "{line}{said}");
+        }
+    } else {
+        assert!(said.contains("reads 2 lines, and can write: false\n"));
+        assert!(said.contains("adds a line, and can read: false\n"));
+    }
+    assert!(
+        said.ends_with("asks for /etc/shadow: not on the list\n"),
+        "{said}"
+    );
+}
