@@ -31,3 +31,24 @@ fn open_broker_gives_each_user_what_the_list_says() {
         "{said}"
     );
 }
+
+#[test]
+fn sandboxed_worker_reads_what_it_is_given_and_can_do_nothing_else() {
+    let said = text(&example("sandboxed_worker").output().unwrap());
+    let lines: Vec<_> = said.lines().collect();
+    let [read, tries @ .., ended] = &lines[..] else {
+        panic!("{said}");
+    };
+    assert!(
+        read.starts_with("the worker has read this file: "),
+        "{said}"
+    );
+    assert_eq!(tries.len(), 6);
+    for tried in tries {
+        assert!(
+            tried.ends_with(": Operation not permitted (os error 1)"),
+            "{said}"
+        );
+    }
+    assert_eq!(*ended, "the worker has ended");
+}
