@@ -52,3 +52,15 @@ fn sandboxed_worker_reads_what_it_is_given_and_can_do_nothing_else() {
     }
     assert_eq!(*ended, "the worker has ended");
 }
+
+#[test]
+fn job_server_tells_each_end_and_kills_what_nobody_waits_for() {
+    let said = text(&example("job_server").output().unwrap());
+    let expected = "\
+the second said \"quick\\n\": Ended { code: None, signal: Some(15) }
+the first said \"a\\nb\\n\": Ended { code: Some(0), signal: None }
+the third was killed when its call was dropped, and said \"\" more
+the fourth was not run: No such file or directory (os error 2)
+";
+    assert_eq!(said, expected);
+}

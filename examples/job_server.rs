@@ -1,0 +1,198 @@
+//! A server that runs programs: its callers bring what these read and write as descriptors, and get the answer when
+//! the program has ended. Nothing is copied and nothing polled: a pidfd tells the loop. Who no longer waits has its
+//! program killed.
+//!
+//! Run it with `cargo run --example job_server`.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{self, Child, Command};
+use std::{env, thread};
+
+use jsoncomm::{Call, CallError, Connection, Kind, Later, Limits, Message, Remote, Server};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
+
+#[jsoncomm::service(name = "example.jobs")]
+trait Jobs {
+    /// Runs a program; answers when that has ended.
+    fn run(
+        &mut self,
+        call: &mut Call,
+        program: &str,
+        arguments: Vec<String>,
+        #[fd] input: OwnedFd,
+        #[fd] output: OwnedFd,
+    ) -> Later<Ended, JobError>;
+}
+
+/// How a program has ended: by itself or by a signal.
+#[derive(Debug, PartialEq, Eq, Message)]
+struct Ended {
+    code: Option<i32>,
+    signal: Option<i32>,
+}
+
+#[derive(Debug, Message, thiserror::Error)]
+enum JobError {
+    #[error("{reason}")]
+    NotRun { reason: String },
+}
+
+impl From<io::Error> for JobError {
+    fn from(error: io::Error) -> Self {
+        let reason = error.to_string();
+        Self::NotRun { reason }
+    }
+}
+
+/// Knows its own loop, to have it watch more.
+struct Runner(Remote<Runner>);
+
+impl Jobs for Runner {
+    fn run(
+        &mut self,
+        call: &mut Call,
+        program: &str,
+        arguments: Vec<String>,
+        input: OwnedFd,
+        output: OwnedFd,
+    ) -> Later<Ended, JobError> {
+        call.later(|reply| match start(program, &arguments, input, output) {
+            Ok((program, pidfd, killer)) => {
+                reply.on_cancel(move || {
+                    // It fails if it has ended just now. A number could be another process by then, a pidfd never.
+                    let _ = pidfd_send_signal(&killer, Signal::KILL);
+                });
+                let mut job = Some((program, reply));
+                self.0.change(move |server| {
+                    // If it cannot be watched the reply is dropped, and the caller told.
+                    let _ = server.watch(pidfd, move |_, control| {
+                        control.forget();
+                        if let Some((mut program, reply)) = job.take() {
+                            reply.settle(program.ended());
+                        }
+                    });
+                });
+            }
+            Err(error) => reply.fail(error.into()),
+        })
+    }
+}
+
+/// A program, which does not go on when nobody minds it, and leaves nothing when it has ended.
+struct Program(Child);
+
+impl Program {
+    fn ended(&mut self) -> Result<Ended, JobError> {
+        let status = self.0.wait()?;
+        Ok(Ended {
+            code: status.code(),
+            signal: status.signal(),
+        })
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended already is no trouble.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a program; gives what is readable when it has ended, twice.
+fn start(
+    program: &str,
+    arguments: &[String],
+    input: OwnedFd,
+    output: OwnedFd,
+) -> io::Result<(Program, OwnedFd, OwnedFd)> {
+    let mut command = Command::new(program);
+    let program = Program(
+        command
+            .args(arguments)
+            .stdin(input)
+            .stdout(output)
+            .spawn()?,
+    );
+    let pidfd = pidfd_open(Pid::from_child(&program.0), PidfdFlags::empty())?;
+    let killer = pidfd.try_clone()?;
+    Ok((program, pidfd, killer))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::temp_dir().join(format!("job_server-{}.sock", process::id()));
+    let mut server = Server::new(Limits::default())?;
+    let own = geteuid().as_raw();
+    server
+        .bind(&path, Kind::Seqpacket)?
+        .admit(move |peer| peer.uid() == own)
+        .serve::<dyn Jobs>();
+    let remote = server.remote();
+    let mut runner = Runner(remote.clone());
+    let client = thread::spawn(move || {
+        let done = client(&path).map_err(|error| error.to_string());
+        remote.stop();
+        done
+    });
+    server.run(&mut runner)?;
+    client.join().map_err(|_| "the client panicked")??;
+    Ok(())
+}
+
+fn client(path: &Path) -> Result<(), Box<dyn Error>> {
+    let jobs = JobsClient::new(Connection::open(path)?.patient()).start();
+    let mut out = io::stdout();
+
+    // The first waits for what it is to sort; the second has ended long before.
+    let (sort_in, mut input) = pipe()?;
+    let (mut sorted, sort_out) = pipe()?;
+    let first = jobs.run("sort", vec![], sort_in, sort_out)?;
+    let (mut said, say) = pipe()?;
+    let script = ["-c", "echo quick; kill $$"].map(String::from);
+    let second = jobs.run("sh", script.into(), File::open("/dev/null")?, say)?;
+    let ended = second.wait()?;
+    writeln!(out, "the second said {:?}: {ended:?}", read(&mut said)?)?;
+    input.write_all(b"b\na\n")?;
+    drop(input);
+    let ended = first.wait()?;
+    writeln!(out, "the first said {:?}: {ended:?}", read(&mut sorted)?)?;
+
+    // Whoever drops the call does not want what it does.
+    let (cat_in, mut input) = pipe()?;
+    let (mut said, cat_out) = pipe()?;
+    let third = jobs.run("cat", vec![], cat_in, cat_out)?;
+    input.write_all(b"begun")?;
+    said.read_exact(&mut [0; 5])?;
+    drop(third);
+    // It ends, although its input does not.
+    let rest = read(&mut said)?;
+    writeln!(
+        out,
+        "the third was killed when its call was dropped, and said {rest:?} more"
+    )?;
+
+    let (_, say) = pipe()?;
+    let fourth = jobs.run("no-such-program", vec![], File::open("/dev/null")?, say)?;
+    match fourth.wait() {
+        Err(CallError::Service(error)) => Ok(writeln!(out, "the fourth was not run: {error}")?),
+        other => Err(format!("{other:?}").into()),
+    }
+}
+
+/// Makes a pipe: what is written to the second can be read from the first.
+fn pipe() -> io::Result<(File, File)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((reader.into(), writer.into()))
+}
+
+fn read(from: &mut File) -> io::Result<String> {
+    let mut text = String::new();
+    from.read_to_string(&mut text)?;
+    Ok(text)
+}
