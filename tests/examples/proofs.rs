@@ -64,3 +64,21 @@ the fourth was not run: No such file or directory (os error 2)
 ";
     assert_eq!(said, expected);
 }
+
+#[test]
+fn log_follow_loses_only_what_the_slow_follower_has_no_room_for() {
+    let said = text(&example("log_follow").output().unwrap());
+    let lines: Vec<_> = said.lines().collect();
+    let [quick, slow, paused, whole, dropped] = lines[..] else {
+        panic!("{said}");
+    };
+    assert_eq!(quick, "the quick follower got 5000 of 5000 lines");
+    let number = |line: &str| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap();
+    let (got, lost) = (number(slow.split_once(',').unwrap().0), number(slow));
+    assert_eq!(got + lost, 5_000, "{said}");
+    assert!(lost > 1_000, "{said}");
+    assert_eq!(number(dropped), lost, "none in silence: {said}");
+    let read = number(paused.strip_suffix(" lines").unwrap());
+    assert!(read < 4_000, "{said}");
+    assert!(whole.ends_with("in order: true"), "{said}");
+}
