@@ -82,3 +82,17 @@ fn log_follow_loses_only_what_the_slow_follower_has_no_room_for() {
     assert!(read < 4_000, "{said}");
     assert!(whole.ends_with("in order: true"), "{said}");
 }
+
+#[test]
+fn big_payload_arrives_as_json_and_as_a_descriptor() {
+    let said = text(&example("big_payload").output().unwrap());
+    for line in [
+        "as JSON: 16777236 bytes of JSON, 0 descriptors, the same sum\n",
+        "as a descriptor: 19 bytes of JSON, 1 descriptors, the same sum\n",
+        // How many times as long it took is for readers.
+        " times as long\n",
+        "messages that came in a memfd: 3\n",
+    ] {
+        assert!(said.contains(line), "{line}{said}");
+    }
+}
