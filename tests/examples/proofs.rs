@@ -96,3 +96,19 @@ fn big_payload_arrives_as_json_and_as_a_descriptor() {
         assert!(said.contains(line), "{line}{said}");
     }
 }
+
+#[test]
+fn many_clients_are_all_answered_beside_a_hostile_one() {
+    let said = text(&example("many_clients").output().unwrap());
+    let lines: Vec<_> = said.lines().collect();
+    let [alone, beside, asked, counts] = lines[..] else {
+        panic!("{said}");
+    };
+    let number = |line: &str| line.split(' ').find_map(|word| word.parse::<u32>().ok());
+    let clients = number(alone).unwrap();
+    assert!(clients > 100, "{said}");
+    // How long it took is for readers.
+    assert!(beside.starts_with("and a hostile one "), "{said}");
+    assert!(number(asked).unwrap() > 10, "{said}");
+    assert_eq!(number(counts), Some(clients + 2), "{said}");
+}

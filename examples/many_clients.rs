@@ -1,0 +1,134 @@
+//! A thousand clients of one server on one thread, and one among them that means harm: it asks without ever reading
+//! an answer, and floods the server with calls that have none. What the others notice is printed.
+//!
+//! Run it with `cargo run --release --example many_clients`.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, process, thread};
+
+use jsoncomm::{Connection, Kind, Limits, Message, Sent, Server, Socket};
+use rustix::process::{Resource, getrlimit};
+
+#[jsoncomm::service(name = "example.echo")]
+trait Echo {
+    fn echo(&mut self, text: String) -> String;
+    #[oneway]
+    fn note(&mut self, text: &str);
+}
+
+#[derive(Default)]
+struct Room {
+    notes: u64,
+}
+
+impl Echo for Room {
+    fn echo(&mut self, text: String) -> String {
+        text
+    }
+
+    fn note(&mut self, _: &str) {
+        self.notes += 1;
+    }
+}
+
+/// A call as it is on the wire, for who does not wait for the answer.
+#[derive(Debug, Message)]
+struct Ask {
+    jsonrpc: &'static str,
+    id: u64,
+    method: &'static str,
+    params: [String; 1],
+}
+
+const CLIENTS: u64 = 1_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // Both ends of each connection are here.
+    jsoncomm::raise_descriptor_limit()?;
+    let most = getrlimit(Resource::Nofile).current;
+    let clients = most.map_or(CLIENTS, |most| CLIENTS.min(most.saturating_sub(64) / 2));
+    let mut limits = Limits::default();
+    limits.connections = usize::try_from(clients)? + 2;
+    // All of them are one user.
+    limits.user_connections = limits.connections;
+
+    let path = env::temp_dir().join(format!("many_clients-{}.sock", process::id()));
+    let mut server = Server::new(limits)?;
+    server.bind(&path, Kind::Seqpacket)?.serve::<dyn Echo>();
+    let remote = server.remote();
+    let client = thread::spawn(move || {
+        let done = all(&path, clients).map_err(|error| error.to_string());
+        remote.stop();
+        done
+    });
+    let mut room = Room::default();
+    server.run(&mut room)?;
+    client.join().map_err(|_| "a client panicked")??;
+    let (notes, accepted) = (room.notes, server.counts().accepted);
+    writeln!(
+        io::stdout(),
+        "{accepted} connections; of the flood {notes} calls were taken"
+    )?;
+    Ok(())
+}
+
+/// All clients but one call in turns, first among themselves.
+fn all(path: &Path, clients: u64) -> Result<(), Box<dyn Error>> {
+    let polite = (0..clients).map(|_| Connection::open(path).map(EchoClient::new));
+    let polite = polite.collect::<Result<Vec<_>, _>>()?;
+    let mut out = io::stdout();
+    writeln!(out, "{clients} clients          {}", time(&polite)?)?;
+
+    let over = AtomicBool::new(false);
+    let (asked, with) = thread::scope(|scope| {
+        let hostile = scope.spawn(|| harm(path, &over).map_err(|error| error.to_string()));
+        let with = time(&polite);
+        over.store(true, Ordering::Relaxed);
+        (hostile.join(), with)
+    });
+    let asked = asked.map_err(|_| "the hostile client panicked")??;
+    writeln!(out, "and a hostile one     {}", with?)?;
+    writeln!(out, "it has asked {asked} times and read no answer")?;
+    Ok(())
+}
+
+/// Has each client call, some times over; says how long a call took.
+fn time(clients: &[EchoClient]) -> Result<String, Box<dyn Error>> {
+    let mut times = Vec::new();
+    for client in [clients; 3].into_iter().flatten() {
+        let begun = Instant::now();
+        client.echo("hello".into())?;
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    let at = |percent: usize| times.get(times.len() * percent / 100).copied();
+    let micros = |time: Option<Duration>| time.unwrap_or_default().as_micros();
+    let (median, p99) = (micros(at(50)), micros(at(99)));
+    Ok(format!("median {median} us, p99 {p99} us"))
+}
+
+/// Does harm until it is over; says how many answers it could have read.
+fn harm(path: &Path, over: &AtomicBool) -> Result<u64, Box<dyn Error>> {
+    let mut silent = Socket::connect(path, Kind::Seqpacket)?;
+    let flood = EchoClient::new(Connection::open(path)?);
+    let mut ask = Ask {
+        jsonrpc: "2.0",
+        id: 0,
+        method: "example.echo.echo",
+        params: ["x".repeat(1_000)],
+    };
+    loop {
+        // Until the server does not take any more from it.
+        while silent.try_send(&ask)? == Sent::Done {
+            ask.id += 1;
+        }
+        flood.note("another")?; // waits for room only
+        if over.load(Ordering::Relaxed) {
+            return Ok(ask.id);
+        }
+    }
+}
