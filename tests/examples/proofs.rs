@@ -112,3 +112,10 @@ fn many_clients_are_all_answered_beside_a_hostile_one() {
     assert!(number(asked).unwrap() > 10, "{said}");
     assert_eq!(number(counts), Some(clients + 2), "{said}");
 }
+
+#[test]
+fn mocked_tests_callers_and_wrappers_without_a_daemon() {
+    let said = text(&example("mocked").output().unwrap());
+    assert_eq!(said.lines().count(), 8, "{said}");
+    assert!(said.ends_with("and so is who is left\n"), "{said}");
+}
