@@ -1,5 +1,7 @@
 //! The README, followed literally by a stranger who has a checkout of it and nothing else.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
