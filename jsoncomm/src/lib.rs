@@ -6,7 +6,7 @@
 //!
 //! 1. [`Socket`] sends and receives one typed message at a time: the bare wire. `#[derive(Message)]` makes a
 //!    type a [`Message`], with `#[fd]` on the fields that are descriptors, or hold some. [`message::Untyped`]
-//!    is for what has no type.
+//!    and [`message::Verbatim`] are for what has no type.
 //! 2. [`Server::bind`] and [`Endpoint::bare`] answer bare messages with a [`Handler`].
 //! 3. [`Endpoint::handle`] serves the same enum of requests as methods, in JSON-RPC 2.0 envelopes, and
 //!    [`Connection::ask`] calls them. A [`Reply`] may be kept and answered later, from any thread.

@@ -51,11 +51,13 @@ mod text;
 mod unknown;
 mod unpacker;
 mod variants;
+mod verbatim;
 mod wrap;
 mod writer;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
+use serde::de::IgnoredAny;
 use serde::{Deserializer, Serializer};
 use strict::{Reader, Strict};
 use writer::Writer;
@@ -72,6 +74,7 @@ pub use text::Text;
 pub use unknown::Unknown;
 pub use unpacker::Unpacker;
 pub use variants::{Content, Variants, adjacent, external};
+pub use verbatim::{Failure, Verbatim};
 pub use wrap::{Json, Untyped};
 
 pub(crate) use depth::{check_bounds, is_deeper};
@@ -79,6 +82,7 @@ pub(crate) use escape::{plain_words, put_string};
 pub(crate) use shape::Way;
 pub(crate) use strict::repeated;
 pub(crate) use unknown::Copied;
+pub(crate) use unpacker::BLANK;
 pub(crate) use variants::Nothing;
 pub(crate) use writer::put_unsigned;
 
@@ -155,6 +159,14 @@ pub trait Pack {
     fn shape() -> Shape {
         Shape::Anything(std::any::type_name::<Self>())
     }
+
+    /// Writes the value as a whole message to the end of `text`; what fails may leave something there.
+    #[doc(hidden)]
+    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
+        let mut writer = Writer::new(text);
+        let packed = self.pack(fds, &mut writer);
+        packed.map_err(|error| writer.explain(&error))
+    }
 }
 
 /// Can be read from JSON text that lives for `'de`, and from the descriptors beside it.
@@ -219,6 +231,22 @@ pub trait Unpack<'de>: Sized {
     #[doc(hidden)]
     fn absent() -> Option<Self> {
         None
+    }
+
+    /// Reads the value as a whole message from the front of `text` and tells how many bytes it took.
+    #[doc(hidden)]
+    fn front(text: &'de str, fds: &Unpacker) -> Result<(Self, usize), DecodeError> {
+        front(text, fds, |reader| Self::unpack(fds, reader))
+    }
+
+    /// Reads the value from an error object, of which it gets code and message; `None` where it is not there.
+    #[doc(hidden)]
+    fn of_error(
+        _: (i64, &str),
+        data: Option<&'de str>,
+        fds: &Unpacker,
+    ) -> Option<Result<Self, DecodeError>> {
+        data.map(|data| Self::front(data, fds).map(|(error, _)| error))
     }
 }
 
@@ -456,9 +484,7 @@ pub fn encode<'a, M: Pack + ?Sized>(
     fds: &Packer<'a>,
 ) -> Result<(), EncodeError> {
     let (length, count) = (text.len(), fds.len());
-    let mut writer = Writer::new(&mut *text);
-    let packed = message.pack(fds, &mut writer);
-    let written = packed.map_err(|error| writer.explain(&error));
+    let written = message.write(text, fds);
     if written.is_err() {
         text.truncate(length);
         fds.truncate(count);
@@ -498,10 +524,11 @@ pub fn decode<'de, M: Unpack<'de>>(
 ) -> Result<M, DecodeError> {
     let text = std::str::from_utf8(text).map_err(|error| syntax(&error))?;
     let fds = Unpacker::new(fds);
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let message = strict::read(&mut reader, text, |reader| M::unpack(&fds, reader))
-        .map_err(|error| fds.explain(&error, text))?;
-    reader.end().map_err(|error| syntax(&error))?;
+    let (message, length) = M::front(text, &fds)?;
+    let rest = text.get(length..).unwrap_or_default();
+    if !rest.trim_start_matches(BLANK).is_empty() {
+        return Err(trailing(text));
+    }
     fds.finish(surplus)?;
     Ok(message)
 }
@@ -512,7 +539,7 @@ pub(crate) fn decode_front<'de, M: Unpack<'de>>(
     rest: &'de str,
     fds: &Unpacker,
 ) -> Result<(M, usize), DecodeError> {
-    front(rest, fds, |reader| M::unpack(fds, reader))
+    M::front(rest, fds)
 }
 
 /// Reads what variant `method` of a request holds from the front of `rest`; as [`decode_front`].
@@ -531,13 +558,24 @@ fn front<'de, T>(
 ) -> Result<(T, usize), DecodeError> {
     let mut reader = serde_json::Deserializer::from_str(rest);
     let value = strict::read(&mut reader, rest, read).map_err(|error| fds.explain(&error, rest))?;
-    let length = reader.into_iter::<serde::de::IgnoredAny>().byte_offset();
+    let length = reader.into_iter::<IgnoredAny>().byte_offset();
     Ok((value, length))
 }
 
 /// Reads one value from the front of `text` by all rules, keeps nothing of it and tells how many bytes it took.
 pub(crate) fn skip_front(text: &str) -> Result<usize, DecodeError> {
     strict::check(text).map_err(|error| Unpacker::default().explain(&error, text))
+}
+
+/// Says that something stands behind the value.
+fn trailing(text: &str) -> DecodeError {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let skipped = <IgnoredAny as serde::Deserialize>::deserialize(&mut reader);
+    let whole = skipped.and_then(|_| reader.end());
+    match whole {
+        Err(error) => syntax(&error),
+        Ok(()) => syntax(&"trailing characters"),
+    }
 }
 
 /// Says that the bytes are not JSON.

@@ -225,9 +225,13 @@ pub(super) fn read<T: Message, E: Message>(
                 .decode(ErrorObject::front)
                 .map_err(|fault| unreadable(&fault))?
                 .map_err(undecodable)?;
-            let data = error.data.filter(|_| !error.is_fault());
-            match data.map(|data| message::decode_front(data, &fds)) {
-                Some(Ok((error, _))) => Err(CallError::Service(error)),
+            let said = (error.code, &*error.message);
+            let service = match error.is_fault() {
+                true => None,
+                false => E::of_error(said, error.data, &fds),
+            };
+            match service {
+                Some(Ok(error)) => Err(CallError::Service(error)),
                 // The framework's own, or one that our type does not know.
                 Some(Err(_)) | None => Err(CallError::Fault(error.into_fault())),
             }

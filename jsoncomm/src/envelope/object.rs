@@ -5,12 +5,11 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, IgnoredAny};
 
 use crate::error::{DecodeError, Fault};
-use crate::message::{self, Unpacker};
+use crate::message::{self, BLANK, Unpacker};
 
 /// Leaves out white space (RFC 8259, section 2) at the front. There hardly ever is any.
 #[inline]
 pub(super) fn trimmed(text: &str) -> &str {
-    const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
     match text.as_bytes().first() {
         Some(..=b' ') => text.trim_start_matches(BLANK),
         _ => text,

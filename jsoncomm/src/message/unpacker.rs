@@ -13,6 +13,9 @@ use std::os::fd::OwnedFd;
 /// Most bytes of a peer's text that a complaint repeats.
 const QUOTE_MAX: usize = 256;
 
+/// White space, as JSON has it.
+pub(crate) const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// The descriptors that came with a message that is being read.
 ///
 /// Owns them: what is not taken is closed with it. It also keeps what serde's errors cannot carry: the

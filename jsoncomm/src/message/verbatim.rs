@@ -1,0 +1,221 @@
+//! Messages whose JSON is kept as it was written, for programs that do not know its types.
+
+use super::{BLANK, Pack, Packer, Unpack, Unpacker, skip_front};
+use crate::error::{DecodeError, EncodeError};
+use crate::fds::Fds;
+use serde::{Deserializer, Serializer};
+
+/// The message of whatever type: its JSON text, to the letter, and the descriptors that came or go with it.
+///
+/// For gateways and tools, which pass on what they do not know. Numbers keep all their digits, members their order,
+/// and strings their escapes; only white space around the value is dropped. The text is held to the same rules as
+/// any other ([JSON](crate::message#json)), in both directions. Which number in it is the index of a descriptor is the
+/// user's to know.
+///
+/// It is a message as a whole: params, a result, an item of a stream, or what a [`Socket`](crate::Socket) sends. As a
+/// part of another message it can be neither written nor read.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("../../doc/counter.txt")]
+/// use jsoncomm::Connection;
+/// use jsoncomm::message::{Failure, Verbatim};
+///
+/// let connection = Connection::open(&path)?;
+/// let params = Verbatim::new(r#"{"number": 2}"#);
+/// let sum: Verbatim = connection.call::<_, Failure>("example.counter.add", &params)?;
+/// assert_eq!((&*sum.json, sum.fds.len()), ("2", 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Verbatim {
+    /// The JSON text; checked when it is sent.
+    pub json: String,
+    /// The descriptors, by the indices that the text names them by.
+    pub fds: Fds,
+}
+
+impl Verbatim {
+    /// Makes a message without descriptors.
+    pub fn new(json: impl Into<String>) -> Self {
+        let (json, fds) = (json.into(), Fds::new());
+        Self { json, fds }
+    }
+}
+
+/// Why one inside another message is refused.
+const PART: &str = "a verbatim message is no part of another";
+
+impl Pack for Verbatim {
+    fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(PART))
+    }
+
+    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
+        let json = self.json.trim_matches(BLANK);
+        let refuse = |reason: &str| EncodeError::Json {
+            reason: reason.to_owned(),
+        };
+        let length = skip_front(json).map_err(|error| match error {
+            DecodeError::TooDeep { limit } => EncodeError::TooDeep { limit },
+            error => refuse(&error.to_string()),
+        })?;
+        if length != json.len() {
+            return Err(refuse("more than one value"));
+        }
+        for (index, fd) in self.fds.iter() {
+            if fds.push(fd) != index {
+                return Err(refuse("descriptors would change their indices"));
+            }
+        }
+        text.extend_from_slice(json.as_bytes());
+        Ok(())
+    }
+}
+
+impl<'de> Unpack<'de> for Verbatim {
+    fn unpack<D: Deserializer<'de>>(_: &Unpacker, _: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(PART))
+    }
+
+    fn front(text: &'de str, fds: &Unpacker) -> Result<(Self, usize), DecodeError> {
+        let length = skip_front(text)?;
+        let json = text.get(..length).unwrap_or_default();
+        let message = Self {
+            json: json.trim_start_matches(BLANK).to_owned(),
+            fds: fds.take_all(),
+        };
+        Ok((message, length))
+    }
+}
+
+/// The service error of whatever type: what its JSON-RPC error object says.
+///
+/// It is the error type of calls whose own is not known, and of handlers that pass one on. A code from -32768 to
+/// -32000 is a [`Fault`](crate::Fault)'s: whoever receives it takes it for one.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::message::{Failure, Verbatim};
+/// use jsoncomm::{CallError, Connection};
+///
+/// fn explain(connection: &Connection) {
+///     let params = Verbatim::new(r#"{"path":"not-there"}"#);
+///     match connection.call::<Verbatim, Failure>("example.files.open", &params) {
+///         Err(CallError::Service(failure)) => println!("{} ({})", failure.message, failure.code),
+///         other => println!("{other:?}"),
+///     }
+/// }
+/// ```
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Which error: for a derived enum, its variant counted from 1.
+    pub code: i64,
+    /// What it says to people.
+    pub message: String,
+    /// What it says to programs, with its descriptors; `None` when there is no such member.
+    pub data: Option<Verbatim>,
+}
+
+impl Pack for Failure {
+    fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(PART))
+    }
+
+    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
+        match &self.data {
+            Some(data) => data.write(text, fds),
+            None => ().write(text, fds),
+        }
+    }
+
+    fn code(&self) -> i64 {
+        self.code
+    }
+}
+
+impl<'de> Unpack<'de> for Failure {
+    fn unpack<D: Deserializer<'de>>(_: &Unpacker, _: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("a failure is an error object"))
+    }
+
+    fn of_error(
+        (code, message): (i64, &str),
+        data: Option<&'de str>,
+        fds: &Unpacker,
+    ) -> Option<Result<Self, DecodeError>> {
+        let data = match data.map(|data| Verbatim::front(data, fds)) {
+            Some(Err(error)) => return Some(Err(error)),
+            Some(Ok((data, _))) => Some(data),
+            None => None,
+        };
+        let message = message.to_owned();
+        Some(Ok(Self {
+            code,
+            message,
+            data,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Surplus, decode, encode};
+
+    fn written(json: &str) -> Result<String, EncodeError> {
+        let (mut text, message) = (Vec::new(), Verbatim::new(json));
+        encode(&message, &mut text, &Packer::new())?;
+        Ok(String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn a_text_goes_out_and_comes_in_to_the_letter() {
+        let odd = r#"{"b":123456789012345678901234567890, "a":[1.50e+2,"\u00e4\/"],"":{}}"#;
+        assert_eq!(written(&format!(" \n{odd}\t")).unwrap(), odd);
+        let spaced = format!(" {odd}\r\n");
+        let read: Verbatim = decode(spaced.as_bytes(), Fds::new(), Surplus::Refuse).unwrap();
+        assert_eq!(read.json, odd);
+    }
+
+    #[test]
+    fn what_no_message_may_say_is_refused_in_both_directions() {
+        let bad = [
+            "",
+            "{",
+            "1 2",
+            r#"{"a":1,"a":2}"#,
+            r#""\ud800""#,
+            "nul",
+            "{}x",
+        ];
+        for json in bad {
+            let error = written(json).unwrap_err();
+            assert!(matches!(error, EncodeError::Json { .. }), "{json}");
+            let read = decode::<Verbatim>(json.as_bytes(), Fds::new(), Surplus::Refuse);
+            assert!(read.is_err(), "{json}");
+        }
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        let error = written(&deep).unwrap_err();
+        assert!(matches!(error, EncodeError::TooDeep { .. }), "{error}");
+    }
+
+    #[test]
+    fn it_is_no_part_of_another_message() {
+        let both = (Verbatim::new("1"), 2);
+        let error = encode(&both, &mut Vec::new(), &Packer::new()).unwrap_err();
+        assert!(error.to_string().ends_with(PART), "{error}");
+        let read = decode::<Vec<Verbatim>>(b"[1]", Fds::new(), Surplus::Refuse);
+        assert!(read.unwrap_err().to_string().contains(PART));
+    }
+
+    #[test]
+    fn a_failure_without_data_is_written_as_null() {
+        let (mut text, failure) = (Vec::new(), Failure::default());
+        encode(&failure, &mut text, &Packer::new()).unwrap();
+        assert_eq!(text, b"null");
+    }
+}
