@@ -56,6 +56,9 @@ impl Things for Shelf {
     }
 }
 
+#[path = "verbatim/fallback.rs"]
+mod fallback;
+
 fn start(kind: Kind) -> Running<Shelf> {
     Running::start(kind, Shelf, |endpoint| endpoint.serve::<dyn Things>())
 }

@@ -8,10 +8,11 @@ use crate::envelope::{self, Envelope};
 use crate::error::Fault;
 use crate::fds::Fds;
 use crate::mailbox::{Caller, Ticket};
-use crate::message::Request;
+use crate::message::{Failure, Request, Verbatim};
 use crate::observe::Notice;
 use crate::peer::Peer;
-use crate::service::{Desk, Handler, Incoming, Lane, Service, handle_bare, refuse_call};
+use crate::reply::Reply;
+use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, handle_bare, refuse_call};
 
 /// One method: who carries it out, and as which number.
 struct Route<S> {
@@ -27,11 +28,15 @@ type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 /// A handler of bare messages.
 type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Caller, &[u8], Fds);
 
+/// A handler of calls whose method nothing else serves.
+pub(crate) type Fallback<S> = fn(&mut S, &mut Call, &str, Verbatim, Reply<Verbatim, Failure>);
+
 /// What an endpoint serves.
 pub(crate) struct Routes<S> {
     /// Sorted by name. The names are the program's own, so nobody can make the look-up slow, and comparing a
     /// few is faster than hashing one.
     methods: Vec<(String, Route<S>)>,
+    fallback: Option<Fallback<S>>,
     bare: Option<Bare<S>>,
     admit: Option<Admit>,
     discovery: Discovery,
@@ -45,6 +50,7 @@ impl<S> Default for Routes<S> {
     fn default() -> Self {
         Self {
             methods: Vec::new(),
+            fallback: None,
             bare: None,
             admit: None,
             discovery: Discovery::default(),
@@ -127,6 +133,11 @@ impl<S> Routes<S> {
         let place = |(method, _): &(String, _)| method.as_str().cmp(name);
         let index = self.methods.binary_search_by(place).ok()?;
         self.methods.get(index).map(|(_, route)| route)
+    }
+
+    /// Has calls of other methods handled by this.
+    pub(crate) fn set_fallback(&mut self, fallback: Fallback<S>) {
+        self.fallback = Some(fallback);
     }
 
     /// Makes this a bare endpoint, whose every message is an `R`.
@@ -215,7 +226,14 @@ impl<S> Routes<S> {
             return refuse_unread(desk, lane, envelope, text, fault);
         }
         let Some(route) = self.find(method) else {
-            if method == DISCOVER && self.discovery.is_on() {
+            let discovers = method == DISCOVER && self.discovery.is_on();
+            let fallback = self.fallback.filter(|_| !method.starts_with(RESERVED));
+            if discovers || fallback.is_some() {
+                let whole = method.to_owned();
+                let (service, method) = match discovers {
+                    true => ("rpc", "discover"),
+                    false => ("", ""),
+                };
                 let incoming = Incoming {
                     desk,
                     lane,
@@ -223,10 +241,15 @@ impl<S> Routes<S> {
                     text,
                     envelope,
                     fds,
-                    service: "rpc",
-                    method: "discover",
+                    service,
+                    method,
                 };
-                return incoming.discover(&self.discovery);
+                return match fallback {
+                    Some(fallback) => incoming.pass(|call, params, reply| {
+                        fallback(state, call, &whole, params, reply);
+                    }),
+                    None => incoming.discover(&self.discovery),
+                };
             }
             let name: String = method.escape_debug().take(128).collect();
             let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
@@ -257,6 +280,9 @@ impl<S> Routes<S> {
         desk.refuse(lane, envelope::find_id(text).as_ref(), fault);
     }
 }
+
+/// How the names of methods begin that are the framework's own.
+const RESERVED: &str = "rpc.";
 
 /// What a caller calls that no longer waits for the answer to another call.
 pub(crate) const CANCEL: &str = "rpc.cancel";

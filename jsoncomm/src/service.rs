@@ -18,7 +18,7 @@ use crate::error::{DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::mailbox::{Caller, Losses, Mailbox, Ticket};
-use crate::message::{self, Packer, Request, Surplus, Unpack, Unpacker};
+use crate::message::{self, Failure, Packer, Request, Surplus, Unpack, Unpacker, Verbatim};
 use crate::observe::{Counts, Loss, Notice, Observer};
 use crate::outbox::{Letter, Mail};
 use crate::reply::{Reply, To, encoded};
@@ -306,16 +306,30 @@ impl<'t> Incoming<'_, 't> {
 
     /// Decodes the request that method number `method` of an enum is, and hands it over.
     pub(crate) fn handle<R: Request>(
-        mut self,
+        self,
         method: usize,
         handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
+    ) {
+        let decode = |text: &'t str, fds: &Unpacker| message::decode_params(method, text, fds);
+        self.hand_over(decode, handler);
+    }
+
+    /// Hands the params over as they are.
+    pub(crate) fn pass(self, handler: impl FnOnce(&mut Call, Verbatim, Reply<Verbatim, Failure>)) {
+        self.hand_over(message::decode_front, handler);
+    }
+
+    /// Hands what `decode` makes of the params over, with the right to answer.
+    fn hand_over<A, T, E>(
+        mut self,
+        decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
+        handler: impl FnOnce(&mut Call, A, Reply<T, E>),
     ) {
         if !self.desk.mailbox.has_room(self.caller) {
             let fault = self.envelope.skip().err();
             let fault = fault.unwrap_or_else(too_many_deferred);
             return refuse_call(self.desk, self.lane, &self.envelope, self.text, &fault);
         }
-        let decode = |text: &'t str, fds: &Unpacker| message::decode_params(method, text, fds);
         let Some(request) = self.decode(decode) else {
             return;
         };

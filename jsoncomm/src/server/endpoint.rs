@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::{Server, Source, Token};
 use crate::describe::Describe;
 use crate::error::Error;
-use crate::message::Request;
+use crate::message::{Failure, Request, Verbatim};
 use crate::peer::Peer;
 use crate::reactor::{Key, Thing};
+use crate::reply::Reply;
 use crate::routes::Routes;
-use crate::service::{Handler, Service};
+use crate::service::{Call, Handler, Service};
 use crate::sys::control::refuse_rights;
 use crate::sys::limit::descriptor_limit;
 
@@ -88,6 +89,44 @@ impl<S> Endpoint<'_, S> {
                 panic!("method {name} is served twice at one endpoint");
             }
         })
+    }
+
+    /// Has calls whose method nothing else here serves handed over as they are: the method's whole name, the params as
+    /// JSON text with their descriptors, and the right to answer, now or later. For gateways, and for methods whose
+    /// names are known only when the program runs. Names that begin with `rpc.` are the framework's own.
+    ///
+    /// Without it such calls are refused with [`Fault::UNKNOWN_METHOD`](crate::Fault::UNKNOWN_METHOD), which is then
+    /// the handler's to say. [`Call::service`] and [`Call::method`] are empty in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::message::Verbatim;
+    /// use jsoncomm::{Connection, Fault, Kind, Limits, Server};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("echo.sock");
+    ///
+    /// let mut server = Server::new(Limits::default())?;
+    /// server
+    ///     .bind(&path, Kind::Seqpacket)?
+    ///     .fallback(|_, _call, method, params, reply| match method {
+    ///         "example.echo" => reply.send(Verbatim::new(params.json)),
+    ///         _ => reply.refuse(&Fault::new(Fault::UNKNOWN_METHOD, "only example.echo")),
+    ///     });
+    /// # let remote = server.remote();
+    /// # let server = std::thread::spawn(move || server.run(&mut ()));
+    /// let connection = Connection::open(&path)?;
+    /// let said: (u32, String) = connection.call::<_, String>("example.echo", &(7, "seven"))?;
+    /// assert_eq!(said, (7, "seven".into()));
+    /// # remote.stop();
+    /// # server.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fallback(
+        self,
+        handler: fn(&mut S, &mut Call, &str, Verbatim, Reply<Verbatim, Failure>),
+    ) -> Self {
+        self.change(|routes| routes.set_fallback(handler))
     }
 
     /// Takes no descriptors here. The kernel refuses them where it can (`SO_PASSRIGHTS`, since Linux 6.16): the sender

@@ -1,0 +1,122 @@
+//! Calls of methods that nothing else serves.
+
+use std::fs::File;
+use std::io::Read;
+
+use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::{Call, CallError, Fault, Kind, Reply};
+use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds, servers_are_gone};
+
+use super::{file, with_file};
+
+#[jsoncomm::service(name = "test.clock")]
+trait Clock {
+    fn now(&mut self) -> u32;
+}
+
+#[derive(Default)]
+struct Shelf {
+    kept: Vec<Reply<Verbatim, Failure>>,
+}
+
+impl Clock for Shelf {
+    fn now(&mut self) -> u32 {
+        7
+    }
+}
+
+fn start(kind: Kind) -> Running<Shelf> {
+    Running::start(kind, Shelf::default(), |endpoint| {
+        endpoint.serve::<dyn Clock>().fallback(answer)
+    })
+}
+
+/// What becomes of calls that nothing else serves.
+fn answer(
+    shelf: &mut Shelf,
+    call: &mut Call,
+    method: &str,
+    params: Verbatim,
+    reply: Reply<Verbatim, Failure>,
+) {
+    assert_eq!((call.service(), call.method()), ("", ""));
+    match method {
+        "echo" => reply.send(params),
+        "fail" => reply.fail(Failure {
+            code: 77,
+            message: "as you wish".into(),
+            data: Some(params),
+        }),
+        "keep" => shelf.kept.push(reply),
+        "panic" => unreachable!("on purpose"),
+        _ => reply.refuse(&Fault::new(Fault::UNKNOWN_METHOD, "not that")),
+    }
+}
+
+/// Members in no usual order, and numbers that no type of this program holds.
+const ODD: &str =
+    r#"{"z":123456789012345678901234567890123456789012345, "a":[-0.10,1E+2],"\u00e9":null}"#;
+
+#[test]
+fn a_fallback_gets_what_nothing_else_serves_to_the_letter() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let call = |method, params: &Verbatim| connection.call::<Verbatim, Failure>(method, params);
+        let mut params = with_file(ODD, "/dev/zero");
+        params.fds.push(file("/dev/null")).unwrap();
+        let mut echo = call("echo", &params).unwrap();
+        assert_eq!(echo.json, ODD);
+        let (mut first, mut bytes) = (File::from(echo.fds.take(0).unwrap()), [1; 4]);
+        first.read_exact(&mut bytes).unwrap();
+        assert_eq!((bytes, echo.fds.len()), ([0; 4], 2));
+        // No params at all are none.
+        assert_eq!(call("echo", &Verbatim::new("[]")).unwrap().json, "[]");
+
+        match call("fail", &with_file(ODD, "/dev/null")) {
+            Err(CallError::Service(failure)) => {
+                assert_eq!((failure.code, &*failure.message), (77, "as you wish"));
+                let data = failure.data.unwrap();
+                assert_eq!((&*data.json, data.fds.len()), (ODD, 1));
+            }
+            other => unreachable!("{other:?}"),
+        }
+        for (method, code) in [
+            ("other", Fault::UNKNOWN_METHOD),
+            ("rpc.other", Fault::UNKNOWN_METHOD),
+            ("panic", Fault::HANDLER_FAILED),
+        ] {
+            match call(method, &Verbatim::new("{}")) {
+                Err(CallError::Fault(fault)) => assert_eq!(fault.code, code, "{method}"),
+                other => unreachable!("{other:?}"),
+            }
+        }
+        // What is served is served as before.
+        let now = call("test.clock.now", &Verbatim::new("{}")).unwrap();
+        assert_eq!(now.json, "7");
+        server.stop();
+    }
+    servers_are_gone();
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_fallback_can_answer_later() {
+    let server = start(Kind::Seqpacket);
+    let connection = server.connect();
+    let pending = connection
+        .start::<Verbatim, Failure>("keep", &Verbatim::new("{}"))
+        .unwrap();
+    connection
+        .call::<Verbatim, Failure>("echo", &Verbatim::new("{}"))
+        .unwrap();
+    let (shelf, _) = server.stop();
+    drop(shelf);
+    let answer = pending.wait();
+    assert!(
+        matches!(answer, Err(CallError::Fault(_) | CallError::Closed)),
+        "{answer:?}"
+    );
+}
