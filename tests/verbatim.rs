@@ -58,6 +58,8 @@ impl Things for Shelf {
 
 #[path = "verbatim/fallback.rs"]
 mod fallback;
+#[path = "verbatim/raw.rs"]
+mod raw;
 
 fn start(kind: Kind) -> Running<Shelf> {
     Running::start(kind, Shelf, |endpoint| endpoint.serve::<dyn Things>())

@@ -6,7 +6,7 @@
 //!
 //! 1. [`Socket`] sends and receives one typed message at a time: the bare wire. `#[derive(Message)]` makes a
 //!    type a [`Message`], with `#[fd]` on the fields that are descriptors, or hold some. [`message::Untyped`]
-//!    and [`message::Verbatim`] are for what has no type.
+//!    and [`message::Verbatim`] are for what has no type, [`Raw`] for what need be no message.
 //! 2. [`Server::bind`] and [`Endpoint::bare`] answer bare messages with a [`Handler`].
 //! 3. [`Endpoint::handle`] serves the same enum of requests as methods, in JSON-RPC 2.0 envelopes, and
 //!    [`Connection::ask`] calls them. A [`Reply`] may be kept and answered later, from any thread.
@@ -100,7 +100,7 @@ pub use peer::Peer;
 pub use reply::{Later, Overflow, Reply, Sink, Stream, Subscribers};
 pub use server::{Control, Endpoint, Remote, Server, Token, Turn, raise_descriptor_limit};
 pub use service::{Call, Handler, Outcome, Service};
-pub use socket::{Listener, Received, Socket};
+pub use socket::{Listener, Raw, Received, Socket};
 
 #[cfg(feature = "derive")]
 pub use jsoncomm_derive::{Message, service};

@@ -1,5 +1,7 @@
 //! Typed messages on a socket: the bare wire, without an envelope.
 
+mod raw;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,8 @@ use crate::line::{self, Datagram, Heard, Inbox, Kind, Line, Sent};
 use crate::message::{self, Message, Pack, Packer, Surplus};
 use crate::sys::control::{self, Wait};
 use crate::sys::socket::{self as sys, Type};
+
+pub use raw::Raw;
 
 /// What one attempt to receive found.
 ///

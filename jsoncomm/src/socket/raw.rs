@@ -1,0 +1,108 @@
+//! Datagrams as they are, for programs that pass them on or look at them.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::{Received, Socket};
+use crate::address::Address;
+use crate::error::Error;
+use crate::fds::Fds;
+use crate::line::{Datagram, Heard, Kind, Sent};
+use crate::peer::Peer;
+use crate::sys::control::Wait;
+
+/// One datagram as it came: its bytes, which need be no JSON, and its descriptors.
+///
+/// A text that travelled in a memfd is here as if it had not, and goes on in one if it has to.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Kind, Received, Socket};
+///
+/// let (mut client, mut front) = Socket::pair(Kind::Seqpacket)?;
+/// let (mut back, mut server) = Socket::pair(Kind::Seqpacket)?;
+/// client.send(&("hello", 7))?;
+/// if let Received::Message(raw, _sender) = front.try_receive_raw()? {
+///     assert_eq!(raw.bytes, br#"["hello",7]"#);
+///     let _ = back.try_send_raw(&raw, None)?; // passed on
+/// }
+/// assert_eq!(server.receive::<(String, u32)>()?.0.1, 7);
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Raw {
+    /// What should be a JSON text.
+    pub bytes: Vec<u8>,
+    /// The descriptors, in their order.
+    pub fds: Fds,
+    /// Who sent it, on a socket that has the kernel say so with each message (`SO_PASSCRED`, [unix(7)]). It does not
+    /// matter when it is sent.
+    ///
+    /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+    pub peer: Option<Peer>,
+}
+
+impl Socket {
+    /// Receives one datagram if one is queued, whatever it says; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_receive`](Socket::try_receive); [`Error::is_bad_message`] holds when it was cut short or is larger
+    /// than the limit.
+    pub fn try_receive_raw(&mut self) -> Result<Received<Raw>, Error> {
+        match self.line.receive(&mut self.inbox, Wait::Never)? {
+            Heard::Datagram(datagram) => {
+                let (raw, sender) = self.taken(datagram)?;
+                Ok(Received::Message(raw, sender))
+            }
+            Heard::Pending | Heard::Short => Ok(Received::Pending),
+            Heard::Closed => Ok(Received::Closed),
+        }
+    }
+
+    /// Waits for one datagram, whatever it says; says where it came from if the sender has an address.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Socket::receive), likewise.
+    pub fn receive_raw(&mut self) -> Result<(Raw, Option<Address>), Error> {
+        let deadline = self.deadline();
+        let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
+        self.taken(datagram)
+    }
+
+    /// Sends one datagram as it is, to the connected peer or to an address, if there is room; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Socket::try_send) and [`try_send_to`](Socket::try_send_to), but that it need be no JSON.
+    pub fn try_send_raw(&mut self, raw: &Raw, to: Option<&Address>) -> Result<Sent, Error> {
+        let to = to.map(Address::resolve).transpose()?;
+        let fds: Vec<BorrowedFd<'_>> = raw.fds.iter().map(|(_, fd)| fd).collect();
+        let to = to.as_ref().map(|to| &to.name);
+        self.line.send(&raw.bytes, &fds, to, Wait::Never)
+    }
+
+    /// Who is at the other end of a connection, as the kernel says: who called connect(2), or, at a client's end, who
+    /// called listen(2). `None` on [`Kind::Datagram`], where only messages tell ([`Raw::peer`]).
+    pub fn peer(&self) -> Option<Peer> {
+        match self.kind() {
+            Kind::Seqpacket => Peer::of_connection(self.as_fd(), None),
+            Kind::Datagram => None,
+        }
+    }
+
+    /// Takes a datagram that is in the inbox as it is.
+    fn taken(&self, datagram: Datagram) -> Result<(Raw, Option<Address>), Error> {
+        let bytes = self.inbox.text(&datagram).to_vec();
+        if let Some(damage) = datagram.damage {
+            return Err(damage);
+        }
+        let raw = Raw {
+            bytes,
+            fds: datagram.fds,
+            peer: Peer::of_message(datagram.credentials, datagram.pidfd),
+        };
+        Ok((raw, self.inbox.sender().map(Address::from_name)))
+    }
+}
