@@ -46,6 +46,26 @@ fn abstract_names_are_reached_by_either_kind() {
     }
 }
 
+#[test]
+fn the_kind_behind_an_abstract_name_or_a_path_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    for kind in KINDS {
+        let name = format!("jsoncomm-tests-open-{kind:?}-{}", std::process::id());
+        let path = directory.path().join(&name);
+        for address in [Address::abstract_name(&name).unwrap(), Address::from(path)] {
+            let missing = problem(Socket::open(address.clone()));
+            let expected = match address.as_path() {
+                Some(_) => AddressProblem::Missing,
+                None => AddressProblem::NobodyListens,
+            };
+            assert_eq!(missing, expected);
+            let _bound = Bound::at(address.clone(), kind).unwrap();
+            assert_eq!(Socket::open(address.clone()).unwrap().kind(), kind);
+            assert!(Connection::open(address).is_ok());
+        }
+    }
+}
+
 /// What is wrong with the address, as an error says.
 #[track_caller]
 fn problem<T: std::fmt::Debug>(result: Result<T, Error>) -> AddressProblem {

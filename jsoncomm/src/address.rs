@@ -116,7 +116,7 @@ impl Address {
     }
 
     /// Makes an error about this address.
-    fn error(&self, problem: AddressProblem) -> Error {
+    pub(crate) fn error(&self, problem: AddressProblem) -> Error {
         Error::Address {
             address: self.to_string(),
             problem,

@@ -154,6 +154,16 @@ impl Socket {
         line::connect(&address.into(), kind, &Limits::default()).map(Self::new)
     }
 
+    /// Connects to whichever kind of socket is at the address; otherwise as [`connect`](Socket::connect).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Socket::connect).
+    pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
+        let deadline = Instant::now() + line::DEADLINE;
+        line::connect_any(&address.into(), &Limits::default(), deadline).map(Self::new)
+    }
+
     /// Makes a datagram socket that is not connected but has a name: send with
     /// [`send_to`](Socket::send_to). Anyone in the network namespace can send to it.
     ///

@@ -18,19 +18,24 @@ pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<
     connect_by(address, kind, limits, Instant::now() + DEADLINE)
 }
 
-/// Connects to whichever kind of socket listens at the address (`EPROTOTYPE` tells).
+/// Connects to whichever kind of socket listens at the address. `EPROTOTYPE` tells for paths; an abstract name is
+/// looked up together with the kind, so there is nobody under it (`unix_find_abstract`, net/unix/af_unix.c).
 pub(crate) fn connect_any(
     address: &Address,
     limits: &Limits,
     deadline: Instant,
 ) -> Result<Line, Error> {
-    match connect_by(address, Kind::Seqpacket, limits, deadline) {
-        Err(Error::Address {
-            problem: AddressProblem::OtherKind,
-            ..
-        }) => connect_by(address, Kind::Datagram, limits, deadline),
-        other => other,
+    let problem = match connect_by(address, Kind::Seqpacket, limits, deadline) {
+        Err(Error::Address { problem, .. }) => problem,
+        other => return other,
+    };
+    let is_abstract = address.as_abstract_name().is_some();
+    match problem {
+        AddressProblem::OtherKind => {}
+        AddressProblem::NobodyListens if is_abstract => {}
+        problem => return Err(address.error(problem)),
     }
+    connect_by(address, Kind::Datagram, limits, deadline)
 }
 
 /// Says whether the address is that of a datagram socket which nobody has open any more.
