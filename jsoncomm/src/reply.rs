@@ -121,8 +121,8 @@ impl<T, E> Reply<T, E> {
     }
 
     /// Says whether the caller still waits: its deadline has not passed, it has not cancelled the call, the
-    /// server is there, and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), the caller's connection stands. An answer that nobody
-    /// waits for is dropped and counted.
+    /// server is there, and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), the caller's connection stands. Of a one-way call
+    /// nobody ever waits. An answer that nobody waits for is dropped and counted.
     ///
     /// # Examples
     ///
@@ -321,7 +321,8 @@ impl<T: Pack, E: Pack> Reply<T, E> {
 impl Slot {
     /// Says whether somebody waits for what comes from here.
     fn is_wanted(&self) -> bool {
-        !self.is_expired() && self.mailbox.is_wanted(self.serial)
+        let asked = !matches!(self.to, To::Nobody);
+        asked && !self.is_expired() && self.mailbox.is_wanted(self.serial)
     }
 
     fn is_expired(&self) -> bool {

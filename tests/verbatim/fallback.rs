@@ -17,6 +17,8 @@ trait Clock {
 #[derive(Default)]
 struct Shelf {
     kept: Vec<Reply<Verbatim, Failure>>,
+    /// Whether the answers that were asked about were wanted.
+    wanted: Vec<bool>,
 }
 
 impl Clock for Shelf {
@@ -48,6 +50,10 @@ fn answer(
             data: Some(params),
         }),
         "keep" => shelf.kept.push(reply),
+        "wanted" => {
+            shelf.wanted.push(reply.is_wanted());
+            reply.send(params);
+        }
         "panic" => unreachable!("on purpose"),
         _ => reply.refuse(&Fault::new(Fault::UNKNOWN_METHOD, "not that")),
     }
@@ -119,4 +125,18 @@ fn a_fallback_can_answer_later() {
         matches!(answer, Err(CallError::Fault(_) | CallError::Closed)),
         "{answer:?}"
     );
+}
+
+#[test]
+fn of_a_one_way_call_nobody_waits() {
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let params = Verbatim::new("[]");
+        connection.notify("wanted", &params).unwrap();
+        connection
+            .call::<Verbatim, Failure>("wanted", &params)
+            .unwrap();
+        assert_eq!(server.stop().0.wanted, [false, true]);
+    }
 }
