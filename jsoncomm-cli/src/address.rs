@@ -1,0 +1,279 @@
+//! Where a service is, and how it is reached from here.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use jsoncomm::{Address, Connection, Error, Kind, Socket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, pidfd_open, pidfd_send_signal,
+};
+
+use crate::places::Places;
+use crate::problem::Problem;
+
+/// The variable that has the address where the command line has none.
+pub(crate) const VARIABLE: &str = "JSONCOMM_ADDRESS";
+
+/// How long a program that was started for the call has to end by itself, and then once more to end when told to.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// An address on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A path or an abstract name.
+    Socket(Address),
+    /// `fd:N`: a descriptor that this program was started with.
+    Inherited(i32),
+    /// `exec:CMD`: a program to start, with a connected socket as descriptor 3.
+    Program(OsString),
+}
+
+/// The kinds of socket, as they are written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SocketKind {
+    /// A connection.
+    Seqpacket,
+    /// Datagrams without one.
+    Datagram,
+}
+
+impl From<SocketKind> for Kind {
+    fn from(kind: SocketKind) -> Self {
+        match kind {
+            SocketKind::Seqpacket => Self::Seqpacket,
+            SocketKind::Datagram => Self::Datagram,
+        }
+    }
+}
+
+impl Place {
+    /// Reads an address; `None` if it does not look like one. A path has a slash in it.
+    pub(crate) fn read(word: &OsStr) -> Option<Result<Self, Problem>> {
+        let bytes = word.as_bytes();
+        let bad = |problem: &str| Problem::Usage(format!("{}: {problem}", word.to_string_lossy()));
+        if let Some(name) = bytes.strip_prefix(b"@") {
+            let address = Address::abstract_name(name).map(Self::Socket);
+            return Some(address.map_err(|error| bad(&error.to_string())));
+        }
+        if let Some(number) = bytes.strip_prefix(b"fd:") {
+            let number = std::str::from_utf8(number).ok();
+            let number = number.and_then(|number| number.parse().ok());
+            let number = number.filter(|number: &i32| *number >= 0);
+            return Some(
+                number
+                    .map(Self::Inherited)
+                    .ok_or_else(|| bad("no descriptor")),
+            );
+        }
+        if let Some(command) = bytes.strip_prefix(b"exec:") {
+            return Some(Ok(Self::Program(OsString::from_vec(command.to_vec()))));
+        }
+        let path = || Self::Socket(Address::from(PathBuf::from(word)));
+        bytes.contains(&b'/').then(|| Ok(path()))
+    }
+
+    /// Takes the address off the front of the words of a command line, or out of the environment.
+    pub(crate) fn take(words: &mut Vec<OsString>) -> Result<Self, Problem> {
+        if let Some(place) = words.first().and_then(|word| Self::read(word)) {
+            words.remove(0);
+            return place;
+        }
+        let Some(word) = std::env::var_os(VARIABLE).filter(|word| !word.is_empty()) else {
+            return Err(Problem::Usage(format!(
+                "no address: it has a slash in it (./name.sock), or begins with @, fd: or exec:; or set {VARIABLE}"
+            )));
+        };
+        // There it cannot be mistaken for anything else.
+        Self::read(&word).unwrap_or_else(|| Ok(Self::Socket(Address::from(PathBuf::from(&word)))))
+    }
+
+    /// The address of a socket that others can reach, or that can be bound.
+    pub(crate) fn socket(self) -> Result<Address, Problem> {
+        match self {
+            Self::Socket(address) => Ok(address),
+            Self::Inherited(_) | Self::Program(_) => Err(Problem::Usage(String::from(
+                "here the address is a path, or @ and a name",
+            ))),
+        }
+    }
+
+    /// Connects for calls.
+    pub(crate) fn connect(&self, kind: Option<SocketKind>) -> Result<Link<Connection>, Problem> {
+        match self {
+            Self::Socket(address) => {
+                let address = address.clone();
+                let opened = match kind {
+                    Some(kind) => Connection::connect(address, kind.into()),
+                    None => Connection::open(address),
+                };
+                Ok(Link::alone(opened.map_err(Problem::Connect)?))
+            }
+            _ => self.open(kind, Connection::from_fd),
+        }
+    }
+
+    /// Connects for bare messages.
+    pub(crate) fn reach(&self, kind: Option<SocketKind>) -> Result<Link<Socket>, Problem> {
+        match self {
+            Self::Socket(address) => {
+                let socket = reach(address, kind.map(Kind::from)).map_err(Problem::Connect)?;
+                Ok(Link::alone(socket))
+            }
+            _ => self.open(kind, Socket::from_fd),
+        }
+    }
+
+    /// Takes a descriptor and makes of it what is wanted.
+    fn open<T>(
+        &self,
+        kind: Option<SocketKind>,
+        make: impl FnOnce(OwnedFd) -> Result<T, Error>,
+    ) -> Result<Link<T>, Problem> {
+        let (fd, program) = match self {
+            Self::Inherited(number) => (inherited(*number)?, None),
+            Self::Program(command) => {
+                let kind = kind.unwrap_or(SocketKind::Seqpacket);
+                let (fd, child) = start(command, kind)?;
+                (fd, Some(Program { child, kind }))
+            }
+            Self::Socket(_) => return Err(Problem::Usage(String::from("no descriptor"))),
+        };
+        let end = make(fd).map_err(Problem::Connect)?;
+        Ok(Link {
+            end,
+            _program: program,
+        })
+    }
+}
+
+/// Connects a socket to whichever kind is there, unless told.
+pub(crate) fn reach(address: &Address, kind: Option<Kind>) -> Result<Socket, Error> {
+    match kind {
+        Some(kind) => Socket::connect(address.clone(), kind),
+        None => Socket::open(address.clone()),
+    }
+}
+
+/// The near end of what was connected to.
+#[derive(Debug)]
+pub(crate) struct Link<T> {
+    // Closed before the program is waited for.
+    pub(crate) end: T,
+    _program: Option<Program>,
+}
+
+impl<T> Link<T> {
+    fn alone(end: T) -> Self {
+        Self {
+            end,
+            _program: None,
+        }
+    }
+}
+
+/// Duplicates a descriptor that this program was started with. It need not have been made for us, so it is left open.
+fn inherited(number: i32) -> Result<OwnedFd, Problem> {
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).map_err(Problem::here("pidfd_open"))?;
+    pidfd_getfd(this, number, PidfdGetfdFlags::empty()).map_err(|error| {
+        Problem::Connect(Error::Os {
+            operation: "pidfd_getfd",
+            source: error.into(),
+        })
+    })
+}
+
+/// Starts a program with one end of a pair of sockets; gives out the other.
+fn start(command: &OsStr, kind: SocketKind) -> Result<(OwnedFd, Child), Problem> {
+    let mut places = Places::reserve(1)?;
+    let sort = match kind {
+        SocketKind::Seqpacket => SocketType::SEQPACKET,
+        SocketKind::Datagram => SocketType::DGRAM,
+    };
+    let (near, far) = socketpair(AddressFamily::UNIX, sort, SocketFlags::CLOEXEC, None)
+        .map_err(Problem::here("socketpair"))?;
+    // The shell becomes the program, so it is who the variable names.
+    let mut script = OsString::from("LISTEN_PID=$$; export LISTEN_PID; exec ");
+    script.push(command);
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(script);
+    places.fill(&mut shell, &[(far.as_fd(), String::from("connection"))])?;
+    let child = shell.spawn().map_err(Problem::file("/bin/sh"))?;
+    Ok((near, child))
+}
+
+/// A program that was started for a call. It has ended when this is dropped.
+#[derive(Debug)]
+struct Program {
+    child: Child,
+    kind: SocketKind,
+}
+
+impl Program {
+    /// Waits for its end; says whether it came.
+    fn ends_within(&mut self, pidfd: &OwnedFd, time: Duration) -> bool {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: 0,
+        };
+        let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout));
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let Some(pidfd) =
+            pid_of(&self.child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        else {
+            return;
+        };
+        // Without a connection nothing tells it that we have gone.
+        let told = self.kind == SocketKind::Seqpacket && self.ends_within(&pidfd, GRACE);
+        if told {
+            return;
+        }
+        let _ = pidfd_send_signal(&pidfd, Signal::TERM);
+        if !self.ends_within(&pidfd, GRACE) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The number of a child that has not been waited for.
+pub(crate) fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(word: &str) -> Option<Place> {
+        Place::read(OsStr::new(word)).map(Result::unwrap)
+    }
+
+    #[test]
+    fn an_address_is_known_by_its_looks() {
+        let path = |path: &str| Some(Place::Socket(Address::from(path)));
+        assert_eq!(read("/run/a.sock"), path("/run/a.sock"));
+        assert_eq!(read("./@a"), path("./@a"));
+        let name = Address::abstract_name("a/b").unwrap();
+        assert_eq!(read("@a/b"), Some(Place::Socket(name)));
+        assert_eq!(read("fd:3"), Some(Place::Inherited(3)));
+        assert_eq!(read("exec:cat a/b"), Some(Place::Program("cat a/b".into())));
+        assert_eq!(read("example.files.open"), None);
+        assert_eq!(read(""), None);
+        for bad in ["@", "fd:", "fd:x", "fd:-1"] {
+            let place = Place::read(OsStr::new(bad)).unwrap();
+            assert!(matches!(place, Err(Problem::Usage(_))), "{bad}");
+        }
+    }
+}

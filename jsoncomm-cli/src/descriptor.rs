@@ -1,0 +1,61 @@
+//! What a descriptor is, in a few words.
+
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+
+use crate::output::printable;
+
+/// Says what sort of file is behind a descriptor, where it is, and what it is open for.
+pub(crate) fn describe(fd: BorrowedFd<'_>) -> String {
+    let sort = match fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::RegularFile) => "file",
+        Ok(FileType::Directory) => "directory",
+        Ok(FileType::Symlink) => "symbolic link",
+        Ok(FileType::Fifo) => "pipe",
+        Ok(FileType::Socket) => "socket",
+        Ok(FileType::CharacterDevice) => "character device",
+        Ok(FileType::BlockDevice) => "block device",
+        // Such as an eventfd: its name says it.
+        _ => "descriptor",
+    };
+    let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let path = path.map_or_else(|_| "?".into(), |path| path.to_string_lossy().into_owned());
+    let access = match fcntl_getfl(fd) {
+        Ok(flags) if flags.contains(OFlags::PATH) => "path only",
+        Ok(flags) => match flags & OFlags::RWMODE {
+            OFlags::RDONLY => "read-only",
+            OFlags::WRONLY => "write-only",
+            _ => "read-write",
+        },
+        Err(_) => "?",
+    };
+    format!("{sort} {} {access}", printable(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn each_descriptor_says_what_it_is() {
+        let said = |file: File| describe(file.as_fd());
+        assert_eq!(
+            said(File::open("/dev/null").unwrap()),
+            "character device /dev/null read-only"
+        );
+        let writable = File::options().write(true).open("/dev/null").unwrap();
+        assert_eq!(said(writable), "character device /dev/null write-only");
+        assert_eq!(
+            said(File::open("/proc").unwrap()),
+            "directory /proc read-only"
+        );
+        let (end, _other) = UnixStream::pair().unwrap();
+        let socket = describe(end.as_fd());
+        assert!(socket.starts_with("socket socket:[") && socket.ends_with("] read-write"));
+    }
+}

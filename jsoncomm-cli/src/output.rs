@@ -1,0 +1,155 @@
+//! What is said, and where: answers on standard output, everything else on standard error.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
+
+use crate::json::{Json, Layout, Palette, is_unprintable};
+use crate::problem::Problem;
+
+/// What is written to a stream besides its text.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    layout: Layout,
+    palette: Palette,
+}
+
+impl Manner {
+    /// For a terminal indented and, unless `NO_COLOR` and its like say otherwise, coloured; to the letter on one line
+    /// for everything else.
+    fn of(stream: &impl RawStream) -> Self {
+        let coloured = AutoStream::choice(stream) != ColorChoice::Never;
+        let (layout, palette) = match (stream.is_terminal(), coloured) {
+            (true, true) => (Layout::Indented, Palette::COLOURED),
+            (true, false) => (Layout::Indented, Palette::COLOURLESS),
+            // Somebody has asked for them.
+            (false, true) => (Layout::Line, Palette::COLOURED),
+            (false, false) => (Layout::Line, Palette::PLAIN),
+        };
+        Self { layout, palette }
+    }
+}
+
+/// How JSON among other things is written on standard output.
+pub(crate) fn palette() -> Palette {
+    match AutoStream::choice(&io::stdout()) {
+        ColorChoice::Never => Palette::COLOURLESS,
+        _ => Palette::COLOURED,
+    }
+}
+
+/// Prints the answer.
+pub(crate) fn answer(json: &str) -> Result<(), Problem> {
+    print(&io::stdout(), json, None)
+}
+
+/// Prints one of several answers, on a line of its own.
+pub(crate) fn item(json: &str) -> Result<(), Problem> {
+    print(&io::stdout(), json, Some(Layout::Line))
+}
+
+/// Prints the answer where it is in nobody's way, as standard output is for something else.
+pub(crate) fn answer_aside(json: &str) -> Result<(), Problem> {
+    print(&io::stderr(), json, None)
+}
+
+fn print<S>(stream: &S, json: &str, layout: Option<Layout>) -> Result<(), Problem>
+where
+    S: RawStream,
+    for<'s> &'s S: Write,
+{
+    let manner = Manner::of(stream);
+    // What is not understood here, though the library has let it pass, is printed as it is.
+    let mut text = match Json::parse(json) {
+        Ok(value) => value.show(layout.unwrap_or(manner.layout), &manner.palette),
+        Err(_) => printable(json).into_owned(),
+    };
+    text.push('\n');
+    let mut stream = stream;
+    stream
+        .write_all(text.as_bytes())
+        .and_then(|()| stream.flush())
+        .map_err(Problem::Output)
+}
+
+/// Prints a line that is no JSON on standard output.
+pub(crate) fn line(text: &str) -> Result<(), Problem> {
+    let mut stream = io::stdout().lock();
+    writeln!(stream, "{}", printable(text))
+        .and_then(|()| stream.flush())
+        .map_err(Problem::Output)
+}
+
+/// Prints a text of several lines that this program has made.
+pub(crate) fn page(text: &[u8]) -> Result<(), Problem> {
+    let mut stream = io::stdout().lock();
+    stream
+        .write_all(text)
+        .and_then(|()| stream.flush())
+        .map_err(Problem::Output)
+}
+
+/// Says something to a person that is no trouble.
+pub(crate) fn note(text: &str) {
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "{}", printable(text));
+}
+
+/// Says what is wrong.
+pub(crate) fn tell(text: &str) {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    let text = printable(text);
+    // Nobody may be there to read it.
+    let _ = writeln!(anstream::stderr(), "{style}jsoncomm:{style:#} {text}");
+}
+
+/// The text with what a terminal would act on written as escapes.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match is_unprintable(character) {
+            // Writing to a `String` cannot fail.
+            true => drop(write!(shown, "{}", character.escape_default())),
+            false => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Writes bytes so that they can be read, whatever they are.
+pub(crate) fn readable(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => printable(text).into_owned(),
+        Err(_) => bytes.escape_ascii().to_string(),
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_acts_on_is_shown_as_escapes() {
+        assert_eq!(printable("plain ä"), "plain ä");
+        assert_eq!(printable("\x1b[2J\n\u{9b}"), "\\u{1b}[2J\\n\\u{9b}");
+        assert_eq!(readable(b"\xff\0"), "\\xff\\x00");
+    }
+}

@@ -1,0 +1,39 @@
+//! `jsoncomm man` and `jsoncomm completions`: made from the command line's own description.
+
+use std::io::Write;
+
+use clap::CommandFactory;
+use clap_mangen::Man as Page;
+
+use crate::args::{Cli, Completions, Man};
+use crate::output;
+use crate::problem::Problem;
+
+/// The exit statuses and examples, below what the command line says of itself.
+const END: &str = include_str!("end.roff");
+
+pub(crate) fn completions(completions: Completions) -> Result<(), Problem> {
+    let (mut command, mut text) = (Cli::command(), Vec::new());
+    clap_complete::generate(completions.shell, &mut command, "jsoncomm", &mut text);
+    output::page(&text)
+}
+
+pub(crate) fn man(man: Man) -> Result<(), Problem> {
+    let mut command = Cli::command();
+    command.build();
+    let command = match &man.command {
+        None => &command,
+        Some(name) => command.find_subcommand(name).ok_or_else(|| {
+            let what = format!("{name}: there is no such command");
+            Problem::Usage(what)
+        })?,
+    };
+    let page = Page::new(command.clone());
+    let mut text = Vec::new();
+    // Writing to a `Vec` cannot fail.
+    let _ = page.render(&mut text);
+    if man.command.is_none() {
+        let _ = text.write_all(END.as_bytes());
+    }
+    output::page(&text)
+}

@@ -1,0 +1,92 @@
+//! Descriptors at fixed numbers in a program that is started: from 3 on, as sd_listen_fds(3) has them.
+//!
+//! The numbers are taken early, before anything else has them, by descriptors that a program does not inherit. Then a
+//! descriptor can be put at its number without asking what is there.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+
+use rustix::io::{FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
+
+use crate::problem::Problem;
+
+/// The first number, `SD_LISTEN_FDS_START`.
+const FIRST: i32 = 3;
+
+/// Numbers from 3 on that are kept free.
+#[derive(Debug)]
+pub(crate) struct Places {
+    null: File,
+    held: Vec<OwnedFd>,
+}
+
+impl Places {
+    /// Takes so many numbers, or as many as are free before the first that is not: somebody has started this program
+    /// with a descriptor there.
+    pub(crate) fn reserve(count: usize) -> Result<Self, Problem> {
+        let no_null = Problem::file("/dev/null");
+        let null = File::open("/dev/null").map_err(no_null)?;
+        let mut places = Self {
+            null,
+            held: Vec::new(),
+        };
+        for number in (FIRST..).take(count) {
+            // It may stand where they begin.
+            let held = fcntl_dupfd_cloexec(&places.null, number).map_err(Problem::here("dup"))?;
+            if held.as_raw_fd() == number {
+                places.held.push(held);
+            } else if places.null.as_raw_fd() == number {
+                let null = std::mem::replace(&mut places.null, held.into());
+                places.held.push(null.into());
+            } else {
+                break;
+            }
+        }
+        Ok(places)
+    }
+
+    /// Has `command` inherit the descriptors, from 3 on, and tells it so. With [`release`](Self::release) they are
+    /// taken back.
+    ///
+    /// `names` are for people: what a name must not hold is replaced.
+    pub(crate) fn fill(
+        &mut self,
+        command: &mut Command,
+        fds: &[(BorrowedFd<'_>, String)],
+    ) -> Result<(), Problem> {
+        for (index, (fd, _)) in fds.iter().enumerate() {
+            let Some(place) = self.held.get_mut(index) else {
+                let number = index + 3;
+                let taken =
+                    format!("descriptor {number} is open already: start it with {number}<&-");
+                return Err(Problem::Usage(taken));
+            };
+            dup2(fd, place).map_err(Problem::here("dup2"))?;
+        }
+        let clean = |c: char| match c == ':' || c.is_control() {
+            true => '_',
+            false => c,
+        };
+        let names: Vec<String> = fds
+            .iter()
+            .map(|(_, name)| name.chars().take(255).map(clean).collect())
+            .collect();
+        command
+            .env("LISTEN_FDS", fds.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"));
+        Ok(())
+    }
+
+    /// Puts nothing in the places again.
+    pub(crate) fn release(&mut self) -> Result<(), Problem> {
+        for place in &mut self.held {
+            let inherited = rustix::io::fcntl_getfd(place.as_fd());
+            if inherited.is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
+                dup2(&self.null, place).map_err(Problem::here("dup2"))?;
+                fcntl_setfd(place.as_fd(), FdFlags::CLOEXEC).map_err(Problem::here("fcntl"))?;
+            }
+        }
+        Ok(())
+    }
+}

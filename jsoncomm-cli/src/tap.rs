@@ -1,0 +1,416 @@
+//! `jsoncomm tap`: a proxy that shows what passes.
+//!
+//! Each client has a socket of its own to the service. What finds no room on its way is held, and nothing more is
+//! taken from where it came until it has gone on, so the tap keeps at most one datagram for each direction.
+
+use std::time::{Duration, Instant};
+
+use jsoncomm::{Address, Bind, Error, Kind, Listener, Raw, Received, Sent, Socket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_passcred;
+
+use crate::address::{Place, reach};
+use crate::args::Tap;
+use crate::descriptor;
+use crate::json::{Json, Layout};
+use crate::output::{self, note};
+use crate::problem::Problem;
+use crate::{stopping, words};
+
+/// Longest message that passes, in bytes: clients and services may have larger limits than ours.
+const MESSAGE_MAX: usize = 64 << 20;
+
+/// Most clients at once; on datagram sockets the one that has been silent longest makes room.
+const CLIENTS_MAX: usize = 256;
+
+/// Messages taken from one socket before the others have their turn.
+const TURN: usize = 32;
+
+/// When to try again what no event tells of.
+const PAUSE: Duration = Duration::from_millis(10);
+
+pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
+    let mut rest = tap.words;
+    let listen = match rest.is_empty() {
+        true => None,
+        false => Place::read(&rest.remove(0)),
+    };
+    let no_address = || Problem::Usage(String::from("LISTEN is no address"));
+    let listen = listen.ok_or_else(no_address)??.socket()?;
+    let (service, words) = words::read(rest)?;
+    words.end()?;
+    let service = service.socket()?;
+    // Where it is, and of which kind.
+    let kind = reach(&service, tap.kind.map(Kind::from))
+        .map_err(Problem::Connect)?
+        .kind();
+    let signals = stopping::signals()?;
+    let front = Front::bind(Bind::from(listen.clone()), kind)?;
+    note(&format!("tapping {service} at {listen}"));
+    let mut passage = Passage {
+        front,
+        service,
+        kind,
+        clients: Vec::new(),
+        seen: 0,
+        pause: None,
+    };
+    while passage.wait(&signals)? {
+        passage.turn()?;
+    }
+    Ok(())
+}
+
+/// Where clients come.
+#[derive(Debug)]
+enum Front {
+    Seqpacket(Listener),
+    Datagram(Box<Socket>),
+}
+
+impl Front {
+    fn bind(at: Bind, kind: Kind) -> Result<Self, Problem> {
+        Ok(match kind {
+            Kind::Seqpacket => Self::Seqpacket(Listener::bind(at).map_err(Problem::Serving)?),
+            Kind::Datagram => {
+                let mut socket = Socket::bind(at).map_err(Problem::Serving)?;
+                socket.set_message_limit(MESSAGE_MAX);
+                set_socket_passcred(&socket, true).map_err(Problem::here("setsockopt"))?;
+                Self::Datagram(Box::new(socket))
+            }
+        })
+    }
+}
+
+/// The way to one client.
+#[derive(Debug)]
+enum Near {
+    Connection(Box<Socket>),
+    /// Where it sent from; without an address it cannot be answered.
+    Datagram(Option<Address>),
+}
+
+/// A client and its way to the service.
+#[derive(Debug)]
+struct Client {
+    number: u64,
+    near: Near,
+    far: Socket,
+    /// What the service has no room for yet.
+    up: Option<Raw>,
+    /// What the client has no room for yet.
+    down: Option<Raw>,
+}
+
+/// Whether somebody is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum There {
+    Yes,
+    No,
+}
+
+#[derive(Debug)]
+struct Passage {
+    front: Front,
+    service: Address,
+    kind: Kind,
+    clients: Vec<Client>,
+    /// How many clients there have been.
+    seen: u64,
+    /// No client is taken before: there were no descriptors.
+    pause: Option<Instant>,
+}
+
+impl Passage {
+    /// Waits until something can be done; says whether to go on.
+    fn wait(&mut self, signals: &impl std::os::fd::AsFd) -> Result<bool, Problem> {
+        self.pause = self.pause.filter(|until| Instant::now() < *until);
+        let blocked = self.clients.iter().any(|client| client.up.is_some());
+        let mut waited = vec![PollFd::new(signals, PollFlags::IN)];
+        match &self.front {
+            Front::Seqpacket(listener) if self.pause.is_none() => {
+                waited.push(PollFd::new(listener, PollFlags::IN));
+            }
+            Front::Datagram(socket) if !blocked => {
+                waited.push(PollFd::new(socket, PollFlags::IN));
+            }
+            _ => {}
+        }
+        let mut again = self.pause.is_some();
+        for client in &self.clients {
+            let mut far = PollFlags::empty();
+            far.set(PollFlags::OUT, client.up.is_some());
+            far.set(PollFlags::IN, client.down.is_none());
+            if !far.is_empty() {
+                waited.push(PollFd::new(&client.far, far));
+            }
+            match &client.near {
+                Near::Connection(socket) => {
+                    let mut near = PollFlags::empty();
+                    near.set(PollFlags::OUT, client.down.is_some());
+                    near.set(PollFlags::IN, client.up.is_none());
+                    if !near.is_empty() {
+                        waited.push(PollFd::new(socket, near));
+                    }
+                }
+                // The kernel does not say when such a client has room.
+                Near::Datagram(_) => again |= client.down.is_some(),
+            }
+        }
+        let pause = Timespec {
+            tv_sec: 0,
+            tv_nsec: PAUSE.subsec_nanos().into(),
+        };
+        match poll(&mut waited, again.then_some(&pause)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(true),
+            Err(error) => return Err(Problem::here("poll")(error)),
+        }
+        Ok(waited
+            .first()
+            .is_none_or(|signal| signal.revents().is_empty()))
+    }
+
+    /// Passes on what there is.
+    fn turn(&mut self) -> Result<(), Problem> {
+        self.come()?;
+        let mut clients = std::mem::take(&mut self.clients);
+        let mut trouble = None;
+        clients.retain_mut(|client| match client.pass(&mut self.front) {
+            Ok(there) => there == There::Yes,
+            Err(problem) => {
+                trouble = Some(problem);
+                false
+            }
+        });
+        self.clients = clients;
+        trouble.map_or(Ok(()), Err)
+    }
+
+    /// Takes what comes at the front.
+    fn come(&mut self) -> Result<(), Problem> {
+        for _ in 0..TURN {
+            let came = match &mut self.front {
+                Front::Seqpacket(listener) => match listener.accept() {
+                    Ok(Some(mut socket)) => {
+                        socket.set_message_limit(MESSAGE_MAX);
+                        let who = socket.peer();
+                        Ok(self.add(Near::Connection(Box::new(socket)), who.as_ref())?)
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(error) => Err(error),
+                },
+                Front::Datagram(_) if self.clients.iter().any(|client| client.up.is_some()) => {
+                    return Ok(());
+                }
+                Front::Datagram(socket) => match socket.try_receive_raw() {
+                    Ok(Received::Message(raw, sender)) => Ok(self.hear(raw, sender)?),
+                    Ok(Received::Pending | Received::Closed) => return Ok(()),
+                    Err(error) if error.is_bad_message() => {
+                        note(&format!("! {}", output::chain(&error)));
+                        Ok(())
+                    }
+                    Err(error) => return Err(Problem::Serving(error)),
+                },
+            };
+            if let Err(error) = came {
+                note(&format!("! {}", output::chain(&error)));
+                self.pause = Instant::now().checked_add(PAUSE);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on a datagram from whoever sent it.
+    fn hear(&mut self, raw: Raw, sender: Option<Address>) -> Result<(), Problem> {
+        let is_from =
+            |client: &Client| matches!(&client.near, Near::Datagram(from) if *from == sender);
+        match self.clients.iter().position(is_from) {
+            // Who has spoken last is last.
+            Some(place) => {
+                let client = self.clients.remove(place);
+                self.clients.push(client);
+            }
+            None => self.add(Near::Datagram(sender), raw.peer.as_ref())?,
+        }
+        let Some(client) = self.clients.last_mut() else {
+            return Ok(());
+        };
+        client.show(Way::Up, &raw)?;
+        if client.send(Way::Up, raw, &mut self.front)? == There::No {
+            self.clients.pop();
+        }
+        Ok(())
+    }
+
+    /// Connects a client to the service.
+    fn add(&mut self, near: Near, who: Option<&jsoncomm::Peer>) -> Result<(), Problem> {
+        if self.clients.len() >= CLIENTS_MAX {
+            let Near::Datagram(_) = near else {
+                note("! too many clients, one more is turned away");
+                return Ok(());
+            };
+            self.clients.remove(0);
+        }
+        self.seen += 1;
+        let number = self.seen;
+        let who = who.map_or_else(|| String::from("somebody"), about);
+        output::line(&format!("{number} + {who}"))?;
+        match Socket::connect(self.service.clone(), self.kind) {
+            Ok(mut far) => {
+                far.set_message_limit(MESSAGE_MAX);
+                self.clients.push(Client {
+                    number,
+                    near,
+                    far,
+                    up: None,
+                    down: None,
+                });
+                Ok(())
+            }
+            Err(error) => output::line(&format!("{number} - {}", output::chain(&error))),
+        }
+    }
+}
+
+/// Says who a client is.
+fn about(peer: &jsoncomm::Peer) -> String {
+    let Some(pid) = peer.pid() else {
+        return format!("uid {}", peer.uid());
+    };
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    let program = program.map_or_else(|_| String::new(), |path| format!(", {}", path.display()));
+    format!("uid {}, pid {pid}{program}", peer.uid())
+}
+
+/// Which way a datagram goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// To the service.
+    Up,
+    /// To the client.
+    Down,
+}
+
+impl Way {
+    fn sign(self) -> char {
+        match self {
+            Self::Up => '>',
+            Self::Down => '<',
+        }
+    }
+}
+
+impl Client {
+    /// Passes on what there is in both directions. Datagrams of clients without a connection have come already.
+    fn pass(&mut self, front: &mut Front) -> Result<There, Problem> {
+        for way in [Way::Up, Way::Down] {
+            if let Some(raw) = self.held(way).take() {
+                if self.send(way, raw, front)? == There::No {
+                    return Ok(There::No);
+                }
+            }
+            if self.pass_on(way, front)? == There::No {
+                return Ok(There::No);
+            }
+        }
+        Ok(There::Yes)
+    }
+
+    fn pass_on(&mut self, way: Way, front: &mut Front) -> Result<There, Problem> {
+        for _ in 0..TURN {
+            if self.held(way).is_some() {
+                break;
+            }
+            let received = match (way, &mut self.near) {
+                (Way::Up, Near::Connection(near)) => near.try_receive_raw(),
+                (Way::Up, Near::Datagram(_)) => break,
+                (Way::Down, _) => self.far.try_receive_raw(),
+            };
+            match received {
+                Ok(Received::Message(raw, _)) => {
+                    self.show(way, &raw)?;
+                    if self.send(way, raw, front)? == There::No {
+                        return Ok(There::No);
+                    }
+                }
+                Ok(Received::Pending) => break,
+                Ok(Received::Closed) => {
+                    return self.end(match way {
+                        Way::Up => "the client has closed",
+                        Way::Down => "the service has closed",
+                    });
+                }
+                Err(error) if error.is_bad_message() => self.complain(way, &error)?,
+                Err(error) => return self.end(&output::chain(&error)),
+            }
+        }
+        Ok(There::Yes)
+    }
+
+    /// Sends a datagram on, or holds it until there is room.
+    fn send(&mut self, way: Way, raw: Raw, front: &mut Front) -> Result<There, Problem> {
+        let sent = match (way, &mut self.near, front) {
+            (Way::Up, ..) => self.far.try_send_raw(&raw, None),
+            (Way::Down, Near::Connection(near), _) => near.try_send_raw(&raw, None),
+            // From where clients send to, so that it is an answer.
+            (Way::Down, Near::Datagram(Some(to)), Front::Datagram(front)) => {
+                front.try_send_raw(&raw, Some(to))
+            }
+            (Way::Down, Near::Datagram(_), _) => {
+                self.say("< ! the client has no address")?;
+                return Ok(There::Yes);
+            }
+        };
+        match sent {
+            Ok(Sent::Done) => {}
+            Ok(Sent::Full) => *self.held(way) = Some(raw),
+            Err(Error::Closed) => {
+                return self.end(match way {
+                    Way::Up => "the service has gone",
+                    Way::Down => "the client has gone",
+                });
+            }
+            Err(error) => self.complain(way, &error)?,
+        }
+        Ok(There::Yes)
+    }
+
+    fn held(&mut self, way: Way) -> &mut Option<Raw> {
+        match way {
+            Way::Up => &mut self.up,
+            Way::Down => &mut self.down,
+        }
+    }
+
+    fn end(&self, why: &str) -> Result<There, Problem> {
+        self.say(&format!("- {why}"))?;
+        Ok(There::No)
+    }
+
+    fn complain(&self, way: Way, error: &Error) -> Result<(), Problem> {
+        self.say(&format!("{} ! {}", way.sign(), output::chain(error)))
+    }
+
+    fn say(&self, what: &str) -> Result<(), Problem> {
+        output::line(&format!("{} {what}", self.number))
+    }
+
+    /// Prints a datagram and its descriptors.
+    fn show(&self, way: Way, raw: &Raw) -> Result<(), Problem> {
+        let (number, sign) = (self.number, way.sign());
+        let text = std::str::from_utf8(&raw.bytes).ok();
+        let text = match text.and_then(|text| Json::parse(text).ok()) {
+            Some(json) => json.show(Layout::Line, &output::palette()),
+            None => output::readable(&raw.bytes),
+        };
+        let mut lines = format!("{number} {sign} {text}\n");
+        for (index, fd) in raw.fds.iter() {
+            let what = descriptor::describe(fd);
+            lines.push_str(&format!("{number} {sign}   descriptor {index}: {what}\n"));
+        }
+        output::page(lines.as_bytes())
+    }
+}

@@ -1,0 +1,556 @@
+//! `jsoncomm call` as a shell has it: arguments, answers, descriptors and exit status.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use crate::common::{
+    self, Double, Ended, Example, contents, ended, file, good, jsoncomm, run, said, text,
+};
+use jsoncomm::message::Verbatim;
+use jsoncomm::{Call, Kind, Reply, Stream};
+use jsoncomm_tests::{KINDS, Running, pair};
+
+#[test]
+fn an_answer_is_printed_on_one_line_and_nothing_else_is() {
+    for kind in KINDS {
+        let example = Example::start(kind);
+        example.write("a.txt", "one");
+        example.write("b.txt", "two");
+        let list = said(&["call", example.address(), "example.files.list"]);
+        assert_eq!(
+            (list.code, &*list.stdout, &*list.stderr),
+            (Some(0), "[\"a.txt\",\"b.txt\"]\n", "")
+        );
+        let open = [
+            "call",
+            example.address(),
+            "example.files.open",
+            r#"{"path": "a.txt"}"#,
+        ];
+        assert_eq!(good(said(&open)), "{\"len\":3,\"file\":0}\n");
+        // By position.
+        let open = [
+            "call",
+            example.address(),
+            "example.files.open",
+            r#"["b.txt"]"#,
+        ];
+        assert_eq!(good(said(&open)), "{\"len\":3,\"file\":0}\n");
+    }
+}
+
+#[test]
+fn numbers_and_the_order_of_members_are_as_they_were_sent() {
+    let odd = r#"{"z":123456789012345678901234567890.5e-3,"a":-0,"m":[1E+2,340282366920938463463374607431768211456],"\u00e4":"\/"}"#;
+    let double = Double::result(odd, Vec::new());
+    let params = r#"{"y":1.000,"b":98765432109876543210987}"#;
+    let ended = said(&["call", double.address(), "a.b", params]);
+    assert_eq!(good(ended), format!("{odd}\n"));
+    let heard = double.heard().remove(0);
+    assert!(heard.contains(params), "{heard}");
+}
+
+#[test]
+fn the_address_may_be_left_out_when_the_environment_has_it() {
+    let example = Example::start(Kind::Seqpacket);
+    let mut list = jsoncomm(&["call", "example.files.list"]);
+    assert_eq!(
+        good(run(list.env("JSONCOMM_ADDRESS", example.address()))),
+        "[]\n"
+    );
+    let mut list = jsoncomm(&["call", example.address(), "example.files.list"]);
+    assert_eq!(
+        good(run(list.env("JSONCOMM_ADDRESS", "/not/there"))),
+        "[]\n"
+    );
+    // There, a name without a slash is a path as well.
+    let mut list = jsoncomm(&["call", "example.files.list"]);
+    list.env("JSONCOMM_ADDRESS", "test.sock");
+    list.current_dir(example.server.path.parent().unwrap());
+    assert_eq!(good(run(&mut list)), "[]\n");
+    let Ended { code, stderr, .. } = said(&["call", "example.files.list"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("no address"), "{stderr}");
+}
+
+#[test]
+fn an_abstract_name_and_an_inherited_descriptor_are_addresses_too() {
+    let name = format!("@jsoncomm-cli-{}", std::process::id());
+    let address = jsoncomm::Address::abstract_name(&name[1..]).unwrap();
+    let mut socket = jsoncomm::Socket::bind(address).unwrap();
+    assert_eq!(good(said(&["call", "--oneway", &name, "a.b", "[7]"])), "");
+    assert!(common::heard(&mut socket).contains(r#""params":[7]"#));
+
+    for kind in KINDS {
+        let (mut near, far) = pair(kind);
+        let mut command = jsoncomm(&["call", "--bare", "fd:0", "[\"hello\"]"]);
+        let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
+        command.stdin(far).stdout(Stdio::piped());
+        let child = command.spawn().unwrap();
+        assert_eq!(common::heard(&mut near), "[\"hello\"]");
+        near.send(&Verbatim::new("{\"b\":1, \"a\":2}")).unwrap();
+        assert_eq!(good(ended(child)), "{\"b\":1,\"a\":2}\n");
+    }
+    let Ended { code, stderr, .. } = said(&["call", "fd:99", "a.b"]);
+    assert_eq!(code, Some(4), "{stderr}");
+}
+
+#[test]
+fn a_program_that_is_started_for_the_call_has_the_socket_as_descriptor_3() {
+    // The program is this command again: it calls back through the socket, and the roles are free.
+    for kind in ["seqpacket", "datagram"] {
+        let program = format!(
+            "exec:sh -c 'test $LISTEN_PID = $$ && test $LISTEN_FDS = 1 && exec {} call --bare --oneway fd:3 [1]'",
+            env!("CARGO_BIN_EXE_jsoncomm")
+        );
+        let ended = said(&["call", "--kind", kind, "--bare", &program, "[2]"]);
+        assert_eq!(good(ended), "[1]\n");
+    }
+    // One that answers nothing and stays is ended.
+    let ended = said(&[
+        "call",
+        "--bare",
+        "--timeout",
+        "50ms",
+        "exec:sleep 1000",
+        "[2]",
+    ]);
+    assert_eq!(ended.code, Some(124), "{ended:?}");
+    let ended = said(&["call", "exec:true", "a.b"]);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+}
+
+#[test]
+fn arguments_come_from_standard_input_or_a_file() {
+    let example = Example::start(Kind::Seqpacket);
+    example.write("a.txt", "one");
+    let json = example.write("args.json", "{\"path\":\n\"a.txt\"}\n");
+    for from in [String::from("-"), format!("@{}", json.display())] {
+        let mut open = jsoncomm(&["call", example.address(), "example.files.open", &from]);
+        open.stdin(File::open(&json).unwrap());
+        assert_eq!(good(run(&mut open)), "{\"len\":3,\"file\":0}\n");
+    }
+    let Ended { code, stderr, .. } = said(&["call", example.address(), "a.b", "@/not/there"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("/not/there: No such file"), "{stderr}");
+}
+
+#[test]
+fn a_file_is_passed_as_an_argument() {
+    for kind in KINDS {
+        let example = Example::start(kind);
+        let outside = tempfile::tempdir().unwrap();
+        let path = outside.path().join("in=put");
+        std::fs::write(&path, "some text").unwrap();
+        let content = format!("content={}", path.display());
+        let put = [
+            "call",
+            example.address(),
+            "example.files.put",
+            r#"{"path":"copy.txt"}"#,
+            "--fd",
+            &content,
+        ];
+        assert_eq!(good(said(&put)), "{\"len\":9}\n");
+        assert_eq!(text(example.folder.path().join("copy.txt")), "some text");
+        // Standard input, the other way round.
+        let mut input = File::from(file("more text"));
+        input.rewind().unwrap();
+        let mut put = jsoncomm(&["call", "--fd", "content=-", example.address()]);
+        put.args(["example.files.put", r#"{"path":"copy.txt"}"#]);
+        assert_eq!(good(run(put.stdin(input))), "{\"len\":9}\n");
+        assert_eq!(text(example.folder.path().join("copy.txt")), "more text");
+    }
+}
+
+#[test]
+fn files_are_passed_within_arrays_and_objects_and_to_be_written() {
+    let (mut near, far) = pair(Kind::Seqpacket);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("first"), "1st").unwrap();
+    std::fs::write(at("second"), "2nd").unwrap();
+    let lend = [
+        format!("files[0]={}", at("first")),
+        format!("files[1]={}", at("second")),
+        format!("log.sink={}:rw", at("new")),
+    ];
+    let mut command = jsoncomm(&["call", "--bare", "--oneway", "fd:0", r#"{"n":1.0}"#]);
+    for lend in &lend {
+        command.args(["--fd", lend]);
+    }
+    let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
+    assert_eq!(good(run(command.stdin(far))), "");
+    let (mut raw, _) = near.receive_raw().unwrap();
+    assert_eq!(
+        String::from_utf8(raw.bytes).unwrap(),
+        r#"{"n":1.0,"files":[0,1],"log":{"sink":2}}"#
+    );
+    assert_eq!(contents(raw.fds.take(0).unwrap()), "1st");
+    assert_eq!(contents(raw.fds.take(1).unwrap()), "2nd");
+    let mut sink = File::from(raw.fds.take(2).unwrap());
+    sink.write_all(b"written").unwrap();
+    assert_eq!(text(at("new")), "written");
+
+    for (lend, complaint) in [
+        ("n=/dev/null", "there is something already"),
+        ("n.x=/dev/null", "neither an object's member"),
+        ("x=/not/there", "No such file"),
+    ] {
+        let Ended { code, stderr, .. } = said(&["call", "./a", "a.b", r#"{"n":1}"#, "--fd", lend]);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(complaint), "{stderr}");
+    }
+}
+
+#[test]
+fn what_a_descriptor_gives_is_saved() {
+    let example = Example::start(Kind::Seqpacket);
+    example.write("a.txt", "one\n");
+    let to = example.folder.path().join("saved");
+    let save = format!("file={}", to.display());
+    let open = [
+        "call",
+        example.address(),
+        "example.files.open",
+        r#"{"path":"a.txt"}"#,
+    ];
+    let ended = run(jsoncomm(&open).args(["--save", &save]));
+    assert_eq!(good(ended), "{\"len\":4,\"file\":0}\n");
+    assert_eq!(text(to), "one\n");
+    let ended = run(jsoncomm(&open).args(["--save", "file=-"]));
+    assert_eq!(
+        (&*ended.stdout, &*ended.stderr),
+        ("one\n", "{\"len\":4,\"file\":0}\n")
+    );
+    // A field that is no descriptor.
+    let ended = run(jsoncomm(&open).args(["--save", "len=-"]));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(
+        ended.stderr.contains("names no descriptor at len"),
+        "{ended:?}"
+    );
+    // The whole answer is one.
+    let double = Double::result("0", vec![file("bare")]);
+    let ended = said(&["call", double.address(), "a.b", "--save", ".=-"]);
+    assert_eq!(ended.stdout, "bare", "{ended:?}");
+}
+
+#[test]
+fn a_program_takes_over_with_the_descriptors_from_3_on() {
+    let result = r#"{"count":7,"first":1,"rest":[0,{"last":2}]}"#;
+    let fds = vec![file("zero"), file("one"), file("two")];
+    let double = Double::result(result, fds);
+    let script = r#"cat <&3; cat <&4; cat <&5; test $LISTEN_PID = $$; echo " $? $LISTEN_FDS $LISTEN_FDNAMES $1"; ls /proc/$$/fd; exit 7"#;
+    let ended = said(&[
+        "call",
+        double.address(),
+        "a.b",
+        "--exec",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        "word",
+    ]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    let mut lines = ended.stdout.lines();
+    assert_eq!(
+        lines.next(),
+        Some("zeroonetwo 0 3 rest[0]:first:rest[1].last word")
+    );
+    // Nothing else has been inherited: 10 and up are the shell's own.
+    let open: Vec<u32> = lines.map(|line| line.parse().unwrap()).collect();
+    let low: Vec<u32> = open.into_iter().filter(|number| *number < 10).collect();
+    assert_eq!(low, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(ended.stderr, format!("{result}\n"));
+
+    let double = Double::result("[]", Vec::new());
+    let ended = said(&[
+        "call",
+        double.address(),
+        "a.b",
+        "--exec",
+        "--",
+        "/not/there",
+    ]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}
+
+#[test]
+fn a_message_without_envelope_is_sent_and_answered_as_it_is() {
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bare.sock");
+        let mut command = jsoncomm(&["call", "--bare", path.to_str().unwrap(), " {\"a\" : 1e2}"]);
+        let bound = jsoncomm_tests::Bound::at(&path, kind).unwrap();
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        assert!(common::is_readable(&bound, jsoncomm_tests::PATIENCE));
+        let (mut socket, listener) = match bound {
+            jsoncomm_tests::Bound::Datagram(socket) => (socket, None),
+            jsoncomm_tests::Bound::Seqpacket(listener) => {
+                (listener.accept().unwrap().unwrap(), Some(listener))
+            }
+        };
+        socket.set_timeout(Some(jsoncomm_tests::PATIENCE));
+        let (raw, sender) = socket.receive_raw().unwrap();
+        assert_eq!(raw.bytes, b"{\"a\" : 1e2}");
+        let answer = Verbatim::new("[1e2]");
+        match sender.filter(|_| listener.is_none()) {
+            Some(sender) => socket.send_to(&answer, &sender).unwrap(),
+            None => socket.send(&answer).unwrap(),
+        }
+        assert_eq!(good(ended(child)), "[1e2]\n");
+    }
+}
+
+#[jsoncomm::service(name = "test.ticks")]
+trait Ticks {
+    fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32, String>;
+    fn never(&mut self, call: &mut Call) -> Stream<u32>;
+    #[oneway]
+    fn note(&mut self, text: &str);
+}
+
+#[derive(Default)]
+struct Clock {
+    notes: Vec<String>,
+    sinks: Vec<jsoncomm::Sink<u32>>,
+}
+
+impl Ticks for Clock {
+    fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32, String> {
+        let last = (end == 7).then(|| Err(String::from("seven")));
+        call.stream(|sink| sink.feed((0..end).map(Ok).chain(last)))
+    }
+
+    fn never(&mut self, call: &mut Call) -> Stream<u32> {
+        call.stream(|sink| {
+            sink.send(&1).unwrap();
+            self.sinks.push(sink);
+        })
+    }
+
+    fn note(&mut self, text: &str) {
+        self.notes.push(text.to_owned());
+    }
+}
+
+fn clock(kind: Kind) -> (Running<Clock>, String) {
+    let server = Running::start(kind, Clock::default(), |endpoint| {
+        endpoint.serve::<dyn Ticks>()
+    });
+    let path = server.path.display().to_string();
+    (server, path)
+}
+
+#[test]
+fn items_of_a_stream_are_printed_a_line_each() {
+    for kind in KINDS {
+        let (_server, path) = clock(kind);
+        let count = said(&["call", "--follow", &path, "test.ticks.count", "[3]"]);
+        assert_eq!(good(count), "0\n1\n2\n");
+        let count = said(&["call", "--follow", &path, "test.ticks.count", "[7]"]);
+        assert_eq!(count.stdout, "0\n1\n2\n3\n4\n5\n6\n");
+        assert_eq!(count.code, Some(1));
+        assert!(count.stderr.contains("\"message\":\"seven\""), "{count:?}");
+        let arguments = [
+            "call",
+            "--follow",
+            "--timeout",
+            "50ms",
+            &path,
+            "test.ticks.never",
+        ];
+        let never = said(&arguments);
+        assert_eq!(
+            (never.code, &*never.stdout),
+            (Some(124), "1\n"),
+            "{never:?}"
+        );
+    }
+}
+
+#[test]
+fn a_call_without_answer_prints_nothing() {
+    for kind in KINDS {
+        let (server, path) = clock(kind);
+        let note = r#"{"text":"seen"}"#;
+        let ended = said(&["call", "--oneway", &path, "test.ticks.note", note]);
+        assert_eq!(good(ended), "");
+        // It is handled before what is called after it.
+        said(&["call", "--follow", &path, "test.ticks.count", "[0]"]);
+        assert_eq!(server.stop().0.notes, ["seen"]);
+    }
+}
+
+#[test]
+fn whoever_stops_reading_a_stream_ends_it_in_peace() {
+    let (server, path) = clock(Kind::Seqpacket);
+    let shell = format!(
+        "{} call --follow {path} test.ticks.count '[1000000]' | head -n 2",
+        env!("CARGO_BIN_EXE_jsoncomm")
+    );
+    let ended = run(std::process::Command::new("sh").args(["-c", &shell]));
+    assert_eq!((&*ended.stdout, &*ended.stderr), ("0\n1\n", ""));
+    server.assert_busy_with(0);
+}
+
+#[test]
+fn the_kind_of_socket_can_be_told() {
+    let example = Example::start(Kind::Datagram);
+    let list = [
+        "call",
+        "--kind",
+        "datagram",
+        example.address(),
+        "example.files.list",
+    ];
+    assert_eq!(good(said(&list)), "[]\n");
+    let list = [
+        "call",
+        "--kind",
+        "seqpacket",
+        example.address(),
+        "example.files.list",
+    ];
+    let ended = said(&list);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.stderr.contains("socket of another kind"), "{ended:?}");
+}
+
+#[test]
+fn each_way_to_end_has_its_exit_status() {
+    let example = Example::start(Kind::Seqpacket);
+    let call = |arguments: &[&str]| {
+        let arguments = [&["call", example.address()], arguments].concat();
+        said(&arguments)
+    };
+    // 1: the service's error, as it came.
+    let ended = call(&["example.files.open", r#"{"path":"not-there"}"#]);
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    assert_eq!(
+        ended.stderr,
+        "{\"code\":1,\"message\":\"no file not-there\",\"data\":{\"NotFound\":{\"path\":\"not-there\"}}}\n"
+    );
+    // 2: the command line.
+    for (arguments, complaint) in [
+        (&["a.b", "{"][..], "a string is expected at byte 1"),
+        (&["a.b", "7"], "params must be a struct or a tuple"),
+        (&["a.b", r#"{"a":1,"a":2}"#], "this is not sent"),
+        (&["a.b", "{}", "--unknown"], "--unknown"),
+        (&["a.b", "{}", "--timeout", "soon"], "no time"),
+        (&["a.b", "{}", "--", "true"], "--exec"),
+        (&["a.b", "{}", "--exec"], "CMD"),
+        (&[], "no METHOD"),
+    ] {
+        let ended = call(arguments);
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+        assert!(ended.stderr.contains(complaint), "{complaint}: {ended:?}");
+    }
+    // 3: the framework's.
+    let ended = call(&["example.files.close"]);
+    assert_eq!((ended.code, &*ended.stdout), (Some(3), ""));
+    assert_eq!(
+        ended.stderr,
+        "jsoncomm: unknown method example.files.close (-32601)\n"
+    );
+    let ended = call(&["example.files.open", r#"{"file":1}"#]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    // 4: nobody there.
+    let ended = said(&["call", "/not/there.sock", "a.b"]);
+    assert_eq!((ended.code, &*ended.stdout), (Some(4), ""));
+    assert_eq!(
+        ended.stderr,
+        "jsoncomm: cannot connect: address /not/there.sock does not exist\n"
+    );
+    // 124: too late.
+    let double = Double::start(vec![vec![]]);
+    let ended = said(&["call", "--timeout", "0.05", double.address(), "a.b"]);
+    assert_eq!((ended.code, &*ended.stdout), (Some(124), ""));
+    assert_eq!(ended.stderr, "jsoncomm: the deadline passed\n");
+}
+
+#[test]
+fn a_server_that_goes_before_it_answers_is_told_apart() {
+    let (near, far) = pair(Kind::Seqpacket);
+    let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
+    drop(near);
+    let ended = run(jsoncomm(&["call", "fd:0", "a.b"]).stdin(far));
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.stderr.contains("closed the connection"), "{ended:?}");
+}
+
+#[test]
+fn a_foreign_error_without_data_is_the_services_own() {
+    let double = Double::text(r#"{"jsonrpc":"2.0","id":ID,"error":{"code":5,"message":"no"}}"#);
+    let ended = said(&["call", double.address(), "a.b"]);
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.stderr, "{\"code\":5,\"message\":\"no\"}\n");
+}
+
+#[test]
+fn a_hostile_answer_reaches_no_terminal_and_ends_the_call() {
+    for (answer, code) in [
+        // Messages that would act on a terminal.
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32000,"message":"\u001b[2J\u009b\nrm"}}"#,
+            3,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":9,"message":"\u001b[2J\u009b"}}"#,
+            1,
+        ),
+        // No answers.
+        ("\x1b[2J", 3),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"a":1,"a":2}}"#, 3),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":"\ud800"}"#, 3),
+        (r#"{"jsonrpc":"2.0","id":ID}"#, 3),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what?"}}"#,
+            3,
+        ),
+    ] {
+        let double = Double::text(answer);
+        let ended = said(&["call", double.address(), "a.b"]);
+        assert_eq!(
+            (ended.code, &*ended.stdout),
+            (Some(code), ""),
+            "{answer}: {ended:?}"
+        );
+        let acts = |c: char| c.is_control() && c != '\n';
+        // What is printed for a program is JSON, where a C1 control is a character like others.
+        let acts = |c: char| acts(c) && !(code == 1 && c == '\u{9b}');
+        assert!(!ended.stderr.contains(acts), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+    let deep = format!(
+        r#"{{"jsonrpc":"2.0","id":ID,"result":{}{}}}"#,
+        "[".repeat(500),
+        "]".repeat(500)
+    );
+    let ended = said(&["call", Double::text(&deep).address(), "a.b"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+}
+
+#[test]
+fn what_a_fallback_gets_is_what_was_written() {
+    fn echo(
+        _: &mut (),
+        _: &mut Call,
+        _: &str,
+        params: Verbatim,
+        reply: Reply<Verbatim, jsoncomm::message::Failure>,
+    ) {
+        reply.send(params);
+    }
+    let server = Running::start(Kind::Seqpacket, (), |endpoint| endpoint.fallback(echo));
+    let path = server.path.display().to_string();
+    let large = format!("[\"{}\"]", "x".repeat(900_000));
+    let mut call = jsoncomm(&["call", &path, "echo", "-"]);
+    call.stdin(File::from(file(&large)));
+    assert_eq!(good(run(&mut call)), format!("{large}\n"));
+}

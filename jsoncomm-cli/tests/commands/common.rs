@@ -1,0 +1,215 @@
+//! The command as a process, and something for it to talk to.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use jsoncomm::{Kind, Socket};
+use jsoncomm_examples::{Files, Folder};
+use jsoncomm_tests::{PATIENCE, Running};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tempfile::TempDir;
+
+/// The command, with an empty standard input and nothing in the environment that changes what it prints.
+pub(crate) fn jsoncomm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jsoncomm"));
+    command.args(arguments).stdin(Stdio::null());
+    for variable in ["JSONCOMM_ADDRESS", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end, which comes within the patience of a test.
+pub(crate) fn run(command: &mut Command) -> Ended {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    ended(command.spawn().expect("it starts"))
+}
+
+/// Runs the command with these arguments.
+pub(crate) fn said(arguments: &[&str]) -> Ended {
+    run(&mut jsoncomm(arguments))
+}
+
+/// Waits for the end of a child.
+pub(crate) fn ended(mut child: Child) -> Ended {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = std::thread::spawn(move || all(stdout));
+    let stderr = std::thread::spawn(move || all(stderr));
+    let status = wait(&mut child);
+    Ended {
+        code: status.code(),
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
+}
+
+fn all(from: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(mut from) = from {
+        from.read_to_end(&mut bytes).unwrap();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Waits until a child has ended; kills one that does not.
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    if !is_readable(&pidfd, PATIENCE) {
+        let _ = child.kill();
+        panic!("it does not end");
+    }
+    child.wait().unwrap()
+}
+
+/// Waits until there is something to read.
+pub(crate) fn is_readable(fd: impl AsFd, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap();
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The service of the examples on a folder of its own.
+pub(crate) struct Example {
+    pub(crate) server: Running<Folder>,
+    pub(crate) folder: TempDir,
+}
+
+impl Example {
+    pub(crate) fn start(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = Folder::new(folder.path()).unwrap();
+        let server = Running::start(kind, state, |endpoint| endpoint.serve::<dyn Files>());
+        Self { server, folder }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.server.path.to_str().unwrap()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// A server that answers one call with whatever a test wants; `ID` in an answer is the call's.
+pub(crate) struct Double {
+    pub(crate) path: PathBuf,
+    thread: Option<std::thread::JoinHandle<Vec<String>>>,
+    _directory: TempDir,
+}
+
+impl Double {
+    /// Answers each call with the next list of answers.
+    pub(crate) fn start(answers: Vec<Vec<(String, Vec<OwnedFd>)>>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("double.sock");
+        let listener = jsoncomm::Listener::bind(&path).unwrap();
+        let thread = std::thread::spawn(move || {
+            assert!(is_readable(&listener, PATIENCE), "nobody connects");
+            let mut socket = listener.accept().unwrap().unwrap();
+            socket.set_timeout(Some(PATIENCE));
+            let mut heard = Vec::new();
+            for list in answers {
+                let (call, _) = socket.receive_raw().unwrap();
+                let call = String::from_utf8(call.bytes).unwrap();
+                let id = id_of(&call);
+                heard.push(call);
+                for (text, fds) in list {
+                    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                    let text = text.replace("ID", &id);
+                    jsoncomm_tests::send_raw(&socket, text.as_bytes(), &fds).unwrap();
+                }
+            }
+            // The caller goes first.
+            let _ = socket.receive_raw();
+            heard
+        });
+        Self {
+            path,
+            thread: Some(thread),
+            _directory: directory,
+        }
+    }
+
+    /// Answers one call with this result.
+    pub(crate) fn result(result: &str, fds: Vec<OwnedFd>) -> Self {
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#);
+        Self::start(vec![vec![(answer, fds)]])
+    }
+
+    /// Answers one call with this text.
+    pub(crate) fn text(text: &str) -> Self {
+        Self::start(vec![vec![(text.to_owned(), Vec::new())]])
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    /// What was called.
+    pub(crate) fn heard(mut self) -> Vec<String> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+fn id_of(call: &str) -> String {
+    let id = call.split("\"id\":").nth(1).unwrap_or("null");
+    id.split([',', '}']).next().unwrap().to_owned()
+}
+
+/// A plain file that says something.
+pub(crate) fn file(text: &str) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.into()
+}
+
+/// What a file says.
+pub(crate) fn text(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The JSON of a message that a socket receives.
+pub(crate) fn heard(socket: &mut Socket) -> String {
+    let (raw, _) = socket.receive_raw().unwrap();
+    String::from_utf8(raw.bytes).unwrap()
+}
+
+/// Reads a file that is open.
+pub(crate) fn contents(file: impl Into<OwnedFd>) -> String {
+    let mut text = String::new();
+    File::from(file.into()).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Whether it went well, and what it printed.
+#[track_caller]
+pub(crate) fn good(ended: Ended) -> String {
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended.stdout
+}

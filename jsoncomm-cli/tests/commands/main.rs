@@ -1,0 +1,17 @@
+//! The command as a shell has it: real processes, their output and exit status.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod call;
+mod common;
+mod looking;
+mod pages;
+mod serve;
+mod tap;
+mod terminal;

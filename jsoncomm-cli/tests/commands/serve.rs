@@ -1,0 +1,309 @@
+//! `jsoncomm serve`: programs that answer calls.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStderr, Stdio};
+
+use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::{CallError, Connection, Fault};
+use jsoncomm_tests::PATIENCE;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::common::{file, good, jsoncomm, run, said, wait};
+
+/// A running `jsoncomm serve`; killed when dropped.
+pub(crate) struct Serving {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+    stderr: BufReader<ChildStderr>,
+    directory: TempDir,
+}
+
+impl Serving {
+    /// Starts one that serves `test.it`, and waits until it does.
+    fn start(options: &[&str], script: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = directory.path().join("serve.sock").display().to_string();
+        let mut command = jsoncomm(&["serve"]);
+        command.args(options).args([&address, "test.it", "--"]);
+        command.args(["sh", "-c", script, "sh"]);
+        Self::of(command, address, directory)
+    }
+
+    /// Starts a command that says first that it is ready.
+    pub(crate) fn of(
+        mut command: std::process::Command,
+        address: String,
+        directory: TempDir,
+    ) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.contains(&address), "{line}");
+        Self {
+            child,
+            address,
+            stderr,
+            directory,
+        }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(&self.address).unwrap().within(PATIENCE)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Stops it with a signal; gives out what else it has said.
+    pub(crate) fn stop(mut self, signal: Signal) -> String {
+        self.signal(signal);
+        self.end()
+    }
+
+    /// Waits until it has ended, well.
+    fn end(&mut self) -> String {
+        let status = wait(&mut self.child);
+        assert!(status.success(), "{status}");
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).unwrap();
+        assert!(
+            !std::path::Path::new(&self.address).exists(),
+            "its socket is left"
+        );
+        rest
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn call(connection: &Connection, json: &str) -> Result<String, CallError<Failure>> {
+    let answer = connection.call::<Verbatim, Failure>("test.it", &Verbatim::new(json))?;
+    Ok(answer.json)
+}
+
+#[test]
+fn arguments_go_in_and_the_result_comes_out_to_the_letter() {
+    for kind in ["seqpacket", "datagram"] {
+        let serving = Serving::start(&["--kind", kind], "cat");
+        let odd = r#"{"z":123456789012345678901234567890,"a":[-0,1E2]}"#;
+        assert_eq!(call(&serving.connect(), odd).unwrap(), odd);
+        let called = said(&["call", &serving.address, "test.it", odd]);
+        assert_eq!(good(called), format!("{odd}\n"));
+        // Larger than a pipe holds.
+        let large = format!("[\"{}\"]", "x".repeat(900_000));
+        assert_eq!(call(&serving.connect(), &large).unwrap(), large);
+        assert_eq!(serving.stop(Signal::TERM), "");
+    }
+}
+
+#[test]
+fn a_program_that_says_nothing_answers_null_and_one_that_says_no_json_fails() {
+    let serving = Serving::start(&[], "read it; test \"$it\" = '[1]' || echo '{'");
+    let connection = serving.connect();
+    assert_eq!(call(&connection, "[1]").unwrap(), "null");
+    match call(&connection, "[2]") {
+        Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::HANDLER_FAILED),
+        other => panic!("{other:?}"),
+    }
+    serving.stop(Signal::INT);
+}
+
+#[test]
+fn how_a_program_fails_is_the_services_error() {
+    let script = r#"read it; echo "$it"; echo first >&2; echo "no, not $it" >&2; echo >&2; test "$it" = [9] && kill -9 $$; exit 7"#;
+    let serving = Serving::start(&[], script);
+    let connection = serving.connect();
+    for (json, code) in [("[1]", 7), ("[9]", 128 + 9)] {
+        let Err(CallError::Service(failure)) = call(&connection, json) else {
+            panic!("it fails");
+        };
+        let message = format!("no, not {json}");
+        assert_eq!((failure.code, failure.message), (code, message));
+        assert_eq!(failure.data.unwrap().json.trim_end(), json);
+    }
+    // A hostile program reaches no terminal.
+    let rest = serving.stop(Signal::TERM);
+    assert!(rest.contains("first\nno, not [9]"), "{rest}");
+
+    let serving = Serving::start(&[], r"printf '\033[2J\302\233\n' >&2; exit 1");
+    let Err(CallError::Service(failure)) = call(&serving.connect(), "[]") else {
+        panic!("it fails");
+    };
+    assert_eq!(failure.message, "\x1b[2J\u{9b}");
+    let rest = serving.stop(Signal::TERM);
+    assert_eq!(rest, "\\u{1b}[2J\\u{9b}\n");
+}
+
+#[test]
+fn descriptors_are_the_programs_from_3_on_and_nobody_elses() {
+    let script = r#"cat > /dev/null; a=$(cat <&3) b=$(cat <&4)
+        test $LISTEN_PID = $$ || exit 1
+        test -e /proc/$$/fd/5 && exit 2
+        echo "[\"$a\",\"$b\",\"$LISTEN_FDS\",\"$LISTEN_FDNAMES\",\"$JSONCOMM_METHOD\",$JSONCOMM_UID,$JSONCOMM_PID]""#;
+    let serving = Serving::start(&[], script);
+    let connection = serving.connect();
+    for round in ["one", "two"] {
+        let mut params = Verbatim::new(r#"{"second":1,"list":[0]}"#);
+        for text in [round, "other"] {
+            params.fds.push(file(text)).unwrap();
+        }
+        let answer = connection
+            .call::<Verbatim, Failure>("test.it", &params)
+            .unwrap();
+        let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
+        let expected = format!(r#"["{round}","other","2","list[0]:second","test.it",{uid},{pid}]"#);
+        assert_eq!(answer.json, expected);
+    }
+    // What a call without descriptors leaves is none.
+    let serving_none = Serving::start(
+        &[],
+        "echo $LISTEN_FDS; test -e /proc/$$/fd/3 && exit 1; true",
+    );
+    assert_eq!(call(&serving_none.connect(), "[]").unwrap(), "0");
+}
+
+#[test]
+fn several_programs_run_at_once_and_more_are_refused() {
+    let serving = Serving::start(
+        &["--jobs", "2"],
+        r#"read path; p=${path#??}; read word < "${p%??}"; echo "$word""#,
+    );
+    let connection = serving.connect();
+    let fifos = ["a", "b", "c"].map(|name| {
+        let path = serving.path(name);
+        let made = run(std::process::Command::new("mkfifo").arg(&path));
+        assert_eq!(made.code, Some(0), "{made:?}");
+        path
+    });
+    let start = |path: &String| {
+        let params = Verbatim::new(format!("[\"{path}\"]"));
+        connection
+            .start::<Verbatim, Failure>("test.it", &params)
+            .unwrap()
+    };
+    let [first, second] = [&fifos[0], &fifos[1]].map(start);
+    match start(&fifos[2]).wait() {
+        Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::BUSY),
+        other => panic!("{other:?}"),
+    }
+    // The later one first.
+    std::fs::write(&fifos[1], "2\n").unwrap();
+    assert_eq!(second.wait().unwrap().json, "2");
+    std::fs::write(&fifos[0], "1\n").unwrap();
+    assert_eq!(first.wait().unwrap().json, "1");
+    serving.stop(Signal::TERM);
+}
+
+#[test]
+fn a_program_nobody_waits_for_is_told_to_end() {
+    // The pipe has an end as long as the program lives, and says what it was told.
+    let script = r#"trap 'echo told >&3; exit' TERM; echo ready >&3; while :; do read x < /dev/zero & wait $!; done"#;
+    let serving = Serving::start(&[], script);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut lines = BufReader::new(ours).lines();
+    let mut params = Verbatim::new("[0]");
+    params.fds.push(OwnedFd::from(theirs)).unwrap();
+    let connection = serving.connect();
+    let pending = connection
+        .start::<Verbatim, Failure>("test.it", &params)
+        .unwrap();
+    drop(params);
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    drop(pending);
+    assert_eq!(lines.next().unwrap().unwrap(), "told");
+}
+
+#[test]
+fn only_its_method_is_served() {
+    let serving = Serving::start(&[], "echo 1");
+    let ended = said(&["call", &serving.address, "test.other"]);
+    assert_eq!(ended.code, Some(3));
+    assert!(
+        ended.stderr.contains("unknown method, only test.it"),
+        "{ended:?}"
+    );
+    // One way, it runs all the same.
+    let marker = serving.path("marker");
+    let note = Serving::start(&["--once"], &format!("cat > {marker}"));
+    let params = "{\"text\":\"seen\"}";
+    let ended = said(&["call", "--oneway", &note.address, "test.it", params]);
+    assert_eq!(good(ended), "");
+    let mut note = note;
+    note.end();
+    assert_eq!(crate::common::text(marker), params);
+}
+
+#[test]
+fn it_stops_when_the_first_call_is_answered_if_told_so() {
+    let mut serving = Serving::start(&["--once"], "echo 7");
+    assert_eq!(call(&serving.connect(), "[]").unwrap(), "7");
+    assert_eq!(serving.end(), "");
+}
+
+#[test]
+fn a_signal_lets_a_program_finish_what_it_does() {
+    let serving = Serving::start(&[], "echo ready >&3; read word <&3; echo \"$word\"");
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut params = Verbatim::new("[0]");
+    params.fds.push(OwnedFd::from(theirs)).unwrap();
+    let connection = serving.connect();
+    let pending = connection
+        .start::<Verbatim, Failure>("test.it", &params)
+        .unwrap();
+    let mut ready = [0; 6];
+    ours.read_exact(&mut ready).unwrap();
+    serving.signal(Signal::TERM);
+    // From now on nobody else is served; who knows when, asks.
+    let until = std::time::Instant::now() + PATIENCE;
+    while Connection::open(&serving.address).is_ok() {
+        assert!(std::time::Instant::now() < until, "it does not stop");
+        std::thread::yield_now();
+    }
+    std::io::Write::write_all(&mut ours, b"7\n").unwrap();
+    assert_eq!(pending.wait().unwrap().json, "7");
+    let mut serving = serving;
+    serving.end();
+}
+
+#[test]
+fn what_cannot_be_served_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (arguments, complaint) in [
+        (
+            &[file.to_str().unwrap(), "a.b", "--", "true"][..],
+            "not a socket",
+        ),
+        (
+            &["/not/there/x.sock", "a.b", "--", "true"],
+            "has no directory",
+        ),
+        (&["fd:0", "a.b", "--", "true"], "a path, or @ and a name"),
+        (&["./x.sock", "a.b"], "CMD"),
+        (&["./x.sock", "--", "true"], "no METHOD"),
+    ] {
+        let ended = said(&[&["serve"], arguments].concat());
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(complaint), "{ended:?}");
+    }
+    let serving = Serving::start(&[], "echo 1");
+    let again = said(&["serve", &serving.address, "a.b", "--", "true"]);
+    assert!(again.stderr.contains("is in use"), "{again:?}");
+}

@@ -1,0 +1,245 @@
+//! `jsoncomm tap`: what passes, and that it passes unharmed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::process::{ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use jsoncomm::{CallError, Connection, Kind, Socket};
+use jsoncomm_examples::{FilesClient, FilesError};
+use jsoncomm_tests::{KINDS, PATIENCE, send_raw};
+use rustix::process::Signal;
+
+use crate::common::{Example, contents, file, jsoncomm, said};
+use crate::serve::Serving;
+
+/// A running tap, and the lines it prints.
+struct Tapping {
+    tap: Serving,
+    lines: Receiver<String>,
+}
+
+impl Tapping {
+    fn start(service: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = directory.path().join("tap.sock").display().to_string();
+        let mut command = jsoncomm(&["tap", &address, service]);
+        command.stdout(Stdio::piped());
+        let mut tap = Serving::of(command, address, directory);
+        let lines = lines(tap.child.stdout.take().unwrap());
+        Self { tap, lines }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(&self.tap.address)
+            .unwrap()
+            .within(PATIENCE)
+    }
+
+    /// The next line.
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    /// The next line, which begins like that.
+    #[track_caller]
+    fn expect(&self, start: &str) -> String {
+        let line = self.line();
+        assert!(line.starts_with(start), "{line}");
+        line
+    }
+}
+
+fn lines(from: ChildStdout) -> Receiver<String> {
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines() {
+            let Ok(line) = line else { return };
+            if tell.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+#[test]
+fn both_directions_pass_and_are_shown_with_their_descriptors() {
+    for kind in KINDS {
+        let example = Example::start(kind);
+        let path = example.write("a.txt", "hello");
+        let tapping = Tapping::start(example.address());
+        let files = FilesClient::new(tapping.connect());
+        let opened = files.open("a.txt").unwrap();
+        assert_eq!(contents(opened.file), "hello");
+        let input = example.write("input", "given");
+        files.put("b.txt", File::open(&input).unwrap()).unwrap();
+        match files.open("../x") {
+            Err(CallError::Service(FilesError::Denied { .. })) => {}
+            other => panic!("{other:?}"),
+        }
+        let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
+        tapping.expect(&format!("1 + uid {uid}, pid {pid}, /"));
+        let call = tapping.expect(r#"1 > {"jsonrpc":"2.0","id":"#);
+        assert!(
+            call.contains(r#""method":"example.files.open","params":{"path":"a.txt"}"#),
+            "{call}"
+        );
+        let answer = tapping.expect("1 < {");
+        assert!(
+            answer.ends_with(r#""result":{"len":5,"file":0}}"#),
+            "{answer}"
+        );
+        let path = path.canonicalize().unwrap();
+        let descriptor = tapping.line();
+        assert_eq!(
+            descriptor,
+            format!("1 <   descriptor 0: file {} read-only", path.display())
+        );
+        tapping.expect("1 > {");
+        let descriptor = tapping.expect("1 >   descriptor 0: file ");
+        assert!(descriptor.ends_with("input read-only"), "{descriptor}");
+        tapping.expect("1 < {");
+        tapping.expect("1 > {");
+        let error = tapping.expect("1 < {");
+        assert!(error.contains(r#""error":{"code":2"#), "{error}");
+        drop(files);
+        if kind == Kind::Seqpacket {
+            assert_eq!(tapping.line(), "1 - the client has closed");
+        }
+        assert_eq!(tapping.tap.stop(Signal::TERM), "");
+    }
+}
+
+#[test]
+fn several_clients_get_their_own_answers() {
+    for kind in KINDS {
+        let example = Example::start(kind);
+        for name in ["0", "1", "2", "3"] {
+            example.write(name, &name.repeat(10));
+        }
+        let tapping = Tapping::start(example.address());
+        let clients: Vec<FilesClient> = (0..4)
+            .map(|_| FilesClient::new(tapping.connect()))
+            .collect();
+        std::thread::scope(|scope| {
+            for (number, files) in clients.iter().enumerate() {
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let opened = files.open(&number.to_string()).unwrap();
+                        assert_eq!(contents(opened.file), number.to_string().repeat(10));
+                    }
+                });
+            }
+        });
+        let mut seen = [0; 5];
+        // One line for each who comes, and three for each call.
+        for _ in 0..4 + 4 * 50 * 3 {
+            let line = tapping.line();
+            let number: usize = line.split(' ').next().unwrap().parse().unwrap();
+            seen[number] += 1;
+        }
+        assert_eq!(seen, [0, 151, 151, 151, 151]);
+    }
+}
+
+#[test]
+fn what_is_no_message_passes_too_and_reaches_no_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    for kind in KINDS {
+        let path = directory.path().join(format!("{kind:?}.sock"));
+        let bound = jsoncomm_tests::Bound::at(&path, kind).unwrap();
+        let tapping = Tapping::start(path.to_str().unwrap());
+        let client = Socket::connect(tapping.tap.address.as_str(), kind).unwrap();
+        let zero = file("");
+        let texts: [(&[u8], &str); 4] = [
+            (b"\x1b[2J", "\\u{1b}[2J"),
+            (b"\xff{", "\\xff{"),
+            ("[\"\u{9b}\"]".as_bytes(), "[\"\\u009b\"]"),
+            (b"[1,\n\n 2]", "[1,2]"),
+        ];
+        for (text, _) in texts {
+            send_raw(&client, text, &[zero.as_fd()]).unwrap();
+        }
+        // The probe for its kind has come and gone.
+        let mut socket = match bound {
+            jsoncomm_tests::Bound::Datagram(socket) => socket,
+            jsoncomm_tests::Bound::Seqpacket(listener) => {
+                drop(listener.accept().unwrap().unwrap());
+                assert!(crate::common::is_readable(&listener, PATIENCE));
+                listener.accept().unwrap().unwrap()
+            }
+        };
+        socket.set_timeout(Some(PATIENCE));
+        tapping.expect("1 + ");
+        for (text, shown) in texts {
+            let (raw, _) = socket.receive_raw().unwrap();
+            assert_eq!((&*raw.bytes, raw.fds.len()), (text, 1));
+            assert_eq!(tapping.line(), format!("1 > {shown}"));
+            tapping.expect("1 >   descriptor 0: file ");
+        }
+    }
+}
+
+#[test]
+fn a_slow_reader_loses_nothing() {
+    for kind in KINDS {
+        let example = Example::start(kind);
+        example.write("a.txt", "hello");
+        let tapping = Tapping::start(example.address());
+        let connection = tapping.connect();
+        let pending: Vec<_> = (0..300)
+            .map(|_| {
+                connection
+                    .start::<Vec<String>, FilesError>("example.files.list", &[(); 0])
+                    .unwrap()
+            })
+            .collect();
+        for list in pending {
+            assert_eq!(list.wait().unwrap(), ["a.txt"]);
+        }
+    }
+}
+
+#[test]
+fn a_service_that_goes_is_told_to_the_client() {
+    let example = Example::start(Kind::Seqpacket);
+    let tapping = Tapping::start(example.address());
+    let connection = tapping.connect();
+    let list = || connection.call::<Vec<String>, FilesError>("example.files.list", &[(); 0]);
+    assert!(list().unwrap().is_empty());
+    drop(example);
+    assert!(matches!(list(), Err(CallError::Closed)));
+    tapping.expect("1 + ");
+    tapping.expect("1 > ");
+    tapping.expect("1 < ");
+    let end = tapping.line();
+    assert!(
+        end == "1 - the service has closed" || end.starts_with("1 > "),
+        "{end}"
+    );
+    // The next client is turned away.
+    let next = tapping.connect();
+    let answer = next.call::<Vec<String>, FilesError>("example.files.list", &[(); 0]);
+    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+}
+
+#[test]
+fn where_nothing_can_be_tapped_it_says_so() {
+    let example = Example::start(Kind::Seqpacket);
+    let ended = said(&["tap", "./tap.sock", "/not/there.sock"]);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    for arguments in [
+        &["tap", "name", example.address()][..],
+        &["tap", "/not/there/tap.sock", example.address()],
+        &["tap", "fd:0", example.address()],
+        &["tap", example.address(), example.address()],
+        &["tap", "./tap.sock"],
+        &["tap"],
+    ] {
+        let ended = said(arguments);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+    }
+}
