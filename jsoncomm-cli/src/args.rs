@@ -30,6 +30,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Call(Call),
+    List(List),
+    Describe(Describe),
     Peer(Peer),
     Serve(Serve),
     Tap(Tap),
@@ -86,6 +88,45 @@ pub(crate) struct Call {
     /// What to become with --exec
     #[arg(last = true, value_name = "CMD", requires = "exec", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) program: Vec<OsString>,
+}
+
+/// Lists the methods of the services at an address.
+#[derive(Debug, Args)]
+#[command(override_usage = "jsoncomm list [OPTIONS] [ADDRESS]")]
+pub(crate) struct List {
+    /// Where they are
+    #[arg(value_name = "ADDRESS", num_args = 0..=1, value_hint = ValueHint::AnyPath)]
+    pub(crate) words: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Describes the methods of the services at an address.
+#[derive(Debug, Args)]
+#[command(override_usage = "jsoncomm describe [OPTIONS] [ADDRESS] [METHOD]")]
+pub(crate) struct Describe {
+    /// Where they are, and the one to describe; without METHOD all are
+    #[arg(value_name = "ADDRESS METHOD", num_args = 0..=2, value_hint = ValueHint::AnyPath)]
+    pub(crate) words: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// How methods are described.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Form {
+    /// Print the OpenRPC document as it came
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print a typed client in Python, over the module jsoncomm of the library's examples
+    #[arg(long)]
+    pub(crate) python: bool,
+    /// Print the service's traits and types in Rust; what has no type is a serde_json::Value
+    #[arg(long)]
+    pub(crate) rust: bool,
 }
 
 /// Says who answers at an address, and how much a message can hold.

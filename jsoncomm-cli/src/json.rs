@@ -96,6 +96,19 @@ impl<'t> Json<'t> {
         }
     }
 
+    /// What a string says.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Json::Scalar(scalar) => unquoted(scalar),
+            Json::Array(_) | Json::Object(_) => None,
+        }
+    }
+
+    /// Says whether this is `true`.
+    pub(crate) fn is_true(&self) -> bool {
+        matches!(self, Json::Scalar(scalar) if scalar == "true")
+    }
+
     /// The index that this is, if it may be that of a descriptor.
     pub(crate) fn index(&self) -> Option<usize> {
         match self {

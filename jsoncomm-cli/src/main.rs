@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod call;
 mod descriptor;
+mod discover;
 mod field;
 mod json;
 mod output;
@@ -15,8 +16,10 @@ mod pages;
 mod peer;
 mod places;
 mod problem;
+mod schema;
 mod serve;
 mod stopping;
+mod stubs;
 mod tap;
 mod words;
 
@@ -29,6 +32,8 @@ use args::{Cli, Command};
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Call(call) => call::run(call),
+        Command::List(list) => discover::list(list),
+        Command::Describe(describe) => discover::describe(describe),
         Command::Peer(peer) => peer::run(peer),
         Command::Serve(serve) => serve::run(serve),
         Command::Tap(tap) => tap::run(tap),

@@ -52,6 +52,10 @@ pub(crate) enum Problem {
     Answer(#[source] Error),
     #[error("the answer names no descriptor at {0}")]
     NotThere(Field),
+    #[error("no method {0} is described")]
+    NoMethod(String),
+    #[error("the answer is no OpenRPC document")]
+    NoDocument,
     #[error("cannot connect")]
     Connect(#[source] Error),
     #[error("the server closed the connection before it answered")]
@@ -119,7 +123,11 @@ impl Problem {
             | Self::Here { .. }
             | Self::Serving(_)
             | Self::Output(_) => 2,
-            Self::Fault(_) | Self::Answer(_) | Self::NotThere(_) => 3,
+            Self::Fault(_)
+            | Self::Answer(_)
+            | Self::NotThere(_)
+            | Self::NoMethod(_)
+            | Self::NoDocument => 3,
             Self::Connect(_) | Self::Closed => 4,
             Self::Deadline => 124,
         }

@@ -10,6 +10,7 @@
 
 mod call;
 mod common;
+mod describe;
 mod looking;
 mod pages;
 mod serve;

@@ -145,6 +145,8 @@ fn every_command_has_a_page_and_every_option_is_on_it() {
                 "--timeout",
             ][..],
         ),
+        ("list", &["--kind", "--timeout"]),
+        ("describe", &["--json", "--python", "--rust"]),
         ("peer", &["--kind"]),
         ("serve", &["--jobs", "--once", "LISTEN_FDS"]),
         ("tap", &["LISTEN"]),

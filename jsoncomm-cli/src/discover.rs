@@ -1,0 +1,112 @@
+//! `jsoncomm list` and `jsoncomm describe`: what a service says of itself.
+
+use jsoncomm::message::{Failure, Verbatim};
+
+use crate::address::Place;
+use crate::args::{Describe, List, Reach};
+use crate::call::within;
+use crate::json::Json;
+use crate::problem::Problem;
+use crate::schema::{Document, Method};
+use crate::{output, stubs, words};
+
+/// What every server that describes itself answers.
+const DISCOVER: &str = "rpc.discover";
+
+pub(crate) fn list(list: List) -> Result<(), Problem> {
+    let (place, words) = words::read(list.words)?;
+    words.end()?;
+    let text = ask(&place, &list.reach)?;
+    let document = read(&text)?;
+    let names = document.methods.iter().map(|method| method.name.len());
+    let width = names.max().unwrap_or_default();
+    for Method { name, summary, .. } in &document.methods {
+        output::line(format!("{name:width$}  {summary}").trim_end())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn describe(describe: Describe) -> Result<(), Problem> {
+    let (place, mut words) = words::read(describe.words)?;
+    let name = words.next()?;
+    words.end()?;
+    let text = ask(&place, &describe.reach)?;
+    if describe.form.json {
+        return print(&text, name);
+    }
+    let document = read(&text)?;
+    let is_asked_for = |method: &&Method| name.as_ref().is_none_or(|name| method.name == *name);
+    let methods: Vec<&Method> = document.methods.iter().filter(is_asked_for).collect();
+    if let (true, Some(name)) = (methods.is_empty(), name) {
+        return Err(Problem::NoMethod(name));
+    }
+    if describe.form.python {
+        return output::page(stubs::python(&document, &methods).as_bytes());
+    }
+    if describe.form.rust {
+        return output::page(stubs::rust(&document, &methods).as_bytes());
+    }
+    explain(&document, &methods)
+}
+
+fn ask(place: &Place, reach: &Reach) -> Result<String, Problem> {
+    let link = place.connect(reach.kind)?;
+    let connection = within(&link.end, reach);
+    let nothing = Verbatim::new("{}");
+    Ok(connection
+        .call::<Verbatim, Failure>(DISCOVER, &nothing)?
+        .json)
+}
+
+fn read(text: &str) -> Result<Document, Problem> {
+    let json = Json::parse(text).ok();
+    json.and_then(|json| Document::read(&json))
+        .ok_or(Problem::NoDocument)
+}
+
+/// Prints the document, or what it says of one method, as it came.
+fn print(text: &str, name: Option<String>) -> Result<(), Problem> {
+    let Some(name) = name else {
+        return output::answer(text);
+    };
+    let json = Json::parse(text).map_err(|_| Problem::NoDocument)?;
+    let methods = json.get("methods").map_or(&[][..], Json::elements);
+    let is_it =
+        |method: &&Json<'_>| method.get("name").and_then(Json::text).as_ref() == Some(&name);
+    match methods.iter().find(is_it) {
+        Some(method) => output::answer(&method.to_string()),
+        None => Err(Problem::NoMethod(name)),
+    }
+}
+
+/// Prints the document for people.
+fn explain(document: &Document, methods: &[&Method]) -> Result<(), Problem> {
+    for method in methods {
+        output::line(&method.to_string())?;
+        if method.deprecated {
+            output::line("    Deprecated.")?;
+        }
+        for line in method.docs.lines() {
+            output::line(format!("    {line}").trim_end())?;
+        }
+        for param in method.params.iter().filter(|param| !param.docs.is_empty()) {
+            let docs = param.docs.replace('\n', " ");
+            output::line(&format!("    {}: {docs}", param.name))?;
+        }
+        let errors = method.errors.iter();
+        let errors: Vec<_> = errors
+            .map(|error| format!("{} ({})", error.name, error.code))
+            .collect();
+        if !errors.is_empty() {
+            output::line(&format!("    Fails with {}.", errors.join(", ")))?;
+        }
+        output::line("")?;
+    }
+    for one in document.types_of(methods) {
+        output::line(&format!("{} = {}", one.name, one.ty))?;
+        for line in one.docs.lines() {
+            output::line(format!("    {line}").trim_end())?;
+        }
+    }
+    Ok(())
+}

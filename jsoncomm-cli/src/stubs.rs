@@ -1,0 +1,89 @@
+//! Typed clients, written from what a service says of itself.
+//!
+//! What comes from a service becomes program text here, so names are reduced to what a name may be, and everything else
+//! is quoted or made a comment of one line: a hostile service gets no word of its own into the program.
+
+mod python;
+mod rust;
+
+pub(crate) use python::write as python;
+pub(crate) use rust::write as rust;
+
+/// A name of lower-case words with underscores. One that is no name of the language gets one behind it.
+fn snake(name: &str, reserved: &[&str]) -> String {
+    let mut snake = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && snake.ends_with(|c: char| c.is_ascii_lowercase()) {
+            snake.push('_');
+        }
+        match character.is_ascii_alphanumeric() {
+            true => snake.push(character.to_ascii_lowercase()),
+            false => snake.push('_'),
+        }
+    }
+    finished(snake, reserved)
+}
+
+/// A name of words that begin in upper case.
+fn camel(name: &str, reserved: &[&str]) -> String {
+    let mut camel = String::new();
+    let mut begins = true;
+    for character in name.chars() {
+        match character {
+            c if c.is_ascii_alphanumeric() && begins => camel.push(c.to_ascii_uppercase()),
+            c if c.is_ascii_alphanumeric() => camel.push(c),
+            _ => {}
+        }
+        begins = !character.is_ascii_alphanumeric();
+    }
+    finished(camel, reserved)
+}
+
+fn finished(mut name: String, reserved: &[&str]) -> String {
+    if name.starts_with(|c: char| c.is_ascii_digit()) || name.trim_matches('_').is_empty() {
+        name.insert(0, 'x');
+    }
+    if reserved.contains(&&*name) {
+        name.push('_');
+    }
+    name
+}
+
+/// The words of a comment, one line each.
+fn comment(docs: &str) -> impl Iterator<Item = String> {
+    docs.lines()
+        .map(|line| crate::output::printable(line.trim_end()).into_owned())
+}
+
+/// The services of some methods, each once, with their methods.
+fn services<'m>(
+    methods: &[&'m crate::schema::Method],
+) -> Vec<(&'m str, Vec<&'m crate::schema::Method>)> {
+    let mut services: Vec<(&str, Vec<_>)> = Vec::new();
+    for method in methods {
+        let (service, _) = method.parts();
+        match services.iter_mut().find(|(name, _)| *name == service) {
+            Some((_, all)) => all.push(*method),
+            None => services.push((service, vec![*method])),
+        }
+    }
+    services
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_service_calls_something_becomes_a_name() {
+        assert_eq!(snake("byteLen", &[]), "byte_len");
+        assert_eq!(snake("type", &["type"]), "type_");
+        assert_eq!(snake("a-b.c\n\"", &[]), "a_b_c__");
+        assert_eq!(snake("7up", &[]), "x7up");
+        assert_eq!(snake("", &[]), "x");
+        assert_eq!(snake("é", &[]), "x_");
+        assert_eq!(camel("test.shelf_error", &[]), "TestShelfError");
+        assert_eq!(camel("Line.written", &[]), "LineWritten");
+        assert_eq!(camel("()", &[]), "x");
+    }
+}

@@ -1,0 +1,190 @@
+//! `jsoncomm list` and `jsoncomm describe`, on the document of `shelf.json`, which is one of the library's.
+
+use std::path::Path;
+use std::process::Command;
+
+use jsoncomm::Kind;
+
+use crate::common::{Double, Example, good, jsoncomm, run, said, text};
+
+/// The stub compiles, and is what a client would use.
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "it is written for a package of its own"
+)]
+#[path = "shelf_stub.rs"]
+#[rustfmt::skip]
+mod shelf_stub;
+
+/// A server that describes itself, once.
+fn shelf() -> Double {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands");
+    Double::result(&text(folder.join("shelf.json")), Vec::new())
+}
+
+/// Compares with a file beside this one; `SNAPSHOT=overwrite` writes it instead.
+#[track_caller]
+fn is_as(said: &str, name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands");
+    let path = folder.join(name);
+    if std::env::var_os("SNAPSHOT").is_some_and(|value| value == "overwrite") {
+        std::fs::write(path, said).unwrap();
+        return;
+    }
+    assert_eq!(said, text(path), "{name}");
+}
+
+#[test]
+fn methods_are_listed_with_what_they_are_for() {
+    let double = shelf();
+    let listed = good(said(&["list", double.address()]));
+    assert_eq!(
+        listed,
+        "test.shelf.open      Opens a file. In whatever way it can be opened.
+test.shelf.list      Names all.
+test.shelf.follow    Each line.
+test.shelf.log_to
+test.shelf.put_back  Puts a file back.
+"
+    );
+    let heard = double.heard().remove(0);
+    assert!(
+        heard.contains(r#""method":"rpc.discover","params":{}"#),
+        "{heard}"
+    );
+}
+
+#[test]
+fn methods_and_types_are_described_for_people() {
+    let described = good(said(&["describe", shelf().address()]));
+    is_as(&described, "shelf.txt");
+    let list = good(said(&["describe", shelf().address(), "test.shelf.list"]));
+    assert_eq!(
+        list,
+        "test.shelf.list(least?: integer) -> [string, ...]\n    Names all.\n\n"
+    );
+}
+
+#[test]
+fn the_document_is_printed_as_it_came() {
+    let double = Double::result(
+        r#"{"methods": [{"x":1e2,"name":"a.b"}], "z": 1.0}"#,
+        Vec::new(),
+    );
+    let printed = good(said(&["describe", "--json", double.address()]));
+    assert_eq!(
+        printed,
+        "{\"methods\":[{\"x\":1e2,\"name\":\"a.b\"}],\"z\":1.0}\n"
+    );
+    let double = Double::result(
+        r#"{"methods": [{"x":1e2,"name":"a.b"}], "z": 1.0}"#,
+        Vec::new(),
+    );
+    let printed = good(said(&["describe", "--json", double.address(), "a.b"]));
+    assert_eq!(printed, "{\"x\":1e2,\"name\":\"a.b\"}\n");
+}
+
+#[test]
+fn a_rust_stub_is_written_and_compiles() {
+    let stub = good(said(&["describe", "--rust", shelf().address()]));
+    is_as(&stub, "shelf_stub.rs");
+}
+
+#[test]
+fn a_python_stub_is_written_and_calls() {
+    let stub = good(said(&["describe", "--python", shelf().address()]));
+    is_as(&stub, "shelf_stub.py");
+    let script = r#"
+import sys, types
+jsoncomm = types.ModuleType("jsoncomm")
+sys.modules["jsoncomm"] = jsoncomm
+class Connection:
+    def call(self, method, params, timeout): return ("call", method, params, timeout)
+    def stream(self, method, params, timeout): return ("stream", method, params, timeout)
+    def notify(self, method, params): print("notify", method, params)
+import shelf_stub
+shelf = shelf_stub.TestShelf(Connection())
+print(*shelf.open("a", flags=7))
+print(*shelf.list())
+print(*shelf.follow("a", timeout=1.5))
+shelf.log_to(sink=0, others=[])
+"#;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands");
+    let ended = run(Command::new("python3")
+        .args(["-B", "-c", script])
+        .current_dir(folder));
+    let expected = "call test.shelf.open {'path': 'a', 'flags': 7} None
+call test.shelf.list {} None
+stream test.shelf.follow {'path': 'a'} 1.5
+notify test.shelf.log_to {'sink': 0, 'others': []}
+";
+    assert_eq!((&*ended.stdout, &*ended.stderr), (expected, ""));
+}
+
+#[test]
+fn a_hostile_document_gets_no_word_into_a_program_or_a_terminal() {
+    let evil = r#"x\"); import os #\n\u001b[2J\u202e */ } fn main() { panic!() }"#;
+    let document = format!(
+        r#"{{"info":{{"title":"{evil}"}},"methods":[{{"name":"{evil}.{evil}","summary":"{evil}","params":[
+        {{"name":"{evil}","required":true,"schema":{{"$ref":"\u0023/components/schemas/{evil}"}}}},{{"name":"import","schema":{{"const":"{evil}"}}}}],
+        "result":{{"schema":{{"type":"object","properties":{{"{evil}":{{"type":"{evil}"}}}}}}}},"errors":[{{"code":"{evil}","message":"{evil}"}}]}}],
+        "components":{{"schemas":{{"{evil}":{{"description":"{evil}","type":"object","properties":{{"{evil}":{{"enum":["{evil}"]}}}}}}}}}}}}"#
+    );
+    for form in [&[][..], &["--python"], &["--rust"]] {
+        let double = Double::result(&document, Vec::new());
+        let ended = run(jsoncomm(&["describe", double.address()]).args(form));
+        let said = good(ended);
+        let acts = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!said.contains(acts), "{said:?}");
+        for line in said.lines() {
+            let line = line.trim_start();
+            assert!(
+                !line.starts_with("import os") && !line.starts_with("fn main"),
+                "{said}"
+            );
+        }
+        if form == ["--python"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("stub.py");
+            std::fs::write(&path, &said).unwrap();
+            let names = "import ast, sys; tree = ast.parse(open(sys.argv[1]).read()); print(sum(isinstance(node, ast.Import) for node in ast.walk(tree)))";
+            let ended = run(Command::new("python3").args(["-c", names]).arg(&path));
+            assert_eq!((&*ended.stdout, &*ended.stderr), ("1\n", ""), "{said}");
+        }
+        if form == ["--rust"] {
+            // A comment or a string has all of it.
+            let code = said
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            let code: String = code.map(|line| line.replace("\\\"", "")).collect();
+            let outside: String = code.split('"').step_by(2).collect();
+            assert!(!outside.contains("panic!"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_described_is_told() {
+    let ended = said(&["describe", shelf().address(), "test.shelf.close"]);
+    assert_eq!(ended.code, Some(3));
+    assert_eq!(
+        ended.stderr,
+        "jsoncomm: no method test.shelf.close is described\n"
+    );
+    for command in ["list", "describe"] {
+        let ended = said(&[command, Double::result("[1]", Vec::new()).address()]);
+        assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
+        assert!(ended.stderr.contains("no OpenRPC document"), "{ended:?}");
+        // Servers of this library that do not describe themselves say that they do not know the method.
+        let silent = Double::text(
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"unknown method rpc.discover"}}"#,
+        );
+        let ended = said(&[command, silent.address()]);
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+    }
+    let example = Example::start(Kind::Seqpacket);
+    let both = said(&["describe", "--json", "--rust", example.address()]);
+    assert_eq!(both.code, Some(2), "{both:?}");
+}
