@@ -17,8 +17,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use std::{env, io};
 
-use jsoncomm::{Call, Control, Later, Limits, Reply, Server};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, geteuid, getpid, pidfd_getfd, pidfd_open};
+use jsoncomm::{Call, Control, Later, Limits, Reply, Server, inherited};
+use rustix::process::geteuid;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -100,16 +100,9 @@ fn adopt(server: &mut Server<State>) -> Result<(), Box<dyn Error>> {
 }
 
 /// Takes the sockets that the service manager has passed, with their names (sd_listen_fds(3)).
-///
-/// Safe code cannot take over a number that it was told, but it can duplicate what this process has there
-/// (pidfd_getfd(2), since Linux 5.6). The original stays open, close-on-exec, until the process ends.
 fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     sd_notify::listen_fds_with_names()?
-        .map(|(number, name)| {
-            let socket = pidfd_getfd(&this, number, PidfdGetfdFlags::empty())?;
-            Ok((socket, name))
-        })
+        .map(|(number, name)| Ok((inherited(number)?, name)))
         .collect()
 }
 

@@ -31,9 +31,8 @@ use std::time::Duration;
 use std::{env, fmt};
 
 use jsoncomm::message::Untyped;
-use jsoncomm::{Fds, Kind, Message, Socket};
+use jsoncomm::{Fds, Kind, Message, Socket, inherited};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -126,15 +125,6 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             serve(inherited(number.ok_or(USAGE)?.parse()?)?)
         }
     }
-}
-
-/// Takes hold of a descriptor that this process was started with. A number owns nothing, so the kernel is asked for
-/// a descriptor of the same socket ([pidfd_getfd(2)], since Linux 5.6). The number stays open beside it.
-///
-/// [pidfd_getfd(2)]: https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html
-fn inherited(number: i32) -> io::Result<OwnedFd> {
-    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?)
 }
 
 // The service.

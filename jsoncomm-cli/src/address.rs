@@ -11,9 +11,7 @@ use clap::ValueEnum;
 use jsoncomm::{Address, Connection, Error, Kind, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, pidfd_open, pidfd_send_signal,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::places::Places;
 use crate::problem::Problem;
@@ -180,11 +178,10 @@ impl<T> Link<T> {
 
 /// Duplicates a descriptor that this program was started with. It need not have been made for us, so it is left open.
 fn inherited(number: i32) -> Result<OwnedFd, Problem> {
-    let this = pidfd_open(getpid(), PidfdFlags::empty()).map_err(Problem::here("pidfd_open"))?;
-    pidfd_getfd(this, number, PidfdGetfdFlags::empty()).map_err(|error| {
+    jsoncomm::inherited(number).map_err(|source| {
         Problem::Connect(Error::Os {
             operation: "pidfd_getfd",
-            source: error.into(),
+            source,
         })
     })
 }

@@ -6,13 +6,45 @@
 mod closer;
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 pub(crate) use closer::Closer;
 
 /// Most descriptors one datagram can carry (`SCM_MAX_FD`, include/net/scm.h in Linux).
 pub const FDS_MAX: usize = 253;
+
+/// Takes hold of a descriptor that this process was started with, by its number: a socket from a service manager, or
+/// from whoever called execve(2).
+///
+/// A number owns nothing, so safe code cannot take it over; the kernel is asked for another descriptor of the same
+/// file, close-on-exec ([pidfd_getfd(2)] on this process itself, since Linux 5.6). The number stays open beside it.
+///
+/// # Errors
+///
+/// `EBADF` when nothing is open under the number, `ENOSYS` before Linux 5.6, `EPERM` where a seccomp filter forbids it.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Limits, Server, inherited};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// if std::env::var("LISTEN_PID").is_ok_and(|id| id == std::process::id().to_string()) {
+///     let mut server: Server<()> = Server::new(Limits::default())?;
+///     server.adopt(inherited(3)?)?; // sd_listen_fds(3)
+/// }
+/// assert!(inherited(-1).is_err());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [pidfd_getfd(2)]: https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html
+#[doc(alias = "LISTEN_FDS")]
+#[doc(alias = "from_raw_fd")]
+pub fn inherited(number: RawFd) -> std::io::Result<OwnedFd> {
+    crate::sys::duplicate_number(number)
+}
 
 /// The descriptors of one datagram, in the order they were sent.
 ///
@@ -159,6 +191,8 @@ impl fmt::Debug for Fds {
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::AsRawFd;
 
     fn three() -> Fds {
         let mut fds = Fds::new();
@@ -186,6 +220,22 @@ mod tests {
         let front = fds.split_front(1);
         assert_eq!((front.len(), fds.len()), (1, 2));
         assert!(fds.get(0).is_some());
+    }
+
+    #[test]
+    fn a_number_leads_to_the_same_file_and_stays_open() {
+        let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let copy = inherited(far.as_raw_fd()).unwrap();
+        let flags = rustix::io::fcntl_getfd(&copy).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        drop(far);
+        near.write_all(b"x").unwrap();
+        let mut read = [0];
+        File::from(copy).read_exact(&mut read).unwrap();
+        assert_eq!(read, *b"x");
+        for nothing in [-1, RawFd::MAX] {
+            assert!(inherited(nothing).is_err());
+        }
     }
 
     #[test]

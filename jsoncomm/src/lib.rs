@@ -91,7 +91,7 @@ pub use describe::Describe;
 pub use error::{
     AddressProblem, CallError, DecodeError, EncodeError, Error, Fault, FdProblem, SinkError,
 };
-pub use fds::{FDS_MAX, Fds};
+pub use fds::{FDS_MAX, Fds, inherited};
 pub use limits::{DATAGRAM_MAX, Limits};
 pub use line::{Kind, Sent};
 pub use message::Message;
