@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use jsoncomm::{Call, Endpoint, Fault, Kind, Limits, Peer, Server};
+use jsoncomm::{Call, CallError, Endpoint, Fault, Kind, Limits, Peer, Server};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
@@ -332,6 +332,42 @@ except OSError: print('unknown')";
         assert_open_fds(held + 1);
     }
     assert_open_fds(before);
+}
+
+/// `PassCredentials=yes` of a service manager.
+#[test]
+fn who_sent_what_was_queued_before_a_socket_is_adopted_is_known_if_that_was_asked_for_by_then() {
+    for asked in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("who.sock");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        rustix::net::sockopt::set_socket_passcred(&socket, asked).unwrap();
+        let client = jsoncomm::Connection::open(&path).unwrap().within(PATIENCE);
+        let client = WhoClient::new(client).start();
+        let (early, mut server) = (
+            client.am_i().unwrap(),
+            Server::new(Limits::default()).unwrap(),
+        );
+        let me = rustix::process::geteuid().as_raw();
+        let endpoint = server.adopt(socket.into()).unwrap();
+        endpoint
+            .admit(move |peer| peer.uid() == me)
+            .serve::<dyn Who>();
+        let late = client.am_i().unwrap();
+        let (tell, _told) = channel();
+        let mut state = Tells(tell);
+        while server.counts().received < 2 {
+            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+        }
+        match early.wait() {
+            Ok(known) => assert!(known && asked),
+            Err(CallError::Fault(fault)) => {
+                assert_eq!((fault.code, asked), (Fault::REFUSED, false));
+            }
+            Err(other) => panic!("{other}"),
+        }
+        assert!(late.wait().unwrap());
+    }
 }
 
 #[test]
