@@ -178,7 +178,7 @@ fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     )?;
 
     let (_, say) = pipe()?;
-    let fourth = jobs.run("no-such-program", vec![], File::open("/dev/null")?, say)?;
+    let fourth = jobs.run("/no-such-program", vec![], File::open("/dev/null")?, say)?;
     match fourth.wait() {
         Err(CallError::Service(error)) => Ok(writeln!(out, "the fourth was not run: {error}")?),
         other => Err(format!("{other:?}").into()),
