@@ -213,6 +213,26 @@ fn enums_are_described_with_their_tags() {
     );
 }
 
+#[test]
+fn nothing_is_left_away_in_the_middle_of_an_array() {
+    #[derive(Debug, Message, Serialize, Deserialize)]
+    struct Row(Option<u8>, String, #[serde(default)] bool);
+    #[jsoncomm::service(name = "test.types")]
+    trait Types {
+        fn turn(&mut self, row: Row) -> Row;
+    }
+    let document = document(<dyn Types as Describe>::DESCRIPTION);
+    for (row, reads, writes) in [
+        (json!([null, "a", true]), true, true),
+        (json!([null, "a"]), true, false),
+        (json!([null]), false, false),
+    ] {
+        assert_eq!(fits(&document, "Row", &row), reads, "{row}");
+        assert_eq!(fits(&document, "Row.written", &row), writes, "{row}");
+        assert_eq!(serde_json::from_value::<Row>(row).is_ok(), reads);
+    }
+}
+
 /// A page of something that travels with descriptors.
 #[derive(Debug, Message)]
 struct Page<T> {

@@ -1,6 +1,6 @@
 //! The structs and enums that a document names: found once each, however they hold each other.
 
-use crate::message::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
+use crate::message::{Definition, Field, Form, Shape, Type, Variant, Way};
 
 /// The name in a document of each definition that goes a way, by its name in Rust. There are few: they are searched.
 #[derive(Debug, Default)]
@@ -44,10 +44,15 @@ fn free(name: String, taken: &mut Vec<String>) -> String {
     free
 }
 
+/// Says whether it is a letter or digit; beyond ASCII there are no others in names.
+fn is_part(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || !letter.is_ascii()
+}
+
 /// A name in Rust without paths.
 pub(super) fn short(rust: &str) -> String {
     let mut short = String::new();
-    for part in rust.split_inclusive(|letter: char| !(letter.is_alphanumeric() || letter == '_')) {
+    for part in rust.split_inclusive(|letter| !is_part(letter) && letter != '_') {
         match part.strip_suffix(':') {
             Some(_) => {}
             None => short.push_str(part),
@@ -59,7 +64,7 @@ pub(super) fn short(rust: &str) -> String {
 /// The same of letters, digits and single `_` only.
 fn word(rust: &str) -> String {
     let short = short(rust);
-    let words = short.split(|letter: char| !letter.is_alphanumeric());
+    let words = short.split(|letter| !is_part(letter));
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     words.join("_")
 }
@@ -129,7 +134,10 @@ fn differs(definition: &Definition, seen: &mut Vec<&'static str>) -> bool {
 
 fn form_differs(form: &Form) -> bool {
     match form {
-        Form::Elements(fields) | Form::Members(fields) => fields
+        Form::Elements(fields) => fields
+            .iter()
+            .any(|field| field.in_array(Way::Read) != field.in_array(Way::Written)),
+        Form::Members(fields) => fields
             .iter()
             .any(|field| field.presence(Way::Read) != field.presence(Way::Written)),
         Form::Variants(variants, _) => variants.iter().any(|variant| {
@@ -138,19 +146,6 @@ fn form_differs(form: &Form) -> bool {
         }),
         Form::Unit | Form::Whole(_) | Form::Other => false,
     }
-}
-
-/// The fields that can be there.
-pub(super) fn present(
-    fields: &'static [Field],
-    way: Way,
-) -> impl Iterator<Item = (&'static Field, bool)> {
-    fields
-        .iter()
-        .filter_map(move |field| match field.presence(way) {
-            Presence::Never => None,
-            presence => Some((field, presence == Presence::Always)),
-        })
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The OpenRPC document.
 
-use super::definitions::{Names, present, short, walk};
+use super::definitions::{Names, short, walk};
 use super::foreign::Schemas;
 use super::tree::Tree;
 use super::{Answer, Description, Method};
-use crate::message::{Definition, Field, Form, Shape, Type, Variant, Way};
+use crate::message::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
 
 /// The version of OpenRPC that the document follows.
 const OPENRPC: &str = "1.3.2";
@@ -244,19 +244,28 @@ impl Writer {
         match *form {
             Form::Unit => Tree::object([("type", Tree::text("null"))]),
             Form::Whole(ty) => self.shape(ty, way),
-            Form::Elements(fields) => tuple(
-                present(fields, way)
-                    .map(|(field, always)| (self.field(field, way), always))
-                    .collect(),
-            ),
-            Form::Members(fields) => {
-                let mut members = Tree::object([]);
-                for (field, _) in present(fields, way) {
-                    members.push(field.name(), self.field(field, way));
+            Form::Elements(fields) => {
+                let mut elements = Vec::new();
+                for field in fields {
+                    let presence = field.in_array(way);
+                    if presence != Presence::Never {
+                        elements.push((self.field(field, way), presence == Presence::Always));
+                    }
                 }
-                let always = present(fields, way).filter(|(_, always)| *always);
-                let always = always.map(|(field, _)| field.name());
-                object(members, always.collect())
+                tuple(elements)
+            }
+            Form::Members(fields) => {
+                let (mut members, mut always) = (Tree::object([]), Vec::new());
+                for field in fields {
+                    let presence = field.presence(way);
+                    if presence != Presence::Never {
+                        members.push(field.name(), self.field(field, way));
+                    }
+                    if presence == Presence::Always {
+                        always.push(field.name());
+                    }
+                }
+                object(members, always)
             }
             Form::Variants(variants, tag) => self.variants(variants, tag, way),
             Form::Other => Tree::object([]),

@@ -274,15 +274,21 @@ impl Field {
         self.ty
     }
 
-    /// When it is there.
+    /// When it is there, as a member of an object.
     pub(crate) fn presence(&self, way: Way) -> Presence {
+        match (way, self.in_array(way)) {
+            (Way::Read, Presence::Always) if matches!(self.shape(), Shape::Optional(_)) => {
+                Presence::Maybe
+            }
+            (_, presence) => presence,
+        }
+    }
+
+    /// When it is there, as an element of an array, in which nothing is left away for its type alone.
+    pub(crate) const fn in_array(&self, way: Way) -> Presence {
         match way {
+            Way::Read => self.read,
             Way::Written => self.written,
-            Way::Read if self.read != Presence::Always => self.read,
-            Way::Read => match self.shape() {
-                Shape::Optional(_) => Presence::Maybe,
-                _ => Presence::Always,
-            },
         }
     }
 }
