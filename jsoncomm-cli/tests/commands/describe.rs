@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jsoncomm::Kind;
+use jsoncomm_tests::KINDS;
 
 use crate::common::{Double, Example, good, jsoncomm, run, said, text};
 
@@ -84,6 +85,41 @@ fn the_document_is_printed_as_it_came() {
     );
     let printed = good(said(&["describe", "--json", double.address(), "a.b"]));
     assert_eq!(printed, "{\"x\":1e2,\"name\":\"a.b\"}\n");
+}
+
+#[test]
+fn a_server_of_the_library_describes_itself() {
+    for kind in KINDS {
+        let example = Example::start(kind);
+        let listed = good(said(&["list", example.address()]));
+        let names: Vec<_> = listed
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        let files = ["open", "list", "put"].map(|name| format!("example.files.{name}"));
+        assert_eq!(names, files);
+        let put = good(said(&["describe", example.address(), "example.files.put"]));
+        let signature = "example.files.put(path: string, content: descriptor) -> Put\n";
+        assert!(put.starts_with(signature), "{put}");
+        assert!(
+            put.contains("Fails with NotFound (1), Denied (2), "),
+            "{put}"
+        );
+        for (form, piece) in [
+            (
+                "--rust",
+                "fn put(&mut self, path: String, #[fd] content: std::os::fd::OwnedFd) -> Result<Put, FilesError>;",
+            ),
+            (
+                "--python",
+                "def put(self, path: str, content: HasFileno, timeout",
+            ),
+            ("--json", "{\"openrpc\":\"1.3.2\","),
+        ] {
+            let stub = good(said(&["describe", form, example.address()]));
+            assert!(stub.contains(piece), "{stub}");
+        }
+    }
 }
 
 #[test]
