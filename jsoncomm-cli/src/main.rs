@@ -1,7 +1,7 @@
 //! The command `jsoncomm`: services from the shell.
 //!
-//! Each command has a file of its own. What goes wrong anywhere is a [`Problem`](problem::Problem), which is reported
-//! here and becomes the exit status.
+//! Each command has a file of its own. What goes wrong anywhere is a [`Problem`], which is reported here and becomes
+//! the exit status.
 
 mod address;
 mod args;
@@ -23,11 +23,15 @@ mod stubs;
 mod tap;
 mod words;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use jsoncomm::message::{Failure, Verbatim};
 
 use args::{Cli, Command};
+use json::Json;
+use problem::Problem;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -43,6 +47,35 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => problem.report(),
+        Err(problem) => report(&problem),
     }
+}
+
+/// Says what went wrong on standard error, and gives the exit status.
+fn report(problem: &Problem) -> ExitCode {
+    match problem {
+        // Whoever reads has read enough.
+        Problem::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Problem::Service(failure) => {
+            // If there is nobody to read it, the exit status is left.
+            let _ = output::answer_aside(&error_object(failure));
+        }
+        other => output::tell(&output::chain(other)),
+    }
+    ExitCode::from(problem.status())
+}
+
+/// A service error as its error object on the wire.
+fn error_object(failure: &Failure) -> String {
+    let mut members = vec![
+        ("code", Json::number(failure.code)),
+        ("message", Json::string(&failure.message)),
+    ];
+    let data = failure.data.as_ref().map(|Verbatim { json, .. }| json);
+    if let Some(data) = data.and_then(|json| Json::parse(json).ok()) {
+        members.push(("data", data));
+    }
+    Json::object(members).to_string()
 }

@@ -2,14 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::message::Failure;
 use jsoncomm::{CallError, Error, Fault};
 
 use crate::field::Field;
-use crate::json::{Json, Malformed, Misplaced};
-use crate::output;
+use crate::json::{Malformed, Misplaced};
 
 /// Why the command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -95,24 +93,8 @@ impl Problem {
         }
     }
 
-    /// Says what went wrong on standard error, and gives the exit status.
-    pub(crate) fn report(&self) -> ExitCode {
-        match self {
-            // Whoever reads has read enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return ExitCode::SUCCESS;
-            }
-            Self::Service(failure) => {
-                // If there is nobody to read it, the exit status is left.
-                let _ = output::answer_aside(&error_object(failure));
-            }
-            other => output::tell(&output::chain(other)),
-        }
-        ExitCode::from(self.status())
-    }
-
     /// The exit status, as the manual page has them.
-    fn status(&self) -> u8 {
+    pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Service(_) => 1,
             Self::Usage(_)
@@ -146,17 +128,4 @@ impl From<CallError<Failure>> for Problem {
             other => Self::Usage(other.to_string()),
         }
     }
-}
-
-/// A service error as its error object on the wire.
-fn error_object(failure: &Failure) -> String {
-    let mut members = vec![
-        ("code", Json::number(failure.code)),
-        ("message", Json::string(&failure.message)),
-    ];
-    let data = failure.data.as_ref().map(|Verbatim { json, .. }| json);
-    if let Some(data) = data.and_then(|json| Json::parse(json).ok()) {
-        members.push(("data", data));
-    }
-    Json::object(members).to_string()
 }
