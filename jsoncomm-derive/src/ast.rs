@@ -145,6 +145,15 @@ impl Message {
         }
     }
 
+    /// A method's name, in an enum of requests: the variant's in snake case, unless serde's attributes rename it.
+    pub(crate) fn method(&self, variant: &Variant) -> String {
+        let renamed = variant.attrs.rename.de.is_some() || self.attrs.rename_all.de.is_some();
+        match renamed {
+            true => variant.names.de.clone(),
+            false => Case::Snake.variant(&variant.ident.unraw().to_string()),
+        }
+    }
+
     /// The path of the library's names for generated code.
     pub(crate) fn private(&self) -> TokenStream {
         match &self.attrs.library {

@@ -1,6 +1,5 @@
 //! What a type looks like on the wire, as constants: `Pack::shape`, and `impl Describe` for services and requests.
 
-use super::request;
 use crate::ast::service::{Method, Service};
 use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
 use crate::attr::{self, Docs};
@@ -100,7 +99,7 @@ pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStre
     let ident = &message.ident;
     let service = message.attrs.service.as_ref().map(|name| name.value());
     let methods = message.variants().iter().map(|variant| {
-        let (name, docs) = (request::method(message, variant), &variant.docs);
+        let (name, docs) = (message.method(variant), &variant.docs);
         let fields = fields(message, &variant.body);
         let answer = answer(p, message.attrs.schema.is_some(), reply, error);
         quote!(#p::Method::new(#name, #docs, &[#fields]).answering(false, #answer))

@@ -1,11 +1,9 @@
 //! `impl Request`: what an enum of requests is answered with, and its methods' names.
 
 use super::describe;
-use crate::ast::{Message, Variant};
-use crate::attr::Case;
+use crate::ast::Message;
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::ext::IdentExt;
 
 /// Writes the impl, for an enum with `#[message(reply = ...)]`.
 pub(crate) fn message(message: &Message) -> TokenStream {
@@ -26,7 +24,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     let methods = message
         .variants()
         .iter()
-        .map(|variant| method(message, variant));
+        .map(|variant| message.method(variant));
     let arms = message
         .variants()
         .iter()
@@ -50,14 +48,5 @@ pub(crate) fn message(message: &Message) -> TokenStream {
             }
         }
         #description
-    }
-}
-
-/// A method's name: the variant's in snake case, unless serde's attributes rename it.
-pub(super) fn method(message: &Message, variant: &Variant) -> String {
-    let renamed = variant.attrs.rename.de.is_some() || message.attrs.rename_all.de.is_some();
-    match renamed {
-        true => variant.names.de.clone(),
-        false => Case::Snake.variant(&variant.ident.unraw().to_string()),
     }
 }

@@ -3,6 +3,8 @@
 trait Files {
     /// Opens `path` for reading; the descriptor travels in the reply.
     fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
+    /// Says how many files have been opened.
+    fn count(&mut self) -> u64;
 }
 /**Calls the methods of [`Files`] on a server. Each waits for its answer until the connection's deadline.
 
@@ -143,6 +145,88 @@ const _: () = {
             }
         }
     };
+    struct __count_params {}
+    #[doc(hidden)]
+    #[allow(
+        non_upper_case_globals,
+        unused_qualifications,
+        clippy::absolute_paths,
+        reason = "generated"
+    )]
+    const _: () = {
+        #[automatically_derived]
+        impl ::jsoncomm::private::Pack for __count_params {
+            fn pack<'__a, __S: ::jsoncomm::private::serde::Serializer>(
+                &'__a self,
+                __fds: &::jsoncomm::private::Packer<'__a>,
+                __out: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                match self {
+                    __count_params { .. } => {
+                        let __state = ::jsoncomm::private::serde::Serializer::serialize_struct(
+                            __out,
+                            "__count_params",
+                            0usize,
+                        )?;
+                        ::jsoncomm::private::serde::ser::SerializeStruct::end(__state)
+                    }
+                }
+            }
+        }
+        #[automatically_derived]
+        impl<'__de> ::jsoncomm::private::Unpack<'__de> for __count_params {
+            fn unpack<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
+                __fds: &::jsoncomm::private::Unpacker,
+                __from: __D,
+            ) -> ::core::result::Result<Self, __D::Error> {
+                ::jsoncomm::private::members::<__Members<'__de>, __D>(__fds, __from)
+            }
+        }
+        struct __Members<'__de> {
+            __of: ::core::marker::PhantomData<(&'__de (), __count_params)>,
+        }
+        #[automatically_derived]
+        impl<'__de> ::jsoncomm::private::Members<'__de> for __Members<'__de> {
+            type Value = __count_params;
+            const EXPECTING: &'static str = "the arguments of count";
+            const NAMES: &'static [&'static str] = &[];
+            const KNOWN: &'static [&'static str] = &[];
+            const NAMED: bool = true;
+            const STRICT: bool = true;
+            fn new() -> Self {
+                Self {
+                    __of: ::core::marker::PhantomData,
+                }
+            }
+            fn find(__name: &str) -> ::core::option::Option<usize> {
+                match __name {
+                    _ => ::core::option::Option::None,
+                }
+            }
+            fn is_read(&self, __index: usize) -> bool {
+                match __index {
+                    _ => false,
+                }
+            }
+            fn read<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
+                &mut self,
+                __index: usize,
+                __fds: &::jsoncomm::private::Unpacker,
+                __from: __D,
+            ) -> ::core::result::Result<(), __D::Error> {
+                match __index {
+                    _ => {}
+                }
+                ::core::result::Result::Ok(())
+            }
+            fn finish<__E: ::jsoncomm::private::serde::de::Error>(
+                self,
+                __absence: ::jsoncomm::private::Absence<'_>,
+            ) -> ::core::result::Result<Self::Value, __E> {
+                ::core::result::Result::Ok(__count_params {})
+            }
+        }
+    };
     #[automatically_derived]
     #[allow(dead_code, reason = "not every program with the trait calls it")]
     impl FilesClient {
@@ -178,6 +262,12 @@ const _: () = {
                 __M,
             >(&self.connection, "example.files.open", &__open_params { path: path })
         }
+        /// Says how many files have been opened.
+        fn count(&self) -> <u64 as ::jsoncomm::private::Outcome>::Stub<__M> {
+            <u64 as ::jsoncomm::private::Outcome>::call::<
+                __M,
+            >(&self.connection, "example.files.count", &__count_params {})
+        }
     }
     #[automatically_derived]
     impl<__M> ::core::convert::From<::jsoncomm::private::Connection>
@@ -204,9 +294,10 @@ const _: () = {
     #[automatically_derived]
     impl<__S: Files> ::jsoncomm::private::Service<__S> for dyn Files {
         const NAME: &'static str = "example.files";
-        const METHODS: &'static [&'static str] = &["open"];
+        const METHODS: &'static [&'static str] = &["open", "count"];
         const NUMBERS: &'static [(usize, &'static [&'static str])] = &[
             (0usize, &["open"]),
+            (1usize, &["count"]),
         ];
         fn call(
             __state: &mut __S,
@@ -218,6 +309,12 @@ const _: () = {
                     __incoming
                         .answer(|__params: __open_params<::jsoncomm::private::Text<'_>>| {
                             <__S as Files>::open(__state, &*__params.path)
+                        })
+                }
+                1usize => {
+                    __incoming
+                        .answer(|__params: __count_params| {
+                            <__S as Files>::count(__state)
                         })
                 }
                 _ => {}
@@ -263,6 +360,21 @@ const _: () = {
                             Opened,
                             FilesError,
                         > as ::jsoncomm::private::Outcome>::Error as ::jsoncomm::private::Pack>::CODES,
+                    ),
+                ::jsoncomm::private::Method::new(
+                        "count",
+                        "Says how many files have been opened.",
+                        &[],
+                    )
+                    .answering(
+                        <u64 as ::jsoncomm::private::Outcome>::STREAM,
+                        ::jsoncomm::private::type_of!(
+                            < u64 as ::jsoncomm::private::Outcome > ::Value
+                        ),
+                        ::jsoncomm::private::type_of!(
+                            < u64 as ::jsoncomm::private::Outcome > ::Error
+                        ),
+                        <<u64 as ::jsoncomm::private::Outcome>::Error as ::jsoncomm::private::Pack>::CODES,
                     ),
             ],
         );
