@@ -49,6 +49,23 @@ impl Socket {
     ///
     /// As [`try_receive`](Socket::try_receive); [`Error::is_bad_message`] holds when it was cut short or is larger
     /// than the limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Received, Socket};
+    /// use std::os::unix::net::UnixDatagram;
+    ///
+    /// let (near, far) = UnixDatagram::pair()?;
+    /// let mut socket = Socket::from_fd(far.into())?;
+    /// assert!(matches!(socket.try_receive_raw()?, Received::Pending));
+    /// near.send(b"no JSON")?;
+    /// match socket.try_receive_raw()? {
+    ///     Received::Message(raw, _) => assert_eq!(raw.bytes, b"no JSON"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_receive_raw(&mut self) -> Result<Received<Raw>, Error> {
         match self.line.receive(&mut self.inbox, Wait::Never)? {
             Heard::Datagram(datagram) => {
@@ -65,6 +82,19 @@ impl Socket {
     /// # Errors
     ///
     /// As [`receive`](Socket::receive), likewise.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Socket};
+    ///
+    /// let (mut near, mut far) = Socket::pair(Kind::Seqpacket)?;
+    /// near.send(&[1, 2])?;
+    /// let (raw, sender) = far.receive_raw()?;
+    /// assert_eq!(raw.bytes, b"[1,2]");
+    /// assert!(sender.is_none());
+    /// # Ok::<(), jsoncomm::Error>(())
+    /// ```
     pub fn receive_raw(&mut self) -> Result<(Raw, Option<Address>), Error> {
         let deadline = self.deadline();
         let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
@@ -76,6 +106,21 @@ impl Socket {
     /// # Errors
     ///
     /// As [`try_send`](Socket::try_send) and [`try_send_to`](Socket::try_send_to), but that it need be no JSON.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Fds, Kind, Raw, Sent, Socket};
+    /// use std::fs::File;
+    ///
+    /// let (mut near, mut far) = Socket::pair(Kind::Seqpacket)?;
+    /// let mut raw = Raw::default();
+    /// raw.bytes = b"0".to_vec();
+    /// raw.fds.push(File::open("/dev/null")?.into())?;
+    /// assert!(matches!(near.try_send_raw(&raw, None)?, Sent::Done));
+    /// let (_file, _): (File, _) = far.receive()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_send_raw(&mut self, raw: &Raw, to: Option<&Address>) -> Result<Sent, Error> {
         let to = to.map(Address::resolve).transpose()?;
         let fds: Vec<BorrowedFd<'_>> = raw.fds.iter().map(|(_, fd)| fd).collect();
@@ -85,6 +130,16 @@ impl Socket {
 
     /// Who is at the other end of a connection, as the kernel says: who called connect(2), or, at a client's end, who
     /// called listen(2). `None` on [`Kind::Datagram`], where only messages tell ([`Raw::peer`]).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Socket};
+    ///
+    /// let (near, _far) = Socket::pair(Kind::Seqpacket)?;
+    /// assert_eq!(near.peer().and_then(|peer| peer.pid()), Some(std::process::id()));
+    /// # Ok::<(), jsoncomm::Error>(())
+    /// ```
     pub fn peer(&self) -> Option<Peer> {
         match self.kind() {
             Kind::Seqpacket => Peer::of_connection(self.as_fd(), None),
