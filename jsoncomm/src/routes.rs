@@ -22,6 +22,14 @@ struct Route<S> {
     method: &'static str,
 }
 
+/// Who carries out a method.
+enum Found<'r, S> {
+    Route(&'r Route<S>),
+    Discovery,
+    /// The handler of all others, and the method's whole name.
+    Fallback(Fallback<S>, String),
+}
+
 /// A rule for peers.
 type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
@@ -108,7 +116,7 @@ impl<S> Routes<S> {
                     service,
                     method,
                 };
-                if self.find(&name).is_some() {
+                if self.route(&name).is_some() {
                     return Err(name);
                 }
                 added.push((name, route));
@@ -128,8 +136,20 @@ impl<S> Routes<S> {
         Ok(())
     }
 
-    /// Finds the method of that name.
-    fn find(&self, name: &str) -> Option<&Route<S>> {
+    /// Finds who carries out the method of that name.
+    fn find(&self, name: &str) -> Option<Found<'_, S>> {
+        if let Some(route) = self.route(name) {
+            return Some(Found::Route(route));
+        }
+        if name.starts_with(RESERVED) {
+            let discovers = name == DISCOVER && self.discovery.is_on();
+            return discovers.then_some(Found::Discovery);
+        }
+        let handler = self.fallback?;
+        Some(Found::Fallback(handler, name.to_owned()))
+    }
+
+    fn route(&self, name: &str) -> Option<&Route<S>> {
         let place = |(method, _): &(String, _)| method.as_str().cmp(name);
         let index = self.methods.binary_search_by(place).ok()?;
         self.methods.get(index).map(|(_, route)| route)
@@ -225,35 +245,15 @@ impl<S> Routes<S> {
             let fault = Fault::new(Fault::STOPPING, "the server is stopping");
             return refuse_unread(desk, lane, envelope, text, fault);
         }
-        let Some(route) = self.find(method) else {
-            let discovers = method == DISCOVER && self.discovery.is_on();
-            let fallback = self.fallback.filter(|_| !method.starts_with(RESERVED));
-            if discovers || fallback.is_some() {
-                let whole = method.to_owned();
-                let (service, method) = match discovers {
-                    true => ("rpc", "discover"),
-                    false => ("", ""),
-                };
-                let incoming = Incoming {
-                    desk,
-                    lane,
-                    caller,
-                    text,
-                    envelope,
-                    fds,
-                    service,
-                    method,
-                };
-                return match fallback {
-                    Some(fallback) => incoming.pass(|call, params, reply| {
-                        fallback(state, call, &whole, params, reply);
-                    }),
-                    None => incoming.discover(&self.discovery),
-                };
-            }
+        let Some(found) = self.find(method) else {
             let name: String = method.escape_debug().take(128).collect();
             let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
             return refuse_unread(desk, lane, envelope, text, fault);
+        };
+        let (service, method) = match &found {
+            Found::Route(route) => (route.service, route.method),
+            Found::Discovery => ("rpc", "discover"),
+            Found::Fallback(..) => ("", ""),
         };
         let incoming = Incoming {
             desk,
@@ -262,10 +262,16 @@ impl<S> Routes<S> {
             text,
             envelope,
             fds,
-            service: route.service,
-            method: route.method,
+            service,
+            method,
         };
-        (route.call)(state, route.index, incoming);
+        match found {
+            Found::Route(route) => (route.call)(state, route.index, incoming),
+            Found::Discovery => incoming.discover(&self.discovery),
+            Found::Fallback(handler, whole) => incoming.pass(|call, params, reply| {
+                handler(state, call, &whole, params, reply);
+            }),
+        }
     }
 
     /// Refuses a message that cannot be carried out, in the form its sender can read. What looks like an
