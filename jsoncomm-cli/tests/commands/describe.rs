@@ -160,6 +160,40 @@ notify test.shelf.log_to {'sink': 0, 'others': []}
 }
 
 #[test]
+fn a_python_stub_calls_with_the_module_among_the_examples() {
+    let script = r#"
+import sys
+import jsoncomm, stub
+with jsoncomm.connect(sys.argv[1]) as connection:
+    files = stub.ExampleFiles(connection)
+    with files.open("a.txt") as answer, answer.fd("file").open() as file:
+        print(answer.value["len"], file.read())
+    with open(sys.argv[2]) as content:
+        print(files.put("b.txt", content).value)
+    print(files.list().value)
+    try:
+        files.open("nowhere")
+    except jsoncomm.ServiceError as error:
+        print(error.code, error)
+"#;
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
+    for kind in KINDS {
+        let example = Example::start(kind);
+        let path = example.write("a.txt", "hello");
+        let folder = tempfile::tempdir().unwrap();
+        let stub = good(said(&["describe", "--python", example.address()]));
+        std::fs::write(folder.path().join("stub.py"), stub).unwrap();
+        let ended = run(Command::new("python3")
+            .args(["-B", "-W", "error", "-c", script, example.address()])
+            .arg(path)
+            .env("PYTHONPATH", &modules)
+            .current_dir(&folder));
+        let expected = "5 b'hello'\n{'len': 5}\n['a.txt', 'b.txt']\n1 no file nowhere\n";
+        assert_eq!((&*ended.stdout, &*ended.stderr), (expected, ""));
+    }
+}
+
+#[test]
 fn a_hostile_document_gets_no_word_into_a_program_or_a_terminal() {
     let evil = r#"x\"); import os #\n\u001b[2J\u202e */ } fn main() { panic!() }"#;
     let document = format!(
