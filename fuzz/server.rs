@@ -301,9 +301,13 @@ impl Stage {
         };
         for call in calls {
             last.send(&Cargo::new(), Header(b'0'), call.as_bytes());
-            self.turn(Duration::ZERO);
-            self.turn(Duration::ZERO);
-            assert!(last.read(self.mode), "the server answers no more");
+            // On a datagram socket it is the turn of what the first client has left there, before.
+            let answered = (0..STEPS).any(|_| {
+                self.turn(Duration::ZERO);
+                self.turn(Duration::ZERO);
+                last.read(self.mode)
+            });
+            assert!(answered, "the server answers no more");
             last.ledger.assert_all_answered();
         }
         self.state.bare.clear();
