@@ -28,7 +28,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 
 use crate::error::{DecodeError, Fault};
-use crate::message;
+use crate::message::{self, Cursor};
 
 pub(crate) use id::Id;
 pub(crate) use write::{
@@ -36,7 +36,7 @@ pub(crate) use write::{
     write_result,
 };
 
-use object::{Members, front, into_decode, syntax, trimmed};
+use object::{Members, front, into_decode, syntax};
 
 /// How nearly every envelope begins, and ours do.
 const USUAL: &str = "{\"jsonrpc\":\"2.0\"";
@@ -85,7 +85,7 @@ impl<'t> Envelope<'t> {
             .map_err(|error| Fault::new(Fault::NOT_JSON, format!("not UTF-8: {error}")))?;
         let (members, version) = match text.strip_prefix(USUAL) {
             Some(rest) => (Members::behind(rest), Some(true)),
-            None if trimmed(text).starts_with('[') => {
+            None if Cursor::new(text).peek() == b'[' => {
                 // A batch, as far as JSON-RPC is concerned.
                 return Err(Fault::new(Fault::NOT_A_CALL, "a batch is not accepted"));
             }
@@ -102,8 +102,47 @@ impl<'t> Envelope<'t> {
             body: Body::Absent,
             strangers: Vec::new(),
         };
-        envelope.walk()?;
+        if !envelope.walk_as_usual() {
+            envelope.walk()?;
+        }
         Ok(envelope)
+    }
+
+    /// Reads members as far as they stand where nearly all do. Says whether that was up to the body.
+    #[inline]
+    fn walk_as_usual(&mut self) -> bool {
+        if self.version.is_none() {
+            return false;
+        }
+        let members = &mut self.members;
+        let id = members.usual(",\"id\":", Cursor::unsigned);
+        self.id = id.map(Id::Number);
+        let method = members.usual(",\"method\":", Cursor::string);
+        self.method = method.map(Cow::Borrowed);
+        let (name, part) = match (id, method) {
+            (_, Some(_)) => (",\"params\":", Part::Params),
+            (Some(_), None) => (",\"result\":", Part::Result),
+            (None, None) => return false,
+        };
+        let found = members.at.over_word(name);
+        if found {
+            members.at.peek();
+            self.body = Body::Here(part);
+        }
+        found
+    }
+
+    /// Reads on behind the body, to the end.
+    #[inline]
+    fn finish(&mut self) -> Result<(), Fault> {
+        if self.timeout.is_none() {
+            self.timeout = self.members.usual(",\"timeout\":", Cursor::unsigned);
+        }
+        let ends = self.members.at.rest() == "}";
+        match ends && self.version == Some(true) && !self.null_id && self.strangers.is_empty() {
+            true => Ok(()),
+            false => self.walk(),
+        }
     }
 
     /// Reads members until the body can be decoded in place, or to the end.
@@ -117,7 +156,7 @@ impl<'t> Envelope<'t> {
                     continue;
                 }
                 "id" => {
-                    if let Some(number) = self.members.number() {
+                    if let Some(number) = self.members.at.unsigned() {
                         once(self.id.is_none() && !self.null_id, "id")?;
                         self.id = Some(Id::Number(number));
                         continue;
@@ -138,7 +177,7 @@ impl<'t> Envelope<'t> {
                     continue;
                 }
                 "timeout" => {
-                    let timeout = match self.members.number() {
+                    let timeout = match self.members.at.unsigned() {
                         Some(timeout) => timeout,
                         None => self.members.raw()?.parse().map_err(|_| bad_timeout())?,
                     };
@@ -231,7 +270,7 @@ impl<'t> Envelope<'t> {
     /// Says whether this is an answer of `null`. Known only before [`decode`](Self::decode).
     pub(crate) fn has_null_result(&self) -> bool {
         match self.body {
-            Body::Here(Part::Result) => self.members.rest.starts_with("null"),
+            Body::Here(Part::Result) => self.members.at.rest().starts_with("null"),
             Body::Skipped(Part::Result, text) => text == "null",
             _ => false,
         }
@@ -253,7 +292,7 @@ impl<'t> Envelope<'t> {
                 Ok(decode(text).map(|(value, _)| value))
             }
             Body::Here(part) => {
-                let text = self.members.rest;
+                let text = self.members.at.rest();
                 if let Err(fault) = check_params(part, text) {
                     // The whole may be no JSON at all.
                     self.members.raw()?;
@@ -262,7 +301,7 @@ impl<'t> Envelope<'t> {
                 }
                 let value = match decode(text) {
                     Ok((value, length)) => {
-                        self.members.rest = text.get(length..).unwrap_or_default();
+                        self.members.at.advance(length);
                         Ok(value)
                     }
                     Err(error) => {
@@ -270,7 +309,7 @@ impl<'t> Envelope<'t> {
                         Err(error)
                     }
                 };
-                self.walk()?;
+                self.finish()?;
                 Ok(value)
             }
         }

@@ -22,7 +22,7 @@
 //!   of a call's envelope included. [`encode`] and [`decode`] alone go to 127.
 //!
 //! What a type does not know is skipped, and so is what nobody asks for in an envelope; it is held to the same
-//! rules. That takes reading it a second time, with the value that it is in.
+//! rules.
 //!
 //! A server answers a text that is no JSON, or too deep, with [`Fault::NOT_JSON`](crate::Fault::NOT_JSON); one whose
 //! envelope breaks another rule with [`Fault::NOT_A_CALL`](crate::Fault::NOT_A_CALL); one whose arguments do with
@@ -35,6 +35,7 @@
 //! [RFC 8259]: https://www.rfc-editor.org/rfc/rfc8259
 
 mod container;
+mod cursor;
 mod depth;
 mod escape;
 mod fd;
@@ -43,10 +44,10 @@ mod numbers;
 mod packer;
 mod plain;
 pub(crate) mod probe;
+mod reader;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
 mod shape;
-mod strict;
 mod text;
 mod unknown;
 mod unpacker;
@@ -57,9 +58,9 @@ mod writer;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
+use reader::Reader;
 use serde::de::IgnoredAny;
 use serde::{Deserializer, Serializer};
-use strict::{Reader, Strict};
 use writer::Writer;
 
 pub use members::{
@@ -77,10 +78,11 @@ pub use variants::{Content, Variants, adjacent, external};
 pub use verbatim::{Failure, Verbatim};
 pub use wrap::{Json, Untyped};
 
+pub(crate) use cursor::Cursor;
 pub(crate) use depth::{check_bounds, is_deeper};
-pub(crate) use escape::{plain_words, put_string};
+pub(crate) use escape::put_string;
+pub(crate) use reader::repeated;
 pub(crate) use shape::Way;
-pub(crate) use strict::repeated;
 pub(crate) use unknown::Copied;
 pub(crate) use unpacker::BLANK;
 pub(crate) use variants::Nothing;
@@ -552,19 +554,21 @@ pub(crate) fn decode_params<R: Request>(
 }
 
 fn front<'de, T>(
-    rest: &'de str,
+    text: &'de str,
     fds: &Unpacker,
-    read: impl FnOnce(Strict<'_, &mut Reader<'de>>) -> Result<T, serde_json::Error>,
+    read: impl FnOnce(&mut Reader<'de>) -> Result<T, serde_json::Error>,
 ) -> Result<(T, usize), DecodeError> {
-    let mut reader = serde_json::Deserializer::from_str(rest);
-    let value = strict::read(&mut reader, rest, read).map_err(|error| fds.explain(&error, rest))?;
-    let length = reader.into_iter::<IgnoredAny>().byte_offset();
-    Ok((value, length))
+    let mut reader = Reader::new(text);
+    match read(&mut reader) {
+        Ok(value) => Ok((value, reader.position())),
+        Err(error) => Err(fds.explain(&error, reader.broken(), text)),
+    }
 }
 
 /// Reads one value from the front of `text` by all rules, keeps nothing of it and tells how many bytes it took.
 pub(crate) fn skip_front(text: &str) -> Result<usize, DecodeError> {
-    strict::check(text).map_err(|error| Unpacker::default().explain(&error, text))
+    let skipped = front(text, &Unpacker::default(), Reader::skip);
+    skipped.map(|((), length)| length)
 }
 
 /// Says that something stands behind the value.

@@ -198,7 +198,7 @@ fn a_call_that_has_no_one_meaning_is_refused_where_it_has_none() {
             (
                 call("take", r#"{"plain":{"number":1,"more":VALUE}}"#),
                 argument,
-                None,
+                Some("plain"),
             ),
             (ping.replace('}', r#","x":VALUE}"#), envelope, None),
             (ping.replacen('{', r#"{"x":VALUE,"#, 1), envelope, None),

@@ -24,9 +24,29 @@ pub(crate) fn plain(text: &[u8]) -> usize {
     length + plain_words(text.get(length..).unwrap_or_default())
 }
 
+/// The same, where others than these are near more often than not.
+#[inline]
+pub(super) fn plain_front(text: &[u8]) -> usize {
+    let Some((word, after)) = text.split_first_chunk::<8>() else {
+        return plain_words(text);
+    };
+    match special(u64::from_le_bytes(*word)) {
+        0 => 8 + plain_behind(after),
+        special => first(special),
+    }
+}
+
+#[inline(never)]
+fn plain_behind(text: &[u8]) -> usize {
+    match plain_words(text.get(..WIDE).unwrap_or(text)) {
+        WIDE => plain(text),
+        near => near,
+    }
+}
+
 /// The same, for when there are not many: a word at a time.
 #[inline]
-pub(crate) fn plain_words(text: &[u8]) -> usize {
+pub(super) fn plain_words(text: &[u8]) -> usize {
     let mut rest = text;
     while let Some((word, after)) = rest.split_first_chunk::<8>() {
         let special = special(u64::from_le_bytes(*word));

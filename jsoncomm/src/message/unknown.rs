@@ -1,6 +1,6 @@
 //! What a newer peer says and this program's type has no variant for.
 
-use super::strict::NUMBER;
+use super::reader::NUMBER;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt::{self, Write};
 

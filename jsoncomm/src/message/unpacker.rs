@@ -1,5 +1,6 @@
 //! The descriptors that are taken while a message is read, and what goes wrong meanwhile.
 
+use super::reader::Broken;
 use super::{Surplus, syntax};
 use crate::error::{DecodeError, FdProblem};
 use crate::fds::Fds;
@@ -102,28 +103,30 @@ impl Unpacker {
         E::custom(reason)
     }
 
-    /// Makes the error out of what serde_json reports and what was recorded on the way; `text` is what
-    /// was being read.
-    pub(super) fn explain(&self, error: &serde_json::Error, text: &str) -> DecodeError {
+    /// Makes the error out of what the reader reports and what was recorded on the way; `text` is what was being
+    /// read.
+    #[cold]
+    pub(super) fn explain(
+        &self,
+        error: &serde_json::Error,
+        broken: Option<Broken>,
+        text: &str,
+    ) -> DecodeError {
         let field = Some(self.path.take()).filter(|path| !path.is_empty());
         if let Some(problem) = self.problem.take() {
             return DecodeError::Descriptor { field, problem };
         }
-        // serde_json calls it bad syntax when a value of another type, or the array's end, was due.
-        if !error.is_data() && !is_json(text) {
-            return syntax(&error);
+        if broken == Some(Broken::TooDeep) {
+            let limit = Bounds::DEPTH_MAX;
+            return DecodeError::TooDeep { limit };
         }
         // Broken JSON is that in a sensitive member, too, and serde_json quotes nothing of it.
-        if self.withheld.get() {
+        if broken.is_some() || self.withheld.get() {
             if let Some(error) = json_error(text) {
                 return syntax(&error);
             }
         }
         let reason = error.to_string();
-        if error.is_syntax() && reason.starts_with("recursion limit exceeded") {
-            let limit = Bounds::DEPTH_MAX;
-            return DecodeError::TooDeep { limit };
-        }
         let position = format!(" at line {} column {}", error.line(), error.column());
         let reason = reason.strip_suffix(&position).unwrap_or(&reason);
         DecodeError::Shape {
@@ -155,11 +158,7 @@ impl Unpacker {
     }
 }
 
-/// Says whether a JSON value stands at the front of `text`.
-fn is_json(text: &str) -> bool {
-    json_error(text).is_none()
-}
-
+/// What keeps a JSON value from standing at the front of `text`, if something does.
 fn json_error(text: &str) -> Option<serde_json::Error> {
     IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)).err()
 }

@@ -9,7 +9,7 @@
 //! deeper than any reader of ours goes, is not written to its end.
 
 use super::escape::{plain_words, put_escaped, put_string};
-use super::strict::MADE_UP;
+use super::reader::MADE_UP;
 use super::unpacker::put_before;
 use crate::error::EncodeError;
 use crate::limits::Bounds;

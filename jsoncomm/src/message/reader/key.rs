@@ -1,54 +1,13 @@
-//! An object's key: read as text, and from there as whatever the map's keys are.
+//! An object's key, which is text, read as whatever the map's keys are.
 
-use crate::message::members::borrow_cow_str;
 use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, IntoDeserializer, Unexpected, Visitor};
+use serde::de::{Error, IgnoredAny, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 use std::borrow::Cow;
-use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-/// A key as it came.
-pub(super) enum Name<'de> {
-    Text(Cow<'de, str>),
-    /// serde_json's own, around a value that it hands over as text.
-    MadeUp(&'de str),
-}
-
-/// The seed of one.
-pub(super) struct NameSeed;
-
-impl<'de> DeserializeSeed<'de> for NameSeed {
-    type Value = Name<'de>;
-
-    /// Asks for an option, since that tells the two apart: a key in the text is some key, and one that is
-    /// made up says what it is whatever it is asked for.
-    #[inline]
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Name<'de>, D::Error> {
-        from.deserialize_option(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NameSeed {
-    type Value = Name<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    #[inline]
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Name<'de>, D::Error> {
-        borrow_cow_str(from).map(Name::Text)
-    }
-
-    #[inline]
-    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Name<'de>, E> {
-        Ok(Name::MadeUp(name))
-    }
-}
-
-/// What reads a key that is text already, by the rules that serde_json has for keys.
+/// What reads a key by the rules that serde_json has for keys.
 pub(super) struct Key<'k, 'de, E> {
     text: &'k Cow<'de, str>,
     error: PhantomData<E>,
