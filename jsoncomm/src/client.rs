@@ -503,9 +503,7 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, CallError<R::Error>> {
-        let method = R::METHODS.get(request.method()).copied();
-        let method = format!("{}.{}", R::SERVICE, method.unwrap_or_default());
-        self.call(&method, &Content(request))
+        self.call(&request.full_name(), &Content(request))
     }
 
     /// Calls a method that does not answer. Returns when the kernel has the call; whether the server

@@ -61,6 +61,7 @@ use crate::fds::Fds;
 use reader::Reader;
 use serde::de::IgnoredAny;
 use serde::{Deserializer, Serializer};
+use std::borrow::Cow;
 use writer::Writer;
 
 pub use members::{
@@ -374,6 +375,13 @@ pub trait Request:
     /// assert_eq!((Ask::Run { program: "ls".into() }.method(), Ask::Wait.method()), (0, 1));
     /// ```
     fn method(&self) -> usize;
+
+    /// The method's name with the service's, as a call says it.
+    #[doc(hidden)]
+    fn full_name(&self) -> Cow<'static, str> {
+        let method = Self::METHODS.get(self.method()).copied();
+        format!("{}.{}", Self::SERVICE, method.unwrap_or_default()).into()
+    }
 
     /// Writes what the variant holds: an object, `{}` for a unit variant.
     ///

@@ -12,3 +12,4 @@ pub use crate::message::schema::{Held, Holds, Needed, Schema, Schematic, Told};
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, Outcome, Service};
 pub use serde;
+pub use std::borrow::Cow;

@@ -21,18 +21,11 @@ pub(crate) fn message(message: &Message) -> TokenStream {
         .as_ref()
         .map(|name| name.value())
         .unwrap_or_default();
-    let methods = message
-        .variants()
-        .iter()
-        .map(|variant| message.method(variant));
-    let arms = message
-        .variants()
-        .iter()
-        .enumerate()
-        .map(|(index, variant)| {
-            let ident = &variant.ident;
-            quote!(Self::#ident { .. } => #index,)
-        });
+    let variants = message.variants();
+    let methods: Vec<_> = variants.iter().map(|of| message.method(of)).collect();
+    let idents: Vec<_> = variants.iter().map(|of| &of.ident).collect();
+    let indices = 0..variants.len();
+    let full_names = methods.iter().map(|method| format!("{service}.{method}"));
     let ident = &message.ident;
     let description = describe::requests(message, &quote!(#reply), &error);
     quote! {
@@ -44,7 +37,11 @@ pub(crate) fn message(message: &Message) -> TokenStream {
             const METHODS: &'static [&'static str] = &[#(#methods),*];
 
             fn method(&self) -> usize {
-                match self { #(#arms)* }
+                match self { #(Self::#idents { .. } => #indices,)* }
+            }
+
+            fn full_name(&self) -> #p::Cow<'static, str> {
+                #p::Cow::Borrowed(match self { #(Self::#idents { .. } => #full_names,)* })
             }
         }
         #description
