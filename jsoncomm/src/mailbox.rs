@@ -140,7 +140,7 @@ pub(crate) struct Mailbox {
     stop: AtomicBool,
     /// How many calls are deferred; lets a server without any skip the look-up.
     count: AtomicUsize,
-    /// Something has been posted or lost; lets a server that looks for it in vain do without the lock.
+    /// Something has been posted, lost or asked for; lets a server that looks for it in vain do without the lock.
     news: AtomicBool,
     /// Which thread is in a turn ([`here`]): replies from there need not wake it.
     home: AtomicUsize,
@@ -183,29 +183,46 @@ impl Mailbox {
     }
 
     /// Notes that this thread is in a turn and collects what is posted before it ends.
+    #[inline]
     pub(crate) fn begin_turn(&self) {
         self.home.store(here(), Ordering::Relaxed);
     }
 
-    /// Ends the turn: from now on each first post wakes the loop. So does what the turn has left.
+    /// Ends the turn: from now on each first post wakes the loop.
+    #[inline]
     pub(crate) fn end_turn(&self) {
         // Only posts of this thread ask for it.
         self.home.store(0, Ordering::Relaxed);
-        if self.has_news() && !self.lock().posts.is_empty() {
-            (self.wake)();
-        }
     }
 
-    /// Says whether there may be something to collect. Whoever posts sets it first and then wakes the loop.
-    fn has_news(&self) -> bool {
+    /// Says whether something has been posted, lost or asked for. Whoever does that sets it first and then wakes
+    /// the loop.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
         self.news.load(Ordering::Acquire)
+    }
+
+    /// Begins to look at all that there is to know. What comes from now on is news again.
+    pub(crate) fn begin_news(&self) {
+        self.news.swap(false, Ordering::AcqRel);
+    }
+
+    /// Takes the numbers of replies lost, and says whether the loop was asked to end. Posts that the turn has left
+    /// wake it once more.
+    pub(crate) fn end_news(&self) -> (Losses, bool) {
+        let mut state = self.lock();
+        let losses = std::mem::take(&mut state.losses);
+        if !state.posts.is_empty() {
+            self.news.store(true, Ordering::Release);
+            drop(state);
+            (self.wake)();
+        }
+        (losses, self.stop.swap(false, Ordering::AcqRel))
     }
 
     /// Moves all that has been posted to the end of `posts`.
     pub(crate) fn collect(&self, posts: &mut Vec<Post>) {
-        if self.has_news() {
-            posts.append(&mut self.lock().posts);
-        }
+        posts.append(&mut self.lock().posts);
     }
 
     /// Moves what has been posted for one caller to the end of `letters`, in order, and leaves the rest.
@@ -229,28 +246,18 @@ impl Mailbox {
     /// Asks the loop to end.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        self.announce();
+    }
+
+    /// Has the loop look for what was asked of it elsewhere.
+    pub(crate) fn announce(&self) {
+        self.news.store(true, Ordering::Release);
         (self.wake)();
     }
 
     /// Ends the wait of the loop.
     pub(crate) fn wake(&self) {
         (self.wake)();
-    }
-
-    /// Says whether the loop was asked to end, and forgets it.
-    pub(crate) fn take_stop(&self) -> bool {
-        // Nearly always nobody has, and only this thread forgets it.
-        self.stop.load(Ordering::Acquire) && self.stop.swap(false, Ordering::AcqRel)
-    }
-
-    /// Takes the numbers of replies lost, once all that was posted has been collected.
-    pub(crate) fn take_losses(&self) -> Losses {
-        if !self.has_news() {
-            return Losses::default();
-        }
-        let mut state = self.lock();
-        self.news.store(!state.posts.is_empty(), Ordering::Release);
-        std::mem::take(&mut state.losses)
     }
 
     /// Says whether a caller may have one more call deferred.

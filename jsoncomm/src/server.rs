@@ -32,8 +32,8 @@ use crate::socket::{self, Listener};
 use crate::sys::{limit, socket as sys};
 
 use connected::Connected;
-use control::{Change, Driven, Timer, Watched};
 pub use control::{Control, Remote, Token};
+use control::{Driven, Timer, Watched};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
 use source::Next;
@@ -88,6 +88,8 @@ pub struct Server<S> {
     remote: Remote<S>,
     /// The connections that it drives.
     driven: Vec<Key>,
+    /// What has been asked of it in this turn.
+    control: Control<S>,
     /// When it ends at the latest, once it has been asked to.
     stopping: Option<Instant>,
 }
@@ -171,6 +173,7 @@ impl<S> Server<S> {
             posts: Vec::new(),
             remote: Remote::new(mailbox),
             driven: Vec::new(),
+            control: Control::new(),
             stopping: None,
         })
     }
@@ -325,58 +328,73 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../doc/turn.md")]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<Turn, Error> {
-        let mut turns = std::mem::take(&mut self.turns);
-        turns.clear();
-        self.reactor.wait(timeout, &mut turns)?;
-        let idle = turns.is_empty();
+        self.turns.clear();
+        self.reactor.wait(timeout, &mut self.turns)?;
+        let idle = self.turns.is_empty();
         self.desk.mailbox.begin_turn();
-        let (stop, changes) = self.act(state, &mut turns);
+        self.act(state);
         self.desk.mailbox.end_turn();
-        self.turns = turns;
-        for change in changes {
-            change(self);
+        if self.desk.mailbox.has_news() || !self.control.changes.is_empty() {
+            self.hear_news();
         }
-        let losses = self.desk.mailbox.take_losses();
-        self.desk.note_losses(losses);
         self.reactor.arm()?;
-        let ended = self.end_if_stopping(idle);
-        Ok(match ended | stop | self.desk.mailbox.take_stop() {
+        let ended = self.stopping.is_some() && self.end_if_stopping(idle);
+        Ok(match ended | std::mem::take(&mut self.control.stop) {
             true => Turn::Stopped,
             false => Turn::Done,
         })
     }
 
-    /// Gives each of `turns` its turn. Says whether one of them asked to stop, and what is to be changed
-    /// now that all have had theirs.
-    fn act(&mut self, state: &mut S, turns: &mut Vec<(Key, Cause)>) -> (bool, Vec<Change<S>>) {
+    /// Gives each that is to act its turn.
+    fn act(&mut self, state: &mut S) {
         // Replies that were posted while nobody was in a turn.
         self.send_posts();
-        let (mut stop, mut changes) = (false, Vec::new());
-        for (key, cause) in turns.drain(..) {
+        let mut place = 0;
+        while let Some((key, cause)) = self.turns.get(place).copied() {
+            place += 1;
             let Some(mut source) = self.reactor.take(key) else {
                 continue;
             };
-            let mut control = Control::new();
+            let (desk, inbox) = (&mut self.desk, &mut self.inbox);
             let next = match &mut *source {
-                Source::Datagrams(endpoint) => {
-                    endpoint.act(state, &mut self.desk, &mut self.inbox, key, cause)
-                }
-                Source::Connection(connection) => {
-                    connection.act(state, &mut self.desk, &mut self.inbox, key, cause)
-                }
+                Source::Datagrams(endpoint) => endpoint.act(state, desk, inbox, key, cause),
+                Source::Connection(connection) => connection.act(state, desk, inbox, key, cause),
                 Source::Listener(door) => self.accept(door),
-                Source::Watched(watched) => watched.act(state, &mut control, cause),
-                Source::Timer(timer) => timer.act(state, &mut control),
                 Source::Client(driven) => driven.act(cause),
+                Source::Watched(_) | Source::Timer(_) => self.call_back(state, &mut source, cause),
             };
-            stop |= control.stop;
-            changes.append(&mut control.changes);
             self.settle(key, source, next);
             self.send_posts();
         }
-        self.arm_driven();
+        if !self.driven.is_empty() {
+            self.arm_driven();
+        }
+    }
+
+    /// Has a watch or a timer call the program back.
+    #[inline(never)]
+    fn call_back(&mut self, state: &mut S, source: &mut Source<S>, cause: Cause) -> Next {
+        self.control.forget = false;
+        match source {
+            Source::Watched(watched) => watched.act(state, &mut self.control, cause),
+            Source::Timer(timer) => timer.act(state, &mut self.control),
+            _ => Next::Keep,
+        }
+    }
+
+    /// Makes the changes that have been asked for, now that all have had their turn, and counts what has come to
+    /// nothing.
+    #[inline(never)]
+    fn hear_news(&mut self) {
+        self.desk.mailbox.begin_news();
+        let mut changes = std::mem::take(&mut self.control.changes);
         changes.append(&mut self.remote.take_changes());
-        (stop, changes)
+        for change in changes {
+            change(self);
+        }
+        let (losses, stop) = self.desk.mailbox.end_news();
+        self.desk.note_losses(losses);
+        self.control.stop |= stop;
     }
 
     /// Puts a source back as it wishes, or closes it.
@@ -410,9 +428,17 @@ impl<S> Server<S> {
         }
     }
 
+    /// Sends the replies that have been posted, if there are any.
+    fn send_posts(&mut self) {
+        if self.desk.mailbox.has_news() {
+            self.send_all_posts();
+        }
+    }
+
     /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
     /// what is left is for the next turn.
-    fn send_posts(&mut self) {
+    #[inline(never)]
+    fn send_all_posts(&mut self) {
         for _ in 0..self.desk.limits.turn.max(1) {
             let mut posts = std::mem::take(&mut self.posts);
             self.desk.mailbox.collect(&mut posts);

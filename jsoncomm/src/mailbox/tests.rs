@@ -66,7 +66,7 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
     assert!(!mailbox.is_wanted(serial));
     assert!(!mailbox.settle(serial));
     assert_eq!(told.load(Ordering::Relaxed), 1);
-    assert_eq!(mailbox.take_losses().unwanted, 1);
+    assert_eq!(mailbox.end_news().0.unwanted, 1);
     assert!(mailbox.lock().callers.is_empty());
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,29 +39,8 @@ pub struct Token(pub(super) Key);
 /// ```
 pub struct Remote<S> {
     mailbox: Arc<Mailbox>,
-    changes: Arc<Changes<S>>,
-}
-
-/// The changes that wait.
-struct Changes<S> {
-    list: Mutex<Vec<Change<S>>>,
-    /// There may be some; lets a server that looks for them in vain do without the lock.
-    any: AtomicBool,
-}
-
-impl<S> Default for Changes<S> {
-    fn default() -> Self {
-        Self {
-            list: Mutex::default(),
-            any: AtomicBool::new(false),
-        }
-    }
-}
-
-impl<S> Changes<S> {
-    fn lock(&self) -> MutexGuard<'_, Vec<Change<S>>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// The changes that wait.
+    changes: Arc<Mutex<Vec<Change<S>>>>,
 }
 
 /// A change to a server that waits for the end of its turn.
@@ -76,13 +54,13 @@ impl<S> Remote<S> {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Vec<Change<S>>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the changes that wait.
     pub(super) fn take_changes(&self) -> Vec<Change<S>> {
-        if !self.changes.any.load(Ordering::Acquire) {
-            return Vec::new();
-        }
-        self.changes.any.store(false, Ordering::Release);
-        std::mem::take(&mut *self.changes.lock())
+        std::mem::take(&mut *self.lock())
     }
 
     /// Makes [`Server::run`] return after the turn it is in; the next one if it is in none.
@@ -98,9 +76,8 @@ impl<S> Remote<S> {
     /// Has `change` made to the server between two turns, soon: add an endpoint, remove a timer. Nothing
     /// that is being handled sees the server change under it.
     pub fn change(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
-        self.changes.lock().push(Box::new(change));
-        self.changes.any.store(true, Ordering::Release);
-        self.mailbox.wake();
+        self.lock().push(Box::new(change));
+        self.mailbox.announce();
     }
 }
 
