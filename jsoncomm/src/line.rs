@@ -129,11 +129,11 @@ enum Place {
 }
 
 /// Buffers for receiving; one serves any number of lines, one datagram at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inbox {
     datagram: Vec<u8>,
     spilled: Vec<u8>,
-    sender: Option<Name>,
+    sender: Name,
 }
 
 /// A text up to this long travels in the datagram itself on any system with a send buffer of usual size,
@@ -168,6 +168,16 @@ impl Datagram {
     }
 }
 
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            datagram: Vec::new(),
+            spilled: Vec::new(),
+            sender: Name::NONE,
+        }
+    }
+}
+
 impl Inbox {
     /// The text of a datagram that was just received into this inbox; empty if it is damaged beyond use.
     pub(crate) fn text(&self, datagram: &Datagram) -> &[u8] {
@@ -179,8 +189,8 @@ impl Inbox {
     }
 
     /// The name of who sent the datagram that was received last, on a socket without a connection, if it has one.
-    pub(crate) fn sender(&self) -> Option<Name> {
-        self.sender
+    pub(crate) fn sender(&self) -> Option<&Name> {
+        Some(&self.sender).filter(|name| !name.is_unnamed())
     }
 
     /// Makes room for one datagram of up to `limit` bytes and one more byte. The kernel does not commit the
@@ -191,7 +201,6 @@ impl Inbox {
             self.datagram = vec![0; size];
         }
         empty(&mut self.spilled);
-        self.sender = None;
     }
 
     /// Receives into it, from a socket of this kind.

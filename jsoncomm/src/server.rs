@@ -469,7 +469,7 @@ impl<S> Server<S> {
             let next = match &mut *source {
                 Source::Datagrams(endpoint) => {
                     endpoint
-                        .lane(ticket.to, account)
+                        .lane(ticket.to.as_ref(), &account)
                         .deliver(&mut self.desk, mail);
                     endpoint.next()
                 }

@@ -410,7 +410,10 @@ impl Socket {
             return Err(damage);
         }
         let message = message::decode(text, datagram.fds, self.surplus).map_err(Error::Decode)?;
-        Ok((message, self.inbox.sender().map(Address::from_name)))
+        Ok((
+            message,
+            self.inbox.sender().copied().map(Address::from_name),
+        ))
     }
 }
 

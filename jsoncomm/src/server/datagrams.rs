@@ -154,11 +154,11 @@ impl<S> Datagrams<S> {
         let peer = Peer::of_message(datagram.credentials, datagram.pidfd.take());
         let account = desk.accounts.of(peer.as_ref());
         // A path resolves when the answer is sent, and with our rights: only names are answered.
-        let to = inbox.sender().filter(Name::is_abstract);
+        let to = inbox.sender().filter(|name| name.is_abstract()).copied();
         let key = key.to_bits();
         let caller = Caller {
             ticket: Ticket { key, to },
-            account: Arc::clone(&account),
+            account,
             peer,
         };
         let routes = &*self.routes;
@@ -167,8 +167,8 @@ impl<S> Datagrams<S> {
         let mut lane = DatagramLane {
             line: &self.line,
             backlogs: &mut self.backlogs,
-            to,
-            account,
+            to: caller.ticket.to.as_ref(),
+            account: &caller.account,
         };
         receive(
             routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,
@@ -176,7 +176,11 @@ impl<S> Datagrams<S> {
     }
 
     /// The way back to `to`, where what has to wait is charged to `account`.
-    pub(super) fn lane(&mut self, to: Option<Name>, account: Arc<Account>) -> DatagramLane<'_> {
+    pub(super) fn lane<'e>(
+        &'e mut self,
+        to: Option<&'e Name>,
+        account: &'e Arc<Account>,
+    ) -> DatagramLane<'e> {
         DatagramLane {
             line: &self.line,
             backlogs: &mut self.backlogs,
@@ -245,8 +249,8 @@ fn flush(line: &Line, name: &Name, backlog: &mut Backlog, desk: &mut Desk) -> Fl
 pub(super) struct DatagramLane<'e> {
     line: &'e Line,
     backlogs: &'e mut HashMap<Name, Backlog>,
-    to: Option<Name>,
-    account: Arc<Account>,
+    to: Option<&'e Name>,
+    account: &'e Arc<Account>,
 }
 
 impl Lane for DatagramLane<'_> {
@@ -255,12 +259,12 @@ impl Lane for DatagramLane<'_> {
             return desk.note_lost(Loss::NoAddress, 1);
         };
         // A peer that asks again may well have made room; what waits for it goes first.
-        let waits = match self.backlogs.get_mut(&to) {
+        let waits = match self.backlogs.get_mut(to) {
             None => false,
-            Some(backlog) => match flush(self.line, &to, backlog, desk) {
+            Some(backlog) => match flush(self.line, to, backlog, desk) {
                 Flushed::Full => true,
                 Flushed::Done | Flushed::Gone => {
-                    self.backlogs.remove(&to);
+                    self.backlogs.remove(to);
                     false
                 }
             },
@@ -268,7 +272,7 @@ impl Lane for DatagramLane<'_> {
         if !waits {
             let sent = self
                 .line
-                .send(mail.text(), &mail.fds(), Some(&to), Wait::Never);
+                .send(mail.text(), &mail.fds(), Some(to), Wait::Never);
             match sent {
                 Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
@@ -283,8 +287,8 @@ impl Lane for DatagramLane<'_> {
             }
         }
         let fresh = || Backlog::new(&desk.limits, Instant::now());
-        let backlog = self.backlogs.entry(to).or_insert_with(fresh);
-        let mut push = |letter| backlog.outbox.push(letter, &desk.limits, &self.account);
+        let backlog = self.backlogs.entry(*to).or_insert_with(fresh);
+        let mut push = |letter| backlog.outbox.push(letter, &desk.limits, self.account);
         let kept = match mail.into_letter().map(&mut push) {
             Some(Ok(())) => true,
             Some(Err(letter)) => {
@@ -295,7 +299,7 @@ impl Lane for DatagramLane<'_> {
             None => false,
         };
         if backlog.outbox.is_empty() {
-            self.backlogs.remove(&to);
+            self.backlogs.remove(to);
         }
         if !kept {
             desk.note_lost(Loss::NoRoom, 1);

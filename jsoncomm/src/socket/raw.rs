@@ -158,6 +158,6 @@ impl Socket {
             fds: datagram.fds,
             peer: Peer::of_message(datagram.credentials, datagram.pidfd),
         };
-        Ok((raw, self.inbox.sender().map(Address::from_name)))
+        Ok((raw, self.inbox.sender().copied().map(Address::from_name)))
     }
 }

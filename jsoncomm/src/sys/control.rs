@@ -16,6 +16,8 @@ use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+
 use super::name::Name;
 use super::seam;
 
@@ -62,7 +64,7 @@ pub(crate) struct Arrived {
 }
 
 /// Receives one datagram into `buffer`, with its descriptors and credentials, and its sender's name into `name` if
-/// that is asked for: `None` when it has none or one that cannot be handled.
+/// that is asked for: [`Name::NONE`] when it has none or one that cannot be handled.
 ///
 /// One system call. `MSG_TRUNC` makes it report the true length, `MSG_CMSG_CLOEXEC` is always set.
 /// Whatever the flags say in the end, the descriptors that came are owned before anything is judged.
@@ -70,19 +72,19 @@ pub(crate) struct Arrived {
 pub(crate) fn recvmsg(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
-    name: Option<&mut Option<Name>>,
+    mut name: Option<&mut Name>,
     wait: Wait,
 ) -> io::Result<Arrived> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
-    let mut address = MaybeUninit::<libc::sockaddr_un>::zeroed();
     let mut vector = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
     let mut header = header_for(&mut control);
-    if name.is_some() {
-        header.msg_name = address.as_mut_ptr().cast();
-        header.msg_namelen = ADDRESS_BYTES;
+    if let Some(name) = &mut name {
+        **name = Name::NONE;
+        header.msg_name = (&raw mut **name).cast();
+        header.msg_namelen = Name::ROOM;
     }
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
@@ -93,15 +95,15 @@ pub(crate) fn recvmsg(
             Wait::Socket => 0,
         };
     seam("recvmsg")?;
-    // SAFETY: `header` points at `address` or at no name, at `vector` and at `control`, and `vector` at `buffer`, with their
-    // true sizes; all are borrowed mutably until after the call.
+    // SAFETY: `header` points at `name` or at none, at `vector` and at `control`, and `vector` at `buffer`, with their
+    // true sizes; all are borrowed mutably until after the call. A name begins as `struct sockaddr_un` does, and any
+    // bytes are one.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
 
     let (fds, credentials, pidfd) = take_control(&header);
     if let Some(name) = name {
-        // SAFETY: zeroed above, so every byte is initialised whatever the kernel wrote.
-        *name = sender(unsafe { address.assume_init_ref() }, header.msg_namelen);
+        name.written(header.msg_namelen);
     }
     Ok(Arrived {
         length,
@@ -121,22 +123,17 @@ fn header_for(control: &mut Control) -> libc::msghdr {
     header
 }
 
-/// `sizeof(struct sockaddr_un)`, 110.
-#[allow(clippy::cast_possible_truncation, reason = "110 fits")]
-const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+const _: () = assert!(size_of::<libc::sockaddr_un>() == Name::ROOM as usize);
 
-/// Reads a name of `length` bytes, the family included. A 108-byte path is reported as 111.
-fn sender(address: &libc::sockaddr_un, length: libc::socklen_t) -> Option<Name> {
-    let family = std::mem::offset_of!(libc::sockaddr_un, sun_path);
-    let length = usize::try_from(length).ok()?.checked_sub(family)?;
-    let path = address.sun_path.get(..length)?;
-    let mut room = [0_u8; 108];
-    let bytes = room.get_mut(..path.len())?;
-    for (to, from) in bytes.iter_mut().zip(path) {
-        // `c_char` is signed on some architectures.
-        [*to] = from.to_ne_bytes();
+// SAFETY: a name begins as `struct sockaddr_un` does (`repr(C)`), and all of it is initialised.
+unsafe impl SocketAddrArg for Name {
+    #[inline]
+    unsafe fn with_sockaddr<R>(
+        &self,
+        call: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        call(std::ptr::from_ref(self).cast(), self.address_length())
     }
-    Name::from_sun_path(bytes).filter(|name| !name.is_unnamed())
 }
 
 /// Takes everything out of the control messages that [`recvmsg`] filled in. Where a pidfd could not be made there
@@ -342,21 +339,17 @@ fn getsockopt<T: Plain>(
 /// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
 pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> io::Result<Option<Name>> {
     seam("getsockname")?;
-    let mut address = MaybeUninit::<libc::sockaddr_un>::zeroed();
-    let mut length = ADDRESS_BYTES;
-    // SAFETY: the kernel writes at most `length` bytes, the size of `address`, to it.
-    let result = unsafe {
-        libc::getsockname(
-            socket.as_raw_fd(),
-            address.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
+    let mut name = Name::NONE;
+    let mut length = Name::ROOM;
+    let address = (&raw mut name).cast();
+    // SAFETY: the kernel writes at most `length` bytes to `name`, which begins as `struct sockaddr_un` does; any bytes
+    // are one.
+    let result = unsafe { libc::getsockname(socket.as_raw_fd(), address, &raw mut length) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: zeroed above, so every byte is initialised whatever the kernel wrote.
-    Ok(sender(unsafe { address.assume_init_ref() }, length))
+    name.written(length);
+    Ok((!name.is_unnamed()).then_some(name))
 }
 
 /// Has the descriptor `number` refer to what `to` refers to, close-on-exec, and lets go of what it referred to

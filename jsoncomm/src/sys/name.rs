@@ -13,25 +13,69 @@ const SUN_PATH: usize = 108;
 pub(crate) const PATH_MAX: usize = SUN_PATH - 1;
 
 /// A socket's name: nothing, an abstract name, or a path; compared byte by byte.
+///
+/// It begins as `struct sockaddr_un` does, so that the kernel can be lent it, and can write one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub(crate) struct Name {
-    length: u8,
+    family: u16,
+    /// `sun_path`; all zero behind its end.
     bytes: [u8; SUN_PATH],
+    length: u8,
 }
 
+/// `AF_UNIX`
+const FAMILY: u16 = 1;
+
+/// Bytes in front of `sun_path`.
+const FRONT: u8 = 2;
+
 impl Name {
-    /// Takes what the kernel wrote to `sun_path`. `None` when it is too long to be handled safely.
-    pub(crate) fn from_sun_path(bytes: &[u8]) -> Option<Self> {
-        let path = match bytes.first() {
-            Some(0) => bytes,
-            _ => bytes.split(|byte| *byte == 0).next().unwrap_or_default(),
+    /// Nothing: room for the kernel to write a name to.
+    pub(crate) const NONE: Self = Self {
+        family: FAMILY,
+        bytes: [0; SUN_PATH],
+        length: 0,
+    };
+
+    /// Room for an address, `sizeof(struct sockaddr_un)`.
+    pub(super) const ROOM: u32 = 110;
+
+    /// Notes that the kernel has written an address of `length` bytes to [`NONE`](Self::NONE). It stays nothing when
+    /// that is no name, or too long to be handled safely: a 108-byte path is reported as 111.
+    pub(super) fn written(&mut self, length: u32) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let length = length.saturating_sub(usize::from(FRONT));
+        let Some(path) = self.bytes.get_mut(..length) else {
+            return;
         };
-        let mut name = Self {
-            length: u8::try_from(path.len()).ok()?,
-            bytes: [0; SUN_PATH],
+        let end = match path.first() {
+            None | Some(0) => length,
+            Some(_) => {
+                let end = path.iter().position(|byte| *byte == 0);
+                let end = end.unwrap_or(length);
+                path.get_mut(end..).unwrap_or_default().fill(0);
+                end
+            }
         };
+        if end <= PATH_MAX || self.bytes.first() == Some(&0) {
+            self.length = u8::try_from(end).unwrap_or(0);
+        }
+    }
+
+    /// How long it is as an address, with the NUL that closes a path.
+    pub(super) fn address_length(&self) -> u32 {
+        let closing = u32::from(self.path().is_some());
+        u32::from(FRONT) + u32::from(self.length) + closing
+    }
+
+    /// Takes what stands in `sun_path`; `None` when it is nothing or too long to be handled safely.
+    fn from_sun_path(path: &[u8]) -> Option<Self> {
+        let mut name = Self::NONE;
         name.bytes.get_mut(..path.len())?.copy_from_slice(path);
-        (name.is_abstract() || path.len() <= PATH_MAX).then_some(name)
+        let length = u32::try_from(path.len()).ok()?;
+        name.written(u32::from(FRONT) + length);
+        (!name.is_unnamed()).then_some(name)
     }
 
     /// Makes the name of a path; `None` when it is empty, too long or contains NUL.
@@ -61,7 +105,7 @@ impl Name {
             .unwrap_or_default()
     }
 
-    /// Says whether the socket has no name, so that nothing can be sent to it by name.
+    /// Says whether this is no name.
     pub(crate) fn is_unnamed(&self) -> bool {
         self.length == 0
     }
@@ -109,6 +153,21 @@ mod tests {
         assert!(Name::from_abstract(&[7; 107]).is_some());
         assert!(Name::from_abstract(&[7; 108]).is_none());
         assert!(Name::from_abstract(b"").is_none());
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_handled_is_none() {
+        let mut name = Name {
+            bytes: [b'p'; SUN_PATH],
+            ..Name::NONE
+        };
+        for length in [0, 1, 2, 110, 111, u32::MAX] {
+            name.written(length);
+            assert!(name.is_unnamed(), "{length}");
+        }
+        name.bytes[107] = 0;
+        name.written(110);
+        assert_eq!((name.sun_path().len(), name.address_length()), (107, 110));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    self, AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, sockopt,
+    self, AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, sockopt,
 };
 
 use super::control::Wait;
@@ -61,31 +61,22 @@ pub(crate) fn socketpair(of: Type) -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-/// Puts a name into the form that rustix passes on.
-fn address(name: &Name) -> io::Result<SocketAddrUnix> {
-    Ok(match (name.abstract_name(), name.path()) {
-        (Some(bytes), _) => SocketAddrUnix::new_abstract_name(bytes)?,
-        (None, Some(path)) => SocketAddrUnix::new(path)?,
-        (None, None) => SocketAddrUnix::new_unnamed(),
-    })
-}
-
 /// Gives the socket a name; an existing file is `AddrInUse`.
 pub(crate) fn bind(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
     seam("bind")?;
-    Ok(net::bind(socket, &address(name)?)?)
+    Ok(net::bind(socket, name)?)
 }
 
 /// Lets the kernel choose an abstract name, so that answers can be sent here (autobind, unix(7)).
 pub(crate) fn autobind(socket: BorrowedFd<'_>) -> io::Result<()> {
     seam("bind")?;
-    Ok(net::bind(socket, &SocketAddrUnix::new_unnamed())?)
+    Ok(net::bind(socket, &Name::NONE)?)
 }
 
 /// Connects to the socket of that name.
 pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
     seam("connect")?;
-    Ok(net::connect(socket, &address(name)?)?)
+    Ok(net::connect(socket, name)?)
 }
 
 /// What a socket file is found to be.
@@ -105,8 +96,7 @@ pub(crate) enum Probe {
 /// their own type would be refused (measured on Linux 6.18).
 pub(crate) fn probe(name: &Name) -> io::Result<Probe> {
     let socket = socket(Type::Dgram)?;
-    let name = address(name)?;
-    match seam("connect").and_then(|()| net::connect(&socket, &name)) {
+    match seam("connect").and_then(|()| net::connect(&socket, name)) {
         // EPERM: it is connected to another, and talks to no one else.
         Ok(()) | Err(Errno::PROTOTYPE | Errno::PERM) => Ok(Probe::Live),
         Err(Errno::CONNREFUSED) => Ok(Probe::Dead),
@@ -153,7 +143,7 @@ pub(crate) fn sendmsg(
     }
     seam("sendmsg")?;
     match to {
-        Some(name) => net::sendmsg_addr(socket, &address(name)?, &parts, &mut control, flags),
+        Some(name) => net::sendmsg_addr(socket, name, &parts, &mut control, flags),
         None => net::sendmsg(socket, &parts, &mut control, flags),
     }?;
     Ok(())
