@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::fds::{Closer, Discard};
 use crate::limits::Limits;
-use crate::peer::Peer;
 
 /// An amount of everything that is accounted for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,8 +118,6 @@ impl Drop for Charge {
 pub(crate) struct Accounts {
     limit: Cost,
     users: HashMap<Option<u32>, Arc<Account>>,
-    /// Who was asked for last; the next is often the same.
-    last: Option<(Option<u32>, Arc<Account>)>,
     closer: Arc<Closer>,
     /// How many there may be until it is time to forget those that cost nothing.
     crowd: usize,
@@ -136,7 +133,6 @@ impl Accounts {
                 descriptors: limits.user_descriptors,
             },
             users: HashMap::new(),
-            last: None,
             closer: Arc::default(),
             crowd: 0,
         }
@@ -147,17 +143,11 @@ impl Accounts {
         &self.closer
     }
 
-    /// The account of a peer's user.
-    pub(crate) fn of(&mut self, peer: Option<&Peer>) -> Arc<Account> {
+    /// The account of a user, or of those who are not known.
+    pub(crate) fn of(&mut self, user: Option<u32>) -> Arc<Account> {
         /// So few are not worth looking through.
         const FEW: usize = 64;
-        let user = peer.map(Peer::uid);
-        match &self.last {
-            Some((last, account)) if *last == user => return Arc::clone(account),
-            _ => {}
-        }
         if let Some(account) = self.users.get(&user) {
-            self.last = Some((user, Arc::clone(account)));
             return Arc::clone(account);
         }
         if self.users.len() >= self.crowd.max(FEW) {
@@ -186,19 +176,13 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::control::Credentials;
-
-    fn peer(uid: u32) -> Peer {
-        let (pid, gid) = (1, 1);
-        Peer::from_credentials(Credentials { pid, uid, gid }).unwrap()
-    }
 
     #[test]
     fn a_user_is_charged_up_to_the_limit_and_no_further() {
         let mut limits = Limits::default();
         (limits.user_waiting_bytes, limits.user_descriptors) = (10, 1);
         let mut accounts = Accounts::new(&limits);
-        let account = accounts.of(Some(&peer(7)));
+        let account = accounts.of(Some(7));
         let bytes = |bytes| Cost {
             bytes,
             ..Cost::default()
@@ -212,9 +196,9 @@ mod tests {
         };
         let one = account.try_charge(descriptors).unwrap();
         assert!(account.try_charge(descriptors).is_none());
-        assert!(accounts.of(Some(&peer(8))).try_charge(bytes(10)).is_some());
+        assert!(accounts.of(Some(8)).try_charge(bytes(10)).is_some());
         drop((ten, one));
-        assert!(accounts.of(Some(&peer(7))).has_room(bytes(10)));
+        assert!(accounts.of(Some(7)).has_room(bytes(10)));
     }
 
     #[test]
@@ -222,7 +206,7 @@ mod tests {
         let mut accounts = Accounts::new(&Limits::default());
         let kept = accounts.of(None);
         for uid in 0..1000 {
-            accounts.of(Some(&peer(uid)));
+            accounts.of(Some(uid));
         }
         assert!(accounts.users.len() <= 64 + 1);
         assert!(Arc::ptr_eq(&kept, &accounts.of(None)));

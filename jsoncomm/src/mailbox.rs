@@ -24,15 +24,32 @@ pub(crate) struct Ticket {
     pub(crate) to: Option<Name>,
 }
 
-/// Who sent a message, in the terms of all who deal with it.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    /// Where its answers go.
-    pub(crate) ticket: Ticket,
+/// Who sent a message, in the terms of all who deal with it, while it is dealt with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'c> {
+    /// Which thing of the loop its answers go through: the reactor's key, as bits.
+    pub(crate) key: u64,
+    /// Where they go from there.
+    pub(crate) to: Option<&'c Name>,
     /// What its user costs.
-    pub(crate) account: Arc<Account>,
+    pub(crate) account: &'c Arc<Account>,
     /// Who it is, as far as the kernel says.
-    pub(crate) peer: Option<Peer>,
+    pub(crate) peer: Option<&'c Peer>,
+}
+
+impl Caller<'_> {
+    /// Where its answers go.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket {
+            key: self.key,
+            to: self.to.copied(),
+        }
+    }
+
+    /// Says whether that is where its answers go.
+    fn has(&self, ticket: &Ticket) -> bool {
+        self.key == ticket.key && self.to == ticket.to.as_ref()
+    }
 }
 
 /// A reply that has been written and waits for the loop to send it.
@@ -226,17 +243,17 @@ impl Mailbox {
     }
 
     /// Moves what has been posted for one caller to the end of `letters`, in order, and leaves the rest.
-    pub(crate) fn collect_for(&self, ticket: &Ticket, letters: &mut Vec<Letter>) {
+    pub(crate) fn collect_for(&self, caller: &Caller<'_>, letters: &mut Vec<Letter>) {
         if !self.has_news() {
             return;
         }
         let mut state = self.lock();
-        if state.posts.iter().all(|post| post.ticket == *ticket) {
+        if state.posts.iter().all(|post| caller.has(&post.ticket)) {
             letters.extend(state.posts.drain(..).map(|post| post.letter));
             return;
         }
         for post in std::mem::take(&mut state.posts) {
-            match post.ticket == *ticket {
+            match caller.has(&post.ticket) {
                 true => letters.push(post.letter),
                 false => state.posts.push(post),
             }
@@ -261,12 +278,12 @@ impl Mailbox {
     }
 
     /// Says whether a caller may have one more call deferred.
-    pub(crate) fn has_room(&self, caller: &Caller) -> bool {
+    pub(crate) fn has_room(&self, caller: &Caller<'_>) -> bool {
         let (per_caller, in_all) = self.deferred;
         let of_caller = || {
             self.lock()
                 .callers
-                .get(&caller.ticket)
+                .get(&caller.ticket())
                 .map_or(0, HashMap::len)
         };
         let within = match self.count.load(Ordering::Relaxed) {
@@ -290,8 +307,7 @@ impl Mailbox {
     }
 
     /// Ends handling a call. If it has not been answered, it is deferred from now on.
-    pub(crate) fn defer(&self, caller: &Caller, id: Option<&Id<'_>>) {
-        let ticket = &caller.ticket;
+    pub(crate) fn defer(&self, caller: &Caller<'_>, id: Option<&Id<'_>>) {
         let mut state = self.lock();
         let Some(call) = state.handling.take().filter(|call| !call.answered) else {
             return;
@@ -301,10 +317,11 @@ impl Mailbox {
             Some(id) => Mark::Id(id.clone().into_owned()),
             None => Mark::Bare(serial),
         };
+        let ticket = caller.ticket();
         let calls = state.callers.entry(ticket.clone()).or_default();
         calls.insert(mark.clone(), serial);
         let deferred = Deferred {
-            ticket: ticket.clone(),
+            ticket,
             mark,
             on_cancel: call.on_cancel,
             _charge: caller.account.charge(ONE),

@@ -34,7 +34,7 @@ enum Found<'r, S> {
 type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// A handler of bare messages.
-type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Caller, &[u8], Fds);
+type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Caller<'_>, &[u8], Fds);
 
 /// A handler of calls whose method nothing else serves.
 pub(crate) type Fallback<S> = fn(&mut S, &mut Call, &str, Verbatim, Reply<Verbatim, Failure>);
@@ -217,7 +217,7 @@ impl<S> Routes<S> {
         state: &mut S,
         desk: &mut Desk,
         lane: &mut dyn Lane,
-        caller: &Caller,
+        caller: &Caller<'_>,
         text: &[u8],
         fds: Fds,
     ) {
@@ -239,7 +239,7 @@ impl<S> Routes<S> {
             return self.refuse(desk, lane, text, &fault);
         };
         if method == CANCEL {
-            return cancel(desk, lane, &caller.ticket, envelope, text);
+            return cancel(desk, lane, &caller.ticket(), envelope, text);
         }
         if desk.stopping {
             let fault = Fault::new(Fault::STOPPING, "the server is stopping");

@@ -17,7 +17,7 @@ use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Caller, Losses, Mailbox, Ticket};
+use crate::mailbox::{Caller, Losses, Mailbox};
 use crate::message::{self, Failure, Packer, Request, Surplus, Unpack, Unpacker, Verbatim};
 use crate::observe::{Counts, Loss, Notice, Observer};
 use crate::outbox::{Letter, Mail};
@@ -177,10 +177,10 @@ impl Desk {
     /// Sends what a handler has just answered to its own caller, before the caller's next message is
     /// handled: nobody overtakes it, and it does not wait for the end of the turn. A stream may go on as it is
     /// sent; it gets its share.
-    fn send_posts(&mut self, lane: &mut dyn Lane, ticket: &Ticket) {
+    fn send_posts(&mut self, lane: &mut dyn Lane, caller: &Caller<'_>) {
         for _ in 0..self.limits.turn.max(1) {
             let mut letters = std::mem::take(&mut self.letters);
-            self.mailbox.collect_for(ticket, &mut letters);
+            self.mailbox.collect_for(caller, &mut letters);
             let done = letters.is_empty();
             for letter in letters.drain(..) {
                 lane.deliver(self, Mail::Letter(letter));
@@ -216,7 +216,7 @@ impl Desk {
 pub struct Incoming<'r, 't> {
     pub(crate) desk: &'r mut Desk,
     pub(crate) lane: &'r mut (dyn Lane + 'r),
-    pub(crate) caller: &'r Caller,
+    pub(crate) caller: &'r Caller<'r>,
     pub(crate) text: &'t [u8],
     pub(crate) envelope: Envelope<'t>,
     pub(crate) fds: Fds,
@@ -280,7 +280,7 @@ impl<'t> Incoming<'_, 't> {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => {
                 desk.mailbox.defer(caller, id);
-                desk.send_posts(lane, &caller.ticket);
+                desk.send_posts(lane, caller);
             }
             // A reply that is kept somewhere is not to answer a second time.
             (Err(_), Some(_)) if !desk.mailbox.abandon() => {}
@@ -340,7 +340,7 @@ impl<'t> Incoming<'_, 't> {
             self.desk.note(Notice::Panicked(self.service, self.method));
         }
         self.desk.mailbox.defer(self.caller, self.envelope.id());
-        self.desk.send_posts(self.lane, &self.caller.ticket);
+        self.desk.send_posts(self.lane, self.caller);
     }
 
     /// Decodes params as `decode` does, and checks all that can be wrong with the call. Answers with a
@@ -386,16 +386,12 @@ impl<'t> Incoming<'_, 't> {
             Some(id) => To::Call(id.clone().into_owned()),
             None => To::Nobody,
         };
+        let mailbox = Arc::clone(&self.desk.mailbox);
         Call {
             service: self.service,
             method: self.method,
-            caller: self.caller.clone(),
             deadline: self.deadline(),
-            origin: Some(Origin {
-                mailbox: Arc::clone(&self.desk.mailbox),
-                to,
-            }),
-            serial: None,
+            ..Call::new(self.caller, Origin { mailbox, to })
         }
     }
 }
@@ -436,7 +432,7 @@ pub(crate) fn refuse_call(
 pub(crate) fn handle_bare<R: Request>(
     desk: &mut Desk,
     lane: &mut dyn Lane,
-    caller: &Caller,
+    caller: &Caller<'_>,
     text: &[u8],
     fds: Fds,
     handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
@@ -450,23 +446,14 @@ pub(crate) fn handle_bare<R: Request>(
         return desk.note_refusal(Fault::NOT_A_CALL);
     };
     desk.counts.handled += 1;
-    let mut call = Call {
-        service: "",
-        method: "",
-        caller: caller.clone(),
-        deadline: None,
-        origin: Some(Origin {
-            mailbox: Arc::clone(&desk.mailbox),
-            to: To::Bare,
-        }),
-        serial: None,
-    };
+    let (mailbox, to) = (Arc::clone(&desk.mailbox), To::Bare);
+    let mut call = Call::new(caller, Origin { mailbox, to });
     let reply = Reply::new(call.slot());
     if caught(|| handler(&mut call, request, reply)).is_err() {
         desk.note(Notice::Panicked("", ""));
     }
     desk.mailbox.defer(caller, None);
-    desk.send_posts(lane, &caller.ticket);
+    desk.send_posts(lane, caller);
 }
 
 /// Says that a call cannot be deferred.

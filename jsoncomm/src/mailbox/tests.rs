@@ -28,12 +28,22 @@ fn collected(mailbox: &Mailbox) -> usize {
     posts.len()
 }
 
-fn caller(ticket: Ticket) -> Caller {
-    Caller {
-        ticket,
-        account: Accounts::new(&Limits::default()).of(None),
+/// Begins and defers a call.
+fn defer(mailbox: &Mailbox, ticket: &Ticket, id: Option<u64>) -> Serial {
+    let serial = mailbox.begin();
+    end(mailbox, ticket, id);
+    serial
+}
+
+fn end(mailbox: &Mailbox, ticket: &Ticket, id: Option<u64>) {
+    let account = Accounts::new(&Limits::default()).of(None);
+    let caller = Caller {
+        key: ticket.key,
+        to: ticket.to.as_ref(),
+        account: &account,
         peer: None,
-    }
+    };
+    mailbox.defer(&caller, id.map(Id::Number).as_ref());
 }
 
 #[test]
@@ -42,7 +52,7 @@ fn a_call_answered_in_its_handler_is_never_deferred() {
     let serial = mailbox.begin();
     assert!(mailbox.is_wanted(serial));
     assert!(mailbox.settle(serial));
-    mailbox.defer(&caller(TICKET), Some(&Id::Number(7)));
+    end(&mailbox, &TICKET, Some(7));
     assert!(mailbox.lock().deferred.is_empty());
     assert!(!mailbox.cancel(&TICKET, &Id::Number(7)));
 }
@@ -57,7 +67,7 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
         tell.fetch_add(1, Ordering::Relaxed);
     };
     mailbox.on_cancel(serial, Box::new(call));
-    mailbox.defer(&caller(TICKET), Some(&Id::Number(7)));
+    end(&mailbox, &TICKET, Some(7));
     assert_eq!(mailbox.lock().deferred.len(), 1);
     let stranger = Ticket { key: 2, to: None };
     assert!(!mailbox.cancel(&stranger, &Id::Number(7)));
@@ -76,8 +86,7 @@ fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
     let other = Ticket { key: 2, to: None };
     let mut serials = Vec::new();
     for (ticket, id) in [(&TICKET, Some(1)), (&TICKET, None), (&other, Some(1))] {
-        serials.push(mailbox.begin());
-        mailbox.defer(&caller(ticket.clone()), id.map(Id::Number).as_ref());
+        serials.push(defer(&mailbox, ticket, id));
     }
     mailbox.hang_up(&TICKET);
     let wanted: Vec<bool> = serials.iter().map(|s| mailbox.is_wanted(*s)).collect();
@@ -90,8 +99,7 @@ fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
 #[test]
 fn nothing_is_wanted_once_the_server_has_gone() {
     let (mailbox, woken) = mailbox();
-    let serial = mailbox.begin();
-    mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
+    let serial = defer(&mailbox, &TICKET, Some(1));
     let told = Arc::new(AtomicUsize::new(0));
     let tell = Arc::clone(&told);
     let call = move || {
@@ -110,10 +118,8 @@ fn nothing_is_wanted_once_the_server_has_gone() {
 #[test]
 fn an_id_used_twice_belongs_to_the_later_call() {
     let (mailbox, _) = mailbox();
-    let first = mailbox.begin();
-    mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
-    let second = mailbox.begin();
-    mailbox.defer(&caller(TICKET), Some(&Id::Number(1)));
+    let first = defer(&mailbox, &TICKET, Some(1));
+    let second = defer(&mailbox, &TICKET, Some(1));
     assert!(mailbox.settle(first));
     assert!(mailbox.cancel(&TICKET, &Id::Number(1)));
     assert!(!mailbox.is_wanted(second));

@@ -9,7 +9,7 @@ use crate::account::{Account, Charge, Cost};
 use crate::error::Fault;
 use crate::limits::Limits;
 use crate::line::{Heard, Inbox, Line, Sent};
-use crate::mailbox::{Caller, Ticket};
+use crate::mailbox::Caller;
 use crate::observe::{Cut, Loss, Notice};
 use crate::outbox::{Mail, Outbox};
 use crate::peer::Peer;
@@ -51,8 +51,8 @@ impl Malformed {
 pub(super) struct Connected<S> {
     way: Way,
     pub(super) routes: Arc<Routes<S>>,
-    /// Who it is, in the terms of all who deal with its messages.
-    caller: Caller,
+    peer: Option<Peer>,
+    account: Arc<Account>,
     /// Counts the connection to its user; absent when that one has too many.
     charge: Option<Charge>,
     habit: Habit,
@@ -82,7 +82,7 @@ impl<S> Connected<S> {
             false => None,
         };
         let peer = Peer::of_connection(line.as_fd(), pidfd);
-        let account = desk.accounts.of(peer.as_ref());
+        let account = desk.accounts.of(peer.as_ref().map(Peer::uid));
         Self {
             routes,
             charge: account.try_charge(ONE),
@@ -94,12 +94,8 @@ impl<S> Connected<S> {
                 timer: None,
                 broken: false,
             },
-            caller: Caller {
-                // Told with each turn.
-                ticket: Ticket { key: 0, to: None },
-                account,
-                peer,
-            },
+            peer,
+            account,
             habit: Habit::default(),
             malformed: Malformed::default(),
             ended: false,
@@ -111,7 +107,7 @@ impl<S> Connected<S> {
         if let Ok(pidfd) = peer_pidfd(self.as_fd()) {
             if let Some(peer) = Peer::of_connection(self.as_fd(), Some(pidfd)) {
                 self.way.peer = Some(peer.credentials());
-                self.caller.peer = Some(peer);
+                self.peer = Some(peer);
             }
         }
     }
@@ -128,7 +124,7 @@ impl<S> Connected<S> {
 
     /// Says whether the endpoint's rule admits the peer.
     pub(super) fn is_admitted(&self) -> bool {
-        self.routes.admits(self.caller.peer.as_ref())
+        self.routes.admits(self.peer.as_ref())
     }
 
     /// How many answers wait for the peer.
@@ -172,7 +168,12 @@ impl<S> Connected<S> {
         if waiting > 0 && way.outbox.len() == waiting && !way.broken {
             return way.try_later(desk, cause);
         }
-        self.caller.ticket.key = key.to_bits();
+        let caller = Caller {
+            key: key.to_bits(),
+            to: None,
+            account: &self.account,
+            peer: self.peer.as_ref(),
+        };
         let mut share = Share::of(&desk.limits);
         while share.is_left() && way.is_clear() {
             let datagram = match way.line.receive(inbox, Wait::Never) {
@@ -189,8 +190,8 @@ impl<S> Connected<S> {
                 Ok(Heard::Short) => return Next::pause(desk.limits.accept_pause),
             };
             share.take(inbox.text(&datagram));
-            let (routes, caller) = (&*self.routes, &self.caller);
-            let sound = receive(routes, state, desk, way, caller, inbox, datagram, None);
+            let routes = &*self.routes;
+            let sound = receive(routes, state, desk, way, &caller, inbox, datagram, None);
             if !sound && self.malformed.is_one_too_many(&desk.limits) {
                 way.cut(desk, Cut::Malformed);
             } else if way.account.take_overdrawn() {

@@ -10,7 +10,7 @@ use crate::account::Account;
 use crate::address::BoundPath;
 use crate::error::{Error, Fault};
 use crate::line::{Datagram, Heard, Inbox, Line, Sent};
-use crate::mailbox::{Caller, Ticket};
+use crate::mailbox::Caller;
 use crate::observe::Loss;
 use crate::outbox::{Backlog, Mail};
 use crate::peer::Peer;
@@ -30,6 +30,8 @@ pub(super) struct Datagrams<S> {
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
     backlogs: HashMap<Name, Backlog>,
+    /// The user who sent the last message, and what that one costs; the next is often of the same.
+    last: Option<(Option<u32>, Arc<Account>)>,
     /// When its timer will come, so that it is not set twice.
     timer: Option<Instant>,
     habit: Habit,
@@ -46,6 +48,7 @@ impl<S> Datagrams<S> {
             line,
             routes: Arc::default(),
             backlogs: HashMap::new(),
+            last: None,
             timer: None,
             habit: Habit::default(),
             shared: false,
@@ -152,23 +155,28 @@ impl<S> Datagrams<S> {
         mut datagram: Datagram,
     ) {
         let peer = Peer::of_message(datagram.credentials, datagram.pidfd.take());
-        let account = desk.accounts.of(peer.as_ref());
+        let user = peer.as_ref().map(Peer::uid);
+        if self.last.as_ref().is_some_and(|(last, _)| *last != user) {
+            self.last = None;
+        }
+        let fresh = || (user, desk.accounts.of(user));
+        let (_, account) = self.last.get_or_insert_with(fresh);
         // A path resolves when the answer is sent, and with our rights: only names are answered.
-        let to = inbox.sender().filter(|name| name.is_abstract()).copied();
-        let key = key.to_bits();
+        let to = inbox.sender().filter(|name| name.is_abstract());
         let caller = Caller {
-            ticket: Ticket { key, to },
+            key: key.to_bits(),
+            to,
             account,
-            peer,
+            peer: peer.as_ref(),
         };
         let routes = &*self.routes;
         let refused = || Fault::new(Fault::REFUSED, "not admitted");
-        let refusal = (!routes.admits(caller.peer.as_ref())).then(refused);
+        let refusal = (!routes.admits(caller.peer)).then(refused);
         let mut lane = DatagramLane {
             line: &self.line,
             backlogs: &mut self.backlogs,
-            to: caller.ticket.to.as_ref(),
-            account: &caller.account,
+            to,
+            account,
         };
         receive(
             routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,

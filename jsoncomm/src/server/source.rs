@@ -146,18 +146,18 @@ pub(super) fn receive<S>(
     state: &mut S,
     desk: &mut Desk,
     lane: &mut dyn Lane,
-    caller: &Caller,
+    caller: &Caller<'_>,
     inbox: &Inbox,
     mut datagram: Datagram,
     refusal: Option<Fault>,
 ) -> bool {
-    desk.peer = caller.peer.as_ref().map(Peer::credentials);
+    desk.peer = caller.peer.map(Peer::credentials);
     desk.counts.received += 1;
     if datagram.is_spilled() {
         desk.note(Notice::Spilled);
     }
     if !datagram.fds.is_empty() {
-        let account = Arc::clone(&caller.account);
+        let account = Arc::clone(caller.account);
         datagram.fds.set_discard(account);
     }
     let text = inbox.text(&datagram);

@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::account::Account;
 use crate::fds::Discard;
-use crate::mailbox::{Caller, Mailbox, Serial};
+use crate::mailbox::{Caller, Mailbox, Serial, Ticket};
 use crate::peer::Peer;
 use crate::reply::{Later, Reply, Sink, Slot, Stream, To};
 
@@ -18,7 +19,9 @@ use crate::reply::{Later, Reply, Sink, Slot, Stream, To};
 pub struct Call {
     pub(super) service: &'static str,
     pub(super) method: &'static str,
-    pub(super) caller: Caller,
+    pub(super) ticket: Ticket,
+    pub(super) account: Arc<Account>,
+    pub(super) peer: Option<Peer>,
     pub(super) deadline: Option<Instant>,
     /// What a reply is made of, until one is made.
     pub(super) origin: Option<Origin>,
@@ -34,6 +37,20 @@ pub(super) struct Origin {
 }
 
 impl Call {
+    /// One of no method, without a deadline.
+    pub(super) fn new(caller: &Caller<'_>, origin: Origin) -> Self {
+        Self {
+            service: "",
+            method: "",
+            ticket: caller.ticket(),
+            account: Arc::clone(caller.account),
+            peer: caller.peer.cloned(),
+            deadline: None,
+            origin: Some(origin),
+            serial: None,
+        }
+    }
+
     /// The service's name, without the method; empty on a bare endpoint.
     pub fn service(&self) -> &'static str {
         self.service
@@ -46,7 +63,7 @@ impl Call {
 
     /// Who called, as the kernel says; `None` when it cannot be known, which is never a right.
     pub fn peer(&self) -> Option<&Peer> {
-        self.caller.peer.as_ref()
+        self.peer.as_ref()
     }
 
     /// Until when the caller waits, if it said so; at most [`Limits::timeout`](crate::Limits::timeout) from receiving the call.
@@ -86,7 +103,7 @@ impl Call {
     /// }
     /// ```
     pub fn close(&self, fd: impl Into<OwnedFd>) {
-        Arc::clone(&self.caller.account).discard(vec![fd.into()]);
+        Arc::clone(&self.account).discard(vec![fd.into()]);
     }
 
     /// Answers later: hands the [`Reply`] to `take`, which keeps it, and makes what the method returns.
@@ -153,7 +170,13 @@ impl Call {
 
     /// Says whether no more calls of this caller can be deferred.
     fn is_full(&self) -> bool {
-        let full = |origin: &Origin| !origin.mailbox.has_room(&self.caller);
+        let caller = Caller {
+            key: self.ticket.key,
+            to: self.ticket.to.as_ref(),
+            account: &self.account,
+            peer: self.peer(),
+        };
+        let full = |origin: &Origin| !origin.mailbox.has_room(&caller);
         self.origin.as_ref().is_some_and(full)
     }
 
@@ -164,8 +187,8 @@ impl Call {
         self.serial = Some(serial);
         Some(Slot {
             mailbox,
-            ticket: self.caller.ticket.clone(),
-            account: Arc::clone(&self.caller.account),
+            ticket: self.ticket.clone(),
+            account: Arc::clone(&self.account),
             to,
             serial,
             deadline: self.deadline,
