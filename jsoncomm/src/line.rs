@@ -5,6 +5,7 @@
 //! the rooms above.
 
 mod connect;
+mod inbox;
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,12 +16,14 @@ use crate::error::{DecodeError, EncodeError, Error};
 use crate::fds::{FDS_MAX, Fds};
 use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
 use crate::message;
-use crate::sys::control::{self, Arrived, Credentials, Wait};
+use crate::sys::control::{self, Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
 use crate::sys::{diag, memfd, wait};
 
 pub(crate) use connect::{DEADLINE, connect, connect_any, connect_by, is_deserted};
+use inbox::BUFFER_KEPT;
+pub(crate) use inbox::{Inbox, empty};
 
 /// The two kinds of socket. Same wire, same speed; they differ in what one peer can do to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,28 +131,9 @@ enum Place {
     Nowhere,
 }
 
-/// Buffers for receiving; one serves any number of lines, one datagram at a time.
-#[derive(Debug)]
-pub(crate) struct Inbox {
-    datagram: Vec<u8>,
-    spilled: Vec<u8>,
-    sender: Name,
-}
-
 /// A text up to this long travels in the datagram itself on any system with a send buffer of usual size,
 /// in bytes.
 pub(crate) const INLINE_SURE: usize = 1 << 16;
-
-/// A buffer has room for at least so many bytes once it has had.
-const BUFFER_KEPT: usize = 1 << 18;
-
-/// Empties a buffer for its next use. Room that its last use did not need is given back if it is much, so that one
-/// large message does not occupy memory for ever, and large ones one after the other do not ask for it each time.
-pub(crate) fn empty(buffer: &mut Vec<u8>) {
-    let used = buffer.len();
-    buffer.clear();
-    buffer.shrink_to(used.max(BUFFER_KEPT));
-}
 
 /// How long a text may be to travel in the datagram itself, with a send buffer of this size.
 fn inline_max(sndbuf: usize) -> usize {
@@ -165,61 +149,6 @@ impl Datagram {
     /// Says whether the text came in a memfd.
     pub(crate) fn is_spilled(&self) -> bool {
         matches!(self.place, Place::Spilled)
-    }
-}
-
-impl Default for Inbox {
-    fn default() -> Self {
-        Self {
-            datagram: Vec::new(),
-            spilled: Vec::new(),
-            sender: Name::NONE,
-        }
-    }
-}
-
-impl Inbox {
-    /// The text of a datagram that was just received into this inbox; empty if it is damaged beyond use.
-    pub(crate) fn text(&self, datagram: &Datagram) -> &[u8] {
-        match datagram.place {
-            Place::Inline(length) => self.datagram.get(..length).unwrap_or_default(),
-            Place::Spilled => &self.spilled,
-            Place::Nowhere => &[],
-        }
-    }
-
-    /// The name of who sent the datagram that was received last, on a socket without a connection, if it has one.
-    pub(crate) fn sender(&self) -> Option<&Name> {
-        Some(&self.sender).filter(|name| !name.is_unnamed())
-    }
-
-    /// Makes room for one datagram of up to `limit` bytes and one more byte. The kernel does not commit the
-    /// pages until they are written, so a large buffer costs nothing.
-    fn make_room(&mut self, limit: usize) {
-        let size = limit.min(DATAGRAM_MAX) + 1;
-        if self.datagram.len() < size {
-            self.datagram = vec![0; size];
-        }
-        empty(&mut self.spilled);
-    }
-
-    /// Receives into it, from a socket of this kind.
-    fn receive(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        kind: Kind,
-        limit: usize,
-        wait: Wait,
-    ) -> std::io::Result<Arrived> {
-        self.make_room(limit);
-        let size = limit.min(DATAGRAM_MAX) + 1;
-        let buffer = self.datagram.get_mut(..size).unwrap_or_default();
-        // A connection has one sender.
-        let name = match kind {
-            Kind::Datagram => Some(&mut self.sender),
-            Kind::Seqpacket => None,
-        };
-        control::recvmsg(socket, buffer, name, wait)
     }
 }
 
