@@ -73,9 +73,50 @@ pub fn inherited(number: RawFd) -> std::io::Result<OwnedFd> {
 #[doc(alias = "SCM_RIGHTS")]
 #[doc(alias = "FdSet")]
 pub struct Fds {
-    places: Vec<Option<OwnedFd>>,
+    /// Elsewhere, so that an empty list, as most are, is a word to pass on and to drop.
+    list: Option<Box<List>>,
+}
+
+/// So many places are where the list is; more are elsewhere.
+const FEW: usize = 4;
+
+/// The places of a list that is not empty.
+#[derive(Default)]
+struct List {
+    few: [Option<OwnedFd>; FEW],
+    more: Vec<Option<OwnedFd>>,
+    length: usize,
     /// Who closes what is left.
     discard: Option<Arc<dyn Discard>>,
+}
+
+impl List {
+    fn push(&mut self, fd: Option<OwnedFd>) {
+        match self.few.get_mut(self.length) {
+            Some(place) => *place = fd,
+            None => self.more.push(fd),
+        }
+        self.length += 1;
+    }
+
+    fn place(&mut self, index: usize) -> Option<&mut Option<OwnedFd>> {
+        match index.checked_sub(FEW) {
+            None => self.few.get_mut(index),
+            Some(beyond) => self.more.get_mut(beyond),
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
+        let places = self.few.iter().chain(&self.more).take(self.length);
+        places.map(|place| place.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Empties it.
+    fn take_all(&mut self) -> Vec<Option<OwnedFd>> {
+        let few = std::mem::take(&mut self.few).into_iter();
+        let places = few.chain(std::mem::take(&mut self.more));
+        places.take(std::mem::take(&mut self.length)).collect()
+    }
 }
 
 /// Closes descriptors that nobody wants.
@@ -87,15 +128,19 @@ pub(crate) trait Discard: Send + Sync {
 impl Fds {
     /// Makes an empty list; allocates nothing.
     pub const fn new() -> Self {
-        Self {
-            places: Vec::new(),
-            discard: None,
-        }
+        Self { list: None }
     }
 
     /// Has what is left closed by somebody else, because that may take its time.
     pub(crate) fn set_discard(&mut self, discard: Arc<dyn Discard>) {
-        self.discard = Some(discard);
+        if let Some(list) = &mut self.list {
+            list.discard = Some(discard);
+        }
+    }
+
+    /// Appends a descriptor that the kernel has just installed, close-on-exec.
+    pub(crate) fn put(&mut self, fd: OwnedFd) {
+        self.list.get_or_insert_default().push(Some(fd));
     }
 
     /// Appends `fd`, makes it close-on-exec and returns its index.
@@ -107,55 +152,56 @@ impl Fds {
     /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
     pub fn push(&mut self, fd: OwnedFd) -> std::io::Result<usize> {
         crate::sys::set_cloexec(fd.as_fd())?;
-        self.places.push(Some(fd));
-        Ok(self.places.len() - 1)
+        self.put(fd);
+        Ok(self.len() - 1)
     }
 
     /// Moves the descriptor at `index` out; `None` when it was taken before or never there.
     pub fn take(&mut self, index: usize) -> Option<OwnedFd> {
-        self.places.get_mut(index)?.take()
+        self.list.as_mut()?.place(index)?.take()
     }
 
-    /// Moves out the first `count` places and shifts the rest down to index 0.
-    pub(crate) fn split_front(&mut self, count: usize) -> Fds {
-        let rest = self.places.split_off(count.min(self.places.len()));
-        Fds {
-            places: std::mem::replace(&mut self.places, rest),
-            discard: self.discard.clone(),
-        }
+    /// Moves the first descriptor out and shifts the rest down to index 0.
+    pub(crate) fn take_front(&mut self) -> Option<OwnedFd> {
+        let list = self.list.as_mut()?;
+        let mut places = list.take_all().into_iter();
+        let front = places.next().flatten();
+        places.for_each(|place| list.push(place));
+        front
     }
 
     /// Lends the descriptor at `index`, if it is still here.
     pub fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        self.places.get(index)?.as_ref().map(AsFd::as_fd)
+        self.places().nth(index).flatten()
     }
 
     /// Counts the places, those already taken included: indices run from 0 to below this.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.list.as_ref().map_or(0, |list| list.length)
     }
 
     /// Says whether the datagram carried no descriptor at all.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.len() == 0
     }
 
     /// Lends each descriptor that is still here, with its index, in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        self.places
-            .iter()
-            .enumerate()
-            .filter_map(|(index, place)| Some((index, place.as_ref()?.as_fd())))
+        let places = self.places().enumerate();
+        places.filter_map(|(index, place)| Some((index, place?)))
+    }
+
+    fn places(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
+        self.list.iter().flat_map(|list| list.places())
     }
 }
 
 /// Takes over descriptors that the kernel has just installed, all close-on-exec.
 impl From<Vec<OwnedFd>> for Fds {
     fn from(fds: Vec<OwnedFd>) -> Self {
-        Self {
-            places: fds.into_iter().map(Some).collect(),
-            discard: None,
-        }
+        let mut list = Self::new();
+        fds.into_iter().for_each(|fd| list.put(fd));
+        list
     }
 }
 
@@ -165,25 +211,26 @@ impl IntoIterator for Fds {
 
     /// Moves out every descriptor that is still here, in order.
     fn into_iter(mut self) -> Self::IntoIter {
-        std::mem::take(&mut self.places).into_iter().flatten()
+        let places = self.list.as_mut().map(|list| list.take_all());
+        places.unwrap_or_default().into_iter().flatten()
     }
 }
 
-impl Drop for Fds {
+impl Drop for List {
     fn drop(&mut self) {
         let Some(discard) = self.discard.take() else {
             return;
         };
-        let left: Vec<OwnedFd> = self.places.drain(..).flatten().collect();
-        if !left.is_empty() {
-            discard.discard(left);
+        if self.places().any(|place| place.is_some()) {
+            discard.discard(self.take_all().into_iter().flatten().collect());
         }
     }
 }
 
 impl fmt::Debug for Fds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Fds").field(&self.places).finish()
+        let places: Vec<_> = self.places().collect();
+        f.debug_tuple("Fds").field(&places).finish()
     }
 }
 
@@ -215,11 +262,35 @@ mod tests {
     }
 
     #[test]
-    fn splitting_the_front_shifts_the_rest_to_zero() {
+    fn taking_the_front_shifts_the_rest_to_zero() {
         let mut fds = three();
-        let front = fds.split_front(1);
-        assert_eq!((front.len(), fds.len()), (1, 2));
-        assert!(fds.get(0).is_some());
+        let numbers = |fds: &Fds| -> Vec<_> { fds.iter().map(|(_, fd)| fd.as_raw_fd()).collect() };
+        let before = numbers(&fds);
+        let front = fds.take_front().unwrap();
+        assert_eq!(
+            (front.as_raw_fd(), numbers(&fds)),
+            (before[0], before[1..].to_vec())
+        );
+        assert!(Fds::new().take_front().is_none());
+    }
+
+    #[test]
+    fn many_are_kept_as_few_are() {
+        let null = File::open("/dev/null").unwrap();
+        for count in [FEW, FEW + 1, 3 * FEW] {
+            let fds: Vec<OwnedFd> = (0..count)
+                .map(|_| null.try_clone().unwrap().into())
+                .collect();
+            let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+            let mut fds = Fds::from(fds);
+            assert_eq!(fds.len(), count);
+            let got = (0..=count).map_while(|index| fds.get(index));
+            assert!(got.map(|fd| fd.as_raw_fd()).eq(numbers.iter().copied()));
+            let last = fds.take(count - 1).unwrap();
+            assert_eq!(last.as_raw_fd(), numbers[count - 1]);
+            assert!(fds.take(count - 1).is_none() && fds.take(count).is_none());
+            assert_eq!(fds.into_iter().count(), count - 1);
+        }
     }
 
     #[test]

@@ -250,50 +250,37 @@ impl Line {
 
     /// Receives one datagram if there is one, or as `wait` says.
     pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Heard, Error> {
-        let mut reset = false;
+        let (mut reset, mut fds) = (false, Fds::new());
         let arrived = loop {
             let (fd, limit) = (self.fd.as_fd(), self.bounds.message);
-            let error = match inbox.receive(fd, self.kind, limit, wait) {
+            match inbox.receive(fd, self.kind, limit, wait, &mut fds) {
                 Ok(arrived) => break arrived,
-                Err(error) => error,
-            };
-            match sys::trouble(&error) {
-                Trouble::Full => return Ok(Heard::Pending),
-                Trouble::Short if wait == Wait::Never => return Ok(Heard::Short),
-                Trouble::Interrupted if wait == Wait::Socket => return Ok(Heard::Pending),
-                Trouble::Interrupted => {}
-                // ECONNRESET comes once, before what a dead peer had sent and the end.
-                Trouble::Gone if self.kind == Kind::Seqpacket && !reset => reset = true,
-                // ENOTCONN: there never was a connection.
-                Trouble::Gone if self.kind == Kind::Seqpacket => return Ok(Heard::Closed),
-                _ => return Err(Error::os("recvmsg")(error)),
+                Err(error) => {
+                    if let Some(instead) = self.heard_instead(error, wait, &mut reset) {
+                        return instead;
+                    }
+                }
             }
         };
-        if arrived.length == 0 && self.kind == Kind::Seqpacket {
+        let length = arrived.length;
+        if length == 0 && self.kind == Kind::Seqpacket {
             return Ok(Heard::Closed);
         }
         let mut datagram = Datagram {
-            place: Place::Nowhere,
-            fds: Fds::from(arrived.fds),
+            place: Place::Inline(length),
+            fds,
             credentials: arrived.credentials,
-            // One that somebody else has asked for is closed here.
-            pidfd: arrived.pidfd.filter(|_| self.pidfds),
+            pidfd: arrived.pidfd,
             damage: None,
         };
-        let length = arrived.length;
-        let limit = self.bounds.message;
-        if length > limit {
-            let size = length as u64;
-            datagram.damage = Some(Error::TooLarge { size, limit });
-        } else if inbox.datagram.get(..length).is_none() {
-            datagram.damage = Some(Error::Truncated { length });
-        } else {
-            datagram.place = Place::Inline(length);
-            if arrived.control_truncated {
-                datagram.damage = Some(Error::Truncated { length });
-            } else if inbox.datagram.get(..length) == Some(SPILLED) {
-                self.unspill(&mut datagram, &mut inbox.spilled);
-            }
+        if !self.pidfds {
+            // One that somebody else has asked for.
+            datagram.pidfd = None;
+        }
+        let whole = length <= self.bounds.message && !arrived.control_truncated;
+        let spilled = length == SPILLED.len() && inbox.text(&datagram) == SPILLED;
+        if !whole || spilled || inbox.datagram.len() < length {
+            self.look_closer(inbox, &mut datagram, length, arrived.control_truncated);
         }
         let limit = self.bounds.depth;
         if datagram.damage.is_none() && message::is_deeper(inbox.text(&datagram), limit) {
@@ -302,10 +289,53 @@ impl Line {
         Ok(Heard::Datagram(datagram))
     }
 
+    /// Says what an attempt to receive has found in place of a datagram; nothing when it is to be made again.
+    #[inline(never)]
+    fn heard_instead(
+        &self,
+        error: std::io::Error,
+        wait: Wait,
+        reset: &mut bool,
+    ) -> Option<Result<Heard, Error>> {
+        Some(match sys::trouble(&error) {
+            Trouble::Full => Ok(Heard::Pending),
+            Trouble::Short if wait == Wait::Never => Ok(Heard::Short),
+            Trouble::Interrupted if wait == Wait::Socket => Ok(Heard::Pending),
+            Trouble::Interrupted => return None,
+            // ECONNRESET comes once, before what a dead peer had sent and the end.
+            Trouble::Gone if self.kind == Kind::Seqpacket && !*reset => {
+                *reset = true;
+                return None;
+            }
+            // ENOTCONN: there never was a connection.
+            Trouble::Gone if self.kind == Kind::Seqpacket => Ok(Heard::Closed),
+            _ => Err(Error::os("recvmsg")(error)),
+        })
+    }
+
+    /// Fetches the text of a datagram from elsewhere, or says what is wrong with it.
+    #[cold]
+    #[inline(never)]
+    fn look_closer(&self, inbox: &mut Inbox, datagram: &mut Datagram, length: usize, cut: bool) {
+        let limit = self.bounds.message;
+        if length > limit {
+            let size = length as u64;
+            datagram.place = Place::Nowhere;
+            datagram.damage = Some(Error::TooLarge { size, limit });
+        } else if inbox.datagram.len() < length {
+            datagram.place = Place::Nowhere;
+            datagram.damage = Some(Error::Truncated { length });
+        } else if cut {
+            datagram.damage = Some(Error::Truncated { length });
+        } else {
+            self.unspill(datagram, &mut inbox.spilled);
+        }
+    }
+
     /// Fetches the text from the memfd that came as descriptor 0.
     fn unspill(&self, datagram: &mut Datagram, text: &mut Vec<u8>) {
         datagram.place = Place::Nowhere;
-        let payload = datagram.fds.split_front(1).take(0);
+        let payload = datagram.fds.take_front();
         let read = || -> Result<(), Error> {
             let payload = payload.ok_or(Error::Payload {
                 reason: "the descriptor is missing",

@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::{Datagram, Kind, Place};
+use crate::fds::Fds;
 use crate::limits::DATAGRAM_MAX;
 use crate::sys::control::{self, Arrived, Wait};
 use crate::sys::name::Name;
@@ -68,6 +69,7 @@ impl Inbox {
         kind: Kind,
         limit: usize,
         wait: Wait,
+        fds: &mut Fds,
     ) -> std::io::Result<Arrived> {
         self.make_room(limit);
         let size = limit.min(DATAGRAM_MAX) + 1;
@@ -77,6 +79,6 @@ impl Inbox {
             Kind::Datagram => Some(&mut self.sender),
             Kind::Seqpacket => None,
         };
-        control::recvmsg(socket, buffer, name, wait)
+        control::recvmsg(socket, buffer, name, wait, |fd| fds.put(fd))
     }
 }

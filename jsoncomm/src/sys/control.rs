@@ -48,15 +48,13 @@ pub(crate) struct Credentials {
     pub(crate) gid: u32,
 }
 
-/// What one successful [`recvmsg`] brought. The descriptors are owned already.
+/// What one successful [`recvmsg`] brought besides descriptors.
 #[derive(Debug)]
 pub(crate) struct Arrived {
     /// True length of the datagram, which may exceed the buffer.
     pub(crate) length: usize,
     /// The kernel had no room for all control messages (`MSG_CTRUNC`).
     pub(crate) control_truncated: bool,
-    /// Every descriptor that the kernel installed, in order, close-on-exec.
-    pub(crate) fds: Vec<OwnedFd>,
     /// The sender, on sockets with `SO_PASSCRED`.
     pub(crate) credentials: Option<Credentials>,
     /// The sender's process, on sockets with `SO_PASSPIDFD` ([`pass_pidfds`]) if it could be had.
@@ -64,7 +62,8 @@ pub(crate) struct Arrived {
 }
 
 /// Receives one datagram into `buffer`, with its descriptors and credentials, and its sender's name into `name` if
-/// that is asked for: [`Name::NONE`] when it has none or one that cannot be handled.
+/// that is asked for: [`Name::NONE`] when it has none or one that cannot be handled. Every descriptor that the kernel
+/// has installed goes to `keep`, in order, close-on-exec.
 ///
 /// One system call. `MSG_TRUNC` makes it report the true length, `MSG_CMSG_CLOEXEC` is always set.
 /// Whatever the flags say in the end, the descriptors that came are owned before anything is judged.
@@ -74,6 +73,7 @@ pub(crate) fn recvmsg(
     buffer: &mut [u8],
     mut name: Option<&mut Name>,
     wait: Wait,
+    keep: impl FnMut(OwnedFd),
 ) -> io::Result<Arrived> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
     let mut vector = libc::iovec {
@@ -101,14 +101,13 @@ pub(crate) fn recvmsg(
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
 
-    let (fds, credentials, pidfd) = take_control(&header);
+    let (credentials, pidfd) = take_control(&header, keep);
     if let Some(name) = name {
         name.written(header.msg_namelen);
     }
     Ok(Arrived {
         length,
         control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
-        fds,
         credentials,
         pidfd,
     })
@@ -138,8 +137,10 @@ unsafe impl SocketAddrArg for Name {
 
 /// Takes everything out of the control messages that [`recvmsg`] filled in. Where a pidfd could not be made there
 /// is an error in its place, a negative number (`scm_pidfd_recv`, net/core/scm.c).
-fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>, Option<OwnedFd>) {
-    let mut fds = Vec::new();
+fn take_control(
+    header: &libc::msghdr,
+    mut keep: impl FnMut(OwnedFd),
+) -> (Option<Credentials>, Option<OwnedFd>) {
     let (mut credentials, mut pidfd) = (None, None);
     // SAFETY: `header` is as recvmsg left it: msg_control points at msg_controllen bytes that the kernel
     // wrote, and the buffer behind it outlives this call.
@@ -164,7 +165,7 @@ fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>, Op
                         // else has seen its number.
                         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                         match message.cmsg_type {
-                            libc::SCM_RIGHTS => fds.push(fd),
+                            libc::SCM_RIGHTS => keep(fd),
                             _ => pidfd = Some(fd),
                         }
                     }
@@ -180,7 +181,7 @@ fn take_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Credentials>, Op
         // SAFETY: `next` lies within the buffer of `header`, whose lengths the kernel wrote.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    (fds, credentials, pidfd)
+    (credentials, pidfd)
 }
 
 /// A pidfd of the sender (include/linux/socket.h; Linux 6.5).

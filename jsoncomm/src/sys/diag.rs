@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(look(&left), Some(true), "somebody else has it open");
         drop(second_holder);
         assert_eq!(look(&left), Some(false));
-        let arrived = control::recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
+        let arrived = control::recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
         assert_eq!(arrived.length, 4);
         let alone = socket::socket(Type::Dgram).unwrap();
         assert_eq!(look(&alone), Some(false), "never connected");

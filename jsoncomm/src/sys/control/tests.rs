@@ -15,12 +15,16 @@ fn descriptors_are_owned_and_the_true_length_is_told() {
     let sent = [left.as_fd(), right.as_fd(), left.as_fd()];
     socket::sendmsg(right.as_fd(), b"0123456789", &sent, None, Wait::Never).unwrap();
     let mut buffer = [0; 4];
-    let arrived = recvmsg(left.as_fd(), &mut buffer, None, Wait::Never).unwrap();
+    let mut fds = Vec::new();
+    let arrived = recvmsg(left.as_fd(), &mut buffer, None, Wait::Never, |fd| {
+        fds.push(fd)
+    });
+    let arrived = arrived.unwrap();
     assert_eq!(arrived.length, 10);
     assert_eq!(&buffer, b"0123");
-    assert_eq!(arrived.fds.len(), 3);
+    assert_eq!(fds.len(), 3);
     assert!(!arrived.control_truncated);
-    for fd in &arrived.fds {
+    for fd in &fds {
         let flags = rustix::io::fcntl_getfd(fd).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
@@ -32,8 +36,9 @@ fn all_253_descriptors_and_credentials_fit() {
     socket::set_passcred(left.as_fd()).unwrap();
     let sent = vec![right.as_fd(); 253];
     socket::sendmsg(right.as_fd(), b"x", &sent, None, Wait::Never).unwrap();
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
-    assert_eq!(arrived.fds.len(), 253);
+    let mut count = 0;
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, |_| count += 1).unwrap();
+    assert_eq!(count, 253);
     assert!(!arrived.control_truncated);
     let me = arrived.credentials.unwrap();
     assert_eq!(me.pid, i32::try_from(std::process::id()).unwrap());
@@ -102,17 +107,22 @@ fn each_message_tells_its_process_if_asked_to_beside_all_253_descriptors() {
     let send = |fds: &[BorrowedFd<'_>]| {
         socket::sendmsg(right.as_fd(), b"x", fds, None, Wait::Never).unwrap();
     };
-    let receive = || recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
+    let receive = || {
+        let mut count = 0;
+        let keep = |_| count += 1;
+        let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, keep).unwrap();
+        (arrived, count)
+    };
     send(&[]);
-    assert!(receive().pidfd.is_none());
+    assert!(receive().0.pidfd.is_none());
     // It is in the queue already.
     send(&[]);
     assert!(pass_pidfds(left.as_fd()).unwrap());
     send(&[right.as_fd(); 253]);
     for count in [0, 253] {
-        let arrived = receive();
+        let (arrived, came) = receive();
         assert_eq!(process_of(&arrived.pidfd.unwrap()), std::process::id());
-        assert_eq!(arrived.fds.len(), count);
+        assert_eq!(came, count);
         assert!(!arrived.control_truncated && arrived.credentials.is_some());
     }
 }
@@ -127,7 +137,7 @@ fn a_sender_that_has_ended_is_no_error_and_no_other_process() {
     assert!(pass_pidfds(left.as_fd()).unwrap());
     let echo = Command::new("echo").arg("hello").stdout(right).status();
     assert!(echo.unwrap().success());
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 6);
     assert!(arrived.credentials.is_some() && !arrived.control_truncated);
     // /proc says -1 of one that has ended.
@@ -156,8 +166,9 @@ fn take(messages: &[(libc::c_int, &[libc::c_int])]) -> (usize, bool) {
     }
     let mut header = header_for(&mut control);
     header.msg_controllen = bytes.len();
-    let (fds, _, pidfd) = take_control(&header);
-    (fds.len(), pidfd.is_some())
+    let mut fds = 0;
+    let (_, pidfd) = take_control(&header, |_| fds += 1);
+    (fds, pidfd.is_some())
 }
 
 #[test]
@@ -187,9 +198,9 @@ fn a_descriptor_number_can_refer_to_another_socket() {
     dup3(other.as_fd(), &left).unwrap();
     drop(other);
     socket::sendmsg(far.as_fd(), b"x", &[], None, Wait::Never).unwrap();
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 1);
-    let arrived = recvmsg(right.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
+    let arrived = recvmsg(right.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 0, "what it referred to is closed");
     let flags = rustix::io::fcntl_getfd(&left).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
@@ -198,9 +209,9 @@ fn a_descriptor_number_can_refer_to_another_socket() {
 #[test]
 fn an_empty_queue_would_block_and_a_closed_peer_reads_zero() {
     let (left, right) = pair();
-    let error = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap_err();
+    let error = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     drop(right);
-    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never).unwrap();
+    let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 0);
 }
