@@ -99,16 +99,20 @@ impl List {
         self.length += 1;
     }
 
-    fn place(&mut self, index: usize) -> Option<&mut Option<OwnedFd>> {
-        match index.checked_sub(FEW) {
-            None => self.few.get_mut(index),
-            Some(beyond) => self.more.get_mut(beyond),
-        }
+    fn get(&self, index: usize) -> Option<&OwnedFd> {
+        let place = match index.checked_sub(FEW) {
+            None => self.few.get(index),
+            Some(beyond) => self.more.get(beyond),
+        };
+        place?.as_ref()
     }
 
-    fn places(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
-        let places = self.few.iter().chain(&self.more).take(self.length);
-        places.map(|place| place.as_ref().map(AsFd::as_fd))
+    fn take(&mut self, index: usize) -> Option<OwnedFd> {
+        let place = match index.checked_sub(FEW) {
+            None => self.few.get_mut(index),
+            Some(beyond) => self.more.get_mut(beyond),
+        };
+        place?.take()
     }
 
     /// Empties it.
@@ -158,7 +162,7 @@ impl Fds {
 
     /// Moves the descriptor at `index` out; `None` when it was taken before or never there.
     pub fn take(&mut self, index: usize) -> Option<OwnedFd> {
-        self.list.as_mut()?.place(index)?.take()
+        self.list.as_mut()?.take(index)
     }
 
     /// Moves the first descriptor out and shifts the rest down to index 0.
@@ -172,7 +176,7 @@ impl Fds {
 
     /// Lends the descriptor at `index`, if it is still here.
     pub fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        self.places().nth(index).flatten()
+        self.list.as_ref()?.get(index).map(AsFd::as_fd)
     }
 
     /// Counts the places, those already taken included: indices run from 0 to below this.
@@ -187,12 +191,7 @@ impl Fds {
 
     /// Lends each descriptor that is still here, with its index, in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        let places = self.places().enumerate();
-        places.filter_map(|(index, place)| Some((index, place?)))
-    }
-
-    fn places(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
-        self.list.iter().flat_map(|list| list.places())
+        (0..self.len()).filter_map(|index| Some((index, self.get(index)?)))
     }
 }
 
@@ -221,7 +220,7 @@ impl Drop for List {
         let Some(discard) = self.discard.take() else {
             return;
         };
-        if self.places().any(|place| place.is_some()) {
+        if (0..self.length).any(|index| self.get(index).is_some()) {
             discard.discard(self.take_all().into_iter().flatten().collect());
         }
     }
@@ -229,7 +228,7 @@ impl Drop for List {
 
 impl fmt::Debug for Fds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let places: Vec<_> = self.places().collect();
+        let places: Vec<_> = (0..self.len()).map(|index| self.get(index)).collect();
         f.debug_tuple("Fds").field(&places).finish()
     }
 }

@@ -146,6 +146,12 @@ fn sndbuf_for(message: usize) -> usize {
 }
 
 impl Datagram {
+    /// Says whether it is a text and nothing else, and sound.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.place, Place::Inline(_)) && self.fds.is_empty() && self.damage.is_none()
+    }
+
     /// Says whether the text came in a memfd.
     pub(crate) fn is_spilled(&self) -> bool {
         matches!(self.place, Place::Spilled)
@@ -185,6 +191,7 @@ impl Line {
     }
 
     /// The same for callers who do different things about the two reasons to try again.
+    #[inline]
     pub(crate) fn try_send(
         &self,
         text: &[u8],
@@ -192,16 +199,35 @@ impl Line {
         to: Option<&Name>,
         wait: Wait,
     ) -> Result<Tried, Error> {
+        // Nearly all fit into a datagram, and find room.
+        let fits = text.len() <= self.inline_max.min(self.bounds.message) && fds.len() <= FDS_MAX;
+        let error = match fits {
+            true => match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
+                Ok(()) => return Ok(Tried::Done),
+                Err(error) => Some(error),
+            },
+            false => None,
+        };
+        self.try_otherwise(text, fds, to, wait, error)
+    }
+
+    /// Sends what does not fit into a datagram, if that is what is wrong with it, or says what is. `error` is what the
+    /// kernel says if it has been tried.
+    #[inline(never)]
+    fn try_otherwise(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        to: Option<&Name>,
+        wait: Wait,
+        error: Option<std::io::Error>,
+    ) -> Result<Tried, Error> {
         let (size, limit) = (text.len(), self.bounds.message);
         if size > limit {
             return Err(Error::Encode(EncodeError::TooLarge { size, limit }));
         }
         check_count(fds.len(), FDS_MAX)?;
-        if text.len() <= self.inline_max {
-            let error = match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
-                Ok(()) => return Ok(Tried::Done),
-                Err(error) => error,
-            };
+        if let Some(error) = error {
             // The kernel wants one piece of memory for a datagram; a memfd does with pages.
             let large = text.len() > BUFFER_KEPT;
             match sys::trouble(&error) {

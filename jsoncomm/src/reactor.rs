@@ -286,6 +286,15 @@ impl<T: Thing> Reactor<T> {
     /// Watches a descriptor anew: what is ready now is reported again. While the kernel has no memory for
     /// that, it is tried again and again.
     pub(crate) fn rearm(&mut self, key: Key, thing: &T, watch: Watch) {
+        // Most are level-triggered, and watched for the same as before.
+        let before = self.slot(key.index).and_then(|slot| slot.watch);
+        if before != Some(watch) {
+            self.rearm_otherwise(key, thing, watch);
+        }
+    }
+
+    #[inline(never)]
+    fn rearm_otherwise(&mut self, key: Key, thing: &T, watch: Watch) {
         /// Nothing tells when there is memory.
         const PAUSE: Duration = Duration::from_millis(10);
         self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);

@@ -21,6 +21,7 @@ pub(super) const BUFFER_KEPT: usize = 1 << 18;
 
 /// Empties a buffer for its next use. Room that its last use did not need is given back if it is much, so that one
 /// large message does not occupy memory for ever, and large ones one after the other do not ask for it each time.
+#[inline]
 pub(crate) fn empty(buffer: &mut Vec<u8>) {
     let used = buffer.len();
     buffer.clear();

@@ -176,7 +176,7 @@ impl<S> Connected<S> {
         };
         let mut share = Share::of(&desk.limits);
         while share.is_left() && way.is_clear() {
-            let datagram = match way.line.receive(inbox, Wait::Never) {
+            let mut datagram = match way.line.receive(inbox, Wait::Never) {
                 Ok(Heard::Datagram(datagram)) => datagram,
                 Ok(Heard::Pending) => {
                     self.habit.note(share.taken);
@@ -191,7 +191,16 @@ impl<S> Connected<S> {
             };
             share.take(inbox.text(&datagram));
             let routes = &*self.routes;
-            let sound = receive(routes, state, desk, way, &caller, inbox, datagram, None);
+            let sound = receive(
+                routes,
+                state,
+                desk,
+                way,
+                &caller,
+                inbox,
+                &mut datagram,
+                true,
+            );
             if !sound && self.malformed.is_one_too_many(&desk.limits) {
                 way.cut(desk, Cut::Malformed);
             } else if way.account.take_overdrawn() {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::source::{Habit, Next, Share, close, fault_instead, leave, receive, smaller};
 use crate::account::Account;
 use crate::address::BoundPath;
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::line::{Datagram, Heard, Inbox, Line, Sent};
 use crate::mailbox::Caller;
 use crate::observe::Loss;
@@ -115,9 +115,9 @@ impl<S> Datagrams<S> {
         let mut share = Share::of(&desk.limits);
         while share.is_left() {
             match self.receive(inbox) {
-                Ok(Heard::Datagram(datagram)) => {
+                Ok(Heard::Datagram(mut datagram)) => {
                     share.take(inbox.text(&datagram));
-                    self.handle(state, desk, inbox, key, datagram);
+                    self.handle(state, desk, inbox, key, &mut datagram);
                     if share.taken == 1 && !self.habit.looks() {
                         break;
                     }
@@ -152,7 +152,7 @@ impl<S> Datagrams<S> {
         desk: &mut Desk,
         inbox: &Inbox,
         key: Key,
-        mut datagram: Datagram,
+        datagram: &mut Datagram,
     ) {
         let peer = Peer::of_message(datagram.credentials, datagram.pidfd.take());
         let user = peer.as_ref().map(Peer::uid);
@@ -170,8 +170,7 @@ impl<S> Datagrams<S> {
             peer: peer.as_ref(),
         };
         let routes = &*self.routes;
-        let refused = || Fault::new(Fault::REFUSED, "not admitted");
-        let refusal = (!routes.admits(caller.peer)).then(refused);
+        let admitted = routes.admits(caller.peer);
         let mut lane = DatagramLane {
             line: &self.line,
             backlogs: &mut self.backlogs,
@@ -179,7 +178,7 @@ impl<S> Datagrams<S> {
             account,
         };
         receive(
-            routes, state, desk, &mut lane, &caller, inbox, datagram, refusal,
+            routes, state, desk, &mut lane, &caller, inbox, datagram, admitted,
         );
     }
 

@@ -139,7 +139,8 @@ fn has_unread(socket: &impl AsFd) -> bool {
     wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now())).unwrap_or(true)
 }
 
-/// Judges a datagram that has come and hands it on. Says whether it was a call at all.
+/// Judges a datagram that has come, from somebody who is admitted or not, and hands it on. Says whether it was a call
+/// at all.
 #[expect(clippy::too_many_arguments, reason = "each is of another owner")]
 pub(super) fn receive<S>(
     routes: &Routes<S>,
@@ -148,20 +149,50 @@ pub(super) fn receive<S>(
     lane: &mut dyn Lane,
     caller: &Caller<'_>,
     inbox: &Inbox,
-    mut datagram: Datagram,
-    refusal: Option<Fault>,
+    datagram: &mut Datagram,
+    admitted: bool,
 ) -> bool {
     desk.peer = caller.peer.map(Peer::credentials);
     desk.counts.received += 1;
+    let text = inbox.text(datagram);
+    let plain = datagram.is_plain() && admitted;
+    let fault = match plain {
+        true => None,
+        false => find_fault(desk, caller, text, datagram, admitted, routes.descriptors()),
+    };
+    match fault {
+        None => routes.dispatch(
+            state,
+            desk,
+            lane,
+            caller,
+            text,
+            std::mem::take(&mut datagram.fds),
+        ),
+        Some(fault) => routes.refuse(desk, lane, text, &fault),
+    }
+    !desk.take_malformed()
+}
+
+/// Says why a datagram is not to be handed on, if it is not.
+#[inline(never)]
+fn find_fault(
+    desk: &mut Desk,
+    caller: &Caller<'_>,
+    text: &[u8],
+    datagram: &mut Datagram,
+    admitted: bool,
+    descriptors: usize,
+) -> Option<Fault> {
     if datagram.is_spilled() {
         desk.note(Notice::Spilled);
     }
-    if !datagram.fds.is_empty() {
-        let account = Arc::clone(caller.account);
-        datagram.fds.set_discard(account);
+    let account = Arc::clone(caller.account);
+    datagram.fds.set_discard(account);
+    if !admitted {
+        return Some(Fault::new(Fault::REFUSED, "not admitted"));
     }
-    let text = inbox.text(&datagram);
-    let damage = datagram.damage.take().map(|damage| {
+    if let Some(damage) = datagram.damage.take() {
         let code = match &damage {
             Error::Payload { .. } => Fault::BAD_DESCRIPTORS,
             Error::Truncated { .. } if !text.is_empty() => Fault::BAD_DESCRIPTORS,
@@ -169,18 +200,12 @@ pub(super) fn receive<S>(
             Error::Decode(_) => Fault::NOT_JSON,
             _ => Fault::NOT_A_CALL,
         };
-        Fault::new(code, damage.to_string())
-    });
-    let limit = desk.limits.descriptors.min(routes.descriptors());
+        return Some(Fault::new(code, damage.to_string()));
+    }
+    let limit = desk.limits.descriptors.min(descriptors);
     let count = datagram.fds.len();
-    let too_many = || {
+    (count > limit).then(|| {
         let message = format!("{count} descriptors exceed {limit}");
         Fault::new(Fault::BAD_DESCRIPTORS, message)
-    };
-    let surplus = (count > limit).then(too_many);
-    match refusal.or(damage).or(surplus) {
-        Some(fault) => routes.refuse(desk, lane, text, &fault),
-        None => routes.dispatch(state, desk, lane, caller, text, datagram.fds),
-    }
-    !desk.take_malformed()
+    })
 }
