@@ -1,5 +1,6 @@
 //! What is served at an endpoint: which peers, which methods, by whom.
 
+use std::cmp::Ordering;
 use std::convert::Infallible;
 use std::fmt;
 
@@ -41,8 +42,8 @@ pub(crate) type Fallback<S> = fn(&mut S, &mut Call, &str, Verbatim, Reply<Verbat
 
 /// What an endpoint serves.
 pub(crate) struct Routes<S> {
-    /// Sorted by name. The names are the program's own, so nobody can make the look-up slow, and comparing a
-    /// few is faster than hashing one.
+    /// Sorted by name, as [`order`] has it. The names are the program's own, so nobody can make the look-up slow, and
+    /// comparing a few is faster than hashing one.
     methods: Vec<(String, Route<S>)>,
     fallback: Option<Fallback<S>>,
     bare: Option<Bare<S>>,
@@ -122,7 +123,7 @@ impl<S> Routes<S> {
                 added.push((name, route));
             }
         }
-        added.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        added.sort_unstable_by(|(one, _), (other, _)| order(one, other));
         for pair in added.windows(2) {
             if let [(one, _), (other, _)] = pair {
                 if one == other {
@@ -132,7 +133,7 @@ impl<S> Routes<S> {
         }
         self.methods.append(&mut added);
         self.methods
-            .sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            .sort_unstable_by(|(one, _), (other, _)| order(one, other));
         Ok(())
     }
 
@@ -150,7 +151,7 @@ impl<S> Routes<S> {
     }
 
     fn route(&self, name: &str) -> Option<&Route<S>> {
-        let place = |(method, _): &(String, _)| method.as_str().cmp(name);
+        let place = |(method, _): &(String, _)| order(method, name);
         let index = self.methods.binary_search_by(place).ok()?;
         self.methods.get(index).map(|(_, route)| route)
     }
@@ -227,13 +228,14 @@ impl<S> Routes<S> {
             }
             return bare(state, desk, lane, caller, text, fds);
         }
-        let envelope = match Envelope::open(text) {
+        let mut envelope = match Envelope::open(text) {
             Ok(envelope) if envelope.is_answer() => {
                 return desk.note(Notice::Ignored);
             }
             Ok(envelope) => envelope,
             Err(fault) => return self.refuse(desk, lane, text, &fault),
         };
+        let envelope = &mut envelope;
         let Some(method) = envelope.method() else {
             let fault = Fault::new(Fault::NOT_A_CALL, "method is missing");
             return self.refuse(desk, lane, text, &fault);
@@ -287,6 +289,12 @@ impl<S> Routes<S> {
     }
 }
 
+/// The order of names to search in: by length first, which tells most apart.
+fn order(one: &str, other: &str) -> Ordering {
+    let lengths = one.len().cmp(&other.len());
+    lengths.then_with(|| one.cmp(other))
+}
+
 /// How the names of methods begin that are the framework's own.
 const RESERVED: &str = "rpc.";
 
@@ -299,13 +307,13 @@ fn cancel(
     desk: &mut Desk,
     lane: &mut dyn Lane,
     ticket: &Ticket,
-    mut envelope: Envelope<'_>,
+    envelope: &mut Envelope<'_>,
     text: &[u8],
 ) {
     let id = match envelope.decode(envelope::front_id) {
         Ok(Ok(id)) => id,
-        Ok(Err(error)) => return refuse_call(desk, lane, &envelope, text, &error.into()),
-        Err(fault) => return refuse_call(desk, lane, &envelope, text, &fault),
+        Ok(Err(error)) => return refuse_call(desk, lane, envelope, text, &error.into()),
+        Err(fault) => return refuse_call(desk, lane, envelope, text, &fault),
     };
     if desk.mailbox.cancel(ticket, &id) {
         desk.note(Notice::Cancelled);
@@ -317,10 +325,10 @@ fn cancel(
 fn refuse_unread(
     desk: &mut Desk,
     lane: &mut dyn Lane,
-    mut envelope: Envelope<'_>,
+    envelope: &mut Envelope<'_>,
     text: &[u8],
     fault: Fault,
 ) {
     let fault = envelope.skip().err().unwrap_or(fault);
-    refuse_call(desk, lane, &envelope, text, &fault);
+    refuse_call(desk, lane, envelope, text, &fault);
 }

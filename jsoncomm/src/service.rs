@@ -218,7 +218,7 @@ pub struct Incoming<'r, 't> {
     pub(crate) lane: &'r mut (dyn Lane + 'r),
     pub(crate) caller: &'r Caller<'r>,
     pub(crate) text: &'t [u8],
-    pub(crate) envelope: Envelope<'t>,
+    pub(crate) envelope: &'r mut Envelope<'t>,
     pub(crate) fds: Fds,
     pub(crate) service: &'static str,
     pub(crate) method: &'static str,
@@ -233,23 +233,23 @@ impl fmt::Debug for dyn Lane + '_ {
 impl<'t> Incoming<'_, 't> {
     /// Decodes the arguments, runs a handler that asks nothing about its call, and sends what it returns.
     pub fn answer<A: Unpack<'t>, O: Outcome>(mut self, handler: impl FnOnce(A) -> O) {
-        let Some(arguments) = self.decode(|text, fds| message::decode_front(text, fds)) else {
-            return;
-        };
-        let deadline = self.deadline();
-        let (desk, lane) = (self.desk, self.lane);
-        let id = self.envelope.id();
-        // Writing and dropping what was returned runs the program's code, too.
+        let mut handed_over = false;
+        // Reading and dropping arguments, and writing and dropping what was returned, runs the program's code, too.
         let settled = caught(|| {
+            let arguments = self.decode(message::decode_front)?;
+            handed_over = true;
+            let deadline = self.deadline();
             let outcome = handler(arguments);
             match has_passed(deadline) {
-                true => desk.note(Notice::Expired),
-                false => settle(outcome, desk, lane, id),
+                true => self.desk.note(Notice::Expired),
+                false => settle(outcome, self.desk, self.lane, self.envelope.id()),
             }
+            Ok(())
         });
-        if let Err(fault) = settled {
-            desk.note(Notice::Panicked(self.service, self.method));
-            desk.refuse(lane, id, &fault);
+        match settled {
+            Ok(Ok(())) => {}
+            Err(fault) if handed_over => self.fail(&fault),
+            Ok(Err(fault)) | Err(fault) => self.refuse(&fault),
         }
     }
 
@@ -258,7 +258,7 @@ impl<'t> Incoming<'_, 't> {
         mut self,
         handler: impl FnOnce(&mut Call, A) -> O,
     ) {
-        let Some(arguments) = self.decode(|text, fds| message::decode_front(text, fds)) else {
+        let Some(arguments) = self.decode_or_refuse(message::decode_front) else {
             return;
         };
         let mut call = self.call();
@@ -327,10 +327,9 @@ impl<'t> Incoming<'_, 't> {
     ) {
         if !self.desk.mailbox.has_room(self.caller) {
             let fault = self.envelope.skip().err();
-            let fault = fault.unwrap_or_else(too_many_deferred);
-            return refuse_call(self.desk, self.lane, &self.envelope, self.text, &fault);
+            return self.refuse(&fault.unwrap_or_else(too_many_deferred));
         }
-        let Some(request) = self.decode(decode) else {
+        let Some(request) = self.decode_or_refuse(decode) else {
             return;
         };
         let mut call = self.call();
@@ -343,36 +342,48 @@ impl<'t> Incoming<'_, 't> {
         self.desk.send_posts(self.lane, self.caller);
     }
 
-    /// Decodes params as `decode` does, and checks all that can be wrong with the call. Answers with a
-    /// fault and returns `None` where something is.
+    /// Decodes params as `decode` does, and checks all that can be wrong with the call.
     fn decode<A>(
         &mut self,
         decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
-    ) -> Option<A> {
+    ) -> Result<A, Fault> {
         let fds = Unpacker::new(std::mem::take(&mut self.fds));
-        // Reading a type of the program's may run its code.
-        let decoded = match caught(|| self.envelope.decode(|text| decode(text, &fds))) {
-            Err(fault) | Ok(Err(fault)) => Err(fault),
-            Ok(Ok(Err(error))) => Err(Fault::from(error)),
-            Ok(Ok(Ok(arguments))) => match fds.finish(Surplus::Refuse) {
-                Ok(()) if self.envelope.timeout() == Some(0) => Err(Fault::new(
-                    Fault::DEADLINE,
-                    "the deadline has passed already",
-                )),
-                Ok(()) => Ok(arguments),
-                Err(error) => Err(Fault::from(error)),
-            },
-        };
-        match decoded {
-            Ok(arguments) => {
-                self.desk.counts.handled += 1;
-                Some(arguments)
-            }
-            Err(fault) => {
-                refuse_call(self.desk, self.lane, &self.envelope, self.text, &fault);
+        let arguments = self.envelope.decode(|text| decode(text, &fds))??;
+        fds.finish(Surplus::Refuse)?;
+        if self.envelope.timeout() == Some(0) {
+            return Err(passed_already());
+        }
+        self.desk.counts.handled += 1;
+        Ok(arguments)
+    }
+
+    /// The same for callers who do not catch panics. Answers with a fault and returns `None` where something is wrong.
+    fn decode_or_refuse<A>(
+        &mut self,
+        decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
+    ) -> Option<A> {
+        match caught(|| self.decode(decode)) {
+            Ok(Ok(arguments)) => Some(arguments),
+            Ok(Err(fault)) | Err(fault) => {
+                self.refuse(&fault);
                 None
             }
         }
+    }
+
+    /// Refuses the call.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, fault: &Fault) {
+        refuse_call(self.desk, self.lane, self.envelope, self.text, fault);
+    }
+
+    /// Tells the caller that the handler has panicked.
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, fault: &Fault) {
+        self.desk.note(Notice::Panicked(self.service, self.method));
+        self.desk.refuse(self.lane, self.envelope.id(), fault);
     }
 
     /// Until when the caller waits, if it said so.
@@ -454,6 +465,12 @@ pub(crate) fn handle_bare<R: Request>(
     }
     desk.mailbox.defer(caller, None);
     desk.send_posts(lane, caller);
+}
+
+/// Says that a call has come too late.
+#[cold]
+fn passed_already() -> Fault {
+    Fault::new(Fault::DEADLINE, "the deadline has passed already")
 }
 
 /// Says that a call cannot be deferred.
