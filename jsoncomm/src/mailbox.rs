@@ -157,7 +157,9 @@ pub(crate) struct Mailbox {
     stop: AtomicBool,
     /// How many calls are deferred; lets a server without any skip the look-up.
     count: AtomicUsize,
-    /// Something has been posted, lost or asked for; lets a server that looks for it in vain do without the lock.
+    /// There are posts. Written under the lock; lets a server that looks for them in vain do without it.
+    posted: AtomicBool,
+    /// Something has been lost or asked for; likewise.
     news: AtomicBool,
     /// Which thread is in a turn ([`here`]): replies from there need not wake it.
     home: AtomicUsize,
@@ -179,6 +181,7 @@ impl Mailbox {
             deferred: (limits.deferred, limits.deferred_in_all),
             stop: AtomicBool::new(false),
             count: AtomicUsize::new(0),
+            posted: AtomicBool::new(false),
             news: AtomicBool::new(false),
             home: AtomicUsize::new(0),
         }
@@ -205,15 +208,23 @@ impl Mailbox {
         self.home.store(here(), Ordering::Relaxed);
     }
 
-    /// Ends the turn: from now on each first post wakes the loop.
+    /// Ends the turn: from now on each first post wakes the loop. So does what the turn has left.
     #[inline]
     pub(crate) fn end_turn(&self) {
         // Only posts of this thread ask for it.
         self.home.store(0, Ordering::Relaxed);
+        if self.has_posts() {
+            (self.wake)();
+        }
     }
 
-    /// Says whether something has been posted, lost or asked for. Whoever does that sets it first and then wakes
-    /// the loop.
+    /// Says whether there is something to collect.
+    #[inline]
+    pub(crate) fn has_posts(&self) -> bool {
+        self.posted.load(Ordering::Acquire)
+    }
+
+    /// Says whether something has been lost or asked for. Whoever asks sets it first and then wakes the loop.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
         self.news.load(Ordering::Acquire)
@@ -224,40 +235,34 @@ impl Mailbox {
         self.news.swap(false, Ordering::AcqRel);
     }
 
-    /// Takes the numbers of replies lost, and says whether the loop was asked to end. Posts that the turn has left
-    /// wake it once more.
+    /// Takes the numbers of replies lost, and says whether the loop was asked to end.
     pub(crate) fn end_news(&self) -> (Losses, bool) {
-        let mut state = self.lock();
-        let losses = std::mem::take(&mut state.losses);
-        if !state.posts.is_empty() {
-            self.news.store(true, Ordering::Release);
-            drop(state);
-            (self.wake)();
-        }
+        let losses = std::mem::take(&mut self.lock().losses);
         (losses, self.stop.swap(false, Ordering::AcqRel))
     }
 
     /// Moves all that has been posted to the end of `posts`.
     pub(crate) fn collect(&self, posts: &mut Vec<Post>) {
-        posts.append(&mut self.lock().posts);
+        let mut state = self.lock();
+        posts.append(&mut state.posts);
+        self.posted.store(false, Ordering::Relaxed);
     }
 
     /// Moves what has been posted for one caller to the end of `letters`, in order, and leaves the rest.
     pub(crate) fn collect_for(&self, caller: &Caller<'_>, letters: &mut Vec<Letter>) {
-        if !self.has_news() {
-            return;
-        }
         let mut state = self.lock();
         if state.posts.iter().all(|post| caller.has(&post.ticket)) {
             letters.extend(state.posts.drain(..).map(|post| post.letter));
-            return;
-        }
-        for post in std::mem::take(&mut state.posts) {
-            match caller.has(&post.ticket) {
-                true => letters.push(post.letter),
-                false => state.posts.push(post),
+        } else {
+            for post in std::mem::take(&mut state.posts) {
+                match caller.has(&post.ticket) {
+                    true => letters.push(post.letter),
+                    false => state.posts.push(post),
+                }
             }
         }
+        self.posted
+            .store(!state.posts.is_empty(), Ordering::Relaxed);
     }
 
     /// Asks the loop to end.
@@ -442,6 +447,7 @@ impl Mailbox {
         state.closed = true;
         // Letters tell their sender that they came to nothing, and that one looks in here.
         let posts = std::mem::take(&mut state.posts);
+        self.posted.store(false, Ordering::Relaxed);
         drop(state);
         drop(posts);
         self.give_up();
@@ -470,7 +476,7 @@ impl Mailbox {
             return;
         }
         state.posts.push(post);
-        self.news.store(true, Ordering::Release);
+        self.posted.store(true, Ordering::Release);
         let wake = state.posts.len() == 1 && self.home.load(Ordering::Relaxed) != here();
         drop(state);
         if wake {

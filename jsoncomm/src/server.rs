@@ -428,27 +428,23 @@ impl<S> Server<S> {
         }
     }
 
-    /// Sends the replies that have been posted, if there are any.
+    /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
+    /// what is left is for the next turn.
     fn send_posts(&mut self) {
-        if self.desk.mailbox.has_news() {
-            self.send_all_posts();
+        for _ in 0..self.desk.limits.turn.max(1) {
+            if !self.desk.mailbox.has_posts() {
+                return;
+            }
+            self.send_posted();
         }
     }
 
-    /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
-    /// what is left is for the next turn.
     #[inline(never)]
-    fn send_all_posts(&mut self) {
-        for _ in 0..self.desk.limits.turn.max(1) {
-            let mut posts = std::mem::take(&mut self.posts);
-            self.desk.mailbox.collect(&mut posts);
-            let done = posts.is_empty();
-            self.deliver(posts.drain(..));
-            self.posts = posts;
-            if done {
-                break;
-            }
-        }
+    fn send_posted(&mut self) {
+        let mut posts = std::mem::take(&mut self.posts);
+        self.desk.mailbox.collect(&mut posts);
+        self.deliver(posts.drain(..));
+        self.posts = posts;
     }
 
     /// Sends replies. To those whose peer has gone meanwhile nothing happens.

@@ -179,6 +179,9 @@ impl Desk {
     /// sent; it gets its share.
     fn send_posts(&mut self, lane: &mut dyn Lane, caller: &Caller<'_>) {
         for _ in 0..self.limits.turn.max(1) {
+            if !self.mailbox.has_posts() {
+                return;
+            }
             let mut letters = std::mem::take(&mut self.letters);
             self.mailbox.collect_for(caller, &mut letters);
             let done = letters.is_empty();
