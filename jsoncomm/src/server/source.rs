@@ -47,27 +47,34 @@ impl Next {
 ///
 /// Whatever it has is reported again, so looking for a second message after each costs a system call that nearly
 /// always finds nothing; not looking costs one for each message of a source that has many. So one that had no
-/// second message is believed to have none for a while.
+/// second message is believed to have none for a while: a longer one each time that proves true, since a source
+/// with many under way has a single one now and then.
 #[derive(Debug, Default)]
-pub(super) struct Habit(u8);
+pub(super) struct Habit {
+    /// So many times in a row.
+    believed: u8,
+    /// How often still.
+    left: u8,
+}
 
 impl Habit {
-    /// So many times.
-    const BELIEVED: u8 = 32;
+    /// At most so many times.
+    const LONGEST: u8 = 31;
 
     /// Says whether to look for another message after the first of a turn.
     pub(super) fn looks(&mut self) -> bool {
-        let believed = self.0 > 0;
-        self.0 = self.0.saturating_sub(1);
-        !believed
+        let looks = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        looks
     }
 
     /// Notes that a turn has found nothing more after so many messages.
     pub(super) fn note(&mut self, messages: usize) {
-        self.0 = match messages {
-            1 => Self::BELIEVED,
+        self.believed = match messages {
+            1 => (2 * self.believed + 1).min(Self::LONGEST),
             _ => 0,
         };
+        self.left = self.believed;
     }
 }
 
@@ -208,4 +215,30 @@ fn find_fault(
         let message = format!("{count} descriptors exceed {limit}");
         Fault::new(Fault::BAD_DESCRIPTORS, message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many turns pass until it looks.
+    fn pause(habit: &mut Habit) -> usize {
+        (0..).find(|_| habit.looks()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_source_that_has_one_at_a_time_is_asked_more_rarely_until_it_has_more() {
+        let mut habit = Habit::default();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            pauses.push(pause(&mut habit));
+            habit.note(1);
+        }
+        assert_eq!(pauses, [0, 1, 3, 7, 15, 31, 31]);
+        assert_eq!(pause(&mut habit), 31);
+        habit.note(2);
+        assert_eq!(pause(&mut habit), 0);
+        habit.note(1);
+        assert_eq!(pause(&mut habit), 1, "one alone says little");
+    }
 }
