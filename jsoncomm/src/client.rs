@@ -384,6 +384,11 @@ impl Connection {
     ///
     /// Waits only for room to send, and takes in answers meanwhile.
     ///
+    /// Answers that have come are kept when the server dies, with one exception: on
+    /// [`Kind::Datagram`](crate::Kind::Datagram) the first call after its death has the kernel throw away what is in
+    /// the socket. That is not looked at before each call, so answers that came in the last 50 ms can be lost; their
+    /// calls end with [`CallError::Closed`].
+    ///
     /// # Errors
     ///
     /// [`CallError::Deadline`] when there was no room in time, [`CallError::Closed`], [`CallError::Io`]; in

@@ -29,6 +29,10 @@ pub(super) struct Exchange {
     dial: Option<Dial>,
     /// When to take in again although nothing is readable, for the reasons of [`LOOK`].
     look: Option<Instant>,
+    /// When to take in what has come before a call goes out, on a datagram socket; `None` is at the next.
+    save_at: Option<Instant>,
+    /// So many calls, when there is no room for them, have answers taken in at once.
+    stuck: u8,
     inbox: Inbox,
     /// Whether to look for answers before waiting for them.
     pub(super) spin: Spin,
@@ -73,6 +77,8 @@ impl Exchange {
             line,
             dial,
             look: None,
+            save_at: None,
+            stuck: 0,
             inbox: Inbox::default(),
             spin: Spin::default(),
             text: Vec::new(),

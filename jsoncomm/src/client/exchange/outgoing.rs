@@ -8,10 +8,16 @@ use crate::client::started::Started;
 use crate::envelope;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::line::{self, DEADLINE, Kind, Sent, Tried};
+use crate::line::{self, DEADLINE, Kind, PAUSE, Sent, Tried};
 use crate::message::{self, Pack, Packer};
 use crate::sys::control::Wait;
 use crate::sys::wait;
+
+/// How long answers are left where they are while calls go out to a datagram server. What has come in that time, and
+/// while a call waits for room, is lost if a call then finds the server dead. To take in what has come before each
+/// call costs a system call each time and a copy of nearly every answer, and would not be certain either: a thread can
+/// lose its processor between that and the send.
+const UNSAVED: Duration = Duration::from_millis(1);
 
 /// A call as it goes out.
 #[derive(Clone, Copy)]
@@ -82,7 +88,13 @@ impl Exchange {
         if !driven && self.started.is_empty() {
             return self.line.send_by(&self.text, fds, None, deadline);
         }
-        self.save_answers()?;
+        if self.line.kind() == Kind::Datagram {
+            let now = Instant::now();
+            self.save_answers(now)?;
+            if !driven && self.send_soon(fds, deadline, now)? {
+                return Ok(());
+            }
+        }
         // While there is no room, answers are taken in: the server may be waiting for that itself.
         loop {
             match self.line.try_send(&self.text, fds, None, Wait::Never)? {
@@ -93,6 +105,32 @@ impl Exchange {
             }
             self.take_in()?;
         }
+    }
+
+    /// Sends to a datagram server, whose queue is full as soon as it is busy, and leaves what has come where it is
+    /// while the server makes room. Says whether that went well. If not, the server may be waiting for room itself,
+    /// and that is believed for a while.
+    fn send_soon(
+        &mut self,
+        fds: &[BorrowedFd<'_>],
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<bool, Error> {
+        /// For so many calls.
+        const BELIEVED: u8 = 32;
+        if self.stuck > 0 {
+            self.stuck -= 1;
+            return Ok(false);
+        }
+        let pause = now + PAUSE;
+        let until = deadline.map_or(pause, |deadline| deadline.min(pause));
+        match self.line.send_by(&self.text, fds, None, Some(until)) {
+            Err(Error::Deadline) if Some(until) != deadline => self.stuck = BELIEVED,
+            // The kernel may be short of something, and have it later.
+            Err(Error::Os { .. }) => {}
+            sent => return sent.map(|()| true),
+        }
+        Ok(false)
     }
 
     /// Says whether there is a way to the next server when this one has gone.
@@ -123,15 +161,17 @@ impl Exchange {
         self.line.replace(line)?;
         self.cancelled.clear();
         self.notified = false;
-        self.look = None;
+        (self.look, self.save_at) = (None, None);
         Ok(())
     }
 
     /// Takes in what a datagram server may have sent before it died: the next send would find it dead, and
-    /// have the kernel throw that away.
-    fn save_answers(&mut self) -> Result<(), Error> {
-        if self.line.kind() == Kind::Datagram && !self.started.is_empty() {
-            self.take_in()?;
+    /// have the kernel throw that away. Not if that has just been done: see [`UNSAVED`].
+    fn save_answers(&mut self, now: Instant) -> Result<(), Error> {
+        if !self.started.is_empty() && self.save_at.is_none_or(|at| at <= now) {
+            self.save_at = None;
+            let more = self.take_in()?;
+            self.save_at = (!more).then(|| now + UNSAVED);
         }
         Ok(())
     }
@@ -140,8 +180,10 @@ impl Exchange {
     /// anyway.
     pub(in crate::client) fn cancel(&mut self, id: u64) -> Option<Started> {
         let started = self.started.remove(&id);
-        // Whatever trouble there is, the others find it themselves.
-        let _ = self.save_answers();
+        if self.line.kind() == Kind::Datagram && !self.started.is_empty() {
+            // Whatever trouble there is, the others find it themselves.
+            let _ = self.take_in();
+        }
         match &started {
             Some(Started::Come(_)) => {}
             Some(Started::Stream(frames)) if frames.is_ended() => {}
@@ -172,33 +214,93 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::line::{Line, PAUSE};
+    use crate::line::{Inbox, Line};
     use crate::sys::inject::{self, Plan};
-    use crate::sys::socket::{self as sys, Type};
+    use crate::sys::socket as sys;
     use rustix::io::Errno;
+
+    /// An exchange with one call in flight, and the other end.
+    fn beside_another(kind: Kind) -> (Exchange, Line) {
+        let (near, far) = sys::socketpair(kind.into()).unwrap();
+        let line = |fd| Line::new(fd, kind, &Limits::default()).unwrap();
+        let mut exchange = Exchange::new(line(near), None, 0);
+        exchange.begin(0, Started::Waiting(None));
+        (exchange, line(far))
+    }
+
+    fn outgoing(time: Duration) -> Outgoing {
+        Outgoing {
+            id: Some(1),
+            timeout: None,
+            deadline: Some(Instant::now() + time),
+            waits: false,
+            reconnect: false,
+        }
+    }
 
     #[test]
     fn a_call_beside_others_does_not_spin_while_the_kernel_is_short_of_memory() {
-        for errno in [Errno::NOBUFS, Errno::TOOMANYREFS] {
-            let (left, _right) = sys::socketpair(Type::Seqpacket).unwrap();
-            let line = Line::new(left, Kind::Seqpacket, &Limits::default()).unwrap();
-            let mut exchange = Exchange::new(line, None, 0);
-            exchange.begin(0, Started::Waiting(None));
-            let (call, times) = ("sendmsg", 0..usize::MAX);
-            inject::begin(Some(Plan { call, times, errno }));
-            let pauses = 5;
-            let outgoing = Outgoing {
-                id: Some(1),
-                timeout: None,
-                deadline: Some(Instant::now() + PAUSE * pauses),
-                waits: false,
-                reconnect: false,
-            };
-            let error = exchange.send(outgoing, "a.b", &(1,)).unwrap_err();
-            assert!(matches!(error, Error::Deadline), "{error:?}");
-            let attempts = inject::counts()[call];
-            assert!(attempts <= 1 + pauses as usize, "{attempts} attempts");
-            inject::begin(None);
+        for kind in [Kind::Datagram, Kind::Seqpacket] {
+            for errno in [Errno::NOBUFS, Errno::TOOMANYREFS] {
+                let (mut exchange, _far) = beside_another(kind);
+                let (call, times) = ("sendmsg", 0..usize::MAX);
+                inject::begin(Some(Plan { call, times, errno }));
+                let pauses = 5;
+                let outgoing = outgoing(PAUSE * pauses);
+                let error = exchange.send(outgoing, "a.b", &(1,)).unwrap_err();
+                assert!(matches!(error, Error::Deadline), "{error:?}");
+                let attempts = inject::counts()[call];
+                assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
+                inject::begin(None);
+            }
         }
+    }
+
+    #[test]
+    fn what_has_come_is_taken_in_before_a_call_but_not_before_each() {
+        let (mut exchange, far) = beside_another(Kind::Datagram);
+        inject::begin(None);
+        let start = Instant::now();
+        for _ in 0..20 {
+            let sent = exchange.send(outgoing(DEADLINE), "a.b", &(1,));
+            sent.unwrap();
+        }
+        let looks = inject::counts()["recvmsg"] as u128;
+        let most = 1 + start.elapsed().as_micros() / UNSAVED.as_micros();
+        assert!((1..=most).contains(&looks), "{looks} looks");
+        let answer = br#"{"jsonrpc":"2.0","id":0,"result":1}"#;
+        let sent = far.send(answer, &[], None, Wait::Never).unwrap();
+        assert_eq!(sent, Sent::Done);
+        let come = Instant::now();
+        while come.elapsed() < UNSAVED {
+            std::hint::spin_loop();
+        }
+        exchange.send(outgoing(DEADLINE), "a.b", &(1,)).unwrap();
+        assert!(exchange.has_come(0));
+    }
+
+    #[test]
+    fn a_datagram_server_that_waits_for_room_itself_gets_it() {
+        let (mut exchange, far) = beside_another(Kind::Datagram);
+        let until = Some(Instant::now() + DEADLINE);
+        // As if what has come had just been taken in.
+        exchange.save_at = until;
+        let filler = vec![b' '; 50_000];
+        for line in [&exchange.line, &far] {
+            while line.send(&filler, &[], None, Wait::Never).unwrap() == Sent::Done {}
+        }
+        let far = std::thread::spawn(move || {
+            far.send_by(&filler, &[], None, until).unwrap();
+            let mut inbox = Inbox::default();
+            loop {
+                let datagram = far.receive_by(&mut inbox, until).unwrap();
+                if inbox.text(&datagram).starts_with(b"{") {
+                    return;
+                }
+            }
+        });
+        exchange.send(outgoing(DEADLINE), "a.b", &(1,)).unwrap();
+        assert!(exchange.stuck > 0, "the next does not wait as long");
+        far.join().unwrap();
     }
 }
