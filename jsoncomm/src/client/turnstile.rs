@@ -108,14 +108,25 @@ impl<T: Inside> DerefMut for Entered<'_, T> {
     }
 }
 
-impl<T: Inside> Drop for Entered<'_, T> {
-    fn drop(&mut self) {
-        let mut gate = self.turnstile.lock();
+impl<'t, T: Inside> Entered<'t, T> {
+    /// Attends to the notes, and to those that are left meanwhile.
+    #[inline(never)]
+    fn attend_all(&mut self, mut gate: MutexGuard<'t, Gate<T>>) -> MutexGuard<'t, Gate<T>> {
         while !gate.notes.is_empty() {
             let notes = std::mem::take(&mut gate.notes);
             drop(gate);
             notes.into_iter().for_each(|note| self.attend(note));
             gate = self.turnstile.lock();
+        }
+        gate
+    }
+}
+
+impl<T: Inside> Drop for Entered<'_, T> {
+    fn drop(&mut self) {
+        let mut gate = self.turnstile.lock();
+        if !gate.notes.is_empty() {
+            gate = self.attend_all(gate);
         }
         gate.inside = self.taken.take();
         if gate.waiting > 0 {

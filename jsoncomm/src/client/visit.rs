@@ -18,6 +18,15 @@ impl<'t> Visit<'t> {
             entered: Some(entered),
         }
     }
+
+    #[inline(never)]
+    fn leave_and_call(&mut self) {
+        let ready = std::mem::take(&mut self.ready);
+        self.entered = None;
+        for call in ready {
+            call();
+        }
+    }
 }
 
 impl Deref for Visit<'_> {
@@ -38,10 +47,8 @@ impl DerefMut for Visit<'_> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        let ready = std::mem::take(&mut self.ready);
-        self.entered = None;
-        for call in ready {
-            call();
+        if !self.ready.is_empty() {
+            self.leave_and_call();
         }
     }
 }

@@ -200,6 +200,13 @@ impl Exchange {
     /// Tells the server what is not wanted any more. What finds no room is told later: a stream would go on
     /// for ever.
     pub(super) fn send_cancels(&mut self) {
+        if !self.cancelled.is_empty() {
+            self.try_cancels();
+        }
+    }
+
+    #[inline(never)]
+    fn try_cancels(&mut self) {
         while let Some(id) = self.cancelled.last() {
             let mut text = Vec::new();
             envelope::write_cancel(&mut text, *id);
