@@ -25,8 +25,8 @@ use crate::sys::socket::{How, shut_down};
 /// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
 #[derive(Debug)]
 pub(super) struct Datagrams<S> {
-    // Dropped before the socket is closed; see `BoundPath`.
-    path: Option<BoundPath>,
+    // Dropped before the socket is closed; see `BoundPath`. Elsewhere, as a connection has the room of an endpoint.
+    path: Option<Box<BoundPath>>,
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
     backlogs: HashMap<Name, Backlog>,
@@ -44,7 +44,7 @@ pub(super) struct Datagrams<S> {
 impl<S> Datagrams<S> {
     pub(super) fn new(line: Line, path: Option<BoundPath>) -> Self {
         Self {
-            path,
+            path: path.map(Box::new),
             line,
             routes: Arc::default(),
             backlogs: HashMap::new(),
