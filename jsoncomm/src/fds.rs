@@ -115,6 +115,17 @@ impl List {
         place?.take()
     }
 
+    /// Closes what is left, or has it closed.
+    #[expect(clippy::boxed_local, reason = "whoever drops an empty list has none of this")]
+    #[inline(never)]
+    fn close(mut self: Box<Self>) {
+        if let Some(discard) = self.discard.take() {
+            if (0..self.length).any(|index| self.get(index).is_some()) {
+                discard.discard(self.take_all().into_iter().flatten().collect());
+            }
+        }
+    }
+
     /// Empties it.
     fn take_all(&mut self) -> Vec<Option<OwnedFd>> {
         let few = std::mem::take(&mut self.few).into_iter();
@@ -215,13 +226,11 @@ impl IntoIterator for Fds {
     }
 }
 
-impl Drop for List {
+impl Drop for Fds {
+    #[inline]
     fn drop(&mut self) {
-        let Some(discard) = self.discard.take() else {
-            return;
-        };
-        if (0..self.length).any(|index| self.get(index).is_some()) {
-            discard.discard(self.take_all().into_iter().flatten().collect());
+        if let Some(list) = self.list.take() {
+            list.close();
         }
     }
 }
