@@ -8,12 +8,12 @@ use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::Fault;
 use crate::fds::Fds;
-use crate::mailbox::{Caller, Ticket};
+use crate::mailbox::Caller;
 use crate::message::{Failure, Request, Verbatim};
 use crate::observe::Notice;
 use crate::peer::Peer;
 use crate::reply::Reply;
-use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, handle_bare, refuse_call};
+use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, handle_bare};
 
 /// One method: who carries it out, and as which number.
 struct Route<S> {
@@ -21,14 +21,6 @@ struct Route<S> {
     index: usize,
     service: &'static str,
     method: &'static str,
-}
-
-/// Who carries out a method.
-enum Found<'r, S> {
-    Route(&'r Route<S>),
-    Discovery,
-    /// The handler of all others, and the method's whole name.
-    Fallback(Fallback<S>, String),
 }
 
 /// A rule for peers.
@@ -137,19 +129,6 @@ impl<S> Routes<S> {
         Ok(())
     }
 
-    /// Finds who carries out the method of that name.
-    fn find(&self, name: &str) -> Option<Found<'_, S>> {
-        if let Some(route) = self.route(name) {
-            return Some(Found::Route(route));
-        }
-        if name.starts_with(RESERVED) {
-            let discovers = name == DISCOVER && self.discovery.is_on();
-            return discovers.then_some(Found::Discovery);
-        }
-        let handler = self.fallback?;
-        Some(Found::Fallback(handler, name.to_owned()))
-    }
-
     fn route(&self, name: &str) -> Option<&Route<S>> {
         let place = |(method, _): &(String, _)| order(method, name);
         let index = self.methods.binary_search_by(place).ok()?;
@@ -229,50 +208,59 @@ impl<S> Routes<S> {
             return bare(state, desk, lane, caller, text, fds);
         }
         let mut envelope = match Envelope::open(text) {
-            Ok(envelope) if envelope.is_answer() => {
-                return desk.note(Notice::Ignored);
-            }
             Ok(envelope) => envelope,
             Err(fault) => return self.refuse(desk, lane, text, &fault),
         };
-        let envelope = &mut envelope;
-        let Some(method) = envelope.method() else {
-            let fault = Fault::new(Fault::NOT_A_CALL, "method is missing");
-            return self.refuse(desk, lane, text, &fault);
-        };
-        if method == CANCEL {
-            return cancel(desk, lane, &caller.ticket(), envelope, text);
-        }
-        if desk.stopping {
-            let fault = Fault::new(Fault::STOPPING, "the server is stopping");
-            return refuse_unread(desk, lane, envelope, text, fault);
-        }
-        let Some(found) = self.find(method) else {
-            let name: String = method.escape_debug().take(128).collect();
-            let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
-            return refuse_unread(desk, lane, envelope, text, fault);
-        };
-        let (service, method) = match &found {
-            Found::Route(route) => (route.service, route.method),
-            Found::Discovery => ("rpc", "discover"),
-            Found::Fallback(..) => ("", ""),
-        };
-        let incoming = Incoming {
+        let mut incoming = Incoming {
             desk,
             lane,
             caller,
             text,
-            envelope,
+            envelope: &mut envelope,
             fds,
-            service,
-            method,
+            service: "",
+            method: "",
         };
-        match found {
-            Found::Route(route) => (route.call)(state, route.index, incoming),
-            Found::Discovery => incoming.discover(&self.discovery),
-            Found::Fallback(handler, whole) => incoming.pass(|call, params, reply| {
-                handler(state, call, &whole, params, reply);
-            }),
+        let method = incoming.envelope.method();
+        match method.and_then(|method| self.route(method)) {
+            Some(route) if !incoming.desk.stopping => {
+                (incoming.service, incoming.method) = (route.service, route.method);
+                (route.call)(state, route.index, incoming);
+            }
+            _ => self.dispatch_otherwise(state, incoming),
+        }
+    }
+
+    /// Carries out what is no method of a service, or refuses it.
+    #[inline(never)]
+    fn dispatch_otherwise(&self, state: &mut S, mut incoming: Incoming<'_, '_>) {
+        if incoming.envelope.is_answer() {
+            return incoming.desk.note(Notice::Ignored);
+        }
+        let Some(method) = incoming.envelope.method().map(str::to_owned) else {
+            let fault = Fault::new(Fault::NOT_A_CALL, "method is missing");
+            return self.refuse(incoming.desk, incoming.lane, incoming.text, &fault);
+        };
+        if method == CANCEL {
+            return cancel(incoming);
+        }
+        if incoming.desk.stopping {
+            let fault = Fault::new(Fault::STOPPING, "the server is stopping");
+            return incoming.refuse_unread(fault);
+        }
+        if method == DISCOVER && self.discovery.is_on() {
+            (incoming.service, incoming.method) = ("rpc", "discover");
+            return incoming.discover(&self.discovery);
+        }
+        match self.fallback {
+            Some(handler) if !method.starts_with(RESERVED) => {
+                incoming.pass(|call, params, reply| handler(state, call, &method, params, reply));
+            }
+            _ => {
+                let name: String = method.escape_debug().take(128).collect();
+                let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
+                incoming.refuse_unread(fault);
+            }
         }
     }
 
@@ -295,7 +283,7 @@ fn order(one: &str, other: &str) -> Ordering {
     lengths.then_with(|| one.cmp(other))
 }
 
-/// How the names of methods begin that are the framework's own.
+/// How the names of methods begin that are the framework's own. No service's do; its macro sees to that.
 const RESERVED: &str = "rpc.";
 
 /// What a caller calls that no longer waits for the answer to another call.
@@ -303,32 +291,15 @@ pub(crate) const CANCEL: &str = "rpc.cancel";
 
 /// Cancels a deferred call of the same caller. It is answered, so that a caller that waits all the same
 /// is told; a caller that does not drops the answer by its id.
-fn cancel(
-    desk: &mut Desk,
-    lane: &mut dyn Lane,
-    ticket: &Ticket,
-    envelope: &mut Envelope<'_>,
-    text: &[u8],
-) {
-    let id = match envelope.decode(envelope::front_id) {
+fn cancel(mut incoming: Incoming<'_, '_>) {
+    let id = match incoming.envelope.decode(envelope::front_id) {
         Ok(Ok(id)) => id,
-        Ok(Err(error)) => return refuse_call(desk, lane, envelope, text, &error.into()),
-        Err(fault) => return refuse_call(desk, lane, envelope, text, &fault),
+        Ok(Err(error)) => return incoming.refuse(&error.into()),
+        Err(fault) => return incoming.refuse(&fault),
     };
-    if desk.mailbox.cancel(ticket, &id) {
+    let Incoming { desk, lane, .. } = incoming;
+    if desk.mailbox.cancel(&incoming.caller.ticket(), &id) {
         desk.note(Notice::Cancelled);
         desk.refuse(lane, Some(&id), &Fault::new(Fault::CANCELLED, "cancelled"));
     }
-}
-
-/// Refuses a call whose rest has not been read: the id may stand there, and so may worse trouble.
-fn refuse_unread(
-    desk: &mut Desk,
-    lane: &mut dyn Lane,
-    envelope: &mut Envelope<'_>,
-    text: &[u8],
-    fault: Fault,
-) {
-    let fault = envelope.skip().err().unwrap_or(fault);
-    refuse_call(desk, lane, envelope, text, &fault);
 }

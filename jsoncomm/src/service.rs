@@ -329,8 +329,7 @@ impl<'t> Incoming<'_, 't> {
         handler: impl FnOnce(&mut Call, A, Reply<T, E>),
     ) {
         if !self.desk.mailbox.has_room(self.caller) {
-            let fault = self.envelope.skip().err();
-            return self.refuse(&fault.unwrap_or_else(too_many_deferred));
+            return self.refuse_unread(too_many_deferred());
         }
         let Some(request) = self.decode_or_refuse(decode) else {
             return;
@@ -374,11 +373,23 @@ impl<'t> Incoming<'_, 't> {
         }
     }
 
-    /// Refuses the call.
+    /// Refuses the call. The caller is told if it wants an answer, or if its wish cannot be read.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, fault: &Fault) {
-        refuse_call(self.desk, self.lane, self.envelope, self.text, fault);
+    pub(crate) fn refuse(&mut self, fault: &Fault) {
+        let id = self.envelope.id().cloned();
+        let id = id.or_else(|| envelope::find_id(self.text));
+        if id.is_some() || MALFORMED.contains(&fault.code) {
+            self.desk.refuse(self.lane, id.as_ref(), fault);
+        } else {
+            self.desk.note_refusal(fault.code);
+        }
+    }
+
+    /// Refuses a call whose rest has not been read: the id may stand there, and so may worse trouble.
+    pub(crate) fn refuse_unread(&mut self, fault: Fault) {
+        let fault = self.envelope.skip().err().unwrap_or(fault);
+        self.refuse(&fault);
     }
 
     /// Tells the caller that the handler has panicked.
@@ -425,22 +436,6 @@ fn settle(outcome: impl Outcome, desk: &mut Desk, lane: &mut dyn Lane, id: Optio
 
 /// The faults of a message that is no call at all.
 const MALFORMED: [i64; 2] = [Fault::NOT_JSON, Fault::NOT_A_CALL];
-
-/// Refuses a call. The caller is told if it wants an answer, or if its wish cannot be read.
-pub(crate) fn refuse_call(
-    desk: &mut Desk,
-    lane: &mut dyn Lane,
-    envelope: &Envelope<'_>,
-    text: &[u8],
-    fault: &Fault,
-) {
-    let id = envelope.id().cloned().or_else(|| envelope::find_id(text));
-    if id.is_some() || MALFORMED.contains(&fault.code) {
-        desk.refuse(lane, id.as_ref(), fault);
-    } else {
-        desk.note_refusal(fault.code);
-    }
-}
 
 /// A bare message on its way to the handler.
 pub(crate) fn handle_bare<R: Request>(
