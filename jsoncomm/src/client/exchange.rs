@@ -108,6 +108,7 @@ impl Exchange {
 
     /// Keeps the answer to a call that was started, or has it told; any other is late, repeated or foreign,
     /// and is dropped. So many calls wait `elsewhere`.
+    #[inline(never)]
     fn keep(&mut self, datagram: Datagram, elsewhere: usize) {
         // The server reads again when it has sent.
         self.send_cancels();
@@ -353,12 +354,7 @@ impl Exchange {
         loop {
             let datagram = match self.hear(deadline) {
                 Ok(datagram) => datagram,
-                Err(error) => {
-                    if !matches!(error, Error::Closed) {
-                        self.cancel(id);
-                    }
-                    return Err(CallError::from_error(error));
-                }
+                Err(error) => return Err(CallError::from_error(self.give_up(id, error))),
             };
             // Whose fault it is when the id is `null` is plain only while there is one call to blame.
             let sole = !self.notified && self.started.is_empty();
@@ -380,6 +376,15 @@ impl Exchange {
             }
             self.keep(datagram, 1);
         }
+    }
+
+    /// Gives up a call of which nothing was heard, unless that is over anyway.
+    #[inline(never)]
+    fn give_up(&mut self, id: u64, error: Error) -> Error {
+        if !matches!(error, Error::Closed) {
+            self.cancel(id);
+        }
+        error
     }
 
     /// Waits until the answer to one of these calls has come, or will not come; says to which.

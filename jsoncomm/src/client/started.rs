@@ -209,41 +209,49 @@ pub(super) fn read<T: Message, E: Message>(
     mut envelope: Envelope<'_>,
     fds: Fds,
 ) -> Result<T, CallError<E>> {
+    if envelope.part() != Some(Part::Result) {
+        return Err(read_error(envelope, fds));
+    }
     let fds = Unpacker::new(fds);
-    let undecodable = |error| CallError::Io(Error::Decode(error));
-    match envelope.part() {
-        Some(Part::Result) => {
-            let result = envelope
-                .decode(|text| message::decode_front(text, &fds))
-                .map_err(|fault| unreadable(&fault))?
-                .map_err(undecodable)?;
-            fds.finish(Surplus::Close).map_err(undecodable)?;
-            Ok(result)
-        }
-        Some(Part::Error) => {
-            let error = envelope
-                .decode(ErrorObject::front)
-                .map_err(|fault| unreadable(&fault))?
-                .map_err(undecodable)?;
-            let said = (error.code, &*error.message);
-            let service = match error.is_fault() {
-                true => None,
-                false => E::of_error(said, error.data, &fds),
-            };
-            match service {
-                Some(Ok(error)) => Err(CallError::Service(error)),
-                // The framework's own, or one that our type does not know.
-                Some(Err(_)) | None => Err(CallError::Fault(error.into_fault())),
-            }
-        }
-        Some(Part::Params) | None => Err(unreadable(&Fault::new(
-            Fault::NOT_A_CALL,
-            "neither result nor error",
-        ))),
+    let result = envelope
+        .decode(|text| message::decode_front(text, &fds))
+        .map_err(|fault| unreadable(&fault))?
+        .map_err(undecodable)?;
+    fds.finish(Surplus::Close).map_err(undecodable)?;
+    Ok(result)
+}
+
+/// Reads an answer that is not a result.
+#[inline(never)]
+fn read_error<E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> CallError<E> {
+    if envelope.part() != Some(Part::Error) {
+        return unreadable(&Fault::new(Fault::NOT_A_CALL, "neither result nor error"));
+    }
+    let error = match envelope.decode(ErrorObject::front) {
+        Ok(Ok(error)) => error,
+        Ok(Err(error)) => return undecodable(error),
+        Err(fault) => return unreadable(&fault),
+    };
+    let fds = Unpacker::new(fds);
+    let said = (error.code, &*error.message);
+    let service = match error.is_fault() {
+        true => None,
+        false => E::of_error(said, error.data, &fds),
+    };
+    match service {
+        Some(Ok(error)) => CallError::Service(error),
+        // The framework's own, or one that our type does not know.
+        Some(Err(_)) | None => CallError::Fault(error.into_fault()),
     }
 }
 
+/// Says that the server's answer is not what the types say.
+fn undecodable<E>(error: DecodeError) -> CallError<E> {
+    CallError::Io(Error::Decode(error))
+}
+
 /// Says that the server's answer is none.
+#[inline(never)]
 pub(super) fn unreadable<E>(fault: &Fault) -> CallError<E> {
     CallError::Io(Error::Decode(DecodeError::Syntax {
         reason: format!("the answer: {}", fault.message),

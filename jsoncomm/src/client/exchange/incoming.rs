@@ -49,11 +49,10 @@ impl Exchange {
         }
         loop {
             let now = Instant::now();
-            let look = match self.line.kind() {
-                Kind::Datagram => Some(now + LOOK),
-                Kind::Seqpacket => None,
+            let until = match self.line.kind() {
+                Kind::Datagram => Some(deadline.map_or(now + LOOK, |at| at.min(now + LOOK))),
+                Kind::Seqpacket => deadline,
             };
-            let until = [deadline, look].into_iter().flatten().min();
             match self.line.receive_from(&mut self.inbox, until, now) {
                 Err(Error::Deadline) if until != deadline => {}
                 Err(Error::Closed) => return Err(self.close()),

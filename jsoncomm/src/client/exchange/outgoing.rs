@@ -95,7 +95,16 @@ impl Exchange {
                 return Ok(());
             }
         }
-        // While there is no room, answers are taken in: the server may be waiting for that itself.
+        self.send_taking_in(fds, deadline, driven)
+    }
+
+    /// Sends, and takes in answers while there is no room: the server may be waiting for that itself.
+    fn send_taking_in(
+        &mut self,
+        fds: &[BorrowedFd<'_>],
+        deadline: Option<Instant>,
+        driven: bool,
+    ) -> Result<(), Error> {
         loop {
             match self.line.try_send(&self.text, fds, None, Wait::Never)? {
                 Tried::Done => return Ok(()),
