@@ -17,7 +17,7 @@ use crate::sys::wait;
 /// while a call waits for room, is lost if a call then finds the server dead. To take in what has come before each
 /// call costs a system call each time and a copy of nearly every answer, and would not be certain either: a thread can
 /// lose its processor between that and the send.
-const UNSAVED: Duration = Duration::from_millis(1);
+const UNSAVED: Duration = Duration::from_millis(10);
 
 /// A call as it goes out.
 #[derive(Clone, Copy)]
