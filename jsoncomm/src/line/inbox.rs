@@ -64,6 +64,7 @@ impl Inbox {
     }
 
     /// Receives into it, from a socket of this kind.
+    #[inline]
     pub(super) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,

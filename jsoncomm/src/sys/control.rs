@@ -68,6 +68,7 @@ pub(crate) struct Arrived {
 /// One system call. `MSG_TRUNC` makes it report the true length, `MSG_CMSG_CLOEXEC` is always set.
 /// Whatever the flags say in the end, the descriptors that came are owned before anything is judged.
 /// A length of 0 on a seqpacket socket is the end of the stream or an empty packet.
+#[inline]
 pub(crate) fn recvmsg(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],

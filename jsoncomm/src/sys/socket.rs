@@ -124,6 +124,7 @@ pub(crate) fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Sends one datagram with its descriptors, all or nothing. The kernel duplicates the descriptors.
 ///
 /// One system call. `SIGPIPE` is never raised. `to` is for sockets that are not connected.
+#[inline]
 pub(crate) fn sendmsg(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
