@@ -116,7 +116,10 @@ impl List {
     }
 
     /// Closes what is left, or has it closed.
-    #[expect(clippy::boxed_local, reason = "whoever drops an empty list has none of this")]
+    #[expect(
+        clippy::boxed_local,
+        reason = "whoever drops an empty list has none of this"
+    )]
     #[inline(never)]
     fn close(mut self: Box<Self>) {
         if let Some(discard) = self.discard.take() {

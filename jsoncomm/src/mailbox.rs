@@ -241,25 +241,22 @@ impl Mailbox {
         (losses, self.stop.swap(false, Ordering::AcqRel))
     }
 
-    /// Moves all that has been posted to the end of `posts`.
+    /// Takes all that has been posted, into an empty list.
     pub(crate) fn collect(&self, posts: &mut Vec<Post>) {
         let mut state = self.lock();
-        posts.append(&mut state.posts);
+        std::mem::swap(posts, &mut state.posts);
         self.posted.store(false, Ordering::Relaxed);
     }
 
-    /// Moves what has been posted for one caller to the end of `letters`, in order, and leaves the rest.
-    pub(crate) fn collect_for(&self, caller: &Caller<'_>, letters: &mut Vec<Letter>) {
+    /// Takes what has been posted for one caller, in order, into an empty list, and leaves the rest.
+    pub(crate) fn collect_for(&self, caller: &Caller<'_>, posts: &mut Vec<Post>) {
         let mut state = self.lock();
         if state.posts.iter().all(|post| caller.has(&post.ticket)) {
-            letters.extend(state.posts.drain(..).map(|post| post.letter));
+            std::mem::swap(posts, &mut state.posts);
         } else {
-            for post in std::mem::take(&mut state.posts) {
-                match caller.has(&post.ticket) {
-                    true => letters.push(post.letter),
-                    false => state.posts.push(post),
-                }
-            }
+            let all = std::mem::take(&mut state.posts);
+            let for_caller = |post: &Post| caller.has(&post.ticket);
+            (*posts, state.posts) = all.into_iter().partition(for_caller);
         }
         self.posted
             .store(!state.posts.is_empty(), Ordering::Relaxed);

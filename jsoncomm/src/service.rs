@@ -17,10 +17,10 @@ use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Caller, Losses, Mailbox};
+use crate::mailbox::{Caller, Losses, Mailbox, Post};
 use crate::message::{self, Failure, Packer, Request, Surplus, Unpack, Unpacker, Verbatim};
 use crate::observe::{Counts, Loss, Notice, Observer};
-use crate::outbox::{Letter, Mail};
+use crate::outbox::Mail;
 use crate::reply::{Reply, To, encoded};
 use crate::sys::control::Credentials;
 
@@ -109,7 +109,7 @@ pub(crate) struct Desk {
     /// The buffer answers are written into.
     text: Vec<u8>,
     /// Room for answers that are being sent.
-    letters: Vec<Letter>,
+    posts: Vec<Post>,
 }
 
 impl Desk {
@@ -125,7 +125,7 @@ impl Desk {
             stopping: false,
             malformed: false,
             text: Vec::new(),
-            letters: Vec::new(),
+            posts: Vec::new(),
         }
     }
 
@@ -182,13 +182,13 @@ impl Desk {
             if !self.mailbox.has_posts() {
                 return;
             }
-            let mut letters = std::mem::take(&mut self.letters);
-            self.mailbox.collect_for(caller, &mut letters);
-            let done = letters.is_empty();
-            for letter in letters.drain(..) {
-                lane.deliver(self, Mail::Letter(letter));
+            let mut posts = std::mem::take(&mut self.posts);
+            self.mailbox.collect_for(caller, &mut posts);
+            let done = posts.is_empty();
+            for post in posts.drain(..) {
+                lane.deliver(self, Mail::Letter(post.letter));
             }
-            self.letters = letters;
+            self.posts = posts;
             if done {
                 return;
             }
