@@ -43,6 +43,28 @@ impl serde::Serialize for Shell {
     }
 }
 
+/// Panics when it is dropped.
+#[derive(Debug)]
+pub(super) struct Egg(bool);
+
+impl Drop for Egg {
+    fn drop(&mut self) {
+        std::panic::panic_any(BANG);
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Egg {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        bool::deserialize(from).map(Self)
+    }
+}
+
+impl serde::Serialize for Egg {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
 /// A value, or an error, that may panic while it is written.
 #[derive(Debug, Default, Message)]
 pub(super) struct Bomb {
@@ -210,6 +232,23 @@ fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
             bench.ask(call(5, "read", r#"{"shell":false}"#), &[])["result"],
             1
         );
+        drop(null);
+        bench.stop();
+    }
+}
+
+#[test]
+fn an_argument_that_panics_when_it_is_dropped_costs_its_own_call() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let null = null();
+        bench.hold();
+        // The handler drops it, or nobody is handed it: one descriptor is too many.
+        for fds in [&[][..], &[null.as_fd()][..]] {
+            let text = call(5, "drop", r#"{"egg":true}"#);
+            bench.refused(text, fds, 5, Fault::HANDLER_FAILED, None);
+        }
         drop(null);
         bench.stop();
     }
