@@ -79,7 +79,7 @@ impl Exchange {
             look: None,
             save_at: None,
             stuck: 0,
-            inbox: Inbox::default(),
+            inbox: Inbox::of_one_peer(),
             spin: Spin::default(),
             text: Vec::new(),
             next_id,

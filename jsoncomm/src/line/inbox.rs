@@ -14,6 +14,8 @@ pub(crate) struct Inbox {
     pub(super) datagram: Vec<u8>,
     pub(super) spilled: Vec<u8>,
     sender: Name,
+    /// Whether to ask who sent a datagram.
+    asks: bool,
 }
 
 /// A buffer has room for at least so many bytes once it has had.
@@ -34,11 +36,21 @@ impl Default for Inbox {
             datagram: Vec::new(),
             spilled: Vec::new(),
             sender: Name::NONE,
+            asks: true,
         }
     }
 }
 
 impl Inbox {
+    /// One that does not ask who sent a datagram, for a line that has one peer: the kernel would copy the name each
+    /// time.
+    pub(crate) fn of_one_peer() -> Self {
+        Self {
+            asks: false,
+            ..Self::default()
+        }
+    }
+
     /// The text of a datagram that was just received into this inbox; empty if it is damaged beyond use.
     pub(crate) fn text(&self, datagram: &Datagram) -> &[u8] {
         match datagram.place {
@@ -78,9 +90,31 @@ impl Inbox {
         let buffer = self.datagram.get_mut(..size).unwrap_or_default();
         // A connection has one sender.
         let name = match kind {
-            Kind::Datagram => Some(&mut self.sender),
-            Kind::Seqpacket => None,
+            Kind::Datagram if self.asks => Some(&mut self.sender),
+            Kind::Datagram | Kind::Seqpacket => None,
         };
         control::recvmsg(socket, buffer, name, wait, |fd| fds.put(fd))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::line::{Heard, Line};
+    use crate::sys::socket::{self as sys, Type};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn who_sent_a_datagram_is_known_where_that_is_asked() {
+        let (near, far) = sys::socketpair(Type::Dgram).unwrap();
+        sys::autobind(far.as_fd()).unwrap();
+        let line = Line::new(near, Kind::Datagram, &Limits::default()).unwrap();
+        for (mut inbox, asks) in [(Inbox::default(), true), (Inbox::of_one_peer(), false)] {
+            sys::sendmsg(far.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
+            let heard = line.receive(&mut inbox, Wait::Never).unwrap();
+            assert!(matches!(heard, Heard::Datagram(_)));
+            assert_eq!(inbox.sender().is_some(), asks);
+        }
     }
 }
