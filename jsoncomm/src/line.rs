@@ -274,6 +274,19 @@ impl Line {
         }
     }
 
+    /// Sends on a connected socket and waits for room from the start: for those that often have none. It can come back
+    /// early, and a little late.
+    pub(crate) fn try_send_until(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        until: Instant,
+        now: Instant,
+    ) -> Result<Tried, Error> {
+        self.set_timeout(Timeout::Send, Some(until), now)?;
+        self.try_send(text, fds, None, Wait::Socket)
+    }
+
     /// Receives one datagram if there is one, or as `wait` says.
     pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Heard, Error> {
         let (mut reset, mut fds) = (false, Fds::new());

@@ -133,11 +133,14 @@ impl Exchange {
         }
         let pause = now + PAUSE;
         let until = deadline.map_or(pause, |deadline| deadline.min(pause));
-        match self.line.send_by(&self.text, fds, None, Some(until)) {
-            Err(Error::Deadline) if Some(until) != deadline => self.stuck = BELIEVED,
-            // The kernel may be short of something, and have it later.
-            Err(Error::Os { .. }) => {}
-            sent => return sent.map(|()| true),
+        if until <= now {
+            return Ok(false);
+        }
+        // To try without waiting first would cost a call nearly as much again whenever there is no room.
+        match self.line.try_send_until(&self.text, fds, until, now)? {
+            Tried::Done => return Ok(true),
+            Tried::Full => self.stuck = BELIEVED,
+            Tried::Short(_) => {}
         }
         Ok(false)
     }
