@@ -19,6 +19,7 @@
 //! walks on to the end. Where the members come in another order, that one is skipped first and decoded
 //! last.
 
+mod error;
 mod id;
 mod object;
 mod write;
@@ -30,13 +31,14 @@ use serde::de::IgnoredAny;
 use crate::error::{DecodeError, Fault};
 use crate::message::{self, Cursor};
 
+pub(crate) use error::ErrorObject;
 pub(crate) use id::Id;
 pub(crate) use write::{
     write_call, write_cancel, write_document, write_end, write_error, write_fault, write_item,
     write_result,
 };
 
-use object::{Members, front, into_decode, syntax};
+use object::{Members, front, syntax};
 
 /// How nearly every envelope begins, and ours do.
 const USUAL: &str = "{\"jsonrpc\":\"2.0\"";
@@ -364,68 +366,6 @@ pub(crate) fn looks_like_answer(text: &[u8]) -> bool {
         Some(answer)
     };
     names().unwrap_or(false)
-}
-
-/// An error object, as a client reads it.
-#[derive(Debug)]
-pub(crate) struct ErrorObject<'t> {
-    pub(crate) code: i64,
-    pub(crate) message: String,
-    /// The JSON text of `data`.
-    pub(crate) data: Option<&'t str>,
-}
-
-impl<'t> ErrorObject<'t> {
-    /// Reads one from the front of `text` and says how much of it that was.
-    pub(crate) fn front(text: &'t str) -> Result<(Self, usize), DecodeError> {
-        let shape = |reason: &str| DecodeError::Shape {
-            field: Some(String::from("error")),
-            reason: reason.to_owned(),
-        };
-        let length = message::skip_front(text)?;
-        let object = text.get(..length).unwrap_or_default();
-        let mut members = Members::open(object).map_err(|_| shape("is not an object"))?;
-        let (mut code, mut message, mut data) = (None, None, None);
-        while let Some(name) = members.next_name().map_err(into_decode)? {
-            let value = members.raw().map_err(into_decode)?;
-            match &*name {
-                "code" => code = value.parse().ok(),
-                "message" => message = front(value).ok().map(|(message, _)| message),
-                "data" => data = Some(value),
-                _ => {}
-            }
-        }
-        let error = Self {
-            code: code.ok_or_else(|| shape("has no integer code"))?,
-            message: message.ok_or_else(|| shape("has no message"))?,
-            data,
-        };
-        Ok((error, length))
-    }
-
-    /// Says whether the code is one of those JSON-RPC keeps for the framework.
-    pub(crate) fn is_fault(&self) -> bool {
-        (-32768..=-32000).contains(&self.code)
-    }
-
-    /// Takes it for a fault, with the field that it blames.
-    pub(crate) fn into_fault(self) -> Fault {
-        let field = || -> Option<String> {
-            let mut members = Members::open(self.data?).ok()?;
-            while let Some(name) = members.next_name().ok()? {
-                let value = members.raw().ok()?;
-                if name == "field" {
-                    return front(value).ok().map(|(field, _)| field);
-                }
-            }
-            None
-        };
-        Fault {
-            field: field(),
-            code: self.code,
-            message: self.message,
-        }
-    }
 }
 
 fn bad_timeout() -> Fault {

@@ -217,15 +217,14 @@ fn an_answer_from_another_thread_comes_after_the_call() {
     }
 }
 
-#[test]
-fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
-    alone!();
+/// A call is refused, with and without a descriptor too many, and the next is served.
+fn costs_its_own_call(method: &str, params: &str) {
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         let null = null();
         bench.hold();
         for fds in [&[][..], &[null.as_fd()][..]] {
-            let text = call(5, "read", r#"{"shell":true}"#);
+            let text = call(5, method, params);
             bench.refused(text, fds, 5, Fault::HANDLER_FAILED, None);
         }
         assert_eq!(
@@ -238,20 +237,16 @@ fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
 }
 
 #[test]
+fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
+    alone!();
+    costs_its_own_call("read", r#"{"shell":true}"#);
+}
+
+/// The handler drops it, or nobody is handed it.
+#[test]
 fn an_argument_that_panics_when_it_is_dropped_costs_its_own_call() {
     alone!();
-    for kind in KINDS {
-        let mut bench = Bench::start(kind);
-        let null = null();
-        bench.hold();
-        // The handler drops it, or nobody is handed it: one descriptor is too many.
-        for fds in [&[][..], &[null.as_fd()][..]] {
-            let text = call(5, "drop", r#"{"egg":true}"#);
-            bench.refused(text, fds, 5, Fault::HANDLER_FAILED, None);
-        }
-        drop(null);
-        bench.stop();
-    }
+    costs_its_own_call("drop", r#"{"egg":true}"#);
 }
 
 #[test]

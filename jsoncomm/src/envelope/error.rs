@@ -1,0 +1,67 @@
+//! Error objects: what a client reads of a call that failed.
+
+use super::object::{Members, front, into_decode};
+use crate::error::{DecodeError, Fault};
+use crate::message;
+
+/// An error object, as a client reads it.
+#[derive(Debug)]
+pub(crate) struct ErrorObject<'t> {
+    pub(crate) code: i64,
+    pub(crate) message: String,
+    /// The JSON text of `data`.
+    pub(crate) data: Option<&'t str>,
+}
+
+impl<'t> ErrorObject<'t> {
+    /// Reads one from the front of `text` and says how much of it that was.
+    pub(crate) fn front(text: &'t str) -> Result<(Self, usize), DecodeError> {
+        let shape = |reason: &str| DecodeError::Shape {
+            field: Some(String::from("error")),
+            reason: reason.to_owned(),
+        };
+        let length = message::skip_front(text)?;
+        let object = text.get(..length).unwrap_or_default();
+        let mut members = Members::open(object).map_err(|_| shape("is not an object"))?;
+        let (mut code, mut message, mut data) = (None, None, None);
+        while let Some(name) = members.next_name().map_err(into_decode)? {
+            let value = members.raw().map_err(into_decode)?;
+            match &*name {
+                "code" => code = value.parse().ok(),
+                "message" => message = front(value).ok().map(|(message, _)| message),
+                "data" => data = Some(value),
+                _ => {}
+            }
+        }
+        let error = Self {
+            code: code.ok_or_else(|| shape("has no integer code"))?,
+            message: message.ok_or_else(|| shape("has no message"))?,
+            data,
+        };
+        Ok((error, length))
+    }
+
+    /// Says whether the code is one of those JSON-RPC keeps for the framework.
+    pub(crate) fn is_fault(&self) -> bool {
+        (-32768..=-32000).contains(&self.code)
+    }
+
+    /// Takes it for a fault, with the field that it blames.
+    pub(crate) fn into_fault(self) -> Fault {
+        let field = || -> Option<String> {
+            let mut members = Members::open(self.data?).ok()?;
+            while let Some(name) = members.next_name().ok()? {
+                let value = members.raw().ok()?;
+                if name == "field" {
+                    return front(value).ok().map(|(field, _)| field);
+                }
+            }
+            None
+        };
+        Fault {
+            field: field(),
+            code: self.code,
+            message: self.message,
+        }
+    }
+}
