@@ -1,6 +1,7 @@
 //! `jsoncomm serve`: programs that answer calls.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, Stdio};
 
@@ -211,11 +212,12 @@ fn several_programs_run_at_once_and_more_are_refused() {
 #[test]
 fn a_program_nobody_waits_for_is_told_to_end() {
     // The pipe has an end as long as the program lives, and says what it was told.
-    let script = r#"trap 'echo told >&3; exit' TERM; echo ready >&3; while :; do read x < /dev/zero & wait $!; done"#;
+    // What it waits for meanwhile is a process of its own, which ends when nothing more can come.
+    let script = "trap 'echo told >&3; exit' TERM; echo ready >&3; read x <&3 & wait $!";
     let serving = Serving::start(&[], script);
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut lines = BufReader::new(ours).lines();
+    let mut lines = BufReader::new(&ours).lines();
     let mut params = Verbatim::new("[0]");
     params.fds.push(OwnedFd::from(theirs)).unwrap();
     let connection = serving.connect();
@@ -226,6 +228,8 @@ fn a_program_nobody_waits_for_is_told_to_end() {
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     drop(pending);
     assert_eq!(lines.next().unwrap().unwrap(), "told");
+    ours.shutdown(Shutdown::Write).unwrap();
+    assert!(lines.next().is_none(), "no process is left");
 }
 
 #[test]
