@@ -1,12 +1,12 @@
 //! Which bytes of a string stand for themselves in JSON, and what the others are written as.
 //!
-//! serde_json looks at each byte of a string that it writes; here 32 are looked at at once, which is most of what
+//! serde_json looks at each byte of a string that it writes; here 64 are looked at at once, which is most of what
 //! a long text costs.
 
 use std::io::Write;
 
 /// Bytes that are looked at at once; compilers turn that into a few instructions on wide registers.
-const WIDE: usize = 32;
+const WIDE: usize = 64;
 
 /// Says whether a byte does not stand for itself in a string (RFC 8259, section 7).
 const fn is_special(byte: u8) -> bool {
@@ -15,9 +15,10 @@ const fn is_special(byte: u8) -> bool {
 
 /// Counts the bytes at the front of `text` that stand for themselves.
 pub(crate) fn plain(text: &[u8]) -> usize {
+    // In bytes, not in bools, which take compilers thrice as long to put together.
     let is_plain = |part: &&[u8]| {
-        let special = |any, byte: &u8| any | is_special(*byte);
-        !part.iter().fold(false, special)
+        let special = |any, byte: &u8| any | u8::from(is_special(*byte));
+        part.iter().fold(0, special) == 0
     };
     let parts = text.chunks_exact(WIDE).take_while(is_plain).count();
     let length = WIDE * parts;
