@@ -20,6 +20,7 @@
 //! last.
 
 mod error;
+mod find;
 mod id;
 mod object;
 mod write;
@@ -29,9 +30,12 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 
 use crate::error::{DecodeError, Fault};
-use crate::message::{self, Cursor};
+use crate::fds::Fds;
+use crate::limits::Depth;
+use crate::message::{self, Cursor, Unpacker};
 
-pub(crate) use error::ErrorObject;
+pub(crate) use error::{ErrorObject, unreadable};
+pub(crate) use find::{find_id, front_id, looks_like_answer};
 pub(crate) use id::Id;
 pub(crate) use write::{
     write_call, write_cancel, write_document, write_end, write_error, write_fault, write_item,
@@ -76,26 +80,26 @@ pub(crate) struct Envelope<'t> {
     body: Body<'t>,
     /// The names of members that are skipped.
     strangers: Vec<Cow<'t, str>>,
+    /// How deep all of it may be.
+    depth: Depth,
 }
 
 impl<'t> Envelope<'t> {
-    /// Reads up to the member that matters, if what it means is known by then, or to the end.
+    /// Reads up to the member that matters, if what it means is known by then, or to the end. All of it may be so
+    /// deep.
     ///
     /// The error says what is wrong; [`find_id`] says whom to tell.
-    pub(crate) fn open(text: &'t [u8]) -> Result<Self, Fault> {
+    pub(crate) fn open(text: &'t [u8], depth: Depth) -> Result<Self, Fault> {
         let text = std::str::from_utf8(text)
             .map_err(|error| Fault::new(Fault::NOT_JSON, format!("not UTF-8: {error}")))?;
-        let (members, version) = match text.strip_prefix(USUAL) {
-            Some(rest) => (Members::behind(rest), Some(true)),
-            None if Cursor::new(text).peek() == b'[' => {
-                // A batch, as far as JSON-RPC is concerned.
-                return Err(Fault::new(Fault::NOT_A_CALL, "a batch is not accepted"));
-            }
-            None => (Members::open(text)?, None),
+        let usual = text.starts_with(USUAL);
+        let members = match usual {
+            true => Members::behind(text, USUAL.len()),
+            false => open_unusual(text, depth)?,
         };
         let mut envelope = Self {
             members,
-            version,
+            version: usual.then_some(true),
             id: None,
             null_id: false,
             method: None,
@@ -103,9 +107,12 @@ impl<'t> Envelope<'t> {
             more: None,
             body: Body::Absent,
             strangers: Vec::new(),
+            depth,
         };
-        if !envelope.walk_as_usual() {
-            envelope.walk()?;
+        match usual {
+            true if envelope.walk_as_usual() => {}
+            true => envelope.walk_on()?,
+            false => envelope.walk()?,
         }
         Ok(envelope)
     }
@@ -113,9 +120,6 @@ impl<'t> Envelope<'t> {
     /// Reads members as far as they stand where nearly all do. Says whether that was up to the body.
     #[inline]
     fn walk_as_usual(&mut self) -> bool {
-        if self.version.is_none() {
-            return false;
-        }
         let members = &mut self.members;
         let id = members.usual(",\"id\":", Cursor::unsigned);
         self.id = id.map(Id::Number);
@@ -143,8 +147,15 @@ impl<'t> Envelope<'t> {
         let ends = self.members.at.rest() == "}";
         match ends && self.version == Some(true) && !self.null_id && self.strangers.is_empty() {
             true => Ok(()),
-            false => self.walk(),
+            false => self.walk_on(),
         }
+    }
+
+    /// Reads members from where they stand as they like. Some are skipped by who does not count what is open.
+    #[inline(never)]
+    fn walk_on(&mut self) -> Result<(), Fault> {
+        self.depth.check(self.members.at.whole().as_bytes())?;
+        self.walk()
     }
 
     /// Reads members until the body can be decoded in place, or to the end.
@@ -298,7 +309,7 @@ impl<'t> Envelope<'t> {
                 if let Err(fault) = check_params(part, text) {
                     // The whole may be no JSON at all.
                     self.members.raw()?;
-                    self.walk()?;
+                    self.walk_on()?;
                     return Err(fault);
                 }
                 let value = match decode(text) {
@@ -307,6 +318,10 @@ impl<'t> Envelope<'t> {
                         Ok(value)
                     }
                     Err(error) => {
+                        let whole = self.members.at.whole().as_bytes();
+                        if let Err(deep) = self.depth.check(whole) {
+                            return Ok(Err(deep));
+                        }
                         self.members.raw()?;
                         Err(error)
                     }
@@ -319,53 +334,37 @@ impl<'t> Envelope<'t> {
 
     /// Reads on to the end without decoding anything; what there is to find is found then.
     pub(crate) fn skip(&mut self) -> Result<(), Fault> {
+        self.depth.check(self.members.at.whole().as_bytes())?;
         self.decode(|text| front::<IgnoredAny>(text).map_err(syntax))?
             .map_err(Fault::from)?;
         Ok(())
     }
-}
 
-/// Finds the id of a text that is otherwise not understood, if it can be read.
-pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
-    let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
-    while let Some(name) = members.next_name().ok()? {
-        let value = members.raw().ok()?;
-        if name == "id" {
-            return Id::from_json(value).map(Id::into_owned);
-        }
+    /// How deep what is in it may be.
+    pub(crate) fn depth(&self) -> Depth {
+        self.depth.inside(1)
     }
-    None
+
+    /// Says why it is no answer that can be read.
+    pub(crate) fn unreadable(&self, fault: &Fault) -> DecodeError {
+        unreadable(self.members.at.whole().as_bytes(), self.depth, fault)
+    }
+
+    /// What decodes the member that matters, with the descriptors that came.
+    pub(crate) fn unpacker(&self, fds: Fds) -> Unpacker {
+        Unpacker::at_depth(self.depth(), fds)
+    }
 }
 
-/// Reads the params of `rpc.cancel` from the front of `text`: the id that they hold.
-pub(crate) fn front_id(text: &str) -> Result<(Id<'static>, usize), DecodeError> {
-    let length = message::skip_front(text)?;
-    let id = find_id(text.get(..length).unwrap_or_default().as_bytes());
-    let id = id.ok_or_else(|| DecodeError::Shape {
-        field: Some(String::from("id")),
-        reason: String::from("missing, or neither an integer nor a string"),
-    })?;
-    Ok((id, length))
-}
-
-/// Says whether a text that is not understood looks like an answer, which must not be answered.
-pub(crate) fn looks_like_answer(text: &[u8]) -> bool {
-    let names = || -> Option<bool> {
-        let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
-        let mut answer = false;
-        while let Ok(Some(name)) = members.next_name() {
-            match &*name {
-                "method" => return Some(false),
-                "result" | "error" => answer = true,
-                _ => {}
-            }
-            if members.raw().is_err() {
-                break;
-            }
-        }
-        Some(answer)
-    };
-    names().unwrap_or(false)
+/// Starts at an object that does not begin like nearly all, or says that this is none.
+#[inline(never)]
+fn open_unusual(text: &str, depth: Depth) -> Result<Members<'_>, Fault> {
+    depth.check(text.as_bytes())?;
+    if Cursor::new(text).peek() == b'[' {
+        // A batch, as far as JSON-RPC is concerned.
+        return Err(Fault::new(Fault::NOT_A_CALL, "a batch is not accepted"));
+    }
+    Members::open(text)
 }
 
 fn bad_timeout() -> Fault {
@@ -399,7 +398,7 @@ mod tests {
     use super::*;
 
     fn params(text: &str) -> Result<(Option<Id<'_>>, String, u64), Fault> {
-        let mut envelope = Envelope::open(text.as_bytes())?;
+        let mut envelope = Envelope::open(text.as_bytes(), Depth::MAX)?;
         let value = envelope.decode(|text| {
             let (_, length) = front::<IgnoredAny>(text).map_err(syntax)?;
             Ok((text[..length].to_owned(), length))
@@ -506,7 +505,7 @@ mod tests {
                 "{text}"
             );
         }
-        let invalid = Envelope::open(b"{\"id\":\"\xff\"}").unwrap_err();
+        let invalid = Envelope::open(b"{\"id\":\"\xff\"}", Depth::MAX).unwrap_err();
         assert_eq!(invalid.code, Fault::NOT_JSON);
     }
 
@@ -541,7 +540,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_known_by_its_members() {
-        let answer = |text: &str| Envelope::open(text.as_bytes()).unwrap().is_answer();
+        let answer = |text: &str| {
+            Envelope::open(text.as_bytes(), Depth::MAX)
+                .unwrap()
+                .is_answer()
+        };
         assert!(answer(r#"{"jsonrpc":"2.0","id":7,"result":1}"#));
         assert!(answer(r#"{"jsonrpc":"2.0","result":1,"id":7}"#));
         assert!(!answer(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#));
@@ -551,15 +554,15 @@ mod tests {
 
     #[test]
     fn an_error_object_is_a_fault_by_its_code_and_names_the_field() {
-        let read = |text| ErrorObject::front(text).unwrap().0;
+        let read = |text| ErrorObject::front(text, Depth::MAX).unwrap().0;
         let fault = read(r#"{"data":{"x":1,"field":"path"},"code":-32602,"message":"m"}"#);
         assert!(fault.is_fault());
         assert_eq!(fault.into_fault().field.as_deref(), Some("path"));
         let error = read(r#"{"code":1,"message":"m","data":[1]}"#);
         assert!(!error.is_fault());
         assert_eq!(error.data, Some("[1]"));
-        assert!(ErrorObject::front("{\"code\":1}").is_err());
-        assert!(ErrorObject::front("5").is_err());
+        assert!(ErrorObject::front("{\"code\":1}", Depth::MAX).is_err());
+        assert!(ErrorObject::front("5", Depth::MAX).is_err());
     }
 
     #[test]

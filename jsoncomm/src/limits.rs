@@ -131,23 +131,50 @@ impl Default for Limits {
     }
 }
 
+/// What a fault that names a field takes.
+const DEPTH_MIN: usize = 3;
+
+/// As many as serde_json has open at once.
+const DEPTH_MAX: usize = 127;
+
+/// How many arrays and objects may be open at once in a message. Who reads or writes it counts them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Depth {
+    /// In all of it.
+    pub(crate) limit: usize,
+    /// From here on.
+    pub(crate) left: usize,
+}
+
+impl Depth {
+    /// What is read and written where nobody asks for less.
+    pub(crate) const MAX: Self = Self::of(DEPTH_MAX);
+
+    /// Says what a message is held to.
+    pub(crate) const fn of(limit: usize) -> Self {
+        let left = limit;
+        Self { limit, left }
+    }
+
+    /// What is left of it inside so many arrays and objects.
+    pub(crate) const fn inside(self, levels: usize) -> Self {
+        let left = self.left.saturating_sub(levels);
+        Self { left, ..self }
+    }
+}
+
 /// How large and how deep a text may be, sent or received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// [`Limits::message`].
     pub(crate) message: usize,
     /// [`Limits::depth`], within its own bounds.
-    pub(crate) depth: usize,
+    pub(crate) depth: Depth,
 }
 
 impl Bounds {
-    /// What a fault that names a field takes.
-    const DEPTH_MIN: usize = 3;
-    /// As many as serde_json has open at once.
-    pub(crate) const DEPTH_MAX: usize = 127;
-
     pub(crate) fn new(message: usize, depth: usize) -> Self {
-        let depth = depth.clamp(Self::DEPTH_MIN, Self::DEPTH_MAX);
+        let depth = Depth::of(depth.clamp(DEPTH_MIN, DEPTH_MAX));
         Self { message, depth }
     }
 }

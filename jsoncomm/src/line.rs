@@ -12,10 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{DecodeError, EncodeError, Error};
+use crate::error::{EncodeError, Error};
 use crate::fds::{FDS_MAX, Fds};
 use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
-use crate::message;
 use crate::sys::control::{self, Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
@@ -320,10 +319,6 @@ impl Line {
         let spilled = length == SPILLED.len() && inbox.text(&datagram) == SPILLED;
         if !whole || spilled || inbox.datagram.len() < length {
             self.look_closer(inbox, &mut datagram, length, arrived.control_truncated);
-        }
-        let limit = self.bounds.depth;
-        if datagram.damage.is_none() && message::is_deeper(inbox.text(&datagram), limit) {
-            datagram.damage = Some(Error::Decode(DecodeError::TooDeep { limit }));
         }
         Ok(Heard::Datagram(datagram))
     }

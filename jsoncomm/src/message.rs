@@ -58,8 +58,8 @@ mod writer;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
+use crate::limits::Depth;
 use reader::Reader;
-use serde::de::IgnoredAny;
 use serde::{Deserializer, Serializer};
 use std::borrow::Cow;
 use writer::Writer;
@@ -80,7 +80,7 @@ pub use verbatim::{Failure, Verbatim};
 pub use wrap::{Json, Untyped};
 
 pub(crate) use cursor::Cursor;
-pub(crate) use depth::{check_bounds, is_deeper};
+pub(crate) use depth::check_size;
 pub(crate) use escape::put_string;
 pub(crate) use reader::repeated;
 pub(crate) use shape::Way;
@@ -166,7 +166,7 @@ pub trait Pack {
     /// Writes the value as a whole message to the end of `text`; what fails may leave something there.
     #[doc(hidden)]
     fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
-        let mut writer = Writer::new(text);
+        let mut writer = Writer::new(text, fds.depth());
         let packed = self.pack(fds, &mut writer);
         packed.map_err(|error| writer.explain(&error))
     }
@@ -532,12 +532,22 @@ pub fn decode<'de, M: Unpack<'de>>(
     fds: Fds,
     surplus: Surplus,
 ) -> Result<M, DecodeError> {
+    decode_at_depth(Depth::MAX, text, fds, surplus)
+}
+
+/// The same for a message that may be so deep.
+pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
+    depth: Depth,
+    text: &'de [u8],
+    fds: Fds,
+    surplus: Surplus,
+) -> Result<M, DecodeError> {
     let text = std::str::from_utf8(text).map_err(|error| syntax(&error))?;
-    let fds = Unpacker::new(fds);
+    let fds = Unpacker::at_depth(depth, fds);
     let (message, length) = M::front(text, &fds)?;
     let rest = text.get(length..).unwrap_or_default();
     if !rest.trim_start_matches(BLANK).is_empty() {
-        return Err(trailing(text));
+        return Err(unpacker::trailing(text));
     }
     fds.finish(surplus)?;
     Ok(message)
@@ -566,7 +576,7 @@ fn front<'de, T>(
     fds: &Unpacker,
     read: impl FnOnce(&mut Reader<'de>) -> Result<T, serde_json::Error>,
 ) -> Result<(T, usize), DecodeError> {
-    let mut reader = Reader::new(text);
+    let mut reader = Reader::new(text, fds.depth());
     match read(&mut reader) {
         Ok(value) => Ok((value, reader.position())),
         Err(error) => Err(fds.explain(&error, reader.broken(), text)),
@@ -574,20 +584,9 @@ fn front<'de, T>(
 }
 
 /// Reads one value from the front of `text` by all rules, keeps nothing of it and tells how many bytes it took.
-pub(crate) fn skip_front(text: &str) -> Result<usize, DecodeError> {
-    let skipped = front(text, &Unpacker::default(), Reader::skip);
+pub(crate) fn skip_front(text: &str, depth: Depth) -> Result<usize, DecodeError> {
+    let skipped = front(text, &Unpacker::at_depth(depth, Fds::new()), Reader::skip);
     skipped.map(|((), length)| length)
-}
-
-/// Says that something stands behind the value.
-fn trailing(text: &str) -> DecodeError {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let skipped = <IgnoredAny as serde::Deserialize>::deserialize(&mut reader);
-    let whole = skipped.and_then(|_| reader.end());
-    match whole {
-        Err(error) => syntax(&error),
-        Ok(()) => syntax(&"trailing characters"),
-    }
 }
 
 /// Says that the bytes are not JSON.

@@ -25,7 +25,7 @@ pub use subscribers::Subscribers;
 /// Most answers fit into so many bytes.
 const USUAL: usize = 256;
 
-/// Writes an answer and checks it against the limits, so that what is sent later cannot fail for them.
+/// Writes an answer, with `fds` of the depth in `bounds`, and checks it against the limits, so that what is sent later cannot fail for them.
 pub(crate) fn encoded<'m>(
     text: &mut Vec<u8>,
     fds: &Packer<'m>,
@@ -33,7 +33,7 @@ pub(crate) fn encoded<'m>(
     write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
     write(text, fds)?;
-    message::check_bounds(text, bounds)?;
+    message::check_size(text, bounds.message)?;
     let (size, count) = (text.len(), fds.len());
     // A large text takes a place itself; which texts are large is the socket's to know, so keep it free.
     let room = FDS_MAX - usize::from(size > INLINE_SURE);
@@ -353,8 +353,8 @@ impl Slot {
         &self,
         write: impl FnOnce(&To, &mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
-        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::new());
         let bounds = self.mailbox.bounds();
+        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::at_depth(bounds.depth));
         let written = encoded(&mut text, &fds, bounds, |text, fds| {
             write(&self.to, text, fds)
         });

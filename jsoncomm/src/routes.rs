@@ -207,7 +207,7 @@ impl<S> Routes<S> {
             }
             return bare(state, desk, lane, caller, text, fds);
         }
-        let mut envelope = match Envelope::open(text) {
+        let mut envelope = match Envelope::open(text, desk.mailbox.bounds().depth) {
             Ok(envelope) => envelope,
             Err(fault) => return self.refuse(desk, lane, text, &fault),
         };
@@ -292,7 +292,11 @@ pub(crate) const CANCEL: &str = "rpc.cancel";
 /// Cancels a deferred call of the same caller. It is answered, so that a caller that waits all the same
 /// is told; a caller that does not drops the answer by its id.
 fn cancel(mut incoming: Incoming<'_, '_>) {
-    let id = match incoming.envelope.decode(envelope::front_id) {
+    let depth = incoming.envelope.depth();
+    let id = match incoming
+        .envelope
+        .decode(|text| envelope::front_id(text, depth))
+    {
         Ok(Ok(id)) => id,
         Ok(Err(error)) => return incoming.refuse(&error.into()),
         Err(fault) => return incoming.refuse(&fault),

@@ -203,8 +203,9 @@ impl Desk {
     ) -> Option<EncodeError> {
         let mut text = std::mem::take(&mut self.text);
         crate::line::empty(&mut text);
-        let fds = Packer::new();
-        let trouble = encoded(&mut text, &fds, self.mailbox.bounds(), write).err();
+        let bounds = self.mailbox.bounds();
+        let fds = Packer::at_depth(bounds.depth);
+        let trouble = encoded(&mut text, &fds, bounds, write).err();
         if trouble.is_none() {
             lane.deliver(self, Mail::Lent(&text, &fds.into_fds()));
         }
@@ -349,7 +350,7 @@ impl<'t> Incoming<'_, 't> {
         &mut self,
         decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
     ) -> Result<A, Fault> {
-        let fds = Unpacker::new(std::mem::take(&mut self.fds));
+        let fds = self.envelope.unpacker(std::mem::take(&mut self.fds));
         let arguments = self.envelope.decode(|text| decode(text, &fds))??;
         fds.finish(Surplus::Refuse)?;
         if self.envelope.timeout() == Some(0) {
@@ -449,7 +450,8 @@ pub(crate) fn handle_bare<R: Request>(
     if !desk.mailbox.has_room(caller) {
         return desk.note(Notice::Ignored);
     }
-    let decode = || message::decode::<R>(text, fds, Surplus::Refuse);
+    let depth = desk.mailbox.bounds().depth;
+    let decode = || message::decode_at_depth::<R>(depth, text, fds, Surplus::Refuse);
     let Ok(Ok(request)) = caught(decode) else {
         // There is no way to say so.
         return desk.note_refusal(Fault::NOT_A_CALL);

@@ -396,9 +396,10 @@ impl Socket {
         send: impl FnOnce(&Line, &[u8], &[BorrowedFd<'_>]) -> Result<T, Error>,
     ) -> Result<T, Error> {
         line::empty(&mut self.text);
-        let fds = Packer::new();
+        let bounds = self.line.bounds();
+        let fds = Packer::at_depth(bounds.depth);
         message::encode(message, &mut self.text, &fds)
-            .and_then(|()| message::check_bounds(&self.text, self.line.bounds()))
+            .and_then(|()| message::check_size(&self.text, bounds.message))
             .map_err(Error::Encode)?;
         send(&self.line, &self.text, &fds.into_fds())
     }
@@ -409,7 +410,9 @@ impl Socket {
         if let Some(damage) = datagram.damage {
             return Err(damage);
         }
-        let message = message::decode(text, datagram.fds, self.surplus).map_err(Error::Decode)?;
+        let depth = self.line.bounds().depth;
+        let message = message::decode_at_depth(depth, text, datagram.fds, self.surplus)
+            .map_err(Error::Decode)?;
         Ok((
             message,
             self.inbox.sender().copied().map(Address::from_name),

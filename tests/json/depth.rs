@@ -3,6 +3,7 @@
 use super::*;
 
 use jsoncomm::message::{Packer, encode};
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 /// Limits with this depth.
@@ -224,6 +225,76 @@ fn a_client_takes_answers_up_to_its_limit_and_the_next_after_a_deeper_one() {
 }
 
 #[test]
+fn an_answer_that_is_kept_for_later_is_held_to_the_limit_as_well() {
+    alone!();
+    for kind in KINDS {
+        let before = open_fds();
+        let result = |levels| {
+            let [array, object] = texts(levels);
+            [array, object].map(|x| format!(r#"{{"value":7,"file":0,"x":{x}}}"#))
+        };
+        let inside = |levels| {
+            let answer = |result| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#);
+            result(levels).map(answer)
+        };
+        let around = |levels| {
+            let answer = |x| {
+                format!(r#"{{"x":{x},"jsonrpc":"2.0","id":ID,"result":{{"value":7,"file":0}}}}"#)
+            };
+            texts(levels).map(answer)
+        };
+        let good = [inside(62), around(63)].concat();
+        let deep = [inside(63), around(64), inside(50_000)].concat();
+        let answers = good.iter().chain(&deep);
+        let (connection, far) = against(
+            kind,
+            answers.map(|text| text.clone().into_bytes()).collect(),
+        );
+        let kept = || {
+            let start = || {
+                connection
+                    .start::<Held, Nested>("test.json.any", &[0])
+                    .unwrap()
+            };
+            let (first, second) = (start(), start());
+            assert_eq!(second.wait().unwrap().value, 7);
+            first.wait()
+        };
+        for text in &good {
+            assert_eq!(kept().unwrap().value, 7, "{text}");
+        }
+        for text in &deep {
+            match kept() {
+                Err(CallError::Io(Error::Decode(DecodeError::TooDeep { limit: 64 }))) => {}
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        drop((connection, far.join().unwrap()));
+        assert_open_fds(before);
+    }
+}
+
+#[test]
+fn a_raw_message_is_held_to_the_limit_as_well() {
+    alone!();
+    for kind in KINDS {
+        for (set, depth) in DEPTHS {
+            let (left, mut right) = pair(kind);
+            right.set_depth_limit(set);
+            for (at, above) in std::iter::zip(texts(depth), texts(depth + 1)) {
+                send_raw(&left, above.as_bytes(), &[null().as_fd()]).unwrap();
+                match right.receive_raw() {
+                    Err(Error::Decode(DecodeError::TooDeep { limit })) => assert_eq!(limit, depth),
+                    other => panic!("{other:?}"),
+                }
+                send_raw(&left, at.as_bytes(), &[]).unwrap();
+                assert_eq!(right.receive_raw().unwrap().0.bytes, at.as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_bare_socket_sends_and_takes_up_to_its_limit() {
     alone!();
     for kind in KINDS {
@@ -289,6 +360,27 @@ fn length(value: impl Serialize) -> Result<usize, EncodeError> {
     let mut text = Vec::new();
     encode(&Json(value), &mut text, &Packer::new())?;
     Ok(text.len())
+}
+
+/// What serde_json makes up for a text that it does not look into, around something.
+struct MadeUp<T>(T);
+
+impl<T: Serialize> Serialize for MadeUp<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut parts = to.serialize_struct("$serde_json::private::Unlooked", 1)?;
+        parts.serialize_field("part", &self.0)?;
+        parts.end()
+    }
+}
+
+#[test]
+fn what_serde_json_writes_to_the_letter_is_held_to_the_limit_as_well() {
+    // It opens one itself, as it is none of those that serde_json knows.
+    let too_deep = |written| matches!(written, Err(EncodeError::TooDeep { limit: 127 }));
+    assert!(length(MadeUp(Chain::of(125))).is_ok());
+    assert!(too_deep(length(MadeUp(Chain::of(126)))));
+    assert!(length([MadeUp(Chain::of(124))]).is_ok());
+    assert!(too_deep(length([MadeUp(Chain::of(125))])));
 }
 
 #[test]

@@ -11,10 +11,11 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::dial::Dial;
-use super::started::{Each, Held, Started, Tell, TellEach, Then, read, unreadable};
+use super::started::{Each, Held, Started, Tell, TellEach, Then, read};
 use super::turnstile::Inside;
 use crate::envelope::{self, Envelope, Id, Part};
-use crate::error::{CallError, DecodeError, Error, Fault};
+use crate::error::{CallError, DecodeError, Error};
+use crate::limits::Depth;
 use crate::line::{Datagram, Inbox, Kind, Line};
 use crate::message::Message;
 use crate::spin::Spin;
@@ -119,8 +120,10 @@ impl Exchange {
         let Entry::Occupied(mut started) = self.started.entry(id) else {
             return;
         };
+        let depth = self.line.bounds().depth;
         let held = || Held {
             text: text.to_vec(),
+            depth,
             fds: datagram.fds,
             damage: datagram.damage,
             last: true,
@@ -172,7 +175,7 @@ impl Exchange {
             let sole = second.is_none() && elsewhere == 0 && !self.notified;
             first.map(|(id, _)| *id).filter(|_| sole)
         };
-        let Ok(envelope) = Envelope::open(text) else {
+        let Ok(envelope) = Envelope::open(text, self.line.bounds().depth) else {
             // The id can often be read all the same, and who waits for it has to know.
             return match envelope::find_id(text) {
                 Some(Id::Number(id)) => Some(id),
@@ -252,20 +255,20 @@ impl Exchange {
             };
             let sole = !self.notified && self.started.len() == 1;
             let text = self.inbox.text(&datagram);
-            match answers(text, id, sole) {
+            let depth = self.line.bounds().depth;
+            match answers(text, depth, id, sole) {
                 // About what the server could not read, which was this call.
                 Whose::Ours(envelope) if envelope.has_null_id() => {
                     return Ok(Held {
                         text: text.to_vec(),
+                        depth,
                         fds: datagram.fds,
                         damage: datagram.damage,
                         last: true,
                     });
                 }
-                Whose::Unreadable(fault) => {
-                    let reason = fault.message;
-                    let undecodable = || Error::Decode(DecodeError::Syntax { reason });
-                    return Err(datagram.damage.unwrap_or_else(undecodable));
+                Whose::Unreadable(error) => {
+                    return Err(datagram.damage.unwrap_or(Error::Decode(error)));
                 }
                 Whose::Ours(_) | Whose::Another => {}
             }
@@ -358,7 +361,8 @@ impl Exchange {
             };
             // Whose fault it is when the id is `null` is plain only while there is one call to blame.
             let sole = !self.notified && self.started.is_empty();
-            match answers(self.inbox.text(&datagram), id, sole) {
+            let depth = self.line.bounds().depth;
+            match answers(self.inbox.text(&datagram), depth, id, sole) {
                 Whose::Ours(envelope) => {
                     self.notified = false;
                     return match datagram.damage {
@@ -367,10 +371,9 @@ impl Exchange {
                     };
                 }
                 // Nothing says whose answer it should have been.
-                Whose::Unreadable(fault) => {
-                    return Err(datagram
-                        .damage
-                        .map_or_else(|| unreadable(&fault), CallError::Io));
+                Whose::Unreadable(error) => {
+                    let error = datagram.damage.unwrap_or(Error::Decode(error));
+                    return Err(CallError::Io(error));
                 }
                 Whose::Another => {}
             }
@@ -427,18 +430,18 @@ impl Inside for Exchange {
 enum Whose<'t> {
     Ours(Envelope<'t>),
     Another,
-    Unreadable(Fault),
+    Unreadable(DecodeError),
 }
 
 /// Finds out whether a datagram answers this call. A fault about something that the server could not read
 /// does if this is the `sole` call that it can be about.
-fn answers(text: &[u8], id: u64, sole: bool) -> Whose<'_> {
-    let envelope = match Envelope::open(text) {
+fn answers(text: &[u8], depth: Depth, id: u64, sole: bool) -> Whose<'_> {
+    let envelope = match Envelope::open(text, depth) {
         Ok(envelope) => envelope,
         Err(fault) => {
             return match envelope::find_id(text) {
                 Some(found) if found != Id::Number(id) => Whose::Another,
-                _ => Whose::Unreadable(fault),
+                _ => Whose::Unreadable(envelope::unreadable(text, depth, &fault)),
             };
         }
     };

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::envelope::{Envelope, ErrorObject, Part};
+use crate::envelope::{self, Envelope, ErrorObject, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
 use crate::fds::Fds;
-use crate::message::{self, Message, Surplus, Unpacker};
+use crate::limits::Depth;
+use crate::message::{self, Message, Surplus};
 
 /// What has become of a call in flight.
 pub(super) enum Started {
@@ -47,6 +48,8 @@ pub(super) type Tell = Box<dyn FnOnce(Result<Held, Error>) + Send>;
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) text: Vec<u8>,
+    /// How deep it may be.
+    pub(super) depth: Depth,
     pub(super) fds: Fds,
     pub(super) damage: Option<Error>,
     /// No other part follows.
@@ -56,7 +59,7 @@ pub(super) struct Held {
 impl Held {
     /// Looks whether another part follows.
     pub(super) fn part(mut self) -> Self {
-        let more = Envelope::open(&self.text).and_then(|mut envelope| {
+        let more = Envelope::open(&self.text, self.depth).and_then(|mut envelope| {
             envelope.skip()?;
             Ok(envelope.has_more())
         });
@@ -68,9 +71,12 @@ impl Held {
         if let Some(damage) = self.damage {
             return Err(CallError::Io(damage));
         }
-        match Envelope::open(&self.text) {
+        match Envelope::open(&self.text, self.depth) {
             Ok(envelope) => read(envelope, self.fds),
-            Err(fault) => Err(unreadable(&fault)),
+            Err(fault) => {
+                let why = envelope::unreadable(&self.text, self.depth, &fault);
+                Err(undecodable(why))
+            }
         }
     }
 
@@ -82,7 +88,8 @@ impl Held {
                 Err(error) => Frame::Broken(error),
             };
         }
-        let empty = Envelope::open(&self.text).is_ok_and(|envelope| envelope.has_null_result());
+        let empty =
+            Envelope::open(&self.text, self.depth).is_ok_and(|envelope| envelope.has_null_result());
         match empty && self.damage.is_none() {
             true => Frame::End,
             false => Frame::Last(self.read()),
@@ -212,10 +219,10 @@ pub(super) fn read<T: Message, E: Message>(
     if envelope.part() != Some(Part::Result) {
         return Err(read_error(envelope, fds));
     }
-    let fds = Unpacker::new(fds);
+    let fds = envelope.unpacker(fds);
     let result = envelope
         .decode(|text| message::decode_front(text, &fds))
-        .map_err(|fault| unreadable(&fault))?
+        .map_err(|fault| undecodable(envelope.unreadable(&fault)))?
         .map_err(undecodable)?;
     fds.finish(Surplus::Close).map_err(undecodable)?;
     Ok(result)
@@ -225,14 +232,15 @@ pub(super) fn read<T: Message, E: Message>(
 #[inline(never)]
 fn read_error<E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> CallError<E> {
     if envelope.part() != Some(Part::Error) {
-        return unreadable(&Fault::new(Fault::NOT_A_CALL, "neither result nor error"));
+        let fault = Fault::new(Fault::NOT_A_CALL, "neither result nor error");
+        return undecodable(envelope.unreadable(&fault));
     }
-    let error = match envelope.decode(ErrorObject::front) {
+    let fds = envelope.unpacker(fds);
+    let error = match envelope.decode(|text| ErrorObject::front(text, fds.depth())) {
         Ok(Ok(error)) => error,
         Ok(Err(error)) => return undecodable(error),
-        Err(fault) => return unreadable(&fault),
+        Err(fault) => return undecodable(envelope.unreadable(&fault)),
     };
-    let fds = Unpacker::new(fds);
     let said = (error.code, &*error.message);
     let service = match error.is_fault() {
         true => None,
@@ -245,15 +253,8 @@ fn read_error<E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> CallError<E> 
     }
 }
 
-/// Says that the server's answer is not what the types say.
+/// Says that the server's answer is none, or not what the types say.
+#[cold]
 fn undecodable<E>(error: DecodeError) -> CallError<E> {
     CallError::Io(Error::Decode(error))
-}
-
-/// Says that the server's answer is none.
-#[inline(never)]
-pub(super) fn unreadable<E>(fault: &Fault) -> CallError<E> {
-    CallError::Io(Error::Decode(DecodeError::Syntax {
-        reason: format!("the answer: {}", fault.message),
-    }))
 }

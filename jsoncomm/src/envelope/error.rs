@@ -2,6 +2,7 @@
 
 use super::object::{Members, front, into_decode};
 use crate::error::{DecodeError, Fault};
+use crate::limits::Depth;
 use crate::message;
 
 /// An error object, as a client reads it.
@@ -15,12 +16,12 @@ pub(crate) struct ErrorObject<'t> {
 
 impl<'t> ErrorObject<'t> {
     /// Reads one from the front of `text` and says how much of it that was.
-    pub(crate) fn front(text: &'t str) -> Result<(Self, usize), DecodeError> {
+    pub(crate) fn front(text: &'t str, depth: Depth) -> Result<(Self, usize), DecodeError> {
         let shape = |reason: &str| DecodeError::Shape {
             field: Some(String::from("error")),
             reason: reason.to_owned(),
         };
-        let length = message::skip_front(text)?;
+        let length = message::skip_front(text, depth)?;
         let object = text.get(..length).unwrap_or_default();
         let mut members = Members::open(object).map_err(|_| shape("is not an object"))?;
         let (mut code, mut message, mut data) = (None, None, None);
@@ -64,4 +65,12 @@ impl<'t> ErrorObject<'t> {
             message: self.message,
         }
     }
+}
+
+/// Says why a text is no answer that can be read.
+#[cold]
+pub(crate) fn unreadable(text: &[u8], depth: Depth, fault: &Fault) -> DecodeError {
+    let reason = format!("the answer: {}", fault.message);
+    let syntax = DecodeError::Syntax { reason };
+    depth.check(text).err().unwrap_or(syntax)
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, IgnoredAny};
 
 use crate::error::{DecodeError, Fault};
+use crate::limits::Depth;
 use crate::message::{self, Cursor, Unpacker};
 
 /// The members of one JSON object, walked in the order they stand there.
@@ -32,10 +33,11 @@ impl<'t> Members<'t> {
         Ok(Self { at, started })
     }
 
-    /// Goes on behind a member of an object, before the comma or the end.
+    /// Goes on in an object behind a member of it, so many bytes from its beginning, before the comma or the end.
     #[inline]
-    pub(super) fn behind(rest: &'t str) -> Self {
-        let (at, started) = (Cursor::new(rest), true);
+    pub(super) fn behind(text: &'t str, bytes: usize) -> Self {
+        let (mut at, started) = (Cursor::new(text), true);
+        at.advance(bytes);
         Self { at, started }
     }
 
@@ -85,7 +87,7 @@ impl<'t> Members<'t> {
 
     /// Skips the next value, which nobody asks for and which is held to the rules all the same.
     pub(super) fn skip(&mut self) -> Result<(), Fault> {
-        let skipped = message::skip_front(self.at.rest());
+        let skipped = message::skip_front(self.at.rest(), Depth::MAX);
         let length = skipped.map_err(|error| blamed("a member", error))?;
         self.at.advance(length);
         Ok(())

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::Id;
 use crate::error::{EncodeError, Fault};
+use crate::limits::Depth;
 use crate::message::{self, Pack, Packer, put_string, put_unsigned};
 
 /// Appends a call. `id` is absent for one-way calls.
@@ -24,6 +25,7 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     put_string(out, method);
     out.extend_from_slice(b",\"params\":");
     let start = out.len();
+    fds.open(1);
     message::encode(params, out, fds)?;
     if !matches!(out.get(start), Some(b'{' | b'[')) {
         return Err(EncodeError::Json {
@@ -57,17 +59,25 @@ pub(crate) fn write_result<'a, M: Pack + ?Sized>(
 ) -> Result<(), EncodeError> {
     open_answer(out, Some(id));
     out.extend_from_slice(b",\"result\":");
+    fds.open(1);
     message::encode(result, out, fds)?;
     out.push(b'}');
     Ok(())
 }
 
 /// Appends an answer that is JSON already.
-pub(crate) fn write_document(out: &mut Vec<u8>, id: &Id<'_>, json: &str) {
+pub(crate) fn write_document(
+    out: &mut Vec<u8>,
+    id: &Id<'_>,
+    json: &str,
+    depth: Depth,
+) -> Result<(), EncodeError> {
     open_answer(out, Some(id));
     out.extend_from_slice(b",\"result\":");
+    depth.inside(1).check_written(json.as_bytes())?;
     out.extend_from_slice(json.as_bytes());
     out.push(b'}');
+    Ok(())
 }
 
 /// Appends one item of a stream.
@@ -99,6 +109,7 @@ pub(crate) fn write_error<'a, E: Pack + std::fmt::Display + ?Sized>(
     open_answer(out, Some(id));
     put_error(out, error.code(), &error.to_string());
     out.extend_from_slice(b",\"data\":");
+    fds.open(2);
     message::encode(error, out, fds)?;
     out.extend_from_slice(b"}}");
     Ok(())

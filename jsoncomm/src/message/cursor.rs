@@ -25,6 +25,11 @@ impl<'t> Cursor<'t> {
         self.at
     }
 
+    /// All of the text.
+    pub(crate) fn whole(&self) -> &'t str {
+        self.text
+    }
+
     /// What is still to be read.
     #[inline]
     pub(crate) fn rest(&self) -> &'t str {

@@ -1,25 +1,40 @@
-//! How deep a text nests, found out without reading it.
+//! How long a text may be and how deep it may nest, for texts that are not read or written here.
 
-use crate::error::EncodeError;
-use crate::limits::Bounds;
+use crate::error::{DecodeError, EncodeError};
+use crate::limits::Depth;
 
-/// Refuses a text that is not to be sent.
-pub(crate) fn check_bounds(text: &[u8], bounds: Bounds) -> Result<(), EncodeError> {
-    let (size, limit) = (text.len(), bounds.message);
-    if size > limit {
-        return Err(EncodeError::TooLarge { size, limit });
+impl Depth {
+    /// Refuses to read a text that is deeper.
+    pub(crate) fn check(self, text: &[u8]) -> Result<(), DecodeError> {
+        let limit = self.limit;
+        match is_deeper(text, self.left) {
+            true => Err(DecodeError::TooDeep { limit }),
+            false => Ok(()),
+        }
     }
-    let limit = bounds.depth;
-    match is_deeper(text, limit) {
-        true => Err(EncodeError::TooDeep { limit }),
-        false => Ok(()),
+
+    /// Refuses to write one.
+    pub(crate) fn check_written(self, text: &[u8]) -> Result<(), EncodeError> {
+        let limit = self.limit;
+        match is_deeper(text, self.left) {
+            true => Err(EncodeError::TooDeep { limit }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Refuses a text that is too long to be sent.
+pub(crate) fn check_size(text: &[u8], limit: usize) -> Result<(), EncodeError> {
+    match text.len() {
+        size if size > limit => Err(EncodeError::TooLarge { size, limit }),
+        _ => Ok(()),
     }
 }
 
 /// Says whether more than `limit` arrays and objects are open at once anywhere in `text`.
 ///
 /// It need not be JSON; a reader that stops at the first mistake finds it no deeper up to there.
-pub(crate) fn is_deeper(text: &[u8], limit: usize) -> bool {
+fn is_deeper(text: &[u8], limit: usize) -> bool {
     // Most texts have no more brackets than that in all, whatever they mean, and those are counted many
     // bytes at a time.
     text.len() > limit && brackets(text) > limit && scan(text, limit)

@@ -1,25 +1,49 @@
 //! The list that descriptors are written to, and what hands it to serde.
 
 use super::Pack;
+use crate::limits::Depth;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::BorrowedFd;
 
 /// The descriptors of a message that is being written, in order; borrowed for `'a` from the message.
 ///
 /// A descriptor's position here is its index in the JSON. Allocates with the first descriptor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Packer<'a> {
     fds: RefCell<Vec<BorrowedFd<'a>>>,
+    depth: Cell<Depth>,
+}
+
+impl Default for Packer<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<'a> Packer<'a> {
     /// Makes an empty list.
     pub const fn new() -> Self {
+        Self::at_depth(Depth::MAX)
+    }
+
+    /// The same for a message that may be so deep.
+    pub(crate) const fn at_depth(depth: Depth) -> Self {
         Self {
             fds: RefCell::new(Vec::new()),
+            depth: Cell::new(depth),
         }
+    }
+
+    /// Counts arrays and objects that are open around what is written from now on.
+    pub(crate) fn open(&self, levels: usize) {
+        self.depth.set(self.depth().inside(levels));
+    }
+
+    /// How deep what is written from now on may be.
+    pub(crate) fn depth(&self) -> Depth {
+        self.depth.get()
     }
 
     /// Appends `fd` and returns its index, which is what the JSON says in its place.

@@ -16,7 +16,7 @@ pub(crate) use keys::repeated;
 pub(super) use keys::{MADE_UP, NUMBER};
 
 use super::cursor::Cursor;
-use crate::limits::Bounds;
+use crate::limits::Depth;
 use key::Key;
 use keys::Keys;
 use serde::de::value::MapDeserializer;
@@ -60,10 +60,10 @@ type Theirs<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
 
 impl<'de> Reader<'de> {
     /// Reads from the front of `text`.
-    pub(super) fn new(text: &'de str) -> Self {
+    pub(super) fn new(text: &'de str, depth: Depth) -> Self {
         Self {
             at: Cursor::new(text),
-            left: Bounds::DEPTH_MAX,
+            left: depth.left,
             skipped: false,
             broken: None,
         }

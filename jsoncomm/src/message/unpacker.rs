@@ -4,7 +4,7 @@ use super::reader::Broken;
 use super::{Surplus, syntax};
 use crate::error::{DecodeError, FdProblem};
 use crate::fds::Fds;
-use crate::limits::Bounds;
+use crate::limits::Depth;
 use serde::Deserialize;
 use serde::de::{Error, IgnoredAny};
 use std::cell::{Cell, RefCell};
@@ -21,22 +21,42 @@ pub(crate) const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
 ///
 /// Owns them: what is not taken is closed with it. It also keeps what serde's errors cannot carry: the
 /// first problem with a descriptor, and the path of the member that was being read when reading failed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Unpacker {
     fds: RefCell<Fds>,
+    depth: Depth,
     problem: Cell<Option<FdProblem>>,
     path: RefCell<String>,
     /// The error on its way out is no longer the reader's own.
     withheld: Cell<bool>,
 }
 
+impl Default for Unpacker {
+    fn default() -> Self {
+        Self::new(Fds::new())
+    }
+}
+
 impl Unpacker {
     /// Takes over the descriptors of one message.
     pub fn new(fds: Fds) -> Self {
+        Self::at_depth(Depth::MAX, fds)
+    }
+
+    /// The same for a message that may be so deep.
+    pub(crate) fn at_depth(depth: Depth, fds: Fds) -> Self {
         Self {
             fds: RefCell::new(fds),
-            ..Self::default()
+            depth,
+            problem: Cell::new(None),
+            path: RefCell::new(String::new()),
+            withheld: Cell::new(false),
         }
+    }
+
+    /// How deep the message may be.
+    pub(crate) fn depth(&self) -> Depth {
+        self.depth
     }
 
     /// Moves the descriptor at `index` out.
@@ -117,7 +137,7 @@ impl Unpacker {
             return DecodeError::Descriptor { field, problem };
         }
         if broken == Some(Broken::TooDeep) {
-            let limit = Bounds::DEPTH_MAX;
+            let limit = self.depth.limit;
             return DecodeError::TooDeep { limit };
         }
         // Broken JSON is that in a sensitive member, too, and serde_json quotes nothing of it.
@@ -161,6 +181,17 @@ impl Unpacker {
 /// What keeps a JSON value from standing at the front of `text`, if something does.
 fn json_error(text: &str) -> Option<serde_json::Error> {
     IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)).err()
+}
+
+/// Says that something stands behind the value.
+pub(super) fn trailing(text: &str) -> DecodeError {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let skipped = IgnoredAny::deserialize(&mut reader);
+    let whole = skipped.and_then(|_| reader.end());
+    match whole {
+        Err(error) => syntax(&error),
+        Ok(()) => syntax(&"trailing characters"),
+    }
 }
 
 /// Puts a member before the path of what is inside it.

@@ -57,7 +57,7 @@ impl Pack for Verbatim {
         let refuse = |reason: &str| EncodeError::Json {
             reason: reason.to_owned(),
         };
-        let length = skip_front(json).map_err(|error| match error {
+        let length = skip_front(json, fds.depth()).map_err(|error| match error {
             DecodeError::TooDeep { limit } => EncodeError::TooDeep { limit },
             error => refuse(&error.to_string()),
         })?;
@@ -80,7 +80,7 @@ impl<'de> Unpack<'de> for Verbatim {
     }
 
     fn front(text: &'de str, fds: &Unpacker) -> Result<(Self, usize), DecodeError> {
-        let length = skip_front(text)?;
+        let length = skip_front(text, fds.depth())?;
         let json = text.get(..length).unwrap_or_default();
         let message = Self {
             json: json.trim_start_matches(BLANK).to_owned(),

@@ -12,7 +12,7 @@ use super::escape::{plain_words, put_escaped, put_string};
 use super::reader::MADE_UP;
 use super::unpacker::put_before;
 use crate::error::EncodeError;
-use crate::limits::Bounds;
+use crate::limits::Depth;
 use serde::ser::{
     Error as _, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant,
@@ -28,8 +28,7 @@ pub(super) struct Writer<'t> {
     text: &'t mut Vec<u8>,
     refused: Option<Refused>,
     path: String,
-    /// How many more arrays and objects may be open at once.
-    left: usize,
+    depth: Depth,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +39,12 @@ enum Refused {
 
 impl<'t> Writer<'t> {
     /// Writes to the end of `text`.
-    pub(super) fn new(text: &'t mut Vec<u8>) -> Self {
+    pub(super) fn new(text: &'t mut Vec<u8>, depth: Depth) -> Self {
         Self {
             text,
             refused: None,
             path: String::new(),
-            left: Bounds::DEPTH_MAX,
+            depth,
         }
     }
 
@@ -56,7 +55,7 @@ impl<'t> Writer<'t> {
                 field: Some(self.path).filter(|path| !path.is_empty()),
             },
             Some(Refused::TooDeep) => EncodeError::TooDeep {
-                limit: Bounds::DEPTH_MAX,
+                limit: self.depth.limit,
             },
             None => EncodeError::Json {
                 reason: error.to_string(),
@@ -92,11 +91,22 @@ impl<'t> Writer<'t> {
     /// Counts arrays and objects that are opened, unless there are too many.
     #[inline]
     fn open(&mut self, levels: usize) -> Result<(), Error> {
-        match self.left.checked_sub(levels) {
-            Some(left) => self.left = left,
+        match self.depth.left.checked_sub(levels) {
+            Some(left) => self.depth.left = left,
             None => return Err(self.refuse(Refused::TooDeep, "too deep")),
         }
         Ok(())
+    }
+
+    /// Appends what serde_json makes of one of its own, which may be a text that nobody has looked at.
+    fn put_made_up<T: Serialize + ?Sized>(&mut self, value: &MadeUp<'_, T>) -> Result<(), Error> {
+        let start = self.text.len();
+        self.put_theirs(value)?;
+        let written = self.text.get(start..).unwrap_or_default();
+        match self.depth.check_written(written) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.refuse(Refused::TooDeep, "too deep")),
+        }
     }
 
     /// Begins an array or an object, the content of `variant` if there is one.
@@ -385,10 +395,10 @@ impl Parts<'_, '_> {
     #[inline]
     fn finish(self) {
         self.to.put(self.brackets.close);
-        self.to.left += 1;
+        self.to.depth.left += 1;
         if self.variant.is_some() {
             self.to.put("}");
-            self.to.left += 1;
+            self.to.depth.left += 1;
         }
     }
 }
@@ -491,7 +501,7 @@ impl SerializeStruct for Struct<'_, '_> {
     ) -> Result<(), Error> {
         match self {
             Self::Object(parts) => parts.put_field(name, value),
-            Self::MadeUp(to, of) => to.put_theirs(&MadeUp { of, name, value }),
+            Self::MadeUp(to, of) => to.put_made_up(&MadeUp { of, name, value }),
         }
     }
 

@@ -137,8 +137,8 @@ impl Flow {
         if refuses(&self.lock()) && !self.has_room() {
             return Err(SinkError::Full);
         }
-        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::new());
         let bounds = self.slot.mailbox.bounds();
+        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::at_depth(bounds.depth));
         encoded(&mut text, &fds, bounds, |text, fds| {
             envelope::write_item(text, id, item, fds)
         })
@@ -406,8 +406,8 @@ impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
         let Some(flow) = self.flow.take() else {
             return;
         };
-        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::new());
         let bounds = flow.slot.mailbox.bounds();
+        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::at_depth(bounds.depth));
         let written = encoded(&mut text, &fds, bounds, |text, fds| match &flow.slot.to {
             To::Call(id) => envelope::write_error(text, id, &error, fds),
             To::Bare | To::Nobody => Ok(()),

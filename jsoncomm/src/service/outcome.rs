@@ -124,9 +124,8 @@ impl Outcome for Document<'_> {
 
     fn settle(self, answer: Answer<'_>) {
         let Answer { desk, lane, id } = answer;
-        let trouble = desk.send(lane, |text, _| {
-            envelope::write_document(text, id, self.0);
-            Ok(())
+        let trouble = desk.send(lane, |text, fds| {
+            envelope::write_document(text, id, self.0, fds.depth())
         });
         if let Some(error) = trouble {
             desk.refuse(lane, Some(id), &answer_fault(&error));

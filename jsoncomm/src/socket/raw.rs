@@ -153,6 +153,8 @@ impl Socket {
         if let Some(damage) = datagram.damage {
             return Err(damage);
         }
+        let depth = self.line.bounds().depth;
+        depth.check(&bytes).map_err(Error::Decode)?;
         let raw = Raw {
             bytes,
             fds: datagram.fds,

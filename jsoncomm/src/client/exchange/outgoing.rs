@@ -44,9 +44,10 @@ impl Exchange {
         let budget = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let timeout = timeout.map(|timeout| budget(timeout).max(1));
         line::empty(&mut self.text);
-        let fds = Packer::new();
+        let bounds = self.line.bounds();
+        let fds = Packer::at_depth(bounds.depth);
         envelope::write_call(&mut self.text, id, method, params, timeout, &fds)
-            .and_then(|()| message::check_bounds(&self.text, self.line.bounds()))
+            .and_then(|()| message::check_size(&self.text, bounds.message))
             .map_err(Error::Encode)?;
         Ok(fds)
     }
@@ -165,7 +166,7 @@ impl Exchange {
         let bounds = self.line.bounds();
         let limits = Limits {
             message: bounds.message,
-            depth: bounds.depth,
+            depth: bounds.depth.limit,
             ..Limits::default()
         };
         let deadline = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
