@@ -359,7 +359,7 @@ impl Slot {
             write(&self.to, text, fds)
         });
         match written {
-            Ok(()) if self.settle() => match Letter::new(text, &fds.into_fds()) {
+            Ok(()) if self.settle() => match Letter::new(text, &fds.into_row()) {
                 Some(letter) => self.send(letter),
                 None => self.send_fault(&no_descriptors()),
             },

@@ -207,7 +207,7 @@ impl Desk {
         let fds = Packer::at_depth(bounds.depth);
         let trouble = encoded(&mut text, &fds, bounds, write).err();
         if trouble.is_none() {
-            lane.deliver(self, Mail::Lent(&text, &fds.into_fds()));
+            lane.deliver(self, Mail::Lent(&text, &fds.into_row()));
         }
         self.text = text;
         trouble

@@ -401,7 +401,7 @@ impl Socket {
         message::encode(message, &mut self.text, &fds)
             .and_then(|()| message::check_size(&self.text, bounds.message))
             .map_err(Error::Encode)?;
-        send(&self.line, &self.text, &fds.into_fds())
+        send(&self.line, &self.text, &fds.into_row())
     }
 
     /// Reads the message out of a datagram that is in the inbox.

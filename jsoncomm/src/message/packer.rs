@@ -5,14 +5,15 @@ use crate::limits::Depth;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 
 /// The descriptors of a message that is being written, in order; borrowed for `'a` from the message.
 ///
-/// A descriptor's position here is its index in the JSON. Allocates with the first descriptor.
+/// A descriptor's position here is its index in the JSON. Allocates with the fifth descriptor.
 #[derive(Debug)]
 pub struct Packer<'a> {
-    fds: RefCell<Vec<BorrowedFd<'a>>>,
+    fds: RefCell<Row<'a>>,
     depth: Cell<Depth>,
 }
 
@@ -31,7 +32,7 @@ impl<'a> Packer<'a> {
     /// The same for a message that may be so deep.
     pub(crate) const fn at_depth(depth: Depth) -> Self {
         Self {
-            fds: RefCell::new(Vec::new()),
+            fds: RefCell::new(Row::Empty),
             depth: Cell::new(depth),
         }
     }
@@ -65,6 +66,11 @@ impl<'a> Packer<'a> {
 
     /// Gives the list back, in order.
     pub fn into_fds(self) -> Vec<BorrowedFd<'a>> {
+        self.into_row().to_vec()
+    }
+
+    /// The same for who only looks at it.
+    pub(crate) fn into_row(self) -> Row<'a> {
         self.fds.into_inner()
     }
 
@@ -77,6 +83,54 @@ impl<'a> Packer<'a> {
     /// Forgets all but the first `count`.
     pub(super) fn truncate(&self, count: usize) {
         self.fds.borrow_mut().truncate(count);
+    }
+}
+
+/// So many descriptors are where the row is; more are elsewhere.
+const FEW: usize = 4;
+
+/// Borrowed descriptors side by side.
+#[derive(Debug)]
+pub(crate) enum Row<'a> {
+    Empty,
+    /// So many of these; the others are there for want of nothing to put in their places.
+    Few([BorrowedFd<'a>; FEW], usize),
+    Many(Vec<BorrowedFd<'a>>),
+}
+
+impl<'a> Row<'a> {
+    fn push(&mut self, fd: BorrowedFd<'a>) {
+        match self {
+            Self::Empty => *self = Self::Few([fd; FEW], 1),
+            Self::Few(few, count) => match few.get_mut(*count) {
+                Some(place) => {
+                    *place = fd;
+                    *count += 1;
+                }
+                None => *self = Self::Many([few.as_slice(), &[fd]].concat()),
+            },
+            Self::Many(many) => many.push(fd),
+        }
+    }
+
+    fn truncate(&mut self, length: usize) {
+        match self {
+            Self::Empty => {}
+            Self::Few(_, count) => *count = length.min(*count),
+            Self::Many(many) => many.truncate(length),
+        }
+    }
+}
+
+impl<'a> Deref for Row<'a> {
+    type Target = [BorrowedFd<'a>];
+
+    fn deref(&self) -> &[BorrowedFd<'a>] {
+        match self {
+            Self::Empty => &[],
+            Self::Few(few, count) => few.get(..*count).unwrap_or_default(),
+            Self::Many(many) => many,
+        }
     }
 }
 
@@ -127,5 +181,41 @@ impl<'p, 'a, T> ContentOf<'p, 'a, T> {
 impl<T: PackContent> Serialize for ContentOf<'_, '_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.value.pack_content(self.fds, serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::{AsFd, AsRawFd};
+
+    #[test]
+    fn a_row_has_what_was_put_there_few_or_many() {
+        let null = || File::open("/dev/null").unwrap();
+        let files = [null(), null(), null(), null(), null(), null()];
+        let filled = |length| {
+            let fds = Packer::new();
+            for (place, file) in files.iter().take(length).enumerate() {
+                assert_eq!(fds.push(file.as_fd()), place);
+            }
+            assert_eq!((fds.len(), fds.is_empty()), (length, length == 0));
+            fds
+        };
+        let last = null();
+        let number = |fd: &BorrowedFd<'_>| fd.as_raw_fd();
+        let numbers: Vec<_> = files.iter().map(File::as_raw_fd).collect();
+        for length in 0..=files.len() {
+            let came: Vec<_> = filled(length).into_fds().iter().map(number).collect();
+            assert_eq!(Some(&*came), numbers.get(..length));
+            for left in 0..length {
+                let fds = filled(length);
+                fds.truncate(left);
+                assert_eq!(fds.push(last.as_fd()), left);
+                let row = fds.into_row();
+                let kept: Vec<_> = row.iter().take(left).map(number).collect();
+                assert_eq!((Some(&*kept), row.len()), (numbers.get(..left), left + 1));
+            }
+        }
     }
 }

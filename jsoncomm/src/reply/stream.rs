@@ -143,7 +143,7 @@ impl Flow {
             envelope::write_item(text, id, item, fds)
         })
         .map_err(SinkError::Encode)?;
-        let letter = Letter::new(text, &fds.into_fds()).ok_or(SinkError::NoDescriptors)?;
+        let letter = Letter::new(text, &fds.into_row()).ok_or(SinkError::NoDescriptors)?;
         self.put(letter)
     }
 
@@ -413,7 +413,7 @@ impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
             To::Bare | To::Nobody => Ok(()),
         });
         match written {
-            Ok(()) => match Letter::new(text, &fds.into_fds()) {
+            Ok(()) => match Letter::new(text, &fds.into_row()) {
                 Some(last) => flow.finish(last),
                 None => flow.end_with(|text, id| {
                     envelope::write_fault(text, Some(id), &no_descriptors());

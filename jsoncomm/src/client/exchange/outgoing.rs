@@ -68,7 +68,7 @@ impl Exchange {
         } = outgoing;
         let driven = self.driven && !outgoing.waits;
         self.send_cancels();
-        let fds = self.encode(id, method, params, timeout)?.into_fds();
+        let fds = self.encode(id, method, params, timeout)?.into_row();
         match self.push(&fds, deadline, driven) {
             // Nothing was sent, so this repeats nothing.
             Err(Error::Closed) if outgoing.reconnect => {
