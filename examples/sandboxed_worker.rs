@@ -176,6 +176,7 @@ fn give_up_rights() -> Result<(), Box<dyn Error>> {
 const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
+    libc::SYS_sendto,
     libc::SYS_read,
     libc::SYS_pread64,
     libc::SYS_write,

@@ -201,10 +201,17 @@ impl Line {
         // Nearly all fit into a datagram, and find room.
         let fits = text.len() <= self.inline_max.min(self.bounds.message) && fds.len() <= FDS_MAX;
         let error = match fits {
-            true => match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
-                Ok(()) => return Ok(Tried::Done),
-                Err(error) => Some(error),
-            },
+            true => {
+                let fd = self.fd.as_fd();
+                let sent = match fds {
+                    [] => sys::sendto(fd, text, to, wait),
+                    _ => sys::sendmsg(fd, text, fds, to, wait),
+                };
+                match sent {
+                    Ok(()) => return Ok(Tried::Done),
+                    Err(error) => Some(error),
+                }
+            }
             false => None,
         };
         self.try_otherwise(text, fds, to, wait, error)
@@ -229,10 +236,11 @@ impl Line {
         if let Some(error) = error {
             // The kernel wants one piece of memory for a datagram; a memfd does with pages.
             let large = text.len() > BUFFER_KEPT;
+            let operation = if fds.is_empty() { "sendto" } else { "sendmsg" };
             match sys::trouble(&error) {
                 Trouble::TooLong => {}
                 Trouble::Short if large => {}
-                _ => return outcome("sendmsg", error),
+                _ => return outcome(operation, error),
             }
         }
         check_count(fds.len(), FDS_MAX - 1)?;

@@ -291,10 +291,10 @@ impl Socket {
     /// # Errors
     ///
     /// [`Error::Encode`] when it cannot be written or exceeds a limit, [`Error::Deadline`],
-    /// [`Error::Closed`] when nobody is there, [`Error::Os`] for whatever else [sendmsg(2)] reports. In
+    /// [`Error::Closed`] when nobody is there, [`Error::Os`] for whatever else [send(2)] reports. In
     /// each case nothing has been sent.
     ///
-    /// [sendmsg(2)]: https://man7.org/linux/man-pages/man2/sendmsg.2.html
+    /// [send(2)]: https://man7.org/linux/man-pages/man2/send.2.html
     pub fn send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<(), Error> {
         let deadline = self.deadline();
         self.encoded(message, |line, text, fds| {

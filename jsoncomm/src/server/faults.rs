@@ -552,7 +552,7 @@ fn a_server_that_is_short_of_memory_waits_by_the_clock() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
     let call = world.stub().double(1);
-    let (call_name, times, errno) = ("sendmsg", 0..usize::MAX, Errno::NOBUFS);
+    let (call_name, times, errno) = ("sendto", 0..usize::MAX, Errno::NOBUFS);
     inject::begin(Some(Plan {
         call: call_name,
         times,

@@ -121,10 +121,28 @@ pub(crate) fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(net::accept_with(socket, SocketFlags::CLOEXEC)?)
 }
 
-/// Sends one datagram with its descriptors, all or nothing. The kernel duplicates the descriptors.
+/// Sends one datagram without descriptors, all or nothing. The kernel has no header to fetch, as sendmsg(2) has.
 ///
 /// One system call. `SIGPIPE` is never raised. `to` is for sockets that are not connected.
 #[inline]
+pub(crate) fn sendto(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    to: Option<&Name>,
+    wait: Wait,
+) -> io::Result<()> {
+    seam("sendto")?;
+    match to {
+        Some(name) => net::sendto(socket, bytes, flags_for(wait), name),
+        None => net::send(socket, bytes, flags_for(wait)),
+    }?;
+    Ok(())
+}
+
+/// Sends one datagram with its descriptors, all or nothing. The kernel duplicates the descriptors.
+///
+/// One system call. `SIGPIPE` is never raised. `to` is for sockets that are not connected.
+#[inline(never)]
 pub(crate) fn sendmsg(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -138,16 +156,20 @@ pub(crate) fn sendmsg(
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let parts = [IoSlice::new(bytes)];
-    let mut flags = SendFlags::NOSIGNAL;
-    if wait == Wait::Never {
-        flags |= SendFlags::DONTWAIT;
-    }
+    let flags = flags_for(wait);
     seam("sendmsg")?;
     match to {
         Some(name) => net::sendmsg_addr(socket, name, &parts, &mut control, flags),
         None => net::sendmsg(socket, &parts, &mut control, flags),
     }?;
     Ok(())
+}
+
+fn flags_for(wait: Wait) -> SendFlags {
+    match wait {
+        Wait::Never => SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        Wait::Socket => SendFlags::NOSIGNAL,
+    }
 }
 
 /// Which half of a socket.

@@ -263,7 +263,7 @@ mod tests {
         for kind in [Kind::Datagram, Kind::Seqpacket] {
             for errno in [Errno::NOBUFS, Errno::TOOMANYREFS] {
                 let (mut exchange, _far) = beside_another(kind);
-                let (call, times) = ("sendmsg", 0..usize::MAX);
+                let (call, times) = ("sendto", 0..usize::MAX);
                 inject::begin(Some(Plan { call, times, errno }));
                 let pauses = 5;
                 let outgoing = outgoing(PAUSE * pauses);

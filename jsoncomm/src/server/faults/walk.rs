@@ -42,7 +42,7 @@ fn errnos(call: &str) -> &'static [Errno] {
         "pwrite" => &[E::INTR, E::NOSPC, E::FBIG, E::DQUOT, E::IO, E::NOMEM],
         "recv" | "send" => &[E::INTR, E::NOMEM, E::NOBUFS, E::CONNREFUSED],
         "recvmsg" => &[E::INTR, E::NOMEM, E::NOBUFS, E::CONNRESET, E::CONNREFUSED, E::ACCESS],
-        "sendmsg" => &[
+        "sendmsg" | "sendto" => &[
             E::INTR, E::AGAIN, E::NOMEM, E::NOBUFS, E::PERM, E::ACCESS, E::CONNREFUSED, E::CONNRESET, E::PIPE,
             E::MSGSIZE, E::TOOMANYREFS, E::NOTCONN,
         ],
