@@ -132,32 +132,42 @@ impl Default for Limits {
 }
 
 /// What a fault that names a field takes.
-const DEPTH_MIN: usize = 3;
+const DEPTH_MIN: u8 = 3;
 
 /// As many as serde_json has open at once.
-const DEPTH_MAX: usize = 127;
+const DEPTH_MAX: u8 = 127;
 
 /// How many arrays and objects may be open at once in a message. Who reads or writes it counts them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Depth {
     /// In all of it.
-    pub(crate) limit: usize,
+    limit: u8,
     /// From here on.
-    pub(crate) left: usize,
+    pub(crate) left: u8,
 }
 
 impl Depth {
     /// What is read and written where nobody asks for less.
-    pub(crate) const MAX: Self = Self::of(DEPTH_MAX);
+    pub(crate) const MAX: Self = Self {
+        limit: DEPTH_MAX,
+        left: DEPTH_MAX,
+    };
 
-    /// Says what a message is held to.
-    pub(crate) const fn of(limit: usize) -> Self {
+    /// As many in all of a message, but no fewer and no more than make sense.
+    fn of(levels: usize) -> Self {
+        let levels = u8::try_from(levels).unwrap_or(DEPTH_MAX);
+        let limit = levels.clamp(DEPTH_MIN, DEPTH_MAX);
         let left = limit;
         Self { limit, left }
     }
 
+    /// How many they may be in all of the message.
+    pub(crate) fn limit(self) -> usize {
+        self.limit.into()
+    }
+
     /// What is left of it inside so many arrays and objects.
-    pub(crate) const fn inside(self, levels: usize) -> Self {
+    pub(crate) const fn inside(self, levels: u8) -> Self {
         let left = self.left.saturating_sub(levels);
         Self { left, ..self }
     }
@@ -174,7 +184,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     pub(crate) fn new(message: usize, depth: usize) -> Self {
-        let depth = Depth::of(depth.clamp(DEPTH_MIN, DEPTH_MAX));
+        let depth = Depth::of(depth);
         Self { message, depth }
     }
 }

@@ -6,8 +6,8 @@ use crate::limits::Depth;
 impl Depth {
     /// Refuses to read a text that is deeper.
     pub(crate) fn check(self, text: &[u8]) -> Result<(), DecodeError> {
-        let limit = self.limit;
-        match is_deeper(text, self.left) {
+        let limit = self.limit();
+        match is_deeper(text, self.left.into()) {
             true => Err(DecodeError::TooDeep { limit }),
             false => Ok(()),
         }
@@ -15,8 +15,8 @@ impl Depth {
 
     /// Refuses to write one.
     pub(crate) fn check_written(self, text: &[u8]) -> Result<(), EncodeError> {
-        let limit = self.limit;
-        match is_deeper(text, self.left) {
+        let limit = self.limit();
+        match is_deeper(text, self.left.into()) {
             true => Err(EncodeError::TooDeep { limit }),
             false => Ok(()),
         }

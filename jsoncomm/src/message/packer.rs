@@ -38,7 +38,7 @@ impl<'a> Packer<'a> {
     }
 
     /// Counts arrays and objects that are open around what is written from now on.
-    pub(crate) fn open(&self, levels: usize) {
+    pub(crate) fn open(&self, levels: u8) {
         self.depth.set(self.depth().inside(levels));
     }
 

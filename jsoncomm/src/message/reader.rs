@@ -32,7 +32,7 @@ use variant::Variant;
 pub(super) struct Reader<'de> {
     at: Cursor<'de>,
     /// How many more arrays and objects may be open at once.
-    left: usize,
+    left: u8,
     /// Something has been skipped: the names of what is around it are no member's of a type.
     skipped: bool,
     broken: Option<Broken>,

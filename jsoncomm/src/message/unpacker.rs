@@ -137,7 +137,7 @@ impl Unpacker {
             return DecodeError::Descriptor { field, problem };
         }
         if broken == Some(Broken::TooDeep) {
-            let limit = self.depth.limit;
+            let limit = self.depth.limit();
             return DecodeError::TooDeep { limit };
         }
         // Broken JSON is that in a sensitive member, too, and serde_json quotes nothing of it.

@@ -55,7 +55,7 @@ impl<'t> Writer<'t> {
                 field: Some(self.path).filter(|path| !path.is_empty()),
             },
             Some(Refused::TooDeep) => EncodeError::TooDeep {
-                limit: self.depth.limit,
+                limit: self.depth.limit(),
             },
             None => EncodeError::Json {
                 reason: error.to_string(),
@@ -90,7 +90,7 @@ impl<'t> Writer<'t> {
 
     /// Counts arrays and objects that are opened, unless there are too many.
     #[inline]
-    fn open(&mut self, levels: usize) -> Result<(), Error> {
+    fn open(&mut self, levels: u8) -> Result<(), Error> {
         match self.depth.left.checked_sub(levels) {
             Some(left) => self.depth.left = left,
             None => return Err(self.refuse(Refused::TooDeep, "too deep")),

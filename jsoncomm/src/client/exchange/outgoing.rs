@@ -166,7 +166,7 @@ impl Exchange {
         let bounds = self.line.bounds();
         let limits = Limits {
             message: bounds.message,
-            depth: bounds.depth.limit,
+            depth: bounds.depth.limit(),
             ..Limits::default()
         };
         let deadline = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
