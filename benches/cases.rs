@@ -49,10 +49,14 @@ pub(crate) const ALL: &[&dyn Peer] = &[
     &tarpc::JSON,
     #[cfg(feature = "peers")]
     &ttrpc::Ttrpc,
+    #[cfg(feature = "peers")]
+    &ttrpc::Tasks,
     #[cfg(feature = "fdpass")]
     &fdpass::Fdpass,
     #[cfg(feature = "peers")]
-    &channel::Channel,
+    &channel::ONE,
+    #[cfg(feature = "peers")]
+    &channel::SET,
 ];
 
 /// The peer of this name.

@@ -1,5 +1,6 @@
 //! jsonrpc-fdpass: JSON-RPC on a stream, with descriptors.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -26,7 +27,10 @@ impl Peer for Fdpass {
     fn does(&self, wire: Wire, load: Load) -> bool {
         // It reads a text again from its start for each part that comes: 16 MiB would take minutes.
         let text = matches!(load, Load::Text(..=1_048_576));
-        let loads = matches!(load, Load::Small | Load::Clients(_) | Load::Descriptor);
+        let loads = matches!(
+            load,
+            Load::Small | Load::Clients(_) | Load::Window(_) | Load::Descriptor
+        );
         wire == Wire::Stream && (loads || text)
     }
 
@@ -89,24 +93,56 @@ struct Ends {
 }
 
 impl Ends {
+    async fn send(
+        &mut self,
+        method: &str,
+        params: impl Serialize,
+        fds: Vec<OwnedFd>,
+    ) -> Outcome<u64> {
+        self.id += 1;
+        let params = Some(serde_json::to_value(params)?);
+        let request = JsonRpcRequest::new(method.to_owned(), params, self.id.into());
+        let request = MessageWithFds::new(JsonRpcMessage::Request(request), fds);
+        self.sender.send(request).await?;
+        Ok(self.id)
+    }
+
+    async fn receive<R: DeserializeOwned>(&mut self, id: u64) -> Outcome<(R, Vec<OwnedFd>)> {
+        let came = self.receiver.receive().await?;
+        match came.message {
+            JsonRpcMessage::Response(response) if response.id == id => {
+                let result = response.result.ok_or("an error")?;
+                Ok((serde_json::from_value(result)?, came.file_descriptors))
+            }
+            _ => Err("no answer to the call".into()),
+        }
+    }
+
     async fn call<R: DeserializeOwned>(
         &mut self,
         method: &str,
         params: impl Serialize,
         fds: Vec<OwnedFd>,
     ) -> Outcome<(R, Vec<OwnedFd>)> {
-        self.id += 1;
-        let params = Some(serde_json::to_value(params)?);
-        let request = JsonRpcRequest::new(method.to_owned(), params, self.id.into());
-        let request = MessageWithFds::new(JsonRpcMessage::Request(request), fds);
-        self.sender.send(request).await?;
-        let came = self.receiver.receive().await?;
-        match came.message {
-            JsonRpcMessage::Response(response) if response.id == self.id => {
-                let result = response.result.ok_or("an error")?;
-                Ok((serde_json::from_value(result)?, came.file_descriptors))
+        let id = self.send(method, params, fds).await?;
+        self.receive(id).await
+    }
+
+    async fn run_window(&mut self, window: usize, laps: &mut Laps) -> Outcome {
+        let mut flying = VecDeque::with_capacity(window);
+        loop {
+            while flying.len() < window {
+                let Some(number) = laps.issue() else { break };
+                let order = Order::new(number);
+                let id = self.send("bench.orders.submit", order, Vec::new()).await?;
+                flying.push_back((id, number));
             }
-            _ => Err("no answer to the call".into()),
+            let Some((id, number)) = flying.pop_front() else {
+                return Ok(());
+            };
+            let (receipt, _): (Receipt, _) = self.receive(id).await?;
+            receipt.check(number)?;
+            laps.lap();
         }
     }
 }
@@ -115,6 +151,9 @@ impl Caller for Client {
     fn run(&mut self, laps: &mut Laps) -> Outcome {
         let ends = &mut self.ends;
         self.runtime.block_on(async {
+            if let Load::Window(window) = self.load {
+                return ends.run_window(window, laps).await;
+            }
             while let Some(number) = laps.issue() {
                 match self.load {
                     Load::Descriptor => {

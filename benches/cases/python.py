@@ -4,6 +4,7 @@ Speaks on stdin and stdout as benches/role.rs says: `serve|call NAME SOCKET LOAD
 """
 
 import array
+import collections
 import json
 import os
 import select
@@ -91,30 +92,36 @@ def call(kind, load, path):
     null = os.open("/dev/null", os.O_RDONLY)
     name, _, size = load.partition("=")
     words = "The quick brown fox jumps over the lazy dog; "
-    text = (words * (int(size or 0) // len(words) + 1))[: int(size or 0)]
+    text = (words * (int(size) // len(words) + 1))[: int(size)] if name == "text" else ""
     ident = 1 << 50
+    window = int(size) if name == "window" else 1
     print("ready", flush=True)
     for line in sys.stdin:
         count = int(line.split()[1])
         times = []
+        flying = collections.deque()
         first = last = time.perf_counter_ns()
-        for number in range(1, count + 1):
-            ident += 1
-            fds = ()
-            if name == "text":
-                method, params, wanted = "echo", {"text": text}, text
-            elif name == "descriptor":
-                method, params, wanted, fds = "swap", {"file": 0}, {"file": 0}, [null]
-            else:
-                method = "submit"
-                urgent = number % 2 == 0
-                params = {"number": number, "user": 1000, "name": NAME, "urgent": urgent, "sizes": SIZES}
-                wanted = {"number": number + 1, "user": 1000, "length": len(NAME), "urgent": not urgent}
-                wanted |= {"total": sum(SIZES), "sizes": SIZES}
-            request = {"jsonrpc": "2.0", "id": ident, "method": "bench.orders." + method, "params": params}
-            send(sock, request, fds)
+        number = 0
+        while len(times) < count:
+            while number < count and len(flying) < window:
+                number += 1
+                ident += 1
+                fds = ()
+                if name == "text":
+                    method, params, wanted = "echo", {"text": text}, text
+                elif name == "descriptor":
+                    method, params, wanted, fds = "swap", {"file": 0}, {"file": 0}, [null]
+                else:
+                    method = "submit"
+                    urgent = number % 2 == 0
+                    params = {"number": number, "user": 1000, "name": NAME, "urgent": urgent, "sizes": SIZES}
+                    wanted = {"number": number + 1, "user": 1000, "length": len(NAME), "urgent": not urgent}
+                    wanted |= {"total": sum(SIZES), "sizes": SIZES}
+                request = {"jsonrpc": "2.0", "id": ident, "method": "bench.orders." + method, "params": params}
+                send(sock, request, fds)
+                flying.append((ident, wanted, len(fds)))
             came, fds_back, _ = receive(sock, room)
-            if (came["id"], came["result"], len(fds_back)) != (ident, wanted, len(fds)):
+            if (came["id"], came["result"], len(fds_back)) != flying.popleft():
                 sys.exit(f"wrong answer to {number}")
             for fd in fds_back:
                 os.close(fd)

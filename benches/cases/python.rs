@@ -15,7 +15,7 @@ impl Peer for Python {
     fn does(&self, wire: Wire, load: Load) -> bool {
         let loads = matches!(
             load,
-            Load::Small | Load::Descriptor | Load::Text(..=1_048_576)
+            Load::Small | Load::Window(..=128) | Load::Descriptor | Load::Text(..=1_048_576)
         );
         let version = || Command::new("python3").arg("--version").output();
         wire != Wire::Stream && loads && version().is_ok_and(|output| output.status.success())

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use tarpc::client::{Config, NewClient};
 use tarpc::context::Context;
 use tarpc::serde_transport::unix;
 use tarpc::server::{BaseChannel, Channel};
 use tarpc::tokio_serde::formats::{Bincode, Json};
 
-use super::tokio::runtime;
+use super::tokio::{fly, runtime};
 use crate::Outcome;
 use crate::case::{At, Caller, Laps, Load, Peer, Wire};
 use crate::work::{self, NAME, Order, Receipt, SIZES, USER, check_named, check_text, receipt};
@@ -153,21 +152,6 @@ impl Client {
         let receipt = orders.submit(context, number, USER, name, urgent, SIZES);
         receipt.await?.check(number)
     }
-
-    async fn run_window(orders: &OrdersClient, window: usize, laps: &mut Laps) -> Outcome {
-        let mut flying = FuturesOrdered::new();
-        loop {
-            while flying.len() < window {
-                let Some(number) = laps.issue() else { break };
-                flying.push_back(Self::submit(orders, number));
-            }
-            match flying.next().await {
-                Some(done) => done?,
-                None => return Ok(()),
-            }
-            laps.lap();
-        }
-    }
 }
 
 impl Caller for Client {
@@ -175,7 +159,7 @@ impl Caller for Client {
         let orders = &self.orders;
         self.runtime.block_on(async {
             if let Load::Window(window) = self.load {
-                return Self::run_window(orders, window, laps).await;
+                return fly(window, laps, |number| Self::submit(orders, number)).await;
             }
             while let Some(number) = laps.issue() {
                 match self.load {

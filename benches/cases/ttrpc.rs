@@ -1,5 +1,7 @@
-//! ttrpc: protobuf, blocking, with its pool of threads. What its generator would write is written here, with messages
-//! of prost, which is faster than what it generates by itself.
+//! ttrpc: protobuf, blocking, with its pool of threads, and asynchronous. What its generator would write is written
+//! here, with messages of prost, which is faster than what it generates by itself.
+
+mod tasks;
 
 use std::collections::HashMap;
 use std::sync::mpsc::channel;
@@ -13,7 +15,11 @@ use crate::Outcome;
 use crate::case::{At, Caller, Laps, Load, Peer, Wire};
 use crate::work::{self, NAME, Order, Receipt, SIZES, USER, check_text, receipt};
 
+pub(super) use tasks::Tasks;
+
 pub(super) struct Ttrpc;
+
+const SERVICE: &str = "bench.Orders";
 
 /// An [`Order`].
 #[derive(Clone, PartialEq, Message)]
@@ -53,6 +59,10 @@ struct Text {
     text: String,
 }
 
+fn echo(text: Text) -> Text {
+    text
+}
+
 fn submit(submit: Submit) -> Taken {
     let receipt = receipt(&Order {
         number: submit.number,
@@ -74,13 +84,20 @@ fn submit(submit: Submit) -> Taken {
 /// A method, of a message to a message.
 struct Method<P, R>(fn(P) -> R);
 
-impl<P: Message + Default, R: Message> MethodHandler for Method<P, R> {
-    fn handler(&self, context: TtrpcContext, request: Request) -> ttrpc::Result<()> {
+impl<P: Message + Default, R: Message> Method<P, R> {
+    fn answer(&self, request: &Request) -> ttrpc::Result<Response> {
         let params = P::decode(&*request.payload)
             .map_err(|error| ttrpc::Error::Others(error.to_string()))?;
         let mut response = Response::new();
         response.set_status(ttrpc::get_status(Code::OK, String::new()));
         response.payload = (self.0)(params).encode_to_vec();
+        Ok(response)
+    }
+}
+
+impl<P: Message + Default, R: Message> MethodHandler for Method<P, R> {
+    fn handler(&self, context: TtrpcContext, request: Request) -> ttrpc::Result<()> {
+        let response = self.answer(&request)?;
         context.respond(context.mh.stream_id, response)
     }
 }
@@ -89,24 +106,55 @@ fn address(at: &At) -> String {
     format!("unix://{}", at.path.display())
 }
 
+fn does(wire: Wire, load: Load) -> bool {
+    // Its messages have at most 4 MiB.
+    let text = matches!(load, Load::Text(..=1_048_576));
+    wire == Wire::Stream && (text || matches!(load, Load::Small | Load::Clients(_)))
+}
+
+fn request(method: &str, params: &impl Message) -> Request {
+    let mut request = Request::new();
+    request.service = SERVICE.into();
+    request.method = method.into();
+    request.payload = params.encode_to_vec();
+    request.timeout_nano = 25_000_000_000;
+    request
+}
+
+fn order(number: u64) -> Submit {
+    Submit {
+        number,
+        user: USER,
+        name: NAME.to_owned(),
+        urgent: Order::new(number).urgent,
+        sizes: SIZES.to_vec(),
+    }
+}
+
+fn check(number: u64, taken: &Taken) -> Outcome {
+    let receipt = Receipt {
+        number: taken.number,
+        user: taken.user,
+        length: taken.length,
+        urgent: taken.urgent,
+        total: taken.total,
+        sizes: taken.sizes.as_slice().try_into()?,
+    };
+    receipt.check(number)
+}
+
 impl Peer for Ttrpc {
     fn name(&self) -> &'static str {
         "ttrpc"
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
-        // Its messages have at most 4 MiB.
-        let loads = matches!(
-            load,
-            Load::Small | Load::Clients(_) | Load::Text(..=1_048_576)
-        );
-        wire == Wire::Stream && loads
+        does(wire, load)
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
         let mut methods: HashMap<String, Box<dyn MethodHandler + Send + Sync>> = HashMap::new();
         methods.insert("/bench.Orders/Submit".into(), Box::new(Method(submit)));
-        let echo: fn(Text) -> Text = |text| text;
         methods.insert("/bench.Orders/Echo".into(), Box::new(Method(echo)));
         let mut server = Server::new().bind(&address(at))?.register_service(methods);
         server.start()?;
@@ -134,12 +182,7 @@ struct Stub {
 
 impl Stub {
     fn call<R: Message + Default>(&self, method: &str, params: &impl Message) -> Outcome<R> {
-        let mut request = Request::new();
-        request.service = "bench.Orders".into();
-        request.method = method.into();
-        request.payload = params.encode_to_vec();
-        request.timeout_nano = 25_000_000_000;
-        let response = self.client.request(request)?;
+        let response = self.client.request(request(method, params))?;
         Ok(R::decode(&*response.payload)?)
     }
 }
@@ -154,23 +197,8 @@ impl Caller for Stub {
                     check_text(&self.text, &came.text)?;
                 }
                 _ => {
-                    let submit = Submit {
-                        number,
-                        user: USER,
-                        name: NAME.to_owned(),
-                        urgent: Order::new(number).urgent,
-                        sizes: SIZES.to_vec(),
-                    };
-                    let taken: Taken = self.call("Submit", &submit)?;
-                    let receipt = Receipt {
-                        number: taken.number,
-                        user: taken.user,
-                        length: taken.length,
-                        urgent: taken.urgent,
-                        total: taken.total,
-                        sizes: taken.sizes.as_slice().try_into()?,
-                    };
-                    receipt.check(number)?;
+                    let taken: Taken = self.call("Submit", &order(number))?;
+                    check(number, &taken)?;
                 }
             }
             laps.lap();

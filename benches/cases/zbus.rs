@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use ::tokio::net::UnixListener;
 use zbus::{Connection, Guid, OwnedFd, connection::Builder};
 
-use super::tokio::runtime;
+use super::tokio::{fly, runtime};
 use crate::Outcome;
 use crate::case::{At, Caller, Laps, Load, Peer, Wire};
 use crate::work::{self, NAME, Order, Receipt, SIZES, USER, check_null, check_text, receipt};
@@ -47,7 +47,7 @@ impl Peer for Zbus {
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
-        wire == Wire::Stream && !matches!(load, Load::Owned | Load::Window(_))
+        wire == Wire::Stream && load != Load::Owned
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
@@ -88,10 +88,28 @@ struct Client {
     load: Load,
 }
 
+async fn submit(orders: &DeskProxy<'_>, number: u64) -> Outcome {
+    let (urgent, sizes) = (Order::new(number).urgent, SIZES.to_vec());
+    let taken = orders.submit(number, USER, NAME, urgent, sizes).await?;
+    let (came, user, length, urgent, total, sizes) = taken;
+    let receipt = Receipt {
+        number: came,
+        user,
+        length,
+        urgent,
+        total,
+        sizes: sizes.as_slice().try_into()?,
+    };
+    receipt.check(number)
+}
+
 impl Caller for Client {
     fn run(&mut self, laps: &mut Laps) -> Outcome {
         self.runtime.block_on(async {
             let orders = DeskProxy::new(&self.connection, "bench.Orders").await?;
+            if let Load::Window(window) = self.load {
+                return fly(window, laps, |number| submit(&orders, number)).await;
+            }
             while let Some(number) = laps.issue() {
                 match self.load {
                     Load::Descriptor => {
@@ -103,21 +121,7 @@ impl Caller for Client {
                         let text = orders.echo(self.text.clone()).await?;
                         check_text(&self.text, &text)?;
                     }
-                    _ => {
-                        let urgent = Order::new(number).urgent;
-                        let sizes = SIZES.to_vec();
-                        let taken = orders.submit(number, USER, NAME, urgent, sizes).await?;
-                        let (number_, user, length, urgent, total, sizes) = taken;
-                        let receipt = Receipt {
-                            number: number_,
-                            user,
-                            length,
-                            urgent,
-                            total,
-                            sizes: sizes.as_slice().try_into()?,
-                        };
-                        receipt.check(number)?;
-                    }
+                    _ => submit(&orders, number).await?,
                 }
                 laps.lap();
             }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use zlink::tokio::unix;
 use zlink::{ReplyError, Server, introspect, proxy, service};
@@ -115,7 +116,10 @@ impl Peer for Zlink {
     fn does(&self, wire: Wire, load: Load) -> bool {
         // It looks through a text from its start for each part that comes: 16 MiB takes it minutes.
         let text = matches!(load, Load::Text(..=1_048_576));
-        let loads = matches!(load, Load::Small | Load::Clients(_) | Load::Descriptor);
+        let loads = matches!(
+            load,
+            Load::Small | Load::Clients(_) | Load::Window(_) | Load::Descriptor
+        );
         wire == Wire::Stream && (loads || text)
     }
 
@@ -148,10 +152,47 @@ struct Client {
     load: Load,
 }
 
+fn check(number: u64, taken: &Taken) -> Outcome {
+    let receipt = Receipt {
+        number: taken.number,
+        user: taken.user,
+        length: taken.length,
+        urgent: taken.urgent,
+        total: taken.total,
+        sizes: taken.sizes.as_slice().try_into()?,
+    };
+    receipt.check(number)
+}
+
+/// Its pipelining: sends so many calls in one write, reads their answers, and sends the next.
+async fn run_chains(orders: &mut unix::Connection, window: usize, laps: &mut Laps) -> Outcome {
+    let urgent = |number| Order::new(number).urgent;
+    while let Some(first) = laps.issue() {
+        let mut chain = orders.chain_submit(first, USER, NAME, urgent(first), &SIZES)?;
+        let mut last = first;
+        for _ in 1..window {
+            let Some(number) = laps.issue() else { break };
+            chain = chain.submit(number, USER, NAME, urgent(number), &SIZES)?;
+            last = number;
+        }
+        let mut replies = chain.send::<Taken, Failure>().await?;
+        for number in first..=last {
+            let (reply, _) = replies.next().await.ok_or("no reply")??;
+            let taken = reply.map_err(refused)?.into_parameters();
+            check(number, &taken.ok_or("no receipt")?)?;
+            laps.lap();
+        }
+    }
+    Ok(())
+}
+
 impl Caller for Client {
     fn run(&mut self, laps: &mut Laps) -> Outcome {
         let orders = &mut self.connection;
         self.runtime.block_on(async {
+            if let Load::Window(window) = self.load {
+                return run_chains(orders, window, laps).await;
+            }
             while let Some(number) = laps.issue() {
                 match self.load {
                     Load::Descriptor => {
@@ -167,16 +208,7 @@ impl Caller for Client {
                     _ => {
                         let urgent = Order::new(number).urgent;
                         let taken = orders.submit(number, USER, NAME, urgent, &SIZES).await?;
-                        let taken = taken.map_err(refused)?;
-                        let receipt = Receipt {
-                            number: taken.number,
-                            user: taken.user,
-                            length: taken.length,
-                            urgent: taken.urgent,
-                            total: taken.total,
-                            sizes: taken.sizes.as_slice().try_into()?,
-                        };
-                        receipt.check(number)?;
+                        check(number, &taken.map_err(refused)?)?;
                     }
                 }
                 laps.lap();
