@@ -26,6 +26,7 @@ mod peers;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Once;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
@@ -52,6 +53,8 @@ trait Vault {
     fn tell(&mut self, #[fd] sink: OwnedFd);
     /// Takes a descriptor and has it closed elsewhere.
     fn part(&mut self, call: &mut Call, #[fd] with: OwnedFd) -> u64;
+    /// Takes a socket of one kind.
+    fn hang(&mut self, #[fd] on: UnixStream) -> u64;
     /// Answers when the test lets it.
     fn wait(&mut self) -> Swapped;
     /// How often `tell` was carried out.
@@ -142,6 +145,10 @@ impl Vault for State {
 
     fn part(&mut self, call: &mut Call, with: OwnedFd) -> u64 {
         call.close(with);
+        1
+    }
+
+    fn hang(&mut self, _on: UnixStream) -> u64 {
         1
     }
 

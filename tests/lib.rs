@@ -6,9 +6,11 @@
 )]
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use jsoncomm::{Address, Bind, Connection, Counts, Error, Kind};
 use jsoncomm::{Limits, Listener, Remote, Server, Socket, Stats};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
@@ -226,6 +228,47 @@ pub fn send_raw(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::
         SendFlags::NOSIGNAL,
     )?;
     Ok(())
+}
+
+/// A descriptor that close(2) waits for, for whoever is the last to close it.
+#[derive(Debug)]
+pub struct Slow {
+    /// The descriptor.
+    pub fd: OwnedFd,
+    /// Ends the wait when it is dropped.
+    pub end: TcpStream,
+}
+
+/// A connection that lingers for an hour over what the other end does not read.
+///
+/// # Panics
+///
+/// Without a loopback device.
+pub fn lingering() -> Slow {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("an address");
+    let mut near = TcpStream::connect(address).expect("a listener");
+    let (end, _) = listener.accept().expect("a connection");
+    near.set_nonblocking(true).expect("fcntl");
+    while near.write(&[0; 1 << 16]).is_ok() {}
+    near.set_nonblocking(false).expect("fcntl");
+    set_socket_linger(&near, Some(Duration::from_secs(3600))).expect("setsockopt");
+    let fd = near.into();
+    Slow { fd, end }
+}
+
+/// A socket in which such a connection is unread, so that nobody gets at it.
+///
+/// # Panics
+///
+/// As [`lingering`].
+pub fn nested() -> Slow {
+    let (near, through) = UnixDatagram::pair().expect("a pair");
+    let Slow { fd, end } = lingering();
+    send_raw(&through, b"x", &[fd.as_fd()]).expect("room");
+    drop(fd);
+    let fd = near.into();
+    Slow { fd, end }
 }
 
 /// A server on a thread of its own, with a socket in a fresh directory; stopped when dropped.

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::fds::{Closer, Discard};
+use crate::fds::{Closer, Discard, Unwanted};
 use crate::limits::Limits;
 
 /// An amount of everything that is accounted for.
@@ -18,6 +18,18 @@ pub(crate) struct Cost {
     pub(crate) deferred: usize,
     pub(crate) bytes: usize,
     pub(crate) descriptors: usize,
+    /// Of the descriptors, those that nobody wants and that are still open.
+    pub(crate) unwanted: usize,
+}
+
+impl Cost {
+    pub(crate) const NONE: Self = Self {
+        connections: 0,
+        deferred: 0,
+        bytes: 0,
+        descriptors: 0,
+        unwanted: 0,
+    };
 }
 
 /// What one user costs now.
@@ -28,9 +40,9 @@ pub(crate) struct Account {
     deferred: AtomicUsize,
     bytes: AtomicUsize,
     descriptors: AtomicUsize,
-    /// More descriptors wait to be closed than the limit.
-    overdrawn: AtomicBool,
-    closer: Arc<Closer>,
+    unwanted: AtomicUsize,
+    /// One for each user, so that nobody's descriptors wait behind another's.
+    closer: Closer,
 }
 
 /// What is charged of something, and how it is found in an amount.
@@ -38,12 +50,13 @@ type Part<'a> = (&'a AtomicUsize, fn(&Cost) -> usize);
 
 impl Account {
     /// What is charged now, beside its limit.
-    fn parts(&self) -> [Part<'_>; 4] {
+    fn parts(&self) -> [Part<'_>; 5] {
         [
             (&self.connections, |cost| cost.connections),
             (&self.deferred, |cost| cost.deferred),
             (&self.bytes, |cost| cost.bytes),
             (&self.descriptors, |cost| cost.descriptors),
+            (&self.unwanted, |cost| cost.unwanted),
         ]
     }
 
@@ -73,9 +86,9 @@ impl Account {
         Charge { account, cost }
     }
 
-    /// Says whether its peers have sent more descriptors that nobody wants than can be closed, and forgets it.
-    pub(crate) fn take_overdrawn(&self) -> bool {
-        self.overdrawn.swap(false, Ordering::Relaxed)
+    /// Says whether more descriptors that nobody wants wait to be closed than its peers may have sent.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed) > self.limit.unwanted
     }
 
     /// Charges it, if it is within the limit.
@@ -88,12 +101,10 @@ impl Discard for Account {
     fn discard(self: Arc<Self>, fds: Vec<OwnedFd>) {
         let cost = Cost {
             descriptors: fds.len(),
+            unwanted: fds.len(),
             ..Cost::default()
         };
-        if !self.has_room(cost) {
-            self.overdrawn.store(true, Ordering::Relaxed);
-        }
-        self.closer.close((fds, self.charge(cost)));
+        self.closer.close((Unwanted(fds), self.charge(cost)));
     }
 }
 
@@ -118,7 +129,10 @@ impl Drop for Charge {
 pub(crate) struct Accounts {
     limit: Cost,
     users: HashMap<Option<u32>, Arc<Account>>,
-    closer: Arc<Closer>,
+    /// For sockets that are no user's.
+    closer: Closer,
+    /// One more of it is with each connection that is being closed.
+    closing: Arc<()>,
     /// How many there may be until it is time to forget those that cost nothing.
     crowd: usize,
 }
@@ -131,9 +145,11 @@ impl Accounts {
                 deferred: limits.user_deferred,
                 bytes: limits.user_waiting_bytes,
                 descriptors: limits.user_descriptors,
+                unwanted: limits.user_descriptors,
             },
             users: HashMap::new(),
-            closer: Arc::default(),
+            closer: Closer::default(),
+            closing: Arc::default(),
             crowd: 0,
         }
     }
@@ -141,6 +157,17 @@ impl Accounts {
     /// Who closes what may take its time.
     pub(crate) fn closer(&self) -> &Closer {
         &self.closer
+    }
+
+    /// Closes the socket of a user's connection where that may take its time; it is charged until then.
+    pub(crate) fn close(&self, account: &Account, socket: impl Send + 'static, charge: Charge) {
+        let load = (socket, charge, Arc::clone(&self.closing));
+        account.closer.close(load);
+    }
+
+    /// How many connections are being closed there.
+    pub(crate) fn closing(&self) -> usize {
+        Arc::strong_count(&self.closing) - 1
     }
 
     /// The account of a user, or of those who are not known.
@@ -157,7 +184,6 @@ impl Accounts {
         }
         let account = Arc::new(Account {
             limit: self.limit,
-            closer: Arc::clone(&self.closer),
             ..Account::default()
         });
         self.users.insert(user, Arc::clone(&account));

@@ -1,7 +1,8 @@
 //! The owned, ordered descriptors that travel with one datagram.
 //!
 //! A descriptor's place in [`Fds`] is the index that the JSON text names it by. What nobody takes is
-//! closed when the list is dropped, so every early return of a receiving function closes them all.
+//! closed when the list is dropped, so every early return of a receiving function closes them all. Closing what a peer
+//! has sent can take as long as the peer likes, so of what has been received it is done elsewhere.
 
 mod closer;
 
@@ -9,7 +10,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-pub(crate) use closer::Closer;
+pub(crate) use closer::{Closer, Unwanted};
 
 /// Most descriptors one datagram can carry (`SCM_MAX_FD`, include/net/scm.h in Linux).
 pub const FDS_MAX: usize = 253;
@@ -50,7 +51,8 @@ pub fn inherited(number: RawFd) -> std::io::Result<OwnedFd> {
 ///
 /// Each place is owned until it is [taken](Fds::take); taking one moves it out and leaves the others
 /// where they are, so an index means the same thing for as long as the list lives. Dropping the list
-/// closes what is left. Received descriptors are close-on-exec (`MSG_CMSG_CLOEXEC`, [recvmsg(2)]), and
+/// closes what is left; of what has been received, on another thread, because closing can take as long as the sender
+/// likes. Received descriptors are close-on-exec (`MSG_CMSG_CLOEXEC`, [recvmsg(2)]), and
 /// [`push`](Fds::push) makes the others so.
 ///
 /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
@@ -88,6 +90,8 @@ struct List {
     length: usize,
     /// Who closes what is left.
     discard: Option<Arc<dyn Discard>>,
+    /// Sockets that have been taken, once more ([`Fds::take_for_now`]).
+    held: Vec<OwnedFd>,
 }
 
 impl List {
@@ -123,8 +127,10 @@ impl List {
     #[inline(never)]
     fn close(mut self: Box<Self>) {
         if let Some(discard) = self.discard.take() {
-            if (0..self.length).any(|index| self.get(index).is_some()) {
-                discard.discard(self.take_all().into_iter().flatten().collect());
+            let mut left = std::mem::take(&mut self.held);
+            if !left.is_empty() || (0..self.length).any(|index| self.get(index).is_some()) {
+                left.extend(self.take_all().into_iter().flatten());
+                discard.discard(left);
             }
         }
     }
@@ -177,6 +183,25 @@ impl Fds {
     /// Moves the descriptor at `index` out; `None` when it was taken before or never there.
     pub fn take(&mut self, index: usize) -> Option<OwnedFd> {
         self.list.as_mut()?.take(index)
+    }
+
+    /// The same for who may still drop what is made of it: the last to close a socket waits, so another descriptor of
+    /// it stays here until [`taken`](Self::taken), for who closes what is left.
+    pub(crate) fn take_for_now(&mut self, index: usize) -> Option<OwnedFd> {
+        let list = self.list.as_mut()?;
+        let fd = list.take(index)?;
+        if list.discard.is_some() && crate::sys::socket::is_any_socket(fd.as_fd()) {
+            // There is none if this process has no descriptors left.
+            list.held.extend(fd.try_clone());
+        }
+        Some(fd)
+    }
+
+    /// What has been taken stays with whoever took it.
+    pub(crate) fn taken(&mut self) {
+        if let Some(list) = &mut self.list {
+            list.held.clear();
+        }
     }
 
     /// Moves the first descriptor out and shifts the rest down to index 0.

@@ -49,7 +49,9 @@ pub struct Limits {
     /// as above; an item finds no room in its stream.
     pub user_waiting_bytes: usize,
     /// Descriptors in what waits for the peers of one user, or waits to be closed because it should not have
-    /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above.
+    /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above; and while more of the
+    /// latter wait, the user gets no new connection and those it has are not read, nor is a datagram socket that it has
+    /// sent to.
     pub user_descriptors: usize,
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.

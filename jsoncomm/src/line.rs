@@ -309,7 +309,8 @@ impl Line {
             }
         };
         let length = arrived.length;
-        if length == 0 && self.kind == Kind::Seqpacket {
+        // An empty packet looks like the end, unless it brings something.
+        if length == 0 && self.kind == Kind::Seqpacket && fds.is_empty() {
             return Ok(Heard::Closed);
         }
         let mut datagram = Datagram {
@@ -378,8 +379,8 @@ impl Line {
     fn unspill(&self, datagram: &mut Datagram, text: &mut Vec<u8>) {
         datagram.place = Place::Nowhere;
         let payload = datagram.fds.take_front();
-        let read = || -> Result<(), Error> {
-            let payload = payload.ok_or(Error::Payload {
+        let mut read = || -> Result<(), Error> {
+            let payload = payload.as_ref().ok_or(Error::Payload {
                 reason: "the descriptor is missing",
             })?;
             let size = memfd::size(payload.as_fd()).map_err(Error::os("fstat"))?;
@@ -393,7 +394,11 @@ impl Line {
         };
         match read() {
             Ok(()) => datagram.place = Place::Spilled,
-            Err(error) => datagram.damage = Some(error),
+            Err(error) => {
+                // It may be anything, to be closed with the others.
+                payload.into_iter().for_each(|fd| datagram.fds.put(fd));
+                datagram.damage = Some(error);
+            }
         }
     }
 

@@ -63,10 +63,8 @@ pub(crate) struct Post {
 
 /// What one deferred call costs.
 const ONE: Cost = Cost {
-    connections: 0,
     deferred: 1,
-    bytes: 0,
-    descriptors: 0,
+    ..Cost::NONE
 };
 
 /// Tells apart the calls that a server has handled.

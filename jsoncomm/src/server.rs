@@ -482,6 +482,11 @@ impl<S> Server<S> {
     /// Takes a bounded number of new connections.
     fn accept(&mut self, door: &mut Door<S>) -> Next {
         for _ in 0..self.desk.limits.turn.max(1) {
+            // Those that are being closed hold a descriptor each; one that is turned away would be one of them.
+            let closing = self.desk.accounts.closing();
+            if closing > 0 && self.connections + closing >= self.desk.limits.connections {
+                return Next::pause(self.desk.limits.accept_pause);
+            }
             let line = match door.listener.accept_line(&self.desk.limits) {
                 Ok(Some(line)) => line,
                 Ok(None) => return Next::Keep,
@@ -493,6 +498,8 @@ impl<S> Server<S> {
                 Some(Fault::new(Fault::BUSY, "too many connections"))
             } else if !connection.is_within_limits() {
                 Some(Fault::new(Fault::BUSY, "too many connections of this user"))
+            } else if !connection.is_in_credit() {
+                Some(Fault::new(Fault::BUSY, "too many descriptors of this user"))
             } else if !connection.is_admitted() {
                 Some(Fault::new(Fault::REFUSED, "not admitted"))
             } else {

@@ -352,10 +352,10 @@ impl<'t> Incoming<'_, 't> {
     ) -> Result<A, Fault> {
         let fds = self.envelope.unpacker(std::mem::take(&mut self.fds));
         let arguments = self.envelope.decode(|text| decode(text, &fds))??;
-        fds.finish(Surplus::Refuse)?;
         if self.envelope.timeout() == Some(0) {
             return Err(passed_already());
         }
+        fds.finish(Surplus::Refuse)?;
         self.desk.counts.handled += 1;
         Ok(arguments)
     }

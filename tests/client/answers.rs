@@ -1,5 +1,9 @@
 //! Answers that are late, wrong, foreign or too many.
 
+use std::sync::mpsc::channel;
+
+use jsoncomm_tests::{Slow, lingering};
+
 use super::*;
 
 #[test]
@@ -22,6 +26,32 @@ fn a_late_answer_is_dropped_and_its_descriptors_are_closed() {
         assert_open_fds(before);
         drop((connection, far));
     }
+}
+
+#[test]
+fn what_an_answer_should_not_have_brought_is_closed_without_waiting() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        for result in [r#"{"len":1,"file":1}"#, r#"{"file":0,"len":"1"}"#] {
+            let (connection, far) = against(kind, move |mut far| {
+                let id = far.hear();
+                let Slow { fd, end } = lingering();
+                let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+                far.say(text, &[fd.as_fd(), null().as_fd()]);
+                (far, end)
+            });
+            let call = FilesClient::new(connection).start().open("a").unwrap();
+            let end = far.join().unwrap();
+            let (tell, told) = channel();
+            let caller = std::thread::spawn(move || tell.send(call.wait().is_ok()));
+            let read = told.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(read, result.ends_with("1}"));
+            drop(end);
+            caller.join().unwrap().unwrap();
+        }
+    }
+    assert_open_fds(before);
 }
 
 #[test]

@@ -1,45 +1,21 @@
 //! Descriptors that take their time to be closed: nobody waits for them but those who sent them.
 
-use std::io::{ErrorKind, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use super::*;
 use jsoncomm::Error;
-use rustix::net::sockopt::set_socket_linger;
+use jsoncomm_tests::{Slow, lingering, nested};
 
-/// A connection that close(2) waits for: it lingers for an hour over what the other end does not read.
-struct Lingering {
-    near: OwnedFd,
-    far: TcpStream,
-}
-
-fn lingering() -> Lingering {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (far, _) = listener.accept().unwrap();
-    near.set_nonblocking(true).unwrap();
-    loop {
-        match near.write(&[0; 1 << 16]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    near.set_nonblocking(false).unwrap();
-    set_socket_linger(&near, Some(Duration::from_secs(3600))).unwrap();
-    let near = near.into();
-    Lingering { near, far }
-}
-
-impl Lingering {
-    /// Sends it away, and keeps what ends the wait. While the server has not received it, closing it here does
-    /// not wait: the last to close it does.
-    fn send(self, raw: &Socket, text: &str) -> TcpStream {
-        send_raw(raw, text.as_bytes(), &[self.near.as_fd()]).unwrap();
-        drop(self.near);
-        self.far
-    }
+/// Sends it away, and keeps what ends the wait.
+fn send(slow: Slow, raw: &Socket, text: &str) -> TcpStream {
+    let Slow { fd, end } = slow;
+    send_raw(raw, text.as_bytes(), &[fd.as_fd()]).unwrap();
+    // While the server has not received it, this does not wait: the last to close it does.
+    drop(fd);
+    end
 }
 
 /// A state whose `wait` holds the server, and what lets it go.
@@ -81,17 +57,95 @@ fn what_nobody_wants_is_closed_without_waiting() {
             call(5, "tell", r#"{"other":0}"#),
             "no call".to_owned(),
             "{}".to_owned(),
+            "<args-via-fd>".to_owned(),
         ];
         let mut ends = Vec::new();
         for text in &texts {
             let end = lingering();
-            ends.push(gate.hold(&bench.polite, || end.send(&bench.raw, text)));
+            ends.push(gate.hold(&bench.polite, || send(end, &bench.raw, text)));
             assert!(bench.hear().0["error"].is_object(), "{kind:?}: {text}");
             bench.ping();
         }
         drop(ends);
         bench.sound();
         bench.stop();
+    }
+}
+
+/// A call is refused after one of its descriptors has been read.
+fn refused_half_way(text: &str) {
+    for kind in KINDS {
+        let (state, gate) = Gate::new();
+        let mut bench = Bench::with(kind, state);
+        let end = lingering();
+        let end = gate.hold(&bench.polite, || send(end, &bench.raw, text));
+        assert!(bench.hear().0["error"].is_object(), "{kind:?}: {text}");
+        bench.ping();
+        drop(end);
+        bench.sound();
+        bench.stop();
+    }
+}
+
+#[test]
+fn what_was_read_before_a_descriptor_was_missing_is_closed_without_waiting() {
+    alone!();
+    refused_half_way(&call(5, "join", r#"{"left":0,"right":9}"#));
+}
+
+#[test]
+fn what_was_read_before_it_was_named_again_is_closed_without_waiting() {
+    alone!();
+    refused_half_way(&call(5, "join", r#"{"left":0,"right":0}"#));
+}
+
+#[test]
+fn what_was_read_before_a_wrong_argument_is_closed_without_waiting() {
+    alone!();
+    refused_half_way(&call(5, "swap", r#"{"file":0,"label":1}"#));
+}
+
+#[test]
+fn what_was_read_before_an_unknown_argument_is_closed_without_waiting() {
+    alone!();
+    refused_half_way(&call(5, "part", r#"{"with":0,"other":0}"#));
+}
+
+#[test]
+fn what_was_read_before_the_text_broke_off_is_closed_without_waiting() {
+    alone!();
+    refused_half_way(&call(5, "part", r#"{"with":0"#));
+}
+
+#[test]
+fn what_was_read_for_a_call_whose_time_had_passed_is_closed_without_waiting() {
+    alone!();
+    let text = call(5, "part", r#"{"with":0},"timeout":0"#);
+    refused_half_way(&text);
+}
+
+#[test]
+fn what_is_of_another_kind_is_closed_without_waiting() {
+    alone!();
+    refused_half_way(&call(5, "hang", r#"{"on":0}"#));
+}
+
+#[test]
+fn what_comes_with_an_empty_packet_or_behind_one_is_closed_without_waiting() {
+    alone!();
+    for behind in [false, true] {
+        let (state, gate) = Gate::new();
+        let mut bench = Bench::with(Kind::Seqpacket, state);
+        let end = lingering();
+        let end = gate.hold(&bench.polite, || {
+            if behind {
+                send_raw(&bench.raw, b"", &[]).unwrap();
+            }
+            send(end, &bench.raw, "")
+        });
+        bench.ping();
+        drop(end);
+        bench.ping();
     }
 }
 
@@ -103,7 +157,7 @@ fn a_handler_that_has_a_descriptor_closed_elsewhere_does_not_wait() {
         let mut bench = Bench::with(kind, state);
         let text = call(5, "part", r#"{"with":0}"#);
         let end = lingering();
-        let end = gate.hold(&bench.polite, || end.send(&bench.raw, &text));
+        let end = gate.hold(&bench.polite, || send(end, &bench.raw, &text));
         assert_eq!(bench.hear().0["result"], 1);
         bench.ping();
         drop(end);
@@ -129,7 +183,7 @@ fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
     // What it is cut off for, and something behind it.
     let end = gate.hold(&polite, || {
         send_raw(&raw, b"no call", &[]).unwrap();
-        lingering().send(&raw, "never read")
+        send(lingering(), &raw, "never read")
     });
     assert!(raw.receive::<Untyped<Value>>().unwrap().0.json["error"].is_object());
     assert!(matches!(
@@ -158,7 +212,7 @@ fn a_connection_that_is_turned_away_takes_its_messages_with_it_elsewhere() {
     assert_eq!(polite.ping(1).unwrap() + other.ping(1).unwrap(), 2);
     let (mut third, end) = gate.hold(&polite, || {
         let third = raw(&server, Kind::Seqpacket);
-        let end = lingering().send(&third, "never read");
+        let end = send(lingering(), &third, "never read");
         (third, end)
     });
     assert_eq!(
@@ -183,22 +237,99 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
         endpoint.serve::<dyn Vault>()
     });
     let polite = VaultClient::new(server.connect());
-    let mut raw = raw(&server, Kind::Seqpacket);
+    let mut first = raw(&server, Kind::Seqpacket);
     let surplus = call(5, "ping", r#"{"number":1}"#);
     let mut ends = Vec::new();
     for count in 1..=3 {
-        ends.push(gate.hold(&polite, || lingering().send(&raw, &surplus)));
-        let answer = raw.receive::<Untyped<Value>>().unwrap().0.json;
+        ends.push(gate.hold(&polite, || send(nested(), &first, &surplus)));
+        let answer = first.receive::<Untyped<Value>>().unwrap().0.json;
         assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{count}");
     }
-    assert!(matches!(
-        raw.receive::<Untyped<Value>>(),
-        Err(Error::Closed)
-    ));
-    assert_eq!(polite.ping(1).unwrap(), 1);
-    drop((ends, raw));
-    // They are closed by now, or soon, and then there is room again.
+    let end = first.receive::<Untyped<Value>>();
+    assert!(matches!(end, Err(Error::Closed)));
+    // Nobody else of that user gets in, and those who are wait until they are closed.
+    let mut second = raw(&server, Kind::Seqpacket);
+    let refusal = second.receive::<Untyped<Value>>().unwrap().0.json;
+    assert_eq!(refusal["error"]["code"], Fault::BUSY);
+    let waiting = polite.start().ping(1).unwrap();
+    drop(ends);
+    assert_eq!(waiting.wait().unwrap(), 1);
+    drop((first, second));
     server.stop();
     drop(polite);
     assert_open_fds(before);
+}
+
+#[test]
+fn connections_that_are_being_closed_count_as_connections() {
+    alone!();
+    handlers::quiet();
+    let before = open_fds();
+    let mut limits = Limits::default();
+    (limits.connections, limits.malformed) = (8, 0);
+    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
+        endpoint.serve::<dyn Vault>()
+    });
+    let polite = VaultClient::new(server.connect());
+    // What nobody reads of all the others is closed behind this.
+    let mut blocking = raw(&server, Kind::Seqpacket);
+    let end = send(nested(), &blocking, "no call");
+    assert!(blocking.receive::<Untyped<Value>>().is_ok());
+    for number in 0..64 {
+        let raw = raw(&server, Kind::Seqpacket);
+        for _ in 0..4 {
+            let _ = send_raw(&raw, b"no call", &[]);
+        }
+        assert_eq!(polite.ping(number).unwrap(), number);
+        assert!(
+            open_fds() < before + 24,
+            "{number}: {}",
+            open_fds() - before
+        );
+    }
+    drop((end, blocking));
+    server.stop();
+    drop(polite);
+    assert_open_fds(before);
+}
+
+#[test]
+fn what_one_user_sends_does_not_keep_that_of_another_open() {
+    alone!();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (state, gate) = Gate::new();
+    let mut bench = Bench::with(Kind::Seqpacket, state);
+    let slow = nested();
+    bench.hold();
+    let end = gate.hold(&bench.polite, || send(slow, &bench.raw, "no call"));
+    assert!(bench.hear().0["error"].is_object());
+    // It is being closed, here and nowhere else: a new process would be another to close it.
+    bench.fds -= 1;
+    bench.sound();
+    let text = call(5, "part", r#"{"with":0}"#);
+    let output = stranger(&bench.server.path, &text);
+    assert_eq!(output, "20\n");
+    bench.sound();
+    drop(end);
+}
+
+/// Has another user make a call with a descriptor, twenty times; says what it said about that.
+fn stranger(path: &Path, text: &str) -> String {
+    const CALLS: &str = "
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.settimeout(20)
+s.connect(sys.argv[1])
+print(sum(1 for _ in range(20) if socket.send_fds(s, [sys.argv[2].encode()], [0]) and s.recv(65536)))
+";
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    for file in [path.parent().unwrap(), path] {
+        std::fs::set_permissions(file, Clone::clone(&everybody)).unwrap();
+    }
+    let mut python = Command::new("python3");
+    python.args(["-c", CALLS]).arg(path).arg(text);
+    let output = python.current_dir("/").uid(4711).gid(4711).output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
 }

@@ -298,16 +298,22 @@ fn a_sender_is_answered_whatever_its_abstract_name_is_made_of() {
 fn an_empty_packet_ends_its_own_connection_only() {
     alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
+    let mut empty = raw(&bench.server, Kind::Seqpacket);
+    send_raw(&empty, b"", &[]).unwrap();
+    let end = empty.receive::<Untyped<Value>>();
+    assert!(matches!(end, Err(jsoncomm::Error::Closed)), "{end:?}");
+    drop(empty);
+    bench.sound();
+    bench.stop();
+}
+
+#[test]
+fn an_empty_packet_with_a_descriptor_is_refused_as_no_json() {
+    alone!();
+    let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
     bench.hold();
-    for fds in [&[][..], &[null.as_fd()][..]] {
-        let mut empty = raw(&bench.server, Kind::Seqpacket);
-        send_raw(&empty, b"", fds).unwrap();
-        let end = empty.receive::<Untyped<Value>>();
-        assert!(matches!(end, Err(jsoncomm::Error::Closed)), "{end:?}");
-        drop(empty);
-        bench.sound();
-    }
+    bench.refused("", &[null.as_fd()], Value::Null, Fault::NOT_JSON, None);
     drop(null);
     bench.stop();
 }

@@ -1,19 +1,30 @@
 //! Closing what peers have sent, where it may take its time.
 //!
-//! close(2) of a socket with `SO_LINGER`, or of a file on FUSE or NFS, waits for as long as whoever made it likes.
+//! close(2) of a socket with `SO_LINGER`, of a socket with such a one unread in it, or of a file on FUSE or NFS, waits
+//! for as long as whoever made it likes.
 
 use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Discard;
+use crate::sys::socket::stop_lingering;
 
 /// Something to be dropped elsewhere.
 type Load = Box<dyn Send>;
 
-/// Drops things on a thread of its own, which there is only once it is needed.
+/// Drops things on a thread of its own, which there is only once it is needed. Each waits for the one before.
 #[derive(Default)]
 pub(crate) struct Closer {
     thread: Mutex<Option<Sender<Load>>>,
+    /// Descriptors that a client has let go of.
+    waiting: AtomicUsize,
 }
+
+/// As many descriptors that a client has let go of may wait to be closed.
+const WAITING_MAX: usize = 128;
 
 impl Closer {
     /// Drops `load` there; here if there cannot be a thread.
@@ -26,6 +37,42 @@ impl Closer {
         if let Some(thread) = &*thread {
             // It ends with this sender and not before.
             let _ = thread.send(Box::new(load));
+        }
+    }
+}
+
+/// For who has one peer and counts nobody's descriptors. Once that peer has sent too many that are slow to close,
+/// whoever receives from it waits for its next ones.
+impl Discard for Closer {
+    fn discard(self: Arc<Self>, fds: Vec<OwnedFd>) {
+        /// Descriptors that are counted until they are closed.
+        struct Waiting(Unwanted, Arc<Closer>);
+
+        impl Drop for Waiting {
+            fn drop(&mut self) {
+                let Self(Unwanted(fds), closer) = self;
+                let count = fds.len();
+                drop(Unwanted(std::mem::take(fds)));
+                closer.waiting.fetch_sub(count, Ordering::Relaxed);
+            }
+        }
+
+        let count = fds.len();
+        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
+        let load = Waiting(Unwanted(fds), Arc::clone(&self));
+        if waiting.saturating_add(count) <= WAITING_MAX {
+            self.close(load);
+        }
+    }
+}
+
+/// Descriptors that are closed with as little waiting as can be.
+pub(crate) struct Unwanted(pub(crate) Vec<OwnedFd>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        for fd in self.0.drain(..) {
+            stop_lingering(fd.as_fd());
         }
     }
 }

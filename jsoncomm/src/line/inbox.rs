@@ -1,9 +1,10 @@
 //! Room for what is received.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use super::{Datagram, Kind, Place};
-use crate::fds::Fds;
+use crate::fds::{Closer, Fds};
 use crate::limits::DATAGRAM_MAX;
 use crate::sys::control::{self, Arrived, Wait};
 use crate::sys::name::Name;
@@ -16,6 +17,8 @@ pub(crate) struct Inbox {
     sender: Name,
     /// Whether to ask who sent a datagram.
     asks: bool,
+    /// Closes the descriptors that came and that nobody wants, if nobody else is found who does.
+    closer: Arc<Closer>,
 }
 
 /// A buffer has room for at least so many bytes once it has had.
@@ -37,6 +40,7 @@ impl Default for Inbox {
             spilled: Vec::new(),
             sender: Name::NONE,
             asks: true,
+            closer: Arc::default(),
         }
     }
 }
@@ -93,7 +97,12 @@ impl Inbox {
             Kind::Datagram if self.asks => Some(&mut self.sender),
             Kind::Datagram | Kind::Seqpacket => None,
         };
-        control::recvmsg(socket, buffer, name, wait, |fd| fds.put(fd))
+        let arrived = control::recvmsg(socket, buffer, name, wait, |fd| fds.put(fd))?;
+        if !fds.is_empty() {
+            let closer = Arc::clone(&self.closer);
+            fds.set_discard(closer);
+        }
+        Ok(arrived)
     }
 }
 

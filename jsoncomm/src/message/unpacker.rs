@@ -67,7 +67,7 @@ impl Unpacker {
     pub fn take<E: Error>(&self, index: u64) -> Result<OwnedFd, E> {
         let mut fds = self.fds.borrow_mut();
         let place = usize::try_from(index).unwrap_or(usize::MAX);
-        fds.take(place).ok_or_else(|| {
+        fds.take_for_now(place).ok_or_else(|| {
             let count = fds.len();
             self.refuse(if place < count {
                 FdProblem::Repeated { index }
@@ -158,18 +158,23 @@ impl Unpacker {
         }
     }
 
-    /// Decides about the descriptors that are left, and closes them.
+    /// Decides about the message and the descriptors that are left, which are closed with this. If it is refused, that
+    /// has to be after what was made of the message is dropped.
     ///
     /// # Errors
     ///
     /// [`FdProblem::Surplus`] for the first of them with [`Surplus::Refuse`], and whatever problem was
     /// recorded though the reader went on.
-    pub fn finish(self, surplus: Surplus) -> Result<(), DecodeError> {
-        let left = self.fds.borrow().iter().next().map(|(index, _)| index);
+    pub fn finish(&self, surplus: Surplus) -> Result<(), DecodeError> {
+        let mut fds = self.fds.borrow_mut();
+        let left = fds.iter().next().map(|(index, _)| index);
         let left = left.filter(|_| surplus == Surplus::Refuse);
         let problem = self.problem.take();
         match problem.or(left.map(|index| FdProblem::Surplus { index })) {
-            None => Ok(()),
+            None => {
+                fds.taken();
+                Ok(())
+            }
             Some(problem) => Err(DecodeError::Descriptor {
                 field: None,
                 problem,

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::source::{Habit, Next, Share, close, fault_instead, receive};
+use super::source::{Habit, Next, Share, close_or_tell, fault_instead, receive};
 use crate::account::{Account, Charge, Cost};
 use crate::error::Fault;
 use crate::limits::Limits;
@@ -17,13 +17,12 @@ use crate::reactor::{Cause, Key, Watch};
 use crate::routes::Routes;
 use crate::service::{Desk, Lane};
 use crate::sys::control::{Credentials, Wait, peer_pidfd};
+use crate::sys::socket::is_at_end;
 
 /// What one connection costs.
 const ONE: Cost = Cost {
     connections: 1,
-    deferred: 0,
-    bytes: 0,
-    descriptors: 0,
+    ..Cost::NONE
 };
 
 /// The malformed messages of a connection of late.
@@ -122,6 +121,11 @@ impl<S> Connected<S> {
         self.charge.is_some()
     }
 
+    /// Says whether its user has sent no more descriptors that nobody wants than can be closed.
+    pub(super) fn is_in_credit(&self) -> bool {
+        !self.account.is_overdrawn()
+    }
+
     /// Says whether the endpoint's rule admits the peer.
     pub(super) fn is_admitted(&self) -> bool {
         self.routes.admits(self.peer.as_ref())
@@ -134,9 +138,14 @@ impl<S> Connected<S> {
 
     /// Closes it.
     pub(super) fn close(self, desk: &Desk) {
-        match self.ended {
-            true => drop(self.way.line),
-            false => close(self.way.line, desk),
+        let line = self.way.line;
+        // An empty packet looks like the end, and there can be more behind it.
+        if self.ended && is_at_end(line.as_fd()).unwrap_or(false) {
+            return;
+        }
+        if let Some(line) = close_or_tell(line) {
+            let charge = self.charge.unwrap_or_else(|| self.account.charge(ONE));
+            desk.accounts.close(&self.account, line, charge);
         }
     }
 
@@ -175,6 +184,10 @@ impl<S> Connected<S> {
             peer: self.peer.as_ref(),
         };
         let mut share = Share::of(&desk.limits);
+        if self.account.is_overdrawn() && way.is_clear() {
+            // Another connection of its user has sent them; a message of this one could bring more.
+            return Next::pause(desk.limits.accept_pause);
+        }
         while share.is_left() && way.is_clear() {
             let mut datagram = match way.line.receive(inbox, Wait::Never) {
                 Ok(Heard::Datagram(datagram)) => datagram,
@@ -203,7 +216,7 @@ impl<S> Connected<S> {
             );
             if !sound && self.malformed.is_one_too_many(&desk.limits) {
                 way.cut(desk, Cut::Malformed);
-            } else if way.account.take_overdrawn() {
+            } else if self.account.is_overdrawn() {
                 way.cut(desk, Cut::Descriptors);
             }
             if share.taken == 1 && !self.habit.looks() {

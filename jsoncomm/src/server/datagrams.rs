@@ -114,6 +114,14 @@ impl<S> Datagrams<S> {
         }
         let mut share = Share::of(&desk.limits);
         while share.is_left() {
+            // The next message would be anybody's, and bring more of them.
+            if self
+                .last
+                .as_ref()
+                .is_some_and(|(_, account)| account.is_overdrawn())
+            {
+                return Next::pause(desk.limits.accept_pause);
+            }
             match self.receive(inbox) {
                 Ok(Heard::Datagram(mut datagram)) => {
                     share.take(inbox.text(&datagram));

@@ -127,11 +127,18 @@ pub(super) fn fault_instead(error: &Error, text: &[u8]) -> Option<Letter> {
 /// Closes a socket. What nobody has read goes with it, descriptors included, and closing these may take its time:
 /// then it is done elsewhere, and the peers are told now.
 pub(super) fn close(socket: impl AsFd + Send + 'static, desk: &Desk) {
-    if has_unread(&socket) {
-        // It fails when there is nobody to tell.
-        let _ = shut_down(socket.as_fd(), How::Both);
+    if let Some(socket) = close_or_tell(socket) {
         desk.accounts.closer().close(socket);
     }
+}
+
+/// Closes a socket that has nothing unread; tells the peers of any other, and gives it back.
+pub(super) fn close_or_tell<T: AsFd>(socket: T) -> Option<T> {
+    has_unread(&socket).then(|| {
+        // It fails when there is nobody to tell.
+        let _ = shut_down(socket.as_fd(), How::Both);
+        socket
+    })
 }
 
 /// Closes a socket that others may have as well, and serve on: nobody is told, and what is unread is theirs. If it

@@ -75,8 +75,9 @@ impl Call {
     ///
     /// [close(2)] can take as long as the caller likes: that of a TCP socket with `SO_LINGER`, or of a file whose
     /// file system is another process (FUSE). A descriptor that a handler drops is closed on the server's thread,
-    /// and everybody waits; those of refused calls are not. What waits to be closed counts against
-    /// [`Limits::user_descriptors`](crate::Limits::user_descriptors).
+    /// and everybody waits; those of refused calls are not, but for a file that had been read into an argument before
+    /// the call was refused. A socket that is closed here does not linger. What waits to be closed counts against
+    /// [`Limits::user_descriptors`](crate::Limits::user_descriptors), and waits for what the same user has sent only.
     ///
     /// [close(2)]: https://man7.org/linux/man-pages/man2/close.2.html
     ///

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    self, AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, sockopt,
+    self, AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
 };
 
 use super::control::Wait;
@@ -288,6 +288,41 @@ pub(crate) fn is_socket(fd: BorrowedFd<'_>, domain: Domain, stream: bool, listen
         && is_listening(fd).is_ok_and(|found| found == listening)
 }
 
+/// Says whether `fd` is a socket of whatever domain and type; does not wait for a file system, as fstat(2) may.
+pub(crate) fn is_any_socket(fd: BorrowedFd<'_>) -> bool {
+    seam("getsockopt").is_ok() && sockopt::socket_type(fd).is_ok()
+}
+
+/// Has close(2) of a socket not wait until what was sent has arrived (`SO_LINGER`, [socket(7)]); the kernel goes on
+/// sending it. A socket that closes with a reset still does.
+///
+/// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
+pub(crate) fn stop_lingering(fd: BorrowedFd<'_>) {
+    let lingers =
+        sockopt::socket_linger(fd).is_ok_and(|time| time.is_some_and(|time| !time.is_zero()));
+    if lingers {
+        let _ = sockopt::set_socket_linger(fd, None);
+    }
+}
+
+/// Says whether nothing is queued on a connected socket from which a length of 0 has been received, so that this was
+/// the end: an empty packet looks the same.
+///
+/// With `SO_PASSCRED`, which this sets, the kernel has something to say of every message that is queued, if only that
+/// there is no room to say it, and nothing of the end (`scm_recv`, net/core/scm.h).
+pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    set_passcred(socket)?;
+    let mut control = RecvAncillaryBuffer::new(&mut []);
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    seam("recvmsg")?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "without room for control messages there are none"
+    )]
+    let end = net::recvmsg(socket, &mut [], &mut control, flags)?;
+    Ok(!end.flags.contains(ReturnFlags::CTRUNC))
+}
+
 /// What a failed [`sendmsg`], or what had to come before it, means for who called it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -327,4 +362,46 @@ pub(crate) fn trouble(error: &io::Error) -> Trouble {
 /// Says whether [`connect`] found a socket of another type at the address.
 pub(crate) fn is_other_type(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::PROTOTYPE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn an_empty_packet_is_not_the_end() {
+        let null = File::open("/dev/null").unwrap();
+        for fds in [&[][..], &[null.as_fd()][..]] {
+            let (near, far) = socketpair(Type::Seqpacket).unwrap();
+            for _ in 0..2 {
+                sendmsg(far.as_fd(), b"", fds, None, Wait::Never).unwrap();
+            }
+            drop(far);
+            let receive = || {
+                net::recv(&near, &mut [0; 1], RecvFlags::DONTWAIT)
+                    .unwrap()
+                    .1
+            };
+            assert_eq!(receive(), 0);
+            assert!(!is_at_end(near.as_fd()).unwrap());
+            assert_eq!(receive(), 0, "it is still there");
+            assert!(is_at_end(near.as_fd()).unwrap());
+            assert_eq!(receive(), 0);
+        }
+    }
+
+    #[test]
+    fn a_socket_stops_lingering_unless_it_resets() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for (before, after) in [(Some(5), None), (Some(0), Some(0)), (None, None)] {
+            let time = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+            sockopt::set_socket_linger(&socket, time(before)).unwrap();
+            stop_lingering(socket.as_fd());
+            assert_eq!(sockopt::socket_linger(&socket).unwrap(), time(after));
+        }
+        assert!(is_any_socket(socket.as_fd()));
+        assert!(!is_any_socket(File::open("/dev/null").unwrap().as_fd()));
+    }
 }
