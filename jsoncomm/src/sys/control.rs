@@ -21,12 +21,13 @@ use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use super::name::Name;
 use super::seam;
 
-/// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them.
-const CONTROL_BYTES: usize = 1088;
+/// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them. In a type that
+/// fits into any C library's `msg_controllen`: `size_t` in glibc, `socklen_t` in musl.
+const CONTROL_BYTES: u16 = 1088;
 
 /// A control buffer with the alignment of `cmsghdr`.
 #[repr(C, align(8))]
-struct Control([MaybeUninit<u8>; CONTROL_BYTES]);
+struct Control([MaybeUninit<u8>; CONTROL_BYTES as usize]);
 
 /// Whether a call may wait for the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub(crate) fn recvmsg(
     wait: Wait,
     keep: impl FnMut(OwnedFd),
 ) -> io::Result<Arrived> {
-    let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
+    let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES as usize]);
     let mut vector = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
@@ -119,7 +120,7 @@ fn header_for(control: &mut Control) -> libc::msghdr {
     // SAFETY: msghdr is plain integers and pointers, for which all zeroes is a valid value.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL_BYTES;
+    header.msg_controllen = CONTROL_BYTES.into();
     header
 }
 
@@ -154,7 +155,9 @@ fn take_control(
         let data = unsafe { libc::CMSG_DATA(next) };
         // SAFETY: only computes the size of the header.
         let head = usize::try_from(unsafe { libc::CMSG_LEN(0) }).unwrap_or(usize::MAX);
-        let size = message.cmsg_len.saturating_sub(head);
+        // size_t in glibc, socklen_t in musl: never wider than usize.
+        let length: usize = message.cmsg_len as _;
+        let size = length.saturating_sub(head);
         match (message.cmsg_level, message.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD) => {
                 for index in 0..size / size_of::<libc::c_int>() {

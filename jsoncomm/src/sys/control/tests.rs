@@ -160,12 +160,12 @@ fn take(messages: &[(libc::c_int, &[libc::c_int])]) -> (usize, bool) {
         }
         bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
     }
-    let mut control = Control([MaybeUninit::new(0); CONTROL_BYTES]);
+    let mut control = Control([MaybeUninit::new(0); CONTROL_BYTES as usize]);
     for (to, byte) in control.0.iter_mut().zip(&bytes) {
         to.write(*byte);
     }
     let mut header = header_for(&mut control);
-    header.msg_controllen = bytes.len();
+    header.msg_controllen = u16::try_from(bytes.len()).unwrap().into();
     let mut fds = 0;
     let (_, pidfd) = take_control(&header, |_| fds += 1);
     (fds, pidfd.is_some())
