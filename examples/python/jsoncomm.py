@@ -73,6 +73,7 @@ MESSAGE_MAX = 1 << 20  # bytes of a JSON text, however it travels; `limit` chang
 DEPTH_MAX = 64  # arrays and objects open at once
 DIGITS_MAX = 1000  # of an integer: reading one takes longer than its length
 ID_MAX = 256  # bytes of an id that is echoed
+TIMEOUT_MAX = 1 << 53  # milliseconds: longer than anybody waits, and a float still holds it
 PATIENCE = 25.0  # seconds for a call, unless told otherwise
 LOOK = 0.1  # seconds after which a datagram client looks whether its server is still there
 KEPT_ITEMS = 256  # items of a stream that nobody has asked for yet
@@ -714,7 +715,10 @@ def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
     wanted: Any = object if hint is Any else origin or hint
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if wanted is float and number:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise Fault(Fault.BAD_ARGUMENT, f"{name}: too large for float", name) from None
     if not isinstance(value, wanted) or (wanted is int and not number):
         raise Fault(Fault.BAD_ARGUMENT, f"{name}: not {getattr(wanted, '__name__', wanted)}", name)
     if wanted is list and inner:
@@ -1022,7 +1026,7 @@ class Server:
     def _carry_out(self, peer: _Peer, message: Message, stack: contextlib.ExitStack) -> None:
         call = self._open(message)
         identity, wanted = call.get("id"), "id" in call
-        until = time.monotonic() + call.get("timeout", math.inf) / 1000
+        until = time.monotonic() + min(call.get("timeout", TIMEOUT_MAX), TIMEOUT_MAX) / 1000
         if call["method"] == "rpc.cancel":
             self._cancel(peer, message.value)
             return

@@ -278,6 +278,26 @@ class Servers(Case):
                 next(items)
             self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
 
+    def test_a_number_of_any_size_costs_at_most_its_own_call(self) -> None:
+        def half(number: float) -> float:
+            return number / 2
+
+        huge = "9" * 400  # beyond float
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.half", half)
+                connection.line.sock.settimeout(PATIENCE)
+                for method, params, timeout, expected in (
+                    ("shop.echo", "[5]", huge, 5),
+                    ("shop.half", f'{{"number":{huge}}}', "0", Fault.BAD_ARGUMENT),
+                    ("shop.half", f'{{"number":-{huge}}}', huge, Fault.BAD_ARGUMENT),
+                    ("shop.echo", f"[{huge}]", "9" * 1000, int(huge)),
+                ):
+                    call = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params},"timeout":{timeout}}}'
+                    connection.line.send_text(call.encode())
+                    answer = getattr(connection.line.receive(), "value")
+                    self.assertEqual(answer.get("result", answer.get("error", {}).get("code")), expected)
+
     def test_a_peer_has_so_many_streams_at_once(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path) as connection:
