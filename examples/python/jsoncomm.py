@@ -294,6 +294,7 @@ def encode(value: Any) -> tuple[bytes, list[Any]]:
     def index(thing: Any) -> int:
         if not hasattr(thing, "fileno"):
             raise TypeError(f"{type(thing).__name__} cannot be sent")
+        thing.fileno()  # one that is closed is found before anything is sent
         fds.append(thing)
         return len(fds) - 1
 
@@ -747,6 +748,8 @@ class _Method:
             if len(params) > len(self.hints):
                 raise Fault(Fault.BAD_ARGUMENT, "too many arguments")
             params = dict(zip(self.hints, params))
+        if not isinstance(params, dict):  # a bare message's; of a call it is known
+            raise Fault(Fault.BAD_ARGUMENT, "the arguments are neither an object nor an array")
         for name, value in params.items():
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
             if flaw is not None:
@@ -776,7 +779,10 @@ class _Flow(typing.NamedTuple):
     deadline: float
 
     def end(self) -> None:
-        self.items.close()
+        try:
+            self.items.close()
+        except Exception:  # the program's, after its last item
+            LOG.exception("a stream failed at its end")
         self.call.close()
 
 
@@ -912,8 +918,9 @@ class Server:
             key.data(events)
         for peer in peers:
             if peer in self._peers:
-                self._flush(peer)
-                self._produce(peer)
+                with self._at_its_expense(peer):
+                    self._flush(peer)
+                    self._produce(peer)
         for sock, until in list(self._paused.items()):
             if until <= time.monotonic():
                 del self._paused[sock]
@@ -994,9 +1001,9 @@ class Server:
                 self._end(peer)
             return
         self.heard(message)
-        with contextlib.ExitStack() as stack:
+        peer = self._of(peer, message.sender)
+        with self._at_its_expense(peer), contextlib.ExitStack() as stack:
             stack.enter_context(message)
-            peer = self._of(peer, message.sender)
             if len(message.fds) > self.descriptors:
                 reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
                 self._refuse(peer, BadMessage(Fault.BAD_DESCRIPTORS, reason, message.text))
@@ -1008,6 +1015,15 @@ class Server:
                 self._carry_out(peer, message, stack)
             except BadMessage as bad:
                 self._refuse(peer, bad)
+
+    @contextlib.contextmanager
+    def _at_its_expense(self, peer: _Peer) -> Iterator[None]:
+        """Whatever goes wrong here costs this peer its connection, and nobody else anything."""
+        try:
+            yield
+        except Exception:
+            LOG.exception("a peer is given up")
+            self._end(peer)
 
     def _of(self, peer: _Peer, sender: Any) -> _Peer:
         """The peer that is meant: on a datagram socket each sender is one."""

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import unittest.mock
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -260,22 +261,30 @@ class Servers(Case):
                 circle: list[Any] = []
                 circle.append(circle)
                 return circle
+            if how == "closed":
+                with tempfile.TemporaryFile() as file:
+                    return file
             raise {"stop": StopIteration, "value": ValueError}[how]
 
         def broken_items() -> Generator[Any, None, None]:
-            yield 1
-            yield object()
+            try:
+                yield 1
+                yield object()
+            finally:
+                raise ValueError
 
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection:
             shop.method("shop.broken", broken)
             shop.method("shop.items", broken_items)
-            for how in ("json", "error", "circle", "stop", "value"):
+            for how in ("json", "error", "circle", "closed", "stop", "value"):
                 with self.assertRaises(Fault) as raised:
                     connection.call("shop.broken", {"how": how})
                 self.assertEqual(raised.exception.code, Fault.HANDLER_FAILED)
             with connection.stream("shop.items") as items, self.assertRaises(Fault):
                 self.assertEqual(next(items).value, 1)
                 next(items)
+            with connection.stream("shop.items") as items:
+                self.assertEqual(next(items).value, 1)
             self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
 
     def test_a_number_of_any_size_costs_at_most_its_own_call(self) -> None:
@@ -297,6 +306,25 @@ class Servers(Case):
                     connection.line.send_text(call.encode())
                     answer = getattr(connection.line.receive(), "value")
                     self.assertEqual(answer.get("result", answer.get("error", {}).get("code")), expected)
+
+    def test_a_mistake_of_the_server_costs_one_peer_its_connection(self) -> None:
+        with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as other:
+            for broken in ("_open", "_produce"):
+                with connect(self.path, timeout=PATIENCE) as connection:
+                    with unittest.mock.patch.object(shop, broken, side_effect=RuntimeError):
+                        with self.assertRaises(Closed), connection.stream("shop.flood", {"weight": 1}) as items:
+                            next(items)
+                    self.assertRaises(Closed, connection.call, "shop.echo", {"value": 1})
+                self.assertEqual(other.call("shop.echo", {"value": 1}).value, 1)
+
+    def test_bare_arguments_of_another_shape_are_dropped(self) -> None:
+        with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection:
+            shop.bare(lambda value: ("shop.echo", value))
+            connection.line.sock.settimeout(PATIENCE)
+            for value in (5, None, "text"):
+                connection.line.send(value)
+            connection.line.send({"value": 5})
+            self.assertEqual(getattr(connection.line.receive(), "value"), 5)
 
     def test_a_peer_has_so_many_streams_at_once(self) -> None:
         for kind in KINDS:
