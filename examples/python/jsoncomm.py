@@ -214,6 +214,9 @@ class _Twice(dict[str, Any]):
 
     key = ""
 
+    def flaw(self) -> str:
+        return _flaw(self.key) or f"{self.key[:128]} is repeated"
+
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
@@ -269,7 +272,7 @@ def _flaw(value: Any) -> Optional[str]:
     if isinstance(value, str):
         return None if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a string is no text"
     if isinstance(value, _Twice):
-        return f"{value.key} is repeated"
+        return value.flaw()
     if isinstance(value, dict):
         value = [*value, *value.values()]
     return next(filter(None, map(_flaw, value)), None) if isinstance(value, list) else None
@@ -742,14 +745,17 @@ class _Method:
     def arguments(self, message: Message) -> dict[str, Any]:
         """Checks the arguments as strictly as a server has to."""
         params = message.value
-        if isinstance(params, _Twice):
-            raise Fault(Fault.BAD_ARGUMENT, f"{params.key[:128]} is repeated", params.key[:128])
         if isinstance(params, list):
             if len(params) > len(self.hints):
                 raise Fault(Fault.BAD_ARGUMENT, "too many arguments")
             params = dict(zip(self.hints, params))
         if not isinstance(params, dict):  # a bare message's; of a call it is known
             raise Fault(Fault.BAD_ARGUMENT, "the arguments are neither an object nor an array")
+        flaw = _flaw([*params])
+        if flaw is not None:  # a name that cannot be told
+            raise Fault(Fault.BAD_ARGUMENT, flaw)
+        if isinstance(params, _Twice):
+            raise Fault(Fault.BAD_ARGUMENT, params.flaw(), params.key[:128])
         for name, value in params.items():
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
             if flaw is not None:
@@ -1087,7 +1093,7 @@ class Server:
         if not isinstance(call, dict):
             raise bad("not a JSON object")
         message.value = call.get("params", {})
-        flaw = f"{call.key} is repeated" if isinstance(call, _Twice) else None
+        flaw = call.flaw() if isinstance(call, _Twice) else None
         flaw = flaw or _flaw([*call, *(value for name, value in call.items() if name != "params")])
         if flaw:
             raise bad(flaw)

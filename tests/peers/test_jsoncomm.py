@@ -307,6 +307,23 @@ class Servers(Case):
                     answer = getattr(connection.line.receive(), "value")
                     self.assertEqual(answer.get("result", answer.get("error", {}).get("code")), expected)
 
+    def test_what_is_no_text_is_refused_and_not_repeated(self) -> None:
+        half = r'"\ud800"'
+        for kind in KINDS:
+            with Shop(self.path, kind), connect(self.path, timeout=PATIENCE) as connection:
+                connection.line.sock.settimeout(PATIENCE)
+                for members, code, field in (
+                    (f'"params":{{{half}:1}}', Fault.BAD_ARGUMENT, None),
+                    (f'"params":{{"value":1,{half}:1,{half}:2}}', Fault.BAD_ARGUMENT, None),
+                    (f'"params":{{"value":1,"value":2,{half}:2}}', Fault.BAD_ARGUMENT, None),
+                    (f'"params":{{"value":[{{{half}:1,{half}:2}}]}}', Fault.BAD_ARGUMENT, "value"),
+                    (f'"params":[1],{half}:1,{half}:2', Fault.NOT_A_CALL, None),
+                ):
+                    call = f'{{"jsonrpc":"2.0","id":1,"method":"shop.echo",{members}}}'
+                    connection.line.send_text(call.encode())
+                    error = getattr(connection.line.receive(), "value")["error"]
+                    self.assertEqual((error["code"], error.get("data")), (code, field and {"field": field}))
+
     def test_a_mistake_of_the_server_costs_one_peer_its_connection(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as other:
             for broken in ("_open", "_produce"):
