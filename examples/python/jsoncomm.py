@@ -609,7 +609,8 @@ class Connection:
                 continue
             message.value, found = value, value.get("id")
             about_ours = "id" in value and found is None and "error" in value and set(self._streams) <= {identity}
-            if "method" in value or isinstance(found, (bool, float)):
+            called = "method" in value and not {"result", "error"} & set(value)
+            if called or isinstance(found, (bool, float)):
                 message.close()
             elif found == identity or about_ours:
                 return message
@@ -639,7 +640,7 @@ def _outcome(message: Message) -> Message:
     """Opens an answer: its result, or the error that it is."""
     answer = message.value
     try:
-        if ("result" in answer) == ("error" in answer):
+        if "method" in answer or ("result" in answer) == ("error" in answer):
             raise BadMessage(Fault.NOT_A_CALL, "not an answer", message.text)
         more = answer.get("more", False)
         if not isinstance(more, bool):

@@ -12,7 +12,8 @@
 //!
 //! `id` is an integer or a string. `params` is an object, or an array by position; it may be absent.
 //! `timeout` is the caller's remaining budget in milliseconds; it may be absent. A member that is not
-//! listed is skipped; no member may stand there twice.
+//! listed is skipped; no member may stand there twice. With `method` and `result` or `error` it is neither call nor
+//! answer.
 //!
 //! A text is read in one pass: the reader walks the members up to the one that matters (`params`,
 //! `result` or `error`), lets its owner decode that in place, now that `method` or `id` says as what, and
@@ -238,6 +239,11 @@ impl<'t> Envelope<'t> {
         }
         if self.null_id && self.method.is_some() {
             return Err(bad_id());
+        }
+        // Or a server would take the one for params, and a client the other for its answer.
+        if self.method.is_some() && matches!(self.part(), Some(Part::Result | Part::Error)) {
+            let reason = "both a call and an answer";
+            return Err(Fault::new(Fault::NOT_A_CALL, reason));
         }
         Ok(())
     }
@@ -487,6 +493,22 @@ mod tests {
             ),
             (
                 r#"{"jsonrpc":"2.0","method":"m","params":{},"p\u0061rams":{}}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"m","result":{}}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"m","error":{}}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","result":{},"method":"m","id":7}"#,
+                Fault::NOT_A_CALL,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"result":{},"method":"m"}"#,
                 Fault::NOT_A_CALL,
             ),
             (
