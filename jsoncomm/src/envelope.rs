@@ -308,7 +308,11 @@ impl<'t> Envelope<'t> {
             Body::Absent => Ok(decode("{}").map(|(value, _)| value)),
             Body::Skipped(part, text) => {
                 check_params(part, text)?;
-                Ok(decode(text).map(|(value, _)| value))
+                let whole = |(value, length)| match length == text.len() {
+                    true => Ok(value),
+                    false => Err(message::trailing(text)),
+                };
+                Ok(decode(text).and_then(whole))
             }
             Body::Here(part) => {
                 let text = self.members.at.rest();

@@ -85,7 +85,7 @@ pub(crate) use escape::put_string;
 pub(crate) use reader::repeated;
 pub(crate) use shape::Way;
 pub(crate) use unknown::Copied;
-pub(crate) use unpacker::BLANK;
+pub(crate) use unpacker::{BLANK, trailing};
 pub(crate) use variants::Nothing;
 pub(crate) use writer::put_unsigned;
 
@@ -249,7 +249,10 @@ pub trait Unpack<'de>: Sized {
         data: Option<&'de str>,
         fds: &Unpacker,
     ) -> Option<Result<Self, DecodeError>> {
-        data.map(|data| Self::front(data, fds).map(|(error, _)| error))
+        data.map(|data| match Self::front(data, fds)? {
+            (error, length) if length == data.len() => Ok(error),
+            _ => Err(trailing(data)),
+        })
     }
 }
 
@@ -547,7 +550,7 @@ pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
     let (message, length) = M::front(text, &fds)?;
     let rest = text.get(length..).unwrap_or_default();
     if !rest.trim_start_matches(BLANK).is_empty() {
-        return Err(unpacker::trailing(text));
+        return Err(trailing(text));
     }
     fds.finish(surplus)?;
     Ok(message)

@@ -409,3 +409,33 @@ fn a_bare_message_that_is_not_finite_is_not_sent() {
         assert_eq!(right.receive::<(u8, f64)>().unwrap().0, (1, 0.5));
     }
 }
+
+#[derive(Debug, Message, thiserror::Error)]
+#[error("wide")]
+struct Wide(u128);
+
+/// It is a whole number as far as its point, and what follows is no part of the member.
+#[test]
+fn a_wide_number_that_goes_on_as_a_fraction_is_refused_wherever_it_stands() {
+    alone!();
+    let answers = [
+        r#"{"jsonrpc":"2.0","id":ID,"result":NUMBER}"#,
+        r#"{"jsonrpc":"2.0","result":NUMBER,"id":ID}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","data":NUMBER}}"#,
+        r#"{"jsonrpc":"2.0","error":{"data":NUMBER,"code":1,"message":"m"},"id":ID}"#,
+    ];
+    for number in ["1.5", "1.0", "2e30"] {
+        let texts = answers.map(|text| text.replace("NUMBER", number).into_bytes());
+        let (connection, far) = against(Kind::Seqpacket, texts.to_vec());
+        for answer in answers {
+            let read: Result<u128, CallError<Wide>> = connection.call("test.json.numbers", &[0]);
+            let refused = matches!(
+                read,
+                Err(CallError::Io(Error::Decode(_)) | CallError::Fault(_))
+            );
+            assert!(refused, "{number} in {answer}: {read:?}");
+            let _: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+        }
+        far.join().unwrap();
+    }
+}

@@ -189,7 +189,7 @@ fn json_error(text: &str) -> Option<serde_json::Error> {
 }
 
 /// Says that something stands behind the value.
-pub(super) fn trailing(text: &str) -> DecodeError {
+pub(crate) fn trailing(text: &str) -> DecodeError {
     let mut reader = serde_json::Deserializer::from_str(text);
     let skipped = IgnoredAny::deserialize(&mut reader);
     let whole = skipped.and_then(|_| reader.end());
