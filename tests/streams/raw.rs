@@ -111,6 +111,31 @@ fn an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server() {
 }
 
 #[test]
+fn an_end_that_cannot_be_read_is_an_error_and_no_end() {
+    alone!();
+    for kind in KINDS {
+        for end in [
+            r#""result":nullx}"#,
+            r#""result":null"#,
+            r#""result":null} x"#,
+            r#""result":null,"x":1,"x":2}"#,
+            r#""result":null,"more":false,"more":false}"#,
+            r#""result":null,"error":{"code":-32005,"message":"late"}}"#,
+        ] {
+            let (server, mut items, id) = foreign(kind);
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},{end}"#);
+            send_raw(&server, text.as_bytes(), &[]).unwrap();
+            let error = items.next().map(Result::unwrap_err);
+            assert!(
+                matches!(error, Some(CallError::Io(Error::Decode(_)))),
+                "{end}: {error:?}"
+            );
+            assert!(items.next().is_none());
+        }
+    }
+}
+
+#[test]
 fn a_cancel_that_found_no_room_is_sent_when_there_is() {
     alone!();
     for kind in KINDS {

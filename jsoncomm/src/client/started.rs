@@ -88,8 +88,9 @@ impl Held {
                 Err(error) => Frame::Broken(error),
             };
         }
-        let empty =
-            Envelope::open(&self.text, self.depth).is_ok_and(|envelope| envelope.has_null_result());
+        // What is broken behind the `null` is for `read` to tell.
+        let empty = Envelope::open(&self.text, self.depth)
+            .is_ok_and(|mut envelope| envelope.has_null_result() && envelope.skip().is_ok());
         match empty && self.damage.is_none() {
             true => Frame::End,
             false => Frame::Last(self.read()),
