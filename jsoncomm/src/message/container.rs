@@ -1,6 +1,7 @@
 //! Containers of messages: what serde does for its own types, with the list passed down.
 
 use super::{Pack, Packed, Packer, Shape, Type, Unpack, Unpacker};
+use crate::error::{DecodeError, EncodeError};
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,6 +13,10 @@ use std::marker::PhantomData;
 impl<T: Pack + ?Sized> Pack for &T {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         (**self).pack(fds, out)
+    }
+
+    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
+        (**self).write(text, fds)
     }
 
     fn code(&self) -> i64 {
@@ -28,6 +33,10 @@ impl<T: Pack + ?Sized> Pack for &T {
 impl<T: Pack> Pack for Box<T> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         (**self).pack(fds, out)
+    }
+
+    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
+        (**self).write(text, fds)
     }
 
     fn code(&self) -> i64 {
@@ -48,6 +57,18 @@ impl<'de, T: Unpack<'de>> Unpack<'de> for Box<T> {
 
     fn absent() -> Option<Self> {
         T::absent().map(Box::new)
+    }
+
+    fn front(text: &'de str, fds: &Unpacker) -> Result<(Self, usize), DecodeError> {
+        T::front(text, fds).map(|(value, length)| (Box::new(value), length))
+    }
+
+    fn of_error(
+        said: (i64, &str),
+        data: Option<&'de str>,
+        fds: &Unpacker,
+    ) -> Option<Result<Self, DecodeError>> {
+        T::of_error(said, data, fds).map(|error| error.map(Box::new))
     }
 }
 

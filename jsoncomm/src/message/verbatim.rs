@@ -213,6 +213,26 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_or_a_box_is_what_it_holds() {
+        fn json(message: &impl Pack) -> Vec<u8> {
+            let mut text = Vec::new();
+            encode(message, &mut text, &Packer::new()).unwrap();
+            text
+        }
+        let odd = r#"{"a":1.50}"#;
+        assert_eq!(json(&&Verbatim::new(odd)), odd.as_bytes());
+        assert_eq!(json(&Box::new(Verbatim::new(odd))), odd.as_bytes());
+        let read: Box<Verbatim> = decode(odd.as_bytes(), Fds::new(), Surplus::Refuse).unwrap();
+        assert_eq!(read.json, odd);
+        let failure = Box::<Failure>::of_error((7, "no"), Some(odd), &Unpacker::default());
+        let failure = failure.unwrap().unwrap();
+        assert_eq!((failure.code(), &*failure.message), (7, "no"));
+        assert_eq!(json(&failure), odd.as_bytes());
+        let failure = Box::<Failure>::of_error((7, "no"), None, &Unpacker::default());
+        assert!(failure.unwrap().unwrap().data.is_none());
+    }
+
+    #[test]
     fn a_failure_without_data_is_written_as_null() {
         let (mut text, failure) = (Vec::new(), Failure::default());
         encode(&failure, &mut text, &Packer::new()).unwrap();
