@@ -78,14 +78,15 @@ type OnCancel = Box<dyn FnOnce() + Send>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Mark {
     Id(Id<'static>),
-    /// On the bare wire calls have no id.
+    /// It has no id of its own: there are none on the bare wire, and one that is used twice belongs to the later
+    /// call.
     Bare(Serial),
 }
 
 /// A call that outlives its handler.
 struct Deferred {
     ticket: Ticket,
-    mark: Mark,
+    id: Option<Id<'static>>,
     on_cancel: Option<OnCancel>,
     _charge: Charge,
 }
@@ -129,12 +130,11 @@ impl State {
 
     /// Forgets a deferred call.
     fn remove(&mut self, serial: Serial) -> Option<Deferred> {
-        let call = self.deferred.remove(&serial)?;
+        let mut call = self.deferred.remove(&serial)?;
         if let Some(calls) = self.callers.get_mut(&call.ticket) {
-            // An id that was used twice belongs to the later call.
-            if calls.get(&call.mark) == Some(&serial) {
-                calls.remove(&call.mark);
-            }
+            let own = |mark: &Mark| calls.get(mark) == Some(&serial);
+            let mark = call.id.take().map(Mark::Id).filter(own);
+            calls.remove(&mark.unwrap_or(Mark::Bare(serial)));
             if calls.is_empty() {
                 self.callers.remove(&call.ticket);
             }
@@ -313,16 +313,17 @@ impl Mailbox {
             return;
         };
         let serial = call.serial;
-        let mark = match id {
-            Some(id) => Mark::Id(id.clone().into_owned()),
-            None => Mark::Bare(serial),
-        };
+        let id = id.map(|id| id.clone().into_owned());
         let ticket = caller.ticket();
         let calls = state.callers.entry(ticket.clone()).or_default();
-        calls.insert(mark.clone(), serial);
+        let mark = id.clone().map_or(Mark::Bare(serial), Mark::Id);
+        if let Some(earlier) = calls.insert(mark, serial) {
+            // It still counts, and goes with its caller.
+            calls.insert(Mark::Bare(earlier), earlier);
+        }
         let deferred = Deferred {
             ticket,
-            mark,
+            id,
             on_cancel: call.on_cancel,
             _charge: caller.account.charge(ONE),
         };
@@ -424,11 +425,7 @@ impl Mailbox {
         drop(state);
         let mut given_up = Vec::new();
         for call in deferred.into_values() {
-            let id = match call.mark {
-                Mark::Id(id) => Some(id),
-                Mark::Bare(_) => None,
-            };
-            given_up.push((call.ticket, id));
+            given_up.push((call.ticket, call.id));
             if let Some(call) = call.on_cancel {
                 tell(call);
             }

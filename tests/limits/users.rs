@@ -131,6 +131,22 @@ fn a_user_defers_calls_up_to_the_limit_by_however_many_callers() {
     }
 }
 
+#[test]
+fn calls_of_one_id_all_count_and_go_with_their_caller() {
+    alone!();
+    let mut limits = Limits::default();
+    limits.deferred = 3;
+    let server = serve(Kind::Seqpacket, limits);
+    let mut client = raw(&server, Kind::Seqpacket);
+    let keep = call(5, "kept.keep", "{}");
+    for _ in 0..3 {
+        send_raw(&client, keep.as_bytes(), &[]).unwrap();
+    }
+    assert_eq!(ask(&mut client, &keep)["error"]["code"], Fault::BUSY);
+    drop(client);
+    server.assert_busy_with(0);
+}
+
 /// Has answers wait for two connections that do not read, and says how many are cut for it.
 fn cut(limits: Limits, files: usize) -> usize {
     let room = room(Kind::Seqpacket, LARGE_TEXT);

@@ -37,13 +37,16 @@ fn defer(mailbox: &Mailbox, ticket: &Ticket, id: Option<u64>) -> Serial {
 
 fn end(mailbox: &Mailbox, ticket: &Ticket, id: Option<u64>) {
     let account = Accounts::new(&Limits::default()).of(None);
-    let caller = Caller {
+    mailbox.defer(&caller(ticket, &account), id.map(Id::Number).as_ref());
+}
+
+fn caller<'c>(ticket: &'c Ticket, account: &'c Arc<Account>) -> Caller<'c> {
+    Caller {
         key: ticket.key,
         to: ticket.to.as_ref(),
-        account: &account,
+        account,
         peer: None,
-    };
-    mailbox.defer(&caller, id.map(Id::Number).as_ref());
+    }
 }
 
 #[test]
@@ -123,6 +126,35 @@ fn an_id_used_twice_belongs_to_the_later_call() {
     assert!(mailbox.settle(first));
     assert!(mailbox.cancel(&TICKET, &Id::Number(1)));
     assert!(!mailbox.is_wanted(second));
+}
+
+#[test]
+fn calls_of_one_id_all_count_and_go_with_their_caller() {
+    let (mailbox, _) = mailbox();
+    let account = Accounts::new(&Limits::default()).of(None);
+    let has_room = || mailbox.has_room(&caller(&TICKET, &account));
+    let mut serials = Vec::new();
+    while has_room() {
+        assert!(serials.len() < 16, "more than the limit");
+        serials.push(defer(&mailbox, &TICKET, Some(1)));
+    }
+    assert!(mailbox.settle(serials[0]), "the first");
+    assert!(has_room());
+    assert!(mailbox.settle(serials[15]), "the last");
+    mailbox.hang_up(&TICKET);
+    assert!(!serials.iter().any(|serial| mailbox.is_wanted(*serial)));
+    let state = mailbox.lock();
+    assert!(state.deferred.is_empty() && state.callers.is_empty());
+}
+
+#[test]
+fn all_calls_of_one_id_are_given_up_with_it() {
+    let (mailbox, _) = mailbox();
+    for _ in 0..2 {
+        defer(&mailbox, &TICKET, Some(1));
+    }
+    let id = || (TICKET, Some(Id::Number(1)));
+    assert_eq!(mailbox.give_up(), [id(), id()]);
 }
 
 #[test]
