@@ -22,6 +22,8 @@ use jsoncomm::{
 };
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
+#[path = "streams/budgets.rs"]
+mod budgets;
 #[path = "streams/loops.rs"]
 mod loops;
 #[path = "streams/raw.rs"]

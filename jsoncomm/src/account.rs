@@ -68,13 +68,12 @@ impl Account {
         })
     }
 
-    /// Says whether anything more may wait.
-    pub(crate) fn has_any_room(&self) -> bool {
-        self.has_room(Cost {
-            bytes: 1,
-            descriptors: 1,
-            ..Cost::default()
-        })
+    /// Says whether items of streams may wait, which can do without: less than half of what may wait does. The rest
+    /// is for what cannot.
+    pub(crate) fn has_room_to_spare(&self) -> bool {
+        let half =
+            |used: &AtomicUsize, limit: usize| used.load(Ordering::Relaxed) < limit.div_ceil(2);
+        half(&self.bytes, self.limit.bytes) && half(&self.descriptors, self.limit.descriptors)
     }
 
     /// Charges it, whatever the limit.
@@ -225,6 +224,23 @@ mod tests {
         assert!(accounts.of(Some(8)).try_charge(bytes(10)).is_some());
         drop((ten, one));
         assert!(accounts.of(Some(7)).has_room(bytes(10)));
+    }
+
+    #[test]
+    fn there_is_room_to_spare_until_half_is_used() {
+        for (limit, most) in [(0, 0), (1, 1), (10, 5), (11, 6), (usize::MAX, 7)] {
+            let mut limits = Limits::default();
+            (limits.user_waiting_bytes, limits.user_descriptors) = (limit, limit);
+            let account = Accounts::new(&limits).of(None);
+            let mut charges = Vec::new();
+            while account.has_room_to_spare() && charges.len() < 7 {
+                charges.push(account.charge(Cost {
+                    bytes: 1,
+                    ..Cost::default()
+                }));
+            }
+            assert_eq!(charges.len(), most, "{limit}");
+        }
     }
 
     #[test]

@@ -46,12 +46,13 @@ pub struct Limits {
     /// [`Fault::BUSY`](crate::Fault::BUSY) if there is room for that, and dropped.
     pub waiting_bytes: usize,
     /// Bytes of answers, and of items of streams, that wait for the peers of one user. Default 4 MiB. Beyond it,
-    /// as above; an item finds no room in its stream.
+    /// as above. An item finds no room in its stream where half of it is used already: the rest is for answers, and
+    /// for the one item of each stream that is on its way, which cannot wait elsewhere.
     pub user_waiting_bytes: usize,
     /// Descriptors in what waits for the peers of one user, or waits to be closed because it should not have
-    /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above; and while more of the
-    /// latter wait, the user gets no new connection and those it has are not read, nor is a datagram socket that it has
-    /// sent to.
+    /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above, items of streams
+    /// included; and while more of what should not have come waits, the user gets no new connection and those it has
+    /// are not read, nor is a datagram socket that it has sent to.
     pub user_descriptors: usize,
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.

@@ -52,8 +52,13 @@ impl Letter {
         }
     }
 
+    /// Charges it to the user who it is for, whatever the user's limits.
+    pub(crate) fn charge(&mut self, account: &Arc<Account>) {
+        self.charge = Some(account.charge(self.cost()));
+    }
+
     /// Charges it to the user who it is for, once. Says whether that is within the user's limits.
-    pub(crate) fn charge(&mut self, account: &Arc<Account>) -> bool {
+    fn try_charge(&mut self, account: &Arc<Account>) -> bool {
         if self.charge.is_none() {
             self.charge = account.try_charge(self.cost());
         }
@@ -165,7 +170,7 @@ impl Outbox {
     ) -> Result<(), Letter> {
         let bytes = self.bytes.saturating_add(letter.text.len());
         let fits = self.letters.len() < limits.waiting_answers && bytes <= limits.waiting_bytes;
-        if (!fits && !self.letters.is_empty()) || !letter.charge(account) {
+        if (!fits && !self.letters.is_empty()) || !letter.try_charge(account) {
             return Err(letter);
         }
         self.bytes = bytes;

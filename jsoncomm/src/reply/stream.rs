@@ -18,7 +18,7 @@ use crate::outbox::{Letter, Sender};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// [`Sink::send`] says [`SinkError::Full`], and nothing is lost.
+    /// [`Sink::send`] says [`SinkError::Full`], and nothing is lost while the reader's connection stands.
     #[default]
     Refuse,
     /// It takes the place of all that waits: the reader gets the newest state.
@@ -58,7 +58,7 @@ impl State {
     fn has_room(&self, slot: &Slot) -> bool {
         let budget = slot.mailbox.waiting_bytes();
         let fits = self.waiting.len() < self.capacity && self.bytes < budget;
-        !self.under_way || (fits && slot.account.has_any_room())
+        !self.under_way || (fits && slot.account.has_room_to_spare())
     }
 
     fn push(&mut self, letter: Letter) {
@@ -130,13 +130,24 @@ impl Flow {
         None
     }
 
-    /// Writes an item, and sends it or has it wait.
+    /// Says whether an item is refused now.
+    fn is_full(&self) -> bool {
+        let state = self.lock();
+        state.overflow == Overflow::Refuse && !state.has_room(&self.slot)
+    }
+
+    /// Takes an item, or says that there is no room for it.
     fn send(self: &Arc<Self>, item: &impl Pack) -> Result<(), SinkError> {
-        let id = self.wanted().ok_or(SinkError::Closed)?;
-        let refuses = |state: &State| state.overflow == Overflow::Refuse;
-        if refuses(&self.lock()) && !self.has_room() {
+        // Whoever waits for room where nobody reads any more is called at once.
+        if self.is_full() && self.wanted().is_some() {
             return Err(SinkError::Full);
         }
+        self.take(item)
+    }
+
+    /// Writes an item, and sends it or has it wait.
+    fn take(self: &Arc<Self>, item: &impl Pack) -> Result<(), SinkError> {
+        let id = self.wanted().ok_or(SinkError::Closed)?;
         let bounds = self.slot.mailbox.bounds();
         let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::at_depth(bounds.depth));
         encoded(&mut text, &fds, bounds, |text, fds| {
@@ -159,30 +170,37 @@ impl Flow {
             self.post(letter);
             return Ok(());
         }
-        let mut lost = Vec::new();
-        match state.overflow {
-            Overflow::Latest => lost.extend(std::iter::from_fn(|| state.pop())),
-            _ if state.has_room(&self.slot) => {}
-            Overflow::Refuse => return Err(SinkError::Full),
-            Overflow::DropOldest => {
-                while !state.has_room(&self.slot) && !state.waiting.is_empty() {
-                    lost.extend(state.pop());
+        let mut lost = 0;
+        let fits = match state.overflow {
+            // Room has been seen. If another thread has filled it since, this is one too many, but not lost.
+            Overflow::Refuse => true,
+            Overflow::Latest => {
+                while state.pop().is_some() {
+                    lost += 1;
                 }
+                self.slot.account.has_room_to_spare()
             }
+            Overflow::DropOldest => {
+                while !state.has_room(&self.slot) && state.pop().is_some() {
+                    lost += 1;
+                }
+                state.has_room(&self.slot)
+            }
+            Overflow::End if state.has_room(&self.slot) => true,
             Overflow::End => {
                 drop(state);
                 self.end_with(|text, id| envelope::write_fault(text, Some(id), &too_slow()));
                 return Err(SinkError::Closed);
             }
-        }
-        // What its user has no room for is lost, too, where losing is allowed.
-        match letter.charge(&self.slot.account) {
-            true => state.push(letter),
-            false if state.overflow == Overflow::Refuse => return Err(SinkError::Full),
-            false => lost.push(letter),
+        };
+        if fits {
+            letter.charge(&self.slot.account);
+            state.push(letter);
+        } else {
+            // What its user has no room for is lost, where losing is allowed.
+            lost += 1;
         }
         drop(state);
-        let lost = lost.len() as u64;
         if lost > 0 {
             self.slot.mailbox.lose(|losses| losses.dropped += lost);
         }
@@ -272,8 +290,10 @@ fn too_slow() -> Fault {
 ///
 /// An item waits here while the reader is busy with the one before, so a slow reader costs bounded memory: as
 /// many items as [`set_capacity`](Sink::set_capacity) says, and not much more than
-/// [`Limits::waiting_bytes`](crate::Limits::waiting_bytes) of them. What happens to one too many is said by
-/// [`set_overflow`](Sink::set_overflow).
+/// [`Limits::waiting_bytes`](crate::Limits::waiting_bytes) of them, or half of
+/// [`Limits::user_waiting_bytes`](crate::Limits::user_waiting_bytes) with all else that waits for the same user. What
+/// happens to one too many is said by [`set_overflow`](Sink::set_overflow). The item before is on its way as an answer
+/// is, and costs the reader its connection where that would.
 ///
 /// [`end`](Sink::end) and [`fail`](Sink::fail) end the stream after what waits. A sink that is dropped without
 /// either ends it with the fault [`Fault::DROPPED`].
@@ -472,13 +492,11 @@ where
         }
     }
 
-    /// Sends one item; gives back what is left to do.
+    /// Sends one item, now that there is room; gives back what is left to do.
     fn step(mut self) -> Option<Self> {
-        if !self.sink.is_wanted() {
-            return None;
-        }
+        let flow = self.sink.flow.as_ref().filter(|flow| flow.is_open())?;
         let sent = match self.items.next() {
-            Some(Ok(item)) => self.sink.send(&item),
+            Some(Ok(item)) => flow.take(&item),
             Some(Err(error)) => {
                 self.sink.fail(error);
                 return None;
@@ -489,8 +507,9 @@ where
             }
         };
         let fault = match sent {
-            Ok(()) | Err(SinkError::Full) => return Some(self),
-            Err(SinkError::Closed) => return None,
+            Ok(()) => return Some(self),
+            // It is full only for who has not looked.
+            Err(SinkError::Closed | SinkError::Full) => return None,
             Err(SinkError::Encode(error)) => answer_fault(&error),
             Err(SinkError::NoDescriptors) => no_descriptors(),
         };

@@ -1,0 +1,152 @@
+//! Streams whose readers are slow, and which share what may wait for one user.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::{Brick, MANY, brick, tally};
+use jsoncomm::{Call, Items, Kind, Limits, Overflow, Sink, SinkError, Stream};
+use jsoncomm_tests::{Running, alone};
+
+/// Has more bricks than its readers want.
+#[jsoncomm::service(name = "example.quarry")]
+trait Quarry {
+    /// Bricks from an iterator.
+    fn feed(&mut self, call: &mut Call, end: u32) -> Stream<Brick>;
+    /// As many as there is room for at once, and no more after these.
+    fn heap(&mut self, call: &mut Call) -> Stream<Brick>;
+    /// So many at once; the newest takes the place of all that wait, or of the oldest.
+    fn pile(&mut self, call: &mut Call, end: u32, of_oldest: bool) -> Stream<Brick>;
+    /// How many bricks have been made, and how many refused although there was room.
+    fn told(&mut self) -> (u32, u32);
+    /// Ends the heaps.
+    fn finish(&mut self) -> u32;
+}
+
+#[derive(Default)]
+struct Pit {
+    made: Arc<AtomicU32>,
+    refused: u32,
+    heaps: Vec<Sink<Brick>>,
+}
+
+impl Quarry for Pit {
+    fn feed(&mut self, call: &mut Call, end: u32) -> Stream<Brick> {
+        let made = Arc::clone(&self.made);
+        let bricks = (0..end).map(move |number| {
+            tally(&made)();
+            Ok(brick(number))
+        });
+        call.stream(|sink| sink.feed(bricks))
+    }
+
+    fn heap(&mut self, call: &mut Call) -> Stream<Brick> {
+        call.stream(|sink: Sink<Brick>| {
+            sink.set_capacity(MANY as usize);
+            for number in 0.. {
+                if !sink.has_room() {
+                    break;
+                }
+                match sink.send(&brick(number)) {
+                    Ok(()) => tally(&self.made)(),
+                    Err(SinkError::Full) => {
+                        self.refused += 1;
+                        break;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            self.heaps.push(sink);
+        })
+    }
+
+    fn pile(&mut self, call: &mut Call, end: u32, of_oldest: bool) -> Stream<Brick> {
+        call.stream(|sink: Sink<Brick>| {
+            sink.set_overflow(match of_oldest {
+                true => Overflow::DropOldest,
+                false => Overflow::Latest,
+            });
+            for number in 0..end {
+                sink.send(&brick(number)).unwrap();
+            }
+            sink.end();
+        })
+    }
+
+    fn told(&mut self) -> (u32, u32) {
+        (self.made.load(Ordering::SeqCst), self.refused)
+    }
+
+    fn finish(&mut self) -> u32 {
+        let heaps = u32::try_from(self.heaps.len()).unwrap();
+        self.heaps.drain(..).for_each(Sink::end);
+        heaps
+    }
+}
+
+/// So much that some bricks of 20 kB may wait, of all streams of a user together.
+fn start(bytes: usize) -> Running<Pit> {
+    let mut limits = Limits::default();
+    limits.user_waiting_bytes = bytes;
+    Running::with_limits(limits, Kind::Seqpacket, Pit::default(), |endpoint| {
+        endpoint.serve::<dyn Quarry>()
+    })
+}
+
+fn numbers(items: Items<Brick>) -> Vec<u32> {
+    items.map(|brick| brick.unwrap().number).collect()
+}
+
+#[test]
+fn a_feed_asks_for_no_more_than_may_wait_for_its_user_and_loses_nothing() {
+    alone!();
+    let server = start(200_000);
+    let quarry = QuarryClient::new(server.connect());
+    let readers = [(); 4].map(|()| QuarryClient::new(server.connect()));
+    let streams = readers.each_ref().map(|reader| reader.feed(MANY).unwrap());
+    // Each has its call carried out, and nobody reads.
+    server.settle();
+    let mut made = 0;
+    loop {
+        let again = quarry.told().unwrap().0;
+        if again == made {
+            break;
+        }
+        made = again;
+    }
+    assert!(made < 4 * MANY, "{made} were made for nobody");
+    let all: Vec<u32> = (0..MANY).collect();
+    for stream in streams {
+        assert_eq!(numbers(stream), all);
+    }
+    let (_, counts) = server.stop();
+    assert_eq!((counts.dropped, counts.cut), (0, 0));
+}
+
+#[test]
+fn an_item_is_taken_where_room_was_seen_for_it() {
+    alone!();
+    for bytes in [0, 1, 30_000, 50_000] {
+        let server = start(bytes);
+        let quarry = QuarryClient::new(server.connect());
+        let heap = quarry.heap().unwrap();
+        let (made, refused) = quarry.told().unwrap();
+        assert_eq!(refused, 0, "{bytes}");
+        assert_eq!(quarry.finish().unwrap(), 1);
+        assert_eq!(numbers(heap), (0..made).collect::<Vec<u32>>());
+        assert_eq!(server.stop().1.dropped, 0);
+    }
+}
+
+#[test]
+fn the_newest_has_room_where_what_it_takes_the_place_of_had() {
+    alone!();
+    let server = start(30_000);
+    let quarry = QuarryClient::new(server.connect());
+    for of_oldest in [true, false] {
+        for end in [10, 11] {
+            let pile = quarry.pile(end, of_oldest).unwrap();
+            // One is on its way, and there is room for one that waits.
+            assert_eq!(numbers(pile), [0, end - 1]);
+        }
+    }
+}
