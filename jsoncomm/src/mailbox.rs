@@ -1,7 +1,8 @@
 //! Where replies from anywhere wait for the loop, and which calls are still wanted.
 //!
 //! One mutex guards all of it. It is held for a few map operations at a time, and a call that is answered
-//! while its handler runs is never entered into a map.
+//! while its handler runs is never entered into a map. What is of the program, and may look in here when it is
+//! dropped, is dropped when the mutex is free.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -126,6 +127,14 @@ impl State {
     /// The call whose handler runs now, if it is this one.
     fn handling(&mut self, serial: Serial) -> Option<&mut Handling> {
         self.handling.as_mut().filter(|call| call.serial == serial)
+    }
+
+    /// Where it says what to call when this call is cancelled; `None` when nobody wants an answer any more.
+    fn on_cancel(&mut self, serial: Serial) -> Option<&mut Option<OnCancel>> {
+        match &mut self.handling {
+            Some(call) if call.serial == serial => Some(&mut call.on_cancel),
+            _ => Some(&mut self.deferred.get_mut(&serial)?.on_cancel),
+        }
     }
 
     /// Forgets a deferred call.
@@ -309,8 +318,13 @@ impl Mailbox {
     /// Ends handling a call. If it has not been answered, it is deferred from now on.
     pub(crate) fn defer(&self, caller: &Caller<'_>, id: Option<&Id<'_>>) {
         let mut state = self.lock();
-        let Some(call) = state.handling.take().filter(|call| !call.answered) else {
-            return;
+        let call = match state.handling.take() {
+            Some(call) if !call.answered => call,
+            answered => {
+                drop(state);
+                drop(answered);
+                return;
+            }
         };
         let serial = call.serial;
         let id = id.map(|id| id.clone().into_owned());
@@ -346,14 +360,13 @@ impl Mailbox {
     /// Has `call` called when the caller cancels or goes; at once if it has.
     pub(crate) fn on_cancel(&self, serial: Serial, call: OnCancel) {
         let mut state = self.lock();
-        if let Some(handling) = state.handling(serial) {
-            handling.on_cancel = Some(call);
-        } else if let Some(deferred) = state.deferred.get_mut(&serial) {
-            deferred.on_cancel = Some(call);
-        } else {
+        let Some(place) = state.on_cancel(serial) else {
             drop(state);
-            tell(call);
-        }
+            return tell(call);
+        };
+        let earlier = place.replace(call);
+        drop(state);
+        drop(earlier);
     }
 
     /// Notes that a call has been answered. Says whether the answer is still wanted.
@@ -363,13 +376,14 @@ impl Mailbox {
             handling.answered = true;
             return true;
         }
-        let wanted = state.remove(serial).is_some();
+        let deferred = state.remove(serial);
         self.count.store(state.deferred.len(), Ordering::Relaxed);
-        if !wanted {
+        if deferred.is_none() {
             state.losses.unwanted += 1;
             self.news.store(true, Ordering::Release);
         }
-        wanted
+        drop(state);
+        deferred.is_some()
     }
 
     /// Cancels one call of a caller. Says whether there was one.

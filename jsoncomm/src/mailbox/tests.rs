@@ -1,5 +1,8 @@
 //! Which calls are wanted, and whom a reply wakes.
 
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
 use super::*;
 use crate::account::Accounts;
 
@@ -169,4 +172,41 @@ fn the_loop_is_woken_once_and_not_by_itself() {
     mailbox.post(post(vec![b'3']));
     assert_eq!(woken.load(Ordering::Relaxed), 1);
     assert_eq!(collected(&mailbox), 2);
+}
+
+/// Looks into the mailbox when it is dropped, as a reply does.
+struct Curious(Arc<Mailbox>, Serial);
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        self.0.is_wanted(self.1);
+    }
+}
+
+#[test]
+fn what_is_to_be_called_on_cancel_may_look_in_here_when_it_is_dropped() {
+    /// Longer than it takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let (done, all_done) = channel();
+    std::thread::spawn(move || {
+        let mailbox = Arc::new(mailbox().0);
+        let watch = |serial| {
+            let curious = Curious(Arc::clone(&mailbox), serial);
+            mailbox.on_cancel(serial, Box::new(move || drop(curious)));
+        };
+        let answered = mailbox.begin();
+        watch(answered);
+        watch(answered);
+        mailbox.settle(answered);
+        end(&mailbox, &TICKET, Some(1));
+        done.send("answered in its handler").unwrap();
+        let later = defer(&mailbox, &TICKET, Some(1));
+        watch(later);
+        watch(later);
+        mailbox.settle(later);
+        done.send("answered later").unwrap();
+    });
+    for _ in 0..2 {
+        all_done.recv_timeout(PATIENCE).unwrap();
+    }
 }
