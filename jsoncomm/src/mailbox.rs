@@ -369,21 +369,33 @@ impl Mailbox {
         drop(earlier);
     }
 
-    /// Notes that a call has been answered. Says whether the answer is still wanted.
-    pub(crate) fn settle(&self, serial: Serial) -> bool {
+    /// Notes that a call has been answered, and leaves the answer for the loop if it is still wanted; says whether it
+    /// is. In one step, as a server that stops goes when nobody waits and nothing is to be sent.
+    pub(crate) fn settle(&self, serial: Serial, answer: Option<Post>) -> bool {
         let mut state = self.lock();
-        if let Some(handling) = state.handling(serial) {
-            handling.answered = true;
-            return true;
-        }
-        let deferred = state.remove(serial);
-        self.count.store(state.deferred.len(), Ordering::Relaxed);
-        if deferred.is_none() {
+        let mut deferred = None;
+        let wanted = match state.handling(serial) {
+            Some(handling) => {
+                handling.answered = true;
+                true
+            }
+            None => {
+                deferred = state.remove(serial);
+                self.count.store(state.deferred.len(), Ordering::Relaxed);
+                deferred.is_some()
+            }
+        };
+        let wake = wanted && answer.is_some_and(|answer| self.push(&mut state, answer));
+        if !wanted {
             state.losses.unwanted += 1;
             self.news.store(true, Ordering::Release);
         }
         drop(state);
-        deferred.is_some()
+        drop(deferred);
+        if wake {
+            (self.wake)();
+        }
+        wanted
     }
 
     /// Cancels one call of a caller. Says whether there was one.
@@ -481,13 +493,18 @@ impl Mailbox {
             drop(state);
             return;
         }
-        state.posts.push(post);
-        self.posted.store(true, Ordering::Release);
-        let wake = state.posts.len() == 1 && self.home.load(Ordering::Relaxed) != here();
+        let wake = self.push(&mut state, post);
         drop(state);
         if wake {
             (self.wake)();
         }
+    }
+
+    /// Puts a reply where the loop finds it. Says whether it is to be woken.
+    fn push(&self, state: &mut State, post: Post) -> bool {
+        state.posts.push(post);
+        self.posted.store(true, Ordering::Release);
+        state.posts.len() == 1 && self.home.load(Ordering::Relaxed) != here()
     }
 }
 

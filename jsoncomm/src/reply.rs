@@ -330,23 +330,30 @@ impl Slot {
             .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Says whether there is anybody to answer, and counts it if not.
-    fn settle(&self) -> bool {
-        let wanted = self.mailbox.settle(self.serial);
-        if wanted && self.is_expired() {
-            self.mailbox.lose(|losses| losses.expired += 1);
-            return false;
-        }
-        wanted && !matches!(self.to, To::Nobody)
-    }
-
     /// Hands a letter to the loop.
     fn send(&self, letter: Letter) {
-        self.mailbox.post(Post {
+        self.mailbox.post(self.address(letter));
+    }
+
+    /// Ends the call, with a letter if anything is to be said. Says whether there is anybody to answer, and counts it
+    /// if not.
+    fn answer(&self, letter: Option<Letter>) -> bool {
+        let (asked, expired) = (!matches!(self.to, To::Nobody), self.is_expired());
+        let letter = letter.filter(|_| asked && !expired);
+        let answer = letter.map(|letter| self.address(letter));
+        let wanted = self.mailbox.settle(self.serial, answer);
+        if wanted && expired {
+            self.mailbox.lose(|losses| losses.expired += 1);
+        }
+        wanted && asked && !expired
+    }
+
+    fn address(&self, letter: Letter) -> Post {
+        Post {
             ticket: self.ticket.clone(),
             account: Arc::clone(&self.account),
             letter,
-        });
+        }
     }
 
     fn post<'m>(
@@ -358,32 +365,26 @@ impl Slot {
         let written = encoded(&mut text, &fds, bounds, |text, fds| {
             write(&self.to, text, fds)
         });
-        match written {
-            Ok(()) if self.settle() => match Letter::new(text, &fds.into_row()) {
-                Some(letter) => self.send(letter),
-                None => self.send_fault(&no_descriptors()),
-            },
-            Ok(()) => {}
+        match written.map(|()| Letter::new(text, &fds.into_row())) {
+            Ok(Some(letter)) => drop(self.answer(Some(letter))),
+            Ok(None) => self.post_fault(&no_descriptors()),
             Err(error) => self.post_fault(&answer_fault(&error)),
         }
     }
 
     /// Answers with a fault; there is none on the bare wire.
     fn post_fault(&self, fault: &Fault) {
-        if self.settle() {
-            self.send_fault(fault);
-        }
-    }
-
-    fn send_fault(&self, fault: &Fault) {
-        match &self.to {
+        let letter = match &self.to {
             To::Call(id) => {
                 let mut text = Vec::new();
                 envelope::write_fault(&mut text, Some(id), fault);
-                self.send(Letter::from(text));
+                Some(Letter::from(text))
             }
-            To::Bare => self.mailbox.lose(|losses| losses.dropped += 1),
-            To::Nobody => {}
+            To::Bare | To::Nobody => None,
+        };
+        let said = letter.is_some();
+        if self.answer(letter) && !said {
+            self.mailbox.lose(|losses| losses.dropped += 1);
         }
     }
 }
@@ -428,3 +429,6 @@ impl<T, E> Later<T, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ fn a_call_answered_in_its_handler_is_never_deferred() {
     let (mailbox, _) = mailbox();
     let serial = mailbox.begin();
     assert!(mailbox.is_wanted(serial));
-    assert!(mailbox.settle(serial));
+    assert!(mailbox.settle(serial, None));
     end(&mailbox, &TICKET, Some(7));
     assert!(mailbox.lock().deferred.is_empty());
     assert!(!mailbox.cancel(&TICKET, &Id::Number(7)));
@@ -80,7 +80,7 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
     assert!(mailbox.is_wanted(serial));
     assert!(mailbox.cancel(&TICKET, &Id::Number(7)));
     assert!(!mailbox.is_wanted(serial));
-    assert!(!mailbox.settle(serial));
+    assert!(!mailbox.settle(serial, None));
     assert_eq!(told.load(Ordering::Relaxed), 1);
     assert_eq!(mailbox.end_news().0.unwanted, 1);
     assert!(mailbox.lock().callers.is_empty());
@@ -97,7 +97,7 @@ fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
     mailbox.hang_up(&TICKET);
     let wanted: Vec<bool> = serials.iter().map(|s| mailbox.is_wanted(*s)).collect();
     assert_eq!(wanted, [false, false, true]);
-    assert!(mailbox.settle(serials[2]));
+    assert!(mailbox.settle(serials[2], None));
     let state = mailbox.lock();
     assert!(state.deferred.is_empty() && state.callers.is_empty());
 }
@@ -114,7 +114,7 @@ fn nothing_is_wanted_once_the_server_has_gone() {
     mailbox.on_cancel(serial, Box::new(call));
     mailbox.close();
     assert!(!mailbox.is_wanted(serial));
-    assert!(!mailbox.settle(serial));
+    assert!(!mailbox.settle(serial, None));
     assert_eq!(told.load(Ordering::Relaxed), 1);
     mailbox.post(post(b"late".to_vec()));
     assert_eq!(collected(&mailbox), 0);
@@ -126,7 +126,7 @@ fn an_id_used_twice_belongs_to_the_later_call() {
     let (mailbox, _) = mailbox();
     let first = defer(&mailbox, &TICKET, Some(1));
     let second = defer(&mailbox, &TICKET, Some(1));
-    assert!(mailbox.settle(first));
+    assert!(mailbox.settle(first, None));
     assert!(mailbox.cancel(&TICKET, &Id::Number(1)));
     assert!(!mailbox.is_wanted(second));
 }
@@ -141,9 +141,9 @@ fn calls_of_one_id_all_count_and_go_with_their_caller() {
         assert!(serials.len() < 16, "more than the limit");
         serials.push(defer(&mailbox, &TICKET, Some(1)));
     }
-    assert!(mailbox.settle(serials[0]), "the first");
+    assert!(mailbox.settle(serials[0], None), "the first");
     assert!(has_room());
-    assert!(mailbox.settle(serials[15]), "the last");
+    assert!(mailbox.settle(serials[15], None), "the last");
     mailbox.hang_up(&TICKET);
     assert!(!serials.iter().any(|serial| mailbox.is_wanted(*serial)));
     let state = mailbox.lock();
@@ -197,13 +197,13 @@ fn what_is_to_be_called_on_cancel_may_look_in_here_when_it_is_dropped() {
         let answered = mailbox.begin();
         watch(answered);
         watch(answered);
-        mailbox.settle(answered);
+        mailbox.settle(answered, None);
         end(&mailbox, &TICKET, Some(1));
         done.send("answered in its handler").unwrap();
         let later = defer(&mailbox, &TICKET, Some(1));
         watch(later);
         watch(later);
-        mailbox.settle(later);
+        mailbox.settle(later, None);
         done.send("answered later").unwrap();
     });
     for _ in 0..2 {

@@ -237,9 +237,7 @@ impl Flow {
 
     /// Hands the last letter to the loop, if somebody still waits for it.
     fn post_last(&self, letter: Letter) {
-        if self.slot.settle() {
-            self.slot.send(letter);
-        }
+        self.slot.answer(Some(letter));
     }
 }
 

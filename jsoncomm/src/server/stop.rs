@@ -99,6 +99,8 @@ impl<S> Server<S> {
     /// Tells whoever still waits, and closes all that peers have a part in.
     fn cut(&mut self) {
         let given_up = self.desk.mailbox.give_up();
+        // What has been answered in this moment.
+        self.send_posts();
         let fault = Fault::new(Fault::STOPPING, "the server has stopped");
         let posts = given_up.into_iter().filter_map(|(ticket, id)| {
             let mut text = Vec::new();
