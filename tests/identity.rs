@@ -404,15 +404,20 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
     assert_open_fds(before);
 }
 
+/// A connection.
+fn socketpair() -> (OwnedFd, OwnedFd) {
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let of = rustix::net::SocketType::SEQPACKET;
+    let family = rustix::net::AddressFamily::UNIX;
+    rustix::net::socketpair(family, of, flags, None).unwrap()
+}
+
 #[test]
 fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
     alone!();
     let (tell, told) = channel();
     let mut server = Server::new(Limits::default()).unwrap();
-    let flags = rustix::net::SocketFlags::CLOEXEC;
-    let of = rustix::net::SocketType::SEQPACKET;
-    let family = rustix::net::AddressFamily::UNIX;
-    let (ours, theirs) = rustix::net::socketpair(family, of, flags, None).unwrap();
+    let (ours, theirs) = socketpair();
     let endpoint = server.adopt(ours).unwrap();
     endpoint.with_pidfds().serve::<dyn Who>();
     let client = WhoClient::new(jsoncomm::Connection::from_fd(theirs).unwrap());
@@ -426,4 +431,31 @@ fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
         assert!(!has_linux((6, 5)));
     }
     assert!(call.try_wait().unwrap().unwrap());
+}
+
+#[test]
+fn a_connection_that_was_made_elsewhere_is_served_only_if_the_rule_admits_it() {
+    for admitted in [true, false] {
+        let (tell, told) = channel();
+        let mut server = Server::new(Limits::default()).unwrap();
+        let (ours, theirs) = socketpair();
+        let endpoint = server.adopt(ours).unwrap();
+        endpoint.admit(move |_| admitted).serve::<dyn Who>();
+        let client = jsoncomm::Connection::from_fd(theirs).unwrap();
+        let client = WhoClient::new(client.within(PATIENCE)).start();
+        let call = client.am_i().unwrap();
+        let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+        match call.wait() {
+            Ok(known) => assert!(known && admitted),
+            Err(CallError::Fault(fault)) => {
+                assert_eq!((fault.code, admitted), (Fault::REFUSED, false));
+            }
+            Err(other) => panic!("{other}"),
+        }
+        let counts = server.counts();
+        let refused = u64::from(!admitted);
+        assert_eq!((counts.refused, counts.turned_away), (refused, refused));
+        assert_eq!(told.try_iter().count(), usize::from(admitted));
+        assert_eq!(server.stats().connections, usize::from(admitted));
+    }
 }

@@ -493,7 +493,7 @@ impl<S> Server<S> {
                 // Descriptors or memory have run out; the client stays queued.
                 Err(_) => return Next::pause(self.desk.limits.accept_pause),
             };
-            let connection = Connected::new(line, Arc::clone(&door.routes), &mut self.desk);
+            let mut connection = Connected::new(line, Arc::clone(&door.routes), &mut self.desk);
             let refusal = if self.connections >= self.desk.limits.connections {
                 Some(Fault::new(Fault::BUSY, "too many connections"))
             } else if !connection.is_within_limits() {
@@ -501,7 +501,7 @@ impl<S> Server<S> {
             } else if !connection.is_in_credit() {
                 Some(Fault::new(Fault::BUSY, "too many descriptors of this user"))
             } else if !connection.is_admitted() {
-                Some(Fault::new(Fault::REFUSED, "not admitted"))
+                Some(source::not_admitted())
             } else {
                 None
             };

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::source::{Habit, Next, Share, close_or_tell, fault_instead, receive};
+use super::source::{Habit, Next, Share, close_or_tell, fault_instead, not_admitted, receive};
 use crate::account::{Account, Charge, Cost};
 use crate::error::Fault;
 use crate::limits::Limits;
@@ -51,6 +51,8 @@ pub(super) struct Connected<S> {
     way: Way,
     pub(super) routes: Arc<Routes<S>>,
     peer: Option<Peer>,
+    /// Whether the endpoint's rule admits the peer, once it has been asked.
+    admitted: Option<bool>,
     account: Arc<Account>,
     /// Counts the connection to its user; absent when that one has too many.
     charge: Option<Charge>,
@@ -94,6 +96,7 @@ impl<S> Connected<S> {
                 broken: false,
             },
             peer,
+            admitted: None,
             account,
             habit: Habit::default(),
             malformed: Malformed::default(),
@@ -126,9 +129,10 @@ impl<S> Connected<S> {
         !self.account.is_overdrawn()
     }
 
-    /// Says whether the endpoint's rule admits the peer.
-    pub(super) fn is_admitted(&self) -> bool {
-        self.routes.admits(self.peer.as_ref())
+    /// Says whether the endpoint's rule admits the peer, which is asked once.
+    pub(super) fn is_admitted(&mut self) -> bool {
+        let rule = || self.routes.admits(self.peer.as_ref());
+        *self.admitted.get_or_insert_with(rule)
     }
 
     /// How many answers wait for the peer.
@@ -149,12 +153,17 @@ impl<S> Connected<S> {
         }
     }
 
-    /// Tells the peer why it is about to be cut off.
+    /// Tells the peer why it is turned away, and closes it.
     pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
+        self.refuse(desk, fault);
+        self.close(desk);
+    }
+
+    /// Tells the peer why it is about to be cut off.
+    fn refuse(&mut self, desk: &mut Desk, fault: &Fault) {
         desk.peer = self.credentials();
         desk.note(Notice::TurnedAway(fault.code));
         self.routes.refuse(desk, &mut self.way, b"", fault);
-        self.close(desk);
     }
 
     /// Sends what had found no room, and only then handles what has come: a client that does not read is
@@ -167,6 +176,11 @@ impl<S> Connected<S> {
         key: Key,
         cause: Cause,
     ) -> Next {
+        // One that was made elsewhere has not been asked for before: its rule is set after it is adopted.
+        if !self.is_admitted() {
+            self.refuse(desk, &not_admitted());
+            return Next::Close;
+        }
         let way = &mut self.way;
         if cause == Cause::Timer {
             way.timer = None;

@@ -188,6 +188,11 @@ pub(super) fn receive<S>(
     !desk.take_malformed()
 }
 
+/// Says that the endpoint's rule does not admit a peer.
+pub(super) fn not_admitted() -> Fault {
+    Fault::new(Fault::REFUSED, "not admitted")
+}
+
 /// Says why a datagram is not to be handed on, if it is not.
 #[inline(never)]
 fn find_fault(
@@ -204,7 +209,7 @@ fn find_fault(
     let account = Arc::clone(caller.account);
     datagram.fds.set_discard(account);
     if !admitted {
-        return Some(Fault::new(Fault::REFUSED, "not admitted"));
+        return Some(not_admitted());
     }
     if let Some(damage) = datagram.damage.take() {
         let code = match &damage {
