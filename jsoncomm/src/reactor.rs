@@ -8,8 +8,7 @@
 //!
 //! [epoll(7)]: https://man7.org/linux/man-pages/man7/epoll.7.html
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -125,7 +124,8 @@ pub(crate) struct Reactor<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     timer: OwnedFd,
-    timers: BinaryHeap<Reverse<(Instant, Key)>>,
+    /// Each time that somebody has asked for, once.
+    timers: BTreeSet<(Instant, Key)>,
     /// What the timerfd is armed to.
     armed: Option<Instant>,
     /// What is not watched, or could not be, and when to watch it.
@@ -163,7 +163,7 @@ impl<T: Thing> Reactor<T> {
             slots: Vec::new(),
             free: Vec::new(),
             timer,
-            timers: BinaryHeap::new(),
+            timers: BTreeSet::new(),
             armed: None,
             unwatched: Vec::new(),
             spin: Spin::default(),
@@ -358,15 +358,26 @@ impl<T: Thing> Reactor<T> {
         }
     }
 
-    /// Gives `key` a turn at that time, or soon after. It may come although it is no longer wanted. Foreign
-    /// loops are told once the timer is [armed](Self::arm).
+    /// Gives `key` a turn at that time, or soon after: one, however often it is asked for. It may come although it is
+    /// no longer wanted. Foreign loops are told once the timer is [armed](Self::arm).
     pub(crate) fn wake_at(&mut self, key: Key, time: Instant) {
-        self.timers.push(Reverse((time, key)));
+        self.timers.insert((time, key));
+    }
+
+    /// Gives `key` no turn at that time.
+    pub(crate) fn cancel_wake(&mut self, key: Key, time: Instant) {
+        self.timers.remove(&(time, key));
+    }
+
+    /// How many turns have been asked for.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     /// Arms the timerfd to the earliest timer, if that has changed.
     pub(crate) fn arm(&mut self) -> Result<(), Error> {
-        let earliest = self.timers.peek().map(|Reverse((time, _))| *time);
+        let earliest = self.timers.first().map(|(time, _)| *time);
         if earliest == self.armed {
             return Ok(());
         }
@@ -429,11 +440,11 @@ impl<T: Thing> Reactor<T> {
         }
         if expired {
             let now = Instant::now();
-            while let Some(Reverse((time, key))) = self.timers.peek().copied() {
+            while let Some((time, key)) = self.timers.first().copied() {
                 if time > now {
                     break;
                 }
-                self.timers.pop();
+                self.timers.pop_first();
                 turns.push((key, Cause::Timer));
             }
             // Setting it anew, before the next wait, also takes back its readiness.

@@ -158,6 +158,21 @@ fn timers_come_in_order_and_only_when_due() {
     assert_eq!(seen, [(early, Cause::Timer), (late, Cause::Timer)]);
 }
 
+#[test]
+fn a_turn_that_is_asked_for_twice_comes_once_and_one_that_is_taken_back_not_at_all() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, _right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(left).unwrap();
+    let now = Instant::now();
+    let early = now - Duration::from_millis(1);
+    for time in [now, early, now] {
+        reactor.wake_at(key, time);
+    }
+    reactor.cancel_wake(key, early);
+    assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
+    assert_eq!(reactor.timers(), 0);
+}
+
 fn fail(call: &'static str, errno: rustix::io::Errno) {
     let times = 0..1;
     inject::begin(Some(inject::Plan { call, times, errno }));

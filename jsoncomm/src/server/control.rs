@@ -327,7 +327,7 @@ impl<S> fmt::Debug for Timer<S> {
 pub(super) struct Driven {
     pub(super) connection: Connection,
     /// When its timer will come, so that it is not set twice.
-    timer: Option<Instant>,
+    pub(super) timer: Option<Instant>,
 }
 
 impl Driven {
@@ -393,5 +393,66 @@ impl<S> Timer<S> {
             self.due = now + period;
         }
         Next::At(self.due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Pending;
+    use crate::limits::Limits;
+    use crate::socket::Socket;
+    use std::os::fd::AsFd;
+    use std::sync::mpsc::{Receiver, channel};
+
+    /// More than any of these waits for what should come.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const PAUSE: Duration = Duration::from_millis(1);
+
+    /// A connection whose other end never answers.
+    fn unanswered() -> (Connection, Socket) {
+        let (near, far) = Socket::pair(crate::Kind::Seqpacket).unwrap();
+        let near = near.as_fd().try_clone_to_owned().unwrap();
+        (Connection::from_fd(near).unwrap(), far)
+    }
+
+    /// Starts a call, of whose end is told.
+    fn start(connection: &Connection, timeout: Duration) -> Receiver<()> {
+        let (tell, told) = channel();
+        let call: Pending<u32> = connection.within(timeout).start("a.b", &(1,)).unwrap();
+        call.then(move |_| tell.send(()).unwrap());
+        told
+    }
+
+    #[test]
+    fn timers_that_are_removed_leave_nothing() {
+        let mut server = Server::<()>::new(Limits::default()).unwrap();
+        for _ in 0..100 {
+            let once = server.after(HOUR, |_, _| {}).unwrap();
+            let often = server.every(HOUR, |_, _| {}).unwrap();
+            assert!(server.remove(once) && server.remove(often));
+        }
+        assert_eq!(server.reactor.timers(), 0);
+    }
+
+    #[test]
+    fn short_calls_beside_a_long_one_leave_nothing() {
+        let (connection, _far) = unanswered();
+        let mut server = Server::<()>::new(Limits::default()).unwrap();
+        let driven = server.drive(&connection).unwrap();
+        let long = start(&connection, HOUR);
+        let until = Instant::now() + PATIENCE;
+        for _ in 0..50 {
+            let told = start(&connection, PAUSE);
+            while told.try_recv().is_err() {
+                assert!(Instant::now() < until);
+                let _ = server.turn(&mut (), Some(PAUSE)).unwrap();
+            }
+        }
+        assert_eq!(server.reactor.timers(), 1);
+        assert!(server.remove(driven) && long.try_recv().is_err());
+        assert_eq!(server.reactor.timers(), 0);
     }
 }
