@@ -165,6 +165,27 @@ fn a_watch_is_called_for_as_long_as_there_is_something_to_read() {
 }
 
 #[test]
+fn what_was_watched_or_driven_can_be_so_again() {
+    let (mut server, path, _directory) = served();
+    let connection = Connection::open(&path).unwrap();
+    let (mut near, far) = UnixStream::pair().unwrap();
+    for _ in 0..3 {
+        let driven = server.drive(&connection).unwrap();
+        let watched = far.try_clone().unwrap();
+        let watch = server.watch(watched, |state, _| state.once += 1).unwrap();
+        assert!(server.remove(driven) && server.remove(watch));
+    }
+    // Nothing is left of it.
+    let mut state = State::default();
+    while readable(&server, Duration::ZERO) {
+        let _ = server.turn(&mut state, Some(Duration::ZERO)).unwrap();
+    }
+    near.write_all(b"x").unwrap();
+    assert!(!readable(&server, Duration::ZERO));
+    assert_eq!(state.once, 0);
+}
+
+#[test]
 fn a_plain_file_cannot_be_watched() {
     let mut server = Server::<State>::new(Limits::default()).unwrap();
     let file = tempfile::tempfile().unwrap();

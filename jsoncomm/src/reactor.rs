@@ -321,12 +321,18 @@ impl<T: Thing> Reactor<T> {
         self.watch_at(key, until, watch);
     }
 
-    /// Does not watch a level-triggered descriptor any more.
+    /// Does not watch a descriptor any more.
     pub(crate) fn ignore(&mut self, key: Key, thing: &T) {
         self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
-        if thing.trigger() == Trigger::Level {
-            let _ = self.watch(key, thing, None);
-        }
+        // If that fails, its events are for a key that names nothing, or for one that has nothing to do.
+        let _ = match (thing.trigger(), thing.watched()) {
+            (Trigger::Level, _) => self.watch(key, thing, None),
+            (Trigger::Edge, Some(fd)) => attempt("epoll_ctl", || {
+                let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
+                registry.deregister(&mut SourceFd(&raw))
+            }),
+            (Trigger::Edge, None) => Ok(()),
+        };
     }
 
     /// Watches a descriptor from that time on, and gives it a turn then.

@@ -119,6 +119,22 @@ fn what_is_released_is_not_reported_though_it_stays_open() {
 }
 
 #[test]
+fn what_is_released_can_be_watched_again() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let first = reactor.add(left).unwrap();
+    let left = reactor.take(first).unwrap();
+    reactor.release(first, &left);
+    right.send(b"x").unwrap();
+    let mut none = Vec::new();
+    let timeout = Some(Duration::from_millis(1));
+    reactor.wait(timeout, &mut none).unwrap();
+    assert_eq!(none, []);
+    let second = reactor.add(left).unwrap();
+    assert_eq!(turns(&mut reactor), [(second, Cause::Ready)]);
+}
+
+#[test]
 fn what_is_paused_is_not_reported_until_its_time_and_then_again() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
