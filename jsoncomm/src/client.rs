@@ -8,7 +8,6 @@ mod items;
 mod pending;
 mod started;
 mod turnstile;
-mod visit;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -32,8 +31,7 @@ use exchange::{Exchange, Note, Outgoing};
 pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
 use started::{Frames, Started};
-use turnstile::Turnstile;
-use visit::Visit;
+use turnstile::{Entered, Turnstile};
 
 /// How long a call that may be repeated waits at most before it looks again for a server that has gone.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -103,9 +101,7 @@ struct Shared {
 impl Shared {
     /// Gives a call up without waiting: whoever is at the exchange tells the server.
     fn abandon(&self, id: u64) {
-        if let Some(entered) = self.exchange.enter_or_leave(Note::Cancel(id)) {
-            Visit::new(entered).cancel(id);
-        }
+        self.exchange.attend_or_leave(Note::Cancel(id));
     }
 }
 
@@ -559,13 +555,8 @@ impl Connection {
     }
 
     /// Waits for calls of other threads to end.
-    fn enter(&self, deadline: Option<Instant>) -> Result<Visit<'_>, Error> {
-        let entered = self
-            .shared
-            .exchange
-            .enter(deadline)
-            .ok_or(Error::Deadline)?;
-        Ok(Visit::new(entered))
+    fn enter(&self, deadline: Option<Instant>) -> Result<Entered<'_, Exchange>, Error> {
+        self.shared.exchange.enter(deadline).ok_or(Error::Deadline)
     }
 }
 

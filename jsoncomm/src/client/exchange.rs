@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::dial::Dial;
 use super::started::{Each, Held, Started, Tell, TellEach, Then, read};
-use super::turnstile::Inside;
+use super::turnstile::{Inside, Ready};
 use crate::envelope::{self, Envelope, Id, Part};
 use crate::error::{CallError, DecodeError, Error};
 use crate::limits::Depth;
@@ -48,7 +48,7 @@ pub(super) struct Exchange {
     /// Sending never waits: an event loop drives the connection.
     pub(super) driven: bool,
     /// Functions to call once nobody is at the exchange, so that they may call again.
-    pub(super) ready: Vec<Box<dyn FnOnce() + Send>>,
+    ready: Vec<Ready>,
 }
 
 /// Hashes ids, which are ours and count up: no stranger chooses them.
@@ -423,6 +423,10 @@ impl Inside for Exchange {
             Note::Cancel(id) => drop(self.cancel(id)),
             Note::Wake(waker) => waker.wake(),
         }
+    }
+
+    fn take_ready(&mut self) -> Vec<Ready> {
+        std::mem::take(&mut self.ready)
     }
 }
 

@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Connection;
-use super::exchange::Note;
+use super::exchange::{Exchange, Note};
 use super::started::{Frame, Held};
-use super::visit::Visit;
 use crate::error::{CallError, Error};
 use crate::message::Message;
 
@@ -109,7 +108,7 @@ impl<T: Message, E: Message> Items<T, E> {
         self.look(&mut exchange)
     }
 
-    fn look(&mut self, exchange: &mut Visit<'_>) -> Option<Result<T, CallError<E>>> {
+    fn look(&mut self, exchange: &mut Exchange) -> Option<Result<T, CallError<E>>> {
         let taken = exchange.take_in();
         let held = match (exchange.pop(self.id), taken) {
             (Some(held), _) => held,
@@ -130,7 +129,7 @@ impl<T: Message, E: Message> Items<T, E> {
             .shared
             .exchange
             .enter_or_leave(Note::Wake(waker.clone()));
-        let Some(mut exchange) = entered.map(Visit::new) else {
+        let Some(mut exchange) = entered else {
             return Poll::Pending;
         };
         let item = self.look(&mut exchange);

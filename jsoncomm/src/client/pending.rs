@@ -7,9 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Connection;
-use super::exchange::Note;
+use super::exchange::{Exchange, Note};
 use super::started::Held;
-use super::visit::Visit;
 use crate::error::{CallError, Error};
 use crate::message::{Message, Pack};
 
@@ -110,7 +109,7 @@ impl<T: Message, E: Message> Pending<T, E> {
         self.deadline
     }
 
-    fn look(&mut self, exchange: &mut Visit<'_>) -> Option<Result<T, CallError<E>>> {
+    fn look(&mut self, exchange: &mut Exchange) -> Option<Result<T, CallError<E>>> {
         if self.done {
             return Some(Err(CallError::Closed));
         }
@@ -249,7 +248,7 @@ impl<T: Message, E: Message> Future for Pending<T, E> {
             .shared
             .exchange
             .enter_or_leave(Note::Wake(waker.clone()));
-        let Some(mut exchange) = entered.map(Visit::new) else {
+        let Some(mut exchange) = entered else {
             return Poll::Pending;
         };
         let answer = self.look(&mut exchange);

@@ -11,7 +11,13 @@ pub(super) trait Inside {
 
     /// Does it.
     fn attend(&mut self, note: Self::Note);
+
+    /// What to call once nobody is inside, so that it may enter itself.
+    fn take_ready(&mut self) -> Vec<Ready>;
 }
+
+/// A function that is called by who leaves.
+pub(super) type Ready = Box<dyn FnOnce() + Send>;
 
 /// Lets one thread at a time at what is inside.
 pub(super) struct Turnstile<T: Inside> {
@@ -43,25 +49,31 @@ impl<T: Inside> Turnstile<T> {
     /// Enters if nobody is inside. Leaves a note if somebody is; never waits.
     pub(super) fn enter_or_leave(&self, note: T::Note) -> Option<Entered<'_, T>> {
         let mut gate = self.lock();
-        let Some(taken) = gate.inside.take() else {
+        let entered = self.take(&mut gate);
+        if entered.is_none() {
             gate.notes.push(note);
-            return None;
-        };
-        Some(Entered {
-            turnstile: self,
-            taken: Some(taken),
-        })
+        }
+        entered
+    }
+
+    /// Attends to a note if nobody is inside. Leaves it if somebody is; never waits.
+    pub(super) fn attend_or_leave(&self, note: T::Note) {
+        let mut gate = self.lock();
+        match self.take(&mut gate) {
+            Some(mut entered) => {
+                drop(gate);
+                entered.attend(note);
+            }
+            None => gate.notes.push(note),
+        }
     }
 
     /// Waits until nobody has it; `None` when `deadline` has passed before.
     pub(super) fn enter(&self, deadline: Option<Instant>) -> Option<Entered<'_, T>> {
         let mut gate = self.lock();
         loop {
-            if let Some(taken) = gate.inside.take() {
-                return Some(Entered {
-                    turnstile: self,
-                    taken: Some(taken),
-                });
+            if let Some(entered) = self.take(&mut gate) {
+                return Some(entered);
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
@@ -79,13 +91,22 @@ impl<T: Inside> Turnstile<T> {
         }
     }
 
+    fn take(&self, gate: &mut Gate<T>) -> Option<Entered<'_, T>> {
+        let taken = gate.inside.take()?;
+        Some(Entered {
+            turnstile: self,
+            taken: Some(taken),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Gate<T>> {
         // It is held for a move only, which does not panic.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to what is inside a [`Turnstile`]; given back when dropped, also by a panic.
+/// The right to what is inside a [`Turnstile`]; given back when dropped, also by a panic. Who drops it calls what has
+/// become ready meanwhile.
 pub(super) struct Entered<'t, T: Inside> {
     turnstile: &'t Turnstile<T>,
     /// Taken out only by `drop`.
@@ -128,9 +149,21 @@ impl<T: Inside> Drop for Entered<'_, T> {
         if !gate.notes.is_empty() {
             gate = self.attend_all(gate);
         }
+        let ready = self.take_ready();
         gate.inside = self.taken.take();
         if gate.waiting > 0 {
             self.turnstile.free.notify_one();
         }
+        drop(gate);
+        if !ready.is_empty() {
+            call_all(ready);
+        }
+    }
+}
+
+#[inline(never)]
+fn call_all(ready: Vec<Ready>) {
+    for call in ready {
+        call();
     }
 }
