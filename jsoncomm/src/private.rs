@@ -6,9 +6,9 @@ pub use crate::__type_of as type_of;
 pub use crate::client::{Connection, Items, Mode, Starting, Waiting};
 pub use crate::describe::{Describe, Description, Method};
 pub use crate::error::CallError;
-pub use crate::message::probe::{Foreign, Holding, Known, Probe};
+pub use crate::message::probe::{Foreign, Holding, Known, Perhaps, Probe};
 #[cfg(feature = "schema")]
-pub use crate::message::schema::{Held, Holds, Needed, Schema, Schematic, Told};
+pub use crate::message::schema::{Held, Holds, Lacking, Needed, Schema, Schematic, Told};
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, Outcome, Service};
 pub use serde;

@@ -67,6 +67,7 @@ fn types_of_serde_describe_themselves() {
     assert_eq!(measure["params"][0]["schema"], place("Size"));
     let maybe = json!({"anyOf": [place("Size"), {"type": "null"}]});
     assert_eq!(measure["params"][1]["schema"], maybe);
+    assert_eq!(measure["params"][1]["required"], false);
     let all = json!({"type": "array", "items": place("Grove")});
     assert_eq!(measure["params"][2]["schema"], all);
     assert_eq!(measure["result"]["schema"], place("Report"));

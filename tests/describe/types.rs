@@ -108,6 +108,27 @@ fn what_only_serde_knows_is_anything_and_has_its_name() {
     );
 }
 
+#[test]
+fn an_option_may_be_absent_whatever_it_holds() {
+    #[derive(Serialize, Deserialize, Debug)]
+    struct Foreign;
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    struct Mixed {
+        foreign: Option<Foreign>,
+    }
+    #[jsoncomm::service(name = "test.types")]
+    trait Types {
+        fn take(&mut self, #[fd] mixed: Mixed, foreign: Option<Foreign>) -> u8;
+    }
+    let document = document(<dyn Types as Describe>::DESCRIPTION);
+    let params = &document["methods"][0]["params"];
+    assert_eq!(params[1]["required"], false);
+    let maybe = json!({"anyOf": [{"title": "Foreign"}, {"type": "null"}]});
+    assert_eq!(params[1]["schema"], maybe);
+    assert!(fits(&document, "Mixed", &json!({})));
+}
+
 #[derive(Debug, Message, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(dead_code, reason = "only described")]

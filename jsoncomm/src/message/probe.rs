@@ -4,20 +4,20 @@
 //! called `shape` the compiler takes here depends on what the type is: it looks at the receiver with the most
 //! references first. Nothing is asked of a type, so nothing that compiles without a description fails with one.
 
-use super::{Json, Pack, Shape};
+use super::{Json, Pack, Shape, Type};
 use std::any::type_name;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::marker::PhantomData;
 
-/// Makes a [`Type`](super::Type) of whatever type it is.
+/// Makes a [`Type`] of whatever type it is.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __type_of {
     ($of:ty) => {
         $crate::private::Type::new(|| {
             #[allow(unused_imports, reason = "one of them is needed")]
-            use $crate::private::{Foreign as _, Holding as _, Known as _};
+            use $crate::private::{Foreign as _, Holding as _, Known as _, Perhaps as _};
             (&&&$crate::private::Probe::<$of>::new()).shape()
         })
     };
@@ -27,6 +27,14 @@ macro_rules! __type_of {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Probe<T: ?Sized>(PhantomData<T>);
+
+impl<T: ?Sized> Clone for Probe<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ?Sized> Copy for Probe<T> {}
 
 #[doc(hidden)]
 impl<T: ?Sized> Probe<T> {
@@ -56,13 +64,13 @@ impl<T: Pack> Holding for &&Probe<Json<T>> {
 
 impl<T: Pack, H> Holding for &&Probe<HashSet<T, H>> {
     fn shape(&self) -> Shape {
-        super::plain::set(super::Type::of::<T>())
+        super::plain::set(Type::of::<T>())
     }
 }
 
 impl<T: Pack> Holding for &&Probe<BTreeSet<T>> {
     fn shape(&self) -> Shape {
-        super::plain::set(super::Type::of::<T>())
+        super::plain::set(Type::of::<T>())
     }
 }
 
@@ -78,14 +86,26 @@ impl<T: Pack + ?Sized> Known for &Probe<T> {
     }
 }
 
-/// Of anything else.
+/// Of an `Option` of anything else.
 #[doc(hidden)]
-pub trait Foreign {
+pub trait Perhaps {
     fn shape(&self) -> Shape;
 }
 
-impl<T: ?Sized> Foreign for Probe<T> {
+impl<T> Perhaps for Probe<Option<T>> {
     fn shape(&self) -> Shape {
+        Shape::Optional(Type::foreign::<T>())
+    }
+}
+
+/// Of anything else.
+#[doc(hidden)]
+pub trait Foreign {
+    fn shape(self) -> Shape;
+}
+
+impl<T: ?Sized> Foreign for Probe<T> {
+    fn shape(self) -> Shape {
         Shape::Anything(type_name::<T>())
     }
 }

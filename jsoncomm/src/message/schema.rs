@@ -1,7 +1,7 @@
 //! Types that only serde knows and that describe themselves by `schemars`, where that is asked for.
 
 use super::probe::{Holding, Probe};
-use super::{Json, Pack, Shape};
+use super::{Json, Pack, Shape, Type};
 use schemars::{JsonSchema, SchemaGenerator};
 use std::fmt;
 
@@ -69,7 +69,9 @@ macro_rules! __schema_of {
     ($of:ty) => {
         $crate::private::Type::new(|| {
             #[allow(unused_imports, reason = "one of them is needed")]
-            use $crate::private::{Held as _, Holds as _, Known as _, Needed as _, Told as _};
+            use $crate::private::{
+                Held as _, Holds as _, Known as _, Lacking as _, Needed as _, Told as _,
+            };
             (&&&&$crate::private::Probe::<$of>::new()).shape()
         })
     };
@@ -114,6 +116,18 @@ impl<T: Pack + JsonSchema + ?Sized> Told for &&Probe<T> {
             Shape::Anything(_) => Shape::Schema(Schema::of::<T>()),
             known => known,
         }
+    }
+}
+
+/// Of an `Option` of what has a schema.
+#[doc(hidden)]
+pub trait Lacking {
+    fn shape(&self) -> Shape;
+}
+
+impl<T: JsonSchema> Lacking for &Probe<Option<T>> {
+    fn shape(&self) -> Shape {
+        Shape::Optional(Type::new(|| Shape::Schema(Schema::of::<T>())))
     }
 }
 
