@@ -99,6 +99,9 @@ struct Point<T> {
     y: T,
 }
 
+/// An `Option` by another name.
+type Maybe = Option<String>;
+
 /// Takes and returns every shape that a signature can have.
 #[jsoncomm::service(name = "example.odd-ones")]
 trait Odd {
@@ -131,6 +134,12 @@ trait Odd {
         #[serde(default)] b: u8,
         #[serde(rename = "sea")] c: u8,
     ) -> (Option<u8>, u8, u8);
+    fn renamed(
+        &mut self,
+        a: u8,
+        #[serde(rename = "skip_count")] b: Option<u8>,
+        #[serde(rename = "default_with")] c: Maybe,
+    ) -> (u8, Option<u8>, Maybe);
     #[oneway]
     fn forget(&mut self, call: &mut Call, text: &str);
 }
@@ -202,6 +211,10 @@ impl Odd for Both {
     }
 
     fn optional(&mut self, a: Option<u8>, b: u8, c: u8) -> (Option<u8>, u8, u8) {
+        (a, b, c)
+    }
+
+    fn renamed(&mut self, a: u8, b: Option<u8>, c: Maybe) -> (u8, Option<u8>, Maybe) {
         (a, b, c)
     }
 
@@ -277,6 +290,23 @@ fn absent_arguments_take_their_defaults_and_renamed_ones_their_names() {
     let by_position: Result<(Option<u8>, u8, u8), CallError> =
         connection.call("example.odd-ones.optional", &(1_u8, 2_u8, 3_u8));
     assert_eq!(by_position.unwrap(), (Some(1), 2, 3));
+}
+
+#[test]
+fn an_argument_is_optional_by_position_by_its_type_and_not_by_how_it_is_spelt() {
+    let server = Running::start(Kind::Seqpacket, Both::default(), |endpoint| {
+        endpoint.serve::<dyn Odd>()
+    });
+    let connection = server.connect();
+    let renamed = |given: &[u8]| -> Result<(u8, Option<u8>, Maybe), CallError> {
+        connection.call("example.odd-ones.renamed", given)
+    };
+    assert_eq!(renamed(&[1]).unwrap(), (1, None, None));
+    assert_eq!(renamed(&[1, 2]).unwrap(), (1, Some(2), None));
+    let Err(CallError::Fault(fault)) = renamed(&[]) else {
+        panic!("the first is not optional");
+    };
+    assert_eq!(fault.code, Fault::BAD_ARGUMENT);
 }
 
 #[test]

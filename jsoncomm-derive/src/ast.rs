@@ -22,6 +22,8 @@ pub(crate) struct Message {
     pub(crate) attrs: attr::Container,
     /// The names of the type itself, which only other formats than JSON would show.
     pub(crate) name: String,
+    /// It is what a service's method is called with.
+    pub(crate) arguments: bool,
     pub(crate) shape: Shape,
 }
 
@@ -109,6 +111,7 @@ impl Message {
                 .clone()
                 .unwrap_or_else(|| input.ident.unraw().to_string()),
             attrs,
+            arguments: false,
             shape,
         })
     }

@@ -22,19 +22,23 @@ use syn::spanned::Spanned;
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
     expanded(input, |message| {
-        impl_message(message, &describe::shape(message), &debug::message(message))
+        let (shape, debug) = (describe::shape(&message), debug::message(&message));
+        impl_message(&message, &shape, &debug)
     })
 }
 
 /// The same for a type of our own, which nobody prints or describes.
 fn arguments(input: &DeriveInput) -> syn::Result<TokenStream> {
     let nothing = TokenStream::new();
-    expanded(input, |message| impl_message(message, &nothing, &nothing))
+    expanded(input, |mut message| {
+        message.arguments = true;
+        impl_message(&message, &nothing, &nothing)
+    })
 }
 
 fn expanded(
     input: &DeriveInput,
-    write: impl FnOnce(&Message) -> TokenStream,
+    write: impl FnOnce(Message) -> TokenStream,
 ) -> syn::Result<TokenStream> {
     let cx = Ctxt::new();
     let message = Message::from_syn(&cx, input);
@@ -42,7 +46,7 @@ fn expanded(
         check::message(&cx, message);
     }
     cx.finish()?;
-    Ok(message.as_ref().map(write).unwrap_or_default())
+    Ok(message.map(write).unwrap_or_default())
 }
 
 fn impl_message(message: &Message, shape: &TokenStream, debug: &TokenStream) -> TokenStream {

@@ -375,19 +375,6 @@ impl Argument {
     }
 }
 
-impl Argument {
-    /// Says whether it is an `Option` whose absence serde's attributes do not speak of.
-    pub(crate) fn is_optional(&self) -> bool {
-        let spoken = |attribute: &Attribute| {
-            let tokens = attribute.meta.to_token_stream().to_string();
-            ["default", "with", "skip"]
-                .iter()
-                .any(|word| tokens.contains(word))
-        };
-        option_of(&self.ty).is_some() && !self.attrs.iter().any(spoken)
-    }
-}
-
 /// Says whether this is `&mut Call`, however its path is written.
 fn is_call(ty: &Type) -> bool {
     matches!(ty, Type::Reference(TypeReference { mutability: Some(_), elem, .. })

@@ -58,9 +58,7 @@ fn params(service: &Service, method: &Method) -> syn::Result<(TokenStream, Optio
         .collect();
     let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
         let (ident, attrs) = (&argument.ident, &argument.attrs);
-        // What is optional by name is so by position, too.
-        let default = argument.is_optional().then(|| quote!(#[serde(default)]));
-        quote!(#(#attrs)* #default #ident: #ty)
+        quote!(#(#attrs)* #ident: #ty)
     });
     let expecting = format!("the arguments of {}", method.wire_name());
     let library = service.library.as_ref().map(|library| {

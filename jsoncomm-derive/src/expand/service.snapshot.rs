@@ -94,6 +94,7 @@ const _: () = {
             const KNOWN: &'static [&'static str] = &["path"];
             const NAMED: bool = true;
             const STRICT: bool = true;
+            const ARGUMENTS: bool = true;
             fn new() -> Self {
                 Self {
                     __f0: ::core::option::Option::None,
@@ -193,6 +194,7 @@ const _: () = {
             const KNOWN: &'static [&'static str] = &[];
             const NAMED: bool = true;
             const STRICT: bool = true;
+            const ARGUMENTS: bool = true;
             fn new() -> Self {
                 Self {
                     __of: ::core::marker::PhantomData,

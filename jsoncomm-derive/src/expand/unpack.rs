@@ -241,6 +241,12 @@ fn table(
         .filter(|_| named)
         .flat_map(|field| &field.names.known);
     let strict = message.attrs.strict || message.attrs.reply.is_some();
+    let of_method = message.arguments;
+    let of_method = of_method.then(|| {
+        quote!(
+            const ARGUMENTS: bool = true;
+        )
+    });
     let find = find(fields.iter().filter(|_| named).map(|field| &field.names));
     let is_read = locals
         .iter()
@@ -275,6 +281,7 @@ fn table(
             const KNOWN: &'static [&'static str] = &[#(#known),*];
             const NAMED: bool = #named;
             const STRICT: bool = #strict;
+            #of_method
 
             fn new() -> Self {
                 Self {

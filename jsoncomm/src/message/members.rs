@@ -28,6 +28,8 @@ pub trait Members<'de>: Sized {
     const NAMED: bool;
     /// Whether an unknown member is refused.
     const STRICT: bool;
+    /// Whether they are a method's arguments, of which one that is optional by name is so by position, too.
+    const ARGUMENTS: bool = false;
 
     /// Makes the table with all members absent.
     fn new() -> Self;
@@ -60,6 +62,8 @@ enum From {
     Map,
     /// An array of that many elements, where something of more was expected.
     Array(usize, Length),
+    /// The same of a method's arguments.
+    Arguments(usize, Length),
     /// An adjacently tagged enum: the member that holds the content.
     Enum(&'static str),
 }
@@ -95,7 +99,7 @@ impl<'f> Absence<'f> {
                 self.fds.within(name);
                 Err(E::missing_field(name))
             }
-            From::Array(length, expected) => {
+            From::Array(length, expected) | From::Arguments(length, expected) => {
                 self.fds.within(name);
                 Err(E::invalid_length(length, &expected))
             }
@@ -241,7 +245,10 @@ impl<'de, M: Members<'de>> Visitor<'de> for Table<'_, M> {
         if length == M::NAMES.len() && seq.next_element::<IgnoredAny>()?.is_some() {
             return Err(A::Error::invalid_length(length + 1, &expected));
         }
-        let from = From::Array(length, expected);
+        let from = match M::ARGUMENTS {
+            true => From::Arguments(length, expected),
+            false => From::Array(length, expected),
+        };
         members.finish(Absence { fds: self.0, from })
     }
 }
