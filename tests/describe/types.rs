@@ -254,6 +254,28 @@ fn nothing_is_left_away_in_the_middle_of_an_array() {
     }
 }
 
+#[test]
+fn an_array_of_nothing_is_described_as_empty() {
+    #[derive(Debug, Message)]
+    struct Empty();
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    struct Skipped(#[serde(skip)] u8, #[serde(skip)] u8);
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    enum Variants {
+        Nothing(),
+    }
+    let document = answers!((Empty, Skipped, Variants));
+    let schemas = &document["components"]["schemas"];
+    for name in ["Empty", "Skipped"] {
+        let nothing = json!({"type": "array", "minItems": 0, "maxItems": 0});
+        assert_eq!(schemas[name], nothing);
+        assert!(fits(&document, name, &json!([])) && !fits(&document, name, &json!([1])));
+    }
+    assert!(fits(&document, "Variants", &json!({"Nothing": []})));
+}
+
 /// A page of something that travels with descriptors.
 #[derive(Debug, Message)]
 struct Page<T> {

@@ -323,13 +323,15 @@ fn object(members: Tree, always: Vec<&'static str>) -> Tree {
 /// An array of these, each of which is always there or may be absent.
 fn tuple(items: Vec<(Tree, bool)>) -> Tree {
     let (least, most) = (items.iter().filter(|item| item.1).count(), items.len());
-    let items = items.into_iter().map(|(item, _)| item).collect();
-    Tree::object([
-        ("type", Tree::text("array")),
-        ("items", Tree::Array(items)),
-        ("minItems", Tree::number(least)),
-        ("maxItems", Tree::number(most)),
-    ])
+    let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
+    let mut tree = Tree::object([("type", Tree::text("array"))]);
+    // In draft 7 no list of schemas is empty.
+    if !items.is_empty() {
+        tree.push("items", Tree::Array(items));
+    }
+    tree.push("minItems", Tree::number(least));
+    tree.push("maxItems", Tree::number(most));
+    tree
 }
 
 fn any_of(all: Vec<Tree>) -> Tree {
