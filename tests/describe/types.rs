@@ -310,6 +310,56 @@ fn generic_types_and_types_of_one_name_are_told_apart() {
 }
 
 #[test]
+fn types_of_one_path_are_told_apart_by_what_they_are() {
+    trait Has {
+        type Of;
+    }
+    struct One;
+    struct Two;
+    // Rust has one name for what stands in two blocks of a function.
+    macro_rules! block {
+        ($of:ident, $ty:ty) => {{
+            #[derive(Debug, Message)]
+            #[allow(dead_code, reason = "only described")]
+            struct Inner {
+                p: $ty,
+            }
+            #[derive(Debug, Message)]
+            #[allow(dead_code, reason = "only described")]
+            struct Outer {
+                #[fd]
+                inner: Vec<Inner>,
+                #[fd]
+                more: Option<Box<Outer>>,
+            }
+            impl Has for $of {
+                type Of = (Inner, Outer);
+            }
+        }};
+    }
+    block!(One, u8);
+    block!(Two, String);
+    let document = answers!((<One as Has>::Of, <Two as Has>::Of, <One as Has>::Of));
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let mut names: Vec<_> = schemas.keys().collect();
+    names.sort();
+    assert_eq!(names, ["Inner", "Inner2", "Outer", "Outer2"]);
+    let place = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    let pairs = result(&document)["items"].as_array().unwrap();
+    assert_eq!(pairs[0]["items"], json!([place("Inner"), place("Outer")]));
+    assert_eq!(pairs[1]["items"], json!([place("Inner2"), place("Outer2")]));
+    assert_eq!(pairs[2], pairs[0]);
+    let with = |inner: Value| json!({"inner": [{"p": inner}], "more": null});
+    for (name, p, other) in [
+        ("Outer", json!(1), json!("a")),
+        ("Outer2", json!("a"), json!(1)),
+    ] {
+        assert!(fits(&document, name, &with(p)), "{name}");
+        assert!(!fits(&document, name, &with(other)), "{name}");
+    }
+}
+
+#[test]
 fn an_error_that_serde_writes_has_the_codes_of_its_variants() {
     #[derive(Debug, Message, Serialize, Deserialize, thiserror::Error)]
     #[message(serde)]

@@ -2,9 +2,9 @@
 
 use crate::message::{Definition, Field, Form, Shape, Type, Variant, Way};
 
-/// The name in a document of each definition that goes a way, by its name in Rust. There are few: they are searched.
+/// The name in a document of each definition that goes a way. There are few: they are searched.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<(&'static str, Way, String)>);
+pub(super) struct Names(Vec<(&'static Definition, Way, String)>);
 
 impl Names {
     /// Names all that was found. A definition that is the same both ways has one name.
@@ -12,25 +12,24 @@ impl Names {
         let mut names = Self::default();
         for way in [Way::Read, Way::Written] {
             for (definition, _) in found.iter().filter(|(_, by)| *by == way) {
-                let rust = definition.rust_name();
-                let name = match names.find(rust, Way::Read) {
+                let name = match names.find(definition, Way::Read) {
                     Some(name) if !differs(definition, &mut Vec::new()) => name.to_owned(),
                     Some(name) => free(format!("{name}.written"), &mut taken),
-                    None => free(word(rust), &mut taken),
+                    None => free(word(definition.rust_name()), &mut taken),
                 };
-                names.0.push((rust, way, name));
+                names.0.push((*definition, way, name));
             }
         }
         names
     }
 
-    pub(super) fn get(&self, definition: &Definition, way: Way) -> &str {
-        self.find(definition.rust_name(), way).unwrap_or_default()
+    pub(super) fn get(&self, definition: &'static Definition, way: Way) -> &str {
+        self.find(definition, way).unwrap_or_default()
     }
 
-    fn find(&self, rust: &str, way: Way) -> Option<&str> {
+    fn find(&self, definition: &'static Definition, way: Way) -> Option<&str> {
         let mut all = self.0.iter();
-        let found = all.find(|(other, by, _)| *by == way && *other == rust);
+        let found = all.find(|(other, by, _)| *by == way && is_same(other, definition));
         found.map(|(_, _, name)| name.as_str())
     }
 }
@@ -79,9 +78,8 @@ pub(super) fn walk(
     let shape = ty.shape();
     visit(&shape);
     if let Shape::Defined(definition) = shape {
-        let known = |(other, by): &(&Definition, Way)| {
-            *by == way && other.rust_name() == definition.rust_name()
-        };
+        let known =
+            |(other, by): &(&'static Definition, Way)| *by == way && is_same(other, definition);
         if found.iter().any(known) {
             return;
         }
@@ -114,12 +112,43 @@ fn each_of_form(form: &Form, each: &mut impl FnMut(Type)) {
     }
 }
 
+/// Says whether two definitions are those of one type. The name alone does not tell: in all blocks of a function
+/// types have the function's path. Nor does the address: a definition may be compiled more than once.
+fn is_same(one: &'static Definition, other: &'static Definition) -> bool {
+    looks_same(Shape::Defined(one), Shape::Defined(other), &mut Vec::new())
+}
+
+/// Compares two shapes and all that they hold; each pair of definitions once, even if they hold themselves.
+fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) -> bool {
+    if let (Shape::Defined(one), Shape::Defined(other)) = (one, other) {
+        let pair = [one, other].map(std::ptr::from_ref);
+        if std::ptr::eq(one, other) || seen.contains(&pair) {
+            return true;
+        }
+        seen.push(pair);
+        if one.rust_name() != other.rust_name() || one.docs() != other.docs() {
+            return false;
+        }
+    }
+    let parts = |of: &Shape| {
+        let mut parts = Vec::new();
+        each_part(of, |part| parts.push(part));
+        parts
+    };
+    // What is printed is everything but the types that it holds.
+    format!("{one:?}") == format!("{other:?}")
+        && parts(&one)
+            .into_iter()
+            .zip(parts(&other))
+            .all(|(one, other)| looks_same(one.shape(), other.shape(), seen))
+}
+
 /// Says whether what is read differs from what is written, here or in something held.
-fn differs(definition: &Definition, seen: &mut Vec<&'static str>) -> bool {
-    if seen.contains(&definition.rust_name()) {
+fn differs(definition: &'static Definition, seen: &mut Vec<&'static Definition>) -> bool {
+    if seen.iter().any(|other| is_same(other, definition)) {
         return false;
     }
-    seen.push(definition.rust_name());
+    seen.push(definition);
     let mut parts = Vec::new();
     each_of_form(&definition.form(), &mut |ty| parts.push(ty.shape()));
     let mut within = false;
