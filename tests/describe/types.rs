@@ -1,6 +1,8 @@
 //! What types look like, as serde's attributes have them, and however they hold each other.
 
 use super::*;
+use jsoncomm::Fds;
+use jsoncomm::message::{Surplus, decode};
 use serde::{Deserialize, Serialize};
 
 /// A service whose one method answers a type.
@@ -232,6 +234,35 @@ fn enums_are_described_with_their_tags() {
         schemas["Tagged"]["anyOf"][2]["description"],
         "With a number."
     );
+}
+
+#[test]
+fn the_content_of_a_tag_may_be_absent_where_it_is_an_option() {
+    #[derive(Debug, Message, Serialize, Deserialize)]
+    #[serde(tag = "t", content = "c")]
+    enum Tagged {
+        Maybe(Option<u8>),
+        Always(u8),
+    }
+    #[jsoncomm::service(name = "test.types")]
+    trait Types {
+        fn turn(&mut self, tagged: Tagged) -> Tagged;
+    }
+    let document = document(<dyn Types as Describe>::DESCRIPTION);
+    for (text, reads, writes) in [
+        (r#"{"t":"Maybe"}"#, true, false),
+        (r#"{"t":"Maybe","c":null}"#, true, true),
+        (r#"{"t":"Maybe","c":1}"#, true, true),
+        (r#"{"t":"Always"}"#, false, false),
+        (r#"{"t":"Always","c":1}"#, true, true),
+    ] {
+        let tagged = serde_json::from_str(text).unwrap();
+        assert_eq!(fits(&document, "Tagged", &tagged), reads, "{text}");
+        assert_eq!(fits(&document, "Tagged.written", &tagged), writes, "{text}");
+        let ours: Result<Tagged, _> = decode(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        assert_eq!(ours.is_ok(), reads, "{text}");
+        assert_eq!(serde_json::from_str::<Tagged>(text).is_ok(), reads);
+    }
 }
 
 #[test]

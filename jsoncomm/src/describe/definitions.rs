@@ -169,9 +169,12 @@ fn form_differs(form: &Form) -> bool {
         Form::Members(fields) => fields
             .iter()
             .any(|field| field.presence(Way::Read) != field.presence(Way::Written)),
-        Form::Variants(variants, _) => variants.iter().any(|variant| {
+        Form::Variants(variants, tag) => variants.iter().any(|variant| {
+            let form = variant.form();
+            let beside_tag = form.beside_tag(Way::Read) != form.beside_tag(Way::Written);
             variant.exists(Way::Read) != variant.exists(Way::Written)
-                || form_differs(&variant.form())
+                || tag.is_some() && beside_tag
+                || form_differs(&form)
         }),
         Form::Unit | Form::Whole(_) | Form::Other => false,
     }

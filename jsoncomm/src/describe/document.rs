@@ -300,11 +300,17 @@ impl Writer {
                 members.push(variant.name(), content());
                 object(members, vec![variant.name()])
             }
-            (Form::Unit, Some([tag, _])) => object(Tree::object([(tag, name)]), vec![tag]),
-            (_, Some([tag, holds])) => object(
-                Tree::object([(tag, name), (holds, content())]),
-                vec![tag, holds],
-            ),
+            (form, Some([tag, holds])) => {
+                let (mut members, mut always) = (Tree::object([(tag, name)]), vec![tag]);
+                let presence = form.beside_tag(way);
+                if presence != Presence::Never {
+                    members.push(holds, content());
+                }
+                if presence == Presence::Always {
+                    always.push(holds);
+                }
+                object(members, always)
+            }
         };
         described(tree, variant.docs())
     }

@@ -195,6 +195,19 @@ pub enum Form {
     Other,
 }
 
+impl Form {
+    /// When it is there, as the content beside a variant's tag.
+    pub(crate) fn beside_tag(&self, way: Way) -> Presence {
+        match (way, self) {
+            (_, Self::Unit) => Presence::Never,
+            (Way::Read, Self::Whole(ty)) if matches!(ty.shape(), Shape::Optional(_)) => {
+                Presence::Maybe
+            }
+            _ => Presence::Always,
+        }
+    }
+}
+
 /// When a field or variant is there.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
