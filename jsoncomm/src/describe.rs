@@ -27,7 +27,8 @@
 //!   part of the text;
 //! - `"x-oneway": true` in a method that is not answered; it has no `result`;
 //! - `"x-stream": true` in a method that is answered in parts; its `result` is one of them;
-//! - `"x-aliases": [...]` in a method: older names, which the server takes as well;
+//! - `"x-aliases": [...]` in a method, an argument, a member or a variant: older names, which whoever reads it takes as
+//!   well. Everything else in the document is about the name that it has now;
 //! - `"x-deprecated": "..."` in a method that is `deprecated`: what to do instead.
 //!
 //! An error's `code` is the variant's number, its `message` here the variant's name, and its `data` the schema of what

@@ -266,6 +266,57 @@ fn the_content_of_a_tag_may_be_absent_where_it_is_an_option() {
 }
 
 #[test]
+fn older_names_are_told() {
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    struct Renamed {
+        /// In bytes.
+        #[serde(alias = "old", alias = "older")]
+        new: bool,
+        #[serde(rename(serialize = "out", deserialize = "in"), alias = "inner")]
+        #[fd]
+        held: Option<Box<Renamed>>,
+        #[serde(alias = "colour")]
+        #[fd]
+        color: Color,
+    }
+    #[derive(Debug, Message)]
+    #[allow(dead_code, reason = "only described")]
+    enum Color {
+        Red,
+        #[serde(alias = "bleu")]
+        Blue,
+    }
+    #[jsoncomm::service(name = "test.types")]
+    trait Types {
+        fn take(
+            &mut self,
+            #[serde(alias = "former")]
+            #[fd]
+            one: Renamed,
+            two: bool,
+        ) -> Color;
+    }
+    let document = document(<dyn Types as Describe>::DESCRIPTION);
+    let params = &document["methods"][0]["params"];
+    assert_eq!(params[0]["x-aliases"], json!(["former"]));
+    assert_eq!(params[1]["x-aliases"], Value::Null);
+    let schemas = &document["components"]["schemas"];
+    let members = &schemas["Renamed"]["properties"];
+    let new = json!({"description": "In bytes.", "type": "boolean", "x-aliases": ["old", "older"]});
+    assert_eq!(members["new"], new);
+    assert_eq!(members["in"]["x-aliases"], json!(["inner"]));
+    let color = json!({"allOf": [{"$ref": "#/components/schemas/Color"}], "x-aliases": ["colour"]});
+    assert_eq!(members["color"], color);
+    let variants = json!([{"const": "Red"}, {"const": "Blue", "x-aliases": ["bleu"]}]);
+    assert_eq!(schemas["Color"]["anyOf"], variants);
+    let [take] = <dyn Types as Describe>::DESCRIPTION.methods() else {
+        panic!("one method")
+    };
+    assert_eq!(take.parameters()[0].aliases(), ["former"]);
+}
+
+#[test]
 fn nothing_is_left_away_in_the_middle_of_an_array() {
     #[derive(Debug, Message, Serialize, Deserialize)]
     struct Row(Option<u8>, String, #[serde(default)] bool);

@@ -4,7 +4,7 @@ use crate::ast::service::{Method, Service};
 use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
 use crate::attr::{self, Docs};
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{ToTokens, quote};
 
 /// Writes what `Pack` says of a type's shape.
 pub(crate) fn shape(message: &Message) -> TokenStream {
@@ -87,8 +87,7 @@ fn method(p: &TokenStream, method: &Method, params: Option<&Message>) -> TokenSt
         }
         _ => TokenStream::new(),
     };
-    let aliases = method.names.aliases.iter();
-    let aliases = (aliases.len() > 0).then(|| quote!(.known_as(&[#(#aliases),*])));
+    let aliases = known_as(method.names.aliases.iter());
     let deprecated = deprecated(attr::deprecated(&method.attrs).as_deref());
     quote!(#p::Method::new(#name, #docs, &[#fields]) #answer #aliases #deprecated)
 }
@@ -140,6 +139,13 @@ fn answer(p: &TokenStream, schema: bool, value: &TokenStream, error: &TokenStrea
     quote!(#value, #of_error, <#error as #p::Pack>::CODES)
 }
 
+/// Tells the older names, if there are any.
+fn known_as(aliases: impl Iterator<Item = impl ToTokens>) -> Option<TokenStream> {
+    let mut aliases = aliases.peekable();
+    aliases.peek()?;
+    Some(quote!(.known_as(&[#(#aliases),*])))
+}
+
 fn deprecated(note: Option<&str>) -> TokenStream {
     note.map(|note| quote!(.deprecated(#note)))
         .unwrap_or_default()
@@ -180,7 +186,7 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
         &variant.names,
         read,
         written,
-        |name, presence| quote!(#p::Variant::new(#name, #code, #docs, #form, #presence),),
+        |name, presence, aliases| quote!(#p::Variant::new(#name, #code, #docs, #form, #presence) #aliases,),
     )
 }
 
@@ -193,9 +199,9 @@ fn fields(message: &Message, body: &Body) -> TokenStream {
         let read = Presence::of(attrs.skip_de, defaults);
         let written = Presence::of(attrs.skip_ser, attrs.skip_if.is_some());
         let named = body.style == Style::Named;
-        by_name(p, &field.names, read, written, |name, presence| {
+        by_name(p, &field.names, read, written, |name, presence, aliases| {
             let name = if named { name } else { "" };
-            quote!(#p::Field::new(#name, #docs, #ty, #presence),)
+            quote!(#p::Field::new(#name, #docs, #ty, #presence) #aliases,)
         })
     };
     body.fields.iter().map(each).collect()
@@ -252,12 +258,17 @@ fn by_name(
     names: &Names,
     read: Presence,
     written: Presence,
-    write: impl Fn(&str, TokenStream) -> TokenStream,
+    write: impl Fn(&str, TokenStream, Option<TokenStream>) -> TokenStream,
 ) -> TokenStream {
     use Presence::Never;
     let one = |name: &str, read: Presence, written: Presence| {
+        let others = names.known.iter().filter(|known| *known != name);
+        let aliases = match read {
+            Never => None,
+            _ => known_as(others),
+        };
         let (read, written) = (read.written(p), written.written(p));
-        write(name, quote!([#read, #written]))
+        write(name, quote!([#read, #written]), aliases)
     };
     match (read, written) {
         (Never, Never) => TokenStream::new(),

@@ -5,6 +5,7 @@ use super::foreign::Schemas;
 use super::tree::Tree;
 use super::{Answer, Description, Method};
 use crate::message::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
+use std::borrow::Cow;
 
 /// The version of OpenRPC that the document follows.
 const OPENRPC: &str = "1.3.2";
@@ -122,7 +123,7 @@ impl Writer {
         }
         tree.push("required", Tree::bool(field.is_required()));
         tree.push("schema", self.shape(field.ty(), Way::Read));
-        tree
+        known_as(tree, field.aliases())
     }
 
     fn answer(&self, tree: &mut Tree, answer: &Answer) {
@@ -273,12 +274,15 @@ impl Writer {
     }
 
     fn field(&self, field: &Field, way: Way) -> Tree {
-        described(self.shape(field.ty(), way), field.docs())
+        let schema = described(self.shape(field.ty(), way), field.docs());
+        known_as(schema, field.aliases())
     }
 
     fn variants(&self, all: &[Variant], tag: Option<[&'static str; 2]>, way: Way) -> Tree {
         let all: Vec<_> = all.iter().filter(|v| v.exists(way)).collect();
-        let only_name = |v: &&Variant| matches!(v.form(), Form::Unit) && v.docs().is_empty();
+        let only_name = |v: &&Variant| {
+            matches!(v.form(), Form::Unit) && v.docs().is_empty() && v.aliases().is_empty()
+        };
         if all.is_empty() {
             never()
         } else if tag.is_none() && all.iter().all(only_name) {
@@ -312,7 +316,7 @@ impl Writer {
                 object(members, always)
             }
         };
-        described(tree, variant.docs())
+        known_as(described(tree, variant.docs()), variant.aliases())
     }
 }
 
@@ -348,20 +352,35 @@ fn never() -> Tree {
     Tree::object([("not", Tree::object([]))])
 }
 
-/// Puts words to a schema. Beside a reference nothing else counts.
+/// Puts words to a schema.
 fn described(schema: Tree, docs: &'static str) -> Tree {
     if docs.is_empty() {
         return schema;
     }
     let mut tree = Tree::object([("description", Tree::text(docs))]);
-    match schema {
-        Tree::Object(members) if members.iter().all(|(name, _)| name != "$ref") => {
-            let members = members
-                .into_iter()
-                .filter(|(name, _)| name != "description");
-            members.for_each(|(name, value)| tree.push(name, value));
+    for (name, value) in members(schema) {
+        if name != "description" {
+            tree.push(name, value);
         }
-        other => tree.push("allOf", Tree::Array(vec![other])),
     }
     tree
+}
+
+/// Adds the older names of what has such.
+fn known_as(tree: Tree, aliases: &[&'static str]) -> Tree {
+    if aliases.is_empty() {
+        return tree;
+    }
+    let aliases = aliases.iter().copied().map(Tree::text).collect();
+    let mut tree = Tree::Object(members(tree));
+    tree.push("x-aliases", Tree::Array(aliases));
+    tree
+}
+
+/// What a schema says, where more may be added: beside a reference nothing else counts.
+fn members(schema: Tree) -> Vec<(Cow<'static, str>, Tree)> {
+    match schema {
+        Tree::Object(members) if members.iter().all(|(name, _)| name != "$ref") => members,
+        other => vec![("allOf".into(), Tree::Array(vec![other]))],
+    }
 }

@@ -232,6 +232,7 @@ pub struct Field {
     ty: Type,
     read: Presence,
     written: Presence,
+    aliases: &'static [&'static str],
 }
 
 impl Field {
@@ -248,7 +249,14 @@ impl Field {
             ty,
             read,
             written,
+            aliases: &[],
         }
+    }
+
+    #[doc(hidden)]
+    pub const fn known_as(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
     }
 
     /// The name on the wire; empty for an element. A field with a name for reading and another one for writing is
@@ -260,6 +268,11 @@ impl Field {
     /// The doc comment; a method's parameters have none.
     pub const fn docs(&self) -> &'static str {
         self.docs
+    }
+
+    /// Other names that it is read by as well, of which one may stand in its place.
+    pub const fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
     }
 
     /// What its JSON looks like.
@@ -330,6 +343,7 @@ pub struct Variant {
     form: Form,
     read: Presence,
     written: Presence,
+    aliases: &'static [&'static str],
 }
 
 impl Variant {
@@ -348,12 +362,24 @@ impl Variant {
             form,
             read,
             written,
+            aliases: &[],
         }
+    }
+
+    #[doc(hidden)]
+    pub const fn known_as(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
     }
 
     /// The name on the wire. A variant with a name for reading and another one for writing is listed by both.
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Other names that it is read by as well.
+    pub const fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
     }
 
     /// The variant's number, counted from 1: the code of a service error.
