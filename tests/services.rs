@@ -99,6 +99,27 @@ struct Point<T> {
     y: T,
 }
 
+/// A type with the name of a parameter.
+type P0 = u8;
+
+/// Functions for serde's attributes.
+mod functions {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn five() -> u8 {
+        5
+    }
+
+    /// A number as so many letters.
+    pub(super) fn serialize<S: Serializer>(length: &usize, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&"x".repeat(*length))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+        String::deserialize(from).map(|text| text.len())
+    }
+}
+
 /// An `Option` by another name.
 type Maybe = Option<String>;
 
@@ -140,6 +161,13 @@ trait Odd {
         #[serde(rename = "skip_count")] b: Option<u8>,
         #[serde(rename = "default_with")] c: Maybe,
     ) -> (u8, Option<u8>, Maybe);
+    fn by_functions(
+        &mut self,
+        #[serde(default = "functions::five")] five: P0,
+        text: &str,
+        #[serde(with = "functions")] length: usize,
+        #[serde(skip_serializing_if = "Option::is_none")] maybe: Option<u8>,
+    ) -> (u8, usize, Option<u8>);
     #[oneway]
     fn forget(&mut self, call: &mut Call, text: &str);
 }
@@ -218,6 +246,16 @@ impl Odd for Both {
         (a, b, c)
     }
 
+    fn by_functions(
+        &mut self,
+        five: u8,
+        text: &str,
+        length: usize,
+        maybe: Option<u8>,
+    ) -> (u8, usize, Option<u8>) {
+        (five, text.len() + length, maybe)
+    }
+
     fn forget(&mut self, _call: &mut Call, text: &str) {
         self.forgotten.push(text.to_owned());
     }
@@ -290,6 +328,28 @@ fn absent_arguments_take_their_defaults_and_renamed_ones_their_names() {
     let by_position: Result<(Option<u8>, u8, u8), CallError> =
         connection.call("example.odd-ones.optional", &(1_u8, 2_u8, 3_u8));
     assert_eq!(by_position.unwrap(), (Some(1), 2, 3));
+}
+
+#[test]
+fn an_argument_may_have_functions_of_its_own() {
+    #[derive(Message)]
+    struct Sparse {
+        text: String,
+        length: String,
+    }
+    let server = Running::start(Kind::Seqpacket, Both::default(), |endpoint| {
+        endpoint.serve::<dyn Odd>()
+    });
+    let odd = OddClient::new(server.connect());
+    for maybe in [None, Some(7)] {
+        let answer = odd.by_functions(1, "ab", 3, maybe);
+        assert_eq!(answer.unwrap(), (1, 5, maybe));
+    }
+    let [text, length] = ["ab", "xxx"].map(String::from);
+    let answer: Result<(u8, usize, Option<u8>), CallError> = server
+        .connect()
+        .call("example.odd-ones.by_functions", &Sparse { text, length });
+    assert_eq!(answer.unwrap(), (5, 5, None));
 }
 
 #[test]

@@ -397,10 +397,9 @@ fn named<'a>(
 /// Reads an attribute that is a name and no more.
 fn mark(cx: &Ctxt, attributes: &[Attribute], name: &'static str, slot: &mut Option<Path>) {
     for attribute in named(attributes, name) {
-        if matches!(attribute.meta, Meta::Path(_)) {
-            let path = attribute.path();
-            meta::set(cx, path, slot, Some(path.clone()));
-        } else {
+        let path = attribute.path();
+        meta::set(cx, path, slot, Some(path.clone()));
+        if !matches!(attribute.meta, Meta::Path(_)) {
             let message = format!("write `#[{name}]`, without anything behind it");
             cx.complain(&attribute.meta, message);
         }

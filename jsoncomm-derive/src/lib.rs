@@ -54,7 +54,8 @@ pub fn message(input: TokenStream) -> TokenStream {
 ///
 /// A method is called on the wire as in the trait, or as `#[serde(rename = "...")]` on it says; each
 /// `#[serde(alias = "...")]` is one more name that the server knows it by, for clients from before a renaming.
-/// A new argument is open to old clients if it is an `Option` or has `#[serde(default)]`.
+/// A new argument is open to old clients if it is an `Option` or has `#[serde(default)]`. With functions of its own
+/// (`#[serde(default = "...", with = "...", skip_serializing_if = "...")]`) it is taken by value, without `#[fd]`.
 ///
 /// What comes for an argument with `#[sensitive]` is in no fault and no error, as with `derive(Message)`.
 ///

@@ -52,7 +52,8 @@ pub(crate) struct Argument {
     pub(crate) ident: Ident,
     /// `#[fd]`, `#[sensitive]` and serde's.
     pub(crate) attrs: Vec<Attribute>,
-    pub(crate) fd: bool,
+    /// What they say.
+    pub(crate) says: attr::Field,
     pub(crate) ty: Type,
     pub(crate) passing: Passing,
 }
@@ -348,9 +349,8 @@ impl Argument {
                 return None;
             }
         };
-        let fd = attrs
-            .iter()
-            .any(|attribute| attribute.path().is_ident("fd"));
+        let says = attr::Field::from_syn(cx, &attrs, false);
+        let fd = says.fd.is_some();
         let held = argument_of(declared, "Option").or(argument_of(declared, "Vec"));
         if !fd && is_descriptor(held.unwrap_or(declared)) {
             cx.complain(
@@ -368,10 +368,22 @@ impl Argument {
         Some(Self {
             ident,
             attrs,
-            fd,
+            says,
             ty: declared.clone(),
             passing,
         })
+    }
+
+    /// What names a function of its own, which knows its type and no other.
+    pub(crate) fn function(&self) -> Option<TokenStream> {
+        let says = &self.says;
+        let default = match &says.default {
+            Some(attr::Default::Path(path)) => Some(path),
+            _ => None,
+        };
+        let path = default.or(says.skip_if.as_ref());
+        let with = says.with_path.as_ref().map(ToTokens::to_token_stream);
+        with.or(path.map(ToTokens::to_token_stream))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a service trait can be one.
 
-use crate::ast::service::{Service, is_word, returns_nothing};
+use crate::ast::service::{Argument, Passing, Service, is_word, returns_nothing};
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{TokenStream, TokenTree};
@@ -25,10 +25,23 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
             ),
             (None, _) => {}
         }
+        for argument in &method.arguments {
+            self::argument(cx, argument);
+        }
     }
     check::schema(cx, service.schema.as_ref());
     names(cx, service);
     asked(cx, service);
+}
+
+/// A function knows one type, and what the stub lends is of another.
+fn argument(cx: &Ctxt, argument: &Argument) {
+    let lent = argument.says.fd.is_some() || argument.passing != Passing::Value;
+    if let (Some(function), true) = (argument.function(), lent) {
+        let text = "a function knows one type, and what the stub lends is of another: take the argument \
+                    by value, without `#[fd]`";
+        cx.complain(function, text);
+    }
 }
 
 /// Each name is a word and means one method; which of several conditional methods there is, is not known

@@ -1,7 +1,8 @@
 //! Writing: the client stub and the dispatcher that `#[service]` adds to its trait.
 //!
 //! A method's arguments are one struct, generic over their types: the stub fills it with what its caller
-//! lends, the dispatcher decodes it into what the handler gets.
+//! lends, the dispatcher decodes it into what the handler gets. One that has
+//! functions of its own is of one type on both sides.
 
 use super::describe;
 use crate::ast::service::{
@@ -53,9 +54,17 @@ fn params_ident(method: &Method) -> Ident {
 /// The struct that a method's arguments are, as a message; and what it looks like with the types of the trait.
 fn params(service: &Service, method: &Method) -> syn::Result<(TokenStream, Option<Message>)> {
     let ident = params_ident(method);
-    let types: Vec<Ident> = (0..method.arguments.len())
-        .map(|index| format_ident!("P{index}"))
-        .collect();
+    let (mut params, mut types) = (Vec::new(), Vec::new());
+    for (index, argument) in method.arguments.iter().enumerate() {
+        types.push(match argument.function() {
+            Some(_) => argument.ty.to_token_stream(),
+            None => {
+                let param = format_ident!("__P{index}");
+                params.push(param.clone());
+                param.to_token_stream()
+            }
+        });
+    }
     let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
         let (ident, attrs) = (&argument.ident, &argument.attrs);
         quote!(#(#attrs)* #ident: #ty)
@@ -68,7 +77,7 @@ fn params(service: &Service, method: &Method) -> syn::Result<(TokenStream, Optio
     let item = syn::parse2(quote! {
         #library
         #[serde(deny_unknown_fields, expecting = #expecting)]
-        struct #ident<#(#types),*> { #(#fields),* }
+        struct #ident<#(#params),*> { #(#fields),* }
     })?;
     let message = super::arguments(&item)?;
     let cfgs = &method.cfgs;
@@ -78,7 +87,7 @@ fn params(service: &Service, method: &Method) -> syn::Result<(TokenStream, Optio
     });
     let tokens = quote! {
         #(#cfgs)*
-        struct #ident<#(#types),*> { #(#fields),* }
+        struct #ident<#(#params),*> { #(#fields),* }
         #(#cfgs)*
         #message
     };
@@ -270,7 +279,7 @@ fn two_types(ty: &Type) -> Option<(&Ident, &Type, &Type)> {
 /// whatever holds it.
 fn lend(argument: &Argument) -> (TokenStream, TokenStream) {
     let (ident, ty) = (&argument.ident, &argument.ty);
-    if !argument.fd {
+    if argument.says.fd.is_none() {
         return (quote!(#ident: #ty), quote!(#ident));
     }
     let borrowed = quote!(::std::os::fd::BorrowedFd<'_>);
@@ -304,7 +313,8 @@ fn dispatcher(service: &Service) -> TokenStream {
     });
     let arms = service.methods.iter().enumerate().map(|(index, method)| {
         let (ident, cfgs, params) = (&method.ident, &method.cfgs, params_ident(method));
-        let types = method.arguments.iter().map(|argument| owned(&p, argument));
+        let generic = method.arguments.iter().filter(|a| a.function().is_none());
+        let types = generic.map(|argument| owned(&p, argument));
         let call = method.call.then(|| quote!(__call,));
         let values = method.arguments.iter().map(value);
         let context = method.call.then(|| quote!(__call: &mut #p::Call,));

@@ -26,8 +26,8 @@ struct FilesClient<M = ::jsoncomm::private::Waiting> {
     reason = "generated"
 )]
 const _: () = {
-    struct __open_params<P0> {
-        path: P0,
+    struct __open_params<__P0> {
+        path: __P0,
     }
     #[doc(hidden)]
     #[allow(
@@ -38,9 +38,9 @@ const _: () = {
     )]
     const _: () = {
         #[automatically_derived]
-        impl<P0> ::jsoncomm::private::Pack for __open_params<P0>
+        impl<__P0> ::jsoncomm::private::Pack for __open_params<__P0>
         where
-            P0: ::jsoncomm::private::serde::Serialize,
+            __P0: ::jsoncomm::private::serde::Serialize,
         {
             fn pack<'__a, __S: ::jsoncomm::private::serde::Serializer>(
                 &'__a self,
@@ -65,30 +65,33 @@ const _: () = {
             }
         }
         #[automatically_derived]
-        impl<'__de, P0> ::jsoncomm::private::Unpack<'__de> for __open_params<P0>
+        impl<'__de, __P0> ::jsoncomm::private::Unpack<'__de> for __open_params<__P0>
         where
-            P0: ::jsoncomm::private::serde::Deserialize<'__de>,
+            __P0: ::jsoncomm::private::serde::Deserialize<'__de>,
         {
             fn unpack<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
                 __fds: &::jsoncomm::private::Unpacker,
                 __from: __D,
             ) -> ::core::result::Result<Self, __D::Error> {
-                ::jsoncomm::private::members::<__Members<'__de, P0>, __D>(__fds, __from)
+                ::jsoncomm::private::members::<
+                    __Members<'__de, __P0>,
+                    __D,
+                >(__fds, __from)
             }
         }
-        struct __Members<'__de, P0>
+        struct __Members<'__de, __P0>
         where
-            P0: ::jsoncomm::private::serde::Deserialize<'__de>,
+            __P0: ::jsoncomm::private::serde::Deserialize<'__de>,
         {
-            __f0: ::core::option::Option<P0>,
-            __of: ::core::marker::PhantomData<(&'__de (), __open_params<P0>)>,
+            __f0: ::core::option::Option<__P0>,
+            __of: ::core::marker::PhantomData<(&'__de (), __open_params<__P0>)>,
         }
         #[automatically_derived]
-        impl<'__de, P0> ::jsoncomm::private::Members<'__de> for __Members<'__de, P0>
+        impl<'__de, __P0> ::jsoncomm::private::Members<'__de> for __Members<'__de, __P0>
         where
-            P0: ::jsoncomm::private::serde::Deserialize<'__de>,
+            __P0: ::jsoncomm::private::serde::Deserialize<'__de>,
         {
-            type Value = __open_params<P0>;
+            type Value = __open_params<__P0>;
             const EXPECTING: &'static str = "the arguments of open";
             const NAMES: &'static [&'static str] = &["path"];
             const KNOWN: &'static [&'static str] = &["path"];
@@ -122,7 +125,7 @@ const _: () = {
                 match __index {
                     0usize => {
                         self.__f0 = ::core::option::Option::Some(
-                            <P0 as ::jsoncomm::private::serde::Deserialize<
+                            <__P0 as ::jsoncomm::private::serde::Deserialize<
                                 '__de,
                             >>::deserialize(__from)?,
                         );
@@ -139,7 +142,7 @@ const _: () = {
                     path: match self.__f0 {
                         ::core::option::Option::Some(__value) => __value,
                         ::core::option::Option::None => {
-                            __absence.plain::<P0, __E>("path")?
+                            __absence.plain::<__P0, __E>("path")?
                         }
                     },
                 })
