@@ -147,6 +147,13 @@ impl Container {
                 this.serde(cx, attribute);
             }
         }
+        // Fields of a packed struct cannot be borrowed; serde copies them, and no descriptor can be copied.
+        for attribute in named(attributes, "repr") {
+            meta::nested(cx, attribute, |name, meta| match name {
+                "packed" => meta::refused(meta, &mut this.refused),
+                _ => meta::skip(meta),
+            });
+        }
         this
     }
 

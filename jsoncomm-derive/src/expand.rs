@@ -98,6 +98,15 @@ mod tests {
     }
 
     #[test]
+    fn a_representation_is_no_obstacle() {
+        let text = expanded(syn::parse_quote! {
+            #[repr(C, align(8))]
+            struct Point { x: u8 }
+        });
+        assert!(text.contains("serialize_struct"));
+    }
+
+    #[test]
     fn another_path_to_the_library_is_used() {
         let text = expanded(syn::parse_quote! {
             #[message(crate = "crate::rpc")]

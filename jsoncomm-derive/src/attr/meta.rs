@@ -2,10 +2,13 @@
 
 use super::{Both, Case, Default};
 use crate::ctxt::Ctxt;
+use proc_macro2::TokenStream;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parse;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Path, Token, WherePredicate, token};
+use syn::{
+    Attribute, Expr, ExprLit, Lit, LitStr, Path, Token, WherePredicate, parenthesized, token,
+};
 
 /// Gives each `name`, `name = value` or `name(...)` of an attribute to `each`.
 pub(crate) fn nested(
@@ -159,7 +162,9 @@ pub(crate) fn skip(meta: &ParseNestedMeta) -> syn::Result<()> {
     if meta.input.peek(Token![=]) {
         meta.value()?.parse::<Expr>()?;
     } else if meta.input.peek(token::Paren) {
-        meta.parse_nested_meta(|meta| skip(&meta))?;
+        let behind;
+        parenthesized!(behind in meta.input);
+        behind.parse::<TokenStream>()?;
     }
     Ok(())
 }
