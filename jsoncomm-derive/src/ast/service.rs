@@ -239,7 +239,16 @@ impl Method {
                 call = true;
                 continue;
             }
+            refuse_self(cx, input.ty.to_token_stream());
             arguments.extend(Argument::from_syn(cx, input));
+        }
+        refuse_self(cx, signature.output.to_token_stream());
+        if let ReturnType::Type(_, ty) = &signature.output {
+            refuse_borrows(
+                cx,
+                ungroup(ty),
+                "a method answers something owned: who calls is another process",
+            );
         }
         let cfgs = attributes_of(&function.attrs, &["cfg"]);
         Some(Self {
@@ -396,16 +405,18 @@ fn is_call(ty: &Type) -> bool {
 /// Finds out how an argument is taken, and refuses what cannot be decoded.
 fn passing(cx: &Ctxt, ty: &Type) -> Passing {
     if let Some(inner) = option_of(ty) {
-        if is_str_reference(inner) {
+        if let Some(reference) = str_reference(inner) {
+            refuse_lifetime(cx, reference);
             return Passing::OptionStr;
         }
     }
     let Type::Reference(reference) = ty else {
         refuse_unsized(cx, ty);
-        refuse_borrows(cx, ty);
+        refuse_borrows(cx, ty, BORROWS);
         return Passing::Value;
     };
     refuse_unsized(cx, &reference.elem);
+    refuse_lifetime(cx, reference);
     if let Some(token) = &reference.mutability {
         cx.complain(
             token,
@@ -416,11 +427,11 @@ fn passing(cx: &Ctxt, ty: &Type) -> Passing {
         elem if is_named(elem, "str") => Passing::Str,
         elem if is_named(elem, "Path") => Passing::Path,
         Type::Slice(slice) => {
-            refuse_borrows(cx, &slice.elem);
+            refuse_borrows(cx, &slice.elem, BORROWS);
             Passing::Slice
         }
         elem => {
-            refuse_borrows(cx, elem);
+            refuse_borrows(cx, elem, BORROWS);
             Passing::Reference
         }
     }
@@ -456,9 +467,11 @@ fn is_named(ty: &Type, name: &str) -> bool {
     last_segment(ty).is_some_and(|segment| segment.ident == name && segment.arguments.is_none())
 }
 
-fn is_str_reference(ty: &Type) -> bool {
-    matches!(ty, Type::Reference(reference)
-        if reference.mutability.is_none() && is_named(&reference.elem, "str"))
+fn str_reference(ty: &Type) -> Option<&TypeReference> {
+    match ty {
+        Type::Reference(to) if to.mutability.is_none() && is_named(&to.elem, "str") => Some(to),
+        _ => None,
+    }
 }
 
 /// Complains about trait objects: what is decoded has a size.
@@ -476,17 +489,22 @@ fn refuse_unsized(cx: &Ctxt, ty: &Type) {
     }
 }
 
+/// What an argument cannot do inside its type.
+const BORROWS: &str =
+    "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all";
+
 /// Complains about references and lifetimes inside a type: there is nothing they could borrow from.
-fn refuse_borrows(cx: &Ctxt, ty: &Type) {
-    const ADVICE: &str =
-        "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all";
+fn refuse_borrows(cx: &Ctxt, ty: &Type, advice: &str) {
     match ty {
-        Type::Reference(reference) => cx.complain(reference, ADVICE),
-        Type::Slice(slice) => refuse_borrows(cx, &slice.elem),
-        Type::Array(array) => refuse_borrows(cx, &array.elem),
-        Type::Paren(inner) => refuse_borrows(cx, &inner.elem),
-        Type::Group(inner) => refuse_borrows(cx, &inner.elem),
-        Type::Tuple(tuple) => tuple.elems.iter().for_each(|elem| refuse_borrows(cx, elem)),
+        Type::Reference(reference) => cx.complain(reference, advice),
+        Type::Slice(slice) => refuse_borrows(cx, &slice.elem, advice),
+        Type::Array(array) => refuse_borrows(cx, &array.elem, advice),
+        Type::Paren(inner) => refuse_borrows(cx, &inner.elem, advice),
+        Type::Group(inner) => refuse_borrows(cx, &inner.elem, advice),
+        Type::Tuple(tuple) => tuple
+            .elems
+            .iter()
+            .for_each(|elem| refuse_borrows(cx, elem, advice)),
         Type::Path(path) => {
             for segment in &path.path.segments {
                 let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
@@ -494,17 +512,42 @@ fn refuse_borrows(cx: &Ctxt, ty: &Type) {
                 };
                 for argument in &arguments.args {
                     match argument {
-                        GenericArgument::Type(inner) => refuse_borrows(cx, inner),
+                        GenericArgument::Type(inner) => refuse_borrows(cx, inner, advice),
                         GenericArgument::Lifetime(lifetime) if lifetime.ident != "static" => {
-                            cx.complain(lifetime, ADVICE);
+                            cx.complain(lifetime, advice);
                         }
                         _ => {}
                     }
                 }
             }
         }
-        Type::ImplTrait(ty) => cx.complain(ty, "an argument has a type with a name"),
+        Type::ImplTrait(ty) => cx.complain(ty, "write a type that has a name"),
         _ => {}
+    }
+}
+
+/// Complains about `Self`, which is whoever serves the trait.
+fn refuse_self(cx: &Ctxt, tokens: TokenStream) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) if ident == "Self" => {
+                cx.complain(
+                    ident,
+                    "a client does not know what `Self` is: write the type",
+                );
+            }
+            TokenTree::Group(group) => refuse_self(cx, group.stream()),
+            _ => {}
+        }
+    }
+}
+
+/// Complains about a reference that is said to live longer than the call.
+fn refuse_lifetime(cx: &Ctxt, reference: &TypeReference) {
+    let lifetime = reference.lifetime.as_ref();
+    if let Some(lifetime) = lifetime.filter(|lifetime| lifetime.ident != "_") {
+        let text = "an argument is borrowed while the call is handled: leave the lifetime away";
+        cx.complain(lifetime, text);
     }
 }
 

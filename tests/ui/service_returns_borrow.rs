@@ -1,0 +1,8 @@
+#[jsoncomm::service(name = "example.files")]
+trait Files {
+    fn name(&self) -> &str;
+    fn names(&self) -> Result<Vec<&'static str>, String>;
+    fn first(&self) -> std::borrow::Cow<'_, str>;
+}
+
+fn main() {}
