@@ -21,7 +21,7 @@ use jsoncomm::{
     Call, CallError, Connection, Kind, Later, Limits, Message, Pending, Reply, Server, Sink,
     Socket, Stream,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use rustix::net::{SendFlags, send};
 use rustix::process::{
     Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid,

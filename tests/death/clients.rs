@@ -45,7 +45,7 @@ fn a_client_that_is_killed_leaves_nothing_behind() {
             assert_eq!(desk.give().unwrap(), 6);
             assert_eq!(desk.kept().unwrap(), (0, 0));
             assert_eq!(desk.echo(1).unwrap().number, 1);
-            assert_eq!(open_fds(), before, "{kind:?}");
+            assert_open_fds(before);
         }
     }
 }

@@ -108,7 +108,7 @@ fn what_was_answered_before_the_death_is_received() {
         assert_eq!(third.unwrap().wait().unwrap().number, 2);
         assert_eq!(second.unwrap().wait().unwrap().number, 1);
         drop((connection, desk));
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 
@@ -200,7 +200,7 @@ fn a_stream_that_breaks_off_ends_after_what_has_come() {
         assert_closed(numbers.next().unwrap());
         assert!(numbers.next().is_none());
         drop(numbers);
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 
@@ -249,6 +249,6 @@ fn a_server_that_dies_after_a_flood_of_nonsense_ends_the_call() {
         drop(far);
         assert_closed(call.wait());
         drop(desk);
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }

@@ -193,7 +193,7 @@ fn descriptors_are_closed_when_a_map_of_them_repeats_a_key() {
         let fds = Fds::from(vec![null(), null(), null()]);
         let read = decode::<HashMap<String, OwnedFd>>(text.as_bytes(), fds, Surplus::Refuse);
         assert!(matches!(read, Err(DecodeError::Shape { .. })), "{read:?}");
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 

@@ -384,7 +384,7 @@ fn a_message_is_read_back_as_it_was_written() {
     TestRunner::new(config())
         .run(&any_message(), read_back)
         .unwrap();
-    assert_eq!(open_fds(), before);
+    assert_open_fds(before);
 }
 
 #[test]

@@ -420,7 +420,7 @@ fn an_answer_that_cannot_be_read_ends_the_call_whose_id_it_has() {
             );
         }
         drop((connection, far));
-        assert_eq!(open_fds(), before);
+        assert_open_fds(before);
     }
 }
 
@@ -450,7 +450,7 @@ fn a_bare_message_that_is_no_json_is_refused_and_the_next_is_taken() {
             );
             send_raw(&left, b" [7]\n", &[]).unwrap();
             assert_eq!(right.receive::<Json<Value>>().unwrap().0.0, json!([7]));
-            assert_eq!(open_fds(), fds);
+            assert_open_fds(fds);
         }
         for text in UNCLEAR {
             send_raw(&left, text.as_bytes(), &[null().as_fd()]).unwrap();
@@ -460,6 +460,6 @@ fn a_bare_message_that_is_no_json_is_refused_and_the_next_is_taken() {
                 "{text}: {refused:?}"
             );
         }
-        assert_eq!(open_fds(), fds);
+        assert_open_fds(fds);
     }
 }

@@ -206,7 +206,8 @@ fn a_bad_message_is_an_error_that_names_the_field_and_the_next_one_is_received()
         send_raw(&left, br#"{"name":"x","files":[0]}"#, two).unwrap();
         assert_eq!(right.receive::<Take>().unwrap().0.files.len(), 1);
         drop((left, right));
-        assert_eq!(open_fds(), before + 1, "the file that the cases send");
+        // The file that the cases send.
+        assert_open_fds(before + 1);
     }
 }
 
