@@ -4,9 +4,10 @@
 
 use std::os::fd::OwnedFd;
 
-use jsoncomm::message::{Packer, Surplus, Unknown, decode, encode};
+use jsoncomm::message::{Packer, Surplus, Unknown, Unpack, Unpacker, decode, encode};
 use jsoncomm::{CallError, Fault, Fds, Message, Service};
 use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
+use serde::de::value::{Error as ValueError, MapDeserializer};
 
 /// As it was.
 mod old {
@@ -273,6 +274,15 @@ fn a_tagged_enum_keeps_what_it_does_not_know() {
     assert_eq!(held, other(Some(r#"{"a":[1,2]}"#)));
     assert_eq!(read(r#"["New", null]"#).unwrap(), other(Some("null")));
     assert!(read(r#"{"kind":"New","of":1,"of":2}"#).is_err(), "twice");
+}
+
+/// With `arbitrary_precision` serde_json hands over a number as a map of its own.
+#[test]
+fn a_number_with_all_its_digits_is_no_variant() {
+    let number = MapDeserializer::new([("$serde_json::private::Number", "5.5")].into_iter());
+    let read: Result<old::Fetched, ValueError> = old::Fetched::unpack(&Unpacker::default(), number);
+    let error = read.unwrap_err().to_string();
+    assert_eq!(error, "invalid type: number, expected enum Fetched");
 }
 
 #[test]

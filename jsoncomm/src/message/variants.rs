@@ -8,6 +8,7 @@
 
 use super::Unpacker;
 use super::members::{Absence, Members, members, newtype, no_newtype};
+use super::reader::MADE_UP;
 use super::unknown::{Copied, Unknown};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -175,8 +176,12 @@ impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
                 &"one member, named as a variant",
             ));
         };
-        let known = match which {
-            Which::Known(index) => V::NAMES.get(index).copied().unwrap_or_default(),
+        let known = match &which {
+            Which::Known(index) => V::NAMES.get(*index).copied().unwrap_or_default(),
+            // Made up by serde_json around a number's digits.
+            Which::Other(name, _) if name.starts_with(MADE_UP) => {
+                return Err(A::Error::invalid_type(Unexpected::Other("number"), &self));
+            }
             Which::Other(..) => "",
         };
         let value = map
