@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jsoncomm::Fds;
 use jsoncomm::message::{Pack, Packer, Surplus, decode, encode};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A type, what it makes of the numbers that it takes, and those that it refuses.
 type Row = (
@@ -407,6 +407,41 @@ fn a_bare_message_that_is_not_finite_is_not_sent() {
         );
         left.send(&(1, 0.5)).unwrap();
         assert_eq!(right.receive::<(u8, f64)>().unwrap().0, (1, 0.5));
+    }
+}
+
+/// A key: the bits of a number.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Bits(u32);
+
+impl<'de> Deserialize<'de> for Bits {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        f32::deserialize(from).map(|number| Self(number.to_bits()))
+    }
+}
+
+/// The nearest `f32` is not always the nearest one to the nearest `f64`.
+#[test]
+fn a_key_is_the_number_that_a_value_is() {
+    for text in [
+        "16777217.0000000000001",
+        "16777217",
+        "-0.1",
+        "3.4028235e38",
+        "1e-45",
+        "3.5e38",
+        "1e999",
+    ] {
+        let value: Option<f32> = decode(text.as_bytes(), Fds::new(), Surplus::Refuse).ok();
+        let object = format!(r#"{{"{text}":null}}"#);
+        let map =
+            decode::<Json<BTreeMap<Bits, ()>>>(object.as_bytes(), Fds::new(), Surplus::Refuse);
+        let keys = map.ok().map(|map| map.0.into_keys().collect::<Vec<_>>());
+        assert_eq!(
+            keys,
+            value.map(|number| vec![Bits(number.to_bits())]),
+            "{text}"
+        );
     }
 }
 

@@ -52,9 +52,9 @@ impl<'k, 'de, E: Error> Key<'k, 'de, E> {
     }
 }
 
-/// Reads numbers of up to 64 bits.
+/// Reads numbers of up to 64 bits; as which, if they are no integers.
 macro_rules! numbers {
-    ($($method:ident)*) => {$(
+    ($($real:ident: $($method:ident)*;)*) => {$($(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
             if let Some(number) = self.parse::<u64>() {
@@ -64,12 +64,12 @@ macro_rules! numbers {
             if let Some(number) = self.parse::<i64>().filter(|number| *number != 0) {
                 return visitor.visit_i64(number);
             }
-            match self.parse::<f64>().filter(|number| number.is_finite()) {
-                Some(number) => visitor.visit_f64(number),
+            match self.parse::<$real>().filter(|number| number.is_finite()) {
+                Some(number) => visitor.visit_f64(number.into()),
                 None => self.refuse(&visitor),
             }
         }
-    )*};
+    )*)*};
 }
 
 impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
@@ -84,9 +84,9 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
     }
 
     numbers! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
-        deserialize_f32 deserialize_f64
+        f64: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+            deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f64;
+        f32: deserialize_f32;
     }
 
     #[inline]
