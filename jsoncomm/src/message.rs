@@ -24,6 +24,10 @@
 //! What a type does not know is skipped, and so is what nobody asks for in an envelope; it is held to the same
 //! rules.
 //!
+//! A member's reader may make something of an error, such as a default (`deserialize_with`), where one token is of
+//! another type: a string, a number, `true`, `false` or `null`. What is wrong within an array or an object ends the
+//! message.
+//!
 //! A server answers a text that is no JSON, or too deep, with [`Fault::NOT_JSON`](crate::Fault::NOT_JSON); one whose
 //! envelope breaks another rule with [`Fault::NOT_A_CALL`](crate::Fault::NOT_A_CALL); one whose arguments do with
 //! [`Fault::BAD_ARGUMENT`](crate::Fault::BAD_ARGUMENT), which names the argument. A client's call ends in
@@ -581,7 +585,8 @@ fn front<'de, T>(
 ) -> Result<(T, usize), DecodeError> {
     let mut reader = Reader::new(text, fds.depth());
     match read(&mut reader) {
-        Ok(value) => Ok((value, reader.position())),
+        Ok(value) if reader.is_closed(fds.depth()) => Ok((value, reader.position())),
+        Ok(_) => Err(trailing(text)),
         Err(error) => Err(fds.explain(&error, reader.broken(), text)),
     }
 }

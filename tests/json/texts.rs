@@ -2,6 +2,12 @@
 
 use super::*;
 
+use std::collections::BTreeMap;
+
+use jsoncomm::Fds;
+use jsoncomm::message::{Surplus, decode};
+use serde::{Deserialize, Deserializer};
+
 /// Values that are none by the grammar.
 const BROKEN: [&[u8]; 44] = [
     b"NaN",
@@ -461,5 +467,61 @@ fn a_bare_message_that_is_no_json_is_refused_and_the_next_is_taken() {
             );
         }
         assert_open_fds(fds);
+    }
+}
+
+/// Takes its default for whatever it cannot read.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(T::deserialize(from).unwrap_or_default())
+}
+
+#[derive(Debug, Message, PartialEq)]
+struct Lax {
+    #[serde(default, deserialize_with = "or_default")]
+    number: u8,
+    #[serde(default, deserialize_with = "or_default")]
+    truth: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    text: String,
+    #[serde(default, deserialize_with = "or_default")]
+    list: Vec<u8>,
+    #[serde(default, deserialize_with = "or_default")]
+    pair: [u8; 1],
+    #[serde(default, deserialize_with = "or_default")]
+    map: BTreeMap<String, u8>,
+    #[serde(default, deserialize_with = "or_default")]
+    either: Option<Result<u8, u8>>,
+    end: u8,
+}
+
+#[test]
+fn a_member_that_makes_something_of_an_error_goes_on_behind_one_token_and_no_more() {
+    let read = |text: &str| decode::<Lax>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+    let tokens = "null true false 1 -1 300 1.5 \"x\" \"\\n\"";
+    for member in ["number", "truth", "text", "list", "pair", "map"] {
+        for token in tokens.split(' ') {
+            let text = format!(r#"{{"{member}": {token} ,"end":7}}"#);
+            assert_eq!(read(&text).map(|lax| lax.end), Ok(7), "{text}");
+        }
+    }
+    // Where it stands in the midst of something, nobody can tell what belongs to what.
+    for text in [
+        r#"{"list":[300],"end":7}"#,
+        r#"{"map":{"a":300},"end":7}"#,
+        r#"{"list":[300,"end":7}"#,
+        r#"{"list":["x","end":7}"#,
+        r#"{"list":[[300,"x"],"end":7}"#,
+        r#"{"pair":[1,"end":7}"#,
+        r#"{"map":{"a":"x","end":7}"#,
+        r#"{"either":{"Ok":300,"end":7}"#,
+        r#"{"either":{"Ok":"x","end":7}"#,
+        r#"{"end":7,"map":{"a":1,"a":2}"#,
+        r#"{"end":7,"either":{"Ok":"x"}"#,
+        r#"{"end":7,"text":nul}"#,
+        r#"{"end":7,"text":"x}"#,
+    ] {
+        assert!(read(text).is_err(), "{text}");
     }
 }

@@ -91,13 +91,17 @@ impl<'de> Reader<'de> {
         Error::custom(reason)
     }
 
-    /// Says that what stands here is of another type, as serde_json does.
+    /// Says that what stands here is of another type, as serde_json does, and steps over it if it is one token: who
+    /// makes something of the error goes on behind it.
     #[cold]
     fn mistaken(&mut self, expected: &dyn Expected) -> Error {
-        match self.theirs(|theirs| theirs.deserialize_any(Mistaken(expected))) {
+        let several = matches!(self.at.peek(), b'[' | b'{');
+        let error = self.theirs(|theirs| match theirs.deserialize_any(Mistaken(expected)) {
             Ok(never) => match never {},
-            Err(error) => error,
-        }
+            Err(error) if error.is_data() && !several => Ok(error),
+            Err(error) => Err(error),
+        });
+        error.unwrap_or_else(|error| error)
     }
 
     /// Has serde_json read what stands here, which is one value.
@@ -169,11 +173,19 @@ impl<'de> Reader<'de> {
     /// Steps out of it, if all of it was read.
     #[inline]
     fn close(&mut self, bracket: u8, otherwise: &str) -> Result<(), Error> {
-        self.left += 1;
         match self.at.over(bracket) {
-            true => Ok(()),
+            true => {
+                self.left += 1;
+                Ok(())
+            }
             false => Err(self.fail(otherwise)),
         }
+    }
+
+    /// Says whether each array and object was read to its end. One in which an error was found was not, though its
+    /// reader may have made something of that and gone on.
+    pub(super) fn is_closed(&self, depth: Depth) -> bool {
+        self.left == depth.left
     }
 
     /// Steps to the next part of an array or an object.
