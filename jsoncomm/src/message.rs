@@ -22,7 +22,8 @@
 //!   of a call's envelope included. [`encode`] and [`decode`] alone go to 127.
 //!
 //! What a type does not know is skipped, and so is what nobody asks for in an envelope; it is held to the same
-//! rules.
+//! rules. One rule is in part the type's to keep: what it reads with `deserialize_struct` has to refuse its own members
+//! if they come twice. All that is derived does; a visitor written by hand may let the last one win.
 //!
 //! A member's reader may make something of an error, such as a default (`deserialize_with`), where one token is of
 //! another type: a string, a number, `true`, `false` or `null`. What is wrong within an array or an object ends the
