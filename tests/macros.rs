@@ -82,6 +82,68 @@ fn a_service_finds_the_library_where_it_is_told() {
     assert_eq!(client.size(&file, "1234").unwrap(), 4);
 }
 
+/// Its types have names that everybody knows.
+mod known {
+    #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct File {
+        pub(crate) path: String,
+    }
+
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Path(pub(crate) u8);
+
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) enum Option<T> {
+        Only(T),
+    }
+
+    #[derive(Debug, jsoncomm::Message)]
+    pub(crate) struct TcpStream(#[fd] pub(crate) std::fs::File);
+
+    pub(crate) type Result<E, T> = std::result::Result<T, E>;
+
+    #[jsoncomm::service(name = "known")]
+    pub(crate) trait Known {
+        fn put(&mut self, file: self::File, path: &self::Path) -> self::Result<String, u8>;
+        fn only(&mut self, given: self::Option<u8>) -> u8;
+        fn hold(&mut self, #[fd] stream: self::TcpStream) -> u64;
+    }
+
+    pub(crate) struct Daemon;
+
+    impl Known for Daemon {
+        fn put(&mut self, file: File, path: &Path) -> Result<String, u8> {
+            match path.0 {
+                0 => Err(file.path),
+                path => Ok(path),
+            }
+        }
+
+        fn only(&mut self, Option::Only(given): Option<u8>) -> u8 {
+            given
+        }
+
+        fn hold(&mut self, stream: TcpStream) -> u64 {
+            stream.0.metadata().map_or(1, |metadata| metadata.len())
+        }
+    }
+}
+
+#[test]
+fn a_type_of_ones_own_has_any_name() {
+    let server = Running::start(Kind::Seqpacket, known::Daemon, |endpoint| {
+        endpoint.serve::<dyn known::Known>()
+    });
+    let client = known::KnownClient::new(server.connect());
+    let file = known::File { path: "a".into() };
+    assert_eq!(client.put(file.clone(), &known::Path(7)).unwrap(), 7);
+    let refused = client.put(file, &known::Path(0)).unwrap_err();
+    assert!(matches!(refused, CallError::Service(path) if path == "a"));
+    assert_eq!(client.only(known::Option::Only(3)).unwrap(), 3);
+    let null = known::TcpStream(File::open("/dev/null").unwrap());
+    assert_eq!(client.hold(&null).unwrap(), 0);
+}
+
 /// Its methods have the names of functions that the stub has, or might have.
 #[jsoncomm::service(name = "names")]
 #[expect(

@@ -41,7 +41,13 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// The trait stays as it is, without the attributes `#[fd]`, `#[sensitive]`, `#[serde(...)]` and `#[oneway]`.
 /// Each method takes `&mut self` or `&self`, then, if it likes, `&mut Call`, then arguments by value or as `&str`,
 /// `&[T]`, `&T` or `Option<&str>`; it returns a message, or a `Result` of a message and an error, or nothing if it is
-/// `#[oneway]`. `#[service(name = "example.files")]` gives the name in front of the methods' names;
+/// `#[oneway]`.
+///
+/// A macro sees names and no types: `Path`, `Option`, `Vec`, `Result`, `Later`, `Stream` and those of descriptors, such as
+/// `File` and `TcpStream`, are taken for the ones that everybody knows. A type of your own with such a name is written
+/// `self::File`, or with another path from `self`, `super` or `crate`.
+///
+/// `#[service(name = "example.files")]` gives the name in front of the methods' names;
 /// `crate = "path"` says where the library is if not at `::jsoncomm`.
 ///
 /// The trait may ask for others, as supertraits or in its `where` clause, if it stays one that can be used as

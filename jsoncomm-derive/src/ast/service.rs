@@ -10,8 +10,8 @@ use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::{
     Attribute, FnArg, GenericArgument, Generics, ItemTrait, LitStr, Meta, Pat, Path, PathArguments,
-    ReceiverKind, ReturnType, Token, TraitItem, TraitItemFn, Type, TypePath, TypeReference,
-    WherePredicate,
+    PathSegment, ReceiverKind, ReturnType, Token, TraitItem, TraitItemFn, Type, TypePath,
+    TypeReference, WherePredicate,
 };
 
 /// A trait to be a service.
@@ -361,11 +361,12 @@ impl Argument {
         let says = attr::Field::from_syn(cx, &attrs, false);
         let fd = says.fd.is_some();
         let held = argument_of(declared, "Option").or(argument_of(declared, "Vec"));
-        if !fd && is_descriptor(held.unwrap_or(declared)) {
-            cx.complain(
-                declared,
-                format!("a descriptor travels beside the JSON: write `#[fd] {ident}: ...`"),
+        if let (Some(name), false) = (descriptor(held.unwrap_or(declared)), fd) {
+            let text = format!(
+                "a descriptor travels beside the JSON: write `#[fd] {ident}: ...`; a type of your own with this \
+                 name is `self::{name}`"
             );
+            cx.complain(declared, text);
         }
         let passing = passing(cx, declared);
         if fd && passing != Passing::Value {
@@ -444,7 +445,7 @@ pub(crate) fn option_of(ty: &Type) -> Option<&Type> {
 
 /// The `T` of a type that is spelt `Name<T>`.
 pub(crate) fn argument_of<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
-    let segment = last_segment(ty).filter(|segment| segment.ident == name)?;
+    let segment = known_name(ty).filter(|segment| segment.ident == name)?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
         return None;
     };
@@ -454,7 +455,7 @@ pub(crate) fn argument_of<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
     }
 }
 
-pub(crate) fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
+fn last_segment(ty: &Type) -> Option<&PathSegment> {
     match ty {
         Type::Path(TypePath {
             qself: None, path, ..
@@ -463,8 +464,22 @@ pub(crate) fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
     }
 }
 
+/// The last name of a path that may be one of those we know: what is found from `self`, `super` or `crate` is of
+/// the user's own.
+pub(crate) fn known_name(ty: &Type) -> Option<&PathSegment> {
+    let first = match ty {
+        Type::Path(ty) => ty.path.segments.first(),
+        _ => None,
+    };
+    let is_own = |first: &PathSegment| {
+        let mut own = ["self", "super", "crate"].iter();
+        own.any(|own| first.ident == own)
+    };
+    last_segment(ty).filter(|_| !first.is_some_and(is_own))
+}
+
 fn is_named(ty: &Type, name: &str) -> bool {
-    last_segment(ty).is_some_and(|segment| segment.ident == name && segment.arguments.is_none())
+    known_name(ty).is_some_and(|segment| segment.ident == name && segment.arguments.is_none())
 }
 
 fn str_reference(ty: &Type) -> Option<&TypeReference> {
@@ -561,6 +576,11 @@ pub(crate) fn returns_nothing(output: &ReturnType) -> bool {
 
 /// Says whether the type is spelt as one of those that are a descriptor and nothing else.
 pub(crate) fn is_descriptor(ty: &Type) -> bool {
+    descriptor(ty).is_some()
+}
+
+/// The name of such a type.
+fn descriptor(ty: &Type) -> Option<&Ident> {
     const NAMES: [&str; 8] = [
         "OwnedFd",
         "File",
@@ -571,5 +591,6 @@ pub(crate) fn is_descriptor(ty: &Type) -> bool {
         "TcpListener",
         "UdpSocket",
     ];
-    last_segment(ty).is_some_and(|segment| NAMES.iter().any(|name| segment.ident == name))
+    let name = known_name(ty).map(|segment| &segment.ident);
+    name.filter(|ident| NAMES.iter().any(|name| *ident == name))
 }

@@ -6,7 +6,7 @@
 
 use super::describe;
 use crate::ast::service::{
-    Argument, Method, Passing, Service, argument_of, is_descriptor, last_segment, option_of,
+    Argument, Method, Passing, Service, argument_of, is_descriptor, known_name, option_of,
 };
 use crate::ast::{Message, Shape, replace};
 use crate::check;
@@ -262,7 +262,7 @@ fn stub_output(p: &TokenStream, ty: &Type) -> TokenStream {
 
 /// The name and types of what is spelt `Name<T, E>`.
 fn two_types(ty: &Type) -> Option<(&Ident, &Type, &Type)> {
-    let segment = last_segment(ty)?;
+    let segment = known_name(ty)?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
         return None;
     };
