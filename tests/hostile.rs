@@ -63,6 +63,10 @@ trait Vault {
     fn read(&mut self, shell: handlers::Shell) -> u64;
     /// Takes what panics when it is dropped.
     fn drop(&mut self, egg: handlers::Egg) -> u64;
+    /// Returns what panics when it is dropped.
+    fn lay(&mut self) -> handlers::Nest;
+    /// The same of a method that could answer later.
+    fn lay_here(&mut self, call: &mut Call) -> handlers::Nest;
     /// Panics, before or while its answer is written.
     fn crash(&mut self, when: u8, #[fd] file: OwnedFd) -> Result<handlers::Bomb, handlers::Bomb>;
 }
@@ -155,6 +159,14 @@ impl Vault for State {
     fn drop(&mut self, egg: handlers::Egg) -> u64 {
         drop(egg);
         1
+    }
+
+    fn lay(&mut self) -> handlers::Nest {
+        handlers::Nest::default()
+    }
+
+    fn lay_here(&mut self, _call: &mut Call) -> handlers::Nest {
+        handlers::Nest::default()
     }
 
     fn read(&mut self, _shell: handlers::Shell) -> u64 {

@@ -45,6 +45,10 @@ trait Keeper {
     fn slow(&mut self, call: &mut Call) -> Result<u32, Trouble>;
     /// How many were cancelled, and how long the last caller waits at most, in milliseconds.
     fn told(&mut self, call: &mut Call) -> (u32, u64);
+    /// Returns 1 after it has taken its reply, and answered 2 if `at_once`.
+    fn both(&mut self, call: &mut Call, at_once: bool) -> u32;
+    /// Returns what an earlier call could have.
+    fn spare(&mut self, call: &mut Call) -> Later<Gift, Trouble>;
     /// Panics with the reply out of its hands.
     fn panics(&mut self, call: &mut Call) -> Later<Gift, Trouble>;
 }
@@ -56,6 +60,8 @@ struct Shelf {
     /// Where replies go that another thread answers.
     away: Option<Sender<(u32, Reply<Gift, Trouble>)>>,
     slow: Option<Receiver<()>>,
+    spare: Option<Later<Gift, Trouble>>,
+    both: Option<Reply<u32>>,
 }
 
 fn gift(number: u32) -> Gift {
@@ -112,6 +118,23 @@ impl Keeper for Shelf {
         let left = call.deadline().unwrap() - Instant::now();
         let millis = u64::try_from(left.as_millis()).unwrap();
         (self.cancelled.load(Ordering::SeqCst), millis)
+    }
+
+    fn both(&mut self, call: &mut Call, at_once: bool) -> u32 {
+        let _ = call.later(|reply: Reply<u32>| match at_once {
+            true => reply.send(2),
+            false => self.both = Some(reply),
+        });
+        1
+    }
+
+    fn spare(&mut self, call: &mut Call) -> Later<Gift, Trouble> {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
+        let first = call.later(|reply| reply.send(gift(1)));
+        self.spare = Some(call.later(drop));
+        first
     }
 
     fn panics(&mut self, call: &mut Call) -> Later<Gift, Trouble> {
@@ -285,6 +308,47 @@ fn a_panic_after_the_reply_was_taken_answers_once() {
         "the reply is kept, but not wanted"
     );
     assert_eq!(keeper.now(5).unwrap().number, 5);
+}
+
+#[test]
+fn a_method_that_takes_its_reply_and_returns_a_value_answers_once() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind, Shelf::default());
+        let mut raw = Socket::connect(&server.path, kind).unwrap();
+        raw.set_timeout(Some(PATIENCE));
+        let mut ask = |id: u32, method: &str, params: &[bool]| {
+            let method = format!("example.keeper.{method}");
+            let call = serde_json::json!({
+                "jsonrpc": "2.0", "id": id, "method": method, "params": params,
+            });
+            raw.send(&Json(call)).unwrap();
+            let Json(answer): Json<serde_json::Value> = raw.receive().unwrap().0;
+            (answer["id"].clone(), answer["result"].clone())
+        };
+        for (id, at_once, result) in [(1, true, 2), (2, false, 1)] {
+            assert_eq!(ask(id, "both", &[at_once]), (id.into(), result.into()));
+        }
+        // The next that it hears is the answer to this.
+        assert_eq!(ask(3, "lose", &[]), (3.into(), 0.into()));
+        // Nobody waits for the reply that is kept.
+        server.assert_busy_with(usize::from(kind == Kind::Seqpacket));
+        assert_eq!(server.stop().1.refused, 0);
+    }
+}
+
+#[test]
+fn a_later_of_another_call_answers_nothing_and_the_caller_is_told() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind, Shelf::default());
+        let keeper = KeeperClient::new(server.connect());
+        assert_eq!(keeper.spare().unwrap().number, 1);
+        let Err(CallError::Fault(fault)) = keeper.spare() else {
+            panic!("nothing could answer it");
+        };
+        assert_eq!(fault.code, Fault::DROPPED);
+    }
 }
 
 #[test]

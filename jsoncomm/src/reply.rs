@@ -403,7 +403,7 @@ fn no_descriptors() -> Fault {
 }
 
 /// Says why a duty to answer ends without an answer.
-fn dropped() -> Fault {
+pub(crate) fn dropped() -> Fault {
     match std::thread::panicking() {
         true => Fault::new(Fault::HANDLER_FAILED, "the handler panicked"),
         false => Fault::new(Fault::DROPPED, "the handler gave the reply away unanswered"),

@@ -237,7 +237,7 @@ impl fmt::Debug for dyn Lane + '_ {
 impl<'t> Incoming<'_, 't> {
     /// Decodes the arguments, runs a handler that asks nothing about its call, and sends what it returns.
     pub fn answer<A: Unpack<'t>, O: Outcome>(mut self, handler: impl FnOnce(A) -> O) {
-        let mut handed_over = false;
+        let (mut handed_over, mut answered) = (false, false);
         // Reading and dropping arguments, and writing and dropping what was returned, runs the program's code, too.
         let settled = caught(|| {
             let arguments = self.decode(message::decode_front)?;
@@ -246,12 +246,14 @@ impl<'t> Incoming<'_, 't> {
             let outcome = handler(arguments);
             match has_passed(deadline) {
                 true => self.desk.note(Notice::Expired),
-                false => settle(outcome, self.desk, self.lane, self.envelope.id()),
+                false => settle(&outcome, self.desk, self.lane, self.envelope.id()),
             }
+            answered = true;
             Ok(())
         });
         match settled {
             Ok(Ok(())) => {}
+            Err(_) if answered => self.note_panic(),
             Err(fault) if handed_over => self.fail(&fault),
             Ok(Err(fault)) | Err(fault) => self.refuse(&fault),
         }
@@ -268,14 +270,19 @@ impl<'t> Incoming<'_, 't> {
         let mut call = self.call();
         let (desk, lane, caller) = (self.desk, self.lane, self.caller);
         let id = self.envelope.id();
+        let mut answered = false;
         let settled = caught(|| {
             let outcome = handler(&mut call, arguments);
-            match has_passed(call.deadline) {
-                // A reply that is kept somewhere looks at the time itself.
-                true if call.serial.is_some() => {}
-                true => desk.note(Notice::Expired),
-                false => settle(outcome, desk, lane, id),
+            // A reply that is kept somewhere answers, and looks at the time itself. If the method has returned a value
+            // all the same, that is the answer, unless the reply has given one.
+            if call.serial.is_some() && (O::LATER || !desk.mailbox.abandon()) {
+                return;
             }
+            match has_passed(call.deadline) {
+                true => desk.note(Notice::Expired),
+                false => settle(&outcome, desk, lane, id),
+            }
+            answered = true;
         });
         if settled.is_err() {
             desk.note(Notice::Panicked(call.service, call.method));
@@ -286,6 +293,7 @@ impl<'t> Incoming<'_, 't> {
                 desk.mailbox.defer(caller, id);
                 desk.send_posts(lane, caller);
             }
+            (Err(_), _) if answered => {}
             // A reply that is kept somewhere is not to answer a second time.
             (Err(_), Some(_)) if !desk.mailbox.abandon() => {}
             (Err(fault), _) => desk.refuse(lane, id, &fault),
@@ -339,7 +347,7 @@ impl<'t> Incoming<'_, 't> {
         let reply = Reply::new(call.slot());
         // The reply answers for itself: a panic drops it, and dropping it tells the caller.
         if caught(|| handler(&mut call, request, reply)).is_err() {
-            self.desk.note(Notice::Panicked(self.service, self.method));
+            self.note_panic();
         }
         self.desk.mailbox.defer(self.caller, self.envelope.id());
         self.desk.send_posts(self.lane, self.caller);
@@ -397,8 +405,12 @@ impl<'t> Incoming<'_, 't> {
     #[cold]
     #[inline(never)]
     fn fail(&mut self, fault: &Fault) {
-        self.desk.note(Notice::Panicked(self.service, self.method));
+        self.note_panic();
         self.desk.refuse(self.lane, self.envelope.id(), fault);
+    }
+
+    fn note_panic(&mut self) {
+        self.desk.note(Notice::Panicked(self.service, self.method));
     }
 
     /// Until when the caller waits, if it said so.
@@ -429,7 +441,7 @@ fn has_passed(deadline: Option<Instant>) -> bool {
 
 /// Sends what a handler has returned. Without an id the call is a notification, in the standard's words: it wants
 /// no answer.
-fn settle(outcome: impl Outcome, desk: &mut Desk, lane: &mut dyn Lane, id: Option<&Id<'_>>) {
+fn settle(outcome: &impl Outcome, desk: &mut Desk, lane: &mut dyn Lane, id: Option<&Id<'_>>) {
     if let Some(id) = id {
         outcome.settle(Answer { desk, lane, id });
     }

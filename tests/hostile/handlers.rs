@@ -44,7 +44,7 @@ impl serde::Serialize for Shell {
 }
 
 /// Panics when it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Egg(bool);
 
 impl Drop for Egg {
@@ -63,6 +63,12 @@ impl serde::Serialize for Egg {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(to)
     }
+}
+
+/// A value with such a thing in it.
+#[derive(Debug, Default, Message)]
+pub(super) struct Nest {
+    egg: Egg,
 }
 
 /// A value, or an error, that may panic while it is written.
@@ -247,6 +253,23 @@ fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
 fn an_argument_that_panics_when_it_is_dropped_costs_its_own_call() {
     alone!();
     costs_its_own_call("drop", r#"{"egg":true}"#);
+}
+
+#[test]
+fn an_answer_that_panics_when_it_is_dropped_is_given_once() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        for method in ["lay", "lay_here"] {
+            let answer = bench.ask(call(5, method, "{}"), &[]);
+            assert_eq!(answer["result"], json!({"egg": false}));
+            // What comes next is the answer to the next call.
+            bench.ignored(r#"{"jsonrpc":"2.0","id":1,"result":1}"#, &[]);
+        }
+        let (_, counts) = bench.stop();
+        assert_eq!(counts.panicked, 2);
+        assert_eq!(counts.refused_with(Fault::HANDLER_FAILED), 0);
+    }
 }
 
 #[test]

@@ -111,7 +111,9 @@ impl Call {
     ///
     /// This is the only way to make a [`Later`], so a method that returns one has taken its reply, and a
     /// reply answers once. It can be answered in `take` already, from another thread, or never: dropping it
-    /// tells the caller. A second `later` for the same call gets a reply that nobody wants.
+    /// tells the caller. A second `later` for the same call gets a reply that nobody wants. So does a method that
+    /// returns a value all the same: that is the answer, unless the reply has given one by then. A `Later` of another
+    /// call answers nothing; the caller is told [`Fault::DROPPED`](crate::Fault::DROPPED).
     ///
     /// When [`Limits::deferred`](crate::Limits::deferred) are waiting already, `take` is not called, and the caller is told
     /// [`Fault::BUSY`](crate::Fault::BUSY).

@@ -8,7 +8,7 @@ use crate::client::{Connection, Items, Mode};
 use crate::envelope::{self, Id};
 use crate::error::{CallError, Fault};
 use crate::message::{Message, Pack};
-use crate::reply::{Later, Stream, answer_fault};
+use crate::reply::{Later, Stream, answer_fault, dropped};
 
 /// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
 /// `Result` whose error is a [`Message`] that can be displayed, [`Later`] one of these, or a [`Stream`] of them.
@@ -33,9 +33,14 @@ pub trait Outcome {
     #[doc(hidden)]
     const STREAM: bool = false;
 
-    /// Writes it as the answer.
+    /// Whether it only says that a [`Reply`](crate::Reply) or [`Sink`](crate::Sink) of the call has been taken, which
+    /// answers.
     #[doc(hidden)]
-    fn settle(self, answer: Answer<'_>);
+    const LATER: bool = false;
+
+    /// Writes it as the answer. Dropping it runs the program's code, and is left to who knows that it is answered.
+    #[doc(hidden)]
+    fn settle(&self, answer: Answer<'_>);
 
     /// Makes a call that is answered by it.
     #[doc(hidden)]
@@ -66,30 +71,28 @@ macro_rules! one_answer {
 impl<T: Message> Outcome for T {
     one_answer!(T, Infallible);
 
-    fn settle(self, answer: Answer<'_>) {
-        answer.result(&self);
+    fn settle(&self, answer: Answer<'_>) {
+        answer.result(self);
     }
 }
 
 impl<T: Message, E: Message + fmt::Display> Outcome for Result<T, E> {
     one_answer!(T, E);
 
-    fn settle(self, answer: Answer<'_>) {
+    fn settle(&self, answer: Answer<'_>) {
         match self {
-            Ok(value) => answer.result(&value),
-            Err(error) => answer.error(&error),
+            Ok(value) => answer.result(value),
+            Err(error) => answer.error(error),
         }
     }
 }
 
 impl<T: Message, E: Message + fmt::Display> Outcome for Later<T, E> {
+    const LATER: bool = true;
     one_answer!(T, E);
 
-    /// The reply is out there and answers for itself, unless there was no room for it.
-    fn settle(self, answer: Answer<'_>) {
-        if self.refused {
-            answer.refuse(&too_many_deferred());
-        }
+    fn settle(&self, answer: Answer<'_>) {
+        answer.refuse(&not_taken(self.refused));
     }
 }
 
@@ -98,6 +101,7 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Stream<T, E> {
     type Error = E;
     type Stub<M: Mode> = Result<Items<T, E>, CallError<E>>;
     const STREAM: bool = true;
+    const LATER: bool = true;
 
     fn call<M: Mode>(
         connection: &Connection,
@@ -107,11 +111,17 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Stream<T, E> {
         connection.stream(method, params)
     }
 
-    /// The sink is out there and answers for itself, unless there was no room for it.
-    fn settle(self, answer: Answer<'_>) {
-        if self.refused {
-            answer.refuse(&too_many_deferred());
-        }
+    fn settle(&self, answer: Answer<'_>) {
+        answer.refuse(&not_taken(self.refused));
+    }
+}
+
+/// Says why nothing of the call has been taken that could answer: there was no room, or what the method returned is of
+/// another call.
+fn not_taken(refused: bool) -> Fault {
+    match refused {
+        true => too_many_deferred(),
+        false => dropped(),
     }
 }
 
@@ -122,7 +132,7 @@ pub(super) struct Document<'d>(pub(super) &'d str);
 impl Outcome for Document<'_> {
     one_answer!((), Infallible);
 
-    fn settle(self, answer: Answer<'_>) {
+    fn settle(&self, answer: Answer<'_>) {
         let Answer { desk, lane, id } = answer;
         let trouble = desk.send(lane, |text, fds| {
             envelope::write_document(text, id, self.0, fds.depth())
