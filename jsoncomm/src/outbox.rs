@@ -43,6 +43,11 @@ impl Letter {
         self.sender = Some(sender);
     }
 
+    /// Says whether it is an item of a stream, whose sender tells the caller if it comes to nothing.
+    pub(crate) fn is_item(&self) -> bool {
+        self.sender.is_some()
+    }
+
     /// What it costs while it waits.
     fn cost(&self) -> Cost {
         Cost {
@@ -126,6 +131,11 @@ impl Mail<'_> {
             Self::Lent(_, fds) => Cow::Borrowed(fds),
             Self::Letter(letter) => Cow::Owned(letter.lend()),
         }
+    }
+
+    /// As [`Letter::is_item`].
+    pub(crate) fn is_item(&self) -> bool {
+        matches!(self, Self::Letter(letter) if letter.is_item())
     }
 
     /// The kernel has it.

@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Brick, MANY, brick, tally};
-use jsoncomm::{Call, Items, Kind, Limits, Overflow, Sink, SinkError, Stream};
-use jsoncomm_tests::{Running, alone};
+use jsoncomm::message::Json;
+use jsoncomm::{
+    Address, Call, Fault, Items, Kind, Limits, Overflow, Sink, SinkError, Socket, Stream,
+};
+use jsoncomm_tests::{PATIENCE, Running, alone};
+use serde_json::{Value, json};
 
 /// Has more bricks than its readers want.
 #[jsoncomm::service(name = "example.quarry")]
@@ -149,4 +153,46 @@ fn the_newest_has_room_where_what_it_takes_the_place_of_had() {
             assert_eq!(numbers(pile), [0, end - 1]);
         }
     }
+}
+
+#[test]
+fn a_stream_whose_item_may_not_wait_for_a_datagram_peer_ends_once() {
+    alone!();
+    let mut limits = Limits::default();
+    // One brick may wait for the peer, of the first stream, and what is said of the second.
+    limits.waiting_bytes = 21_000;
+    let server = Running::with_limits(limits, Kind::Datagram, Pit::default(), |endpoint| {
+        endpoint.serve::<dyn Quarry>()
+    });
+    let mut peer = Socket::unconnected().unwrap();
+    peer.set_timeout(Some(PATIENCE));
+    let address = Address::from(&server.path);
+    let ask = |peer: &mut Socket, id: u32, method: &str, params: &[u32]| {
+        let method = format!("example.quarry.{method}");
+        let call = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        peer.send_to(&Json(call), &address).unwrap();
+    };
+    for id in [1, 2] {
+        ask(&mut peer, id, "feed", &[30]);
+    }
+    // Both have been carried out when another is answered, and the peer has read nothing.
+    QuarryClient::new(server.connect()).told().unwrap();
+    let hear = |peer: &mut Socket| {
+        let Json(answer): Json<Value> = peer.receive().unwrap().0;
+        answer
+    };
+    let mut ends = Vec::new();
+    while !ends.iter().any(|end: &Value| end["id"] == 1) {
+        let answer = hear(&mut peer);
+        if answer["more"] != true {
+            ends.push(answer);
+        }
+    }
+    // What comes next is the answer to the next call.
+    ask(&mut peer, 3, "finish", &[]);
+    ends.push(hear(&mut peer));
+    let ids: Vec<_> = ends.iter().map(|end| end["id"].clone()).collect();
+    assert_eq!(ids, [2, 1, 3], "{ends:?}");
+    assert_eq!(ends[0]["error"]["code"], Fault::BUSY);
+    assert!(ends[1]["result"].is_null() && ends[1]["error"].is_null());
 }

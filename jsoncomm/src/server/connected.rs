@@ -327,7 +327,10 @@ impl Lane for Way {
                 Err(error) => {
                     if let Some(fault) = fault_instead(&error, mail.text()) {
                         desk.note_lost(Loss::NotKept, 1);
-                        return self.deliver(desk, Mail::Letter(fault));
+                        return match mail.is_item() {
+                            true => {}
+                            false => self.deliver(desk, Mail::Letter(fault)),
+                        };
                     }
                     desk.note_lost(Loss::Gone, 1);
                     return self.break_off(desk);

@@ -295,7 +295,10 @@ impl Lane for DatagramLane<'_> {
                 Err(error) => match fault_instead(&error, mail.text()) {
                     Some(fault) => {
                         desk.note_lost(Loss::NotKept, 1);
-                        return self.deliver(desk, Mail::Letter(fault));
+                        return match mail.is_item() {
+                            true => {}
+                            false => self.deliver(desk, Mail::Letter(fault)),
+                        };
                     }
                     None => return desk.note_lost(Loss::Gone, 1),
                 },
@@ -306,12 +309,12 @@ impl Lane for DatagramLane<'_> {
         let mut push = |letter| backlog.outbox.push(letter, &desk.limits, self.account);
         let kept = match mail.into_letter().map(&mut push) {
             Some(Ok(())) => true,
-            Some(Err(letter)) => {
+            Some(Err(letter)) if !letter.is_item() => {
                 // There may be room to say so.
                 let _ = smaller(&letter.text, "the answer found no room").map(push);
                 false
             }
-            None => false,
+            Some(Err(_)) | None => false,
         };
         if backlog.outbox.is_empty() {
             self.backlogs.remove(to);
