@@ -2,14 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use jsoncomm::{CallError, Connection, Error, Kind, Limits, Remote, Server, Turn};
-use jsoncomm_tests::PATIENCE;
+use jsoncomm::message::Json;
+use jsoncomm::{CallError, Connection, Error, Kind, Limits, Message, Pending};
+use jsoncomm::{Remote, Server, Socket, Turn};
+use jsoncomm_tests::{PATIENCE, pair, send_raw};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
@@ -278,7 +283,7 @@ fn a_foreign_loop_drives_a_client_on_its_descriptor() {
     let connection = Connection::open(&path).unwrap();
     connection.set_driven();
     let count = CountClient::new(connection.clone()).start();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = channel();
     for _ in 0..3 {
         let tell = tell.clone();
         let call = count.ticks().unwrap();
@@ -314,4 +319,96 @@ fn a_foreign_loop_drives_a_client_on_its_descriptor() {
     assert_eq!(told.try_recv(), Ok(true));
     drop(server);
     assert!(matches!(connection.turn(), Err(Error::Closed)));
+}
+
+thread_local! {
+    /// Says that the answer is being read, and when it has been.
+    static GATE: RefCell<Option<(Sender<()>, Receiver<()>)>> = const { RefCell::new(None) };
+}
+
+/// An answer that takes its time to be read.
+#[derive(Debug, Message)]
+struct Slow {
+    number: Gated,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Gated(u32);
+
+impl<'de> serde::Deserialize<'de> for Gated {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if let Some((reached, go)) = GATE.take() {
+            reached.send(()).unwrap();
+            go.recv_timeout(PATIENCE).unwrap();
+        }
+        u32::deserialize(from).map(Self)
+    }
+}
+
+/// Hears a call; says which.
+fn hear(far: &mut Socket) -> serde_json::Value {
+    let (Json(mut call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
+    call.pointer_mut("/id").unwrap().take()
+}
+
+fn answer(far: &Socket, id: &serde_json::Value, result: &str) {
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+    send_raw(far, answer.as_bytes(), &[]).unwrap();
+}
+
+#[test]
+fn what_a_loop_comes_for_while_another_thread_reads_its_answer_is_done_by_that_one() {
+    let (near, mut far) = pair(Kind::Seqpacket);
+    let connection = Connection::from_fd(near.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    drop(near);
+    connection.set_driven();
+    let (tell, told) = channel();
+    let start = |connection: &Connection| -> Pending<u32> {
+        connection.start("example.any", &(1,)).unwrap()
+    };
+    let (answered, late) = (
+        start(&connection),
+        start(&connection.within(Duration::from_millis(1))),
+    );
+    let id = hear(&mut far);
+    hear(&mut far);
+    let telling = tell.clone();
+    answered.then(move |answer| telling.send(answer.ok()).unwrap());
+
+    let (reached, reading) = channel();
+    let (go_on, go) = channel();
+    let calling = connection.clone();
+    let calling = std::thread::spawn(move || {
+        GATE.set(Some((reached, go)));
+        calling.call::<Slow, Infallible>("example.slow", &(1,))
+    });
+    let slow = hear(&mut far);
+    answer(&far, &slow, r#"{"number":2}"#);
+    reading.recv_timeout(PATIENCE).unwrap();
+
+    // Nothing of this waits for the other thread.
+    answer(&far, &id, "1");
+    assert!(readable(&connection, PATIENCE));
+    let deadline = late.deadline().unwrap();
+    late.then(move |answer| {
+        let late = matches!(answer, Err(CallError::Deadline));
+        tell.send(late.then_some(0)).unwrap();
+    });
+    while Instant::now() < deadline {
+        std::hint::spin_loop();
+    }
+    for _ in 0..2 {
+        assert!(!connection.turn().unwrap());
+        assert!(connection.next_deadline().is_some(), "to look again");
+    }
+    let full = connection.start::<u32, Infallible>("example.any", &(1,));
+    assert!(matches!(full, Err(CallError::Io(Error::Full))), "{full:?}");
+    assert!(told.try_recv().is_err());
+
+    go_on.send(()).unwrap();
+    assert_eq!(calling.join().unwrap().unwrap().number.0, 2);
+    let mut told: Vec<_> = told.try_iter().collect();
+    told.sort_unstable();
+    assert_eq!(told, [Some(0), Some(1)]);
+    assert_eq!(connection.next_deadline(), None);
 }

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jsoncomm::message::Json;
 use jsoncomm::{
     Call, CallError, Connection, Fault, Kind, Later, Limits, Message, Remote, Reply, Server,
     Socket, Starting,
@@ -231,14 +232,46 @@ fn a_relay_outlives_the_one_behind_it() {
     }
 }
 
-#[test]
-fn a_relay_never_waits_for_room() {
-    alone!();
-    let (near, _far_that_reads_nothing) = Socket::pair(Kind::Seqpacket).unwrap();
+/// A connection to nobody who would read or answer.
+fn unanswered() -> (Connection, Socket) {
+    let (near, far) = Socket::pair(Kind::Seqpacket).unwrap();
     let near = std::os::fd::AsFd::as_fd(&near)
         .try_clone_to_owned()
         .unwrap();
-    let row = Row::before(Connection::from_fd(near).unwrap());
+    (Connection::from_fd(near).unwrap(), far)
+}
+
+#[test]
+fn a_relay_minds_its_deadline_while_another_thread_waits_on_the_same_connection() {
+    alone!();
+    let (connection, mut far) = unanswered();
+    far.set_timeout(Some(PATIENCE));
+    let mut wait_for_call = || drop(far.receive::<Json<serde_json::Value>>().unwrap());
+    let row = Row::before(connection.within(Duration::from_millis(40)));
+    let client = row.client();
+    let waiting = client.start().never().unwrap();
+    wait_for_call();
+    let other = connection.within(Duration::from_millis(80));
+    let other = std::thread::spawn(move || WorkClient::new(other).open("Cargo.toml"));
+    wait_for_call();
+    // What is started now does not wait for the other.
+    let Err(CallError::Fault(fault)) = client.never() else {
+        panic!("it is never answered");
+    };
+    assert!([Fault::BUSY, Fault::DEADLINE].contains(&fault.code));
+    assert_eq!(client.here().unwrap(), 7);
+    let Err(CallError::Fault(fault)) = waiting.wait() else {
+        panic!("it is never answered");
+    };
+    assert_eq!(fault.code, Fault::DEADLINE);
+    assert!(matches!(other.join().unwrap(), Err(CallError::Deadline)));
+}
+
+#[test]
+fn a_relay_never_waits_for_room() {
+    alone!();
+    let (connection, _far_that_reads_nothing) = unanswered();
+    let row = Row::before(connection);
     let client = row.client();
     assert!((1..1_000_000).contains(&client.flood().unwrap()));
     let Err(CallError::Fault(fault)) = client.open("Cargo.toml") else {

@@ -14,6 +14,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serializer;
@@ -27,11 +28,12 @@ use crate::socket;
 use crate::sys::wait;
 
 use dial::Dial;
+pub(crate) use drive::OCCUPIED;
 use exchange::{Exchange, Note, Outgoing};
 pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
 use started::{Frames, Started};
-use turnstile::{Entered, Turnstile};
+use turnstile::{Entered, Stay, Turnstile};
 
 /// How long a call that may be repeated waits at most before it looks again for a server that has gone.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -96,6 +98,8 @@ struct Shared {
     /// The socket, for loops that wait for it while nobody is at the exchange.
     fd: Arc<OwnedFd>,
     exchange: Turnstile<Exchange>,
+    /// An event loop drives the connection: starting a call never waits.
+    driven: AtomicBool,
 }
 
 impl Shared {
@@ -164,6 +168,7 @@ impl Connection {
             shared: Arc::new(Shared {
                 fd: line.share_fd(),
                 exchange: Turnstile::new(Exchange::new(line, dial, random >> 12)),
+                driven: AtomicBool::new(false),
             }),
             timeout: Some(DEADLINE),
             revival: Revival::Never,
@@ -346,7 +351,9 @@ impl Connection {
         params: &(impl Pack + ?Sized),
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
-        let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
+        let mut exchange = self
+            .enter_to_wait(deadline)
+            .map_err(CallError::from_error)?;
         let id = exchange.next_id();
         let timeout = match self.revival {
             Revival::Never | Revival::Reconnect => self.timeout,
@@ -356,8 +363,8 @@ impl Connection {
             id: Some(id),
             timeout,
             deadline,
-            waits: true,
-            reconnect: self.revival != Revival::Never,
+            driven: false,
+            reconnect: self.may_reconnect(),
         };
         match exchange.send(outgoing, method, params) {
             Ok(()) => {}
@@ -368,10 +375,16 @@ impl Connection {
         exchange.wait(id, deadline)
     }
 
+    /// Says whether a call may go to another server. The loop that drives a connection waits for the socket as it is.
+    fn may_reconnect(&self) -> bool {
+        self.revival != Revival::Never && !self.is_driven()
+    }
+
     /// Says whether a call that found no server may be made again.
     fn may_repeat(&self) -> bool {
         let exchange = || self.enter(Some(Instant::now()));
         self.revival == Revival::Repeat
+            && self.may_reconnect()
             && exchange().map_or(true, |exchange| exchange.can_reconnect())
     }
 
@@ -452,14 +465,14 @@ impl Connection {
         deadline: Option<Instant>,
         started: Started,
     ) -> Result<u64, Error> {
-        let mut exchange = self.enter(deadline)?;
+        let mut exchange = self.enter_to_start(deadline)?;
         let id = exchange.next_id();
         let outgoing = Outgoing {
             id: Some(id),
             timeout,
             deadline,
-            waits: false,
-            reconnect: self.revival != Revival::Never,
+            driven: self.is_driven(),
+            reconnect: self.may_reconnect(),
         };
         exchange.send(outgoing, method, params)?;
         exchange.begin(id, started);
@@ -529,14 +542,16 @@ impl Connection {
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
         let deadline = self.deadline();
-        let mut exchange = self.enter(deadline).map_err(CallError::from_error)?;
+        let mut exchange = self
+            .enter_to_start(deadline)
+            .map_err(CallError::from_error)?;
         exchange.notified = true;
         let outgoing = Outgoing {
             id: None,
             timeout: None,
             deadline,
-            waits: false,
-            reconnect: self.revival != Revival::Never,
+            driven: self.is_driven(),
+            reconnect: self.may_reconnect(),
         };
         exchange
             .send(outgoing, method, params)
@@ -554,9 +569,29 @@ impl Connection {
         self.enter(None).is_ok_and(|exchange| exchange.is_idle())
     }
 
+    /// Says whether an event loop drives the connection.
+    fn is_driven(&self) -> bool {
+        self.shared.driven.load(Ordering::Relaxed)
+    }
+
     /// Waits for calls of other threads to end.
     fn enter(&self, deadline: Option<Instant>) -> Result<Entered<'_, Exchange>, Error> {
-        self.shared.exchange.enter(deadline).ok_or(Error::Deadline)
+        let entered = self.shared.exchange.enter(deadline, Stay::Brief);
+        entered.ok_or(Error::Deadline)
+    }
+
+    /// The same for who is going to wait for an answer.
+    fn enter_to_wait(&self, deadline: Option<Instant>) -> Result<Entered<'_, Exchange>, Error> {
+        let entered = self.shared.exchange.enter(deadline, Stay::Long);
+        entered.ok_or(Error::Deadline)
+    }
+
+    /// The same for who is going to send what it does not wait for: an event loop cannot wait for those who do.
+    fn enter_to_start(&self, deadline: Option<Instant>) -> Result<Entered<'_, Exchange>, Error> {
+        match self.is_driven() {
+            true => self.shared.exchange.enter_soon().ok_or(Error::Full),
+            false => self.enter(deadline),
+        }
     }
 }
 

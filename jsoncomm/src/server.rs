@@ -340,6 +340,11 @@ impl<S> Server<S> {
     #[doc = include_str!("../doc/turn.md")]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<Turn, Error> {
         self.turns.clear();
+        // Whoever does not wait here waits elsewhere, after the turn.
+        let waits = timeout != Some(Duration::ZERO);
+        if waits {
+            self.arm_driven();
+        }
         self.reactor.wait(timeout, &mut self.turns)?;
         let idle = self.turns.is_empty();
         self.desk.mailbox.begin_turn();
@@ -347,6 +352,9 @@ impl<S> Server<S> {
         self.desk.mailbox.end_turn();
         if self.desk.mailbox.has_news() || !self.control.changes.is_empty() {
             self.hear_news();
+        }
+        if !waits {
+            self.arm_driven();
         }
         self.reactor.arm()?;
         let ended = self.stopping.is_some() && self.end_if_stopping(idle);
@@ -376,9 +384,6 @@ impl<S> Server<S> {
             };
             self.settle(key, source, next);
             self.send_posts();
-        }
-        if !self.driven.is_empty() {
-            self.arm_driven();
         }
     }
 

@@ -45,8 +45,6 @@ pub(super) struct Exchange {
     cancelled: Vec<u64>,
     /// A call without an id has gone out since the last answer: a fault without one may be its.
     pub(super) notified: bool,
-    /// Sending never waits: an event loop drives the connection.
-    pub(super) driven: bool,
     /// Functions to call once nobody is at the exchange, so that they may call again.
     ready: Vec<Ready>,
 }
@@ -87,7 +85,6 @@ impl Exchange {
             started: HashMap::default(),
             cancelled: Vec::new(),
             notified: false,
-            driven: false,
             ready: Vec::new(),
         }
     }
@@ -196,7 +193,7 @@ impl Exchange {
     }
 
     /// Has `tell` told of the answer to a call that was started; soon, if it has come already.
-    pub(super) fn tell(&mut self, id: u64, deadline: Option<Instant>, tell: Tell) {
+    fn tell(&mut self, id: u64, deadline: Option<Instant>, tell: Tell) {
         match self.started.remove(&id) {
             Some(Started::Come(come)) => self.ready.push(Box::new(move || tell(come))),
             _ => {
@@ -216,7 +213,7 @@ impl Exchange {
     }
 
     /// Has `tell` told of the parts of an answer, beginning with those that have come.
-    pub(super) fn tell_each(&mut self, id: u64, tell: TellEach) {
+    fn tell_each(&mut self, id: u64, tell: TellEach) {
         let each = Arc::new(Each::new(tell));
         let Some(Started::Stream(mut frames)) = self.started.remove(&id) else {
             return;
@@ -294,6 +291,15 @@ impl Exchange {
                     .push(Box::new(move || (then.tell)(Err(Error::Deadline))));
             }
         }
+    }
+
+    /// Does what a loop had come for while somebody was here.
+    fn take_in_for_loop(&mut self) {
+        // What is left is for its next turn, and so is trouble.
+        if let Ok(true) = self.take_in() {
+            self.look = Some(Instant::now());
+        }
+        self.expire();
     }
 
     /// When the next call expires that somebody is to be told of, or it is time to look for the server, or again.
@@ -413,6 +419,12 @@ pub(super) enum Note {
     Cancel(u64),
     /// Somebody wants to come in.
     Wake(Waker),
+    /// A loop wants to take in what has come, and to end what is late.
+    TakeIn,
+    /// Somebody is to be told of the answer to this call, with its deadline.
+    Tell(u64, Option<Instant>, Tell),
+    /// The same of an answer in many parts.
+    TellEach(u64, TellEach),
 }
 
 impl Inside for Exchange {
@@ -422,7 +434,15 @@ impl Inside for Exchange {
         match note {
             Note::Cancel(id) => drop(self.cancel(id)),
             Note::Wake(waker) => waker.wake(),
+            Note::TakeIn => self.take_in_for_loop(),
+            Note::Tell(id, deadline, tell) => self.tell(id, deadline, tell),
+            Note::TellEach(id, tell) => self.tell_each(id, tell),
         }
+    }
+
+    /// A loop may ask again and again while somebody is here.
+    fn is_said(last: &Note, note: &Note) -> bool {
+        matches!((last, note), (Note::TakeIn, Note::TakeIn))
     }
 
     fn take_ready(&mut self) -> Vec<Ready> {

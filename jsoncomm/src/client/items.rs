@@ -177,9 +177,8 @@ impl<T: Message, E: Message> Items<T, E> {
                 }
             }
         };
-        if let Ok(mut exchange) = self.connection.enter(None) {
-            exchange.tell_each(self.id, Box::new(tell));
-        }
+        let note = Note::TellEach(self.id, Box::new(tell));
+        self.connection.shared.exchange.attend_or_leave(note);
     }
 
     /// Reads an item, and knows the last.
@@ -219,7 +218,7 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
             return None;
         }
         let deadline = self.connection.deadline();
-        let entered = self.connection.enter(deadline);
+        let entered = self.connection.enter_to_wait(deadline);
         let held = entered.and_then(|mut exchange| exchange.wait_item(self.id, deadline));
         match held {
             Err(Error::Deadline) => Some(Err(CallError::Deadline)),

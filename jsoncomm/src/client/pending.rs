@@ -67,7 +67,7 @@ impl<T: Message, E: Message> Pending<T, E> {
         if self.done {
             return Err(CallError::Closed);
         }
-        let mut exchange = match self.connection.enter(self.deadline) {
+        let mut exchange = match self.connection.enter_to_wait(self.deadline) {
             Ok(exchange) => exchange,
             // Dropping the call cancels it.
             Err(error) => return Err(CallError::from_error(error)),
@@ -162,9 +162,8 @@ impl<T: Message, E: Message> Pending<T, E> {
                 Err(error) => Err(CallError::from_error(error)),
             });
         };
-        if let Ok(mut exchange) = self.connection.enter(None) {
-            exchange.tell(self.id, self.deadline, Box::new(tell));
-        }
+        let note = Note::Tell(self.id, self.deadline, Box::new(tell));
+        self.connection.shared.exchange.attend_or_leave(note);
     }
 
     /// Waits for whichever of `calls` is answered first, removes it and returns its place and its answer;
@@ -196,7 +195,7 @@ impl<T: Message, E: Message> Pending<T, E> {
             .min();
         let deadline = earliest.map(|(deadline, _)| deadline);
         let waited = connection
-            .enter(deadline)
+            .enter_to_wait(deadline)
             .and_then(|mut exchange| exchange.wait_any(&ids, deadline));
         let (place, error) = match (waited, earliest) {
             (Ok(place), _) => return Some((place, calls.remove(place).wait())),

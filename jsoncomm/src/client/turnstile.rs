@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is inside a [`Turnstile`], and what can be left for it.
 pub(super) trait Inside {
@@ -12,12 +12,24 @@ pub(super) trait Inside {
     /// Does it.
     fn attend(&mut self, note: Self::Note);
 
+    /// Says whether a note says nothing that the last one does not say.
+    fn is_said(last: &Self::Note, note: &Self::Note) -> bool;
+
     /// What to call once nobody is inside, so that it may enter itself.
     fn take_ready(&mut self) -> Vec<Ready>;
 }
 
 /// A function that is called by who leaves.
 pub(super) type Ready = Box<dyn FnOnce() + Send>;
+
+/// For how long somebody is inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// While it sends or takes in what is there.
+    Brief,
+    /// Until what it waits for comes.
+    Long,
+}
 
 /// Lets one thread at a time at what is inside.
 pub(super) struct Turnstile<T: Inside> {
@@ -28,6 +40,8 @@ pub(super) struct Turnstile<T: Inside> {
 struct Gate<T: Inside> {
     /// Absent while somebody has it.
     inside: Option<Box<T>>,
+    /// How long that one stays.
+    stay: Stay,
     /// For whoever has it, to attend to before giving it back.
     notes: Vec<T::Note>,
     /// How many wait for it. Telling nobody would cost a system call each time.
@@ -39,6 +53,7 @@ impl<T: Inside> Turnstile<T> {
         Self {
             gate: Mutex::new(Gate {
                 inside: Some(Box::new(inside)),
+                stay: Stay::Brief,
                 notes: Vec::new(),
                 waiting: 0,
             }),
@@ -49,9 +64,9 @@ impl<T: Inside> Turnstile<T> {
     /// Enters if nobody is inside. Leaves a note if somebody is; never waits.
     pub(super) fn enter_or_leave(&self, note: T::Note) -> Option<Entered<'_, T>> {
         let mut gate = self.lock();
-        let entered = self.take(&mut gate);
+        let entered = self.take(&mut gate, Stay::Brief);
         if entered.is_none() {
-            gate.notes.push(note);
+            gate.leave(note);
         }
         entered
     }
@@ -59,40 +74,66 @@ impl<T: Inside> Turnstile<T> {
     /// Attends to a note if nobody is inside. Leaves it if somebody is; never waits.
     pub(super) fn attend_or_leave(&self, note: T::Note) {
         let mut gate = self.lock();
-        match self.take(&mut gate) {
+        match self.take(&mut gate, Stay::Brief) {
             Some(mut entered) => {
                 drop(gate);
                 entered.attend(note);
             }
-            None => gate.notes.push(note),
+            None => gate.leave(note),
         }
     }
 
     /// Waits until nobody has it; `None` when `deadline` has passed before.
-    pub(super) fn enter(&self, deadline: Option<Instant>) -> Option<Entered<'_, T>> {
+    pub(super) fn enter(&self, deadline: Option<Instant>, stay: Stay) -> Option<Entered<'_, T>> {
         let mut gate = self.lock();
         loop {
-            if let Some(entered) = self.take(&mut gate) {
+            if let Some(entered) = self.take(&mut gate, stay) {
                 return Some(entered);
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return None;
             }
-            gate.waiting += 1;
-            gate = match left {
-                None => self.free.wait(gate).unwrap_or_else(PoisonError::into_inner),
-                Some(left) => {
-                    let waited = self.free.wait_timeout(gate, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-            gate.waiting -= 1;
+            gate = self.wait(gate, left);
         }
     }
 
-    fn take(&self, gate: &mut Gate<T>) -> Option<Entered<'_, T>> {
+    /// Waits for those who stay briefly only; `None` while somebody stays longer.
+    pub(super) fn enter_soon(&self) -> Option<Entered<'_, T>> {
+        /// Nobody tells when one who stays longer has come before us.
+        const LOOK: Duration = Duration::from_millis(1);
+        let mut gate = self.lock();
+        loop {
+            if let Some(entered) = self.take(&mut gate, Stay::Brief) {
+                return Some(entered);
+            }
+            if gate.stay == Stay::Long {
+                return None;
+            }
+            gate = self.wait(gate, Some(LOOK));
+        }
+    }
+
+    fn wait<'g>(
+        &self,
+        mut gate: MutexGuard<'g, Gate<T>>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'g, Gate<T>> {
+        gate.waiting += 1;
+        gate = match timeout {
+            None => self.free.wait(gate).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let waited = self.free.wait_timeout(gate, timeout);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        gate.waiting -= 1;
+        gate
+    }
+
+    fn take(&self, gate: &mut Gate<T>, stay: Stay) -> Option<Entered<'_, T>> {
         let taken = gate.inside.take()?;
+        gate.stay = stay;
         Some(Entered {
             turnstile: self,
             taken: Some(taken),
@@ -102,6 +143,15 @@ impl<T: Inside> Turnstile<T> {
     fn lock(&self) -> MutexGuard<'_, Gate<T>> {
         // It is held for a move only, which does not panic.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Inside> Gate<T> {
+    fn leave(&mut self, note: T::Note) {
+        let last = self.notes.last();
+        if !last.is_some_and(|last| T::is_said(last, &note)) {
+            self.notes.push(note);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::source::Next;
 use super::{Server, Source};
-use crate::client::Connection;
+use crate::client::{Connection, OCCUPIED};
 use crate::error::Error;
 use crate::mailbox::Mailbox;
 use crate::reactor::{Cause, Key, Watch};
@@ -247,8 +247,12 @@ impl<S> Server<S> {
 
     /// Drives a connection to another server: calls that a handler starts on it, with a stub's `start()`, are
     /// told of their answer by [`Pending::then`](crate::Pending::then), on this loop, without waiting. From
-    /// now on starting a call and `#[oneway]` calls do not wait for room either; they end in
-    /// [`Error::Full`]. Calls that wait for their answer still do, and would stop the loop.
+    /// now on starting a call and `#[oneway]` calls do not wait for room either, nor for another thread that waits for
+    /// an answer on this connection; they end in [`Error::Full`]. Calls that wait for their answer still do, and would
+    /// stop the loop. What another thread takes in while it waits is told once it has its own answer.
+    ///
+    /// The loop minds the deadlines that it knows of before it sleeps. For one of a call that another thread starts
+    /// meanwhile, have it [change](Remote::change) nothing.
     ///
     /// When the other server goes, all its calls are told, and the connection is let go.
     ///
@@ -272,8 +276,15 @@ impl<S> Server<S> {
         Ok(Token(key))
     }
 
-    /// Sets the timers of driven connections: handlers may have started calls.
+    /// Sets the timers of driven connections, if there are any: calls may have been started.
     pub(super) fn arm_driven(&mut self) {
+        if !self.driven.is_empty() {
+            self.set_driven_timers();
+        }
+    }
+
+    #[inline(never)]
+    fn set_driven_timers(&mut self) {
         let mut driven = std::mem::take(&mut self.driven);
         driven.retain(|key| {
             matches!(
@@ -343,23 +354,31 @@ impl Driven {
         if cause == Cause::Timer {
             self.timer = None;
         }
-        match self.connection.turn() {
-            Ok(true) => Next::Again(Watch::Reading),
-            Err(Error::Closed) => Next::Close,
+        match self.connection.try_turn() {
+            Some(Ok(true)) => Next::Again(Watch::Reading),
+            Some(Err(Error::Closed)) => Next::Close,
             // Whatever else it is, it may pass.
-            Ok(false) | Err(_) => self.next(),
+            Some(Ok(false) | Err(_)) => self.next(),
+            // Nothing reports again what that thread leaves.
+            None => self.at(Instant::now() + OCCUPIED),
         }
     }
 
     /// When the next call expires, if its timer is not set yet.
     pub(super) fn next(&mut self) -> Next {
         match self.connection.next_deadline() {
-            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
-                self.timer = Some(due);
-                Next::At(due)
-            }
-            _ => Next::Keep,
+            Some(due) => self.at(due),
+            None => Next::Keep,
         }
+    }
+
+    /// Asks for a turn at that time, unless there is one before.
+    fn at(&mut self, due: Instant) -> Next {
+        if self.timer.is_some_and(|timer| timer <= due) {
+            return Next::Keep;
+        }
+        self.timer = Some(due);
+        Next::At(due)
     }
 }
 
@@ -448,7 +467,7 @@ mod tests {
             let told = start(&connection, PAUSE);
             while told.try_recv().is_err() {
                 assert!(Instant::now() < until);
-                let _ = server.turn(&mut (), Some(PAUSE)).unwrap();
+                let _ = server.turn(&mut (), Some(PATIENCE)).unwrap();
             }
         }
         assert_eq!(server.reactor.timers(), 1);

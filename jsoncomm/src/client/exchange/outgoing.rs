@@ -26,8 +26,8 @@ pub(in crate::client) struct Outgoing {
     /// What the server is told.
     pub(in crate::client) timeout: Option<Duration>,
     pub(in crate::client) deadline: Option<Instant>,
-    /// A thread waits for the answer.
-    pub(in crate::client) waits: bool,
+    /// A loop drives the connection, and nobody waits for the call: it does not wait for room.
+    pub(in crate::client) driven: bool,
     /// If the server has gone before, another may be connected to.
     pub(in crate::client) reconnect: bool,
 }
@@ -64,9 +64,9 @@ impl Exchange {
             id,
             timeout,
             deadline,
+            driven,
             ..
         } = outgoing;
-        let driven = self.driven && !outgoing.waits;
         self.send_cancels();
         let fds = self.encode(id, method, params, timeout)?.into_row();
         match self.push(&fds, deadline, driven) {
@@ -148,8 +148,7 @@ impl Exchange {
 
     /// Says whether there is a way to the next server when this one has gone.
     pub(in crate::client) fn can_reconnect(&self) -> bool {
-        // The loop that drives a connection waits for the socket as it is.
-        self.dial.is_some() && !self.driven
+        self.dial.is_some()
     }
 
     /// Connects anew, once it is certain that the calls in flight have nothing more to hope for: they are told.
@@ -253,7 +252,7 @@ mod tests {
             id: Some(1),
             timeout: None,
             deadline: Some(Instant::now() + time),
-            waits: false,
+            driven: false,
             reconnect: false,
         }
     }
