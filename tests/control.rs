@@ -345,6 +345,19 @@ impl<'de> serde::Deserialize<'de> for Gated {
     }
 }
 
+/// A connection that the test drives, and its other end.
+fn driven() -> (Connection, Socket) {
+    let (near, far) = pair(Kind::Seqpacket);
+    let near = near.as_fd().try_clone_to_owned().unwrap();
+    let connection = Connection::from_fd(near).unwrap();
+    connection.set_driven();
+    (connection, far)
+}
+
+fn start(connection: &Connection) -> Pending<u32> {
+    connection.start("example.any", &(1,)).unwrap()
+}
+
 /// Hears a call; says which.
 fn hear(far: &mut Socket) -> serde_json::Value {
     let (Json(mut call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
@@ -358,14 +371,8 @@ fn answer(far: &Socket, id: &serde_json::Value, result: &str) {
 
 #[test]
 fn what_a_loop_comes_for_while_another_thread_reads_its_answer_is_done_by_that_one() {
-    let (near, mut far) = pair(Kind::Seqpacket);
-    let connection = Connection::from_fd(near.as_fd().try_clone_to_owned().unwrap()).unwrap();
-    drop(near);
-    connection.set_driven();
+    let (connection, mut far) = driven();
     let (tell, told) = channel();
-    let start = |connection: &Connection| -> Pending<u32> {
-        connection.start("example.any", &(1,)).unwrap()
-    };
     let (answered, late) = (
         start(&connection),
         start(&connection.within(Duration::from_millis(1))),
@@ -411,4 +418,43 @@ fn what_a_loop_comes_for_while_another_thread_reads_its_answer_is_done_by_that_o
     told.sort_unstable();
     assert_eq!(told, [Some(0), Some(1)]);
     assert_eq!(connection.next_deadline(), None);
+}
+
+#[test]
+fn a_function_that_panics_when_it_is_told_leaves_the_others_told() {
+    let (connection, mut far) = driven();
+    let (tell, told) = channel();
+    for number in 0..3 {
+        let tell = tell.clone();
+        start(&connection).then(move |answer| {
+            assert_ne!(number, 1, "this one panics");
+            tell.send(answer.unwrap()).unwrap();
+        });
+    }
+    for number in ["0", "1", "2"] {
+        let id = hear(&mut far);
+        answer(&far, &id, number);
+    }
+    while connection.turn().unwrap() {}
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [0, 2]);
+
+    let items = connection.stream::<u32, Infallible>("example.any", &(1,));
+    let mut times = 0;
+    items.unwrap().each(move |_| {
+        times += 1;
+        tell.send(times).unwrap();
+        panic!("at the first item");
+    });
+    let id = hear(&mut far);
+    for _ in 0..2 {
+        let item = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1,"more":true}}"#);
+        send_raw(&far, item.as_bytes(), &[]).unwrap();
+    }
+    while connection.turn().unwrap() {}
+    let (Json(cancel), _) = far.receive::<Json<serde_json::Value>>().unwrap();
+    assert_eq!(
+        (&cancel["method"], &cancel["params"]["id"]),
+        (&"rpc.cancel".into(), &id)
+    );
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [1]);
 }

@@ -459,3 +459,19 @@ fn a_connection_that_was_made_elsewhere_is_served_only_if_the_rule_admits_it() {
         assert_eq!(server.stats().connections, usize::from(admitted));
     }
 }
+
+#[test]
+fn a_rule_that_panics_admits_nobody_and_ends_nothing() {
+    for kind in KINDS {
+        let (server, told) = start(kind, |endpoint| endpoint.admit(|_| panic!("a rule")));
+        for _ in 0..3 {
+            let answer = WhoClient::new(server.connect()).am_i();
+            let Err(CallError::Fault(fault)) = answer else {
+                panic!("{answer:?}");
+            };
+            assert_eq!(fault.code, Fault::REFUSED);
+        }
+        server.stop();
+        assert_eq!(told.try_iter().count(), 0);
+    }
+}

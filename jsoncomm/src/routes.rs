@@ -13,7 +13,7 @@ use crate::message::{Failure, Request, Verbatim};
 use crate::observe::Notice;
 use crate::peer::Peer;
 use crate::reply::Reply;
-use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, handle_bare};
+use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, caught, handle_bare};
 
 /// One method: who carries it out, and as which number.
 struct Route<S> {
@@ -183,11 +183,11 @@ impl<S> Routes<S> {
     }
 
     /// Says whether the rule admits this peer. Without a rule everybody is; with one, nobody whose
-    /// identity is unknown.
+    /// identity is unknown, and nobody about whom it panics.
     pub(crate) fn admits(&self, peer: Option<&Peer>) -> bool {
         match &self.admit {
             None => true,
-            Some(admit) => peer.is_some_and(admit),
+            Some(admit) => peer.is_some_and(|peer| caught(|| admit(peer)).unwrap_or(false)),
         }
     }
 

@@ -490,9 +490,9 @@ fn too_many_deferred() -> Fault {
     Fault::new(Fault::BUSY, "too many calls wait for their answers")
 }
 
-/// Runs a handler; one that panics costs its own call and nothing else. The panic hook has had its say
-/// by then.
-fn caught<T>(handler: impl FnOnce() -> T) -> Result<T, Fault> {
+/// Runs a handler, or whatever else of the program a peer can cause; one that panics costs its own call and nothing
+/// else. The panic hook has had its say by then.
+pub(crate) fn caught<T>(handler: impl FnOnce() -> T) -> Result<T, Fault> {
     std::panic::catch_unwind(AssertUnwindSafe(handler))
         .map_err(|_| Fault::new(Fault::HANDLER_FAILED, "the handler panicked"))
 }

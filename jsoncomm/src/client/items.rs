@@ -13,6 +13,7 @@ use super::exchange::{Exchange, Note};
 use super::started::{Frame, Held};
 use crate::error::{CallError, Error};
 use crate::message::Message;
+use crate::service::caught;
 
 /// The items of a stream: what the stub's method of one that returns [`Stream`](crate::Stream) gives.
 ///
@@ -147,7 +148,7 @@ impl<T: Message, E: Message> Items<T, E> {
 
     /// Has `call` called with each item instead of waiting for it, and with `None` after the last: by the loop that
     /// [drives](crate::Server::drive) the connection, or by whichever thread takes the item in. There is no
-    /// deadline. The stream ends when `call` says `false`.
+    /// deadline. The stream ends when `call` says `false` or panics.
     pub fn each(
         mut self,
         mut call: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,
@@ -166,6 +167,7 @@ impl<T: Message, E: Message> Items<T, E> {
                 Frame::Broken(error) => (Some(Err(error)), true, true),
                 Frame::End => (None, true, false),
             };
+            let mut call = |item| caught(|| call(item)).unwrap_or(false);
             let told = item.is_none_or(|item| call(Some(item)));
             done = last || !told;
             if last && told {

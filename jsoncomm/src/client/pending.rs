@@ -136,6 +136,7 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// Has `then` called with the answer instead of waiting for it: by the loop that
     /// [drives](crate::Server::drive) the connection, or by whichever thread takes the answer in. It may make
     /// calls of its own. At the deadline it gets [`CallError::Deadline`], if a loop drives the connection.
+    /// A panic in it ends neither the loop nor that thread.
     ///
     /// # Examples
     ///

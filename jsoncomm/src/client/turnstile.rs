@@ -4,6 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::service::caught;
+
 /// What is inside a [`Turnstile`], and what can be left for it.
 pub(super) trait Inside {
     /// Something to do that need not be waited for.
@@ -214,6 +216,7 @@ impl<T: Inside> Drop for Entered<'_, T> {
 #[inline(never)]
 fn call_all(ready: Vec<Ready>) {
     for call in ready {
-        call();
+        // One that panics leaves the others told, and the loop as it is: it is the peer who causes the call.
+        let _ = caught(call);
     }
 }

@@ -263,7 +263,8 @@ impl<S> Endpoint<'_, S> {
 
     /// Serves only peers for which `rule` holds. A peer whose identity the kernel does not tell is refused
     /// without asking. Others get the fault [`Fault::REFUSED`](crate::Fault::REFUSED); a connection is then closed.
-    /// One that was [adopted](Server::adopt) is asked about when the first message comes.
+    /// One that was [adopted](Server::adopt) is asked about when the first message comes. A rule that panics does not
+    /// hold.
     pub fn admit(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
         self.change(|routes| routes.set_admit(Box::new(rule)))
     }
