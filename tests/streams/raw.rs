@@ -1,6 +1,7 @@
 //! Streams as they look on the wire, from both ends.
 
 use crate::{TickerClient, start};
+use std::convert::Infallible;
 use std::os::fd::AsFd;
 
 use jsoncomm::message::Json;
@@ -104,9 +105,60 @@ fn an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server() {
             "{error:?}"
         );
         assert!(items.next().is_none());
-        let Json(cancel): Json<serde_json::Value> = server.receive().unwrap().0;
-        assert_eq!(cancel["method"], "rpc.cancel");
-        assert_eq!(cancel["params"]["id"], id);
+        hear_cancel(&mut server, id);
+    }
+}
+
+/// Hears that a stream is not wanted any more.
+fn hear_cancel(server: &mut Socket, id: u64) {
+    let Json(cancel): Json<serde_json::Value> = server.receive().unwrap().0;
+    assert_eq!(cancel["method"], "rpc.cancel");
+    assert_eq!(cancel["params"]["id"], id);
+}
+
+#[test]
+fn what_is_no_answer_at_all_ends_the_stream_and_tells_the_server() {
+    alone!();
+    for kind in KINDS {
+        for waits in [true, false] {
+            let (mut server, connection, mut items, id) = connected(kind);
+            let cut = format!(r#"{{"jsonrpc":"2.0","id":{id},"more":true,"result":"#);
+            send_raw(&server, cut.as_bytes(), &[]).unwrap();
+            if !waits {
+                while connection.turn().unwrap() {}
+            }
+            let item = items.next().unwrap();
+            let decoding = matches!(item, Err(CallError::Io(Error::Decode(_))));
+            assert!(decoding, "{item:?}");
+            assert!(items.next().is_none());
+            hear_cancel(&mut server, id);
+        }
+        // Of this nobody but who waits can know that it is about the stream.
+        let (mut server, mut items, id) = foreign(kind);
+        send_raw(&server, b"rubbish", &[]).unwrap();
+        items.next().unwrap().unwrap_err();
+        assert!(items.next().is_none());
+        hear_cancel(&mut server, id);
+    }
+}
+
+#[test]
+fn a_stream_that_the_server_could_not_read_leaves_nothing() {
+    alone!();
+    for kind in KINDS {
+        let (mut server, connection, mut items, _) = connected(kind);
+        let unread = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
+        send_raw(&server, unread.as_bytes(), &[]).unwrap();
+        let item = items.next().unwrap();
+        assert!(matches!(item, Err(CallError::Fault(_))), "{item:?}");
+        assert!(items.next().is_none());
+        // So that the next call is the only one that such a fault can be about.
+        let call = connection.start::<u32, Infallible>("example.any.thing", &Nothing {});
+        server.receive::<Json<serde_json::Value>>().unwrap();
+        send_raw(&server, unread.as_bytes(), &[]).unwrap();
+        while connection.turn().unwrap() {}
+        let answer = call.unwrap().wait();
+        assert!(matches!(answer, Err(CallError::Fault(_))), "{answer:?}");
     }
 }
 

@@ -248,26 +248,13 @@ impl Exchange {
             let datagram = match self.hear(deadline) {
                 Ok(datagram) => datagram,
                 Err(Error::Closed) => continue,
-                Err(error) => return Err(error),
+                Err(Error::Deadline) => return Err(Error::Deadline),
+                Err(error) => return Err(self.give_up(id, error)),
             };
-            let sole = !self.notified && self.started.len() == 1;
-            let text = self.inbox.text(&datagram);
-            let depth = self.line.bounds().depth;
-            match answers(text, depth, id, sole) {
-                // About what the server could not read, which was this call.
-                Whose::Ours(envelope) if envelope.has_null_id() => {
-                    return Ok(Held {
-                        text: text.to_vec(),
-                        depth,
-                        fds: datagram.fds,
-                        damage: datagram.damage,
-                        last: true,
-                    });
-                }
-                Whose::Unreadable(error) => {
-                    return Err(datagram.damage.unwrap_or(Error::Decode(error)));
-                }
-                Whose::Ours(_) | Whose::Another => {}
+            let (text, depth) = (self.inbox.text(&datagram), self.line.bounds().depth);
+            if let Whose::Unreadable(error) = answers(text, depth, id, false) {
+                let error = datagram.damage.unwrap_or(Error::Decode(error));
+                return Err(self.give_up(id, error));
             }
             self.keep(datagram, 0);
         }
@@ -387,9 +374,9 @@ impl Exchange {
         }
     }
 
-    /// Gives up a call of which nothing was heard, unless that is over anyway.
+    /// Gives up a call of which nothing more is heard, unless that is over anyway.
     #[inline(never)]
-    fn give_up(&mut self, id: u64, error: Error) -> Error {
+    pub(super) fn give_up(&mut self, id: u64, error: Error) -> Error {
         if !matches!(error, Error::Closed) {
             self.cancel(id);
         }

@@ -113,7 +113,7 @@ impl<T: Message, E: Message> Items<T, E> {
         let taken = exchange.take_in();
         let held = match (exchange.pop(self.id), taken) {
             (Some(held), _) => held,
-            (None, Err(error)) => Err(error),
+            (None, Err(error)) => Err(exchange.give_up(self.id, error)),
             (None, Ok(_)) => return None,
         };
         self.read(held)

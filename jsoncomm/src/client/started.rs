@@ -57,13 +57,13 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Looks whether another part follows.
+    /// Looks whether another part follows. After one that cannot be read it does, for all we know.
     pub(super) fn part(mut self) -> Self {
         let more = Envelope::open(&self.text, self.depth).and_then(|mut envelope| {
             envelope.skip()?;
             Ok(envelope.has_more())
         });
-        self.last = self.damage.is_some() || !more.unwrap_or(false);
+        self.last = self.damage.is_none() && more.is_ok_and(|more| !more);
         self
     }
 
