@@ -251,8 +251,8 @@ impl<S> Server<S> {
     /// an answer on this connection; they end in [`Error::Full`]. Calls that wait for their answer still do, and would
     /// stop the loop. What another thread takes in while it waits is told once it has its own answer.
     ///
-    /// The loop minds the deadlines that it knows of before it sleeps. For one of a call that another thread starts
-    /// meanwhile, have it [change](Remote::change) nothing.
+    /// The loop minds the deadlines of calls that were started before it sleeps. If another thread starts one meanwhile,
+    /// a [change](Remote::change) has the loop look again, even one that does nothing.
     ///
     /// When the other server goes, all its calls are told, and the connection is let go.
     ///
