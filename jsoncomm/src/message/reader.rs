@@ -591,10 +591,11 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         self.from.colon()?;
         self.from.skipped = false;
-        let value = seed.deserialize(&mut *self.from)?;
+        // The visitor may go on though there is an error.
+        let value = seed.deserialize(&mut *self.from);
         if self.unseen == Unseen::All || self.from.skipped {
             self.keys.push(std::mem::take(&mut self.key));
         }
-        Ok(value)
+        value
     }
 }

@@ -173,6 +173,42 @@ fn a_repeated_key_is_refused_though_the_end_is_never_asked_for() {
     assert_eq!(error.unwrap_err(), "trailing characters");
 }
 
+/// A visitor that goes on though a value is none of its own.
+#[derive(Debug)]
+struct Forgiving;
+
+impl<'de> Visitor<'de> for Forgiving {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("members")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            let _ = map.next_value::<u8>();
+        }
+        Ok(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Forgiving {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Self)
+    }
+}
+
+#[test]
+fn a_repeated_key_is_refused_though_its_value_is_forgiven() {
+    assert!(strict::<Forgiving>(r#"{"a":"x","b":300,"c":null,"d":1}"#).is_ok());
+    for value in ["\"x\"", "300", "null"] {
+        let error = strict::<Forgiving>(&format!(r#"{{"a":{value},"a":1}}"#));
+        assert_eq!(error.unwrap_err(), r#"key "a" is repeated"#);
+        assert!(strict::<Forgiving>(&format!(r#"{{"a":[{value}],"b":1}}"#)).is_err());
+        assert!(strict::<Forgiving>(&format!(r#"{{"a":[{value},"b":1}}"#)).is_err());
+    }
+}
+
 /// What serde_json makes of a text, or that it makes nothing of it.
 fn same<T: DeserializeOwned + Debug + PartialEq>(text: &str) {
     let theirs = serde_json::from_str::<T>(text);
