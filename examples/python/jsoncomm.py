@@ -1137,7 +1137,8 @@ class Server:
         self._keep(peer)
 
     def _cancel(self, peer: _Peer, params: Any) -> None:
-        identity = params.get("id") if isinstance(params, dict) else None
+        by_position = isinstance(params, list) and len(params) == 1
+        identity = params[0] if by_position else params.get("id") if isinstance(params, dict) else None
         flow = peer.flows.pop(json.dumps(_id(identity)), None)
         if flow is not None:
             flow.end()

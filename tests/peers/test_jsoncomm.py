@@ -225,6 +225,20 @@ class Servers(Case):
                 self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
                 self.assertTrue(shop.ended.wait(PATIENCE))
 
+    def test_a_stream_is_cancelled_by_name_or_by_position(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind), connect(self.path) as connection:
+                line = connection.line
+                line.sock.settimeout(PATIENCE)
+                params: Any
+                for params in ({"id": 1}, [1]):
+                    line.send({"jsonrpc": "2.0", "id": 1, "method": "shop.flood", "params": [1]})
+                    line.send({"jsonrpc": "2.0", "method": "rpc.cancel", "params": params})
+                    answer: Any = {}
+                    while "error" not in answer:  # the items come before it
+                        answer = getattr(line.receive(), "value")
+                    self.assertEqual(answer["error"]["code"], Fault.CANCELLED)
+
     def test_a_reader_that_is_slow_or_dies_does_not_hold_up_the_others(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as polite:
             with connect(self.path) as slow:

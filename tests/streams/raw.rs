@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 
 use jsoncomm::message::Json;
-use jsoncomm::{CallError, Connection, Error, Items, Kind, Message, Socket};
+use jsoncomm::{CallError, Connection, Error, Fault, Items, Kind, Message, Socket};
 use jsoncomm_tests::{KINDS, PATIENCE, alone, pair, send_raw};
 
 fn socket(path: &std::path::Path, kind: Kind) -> Socket {
@@ -183,6 +183,32 @@ fn an_end_that_cannot_be_read_is_an_error_and_no_end() {
                 "{end}: {error:?}"
             );
             assert!(items.next().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_cancelled_by_position_as_well() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let mut socket = socket(&server.path, kind);
+        for params in [r#"{"id":"a"}"#, r#"["a"]"#, r#" [ "a" ] "#] {
+            let call =
+                br#"{"jsonrpc":"2.0","id":"a","method":"example.ticker.bricks","params":[0,1]}"#;
+            send_raw(&socket, call, &[]).unwrap();
+            let cancel = format!(r#"{{"jsonrpc":"2.0","method":"rpc.cancel","params":{params}}}"#);
+            send_raw(&socket, cancel.as_bytes(), &[]).unwrap();
+            let Json(answer): Json<serde_json::Value> = socket.receive().unwrap().0;
+            assert_eq!(answer["id"], "a");
+            assert_eq!(answer["error"]["code"], Fault::CANCELLED);
+        }
+        for params in [r#"["a","b"]"#, "[]", "[[]]"] {
+            let cancel =
+                format!(r#"{{"jsonrpc":"2.0","id":1,"method":"rpc.cancel","params":{params}}}"#);
+            send_raw(&socket, cancel.as_bytes(), &[]).unwrap();
+            let Json(answer): Json<serde_json::Value> = socket.receive().unwrap().0;
+            assert_eq!(answer["error"]["code"], Fault::BAD_ARGUMENT, "{params}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What can be found in a text that is not understood, or not decoded: whom it is about.
 
+use serde::de::IgnoredAny;
+
 use super::Id;
-use super::object::Members;
+use super::object::{Members, front};
 use crate::error::DecodeError;
 use crate::limits::Depth;
 use crate::message;
@@ -18,15 +20,27 @@ pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
     None
 }
 
-/// Reads the params of `rpc.cancel` from the front of `text`: the id that they hold.
+/// Reads the params of `rpc.cancel` from the front of `text`: the id that they hold, by name or by position.
 pub(crate) fn front_id(text: &str, depth: Depth) -> Result<(Id<'static>, usize), DecodeError> {
     let length = message::skip_front(text, depth)?;
-    let id = find_id(text.get(..length).unwrap_or_default().as_bytes());
+    let params = text.get(..length).unwrap_or_default();
+    let id = match only(params) {
+        Some(id) => Id::from_json(id).map(Id::into_owned),
+        None => find_id(params.as_bytes()),
+    };
     let id = id.ok_or_else(|| DecodeError::Shape {
         field: Some(String::from("id")),
         reason: String::from("missing, or neither an integer nor a string"),
     })?;
     Ok((id, length))
+}
+
+/// The text of an array's element, if it has one and no more.
+fn only(array: &str) -> Option<&str> {
+    let inner = array.strip_prefix('[')?.strip_suffix(']')?;
+    let inner = inner.trim_matches(message::BLANK);
+    let (_, length) = front::<IgnoredAny>(inner).ok()?;
+    (length == inner.len()).then_some(inner)
 }
 
 /// Says whether a text that is not understood looks like an answer, which must not be answered.
