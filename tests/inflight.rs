@@ -1,6 +1,7 @@
 //! Many calls in flight on one connection: answered in any order, waited for in any order.
 
 use std::fs::File;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
@@ -131,6 +132,30 @@ fn looking_for_an_answer_never_waits() {
     assert_eq!(look(&mut second), 2);
     assert_eq!(look(&mut first), 1);
     assert!(matches!(first.try_wait(), Some(Err(CallError::Closed))));
+}
+
+#[test]
+fn a_call_that_has_given_its_answer_is_closed_for_whoever_asks() {
+    alone!();
+    let server = start(Kind::Seqpacket);
+    let swap = SwapClient::new(server.connect()).start();
+    let until = Instant::now() + PATIENCE;
+    let given = || {
+        let mut call = swap.plain(1).unwrap();
+        while call.try_wait().is_none() {
+            assert!(Instant::now() < until);
+        }
+        call
+    };
+    assert!(matches!(given().wait(), Err(CallError::Closed)));
+    let (tell, told) = channel();
+    given().then(move |answer| tell.send(answer).unwrap());
+    let answer = told.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+    let mut calls = vec![swap.plain(2).unwrap(), given()];
+    let (place, answer) = Pending::any(&mut calls).unwrap();
+    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+    assert_eq!((place, calls.remove(0).wait().unwrap()), (1, 2));
 }
 
 #[test]

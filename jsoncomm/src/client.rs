@@ -545,7 +545,6 @@ impl Connection {
         let mut exchange = self
             .enter_to_start(deadline)
             .map_err(CallError::from_error)?;
-        exchange.notified = true;
         let outgoing = Outgoing {
             id: None,
             timeout: None,
@@ -555,7 +554,9 @@ impl Connection {
         };
         exchange
             .send(outgoing, method, params)
-            .map_err(CallError::from_error)
+            .map_err(CallError::from_error)?;
+        exchange.notified = true;
+        Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -347,3 +347,18 @@ fn a_fault_is_a_fault_also_without_an_id() {
         },
     );
 }
+
+#[test]
+fn a_fault_without_an_id_is_not_about_a_call_that_was_not_sent() {
+    for kind in KINDS {
+        let (near, far) = jsoncomm_tests::pair(kind);
+        let near = near.as_fd().try_clone_to_owned().unwrap();
+        let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+        let unsent = connection.notify("example.any", &("x".repeat(2 << 20),));
+        assert!(matches!(unsent, Err(CallError::Io(Error::Encode(_)))));
+        let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
+        send_raw(&far, fault, &[]).unwrap();
+        let answer: Result<u32, CallError> = connection.call("example.any", &(1,));
+        assert!(matches!(answer, Err(CallError::Fault(_))), "{answer:?}");
+    }
+}

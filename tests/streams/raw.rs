@@ -85,6 +85,9 @@ fn the_last_item_may_come_without_a_word_about_more() {
         assert_eq!(items.next().unwrap().unwrap(), 1);
         assert_eq!(items.next().unwrap().unwrap(), 2);
         assert!(items.next().is_none());
+        let (tell, told) = std::sync::mpsc::channel();
+        items.each(move |item| tell.send(item.is_none()).is_ok());
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [true], "that was all");
         let (server, mut items, id) = foreign(kind);
         let end = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":null,"more":false}}"#);
         send_raw(&server, end.as_bytes(), &[]).unwrap();

@@ -153,7 +153,10 @@ impl<T: Message, E: Message> Items<T, E> {
         mut self,
         mut call: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,
     ) {
-        self.done = true;
+        if std::mem::replace(&mut self.done, true) {
+            call(None);
+            return;
+        }
         // A loop that drives the connection would otherwise keep it alive for ever.
         let (shared, id) = (Arc::downgrade(&self.connection.shared), self.id);
         let mut done = false;

@@ -77,7 +77,8 @@ impl<T: Message, E: Message> Pending<T, E> {
     }
 
     /// Looks whether the answer has come; never waits. `None` while it has not; after the deadline,
-    /// [`CallError::Deadline`]. Once it has given an answer, it gives [`CallError::Closed`].
+    /// [`CallError::Deadline`]. Once it has given an answer, it gives [`CallError::Closed`], and so does whatever
+    /// else is done with the call.
     ///
     /// # Examples
     ///
@@ -156,7 +157,9 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn then(mut self, then: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
-        self.done = true;
+        if std::mem::replace(&mut self.done, true) {
+            return then(Err(CallError::Closed));
+        }
         let tell = |answer: Result<Held, Error>| {
             then(match answer {
                 Ok(held) => held.read(),
@@ -188,6 +191,9 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn any(calls: &mut Vec<Self>) -> Option<(usize, Result<T, CallError<E>>)> {
+        if let Some(place) = calls.iter().position(|call| call.done) {
+            return Some((place, calls.remove(place).wait()));
+        }
         let ids: Vec<u64> = calls.iter().map(|call| call.id).collect();
         let connection = calls.first()?.connection.clone();
         let deadlines = calls.iter().enumerate();
