@@ -404,10 +404,13 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
     assert_open_fds(before);
 }
 
-/// A connection.
-fn socketpair() -> (OwnedFd, OwnedFd) {
+/// Two ends that are connected to each other.
+fn socketpair(kind: Kind) -> (OwnedFd, OwnedFd) {
     let flags = rustix::net::SocketFlags::CLOEXEC;
-    let of = rustix::net::SocketType::SEQPACKET;
+    let of = match kind {
+        Kind::Datagram => rustix::net::SocketType::DGRAM,
+        Kind::Seqpacket => rustix::net::SocketType::SEQPACKET,
+    };
     let family = rustix::net::AddressFamily::UNIX;
     rustix::net::socketpair(family, of, flags, None).unwrap()
 }
@@ -417,7 +420,7 @@ fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
     alone!();
     let (tell, told) = channel();
     let mut server = Server::new(Limits::default()).unwrap();
-    let (ours, theirs) = socketpair();
+    let (ours, theirs) = socketpair(Kind::Seqpacket);
     let endpoint = server.adopt(ours).unwrap();
     endpoint.with_pidfds().serve::<dyn Who>();
     let client = WhoClient::new(jsoncomm::Connection::from_fd(theirs).unwrap());
@@ -438,7 +441,7 @@ fn a_connection_that_was_made_elsewhere_is_served_only_if_the_rule_admits_it() {
     for admitted in [true, false] {
         let (tell, told) = channel();
         let mut server = Server::new(Limits::default()).unwrap();
-        let (ours, theirs) = socketpair();
+        let (ours, theirs) = socketpair(Kind::Seqpacket);
         let endpoint = server.adopt(ours).unwrap();
         endpoint.admit(move |_| admitted).serve::<dyn Who>();
         let client = jsoncomm::Connection::from_fd(theirs).unwrap();

@@ -214,7 +214,7 @@ impl<S> Server<S> {
     }
 
     /// Takes over a socket that was made elsewhere, for example by a service manager: a datagram socket, a
-    /// listening seqpacket one, or a connected one with its one client. A path of it is not ours to remove.
+    /// listening seqpacket one, or one of either kind that is connected to its one client. A path of it is not ours to remove.
     /// Nor is its queue ours alone: what a server that [stops](Server::shut_down) has not taken is left for who
     /// serves there next.
     ///

@@ -1,5 +1,9 @@
 //! Peers that die, do not read, or cannot be answered.
 
+use jsoncomm::Server;
+use jsoncomm::message::Json;
+use jsoncomm_tests::pair;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, socket};
 
 use super::*;
@@ -216,6 +220,37 @@ fn a_sender_that_cannot_be_answered_is_not_answered_and_counted() {
     drop((unbound, on_path, null));
     let (_, counts) = bench.stop();
     assert_eq!(counts.dropped, 2 * calls.len() as u64);
+}
+
+#[test]
+fn the_one_peer_of_a_socket_needs_no_name_to_be_answered() {
+    alone!();
+    let (near, mut far) = pair(Kind::Datagram);
+    let mut server = Server::new(Limits::default()).unwrap();
+    let adopted = near.as_fd().try_clone_to_owned().unwrap();
+    server.adopt(adopted).unwrap().serve::<dyn Vault>();
+    let mut state = State::default();
+    // There is room for a few answers only: the others wait.
+    set_socket_send_buffer_size(&near, 0).unwrap();
+    let calls = 0..20;
+    for id in calls.clone() {
+        send_raw(&far, call(id, "ping", r#"{"number":1}"#).as_bytes(), &[]).unwrap();
+        while server.counts().received <= id {
+            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+        }
+    }
+    assert!(server.stats().waiting > 0, "{:?}", server.stats());
+    let serving = std::thread::spawn(move || {
+        while server.stats().waiting > 0 {
+            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+        }
+        server.counts()
+    });
+    for id in calls.clone() {
+        let (Json(answer), _) = far.receive::<Json<Value>>().unwrap();
+        assert_eq!((&answer["id"], &answer["result"]), (&id.into(), &1.into()));
+    }
+    assert_eq!(serving.join().unwrap().dropped, 0);
 }
 
 fn late_drop() -> String {

@@ -20,7 +20,7 @@ use crate::service::{Desk, Lane};
 use crate::socket::local_address;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
-use crate::sys::socket::{How, shut_down};
+use crate::sys::socket::{How, is_connected, shut_down};
 
 /// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ pub(super) struct Datagrams<S> {
     path: Option<Box<BoundPath>>,
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
-    backlogs: HashMap<Name, Backlog>,
+    /// Whether there is one peer only, who needs no name.
+    connected: bool,
+    backlogs: HashMap<Option<Name>, Backlog>,
     /// The user who sent the last message, and what that one costs; the next is often of the same.
     last: Option<(Option<u32>, Arc<Account>)>,
     /// When its timer will come, so that it is not set twice.
@@ -47,6 +49,7 @@ impl<S> Datagrams<S> {
             path: path.map(Box::new),
             line,
             routes: Arc::default(),
+            connected: false,
             backlogs: HashMap::new(),
             last: None,
             timer: None,
@@ -58,8 +61,10 @@ impl<S> Datagrams<S> {
 
     /// One on a socket that was made elsewhere. If it has a name, others can find it when we have gone.
     pub(super) fn adopted(line: Line) -> Result<Self, Error> {
+        let connected = is_connected(line.as_fd()).map_err(Error::os("getpeername"))?;
         Ok(Self {
             shared: local_address(line.as_fd())?.is_some(),
+            connected,
             ..Self::new(line, None)
         })
     }
@@ -181,6 +186,7 @@ impl<S> Datagrams<S> {
         let admitted = routes.admits(caller.peer);
         let mut lane = DatagramLane {
             line: &self.line,
+            connected: self.connected,
             backlogs: &mut self.backlogs,
             to,
             account,
@@ -198,6 +204,7 @@ impl<S> Datagrams<S> {
     ) -> DatagramLane<'e> {
         DatagramLane {
             line: &self.line,
+            connected: self.connected,
             backlogs: &mut self.backlogs,
             to,
             account,
@@ -221,7 +228,7 @@ impl<S> Datagrams<S> {
             if backlog.due() > now {
                 return true;
             }
-            match flush(line, name, backlog, desk) {
+            match flush(line, name.as_ref(), backlog, desk) {
                 Flushed::Full if backlog.postpone(&desk.limits, now) => true,
                 Flushed::Full => {
                     // Full for too long.
@@ -245,9 +252,9 @@ enum Flushed {
 }
 
 /// Sends what waits for a datagram peer, for as long as it has room.
-fn flush(line: &Line, name: &Name, backlog: &mut Backlog, desk: &mut Desk) -> Flushed {
+fn flush(line: &Line, name: Option<&Name>, backlog: &mut Backlog, desk: &mut Desk) -> Flushed {
     while let Some(letter) = backlog.outbox.front() {
-        match line.send(&letter.text, &letter.lend(), Some(name), Wait::Never) {
+        match line.send(&letter.text, &letter.lend(), name, Wait::Never) {
             Ok(Sent::Done) => backlog.progressed(&desk.limits),
             Ok(Sent::Full) => return Flushed::Full,
             Err(_) => {
@@ -263,31 +270,32 @@ fn flush(line: &Line, name: &Name, backlog: &mut Backlog, desk: &mut Desk) -> Fl
 /// The way back to the sender of a datagram.
 pub(super) struct DatagramLane<'e> {
     line: &'e Line,
-    backlogs: &'e mut HashMap<Name, Backlog>,
+    connected: bool,
+    backlogs: &'e mut HashMap<Option<Name>, Backlog>,
     to: Option<&'e Name>,
     account: &'e Arc<Account>,
 }
 
 impl Lane for DatagramLane<'_> {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
-        let Some(to) = self.to else {
+        let to = self.to;
+        if to.is_none() && !self.connected {
             return desk.note_lost(Loss::NoAddress, 1);
-        };
+        }
+        let name = to.copied();
         // A peer that asks again may well have made room; what waits for it goes first.
-        let waits = match self.backlogs.get_mut(to) {
+        let waits = match self.backlogs.get_mut(&name) {
             None => false,
             Some(backlog) => match flush(self.line, to, backlog, desk) {
                 Flushed::Full => true,
                 Flushed::Done | Flushed::Gone => {
-                    self.backlogs.remove(to);
+                    self.backlogs.remove(&name);
                     false
                 }
             },
         };
         if !waits {
-            let sent = self
-                .line
-                .send(mail.text(), &mail.fds(), Some(to), Wait::Never);
+            let sent = self.line.send(mail.text(), &mail.fds(), to, Wait::Never);
             match sent {
                 Ok(Sent::Done) => return mail.sent(),
                 Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
@@ -305,7 +313,7 @@ impl Lane for DatagramLane<'_> {
             }
         }
         let fresh = || Backlog::new(&desk.limits, Instant::now());
-        let backlog = self.backlogs.entry(*to).or_insert_with(fresh);
+        let backlog = self.backlogs.entry(name).or_insert_with(fresh);
         let mut push = |letter| backlog.outbox.push(letter, &desk.limits, self.account);
         let kept = match mail.into_letter().map(&mut push) {
             Some(Ok(())) => true,
@@ -317,7 +325,7 @@ impl Lane for DatagramLane<'_> {
             Some(Err(_)) | None => false,
         };
         if backlog.outbox.is_empty() {
-            self.backlogs.remove(to);
+            self.backlogs.remove(&name);
         }
         if !kept {
             desk.note_lost(Loss::NoRoom, 1);

@@ -262,6 +262,18 @@ pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(socket)?)
 }
 
+/// Says whether the socket has a peer, to whom all goes that is sent to nobody in particular ([getpeername(2)]).
+///
+/// [getpeername(2)]: https://man7.org/linux/man-pages/man2/getpeername.2.html
+pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    seam("getpeername")?;
+    match rustix::net::getpeername(socket) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOTCONN) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What a received socket may speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Domain {
