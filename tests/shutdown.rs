@@ -5,7 +5,7 @@
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
 use jsoncomm::{
@@ -149,6 +149,21 @@ fn deferred_answers_are_given_and_new_calls_refused() {
         assert_eq!(office.counts().dropped, 0);
     }
     assert_open_fds(before);
+}
+
+/// The server has nothing to do, and knows it.
+fn assert_stops(server: &mut Server<Clerk>, clerk: &mut Clerk) {
+    server.shut_down(LONG).unwrap();
+    let start = Instant::now();
+    while server.turn(clerk, Some(PATIENCE)).unwrap() == Turn::Done {}
+    assert!(start.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_server_without_endpoints_stops_at_once() {
+    let ((here, _), (kept, _), (_, gate)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+    let mut server = Server::new(Limits::default()).unwrap();
+    assert_stops(&mut server, &mut Clerk { here, kept, gate });
 }
 
 #[test]

@@ -47,6 +47,8 @@ impl<S> Server<S> {
             self.reactor.keys()
         };
         keys.into_iter().for_each(|key| self.retire(key));
+        // Perhaps there is nothing left that would.
+        self.desk.mailbox.wake();
         self.reactor.arm()
     }
 
