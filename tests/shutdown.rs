@@ -151,6 +151,36 @@ fn deferred_answers_are_given_and_new_calls_refused() {
     assert_open_fds(before);
 }
 
+#[test]
+fn who_waits_at_an_endpoint_that_is_removed_keeps_no_server_from_stopping() {
+    alone!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("desk.sock");
+    let mut server = Server::new(Limits::default()).unwrap();
+    let endpoint = server.bind(&path, Kind::Datagram).unwrap();
+    let token = endpoint.serve::<dyn Desk>().token();
+    let ((here, _), (keep, kept), (_, gate)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+    let mut clerk = Clerk {
+        here,
+        kept: keep,
+        gate,
+    };
+    let desk = DeskClient::new(Connection::open(&path).unwrap());
+    let _call = desk.start().keep().unwrap();
+    while server.stats().deferred == 0 {
+        let turn = server.turn(&mut clerk, Some(PATIENCE));
+        assert_eq!(turn.unwrap(), Turn::Done);
+    }
+    let reply = kept.try_recv().unwrap();
+    let (tell, told) = mpsc::channel();
+    reply.on_cancel(move || tell.send(()).unwrap());
+    assert!(server.remove(token));
+    assert_eq!(server.stats().deferred, 0);
+    assert!(!reply.is_wanted());
+    told.try_recv().unwrap();
+    assert_stops(&mut server, &mut clerk);
+}
+
 /// The server has nothing to do, and knows it.
 fn assert_stops(server: &mut Server<Clerk>, clerk: &mut Clerk) {
     server.shut_down(LONG).unwrap();

@@ -431,6 +431,13 @@ impl Mailbox {
         gone.into_iter().for_each(tell);
     }
 
+    /// Cancels all calls of whoever is answered through a thing of the loop that has gone.
+    pub(crate) fn hang_up_all(&self, key: u64) {
+        let all = self.lock().callers.keys().cloned().collect::<Vec<_>>();
+        let its = all.iter().filter(|ticket| ticket.key == key);
+        its.for_each(|ticket| self.hang_up(ticket));
+    }
+
     /// How many calls are deferred.
     pub(crate) fn deferred(&self) -> usize {
         self.count.load(Ordering::Relaxed)

@@ -152,8 +152,8 @@ impl<T, E> Reply<T, E> {
         self.slot.as_ref()?.deadline
     }
 
-    /// Has `call` called once, on the server's thread, when the caller cancels the call, its connection ends or
-    /// the server is dropped; at once if that has happened. A deadline that passes in silence does not call it: look at
+    /// Has `call` called once, on the server's thread, when the caller cancels the call, its connection ends, its
+    /// datagram endpoint is removed or the server is dropped; at once if that has happened. A deadline that passes in silence does not call it: look at
     /// [`deadline`](Reply::deadline). A later `call` takes the place of an earlier one.
     ///
     /// # Examples

@@ -265,7 +265,7 @@ impl<S> Server<S> {
     }
 
     /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.
-    /// The connections that an endpoint has taken stay.
+    /// The connections that an endpoint has taken stay; calls that came by a datagram socket are cancelled.
     ///
     /// # Examples
     ///
@@ -441,7 +441,10 @@ impl<S> Server<S> {
                 self.desk.mailbox.hang_up(&Ticket { key, to });
                 connection.close(&self.desk);
             }
-            Source::Datagrams(endpoint) => endpoint.close(&self.desk),
+            Source::Datagrams(endpoint) => {
+                self.desk.mailbox.hang_up_all(key.to_bits());
+                endpoint.close(&self.desk);
+            }
             Source::Listener(door) => door.close(&self.desk),
             Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
         }

@@ -103,6 +103,20 @@ fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
 }
 
 #[test]
+fn an_endpoint_that_goes_cancels_the_calls_of_all_its_callers_and_no_others() {
+    let (mailbox, _) = mailbox();
+    let named = |key, name: &[u8]| Ticket {
+        key,
+        to: Name::from_abstract(name),
+    };
+    let callers = [named(1, b"a"), named(1, b"b"), named(2, b"a")];
+    let serials = callers.map(|ticket| defer(&mailbox, &ticket, Some(1)));
+    mailbox.hang_up_all(1);
+    let wanted = serials.map(|serial| mailbox.is_wanted(serial));
+    assert_eq!(wanted, [false, false, true]);
+}
+
+#[test]
 fn nothing_is_wanted_once_the_server_has_gone() {
     let (mailbox, woken) = mailbox();
     let serial = defer(&mailbox, &TICKET, Some(1));
