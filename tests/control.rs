@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
@@ -241,6 +241,20 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
     count.ticks().unwrap();
     count.stop().unwrap();
     running.join().unwrap().unwrap();
+}
+
+#[test]
+fn changes_to_a_server_that_has_gone_are_dropped() {
+    let server = Server::<State>::new(Limits::default()).unwrap();
+    let remote = server.remote();
+    let (tell, told) = channel::<()>();
+    let late = tell.clone();
+    remote.change(move |_| tell.send(()).unwrap());
+    drop(server);
+    remote.change(move |_| late.send(()).unwrap());
+    // Nobody is left who could say anything.
+    let told = told.recv_timeout(PATIENCE);
+    assert_eq!(told, Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]

@@ -544,9 +544,11 @@ impl<S> Server<S> {
 }
 
 impl<S> Drop for Server<S> {
-    /// Whoever keeps a reply learns that nobody waits for it any more.
+    /// Whoever keeps a reply learns that nobody waits for it any more, and whoever waits for a change that it is not
+    /// made.
     fn drop(&mut self) {
         self.desk.mailbox.close();
+        self.remote.close();
     }
 }
 

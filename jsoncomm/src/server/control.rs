@@ -39,9 +39,11 @@ pub struct Token(pub(super) Key);
 /// ```
 pub struct Remote<S> {
     mailbox: Arc<Mailbox>,
-    /// The changes that wait.
-    changes: Arc<Mutex<Vec<Change<S>>>>,
+    changes: Arc<Mutex<Changes<S>>>,
 }
+
+/// The changes that wait; `None` once the server has gone, and nobody makes any.
+type Changes<S> = Option<Vec<Change<S>>>;
 
 /// A change to a server that waits for the end of its turn.
 pub(super) type Change<S> = Box<dyn FnOnce(&mut Server<S>) + Send>;
@@ -50,17 +52,24 @@ impl<S> Remote<S> {
     pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
         Self {
             mailbox,
-            changes: Arc::default(),
+            changes: Arc::new(Mutex::new(Some(Vec::new()))),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Change<S>>> {
+    fn lock(&self) -> MutexGuard<'_, Changes<S>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the changes that wait.
     pub(super) fn take_changes(&self) -> Vec<Change<S>> {
-        std::mem::take(&mut *self.lock())
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Drops the changes that wait, and from now on all that come.
+    pub(super) fn close(&self) {
+        // What they own may come back in here.
+        let changes = self.lock().take();
+        drop(changes);
     }
 
     /// Makes [`Server::run`] return after the turn it is in; the next one if it is in none.
@@ -74,9 +83,14 @@ impl<S> Remote<S> {
     }
 
     /// Has `change` made to the server between two turns, soon: add an endpoint, remove a timer. Nothing
-    /// that is being handled sees the server change under it.
+    /// that is being handled sees the server change under it. When the server has been dropped, so is the change.
     pub fn change(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
-        self.lock().push(Box::new(change));
+        let mut changes = self.lock();
+        let Some(waiting) = &mut *changes else {
+            return drop(changes);
+        };
+        waiting.push(Box::new(change));
+        drop(changes);
         self.mailbox.announce();
     }
 }
