@@ -92,8 +92,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Lowers what this process has not the descriptors for.
+    /// Lowers what this process has not the descriptors for, and what no clock reaches.
     pub(crate) fn within(mut self, descriptors: usize) -> Self {
+        /// A time so far off that nobody will see it.
+        const FAR: Duration = Duration::from_secs(1 << 33);
+        for time in [&mut self.retry, &mut self.accept_pause] {
+            *time = FAR.min(*time);
+        }
         self.connections = self.connections.min(descriptors / 4 * 3);
         self.user_connections = self.user_connections.min(self.connections);
         self.user_descriptors = self.user_descriptors.min(descriptors / 4);
@@ -211,5 +216,16 @@ mod tests {
         limits.connections = 10;
         limits.make_room_for_pidfds(800);
         assert_eq!(limits.connections, 10);
+    }
+
+    #[test]
+    fn pauses_end_at_a_time_that_there_is() {
+        let mut limits = Limits::default();
+        (limits.retry, limits.accept_pause) = (Duration::MAX, Duration::MAX);
+        let limits = limits.within(800);
+        // The longest that follows from one.
+        for pause in [100 * limits.retry, limits.accept_pause] {
+            assert!(std::time::Instant::now().checked_add(pause).is_some());
+        }
     }
 }

@@ -193,6 +193,34 @@ fn answers_wait_for_so_many_datagram_peers_and_are_lost_for_one_more() {
 }
 
 #[test]
+fn an_answer_that_is_not_tried_again_by_the_clock_waits_for_its_peer_to_ask() {
+    alone!();
+    let room = room(Kind::Datagram, 50);
+    let mut limits = slow(1, usize::MAX, 1);
+    limits.retry = Duration::MAX;
+    let server = serve(Kind::Datagram, limits);
+    let address = Address::from(&server.path);
+    let probe = ProbeClient::new(server.connect());
+    let mut peer = Socket::unconnected().unwrap();
+    peer.set_timeout(Some(PATIENCE));
+    for id in 0..=room as u64 {
+        let json = serde_json::from_str::<Value>(&call(id, "limits.make", "[20]")).unwrap();
+        let fds = Fds::new();
+        peer.send_to(&Untyped { json, fds }, &address).unwrap();
+        assert_eq!(probe.make(1).unwrap(), "x", "it has been handled");
+    }
+    for id in 0..room as u64 {
+        assert_eq!(hear(&mut peer)["id"], id);
+    }
+    let json = serde_json::from_str::<Value>(&call(100, "limits.make", "[20]")).unwrap();
+    let fds = Fds::new();
+    peer.send_to(&Untyped { json, fds }, &address).unwrap();
+    for id in [room as u64, 100] {
+        assert_eq!(hear(&mut peer)["id"], id);
+    }
+}
+
+#[test]
 fn a_datagram_peer_whose_answer_may_not_wait_is_told_so_if_that_may() {
     alone!();
     let size = 5000;
