@@ -290,7 +290,7 @@ const RESERVED: &str = "rpc.";
 pub(crate) const CANCEL: &str = "rpc.cancel";
 
 /// Cancels a deferred call of the same caller. It is answered, so that a caller that waits all the same
-/// is told; a caller that does not drops the answer by its id.
+/// is told; a caller that does not drops the answer by its id. The wish to cancel is answered if it has an id itself.
 fn cancel(mut incoming: Incoming<'_, '_>) {
     let depth = incoming.envelope.depth();
     let id = match incoming
@@ -301,9 +301,11 @@ fn cancel(mut incoming: Incoming<'_, '_>) {
         Ok(Err(error)) => return incoming.refuse(&error.into()),
         Err(fault) => return incoming.refuse(&fault),
     };
-    let Incoming { desk, lane, .. } = incoming;
+    let desk = &mut *incoming.desk;
     if desk.mailbox.cancel(&incoming.caller.ticket(), &id) {
         desk.note(Notice::Cancelled);
-        desk.refuse(lane, Some(&id), &Fault::new(Fault::CANCELLED, "cancelled"));
+        let fault = Fault::new(Fault::CANCELLED, "cancelled");
+        desk.refuse(incoming.lane, Some(&id), &fault);
     }
+    incoming.confirm();
 }

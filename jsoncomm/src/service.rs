@@ -305,6 +305,11 @@ impl<'t> Incoming<'_, 't> {
         self.answer(|NoParams| outcome::Document(discovery.text()));
     }
 
+    /// Answers that what was asked has been done.
+    pub(crate) fn confirm(self) {
+        settle(&(), self.desk, self.lane, self.envelope.id());
+    }
+
     /// Decodes the arguments and runs a handler that answers nothing. A caller that sent an id all the
     /// same gets a `null`, so that it need not wait.
     pub fn oneway<A: Unpack<'t>>(self, handler: impl FnOnce(A)) {

@@ -321,3 +321,21 @@ fn a_call_without_an_id_gets_no_answer_and_is_carried_out() {
         assert_eq!((state.told, counts.refused, counts.dropped), (1, 0, 0));
     }
 }
+
+#[test]
+fn a_wish_to_cancel_is_answered_if_it_has_an_id() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let wish = r#"{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":7}}"#;
+        bench.ignored(wish, &[]);
+        for wish in [
+            wish.replace(r#""method""#, r#""id":5,"method""#),
+            wish.replace("}}", r#"},"id":5}"#),
+        ] {
+            let answer = bench.ask(wish, &[]);
+            assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 5, "result": null}));
+        }
+        bench.stop();
+    }
+}
