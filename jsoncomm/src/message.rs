@@ -553,8 +553,9 @@ pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
     let text = std::str::from_utf8(text).map_err(|error| syntax(&error))?;
     let fds = Unpacker::at_depth(depth, fds);
     let (message, length) = M::front(text, &fds)?;
-    let rest = text.get(length..).unwrap_or_default();
-    if !rest.trim_start_matches(BLANK).is_empty() {
+    let rest = text.get(length..);
+    // What was given up is none, not even an empty one.
+    if rest.is_none_or(|rest| !rest.trim_start_matches(BLANK).is_empty()) {
         return Err(trailing(text));
     }
     fds.finish(surplus)?;
@@ -586,8 +587,7 @@ fn front<'de, T>(
 ) -> Result<(T, usize), DecodeError> {
     let mut reader = Reader::new(text, fds.depth());
     match read(&mut reader) {
-        Ok(value) if reader.is_closed(fds.depth()) => Ok((value, reader.position())),
-        Ok(_) => Err(trailing(text)),
+        Ok(value) => Ok((value, reader.position())),
         Err(error) => Err(fds.explain(&error, reader.broken(), text)),
     }
 }

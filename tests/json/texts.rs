@@ -496,6 +496,13 @@ struct Lax {
     end: u8,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Loose {
+    #[serde(deserialize_with = "or_default")]
+    _list: Vec<u8>,
+}
+
 #[test]
 fn a_member_that_makes_something_of_an_error_goes_on_behind_one_token_and_no_more() {
     let read = |text: &str| decode::<Lax>(text.as_bytes(), Fds::new(), Surplus::Refuse);
@@ -523,5 +530,9 @@ fn a_member_that_makes_something_of_an_error_goes_on_behind_one_token_and_no_mor
         r#"{"end":7,"text":"x}"#,
     ] {
         assert!(read(text).is_err(), "{text}");
+    }
+    for text in ["[300", "[300,1]", "[", "[1 2]"] {
+        let read = decode::<Json<Loose>>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        assert!(read.is_err(), "{text}");
     }
 }

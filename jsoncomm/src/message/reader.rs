@@ -88,7 +88,15 @@ impl<'de> Reader<'de> {
     #[cold]
     fn fail(&mut self, reason: &str) -> Error {
         self.broken = Some(Broken::Syntax);
-        Error::custom(reason)
+        self.give_up(Error::custom(reason))
+    }
+
+    /// Goes behind the end, where nothing is read and nobody may stop: whoever makes something of an error in the
+    /// midst of an array or an object cannot tell where that ends.
+    #[cold]
+    fn give_up(&mut self, error: Error) -> Error {
+        self.at.advance(self.at.whole().len() + 1);
+        error
     }
 
     /// Says that what stands here is of another type, as serde_json does, and steps over it if it is one token: who
@@ -173,19 +181,11 @@ impl<'de> Reader<'de> {
     /// Steps out of it, if all of it was read.
     #[inline]
     fn close(&mut self, bracket: u8, otherwise: &str) -> Result<(), Error> {
+        self.left += 1;
         match self.at.over(bracket) {
-            true => {
-                self.left += 1;
-                Ok(())
-            }
+            true => Ok(()),
             false => Err(self.fail(otherwise)),
         }
-    }
-
-    /// Says whether each array and object was read to its end. One in which an error was found was not, though its
-    /// reader may have made something of that and gone on.
-    pub(super) fn is_closed(&self, depth: Depth) -> bool {
-        self.left == depth.left
     }
 
     /// Steps to the next part of an array or an object.
@@ -224,7 +224,8 @@ impl<'de> Reader<'de> {
     fn array<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.open()?;
         let (from, first) = (&mut *self, true);
-        let value = visitor.visit_seq(Elements { from, first })?;
+        let value = visitor.visit_seq(Elements { from, first });
+        let value = value.map_err(|error| self.give_up(error))?;
         self.close(b']', "trailing characters")?;
         Ok(value)
     }
@@ -235,13 +236,14 @@ impl<'de> Reader<'de> {
         self.open()?;
         let mut keys = Keys::default();
         let value = visitor.visit_map(Entries {
-            from: self,
+            from: &mut *self,
             first: true,
             unseen,
             key: Cow::Borrowed(""),
             keys: &mut keys,
-        })?;
-        keys.finish()?;
+        });
+        let value = value.and_then(|value| keys.finish().map(|()| value));
+        let value = value.map_err(|error| self.give_up(error))?;
         self.close(b'}', "trailing characters")?;
         Ok(value)
     }
@@ -507,7 +509,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             b'{' => {
                 self.open()?;
                 let (from, alone) = (&mut *self, false);
-                let value = visitor.visit_enum(Variant { from, alone })?;
+                let value = visitor.visit_enum(Variant { from, alone });
+                let value = value.map_err(|error| self.give_up(error))?;
                 self.close(b'}', "expected value")?;
                 Ok(value)
             }
@@ -591,9 +594,9 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         self.from.colon()?;
         self.from.skipped = false;
-        // The visitor may go on though there is an error.
         let value = seed.deserialize(&mut *self.from);
-        if self.unseen == Unseen::All || self.from.skipped {
+        // The visitor may go on behind an error.
+        if self.unseen == Unseen::All || self.from.skipped || value.is_err() {
             self.keys.push(std::mem::take(&mut self.key));
         }
         value
