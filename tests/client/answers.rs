@@ -1,5 +1,6 @@
 //! Answers that are late, wrong, foreign or too many.
 
+use std::convert::Infallible;
 use std::sync::mpsc::channel;
 
 use jsoncomm_tests::{Slow, lingering};
@@ -346,6 +347,22 @@ fn a_fault_is_a_fault_also_without_an_id() {
             other => panic!("{text}: {other:?}"),
         },
     );
+}
+
+#[test]
+fn a_fault_without_an_id_is_about_the_only_call_that_was_started() {
+    for kind in KINDS {
+        let (near, mut far) = jsoncomm_tests::pair(kind);
+        let near = near.as_fd().try_clone_to_owned().unwrap();
+        let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+        let call = connection.start::<u32, Infallible>("example.any", &(1,));
+        let call = call.unwrap();
+        far.receive::<Untyped<Value>>().unwrap();
+        let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
+        send_raw(&far, fault, &[]).unwrap();
+        let answer = call.wait();
+        assert!(matches!(answer, Err(CallError::Fault(_))), "{answer:?}");
+    }
 }
 
 #[test]
