@@ -1052,6 +1052,7 @@ class Server:
         until = time.monotonic() + min(call.get("timeout", TIMEOUT_MAX), TIMEOUT_MAX) / 1000
         if call["method"] == "rpc.cancel":
             self._cancel(peer, message.value)
+            self._answer(peer, identity, None, wanted)
             return
         try:
             method = self._methods.get(call["method"])
