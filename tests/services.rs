@@ -1,5 +1,6 @@
 //! One trait, many uses: mocks, other crates, several services and sockets, odd signatures.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -328,6 +329,26 @@ fn absent_arguments_take_their_defaults_and_renamed_ones_their_names() {
     let by_position: Result<(Option<u8>, u8, u8), CallError> =
         connection.call("example.odd-ones.optional", &(1_u8, 2_u8, 3_u8));
     assert_eq!(by_position.unwrap(), (Some(1), 2, 3));
+}
+
+#[test]
+fn an_answer_may_be_lent() {
+    #[jsoncomm::service(name = "example.lent")]
+    trait Lent {
+        fn name(&mut self) -> Cow<'_, str>;
+    }
+    #[derive(Debug)]
+    struct Named(String);
+    impl Lent for Named {
+        fn name(&mut self) -> Cow<'_, str> {
+            Cow::Borrowed(&self.0)
+        }
+    }
+    let named = Named("x".to_owned());
+    let server = Running::start(Kind::Seqpacket, named, |endpoint| {
+        endpoint.serve::<dyn Lent>()
+    });
+    assert_eq!(LentClient::new(server.connect()).name().unwrap(), "x");
 }
 
 #[test]

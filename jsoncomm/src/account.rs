@@ -4,12 +4,14 @@
 //! enough of a bound. Peers whose user is not known share one account.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::fds::{Closer, Discard, Unwanted};
 use crate::limits::Limits;
+use crate::line::Line;
+use crate::sys::socket::takes_all;
 
 /// An amount of everything that is accounted for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,6 +125,21 @@ impl Drop for Charge {
     }
 }
 
+/// A connection that is being closed. If descriptors are unread in it, that waits for others of its user.
+struct Leaving {
+    rest: Option<(Line, Charge, Arc<()>)>,
+    account: Arc<Account>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let all = |rest: &(Line, Charge, Arc<()>)| takes_all(rest.0.as_fd()).unwrap_or(false);
+        if let Some(rest) = self.rest.take_if(|rest| !all(rest)) {
+            self.account.closer.close(rest);
+        }
+    }
+}
+
 /// The accounts of those users that cost something.
 #[derive(Debug)]
 pub(crate) struct Accounts {
@@ -130,6 +147,8 @@ pub(crate) struct Accounts {
     users: HashMap<Option<u32>, Arc<Account>>,
     /// For sockets that are no user's.
     closer: Closer,
+    /// For connections, which do not wait here.
+    leaving: Closer,
     /// One more of it is with each connection that is being closed.
     closing: Arc<()>,
     /// How many there may be until it is time to forget those that cost nothing.
@@ -148,6 +167,7 @@ impl Accounts {
             },
             users: HashMap::new(),
             closer: Closer::default(),
+            leaving: Closer::default(),
             closing: Arc::default(),
             crowd: 0,
         }
@@ -158,10 +178,12 @@ impl Accounts {
         &self.closer
     }
 
-    /// Closes the socket of a user's connection where that may take its time; it is charged until then.
-    pub(crate) fn close(&self, account: &Account, socket: impl Send + 'static, charge: Charge) {
-        let load = (socket, charge, Arc::clone(&self.closing));
-        account.closer.close(load);
+    /// Closes a user's connection, which has been shut down, where that may take its time; it is charged until then.
+    pub(crate) fn close(&self, account: &Arc<Account>, line: Line, charge: Charge) {
+        self.leaving.close(Leaving {
+            rest: Some((line, charge, Arc::clone(&self.closing))),
+            account: Arc::clone(account),
+        });
     }
 
     /// How many connections are being closed there.

@@ -25,9 +25,9 @@
 //! rules. One rule is in part the type's to keep: what it reads with `deserialize_struct` has to refuse its own members
 //! if they come twice. All that is derived does; a visitor written by hand may let the last one win.
 //!
-//! A member's reader may make something of an error, such as a default (`deserialize_with`), where one token is of
-//! another type: a string, a number, `true`, `false` or `null`. What is wrong within an array or an object ends the
-//! message.
+//! A member's reader may make something of an error, such as a default (`deserialize_with`), where serde_json goes on,
+//! too: where one token is of another type, which is a string, a number, `true`, `false` or `null`. What is no enum, or
+//! no integer of 128 bits, ends the message, and so does what is wrong within an array or an object.
 //!
 //! A server answers a text that is no JSON, or too deep, with [`Fault::NOT_JSON`](crate::Fault::NOT_JSON); one whose
 //! envelope breaks another rule with [`Fault::NOT_A_CALL`](crate::Fault::NOT_A_CALL); one whose arguments do with

@@ -297,7 +297,7 @@ impl<T: Thing> Reactor<T> {
     fn rearm_otherwise(&mut self, key: Key, thing: &T, watch: Watch) {
         /// Nothing tells when there is memory.
         const PAUSE: Duration = Duration::from_millis(10);
-        self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
+        self.forget_unwatched(key);
         let Some(fd) = thing.watched() else {
             return;
         };
@@ -315,7 +315,7 @@ impl<T: Thing> Reactor<T> {
 
     /// Does not watch a level-triggered descriptor until that time, and gives it a turn then.
     pub(crate) fn pause(&mut self, key: Key, thing: &T, until: Instant, watch: Watch) {
-        self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
+        self.forget_unwatched(key);
         // If that fails, it is watched all the while, which costs no more than time.
         let _ = self.watch(key, thing, None);
         self.watch_at(key, until, watch);
@@ -323,7 +323,7 @@ impl<T: Thing> Reactor<T> {
 
     /// Does not watch a descriptor any more.
     pub(crate) fn ignore(&mut self, key: Key, thing: &T) {
-        self.unwatched.retain(|(_, unwatched, _)| *unwatched != key);
+        self.forget_unwatched(key);
         // If that fails, its events are for a key that names nothing, or for one that has nothing to do.
         let _ = match (thing.trigger(), thing.watched()) {
             (Trigger::Level, _) => self.watch(key, thing, None),
@@ -333,6 +333,18 @@ impl<T: Thing> Reactor<T> {
             }),
             (Trigger::Edge, None) => Ok(()),
         };
+    }
+
+    /// Does not come back to a descriptor that is not watched for now.
+    fn forget_unwatched(&mut self, key: Key) {
+        let timers = &mut self.timers;
+        self.unwatched.retain(|(time, unwatched, _)| {
+            let other = *unwatched != key;
+            if !other {
+                timers.remove(&(*time, key));
+            }
+            other
+        });
     }
 
     /// Watches a descriptor from that time on, and gives it a turn then.
@@ -370,9 +382,9 @@ impl<T: Thing> Reactor<T> {
         self.timers.insert((time, key));
     }
 
-    /// Gives `key` no turn at that time.
-    pub(crate) fn cancel_wake(&mut self, key: Key, time: Instant) {
-        self.timers.remove(&(time, key));
+    /// Gives `key` none of the turns that have been asked for.
+    pub(crate) fn cancel_wakes(&mut self, key: Key) {
+        self.timers.retain(|(_, other)| *other != key);
     }
 
     /// How many turns have been asked for.

@@ -133,17 +133,6 @@ impl<S> Door<S> {
     }
 }
 
-impl<S> Source<S> {
-    /// When its timer will come, if it can be long until then.
-    fn timer(&self) -> Option<Instant> {
-        match self {
-            Self::Timer(timer) => Some(timer.due),
-            Self::Client(driven) => driven.timer,
-            Self::Datagrams(_) | Self::Listener(_) | Self::Connection(_) | Self::Watched(_) => None,
-        }
-    }
-}
-
 impl<S> Thing for Box<Source<S>> {
     fn watched(&self) -> Option<BorrowedFd<'_>> {
         Some(match &**self {
@@ -429,8 +418,9 @@ impl<S> Server<S> {
     /// Forgets a source that was taken out, and closes it.
     fn close(&mut self, key: Key, source: Box<Source<S>>) {
         self.reactor.release(key, &source);
-        if let Some(time) = source.timer() {
-            self.reactor.cancel_wake(key, time);
+        if let Source::Timer(_) | Source::Client(_) = *source {
+            // It can be long until then.
+            self.reactor.cancel_wakes(key);
         }
         match *source {
             Source::Connection(connection) => {

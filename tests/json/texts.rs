@@ -526,6 +526,10 @@ fn a_member_that_makes_something_of_an_error_goes_on_behind_one_token_and_no_mor
         r#"{"either":{"Ok":"x","end":7}"#,
         r#"{"end":7,"map":{"a":1,"a":2}"#,
         r#"{"end":7,"either":{"Ok":"x"}"#,
+        r#"{"number":,"end":7}"#,
+        r#"{"number":,"truth":,"end":7}"#,
+        r#"{"end":7,"number":}"#,
+        r#"{"number","end":7}"#,
         r#"{"end":7,"text":nul}"#,
         r#"{"end":7,"text":"x}"#,
     ] {

@@ -244,11 +244,7 @@ impl Method {
         }
         refuse_self(cx, signature.output.to_token_stream());
         if let ReturnType::Type(_, ty) = &signature.output {
-            refuse_borrows(
-                cx,
-                ungroup(ty),
-                "a method answers something owned: who calls is another process",
-            );
+            refuse_borrows(cx, ungroup(ty), Place::Answer);
         }
         let cfgs = attributes_of(&function.attrs, &["cfg"]);
         Some(Self {
@@ -413,7 +409,7 @@ fn passing(cx: &Ctxt, ty: &Type) -> Passing {
     }
     let Type::Reference(reference) = ty else {
         refuse_unsized(cx, ty);
-        refuse_borrows(cx, ty, BORROWS);
+        refuse_borrows(cx, ty, Place::Argument);
         return Passing::Value;
     };
     refuse_unsized(cx, &reference.elem);
@@ -428,11 +424,11 @@ fn passing(cx: &Ctxt, ty: &Type) -> Passing {
         elem if is_named(elem, "str") => Passing::Str,
         elem if is_named(elem, "Path") => Passing::Path,
         Type::Slice(slice) => {
-            refuse_borrows(cx, &slice.elem, BORROWS);
+            refuse_borrows(cx, &slice.elem, Place::Argument);
             Passing::Slice
         }
         elem => {
-            refuse_borrows(cx, elem, BORROWS);
+            refuse_borrows(cx, elem, Place::Argument);
             Passing::Reference
         }
     }
@@ -504,22 +500,37 @@ fn refuse_unsized(cx: &Ctxt, ty: &Type) {
     }
 }
 
-/// What an argument cannot do inside its type.
-const BORROWS: &str =
-    "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all";
+/// Where a type stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Argument,
+    Answer,
+}
+
+impl Place {
+    /// What to write in place of a reference.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Argument => {
+                "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all"
+            }
+            Self::Answer => "a method answers something owned: who calls is another process",
+        }
+    }
+}
 
 /// Complains about references and lifetimes inside a type: there is nothing they could borrow from.
-fn refuse_borrows(cx: &Ctxt, ty: &Type, advice: &str) {
+fn refuse_borrows(cx: &Ctxt, ty: &Type, place: Place) {
     match ty {
-        Type::Reference(reference) => cx.complain(reference, advice),
-        Type::Slice(slice) => refuse_borrows(cx, &slice.elem, advice),
-        Type::Array(array) => refuse_borrows(cx, &array.elem, advice),
-        Type::Paren(inner) => refuse_borrows(cx, &inner.elem, advice),
-        Type::Group(inner) => refuse_borrows(cx, &inner.elem, advice),
+        Type::Reference(reference) => cx.complain(reference, place.advice()),
+        Type::Slice(slice) => refuse_borrows(cx, &slice.elem, place),
+        Type::Array(array) => refuse_borrows(cx, &array.elem, place),
+        Type::Paren(inner) => refuse_borrows(cx, &inner.elem, place),
+        Type::Group(inner) => refuse_borrows(cx, &inner.elem, place),
         Type::Tuple(tuple) => tuple
             .elems
             .iter()
-            .for_each(|elem| refuse_borrows(cx, elem, advice)),
+            .for_each(|elem| refuse_borrows(cx, elem, place)),
         Type::Path(path) => {
             for segment in &path.path.segments {
                 let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
@@ -527,9 +538,12 @@ fn refuse_borrows(cx: &Ctxt, ty: &Type, advice: &str) {
                 };
                 for argument in &arguments.args {
                     match argument {
-                        GenericArgument::Type(inner) => refuse_borrows(cx, inner, advice),
-                        GenericArgument::Lifetime(lifetime) if lifetime.ident != "static" => {
-                            cx.complain(lifetime, advice);
+                        GenericArgument::Type(inner) => refuse_borrows(cx, inner, place),
+                        // An answer may lend what its type can also own, as `Cow<'_, str>` does.
+                        GenericArgument::Lifetime(lifetime)
+                            if place == Place::Argument && lifetime.ident != "static" =>
+                        {
+                            cx.complain(lifetime, place.advice());
                         }
                         _ => {}
                     }

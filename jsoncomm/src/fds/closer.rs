@@ -23,7 +23,7 @@ pub(crate) struct Closer {
     waiting: AtomicUsize,
 }
 
-/// As many descriptors that a client has let go of may wait to be closed.
+/// While more descriptors that a client has let go of wait to be closed, others do not.
 const WAITING_MAX: usize = 128;
 
 impl Closer {
@@ -60,7 +60,7 @@ impl Discard for Closer {
         let count = fds.len();
         let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
         let load = Waiting(Unwanted(fds), Arc::clone(&self));
-        if waiting.saturating_add(count) <= WAITING_MAX {
+        if waiting <= WAITING_MAX {
             self.close(load);
         }
     }

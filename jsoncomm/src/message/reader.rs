@@ -118,9 +118,11 @@ impl<'de> Reader<'de> {
         read: impl FnOnce(&mut Theirs<'de>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut theirs = serde_json::Deserializer::from_str(self.at.rest());
-        let value = read(&mut theirs).inspect_err(|error| {
-            if !error.is_data() {
+        let value = read(&mut theirs).map_err(|error| match error.is_data() {
+            true => error,
+            false => {
                 self.broken = Some(Broken::Syntax);
+                self.give_up(error)
             }
         })?;
         let length = theirs.into_iter::<IgnoredAny>().byte_offset();

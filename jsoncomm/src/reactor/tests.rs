@@ -177,15 +177,36 @@ fn timers_come_in_order_and_only_when_due() {
 #[test]
 fn a_turn_that_is_asked_for_twice_comes_once_and_one_that_is_taken_back_not_at_all() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
-    let (left, _right) = UnixDatagram::pair().unwrap();
-    let key = reactor.add(left).unwrap();
+    let ends = UnixDatagram::pair().unwrap();
+    let (key, other) = (reactor.add(ends.0).unwrap(), reactor.add(ends.1).unwrap());
     let now = Instant::now();
     let early = now - Duration::from_millis(1);
     for time in [now, early, now] {
+        reactor.wake_at(other, time);
+    }
+    for time in [early, now] {
         reactor.wake_at(key, time);
     }
-    reactor.cancel_wake(key, early);
-    assert_eq!(turns(&mut reactor), [(key, Cause::Timer)]);
+    reactor.cancel_wakes(key);
+    assert_eq!(
+        turns(&mut reactor),
+        [(other, Cause::Timer), (other, Cause::Timer)]
+    );
+    assert_eq!(reactor.timers(), 0);
+}
+
+#[test]
+fn what_pauses_again_and_again_has_one_turn_before_it() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, _right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(left).unwrap();
+    let left = reactor.take(key).unwrap();
+    for seconds in 1..10 {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        reactor.pause(key, &left, until, Watch::Reading);
+        assert_eq!(reactor.timers(), 1);
+    }
+    reactor.ignore(key, &left);
     assert_eq!(reactor.timers(), 0);
 }
 

@@ -18,6 +18,7 @@ use crate::routes::Routes;
 use crate::service::{Desk, Lane};
 use crate::sys::control::{Credentials, Wait, peer_pidfd};
 use crate::sys::socket::is_at_end;
+use crate::sys::wait;
 
 /// What one connection costs.
 const ONE: Cost = Cost {
@@ -200,7 +201,11 @@ impl<S> Connected<S> {
         let mut share = Share::of(&desk.limits);
         if self.account.is_overdrawn() && way.is_clear() {
             // Another connection of its user has sent them; a message of this one could bring more.
-            return Next::pause(desk.limits.accept_pause);
+            let gone = wait::poll(way.line.as_fd(), wait::For::Nothing, Some(Instant::now()));
+            return match gone.unwrap_or(false) {
+                true => Next::Close,
+                false => Next::pause(desk.limits.accept_pause),
+            };
         }
         while share.is_left() && way.is_clear() {
             let mut datagram = match way.line.receive(inbox, Wait::Never) {

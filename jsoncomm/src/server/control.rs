@@ -352,7 +352,7 @@ impl<S> fmt::Debug for Timer<S> {
 pub(super) struct Driven {
     pub(super) connection: Connection,
     /// When its timer will come, so that it is not set twice.
-    pub(super) timer: Option<Instant>,
+    timer: Option<Instant>,
 }
 
 impl Driven {

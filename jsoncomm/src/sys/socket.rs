@@ -324,15 +324,42 @@ pub(crate) fn stop_lingering(fd: BorrowedFd<'_>) {
 /// there is no room to say it, and nothing of the end (`scm_recv`, net/core/scm.h).
 pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> io::Result<bool> {
     set_passcred(socket)?;
-    let mut control = RecvAncillaryBuffer::new(&mut []);
+    Ok(!brings_something(socket)?)
+}
+
+/// Takes what is queued on a connected socket that has been shut down, up to the first message that brings
+/// descriptors. Says whether there is none, so that nothing is left that closing the socket could wait for.
+pub(crate) fn takes_all(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    while !brings_something(socket)? {
+        if received(|| net::recv(socket, &mut [0; 1], flags))?.1 == 0 {
+            return is_at_end(socket);
+        }
+    }
+    Ok(false)
+}
+
+/// Says whether the next message has anything beside its bytes.
+fn brings_something(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let next = received(|| {
+        let mut control = RecvAncillaryBuffer::new(&mut []);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "without room for control messages there are none"
+        )]
+        net::recvmsg(socket, &mut [], &mut control, flags)
+    })?;
+    Ok(next.flags.contains(ReturnFlags::CTRUNC))
+}
+
+/// Receives. `ECONNRESET` comes once, before what a dead peer had sent and the end.
+fn received<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
     seam("recvmsg")?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "without room for control messages there are none"
-    )]
-    let end = net::recvmsg(socket, &mut [], &mut control, flags)?;
-    Ok(!end.flags.contains(ReturnFlags::CTRUNC))
+    match receive() {
+        Err(Errno::CONNRESET) => Ok(receive()?),
+        other => Ok(other?),
+    }
 }
 
 /// What a failed [`sendmsg`], or what had to come before it, means for who called it.
@@ -402,6 +429,33 @@ mod tests {
             assert!(is_at_end(near.as_fd()).unwrap());
             assert_eq!(receive(), 0);
         }
+    }
+
+    #[test]
+    fn what_brings_nothing_is_taken_off_a_socket_that_is_shut_down() {
+        let null = File::open("/dev/null").unwrap();
+        let (plain, fds) = (&[][..], &[null.as_fd()][..]);
+        let cases: [(&[&[BorrowedFd<'_>]], bool); 4] = [
+            (&[], true),
+            (&[plain, plain, plain], true),
+            (&[plain, fds, plain], false),
+            (&[fds], false),
+        ];
+        for (sent, all) in cases {
+            let (near, far) = socketpair(Type::Seqpacket).unwrap();
+            for fds in sent {
+                sendmsg(far.as_fd(), b"{}", fds, None, Wait::Never).unwrap();
+            }
+            shut_down(near.as_fd(), How::Both).unwrap();
+            assert_eq!(takes_all(near.as_fd()).unwrap(), all);
+        }
+        // A peer that has gone without reading what was sent to it.
+        let (near, far) = socketpair(Type::Seqpacket).unwrap();
+        for end in [&near, &far] {
+            sendmsg(end.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
+        }
+        drop(far);
+        assert!(takes_all(near.as_fd()).unwrap());
     }
 
     #[test]

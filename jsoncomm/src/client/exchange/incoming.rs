@@ -107,7 +107,8 @@ impl Exchange {
         if self.look.is_none_or(|at| now < at) {
             return false;
         }
-        self.look = self.is_awaited().then(|| now + LOOK);
-        self.look.is_some() && self.is_deserted()
+        let again = self.line.kind() == Kind::Datagram && self.is_awaited();
+        self.look = again.then(|| now + LOOK);
+        again && self.is_deserted()
     }
 }
