@@ -2,7 +2,6 @@
 trait Files {
     fn name(&self) -> &str;
     fn names(&self) -> Result<Vec<&'static str>, String>;
-    fn first(&self) -> std::borrow::Cow<'_, str>;
 }
 
 fn main() {}
