@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::fds::{Closer, Discard, Unwanted};
 use crate::limits::Limits;
-use crate::line::Line;
 use crate::sys::socket::takes_all;
 
 /// An amount of everything that is accounted for.
@@ -126,14 +125,17 @@ impl Drop for Charge {
 }
 
 /// A connection that is being closed. If descriptors are unread in it, that waits for others of its user.
-struct Leaving {
-    rest: Option<(Line, Charge, Arc<()>)>,
+struct Leaving<T: AsFd + Send + 'static> {
+    rest: Option<Rest<T>>,
     account: Arc<Account>,
 }
 
-impl Drop for Leaving {
+/// The socket, and what counts it until it is closed.
+type Rest<T> = (T, Charge, Arc<()>);
+
+impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
     fn drop(&mut self) {
-        let all = |rest: &(Line, Charge, Arc<()>)| takes_all(rest.0.as_fd()).unwrap_or(false);
+        let all = |rest: &Rest<T>| takes_all(rest.0.as_fd()).unwrap_or(false);
         if let Some(rest) = self.rest.take_if(|rest| !all(rest)) {
             self.account.closer.close(rest);
         }
@@ -179,9 +181,12 @@ impl Accounts {
     }
 
     /// Closes a user's connection, which has been shut down, where that may take its time; it is charged until then.
-    pub(crate) fn close(&self, account: &Arc<Account>, line: Line, charge: Charge) {
+    pub(crate) fn close<T>(&self, account: &Arc<Account>, socket: T, charge: Charge)
+    where
+        T: AsFd + Send + 'static,
+    {
         self.leaving.close(Leaving {
-            rest: Some((line, charge, Arc::clone(&self.closing))),
+            rest: Some((socket, charge, Arc::clone(&self.closing))),
             account: Arc::clone(account),
         });
     }

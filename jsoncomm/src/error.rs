@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why received bytes and descriptors are not the message that was asked for.
 ///
@@ -508,4 +509,11 @@ impl<E> CallError<E> {
             other => Self::Io(other),
         }
     }
+}
+
+/// Runs a handler, or whatever else of the program a peer can cause; one that panics costs its own call and nothing
+/// else. The panic hook has had its say by then.
+pub(crate) fn caught<T>(handler: impl FnOnce() -> T) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(handler))
+        .map_err(|_| Fault::new(Fault::HANDLER_FAILED, "the handler panicked"))
 }

@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::account::{Account, Charge, Cost};
 use crate::envelope::Id;
+use crate::error::caught;
 use crate::limits::{Bounds, Limits};
 use crate::outbox::Letter;
 use crate::peer::Peer;
@@ -518,7 +518,7 @@ impl Mailbox {
 /// Calls what a program wants called. A panic there is the program's own, but the peer that causes the call
 /// must not end the server by it.
 pub(crate) fn tell(call: OnCancel) {
-    let _ = std::panic::catch_unwind(AssertUnwindSafe(call));
+    let _ = caught(call);
 }
 
 impl fmt::Debug for Mailbox {

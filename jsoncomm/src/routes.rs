@@ -6,14 +6,14 @@ use std::fmt;
 
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
-use crate::error::Fault;
+use crate::error::{Fault, caught};
 use crate::fds::Fds;
 use crate::mailbox::Caller;
 use crate::message::{Failure, Request, Verbatim};
 use crate::observe::Notice;
 use crate::peer::Peer;
 use crate::reply::Reply;
-use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, caught, handle_bare};
+use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, handle_bare};
 
 /// One method: who carries it out, and as which number.
 struct Route<S> {

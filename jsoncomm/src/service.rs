@@ -7,14 +7,13 @@ mod call;
 mod outcome;
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::account::Accounts;
 use crate::describe::{Describe, Discovery, NoParams};
 use crate::envelope::{self, Envelope, Id};
-use crate::error::{DecodeError, EncodeError, Fault};
+use crate::error::{DecodeError, EncodeError, Fault, caught};
 use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::mailbox::{Caller, Losses, Mailbox, Post};
@@ -493,11 +492,4 @@ fn passed_already() -> Fault {
 /// Says that a call cannot be deferred.
 fn too_many_deferred() -> Fault {
     Fault::new(Fault::BUSY, "too many calls wait for their answers")
-}
-
-/// Runs a handler, or whatever else of the program a peer can cause; one that panics costs its own call and nothing
-/// else. The panic hook has had its say by then.
-pub(crate) fn caught<T>(handler: impl FnOnce() -> T) -> Result<T, Fault> {
-    std::panic::catch_unwind(AssertUnwindSafe(handler))
-        .map_err(|_| Fault::new(Fault::HANDLER_FAILED, "the handler panicked"))
 }

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use super::Connection;
 use super::exchange::{Exchange, Note};
 use super::started::{Frame, Held};
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Error, caught};
 use crate::message::Message;
-use crate::service::caught;
 
 /// The items of a stream: what the stub's method of one that returns [`Stream`](crate::Stream) gives.
 ///

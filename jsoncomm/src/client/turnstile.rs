@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::service::caught;
+use crate::error::caught;
 
 /// What is inside a [`Turnstile`], and what can be left for it.
 pub(super) trait Inside {
