@@ -1,0 +1,195 @@
+//! What is an envelope, in whatever order, and what is none.
+
+use super::*;
+
+fn params(text: &str) -> Result<(Option<Id<'_>>, String, u64), Fault> {
+    let mut envelope = Envelope::open(text.as_bytes(), Depth::MAX)?;
+    let value = envelope.decode(|text| {
+        let (_, length) = front::<IgnoredAny>(text).map_err(syntax)?;
+        Ok((text[..length].to_owned(), length))
+    })?;
+    let timeout = envelope.timeout().unwrap_or(0);
+    Ok((envelope.id, value.map_err(Fault::from)?, timeout))
+}
+
+#[test]
+fn members_are_read_in_any_order() {
+    let want = (Some(Id::Number(7)), String::from("{\"a\":[1]}"), 5);
+    for text in [
+        r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{"a":[1]},"timeout":5}"#,
+        r#"{"params":{"a":[1]},"timeout":5,"method":"m","jsonrpc":"2.0","id":7}"#,
+        " { \"method\" : \"m\" ,\n\"params\" : {\"a\":[1]} ,\t\"id\":7,\"jsonrpc\":\"2.0\",\"timeout\":5 , \"x\":{\"y\":[]} } \r\n",
+        r#"{"jsonrpc":"2.0","id":7,"\u006dethod":"m","params":{"a":[1]},"timeout":5}"#,
+    ] {
+        assert_eq!(params(text), Ok(want.clone()), "{text}");
+    }
+}
+
+#[test]
+fn absent_params_are_an_empty_object() {
+    let text = r#"{"jsonrpc":"2.0","id":"a","method":"m"}"#;
+    let (id, params, _) = params(text).unwrap();
+    assert_eq!((id, &*params), (Some(Id::Text("\"a\"".into())), "{}"));
+}
+
+#[test]
+fn what_is_not_a_call_is_named() {
+    let cases = [
+        ("", Fault::NOT_JSON),
+        ("{", Fault::NOT_JSON),
+        ("nope", Fault::NOT_JSON),
+        ("{\"jsonrpc\":\"2.0\",}", Fault::NOT_JSON),
+        ("{\"jsonrpc\":\"2.0\" \"id\":7}", Fault::NOT_JSON),
+        ("{\"jsonrpc\" \"2.0\"}", Fault::NOT_JSON),
+        ("\u{feff}{\"jsonrpc\":\"2.0\"}", Fault::NOT_JSON),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"m"} x"#,
+            Fault::NOT_JSON,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{}}}"#,
+            Fault::NOT_JSON,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{"a":}}"#,
+            Fault::NOT_JSON,
+        ),
+        ("7", Fault::NOT_A_CALL),
+        ("[]", Fault::NOT_A_CALL),
+        (r#"{"id":7,"method":"m"}"#, Fault::NOT_A_CALL),
+        (
+            r#"{"jsonrpc":"1.0","id":7,"method":"m"}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7.5,"method":"m"}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (r#"{"jsonrpc":"2.0","id":7,"method":5}"#, Fault::NOT_A_CALL),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"m","params":5}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","params":null,"id":7,"method":"m"}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"id":7,"method":"m"}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"m","method":"m"}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"m","params":{},"params":{}}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"m","params":{},"p\u0061rams":{}}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"m","result":{}}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"m","error":{}}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","result":{},"method":"m","id":7}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"result":{},"method":"m"}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"m","timeout":-1}"#,
+            Fault::NOT_A_CALL,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"m","timeout":1e99}"#,
+            Fault::NOT_A_CALL,
+        ),
+    ];
+    for (text, code) in cases {
+        assert_eq!(
+            params(text).map_err(|fault| fault.code),
+            Err(code),
+            "{text}"
+        );
+    }
+    let invalid = Envelope::open(b"{\"id\":\"\xff\"}", Depth::MAX).unwrap_err();
+    assert_eq!(invalid.code, Fault::NOT_JSON);
+}
+
+#[test]
+fn every_integer_and_string_is_an_id_and_is_echoed() {
+    for id in [
+        "0",
+        "18446744073709551615",
+        "-3",
+        "99999999999999999999",
+        "\"x\\n\"",
+    ] {
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"m\"}}");
+        let id_read = params(&text).unwrap().0.unwrap();
+        let mut out = Vec::new();
+        write_fault(&mut out, Some(&id_read), &Fault::new(-32601, "m"));
+        let want = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":-32601,\"message\":\"m\"}}}}"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), want);
+    }
+}
+
+#[test]
+fn the_id_is_found_when_the_rest_is_bad() {
+    let text = br#"{"jsonrpc":"2.0","method":5,"id":9}"#;
+    assert_eq!(find_id(text), Some(Id::Number(9)));
+    assert_eq!(find_id(b"{\"id\":9"), Some(Id::Number(9)));
+    assert_eq!(find_id(b"{\"id\":"), None);
+    assert_eq!(find_id(b"nope"), None);
+}
+
+#[test]
+fn an_answer_is_known_by_its_members() {
+    let answer = |text: &str| {
+        Envelope::open(text.as_bytes(), Depth::MAX)
+            .unwrap()
+            .is_answer()
+    };
+    assert!(answer(r#"{"jsonrpc":"2.0","id":7,"result":1}"#));
+    assert!(answer(r#"{"jsonrpc":"2.0","result":1,"id":7}"#));
+    assert!(!answer(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#));
+    assert!(looks_like_answer(br#"{"id":7,"error":1,"bad"#));
+    assert!(!looks_like_answer(br#"{"result":1,"method":"m"}"#));
+}
+
+#[test]
+fn an_error_object_is_a_fault_by_its_code_and_names_the_field() {
+    let read = |text| ErrorObject::front(text, Depth::MAX).unwrap().0;
+    let fault = read(r#"{"data":{"x":1,"field":"path"},"code":-32602,"message":"m"}"#);
+    assert!(fault.is_fault());
+    assert_eq!(fault.into_fault().field.as_deref(), Some("path"));
+    let error = read(r#"{"code":1,"message":"m","data":[1]}"#);
+    assert!(!error.is_fault());
+    assert_eq!(error.data, Some("[1]"));
+    assert!(ErrorObject::front("{\"code\":1}", Depth::MAX).is_err());
+    assert!(ErrorObject::front("5", Depth::MAX).is_err());
+}
+
+#[test]
+fn the_id_is_found_behind_any_nesting_without_recursion() {
+    let deep = "[".repeat(50_000) + &"]".repeat(50_000);
+    let text = format!("{{\"jsonrpc\":\"2.0\",\"x\":{deep},\"method\":\"m\",\"id\":1}}");
+    assert!(params(&text).is_err());
+    assert_eq!(find_id(text.as_bytes()), Some(Id::Number(1)));
+}
