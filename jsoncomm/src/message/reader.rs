@@ -8,6 +8,7 @@
 
 mod key;
 mod keys;
+mod parts;
 #[cfg(test)]
 mod tests;
 mod variant;
@@ -17,10 +18,10 @@ pub(super) use keys::{MADE_UP, NUMBER};
 
 use super::cursor::Cursor;
 use crate::limits::Depth;
-use key::Key;
 use keys::Keys;
+use parts::{Elements, Entries, Unseen};
 use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeSeed, Error as _, Expected, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, Expected, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Error;
 use std::borrow::Cow;
@@ -525,82 +526,5 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         self.skipped = true;
         self.read_any(IgnoredAny)?;
         visitor.visit_unit()
-    }
-}
-
-/// The elements of an array.
-struct Elements<'r, 'de> {
-    from: &'r mut Reader<'de>,
-    first: bool,
-}
-
-impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
-    type Error = Error;
-
-    #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Error> {
-        match self.from.step(b']', &mut self.first) {
-            Step::Part => seed.deserialize(&mut *self.from).map(Some),
-            Step::End => Ok(None),
-            Step::Mistake => Err(self.from.ends_badly()),
-        }
-    }
-}
-
-/// Which keys of an object can be there twice without the visitor seeing it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unseen {
-    /// All, where it makes a map.
-    All,
-    /// Those that it skips, where it makes a struct: it refuses its own if they come twice.
-    Skipped,
-}
-
-/// The members of an object.
-struct Entries<'r, 'k, 'de> {
-    from: &'r mut Reader<'de>,
-    first: bool,
-    unseen: Unseen,
-    /// That of the value that comes next.
-    key: Cow<'de, str>,
-    keys: &'k mut Keys<'de>,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
-    type Error = Error;
-
-    #[inline]
-    fn next_key_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Error> {
-        match self.from.step(b'}', &mut self.first) {
-            Step::Part => {}
-            Step::End => return Ok(None),
-            Step::Mistake => return Err(self.from.ends_badly()),
-        }
-        if self.from.at.peek() != b'"' {
-            return Err(self.from.fail("key must be a string"));
-        }
-        self.key = self.from.string()?;
-        if self.unseen == Unseen::All && self.key.starts_with(MADE_UP) {
-            return Err(Error::custom("a key that serde_json keeps for itself"));
-        }
-        seed.deserialize(Key::new(&self.key)).map(Some)
-    }
-
-    #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        self.from.colon()?;
-        self.from.skipped = false;
-        let value = seed.deserialize(&mut *self.from);
-        // The visitor may go on behind an error.
-        if self.unseen == Unseen::All || self.from.skipped || value.is_err() {
-            self.keys.push(std::mem::take(&mut self.key));
-        }
-        value
     }
 }
