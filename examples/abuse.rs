@@ -1,0 +1,50 @@
+//! Abuse: what one client that means harm, or is broken, takes from the others. Each scenario prints its figures.
+//!
+//! ```text
+//! cargo run --release --example abuse            what there is
+//! cargo run --release --example abuse -- NAME    one scenario
+//! ```
+//!
+//! A scenario is a module with one function. Its server and its clients are processes of their own, of several users
+//! where this one is root: the same program, started with the scenario's name and the name of a role.
+
+#[path = "abuse/in_flight.rs"]
+mod in_flight;
+#[path = "abuse/stage.rs"]
+mod stage;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::{env, process};
+
+/// What may go wrong in any role.
+type Trouble = Box<dyn Error + Send + Sync>;
+
+/// One scenario.
+struct Scenario {
+    name: &'static str,
+    shows: &'static str,
+    /// Plays it. With a role and its arguments it is one of the processes of the scenario, otherwise the whole.
+    play: fn(&[&str]) -> Result<(), Trouble>,
+}
+
+/// All of them.
+const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "in_flight",
+    shows: "clients that ask for descriptors and never read, beside one that does",
+    play: in_flight::play,
+}];
+
+fn main() -> Result<(), Trouble> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let [name, role @ ..] = &arguments[..] {
+        let scenario = SCENARIOS.iter().find(|scenario| scenario.name == *name);
+        let scenario = scenario.ok_or("there is no such scenario")?;
+        return (scenario.play)(role);
+    }
+    for scenario in SCENARIOS {
+        writeln!(io::stdout(), "{:12} {}", scenario.name, scenario.shows)?;
+    }
+    process::exit(2)
+}
