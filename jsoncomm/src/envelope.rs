@@ -43,7 +43,7 @@ pub(crate) use write::{
     write_result,
 };
 
-use object::{Members, front, syntax};
+use object::{Members, front};
 
 /// How nearly every envelope begins, and ours do.
 const USUAL: &str = "{\"jsonrpc\":\"2.0\"";
@@ -345,8 +345,7 @@ impl<'t> Envelope<'t> {
     /// Reads on to the end without decoding anything; what there is to find is found then.
     pub(crate) fn skip(&mut self) -> Result<(), Fault> {
         self.depth.check(self.members.at.whole().as_bytes())?;
-        self.decode(|text| front::<IgnoredAny>(text).map_err(syntax))?
-            .map_err(Fault::from)?;
+        self.decode(front::<IgnoredAny>)?.map_err(Fault::from)?;
         Ok(())
     }
 

@@ -90,7 +90,7 @@ pub(crate) use escape::put_string;
 pub(crate) use reader::repeated;
 pub(crate) use shape::Way;
 pub(crate) use unknown::Copied;
-pub(crate) use unpacker::{BLANK, trailing};
+pub(crate) use unpacker::{BLANK, not_json, trailing};
 pub(crate) use variants::Nothing;
 pub(crate) use writer::put_unsigned;
 

@@ -326,6 +326,40 @@ fn an_answer_that_is_no_json_is_an_error_of_decoding() {
 }
 
 #[test]
+fn an_error_of_decoding_names_nan_and_lone_surrogates() {
+    alone!();
+    let why = |text: &[u8]| {
+        let error = decode::<Untyped<Value>>(text, Fds::new(), Surplus::Close).unwrap_err();
+        error.to_string()
+    };
+    for value in [&b"NaN"[..], b"nan", b"Infinity", b"-Infinity", b"inf"] {
+        for text in ["VALUE", "[1,\n VALUE]", r#"{"a":{"b":VALUE}}"#] {
+            let why = why(&with(text, value));
+            assert!(why.contains("NaN and infinity are not JSON"), "{why}");
+        }
+    }
+    assert!(why(b"[1,\n NaN]").ends_with("at line 2 column 2"));
+    for other in [&b"[nul]"[..], b"{nan:1}", b"[\"nan\",]", b"[tru, inf"] {
+        let why = why(other);
+        assert!(!why.contains("NaN"), "{why}");
+    }
+    let lone = UNCLEAR.iter().take(8);
+    for value in lone {
+        let why = why(value.as_bytes());
+        assert!(why.contains("a lone surrogate is not a character"), "{why}");
+    }
+    // In every answer, and wherever its text is skipped.
+    let nan = |error: &DecodeError| error.to_string().contains("NaN and infinity");
+    for template in [
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"value":VALUE,"file":0}}"#,
+        r#"{"jsonrpc":"2.0","result":{"value":VALUE,"file":0},"id":ID}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"x":VALUE}"#,
+    ] {
+        undecodable(&answers(template, &[b"NaN"]), nan);
+    }
+}
+
+#[test]
 fn an_empty_answer_is_an_error_of_decoding() {
     alone!();
     // On a connection it is the end.

@@ -22,9 +22,7 @@ impl<'t> Members<'t> {
         let mut at = Cursor::new(text);
         if !at.over(b'{') {
             // Tell what is no JSON at all from what is some other JSON value.
-            let (_, length) = front::<IgnoredAny>(at.rest())
-                .map_err(syntax)
-                .map_err(Fault::from)?;
+            let (_, length) = front::<IgnoredAny>(at.rest())?;
             at.advance(length);
             ended(&mut at)?;
             return Err(Fault::new(Fault::NOT_A_CALL, "not a JSON object"));
@@ -80,7 +78,7 @@ impl<'t> Members<'t> {
     /// Skips the next value and returns its text.
     pub(super) fn raw(&mut self) -> Result<&'t str, Fault> {
         let rest = self.at.rest();
-        let (_, length) = front::<IgnoredAny>(rest).map_err(syntax)?;
+        let (_, length) = front::<IgnoredAny>(rest)?;
         self.at.advance(length);
         Ok(rest.get(..length).unwrap_or_default())
     }
@@ -106,11 +104,9 @@ impl<'t> Members<'t> {
 }
 
 /// Decodes a value from the front of `text` and says how long it was.
-pub(super) fn front<'t, T: Deserialize<'t>>(
-    text: &'t str,
-) -> Result<(T, usize), serde_json::Error> {
+pub(super) fn front<'t, T: Deserialize<'t>>(text: &'t str) -> Result<(T, usize), DecodeError> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = T::deserialize(&mut reader)?;
+    let value = T::deserialize(&mut reader).map_err(|error| message::not_json(&error, text))?;
     Ok((value, reader.into_iter::<IgnoredAny>().byte_offset()))
 }
 
@@ -119,13 +115,6 @@ fn blamed(name: &str, error: DecodeError) -> Fault {
     match error {
         DecodeError::Shape { .. } => Fault::new(Fault::NOT_A_CALL, format!("{name}: {error}")),
         other => Fault::from(other),
-    }
-}
-
-/// Says that the bytes are not JSON.
-pub(super) fn syntax(error: serde_json::Error) -> DecodeError {
-    DecodeError::Syntax {
-        reason: error.to_string(),
     }
 }
 

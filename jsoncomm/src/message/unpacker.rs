@@ -143,12 +143,12 @@ impl Unpacker {
         // Broken JSON is that in a sensitive member, too, and serde_json quotes nothing of it.
         if broken.is_some() || self.withheld.get() {
             if let Some(error) = json_error(text) {
-                return syntax(&error);
+                return not_json(&error, text);
             }
         }
         let reason = error.to_string();
         let position = format!(" at line {} column {}", error.line(), error.column());
-        let reason = reason.strip_suffix(&position).unwrap_or(&reason);
+        let reason = plain(reason.strip_suffix(&position).unwrap_or(&reason));
         DecodeError::Shape {
             field,
             reason: match clip(reason) {
@@ -183,6 +183,40 @@ impl Unpacker {
     }
 }
 
+/// Names the cause where serde_json's words are about its own reading.
+fn plain(reason: &str) -> &str {
+    match reason {
+        "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
+            r"a lone surrogate is not a character: \ud800 to \udbff and \udc00 to \udfff come in pairs"
+        }
+        other => other,
+    }
+}
+
+/// Says why `text` is not JSON. NaN and infinity, which other libraries write, are an "expected value" to serde_json.
+#[cold]
+pub(crate) fn not_json(error: &serde_json::Error, text: &str) -> DecodeError {
+    let (reason, (line, column)) = (error.to_string(), (error.line(), error.column()));
+    let no_value = ["expected value", "expected ident", "invalid number"];
+    let is_no_value = no_value.iter().any(|start| reason.starts_with(start));
+    match is_no_value && stands_for_no_number(text, line, column) {
+        true => syntax(&format!(
+            "NaN and infinity are not JSON, at line {line} column {column}"
+        )),
+        false => syntax(&reason),
+    }
+}
+
+/// Returns true if a word for NaN or infinity begins where a reader stopped.
+fn stands_for_no_number(text: &str, line: usize, column: usize) -> bool {
+    /// It stops at the first character, or behind that, and counts from 1.
+    const BEFORE: usize = 3;
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let near = line.as_bytes().get(column.saturating_sub(BEFORE)..);
+    let mut words = near.unwrap_or_default().windows(BEFORE).take(BEFORE);
+    words.any(|word| word.eq_ignore_ascii_case(b"nan") || word.eq_ignore_ascii_case(b"inf"))
+}
+
 /// What keeps a JSON value from standing at the front of `text`, if something does.
 fn json_error(text: &str) -> Option<serde_json::Error> {
     IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)).err()
@@ -194,7 +228,7 @@ pub(crate) fn trailing(text: &str) -> DecodeError {
     let skipped = IgnoredAny::deserialize(&mut reader);
     let whole = skipped.and_then(|_| reader.end());
     match whole {
-        Err(error) => syntax(&error),
+        Err(error) => not_json(&error, text),
         Ok(()) => syntax(&"trailing characters"),
     }
 }
