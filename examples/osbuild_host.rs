@@ -146,7 +146,8 @@ fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
                 error @ (jsoncomm::Error::Decode(_)
                 | jsoncomm::Error::Payload { .. }
                 | jsoncomm::Error::TooLarge { .. }
-                | jsoncomm::Error::Truncated { .. }),
+                | jsoncomm::Error::Truncated { .. }
+                | jsoncomm::Error::DescriptorsLost),
             ) => Err(Exception::new("ProtocolError", error)),
             Err(error) => return Err(error.into()),
         };

@@ -191,11 +191,14 @@ fn what_was_watched_or_driven_can_be_so_again() {
 }
 
 #[test]
-fn a_plain_file_cannot_be_watched() {
+fn what_cannot_be_polled_is_refused_as_that() {
     let mut server = Server::<State>::new(Limits::default()).unwrap();
-    let file = tempfile::tempfile().unwrap();
-    let error = server.watch(file, |_, _| {}).unwrap_err();
-    assert_eq!(error.to_string(), "epoll_ctl failed");
+    let directory = std::fs::File::open("/").unwrap();
+    for file in [tempfile::tempfile().unwrap(), directory] {
+        let error = server.watch(file, |_, _| {}).unwrap_err();
+        assert!(matches!(error, jsoncomm::Error::NotPollable), "{error:?}");
+        assert!(error.to_string().contains("cannot be polled"), "{error}");
+    }
 }
 
 #[test]

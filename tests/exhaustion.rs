@@ -134,6 +134,8 @@ fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
             send_raw(&socket, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
             let answer = hear(&mut socket);
             assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(message.contains("limit of open files"), "{answer}");
             assert_eq!(answer["id"], 2);
             send_raw(&socket, PING, &[]).unwrap();
             assert_eq!(hear(&mut socket)["result"], "x");

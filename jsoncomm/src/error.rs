@@ -189,12 +189,20 @@ pub enum Error {
     /// A message was received that is not of the expected type; it is gone, its descriptors are closed.
     #[error(transparent)]
     Decode(DecodeError),
-    /// A message was cut short by the kernel, in its bytes or its descriptors; what came is closed.
+    /// A message was cut short by the kernel; what came of it is closed.
     #[error("message of {length} bytes was truncated")]
     Truncated {
         /// True length of the datagram in bytes, where the kernel tells.
         length: usize,
     },
+    /// Descriptors of a received message were lost (`MSG_CTRUNC` in [recvmsg(2)]): this process may have no more open,
+    /// or a security module refused them. The message is gone, and what came of it is closed.
+    ///
+    /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
+    #[error(
+        "descriptors were lost on receipt: at the limit of open files, or refused by a security module"
+    )]
+    DescriptorsLost,
     /// A received message is larger than the limit; it is gone.
     #[error("received message of {size} bytes exceeds {limit}")]
     TooLarge {
@@ -209,6 +217,11 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A descriptor cannot be waited for (`EPERM` of [epoll_ctl(2)]).
+    ///
+    /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+    #[error("the descriptor cannot be polled: a regular file or a directory is always ready")]
+    NotPollable,
     /// The time allowed has passed.
     #[error("deadline passed")]
     Deadline,
@@ -249,7 +262,11 @@ impl Error {
     pub fn is_bad_message(&self) -> bool {
         matches!(
             self,
-            Self::Decode(_) | Self::Truncated { .. } | Self::TooLarge { .. } | Self::Payload { .. }
+            Self::Decode(_)
+                | Self::Truncated { .. }
+                | Self::DescriptorsLost
+                | Self::TooLarge { .. }
+                | Self::Payload { .. }
         )
     }
 }

@@ -369,7 +369,7 @@ impl Line {
             datagram.place = Place::Nowhere;
             datagram.damage = Some(Error::Truncated { length });
         } else if cut {
-            datagram.damage = Some(Error::Truncated { length });
+            datagram.damage = Some(Error::DescriptorsLost);
         } else {
             self.unspill(datagram, &mut inbox.spilled);
         }

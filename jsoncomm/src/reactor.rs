@@ -201,7 +201,12 @@ impl<T: Thing> Reactor<T> {
         };
         if let Err(error) = registered {
             self.free.push(index);
-            return Err(error);
+            return Err(match error {
+                Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                    Error::NotPollable
+                }
+                error => error,
+            });
         }
         if let Some(slot) = self.slot(index) {
             slot.thing = Some(thing);

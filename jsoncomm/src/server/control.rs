@@ -179,7 +179,10 @@ impl<S> Server<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] when the descriptor cannot be polled, as a plain file cannot; it is then closed.
+    /// [`Error::NotPollable`] for a regular file or a directory, [`Error::Os`] for whatever else [epoll_ctl(2)]
+    /// reports. The descriptor is then closed.
+    ///
+    /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
     ///
     /// # Examples
     ///

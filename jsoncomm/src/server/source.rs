@@ -172,7 +172,7 @@ pub(super) fn receive<S>(
     let plain = datagram.is_plain() && admitted;
     let fault = match plain {
         true => None,
-        false => find_fault(desk, caller, text, datagram, admitted, routes.descriptors()),
+        false => find_fault(desk, caller, datagram, admitted, routes.descriptors()),
     };
     match fault {
         None => routes.dispatch(
@@ -198,7 +198,6 @@ pub(super) fn not_admitted() -> Fault {
 fn find_fault(
     desk: &mut Desk,
     caller: &Caller<'_>,
-    text: &[u8],
     datagram: &mut Datagram,
     admitted: bool,
     descriptors: usize,
@@ -213,8 +212,7 @@ fn find_fault(
     }
     if let Some(damage) = datagram.damage.take() {
         let code = match &damage {
-            Error::Payload { .. } => Fault::BAD_DESCRIPTORS,
-            Error::Truncated { .. } if !text.is_empty() => Fault::BAD_DESCRIPTORS,
+            Error::Payload { .. } | Error::DescriptorsLost => Fault::BAD_DESCRIPTORS,
             Error::Os { .. } => Fault::BUSY,
             Error::Decode(_) => Fault::NOT_JSON,
             _ => Fault::NOT_A_CALL,
