@@ -45,6 +45,9 @@ pub(crate) enum Problem {
     /// The other side could not carry the call through.
     #[error(transparent)]
     Fault(Fault),
+    /// The method answers in many parts.
+    #[error("the method answers with a stream: call --follow prints its items")]
+    Stream,
     /// What came is no answer.
     #[error("the answer cannot be used")]
     Answer(#[source] Error),
@@ -106,6 +109,7 @@ impl Problem {
             | Self::Serving(_)
             | Self::Output(_) => 2,
             Self::Fault(_)
+            | Self::Stream
             | Self::Answer(_)
             | Self::NotThere(_)
             | Self::NoMethod(_)
@@ -123,6 +127,7 @@ impl From<CallError<Failure>> for Problem {
             CallError::Fault(fault) => Self::Fault(fault),
             CallError::Deadline => Self::Deadline,
             CallError::Closed => Self::Closed,
+            CallError::Stream => Self::Stream,
             CallError::Io(error) => Self::of_socket(error),
             // There are no others yet.
             other => Self::Usage(other.to_string()),

@@ -512,6 +512,10 @@ pub enum CallError<E = Infallible> {
     /// The server has gone. The call may or may not have been carried out.
     #[error("closed by the server")]
     Closed,
+    /// The method answers in many parts, of which the first came in place of an answer: call it with
+    /// [`Connection::stream`](crate::Connection::stream). The server is told to send no more.
+    #[error("the method answers with a stream")]
+    Stream,
     /// The call could not be sent or its answer not be read.
     #[error("the call failed on its way")]
     Io(#[source] Error),

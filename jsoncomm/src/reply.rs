@@ -299,6 +299,10 @@ impl<T: Pack, E: Pack> Reply<T, E> {
                     "the service behind this one is busy",
                 ));
             }
+            Err(CallError::Stream) => {
+                let message = "the service behind this one answers with a stream";
+                self.refuse(&Fault::new(Fault::HANDLER_FAILED, message));
+            }
             Err(CallError::Closed | CallError::Io(_)) => {
                 let message = "the service behind this one cannot be reached";
                 self.refuse(&Fault::new(Fault::HANDLER_FAILED, message));

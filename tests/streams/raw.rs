@@ -51,6 +51,34 @@ fn a_stream_that_nobody_can_be_sent_is_none() {
     }
 }
 
+#[test]
+fn a_stream_that_is_called_for_one_answer_is_an_error_and_is_cancelled() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let ticker = TickerClient::new(connection.clone());
+        let bricks = |connection: &Connection| {
+            connection.start::<crate::Brick, Infallible>("example.ticker.bricks", &(0, 4))
+        };
+        let is_stream = |answer: Result<crate::Brick, CallError>| {
+            assert!(matches!(answer, Err(CallError::Stream)), "{answer:?}");
+        };
+        let (first, second) = (bricks(&connection).unwrap(), bricks(&connection).unwrap());
+        assert_eq!(ticker.lay(1).unwrap(), [None, None]);
+        is_stream(first.wait());
+        assert_eq!(ticker.told().unwrap().2, 1, "the server is told");
+        let (tell, told) = std::sync::mpsc::channel();
+        second.then(move |answer| tell.send(answer).unwrap());
+        is_stream(told.recv_timeout(PATIENCE).unwrap());
+        assert_eq!(ticker.told().unwrap().2, 2);
+        // Whatever was asked for, and while it is waited for.
+        let count: Result<String, CallError> = connection.call("example.ticker.count", &(2,));
+        assert!(matches!(count, Err(CallError::Stream)), "{count:?}");
+        assert_eq!(ticker.plain(7).unwrap(), 7);
+    }
+}
+
 #[derive(Debug, Message)]
 struct Nothing {}
 

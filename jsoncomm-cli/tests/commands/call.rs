@@ -376,6 +376,26 @@ fn items_of_a_stream_are_printed_a_line_each() {
 }
 
 #[test]
+fn a_stream_that_is_not_followed_is_an_error_that_names_the_option() {
+    for kind in KINDS {
+        let (server, path) = clock(kind);
+        for command in ["call", "bench"] {
+            let ended = said(&[command, &path, "test.ticks.never"]);
+            assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
+            assert!(ended.stderr.contains("call --follow"), "{ended:?}");
+        }
+        let answer = "--save .=-";
+        let saved: Vec<_> = answer.split(' ').collect();
+        let ended = said(&[&["call", &path, "test.ticks.never"], &saved[..]].concat());
+        assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
+        // None is left at the server.
+        said(&["call", "--follow", &path, "test.ticks.count", "[0]"]);
+        let sinks = server.stop().0.sinks;
+        assert_eq!(sinks.iter().filter(|sink| sink.is_wanted()).count(), 0);
+    }
+}
+
+#[test]
 fn a_call_without_answer_prints_nothing() {
     for kind in KINDS {
         let (server, path) = clock(kind);

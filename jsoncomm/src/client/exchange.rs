@@ -11,7 +11,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::dial::Dial;
-use super::started::{Each, Held, Started, Tell, TellEach, Then, read};
+use super::started::{Each, Held, Parts, Started, Tell, TellEach, Then, read};
 use super::turnstile::{Inside, Ready};
 use crate::envelope::{self, Envelope, Id, Part};
 use crate::error::{CallError, DecodeError, Error};
@@ -341,6 +341,18 @@ impl Exchange {
         id: u64,
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
+        let answer = self.wait_for(id, deadline);
+        if matches!(answer, Err(CallError::Stream)) {
+            self.cancel(id);
+        }
+        answer
+    }
+
+    fn wait_for<T: Message, E: Message>(
+        &mut self,
+        id: u64,
+        deadline: Option<Instant>,
+    ) -> Result<T, CallError<E>> {
         // Looking into an empty map costs a hash.
         if !self.started.is_empty() {
             if let Some(Started::Come(come)) = self.started.remove(&id) {
@@ -359,7 +371,7 @@ impl Exchange {
                 Whose::Ours(envelope) => {
                     self.notified = false;
                     return match datagram.damage {
-                        None => read(envelope, datagram.fds),
+                        None => read(envelope, datagram.fds, Parts::One),
                         Some(damage) => Err(CallError::Io(damage)),
                     };
                 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -160,11 +161,17 @@ impl<T: Message, E: Message> Pending<T, E> {
         if std::mem::replace(&mut self.done, true) {
             return then(Err(CallError::Closed));
         }
-        let tell = |answer: Result<Held, Error>| {
-            then(match answer {
+        // A loop that drives the connection would otherwise keep it alive for ever.
+        let (shared, id) = (Arc::downgrade(&self.connection.shared), self.id);
+        let tell = move |answer: Result<Held, Error>| {
+            let answer = match answer {
                 Ok(held) => held.read(),
                 Err(error) => Err(CallError::from_error(error)),
-            });
+            };
+            if let (Err(CallError::Stream), Some(shared)) = (&answer, shared.upgrade()) {
+                shared.abandon(id);
+            }
+            then(answer);
         };
         let note = Note::Tell(self.id, self.deadline, Box::new(tell));
         self.connection.shared.exchange.attend_or_leave(note);

@@ -67,12 +67,17 @@ impl Held {
         self
     }
 
+    /// Reads the whole answer.
     pub(super) fn read<T: Message, E: Message>(self) -> Result<T, CallError<E>> {
+        self.read_as(Parts::One)
+    }
+
+    fn read_as<T: Message, E: Message>(self, parts: Parts) -> Result<T, CallError<E>> {
         if let Some(damage) = self.damage {
             return Err(CallError::Io(damage));
         }
         match Envelope::open(&self.text, self.depth) {
-            Ok(envelope) => read(envelope, self.fds),
+            Ok(envelope) => read(envelope, self.fds, parts),
             Err(fault) => {
                 let why = envelope::unreadable(&self.text, self.depth, &fault);
                 Err(undecodable(why))
@@ -83,7 +88,7 @@ impl Held {
     /// Reads one part of an answer.
     pub(super) fn read_frame<T: Message, E: Message>(self) -> Frame<T, E> {
         if !self.last {
-            return match self.read() {
+            return match self.read_as(Parts::Many) {
                 Ok(item) => Frame::Item(item),
                 Err(error) => Frame::Broken(error),
             };
@@ -93,7 +98,7 @@ impl Held {
             .is_ok_and(|mut envelope| envelope.has_null_result() && envelope.skip().is_ok());
         match empty && self.damage.is_none() {
             true => Frame::End,
-            false => Frame::Last(self.read()),
+            false => Frame::Last(self.read_as(Parts::Many)),
         }
     }
 }
@@ -212,10 +217,18 @@ impl Each {
     }
 }
 
+/// In how many parts an answer is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    One,
+    Many,
+}
+
 /// Reads what an answer says. Descriptors that the types do not take are closed.
 pub(super) fn read<T: Message, E: Message>(
     mut envelope: Envelope<'_>,
     fds: Fds,
+    parts: Parts,
 ) -> Result<T, CallError<E>> {
     if envelope.part() != Some(Part::Result) {
         return Err(read_error(envelope, fds));
@@ -223,8 +236,12 @@ pub(super) fn read<T: Message, E: Message>(
     let fds = envelope.unpacker(fds);
     let result = envelope
         .decode(|text| message::decode_front(text, &fds))
-        .map_err(|fault| undecodable(envelope.unreadable(&fault)))?
-        .map_err(undecodable)?;
+        .map_err(|fault| undecodable(envelope.unreadable(&fault)))?;
+    // Whatever the type of its items is.
+    if envelope.has_more() && parts == Parts::One {
+        return Err(CallError::Stream);
+    }
+    let result = result.map_err(undecodable)?;
     fds.finish(Surplus::Close).map_err(undecodable)?;
     Ok(result)
 }
