@@ -9,9 +9,9 @@ use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
@@ -77,6 +77,34 @@ pub fn assert_open_fds(before: usize) {
         std::thread::yield_now();
     }
     assert_eq!(open_fds(), before, "descriptors are left");
+}
+
+/// What a descriptor refers to, as /proc names it.
+///
+/// # Panics
+///
+/// Without /proc.
+pub fn file_of(fd: impl AsFd) -> PathBuf {
+    let number = fd.as_fd().as_raw_fd();
+    std::fs::read_link(format!("/proc/self/fd/{number}")).expect("/proc")
+}
+
+/// Waits until this process has no descriptor of that file any more. close(2) of the last one may still wait.
+///
+/// # Panics
+///
+/// When that takes too long.
+pub fn wait_until_closed(file: &Path) {
+    let is_open = || {
+        let entries = std::fs::read_dir("/proc/self/fd").expect("/proc");
+        let mut files = entries.flat_map(|entry| std::fs::read_link(entry?.path()));
+        files.any(|open| open == file)
+    };
+    let until = Instant::now() + PATIENCE;
+    while is_open() {
+        assert!(Instant::now() < until, "{} is open", file.display());
+        std::thread::yield_now();
+    }
 }
 
 /// Set in a process that runs one test only.
@@ -353,6 +381,24 @@ impl<S: Send + 'static> Running<S> {
             let _ = tell.send(());
         });
         told.recv_timeout(PATIENCE).expect("it runs");
+    }
+
+    /// Does something while the loop is held: what is sent meanwhile is received afterwards.
+    ///
+    /// # Panics
+    ///
+    /// When the loop does not get there in time.
+    pub fn hold<T>(&self, then: impl FnOnce() -> T) -> T {
+        let ((tell, told), (release, held)) = (channel(), channel::<()>());
+        self.remote.change(move |_| {
+            let _ = tell.send(());
+            // Disconnected at the end, also when a test fails in between.
+            let _ = held.recv_timeout(PATIENCE);
+        });
+        told.recv_timeout(PATIENCE).expect("it runs");
+        let done = then();
+        drop(release);
+        done
     }
 
     /// Stops it and returns its state and counts.

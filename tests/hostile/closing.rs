@@ -7,50 +7,27 @@ use std::process::Command;
 
 use super::*;
 use jsoncomm::Error;
-use jsoncomm_tests::{Slow, lingering, nested};
+use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until_closed};
 
-/// Sends it away, and keeps what ends the wait.
-fn send(slow: Slow, raw: &Socket, text: &str) -> TcpStream {
+/// Sends it away while the server's loop is held, and returns what ends the wait.
+fn send(server: &Running<State>, slow: Slow, raw: &Socket, text: &str) -> TcpStream {
+    server.hold(|| leave(slow, raw, text))
+}
+
+/// Sends it away to a server that does not receive it before this is over: the last to close it waits, and that is
+/// not to be this process's test.
+fn leave(slow: Slow, raw: &Socket, text: &str) -> TcpStream {
     let Slow { fd, end } = slow;
     send_raw(raw, text.as_bytes(), &[fd.as_fd()]).unwrap();
-    // While the server has not received it, this does not wait: the last to close it does.
     drop(fd);
     end
-}
-
-/// A state whose `wait` holds the server, and what lets it go.
-pub(super) struct Gate {
-    arrived: Receiver<()>,
-    open: Sender<()>,
-}
-
-impl Gate {
-    pub(super) fn new() -> (State, Self) {
-        let ((here, arrived), (open, gate)) = (channel(), channel());
-        let state = State {
-            gate: Some((here, gate)),
-            ..State::default()
-        };
-        (state, Self { arrived, open })
-    }
-
-    /// Does something while a handler holds the server.
-    pub(super) fn hold<T>(&self, polite: &VaultClient, then: impl FnOnce() -> T) -> T {
-        let held = polite.start().wait().unwrap();
-        self.arrived.recv_timeout(PATIENCE).unwrap();
-        let done = then();
-        self.open.send(()).unwrap();
-        held.wait().unwrap();
-        done
-    }
 }
 
 #[test]
 fn what_nobody_wants_is_closed_without_waiting() {
     alone!();
     for kind in KINDS {
-        let (state, gate) = Gate::new();
-        let mut bench = Bench::with(kind, state);
+        let mut bench = Bench::start(kind);
         let texts = [
             call(5, "ping", r#"{"number":1}"#),
             call(5, "none", "{}"),
@@ -62,7 +39,7 @@ fn what_nobody_wants_is_closed_without_waiting() {
         let mut ends = Vec::new();
         for text in &texts {
             let end = lingering();
-            ends.push(gate.hold(&bench.polite, || send(end, &bench.raw, text)));
+            ends.push(send(&bench.server, end, &bench.raw, text));
             assert!(bench.hear().0["error"].is_object(), "{kind:?}: {text}");
             bench.ping();
         }
@@ -75,10 +52,9 @@ fn what_nobody_wants_is_closed_without_waiting() {
 /// A call is refused after one of its descriptors has been read.
 fn refused_half_way(text: &str) {
     for kind in KINDS {
-        let (state, gate) = Gate::new();
-        let mut bench = Bench::with(kind, state);
+        let mut bench = Bench::start(kind);
         let end = lingering();
-        let end = gate.hold(&bench.polite, || send(end, &bench.raw, text));
+        let end = send(&bench.server, end, &bench.raw, text);
         assert!(bench.hear().0["error"].is_object(), "{kind:?}: {text}");
         bench.ping();
         drop(end);
@@ -134,14 +110,13 @@ fn what_is_of_another_kind_is_closed_without_waiting() {
 fn what_comes_with_an_empty_packet_or_behind_one_is_closed_without_waiting() {
     alone!();
     for behind in [false, true] {
-        let (state, gate) = Gate::new();
-        let mut bench = Bench::with(Kind::Seqpacket, state);
+        let mut bench = Bench::start(Kind::Seqpacket);
         let end = lingering();
-        let end = gate.hold(&bench.polite, || {
+        let end = bench.server.hold(|| {
             if behind {
                 send_raw(&bench.raw, b"", &[]).unwrap();
             }
-            send(end, &bench.raw, "")
+            leave(end, &bench.raw, "")
         });
         bench.ping();
         drop(end);
@@ -153,11 +128,10 @@ fn what_comes_with_an_empty_packet_or_behind_one_is_closed_without_waiting() {
 fn a_handler_that_has_a_descriptor_closed_elsewhere_does_not_wait() {
     alone!();
     for kind in KINDS {
-        let (state, gate) = Gate::new();
-        let mut bench = Bench::with(kind, state);
+        let mut bench = Bench::start(kind);
         let text = call(5, "part", r#"{"with":0}"#);
         let end = lingering();
-        let end = gate.hold(&bench.polite, || send(end, &bench.raw, &text));
+        let end = send(&bench.server, end, &bench.raw, &text);
         assert_eq!(bench.hear().0["result"], 1);
         bench.ping();
         drop(end);
@@ -173,17 +147,16 @@ fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
     let before = open_fds();
     let mut limits = Limits::default();
     limits.malformed = 0;
-    let (state, gate) = Gate::new();
-    let server = Running::with_limits(limits, Kind::Seqpacket, state, |endpoint| {
+    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
         endpoint.serve::<dyn Vault>()
     });
     let polite = VaultClient::new(server.connect());
     assert_eq!(polite.ping(1).unwrap(), 1);
     let mut raw = raw(&server, Kind::Seqpacket);
     // What it is cut off for, and something behind it.
-    let end = gate.hold(&polite, || {
+    let end = server.hold(|| {
         send_raw(&raw, b"no call", &[]).unwrap();
-        send(lingering(), &raw, "never read")
+        leave(lingering(), &raw, "never read")
     });
     assert!(raw.receive::<Untyped<Value>>().unwrap().0.json["error"].is_object());
     assert!(matches!(
@@ -203,16 +176,15 @@ fn a_connection_that_is_turned_away_takes_its_messages_with_it_elsewhere() {
     let before = open_fds();
     let mut limits = Limits::default();
     limits.connections = 2;
-    let (state, gate) = Gate::new();
-    let server = Running::with_limits(limits, Kind::Seqpacket, state, |endpoint| {
+    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
         endpoint.serve::<dyn Vault>()
     });
     let polite = VaultClient::new(server.connect());
     let other = VaultClient::new(server.connect());
     assert_eq!(polite.ping(1).unwrap() + other.ping(1).unwrap(), 2);
-    let (mut third, end) = gate.hold(&polite, || {
+    let (mut third, end) = server.hold(|| {
         let third = raw(&server, Kind::Seqpacket);
-        let end = send(lingering(), &third, "never read");
+        let end = leave(lingering(), &third, "never read");
         (third, end)
     });
     assert_eq!(
@@ -232,8 +204,7 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
     let before = open_fds();
     let mut limits = Limits::default();
     limits.user_descriptors = 2;
-    let (state, gate) = Gate::new();
-    let server = Running::with_limits(limits, Kind::Seqpacket, state, |endpoint| {
+    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
         endpoint.serve::<dyn Vault>()
     });
     let polite = VaultClient::new(server.connect());
@@ -241,7 +212,7 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
     let surplus = call(5, "ping", r#"{"number":1}"#);
     let mut ends = Vec::new();
     for count in 1..=3 {
-        ends.push(gate.hold(&polite, || send(nested(), &first, &surplus)));
+        ends.push(send(&server, nested(), &first, &surplus));
         let answer = first.receive::<Untyped<Value>>().unwrap().0.json;
         assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{count}");
     }
@@ -273,7 +244,7 @@ fn connections_that_are_being_closed_count_as_connections() {
     let polite = VaultClient::new(server.connect());
     // What nobody reads of all the others is closed behind this.
     let mut blocking = raw(&server, Kind::Seqpacket);
-    let end = send(nested(), &blocking, "no call");
+    let end = send(&server, nested(), &blocking, "no call");
     assert!(blocking.receive::<Untyped<Value>>().is_ok());
     let null = null();
     for number in 0..64 {
@@ -300,11 +271,10 @@ fn what_one_user_sends_does_not_keep_that_of_another_open() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let (state, gate) = Gate::new();
-    let mut bench = Bench::with(Kind::Seqpacket, state);
+    let mut bench = Bench::start(Kind::Seqpacket);
     let slow = nested();
     bench.hold();
-    let end = gate.hold(&bench.polite, || send(slow, &bench.raw, "no call"));
+    let end = send(&bench.server, slow, &bench.raw, "no call");
     assert!(bench.hear().0["error"].is_object());
     // It is being closed, here and nowhere else: a new process would be another to close it.
     bench.fds -= 1;
@@ -325,17 +295,19 @@ fn what_one_user_sends_does_not_keep_another_out() {
     handlers::quiet();
     let mut limits = Limits::default();
     (limits.connections, limits.user_connections) = (8, 4);
-    let (state, gate) = Gate::new();
-    let server = Running::with_limits(limits, Kind::Seqpacket, state, |endpoint| {
+    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
         endpoint.serve::<dyn Vault>()
     });
-    let polite = VaultClient::new(server.connect());
     let mut blocking = raw(&server, Kind::Seqpacket);
-    let end = send(nested(), &blocking, "no call");
+    let slow = nested();
+    let file = file_of(&slow.fd);
+    let end = send(&server, slow, &blocking, "no call");
     assert!(blocking.receive::<Untyped<Value>>().is_ok());
+    // A new process would be another to close it.
+    wait_until_closed(&file);
     // More than it may have, each with something that nobody reads.
     for _ in 0..8 {
-        let many = gate.hold(&polite, || {
+        let many = server.hold(|| {
             [(); 4].map(|()| {
                 let raw = raw(&server, Kind::Seqpacket);
                 send_raw(&raw, b"x", &[]).unwrap();
@@ -361,7 +333,7 @@ fn a_peer_that_goes_while_nobody_reads_from_it_is_noticed() {
     let idle = VaultClient::new(server.connect());
     assert_eq!(idle.ping(1).unwrap(), 1);
     let mut blocking = raw(&server, Kind::Seqpacket);
-    let end = send(nested(), &blocking, "no call");
+    let end = send(&server, nested(), &blocking, "no call");
     assert!(blocking.receive::<Untyped<Value>>().is_ok());
     drop((idle, blocking));
     let until = Instant::now() + PATIENCE;

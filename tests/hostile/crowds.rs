@@ -8,7 +8,6 @@ use std::time::Duration;
 use jsoncomm::{Connection, Error, Sent, Server};
 use rustix::net::{Shutdown, shutdown};
 
-use super::closing::Gate;
 use super::*;
 
 /// A client that sends this and reads what comes, again and again, on a new connection when it is cut off.
@@ -147,10 +146,9 @@ fn who_reads_no_more_loses_its_own_answers() {
 #[test]
 fn who_is_dead_before_it_is_accepted_is_served_as_far_as_it_asked() {
     alone!();
-    let (state, gate) = Gate::new();
-    let mut bench = Bench::with(Kind::Seqpacket, state);
+    let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
-    gate.hold(&bench.polite, || {
+    bench.server.hold(|| {
         for number in 0..40 {
             let dying = raw(&bench.server, Kind::Seqpacket);
             if number % 2 == 0 {

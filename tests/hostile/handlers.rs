@@ -1,6 +1,6 @@
 //! Handlers that fail: each costs its own call.
 
-use super::closing::Gate;
+use super::peers::gated;
 use super::*;
 
 /// What a hostile handler says when it panics; nobody wants to read it in the test's output.
@@ -311,20 +311,20 @@ fn kept_replies_are_answered_in_any_order_and_a_dead_caller_costs_nothing() {
 fn while_a_handler_sleeps_each_call_keeps_its_own_deadline() {
     alone!();
     for kind in KINDS {
-        let (state, gate) = Gate::new();
-        let mut bench = Bench::with(kind, state);
+        let (mut bench, is_here, open) = gated(kind);
         let (hurried, patient) = (bench.server.connect(), bench.server.connect());
         let patient = VaultClient::new(patient).start();
-        let answers = gate.hold(&bench.polite, || {
-            let answers: Vec<_> = (0..3).map(|n| patient.ping(n).unwrap()).collect();
-            let short = hurried.within(std::time::Duration::from_millis(20));
-            let ended = VaultClient::new(short).ping(70);
-            assert!(
-                matches!(ended, Err(jsoncomm::CallError::Deadline)),
-                "{ended:?}"
-            );
-            answers
-        });
+        let held = bench.polite.start().wait().unwrap();
+        is_here.recv_timeout(PATIENCE).unwrap();
+        let answers: Vec<_> = (0..3).map(|n| patient.ping(n).unwrap()).collect();
+        let short = hurried.within(std::time::Duration::from_millis(20));
+        let ended = VaultClient::new(short).ping(70);
+        assert!(
+            matches!(ended, Err(jsoncomm::CallError::Deadline)),
+            "{ended:?}"
+        );
+        open.send(()).unwrap();
+        held.wait().unwrap();
         for (number, answer) in (0..).zip(answers) {
             assert_eq!(answer.wait().unwrap(), number, "{kind:?}");
         }

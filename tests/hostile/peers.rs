@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, sock
 use super::*;
 
 /// A server whose `wait` says when it has been called and goes on when told to.
-fn gated(kind: Kind) -> (Bench, Receiver<()>, Sender<()>) {
+pub(super) fn gated(kind: Kind) -> (Bench, Receiver<()>, Sender<()>) {
     let ((here, is_here), (open, is_open)) = (channel(), channel());
     let gate = Some((here, is_open));
     let bench = Bench::with(
