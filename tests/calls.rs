@@ -1,5 +1,8 @@
 //! The call layer, end to end.
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;

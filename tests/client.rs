@@ -6,6 +6,9 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "client/answers.rs"]
 mod answers;
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::os::fd::OwnedFd;
 
 use jsoncomm::message::{Packer, Surplus, Unknown, Unpack, Unpacker, decode, encode};

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "derive/attributes.rs"]
 mod attributes;
 #[path = "derive/descriptors.rs"]

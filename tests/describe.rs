@@ -10,6 +10,9 @@
     reason = "a helper that fails has failed its test"
 )]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[cfg(feature = "schema")]
 #[path = "describe/schemas.rs"]
 mod schemas;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[cfg(test)]
 #[path = "examples/activated.rs"]
 mod activated;
@@ -25,19 +28,15 @@ use jsoncomm_tests::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Makes the command that runs an example. cargo builds it if that has not been done yet.
+/// Makes the command that runs an example.
 fn example(name: &str) -> Command {
     example_with(name, "")
 }
 
 /// The same for an example that needs a feature of its package.
 fn example_with(name: &str, feature: &str) -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["run", "--quiet", "--package", "jsoncomm-examples"])
-        .args((!cfg!(debug_assertions)).then_some("--release"))
-        .args(["--features", feature, "--example", name, "--"])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let mut command = Command::new(built_with(name, feature));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command
 }
 
@@ -189,14 +188,20 @@ impl Drop for Daemon {
     }
 }
 
-/// Builds an example, to be run itself, so that signals reach it and not cargo.
+/// Builds an example, if that has not been done yet, to be run itself, so that signals reach it and not cargo.
 fn built(name: &str) -> PathBuf {
+    built_with(name, "")
+}
+
+fn built_with(name: &str, feature: &str) -> PathBuf {
+    jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "jsoncomm-examples"])
         .args((!cfg!(debug_assertions)).then_some("--release"))
-        .args(["--example", name])
+        .args(["--features", feature, "--example", name])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status();
+    jsoncomm_watchdog::allow(jsoncomm_watchdog::LIMIT);
     assert!(built.expect("cargo runs").success());
     binary(name)
 }

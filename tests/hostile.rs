@@ -9,6 +9,9 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "hostile/calls.rs"]
 mod calls;
 #[path = "hostile/closing.rs"]

@@ -1,5 +1,8 @@
 //! Many calls in flight on one connection: answered in any order, waited for in any order.
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::fs::File;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};

@@ -10,6 +10,9 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "json/depth.rs"]
 mod depth;
 #[path = "json/keys.rs"]

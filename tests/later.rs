@@ -6,6 +6,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};

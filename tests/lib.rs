@@ -133,6 +133,8 @@ pub fn is_alone() -> bool {
     }
     let thread = std::thread::current();
     let test = thread.name().expect("a thread is named after its test");
+    // What hangs is named where it hangs, and then here.
+    jsoncomm_watchdog::allow(jsoncomm_watchdog::OUTER_LIMIT);
     // Also when cargo has just put another in its place.
     let mut alone = Command::new("/proc/self/exe");
     let ended = alone.args(["--exact", test]).env(ALONE, "").output();

@@ -7,6 +7,9 @@
     reason = "a test says by failing what went wrong"
 )]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "limits/users.rs"]
 mod users;
 #[path = "limits/waiting.rs"]

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 #![deny(warnings, reason = "what is generated gives none")]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "macros/bare.rs"]
 mod bare;
 

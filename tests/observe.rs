@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::panic, reason = "on purpose")]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,8 @@
 //! The page on reliability names tests that there are.
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::path::Path;
 
 #[test]

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "sensitive/calls.rs"]
 mod calls;
 #[path = "sensitive/debug.rs"]

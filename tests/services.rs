@@ -1,5 +1,8 @@
 //! One trait, many uses: mocks, other crates, several services and sockets, odd signatures.
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;

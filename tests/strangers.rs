@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 #[path = "strangers/networks.rs"]
 mod networks;
 #[path = "strangers/users.rs"]

@@ -4,6 +4,9 @@
 //! run only with the one that wrote them; `ui/schema` and `ui/without_schema` need that feature, or its absence. After a change of ours:
 //! `TRYBUILD=overwrite cargo test --test ui`, and read the difference.
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 use std::process::Command;
 
 /// The compiler whose wording is in `ui/rustc`.
@@ -11,6 +14,7 @@ const PINNED: &str = "rustc 1.95.";
 
 #[test]
 fn every_refusal_says_what_to_write() {
+    jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = Command::new(rustc).arg("--version").output().unwrap();
     let cases = trybuild::TestCases::new();

@@ -3,6 +3,10 @@
 //! Each command has a file of its own. What goes wrong anywhere is a [`Problem`], which is reported here and becomes
 //! the exit status.
 
+#[cfg(test)]
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 mod address;
 mod args;
 mod bench;

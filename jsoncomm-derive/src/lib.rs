@@ -3,6 +3,10 @@
 //! A macro's way goes down one room at a time: `expand` writes code for what `check` has judged, in
 //! the shape `ast` gives it, from what `attr` reads; complaints collect in `ctxt`.
 
+#[cfg(test)]
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 mod ast;
 mod attr;
 mod check;

@@ -59,6 +59,10 @@
 #[cfg(test)]
 extern crate self as jsoncomm;
 
+#[cfg(test)]
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 mod account;
 mod address;
 mod client;

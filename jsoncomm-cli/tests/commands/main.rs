@@ -8,6 +8,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
 mod call;
 mod common;
 mod describe;

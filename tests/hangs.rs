@@ -1,0 +1,106 @@
+//! A test that hangs is a failure with a name, in every program of tests.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use jsoncomm_tests::alone;
+
+/// Set in a process in which a test hangs on purpose.
+const HANGS: &str = "JSONCOMM_TESTS_HANGS";
+
+fn hangs_here() -> bool {
+    std::env::var_os(HANGS).is_some()
+}
+
+/// Waits for a process that outlives it, for what never comes.
+fn hang() {
+    jsoncomm_watchdog::allow(Duration::from_millis(200));
+    let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+    let (_sender, never) = channel::<()>();
+    never.recv().unwrap();
+    child.wait().unwrap();
+}
+
+/// Runs the test of this thread in another process, in which it hangs. Returns when all of that has ended: what it has
+/// started has its output, too.
+fn hung() -> (String, Output) {
+    let test = std::thread::current().name().unwrap().to_owned();
+    let mut program = Command::new("/proc/self/exe");
+    program.args(["--exact", &test]).env(HANGS, "");
+    let output = program.output().unwrap();
+    (test, output)
+}
+
+#[test]
+fn a_test_that_hangs_ends_its_program_and_is_named() {
+    if hangs_here() {
+        hang();
+    }
+    let (test, output) = hung();
+    assert_eq!(output.status.signal(), Some(6), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("test {test} hangs")), "{said}");
+    let thread: String = test.chars().take(15).collect();
+    assert!(said.contains(&format!("({thread}) waits in")), "{said}");
+}
+
+#[test]
+fn a_test_that_hangs_in_a_process_of_its_own_is_a_failed_test() {
+    if hangs_here() {
+        alone!();
+        hang();
+    }
+    let (test, output) = hung();
+    assert_eq!(output.status.code(), Some(101), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("test {test} ... FAILED")), "{said}");
+    assert!(said.contains(&format!("test {test} hangs")), "{said}");
+}
+
+/// The files in a folder.
+fn files_in(folder: PathBuf) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+}
+
+#[test]
+fn every_program_of_tests_is_watched() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let helpers = root.join("tests/lib.rs");
+    let programs = files_in(root.join("tests")).filter(|path| *path != helpers);
+    let crates = [
+        "jsoncomm/src/lib.rs",
+        "jsoncomm-derive/src/lib.rs",
+        "jsoncomm-cli/src/main.rs",
+        "jsoncomm-cli/tests/commands/main.rs",
+    ];
+    let mut seen = 0;
+    for path in programs.chain(crates.map(|path| root.join(path))) {
+        if path.extension().is_some_and(|end| end == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let watched = "#[macro_use]\nextern crate jsoncomm_watchdog;\n";
+            assert!(text.contains(watched), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 35, "{seen}");
+    // No others have tests.
+    for folder in ["examples", "benches", "fuzz"] {
+        for path in files_in(root.join(folder)) {
+            let text = fs::read(&path).unwrap();
+            let has_test = text.windows(7).any(|word| word == b"#[test]");
+            assert!(!has_test, "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A deadline for every test: one that hangs is a failure with a name.
+//!
+//! libtest waits for a test for as long as it takes. A program of tests says once, at its root,
+//!
+//! ```text
+//! #[macro_use]
+//! extern crate jsoncomm_watchdog;
+//! ```
+//!
+//! and from there on `#[test]` is the one of this crate: a thread waits for the end of the test, for [`LIMIT`] times
+//! the number in the environment variable [`FACTOR`] (for emulators and loaded machines). If the test has not ended by
+//! then, that thread prints the test's name and what each thread of the process waits for, kills the processes that
+//! this one has started, and aborts. `tests/hangs.rs` shows it, and that every program has the two lines.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Write as _, stderr};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+pub use jsoncomm_watchdog_attribute::test;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a test may take.
+pub const LIMIT: Duration = Duration::from_secs(115);
+
+/// How long a test may take that has another process do its work and is watched there: what hangs is named there first.
+pub const OUTER_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a test may take that compiles.
+pub const COMPILING: Duration = Duration::from_secs(1800);
+
+/// The environment variable with a number that each limit is multiplied by.
+pub const FACTOR: &str = "JSONCOMM_TESTS_FACTOR";
+
+thread_local! {
+    /// Tells the watch on this thread's test how long it may take from now on.
+    static WATCH: RefCell<Option<Sender<Duration>>> = const { RefCell::new(None) };
+}
+
+/// Watches the test of this thread until it is dropped.
+#[derive(Debug)]
+#[must_use = "the watch ends when this is dropped"]
+pub struct Watch(());
+
+/// Watches the test of this thread, which is named after it.
+///
+/// # Panics
+///
+/// When the watching thread cannot be started.
+#[expect(clippy::expect_used, reason = "a test that is not watched has failed")]
+pub fn watch() -> Watch {
+    let current = thread::current();
+    let test = current.name().unwrap_or("without a name").to_owned();
+    let (tell, told) = channel();
+    let watchdog = thread::Builder::new().name(String::from("watchdog"));
+    watchdog
+        .spawn(move || wait(&test, &told))
+        .expect("a thread to watch from");
+    WATCH.set(Some(tell));
+    Watch(())
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        WATCH.set(None);
+    }
+}
+
+/// Gives the test of this thread so long from now on, times [`FACTOR`].
+pub fn allow(time: Duration) {
+    WATCH.with_borrow(|watch| {
+        if let Some(watch) = watch {
+            // The thread is there for as long as its sender.
+            let _ = watch.send(time);
+        }
+    });
+}
+
+/// Waits for the end of a test.
+fn wait(test: &str, told: &Receiver<Duration>) {
+    let factor: u32 = std::env::var(FACTOR)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
+    let mut limit = LIMIT;
+    loop {
+        let time = limit.saturating_mul(factor.max(1));
+        match told.recv_timeout(time) {
+            Ok(other) => limit = other,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => end(test, time),
+        }
+    }
+}
+
+/// Reports a test that hangs, and ends this process and those that it has started.
+fn end(test: &str, time: Duration) -> ! {
+    let mut report = format!(
+        "\ntest {test} hangs: it has not ended within {time:?} ({FACTOR} multiplies that)\n"
+    );
+    let this = std::process::id();
+    for thread in numbers_in(&format!("/proc/{this}/task")) {
+        let of = |file| {
+            let text = fs::read_to_string(format!("/proc/{this}/task/{thread}/{file}"));
+            text.unwrap_or_default().trim().to_owned()
+        };
+        let (name, place) = (of("comm"), of("wchan"));
+        let _ = writeln!(report, "  thread {thread} ({name}) waits in {place}");
+    }
+    // Not captured, as a macro's output would be.
+    let _ = stderr().write_all(report.as_bytes());
+    kill_children(this);
+    std::process::abort();
+}
+
+/// Kills what a process has started, and what that has started.
+fn kill_children(process: u32) {
+    for thread in numbers_in(&format!("/proc/{process}/task")) {
+        let children = fs::read_to_string(format!("/proc/{process}/task/{thread}/children"));
+        let children = children.unwrap_or_default();
+        for child in children.split_whitespace().flat_map(str::parse) {
+            kill_children(child);
+            if let Some(pid) = i32::try_from(child).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The numbers that the entries of a directory are named by.
+fn numbers_in(directory: &str) -> Vec<u32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    names.collect()
+}
