@@ -76,6 +76,10 @@ ID_MAX = 256  # bytes of an id that is echoed
 TIMEOUT_MAX = 1 << 53  # milliseconds: longer than anybody waits, and a float still holds it
 PATIENCE = 25.0  # seconds for a call, unless told otherwise
 LOOK = 0.1  # seconds after which a datagram client looks whether its server is still there
+PATH_MAX = 107  # bytes of a path that fit into an address
+BACKLOG = 4096  # clients that wait to be accepted
+LOCKED = 1.0  # seconds to wait while others bind in the same directory
+PAUSE = 0.001  # seconds before something is tried again that no event tells of
 KEPT_ITEMS = 256  # items of a stream that nobody has asked for yet
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 LOG = logging.getLogger("jsoncomm")
@@ -93,6 +97,10 @@ class Closed(Error):
 
 class Deadline(Error):
     """No answer came in time; it may be on its way."""
+
+
+class NotSent(Deadline):
+    """There was no room for the call in time, so that it was not sent."""
 
 
 class ServiceError(Error):
@@ -446,17 +454,55 @@ class Line:
         self.close()
 
 
-# The client.
+# Addresses: a path, or a name in the abstract namespace, which begins with a NUL.
 
 
-def _connected(address: Any, kind: int) -> socket.socket:
+def _address(address: Address) -> Any:
+    """Checks an address; text and bytes stay what they are."""
+    found = os.fspath(address)
+    raw = os.fsencode(found)
+    if raw[:1] != b"\0" and (not raw or b"\0" in raw):
+        raise ValueError("an address is a path, or a name behind a NUL")
+    return found
+
+
+def _is_abstract(address: Any) -> bool:
+    return address[:1] in ("\0", b"\0")
+
+
+@contextlib.contextmanager
+def _reachable(address: Any) -> Iterator[Any]:
+    """A name for connect(2). A path too long for it is reached through a descriptor of the file itself."""
+    if _is_abstract(address) or len(os.fsencode(address)) <= PATH_MAX:
+        yield address
+        return
+    with Fd(os.open(address, os.O_PATH | os.O_CLOEXEC)) as file:
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _connect(sock: socket.socket, address: Any, deadline: float) -> None:
+    """Connects, and waits until the deadline while the server has too many clients to accept."""
+    sock.setblocking(False)
+    with _reachable(address) as name:
+        while True:
+            try:
+                sock.connect(name)
+                sock.setblocking(True)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise NotSent("the server did not accept the connection in time") from None
+                time.sleep(PAUSE)  # poll(2) does not tell when there is room
+
+
+def _connected(address: Any, kind: int, deadline: float) -> socket.socket:
     """Connects, and gives a datagram socket a name so that it can be answered: first the connection, then the
     name, so that no stranger's datagram is ever queued."""
     # An empty name lets the kernel choose, but some releases of 3.9 and 3.10 make it "\0" (gh-94821).
     for name in (b"", b"\0jsoncomm-" + os.urandom(8).hex().encode()):
         sock = socket.socket(socket.AF_UNIX, kind)
         try:
-            sock.connect(address)
+            _connect(sock, address, deadline)
             if kind == socket.SOCK_SEQPACKET:
                 return sock
             with contextlib.suppress(OSError):
@@ -470,15 +516,178 @@ def _connected(address: Any, kind: int) -> socket.socket:
     raise OSError(errno.EADDRINUSE, "no name for the socket")
 
 
-def connect(address: Address, kind: Optional[str] = None, timeout: float = PATIENCE) -> Connection:
-    """Connects to a server; without a kind, to whichever it has. OSError when nobody is there."""
-    address = os.fspath(address)
+class _Place:
+    """Where a socket's file is, or is to be. It stands on a descriptor of the directory, so that it finds the file
+    after chdir(2), and whatever has become of the path."""
+
+    def __init__(self, path: Any) -> None:
+        folder, self.file = os.path.split(path)
+        if not self.file or self.file in (os.curdir, os.pardir, b".", b".."):
+            raise ValueError("the path does not end in the name of a file")
+        self.folder = Fd(os.open(folder or os.curdir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        self.name = path  # for bind(2)
+        if len(os.fsencode(path)) > PATH_MAX:
+            self.name = f"/proc/self/fd/{self.folder.fileno()}/{os.fsdecode(self.file)}"
+        self.inode: Optional[tuple[int, int]] = None  # once it is bound
+
+    def bind(self, sock: socket.socket, mode: Optional[int]) -> None:
+        """Binds in place of a dead socket, if need be, and opens the socket to clients. Of several that do that at
+        the same time one gets the path, because the directory is locked meanwhile."""
+        with self._locked() as locked:
+            if mode is not None:
+                os.fchmod(sock.fileno(), mode)  # it appears with no more than that
+            self._bind(sock, locked)
+            self.inode = self._inode()
+            try:
+                if mode is not None:
+                    self._set_mode(mode)
+                if sock.type == socket.SOCK_SEQPACKET:
+                    sock.listen(BACKLOG)
+            except BaseException:
+                self.remove()
+                raise
+
+    def remove(self) -> None:
+        """Removes the file if it is still the one that was bound. This comes before its socket is closed: somebody
+        else's could be in its place after that."""
+        with contextlib.suppress(OSError):
+            if self.inode is not None and self._inode() == self.inode:
+                os.unlink(self.file, dir_fd=self.folder.fileno())
+        self.folder.close()
+
+    def _inode(self) -> tuple[int, int]:
+        found = os.stat(self.file, dir_fd=self.folder.fileno(), follow_symlinks=False)
+        return found.st_dev, found.st_ino
+
+    def _open(self) -> Fd:
+        """The file itself, which keeps its inode from being used again."""
+        return Fd(os.open(self.file, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.folder.fileno()))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Waits until nobody else binds in the directory; False where it cannot be locked."""
+        try:
+            fd = Fd(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.folder.fileno()))
+        except PermissionError:
+            yield False
+            return
+        until = time.monotonic() + LOCKED
+        with fd:
+            locked = True
+            while True:
+                try:
+                    fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise OSError(errno.EADDRINUSE, "another program keeps the directory locked") from None
+                    time.sleep(PAUSE)
+                except OSError:  # the file system has no locks
+                    locked = False
+                    break
+            try:
+                yield locked
+            finally:
+                if locked:  # closing alone would leave it to a child that another thread is just starting
+                    fcntl.flock(fd.fileno(), fcntl.LOCK_UN)
+
+    def _bind(self, sock: socket.socket, locked: bool) -> None:
+        for _ in range(4):  # programs that do not lock put files there and take them away
+            try:
+                sock.bind(self.name)
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            self._clear(locked)
+        raise OSError(errno.EADDRINUSE, "the path is in use")
+
+    def _clear(self, locked: bool) -> None:
+        """Removes what is in the way if it is a dead socket of ours, or raises what it is."""
+        try:
+            file = self._open()
+        except FileNotFoundError:
+            return
+        with file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISSOCK(found.st_mode):
+                problem = "something that is no socket is there"
+            elif not _is_dead(f"/proc/self/fd/{file.fileno()}" if os.path.exists("/proc/self/fd") else self.name):
+                problem = "the path is in use"
+            elif found.st_uid != os.geteuid():
+                problem = f"a dead socket of user {found.st_uid} is there"
+            elif not locked:
+                problem = "a dead socket is there, and the directory cannot be locked to replace it"
+            else:
+                if self._inode() == (found.st_dev, found.st_ino):
+                    os.unlink(self.file, dir_fd=self.folder.fileno())
+                return
+        raise OSError(errno.EADDRINUSE, problem)
+
+    def _set_mode(self, mode: int) -> None:
+        """Gives the file just bound the bits that the umask has taken."""
+        with self._open() as file:
+            found = os.fstat(file.fileno())
+            if (found.st_dev, found.st_ino) != self.inode:
+                raise OSError(errno.ESTALE, "the socket's file has been replaced")
+            if stat.S_IMODE(found.st_mode) != mode:
+                os.chmod(f"/proc/self/fd/{file.fileno()}", mode)
+
+
+def _is_dead(name: Any) -> bool:
+    """Returns true if no process has the socket at this path open. A datagram socket is told of all types: of one
+    that is bound and does not listen yet, too."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def _bind_abstract(sock: socket.socket, name: Any) -> list[socket.socket]:
+    """Binds a name of every type: that of each is another one to the kernel, so that a stranger could take clients
+    in who do not know the kind. Returns the sockets that hold the others, at which nobody is answered."""
+    held: list[socket.socket] = []
+    try:
+        sock.bind(name)
+        for kind in (*KINDS.values(), socket.SOCK_STREAM):
+            if kind != sock.type:
+                other = socket.socket(socket.AF_UNIX, kind)
+                held.append(other)
+                other.bind(name)
+                other.shutdown(socket.SHUT_RDWR)
+        if sock.type == socket.SOCK_SEQPACKET:
+            sock.listen(BACKLOG)
+    except BaseException:
+        for other in held:
+            other.close()
+        raise
+    return held
+
+
+# The client.
+
+
+def connect(
+    address: Address, kind: Optional[str] = None, timeout: float = PATIENCE, limit: int = MESSAGE_MAX
+) -> Connection:
+    """Connects to a server; without a kind, to whichever it has. OSError when nobody is there.
+
+    `timeout` is for connecting, and for each call that has none of its own; `limit` is the longest message in bytes.
+    """
+    address = _address(address)
+    deadline = time.monotonic() + timeout
     kinds = [KINDS[kind]] if kind else [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM]
+    # A name is looked up together with the type: there is nobody at it then.
+    other = errno.ECONNREFUSED if _is_abstract(address) else errno.EPROTOTYPE
     for candidate in kinds:
         try:
-            return Connection(_connected(address, candidate), timeout, address)
+            return Connection(_connected(address, candidate, deadline), timeout, address, limit)
         except OSError as error:
-            if error.errno != errno.EPROTOTYPE or candidate == kinds[-1]:
+            if error.errno != other or candidate == kinds[-1]:
                 raise
     raise AssertionError("there is a last kind")
 
@@ -489,9 +698,13 @@ class Connection:
     On a datagram socket, where the kernel does not tell that a server is gone, it looks for it while it waits.
     """
 
-    def __init__(self, sock: socket.socket, timeout: float = PATIENCE, address: Any = None) -> None:
-        self.line = Line(sock)
+    def __init__(
+        self, sock: socket.socket, timeout: float = PATIENCE, address: Any = None, limit: int = MESSAGE_MAX
+    ) -> None:
+        self.line = Line(sock, limit)
         self.timeout = timeout
+        if address is not None and not _is_abstract(address):
+            address = os.path.abspath(address)  # it means the same after chdir(2)
         self._address = None if self.line.connected else address
         self._last = int.from_bytes(os.urandom(8), "big") >> 12  # below 2^52, and nobody's guess
         self._streams: dict[int, collections.deque[Message]] = {}
@@ -558,7 +771,7 @@ class Connection:
         try:
             self.line.send_text(text, fds)
         except socket.timeout:
-            raise Deadline("no room for the call in time") from None
+            raise NotSent("no room for the call in time") from None
         except OSError as error:
             if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN):
                 raise Closed("the server is gone") from None
@@ -835,7 +1048,8 @@ class Server:
         self._methods: dict[str, _Method] = {}
         self._bare: Optional[Callable[[Any], tuple[str, Any]]] = None
         self._selector = selectors.DefaultSelector()
-        self._paths: list[tuple[Any, tuple[int, int]]] = []
+        self._places: list[_Place] = []
+        self._held: list[socket.socket] = []  # of abstract names in their other types
         self._peers: set[_Peer] = set()
         self._known: dict[tuple[Line, Any], _Peer] = {}  # datagram peers that still get something
         self._paused: dict[socket.socket, float] = {}
@@ -858,25 +1072,27 @@ class Server:
         self._bare = route
 
     def bind(self, address: Address, kind: str, mode: Optional[int] = None) -> None:
-        """Binds a socket, with that mode from the beginning. A socket file where nobody listens is replaced."""
-        address = os.fspath(address)
-        sock = socket.socket(socket.AF_UNIX, KINDS[kind])
-        try:
-            if mode is not None:
-                os.fchmod(sock.fileno(), mode)
-            try:
-                sock.bind(address)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or not _is_stale(address, KINDS[kind]):
-                    raise
-                os.unlink(address)
-                sock.bind(address)
-            if address[:1] not in ("\0", b"\0"):
-                self._paths.append((address, _inode(address)))
-            self.adopt(sock)
-        except BaseException:
-            sock.close()
-            raise
+        """Binds a socket; its file has that mode, whatever the umask. The file of a dead server of the same user is
+        replaced, that of a live one never: OSError says what is in the way. A name in the abstract namespace, which
+        everybody in the same network namespace can reach, is taken in all types."""
+        address = _address(address)
+        if mode is not None and (_is_abstract(address) or not 0 <= mode <= 0o777):
+            raise ValueError("a mode is 0 to 0o777, and a path's")
+        with contextlib.ExitStack() as undo:
+            sock = undo.enter_context(socket.socket(socket.AF_UNIX, KINDS[kind]))
+            if _is_abstract(address):
+                held = _bind_abstract(sock, address)
+                for other in held:
+                    undo.enter_context(other)
+                self.adopt(sock)
+                self._held += held
+            else:
+                place = _Place(address)
+                undo.callback(place.remove)
+                place.bind(sock, mode)
+                self.adopt(sock)
+                self._places.append(place)
+            undo.pop_all()
 
     def adopt(self, sock: socket.socket) -> None:
         """Takes over a socket made elsewhere: a datagram one, a listening one, or a connection to its one client."""
@@ -889,7 +1105,7 @@ class Server:
         try:
             sock.getpeername()
         except OSError:
-            sock.listen(4096)
+            sock.listen(BACKLOG)
             self._selector.register(sock, selectors.EVENT_READ, lambda _: self._accept(sock))
         else:
             self._admit(sock)
@@ -934,16 +1150,14 @@ class Server:
                 self.adopt(sock)
 
     def close(self) -> None:
-        for address, inode in self._paths:  # before the sockets, so that nobody else's file is in its place
-            with contextlib.suppress(OSError):
-                if _inode(address) == inode:
-                    os.unlink(address)
+        for place in self._places:
+            place.remove()
         for peer in self._peers:
             peer.end()
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
-        for sock in (*self._paused, self._bell, self._ringer):
+        for sock in (*self._held, *self._paused, self._bell, self._ringer):
             sock.close()
         self._selector.close()
 
@@ -1271,16 +1485,3 @@ def _things(value: Any) -> list[Any]:
             found.append(one)
     return found
 
-
-def _inode(path: Any) -> tuple[int, int]:
-    found = os.lstat(path)
-    return found.st_dev, found.st_ino
-
-
-def _is_stale(address: Any, kind: int) -> bool:
-    """Says whether a socket file is there at which nobody listens."""
-    if address[:1] in ("\0", b"\0") or not stat.S_ISSOCK(os.lstat(address).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        probe.settimeout(0)
-        return probe.connect_ex(address) == errno.ECONNREFUSED

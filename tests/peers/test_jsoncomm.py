@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import json
 import logging
@@ -46,7 +47,7 @@ def at_most(descriptors: int) -> Iterator[None]:
 class Shop(Server):
     """A server on a thread of its own, which notes when a stream has ended."""
 
-    def __init__(self, path: str, kind: str) -> None:
+    def __init__(self, path: Any, kind: str) -> None:
         super().__init__()
         self.ended = threading.Event()
         self.method("shop.echo", self.echo)
@@ -153,6 +154,22 @@ class Clients(Case):
                         self.assertEqual(raised.exception.errno, errno.EPROTOTYPE)
             self.assertRaises(FileNotFoundError, connect, self.path)
 
+    def test_connecting_ends_at_the_deadline_if_nobody_accepts(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+            server.bind(self.path)
+            server.listen(0)
+            with connect(self.path):
+                self.assertRaises(jsoncomm.NotSent, connect, self.path, timeout=0.02)
+                server.accept()[0].close()
+                connect(self.path, timeout=PATIENCE).close()
+
+    def test_a_client_has_a_limit_of_its_own(self) -> None:
+        with Shop(self.path, "seqpacket"), connect(self.path, limit=1000) as connection:
+            call = {"value": "x" * 1000}
+            self.assertRaises(ValueError, connection.call, "shop.echo", call)
+            with connect(self.path, limit=2000) as other:
+                self.assertEqual(other.call("shop.echo", call).value, call["value"])
+
     def test_a_call_ends_at_its_deadline_is_cancelled_and_the_connection_goes_on(self) -> None:
         for kind in KINDS:
             left, right = socket.socketpair(socket.AF_UNIX, KINDS[kind])
@@ -214,6 +231,116 @@ class Clients(Case):
             self.assertEqual(raised.exception.code, Fault.BUSY)
             self.assertEqual(list(items), [])
             server.join(PATIENCE)
+
+
+class Addresses(Case):
+    def test_a_mode_does_not_depend_on_the_umask(self) -> None:
+        for kind in KINDS:
+            for umask in (0o777, 0o077, 0):
+                for mode in (0o666, 0o600, 0o060, 0):
+                    before = os.umask(umask)
+                    try:
+                        with Server() as server:
+                            server.bind(self.path, kind, mode)
+                            self.assertEqual(os.stat(self.path).st_mode & 0o777, mode)
+                    finally:
+                        os.umask(before)
+        with Server() as server:
+            for mode in (0o1000, -1):
+                self.assertRaises(ValueError, server.bind, self.path, kind, mode)
+            self.assertRaises(ValueError, server.bind, "\0name", kind, 0o600)
+
+    def test_a_server_that_is_bound_and_does_not_listen_yet_is_never_robbed(self) -> None:
+        for kind in (*KINDS.values(), socket.SOCK_STREAM):
+            with socket.socket(socket.AF_UNIX, kind) as first:
+                first.bind(self.path)
+                inode = os.stat(self.path).st_ino
+                for other in KINDS:
+                    with Server() as second, self.assertRaises(OSError) as raised:
+                        second.bind(self.path, other)
+                    self.assertEqual(raised.exception.errno, errno.EADDRINUSE)
+                self.assertEqual(os.stat(self.path).st_ino, inode)
+            os.unlink(self.path)
+
+    def test_of_four_starters_over_a_dead_socket_exactly_one_gets_the_path(self) -> None:
+        for round in range(25):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+                dead.bind(self.path)
+            barrier = threading.Barrier(4)
+            servers = [Server() for _ in range(4)]
+            bound: list[Server] = []
+
+            def start(server: Server) -> None:
+                barrier.wait(PATIENCE)
+                with contextlib.suppress(OSError):
+                    server.bind(self.path, [*KINDS][round % 2])
+                    bound.append(server)
+
+            threads = [threading.Thread(target=start, args=(server,)) for server in servers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+            self.assertEqual(len(bound), 1)
+            for server in servers:
+                server.close()
+            self.assertFalse(os.path.exists(self.path))
+
+    def test_nobody_binds_while_the_directory_is_locked(self) -> None:
+        with Fd(os.open(os.path.dirname(self.path), os.O_RDONLY)) as folder, Server() as server:
+            fcntl.flock(folder.fileno(), fcntl.LOCK_EX)
+            with unittest.mock.patch.object(jsoncomm, "LOCKED", 0.01):
+                self.assertRaises(OSError, server.bind, self.path, "dgram")
+            fcntl.flock(folder.fileno(), fcntl.LOCK_UN)
+            server.bind(self.path, "dgram")
+
+    def test_the_dead_socket_of_somebody_else_stays(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+            dead.bind(self.path)
+        with unittest.mock.patch("os.geteuid", return_value=os.geteuid() + 1):
+            with Server() as server:
+                self.assertRaises(OSError, server.bind, self.path, "dgram")
+        self.assertTrue(os.path.exists(self.path))
+
+    def test_paths_may_be_longer_than_an_address_of_the_kernel(self) -> None:
+        deep = os.path.join(os.path.dirname(self.path), *("x" * 60 for _ in range(4)))
+        os.makedirs(deep)
+        for kind in KINDS:
+            for path in (f"{deep}/socket", os.fsencode(f"{deep}/socket"), Path(deep, "socket")):
+                with Shop(path, kind), connect(path) as connection:
+                    self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+                self.assertEqual(os.listdir(deep), [])
+
+    def test_the_file_is_removed_after_the_directory_was_changed(self) -> None:
+        here = os.getcwd()
+        for kind in KINDS:
+            try:
+                os.chdir(os.path.dirname(self.path))
+                with Server() as server:
+                    server.bind("socket", kind)
+                    os.chdir("/")
+                self.assertFalse(os.path.exists(self.path))
+            finally:
+                os.chdir(here)
+
+    def test_what_is_no_address_is_refused(self) -> None:
+        with Server() as server:
+            for address in ("", b"", "a\0b", "/", ".", "a/", ".."):
+                self.assertRaises((ValueError, OSError), server.bind, address, "dgram")
+                self.assertRaises((ValueError, OSError), connect, address)
+
+    def test_an_abstract_name_is_found_whatever_kind_it_has_and_taken_in_every_type(self) -> None:
+        for encode in (str, os.fsencode):
+            for kind in KINDS:
+                name = f"\0jsoncomm-test-{os.getpid()}"
+                with Shop(encode(name), kind):
+                    for type in (*KINDS.values(), socket.SOCK_STREAM):
+                        with socket.socket(socket.AF_UNIX, type) as stranger:
+                            self.assertRaises(OSError, stranger.bind, name)
+                    with connect(encode(name), timeout=PATIENCE) as connection:
+                        self.assertEqual(connection.line.connected, kind == "seqpacket")
+                        self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+                self.assertRaises(ConnectionRefusedError, connect, name)
 
 
 class Servers(Case):
