@@ -55,9 +55,11 @@ import logging
 import math
 import os
 import re
+import select
 import selectors
 import socket
 import stat
+import struct
 import time
 import types
 import typing
@@ -66,6 +68,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Union
 
 KINDS = {"dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
 SPILLED = b"<args-via-fd>"
+SCM_PIDFD = 4  # comes from sockets that were made to pass such
 FDS_MAX = 253  # of one datagram, SCM_MAX_FD
 DATAGRAM_MAX = 4_263_616  # bytes, whatever SO_SNDBUF says
 SNDBUF_OVERHEAD = 32  # bytes that the kernel keeps of SO_SNDBUF for itself
@@ -76,11 +79,14 @@ ID_MAX = 256  # bytes of an id that is echoed
 TIMEOUT_MAX = 1 << 53  # milliseconds: longer than anybody waits, and a float still holds it
 PATIENCE = 25.0  # seconds for a call, unless told otherwise
 LOOK = 0.1  # seconds after which a datagram client looks whether its server is still there
+GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)  # of sending: nobody is there
+FAR = 1e6  # seconds that a socket is told to wait at most
 PATH_MAX = 107  # bytes of a path that fit into an address
 BACKLOG = 4096  # clients that wait to be accepted
 LOCKED = 1.0  # seconds to wait while others bind in the same directory
 PAUSE = 0.001  # seconds before something is tried again that no event tells of
-KEPT_ITEMS = 256  # items of a stream that nobody has asked for yet
+KEPT_ITEMS = 256  # items of a stream that have come and were not asked for yet
+KEPT_FDS = 128  # descriptors in them
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 LOG = logging.getLogger("jsoncomm")
 
@@ -181,6 +187,7 @@ class Message:
         self.fds = list(fds)
         self.value: Any = None
         self.more = False
+        self.credentials: Optional[tuple[int, int, int]] = None  # pid, uid and gid, where the socket is told of them
         self._named: dict[int, str] = {}
 
     def fd(self, *path: Union[str, int]) -> Fd:
@@ -309,7 +316,10 @@ def encode(value: Any) -> tuple[bytes, list[Any]]:
         fds.append(thing)
         return len(fds) - 1
 
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=index).encode()
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=index).encode()
+    except RecursionError:
+        raise ValueError(f"nested deeper than {DEPTH_MAX}") from None
     if _is_deep(text):
         raise ValueError(f"nested deeper than {DEPTH_MAX}")
     return text, fds
@@ -396,7 +406,7 @@ class Line:
 
     def receive_text(self) -> Optional[Message]:
         """The same without looking into the text. What is damaged is refused with all its descriptors closed."""
-        room = socket.CMSG_SPACE(FDS_MAX * array.array("i").itemsize) + socket.CMSG_SPACE(12)  # and credentials
+        room = socket.CMSG_SPACE(FDS_MAX * array.array("i").itemsize) + socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)
         size = min(self.limit, DATAGRAM_MAX) + 1
         try:
             came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
@@ -404,10 +414,18 @@ class Line:
             came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
         text, control, flags, sender = came
         numbers = array.array("i")
+        credentials = None
         for level, kind, data in control:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+            elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                credentials = struct.unpack_from("iII", data)
+            elif (level, kind) == (socket.SOL_SOCKET, SCM_PIDFD):
+                for number in array.array("i", data):
+                    if number >= 0:  # otherwise an error
+                        os.close(number)
         message = Message(text, map(Fd, numbers), sender or None)
+        message.credentials = credentials
         try:
             if not text and self.connected:
                 message.close()
@@ -415,7 +433,8 @@ class Line:
             if flags & socket.MSG_TRUNC or len(text) > self.limit:
                 raise BadMessage(Fault.NOT_A_CALL, f"the message exceeds {self.limit} bytes")
             if flags & socket.MSG_CTRUNC:
-                raise BadMessage(Fault.BAD_DESCRIPTORS, "descriptors were lost", text)
+                reason = "descriptors were lost: too many are open, or a security module forbids them"
+                raise BadMessage(Fault.BAD_DESCRIPTORS, reason, text)
             if text == SPILLED:
                 message.text, message.spilled = self._unspill(message.fds), True
             return message
@@ -433,16 +452,23 @@ class Line:
                 fcntl.fcntl(payload.fileno(), fcntl.F_GET_SEALS)  # fails for all that could make its reader wait
             except OSError:
                 raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload is not in a memfd", SPILLED) from None
-            size = os.fstat(payload.fileno()).st_size
-            if size > self.limit:
-                raise BadMessage(Fault.NOT_A_CALL, f"the message exceeds {self.limit} bytes")
-            text = bytearray()
-            while len(text) < size:
-                part = os.pread(payload.fileno(), size - len(text), len(text))
-                if not part:
-                    break
-                text += part
-            return bytes(text)
+            try:
+                return self._read(payload.fileno())
+            except OSError as error:  # opened for writing only, for example
+                reason = f"the payload cannot be read: {error.strerror}"
+                raise BadMessage(Fault.BAD_DESCRIPTORS, reason, SPILLED) from None
+
+    def _read(self, payload: int) -> bytes:
+        size = os.fstat(payload).st_size
+        if size > self.limit:
+            raise BadMessage(Fault.NOT_A_CALL, f"the message exceeds {self.limit} bytes")
+        text = bytearray()
+        while len(text) < size:
+            part = os.pread(payload, size - len(text), len(text))
+            if not part:
+                break
+            text += part
+        return bytes(text)
 
     def close(self) -> None:
         self.sock.close()
@@ -692,6 +718,59 @@ def connect(
     raise AssertionError("there is a last kind")
 
 
+def _has_peer(sock: socket.socket) -> Optional[bool]:
+    """Asks the kernel whether the socket that this one is connected to is still open (sock_diag(7)); None where it
+    does not tell. Unlike a look at an address, this needs no rights there, and no other server is taken for ours."""
+    inode = os.fstat(sock.fileno()).st_ino
+    # A nlmsghdr of 40 bytes: SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST. A unix_diag_req: all states, UDIAG_SHOW_PEER.
+    question = struct.pack(
+        "=IHHIIBBHIIIII", 40, 20, 1, 0, 0, socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, 4, 0xFFFFFFFF, 0xFFFFFFFF
+    )
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as netlink:
+            netlink.sendto(question, (0, 0))
+            answer = netlink.recv(256, socket.MSG_DONTWAIT)
+    except OSError:
+        return None
+    if len(answer) < 32 or struct.unpack_from("=H", answer, 4) != (20,):
+        return None
+    place = 32
+    while place + 8 <= len(answer):
+        length, kind, number = struct.unpack_from("=HHI", answer, place)
+        if kind == 2:  # UNIX_DIAG_PEER
+            return bool(number != 0)
+        place += (max(length, 4) + 3) & ~3
+    return False
+
+
+class _Kept:
+    """Items of a stream that have come and were not asked for yet."""
+
+    def __init__(self) -> None:
+        self.messages: collections.deque[Message] = collections.deque()
+        self.bytes = self.fds = 0
+        self.ended = False
+
+    def push(self, message: Message, limit: int) -> bool:
+        """Returns true if there is room for it; for the first there always is."""
+        size, fds = self.bytes + len(message.text), self.fds + len(message.fds)
+        if self.messages and (len(self.messages) >= KEPT_ITEMS or size > limit or fds > KEPT_FDS):
+            return False
+        self.messages.append(message)
+        self.bytes, self.fds = size, fds
+        return True
+
+    def pop(self) -> Message:
+        message = self.messages.popleft()
+        self.bytes, self.fds = self.bytes - len(message.text), self.fds - len(message.fds)
+        return message
+
+    def close(self) -> None:
+        for message in self.messages:
+            message.close()
+        self.messages.clear()
+
+
 class Connection:
     """Calls over a connected socket, which it owns. For one thread at a time.
 
@@ -705,9 +784,11 @@ class Connection:
         self.timeout = timeout
         if address is not None and not _is_abstract(address):
             address = os.path.abspath(address)  # it means the same after chdir(2)
-        self._address = None if self.line.connected else address
+        self._address = address
+        self._look_at = math.inf if self.line.connected else 0.0
         self._last = int.from_bytes(os.urandom(8), "big") >> 12  # below 2^52, and nobody's guess
-        self._streams: dict[int, collections.deque[Message]] = {}
+        self._streams: dict[int, _Kept] = {}
+        self._notified = False  # since the last answer, so that a fault without an id may be about that
 
     def call(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Message:
         """Calls a method and waits for its answer, for `timeout` seconds if not for the connection's (`math.inf` is
@@ -715,20 +796,25 @@ class Connection:
         deadline = self._deadline(timeout)
         identity = self._begin(method, params, deadline, tell=True)
         try:
-            return _outcome(self._next(identity, deadline))
-        except (Deadline, KeyboardInterrupt):
+            answer = self._next(identity, deadline)
+        except Closed:
+            raise
+        except BaseException:
             self._cancel(identity)
             raise
+        return _outcome(answer)
 
     def stream(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Items:
         """Calls a method that answers in many parts. `timeout` is for each of them."""
         identity = self._begin(method, params, self._deadline(timeout), tell=False)
-        self._streams[identity] = collections.deque()
+        self._streams[identity] = _Kept()
         return Items(self, identity, timeout)
 
     def notify(self, method: str, params: Any = None) -> None:
         """Calls a method that does not answer."""
-        self._send({"jsonrpc": "2.0", "method": method, "params": params or {}}, self._deadline(None))
+        call = {"jsonrpc": "2.0", "method": method, "params": {} if params is None else params}
+        self._send(call, self._deadline(None))
+        self._notified = True
 
     def next_id(self) -> int:
         """An id for who writes a call's text, to `line`; `answer_to` then waits for the whole answer."""
@@ -743,8 +829,7 @@ class Connection:
 
     def close(self) -> None:
         for kept in self._streams.values():
-            for message in kept:
-                message.close()
+            kept.close()
         self._streams.clear()
         self.line.close()
 
@@ -760,86 +845,128 @@ class Connection:
     def _begin(self, method: str, params: Any, deadline: float, tell: bool) -> int:
         identity = self.next_id()
         call = {"jsonrpc": "2.0", "id": identity, "method": method, "params": {} if params is None else params}
+        left = min((deadline - time.monotonic()) * 1000, TIMEOUT_MAX)
         if tell and deadline < math.inf:
-            call["timeout"] = max(1, int((deadline - time.monotonic()) * 1000))
+            call["timeout"] = max(1, int(left))
         self._send(call, deadline)
+        if not self.line.connected:
+            self._look_at = time.monotonic() + LOOK
         return identity
 
     def _send(self, value: Any, deadline: float) -> None:
         text, fds = encode(value)
-        self._set_timeout(deadline)
-        try:
-            self.line.send_text(text, fds)
-        except socket.timeout:
-            raise NotSent("no room for the call in time") from None
-        except OSError as error:
-            if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN):
-                raise Closed("the server is gone") from None
-            raise
+        if self._streams and not self.line.connected:
+            self._take_in()  # to send to a server that is gone throws away what it had answered
+        self.line.sock.settimeout(0)
+        while True:
+            try:
+                self.line.send_text(text, fds)
+                return
+            except BlockingIOError:
+                self._wait_for_room(deadline)
+            except OSError as error:
+                if error.errno in GONE:
+                    raise Closed("the server is gone") from None
+                raise
 
-    def _set_timeout(self, deadline: float, at_most: float = math.inf) -> None:
-        left = min(deadline - time.monotonic(), at_most)
+    def _wait_for_room(self, deadline: float) -> None:
+        """Takes in what comes meanwhile: a server that has no room either reads again once it has sent."""
+        left = min(deadline - time.monotonic(), FAR)
         if left <= 0:
-            raise Deadline("no answer in time")
-        self.line.sock.settimeout(None if left == math.inf else left)
+            raise NotSent("no room for the call in time")
+        poll = select.poll()
+        poll.register(self.line.sock, select.POLLIN | select.POLLOUT)
+        if any(event & select.POLLIN for _, event in poll.poll(left * 1000)):
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Takes in what has come, within reason."""
+        self.line.sock.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(32):
+                message = self.line.receive_text()
+                if message is None:
+                    raise Closed("the server is gone")
+                self._sort(message, None)
 
     def _receive(self, deadline: float) -> Message:
         while True:
-            self._set_timeout(deadline, LOOK if self._address else math.inf)
+            now = time.monotonic()
+            deserted = now >= self._look_at and self._is_deserted()
+            if now >= self._look_at:
+                self._look_at = now + LOOK
+            left = min(deadline, self._look_at) - now
+            if left <= 0:
+                raise Deadline("no answer in time")
+            # It may have answered just before it went.
+            self.line.sock.settimeout(0 if deserted else min(left, FAR))
             try:
                 message = self.line.receive_text()
+            except BlockingIOError:
+                raise Closed("the server is gone") from None
             except socket.timeout:
-                self._look()
                 continue
             if message is None:
                 raise Closed("the server is gone")
+            if deserted:
+                self._look_at = now
             return message
 
-    def _look(self) -> None:
-        """Looks whether somebody is at the server's address."""
-        if self._address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-                try:
-                    probe.connect(self._address)
-                except (ConnectionRefusedError, FileNotFoundError):
-                    raise Closed("the server is gone") from None
+    def _is_deserted(self) -> bool:
+        """Returns true if the server is known to be gone."""
+        has_peer = _has_peer(self.line.sock)
+        if has_peer is None and self._address is not None:
+            with contextlib.suppress(OSError), _reachable(self._address) as name:
+                return _is_dead(name)
+        return has_peer is False
 
     def _next(self, identity: int, deadline: float) -> Message:
-        """Waits for the next answer to this call. What answers a stream is kept, what answers nothing is dropped."""
+        """Waits for the next answer to this call."""
         kept = self._streams.get(identity)
-        if kept:
-            return kept.popleft()
+        if kept and kept.messages:
+            return kept.pop()
         while True:
-            message = self._receive(deadline)
-            try:
-                value = decode(message.text)
-                if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
-                    raise BadMessage(Fault.NOT_A_CALL, "not an answer", message.text)
-            except BadMessage:
-                message.close()
-                if _id(_peek(message.text).get("id")) in (identity, None):
-                    raise
-                continue
-            message.value, found = value, value.get("id")
-            about_ours = "id" in value and found is None and "error" in value and set(self._streams) <= {identity}
-            called = "method" in value and not {"result", "error"} & set(value)
-            if called or isinstance(found, (bool, float)):
-                message.close()
-            elif found == identity or about_ours:
+            message = self._sort(self._receive(deadline), identity)
+            if message is not None:
+                self._notified = False
                 return message
-            else:
-                self._keep(found, message)
+
+    def _sort(self, message: Message, identity: Optional[int]) -> Optional[Message]:
+        """Returns what answers this call. What answers a stream is kept, what answers nothing is dropped."""
+        try:
+            value = decode(message.text)
+            if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
+                raise BadMessage(Fault.NOT_A_CALL, "not an answer", message.text)
+        except BadMessage:
+            message.close()
+            if identity is not None and _id(_peek(message.text).get("id")) in (identity, None):
+                raise
+            return None
+        message.value, found = value, value.get("id")
+        ours = found == identity and identity is not None
+        if "id" in value and found is None and "error" in value and not self._notified:
+            ours = identity is not None and set(self._streams) <= {identity}
+        if ("method" in value and not {"result", "error"} & set(value)) or isinstance(found, (bool, float)):
+            message.close()
+        elif ours:
+            return message
+        else:
+            self._keep(found, message)
+        return None
 
     def _keep(self, identity: Any, message: Message) -> None:
         kept = self._streams.get(identity) if isinstance(identity, int) else None
-        if kept is not None and len(kept) < KEPT_ITEMS:
-            kept.append(message)
+        if kept is None or kept.ended or kept.push(message, self.line.limit):
+            if kept is None or kept.ended:
+                message.close()
             return
         message.close()
-        if kept is not None and len(kept) == KEPT_ITEMS:  # nobody reads it
-            message.value = {"error": {"code": Fault.BUSY, "message": f"{KEPT_ITEMS} items were not read"}}
-            kept.append(message)
-            self._cancel(identity)
+        count = len(kept.messages)
+        full = Message(b"")
+        full.value = {"error": {"code": Fault.BUSY, "message": f"{count} items were not read, and there is no room"}}
+        kept.messages.append(full)
+        kept.ended = True
+        self._cancel(identity)
 
     def _cancel(self, identity: int) -> None:
         """Tells the server that nobody waits any more, if there is room for that."""
@@ -892,8 +1019,11 @@ class Items:
             item = _outcome(self._connection._next(self._identity, self._connection._deadline(self._timeout)))
         except Deadline:
             raise  # the item can still come
-        except BaseException:
+        except (Closed, ServiceError, Fault):
             self._end()
+            raise
+        except BaseException:  # one that cannot be read, for example
+            self.close()
             raise
         if not item.more:
             self._end()
@@ -904,8 +1034,7 @@ class Items:
 
     def _end(self) -> None:
         self._ended = True
-        for message in self._connection._streams.pop(self._identity, ()):
-            message.close()
+        self._connection._streams.pop(self._identity, _Kept()).close()
 
     def close(self) -> None:
         if not self._ended:

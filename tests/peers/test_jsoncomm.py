@@ -18,7 +18,7 @@ import unittest
 import unittest.mock
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples/python"))
 
@@ -141,6 +141,31 @@ class Lines(Case):
             self.assertIsNone(right.receive())
 
 
+    def test_a_payload_that_cannot_be_read_is_a_bad_message(self) -> None:
+        for kind in KINDS:
+            left, right = self.pair(kind)
+            with left, right, Fd(os.memfd_create("payload", os.MFD_ALLOW_SEALING)) as payload:
+                os.write(payload.fileno(), b"1")
+                with Fd(os.open(f"/proc/self/fd/{payload.fileno()}", os.O_WRONLY)) as unreadable:
+                    left._sendmsg(jsoncomm.SPILLED, [unreadable.fileno()], None)
+                with self.assertRaises(BadMessage) as raised:
+                    right.receive()
+                self.assertEqual(raised.exception.code, Fault.BAD_DESCRIPTORS)
+
+    def test_a_pidfd_that_a_socket_was_made_to_pass_is_closed(self) -> None:
+        left, right = self.pair("dgram")
+        with left, right:
+            try:
+                right.sock.setsockopt(socket.SOL_SOCKET, 76, 1)  # SO_PASSPIDFD
+            except OSError:
+                self.skipTest("there are none before Linux 6.5")
+            left.send(1)
+            before = open_fds()
+            message = right.receive()
+            assert message is not None
+            self.assertEqual((message.value, message.fds, open_fds()), (1, [], before))
+
+
 class Clients(Case):
     def test_the_kind_is_found_or_insisted_on(self) -> None:
         for kind in KINDS:
@@ -231,6 +256,150 @@ class Clients(Case):
             self.assertEqual(raised.exception.code, Fault.BUSY)
             self.assertEqual(list(items), [])
             server.join(PATIENCE)
+
+
+    def test_a_living_datagram_server_is_not_taken_for_dead(self) -> None:
+        here = os.getcwd()
+        os.chdir(os.path.dirname(self.path))
+        try:
+            for asked in (True, False):  # with the kernel's word on it, and without
+                looks = itertools.count()
+                enough = threading.Event()
+                ask = jsoncomm._has_peer
+
+                def look(sock: socket.socket) -> Optional[bool]:
+                    if next(looks) == 3:
+                        enough.set()
+                    return ask(sock) if asked else None
+
+                with unittest.mock.patch.multiple(jsoncomm, LOOK=0.005, _has_peer=look):
+                    with Shop("socket", "dgram") as shop, connect("socket", timeout=PATIENCE) as connection:
+                        shop.method("shop.wait", lambda: enough.wait(PATIENCE))
+                        os.chdir("/")
+                        os.rename(self.path, f"{self.path}-moved")
+                        self.assertTrue(connection.call("shop.wait").value)
+                os.chdir(os.path.dirname(self.path))
+                os.unlink(f"{self.path}-moved")
+        finally:
+            os.chdir(here)
+
+    def test_a_dead_datagram_server_is_not_hidden_by_a_stranger(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+            server.bind(self.path)
+            with connect(self.path, timeout=PATIENCE) as connection:
+                items = connection.stream("any")
+                server.close()
+                connection._cancel(0)  # the kernel lets strangers send after that
+                over = threading.Event()
+
+                def flood() -> None:
+                    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+                        stranger.settimeout(0.01)
+                        while not over.is_set():
+                            with contextlib.suppress(OSError):
+                                stranger.sendto(b'{"jsonrpc":"2.0","id":0,"result":0}', connection.line.sock.getsockname())
+
+                stranger = threading.Thread(target=flood)
+                stranger.start()
+                self.assertRaises(Closed, next, items)
+                over.set()
+                stranger.join(PATIENCE)
+
+    def test_what_was_answered_before_the_death_is_received(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+            server.bind(self.path)
+            server.settimeout(PATIENCE)
+            with connect(self.path, timeout=PATIENCE) as connection:
+                items = connection.stream("any")
+                text, name = server.recvfrom(4096)
+                answer = {"jsonrpc": "2.0", "id": json.loads(text)["id"], "result": 1, "more": True}
+                server.sendto(json.dumps(answer).encode(), name)
+                server.close()
+                self.assertRaises(Closed, connection.call, "any")
+                self.assertEqual(next(items).value, 1)
+                self.assertRaises(Closed, next, items)
+
+    def test_a_call_that_could_not_be_sent_says_so(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+            server.bind(self.path)
+            with connect(self.path) as connection:
+                with self.assertRaises(Deadline) as raised:
+                    for _ in range(10_000):
+                        connection.call("any", timeout=0)
+                self.assertNotIsInstance(raised.exception, jsoncomm.NotSent, "it was sent")
+                connection.timeout = 0.01
+                with self.assertRaises(jsoncomm.NotSent):
+                    for _ in range(10_000):
+                        connection.notify("any")
+
+    def test_who_waits_for_room_takes_in_what_comes(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        right.settimeout(PATIENCE)
+        count, weight = 100, "x" * 10_000  # more than fits into either socket
+
+        def serve(line: Line) -> None:
+            identity = getattr(line.receive(), "value")["id"]
+            for _ in range(count):
+                line.send({"jsonrpc": "2.0", "id": identity, "result": weight, "more": True})
+            for _ in range(count):
+                line.receive()
+            line.send({"jsonrpc": "2.0", "id": identity, "result": None})
+
+        with jsoncomm.Connection(left, PATIENCE, limit=4 << 20) as connection, Line(right) as line:
+            server = threading.Thread(target=serve, args=(line,))
+            server.start()
+            items = connection.stream("any")
+            for _ in range(count):
+                connection.notify("any", [weight])
+            self.assertEqual(len(list(items)), count)
+            server.join(PATIENCE)
+
+    def test_items_that_are_kept_have_a_bound_of_bytes_and_of_descriptors(self) -> None:
+        for fds, weight, kept in ((100, 1, 1), (64, 1, 2), (1, 4000, 2), (0, 12_000, 1), (0, 1, 5)):
+            left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with jsoncomm.Connection(left, PATIENCE, limit=13_000) as connection, Line(right) as line:
+                if weight == 4000:
+                    connection.line.limit = 8500
+                items = connection.stream("any")
+                identity = getattr(line.receive(), "value")["id"]
+                with open("/dev/null", "rb") as null:
+                    for _ in range(5):
+                        result: Any = [[null] * fds, "x" * weight]
+                        line.send({"jsonrpc": "2.0", "id": identity, "result": result, "more": True})
+                line.send({"jsonrpc": "2.0", "id": identity + 1, "result": 0})
+                connection.call("any")
+                for _ in range(kept):
+                    next(items).close()
+                if kept < 5:
+                    with self.assertRaises(Fault) as raised:
+                        next(items)
+                    self.assertEqual(raised.exception.code, Fault.BUSY)
+
+    def test_an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        right.settimeout(PATIENCE)
+        with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
+            items = connection.stream("any")
+            identity = getattr(line.receive(), "value")["id"]
+            line.send_text(f'{{"jsonrpc":"2.0","id":{identity},"result":NaN,"more":true}}'.encode())
+            self.assertRaises(BadMessage, next, items)
+            cancel = getattr(line.receive(), "value")
+            self.assertEqual((cancel["method"], cancel["params"]), ("rpc.cancel", {"id": identity}))
+            self.assertEqual(list(items), [])
+
+    def test_a_fault_about_a_notification_is_not_taken_for_that_of_a_call(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        right.settimeout(PATIENCE)
+        with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
+            connection.notify("any")
+            line.send({"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "too long"}})
+            line.send({"jsonrpc": "2.0", "id": connection._last + 1, "result": 5})
+            self.assertEqual(connection.call("any").value, 5)
+
+    def test_a_time_of_any_length_is_waited_for(self) -> None:
+        with Shop(self.path, "seqpacket"), connect(self.path) as connection:
+            for timeout in (1e9, 1e300, float("inf")):
+                self.assertEqual(connection.call("shop.echo", {"value": 1}, timeout).value, 1)
 
 
 class Addresses(Case):
@@ -569,6 +738,12 @@ class Json(unittest.TestCase):
     def test_what_has_no_meaning_is_not_written(self) -> None:
         for value in (float("nan"), float("inf"), "\ud800", json.loads("[" * 65 + "]" * 65)):
             self.assertRaises(ValueError, jsoncomm.encode, value)
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        self.assertRaises(ValueError, jsoncomm.encode, deep)
+        while deep:  # one by one, or taking it apart overflows the stack
+            [deep] = deep or [[]]
 
     def test_what_has_not_one_meaning_is_not_read(self) -> None:
         texts = ["", "\ufeff1", "1 2", "NaN", "-Infinity", "01", "1e999", "[1,]", "'a'", '"\n"']
