@@ -9,6 +9,8 @@ extern crate jsoncomm_watchdog;
 mod attributes;
 #[path = "derive/descriptors.rs"]
 mod descriptors;
+#[path = "derive/nested.rs"]
+mod nested;
 #[path = "derive/types.rs"]
 mod types;
 

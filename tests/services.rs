@@ -3,6 +3,9 @@
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
+#[path = "services/nested.rs"]
+mod nested;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;

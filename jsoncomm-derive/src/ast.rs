@@ -457,7 +457,7 @@ pub(crate) fn ungroup(mut ty: &Type) -> &Type {
 }
 
 /// All lifetimes in a type.
-fn lifetimes(tokens: TokenStream) -> BTreeSet<Lifetime> {
+pub(crate) fn lifetimes(tokens: TokenStream) -> BTreeSet<Lifetime> {
     let mut all = BTreeSet::new();
     let mut tokens = tokens.into_iter();
     while let Some(token) = tokens.next() {

@@ -27,12 +27,19 @@ pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
     })
 }
 
-/// The same for a type of our own, which nobody prints or describes.
-fn arguments(input: &DeriveInput) -> syn::Result<TokenStream> {
-    let nothing = TokenStream::new();
+/// Writes how the arguments that a stub sends are written.
+fn sent(input: &DeriveInput) -> syn::Result<TokenStream> {
+    expanded(input, |message| {
+        let pack = pack::message(&message, &TokenStream::new());
+        aside(&message, &pack)
+    })
+}
+
+/// Writes how the arguments that a handler gets are read.
+fn received(input: &DeriveInput) -> syn::Result<TokenStream> {
     expanded(input, |mut message| {
         message.arguments = true;
-        impl_message(&message, &nothing, &nothing)
+        aside(&message, &unpack::message(&message))
     })
 }
 
@@ -55,13 +62,23 @@ fn impl_message(message: &Message, shape: &TokenStream, debug: &TokenStream) -> 
         None => (pack::message(message, shape), unpack::message(message)),
     };
     let request = request::message(message);
+    let plain = generics::without_fds(message);
+    aside(message, &quote!(#pack #unpack #plain #request #debug))
+}
+
+/// Puts impls where their helper types are in nobody's way, and sees what says how fields travel.
+fn aside(message: &Message, impls: &TokenStream) -> TokenStream {
+    let p = &message.private();
     quote! {
         #[doc(hidden)]
         #[allow(
             non_upper_case_globals, unused_qualifications, clippy::absolute_paths,
             reason = "generated"
         )]
-        const _: () = { #pack #unpack #request #debug };
+        const _: () = {
+            use #p::select::*;
+            #impls
+        };
     }
 }
 

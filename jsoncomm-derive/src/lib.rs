@@ -18,8 +18,9 @@ use syn::{DeriveInput, ItemTrait, parse_macro_input};
 
 /// Makes a struct or enum a message: implements `Pack` and `Unpack`.
 ///
-/// A field with `#[fd]` goes through `Pack` and `Unpack`; every other field through serde's traits.
-/// serde's attributes mean what they mean there, without serde being derived. The trait of the same
+/// A field with `#[fd]` goes through `Pack` and `Unpack`; every other field through serde's traits if its type has
+/// them, or else, without descriptors inside, through these two as well. A type parameter outside `#[fd]` has to have
+/// serde's traits. serde's attributes mean what they mean there, without serde being derived. The trait of the same
 /// name says what differs, and shows an example. With `#[message(reply = ...)]` it implements `Request` and `Describe`,
 /// too.
 ///
@@ -30,8 +31,9 @@ use syn::{DeriveInput, ItemTrait, parse_macro_input};
 /// - an error of reading names the field and does not say what came for it or for what is inside it, nor what
 ///   stands where the struct or variant should; one of writing does not say why the field refuses to be written.
 ///
-/// What the type's own `Display` prints, and what a handler does with the value, is its author's. In a field
-/// without `#[fd]` a type is read by serde, which does not know the attribute: put it on that field too.
+/// What the type's own `Display` prints, and what a handler does with the value, is its author's. A type that has
+/// serde's traits is read by serde in a field without `#[fd]`, and serde does not know the attribute: put it on that
+/// field too.
 #[proc_macro_derive(Message, attributes(fd, message, sensitive, serde))]
 pub fn message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

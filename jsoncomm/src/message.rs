@@ -52,6 +52,7 @@ pub(crate) mod probe;
 mod reader;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
+pub(crate) mod select;
 mod shape;
 mod text;
 mod unknown;
@@ -65,6 +66,7 @@ use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
 use crate::limits::Depth;
 use reader::Reader;
+use select::WithoutFds;
 use serde::{Deserializer, Serializer};
 use std::borrow::Cow;
 use writer::Writer;
@@ -127,7 +129,7 @@ pub(crate) use writer::put_unsigned;
     message = "`{Self}` cannot be written as a message",
     label = "not a message",
     note = "derive `Message` for it; for a foreign serde type wrap it in `Json`",
-    note = "a plain serde field needs no `#[fd]`"
+    note = "a field without descriptors needs no `#[fd]`"
 )]
 pub trait Pack {
     /// The names of a derived enum's variants, in the order of their codes.
@@ -209,7 +211,7 @@ pub trait Pack {
     message = "`{Self}` cannot be read as a message",
     label = "not a message",
     note = "derive `Message` for it; for a foreign serde type wrap it in `Json`",
-    note = "a plain serde field needs no `#[fd]`"
+    note = "a field without descriptors needs no `#[fd]`"
 )]
 pub trait Unpack<'de>: Sized {
     /// Reads the value from `deserializer` and takes its descriptors out of `fds`.
@@ -269,8 +271,10 @@ pub trait Unpack<'de>: Sized {
 /// A field with `#[fd]` goes through these traits: a descriptor ([`OwnedFd`](std::os::fd::OwnedFd),
 /// [`File`](std::fs::File) or a socket of std, whose kind is checked), an `Option`, `Vec`, array, tuple,
 /// map or `Box` of them, or a message with descriptors inside. Every other field goes through serde's
-/// traits. serde's attributes mean what they mean in serde, which need not be derived, with these
-/// differences:
+/// traits if its type has them, or else through these two, if there are no descriptors inside: a message in a
+/// message, a `Vec` of such messages and a type that holds itself need no attribute. A container is written as a
+/// whole in one of the two ways: beside types that are only messages, one that only serde knows is wrapped in [`Json`].
+/// serde's attributes mean what they mean in serde, which need not be derived, with these differences:
 ///
 /// - with `tag` and `content` the tag must come before the content. Serde puts content that comes first
 ///   aside in a buffer, where descriptors and 128-bit integers do not survive. For the same reason

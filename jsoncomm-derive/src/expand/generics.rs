@@ -82,6 +82,19 @@ pub(crate) fn debug(message: &Message) -> Generics {
     generics
 }
 
+/// Writes that there are no descriptors inside, unless a field says that there may be.
+pub(crate) fn without_fds(message: &Message) -> TokenStream {
+    if message.fields().any(|(field, _)| field.attrs.fd.is_some()) {
+        return TokenStream::new();
+    }
+    let (p, ident) = (&message.private(), &message.ident);
+    let (params, arguments, clause) = message.generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #params #p::WithoutFds for #ident #arguments #clause {}
+    }
+}
+
 /// Adds the text's lifetime, which outlives what the fields borrow.
 pub(crate) fn with_text(message: &Message, generics: &Generics) -> Generics {
     let mut borrowed = BTreeSet::new();

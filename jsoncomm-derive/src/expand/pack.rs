@@ -278,7 +278,7 @@ fn value(message: &Message, field: &Field) -> TokenStream {
         return quote_spanned!(site(&field.ty)=> &#p::Packed::new(#local, __fds));
     }
     let Some(function) = &field.attrs.with.ser else {
-        return quote!(#local);
+        return selected(message, field, &local);
     };
     let (ident, ty) = (&message.ident, &field.ty);
     let generics = generics::with_value(&generics::pack(message));
@@ -302,6 +302,14 @@ fn value(message: &Message, field: &Field) -> TokenStream {
     })
 }
 
+/// A field without `#[fd]`, as whichever it is: something of serde's, or a message.
+fn selected(message: &Message, field: &Field, local: &Ident) -> TokenStream {
+    let (p, ty) = (&message.private(), &field.ty);
+    quote_spanned! {site(ty)=>
+        &*(&&&#p::Probe::<#ty>::new()).write_field(#local, __fds)
+    }
+}
+
 /// Writes a field that is the whole.
 fn whole(message: &Message, field: &Field) -> TokenStream {
     let p = &message.private();
@@ -311,7 +319,10 @@ fn whole(message: &Message, field: &Field) -> TokenStream {
         None if field.attrs.fd.is_some() => {
             quote_spanned!(site(&field.ty)=> #p::Pack::pack(#local, __fds, __out))
         }
-        None => quote_spanned!(site(&field.ty)=> #p::serde::Serialize::serialize(#local, __out)),
+        None => {
+            let value = selected(message, field, &local);
+            quote_spanned!(site(&field.ty)=> #p::serde::Serialize::serialize(#value, __out))
+        }
     };
     sensitive(field.is_sensitive(), &message.name, write)
 }

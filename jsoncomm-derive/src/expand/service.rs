@@ -1,21 +1,24 @@
 //! Writing: the client stub and the dispatcher that `#[service]` adds to its trait.
 //!
-//! A method's arguments are one struct, generic over their types: the stub fills it with what its caller
-//! lends, the dispatcher decodes it into what the handler gets. One that has
-//! functions of its own is of one type on both sides.
+//! A method's arguments are two structs, of the same members: what the stub's caller lends is written from the one,
+//! what the handler gets is read into the other. Their types are concrete, so that each is written and read as
+//! whichever it is.
 
 use super::describe;
 use crate::ast::service::{
     Argument, Method, Passing, Service, argument_of, is_descriptor, known_name, option_of,
 };
-use crate::ast::{Message, Shape, replace};
+use crate::ast::{self, Message, replace};
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{GenericArgument, ItemTrait, PathArguments, ReturnType, Type, parse_quote};
+use syn::{
+    GenericArgument, ItemTrait, Lifetime, PathArguments, ReturnType, Type, TypeReference,
+    parse_quote,
+};
 
 /// Expands `#[service]`.
 pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<TokenStream> {
@@ -23,12 +26,12 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
     let service = Service::from_syn(&cx, options, item);
     check::service::service(&cx, &service);
     cx.finish()?;
-    let params = service
+    let arguments = service
         .methods
         .iter()
-        .map(|method| params(&service, method))
+        .map(|method| arguments(&service, method))
         .collect::<syn::Result<Vec<_>>>()?;
-    let (params, shown): (TokenStream, Vec<_>) = params.into_iter().unzip();
+    let (arguments, shown): (TokenStream, Vec<_>) = arguments.into_iter().unzip();
     let description = describe::service(&service, &shown);
     let item = &service.item;
     let (stub, calls) = stub(&service);
@@ -42,65 +45,98 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
             clippy::absolute_paths,
             reason = "generated"
         )]
-        const _: () = { #params #calls #dispatcher #description };
+        const _: () = { #arguments #calls #dispatcher #description };
     })
 }
 
-/// The name of the struct that a method's arguments are.
-fn params_ident(method: &Method) -> Ident {
-    format_ident!("__{}_params", method.ident)
+/// The name of the struct that holds a method's arguments: what is `sent`, or what is `received`.
+fn arguments_ident(method: &Method, side: &str) -> Ident {
+    format_ident!("__{}_{side}", method.ident)
 }
 
-/// The struct that a method's arguments are, as a message; and what it looks like with the types of the trait.
-fn params(service: &Service, method: &Method) -> syn::Result<(TokenStream, Option<Message>)> {
-    let ident = params_ident(method);
-    let (mut params, mut types) = (Vec::new(), Vec::new());
-    for (index, argument) in method.arguments.iter().enumerate() {
-        types.push(match argument.function() {
-            Some(_) => argument.ty.to_token_stream(),
-            None => {
-                let param = format_ident!("__P{index}");
-                params.push(param.clone());
-                param.to_token_stream()
-            }
-        });
+/// The structs of a method's arguments, as messages; and what they look like with the types of the trait.
+fn arguments(service: &Service, method: &Method) -> syn::Result<(TokenStream, Option<Message>)> {
+    let sent = arguments_struct(service, method, "sent", lent);
+    let p = service.private();
+    let received = arguments_struct(service, method, "received", |argument| owned(&p, argument));
+    let (sent, received) = (syn::parse2(sent)?, syn::parse2(received)?);
+    let tokens = [super::sent(&sent)?, super::received(&received)?];
+    let cfgs = &method.cfgs;
+    let [sent, received] = [sent, received].map(without_attributes);
+    let [pack, unpack] = tokens;
+    let tokens = quote! {
+        #(#cfgs)* #sent
+        #(#cfgs)* #received
+        #(#cfgs)* #pack
+        #(#cfgs)* #unpack
+    };
+    let shown = arguments_struct(service, method, "received", shown);
+    let mut shown = Message::from_syn(&Ctxt::new(), &syn::parse2(shown)?);
+    if let Some(shown) = &mut shown {
+        shown.attrs.schema.clone_from(&service.schema);
     }
+    Ok((tokens, shown))
+}
+
+/// The struct of a method's arguments with the types that `ty` makes of theirs.
+fn arguments_struct(
+    service: &Service,
+    method: &Method,
+    side: &str,
+    ty: impl Fn(&Argument) -> Type,
+) -> TokenStream {
+    let ident = arguments_ident(method, side);
+    let types: Vec<_> = method.arguments.iter().map(ty).collect();
     let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
         let (ident, attrs) = (&argument.ident, &argument.attrs);
-        quote!(#(#attrs)* #ident: #ty)
+        let borrow = (borrows(ty, TEXT)).then(|| quote!(#[serde(borrow)]));
+        quote!(#borrow #(#attrs)* #ident: #ty)
     });
+    let lifetimes = lifetimes(&types);
     let expecting = format!("the arguments of {}", method.wire_name());
     let library = service.library.as_ref().map(|library| {
         let library = quote!(#library).to_string();
         quote!(#[message(crate = #library)])
     });
-    let item = syn::parse2(quote! {
+    quote! {
         #library
         #[serde(deny_unknown_fields, expecting = #expecting)]
-        struct #ident<#(#params),*> { #(#fields),* }
-    })?;
-    let message = super::arguments(&item)?;
-    let cfgs = &method.cfgs;
-    let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
-        let ident = &argument.ident;
-        quote!(#ident: #ty)
-    });
-    let tokens = quote! {
-        #(#cfgs)*
-        struct #ident<#(#params),*> { #(#fields),* }
-        #(#cfgs)*
-        #message
-    };
-    let mut shown = Message::from_syn(&Ctxt::new(), &item);
-    if let Some(shown) = &mut shown {
-        shown.attrs.schema.clone_from(&service.schema);
+        struct #ident #lifetimes { #(#fields),* }
     }
-    if let Some(Shape::Struct(body)) = shown.as_mut().map(|shown| &mut shown.shape) {
-        for (field, argument) in body.fields.iter_mut().zip(&method.arguments) {
-            field.ty = self::shown(argument);
-        }
+}
+
+/// What remains of a type once its attributes have been read.
+fn without_attributes(mut input: syn::DeriveInput) -> syn::DeriveInput {
+    input.attrs.clear();
+    if let syn::Data::Struct(data) = &mut input.data {
+        data.fields.iter_mut().for_each(|field| field.attrs.clear());
     }
-    Ok((tokens, shown))
+    input
+}
+
+/// The lifetime of what a stub's caller lends, and that of the text a handler's arguments are read from.
+const LENT: &str = "'__lent";
+const TEXT: &str = "'__text";
+
+/// The lifetime of that name.
+fn lifetime(name: &str) -> Lifetime {
+    Lifetime::new(name, Span::call_site())
+}
+
+/// The lifetimes of ours that types need, as parameters.
+fn lifetimes<'t>(types: impl IntoIterator<Item = &'t Type> + Clone) -> Option<TokenStream> {
+    [LENT, TEXT].into_iter().find_map(|name| {
+        let needed = types.clone().into_iter().any(|ty| borrows(ty, name));
+        let lifetime = lifetime(name);
+        needed.then(|| quote!(<#lifetime>))
+    })
+}
+
+/// Returns true if a type has one of our lifetimes.
+fn borrows(ty: &Type, name: &str) -> bool {
+    ast::lifetimes(ty.to_token_stream())
+        .iter()
+        .any(|lifetime| lifetime.to_string() == name)
 }
 
 /// The client stub, and the calls it makes.
@@ -211,7 +247,7 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
     let whole = format!("{}.{}", service.name, method.wire_name());
     let (arguments, values): (Vec<_>, Vec<_>) = method.arguments.iter().map(lend).unzip();
     let names = method.arguments.iter().map(|argument| &argument.ident);
-    let params = params_ident(method);
+    let sent = arguments_ident(method, "sent");
     let (verb, output) = match &method.output {
         _ if method.oneway.is_some() => (
             quote!(self.connection.notify),
@@ -231,7 +267,7 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
         #(#attrs)*
         #(#cfgs)*
         #vis fn #ident(&self, #(#arguments),*) -> #output {
-            #verb(#connection #whole, &#params { #(#names: #values),* })
+            #verb(#connection #whole, &#sent { #(#names: #values),* })
         }
     }
 }
@@ -275,26 +311,70 @@ fn two_types(ty: &Type) -> Option<(&Ident, &Type, &Type)> {
     }
 }
 
-/// An argument of the stub, and the value that is packed. Sending lends: a descriptor is borrowed from
-/// whatever holds it.
+/// An argument of the stub, and the value that is sent. Sending lends: a descriptor is borrowed from whatever
+/// holds it.
 fn lend(argument: &Argument) -> (TokenStream, TokenStream) {
     let (ident, ty) = (&argument.ident, &argument.ty);
-    if argument.says.fd.is_none() {
-        return (quote!(#ident: #ty), quote!(#ident));
-    }
     let borrowed = quote!(::std::os::fd::BorrowedFd<'_>);
-    if is_descriptor(ty) {
-        let value = quote!(::std::os::fd::AsFd::as_fd(&#ident));
-        (quote!(#ident: impl ::std::os::fd::AsFd), value)
+    let ty = match held(argument) {
+        Held::Plain => quote!(#ty),
+        Held::Descriptor => {
+            let value = quote!(::std::os::fd::AsFd::as_fd(&#ident));
+            return (quote!(#ident: impl ::std::os::fd::AsFd), value);
+        }
+        Held::Optional => quote!(::core::option::Option<#borrowed>),
+        Held::Several => quote!(&[#borrowed]),
+        Held::Inside => quote!(&#ty),
+    };
+    (quote!(#ident: #ty), quote!(#ident))
+}
+
+/// What an argument with `#[fd]` is.
+enum Held {
+    /// It has none.
+    Plain,
+    Descriptor,
+    Optional,
+    Several,
+    /// A message with descriptors inside, or a container of some.
+    Inside,
+}
+
+fn held(argument: &Argument) -> Held {
+    let ty = &argument.ty;
+    if argument.says.fd.is_none() {
+        Held::Plain
+    } else if is_descriptor(ty) {
+        Held::Descriptor
     } else if option_of(ty).is_some_and(is_descriptor) {
-        (
-            quote!(#ident: ::core::option::Option<#borrowed>),
-            quote!(#ident),
-        )
+        Held::Optional
     } else if argument_of(ty, "Vec").is_some_and(is_descriptor) {
-        (quote!(#ident: &[#borrowed]), quote!(#ident))
+        Held::Several
     } else {
-        (quote!(#ident: &#ty), quote!(#ident))
+        Held::Inside
+    }
+}
+
+/// What an argument is sent as: what the stub takes, with a name for how long it is lent.
+fn lent(argument: &Argument) -> Type {
+    let (ty, lent) = (&argument.ty, lifetime(LENT));
+    let borrowed = quote!(::std::os::fd::BorrowedFd<#lent>);
+    match (held(argument), argument.passing, ty) {
+        (Held::Descriptor, ..) => parse_quote!(#borrowed),
+        (Held::Optional, ..) => parse_quote!(::core::option::Option<#borrowed>),
+        (Held::Several, ..) => parse_quote!(&#lent [#borrowed]),
+        (Held::Inside, ..) => parse_quote!(&#lent #ty),
+        (Held::Plain, Passing::OptionStr, _) => {
+            parse_quote!(::core::option::Option<&#lent ::core::primitive::str>)
+        }
+        (Held::Plain, _, Type::Reference(reference)) => {
+            let lifetime = Some(lent);
+            Type::Reference(TypeReference {
+                lifetime,
+                ..reference.clone()
+            })
+        }
+        (Held::Plain, ..) => ty.clone(),
     }
 }
 
@@ -312,9 +392,10 @@ fn dispatcher(service: &Service) -> TokenStream {
         quote!(#(#cfgs)* (#index, &[#(#names),*]))
     });
     let arms = service.methods.iter().enumerate().map(|(index, method)| {
-        let (ident, cfgs, params) = (&method.ident, &method.cfgs, params_ident(method));
-        let generic = method.arguments.iter().filter(|a| a.function().is_none());
-        let types = generic.map(|argument| owned(&p, argument));
+        let (ident, cfgs) = (&method.ident, &method.cfgs);
+        let received = arguments_ident(method, "received");
+        let types = method.arguments.iter().map(|argument| owned(&p, argument));
+        let text = lifetimes(&types.collect::<Vec<_>>()).map(|_| quote!(<'_>));
         let call = method.call.then(|| quote!(__call,));
         let values = method.arguments.iter().map(value);
         let context = method.call.then(|| quote!(__call: &mut #p::Call,));
@@ -326,7 +407,7 @@ fn dispatcher(service: &Service) -> TokenStream {
         };
         quote! {
             #(#cfgs)*
-            #index => __incoming.#verb(|#context __params: #params<#(#types),*>| {
+            #index => __incoming.#verb(|#context __params: #received #text| {
                 <__S as #of>::#ident(__state, #call #(#values),*)
             }),
         }
@@ -357,10 +438,10 @@ fn dispatcher(service: &Service) -> TokenStream {
 
 /// What an argument is decoded into.
 fn owned(p: &TokenStream, argument: &Argument) -> Type {
-    let ty = &argument.ty;
+    let (ty, text) = (&argument.ty, lifetime(TEXT));
     match (argument.passing, ty) {
-        (Passing::Str, _) => parse_quote!(#p::Text<'_>),
-        (Passing::OptionStr, _) => parse_quote!(::core::option::Option<#p::Text<'_>>),
+        (Passing::Str, _) => parse_quote!(#p::Text<#text>),
+        (Passing::OptionStr, _) => parse_quote!(::core::option::Option<#p::Text<#text>>),
         (Passing::Path, _) => parse_quote!(::std::path::PathBuf),
         (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
             Type::Slice(slice) => {

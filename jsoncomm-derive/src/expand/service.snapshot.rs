@@ -26,8 +26,11 @@ struct FilesClient<M = ::jsoncomm::private::Waiting> {
     reason = "generated"
 )]
 const _: () = {
-    struct __open_params<__P0> {
-        path: __P0,
+    struct __open_sent<'__lent> {
+        path: &'__lent str,
+    }
+    struct __open_received<'__text> {
+        path: ::jsoncomm::private::Text<'__text>,
     }
     #[doc(hidden)]
     #[allow(
@@ -37,61 +40,63 @@ const _: () = {
         reason = "generated"
     )]
     const _: () = {
+        use ::jsoncomm::private::select::*;
         #[automatically_derived]
-        impl<__P0> ::jsoncomm::private::Pack for __open_params<__P0>
-        where
-            __P0: ::jsoncomm::private::serde::Serialize,
-        {
+        impl<'__lent> ::jsoncomm::private::Pack for __open_sent<'__lent> {
             fn pack<'__a, __S: ::jsoncomm::private::serde::Serializer>(
                 &'__a self,
                 __fds: &::jsoncomm::private::Packer<'__a>,
                 __out: __S,
             ) -> ::core::result::Result<__S::Ok, __S::Error> {
                 match self {
-                    __open_params { path: __f0, .. } => {
+                    __open_sent { path: __f0, .. } => {
                         let mut __state = ::jsoncomm::private::serde::Serializer::serialize_struct(
                             __out,
-                            "__open_params",
+                            "__open_sent",
                             1usize,
                         )?;
                         ::jsoncomm::private::serde::ser::SerializeStruct::serialize_field(
                             &mut __state,
                             "path",
-                            __f0,
+                            &*(&&&::jsoncomm::private::Probe::<&'__lent str>::new())
+                                .write_field(__f0, __fds),
                         )?;
                         ::jsoncomm::private::serde::ser::SerializeStruct::end(__state)
                     }
                 }
             }
         }
+    };
+    #[doc(hidden)]
+    #[allow(
+        non_upper_case_globals,
+        unused_qualifications,
+        clippy::absolute_paths,
+        reason = "generated"
+    )]
+    const _: () = {
+        use ::jsoncomm::private::select::*;
         #[automatically_derived]
-        impl<'__de, __P0> ::jsoncomm::private::Unpack<'__de> for __open_params<__P0>
-        where
-            __P0: ::jsoncomm::private::serde::Deserialize<'__de>,
-        {
+        impl<'__de: '__text, '__text> ::jsoncomm::private::Unpack<'__de>
+        for __open_received<'__text> {
             fn unpack<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
                 __fds: &::jsoncomm::private::Unpacker,
                 __from: __D,
             ) -> ::core::result::Result<Self, __D::Error> {
                 ::jsoncomm::private::members::<
-                    __Members<'__de, __P0>,
+                    __Members<'__de, '__text>,
                     __D,
                 >(__fds, __from)
             }
         }
-        struct __Members<'__de, __P0>
-        where
-            __P0: ::jsoncomm::private::serde::Deserialize<'__de>,
-        {
-            __f0: ::core::option::Option<__P0>,
-            __of: ::core::marker::PhantomData<(&'__de (), __open_params<__P0>)>,
+        struct __Members<'__de: '__text, '__text> {
+            __f0: ::core::option::Option<::jsoncomm::private::Text<'__text>>,
+            __of: ::core::marker::PhantomData<(&'__de (), __open_received<'__text>)>,
         }
         #[automatically_derived]
-        impl<'__de, __P0> ::jsoncomm::private::Members<'__de> for __Members<'__de, __P0>
-        where
-            __P0: ::jsoncomm::private::serde::Deserialize<'__de>,
-        {
-            type Value = __open_params<__P0>;
+        impl<'__de: '__text, '__text> ::jsoncomm::private::Members<'__de>
+        for __Members<'__de, '__text> {
+            type Value = __open_received<'__text>;
             const EXPECTING: &'static str = "the arguments of open";
             const NAMES: &'static [&'static str] = &["path"];
             const KNOWN: &'static [&'static str] = &["path"];
@@ -125,9 +130,10 @@ const _: () = {
                 match __index {
                     0usize => {
                         self.__f0 = ::core::option::Option::Some(
-                            <__P0 as ::jsoncomm::private::serde::Deserialize<
-                                '__de,
-                            >>::deserialize(__from)?,
+                            (&&&::jsoncomm::private::Probe::<
+                                ::jsoncomm::private::Text<'__text>,
+                            >::new())
+                                .read_field(__fds, __from)?,
                         );
                     }
                     _ => {}
@@ -138,18 +144,22 @@ const _: () = {
                 self,
                 __absence: ::jsoncomm::private::Absence<'_>,
             ) -> ::core::result::Result<Self::Value, __E> {
-                ::core::result::Result::Ok(__open_params {
+                ::core::result::Result::Ok(__open_received {
                     path: match self.__f0 {
                         ::core::option::Option::Some(__value) => __value,
                         ::core::option::Option::None => {
-                            __absence.plain::<__P0, __E>("path")?
+                            (&&&::jsoncomm::private::Probe::<
+                                ::jsoncomm::private::Text<'__text>,
+                            >::new())
+                                .absent_field::<__E>(__absence, "path")?
                         }
                     },
                 })
             }
         }
     };
-    struct __count_params {}
+    struct __count_sent {}
+    struct __count_received {}
     #[doc(hidden)]
     #[allow(
         non_upper_case_globals,
@@ -158,18 +168,19 @@ const _: () = {
         reason = "generated"
     )]
     const _: () = {
+        use ::jsoncomm::private::select::*;
         #[automatically_derived]
-        impl ::jsoncomm::private::Pack for __count_params {
+        impl ::jsoncomm::private::Pack for __count_sent {
             fn pack<'__a, __S: ::jsoncomm::private::serde::Serializer>(
                 &'__a self,
                 __fds: &::jsoncomm::private::Packer<'__a>,
                 __out: __S,
             ) -> ::core::result::Result<__S::Ok, __S::Error> {
                 match self {
-                    __count_params { .. } => {
+                    __count_sent { .. } => {
                         let __state = ::jsoncomm::private::serde::Serializer::serialize_struct(
                             __out,
-                            "__count_params",
+                            "__count_sent",
                             0usize,
                         )?;
                         ::jsoncomm::private::serde::ser::SerializeStruct::end(__state)
@@ -177,8 +188,18 @@ const _: () = {
                 }
             }
         }
+    };
+    #[doc(hidden)]
+    #[allow(
+        non_upper_case_globals,
+        unused_qualifications,
+        clippy::absolute_paths,
+        reason = "generated"
+    )]
+    const _: () = {
+        use ::jsoncomm::private::select::*;
         #[automatically_derived]
-        impl<'__de> ::jsoncomm::private::Unpack<'__de> for __count_params {
+        impl<'__de> ::jsoncomm::private::Unpack<'__de> for __count_received {
             fn unpack<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
                 __fds: &::jsoncomm::private::Unpacker,
                 __from: __D,
@@ -187,11 +208,11 @@ const _: () = {
             }
         }
         struct __Members<'__de> {
-            __of: ::core::marker::PhantomData<(&'__de (), __count_params)>,
+            __of: ::core::marker::PhantomData<(&'__de (), __count_received)>,
         }
         #[automatically_derived]
         impl<'__de> ::jsoncomm::private::Members<'__de> for __Members<'__de> {
-            type Value = __count_params;
+            type Value = __count_received;
             const EXPECTING: &'static str = "the arguments of count";
             const NAMES: &'static [&'static str] = &[];
             const KNOWN: &'static [&'static str] = &[];
@@ -228,7 +249,7 @@ const _: () = {
                 self,
                 __absence: ::jsoncomm::private::Absence<'_>,
             ) -> ::core::result::Result<Self::Value, __E> {
-                ::core::result::Result::Ok(__count_params {})
+                ::core::result::Result::Ok(__count_received {})
             }
         }
     };
@@ -265,13 +286,13 @@ const _: () = {
                 FilesError,
             > as ::jsoncomm::private::Outcome>::call::<
                 __M,
-            >(&self.connection, "example.files.open", &__open_params { path: path })
+            >(&self.connection, "example.files.open", &__open_sent { path: path })
         }
         /// Says how many files have been opened.
         fn count(&self) -> <u64 as ::jsoncomm::private::Outcome>::Stub<__M> {
             <u64 as ::jsoncomm::private::Outcome>::call::<
                 __M,
-            >(&self.connection, "example.files.count", &__count_params {})
+            >(&self.connection, "example.files.count", &__count_sent {})
         }
     }
     #[automatically_derived]
@@ -312,13 +333,13 @@ const _: () = {
             match __method {
                 0usize => {
                     __incoming
-                        .answer(|__params: __open_params<::jsoncomm::private::Text<'_>>| {
+                        .answer(|__params: __open_received<'_>| {
                             <__S as Files>::open(__state, &*__params.path)
                         })
                 }
                 1usize => {
                     __incoming
-                        .answer(|__params: __count_params| {
+                        .answer(|__params: __count_received| {
                             <__S as Files>::count(__state)
                         })
                 }

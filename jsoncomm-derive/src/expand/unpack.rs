@@ -349,7 +349,7 @@ fn read(message: &Message, field: &Field) -> TokenStream {
         }
         (None, None) => {
             let read = quote_spanned! {site(ty)=>
-                <#ty as #p::serde::Deserialize<'__de>>::deserialize(__from)
+                (&&&#p::Probe::<#ty>::new()).read_field(__fds, __from)
             };
             (site(ty), read)
         }
@@ -363,7 +363,7 @@ fn read(message: &Message, field: &Field) -> TokenStream {
 /// One member of the value, from what was read or from what stands for it when it is absent.
 fn finished(message: &Message, field: &Field) -> TokenStream {
     let (member, local, name) = (&field.member, &field.local, &field.names.de);
-    let ty = &field.ty;
+    let (p, ty) = (&message.private(), &field.ty);
     let absent = match (&field.attrs.default, &message.attrs.default) {
         (Some(default), _) => defaulted(default),
         (None, Some(_)) => quote!(__default.#member),
@@ -373,7 +373,9 @@ fn finished(message: &Message, field: &Field) -> TokenStream {
         (None, None) if field.attrs.fd.is_some() => {
             quote_spanned!(site(ty)=> __absence.fd::<#ty, __E>(#name)?)
         }
-        (None, None) => quote_spanned!(site(ty)=> __absence.plain::<#ty, __E>(#name)?),
+        (None, None) => quote_spanned! {site(ty)=>
+            (&&&#p::Probe::<#ty>::new()).absent_field::<__E>(__absence, #name)?
+        },
     };
     quote! {
         #member: match self.#local {

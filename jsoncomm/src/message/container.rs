@@ -1,6 +1,6 @@
 //! Containers of messages: what serde does for its own types, with the list passed down.
 
-use super::{Pack, Packed, Packer, Shape, Type, Unpack, Unpacker};
+use super::{Pack, Packed, Packer, Shape, Type, Unpack, Unpacker, WithoutFds};
 use crate::error::{DecodeError, EncodeError};
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeTuple;
@@ -162,6 +162,8 @@ macro_rules! maps {
             }
         }
 
+        impl<K, V: WithoutFds $(, $hasher)?> WithoutFds for $map<K, V $(, $hasher)?> {}
+
         impl<'de, K, V $(, $hasher)?> Unpack<'de> for $map<K, V $(, $hasher)?>
         where
             K: Deserialize<'de> $(+ $bound)+,
@@ -223,6 +225,8 @@ macro_rules! tuples {
                 Shape::Tuple(const { &[$(Type::of::<$item>()),+] })
             }
         }
+
+        impl<$($item: WithoutFds),+> WithoutFds for ($($item,)+) {}
 
         impl<'de, $($item: Unpack<'de>),+> Unpack<'de> for ($($item,)+) {
             fn unpack<De: Deserializer<'de>>(fds: &Unpacker, from: De) -> Result<Self, De::Error> {

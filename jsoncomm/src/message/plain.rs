@@ -1,6 +1,8 @@
 //! Plain data: what goes through its own serde impls and carries no descriptors.
 
-use super::{Definition, Field, Form, Pack, Packer, Presence, Shape, Type, Unpack, Unpacker};
+use super::{
+    Definition, Field, Form, Pack, Packer, Presence, Shape, Type, Unpack, Unpacker, WithoutFds,
+};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -33,6 +35,8 @@ macro_rules! pack {
                 $shape
             }
         }
+
+        impl<$($generics)*> WithoutFds for $plain {}
     )*};
 }
 
@@ -161,6 +165,8 @@ impl Pack for Infallible {
         Shape::Never
     }
 }
+
+impl WithoutFds for Infallible {}
 
 /// Nothing can be read as it: where it is expected, whatever comes is refused.
 impl<'de> Unpack<'de> for Infallible {

@@ -1,6 +1,6 @@
 //! Messages without a type of ours: any serde type, alone or with loose descriptors.
 
-use super::{Pack, Packer, Unpack, Unpacker, absent};
+use super::{Pack, Packer, Unpack, Unpacker, WithoutFds, absent};
 use crate::fds::Fds;
 use serde::ser::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,6 +25,8 @@ impl<T: Serialize> Pack for Json<T> {
         self.0.serialize(out)
     }
 }
+
+impl<T> WithoutFds for Json<T> {}
 
 impl<'de, T: Deserialize<'de>> Unpack<'de> for Json<T> {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {

@@ -1,0 +1,214 @@
+//! How a field without `#[fd]` travels: by serde's traits if its type has them, or else as a message without descriptors.
+//!
+//! Autoref specialization: the derive calls a function on a [`Probe`] behind as many references as there are traits
+//! here, and the compiler takes the first whose bounds hold, the one with the most references. It decides by the
+//! concrete type, and where that has parameters by what is known of them. The last traits fit anything and ask for what
+//! is not there, so that there is one complaint, which says what to write.
+
+use super::members::Absence;
+use super::probe::Probe;
+use super::{Pack, Packed, Packer, Unpack, Unpacker};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::ops::Deref;
+
+/// A message that holds no descriptors.
+///
+/// The derive implements it for what has no `#[fd]`; what implements [`Pack`] by hand may hold some.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has descriptors inside",
+    label = "has descriptors inside, or implements `Pack` and `Unpack` by hand",
+    note = "write `#[fd]` before the field or argument"
+)]
+pub trait WithoutFds {}
+
+impl<T: WithoutFds + ?Sized> WithoutFds for &T {}
+impl<T: WithoutFds> WithoutFds for Box<T> {}
+impl<T: WithoutFds> WithoutFds for Option<T> {}
+impl<T: WithoutFds> WithoutFds for [T] {}
+impl<T: WithoutFds> WithoutFds for Vec<T> {}
+impl<T: WithoutFds, const N: usize> WithoutFds for [T; N] {}
+
+/// Never implemented: a type that is asked for it has neither of the two traits that would do.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a message nor does serde know how to write it",
+    label = "neither a message nor `serde::Serialize`",
+    note = "derive `Message` for it, or serde's `Serialize` and `Deserialize`",
+    note = "a container is the one or the other as a whole: beside types that are only messages, wrap one that only \
+            serde knows in `jsoncomm::message::Json`",
+    note = "if there are descriptors inside, write `#[fd]` before the field or argument"
+)]
+pub trait Writable {}
+
+/// The counterpart of [`Writable`] for reading.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a message nor does serde know how to read it",
+    label = "neither a message nor `serde::Deserialize`",
+    note = "derive `Message` for it, or serde's `Serialize` and `Deserialize`",
+    note = "a container is the one or the other as a whole: beside types that are only messages, wrap one that only \
+            serde knows in `jsoncomm::message::Json`",
+    note = "if there are descriptors inside, write `#[fd]` before the field or argument"
+)]
+pub trait Readable {}
+
+/// A value that is made in place and lent like one that is not.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct InPlace<T>(T);
+
+impl<T> Deref for InPlace<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Written by serde.
+#[doc(hidden)]
+pub trait WriteBySerde<T: ?Sized> {
+    fn write_field<'a>(&self, value: &'a T, fds: &Packer<'a>) -> &'a T;
+}
+
+impl<T: Serialize + ?Sized> WriteBySerde<T> for &&Probe<T> {
+    #[inline]
+    fn write_field<'a>(&self, value: &'a T, _: &Packer<'a>) -> &'a T {
+        value
+    }
+}
+
+/// Written as a message.
+#[doc(hidden)]
+pub trait WriteAsMessage<T> {
+    fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>>;
+}
+
+impl<T: Pack + WithoutFds> WriteAsMessage<T> for &Probe<T> {
+    #[inline]
+    fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>> {
+        InPlace(Packed::new(value, fds))
+    }
+}
+
+/// Not written: there are descriptors inside.
+#[doc(hidden)]
+pub trait WriteWithFds<T> {
+    fn write_field(&self, value: &T, fds: &Packer<'_>) -> &()
+    where
+        T: WithoutFds;
+}
+
+impl<T: Pack> WriteWithFds<T> for Probe<T> {
+    fn write_field(&self, _: &T, _: &Packer<'_>) -> &()
+    where
+        T: WithoutFds,
+    {
+        &()
+    }
+}
+
+/// Not written: nothing knows how.
+#[doc(hidden)]
+pub trait WriteNothing<T: ?Sized> {
+    fn write_field<'a>(self, value: &'a T, fds: &Packer<'a>) -> &'a ()
+    where
+        T: Writable;
+}
+
+impl<T: ?Sized> WriteNothing<T> for Probe<T> {
+    fn write_field<'a>(self, _: &'a T, _: &Packer<'a>) -> &'a ()
+    where
+        T: Writable,
+    {
+        &()
+    }
+}
+
+/// Read by serde.
+#[doc(hidden)]
+pub trait ReadBySerde<'de, T> {
+    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>;
+
+    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+}
+
+impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {
+    #[inline]
+    fn read_field<D: Deserializer<'de>>(&self, _: &Unpacker, from: D) -> Result<T, D::Error> {
+        T::deserialize(from)
+    }
+
+    #[inline]
+    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
+        absence.plain(name)
+    }
+}
+
+/// Read as a message.
+#[doc(hidden)]
+pub trait ReadAsMessage<'de, T> {
+    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>;
+
+    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+}
+
+impl<'de, T: Unpack<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
+    #[inline]
+    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error> {
+        T::unpack(fds, from)
+    }
+
+    #[inline]
+    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
+        absence.fd(name)
+    }
+}
+
+/// Not read: there are descriptors inside.
+#[doc(hidden)]
+pub trait ReadWithFds<'de, T> {
+    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>
+    where
+        T: WithoutFds;
+
+    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+}
+
+impl<'de, T: Unpack<'de>> ReadWithFds<'de, T> for Probe<T> {
+    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>
+    where
+        T: WithoutFds,
+    {
+        T::unpack(fds, from)
+    }
+
+    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
+        absence.refuse(name)
+    }
+}
+
+/// Not read: nothing knows how.
+#[doc(hidden)]
+pub trait ReadNothing<T> {
+    fn read_field<'de, D: Deserializer<'de>>(self, fds: &Unpacker, from: D) -> Result<T, D::Error>
+    where
+        T: Readable;
+
+    fn absent_field<E: Error>(self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+}
+
+impl<T> ReadNothing<T> for Probe<T> {
+    fn read_field<'de, D: Deserializer<'de>>(self, _: &Unpacker, _: D) -> Result<T, D::Error>
+    where
+        T: Readable,
+    {
+        Err(D::Error::custom("nothing can be read as this"))
+    }
+
+    fn absent_field<E: Error>(self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
+        absence.refuse(name)
+    }
+}
