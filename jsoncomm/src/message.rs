@@ -276,9 +276,9 @@ pub trait Unpack<'de>: Sized {
 /// whole in one of the two ways: beside types that are only messages, one that only serde knows is wrapped in [`Json`].
 /// serde's attributes mean what they mean in serde, which need not be derived, with these differences:
 ///
-/// - with `tag` and `content` the tag must come before the content. Serde puts content that comes first
-///   aside in a buffer, where descriptors and 128-bit integers do not survive. For the same reason
-///   `untagged`, `flatten` and `tag` without `content` are refused;
+/// - `untagged`, `flatten` and `tag` without `content` are refused: serde reads them from a buffer, where
+///   descriptors and 128-bit integers do not survive. With `tag` and `content` the two may come in any order; only a
+///   [`Deserializer`] that is not this library's has to have the tag first;
 /// - `from`, `try_from`, `into`, `remote`, `getter`, `other`, and `with` and `borrow` on variants are
 ///   refused.
 ///

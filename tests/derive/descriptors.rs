@@ -1,19 +1,158 @@
 //! Descriptors are fields, and every refusal names its member and closes them all.
 
 use super::*;
+use jsoncomm::message::Unknown;
 
 use jsoncomm_tests::{alone, open_fds};
 
+#[derive(Debug, Message)]
+#[serde(tag = "kind", content = "of")]
+enum Either {
+    File(#[fd] File),
+    Big {
+        number: u128,
+        #[fd]
+        inner: Option<Box<Either>>,
+    },
+    Several(u8, String),
+    Nothing,
+    #[message(other)]
+    Other(Unknown),
+}
+
 #[test]
-fn content_before_its_tag_is_refused_by_name() {
-    #[derive(Debug, Message)]
-    #[serde(tag = "kind", content = "of")]
-    enum Either {
-        File(#[fd] File),
+fn content_may_come_before_its_tag() {
+    let Either::File(_) = read(r#"{"of":0,"kind":"File"}"#, 1).unwrap() else {
+        unreachable!();
+    };
+    let big = r#"{ "of" : {"number":340282366920938463463374607431768211455,"inner":{"of":{"number":1,"inner":{"of":0 ,"kind":"File"}},"kind":"Big"}} , "x":[], "kind":"Big" }"#;
+    let Either::Big { number, inner } = read(big, 1).unwrap() else {
+        unreachable!();
+    };
+    assert_eq!(number, u128::MAX);
+    let inner = inner.map(|inner| *inner);
+    assert!(matches!(
+        inner,
+        Some(Either::Big {
+            number: 1,
+            inner: Some(_)
+        })
+    ));
+    let several = read(r#"{"of":[1,"\u00e4"],"kind":"Several"}"#, 0).unwrap();
+    assert!(matches!(several, Either::Several(1, text) if text == "ä"));
+    let nothing = read(r#"{"of":null,"kind":"Nothing"}"#, 0).unwrap();
+    assert!(matches!(nothing, Either::Nothing));
+    let Either::Other(unknown) = read(r#"{"of":{"a":[1.50]},"kind":"New"}"#, 0).unwrap() else {
+        unreachable!();
+    };
+    assert_eq!(
+        (&*unknown.name, unknown.content.as_deref()),
+        ("New", Some(r#"{"a":[1.5]}"#))
+    );
+}
+
+#[test]
+fn what_is_wrong_with_content_before_its_tag_is_named_as_behind_it() {
+    let refused = |text: &str, count| refusal::<Either>(text, count);
+    for (of, count, reason) in [
+        (r#"{"number":-1}"#, 0, "of.number: number out of range"),
+        (
+            r#"{"number":1,"inner":{"kind":"File","of":7}}"#,
+            0,
+            "of.inner.of: descriptor 7 is missing, 0 came",
+        ),
+        (
+            r#"{"number":1,"x":{"a":1,"a":2}}"#,
+            0,
+            r#"of: key "a" is repeated"#,
+        ),
+        (
+            "7",
+            0,
+            "of: invalid type: integer `7`, expected struct variant Either::Big",
+        ),
+        (
+            r#"{"number":1}"#,
+            1,
+            "descriptor 0 is not named by any field",
+        ),
+    ] {
+        assert_eq!(
+            refused(&format!(r#"{{"kind":"Big","of":{of}}}"#), count),
+            reason
+        );
+        assert_eq!(
+            refused(&format!(r#"{{"of":{of},"kind":"Big"}}"#), count),
+            reason
+        );
     }
-    let error = read::<Either>(r#"{"of":0,"kind":"File"}"#, 1).unwrap_err();
-    assert_eq!(error.to_string(), "of: `kind` must come before `of`");
-    let Either::File(_) = read(r#"{"kind":"File","of":0}"#, 1).unwrap();
+    for (text, reason) in [
+        (r#"{"of":0}"#, "kind: missing field `kind`"),
+        (
+            r#"{"of":0,"of":0,"kind":"File"}"#,
+            "of: duplicate field `of`",
+        ),
+        (
+            r#"{"of":0,"kind":"File","of":0}"#,
+            "of: duplicate field `of`",
+        ),
+        (
+            r#"{"of":0,"kind":"File","kind":"File"}"#,
+            "kind: duplicate field `kind`",
+        ),
+        (
+            r#"{"of":{,"kind":"File"}"#,
+            "not JSON: key must be a string at line 1 column 8",
+        ),
+        (
+            r#"{"of":0,"kind":7}"#,
+            "kind: invalid type: integer `7`, expected variant of adjacently tagged enum Either",
+        ),
+    ] {
+        assert_eq!(refused(text, 1), reason);
+    }
+}
+
+#[test]
+fn content_before_its_tag_is_no_deeper_than_it_may_be() {
+    // With the enum's own there are two around each level.
+    let nested = |levels: usize| {
+        let open = r#"{"of":{"number":1,"inner":"#.repeat(levels);
+        format!(r#"{open}null{}"#, r#"},"kind":"Big"}"#.repeat(levels))
+    };
+    assert!(read::<Either>(&nested(63), 0).is_ok());
+    let error = read::<Either>(&nested(64), 0).unwrap_err();
+    assert!(
+        matches!(error, DecodeError::TooDeep { limit: 127 }),
+        "{error}"
+    );
+}
+
+#[test]
+fn sensitive_content_before_its_tag_is_not_repeated() {
+    #[derive(Message)]
+    #[serde(tag = "kind", content = "of")]
+    enum Login {
+        Password(#[sensitive] BTreeMap<String, u8>),
+    }
+    let Login::Password(read) = read(r#"{"of":{"a":1},"kind":"Password"}"#, 0).unwrap();
+    assert_eq!(read.len(), 1);
+    for of in [
+        r#"{"secret":1,"secret":2}"#,
+        r#"{"secret":"secret"}"#,
+        r#""secret""#,
+    ] {
+        let said = refusal::<Login>(&format!(r#"{{"of":{of},"kind":"Password"}}"#), 0);
+        assert_eq!(said, "of: not what is expected");
+    }
+}
+
+#[test]
+fn a_reader_of_another_kind_needs_the_tag_first() {
+    let fds = Unpacker::new(nulls(1));
+    let mut from = serde_json::Deserializer::from_str(r#"{"of":0,"kind":"File"}"#);
+    let error = Either::unpack(&fds, &mut from).unwrap_err().to_string();
+    assert!(error.starts_with("`kind` must come before `of`"), "{error}");
 }
 
 #[derive(Debug, Message)]

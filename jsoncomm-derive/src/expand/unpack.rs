@@ -147,6 +147,11 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
         tables.extend(table);
         arms.push(quote!(#index => #read,));
     }
+    let sensitive = message.is_sensitive().then(|| {
+        quote!(
+            const SENSITIVE: bool = true;
+        )
+    });
     let generics = generics::with_text(message, &generics::unpack(message));
     let (params, _, clause) = generics.split_for_impl();
     let (_, arguments, _) = message.generics.split_for_impl();
@@ -156,6 +161,7 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
             const EXPECTING: &'static str = #expecting;
             const NAMES: &'static [&'static str] = &[#(#names),*];
             const KNOWN: &'static [&'static str] = &[#(#known),*];
+            #sensitive
             #other
 
             #find

@@ -16,6 +16,9 @@ mod variant;
 pub(crate) use keys::repeated;
 pub(super) use keys::{MADE_UP, NUMBER};
 
+/// A newtype of this name is any value, which is kept as text to be read later: its visitor gets the bytes.
+pub(super) const UNREAD: &str = "$jsoncomm::unread";
+
 use super::cursor::Cursor;
 use crate::limits::Depth;
 use keys::Keys;
@@ -487,6 +490,13 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
+        if name == UNREAD {
+            self.at.peek();
+            let start = self.position();
+            self.skip()?;
+            let text = self.at.whole().get(start..self.position());
+            return visitor.visit_borrowed_bytes(text.unwrap_or_default().as_bytes());
+        }
         if name.starts_with(MADE_UP) {
             // A text that is handed over unread is one that is skipped.
             let before = self.at.clone();

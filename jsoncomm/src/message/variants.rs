@@ -1,15 +1,15 @@
 //! Reading enums: the derive says what each variant holds, the visitors here find it.
 //!
 //! Externally tagged, as serde does by default: `"Denied"` or `{"NotFound":{"path":"a"}}`. Adjacently
-//! tagged, with `#[serde(tag = "t", content = "c")]`: `{"t":"NotFound","c":{"path":"a"}}`. There the
-//! tag has to come before the content: until it is known which variant it is, the content could only be
-//! put aside in a buffer, where descriptors and 128-bit integers do not survive. Serde, and this
-//! library, write the tag first.
+//! tagged, with `#[serde(tag = "t", content = "c")]`: `{"t":"NotFound","c":{"path":"a"}}`. Content that comes
+//! before its tag is skipped, and its text is read again once the tag says as what: in a buffer, as serde has
+//! one, descriptors and 128-bit integers do not survive.
 
 use super::Unpacker;
 use super::members::{Absence, Members, members, newtype, no_newtype};
-use super::reader::MADE_UP;
+use super::reader::{MADE_UP, Reader, UNREAD};
 use super::unknown::{Copied, Unknown};
+use crate::limits::Depth;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use std::fmt;
@@ -24,6 +24,9 @@ pub trait Variants<'de>: Sized {
     const NAMES: &'static [&'static str];
     /// The names that are accepted, aliases included.
     const KNOWN: &'static [&'static str];
+
+    /// Whether a variant holds something sensitive.
+    const SENSITIVE: bool = false;
 
     /// Makes the variant that stands for all that the enum does not have.
     const OTHER: Option<fn(Unknown) -> Self> = None;
@@ -212,23 +215,32 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
         let [tag, content] = *self.names;
         let mut which = None;
         let mut value = None;
+        let mut unread = None;
         while let Some(found) = map.next_key_seed(Half(&self))? {
             match (found, &which) {
                 (Found::Tag, None) => {
                     let tagged = map.next_value_seed(Tag::<V>(PhantomData));
-                    which = Some(tagged.inspect_err(|_| self.fds.within(tag))?);
+                    let tagged = tagged.inspect_err(|_| self.fds.within(tag))?;
+                    if let Some(text) = unread.take() {
+                        let held = self.read_again(tagged.clone(), text);
+                        value = Some(held.inspect_err(|_| self.fds.within(content))?);
+                    }
+                    which = Some(tagged);
                 }
                 (Found::Content, Some(which)) if value.is_none() => {
                     let seed = Variant(which.clone(), self.fds);
                     let held = map.next_value_seed(seed);
                     value = Some(held.inspect_err(|_| self.fds.within(content))?);
                 }
-                (Found::Content, None) => {
-                    let order = format!("`{tag}` must come before `{content}`");
-                    self.fds.within(content);
-                    return Err(A::Error::custom(order));
+                (Found::Content, None) if unread.is_none() => {
+                    let skipped = map.next_value_seed(Unread(*self.names));
+                    let skipped = match V::SENSITIVE {
+                        true => self.fds.sensitive(skipped),
+                        false => skipped,
+                    };
+                    unread = Some(skipped.inspect_err(|_| self.fds.within(content))?);
                 }
-                (Found::Tag | Found::Content, Some(_)) => {
+                (Found::Tag | Found::Content, _) => {
                     let twice = if found == Found::Tag { tag } else { content };
                     self.fds.within(twice);
                     return Err(A::Error::duplicate_field(twice));
@@ -266,6 +278,54 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
             Some(_) => Err(A::Error::invalid_length(3, &self)),
             None => Ok(value),
         }
+    }
+}
+
+impl<V> Adjacent<'_, V> {
+    /// Reads the content that stood before its tag.
+    fn read_again<'de, E: Error>(&self, which: Which<V>, text: &'de str) -> Result<V, E>
+    where
+        V: Variants<'de>,
+    {
+        // How deep it is has been found good as it was skipped.
+        let mut reader = Reader::new(text, Depth::MAX);
+        let value = Variant(which, self.fds).deserialize(&mut reader);
+        match value {
+            Ok(value) if reader.position() == text.len() => Ok(value),
+            Ok(_) => Err(E::custom("trailing characters")),
+            Err(error) => Err(E::custom(error)),
+        }
+    }
+}
+
+/// The seed of content that comes before its tag: its text. It has the names of the two for who cannot give that.
+struct Unread([&'static str; 2]);
+
+impl<'de> DeserializeSeed<'de> for Unread {
+    type Value = &'de str;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<&'de str, D::Error> {
+        from.deserialize_newtype_struct(UNREAD, self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unread {
+    type Value = &'de str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [tag, content] = self.0;
+        write!(f, "`{tag}` before `{content}`")
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, text: &'de [u8]) -> Result<&'de str, E> {
+        std::str::from_utf8(text).map_err(E::custom)
+    }
+
+    /// What is no reader of ours.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, _: D) -> Result<&'de str, D::Error> {
+        let [tag, content] = self.0;
+        let order = format_args!("`{tag}` must come before `{content}`");
+        Err(D::Error::custom(order))
     }
 }
 
