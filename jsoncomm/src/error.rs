@@ -211,11 +211,15 @@ pub enum Error {
         /// [`Limits::message`](crate::Limits::message).
         limit: usize,
     },
-    /// A large payload's descriptor is not a memfd that can be read without waiting.
+    /// The text of a large payload cannot be read: its descriptor is missing, is no memfd that can be read without
+    /// waiting, or is one that cannot be read at all, such as one that was opened for writing only. It is closed.
     #[error("large payload: {reason}")]
     Payload {
         /// What is wrong with it.
         reason: &'static str,
+        /// What the kernel reported, where it was asked to read it.
+        #[source]
+        source: Option<io::Error>,
     },
     /// A descriptor cannot be waited for (`EPERM` of [epoll_ctl(2)]).
     ///
@@ -237,6 +241,11 @@ impl Error {
     /// Makes a function that says which system call an [`io::Error`] came from.
     pub(crate) fn os(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Os { operation, source }
+    }
+
+    /// Makes the error of a payload that cannot be read.
+    pub(crate) fn payload(reason: &'static str, source: Option<io::Error>) -> Self {
+        Self::Payload { reason, source }
     }
 
     /// Says whether the trouble is in one received message, so that receiving can go on.

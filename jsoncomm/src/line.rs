@@ -380,17 +380,17 @@ impl Line {
         datagram.place = Place::Nowhere;
         let payload = datagram.fds.take_front();
         let mut read = || -> Result<(), Error> {
-            let payload = payload.as_ref().ok_or(Error::Payload {
-                reason: "the descriptor is missing",
-            })?;
-            let size = memfd::size(payload.as_fd()).map_err(Error::os("fstat"))?;
-            let size = size.ok_or(Error::Payload {
-                reason: "the descriptor is not a memfd",
-            })?;
+            let bad = |reason| Error::payload(reason, None);
+            // Whatever keeps it from being read is about this message, and the next can be received.
+            let unreadable = |error| Error::payload("the descriptor cannot be read", Some(error));
+            let payload = payload.as_ref();
+            let payload = payload.ok_or_else(|| bad("the descriptor is missing"))?;
+            let size = memfd::size(payload.as_fd()).map_err(unreadable)?;
+            let size = size.ok_or_else(|| bad("the descriptor is not a memfd"))?;
             let limit = self.bounds.message;
             let length = usize::try_from(size).ok().filter(|size| *size <= limit);
             let length = length.ok_or(Error::TooLarge { size, limit })?;
-            memfd::read(payload.as_fd(), length, text).map_err(Error::os("pread"))
+            memfd::read(payload.as_fd(), length, text).map_err(unreadable)
         };
         match read() {
             Ok(()) => datagram.place = Place::Spilled,
@@ -567,6 +567,34 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::inject::{self, Plan};
+    use rustix::io::Errno;
+
+    #[test]
+    fn whatever_keeps_a_payload_from_being_read_is_about_that_message_alone() {
+        let (left, right) = sys::socketpair(Type::Seqpacket).unwrap();
+        let line = Line::new(left, Kind::Seqpacket, &Limits::default()).unwrap();
+        let (mut inbox, payload) = (Inbox::default(), memfd::create(b"{}").unwrap());
+        let mut receive = || {
+            let fds = [payload.as_fd()];
+            sys::sendmsg(right.as_fd(), SPILLED, &fds, None, Wait::Never).unwrap();
+            match line.receive(&mut inbox, Wait::Never).unwrap() {
+                Heard::Datagram(datagram) => datagram.damage,
+                _ => unreachable!("it has just been sent"),
+            }
+        };
+        for call in ["fcntl", "fstat", "pread"] {
+            for errno in [Errno::BADF, Errno::IO, Errno::ACCESS, Errno::NOMEM] {
+                let times = 0..1;
+                inject::begin(Some(Plan { call, times, errno }));
+                let damage = receive().unwrap();
+                assert_eq!(inject::failed(), 1);
+                assert!(damage.is_bad_message(), "{call}: {damage:?}");
+                inject::begin(None);
+                assert!(receive().is_none(), "the next");
+            }
+        }
+    }
 
     #[test]
     fn a_pidfd_that_somebody_else_has_asked_for_is_not_kept() {

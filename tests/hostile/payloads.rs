@@ -1,5 +1,6 @@
 //! Texts that travel, or pretend to travel, in a memfd.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -200,6 +201,29 @@ fn the_largest_datagram_there_is_is_refused_by_its_size() {
             bench.refused(&text[..size], fds, None::<u64>, Fault::NOT_A_CALL, None);
         }
         drop(null);
+        bench.stop();
+    }
+}
+
+#[test]
+fn a_memfd_that_was_opened_for_writing_only_is_refused() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        let memfd = memfd(call(5, "ping", r#"{"number":1}"#).as_bytes());
+        let path = format!("/proc/self/fd/{}", memfd.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let fd = open(&path, flags, Mode::empty()).unwrap();
+        drop(memfd);
+        bench.hold();
+        bench.refused(
+            SPILLED,
+            &[fd.as_fd()],
+            None::<u64>,
+            Fault::BAD_DESCRIPTORS,
+            None,
+        );
+        drop(fd);
         bench.stop();
     }
 }

@@ -1,5 +1,10 @@
 //! Payloads: how large, how many descriptors, and what is refused.
 
+use std::os::fd::AsRawFd;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use rustix::io::pwrite;
+
 use super::*;
 
 /// Receives a datagram as it is, without its descriptors.
@@ -248,6 +253,31 @@ fn a_payload_that_is_no_memfd_is_refused_and_the_next_message_is_received() {
         assert!(matches!(error, Err(Error::Decode(_))));
         left.send("next").unwrap();
         assert_eq!(right.receive::<String>().unwrap().0, "next");
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_payload_that_was_opened_so_that_it_cannot_be_read_is_a_bad_message() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let (left, mut right) = pair(kind);
+        let memfd = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        assert_eq!(pwrite(&memfd, br#""text""#, 0).unwrap(), 6);
+        let path = format!("/proc/self/fd/{}", memfd.as_raw_fd());
+        for how in [OFlags::WRONLY, OFlags::PATH] {
+            let payload = open(&path, how | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            send_raw(&left, b"<args-via-fd>", &[payload.as_fd()]).unwrap();
+            let error = right.receive::<String>().unwrap_err();
+            assert!(error.is_bad_message(), "{error:?}");
+            assert!(matches!(error, Error::Payload { .. }), "{error:?}");
+            send_raw(&left, b"<args-via-fd>", &[payload.as_fd()]).unwrap();
+            let error = right.receive_raw().unwrap_err();
+            assert!(error.is_bad_message(), "{error:?}");
+        }
+        send_raw(&left, b"<args-via-fd>", &[memfd.as_fd()]).unwrap();
+        assert_eq!(right.receive::<String>().unwrap().0, "text");
     }
     assert_open_fds(before);
 }
