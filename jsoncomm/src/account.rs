@@ -3,14 +3,18 @@
 //! A peer can be many connections and any number of datagram sockets, so what one of them may use is not
 //! enough of a bound. Peers whose user is not known share one account.
 
+mod waiters;
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::fds::{Closer, Discard, Unwanted};
+use crate::fds::{Closer, Discard, Fds, Unwanted};
 use crate::limits::Limits;
 use crate::sys::socket::takes_all;
+
+use waiters::{Resumed, Waiters};
 
 /// An amount of everything that is accounted for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +25,9 @@ pub(crate) struct Cost {
     pub(crate) descriptors: usize,
     /// Of the descriptors, those that nobody wants and that are still open.
     pub(crate) unwanted: usize,
+    /// The memfds of large texts, which have been read and are still open. They are as they should be, so they are no
+    /// part of the descriptors.
+    pub(crate) payloads: usize,
 }
 
 impl Cost {
@@ -30,6 +37,7 @@ impl Cost {
         bytes: 0,
         descriptors: 0,
         unwanted: 0,
+        payloads: 0,
     };
 }
 
@@ -42,8 +50,13 @@ pub(crate) struct Account {
     bytes: AtomicUsize,
     descriptors: AtomicUsize,
     unwanted: AtomicUsize,
+    payloads: AtomicUsize,
     /// One for each user, so that nobody's descriptors wait behind another's.
     closer: Closer,
+    /// What [has to wait](Self::must_wait) until more of them are closed.
+    readers: Waiters,
+    /// What may go on of all that waits.
+    resumed: Arc<Resumed>,
 }
 
 /// What is charged of something, and how it is found in an amount.
@@ -51,13 +64,14 @@ type Part<'a> = (&'a AtomicUsize, fn(&Cost) -> usize);
 
 impl Account {
     /// What is charged now, beside its limit.
-    fn parts(&self) -> [Part<'_>; 5] {
+    fn parts(&self) -> [Part<'_>; 6] {
         [
             (&self.connections, |cost| cost.connections),
             (&self.deferred, |cost| cost.deferred),
             (&self.bytes, |cost| cost.bytes),
             (&self.descriptors, |cost| cost.descriptors),
             (&self.unwanted, |cost| cost.unwanted),
+            (&self.payloads, |cost| cost.payloads),
         ]
     }
 
@@ -91,6 +105,40 @@ impl Account {
         self.unwanted.load(Ordering::Relaxed) > self.limit.unwanted
     }
 
+    /// Returns true if messages of its peers have to wait: more descriptors that came with earlier ones wait to be closed
+    /// than may.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.is_overdrawn() || self.payloads.load(Ordering::Relaxed) > self.limit.payloads
+    }
+
+    /// Has a source of the loop wait while its messages [have to](Self::must_wait). Returns true if it does; it is resumed
+    /// when they need not any more.
+    pub(crate) fn wait_to_read(&self, key: u64) -> bool {
+        self.readers.wait(key, || self.must_wait())
+    }
+
+    /// Forgets a source of the loop that has gone, and may have waited.
+    pub(crate) fn forget(&self, key: u64) {
+        self.readers.forget(key);
+    }
+
+    /// Resumes what has waited for so much to be closed, and need not any more.
+    fn resume(&self, closed: &Cost) {
+        if closed.unwanted + closed.payloads > 0 {
+            self.readers.resume(&self.resumed, || self.must_wait());
+        }
+    }
+
+    /// Closes the memfd of a large text that has been read.
+    pub(crate) fn close_payload(self: &Arc<Self>, payload: Fds) {
+        let fds: Vec<OwnedFd> = payload.into_iter().collect();
+        let cost = Cost {
+            payloads: fds.len(),
+            ..Cost::NONE
+        };
+        self.closer.close((Unwanted(fds), self.charge(cost)));
+    }
+
     /// Charges it, if it is within the limit.
     pub(crate) fn try_charge(self: &Arc<Self>, cost: Cost) -> Option<Charge> {
         self.has_room(cost).then(|| self.charge(cost))
@@ -121,6 +169,7 @@ impl Drop for Charge {
         for (used, of) in self.account.parts() {
             used.fetch_sub(of(&self.cost), Ordering::Relaxed);
         }
+        self.account.resume(&self.cost);
     }
 }
 
@@ -153,6 +202,8 @@ pub(crate) struct Accounts {
     leaving: Closer,
     /// One more of it is with each connection that is being closed.
     closing: Arc<()>,
+    /// Sources of the loop that have waited for something to be closed, and may go on.
+    resumed: Arc<Resumed>,
     /// How many there may be until it is time to forget those that cost nothing.
     crowd: usize,
 }
@@ -166,13 +217,25 @@ impl Accounts {
                 bytes: limits.user_waiting_bytes,
                 descriptors: limits.user_descriptors,
                 unwanted: limits.user_descriptors,
+                payloads: limits.user_descriptors,
             },
             users: HashMap::new(),
             closer: Closer::default(),
             leaving: Closer::default(),
             closing: Arc::default(),
+            resumed: Arc::default(),
             crowd: 0,
         }
+    }
+
+    /// Has the loop woken by this when sources may go on ([`take_resumed`](Self::take_resumed)).
+    pub(crate) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.resumed.set_wake(wake);
+    }
+
+    /// Takes the keys of the sources that have waited for something to be closed, and may go on.
+    pub(crate) fn take_resumed(&self) -> Vec<u64> {
+        self.resumed.take()
     }
 
     /// Who closes what may take its time.
@@ -210,6 +273,7 @@ impl Accounts {
         }
         let account = Arc::new(Account {
             limit: self.limit,
+            resumed: Arc::clone(&self.resumed),
             ..Account::default()
         });
         self.users.insert(user, Arc::clone(&account));

@@ -51,8 +51,9 @@ pub struct Limits {
     pub user_waiting_bytes: usize,
     /// Descriptors in what waits for the peers of one user, or waits to be closed because it should not have
     /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above, items of streams
-    /// included; and while more of what should not have come waits, the user gets no new connection and those it has
-    /// are not read, nor is a datagram socket that it has sent to.
+    /// included; and while more of what should not have come waits, the user's connections are not read, nor is a
+    /// datagram socket that it has sent to. They go on as soon as it is closed. So it is, apart from that, with memfds
+    /// of large messages, which wait to be closed once they have been read.
     pub user_descriptors: usize,
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.

@@ -105,6 +105,8 @@ pub(crate) struct Datagram {
     place: Place,
     /// What came with it, the payload's memfd not counted.
     pub(crate) fds: Fds,
+    /// The memfd that the text was in: closed elsewhere, as freeing what is in it can take as long as the sender likes.
+    pub(crate) payload: Fds,
     /// The sender, where the socket asks for credentials.
     pub(crate) credentials: Option<Credentials>,
     /// The sender's process, where the socket asks for it ([`Line::pass_pidfds`]).
@@ -316,6 +318,7 @@ impl Line {
         let mut datagram = Datagram {
             place: Place::Inline(length),
             fds,
+            payload: Fds::new(),
             credentials: arrived.credentials,
             pidfd: arrived.pidfd,
             damage: None,
@@ -371,35 +374,40 @@ impl Line {
         } else if cut {
             datagram.damage = Some(Error::DescriptorsLost);
         } else {
-            self.unspill(datagram, &mut inbox.spilled);
+            self.unspill(inbox, datagram);
         }
     }
 
     /// Fetches the text from the memfd that came as descriptor 0.
-    fn unspill(&self, datagram: &mut Datagram, text: &mut Vec<u8>) {
+    fn unspill(&self, inbox: &mut Inbox, datagram: &mut Datagram) {
         datagram.place = Place::Nowhere;
         let payload = datagram.fds.take_front();
-        let mut read = || -> Result<(), Error> {
-            let bad = |reason| Error::payload(reason, None);
-            // Whatever keeps it from being read is about this message, and the next can be received.
-            let unreadable = |error| Error::payload("the descriptor cannot be read", Some(error));
-            let payload = payload.as_ref();
-            let payload = payload.ok_or_else(|| bad("the descriptor is missing"))?;
-            let size = memfd::size(payload.as_fd()).map_err(unreadable)?;
-            let size = size.ok_or_else(|| bad("the descriptor is not a memfd"))?;
-            let limit = self.bounds.message;
-            let length = usize::try_from(size).ok().filter(|size| *size <= limit);
-            let length = length.ok_or(Error::TooLarge { size, limit })?;
-            memfd::read(payload.as_fd(), length, text).map_err(unreadable)
-        };
-        match read() {
-            Ok(()) => datagram.place = Place::Spilled,
+        match self.read_payload(payload.as_ref(), &mut inbox.spilled) {
+            Ok(()) => {
+                datagram.place = Place::Spilled;
+                payload.into_iter().for_each(|fd| datagram.payload.put(fd));
+                inbox.discard(&mut datagram.payload);
+            }
             Err(error) => {
                 // It may be anything, to be closed with the others.
                 payload.into_iter().for_each(|fd| datagram.fds.put(fd));
                 datagram.damage = Some(error);
             }
         }
+    }
+
+    /// Reads the text in a payload. Whatever keeps it from being read is about this message, and the next can be
+    /// received.
+    fn read_payload(&self, payload: Option<&OwnedFd>, text: &mut Vec<u8>) -> Result<(), Error> {
+        let bad = |reason| Error::payload(reason, None);
+        let unreadable = |error| Error::payload("the descriptor cannot be read", Some(error));
+        let payload = payload.ok_or_else(|| bad("the descriptor is missing"))?;
+        let size = memfd::size(payload.as_fd()).map_err(unreadable)?;
+        let size = size.ok_or_else(|| bad("the descriptor is not a memfd"))?;
+        let limit = self.bounds.message;
+        let length = usize::try_from(size).ok().filter(|size| *size <= limit);
+        let length = length.ok_or(Error::TooLarge { size, limit })?;
+        memfd::read(payload.as_fd(), length, text).map_err(unreadable)
     }
 
     /// Receives one datagram, waiting for it until `deadline`.

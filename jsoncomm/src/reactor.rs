@@ -56,6 +56,8 @@ pub(crate) enum Watch {
     Reading,
     /// Room to send; while output waits, nothing is read.
     Writing,
+    /// The end of the connection only, on what is level-triggered.
+    HangUp,
 }
 
 impl From<Watch> for epoll::For {
@@ -63,6 +65,7 @@ impl From<Watch> for epoll::For {
         match watch {
             Watch::Reading => Self::Reading,
             Watch::Writing => Self::Writing,
+            Watch::HangUp => Self::HangUp,
         }
     }
 }
@@ -70,7 +73,7 @@ impl From<Watch> for epoll::For {
 impl From<Watch> for Interest {
     fn from(watch: Watch) -> Self {
         match watch {
-            Watch::Reading => Self::READABLE,
+            Watch::Reading | Watch::HangUp => Self::READABLE,
             Watch::Writing => Self::WRITABLE,
         }
     }

@@ -392,6 +392,7 @@ impl<S> Server<S> {
     #[inline(never)]
     fn hear_news(&mut self) {
         self.desk.mailbox.begin_news();
+        self.resume();
         let mut changes = std::mem::take(&mut self.control.changes);
         changes.append(&mut self.remote.take_changes());
         for change in changes {
@@ -402,6 +403,17 @@ impl<S> Server<S> {
         self.control.stop |= stop;
     }
 
+    /// Watches those sources again that have waited for something to be closed.
+    fn resume(&mut self) {
+        for key in self.desk.accounts.take_resumed() {
+            let key = Key::from_bits(key);
+            if let Some(source) = self.reactor.take(key) {
+                self.reactor.rearm(key, &source, Watch::Reading);
+                self.reactor.put(key, source);
+            }
+        }
+    }
+
     /// Puts a source back as it wishes, or closes it.
     fn settle(&mut self, key: Key, source: Box<Source<S>>, next: Next) {
         match next {
@@ -409,7 +421,12 @@ impl<S> Server<S> {
             Next::Again(watch) => self.reactor.rearm(key, &source, watch),
             Next::At(time) => self.reactor.wake_at(key, time),
             Next::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
-            Next::Ignore => self.reactor.ignore(key, &source),
+            Next::Ignore(until) => {
+                self.reactor.ignore(key, &source);
+                until
+                    .into_iter()
+                    .for_each(|time| self.reactor.wake_at(key, time));
+            }
             Next::Close => return self.close(key, source),
         }
         self.reactor.put(key, source);
@@ -427,6 +444,7 @@ impl<S> Server<S> {
                 self.connections -= 1;
                 self.desk.peer = connection.credentials();
                 self.desk.note(Notice::Gone);
+                connection.stop_waiting(key);
                 let (key, to) = (key.to_bits(), None);
                 self.desk.mailbox.hang_up(&Ticket { key, to });
                 connection.close(&self.desk);
@@ -510,8 +528,6 @@ impl<S> Server<S> {
                 Some(Fault::new(Fault::BUSY, "too many connections"))
             } else if !connection.is_within_limits() {
                 Some(Fault::new(Fault::BUSY, "too many connections of this user"))
-            } else if !connection.is_in_credit() {
-                Some(Fault::new(Fault::BUSY, "too many descriptors of this user"))
             } else if !connection.is_admitted() {
                 Some(source::not_admitted())
             } else {

@@ -114,8 +114,16 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(limits: Limits, mailbox: Arc<Mailbox>) -> Self {
         let observer = Observer::new(limits.event_pause);
+        let accounts = Accounts::new(&limits);
+        // What is still being closed must not keep what has gone.
+        let news = Arc::downgrade(&mailbox);
+        accounts.set_wake(move || {
+            if let Some(mailbox) = news.upgrade() {
+                mailbox.announce();
+            }
+        });
         Self {
-            accounts: Accounts::new(&limits),
+            accounts,
             limits,
             counts: Counts::default(),
             mailbox,

@@ -4,13 +4,17 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::*;
 use jsoncomm::Error;
 use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until_closed};
 
+/// A pause that no test lives to see the end of.
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
 /// Sends it away while the server's loop is held, and returns what ends the wait.
-fn send(server: &Running<State>, slow: Slow, raw: &Socket, text: &str) -> TcpStream {
+pub(super) fn send(server: &Running<State>, slow: Slow, raw: &Socket, text: &str) -> TcpStream {
     server.hold(|| leave(slow, raw, text))
 }
 
@@ -203,7 +207,7 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
     alone!();
     let before = open_fds();
     let mut limits = Limits::default();
-    limits.user_descriptors = 2;
+    (limits.user_descriptors, limits.accept_pause) = (2, HOUR);
     let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
         endpoint.serve::<dyn Vault>()
     });
@@ -218,16 +222,39 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
     }
     let end = first.receive::<Untyped<Value>>();
     assert!(matches!(end, Err(Error::Closed)));
-    // Nobody else of that user gets in, and those who are wait until they are closed.
-    let mut second = raw(&server, Kind::Seqpacket);
-    let refusal = second.receive::<Untyped<Value>>().unwrap().0.json;
-    assert_eq!(refusal["error"]["code"], Fault::BUSY);
-    let waiting = polite.start().ping(1).unwrap();
+    // The user's other connections, and new ones, wait until they are closed, and no longer.
+    let second = VaultClient::new(server.connect());
+    let waiting = (
+        polite.start().ping(1).unwrap(),
+        second.start().ping(2).unwrap(),
+    );
+    server.settle();
+    assert_eq!(server.stats().counts.turned_away, 0);
     drop(ends);
-    assert_eq!(waiting.wait().unwrap(), 1);
-    drop((first, second));
+    assert_eq!(waiting.0.wait().unwrap() + waiting.1.wait().unwrap(), 3);
     server.stop();
-    drop(polite);
+    drop((first, second, polite));
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_datagram_endpoint_goes_on_as_soon_as_what_it_was_sent_is_closed() {
+    alone!();
+    let before = open_fds();
+    let mut limits = Limits::default();
+    (limits.user_descriptors, limits.accept_pause) = (2, HOUR);
+    let server = Running::with_limits(limits, Kind::Datagram, State::default(), |endpoint| {
+        endpoint.serve::<dyn Vault>()
+    });
+    let polite = VaultClient::new(server.connect());
+    let raw = raw(&server, Kind::Datagram);
+    let null = null();
+    for (number, count) in [(1, 1), (2, 2), (3, 3), (4, 253), (5, 253), (6, 253)] {
+        send_raw(&raw, b"{", &vec![null.as_fd(); count]).unwrap();
+        assert_eq!(polite.ping(number).unwrap(), number);
+    }
+    server.stop();
+    drop((null, raw, polite));
     assert_open_fds(before);
 }
 

@@ -9,8 +9,10 @@ use rustix::fs::{ftruncate, memfd_create, mknodat, open};
 use rustix::io::pwrite;
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 
+use super::closing::{HOUR, send};
 use super::*;
 use jsoncomm::DATAGRAM_MAX;
+use jsoncomm_tests::nested;
 
 const SPILLED: &str = "<args-via-fd>";
 
@@ -225,5 +227,71 @@ fn a_memfd_that_was_opened_for_writing_only_is_refused() {
         );
         drop(fd);
         bench.stop();
+    }
+}
+
+#[test]
+fn a_payload_is_closed_by_another_thread_and_counts_for_no_descriptor_that_nobody_wants() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        // Whatever of this user has to be closed waits behind this.
+        bench.hold();
+        let end = send(&bench.server, nested(), &bench.raw, "no call");
+        assert!(bench.hear().0["error"].is_object());
+        assert_open_fds(bench.fds + 1);
+        let ping = call(5, "ping", r#"{"number":1}"#);
+        for number in 1..=3 {
+            let fd = memfd(ping.as_bytes());
+            bench.say(SPILLED, &[fd.as_fd()]);
+            drop(fd);
+            assert_eq!(bench.hear().0["result"], 1);
+            bench.ping();
+            assert_eq!(open_fds(), bench.fds + 1 + number, "closed on the loop");
+        }
+        drop(end);
+        bench.sound();
+        bench.stop();
+    }
+}
+
+#[test]
+fn who_sends_payloads_faster_than_they_are_closed_waits_and_is_not_cut_off() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        (limits.user_descriptors, limits.accept_pause) = (2, HOUR);
+        let server = Running::with_limits(limits, kind, State::default(), |endpoint| {
+            endpoint.serve::<dyn Vault>()
+        });
+        let polite = VaultClient::new(server.connect());
+        let mut raw = raw(&server, kind);
+        let end = send(&server, nested(), &raw, "no call");
+        assert!(raw.receive::<Untyped<Value>>().is_ok());
+        let ping = call(5, "ping", r#"{"number":1}"#);
+        let say = |raw: &Socket| {
+            let fd = memfd(ping.as_bytes());
+            send_raw(raw, SPILLED.as_bytes(), &[fd.as_fd()]).unwrap();
+        };
+        // At the limit, and one above: that one is still taken.
+        for _ in 1..=3 {
+            say(&raw);
+            let answer = raw.receive::<Untyped<Value>>().unwrap().0.json;
+            assert_eq!(answer["result"], 1, "{kind:?}");
+        }
+        say(&raw);
+        server.settle();
+        assert!(matches!(
+            raw.try_receive::<Untyped<Value>>(),
+            Ok(Received::Pending)
+        ));
+        drop(end);
+        let answer = raw.receive::<Untyped<Value>>().unwrap().0.json;
+        assert_eq!(answer["result"], 1, "{kind:?}");
+        let (_, counts) = server.stop();
+        assert_eq!(counts.cut, 0);
+        drop((raw, polite));
+        assert_open_fds(before);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
+use jsoncomm_tests::{Slow, nested};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::pwrite;
 
@@ -280,4 +281,30 @@ fn a_payload_that_was_opened_so_that_it_cannot_be_read_is_a_bad_message() {
         assert_eq!(right.receive::<String>().unwrap().0, "text");
     }
     assert_open_fds(before);
+}
+
+#[test]
+fn a_payload_is_closed_without_waiting_for_it() {
+    alone!();
+    for kind in KINDS {
+        let (left, mut right) = pair(kind);
+        let before = open_fds();
+        // What is slow to be closed is, on another thread, and whatever comes later is closed behind it.
+        let Slow { fd, end } = nested();
+        send_raw(&left, b"no message", &[fd.as_fd()]).unwrap();
+        drop(fd);
+        let error = right.receive::<String>().unwrap_err();
+        assert!(error.is_bad_message(), "{error:?}");
+        assert_open_fds(before + 1);
+        for number in 1..=3 {
+            let memfd = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+            assert_eq!(pwrite(&memfd, br#""text""#, 0).unwrap(), 6);
+            send_raw(&left, b"<args-via-fd>", &[memfd.as_fd()]).unwrap();
+            drop(memfd);
+            assert_eq!(right.receive::<String>().unwrap().0, "text");
+            assert_eq!(open_fds(), before + 1 + number, "closed by the receiver");
+        }
+        drop(end);
+        assert_open_fds(before);
+    }
 }

@@ -99,10 +99,15 @@ impl Inbox {
         };
         let arrived = control::recvmsg(socket, buffer, name, wait, |fd| fds.put(fd))?;
         if !fds.is_empty() {
-            let closer = Arc::clone(&self.closer);
-            fds.set_discard(closer);
+            self.discard(fds);
         }
         Ok(arrived)
+    }
+
+    /// Has what is left of received descriptors closed elsewhere, unless somebody else is found who does.
+    pub(super) fn discard(&self, fds: &mut Fds) {
+        let closer = Arc::clone(&self.closer);
+        fds.set_discard(closer);
     }
 }
 

@@ -125,11 +125,6 @@ impl<S> Connected<S> {
         self.charge.is_some()
     }
 
-    /// Says whether its user has sent no more descriptors that nobody wants than can be closed.
-    pub(super) fn is_in_credit(&self) -> bool {
-        !self.account.is_overdrawn()
-    }
-
     /// Says whether the endpoint's rule admits the peer, which is asked once.
     pub(super) fn is_admitted(&mut self) -> bool {
         let rule = || self.routes.admits(self.peer.as_ref());
@@ -139,6 +134,11 @@ impl<S> Connected<S> {
     /// How many answers wait for the peer.
     pub(super) fn waiting(&self) -> usize {
         self.way.outbox.len()
+    }
+
+    /// Does not wait any more until something is closed.
+    pub(super) fn stop_waiting(&self, key: Key) {
+        self.account.forget(key.to_bits());
     }
 
     /// Closes it.
@@ -199,13 +199,15 @@ impl<S> Connected<S> {
             peer: self.peer.as_ref(),
         };
         let mut share = Share::of(&desk.limits);
-        if self.account.is_overdrawn() && way.is_clear() {
-            // Another connection of its user has sent them; a message of this one could bring more.
+        if self.account.must_wait() && way.is_clear() {
+            // A message could bring more of them.
             let gone = wait::poll(way.line.as_fd(), wait::For::Nothing, Some(Instant::now()));
-            return match gone.unwrap_or(false) {
-                true => Next::Close,
-                false => Next::pause(desk.limits.accept_pause),
-            };
+            if gone.unwrap_or(false) {
+                return Next::Close;
+            }
+            if self.account.wait_to_read(key.to_bits()) {
+                return Next::Again(Watch::HangUp);
+            }
         }
         while share.is_left() && way.is_clear() {
             let mut datagram = match way.line.receive(inbox, Wait::Never) {
@@ -237,6 +239,8 @@ impl<S> Connected<S> {
                 way.cut(desk, Cut::Malformed);
             } else if self.account.is_overdrawn() {
                 way.cut(desk, Cut::Descriptors);
+            } else if self.account.must_wait() {
+                break;
             }
             if share.taken == 1 && !self.habit.looks() {
                 break;

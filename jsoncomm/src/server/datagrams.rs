@@ -14,7 +14,7 @@ use crate::mailbox::Caller;
 use crate::observe::Loss;
 use crate::outbox::{Backlog, Mail};
 use crate::peer::Peer;
-use crate::reactor::{Cause, Key, Watch};
+use crate::reactor::{Cause, Key};
 use crate::routes::Routes;
 use crate::service::{Desk, Lane};
 use crate::socket::local_address;
@@ -119,13 +119,9 @@ impl<S> Datagrams<S> {
         }
         let mut share = Share::of(&desk.limits);
         while share.is_left() {
-            // The next message would be anybody's, and bring more of them.
-            if self
-                .last
-                .as_ref()
-                .is_some_and(|(_, account)| account.is_overdrawn())
-            {
-                return Next::pause(desk.limits.accept_pause);
+            // The next message would be anybody's, and could bring more of them.
+            if self.must_wait(key) {
+                return self.ignore();
             }
             match self.receive(inbox) {
                 Ok(Heard::Datagram(mut datagram)) => {
@@ -137,10 +133,7 @@ impl<S> Datagrams<S> {
                 }
                 Ok(Heard::Pending | Heard::Closed) if self.retired => {
                     // It would be reported as ready for ever.
-                    return match self.next() {
-                        Next::At(due) => Next::Pause(due, Watch::Reading),
-                        _ => Next::Ignore,
-                    };
+                    return self.ignore();
                 }
                 Ok(Heard::Pending | Heard::Closed) => {
                     self.habit.note(share.taken);
@@ -151,6 +144,20 @@ impl<S> Datagrams<S> {
             }
         }
         self.next()
+    }
+
+    /// Waits, if it has to, until more of what the user of the last message has sent is closed.
+    fn must_wait(&self, key: Key) -> bool {
+        let last = self.last.as_ref().map(|(_, account)| account);
+        last.is_some_and(|account| account.must_wait() && account.wait_to_read(key.to_bits()))
+    }
+
+    /// Is not told of what comes, and has a turn only when a peer that was full is to be tried again.
+    fn ignore(&mut self) -> Next {
+        match self.next() {
+            Next::At(due) => Next::Ignore(Some(due)),
+            _ => Next::Ignore(None),
+        }
     }
 
     /// Asks for a turn at that time.

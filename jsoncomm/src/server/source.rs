@@ -30,8 +30,8 @@ pub(super) enum Next {
     At(Instant),
     /// No turn until that time, and then to be told of this.
     Pause(Instant, Watch),
-    /// Not to be told of anything any more.
-    Ignore,
+    /// Not to be told of anything until it is watched again; a turn at that time, if there is one.
+    Ignore(Option<Instant>),
     /// To be closed.
     Close,
 }
@@ -204,6 +204,9 @@ fn find_fault(
 ) -> Option<Fault> {
     if datagram.is_spilled() {
         desk.note(Notice::Spilled);
+        caller
+            .account
+            .close_payload(std::mem::take(&mut datagram.payload));
     }
     let account = Arc::clone(caller.account);
     datagram.fds.set_discard(account);
@@ -212,8 +215,12 @@ fn find_fault(
     }
     if let Some(damage) = datagram.damage.take() {
         let code = match &damage {
+            // There was no memory for the text, which is no fault of the caller's.
+            Error::Payload {
+                source: Some(source),
+                ..
+            } if source.kind() == std::io::ErrorKind::OutOfMemory => Fault::BUSY,
             Error::Payload { .. } | Error::DescriptorsLost => Fault::BAD_DESCRIPTORS,
-            Error::Os { .. } => Fault::BUSY,
             Error::Decode(_) => Fault::NOT_JSON,
             _ => Fault::NOT_A_CALL,
         };

@@ -18,6 +18,8 @@ pub(crate) enum For {
     Reading,
     /// `EPOLLOUT`
     Writing,
+    /// No more than is reported in any case.
+    HangUp,
 }
 
 impl From<For> for EventFlags {
@@ -25,6 +27,7 @@ impl From<For> for EventFlags {
         match what {
             For::Reading => Self::IN,
             For::Writing => Self::OUT,
+            For::HangUp => Self::empty(),
         }
     }
 }
