@@ -15,7 +15,7 @@ use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use std::{env, io};
+use std::{env, io, iter, process};
 
 use jsoncomm::{Call, Control, Later, Limits, Reply, Server, inherited};
 use rustix::process::geteuid;
@@ -99,10 +99,21 @@ fn adopt(server: &mut Server<State>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes the sockets that the service manager has passed, with their names (sd_listen_fds(3)).
+/// Takes the sockets that the service manager has passed, with their names. They are what sd_listen_fds(3) describes;
+/// that function, and those like it, would make them close-on-exec, as [`inherited`] does with what it takes over.
 fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
-    sd_notify::listen_fds_with_names()?
-        .map(|(number, name)| Ok((inherited(number)?, name)))
+    let variable = |name| env::var(name).unwrap_or_default();
+    if variable("LISTEN_PID") != process::id().to_string() {
+        return Ok(Vec::new());
+    }
+    let count = variable("LISTEN_FDS").parse().unwrap_or(0);
+    let names = variable("LISTEN_FDNAMES");
+    // Those without a name are called so.
+    let names = names.split(':').chain(iter::repeat("unknown"));
+    (3..)
+        .take(count)
+        .zip(names)
+        .map(|(number, name)| Ok((inherited(number)?, name.to_owned())))
         .collect()
 }
 

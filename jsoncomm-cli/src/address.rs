@@ -1,6 +1,7 @@
 //! Where a service is, and how it is reached from here.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -176,11 +177,17 @@ impl<T> Link<T> {
     }
 }
 
-/// Duplicates a descriptor that this program was started with. It need not have been made for us, so it is left open.
+/// Takes over a descriptor that this program was started with. The standard streams stay open beside it.
 fn inherited(number: i32) -> Result<OwnedFd, Problem> {
-    jsoncomm::inherited(number).map_err(|source| {
+    let fd = match number {
+        0 => io::stdin().as_fd().try_clone_to_owned(),
+        1 => io::stdout().as_fd().try_clone_to_owned(),
+        2 => io::stderr().as_fd().try_clone_to_owned(),
+        _ => jsoncomm::inherited(number),
+    };
+    fd.map_err(|source| {
         Problem::Connect(Error::Os {
-            operation: "pidfd_getfd",
+            operation: "fcntl",
             source,
         })
     })

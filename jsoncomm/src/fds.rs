@@ -7,23 +7,36 @@
 mod closer;
 
 use std::fmt;
+use std::io::{self, Error, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
+
+use crate::sys::control::{Numbered, take_number};
 
 pub(crate) use closer::{Closer, Unwanted};
 
 /// Most descriptors one datagram can carry (`SCM_MAX_FD`, include/net/scm.h in Linux).
 pub const FDS_MAX: usize = 253;
 
-/// Takes hold of a descriptor that this process was started with, by its number: a socket from a service manager, or
-/// from whoever called execve(2).
+/// Takes over a descriptor that this process was started with, by its number: a socket from a service manager, or
+/// from the program that called execve(2).
 ///
-/// A number owns nothing, so safe code cannot take it over; the kernel is asked for another descriptor of the same
-/// file, close-on-exec ([pidfd_getfd(2)] on this process itself, since Linux 5.6). The number stays open beside it.
+/// The result owns the number: dropping it closes it, and the peer sees the end of a connection then. The descriptor
+/// is made close-on-exec first, so processes that are started later do not inherit it. No system call but [fcntl(2)] is
+/// made.
+///
+/// Numbers 0 to 2 are never given out, because the standard streams refer to them. A descriptor that is close-on-exec
+/// already is not given out either: it was opened by this process (Rust opens all of its descriptors so), or has been
+/// taken over before, by this function or by sd_listen_fds(3) and its like, which set the flag: read `LISTEN_FDS`
+/// instead of calling those. What is left is an assumption: that no code of this process owns a descriptor under that number
+/// which it has opened without `FD_CLOEXEC`, as a C library may, or from which it has removed the flag. Call this early,
+/// before such code runs, and only with numbers that the starting program has named, as `LISTEN_FDS` does.
 ///
 /// # Errors
 ///
-/// `EBADF` when nothing is open under the number, `ENOSYS` before Linux 5.6, `EPERM` where a seccomp filter forbids it.
+/// [`InvalidInput`](ErrorKind::InvalidInput) for a number below 3, [`NotFound`](ErrorKind::NotFound) when nothing is
+/// open under the number, [`AlreadyExists`](ErrorKind::AlreadyExists) when the descriptor is close-on-exec already. The
+/// text names the number and the reason. Nothing has changed then.
 ///
 /// # Examples
 ///
@@ -35,16 +48,32 @@ pub const FDS_MAX: usize = 253;
 ///     let mut server: Server<()> = Server::new(Limits::default())?;
 ///     server.adopt(inherited(3)?)?; // sd_listen_fds(3)
 /// }
-/// assert!(inherited(-1).is_err());
+/// assert!(inherited(2).is_err());
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// [pidfd_getfd(2)]: https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html
+/// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 #[doc(alias = "LISTEN_FDS")]
 #[doc(alias = "from_raw_fd")]
-pub fn inherited(number: RawFd) -> std::io::Result<OwnedFd> {
-    crate::sys::duplicate_number(number)
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    let error = |kind, reason: &str| Error::new(kind, format!("descriptor {number} {reason}"));
+    if number < 3 {
+        let reason = "is not taken over: 0 to 2 are the standard streams";
+        return Err(error(ErrorKind::InvalidInput, reason));
+    }
+    match take_number(number) {
+        Ok(Numbered::Inherited(fd)) => Ok(fd),
+        Ok(Numbered::CloseOnExec) => {
+            let reason = "is close-on-exec: it was not inherited, or has been taken over already";
+            Err(error(ErrorKind::AlreadyExists, reason))
+        }
+        Ok(Numbered::Closed) => Err(error(ErrorKind::NotFound, "is not open")),
+        Err(cause) => {
+            let reason = format!("cannot be taken over: fcntl: {cause}");
+            Err(error(cause.kind(), &reason))
+        }
+    }
 }
 
 /// The descriptors of one datagram, in the order they were sent.
@@ -329,19 +358,53 @@ mod tests {
         }
     }
 
+    /// What a process that was started with a descriptor has of it: a number, open across execve(2).
+    fn bare_number(fd: impl AsFd) -> RawFd {
+        std::mem::ManuallyDrop::new(rustix::io::dup(fd).unwrap()).as_raw_fd()
+    }
+
+    fn kind(number: RawFd) -> ErrorKind {
+        inherited(number).unwrap_err().kind()
+    }
+
     #[test]
-    fn a_number_leads_to_the_same_file_and_stays_open() {
+    fn an_inherited_descriptor_is_taken_over_once_and_closed_when_dropped() {
         let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
-        let copy = inherited(far.as_raw_fd()).unwrap();
-        let flags = rustix::io::fcntl_getfd(&copy).unwrap();
-        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        let number = bare_number(&far);
         drop(far);
+        let fd = inherited(number).unwrap();
+        assert_eq!(fd.as_raw_fd(), number);
+        let flags = rustix::io::fcntl_getfd(&fd).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        assert_eq!(kind(number), ErrorKind::AlreadyExists);
         near.write_all(b"x").unwrap();
-        let mut read = [0];
-        File::from(copy).read_exact(&mut read).unwrap();
-        assert_eq!(read, *b"x");
-        for nothing in [-1, RawFd::MAX] {
-            assert!(inherited(nothing).is_err());
+        let mut far = File::from(fd);
+        far.read_exact(&mut [0]).unwrap();
+        drop(far);
+        assert_eq!(near.read(&mut [0]).unwrap(), 0, "the end comes at once");
+    }
+
+    #[test]
+    fn what_was_not_inherited_is_not_taken_over() {
+        let own = File::open("/dev/null").unwrap();
+        assert_eq!(kind(own.as_raw_fd()), ErrorKind::AlreadyExists);
+        for stream in [-1, 0, 2] {
+            assert_eq!(kind(stream), ErrorKind::InvalidInput);
+        }
+        assert_eq!(kind(RawFd::MAX), ErrorKind::NotFound);
+        let text = inherited(RawFd::MAX).unwrap_err().to_string();
+        assert_eq!(text, "descriptor 2147483647 is not open");
+    }
+
+    #[test]
+    fn of_many_threads_that_take_over_a_descriptor_one_has_it() {
+        let null = File::open("/dev/null").unwrap();
+        for _ in 0..50 {
+            let number = bare_number(&null);
+            let threads = [(); 4].map(|()| std::thread::spawn(move || inherited(number)));
+            // Held until all have tried: the number of one that is dropped may be opened anew.
+            let taken = threads.map(|thread| thread.join().unwrap());
+            assert_eq!(taken.iter().filter(|fd| fd.is_ok()).count(), 1);
         }
     }
 

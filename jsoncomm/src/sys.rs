@@ -16,7 +16,7 @@ pub(crate) mod name;
 pub(crate) mod socket;
 pub(crate) mod wait;
 
-pub(crate) use file::{duplicate_number, set_cloexec};
+pub(crate) use file::set_cloexec;
 #[cfg(test)]
 pub(crate) use inject::seam;
 pub(crate) use socket::{Domain, is_socket};

@@ -9,12 +9,13 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2) and dup3(2) without rustix"
+    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), dup3(2) and fcntl(2) without rustix"
 )]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 
@@ -376,6 +377,48 @@ pub(crate) fn dup3(to: BorrowedFd<'_>, number: &OwnedFd) -> io::Result<()> {
             return Err(error);
         }
     }
+}
+
+/// What is open under a number.
+#[derive(Debug)]
+pub(crate) enum Numbered {
+    /// It was inherited, and belongs to the caller from now on.
+    Inherited(OwnedFd),
+    /// It is close-on-exec: it was not inherited, or has been taken before.
+    CloseOnExec,
+    /// Nothing.
+    Closed,
+}
+
+/// Takes over what is open under a number, and makes it close-on-exec ([fcntl(2)]), unless it is that already.
+///
+/// Whoever calls this relies on the descriptor being nobody else's; see [`inherited`](crate::inherited).
+///
+/// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
+pub(crate) fn take_number(number: RawFd) -> io::Result<Numbered> {
+    /// Between the look at the flag and its setting no other thread may look.
+    static TAKING: Mutex<()> = Mutex::new(());
+    let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    seam("fcntl")?;
+    // SAFETY: F_GETFD takes no argument and changes nothing, whatever is open under the number.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 {
+        return match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EBADF) => Ok(Numbered::Closed),
+            error => Err(error),
+        };
+    }
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Ok(Numbered::CloseOnExec);
+    }
+    // SAFETY: F_SETFD takes an integer, and changes that flag of the descriptor and nothing else.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is open, as F_GETFD has found. No Rust code owns it: what the standard library, rustix and
+    // this crate open is close-on-exec from the start, and what was taken here before is so since. That no other code
+    // of the process owns it is the assumption that the documentation of `inherited` states.
+    Ok(Numbered::Inherited(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 #[cfg(test)]

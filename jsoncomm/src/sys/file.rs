@@ -2,12 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::seam;
 
@@ -37,20 +36,6 @@ pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     seam("fcntl")?;
     fd.try_clone_to_owned()
-}
-
-/// Makes another descriptor, close-on-exec, of what this process has open under a number ([pidfd_getfd(2)], since
-/// Linux 5.6).
-///
-/// [pidfd_getfd(2)]: https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html
-pub(crate) fn duplicate_number(number: RawFd) -> io::Result<OwnedFd> {
-    seam("pidfd_getfd")?;
-    if number < 0 {
-        // rustix panics.
-        return Err(Errno::BADF.into());
-    }
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(this, number, PidfdGetfdFlags::empty())?)
 }
 
 /// Opens a directory to stand in, without the right to list it (`O_PATH`, [open(2)]).
