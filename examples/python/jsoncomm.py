@@ -54,12 +54,16 @@ import json
 import logging
 import math
 import os
+import queue
 import re
+import resource
 import select
 import selectors
 import socket
 import stat
 import struct
+import termios
+import threading
 import time
 import types
 import typing
@@ -68,6 +72,8 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Union
 
 KINDS = {"dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
 SPILLED = b"<args-via-fd>"
+SO_PEERGROUPS, SO_PASSPIDFD = 59, 76
+OVERFLOW_ID = 65534  # stands for users and groups that have no number here
 SCM_PIDFD = 4  # comes from sockets that were made to pass such
 FDS_MAX = 253  # of one datagram, SCM_MAX_FD
 DATAGRAM_MAX = 4_263_616  # bytes, whatever SO_SNDBUF says
@@ -80,6 +86,7 @@ TIMEOUT_MAX = 1 << 53  # milliseconds: longer than anybody waits, and a float st
 PATIENCE = 25.0  # seconds for a call, unless told otherwise
 LOOK = 0.1  # seconds after which a datagram client looks whether its server is still there
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)  # of sending: nobody is there
+LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # no room now
 FAR = 1e6  # seconds that a socket is told to wait at most
 PATH_MAX = 107  # bytes of a path that fit into an address
 BACKLOG = 4096  # clients that wait to be accepted
@@ -141,11 +148,51 @@ class BadMessage(Error):
 # Descriptors.
 
 
+class _Closer:
+    """Closes what has come from a peer on a thread of its own, since that takes as long as its sender likes: a socket
+    that lingers, a file on FUSE, a memfd with gigabytes beyond its end."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: Optional[threading.Thread] = None
+        self._taken = self._closed = 0
+
+    def close(self, thing: Any) -> None:
+        self._queue.put(thing)
+        self._taken += 1
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # there can be no more threads
+                self._thread = None
+                self._close(self._queue.get())
+
+    def waiting(self) -> int:
+        """How many things are still to be closed."""
+        return self._taken - self._closed
+
+    def end(self, timeout: float) -> None:
+        """Ends once all is closed, and waits for that for so long."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        for thing in iter(self._queue.get, None):
+            self._close(thing)
+
+    def _close(self, thing: Any) -> None:
+        with contextlib.suppress(OSError):
+            thing.close()
+        self._closed += 1
+
+
 class Fd:
     """Owns one descriptor. One that is forgotten is closed with its object."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, closer: Optional[_Closer] = None) -> None:
+        self._fd, self._closer = fd, closer
 
     def fileno(self) -> int:
         """The number, which stays ours."""
@@ -165,6 +212,13 @@ class Fd:
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self.detach())
+
+    def discard(self) -> None:
+        """Closes one that a peer has sent to a server, without waiting for that."""
+        if self._closer is None or self._fd < 0:
+            self.close()
+        else:
+            self._closer.close(Fd(self.detach()))
 
     def __enter__(self) -> Fd:
         return self
@@ -212,7 +266,7 @@ class Message:
 
     def close(self) -> None:
         for fd in self.fds:
-            fd.close()
+            fd.discard()
 
     def __enter__(self) -> Message:
         return self
@@ -354,9 +408,11 @@ def _id(value: Any) -> Any:
 class Line:
     """A socket that sends and receives one JSON text with its descriptors: the bare wire. It owns the socket."""
 
-    def __init__(self, sock: socket.socket, limit: int = MESSAGE_MAX) -> None:
+    def __init__(self, sock: socket.socket, limit: int = MESSAGE_MAX, closer: Optional[_Closer] = None) -> None:
         self.sock, self.limit = sock, limit
         self.connected = sock.type == socket.SOCK_SEQPACKET
+        self.unread = 0  # descriptors that were sent since all was read
+        self._closer = closer
 
     def inline_max(self) -> int:
         """The longest text that travels in the datagram itself, in bytes."""
@@ -376,6 +432,7 @@ class Line:
         if len(text) <= self.inline_max():
             try:
                 self._sendmsg(text, numbers, to)
+                self.unread += len(numbers)
                 return "inline"
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
@@ -386,7 +443,14 @@ class Line:
                 file.write(text)
             fcntl.fcntl(payload.fileno(), fcntl.F_ADD_SEALS, SEALS)
             self._sendmsg(SPILLED, [payload.fileno(), *numbers], to)
+        self.unread += 1 + len(numbers)
         return how
+
+    def count_unread(self) -> int:
+        """How many descriptors may be on their way. On a datagram socket, whatever is unread anywhere counts."""
+        if self.unread and struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4))) == (0,):
+            self.unread = 0
+        return self.unread
 
     def _sendmsg(self, data: bytes, fds: list[int], to: Any) -> None:
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -424,7 +488,7 @@ class Line:
                 for number in array.array("i", data):
                     if number >= 0:  # otherwise an error
                         os.close(number)
-        message = Message(text, map(Fd, numbers), sender or None)
+        message = Message(text, [Fd(number, self._closer) for number in numbers], sender or None)
         message.credentials = credentials
         try:
             if not text and self.connected:
@@ -447,16 +511,19 @@ class Line:
         """Takes the memfd off the front of the descriptors and reads the text in it."""
         if not fds:
             raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload's descriptor is missing", SPILLED)
-        with fds.pop(0) as payload:
-            try:
-                fcntl.fcntl(payload.fileno(), fcntl.F_GET_SEALS)  # fails for all that could make its reader wait
-            except OSError:
-                raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload is not in a memfd", SPILLED) from None
-            try:
-                return self._read(payload.fileno())
-            except OSError as error:  # opened for writing only, for example
-                reason = f"the payload cannot be read: {error.strerror}"
-                raise BadMessage(Fault.BAD_DESCRIPTORS, reason, SPILLED) from None
+        payload = fds.pop(0)
+        try:
+            fcntl.fcntl(payload.fileno(), fcntl.F_GET_SEALS)  # fails for all that could make its reader wait
+        except OSError:
+            payload.discard()
+            raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload is not in a memfd", SPILLED) from None
+        try:
+            return self._read(payload.fileno())
+        except OSError as error:  # opened for writing only, for example
+            reason = f"the payload cannot be read: {error.strerror}"
+            raise BadMessage(Fault.BAD_DESCRIPTORS, reason, SPILLED) from None
+        finally:
+            payload.discard()
 
     def _read(self, payload: int) -> bytes:
         size = os.fstat(payload).st_size
@@ -1051,6 +1118,69 @@ class Items:
 # The server.
 
 
+class Peer(typing.NamedTuple):
+    """The identity of a peer, as reported by the kernel: on "seqpacket" of the process that called connect(2), on
+    "dgram" of the process that sent this message. What was not reported, or has no number here, is None: never grant
+    a right because of that. The pid is for logs; it may be another process's by now."""
+
+    uid: Optional[int] = None
+    gid: Optional[int] = None
+    pid: Optional[int] = None
+    groups: Optional[tuple[int, ...]] = None  # the supplementary ones, on "seqpacket", if they are no more than 256
+
+    def is_in_group(self, gid: int) -> bool:
+        """Returns true if that is its group or one of those known. Grant by it, never refuse by it."""
+        return gid == self.gid or gid in (self.groups or ())
+
+    @staticmethod
+    def of(credentials: Optional[tuple[int, int, int]]) -> Peer:
+        """Reads SCM_CREDENTIALS or SO_PEERCRED: pid, uid and gid."""
+        if credentials in (None, (0, OVERFLOW_ID, OVERFLOW_ID)):  # also what came before SO_PASSCRED was set
+            return Peer()
+        assert credentials is not None
+        pid, uid, gid = credentials
+        return Peer(_number(uid, "uid"), _number(gid, "gid"), pid or None)
+
+    @staticmethod
+    def of_connection(sock: socket.socket) -> Peer:
+        try:
+            pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return Peer()
+        try:
+            groups = array.array("I", sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024))
+        except OSError:
+            return Peer.of((pid, uid, gid))
+        known = [number for number in groups if _number(number, "gid") is not None]
+        return Peer.of((pid, uid, gid))._replace(groups=tuple(known))
+
+
+def _number(number: int, of: str) -> Optional[int]:
+    """An id that means somebody here: where a user namespace has numbers for all, the overflow id is one of them."""
+    if number == OVERFLOW_ID:
+        try:
+            with open(f"/proc/self/{of}_map") as file:
+                return number if file.read().split() == ["0", "0", "4294967295"] else None
+        except OSError:
+            return None
+    return number if number != 0xFFFFFFFF else None
+
+
+def _check_hint(hint: Any) -> None:
+    """Refuses an annotation that `_unpack` could not follow."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Union or origin is getattr(types, "UnionType", Union):
+        inner = tuple(option for option in inner if option is not type(None))
+        if len(inner) != 1:
+            raise TypeError(f"an argument cannot be {hint}")
+    elif origin is dict and inner[0] is not str:
+        raise TypeError("the keys of an argument are str")
+    elif origin not in (None, list, dict) or (origin is None and hint not in PLAIN):
+        raise TypeError(f"an argument cannot be {hint}")
+    for one in inner:
+        _check_hint(one)
+
+
 def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
     """Reads one argument as its annotation says, or refuses it by name."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -1075,17 +1205,27 @@ def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
     return value
 
 
+PLAIN = (Any, Fd, str, int, float, bool, list, dict, object, type(None))
+
+
 class _Method:
     """A function, and what it takes."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         hints = typing.get_type_hints(function)
-        self.hints = {name: hints.get(name, Any) for name in inspect.signature(function).parameters}
-        taken = inspect.signature(function).parameters.values()
-        self.defaults = {one.name: one.default for one in taken if one.default is not one.empty}
+        taken = inspect.signature(function).parameters
+        self.hints = {name: hints.get(name, Any) for name in taken}
+        self.peers = [name for name, hint in self.hints.items() if hint is Peer]  # no arguments of the call
+        for name in self.peers:
+            del self.hints[name]
+        for name, hint in self.hints.items():
+            if taken[name].kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
+                raise TypeError(f"{name} cannot be given by name")
+            _check_hint(hint)
+        self.defaults = {one.name: one.default for one in taken.values() if one.default is not one.empty}
 
-    def arguments(self, message: Message) -> dict[str, Any]:
+    def arguments(self, message: Message, peer: Peer) -> dict[str, Any]:
         """Checks the arguments as strictly as a server has to."""
         params = message.value
         if isinstance(params, list):
@@ -1103,7 +1243,7 @@ class _Method:
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
             if flaw is not None:
                 raise Fault(Fault.BAD_ARGUMENT, f"{name[:128]}: {flaw}", name[:128])
-        values = {}
+        values: dict[str, Any] = dict.fromkeys(self.peers, peer)
         for name, hint in self.hints.items():
             if name in params:
                 values[name] = _unpack(hint, params[name], message, name)
@@ -1136,25 +1276,91 @@ class _Flow(typing.NamedTuple):
 
 
 _Server = typing.TypeVar("_Server", bound="Server")
+Rule = Callable[[Peer], object]  # who is served
 
 
-class _Peer:
-    """Who is answered: a connection, or an address of a datagram socket."""
+class _Account:
+    """What the connections of one user have of the server, or all peers of one datagram socket."""
 
-    def __init__(self, line: Line, address: Any = None) -> None:
-        self.line, self.address = line, address
-        self.queue: collections.deque[tuple[bytes, list[Fd]]] = collections.deque()
+    def __init__(self) -> None:
+        self.lines: set[Line] = set()
+        self.bytes = self.fds = 0  # of answers that wait for room
+        self.closer = _Closer()
+
+    def may_send(self, count: int, most: int) -> bool:
+        """Returns true if so many descriptors may go. The kernel counts those on their way against our user, not
+        against who does not read them."""
+        unread = sum(line.unread for line in self.lines)
+        if unread + count > most:
+            unread = sum(line.count_unread() for line in self.lines)
+        return not unread or unread + count <= most
+
+
+class _Answer(typing.NamedTuple):
+    """One that waits for room."""
+
+    text: bytes
+    fds: list[Fd]
+    identity: Any
+
+
+class _Client:
+    """One that is answered: a connection, or an address of a datagram socket."""
+
+    def __init__(self, line: Line, account: _Account, peer: Peer, address: Any = None) -> None:
+        self.line, self.account, self.peer, self.address = line, account, peer, address
+        self.queue: collections.deque[_Answer] = collections.deque()
+        self.bytes = 0  # in the queue
         self.since = 0.0  # when the first of the queue found no room
+        self.retry_at, self.pause = math.inf, 0.0  # where no event tells that there is room
         self.flows: dict[str, _Flow] = {}
+        self.malformed: collections.deque[float] = collections.deque()  # when such messages came
+        self.is_last = False  # the server ends with it
+
+    def can_be_answered(self) -> bool:
+        """A path is resolved when it is sent to, with our rights: only names are answered, and who needs none."""
+        return self.line.connected or self.address is None or _is_abstract(self.address)
+
+    def push(self, answer: _Answer) -> None:
+        self.queue.append(answer)
+        self._count(answer, 1)
+
+    def pop(self) -> _Answer:
+        answer = self.queue.popleft()
+        self._count(answer, -1)
+        for fd in answer.fds:
+            fd.close()
+        return answer
+
+    def _count(self, answer: _Answer, sign: int) -> None:
+        self.bytes += sign * len(answer.text)
+        self.account.bytes += sign * len(answer.text)
+        self.account.fds += sign * len(answer.fds)
 
     def end(self) -> None:
         for flow in self.flows.values():
             flow.end()
-        for _, fds in self.queue:
-            for fd in fds:
-                fd.close()
         self.flows.clear()
-        self.queue.clear()
+        while self.queue:
+            self.pop()
+
+
+class _Endpoint:
+    """A socket of the server, and what holds there."""
+
+    def __init__(self, sock: socket.socket, admit: Optional[Rule], own: bool) -> None:
+        self.sock, self.own = sock, own
+        self._rule = admit
+
+    def admits(self, peer: Peer) -> bool:
+        """A peer that is not known is not asked about, and a rule that fails does not hold."""
+        if self._rule is None:
+            return True
+        try:
+            return peer.uid is not None and bool(self._rule(peer))
+        except Exception:
+            LOG.exception("a rule failed")
+            return False
 
 
 class Server:
@@ -1167,9 +1373,14 @@ class Server:
     SNDBUF = 4 << 20  # bytes, of a datagram socket
     RETRY, GIVE_UP, PAUSE = 0.01, 1.0, 0.1  # seconds
     SHARE = 32  # items of a stream before the others have their turn
-    CONNECTIONS = 1024  # one more is accepted and closed
+    CONNECTIONS = 1024  # and never more than three quarters of RLIMIT_NOFILE; one more is told and closed
+    USER_CONNECTIONS = 256  # of one user
     STREAMS = 16  # of one peer at once
     PEERS = 64  # datagram peers that are sent streams, or answers that wait for room
+    WAITING, WAITING_BYTES = 256, 1 << 20  # answers that wait for one peer; one above it is cut
+    USER_WAITING_BYTES = 4 << 20  # for all of one user, or of one datagram socket
+    USER_DESCRIPTORS = 128  # in those, and again as many that were sent and not read, or are still to be closed
+    MALFORMED, WINDOW = 8, 10.0  # messages of a connection in so many seconds; with one more it is cut
 
     def __init__(self, limit: int = MESSAGE_MAX, descriptors: int = 16) -> None:
         """With the longest message in bytes, and the most descriptors that one may bring."""
@@ -1179,11 +1390,16 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._places: list[_Place] = []
         self._held: list[socket.socket] = []  # of abstract names in their other types
-        self._peers: set[_Peer] = set()
-        self._known: dict[tuple[Line, Any], _Peer] = {}  # datagram peers that still get something
-        self._paused: dict[socket.socket, float] = {}
-        self._stopped = False
+        self._endpoints: list[_Endpoint] = []
+        self._clients: set[_Client] = set()
+        self._known: dict[tuple[Line, Any], _Client] = {}  # datagram peers that still get something
+        self._accounts: dict[Optional[int], _Account] = {}  # by user
+        self._shared: list[_Account] = []  # one for each datagram socket
+        self._paused: dict[_Endpoint, float] = {}
+        self._stopped = self._stopping = False
+        self._ends = math.inf
         self._bell, self._ringer = socket.socketpair()
+        self._ringer.setblocking(False)
         self.watch(self._bell, lambda: self._bell.recv(64))
 
     # What is served, and where.
@@ -1200,44 +1416,71 @@ class Server:
         reply is what that returns; what is no such message is dropped."""
         self._bare = route
 
-    def bind(self, address: Address, kind: str, mode: Optional[int] = None) -> None:
+    def bind(self, address: Address, kind: str, mode: Optional[int] = None, admit: Optional[Rule] = None) -> None:
         """Binds a socket; its file has that mode, whatever the umask. The file of a dead server of the same user is
         replaced, that of a live one never: OSError says what is in the way. A name in the abstract namespace, which
-        everybody in the same network namespace can reach, is taken in all types."""
+        everybody in the same network namespace can reach, is taken in all types.
+
+        Only peers for which `admit` returns true are served; of one whose user is not known it is not asked."""
         address = _address(address)
         if mode is not None and (_is_abstract(address) or not 0 <= mode <= 0o777):
             raise ValueError("a mode is 0 to 0o777, and a path's")
         with contextlib.ExitStack() as undo:
             sock = undo.enter_context(socket.socket(socket.AF_UNIX, KINDS[kind]))
+            if kind == "dgram":  # before it is bound: what is queued earlier would not say who sent it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             if _is_abstract(address):
                 held = _bind_abstract(sock, address)
                 for other in held:
                     undo.enter_context(other)
-                self.adopt(sock)
+                self._add(_Endpoint(sock, admit, own=True))
                 self._held += held
             else:
                 place = _Place(address)
                 undo.callback(place.remove)
                 place.bind(sock, mode)
-                self.adopt(sock)
+                self._add(_Endpoint(sock, admit, own=True))
                 self._places.append(place)
             undo.pop_all()
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Takes over a socket made elsewhere: a datagram one, a listening one, or a connection to its one client."""
-        sock.setblocking(False)
-        if sock.type == socket.SOCK_DGRAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.SNDBUF)
-            line = Line(sock, self.limit)
-            self._selector.register(sock, selectors.EVENT_READ, lambda _: self._serve(_Peer(line)))
+    def adopt(
+        self,
+        sock: socket.socket,
+        admit: Optional[Rule] = None,
+        peer: Optional[Peer] = None,
+        stop_on_close: bool = False,
+    ) -> None:
+        """Takes over a socket made elsewhere: a datagram one, a listening one, or a connection to its one client.
+        Its file, if any, is not removed. ValueError for any other socket, which stays as it is.
+
+        The kernel takes the process that made a pair of sockets for the peer at either end. Where that is this
+        process, the peer is unknown unless `peer` says who it is. `stop_on_close` ends `run` when the connection ends.
+        """
+        domain, kind = (sock.getsockopt(socket.SOL_SOCKET, what) for what in (socket.SO_DOMAIN, socket.SO_TYPE))
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if domain != socket.AF_UNIX or kind not in KINDS.values():
+            raise ValueError("not a unix socket that keeps messages apart")
+        if kind == socket.SOCK_SEQPACKET and not listens and not _is_paired(sock):
+            raise ValueError("the socket neither listens nor is connected")
+        if stop_on_close and (kind == socket.SOCK_DGRAM or listens):
+            raise ValueError("only a connection ends")
+        sock.set_inheritable(False)
+        with contextlib.suppress(OSError):  # since Linux 6.5
+            sock.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, 0)
+        endpoint = _Endpoint(sock, admit, own=False)
+        if kind == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        if kind == socket.SOCK_DGRAM or listens:
+            self._add(endpoint)
             return
-        try:
-            sock.getpeername()
-        except OSError:
-            sock.listen(BACKLOG)
-            self._selector.register(sock, selectors.EVENT_READ, lambda _: self._accept(sock))
-        else:
-            self._admit(sock)
+        if peer is None:
+            peer = Peer.of_connection(sock)
+            peer = Peer() if peer.pid == os.getpid() else peer
+        client = self._admit(endpoint, sock, peer)
+        if client is not None:
+            client.is_last = stop_on_close
+        elif stop_on_close:
+            self.stop()
 
     def watch(self, file: Any, callback: Callable[[], object]) -> None:
         """Calls back while something can be read from a file."""
@@ -1246,49 +1489,126 @@ class Server:
     def heard(self, message: Message) -> None:
         """Is told of every message before it is looked into. Does nothing; for subclasses that keep a log."""
 
+    def _add(self, endpoint: _Endpoint) -> None:
+        sock = endpoint.sock
+        sock.setblocking(False)
+        if sock.type == socket.SOCK_SEQPACKET:
+            self._selector.register(sock, selectors.EVENT_READ, lambda _: self._accept(endpoint))
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.SNDBUF)
+            account = _Account()
+            line = Line(sock, self.limit, account.closer)
+            account.lines.add(line)
+            self._shared.append(account)
+            client = _Client(line, account, Peer(), None if _is_paired(sock) else "")
+            self._selector.register(sock, selectors.EVENT_READ, lambda _: self._serve(client, endpoint))
+        self._endpoints.append(endpoint)
+
     # The loop.
 
     def run(self) -> None:
-        """Serves until `stop`."""
+        """Serves until `stop` or `shut_down`."""
         while not self._stopped:
-            self.turn()
+            came = self._turn(0 if self._stopping and not self._is_busy() else None)
+            if self._ends < math.inf and self._has_wound_up(came):
+                return
 
     def stop(self) -> None:
         """Ends `run`, from a method, another thread or a signal handler."""
         self._stopped = True
-        self._ringer.send(b"x")
+        self._ring()
+
+    def shut_down(self, grace: float = 1.0) -> None:
+        """Ends `run` in order, from wherever `stop` can be called: nobody finds the server any more, calls that come
+        or wait already are refused with Fault.STOPPING, answers that wait for room and streams go on for so many
+        seconds at most. What waits in a datagram socket that was adopted, and has a name, is left for who has the
+        socket next."""
+        self._ends = min(self._ends, time.monotonic() + grace)
+        self._ring()
 
     def turn(self, timeout: Optional[float] = None) -> None:
         """Waits for something to do, for so many seconds at most, and does it."""
-        waits = [timeout] if timeout is not None else []
-        peers = [peer for peer in self._peers if peer.flows or peer.queue]
-        if any(not peer.queue for peer in peers):
-            waits.append(0)
-        waits += [self.RETRY for peer in peers if peer.queue and peer.address]
-        waits += [max(0, until - time.monotonic()) for until in self._paused.values()]
-        for key, events in self._selector.select(min(waits, default=None)):
-            key.data(events)
-        for peer in peers:
-            if peer in self._peers:
-                with self._at_its_expense(peer):
-                    self._flush(peer)
-                    self._produce(peer)
-        for sock, until in list(self._paused.items()):
-            if until <= time.monotonic():
-                del self._paused[sock]
-                self.adopt(sock)
+        self._turn(timeout)
 
-    def close(self) -> None:
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been rung already
+            self._ringer.send(b"x")
+
+    def _turn(self, timeout: Optional[float]) -> bool:
+        """Returns true if anything could be read or sent."""
+        now = time.monotonic()
+        busy = [client for client in self._clients if client.flows or client.queue or client.retry_at < math.inf]
+        waits = [timeout] if timeout is not None else []
+        waits += [0 if client.flows and not client.queue else client.retry_at - now for client in busy]
+        waits += [until - now for until in (self._ends, *self._paused.values())]
+        least = max(0, min(waits))
+        events = self._selector.select(None if least == math.inf else least)
+        for key, event in events:
+            key.data(event)
+        now = time.monotonic()
+        for client in busy:
+            if client in self._clients:
+                with self._at_its_expense(client):
+                    if client.retry_at <= now:
+                        client.retry_at = math.inf
+                        self._flush(client)
+                    self._produce(client)
+        for endpoint, until in list(self._paused.items()):
+            if until <= now:
+                del self._paused[endpoint]
+                self._selector.register(
+                    endpoint.sock, selectors.EVENT_READ, lambda _, endpoint=endpoint: self._accept(endpoint)
+                )
+        return bool(events)
+
+    def _is_busy(self) -> bool:
+        return any(client.queue or client.flows for client in self._clients)
+
+    def _has_wound_up(self, came: bool) -> bool:
+        """Begins to wind up, or goes on; returns true if that is done."""
+        if not self._stopping:
+            self._stopping = True
+            self._close_places()
+            for endpoint in self._endpoints:
+                if endpoint.sock.type == socket.SOCK_SEQPACKET or not (endpoint.own or _is_paired(endpoint.sock)):
+                    with contextlib.suppress(KeyError):  # it is paused
+                        self._selector.unregister(endpoint.sock)
+                    self._paused.pop(endpoint, None)
+                    if endpoint.own:
+                        endpoint.sock.close()
+            return False
+        if time.monotonic() < self._ends and (came or self._is_busy()):
+            return False
+        for client in list(self._clients):
+            for key, flow in list(client.flows.items()):
+                del client.flows[key]
+                flow.end()
+                with self._at_its_expense(client):
+                    self._answer_error(client, flow.identity, Fault(Fault.STOPPING, "the server has stopped"))
+        return True
+
+    def _close_places(self) -> None:
+        """Before the sockets, so that nobody else's file is in their place."""
         for place in self._places:
             place.remove()
-        for peer in self._peers:
-            peer.end()
-        for key in list(self._selector.get_map().values()):
-            if isinstance(key.fileobj, socket.socket):
-                key.fileobj.close()
-        for sock in (*self._held, *self._paused, self._bell, self._ringer):
+        for sock in self._held:
+            sock.close()
+        self._places.clear()
+        self._held.clear()
+
+    def close(self) -> None:
+        self._close_places()
+        for client in list(self._clients):
+            client.is_last = False
+            self._end(client)
+        for endpoint in self._endpoints:
+            endpoint.sock.close()
+        for sock in (self._bell, self._ringer):
             sock.close()
         self._selector.close()
+        until = time.monotonic() + LOOK  # nobody can keep it from ending
+        for account in (*self._accounts.values(), *self._shared):
+            account.closer.end(max(0, until - time.monotonic()))
 
     def __enter__(self: _Server) -> _Server:
         return self
@@ -1296,50 +1616,110 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, listener: socket.socket) -> None:
+    # Connections.
+
+    def _accept(self, endpoint: _Endpoint) -> None:
         try:
-            sock = listener.accept()[0]
-            if len(self._peers) < self.CONNECTIONS:
-                self._admit(sock)
-            else:
-                sock.close()
+            sock = endpoint.sock.accept()[0]
         except (BlockingIOError, ConnectionError):
-            pass
+            return
         except OSError as error:  # no descriptors or memory left
             LOG.warning("cannot accept: %s", error)
-            self._selector.unregister(listener)
-            self._paused[listener] = time.monotonic() + self.PAUSE
+            self._selector.unregister(endpoint.sock)
+            self._paused[endpoint] = time.monotonic() + self.PAUSE
+            return
+        self._admit(endpoint, sock, Peer.of_connection(sock))
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _admit(self, endpoint: _Endpoint, sock: socket.socket, peer: Peer) -> Optional[_Client]:
+        """Takes a connection, or says why not and closes it."""
+        for uid, one in list(self._accounts.items()):
+            if not one.lines and not one.closer.waiting():
+                one.closer.end(0)
+                del self._accounts[uid]
+        account = self._accounts.setdefault(peer.uid, _Account())
         sock.setblocking(False)
-        peer = _Peer(Line(sock, self.limit))
-        self._peers.add(peer)
+        line = Line(sock, self.limit, account.closer)
+        client = _Client(line, account, peer)
+        most = min(self.CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
+        fault = None
+        if sum(len(one.lines) for one in self._accounts.values()) >= most:
+            fault = Fault(Fault.BUSY, "too many connections")
+        elif len(account.lines) >= self.USER_CONNECTIONS or self._is_overdrawn(account):
+            fault = Fault(Fault.BUSY, "too many connections of this user")
+        elif not endpoint.admits(peer):
+            fault = Fault(Fault.REFUSED, "not admitted")
+        if fault is not None:
+            LOG.info("a connection of user %s is closed: %s", peer.uid, fault)
+            if self._bare is None:
+                text, _ = encode(_error(None, fault))
+                with contextlib.suppress(OSError):
+                    line.send_text(text)
+            self._close(line, account)
+            return None
+        account.lines.add(line)
+        self._clients.add(client)
+        self._watch(client)
+        return client
 
-        def act(events: int) -> None:
-            if events & selectors.EVENT_WRITE:
-                self._flush(peer)
-            elif events & selectors.EVENT_READ:
-                self._serve(peer)
+    def _is_overdrawn(self, account: _Account) -> bool:
+        """Returns true if more that has come from this user is still to be closed than a user may have."""
+        return account.closer.waiting() > self.USER_DESCRIPTORS
 
-        self._selector.register(sock, selectors.EVENT_READ, act)
+    def _watch(self, client: _Client) -> None:
+        """Has a connection watched for what it waits for now. One that does not read is not read from."""
+        sock = client.line.sock
+        if not client.line.connected or client not in self._clients:
+            return
+        events = selectors.EVENT_WRITE if client.queue else selectors.EVENT_READ
+        key = self._selector.get_map().get(sock)
+        if client.retry_at < math.inf:
+            if key is not None:
+                self._selector.unregister(sock)
+        elif key is None:
 
-    def _end(self, peer: _Peer) -> None:
-        """Forgets a peer, and closes its connection."""
-        self._peers.discard(peer)
-        self._known.pop((peer.line, peer.address), None)
-        peer.end()
-        if peer.line.connected and peer.line.sock.fileno() >= 0:
-            self._selector.unregister(peer.line.sock)
-            peer.line.close()
+            def act(events: int) -> None:
+                if events & selectors.EVENT_WRITE:
+                    self._flush(client)
+                elif events & selectors.EVENT_READ:
+                    self._serve(client, None)
+
+            self._selector.register(sock, events, act)
+        elif key.events != events:
+            self._selector.modify(sock, events, key.data)
+
+    def _end(self, client: _Client) -> None:
+        """Forgets a client, and closes its connection."""
+        self._known.pop((client.line, client.address), None)
+        client.end()
+        if client not in self._clients:
+            return
+        self._clients.discard(client)
+        if client.line.connected:
+            if self._selector.get_map().get(client.line.sock) is not None:
+                self._selector.unregister(client.line.sock)
+            client.account.lines.discard(client.line)
+            self._close(client.line, client.account)
+            if client.is_last:
+                self.stop()
+
+    def _close(self, line: Line, account: _Account) -> None:
+        """Closes a connection, and with it what it has not read, without waiting for that; its peer sees it at once."""
+        with contextlib.suppress(OSError):
+            line.sock.shutdown(socket.SHUT_RDWR)
+        account.closer.close(line)
 
     # One message.
 
-    def _serve(self, peer: _Peer) -> None:
+    def _serve(self, client: _Client, endpoint: Optional[_Endpoint]) -> None:
         """Receives one message and answers it."""
+        if client.line.connected and self._is_overdrawn(client.account):
+            client.retry_at = time.monotonic() + self.PAUSE  # what its user has sent is closed first
+            self._watch(client)
+            return
         try:
-            message = peer.line.receive_text()
+            message = client.line.receive_text()
         except BadMessage as bad:
-            self._refuse(self._of(peer, bad.sender), bad)
+            self._refuse(self._of(client, bad.sender), bad)
             return
         except BlockingIOError:
             return
@@ -1347,79 +1727,94 @@ class Server:
             LOG.info("a connection ends: %s", error)
             message = None
         if message is None:
-            if peer.line.connected:
-                self._end(peer)
+            if client.line.connected:
+                self._end(client)
             return
         self.heard(message)
-        peer = self._of(peer, message.sender)
-        with self._at_its_expense(peer), contextlib.ExitStack() as stack:
+        peer = client.peer if endpoint is None else Peer.of(message.credentials)
+        client = self._of(client, message.sender)
+        with self._at_its_expense(client), contextlib.ExitStack() as stack:
             stack.enter_context(message)
-            if len(message.fds) > self.descriptors:
-                reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
-                self._refuse(peer, BadMessage(Fault.BAD_DESCRIPTORS, reason, message.text))
-                return
-            if self._bare is not None:
-                self._carry_out_bare(peer, message, self._bare)
-                return
             try:
-                self._carry_out(peer, message, stack)
+                if endpoint is not None and not endpoint.admits(peer):
+                    raise BadMessage(Fault.REFUSED, "not admitted", message.text)
+                if len(message.fds) > self.descriptors:
+                    reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
+                    raise BadMessage(Fault.BAD_DESCRIPTORS, reason, message.text)
+                if self._bare is None:
+                    self._carry_out(client, message, peer, stack)
+                else:
+                    self._carry_out_bare(client, message, peer, self._bare)
             except BadMessage as bad:
-                self._refuse(peer, bad)
+                self._refuse(client, bad)
+        if client.line.connected and self._is_overdrawn(client.account):
+            LOG.warning("a connection of user %s is cut: it sends more descriptors than are closed", client.peer.uid)
+            self._end(client)
 
     @contextlib.contextmanager
-    def _at_its_expense(self, peer: _Peer) -> Iterator[None]:
-        """Whatever goes wrong here costs this peer its connection, and nobody else anything."""
+    def _at_its_expense(self, client: _Client) -> Iterator[None]:
+        """Whatever goes wrong here costs this client its connection, and nobody else anything."""
         try:
             yield
         except Exception:
             LOG.exception("a peer is given up")
-            self._end(peer)
+            self._end(client)
 
-    def _of(self, peer: _Peer, sender: Any) -> _Peer:
-        """The peer that is meant: on a datagram socket each sender is one."""
-        if peer.line.connected:
-            return peer
-        return self._known.get((peer.line, sender)) or _Peer(peer.line, sender)
+    def _of(self, client: _Client, sender: Any) -> _Client:
+        """The client that is meant: on a datagram socket each sender is one."""
+        if client.line.connected:
+            return client
+        address = client.address if sender is None or client.address is None else sender
+        return self._known.get((client.line, address)) or _Client(client.line, client.account, client.peer, address)
 
-    def _refuse(self, peer: _Peer, bad: BadMessage) -> None:
+    def _refuse(self, client: _Client, bad: BadMessage) -> None:
         """Answers what is no call. What looks like an answer is not answered: the other side may be a server."""
-        if self._bare is not None:
-            return
         members = _peek(bad.text)
-        if "method" in members or not {"result", "error"} & set(members):
-            self._answer_error(peer, _id(members.get("id")), Fault(bad.code, str(bad)))
+        if self._bare is None and ("method" in members or not {"result", "error"} & set(members)):
+            self._answer_error(client, _id(members.get("id")), Fault(bad.code, str(bad)))
+        now = time.monotonic()
+        client.malformed.append(now)
+        while client.malformed[0] < now - self.WINDOW:
+            client.malformed.popleft()
+        if client.line.connected and len(client.malformed) > self.MALFORMED:
+            LOG.warning("a connection of user %s is cut: too many malformed messages", client.peer.uid)
+            self._end(client)
 
-    def _carry_out(self, peer: _Peer, message: Message, stack: contextlib.ExitStack) -> None:
+    def _carry_out(self, client: _Client, message: Message, peer: Peer, stack: contextlib.ExitStack) -> None:
         call = self._open(message)
         identity, wanted = call.get("id"), "id" in call
         until = time.monotonic() + min(call.get("timeout", TIMEOUT_MAX), TIMEOUT_MAX) / 1000
         if call["method"] == "rpc.cancel":
-            self._cancel(peer, message.value)
-            self._answer(peer, identity, None, wanted)
+            self._cancel(client, message.value)
+            self._answer(client, identity, None, wanted)
             return
         try:
+            if self._stopping:
+                raise Fault(Fault.STOPPING, "the server is stopping")
             method = self._methods.get(call["method"])
             if method is None:
                 raise Fault(Fault.UNKNOWN_METHOD, f"unknown method {call['method'][:128]}")
-            arguments = method.arguments(message)
+            arguments = method.arguments(message, peer)
             if call.get("timeout") == 0:
                 raise Fault(Fault.DEADLINE, "the deadline has passed already")
             result = self._run(call["method"], lambda: method.function(**arguments))
             if not isinstance(result, Generator):
-                self._answer(peer, identity, result, wanted and time.monotonic() < until)
+                self._answer(client, identity, result, wanted and time.monotonic() < until)
             elif wanted:
-                self._begin(peer, _Flow(identity, result, message, until))
+                self._begin(client, _Flow(identity, result, message, until))
                 stack.pop_all()  # the stream has the arguments now
         except (Fault, ServiceError) as error:
             if wanted:
-                self._answer_error(peer, identity, error)
+                self._answer_error(client, identity, error)
 
-    def _carry_out_bare(self, peer: _Peer, message: Message, route: Callable[[Any], tuple[str, Any]]) -> None:
+    def _carry_out_bare(
+        self, client: _Client, message: Message, peer: Peer, route: Callable[[Any], tuple[str, Any]]
+    ) -> None:
         try:
             name, message.value = self._run("routing", lambda: route(decode(message.text)))
             method = self._methods[name]
-            arguments = method.arguments(message)
-            self._send(peer, self._run(name, lambda: method.function(**arguments)))
+            arguments = method.arguments(message, peer)
+            self._send(client, None, self._run(name, lambda: method.function(**arguments)))
         except (Error, KeyError) as error:  # there is no way to say so
             LOG.info("a message is dropped: %s", error)
 
@@ -1469,133 +1864,182 @@ class Server:
 
     # Streams.
 
-    def _begin(self, peer: _Peer, flow: _Flow) -> None:
+    def _begin(self, client: _Client, flow: _Flow) -> None:
         key = json.dumps(flow.identity)
-        if key in peer.flows:
+        if key in client.flows:
             flow.items.close()
             raise Fault(Fault.NOT_A_CALL, "the id is that of a stream")
-        if len(peer.flows) >= self.STREAMS or not self._has_room(peer):
+        if len(client.flows) >= self.STREAMS or not self._has_room(client):
             flow.items.close()
             raise Fault(Fault.BUSY, "too many streams")
-        peer.flows[key] = flow
-        self._keep(peer)
+        client.flows[key] = flow
+        self._keep(client)
 
-    def _cancel(self, peer: _Peer, params: Any) -> None:
+    def _cancel(self, client: _Client, params: Any) -> None:
         by_position = isinstance(params, list) and len(params) == 1
         identity = params[0] if by_position else params.get("id") if isinstance(params, dict) else None
-        flow = peer.flows.pop(json.dumps(_id(identity)), None)
+        flow = client.flows.pop(json.dumps(_id(identity)), None)
         if flow is not None:
             flow.end()
-            self._answer_error(peer, flow.identity, Fault(Fault.CANCELLED, "cancelled"))
+            self._answer_error(client, flow.identity, Fault(Fault.CANCELLED, "cancelled"))
 
-    def _produce(self, peer: _Peer) -> None:
-        """Sends what streams have, while the peer has room for it."""
-        for key, flow in list(peer.flows.items()):
+    def _produce(self, client: _Client) -> None:
+        """Sends what streams have, while the client has room for it."""
+        for key, flow in list(client.flows.items()):
             for _ in range(self.SHARE):
-                if peer.queue or peer.flows.get(key) is not flow:
+                if client.queue or client.flows.get(key) is not flow:
                     break
                 try:
                     if time.monotonic() >= flow.deadline:
                         raise Fault(Fault.DEADLINE, "the deadline has passed")
                     item = self._run("a stream", lambda: next(flow.items, _END))
                     if item is not _END:
-                        self._answer(peer, flow.identity, item, more=True)
+                        self._answer(client, flow.identity, item, more=True)
                         continue
-                    self._answer(peer, flow.identity, None)
+                    self._answer(client, flow.identity, None)
                 except (Fault, ServiceError) as error:
-                    self._answer_error(peer, flow.identity, error)
-                peer.flows.pop(key, None)
+                    self._answer_error(client, flow.identity, error)
+                client.flows.pop(key, None)
                 flow.end()
-        self._forget(peer)
+        self._forget(client)
 
     # Answers.
 
-    def _answer(self, peer: _Peer, identity: Any, result: Any, wanted: bool = True, more: bool = False) -> None:
+    def _answer(self, client: _Client, identity: Any, result: Any, wanted: bool = True, more: bool = False) -> None:
         answer = {"jsonrpc": "2.0", "id": identity, "result": result}
         if more:
             answer["more"] = True
-        self._send(peer, answer, wanted)
+        self._send(client, identity, answer, wanted)
 
-    def _answer_error(self, peer: _Peer, identity: Any, error: Union[Fault, ServiceError]) -> None:
-        told: dict[str, Any] = {"code": error.code, "message": error.message}
-        if isinstance(error, ServiceError):
-            told["data"] = error.data
-        elif error.field is not None:
-            told["data"] = {"field": error.field}
+    def _answer_error(self, client: _Client, identity: Any, error: Union[Fault, ServiceError]) -> None:
         try:
-            self._send(peer, {"jsonrpc": "2.0", "id": identity, "error": told})
-        except Fault as fault:
-            self._answer_error(peer, identity, fault)
+            self._send(client, identity, _error(identity, error))
+        except Fault as fault:  # its data cannot be written or sent
+            try:
+                self._send(client, identity, _error(identity, fault))
+            except Fault as last:
+                LOG.warning("an answer is lost: %s", last)
 
-    def _send(self, peer: _Peer, answer: Any, wanted: bool = True) -> None:
-        """Sends an answer if it is wanted, and closes what it holds."""
+    def _send(self, client: _Client, identity: Any, answer: Any, wanted: bool = True) -> None:
+        """Sends an answer if it is wanted, and closes what it holds. Fault if it cannot be sent at all."""
         try:
             text, fds = self._run("writing the answer", lambda: encode(answer))
             if len(text) > self.limit:
                 raise Fault(Fault.ANSWER_TOO_BIG, f"the answer exceeds {self.limit} bytes")
             if wanted:
-                self._deliver(peer, text, fds)
+                self._deliver(client, identity, text, fds)
         finally:
             for thing in _things(answer):
-                thing.close()
+                if isinstance(thing, Fd):
+                    thing.discard()
+                else:
+                    thing.close()
 
-    def _deliver(self, peer: _Peer, text: bytes, fds: list[Any]) -> None:
+    def _deliver(self, client: _Client, identity: Any, text: bytes, fds: list[Any]) -> None:
         """Sends an answer, or keeps it until there is room."""
-        if not peer.line.connected and not peer.address:
-            return  # nobody can answer that
-        if not peer.queue:
-            try:
-                peer.line.send_text(text, fds, peer.address)
+        if not client.can_be_answered():
+            LOG.info("an answer is lost: its peer has no name")
+            return
+        try:
+            if not client.queue and self._try_to_send(client, text, fds):
                 return
-            except BlockingIOError:
-                pass
+        except Closed:
+            LOG.info("an answer is lost: its peer is gone")
+            self._end(client)
+            return
+        account = client.account
+        fits = (
+            len(client.queue) < self.WAITING
+            and client.bytes + len(text) <= max(self.WAITING_BYTES, self.limit)
+            and account.bytes + len(text) <= max(self.USER_WAITING_BYTES, self.limit)
+            and (not account.fds or account.fds + len(fds) <= self.USER_DESCRIPTORS)
+        )
+        if not fits or not self._has_room(client):
+            LOG.info("an answer is lost: too much waits for user %s", client.peer.uid)
+            if client.line.connected:
+                self._end(client)
+            return
+        client.since = client.since if client.queue else time.monotonic()
+        client.push(_Answer(text, [Fd(os.dup(fd.fileno())) for fd in fds], identity))
+        self._keep(client)
+        self._watch(client)
+
+    def _try_to_send(self, client: _Client, text: bytes, fds: list[Any]) -> bool:
+        """Returns false if there is no room now. Raises Closed if nobody is there, Fault if it can never be sent."""
+        count = len(fds) + (len(text) > client.line.inline_max())
+        # A second large text would take memory that no buffer of the socket bounds.
+        spilled = count > len(fds) and client.line.connected and client.line.count_unread()
+        why = errno.ETOOMANYREFS
+        if not count or (not spilled and client.account.may_send(count, self.USER_DESCRIPTORS)):
+            try:
+                client.line.send_text(text, fds, client.address)
+                client.pause = 0.0
+                return True
             except OSError as error:
-                LOG.info("an answer is lost: %s", error)
-                self._end(peer)
-                return
-        if not self._has_room(peer):
-            return
-        peer.since = peer.since if peer.queue else time.monotonic()
-        peer.queue.append((text, [Fd(os.dup(fd.fileno())) for fd in fds]))
-        self._keep(peer)
-        if peer.line.connected:  # who does not read is not read from
-            self._selector.modify(peer.line.sock, selectors.EVENT_WRITE, self._selector.get_key(peer.line.sock).data)
+                why = error.errno or 0
+        if why in GONE:
+            raise Closed("the peer is gone")
+        if why not in LATER:
+            raise Fault(Fault.HANDLER_FAILED, f"the answer cannot be sent: {os.strerror(why)}")
+        if why != errno.EAGAIN or not client.line.connected:  # no event tells when there is room
+            client.pause = min(max(2 * client.pause, self.RETRY), self.GIVE_UP)
+            client.retry_at = time.monotonic() + client.pause
+        return False
 
-    def _flush(self, peer: _Peer) -> None:
-        """Sends what had found no room."""
-        if not peer.queue:
-            return
-        while peer.queue:
-            text, fds = peer.queue[0]
+    def _flush(self, client: _Client) -> None:
+        """Sends what had found no room, for as long as there is."""
+        while client.queue:
+            answer = client.queue[0]
             try:
-                peer.line.send_text(text, fds, peer.address)
-            except BlockingIOError:
-                if peer.address and time.monotonic() > peer.since + self.GIVE_UP:
-                    self._end(peer)
+                sent = self._try_to_send(client, answer.text, answer.fds)
+            except Closed:
+                self._end(client)
                 return
-            except OSError:
-                self._end(peer)
-                return
-            peer.queue.popleft()
-            peer.since = time.monotonic()
-            for fd in fds:
-                fd.close()
-        if peer.line.connected:
-            self._selector.modify(peer.line.sock, selectors.EVENT_READ, self._selector.get_key(peer.line.sock).data)
-        self._forget(peer)
+            except Fault as fault:
+                client.pop()
+                if self._bare is None:
+                    self._answer_error(client, answer.identity, fault)
+                continue
+            if not sent:
+                if not client.line.connected and time.monotonic() > client.since + self.GIVE_UP:
+                    LOG.info("answers are lost: their peer does not read")
+                    self._end(client)
+                break
+            client.pop()
+            client.since = time.monotonic()
+        self._watch(client)
+        self._forget(client)
 
-    def _has_room(self, peer: _Peer) -> bool:
-        """Says whether a datagram peer may be remembered; connections are."""
-        return peer in self._peers or len(self._known) < self.PEERS
+    def _has_room(self, client: _Client) -> bool:
+        """Returns true if a datagram peer may be remembered; connections are."""
+        return client in self._clients or len(self._known) < self.PEERS
 
-    def _keep(self, peer: _Peer) -> None:
-        self._peers.add(peer)
-        if not peer.line.connected:
-            self._known[peer.line, peer.address] = peer
+    def _keep(self, client: _Client) -> None:
+        self._clients.add(client)
+        if not client.line.connected:
+            self._known[client.line, client.address] = client
 
-    def _forget(self, peer: _Peer) -> None:
-        if not peer.line.connected and not peer.flows and not peer.queue:
-            self._end(peer)
+    def _forget(self, client: _Client) -> None:
+        if not client.line.connected and not client.flows and not client.queue:
+            self._end(client)
+
+
+def _is_paired(sock: socket.socket) -> bool:
+    """Returns true if the socket is connected to another."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _error(identity: Any, error: Union[Fault, ServiceError]) -> dict[str, Any]:
+    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    if isinstance(error, ServiceError):
+        told["data"] = error.data
+    elif error.field is not None:
+        told["data"] = {"field": error.field}
+    return {"jsonrpc": "2.0", "id": identity, "error": told}
 
 
 def _things(value: Any) -> list[Any]:

@@ -11,19 +11,21 @@ import logging
 import os
 import resource
 import socket
+import struct
 import sys
 import tempfile
 import threading
+import time
 import unittest
 import unittest.mock
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples/python"))
 
 import jsoncomm
-from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Line, Server, connect
+from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Line, Peer, Rule, Server, connect
 
 PATIENCE = 20.0  # seconds
 
@@ -50,11 +52,16 @@ class Shop(Server):
     def __init__(self, path: Any, kind: str) -> None:
         super().__init__()
         self.ended = threading.Event()
+        self.held = threading.Lock()  # nothing is served meanwhile
         self.method("shop.echo", self.echo)
         self.method("shop.flood", self.flood)
         self.bind(path, kind)
         self.loop = threading.Thread(target=self.run)
         self.loop.start()
+
+    def heard(self, message: jsoncomm.Message) -> None:
+        with self.held:
+            pass
 
     def echo(self, value: Any) -> Any:
         return value
@@ -297,7 +304,8 @@ class Clients(Case):
                         stranger.settimeout(0.01)
                         while not over.is_set():
                             with contextlib.suppress(OSError):
-                                stranger.sendto(b'{"jsonrpc":"2.0","id":0,"result":0}', connection.line.sock.getsockname())
+                                name = connection.line.sock.getsockname()
+                                stranger.sendto(b'{"jsonrpc":"2.0","id":0,"result":0}', name)
 
                 stranger = threading.Thread(target=flood)
                 stranger.start()
@@ -727,6 +735,345 @@ class Servers(Case):
                 other.turn(0.01)
             self.assertRaises(BlockingIOError, left.recv, 4096)
             self.assertRaises(BlockingIOError, right.recv, 4096)
+
+
+class Peers(Case):
+    def test_a_handler_is_told_who_calls(self) -> None:
+        def user(times: int, peer: Peer) -> Any:
+            return [times, peer.uid, peer.gid, peer.pid, peer.groups is not None and peer.is_in_group(os.getegid())]
+
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path) as connection:
+                shop.method("shop.user", user)
+                expected = [3, os.geteuid(), os.getegid(), os.getpid(), kind == "seqpacket"]
+                self.assertEqual(connection.call("shop.user", {"times": 3}).value, expected)
+                self.assertEqual(connection.call("shop.user", [3]).value, expected)
+                with self.assertRaises(Fault) as raised:
+                    connection.call("shop.user", {"times": 3, "peer": 0})
+                self.assertEqual((raised.exception.code, raised.exception.field), (Fault.BAD_ARGUMENT, "peer"))
+
+    def test_who_is_not_admitted_is_told_so(self) -> None:
+        def broken(peer: Peer) -> bool:
+            raise RuntimeError
+
+        rules: list[tuple[Rule, bool]] = [(lambda peer: peer.uid == os.geteuid(), True), (lambda _: False, False)]
+        for rule, admitted in (*rules, (broken, False)):
+            for kind in KINDS:
+                with Shop(f"{self.path}-open", kind) as shop:
+                    shop.bind(self.path, kind, admit=rule)
+                    shop._ring()
+                    with connect(self.path, timeout=PATIENCE) as connection:
+                        if admitted:
+                            self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+                            continue
+                        if kind == "dgram":
+                            connection._begin("shop.echo", [1], time.monotonic() + PATIENCE, tell=False)
+                        connection.line.sock.settimeout(PATIENCE)
+                        answer = getattr(connection.line.receive(), "value")
+                        self.assertEqual(answer["error"]["code"], Fault.REFUSED)
+                        if kind == "seqpacket":
+                            self.assertRaises(Closed, connection.call, "shop.echo", [1])
+                    with connect(f"{self.path}-open") as connection:
+                        self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+
+    def test_an_id_without_a_number_here_is_nobodys(self) -> None:
+        for text, known in (("0 0 4294967295\n", 65534), ("0 1000 1\n", None), ("", None)):
+            with unittest.mock.patch("builtins.open", unittest.mock.mock_open(read_data=text)):
+                self.assertEqual(Peer.of((7, 42, 65534)), (42, known, 7, None))
+                self.assertEqual(Peer.of((7, 65534, 42)), (known, 42, 7, None))
+                self.assertEqual(Peer.of((0, 65534, 65534)), (None,) * 4, "what the kernel says when it was not asked")
+        self.assertEqual(Peer.of((0, 0xFFFFFFFF, 0)), (None, 0, None, None))
+        self.assertEqual(Peer.of(None), (None,) * 4)
+
+    def test_the_maker_of_a_pair_is_not_taken_for_its_other_end(self) -> None:
+        own = Peer(os.geteuid(), os.getegid())
+        for peer, admitted in ((None, False), (own, True), (Peer(), False)):
+            left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with Server() as server, jsoncomm.Connection(left, PATIENCE) as connection:
+                server.method("uid", lambda: 5)
+                server.adopt(right, lambda peer: peer.uid == own.uid, peer)
+                if not admitted:
+                    self.assertEqual(getattr(connection.line.receive(), "value")["error"]["code"], Fault.REFUSED)
+                    continue
+                connection._begin("uid", None, float("inf"), tell=False)
+                server.turn(PATIENCE)
+                self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
+
+    def test_a_sender_with_a_path_is_not_answered_and_one_with_a_name_is(self) -> None:
+        with Shop(self.path, "dgram") as shop, connect(self.path, timeout=PATIENCE) as connection:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
+                named.bind(f"{self.path}-client")
+                for _ in range(5):
+                    named.sendto(b'{"jsonrpc":"2.0","id":1,"method":"shop.echo","params":[1]}', self.path)
+                    connection.call("shop.echo", [1])
+                self.assertRaises(BlockingIOError, named.recv, 4096, socket.MSG_DONTWAIT)
+            self.assertEqual(len(shop._known), 0)
+
+
+class Hostile(Case):
+    def linger(self) -> tuple[socket.socket, socket.socket]:
+        """A socket that whoever closes it last waits for, until its other end goes."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            near = socket.create_connection(server.getsockname())
+            far = server.accept()[0]
+        near.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                near.send(bytes(1 << 16))
+        near.setblocking(True)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, int(PATIENCE)))
+        return near, far
+
+    def test_nobody_waits_for_a_descriptor_to_be_closed(self) -> None:
+        def swallow(file: Fd) -> None:
+            pass
+
+        def give_back(file: Fd) -> Any:
+            return file
+
+        def each(file: Fd) -> Generator[int, None, None]:
+            yield 1
+
+        calls = ("shop.none", "shop.echo", "shop.swallow", "shop.give_back", "shop.each", "nonsense", "payload")
+        for kind in KINDS:
+            for method in calls:
+                near, far = self.linger()
+                with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as polite, far:
+                    shop.descriptors = 253
+                    for function in (swallow, give_back, each):
+                        shop.method(f"shop.{function.__name__}", function)
+                    polite.call("shop.echo", [1])
+                    with connect(self.path, timeout=PATIENCE) as connection:
+                        with shop.held:
+                            polite.notify("shop.echo", [1])  # it is held up by that
+                            if method == "nonsense":
+                                connection.line.send_text(b"nonsense", [near])
+                            elif method == "payload":
+                                connection.line.send_text(jsoncomm.SPILLED, [near])
+                            else:
+                                connection.notify(method, {"file": near})
+                            near.close()  # so that it is the last to have it
+                        before = time.monotonic()
+                        connection.answer_to(connection._begin("shop.echo", [1], before + PATIENCE, tell=False))
+                    self.assertEqual(polite.call("shop.echo", [1]).value, 1)
+                    self.assertLess(time.monotonic() - before, PATIENCE / 2)
+                    far.close()
+
+    def test_who_sends_more_descriptors_than_are_closed_is_cut(self) -> None:
+        near, far = self.linger()
+        with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection, far:
+            shop.USER_DESCRIPTORS = 20
+            connection.call("shop.echo", [1])
+            with open("/dev/null", "rb") as null, shop.held:
+                connection.notify("shop.none", {"file": near})
+                near.close()
+                for _ in range(20):
+                    connection.notify("shop.none", {"file": null})
+            with self.assertRaises(Closed):
+                connection.call("shop.echo", [1])
+                connection.call("shop.echo", [1])
+            with connect(self.path, timeout=PATIENCE) as another:
+                self.assertEqual(getattr(another.line.receive(), "value")["error"]["code"], Fault.BUSY)
+            far.close()
+
+    def test_an_answer_that_cannot_be_sent_is_a_fault_and_the_connection_stays(self) -> None:
+        def closed() -> Any:
+            left, right = socket.socketpair()
+            left.close()
+            right.close()
+            return left
+
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.closed", closed)
+                with self.assertRaises(Fault) as raised:
+                    connection.call("shop.closed")
+                self.assertEqual(raised.exception.code, Fault.HANDLER_FAILED)
+                self.assertIn(os.strerror(errno.EBADF), str(raised.exception))
+                self.assertEqual(connection.call("shop.echo", [1]).value, 1)
+
+    def test_descriptors_that_are_not_read_are_no_more_than_a_user_may_have(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as polite:
+                shop.method("shop.open", lambda: open("/dev/null", "rb"))
+                shop.USER_DESCRIPTORS = 5
+                with connect(self.path, timeout=PATIENCE) as deaf:
+                    calls = [deaf._begin("shop.open", None, float("inf"), tell=False) for _ in range(8)]
+                    for _ in range(3):
+                        self.assertEqual(polite.call("shop.echo", [1]).value, 1)
+                    for account in (*shop._accounts.values(), *shop._shared):
+                        self.assertLessEqual(sum(line.unread for line in account.lines), 5)
+                    for identity in calls:
+                        deaf.answer_to(identity).close()
+                    deaf.call("shop.open").close()
+
+    def test_large_answers_that_are_not_read_take_the_memory_of_one(self) -> None:
+        weight = 900_000
+        with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as polite:
+            shop.method("shop.large", lambda: "x" * weight)
+            with connect(self.path, timeout=PATIENCE) as deaf:
+                calls = [deaf._begin("shop.large", None, float("inf"), tell=False) for _ in range(8)]
+                for _ in range(3):
+                    self.assertEqual(polite.call("shop.echo", [1]).value, 1)
+                [account] = shop._accounts.values()
+                self.assertEqual(sum(line.unread for line in account.lines), 1)
+                self.assertLessEqual(account.bytes, shop.WAITING_BYTES)
+                for identity in calls:
+                    self.assertGreater(len(deaf.answer_to(identity).text), weight)
+
+    def test_answers_that_wait_have_a_bound(self) -> None:
+        with Shop(self.path, "dgram") as shop, connect(self.path, timeout=PATIENCE) as polite:
+            shop.GIVE_UP = PATIENCE
+            for waiting, size, most in ((5, 1 << 20, 5), (1000, 3000, 3)):
+                shop.WAITING, shop.WAITING_BYTES, shop.limit = waiting, size, 2000
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+                    deaf.bind(f"\0jsoncomm-deaf-{os.getpid()}")
+                    call = {"jsonrpc": "2.0", "id": 1, "method": "shop.echo", "params": ["x" * 900]}
+                    for _ in range(40):
+                        deaf.sendto(json.dumps(call).encode(), self.path)
+                        self.assertEqual(polite.call("shop.echo", [1]).value, 1)
+                    self.assertEqual([len(client.queue) for client in shop._clients], [most])
+                with shop.held:
+                    for client in list(shop._clients):
+                        client.retry_at = 0.0
+                while shop._clients:
+                    polite.call("shop.echo", [1])
+
+    def test_a_connection_is_cut_for_more_malformed_messages_than_it_may_send(self) -> None:
+        with Shop(self.path, "seqpacket") as shop:
+            for window, count in ((PATIENCE, 8), (0.0, 20)):
+                shop.WINDOW = window
+                with connect(self.path, timeout=PATIENCE) as connection:
+                    for _ in range(count):
+                        connection.line.send_text(b"nonsense")
+                        self.assertIn("error", getattr(connection.line.receive(), "value"))
+                    self.assertEqual(connection.call("shop.echo", [1]).value, 1)
+                    if window:
+                        connection.line.send_text(b"nonsense")
+                        self.assertIn("error", getattr(connection.line.receive(), "value"))
+                        self.assertIsNone(connection.line.receive())
+
+    def test_one_connection_too_many_is_told_so_and_closed(self) -> None:
+        for limit in ("CONNECTIONS", "USER_CONNECTIONS"):
+            with Shop(self.path, "seqpacket") as shop:
+                setattr(shop, limit, 2)
+                with connect(self.path) as first, connect(self.path) as second:
+                    for connection in (first, second):
+                        self.assertEqual(connection.call("shop.echo", [1]).value, 1)
+                    with connect(self.path) as third:
+                        third.line.sock.settimeout(PATIENCE)
+                        self.assertEqual(getattr(third.line.receive(), "value")["error"]["code"], Fault.BUSY)
+                        self.assertIsNone(third.line.receive())
+                    second.close()
+                    first.call("shop.echo", [1])
+                    with connect(self.path) as third:
+                        self.assertEqual(third.call("shop.echo", [1]).value, 1)
+
+
+class Ends(Case):
+    def test_a_server_ends_with_its_one_connection(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with Server() as server:
+            server.method("twice", lambda value: 2 * value)
+            server.adopt(right, stop_on_close=True)
+            loop = threading.Thread(target=server.run)
+            loop.start()
+            with jsoncomm.Connection(left, PATIENCE) as connection:
+                self.assertEqual(connection.call("twice", {"value": 2}).value, 4)
+                self.assertTrue(loop.is_alive())
+            loop.join(PATIENCE)
+            self.assertFalse(loop.is_alive())
+
+    def test_the_one_peer_of_a_datagram_pair_needs_no_name_to_be_answered(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with Server() as server, jsoncomm.Connection(left, PATIENCE) as connection:
+            server.method("twice", lambda value: 2 * value)
+            server.adopt(right, lambda peer: peer.uid == os.geteuid())
+            loop = threading.Thread(target=server.run)
+            loop.start()
+            self.assertEqual(connection.call("twice", {"value": 2}).value, 4)
+            server.stop()
+            loop.join(PATIENCE)
+
+    def test_what_cannot_be_served_is_not_adopted(self) -> None:
+        with Server() as server, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as alone:
+            left, right = socket.socketpair()
+            with left, right, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                for sock in (alone, left, other):
+                    self.assertRaises(ValueError, server.adopt, sock)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+                with self.assertRaises(ValueError):
+                    server.adopt(datagrams, stop_on_close=True)
+            self.assertEqual(len(server._selector.get_map()), 1)
+
+    def test_what_is_begun_goes_on_while_the_server_shuts_down_and_the_rest_is_refused(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                ends = threading.Event()
+
+                def slow() -> Generator[int, None, None]:
+                    yield 1
+                    while not ends.is_set():
+                        yield 2
+
+                def last() -> None:
+                    shop.shut_down(PATIENCE)
+
+                shop.method("shop.slow", slow)
+                with shop.held:
+                    items = connection.stream("shop.slow")
+                    late = connection._begin("shop.echo", [1], float("inf"), tell=False)
+                    shop.method("shop.last", last)
+                    connection.notify("shop.last")
+                    after = connection._begin("shop.echo", [1], float("inf"), tell=False)
+                self.assertEqual(connection.answer_to(late).value["result"], 1)
+                self.assertEqual(connection.answer_to(after).value["error"]["code"], Fault.STOPPING)
+                self.assertEqual(next(items).value, 1)
+                ends.set()
+                list(items)
+                shop.loop.join(PATIENCE)
+                self.assertFalse(shop.loop.is_alive() or os.path.exists(self.path))
+
+    def test_nobody_can_keep_a_server_from_shutting_down(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path) as deaf:
+                shop.GIVE_UP = PATIENCE
+                items = deaf.stream("shop.flood", {"weight": 1000})
+                next(items)
+                shop.shut_down(0.05)
+                shop.loop.join(PATIENCE)
+                self.assertFalse(shop.loop.is_alive())
+                self.assertTrue(shop.ended.is_set())
+
+    def test_a_server_is_stopped_as_often_as_one_likes(self) -> None:
+        with Server() as server:
+            for _ in range(10_000):
+                server.stop()
+            server.run()
+
+    def test_a_method_whose_arguments_could_not_be_checked_is_not_served(self) -> None:
+        def one(value: Union[int, str]) -> None:
+            pass
+
+        def two(value: tuple[int, ...]) -> None:
+            pass
+
+        def three(value: dict[int, str]) -> None:
+            pass
+
+        def four(value: list[bytes]) -> None:
+            pass
+
+        def five(*values: int) -> None:
+            pass
+
+        def good(a: Optional[list[dict[str, Fd]]], b: "float" = 1, *, c: Any, d: Peer) -> None:
+            pass
+
+        with Server() as server:
+            for function in (one, two, three, four, five):
+                self.assertRaises(TypeError, server.method, "name", function)
+            server.method("name", good)
 
 
 class Json(unittest.TestCase):

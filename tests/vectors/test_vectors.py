@@ -94,97 +94,97 @@ class Service:
     def __init__(self) -> None:
         self.ran: list[dict[str, Any]] = []
 
-    def note_down(self, method: str, **arguments: Any) -> None:
+    def _note_down(self, method: str, **arguments: Any) -> None:
         self.ran.append({"method": method, "arguments": arguments})
 
     def nothing(self) -> None:
-        self.note_down("nothing")
+        self._note_down("nothing")
 
     def echo(self, text: str) -> Any:
-        self.note_down("echo", text=text)
+        self._note_down("echo", text=text)
         return {"text": text}
 
     def maybe(self, text: Optional[str]) -> Any:
-        self.note_down("maybe", text=text)
+        self._note_down("maybe", text=text)
         return {"text": text}
 
     def add(self, left: int, right: int) -> int:
-        self.note_down("add", left=left, right=right)
+        self._note_down("add", left=left, right=right)
         return left + right
 
     def half(self, number: float) -> float:
-        self.note_down("half", number=number)
+        self._note_down("half", number=number)
         return number / 2
 
     def any(self, value: Any) -> Any:
-        self.note_down("any", value=value)
+        self._note_down("any", value=value)
         return value
 
     def note(self, text: str) -> None:
-        self.note_down("note", text=text)
+        self._note_down("note", text=text)
 
     def fail(self, path: str) -> None:
-        self.note_down("fail", path=path)
+        self._note_down("fail", path=path)
         raise not_found(path)
 
     def crash(self) -> None:
-        self.note_down("crash")
+        self._note_down("crash")
         raise RuntimeError("on purpose")
 
     def large(self, bytes: int) -> str:
-        self.note_down("large", bytes=bytes)
+        self._note_down("large", bytes=bytes)
         return "x" * bytes
 
     def read(self, file: Fd) -> Any:
-        self.note_down("read", file=content(file))
+        self._note_down("read", file=content(file))
         return {"text": content(file)}
 
     def kind(self, file: Fd) -> Any:
-        self.note_down("kind", file=content(file))
+        self._note_down("kind", file=content(file))
         return {"text": content(file)}
 
     def swap(self, left: Fd, right: Fd) -> Any:
-        self.note_down("swap", left=content(left), right=content(right))
+        self._note_down("swap", left=content(left), right=content(right))
         return {"left": right, "right": left}
 
     def some(self, file: Optional[Fd] = None) -> Any:
         text = None if file is None else content(file)
-        self.note_down("some", file=text)
+        self._note_down("some", file=text)
         return {"text": text}
 
     def list(self, files: list[Fd]) -> Any:
         texts = [content(file) for file in files]
-        self.note_down("list", files=texts)
+        self._note_down("list", files=texts)
         return texts
 
     def open(self, text: str) -> Any:
-        self.note_down("open", text=text)
+        self._note_down("open", text=text)
         return {"len": len(text), "file": sheet(text)}
 
     def keep(self, file: Fd) -> None:
-        self.note_down("keep", file=content(file))
+        self._note_down("keep", file=content(file))
         raise ServiceError(2, "kept", {"Kept": {"file": file}})
 
     def count(self, to: int) -> Generator[int, None, None]:
-        self.note_down("count", to=to)
+        self._note_down("count", to=to)
         yield from range(to)
 
     def pages(self, texts: Any) -> Generator[Any, None, None]:
-        self.note_down("pages", texts=texts)
+        self._note_down("pages", texts=texts)
         for text in texts:
             yield {"file": sheet(text)}
 
     def break_off(self, after: int) -> Generator[int, None, None]:
-        self.note_down("break_off", after=after)
+        self._note_down("break_off", after=after)
         yield from range(after)
         raise not_found(str(after))
 
     def bare_echo(self, text: str) -> Any:
-        self.note_down("Echo", text=text)
+        self._note_down("Echo", text=text)
         return {"Echoed": {"text": text}}
 
     def bare_swap(self, left: Fd, right: Fd) -> Any:
-        self.note_down("Swap", left=content(left), right=content(right))
+        self._note_down("Swap", left=content(left), right=content(right))
         return {"Swapped": {"left": right, "right": left}}
 
 
