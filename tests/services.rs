@@ -5,6 +5,8 @@ extern crate jsoncomm_watchdog;
 
 #[path = "services/nested.rs"]
 mod nested;
+#[path = "services/returns.rs"]
+mod returns;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

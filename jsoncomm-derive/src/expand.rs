@@ -14,10 +14,10 @@ mod unpack;
 use crate::ast::Message;
 use crate::check;
 use crate::ctxt::Ctxt;
-use proc_macro2::{Span, TokenStream};
-use quote::quote;
-use syn::DeriveInput;
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
 use syn::spanned::Spanned;
+use syn::{DeriveInput, Type};
 
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
@@ -91,6 +91,34 @@ fn code(index: usize) -> i64 {
 /// `of` may come out of another macro.
 fn site(of: &impl Spanned) -> Span {
     of.span().resolved_at(Span::call_site())
+}
+
+/// Puts a type at one place, as a part of the generated code, so that a complaint about any of it is the same one.
+/// What a macro's `$crate` means is known by its span alone, which stays.
+fn whole_type(ty: &Type) -> TokenStream {
+    let site = site(ty);
+    let span = |token: &TokenTree| match token.to_string() == "$crate" {
+        true => token.span().located_at(site),
+        false => site,
+    };
+    with_spans(ty.to_token_stream(), &span)
+}
+
+/// Puts all tokens at one place; what their names mean stays.
+fn located_at(span: Span, tokens: TokenStream) -> TokenStream {
+    with_spans(tokens, &|token| token.span().located_at(span))
+}
+
+fn with_spans(tokens: TokenStream, span: &dyn Fn(&TokenTree) -> Span) -> TokenStream {
+    let each = |mut token: TokenTree| {
+        let span_of = span(&token);
+        if let TokenTree::Group(group) = &token {
+            token = Group::new(group.delimiter(), with_spans(group.stream(), span)).into();
+        }
+        token.set_span(span_of);
+        token
+    };
+    tokens.into_iter().map(each).collect()
 }
 
 #[cfg(test)]

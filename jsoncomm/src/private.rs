@@ -1,17 +1,14 @@
 //! Names that generated code needs. Not for people: they change without notice.
 
-#[cfg(feature = "schema")]
-pub use crate::__schema_of as schema_of;
-pub use crate::__type_of as type_of;
 pub use crate::client::{Connection, Items, Mode, Starting, Waiting};
 pub use crate::describe::{Describe, Description, Method};
 pub use crate::error::CallError;
-pub use crate::message::probe::{Foreign, Holding, Known, Perhaps, Probe};
+pub use crate::message::probe::Probe;
 #[cfg(feature = "schema")]
-pub use crate::message::schema::{Held, Holds, Lacking, Needed, Schema, Schematic, Told};
+pub use crate::message::schema::{Schema, Schematic};
 pub use crate::message::select::{InPlace, Readable, WithoutFds, Writable};
 pub use crate::message::*;
-pub use crate::service::{Call, Incoming, Outcome, Service};
+pub use crate::service::{Call, Incoming, Outcome, Returned, Service};
 pub use serde;
 pub use std::borrow::Cow;
 
@@ -21,4 +18,16 @@ pub mod select {
         ReadAsMessage as _, ReadBySerde as _, ReadNothing as _, ReadWithFds as _,
         WriteAsMessage as _, WriteBySerde as _, WriteNothing as _, WriteWithFds as _,
     };
+}
+
+/// What is in scope where the shape of a type is asked for, behind three references.
+pub mod shapes {
+    pub use crate::message::probe::{Foreign as _, Holding as _, Known as _, Perhaps as _};
+}
+
+/// The same where what only serde knows has to have a schema, behind four.
+#[cfg(feature = "schema")]
+pub mod schemas {
+    pub use crate::message::probe::Known as _;
+    pub use crate::message::schema::{Held as _, Holds as _, Lacking as _, Needed as _, Told as _};
 }

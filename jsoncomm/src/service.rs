@@ -26,7 +26,7 @@ use crate::sys::control::Credentials;
 pub use call::Call;
 use call::Origin;
 use outcome::Answer;
-pub use outcome::Outcome;
+pub use outcome::{Outcome, Returned};
 
 /// A service that a state `S` provides; implemented for `dyn Trait` by `#[jsoncomm::service]`.
 ///

@@ -238,6 +238,60 @@ fn what_cannot_be_is_never_read() {
     assert!(refusal::<Json<u8>>("null", 0).contains("expected u8"));
 }
 
+#[test]
+fn a_result_a_range_and_a_bound_are_refused_by_what_is_wrong_in_them() {
+    use std::ops::{Bound, Range, RangeInclusive};
+    type Tried = Option<Result<u8, String>>;
+    let either = ", expected `Ok` or `Err`";
+    assert_eq!(
+        refusal::<Tried>(r#"{"No":1}"#, 0),
+        format!("unknown variant `No`{either}")
+    );
+    assert_eq!(
+        refusal::<Vec<Result<u8, u8>>>(r#"[{"Ok":1},{"Err":-1}]"#, 0),
+        "[1].Err: invalid value: integer `-1`, expected u8"
+    );
+    for text in [
+        r#""Ok""#,
+        "1",
+        r#"{"Ok":1,"Err":""}"#,
+        "{}",
+        r#"{"Ok":1,"Ok":1}"#,
+    ] {
+        assert!(read::<Tried>(text, 0).is_err(), "{text}");
+    }
+    assert!(read::<Tried>("null", 0).unwrap().is_none());
+    assert_eq!(
+        refusal::<Range<u8>>(r#"{"start":1}"#, 0),
+        "end: missing field `end`"
+    );
+    let strange = refusal::<Range<u8>>(r#"{"start":1,"end":2,"step":1}"#, 0);
+    assert_eq!(
+        strange,
+        "step: unknown field `step`, expected `start` or `end`"
+    );
+    assert_eq!(read::<RangeInclusive<u8>>("[1,5]", 0).unwrap(), 1..=5);
+    let bound = refusal::<Bound<u8>>(r#"{"Within":1}"#, 0);
+    assert_eq!(
+        bound,
+        "unknown variant `Within`, expected one of `Unbounded`, `Included`, `Excluded`"
+    );
+    let beyond = refusal::<Bound<u8>>(r#"{"Included":256}"#, 0);
+    assert!(beyond.starts_with("Included: "), "{beyond}");
+    // With descriptors inside, as any container.
+    let opened: Vec<Result<File, String>> = read(r#"[{"Ok":0},{"Err":"no"}]"#, 1).unwrap();
+    assert_eq!(text(&opened), r#"[{"Ok":0},{"Err":"no"}]"#);
+    #[derive(Debug, Message)]
+    struct Tries {
+        #[fd]
+        opened: Result<File, String>,
+        plain: Result<(), String>,
+    }
+    let tries: Tries = read(r#"{"opened":{"Ok":0},"plain":{"Err":"x"}}"#, 1).unwrap();
+    assert!(tries.opened.is_ok() && tries.plain.is_err());
+    assert_eq!(round(&tries).plain, Err("x".into()));
+}
+
 mod bare_names {
     #![no_implicit_prelude]
 

@@ -76,14 +76,10 @@ fn method(p: &TokenStream, method: &Method, params: Option<&Message>) -> TokenSt
     });
     let answer = match (&method.oneway, &method.output) {
         (None, syn::ReturnType::Type(_, ty)) => {
-            let outcome = quote!(<#ty as #p::Outcome>);
-            let answer = answer(
-                p,
-                schema,
-                &quote!(#outcome::Value),
-                &quote!(#outcome::Error),
-            );
-            quote!(.answering(#outcome::STREAM, #answer))
+            let [value, error, stream] =
+                ["Value", "Error", "STREAM"].map(|name| super::service::outcome(p, ty, name));
+            let answer = answer(p, schema, &value, &error);
+            super::located_at(super::site(ty), quote!(.answering(#stream, #answer)))
         }
         _ => TokenStream::new(),
     };
@@ -220,9 +216,16 @@ fn ty(message: &Message, field: &Field) -> TokenStream {
 
 /// Any type; with `schema` it has to be known.
 fn any_type(p: &TokenStream, schema: bool, ty: &TokenStream) -> TokenStream {
-    match schema {
-        true => quote!(#p::schema_of!(#ty)),
-        false => quote!(#p::type_of!(#ty)),
+    let (scope, probe) = if schema {
+        (quote!(schemas), quote!(&&&&))
+    } else {
+        (quote!(shapes), quote!(&&&))
+    };
+    quote! {
+        #p::Type::new(|| {
+            use #p::#scope::*;
+            (#probe #p::Probe::<#ty>::new()).probed_shape()
+        })
     }
 }
 

@@ -317,7 +317,7 @@ fn whole(message: &Message, field: &Field) -> TokenStream {
     let write = match &field.attrs.with.ser {
         Some(function) => quote!(#function(#local, __out)),
         None if field.attrs.fd.is_some() => {
-            quote_spanned!(site(&field.ty)=> #p::Pack::pack(#local, __fds, __out))
+            quote_spanned!(site(&field.ty)=> #p::PackPart::pack_part(#local, __fds, __out))
         }
         None => {
             let value = selected(message, field, &local);

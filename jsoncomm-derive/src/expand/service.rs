@@ -12,9 +12,8 @@ use crate::ast::{self, Message, replace};
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 use syn::{
     GenericArgument, ItemTrait, Lifetime, PathArguments, ReturnType, Type, TypeReference,
     parse_quote,
@@ -255,31 +254,37 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
         ),
         ReturnType::Default => (quote!(), quote!()),
         ReturnType::Type(_, ty) => {
-            let verb = at_output("call", method);
+            let call = outcome(&p, ty, "call");
             (
-                quote!(<#ty as #p::Outcome>::#verb::<__M>),
+                quote_spanned!(super::site(ty)=> #call::<__M>),
                 stub_output(&p, ty),
             )
         }
     };
     let connection = method.oneway.is_none().then(|| quote!(&self.connection,));
+    let body = quote!({ #verb(#connection #whole, &#sent { #(#names: #values),* }) });
+    let body = at_output(method, body);
     quote! {
         #(#attrs)*
         #(#cfgs)*
-        #vis fn #ident(&self, #(#arguments),*) -> #output {
-            #verb(#connection #whole, &#sent { #(#names: #values),* })
-        }
+        #vis fn #ident(&self, #(#arguments),*) -> #output #body
     }
 }
 
-/// A name that points at what the method returns, so that the compiler complains there if that is none
-/// of what may be returned.
-fn at_output(name: &str, method: &Method) -> Ident {
-    let span = match &method.output {
-        ReturnType::Type(_, ty) => ty.span(),
-        ReturnType::Default => method.ident.span(),
-    };
-    Ident::new(name, span.resolved_at(Span::call_site()))
+/// What is asked what it means to return the type. Wherever that stands it points at the type, and is the one
+/// thing that is asked of it, so that there is one complaint about one that cannot be returned.
+pub(super) fn outcome(p: &TokenStream, ty: &Type, name: &str) -> TokenStream {
+    let span = super::site(ty);
+    let (name, ty) = (Ident::new(name, span), super::whole_type(ty));
+    quote_spanned!(span=> <#ty as #p::Outcome>::#name)
+}
+
+/// Puts what a method does where its type is that it returns.
+fn at_output(method: &Method, tokens: TokenStream) -> TokenStream {
+    match &method.output {
+        ReturnType::Type(_, ty) => super::located_at(super::site(ty), tokens),
+        ReturnType::Default => tokens,
+    }
 }
 
 /// What the stub gives. A `Result`, `Later` or `Stream` with both types in sight is written out, so that the
@@ -292,7 +297,10 @@ fn stub_output(p: &TokenStream, ty: &Type) -> TokenStream {
         Some((name, value, error)) if name == "Result" || name == "Later" => {
             quote!(<__M as #p::Mode>::Answer<#value, #error>)
         }
-        _ => quote!(<#ty as #p::Outcome>::Stub<__M>),
+        _ => {
+            let stub = outcome(p, ty, "Stub");
+            quote_spanned!(super::site(ty)=> #stub<__M>)
+        }
     }
 }
 
@@ -399,18 +407,21 @@ fn dispatcher(service: &Service) -> TokenStream {
         let call = method.call.then(|| quote!(__call,));
         let values = method.arguments.iter().map(value);
         let context = method.call.then(|| quote!(__call: &mut #p::Call,));
-        let verb = match (&method.oneway, method.call) {
-            (Some(_), true) => format_ident!("oneway_call"),
-            (Some(_), false) => format_ident!("oneway"),
-            (None, true) => at_output("answer_call", method),
-            (None, false) => at_output("answer", method),
+        let verb = match (&method.output, method.call) {
+            (ReturnType::Type(_, ty), true) => outcome(&p, ty, "answer_call"),
+            (ReturnType::Type(_, ty), false) => outcome(&p, ty, "answer"),
+            (ReturnType::Default, true) => quote!(#p::Incoming::oneway_call),
+            (ReturnType::Default, false) => quote!(#p::Incoming::oneway),
         };
-        quote! {
-            #(#cfgs)*
-            #index => __incoming.#verb(|#context __params: #received #text| {
-                <__S as #of>::#ident(__state, #call #(#values),*)
-            }),
-        }
+        let answer = at_output(
+            method,
+            quote! {
+                #verb(__incoming, |#context __params: #received #text| {
+                    <__S as #of>::#ident(__state, #call #(#values),*)
+                })
+            },
+        );
+        quote!(#(#cfgs)* #index => #answer,)
     });
     let methods = service.methods.iter();
     let asked = methods

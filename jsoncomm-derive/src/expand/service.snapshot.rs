@@ -332,16 +332,21 @@ const _: () = {
         ) {
             match __method {
                 0usize => {
-                    __incoming
-                        .answer(|__params: __open_received<'_>| {
+                    <Result<
+                        Opened,
+                        FilesError,
+                    > as ::jsoncomm::private::Outcome>::answer(
+                        __incoming,
+                        |__params: __open_received<'_>| {
                             <__S as Files>::open(__state, &*__params.path)
-                        })
+                        },
+                    )
                 }
                 1usize => {
-                    __incoming
-                        .answer(|__params: __count_received| {
-                            <__S as Files>::count(__state)
-                        })
+                    <u64 as ::jsoncomm::private::Outcome>::answer(
+                        __incoming,
+                        |__params: __count_received| { <__S as Files>::count(__state) },
+                    )
                 }
                 _ => {}
             }
@@ -361,7 +366,13 @@ const _: () = {
                             ::jsoncomm::private::Field::new(
                                 "path",
                                 "",
-                                ::jsoncomm::private::type_of!(::std::string::String),
+                                ::jsoncomm::private::Type::new(|| {
+                                    use ::jsoncomm::private::shapes::*;
+                                    (&&&::jsoncomm::private::Probe::<
+                                        ::std::string::String,
+                                    >::new())
+                                        .probed_shape()
+                                }),
                                 [
                                     ::jsoncomm::private::Presence::Always,
                                     ::jsoncomm::private::Presence::Always,
@@ -374,14 +385,26 @@ const _: () = {
                             Opened,
                             FilesError,
                         > as ::jsoncomm::private::Outcome>::STREAM,
-                        ::jsoncomm::private::type_of!(
-                            < Result < Opened, FilesError > as
-                            ::jsoncomm::private::Outcome > ::Value
-                        ),
-                        ::jsoncomm::private::type_of!(
-                            < Result < Opened, FilesError > as
-                            ::jsoncomm::private::Outcome > ::Error
-                        ),
+                        ::jsoncomm::private::Type::new(|| {
+                            use ::jsoncomm::private::shapes::*;
+                            (&&&::jsoncomm::private::Probe::<
+                                <Result<
+                                    Opened,
+                                    FilesError,
+                                > as ::jsoncomm::private::Outcome>::Value,
+                            >::new())
+                                .probed_shape()
+                        }),
+                        ::jsoncomm::private::Type::new(|| {
+                            use ::jsoncomm::private::shapes::*;
+                            (&&&::jsoncomm::private::Probe::<
+                                <Result<
+                                    Opened,
+                                    FilesError,
+                                > as ::jsoncomm::private::Outcome>::Error,
+                            >::new())
+                                .probed_shape()
+                        }),
                         <<Result<
                             Opened,
                             FilesError,
@@ -394,12 +417,20 @@ const _: () = {
                     )
                     .answering(
                         <u64 as ::jsoncomm::private::Outcome>::STREAM,
-                        ::jsoncomm::private::type_of!(
-                            < u64 as ::jsoncomm::private::Outcome > ::Value
-                        ),
-                        ::jsoncomm::private::type_of!(
-                            < u64 as ::jsoncomm::private::Outcome > ::Error
-                        ),
+                        ::jsoncomm::private::Type::new(|| {
+                            use ::jsoncomm::private::shapes::*;
+                            (&&&::jsoncomm::private::Probe::<
+                                <u64 as ::jsoncomm::private::Outcome>::Value,
+                            >::new())
+                                .probed_shape()
+                        }),
+                        ::jsoncomm::private::Type::new(|| {
+                            use ::jsoncomm::private::shapes::*;
+                            (&&&::jsoncomm::private::Probe::<
+                                <u64 as ::jsoncomm::private::Outcome>::Error,
+                            >::new())
+                                .probed_shape()
+                        }),
                         <<u64 as ::jsoncomm::private::Outcome>::Error as ::jsoncomm::private::Pack>::CODES,
                     ),
             ],

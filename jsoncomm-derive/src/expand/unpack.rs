@@ -350,7 +350,7 @@ fn read(message: &Message, field: &Field) -> TokenStream {
         (None, Some(syn::Type::Slice(_))) => (site(ty), quote!(#p::borrow_cow_bytes(__from))),
         (None, Some(_)) => (site(ty), quote!(#p::borrow_cow_str(__from))),
         (None, None) if fd => {
-            let read = quote_spanned!(site(ty)=> <#ty as #p::Unpack<'__de>>::unpack(__fds, __from));
+            let read = quote_spanned!(site(ty)=> <#ty as #p::UnpackPart<'__de>>::unpack_part(__fds, __from));
             (site(ty), read)
         }
         (None, None) => {

@@ -276,7 +276,7 @@ impl<T: Message, E: Message> Future for Pending<T, E> {
 pub trait Mode {
     /// What a stub's method returns, unless it is answered in many parts: those are
     /// [`Items`](crate::Items) either way.
-    type Answer<T: Message, E: Message>;
+    type Answer<T, E>;
 
     /// Makes a call.
     #[doc(hidden)]
@@ -292,7 +292,7 @@ pub trait Mode {
 pub enum Waiting {}
 
 impl Mode for Waiting {
-    type Answer<T: Message, E: Message> = Result<T, CallError<E>>;
+    type Answer<T, E> = Result<T, CallError<E>>;
 
     fn call<T: Message, E: Message>(
         connection: &Connection,
@@ -321,7 +321,7 @@ impl Mode for Waiting {
 pub enum Starting {}
 
 impl Mode for Starting {
-    type Answer<T: Message, E: Message> = Result<Pending<T, E>, CallError<E>>;
+    type Answer<T, E> = Result<Pending<T, E>, CallError<E>>;
 
     fn call<T: Message, E: Message>(
         connection: &Connection,

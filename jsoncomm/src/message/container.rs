@@ -1,78 +1,17 @@
 //! Containers of messages: what serde does for its own types, with the list passed down.
 
-use super::{Pack, Packed, Packer, Shape, Type, Unpack, Unpacker, WithoutFds};
-use crate::error::{DecodeError, EncodeError};
+use super::{
+    Pack, PackPart, Packed, Packer, Shape, Type, Unpack, UnpackPart, Unpacker, WithoutFds,
+};
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, LinkedList, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 
-impl<T: Pack + ?Sized> Pack for &T {
-    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        (**self).pack(fds, out)
-    }
-
-    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
-        (**self).write(text, fds)
-    }
-
-    fn code(&self) -> i64 {
-        (**self).code()
-    }
-
-    const CODES: &'static [&'static str] = T::CODES;
-
-    fn shape() -> Shape {
-        T::shape()
-    }
-}
-
-impl<T: Pack> Pack for Box<T> {
-    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        (**self).pack(fds, out)
-    }
-
-    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
-        (**self).write(text, fds)
-    }
-
-    fn code(&self) -> i64 {
-        (**self).code()
-    }
-
-    const CODES: &'static [&'static str] = T::CODES;
-
-    fn shape() -> Shape {
-        T::shape()
-    }
-}
-
-impl<'de, T: Unpack<'de>> Unpack<'de> for Box<T> {
-    fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        T::unpack(fds, from).map(Box::new)
-    }
-
-    fn absent() -> Option<Self> {
-        T::absent().map(Box::new)
-    }
-
-    fn front(text: &'de str, fds: &Unpacker) -> Result<(Self, usize), DecodeError> {
-        T::front(text, fds).map(|(value, length)| (Box::new(value), length))
-    }
-
-    fn of_error(
-        said: (i64, &str),
-        data: Option<&'de str>,
-        fds: &Unpacker,
-    ) -> Option<Result<Self, DecodeError>> {
-        T::of_error(said, data, fds).map(|error| error.map(Box::new))
-    }
-}
-
-impl<T: Pack> Pack for Option<T> {
+impl<T: PackPart> Pack for Option<T> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         match self {
             Some(value) => out.serialize_some(&Packed::new(value, fds)),
@@ -85,7 +24,9 @@ impl<T: Pack> Pack for Option<T> {
     }
 }
 
-impl<'de, T: Unpack<'de>> Unpack<'de> for Option<T> {
+impl<T: WithoutFds> WithoutFds for Option<T> {}
+
+impl<'de, T: UnpackPart<'de>> Unpack<'de> for Option<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         from.deserialize_option(Reader::<Self>::new(fds))
     }
@@ -95,7 +36,7 @@ impl<'de, T: Unpack<'de>> Unpack<'de> for Option<T> {
     }
 }
 
-impl<T: Pack> Pack for [T] {
+impl<T: PackPart> Pack for [T] {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         out.collect_seq(self.iter().map(|item| Packed::new(item, fds)))
     }
@@ -109,23 +50,58 @@ impl<T: Pack> Pack for [T] {
     }
 }
 
-impl<T: Pack> Pack for Vec<T> {
-    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        self.as_slice().pack(fds, out)
-    }
+/// Implements both traits for one list, which takes an element by that function.
+macro_rules! lists {
+    ($($list:ident $push:ident;)*) => {$(
+        impl<T: PackPart> Pack for $list<T> {
+            fn pack<'a, S: Serializer>(
+                &'a self,
+                fds: &Packer<'a>,
+                out: S,
+            ) -> Result<S::Ok, S::Error> {
+                out.collect_seq(self.iter().map(|item| Packed::new(item, fds)))
+            }
 
-    fn shape() -> Shape {
-        <[T]>::shape()
-    }
+            fn shape() -> Shape {
+                <[T]>::shape()
+            }
+        }
+
+        impl<T: WithoutFds> WithoutFds for $list<T> {}
+
+        impl<'de, T: UnpackPart<'de>> Unpack<'de> for $list<T> {
+            fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
+                from.deserialize_seq(Reader::<Self>::new(fds))
+            }
+        }
+
+        impl<'de, T: UnpackPart<'de>> Visitor<'de> for Reader<'_, $list<T>> {
+            type Value = $list<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut all = $list::new();
+                while let Some(item) = self.element(&mut seq, all.len())? {
+                    all.$push(item);
+                }
+                Ok(all)
+            }
+        }
+    )*};
 }
 
-impl<'de, T: Unpack<'de>> Unpack<'de> for Vec<T> {
-    fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_seq(Reader::<Self>::new(fds))
-    }
+lists! {
+    Vec push;
+    VecDeque push_back;
+    LinkedList push_back;
 }
 
-impl<T: Pack, const N: usize> Pack for [T; N] {
+impl<T: WithoutFds> WithoutFds for [T] {}
+
+impl<T: PackPart, const N: usize> Pack for [T; N] {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         self.as_slice().pack(fds, out)
     }
@@ -139,7 +115,9 @@ impl<T: Pack, const N: usize> Pack for [T; N] {
     }
 }
 
-impl<'de, T: Unpack<'de>, const N: usize> Unpack<'de> for [T; N] {
+impl<T: WithoutFds, const N: usize> WithoutFds for [T; N] {}
+
+impl<'de, T: UnpackPart<'de>, const N: usize> Unpack<'de> for [T; N] {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         from.deserialize_tuple(N, Reader::<Self>::new(fds))
     }
@@ -148,7 +126,7 @@ impl<'de, T: Unpack<'de>, const N: usize> Unpack<'de> for [T; N] {
 /// Implements both traits for one map: how to name it, and what its keys need.
 macro_rules! maps {
     ($($map:ident<K, V $(, $hasher:ident)?>: $($bound:path),+;)*) => {$(
-        impl<K: Serialize, V: Pack $(, $hasher)?> Pack for $map<K, V $(, $hasher)?> {
+        impl<K: Serialize, V: PackPart $(, $hasher)?> Pack for $map<K, V $(, $hasher)?> {
             fn pack<'a, S: Serializer>(
                 &'a self,
                 fds: &Packer<'a>,
@@ -167,7 +145,7 @@ macro_rules! maps {
         impl<'de, K, V $(, $hasher)?> Unpack<'de> for $map<K, V $(, $hasher)?>
         where
             K: Deserialize<'de> $(+ $bound)+,
-            V: Unpack<'de>,
+            V: UnpackPart<'de>,
             $($hasher: BuildHasher + Default,)?
         {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
@@ -178,7 +156,7 @@ macro_rules! maps {
         impl<'de, K, V $(, $hasher)?> Visitor<'de> for Reader<'_, $map<K, V $(, $hasher)?>>
         where
             K: Deserialize<'de> $(+ $bound)+,
-            V: Unpack<'de>,
+            V: UnpackPart<'de>,
             $($hasher: BuildHasher + Default,)?
         {
             type Value = $map<K, V $(, $hasher)?>;
@@ -210,7 +188,7 @@ maps! {
 /// Implements both traits for the tuple of each length.
 macro_rules! tuples {
     ($($length:literal: $($item:ident $index:tt),+;)*) => {$(
-        impl<$($item: Pack),+> Pack for ($($item,)+) {
+        impl<$($item: PackPart),+> Pack for ($($item,)+) {
             fn pack<'a, S: Serializer>(
                 &'a self,
                 fds: &Packer<'a>,
@@ -228,13 +206,13 @@ macro_rules! tuples {
 
         impl<$($item: WithoutFds),+> WithoutFds for ($($item,)+) {}
 
-        impl<'de, $($item: Unpack<'de>),+> Unpack<'de> for ($($item,)+) {
+        impl<'de, $($item: UnpackPart<'de>),+> Unpack<'de> for ($($item,)+) {
             fn unpack<De: Deserializer<'de>>(fds: &Unpacker, from: De) -> Result<Self, De::Error> {
                 from.deserialize_tuple($length, Reader::<Self>::new(fds))
             }
         }
 
-        impl<'de, $($item: Unpack<'de>),+> Visitor<'de> for Reader<'_, ($($item,)+)> {
+        impl<'de, $($item: UnpackPart<'de>),+> Visitor<'de> for Reader<'_, ($($item,)+)> {
             type Value = ($($item,)+);
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -265,22 +243,34 @@ tuples! {
     6: A 0, B 1, C 2, D 3, E 4, F 5;
     7: A 0, B 1, C 2, D 3, E 4, F 5, G 6;
     8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7;
+    9: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8;
+    10: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9;
+    11: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10;
+    12: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11;
+    13: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12;
+    14: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13;
+    15: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14;
+    16: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14, P 15;
 }
 
 /// Reads a `T`: the visitor of a container, the seed of an element.
-struct Reader<'f, T> {
+pub(super) struct Reader<'f, T> {
     fds: &'f Unpacker,
     of: PhantomData<T>,
 }
 
 impl<'f, T> Reader<'f, T> {
-    fn new(fds: &'f Unpacker) -> Self {
+    pub(super) fn new(fds: &'f Unpacker) -> Self {
         let of = PhantomData;
         Self { fds, of }
     }
 
+    pub(super) fn fds(&self) -> &'f Unpacker {
+        self.fds
+    }
+
     /// Reads the next element; a failure is blamed on its index.
-    fn element<'de, Item: Unpack<'de>, A: SeqAccess<'de>>(
+    fn element<'de, Item: UnpackPart<'de>, A: SeqAccess<'de>>(
         &self,
         seq: &mut A,
         index: usize,
@@ -301,15 +291,15 @@ impl<'f, T> Reader<'f, T> {
     }
 }
 
-impl<'de, T: Unpack<'de>> DeserializeSeed<'de> for Reader<'_, T> {
+impl<'de, T: UnpackPart<'de>> DeserializeSeed<'de> for Reader<'_, T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<T, D::Error> {
-        T::unpack(self.fds, from)
+        T::unpack_part(self.fds, from)
     }
 }
 
-impl<'de, T: Unpack<'de>> Visitor<'de> for Reader<'_, Option<T>> {
+impl<'de, T: UnpackPart<'de>> Visitor<'de> for Reader<'_, Option<T>> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -325,27 +315,11 @@ impl<'de, T: Unpack<'de>> Visitor<'de> for Reader<'_, Option<T>> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        T::unpack(self.fds, from).map(Some)
+        T::unpack_part(self.fds, from).map(Some)
     }
 }
 
-impl<'de, T: Unpack<'de>> Visitor<'de> for Reader<'_, Vec<T>> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a sequence")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(item) = self.element(&mut seq, all.len())? {
-            all.push(item);
-        }
-        Ok(all)
-    }
-}
-
-impl<'de, T: Unpack<'de>, const N: usize> Visitor<'de> for Reader<'_, [T; N]> {
+impl<'de, T: UnpackPart<'de>, const N: usize> Visitor<'de> for Reader<'_, [T; N]> {
     type Value = [T; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 //! one that the type does not know is skipped, or refused where the table is strict. Whatever fails,
 //! the member's name is put before the failure's path.
 
-use super::{Unpack, Unpacker};
+use super::{UnpackPart, Unpacker};
 use serde::de::{Deserialize, Visitor};
 use serde::de::{DeserializeSeed, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected};
 use serde::{Deserializer, forward_to_deserialize_any};
@@ -76,9 +76,9 @@ impl<'f> Absence<'f> {
         Self { fds, from }
     }
 
-    /// Makes the value of a field that goes through [`Unpack`].
-    pub fn fd<'de, T: Unpack<'de>, E: Error>(self, name: &'static str) -> Result<T, E> {
-        match T::absent() {
+    /// Makes the value of a field that goes through [`Unpack`](super::Unpack).
+    pub fn fd<'de, T: UnpackPart<'de>, E: Error>(self, name: &'static str) -> Result<T, E> {
+        match T::absent_part() {
             Some(value) if !matches!(self.from, From::Array(..)) => Ok(value),
             _ => self.refuse(name),
         }

@@ -1,6 +1,6 @@
 //! The list that descriptors are written to, and what hands it to serde.
 
-use super::Pack;
+use super::PackPart;
 use crate::limits::Depth;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
@@ -148,9 +148,9 @@ impl<'p, 'a, T: ?Sized> Packed<'p, 'a, T> {
     }
 }
 
-impl<T: Pack + ?Sized> Serialize for Packed<'_, '_, T> {
+impl<T: PackPart + ?Sized> Serialize for Packed<'_, '_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.pack(self.fds, serializer)
+        self.value.pack_part(self.fds, serializer)
     }
 }
 

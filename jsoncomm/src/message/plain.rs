@@ -6,17 +6,24 @@ use super::{
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsString};
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::{
     NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8,
-    NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize,
+    NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize, Saturating, Wrapping,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{
+    AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16,
+    AtomicU32, AtomicU64, AtomicUsize,
+};
+use std::sync::{Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 /// Implements [`Pack`] by [`Serialize`], with the shape that serde gives the type.
@@ -61,7 +68,7 @@ macro_rules! plain {
 
 plain! {
     Shape::Boolean => bool;
-    Shape::Text => char String PathBuf Box<str> Box<Path>;
+    Shape::Text => char String PathBuf;
     Shape::Text => IpAddr Ipv4Addr Ipv6Addr SocketAddr SocketAddrV4 SocketAddrV6;
     integer(Self::MIN, Self::MAX)
         => u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize;
@@ -70,6 +77,18 @@ plain! {
         NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize;
     Shape::Number => f32 f64;
     <[u8]>::shape() => CString;
+    foreign::<Self>() => OsString;
+    Shape::Boolean => AtomicBool;
+    integer(u8::MIN, u8::MAX) => AtomicU8;
+    integer(u16::MIN, u16::MAX) => AtomicU16;
+    integer(u32::MIN, u32::MAX) => AtomicU32;
+    integer(u64::MIN, u64::MAX) => AtomicU64;
+    integer(usize::MIN, usize::MAX) => AtomicUsize;
+    integer(i8::MIN, i8::MAX) => AtomicI8;
+    integer(i16::MIN, i16::MAX) => AtomicI16;
+    integer(i32::MIN, i32::MAX) => AtomicI32;
+    integer(i64::MIN, i64::MAX) => AtomicI64;
+    integer(isize::MIN, isize::MAX) => AtomicIsize;
     Shape::Defined(&DURATION) => Duration;
     Shape::Defined(&SYSTEM_TIME) => SystemTime;
 }
@@ -82,6 +101,15 @@ pack! {
     [T: Serialize, H: BuildHasher] HashSet<T, H>: set(Type::foreign::<T>());
     [T: Serialize] BTreeSet<T>: set(Type::foreign::<T>());
     [T: ?Sized] PhantomData<T>: Shape::Null;
+    [] CStr: <[u8]>::shape();
+    [T: Serialize] BinaryHeap<T>: list(Type::foreign::<T>());
+    [T: Serialize] Wrapping<T>: foreign::<T>();
+    [T: Serialize] Saturating<T>: foreign::<T>();
+    [T: Serialize] Reverse<T>: foreign::<T>();
+    [T: Serialize + Copy] Cell<T>: foreign::<T>();
+    [T: Serialize + ?Sized] RefCell<T>: foreign::<T>();
+    [T: Serialize + ?Sized] Mutex<T>: foreign::<T>();
+    [T: Serialize + ?Sized] RwLock<T>: foreign::<T>();
 }
 
 unpack! {
@@ -90,7 +118,24 @@ unpack! {
     [T: Deserialize<'de> + Eq + Hash, H: BuildHasher + Default] HashSet<T, H>;
     [T: Deserialize<'de> + Ord] BTreeSet<T>;
     [T: ?Sized] PhantomData<T>;
+    [] Box<CStr>;
+    [T: Deserialize<'de> + Ord] BinaryHeap<T>;
+    [T: Deserialize<'de>] Wrapping<T>;
+    [T: Deserialize<'de>] Reverse<T>;
+    [T: Deserialize<'de> + Copy] Cell<T>;
+    [T: Deserialize<'de>] RefCell<T>;
+    [T: Deserialize<'de>] Mutex<T>;
+    [T: Deserialize<'de>] RwLock<T>;
 }
+
+/// Implements [`Unpack`] for each [`Saturating`], which serde reads by its integer.
+macro_rules! saturating {
+    ($($integer:ty)*) => {$(
+        unpack! { [] Saturating<$integer>; }
+    )*};
+}
+
+saturating! { u8 u16 u32 u64 usize i8 i16 i32 i64 isize }
 
 fn foreign<T: ?Sized>() -> Shape {
     Type::foreign::<T>().shape()
@@ -105,6 +150,15 @@ where
     Shape::Integer {
         least: i128::try_from(least).unwrap_or(i128::MIN),
         most: u128::try_from(most).unwrap_or(u128::MAX),
+    }
+}
+
+/// The shape of a list.
+fn list(item: Type) -> Shape {
+    Shape::List {
+        item,
+        length: None,
+        distinct: false,
     }
 }
 

@@ -1,27 +1,17 @@
 //! Asking for the shape of a type that may be a message, or one that only serde knows.
 //!
 //! The derive has fields of which it knows no more than that serde reads and writes them. Which of the functions
-//! called `shape` the compiler takes here depends on what the type is: it looks at the receiver with the most
-//! references first. Nothing is asked of a type, so nothing that compiles without a description fails with one.
+//! called `probed_shape` the compiler takes here depends on what the type is, by autoref specialization as in `select`. Nothing is asked of a type, so nothing that compiles without a description fails with one.
 
-use super::{Json, Pack, Shape, Type};
+use super::{Json, Pack, PackPart, Shape, Type};
 use std::any::type_name;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::marker::PhantomData;
-
-/// Makes a [`Type`] of whatever type it is.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __type_of {
-    ($of:ty) => {
-        $crate::private::Type::new(|| {
-            #[allow(unused_imports, reason = "one of them is needed")]
-            use $crate::private::{Foreign as _, Holding as _, Known as _, Perhaps as _};
-            (&&&$crate::private::Probe::<$of>::new()).shape()
-        })
-    };
-}
+use std::num::{Saturating, Wrapping};
+use std::sync::{Mutex, RwLock};
 
 /// A type, to ask for its shape.
 #[doc(hidden)]
@@ -47,29 +37,42 @@ impl<T: ?Sized> Probe<T> {
 /// Of what serde alone holds for us, and whose content is a message.
 #[doc(hidden)]
 pub trait Holding {
-    fn shape(&self) -> Shape;
+    fn probed_shape(&self) -> Shape;
 }
 
 impl<T: Pack + ToOwned + ?Sized> Holding for &&Probe<Cow<'_, T>> {
-    fn shape(&self) -> Shape {
+    fn probed_shape(&self) -> Shape {
         T::shape()
     }
 }
 
-impl<T: Pack> Holding for &&Probe<Json<T>> {
-    fn shape(&self) -> Shape {
-        T::shape()
+/// Implements it for what is written as the one thing that it holds.
+macro_rules! transparent {
+    ($($of:ident)*) => {$(
+        impl<T: PackPart> Holding for &&Probe<$of<T>> {
+            fn probed_shape(&self) -> Shape {
+                T::part_shape()
+            }
+        }
+    )*};
+}
+
+transparent! { Json Wrapping Saturating Reverse Cell RefCell Mutex RwLock }
+
+impl<T: PackPart> Holding for &&Probe<BinaryHeap<T>> {
+    fn probed_shape(&self) -> Shape {
+        <[T]>::shape()
     }
 }
 
-impl<T: Pack, H> Holding for &&Probe<HashSet<T, H>> {
-    fn shape(&self) -> Shape {
+impl<T: PackPart, H> Holding for &&Probe<HashSet<T, H>> {
+    fn probed_shape(&self) -> Shape {
         super::plain::set(Type::of::<T>())
     }
 }
 
-impl<T: Pack> Holding for &&Probe<BTreeSet<T>> {
-    fn shape(&self) -> Shape {
+impl<T: PackPart> Holding for &&Probe<BTreeSet<T>> {
+    fn probed_shape(&self) -> Shape {
         super::plain::set(Type::of::<T>())
     }
 }
@@ -77,23 +80,23 @@ impl<T: Pack> Holding for &&Probe<BTreeSet<T>> {
 /// Of a message.
 #[doc(hidden)]
 pub trait Known {
-    fn shape(&self) -> Shape;
+    fn probed_shape(&self) -> Shape;
 }
 
-impl<T: Pack + ?Sized> Known for &Probe<T> {
-    fn shape(&self) -> Shape {
-        T::shape()
+impl<T: PackPart + ?Sized> Known for &Probe<T> {
+    fn probed_shape(&self) -> Shape {
+        T::part_shape()
     }
 }
 
 /// Of an `Option` of anything else.
 #[doc(hidden)]
 pub trait Perhaps {
-    fn shape(&self) -> Shape;
+    fn probed_shape(&self) -> Shape;
 }
 
 impl<T> Perhaps for Probe<Option<T>> {
-    fn shape(&self) -> Shape {
+    fn probed_shape(&self) -> Shape {
         Shape::Optional(Type::foreign::<T>())
     }
 }
@@ -101,11 +104,11 @@ impl<T> Perhaps for Probe<Option<T>> {
 /// Of anything else.
 #[doc(hidden)]
 pub trait Foreign {
-    fn shape(self) -> Shape;
+    fn probed_shape(self) -> Shape;
 }
 
 impl<T: ?Sized> Foreign for Probe<T> {
-    fn shape(self) -> Shape {
+    fn probed_shape(self) -> Shape {
         Shape::Anything(type_name::<T>())
     }
 }

@@ -11,18 +11,18 @@ use std::fmt;
 ///
 /// ```
 /// use jsoncomm::describe::{Describe, Shape};
-/// use std::ops::Range;
+/// use serde_json::{Map, Value};
 ///
 /// #[jsoncomm::service(name = "example.cutter", schema)]
 /// pub trait Cutter {
-///     fn cut(&mut self, what: Range<u64>) -> u64;
+///     fn cut(&mut self, what: Map<String, Value>) -> u64;
 /// }
 ///
 /// let [cut] = <dyn Cutter as Describe>::DESCRIPTION.methods() else { panic!() };
 /// let [what] = cut.parameters() else { panic!() };
-/// let Shape::Schema(range) = what.shape() else { panic!() };
+/// let Shape::Schema(map) = what.shape() else { panic!() };
 /// let mut generator = schemars::SchemaGenerator::default();
-/// assert!(range.generate(&mut generator).get("$ref").is_some());
+/// assert_eq!(map.generate(&mut generator).get("type"), Some(&"object".into()));
 /// ```
 #[derive(Clone, Copy)]
 pub struct Schema(fn(&mut SchemaGenerator) -> schemars::Schema);
@@ -62,44 +62,29 @@ impl<T: JsonSchema + ?Sized> Schematic for T {
     }
 }
 
-/// As [`type_of!`](crate::__type_of), but what only serde knows has to have a schema.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __schema_of {
-    ($of:ty) => {
-        $crate::private::Type::new(|| {
-            #[allow(unused_imports, reason = "one of them is needed")]
-            use $crate::private::{
-                Held as _, Holds as _, Known as _, Lacking as _, Needed as _, Told as _,
-            };
-            (&&&&$crate::private::Probe::<$of>::new()).shape()
-        })
-    };
-}
-
 /// Of what serde alone holds for us, and whose content is a message.
 #[doc(hidden)]
 pub trait Holds {
-    fn shape(&self) -> Shape;
+    fn probed_shape(&self) -> Shape;
 }
 
 impl<'a, 'b, T: ?Sized> Holds for &&'a &'b Probe<T>
 where
     &'a &'b Probe<T>: Holding,
 {
-    fn shape(&self) -> Shape {
-        Holding::shape(&**self)
+    fn probed_shape(&self) -> Shape {
+        Holding::probed_shape(&**self)
     }
 }
 
 /// Of what serde alone holds for us, and whose content has a schema.
 #[doc(hidden)]
 pub trait Held {
-    fn shape(&self) -> Shape;
+    fn probed_shape(&self) -> Shape;
 }
 
 impl<T: JsonSchema> Held for &&Probe<Json<T>> {
-    fn shape(&self) -> Shape {
+    fn probed_shape(&self) -> Shape {
         Shape::Schema(Schema::of::<T>())
     }
 }
@@ -107,11 +92,11 @@ impl<T: JsonSchema> Held for &&Probe<Json<T>> {
 /// Of a message that has a schema: it is asked where the message tells nothing.
 #[doc(hidden)]
 pub trait Told {
-    fn shape(&self) -> Shape;
+    fn probed_shape(&self) -> Shape;
 }
 
 impl<T: Pack + JsonSchema + ?Sized> Told for &&Probe<T> {
-    fn shape(&self) -> Shape {
+    fn probed_shape(&self) -> Shape {
         match T::shape() {
             Shape::Anything(_) => Shape::Schema(Schema::of::<T>()),
             known => known,
@@ -122,11 +107,11 @@ impl<T: Pack + JsonSchema + ?Sized> Told for &&Probe<T> {
 /// Of an `Option` of what has a schema.
 #[doc(hidden)]
 pub trait Lacking {
-    fn shape(&self) -> Shape;
+    fn probed_shape(&self) -> Shape;
 }
 
 impl<T: JsonSchema> Lacking for &Probe<Option<T>> {
-    fn shape(&self) -> Shape {
+    fn probed_shape(&self) -> Shape {
         Shape::Optional(Type::new(|| Shape::Schema(Schema::of::<T>())))
     }
 }
@@ -134,13 +119,13 @@ impl<T: JsonSchema> Lacking for &Probe<Option<T>> {
 /// Of anything else. Which it is has been decided by the time that the schema is asked for.
 #[doc(hidden)]
 pub trait Needed<T: ?Sized> {
-    fn shape(&self) -> Shape
+    fn probed_shape(&self) -> Shape
     where
         T: Schematic;
 }
 
 impl<T: ?Sized> Needed<T> for Probe<T> {
-    fn shape(&self) -> Shape
+    fn probed_shape(&self) -> Shape
     where
         T: Schematic,
     {

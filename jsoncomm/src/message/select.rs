@@ -7,7 +7,7 @@
 
 use super::members::Absence;
 use super::probe::Probe;
-use super::{Pack, Packed, Packer, Unpack, Unpacker};
+use super::{PackPart, Packed, Packer, UnpackPart, Unpacker};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::ops::Deref;
@@ -22,13 +22,6 @@ use std::ops::Deref;
     note = "write `#[fd]` before the field or argument"
 )]
 pub trait WithoutFds {}
-
-impl<T: WithoutFds + ?Sized> WithoutFds for &T {}
-impl<T: WithoutFds> WithoutFds for Box<T> {}
-impl<T: WithoutFds> WithoutFds for Option<T> {}
-impl<T: WithoutFds> WithoutFds for [T] {}
-impl<T: WithoutFds> WithoutFds for Vec<T> {}
-impl<T: WithoutFds, const N: usize> WithoutFds for [T; N] {}
 
 /// Never implemented: a type that is asked for it has neither of the two traits that would do.
 #[doc(hidden)]
@@ -86,7 +79,7 @@ pub trait WriteAsMessage<T> {
     fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>>;
 }
 
-impl<T: Pack + WithoutFds> WriteAsMessage<T> for &Probe<T> {
+impl<T: PackPart + WithoutFds> WriteAsMessage<T> for &Probe<T> {
     #[inline]
     fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>> {
         InPlace(Packed::new(value, fds))
@@ -101,7 +94,7 @@ pub trait WriteWithFds<T> {
         T: WithoutFds;
 }
 
-impl<T: Pack> WriteWithFds<T> for Probe<T> {
+impl<T: PackPart> WriteWithFds<T> for Probe<T> {
     fn write_field(&self, _: &T, _: &Packer<'_>) -> &()
     where
         T: WithoutFds,
@@ -155,10 +148,10 @@ pub trait ReadAsMessage<'de, T> {
     fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
 }
 
-impl<'de, T: Unpack<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
+impl<'de, T: UnpackPart<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
     #[inline]
     fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error> {
-        T::unpack(fds, from)
+        T::unpack_part(fds, from)
     }
 
     #[inline]
@@ -177,12 +170,12 @@ pub trait ReadWithFds<'de, T> {
     fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
 }
 
-impl<'de, T: Unpack<'de>> ReadWithFds<'de, T> for Probe<T> {
+impl<'de, T: UnpackPart<'de>> ReadWithFds<'de, T> for Probe<T> {
     fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>
     where
         T: WithoutFds,
     {
-        T::unpack(fds, from)
+        T::unpack_part(fds, from)
     }
 
     fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {

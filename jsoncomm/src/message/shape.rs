@@ -2,7 +2,7 @@
 //!
 //! A type's shape names other types by functions that tell theirs, so that a type may hold itself.
 
-use super::Pack;
+use super::part::PackPart;
 use std::any::type_name;
 use std::fmt;
 
@@ -86,8 +86,8 @@ pub struct Type(fn() -> Shape);
 
 impl Type {
     /// The type `T`.
-    pub const fn of<T: Pack + ?Sized>() -> Self {
-        Self(T::shape)
+    pub const fn of<T: PackPart + ?Sized>() -> Self {
+        Self(T::part_shape)
     }
 
     /// A type of which only the name is known.

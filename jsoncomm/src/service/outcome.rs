@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use super::{Desk, Lane, too_many_deferred};
+use super::{Call, Desk, Incoming, Lane, too_many_deferred};
 use crate::client::{Connection, Items, Mode};
 use crate::envelope::{self, Id};
 use crate::error::{CallError, Fault};
-use crate::message::{Message, Pack};
+use crate::message::{Message, Pack, Unpack};
 use crate::reply::{Later, Stream, answer_fault, dropped};
 
 /// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
@@ -18,7 +18,9 @@ use crate::reply::{Later, Stream, answer_fault, dropped};
 #[doc = include_str!("../../doc/outcome.md")]
 #[diagnostic::on_unimplemented(
     message = "a method of a service cannot return `{Self}`",
-    note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`"
+    label = "neither a message nor a `Result` of messages",
+    note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`",
+    note = "a type that only serde knows is returned as `jsoncomm::message::Json`"
 )]
 pub trait Outcome {
     /// What the caller gets when it went well.
@@ -49,6 +51,26 @@ pub trait Outcome {
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Self::Stub<M>;
+
+    /// Answers a call by what the handler returns.
+    #[doc(hidden)]
+    fn answer<'t, A: Unpack<'t>>(incoming: Incoming<'_, 't>, handler: impl FnOnce(A) -> Self)
+    where
+        Self: Sized,
+    {
+        incoming.answer(handler);
+    }
+
+    /// Answers a call by what a handler returns that asks about its call.
+    #[doc(hidden)]
+    fn answer_call<'t, A: Unpack<'t>>(
+        incoming: Incoming<'_, 't>,
+        handler: impl FnOnce(&mut Call, A) -> Self,
+    ) where
+        Self: Sized,
+    {
+        incoming.answer_call(handler);
+    }
 }
 
 /// Of outcomes that are one answer.
@@ -68,7 +90,20 @@ macro_rules! one_answer {
     };
 }
 
-impl<T: Message> Outcome for T {
+/// A message that a method returns. Says of what is none what [`Outcome`] says.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a method of a service cannot return `{Self}`",
+    label = "neither a message nor a `Result` of messages",
+    note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`",
+    note = "a type that only serde knows is returned as `jsoncomm::message::Json`"
+)]
+pub trait Returned: Message {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Message> Returned for T {}
+
+impl<T: Returned> Outcome for T {
     one_answer!(T, Infallible);
 
     fn settle(&self, answer: Answer<'_>) {

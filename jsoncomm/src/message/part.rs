@@ -1,0 +1,128 @@
+//! What stands inside something else: a message, or a `Result` of two.
+//!
+//! A `Result` is no message as a whole: a method that returns one answers with its value or fails with its error.
+//! Inside a container or a struct it is what serde makes of it, `{"Ok":...}` or `{"Err":...}`.
+
+use super::container::Reader;
+use super::{
+    Definition, Form, Pack, Packed, Packer, Presence, Shape, Type, Unpack, Unpacker, Variant,
+    WithoutFds,
+};
+use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
+use serde::{Deserializer, Serializer};
+use std::any::type_name;
+use std::fmt;
+
+/// Can be written inside something else.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be written as a message",
+    label = "not a message",
+    note = "derive `Message` for it; for a foreign serde type wrap it in `Json`",
+    note = "a field without descriptors needs no `#[fd]`"
+)]
+pub trait PackPart {
+    fn pack_part<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error>;
+
+    fn part_shape() -> Shape;
+}
+
+impl<T: Pack + ?Sized> PackPart for T {
+    #[inline]
+    fn pack_part<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+        self.pack(fds, out)
+    }
+
+    fn part_shape() -> Shape {
+        T::shape()
+    }
+}
+
+impl<T: PackPart, E: PackPart> PackPart for Result<T, E> {
+    fn pack_part<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Ok(value) => out.serialize_newtype_variant("", 0, "Ok", &Packed::new(value, fds)),
+            Err(error) => out.serialize_newtype_variant("", 1, "Err", &Packed::new(error, fds)),
+        }
+    }
+
+    fn part_shape() -> Shape {
+        Shape::Defined(
+            const {
+                &Definition::new(
+                    type_name::<Self>,
+                    "Result",
+                    "",
+                    Form::Variants(
+                        const { &[variant::<T>("Ok", 1), variant::<E>("Err", 2)] },
+                        None,
+                    ),
+                )
+            },
+        )
+    }
+}
+
+const fn variant<T: PackPart>(name: &'static str, code: i64) -> Variant {
+    let form = Form::Whole(Type::of::<T>());
+    Variant::new(name, code, "", form, [Presence::Always; 2])
+}
+
+/// Can be read inside something else.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read as a message",
+    label = "not a message",
+    note = "derive `Message` for it; for a foreign serde type wrap it in `Json`",
+    note = "a field without descriptors needs no `#[fd]`"
+)]
+pub trait UnpackPart<'de>: Sized {
+    fn unpack_part<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error>;
+
+    fn absent_part() -> Option<Self> {
+        None
+    }
+}
+
+impl<'de, T: Unpack<'de>> UnpackPart<'de> for T {
+    #[inline]
+    fn unpack_part<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
+        T::unpack(fds, from)
+    }
+
+    fn absent_part() -> Option<Self> {
+        T::absent()
+    }
+}
+
+impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> UnpackPart<'de> for Result<T, E> {
+    fn unpack_part<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
+        from.deserialize_enum("Result", &["Ok", "Err"], Reader::<Self>::new(fds))
+    }
+}
+
+impl<T: WithoutFds, E: WithoutFds> WithoutFds for Result<T, E> {}
+
+impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Reader<'_, Result<T, E>> {
+    type Value = Result<T, E>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`Ok` or `Err`")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
+        let (name, content) = from.variant::<String>()?;
+        let (fds, blame) = (self.fds(), |_: &A::Error| self.fds().within(&name));
+        match &*name {
+            "Ok" => content
+                .newtype_variant_seed(Reader::<T>::new(fds))
+                .map(Ok)
+                .inspect_err(blame),
+            "Err" => content
+                .newtype_variant_seed(Reader::<E>::new(fds))
+                .map(Err)
+                .inspect_err(blame),
+            _ => Err(A::Error::unknown_variant(&name, &["Ok", "Err"])),
+        }
+    }
+}
