@@ -39,7 +39,7 @@ pub(crate) fn run(peer: Peer) -> Result<(), Problem> {
     let about = Json::object([
         ("kind", Json::string(kind)),
         ("uid", number(found.as_ref().map(jsoncomm::Peer::uid))),
-        ("gid", number(found.as_ref().map(jsoncomm::Peer::gid))),
+        ("gid", number(found.as_ref().and_then(jsoncomm::Peer::gid))),
         ("pid", number(pid)),
         ("executable", program.unwrap_or_else(unknown)),
         ("send_buffer", Json::number(buffer)),

@@ -4,21 +4,39 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::sys::control::{self, Credentials};
+use crate::sys::file::{Ids, maps_all, own_pid};
+use crate::sys::socket::is_of_pair;
 
-/// A user or group id that could not be expressed here (`/proc/sys/kernel/overflowuid`).
+/// A user or group id that has no number here (`/proc/sys/kernel/overflowuid`), where there are such ids.
 const OVERFLOW_ID: u32 = 65534;
 
-/// Says whether an id means somebody here.
-fn is_known(id: u32) -> bool {
-    id != u32::MAX && id != OVERFLOW_ID
+/// Returns true if an id means a user or a group here. Where this process's user namespace maps every id, 65534 is one
+/// like any other; only then and of that one is anything read.
+fn is_known(id: u32, ids: Ids) -> bool {
+    match id {
+        u32::MAX => false,
+        OVERFLOW_ID => maps_all(ids),
+        _ => true,
+    }
 }
 
-/// The process on the other side, from the kernel's word alone.
+/// The identity of a peer, as reported by the kernel.
 ///
-/// On [`Kind::Seqpacket`](crate::Kind::Seqpacket) it is who called `connect`, as it was then; on
-/// [`Kind::Datagram`](crate::Kind::Datagram) who sent this one message (`SO_PEERCRED` and
-/// `SCM_CREDENTIALS`, [unix(7)]). A `Peer` exists only where user and group are known. What else is asked for and
-/// not told is unknown, whatever the reason, and never a right.
+/// | | [`Kind::Seqpacket`](crate::Kind::Seqpacket) | [`Kind::Datagram`](crate::Kind::Datagram) |
+/// |---|---|---|
+/// | whose | the process that called `connect`, as it was then | the process that sent this one message |
+/// | source | `SO_PEERCRED`, `SO_PEERGROUPS` ([unix(7)]) | `SCM_CREDENTIALS` |
+/// | of a socket pair | the process that called `socketpair`, unless that is this one | unknown |
+///
+/// A `Peer` exists only where the user is known. User and group are judged each by itself, and what the kernel does not
+/// report is `None`: never grant a right because a value is `None`.
+///
+/// The kernel names the maker of a socket pair at both of its ends. Where that is this very process, it says nothing of
+/// the process that the other end was given to, and the peer is unknown; a server can be
+/// [told](crate::Endpoint::peer_is) who it is. So can a server with a connected datagram socket, whose peer could pass
+/// its end on to a process with more rights. A process that gives away its end of a connection, or a datagram socket
+/// that is connected to a server, lends the other process's rights to whoever gets it in the same way: serve datagrams
+/// to processes of equal rights only.
 ///
 /// Two that have the same ids and groups are equal. A clone shares the [`pidfd`](Peer::pidfd), which is closed with
 /// the last of them.
@@ -58,9 +76,9 @@ impl Peer {
         self.credentials.uid
     }
 
-    /// Group id, in this process's user namespace.
-    pub fn gid(&self) -> u32 {
-        self.credentials.gid
+    /// Group id, in this process's user namespace; `None` when it has no number there.
+    pub fn gid(&self) -> Option<u32> {
+        Some(self.credentials.gid).filter(|gid| is_known(*gid, Ids::Group))
     }
 
     /// Process id, for logs; `None` when the process cannot be seen from here. It may have ended and
@@ -84,13 +102,13 @@ impl Peer {
         self.more.as_ref()?.groups.as_deref()
     }
 
-    /// Says whether the group is its own or one of its [`groups`](Peer::groups), as far as these are known. Nobody is
-    /// in the group of those that have no number here (65534).
+    /// Returns true if the group is the peer's own or one of its known supplementary [`groups`](Peer::groups). Groups
+    /// that have no number here are none.
     ///
-    /// It can give a right and take none: of somebody whose groups are not known it is `false` for all but one.
+    /// `false` may only mean that the groups are unknown; grant by it, never refuse by it.
     pub fn is_in_group(&self, gid: u32) -> bool {
         let among = |groups: &[u32]| groups.contains(&gid);
-        self.gid() == gid || self.groups().is_some_and(among)
+        self.gid() == Some(gid) || self.groups().is_some_and(among)
     }
 
     /// The process itself, also where its [`pid`](Peer::pid) cannot be seen: a pidfd, close-on-exec, which never comes
@@ -109,11 +127,15 @@ impl Peer {
 
     /// Believes credentials that name a user; unmapped and missing ones are nobody.
     pub(crate) fn from_credentials(credentials: Credentials) -> Option<Self> {
-        let known = is_known(credentials.uid) && is_known(credentials.gid);
-        known.then_some(Self {
+        is_known(credentials.uid, Ids::User).then_some(Self {
             credentials,
             more: None,
         })
+    }
+
+    /// The peer that a program says it is. Its process is not known.
+    pub(crate) fn of_program(uid: u32, gid: u32) -> Option<Self> {
+        Self::from_credentials(Credentials { pid: 0, uid, gid })
     }
 
     /// What stands for it where nothing is to be held.
@@ -135,9 +157,12 @@ impl Peer {
     }
 
     /// Asks who is connected to a seqpacket socket, whose process has been asked for already if it is to be known.
-    /// Nobody where the kernel does not tell.
+    /// `None` where the kernel does not tell, and for a pair that this process has made.
     pub(crate) fn of_connection(socket: BorrowedFd<'_>, pidfd: Option<OwnedFd>) -> Option<Self> {
         let credentials = control::peer_credentials(socket).ok()?;
+        if credentials.pid == own_pid() && is_of_pair(socket).unwrap_or(true) {
+            return None;
+        }
         let mut peer = Self::from_credentials(credentials)?;
         let groups = control::peer_groups(socket, known_groups).ok();
         if groups.is_some() || pidfd.is_some() {
@@ -147,9 +172,10 @@ impl Peer {
     }
 }
 
-/// Keeps those that mean somebody here.
+/// Keeps those that mean a group here.
 fn known_groups(groups: &[u32]) -> Box<[u32]> {
-    groups.iter().copied().filter(|id| is_known(*id)).collect()
+    let known = groups.iter().copied();
+    known.filter(|id| is_known(*id, Ids::Group)).collect()
 }
 
 impl PartialEq for Peer {
@@ -178,10 +204,12 @@ mod tests {
 
     #[test]
     fn a_group_is_its_own_or_one_of_the_others_and_never_an_unmapped_one() {
+        let unmapped = !maps_all(Ids::Group);
         let peer = member(1, 2, &[65534, 3, u32::MAX, 4]);
-        assert_eq!(peer.groups(), Some(&[3, 4][..]));
+        let known: &[u32] = if unmapped { &[3, 4] } else { &[65534, 3, 4] };
+        assert_eq!(peer.groups(), Some(known));
         let of = [0, 1, 2, 3, 4, 65534, u32::MAX].map(|gid| peer.is_in_group(gid));
-        assert_eq!(of, [false, false, true, true, true, false, false]);
+        assert_eq!(of, [false, false, true, true, true, !unmapped, false]);
     }
 
     #[test]
@@ -208,17 +236,28 @@ mod tests {
         let Ok(pidfd) = control::peer_pidfd(socket.as_fd()) else {
             return; // Before Linux 6.5.
         };
-        let (pid, uid, gid) = (7, 65534, 1);
+        let (pid, uid, gid) = (7, u32::MAX, 1);
         let nobody = Credentials { pid, uid, gid };
         assert!(Peer::of_message(Some(nobody), Some(pidfd)).is_none());
     }
 
     #[test]
     fn an_unmapped_user_or_group_is_nobody() {
-        assert!(peer(7, 65534, 0).is_none());
+        let whole = maps_all(Ids::User);
+        assert_eq!(peer(7, 65534, 0).is_some(), whole);
         assert!(peer(7, u32::MAX, 0).is_none());
-        assert!(peer(7, 0, 65534).is_none());
-        assert!(peer(7, 0, 0).is_some());
+        assert_eq!(peer(7, 0, 0).unwrap().gid(), Some(0));
+        // Each by itself.
+        let peer = |gid| peer(7, 42, gid).unwrap();
+        assert_eq!((peer(u32::MAX).uid(), peer(u32::MAX).gid()), (42, None));
+        let whole = maps_all(Ids::Group);
+        assert_eq!(peer(65534).gid(), whole.then_some(65534));
+    }
+
+    #[test]
+    fn the_maker_of_a_pair_is_not_taken_for_who_has_the_other_end() {
+        let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
+        assert!(Peer::of_connection(socket.as_fd(), None).is_none());
     }
 
     #[test]

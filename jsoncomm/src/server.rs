@@ -207,6 +207,9 @@ impl<S> Server<S> {
     /// Nor is its queue ours alone: what a server that [stops](Server::shut_down) has not taken is left for who
     /// serves there next.
     ///
+    /// Of a socket pair that this process has made, and of a connected datagram socket, the peer is unknown until
+    /// [`Endpoint::peer_is`] says who it is.
+    ///
     /// Who sent a datagram before this is told only if the socket had `SO_PASSCRED` set by then, as with
     /// `PassCredentials=yes` in a `.socket` unit of systemd; otherwise the sender is not known, and
     /// [refused](Endpoint::admit) where there is a rule. The example `activated` has all that belongs to such a unit.

@@ -31,9 +31,14 @@ print(answer.decode())"#;
 
 /// Asks as this user, who may be root of a user namespace of its own; `None` where that is not permitted.
 fn ask(path: &Path, kind: Kind, user: u32, options: &[&str]) -> Option<Value> {
+    ask_as(path, kind, (user, user), options)
+}
+
+/// Asks as this user, in this group.
+fn ask_as(path: &Path, kind: Kind, (user, group): (u32, u32), options: &[&str]) -> Option<Value> {
     let unshare = || {
         let mut command = Command::new("unshare");
-        command.args(options).uid(user).gid(user).current_dir("/");
+        command.args(options).uid(user).gid(group).current_dir("/");
         command
     };
     if !unshare().arg("true").output().unwrap().status.success() {
@@ -65,7 +70,7 @@ fn who_calls_is_admitted_by_the_id_that_the_kernel_tells() {
         for admitted in [0, STRANGER] {
             let server = Running::start(kind, Guard::default(), move |endpoint| {
                 let endpoint = endpoint.serve::<dyn Gate>();
-                endpoint.admit(move |peer| peer.uid() == admitted && peer.gid() == admitted)
+                endpoint.admit(move |peer| peer.uid() == admitted && peer.gid() == Some(admitted))
             });
             open_to_all(server.path.parent().unwrap());
             open_to_all(&server.path);
@@ -87,6 +92,37 @@ fn who_calls_is_admitted_by_the_id_that_the_kernel_tells() {
         }
     }
     assert_open_fds(before);
+}
+
+/// Debian's `_apt` is one.
+#[test]
+fn a_user_is_known_whose_group_is_the_one_that_stands_for_unmapped_ones() {
+    const OVERFLOW: u32 = 65534;
+    let map = |ids: &str| std::fs::read_to_string(format!("/proc/self/{ids}_map")).unwrap();
+    let is_whole = |ids: &str| map(ids).split_whitespace().nth(2) == Some("4294967295");
+    if !is_root() || !is_whole("uid") || !is_whole("gid") {
+        return;
+    }
+    for kind in KINDS {
+        for who in [(STRANGER, OVERFLOW), (OVERFLOW, STRANGER)] {
+            for admitted in [who, (STRANGER, STRANGER)] {
+                let server = Running::start(kind, Guard::default(), move |endpoint| {
+                    let endpoint = endpoint.serve::<dyn Gate>();
+                    endpoint.admit(move |peer| {
+                        (peer.uid(), peer.gid()) == (admitted.0, Some(admitted.1))
+                    })
+                });
+                open_to_all(server.path.parent().unwrap());
+                open_to_all(&server.path);
+                let answer = ask_as(&server.path, kind, who, &[]).unwrap();
+                if who == admitted {
+                    assert_eq!(answer["result"], who.0, "{kind:?}");
+                } else {
+                    assert_eq!(answer["error"]["code"], Fault::REFUSED, "{answer}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

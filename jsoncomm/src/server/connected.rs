@@ -115,6 +115,15 @@ impl<S> Connected<S> {
         }
     }
 
+    /// Takes a program's word on who the peer is. What it costs is that one's from now on.
+    pub(super) fn set_peer(&mut self, peer: Option<Peer>, desk: &mut Desk) {
+        self.account = desk.accounts.of(peer.as_ref().map(Peer::uid));
+        self.charge = self.account.try_charge(ONE);
+        self.way.account = Arc::clone(&self.account);
+        self.way.peer = peer.as_ref().map(Peer::credentials);
+        self.peer = peer;
+    }
+
     /// Who the peer is, without what more is known of it.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         self.way.peer

@@ -31,6 +31,8 @@ pub(super) struct Datagrams<S> {
     pub(super) routes: Arc<Routes<S>>,
     /// Whether there is one peer only, who needs no name.
     connected: bool,
+    /// Who that one is, as the program says.
+    peer: Option<Box<Peer>>,
     backlogs: HashMap<Option<Name>, Backlog>,
     /// The user who sent the last message, and what that one costs; the next is often of the same.
     last: Option<(Option<u32>, Arc<Account>)>,
@@ -50,6 +52,7 @@ impl<S> Datagrams<S> {
             line,
             routes: Arc::default(),
             connected: false,
+            peer: None,
             backlogs: HashMap::new(),
             last: None,
             timer: None,
@@ -67,6 +70,16 @@ impl<S> Datagrams<S> {
             connected,
             ..Self::new(line, None)
         })
+    }
+
+    /// Returns true if there is one peer only.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Takes a program's word on who the one peer is.
+    pub(super) fn set_peer(&mut self, peer: Option<Peer>) {
+        self.peer = peer.map(Box::new);
     }
 
     /// Takes what has come already and nothing more: the path goes first, so that nobody finds it any more, and
@@ -174,8 +187,8 @@ impl<S> Datagrams<S> {
         key: Key,
         datagram: &mut Datagram,
     ) {
-        let peer = Peer::of_message(datagram.credentials, datagram.pidfd.take());
-        let user = peer.as_ref().map(Peer::uid);
+        let sender = Peer::of_message(datagram.credentials, datagram.pidfd.take());
+        let user = sender.as_ref().map(Peer::uid);
         if self.last.as_ref().is_some_and(|(last, _)| *last != user) {
             self.last = None;
         }
@@ -183,11 +196,16 @@ impl<S> Datagrams<S> {
         let (_, account) = self.last.get_or_insert_with(fresh);
         // A path resolves when the answer is sent, and with our rights: only names are answered.
         let to = inbox.sender().filter(|name| name.is_abstract());
+        let peer = if self.connected {
+            vouched_for(self.peer.as_deref(), user)
+        } else {
+            sender.as_ref()
+        };
         let caller = Caller {
             key: key.to_bits(),
             to,
             account,
-            peer: peer.as_ref(),
+            peer,
         };
         let routes = &*self.routes;
         let admitted = routes.admits(caller.peer);
@@ -246,6 +264,12 @@ impl<S> Datagrams<S> {
             }
         });
     }
+}
+
+/// Who has sent a message on a connected socket. Its peer may have passed its end on to a process with more rights, so
+/// what the kernel says of the message's `user` can only take away what the program has said.
+fn vouched_for(peer: Option<&Peer>, user: Option<u32>) -> Option<&Peer> {
+    peer.filter(|peer| Some(peer.uid()) == user)
 }
 
 /// What became of the answers that waited for a datagram peer.

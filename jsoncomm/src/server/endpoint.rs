@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Server, Source, Token};
 use crate::describe::Describe;
-use crate::error::Error;
+use crate::error::{AddressProblem, Error};
 use crate::message::{Failure, Request, Verbatim};
 use crate::peer::Peer;
 use crate::reactor::{Key, Thing};
@@ -261,12 +261,66 @@ impl<S> Endpoint<'_, S> {
         self.change(Routes::set_bare::<R>)
     }
 
-    /// Serves only peers for which `rule` holds. A peer whose identity the kernel does not tell is refused
-    /// without asking. Others get the fault [`Fault::REFUSED`](crate::Fault::REFUSED); a connection is then closed.
+    /// Serves only peers for which `rule` holds. A peer whose identity the kernel does not tell, and nobody else
+    /// [does](Endpoint::peer_is), is refused without asking. Others get the fault [`Fault::REFUSED`](crate::Fault::REFUSED); a connection is then closed.
     /// One that was [adopted](Server::adopt) is asked about when the first message comes. A rule that panics does not
     /// hold.
     pub fn admit(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
         self.change(|routes| routes.set_admit(Box::new(rule)))
+    }
+
+    /// Says who is at the other end of a connected socket that was [adopted](Server::adopt), for
+    /// [`admit`](Endpoint::admit) and [`Call::peer`]. The caller has to know: it has given the other end to that process
+    /// and to no other.
+    ///
+    /// Without this the peer of a socket pair that this process has made is unknown, because the kernel names this
+    /// process, and so is that of a connected datagram socket. On [`Kind::Datagram`](crate::Kind::Datagram) the kernel
+    /// tells of each message who sent it; a message of another user is from an unknown peer.
+    ///
+    /// An id that is no user here (`u32::MAX`, or 65534 where not every id is mapped) leaves the peer unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] when the endpoint is not a connected socket: there the kernel tells.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Limits, Server, Socket};
+    /// use std::os::fd::AsFd;
+    ///
+    /// #[jsoncomm::service(name = "example.clock")]
+    /// trait Clock {
+    ///     fn now(&mut self) -> u64;
+    /// }
+    ///
+    /// fn serve_worker<S: Clock>(server: &mut Server<S>) -> Result<Socket, Box<dyn std::error::Error>> {
+    ///     const WORKER: u32 = 1000;
+    ///     let (near, far) = Socket::pair(Kind::Seqpacket)?;
+    ///     let near = near.as_fd().try_clone_to_owned()?;
+    ///     let endpoint = server.adopt(near)?.peer_is(WORKER, WORKER)?;
+    ///     endpoint.admit(|peer| peer.uid() == WORKER).serve::<dyn Clock>();
+    ///     Ok(far) // for a process of that user
+    /// }
+    /// ```
+    pub fn peer_is(self, uid: u32, gid: u32) -> Result<Self, Error> {
+        let peer = Peer::of_program(uid, gid);
+        let server = &mut *self.server;
+        match server.reactor.get(self.key).map(|source| &mut **source) {
+            Some(Source::Datagrams(endpoint)) if endpoint.is_connected() => {
+                endpoint.set_peer(peer);
+            }
+            Some(Source::Connection(connection)) => connection.set_peer(peer, &mut server.desk),
+            _ => {
+                return Err(Error::Address {
+                    address: String::from("of the descriptor"),
+                    problem: AddressProblem::WrongSocket {
+                        expected: "a connected socket",
+                    },
+                });
+            }
+        }
+        Ok(self)
     }
 
     /// Does not tell what is served: without this the call `rpc.discover` is answered with an OpenRPC document of

@@ -128,17 +128,24 @@ impl Socket {
         self.line.send(&raw.bytes, &fds, to, Wait::Never)
     }
 
-    /// Who is at the other end of a connection, as the kernel says: who called connect(2), or, at a client's end, who
-    /// called listen(2). `None` on [`Kind::Datagram`], where only messages tell ([`Raw::peer`]).
+    /// Who is at the other end of a connection, as the kernel says: the process that called connect(2), or, at a
+    /// client's end, listen(2); of a [pair](Socket::pair), the process that made it. `None` for a pair that this
+    /// process has made itself, whose other end may be anybody's by now, and on [`Kind::Datagram`], where only messages
+    /// tell ([`Raw::peer`]).
     ///
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Kind, Socket};
+    /// use jsoncomm::{Kind, Listener, Socket};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("peer.sock");
     ///
+    /// let _listener = Listener::bind(&path)?;
+    /// let client = Socket::connect(&path, Kind::Seqpacket)?;
+    /// assert_eq!(client.peer().and_then(|peer| peer.pid()), Some(std::process::id()));
     /// let (near, _far) = Socket::pair(Kind::Seqpacket)?;
-    /// assert_eq!(near.peer().and_then(|peer| peer.pid()), Some(std::process::id()));
-    /// # Ok::<(), jsoncomm::Error>(())
+    /// assert_eq!(near.peer(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn peer(&self) -> Option<Peer> {
         match self.kind() {

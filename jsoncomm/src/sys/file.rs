@@ -133,6 +133,41 @@ pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Optio
     }))
 }
 
+/// Ids of one sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// Of users.
+    User,
+    /// Of groups.
+    Group,
+}
+
+/// Returns true if every id of the kernel has a number in this process's user namespace ([user_namespaces(7)]), false
+/// where that cannot be read.
+///
+/// [user_namespaces(7)]: https://man7.org/linux/man-pages/man7/user_namespaces.7.html
+pub(crate) fn maps_all(ids: Ids) -> bool {
+    let path = match ids {
+        Ids::User => "/proc/self/uid_map",
+        Ids::Group => "/proc/self/gid_map",
+    };
+    let map = seam("openat").map_err(io::Error::from);
+    map.and_then(|()| std::fs::read_to_string(path))
+        .is_ok_and(|map| is_whole(&map))
+}
+
+/// Returns true if a map has all ids there are, 0 to 2^32 - 2. Each line is a range: its first number here, its first
+/// number in the parent namespace, its length. Ranges do not overlap, and those of the parent have to be mapped there.
+fn is_whole(map: &str) -> bool {
+    let length = |line: &str| line.split_whitespace().nth(2)?.parse::<u64>().ok();
+    map.lines().filter_map(length).sum::<u64>() >= u64::from(u32::MAX)
+}
+
+/// This process's id in its own pid namespace, where it can always be seen.
+pub(crate) fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
 /// The user in whose name files are made and opened.
 pub(crate) fn euid() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -186,5 +221,20 @@ pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> 
     match seam("unlinkat").and_then(|()| unlink()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_whole_only_if_no_id_is_missing() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        assert!(is_whole("0 0 1000\n1000 1000 1\n1001 1001 4294966294\n"));
+        assert!(!is_whole("0 0 4294967294\n"));
+        assert!(!is_whole("0 1000 1\n1 100000 65536\n"));
+        assert!(!is_whole(""));
+        assert!(!is_whole("0 0 -1\n"));
     }
 }

@@ -274,6 +274,22 @@ pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
+/// Returns true if a connected socket is one of a pair ([socketpair(2)]): neither end has a name. What has been accepted
+/// has that of its listening socket, and that is the peer's name of what has connected.
+///
+/// [socketpair(2)]: https://man7.org/linux/man-pages/man2/socketpair.2.html
+pub(crate) fn is_of_pair(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    /// That of the family alone.
+    const UNNAMED: usize = size_of::<libc::sa_family_t>();
+    if super::control::getsockname(socket)?.is_some() {
+        return Ok(false);
+    }
+    seam("getpeername")?;
+    let peer = rustix::net::getpeername(socket)?;
+    let length = peer.map_or(0, |peer| peer.addr_len());
+    Ok(usize::try_from(length).is_ok_and(|length| length <= UNNAMED))
+}
+
 /// What a received socket may speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Domain {

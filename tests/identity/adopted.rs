@@ -1,0 +1,179 @@
+//! Connected sockets that were made elsewhere: who is at the other end, and who says so.
+
+use jsoncomm::{Connection, Error, Listener, Socket};
+
+use super::*;
+
+/// The accepted end of a connection, and the one that has called connect(2).
+fn connected() -> (OwnedFd, OwnedFd) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("listener.sock");
+    let listener = Listener::bind(&path).unwrap();
+    let client = Socket::connect(&path, Kind::Seqpacket).unwrap();
+    let accepted = listener.accept().unwrap().unwrap();
+    let fd = |socket: Socket| socket.as_fd().try_clone_to_owned().unwrap();
+    (fd(accepted), fd(client))
+}
+
+/// Both ends of a pair that this process has made.
+fn pair(kind: Kind) -> (OwnedFd, OwnedFd) {
+    let of = match kind {
+        Kind::Datagram => rustix::net::SocketType::DGRAM,
+        Kind::Seqpacket => rustix::net::SocketType::SEQPACKET,
+    };
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let family = rustix::net::AddressFamily::UNIX;
+    rustix::net::socketpair(family, of, flags, None).unwrap()
+}
+
+#[test]
+fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
+    alone!();
+    let (tell, told) = channel();
+    let mut server = Server::new(Limits::default()).unwrap();
+    let (ours, theirs) = connected();
+    let endpoint = server.adopt(ours).unwrap();
+    endpoint.with_pidfds().serve::<dyn Who>();
+    let client = WhoClient::new(jsoncomm::Connection::from_fd(theirs).unwrap());
+    let mut call = client.start().am_i().unwrap();
+    let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+    let peer = heard(&told);
+    assert_eq!(peer.groups().is_some(), has_linux((4, 13)));
+    if let Some(pidfd) = peer.pidfd() {
+        assert_eq!(process_of(pidfd), i64::from(std::process::id()));
+    } else {
+        assert!(!has_linux((6, 5)));
+    }
+    assert!(call.try_wait().unwrap().unwrap());
+}
+
+#[test]
+fn a_connection_that_was_made_elsewhere_is_served_only_if_the_rule_admits_it() {
+    for admitted in [true, false] {
+        let (tell, told) = channel();
+        let mut server = Server::new(Limits::default()).unwrap();
+        let (ours, theirs) = connected();
+        let endpoint = server.adopt(ours).unwrap();
+        endpoint.admit(move |_| admitted).serve::<dyn Who>();
+        let client = jsoncomm::Connection::from_fd(theirs).unwrap();
+        let client = WhoClient::new(client.within(PATIENCE)).start();
+        let call = client.am_i().unwrap();
+        let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+        match call.wait() {
+            Ok(known) => assert!(known && admitted),
+            Err(CallError::Fault(fault)) => {
+                assert_eq!((fault.code, admitted), (Fault::REFUSED, false));
+            }
+            Err(other) => panic!("{other}"),
+        }
+        let counts = server.counts();
+        let refused = u64::from(!admitted);
+        assert_eq!((counts.refused, counts.turned_away), (refused, refused));
+        assert_eq!(told.try_iter().count(), usize::from(admitted));
+        assert_eq!(server.stats().connections, usize::from(admitted));
+    }
+}
+
+/// Makes a call over a pair of which one end is adopted and served as `serve` says. Returns who has called if the call
+/// was admitted.
+fn called(
+    kind: Kind,
+    serve: impl FnOnce(Endpoint<'_, Tells>) -> Endpoint<'_, Tells>,
+) -> Option<Option<Peer>> {
+    let (tell, told) = channel();
+    let mut server = Server::new(Limits::default()).unwrap();
+    let (ours, theirs) = pair(kind);
+    serve(server.adopt(ours).unwrap()).serve::<dyn Who>();
+    let client = Connection::from_fd(theirs).unwrap();
+    let client = WhoClient::new(client.within(PATIENCE)).start();
+    let call = client.am_i().unwrap();
+    let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+    let answer = call.wait();
+    if answer.is_ok() {
+        return Some(told.try_recv().unwrap());
+    }
+    let refused = |fault: &CallError| matches!(fault, CallError::Fault(fault) if fault.code == Fault::REFUSED);
+    assert!(answer.as_ref().is_err_and(refused), "{answer:?}");
+    assert!(told.try_recv().is_err());
+    None
+}
+
+#[test]
+fn the_peer_of_a_pair_that_this_process_has_made_is_unknown() {
+    for kind in KINDS {
+        assert_eq!(called(kind, |endpoint| endpoint), Some(None));
+        assert_eq!(called(kind, |endpoint| endpoint.admit(|_| true)), None);
+        let asked = called(kind, |endpoint| endpoint.with_pidfds().admit(|_| true));
+        assert_eq!(asked, None, "{kind:?}");
+    }
+}
+
+#[test]
+fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
+    let me = rustix::process::geteuid().as_raw();
+    let (said, group) = (STRANGER, STRANGER + 1);
+    let peer = called(Kind::Seqpacket, |endpoint| {
+        let endpoint = endpoint.peer_is(said, group).unwrap();
+        endpoint.admit(move |peer| peer.uid() == said && peer.is_in_group(group))
+    });
+    let peer = peer.unwrap().unwrap();
+    assert_eq!((peer.uid(), peer.gid()), (said, Some(group)));
+    assert_eq!((peer.pid(), peer.groups()), (None, None));
+    for kind in KINDS {
+        // The maker's rights are not the peer's.
+        let refused = called(kind, |endpoint| {
+            let endpoint = endpoint.peer_is(said, group).unwrap();
+            endpoint.admit(move |peer| peer.uid() == me)
+        });
+        assert_eq!(refused, None, "{kind:?}");
+        let admitted = called(kind, |endpoint| {
+            let endpoint = endpoint.peer_is(me, group).unwrap();
+            endpoint.admit(move |peer| peer.uid() == me && peer.gid() == Some(group))
+        });
+        assert!(admitted.is_some(), "{kind:?}");
+        // Nobody has that number.
+        let nobody = called(kind, |endpoint| {
+            let endpoint = endpoint.peer_is(u32::MAX, group).unwrap();
+            endpoint.admit(|_| true)
+        });
+        assert_eq!(nobody, None, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_message_of_another_user_than_the_program_says_is_of_nobody() {
+    // The kernel says of each datagram who sent it, which is this process.
+    let served = called(Kind::Datagram, |endpoint| {
+        endpoint.peer_is(STRANGER, STRANGER).unwrap()
+    });
+    assert_eq!(served, Some(None));
+    let refused = called(Kind::Datagram, |endpoint| {
+        let endpoint = endpoint.peer_is(STRANGER, STRANGER).unwrap();
+        endpoint.admit(|_| true)
+    });
+    assert_eq!(refused, None);
+}
+
+#[test]
+fn only_of_a_connected_socket_the_program_says_who_the_peer_is() {
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = Server::<Tells>::new(Limits::default()).unwrap();
+        let endpoint = server.bind(directory.path().join("a.sock"), kind).unwrap();
+        let said = endpoint.peer_is(STRANGER, STRANGER);
+        assert!(matches!(said, Err(Error::Address { .. })), "{kind:?}");
+    }
+}
+
+#[test]
+fn what_a_connection_costs_is_its_peers_once_the_program_has_said_who_that_is() {
+    let mut limits = Limits::default();
+    limits.user_connections = 1;
+    let mut server = Server::<Tells>::new(limits).unwrap();
+    for user in [STRANGER, STRANGER + 1] {
+        let (ours, _theirs) = pair(Kind::Seqpacket);
+        let endpoint = server.adopt(ours).unwrap();
+        endpoint.peer_is(user, user).unwrap();
+    }
+    assert_eq!(server.stats().connections, 2);
+}
