@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::fds::{Closer, Discard, Fds, Unwanted};
 use crate::limits::Limits;
-use crate::sys::socket::takes_all;
+use crate::sys::socket::brings_no_descriptors;
 
 use waiters::{Resumed, Waiters};
 
@@ -25,19 +25,21 @@ pub(crate) struct Cost {
     pub(crate) descriptors: usize,
     /// Of the descriptors, those that nobody wants and that are still open.
     pub(crate) unwanted: usize,
-    /// The memfds of large texts, which have been read and are still open. They are as they should be, so they are no
-    /// part of the descriptors.
-    pub(crate) payloads: usize,
 }
 
 impl Cost {
+    /// What one connection costs.
+    pub(crate) const CONNECTION: Self = Self {
+        connections: 1,
+        ..Self::NONE
+    };
+
     pub(crate) const NONE: Self = Self {
         connections: 0,
         deferred: 0,
         bytes: 0,
         descriptors: 0,
         unwanted: 0,
-        payloads: 0,
     };
 }
 
@@ -50,11 +52,19 @@ pub(crate) struct Account {
     bytes: AtomicUsize,
     descriptors: AtomicUsize,
     unwanted: AtomicUsize,
+    /// The memfds of large texts, which have been read and are still open. They are as they should be, so they are no
+    /// part of the descriptors; as many may be as of those that nobody wants.
     payloads: AtomicUsize,
+    /// Connections that are being closed.
+    closing: AtomicUsize,
+    /// As many of these may be.
+    closing_limit: usize,
     /// One for each user, so that nobody's descriptors wait behind another's.
     closer: Closer,
     /// What [has to wait](Self::must_wait) until more of them are closed.
     readers: Waiters,
+    /// New connections that wait until fewer others are being closed.
+    newcomers: Waiters,
     /// What may go on of all that waits.
     resumed: Arc<Resumed>,
 }
@@ -64,14 +74,13 @@ type Part<'a> = (&'a AtomicUsize, fn(&Cost) -> usize);
 
 impl Account {
     /// What is charged now, beside its limit.
-    fn parts(&self) -> [Part<'_>; 6] {
+    fn parts(&self) -> [Part<'_>; 5] {
         [
             (&self.connections, |cost| cost.connections),
             (&self.deferred, |cost| cost.deferred),
             (&self.bytes, |cost| cost.bytes),
             (&self.descriptors, |cost| cost.descriptors),
             (&self.unwanted, |cost| cost.unwanted),
-            (&self.payloads, |cost| cost.payloads),
         ]
     }
 
@@ -108,7 +117,7 @@ impl Account {
     /// Returns true if messages of its peers have to wait: more descriptors that came with earlier ones wait to be closed
     /// than may.
     pub(crate) fn must_wait(&self) -> bool {
-        self.is_overdrawn() || self.payloads.load(Ordering::Relaxed) > self.limit.payloads
+        self.is_overdrawn() || self.payloads.load(Ordering::Relaxed) > self.limit.unwanted
     }
 
     /// Has a source of the loop wait while its messages [have to](Self::must_wait). Returns true if it does; it is resumed
@@ -117,26 +126,50 @@ impl Account {
         self.readers.wait(key, || self.must_wait())
     }
 
+    /// Has a new connection wait while as many of its user's are being closed as may be. Returns true if it does; it is
+    /// resumed when there are fewer.
+    pub(crate) fn wait_to_begin(&self, key: u64) -> bool {
+        self.newcomers.wait(key, || self.room_to_close() == 0)
+    }
+
+    /// How many more of its connections may be closed at a time.
+    pub(crate) fn room_to_close(&self) -> usize {
+        let closing = self.closing.load(Ordering::Relaxed);
+        self.closing_limit.saturating_sub(closing)
+    }
+
+    /// Resumes new connections that have waited, no more than there is room for if all of them have to be closed. Each
+    /// that begins resumes further ones.
+    pub(crate) fn resume_newcomers(&self) {
+        self.newcomers
+            .resume(&self.resumed, || self.room_to_close());
+    }
+
     /// Forgets a source of the loop that has gone, and may have waited.
     pub(crate) fn forget(&self, key: u64) {
         self.readers.forget(key);
+        self.newcomers.forget(key);
     }
 
-    /// Resumes what has waited for so much to be closed, and need not any more.
-    fn resume(&self, closed: &Cost) {
-        if closed.unwanted + closed.payloads > 0 {
-            self.readers.resume(&self.resumed, || self.must_wait());
+    /// Resumes what has had to wait, and need not any more.
+    fn resume_readers(&self) {
+        let room = || if self.must_wait() { 0 } else { usize::MAX };
+        self.readers.resume(&self.resumed, room);
+    }
+
+    /// How many of these are still open.
+    fn count(&self, thing: Thing) -> &AtomicUsize {
+        match thing {
+            Thing::Payload => &self.payloads,
+            Thing::Connection => &self.closing,
         }
     }
 
     /// Closes the memfd of a large text that has been read.
     pub(crate) fn close_payload(self: &Arc<Self>, payload: Fds) {
-        let fds: Vec<OwnedFd> = payload.into_iter().collect();
-        let cost = Cost {
-            payloads: fds.len(),
-            ..Cost::NONE
-        };
-        self.closer.close((Unwanted(fds), self.charge(cost)));
+        let open = Open::new(self, Thing::Payload);
+        self.closer
+            .close((Unwanted(payload.into_iter().collect()), open));
     }
 
     /// Charges it, if it is within the limit.
@@ -169,7 +202,41 @@ impl Drop for Charge {
         for (used, of) in self.account.parts() {
             used.fetch_sub(of(&self.cost), Ordering::Relaxed);
         }
-        self.account.resume(&self.cost);
+        if self.cost.unwanted > 0 {
+            self.account.resume_readers();
+        }
+    }
+}
+
+/// What another thread closes for a user, besides what nobody wants.
+#[derive(Debug, Clone, Copy)]
+enum Thing {
+    Payload,
+    Connection,
+}
+
+/// One such thing, until it is closed and this is dropped.
+struct Open {
+    account: Arc<Account>,
+    thing: Thing,
+}
+
+impl Open {
+    fn new(account: &Arc<Account>, thing: Thing) -> Self {
+        account.count(thing).fetch_add(1, Ordering::Relaxed);
+        let account = Arc::clone(account);
+        Self { account, thing }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Self { account, thing } = self;
+        account.count(*thing).fetch_sub(1, Ordering::Relaxed);
+        match thing {
+            Thing::Payload => account.resume_readers(),
+            Thing::Connection => account.resume_newcomers(),
+        }
     }
 }
 
@@ -180,12 +247,39 @@ struct Leaving<T: AsFd + Send + 'static> {
 }
 
 /// The socket, and what counts it until it is closed.
-type Rest<T> = (T, Charge, Arc<()>);
+type Rest<T> = (T, Open, One);
+
+/// How many connections are being closed, of all users.
+#[derive(Debug, Default)]
+struct Closing {
+    count: AtomicUsize,
+    /// Listening sources that wait until there are fewer.
+    doors: Waiters,
+    resumed: Arc<Resumed>,
+}
+
+/// One of them, until this is dropped.
+struct One(Arc<Closing>);
+
+impl One {
+    fn of(closing: &Arc<Closing>) -> Self {
+        closing.count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(closing))
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        let Self(closing) = self;
+        closing.count.fetch_sub(1, Ordering::Relaxed);
+        closing.doors.resume(&closing.resumed, || usize::MAX);
+    }
+}
 
 impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
     fn drop(&mut self) {
-        let all = |rest: &Rest<T>| takes_all(rest.0.as_fd()).unwrap_or(false);
-        if let Some(rest) = self.rest.take_if(|rest| !all(rest)) {
+        let none = |rest: &Rest<T>| brings_no_descriptors(rest.0.as_fd()).unwrap_or(false);
+        if let Some(rest) = self.rest.take_if(|rest| !none(rest)) {
             self.account.closer.close(rest);
         }
     }
@@ -195,13 +289,13 @@ impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
 #[derive(Debug)]
 pub(crate) struct Accounts {
     limit: Cost,
+    closing_limit: usize,
     users: HashMap<Option<u32>, Arc<Account>>,
     /// For sockets that are no user's.
     closer: Closer,
     /// For connections, which do not wait here.
     leaving: Closer,
-    /// One more of it is with each connection that is being closed.
-    closing: Arc<()>,
+    closing: Arc<Closing>,
     /// Sources of the loop that have waited for something to be closed, and may go on.
     resumed: Arc<Resumed>,
     /// How many there may be until it is time to forget those that cost nothing.
@@ -210,6 +304,11 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     pub(crate) fn new(limits: &Limits) -> Self {
+        let resumed = Arc::<Resumed>::default();
+        let closing = Closing {
+            resumed: Arc::clone(&resumed),
+            ..Closing::default()
+        };
         Self {
             limit: Cost {
                 connections: limits.user_connections,
@@ -217,13 +316,13 @@ impl Accounts {
                 bytes: limits.user_waiting_bytes,
                 descriptors: limits.user_descriptors,
                 unwanted: limits.user_descriptors,
-                payloads: limits.user_descriptors,
             },
+            closing_limit: limits.user_closing,
             users: HashMap::new(),
             closer: Closer::default(),
             leaving: Closer::default(),
-            closing: Arc::default(),
-            resumed: Arc::default(),
+            closing: Arc::new(closing),
+            resumed,
             crowd: 0,
         }
     }
@@ -243,20 +342,29 @@ impl Accounts {
         &self.closer
     }
 
-    /// Closes a user's connection, which has been shut down, where that may take its time; it is charged until then.
-    pub(crate) fn close<T>(&self, account: &Arc<Account>, socket: T, charge: Charge)
+    /// Closes a user's connection, which has been shut down, where that may take its time. It does not count as a
+    /// connection meanwhile.
+    pub(crate) fn close<T>(&self, account: &Arc<Account>, socket: T)
     where
         T: AsFd + Send + 'static,
     {
+        let open = Open::new(account, Thing::Connection);
         self.leaving.close(Leaving {
-            rest: Some((socket, charge, Arc::clone(&self.closing))),
+            rest: Some((socket, open, One::of(&self.closing))),
             account: Arc::clone(account),
         });
     }
 
     /// How many connections are being closed there.
     pub(crate) fn closing(&self) -> usize {
-        Arc::strong_count(&self.closing) - 1
+        self.closing.count.load(Ordering::Relaxed)
+    }
+
+    /// Has a listening source wait while `too_many` are being closed. Returns true if it does; it is resumed when one
+    /// more has been closed.
+    pub(crate) fn wait_to_accept(&self, key: u64, too_many: impl Fn(usize) -> bool) -> bool {
+        let closing = &self.closing;
+        closing.doors.wait(key, || too_many(self.closing()))
     }
 
     /// The account of a user, or of those who are not known.
@@ -273,6 +381,7 @@ impl Accounts {
         }
         let account = Arc::new(Account {
             limit: self.limit,
+            closing_limit: self.closing_limit,
             resumed: Arc::clone(&self.resumed),
             ..Account::default()
         });
@@ -284,8 +393,12 @@ impl Accounts {
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
         let used = self.users.values().flat_map(|account| account.parts());
-        used.into_iter()
-            .all(|(used, _)| used.load(Ordering::Relaxed) == 0)
+        let used = used.map(|(used, _)| used.load(Ordering::Relaxed));
+        let open = self.users.values().map(|account| {
+            let open = |thing| account.count(thing).load(Ordering::Relaxed);
+            open(Thing::Payload) + open(Thing::Connection)
+        });
+        used.chain(open).sum::<usize>() == 0
     }
 }
 

@@ -34,11 +34,19 @@ pub struct Limits {
     pub descriptors: usize,
     /// Connections a server holds at once, all endpoints together. Default 1024, and never more than three
     /// quarters of `RLIMIT_NOFILE`, as each costs a descriptor; three eighths with an endpoint
-    /// [`with_pidfds`](crate::Endpoint::with_pidfds), where each costs two. One more is accepted and closed.
+    /// [`with_pidfds`](crate::Endpoint::with_pidfds), where each costs two. One more is accepted and closed. While
+    /// these and all that are being closed are [`user_closing`](Limits::user_closing) more than this, none is accepted.
     pub connections: usize,
     /// Connections of one user at once. Default 256, and never more than all. One more is accepted and closed.
     /// Peers whose user is not known count as one user, here and in the other limits for users.
     pub user_connections: usize,
+    /// Connections of one user that are being closed at once, beside those that stand. One that is cut off, or refused,
+    /// while it has unread messages is closed on another thread, as closing what they bring can take as long as the
+    /// peer likes. Default 64, and never more than a sixteenth of `RLIMIT_NOFILE`; 0 counts as 1. While as many are
+    /// being closed, the user's new connections wait: they are accepted, and count as connections
+    /// ([`user_connections`](Limits::user_connections)), and nothing is read from them until there are fewer. Those that
+    /// have begun go on.
+    pub user_closing: usize,
     /// Answers kept for one peer that has no room for them. Default 256; while a connection has one waiting, the server does not read from it.
     pub waiting_answers: usize,
     /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
@@ -102,6 +110,7 @@ impl Limits {
         }
         self.connections = self.connections.min(descriptors / 4 * 3);
         self.user_connections = self.user_connections.min(self.connections);
+        self.user_closing = self.user_closing.min(descriptors / 16).max(1);
         self.user_descriptors = self.user_descriptors.min(descriptors / 4);
         self
     }
@@ -120,6 +129,7 @@ impl Default for Limits {
             descriptors: 16,
             connections: 1024,
             user_connections: 256,
+            user_closing: 64,
             waiting_answers: 256,
             waiting_bytes: 1 << 20,
             user_waiting_bytes: 4 << 20,
@@ -217,6 +227,23 @@ mod tests {
         limits.connections = 10;
         limits.make_room_for_pidfds(800);
         assert_eq!(limits.connections, 10);
+    }
+
+    #[test]
+    fn connections_that_are_being_closed_have_a_sixteenth_of_the_descriptors_and_one_at_least() {
+        for (descriptors, user_closing, most) in [
+            (1024, 63, 63),
+            (1024, 64, 64),
+            (1024, 65, 64),
+            (8, 9, 1),
+            (1024, 0, 1),
+        ] {
+            let limits = Limits {
+                user_closing,
+                ..Limits::default()
+            };
+            assert_eq!(limits.within(descriptors).user_closing, most);
+        }
     }
 
     #[test]

@@ -370,7 +370,7 @@ impl<S> Server<S> {
             let next = match &mut *source {
                 Source::Datagrams(endpoint) => endpoint.act(state, desk, inbox, key, cause),
                 Source::Connection(connection) => connection.act(state, desk, inbox, key, cause),
-                Source::Listener(door) => self.accept(door),
+                Source::Listener(door) => self.accept(door, key),
                 Source::Client(driven) => driven.act(cause),
                 Source::Watched(_) | Source::Timer(_) => self.call_back(state, &mut source, cause),
             };
@@ -513,12 +513,14 @@ impl<S> Server<S> {
     }
 
     /// Takes a bounded number of new connections.
-    fn accept(&mut self, door: &mut Door<S>) -> Next {
+    fn accept(&mut self, door: &mut Door<S>, key: Key) -> Next {
         for _ in 0..self.desk.limits.turn.max(1) {
-            // Those that are being closed hold a descriptor each; one that is turned away would be one of them.
-            let closing = self.desk.accounts.closing();
-            if closing > 0 && self.connections + closing >= self.desk.limits.connections {
-                return Next::pause(self.desk.limits.accept_pause);
+            // Those that are being closed hold a descriptor each; one that is turned away could be one of them.
+            let (limits, accounts) = (&self.desk.limits, &self.desk.accounts);
+            let most = limits.connections.saturating_add(limits.user_closing);
+            let too_many = |closing| closing > 0 && self.connections + closing >= most;
+            if too_many(accounts.closing()) && accounts.wait_to_accept(key.to_bits(), too_many) {
+                return Next::Ignore(None);
             }
             let line = match door.listener.accept_line(&self.desk.limits) {
                 Ok(Some(line)) => line,

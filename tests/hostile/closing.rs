@@ -258,21 +258,80 @@ fn a_datagram_endpoint_goes_on_as_soon_as_what_it_was_sent_is_closed() {
     assert_open_fds(before);
 }
 
+/// A server that cuts a connection off for its first malformed message, and closes so many of a user's at once.
+fn strict(connections: usize, user_closing: usize) -> Running<State> {
+    let mut limits = Limits::default();
+    (limits.connections, limits.malformed) = (connections, 0);
+    (limits.user_closing, limits.accept_pause) = (user_closing, HOUR);
+    Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
+        endpoint.serve::<dyn Vault>()
+    })
+}
+
+/// Has a connection cut off, and closing it wait until what is returned is dropped.
+fn stuck(server: &Running<State>) -> TcpStream {
+    let mut raw = raw(server, Kind::Seqpacket);
+    let slow = nested();
+    let file = file_of(&slow.fd);
+    let end = send(server, slow, &raw, "no call");
+    assert!(raw.receive::<Untyped<Value>>().is_ok());
+    wait_until_closed(&file);
+    end
+}
+
+/// Has a connection cut off while it has descriptors that nobody has read.
+fn cut_off(server: &Running<State>) {
+    let null = null();
+    let mut raw = raw(server, Kind::Seqpacket);
+    server.hold(|| {
+        for _ in 0..4 {
+            send_raw(&raw, b"no call", &[null.as_fd()]).unwrap();
+        }
+    });
+    while raw.receive::<Untyped<Value>>().is_ok() {}
+    server.settle();
+}
+
 #[test]
-fn connections_that_are_being_closed_count_as_connections() {
+fn connections_that_are_being_closed_have_an_allowance_and_new_ones_beyond_it_wait() {
     alone!();
     handlers::quiet();
     let before = open_fds();
-    let mut limits = Limits::default();
-    (limits.connections, limits.malformed) = (8, 0);
-    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
-        endpoint.serve::<dyn Vault>()
-    });
+    let server = strict(64, 2);
     let polite = VaultClient::new(server.connect());
-    // What nobody reads of all the others is closed behind this.
-    let mut blocking = raw(&server, Kind::Seqpacket);
-    let end = send(&server, nested(), &blocking, "no call");
-    assert!(blocking.receive::<Untyped<Value>>().is_ok());
+    let end = stuck(&server);
+    // Below the allowance new ones are served, at once.
+    cut_off(&server);
+    assert_eq!(VaultClient::new(server.connect()).ping(1).unwrap(), 1);
+    cut_off(&server);
+    // With as many as it allows they wait, and are not refused; those that there are go on.
+    let fresh = [2, 3].map(|number| {
+        let client = VaultClient::new(server.connect());
+        client.start().ping(number).unwrap()
+    });
+    assert_eq!(polite.ping(4).unwrap(), 4);
+    server.settle();
+    let stats = server.stats();
+    assert_eq!((stats.connections, stats.counts.turned_away), (3, 0));
+    assert_eq!(stats.counts.handled, 2);
+    drop(end);
+    for (call, number) in fresh.into_iter().zip([2, 3]) {
+        assert_eq!(call.wait().unwrap(), number);
+    }
+    server.stop();
+    drop(polite);
+    assert_open_fds(before);
+}
+
+#[test]
+fn connections_that_wait_for_others_to_be_closed_count_as_connections() {
+    alone!();
+    handlers::quiet();
+    let before = open_fds();
+    let server = strict(8, 1);
+    let polite = VaultClient::new(server.connect());
+    let end = stuck(&server);
+    cut_off(&server);
     let null = null();
     for number in 0..64 {
         let raw = raw(&server, Kind::Seqpacket);
@@ -280,16 +339,38 @@ fn connections_that_are_being_closed_count_as_connections() {
             let _ = send_raw(&raw, b"no call", &[null.as_fd()]);
         }
         assert_eq!(polite.ping(number).unwrap(), number);
-        // One for each that a message has brought, and the connections that there may be.
-        let most = usize::try_from(number).unwrap() + 32;
         let more = open_fds() - before;
-        assert!(more < most, "{number}: {more}");
+        assert!(more < 32, "{number}: {more}");
     }
-    drop(null);
-    drop((end, blocking));
+    assert!(server.stats().connections <= 8);
+    drop((null, end));
+    // Whoever has come meanwhile is closed, and the next is served.
+    let next = VaultClient::new(server.connect());
+    let until = Instant::now() + PATIENCE;
+    while next.ping(1).is_err() && Instant::now() < until {}
     server.stop();
-    drop(polite);
+    drop((polite, next));
     assert_open_fds(before);
+}
+
+#[test]
+fn connections_of_one_user_that_are_being_closed_do_not_keep_another_from_connecting() {
+    alone!();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    handlers::quiet();
+    let server = strict(4, 4);
+    let end = stuck(&server);
+    for _ in 0..3 {
+        cut_off(&server);
+    }
+    // As many as there may be of all users are being closed, and two wait.
+    let waiting = [raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket)];
+    let text = call(5, "part", r#"{"with":0}"#);
+    assert_eq!(stranger(&server.path, &text), "20\n");
+    drop((end, waiting));
+    server.stop();
 }
 
 #[test]

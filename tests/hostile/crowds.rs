@@ -67,6 +67,45 @@ fn fifty_that_call_and_ten_that_send_nonsense_cost_a_polite_client_nothing() {
 }
 
 #[test]
+fn ten_that_are_cut_off_again_and_again_do_not_have_another_of_their_user_refused() {
+    alone!();
+    handlers::quiet();
+    servers_are_gone();
+    let before = open_fds();
+    let mut limits = Limits::default();
+    // Less than would be closing at a time.
+    (limits.user_connections, limits.user_closing) = (16, 4);
+    let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
+        endpoint.serve::<dyn Vault>()
+    });
+    let over = Arc::new(AtomicBool::new(false));
+    let floods = [(); 10].map(|()| {
+        let (path, over) = (server.path.clone(), Arc::clone(&over));
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                let mut socket = Socket::connect(&path, Kind::Seqpacket).unwrap();
+                socket.set_timeout(Some(PATIENCE));
+                // As much as there is room for, so that much is unread when it is cut off.
+                while !over.load(Ordering::Relaxed) && socket.send("nonsense").is_ok() {}
+            }
+        })
+    });
+    for number in 0..50 {
+        let polite = VaultClient::new(server.connect());
+        assert_eq!(polite.ping(number).unwrap(), number);
+    }
+    over.store(true, Ordering::Relaxed);
+    for flood in floods {
+        flood.join().unwrap();
+    }
+    server.assert_busy_with(0);
+    let (_, counts) = server.stop();
+    assert!(counts.cut > 10, "{counts:?}");
+    assert_eq!(counts.turned_away, 0);
+    assert_open_fds(before);
+}
+
+#[test]
 fn three_hundred_idle_connections_cost_the_others_nothing() {
     alone!();
     let before = open_fds();

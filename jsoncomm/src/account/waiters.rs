@@ -22,8 +22,8 @@ impl Resumed {
     }
 
     /// Names sources that may go on.
-    fn add(&self, keys: &mut Vec<u64>) {
-        lock(&self.keys).append(keys);
+    fn add(&self, keys: impl Iterator<Item = u64>) {
+        lock(&self.keys).extend(keys);
         if let Some(wake) = self.wake.get() {
             wake();
         }
@@ -57,11 +57,15 @@ impl Waiters {
         lock(&self.0).retain(|other| *other != key);
     }
 
-    /// Resumes all of them unless `must_wait` holds, after something has been closed.
-    pub(super) fn resume(&self, resumed: &Resumed, must_wait: impl FnOnce() -> bool) {
+    /// Resumes as many of them as there is `room` for, those that have waited longest, after something has been closed.
+    pub(super) fn resume(&self, resumed: &Resumed, room: impl FnOnce() -> usize) {
         let mut keys = lock(&self.0);
-        if !keys.is_empty() && !must_wait() {
-            resumed.add(&mut keys);
+        if keys.is_empty() {
+            return;
+        }
+        let count = room().min(keys.len());
+        if count > 0 {
+            resumed.add(keys.drain(..count));
         }
     }
 }
@@ -84,7 +88,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn who_waits_is_resumed_once_and_only_when_it_need_not_wait() {
+    fn what_waits_is_resumed_once_in_order_and_only_when_there_is_room() {
         let (resumed, waiters) = (Resumed::default(), Waiters::default());
         let wakes = Arc::new(AtomicUsize::new(0));
         let woken = Arc::clone(&wakes);
@@ -92,15 +96,17 @@ mod tests {
             woken.fetch_add(1, Ordering::Relaxed);
         });
         assert!(!waiters.wait(1, || false));
-        for key in [2, 3, 2] {
+        for key in [2, 3, 4, 2] {
             assert!(waiters.wait(key, || true));
         }
         waiters.forget(3);
-        waiters.resume(&resumed, || true);
+        waiters.resume(&resumed, || 0);
         assert!(resumed.take().is_empty());
-        waiters.resume(&resumed, || false);
-        waiters.resume(&resumed, || false);
+        waiters.resume(&resumed, || 1);
         assert_eq!(resumed.take(), [2]);
-        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        waiters.resume(&resumed, || usize::MAX);
+        waiters.resume(&resumed, || usize::MAX);
+        assert_eq!(resumed.take(), [4]);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 }

@@ -20,12 +20,6 @@ use crate::sys::control::{Credentials, Wait, peer_pidfd};
 use crate::sys::socket::is_at_end;
 use crate::sys::wait;
 
-/// What one connection costs.
-const ONE: Cost = Cost {
-    connections: 1,
-    ..Cost::NONE
-};
-
 /// The malformed messages of a connection of late.
 #[derive(Debug, Default)]
 struct Malformed {
@@ -61,6 +55,9 @@ pub(super) struct Connected<S> {
     malformed: Malformed,
     /// The peer has gone, and all it had sent has been read.
     ended: bool,
+    /// As many of its user's connections were being closed as may be when it came: nothing is read from it until there
+    /// are fewer.
+    parked: bool,
 }
 
 /// The way to a connection's peer and back. It is apart from the rest so that it can be used while that is looked
@@ -85,9 +82,10 @@ impl<S> Connected<S> {
         };
         let peer = Peer::of_connection(line.as_fd(), pidfd);
         let account = desk.accounts.of(peer.as_ref().map(Peer::uid));
+        let parked = account.room_to_close() == 0;
         Self {
             routes,
-            charge: account.try_charge(ONE),
+            charge: account.try_charge(Cost::CONNECTION),
             way: Way {
                 line,
                 account: Arc::clone(&account),
@@ -102,6 +100,7 @@ impl<S> Connected<S> {
             habit: Habit::default(),
             malformed: Malformed::default(),
             ended: false,
+            parked,
         }
     }
 
@@ -158,8 +157,7 @@ impl<S> Connected<S> {
             return;
         }
         if let Some(line) = close_or_tell(line) {
-            let charge = self.charge.unwrap_or_else(|| self.account.charge(ONE));
-            desk.accounts.close(&self.account, line, charge);
+            desk.accounts.close(&self.account, line);
         }
     }
 
@@ -176,6 +174,16 @@ impl<S> Connected<S> {
         self.routes.refuse(desk, &mut self.way, b"", fault);
     }
 
+    /// Waits, if it has to, until fewer connections of its user are being closed. Nothing is heard of it meanwhile, also
+    /// if its peer goes: then it would be one more.
+    fn stays_parked(&mut self, key: Key) -> bool {
+        self.parked = self.account.wait_to_begin(key.to_bits());
+        if !self.parked {
+            self.account.resume_newcomers();
+        }
+        self.parked
+    }
+
     /// Sends what had found no room, and only then handles what has come: a client that does not read is
     /// not read from.
     pub(super) fn act(
@@ -186,6 +194,9 @@ impl<S> Connected<S> {
         key: Key,
         cause: Cause,
     ) -> Next {
+        if self.parked && self.stays_parked(key) {
+            return Next::Ignore(None);
+        }
         // One that was made elsewhere has not been asked for before: its rule is set after it is adopted.
         if !self.is_admitted() {
             self.refuse(desk, &not_admitted());

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -343,9 +343,28 @@ pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(!brings_something(socket)?)
 }
 
+/// Returns true if nothing that is queued on a connected socket brings descriptors, which closing it could wait for. The
+/// socket has been shut down, so nothing more comes. What is queued may be taken off for that.
+pub(crate) fn brings_no_descriptors(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    match queued_descriptors(socket) {
+        Some(count) => Ok(count == 0),
+        None => takes_all(socket),
+    }
+}
+
+/// Asks how many descriptors are queued on a unix socket, by what /proc tells of it (`scm_fds`, since Linux 5.6). `None`
+/// where that cannot be read.
+fn queued_descriptors(socket: BorrowedFd<'_>) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{}", socket.as_raw_fd());
+    seam("openat").ok()?;
+    let info = std::fs::read_to_string(path).ok()?;
+    let count = info.lines().find_map(|line| line.strip_prefix("scm_fds:"));
+    count?.trim().parse().ok()
+}
+
 /// Takes what is queued on a connected socket that has been shut down, up to the first message that brings
 /// descriptors. Says whether there is none, so that nothing is left that closing the socket could wait for.
-pub(crate) fn takes_all(socket: BorrowedFd<'_>) -> io::Result<bool> {
+fn takes_all(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
     while !brings_something(socket)? {
         if received(|| net::recv(socket, &mut [0; 1], flags))?.1 == 0 {
@@ -448,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_brings_nothing_is_taken_off_a_socket_that_is_shut_down() {
+    fn what_brings_no_descriptors_is_known_with_proc_and_without() {
         let null = File::open("/dev/null").unwrap();
         let (plain, fds) = (&[][..], &[null.as_fd()][..]);
         let cases: [(&[&[BorrowedFd<'_>]], bool); 4] = [
@@ -463,6 +482,9 @@ mod tests {
                 sendmsg(far.as_fd(), b"{}", fds, None, Wait::Never).unwrap();
             }
             shut_down(near.as_fd(), How::Both).unwrap();
+            let count = sent.iter().map(|fds| fds.len() as u64).sum();
+            assert_eq!(queued_descriptors(near.as_fd()), Some(count));
+            assert_eq!(brings_no_descriptors(near.as_fd()).unwrap(), all);
             assert_eq!(takes_all(near.as_fd()).unwrap(), all);
         }
         // A peer that has gone without reading what was sent to it.
