@@ -8,8 +8,14 @@
 //! A scenario is a module with one function. Its server and its clients are processes of their own, of several users
 //! where this one is root: the same program, started with the scenario's name and the name of a role.
 
+#[path = "abuse/descriptors.rs"]
+mod descriptors;
+#[path = "abuse/flood.rs"]
+mod flood;
 #[path = "abuse/in_flight.rs"]
 mod in_flight;
+#[path = "abuse/payload.rs"]
+mod payload;
 #[path = "abuse/stage.rs"]
 mod stage;
 
@@ -29,11 +35,28 @@ struct Scenario {
 }
 
 /// All of them.
-const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "in_flight",
-    shows: "clients that ask for descriptors and never read, beside one that does",
-    play: in_flight::play,
-}];
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "in_flight",
+        shows: "clients that ask for descriptors and never read, beside one that does",
+        play: in_flight::play,
+    },
+    Scenario {
+        name: "flood",
+        shows: "ten clients that are cut off again and again, beside one of their user that is not",
+        play: flood::play,
+    },
+    Scenario {
+        name: "payload",
+        shows: "a large payload that takes long to be closed",
+        play: payload::play,
+    },
+    Scenario {
+        name: "descriptors",
+        shows: "datagrams with as many descriptors as can be, that nobody has asked for",
+        play: descriptors::play,
+    },
+];
 
 fn main() -> Result<(), Trouble> {
     let arguments: Vec<String> = env::args().skip(1).collect();
