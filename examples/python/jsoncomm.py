@@ -15,8 +15,9 @@ A client:
 
 What comes back is a `Message`: its JSON `value`, and the descriptors, which `message.fd(...)` finds by the members
 that name them. They are closed with the message at the end of `with`; `Fd.detach` gives the number away, `Fd.open`
-makes a file of it. A call ends with an answer or raises ServiceError, Fault, Deadline, Closed or BadMessage. After
-Deadline the connection can still be used.
+makes a file of it. A call ends with an answer or raises ServiceError, Fault, Deadline (NotSent if it found no room),
+Closed or BadMessage. After Deadline the connection can still be used. Arguments that cannot be sent raise ValueError,
+TypeError or OSError, and then nothing was sent.
 
 A server, on one thread:
 
@@ -30,14 +31,31 @@ A server, on one thread:
             raise jsoncomm.ServiceError(1, f"no file {path}", {"NotFound": {"path": path}})
         return {"len": os.fstat(file.fileno()).st_size, "file": file}
 
-    server.bind("/run/example.sock", "seqpacket")
+    server.bind("/run/example.sock", "seqpacket", mode=0o666, admit=lambda peer: peer.uid in (0, 1000))
     server.run()
 
 The annotations of a method say which arguments it takes (str, int, float, bool, Fd, list[...], dict[str, ...],
-Optional[...], Any); a call with others is refused before it runs. What it returns is given away: descriptors are
+Optional[...], Any); a call with others is refused before it runs. An argument annotated with Peer is none
+of the call: it says who calls, as the kernel reports it. What a method returns is given away: descriptors are
 closed when they are sent, and so are those among its arguments that it has not detached. A generator answers with a
 stream of what it yields, as fast as its client reads; it holds up everybody while it waits for something itself. A
 method that raises anything but ServiceError and Fault costs its own call.
+
+It keeps to what the library promises in its README, with these differences:
+
+- A connection has one call in flight besides its streams, and is for one thread at a time. It is not made anew when
+  the server has gone, and no call is repeated.
+- A method answers before the next message is read, or with a stream; it cannot put its answer off.
+- The server does not describe itself: `rpc.discover` is an unknown method.
+- Integers are exact however large they are, up to 1000 digits. A dict with the keys 1 and "1" is written as it is, and
+  refused by whoever reads it.
+- Peers have no pidfd, a file's owner and group cannot be set, and a socket of one's own is made non-blocking for all
+  who have it.
+- While as many descriptors as a user may have wait to be closed, its other connections are not read, and new ones are
+  turned away; what it sends to a datagram socket is still taken, and waits to be closed.
+- An answer that waits, because its user has not read the descriptors in others, holds up those behind it. On a datagram
+  socket the peers share one such bound.
+- What goes wrong is in the log "jsoncomm", each time: it is not limited, and has the tracebacks of methods.
 
 The wire is described in the library's documentation, and shown by its test vectors. Needs Linux and Python 3.9.
 """
