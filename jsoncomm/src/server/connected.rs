@@ -117,7 +117,8 @@ impl<S> Connected<S> {
     /// Takes a program's word on who the peer is. What it costs is that one's from now on.
     pub(super) fn set_peer(&mut self, peer: Option<Peer>, desk: &mut Desk) {
         self.account = desk.accounts.of(peer.as_ref().map(Peer::uid));
-        self.charge = self.account.try_charge(ONE);
+        self.charge = self.account.try_charge(Cost::CONNECTION);
+        self.parked = self.account.room_to_close() == 0;
         self.way.account = Arc::clone(&self.account);
         self.way.peer = peer.as_ref().map(Peer::credentials);
         self.peer = peer;
