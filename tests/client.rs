@@ -380,10 +380,12 @@ fn where_nobody_listens_the_error_says_why() {
     );
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "plain").unwrap();
-    assert_eq!(
-        problem(Connection::open(&path).unwrap_err()),
-        Some(AddressProblem::NobodyListens)
-    );
+    for (path, found) in [(&*path, "a file"), (directory.path(), "a directory")] {
+        assert_eq!(
+            problem(Connection::open(path).unwrap_err()),
+            Some(AddressProblem::NotASocket { found })
+        );
+    }
     let stream = std::os::unix::net::UnixListener::bind(directory.path().join("b.sock")).unwrap();
     let error = Connection::open(directory.path().join("b.sock")).unwrap_err();
     assert_eq!(problem(error), Some(AddressProblem::OtherKind));

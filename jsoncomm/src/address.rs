@@ -123,11 +123,20 @@ impl Address {
         }
     }
 
+    /// Tells a socket that nobody has open from a file that is none: connect(2) reports the same of both.
+    #[cold]
+    fn refused(&self) -> AddressProblem {
+        match self.as_path().and_then(file::no_socket) {
+            Some(found) => AddressProblem::NotASocket { found },
+            None => AddressProblem::NobodyListens,
+        }
+    }
+
     /// Says what a system call's error means for who uses this address.
     pub(crate) fn os(&self, operation: &'static str, error: io::Error) -> Error {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => self.error(AddressProblem::Missing),
-            ErrorKind::ConnectionRefused => self.error(AddressProblem::NobodyListens),
+            ErrorKind::ConnectionRefused => self.error(self.refused()),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 self.error(AddressProblem::Denied)
             }

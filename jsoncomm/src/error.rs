@@ -338,7 +338,7 @@ pub enum AddressProblem {
     /// Another socket has the address.
     #[error("is in use")]
     InUse,
-    /// A file is there that is no socket. A symbolic link is not followed.
+    /// A file is there that is no socket. Binding does not follow a symbolic link.
     #[error("is {found}, not a socket")]
     NotASocket {
         /// What it is, as a noun with its article.

@@ -117,20 +117,30 @@ pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Optio
     };
     seam("fstat")?;
     let stat = rustix::fs::fstat(&file)?;
-    let other_than_socket = match FileType::from_raw_mode(stat.st_mode) {
+    Ok(Some(Entry {
+        file,
+        identity: stat.into(),
+        other_than_socket: other_than_socket(FileType::from_raw_mode(stat.st_mode)),
+        owner: stat.st_uid,
+        mode: Mode::from_raw_mode(stat.st_mode).as_raw_mode(),
+    }))
+}
+
+/// Names what a path leads to, as a noun with its article, if that is a file and no socket.
+pub(crate) fn no_socket(path: &Path) -> Option<&'static str> {
+    seam("stat").ok()?;
+    let stat = rustix::fs::stat(path).ok()?;
+    other_than_socket(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn other_than_socket(sort: FileType) -> Option<&'static str> {
+    match sort {
         FileType::Socket => None,
         FileType::Directory => Some("a directory"),
         FileType::Symlink => Some("a symbolic link"),
         FileType::RegularFile => Some("a file"),
         _ => Some("a special file"),
-    };
-    Ok(Some(Entry {
-        file,
-        identity: stat.into(),
-        other_than_socket,
-        owner: stat.st_uid,
-        mode: Mode::from_raw_mode(stat.st_mode).as_raw_mode(),
-    }))
+    }
 }
 
 /// Ids of one sort.
