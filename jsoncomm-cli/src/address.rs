@@ -1,7 +1,6 @@
 //! Where a service is, and how it is reached from here.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -11,14 +10,22 @@ use std::time::Duration;
 use clap::ValueEnum;
 use jsoncomm::{Address, Connection, Error, Kind, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_type;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::args::{Reach, descriptor};
+use crate::deadline::Deadline;
+use crate::descriptor::describe;
+use crate::files::inherited;
 use crate::places::Places;
-use crate::problem::Problem;
+use crate::problem::{Problem, descriptor_trouble};
 
 /// The variable that has the address where the command line has none.
 pub(crate) const VARIABLE: &str = "JSONCOMM_ADDRESS";
+
+/// As deep as a message can nest: who writes one here, or prints one, has no reason for less.
+const DEPTH_MAX: usize = 127;
 
 /// How long a program that was started for the call has to end by itself, and then once more to end when told to.
 const GRACE: Duration = Duration::from_secs(2);
@@ -52,6 +59,15 @@ impl From<SocketKind> for Kind {
     }
 }
 
+impl SocketKind {
+    fn sort(self) -> SocketType {
+        match self {
+            Self::Seqpacket => SocketType::SEQPACKET,
+            Self::Datagram => SocketType::DGRAM,
+        }
+    }
+}
+
 impl Place {
     /// Reads an address; `None` if it does not look like one. A path has a slash in it.
     pub(crate) fn read(word: &OsStr) -> Option<Result<Self, Problem>> {
@@ -62,14 +78,8 @@ impl Place {
             return Some(address.map_err(|error| bad(&error.to_string())));
         }
         if let Some(number) = bytes.strip_prefix(b"fd:") {
-            let number = std::str::from_utf8(number).ok();
-            let number = number.and_then(|number| number.parse().ok());
-            let number = number.filter(|number: &i32| *number >= 0);
-            return Some(
-                number
-                    .map(Self::Inherited)
-                    .ok_or_else(|| bad("no descriptor")),
-            );
+            let number = descriptor(number).map(Self::Inherited);
+            return Some(number.ok_or_else(|| bad("fd: stands before a number")));
         }
         if let Some(command) = bytes.strip_prefix(b"exec:") {
             return Some(Ok(Self::Program(OsString::from_vec(command.to_vec()))));
@@ -85,12 +95,16 @@ impl Place {
             return place;
         }
         let Some(word) = std::env::var_os(VARIABLE).filter(|word| !word.is_empty()) else {
+            let first = words.first().map(|word| word.to_string_lossy());
+            let instead = first.map_or_else(String::new, |word| format!("{word} is none: "));
             return Err(Problem::Usage(format!(
-                "no address: it has a slash in it (./name.sock), or begins with @, fd: or exec:; or set {VARIABLE}"
+                "no address: {instead}it has a slash in it (./name.sock), or begins with @, fd: or exec:; or set {VARIABLE}"
             )));
         };
         // There it cannot be mistaken for anything else.
-        Self::read(&word).unwrap_or_else(|| Ok(Self::Socket(Address::from(PathBuf::from(&word)))))
+        let path = || Ok(Self::Socket(Address::from(PathBuf::from(&word))));
+        let place = Self::read(&word).unwrap_or_else(path);
+        place.map_err(|problem| Problem::Usage(format!("{VARIABLE}: {problem}")))
     }
 
     /// The address of a socket that others can reach, or that can be bound.
@@ -104,29 +118,43 @@ impl Place {
     }
 
     /// Connects for calls.
-    pub(crate) fn connect(&self, kind: Option<SocketKind>) -> Result<Link<Connection>, Problem> {
-        match self {
+    pub(crate) fn connect(
+        &self,
+        reach: &Reach,
+        deadline: Deadline,
+    ) -> Result<Link<Connection>, Problem> {
+        let kind = reach.kind;
+        let link = match self {
             Self::Socket(address) => {
                 let address = address.clone();
-                let opened = match kind {
+                let open = move || match kind {
                     Some(kind) => Connection::connect(address, kind.into()),
                     None => Connection::open(address),
                 };
-                Ok(Link::alone(opened.map_err(Problem::Connect)?))
+                let opened = deadline.wait_for(move || open().map_err(Problem::of_connecting))?;
+                Link::alone(opened)
             }
-            _ => self.open(kind, Connection::from_fd),
-        }
+            _ => self.open(kind, Connection::from_fd)?,
+        };
+        link.end.set_message_limit(reach.limit());
+        link.end.set_depth_limit(DEPTH_MAX);
+        Ok(link)
     }
 
     /// Connects for bare messages.
-    pub(crate) fn reach(&self, kind: Option<SocketKind>) -> Result<Link<Socket>, Problem> {
-        match self {
+    pub(crate) fn reach(&self, way: &Reach, deadline: Deadline) -> Result<Link<Socket>, Problem> {
+        let kind = way.kind;
+        let mut link = match self {
             Self::Socket(address) => {
-                let socket = reach(address, kind.map(Kind::from)).map_err(Problem::Connect)?;
-                Ok(Link::alone(socket))
+                let address = address.clone();
+                let open = move || reach(&address, kind.map(Kind::from));
+                Link::alone(deadline.wait_for(move || open().map_err(Problem::of_connecting))?)
             }
-            _ => self.open(kind, Socket::from_fd),
-        }
+            _ => self.open(kind, Socket::from_fd)?,
+        };
+        link.end.set_message_limit(way.limit());
+        link.end.set_depth_limit(DEPTH_MAX);
+        Ok(link)
     }
 
     /// Takes a descriptor and makes of it what is wanted.
@@ -136,7 +164,13 @@ impl Place {
         make: impl FnOnce(OwnedFd) -> Result<T, Error>,
     ) -> Result<Link<T>, Problem> {
         let (fd, program) = match self {
-            Self::Inherited(number) => (inherited(*number)?, None),
+            Self::Inherited(number) => {
+                let number = *number;
+                let useless = |what| Problem::NoSocket { number, what };
+                let fd = inherited(number).map_err(|error| useless(descriptor_trouble(&error)))?;
+                check_kind(&fd, kind).map_err(useless)?;
+                (fd, None)
+            }
             Self::Program(command) => {
                 let kind = kind.unwrap_or(SocketKind::Seqpacket);
                 let (fd, child) = start(command, kind)?;
@@ -177,30 +211,19 @@ impl<T> Link<T> {
     }
 }
 
-/// Takes over a descriptor that this program was started with. The standard streams stay open beside it.
-fn inherited(number: i32) -> Result<OwnedFd, Problem> {
-    let fd = match number {
-        0 => io::stdin().as_fd().try_clone_to_owned(),
-        1 => io::stdout().as_fd().try_clone_to_owned(),
-        2 => io::stderr().as_fd().try_clone_to_owned(),
-        _ => jsoncomm::inherited(number),
-    };
-    fd.map_err(|source| {
-        Problem::Connect(Error::Os {
-            operation: "fcntl",
-            source,
-        })
-    })
+/// Sees to it that an inherited descriptor is a socket of the kind that is asked for.
+pub(crate) fn check_kind(fd: &OwnedFd, kind: Option<SocketKind>) -> Result<(), String> {
+    let found = socket_type(fd).map_err(|_| format!("no socket, but {}", describe(fd.as_fd())))?;
+    match kind.map(SocketKind::sort) {
+        Some(sort) if sort != found => Err(String::from("a socket of another kind")),
+        _ => Ok(()),
+    }
 }
 
 /// Starts a program with one end of a pair of sockets; gives out the other.
 fn start(command: &OsStr, kind: SocketKind) -> Result<(OwnedFd, Child), Problem> {
     let mut places = Places::reserve(1)?;
-    let sort = match kind {
-        SocketKind::Seqpacket => SocketType::SEQPACKET,
-        SocketKind::Datagram => SocketType::DGRAM,
-    };
-    let (near, far) = socketpair(AddressFamily::UNIX, sort, SocketFlags::CLOEXEC, None)
+    let (near, far) = socketpair(AddressFamily::UNIX, kind.sort(), SocketFlags::CLOEXEC, None)
         .map_err(Problem::here("socketpair"))?;
     // The shell becomes the program, so it is who the variable names.
     let mut script = OsString::from("LISTEN_PID=$$; export LISTEN_PID; exec ");

@@ -1,12 +1,15 @@
 //! The command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use jsoncomm::{Address, Bind, Limits};
 
 use crate::address::SocketKind;
 use crate::field::Field;
@@ -46,9 +49,26 @@ pub(crate) struct Reach {
     /// The kind of its socket; without this both are tried
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<SocketKind>,
-    /// How long to wait for an answer: seconds, or 200ms, 1.5s, 2m, or none [default: 25]
+    /// How long all of it may take, from the start to the answer: seconds, or 200ms, 1.5s, 2m, or none [default: 25, from
+    /// when the JSON has been read]
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<Timeout>,
+    /// The longest message to send or to take: bytes, or 512K, 16M, 1G [default: 1M]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) limit: Option<Size>,
+}
+
+impl Reach {
+    /// The longest message to send or to take, in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        message_limit(self.limit)
+    }
+}
+
+/// The longest message, in bytes.
+pub(crate) fn message_limit(limit: Option<Size>) -> usize {
+    let limit = limit.map(|Size(limit)| limit);
+    limit.unwrap_or_else(|| Limits::default().message)
 }
 
 /// Calls a method and prints the answer.
@@ -60,17 +80,26 @@ pub(crate) struct Reach {
 pub(crate) struct Call {
     /// The address, the method's whole name, and its arguments: an object, or an array by position; @FILE and - (standard
     /// input) have it read. Without JSON there are none
-    #[arg(value_name = "ADDRESS METHOD JSON", num_args = 1..=3, value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "ADDRESS METHOD JSON", num_args = 1.., value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
     pub(crate) reach: Reach,
     /// Pass a file as the argument FIELD, opened for reading, with :rw for reading and writing (made if it is not there);
-    /// - is standard input
-    #[arg(long = "fd", value_name = "FIELD=PATH[:rw]")]
+    /// a socket is connected to; fd:N is a descriptor that jsoncomm was started with, - is standard input
+    #[arg(
+        long = "fd",
+        value_name = "FIELD=PATH[:rw]",
+        value_parser = OsStringValueParser::new().try_map(Lend::try_from)
+    )]
     pub(crate) fds: Vec<Lend>,
-    /// Copy what the descriptor in the answer's FIELD gives to a file; with - to standard output, and the answer goes to
-    /// standard error
-    #[arg(long, value_name = "FIELD=FILE", conflicts_with_all = ["oneway", "follow"])]
+    /// Copy what the descriptor in the answer's FIELD gives to a file, which is opened before the call; with fd:N to that
+    /// descriptor; with - to standard output, and the answer goes to standard error
+    #[arg(
+        long,
+        value_name = "FIELD=FILE",
+        value_parser = OsStringValueParser::new().try_map(Save::try_from),
+        conflicts_with_all = ["oneway", "follow"]
+    )]
     pub(crate) save: Vec<Save>,
     /// Become CMD, with the answer's descriptors from 3 on (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES); the answer goes to
     /// standard error
@@ -147,15 +176,25 @@ pub(crate) struct Peer {
 /// service error, whose text is the last line of what it printed on standard error; killed by a signal it is 128
 /// and the signal's number. JSONCOMM_METHOD, JSONCOMM_UID and JSONCOMM_PID say what was called, and by whom. It gets
 /// SIGTERM when nobody waits for it any more. Several run at once.
+///
+/// ADDRESS may be fd:N, too: a socket that jsoncomm was started with, such as fd:3 of a socket unit of systemd.
+///
+/// On SIGTERM, SIGINT and SIGHUP no more calls are taken; the programs that run have a second to answer.
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm serve [OPTIONS] [ADDRESS] METHOD -- CMD...")]
 pub(crate) struct Serve {
     /// Where to serve, and the method's whole name
     #[arg(value_name = "ADDRESS METHOD", num_args = 1..=2, value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
-    /// The kind of socket
-    #[arg(long, value_name = "KIND", default_value = "seqpacket")]
-    pub(crate) kind: SocketKind,
+    /// The kind of socket [default: seqpacket, or what the descriptor is]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<SocketKind>,
+    /// The permission bits of the socket's file, whatever the umask: who may write to it may call
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<FileMode>,
+    /// The longest message to take or to answer with: bytes, or 512K, 16M, 1G [default: 1M]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) limit: Option<Size>,
     /// How many programs run at once; more calls are refused as busy
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: u16,
@@ -180,6 +219,9 @@ pub(crate) struct Tap {
     /// The kind of the service's socket, and of this one; without this it is found out
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<SocketKind>,
+    /// The permission bits of the tap's socket file, whatever the umask
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<FileMode>,
 }
 
 /// Calls a method again and again, and says how long that takes.
@@ -187,7 +229,7 @@ pub(crate) struct Tap {
 #[command(override_usage = "jsoncomm bench [OPTIONS] [ADDRESS] METHOD [JSON]")]
 pub(crate) struct Bench {
     /// The address, the method's whole name, and its arguments, as for call
-    #[arg(value_name = "ADDRESS METHOD JSON", num_args = 1..=3, value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "ADDRESS METHOD JSON", num_args = 1.., value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -246,11 +288,66 @@ impl FromStr for Timeout {
     }
 }
 
-/// A file to pass: `FIELD=PATH[:rw]`.
+/// What is bound, and with which permission bits.
+pub(crate) fn bind_at(address: Address, mode: Option<FileMode>) -> Bind {
+    let bind = Bind::at(address);
+    match mode {
+        Some(FileMode(mode)) => bind.mode(mode),
+        None => bind,
+    }
+}
+
+/// A number of bytes on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) usize);
+
+/// What is written is no size.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no size: write bytes, or 512K, 16M, 1G")]
+pub(crate) struct NoSize;
+
+impl FromStr for Size {
+    type Err = NoSize;
+
+    fn from_str(text: &str) -> Result<Self, NoSize> {
+        let (number, shift) = match text.chars().last() {
+            Some('K') => (text.strip_suffix('K'), 10),
+            Some('M') => (text.strip_suffix('M'), 20),
+            Some('G') => (text.strip_suffix('G'), 30),
+            _ => (Some(text), 0),
+        };
+        let number = number.filter(|number| number.starts_with(|c: char| c.is_ascii_digit()));
+        let number: Option<usize> = number.and_then(|number| number.parse().ok());
+        let size = number.and_then(|number| number.checked_mul(1 << shift));
+        size.filter(|size| *size > 0).map(Self).ok_or(NoSize)
+    }
+}
+
+/// Permission bits on the command line, in octal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileMode(pub(crate) u32);
+
+/// What is written are no permission bits.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no mode: write octal digits such as 600 or 0666")]
+pub(crate) struct NoMode;
+
+impl FromStr for FileMode {
+    type Err = NoMode;
+
+    fn from_str(text: &str) -> Result<Self, NoMode> {
+        let is_octal = text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+        let mode = u32::from_str_radix(text, 8).ok();
+        let mode = mode.filter(|mode| is_octal && *mode <= 0o777);
+        mode.map(Self).ok_or(NoMode)
+    }
+}
+
+/// A file to pass: `FIELD=PATH[:rw]`, `FIELD=fd:N` or `FIELD=-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lend {
     pub(crate) field: Field,
-    pub(crate) path: PathBuf,
+    pub(crate) file: Spot,
     pub(crate) access: Access,
 }
 
@@ -261,50 +358,82 @@ pub(crate) enum Access {
     Both,
 }
 
-/// Where to copy what a descriptor gives: `FIELD=FILE`.
+/// Where to copy what a descriptor gives: `FIELD=FILE`, `FIELD=fd:N` or `FIELD=-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Save {
     pub(crate) field: Field,
-    pub(crate) path: PathBuf,
+    pub(crate) file: Spot,
 }
 
-impl FromStr for Lend {
-    type Err = String;
+/// A file on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// `-`: standard input or output.
+    Standard,
+    /// `fd:N`: a descriptor that this program was started with.
+    Inherited(i32),
+    Path(PathBuf),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (field, path) = pair(text)?;
-        let (path, access) = match path.strip_suffix(":rw") {
+impl Spot {
+    /// Reads it; anything else is a path. `./fd:3` is one, too.
+    fn read(text: &[u8]) -> Result<Self, String> {
+        match text {
+            b"-" => Ok(Self::Standard),
+            [b'f', b'd', b':', number @ ..] => descriptor(number)
+                .map(Self::Inherited)
+                .ok_or_else(|| String::from("fd: and no number; a file of that name is ./fd:")),
+            path => Ok(Self::Path(PathBuf::from(OsStr::from_bytes(path)))),
+        }
+    }
+}
+
+/// Reads the number of a descriptor.
+pub(crate) fn descriptor(number: &[u8]) -> Option<i32> {
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    (number >= 0).then_some(number)
+}
+
+impl TryFrom<OsString> for Lend {
+    type Error = String;
+
+    fn try_from(text: OsString) -> Result<Self, String> {
+        let (field, path) = pair(&text)?;
+        let (path, access) = match path.strip_suffix(b":rw") {
             Some(path) => (path, Access::Both),
             None => (path, Access::Reading),
         };
-        let path = PathBuf::from(path);
+        let file = Spot::read(path)?;
         Ok(Self {
             field,
-            path,
+            file,
             access,
         })
     }
 }
 
-impl FromStr for Save {
-    type Err = String;
+impl TryFrom<OsString> for Save {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (field, path) = pair(text)?;
-        let path = PathBuf::from(path);
-        Ok(Self { field, path })
+    fn try_from(text: OsString) -> Result<Self, String> {
+        let (field, path) = pair(&text)?;
+        let file = Spot::read(path)?;
+        Ok(Self { field, file })
     }
 }
 
-fn pair(text: &str) -> Result<(Field, &str), String> {
+fn pair(text: &OsStr) -> Result<(Field, &[u8]), String> {
     let missing = "write it as FIELD=PATH";
-    let (field, path) = text.split_once('=').ok_or(missing)?;
+    let bytes = text.as_bytes();
+    let place = bytes.iter().position(|byte| *byte == b'=').ok_or(missing)?;
+    let (field, path) = bytes.split_at(place);
+    let field = std::str::from_utf8(field).map_err(|_| "FIELD is not UTF-8")?;
     let field = field
         .parse()
         .map_err(|error: crate::field::NoField| error.to_string())?;
     match path {
-        "" => Err(String::from(missing)),
-        path => Ok((field, path)),
+        [_, path @ ..] if !path.is_empty() => Ok((field, path)),
+        _ => Err(String::from(missing)),
     }
 }
 
@@ -346,16 +475,71 @@ mod tests {
 
     #[test]
     fn a_file_is_passed_by_field_and_path() {
-        let lend: Lend = "a.b=x=y:rw".parse().unwrap();
+        let read = |text: &[u8]| Lend::try_from(OsStr::from_bytes(text).to_owned());
+        let path = |path: &[u8]| Spot::Path(PathBuf::from(OsStr::from_bytes(path)));
+        let lend = read(b"a.b=x=y:rw").unwrap();
         assert_eq!(
             (lend.field.to_string(), lend.access),
             ("a.b".into(), Access::Both)
         );
-        assert_eq!(lend.path, PathBuf::from("x=y"));
-        let save: Save = ".=-".parse().unwrap();
-        assert_eq!((save.field, save.path), (Field::default(), "-".into()));
-        for bad in ["", "a", "a=", "=x", "a..b=x"] {
-            assert!(bad.parse::<Lend>().is_err(), "{bad}");
+        assert_eq!(lend.file, path(b"x=y"));
+        for (text, file) in [
+            (&b"a=-"[..], Spot::Standard),
+            (b"a=fd:5", Spot::Inherited(5)),
+            (b"a=./fd:5", path(b"./fd:5")),
+            (b"a=\xff", path(b"\xff")),
+        ] {
+            assert_eq!(read(text).unwrap().file, file);
+        }
+        let save = Save::try_from(OsString::from(".=-")).unwrap();
+        assert_eq!((save.field, save.file), (Field::default(), Spot::Standard));
+        for bad in [
+            &b""[..],
+            b"a",
+            b"a=",
+            b"=x",
+            b"a..b=x",
+            b"a=fd:",
+            b"a=fd:x",
+            b"a=fd:-1",
+            b"\xff=x",
+        ] {
+            assert!(read(bad).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_size_has_a_unit_or_is_bytes() {
+        for (text, size) in [
+            ("1", Ok(Size(1))),
+            ("512K", Ok(Size(512 << 10))),
+            ("16M", Ok(Size(16 << 20))),
+            ("1G", Ok(Size(1 << 30))),
+            ("0", Err(NoSize)),
+            ("", Err(NoSize)),
+            ("M", Err(NoSize)),
+            ("+1", Err(NoSize)),
+            ("1.5M", Err(NoSize)),
+            ("1k", Err(NoSize)),
+            ("99999999999G", Err(NoSize)),
+        ] {
+            assert_eq!(text.parse(), size, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_permission_bits_in_octal() {
+        for (text, mode) in [
+            ("600", Ok(FileMode(0o600))),
+            ("0666", Ok(FileMode(0o666))),
+            ("0", Ok(FileMode(0))),
+            ("1777", Err(NoMode)),
+            ("0o600", Err(NoMode)),
+            ("u=rw", Err(NoMode)),
+            ("+600", Err(NoMode)),
+            ("", Err(NoMode)),
+        ] {
+            assert_eq!(text.parse(), mode, "{text}");
         }
     }
 }

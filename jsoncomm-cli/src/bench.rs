@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use jsoncomm::message::{Failure, Verbatim};
 
 use crate::args::{Bench, Timeout};
-use crate::call::{message, within};
+use crate::deadline::Clock;
 use crate::json::Json;
 use crate::problem::Problem;
-use crate::{output, words};
+use crate::words::{Reading, Text};
+use crate::{output, standard, words};
 
 /// How long it goes on, unless the command line says otherwise.
 const TIME: Duration = Duration::from_secs(3);
@@ -19,15 +20,27 @@ const KEPT: usize = 1 << 20;
 pub(crate) fn run(bench: Bench) -> Result<(), Problem> {
     let (place, mut words) = words::read(bench.words)?;
     let method = words.method()?;
-    let params = message(words.json()?.as_deref().unwrap_or("{}"), &[])?;
-    words.end()?;
+    standard::check_output()?;
+    let clock = Clock::start(bench.reach.timeout);
+    let reading = Reading {
+        limit: bench.reach.limit(),
+        deadline: clock.reading(),
+    };
+    let text = words.json(reading)?.unwrap_or_else(Text::nothing);
+    text.check_arguments()?;
+    let params = Verbatim::new(text.json);
     let time = match bench.time {
         Some(Timeout::After(time)) => Some(time),
         Some(Timeout::Never) => None,
         None => bench.calls.is_none().then_some(TIME),
     };
-    let link = place.connect(bench.reach.kind)?;
-    let connection = within(&link.end, &bench.reach);
+    let link = place.connect(&bench.reach, clock.calling())?;
+    let connection = match bench.reach.timeout {
+        // Each call has the same time as the connecting.
+        None => link.end.clone(),
+        Some(Timeout::After(time)) => link.end.within(time),
+        Some(Timeout::Never) => link.end.patient(),
+    };
     let mut times: Vec<Duration> = Vec::new();
     let (start, mut made) = (Instant::now(), 0_u64);
     let until = time.and_then(|time| start.checked_add(time));

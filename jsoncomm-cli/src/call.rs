@@ -1,59 +1,65 @@
 //! `jsoncomm call`: one call, what becomes of its descriptors, and streams.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use jsoncomm::message::{Failure, Surplus, Verbatim};
 use jsoncomm::{CallError, Connection, FDS_MAX, Fds, Items, Socket};
 
-use crate::args::{Access, Call, Lend, Reach, Save, Timeout};
+use crate::args::{Call, Lend, Reach, Save, Spot, Timeout};
+use crate::deadline::{Clock, Deadline};
+use crate::files::{self, Target, find_program};
 use crate::json::Json;
 use crate::places::Places;
 use crate::problem::Problem;
-use crate::{output, words};
-
-/// How long an answer is waited for, unless the command line says otherwise.
-const PATIENCE: Duration = Duration::from_secs(25);
-
-/// Stands for standard input or output.
-const STANDARD: &str = "-";
+use crate::words::{Origin, Reading, Text};
+use crate::{output, standard, words};
 
 pub(crate) fn run(call: Call) -> Result<(), Problem> {
+    let clock = Clock::start(call.reach.timeout);
+    let to_stdout = call.save.iter().any(|save| save.file == Spot::Standard);
+    let aside = call.exec || to_stdout;
+    check_outputs(&call, aside)?;
     // Before anything else has these numbers.
     let places = match call.exec {
         true => Some(Places::reserve(FDS_MAX)?),
         false => None,
     };
+    if let Some(name) = call.program.first() {
+        find_program(name)?;
+    }
     let (place, mut words) = words::read(call.words)?;
     let method = match call.bare {
         true => None,
         false => Some(words.method()?),
     };
-    let json = words.json()?;
-    words.end()?;
-    let params = match (&method, json) {
+    let reading = Reading {
+        limit: call.reach.limit(),
+        deadline: clock.reading(),
+    };
+    let json = words.json(reading)?;
+    let text = match (&method, json) {
         (_, Some(json)) => json,
-        (Some(_), None) => String::from("{}"),
+        (Some(_), None) => Text::nothing(),
         (None, None) => return Err(Problem::Usage(String::from("no JSON"))),
     };
-    let params = message(&params, &call.fds)?;
+    if method.is_some() {
+        text.check_arguments()?;
+    }
+    let deadline = clock.calling();
+    let params = message(&text, &call.fds, deadline)?;
+    let targets = targets(&call.save, deadline)?;
     let answer = match method {
         None => {
-            let mut link = place.reach(call.reach.kind)?;
-            let socket = &mut link.end;
-            bare(socket, &params, &call.reach, call.oneway)?
+            let mut link = place.reach(&call.reach, deadline)?;
+            bare(&mut link.end, &params, deadline, call.oneway)?
         }
         Some(method) => {
-            let link = place.connect(call.reach.kind)?;
+            let link = place.connect(&call.reach, deadline)?;
+            let connection = within(&link.end, deadline);
             if call.follow {
-                return follow(&link.end, &call.reach, &method, &params);
+                return follow(&connection, &call.reach, &method, &params);
             }
-            let connection = within(&link.end, &call.reach);
             match call.oneway {
                 true => {
                     connection.notify(&method, &params).map_err(io_only)?;
@@ -66,42 +72,56 @@ pub(crate) fn run(call: Call) -> Result<(), Problem> {
     let Some(mut answer) = answer else {
         return Ok(());
     };
-    let to_stdout = call.save.iter().any(|save| is_standard(&save.path));
-    match call.exec || to_stdout {
+    match aside {
         true => output::answer_aside(&answer.json)?,
         false => output::answer(&answer.json)?,
     }
-    save(&mut answer, &call.save)?;
+    for target in targets {
+        target.fill(&mut answer)?;
+    }
     match places {
         Some(places) => become_program(places, &answer, &call.program),
         None => Ok(()),
     }
 }
 
-/// The same connection with the deadline of the command line.
-pub(crate) fn within(connection: &Connection, reach: &Reach) -> Connection {
-    match reach.timeout {
-        None => connection.within(PATIENCE),
-        Some(Timeout::After(time)) => connection.within(time),
-        Some(Timeout::Never) => connection.patient(),
+/// Sees to it that the answer can be printed, before there is one.
+fn check_outputs(call: &Call, aside: bool) -> Result<(), Problem> {
+    if aside {
+        standard::check_error()?;
+    }
+    // A program may have its own use for it, and a one-way call has none.
+    match call.oneway || call.exec {
+        true => Ok(()),
+        false => standard::check_output(),
     }
 }
 
-/// The same for a socket.
-pub(crate) fn set_timeout(socket: &mut Socket, reach: &Reach) {
-    socket.set_timeout(match reach.timeout {
-        None => Some(PATIENCE),
-        Some(Timeout::After(time)) => Some(time),
-        Some(Timeout::Never) => None,
-    });
+/// The connection with what is left of the time.
+pub(crate) fn within(connection: &Connection, deadline: Deadline) -> Connection {
+    match deadline.left() {
+        Some(left) => connection.within(left),
+        None => connection.patient(),
+    }
 }
 
 /// Makes a message of JSON and the files that are passed with it.
-pub(crate) fn message(json: &str, lent: &[Lend]) -> Result<Verbatim, Problem> {
-    let mut value = Json::parse(json).map_err(Problem::Json)?;
+pub(crate) fn message(text: &Text, lent: &[Lend], deadline: Deadline) -> Result<Verbatim, Problem> {
+    if lent.is_empty() {
+        return Ok(Verbatim::new(&*text.json));
+    }
+    let passes_input = lent.iter().any(|lend| lend.file == Spot::Standard);
+    if passes_input && text.from == Origin::Standard {
+        let what = "standard input is the JSON, and cannot be passed, too";
+        return Err(Problem::Usage(String::from(what)));
+    }
+    let mut value = Json::parse(&text.json).map_err(|error| Problem::NotJson {
+        from: text.from.clone(),
+        reason: error.to_string(),
+    })?;
     let mut fds = Fds::new();
     for lend in lent {
-        let fd = open(lend)?;
+        let fd = files::open(lend, deadline)?;
         let index = fds.push(fd).map_err(Problem::here("fcntl"))?;
         if lend.field.steps().is_empty() {
             value = Json::number(index);
@@ -114,45 +134,44 @@ pub(crate) fn message(json: &str, lent: &[Lend]) -> Result<Verbatim, Problem> {
                 problem,
             })?;
     }
-    let json = match lent {
-        [] => json.to_owned(),
-        _ => value.to_string(),
-    };
+    let json = value.to_string();
     Ok(Verbatim { json, fds })
 }
 
-fn open(lend: &Lend) -> Result<OwnedFd, Problem> {
-    let opened = match lend.access {
-        _ if is_standard(&lend.path) => io::stdin().as_fd().try_clone_to_owned(),
-        Access::Reading => File::open(&lend.path).map(OwnedFd::from),
-        Access::Both => OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lend.path)
-            .map(OwnedFd::from),
-    };
-    opened.map_err(Problem::file(&lend.path))
-}
-
-fn is_standard(path: &Path) -> bool {
-    path == Path::new(STANDARD)
+/// Opens the files that the answer's descriptors are copied to.
+fn targets(saves: &[Save], deadline: Deadline) -> Result<Vec<Target>, Problem> {
+    let mut before: &[Save] = &[];
+    let mut targets = Vec::new();
+    for (index, save) in saves.iter().enumerate() {
+        let twice = |what: String| Problem::Usage(format!("--save {what}: it is there twice"));
+        if before.iter().any(|other| other.field == save.field) {
+            return Err(twice(save.field.to_string()));
+        }
+        if let Spot::Path(path) = &save.file {
+            if before.iter().any(|other| other.file == save.file) {
+                return Err(twice(path.display().to_string()));
+            }
+        }
+        targets.push(Target::open(save, deadline)?);
+        before = saves.get(..=index).unwrap_or_default();
+    }
+    Ok(targets)
 }
 
 /// Sends a message that is no call, and waits for one that answers it.
 fn bare(
     socket: &mut Socket,
     message: &Verbatim,
-    reach: &Reach,
+    deadline: Deadline,
     oneway: bool,
 ) -> Result<Option<Verbatim>, Problem> {
-    set_timeout(socket, reach);
     socket.set_surplus(Surplus::Close);
+    socket.set_timeout(deadline.left());
     socket.send(message).map_err(Problem::of_socket)?;
     if oneway {
         return Ok(None);
     }
+    socket.set_timeout(deadline.left());
     let (answer, _) = socket.receive().map_err(Problem::of_socket)?;
     Ok(Some(answer))
 }
@@ -164,32 +183,13 @@ fn follow(
     method: &str,
     params: &Verbatim,
 ) -> Result<(), Problem> {
-    let connection = within(connection, reach);
     let items: Items<Verbatim, Failure> = connection.stream(method, params)?;
     let items = match reach.timeout {
-        None => items.patient(),
-        Some(_) => items,
+        Some(Timeout::After(time)) => items.within(time),
+        Some(Timeout::Never) | None => items.patient(),
     };
     for item in items {
         output::item(&item?.json)?;
-    }
-    Ok(())
-}
-
-/// Copies what the answer's descriptors give to where the command line says.
-fn save(answer: &mut Verbatim, saves: &[Save]) -> Result<(), Problem> {
-    for save in saves {
-        let not_there = || Problem::NotThere(save.field.clone());
-        let json = Json::parse(&answer.json).map_err(|_| not_there())?;
-        let index = json.at(&save.field).and_then(Json::index);
-        let fd = index.and_then(|index| answer.fds.take(index));
-        let mut from = File::from(fd.ok_or_else(not_there)?);
-        if is_standard(&save.path) {
-            io::copy(&mut from, &mut io::stdout()).map_err(Problem::Output)?;
-            continue;
-        }
-        let copied = File::create(&save.path).and_then(|mut to| io::copy(&mut from, &mut to));
-        copied.map_err(Problem::file(&save.path))?;
     }
     Ok(())
 }
@@ -239,7 +239,7 @@ fn io_only(error: CallError) -> Problem {
         CallError::Deadline => Problem::Deadline,
         CallError::Closed => Problem::Closed,
         CallError::Io(error) => Problem::of_socket(error),
-        other => Problem::Usage(other.to_string()),
+        other => Problem::Other(other.to_string()),
     }
 }
 

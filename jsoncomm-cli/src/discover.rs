@@ -1,14 +1,16 @@
 //! `jsoncomm list` and `jsoncomm describe`: what a service says of itself.
 
 use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::{CallError, Fault};
 
 use crate::address::Place;
 use crate::args::{Describe, List, Reach};
 use crate::call::within;
+use crate::deadline::Clock;
 use crate::json::Json;
 use crate::problem::Problem;
 use crate::schema::{Document, Method};
-use crate::{output, stubs, words};
+use crate::{output, standard, stubs, words};
 
 /// What every server that describes itself answers.
 const DISCOVER: &str = "rpc.discover";
@@ -50,12 +52,18 @@ pub(crate) fn describe(describe: Describe) -> Result<(), Problem> {
 }
 
 fn ask(place: &Place, reach: &Reach) -> Result<String, Problem> {
-    let link = place.connect(reach.kind)?;
-    let connection = within(&link.end, reach);
+    standard::check_output()?;
+    let deadline = Clock::start(reach.timeout).calling();
+    let link = place.connect(reach, deadline)?;
+    let connection = within(&link.end, deadline);
     let nothing = Verbatim::new("{}");
-    Ok(connection
-        .call::<Verbatim, Failure>(DISCOVER, &nothing)?
-        .json)
+    match connection.call::<Verbatim, Failure>(DISCOVER, &nothing) {
+        Ok(document) => Ok(document.json),
+        Err(CallError::Fault(fault)) if fault.code == Fault::UNKNOWN_METHOD => {
+            Err(Problem::Undescribed(fault))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn read(text: &str) -> Result<Document, Problem> {

@@ -39,9 +39,9 @@ pub(crate) struct Malformed {
 /// A member that is to be added cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Misplaced {
-    #[error("there is something already")]
+    #[error("the JSON has a value there already")]
     Taken,
-    #[error("that is neither an object's member nor the next place in an array")]
+    #[error("in the JSON that is neither an object's member nor the next place in an array")]
     NoPlace,
 }
 

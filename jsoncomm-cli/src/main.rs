@@ -11,9 +11,11 @@ mod address;
 mod args;
 mod bench;
 mod call;
+mod deadline;
 mod descriptor;
 mod discover;
 mod field;
+mod files;
 mod json;
 mod output;
 mod pages;
@@ -22,6 +24,7 @@ mod places;
 mod problem;
 mod schema;
 mod serve;
+mod standard;
 mod stopping;
 mod stubs;
 mod tap;
@@ -38,7 +41,20 @@ use json::Json;
 use problem::Problem;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        // Help and the version are what was asked for.
+        Err(error) if !error.use_stderr() => output::help(&error),
+        Err(error) => error.exit(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => report(&problem),
+    }
+}
+
+fn run(command: Command) -> Result<(), Problem> {
+    match command {
         Command::Call(call) => call::run(call),
         Command::List(list) => discover::list(list),
         Command::Describe(describe) => discover::describe(describe),
@@ -48,10 +64,6 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => pages::completions(completions),
         Command::Man(man) => pages::man(man),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => report(&problem),
     }
 }
 

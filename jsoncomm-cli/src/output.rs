@@ -9,6 +9,7 @@ use anstream::{AutoStream, ColorChoice};
 
 use crate::json::{Json, Layout, Palette, is_unprintable};
 use crate::problem::Problem;
+use crate::standard;
 
 /// What is written to a stream besides its text.
 #[derive(Debug, Clone, Copy)]
@@ -43,24 +44,30 @@ pub(crate) fn palette() -> Palette {
 
 /// Prints the answer.
 pub(crate) fn answer(json: &str) -> Result<(), Problem> {
-    print(&io::stdout(), json, None)
+    print(json, None)
 }
 
 /// Prints one of several answers, on a line of its own.
 pub(crate) fn item(json: &str) -> Result<(), Problem> {
-    print(&io::stdout(), json, Some(Layout::Line))
+    print(json, Some(Layout::Line))
 }
 
 /// Prints the answer where it is in nobody's way, as standard output is for something else.
 pub(crate) fn answer_aside(json: &str) -> Result<(), Problem> {
-    print(&io::stderr(), json, None)
+    let text = shown(&io::stderr(), json, None);
+    match standard::write(io::stderr(), text.as_bytes()) {
+        // Whoever reads it has read enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Problem::ErrorOutput(error)),
+        _ => Ok(()),
+    }
 }
 
-fn print<S>(stream: &S, json: &str, layout: Option<Layout>) -> Result<(), Problem>
-where
-    S: RawStream,
-    for<'s> &'s S: Write,
-{
+fn print(json: &str, layout: Option<Layout>) -> Result<(), Problem> {
+    page(shown(&io::stdout(), json, layout).as_bytes())
+}
+
+/// Writes JSON as it is printed on a stream.
+fn shown(stream: &impl RawStream, json: &str, layout: Option<Layout>) -> String {
     let manner = Manner::of(stream);
     // What is not understood here, though the library has let it pass, is printed as it is.
     let mut text = match Json::parse(json) {
@@ -68,28 +75,27 @@ where
         Err(_) => printable(json).into_owned(),
     };
     text.push('\n');
-    let mut stream = stream;
-    stream
-        .write_all(text.as_bytes())
-        .and_then(|()| stream.flush())
-        .map_err(Problem::Output)
+    text
 }
 
 /// Prints a line that is no JSON on standard output.
 pub(crate) fn line(text: &str) -> Result<(), Problem> {
-    let mut stream = io::stdout().lock();
-    writeln!(stream, "{}", printable(text))
-        .and_then(|()| stream.flush())
-        .map_err(Problem::Output)
+    page(format!("{}\n", printable(text)).as_bytes())
+}
+
+/// Prints the help or the version.
+pub(crate) fn help(text: &clap::Error) -> Result<(), Problem> {
+    standard::check_output()?;
+    let text = text.render();
+    match AutoStream::choice(&io::stdout()) {
+        ColorChoice::Never => page(text.to_string().as_bytes()),
+        _ => page(text.ansi().to_string().as_bytes()),
+    }
 }
 
 /// Prints a text of several lines that this program has made.
 pub(crate) fn page(text: &[u8]) -> Result<(), Problem> {
-    let mut stream = io::stdout().lock();
-    stream
-        .write_all(text)
-        .and_then(|()| stream.flush())
-        .map_err(Problem::Output)
+    standard::write(io::stdout(), text).map_err(Problem::Output)
 }
 
 /// Says something to a person that is no trouble.

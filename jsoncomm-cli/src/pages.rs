@@ -6,19 +6,21 @@ use clap::CommandFactory;
 use clap_mangen::Man as Page;
 
 use crate::args::{Cli, Completions, Man};
-use crate::output;
 use crate::problem::Problem;
+use crate::{output, standard};
 
 /// The exit statuses and examples, below what the command line says of itself.
 const END: &str = include_str!("end.roff");
 
 pub(crate) fn completions(completions: Completions) -> Result<(), Problem> {
+    standard::check_output()?;
     let (mut command, mut text) = (Cli::command(), Vec::new());
     clap_complete::generate(completions.shell, &mut command, "jsoncomm", &mut text);
     output::page(&text)
 }
 
 pub(crate) fn man(man: Man) -> Result<(), Problem> {
+    standard::check_output()?;
     let mut command = Cli::command();
     command.build();
     let command = match &man.command {

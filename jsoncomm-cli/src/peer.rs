@@ -6,11 +6,11 @@ use jsoncomm::message::Verbatim;
 use jsoncomm::{DATAGRAM_MAX, Error, Kind, Socket};
 use rustix::net::sockopt::{set_socket_passcred, socket_send_buffer_size};
 
-use crate::args::{Peer, Reach};
-use crate::call::set_timeout;
+use crate::args::Peer;
+use crate::deadline::{Clock, Deadline};
 use crate::json::Json;
 use crate::problem::Problem;
-use crate::{output, words};
+use crate::{output, standard, words};
 
 /// What the kernel keeps of `SO_SNDBUF` for itself, in bytes (measured on Linux 6.18).
 const SNDBUF_OVERHEAD: usize = 32;
@@ -21,9 +21,11 @@ const QUESTION: &str = r#"{"jsonrpc":"2.0","id":1,"method":"rpc.peer"}"#;
 pub(crate) fn run(peer: Peer) -> Result<(), Problem> {
     let (place, words) = words::read(peer.words)?;
     words.end()?;
-    let mut link = place.reach(peer.reach.kind)?;
+    standard::check_output()?;
+    let deadline = Clock::start(peer.reach.timeout).calling();
+    let mut link = place.reach(&peer.reach, deadline)?;
     let socket = &mut link.end;
-    let found = ask(socket, &peer.reach)?;
+    let found = ask(socket, deadline)?;
     let kind = match socket.kind() {
         Kind::Seqpacket => "seqpacket",
         Kind::Datagram => "datagram",
@@ -49,13 +51,14 @@ pub(crate) fn run(peer: Peer) -> Result<(), Problem> {
 }
 
 /// Has the server say something. One that answers nothing is known by who called listen(2), if at all.
-fn ask(socket: &mut Socket, reach: &Reach) -> Result<Option<jsoncomm::Peer>, Problem> {
+fn ask(socket: &mut Socket, deadline: Deadline) -> Result<Option<jsoncomm::Peer>, Problem> {
     set_socket_passcred(&*socket, true).map_err(Problem::here("setsockopt"))?;
-    set_timeout(socket, reach);
+    socket.set_timeout(deadline.left());
     socket
         .send(&Verbatim::new(QUESTION))
         .map_err(Problem::of_socket)?;
     loop {
+        socket.set_timeout(deadline.left());
         match socket.receive_raw() {
             Ok((raw, _)) => return Ok(raw.peer),
             Err(Error::Deadline | Error::Closed) if socket.peer().is_some() => {

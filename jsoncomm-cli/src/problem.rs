@@ -4,10 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use jsoncomm::message::Failure;
-use jsoncomm::{CallError, Error, Fault};
+use jsoncomm::{CallError, DecodeError, EncodeError, Error, Fault};
+use rustix::io::Errno;
 
 use crate::field::Field;
-use crate::json::{Malformed, Misplaced};
+use crate::json::Misplaced;
+use crate::words::Origin;
 
 /// Why the command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +20,24 @@ pub(crate) enum Problem {
     /// The command line says too much or too little.
     #[error("{0}")]
     Usage(String),
-    #[error("the JSON of the command line is none")]
-    Json(#[source] Malformed),
+    /// What should be JSON is none.
+    #[error("{from} is not JSON: {reason}")]
+    NotJson { from: Origin, reason: String },
+    #[error("{0} is empty, where JSON should be")]
+    NoText(Origin),
+    /// It is JSON, and no message.
+    #[error("{from}")]
+    Json {
+        from: Origin,
+        #[source]
+        error: DecodeError,
+    },
+    #[error(
+        "{0} cannot be the arguments: they are an object, {{\"name\":value}}, or an array, [value]"
+    )]
+    NoArguments(Origin),
+    #[error("{from} is longer than {limit} bytes: --limit raises that")]
+    TooLong { from: Origin, limit: usize },
     #[error("--fd {field}: {problem}")]
     Misplaced { field: Field, problem: Misplaced },
     /// A file that the command line names.
@@ -29,9 +47,17 @@ pub(crate) enum Problem {
         #[source]
         source: io::Error,
     },
+    /// A descriptor that the command line names by its number.
+    #[error("fd:{number} is {}", descriptor_trouble(.error))]
+    Inherited { number: i32, error: io::Error },
+    /// A program that is to be run.
+    #[error("{}: no such program", .0.display())]
+    NoProgram(PathBuf),
     /// The library refuses to send it.
     #[error("this is not sent")]
     Unsendable(#[source] Error),
+    #[error("the call of {size} bytes is longer than {limit}: --limit raises that")]
+    CallTooLong { size: usize, limit: usize },
     /// Something this process needs is not to be had.
     #[error("{what}")]
     Here {
@@ -48,6 +74,15 @@ pub(crate) enum Problem {
     /// The method answers in many parts.
     #[error("the method answers with a stream: call --follow prints its items")]
     Stream,
+    #[error("the answer of {size} bytes is longer than {limit}: --limit raises that")]
+    AnswerTooLong { size: u64, limit: usize },
+    /// A descriptor of the answer.
+    #[error("the descriptor at {field} cannot be read")]
+    Unreadable {
+        field: Field,
+        #[source]
+        source: io::Error,
+    },
     /// What came is no answer.
     #[error("the answer cannot be used")]
     Answer(#[source] Error),
@@ -57,15 +92,36 @@ pub(crate) enum Problem {
     NoMethod(String),
     #[error("the answer is no OpenRPC document")]
     NoDocument,
+    #[error("it does not describe itself: the server knows no rpc.discover ({0})")]
+    Undescribed(Fault),
     #[error("cannot connect")]
     Connect(#[source] Error),
+    #[error("cannot connect: fd:{number} is {what}")]
+    NoSocket { number: i32, what: String },
+    /// The way to the service, once it was connected to.
+    #[error("the connection failed")]
+    Connection(#[source] Error),
     #[error("the server closed the connection before it answered")]
     Closed,
     #[error("the deadline passed")]
     Deadline,
+    /// What the library says in a way that is not known here.
+    #[error("{0}")]
+    Other(String),
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// Standard error, where the answer should go.
+    #[error("cannot write to standard error")]
+    ErrorOutput(#[source] io::Error),
+}
+
+/// Says what is wrong with a descriptor that was to be there from the start.
+pub(crate) fn descriptor_trouble(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::BADF) => String::from("not open: jsoncomm has to be started with it"),
+        _ => format!("not to be had: {error}"),
+    }
 }
 
 impl Problem {
@@ -77,6 +133,11 @@ impl Problem {
         }
     }
 
+    /// A function that says which descriptor an error is about.
+    pub(crate) fn inherited(number: i32) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Inherited { number, error }
+    }
+
     /// A function that says what this process cannot do.
     pub(crate) fn here<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Here {
@@ -85,14 +146,27 @@ impl Problem {
         }
     }
 
+    /// Sorts an error of connecting.
+    pub(crate) fn of_connecting(error: Error) -> Self {
+        match error {
+            Error::Deadline => Self::Deadline,
+            error => Self::Connect(error),
+        }
+    }
+
     /// Sorts an error of a socket on which a call is under way.
     pub(crate) fn of_socket(error: Error) -> Self {
         match error {
             Error::Deadline => Self::Deadline,
             Error::Closed => Self::Closed,
+            Error::Encode(EncodeError::TooLarge { size, limit }) => {
+                Self::CallTooLong { size, limit }
+            }
             Error::Encode(_) => Self::Unsendable(error),
+            Error::TooLarge { size, limit } => Self::AnswerTooLong { size, limit },
             error if error.is_bad_message() => Self::Answer(error),
-            error => Self::Connect(error),
+            error @ Error::Address { .. } => Self::Connect(error),
+            error => Self::Connection(error),
         }
     }
 
@@ -101,20 +175,32 @@ impl Problem {
         match self {
             Self::Service(_) => 1,
             Self::Usage(_)
-            | Self::Json(_)
+            | Self::NotJson { .. }
+            | Self::NoText(_)
+            | Self::Json { .. }
+            | Self::NoArguments(_)
+            | Self::TooLong { .. }
             | Self::Misplaced { .. }
             | Self::File { .. }
+            | Self::Inherited { .. }
+            | Self::NoProgram(_)
             | Self::Unsendable(_)
+            | Self::CallTooLong { .. }
             | Self::Here { .. }
             | Self::Serving(_)
-            | Self::Output(_) => 2,
+            | Self::Output(_)
+            | Self::ErrorOutput(_) => 2,
             Self::Fault(_)
             | Self::Stream
+            | Self::AnswerTooLong { .. }
+            | Self::Unreadable { .. }
             | Self::Answer(_)
             | Self::NotThere(_)
             | Self::NoMethod(_)
-            | Self::NoDocument => 3,
-            Self::Connect(_) | Self::Closed => 4,
+            | Self::NoDocument
+            | Self::Undescribed(_)
+            | Self::Other(_) => 3,
+            Self::Connect(_) | Self::NoSocket { .. } | Self::Connection(_) | Self::Closed => 4,
             Self::Deadline => 124,
         }
     }
@@ -130,7 +216,7 @@ impl From<CallError<Failure>> for Problem {
             CallError::Stream => Self::Stream,
             CallError::Io(error) => Self::of_socket(error),
             // There are no others yet.
-            other => Self::Usage(other.to_string()),
+            other => Self::Other(other.to_string()),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -13,13 +14,15 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use jsoncomm::message::{Failure, Verbatim};
-use jsoncomm::{Call, Control, Fault, Limits, Remote, Reply, Server};
+use jsoncomm::{Address, Call, Control, Fault, Kind, Limits, Remote, Reply, Server};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::address::pid_of;
-use crate::args::Serve;
+use crate::address::{Place, SocketKind, check_kind, pid_of};
+use crate::args::{Serve, bind_at, message_limit};
 use crate::call::names;
+use crate::files::{find_program, inherited};
 use crate::json::Json;
 use crate::output::{self, note};
 use crate::places::Places;
@@ -36,21 +39,29 @@ const TAIL: u64 = 1024;
 const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@""#;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
-    let mut limits = Limits::default();
-    // Before anything else has these numbers.
-    let places = Places::reserve(limits.descriptors)?;
     let (place, mut words) = words::read(serve.words)?;
-    let address = place.socket()?;
     let method = words.method()?;
     words.end()?;
-    // Each has one answer deferred.
+    if let Some(name) = serve.program.first() {
+        find_program(name)?;
+    }
+    let front = Front::of(place, serve.kind)?;
+    // Before anything else has these numbers.
+    let places = Places::reserve(Limits::default().descriptors)?;
     let jobs = usize::from(serve.jobs);
+    let mut limits = Limits::default();
+    limits.message = message_limit(serve.limit);
+    // Each has one answer deferred.
     limits.deferred = jobs;
     limits.user_deferred = jobs;
     limits.deferred_in_all = jobs;
+    let (message_limit, name) = (limits.message, front.to_string());
     let mut server = Server::new(limits).map_err(Problem::Serving)?;
-    server
-        .bind(address.clone(), serve.kind.into())
+    let endpoint = match front {
+        Front::Address(address, kind) => server.bind(bind_at(address, serve.mode), kind),
+        Front::Inherited(fd, _) => server.adopt(fd),
+    };
+    endpoint
         .map_err(Problem::Serving)?
         .fallback(Programs::start);
     server
@@ -59,9 +70,11 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
             control.shut_down(GRACE);
         })
         .map_err(Problem::Serving)?;
-    note(&format!("serving {method} at {address}"));
+    note(&format!("serving {method} at {name}"));
     let mut programs = Programs {
         method,
+        limit: jobs,
+        message_limit,
         command: serve.program,
         places,
         once: serve.once,
@@ -72,16 +85,58 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
     server.run(&mut programs).map_err(Problem::Serving)
 }
 
+/// Where calls come.
+#[derive(Debug)]
+enum Front {
+    Address(Address, Kind),
+    /// With its number.
+    Inherited(OwnedFd, i32),
+}
+
+impl Front {
+    fn of(place: Place, kind: Option<SocketKind>) -> Result<Self, Problem> {
+        let Place::Inherited(number) = place else {
+            let kind = kind.unwrap_or(SocketKind::Seqpacket);
+            return Ok(Self::Address(place.socket()?, kind.into()));
+        };
+        let fd = inherited(number).map_err(Problem::inherited(number))?;
+        check_kind(&fd, kind).map_err(|what| Problem::Usage(format!("fd:{number} is {what}")))?;
+        Ok(Self::Inherited(fd, number))
+    }
+}
+
+impl fmt::Display for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address, _) => write!(f, "{address}"),
+            Self::Inherited(_, number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
 /// What is served, and the programs that run.
 #[derive(Debug)]
 struct Programs {
     method: String,
+    /// How many run at once.
+    limit: usize,
+    /// The longest answer, in bytes.
+    message_limit: usize,
     command: Vec<OsString>,
     places: Places,
     once: bool,
     remote: Remote<Self>,
     jobs: HashMap<u64, Job>,
     started: u64,
+}
+
+/// A program that has just been started.
+struct Spawned {
+    child: Child,
+    said: File,
+    complained: File,
+    /// Readable when it has ended.
+    pidfd: OwnedFd,
 }
 
 /// A program that runs, and who waits for it.
@@ -106,30 +161,28 @@ impl Programs {
             let what = format!("unknown method, only {} is served", self.method);
             return reply.refuse(&Fault::new(Fault::UNKNOWN_METHOD, what));
         }
-        let job = self.spawn(call, &params);
-        match job.and_then(|(child, said, complained)| {
-            let pidfd = pidfd_of(&child)?;
-            Ok((child, said, complained, pidfd))
-        }) {
-            Ok((child, said, complained, pidfd)) => {
-                let job = Job {
-                    child,
-                    said,
-                    complained,
-                    reply,
-                };
-                self.watch(job, pidfd);
+        // A caller that does not wait counts, too, and so does a program that does not end when it is told to.
+        if self.jobs.len() >= self.limit {
+            let what = format!("{} programs run already", self.limit);
+            if !reply.is_wanted() {
+                output::tell(&format!(
+                    "a call without an answer is not carried out: {what}"
+                ));
             }
+            return reply.refuse(&Fault::new(Fault::BUSY, what));
+        }
+        match self.spawn(call, &params) {
+            Ok(spawned) => self.watch(spawned, reply),
             Err(problem) => {
                 let what = output::chain(&problem);
                 output::tell(&what);
-                reply.refuse(&Fault::new(Fault::HANDLER_FAILED, what));
+                reply.refuse(&Fault::new(fault_of(&problem), what));
             }
         }
     }
 
     /// Runs the program.
-    fn spawn(&mut self, call: &Call, params: &Verbatim) -> Result<(Child, File, File), Problem> {
+    fn spawn(&mut self, call: &Call, params: &Verbatim) -> Result<Spawned, Problem> {
         let mut input = memory()?;
         input
             .write_all(params.json.as_bytes())
@@ -161,12 +214,36 @@ impl Programs {
             .collect();
         let filled = self.places.fill(&mut command, &fds);
         let child = filled.and_then(|()| command.spawn().map_err(Problem::file("/bin/sh")));
-        self.places.release()?;
-        Ok((child?, said, complained))
+        let released = self.places.release();
+        let mut child = child?;
+        let pidfd = released.and_then(|()| pidfd_of(&child));
+        let pidfd = pidfd.inspect_err(|_| {
+            // Nobody would notice its end.
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
+        Ok(Spawned {
+            child,
+            said,
+            complained,
+            pidfd,
+        })
     }
 
     /// Has the end of a program answer its call, and the end of the wait end the program.
-    fn watch(&mut self, job: Job, pidfd: OwnedFd) {
+    fn watch(&mut self, spawned: Spawned, reply: Reply<Verbatim, Failure>) {
+        let Spawned {
+            child,
+            said,
+            complained,
+            pidfd,
+        } = spawned;
+        let job = Job {
+            child,
+            said,
+            complained,
+            reply,
+        };
         let number = self.started;
         self.started += 1;
         // Of a one-way call nobody has waited from the beginning.
@@ -185,8 +262,24 @@ impl Programs {
             });
             if let Err(error) = watched {
                 output::tell(&output::chain(&error));
+                let given_up = server.after(Duration::ZERO, move |programs: &mut Self, _| {
+                    programs.give_up(number);
+                });
+                if let Err(error) = given_up {
+                    output::tell(&output::chain(&error));
+                }
             }
         });
+    }
+
+    /// Ends a program whose end cannot be watched for: there are no resources for it.
+    fn give_up(&mut self, number: u64) {
+        if let Some(mut job) = self.jobs.remove(&number) {
+            let _ = job.child.kill();
+            let _ = job.child.wait();
+            let what = "the program's end cannot be watched for";
+            job.reply.refuse(&Fault::new(Fault::BUSY, what));
+        }
     }
 
     /// Answers for a program that has ended.
@@ -194,7 +287,9 @@ impl Programs {
         let Some(mut job) = self.jobs.remove(&number) else {
             return;
         };
-        let answered = job.child.wait().and_then(|status| job.answer(status));
+        let limit = self.message_limit;
+        let status = job.child.wait();
+        let answered = status.and_then(|status| job.answer(status, limit));
         if let Err(error) = answered {
             output::tell(&output::chain(&error));
         }
@@ -217,10 +312,9 @@ impl Drop for Programs {
 
 impl Job {
     /// Answers with what the program has said.
-    fn answer(self, status: ExitStatus) -> io::Result<()> {
-        let limit = Limits::default().message as u64;
-        let said = contents(&self.said, 0, limit + 1)?;
-        let said = String::from_utf8_lossy(&said).into_owned();
+    fn answer(self, status: ExitStatus, limit: usize) -> io::Result<()> {
+        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        let said = contents(&self.said, 0, most)?;
         let length = self.complained.metadata()?.len();
         let complained = contents(&self.complained, length.saturating_sub(TAIL), TAIL)?;
         let complained = String::from_utf8_lossy(&complained);
@@ -228,12 +322,11 @@ impl Job {
             complained.lines().for_each(note);
         }
         if status.success() {
-            let json = match said.trim_ascii() {
-                "" => "null",
-                json => json,
-            };
-            // What is no JSON is a fault, which says so.
-            self.reply.send(Verbatim::new(json));
+            match result(&said, limit) {
+                // What is no JSON is a fault, which says so.
+                Ok(json) => self.reply.send(Verbatim::new(json)),
+                Err(fault) => self.reply.refuse(&fault),
+            }
             return Ok(());
         }
         let last = complained
@@ -241,8 +334,9 @@ impl Job {
             .rev()
             .find(|line| !line.trim().is_empty());
         let message = last.map_or_else(|| status.to_string(), |line| line.trim().to_owned());
-        let is_json = Json::parse(&said).is_ok();
-        let data = is_json.then(|| Verbatim::new(said));
+        let said = std::str::from_utf8(&said).ok();
+        let said = said.filter(|said| Json::parse(said).is_ok());
+        let data = said.map(Verbatim::new);
         let code = status
             .code()
             .or_else(|| status.signal().map(|signal| 128 + signal))
@@ -253,6 +347,35 @@ impl Job {
             data,
         });
         Ok(())
+    }
+}
+
+/// The result that a program has printed.
+fn result(said: &[u8], limit: usize) -> Result<&str, Fault> {
+    if said.len() > limit {
+        let what = format!("the program printed more than {limit} bytes");
+        return Err(Fault::new(Fault::ANSWER_TOO_BIG, what));
+    }
+    match std::str::from_utf8(said).map(str::trim_ascii) {
+        Ok("") => Ok("null"),
+        Ok(json) => Ok(json),
+        Err(error) => {
+            let what = format!("what the program printed is not UTF-8: {error}");
+            Err(Fault::new(Fault::HANDLER_FAILED, what))
+        }
+    }
+}
+
+/// Tells a lack of something, which passes, from what does not.
+fn fault_of(problem: &Problem) -> i64 {
+    let (Problem::Here { source, .. } | Problem::File { source, .. }) = problem else {
+        return Fault::HANDLER_FAILED;
+    };
+    match Errno::from_io_error(source) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM | Errno::NOSPC) => {
+            Fault::BUSY
+        }
+        _ => Fault::HANDLER_FAILED,
     }
 }
 

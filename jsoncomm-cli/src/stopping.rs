@@ -1,8 +1,8 @@
-//! SIGTERM and SIGINT as something to read.
+//! SIGTERM, SIGINT and SIGHUP as something to read.
 
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::problem::Problem;
 
@@ -10,11 +10,26 @@ use crate::problem::Problem;
 pub(crate) fn signals() -> Result<UnixStream, Problem> {
     let failed = "signals cannot be watched";
     let (reader, raise) = UnixStream::pair().map_err(Problem::here(failed))?;
-    for signal in [SIGTERM, SIGINT] {
+    let ignored = ignored();
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        // As nohup(1) has it.
+        if signal == SIGHUP && ignored & (1 << (SIGHUP - 1)) != 0 {
+            continue;
+        }
         raise
             .try_clone()
             .and_then(|raise| signal_hook::low_level::pipe::register(signal, raise))
             .map_err(Problem::here(failed))?;
     }
     Ok(reader)
+}
+
+/// The signals that this process was started to ignore, a bit each; none where `/proc` does not tell.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.unwrap_or_default()
 }

@@ -11,12 +11,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
 
 use crate::address::{Place, reach};
-use crate::args::Tap;
+use crate::args::{Tap, bind_at};
 use crate::descriptor;
 use crate::json::{Json, Layout};
 use crate::output::{self, note};
 use crate::problem::Problem;
-use crate::{stopping, words};
+use crate::{standard, stopping, words};
 
 /// Longest message that passes, in bytes: clients and services may have larger limits than ours.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -31,6 +31,7 @@ const TURN: usize = 32;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
+    standard::check_output()?;
     let mut rest = tap.words;
     let listen = match rest.is_empty() {
         true => None,
@@ -46,7 +47,7 @@ pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
         .map_err(Problem::Connect)?
         .kind();
     let signals = stopping::signals()?;
-    let front = Front::bind(Bind::from(listen.clone()), kind)?;
+    let front = Front::bind(bind_at(listen.clone(), tap.mode), kind)?;
     note(&format!("tapping {service} at {listen}"));
     let mut passage = Passage {
         front,

@@ -1,14 +1,19 @@
 //! What stands on the command line besides options: an address, a method, arguments.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
-use jsoncomm::Limits;
+use jsoncomm::message::{Surplus, Verbatim, decode};
+use jsoncomm::{DecodeError, Fds};
 
 use crate::address::Place;
+use crate::deadline::Deadline;
 use crate::problem::Problem;
+use crate::standard;
 
 /// The words of a command line, taken from the front.
 #[derive(Debug)]
@@ -23,6 +28,41 @@ pub(crate) fn read(mut words: Vec<OsString>) -> Result<(Place, Words), Problem> 
     Ok((place, Words { rest }))
 }
 
+/// A JSON text, and where it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text {
+    pub(crate) json: String,
+    pub(crate) from: Origin,
+}
+
+/// Where a JSON text was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The word itself, or the front of it.
+    Word(String),
+    File(PathBuf),
+    Standard,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(word) if word.is_empty() => f.write_str("the JSON"),
+            Self::Word(word) => write!(f, "the argument {word}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Standard => f.write_str("standard input"),
+        }
+    }
+}
+
+/// How a JSON text is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// The longest that is taken, in bytes.
+    pub(crate) limit: usize,
+    pub(crate) deadline: Deadline,
+}
+
 impl Words {
     /// The next word, which has to be there.
     pub(crate) fn method(&mut self) -> Result<String, Problem> {
@@ -35,30 +75,73 @@ impl Words {
         self.rest.next().map(text).transpose()
     }
 
-    /// The JSON that the next word is, or says where to find.
-    pub(crate) fn json(&mut self) -> Result<Option<String>, Problem> {
-        let Some(word) = self.next()? else {
+    /// The JSON that the last word is, or says where to find.
+    pub(crate) fn json(mut self, reading: Reading) -> Result<Option<Text>, Problem> {
+        /// So much of a word is repeated in errors.
+        const QUOTE: usize = 60;
+        let Some(word) = self.rest.next() else {
             return Ok(None);
         };
-        let json = match word.strip_prefix('@') {
-            _ if word == "-" => contents(io::stdin(), OsStr::new("-"))?,
-            Some(path) => {
-                let file = File::open(path).map_err(Problem::file(path))?;
-                contents(file, OsStr::new(path))?
+        // Before a piece of JSON is found to be none.
+        self.end()?;
+        let (json, from) = if word == "-" {
+            let from = Origin::Standard;
+            (contents(from.clone(), reading)?, from)
+        } else if let Some(path) = word.as_bytes().strip_prefix(b"@") {
+            let from = Origin::File(PathBuf::from(OsString::from_vec(path.to_vec())));
+            (contents(from.clone(), reading)?, from)
+        } else {
+            let word = text(word)?;
+            let mut quote: String = word.chars().take(QUOTE).collect();
+            if quote.len() < word.len() {
+                quote.push('…');
             }
-            None => word,
+            (word, Origin::Word(quote))
         };
-        Ok(Some(json))
+        let text = Text { json, from };
+        text.check()?;
+        Ok(Some(text))
     }
 
     /// Sees to it that no word is left.
     pub(crate) fn end(mut self) -> Result<(), Problem> {
         match self.rest.next() {
             Some(word) => Err(Problem::Usage(format!(
-                "{}: one word too many",
+                "{}: one word too many (JSON with spaces needs quotes: '{{\"a\": 1}}')",
                 word.to_string_lossy()
             ))),
             None => Ok(()),
+        }
+    }
+}
+
+impl Text {
+    /// No arguments.
+    pub(crate) fn nothing() -> Self {
+        let json = String::from("{}");
+        let from = Origin::Word(json.clone());
+        Self { json, from }
+    }
+
+    /// Sees to it that it is JSON by the library's rules.
+    fn check(&self) -> Result<(), Problem> {
+        let from = self.from.clone();
+        if self.json.trim_ascii().is_empty() {
+            return Err(Problem::NoText(from));
+        }
+        let read = decode::<Verbatim>(self.json.as_bytes(), Fds::new(), Surplus::Close);
+        match read {
+            Ok(_) => Ok(()),
+            Err(DecodeError::Syntax { reason }) => Err(Problem::NotJson { from, reason }),
+            Err(error) => Err(Problem::Json { from, error }),
+        }
+    }
+
+    /// Sees to it that it can be the arguments of a call.
+    pub(crate) fn check_arguments(&self) -> Result<(), Problem> {
+        match self.json.trim_ascii_start().starts_with(['{', '[']) {
+            true => Ok(()),
+            false => Err(Problem::NoArguments(self.from.clone())),
         }
     }
 }
@@ -68,12 +151,43 @@ fn text(word: OsString) -> Result<String, Problem> {
         .map_err(|word| Problem::Usage(format!("{}: not UTF-8", word.to_string_lossy())))
 }
 
-/// Reads a text to its end; one that is larger than any message is not.
-fn contents(from: impl Read, name: &OsStr) -> Result<String, Problem> {
-    let limit = Limits::default().message as u64;
-    let mut text = String::new();
-    from.take(limit + 1)
-        .read_to_string(&mut text)
-        .map_err(Problem::file(Path::new(name)))?;
-    Ok(text)
+/// Reads a text to its end; one that is larger than a message may be is refused.
+fn contents(from: Origin, reading: Reading) -> Result<String, Problem> {
+    let limit = reading.limit;
+    // Whoever writes may take its time.
+    reading.deadline.wait_for(move || {
+        let file = match &from {
+            Origin::File(path) => File::open(path),
+            Origin::Word(_) | Origin::Standard => standard::duplicate(0).map(File::from),
+        };
+        let mut bytes = Vec::new();
+        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        let read = file.and_then(|file| file.take(most).read_to_end(&mut bytes));
+        read.map_err(Problem::file(from.to_string()))?;
+        if bytes.len() > limit {
+            return Err(Problem::TooLong { from, limit });
+        }
+        String::from_utf8(bytes).map_err(|error| Problem::NotJson {
+            from,
+            reason: error.utf8_error().to_string(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_argument_is_quoted_in_part() {
+        let words = vec![OsString::from("./a"), OsString::from("x".repeat(1000))];
+        let (_, words) = read(words).unwrap();
+        let reading = Reading {
+            limit: 10,
+            deadline: crate::deadline::Clock::start(None).reading(),
+        };
+        let error = words.json(reading).unwrap_err().to_string();
+        assert!(error.len() < 200, "{error}");
+        assert!(error.starts_with("the argument xxx"), "{error}");
+    }
 }

@@ -196,7 +196,7 @@ fn files_are_passed_within_arrays_and_objects_and_to_be_written() {
     assert_eq!(text(at("new")), "written");
 
     for (lend, complaint) in [
-        ("n=/dev/null", "there is something already"),
+        ("n=/dev/null", "the JSON has a value there already"),
         ("n.x=/dev/null", "neither an object's member"),
         ("x=/not/there", "No such file"),
     ] {
@@ -459,9 +459,9 @@ fn each_way_to_end_has_its_exit_status() {
     );
     // 2: the command line.
     for (arguments, complaint) in [
-        (&["a.b", "{"][..], "a string is expected at byte 1"),
-        (&["a.b", "7"], "params must be a struct or a tuple"),
-        (&["a.b", r#"{"a":1,"a":2}"#], "this is not sent"),
+        (&["a.b", "{"][..], "the argument { is not JSON: EOF"),
+        (&["a.b", "7"], "the argument 7 cannot be the arguments"),
+        (&["a.b", r#"{"a":1,"a":2}"#], "key \"a\" is repeated"),
         (&["a.b", "{}", "--unknown"], "--unknown"),
         (&["a.b", "{}", "--timeout", "soon"], "no time"),
         (&["a.b", "{}", "--", "true"], "--exec"),

@@ -24,6 +24,24 @@ pub(crate) fn jsoncomm(arguments: &[&str]) -> Command {
     command
 }
 
+/// The command as a shell starts it, with its redirections.
+pub(crate) fn through(redirect: &str, arguments: &[&str]) -> Command {
+    let inner = jsoncomm(arguments);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("exec \"$@\" {redirect}"), "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .stdin(Stdio::null());
+    for (variable, value) in inner.get_envs() {
+        match value {
+            Some(value) => shell.env(variable, value),
+            None => shell.env_remove(variable),
+        };
+    }
+    shell
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -132,6 +150,8 @@ impl Double {
             assert!(is_readable(&listener, PATIENCE), "nobody connects");
             let mut socket = listener.accept().unwrap().unwrap();
             socket.set_timeout(Some(PATIENCE));
+            socket.set_message_limit(64 << 20);
+            socket.set_depth_limit(127);
             let mut heard = Vec::new();
             for list in answers {
                 let (call, _) = socket.receive_raw().unwrap();

@@ -14,6 +14,8 @@ extern crate jsoncomm_watchdog;
 mod call;
 mod common;
 mod describe;
+mod failures;
+mod files;
 mod looking;
 mod pages;
 mod serve;

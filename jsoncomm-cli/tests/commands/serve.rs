@@ -299,7 +299,17 @@ fn what_cannot_be_served_is_told() {
             &["/not/there/x.sock", "a.b", "--", "true"],
             "has no directory",
         ),
-        (&["fd:0", "a.b", "--", "true"], "a path, or @ and a name"),
+        (&["fd:0", "a.b", "--", "true"], "fd:0 is no socket"),
+        (&["fd:9", "a.b", "--", "true"], "fd:9 is not open"),
+        (
+            &["exec:true", "a.b", "--", "true"],
+            "a path, or @ and a name",
+        ),
+        (&["./x.sock", "a.b", "--", "/not/there"], "no such program"),
+        (
+            &["./x.sock", "a.b", "--mode", "rw", "--", "true"],
+            "no mode",
+        ),
         (&["./x.sock", "a.b"], "CMD"),
         (&["./x.sock", "--", "true"], "no METHOD"),
     ] {

@@ -1,0 +1,215 @@
+//! Files that the command line names: those that are passed, and those that what comes is copied to.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use jsoncomm::message::Verbatim;
+use rustix::fs::access;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::args::{Access, Lend, Save, Spot};
+use crate::deadline::Deadline;
+use crate::field::Field;
+use crate::json::Json;
+use crate::problem::Problem;
+use crate::standard;
+
+/// Descriptors that this program was started with are moved here, out of the way of those that a program is given.
+const ABOVE: i32 = 512;
+
+/// Duplicates a descriptor that this program was started with, however often.
+pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
+    static TAKEN: Mutex<BTreeMap<i32, OwnedFd>> = Mutex::new(BTreeMap::new());
+    if let Ok(number @ 0..=2) = usize::try_from(number) {
+        return standard::duplicate(number);
+    }
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(fd) = taken.get(&number) {
+        return fd.try_clone();
+    }
+    let fd = jsoncomm::inherited(number)?;
+    // Where the limit of open files is lower, it stays where it is.
+    let fd = fcntl_dupfd_cloexec(&fd, ABOVE).unwrap_or(fd);
+    let copy = fd.try_clone();
+    taken.insert(number, fd);
+    copy
+}
+
+/// Opens a file that is to be passed.
+pub(crate) fn open(lend: &Lend, deadline: Deadline) -> Result<OwnedFd, Problem> {
+    let access = lend.access;
+    match lend.file.clone() {
+        Spot::Standard => standard::duplicate(0).map_err(Problem::file("standard input")),
+        Spot::Inherited(number) => inherited(number).map_err(Problem::inherited(number)),
+        // A FIFO waits for somebody at its other end, a socket for its server.
+        Spot::Path(path) => deadline.wait_for(move || {
+            let opened = open_path(&path, access);
+            opened.map_err(Problem::file(path))
+        }),
+    }
+}
+
+fn open_path(path: &Path, access: Access) -> io::Result<OwnedFd> {
+    if fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        return connect_to(path);
+    }
+    let file = match access {
+        Access::Reading => File::open(path),
+        Access::Both => OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path),
+    };
+    Ok(file?.into())
+}
+
+/// Connects to a socket, of whichever type it is.
+fn connect_to(path: &Path) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let mut refused = Errno::PROTOTYPE;
+    for sort in [SocketType::STREAM, SocketType::SEQPACKET, SocketType::DGRAM] {
+        let socket = socket_with(AddressFamily::UNIX, sort, SocketFlags::CLOEXEC, None)?;
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::PROTOTYPE) => {}
+            Err(error) => {
+                refused = error;
+                break;
+            }
+        }
+    }
+    Err(refused.into())
+}
+
+/// Finds a program as execvp(3) does, so that one that is not there is told before anything is done.
+pub(crate) fn find_program(name: &OsStr) -> Result<(), Problem> {
+    let is_program = |path: &Path| {
+        let executable = access(path, rustix::fs::Access::EXEC_OK).is_ok();
+        executable && path.is_file()
+    };
+    // As the C library has it where there is none.
+    let paths = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let mut paths = std::env::split_paths(&paths);
+    let found = if name.as_encoded_bytes().contains(&b'/') {
+        is_program(Path::new(name))
+    } else {
+        paths.any(|path| is_program(&path.join(name)))
+    };
+    if found {
+        return Ok(());
+    }
+    Err(Problem::NoProgram(PathBuf::from(name)))
+}
+
+/// A file that what a descriptor gives is copied to; open already.
+#[derive(Debug)]
+pub(crate) struct Target {
+    field: Field,
+    to: OwnedFd,
+    /// Its name, where it has one; standard output has none.
+    path: Option<PathBuf>,
+    /// It was not there before, and is removed unless it is filled.
+    made: bool,
+}
+
+impl Target {
+    /// Opens it, and leaves what is in it as it is.
+    pub(crate) fn open(save: &Save, deadline: Deadline) -> Result<Self, Problem> {
+        let field = save.field.clone();
+        let (to, path, made) = match save.file.clone() {
+            Spot::Standard => {
+                let to = standard::duplicate(1).map_err(Problem::Output)?;
+                (to, None, false)
+            }
+            Spot::Inherited(number) => {
+                let to = inherited(number).map_err(Problem::inherited(number))?;
+                (to, Some(PathBuf::from(format!("fd:{number}"))), false)
+            }
+            Spot::Path(path) => deadline.wait_for(move || match open_to_write(&path) {
+                Ok((file, made)) => Ok((file.into(), Some(path), made)),
+                Err(error) => Err(Problem::file(path)(error)),
+            })?,
+        };
+        Ok(Self {
+            field,
+            to,
+            path,
+            made,
+        })
+    }
+
+    /// Copies what the answer's descriptor gives.
+    pub(crate) fn fill(mut self, answer: &mut Verbatim) -> Result<(), Problem> {
+        let from = self.find(answer)?;
+        let file = File::from(self.to.try_clone().map_err(Problem::here("dup"))?);
+        if self.path.is_some() && file.metadata().is_ok_and(|file| file.is_file()) {
+            file.set_len(0).map_err(|error| self.blame(error))?;
+        }
+        let mut bytes = vec![0; 1 << 16];
+        loop {
+            let unreadable = |source| Problem::Unreadable {
+                field: self.field.clone(),
+                source,
+            };
+            let count = standard::read(&from, &mut bytes).map_err(unreadable)?;
+            if count == 0 {
+                break;
+            }
+            let part = bytes.get(..count).unwrap_or_default();
+            standard::write(self.to.as_fd(), part).map_err(|error| self.blame(error))?;
+        }
+        self.made = false;
+        Ok(())
+    }
+
+    /// Takes the descriptor out of the answer.
+    fn find(&self, answer: &mut Verbatim) -> Result<OwnedFd, Problem> {
+        let json = Json::parse(&answer.json).ok();
+        let index = json
+            .as_ref()
+            .and_then(|json| json.at(&self.field).and_then(Json::index));
+        let fd = index.and_then(|index| answer.fds.take(index));
+        fd.ok_or_else(|| Problem::NotThere(self.field.clone()))
+    }
+
+    /// Says that it cannot be written to.
+    fn blame(&self, error: io::Error) -> Problem {
+        match &self.path {
+            Some(path) => Problem::file(path)(error),
+            None => Problem::Output(error),
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.as_ref().filter(|_| self.made) {
+            // Nothing came of it; there is nobody to tell if that fails.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Opens a file for writing; says whether it was made.
+fn open_to_write(path: &Path) -> io::Result<(File, bool)> {
+    let made = OpenOptions::new().write(true).create_new(true).open(path);
+    match made {
+        Ok(file) => Ok((file, true)),
+        // A symbolic link may lead to one that is not there yet.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mut options = OpenOptions::new();
+            let opened = options.write(true).create(true).truncate(false).open(path);
+            opened.map(|file| (file, false))
+        }
+        Err(error) => Err(error),
+    }
+}

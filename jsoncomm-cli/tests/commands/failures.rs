@@ -1,0 +1,307 @@
+//! What goes wrong, and what is said of it: outputs that cannot be written, JSON that is none, what is no service.
+
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use jsoncomm::Kind;
+use jsoncomm_tests::KINDS;
+
+use crate::common::{Double, Ended, Example, file, jsoncomm, run, said, through};
+
+/// Every command that prints something, with a service to ask.
+fn printing<'a>(address: &'a str, listen: &'a str) -> Vec<Vec<&'a str>> {
+    vec![
+        vec!["call", address, "example.files.list"],
+        vec!["list", address],
+        vec!["describe", address],
+        vec!["describe", "--json", address],
+        vec!["peer", address],
+        vec!["bench", "--calls", "1", address, "example.files.list"],
+        vec!["tap", listen, address],
+        vec!["completions", "bash"],
+        vec!["man"],
+        vec!["--help"],
+        vec!["call", "--help"],
+        vec!["--version"],
+    ]
+}
+
+#[test]
+fn output_that_goes_nowhere_is_an_error() {
+    let example = Example::start(Kind::Seqpacket);
+    let listen = example.folder.path().join("tap.sock").display().to_string();
+    for arguments in printing(example.address(), &listen) {
+        for (redirect, complaint) in [
+            (">&-", "standard output: it is closed"),
+            (
+                "1</dev/null",
+                "standard output: it is open for reading only",
+            ),
+            (">/dev/full", "standard output: No space left"),
+        ] {
+            // It listens, and prints what passes.
+            if arguments[0] == "tap" && redirect == ">/dev/full" {
+                continue;
+            }
+            let Ended { code, stderr, .. } = run(&mut through(redirect, &arguments));
+            assert_eq!(code, Some(2), "{arguments:?} {redirect}: {stderr}");
+            assert!(stderr.contains(complaint), "{arguments:?}: {stderr}");
+        }
+        // Whoever throws it away has it, in either way of opening that.
+        for redirect in [">/dev/null", "1<>/dev/null"] {
+            if arguments[0] != "tap" {
+                let ended = run(&mut through(redirect, &arguments));
+                assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn output_is_looked_at_before_the_call_is_made() {
+    let example = Example::start(Kind::Seqpacket);
+    let text = example.write("text", "new");
+    let content = format!("content={}", text.display());
+    let put = [
+        "call",
+        example.address(),
+        "example.files.put",
+        r#"{"path":"made"}"#,
+        "--fd",
+        &content,
+    ];
+    let save = ["--save", ".=-"];
+    let exec = ["--exec", "--", "true"];
+    for (redirect, more) in [(">&-", &[][..]), ("2>&-", &save), ("2>&-", &exec)] {
+        let arguments = [&put, more].concat();
+        let ended = run(&mut through(redirect, &arguments));
+        assert_eq!(ended.code, Some(2), "{redirect}: {ended:?}");
+        assert!(!example.folder.path().join("made").exists(), "{redirect}");
+    }
+    // What prints nothing needs nothing.
+    let oneway = [&put[..], &["--oneway"]].concat();
+    let ended = run(&mut through(">&- 2>&-", &oneway));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_pipe_that_does_not_wait_gets_all_of_the_answer() {
+    let long = format!("[\"{}\"]", "x".repeat(500_000));
+    let double = Double::result(&long, Vec::new());
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let mut call = jsoncomm(&["call", double.address(), "a.b"]);
+    let mut child = call.stdout(write).stderr(Stdio::piped()).spawn().unwrap();
+    drop(call);
+    assert_eq!(crate::common::contents(read), format!("{long}\n"));
+    assert_eq!(crate::common::wait(&mut child).code(), Some(0));
+}
+
+#[test]
+fn json_that_is_none_is_named_with_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("args.json");
+    std::fs::write(&path, "{\"a\":\n  b}").unwrap();
+    let at = format!("@{}", path.display());
+    let not_text = folder.path().join("not-text");
+    std::fs::write(&not_text, b"[\"\xff\"]").unwrap();
+    let not_text = format!("@{}", not_text.display());
+    for (json, complaint) in [
+        (
+            "{a:1}",
+            "the argument {a:1} is not JSON: key must be a string at line 1 column 2",
+        ),
+        (
+            "{'a':1}",
+            "the argument {'a':1} is not JSON: key must be a string",
+        ),
+        ("hello", "the argument hello is not JSON: expected value"),
+        ("[NaN]", "NaN and infinity are not JSON"),
+        (r#"["\ud800"]"#, "a lone surrogate is not a character"),
+        (r#"{"a":1,"a":2}"#, "key \"a\" is repeated"),
+        ("[1] [2]", "trailing characters at line 1 column 5"),
+        (
+            "7",
+            "the argument 7 cannot be the arguments: they are an object",
+        ),
+        ("\"x\"", "an array, [value]"),
+        ("", "the JSON is empty"),
+        ("-", "standard input is empty"),
+        (
+            &at,
+            "args.json is not JSON: expected value at line 2 column 3",
+        ),
+        (
+            &not_text,
+            "not-text is not JSON: invalid utf-8 sequence of 1 bytes from index 2",
+        ),
+        ("@/not/there", "/not/there: No such file"),
+        ("@/", "/: Is a directory"),
+    ] {
+        for command in ["call", "bench"] {
+            // Before anybody is called.
+            let ended = said(&[command, "/not/there.sock", "a.b", json]);
+            assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+            assert!(ended.stderr.contains(complaint), "{json}: {ended:?}");
+            assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        }
+    }
+    let ended = said(&["call", "--bare", "/not/there.sock", "7"]);
+    assert_eq!(ended.code, Some(4), "a message may be anything: {ended:?}");
+    // A shell has taken it apart.
+    let ended = said(&["call", "./a", "a.b", "{\"a\":", "1}"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("1}: one word too many"), "{ended:?}");
+    assert!(ended.stderr.contains("quotes"), "{ended:?}");
+}
+
+#[test]
+fn what_is_no_service_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain").display().to_string();
+    std::fs::write(&plain, "x").unwrap();
+    let directory = folder.path().display().to_string();
+    let undescribed = || {
+        Double::text(
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"unknown method rpc.discover"}}"#,
+        )
+    };
+    for command in ["list", "describe"] {
+        let ended = said(&[command, undescribed().address()]);
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+        let complaint = "it does not describe itself: the server knows no rpc.discover";
+        assert!(ended.stderr.contains(complaint), "{ended:?}");
+    }
+    for arguments in [
+        &["list"][..],
+        &["describe"],
+        &["peer"],
+        &["call", "ADDRESS", "a.b"],
+    ] {
+        let ask = |address: &str| match arguments {
+            [command] => said(&[command, address]),
+            _ => said(&["call", address, "a.b"]),
+        };
+        for (address, complaint) in [
+            (&*plain, "is a file, not a socket"),
+            (&*directory, "is a directory, not a socket"),
+            ("/not/there.sock", "does not exist"),
+            (
+                "fd:9",
+                "fd:9 is not open: jsoncomm has to be started with it",
+            ),
+            (
+                "fd:0",
+                "fd:0 is no socket, but character device /dev/null read-only",
+            ),
+        ] {
+            let ended = ask(address);
+            assert_eq!((ended.code, &*ended.stdout), (Some(4), ""), "{ended:?}");
+            assert!(ended.stderr.contains(complaint), "{address}: {ended:?}");
+        }
+    }
+    let ended = said(&["list", "name.sock"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("name.sock is none"), "{ended:?}");
+    let mut list = jsoncomm(&["list"]);
+    let ended = run(list.env("JSONCOMM_ADDRESS", "fd:x"));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("JSONCOMM_ADDRESS: fd:x: "),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn an_inherited_socket_is_of_the_kind_that_is_asked_for() {
+    for kind in KINDS {
+        let (_near, far) = jsoncomm_tests::pair(kind);
+        let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
+        let other = match kind {
+            Kind::Seqpacket => "datagram",
+            Kind::Datagram => "seqpacket",
+        };
+        let mut call = jsoncomm(&["call", "--kind", other, "fd:0", "a.b"]);
+        let ended = run(call.stdin(far));
+        assert_eq!(ended.code, Some(4), "{ended:?}");
+        assert!(
+            ended.stderr.contains("a socket of another kind"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_message_beyond_the_limit_is_refused_and_the_option_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |length: usize| format!("[\"{}\"]", "x".repeat(length - 4));
+    let path = folder.path().join("args");
+    let at = format!("@{}", path.display());
+    // What a call adds.
+    let around =
+        r#"{"jsonrpc":"2.0","id":9007199254740991,"method":"a.b","params":,"timeout":25000}"#;
+    let limit = (2 << 20) + around.len();
+    for (length, options, complaint) in [
+        ((1 << 20) - around.len(), &[][..], ""),
+        (
+            (1 << 20) + 1,
+            &[],
+            "is longer than 1048576 bytes: --limit raises that",
+        ),
+        (2 << 20, &[&*limit.to_string()], ""),
+        (limit + 1, &[&*limit.to_string()], "--limit raises that"),
+        // It is the message that is bounded, and not only its arguments.
+        (1 << 20, &[], "the call of 10"),
+        (200 << 10, &["100K"], "is longer than 102400 bytes"),
+    ] {
+        let json = of(length);
+        std::fs::write(&path, &json).unwrap();
+        let server = Double::result("7", Vec::new());
+        let mut call = jsoncomm(&["call", server.address(), "a.b"]);
+        let from_file = run(limited(&mut call, options).arg(&at));
+        let mut call = jsoncomm(&["call", server.address(), "a.b"]);
+        limited(&mut call, options).arg("-").stdin(file(&json));
+        if complaint.is_empty() {
+            assert_eq!(from_file.code, Some(0), "{length}: {}", from_file.stderr);
+            continue;
+        }
+        for ended in [from_file, run(&mut call)] {
+            assert_eq!(ended.code, Some(2), "{ended:?}");
+            assert!(ended.stderr.contains(complaint), "{ended:?}");
+        }
+    }
+    // An answer.
+    let long = of(2 << 20);
+    for (options, code) in [(&[][..], 3), (&["1M"], 3), (&["3M"], 0)] {
+        let double = Double::result(&long, Vec::new());
+        let mut call = jsoncomm(&["call", double.address(), "a.b"]);
+        let ended = run(limited(&mut call, options));
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert_eq!(
+            ended.stdout.len(),
+            if code == 0 { long.len() + 1 } else { 0 }
+        );
+        assert_eq!(code == 3, ended.stderr.contains("--limit raises that"));
+    }
+}
+
+fn limited<'c>(command: &'c mut Command, limit: &[&str]) -> &'c mut Command {
+    for limit in limit {
+        command.args(["--limit", limit]);
+    }
+    command
+}
+
+#[test]
+fn what_is_nested_as_deep_as_a_message_can_be_passes() {
+    let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let double = Double::result(&deep(120), Vec::new());
+    let ended = said(&["call", double.address(), "a.b", &deep(120)]);
+    assert_eq!(
+        (ended.code, ended.stdout),
+        (Some(0), format!("{}\n", deep(120)))
+    );
+    let ended = said(&["call", "/not/there.sock", "a.b", &deep(500)]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("nested deeper than"), "{ended:?}");
+}

@@ -1,0 +1,346 @@
+//! What is passed with a call and what its answer brings, whatever sort of file it is.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use jsoncomm::{Kind, Raw, Socket};
+use jsoncomm_tests::{PATIENCE, pair};
+
+use crate::common::{Double, Example, contents, file, good, jsoncomm, run, said, text, through};
+
+/// A socket that takes what `call --bare --oneway fd:0` sends, and that call.
+fn receiver() -> (Socket, Command) {
+    let (mut near, far) = pair(Kind::Seqpacket);
+    near.set_timeout(Some(PATIENCE));
+    let far: OwnedFd = far.as_fd().try_clone_to_owned().unwrap();
+    let mut call = jsoncomm(&["call", "--bare", "--oneway", "fd:0", "{}"]);
+    call.stdin(far);
+    (near, call)
+}
+
+/// The first descriptor of a message.
+fn first(socket: &mut Socket) -> OwnedFd {
+    let (Raw { mut fds, .. }, _) = socket.receive_raw().unwrap();
+    fds.take(0).unwrap()
+}
+
+fn mkfifo(path: &Path) {
+    let made = run(Command::new("mkfifo").arg(path));
+    assert_eq!(made.code, Some(0), "{made:?}");
+}
+
+#[test]
+fn a_descriptor_that_the_shell_has_open_is_passed() {
+    let example = Example::start(Kind::Seqpacket);
+    let path = example.write("text", "from a descriptor");
+    let put = [
+        "call",
+        example.address(),
+        "example.files.put",
+        r#"{"path":"made"}"#,
+        "--fd",
+        "content=fd:5",
+    ];
+    let ended = run(&mut through(&format!("5<{}", path.display()), &put));
+    assert_eq!(good(ended), "{\"len\":17}\n");
+    assert_eq!(
+        text(example.folder.path().join("made")),
+        "from a descriptor"
+    );
+    let ended = said(&put);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("fd:5 is not open"), "{ended:?}");
+    // One that is closed is not passed as something else.
+    let mut put = put;
+    put[5] = "content=-";
+    let ended = run(&mut through("<&-", &put));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("standard input: Bad file"),
+        "{ended:?}"
+    );
+    // Nor is one that has been read.
+    put[3] = "-";
+    let ended = said(&put);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let mut put = jsoncomm(&put);
+    let ended = run(put.stdin(File::from(file(r#"{"path":"made"}"#))));
+    assert!(ended.stderr.contains("cannot be passed, too"), "{ended:?}");
+}
+
+#[test]
+fn one_descriptor_is_passed_twice() {
+    let (mut near, far) = pair(Kind::Seqpacket);
+    let far: OwnedFd = far.as_fd().try_clone_to_owned().unwrap();
+    let call = ["call", "--bare", "--oneway", "fd:0", "{}"];
+    let call = [&call[..], &["--fd", "a=fd:5", "--fd", "b=fd:5"]].concat();
+    assert_eq!(good(run(through("5</dev/null", &call).stdin(far))), "");
+    let (raw, _) = near.receive_raw().unwrap();
+    assert_eq!(raw.bytes, br#"{"a":0,"b":1}"#);
+    assert_eq!(raw.fds.len(), 2);
+}
+
+#[test]
+fn a_socket_is_connected_to_and_passed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let stream = UnixListener::bind(path("stream")).unwrap();
+    let datagram = UnixDatagram::bind(path("datagram")).unwrap();
+    let seqpacket = jsoncomm::Listener::bind(path("seqpacket")).unwrap();
+    let passed = |name: &str| {
+        let (mut near, mut call) = receiver();
+        call.arg("--fd").arg(format!("f={}", path(name).display()));
+        assert_eq!(good(run(&mut call)), "");
+        first(&mut near)
+    };
+    let mut far = UnixStream::from(passed("stream"));
+    far.write_all(b"hello").unwrap();
+    drop(far);
+    let mut heard = String::new();
+    stream
+        .accept()
+        .unwrap()
+        .0
+        .read_to_string(&mut heard)
+        .unwrap();
+    assert_eq!(heard, "hello");
+    UnixDatagram::from(passed("datagram"))
+        .send(b"hello")
+        .unwrap();
+    let mut bytes = [0; 8];
+    assert_eq!(datagram.recv(&mut bytes).unwrap(), 5);
+    let _far = passed("seqpacket");
+    assert!(seqpacket.accept().unwrap().is_some());
+    // One that nobody has open.
+    drop(stream);
+    let (_near, mut call) = receiver();
+    call.arg("--fd")
+        .arg(format!("f={}", path("stream").display()));
+    let ended = run(&mut call);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("Connection refused"), "{ended:?}");
+}
+
+#[test]
+fn a_name_that_is_no_text_is_a_name() {
+    let example = Example::start(Kind::Seqpacket);
+    let name = OsStr::from_bytes(b"in\xff");
+    let path = example.folder.path().join(name);
+    std::fs::write(&path, "content").unwrap();
+    let option = |field: &str, path: &Path| {
+        let mut option = std::ffi::OsString::from(format!("{field}="));
+        option.push(path);
+        option
+    };
+    let mut put = jsoncomm(&["call", example.address(), "example.files.put"]);
+    put.args([r#"{"path":"copy"}"#, "--fd"]);
+    assert_eq!(
+        good(run(put.arg(option("content", &path)))),
+        "{\"len\":7}\n"
+    );
+    let saved = example.folder.path().join(OsStr::from_bytes(b"out\xff"));
+    let mut open = jsoncomm(&["call", example.address(), "example.files.open"]);
+    open.args([r#"["copy"]"#, "--save"]);
+    good(run(open.arg(option("file", &saved))));
+    assert_eq!(text(saved), "content");
+    let json = example.folder.path().join(OsStr::from_bytes(b"args\xff"));
+    std::fs::write(&json, r#"["copy"]"#).unwrap();
+    let mut at = std::ffi::OsString::from("@");
+    at.push(&json);
+    let mut open = jsoncomm(&["call", example.address(), "example.files.open"]);
+    assert_eq!(good(run(open.arg(at))), "{\"len\":7,\"file\":0}\n");
+}
+
+#[test]
+fn what_is_waited_for_before_the_call_ends_at_the_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    mkfifo(&fifo);
+    let at = format!("@{}", fifo.display());
+    let [lend, save] = ["f=", "f="].map(|field| format!("{field}{}", fifo.display()));
+    for arguments in [&["--fd", &*lend][..], &["--save", &save], &[&at]] {
+        let call = ["call", "--timeout", "50ms", "/not/there.sock", "a.b"];
+        let ended = said(&[&call, arguments].concat());
+        assert_eq!(ended.code, Some(124), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.stderr, "jsoncomm: the deadline passed\n");
+    }
+    // Standard input that says nothing, too.
+    let mut call = jsoncomm(&["call", "--timeout", "50ms", "/not/there.sock", "a.b", "-"]);
+    let (read, _write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let ended = run(call.stdin(read));
+    assert_eq!(ended.code, Some(124), "{ended:?}");
+}
+
+#[test]
+fn a_fifo_is_passed_when_somebody_writes_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    mkfifo(&fifo);
+    let (mut near, mut call) = receiver();
+    call.arg("--fd").arg(format!("f={}", fifo.display()));
+    let child = call.stdout(Stdio::piped()).spawn().unwrap();
+    let mut to = File::options().write(true).open(&fifo).unwrap();
+    to.write_all(b"written").unwrap();
+    drop(to);
+    let passed = first(&mut near);
+    assert_eq!(good(crate::common::ended(child)), "");
+    assert_eq!(contents(passed), "written");
+}
+
+#[test]
+fn where_nothing_can_be_saved_nothing_is_called() {
+    let example = Example::start(Kind::Seqpacket);
+    let source = example.write("text", "new");
+    let content = format!("content={}", source.display());
+    let directory = format!("x={}", example.folder.path().display());
+    let twice = format!("x={}", example.folder.path().join("twice").display());
+    for (save, complaint) in [
+        (&["x=/not/there/file"][..], "/not/there/file: No such file"),
+        (&[&*directory], "Is a directory"),
+        (&["x=fd:9"], "fd:9 is not open"),
+        (&["x=/dev/null", "x=-"], "--save x: it is there twice"),
+        (
+            &[&twice, &twice.replace("x=", "y=")],
+            "twice: it is there twice",
+        ),
+    ] {
+        let mut put = jsoncomm(&["call", example.address(), "example.files.put"]);
+        put.args([r#"{"path":"made"}"#, "--fd", &content]);
+        for save in save {
+            put.args(["--save", save]);
+        }
+        let ended = run(&mut put);
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+        assert!(ended.stderr.contains(complaint), "{ended:?}");
+        let names: Vec<_> = std::fs::read_dir(example.folder.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "neither called nor made: {names:?}");
+    }
+    let put = [
+        "call",
+        example.address(),
+        "example.files.put",
+        r#"{"path":"made"}"#,
+        "--fd",
+        &content,
+        "--exec",
+        "--",
+    ];
+    for program in ["/not/there", "no-such-program", "/etc/passwd"] {
+        let ended = said(&[&put[..], &[program]].concat());
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("no such program"), "{ended:?}");
+    }
+    assert!(!example.folder.path().join("made").exists());
+}
+
+#[test]
+fn a_call_that_fails_leaves_the_file_to_save_to_as_it_was() {
+    let example = Example::start(Kind::Seqpacket);
+    let old = example.write("old", "as it was");
+    let new = example.folder.path().join("new");
+    let link = example.folder.path().join("link");
+    std::os::unix::fs::symlink("linked", &link).unwrap();
+    for path in [&old, &new] {
+        let save = format!("file={}", path.display());
+        let open = ["call", example.address(), "example.files.open"];
+        let ended = said(&[&open[..], &[r#"["nowhere"]"#, "--save", &save]].concat());
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+    }
+    assert_eq!(text(&old), "as it was");
+    assert!(!new.exists(), "what was made is removed");
+    // A call that does not fail replaces all of it, and what a link leads to.
+    example.write("a.txt", "one");
+    for path in [&old, &new, &link] {
+        let save = format!("file={}", path.display());
+        let open = ["call", example.address(), "example.files.open"];
+        good(said(
+            &[&open[..], &[r#"["a.txt"]"#, "--save", &save]].concat(),
+        ));
+        assert_eq!(text(path), "one");
+    }
+    assert_eq!(text(example.folder.path().join("linked")), "one");
+}
+
+#[test]
+fn what_a_descriptor_gives_is_saved_to_a_descriptor() {
+    let example = Example::start(Kind::Seqpacket);
+    example.write("a.txt", "one");
+    let to = example.folder.path().join("to");
+    let open = [
+        "call",
+        example.address(),
+        "example.files.open",
+        r#"["a.txt"]"#,
+        "--save",
+        "file=fd:7",
+    ];
+    let ended = run(&mut through(&format!("7>{}", to.display()), &open));
+    assert_eq!(good(ended), "{\"len\":3,\"file\":0}\n");
+    assert_eq!(text(to), "one");
+}
+
+#[test]
+fn a_descriptor_that_cannot_be_read_is_told_and_one_that_does_not_wait_is_waited_for() {
+    let write_only = File::options().write(true).open("/dev/null").unwrap();
+    let double = Double::result("[0]", vec![write_only.into()]);
+    let ended = said(&["call", double.address(), "a.b", "--save", "[0]=-"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let complaint = "the descriptor at [0] cannot be read: Bad file descriptor";
+    assert!(ended.stderr.contains(complaint), "{ended:?}");
+
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let double = Double::result("[0]", vec![read]);
+    let mut call = jsoncomm(&["call", double.address(), "a.b", "--save", "[0]=-"]);
+    let child = call.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    // The answer says that it has come so far.
+    let mut line = vec![0; 4];
+    child
+        .stderr
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut line)
+        .unwrap();
+    assert_eq!(line, b"[0]\n");
+    let mut write = File::from(write);
+    write.write_all(b"late").unwrap();
+    drop(write);
+    assert_eq!(crate::common::ended(child).stdout, "late");
+}
+
+#[test]
+fn connecting_and_calling_have_one_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("full");
+    let listener = rustix::net::socket_with(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let address = rustix::net::SocketAddrUnix::new(&path).unwrap();
+    rustix::net::bind(&listener, &address).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _first = Socket::connect(&path, Kind::Seqpacket).unwrap();
+    let path = path.to_str().unwrap();
+    for arguments in [
+        &["call", path, "a.b"][..],
+        &["call", "--bare", path, "{}"],
+        &["call", "--follow", path, "a.b"],
+        &["call", "--oneway", path, "a.b"],
+        &["list", path],
+        &["peer", path],
+        &["bench", path, "a.b"],
+    ] {
+        let ended = said(&[arguments, &["--timeout", "50ms"]].concat());
+        assert_eq!(ended.code, Some(124), "{arguments:?}: {ended:?}");
+    }
+}
