@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use jsoncomm::message::Failure;
 use jsoncomm::{CallError, DecodeError, EncodeError, Error, Fault};
-use rustix::io::Errno;
 
 use crate::field::Field;
 use crate::json::Misplaced;
@@ -118,8 +117,10 @@ pub(crate) enum Problem {
 
 /// Says what is wrong with a descriptor that was to be there from the start.
 pub(crate) fn descriptor_trouble(error: &io::Error) -> String {
-    match Errno::from_io_error(error) {
-        Some(Errno::BADF) => String::from("not open: jsoncomm has to be started with it"),
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists => {
+            String::from("not open: jsoncomm has to be started with it")
+        }
         _ => format!("not to be had: {error}"),
     }
 }

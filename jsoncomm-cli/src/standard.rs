@@ -36,7 +36,8 @@ fn is_closed(number: usize) -> bool {
 /// Duplicates a standard descriptor by its number.
 pub(crate) fn duplicate(number: usize) -> io::Result<OwnedFd> {
     if is_closed(number) {
-        return Err(Errno::BADF.into());
+        let error = io::Error::new(io::ErrorKind::NotFound, "it is closed");
+        return Err(error);
     }
     match number {
         0 => io::stdin().as_fd().try_clone_to_owned(),

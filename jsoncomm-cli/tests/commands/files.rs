@@ -62,7 +62,7 @@ fn a_descriptor_that_the_shell_has_open_is_passed() {
     let ended = run(&mut through("<&-", &put));
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(
-        ended.stderr.contains("standard input: Bad file"),
+        ended.stderr.contains("standard input: it is closed"),
         "{ended:?}"
     );
     // Nor is one that has been read.
