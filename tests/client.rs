@@ -243,8 +243,11 @@ fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
                 break error;
             }
         };
-        assert!(matches!(error, CallError::Deadline), "{error:?}");
-        be_late(&connection);
+        let unsent = |error: &_| matches!(error, CallError::NotSent(Error::Deadline));
+        assert!(unsent(&error), "{error:?}");
+        let error = FilesClient::new(hasty).open("late").unwrap_err();
+        let unsent = matches!(error, CallError::NotSent(Error::Deadline));
+        assert!(unsent, "{error:?}");
         full.send(()).unwrap();
         assert_eq!(FilesClient::new(connection).open("a").unwrap().len, 7);
         far.join().unwrap();

@@ -205,7 +205,7 @@ const LARGE: usize = DATAGRAM_MAX + 1;
 #[track_caller]
 fn assert_no_memfd<T: std::fmt::Debug>(answer: Result<T, CallError>) {
     let operation = match &answer {
-        Err(CallError::Io(Error::Os { operation, .. })) => *operation,
+        Err(CallError::NotSent(Error::Os { operation, .. })) => *operation,
         _ => "",
     };
     assert_eq!(operation, "memfd_create", "{answer:?}");

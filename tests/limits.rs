@@ -274,7 +274,7 @@ fn a_client_sends_and_takes_messages_up_to_its_own_limit() {
         assert!(
             matches!(
                 error,
-                CallError::Io(Error::Encode(EncodeError::TooLarge { limit: 1000, .. }))
+                CallError::NotSent(Error::Encode(EncodeError::TooLarge { limit: 1000, .. }))
             ),
             "{error:?}"
         );

@@ -69,13 +69,13 @@ fn a_one_way_call_that_is_too_big_is_an_error_and_nothing_is_sent() {
         });
         let log = LogClient::new(server.connect());
         let error = log.line(&"x".repeat(1 << 20)).unwrap_err();
-        let CallError::Io(Error::Encode(EncodeError::TooLarge { limit, .. })) = error else {
+        let CallError::NotSent(Error::Encode(EncodeError::TooLarge { limit, .. })) = error else {
             panic!("{error:?}");
         };
         assert_eq!(limit, 1 << 20);
         let null = File::open("/dev/null").unwrap();
         let error = log.sink(&[null.as_fd(); 254]).unwrap_err();
-        let CallError::Io(Error::Encode(EncodeError::FdCount { count, .. })) = error else {
+        let CallError::NotSent(Error::Encode(EncodeError::FdCount { count, .. })) = error else {
             panic!("{error:?}");
         };
         assert_eq!(count, 254);
@@ -96,7 +96,10 @@ fn a_one_way_call_that_finds_no_room_ends_at_its_deadline() {
                 break error;
             }
         };
-        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        assert!(
+            matches!(error, CallError::NotSent(Error::Deadline)),
+            "{error:?}"
+        );
     }
 }
 

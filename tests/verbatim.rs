@@ -171,7 +171,7 @@ fn what_is_no_message_is_not_sent() {
     for params in ["", "{", "7", r#""text""#, r#"{"a":1,"a":2}"#] {
         let answer =
             connection.call::<Verbatim, Failure>("test.things.open", &Verbatim::new(params));
-        let Err(CallError::Io(Error::Encode(_))) = answer else {
+        let Err(CallError::NotSent(Error::Encode(_))) = answer else {
             unreachable!("{params}: {answer:?}")
         };
     }

@@ -238,7 +238,8 @@ fn io_only(error: CallError) -> Problem {
         CallError::Fault(fault) => Problem::Fault(fault),
         CallError::Deadline => Problem::Deadline,
         CallError::Closed => Problem::Closed,
-        CallError::Io(error) => Problem::of_socket(error),
+        CallError::NotSent(jsoncomm::Error::Deadline) => Problem::Deadline,
+        CallError::NotSent(error) | CallError::Io(error) => Problem::of_socket(error),
         other => Problem::Other(other.to_string()),
     }
 }

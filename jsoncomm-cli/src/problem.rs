@@ -215,7 +215,8 @@ impl From<CallError<Failure>> for Problem {
             CallError::Deadline => Self::Deadline,
             CallError::Closed => Self::Closed,
             CallError::Stream => Self::Stream,
-            CallError::Io(error) => Self::of_socket(error),
+            CallError::NotSent(Error::Deadline) => Self::Deadline,
+            CallError::NotSent(error) | CallError::Io(error) => Self::of_socket(error),
             // There are no others yet.
             other => Self::Other(other.to_string()),
         }

@@ -3,18 +3,19 @@
 mod dial;
 mod discover;
 mod drive;
-mod exchange;
 mod items;
 mod pending;
-mod started;
-mod turnstile;
+mod receive;
+mod received;
+mod send;
+mod slot;
+mod table;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serializer;
@@ -28,12 +29,11 @@ use crate::socket;
 use crate::sys::wait;
 
 use dial::Dial;
-pub(crate) use drive::OCCUPIED;
-use exchange::{Exchange, Note, Outgoing};
 pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
-use started::{Frames, Started};
-use turnstile::{Entered, Stay, Turnstile};
+use send::Sending;
+use slot::Slot;
+use table::Shared;
 
 /// How long a call that may be repeated waits at most before it looks again for a server that has gone.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -43,7 +43,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Cheap to clone; clones share one socket and differ in their deadline, 25 s unless told otherwise
 /// ([`within`](Connection::within), [`patient`](Connection::patient)). A call that has run out of time
 /// leaves the connection usable: its answer is known by its id and dropped, descriptors closed, if it
-/// comes after all. Calls from several threads take turns.
+/// comes after all.
+///
+/// Any number of threads can call through clones at the same time, and none waits for the call of another: of those
+/// that wait for a reply, one receives for all.
 ///
 /// When the server goes, all calls end with [`CallError::Closed`]: at once on [`Kind::Seqpacket`], within about
 /// 100 ms on [`Kind::Datagram`], where the client has to look for the server with [sock_diag(7)]. Where a kernel or a
@@ -91,22 +94,6 @@ enum Revival {
     Reconnect,
     /// It goes to the next server in any case.
     Repeat,
-}
-
-/// What the clones of a connection share.
-struct Shared {
-    /// The socket, for loops that wait for it while nobody is at the exchange.
-    fd: Arc<OwnedFd>,
-    exchange: Turnstile<Exchange>,
-    /// An event loop drives the connection: starting a call never waits.
-    driven: AtomicBool,
-}
-
-impl Shared {
-    /// Gives a call up without waiting: whoever is at the exchange tells the server.
-    fn abandon(&self, id: u64) {
-        self.exchange.attend_or_leave(Note::Cancel(id));
-    }
 }
 
 impl fmt::Debug for Connection {
@@ -165,11 +152,7 @@ impl Connection {
         // Nobody should be able to guess an id; and 2^52 leaves every JSON reader exact, and room to count.
         let random = RandomState::new().build_hasher().finish();
         Self {
-            shared: Arc::new(Shared {
-                fd: line.share_fd(),
-                exchange: Turnstile::new(Exchange::new(line, dial, random >> 12)),
-                driven: AtomicBool::new(false),
-            }),
+            shared: Arc::new(Shared::new(line, dial, random >> 12)),
             timeout: Some(DEADLINE),
             revival: Revival::Never,
         }
@@ -280,9 +263,7 @@ impl Connection {
     /// Sets the longest message in bytes, sent or received, for all clones; the default is that of
     /// [`Limits::message`].
     pub fn set_message_limit(&self, bytes: usize) {
-        if let Ok(mut exchange) = self.enter(None) {
-            exchange.line.set_limit(bytes);
-        }
+        self.shared.lock().change_line(|line| line.set_limit(bytes));
     }
 
     /// Has calls that are waited for look for their answer for so long before they sleep, for all clones; nothing, the
@@ -301,17 +282,15 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_busy_poll(&self, time: Duration) {
-        if let Ok(mut exchange) = self.enter(None) {
-            exchange.spin.set(time);
-        }
+        self.shared.lock().spin.set(time);
     }
 
     /// Sets how deep the JSON of a message may nest, sent or received, for all clones; the default is that of
     /// [`Limits::depth`], and so are its bounds.
     pub fn set_depth_limit(&self, levels: usize) {
-        if let Ok(mut exchange) = self.enter(None) {
-            exchange.line.set_depth(levels);
-        }
+        self.shared
+            .lock()
+            .change_line(|line| line.set_depth(levels));
     }
 
     /// Calls a method by its whole name and waits for the answer. `params` is written as an object or an
@@ -321,8 +300,8 @@ impl Connection {
     ///
     /// [`CallError::Service`] and [`CallError::Fault`] are the server's answers. After
     /// [`CallError::Deadline`] and [`CallError::Closed`] the call may have been carried out or not; the server
-    /// is told that its answer is not wanted any more. [`CallError::Io`] holding [`Error::Encode`] says that
-    /// nothing was sent. Descriptors of an answer that `T` does not take are closed.
+    /// is told that its answer is not wanted any more. After [`CallError::NotSent`] it has not been. Descriptors of an
+    /// answer that `T` does not take are closed.
     pub fn call<T: Message, E: Message>(
         &self,
         method: &str,
@@ -330,11 +309,17 @@ impl Connection {
     ) -> Result<T, CallError<E>> {
         let deadline = self.deadline();
         let mut pause = Duration::from_millis(1);
+        let mut repeated = false;
         loop {
             match self.attempt(method, params, deadline) {
                 Err(CallError::Closed) if self.may_repeat() => {}
+                // An attempt before may have been.
+                Err(CallError::NotSent(error)) if repeated => {
+                    return Err(CallError::from_error(error));
+                }
                 answer => return answer,
             }
+            repeated = true;
             // It may take a while until a server is there again; others may call meanwhile.
             match time_left(deadline) {
                 Some(Duration::ZERO) => return Err(CallError::Deadline),
@@ -351,41 +336,43 @@ impl Connection {
         params: &(impl Pack + ?Sized),
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
-        let mut exchange = self
-            .enter_to_wait(deadline)
-            .map_err(CallError::from_error)?;
-        let id = exchange.next_id();
         let timeout = match self.revival {
             Revival::Never | Revival::Reconnect => self.timeout,
             Revival::Repeat => time_left(deadline),
         };
-        let outgoing = Outgoing {
-            id: Some(id),
-            timeout,
+        let shared = &*self.shared;
+        let (id, call) = shared
+            .encode_call(method, params, timeout)
+            .map_err(CallError::NotSent)?;
+        let sending = Sending {
             deadline,
             driven: false,
             reconnect: self.may_reconnect(),
         };
-        match exchange.send(outgoing, method, params) {
-            Ok(()) => {}
-            // A server that turned us away has said why before it closed.
-            Err(Error::Closed) if exchange.line.kind() == Kind::Seqpacket => {}
-            Err(error) => return Err(CallError::from_error(error)),
-        }
-        exchange.wait(id, deadline)
+        let mut table = match shared.send(call, sending) {
+            Ok(table) => table,
+            Err(Error::Closed) => {
+                let table = shared.lock();
+                // A server that turned us away has said why before it closed.
+                if table.line.kind() != Kind::Seqpacket {
+                    return Err(CallError::Closed);
+                }
+                table
+            }
+            Err(error) => return Err(CallError::NotSent(error)),
+        };
+        table.insert(id, Slot::one());
+        shared.wait_for_reply(table, id, deadline)
     }
 
     /// Says whether a call may go to another server. The loop that drives a connection waits for the socket as it is.
     fn may_reconnect(&self) -> bool {
-        self.revival != Revival::Never && !self.is_driven()
+        self.revival != Revival::Never && !self.shared.is_driven()
     }
 
     /// Says whether a call that found no server may be made again.
     fn may_repeat(&self) -> bool {
-        let exchange = || self.enter(Some(Instant::now()));
-        self.revival == Revival::Repeat
-            && self.may_reconnect()
-            && exchange().map_or(true, |exchange| exchange.can_reconnect())
+        self.revival == Revival::Repeat && self.may_reconnect() && self.shared.dial.is_some()
     }
 
     /// Starts a call without waiting for its answer. Any number may be in flight on one connection and be
@@ -400,8 +387,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`CallError::Deadline`] when there was no room in time, [`CallError::Closed`], [`CallError::Io`]; in
-    /// each case nothing has been sent.
+    /// [`CallError::NotSent`], for example with [`Error::Deadline`] when there was no room in time;
+    /// [`CallError::Closed`]. In each case nothing has been sent.
     ///
     /// # Examples
     ///
@@ -421,15 +408,7 @@ impl Connection {
         params: &(impl Pack + ?Sized),
     ) -> Result<Pending<T, E>, CallError<E>> {
         let deadline = self.deadline();
-        let id = self
-            .begin(
-                method,
-                params,
-                self.timeout,
-                deadline,
-                Started::Waiting(None),
-            )
-            .map_err(CallError::from_error)?;
+        let id = self.begin(method, params, self.timeout, deadline, Slot::one())?;
         Ok(Pending::new(self.clone(), id, deadline))
     }
 
@@ -448,35 +427,37 @@ impl Connection {
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Result<Items<T, E>, CallError<E>> {
-        let frames = Started::Stream(Frames::default());
         // The server is not told of a deadline: it would be one for the whole.
-        let id = self
-            .begin(method, params, None, self.deadline(), frames)
-            .map_err(CallError::from_error)?;
+        let id = self.begin(method, params, None, self.deadline(), Slot::many())?;
         Ok(Items::new(self.clone(), id))
     }
 
-    /// Sends a call that is waited for later; says which it is.
-    fn begin(
+    /// Sends a call that is waited for later; returns its id.
+    fn begin<E>(
         &self,
         method: &str,
         params: &(impl Pack + ?Sized),
         timeout: Option<Duration>,
         deadline: Option<Instant>,
-        started: Started,
-    ) -> Result<u64, Error> {
-        let mut exchange = self.enter_to_start(deadline)?;
-        let id = exchange.next_id();
-        let outgoing = Outgoing {
-            id: Some(id),
-            timeout,
-            deadline,
-            driven: self.is_driven(),
-            reconnect: self.may_reconnect(),
-        };
-        exchange.send(outgoing, method, params)?;
-        exchange.begin(id, started);
+        slot: Slot,
+    ) -> Result<u64, CallError<E>> {
+        let call = self.shared.encode_call(method, params, timeout);
+        let (id, call) = call.map_err(CallError::NotSent)?;
+        let mut table = self
+            .shared
+            .send(call, self.sending(deadline))
+            .map_err(CallError::not_sent)?;
+        table.insert(id, slot);
         Ok(id)
+    }
+
+    /// How a call is sent that is not waited for.
+    fn sending(&self, deadline: Option<Instant>) -> Sending {
+        Sending {
+            deadline,
+            driven: self.shared.is_driven(),
+            reconnect: self.may_reconnect(),
+        }
     }
 
     /// Sends a request of an enum and waits for its reply.
@@ -525,8 +506,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`CallError::Deadline`] when there was no room in time, [`CallError::Closed`] when nobody is there,
-    /// otherwise [`CallError::Io`]. In each case nothing has been sent.
+    /// As [`start`](Connection::start).
     ///
     /// # Examples
     ///
@@ -541,21 +521,10 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
-        let deadline = self.deadline();
-        let mut exchange = self
-            .enter_to_start(deadline)
-            .map_err(CallError::from_error)?;
-        let outgoing = Outgoing {
-            id: None,
-            timeout: None,
-            deadline,
-            driven: self.is_driven(),
-            reconnect: self.may_reconnect(),
-        };
-        exchange
-            .send(outgoing, method, params)
-            .map_err(CallError::from_error)?;
-        exchange.notified = true;
+        let call = self.shared.encode_oneway(method, params);
+        let call = call.map_err(CallError::NotSent)?;
+        let sent = self.shared.send(call, self.sending(self.deadline()));
+        sent.map_err(CallError::not_sent)?.notified = true;
         Ok(())
     }
 
@@ -564,35 +533,10 @@ impl Connection {
             .and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
-    /// Says whether no call is in flight.
+    /// Returns true if no call is in flight.
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
-        self.enter(None).is_ok_and(|exchange| exchange.is_idle())
-    }
-
-    /// Says whether an event loop drives the connection.
-    fn is_driven(&self) -> bool {
-        self.shared.driven.load(Ordering::Relaxed)
-    }
-
-    /// Waits for calls of other threads to end.
-    fn enter(&self, deadline: Option<Instant>) -> Result<Entered<'_, Exchange>, Error> {
-        let entered = self.shared.exchange.enter(deadline, Stay::Brief);
-        entered.ok_or(Error::Deadline)
-    }
-
-    /// The same for who is going to wait for an answer.
-    fn enter_to_wait(&self, deadline: Option<Instant>) -> Result<Entered<'_, Exchange>, Error> {
-        let entered = self.shared.exchange.enter(deadline, Stay::Long);
-        entered.ok_or(Error::Deadline)
-    }
-
-    /// The same for who is going to send what it does not wait for: an event loop cannot wait for those who do.
-    fn enter_to_start(&self, deadline: Option<Instant>) -> Result<Entered<'_, Exchange>, Error> {
-        match self.is_driven() {
-            true => self.shared.exchange.enter_soon().ok_or(Error::Full),
-            false => self.enter(deadline),
-        }
+        self.shared.lock().is_idle()
     }
 }
 

@@ -515,7 +515,7 @@ pub enum CallError<E = Infallible> {
     /// The other side could not carry the call through.
     #[error(transparent)]
     Fault(Fault),
-    /// No answer came in time. The call may or may not have been carried out.
+    /// The call was sent, and no answer came in time. It may or may not have been carried out.
     #[error("deadline passed")]
     Deadline,
     /// The server has gone. The call may or may not have been carried out.
@@ -525,12 +525,25 @@ pub enum CallError<E = Infallible> {
     /// [`Connection::stream`](crate::Connection::stream). The server is told to send no more.
     #[error("the method answers with a stream")]
     Stream,
-    /// The call could not be sent or its answer not be read.
-    #[error("the call failed on its way")]
+    /// The call was not sent, for this reason: [`Error::Encode`] when it cannot be written as a message,
+    /// [`Error::Deadline`] when there was no room in time, [`Error::Full`] when there is none and an event loop drives
+    /// the connection, and what sending and connecting anew report. It has not been carried out.
+    #[error("the call was not sent: {0}")]
+    NotSent(#[source] Error),
+    /// The answer could not be received or read. The call may or may not have been carried out.
+    #[error("the call failed on its way: {0}")]
     Io(#[source] Error),
 }
 
 impl<E> CallError<E> {
+    /// Sorts the reasons why a call was not sent.
+    pub(crate) fn not_sent(error: Error) -> Self {
+        match error {
+            Error::Closed => Self::Closed,
+            other => Self::NotSent(other),
+        }
+    }
+
     /// Sorts trouble of the socket into the variant a caller acts on.
     pub(crate) fn from_error(error: Error) -> Self {
         match error {

@@ -7,9 +7,9 @@
 mod connect;
 mod inbox;
 
-use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{EncodeError, Error};
@@ -63,8 +63,8 @@ const SPILLED: &[u8] = b"<args-via-fd>";
 /// What the kernel keeps of `SO_SNDBUF` for itself, in bytes (measured on Linux 6.18).
 const SNDBUF_OVERHEAD: usize = 32;
 
-/// A socket and what is known about it; every call takes `&self`.
-#[derive(Debug)]
+/// A socket and what is known about it; every call takes `&self`. A clone is the same socket.
+#[derive(Debug, Clone)]
 pub(crate) struct Line {
     fd: Arc<OwnedFd>,
     kind: Kind,
@@ -72,9 +72,32 @@ pub(crate) struct Line {
     inline_max: usize,
     bounds: Bounds,
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call.
-    timeouts: [Cell<Option<Duration>>; 2],
+    timeouts: [KnownTimeout; 2],
     /// Whether a sender's pidfd is kept if one comes.
     pidfds: bool,
+}
+
+/// A socket's timeout in nanoseconds; 0 is none. One thread at a time waits on a socket, so nothing is ordered by it.
+#[derive(Debug, Default)]
+struct KnownTimeout(AtomicU64);
+
+impl KnownTimeout {
+    fn get(&self) -> Option<Duration> {
+        let nanos = self.0.load(Ordering::Relaxed);
+        (nanos != 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    fn set(&self, timeout: Option<Duration>) {
+        // What does not fit is set anew each time.
+        let nanos = timeout.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Clone for KnownTimeout {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// How sending without waiting ended.
@@ -169,7 +192,7 @@ impl Line {
             kind,
             inline_max: inline_max(sndbuf),
             bounds: Bounds::from(limits),
-            timeouts: [Cell::new(None), Cell::new(None)],
+            timeouts: Default::default(),
             pidfds: false,
         })
     }
@@ -281,19 +304,6 @@ impl Line {
                 Sent::Full => self.wait_a_while(wait::For::Nothing, deadline)?,
             }
         }
-    }
-
-    /// Sends on a connected socket and waits for room from the start: for those that often have none. It can come back
-    /// early, and a little late.
-    pub(crate) fn try_send_until(
-        &self,
-        text: &[u8],
-        fds: &[BorrowedFd<'_>],
-        until: Instant,
-        now: Instant,
-    ) -> Result<Tried, Error> {
-        self.set_timeout(Timeout::Send, Some(until), now)?;
-        self.try_send(text, fds, None, Wait::Socket)
     }
 
     /// Receives one datagram if there is one, or as `wait` says.
@@ -496,12 +506,11 @@ impl Line {
         Ok(())
     }
 
-    /// Becomes another line, under the same descriptor number; what is queued here is gone.
-    pub(crate) fn replace(&mut self, other: Self) -> Result<(), Error> {
-        control::dup3(other.as_fd(), &self.fd).map_err(Error::os("dup3"))?;
-        let fd = Arc::clone(&self.fd);
-        *self = Self { fd, ..other };
-        Ok(())
+    /// Puts this line in the place of another, under its descriptor number; what is queued there is lost.
+    pub(crate) fn replacing(self, other: &Self) -> Result<Self, Error> {
+        control::dup3(self.as_fd(), &other.fd).map_err(Error::os("dup3"))?;
+        let fd = Arc::clone(&other.fd);
+        Ok(Self { fd, ..self })
     }
 
     /// Asks for the process of who sends each message. Where the kernel cannot tell, messages come without.

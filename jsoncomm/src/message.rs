@@ -93,6 +93,7 @@ pub use wrap::{Json, Untyped};
 pub(crate) use cursor::Cursor;
 pub(crate) use depth::check_size;
 pub(crate) use escape::put_string;
+pub(crate) use packer::Row;
 pub(crate) use reader::repeated;
 pub(crate) use shape::Way;
 pub(crate) use unknown::Copied;

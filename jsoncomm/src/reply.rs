@@ -293,7 +293,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
                     "the service behind this one is late",
                 ));
             }
-            Err(CallError::Io(Error::Full)) => {
+            Err(CallError::NotSent(Error::Full | Error::Deadline)) => {
                 self.refuse(&Fault::new(
                     Fault::BUSY,
                     "the service behind this one is busy",
@@ -303,7 +303,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
                 let message = "the service behind this one answers with a stream";
                 self.refuse(&Fault::new(Fault::HANDLER_FAILED, message));
             }
-            Err(CallError::Closed | CallError::Io(_)) => {
+            Err(CallError::Closed | CallError::NotSent(_) | CallError::Io(_)) => {
                 let message = "the service behind this one cannot be reached";
                 self.refuse(&Fault::new(Fault::HANDLER_FAILED, message));
             }

@@ -38,10 +38,16 @@ impl Spin {
         };
     }
 
+    /// Returns true unless it never looks.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        !self.longest.is_zero()
+    }
+
     /// Says until when to look this time, if at all.
     #[inline]
     pub(crate) fn until(&mut self) -> Option<Instant> {
-        if self.longest.is_zero() {
+        if !self.is_on() {
             return None;
         }
         if self.left > 0 {

@@ -372,7 +372,7 @@ fn a_fault_without_an_id_is_not_about_a_call_that_was_not_sent() {
         let near = near.as_fd().try_clone_to_owned().unwrap();
         let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
         let unsent = connection.notify("example.any", &("x".repeat(2 << 20),));
-        assert!(matches!(unsent, Err(CallError::Io(Error::Encode(_)))));
+        assert!(matches!(unsent, Err(CallError::NotSent(Error::Encode(_)))));
         let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
         send_raw(&far, fault, &[]).unwrap();
         let answer: Result<u32, CallError> = connection.call("example.any", &(1,));

@@ -38,12 +38,12 @@ fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
         let long = same.notify("x.y", &("x".repeat(1000),));
         assert!(matches!(
             long,
-            Err(CallError::Io(jsoncomm::Error::Encode(_)))
+            Err(CallError::NotSent(jsoncomm::Error::Encode(_)))
         ));
         let deep = same.notify("x.y", &[[[[[1]]]]]);
         assert!(matches!(
             deep,
-            Err(CallError::Io(jsoncomm::Error::Encode(
+            Err(CallError::NotSent(jsoncomm::Error::Encode(
                 jsoncomm::EncodeError::TooDeep { limit: 5 }
             )))
         ));
@@ -79,7 +79,7 @@ fn a_server_that_comes_back_as_another_kind_is_found_or_said_to_be_that() {
                 assert!(
                     matches!(
                         refused,
-                        Err(CallError::Io(jsoncomm::Error::Address {
+                        Err(CallError::NotSent(jsoncomm::Error::Address {
                             problem: jsoncomm::AddressProblem::OtherKind,
                             ..
                         }))

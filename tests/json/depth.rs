@@ -175,7 +175,7 @@ fn a_client_sends_up_to_its_limit_and_nothing_above_it() {
                 nested(depth - 2)
             );
             match client.any(nested(depth - 1), null()) {
-                Err(CallError::Io(Error::Encode(EncodeError::TooDeep { limit }))) => {
+                Err(CallError::NotSent(Error::Encode(EncodeError::TooDeep { limit }))) => {
                     assert_eq!(limit, depth)
                 }
                 other => panic!("{other:?}"),

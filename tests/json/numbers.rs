@@ -348,7 +348,7 @@ fn a_call_that_is_not_finite_is_not_sent() {
         };
         let client = TakerClient::new(connection.clone());
         match client.numbers(&numbers(f64::NAN)) {
-            Err(CallError::Io(Error::Encode(EncodeError::NotFinite { field }))) => {
+            Err(CallError::NotSent(Error::Encode(EncodeError::NotFinite { field }))) => {
                 assert_eq!(field.as_deref(), Some("all.f64"));
             }
             other => panic!("{other:?}"),
@@ -357,14 +357,18 @@ fn a_call_that_is_not_finite_is_not_sent() {
         assert!(
             matches!(
                 sent,
-                Err(CallError::Io(Error::Encode(EncodeError::NotFinite { .. })))
+                Err(CallError::NotSent(Error::Encode(
+                    EncodeError::NotFinite { .. }
+                )))
             ),
             "{sent:?}"
         );
         let started = connection.start::<u64, Nested>("test.json.ping", &(f64::INFINITY,));
         assert!(matches!(
             started,
-            Err(CallError::Io(Error::Encode(EncodeError::NotFinite { .. })))
+            Err(CallError::NotSent(Error::Encode(
+                EncodeError::NotFinite { .. }
+            )))
         ));
         assert_eq!(client.numbers(&numbers(0.5)).unwrap().f64, Some(0.5));
         drop((client, connection));

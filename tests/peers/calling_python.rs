@@ -297,7 +297,7 @@ fn a_call_larger_than_any_datagram_reaches_python_and_comes_back() {
         let text = "x".repeat(DATAGRAM_MAX);
         let desk = DeskClient::new(connection.clone());
         assert!(
-            matches!(desk.echo(&text), Err(CallError::Io(_))),
+            matches!(desk.echo(&text), Err(CallError::NotSent(_))),
             "beyond the default limit"
         );
         connection.set_message_limit(16 << 20);

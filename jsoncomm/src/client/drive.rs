@@ -1,30 +1,27 @@
 //! A connection in an event loop.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Connection;
-use super::exchange::Note;
 use crate::error::Error;
 
-/// When a loop looks again at a connection that another thread is at: nothing says when that one leaves.
-pub(crate) const OCCUPIED: Duration = Duration::from_millis(10);
+/// When a loop looks again at a connection from which another thread was receiving: nothing says when that one stops.
+const MISSED: Duration = Duration::from_millis(10);
 
 impl Connection {
     /// Has an event loop drive the connection: from now on starting a call and `#[oneway]` calls do not wait
-    /// for room, nor for a thread that waits for an answer of its own on this connection; they end in
-    /// [`Error::Full`]. [`Server::drive`](crate::Server::drive) does all of it; a foreign
+    /// for room; they end with [`Error::Full`]. [`Server::drive`](crate::Server::drive) does all of it; a foreign
     /// loop waits until [`as_fd`](AsFd::as_fd) is readable or [`next_deadline`](Connection::next_deadline) has
     /// come, and then calls [`turn`](Connection::turn). From now on the connection stays with its server:
     /// [`reconnecting`](Connection::reconnecting) does nothing, since the loop would not know.
     pub fn set_driven(&self) {
-        self.shared.driven.store(true, Ordering::Relaxed);
+        self.shared.set_driven();
     }
 
     /// Takes in the answers that have come, ends the calls whose deadline has passed, and has
     /// [`Pending::then`](crate::Pending::then) told of both; never waits. Says whether there may be more to take in. While another
-    /// thread is at the connection, waiting for an answer of its own for example, that one does it before it leaves.
+    /// thread waits for an answer of its own, that one takes in all.
     ///
     /// # Errors
     ///
@@ -48,33 +45,26 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn turn(&self) -> Result<bool, Error> {
-        self.try_turn().unwrap_or(Ok(false))
-    }
-
-    /// The same. `None` when another thread is at the connection, which does it before it leaves.
-    pub(crate) fn try_turn(&self) -> Option<Result<bool, Error>> {
-        let mut exchange = self.shared.exchange.enter_or_leave(Note::TakeIn)?;
-        let taken = exchange.take_in();
-        if taken.is_ok() {
-            exchange.expire();
-        }
-        Some(taken)
+        let taken = self.shared.take_in()?;
+        let notifications = self.shared.lock().expire(Instant::now());
+        notifications
+            .into_iter()
+            .for_each(|notification| notification.give(&self.shared));
+        Ok(taken)
     }
 
     /// Says when [`turn`](Connection::turn) is due although nothing is readable; never waits. That is when the next
     /// call expires of those that somebody is to be told of, and on [`Kind::Datagram`](crate::Kind::Datagram), while calls are in flight,
-    /// every 100 ms to look whether the server is still there. It is soon as well when the last turn could not receive, and
-    /// while another thread is at the connection.
+    /// every 100 ms to look whether the server is still there. It is soon as well when the last turn could not receive,
+    /// also because another thread did.
     ///
     /// Starting a call can make it earlier, so ask again before each wait. A task of a runtime that sleeps meanwhile
     /// hears nothing of calls that other tasks start: it should sleep 100 ms at most, or those tasks should give
     /// their calls the runtime's own timeouts.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let now = Instant::now();
-        match self.enter(Some(now)) {
-            Ok(exchange) => exchange.next_due(),
-            Err(_) => Some(now + OCCUPIED),
-        }
+        let table = self.shared.lock();
+        let missed = table.missed.then(|| Instant::now() + MISSED);
+        table.next_due().into_iter().chain(missed).min()
     }
 }
 

@@ -6,11 +6,11 @@ use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Connection;
-use super::exchange::{Exchange, Note};
-use super::started::{Frame, Held};
+use super::received::{Frame, Kept};
+use super::slot::{Callback, Listener};
 use crate::error::{CallError, Error, caught};
 use crate::message::Message;
 
@@ -103,19 +103,15 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.done {
             return None;
         }
-        let connection = self.connection.clone();
-        let mut exchange = connection.enter(Some(Instant::now())).ok()?;
-        self.look(&mut exchange)
-    }
-
-    fn look(&mut self, exchange: &mut Exchange) -> Option<Result<T, CallError<E>>> {
-        let taken = exchange.take_in();
-        let held = match (exchange.pop(self.id), taken) {
-            (Some(held), _) => held,
-            (None, Err(error)) => Err(exchange.give_up(self.id, error)),
+        let shared = &*self.connection.shared;
+        let taken = shared.take_in();
+        let kept = shared.lock().pop(self.id);
+        let kept = match (kept, taken) {
+            (Some(kept), _) => kept,
+            (None, Err(error)) => Err(shared.give_up(self.id, error)),
             (None, Ok(_)) => return None,
         };
-        self.read(held)
+        self.read(kept)
     }
 
     /// The same for callers that are `async`, on any runtime: the task is woken when there is something to
@@ -124,20 +120,17 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.done {
             return Poll::Ready(None);
         }
-        let (connection, waker) = (self.connection.clone(), cx.waker());
-        let entered = connection
-            .shared
-            .exchange
-            .enter_or_leave(Note::Wake(waker.clone()));
-        let Some(mut exchange) = entered else {
-            return Poll::Pending;
-        };
-        let item = self.look(&mut exchange);
-        if item.is_none() && !self.done {
-            exchange.wake(self.id, None, waker);
-            return Poll::Pending;
+        let listener = Listener::Task(cx.waker().clone());
+        let mut table = self.connection.shared.lock();
+        if let Some(kept) = table.pop(self.id) {
+            drop(table);
+            return Poll::Ready(self.read(kept));
         }
-        Poll::Ready(item)
+        let (_, before) = table.listen(self.id, listener, None);
+        // Wakers are dropped with the table unlocked.
+        drop(table);
+        drop(before);
+        Poll::Pending
     }
 
     /// Says whether the last item has been given out.
@@ -177,17 +170,21 @@ impl<T: Message, E: Message> Items<T, E> {
             }
             if broken || (done && !last) {
                 if let Some(shared) = shared.upgrade() {
-                    shared.abandon(id);
+                    shared.cancel(id);
                 }
             }
         };
-        let note = Note::TellEach(self.id, Box::new(tell));
-        self.connection.shared.exchange.attend_or_leave(note);
+        let listener = Listener::Callback(Callback::new(tell));
+        let shared = &*self.connection.shared;
+        let (notification, _) = shared.lock().listen(self.id, listener, None);
+        if let Some(notification) = notification {
+            notification.give(shared);
+        }
     }
 
     /// Reads an item, and knows the last.
-    fn read(&mut self, held: Result<Held, Error>) -> Option<Result<T, CallError<E>>> {
-        match frame(held) {
+    fn read(&mut self, kept: Result<Kept, Error>) -> Option<Result<T, CallError<E>>> {
+        match frame(kept) {
             Frame::Item(item) => Some(Ok(item)),
             Frame::Last(item) => {
                 self.done = true;
@@ -195,7 +192,7 @@ impl<T: Message, E: Message> Items<T, E> {
             }
             Frame::Broken(error) => {
                 self.done = true;
-                self.connection.shared.abandon(self.id);
+                self.connection.shared.cancel(self.id);
                 Some(Err(error))
             }
             Frame::End => {
@@ -207,9 +204,9 @@ impl<T: Message, E: Message> Items<T, E> {
 }
 
 /// Reads what has come of a stream, or what is there instead.
-fn frame<T: Message, E: Message>(held: Result<Held, Error>) -> Frame<T, E> {
-    match held {
-        Ok(held) => held.read_frame(),
+fn frame<T: Message, E: Message>(kept: Result<Kept, Error>) -> Frame<T, E> {
+    match kept {
+        Ok(kept) => kept.read_frame(),
         Err(error) => Frame::Last(Err(CallError::from_error(error))),
     }
 }
@@ -222,12 +219,13 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
             return None;
         }
         let deadline = self.connection.deadline();
-        let entered = self.connection.enter_to_wait(deadline);
-        let held = entered.and_then(|mut exchange| exchange.wait_item(self.id, deadline));
-        match held {
-            Err(Error::Deadline) => Some(Err(CallError::Deadline)),
-            held => self.read(held),
-        }
+        let shared = &*self.connection.shared;
+        let kept = match shared.wait_for_any(&[self.id], deadline) {
+            Ok((mut table, _)) => table.pop(self.id).unwrap_or(Err(Error::Closed)),
+            Err(Error::Deadline) => return Some(Err(CallError::Deadline)),
+            Err(error) => Err(shared.give_up(self.id, error)),
+        };
+        self.read(kept)
     }
 }
 
@@ -236,7 +234,7 @@ impl<T: Message, E: Message> FusedIterator for Items<T, E> {}
 impl<T, E> Drop for Items<T, E> {
     fn drop(&mut self) {
         if !self.done {
-            self.connection.shared.abandon(self.id);
+            self.connection.shared.cancel(self.id);
         }
     }
 }

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Connection;
-use super::exchange::{Exchange, Note};
-use super::started::Held;
+use super::received::Kept;
+use super::slot::{Callback, Listener};
 use crate::error::{CallError, Error};
 use crate::message::{Message, Pack};
 
@@ -68,13 +67,14 @@ impl<T: Message, E: Message> Pending<T, E> {
         if self.done {
             return Err(CallError::Closed);
         }
-        let mut exchange = match self.connection.enter_to_wait(self.deadline) {
-            Ok(exchange) => exchange,
-            // Dropping the call cancels it.
-            Err(error) => return Err(CallError::from_error(error)),
-        };
         self.done = true;
-        exchange.wait(self.id, self.deadline)
+        let shared = &*self.connection.shared;
+        let mut table = shared.lock();
+        if let Some(kept) = table.pop(self.id) {
+            drop(table);
+            return read(kept);
+        }
+        shared.wait_for_reply(table, self.id, self.deadline)
     }
 
     /// Looks whether the answer has come; never waits. `None` while it has not; after the deadline,
@@ -100,39 +100,29 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
-        // Another thread waits for its own answer, and takes in this one if it comes.
-        let connection = self.connection.clone();
-        let mut exchange = connection.enter(Some(Instant::now())).ok()?;
-        self.look(&mut exchange)
+        if self.done {
+            return Some(Err(CallError::Closed));
+        }
+        let answer = self.connection.shared.try_reply(self.id);
+        let answer = answer.or_else(|| self.is_late().then(|| self.time_out()));
+        self.done = answer.is_some();
+        answer
+    }
+
+    /// Returns true if the deadline has passed.
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Cancels the call because of its deadline.
+    fn time_out(&self) -> Result<T, CallError<E>> {
+        self.connection.shared.cancel(self.id);
+        Err(CallError::Deadline)
     }
 
     /// Until when the answer is waited for; `None` is for ever.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
-    }
-
-    fn look(&mut self, exchange: &mut Exchange) -> Option<Result<T, CallError<E>>> {
-        if self.done {
-            return Some(Err(CallError::Closed));
-        }
-        let taken = exchange.take_in();
-        let answer = match exchange.has_come(self.id) {
-            true => exchange.wait(self.id, self.deadline),
-            false => match taken {
-                Err(Error::Closed) => Err(CallError::Closed),
-                Err(error) => {
-                    exchange.cancel(self.id);
-                    Err(CallError::from_error(error))
-                }
-                Ok(_) if self.deadline.is_some_and(|at| Instant::now() >= at) => {
-                    exchange.cancel(self.id);
-                    Err(CallError::Deadline)
-                }
-                Ok(_) => return None,
-            },
-        };
-        self.done = true;
-        Some(answer)
     }
 
     /// Has `then` called with the answer instead of waiting for it: by the loop that
@@ -161,20 +151,18 @@ impl<T: Message, E: Message> Pending<T, E> {
         if std::mem::replace(&mut self.done, true) {
             return then(Err(CallError::Closed));
         }
-        // A loop that drives the connection would otherwise keep it alive for ever.
-        let (shared, id) = (Arc::downgrade(&self.connection.shared), self.id);
-        let tell = move |answer: Result<Held, Error>| {
-            let answer = match answer {
-                Ok(held) => held.read(),
-                Err(error) => Err(CallError::from_error(error)),
-            };
-            if let (Err(CallError::Stream), Some(shared)) = (&answer, shared.upgrade()) {
-                shared.abandon(id);
+        let mut then = Some(then);
+        let callback = Callback::new(move |kept| {
+            if let Some(then) = then.take() {
+                then(read(kept));
             }
-            then(answer);
-        };
-        let note = Note::Tell(self.id, self.deadline, Box::new(tell));
-        self.connection.shared.exchange.attend_or_leave(note);
+        });
+        let shared = &*self.connection.shared;
+        let listener = Listener::Callback(callback);
+        let (notification, _) = shared.lock().listen(self.id, listener, self.deadline);
+        if let Some(notification) = notification {
+            notification.give(shared);
+        }
     }
 
     /// Waits for whichever of `calls` is answered first, removes it and returns its place and its answer;
@@ -209,8 +197,9 @@ impl<T: Message, E: Message> Pending<T, E> {
             .min();
         let deadline = earliest.map(|(deadline, _)| deadline);
         let waited = connection
-            .enter_to_wait(deadline)
-            .and_then(|mut exchange| exchange.wait_any(&ids, deadline));
+            .shared
+            .wait_for_any(&ids, deadline)
+            .map(|(_table, place)| place);
         let (place, error) = match (waited, earliest) {
             (Ok(place), _) => return Some((place, calls.remove(place).wait())),
             (Err(Error::Deadline), Some((_, place))) => (place, Error::Deadline),
@@ -244,7 +233,7 @@ impl<T: Message, E: Message> Pending<T, E> {
 impl<T, E> Drop for Pending<T, E> {
     fn drop(&mut self) {
         if !self.done {
-            self.connection.shared.abandon(self.id);
+            self.connection.shared.cancel(self.id);
         }
     }
 }
@@ -255,20 +244,34 @@ impl<T: Message, E: Message> Future for Pending<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (id, deadline) = (self.id, self.deadline);
-        let (connection, waker) = (self.connection.clone(), cx.waker());
-        let entered = connection
-            .shared
-            .exchange
-            .enter_or_leave(Note::Wake(waker.clone()));
-        let Some(mut exchange) = entered else {
-            return Poll::Pending;
-        };
-        let answer = self.look(&mut exchange);
-        if answer.is_none() {
-            exchange.wake(id, deadline, waker);
+        if self.done {
+            return Poll::Ready(Err(CallError::Closed));
         }
-        answer.map_or(Poll::Pending, Poll::Ready)
+        let shared = &*self.connection.shared;
+        let listener = Listener::Task(cx.waker().clone());
+        let mut table = shared.lock();
+        if let Some(kept) = table.pop(self.id) {
+            drop(table);
+            self.done = true;
+            return Poll::Ready(read(kept));
+        }
+        let (_, before) = table.listen(self.id, listener, self.deadline);
+        // Wakers are dropped with the table unlocked.
+        drop(table);
+        drop(before);
+        if self.is_late() {
+            self.done = true;
+            return Poll::Ready(self.time_out());
+        }
+        Poll::Pending
+    }
+}
+
+/// Reads a reply that was kept, or the reason why there is none.
+fn read<T: Message, E: Message>(kept: Result<Kept, Error>) -> Result<T, CallError<E>> {
+    match kept {
+        Ok(kept) => kept.read(),
+        Err(error) => Err(CallError::from_error(error)),
     }
 }
 

@@ -64,6 +64,14 @@ impl Inbox {
         }
     }
 
+    /// Takes the text of a datagram that was just received into this inbox.
+    pub(crate) fn take_text(&mut self, datagram: &Datagram) -> Vec<u8> {
+        match datagram.place {
+            Place::Spilled => std::mem::take(&mut self.spilled),
+            Place::Inline(_) | Place::Nowhere => self.text(datagram).to_vec(),
+        }
+    }
+
     /// The name of who sent the datagram that was received last, on a socket without a connection, if it has one.
     pub(crate) fn sender(&self) -> Option<&Name> {
         Some(&self.sender).filter(|name| !name.is_unnamed())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::source::Next;
 use super::{Server, Source};
-use crate::client::{Connection, OCCUPIED};
+use crate::client::Connection;
 use crate::error::Error;
 use crate::mailbox::Mailbox;
 use crate::reactor::{Cause, Key, Watch};
@@ -371,13 +371,11 @@ impl Driven {
         if cause == Cause::Timer {
             self.timer = None;
         }
-        match self.connection.try_turn() {
-            Some(Ok(true)) => Next::Again(Watch::Reading),
-            Some(Err(Error::Closed)) => Next::Close,
+        match self.connection.turn() {
+            Ok(true) => Next::Again(Watch::Reading),
+            Err(Error::Closed) => Next::Close,
             // Whatever else it is, it may pass.
-            Some(Ok(false) | Err(_)) => self.next(),
-            // Nothing reports again what that thread leaves.
-            None => self.at(Instant::now() + OCCUPIED),
+            Ok(false) | Err(_) => self.next(),
         }
     }
 

@@ -1,0 +1,546 @@
+//! Threads that share one connection: none waits for the call of another.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::Json;
+use jsoncomm::{
+    Call, CallError, Connection, Error, Items, Kind, Later, Message, Pending, Reply, Sink, Socket,
+    Stream,
+};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, pair, send_raw};
+
+/// Some is answered at once, some when another call says so.
+#[jsoncomm::service(name = "test.shared")]
+trait Shared {
+    fn quick(&mut self, number: u64) -> u64;
+    /// Is answered by `give`.
+    fn wait(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+    /// How many calls of `wait` are not answered yet.
+    fn waiting(&mut self) -> usize;
+    /// Answers them; returns how many there were.
+    fn give(&mut self) -> usize;
+    #[oneway]
+    fn note(&mut self, number: u64);
+    /// How many notes have come.
+    fn notes(&mut self) -> u64;
+    /// Counts up to `end`.
+    fn count(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
+    /// Never ends.
+    fn open(&mut self, call: &mut Call) -> Stream<u64>;
+    /// Gives the file back.
+    fn swap(&mut self, number: u64, #[fd] file: OwnedFd) -> Swapped;
+}
+
+#[derive(Debug, Message)]
+struct Swapped {
+    number: u64,
+    #[fd]
+    file: File,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Vec<(u64, Reply<u64>)>,
+    sinks: Vec<Sink<u64>>,
+    notes: u64,
+}
+
+impl Shared for State {
+    fn quick(&mut self, number: u64) -> u64 {
+        number
+    }
+
+    fn wait(&mut self, call: &mut Call, number: u64) -> Later<u64> {
+        call.later(|reply| self.kept.push((number, reply)))
+    }
+
+    fn waiting(&mut self) -> usize {
+        self.kept.len()
+    }
+
+    fn give(&mut self) -> usize {
+        let kept = self.kept.drain(..);
+        kept.map(|(number, reply)| reply.send(number)).count()
+    }
+
+    fn note(&mut self, _: u64) {
+        self.notes += 1;
+    }
+
+    fn notes(&mut self) -> u64 {
+        self.notes
+    }
+
+    fn count(&mut self, call: &mut Call, end: u64) -> Stream<u64> {
+        call.stream(|sink| sink.feed((0..end).map(Ok)))
+    }
+
+    fn open(&mut self, call: &mut Call) -> Stream<u64> {
+        call.stream(|sink| self.sinks.push(sink))
+    }
+
+    fn swap(&mut self, number: u64, file: OwnedFd) -> Swapped {
+        let file = File::from(file);
+        Swapped { number, file }
+    }
+}
+
+fn start(kind: Kind) -> Running<State> {
+    Running::start(kind, State::default(), |endpoint| {
+        endpoint.serve::<dyn Shared>()
+    })
+}
+
+/// Has a thread wait for a call that is not answered yet; the second gives its answer.
+fn waiting_thread(
+    server: &Running<State>,
+    connection: &Connection,
+) -> (SharedClient, Receiver<Result<u64, CallError>>) {
+    let other = SharedClient::new(server.connect());
+    let (tell, told) = channel();
+    let shared = SharedClient::new(connection.clone());
+    std::thread::spawn(move || tell.send(shared.wait(7)));
+    let until = Instant::now() + PATIENCE;
+    while other.waiting().unwrap() == 0 {
+        assert!(Instant::now() < until);
+    }
+    (other, told)
+}
+
+#[test]
+fn calls_of_other_threads_go_on_beside_one_that_waits() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let (other, told) = waiting_thread(&server, &connection);
+        let shared = SharedClient::new(connection);
+        for number in 0..20 {
+            assert_eq!(shared.quick(number).unwrap(), number);
+            let call = shared.start().quick(number).unwrap();
+            shared.note(number).unwrap();
+            assert_eq!(call.wait().unwrap(), number);
+            let mut call = shared.start().quick(number).unwrap();
+            let until = Instant::now() + PATIENCE;
+            let answer = loop {
+                if let Some(answer) = call.try_wait() {
+                    break answer;
+                }
+                assert!(Instant::now() < until);
+            };
+            assert_eq!(answer.unwrap(), number);
+            let calls = [0, 1].map(|_| shared.start().quick(number).unwrap());
+            let (_, answer) = Pending::any(&mut Vec::from(calls)).unwrap();
+            assert_eq!(answer.unwrap(), number);
+        }
+        let counted = shared.count(500).unwrap().map(Result::unwrap);
+        assert!(counted.eq(0..500));
+        let (tell, called) = channel();
+        let call = shared.start().quick(9).unwrap();
+        call.then(move |answer| tell.send(answer).unwrap());
+        assert_eq!(called.recv_timeout(PATIENCE).unwrap().unwrap(), 9);
+        assert_eq!(shared.notes().unwrap(), 20);
+        assert!(told.try_recv().is_err());
+        assert_eq!(other.give().unwrap(), 1);
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+    }
+}
+
+#[test]
+fn calls_of_other_threads_go_on_beside_one_that_waits_for_an_item() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let shared = SharedClient::new(server.connect());
+        let mut items = shared.open().unwrap();
+        let (tell, told) = channel();
+        std::thread::spawn(move || tell.send(items.next().is_some()));
+        for number in 0..100 {
+            assert_eq!(shared.quick(number).unwrap(), number);
+            shared.note(number).unwrap();
+        }
+        assert!(told.try_recv().is_err());
+        drop(server);
+        assert!(told.recv_timeout(PATIENCE).unwrap());
+    }
+}
+
+#[test]
+fn calls_of_several_threads_wait_at_the_same_time() {
+    alone!();
+    const THREADS: u64 = 4;
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let other = SharedClient::new(server.connect());
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let shared = SharedClient::new(connection.clone());
+                scope.spawn(move || assert_eq!(shared.wait(thread).unwrap(), thread));
+            }
+            let until = Instant::now() + PATIENCE;
+            while other.waiting().unwrap() < 4 {
+                assert!(Instant::now() < until, "they wait for each other");
+            }
+            other.give().unwrap();
+        });
+    }
+}
+
+#[test]
+fn each_deadline_is_kept_whichever_thread_receives() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        std::thread::scope(|scope| {
+            for thread in 1..6 {
+                let hasty = connection.within(Duration::from_millis(20 * thread));
+                scope.spawn(move || {
+                    let answer = SharedClient::new(hasty).wait(thread);
+                    assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
+                });
+            }
+            let patient = SharedClient::new(connection.clone());
+            let patient = scope.spawn(move || patient.wait(9));
+            let other = SharedClient::new(server.connect());
+            let until = Instant::now() + PATIENCE;
+            while other.waiting().unwrap() < 6 {
+                assert!(Instant::now() < until);
+            }
+            // The others' are over before this is, and nobody receives for it but itself.
+            let late = connection.within(Duration::from_millis(150));
+            let late = SharedClient::new(late).wait(0);
+            assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
+            other.give().unwrap();
+            assert_eq!(patient.join().unwrap().unwrap(), 9);
+        });
+    }
+}
+
+#[test]
+fn all_threads_that_wait_are_told_when_the_server_goes() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect().patient();
+        let (tell, told) = channel();
+        for thread in 0..5 {
+            let (shared, tell) = (SharedClient::new(connection.clone()), tell.clone());
+            std::thread::spawn(move || tell.send(shared.wait(thread)));
+        }
+        let other = SharedClient::new(server.connect());
+        let until = Instant::now() + PATIENCE;
+        while other.waiting().unwrap() < 5 {
+            assert!(Instant::now() < until);
+        }
+        drop(server);
+        for _ in 0..5 {
+            let answer = told.recv_timeout(PATIENCE).unwrap();
+            let ended = matches!(answer, Err(CallError::Closed | CallError::Fault(_)));
+            assert!(ended, "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_only_starts_calls_receives_when_there_is_no_room() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let (other, told) = waiting_thread(&server, &connection);
+        let shared = SharedClient::new(connection).start();
+        let calls: Vec<_> = (0..3000).map(|n| shared.quick(n).unwrap()).collect();
+        for (number, call) in (0..).zip(calls) {
+            assert_eq!(call.wait().unwrap(), number);
+        }
+        other.give().unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+    }
+}
+
+#[test]
+fn a_callback_may_call_again_while_others_wait() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let (other, told) = waiting_thread(&server, &connection);
+        let shared = SharedClient::new(connection);
+        let (tell, called) = channel();
+        let again = SharedClient::new(server.connect());
+        let same = shared.clone();
+        shared.start().quick(1).unwrap().then(move |first| {
+            // The thread that receives is the one that is called.
+            let second = same.quick(2).unwrap();
+            let third = again.quick(3).unwrap();
+            tell.send((first.unwrap(), second, third)).unwrap();
+        });
+        assert_eq!(called.recv_timeout(PATIENCE).unwrap(), (1, 2, 3));
+        other.give().unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+    }
+}
+
+/// Counts how often it is woken, and polls again at once.
+struct Eager {
+    call: std::sync::Mutex<Option<Pending<u64>>>,
+    polls: AtomicU64,
+}
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        let waker = Waker::from(Arc::clone(&self));
+        let mut call = self.call.lock().unwrap();
+        let Some(pending) = &mut *call else { return };
+        let polled = std::pin::Pin::new(pending).poll(&mut Context::from_waker(&waker));
+        if let Poll::Ready(answer) = polled {
+            assert_eq!(answer.unwrap(), 5);
+            *call = None;
+        }
+    }
+}
+
+#[test]
+fn a_waker_that_polls_again_at_once_is_woken_once() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        connection.set_driven();
+        let (other, told) = waiting_thread(&server, &connection);
+        let call = SharedClient::new(connection.clone())
+            .start()
+            .wait(5)
+            .unwrap();
+        let eager = Arc::new(Eager {
+            call: std::sync::Mutex::new(Some(call)),
+            polls: AtomicU64::new(0),
+        });
+        // The first poll; another thread receives.
+        Arc::clone(&eager).wake();
+        let until = Instant::now() + PATIENCE;
+        while other.waiting().unwrap() < 2 {
+            assert!(Instant::now() < until);
+        }
+        for number in 0..100 {
+            assert_eq!(other.quick(number).unwrap(), number);
+        }
+        assert_eq!(eager.polls.load(Ordering::SeqCst), 1, "nothing has come");
+        other.give().unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+        let until = Instant::now() + PATIENCE;
+        while eager.call.lock().unwrap().is_some() {
+            assert!(Instant::now() < until, "it is not woken");
+            // The other thread may have had its answer first.
+            connection.turn().unwrap();
+        }
+        assert_eq!(eager.polls.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[test]
+fn a_flood_of_items_for_a_callback_is_given_to_it_while_its_thread_waits() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let shared = SharedClient::new(connection.clone());
+        let items = shared.count(20_000).unwrap();
+        let (tell, told) = channel();
+        let mut next = 0;
+        items.each(move |item| {
+            match item {
+                Some(item) => assert_eq!(item.unwrap(), next),
+                None => tell.send(next).unwrap(),
+            }
+            next += 1;
+            true
+        });
+        let hasty = connection.within(Duration::from_millis(20));
+        let until = Instant::now() + PATIENCE;
+        let count = loop {
+            assert!(Instant::now() < until);
+            // The items are not kept until it returns.
+            assert!(SharedClient::new(hasty.clone()).wait(1).is_err());
+            if let Ok(count) = told.try_recv() {
+                break count;
+            }
+        };
+        assert_eq!(count, 20_000);
+    }
+}
+
+/// Numbers that look random, the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) % end
+    }
+}
+
+/// Makes one of all sorts of calls, and checks what it ends with.
+fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64>) {
+    let number = random.below(1 << 40);
+    match random.below(10) {
+        0 | 1 => assert_eq!(shared.quick(number).unwrap(), number),
+        2 => {
+            let calls = [0, 1, 2].map(|n| shared.start().quick(number + n).unwrap());
+            let mut answers = Pending::all(calls).into_iter().map(Result::unwrap);
+            assert!((0..3).all(|n| answers.next() == Some(number + n)));
+        }
+        3 => {
+            let swapped = shared
+                .swap(number, File::open("/dev/null").unwrap())
+                .unwrap();
+            assert_eq!(swapped.number, number);
+            drop(swapped.file);
+        }
+        4 => shared.note(number).unwrap(),
+        5 => {
+            let end = random.below(60);
+            assert!(shared.count(end).unwrap().map(Result::unwrap).eq(0..end));
+        }
+        6 => {
+            // Left in the middle.
+            let mut items: Items<u64> = shared.count(100).unwrap();
+            assert_eq!(items.next().unwrap().unwrap(), 0);
+        }
+        7 => drop(shared.start().quick(number).unwrap()),
+        8 => {
+            let called = Arc::clone(called);
+            called.fetch_add(1, Ordering::SeqCst);
+            shared.start().quick(number).unwrap().then(move |answer| {
+                assert_eq!(answer.unwrap(), number);
+                called.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        _ => {
+            let mut calls: Vec<_> = (0..4).map(|n| shared.start().quick(n).unwrap()).collect();
+            let mut sum = 0;
+            while let Some((_, answer)) = Pending::any(&mut calls) {
+                sum += answer.unwrap();
+            }
+            assert_eq!(sum, 6);
+        }
+    }
+}
+
+#[test]
+fn all_sorts_of_calls_of_many_threads_end_with_their_own_answers() {
+    const THREADS: u64 = 6;
+    const CALLS: u64 = 400;
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        SharedClient::new(connection.clone()).quick(0).unwrap();
+        let before = open_fds();
+        let called = Arc::new(AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let shared = SharedClient::new(connection.clone());
+                let hasty = connection.within(Duration::from_millis(1 + thread));
+                let called = Arc::clone(&called);
+                scope.spawn(move || {
+                    let mut random = Random(thread);
+                    for _ in 0..CALLS {
+                        one_of_all(&shared, &mut random, &called);
+                        if random.below(50) == 0 {
+                            let late = SharedClient::new(hasty.clone()).wait(0);
+                            let unsent = matches!(late, Err(CallError::NotSent(Error::Deadline)));
+                            assert!(
+                                unsent || matches!(late, Err(CallError::Deadline)),
+                                "{late:?}"
+                            );
+                        }
+                    }
+                });
+            }
+        });
+        let shared = SharedClient::new(connection.clone());
+        let until = Instant::now() + PATIENCE;
+        while called.load(Ordering::SeqCst) > 0 {
+            assert!(Instant::now() < until, "a callback was forgotten");
+            shared.quick(1).unwrap();
+        }
+        shared.give().unwrap();
+        shared.quick(1).unwrap();
+        assert_open_fds(before);
+    }
+}
+
+#[test]
+fn a_call_that_could_not_be_sent_says_so() {
+    alone!();
+    for kind in KINDS {
+        let (near, far) = pair(kind);
+        let near = near.as_fd().try_clone_to_owned().unwrap();
+        let connection = Connection::from_fd(near).unwrap();
+        let hasty = connection.within(Duration::from_millis(10));
+        while hasty.notify("a.b", &("x".repeat(10_000),)).is_ok() {}
+        let unsent = |error: &CallError| matches!(error, CallError::NotSent(Error::Deadline));
+        let call = hasty.call::<u64, Infallible>("a.b", &(1,)).unwrap_err();
+        assert!(unsent(&call), "{call:?}");
+        assert_eq!(call.to_string(), "the call was not sent: deadline passed");
+        let started = hasty.start::<u64, Infallible>("a.b", &(1,)).unwrap_err();
+        assert!(unsent(&started), "{started:?}");
+        let stream = hasty.stream::<u64, Infallible>("a.b", &(1,)).unwrap_err();
+        assert!(unsent(&stream), "{stream:?}");
+        drop(far);
+    }
+}
+
+/// The far end of a connection, in the hand of the test.
+fn by_hand(kind: Kind) -> (Connection, Socket) {
+    let (near, far) = pair(kind);
+    let near = near.as_fd().try_clone_to_owned().unwrap();
+    let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+    (connection, far)
+}
+
+#[test]
+fn a_fault_without_an_id_is_about_no_call_while_several_threads_wait() {
+    alone!();
+    for kind in KINDS {
+        let (connection, mut far) = by_hand(kind);
+        let threads = [1, 2].map(|number| {
+            let connection = connection.clone();
+            std::thread::spawn(move || connection.call::<u64, Infallible>("a.b", &(number,)))
+        });
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let (Json(call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
+            ids.push((call["id"].clone(), call["params"][0].clone()));
+        }
+        let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
+        send_raw(&far, fault, &[]).unwrap();
+        send_raw(&far, b"nonsense", &[]).unwrap();
+        for (id, number) in ids.iter().rev() {
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{number}}}"#);
+            send_raw(&far, answer.as_bytes(), &[]).unwrap();
+        }
+        for (number, thread) in (1..).zip(threads) {
+            assert_eq!(thread.join().unwrap().unwrap(), number);
+        }
+    }
+}
