@@ -6,29 +6,27 @@ use std::process::Command;
 use jsoncomm::message::{Failure, Surplus, Verbatim};
 use jsoncomm::{CallError, Connection, FDS_MAX, Fds, Items, Socket};
 
+use crate::address::Place;
 use crate::args::{Call, Lend, Reach, Save, Spot, Timeout};
 use crate::deadline::{Clock, Deadline};
-use crate::files::{self, Target, find_program};
+use crate::files::{self, Target, find_program, inherited};
 use crate::json::Json;
 use crate::places::Places;
 use crate::problem::Problem;
 use crate::words::{Origin, Reading, Text};
 use crate::{output, standard, words};
 
-pub(crate) fn run(call: Call) -> Result<(), Problem> {
+pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     let clock = Clock::start(call.reach.timeout);
     let to_stdout = call.save.iter().any(|save| save.file == Spot::Standard);
     let aside = call.exec || to_stdout;
     check_outputs(&call, aside)?;
-    // Before anything else has these numbers.
+    let (place, mut words) = words::read(std::mem::take(&mut call.words))?;
+    claim(&place, &call)?;
     let places = match call.exec {
-        true => Some(Places::reserve(FDS_MAX)?),
+        true => Some(places(&call)?),
         false => None,
     };
-    if let Some(name) = call.program.first() {
-        find_program(name)?;
-    }
-    let (place, mut words) = words::read(call.words)?;
     let method = match call.bare {
         true => None,
         false => Some(words.method()?),
@@ -83,6 +81,33 @@ pub(crate) fn run(call: Call) -> Result<(), Problem> {
         Some(places) => become_program(places, &answer, &call.program),
         None => Ok(()),
     }
+}
+
+/// Takes over the descriptors that the command line names, so that a program which is started has their numbers.
+fn claim(place: &Place, call: &Call) -> Result<(), Problem> {
+    let lent = call.fds.iter().map(|lend| &lend.file);
+    let files = lent.chain(call.save.iter().map(|save| &save.file));
+    for file in files {
+        if let Spot::Inherited(number) = file {
+            inherited(*number).map_err(Problem::inherited(*number))?;
+        }
+    }
+    if let Place::Inherited(number) = place {
+        // Connecting says what is wrong with it.
+        let _ = inherited(*number);
+    }
+    Ok(())
+}
+
+/// Keeps the numbers of the program that the command line names free, before anything else has them.
+fn places(call: &Call) -> Result<Places, Problem> {
+    if let Some(name) = call.program.first() {
+        find_program(name)?;
+    }
+    let places = Places::reserve(FDS_MAX)?;
+    // It is there for the sake of at least one.
+    places.check(1)?;
+    Ok(places)
 }
 
 /// Sees to it that the answer can be printed, before there is one.

@@ -31,15 +31,17 @@ pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
         return standard::duplicate(number);
     }
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Where the limit of open files is lower, they are where there is a place.
+    let copy =
+        |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, ABOVE).or_else(|_| fcntl_dupfd_cloexec(fd, 3));
     if let Some(fd) = taken.get(&number) {
-        return fd.try_clone();
+        return Ok(copy(fd)?);
     }
     let fd = jsoncomm::inherited(number)?;
-    // Where the limit of open files is lower, it stays where it is.
     let fd = fcntl_dupfd_cloexec(&fd, ABOVE).unwrap_or(fd);
-    let copy = fd.try_clone();
+    let copy = copy(&fd);
     taken.insert(number, fd);
-    copy
+    Ok(copy?)
 }
 
 /// Opens a file that is to be passed.

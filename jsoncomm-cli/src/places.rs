@@ -46,6 +46,16 @@ impl Places {
         Ok(places)
     }
 
+    /// Sees to it that so many numbers were free.
+    pub(crate) fn check(&self, count: usize) -> Result<(), Problem> {
+        if count <= self.held.len() {
+            return Ok(());
+        }
+        let number = self.held.len() + 3;
+        let taken = format!("descriptor {number} is open already: start it with {number}<&-");
+        Err(Problem::Usage(taken))
+    }
+
     /// Has `command` inherit the descriptors, from 3 on, and tells it so. With [`release`](Self::release) they are
     /// taken back.
     ///
@@ -55,13 +65,8 @@ impl Places {
         command: &mut Command,
         fds: &[(BorrowedFd<'_>, String)],
     ) -> Result<(), Problem> {
-        for (index, (fd, _)) in fds.iter().enumerate() {
-            let Some(place) = self.held.get_mut(index) else {
-                let number = index + 3;
-                let taken =
-                    format!("descriptor {number} is open already: start it with {number}<&-");
-                return Err(Problem::Usage(taken));
-            };
+        self.check(fds.len())?;
+        for ((fd, _), place) in fds.iter().zip(&mut self.held) {
             dup2(fd, place).map_err(Problem::here("dup2"))?;
         }
         let clean = |c: char| match c == ':' || c.is_control() {

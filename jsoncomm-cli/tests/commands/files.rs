@@ -286,6 +286,33 @@ fn what_a_descriptor_gives_is_saved_to_a_descriptor() {
 }
 
 #[test]
+fn a_program_has_the_numbers_from_3_on_whatever_the_call_was_given() {
+    let (mut near, far) = pair(Kind::Seqpacket);
+    let far: OwnedFd = far.as_fd().try_clone_to_owned().unwrap();
+    let script = "cat <&3; test -e /proc/$$/fd/4 && exit 9; echo \" $LISTEN_FDS\"";
+    let call = [
+        "call", "--bare", "fd:3", "{}", "--fd", "a=fd:4", "--exec", "--",
+    ];
+    let call = [&call[..], &["sh", "-c", script]].concat();
+    let mut command = through("3<&0 4</dev/zero 0</dev/null", &call);
+    let command = command.stdin(far).stdout(Stdio::piped());
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let (raw, _) = near.receive_raw().unwrap();
+    assert_eq!((&*raw.bytes, raw.fds.len()), (&b"{\"a\":0}"[..], 1));
+    jsoncomm_tests::send_raw(&near, b"[0]", &[file("given").as_fd()]).unwrap();
+    assert_eq!(good(crate::common::ended(child)), "given 1\n");
+
+    // Where one is taken nothing is called.
+    let call = ["call", "/not/there.sock", "a.b", "--exec", "--", "true"];
+    let ended = run(&mut through("3</dev/null", &call));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("descriptor 3 is open already"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn a_descriptor_that_cannot_be_read_is_told_and_one_that_does_not_wait_is_waited_for() {
     let write_only = File::options().write(true).open("/dev/null").unwrap();
     let double = Double::result("[0]", vec![write_only.into()]);

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Stdio};
 
 use jsoncomm::message::{Failure, Verbatim};
@@ -11,7 +12,7 @@ use jsoncomm_tests::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::common::{file, good, jsoncomm, run, said, wait};
+use crate::common::{file, good, jsoncomm, run, said, through, wait};
 
 /// A running `jsoncomm serve`; killed when dropped.
 pub(crate) struct Serving {
@@ -320,4 +321,172 @@ fn what_cannot_be_served_is_told() {
     let serving = Serving::start(&[], "echo 1");
     let again = said(&["serve", &serving.address, "a.b", "--", "true"]);
     assert!(again.stderr.contains("is in use"), "{again:?}");
+}
+
+/// A pair of which the program has one end as its descriptor 3, and what it says there.
+fn watched(json: &str) -> (UnixStream, BufReader<UnixStream>, Verbatim) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut params = Verbatim::new(json);
+    params.fds.push(OwnedFd::from(theirs)).unwrap();
+    let lines = BufReader::new(ours.try_clone().unwrap());
+    (ours, lines, params)
+}
+
+fn heard(lines: &mut BufReader<UnixStream>) -> String {
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    line
+}
+
+#[track_caller]
+fn is_fault(answer: Result<String, CallError<Failure>>, code: i64) -> String {
+    match answer {
+        Err(CallError::Fault(fault)) if fault.code == code => fault.message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_program_counts_until_it_has_ended_whoever_waits_for_it() {
+    // One that does not end when it is told to, and one that nobody waits for from the start.
+    let script = "trap '' TERM; echo ready >&3; read x <&3; echo 1";
+    for oneway in [false, true] {
+        let serving = Serving::start(&["--jobs", "1"], script);
+        let connection = serving.connect();
+        let (mut ours, mut lines, params) = watched("[0]");
+        if oneway {
+            connection.notify("test.it", &params).unwrap();
+            assert_eq!(heard(&mut lines), "ready\n");
+        } else {
+            let pending = connection
+                .start::<Verbatim, Failure>("test.it", &params)
+                .unwrap();
+            assert_eq!(heard(&mut lines), "ready\n");
+            drop(pending);
+        }
+        drop(params);
+        is_fault(call(&connection, "[]"), Fault::BUSY);
+        // It ends, and there is room.
+        std::io::Write::write_all(&mut ours, b"\n").unwrap();
+        assert_eq!(heard(&mut lines), "", "its end of the pair is closed");
+        let until = std::time::Instant::now() + PATIENCE;
+        loop {
+            match call(&connection, "[]") {
+                Err(CallError::Fault(fault)) if fault.code == Fault::BUSY => {}
+                other => break assert_eq!(other.unwrap(), "1"),
+            }
+            assert!(std::time::Instant::now() < until, "there is no room");
+        }
+    }
+}
+
+#[test]
+fn what_there_are_no_descriptors_for_is_busy() {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    let serving = Serving::start(&[], "echo 1");
+    let connection = serving.connect();
+    assert_eq!(call(&connection, "[]").unwrap(), "1");
+    let pid = Pid::from_raw(serving.child.id().try_into().unwrap());
+    let open = std::fs::read_dir(format!("/proc/{}/fd", serving.child.id())).unwrap();
+    let open: Vec<u64> = open
+        .map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    let mut free = (0..).filter(|number| !open.contains(number));
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let limit = |current| {
+        let limit = Rlimit {
+            current: Some(current),
+            maximum,
+        };
+        prlimit(pid, Resource::Nofile, limit).unwrap()
+    };
+    // One more is not enough for a program.
+    let before = limit(free.nth(1).unwrap());
+    let said = is_fault(call(&connection, "[]"), Fault::BUSY);
+    assert!(said.contains("Too many open files"), "{said}");
+    limit(before.current.unwrap_or(1024));
+    assert_eq!(call(&connection, "[]").unwrap(), "1");
+}
+
+#[test]
+fn what_a_program_prints_is_text_within_the_limit() {
+    let script = r#"tr -d '[]' | { read n; printf "\"%0${n}d\"" 0; }"#;
+    let serving = Serving::start(&["--limit", "1K"], script);
+    let connection = serving.connect();
+    for count in [1, 900] {
+        let printed = call(&connection, &format!("[{count}]")).unwrap();
+        assert_eq!(printed, format!("\"{}\"", "0".repeat(count)));
+    }
+    let said = is_fault(call(&connection, "[1023]"), Fault::ANSWER_TOO_BIG);
+    assert_eq!(said, "the program printed more than 1024 bytes");
+    // A message is more than its result.
+    is_fault(call(&connection, "[1022]"), Fault::ANSWER_TOO_BIG);
+    let serving = Serving::start(&[], r"printf '\377'");
+    let said = is_fault(call(&serving.connect(), "[]"), Fault::HANDLER_FAILED);
+    assert!(said.contains("is not UTF-8"), "{said}");
+}
+
+#[test]
+fn its_socket_has_the_mode_that_it_is_told() {
+    let mode = |address: &str| {
+        let file = std::fs::metadata(address).unwrap();
+        std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777
+    };
+    for (told, bits) in [("600", 0o600), ("0666", 0o666)] {
+        let serving = Serving::start(&["--mode", told], "echo 1");
+        assert_eq!(mode(&serving.address), bits);
+        let directory = tempfile::tempdir().unwrap();
+        let address = directory.path().join("tap.sock").display().to_string();
+        let mut tap = jsoncomm(&["tap", "--mode", told, &address, &serving.address]);
+        tap.stdout(Stdio::null());
+        let tap = Serving::of(tap, address, directory);
+        assert_eq!(mode(&tap.address), bits);
+    }
+}
+
+#[test]
+fn a_socket_that_it_was_started_with_is_served_and_left() {
+    let directory = tempfile::tempdir().unwrap();
+    for kind in jsoncomm_tests::KINDS {
+        let path = directory.path().join(format!("{kind:?}"));
+        let bound = jsoncomm_tests::Bound::at(&path, kind).unwrap();
+        let socket = std::os::fd::AsFd::as_fd(&bound)
+            .try_clone_to_owned()
+            .unwrap();
+        // The program's own descriptors are from 3 on all the same.
+        let script = "cat <&3; test -e /proc/$$/fd/4 && exit 9; true";
+        let serve = ["serve", "fd:3", "test.it", "--", "sh", "-c", script];
+        let mut command = through("3<&0 0</dev/null", &serve);
+        command.stdin(socket);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let serving = Serving::of(command, String::from("fd:3"), elsewhere);
+        let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
+        for round in ["1", "2"] {
+            let mut params = Verbatim::new("[0]");
+            params.fds.push(file(round)).unwrap();
+            let answer = connection.call::<Verbatim, Failure>("test.it", &params);
+            assert_eq!(answer.unwrap().json, round);
+        }
+        serving.stop(Signal::TERM);
+        assert!(path.exists(), "whose file it is not");
+        drop(bound);
+    }
+}
+
+#[test]
+fn a_hang_up_stops_it_in_order_unless_it_is_to_be_ignored() {
+    let serving = Serving::start(&[], "echo 1");
+    assert_eq!(serving.stop(Signal::HUP), "");
+
+    let directory = tempfile::tempdir().unwrap();
+    let address = directory.path().join("serve.sock").display().to_string();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_jsoncomm"));
+    command.args(["serve", &address, "test.it", "--", "echo", "1"]);
+    let serving = Serving::of(command, address, directory);
+    serving.signal(Signal::HUP);
+    assert_eq!(call(&serving.connect(), "[]").unwrap(), "1");
+    serving.stop(Signal::TERM);
 }
