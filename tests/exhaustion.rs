@@ -340,7 +340,9 @@ fn a_payload_larger_than_any_file_may_be_ends_nobody_and_the_next_goes_through()
         let files = Files::up_to(0);
         // The server cannot send this, says so and goes on.
         match desk.large(LARGE) {
-            Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::BUSY, "{fault}"),
+            Err(CallError::Fault(fault)) => {
+                assert_eq!(fault.code, Fault::HANDLER_FAILED, "{fault}")
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(desk.echo("a".into()).unwrap(), "a");

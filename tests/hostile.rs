@@ -26,6 +26,8 @@ mod handlers;
 mod payloads;
 #[path = "hostile/peers.rs"]
 mod peers;
+#[path = "hostile/unsendable.rs"]
+mod unsendable;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

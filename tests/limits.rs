@@ -10,6 +10,8 @@
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
+#[path = "limits/in_flight.rs"]
+mod in_flight;
 #[path = "limits/users.rs"]
 mod users;
 #[path = "limits/waiting.rs"]

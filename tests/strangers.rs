@@ -7,6 +7,8 @@
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
+#[path = "strangers/in_flight.rs"]
+mod in_flight;
 #[path = "strangers/networks.rs"]
 mod networks;
 #[path = "strangers/users.rs"]
@@ -16,6 +18,7 @@ use std::env;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -84,20 +87,32 @@ impl Other {
         if !permitted.is_ok_and(|output| output.status.success()) {
             return None;
         }
-        let mut process = Command::new("unshare")
-            .args(options)
-            .arg(env::current_exe().unwrap())
+        let mut command = Command::new("unshare");
+        command.args(options).arg(env::current_exe().unwrap());
+        Some(Self::spawn(&mut command, test, path))
+    }
+
+    /// Starts it as another user; only root may.
+    fn start_as(user: u32, test: &str, path: &Path) -> Self {
+        // That user need not be able to get at the file.
+        let mut command = Command::new("/proc/self/exe");
+        command.uid(user).gid(user).current_dir("/");
+        Self::spawn(&mut command, test, path)
+    }
+
+    fn spawn(command: &mut Command, test: &str, path: &Path) -> Self {
+        let mut process = command
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ELSEWHERE, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Some(Self {
+        Self {
             lines: BufReader::new(process.stdout.take().unwrap()).lines(),
             tell: process.stdin.take().unwrap(),
             process,
-        })
+        }
     }
 
     /// What it says next.

@@ -3,17 +3,20 @@
 //! A peer can be many connections and any number of datagram sockets, so what one of them may use is not
 //! enough of a bound. Peers whose user is not known share one account.
 
+mod in_flight;
 mod waiters;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::fds::{Closer, Discard, Fds, Unwanted};
 use crate::limits::Limits;
 use crate::sys::socket::brings_no_descriptors;
 
+use in_flight::Senders;
+pub(crate) use in_flight::{InFlight, Order};
 use waiters::{Resumed, Waiters};
 
 /// An amount of everything that is accounted for.
@@ -25,6 +28,10 @@ pub(crate) struct Cost {
     pub(crate) descriptors: usize,
     /// Of the descriptors, those that nobody wants and that are still open.
     pub(crate) unwanted: usize,
+    /// Descriptors that have been sent and may be unread.
+    pub(crate) fds_in_flight: usize,
+    /// Bytes in memfds that have been sent and may be unread.
+    pub(crate) bytes_in_flight: usize,
 }
 
 impl Cost {
@@ -40,6 +47,8 @@ impl Cost {
         bytes: 0,
         descriptors: 0,
         unwanted: 0,
+        fds_in_flight: 0,
+        bytes_in_flight: 0,
     };
 }
 
@@ -59,6 +68,9 @@ pub(crate) struct Account {
     closing: AtomicUsize,
     /// As many of these may be.
     closing_limit: usize,
+    fds_in_flight: AtomicUsize,
+    bytes_in_flight: AtomicUsize,
+    senders: Mutex<Senders>,
     /// One for each user, so that nobody's descriptors wait behind another's.
     closer: Closer,
     /// What [has to wait](Self::must_wait) until more of them are closed.
@@ -69,27 +81,48 @@ pub(crate) struct Account {
     resumed: Arc<Resumed>,
 }
 
-/// What is charged of something, and how it is found in an amount.
-type Part<'a> = (&'a AtomicUsize, fn(&Cost) -> usize);
+/// One of the things that are charged.
+struct Part<'a> {
+    used: &'a AtomicUsize,
+    limit: usize,
+    /// How it is found in an amount.
+    of: fn(&Cost) -> usize,
+}
+
+impl Part<'_> {
+    /// Returns true if nothing of it is charged.
+    fn is_free(&self) -> bool {
+        self.used.load(Ordering::Relaxed) == 0
+    }
+
+    /// Returns true if so much more is within the limit. What costs nothing always is.
+    fn has_room(&self, cost: &Cost) -> bool {
+        let (used, wanted) = (self.used.load(Ordering::Relaxed), (self.of)(cost));
+        wanted == 0 || used.saturating_add(wanted) <= self.limit
+    }
+}
 
 impl Account {
     /// What is charged now, beside its limit.
-    fn parts(&self) -> [Part<'_>; 5] {
+    fn parts(&self) -> [Part<'_>; 7] {
+        let part = |used, of: fn(&Cost) -> usize| {
+            let limit = of(&self.limit);
+            Part { used, limit, of }
+        };
         [
-            (&self.connections, |cost| cost.connections),
-            (&self.deferred, |cost| cost.deferred),
-            (&self.bytes, |cost| cost.bytes),
-            (&self.descriptors, |cost| cost.descriptors),
-            (&self.unwanted, |cost| cost.unwanted),
+            part(&self.connections, |cost| cost.connections),
+            part(&self.deferred, |cost| cost.deferred),
+            part(&self.bytes, |cost| cost.bytes),
+            part(&self.descriptors, |cost| cost.descriptors),
+            part(&self.unwanted, |cost| cost.unwanted),
+            part(&self.fds_in_flight, |cost| cost.fds_in_flight),
+            part(&self.bytes_in_flight, |cost| cost.bytes_in_flight),
         ]
     }
 
     /// Says whether so much more is within the limit. What costs nothing always is.
     pub(crate) fn has_room(&self, cost: Cost) -> bool {
-        self.parts().iter().all(|(used, of)| {
-            let wanted = of(&cost);
-            wanted == 0 || used.load(Ordering::Relaxed).saturating_add(wanted) <= of(&self.limit)
-        })
+        self.parts().iter().all(|part| part.has_room(&cost))
     }
 
     /// Says whether items of streams may wait, which can do without: less than half of what may wait does. The rest
@@ -102,8 +135,11 @@ impl Account {
 
     /// Charges it, whatever the limit.
     pub(crate) fn charge(self: &Arc<Self>, cost: Cost) -> Charge {
-        for (used, of) in self.parts() {
-            used.fetch_add(of(&cost), Ordering::Relaxed);
+        for Part { used, of, .. } in self.parts() {
+            let more = of(&cost);
+            if more > 0 {
+                used.fetch_add(more, Ordering::Relaxed);
+            }
         }
         let account = Arc::clone(self);
         Charge { account, cost }
@@ -199,8 +235,11 @@ pub(crate) struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        for (used, of) in self.account.parts() {
-            used.fetch_sub(of(&self.cost), Ordering::Relaxed);
+        for Part { used, of, .. } in self.account.parts() {
+            let less = of(&self.cost);
+            if less > 0 {
+                used.fetch_sub(less, Ordering::Relaxed);
+            }
         }
         if self.cost.unwanted > 0 {
             self.account.resume_readers();
@@ -316,6 +355,8 @@ impl Accounts {
                 bytes: limits.user_waiting_bytes,
                 descriptors: limits.user_descriptors,
                 unwanted: limits.user_descriptors,
+                fds_in_flight: limits.user_descriptors,
+                bytes_in_flight: limits.user_waiting_bytes,
             },
             closing_limit: limits.user_closing,
             users: HashMap::new(),
@@ -379,26 +420,31 @@ impl Accounts {
                 .retain(|_, account| Arc::strong_count(account) > 1);
             self.crowd = self.users.len() * 2;
         }
-        let account = Arc::new(Account {
+        let account = self.apart();
+        self.users.insert(user, Arc::clone(&account));
+        account
+    }
+
+    /// An account of nobody's, with the limits of a user.
+    pub(crate) fn apart(&self) -> Arc<Account> {
+        Arc::new(Account {
             limit: self.limit,
             closing_limit: self.closing_limit,
             resumed: Arc::clone(&self.resumed),
             ..Account::default()
-        });
-        self.users.insert(user, Arc::clone(&account));
-        account
+        })
     }
 
     /// Says whether nobody costs anything.
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
-        let used = self.users.values().flat_map(|account| account.parts());
-        let used = used.map(|(used, _)| used.load(Ordering::Relaxed));
-        let open = self.users.values().map(|account| {
+        let parts = self.users.values().flat_map(|account| account.parts());
+        let mut used = parts.map(|part| part.used.load(Ordering::Relaxed));
+        let mut open = self.users.values().map(|account| {
             let open = |thing| account.count(thing).load(Ordering::Relaxed);
             open(Thing::Payload) + open(Thing::Connection)
         });
-        used.chain(open).sum::<usize>() == 0
+        used.all(|used| used == 0) && open.all(|open| open == 0)
     }
 }
 

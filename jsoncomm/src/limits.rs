@@ -47,7 +47,9 @@ pub struct Limits {
     /// ([`user_connections`](Limits::user_connections)), and nothing is read from them until there are fewer. Those that
     /// have begun go on.
     pub user_closing: usize,
-    /// Answers kept for one peer that has no room for them. Default 256; while a connection has one waiting, the server does not read from it.
+    /// Replies that wait for one peer. Default 256. While one waits because the peer has no room, the server does not
+    /// read from its connection; while some wait until descriptors are read, it does, as long as these are at most 15
+    /// and half of each budget of their user is free.
     pub waiting_answers: usize,
     /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
     /// above it is cut; on a datagram socket the answer is replaced by the fault
@@ -56,12 +58,26 @@ pub struct Limits {
     /// Bytes of answers, and of items of streams, that wait for the peers of one user. Default 4 MiB. Beyond it,
     /// as above. An item finds no room in its stream where half of it is used already: the rest is for answers, and
     /// for the one item of each stream that is on its way, which cannot wait elsewhere.
+    ///
+    /// As many bytes may be in memfds that were sent and are unread, in replies too large for a datagram; one more
+    /// waits, as with [`user_descriptors`](Limits::user_descriptors). Raise it together with
+    /// [`message`](Limits::message): of replies that exceed it only one at a time is sent to a user's peers.
+    /// Beside that, the kernel keeps up to `SO_SNDBUF` of unread replies for each connection, about `message`.
     pub user_waiting_bytes: usize,
     /// Descriptors in what waits for the peers of one user, or waits to be closed because it should not have
     /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above, items of streams
     /// included; and while more of what should not have come waits, the user's connections are not read, nor is a
     /// datagram socket that it has sent to. They go on as soon as it is closed. So it is, apart from that, with memfds
     /// of large messages, which wait to be closed once they have been read.
+    ///
+    /// As many may be in flight: sent to the peers of one user and not read yet, that of a large reply included. The
+    /// kernel counts them against the server's user, and sends no descriptor for it above `RLIMIT_NOFILE`
+    /// (`ETOOMANYREFS`, [unix(7)]). A reply with one more waits until others are read, and replies without descriptors
+    /// overtake it; if it finds no place to wait, its caller gets [`Fault::BUSY`](crate::Fault::BUSY). A reply that
+    /// exceeds the limit by itself is sent when nothing is in flight. On a datagram socket the kernel does not tell its
+    /// peers apart: all together may have so many in flight, and as many bytes as one user.
+    ///
+    /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
     pub user_descriptors: usize,
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.
@@ -89,7 +105,8 @@ pub struct Limits {
     pub turn_bytes: usize,
     /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
     /// itself, and then the answer is dropped. Default 10 ms. A timer, because the kernel does not
-    /// say when such a peer has room.
+    /// say when such a peer has room. What waits until descriptors are read is tried first after an eighth of it, 1 ms
+    /// at least, and on a connection again and again.
     pub retry: Duration,
     /// Pause of accepting when descriptors or memory have run out. Default 100 ms.
     pub accept_pause: Duration,

@@ -6,14 +6,15 @@
 
 mod connect;
 mod inbox;
+mod spill;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::{EncodeError, Error};
-use crate::fds::{FDS_MAX, Fds};
+use crate::error::Error;
+use crate::fds::Fds;
 use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
 use crate::sys::control::{self, Credentials, Wait};
 use crate::sys::name::Name;
@@ -21,8 +22,8 @@ use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
 use crate::sys::{diag, memfd, wait};
 
 pub(crate) use connect::{DEADLINE, connect, connect_any, connect_by, is_deserted};
-use inbox::BUFFER_KEPT;
 pub(crate) use inbox::{Inbox, empty};
+pub(crate) use spill::Freight;
 
 /// The two kinds of socket. Same wire, same speed; they differ in what one peer can do to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,74 +212,6 @@ impl Line {
             // A waiting caller is told; one that retries by timer may retry.
             Tried::Short(_) if wait == Wait::Never => Ok(Sent::Full),
             Tried::Short(error) => Err(error),
-        }
-    }
-
-    /// The same for callers who do different things about the two reasons to try again.
-    #[inline]
-    pub(crate) fn try_send(
-        &self,
-        text: &[u8],
-        fds: &[BorrowedFd<'_>],
-        to: Option<&Name>,
-        wait: Wait,
-    ) -> Result<Tried, Error> {
-        // Nearly all fit into a datagram, and find room.
-        let fits = text.len() <= self.inline_max.min(self.bounds.message) && fds.len() <= FDS_MAX;
-        let error = match fits {
-            true => {
-                let fd = self.fd.as_fd();
-                let sent = match fds {
-                    [] => sys::sendto(fd, text, to, wait),
-                    _ => sys::sendmsg(fd, text, fds, to, wait),
-                };
-                match sent {
-                    Ok(()) => return Ok(Tried::Done),
-                    Err(error) => Some(error),
-                }
-            }
-            false => None,
-        };
-        self.try_otherwise(text, fds, to, wait, error)
-    }
-
-    /// Sends what does not fit into a datagram, if that is what is wrong with it, or says what is. `error` is what the
-    /// kernel says if it has been tried.
-    #[inline(never)]
-    fn try_otherwise(
-        &self,
-        text: &[u8],
-        fds: &[BorrowedFd<'_>],
-        to: Option<&Name>,
-        wait: Wait,
-        error: Option<std::io::Error>,
-    ) -> Result<Tried, Error> {
-        let (size, limit) = (text.len(), self.bounds.message);
-        if size > limit {
-            return Err(Error::Encode(EncodeError::TooLarge { size, limit }));
-        }
-        check_count(fds.len(), FDS_MAX)?;
-        if let Some(error) = error {
-            // The kernel wants one piece of memory for a datagram; a memfd does with pages.
-            let large = text.len() > BUFFER_KEPT;
-            let operation = if fds.is_empty() { "sendto" } else { "sendmsg" };
-            match sys::trouble(&error) {
-                Trouble::TooLong => {}
-                Trouble::Short if large => {}
-                _ => return outcome(operation, error),
-            }
-        }
-        check_count(fds.len(), FDS_MAX - 1)?;
-        let payload = match memfd::create(text) {
-            Ok(payload) => payload,
-            Err(error) => return outcome("memfd_create", error),
-        };
-        let mut all = Vec::with_capacity(fds.len() + 1);
-        all.push(payload.as_fd());
-        all.extend_from_slice(fds);
-        match sys::sendmsg(self.fd.as_fd(), SPILLED, &all, to, wait) {
-            Ok(()) => Ok(Tried::Done),
-            Err(error) => outcome("sendmsg", error),
         }
     }
 
@@ -524,9 +457,19 @@ impl Line {
         diag::has_peer(self.as_fd()).ok()
     }
 
+    /// Lends the descriptor to who shares it, or knows it for as long as the line is there.
+    pub(crate) fn shared_fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
     /// Shares the descriptor, for those who wait for it without using the line.
     pub(crate) fn share_fd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
+    }
+
+    /// Returns true if a text of this length does not fit into a datagram.
+    pub(crate) fn spills(&self, length: usize) -> bool {
+        length > self.inline_max
     }
 
     /// Sets the longest text, sent or received, in bytes, and raises the send buffer for it.
@@ -557,24 +500,6 @@ impl Line {
 impl AsFd for Line {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// Refuses more descriptors than fit.
-fn check_count(count: usize, limit: usize) -> Result<(), Error> {
-    if count > limit {
-        return Err(Error::Encode(EncodeError::FdCount { count, limit }));
-    }
-    Ok(())
-}
-
-/// Says what it means that sending has failed in that operation.
-fn outcome(operation: &'static str, error: std::io::Error) -> Result<Tried, Error> {
-    match sys::trouble(&error) {
-        Trouble::Full | Trouble::Interrupted => Ok(Tried::Full),
-        Trouble::Short => Ok(Tried::Short(Error::os(operation)(error))),
-        Trouble::Gone => Err(Error::Closed),
-        _ => Err(Error::os(operation)(error)),
     }
 }
 

@@ -22,7 +22,8 @@ pub enum Loss {
     /// Its caller has gone.
     Gone,
     /// It is of a deferred call or a stream, and could not be kept: descriptors have run out, or the stream's
-    /// [`Overflow`](crate::Overflow) says so. Or it needs a memfd, and none can be made; its caller is told.
+    /// [`Overflow`](crate::Overflow) says so. Or the kernel will not send it to anybody, for example because of a
+    /// descriptor that cannot be passed; its caller is told.
     NotKept,
 }
 
@@ -190,12 +191,16 @@ impl Counts {
 pub struct Stats {
     /// What it has done so far.
     pub counts: Counts,
-    /// Connections that stand.
+    /// Connections that stand, and those that are over while their peer has not read what was sent to it.
     pub connections: usize,
     /// Calls whose answer is deferred, streams included.
     pub deferred: usize,
-    /// Answers that wait for peers that have no room.
+    /// Answers that wait for peers that have no room, or have not read what was sent to them before.
     pub waiting: usize,
+    /// Descriptors that have been sent and that may be unread; a large answer is one.
+    pub fds_in_flight: usize,
+    /// Bytes of large answers, in memfds, that have been sent and that may be unread.
+    pub bytes_in_flight: usize,
 }
 
 /// Who hears of events.

@@ -1,4 +1,7 @@
-//! Answers that a peer has no room for yet, within a budget.
+//! Answers that cannot be sent yet, within a budget.
+//!
+//! Most wait because the peer has no room, and then nothing overtakes them. Those that bring descriptors can also be
+//! held back alone, while too many that were sent before are unread.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -8,13 +11,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::account::{Account, Charge, Cost};
+use crate::envelope::{self, Id};
+use crate::error::Fault;
 use crate::limits::Limits;
 use crate::sys::file;
 
 /// Wants to know when a letter is on its way no longer.
 pub(crate) trait Sender: Send + Sync {
-    /// The letter has been `sent`, or has come to nothing.
-    fn passed(self: Arc<Self>, sent: bool);
+    /// This is what became of the letter.
+    fn passed(self: Arc<Self>, end: End);
+}
+
+/// What became of a letter.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The kernel has it.
+    Sent,
+    /// It has been dropped, because the peer has no room or is gone.
+    Lost,
+    /// It cannot be sent at all, for this reason.
+    Refused(Fault),
 }
 
 /// One answer that could not be sent at once. It owns its descriptors.
@@ -62,18 +78,22 @@ impl Letter {
         self.charge = Some(account.charge(self.cost()));
     }
 
-    /// Charges it to the user who it is for, once. Says whether that is within the user's limits.
-    fn try_charge(&mut self, account: &Arc<Account>) -> bool {
+    /// Charges it to the user who it is for, once. Returns true if that is within the user's limits; if it is held
+    /// back, also if nothing else waits for the user's peers.
+    fn try_charge(&mut self, account: &Arc<Account>, place: Place) -> bool {
         if self.charge.is_none() {
-            self.charge = account.try_charge(self.cost());
+            self.charge = match place {
+                Place::Room => account.try_charge(self.cost()),
+                Place::Held => account.try_charge_one(self.cost()),
+            };
         }
         self.charge.is_some()
     }
 
-    /// The kernel has it.
-    pub(crate) fn sent(mut self) {
+    /// Ends it, and tells its sender how.
+    pub(crate) fn end(mut self, end: End) {
         if let Some(sender) = self.sender.take() {
-            sender.passed(true);
+            sender.passed(end);
         }
     }
 
@@ -97,7 +117,7 @@ impl From<Vec<u8>> for Letter {
 impl Drop for Letter {
     fn drop(&mut self) {
         if let Some(sender) = self.sender.take() {
-            sender.passed(false);
+            sender.passed(End::Lost);
         }
     }
 }
@@ -138,10 +158,10 @@ impl Mail<'_> {
         matches!(self, Self::Letter(letter) if letter.is_item())
     }
 
-    /// The kernel has it.
-    pub(crate) fn sent(self) {
+    /// Tells its sender what has become of it.
+    pub(crate) fn end(self, end: End) {
         if let Self::Letter(letter) = self {
-            letter.sent();
+            letter.end(end);
         }
     }
 
@@ -154,53 +174,199 @@ impl Mail<'_> {
     }
 }
 
+/// Where a letter waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Behind all that wait until the peer has room.
+    Room,
+    /// Behind those that are held back because of what they bring.
+    Held,
+}
+
 /// The letters for one peer, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     letters: VecDeque<Letter>,
+    /// Of all, those that are held back included.
     bytes: usize,
+    /// Elsewhere, as nearly no outbox has any.
+    held: Option<Box<Held>>,
+}
+
+/// Letters that are held back, and when to try the first of them again. No event says when that is worth it.
+#[derive(Debug)]
+struct Held {
+    letters: VecDeque<Letter>,
+    /// The one before these is the first of those that wait for room.
+    released: bool,
+    pause: Duration,
+    due: Instant,
+}
+
+impl Held {
+    /// The first pause. Much shorter than where the peer has no room: one that reads may wait for just this.
+    fn pause(limits: &Limits) -> Duration {
+        const SHORTEST: Duration = Duration::from_millis(1);
+        (limits.retry / 8).max(SHORTEST)
+    }
+
+    fn new(limits: &Limits) -> Self {
+        let pause = Self::pause(limits);
+        Self {
+            letters: VecDeque::new(),
+            released: false,
+            pause,
+            due: Instant::now() + pause,
+        }
+    }
 }
 
 impl Outbox {
+    /// Returns true if nothing waits at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.letters.is_empty()
+        self.letters.is_empty() && self.held.is_none()
+    }
+
+    /// Returns true if letters wait until the peer has room.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.letters.is_empty()
+    }
+
+    /// How many letters are held back.
+    pub(crate) fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.letters.len())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.letters.len()
+        self.letters.len() + self.held()
     }
 
-    /// Queues a letter behind the others, or gives it back when it exceeds the peer's budget or its user's. One
-    /// letter always fits the peer's, whatever its size: [`Limits::message`] bounds that already.
+    /// Queues a letter behind the others in this place, or gives it back when it exceeds the peer's budget or its
+    /// user's. One letter always fits the peer's, whatever its size: [`Limits::message`] bounds that already.
     pub(crate) fn push(
         &mut self,
         mut letter: Letter,
+        place: Place,
         limits: &Limits,
         account: &Arc<Account>,
-    ) -> Result<(), Letter> {
+    ) -> Result<(), Box<Letter>> {
         let bytes = self.bytes.saturating_add(letter.text.len());
-        let fits = self.letters.len() < limits.waiting_answers && bytes <= limits.waiting_bytes;
-        if (!fits && !self.letters.is_empty()) || !letter.try_charge(account) {
-            return Err(letter);
+        let fits = self.len() < limits.waiting_answers && bytes <= limits.waiting_bytes;
+        if (!fits && !self.is_empty()) || !letter.try_charge(account, place) {
+            return Err(Box::new(letter));
         }
         self.bytes = bytes;
-        self.letters.push_back(letter);
+        match place {
+            Place::Room => self.letters.push_back(letter),
+            Place::Held => self.held_mut(limits).letters.push_back(letter),
+        }
         Ok(())
     }
 
-    /// Lends the oldest letter.
+    fn held_mut(&mut self, limits: &Limits) -> &mut Held {
+        self.held.get_or_insert_with(|| Box::new(Held::new(limits)))
+    }
+
+    /// Lends the oldest letter of those that wait for room.
     pub(crate) fn front(&self) -> Option<&Letter> {
         self.letters.front()
     }
 
-    /// Removes the oldest letter, which the kernel has.
-    pub(crate) fn pop_sent(&mut self) {
-        if let Some(letter) = self.letters.pop_front() {
-            self.bytes -= letter.text.len();
-            letter.sent();
+    /// Removes the oldest letter of those that wait for room.
+    pub(crate) fn pop(&mut self) -> Option<Letter> {
+        let letter = self.letters.pop_front()?;
+        self.bytes -= letter.text.len();
+        self.forget_held();
+        Some(letter)
+    }
+
+    /// Removes the oldest letter, which the kernel has. The peer reads, so what is held back is tried again soon.
+    pub(crate) fn pop_sent(&mut self, limits: &Limits) {
+        let letter = self.pop();
+        if let Some(held) = &mut self.held {
+            held.pause = Held::pause(limits);
+        }
+        if let Some(letter) = letter {
+            letter.end(End::Sent);
         }
     }
+
+    /// The first of those that wait for room has gone, and perhaps was the last of those that were held back.
+    fn forget_held(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.released = false;
+        }
+        self.held.take_if(|held| held.letters.is_empty());
+    }
+
+    /// Puts a letter in front of all that wait for room, in place of one that was there.
+    pub(crate) fn push_front(&mut self, letter: Letter) {
+        self.bytes += letter.text.len();
+        self.letters.push_front(letter);
+    }
+
+    /// Holds the oldest letter of those that wait for room back, in front of the others or behind them.
+    pub(crate) fn hold_front(&mut self, in_front: bool, limits: &Limits) {
+        if let Some(letter) = self.letters.pop_front() {
+            let held = self.held_mut(limits);
+            held.released = false;
+            if in_front {
+                held.letters.push_front(letter);
+            } else {
+                held.letters.push_back(letter);
+            }
+        }
+    }
+
+    /// Has the first letter that is held back be the next that is sent, if none waits for room. Returns true if the
+    /// next is one that was held back.
+    pub(crate) fn release(&mut self) -> bool {
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        if self.letters.is_empty() {
+            let letter = held.letters.pop_front();
+            held.released = letter.is_some();
+            self.letters.extend(letter);
+        }
+        held.released
+    }
+
+    /// When to try again what is held back, if anything is.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let held = self.held.as_ref()?;
+        (!held.letters.is_empty()).then_some(held.due)
+    }
+
+    /// What is held back cannot be sent yet. Doubles the pause, up to so many times [`Limits::retry`].
+    pub(crate) fn postpone(&mut self, limits: &Limits) {
+        if let Some(held) = &mut self.held {
+            let longest = limits.retry.saturating_mul(LONGEST).max(held.pause);
+            held.pause = held.pause.saturating_mul(2).min(longest);
+            held.due = Instant::now() + held.pause;
+        }
+    }
+
+    /// Drops the answer to a call, if it is held back. Returns false if it is not.
+    pub(crate) fn withdraw(&mut self, id: &Id<'_>) -> bool {
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        let is_it = |letter: &Letter| {
+            !letter.is_item() && envelope::find_id(&letter.text).is_some_and(|found| found == *id)
+        };
+        let place = held.letters.iter().position(is_it);
+        let letter = place.and_then(|place| held.letters.remove(place));
+        self.bytes -= letter.as_ref().map_or(0, |letter| letter.text.len());
+        if held.letters.is_empty() && !held.released {
+            self.held = None;
+        }
+        letter.is_some()
+    }
 }
+
+/// The last pause is this many times the first for want of room.
+const LONGEST: u32 = 100;
 
 /// The letters for one datagram peer, and when to try it again. The kernel does not say when such a
 /// peer has room, so it is tried by timer, at doubling intervals.
@@ -232,8 +398,6 @@ impl Backlog {
 
     /// The peer is still full. Doubles the pause; says `false` when it has been full for too long.
     pub(crate) fn postpone(&mut self, limits: &Limits, now: Instant) -> bool {
-        /// The last pause is this many times the first.
-        const LONGEST: u32 = 100;
         let longest = limits.retry.saturating_mul(LONGEST);
         if self.pause >= longest {
             return false;
@@ -260,25 +424,37 @@ mod tests {
         limits.user_waiting_bytes = 11;
         let mut outbox = Outbox::default();
         let account = Accounts::new(&limits).of(None);
-        assert!(outbox.push(letter(5), &limits, &account).is_ok());
-        let above = outbox.push(letter(6), &limits, &account);
+        assert!(
+            outbox
+                .push(letter(5), Place::Room, &limits, &account)
+                .is_ok()
+        );
+        let above = outbox.push(letter(6), Place::Room, &limits, &account);
         assert!(above.is_err(), "one byte above");
-        let at = outbox.push(letter(5), &limits, &account);
+        let at = outbox.push(letter(5), Place::Room, &limits, &account);
         assert!(at.is_ok(), "at the limit");
-        let above = outbox.push(letter(0), &limits, &account);
+        let above = outbox.push(letter(0), Place::Room, &limits, &account);
         assert!(above.is_err(), "one letter above");
-        outbox.pop_sent();
-        assert!(outbox.push(letter(5), &limits, &account).is_ok());
-        outbox.pop_sent();
-        outbox.pop_sent();
+        outbox.pop_sent(&limits);
+        assert!(
+            outbox
+                .push(letter(5), Place::Room, &limits, &account)
+                .is_ok()
+        );
+        outbox.pop_sent(&limits);
+        outbox.pop_sent(&limits);
         assert!(outbox.is_empty());
-        let first = outbox.push(letter(11), &limits, &account);
+        let first = outbox.push(letter(11), Place::Room, &limits, &account);
         assert!(first.is_ok(), "a first letter always fits");
         let mut other = Outbox::default();
-        let above = other.push(letter(1), &limits, &account);
+        let above = other.push(letter(1), Place::Room, &limits, &account);
         assert!(above.is_err(), "but not beyond what its user may");
-        outbox.pop_sent();
-        assert!(other.push(letter(1), &limits, &account).is_ok());
+        outbox.pop_sent(&limits);
+        assert!(
+            other
+                .push(letter(1), Place::Room, &limits, &account)
+                .is_ok()
+        );
     }
 
     #[test]

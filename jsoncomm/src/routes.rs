@@ -172,6 +172,11 @@ impl<S> Routes<S> {
         self.pidfds = true;
     }
 
+    /// Returns true if messages have no envelope here, so that answers are told apart by their order alone.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.bare.is_some()
+    }
+
     /// Says whether the process of a peer is to be known.
     pub(crate) fn asks_for_pidfds(&self) -> bool {
         self.pidfds
@@ -289,7 +294,7 @@ const RESERVED: &str = "rpc.";
 /// What a caller calls that no longer waits for the answer to another call.
 pub(crate) const CANCEL: &str = "rpc.cancel";
 
-/// Cancels a deferred call of the same caller. It is answered, so that a caller that waits all the same
+/// Cancels a call of the same caller that is deferred, or whose answer is held back. It is answered, so that a caller that waits all the same
 /// is told; a caller that does not drops the answer by its id. The wish to cancel is answered if it has an id itself.
 fn cancel(mut incoming: Incoming<'_, '_>) {
     let depth = incoming.envelope.depth();
@@ -302,7 +307,7 @@ fn cancel(mut incoming: Incoming<'_, '_>) {
         Err(fault) => return incoming.refuse(&fault),
     };
     let desk = &mut *incoming.desk;
-    if desk.mailbox.cancel(&incoming.caller.ticket(), &id) {
+    if desk.mailbox.cancel(&incoming.caller.ticket(), &id) || incoming.lane.withdraw(&id) {
         desk.note(Notice::Cancelled);
         let fault = Fault::new(Fault::CANCELLED, "cancelled");
         desk.refuse(incoming.lane, Some(&id), &fault);

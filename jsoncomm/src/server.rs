@@ -10,6 +10,9 @@ mod datagrams;
 mod endpoint;
 #[cfg(all(test, feature = "derive"))]
 mod faults;
+mod leaving;
+mod posts;
+mod sending;
 mod source;
 mod stats;
 mod stop;
@@ -23,11 +26,10 @@ use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Inbox, Kind, Line};
 use crate::mailbox::{Mailbox, Post, Ticket};
-use crate::observe::{Loss, Notice};
-use crate::outbox::Mail;
+use crate::observe::Notice;
 use crate::reactor::{Cause, Key, Reactor, Thing, Trigger, Watch};
 use crate::routes::Routes;
-use crate::service::{Desk, Lane};
+use crate::service::Desk;
 use crate::socket::{self, Listener};
 use crate::sys::{limit, socket as sys};
 
@@ -36,6 +38,7 @@ pub use control::{Control, Remote, Token};
 use control::{Driven, Timer, Watched};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
+use leaving::Leaving;
 use source::Next;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
@@ -100,6 +103,7 @@ enum Source<S> {
     Datagrams(Datagrams<S>),
     Listener(Door<S>),
     Connection(Connected<S>),
+    Leaving(Leaving),
     Watched(Watched<S>),
     Timer(Timer<S>),
     Client(Driven),
@@ -141,7 +145,7 @@ impl<S> Thing for Box<Source<S>> {
             Source::Connection(connection) => connection.as_fd(),
             Source::Watched(watched) => watched.fd.as_fd(),
             Source::Client(driven) => driven.connection.as_fd(),
-            Source::Timer(_) => return None,
+            Source::Timer(_) | Source::Leaving(_) => return None,
         })
     }
 
@@ -149,7 +153,8 @@ impl<S> Thing for Box<Source<S>> {
         match &**self {
             Source::Datagrams(_) | Source::Listener(_) | Source::Connection(_) => Trigger::Level,
             // Whether these are read to their end is not ours to say.
-            Source::Watched(_) | Source::Client(_) | Source::Timer(_) => Trigger::Edge,
+            Source::Watched(_) | Source::Client(_) => Trigger::Edge,
+            Source::Timer(_) | Source::Leaving(_) => Trigger::Edge,
         }
     }
 }
@@ -193,7 +198,7 @@ impl<S> Server<S> {
                 let fd = sys::socket(sys::Type::Dgram).map_err(Error::os("socket"))?;
                 let line = self.datagram_line(fd)?;
                 let path = at.into().bind(line.as_fd(), sys::Type::Dgram)?;
-                self.add_endpoint(Source::Datagrams(Datagrams::new(line, path)))
+                self.add_endpoint(Source::Datagrams(Datagrams::new(line, path, &self.desk)))
             }
             Kind::Seqpacket => {
                 let door = Door::new(Listener::bind(at)?);
@@ -221,7 +226,7 @@ impl<S> Server<S> {
         match socket::kind_of(fd.as_fd(), socket::Listening::No) {
             Ok(Kind::Datagram) => {
                 let line = self.datagram_line(fd)?;
-                self.add_endpoint(Source::Datagrams(Datagrams::adopted(line)?))
+                self.add_endpoint(Source::Datagrams(Datagrams::adopted(line, &self.desk)?))
             }
             Ok(Kind::Seqpacket) => {
                 let line = Line::new(fd, Kind::Seqpacket, &self.desk.limits)?;
@@ -372,6 +377,7 @@ impl<S> Server<S> {
                 Source::Connection(connection) => connection.act(state, desk, inbox, key, cause),
                 Source::Listener(door) => self.accept(door, key),
                 Source::Client(driven) => driven.act(cause),
+                Source::Leaving(leaving) => leaving.act(),
                 Source::Watched(_) | Source::Timer(_) => self.call_back(state, &mut source, cause),
             };
             self.settle(key, source, next);
@@ -423,6 +429,10 @@ impl<S> Server<S> {
             Next::Keep => {}
             Next::Again(watch) => self.reactor.rearm(key, &source, watch),
             Next::At(time) => self.reactor.wake_at(key, time),
+            Next::AgainAt(watch, time) => {
+                self.reactor.rearm(key, &source, watch);
+                self.reactor.wake_at(key, time);
+            }
             Next::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
             Next::Ignore(until) => {
                 self.reactor.ignore(key, &source);
@@ -444,13 +454,19 @@ impl<S> Server<S> {
         }
         match *source {
             Source::Connection(connection) => {
-                self.connections -= 1;
                 self.desk.peer = connection.credentials();
                 self.desk.note(Notice::Gone);
                 connection.stop_waiting(key);
                 let (key, to) = (key.to_bits(), None);
                 self.desk.mailbox.hang_up(&Ticket { key, to });
-                connection.close(&self.desk);
+                match connection.close(&self.desk) {
+                    Some(leaving) => self.linger(leaving),
+                    None => self.connections -= 1,
+                }
+            }
+            Source::Leaving(leaving) => {
+                self.connections -= 1;
+                leaving.close(&self.desk);
             }
             Source::Datagrams(endpoint) => {
                 self.desk.mailbox.hang_up_all(key.to_bits());
@@ -458,57 +474,6 @@ impl<S> Server<S> {
             }
             Source::Listener(door) => door.close(&self.desk),
             Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
-        }
-    }
-
-    /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
-    /// what is left is for the next turn.
-    fn send_posts(&mut self) {
-        for _ in 0..self.desk.limits.turn.max(1) {
-            if !self.desk.mailbox.has_posts() {
-                return;
-            }
-            self.send_posted();
-        }
-    }
-
-    #[inline(never)]
-    fn send_posted(&mut self) {
-        let mut posts = std::mem::take(&mut self.posts);
-        self.desk.mailbox.collect(&mut posts);
-        self.deliver(posts.drain(..));
-        self.posts = posts;
-    }
-
-    /// Sends replies. To those whose peer has gone meanwhile nothing happens.
-    fn deliver(&mut self, posts: impl IntoIterator<Item = Post>) {
-        for Post {
-            ticket,
-            account,
-            letter,
-        } in posts
-        {
-            let key = Key::from_bits(ticket.key);
-            let Some(mut source) = self.reactor.take(key) else {
-                self.desk.peer = None;
-                self.desk.note_lost(Loss::Gone, 1);
-                continue;
-            };
-            let mail = Mail::Letter(letter);
-            let next = match &mut *source {
-                Source::Datagrams(endpoint) => {
-                    endpoint
-                        .lane(ticket.to.as_ref(), &account)
-                        .deliver(&mut self.desk, mail);
-                    endpoint.next()
-                }
-                Source::Connection(connection) => {
-                    connection.deliver(&mut self.desk, mail);
-                    connection.next()
-                }
-                _ => Next::Keep,
-            };
-            self.settle(key, source, next);
         }
     }
 

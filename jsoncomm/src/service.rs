@@ -89,6 +89,10 @@ pub trait Handler<R: Request> {
 pub(crate) trait Lane {
     /// Sends an answer, or queues it if there is no room now, or drops and counts it.
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>);
+
+    /// Drops the answer to a call that its caller has given up, if it waits for others to be read. Returns false if
+    /// there is none.
+    fn withdraw(&mut self, id: &Id<'_>) -> bool;
 }
 
 /// What answering takes besides a lane; one per server.

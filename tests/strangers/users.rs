@@ -50,12 +50,12 @@ fn ask_as(path: &Path, kind: Kind, (user, group): (u32, u32), options: &[&str]) 
     Some(serde_json::from_slice(&answer.stdout).unwrap())
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Lets everybody to the file.
-fn open_to_all(path: &Path) {
+pub(super) fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
 }
 

@@ -12,7 +12,7 @@ use crate::envelope::{self, Id};
 use crate::error::{Fault, SinkError};
 use crate::mailbox;
 use crate::message::{Pack, Packer};
-use crate::outbox::{Letter, Sender};
+use crate::outbox::{End, Letter, Sender};
 
 /// What happens to an item for which there is no room, because the reader is slower than the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -243,8 +243,14 @@ impl Flow {
 
 impl Sender for Flow {
     /// Sends the next item, and tells the sink if there is room again or nobody reads any more.
-    fn passed(self: Arc<Self>, sent: bool) {
-        let goes_on = sent && self.wanted().is_some();
+    fn passed(self: Arc<Self>, end: End) {
+        let fault = match end {
+            End::Sent => None,
+            // On a datagram socket the reader may be there, only slow.
+            End::Lost => Some(too_slow()),
+            End::Refused(fault) => Some(fault),
+        };
+        let goes_on = fault.is_none() && self.wanted().is_some();
         let mut state = self.lock();
         state.under_way = false;
         let mut given_up = VecDeque::new();
@@ -270,8 +276,7 @@ impl Sender for Flow {
             self.slot.mailbox.lose(|losses| losses.dropped += given_up);
         }
         if !goes_on {
-            // On a datagram socket the reader may be there, only slow.
-            self.slot.post_fault(&too_slow());
+            self.slot.post_fault(&fault.unwrap_or_else(too_slow));
         }
         if let Some(call) = told.flatten() {
             mailbox::tell(call);

@@ -4,14 +4,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::source::{Habit, Next, Share, close_or_tell, fault_instead, not_admitted, receive};
-use crate::account::{Account, Charge, Cost};
+use super::leaving::Leaving;
+use super::sending::{Flushed, Offered, Outlet, instead};
+use super::source::{Habit, Next, Share, close_or_tell, not_admitted, receive};
+use crate::account::{Account, Charge, Cost, InFlight, Order};
+use crate::envelope::Id;
 use crate::error::Fault;
 use crate::limits::Limits;
-use crate::line::{Heard, Inbox, Line, Sent};
+use crate::line::{Heard, Inbox, Line};
 use crate::mailbox::Caller;
 use crate::observe::{Cut, Loss, Notice};
-use crate::outbox::{Mail, Outbox};
+use crate::outbox::{Mail, Outbox, Place};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::routes::Routes;
@@ -68,6 +71,9 @@ struct Way {
     account: Arc<Account>,
     peer: Option<Credentials>,
     outbox: Outbox,
+    in_flight: InFlight,
+    /// Answers have no id, and stay in order.
+    in_order: bool,
     /// When its timer will come, so that it is not set twice.
     timer: Option<Instant>,
     /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
@@ -91,6 +97,8 @@ impl<S> Connected<S> {
                 account: Arc::clone(&account),
                 peer: peer.as_ref().map(Peer::credentials),
                 outbox: Outbox::default(),
+                in_flight: InFlight::new(Order::Sent),
+                in_order: false,
                 timer: None,
                 broken: false,
             },
@@ -150,22 +158,34 @@ impl<S> Connected<S> {
         self.account.forget(key.to_bits());
     }
 
-    /// Closes it.
-    pub(super) fn close(self, desk: &Desk) {
-        let line = self.way.line;
+    /// How many descriptors, and how many bytes in memfds, may be unread of what was sent.
+    pub(super) fn in_flight(&self) -> (usize, usize) {
+        self.way.in_flight.look(self.way.line.shared_fd())
+    }
+
+    /// Closes it. Gives back what is left of it while something that was sent is unread.
+    pub(super) fn close(self, desk: &Desk) -> Option<Leaving> {
+        let Way {
+            line, in_flight, ..
+        } = self.way;
+        if in_flight.is_unread(line.shared_fd()) && !desk.stopping {
+            return Some(Leaving::new(line, self.account, self.charge, in_flight));
+        }
         // An empty packet looks like the end, and there can be more behind it.
         if self.ended && is_at_end(line.as_fd()).unwrap_or(false) {
-            return;
+            return None;
         }
         if let Some(line) = close_or_tell(line) {
             desk.accounts.close(&self.account, line);
         }
+        None
     }
 
     /// Tells the peer why it is turned away, and closes it.
     pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
         self.refuse(desk, fault);
-        self.close(desk);
+        // It was sent nothing but this.
+        let _ = self.close(desk);
     }
 
     /// Tells the peer why it is about to be cut off.
@@ -207,11 +227,15 @@ impl<S> Connected<S> {
         if cause == Cause::Timer {
             way.timer = None;
         }
-        let waiting = way.outbox.len();
+        way.in_order = self.routes.is_bare();
         desk.peer = way.peer;
-        way.flush(desk);
-        if waiting > 0 && way.outbox.len() == waiting && !way.broken {
-            return way.try_later(desk, cause);
+        if !way.outbox.is_empty() {
+            let waiting = way.outbox.len();
+            way.flush(desk, cause);
+            let stuck = way.outbox.is_full() && way.outbox.len() == waiting;
+            if stuck && !way.broken {
+                return way.try_later(desk, cause);
+            }
         }
         let caller = Caller {
             key: key.to_bits(),
@@ -276,7 +300,7 @@ impl<S> Connected<S> {
     }
 
     /// What to watch for now.
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn next(&mut self) -> Next {
         self.way.next()
     }
 }
@@ -288,9 +312,16 @@ impl<S> AsFd for Connected<S> {
 }
 
 impl Way {
-    /// Says whether the peer is there and has read what was sent to it, so that it can be read from.
+    /// Returns true if the peer is there and has room for what is sent to it, so that it can be read from. While answers
+    /// are held back it is read from as long as more of them may wait: what it asks for next may bring nothing.
     fn is_clear(&self) -> bool {
-        !self.broken && self.outbox.is_empty()
+        /// Answers of one connection that are held back.
+        const MOST: usize = 16;
+        let holds_more = || {
+            let few = self.outbox.held() < MOST && !self.outbox.is_full();
+            few && !self.in_order && self.account.has_room_to_spare()
+        };
+        !self.broken && (self.outbox.is_empty() || holds_more())
     }
 
     /// Says when to try again what has found no room a second time.
@@ -306,27 +337,45 @@ impl Way {
     }
 
     /// What to watch for now.
-    fn next(&self) -> Next {
+    fn next(&mut self) -> Next {
         if self.broken {
-            Next::Close
-        } else if self.outbox.is_empty() {
-            Next::Again(Watch::Reading)
-        } else {
-            Next::Again(Watch::Writing)
+            return Next::Close;
+        }
+        if self.outbox.is_full() {
+            return Next::Again(Watch::Writing);
+        }
+        match self.outbox.due() {
+            None => Next::Again(Watch::Reading),
+            // It would be reported again and again that there is something to read.
+            Some(due) if !self.is_clear() => Next::Pause(due, Watch::Reading),
+            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
+                self.timer = Some(due);
+                Next::AgainAt(Watch::Reading, due)
+            }
+            Some(_) => Next::Again(Watch::Reading),
         }
     }
 
+    fn outlet(&mut self) -> (Outlet<'_>, &mut Outbox) {
+        let outlet = Outlet {
+            line: &self.line,
+            to: None,
+            account: &self.account,
+            in_flight: &mut self.in_flight,
+            in_order: self.in_order,
+        };
+        (outlet, &mut self.outbox)
+    }
+
     /// Sends queued answers for as long as there is room.
-    fn flush(&mut self, desk: &mut Desk) {
-        while let Some(letter) = self.outbox.front() {
-            match self
-                .line
-                .send(&letter.text, &letter.lend(), None, Wait::Never)
-            {
-                Ok(Sent::Done) => self.outbox.pop_sent(),
-                Ok(Sent::Full) => return,
-                Err(_) => return self.break_off(desk),
-            }
+    #[inline(never)]
+    fn flush(&mut self, desk: &mut Desk, cause: Cause) {
+        let (mut outlet, outbox) = self.outlet();
+        if outlet.flush(outbox, desk) == Flushed::Gone {
+            return self.break_off(desk);
+        }
+        if cause == Cause::Timer {
+            self.outbox.postpone(&desk.limits);
         }
     }
 
@@ -349,30 +398,47 @@ impl Lane for Way {
         if self.broken {
             return desk.note_lost(Loss::Gone, 1);
         }
-        if self.outbox.is_empty() {
-            let sent = self.line.send(mail.text(), &mail.fds(), None, Wait::Never);
-            match sent {
-                Ok(Sent::Done) => return mail.sent(),
-                Ok(Sent::Full) => {}
-                Err(error) => {
-                    if let Some(fault) = fault_instead(&error, mail.text()) {
-                        desk.note_lost(Loss::NotKept, 1);
-                        return match mail.is_item() {
-                            true => {}
-                            false => self.deliver(desk, Mail::Letter(fault)),
-                        };
-                    }
-                    desk.note_lost(Loss::Gone, 1);
-                    return self.break_off(desk);
-                }
+        let (mut outlet, outbox) = self.outlet();
+        match outlet.offer(outbox, desk, mail) {
+            Offered::Done => {}
+            Offered::Waits(mail, place) => self.keep(desk, mail, place),
+            Offered::Gone => {
+                desk.note_lost(Loss::Gone, 1);
+                self.break_off(desk);
             }
         }
-        let letter = mail.into_letter();
-        let mut push = |letter| self.outbox.push(letter, &desk.limits, &self.account);
-        let kept = letter.is_some_and(|letter| push(letter).is_ok());
-        if !kept {
-            desk.note_lost(Loss::NoRoom, 1);
-            self.cut(desk, Cut::Waiting);
+    }
+
+    fn withdraw(&mut self, id: &Id<'_>) -> bool {
+        self.outbox.withdraw(id)
+    }
+}
+
+impl Way {
+    /// Has an answer wait. A peer that has no room and exceeds its budget is cut. One that has is told: others of its
+    /// user may have used up what it needs.
+    #[inline(never)]
+    fn keep(&mut self, desk: &mut Desk, mail: Mail<'_>, place: Place) {
+        let busy = Fault::new(Fault::BUSY, "too much that was sent before is unread");
+        let held = place == Place::Held && !self.in_order;
+        let item = mail.is_item();
+        let instead = match held && !item {
+            true => instead(mail.text(), &busy),
+            false => None,
+        };
+        let mut push = |letter| self.outbox.push(letter, place, &desk.limits, &self.account);
+        if mail
+            .into_letter()
+            .is_some_and(|letter| push(letter).is_ok())
+        {
+            return;
+        }
+        desk.note_lost(Loss::NoRoom, 1);
+        match instead {
+            Some(fault) => self.deliver(desk, Mail::Letter(fault)),
+            // The stream ends by itself.
+            None if held && item => {}
+            None => self.cut(desk, Cut::Waiting),
         }
     }
 }

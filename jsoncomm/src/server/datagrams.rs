@@ -5,14 +5,16 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::source::{Habit, Next, Share, close, fault_instead, leave, receive, smaller};
-use crate::account::Account;
+use super::sending::{Flushed, Offered, Outlet, smaller};
+use super::source::{Habit, Next, Share, close, leave, receive};
+use crate::account::{Account, InFlight, Order};
 use crate::address::BoundPath;
+use crate::envelope::Id;
 use crate::error::Error;
-use crate::line::{Datagram, Heard, Inbox, Line, Sent};
+use crate::line::{Datagram, Heard, Inbox, Line};
 use crate::mailbox::Caller;
 use crate::observe::Loss;
-use crate::outbox::{Backlog, Mail};
+use crate::outbox::{Backlog, Mail, Outbox};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key};
 use crate::routes::Routes;
@@ -34,6 +36,10 @@ pub(super) struct Datagrams<S> {
     /// Who that one is, as the program says.
     peer: Option<Box<Peer>>,
     backlogs: HashMap<Option<Name>, Backlog>,
+    /// What is in flight to all peers together: the kernel does not tell them apart.
+    in_flight: InFlight,
+    /// Who is charged for that.
+    account: Arc<Account>,
     /// The user who sent the last message, and what that one costs; the next is often of the same.
     last: Option<(Option<u32>, Arc<Account>)>,
     /// When its timer will come, so that it is not set twice.
@@ -46,7 +52,7 @@ pub(super) struct Datagrams<S> {
 }
 
 impl<S> Datagrams<S> {
-    pub(super) fn new(line: Line, path: Option<BoundPath>) -> Self {
+    pub(super) fn new(line: Line, path: Option<BoundPath>, desk: &Desk) -> Self {
         Self {
             path: path.map(Box::new),
             line,
@@ -54,6 +60,8 @@ impl<S> Datagrams<S> {
             connected: false,
             peer: None,
             backlogs: HashMap::new(),
+            in_flight: InFlight::new(Order::Any),
+            account: desk.accounts.apart(),
             last: None,
             timer: None,
             habit: Habit::default(),
@@ -63,12 +71,12 @@ impl<S> Datagrams<S> {
     }
 
     /// One on a socket that was made elsewhere. If it has a name, others can find it when we have gone.
-    pub(super) fn adopted(line: Line) -> Result<Self, Error> {
+    pub(super) fn adopted(line: Line, desk: &Desk) -> Result<Self, Error> {
         let connected = is_connected(line.as_fd()).map_err(Error::os("getpeername"))?;
         Ok(Self {
             shared: local_address(line.as_fd())?.is_some(),
             connected,
-            ..Self::new(line, None)
+            ..Self::new(line, None, desk)
         })
     }
 
@@ -115,6 +123,11 @@ impl<S> Datagrams<S> {
     pub(super) fn waiting(&self) -> usize {
         let backlogs = self.backlogs.values();
         backlogs.map(|backlog| backlog.outbox.len()).sum()
+    }
+
+    /// How many descriptors, and how many bytes in memfds, may be unread of what was sent.
+    pub(super) fn in_flight(&self) -> (usize, usize) {
+        self.in_flight.look(self.line.shared_fd())
     }
 
     /// Handles what has come, at most one turn's worth, and tries again what had found no room.
@@ -210,10 +223,15 @@ impl<S> Datagrams<S> {
         let routes = &*self.routes;
         let admitted = routes.admits(caller.peer);
         let mut lane = DatagramLane {
-            line: &self.line,
+            outlet: Outlet {
+                line: &self.line,
+                to,
+                account: &self.account,
+                in_flight: &mut self.in_flight,
+                in_order: routes.is_bare(),
+            },
             connected: self.connected,
             backlogs: &mut self.backlogs,
-            to,
             account,
         };
         receive(
@@ -228,10 +246,15 @@ impl<S> Datagrams<S> {
         account: &'e Arc<Account>,
     ) -> DatagramLane<'e> {
         DatagramLane {
-            line: &self.line,
+            outlet: Outlet {
+                line: &self.line,
+                to,
+                account: &self.account,
+                in_flight: &mut self.in_flight,
+                in_order: self.routes.is_bare(),
+            },
             connected: self.connected,
             backlogs: &mut self.backlogs,
-            to,
             account,
         }
     }
@@ -248,20 +271,25 @@ impl<S> Datagrams<S> {
     /// Tries the peers whose time has come.
     fn retry(&mut self, desk: &mut Desk) {
         let now = Instant::now();
-        let line = &self.line;
+        let in_order = self.routes.is_bare();
         self.backlogs.retain(|name, backlog| {
             if backlog.due() > now {
                 return true;
             }
-            match flush(line, name.as_ref(), backlog, desk) {
-                Flushed::Full if backlog.postpone(&desk.limits, now) => true,
-                Flushed::Full => {
-                    // Full for too long.
-                    desk.note_lost(Loss::NoRoom, backlog.outbox.len());
-                    false
-                }
-                Flushed::Done | Flushed::Gone => false,
+            let mut outlet = Outlet {
+                line: &self.line,
+                to: name.as_ref(),
+                account: &self.account,
+                in_flight: &mut self.in_flight,
+                in_order,
+            };
+            let waits = flush(&mut outlet, backlog, desk);
+            if waits && !backlog.postpone(&desk.limits, now) {
+                // Full for too long.
+                desk.note_lost(Loss::NoRoom, backlog.outbox.len());
+                return false;
             }
+            waits
         });
     }
 }
@@ -272,80 +300,58 @@ fn vouched_for(peer: Option<&Peer>, user: Option<u32>) -> Option<&Peer> {
     peer.filter(|peer| Some(peer.uid()) == user)
 }
 
-/// What became of the answers that waited for a datagram peer.
-enum Flushed {
-    /// All are sent.
-    Done,
-    /// Some still wait.
-    Full,
-    /// Nobody is there; they are dropped and counted.
-    Gone,
-}
-
-/// Sends what waits for a datagram peer, for as long as it has room.
-fn flush(line: &Line, name: Option<&Name>, backlog: &mut Backlog, desk: &mut Desk) -> Flushed {
-    while let Some(letter) = backlog.outbox.front() {
-        match line.send(&letter.text, &letter.lend(), name, Wait::Never) {
-            Ok(Sent::Done) => backlog.progressed(&desk.limits),
-            Ok(Sent::Full) => return Flushed::Full,
-            Err(_) => {
-                desk.note_lost(Loss::Gone, backlog.outbox.len());
-                return Flushed::Gone;
-            }
-        }
-        backlog.outbox.pop_sent();
+/// Sends what waits for a datagram peer, for as long as it has room. Returns true if something still waits.
+fn flush(outlet: &mut Outlet<'_>, backlog: &mut Backlog, desk: &mut Desk) -> bool {
+    let waiting = backlog.outbox.len();
+    let flushed = outlet.flush(&mut backlog.outbox, desk);
+    if flushed == Flushed::Gone {
+        desk.note_lost(Loss::Gone, backlog.outbox.len());
+        return false;
     }
-    Flushed::Done
+    if backlog.outbox.len() < waiting {
+        backlog.progressed(&desk.limits);
+    }
+    !backlog.outbox.is_empty()
 }
 
 /// The way back to the sender of a datagram.
 pub(super) struct DatagramLane<'e> {
-    line: &'e Line,
+    outlet: Outlet<'e>,
     connected: bool,
     backlogs: &'e mut HashMap<Option<Name>, Backlog>,
-    to: Option<&'e Name>,
+    /// Who is charged for what has to wait.
     account: &'e Arc<Account>,
 }
 
 impl Lane for DatagramLane<'_> {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
-        let to = self.to;
+        let to = self.outlet.to;
         if to.is_none() && !self.connected {
             return desk.note_lost(Loss::NoAddress, 1);
         }
         let name = to.copied();
         // A peer that asks again may well have made room; what waits for it goes first.
-        let waits = match self.backlogs.get_mut(&name) {
-            None => false,
-            Some(backlog) => match flush(self.line, to, backlog, desk) {
-                Flushed::Full => true,
-                Flushed::Done | Flushed::Gone => {
-                    self.backlogs.remove(&name);
-                    false
-                }
-            },
-        };
-        if !waits {
-            let sent = self.line.send(mail.text(), &mail.fds(), to, Wait::Never);
-            match sent {
-                Ok(Sent::Done) => return mail.sent(),
-                Ok(Sent::Full) if self.backlogs.len() < desk.limits.waiting_peers => {}
-                Ok(Sent::Full) => return desk.note_lost(Loss::NoRoom, 1),
-                Err(error) => match fault_instead(&error, mail.text()) {
-                    Some(fault) => {
-                        desk.note_lost(Loss::NotKept, 1);
-                        return match mail.is_item() {
-                            true => {}
-                            false => self.deliver(desk, Mail::Letter(fault)),
-                        };
-                    }
-                    None => return desk.note_lost(Loss::Gone, 1),
-                },
+        if let Some(backlog) = self.backlogs.get_mut(&name) {
+            if !flush(&mut self.outlet, backlog, desk) {
+                self.backlogs.remove(&name);
             }
         }
+        let nothing = Outbox::default();
+        let waiting = self.backlogs.get(&name).map(|backlog| &backlog.outbox);
+        let (mail, place) = match self.outlet.offer(waiting.unwrap_or(&nothing), desk, mail) {
+            Offered::Done => return,
+            Offered::Gone => return desk.note_lost(Loss::Gone, 1),
+            Offered::Waits(..) if waiting.is_none() && self.is_crowded(desk) => {
+                return desk.note_lost(Loss::NoRoom, 1);
+            }
+            Offered::Waits(mail, place) => (mail, place),
+        };
         let fresh = || Backlog::new(&desk.limits, Instant::now());
         let backlog = self.backlogs.entry(name).or_insert_with(fresh);
-        let mut push = |letter| backlog.outbox.push(letter, &desk.limits, self.account);
+        let mut push = |letter| {
+            let outbox = &mut backlog.outbox;
+            outbox.push(letter, place, &desk.limits, self.account)
+        };
         let kept = match mail.into_letter().map(&mut push) {
             Some(Ok(())) => true,
             Some(Err(letter)) if !letter.is_item() => {
@@ -361,5 +367,17 @@ impl Lane for DatagramLane<'_> {
         if !kept {
             desk.note_lost(Loss::NoRoom, 1);
         }
+    }
+
+    fn withdraw(&mut self, id: &Id<'_>) -> bool {
+        let backlog = self.backlogs.get_mut(&self.outlet.to.copied());
+        backlog.is_some_and(|backlog| backlog.outbox.withdraw(id))
+    }
+}
+
+impl DatagramLane<'_> {
+    /// Returns true if answers wait for as many peers as they may.
+    fn is_crowded(&self, desk: &Desk) -> bool {
+        self.backlogs.len() >= desk.limits.waiting_peers
     }
 }

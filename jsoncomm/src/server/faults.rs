@@ -9,6 +9,7 @@
 )]
 
 mod identity;
+mod sending;
 mod walk;
 
 use std::collections::BTreeMap;

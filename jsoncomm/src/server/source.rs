@@ -5,13 +5,11 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::envelope;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Datagram, Inbox};
 use crate::mailbox::Caller;
 use crate::observe::Notice;
-use crate::outbox::Letter;
 use crate::peer::Peer;
 use crate::reactor::Watch;
 use crate::routes::Routes;
@@ -28,6 +26,8 @@ pub(super) enum Next {
     Again(Watch),
     /// A turn at that time.
     At(Instant),
+    /// To be told as with `Again`, and a turn at that time.
+    AgainAt(Watch, Instant),
     /// No turn until that time, and then to be told of this.
     Pause(Instant, Watch),
     /// Not to be told of anything until it is watched again; a turn at that time, if there is one.
@@ -103,24 +103,6 @@ impl Share {
         self.taken += 1;
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(message.len());
-    }
-}
-
-/// What a caller is told instead of an answer that may not wait for it, or cannot be sent.
-pub(super) fn smaller(text: &[u8], reason: &str) -> Option<Letter> {
-    let id = envelope::find_id(text)?;
-    let mut fault = Vec::new();
-    envelope::write_fault(&mut fault, Some(&id), &Fault::new(Fault::BUSY, reason));
-    (fault.len() < text.len()).then(|| Letter::from(fault))
-}
-
-/// The same, if it is our own trouble that it cannot be sent: nothing can hold it on its way.
-pub(super) fn fault_instead(error: &Error, text: &[u8]) -> Option<Letter> {
-    match error {
-        Error::Os { operation, .. } if *operation == "memfd_create" => {
-            smaller(text, "the answer is larger than can be sent")
-        }
-        _ => None,
     }
 }
 

@@ -11,9 +11,23 @@ impl<S> Server<S> {
         self.desk.counts
     }
 
-    /// Says what the server has done so far, and what it is busy with now. Looks at each connection.
+    /// Says what the server has done so far, and what it is busy with now. Looks at each connection, and asks the kernel
+    /// about those that something is in flight to.
     pub fn stats(&self) -> Stats {
+        let things = self.reactor.things();
+        let in_flight = things.map(|source| match &**source {
+            Source::Datagrams(endpoint) => endpoint.in_flight(),
+            Source::Connection(connection) => connection.in_flight(),
+            Source::Leaving(leaving) => leaving.in_flight(),
+            Source::Listener(_) | Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {
+                (0, 0)
+            }
+        });
+        let sum = |(fds, bytes), (more_fds, more_bytes)| (fds + more_fds, bytes + more_bytes);
+        let (fds_in_flight, bytes_in_flight) = in_flight.fold((0, 0), sum);
         Stats {
+            fds_in_flight,
+            bytes_in_flight,
             counts: self.desk.counts,
             connections: self.connections,
             deferred: self.desk.mailbox.deferred(),

@@ -119,7 +119,9 @@ impl<S> Server<S> {
                 continue;
             };
             match *source {
-                Source::Datagrams(_) | Source::Connection(_) => self.close(key, source),
+                Source::Datagrams(_) | Source::Connection(_) | Source::Leaving(_) => {
+                    self.close(key, source);
+                }
                 _ => self.reactor.put(key, source),
             }
         }

@@ -339,6 +339,29 @@ fn getsockopt<T: Plain>(
     Ok(usize::try_from(length).unwrap_or(0) / size_of::<T>())
 }
 
+/// Asks how much of what the socket has sent is unread, in bytes of kernel memory (`SIOCOUTQ`, [unix(7)]): 0 when its
+/// peers have read or lost all of it. Each message that is unread takes at least [`UNREAD_MIN`].
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+pub(crate) fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    seam("ioctl")?;
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int to `bytes` (`unix_ioctl`, net/unix/af_unix.c; `TIOCOUTQ` is the same number).
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// The least that a message takes of the kernel's memory until it is read, in bytes: its header, and its data with
+/// their trailer, in one of the sizes that there are (`SKB_TRUESIZE`, include/linux/skbuff.h; 768 together on 64 bits).
+pub(crate) const UNREAD_MIN: usize = if cfg!(target_pointer_width = "64") {
+    640
+} else {
+    384
+};
+
 /// Asks for the socket's own name ([getsockname(2)]); `None` when it has none, or one that cannot be
 /// handled.
 ///

@@ -43,9 +43,13 @@ fn errnos(call: &str) -> &'static [Errno] {
         "pwrite" => &[E::INTR, E::NOSPC, E::FBIG, E::DQUOT, E::IO, E::NOMEM],
         "recv" | "send" => &[E::INTR, E::NOMEM, E::NOBUFS, E::CONNREFUSED],
         "recvmsg" => &[E::INTR, E::NOMEM, E::NOBUFS, E::CONNRESET, E::CONNREFUSED, E::ACCESS],
-        "sendmsg" | "sendto" => &[
+        "sendto" => &[
             E::INTR, E::AGAIN, E::NOMEM, E::NOBUFS, E::PERM, E::ACCESS, E::CONNREFUSED, E::CONNRESET, E::PIPE,
-            E::MSGSIZE, E::TOOMANYREFS, E::NOTCONN,
+            E::MSGSIZE, E::NOTCONN,
+        ],
+        "sendmsg" => &[
+            E::INTR, E::AGAIN, E::NOMEM, E::NOBUFS, E::PERM, E::ACCESS, E::CONNREFUSED, E::CONNRESET, E::PIPE,
+            E::MSGSIZE, E::TOOMANYREFS, E::NOTCONN, E::INVAL,
         ],
         "setsockopt" => &[E::NOMEM, E::NOBUFS, E::PERM, E::NOPROTOOPT, E::INVAL],
         "shutdown" => &[E::NOTCONN, E::NOBUFS],

@@ -215,3 +215,24 @@ fn an_empty_queue_would_block_and_a_closed_peer_reads_zero() {
     let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 0);
 }
+
+#[test]
+fn what_is_unread_is_told_and_takes_no_less_than_is_assumed() {
+    let (left, right) = pair();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    for count in 1..=9 {
+        let fds = [null.as_fd()];
+        socket::sendmsg(left.as_fd(), b"x", &fds[..count % 2], None, Wait::Never).unwrap();
+        let bytes = unread(left.as_fd()).unwrap();
+        assert!(bytes >= UNREAD_MIN * count, "{bytes}");
+    }
+    for _ in 0..9 {
+        assert_ne!(unread(left.as_fd()).unwrap(), 0);
+        recvmsg(right.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
+    }
+    assert_eq!(unread(left.as_fd()).unwrap(), 0);
+    // What goes with its reader is read as well.
+    socket::sendmsg(left.as_fd(), b"x", &[null.as_fd()], None, Wait::Never).unwrap();
+    drop(right);
+    assert_eq!(unread(left.as_fd()).unwrap(), 0);
+}

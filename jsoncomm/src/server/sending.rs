@@ -1,0 +1,209 @@
+//! Sending answers: what datagram endpoints and connections have in common.
+//!
+//! An answer that cannot be sent now waits, for one of two reasons. The peer has no room: then nothing overtakes it. Or
+//! it brings descriptors, or is so large that it travels in a memfd, and the kernel or the user's budget have no room for
+//! more of that until something is read: then only such answers wait. On a bare endpoint, where answers have no id, they
+//! stay in order all the same.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::account::{Account, Charge, Cost, InFlight};
+use crate::envelope;
+use crate::error::{Error, Fault};
+use crate::line::{Freight, Line, Tried};
+use crate::observe::Loss;
+use crate::outbox::{End, Letter, Mail, Outbox, Place};
+use crate::service::Desk;
+use crate::sys::control::Wait;
+use crate::sys::name::Name;
+
+/// How an attempt to send has ended.
+enum Attempt {
+    Sent,
+    /// It has to wait.
+    Waits(Place),
+    /// It cannot be sent to anybody, or not to this peer; others can.
+    Refused(Error),
+    /// Nobody is there.
+    Gone,
+}
+
+/// What became of an answer.
+pub(super) enum Offered<'m> {
+    /// It was sent, or is replaced by a fault that was.
+    Done,
+    /// It has to wait.
+    Waits(Mail<'m>, Place),
+    /// Nobody is there.
+    Gone,
+}
+
+/// What became of the answers that waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// All are sent, but for those that are held back.
+    Done,
+    /// Some wait for room.
+    Full,
+    /// Nobody is there.
+    Gone,
+}
+
+/// The way to one peer.
+#[derive(Debug)]
+pub(super) struct Outlet<'o> {
+    pub(super) line: &'o Line,
+    pub(super) to: Option<&'o Name>,
+    /// Who is charged for what is in flight.
+    pub(super) account: &'o Arc<Account>,
+    pub(super) in_flight: &'o mut InFlight,
+    /// Nothing overtakes anything.
+    pub(super) in_order: bool,
+}
+
+impl Outlet<'_> {
+    /// Tries to send.
+    #[inline]
+    fn attempt(&mut self, text: &[u8], fds: &[BorrowedFd<'_>]) -> Attempt {
+        let (account, in_flight) = (self.account, &mut *self.in_flight);
+        let socket = self.line.shared_fd();
+        let (mut freighted, mut charge) = (false, None::<Charge>);
+        let mut may = |freight: Freight| {
+            freighted = true;
+            charge = None;
+            let cost = Cost {
+                fds_in_flight: freight.fds,
+                bytes_in_flight: freight.bytes,
+                ..Cost::NONE
+            };
+            charge = in_flight.try_charge(account, socket, cost);
+            charge.is_some()
+        };
+        let sent = self
+            .line
+            .try_send_if(text, fds, self.to, Wait::Never, &mut may);
+        match sent {
+            Ok(Some(Tried::Done)) => {
+                if let Some(charge) = charge {
+                    in_flight.add(socket, charge);
+                }
+                Attempt::Sent
+            }
+            // Descriptors in flight can be those of another process of our user, or those to be had for a memfd.
+            Ok(Some(Tried::Short(_))) if freighted => Attempt::Waits(Place::Held),
+            Ok(Some(Tried::Full | Tried::Short(_))) => Attempt::Waits(Place::Room),
+            Ok(None) => Attempt::Waits(Place::Held),
+            // Whatever the kernel has against bytes alone it has against the peer.
+            Err(error) if freighted || !fds.is_empty() => match error {
+                Error::Closed => Attempt::Gone,
+                error => Attempt::Refused(error),
+            },
+            Err(_) => Attempt::Gone,
+        }
+    }
+
+    /// Returns true if an answer has to wait behind those that are held back.
+    fn follows_held(&self, text: &[u8], fds: usize) -> bool {
+        self.in_order || fds > 0 || self.line.spills(text.len())
+    }
+
+    /// Sends an answer, unless others go before it.
+    #[inline]
+    pub(super) fn offer<'m>(
+        &mut self,
+        outbox: &Outbox,
+        desk: &mut Desk,
+        mail: Mail<'m>,
+    ) -> Offered<'m> {
+        if !outbox.is_empty() {
+            if outbox.is_full() {
+                return Offered::Waits(mail, Place::Room);
+            }
+            if self.follows_held(mail.text(), mail.fds().len()) {
+                return Offered::Waits(mail, Place::Held);
+            }
+        }
+        match self.attempt(mail.text(), &mail.fds()) {
+            Attempt::Sent => {
+                mail.end(End::Sent);
+                Offered::Done
+            }
+            Attempt::Waits(place) => Offered::Waits(mail, place),
+            Attempt::Refused(error) => match replace(desk, mail, &error) {
+                Some(fault) => self.offer(outbox, desk, Mail::Letter(fault)),
+                None => Offered::Done,
+            },
+            Attempt::Gone => Offered::Gone,
+        }
+    }
+
+    /// Sends what has been waiting, for as long as there is room.
+    pub(super) fn flush(&mut self, outbox: &mut Outbox, desk: &mut Desk) -> Flushed {
+        let mut held = false;
+        loop {
+            let released = !held && outbox.release();
+            let Some(letter) = outbox.front() else {
+                return Flushed::Done;
+            };
+            let follows = self.follows_held(&letter.text, letter.fds.len());
+            if !released && follows && outbox.held() > 0 {
+                outbox.hold_front(false, &desk.limits);
+                continue;
+            }
+            match self.attempt(&letter.text, &letter.lend()) {
+                Attempt::Sent => outbox.pop_sent(&desk.limits),
+                Attempt::Waits(Place::Room) => return Flushed::Full,
+                Attempt::Waits(Place::Held) => {
+                    outbox.hold_front(true, &desk.limits);
+                    held = true;
+                }
+                Attempt::Refused(error) => {
+                    let letter = outbox.pop().map(Mail::Letter);
+                    let fault = letter.and_then(|letter| replace(desk, letter, &error));
+                    if let Some(fault) = fault {
+                        outbox.push_front(fault);
+                    }
+                }
+                Attempt::Gone => return Flushed::Gone,
+            }
+        }
+    }
+}
+
+/// Ends an answer that cannot be sent at all. Returns what its caller is told instead; the sender of an item tells by
+/// itself, and a caller without an id cannot be told.
+#[cold]
+fn replace(desk: &mut Desk, mail: Mail<'_>, error: &Error) -> Option<Letter> {
+    desk.note_lost(Loss::NotKept, 1);
+    let fault = refusal(error);
+    if mail.is_item() {
+        mail.end(End::Refused(fault));
+        return None;
+    }
+    instead(mail.text(), &fault)
+}
+
+/// Says why an answer cannot be sent.
+fn refusal(error: &Error) -> Fault {
+    let reason = match error {
+        Error::Os { operation, source } => format!("{operation}: {source}"),
+        error => error.to_string(),
+    };
+    let message = format!("the answer cannot be sent: {reason}");
+    Fault::new(Fault::HANDLER_FAILED, message)
+}
+
+/// What the caller is told in place of an answer.
+pub(super) fn instead(text: &[u8], fault: &Fault) -> Option<Letter> {
+    let id = envelope::find_id(text)?;
+    let mut written = Vec::new();
+    envelope::write_fault(&mut written, Some(&id), fault);
+    Some(Letter::from(written))
+}
+
+/// The same in place of one that may not wait, if it is shorter.
+pub(super) fn smaller(text: &[u8], reason: &str) -> Option<Letter> {
+    let fault = instead(text, &Fault::new(Fault::BUSY, reason))?;
+    (fault.text.len() < text.len()).then_some(fault)
+}

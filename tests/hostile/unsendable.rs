@@ -1,0 +1,112 @@
+//! Replies that the kernel sends to nobody.
+//!
+//! Of all descriptors it refuses those of io_uring. Where there are none, `src/server/faults/sending` is the proof.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use jsoncomm::{CallError, Later, Stream};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use super::*;
+
+/// Hands out one descriptor.
+#[jsoncomm::service(name = "test.odd")]
+trait Odd {
+    fn ping(&mut self, number: u64) -> u64;
+    fn at_once(&mut self) -> Handed;
+    fn later(&mut self, call: &mut Call) -> Later<Handed>;
+    /// One that can be sent, and then the other.
+    fn items(&mut self, call: &mut Call) -> Stream<Handed>;
+}
+
+#[derive(Debug, Message)]
+struct Handed {
+    #[fd]
+    file: OwnedFd,
+}
+
+struct Hand(OwnedFd);
+
+impl Hand {
+    fn odd(&self) -> Handed {
+        let file = self.0.try_clone().unwrap();
+        Handed { file }
+    }
+}
+
+impl Odd for Hand {
+    fn ping(&mut self, number: u64) -> u64 {
+        number
+    }
+
+    fn at_once(&mut self) -> Handed {
+        self.odd()
+    }
+
+    fn later(&mut self, call: &mut Call) -> Later<Handed> {
+        call.later(|reply| reply.send(self.odd()))
+    }
+
+    fn items(&mut self, call: &mut Call) -> Stream<Handed> {
+        let file = null().into();
+        call.stream(|sink| sink.feed([Ok(Handed { file }), Ok(self.odd())]))
+    }
+}
+
+/// Makes one and waits.
+const PYTHON: &str = "import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall(425, 1, ctypes.create_string_buffer(256)), flush=True)
+sys.stdin.read()";
+
+/// A descriptor of io_uring, where there is any.
+fn io_uring() -> Option<OwnedFd> {
+    let mut command = Command::new("python3");
+    let piped = command.args(["-c", PYTHON]).stdin(Stdio::piped());
+    let mut child = piped.stdout(Stdio::piped()).spawn().unwrap();
+    let mut number = String::new();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    said.read_line(&mut number).unwrap();
+    let number = number.trim().parse().unwrap();
+    let taken = || {
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok()?;
+        pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
+    };
+    let taken = taken();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    taken
+}
+
+#[test]
+fn a_reply_that_cannot_be_sent_is_a_fault_that_names_the_cause_and_the_connection_stays() {
+    alone!();
+    let Some(odd) = io_uring() else { return };
+    let before = open_fds();
+    for kind in KINDS {
+        let hand = Hand(odd.try_clone().unwrap());
+        let server = Running::start(kind, hand, |endpoint| endpoint.serve::<dyn Odd>());
+        let client = OddClient::new(server.connect());
+        let is_told = |ended: Result<Handed, CallError>| match ended {
+            Err(CallError::Fault(fault)) => {
+                assert_eq!(fault.code, Fault::HANDLER_FAILED);
+                let cause = std::io::Error::from(rustix::io::Errno::INVAL);
+                let message = format!("the answer cannot be sent: sendmsg: {cause}");
+                assert_eq!(fault.message, message);
+                assert_eq!(client.ping(7).unwrap(), 7, "{kind:?}");
+            }
+            other => panic!("{other:?} {kind:?}"),
+        };
+        is_told(client.at_once());
+        is_told(client.later());
+        let mut items = client.items().unwrap();
+        assert!(items.next().unwrap().is_ok());
+        is_told(items.next().unwrap());
+        assert!(items.next().is_none());
+        drop((items, client));
+        let (_, counts) = server.stop();
+        assert_eq!((counts.dropped, counts.cut), (3, 0));
+    }
+    assert_open_fds(before);
+}

@@ -1,0 +1,363 @@
+//! What has been sent and is unread: descriptors, and large replies in memfds.
+
+use super::*;
+use jsoncomm::Stream;
+use rustix::net::{Shutdown, shutdown};
+
+/// As many descriptors as may be in flight.
+const DESCRIPTORS: usize = 16;
+
+/// Four replies with so many are.
+const FILES: usize = 4;
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.user_descriptors = DESCRIPTORS;
+    limits
+}
+
+/// Asks for so many descriptors.
+fn give(client: &Socket, id: u64, files: usize) {
+    let params = format!(r#"{{"files":{files},"size":0}}"#);
+    send_raw(client, call(id, "limits.give", &params).as_bytes(), &[]).unwrap();
+}
+
+/// The next reply, and how many descriptors it brings.
+fn take(client: &mut Socket) -> (Value, usize) {
+    let message = client.receive::<Untyped<Value>>().unwrap().0;
+    (message.json, message.fds.len())
+}
+
+/// Asks for something that has no descriptors. All that was asked for on other connections before has been carried out
+/// when this is answered.
+fn ping(client: &mut Socket, id: u64) {
+    let answer = ask(client, &call(id, "limits.make", "[1]"));
+    assert_eq!(
+        (&answer["id"], &answer["result"]),
+        (&id.into(), &"x".into())
+    );
+}
+
+fn wait_for_stats(server: &Running<State>, what: impl Fn(&jsoncomm::Stats) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let stats = server.stats();
+        if what(&stats) {
+            return;
+        }
+        assert!(Instant::now() < until, "{stats:?}");
+    }
+}
+
+#[test]
+fn descriptors_are_in_flight_up_to_the_limit_and_replies_without_them_overtake_the_rest() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = serve(kind, limits());
+        let mut client = raw(&server, kind);
+        let each = [4, 8, 4, 1, 2, 1];
+        for (count, (id, files)) in (1_usize..).zip((0..).zip(each)) {
+            give(&client, id, files);
+            // What it has sent so far is answered, in order.
+            let sum: usize = each.iter().take(count).sum();
+            wait_for_stats(&server, |stats| {
+                let held = count.saturating_sub(3);
+                (stats.fds_in_flight, stats.waiting) == (sum.min(DESCRIPTORS), held)
+            });
+        }
+        send_raw(&client, call(9, "limits.make", "[1]").as_bytes(), &[]).unwrap();
+        server.settle();
+        let mut heard = Vec::new();
+        for _ in 0..=each.len() {
+            let (answer, files) = take(&mut client);
+            heard.push((answer["id"].as_u64().unwrap(), files));
+        }
+        // Three were sent before it came.
+        let want = [(0, 4), (1, 8), (2, 4), (9, 0), (3, 1), (4, 2), (5, 1)];
+        assert_eq!(heard, want, "{kind:?}");
+        ping(&mut client, 10);
+        wait_for_stats(&server, |stats| {
+            (stats.fds_in_flight, stats.bytes_in_flight, stats.waiting) == (0, 0, 0)
+        });
+        assert_eq!(server.stop().1.dropped, 0);
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_client_that_asks_for_more_than_may_be_in_flight_gets_all_of_it_as_it_reads() {
+    alone!();
+    let before = open_fds();
+    let server = serve(Kind::Seqpacket, limits());
+    let mut client = raw(&server, Kind::Seqpacket);
+    const MANY: u64 = 300;
+    for id in 0..MANY {
+        give(&client, id, 1);
+    }
+    for id in 0..MANY {
+        let (answer, files) = take(&mut client);
+        assert_eq!((answer["id"].as_u64(), files), (Some(id), 1));
+    }
+    server.assert_busy_with(1);
+    drop(client);
+    assert_eq!(server.stop().1.dropped, 0);
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_reply_with_more_descriptors_than_may_be_in_flight_is_sent_when_none_are() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = serve(kind, limits());
+        let mut client = raw(&server, kind);
+        for files in [DESCRIPTORS + 1, 253] {
+            give(&client, 1, 1);
+            give(&client, 2, files);
+            assert_eq!(take(&mut client).1, 1);
+            let (answer, given) = take(&mut client);
+            assert_eq!((&answer["id"], given), (&2.into(), files), "{answer}");
+        }
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn another_connection_of_the_user_waits_as_well_and_is_served_when_that_one_reads_or_goes() {
+    alone!();
+    let before = open_fds();
+    for goes in [false, true] {
+        let server = serve(Kind::Seqpacket, limits());
+        let mut deaf = raw(&server, Kind::Seqpacket);
+        (0..4).for_each(|id| give(&deaf, id, FILES));
+        wait_for_stats(&server, |stats| stats.fds_in_flight == DESCRIPTORS);
+        let mut other = raw(&server, Kind::Seqpacket);
+        give(&other, 7, FILES);
+        wait_for_stats(&server, |stats| stats.waiting == 1);
+        ping(&mut other, 8);
+        match goes {
+            true => drop(deaf),
+            false => assert_eq!(take(&mut deaf).1, FILES),
+        }
+        let (answer, files) = take(&mut other);
+        assert_eq!((&answer["id"], files), (&7.into(), FILES), "{answer}");
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_connection_that_ends_counts_until_what_it_was_sent_is_read() {
+    alone!();
+    let before = open_fds();
+    for goes in [false, true] {
+        let server = serve(Kind::Seqpacket, limits());
+        let mut half = raw(&server, Kind::Seqpacket);
+        (0..4).for_each(|id| give(&half, id, FILES));
+        wait_for_stats(&server, |stats| stats.fds_in_flight == DESCRIPTORS);
+        shutdown(half.as_fd(), Shutdown::Write).unwrap();
+        let mut next = raw(&server, Kind::Seqpacket);
+        give(&next, 7, FILES);
+        wait_for_stats(&server, |stats| {
+            let found = (stats.fds_in_flight, stats.waiting, stats.connections);
+            found == (DESCRIPTORS, 1, 2) && stats.counts.gone == 1
+        });
+        match goes {
+            true => drop(half),
+            false => {
+                for id in 0..4 {
+                    assert_eq!(take(&mut half).0["id"], id);
+                }
+                assert!(matches!(
+                    half.receive::<Untyped<Value>>(),
+                    Err(Error::Closed)
+                ));
+            }
+        }
+        assert_eq!(take(&mut next).1, FILES);
+        server.assert_busy_with(1);
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_reply_that_is_held_back_is_dropped_when_its_call_is_cancelled() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = serve(kind, limits());
+        let mut client = raw(&server, kind);
+        (0..4).for_each(|id| give(&client, id, FILES));
+        (4..6).for_each(|id| give(&client, id, 1));
+        wait_for_stats(&server, |stats| stats.waiting == 2);
+        let cancel = r#"{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":4}}"#;
+        send_raw(&client, cancel.as_bytes(), &[]).unwrap();
+        wait_for_stats(&server, |stats| {
+            (stats.waiting, stats.counts.cancelled) == (1, 1)
+        });
+        let ids = (0..6).map(|_| take(&mut client).0["id"].as_u64().unwrap());
+        assert_eq!(ids.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_reply_that_finds_no_place_among_those_held_back_is_busy_and_cuts_nobody() {
+    alone!();
+    let before = open_fds();
+    let server = serve(Kind::Seqpacket, limits());
+    let mut clients: Vec<Socket> = (0..10).map(|_| raw(&server, Kind::Seqpacket)).collect();
+    for (count, client) in (1..).zip(&mut clients) {
+        give(client, 1, FILES);
+        if count <= 8 {
+            wait_for_stats(&server, |stats| {
+                let found = (stats.fds_in_flight / FILES, stats.waiting);
+                found == (count.min(4), count.saturating_sub(4))
+            });
+        } else {
+            assert_eq!(hear(client)["error"]["code"], Fault::BUSY);
+            ping(client, 2);
+        }
+    }
+    assert_eq!(server.stats().counts.cut, 0);
+    drop(clients);
+    server.assert_busy_with(0);
+    drop(server);
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_large_reply_waits_until_the_one_before_is_read_and_small_ones_overtake_it() {
+    /// Too large for any datagram.
+    const LARGE: usize = 5_000_000;
+    const TEXT: usize = LARGE + r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len();
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        limits.message = 16 << 20;
+        // At the limit, below it, and where one alone is above it.
+        for (bytes, together) in [(2 * TEXT, 2), (2 * TEXT - 1, 1), (TEXT - 1, 1), (0, 1)] {
+            limits.user_waiting_bytes = bytes;
+            let server = serve(kind, limits.clone());
+            let mut client = raw(&server, kind);
+            client.set_message_limit(16 << 20);
+            let mut want: Vec<u64> = (0..=together).collect();
+            let in_flight = want.len() - 1;
+            for id in &want {
+                let large = call(*id, "limits.make", &format!("[{LARGE}]"));
+                send_raw(&client, large.as_bytes(), &[]).unwrap();
+            }
+            wait_for_stats(&server, |stats| {
+                let found = (stats.fds_in_flight, stats.bytes_in_flight, stats.waiting);
+                found == (in_flight, in_flight * TEXT, 1)
+            });
+            send_raw(&client, call(9, "limits.make", "[1]").as_bytes(), &[]).unwrap();
+            server.settle();
+            let heard = (0..together + 2).map(|_| hear(&mut client)["id"].as_u64().unwrap());
+            // A connection is not read from while what waits takes more than half of what may.
+            let place = match kind {
+                Kind::Datagram => in_flight,
+                _ => in_flight + 1,
+            };
+            want.insert(place, 9);
+            assert_eq!(heard.collect::<Vec<_>>(), want, "{kind:?} {bytes}");
+            wait_for_stats(&server, |stats| {
+                (stats.fds_in_flight, stats.bytes_in_flight, stats.waiting) == (0, 0, 0)
+            });
+        }
+    }
+    assert_open_fds(before);
+}
+
+/// Gives numbered items with descriptors.
+#[jsoncomm::service(name = "test.files")]
+trait Items {
+    fn items(&mut self, call: &mut Call, count: usize) -> Stream<Item>;
+}
+
+#[derive(Debug, Message)]
+struct Item {
+    number: usize,
+    #[fd]
+    files: Vec<File>,
+}
+
+/// Asks for so many descriptors, without an envelope.
+#[derive(Debug, Message)]
+#[message(reply = Item)]
+enum Bare {
+    Give { number: usize, files: usize },
+}
+
+struct Files;
+
+fn item(number: usize, files: usize) -> Item {
+    let null = |_| File::open("/dev/null").unwrap();
+    let files = (0..files).map(null).collect();
+    Item { number, files }
+}
+
+impl Items for Files {
+    fn items(&mut self, call: &mut Call, count: usize) -> Stream<Item> {
+        call.stream(|sink| sink.feed((0..count).map(|number| Ok(item(number, FILES)))))
+    }
+}
+
+impl Handler<Bare> for Files {
+    fn handle(&mut self, _call: &mut Call, ask: Bare, reply: Reply<Item>) {
+        let Bare::Give { number, files } = ask;
+        reply.send(item(number, files));
+    }
+}
+
+#[test]
+fn the_items_of_a_stream_and_its_end_stay_in_order() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let server = Running::with_limits(limits(), kind, Files, |endpoint| {
+            endpoint.serve::<dyn Items>()
+        });
+        let client = ItemsClient::new(server.connect());
+        let mut items = client.items(20).unwrap();
+        for number in 0..20 {
+            let item = items.next().unwrap().unwrap();
+            assert_eq!((item.number, item.files.len()), (number, FILES));
+            if number % 8 == 0 {
+                // As much as may be is in flight, and the next is held back.
+                let until = Instant::now() + PATIENCE;
+                while server.stats().waiting == 0 && number < 12 {
+                    assert!(Instant::now() < until, "{:?}", server.stats());
+                }
+            }
+        }
+        assert!(items.next().is_none(), "{kind:?}");
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn replies_without_an_envelope_stay_in_order_whatever_they_bring() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let server =
+            Running::with_limits(limits(), kind, Files, |endpoint| endpoint.bare::<Bare>());
+        let mut client = Socket::connect(&server.path, kind).unwrap();
+        client.set_timeout(Some(PATIENCE));
+        for number in 0..8 {
+            let files = if number < 6 { FILES } else { 0 };
+            client.send(&Bare::Give { number, files }).unwrap();
+        }
+        let until = Instant::now() + PATIENCE;
+        while server.stats().waiting == 0 {
+            assert!(Instant::now() < until, "{:?}", server.stats());
+        }
+        for number in 0..8 {
+            let item = client.receive::<Item>().unwrap().0;
+            assert_eq!(item.number, number, "{kind:?}");
+        }
+    }
+    assert_open_fds(before);
+}

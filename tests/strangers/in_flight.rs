@@ -1,0 +1,186 @@
+//! Descriptors in flight to users who do not read them, from a server that the kernel counts them against.
+
+use std::time::{Duration, Instant};
+
+use jsoncomm::{Bind, CallError, Connection, Kind, Limits, Server};
+use jsoncomm_tests::PATIENCE;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::users::{is_root, open_to_all};
+use super::*;
+
+/// Users who are nobody here. What is in flight counts against all processes of a user, so each test has its own.
+const SERVERS: [u32; 2] = [4721, 4722];
+const DEAF: u32 = 4723;
+
+/// As many descriptors as the server may have open, and its user in flight.
+const FILES: u64 = 256;
+
+/// Asks for descriptors until nothing is answered any more, and never reads.
+const FLOOD: &str = r#"import socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+s.setblocking(False)
+stuck = time.monotonic() + 0.5
+sent = 0
+while sent < 2000 and time.monotonic() < stuck:
+    try:
+        s.send(b'{"jsonrpc":"2.0","id":5,"method":"test.gate.open"}')
+        sent += 1
+    except BlockingIOError:
+        continue
+    stuck = time.monotonic() + 0.5
+print(sent, flush=True)
+sys.stdin.read()"#;
+
+/// Another process of the server's user, which has as much in flight as it may, until it is told to end.
+const CROWD: &str = r#"import os, resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+a.setblocking(False)
+pairs = []
+null = os.open("/dev/null", os.O_RDONLY)
+sent = 0
+try:
+    while True:
+        a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        a.setblocking(False)
+        pairs.append((a, b))
+        for _ in range(20):
+            socket.send_fds(a, [b"x"], [null] * 200)
+            sent += 200
+except OSError as error:
+    print(error.errno, flush=True)
+sys.stdin.read()"#;
+
+/// A process of another user that runs a program in Python; heard once.
+struct Python {
+    process: Child,
+    said: String,
+}
+
+impl Python {
+    fn start(user: u32, program: &str, arguments: &[&Path]) -> Self {
+        let mut command = Command::new("python3");
+        command.args(["-c", program]).args(arguments);
+        command.uid(user).gid(user).current_dir("/");
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        Self { process, said }
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn serves_descriptors_to_all() {
+    let Some(path) = elsewhere() else { return };
+    let limit = Rlimit {
+        current: Some(FILES),
+        maximum: Some(FILES),
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut server = Server::new(Limits::default()).unwrap();
+    let at = Bind::at(path).mode(0o777);
+    let endpoint = server.bind(at, Kind::Seqpacket).unwrap();
+    endpoint.serve::<dyn Gate>();
+    say("ready");
+    server.run(&mut Guard::default()).unwrap();
+}
+
+/// Starts a server of that user, who has no capabilities if it is not root.
+fn serve(user: u32, directory: &Path) -> (Other, PathBuf) {
+    let path = directory.join("gate.sock");
+    let mut other = Other::start_as(user, "in_flight::serves_descriptors_to_all", &path);
+    assert_eq!(other.hear(), "ready");
+    (other, path)
+}
+
+/// A call of somebody who reads, and how long it took.
+fn open(gate: &GateClient) -> Duration {
+    let began = Instant::now();
+    drop(gate.open().unwrap());
+    began.elapsed()
+}
+
+fn client(path: &Path) -> GateClient {
+    GateClient::new(Connection::open(path).unwrap().within(PATIENCE))
+}
+
+/// How many files the process has sent that nobody has read, and others that it has open.
+fn files(of: &Other) -> usize {
+    let path = format!("/proc/{}/fd", of.process.id());
+    std::fs::read_dir(path).unwrap().count()
+}
+
+#[test]
+fn who_has_descriptors_in_flight_and_never_reads_keeps_no_other_user_from_theirs() {
+    if !is_root() {
+        return;
+    }
+    for user in [SERVERS[0], 0] {
+        let directory = tempfile::tempdir().unwrap();
+        open_to_all(directory.path());
+        let (server, path) = serve(user, directory.path());
+        let gate = client(&path);
+        open(&gate);
+        // Each connection could have as much in flight as there may be at all.
+        let deaf: Vec<Python> = (0..3)
+            .map(|_| Python::start(DEAF, FLOOD, &[&path]))
+            .collect();
+        for python in &deaf {
+            assert!(python.said.trim().parse::<u64>().unwrap() > FILES);
+        }
+        for _ in 0..300 {
+            open(&gate);
+            assert_eq!(gate.who().unwrap(), Some(0));
+        }
+        // What is held back is open here as well: as many again.
+        assert!(files(&server) as u64 <= FILES / 2, "{}", files(&server));
+        drop(deaf);
+    }
+}
+
+#[test]
+fn what_another_process_of_its_user_has_in_flight_delays_only_replies_with_descriptors() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    open_to_all(directory.path());
+    let (_server, path) = serve(SERVERS[1], directory.path());
+    let gate = client(&path);
+    open(&gate);
+    let crowd = Python::start(SERVERS[1], CROWD, &[]);
+    let too_many = rustix::io::Errno::TOOMANYREFS.raw_os_error();
+    assert_eq!(crowd.said.trim(), too_many.to_string());
+    let hasty = GateClient::new(
+        Connection::open(&path)
+            .unwrap()
+            .within(Duration::from_millis(50)),
+    );
+    // Each that is given up makes room for the next.
+    for _ in 0..20 {
+        let late = hasty.open();
+        assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
+        assert_eq!(gate.who().unwrap(), Some(0));
+    }
+    let mut waits = gate.clone().start().open().unwrap();
+    assert_eq!(gate.who().unwrap(), Some(0));
+    assert!(waits.try_wait().is_none());
+    drop(crowd);
+    waits.wait().unwrap();
+    open(&gate);
+}
