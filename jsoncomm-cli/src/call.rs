@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use jsoncomm::message::{Failure, Surplus, Verbatim};
-use jsoncomm::{CallError, Connection, FDS_MAX, Fds, Items, Socket};
+use jsoncomm::{Connection, FDS_MAX, Fds, Items, Socket};
 
 use crate::address::Place;
 use crate::args::{Call, Lend, Reach, Save, Spot, Timeout};
@@ -60,7 +60,7 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
             }
             match call.oneway {
                 true => {
-                    connection.notify(&method, &params).map_err(io_only)?;
+                    connection.notify(&method, &params)?;
                     None
                 }
                 false => Some(connection.call::<Verbatim, Failure>(&method, &params)?),
@@ -253,19 +253,6 @@ pub(crate) fn names(message: &Verbatim) -> impl Fn(usize) -> String {
             (Some((field, _)), None) => field.to_string(),
             _ => String::from("unknown"),
         }
-    }
-}
-
-/// A call that nobody answers has no errors of a service.
-fn io_only(error: CallError) -> Problem {
-    match error {
-        CallError::Service(never) => match never {},
-        CallError::Fault(fault) => Problem::Fault(fault),
-        CallError::Deadline => Problem::Deadline,
-        CallError::Closed => Problem::Closed,
-        CallError::NotSent(jsoncomm::Error::Deadline) => Problem::Deadline,
-        CallError::NotSent(error) | CallError::Io(error) => Problem::of_socket(error),
-        other => Problem::Other(other.to_string()),
     }
 }
 

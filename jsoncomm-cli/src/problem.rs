@@ -1,5 +1,6 @@
 //! What can go wrong, and the exit status of each.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -104,6 +105,9 @@ pub(crate) enum Problem {
     Closed,
     #[error("the deadline passed")]
     Deadline,
+    /// The server takes nothing.
+    #[error("the deadline passed before the call could be sent")]
+    NotSent,
     /// What the library says in a way that is not known here.
     #[error("{0}")]
     Other(String),
@@ -171,6 +175,21 @@ impl Problem {
         }
     }
 
+    /// Sorts the error of a call.
+    fn of_call<E: fmt::Display>(error: CallError<E>, service: impl FnOnce(E) -> Self) -> Self {
+        match error {
+            CallError::Service(error) => service(error),
+            CallError::Fault(fault) => Self::Fault(fault),
+            CallError::Deadline => Self::Deadline,
+            CallError::Closed => Self::Closed,
+            CallError::Stream => Self::Stream,
+            CallError::NotSent(Error::Deadline) => Self::NotSent,
+            CallError::NotSent(error) | CallError::Io(error) => Self::of_socket(error),
+            // There are no others yet.
+            other => Self::Other(other.to_string()),
+        }
+    }
+
     /// The exit status, as the manual page has them.
     pub(crate) fn status(&self) -> u8 {
         match self {
@@ -202,23 +221,20 @@ impl Problem {
             | Self::Undescribed(_)
             | Self::Other(_) => 3,
             Self::Connect(_) | Self::NoSocket { .. } | Self::Connection(_) | Self::Closed => 4,
-            Self::Deadline => 124,
+            Self::Deadline | Self::NotSent => 124,
         }
     }
 }
 
 impl From<CallError<Failure>> for Problem {
     fn from(error: CallError<Failure>) -> Self {
-        match error {
-            CallError::Service(failure) => Self::Service(failure),
-            CallError::Fault(fault) => Self::Fault(fault),
-            CallError::Deadline => Self::Deadline,
-            CallError::Closed => Self::Closed,
-            CallError::Stream => Self::Stream,
-            CallError::NotSent(Error::Deadline) => Self::Deadline,
-            CallError::NotSent(error) | CallError::Io(error) => Self::of_socket(error),
-            // There are no others yet.
-            other => Self::Other(other.to_string()),
-        }
+        Self::of_call(error, Self::Service)
+    }
+}
+
+impl From<CallError> for Problem {
+    /// A call without an answer has no errors of a service.
+    fn from(error: CallError) -> Self {
+        Self::of_call(error, |never| match never {})
     }
 }

@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use jsoncomm::Kind;
+use jsoncomm::message::Verbatim;
+use jsoncomm::{Kind, Sent};
 use jsoncomm_tests::KINDS;
 
 use crate::common::{Double, Ended, Example, file, jsoncomm, run, said, through};
@@ -304,4 +305,21 @@ fn what_is_nested_as_deep_as_a_message_can_be_passes() {
     let ended = said(&["call", "/not/there.sock", "a.b", &deep(500)]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("nested deeper than"), "{ended:?}");
+}
+
+#[test]
+fn a_call_that_finds_no_room_says_that_it_was_not_sent() {
+    let (near, far) = jsoncomm_tests::pair(Kind::Seqpacket);
+    let brick = Verbatim::new(format!("[\"{}\"]", "x".repeat(50_000)));
+    let mut far = far;
+    while far.try_send(&brick).unwrap() != Sent::Full {}
+    for more in [&[][..], &["--oneway"], &["--follow"]] {
+        let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
+        let mut call = jsoncomm(&["call", "--timeout", "50ms", "fd:0", "a.b"]);
+        let ended = run(call.args(more).stdin(far));
+        assert_eq!(ended.code, Some(124), "{ended:?}");
+        let complaint = "jsoncomm: the deadline passed before the call could be sent\n";
+        assert_eq!(ended.stderr, complaint);
+    }
+    drop(near);
 }
