@@ -12,10 +12,12 @@
 //! The argument is after how many seconds without work it leaves; 30 unless told otherwise.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
-use std::{env, io, iter, process};
+use std::{env, iter, process};
 
 use jsoncomm::{Call, Control, Later, Limits, Reply, Server, inherited};
 use rustix::process::geteuid;
@@ -117,9 +119,26 @@ fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
         .collect()
 }
 
-/// Tells the service manager, if there is one. If it does not get the word there is nobody else to tell.
+/// Tells the service manager, if there is one. If it does not get the word, the log says why.
 fn tell(what: NotifyState<'_>) {
-    let _ = sd_notify::notify(&[what]);
+    if let Err(error) = notify(&what) {
+        let _ = writeln!(io::stderr(), "NOTIFY_SOCKET: {error}");
+    }
+}
+
+/// Sends what sd_notify(3) describes. `sd_notify::notify` takes a name in the abstract namespace, which begins with
+/// `@`, for a path.
+fn notify(what: &NotifyState<'_>) -> io::Result<()> {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let address = match socket.as_encoded_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&socket)?,
+    };
+    let text = format!("{what}\n");
+    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address)?;
+    Ok(())
 }
 
 /// Has `call` called on the loop when the signal comes.

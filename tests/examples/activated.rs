@@ -1,10 +1,12 @@
 //! `activated`, with a service manager that does what systemd does: binds, starts on the first call, listens to
 //! what the service says, and keeps the sockets.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Instant;
@@ -28,23 +30,42 @@ struct Manager {
     everyone: Bound,
     own: UnixDatagram,
     notices: Receiver<String>,
+    /// Where it listens, as the service is told.
+    notify: OsString,
+    notify_address: SocketAddr,
     directory: TempDir,
 }
 
 impl Manager {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let notify = directory.path().join("notify.sock");
+        let address = SocketAddr::from_pathname(&notify).unwrap();
+        Self::listening(directory, notify.into(), address)
+    }
+
+    /// One that listens at a name in the abstract namespace.
+    fn at_an_abstract_name() -> Self {
+        let name = format!("jsoncomm-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        Self::listening(directory, format!("@{name}").into(), address)
+    }
+
+    fn listening(directory: TempDir, notify: OsString, notify_address: SocketAddr) -> Self {
         let path = |name| directory.path().join(name);
         let own = UnixDatagram::bind(path("own.sock")).unwrap();
         // PassCredentials=yes: what is queued says who sent it.
         set_socket_passcred(&own, true).unwrap();
-        let notify = UnixDatagram::bind(path("notify.sock")).unwrap();
+        let listener = UnixDatagram::bind_addr(&notify_address).unwrap();
         let (tell, notices) = mpsc::channel();
-        thread::spawn(move || listen(&notify, &tell));
+        thread::spawn(move || listen(&listener, &tell));
         Self {
             everyone: Bound::at(path("everyone.sock"), Kind::Seqpacket).unwrap(),
             own,
             notices,
+            notify,
+            notify_address,
             directory,
         }
     }
@@ -62,9 +83,13 @@ impl Manager {
     /// Starts the service, which leaves after so many seconds without work. The shell brings the descriptors to
     /// their places and tells the service its own number, which stays the same.
     fn start(&self, idle: &str) -> Service {
+        Service(self.spawn(idle, Stdio::inherit()))
+    }
+
+    fn spawn(&self, idle: &str, stderr: Stdio) -> Child {
         let script = r#"export LISTEN_PID=$$ WATCHDOG_PID=$$
             exec "$0" "$1" 3<&0 4<&1 </dev/null >/dev/null"#;
-        let child = Command::new("sh")
+        Command::new("sh")
             .args(["-c", script])
             .arg(built("activated"))
             .arg(idle)
@@ -72,11 +97,11 @@ impl Manager {
             .stdout(OwnedFd::from(self.own.try_clone().unwrap()))
             .env("LISTEN_FDS", "2")
             .env("LISTEN_FDNAMES", "everyone:own")
-            .env("NOTIFY_SOCKET", self.path("notify.sock"))
+            .env("NOTIFY_SOCKET", &self.notify)
             .env("WATCHDOG_USEC", "20000")
+            .stderr(stderr)
             .spawn()
-            .unwrap();
-        Service(child)
+            .unwrap()
     }
 
     /// What the service says next.
@@ -104,8 +129,9 @@ impl Manager {
     }
 
     fn say(&self, text: &str) {
-        let (socket, path) = (UnixDatagram::unbound().unwrap(), self.path("notify.sock"));
-        socket.send_to(text.as_bytes(), path).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        let sent = socket.send_to_addr(text.as_bytes(), &self.notify_address);
+        sent.unwrap();
     }
 }
 
@@ -200,6 +226,27 @@ fn activated_stops_in_order_in_the_middle_of_a_call() {
         service.signal(Signal::TERM);
         assert!(service.end().success());
     }
+}
+
+#[test]
+fn activated_tells_a_service_manager_at_an_abstract_name() {
+    let manager = Manager::at_an_abstract_name();
+    let service = manager.start("3600");
+    assert_eq!(manager.hear(), "READY=1\n");
+    service.signal(Signal::TERM);
+    manager.hear_of("STOPPING=1\n");
+    assert!(service.end().success());
+}
+
+#[test]
+fn activated_logs_why_its_service_manager_is_not_told() {
+    let mut manager = Manager::new();
+    manager.notify = manager.path("nowhere").into();
+    let child = manager.spawn("0", Stdio::piped());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("NOTIFY_SOCKET: No such file"), "{said}");
 }
 
 #[test]
