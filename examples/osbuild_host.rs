@@ -18,8 +18,8 @@
 //!
 //! That is the bare wire with an envelope of its own, which is two enums here. The arguments are any JSON, and some
 //! methods name their descriptors there by index, others go by their places, as `map` does: so what is loose stays
-//! loose, in [`Untyped`]. Python writes `type` before `data`; where that is the other way round, the message is refused
-//! (`data` could not be read in one pass), and the caller gets an exception that says so.
+//! loose, in [`Untyped`], as text that keeps all digits of a number. `type` and `data` come in any order; where there
+//! are no `args` they are `[]`.
 
 use std::error::Error;
 use std::fs::File;
@@ -33,11 +33,15 @@ use std::{env, fmt};
 use jsoncomm::message::Untyped;
 use jsoncomm::{Fds, Kind, Message, Socket, inherited};
 use rustix::io::{FdFlags, fcntl_setfd};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 const USAGE: &str = "usage: osbuild_host --service-id ID --service-fd N
        osbuild_host call PROGRAM METHOD [ARGUMENTS [FILE...]]";
+
+/// Any JSON, to the letter, with the descriptors of its message.
+type Loose = Untyped<Box<RawValue>>;
 
 /// Longest message in bytes: sources pass lists of all that they download.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -52,8 +56,19 @@ enum Request {
     Method {
         name: String,
         #[fd]
-        args: Untyped<Value>,
+        #[serde(default = "no_args")]
+        args: Loose,
     },
+}
+
+fn no_args() -> Loose {
+    loose(&json!([]), Fds::new())
+}
+
+/// A message with that JSON.
+fn loose(json: &Value, fds: Fds) -> Loose {
+    let json = serde_json::value::to_raw_value(json).unwrap_or_default();
+    Untyped { json, fds }
 }
 
 /// What a service sends.
@@ -62,12 +77,12 @@ enum Request {
 enum Answer {
     Reply {
         #[fd]
-        reply: Untyped<Value>,
+        reply: Loose,
     },
     Exception(#[fd] Exception),
     Signal {
         #[fd]
-        reply: Untyped<Value>,
+        reply: Loose,
     },
 }
 
@@ -162,25 +177,21 @@ fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
 }
 
 /// Carries out a call; another service would have its own methods here.
-fn dispatch(
-    socket: &mut Socket,
-    name: &str,
-    args: Untyped<Value>,
-) -> Result<Untyped<Value>, Exception> {
+fn dispatch(socket: &mut Socket, name: &str, args: Loose) -> Result<Loose, Exception> {
     let Untyped { json, mut fds } = args;
     let member = |name| {
-        let value = json.get(name);
-        value.ok_or_else(|| Exception::new("KeyError", name))
+        let value = serde_json::from_str::<Value>(json.get()).ok();
+        let member = value.and_then(|mut value| Some(value.get_mut(name)?.take()));
+        member.ok_or_else(|| Exception::new("KeyError", name))
     };
     match name {
         // Gives back what it gets.
         "echo" => Ok(Untyped { json, fds }),
         // Opens a file; the reply names its descriptor.
         "open" => {
-            let path = member("path")?.as_str().unwrap_or_default();
-            fds = Fds::from(vec![File::open(path)?.into()]);
-            let json = json!({"file": 0});
-            Ok(Untyped { json, fds })
+            let path = member("path")?;
+            fds = Fds::from(vec![File::open(path.as_str().unwrap_or_default())?.into()]);
+            Ok(loose(&json!({"file": 0}), fds))
         }
         // Is asked through one file and answers through another, which no argument names.
         "map" => {
@@ -190,28 +201,22 @@ fn dispatch(
             let mut text = String::new();
             asked.read_to_string(&mut text)?;
             answer.write_all(text.to_uppercase().as_bytes())?;
-            let json = json!("{}");
-            Ok(Untyped { json, fds })
+            Ok(loose(&json!("{}"), fds))
         }
         // Says how far it is, and then that it is done.
         "count" => {
             let to = member("to")?.as_u64().unwrap_or_default();
             for done in 1..=to {
-                let json = json!({"done": done});
-                signal(socket, json)?;
+                signal(socket, &json!({"done": done}))?;
             }
-            let json = json!(to);
-            Ok(Untyped { json, fds })
+            Ok(loose(&json!(to), fds))
         }
         other => Err(Exception::new("ValueError", format!("no method {other}"))),
     }
 }
 
-fn signal(socket: &mut Socket, json: Value) -> Result<(), Exception> {
-    let reply = Untyped {
-        json,
-        fds: Fds::new(),
-    };
+fn signal(socket: &mut Socket, json: &Value) -> Result<(), Exception> {
+    let reply = loose(json, Fds::new());
     let sent = socket.send(&Answer::Signal { reply });
     sent.map_err(|error| Exception::new("BrokenPipeError", error))
 }
@@ -247,14 +252,10 @@ fn call(program: &str, method: &str, rest: &[String]) -> Result<(), Box<dyn Erro
 }
 
 /// Calls a method, and prints the signals that come before its reply.
-fn exchange(
-    socket: &mut Socket,
-    method: &str,
-    rest: &[String],
-) -> Result<Untyped<Value>, Box<dyn Error>> {
+fn exchange(socket: &mut Socket, method: &str, rest: &[String]) -> Result<Loose, Box<dyn Error>> {
     let (json, files) = match rest {
-        [arguments, files @ ..] => (serde_json::from_str(arguments)?, files),
-        [] => (Value::Null, rest),
+        [arguments, files @ ..] => (RawValue::from_string(arguments.clone())?, files),
+        [] => (Box::default(), rest),
     };
     let mut fds = Fds::new();
     for path in files {

@@ -93,7 +93,9 @@ class Host(unittest.TestCase):
                 "{}",
                 '{"type": "reply", "data": {"reply": 1}}',
                 '{"type": "method", "data": {"args": 1}}',
-                f'{{"data": {good}, "type": "method"}}',
+                f'{{"type": "method", "data": {good}, "type": "method"}}',
+                '{"type": "method", "data": {"name": "echo", "args": {"a": 1, "a": 2}}}',
+                '{"type": "method", "data": {"name": "echo", "args": [NaN]}}',
                 "<args-via-fd>",
             ):
                 service.line.send_text(text.encode())
@@ -102,6 +104,21 @@ class Host(unittest.TestCase):
                 self.assertEqual(raised.exception.name, "ProtocolError", text)
             service.line.send_text(f'{{"type": "method", "data": {good}}}'.encode())
             self.assertEqual(service.answer(), (1, []))
+
+    def test_members_come_in_any_order_and_no_arguments_are_an_empty_list(self) -> None:
+        with Service() as service:
+            for text, reply in (
+                ('{"data": {"args": {"a": 5}, "name": "echo"}, "type": "method"}', {"a": 5}),
+                ('{"data": {"name": "echo"}, "type": "method"}', []),
+                ('{"type": "method", "data": {"name": "echo"}}', []),
+            ):
+                service.line.send_text(text.encode())
+                self.assertEqual(service.answer(), (reply, []))
+
+    def test_numbers_keep_all_their_digits(self) -> None:
+        with Service() as service:
+            for number in (2**63, 2**64, -(2**63) - 1, 2**128, 10**60):
+                self.assertEqual(service.call("echo", [number, {"a": number}]), ([number, {"a": number}], []))
 
     def test_signals_come_before_the_reply(self) -> None:
         with Service() as service:
