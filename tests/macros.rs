@@ -8,6 +8,8 @@ extern crate jsoncomm_watchdog;
 
 #[path = "macros/bare.rs"]
 mod bare;
+#[path = "macros/groups.rs"]
+mod groups;
 
 use std::fmt::Debug;
 use std::fs::File;

@@ -4,7 +4,7 @@ pub(crate) mod service;
 
 use crate::attr::{self, Both, Case};
 use crate::ctxt::Ctxt;
-use proc_macro2::{Group, Ident, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -282,7 +282,8 @@ impl Field {
         if attrs.skip_de && container.default.is_none() && attrs.default.is_none() {
             attrs.default = Some(attr::Default::Trait);
         }
-        let ty: Type = cx.check(syn::parse2(replace(field.ty.to_token_stream(), receiver)))?;
+        let ty = ungrouped(&field.ty).into_token_stream();
+        let ty: Type = cx.check(syn::parse2(replace(ty, receiver)))?;
         let (member, names) = match &field.ident {
             Some(ident) => {
                 let names = Names::new(ident, &attrs.rename, &attrs.aliases, cases, Case::field);
@@ -402,11 +403,11 @@ fn borrowed(cx: &Ctxt, ty: &Type, attrs: &attr::Field) -> BTreeSet<Lifetime> {
 
 /// Says whether it is `&str` or `&[u8]`, which can be read in no other way.
 fn is_borrowed(ty: &Type) -> bool {
-    matches!(ungroup(ty), Type::Reference(to) if to.mutability.is_none() && is_text_or_bytes(&to.elem))
+    matches!(ty, Type::Reference(to) if to.mutability.is_none() && is_text_or_bytes(&to.elem))
 }
 
 fn is_text_or_bytes(ty: &Type) -> bool {
-    let ty = ungroup(ty).to_token_stream().to_string().replace(' ', "");
+    let ty = ty.to_token_stream().to_string().replace(' ', "");
     ty == "str" || ty == "[u8]"
 }
 
@@ -417,12 +418,12 @@ pub(crate) fn cow(field: &Field) -> Option<&Type> {
 }
 
 pub(crate) fn is_phantom(ty: &Type) -> bool {
-    matches!(ungroup(ty), Type::Path(ty) if ty.path.segments.last().is_some_and(|s| s.ident == "PhantomData"))
+    matches!(ty, Type::Path(ty) if ty.path.segments.last().is_some_and(|s| s.ident == "PhantomData"))
 }
 
 /// Says whether a type is the standard library's descriptor, by its name.
 pub(crate) fn is_descriptor(ty: &Type) -> bool {
-    let Type::Path(ty) = ungroup(ty) else {
+    let Type::Path(ty) = ty else {
         return false;
     };
     let last = ty.path.segments.last();
@@ -431,7 +432,7 @@ pub(crate) fn is_descriptor(ty: &Type) -> bool {
 
 /// The last type argument of a type with this name.
 fn argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
-    let Type::Path(ty) = ungroup(ty) else {
+    let Type::Path(ty) = ty else {
         return None;
     };
     let last = ty.path.segments.last().filter(|last| last.ident == name)?;
@@ -443,17 +444,38 @@ fn argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
         .iter()
         .rev()
         .find_map(|argument| match argument {
-            syn::GenericArgument::Type(ty) => Some(ungroup(ty)),
+            syn::GenericArgument::Type(ty) => Some(ty),
             _ => None,
         })
 }
 
-/// Looks through the invisible parentheses that macros put around a type.
-pub(crate) fn ungroup(mut ty: &Type) -> &Type {
-    while let Type::Group(group) = ty {
-        ty = &group.elem;
-    }
-    ty
+/// Takes the invisible parentheses off that `macro_rules!` puts around what it was given, as deep in a type as they may
+/// stand: `&$t` is `&str` to us where `$t` is `str`.
+pub(crate) fn ungrouped(ty: &Type) -> Type {
+    syn::parse2(without_groups(ty.to_token_stream())).unwrap_or_else(|_| ty.clone())
+}
+
+fn without_groups(tokens: TokenStream) -> TokenStream {
+    let each = |token| {
+        let TokenTree::Group(group) = token else {
+            return TokenStream::from(token);
+        };
+        let inside = without_groups(group.stream());
+        let delimiter = match group.delimiter() {
+            Delimiter::None => match syn::parse2(inside.clone()) {
+                Ok(Type::TraitObject(ty)) if ty.bounds.len() > 1 => Delimiter::Parenthesis,
+                Ok(Type::ImplTrait(ty)) if ty.bounds.len() > 1 => Delimiter::Parenthesis,
+                Ok(_) => return inside,
+                // An array's length may be anything.
+                Err(_) => Delimiter::None,
+            },
+            delimiter => delimiter,
+        };
+        let mut ungrouped = Group::new(delimiter, inside);
+        ungrouped.set_span(group.span());
+        TokenTree::from(ungrouped).into()
+    };
+    tokens.into_iter().flat_map(each).collect()
 }
 
 /// All lifetimes in a type.
@@ -473,4 +495,28 @@ pub(crate) fn lifetimes(tokens: TokenStream) -> BTreeSet<Lifetime> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quote::quote;
+
+    #[test]
+    fn a_type_is_seen_through_what_macros_put_around_its_parts() {
+        let group = |tokens| TokenTree::from(Group::new(Delimiter::None, tokens));
+        let (text, length) = (group(quote!(str)), group(quote!(1 + 2)));
+        let lent = group(quote!(&#text));
+        let several = group(quote!(dyn Send + Sync));
+        let option = group(quote!(Option<#lent>));
+        for (given, seen) in [
+            (quote!(#option), quote!(Option<&str>)),
+            (quote!(&[#text; #length]), quote!(&[str; #length])),
+            (quote!(&#several), quote!(&(dyn Send + Sync))),
+            (quote!((#text, #lent)), quote!((str, &str))),
+        ] {
+            let ty = ungrouped(&syn::parse2(given).unwrap());
+            assert_eq!(ty.to_token_stream().to_string(), seen.to_string());
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 mod types;
 
-use crate::ast::ungroup;
+use crate::ast::ungrouped;
 use crate::attr;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, TokenStream, TokenTree};
@@ -239,16 +239,21 @@ impl Method {
         let (mut call, mut arguments) = (false, Vec::new());
         for (position, input) in inputs.enumerate() {
             let FnArg::Typed(input) = input else { continue };
-            if position == 0 && is_call(&input.ty) {
+            let ty = ungrouped(&input.ty);
+            if position == 0 && is_call(&ty) {
                 call = true;
                 continue;
             }
             refuse_self(cx, input.ty.to_token_stream());
-            arguments.extend(Argument::from_syn(cx, input));
+            arguments.extend(Argument::from_syn(cx, input, ty));
         }
         refuse_self(cx, signature.output.to_token_stream());
-        if let ReturnType::Type(_, ty) = &signature.output {
-            refuse_borrows(cx, ungroup(ty), Place::Answer);
+        let output = match &signature.output {
+            ReturnType::Type(arrow, ty) => ReturnType::Type(*arrow, Box::new(ungrouped(ty))),
+            ReturnType::Default => ReturnType::Default,
+        };
+        if let ReturnType::Type(_, ty) = &output {
+            refuse_borrows(cx, ty, Place::Answer);
         }
         let cfgs = attributes_of(&function.attrs, &["cfg"]);
         Some(Self {
@@ -260,7 +265,7 @@ impl Method {
             asked: asked(&signature.generics),
             call,
             arguments,
-            output: signature.output.clone(),
+            output,
         })
     }
 
@@ -330,7 +335,7 @@ fn refuse_hidden(cx: &Ctxt, attribute: &Attribute) {
 }
 
 impl Argument {
-    fn from_syn(cx: &Ctxt, input: &mut syn::PatType) -> Option<Self> {
+    fn from_syn(cx: &Ctxt, input: &mut syn::PatType, ty: Type) -> Option<Self> {
         let (attrs, theirs) = std::mem::take(&mut input.attrs)
             .into_iter()
             .partition::<Vec<_>, _>(|attribute| {
@@ -347,7 +352,7 @@ impl Argument {
             }
             refuse_hidden(cx, attribute);
         }
-        let declared = ungroup(&input.ty);
+        let declared = &ty;
         let ident = match &*input.pat {
             Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => pat.ident.clone(),
             other => {
@@ -379,8 +384,8 @@ impl Argument {
             ident,
             attrs,
             says,
-            ty: declared.clone(),
             passing,
+            ty,
         })
     }
 

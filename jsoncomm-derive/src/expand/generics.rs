@@ -1,6 +1,6 @@
 //! The bounds on the impls' parameters: serde's rules, with `Pack` and `Unpack` where `#[fd]` stands.
 
-use crate::ast::{Field, Message, ungroup};
+use crate::ast::{Field, Message};
 use crate::attr::{Both, Default};
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -155,7 +155,7 @@ fn inferred<'a>(
     let mut associated = Vec::new();
     for field in fields {
         named_params(field.ty.to_token_stream(), &params, &mut named);
-        if let Type::Path(ty) = ungroup(&field.ty) {
+        if let Type::Path(ty) = &field.ty {
             let segments = &ty.path.segments;
             let of_param = segments.first().is_some_and(|s| params.contains(&s.ident));
             if ty.qself.is_none() && of_param && segments.len() > 1 {

@@ -107,7 +107,6 @@ pub(super) fn refuse_unsized(cx: &Ctxt, ty: &Type) {
             );
         }
         Type::Paren(inner) => refuse_unsized(cx, &inner.elem),
-        Type::Group(inner) => refuse_unsized(cx, &inner.elem),
         _ => {}
     }
 }
@@ -138,7 +137,6 @@ pub(super) fn refuse_borrows(cx: &Ctxt, ty: &Type, place: Place) {
         Type::Slice(slice) => refuse_borrows(cx, &slice.elem, place),
         Type::Array(array) => refuse_borrows(cx, &array.elem, place),
         Type::Paren(inner) => refuse_borrows(cx, &inner.elem, place),
-        Type::Group(inner) => refuse_borrows(cx, &inner.elem, place),
         Type::Tuple(tuple) => tuple
             .elems
             .iter()

@@ -1,0 +1,98 @@
+//! Types that come out of `macro_rules!`, which puts invisible parentheses around them, anywhere inside other types.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::Path;
+
+use jsoncomm::message::{Packer, Surplus, decode, encode};
+use jsoncomm::{Call, Fds, Kind, Message};
+use jsoncomm_tests::Running;
+
+macro_rules! inside {
+    ($text:ty, $lent:ty, $path:ty, $fd:ty, $plain:ty, $call:ty, $unit:ty, $length:expr) => {
+        #[jsoncomm::service(name = "inside")]
+        trait Inside {
+            fn texts(
+                &mut self,
+                call: &mut $call,
+                text: &$text,
+                maybe: Option<&$text>,
+                lent: Option<$lent>,
+                path: &$path,
+            ) -> String;
+            fn files(
+                &mut self,
+                #[fd] one: $fd,
+                #[fd] maybe: Option<$fd>,
+                #[fd] all: Vec<$fd>,
+            ) -> Vec<$plain>;
+            fn numbers(&mut self, all: &[$plain], one: &$plain) -> Result<$unit, Box<$text>>;
+        }
+
+        #[derive(Debug, Message)]
+        struct Held<'a> {
+            #[fd]
+            maybe: Option<$fd>,
+            lent: &'a $text,
+            maybe_lent: Option<&'a $text>,
+            #[serde(borrow)]
+            copied: Cow<'a, $text>,
+            plain: [Box<$plain>; $length * 1],
+        }
+    };
+}
+
+inside!(str, &str, Path, File, u8, Call, (), 1 + 0);
+
+struct Daemon;
+
+impl Inside for Daemon {
+    fn texts(
+        &mut self,
+        call: &mut Call,
+        text: &str,
+        maybe: Option<&str>,
+        lent: Option<&str>,
+        path: &Path,
+    ) -> String {
+        format!(
+            "{} {text} {maybe:?} {lent:?} {}",
+            call.method(),
+            path.display()
+        )
+    }
+
+    fn files(&mut self, _one: File, maybe: Option<File>, all: Vec<File>) -> Vec<u8> {
+        vec![1, maybe.is_some().into(), all.len().try_into().unwrap()]
+    }
+
+    fn numbers(&mut self, all: &[u8], one: &u8) -> Result<(), Box<str>> {
+        match all.contains(one) {
+            true => Ok(()),
+            false => Err("not there".into()),
+        }
+    }
+}
+
+#[test]
+fn a_type_from_a_macro_is_seen_for_what_it_is_wherever_it_stands() {
+    use std::os::fd::AsFd;
+    let server = Running::start(Kind::Seqpacket, Daemon, |endpoint| {
+        endpoint.serve::<dyn Inside>()
+    });
+    let client = InsideClient::new(server.connect());
+    let texts = client.texts("a", Some("b"), None, Path::new("/c")).unwrap();
+    assert_eq!(texts, r#"texts a Some("b") None /c"#);
+    let null = File::open("/dev/null").unwrap();
+    let files = client.files(&null, Some(null.as_fd()), &[null.as_fd(), null.as_fd()]);
+    assert_eq!(files.unwrap(), [1, 1, 2]);
+    assert!(client.numbers(&[1, 2], &2).is_ok() && client.numbers(&[], &2).is_err());
+    let mut fds = Fds::new();
+    fds.push(null.into()).unwrap();
+    let text = r#"{"maybe":0,"lent":"a","maybe_lent":"b","copied":"c","plain":[1]}"#;
+    let held: Held<'_> = decode(text.as_bytes(), fds, Surplus::Refuse).unwrap();
+    assert!(matches!(held.copied, Cow::Borrowed("c")));
+    let mut written = Vec::new();
+    encode(&held, &mut written, &Packer::new()).unwrap();
+    assert_eq!(String::from_utf8(written).unwrap(), text);
+}
