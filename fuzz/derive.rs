@@ -14,8 +14,9 @@ mod macros {
     pub(crate) mod check;
     pub(crate) mod ctxt;
     pub(crate) mod expand;
+    pub(crate) mod library;
 }
-use macros::{ast, attr, check, ctxt, expand};
+use macros::{ast, attr, check, ctxt, expand, library};
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};

@@ -10,6 +10,10 @@ extern crate jsoncomm_watchdog;
 mod bare;
 #[path = "macros/groups.rs"]
 mod groups;
+#[path = "macros/lints.rs"]
+mod lints;
+#[path = "macros/names.rs"]
+mod names;
 
 use std::fmt::Debug;
 use std::fs::File;

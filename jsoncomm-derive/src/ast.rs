@@ -9,7 +9,9 @@ use quote::{ToTokens, format_ident, quote};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Fields, GenericParam, Generics, Index, Lifetime, Member, Type};
+use syn::{
+    Attribute, Data, DeriveInput, Fields, GenericParam, Generics, Index, Lifetime, Member, Type,
+};
 
 /// A type to be a message.
 pub(crate) struct Message {
@@ -17,6 +19,8 @@ pub(crate) struct Message {
     /// Without defaults, and with the type's name for `Self`.
     pub(crate) generics: Generics,
     pub(crate) docs: attr::Docs,
+    /// The lints that are allowed on it or in it.
+    pub(crate) allowed: Vec<Attribute>,
     /// What `#[deprecated]` says, if it is there.
     pub(crate) deprecated: Option<String>,
     pub(crate) attrs: attr::Container,
@@ -103,6 +107,7 @@ impl Message {
         Some(Self {
             ident: input.ident.clone(),
             docs: attr::Docs::from_syn(&input.attrs),
+            allowed: attr::allowed(attributes(input)),
             deprecated: attr::deprecated(&input.attrs),
             generics: generics(cx, input, &receiver)?,
             name: attrs
@@ -341,6 +346,22 @@ impl Names {
             known: BTreeSet::new(),
         }
     }
+}
+
+/// The attributes of the type, its variants and its fields.
+fn attributes(input: &DeriveInput) -> impl Iterator<Item = &Attribute> {
+    let (fields, variants) = match &input.data {
+        Data::Struct(data) => (Some(&data.fields), None),
+        Data::Enum(data) => (None, Some(&data.variants)),
+        Data::Union(_) => (None, None),
+    };
+    let variants = variants.into_iter().flatten();
+    let fields = fields
+        .into_iter()
+        .chain(variants.clone().map(|variant| &variant.fields));
+    let of_fields = fields.flatten().flat_map(|field| &field.attrs);
+    let of_variants = variants.flat_map(|variant| &variant.attrs);
+    input.attrs.iter().chain(of_variants).chain(of_fields)
 }
 
 /// The type's parameters, as they may stand on an impl for another type.

@@ -12,6 +12,7 @@ use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
 use syn::meta::ParseNestedMeta;
 use syn::parse::ParseStream;
+use syn::punctuated::Punctuated;
 use syn::{
     Attribute, Expr, ExprLit, ExprPath, Lifetime, Lit, LitStr, Meta, Path, Token, Type,
     WherePredicate,
@@ -108,6 +109,32 @@ pub(crate) fn deprecated(attributes: &[Attribute]) -> Option<String> {
         })),
     }
     Some(note)
+}
+
+/// The lints that may be broken, as attributes for what is generated: what the user expects somewhere need not be here.
+pub(crate) fn allowed<'a>(attributes: impl Iterator<Item = &'a Attribute>) -> Vec<Attribute> {
+    let allows = |meta: &Meta| meta.path().is_ident("allow") || meta.path().is_ident("expect");
+    let allow = |meta: &Meta| {
+        let lints = meta.require_list().ok()?;
+        let lints = &lints.tokens;
+        Some(quote!(allow(#lints)))
+    };
+    let each = |attribute: &Attribute| {
+        if allows(&attribute.meta) {
+            return allow(&attribute.meta);
+        }
+        if !attribute.path().is_ident("cfg_attr") {
+            return None;
+        }
+        let all = Punctuated::<Meta, Token![,]>::parse_terminated;
+        let all = attribute.parse_args_with(all).ok()?;
+        let condition = all.first()?;
+        let lints = all.iter().skip(1).filter(|meta| allows(meta));
+        let lints: Vec<_> = lints.filter_map(allow).collect();
+        (!lints.is_empty()).then(|| quote!(cfg_attr(#condition #(, #lints)*)))
+    };
+    let all = attributes.filter_map(each);
+    all.map(|meta| syn::parse_quote!(#[#meta])).collect()
 }
 
 /// What stands on the type.

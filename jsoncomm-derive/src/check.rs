@@ -5,6 +5,8 @@ pub(crate) mod service;
 use crate::ast::service::is_word;
 use crate::ast::{self, Body, Field, Message, Names, Shape, Style, Variant};
 use crate::ctxt::Ctxt;
+use crate::library;
+use proc_macro2::Ident;
 use std::collections::BTreeMap;
 use syn::Path;
 use syn::spanned::Spanned;
@@ -36,6 +38,17 @@ pub(crate) fn message(cx: &Ctxt, message: &Message) {
             }
             other(cx, variants, message.attrs.reply.is_some());
         }
+    }
+}
+
+/// The library is found where the generated code looks for it, as far as Cargo.toml tells: one complaint, in place of one
+/// for each of its names.
+pub(crate) fn library(cx: &Ctxt, given: Option<&Path>, of: &Ident, attribute: &str) {
+    if let (None, Some(name)) = (given, library::other_name()) {
+        let text = format!(
+            "jsoncomm is called `{name}` in this program's Cargo.toml: write `crate = \"{name}\"` in `{attribute}`"
+        );
+        cx.complain(of, text);
     }
 }
 

@@ -15,41 +15,55 @@ use crate::ast::Message;
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use quote::quote;
+use syn::DeriveInput;
 use syn::spanned::Spanned;
-use syn::{DeriveInput, Type};
 
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
-    expanded(input, |message| {
+    let judge = |cx: &Ctxt, message: &Message| {
+        let given = message.attrs.library.as_ref();
+        check::library(cx, given, &message.ident, "#[message(...)]");
+    };
+    expanded(input, judge, |message| {
         let (shape, debug) = (describe::shape(&message), debug::message(&message));
-        impl_message(&message, &shape, &debug)
+        generated(impl_message(&message, &shape, &debug))
     })
 }
 
 /// Writes how the arguments that a stub sends are written.
 fn sent(input: &DeriveInput) -> syn::Result<TokenStream> {
-    expanded(input, |message| {
-        let pack = pack::message(&message, &TokenStream::new());
-        aside(&message, &pack)
-    })
+    expanded(
+        input,
+        |_, _| {},
+        |message| {
+            let pack = pack::message(&message, &TokenStream::new());
+            aside(&message, &pack)
+        },
+    )
 }
 
 /// Writes how the arguments that a handler gets are read.
 fn received(input: &DeriveInput) -> syn::Result<TokenStream> {
-    expanded(input, |mut message| {
-        message.arguments = true;
-        aside(&message, &unpack::message(&message))
-    })
+    expanded(
+        input,
+        |_, _| {},
+        |mut message| {
+            message.arguments = true;
+            aside(&message, &unpack::message(&message))
+        },
+    )
 }
 
 fn expanded(
     input: &DeriveInput,
+    judge: impl FnOnce(&Ctxt, &Message),
     write: impl FnOnce(Message) -> TokenStream,
 ) -> syn::Result<TokenStream> {
     let cx = Ctxt::new();
     let message = Message::from_syn(&cx, input);
     if let Some(message) = &message {
+        judge(&cx, message);
         check::message(&cx, message);
     }
     cx.finish()?;
@@ -68,13 +82,10 @@ fn impl_message(message: &Message, shape: &TokenStream, debug: &TokenStream) -> 
 
 /// Puts impls where their helper types are in nobody's way, and sees what says how fields travel.
 fn aside(message: &Message, impls: &TokenStream) -> TokenStream {
-    let p = &message.private();
+    let (p, allowed) = (&message.private(), &message.allowed);
     quote! {
         #[doc(hidden)]
-        #[allow(
-            non_upper_case_globals, unused_qualifications, clippy::absolute_paths,
-            reason = "generated"
-        )]
+        #(#allowed)*
         const _: () = {
             use #p::select::*;
             #impls
@@ -93,18 +104,16 @@ fn site(of: &impl Spanned) -> Span {
     of.span().resolved_at(Span::call_site())
 }
 
-/// Puts a type at one place, as a part of the generated code, so that a complaint about any of it is the same one.
-/// What a macro's `$crate` means is known by its span alone, which stays.
-fn whole_type(ty: &Type) -> TokenStream {
-    let site = site(ty);
-    let span = |token: &TokenTree| match token.to_string() == "$crate" {
-        true => token.span().located_at(site),
-        false => site,
-    };
-    with_spans(ty.to_token_stream(), &span)
+/// Makes everything a part of the generated code, the user's types in it included: lints are about what the user wrote,
+/// where it was written. What a macro's `$crate` means is known by its span alone, which stays.
+fn generated(tokens: TokenStream) -> TokenStream {
+    with_spans(tokens, &|token| match token {
+        TokenTree::Ident(ident) if ident == "$crate" => ident.span(),
+        token => token.span().resolved_at(Span::call_site()),
+    })
 }
 
-/// Puts all tokens at one place; what their names mean stays.
+/// Puts all tokens at one place, so that a complaint about any of them is the same one. What their names mean stays.
 fn located_at(span: Span, tokens: TokenStream) -> TokenStream {
     with_spans(tokens, &|token| token.span().located_at(span))
 }

@@ -12,6 +12,7 @@ mod attr;
 mod check;
 mod ctxt;
 mod expand;
+mod library;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, ItemTrait, parse_macro_input};
@@ -54,14 +55,16 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// `self::File`, or with another path from `self`, `super` or `crate`.
 ///
 /// `#[service(name = "example.files")]` gives the name in front of the methods' names;
-/// `crate = "path"` says where the library is if not at `::jsoncomm`.
+/// `crate = "path"` says where the library is if not at `::jsoncomm`; a dependency that Cargo.toml renames needs it.
 ///
 /// The trait may ask for others, as supertraits or in its `where` clause, if it stays one that can be used as
 /// `dyn`; a method asks in a `where` clause of its own that begins with `Self: Sized`. Who serves the trait has
 /// all of them.
 ///
 /// What is generated for a method has the method's `#[cfg(...)]`, and the stub repeats its documentation and
-/// `#[deprecated]`. The stub has `new` and `start` of its own unless a method takes the name; `From` makes a
+/// `#[deprecated]`. Lints that `#[allow(...)]` or `#[expect(...)]` names on the trait, a method or an argument are allowed in
+/// what is generated, which breaks none by itself: each can be forbidden, but for `deprecated` where the trait or a
+/// method of it is. The stub has `new` and `start` of its own unless a method takes the name; `From` makes a
 /// stub in any case.
 ///
 /// A method is called on the wire as in the trait, or as `#[serde(rename = "...")]` on it says; each

@@ -42,7 +42,7 @@ macro_rules! inside {
     };
 }
 
-inside!(str, &str, Path, File, u8, Call, (), 1 + 0);
+inside!(str, &str, Path, File, u8, Call, (), 3 - 2);
 
 struct Daemon;
 

@@ -15,8 +15,8 @@ use syn::{
     Token, TraitItem, TraitItemFn, Type, WherePredicate,
 };
 
-use types::{Place, descriptor, is_call, passing, refuse_borrows, refuse_self};
-pub(crate) use types::{argument_of, is_descriptor, known_name, option_of, returns_nothing};
+use types::{Place, descriptor, is_call, passing, refuse_borrows, refuse_self, returns_nothing};
+pub(crate) use types::{argument_of, is_descriptor, known_name, option_of};
 
 /// A trait to be a service.
 pub(crate) struct Service {
@@ -28,6 +28,8 @@ pub(crate) struct Service {
     pub(crate) library: Option<Path>,
     /// What only serde knows is described by its JSON Schema.
     pub(crate) schema: Option<Path>,
+    /// The lints that are allowed on the trait, a method or an argument.
+    pub(crate) allowed: Vec<Attribute>,
     /// `#[deprecated]` on the trait, which the stub repeats.
     pub(crate) deprecated: Vec<Attribute>,
     /// What the trait's `where` clause asks of `Self`.
@@ -50,6 +52,8 @@ pub(crate) struct Method {
     pub(crate) call: bool,
     pub(crate) arguments: Vec<Argument>,
     pub(crate) output: ReturnType,
+    /// That is spelt to be nothing; what comes out of a macro may happen to be.
+    pub(crate) returns_nothing: bool,
 }
 
 pub(crate) struct Argument {
@@ -84,6 +88,7 @@ impl Service {
     pub(crate) fn from_syn(cx: &Ctxt, options: TokenStream, mut item: ItemTrait) -> Self {
         let (name, library, schema) = Self::options(cx, options);
         Self::check_trait(cx, &item);
+        let allowed = attr::allowed(attributes(&item));
         let mut methods = Vec::new();
         for part in &mut item.items {
             match part {
@@ -92,6 +97,7 @@ impl Service {
             }
         }
         Self {
+            allowed,
             deprecated: attributes_of(&item.attrs, &["deprecated"]),
             asked: asked(&item.generics),
             item,
@@ -150,6 +156,14 @@ impl Service {
         if let Some(token) = &item.unsafety {
             cx.complain(token, "a service trait is safe");
         }
+    }
+
+    /// What lets the dispatcher call what is deprecated, if the trait or a method is.
+    pub(crate) fn allow_deprecated(&self) -> Option<TokenStream> {
+        let mut of_methods = self.methods.iter().flat_map(|method| &method.attrs);
+        let is = |attribute: &Attribute| attribute.path().is_ident("deprecated");
+        let any = !self.deprecated.is_empty() || of_methods.any(is);
+        any.then(|| quote::quote!(#[allow(deprecated, reason = "it is served all the same")]))
     }
 
     /// The path of the library's names for generated code.
@@ -266,6 +280,7 @@ impl Method {
             call,
             arguments,
             output,
+            returns_nothing: returns_nothing(&signature.output),
         })
     }
 
@@ -282,6 +297,21 @@ impl Method {
         let aliases = self.names.aliases.iter().map(LitStr::value);
         std::iter::once(self.wire_name()).chain(aliases).collect()
     }
+}
+
+/// The attributes of the trait, its methods and their arguments.
+fn attributes(item: &ItemTrait) -> impl Iterator<Item = &Attribute> {
+    let methods = item.items.iter().filter_map(|part| match part {
+        TraitItem::Fn(method) => Some(method),
+        _ => None,
+    });
+    let arguments = methods.clone().flat_map(|method| &method.sig.inputs);
+    let of_arguments = arguments.flat_map(|argument| match argument {
+        FnArg::Typed(argument) => &argument.attrs[..],
+        FnArg::Receiver(receiver) => &receiver.attrs[..],
+    });
+    let of_methods = methods.flat_map(|method| &method.attrs);
+    item.attrs.iter().chain(of_methods).chain(of_arguments)
 }
 
 /// What a `where` clause asks of `Self`. What it asks of other types holds for everybody or nobody.

@@ -1,6 +1,6 @@
 //! Whether a service trait can be one.
 
-use crate::ast::service::{Argument, Passing, Service, is_word, returns_nothing};
+use crate::ast::service::{Argument, Passing, Service, is_word};
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{TokenStream, TokenTree};
@@ -19,7 +19,7 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
             (Some(_), ReturnType::Type(_, ty)) => {
                 cx.complain(ty, "a `#[oneway]` method returns nothing");
             }
-            (None, output) if returns_nothing(output) => cx.complain(
+            (None, _) if method.returns_nothing => cx.complain(
                 &method.ident,
                 "this method answers nothing: write `#[oneway]` on it, or return `Result<(), E>`",
             ),
@@ -29,6 +29,12 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
             self::argument(cx, argument);
         }
     }
+    check::library(
+        cx,
+        service.library.as_ref(),
+        &service.item.ident,
+        "#[service(...)]",
+    );
     check::schema(cx, service.schema.as_ref());
     names(cx, service);
     asked(cx, service);

@@ -48,20 +48,20 @@ fn arm(path: &TokenStream, ident: &Ident, body: &Body) -> TokenStream {
         body.fields.first().map(|field| &field.member),
         Some(Member::Unnamed(_))
     );
-    let begin = match tuple {
-        true => quote!(debug_tuple),
-        false => quote!(debug_struct),
+    let (begin, kind) = match tuple {
+        true => (quote!(debug_tuple), quote!(DebugTuple)),
+        false => (quote!(debug_struct), quote!(DebugStruct)),
     };
-    let fields = body.fields.iter().map(one);
+    let begun = quote!(&mut ::core::fmt::Formatter::#begin(__out, #name));
+    let fields = body.fields.iter();
+    let written = fields.fold(begun, |written, field| one(field, &kind, &written));
     quote! {
-        #path { #(#pattern)* .. } => {
-            ::core::fmt::Formatter::#begin(__out, #name)#(#fields)*.finish()
-        }
+        #path { #(#pattern)* .. } => ::core::fmt::#kind::finish(#written),
     }
 }
 
-/// Prints one field.
-fn one(field: &Field) -> TokenStream {
+/// Prints one field behind what is `written` before it.
+fn one(field: &Field, kind: &TokenStream, written: &TokenStream) -> TokenStream {
     let name = match &field.member {
         Member::Named(ident) => {
             let name = ident.unraw().to_string();
@@ -69,11 +69,13 @@ fn one(field: &Field) -> TokenStream {
         }
         Member::Unnamed(_) => TokenStream::new(),
     };
-    if field.is_sensitive() {
-        return quote!(.field(#name &::core::format_args!("<sensitive>")));
-    }
-    // At the type's place, for the complaint that it cannot be printed.
-    let local = Ident::new(&field.local.to_string(), site(&field.ty));
-    let value = quote_spanned!(site(&field.ty)=> &#local);
-    quote!(.field(#name #value))
+    let value = match field.is_sensitive() {
+        true => quote!(&::core::format_args!("<sensitive>")),
+        false => {
+            // At the type's place, for the complaint that it cannot be printed.
+            let local = Ident::new(&field.local.to_string(), site(&field.ty));
+            quote_spanned!(site(&field.ty)=> &#local)
+        }
+    };
+    quote!(::core::fmt::#kind::field(#written, #name #value))
 }

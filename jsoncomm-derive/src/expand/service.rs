@@ -13,6 +13,7 @@ use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use std::collections::BTreeSet;
 use syn::ext::IdentExt;
 use syn::{
     GenericArgument, ItemTrait, Lifetime, PathArguments, ReturnType, Type, TypeReference,
@@ -35,17 +36,15 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
     let item = &service.item;
     let (stub, calls) = stub(&service);
     let dispatcher = dispatcher(&service);
-    Ok(quote! {
-        #item
+    let (allowed, deprecated) = (&service.allowed, &service.allow_deprecated());
+    let generated = super::generated(quote! {
         #stub
         #[doc(hidden)]
-        #[allow(
-            deprecated, unused_variables, non_camel_case_types, unused_qualifications,
-            clippy::absolute_paths,
-            reason = "generated"
-        )]
+        #(#allowed)*
+        #deprecated
         const _: () = { #arguments #calls #dispatcher #description };
-    })
+    });
+    Ok(quote!(#item #generated))
 }
 
 /// The name of the struct that holds a method's arguments: what is `sent`, or what is `received`.
@@ -142,6 +141,7 @@ fn borrows(ty: &Type, name: &str) -> bool {
 fn stub(service: &Service) -> (TokenStream, TokenStream) {
     let p = service.private();
     let (vis, of, deprecated) = (&service.item.vis, &service.item.ident, &service.deprecated);
+    let allowed = &service.allowed;
     let ident = format_ident!("{of}Client");
     let doc = format!(
         "Calls the methods of [`{of}`] on a server. Each waits for its answer until the connection's \
@@ -151,7 +151,7 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
     let stub = quote! {
         #[doc = #doc]
         #(#deprecated)*
-        #[allow(dead_code, reason = "not every program with the trait calls it")]
+        #(#allowed)*
         #vis struct #ident<M = #p::Waiting> {
             connection: #p::Connection,
             mode: ::core::marker::PhantomData<fn() -> M>,
@@ -165,7 +165,6 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
         quote! {
             #unless
             #[automatically_derived]
-            #[allow(dead_code, reason = "not every program with the trait calls it")]
             impl #ident {
                 /// Makes a stub that calls through `connection` and waits for each answer.
                 #vis fn new(connection: #p::Connection) -> Self {
@@ -183,14 +182,12 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
             }
         }
     });
+    let free = free_names(service);
     let calls = quote! {
+        const _: () = {
+        #free
         #new
         #[automatically_derived]
-        #[allow(
-            dead_code, clippy::missing_errors_doc, clippy::too_many_arguments,
-            clippy::new_ret_no_self, clippy::should_implement_trait, clippy::wrong_self_convention,
-            reason = "as the trait has them, and said once on the stub"
-        )]
         impl<__M: #p::Mode> #ident<__M> {
             #start
             #(#methods)*
@@ -209,12 +206,30 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
         }
         #[automatically_derived]
         impl<__M> ::core::fmt::Debug for #ident<__M> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                ::core::fmt::Debug::fmt(&self.connection, f)
+            fn fmt(&self, __out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Debug::fmt(&self.connection, __out)
             }
         }
+        };
     };
     (stub, calls)
+}
+
+/// Functions that keep constants and statics of the program, whatever their names, out of where the stub's parameters
+/// are named: unlike these, a function may be hidden by a parameter.
+fn free_names(service: &Service) -> TokenStream {
+    let arguments = service.methods.iter().flat_map(|method| &method.arguments);
+    let names = arguments.map(|argument| argument.ident.unraw());
+    let own = Ident::new("connection", Span::call_site());
+    let names: BTreeSet<_> = names.chain([own]).collect();
+    let names = names.iter().map(|name| {
+        let raw = syn::parse_str::<Ident>(&name.to_string()).is_err();
+        match raw {
+            true => Ident::new_raw(&name.to_string(), Span::call_site()),
+            false => Ident::new(&name.to_string(), Span::call_site()),
+        }
+    });
+    quote!(#(fn #names() {})*)
 }
 
 /// The condition under which the stub has a function of its own, `new` or `start`: a method of that name
@@ -275,7 +290,10 @@ fn stub_method(service: &Service, method: &Method) -> TokenStream {
 /// thing that is asked of it, so that there is one complaint about one that cannot be returned.
 pub(super) fn outcome(p: &TokenStream, ty: &Type, name: &str) -> TokenStream {
     let span = super::site(ty);
-    let (name, ty) = (Ident::new(name, span), super::whole_type(ty));
+    let (name, ty) = (
+        Ident::new(name, span),
+        super::located_at(span, ty.to_token_stream()),
+    );
     quote_spanned!(span=> <#ty as #p::Outcome>::#name)
 }
 
@@ -504,7 +522,7 @@ fn value(argument: &Argument) -> TokenStream {
         Passing::Value => quote!(__params.#ident),
         Passing::Reference => quote!(&__params.#ident),
         Passing::Str | Passing::Slice | Passing::Path => quote!(&*__params.#ident),
-        Passing::OptionStr => quote!(__params.#ident.as_deref()),
+        Passing::OptionStr => quote!(::core::option::Option::as_deref(&__params.#ident)),
     }
 }
 

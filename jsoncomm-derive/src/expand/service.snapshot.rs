@@ -11,20 +11,11 @@ trait Files {
 # Errors
 
 A call ends in the service's own error, or in another variant of `CallError`; a `#[oneway]` method returns when the kernel has the call.*/
-#[allow(dead_code, reason = "not every program with the trait calls it")]
 struct FilesClient<M = ::jsoncomm::private::Waiting> {
     connection: ::jsoncomm::private::Connection,
     mode: ::core::marker::PhantomData<fn() -> M>,
 }
 #[doc(hidden)]
-#[allow(
-    deprecated,
-    unused_variables,
-    non_camel_case_types,
-    unused_qualifications,
-    clippy::absolute_paths,
-    reason = "generated"
-)]
 const _: () = {
     struct __open_sent<'__lent> {
         path: &'__lent str,
@@ -33,12 +24,6 @@ const _: () = {
         path: ::jsoncomm::private::Text<'__text>,
     }
     #[doc(hidden)]
-    #[allow(
-        non_upper_case_globals,
-        unused_qualifications,
-        clippy::absolute_paths,
-        reason = "generated"
-    )]
     const _: () = {
         use ::jsoncomm::private::select::*;
         #[automatically_derived]
@@ -68,12 +53,6 @@ const _: () = {
         }
     };
     #[doc(hidden)]
-    #[allow(
-        non_upper_case_globals,
-        unused_qualifications,
-        clippy::absolute_paths,
-        reason = "generated"
-    )]
     const _: () = {
         use ::jsoncomm::private::select::*;
         #[automatically_derived]
@@ -161,12 +140,6 @@ const _: () = {
     struct __count_sent {}
     struct __count_received {}
     #[doc(hidden)]
-    #[allow(
-        non_upper_case_globals,
-        unused_qualifications,
-        clippy::absolute_paths,
-        reason = "generated"
-    )]
     const _: () = {
         use ::jsoncomm::private::select::*;
         #[automatically_derived]
@@ -190,12 +163,6 @@ const _: () = {
         }
     };
     #[doc(hidden)]
-    #[allow(
-        non_upper_case_globals,
-        unused_qualifications,
-        clippy::absolute_paths,
-        reason = "generated"
-    )]
     const _: () = {
         use ::jsoncomm::private::select::*;
         #[automatically_derived]
@@ -253,70 +220,71 @@ const _: () = {
             }
         }
     };
-    #[automatically_derived]
-    #[allow(dead_code, reason = "not every program with the trait calls it")]
-    impl FilesClient {
-        /// Makes a stub that calls through `connection` and waits for each answer.
-        fn new(connection: ::jsoncomm::private::Connection) -> Self {
-            ::core::convert::From::from(connection)
-        }
-    }
-    #[automatically_derived]
-    #[allow(
-        dead_code,
-        clippy::missing_errors_doc,
-        clippy::too_many_arguments,
-        clippy::new_ret_no_self,
-        clippy::should_implement_trait,
-        clippy::wrong_self_convention,
-        reason = "as the trait has them, and said once on the stub"
-    )]
-    impl<__M: ::jsoncomm::private::Mode> FilesClient<__M> {
-        /// The same stub, but its methods only start their calls and return a `Pending` to wait for.
-        fn start(&self) -> FilesClient<::jsoncomm::private::Starting> {
-            ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
-        }
-        /// Opens `path` for reading; the descriptor travels in the reply.
-        fn open(
-            &self,
-            path: &str,
-        ) -> <__M as ::jsoncomm::private::Mode>::Answer<Opened, FilesError> {
-            <Result<
-                Opened,
-                FilesError,
-            > as ::jsoncomm::private::Outcome>::call::<
-                __M,
-            >(&self.connection, "example.files.open", &__open_sent { path: path })
-        }
-        /// Says how many files have been opened.
-        fn count(&self) -> <u64 as ::jsoncomm::private::Outcome>::Stub<__M> {
-            <u64 as ::jsoncomm::private::Outcome>::call::<
-                __M,
-            >(&self.connection, "example.files.count", &__count_sent {})
-        }
-    }
-    #[automatically_derived]
-    impl<__M> ::core::convert::From<::jsoncomm::private::Connection>
-    for FilesClient<__M> {
-        fn from(connection: ::jsoncomm::private::Connection) -> Self {
-            Self {
-                connection,
-                mode: ::core::marker::PhantomData,
+    const _: () = {
+        fn connection() {}
+        fn path() {}
+        #[automatically_derived]
+        impl FilesClient {
+            /// Makes a stub that calls through `connection` and waits for each answer.
+            fn new(connection: ::jsoncomm::private::Connection) -> Self {
+                ::core::convert::From::from(connection)
             }
         }
-    }
-    #[automatically_derived]
-    impl<__M> ::core::clone::Clone for FilesClient<__M> {
-        fn clone(&self) -> Self {
-            ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
+        #[automatically_derived]
+        impl<__M: ::jsoncomm::private::Mode> FilesClient<__M> {
+            /// The same stub, but its methods only start their calls and return a `Pending` to wait for.
+            fn start(&self) -> FilesClient<::jsoncomm::private::Starting> {
+                ::core::convert::From::from(
+                    ::core::clone::Clone::clone(&self.connection),
+                )
+            }
+            /// Opens `path` for reading; the descriptor travels in the reply.
+            fn open(
+                &self,
+                path: &str,
+            ) -> <__M as ::jsoncomm::private::Mode>::Answer<Opened, FilesError> {
+                <Result<
+                    Opened,
+                    FilesError,
+                > as ::jsoncomm::private::Outcome>::call::<
+                    __M,
+                >(&self.connection, "example.files.open", &__open_sent { path: path })
+            }
+            /// Says how many files have been opened.
+            fn count(&self) -> <u64 as ::jsoncomm::private::Outcome>::Stub<__M> {
+                <u64 as ::jsoncomm::private::Outcome>::call::<
+                    __M,
+                >(&self.connection, "example.files.count", &__count_sent {})
+            }
         }
-    }
-    #[automatically_derived]
-    impl<__M> ::core::fmt::Debug for FilesClient<__M> {
-        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-            ::core::fmt::Debug::fmt(&self.connection, f)
+        #[automatically_derived]
+        impl<__M> ::core::convert::From<::jsoncomm::private::Connection>
+        for FilesClient<__M> {
+            fn from(connection: ::jsoncomm::private::Connection) -> Self {
+                Self {
+                    connection,
+                    mode: ::core::marker::PhantomData,
+                }
+            }
         }
-    }
+        #[automatically_derived]
+        impl<__M> ::core::clone::Clone for FilesClient<__M> {
+            fn clone(&self) -> Self {
+                ::core::convert::From::from(
+                    ::core::clone::Clone::clone(&self.connection),
+                )
+            }
+        }
+        #[automatically_derived]
+        impl<__M> ::core::fmt::Debug for FilesClient<__M> {
+            fn fmt(
+                &self,
+                __out: &mut ::core::fmt::Formatter<'_>,
+            ) -> ::core::fmt::Result {
+                ::core::fmt::Debug::fmt(&self.connection, __out)
+            }
+        }
+    };
     #[automatically_derived]
     impl<__S: Files> ::jsoncomm::private::Service<__S> for dyn Files {
         const NAME: &'static str = "example.files";

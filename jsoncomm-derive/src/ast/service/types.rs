@@ -191,7 +191,7 @@ pub(super) fn refuse_lifetime(cx: &Ctxt, reference: &TypeReference) {
 }
 
 /// Says whether the method returns nothing.
-pub(crate) fn returns_nothing(output: &ReturnType) -> bool {
+pub(super) fn returns_nothing(output: &ReturnType) -> bool {
     match output {
         ReturnType::Default => true,
         ReturnType::Type(_, ty) => matches!(&**ty, Type::Tuple(tuple) if tuple.elems.is_empty()),

@@ -1,0 +1,130 @@
+//! What the program calls the library, as far as its Cargo.toml says: a macro is not told.
+
+use std::path::Path;
+
+const LIBRARY: &str = "jsoncomm";
+
+/// The name that the library has in the program that is being compiled, if it is another one.
+pub(crate) fn other_name() -> Option<String> {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
+    let folder = Path::new(&folder);
+    let own = std::fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+    let above = folder.ancestors().skip(1);
+    let above = above.filter_map(|folder| std::fs::read_to_string(folder.join("Cargo.toml")).ok());
+    renamed(&own, above)
+}
+
+/// A dependency as a manifest has it.
+#[derive(Debug, Default, PartialEq)]
+struct Dependency {
+    key: String,
+    /// What it is called elsewhere, if it says so.
+    package: Option<String>,
+    /// The workspace says what it is.
+    inherited: bool,
+}
+
+/// The name in a manifest, and the manifests of the folders above.
+fn renamed(own: &str, above: impl Iterator<Item = String>) -> Option<String> {
+    let is_renamed =
+        |one: &Dependency| one.package.as_deref() == Some(LIBRARY) && one.key != LIBRARY;
+    let own = dependencies(own);
+    if own.iter().any(|one| one.key == LIBRARY) {
+        return None;
+    }
+    let found = own
+        .iter()
+        .find(|one| is_renamed(one))
+        .map(|one| one.key.clone());
+    let found = found.or_else(|| {
+        let workspace = above.flat_map(|manifest| dependencies(&manifest));
+        let mut keys = workspace.filter(is_renamed).map(|one| one.key);
+        keys.find(|key| own.iter().any(|one| one.inherited && one.key == *key))
+    });
+    found.map(|key| key.replace('-', "_"))
+}
+
+/// The dependencies of a manifest, one for each line that says something about one.
+fn dependencies(manifest: &str) -> Vec<Dependency> {
+    let mut all = Vec::new();
+    // The table, or the dependency that has one to itself.
+    let (mut inside, mut of) = (false, None::<String>);
+    for line in manifest.lines().map(str::trim) {
+        if let Some(header) = line.strip_prefix('[') {
+            let header = header.split(']').next().unwrap_or_default();
+            let mut parts = header.rsplit('.').map(unquoted);
+            let (last, before) = (parts.next(), parts.next());
+            let is_table =
+                |part: &Option<&str>| part.is_some_and(|part| part.ends_with("dependencies"));
+            inside = is_table(&last) || is_table(&before);
+            of = last.filter(|_| is_table(&before)).map(str::to_owned);
+            continue;
+        }
+        let Some((left, right)) = line.split_once('=').filter(|_| inside) else {
+            continue;
+        };
+        let (key, says) = match (&of, left.split_once('.')) {
+            (Some(key), _) => (key.as_str(), format!("{left}={right}")),
+            (None, Some((key, says))) => (key, format!("{says}={right}")),
+            (None, None) => (left, right.to_owned()),
+        };
+        let says: String = says
+            .chars()
+            .filter(|letter| !letter.is_whitespace())
+            .collect();
+        let package = says.split_once("package=\"").map(|(_, rest)| rest);
+        let package = package.and_then(|rest| rest.split('"').next());
+        all.push(Dependency {
+            key: unquoted(key).to_owned(),
+            package: package.map(str::to_owned),
+            inherited: says.contains("workspace=true"),
+        });
+    }
+    all
+}
+
+fn unquoted(part: &str) -> &str {
+    part.trim().trim_matches(['"', '\''])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renamed_library_is_found_however_the_manifest_is_written() {
+        let name = |own: &str, above: &[&str]| {
+            renamed(own, above.iter().map(|manifest| (*manifest).to_owned()))
+        };
+        for own in [
+            "[dependencies]\nrpc = { package = \"jsoncomm\", version = \"1\" }",
+            "[dependencies]\nserde = \"1\"\n\"rpc\" = {version=\"1\",package=\"jsoncomm\"} # ours",
+            "[dev-dependencies]\nrpc.version = \"1\"\nrpc.package = \"jsoncomm\"",
+            "[target.'cfg(unix)'.dependencies.rpc]\nversion = \"1\"\npackage = \"jsoncomm\"\n[features]",
+        ] {
+            assert_eq!(name(own, &[]).as_deref(), Some("rpc"), "{own}");
+        }
+        let dashed = "[dependencies]\nmy-rpc = { package = \"jsoncomm\" }";
+        assert_eq!(name(dashed, &[]).as_deref(), Some("my_rpc"));
+        let root = "[workspace.dependencies]\nrpc = { package = \"jsoncomm\" }";
+        for own in [
+            "rpc.workspace = true",
+            "rpc = { workspace = true, optional = true }",
+        ] {
+            let own = format!("[dependencies]\n{own}");
+            assert_eq!(name(&own, &["", root]).as_deref(), Some("rpc"), "{own}");
+        }
+        for own in [
+            "",
+            "[package]\nname = \"jsoncomm\"",
+            "[dependencies]\njsoncomm = \"1\"",
+            "[dependencies]\njsoncomm.workspace = true",
+            "[dependencies.jsoncomm]\nversion = \"1\"",
+            "[dependencies]\njsoncomm = \"1\"\n[dev-dependencies]\nrpc = { package = \"jsoncomm\" }",
+            "[dependencies]\nrpc = \"1\"",
+            "[package.metadata]\nrpc = { package = \"jsoncomm\" }",
+        ] {
+            assert_eq!(name(own, &[root]), None, "{own}");
+        }
+    }
+}
