@@ -16,7 +16,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jsoncomm::message::Untyped;
 use jsoncomm::{
@@ -530,4 +530,32 @@ fn a_call_that_waits_for_its_turn_keeps_its_deadline() {
             "the second call waited for the first"
         );
     }
+}
+
+#[test]
+fn one_deadline_is_kept_over_connecting_and_calling() {
+    alone!();
+    let before = open_fds();
+    let name = format!("jsoncomm-client-{}", std::process::id());
+    let address = jsoncomm::Address::abstract_name(name).unwrap();
+    let (of, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let server = rustix::net::socket_with(AddressFamily::UNIX, of, flags, None).unwrap();
+    let at = rustix::net::SocketAddrUnix::new_abstract_name(address.as_abstract_name().unwrap());
+    rustix::net::bind(&server, &at.unwrap()).unwrap();
+    // It accepts nobody, and one may wait for that.
+    rustix::net::listen(&server, 0).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let first = Connection::open_by(address.clone(), deadline).unwrap();
+    let soon = || Instant::now() + MOMENT;
+    let late = |opened: Result<(), Error>| {
+        assert!(matches!(opened, Err(Error::Deadline)), "{opened:?}");
+    };
+    late(Connection::open_by(address.clone(), soon()).map(drop));
+    late(Connection::connect_by(address.clone(), Kind::Seqpacket, soon()).map(drop));
+    late(Socket::open_by(address.clone(), soon()).map(drop));
+    late(Socket::connect_by(address.clone(), Kind::Seqpacket, soon()).map(drop));
+    late(Connection::open_by(address.clone(), Instant::now()).map(drop));
+    be_late(&first);
+    drop((first, server));
+    assert_open_fds(before);
 }

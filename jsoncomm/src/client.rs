@@ -109,7 +109,7 @@ impl Connection {
     /// Connects to the server at an address, whichever kind of socket it has.
     ///
     /// Waits for 25 s at most, and only while a [`Kind::Seqpacket`] server has more clients to accept than the
-    /// kernel keeps for it.
+    /// kernel keeps for it; [`open_by`](Connection::open_by) has another deadline.
     ///
     /// # Errors
     ///
@@ -119,7 +119,34 @@ impl Connection {
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
-        Self::dial(Dial::new(address.into(), None))
+        Self::dial(Dial::new(address.into(), None), Instant::now() + DEADLINE)
+    }
+
+    /// Connects as [`open`](Connection::open) does, and waits until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Connection::open); [`Error::Deadline`] at once if the deadline has passed.
+    ///
+    /// # Examples
+    ///
+    /// One deadline over connecting and calling:
+    ///
+    /// ```
+    #[doc = include_str!("../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let deadline = Instant::now() + Duration::from_secs(1);
+    /// let connection = Connection::open_by(&path, deadline)?;
+    /// let left = deadline.saturating_duration_since(Instant::now());
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// let counter = CounterClient::new(connection.within(left));
+    /// assert_eq!(counter.add(2)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
+        Self::dial(Dial::new(address.into(), None), deadline)
     }
 
     /// Connects to the server at an address with this kind of socket.
@@ -128,7 +155,21 @@ impl Connection {
     ///
     /// As [`open`](Connection::open), and when the socket there is of the other kind.
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
-        Self::dial(Dial::new(address.into(), Some(kind)))
+        let dial = Dial::new(address.into(), Some(kind));
+        Self::dial(dial, Instant::now() + DEADLINE)
+    }
+
+    /// Connects as [`connect`](Connection::connect) does, and waits until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Connection::connect); [`Error::Deadline`] at once if the deadline has passed.
+    pub fn connect_by(
+        address: impl Into<Address>,
+        kind: Kind,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        Self::dial(Dial::new(address.into(), Some(kind)), deadline)
     }
 
     /// Takes over a connected socket, inherited or received.
@@ -142,8 +183,8 @@ impl Connection {
         Ok(Self::new(line, None))
     }
 
-    fn dial(mut dial: Dial) -> Result<Self, Error> {
-        let line = dial.connect(&Limits::default(), Instant::now() + DEADLINE)?;
+    fn dial(mut dial: Dial, deadline: Instant) -> Result<Self, Error> {
+        let line = dial.connect(&Limits::default(), deadline)?;
         dial.anchor();
         Ok(Self::new(line, Some(dial)))
     }

@@ -232,6 +232,12 @@ pub enum Error {
     /// There is no room to send now, and the sender must not wait: an event loop drives its connection.
     #[error("no room to send")]
     Full,
+    /// A call or a stream was polled, and no event loop drives its connection, so that nothing would wake the task:
+    /// see [`Connection::set_driven`](crate::Connection::set_driven). It is cancelled.
+    #[error(
+        "no event loop drives the connection: register it with Server::drive, or call set_driven and turn"
+    )]
+    NotDriven,
     /// The peer has closed its socket, or there is nobody at the address.
     #[error("closed by the peer")]
     Closed,

@@ -21,7 +21,7 @@ use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, Timeout, Trouble, Type};
 use crate::sys::{diag, memfd, wait};
 
-pub(crate) use connect::{DEADLINE, connect, connect_any, connect_by, is_deserted};
+pub(crate) use connect::{DEADLINE, connect_any, connect_by, is_deserted};
 pub(crate) use inbox::{Inbox, empty};
 pub(crate) use spill::Freight;
 

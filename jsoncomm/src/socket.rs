@@ -151,7 +151,21 @@ impl Socket {
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
-        line::connect(&address.into(), kind, &Limits::default()).map(Self::new)
+        Self::connect_by(address, kind, Instant::now() + line::DEADLINE)
+    }
+
+    /// Connects as [`connect`](Socket::connect) does, and waits until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Socket::connect); [`Error::Deadline`] at once if the deadline has passed.
+    pub fn connect_by(
+        address: impl Into<Address>,
+        kind: Kind,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        let line = line::connect_by(&address.into(), kind, &Limits::default(), deadline)?;
+        Ok(Self::new(line))
     }
 
     /// Connects to whichever kind of socket is at the address; otherwise as [`connect`](Socket::connect).
@@ -160,7 +174,15 @@ impl Socket {
     ///
     /// As [`connect`](Socket::connect).
     pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
-        let deadline = Instant::now() + line::DEADLINE;
+        Self::open_by(address, Instant::now() + line::DEADLINE)
+    }
+
+    /// Connects as [`open`](Socket::open) does, and waits until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_by`](Socket::connect_by).
+    pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
         line::connect_any(&address.into(), &Limits::default(), deadline).map(Self::new)
     }
 

@@ -252,3 +252,35 @@ fn a_server_that_dies_after_a_flood_of_nonsense_ends_the_call() {
         assert_open_fds(before);
     }
 }
+
+#[test]
+fn foreign_answers_do_not_hide_the_death_of_a_datagram_server() {
+    alone!();
+    let (_directory, path) = place();
+    let (connection, mut far) = against(&path, Kind::Datagram);
+    let call = DeskClient::new(connection.patient())
+        .start()
+        .echo(0)
+        .unwrap();
+    let id = far.hear()["id"].as_u64().unwrap();
+    let client = far.client.take().unwrap();
+    drop(far);
+    // A send that finds the server dead ends the connection, to the kernel: then anybody can send to this socket.
+    assert_closed(connection.notify("x.y", &(1,)));
+    let (tell, told) = channel();
+    std::thread::spawn(move || tell.send(call.wait()));
+    let mut stranger = Socket::unconnected().unwrap();
+    let until = Instant::now() + PATIENCE;
+    let answer = loop {
+        assert!(Instant::now() < until, "nobody looks for the server");
+        let foreign = Untyped {
+            json: answer(&json!(id + 1), 1),
+            fds: Fds::new(),
+        };
+        let _ = stranger.send_to(&foreign, &client);
+        if let Ok(answer) = told.recv_timeout(Duration::from_millis(5)) {
+            break answer;
+        }
+    };
+    assert_closed(answer);
+}

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::{TickerClient, start};
 use jsoncomm::{
-    Call, CallError, Connection, Limits, Message, Overflow, Server, Stream, Subscribers,
+    Call, CallError, Connection, Error, Limits, Message, Overflow, Server, Stream, Subscribers,
 };
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -256,4 +256,32 @@ fn an_awaited_call_ends_at_its_deadline_and_with_its_server() {
         let end = block_on(poll_fn(|cx| items.poll_next(cx)));
         assert!(matches!(end, Some(Err(CallError::Closed))), "{end:?}");
     });
+}
+
+#[test]
+fn what_is_awaited_on_a_connection_that_nobody_drives_is_an_error() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        let ticker = TickerClient::new(connection.clone());
+        let not_driven = |error: &_| matches!(error, CallError::Io(Error::NotDriven));
+        let error = block_on(ticker.start().plain(1).unwrap()).unwrap_err();
+        assert!(not_driven(&error), "{error:?}");
+        assert!(error.to_string().contains("Server::drive"), "{error}");
+        let mut items = ticker.bricks(0, 4).unwrap();
+        let item = block_on(poll_fn(|cx| items.poll_next(cx)));
+        let error = item.unwrap().unwrap_err();
+        assert!(not_driven(&error), "{error:?}");
+        assert!(items.is_done());
+        // The server is told.
+        let until = Instant::now() + PATIENCE;
+        while ticker.told().unwrap().2 == 0 {
+            assert!(Instant::now() < until);
+        }
+        // What has come can be had.
+        let call = ticker.start().plain(2).unwrap();
+        assert_eq!(ticker.plain(3).unwrap(), 3);
+        assert_eq!(block_on(call).unwrap(), 2);
+    }
 }

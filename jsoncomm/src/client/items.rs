@@ -115,7 +115,8 @@ impl<T: Message, E: Message> Items<T, E> {
     }
 
     /// The same for callers that are `async`, on any runtime: the task is woken when there is something to
-    /// fetch. There is no deadline. Some loop has to [drive](Connection::set_driven) the connection meanwhile.
+    /// fetch. There is no deadline. Some loop has to [drive](Connection::set_driven) the connection meanwhile: while none
+    /// does, and nothing has come, the stream ends with [`Error::NotDriven`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError<E>>>> {
         if self.done {
             return Poll::Ready(None);
@@ -130,7 +131,13 @@ impl<T: Message, E: Message> Items<T, E> {
         // Wakers are dropped with the table unlocked.
         drop(table);
         drop(before);
-        Poll::Pending
+        let shared = &*self.connection.shared;
+        if shared.is_driven() {
+            return Poll::Pending;
+        }
+        let error = shared.give_up(self.id, Error::NotDriven);
+        self.done = true;
+        Poll::Ready(Some(Err(CallError::Io(error))))
     }
 
     /// Says whether the last item has been given out.

@@ -239,7 +239,8 @@ impl<T, E> Drop for Pending<T, E> {
 }
 
 /// For callers that are `async`, on any runtime. Some loop has to [drive](Connection::set_driven) the
-/// connection meanwhile: a task that waits for its descriptor, or a [`Server`](crate::Server).
+/// connection meanwhile: a task that waits for its descriptor, or a [`Server`](crate::Server). A call that is polled
+/// while none does, and whose answer has not come, ends with [`Error::NotDriven`].
 impl<T: Message, E: Message> Future for Pending<T, E> {
     type Output = Result<T, CallError<E>>;
 
@@ -259,11 +260,16 @@ impl<T: Message, E: Message> Future for Pending<T, E> {
         // Wakers are dropped with the table unlocked.
         drop(table);
         drop(before);
-        if self.is_late() {
-            self.done = true;
-            return Poll::Ready(self.time_out());
-        }
-        Poll::Pending
+        let ended = if self.is_late() {
+            self.time_out()
+        } else if shared.is_driven() {
+            return Poll::Pending;
+        } else {
+            let error = shared.give_up(self.id, Error::NotDriven);
+            Err(CallError::Io(error))
+        };
+        self.done = true;
+        Poll::Ready(ended)
     }
 }
 

@@ -13,11 +13,6 @@ use crate::sys::socket::{self as sys, Timeout, Type};
 /// How long connecting and calling wait for a server unless the program says otherwise.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
 
-/// Opens a socket and connects it. A datagram socket also gets a name, so that it can be answered.
-pub(crate) fn connect(address: &Address, kind: Kind, limits: &Limits) -> Result<Line, Error> {
-    connect_by(address, kind, limits, Instant::now() + DEADLINE)
-}
-
 /// Connects to whichever kind of socket listens at the address. `EPROTOTYPE` tells for paths; an abstract name is
 /// looked up together with the kind, so there is nobody under it (`unix_find_abstract`, net/unix/af_unix.c).
 pub(crate) fn connect_any(
@@ -47,7 +42,8 @@ pub(crate) fn is_deserted(address: &Address) -> bool {
     connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// Connects, and waits until `deadline` when more clients than fit wait to be accepted already.
+/// Opens a socket and connects it; waits until `deadline` when more clients than fit wait to be accepted already. A
+/// datagram socket also gets a name, so that it can be answered.
 pub(crate) fn connect_by(
     address: &Address,
     kind: Kind,
