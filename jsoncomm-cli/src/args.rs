@@ -177,7 +177,8 @@ pub(crate) struct Peer {
 /// and the signal's number. JSONCOMM_METHOD, JSONCOMM_UID and JSONCOMM_PID say what was called, and by whom. It gets
 /// SIGTERM when nobody waits for it any more. Several run at once.
 ///
-/// ADDRESS may be fd:N, too: a socket that jsoncomm was started with, such as fd:3 of a socket unit of systemd.
+/// ADDRESS may be fd:N, too: a socket that jsoncomm was started with, such as fd:3 of a socket unit of systemd. One that
+/// is connected has one client; when that closes it, jsoncomm ends.
 ///
 /// On SIGTERM, SIGINT and SIGHUP no more calls are taken; the programs that run have a second to answer.
 #[derive(Debug, Args)]

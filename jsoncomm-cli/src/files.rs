@@ -129,11 +129,13 @@ impl Target {
         let field = save.field.clone();
         let (to, path, made) = match save.file.clone() {
             Spot::Standard => {
+                standard::check_output()?;
                 let to = standard::duplicate(1).map_err(Problem::Output)?;
                 (to, None, false)
             }
             Spot::Inherited(number) => {
                 let to = inherited(number).map_err(Problem::inherited(number))?;
+                standard::check_writable(to.as_fd()).map_err(Problem::inherited(number))?;
                 (to, Some(PathBuf::from(format!("fd:{number}"))), false)
             }
             Spot::Path(path) => deadline.wait_for(move || match open_to_write(&path) {

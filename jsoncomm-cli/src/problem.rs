@@ -125,7 +125,7 @@ pub(crate) fn descriptor_trouble(error: &io::Error) -> String {
         io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists => {
             String::from("not open: jsoncomm has to be started with it")
         }
-        _ => format!("not to be had: {error}"),
+        _ => format!("of no use: {error}"),
     }
 }
 

@@ -14,9 +14,10 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use jsoncomm::message::{Failure, Verbatim};
-use jsoncomm::{Address, Call, Control, Fault, Kind, Limits, Remote, Reply, Server};
+use jsoncomm::{Address, Call, Control, Fault, Kind, Limits, Notice, Remote, Reply, Server};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
+use rustix::net::getpeername;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::address::{Place, SocketKind, check_kind, pid_of};
@@ -57,6 +58,15 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
     limits.deferred_in_all = jobs;
     let (message_limit, name) = (limits.message, front.to_string());
     let mut server = Server::new(limits).map_err(Problem::Serving)?;
+    if front.is_connected() {
+        // Nobody else can come.
+        let remote = server.remote();
+        server.observe(move |event| {
+            if matches!(event.notice, Notice::Gone | Notice::Cut(_)) {
+                remote.shut_down(GRACE);
+            }
+        });
+    }
     let endpoint = match front {
         Front::Address(address, kind) => server.bind(bind_at(address, serve.mode), kind),
         Front::Inherited(fd, _) => server.adopt(fd),
@@ -102,6 +112,16 @@ impl Front {
         let fd = inherited(number).map_err(Problem::inherited(number))?;
         check_kind(&fd, kind).map_err(|what| Problem::Usage(format!("fd:{number} is {what}")))?;
         Ok(Self::Inherited(fd, number))
+    }
+}
+
+impl Front {
+    /// Returns true if it is the connection of a single client.
+    fn is_connected(&self) -> bool {
+        match self {
+            Self::Address(..) => false,
+            Self::Inherited(fd, _) => getpeername(fd).is_ok_and(|peer| peer.is_some()),
+        }
     }
 }
 

@@ -60,6 +60,11 @@ fn check(number: usize, fd: BorrowedFd<'_>) -> io::Result<()> {
     if is_closed(number) {
         return Err(io::Error::other("it is closed"));
     }
+    check_writable(fd)
+}
+
+/// Refuses a descriptor that is not open for writing.
+pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
     match fcntl_getfl(fd)? & OFlags::RWMODE {
         OFlags::RDONLY => Err(io::Error::other("it is open for reading only")),
         _ => Ok(()),

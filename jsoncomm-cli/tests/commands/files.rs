@@ -204,6 +204,10 @@ fn where_nothing_can_be_saved_nothing_is_called() {
         (&["x=/not/there/file"][..], "/not/there/file: No such file"),
         (&[&*directory], "Is a directory"),
         (&["x=fd:9"], "fd:9 is not open"),
+        (
+            &["x=fd:0"],
+            "fd:0 is of no use: it is open for reading only",
+        ),
         (&["x=/dev/null", "x=-"], "--save x: it is there twice"),
         (
             &[&twice, &twice.replace("x=", "y=")],

@@ -475,6 +475,25 @@ fn a_socket_that_it_was_started_with_is_served_and_left() {
 }
 
 #[test]
+fn a_connection_that_it_was_started_with_ends_it() {
+    let (near, far) = jsoncomm_tests::pair(jsoncomm::Kind::Seqpacket);
+    let socket = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
+    let mut command = through("3<&0", &["serve", "fd:3", "test.it", "--", "echo", "1"]);
+    command.stdin(socket);
+    drop(far);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut serving = Serving::of(command, String::from("fd:3"), elsewhere);
+    let ours = std::os::fd::AsFd::as_fd(&near)
+        .try_clone_to_owned()
+        .unwrap();
+    drop(near);
+    let connection = Connection::from_fd(ours).unwrap().within(PATIENCE);
+    assert_eq!(call(&connection, "[]").unwrap(), "1");
+    drop(connection);
+    assert_eq!(serving.end(), "");
+}
+
+#[test]
 fn a_hang_up_stops_it_in_order_unless_it_is_to_be_ignored() {
     let serving = Serving::start(&[], "echo 1");
     assert_eq!(serving.stop(Signal::HUP), "");
