@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, thread};
 
-use jsoncomm::{Connection, Limits, Message, Notice, Server};
+use jsoncomm::{Connection, Limits, Message, Server};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, getppid, kill_process, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
@@ -124,13 +124,7 @@ fn employ() -> Result<(), Box<dyn Error>> {
 fn work() -> Result<(), Box<dyn Error>> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let mut server = Server::new(Limits::default())?;
-    server.adopt(socket)?.serve::<dyn Words>();
-    let remote = server.remote();
-    server.observe(move |event| {
-        if event.notice == Notice::Gone {
-            remote.stop();
-        }
-    });
+    server.adopt(socket)?.stop_on_close()?.serve::<dyn Words>();
     give_up_rights()?;
     server.run(&mut Worker)?;
     Ok(())

@@ -327,6 +327,74 @@ fn a_server_that_has_stopped_can_serve_again() {
     }
 }
 
+#[test]
+fn a_server_ends_with_the_connection_that_it_was_to_stop_with() {
+    alone!();
+    let before = open_fds();
+    for ended in [true, false] {
+        let (ours, theirs) = Socket::pair(Kind::Seqpacket).unwrap();
+        let adopted = theirs.as_fd().try_clone_to_owned().unwrap();
+        drop(theirs);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("desk.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        server
+            .bind(&path, Kind::Seqpacket)
+            .unwrap()
+            .serve::<dyn Desk>();
+        let endpoint = server.adopt(adopted).unwrap();
+        let endpoint = if ended {
+            endpoint.stop_on_close().unwrap()
+        } else {
+            endpoint
+        };
+        endpoint.serve::<dyn Desk>();
+        let remote = server.remote();
+        let ((here, _), (keep, _), (_, gate)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let mut clerk = Clerk {
+            here,
+            kept: keep,
+            gate,
+        };
+        let (tell, over) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            server.run(&mut clerk).unwrap();
+            tell.send(server.counts().handled).unwrap();
+            // It can be run again.
+            let _ = server.turn(&mut clerk, Some(Duration::ZERO)).unwrap();
+        });
+        let connection = Connection::from_fd(ours.as_fd().try_clone_to_owned().unwrap());
+        let one = DeskClient::new(connection.unwrap().within(PATIENCE));
+        drop(ours);
+        let other = || DeskClient::new(Connection::open(&path).unwrap().within(PATIENCE));
+        assert_eq!(other().echo(1).unwrap(), 1, "another that goes is no end");
+        let last = one.start().echo(2).unwrap();
+        drop((one, last));
+        if !ended {
+            assert_eq!(other().echo(3).unwrap(), 3);
+            remote.stop();
+        }
+        let handled = over.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(handled, if ended { 2 } else { 3 }, "what was sent is done");
+        thread.join().unwrap();
+    }
+    assert_open_fds(before);
+}
+
+#[test]
+fn a_server_stops_with_a_connection_only() {
+    alone!();
+    let mut server = Server::<Clerk>::new(Limits::default()).unwrap();
+    let (near, _far) = Socket::pair(Kind::Datagram).unwrap();
+    let near = near.as_fd().try_clone_to_owned().unwrap();
+    let datagrams = server.adopt(near).unwrap().stop_on_close();
+    assert!(matches!(datagrams, Err(Error::Address { .. })));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("desk.sock");
+    let listening = server.bind(path, Kind::Seqpacket).unwrap().stop_on_close();
+    assert!(matches!(listening, Err(Error::Address { .. })));
+}
+
 /// A service manager keeps the socket, and gives it to the next server.
 #[test]
 fn an_adopted_socket_is_left_as_it_is_to_the_server_after_this_one() {

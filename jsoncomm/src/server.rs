@@ -212,6 +212,9 @@ impl<S> Server<S> {
     /// Nor is its queue ours alone: what a server that [stops](Server::shut_down) has not taken is left for who
     /// serves there next.
     ///
+    /// A server outlives its connections: [`run`](Server::run) goes on when the one client of an adopted connection has
+    /// gone, and would wait for ever. With [`Endpoint::stop_on_close`] it ends then.
+    ///
     /// Of a socket pair that this process has made, and of a connected datagram socket, the peer is unknown until
     /// [`Endpoint::peer_is`] says who it is.
     ///
@@ -456,6 +459,10 @@ impl<S> Server<S> {
             Source::Connection(connection) => {
                 self.desk.peer = connection.credentials();
                 self.desk.note(Notice::Gone);
+                // A server that is stopping already ends by itself, and can be run again.
+                if connection.stops_server() && self.stopping.is_none() {
+                    self.remote.stop();
+                }
                 connection.stop_waiting(key);
                 let (key, to) = (key.to_bits(), None);
                 self.desk.mailbox.hang_up(&Ticket { key, to });

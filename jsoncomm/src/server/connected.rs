@@ -58,6 +58,8 @@ pub(super) struct Connected<S> {
     malformed: Malformed,
     /// The peer has gone, and all it had sent has been read.
     ended: bool,
+    /// The server stops when it is closed.
+    stops_server: bool,
     /// As many of its user's connections were being closed as may be when it came: nothing is read from it until there
     /// are fewer.
     parked: bool,
@@ -108,6 +110,7 @@ impl<S> Connected<S> {
             habit: Habit::default(),
             malformed: Malformed::default(),
             ended: false,
+            stops_server: false,
             parked,
         }
     }
@@ -130,6 +133,16 @@ impl<S> Connected<S> {
         self.way.account = Arc::clone(&self.account);
         self.way.peer = peer.as_ref().map(Peer::credentials);
         self.peer = peer;
+    }
+
+    /// Has the server stop when this is closed.
+    pub(super) fn stop_server_on_close(&mut self) {
+        self.stops_server = true;
+    }
+
+    /// Returns true if the server stops when this is closed.
+    pub(super) fn stops_server(&self) -> bool {
+        self.stops_server
     }
 
     /// Who the peer is, without what more is known of it.

@@ -311,14 +311,62 @@ impl<S> Endpoint<'_, S> {
                 endpoint.set_peer(peer);
             }
             Some(Source::Connection(connection)) => connection.set_peer(peer, &mut server.desk),
-            _ => {
-                return Err(Error::Address {
-                    address: String::from("of the descriptor"),
-                    problem: AddressProblem::WrongSocket {
-                        expected: "a connected socket",
-                    },
-                });
-            }
+            _ => return Err(wrong_socket("a connected socket")),
+        }
+        Ok(self)
+    }
+
+    /// Has [`run`](Server::run) return when this connection, which was [adopted](Server::adopt), is closed: its peer has
+    /// gone, was not admitted, or was cut off. For a worker that serves the one process that has started it.
+    ///
+    /// It ends as by [`Remote::stop`](crate::Remote::stop), whatever else the server has to do. All that the peer had sent
+    /// before it went has been handled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] when the endpoint is no connection of [`Kind::Seqpacket`](crate::Kind::Seqpacket): the kernel
+    /// does not tell that the other end of a pair of datagram sockets has gone, and a listening socket has no other end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Connection, Kind, Limits, Server, Socket};
+    /// use std::os::fd::AsFd;
+    ///
+    /// #[jsoncomm::service(name = "example.sums")]
+    /// trait Sums {
+    ///     fn add(&mut self, a: u64, b: u64) -> u64;
+    /// }
+    ///
+    /// struct Worker;
+    ///
+    /// impl Sums for Worker {
+    ///     fn add(&mut self, a: u64, b: u64) -> u64 { a + b }
+    /// }
+    ///
+    /// let (ours, theirs) = Socket::pair(Kind::Seqpacket)?;
+    /// let theirs = theirs.as_fd().try_clone_to_owned()?; // or `inherited(3)`, in the worker's process
+    /// let worker = std::thread::spawn(move || {
+    ///     let mut server = Server::new(Limits::default())?;
+    ///     server.adopt(theirs)?.stop_on_close()?.serve::<dyn Sums>();
+    ///     server.run(&mut Worker)
+    /// });
+    /// let sums = SumsClient::new(Connection::from_fd(ours.as_fd().try_clone_to_owned()?)?);
+    /// drop(ours);
+    /// assert_eq!(sums.add(30, 4)?, 34);
+    /// drop(sums); // the last who has the connection
+    /// worker.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stop_on_close(self) -> Result<Self, Error> {
+        match self
+            .server
+            .reactor
+            .get(self.key)
+            .map(|source| &mut **source)
+        {
+            Some(Source::Connection(connection)) => connection.stop_server_on_close(),
+            _ => return Err(wrong_socket("a seqpacket connection")),
         }
         Ok(self)
     }
@@ -365,5 +413,13 @@ impl<S> Endpoint<'_, S> {
             change(routes);
         }
         self
+    }
+}
+
+/// Makes an error about a socket on which something makes no sense.
+fn wrong_socket(expected: &'static str) -> Error {
+    Error::Address {
+        address: String::from("of the descriptor"),
+        problem: AddressProblem::WrongSocket { expected },
     }
 }
