@@ -27,6 +27,7 @@ mod object;
 mod write;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::de::IgnoredAny;
 
@@ -57,7 +58,7 @@ pub(crate) enum Part {
 }
 
 /// Where that member is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 enum Body<'t> {
     /// There is none.
     Absent,
@@ -68,7 +69,7 @@ enum Body<'t> {
 }
 
 /// A JSON-RPC object while it is read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Envelope<'t> {
     members: Members<'t>,
     version: Option<bool>,
@@ -83,6 +84,16 @@ pub(crate) struct Envelope<'t> {
     strangers: Vec<Cow<'t, str>>,
     /// How deep all of it may be.
     depth: Depth,
+}
+
+/// Prints nothing of the message in it.
+impl fmt::Debug for Envelope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("id", &self.id)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'t> Envelope<'t> {

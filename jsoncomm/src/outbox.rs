@@ -125,14 +125,13 @@ impl Drop for Letter {
 impl fmt::Debug for Letter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Letter")
-            .field("text", &String::from_utf8_lossy(&self.text))
+            .field("text", &format_args!("{} bytes", self.text.len()))
             .field("fds", &self.fds)
             .finish_non_exhaustive()
     }
 }
 
 /// An answer on its way out: lent by whoever wrote it, or a letter.
-#[derive(Debug)]
 pub(crate) enum Mail<'m> {
     Lent(&'m [u8], &'m [BorrowedFd<'m>]),
     Letter(Letter),

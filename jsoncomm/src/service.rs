@@ -96,7 +96,6 @@ pub(crate) trait Lane {
 }
 
 /// What answering takes besides a lane; one per server.
-#[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) limits: Limits,
     pub(crate) counts: Counts,
@@ -113,6 +112,17 @@ pub(crate) struct Desk {
     text: Vec<u8>,
     /// Room for answers that are being sent.
     posts: Vec<Post>,
+}
+
+/// Prints nothing of the answers that are or were in its buffers.
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("limits", &self.limits)
+            .field("counts", &self.counts)
+            .field("stopping", &self.stopping)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Desk {
@@ -226,7 +236,6 @@ impl Desk {
 }
 
 /// A call on its way to the handler. Generated code has it, decodes the arguments and answers.
-#[derive(Debug)]
 #[doc(hidden)]
 pub struct Incoming<'r, 't> {
     pub(crate) desk: &'r mut Desk,
@@ -237,6 +246,16 @@ pub struct Incoming<'r, 't> {
     pub(crate) fds: Fds,
     pub(crate) service: &'static str,
     pub(crate) method: &'static str,
+}
+
+/// Prints nothing of the call but its name.
+impl fmt::Debug for Incoming<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("service", &self.service)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for dyn Lane + '_ {

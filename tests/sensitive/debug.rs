@@ -5,9 +5,15 @@ use std::fs::File;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 
-use jsoncomm::Message;
-use jsoncomm::message::Unknown;
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::{Failure, Unknown, Verbatim};
+use jsoncomm::{Connection, Limits, Message, Server, Socket};
+use jsoncomm_tests::{KINDS, PATIENCE, pair};
 use serde::{Deserialize, Serialize};
+
+/// Short, as the loop of the test turns again.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// The same types as std prints them, with the mark in place of the secret.
 mod std_derive {
@@ -241,4 +247,94 @@ fn how_a_type_travels_does_not_change_how_it_is_printed() {
         content: Some("271828".into()),
     });
     assert_eq!(format!("{other:?}"), "Other(<sensitive>)");
+}
+
+/// Asserts that what is printed has the password in no form: as text, or as a list of bytes.
+fn silent(shown: &dyn Debug) {
+    let bytes = "hunter2".bytes().map(|byte| byte.to_string());
+    let bytes: Vec<_> = bytes.collect();
+    for text in [format!("{shown:?}"), format!("{shown:#?}")] {
+        let flat = text.split_whitespace().collect::<String>();
+        for secret in ["hunter2".to_owned(), bytes.join(",")] {
+            assert!(!flat.contains(&secret), "{text}");
+        }
+    }
+}
+
+/// Takes a password, and gives it back.
+#[jsoncomm::service(name = "test.keeper", crate = "jsoncomm")]
+trait Keeper {
+    /// The same, as it came.
+    fn keep(&mut self, login: Login) -> Login;
+}
+
+impl Keeper for () {
+    fn keep(&mut self, login: Login) -> Login {
+        login
+    }
+}
+
+#[test]
+fn a_socket_is_printed_without_what_it_has_sent_and_received() {
+    for kind in KINDS {
+        let (mut left, mut right) = pair(kind);
+        left.send(&login()).unwrap();
+        assert_eq!(right.receive::<Login>().unwrap().0.password, "hunter2");
+        silent(&left);
+        silent(&right);
+        left.send(&login()).unwrap();
+        let raw = right.receive_raw().unwrap().0;
+        assert!(raw.bytes.ends_with(br#""pass":"hunter2","type":1}"#));
+        silent(&raw);
+        silent(&right);
+    }
+}
+
+#[test]
+fn a_message_of_unknown_type_is_printed_without_its_text() {
+    let text = r#"{"user":"alice","pass":"hunter2"}"#;
+    let failure = Failure {
+        data: Some(Verbatim::new(text)),
+        ..Failure::default()
+    };
+    silent(&failure);
+    silent(&failure.data);
+    let length = text.len();
+    let shown = format!("{:?}", Verbatim::new(text));
+    assert!(shown.contains(&format!("{length} bytes")), "{shown}");
+}
+
+#[test]
+fn a_server_and_a_connection_are_printed_without_what_they_have_sent_and_received() {
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keeper.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        server.bind(&path, kind).unwrap().serve::<dyn Keeper>();
+        let connection = Connection::open(&path).unwrap().within(PATIENCE);
+        let calls = KeeperClient::new(connection.clone()).start();
+        let mut call = calls.keep(login()).unwrap();
+        let answer = loop {
+            let _ = server.turn(&mut (), Some(MOMENT)).unwrap();
+            silent(&connection);
+            silent(&call);
+            if let Some(answer) = call.try_wait() {
+                break answer;
+            }
+        };
+        assert_eq!(answer.unwrap().password, "hunter2");
+        silent(&connection);
+        silent(&server);
+        // One that does not read has answers waiting.
+        let mut deaf = Socket::connect(&path, kind).unwrap();
+        let keep = r#"{"jsonrpc":"2.0","id":1,"method":"test.keeper.keep","params":{"login":{"user":"a","pass":"hunter2"}}}"#;
+        let keep = Verbatim::new(keep);
+        let until = Instant::now() + PATIENCE;
+        while server.stats().waiting == 0 {
+            assert!(Instant::now() < until, "answers wait");
+            let _ = deaf.try_send(&keep).unwrap();
+            let _ = server.turn(&mut (), Some(Duration::ZERO)).unwrap();
+        }
+        silent(&server);
+    }
 }

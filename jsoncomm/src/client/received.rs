@@ -52,7 +52,6 @@ pub(super) fn open_reply(text: &[u8], depth: Depth, id: u64) -> Option<Envelope<
 }
 
 /// A reply, or a part of one, that has been received for another thread or for later.
-#[derive(Debug)]
 pub(super) struct Kept {
     pub(super) text: Vec<u8>,
     /// How deep it may be.

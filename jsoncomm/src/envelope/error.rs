@@ -6,7 +6,6 @@ use crate::limits::Depth;
 use crate::message;
 
 /// An error object, as a client reads it.
-#[derive(Debug)]
 pub(crate) struct ErrorObject<'t> {
     pub(crate) code: i64,
     pub(crate) message: String,

@@ -1,5 +1,6 @@
 //! Room for what is received.
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -10,7 +11,6 @@ use crate::sys::control::{self, Arrived, Wait};
 use crate::sys::name::Name;
 
 /// Buffers for receiving; one serves any number of lines, one datagram at a time.
-#[derive(Debug)]
 pub(crate) struct Inbox {
     pub(super) datagram: Vec<u8>,
     pub(super) spilled: Vec<u8>,
@@ -116,6 +116,13 @@ impl Inbox {
     pub(super) fn discard(&self, fds: &mut Fds) {
         let closer = Arc::clone(&self.closer);
         fds.set_discard(closer);
+    }
+}
+
+/// What peers have sent is nobody's to print: a part of it may be `#[sensitive]`.
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
     }
 }
 

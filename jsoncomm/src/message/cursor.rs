@@ -5,12 +5,20 @@
 
 use super::escape::plain_front;
 use super::unpacker::BLANK;
+use std::fmt;
 
 /// A text and how much of it has been read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Cursor<'t> {
     text: &'t str,
     at: usize,
+}
+
+/// Prints nothing of the text.
+impl fmt::Debug for Cursor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({} of {} bytes)", self.at, self.text.len())
+    }
 }
 
 impl<'t> Cursor<'t> {

@@ -4,6 +4,7 @@ use super::{BLANK, Pack, Packer, Unpack, Unpacker, skip_front};
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
 use serde::{Deserializer, Serializer};
+use std::fmt;
 
 /// The message of whatever type: its JSON text, to the letter, and the descriptors that came or go with it.
 ///
@@ -28,12 +29,22 @@ use serde::{Deserializer, Serializer};
 /// assert_eq!((&*sum.json, sum.fds.len()), ("2", 0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Verbatim {
     /// The JSON text; checked when it is sent.
     pub json: String,
     /// The descriptors, by the indices that the text names them by.
     pub fds: Fds,
+}
+
+/// Prints how long the text is and no part of it: which part is `#[sensitive]`, only its type would know.
+impl fmt::Debug for Verbatim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verbatim")
+            .field("json", &format_args!("{} bytes", self.json.len()))
+            .field("fds", &self.fds)
+            .finish()
+    }
 }
 
 impl Verbatim {

@@ -23,7 +23,6 @@ use std::fmt::{self, Display, Write};
 
 /// A text while it is written, and what serde's errors cannot carry: what was refused, and the path of the member
 /// that failed.
-#[derive(Debug)]
 pub(super) struct Writer<'t> {
     text: &'t mut Vec<u8>,
     refused: Option<Refused>,
@@ -349,7 +348,6 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
 }
 
 /// An array or an object that is being written.
-#[derive(Debug)]
 pub(super) struct Parts<'w, 't> {
     to: &'w mut Writer<'t>,
     variant: Option<&'static str>,
@@ -482,7 +480,6 @@ impl<T: Serialize + ?Sized> Serialize for Alone<'_, T> {
 }
 
 /// A struct that is being written.
-#[derive(Debug)]
 pub(super) enum Struct<'w, 't> {
     Object(Parts<'w, 't>),
     /// One to serde that is a number or a text to serde_json.

@@ -1,5 +1,6 @@
 //! Datagrams as they are, for programs that pass them on or look at them.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Received, Socket};
@@ -29,7 +30,7 @@ use crate::sys::control::Wait;
 /// assert_eq!(server.receive::<(String, u32)>()?.0.1, 7);
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Raw {
     /// What should be a JSON text.
     pub bytes: Vec<u8>,
@@ -40,6 +41,17 @@ pub struct Raw {
     ///
     /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
     pub peer: Option<Peer>,
+}
+
+/// Prints how many bytes there are and none of them: which are `#[sensitive]`, only their type would know.
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raw")
+            .field("bytes", &format_args!("{} bytes", self.bytes.len()))
+            .field("fds", &self.fds)
+            .field("peer", &self.peer)
+            .finish()
+    }
 }
 
 impl Socket {
