@@ -40,6 +40,18 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A connection to a server: calls wait for their answer, until a deadline.
 ///
+/// How one is made:
+///
+/// | from | by |
+/// |---|---|
+/// | the server's address, whichever kind of socket it has | [`Connection::open`] |
+/// | the same, with a deadline for connecting | [`Connection::open_by`] |
+/// | an address and the kind | [`Connection::connect`] |
+/// | a connected socket, [inherited](crate::inherited) or received | [`Connection::from_fd`] |
+///
+/// Typed calls go through a stub that is made from it: of a trait `Files` with [`#[service]`](macro@crate::service),
+/// `FilesClient::new(connection)`. [`call`](Connection::call) takes any method's name.
+///
 /// Cheap to clone; clones share one socket and differ in their deadline, 25 s unless told otherwise
 /// ([`within`](Connection::within), [`patient`](Connection::patient)). A call that has run out of time
 /// leaves the connection usable: its answer is known by its id and dropped, descriptors closed, if it
@@ -57,8 +69,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 ///
 /// [sock_diag(7)]: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 /// [seccomp(2)]: https://man7.org/linux/man-pages/man2/seccomp.2.html
-///
-/// Typed stubs, such as the `FilesClient` of a service trait `Files`, are made from it.
 ///
 /// # Examples
 ///

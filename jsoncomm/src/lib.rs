@@ -106,5 +106,117 @@ pub use server::{Control, Endpoint, Remote, Server, Token, Turn, raise_descripto
 pub use service::{Call, Handler, Outcome, Service};
 pub use socket::{Listener, Raw, Received, Socket};
 
+/// Makes a type that can be sent and received, descriptors included.
+///
+/// A whole program:
+///
+/// ```
+/// use jsoncomm::{Kind, Message, Socket};
+/// use std::fs::File;
+/// use std::os::fd::OwnedFd;
+///
+/// /// A struct is an object: `{"title":"log","body":0,"marks":[{"line":1,"why":"Todo"}]}`.
+/// #[derive(Debug, Message)]
+/// struct Page {
+///     title: String,
+///     /// In the JSON it is an index; the descriptor itself goes beside it.
+///     #[fd]
+///     body: OwnedFd,
+///     /// A message without descriptors is a field like any other.
+///     marks: Vec<Mark>,
+///     /// Without it, `null` or nothing at all.
+///     author: Option<String>,
+/// }
+///
+/// #[derive(Debug, PartialEq, Message)]
+/// struct Mark { line: u32, why: Reason }
+///
+/// #[derive(Debug, PartialEq, Message)]
+/// enum Reason { Todo, Other { text: String } }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let (mut near, mut far) = Socket::pair(Kind::Seqpacket)?;
+///     let other = Reason::Other { text: String::from("too long") };
+///     near.send(&Page {
+///         title: String::from("log"),
+///         body: File::open("/dev/null")?.into(),
+///         marks: vec![Mark { line: 1, why: Reason::Todo }, Mark { line: 7, why: other }],
+///         author: None,
+///     })?;
+///     let (page, _) = far.receive::<Page>()?;
+///     assert_eq!((&*page.title, page.author), ("log", None));
+///     assert_eq!(page.marks[0], Mark { line: 1, why: Reason::Todo });
+///     assert_eq!(File::from(page.body).metadata()?.len(), 0);
+///     Ok(())
+/// }
+/// ```
 #[cfg(feature = "derive")]
-pub use jsoncomm_derive::{Message, service};
+pub use jsoncomm_derive::Message;
+
+/// Makes a trait that can be served, and a stub that calls it.
+///
+/// A whole program, server and client:
+///
+/// ```
+/// use jsoncomm::{Call, CallError, Connection, Kind, Limits, Message, Server};
+/// use std::{fs::File, os::fd::OwnedFd};
+///
+/// #[jsoncomm::service(name = "example.notes")]
+/// pub trait Notes {
+///     /// Opens a note; its descriptor travels in the reply.
+///     fn open(&mut self, name: &str) -> Result<Note, NotesError>;
+///     /// Appends to the log that is passed, and says who it was for.
+///     fn append(&mut self, call: &mut Call, text: &str, #[fd] log: File) -> Option<u32>;
+///     /// Is not answered.
+///     #[oneway]
+///     fn forget(&mut self, name: &str);
+/// }
+///
+/// #[derive(Debug, Message)]
+/// pub struct Note { pub len: u64, #[fd] pub content: OwnedFd }
+///
+/// #[derive(Debug, Message, thiserror::Error)]
+/// pub enum NotesError { #[error("no note {name}")] NotFound { name: String } }
+///
+/// struct Desk { forgotten: Vec<String> }
+///
+/// impl Notes for Desk {
+///     fn open(&mut self, name: &str) -> Result<Note, NotesError> {
+///         if self.forgotten.iter().any(|forgotten| forgotten == name) {
+///             return Err(NotesError::NotFound { name: name.into() });
+///         }
+///         let file = File::open("/dev/null").map_err(|_| NotesError::NotFound { name: name.into() })?;
+///         Ok(Note { len: 0, content: file.into() })
+///     }
+///     fn append(&mut self, call: &mut Call, text: &str, mut log: File) -> Option<u32> {
+///         std::io::Write::write_all(&mut log, text.as_bytes()).ok()?;
+///         Some(call.peer()?.uid())
+///     }
+///     fn forget(&mut self, name: &str) { self.forgotten.push(name.into()) }
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// #   let directory = tempfile::tempdir()?;
+/// #   let path = directory.path().join("notes.sock");
+///     let mut server = Server::new(Limits::default())?;
+///     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Notes>();
+///     let remote = server.remote();
+///     let thread = std::thread::spawn(move || server.run(&mut Desk { forgotten: Vec::new() }));
+///
+///     let notes = NotesClient::new(Connection::open(&path)?);
+///     assert_eq!(notes.open("a")?.len, 0);
+///     // Sending lends: the file stays ours.
+///     let log = File::options().write(true).open("/dev/null")?;
+///     assert!(notes.append("hello", &log)?.is_some());
+///     notes.forget("a")?;
+///     match notes.open("a") {
+///         Err(CallError::Service(NotesError::NotFound { name })) => assert_eq!(name, "a"),
+///         other => unreachable!("{other:?}"),
+///     }
+///     remote.stop();
+///     thread.join().unwrap()?;
+///     Ok(())
+/// }
+/// ```
+#[cfg(feature = "derive")]
+pub use jsoncomm_derive::service;

@@ -43,6 +43,15 @@ use source::Next;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
+/// How one is made:
+///
+/// 1. [`Server::new`] takes the [`Limits`] for its peers; [`Limits::default`] is for clients that are not trusted.
+/// 2. [`bind`](Server::bind) gives it a socket at a path or a name, or [`adopt`](Server::adopt) one that it was started
+///    with. Both return an [`Endpoint`].
+/// 3. On the endpoint, [`admit`](Endpoint::admit) says who may call, and [`serve`](Endpoint::serve) what is served: a trait
+///    with [`#[service]`](macro@crate::service).
+/// 4. [`run`](Server::run) serves until a [`Remote`] stops it.
+///
 /// `S` is the program's state, lent to [`run`](Server::run) or [`turn`](Server::turn); handlers get it as
 /// `&mut self`. One state may provide several services, and one server may have several sockets.
 ///
