@@ -126,13 +126,12 @@ impl Place {
         let kind = reach.kind;
         let link = match self {
             Self::Socket(address) => {
-                let address = address.clone();
-                let open = move || match kind {
-                    Some(kind) => Connection::connect(address, kind.into()),
-                    None => Connection::open(address),
+                let (address, until) = (address.clone(), deadline.instant());
+                let opened = match kind {
+                    Some(kind) => Connection::connect_by(address, kind.into(), until),
+                    None => Connection::open_by(address, until),
                 };
-                let opened = deadline.wait_for(move || open().map_err(Problem::of_connecting))?;
-                Link::alone(opened)
+                Link::alone(opened.map_err(Problem::of_connecting)?)
             }
             _ => self.open(kind, Connection::from_fd)?,
         };
@@ -146,9 +145,12 @@ impl Place {
         let kind = way.kind;
         let mut link = match self {
             Self::Socket(address) => {
-                let address = address.clone();
-                let open = move || reach(&address, kind.map(Kind::from));
-                Link::alone(deadline.wait_for(move || open().map_err(Problem::of_connecting))?)
+                let (address, until) = (address.clone(), deadline.instant());
+                let opened = match kind {
+                    Some(kind) => Socket::connect_by(address, kind.into(), until),
+                    None => Socket::open_by(address, until),
+                };
+                Link::alone(opened.map_err(Problem::of_connecting)?)
             }
             _ => self.open(kind, Socket::from_fd)?,
         };
@@ -183,14 +185,6 @@ impl Place {
             end,
             _program: program,
         })
-    }
-}
-
-/// Connects a socket to whichever kind is there, unless told.
-pub(crate) fn reach(address: &Address, kind: Option<Kind>) -> Result<Socket, Error> {
-    match kind {
-        Some(kind) => Socket::connect(address.clone(), kind),
-        None => Socket::open(address.clone()),
     }
 }
 

@@ -53,6 +53,13 @@ impl Deadline {
             .map(|at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// The deadline as a time; without one, later than anybody waits.
+    pub(crate) fn instant(&self) -> Instant {
+        /// About three years.
+        const FOREVER: Duration = Duration::from_secs(100_000_000);
+        self.0.unwrap_or_else(|| Instant::now() + FOREVER)
+    }
+
     /// Has something done that cannot be told to stop, and waits for its result. When the time has passed first, it goes
     /// on until this process ends.
     pub(crate) fn wait_for<T: Send + 'static>(

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
 
-use crate::address::{Place, reach};
+use crate::address::Place;
 use crate::args::{Tap, bind_at};
 use crate::descriptor;
 use crate::json::{Json, Layout};
@@ -43,9 +43,11 @@ pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
     words.end()?;
     let service = service.socket()?;
     // Where it is, and of which kind.
-    let kind = reach(&service, tap.kind.map(Kind::from))
-        .map_err(Problem::Connect)?
-        .kind();
+    let found = match tap.kind {
+        Some(kind) => Socket::connect(service.clone(), kind.into()),
+        None => Socket::open(service.clone()),
+    };
+    let kind = found.map_err(Problem::of_connecting)?.kind();
     let signals = stopping::signals()?;
     let front = Front::bind(bind_at(listen.clone(), tap.mode), kind)?;
     note(&format!("tapping {service} at {listen}"));
