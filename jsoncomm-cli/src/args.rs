@@ -226,6 +226,8 @@ pub(crate) struct Tap {
 }
 
 /// Calls a method again and again, and says how long that takes.
+///
+/// The timeout is for connecting, and then for each call.
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm bench [OPTIONS] [ADDRESS] METHOD [JSON]")]
 pub(crate) struct Bench {

@@ -23,22 +23,23 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     check_outputs(&call, aside)?;
     let (place, mut words) = words::read(std::mem::take(&mut call.words))?;
     claim(&place, &call)?;
-    let places = match call.exec {
-        true => Some(places(&call)?),
-        false => None,
+    let places = if call.exec {
+        Some(places(&call)?)
+    } else {
+        None
     };
-    let method = match call.bare {
-        true => None,
-        false => Some(words.method()?),
+    let method = if call.bare {
+        None
+    } else {
+        Some(words.method()?)
     };
     let reading = Reading {
         limit: call.reach.limit(),
         deadline: clock.reading(),
     };
-    let json = words.json(reading)?;
-    let text = match (&method, json) {
-        (_, Some(json)) => json,
-        (Some(_), None) => Text::nothing(),
+    let text = match (words.json(reading)?, &method) {
+        (Some(text), _) => text,
+        (None, Some(_)) => Text::nothing(),
         (None, None) => return Err(Problem::Usage(String::from("no JSON"))),
     };
     if method.is_some() {
@@ -47,32 +48,13 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     let deadline = clock.calling();
     let params = message(&text, &call.fds, deadline)?;
     let targets = targets(&call.save, deadline)?;
-    let answer = match method {
-        None => {
-            let mut link = place.reach(&call.reach, deadline)?;
-            bare(&mut link.end, &params, deadline, call.oneway)?
-        }
-        Some(method) => {
-            let link = place.connect(&call.reach, deadline)?;
-            let connection = within(&link.end, deadline);
-            if call.follow {
-                return follow(&connection, &call.reach, &method, &params);
-            }
-            match call.oneway {
-                true => {
-                    connection.notify(&method, &params)?;
-                    None
-                }
-                false => Some(connection.call::<Verbatim, Failure>(&method, &params)?),
-            }
-        }
-    };
-    let Some(mut answer) = answer else {
+    let Some(mut answer) = ask(&place, method.as_deref(), &params, &call, deadline)? else {
         return Ok(());
     };
-    match aside {
-        true => output::answer_aside(&answer.json)?,
-        false => output::answer(&answer.json)?,
+    if aside {
+        output::answer_aside(&answer.json)?;
+    } else {
+        output::answer(&answer.json)?;
     }
     for target in targets {
         target.fill(&mut answer)?;
@@ -81,6 +63,32 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
         Some(places) => become_program(places, &answer, &call.program),
         None => Ok(()),
     }
+}
+
+/// Calls, and waits for the answer if there is one that is not printed already.
+fn ask(
+    place: &Place,
+    method: Option<&str>,
+    params: &Verbatim,
+    call: &Call,
+    deadline: Deadline,
+) -> Result<Option<Verbatim>, Problem> {
+    let Some(method) = method else {
+        let mut link = place.reach(&call.reach, deadline)?;
+        return bare(&mut link.end, params, deadline, call.oneway);
+    };
+    let link = place.connect(&call.reach, deadline)?;
+    let connection = within(&link.end, deadline);
+    if call.follow {
+        follow(&connection, &call.reach, method, params)?;
+        return Ok(None);
+    }
+    if call.oneway {
+        connection.notify(method, params)?;
+        return Ok(None);
+    }
+    let answer = connection.call::<Verbatim, Failure>(method, params)?;
+    Ok(Some(answer))
 }
 
 /// Takes over the descriptors that the command line names, so that a program which is started has their numbers.
@@ -116,10 +124,10 @@ fn check_outputs(call: &Call, aside: bool) -> Result<(), Problem> {
         standard::check_error()?;
     }
     // A program may have its own use for it, and a one-way call has none.
-    match call.oneway || call.exec {
-        true => Ok(()),
-        false => standard::check_output(),
+    if call.oneway || call.exec {
+        return Ok(());
     }
+    standard::check_output()
 }
 
 /// The connection with what is left of the time.

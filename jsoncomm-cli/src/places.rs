@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
 use rustix::io::{FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::process::{Resource, getrlimit};
 
 use crate::problem::Problem;
 
@@ -22,8 +23,8 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Takes so many numbers, or as many as are free before the first that is not: somebody has started this program
-    /// with a descriptor there.
+    /// Takes so many numbers, but no more than half of what the limit of open files leaves, or as many as are free before
+    /// the first that is not: somebody has started this program with a descriptor there.
     pub(crate) fn reserve(count: usize) -> Result<Self, Problem> {
         let no_null = Problem::file("/dev/null");
         let null = File::open("/dev/null").map_err(no_null)?;
@@ -31,7 +32,9 @@ impl Places {
             null,
             held: Vec::new(),
         };
-        for number in (FIRST..).take(count) {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
+        for number in (FIRST..).take(count.min(half)) {
             // It may stand where they begin.
             let held = fcntl_dupfd_cloexec(&places.null, number).map_err(Problem::here("dup"))?;
             if held.as_raw_fd() == number {
@@ -52,7 +55,9 @@ impl Places {
             return Ok(());
         }
         let number = self.held.len() + 3;
-        let taken = format!("descriptor {number} is open already: start it with {number}<&-");
+        let taken = format!(
+            "descriptor {number} is open already, or too high for the limit of open files: start it with {number}<&-"
+        );
         Err(Problem::Usage(taken))
     }
 

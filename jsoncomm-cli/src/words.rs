@@ -139,10 +139,10 @@ impl Text {
 
     /// Sees to it that it can be the arguments of a call.
     pub(crate) fn check_arguments(&self) -> Result<(), Problem> {
-        match self.json.trim_ascii_start().starts_with(['{', '[']) {
-            true => Ok(()),
-            false => Err(Problem::NoArguments(self.from.clone())),
+        if self.json.trim_ascii_start().starts_with(['{', '[']) {
+            return Ok(());
         }
+        Err(Problem::NoArguments(self.from.clone()))
     }
 }
 

@@ -147,6 +147,10 @@ fn json_that_is_none_is_named_with_what_is_wrong_with_it() {
             assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
         }
     }
+}
+
+#[test]
+fn a_message_may_be_any_json_and_no_word_may_follow_it() {
     let ended = said(&["call", "--bare", "/not/there.sock", "7"]);
     assert_eq!(ended.code, Some(4), "a message may be anything: {ended:?}");
     // A shell has taken it apart.

@@ -509,3 +509,20 @@ fn a_hang_up_stops_it_in_order_unless_it_is_to_be_ignored() {
     assert_eq!(call(&serving.connect(), "[]").unwrap(), "1");
     serving.stop(Signal::TERM);
 }
+
+#[test]
+fn it_serves_where_few_files_may_be_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = directory.path().join("serve.sock").display().to_string();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_jsoncomm"));
+    command.args(["serve", &address, "test.it", "--", "sh", "-c", "cat <&3"]);
+    let serving = Serving::of(command, address, directory);
+    let mut params = Verbatim::new("[0]");
+    params.fds.push(file("7")).unwrap();
+    let answer = serving
+        .connect()
+        .call::<Verbatim, Failure>("test.it", &params);
+    assert_eq!(answer.unwrap().json, "7");
+}
