@@ -46,7 +46,7 @@ It keeps to what the library promises in its README, with these differences:
 - A connection has one call in flight besides its streams, and is for one thread at a time. It is not made anew when
   the server has gone, and no call is repeated.
 - A method answers before the next message is read, or with a stream; it cannot put its answer off.
-- The server does not describe itself: `rpc.discover` is an unknown method.
+- The server describes itself as far as annotations tell: it names no errors and no types of one's own.
 - Integers are exact however large they are, up to 1000 digits. A dict with the keys 1 and "1" is written as it is, and
   refused by whoever reads it.
 - Peers have no pidfd, a file's owner and group cannot be set, and a socket of one's own is made non-blocking for all
@@ -1223,7 +1223,30 @@ def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
     return value
 
 
-PLAIN = (Any, Fd, str, int, float, bool, list, dict, object, type(None))
+TYPES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+PLAIN = (Any, Fd, object, *TYPES)
+
+
+def _schema(hint: Any) -> dict[str, Any]:
+    """Describes what an annotation stands for; one that is not known stands for anything."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Fd:
+        return {"type": "integer", "minimum": 0, "x-file-descriptor": True}
+    if origin is Union or origin is getattr(types, "UnionType", Union):
+        return {"anyOf": [_schema(one) for one in inner]}
+    if origin is list:
+        return {"type": "array", "items": _schema(inner[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(inner[1])}
+    return {"type": TYPES[hint]} if origin is None and hint in PLAIN and hint in TYPES else {}
 
 
 class _Method:
@@ -1232,6 +1255,7 @@ class _Method:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         hints = typing.get_type_hints(function)
+        self.returns = hints.get("return", Any)
         taken = inspect.signature(function).parameters
         self.hints = {name: hints.get(name, Any) for name in taken}
         self.peers = [name for name, hint in self.hints.items() if hint is Peer]  # no arguments of the call
@@ -1242,6 +1266,27 @@ class _Method:
                 raise TypeError(f"{name} cannot be given by name")
             _check_hint(hint)
         self.defaults = {one.name: one.default for one in taken.values() if one.default is not one.empty}
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What a client can know of it, as OpenRPC has it."""
+        told: dict[str, Any] = {"name": name, "paramStructure": "by-name"}
+        docs = inspect.getdoc(self.function)
+        if docs:
+            told.update(summary=" ".join(docs.split("\n\n")[0].split()), description=docs)
+        told["params"] = [
+            {
+                "name": one,
+                "required": one not in self.defaults and type(None) not in typing.get_args(hint),
+                "schema": _schema(hint),
+            }
+            for one, hint in self.hints.items()
+        ]
+        inner = typing.get_args(self.returns)
+        if inspect.isgeneratorfunction(self.function):
+            told.update({"result": {"name": "item", "schema": _schema(inner[0] if inner else Any)}, "x-stream": True})
+        else:
+            told["result"] = {"name": "result", "schema": _schema(self.returns)}
+        return told
 
     def arguments(self, message: Message, peer: Peer) -> dict[str, Any]:
         """Checks the arguments as strictly as a server has to."""
@@ -1400,10 +1445,12 @@ class Server:
     USER_DESCRIPTORS = 128  # in those, and again as many that were sent and not read, or are still to be closed
     MALFORMED, WINDOW = 8, 10.0  # messages of a connection in so many seconds; with one more it is cut
 
-    def __init__(self, limit: int = MESSAGE_MAX, descriptors: int = 16) -> None:
-        """With the longest message in bytes, and the most descriptors that one may bring."""
+    def __init__(self, limit: int = MESSAGE_MAX, descriptors: int = 16, discover: bool = True) -> None:
+        """With the longest message in bytes, the most descriptors that one may bring, and whether `rpc.discover` is
+        answered with a description of all methods."""
         self.limit, self.descriptors = limit, descriptors
         self._methods: dict[str, _Method] = {}
+        self._discover = _Method(self.describe) if discover else None
         self._bare: Optional[Callable[[Any], tuple[str, Any]]] = None
         self._selector = selectors.DefaultSelector()
         self._places: list[_Place] = []
@@ -1428,6 +1475,13 @@ class Server:
             return lambda decorated: self.method(name, decorated)
         self._methods[name] = _Method(function)
         return function
+
+    def describe(self) -> dict[str, Any]:
+        """An OpenRPC document of what is served, as far as annotations and docstrings tell."""
+        services = dict.fromkeys(name.rpartition(".")[0] for name in self._methods)
+        methods = [method.describe(name) for name, method in self._methods.items()]
+        title = ", ".join(filter(None, services))
+        return {"openrpc": "1.3.2", "info": {"title": title, "version": "0.0.0"}, "methods": methods}
 
     def bare(self, route: Callable[[Any], tuple[str, Any]]) -> None:
         """Takes messages without an envelope: `route` says which method a message calls, with which arguments. The
@@ -1809,7 +1863,7 @@ class Server:
         try:
             if self._stopping:
                 raise Fault(Fault.STOPPING, "the server is stopping")
-            method = self._methods.get(call["method"])
+            method = self._discover if call["method"] == "rpc.discover" else self._methods.get(call["method"])
             if method is None:
                 raise Fault(Fault.UNKNOWN_METHOD, f"unknown method {call['method'][:128]}")
             arguments = method.arguments(message, peer)

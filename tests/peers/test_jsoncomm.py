@@ -1051,6 +1051,55 @@ class Ends(Case):
                 server.stop()
             server.run()
 
+    def test_a_server_describes_what_it_serves_unless_told_not_to(self) -> None:
+        def read(path: str, file: Fd, marks: Optional[list[int]], more: dict[str, float] = {}) -> bool:
+            """Reads
+            a file.
+
+            All of it."""
+            return True
+
+        def each(peer: Peer) -> Generator[str, None, None]:
+            yield ""
+
+        for discover in (True, False):
+            with Server(discover=discover) as server:
+                server.method("test.shop.read", read)
+                server.method("test.shop.each", each)
+                server.method("bare", lambda value: value)
+                server.bind(self.path, "seqpacket")
+                loop = threading.Thread(target=server.run)
+                loop.start()
+                with connect(self.path, timeout=PATIENCE) as connection:
+                    if discover:
+                        told = connection.call("rpc.discover").value
+                        for params in ({"a": 1}, [1]):
+                            self.assertRaises(Fault, connection.call, "rpc.discover", params)
+                    else:
+                        with self.assertRaises(Fault) as raised:
+                            connection.call("rpc.discover")
+                        self.assertEqual(raised.exception.code, Fault.UNKNOWN_METHOD)
+                server.stop()
+                loop.join(PATIENCE)
+        self.assertEqual((told["openrpc"], told["info"]["title"]), ("1.3.2", "test.shop"))
+        first, second, third = told["methods"]
+        descriptor = {"type": "integer", "minimum": 0, "x-file-descriptor": True}
+        marks = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+        more = {"type": "object", "additionalProperties": {"type": "number"}}
+        self.assertEqual(
+            [(one["name"], one["required"], one["schema"]) for one in first["params"]],
+            [
+                ("path", True, {"type": "string"}),
+                ("file", True, descriptor),
+                ("marks", False, marks),
+                ("more", False, more),
+            ],
+        )
+        self.assertEqual((first["summary"], first["result"]["schema"]), ("Reads a file.", {"type": "boolean"}))
+        self.assertEqual((second["x-stream"], second["params"]), (True, []))
+        self.assertEqual(second["result"], {"name": "item", "schema": {"type": "string"}})
+        self.assertEqual(third["params"], [{"name": "value", "required": True, "schema": {}}])
+
     def test_a_method_whose_arguments_could_not_be_checked_is_not_served(self) -> None:
         def one(value: Union[int, str]) -> None:
             pass
