@@ -178,8 +178,8 @@ impl<T: Thing> Reactor<T> {
         Ok((reactor, Arc::new(wake)))
     }
 
-    /// Keeps `thing` and watches its descriptor for reading, if it has one. On failure it is dropped.
-    pub(crate) fn add(&mut self, thing: T) -> Result<Key, Error> {
+    /// Keeps `thing` and watches its descriptor for reading, if it has one. On failure it is given back.
+    pub(crate) fn add(&mut self, thing: T) -> Result<Key, (Error, T)> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -204,12 +204,13 @@ impl<T: Thing> Reactor<T> {
         };
         if let Err(error) = registered {
             self.free.push(index);
-            return Err(match error {
+            let error = match error {
                 Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                     Error::NotPollable
                 }
                 error => error,
-            });
+            };
+            return Err((error, thing));
         }
         if let Some(slot) = self.slot(index) {
             slot.thing = Some(thing);

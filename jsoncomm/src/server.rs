@@ -141,7 +141,7 @@ impl<S> Door<S> {
         let socket = self.listener.into_fd();
         match self.shared {
             true => source::leave(socket, desk),
-            false => source::close(socket, desk),
+            false => source::close_listening(socket, desk),
         }
     }
 }
@@ -270,7 +270,14 @@ impl<S> Server<S> {
     }
 
     fn add(&mut self, source: Source<S>) -> Result<Key, Error> {
-        self.reactor.add(Box::new(source))
+        let added = self.reactor.add(Box::new(source));
+        added.map_err(|(error, source)| {
+            if let Source::Connection(connection) = *source {
+                // What it has unread could make closing it wait.
+                connection.abandon(&self.desk);
+            }
+            error
+        })
     }
 
     /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.

@@ -50,6 +50,7 @@ fn what_is_left_unread_is_reported_again_after_rearming() {
 }
 
 /// A socket of ours.
+#[derive(Debug)]
 struct Level(UnixDatagram);
 
 impl Thing for Level {

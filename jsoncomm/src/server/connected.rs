@@ -194,6 +194,12 @@ impl<S> Connected<S> {
         None
     }
 
+    /// Closes it before anything has been sent to it.
+    pub(super) fn abandon(self, desk: &Desk) {
+        // Nothing that was sent is unread.
+        let _ = self.close(desk);
+    }
+
     /// Tells the peer why it is turned away, and closes it.
     pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
         self.refuse(desk, fault);

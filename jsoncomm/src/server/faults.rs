@@ -8,6 +8,7 @@
     reason = "a helper that fails has failed its test"
 )]
 
+mod closing;
 mod identity;
 mod sending;
 mod walk;

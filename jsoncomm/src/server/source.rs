@@ -1,7 +1,8 @@
 //! What a server's loop watches on the sockets, a turn at a time: what datagram endpoints and connections have in
 //! common.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::peer::Peer;
 use crate::reactor::Watch;
 use crate::routes::Routes;
 use crate::service::{Desk, Lane};
-use crate::sys::socket::{How, shut_down};
+use crate::sys::socket::{How, accept, is_empty, shut_down};
 use crate::sys::wait;
 
 /// What a source wants after its turn.
@@ -114,13 +115,26 @@ pub(super) fn close(socket: impl AsFd + Send + 'static, desk: &Desk) {
     }
 }
 
-/// Closes a socket that has nothing unread; tells the peers of any other, and gives it back.
+/// Tells the peers of a socket that it is over, and closes it if it has nothing unread; gives it back otherwise. From
+/// the first on nothing more comes: a peer could send something that closing waits for just before it is closed.
 pub(super) fn close_or_tell<T: AsFd>(socket: T) -> Option<T> {
-    has_unread(&socket).then(|| {
-        // It fails when there is nobody to tell.
-        let _ = shut_down(socket.as_fd(), How::Both);
-        socket
-    })
+    let told = shut_down(socket.as_fd(), How::Both);
+    let empty = told.and_then(|()| is_empty(socket.as_fd()));
+    (!empty.unwrap_or(false)).then_some(socket)
+}
+
+/// Closes a listening socket. Connections that wait there go with it, and so does what is unread in them: then it is
+/// done elsewhere.
+pub(super) fn close_listening(socket: OwnedFd, desk: &Desk) {
+    // It cannot fail on a unix socket; then nobody connects any more, and who waits can be seen.
+    let told = shut_down(socket.as_fd(), How::Both);
+    let first = told.and_then(|()| accept(socket.as_fd()));
+    let nobody = first
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    if !nobody {
+        desk.accounts.closer().close((first.ok(), socket));
+    }
 }
 
 /// Closes a socket that others may have as well, and serve on: nobody is told, and what is unread is theirs. If it
@@ -219,6 +233,66 @@ fn find_fault(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::Mailbox;
+    use crate::sys::control::Wait;
+    use crate::sys::inject::{self, Plan};
+    use crate::sys::socket::{self as sys, Type};
+    use rustix::io::Errno;
+
+    #[test]
+    fn nothing_comes_between_the_look_whether_a_socket_is_empty_and_its_end() {
+        for of in [Type::Dgram, Type::Seqpacket] {
+            for unread in [false, true] {
+                let (near, far) = sys::socketpair(of).unwrap();
+                let say = || sys::sendto(far.as_fd(), b"{}", None, Wait::Never);
+                if unread {
+                    say().unwrap();
+                }
+                let copy = near.try_clone().unwrap();
+                let left = close_or_tell(near);
+                assert_eq!(left.is_some(), unread, "{of:?}");
+                // What could come now comes later, while it is not closed for want of the other descriptor.
+                assert!(say().is_err(), "{of:?}");
+                drop(copy);
+            }
+            let (near, _far) = sys::socketpair(of).unwrap();
+            let (call, times, errno) = ("shutdown", 0..1, Errno::NOBUFS);
+            inject::begin(Some(Plan { call, times, errno }));
+            assert!(close_or_tell(near).is_some(), "not told, not looked at");
+            inject::begin(None);
+        }
+    }
+
+    #[test]
+    fn a_listening_socket_is_closed_here_if_nobody_waits_and_elsewhere_otherwise() {
+        let limits = Limits::default();
+        let mailbox = Arc::new(Mailbox::new(Arc::new(|| {}), &limits));
+        let desk = Desk::new(limits, mailbox);
+        let listening = || {
+            let socket = sys::socket(Type::Seqpacket).unwrap();
+            sys::autobind(socket.as_fd()).unwrap();
+            sys::listen(socket.as_fd()).unwrap();
+            let name = crate::sys::control::getsockname(socket.as_fd());
+            (socket, name.unwrap().unwrap())
+        };
+        let connect = |name| {
+            let client = sys::socket(Type::Seqpacket).unwrap();
+            sys::connect(client.as_fd(), name).map(|()| client)
+        };
+        let (socket, name) = listening();
+        close_listening(socket, &desk);
+        assert!(connect(&name).is_err());
+        // Its name can be used again at once.
+        let other = sys::socket(Type::Seqpacket).unwrap();
+        sys::bind(other.as_fd(), &name).unwrap();
+        let (socket, name) = listening();
+        let client = connect(&name).unwrap();
+        close_listening(socket, &desk);
+        assert!(connect(&name).is_err());
+        let until = Some(Instant::now() + Duration::from_secs(20));
+        let ended = wait::poll(client.as_fd(), wait::For::Nothing, until);
+        assert!(ended.unwrap(), "who waited is told");
+    }
 
     /// How many turns pass until it looks.
     fn pause(habit: &mut Habit) -> usize {

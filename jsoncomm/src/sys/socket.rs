@@ -343,6 +343,15 @@ pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(!brings_something(socket)?)
 }
 
+/// Returns true if nothing is queued on a socket that has been shut down. Nothing more comes then.
+pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    match is_at_end(socket) {
+        // A datagram socket has no end.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        other => other,
+    }
+}
+
 /// Returns true if nothing that is queued on a connected socket brings descriptors, which closing it could wait for. The
 /// socket has been shut down, so nothing more comes. What is queued may be taken off for that.
 pub(crate) fn brings_no_descriptors(socket: BorrowedFd<'_>) -> io::Result<bool> {

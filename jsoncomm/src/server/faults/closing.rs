@@ -1,0 +1,35 @@
+//! What cannot be kept is closed where that may take its time.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::{State, fail_at, null};
+use crate::limits::Limits;
+use crate::line::Kind;
+use crate::server::Server;
+use crate::sys::control::Wait;
+use crate::sys::inject;
+use crate::sys::name::Name;
+use crate::sys::socket::{Type, connect, sendmsg, socket};
+
+#[test]
+fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("faults.sock");
+    let mut server = Server::<State>::new(Limits::default()).unwrap();
+    server.bind(&path, Kind::Seqpacket).unwrap();
+    let client = socket(Type::Seqpacket).unwrap();
+    connect(client.as_fd(), &Name::from_path(path.as_os_str()).unwrap()).unwrap();
+    let null = null();
+    sendmsg(client.as_fd(), b"{}", &[null.as_fd()], None, Wait::Never).unwrap();
+    fail_at("epoll_ctl", 0, Errno::NOMEM);
+    let soon = Some(Duration::from_secs(20));
+    let _ = server.turn(&mut State::default(), soon).unwrap();
+    assert_eq!(inject::failed(), 1);
+    // Told first, and then closed elsewhere, as it has a descriptor that nobody has read.
+    assert_eq!(inject::counts()["shutdown"], 1);
+    assert_eq!(server.counts().turned_away, 1);
+    assert_eq!(server.connections, 0);
+}
