@@ -327,3 +327,21 @@ fn a_call_that_finds_no_room_says_that_it_was_not_sent() {
     }
     drop(near);
 }
+
+#[test]
+fn descriptors_that_find_no_place_are_named_as_the_cause() {
+    let fds = (0..20).map(|_| file("")).collect();
+    let indices: Vec<String> = (0..20).map(|index| index.to_string()).collect();
+    let double = Double::result(&format!("[{}]", indices.join(",")), fds);
+    let ended = run(Command::new("sh")
+        .args(["-c", "ulimit -n 12; exec \"$@\"", "sh"])
+        .args([
+            env!("CARGO_BIN_EXE_jsoncomm"),
+            "call",
+            double.address(),
+            "a.b",
+        ])
+        .stdin(Stdio::null()));
+    assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
+    assert!(ended.stderr.contains("limit of open files"), "{ended:?}");
+}
