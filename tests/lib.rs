@@ -12,7 +12,6 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +22,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
+
+pub use jsoncomm_watchdog::{alone, is_alone};
 
 /// Longer than any test waits for what should come; a test that gets there has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +46,7 @@ pub fn pair(kind: Kind) -> (Socket, Socket) {
 ///
 /// In a test that is not [`alone!`].
 pub fn open_fds() -> usize {
-    let alone = std::env::var_os(ALONE).is_some();
+    let alone = std::env::var_os(jsoncomm_watchdog::ALONE).is_some();
     assert!(alone, "a test that counts begins with alone!()");
     let list = || -> Vec<_> {
         let entries = std::fs::read_dir("/proc/self/fd").expect("/proc");
@@ -105,45 +106,6 @@ pub fn wait_until_closed(file: &Path) {
         assert!(Instant::now() < until, "{} is open", file.display());
         std::thread::yield_now();
     }
-}
-
-/// Set in a process that runs one test only.
-const ALONE: &str = "JSONCOMM_TESTS_ALONE";
-
-/// Gives a test a process of its own: what follows runs only there, and the process of all tests waits for it.
-/// A process has its descriptors in common, so [`open_fds`] would count those of other tests as well.
-#[macro_export]
-macro_rules! alone {
-    () => {
-        if !$crate::is_alone() {
-            return;
-        }
-    };
-}
-
-/// Whether this process runs one test only. If not, the test whose thread this is has passed in one that does:
-/// the same program once more.
-///
-/// # Panics
-///
-/// When it has failed there.
-pub fn is_alone() -> bool {
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
-    let thread = std::thread::current();
-    let test = thread.name().expect("a thread is named after its test");
-    // What hangs is named where it hangs, and then here.
-    jsoncomm_watchdog::allow(jsoncomm_watchdog::OUTER_LIMIT);
-    // Also when cargo has just put another in its place.
-    let mut alone = Command::new("/proc/self/exe");
-    let ended = alone.args(["--exact", test]).env(ALONE, "").output();
-    let ended = ended.expect("this program runs once more");
-    let said = String::from_utf8_lossy(&ended.stdout);
-    let passed = ended.status.success() && said.contains(" 1 passed");
-    let cries = String::from_utf8_lossy(&ended.stderr);
-    assert!(passed, "{}\n{said}{cries}", ended.status);
-    false
 }
 
 /// Waits until something can be read, or a process has ended.

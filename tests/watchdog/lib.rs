@@ -1,4 +1,4 @@
-//! A deadline for every test: one that hangs is a failure with a name.
+//! A deadline for every test: one that hangs is a failure with a name. And a process of its own for a test that needs one.
 //!
 //! libtest waits for a test for as long as it takes. A program of tests says once, at its root,
 //!
@@ -14,11 +14,11 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{Write as _, stderr};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::Duration;
+use std::{env, fs, thread};
 
 pub use jsoncomm_watchdog_attribute::test;
 use rustix::process::{Pid, Signal, kill_process};
@@ -79,9 +79,52 @@ pub fn allow(time: Duration) {
     });
 }
 
+/// Set in a process that runs one test only.
+pub const ALONE: &str = "JSONCOMM_TESTS_ALONE";
+
+/// Gives a test a process of its own: what follows runs only there, and the process of all tests waits for it.
+/// A process has its descriptors in common, for example, so that counting them counts those of other tests as well.
+#[macro_export]
+macro_rules! alone {
+    () => {
+        if !$crate::is_alone() {
+            return;
+        }
+    };
+}
+
+/// Whether this process runs one test only. If not, the test whose thread this is has passed in one that does:
+/// the same program once more.
+///
+/// # Panics
+///
+/// When it has failed there.
+#[expect(
+    clippy::expect_used,
+    reason = "a helper that fails has failed its test"
+)]
+pub fn is_alone() -> bool {
+    if env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let thread = thread::current();
+    let test = thread.name().expect("a thread is named after its test");
+    // What hangs is named where it hangs, and then here.
+    allow(OUTER_LIMIT);
+    // Also when cargo has just put another in its place.
+    let mut alone = Command::new("/proc/self/exe");
+    let ended = alone.args(["--exact", test]).env(ALONE, "").output();
+    let ended = ended.expect("this program runs once more");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    let passed = ended.status.success() && said.contains(" 1 passed");
+    let cries = String::from_utf8_lossy(&ended.stderr);
+    assert!(passed, "{}\n{said}{cries}", ended.status);
+    false
+}
+
 /// Waits for the end of a test.
 fn wait(test: &str, told: &Receiver<Duration>) {
-    let factor: u32 = std::env::var(FACTOR)
+    let factor: u32 = env::var(FACTOR)
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(1);
