@@ -216,6 +216,10 @@ impl Account {
 
 impl Discard for Account {
     fn discard(self: Arc<Self>, fds: Vec<OwnedFd>) {
+        if !self.closer.is_here() {
+            // They may be wanted in the parent: they are closed as they are.
+            return;
+        }
         let cost = Cost {
             descriptors: fds.len(),
             unwanted: fds.len(),

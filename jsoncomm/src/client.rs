@@ -33,7 +33,7 @@ pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
 use send::Sending;
 use slot::Slot;
-use table::Shared;
+use table::{Shared, Table};
 
 /// How long a call that may be repeated waits at most before it looks again for a server that has gone.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -69,6 +69,14 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 ///
 /// [sock_diag(7)]: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 /// [seccomp(2)]: https://man7.org/linux/man-pages/man2/seccomp.2.html
+///
+/// A connection belongs to the process that has made it. In a forked child ([fork(2)]) everything that is done with the
+/// copy fails with [`Error::Forked`], calls that the parent has in flight go on, and dropping anything of it closes the
+/// descriptor and does nothing else: both processes would count ids on from the same number and take each other's
+/// replies. Connect anew in the child. It keeps the socket open until it drops the copy or calls execve(2). Forks that go
+/// past fork(3), by clone(2) for example, are not noticed.
+///
+/// [fork(2)]: https://man7.org/linux/man-pages/man2/fork.2.html
 ///
 /// # Examples
 ///
@@ -314,7 +322,7 @@ impl Connection {
     /// Sets the longest message in bytes, sent or received, for all clones; the default is that of
     /// [`Limits::message`].
     pub fn set_message_limit(&self, bytes: usize) {
-        self.shared.lock().change_line(|line| line.set_limit(bytes));
+        self.change(|table| table.change_line(|line| line.set_limit(bytes)));
     }
 
     /// Has calls that are waited for look for their answer for so long before they sleep, for all clones; nothing, the
@@ -333,15 +341,20 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_busy_poll(&self, time: Duration) {
-        self.shared.lock().spin.set(time);
+        self.change(|table| table.spin.set(time));
     }
 
     /// Sets how deep the JSON of a message may nest, sent or received, for all clones; the default is that of
     /// [`Limits::depth`], and so are its bounds.
     pub fn set_depth_limit(&self, levels: usize) {
-        self.shared
-            .lock()
-            .change_line(|line| line.set_depth(levels));
+        self.change(|table| table.change_line(|line| line.set_depth(levels)));
+    }
+
+    /// Sets something for all clones; nothing in a forked child.
+    fn change(&self, change: impl FnOnce(&mut Table)) {
+        if self.shared.check_process().is_ok() {
+            change(&mut self.shared.lock());
+        }
     }
 
     /// Calls a method by its whole name and waits for the answer. `params` is written as an object or an

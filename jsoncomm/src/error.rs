@@ -241,6 +241,12 @@ pub enum Error {
     /// The peer has closed its socket, or there is nobody at the address.
     #[error("closed by the peer")]
     Closed,
+    /// It was made in another process, of which this one is a forked child ([fork(2)]), and is still in use there.
+    /// Nothing was done. Make a new one here.
+    ///
+    /// [fork(2)]: https://man7.org/linux/man-pages/man2/fork.2.html
+    #[error("made before fork(2), in another process: make a new one in this one")]
+    Forked,
 }
 
 impl Error {

@@ -16,6 +16,7 @@ use crate::limits::{Bounds, Limits};
 use crate::outbox::Letter;
 use crate::peer::Peer;
 use crate::sys::name::Name;
+use crate::sys::process::Origin;
 
 /// Where a reply goes: which thing of the loop, and which address if it serves several.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -170,6 +171,8 @@ pub(crate) struct Mailbox {
     news: AtomicBool,
     /// Which thread is in a turn ([`here`]): replies from there need not wake it.
     home: AtomicUsize,
+    /// The process whose loop it is.
+    origin: Origin,
 }
 
 /// Tells the threads apart that run now: by the address of something that each has of its own. Never 0.
@@ -191,7 +194,15 @@ impl Mailbox {
             posted: AtomicBool::new(false),
             news: AtomicBool::new(false),
             home: AtomicUsize::new(0),
+            origin: Origin::here(),
         }
+    }
+
+    /// Returns true in the process that has the loop. In a forked child of it nothing here is to be used: the loop would
+    /// never know, its socket and what wakes it are shared, and the lock may be held by a thread that there is not.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.origin.is_here()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

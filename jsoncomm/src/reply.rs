@@ -15,7 +15,7 @@ use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::fds::FDS_MAX;
 use crate::limits::Bounds;
 use crate::line::INLINE_SURE;
-use crate::mailbox::{Mailbox, Post, Serial, Ticket};
+use crate::mailbox::{self, Mailbox, Post, Serial, Ticket};
 use crate::message::{self, Pack, Packer};
 use crate::outbox::Letter;
 
@@ -80,7 +80,8 @@ pub(crate) struct Slot {
 /// The right and the duty to answer one call, once.
 ///
 /// It may be kept, sent to another thread and answered there; the server's loop is woken then. When it is
-/// dropped unanswered the caller gets the fault [`Fault::DROPPED`]; on a bare endpoint, nothing.
+/// dropped unanswered the caller gets the fault [`Fault::DROPPED`]; on a bare endpoint, nothing. In a forked child
+/// neither answering nor dropping does anything: the duty is the parent's.
 ///
 /// # Examples
 ///
@@ -195,7 +196,7 @@ impl<T, E> Reply<T, E> {
     /// ```
     pub fn on_cancel(&self, call: impl FnOnce() + Send + 'static) {
         if let Some(slot) = &self.slot {
-            slot.mailbox.on_cancel(slot.serial, Box::new(call));
+            slot.on_cancel(Box::new(call));
         }
     }
 }
@@ -326,7 +327,21 @@ impl Slot {
     /// Says whether somebody waits for what comes from here.
     fn is_wanted(&self) -> bool {
         let asked = !matches!(self.to, To::Nobody);
-        asked && !self.is_expired() && self.mailbox.is_wanted(self.serial)
+        asked && !self.is_expired() && self.is_here() && self.mailbox.is_wanted(self.serial)
+    }
+
+    /// Returns true in the process that is to answer, false in a forked child of it.
+    fn is_here(&self) -> bool {
+        self.mailbox.is_here()
+    }
+
+    /// Has `call` called when nobody wants the answer any more; at once if that is so.
+    fn on_cancel(&self, call: Box<dyn FnOnce() + Send>) {
+        if self.is_here() {
+            self.mailbox.on_cancel(self.serial, call);
+        } else {
+            mailbox::tell(call);
+        }
     }
 
     fn is_expired(&self) -> bool {
@@ -336,12 +351,17 @@ impl Slot {
 
     /// Hands a letter to the loop.
     fn send(&self, letter: Letter) {
-        self.mailbox.post(self.address(letter));
+        if self.is_here() {
+            self.mailbox.post(self.address(letter));
+        }
     }
 
     /// Ends the call, with a letter if anything is to be said. Says whether there is anybody to answer, and counts it
     /// if not.
     fn answer(&self, letter: Option<Letter>) -> bool {
+        if !self.is_here() {
+            return false;
+        }
         let (asked, expired) = (!matches!(self.to, To::Nobody), self.is_expired());
         let letter = letter.filter(|_| asked && !expired);
         let answer = letter.map(|letter| self.address(letter));

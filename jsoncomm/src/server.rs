@@ -10,6 +10,8 @@ mod datagrams;
 mod endpoint;
 #[cfg(all(test, feature = "derive"))]
 mod faults;
+#[cfg(all(test, feature = "derive"))]
+mod forked;
 mod leaving;
 mod posts;
 mod sending;
@@ -54,6 +56,13 @@ use source::Next;
 ///
 /// `S` is the program's state, lent to [`run`](Server::run) or [`turn`](Server::turn); handlers get it as
 /// `&mut self`. One state may provide several services, and one server may have several sockets.
+///
+/// A server belongs to the process that has made it. In a forked child ([fork(2)]) its methods fail with
+/// [`Error::Forked`], and dropping the copy closes descriptors and does nothing else: the parent's server goes on, with
+/// its sockets' files, its connections and its deferred replies. A program that forks to go into the background does so
+/// before it makes its server. The child keeps the sockets open until it drops the copy or calls execve(2).
+///
+/// [fork(2)]: https://man7.org/linux/man-pages/man2/fork.2.html
 ///
 /// # Examples
 ///
@@ -202,6 +211,7 @@ impl<S> Server<S> {
     ///
     /// As [`Socket::bind`](crate::Socket::bind). The server is as before.
     pub fn bind(&mut self, at: impl Into<Bind>, kind: Kind) -> Result<Endpoint<'_, S>, Error> {
+        self.check_process()?;
         match kind {
             Kind::Datagram => {
                 let fd = sys::socket(sys::Type::Dgram).map_err(Error::os("socket"))?;
@@ -235,6 +245,7 @@ impl<S> Server<S> {
     ///
     /// [`Error::Address`] when it is none of these; it is then closed.
     pub fn adopt(&mut self, fd: OwnedFd) -> Result<Endpoint<'_, S>, Error> {
+        self.check_process()?;
         match socket::kind_of(fd.as_fd(), socket::Listening::No) {
             Ok(Kind::Datagram) => {
                 let line = self.datagram_line(fd)?;
@@ -270,6 +281,7 @@ impl<S> Server<S> {
     }
 
     fn add(&mut self, source: Source<S>) -> Result<Key, Error> {
+        self.check_process()?;
         let added = self.reactor.add(Box::new(source));
         added.map_err(|(error, source)| {
             if let Source::Connection(connection) = *source {
@@ -280,6 +292,15 @@ impl<S> Server<S> {
         })
     }
 
+    /// Refuses to be used in a forked child, where all that the loop is made of is the parent's, too.
+    fn check_process(&self) -> Result<(), Error> {
+        if self.desk.is_here() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
+    }
+
     /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.
     /// The connections that an endpoint has taken stay; calls that came by a datagram socket are cancelled.
     ///
@@ -287,6 +308,9 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../doc/remove.md")]
     pub fn remove(&mut self, token: Token) -> bool {
+        if !self.desk.is_here() {
+            return false;
+        }
         match self.reactor.take(token.0) {
             Some(source) => {
                 self.close(token.0, source);
@@ -355,6 +379,7 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../doc/turn.md")]
     pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<Turn, Error> {
+        self.check_process()?;
         self.turns.clear();
         // Whoever does not wait here waits elsewhere, after the turn.
         let waits = timeout != Some(Duration::ZERO);
@@ -365,6 +390,8 @@ impl<S> Server<S> {
         let idle = self.turns.is_empty();
         self.desk.mailbox.begin_turn();
         self.act(state);
+        // A handler may have forked, and this be the child.
+        self.check_process()?;
         self.desk.mailbox.end_turn();
         if self.desk.mailbox.has_news() || !self.control.changes.is_empty() {
             self.hear_news();
@@ -399,6 +426,9 @@ impl<S> Server<S> {
                 Source::Leaving(leaving) => leaving.act(),
                 Source::Watched(_) | Source::Timer(_) => self.call_back(state, &mut source, cause),
             };
+            if !self.desk.is_here() {
+                return;
+            }
             self.settle(key, source, next);
             self.send_posts();
         }
@@ -546,8 +576,10 @@ impl<S> Drop for Server<S> {
     /// Whoever keeps a reply learns that nobody waits for it any more, and whoever waits for a change that it is not
     /// made.
     fn drop(&mut self) {
-        self.desk.mailbox.close();
-        self.remote.close();
+        if self.desk.is_here() {
+            self.desk.mailbox.close();
+            self.remote.close();
+        }
     }
 }
 

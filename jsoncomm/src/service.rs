@@ -150,6 +150,12 @@ impl Desk {
         }
     }
 
+    /// Returns true in the process that the server was made in, false in a forked child of it.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.mailbox.is_here()
+    }
+
     /// Counts and reports something about the present peer.
     pub(crate) fn note(&mut self, notice: Notice) {
         self.note_many(notice, 1);

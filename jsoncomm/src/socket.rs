@@ -55,7 +55,11 @@ pub enum Received<M> {
 /// descriptor's own flags. A text too large for a datagram travels in a memfd without further ado, up to
 /// [`Limits::message`].
 ///
-/// The path of a bound socket is removed when it is dropped, if it is still the same file.
+/// The path of a bound socket is removed when it is dropped, if it is still the same file. A forked child ([fork(2)])
+/// can go on with its copy, which removes nothing: both processes then have one socket, and each message is received by
+/// one of them.
+///
+/// [fork(2)]: https://man7.org/linux/man-pages/man2/fork.2.html
 ///
 /// # Examples
 ///
@@ -462,7 +466,8 @@ impl AsFd for Socket {
 
 /// A bound seqpacket socket that takes connections; never waits.
 ///
-/// Its path is removed when it is dropped, if it is still the same file.
+/// Its path is removed when it is dropped, if it is still the same file. Forked children can accept from their copies,
+/// which remove nothing.
 ///
 /// # Examples
 ///

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::sys::process::Origin;
+
 /// Ends the wait of the loop, and has it look for what may go on.
 type Wake = Box<dyn Fn() + Send + Sync>;
 
@@ -13,6 +15,8 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 pub(crate) struct Resumed {
     keys: Mutex<Vec<u64>>,
     wake: OnceLock<Wake>,
+    /// The process that has the loop.
+    origin: Origin,
 }
 
 impl Resumed {
@@ -59,6 +63,10 @@ impl Waiters {
 
     /// Resumes as many of them as there is `room` for, those that have waited longest, after something has been closed.
     pub(super) fn resume(&self, resumed: &Resumed, room: impl FnOnce() -> usize) {
+        if !resumed.origin.is_here() {
+            // In a forked child nothing waits, and a lock may be held by a thread that it does not have.
+            return;
+        }
         let mut keys = lock(&self.0);
         if keys.is_empty() {
             return;

@@ -10,6 +10,7 @@ use super::{Address, too_long};
 use crate::error::{AddressProblem, Error};
 use crate::sys::file::{self, Entry, Identity};
 use crate::sys::name::{self, Name};
+use crate::sys::process::Origin;
 use crate::sys::socket::{self, Probe, Type};
 use crate::sys::wait;
 
@@ -46,7 +47,7 @@ use crate::sys::wait;
 ///
 /// The file is removed before the socket is closed, when what was bound is dropped, and only if it is still
 /// the same file. This also holds after the process or the directory has moved. A relative path starts from
-/// the current directory of the moment of binding.
+/// the current directory of the moment of binding. A forked child that drops its copy removes nothing.
 ///
 /// [`Server::bind`]: crate::Server::bind
 /// [`Socket::bind`]: crate::Socket::bind
@@ -251,7 +252,12 @@ impl Bind {
         let identity = file::socket_identity(spot.directory.as_fd(), &spot.file);
         let identity = identity.map_err(Error::os("stat"))?.ok_or_else(vanished)?;
         // From here on the file is removed if anything fails.
-        let bound = BoundPath { spot, identity };
+        let origin = Origin::here();
+        let bound = BoundPath {
+            spot,
+            identity,
+            origin,
+        };
         if let Some(mode) = self.last_mode() {
             let entry = bound.spot.entry()?.ok_or_else(vanished)?;
             // Whoever may write to the directory may have put another there meanwhile.
@@ -369,12 +375,16 @@ impl Drop for Lock {
 pub(crate) struct BoundPath {
     spot: Spot,
     identity: Identity,
+    /// The process that has bound it, to which it belongs.
+    origin: Origin,
 }
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        // Nobody is left to tell, and a file that stays is replaced by the next start.
-        let _ = self.spot.remove(self.identity);
+        if self.origin.is_here() {
+            // Nobody is left to tell, and a file that stays is replaced by the next start.
+            let _ = self.spot.remove(self.identity);
+        }
     }
 }
 

@@ -45,6 +45,7 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn turn(&self) -> Result<bool, Error> {
+        self.shared.check_process()?;
         let taken = self.shared.take_in()?;
         let notifications = self.shared.lock().expire(Instant::now());
         notifications
@@ -60,8 +61,9 @@ impl Connection {
     ///
     /// Starting a call can make it earlier, so ask again before each wait. A task of a runtime that sleeps meanwhile
     /// hears nothing of calls that other tasks start: it should sleep 100 ms at most, or those tasks should give
-    /// their calls the runtime's own timeouts.
+    /// their calls the runtime's own timeouts. `None` in a forked child, where [`turn`](Connection::turn) is an error.
     pub fn next_deadline(&self) -> Option<Instant> {
+        self.shared.check_process().ok()?;
         let table = self.shared.lock();
         let missed = table.missed.then(|| Instant::now() + MISSED);
         table.next_due().into_iter().chain(missed).min()

@@ -103,6 +103,9 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.done {
             return None;
         }
+        if let Err(error) = self.connection.shared.check_process() {
+            return self.read(Err(error));
+        }
         let shared = &*self.connection.shared;
         let taken = shared.take_in();
         let kept = shared.lock().pop(self.id);
@@ -120,6 +123,9 @@ impl<T: Message, E: Message> Items<T, E> {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError<E>>>> {
         if self.done {
             return Poll::Ready(None);
+        }
+        if let Err(error) = self.connection.shared.check_process() {
+            return Poll::Ready(self.read(Err(error)));
         }
         let listener = Listener::Task(cx.waker().clone());
         let mut table = self.connection.shared.lock();
@@ -154,6 +160,12 @@ impl<T: Message, E: Message> Items<T, E> {
     ) {
         if std::mem::replace(&mut self.done, true) {
             call(None);
+            return;
+        }
+        if let Err(error) = self.connection.shared.check_process() {
+            if call(Some(Err(CallError::from_error(error)))) {
+                call(None);
+            }
             return;
         }
         // A loop that drives the connection would otherwise keep it alive for ever.
@@ -224,6 +236,9 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
             return None;
+        }
+        if let Err(error) = self.connection.shared.check_process() {
+            return self.read(Err(error));
         }
         let deadline = self.connection.deadline();
         let shared = &*self.connection.shared;

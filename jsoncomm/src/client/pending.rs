@@ -67,8 +67,10 @@ impl<T: Message, E: Message> Pending<T, E> {
         if self.done {
             return Err(CallError::Closed);
         }
-        self.done = true;
         let shared = &*self.connection.shared;
+        // Dropping the call cancels it.
+        shared.check_process().map_err(CallError::from_error)?;
+        self.done = true;
         let mut table = shared.lock();
         if let Some(kept) = table.pop(self.id) {
             drop(table);
@@ -102,6 +104,9 @@ impl<T: Message, E: Message> Pending<T, E> {
     pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
         if self.done {
             return Some(Err(CallError::Closed));
+        }
+        if let Err(error) = self.connection.shared.check_process() {
+            return Some(Err(CallError::from_error(error)));
         }
         let answer = self.connection.shared.try_reply(self.id);
         let answer = answer.or_else(|| self.is_late().then(|| self.time_out()));
@@ -150,6 +155,9 @@ impl<T: Message, E: Message> Pending<T, E> {
     pub fn then(mut self, then: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
         if std::mem::replace(&mut self.done, true) {
             return then(Err(CallError::Closed));
+        }
+        if let Err(error) = self.connection.shared.check_process() {
+            return then(Err(CallError::from_error(error)));
         }
         let mut then = Some(then);
         let callback = Callback::new(move |kept| {
@@ -249,6 +257,9 @@ impl<T: Message, E: Message> Future for Pending<T, E> {
             return Poll::Ready(Err(CallError::Closed));
         }
         let shared = &*self.connection.shared;
+        if let Err(error) = shared.check_process() {
+            return Poll::Ready(Err(CallError::from_error(error)));
+        }
         let listener = Listener::Task(cx.waker().clone());
         let mut table = shared.lock();
         if let Some(kept) = table.pop(self.id) {

@@ -441,6 +441,7 @@ impl Shared {
         ids: &[u64],
         deadline: Option<Instant>,
     ) -> Result<(MutexGuard<'_, Table>, usize), Error> {
+        self.check_process()?;
         loop {
             let table = self.lock();
             if let Some(place) = ids.iter().position(|id| table.is_due(*id)) {

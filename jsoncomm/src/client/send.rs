@@ -47,6 +47,7 @@ impl Shared {
         params: &'a (impl Pack + ?Sized),
         timeout: Option<Duration>,
     ) -> Result<(u64, Outgoing<'a>), Error> {
+        self.check_process()?;
         let mut table = self.lock();
         let id = table.next_id();
         let budget = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -60,6 +61,7 @@ impl Shared {
         method: &str,
         params: &'a (impl Pack + ?Sized),
     ) -> Result<Outgoing<'a>, Error> {
+        self.check_process()?;
         self.encode(self.lock(), None, method, params, None)
     }
 
@@ -267,8 +269,12 @@ impl Shared {
         Ok(self.lock())
     }
 
-    /// Cancels a call: it is removed, and the server told unless it has ended. Its reply is dropped when it comes.
+    /// Cancels a call: it is removed, and the server told unless it has ended. Its reply is dropped when it comes. In a
+    /// forked child it is the parent's call, and goes on.
     pub(super) fn cancel(&self, id: u64) {
+        if self.check_process().is_err() {
+            return;
+        }
         let mut table = self.lock();
         let slot = table.remove(id);
         if slot.as_ref().is_some_and(super::slot::Slot::is_open) {

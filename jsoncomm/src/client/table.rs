@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::line::{Kind, Line, Sent};
 use crate::spin::Spin;
 use crate::sys::control::Wait;
+use crate::sys::process::Origin;
 
 /// How often a client looks whether a datagram server is still there, while a call waits for it: the kernel says
 /// nothing by itself. Also how soon it tries again to receive what could not be received.
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) dial: Option<Dial>,
     /// An event loop drives the connection: starting a call never waits.
     driven: AtomicBool,
+    /// The process that has made it, and counts its calls.
+    origin: Origin,
     table: Mutex<Table>,
 }
 
@@ -43,7 +46,20 @@ impl Shared {
             fd: line.share_fd(),
             dial,
             driven: AtomicBool::new(false),
+            origin: Origin::here(),
             table: Mutex::new(Table::new(line, first_id)),
+        }
+    }
+
+    /// Refuses to be used in a forked child: it would use the same ids and receive the same replies as its parent, and
+    /// the table may be locked by a thread that it does not have. So this comes before the table is locked for whatever
+    /// the program does with a connection or a call.
+    #[inline]
+    pub(super) fn check_process(&self) -> Result<(), Error> {
+        if self.origin.is_here() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
         }
     }
 

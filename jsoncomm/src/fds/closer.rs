@@ -10,6 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Discard;
+use crate::sys::process::Origin;
 use crate::sys::socket::stop_lingering;
 
 /// Something to be dropped elsewhere.
@@ -21,14 +22,24 @@ pub(crate) struct Closer {
     thread: Mutex<Option<Sender<Load>>>,
     /// Descriptors that a client has let go of.
     waiting: AtomicUsize,
+    /// The process that has the thread.
+    origin: Origin,
 }
 
 /// While more descriptors that a client has let go of wait to be closed, others do not.
 const WAITING_MAX: usize = 128;
 
 impl Closer {
-    /// Drops `load` there; here if there cannot be a thread.
+    /// Returns true if this is the process in which it was made: a forked child has no thread that closes.
+    pub(crate) fn is_here(&self) -> bool {
+        self.origin.is_here()
+    }
+
+    /// Drops `load` there; here if there cannot be a thread, and in a forked child: there the parent has it open, too.
     pub(crate) fn close(&self, load: impl Send + 'static) {
+        if !self.is_here() {
+            return drop(load);
+        }
         // It is held for a move only.
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
@@ -37,6 +48,22 @@ impl Closer {
         if let Some(thread) = &*thread {
             // It ends with this sender and not before.
             let _ = thread.send(Box::new(load));
+        }
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        if self.is_here() {
+            return;
+        }
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = thread.take() {
+            // Dropping it would take a lock that the parent's thread may have held at the fork.
+            Box::leak(Box::new(sender));
         }
     }
 }
@@ -57,6 +84,10 @@ impl Discard for Closer {
             }
         }
 
+        if !self.is_here() {
+            // They may be wanted in the parent: they are closed as they are.
+            return;
+        }
         let count = fds.len();
         let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
         let load = Waiting(Unwanted(fds), Arc::clone(&self));

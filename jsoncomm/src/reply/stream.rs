@@ -107,21 +107,25 @@ impl Flow {
 
     /// Says whether an item can get to anybody.
     fn is_open(&self) -> bool {
-        let wanted = self.wanted().is_some();
+        if self.wanted().is_none() {
+            return false;
+        }
         let state = self.lock();
-        wanted && !state.broken && !state.ended
+        !state.broken && !state.ended
     }
 
     fn has_room(&self) -> bool {
-        self.lock().has_room(&self.slot)
+        !self.slot.is_here() || self.lock().has_room(&self.slot)
     }
 
     /// Keeps what `call` makes of `kept` until there is room, or gives `kept` back if there is already, or if
     /// nobody reads any more.
     fn wait_for_room<K>(&self, kept: K, call: impl FnOnce(K) -> Call) -> Option<K> {
-        let open = self.is_open();
+        if !self.is_open() {
+            return Some(kept);
+        }
         let mut state = self.lock();
-        if !open || state.has_room(&self.slot) {
+        if state.has_room(&self.slot) {
             return Some(kept);
         }
         let earlier = state.on_room.replace(call(kept));
@@ -132,6 +136,9 @@ impl Flow {
 
     /// Says whether an item is refused now.
     fn is_full(&self) -> bool {
+        if !self.slot.is_here() {
+            return false;
+        }
         let state = self.lock();
         state.overflow == Overflow::Refuse && !state.has_room(&self.slot)
     }
@@ -218,6 +225,9 @@ impl Flow {
 
     /// Sends the last letter, after what waits.
     fn finish(self: &Arc<Self>, last: Letter) {
+        if !self.slot.is_here() {
+            return;
+        }
         let mut state = self.lock();
         if std::mem::replace(&mut state.ended, true) {
             return;
@@ -244,6 +254,9 @@ impl Flow {
 impl Sender for Flow {
     /// Sends the next item, and tells the sink if there is room again or nobody reads any more.
     fn passed(self: Arc<Self>, end: End) {
+        if !self.slot.is_here() {
+            return;
+        }
         let fault = match end {
             End::Sent => None,
             // On a datagram socket the reader may be there, only slow.
@@ -361,14 +374,14 @@ impl<T, E> Sink<T, E> {
 
     /// Sets how many items may wait, besides the one that is under way; 16 unless told otherwise, at least 1.
     pub fn set_capacity(&self, items: usize) {
-        if let Some(flow) = &self.flow {
+        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.slot.is_here()) {
             flow.lock().capacity = items.max(1);
         }
     }
 
     /// Sets what happens to an item for which there is no room; [`Overflow::Refuse`] unless told otherwise.
     pub fn set_overflow(&self, overflow: Overflow) {
-        if let Some(flow) = &self.flow {
+        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.slot.is_here()) {
             flow.lock().overflow = overflow;
         }
     }
@@ -389,7 +402,7 @@ impl<T, E> Sink<T, E> {
     /// or the server is dropped; at once if that has happened. A later `call` takes the place of an earlier one.
     pub fn on_cancel(&self, call: impl FnOnce() + Send + 'static) {
         if let Some(Flow { slot, .. }) = self.flow.as_deref() {
-            slot.mailbox.on_cancel(slot.serial, Box::new(call));
+            slot.on_cancel(Box::new(call));
         }
     }
 

@@ -273,7 +273,7 @@ impl<S> Connected<S> {
                 return Next::Again(Watch::HangUp);
             }
         }
-        while share.is_left() && way.is_clear() {
+        while share.is_left() && way.is_clear() && desk.is_here() {
             let mut datagram = match way.line.receive(inbox, Wait::Never) {
                 Ok(Heard::Datagram(datagram)) => datagram,
                 Ok(Heard::Pending) => {
@@ -413,6 +413,9 @@ impl Way {
 
 impl Lane for Way {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+        if !desk.is_here() {
+            return;
+        }
         desk.peer = self.peer;
         if self.broken {
             return desk.note_lost(Loss::Gone, 1);

@@ -74,7 +74,9 @@ impl<S> Remote<S> {
 
     /// Makes [`Server::run`] return after the turn it is in; the next one if it is in none.
     pub fn stop(&self) {
-        self.mailbox.stop();
+        if self.mailbox.is_here() {
+            self.mailbox.stop();
+        }
     }
 
     /// Has the server stop in order, see [`Server::shut_down`].
@@ -83,8 +85,12 @@ impl<S> Remote<S> {
     }
 
     /// Has `change` made to the server between two turns, soon: add an endpoint, remove a timer. Nothing
-    /// that is being handled sees the server change under it. When the server has been dropped, so is the change.
+    /// that is being handled sees the server change under it. When the server has been dropped, so is the change, and so it
+    /// is in a forked child, which has no server to change.
     pub fn change(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
+        if !self.mailbox.is_here() {
+            return;
+        }
         let mut changes = self.lock();
         let Some(waiting) = &mut *changes else {
             return drop(changes);

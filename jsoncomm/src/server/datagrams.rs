@@ -144,7 +144,7 @@ impl<S> Datagrams<S> {
             self.retry(desk);
         }
         let mut share = Share::of(&desk.limits);
-        while share.is_left() {
+        while share.is_left() && desk.is_here() {
             // The next message would be anybody's, and could bring more of them.
             if self.must_wait(key) {
                 return self.ignore();
@@ -325,6 +325,9 @@ pub(super) struct DatagramLane<'e> {
 
 impl Lane for DatagramLane<'_> {
     fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+        if !desk.is_here() {
+            return;
+        }
         let to = self.outlet.to;
         if to.is_none() && !self.connected {
             return desk.note_lost(Loss::NoAddress, 1);

@@ -35,6 +35,7 @@ impl<S> Server<S> {
     pub fn shut_down(&mut self, grace: Duration) -> Result<(), Error> {
         /// A time so far off that nobody will see it.
         const FAR: Duration = Duration::from_secs(1 << 33);
+        self.check_process()?;
         let end = Instant::now() + grace.min(FAR);
         let end = self.stopping.map_or(end, |earlier| end.min(earlier));
         let begun = self.stopping.replace(end).is_some();

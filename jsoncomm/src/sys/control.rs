@@ -9,13 +9,14 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), dup3(2) and fcntl(2) without rustix"
+    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), dup3(2), fcntl(2) and pthread_atfork(3) without rustix"
 )]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 
@@ -442,6 +443,65 @@ pub(crate) fn take_number(number: RawFd) -> io::Result<Numbered> {
     // this crate open is close-on-exec from the start, and what was taken here before is so since. That no other code
     // of the process owns it is the assumption that the documentation of `inherited` states.
     Ok(Numbered::Inherited(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// How many forks lie between this process and the first one of the program that asked; [`UNCOUNTED`] until then, and
+/// where they cannot be counted.
+static FORKS: AtomicU32 = AtomicU32::new(UNCOUNTED);
+
+const UNCOUNTED: u32 = u32::MAX;
+
+/// Says how many forks lie between this process and the first one that asked ([pthread_atfork(3)]). `None` where that
+/// cannot be known: there is no memory to be told of forks.
+///
+/// Only what calls fork(3) counts: not vfork(2), posix_spawn(3) and clone(2), after which a program runs execve(2).
+///
+/// [pthread_atfork(3)]: https://man7.org/linux/man-pages/man3/pthread_atfork.3.html
+#[inline]
+pub(crate) fn forks() -> Option<u32> {
+    let forks = FORKS.load(Ordering::Relaxed);
+    if forks != UNCOUNTED {
+        return Some(forks);
+    }
+    begin_to_count()
+}
+
+#[cold]
+fn begin_to_count() -> Option<u32> {
+    extern "C" fn forked() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static BEGUN: OnceLock<bool> = OnceLock::new();
+    let begun = *BEGUN.get_or_init(|| {
+        // SAFETY: `forked` is called in each child, by the one thread that there is then, before fork(3) returns. It adds
+        // to an atomic number, which is async-signal-safe, and it is code of this program, which stays.
+        let result = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+        if result == 0 {
+            FORKS.store(0, Ordering::Relaxed);
+        }
+        result == 0
+    });
+    begun.then(|| FORKS.load(Ordering::Relaxed))
+}
+
+/// Makes a child of this process, which goes on from here as well (fork(2)). Returns its id, and `None` in the child,
+/// which has to [end](end_child).
+///
+/// For tests that are alone in their process: the child has no thread but this one, and locks that others hold stay held.
+#[cfg(test)]
+pub(crate) fn fork() -> Option<i32> {
+    // SAFETY: the C library sees to its own locks, and the caller to those of Rust: no other thread runs that holds one
+    // which the child uses.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", io::Error::last_os_error());
+    (pid != 0).then_some(pid)
+}
+
+/// Ends a child without what the parent has registered to be done at its end.
+#[cfg(test)]
+pub(crate) fn end_child(well: bool) -> ! {
+    // SAFETY: it ends the process, and touches no memory of it.
+    unsafe { libc::_exit(i32::from(!well)) }
 }
 
 #[cfg(test)]

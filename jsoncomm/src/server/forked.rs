@@ -1,0 +1,454 @@
+//! A forked child that goes on without execve(2): it has copies of all that its parent has, and leaves it alone.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails has failed its test"
+)]
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use jsoncomm_watchdog::alone;
+use rustix::net::sockopt::{set_socket_linger, socket_linger};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::*;
+use crate::client::{Connection, Items, Pending};
+use crate::error::CallError;
+use crate::message::Untyped;
+use crate::reply::{Reply, Sink, Stream};
+use crate::service::Call;
+use crate::socket::{Received, Socket};
+use crate::sys::control::{end_child, fork};
+
+const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];
+
+/// Longer than all of them take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[crate::service(name = "forked")]
+trait Counter {
+    fn double(&mut self, number: u64) -> u64;
+    /// Is answered by `release`.
+    fn kept(&mut self, call: &mut Call) -> crate::reply::Later<u64>;
+    fn release(&mut self) -> u64;
+    fn count(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
+    /// A child is forked while it runs.
+    fn forks(&mut self) -> u64;
+}
+
+#[derive(Default)]
+struct State {
+    kept: Vec<Reply<u64>>,
+    sinks: Vec<Sink<u64>>,
+    /// The child that `forks` has made; none in it.
+    child: Option<i32>,
+}
+
+impl Counter for State {
+    fn double(&mut self, number: u64) -> u64 {
+        2 * number
+    }
+
+    fn kept(&mut self, call: &mut Call) -> crate::reply::Later<u64> {
+        call.later(|reply| self.kept.push(reply))
+    }
+
+    fn release(&mut self) -> u64 {
+        self.kept.drain(..).for_each(|reply| reply.send(7));
+        let sinks = self.sinks.drain(..);
+        sinks.for_each(|sink| {
+            sink.send(&8).unwrap();
+            sink.end();
+        });
+        0
+    }
+
+    fn count(&mut self, call: &mut Call, _end: u64) -> Stream<u64> {
+        call.stream(|sink| self.sinks.push(sink))
+    }
+
+    fn forks(&mut self) -> u64 {
+        self.child = parent_of();
+        u64::from(std::process::id())
+    }
+}
+
+/// Forks. Returns the child's id, and `None` in the child, which ends when it panics, and says why.
+fn parent_of() -> Option<i32> {
+    let child = fork();
+    if child.is_none() {
+        std::panic::set_hook(Box::new(|panic| {
+            let _ = writeln!(std::io::stderr(), "in the child: {panic}");
+            end_child(false);
+        }));
+    }
+    child
+}
+
+/// Forks a child that does this. Returns its id.
+fn child(work: impl FnOnce()) -> i32 {
+    parent_of().unwrap_or_else(|| {
+        work();
+        end_child(true)
+    })
+}
+
+/// Waits for a child, which has to end well.
+#[track_caller]
+fn join(child: i32) {
+    let child = Pid::from_raw(child);
+    let (_, status) = waitpid(child, WaitOptions::empty()).unwrap().unwrap();
+    assert_eq!(status.exit_status(), Some(0), "{status:?}");
+}
+
+#[track_caller]
+fn assert_forked<T: std::fmt::Debug, E: std::fmt::Debug>(result: Result<T, CallError<E>>) {
+    let forked = matches!(
+        result,
+        Err(CallError::Io(Error::Forked) | CallError::NotSent(Error::Forked))
+    );
+    assert!(forked, "{result:?}");
+}
+
+/// A server on a thread of its own; stopped by what is returned.
+fn start(path: &Path, kind: Kind) -> (Remote<State>, thread::JoinHandle<()>) {
+    let mut server = Server::new(Limits::default()).unwrap();
+    server.bind(path, kind).unwrap().serve::<dyn Counter>();
+    let remote = server.remote();
+    let thread = thread::spawn(move || server.run(&mut State::default()).unwrap());
+    (remote, thread)
+}
+
+fn connect(path: &Path) -> Connection {
+    Connection::open(path).unwrap().within(PATIENCE)
+}
+
+/// All that can be done with calls that the parent has started.
+fn use_in_child(
+    connection: &Connection,
+    kept: &mut Vec<Pending<u64>>,
+    items: &mut Vec<Items<u64>>,
+) {
+    let client = CounterClient::new(connection.clone());
+    assert_forked(client.double(1));
+    assert_forked(client.start().double(1).map(drop));
+    assert_forked(connection.notify("forked.release", &()));
+    assert_forked(client.count(2).map(drop));
+    assert!(matches!(connection.turn(), Err(Error::Forked)));
+    assert!(connection.next_deadline().is_none());
+    connection.set_busy_poll(Duration::from_micros(1));
+    assert_forked(kept[0].try_wait().unwrap());
+    assert_forked(kept.remove(0).wait());
+    assert_forked(Pending::any(kept).unwrap().1);
+    let (tell, told) = channel();
+    kept.remove(0)
+        .then(move |answer| tell.send(answer).unwrap());
+    assert_forked(told.try_recv().unwrap());
+    assert_forked(items[0].next().unwrap());
+    assert_forked(items[1].try_next().unwrap());
+    kept.clear();
+    items.clear();
+}
+
+#[test]
+fn calls_in_a_forked_child_are_refused_and_those_of_its_parent_go_on() {
+    alone!();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("forked.sock");
+        let (remote, thread) = start(&path, kind);
+        let connection = connect(&path);
+        let client = CounterClient::new(connection.clone());
+        let start = || client.start().kept().unwrap();
+        let mut kept: Vec<_> = (0..4).map(|_| start()).collect();
+        let mut items: Vec<_> = (0..3).map(|_| client.count(1).unwrap()).collect();
+        assert_eq!(client.double(1).unwrap(), 2);
+        let child = child(|| {
+            use_in_child(&connection, &mut kept, &mut items);
+            // It has a connection of its own, and its own replies.
+            let client = CounterClient::new(connect(&path));
+            for number in 100..160 {
+                assert_eq!(client.double(number).unwrap(), 2 * number);
+            }
+        });
+        for number in 0..60 {
+            assert_eq!(client.double(number).unwrap(), 2 * number);
+        }
+        join(child);
+        client.release().unwrap();
+        assert!(kept.into_iter().all(|call| call.wait().unwrap() == 7));
+        for mut items in items {
+            assert_eq!(items.next().unwrap().unwrap(), 8);
+            assert!(items.next().is_none());
+        }
+        remote.stop();
+        thread.join().unwrap();
+    }
+}
+
+/// Has a server that runs on this thread answer a call.
+fn answered<T: crate::Message>(
+    server: &mut Server<State>,
+    state: &mut State,
+    mut call: Pending<T>,
+) -> T {
+    loop {
+        let _ = server.turn(state, Some(Duration::from_millis(1))).unwrap();
+        if let Some(answer) = call.try_wait() {
+            return answer.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
+    alone!();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let mut server = Server::new(Limits::default()).unwrap();
+        let endpoint = server.bind(path("a"), kind).unwrap();
+        let token = endpoint.serve::<dyn Counter>().token();
+        let mut state = State::default();
+        let connection = connect(&path("a"));
+        let client = CounterClient::new(connection.clone()).start();
+        let mut kept = client.kept().unwrap();
+        while state.kept.is_empty() {
+            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+        }
+        let (mut socket, mut listener) = (
+            Some(Socket::bind(path("socket")).unwrap()),
+            Some(Listener::bind(path("listener")).unwrap()),
+        );
+        let mut server = Some(server);
+        join(child(|| {
+            let mut server = server.take().unwrap();
+            assert!(matches!(server.turn(&mut state, None), Err(Error::Forked)));
+            assert!(matches!(server.run(&mut state), Err(Error::Forked)));
+            let bound = server.bind(path("b"), kind).map(drop);
+            assert!(matches!(bound, Err(Error::Forked)) && !path("b").exists());
+            let adopted = server.adopt(
+                Socket::unconnected()
+                    .unwrap()
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .unwrap(),
+            );
+            assert!(matches!(adopted.map(drop), Err(Error::Forked)));
+            let timer = server.every(PATIENCE, |_, _| {});
+            assert!(matches!(timer, Err(Error::Forked)));
+            assert!(matches!(server.drive(&connection), Err(Error::Forked)));
+            assert!(matches!(server.shut_down(PATIENCE), Err(Error::Forked)));
+            assert!(!server.remove(token));
+            let remote = server.remote();
+            remote.change(|_| panic!("the child's loop does not run"));
+            remote.stop();
+            assert!(!state.kept[0].is_wanted());
+            state.kept.remove(0).send(1);
+            drop((server, remote, socket.take(), listener.take()));
+        }));
+        for name in ["a", "socket", "listener"] {
+            assert!(path(name).exists(), "{kind:?}: {name}");
+        }
+        let mut server = server.unwrap();
+        assert!(kept.try_wait().is_none());
+        let double = client.double(2).unwrap();
+        assert_eq!(answered(&mut server, &mut state, double), 4);
+        let release = client.release().unwrap();
+        assert_eq!(answered(&mut server, &mut state, release), 0);
+        assert_eq!(answered(&mut server, &mut state, kept), 7);
+        // Others find it, and it removes its file itself.
+        let other = CounterClient::new(connect(&path("a"))).start();
+        let double = other.double(3).unwrap();
+        assert_eq!(answered(&mut server, &mut state, double), 6);
+        drop((server, socket, listener));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_child_that_is_forked_by_a_handler_answers_nothing() {
+    alone!();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("forked.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        server.bind(&path, kind).unwrap().serve::<dyn Counter>();
+        let mut state = State::default();
+        let connection = connect(&path);
+        let client = CounterClient::new(connection.clone()).start();
+        let mut call = client.forks().unwrap();
+        // Behind it, for the same turn.
+        let next = client.double(5).unwrap();
+        let this = std::process::id();
+        let answer = loop {
+            let turn = server.turn(&mut state, Some(PATIENCE));
+            if std::process::id() != this {
+                assert!(matches!(turn, Err(Error::Forked)), "{turn:?}");
+                drop(server);
+                end_child(true);
+            }
+            let _ = turn.unwrap();
+            if let Some(answer) = call.try_wait() {
+                break answer.unwrap();
+            }
+        };
+        assert_eq!(answer, u64::from(this));
+        join(state.child.take().unwrap());
+        assert_eq!(answered(&mut server, &mut state, next), 10);
+        assert_eq!(server.counts().handled, 2);
+    }
+}
+
+/// Keeps something locked in another thread until it is dropped.
+struct Held(
+    Option<thread::JoinHandle<()>>,
+    Option<std::sync::mpsc::Sender<()>>,
+);
+
+impl Held {
+    /// Has a thread call this, which has to call what it is given while it has the lock.
+    fn new(lock: impl FnOnce(&mut dyn FnMut()) + Send + 'static) -> Self {
+        let ((tell, told), (release, held)) = (channel(), channel::<()>());
+        let thread = thread::spawn(move || {
+            lock(&mut || {
+                tell.send(()).unwrap();
+                let _: Result<(), _> = held.recv();
+            });
+        });
+        told.recv_timeout(PATIENCE).unwrap();
+        Self(Some(thread), Some(release))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.1.take());
+        if let Some(thread) = self.0.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_had() {
+    alone!();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("forked.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        server.bind(&path, kind).unwrap().serve::<dyn Counter>();
+        let mut state = State::default();
+        let connection = connect(&path);
+        let client = CounterClient::new(connection.clone());
+        let kept = client.start().kept().unwrap();
+        let items = client.count(1).unwrap();
+        while state.sinks.is_empty() {
+            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+        }
+        // One thread waits for an answer, and another has the lock under which answers are posted.
+        let waiting = thread::spawn(move || kept.wait());
+        let mailbox = Arc::clone(&server.desk.mailbox);
+        let held = Held::new(move |block| mailbox.lose(|_| block()));
+        let (mut server, mut items) = (Some(server), Some(items));
+        join(child(|| {
+            assert_forked(client.double(1));
+            let sink = state.sinks.remove(0);
+            assert!(!sink.is_wanted() && sink.has_room());
+            assert!(sink.send(&1).is_err());
+            let (tell, told) = channel();
+            state.kept[0].on_cancel(move || tell.send(()).unwrap());
+            told.try_recv().unwrap();
+            drop((items.take(), sink, std::mem::take(&mut state.kept)));
+            drop((server.take(), connection.clone()));
+        }));
+        drop(held);
+        let mut server = server.unwrap();
+        let other = CounterClient::new(connect(&path)).start();
+        let release = other.release().unwrap();
+        assert_eq!(answered(&mut server, &mut state, release), 0);
+        assert_eq!(waiting.join().unwrap().unwrap(), 7);
+    }
+}
+
+fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// A message with a socket that lingers.
+fn raw(sender: &mut Socket, socket: &mut Socket) -> crate::Raw {
+    let mut raw = crate::Raw {
+        bytes: b"0".to_vec(),
+        ..crate::Raw::default()
+    };
+    let (lingering, _) = UnixStream::pair().unwrap();
+    set_socket_linger(&lingering, Some(PATIENCE)).unwrap();
+    raw.fds.push(lingering.into()).unwrap();
+    let _ = sender.try_send_raw(&raw, None).unwrap();
+    match socket.try_receive_raw().unwrap() {
+        Received::Message(raw, _) => raw,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_forked_child_closes_what_its_parent_has_closed_by_another_thread() {
+    alone!();
+    let (mut sender, socket) = Socket::pair(Kind::Seqpacket).unwrap();
+    let mut socket = Some(socket);
+    let receive =
+        |sender: &mut Socket, socket: &mut Option<Socket>| raw(sender, socket.as_mut().unwrap());
+    // There is such a thread from here on.
+    drop(receive(&mut sender, &mut socket));
+    let mut held = Some(receive(&mut sender, &mut socket));
+    join(child(|| {
+        let before = open_fds();
+        drop(held.take());
+        assert_eq!(open_fds(), before - 1);
+        // A socket is shared, and the next message is whose that receives it.
+        drop(receive(&mut sender, &mut socket));
+        assert_eq!(open_fds(), before - 1);
+        drop(socket.take());
+        assert_eq!(open_fds(), before - 2);
+    }));
+    let raw = held.unwrap();
+    let linger = socket_linger(raw.fds.get(0).unwrap()).unwrap();
+    assert_eq!(linger, Some(PATIENCE), "it is as it was");
+    sender.send(&1).unwrap();
+    let (received, _) = socket.unwrap().receive::<Untyped<u64>>().unwrap();
+    assert_eq!(received.json, 1);
+}
+
+#[test]
+fn a_forked_child_has_servers_and_children_of_its_own() {
+    alone!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("forked.sock");
+    // What the parent has made is known to be its own.
+    let _parents = Server::<State>::new(Limits::default()).unwrap();
+    join(child(|| {
+        let mut server = Server::new(Limits::default()).unwrap();
+        server
+            .bind(&path, Kind::Seqpacket)
+            .unwrap()
+            .serve::<dyn Counter>();
+        let client = CounterClient::new(connect(&path)).start();
+        let mut state = State::default();
+        let double = client.double(1).unwrap();
+        assert_eq!(answered(&mut server, &mut state, double), 2);
+        let mut server = Some(server);
+        join(child(|| {
+            assert_forked(client.double(1).map(drop));
+            drop(server.take());
+        }));
+        assert!(path.exists());
+        drop(server.take());
+        assert!(!path.exists());
+    }));
+}
