@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use jsoncomm::{Address, Connection, Error, Kind, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::socket_type;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getpeername, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::args::{Reach, descriptor};
@@ -170,7 +170,7 @@ impl Place {
                 let number = *number;
                 let useless = |what| Problem::NoSocket { number, what };
                 let fd = inherited(number).map_err(|error| useless(descriptor_trouble(&error)))?;
-                check_kind(&fd, kind).map_err(useless)?;
+                check_socket(&fd, kind, Purpose::Calling).map_err(useless)?;
                 (fd, None)
             }
             Self::Program(command) => {
@@ -205,12 +205,37 @@ impl<T> Link<T> {
     }
 }
 
-/// Sees to it that an inherited descriptor is a socket of the kind that is asked for.
-pub(crate) fn check_kind(fd: &OwnedFd, kind: Option<SocketKind>) -> Result<(), String> {
+/// What an inherited socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Calling,
+    Serving,
+}
+
+/// Sees to it that an inherited descriptor is a socket of the kind that is asked for, and of use.
+pub(crate) fn check_socket(
+    fd: &OwnedFd,
+    kind: Option<SocketKind>,
+    purpose: Purpose,
+) -> Result<(), String> {
+    let wrong = |what: &str| Err(String::from(what));
     let found = socket_type(fd).map_err(|_| format!("no socket, but {}", describe(fd.as_fd())))?;
-    match kind.map(SocketKind::sort) {
-        Some(sort) if sort != found => Err(String::from("a socket of another kind")),
-        _ => Ok(()),
+    let kinds = [SocketKind::Seqpacket, SocketKind::Datagram].map(SocketKind::sort);
+    if socket_domain(fd) != Ok(AddressFamily::UNIX) || !kinds.contains(&found) {
+        return wrong("no unix socket for packets or datagrams");
+    }
+    if kind.is_some_and(|kind| kind.sort() != found) {
+        return wrong("a socket of another kind");
+    }
+    let listens = socket_acceptconn(fd) == Ok(true);
+    let is_connected = getpeername(fd).is_ok();
+    match purpose {
+        Purpose::Calling if listens => wrong("a socket that listens, for serve"),
+        Purpose::Calling if !is_connected => wrong("a socket that is not connected"),
+        Purpose::Serving if found == SocketType::SEQPACKET && !listens && !is_connected => {
+            wrong("a socket that neither listens nor is connected")
+        }
+        Purpose::Calling | Purpose::Serving => Ok(()),
     }
 }
 

@@ -18,8 +18,8 @@ use crate::field::Field;
 ///
 /// A service answers JSON-RPC 2.0 calls on a unix socket, one JSON text and its descriptors in each datagram. An ADDRESS
 /// is a path with a slash in it, an abstract name (@name), a descriptor that jsoncomm was started with (fd:N), or a
-/// program to start with a connected socket as its descriptor 3 (exec:CMD). Left out, it is that of the variable
-/// JSONCOMM_ADDRESS. Both kinds of socket are tried.
+/// program to start with a connected socket as its descriptor 3 (exec:CMD), which has two seconds to end after the call.
+/// Left out, it is that of the variable JSONCOMM_ADDRESS. Both kinds of socket are tried.
 ///
 /// Standard output has the answer's JSON and nothing else: indented and coloured on a terminal, on one line
 /// elsewhere, and in both its numbers and the order of its members are as they were sent. NO_COLOR is respected.

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::getpeername;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::address::{Place, SocketKind, check_kind, pid_of};
+use crate::address::{Place, Purpose, SocketKind, check_socket, pid_of};
 use crate::args::{Serve, bind_at, message_limit};
 use crate::call::names;
 use crate::files::{find_program, inherited};
@@ -110,7 +110,8 @@ impl Front {
             return Ok(Self::Address(place.socket()?, kind.into()));
         };
         let fd = inherited(number).map_err(Problem::inherited(number))?;
-        check_kind(&fd, kind).map_err(|what| Problem::Usage(format!("fd:{number} is {what}")))?;
+        check_socket(&fd, kind, Purpose::Serving)
+            .map_err(|what| Problem::Usage(format!("fd:{number} is {what}")))?;
         Ok(Self::Inherited(fd, number))
     }
 }
@@ -420,4 +421,22 @@ fn contents(file: &File, from: u64, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, from)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_that_passes_is_busy_and_nothing_else_is() {
+        let here = |errno: Errno| Problem::here("memfd_create")(errno);
+        let shell = |errno: Errno| Problem::file("/bin/sh")(errno.into());
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM] {
+            assert_eq!(fault_of(&here(errno)), Fault::BUSY, "{errno}");
+            assert_eq!(fault_of(&shell(errno)), Fault::BUSY, "{errno}");
+        }
+        assert_eq!(fault_of(&shell(Errno::NOENT)), Fault::HANDLER_FAILED);
+        let taken = Problem::Usage(String::from("descriptor 3 is open already"));
+        assert_eq!(fault_of(&taken), Fault::HANDLER_FAILED);
+    }
 }

@@ -345,3 +345,42 @@ fn descriptors_that_find_no_place_are_named_as_the_cause() {
     assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
     assert!(ended.stderr.contains("limit of open files"), "{ended:?}");
 }
+
+#[test]
+fn an_inherited_socket_of_no_use_is_refused_with_what_it_is() {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
+    let socket = |family, sort| socket_with(family, sort, SocketFlags::CLOEXEC, None).unwrap();
+    let unix = |sort| socket(AddressFamily::UNIX, sort);
+    let listening = unix(SocketType::SEQPACKET);
+    rustix::net::bind(&listening, &rustix::net::SocketAddrUnix::new_unnamed()).unwrap();
+    listen(&listening, 1).unwrap();
+    let calls = [&["call", "fd:0", "a.b"][..], &["peer", "fd:0"]];
+    let serve = ["serve", "fd:0", "a.b", "--", "true"];
+    let stream = || socket(AddressFamily::INET, SocketType::STREAM);
+    for (socket, arguments, complaint) in [
+        (stream(), calls[0], "no unix socket"),
+        (stream(), &serve, "no unix socket"),
+        (unix(SocketType::STREAM), calls[0], "no unix socket"),
+        (
+            unix(SocketType::DGRAM),
+            calls[0],
+            "a socket that is not connected",
+        ),
+        (
+            unix(SocketType::SEQPACKET),
+            calls[1],
+            "a socket that is not connected",
+        ),
+        (
+            unix(SocketType::SEQPACKET),
+            &serve,
+            "neither listens nor is connected",
+        ),
+        (listening, calls[0], "a socket that listens, for serve"),
+    ] {
+        let ended = run(jsoncomm(arguments).stdin(socket));
+        let code = if arguments[0] == "serve" { 2 } else { 4 };
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(complaint), "{arguments:?}: {ended:?}");
+    }
+}
