@@ -1759,6 +1759,11 @@ class Server:
         elif key.events != events:
             self._selector.modify(sock, events, key.data)
 
+    def _pause(self, client: _Client) -> None:
+        """Has a connection rest for a while."""
+        client.retry_at = time.monotonic() + self.PAUSE
+        self._watch(client)
+
     def _end(self, client: _Client) -> None:
         """Forgets a client, and closes its connection."""
         self._known.pop((client.line, client.address), None)
@@ -1785,8 +1790,7 @@ class Server:
     def _serve(self, client: _Client, endpoint: Optional[_Endpoint]) -> None:
         """Receives one message and answers it."""
         if client.line.connected and self._is_overdrawn(client.account):
-            client.retry_at = time.monotonic() + self.PAUSE  # what its user has sent is closed first
-            self._watch(client)
+            self._pause(client)  # what its user has sent is closed first
             return
         try:
             message = client.line.receive_text()
@@ -1796,7 +1800,10 @@ class Server:
         except BlockingIOError:
             return
         except OSError as error:
-            LOG.info("a connection ends: %s", error)
+            LOG.info("nothing can be received: %s", error)
+            if error.errno in LATER and client.line.connected:
+                self._pause(client)
+                return
             message = None
         if message is None:
             if client.line.connected:
