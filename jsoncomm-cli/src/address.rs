@@ -1,6 +1,7 @@
 //! Where a service is, and how it is reached from here.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -55,6 +56,15 @@ impl From<SocketKind> for Kind {
         match kind {
             SocketKind::Seqpacket => Self::Seqpacket,
             SocketKind::Datagram => Self::Datagram,
+        }
+    }
+}
+
+impl From<Kind> for SocketKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Seqpacket => Self::Seqpacket,
+            Kind::Datagram => Self::Datagram,
         }
     }
 }
@@ -188,6 +198,45 @@ impl Place {
     }
 }
 
+/// Where clients come.
+#[derive(Debug)]
+pub(crate) enum Listen {
+    Address(Address, Kind),
+    /// With its number.
+    Inherited(OwnedFd, i32),
+}
+
+impl Listen {
+    /// Takes over a descriptor, or leaves an address to be bound.
+    pub(crate) fn of(place: Place, kind: Option<SocketKind>) -> Result<Self, Problem> {
+        let Place::Inherited(number) = place else {
+            let kind = kind.unwrap_or(SocketKind::Seqpacket);
+            return Ok(Self::Address(place.socket()?, kind.into()));
+        };
+        let fd = inherited(number).map_err(Problem::inherited(number))?;
+        check_socket(&fd, kind, Purpose::Serving)
+            .map_err(|what| Problem::Usage(format!("fd:{number} is {what}")))?;
+        Ok(Self::Inherited(fd, number))
+    }
+
+    /// Returns true if it is the connection of a single client.
+    pub(crate) fn is_connected(&self) -> bool {
+        match self {
+            Self::Address(..) => false,
+            Self::Inherited(fd, _) => getpeername(fd).is_ok_and(|peer| peer.is_some()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address, _) => write!(f, "{address}"),
+            Self::Inherited(_, number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
 /// The near end of what was connected to.
 #[derive(Debug)]
 pub(crate) struct Link<T> {
@@ -207,17 +256,13 @@ impl<T> Link<T> {
 
 /// What an inherited socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+enum Purpose {
     Calling,
     Serving,
 }
 
 /// Sees to it that an inherited descriptor is a socket of the kind that is asked for, and of use.
-pub(crate) fn check_socket(
-    fd: &OwnedFd,
-    kind: Option<SocketKind>,
-    purpose: Purpose,
-) -> Result<(), String> {
+fn check_socket(fd: &OwnedFd, kind: Option<SocketKind>, purpose: Purpose) -> Result<(), String> {
     let wrong = |what: &str| Err(String::from(what));
     let found = socket_type(fd).map_err(|_| format!("no socket, but {}", describe(fd.as_fd())))?;
     let kinds = [SocketKind::Seqpacket, SocketKind::Datagram].map(SocketKind::sort);

@@ -210,7 +210,8 @@ pub(crate) struct Serve {
 /// Stands between clients and a service, and prints each datagram that passes.
 ///
 /// Each line begins with the number of the client and the direction: > to the service, < to the client. Each
-/// descriptor has a line that says what it is. The service sees the tap's own user and process, not the client's.
+/// descriptor has a line that says what it is. The service sees the tap's own user and process, not the client's. LISTEN
+/// may be fd:N, as for serve.
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm tap [OPTIONS] LISTEN [ADDRESS]")]
 pub(crate) struct Tap {

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -14,16 +13,15 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use jsoncomm::message::{Failure, Verbatim};
-use jsoncomm::{Address, Call, Control, Fault, Kind, Limits, Notice, Remote, Reply, Server};
+use jsoncomm::{Call, Control, Fault, Limits, Notice, Remote, Reply, Server};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
-use rustix::net::getpeername;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::address::{Place, Purpose, SocketKind, check_socket, pid_of};
+use crate::address::{Listen, pid_of};
 use crate::args::{Serve, bind_at, message_limit};
 use crate::call::names;
-use crate::files::{find_program, inherited};
+use crate::files::find_program;
 use crate::json::Json;
 use crate::output::{self, note};
 use crate::places::Places;
@@ -46,7 +44,7 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
     if let Some(name) = serve.program.first() {
         find_program(name)?;
     }
-    let front = Front::of(place, serve.kind)?;
+    let front = Listen::of(place, serve.kind)?;
     // Before anything else has these numbers.
     let places = Places::reserve(Limits::default().descriptors)?;
     let jobs = usize::from(serve.jobs);
@@ -68,8 +66,8 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
         });
     }
     let endpoint = match front {
-        Front::Address(address, kind) => server.bind(bind_at(address, serve.mode), kind),
-        Front::Inherited(fd, _) => server.adopt(fd),
+        Listen::Address(address, kind) => server.bind(bind_at(address, serve.mode), kind),
+        Listen::Inherited(fd, _) => server.adopt(fd),
     };
     endpoint
         .map_err(Problem::Serving)?
@@ -93,46 +91,6 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
         started: 0,
     };
     server.run(&mut programs).map_err(Problem::Serving)
-}
-
-/// Where calls come.
-#[derive(Debug)]
-enum Front {
-    Address(Address, Kind),
-    /// With its number.
-    Inherited(OwnedFd, i32),
-}
-
-impl Front {
-    fn of(place: Place, kind: Option<SocketKind>) -> Result<Self, Problem> {
-        let Place::Inherited(number) = place else {
-            let kind = kind.unwrap_or(SocketKind::Seqpacket);
-            return Ok(Self::Address(place.socket()?, kind.into()));
-        };
-        let fd = inherited(number).map_err(Problem::inherited(number))?;
-        check_socket(&fd, kind, Purpose::Serving)
-            .map_err(|what| Problem::Usage(format!("fd:{number} is {what}")))?;
-        Ok(Self::Inherited(fd, number))
-    }
-}
-
-impl Front {
-    /// Returns true if it is the connection of a single client.
-    fn is_connected(&self) -> bool {
-        match self {
-            Self::Address(..) => false,
-            Self::Inherited(fd, _) => getpeername(fd).is_ok_and(|peer| peer.is_some()),
-        }
-    }
-}
-
-impl fmt::Display for Front {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address, _) => write!(f, "{address}"),
-            Self::Inherited(_, number) => write!(f, "fd:{number}"),
-        }
-    }
 }
 
 /// What is served, and the programs that run.

@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Address, Bind, Error, Kind, Listener, Raw, Received, Sent, Socket};
+use jsoncomm::{Address, Error, Kind, Listener, Raw, Received, Sent, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
 
-use crate::address::Place;
-use crate::args::{Tap, bind_at};
+use crate::address::{Listen, Place};
+use crate::args::{FileMode, Tap, bind_at};
 use crate::descriptor;
 use crate::json::{Json, Layout};
 use crate::output::{self, note};
@@ -38,7 +38,7 @@ pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
         false => Place::read(&rest.remove(0)),
     };
     let no_address = || Problem::Usage(String::from("LISTEN is no address"));
-    let listen = listen.ok_or_else(no_address)??.socket()?;
+    let listen = listen.ok_or_else(no_address)??;
     let (service, words) = words::read(rest)?;
     words.end()?;
     let service = service.socket()?;
@@ -49,8 +49,10 @@ pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
     };
     let kind = found.map_err(Problem::of_connecting)?.kind();
     let signals = stopping::signals()?;
-    let front = Front::bind(bind_at(listen.clone(), tap.mode), kind)?;
-    note(&format!("tapping {service} at {listen}"));
+    let listen = Listen::of(listen, Some(kind.into()))?;
+    let name = listen.to_string();
+    let front = Front::open(listen, kind, tap.mode)?;
+    note(&format!("tapping {service} at {name}"));
     let mut passage = Passage {
         front,
         service,
@@ -73,11 +75,21 @@ enum Front {
 }
 
 impl Front {
-    fn bind(at: Bind, kind: Kind) -> Result<Self, Problem> {
+    fn open(at: Listen, kind: Kind, mode: Option<FileMode>) -> Result<Self, Problem> {
         Ok(match kind {
-            Kind::Seqpacket => Self::Seqpacket(Listener::bind(at).map_err(Problem::Serving)?),
+            Kind::Seqpacket => {
+                let listener = match at {
+                    Listen::Address(address, _) => Listener::bind(bind_at(address, mode)),
+                    Listen::Inherited(fd, _) => Listener::from_fd(fd),
+                };
+                Self::Seqpacket(listener.map_err(Problem::Serving)?)
+            }
             Kind::Datagram => {
-                let mut socket = Socket::bind(at).map_err(Problem::Serving)?;
+                let socket = match at {
+                    Listen::Address(address, _) => Socket::bind(bind_at(address, mode)),
+                    Listen::Inherited(fd, _) => Socket::from_fd(fd),
+                };
+                let mut socket = socket.map_err(Problem::Serving)?;
                 socket.set_message_limit(MESSAGE_MAX);
                 set_socket_passcred(&socket, true).map_err(Problem::here("setsockopt"))?;
                 Self::Datagram(Box::new(socket))

@@ -11,7 +11,7 @@ use jsoncomm_examples::{FilesClient, FilesError};
 use jsoncomm_tests::{KINDS, PATIENCE, send_raw};
 use rustix::process::Signal;
 
-use crate::common::{Example, contents, file, jsoncomm, said};
+use crate::common::{Example, contents, file, jsoncomm, said, through};
 use crate::serve::Serving;
 
 /// A running tap, and the lines it prints.
@@ -200,6 +200,30 @@ fn a_slow_reader_loses_nothing() {
         for list in pending {
             assert_eq!(list.wait().unwrap(), ["a.txt"]);
         }
+    }
+}
+
+#[test]
+fn it_listens_on_a_socket_that_it_was_started_with() {
+    let directory = tempfile::tempdir().unwrap();
+    for kind in KINDS {
+        let example = Example::start(kind);
+        let path = directory.path().join(format!("{kind:?}"));
+        let bound = jsoncomm_tests::Bound::at(&path, kind).unwrap();
+        let socket = bound.as_fd().try_clone_to_owned().unwrap();
+        let mut command = through("3<&0", &["tap", "fd:3", example.address()]);
+        command.stdin(socket).stdout(Stdio::piped());
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut tap = Serving::of(command, String::from("fd:3"), elsewhere);
+        let told = lines(tap.child.stdout.take().unwrap());
+        let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
+        let list = connection.call::<Vec<String>, FilesError>("example.files.list", &[(); 0]);
+        assert!(list.unwrap().is_empty());
+        for start in ["1 + ", "1 > ", "1 < "] {
+            let line = told.recv_timeout(PATIENCE).unwrap();
+            assert!(line.starts_with(start), "{line}");
+        }
+        drop(bound);
     }
 }
 
