@@ -26,6 +26,7 @@ use jsoncomm::{
     Address, AddressProblem, Bind, Connection, Error, Kind, Limits, Listener, Server, Socket,
 };
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
 #[test]
 fn abstract_names_are_reached_by_either_kind() {
@@ -47,6 +48,56 @@ fn abstract_names_are_reached_by_either_kind() {
             "gone with its socket"
         );
     }
+}
+
+/// Binds as a stranger does.
+fn bind_as(of: SocketType, address: &Address) -> rustix::io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None)?;
+    let name = address.as_abstract_name().unwrap();
+    bind(&socket, &SocketAddrUnix::new_abstract_name(name)?)?;
+    Ok(socket)
+}
+
+const TYPES: [SocketType; 3] = [SocketType::DGRAM, SocketType::SEQPACKET, SocketType::STREAM];
+
+#[test]
+fn an_abstract_name_is_taken_in_each_type_of_socket() {
+    alone!();
+    let before = open_fds();
+    for kind in KINDS {
+        let name = format!("jsoncomm-tests-types-{kind:?}-{}", std::process::id());
+        let address = Address::abstract_name(name).unwrap();
+        let bound = Bound::at(address.clone(), kind).unwrap();
+        for of in TYPES {
+            let taken = bind_as(of, &address).unwrap_err();
+            assert_eq!(taken, rustix::io::Errno::ADDRINUSE, "{of:?}");
+        }
+        assert_eq!(Socket::open(address.clone()).unwrap().kind(), kind);
+        for other in KINDS.into_iter().filter(|other| *other != kind) {
+            let expected = match other {
+                Kind::Seqpacket => AddressProblem::NobodyListens,
+                Kind::Datagram => AddressProblem::OtherKind,
+            };
+            assert_eq!(problem(Socket::connect(address.clone(), other)), expected);
+            assert_eq!(
+                problem(Bound::at(address.clone(), other)),
+                AddressProblem::InUse
+            );
+        }
+        drop(bound);
+        for of in TYPES {
+            let stranger = bind_as(of, &address).unwrap();
+            assert_eq!(
+                problem(Bound::at(address.clone(), kind)),
+                AddressProblem::InUse
+            );
+            drop(stranger);
+        }
+        Bound::at(address.clone(), kind)
+            .unwrap()
+            .reached_at(address);
+    }
+    assert_open_fds(before);
 }
 
 #[test]

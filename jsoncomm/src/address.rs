@@ -14,7 +14,7 @@ use crate::sys::name::{self, Name};
 use crate::sys::socket;
 
 pub use bind::Bind;
-pub(crate) use bind::BoundPath;
+pub(crate) use bind::Bound;
 
 /// The address of a unix socket: a path, or a name in the abstract namespace of Linux ([unix(7)]).
 ///
@@ -28,7 +28,10 @@ pub(crate) use bind::BoundPath;
 /// Prefer paths for services. An abstract name has no owner and no mode: every user and every sandbox in the
 /// same network namespace can connect, and there is nothing to keep them out but
 /// [`Endpoint::admit`](crate::Endpoint::admit). Whoever binds first has it: anybody can take the name of a
-/// service that is not running, or has just died, and clients that want the service talk to the stranger.
+/// service that is not running, or has just died, and clients that want the service talk to the stranger. To the kernel a
+/// name is another for each type of socket; binding takes it in all of them, so that clients who ask for whichever kind
+/// cannot be led elsewhere while the service runs. A socket that was made elsewhere and
+/// [adopted](crate::Server::adopt) has its name in its own type only.
 /// In another network namespace, a container's for example, the same name is another socket.
 ///
 /// # Examples

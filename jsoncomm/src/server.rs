@@ -217,7 +217,11 @@ impl<S> Server<S> {
                 let fd = sys::socket(sys::Type::Dgram).map_err(Error::os("socket"))?;
                 let line = self.datagram_line(fd)?;
                 let path = at.into().bind(line.as_fd(), sys::Type::Dgram)?;
-                self.add_endpoint(Source::Datagrams(Datagrams::new(line, path, &self.desk)))
+                self.add_endpoint(Source::Datagrams(Datagrams::new(
+                    line,
+                    Some(path),
+                    &self.desk,
+                )))
             }
             Kind::Seqpacket => {
                 let door = Door::new(Listener::bind(at)?);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crate::address::{Address, Bind, BoundPath};
+use crate::address::{Address, Bind, Bound};
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
 use crate::line::{self, Datagram, Heard, Inbox, Kind, Line, Sent};
@@ -77,8 +77,8 @@ pub enum Received<M> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Socket {
-    // Dropped before the socket is closed; see `BoundPath`.
-    path: Option<BoundPath>,
+    // Dropped before the socket is closed; see `Bound`.
+    path: Option<Bound>,
     line: Line,
     inbox: Inbox,
     text: Vec<u8>,
@@ -137,7 +137,7 @@ impl Socket {
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
         let fd = sys::socket(Type::Dgram).map_err(Error::os("socket"))?;
         let mut socket = Self::new(Line::new(fd, Kind::Datagram, &Limits::default())?);
-        socket.path = at.into().bind(socket.as_fd(), Type::Dgram)?;
+        socket.path = Some(at.into().bind(socket.as_fd(), Type::Dgram)?);
         Ok(socket)
     }
 
@@ -487,8 +487,8 @@ impl AsFd for Socket {
 /// ```
 #[derive(Debug)]
 pub struct Listener {
-    // Dropped before the socket is closed; see `BoundPath`.
-    _path: Option<BoundPath>,
+    // Dropped before the socket is closed; see `Bound`.
+    _path: Option<Bound>,
     fd: OwnedFd,
 }
 
@@ -502,6 +502,7 @@ impl Listener {
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
         let fd = sys::socket(Type::Seqpacket).map_err(Error::os("socket"))?;
         let path = at.into().bind(fd.as_fd(), Type::Seqpacket)?;
+        let path = Some(path);
         Ok(Self { _path: path, fd })
     }
 

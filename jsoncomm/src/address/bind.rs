@@ -102,18 +102,16 @@ impl Bind {
 
     /// Gives `socket` its address, and opens it to clients if it takes connections.
     ///
-    /// The caller drops the result before it closes the socket; see [`BoundPath`].
-    pub(crate) fn bind(
-        &self,
-        socket: BorrowedFd<'_>,
-        of: Type,
-    ) -> Result<Option<BoundPath>, Error> {
+    /// The caller drops the result before it closes the socket; see [`Bound`].
+    pub(crate) fn bind(&self, socket: BorrowedFd<'_>, of: Type) -> Result<Bound, Error> {
         self.check()?;
         let Some(path) = self.address.as_path() else {
             let name = self.address.resolve()?.name;
             socket::bind(socket, &name).map_err(|error| self.os("bind", error))?;
+            let others = socket::hold_other_types(&name, of);
+            let others = others.map_err(|error| self.os("bind", error))?;
             listen(socket, of)?;
-            return Ok(None);
+            return Ok(Bound::Name { _others: others });
         };
         let spot = self.find(path)?;
         let lock = self.lock(&spot)?;
@@ -123,7 +121,7 @@ impl Bind {
         self.take(&spot, socket, lock.as_ref())?;
         let bound = self.hold(spot)?;
         listen(socket, of)?;
-        Ok(Some(bound))
+        Ok(Bound::Path { _path: bound })
     }
 
     /// Refuses what no file can have.
@@ -366,11 +364,20 @@ impl Drop for Lock {
     }
 }
 
+/// What belongs to the address of a bound socket, until it is dropped. It must be dropped before the socket is closed.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    /// The file.
+    Path { _path: BoundPath },
+    /// The same abstract name in the other types of socket.
+    Name { _others: Vec<OwnedFd> },
+}
+
 /// The file of a bound socket; removes it when dropped, if it is still the same file.
 ///
 /// It stands on a directory descriptor opened when binding, so it finds its file after `chdir` and
-/// after something was mounted over the path. It must be dropped before the socket is closed: whoever
-/// starts next could otherwise take the path between the comparison and the removal.
+/// after something was mounted over the path. Of a socket that is closed already, whoever starts next could take the
+/// path between the comparison and the removal.
 #[derive(Debug)]
 pub(crate) struct BoundPath {
     spot: Spot,

@@ -53,6 +53,7 @@ pub(crate) fn connect_by(
     let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
     let line = Line::new(fd, kind, limits)?;
     let to = address.resolve()?;
+    let is_abstract = address.as_abstract_name().is_some();
     loop {
         // Poll does not tell when there is a place, but connect itself waits, as long as sending would.
         line.set_timeout(Timeout::Send, Some(deadline), Instant::now())?;
@@ -63,6 +64,10 @@ pub(crate) fn connect_by(
         match error.kind() {
             // The time has passed, or most of it; or a signal came first.
             ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
+            // So a server of the other kind holds an abstract name.
+            _ if is_abstract && kind == Kind::Datagram && sys::is_connected_elsewhere(&error) => {
+                return Err(address.error(AddressProblem::OtherKind));
+            }
             _ => return Err(address.os("connect", error)),
         }
     }

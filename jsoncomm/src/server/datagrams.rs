@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::sending::{Flushed, Offered, Outlet, smaller};
 use super::source::{Habit, Next, Share, close, leave, receive};
 use crate::account::{Account, InFlight, Order};
-use crate::address::BoundPath;
+use crate::address::Bound;
 use crate::envelope::Id;
 use crate::error::Error;
 use crate::line::{Datagram, Heard, Inbox, Line};
@@ -27,8 +27,8 @@ use crate::sys::socket::{How, is_connected, shut_down};
 /// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
 #[derive(Debug)]
 pub(super) struct Datagrams<S> {
-    // Dropped before the socket is closed; see `BoundPath`. Elsewhere, as a connection has the room of an endpoint.
-    path: Option<Box<BoundPath>>,
+    // Dropped before the socket is closed; see `Bound`. Elsewhere, as a connection has the room of an endpoint.
+    path: Option<Box<Bound>>,
     pub(super) line: Line,
     pub(super) routes: Arc<Routes<S>>,
     /// Whether there is one peer only, who needs no name.
@@ -52,7 +52,7 @@ pub(super) struct Datagrams<S> {
 }
 
 impl<S> Datagrams<S> {
-    pub(super) fn new(line: Line, path: Option<BoundPath>, desk: &Desk) -> Self {
+    pub(super) fn new(line: Line, path: Option<Bound>, desk: &Desk) -> Self {
         Self {
             path: path.map(Box::new),
             line,

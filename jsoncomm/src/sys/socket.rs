@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -77,6 +77,28 @@ pub(crate) fn autobind(socket: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
     seam("connect")?;
     Ok(net::connect(socket, name)?)
+}
+
+/// Takes a name in the types of socket other than `of`, so that nobody else can: an abstract name is another in each
+/// ([unix(7)]). The name is free again when all that is returned is closed.
+///
+/// None of these can be connected to. Those with connections do not listen (`ECONNREFUSED`); the datagram socket is
+/// connected to itself (`EPERM`).
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+pub(crate) fn hold_other_types(name: &Name, of: Type) -> io::Result<Vec<OwnedFd>> {
+    let types = [SocketType::DGRAM, SocketType::SEQPACKET, SocketType::STREAM];
+    let others = types.into_iter().filter(|other| *other != of.into());
+    let hold = |of| {
+        seam("socket")?;
+        let socket = net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None)?;
+        bind(socket.as_fd(), name)?;
+        if of == SocketType::DGRAM {
+            connect(socket.as_fd(), name)?;
+        }
+        Ok(socket)
+    };
+    others.map(hold).collect()
 }
 
 /// What a socket file is found to be.
@@ -442,6 +464,11 @@ pub(crate) fn trouble(error: &io::Error) -> Trouble {
     }
 }
 
+/// Returns true if [`connect`] found a datagram socket that is connected to another, and talks to no one else.
+pub(crate) fn is_connected_elsewhere(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::PERM)
+}
+
 /// Says whether [`connect`] found a socket of another type at the address.
 pub(crate) fn is_other_type(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::PROTOTYPE)
@@ -451,7 +478,6 @@ pub(crate) fn is_other_type(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::os::fd::AsFd;
 
     #[test]
     fn an_empty_packet_is_not_the_end() {
