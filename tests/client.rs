@@ -12,6 +12,7 @@ extern crate jsoncomm_watchdog;
 #[path = "client/answers.rs"]
 mod answers;
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::channel;
@@ -558,4 +559,82 @@ fn one_deadline_is_kept_over_connecting_and_calling() {
     be_late(&first);
     drop((first, server));
     assert_open_fds(before);
+}
+
+/// Parameters of a method that has none.
+#[derive(Debug, Message)]
+struct Unit;
+
+#[test]
+fn a_unit_means_no_params() {
+    alone!();
+    for kind in KINDS {
+        let server = serve(kind);
+        let connection = server.connect();
+        let method = "test.counter.logged";
+        assert_eq!(connection.call::<u64, Infallible>(method, &()).unwrap(), 0);
+        assert_eq!(
+            connection.call::<u64, Infallible>(method, &Unit).unwrap(),
+            0
+        );
+        let (connection, far) = against(kind, |mut far| far.call().json);
+        connection.notify("x.y", &()).unwrap();
+        let call = json!({"jsonrpc": "2.0", "method": "x.y"});
+        assert_eq!(far.join().unwrap(), call);
+    }
+}
+
+/// Has a map whose keys JSON does not have.
+#[derive(Debug, Message)]
+struct Listed {
+    files: Vec<Named>,
+}
+
+#[derive(Debug, Message)]
+struct Named {
+    path: std::collections::BTreeMap<(u8, u8), u8>,
+}
+
+#[test]
+fn what_was_not_sent_says_so_with_its_cause_and_the_field() {
+    alone!();
+    let (connection, far) = against(Kind::Seqpacket, drop);
+    let named = |keys: &[(u8, u8)]| Named {
+        path: keys.iter().map(|key| (*key, 1)).collect(),
+    };
+    let files = vec![named(&[]), named(&[(1, 2)])];
+    let error = connection.notify("x.y", &Listed { files }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the call was not sent: files[1].path cannot be written as JSON: key must be a string"
+    );
+    assert!(std::error::Error::source(&error).is_none(), "it is shown");
+    let error = connection.notify("x.y", "text").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the call was not sent: params cannot be written as JSON: they are neither a struct, nor a tuple, nor a unit"
+    );
+    let large = ("x".repeat(2 << 20),);
+    let error = connection.notify("x.y", &large).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with("the call was not sent: message of "),
+        "{said}"
+    );
+    far.join().unwrap();
+    // What comes before a call has not been sent either.
+    let open = |path: &str| -> Result<u64, CallError> { Connection::open(path)?.call("x.y", &()) };
+    let error = open("/nowhere/at/all").unwrap_err();
+    assert!(
+        matches!(error, CallError::NotSent(Error::Address { .. })),
+        "{error:?}"
+    );
+    let refused = std::io::Error::from_raw_os_error(13);
+    let error: CallError = Error::Os {
+        operation: "recvmsg",
+        source: refused,
+    }
+    .into();
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.to_string().contains("13"), "{source}");
 }

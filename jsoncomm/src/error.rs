@@ -6,6 +6,7 @@
 //! here.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -109,12 +110,21 @@ pub enum FdProblem {
 /// Writes `field: `, or nothing.
 struct At<'a>(&'a Option<String>);
 
-impl std::fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(field) => write!(f, "{field}: "),
             None => Ok(()),
         }
+    }
+}
+
+/// Writes `field ` or `the message `.
+struct Of<'a>(&'a Option<String>);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.0.as_deref().unwrap_or("the message"))
     }
 }
 
@@ -123,8 +133,11 @@ impl std::fmt::Display for At<'_> {
 #[non_exhaustive]
 pub enum EncodeError {
     /// The type's own serialization failed, for example a map with keys that are not strings.
-    #[error("cannot write the message as JSON: {reason}")]
+    #[error("{}cannot be written as JSON: {reason}", Of(field))]
     Json {
+        /// The member that is to blame, as a path such as `files[1].path`, without the keys of maps; `None` for the message
+        /// as a whole.
+        field: Option<String>,
         /// What serde reported.
         reason: String,
     },
@@ -518,33 +531,73 @@ impl From<DecodeError> for Fault {
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError<E = Infallible> {
     /// The service answered, with an error of its own.
-    #[error("{0}")]
     Service(E),
     /// The other side could not carry the call through.
-    #[error(transparent)]
     Fault(Fault),
     /// The call was sent, and no answer came in time. It may or may not have been carried out.
-    #[error("deadline passed")]
     Deadline,
     /// The server has gone. The call may or may not have been carried out.
-    #[error("closed by the server")]
     Closed,
     /// The method answers in many parts, of which the first came in place of an answer: call it with
     /// [`Connection::stream`](crate::Connection::stream). The server is told to send no more.
-    #[error("the method answers with a stream")]
     Stream,
     /// The call was not sent, for this reason: [`Error::Encode`] when it cannot be written as a message,
     /// [`Error::Deadline`] when there was no room in time, [`Error::Full`] when there is none and an event loop drives
     /// the connection, and what sending and connecting anew report. It has not been carried out.
-    #[error("the call was not sent: {0}")]
-    NotSent(#[source] Error),
+    NotSent(Error),
     /// The answer could not be received or read. The call may or may not have been carried out.
-    #[error("the call failed on its way: {0}")]
-    Io(#[source] Error),
+    Io(Error),
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(error) => error.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Deadline => f.write_str("deadline passed"),
+            Self::Closed => f.write_str("closed by the server"),
+            Self::Stream => f.write_str("the method answers with a stream"),
+            Self::NotSent(error) => write!(f, "the call was not sent: {error}"),
+            Self::Io(error) => write!(f, "the call failed on its way: {error}"),
+        }
+    }
+}
+
+/// The source is what lies behind the error that `Display` shows.
+impl<E: fmt::Debug + fmt::Display> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotSent(error) | Self::Io(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+/// For what comes before a call, such as connecting: nothing has been sent.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("../doc/counter.txt")]
+/// use jsoncomm::{CallError, Connection};
+/// use std::path::Path;
+///
+/// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+/// fn sum(path: &Path) -> Result<u64, CallError> {
+///     CounterClient::new(Connection::open(path)?).add(2)
+/// }
+/// assert_eq!(sum(&path)?, 2);
+/// assert!(matches!(sum(Path::new("/nowhere")), Err(CallError::NotSent(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl<E> From<Error> for CallError<E> {
+    fn from(error: Error) -> Self {
+        Self::not_sent(error)
+    }
 }
 
 impl<E> CallError<E> {

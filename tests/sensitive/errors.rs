@@ -277,15 +277,25 @@ fn what_cannot_be_written_is_named_and_not_repeated() {
 
     let secret = || String::from("hunter2");
     let trouble = |error: EncodeError| silent(&error);
-    let reason = |name| format!("cannot write the message as JSON: `{name}` refuses to be written");
+    let reason =
+        |field, name| format!("{field} cannot be written as JSON: `{name}` refuses to be written");
     let whole = Whole { word: secret() };
-    assert_eq!(trouble(written(&Loud { word: secret() })), reason("word"));
-    assert_eq!(trouble(written(&Tuple(1, secret()))), reason("[1]"));
-    assert_eq!(trouble(written(&whole)), reason("Whole"));
-    assert_eq!(trouble(written(&Either::One(secret()))), reason("One"));
+    assert_eq!(
+        trouble(written(&Loud { word: secret() })),
+        reason("word", "word")
+    );
+    assert_eq!(trouble(written(&Tuple(1, secret()))), reason("[1]", "[1]"));
+    assert_eq!(trouble(written(&whole)), reason("the message", "Whole"));
+    assert_eq!(
+        trouble(written(&Either::One(secret()))),
+        reason("One", "One")
+    );
     let two = Either::Two { word: secret() };
-    assert_eq!(trouble(written(&two)), reason("word"));
-    assert_eq!(trouble(written(&Tagged::One(secret()))), reason("Tagged"));
+    assert_eq!(trouble(written(&two)), reason("Two.word", "word"));
+    assert_eq!(
+        trouble(written(&Tagged::One(secret()))),
+        reason("content", "Tagged")
+    );
 }
 
 fn written<T: Message>(value: &T) -> EncodeError {

@@ -23,14 +23,21 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     }
     out.extend_from_slice(b",\"method\":");
     put_string(out, method);
+    let before = out.len();
     out.extend_from_slice(b",\"params\":");
     let start = out.len();
     fds.open(1);
     message::encode(params, out, fds)?;
-    if !matches!(out.get(start), Some(b'{' | b'[')) {
-        return Err(EncodeError::Json {
-            reason: String::from("params must be a struct or a tuple"),
-        });
+    match out.get(start) {
+        Some(b'{' | b'[') => {}
+        // A unit: there are none.
+        Some(b'n') => out.truncate(before),
+        _ => {
+            return Err(EncodeError::Json {
+                field: Some(String::from("params")),
+                reason: String::from("they are neither a struct, nor a tuple, nor a unit"),
+            });
+        }
     }
     if let Some(timeout) = timeout {
         out.extend_from_slice(b",\"timeout\":");

@@ -66,6 +66,7 @@ impl Pack for Verbatim {
     fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
         let json = self.json.trim_matches(BLANK);
         let refuse = |reason: &str| EncodeError::Json {
+            field: None,
             reason: reason.to_owned(),
         };
         let length = skip_front(json, fds.depth()).map_err(|error| match error {

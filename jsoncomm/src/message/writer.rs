@@ -57,6 +57,7 @@ impl<'t> Writer<'t> {
                 limit: self.depth.limit(),
             },
             None => EncodeError::Json {
+                field: Some(self.path).filter(|path| !path.is_empty()),
                 reason: error.to_string(),
             },
         }
