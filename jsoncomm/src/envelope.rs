@@ -229,7 +229,7 @@ impl<'t> Envelope<'t> {
                     continue;
                 }
             };
-            once(matches!(self.body, Body::Absent), &name)?;
+            self.check_alone(part, &name)?;
             let known = match part {
                 Part::Params => self.method.is_some(),
                 Part::Result | Part::Error => {
@@ -253,10 +253,20 @@ impl<'t> Envelope<'t> {
         }
         // Or a server would take the one for params, and a client the other for its answer.
         if self.method.is_some() && matches!(self.part(), Some(Part::Result | Part::Error)) {
-            let reason = "both a call and an answer";
-            return Err(Fault::new(Fault::NOT_A_CALL, reason));
+            return Err(Fault::new(Fault::NOT_A_CALL, BOTH));
         }
         Ok(())
+    }
+
+    /// Refuses a second member that carries a message.
+    fn check_alone(&self, part: Part, name: &str) -> Result<(), Fault> {
+        let reason = match (self.part(), part) {
+            (None, _) => return Ok(()),
+            (Some(other), part) if other == part => return once(false, name),
+            (Some(Part::Params), _) | (_, Part::Params) => BOTH,
+            _ => "both a result and an error",
+        };
+        Err(Fault::new(Fault::NOT_A_CALL, reason))
     }
 
     /// The method that is called, without quotes; `None` when this is no call.
@@ -386,6 +396,9 @@ fn open_unusual(text: &str, depth: Depth) -> Result<Members<'_>, Fault> {
     }
     Members::open(text)
 }
+
+/// What has members of either.
+const BOTH: &str = "both a call and an answer";
 
 fn bad_timeout() -> Fault {
     let reason = "timeout is not a whole number of milliseconds";

@@ -193,3 +193,37 @@ fn the_id_is_found_behind_any_nesting_without_recursion() {
     assert!(params(&text).is_err());
     assert_eq!(find_id(text.as_bytes()), Some(Id::Number(1)));
 }
+
+#[test]
+fn a_text_with_two_messages_is_refused_for_what_it_is_in_any_order() {
+    let refused = |members: &str| {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":7,{members}}}"#);
+        let skipped =
+            Envelope::open(text.as_bytes(), Depth::MAX).and_then(|mut envelope| envelope.skip());
+        skipped.unwrap_err().message
+    };
+    let both = "both a call and an answer";
+    for (members, reason) in [
+        (r#""method":"m","params":{},"error":1"#, both),
+        (r#""method":"m","params":{},"result":1"#, both),
+        (r#""params":{},"error":1,"method":"m""#, both),
+        (r#""params":{},"error":1"#, both),
+        (r#""error":1,"params":{}"#, both),
+        (r#""result":1,"params":{}"#, both),
+        (r#""result":1,"method":"m""#, both),
+        (r#""result":1,"error":1"#, "both a result and an error"),
+        (r#""error":1,"result":1"#, "both a result and an error"),
+        (r#""result":1,"result":1"#, "result is repeated"),
+        (r#""error":1,"error":1"#, "error is repeated"),
+        (
+            r#""method":"m","params":{},"params":{}"#,
+            "params is repeated",
+        ),
+        (
+            r#""params":{},"params":{},"method":"m""#,
+            "params is repeated",
+        ),
+    ] {
+        assert_eq!(refused(members), reason, "{members}");
+    }
+}
