@@ -290,6 +290,11 @@ impl Field {
         let ty = ungrouped(&field.ty).into_token_stream();
         let ty: Type = cx.check(syn::parse2(replace(ty, receiver)))?;
         let (member, names) = match &field.ident {
+            // No Rust, but syn takes it.
+            Some(ident) if ident == "_" => {
+                cx.complain(ident, "a field needs a name, which is its name on the wire");
+                return None;
+            }
             Some(ident) => {
                 let names = Names::new(ident, &attrs.rename, &attrs.aliases, cases, Case::field);
                 (Member::Named(ident.clone()), names)

@@ -4,11 +4,14 @@ pub(crate) mod service;
 
 use crate::ast::service::is_word;
 use crate::ast::{self, Body, Field, Message, Names, Shape, Style, Variant};
+use crate::attr;
 use crate::ctxt::Ctxt;
 use crate::library;
-use proc_macro2::Ident;
+use proc_macro2::{Ident, TokenTree};
+use quote::ToTokens;
 use std::collections::BTreeMap;
 use syn::Path;
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
 /// Complains about everything that does not fit together.
@@ -49,6 +52,80 @@ pub(crate) fn library(cx: &Ctxt, given: Option<&Path>, of: &Ident, attribute: &s
             "jsoncomm is called `{name}` in this program's Cargo.toml: write `crate = \"{name}\"` in `{attribute}`"
         );
         cx.complain(of, text);
+    }
+}
+
+/// The names of types, lifetimes and values in generated code, which would mean these where they stand in it.
+const GENERATED: [&str; 22] = [
+    "__D",
+    "__S",
+    "__E",
+    "__C",
+    "__M",
+    "__de",
+    "__a",
+    "__lent",
+    "__text",
+    "__With",
+    "__default",
+    "__value",
+    "__fds",
+    "__from",
+    "__out",
+    "__state",
+    "__index",
+    "__content",
+    "__unknown",
+    "__absence",
+    "__params",
+    "__incoming",
+];
+
+/// Names of the user's that mean something else in generated code.
+pub(crate) fn taken(cx: &Ctxt, tokens: impl ToTokens) {
+    for token in tokens.into_token_stream() {
+        match token {
+            TokenTree::Ident(ident) if is_generated(&ident.unraw().to_string()) => {
+                cx.complain(
+                    &ident,
+                    format!("generated code has a `{ident}` of its own: use another name"),
+                );
+            }
+            TokenTree::Group(group) => taken(cx, group.stream()),
+            _ => {}
+        }
+    }
+}
+
+fn is_generated(name: &str) -> bool {
+    let counted = |prefix| {
+        let rest = name.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    GENERATED.contains(&name) || counted("__Members") || counted("__f")
+}
+
+/// What the user has named in a type that is derived for.
+pub(crate) fn names(cx: &Ctxt, message: &Message) {
+    taken(cx, &message.ident);
+    taken(cx, &message.generics.params);
+    for lifetime in message.generics.lifetimes() {
+        if lifetime.lifetime.ident == "_" {
+            cx.complain(&lifetime.lifetime, "a parameter needs a name");
+        }
+    }
+    for (field, _) in message.fields() {
+        let attrs = &field.attrs;
+        taken(cx, &field.ty);
+        if let Some(attr::Default::Path(path)) = &attrs.default {
+            taken(cx, path);
+        }
+        for path in [&attrs.skip_if, &attrs.with.ser, &attrs.with.de]
+            .into_iter()
+            .flatten()
+        {
+            taken(cx, path);
+        }
     }
 }
 

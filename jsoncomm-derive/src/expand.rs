@@ -24,6 +24,7 @@ pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
     let judge = |cx: &Ctxt, message: &Message| {
         let given = message.attrs.library.as_ref();
         check::library(cx, given, &message.ident, "#[message(...)]");
+        check::names(cx, message);
     };
     expanded(input, judge, |message| {
         let (shape, debug) = (describe::shape(&message), debug::message(&message));
@@ -149,6 +150,44 @@ mod tests {
         assert!(text.contains("P0 : :: jsoncomm :: private :: serde :: Serialize"));
         assert!(text.contains("P1 : :: jsoncomm :: private :: Pack"));
         assert!(text.contains("STRICT : bool = true"));
+    }
+
+    #[test]
+    fn what_is_named_oddly_is_refused_or_becomes_rust() {
+        for text in [
+            "struct S { _: u8 }",
+            "struct S { _: union { a: u8 } }",
+            "enum S { A { a: u8, _: u8 } }",
+            "struct S<'_> { a: &'_ str }",
+            "struct S<'__de> { a: &'__de str }",
+            "struct S<__D, const __S: usize>(__D, [u8; __S]);",
+            "struct S { r#type: u8, r#async: u8, r#gen: u8, union: u8, auto: u8, self_: u8 }",
+            "enum S { r#Self_ { r#in: r#type::r#mod }, r#_x(u8) }",
+            "struct __Members0 { __f0: u8 }",
+            "struct S { __f1: u8, __fsword_t: __fsword_t, value: u8, of: u8 }",
+            "struct r#struct<'r#a, r#T> { r#fn: &'r#a r#T }",
+        ] {
+            let Ok(input) = syn::parse_str(text) else {
+                continue;
+            };
+            if let Ok(tokens) = message(&input) {
+                let written = tokens.to_string();
+                assert!(
+                    syn::parse2::<syn::File>(tokens).is_ok(),
+                    "{text}: {written}"
+                );
+            }
+        }
+        for (text, reason) in [
+            (
+                "struct S { _: u8 }",
+                "a field needs a name, which is its name on the wire",
+            ),
+            ("struct S<'_> { a: u8 }", "a parameter needs a name"),
+        ] {
+            let error = message(&syn::parse_str(text).unwrap()).unwrap_err();
+            assert_eq!(error.to_string(), reason);
+        }
     }
 
     #[test]

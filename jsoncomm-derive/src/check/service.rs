@@ -25,6 +25,7 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
             ),
             (None, _) => {}
         }
+        check::taken(cx, &method.output);
         for argument in &method.arguments {
             self::argument(cx, argument);
         }
@@ -42,6 +43,16 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
 
 /// A function knows one type, and what the stub lends is of another.
 fn argument(cx: &Ctxt, argument: &Argument) {
+    check::taken(cx, &argument.ty);
+    if let Some(function) = argument.function() {
+        check::taken(cx, function);
+    }
+    if let Some((borrow, _)) = &argument.says.borrow {
+        cx.complain(
+            borrow,
+            "an argument is borrowed while the call is handled: leave `borrow` away",
+        );
+    }
     let lent = argument.says.fd.is_some() || argument.passing != Passing::Value;
     if let (Some(function), true) = (argument.function(), lent) {
         let text = "a function knows one type, and what the stub lends is of another: take the argument \

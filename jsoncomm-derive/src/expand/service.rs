@@ -13,7 +13,7 @@ use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use syn::ext::IdentExt;
 use syn::{
     GenericArgument, ItemTrait, Lifetime, PathArguments, ReturnType, Type, TypeReference,
@@ -219,16 +219,10 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
 /// are named: unlike these, a function may be hidden by a parameter.
 fn free_names(service: &Service) -> TokenStream {
     let arguments = service.methods.iter().flat_map(|method| &method.arguments);
-    let names = arguments.map(|argument| argument.ident.unraw());
+    let named = arguments.map(|argument| (argument.ident.unraw(), argument.ident.clone()));
     let own = Ident::new("connection", Span::call_site());
-    let names: BTreeSet<_> = names.chain([own]).collect();
-    let names = names.iter().map(|name| {
-        let raw = syn::parse_str::<Ident>(&name.to_string()).is_err();
-        match raw {
-            true => Ident::new_raw(&name.to_string(), Span::call_site()),
-            false => Ident::new(&name.to_string(), Span::call_site()),
-        }
-    });
+    let names: BTreeMap<_, _> = named.chain([(own.clone(), own)]).collect();
+    let names = names.values();
     quote!(#(fn #names() {})*)
 }
 
