@@ -16,6 +16,9 @@
 //! - An object has each key once, however it is spelt.
 //! - A string is Unicode: a lone surrogate is refused. `\u0000` is a character like others.
 //! - An integer is written as one and fits its type: `1.0`, `1e3` and, up to 64 bits, `-0` are refused.
+//! - An integer of more than 64 bits that is read as whatever it is (`serde_json::Value`, `untagged`, `flatten`) is refused,
+//!   with the path to it: serde has no number for it but a float without the last digits. One with the digits that
+//!   such a float is written with, as JavaScript writes `100000000000000000000`, is that float; with serde_json's feature `arbitrary_precision` all are kept.
 //! - A floating-point number is the nearest to what is written, be it an integer or have more digits than
 //!   fit; what is too large for its type even so is refused. NaN and infinity are not sent.
 //! - At most [`Limits::depth`](crate::Limits::depth) arrays and objects are open at once, sent or received, those
@@ -619,7 +622,10 @@ fn front<'de, T>(
     let mut reader = Reader::new(text, fds.depth());
     match read(&mut reader) {
         Ok(value) => Ok((value, reader.position())),
-        Err(error) => Err(fds.explain(&error, reader.broken(), text)),
+        Err(error) => {
+            let (broken, lost) = (reader.broken(), reader.take_lost());
+            Err(fds.explain(&error, broken, lost, text))
+        }
     }
 }
 

@@ -47,7 +47,7 @@ fn content_may_come_before_its_tag() {
     };
     assert_eq!(
         (&*unknown.name, unknown.content.as_deref()),
-        ("New", Some(r#"{"a":[1.5]}"#))
+        ("New", Some(r#"{"a":[1.50]}"#))
     );
 }
 

@@ -4,8 +4,8 @@ use super::*;
 
 use std::collections::{BTreeMap, HashMap};
 
-use jsoncomm::Fds;
-use jsoncomm::message::{Pack, Packer, Surplus, decode, encode};
+use jsoncomm::message::{Json, Pack, Packer, Surplus, Untyped, decode, encode};
+use jsoncomm::{Fds, Message};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A type, what it makes of the numbers that it takes, and those that it refuses.
@@ -477,4 +477,73 @@ fn a_wide_number_that_goes_on_as_a_fraction_is_refused_wherever_it_stands() {
         }
         far.join().unwrap();
     }
+}
+
+#[test]
+fn an_integer_that_any_value_would_lose_digits_of_is_refused_by_its_member() {
+    use serde_json::Value;
+    fn typed<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
+        let read = decode::<Json<T>>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        read.map(|json| json.0).map_err(|error| error.to_string())
+    }
+    let refused = |text: &str| {
+        let read = decode::<Untyped<Value>>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        read.map(|message| message.json.to_string())
+            .unwrap_err()
+            .to_string()
+    };
+    let big = "340282366920938463463374607431768211455";
+    let said = format!("integer {big} has more than 64 bits");
+    assert_eq!(refused(big), said);
+    assert_eq!(
+        refused(&format!(r#"{{"a":{{"b c":{big}}}}}"#)),
+        format!("a.b c: {said}")
+    );
+    assert_eq!(
+        refused(&format!(r#"{{"a":[0,{{"b":{big}}}]}}"#)),
+        format!("a[].b: {said}")
+    );
+    for just in ["18446744073709551616", "-9223372036854775809"] {
+        assert_eq!(
+            refused(just),
+            format!("integer {just} has more than 64 bits")
+        );
+    }
+    let long = refused(&"9".repeat(300));
+    assert_eq!(
+        long,
+        format!("integer {}… has more than 64 bits", "9".repeat(40))
+    );
+    // Which have all their digits, as integers or as floats that are written with these digits.
+    for kept in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "100000000000000000000",
+        "18446744073709556000",
+        "1e300",
+        "1.5",
+    ] {
+        let read = decode::<Untyped<Value>>(kept.as_bytes(), Fds::new(), Surplus::Refuse);
+        let (json, number) = (read.unwrap().json, kept.parse::<f64>().unwrap());
+        assert_eq!(json.as_f64(), Some(number), "{kept}");
+    }
+    // Where its type is known, or nobody asks for it.
+    assert_eq!(typed::<u128>(big), Ok(u128::MAX));
+    assert!(typed::<f64>(big).is_ok() && typed::<serde::de::IgnoredAny>(big).is_ok());
+    #[derive(Message)]
+    struct Within {
+        number: u128,
+        #[serde(default)]
+        any: Value,
+        #[sensitive]
+        #[serde(default)]
+        secret: Value,
+    }
+    let within = |text: &str| decode::<Within>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+    let read = within(&format!(r#"{{"number":{big},"strange":[{big}]}}"#)).unwrap();
+    assert_eq!((read.number, read.any), (u128::MAX, Value::Null));
+    let any = within(&format!(r#"{{"number":1,"any":{{"x":{big}}}}}"#)).unwrap_err();
+    assert_eq!(any.to_string(), format!("any.x: {said}"));
+    let secret = within(&format!(r#"{{"number":1,"secret":{{"x":{big}}}}}"#)).unwrap_err();
+    assert_eq!(secret.to_string(), "secret: not what is expected");
 }

@@ -5,8 +5,8 @@ use super::*;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
-use jsoncomm::Fds;
 use jsoncomm::message::{Packer, Surplus, Unpack, decode, encode};
+use jsoncomm::{DecodeError, Fds};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -352,6 +352,16 @@ where
 {
     let ours = decode::<Json<T>>(text, Fds::new(), Surplus::Refuse);
     let theirs = serde_json::from_slice::<T>(text).ok().filter(|_| clear);
+    // Of which serde_json makes a float without a word.
+    let lost = |error: &DecodeError| error.to_string().ends_with("has more than 64 bits");
+    if ours.as_ref().is_err_and(lost) {
+        let longest = text
+            .split(|byte| !byte.is_ascii_digit())
+            .map(<[u8]>::len)
+            .max();
+        prop_assert!(longest >= Some(19));
+        return Ok(());
+    }
     prop_assert_eq!(ours.ok().map(|json| json.0), theirs);
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod key;
 mod keys;
+mod lost;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod variant;
 
 pub(crate) use keys::repeated;
 pub(super) use keys::{MADE_UP, NUMBER};
+pub(super) use lost::Lost;
 
 /// A newtype of this name is any value, which is kept as text to be read later: its visitor gets the bytes.
 pub(super) const UNREAD: &str = "$jsoncomm::unread";
@@ -40,6 +42,7 @@ pub(super) struct Reader<'de> {
     /// Something has been skipped: the names of what is around it are no member's of a type.
     skipped: bool,
     broken: Option<Broken>,
+    lost: Option<Lost>,
 }
 
 /// What serde's errors cannot carry of a text that was not read to its end.
@@ -70,6 +73,7 @@ impl<'de> Reader<'de> {
             left: depth.left,
             skipped: false,
             broken: None,
+            lost: None,
         }
     }
 
@@ -81,6 +85,11 @@ impl<'de> Reader<'de> {
     /// Why reading failed, unless it was for what the text says.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.broken
+    }
+
+    /// The last number that was refused for losing digits.
+    pub(super) fn take_lost(&mut self) -> Option<Lost> {
+        self.lost.take()
     }
 
     /// Reads a value and keeps nothing of it.
@@ -418,15 +427,26 @@ impl<'de> Reader<'de> {
         }
     }
 
+    /// Reads a number as what it is: there is no type that it has to fit.
+    fn read_any_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        let start = self.position();
+        if let Some(number) = self.at.unsigned() {
+            return visitor.visit_u64(number);
+        }
+        let number = self.other_number(|theirs| theirs.deserialize_any(NumberVisitor))?;
+        if let Number::Float(float) = &number {
+            self.check_digits(start, *float)?;
+        }
+        number.visit(visitor)
+    }
+
     #[inline]
     fn read_any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.at.peek() {
             b'"' => self.read_text(visitor),
             b'[' => self.array(visitor),
             b'{' => self.object(Unseen::All, visitor),
-            b'-' | b'0'..=b'9' => {
-                self.number(|theirs| theirs.deserialize_any(NumberVisitor), visitor)
-            }
+            b'-' | b'0'..=b'9' => self.read_any_number(visitor),
             b'n' => self.read_null(visitor),
             _ => self.read_bool(visitor),
         }
@@ -534,7 +554,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     #[inline]
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.skipped = true;
-        self.read_any(IgnoredAny)?;
+        match self.at.peek() {
+            b'-' | b'0'..=b'9' => {
+                self.number(|theirs| theirs.deserialize_any(NumberVisitor), IgnoredAny)?
+            }
+            _ => self.read_any(IgnoredAny)?,
+        };
         visitor.visit_unit()
     }
 }

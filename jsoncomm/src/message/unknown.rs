@@ -1,6 +1,7 @@
 //! What a newer peer says and this program's type has no variant for.
 
-use super::reader::NUMBER;
+use super::BLANK;
+use super::reader::{NUMBER, UNREAD};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt::{self, Write};
 
@@ -36,9 +37,7 @@ const NAME_SHOWN: usize = 128;
 pub struct Unknown {
     /// The variant's name on the wire.
     pub name: String,
-    /// What it holds, as JSON without white space; `None` for a name alone. An integer of more than 64 bits
-    /// is the nearest floating-point number, unless the program has serde_json keep
-    /// every digit.
+    /// What it holds, as JSON to the letter but without white space; `None` for a name alone.
     pub content: Option<String>,
 }
 
@@ -58,10 +57,39 @@ impl<'de> DeserializeSeed<'de> for Copied {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
+        from.deserialize_newtype_struct(UNREAD, self)
+    }
+}
+
+impl<'de> Visitor<'de> for Copied {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, text: &'de [u8]) -> Result<String, E> {
+        std::str::from_utf8(text).map(compact).map_err(E::custom)
+    }
+
+    /// What is no reader of ours has no text to give.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
         let mut text = String::new();
         Copy(&mut text).deserialize(from)?;
         Ok(text)
     }
+}
+
+/// Takes white space off a JSON text, but for that in its strings.
+fn compact(text: &str) -> String {
+    let (mut within, mut escaped) = (false, false);
+    let is_kept = |letter: &char| {
+        let ends = *letter == '"' && !escaped;
+        escaped = within && *letter == '\\' && !escaped;
+        within ^= ends;
+        within || !BLANK.contains(letter)
+    };
+    text.chars().filter(is_kept).collect()
 }
 
 /// The seed of a value that is written to the end of a text.
@@ -172,6 +200,12 @@ mod tests {
             r#"{"a":[1,-2,2.5,true,null,"\"ä\n\\"],"":{},"x":[[],{"y":18446744073709551615}]}"#;
         let mut reader = serde_json::Deserializer::from_str(json);
         assert_eq!(Copied.deserialize(&mut reader).unwrap(), json);
+    }
+
+    #[test]
+    fn white_space_is_taken_off_but_for_that_in_strings() {
+        let spaced = " { \"a b\" : [ 1.50 ,\n\"\\\" \\\\\" , \" \" ] }\t";
+        assert_eq!(compact(spaced), r#"{"a b":[1.50,"\" \\"," "]}"#);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The descriptors that are taken while a message is read, and what goes wrong meanwhile.
 
-use super::reader::Broken;
+use super::reader::{Broken, Lost};
 use super::{Surplus, syntax};
 use crate::error::{DecodeError, FdProblem};
 use crate::fds::Fds;
@@ -130,6 +130,7 @@ impl Unpacker {
         &self,
         error: &serde_json::Error,
         broken: Option<Broken>,
+        lost: Option<Lost>,
         text: &str,
     ) -> DecodeError {
         let field = Some(self.path.take()).filter(|path| !path.is_empty());
@@ -149,6 +150,12 @@ impl Unpacker {
         let reason = error.to_string();
         let position = format!(" at line {} column {}", error.line(), error.column());
         let reason = plain(reason.strip_suffix(&position).unwrap_or(&reason));
+        // All of the path, within what is no type of ours as well.
+        let lost = lost.filter(|lost| !self.withheld.get() && lost.reason == reason);
+        let field = lost
+            .map(|lost| lost.path)
+            .filter(|path| !path.is_empty())
+            .or(field);
         DecodeError::Shape {
             field,
             reason: match clip(reason) {

@@ -40,6 +40,9 @@ impl<'de, T: Deserialize<'de>> Unpack<'de> for Json<T> {
 
 /// The untyped message: any serde type and the descriptors that came or go with it.
 ///
+/// An integer of more than 64 bits in a `serde_json::Value` is refused, by its path, unless the program has serde_json
+/// keep every digit (`arbitrary_precision`); see [JSON](crate::message#json). [`Verbatim`](super::Verbatim) keeps all.
+///
 /// Which member names which descriptor is the user's to say and to check. It is a message as a whole:
 /// beside or within another message that has descriptors it cannot be written.
 ///

@@ -22,7 +22,13 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
         match self.from.step(b']', &mut self.first) {
-            Step::Part => seed.deserialize(&mut *self.from).map(Some),
+            Step::Part => match seed.deserialize(&mut *self.from) {
+                Ok(value) => Ok(Some(value)),
+                Err(error) => {
+                    self.from.lost_within("[]");
+                    Err(error)
+                }
+            },
             Step::End => Ok(None),
             Step::Mistake => Err(self.from.ends_badly()),
         }
@@ -77,6 +83,9 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
         self.from.skipped = false;
         let value = seed.deserialize(&mut *self.from);
         // The visitor may go on behind an error.
+        if value.is_err() {
+            self.from.lost_within(&self.key);
+        }
         if self.unseen == Unseen::All || self.from.skipped || value.is_err() {
             self.keys.push(std::mem::take(&mut self.key));
         }

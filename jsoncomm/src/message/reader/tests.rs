@@ -213,6 +213,12 @@ fn a_repeated_key_is_refused_though_its_value_is_forgiven() {
 fn same<T: DeserializeOwned + Debug + PartialEq>(text: &str) {
     let theirs = serde_json::from_str::<T>(text);
     let ours = strict::<T>(text);
+    // Of which serde_json makes a float without a word.
+    let lost = |error: &String| error.ends_with("has more than 64 bits");
+    if ours.as_ref().is_err_and(lost) {
+        assert!(theirs.is_ok() && text.len() >= 19, "{text}");
+        return;
+    }
     assert_eq!(ours.as_ref().ok(), theirs.as_ref().ok(), "{text}");
     let (Err(ours), Err(theirs)) = (ours, theirs) else {
         return;
