@@ -163,6 +163,33 @@ class BadMessage(Error):
         self.code, self.text, self.sender = code, text, sender
 
 
+# Processes.
+
+_forks = 0  # that lie between the process that has imported this and this one
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
+class Forked(Error):
+    """It was made before os.fork(), in another process, and is in use there. Nothing was done."""
+
+
+class _InChild(BaseException):
+    """The program's code has forked, and this is the child: it does nothing more for the parent's clients."""
+
+
+def _check_process(forks: int) -> None:
+    """Refuses what was made in another process: that one has the ids, the loop and the files."""
+    if forks != _forks:
+        raise Forked("made before fork(2), in another process: make a new one in this one")
+
+
 # Descriptors.
 
 
@@ -640,6 +667,7 @@ class _Place:
         if len(os.fsencode(path)) > PATH_MAX:
             self.name = f"/proc/self/fd/{self.folder.fileno()}/{os.fsdecode(self.file)}"
         self.inode: Optional[tuple[int, int]] = None  # once it is bound
+        self.forks = _forks
 
     def bind(self, sock: socket.socket, mode: Optional[int]) -> None:
         """Binds in place of a dead socket, if need be, and opens the socket to clients. Of several that do that at
@@ -659,10 +687,10 @@ class _Place:
                 raise
 
     def remove(self) -> None:
-        """Removes the file if it is still the one that was bound. This comes before its socket is closed: somebody
-        else's could be in its place after that."""
+        """Removes the file if it is still the one that was bound, and not in a forked child. This comes before its
+        socket is closed: somebody else's could be in its place after that."""
         with contextlib.suppress(OSError):
-            if self.inode is not None and self._inode() == self.inode:
+            if self.inode is not None and self.forks == _forks and self._inode() == self.inode:
                 os.unlink(self.file, dir_fd=self.folder.fileno())
         self.folder.close()
 
@@ -857,7 +885,8 @@ class _Kept:
 
 
 class Connection:
-    """Calls over a connected socket, which it owns. For one thread at a time.
+    """Calls over a connected socket, which it owns. For one thread at a time, and for the process that has made it:
+    in a forked child every call is Forked, and closing it there does nothing to what the parent has in flight.
 
     On a datagram socket, where the kernel does not tell that a server is gone, it looks for it while it waits.
     """
@@ -866,6 +895,7 @@ class Connection:
         self, sock: socket.socket, timeout: float = PATIENCE, address: Any = None, limit: int = MESSAGE_MAX
     ) -> None:
         self.line = Line(sock, limit)
+        self._forks = _forks
         self.timeout = timeout
         if address is not None and not _is_abstract(address):
             address = os.path.abspath(address)  # it means the same after chdir(2)
@@ -939,6 +969,7 @@ class Connection:
         return identity
 
     def _send(self, value: Any, deadline: float) -> None:
+        _check_process(self._forks)
         text, fds = encode(value)
         if self._streams and not self.line.connected:
             self._take_in()  # to send to a server that is gone throws away what it had answered
@@ -1007,6 +1038,7 @@ class Connection:
 
     def _next(self, identity: int, deadline: float) -> Message:
         """Waits for the next answer to this call."""
+        _check_process(self._forks)
         kept = self._streams.get(identity)
         if kept and kept.messages:
             return kept.pop()
@@ -1054,7 +1086,9 @@ class Connection:
         self._cancel(identity)
 
     def _cancel(self, identity: int) -> None:
-        """Tells the server that nobody waits any more, if there is room for that."""
+        """Tells the server that nobody waits any more, if there is room for that. A forked child has no call."""
+        if self._forks != _forks:
+            return
         cancel = {"jsonrpc": "2.0", "method": "rpc.cancel", "params": {"id": identity}}
         self.line.sock.settimeout(0)
         with contextlib.suppress(OSError):
@@ -1427,7 +1461,8 @@ class _Endpoint:
 
 
 class Server:
-    """Calls functions for its clients; one thread, any number of sockets. Closing it closes and unlinks them.
+    """Calls functions for its clients; one thread, any number of sockets. Closing it closes and unlinks them. A forked
+    child cannot use it (Forked), and to close it there closes descriptors and does nothing else.
 
     On a datagram socket all clients share one send buffer, and one that does not read what it asked for can use it up.
     Serve clients that are not to be trusted on "seqpacket".
@@ -1449,6 +1484,7 @@ class Server:
         """With the longest message in bytes, the most descriptors that one may bring, and whether `rpc.discover` is
         answered with a description of all methods."""
         self.limit, self.descriptors = limit, descriptors
+        self._forks = _forks
         self._methods: dict[str, _Method] = {}
         self._discover = _Method(self.describe) if discover else None
         self._bare: Optional[Callable[[Any], tuple[str, Any]]] = None
@@ -1494,6 +1530,7 @@ class Server:
         everybody in the same network namespace can reach, is taken in all types.
 
         Only peers for which `admit` returns true are served; of one whose user is not known it is not asked."""
+        _check_process(self._forks)
         address = _address(address)
         if mode is not None and (_is_abstract(address) or not 0 <= mode <= 0o777):
             raise ValueError("a mode is 0 to 0o777, and a path's")
@@ -1528,6 +1565,7 @@ class Server:
         The kernel takes the process that made a pair of sockets for the peer at either end. Where that is this
         process, the peer is unknown unless `peer` says who it is. `stop_on_close` ends `run` when the connection ends.
         """
+        _check_process(self._forks)
         domain, kind = (sock.getsockopt(socket.SOL_SOCKET, what) for what in (socket.SO_DOMAIN, socket.SO_TYPE))
         listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if domain != socket.AF_UNIX or kind not in KINDS.values():
@@ -1556,6 +1594,7 @@ class Server:
 
     def watch(self, file: Any, callback: Callable[[], object]) -> None:
         """Calls back while something can be read from a file."""
+        _check_process(self._forks)
         self._selector.register(file, selectors.EVENT_READ, lambda _: callback())
 
     def heard(self, message: Message) -> None:
@@ -1603,11 +1642,20 @@ class Server:
         self._turn(timeout)
 
     def _ring(self) -> None:
+        if self._forks != _forks:
+            return  # it would ring in the parent
         with contextlib.suppress(BlockingIOError):  # it has been rung already
             self._ringer.send(b"x")
 
     def _turn(self, timeout: Optional[float]) -> bool:
         """Returns true if anything could be read or sent."""
+        _check_process(self._forks)
+        try:
+            return self._act(timeout)
+        except _InChild:
+            raise Forked("forked by a method: this is the child") from None
+
+    def _act(self, timeout: Optional[float]) -> bool:
         now = time.monotonic()
         busy = [client for client in self._clients if client.flows or client.queue or client.retry_at < math.inf]
         waits = [timeout] if timeout is not None else []
@@ -1669,6 +1717,9 @@ class Server:
         self._held.clear()
 
     def close(self) -> None:
+        if self._forks != _forks:
+            self._let_go()
+            return
         self._close_places()
         for client in list(self._clients):
             client.is_last = False
@@ -1681,6 +1732,15 @@ class Server:
         until = time.monotonic() + LOOK  # nobody can keep it from ending
         for account in (*self._accounts.values(), *self._shared):
             account.closer.end(max(0, until - time.monotonic()))
+
+    def _let_go(self) -> None:
+        """Closes what a forked child has of it, and nothing of the parent's: no peer is told, and no file removed."""
+        self._close_places()
+        for client in self._clients:
+            client.line.close()
+        for sock in (*(endpoint.sock for endpoint in self._endpoints), self._bell, self._ringer):
+            sock.close()
+        self._selector.close()
 
     def __enter__(self: _Server) -> _Server:
         return self
@@ -1940,6 +2000,9 @@ class Server:
         except Exception:
             LOG.exception("%s failed", name)
             raise Fault(Fault.HANDLER_FAILED, "the handler failed") from None
+        finally:
+            if self._forks != _forks:
+                raise _InChild
 
     # Streams.
 

@@ -8,17 +8,21 @@ import fcntl
 import itertools
 import json
 import logging
+import math
 import os
 import resource
+import select
 import socket
 import struct
 import sys
 import tempfile
 import threading
 import time
+import traceback
 import unittest
 import unittest.mock
-from collections.abc import Generator, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -968,7 +972,6 @@ class Hostile(Case):
                     with connect(self.path) as third:
                         self.assertEqual(third.call("shop.echo", [1]).value, 1)
 
-
     def test_each_call_of_the_kernel_can_fail_in_each_way_and_the_others_are_served(self) -> None:
         gone = (errno.EPIPE, errno.ECONNREFUSED)
         short = (errno.ENOMEM, errno.EMFILE)
@@ -1004,6 +1007,115 @@ class Hostile(Case):
                 else:
                     self.assertIsInstance(ended, Closed if kind == "seqpacket" else Deadline, told)
                 self.assertEqual(polite.call("shop.echo", [1]).value, 1)
+
+
+class Forks(Case):
+    """A child that goes on without execve(2)."""
+
+    def fork(self, work: Callable[[], object]) -> None:
+        """Has a child do this, which has to end well."""
+        self.join(self.forked() or self.end(work))
+
+    @staticmethod
+    def forked() -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child has not
+            return os.fork()
+
+    @staticmethod
+    def end(work: Callable[[], object]) -> int:
+        """Ends the child."""
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def join(self, child: int) -> None:
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+    def test_calls_in_a_child_are_refused_and_those_of_its_parent_go_on(self) -> None:
+        for kind in KINDS:
+            with self.subTest(kind), Shop(self.path, kind), connect(self.path) as connection:
+                items = connection.stream("shop.flood", {"weight": 1})
+                next(items)
+
+                def child() -> None:
+                    for call in (connection.call, connection.stream, connection.notify):
+                        self.assertRaises(jsoncomm.Forked, call, "shop.echo", {"value": 1})
+                    self.assertRaises(jsoncomm.Forked, connection.answer_to, 1)
+                    self.assertRaises(jsoncomm.Forked, next, items)
+                    items.close()
+                    connection.close()
+                    with connect(self.path) as own:
+                        self.assertEqual([own.call("shop.echo", {"value": n}).value for n in range(60)], [*range(60)])
+
+                child_id = self.forked() or self.end(child)
+                answers = [connection.call("shop.echo", {"value": 100 + n}).value for n in range(60)]
+                self.assertEqual(answers, [*range(100, 160)])
+                self.join(child_id)
+                next(items)
+                items.close()
+
+    def test_a_child_that_closes_its_copy_of_a_server_leaves_the_server_as_it_is(self) -> None:
+        for kind in KINDS:
+            with self.subTest(kind), Server() as server, Line(socket.socket(socket.AF_UNIX, KINDS[kind])) as line:
+                server.method("echo", lambda value: value)
+                server.bind(self.path, kind)
+                line.sock.connect(self.path)
+                if kind == "dgram":
+                    line.sock.bind("")
+                line.sock.settimeout(PATIENCE)
+                call = {"jsonrpc": "2.0", "id": 1, "method": "echo", "params": [1]}
+                line.send(call)
+                while not select.select([line.sock], [], [], 0)[0]:
+                    server.turn(0.01)
+
+                def child() -> None:
+                    for use in (server.turn, server.run, lambda: server.bind(self.path, kind)):
+                        self.assertRaises(jsoncomm.Forked, use)
+                    server.stop()
+                    server.close()
+
+                self.fork(child)
+                self.assertTrue(os.path.exists(self.path))
+                line.receive_text()
+                line.send({**call, "id": 2})
+                while not select.select([line.sock], [], [], 0)[0]:
+                    server.turn(0.01)
+                answer = line.receive()
+                self.assertEqual(answer and answer.value["id"], 2)
+
+    def test_a_child_that_a_method_has_forked_answers_nothing(self) -> None:
+        for kind in KINDS:
+            with self.subTest(kind), Server() as server:
+                children: list[int] = []
+
+                def fork() -> int:
+                    children.append(self.forked())
+                    if not children[0]:
+                        raise ValueError("told to the log, and to nobody else")
+                    return os.getpid()
+
+                server.method("fork", fork)
+                server.bind(self.path, kind)
+                with connect(self.path) as connection:
+                    identity = connection._begin("fork", None, math.inf, tell=False)
+                    logging.disable()
+                    try:
+                        with contextlib.suppress(jsoncomm.Forked):
+                            while not children:
+                                server.turn(PATIENCE)
+                            if not children[0]:
+                                os._exit(1)  # it went on
+                        if not children[0]:
+                            os._exit(0)
+                    finally:
+                        logging.disable(logging.NOTSET)
+                    self.join(children[0])
+                    self.assertEqual(connection.answer_to(identity).value["result"], os.getpid())
+                    self.assertRaises(Deadline, connection.answer_to, identity, 0.05)
 
 
 class Ends(Case):
