@@ -16,6 +16,8 @@ mod flood;
 mod in_flight;
 #[path = "abuse/payload.rs"]
 mod payload;
+#[path = "abuse/spilled.rs"]
+mod spilled;
 #[path = "abuse/stage.rs"]
 mod stage;
 
@@ -40,6 +42,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "in_flight",
         shows: "clients that ask for descriptors and never read, beside one that does",
         play: in_flight::play,
+    },
+    Scenario {
+        name: "spilled",
+        shows: "a client that asks for large replies and never reads, beside one that does",
+        play: spilled::play,
     },
     Scenario {
         name: "flood",

@@ -87,7 +87,6 @@ impl Actor {
     }
 
     /// Its process id.
-    #[expect(dead_code, reason = "for scenarios to come")]
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }

@@ -361,3 +361,40 @@ fn replies_without_an_envelope_stay_in_order_whatever_they_bring() {
     }
     assert_open_fds(before);
 }
+
+#[test]
+fn replies_that_are_held_back_leave_the_server_idle() {
+    alone!();
+    for kind in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("limits.sock");
+        let mut limits = limits();
+        // On a datagram socket they would be dropped.
+        limits.retry = Duration::from_millis(50);
+        let mut server = jsoncomm::Server::new(limits).unwrap();
+        server.bind(&path, kind).unwrap().serve::<dyn Probe>();
+        let clients: Vec<Socket> = (0..8)
+            .map(|_| Socket::connect(&path, kind).unwrap())
+            .collect();
+        let mut state = State::default();
+        for client in &clients {
+            // More than are read from a connection that has as many held back.
+            for id in 0..3 {
+                give(client, id, 2);
+                let _ = server.turn(&mut state, Some(Duration::ZERO)).unwrap();
+            }
+        }
+        let began = Instant::now();
+        let mut turns = 0;
+        while began.elapsed() < Duration::from_millis(500) {
+            let hundred = Some(Duration::from_millis(100));
+            let _ = server.turn(&mut state, hundred).unwrap();
+            turns += 1;
+        }
+        let stats = server.stats();
+        assert_eq!(stats.fds_in_flight, DESCRIPTORS, "{kind:?}");
+        assert!(stats.waiting > 0, "{stats:?}");
+        // One that waits for nothing goes round some ten thousand times.
+        assert!(turns < 200, "{turns} turns, {kind:?}");
+    }
+}

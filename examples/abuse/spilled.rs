@@ -1,0 +1,137 @@
+//! A client that asks for large replies and never reads them. Each is in a memfd, which the kernel keeps.
+
+use std::fs;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use jsoncomm::message::Verbatim;
+use jsoncomm::{Bind, Connection, Kind, Limits, Sent, Server, Socket};
+
+use crate::Trouble;
+use crate::stage::{ABUSER, POLITE, SERVER, Stage, pause, say};
+
+/// Bytes of a large reply.
+const LARGE: usize = 5_000_000;
+
+/// Bytes of a message at most.
+const MESSAGE: usize = 16 << 20;
+
+/// Gives what is large.
+#[jsoncomm::service(name = "abuse.library")]
+pub(crate) trait Library {
+    /// So many `x`.
+    fn text(&mut self, size: usize) -> String;
+}
+
+struct Shelf;
+
+impl Library for Shelf {
+    fn text(&mut self, size: usize) -> String {
+        "x".repeat(size)
+    }
+}
+
+pub(crate) fn play(role: &[&str]) -> Result<(), Trouble> {
+    match role {
+        [] => one(),
+        ["serve", path] => serve(path),
+        ["flood", path] => flood(path),
+        ["ask", path] => ask(path),
+        _ => Err("there is no such role".into()),
+    }
+}
+
+fn one() -> Result<(), Trouble> {
+    let mut out = io::stdout();
+    let stage = Stage::new("spilled")?;
+    let server = stage.start(SERVER, "serve", &[])?;
+    let mut polite = stage.start(POLITE, "ask", &[])?;
+    polite.go_on()?;
+    writeln!(out, "  a polite user, before: {}", polite.hear()?)?;
+    let before = shared_memory()?;
+    let mut abuser = stage.start(ABUSER, "flood", &[])?;
+    writeln!(out, "  {}", abuser.hear()?)?;
+    let grown = shared_memory()?.saturating_sub(before);
+    writeln!(out, "  shared memory has grown by {} MB", grown / 1000)?;
+    let most = peak(server.id())?;
+    writeln!(
+        out,
+        "  memory of the server itself, at most: {} MB",
+        most / 1000
+    )?;
+    polite.go_on()?;
+    writeln!(out, "  the polite user, now: {}", polite.hear()?)?;
+    Ok(())
+}
+
+/// What all memfds and tmpfs files take, in KB.
+fn shared_memory() -> Result<u64, Trouble> {
+    field(&fs::read_to_string("/proc/meminfo")?, "Shmem:")
+}
+
+/// The most that a process has had in memory, in KB.
+fn peak(process: u32) -> Result<u64, Trouble> {
+    field(
+        &fs::read_to_string(format!("/proc/{process}/status"))?,
+        "VmHWM:",
+    )
+}
+
+fn field(text: &str, name: &str) -> Result<u64, Trouble> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.ok_or("the kernel does not say")?.parse()?)
+}
+
+fn serve(path: &str) -> Result<(), Trouble> {
+    let mut limits = Limits::default();
+    limits.message = MESSAGE;
+    let mut server = Server::new(limits)?;
+    let at = Bind::at(path).mode(0o666);
+    server.bind(at, Kind::Seqpacket)?.serve::<dyn Library>();
+    say("ready")?;
+    Ok(server.run(&mut Shelf)?)
+}
+
+/// Sends calls until there is no room for more, and reads nothing.
+fn flood(path: &str) -> Result<(), Trouble> {
+    const CALLS: usize = 300;
+    /// After so long without room there is none; all have been carried out when it has passed once more.
+    const STUCK: Duration = Duration::from_secs(2);
+    let mut socket = Socket::connect(path, Kind::Seqpacket)?;
+    say("ready")?;
+    let call =
+        r#"{"jsonrpc":"2.0","id":1,"method":"abuse.library.text","params":{"size":5000000}}"#;
+    let call = Verbatim::new(call);
+    let (mut sent, mut progress) = (0, Instant::now());
+    while progress.elapsed() < STUCK {
+        if sent < CALLS && matches!(socket.try_send(&call), Ok(Sent::Done)) {
+            sent += 1;
+            progress = Instant::now();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+    say(&format!("calls for {} MB sent: {sent}", LARGE / 1_000_000))?;
+    Ok(pause()?)
+}
+
+/// Asks for a large reply and a small one, each time that it is told to.
+fn ask(path: &str) -> Result<(), Trouble> {
+    const DEADLINE: Duration = Duration::from_secs(5);
+    let connection = Connection::open(path)?;
+    connection.set_message_limit(MESSAGE);
+    let client = LibraryClient::new(connection.within(DEADLINE));
+    say("ready")?;
+    while pause().is_ok() {
+        let mut line = String::new();
+        for size in [LARGE, 1] {
+            let began = Instant::now();
+            let how = client.text(size).map(drop);
+            let how = how.map_or_else(|error| error.to_string(), |()| "well".into());
+            line += &format!("{size} B {how} ({} us) ", began.elapsed().as_micros());
+        }
+        say(line.trim())?;
+    }
+    Ok(())
+}
