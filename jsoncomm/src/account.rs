@@ -50,7 +50,24 @@ impl Cost {
         fds_in_flight: 0,
         bytes_in_flight: 0,
     };
+
+    /// All of it, in one order.
+    #[inline]
+    fn parts(&self) -> [usize; PARTS] {
+        [
+            self.connections,
+            self.deferred,
+            self.bytes,
+            self.descriptors,
+            self.unwanted,
+            self.fds_in_flight,
+            self.bytes_in_flight,
+        ]
+    }
 }
+
+/// How many things are accounted for.
+const PARTS: usize = 7;
 
 /// What one user costs now.
 #[derive(Debug, Default)]
@@ -81,48 +98,36 @@ pub(crate) struct Account {
     resumed: Arc<Resumed>,
 }
 
-/// One of the things that are charged.
-struct Part<'a> {
-    used: &'a AtomicUsize,
-    limit: usize,
-    /// How it is found in an amount.
-    of: fn(&Cost) -> usize,
-}
-
-impl Part<'_> {
-    /// Returns true if nothing of it is charged.
-    fn is_free(&self) -> bool {
-        self.used.load(Ordering::Relaxed) == 0
-    }
-
-    /// Returns true if so much more is within the limit. What costs nothing always is.
-    fn has_room(&self, cost: &Cost) -> bool {
-        let (used, wanted) = (self.used.load(Ordering::Relaxed), (self.of)(cost));
-        wanted == 0 || used.saturating_add(wanted) <= self.limit
-    }
-}
-
 impl Account {
-    /// What is charged now, beside its limit.
-    fn parts(&self) -> [Part<'_>; 7] {
-        let part = |used, of: fn(&Cost) -> usize| {
-            let limit = of(&self.limit);
-            Part { used, limit, of }
-        };
+    /// What is charged now, in the order of [`Cost::parts`].
+    fn used(&self) -> [&AtomicUsize; PARTS] {
         [
-            part(&self.connections, |cost| cost.connections),
-            part(&self.deferred, |cost| cost.deferred),
-            part(&self.bytes, |cost| cost.bytes),
-            part(&self.descriptors, |cost| cost.descriptors),
-            part(&self.unwanted, |cost| cost.unwanted),
-            part(&self.fds_in_flight, |cost| cost.fds_in_flight),
-            part(&self.bytes_in_flight, |cost| cost.bytes_in_flight),
+            &self.connections,
+            &self.deferred,
+            &self.bytes,
+            &self.descriptors,
+            &self.unwanted,
+            &self.fds_in_flight,
+            &self.bytes_in_flight,
         ]
     }
 
+    /// Returns true if all that it costs anything of `fits`: so much is used, wanted and allowed.
+    #[inline]
+    fn fits(&self, cost: &Cost, fits: impl Fn(usize, usize, usize) -> bool) -> bool {
+        let wanted = cost.parts().into_iter().zip(self.limit.parts());
+        let mut parts = self.used().into_iter().zip(wanted);
+        parts.all(|(used, (wanted, limit))| {
+            wanted == 0 || fits(used.load(Ordering::Relaxed), wanted, limit)
+        })
+    }
+
     /// Says whether so much more is within the limit. What costs nothing always is.
+    #[inline]
     pub(crate) fn has_room(&self, cost: Cost) -> bool {
-        self.parts().iter().all(|part| part.has_room(&cost))
+        self.fits(&cost, |used, wanted, limit| {
+            used.saturating_add(wanted) <= limit
+        })
     }
 
     /// Says whether items of streams may wait, which can do without: less than half of what may wait does. The rest
@@ -135,8 +140,7 @@ impl Account {
 
     /// Charges it, whatever the limit.
     pub(crate) fn charge(self: &Arc<Self>, cost: Cost) -> Charge {
-        for Part { used, of, .. } in self.parts() {
-            let more = of(&cost);
+        for (used, more) in self.used().into_iter().zip(cost.parts()) {
             if more > 0 {
                 used.fetch_add(more, Ordering::Relaxed);
             }
@@ -239,8 +243,7 @@ pub(crate) struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        for Part { used, of, .. } in self.account.parts() {
-            let less = of(&self.cost);
+        for (used, less) in self.account.used().into_iter().zip(self.cost.parts()) {
             if less > 0 {
                 used.fetch_sub(less, Ordering::Relaxed);
             }
@@ -442,8 +445,8 @@ impl Accounts {
     /// Says whether nobody costs anything.
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
-        let parts = self.users.values().flat_map(|account| account.parts());
-        let mut used = parts.map(|part| part.used.load(Ordering::Relaxed));
+        let used = self.users.values().flat_map(|account| account.used());
+        let mut used = used.map(|used| used.load(Ordering::Relaxed));
         let mut open = self.users.values().map(|account| {
             let open = |thing| account.count(thing).load(Ordering::Relaxed);
             open(Thing::Payload) + open(Thing::Connection)

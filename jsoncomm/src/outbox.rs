@@ -90,8 +90,9 @@ impl Letter {
         self.charge.is_some()
     }
 
-    /// Ends it, and tells its sender how.
-    pub(crate) fn end(mut self, end: End) {
+    /// Tells its sender what has become of it.
+    #[inline]
+    pub(crate) fn end(&mut self, end: End) {
         if let Some(sender) = self.sender.take() {
             sender.passed(end);
         }
@@ -158,7 +159,8 @@ impl Mail<'_> {
     }
 
     /// Tells its sender what has become of it.
-    pub(crate) fn end(self, end: End) {
+    #[inline]
+    pub(crate) fn end(&mut self, end: End) {
         if let Self::Letter(letter) = self {
             letter.end(end);
         }
@@ -285,7 +287,7 @@ impl Outbox {
         if let Some(held) = &mut self.held {
             held.pause = Held::pause(limits);
         }
-        if let Some(letter) = letter {
+        if let Some(mut letter) = letter {
             letter.end(End::Sent);
         }
     }

@@ -14,6 +14,8 @@ use super::*;
 #[jsoncomm::service(name = "test.odd")]
 trait Odd {
     fn ping(&mut self, number: u64) -> u64;
+    /// Takes one.
+    fn take(&mut self, #[fd] file: OwnedFd) -> u64;
     fn at_once(&mut self) -> Handed;
     fn later(&mut self, call: &mut Call) -> Later<Handed>;
     /// One that can be sent, and then the other.
@@ -38,6 +40,10 @@ impl Hand {
 impl Odd for Hand {
     fn ping(&mut self, number: u64) -> u64 {
         number
+    }
+
+    fn take(&mut self, _file: OwnedFd) -> u64 {
+        1
     }
 
     fn at_once(&mut self) -> Handed {
@@ -109,4 +115,34 @@ fn a_reply_that_cannot_be_sent_is_a_fault_that_names_the_cause_and_the_connectio
         assert_eq!((counts.dropped, counts.cut), (3, 0));
     }
     assert_open_fds(before);
+}
+
+#[test]
+fn a_request_that_cannot_be_sent_is_an_error_and_the_connection_stays() {
+    alone!();
+    let Some(odd) = io_uring() else { return };
+    let is_refused = |error: jsoncomm::Error| match error {
+        jsoncomm::Error::Os { operation, source } => {
+            let refused = rustix::io::Errno::INVAL;
+            assert_eq!(rustix::io::Errno::from_io_error(&source), Some(refused));
+            assert_eq!(operation, "sendmsg");
+        }
+        other => panic!("{other:?}"),
+    };
+    for kind in KINDS {
+        let hand = Hand(null().into());
+        let server = Running::start(kind, hand, |endpoint| endpoint.serve::<dyn Odd>());
+        let client = OddClient::new(server.connect());
+        match client.take(&odd) {
+            Err(CallError::NotSent(error)) => is_refused(error),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(client.ping(7).unwrap(), 7);
+        assert_eq!(client.take(null()).unwrap(), 1);
+        let (mut left, mut right) = jsoncomm_tests::pair(kind);
+        let file = odd.try_clone().unwrap();
+        is_refused(left.send(&Handed { file }).unwrap_err());
+        left.send("next").unwrap();
+        assert_eq!(right.receive::<String>().unwrap().0, "next");
+    }
 }

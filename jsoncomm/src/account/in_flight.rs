@@ -138,10 +138,9 @@ pub(super) struct Senders {
 impl Account {
     /// Charges it if it is within the limit, or if nothing of its kind is charged: one of any size always goes.
     pub(crate) fn try_charge_one(self: &Arc<Self>, cost: Cost) -> Option<Charge> {
-        let fits = self
-            .parts()
-            .iter()
-            .all(|part| part.is_free() || part.has_room(&cost));
+        let fits = self.fits(&cost, |used, wanted, limit| {
+            used == 0 || used.saturating_add(wanted) <= limit
+        });
         fits.then(|| self.charge(cost))
     }
 

@@ -1,5 +1,6 @@
 //! One attempt to send, in a memfd if it does not fit into a datagram.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::inbox::BUFFER_KEPT;
@@ -30,60 +31,72 @@ impl Line {
         to: Option<&Name>,
         wait: Wait,
     ) -> Result<Tried, Error> {
-        let sent = self.try_send_if(text, fds, to, wait, &mut |_| true)?;
+        let mut error = None;
+        if fds.is_empty() {
+            match self.try_plain(text, to, wait) {
+                Ok(()) => return Ok(Tried::Done),
+                Err(refused) => error = refused,
+            }
+        }
+        let sent = self.try_freight(text, fds, to, wait, error, &mut |_| true)?;
         // It is not refused.
         Ok(sent.unwrap_or(Tried::Full))
     }
 
-    /// The same for callers who account for what the kernel keeps: `may` is asked before something of that is sent, and
-    /// anew when it turns out to be more. `None` when it says no; then nothing was sent.
+    /// Tries to send a text alone in a datagram. Fails with what the kernel says, or without asking it where the text is
+    /// too long; either is for [`try_freight`](Self::try_freight).
     #[inline]
-    pub(crate) fn try_send_if(
+    pub(crate) fn try_plain(
+        &self,
+        text: &[u8],
+        to: Option<&Name>,
+        wait: Wait,
+    ) -> Result<(), Option<io::Error>> {
+        match text.len() <= self.inline_max.min(self.bounds.message) {
+            true => sys::sendto(self.fd.as_fd(), text, to, wait).map_err(Some),
+            false => Err(None),
+        }
+    }
+
+    /// Sends what has descriptors, or is no plain text because of that `error`, for callers who account for what the
+    /// kernel keeps: `may` is asked before something of that is sent, and anew when it turns out to be more. `None` when
+    /// it says no; then nothing was sent.
+    #[inline(never)]
+    pub(crate) fn try_freight(
         &self,
         text: &[u8],
         fds: &[BorrowedFd<'_>],
         to: Option<&Name>,
         wait: Wait,
+        mut error: Option<io::Error>,
         may: &mut dyn FnMut(Freight) -> bool,
     ) -> Result<Option<Tried>, Error> {
-        // Nearly all fit into a datagram, and find room.
         let fits = text.len() <= self.inline_max.min(self.bounds.message) && fds.len() <= FDS_MAX;
-        let error = match fits {
-            true => {
-                let fd = self.fd.as_fd();
-                let sent = match fds {
-                    [] => sys::sendto(fd, text, to, wait),
-                    _ => {
-                        let freight = Freight {
-                            fds: fds.len(),
-                            bytes: 0,
-                        };
-                        if !may(freight) {
-                            return Ok(None);
-                        }
-                        sys::sendmsg(fd, text, fds, to, wait)
-                    }
-                };
-                match sent {
-                    Ok(()) => return Ok(Some(Tried::Done)),
-                    Err(error) => Some(error),
-                }
+        if fits && !fds.is_empty() {
+            let freight = Freight {
+                fds: fds.len(),
+                bytes: 0,
+            };
+            if !may(freight) {
+                return Ok(None);
             }
-            false => None,
-        };
+            match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
+                Ok(()) => return Ok(Some(Tried::Done)),
+                Err(refused) => error = Some(refused),
+            }
+        }
         self.try_otherwise(text, fds, to, wait, error, may)
     }
 
     /// Sends what does not fit into a datagram, if that is what is wrong with it, or says what is. `error` is what the
     /// kernel says if it has been tried.
-    #[inline(never)]
     fn try_otherwise(
         &self,
         text: &[u8],
         fds: &[BorrowedFd<'_>],
         to: Option<&Name>,
         wait: Wait,
-        error: Option<std::io::Error>,
+        error: Option<io::Error>,
         may: &mut dyn FnMut(Freight) -> bool,
     ) -> Result<Option<Tried>, Error> {
         let (size, limit) = (text.len(), self.bounds.message);
@@ -143,7 +156,7 @@ fn check_count(count: usize, limit: usize) -> Result<(), Error> {
 }
 
 /// Says what it means that sending has failed in that operation.
-fn outcome(operation: &'static str, error: std::io::Error) -> Result<Tried, Error> {
+fn outcome(operation: &'static str, error: io::Error) -> Result<Tried, Error> {
     match sys::trouble(&error) {
         Trouble::Full | Trouble::Interrupted => Ok(Tried::Full),
         Trouble::Short => Ok(Tried::Short(Error::os(operation)(error))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::leaving::Leaving;
-use super::sending::{Flushed, Offered, Outlet, instead};
+use super::sending::{Attempt, Flushed, Outlet, instead, replace};
 use super::source::{Habit, Next, Share, close_or_tell, not_admitted, receive};
 use crate::account::{Account, Charge, Cost, InFlight, Order};
 use crate::envelope::Id;
@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::line::{Heard, Inbox, Line};
 use crate::mailbox::Caller;
 use crate::observe::{Cut, Loss, Notice};
-use crate::outbox::{Mail, Outbox, Place};
+use crate::outbox::{End, Mail, Outbox, Place};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::routes::Routes;
@@ -333,14 +333,18 @@ impl<S> AsFd for Connected<S> {
 impl Way {
     /// Returns true if the peer is there and has room for what is sent to it, so that it can be read from. While answers
     /// are held back it is read from as long as more of them may wait: what it asks for next may bring nothing.
+    #[inline]
     fn is_clear(&self) -> bool {
+        !self.broken && (self.outbox.is_empty() || self.may_hold_more())
+    }
+
+    /// Returns true if more answers may wait until descriptors are read.
+    #[inline(never)]
+    fn may_hold_more(&self) -> bool {
         /// Answers of one connection that are held back.
         const MOST: usize = 16;
-        let holds_more = || {
-            let few = self.outbox.held() < MOST && !self.outbox.is_full();
-            few && !self.in_order && self.account.has_room_to_spare()
-        };
-        !self.broken && (self.outbox.is_empty() || holds_more())
+        let few = self.outbox.held() < MOST && !self.outbox.is_full();
+        few && !self.in_order && self.account.has_room_to_spare()
     }
 
     /// Says when to try again what has found no room a second time.
@@ -356,10 +360,18 @@ impl Way {
     }
 
     /// What to watch for now.
+    #[inline]
     fn next(&mut self) -> Next {
-        if self.broken {
-            return Next::Close;
+        match (self.broken, self.outbox.is_empty()) {
+            (true, _) => Next::Close,
+            (false, true) => Next::Again(Watch::Reading),
+            (false, false) => self.next_with_answers(),
         }
+    }
+
+    /// What to watch for while answers wait.
+    #[inline(never)]
+    fn next_with_answers(&mut self) -> Next {
         if self.outbox.is_full() {
             return Next::Again(Watch::Writing);
         }
@@ -412,7 +424,7 @@ impl Way {
 }
 
 impl Lane for Way {
-    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+    fn deliver(&mut self, desk: &mut Desk, mut mail: Mail<'_>) {
         if !desk.is_here() {
             return;
         }
@@ -421,10 +433,15 @@ impl Lane for Way {
             return desk.note_lost(Loss::Gone, 1);
         }
         let (mut outlet, outbox) = self.outlet();
-        match outlet.offer(outbox, desk, mail) {
-            Offered::Done => {}
-            Offered::Waits(mail, place) => self.keep(desk, mail, place),
-            Offered::Gone => {
+        match outlet.offer(outbox, &mail) {
+            Attempt::Sent => mail.end(End::Sent),
+            Attempt::Waits(place) => self.keep(desk, mail, place),
+            Attempt::Refused(error) => {
+                if let Some(fault) = replace(desk, mail, &error) {
+                    self.deliver(desk, Mail::Letter(fault));
+                }
+            }
+            Attempt::Gone => {
                 desk.note_lost(Loss::Gone, 1);
                 self.break_off(desk);
             }

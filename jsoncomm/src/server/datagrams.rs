@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::sending::{Flushed, Offered, Outlet, smaller};
+use super::sending::{Attempt, Flushed, Outlet, replace, smaller};
 use super::source::{Habit, Next, Share, close, leave, receive};
 use crate::account::{Account, InFlight, Order};
 use crate::address::Bound;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::line::{Datagram, Heard, Inbox, Line};
 use crate::mailbox::Caller;
 use crate::observe::Loss;
-use crate::outbox::{Backlog, Mail, Outbox};
+use crate::outbox::{Backlog, End, Mail, Outbox, Place};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key};
 use crate::routes::Routes;
@@ -324,7 +324,7 @@ pub(super) struct DatagramLane<'e> {
 }
 
 impl Lane for DatagramLane<'_> {
-    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+    fn deliver(&mut self, desk: &mut Desk, mut mail: Mail<'_>) {
         if !desk.is_here() {
             return;
         }
@@ -332,23 +332,53 @@ impl Lane for DatagramLane<'_> {
         if to.is_none() && !self.connected {
             return desk.note_lost(Loss::NoAddress, 1);
         }
-        let name = to.copied();
+        let attempt = match self.backlogs.is_empty() {
+            true => self.outlet.offer(&Outbox::default(), &mail),
+            false => self.offer_behind(desk, &mail),
+        };
+        let place = match attempt {
+            Attempt::Sent => return mail.end(End::Sent),
+            Attempt::Gone => return desk.note_lost(Loss::Gone, 1),
+            Attempt::Refused(error) => {
+                if let Some(fault) = replace(desk, mail, &error) {
+                    self.deliver(desk, Mail::Letter(fault));
+                }
+                return;
+            }
+            Attempt::Waits(place) => place,
+        };
+        self.keep(desk, mail, place);
+    }
+
+    fn withdraw(&mut self, id: &Id<'_>) -> bool {
+        let backlog = self.backlogs.get_mut(&self.outlet.to.copied());
+        backlog.is_some_and(|backlog| backlog.outbox.withdraw(id))
+    }
+}
+
+impl DatagramLane<'_> {
+    /// Sends an answer, after what waits for its peer.
+    #[inline(never)]
+    fn offer_behind(&mut self, desk: &mut Desk, mail: &Mail<'_>) -> Attempt {
+        let name = self.outlet.to.copied();
         // A peer that asks again may well have made room; what waits for it goes first.
         if let Some(backlog) = self.backlogs.get_mut(&name) {
-            if !flush(&mut self.outlet, backlog, desk) {
-                self.backlogs.remove(&name);
+            if flush(&mut self.outlet, backlog, desk) {
+                return self.outlet.offer(&backlog.outbox, mail);
             }
+            self.backlogs.remove(&name);
         }
-        let nothing = Outbox::default();
-        let waiting = self.backlogs.get(&name).map(|backlog| &backlog.outbox);
-        let (mail, place) = match self.outlet.offer(waiting.unwrap_or(&nothing), desk, mail) {
-            Offered::Done => return,
-            Offered::Gone => return desk.note_lost(Loss::Gone, 1),
-            Offered::Waits(..) if waiting.is_none() && self.is_crowded(desk) => {
-                return desk.note_lost(Loss::NoRoom, 1);
-            }
-            Offered::Waits(mail, place) => (mail, place),
-        };
+        self.outlet.offer(&Outbox::default(), mail)
+    }
+
+    /// Has an answer wait, if it may.
+    #[inline(never)]
+    fn keep(&mut self, desk: &mut Desk, mail: Mail<'_>, place: Place) {
+        let name = self.outlet.to.copied();
+        let crowded = self.backlogs.len() >= desk.limits.waiting_peers;
+        if crowded && !self.backlogs.contains_key(&name) {
+            return desk.note_lost(Loss::NoRoom, 1);
+        }
         let fresh = || Backlog::new(&desk.limits, Instant::now());
         let backlog = self.backlogs.entry(name).or_insert_with(fresh);
         let mut push = |letter| {
@@ -370,17 +400,5 @@ impl Lane for DatagramLane<'_> {
         if !kept {
             desk.note_lost(Loss::NoRoom, 1);
         }
-    }
-
-    fn withdraw(&mut self, id: &Id<'_>) -> bool {
-        let backlog = self.backlogs.get_mut(&self.outlet.to.copied());
-        backlog.is_some_and(|backlog| backlog.outbox.withdraw(id))
-    }
-}
-
-impl DatagramLane<'_> {
-    /// Returns true if answers wait for as many peers as they may.
-    fn is_crowded(&self, desk: &Desk) -> bool {
-        self.backlogs.len() >= desk.limits.waiting_peers
     }
 }

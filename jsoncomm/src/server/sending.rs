@@ -5,6 +5,7 @@
 //! more of that until something is read: then only such answers wait. On a bare endpoint, where answers have no id, they
 //! stay in order all the same.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -19,22 +20,12 @@ use crate::sys::control::Wait;
 use crate::sys::name::Name;
 
 /// How an attempt to send has ended.
-enum Attempt {
+pub(super) enum Attempt {
     Sent,
     /// It has to wait.
     Waits(Place),
     /// It cannot be sent to anybody, or not to this peer; others can.
     Refused(Error),
-    /// Nobody is there.
-    Gone,
-}
-
-/// What became of an answer.
-pub(super) enum Offered<'m> {
-    /// It was sent, or is replaced by a fault that was.
-    Done,
-    /// It has to wait.
-    Waits(Mail<'m>, Place),
     /// Nobody is there.
     Gone,
 }
@@ -66,6 +57,25 @@ impl Outlet<'_> {
     /// Tries to send.
     #[inline]
     fn attempt(&mut self, text: &[u8], fds: &[BorrowedFd<'_>]) -> Attempt {
+        // Nearly all have no descriptors, fit into a datagram and find room.
+        let mut error = None;
+        if fds.is_empty() {
+            match self.line.try_plain(text, self.to, Wait::Never) {
+                Ok(()) => return Attempt::Sent,
+                Err(refused) => error = refused,
+            }
+        }
+        self.attempt_freight(text, fds, error)
+    }
+
+    /// Tries to send what has descriptors, or is no plain text because of that `error`.
+    #[inline(never)]
+    fn attempt_freight(
+        &mut self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        error: Option<io::Error>,
+    ) -> Attempt {
         let (account, in_flight) = (self.account, &mut *self.in_flight);
         let socket = self.line.shared_fd();
         let (mut freighted, mut charge) = (false, None::<Charge>);
@@ -82,7 +92,7 @@ impl Outlet<'_> {
         };
         let sent = self
             .line
-            .try_send_if(text, fds, self.to, Wait::Never, &mut may);
+            .try_freight(text, fds, self.to, Wait::Never, error, &mut may);
         match sent {
             Ok(Some(Tried::Done)) => {
                 if let Some(charge) = charge {
@@ -110,32 +120,17 @@ impl Outlet<'_> {
 
     /// Sends an answer, unless others go before it.
     #[inline]
-    pub(super) fn offer<'m>(
-        &mut self,
-        outbox: &Outbox,
-        desk: &mut Desk,
-        mail: Mail<'m>,
-    ) -> Offered<'m> {
+    pub(super) fn offer(&mut self, outbox: &Outbox, mail: &Mail<'_>) -> Attempt {
+        let (text, fds) = (mail.text(), mail.fds());
         if !outbox.is_empty() {
             if outbox.is_full() {
-                return Offered::Waits(mail, Place::Room);
+                return Attempt::Waits(Place::Room);
             }
-            if self.follows_held(mail.text(), mail.fds().len()) {
-                return Offered::Waits(mail, Place::Held);
+            if self.follows_held(text, fds.len()) {
+                return Attempt::Waits(Place::Held);
             }
         }
-        match self.attempt(mail.text(), &mail.fds()) {
-            Attempt::Sent => {
-                mail.end(End::Sent);
-                Offered::Done
-            }
-            Attempt::Waits(place) => Offered::Waits(mail, place),
-            Attempt::Refused(error) => match replace(desk, mail, &error) {
-                Some(fault) => self.offer(outbox, desk, Mail::Letter(fault)),
-                None => Offered::Done,
-            },
-            Attempt::Gone => Offered::Gone,
-        }
+        self.attempt(text, &fds)
     }
 
     /// Sends what has been waiting, for as long as there is room.
@@ -174,7 +169,8 @@ impl Outlet<'_> {
 /// Ends an answer that cannot be sent at all. Returns what its caller is told instead; the sender of an item tells by
 /// itself, and a caller without an id cannot be told.
 #[cold]
-fn replace(desk: &mut Desk, mail: Mail<'_>, error: &Error) -> Option<Letter> {
+#[inline(never)]
+pub(super) fn replace(desk: &mut Desk, mut mail: Mail<'_>, error: &Error) -> Option<Letter> {
     desk.note_lost(Loss::NotKept, 1);
     let fault = refusal(error);
     if mail.is_item() {
