@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::sys::control::{Numbered, take_number};
+use crate::sys::socket::is_any_socket;
+use crate::sys::{file, memfd};
 
 pub(crate) use closer::{Closer, Unwanted};
 
@@ -114,17 +116,48 @@ const FEW: usize = 4;
 /// The places of a list that is not empty.
 #[derive(Default)]
 struct List {
-    few: [Option<OwnedFd>; FEW],
-    more: Vec<Option<OwnedFd>>,
+    few: [Place; FEW],
+    more: Vec<Place>,
     length: usize,
     /// Who closes what is left.
     discard: Option<Arc<dyn Discard>>,
-    /// Sockets that have been taken, once more ([`Fds::take_for_now`]).
-    held: Vec<OwnedFd>,
+}
+
+/// What is at a place of the list.
+#[derive(Default)]
+enum Place {
+    /// It has been taken.
+    #[default]
+    Empty,
+    Here(OwnedFd),
+    /// It has been taken, and this is another descriptor of the same file ([`Fds::take_for_now`]).
+    Held(OwnedFd),
+}
+
+impl Place {
+    /// What is to be closed if it is not taken any more.
+    fn into_fd(self) -> Option<OwnedFd> {
+        match self {
+            Self::Empty => None,
+            Self::Here(fd) | Self::Held(fd) => Some(fd),
+        }
+    }
+
+    /// Moves the descriptor out.
+    fn take(&mut self) -> Option<OwnedFd> {
+        match std::mem::take(self) {
+            Self::Here(fd) => Some(fd),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 impl List {
     fn push(&mut self, fd: Option<OwnedFd>) {
+        let fd = fd.map_or(Place::Empty, Place::Here);
         match self.few.get_mut(self.length) {
             Some(place) => *place = fd,
             None => self.more.push(fd),
@@ -137,15 +170,17 @@ impl List {
             None => self.few.get(index),
             Some(beyond) => self.more.get(beyond),
         };
-        place?.as_ref()
+        match place? {
+            Place::Here(fd) => Some(fd),
+            Place::Empty | Place::Held(_) => None,
+        }
     }
 
-    fn take(&mut self, index: usize) -> Option<OwnedFd> {
-        let place = match index.checked_sub(FEW) {
+    fn place(&mut self, index: usize) -> Option<&mut Place> {
+        match index.checked_sub(FEW) {
             None => self.few.get_mut(index),
             Some(beyond) => self.more.get_mut(beyond),
-        };
-        place?.take()
+        }
     }
 
     /// Closes what is left, or has it closed.
@@ -156,20 +191,30 @@ impl List {
     #[inline(never)]
     fn close(mut self: Box<Self>) {
         if let Some(discard) = self.discard.take() {
-            let mut left = std::mem::take(&mut self.held);
-            if !left.is_empty() || (0..self.length).any(|index| self.get(index).is_some()) {
-                left.extend(self.take_all().into_iter().flatten());
-                discard.discard(left);
+            let some = |place: &Place| !matches!(place, Place::Empty);
+            if self.few.iter().chain(&self.more).any(some) {
+                discard.discard(self.empty().filter_map(Place::into_fd).collect());
             }
         }
     }
 
-    /// Empties it.
-    fn take_all(&mut self) -> Vec<Option<OwnedFd>> {
+    /// Empties it, and gives out its places.
+    fn empty(&mut self) -> impl Iterator<Item = Place> + use<> {
         let few = std::mem::take(&mut self.few).into_iter();
         let places = few.chain(std::mem::take(&mut self.more));
-        places.take(std::mem::take(&mut self.length)).collect()
+        places.take(std::mem::take(&mut self.length))
     }
+
+    /// Empties it, and gives out what has not been taken.
+    fn take_all(&mut self) -> Vec<Option<OwnedFd>> {
+        self.empty().map(|mut place| place.take()).collect()
+    }
+}
+
+/// Returns true if the last close(2) of a descriptor can wait for as long as its sender likes, as far as that is known
+/// without waiting: it is a socket, or a file in memory.
+fn can_be_slow_to_close(fd: BorrowedFd<'_>) -> bool {
+    is_any_socket(fd) || memfd::is_in_memory(fd)
 }
 
 /// Closes descriptors that nobody wants.
@@ -211,17 +256,20 @@ impl Fds {
 
     /// Moves the descriptor at `index` out; `None` when it was taken before or never there.
     pub fn take(&mut self, index: usize) -> Option<OwnedFd> {
-        self.list.as_mut()?.take(index)
+        self.list.as_mut()?.place(index)?.take()
     }
 
-    /// The same for who may still drop what is made of it: the last to close a socket waits, so another descriptor of
-    /// it stays here until [`taken`](Self::taken), for who closes what is left.
+    /// Moves the descriptor at `index` out for a message that may still be refused, and dropped with what has been read of
+    /// it. The last to close a socket waits, and so does the last to close a memfd with much in it: another descriptor of
+    /// the same file stays here until [`taken`](Self::taken), for who closes what is left.
     pub(crate) fn take_for_now(&mut self, index: usize) -> Option<OwnedFd> {
         let list = self.list.as_mut()?;
-        let fd = list.take(index)?;
-        if list.discard.is_some() && crate::sys::socket::is_any_socket(fd.as_fd()) {
+        let received = list.discard.is_some();
+        let place = list.place(index)?;
+        let fd = place.take()?;
+        if received && can_be_slow_to_close(fd.as_fd()) {
             // There is none if this process has no descriptors left.
-            list.held.extend(fd.try_clone());
+            *place = file::duplicate(fd.as_fd()).map_or(Place::Empty, Place::Held);
         }
         Some(fd)
     }
@@ -229,7 +277,11 @@ impl Fds {
     /// What has been taken stays with whoever took it.
     pub(crate) fn taken(&mut self) {
         if let Some(list) = &mut self.list {
-            list.held.clear();
+            for place in list.few.iter_mut().chain(&mut list.more) {
+                if let Place::Held(_) = place {
+                    *place = Place::Empty;
+                }
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use jsoncomm::Error;
 use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until_closed};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// A pause that no test lives to see the end of.
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -108,6 +109,34 @@ fn what_was_read_for_a_call_whose_time_had_passed_is_closed_without_waiting() {
 fn what_is_of_another_kind_is_closed_without_waiting() {
     alone!();
     refused_half_way(&call(5, "hang", r#"{"on":0}"#));
+}
+
+#[test]
+fn what_was_read_of_a_refused_call_is_closed_elsewhere_if_it_is_in_memory() {
+    alone!();
+    for kind in KINDS {
+        let mut bench = Bench::start(kind);
+        bench.hold();
+        // Whatever of this user has to be closed waits behind this.
+        let end = send(&bench.server, nested(), &bench.raw, "no call");
+        assert!(bench.hear().0["error"].is_object());
+        assert_open_fds(bench.fds + 1);
+        for (count, params) in [
+            (1, r#"{"file":0,"label":1}"#),
+            (2, r#"{"file":0}"#),
+            (3, r#"{"file":0,"label":"x","other":1}"#),
+        ] {
+            let memfd = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+            bench.say(call(5, "swap", params), &[memfd.as_fd()]);
+            drop(memfd);
+            assert!(bench.hear().0["error"].is_object());
+            bench.ping();
+            assert_eq!(open_fds(), bench.fds + 1 + count, "closed on the loop");
+        }
+        drop(end);
+        bench.sound();
+        bench.stop();
+    }
 }
 
 #[test]

@@ -45,12 +45,19 @@ pub(crate) fn create(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Returns true if `fd` is a memfd or a file on tmpfs or hugetlbfs: only these answer `F_GET_SEALS` ([fcntl(2)]).
+///
+/// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
+pub(crate) fn is_in_memory(fd: BorrowedFd<'_>) -> bool {
+    seam("fcntl").is_ok() && rustix::fs::fcntl_get_seals(fd).is_ok()
+}
+
 /// Asks for the size of a file that cannot make its reader wait: a memfd or a file on tmpfs, the only
 /// kinds that answer `F_GET_SEALS` ([fcntl(2)]). `None` for every other kind of descriptor.
 ///
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 pub(crate) fn size(fd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
-    if seam("fcntl").is_err() || rustix::fs::fcntl_get_seals(fd).is_err() {
+    if !is_in_memory(fd) {
         return Ok(None);
     }
     seam("fstat")?;
