@@ -14,12 +14,16 @@ mod descriptors;
 mod flood;
 #[path = "abuse/in_flight.rs"]
 mod in_flight;
+#[path = "abuse/items.rs"]
+mod items;
 #[path = "abuse/payload.rs"]
 mod payload;
 #[path = "abuse/spilled.rs"]
 mod spilled;
 #[path = "abuse/stage.rs"]
 mod stage;
+#[path = "abuse/threads.rs"]
+mod threads;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -62,6 +66,16 @@ const SCENARIOS: &[Scenario] = &[
         name: "descriptors",
         shows: "datagrams with as many descriptors as can be, that nobody has asked for",
         play: descriptors::play,
+    },
+    Scenario {
+        name: "threads",
+        shows: "threads that share a connection, one of which waits",
+        play: threads::play,
+    },
+    Scenario {
+        name: "items",
+        shows: "large items for a callback, while another call of the client waits",
+        play: items::play,
     },
 ];
 
