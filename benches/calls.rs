@@ -68,13 +68,16 @@ impl Options {
 }
 
 /// The loads, with what their tables are called.
-const LOADS: [(Load, &str); 8] = [
+const LOADS: [(Load, &str); 11] = [
     (Load::Small, "One client, about 100 bytes of JSON each way"),
     (
         Load::Owned,
         "One client, a string and a list that both sides own",
     ),
     (Load::Clients(8), "8 clients"),
+    (Load::Threads(1), "A thread on one connection"),
+    (Load::Threads(4), "4 threads on one connection"),
+    (Load::Threads(8), "8 threads on one connection"),
     (Load::Window(32), "32 calls in flight on one connection"),
     (Load::Descriptor, "One descriptor each way"),
     (Load::Text(64 << 10), "64 KiB of text each way"),

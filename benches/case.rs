@@ -49,6 +49,8 @@ pub(crate) enum Load {
     Small,
     /// The same from so many clients, each a thread of one process.
     Clients(usize),
+    /// The same from so many threads that share one connection.
+    Threads(usize),
     /// The same from one client that has so many calls in flight.
     Window(usize),
     /// One client, one call after the other, with a string and a list that both sides own.
@@ -66,7 +68,7 @@ pub(crate) enum Load {
 impl Load {
     /// Whether more than one call is under way, so that only the time of all of them says something.
     pub(crate) fn is_concurrent(self) -> bool {
-        matches!(self, Self::Clients(_) | Self::Window(_))
+        matches!(self, Self::Clients(_) | Self::Threads(_) | Self::Window(_))
     }
 
     /// How many bytes of text it has.
@@ -86,6 +88,7 @@ impl fmt::Display for Load {
             Self::Owned => return f.pad("owned"),
             Self::Descriptor => return f.pad("descriptor"),
             Self::Clients(number) => ("clients", number),
+            Self::Threads(number) => ("threads", number),
             Self::Window(number) => ("window", number),
             Self::Text(number) => ("text", number),
             Self::Idle(number) => ("idle", number),
@@ -106,6 +109,7 @@ impl FromStr for Load {
             "owned" => Self::Owned,
             "descriptor" => Self::Descriptor,
             "clients" => Self::Clients(number),
+            "threads" => Self::Threads(number),
             "window" => Self::Window(number),
             "text" => Self::Text(number),
             "idle" => Self::Idle(number),

@@ -33,6 +33,7 @@ pub(crate) const ALL: &[&dyn Peer] = &[
     &hand::Hand,
     &ours::Stub::SLEEPING,
     &ours::Stub::LOOKING,
+    &ours::Stub::APART,
     &ours::Requests,
     &hand::Bare,
     &ours::Bare,

@@ -25,7 +25,7 @@ fn calls(load: Load) -> u64 {
         Load::Text(1_048_577..) => 4,
         Load::Text(65_537..) => 20,
         Load::Text(_) => 200,
-        Load::Clients(number) | Load::Window(number) => 100 * number as u64,
+        Load::Clients(number) | Load::Threads(number) | Load::Window(number) => 100 * number as u64,
         _ => 2000,
     }
 }

@@ -102,7 +102,7 @@ pub(crate) fn call(words: &[&str], allocations: Option<fn() -> usize>) -> Outcom
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let (peer, at) = parse(words)?;
     let mut caller: Box<dyn Caller> = match at.load {
-        Load::Clients(number) => Box::new(Crowd::start(peer, &at, number)?),
+        Load::Clients(number) | Load::Threads(number) => Box::new(Crowd::start(peer, &at, number)?),
         Load::Idle(number) => Box::new(Beside::start(peer, &at, number)?),
         _ => peer.connect(&at)?,
     };

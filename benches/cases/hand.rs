@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 
 use rustix::net::RecvFlags;
 use serde::de::DeserializeOwned;
@@ -103,13 +104,16 @@ impl Peer for Hand {
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
         match at.load {
-            Load::Small | Load::Clients(_) | Load::Window(_) | Load::Idle(_) | Load::Methods(_) => {
-                net::serve::<false>(at, ready, |text, _, out| {
-                    let work = |order: Order<'_>| receipt(&order);
-                    answer(text, out, "bench.orders.submit", work)?;
-                    Ok(None)
-                })
-            }
+            Load::Small
+            | Load::Clients(_)
+            | Load::Threads(_)
+            | Load::Window(_)
+            | Load::Idle(_)
+            | Load::Methods(_) => net::serve::<false>(at, ready, |text, _, out| {
+                let work = |order: Order<'_>| receipt(&order);
+                answer(text, out, "bench.orders.submit", work)?;
+                Ok(None)
+            }),
             Load::Owned => net::serve::<false>(at, ready, |text, _, out| {
                 let work = |named: Named<String, Vec<u32>>| named;
                 answer(text, out, "bench.orders.own", work)?;
@@ -129,7 +133,39 @@ impl Peer for Hand {
     }
 
     fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
+        if let Load::Threads(_) = at.load {
+            return Ok(Box::new(Turns::new(at)?));
+        }
         Ok(Box::new(Client::new(at)?))
+    }
+}
+
+/// One of the threads that share a connection behind a mutex, which each holds for a call.
+struct Turns;
+
+static SHARED: Mutex<Option<Client>> = Mutex::new(None);
+
+impl Turns {
+    fn new(at: &At) -> Outcome<Self> {
+        let mut shared = SHARED.lock().map_err(|error| error.to_string())?;
+        if shared.is_none() {
+            *shared = Some(Client::new(at)?);
+        }
+        Ok(Self)
+    }
+}
+
+impl Caller for Turns {
+    fn run(&mut self, laps: &mut Laps) -> Outcome {
+        while let Some(number) = laps.issue() {
+            let mut shared = SHARED.lock().map_err(|error| error.to_string())?;
+            let client = shared.as_mut().ok_or("it has been made")?;
+            let receipt = client.submit(number)?;
+            drop(shared);
+            receipt.check(number)?;
+            laps.lap();
+        }
+        Ok(())
     }
 }
 
@@ -188,6 +224,14 @@ impl Client {
         }
     }
 
+    /// Makes a small call.
+    #[inline]
+    fn submit(&mut self, number: u64) -> Outcome<Receipt> {
+        self.send("bench.orders.submit", Order::new(number))?;
+        let (receipt, _) = self.receive::<false, Receipt>(self.id)?;
+        Ok(receipt)
+    }
+
     /// Keeps so many calls in flight; the server answers them in order.
     fn run_window(&mut self, window: usize, laps: &mut Laps) -> Outcome {
         let (mut sent, mut done) = (0, 0);
@@ -218,12 +262,11 @@ impl Caller for Client {
             match self.load {
                 Load::Small
                 | Load::Clients(_)
+                | Load::Threads(_)
                 | Load::Window(_)
                 | Load::Idle(_)
                 | Load::Methods(_) => {
-                    self.send("bench.orders.submit", Order::new(number))?;
-                    let (receipt, _) = self.receive::<false, Receipt>(self.id)?;
-                    receipt.check(number)?;
+                    self.submit(number)?.check(number)?;
                 }
                 Load::Owned => {
                     let named = Named {

@@ -6,6 +6,7 @@ mod turns;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jsoncomm::{Call, Connection, Handler, Kind, Limits, Message, Reply, Server, Socket};
@@ -165,11 +166,23 @@ fn connection(at: &At) -> Outcome<Connection> {
     Ok(connection)
 }
 
+/// The connection that the threads of this process share.
+fn shared(at: &At) -> Outcome<Connection> {
+    static SHARED: Mutex<Option<Connection>> = Mutex::new(None);
+    let mut shared = SHARED.lock().map_err(|error| error.to_string())?;
+    if shared.is_none() {
+        *shared = Some(connection(at)?);
+    }
+    Ok(shared.clone().ok_or("it has just been made")?)
+}
+
 /// `#[service]`.
 pub(super) struct Stub {
     name: &'static str,
     /// How long both ends look before they sleep.
     busy_poll: Duration,
+    /// Threads that could share a connection have one each.
+    apart: bool,
 }
 
 impl Stub {
@@ -177,11 +190,19 @@ impl Stub {
     pub(super) const SLEEPING: Self = Self {
         name: "jsoncomm #[service]",
         busy_poll: Duration::ZERO,
+        apart: false,
     };
     /// They look for a while.
     pub(super) const LOOKING: Self = Self {
         name: "jsoncomm #[service], busy poll",
         busy_poll: Duration::from_micros(50),
+        apart: false,
+    };
+    /// Each thread has a connection.
+    pub(super) const APART: Self = Self {
+        name: "jsoncomm #[service], a connection each",
+        busy_poll: Duration::ZERO,
+        apart: true,
     };
 }
 
@@ -192,8 +213,9 @@ impl Peer for Stub {
 
     fn does(&self, wire: Wire, load: Load) -> bool {
         let many = matches!(load, Load::Methods(_)) && !cfg!(feature = "methods");
-        let sleeps = self.busy_poll.is_zero();
-        wire != Wire::Stream && !many && (sleeps || load == Load::Small)
+        let sleeps = self.busy_poll.is_zero() || load == Load::Small;
+        let apart = !self.apart || matches!(load, Load::Threads(_));
+        wire != Wire::Stream && !many && sleeps && apart
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
@@ -214,7 +236,10 @@ impl Peer for Stub {
             let connection = connection(at)?;
             return Ok(Box::new(many::Client { connection, method }));
         }
-        let connection = connection(at)?;
+        let connection = match at.load {
+            Load::Threads(_) if !self.apart => shared(at)?,
+            _ => connection(at)?,
+        };
         connection.set_busy_poll(self.busy_poll);
         Ok(Box::new(StubClient {
             orders: OrdersClient::new(connection),
@@ -263,6 +288,7 @@ impl Caller for StubClient {
             match self.load {
                 Load::Small
                 | Load::Clients(_)
+                | Load::Threads(_)
                 | Load::Window(_)
                 | Load::Idle(_)
                 | Load::Methods(_) => {

@@ -108,7 +108,7 @@ impl Peer for Tarpc {
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
-        wire == Wire::Stream && load != Load::Descriptor
+        wire == Wire::Stream && !matches!(load, Load::Descriptor | Load::Threads(_))
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {

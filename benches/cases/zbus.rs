@@ -47,7 +47,7 @@ impl Peer for Zbus {
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
-        wire == Wire::Stream && load != Load::Owned
+        wire == Wire::Stream && !matches!(load, Load::Owned | Load::Threads(_))
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
