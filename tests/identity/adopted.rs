@@ -98,6 +98,12 @@ fn called(
     None
 }
 
+/// A user that this process does not run as.
+fn another() -> u32 {
+    let me = rustix::process::geteuid().as_raw();
+    STRANGER + u32::from(me == STRANGER)
+}
+
 #[test]
 fn the_peer_of_a_pair_that_this_process_has_made_is_unknown() {
     for kind in KINDS {
@@ -111,7 +117,7 @@ fn the_peer_of_a_pair_that_this_process_has_made_is_unknown() {
 #[test]
 fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
     let me = rustix::process::geteuid().as_raw();
-    let (said, group) = (STRANGER, STRANGER + 1);
+    let (said, group) = (another(), STRANGER + 2);
     let peer = called(Kind::Seqpacket, |endpoint| {
         let endpoint = endpoint.peer_is(said, group).unwrap();
         endpoint.admit(move |peer| peer.uid() == said && peer.is_in_group(group))
@@ -144,11 +150,11 @@ fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
 fn a_message_of_another_user_than_the_program_says_is_of_nobody() {
     // The kernel says of each datagram who sent it, which is this process.
     let served = called(Kind::Datagram, |endpoint| {
-        endpoint.peer_is(STRANGER, STRANGER).unwrap()
+        endpoint.peer_is(another(), STRANGER).unwrap()
     });
     assert_eq!(served, Some(None));
     let refused = called(Kind::Datagram, |endpoint| {
-        let endpoint = endpoint.peer_is(STRANGER, STRANGER).unwrap();
+        let endpoint = endpoint.peer_is(another(), STRANGER).unwrap();
         endpoint.admit(|_| true)
     });
     assert_eq!(refused, None);
