@@ -353,6 +353,55 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
     }
 }
 
+/// Uses its connection when it is dropped, as a task does that is dropped with its waker.
+struct Tidy(Connection);
+
+impl Wake for Tidy {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Tidy {
+    fn drop(&mut self) {
+        let _ = self.0.turn();
+        assert!(
+            self.0
+                .next_deadline()
+                .is_none_or(|at| at > Instant::now() - PATIENCE)
+        );
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_connection_while_it_is_dropped() {
+    alone!();
+    for kind in KINDS {
+        for led in [false, true] {
+            let server = start(kind);
+            let connection = server.connect();
+            connection.set_driven();
+            let (other, told) = waiting_thread(&server, &connection);
+            if !led {
+                other.give().unwrap();
+                told.recv_timeout(PATIENCE).unwrap().unwrap();
+            }
+            let mut call = SharedClient::new(connection.clone())
+                .start()
+                .wait(5)
+                .unwrap();
+            let waker = Waker::from(Arc::new(Tidy(connection.clone())));
+            for waker in [waker.clone(), waker] {
+                let polled = std::pin::Pin::new(&mut call).poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
+            }
+            let (tell, answered) = channel();
+            std::thread::spawn(move || tell.send(call.wait()));
+            while other.waiting().unwrap() < 1 + usize::from(led) {}
+            other.give().unwrap();
+            assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), 5);
+        }
+    }
+}
+
 #[test]
 fn a_flood_of_items_for_a_callback_is_given_to_it_while_its_thread_waits() {
     alone!();

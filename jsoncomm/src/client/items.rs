@@ -21,8 +21,8 @@ use crate::message::Message;
 /// [`CallError::Deadline`], and the stream goes on; any other error is the last item. Dropping it ends the
 /// stream: the server is told, and items that come late are dropped with their descriptors.
 ///
-/// Items that come while the connection waits for something else are kept, up to 1024 of them and 1 MiB;
-/// when they are not fetched, the stream ends with [`Error::Full`]. While nobody waits for anything, they wait at
+/// Items that come while the connection waits for something else are kept, up to 1024 of them, 1 MiB and
+/// [`FDS_MAX`](crate::FDS_MAX) descriptors; when they are not fetched, the stream ends with [`Error::Full`]. While nobody waits for anything, they wait at
 /// the server, which treats them as its [`Sink`](crate::Sink) says.
 ///
 /// # Examples
@@ -107,14 +107,16 @@ impl<T: Message, E: Message> Items<T, E> {
             return self.read(Err(error));
         }
         let shared = &*self.connection.shared;
-        let taken = shared.take_in();
-        let kept = shared.lock().pop(self.id);
-        let kept = match (kept, taken) {
-            (Some(kept), _) => kept,
-            (None, Err(error)) => Err(shared.give_up(self.id, error)),
-            (None, Ok(_)) => return None,
-        };
-        self.read(kept)
+        // In statements of their own, so that the table is not locked meanwhile.
+        let mut kept = shared.lock().pop(self.id);
+        if kept.is_none() {
+            let taken = shared.take_in();
+            kept = shared.lock().pop(self.id);
+            if let (None, Err(error)) = (&kept, taken) {
+                kept = Some(Err(shared.give_up(self.id, error)));
+            }
+        }
+        self.read(kept?)
     }
 
     /// The same for callers that are `async`, on any runtime: the task is woken when there is something to
@@ -153,7 +155,8 @@ impl<T: Message, E: Message> Items<T, E> {
 
     /// Has `call` called with each item instead of waiting for it, and with `None` after the last: by the loop that
     /// [drives](crate::Server::drive) the connection, or by whichever thread takes the item in. There is no
-    /// deadline. The stream ends when `call` says `false` or panics.
+    /// deadline. The stream ends when `call` says `false` or panics. Items that come while `call` is busy are kept as
+    /// [above](Items), within the same bounds.
     pub fn each(
         mut self,
         mut call: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,

@@ -56,15 +56,16 @@ pub(super) struct Lead<'s> {
 
 impl Lead<'_> {
     /// Hands over after `last` has been done, with the table locked once.
-    fn hand_over(mut self, last: impl FnOnce(&mut Table)) {
+    fn hand_over<R>(mut self, last: impl FnOnce(&mut Table) -> R) -> R {
         self.held = false;
         let mut table = self.shared.lock();
-        last(&mut table);
+        let result = last(&mut table);
         let next = table.hand_over();
         drop(table);
         if let Some(next) = next {
             next.give(self.shared);
         }
+        result
     }
 }
 
@@ -264,12 +265,30 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<(MutexGuard<'s, Table>, Option<Lead<'s>>), Error> {
         let seat = Arc::new(Seat::default());
-        for id in ids {
-            // A call that a thread waits for is listened for by nobody else.
-            table.listen(*id, Listener::Thread(Arc::clone(&seat)), None);
-        }
         table.followers.push_back(Arc::clone(&seat));
+        let listen = |id: &u64| {
+            let listener = Listener::Thread(Arc::clone(&seat));
+            table.listen(*id, listener, None).1
+        };
+        let before: Vec<_> = ids.iter().map(listen).collect();
+        if before.iter().any(|of| matches!(of, Listener::Task(_))) {
+            // The wakers of tasks that have polled before are dropped with the table unlocked.
+            drop(table);
+            drop(before);
+            table = self.lock();
+        }
         loop {
+            if seat.leads() {
+                let lead = Lead {
+                    shared: self,
+                    held: true,
+                };
+                return Ok((table, Some(lead)));
+            }
+            if ids.iter().any(|id| table.is_due(*id)) {
+                table.unfollow(&seat);
+                return Ok((table, None));
+            }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 table.unfollow(&seat);
@@ -285,17 +304,6 @@ impl Shared {
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            if seat.leads() {
-                let lead = Lead {
-                    shared: self,
-                    held: true,
-                };
-                return Ok((table, Some(lead)));
-            }
-            if ids.iter().any(|id| table.is_due(*id)) {
-                table.unfollow(&seat);
-                return Ok((table, None));
-            }
         }
     }
 
@@ -370,10 +378,12 @@ impl Shared {
             };
             let Receiver { line, inbox } = &*leader.receiver;
             if let Some(envelope) = open_reply(inbox.text(&datagram), line.bounds().depth, id) {
-                leader.lead.hand_over(|table| {
-                    table.remove(id);
+                let slot = leader.lead.hand_over(|table| {
                     table.notified = false;
+                    table.remove(id)
                 });
+                // A waker in it is dropped with the table unlocked.
+                drop(slot);
                 let reply = match datagram.damage {
                     None => read(envelope, datagram.fds, Parts::One),
                     Some(damage) => Err(CallError::Io(damage)),
