@@ -1,8 +1,8 @@
 //! The ancestor's own host services: one that today's osbuild starts and calls unchanged, and a client for any.
 //!
 //! ```text
-//! cargo run --example osbuild_host -- --service-id ID --service-fd N
-//! cargo run --example osbuild_host -- call PROGRAM METHOD [ARGUMENTS [FILE...]]
+//! cargo run -p jsoncomm-examples --features osbuild --example osbuild_host -- --service-id ID --service-fd N
+//! cargo run -p jsoncomm-examples --features osbuild --example osbuild_host -- call PROGRAM METHOD [ARGUMENTS [FILE...]]
 //! ```
 //!
 //! osbuild runs the first form, with a connected seqpacket socket as descriptor N. The second does what osbuild does:

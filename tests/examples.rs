@@ -8,6 +8,7 @@ extern crate jsoncomm_watchdog;
 #[cfg(test)]
 #[path = "examples/activated.rs"]
 mod activated;
+#[cfg(feature = "osbuild")]
 #[path = "osbuild/doubles.rs"]
 mod osbuild;
 #[cfg(test)]

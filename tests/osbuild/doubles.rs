@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::{binary, example, text};
+use crate::{binary, example_with, text};
 
 /// Builds the example and says where it is.
 fn built() -> PathBuf {
-    let built = example("osbuild_host").output().expect("cargo runs");
+    let built = example_with("osbuild_host", "osbuild")
+        .output()
+        .expect("cargo runs");
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(said.contains("usage: osbuild_host"), "{said}");
     binary("osbuild_host")
