@@ -277,8 +277,9 @@ pub trait Unpack<'de>: Sized {
 /// `#[derive(Message)]`, for a struct or an enum, generic ones and those that borrow included.
 ///
 /// A field with `#[fd]` goes through these traits: a descriptor ([`OwnedFd`](std::os::fd::OwnedFd),
-/// [`File`](std::fs::File) or a socket of std, whose kind is checked), an `Option`, `Vec`, array, tuple,
-/// map or `Box` of them, or a message with descriptors inside. Every other field goes through serde's
+/// [`File`](std::fs::File), or a socket or an end of a pipe of std, a child's included, whose kind is checked), an `Option`, `Vec`, array, tuple,
+/// map, `Box` or `Arc` of them, or a message with descriptors inside. A type with a
+/// [`BorrowedFd`](std::os::fd::BorrowedFd) or a reference there is written and never read. Every other field goes through serde's
 /// traits if its type has them, or else through these two, if there are no descriptors inside: a message in a
 /// message, a `Vec` of such messages and a type that holds itself need no attribute. A container is written as a
 /// whole in one of the two ways: beside types that are only messages, one that only serde knows is wrapped in [`Json`].

@@ -17,7 +17,7 @@ pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod wait;
 
-pub(crate) use file::set_cloexec;
+pub(crate) use file::{PipeEnd, is_pipe, set_cloexec};
 #[cfg(test)]
 pub(crate) use inject::seam;
 pub(crate) use socket::{Domain, is_socket};

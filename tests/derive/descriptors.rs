@@ -437,3 +437,100 @@ fn a_complaint_does_not_grow_with_the_message() {
     assert!(error.to_string().len() < 1000);
     assert!(error.field().unwrap().starts_with("xxx"));
 }
+
+#[test]
+fn ends_of_pipes_are_descriptors_of_their_own_kind() {
+    use std::io::{Read, Write};
+    use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+    use std::sync::Arc;
+
+    #[derive(Debug, Message)]
+    struct Child {
+        #[fd]
+        stdin: ChildStdin,
+        #[fd]
+        stdout: ChildStdout,
+        #[fd]
+        stderr: ChildStderr,
+        #[fd]
+        shared: Arc<OwnedFd>,
+    }
+    let mut cat = Command::new("cat");
+    cat.stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut cat = cat.spawn().unwrap();
+    let child = Child {
+        stdin: cat.stdin.take().unwrap(),
+        stdout: cat.stdout.take().unwrap(),
+        stderr: cat.stderr.take().unwrap(),
+        shared: Arc::new(File::open("/dev/null").unwrap().into()),
+    };
+    let mut back = round(&child);
+    back.stdin.write_all(b"meow").unwrap();
+    drop((back.stdin, child.stdin));
+    let mut said = String::new();
+    back.stdout.read_to_string(&mut said).unwrap();
+    assert_eq!((&*said, Arc::strong_count(&back.shared)), ("meow", 1));
+    assert!(cat.wait().unwrap().success());
+
+    let written = |fd: OwnedFd| -> Fds {
+        let mut fds = Fds::new();
+        fds.push(fd).unwrap();
+        fds
+    };
+    let null = || File::open("/dev/null").unwrap().into();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let refused = decode::<ChildStdout>(b"0", written(writer), Surplus::Refuse);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "descriptor 0 is not a pipe to read"
+    );
+    let refused = decode::<ChildStdin>(b"0", written(reader), Surplus::Refuse);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "descriptor 0 is not a pipe to write"
+    );
+    assert!(decode::<ChildStderr>(b"0", written(null()), Surplus::Refuse).is_err());
+    assert!(decode::<ChildStdin>(b"0", written(null()), Surplus::Refuse).is_err());
+}
+
+#[test]
+fn what_is_only_sent_may_lend_its_descriptors() {
+    use std::os::fd::BorrowedFd;
+
+    #[derive(Debug, Message)]
+    struct Lent<'a> {
+        #[fd]
+        one: BorrowedFd<'a>,
+        #[fd]
+        maybe: Option<&'a File>,
+        #[fd]
+        all: Vec<BorrowedFd<'a>>,
+        path: &'a str,
+    }
+    #[derive(Debug, Message)]
+    struct Owned {
+        #[fd]
+        one: OwnedFd,
+        #[fd]
+        maybe: Option<File>,
+        #[fd]
+        all: Vec<OwnedFd>,
+        path: String,
+    }
+    let null = File::open("/dev/null").unwrap();
+    let lent = Lent {
+        one: null.as_fd(),
+        maybe: Some(&null),
+        all: vec![null.as_fd()],
+        path: "a",
+    };
+    let (text, fds) = written(&lent);
+    let owned: Owned = decode(text.as_bytes(), fds, Surplus::Refuse).unwrap();
+    assert_eq!(
+        (owned.all.len(), owned.maybe.is_some(), &*owned.path),
+        (1, true, "a")
+    );
+    drop(owned.one);
+}

@@ -55,10 +55,30 @@ pub(crate) fn unpack(message: &Message) -> Generics {
         });
         inferred(&mut generics, fields.map(|(field, _)| field), &bound);
     }
+    // What only lends descriptors can be written and not read: who reads it has to know better.
+    let read = message.fields().filter(|(field, _)| !field.attrs.skip_de);
+    for (field, _) in read.filter(|(field, _)| field.attrs.fd.is_some() && lends(&field.ty)) {
+        let (p, ty) = (&p, &field.ty);
+        let lent: WherePredicate = parse_quote!(#ty: #p::UnpackPart<'__de>);
+        generics.make_where_clause().predicates.push(lent);
+    }
     let defaulted = message.fields().map(|(field, _)| field);
     let defaulted = defaulted.filter(|field| matches!(field.attrs.default, Some(Default::Trait)));
     inferred(&mut generics, defaulted, &default);
     generics
+}
+
+/// Returns true if a type has borrowed descriptors in it, or a reference.
+fn lends(ty: &Type) -> bool {
+    fn found(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => ident == "BorrowedFd",
+            TokenTree::Punct(punct) => punct.as_char() == '&',
+            TokenTree::Group(group) => found(group.stream()),
+            TokenTree::Literal(_) => false,
+        })
+    }
+    found(ty.to_token_stream())
 }
 
 /// The parameters of the impl for printing: as std's derives, every parameter is printable, and what belongs

@@ -2,7 +2,7 @@
 
 use super::{Pack, Packer, Shape, Unpack, Unpacker};
 use crate::error::FdProblem;
-use crate::sys::{Domain, is_socket};
+use crate::sys::{Domain, PipeEnd, is_pipe, is_socket};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 use std::fmt;
@@ -10,6 +10,7 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 impl Pack for BorrowedFd<'_> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
@@ -78,6 +79,21 @@ owners! {
     TcpStream: "a connected TCP socket" if |fd| is_socket(fd, Domain::Inet, true, false);
     TcpListener: "a listening TCP socket" if |fd| is_socket(fd, Domain::Inet, true, true);
     UdpSocket: "a UDP socket" if |fd| is_socket(fd, Domain::Inet, false, false);
+    ChildStdin: "a pipe to write" if |fd| is_pipe(fd, PipeEnd::Writer);
+    ChildStdout: "a pipe to read" if |fd| is_pipe(fd, PipeEnd::Reader);
+    ChildStderr: "a pipe to read" if |fd| is_pipe(fd, PipeEnd::Reader);
+}
+
+#[cfg(std_pipes)]
+#[expect(clippy::incompatible_msrv, reason = "only where the compiler has them")]
+mod pipes {
+    use super::*;
+    use std::io::{PipeReader, PipeWriter};
+
+    owners! {
+        PipeReader: "a pipe to read" if |fd| is_pipe(fd, PipeEnd::Reader);
+        PipeWriter: "a pipe to write" if |fd| is_pipe(fd, PipeEnd::Writer);
+    }
 }
 
 /// Reads a descriptor's index: an unsigned integer and nothing else.
@@ -102,4 +118,44 @@ fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     }
 
     from.deserialize_u64(Index)
+}
+
+#[cfg(all(test, std_pipes))]
+mod tests {
+    use crate::fds::Fds;
+    use crate::message::{Packer, Surplus, decode, encode};
+    use std::io::{PipeReader, PipeWriter, Read, Write};
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn an_end_of_a_pipe_travels_as_that_end() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (mut text, ends) = (Vec::new(), (reader, Some(writer)));
+        let lent = Packer::new();
+        encode(&ends, &mut text, &lent).unwrap();
+        let fds = lent
+            .into_fds()
+            .into_iter()
+            .map(|fd| fd.try_clone_to_owned());
+        let fds = Fds::from(fds.collect::<Result<Vec<_>, _>>().unwrap());
+        drop(ends);
+        let back = decode::<(PipeReader, Option<PipeWriter>)>(&text, fds, Surplus::Refuse);
+        let (mut reader, writer) = back.unwrap();
+        writer.unwrap().write_all(b"through").unwrap();
+        let mut came = String::new();
+        reader.read_to_string(&mut came).unwrap();
+        assert_eq!(came, "through");
+    }
+
+    #[test]
+    fn an_end_of_a_pipe_is_not_the_other_one() {
+        let ends = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            [OwnedFd::from(reader), writer.into()].map(|end| Fds::from(vec![end]))
+        };
+        let [reader, writer] = ends();
+        assert!(decode::<PipeWriter>(b"0", reader, Surplus::Refuse).is_err());
+        let error = decode::<PipeReader>(b"0", writer, Surplus::Refuse).unwrap_err();
+        assert_eq!(error.to_string(), "descriptor 0 is not a pipe to read");
+    }
 }

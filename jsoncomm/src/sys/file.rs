@@ -38,6 +38,28 @@ pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     fd.try_clone_to_owned()
 }
 
+/// Returns true if `fd` is an end of a pipe, or a FIFO, that can be read, or written; does not wait for a file system, as
+/// fstat(2) may (`F_GETPIPE_SZ`, `F_GETFL`, [fcntl(2)]).
+///
+/// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
+pub(crate) fn is_pipe(fd: BorrowedFd<'_>, end: PipeEnd) -> bool {
+    let one_way = match end {
+        PipeEnd::Reader => OFlags::RDONLY,
+        PipeEnd::Writer => OFlags::WRONLY,
+    };
+    let fits = |flags: OFlags| [one_way, OFlags::RDWR].contains(&(flags & OFlags::ACCMODE));
+    seam("fcntl").is_ok()
+        && rustix::pipe::fcntl_getpipe_size(fd).is_ok()
+        && rustix::fs::fcntl_getfl(fd).is_ok_and(fits)
+}
+
+/// What an end of a pipe is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PipeEnd {
+    Reader,
+    Writer,
+}
+
 /// Opens a directory to stand in, without the right to list it (`O_PATH`, [open(2)]).
 ///
 /// [open(2)]: https://man7.org/linux/man-pages/man2/open.2.html

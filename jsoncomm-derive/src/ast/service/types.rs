@@ -205,7 +205,7 @@ pub(crate) fn is_descriptor(ty: &Type) -> bool {
 
 /// The name of such a type.
 pub(super) fn descriptor(ty: &Type) -> Option<&Ident> {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 13] = [
         "OwnedFd",
         "File",
         "UnixStream",
@@ -214,6 +214,11 @@ pub(super) fn descriptor(ty: &Type) -> Option<&Ident> {
         "TcpStream",
         "TcpListener",
         "UdpSocket",
+        "ChildStdin",
+        "ChildStdout",
+        "ChildStderr",
+        "PipeReader",
+        "PipeWriter",
     ];
     let name = known_name(ty).map(|segment| &segment.ident);
     name.filter(|ident| NAMES.iter().any(|name| *ident == name))
