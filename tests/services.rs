@@ -5,6 +5,8 @@ extern crate jsoncomm_watchdog;
 
 #[path = "services/nested.rs"]
 mod nested;
+#[path = "services/rehearsed.rs"]
+mod rehearsed;
 #[path = "services/returns.rs"]
 mod returns;
 

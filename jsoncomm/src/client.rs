@@ -31,6 +31,7 @@ use crate::sys::wait;
 use dial::Dial;
 pub use items::Items;
 pub use pending::{Mode, Pending, Starting, Waiting};
+pub(crate) use received::read_part;
 use send::Sending;
 use slot::Slot;
 use table::{Shared, Table};

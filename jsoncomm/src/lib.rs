@@ -103,7 +103,7 @@ pub use observe::{Counts, Cut, Event, Loss, Notice, Stats};
 pub use peer::Peer;
 pub use reply::{Later, Overflow, Reply, Sink, Stream, Subscribers};
 pub use server::{Control, Endpoint, Remote, Server, Token, Turn, raise_descriptor_limit};
-pub use service::{Call, Handler, Outcome, Service};
+pub use service::{Call, Handler, Outcome, Service, TestCall};
 pub use socket::{Listener, Raw, Received, Socket};
 
 /// Makes a type that can be sent and received, descriptors included.

@@ -5,6 +5,7 @@
 
 mod call;
 mod outcome;
+mod test_call;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use call::Call;
 use call::Origin;
 use outcome::Answer;
 pub use outcome::{Outcome, Returned};
+pub use test_call::TestCall;
 
 /// A service that a state `S` provides; implemented for `dyn Trait` by `#[jsoncomm::service]`.
 ///

@@ -104,6 +104,21 @@ impl Kept {
     }
 }
 
+/// Reads a reply, or one part of one, that came by no socket.
+pub(crate) fn read_part<T: Message, E: Message>(
+    text: Vec<u8>,
+    fds: Fds,
+) -> Result<T, CallError<E>> {
+    let kept = Kept {
+        text,
+        depth: Depth::MAX,
+        fds,
+        damage: None,
+        more: None,
+    };
+    kept.read_as(Parts::Many)
+}
+
 /// One part of a reply in many.
 pub(super) enum Frame<T, E> {
     Item(T),

@@ -10,7 +10,8 @@ use crate::mailbox::{Caller, Mailbox, Serial, Ticket};
 use crate::peer::Peer;
 use crate::reply::{Later, Reply, Sink, Slot, Stream, To};
 
-/// A call while its handler runs: who called what, and until when the caller waits.
+/// A call while its handler runs: who called what, and until when the caller waits. Tests of a handler make one with
+/// [`TestCall`](crate::TestCall).
 ///
 /// # Examples
 ///

@@ -1,0 +1,162 @@
+//! A call that no socket has brought, for tests of handlers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::call::{Call, Origin};
+use crate::account::Accounts;
+use crate::client;
+use crate::envelope::Id;
+use crate::error::CallError;
+use crate::fds::Fds;
+use crate::limits::Limits;
+use crate::mailbox::{Caller, Mailbox, Post};
+use crate::message::Message;
+use crate::outbox::End;
+use crate::peer::Peer;
+use crate::reply::To;
+
+/// The id of every such call.
+const ID: Id<'static> = Id::Number(1);
+
+/// A call for the unit test of a handler that takes `&mut Call`: no socket, no server, no thread.
+///
+/// The handler is called directly, with [`call`](Self::call). What a method returns is what the test looks at; what
+/// is answered later, by a [`Reply`](crate::Reply) or a [`Sink`](crate::Sink), is read back as a client would read it,
+/// descriptors included: those are duplicates. Nothing here waits.
+///
+/// The call has no name, no deadline and a caller of whom nothing is known, unless the test says otherwise.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Call, Later, Reply, TestCall};
+///
+/// #[jsoncomm::service(name = "example.bell")]
+/// trait Bell {
+///     fn rings(&mut self, call: &mut Call) -> Later<u32, String>;
+/// }
+///
+/// #[derive(Default)]
+/// struct Tower { waiting: Vec<Reply<u32, String>> }
+///
+/// impl Bell for Tower {
+///     fn rings(&mut self, call: &mut Call) -> Later<u32, String> {
+///         call.later(|reply| self.waiting.push(reply))
+///     }
+/// }
+///
+/// let (mut tower, mut test) = (Tower::default(), TestCall::new());
+/// let _ = tower.rings(test.call());
+/// assert!(test.reply::<u32, String>().is_none(), "it has not rung yet");
+/// for reply in tower.waiting.drain(..) {
+///     reply.send(1);
+/// }
+/// assert!(matches!(test.reply::<u32, String>(), Some(Ok(1))));
+/// ```
+#[derive(Debug)]
+pub struct TestCall {
+    call: Call,
+    mailbox: Arc<Mailbox>,
+    /// The handler has returned, as far as its reply is concerned.
+    handled: bool,
+    /// Replies that have not been read.
+    posts: VecDeque<Post>,
+}
+
+impl Default for TestCall {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestCall {
+    /// Makes a call.
+    pub fn new() -> Self {
+        let limits = Limits::default();
+        let mailbox = Arc::new(Mailbox::new(Arc::new(|| ()), &limits));
+        let account = Accounts::new(&limits).of(None);
+        let caller = Caller {
+            key: 0,
+            to: None,
+            account: &account,
+            peer: None,
+        };
+        let origin = Origin {
+            mailbox: Arc::clone(&mailbox),
+            to: To::Call(ID),
+        };
+        Self {
+            call: Call::new(&caller, origin),
+            mailbox,
+            handled: false,
+            posts: VecDeque::new(),
+        }
+    }
+
+    /// Says which method is called, of which service.
+    #[must_use]
+    pub fn of(mut self, service: &'static str, method: &'static str) -> Self {
+        (self.call.service, self.call.method) = (service, method);
+        self
+    }
+
+    /// Says who calls: a process of this user and group. [`Call::peer`] is `None` without.
+    #[must_use]
+    pub fn from_user(mut self, uid: u32, gid: u32) -> Self {
+        self.call.peer = Peer::of_program(uid, gid);
+        self
+    }
+
+    /// Says until when the caller waits.
+    #[must_use]
+    pub fn until(mut self, deadline: Instant) -> Self {
+        self.call.deadline = Some(deadline);
+        self
+    }
+
+    /// The call, for the handler. One handler is called with it, once.
+    pub fn call(&mut self) -> &mut Call {
+        &mut self.call
+    }
+
+    /// Takes the next reply that has been given by a [`Reply`](crate::Reply) or a [`Sink`](crate::Sink) so far, if there
+    /// is one; never waits. A reply that was dropped unanswered is the fault [`Fault::DROPPED`](crate::Fault::DROPPED); each
+    /// item of a stream is a reply, and so is its end, a `null`.
+    ///
+    /// # Errors
+    ///
+    /// The service's error, a fault, or that what was sent is not of these types.
+    pub fn reply<T: Message, E: Message>(&mut self) -> Option<Result<T, CallError<E>>> {
+        self.collect();
+        let mut letter = self.posts.pop_front()?.letter;
+        let text = std::mem::take(&mut letter.text);
+        let fds = Fds::from(std::mem::take(&mut letter.fds));
+        letter.end(End::Sent);
+        Some(client::read_part(text, fds))
+    }
+
+    /// Cancels the call, as a caller does who has stopped waiting. Returns true if it was still to be answered.
+    pub fn cancel(&mut self) -> bool {
+        self.collect();
+        self.mailbox.cancel(&self.call.ticket, &ID)
+    }
+
+    /// Ends the handler's part once, and takes what has been answered.
+    fn collect(&mut self) {
+        if !self.handled && self.call.serial.is_some() {
+            let caller = Caller {
+                key: self.call.ticket.key,
+                to: None,
+                account: &self.call.account,
+                peer: self.call.peer(),
+            };
+            self.mailbox.defer(&caller, Some(&ID));
+            self.handled = true;
+        }
+        let mut posts = Vec::new();
+        self.mailbox.collect(&mut posts);
+        self.posts.extend(posts);
+    }
+}
