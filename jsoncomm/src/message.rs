@@ -304,26 +304,7 @@ pub trait Unpack<'de>: Sized {
 /// itself, with `<sensitive>` in the value's place, and [`DecodeError`], [`Fault`](crate::Fault) and [`EncodeError`]
 /// name the field without repeating what came or was to go. The [derive](macro@crate::Message) says more.
 ///
-/// # Types
-///
-/// What may be a field may be an argument, and what a method returns, and the other way round:
-///
-/// | type | JSON |
-/// |---|---|
-/// | `bool`, `char`, `String`, `str`, `Path`, IP and socket addresses; integers, their `NonZero` and atomics; floats | as in serde |
-/// | `Option`, `Box`, `Rc`, `Arc`, `&T`, `Cow`, `Box<[T]>`, `Arc<str>` and so on | what they hold, or `null` |
-/// | `Vec`, `VecDeque`, `LinkedList`, `BinaryHeap`, `[T; N]`, sets, tuples of up to 16 | array |
-/// | `HashMap`, `BTreeMap` | object |
-/// | `Result` inside something else | `{"Ok":…}` or `{"Err":…}`; as a method's whole return type it is an answer or a service error |
-/// | `Range`, `RangeInclusive`, `RangeFrom`, `RangeTo`, `Bound`, `Duration`, `SystemTime` | as in serde |
-/// | `Wrapping`, `Saturating`, `Reverse`, `Cell`, `RefCell`, `Mutex`, `RwLock` | what they hold |
-/// | `()`, unit structs, `PhantomData` | `null` |
-/// | `CString`, `OsString` | as in serde |
-/// | a type that derives [`Message`](macro@crate::Message) | as serde's attributes say |
-/// | descriptors, and what has some inside, with `#[fd]` | an index for each |
-/// | a type that only serde knows (uuid's `Uuid`, `serde_json::Value`) | as a field as it is; in [`Json`] as what a method returns, or beside messages in a container: `Json<Uuid>`, `Vec<(Options, Json<Uuid>)>` |
-///
-/// In sets, heaps, cells and locks the inner type has to have serde's traits, and so has a map's key.
+#[doc = include_str!("../doc/types.md")]
 ///
 /// # Examples
 ///
