@@ -251,9 +251,16 @@ fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
     let waiting = SwapClient::new(connection.clone()).start().swap(1).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| waiting.wait());
-        let hasty = SwapClient::new(connection.within(Duration::from_millis(30)));
-        // Whichever thread is first: this one cannot wait longer than it may.
-        while !matches!(hasty.plain(0), Err(CallError::Deadline)) {}
+        let hasty = SwapClient::new(connection.within(Duration::ZERO));
+        for number in 0..20 {
+            // Whichever thread receives: this one waits no longer than it may, and no other for it.
+            let late = hasty.plain(number);
+            assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
+            assert_eq!(
+                SwapClient::new(connection.clone()).plain(number).unwrap(),
+                number
+            );
+        }
         let mut other = Socket::connect(&server.path, Kind::Seqpacket).unwrap();
         other.set_timeout(Some(PATIENCE));
         let call = serde_json::json!({
