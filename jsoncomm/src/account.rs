@@ -185,10 +185,11 @@ impl Account {
             .resume(&self.resumed, || self.room_to_close());
     }
 
-    /// Forgets a source of the loop that has gone, and may have waited.
+    /// Forgets a source of the loop that has gone, and may have waited, or been resumed: then the next has its turn.
     pub(crate) fn forget(&self, key: u64) {
         self.readers.forget(key);
         self.newcomers.forget(key);
+        self.resume_newcomers();
     }
 
     /// Resumes what has had to wait, and need not any more.
@@ -481,6 +482,23 @@ mod tests {
         assert!(accounts.of(Some(8)).try_charge(bytes(10)).is_some());
         drop((ten, one));
         assert!(accounts.of(Some(7)).has_room(bytes(10)));
+    }
+
+    #[test]
+    fn a_new_connection_that_goes_before_its_turn_leaves_it_to_the_next() {
+        let limits = Limits {
+            user_closing: 1,
+            ..Limits::default()
+        };
+        let mut accounts = Accounts::new(&limits);
+        let account = accounts.of(None);
+        let open = Open::new(&account, Thing::Connection);
+        assert!([1, 2, 3].into_iter().all(|key| account.wait_to_begin(key)));
+        account.forget(3);
+        drop(open);
+        assert_eq!(accounts.take_resumed(), [1]);
+        account.forget(1);
+        assert_eq!(accounts.take_resumed(), [2]);
     }
 
     #[test]
