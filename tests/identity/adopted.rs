@@ -147,6 +147,32 @@ fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
 }
 
 #[test]
+fn who_the_program_says_the_peer_is_stays_so_when_its_process_is_asked_for() {
+    for asks_first in [true, false] {
+        let (tell, told) = channel();
+        let mut server = Server::new(Limits::default()).unwrap();
+        // The kernel says of this one that it is us.
+        let (ours, theirs) = connected();
+        let mut endpoint = server.adopt(ours).unwrap();
+        if asks_first {
+            endpoint = endpoint.with_pidfds();
+        }
+        endpoint = endpoint.peer_is(another(), STRANGER).unwrap();
+        if !asks_first {
+            endpoint = endpoint.with_pidfds();
+        }
+        let rule = |peer: &jsoncomm::Peer| peer.uid() == another();
+        endpoint.admit(rule).serve::<dyn Who>();
+        let client = jsoncomm::Connection::from_fd(theirs).unwrap();
+        let client = WhoClient::new(client.within(PATIENCE)).start();
+        let mut call = client.am_i().unwrap();
+        let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+        assert!(call.try_wait().unwrap().is_ok(), "{asks_first}");
+        assert!(heard(&told).pidfd().is_none());
+    }
+}
+
+#[test]
 fn a_message_of_another_user_than_the_program_says_is_of_nobody() {
     // The kernel says of each datagram who sent it, which is this process.
     let served = called(Kind::Datagram, |endpoint| {

@@ -56,6 +56,8 @@ pub(super) struct Connected<S> {
     charge: Option<Charge>,
     habit: Habit,
     malformed: Malformed,
+    /// The program has said who the peer is.
+    vouched_for: bool,
     /// The peer has gone, and all it had sent has been read.
     ended: bool,
     /// The server stops when it is closed.
@@ -109,14 +111,19 @@ impl<S> Connected<S> {
             account,
             habit: Habit::default(),
             malformed: Malformed::default(),
+            vouched_for: false,
             ended: false,
             stops_server: false,
             parked,
         }
     }
 
-    /// Asks again who the peer is, and for its process. What the kernel does not tell stays as it is.
+    /// Asks again who the peer is, and for its process. What the kernel does not tell stays as it is, and so does what the
+    /// program has said.
     pub(super) fn ask_for_pidfd(&mut self) {
+        if self.vouched_for {
+            return;
+        }
         if let Ok(pidfd) = peer_pidfd(self.as_fd()) {
             if let Some(peer) = Peer::of_connection(self.as_fd(), Some(pidfd)) {
                 self.way.peer = Some(peer.credentials());
@@ -128,11 +135,14 @@ impl<S> Connected<S> {
     /// Takes a program's word on who the peer is. What it costs is that one's from now on.
     pub(super) fn set_peer(&mut self, peer: Option<Peer>, desk: &mut Desk) {
         self.account = desk.accounts.of(peer.as_ref().map(Peer::uid));
+        // It may be the same one's.
+        self.charge = None;
         self.charge = self.account.try_charge(Cost::CONNECTION);
         self.parked = self.account.room_to_close() == 0;
         self.way.account = Arc::clone(&self.account);
         self.way.peer = peer.as_ref().map(Peer::credentials);
         self.peer = peer;
+        self.vouched_for = true;
     }
 
     /// Has the server stop when this is closed.

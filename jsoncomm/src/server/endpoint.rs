@@ -275,7 +275,8 @@ impl<S> Endpoint<'_, S> {
     ///
     /// Without this the peer of a socket pair that this process has made is unknown, because the kernel names this
     /// process, and so is that of a connected datagram socket. On [`Kind::Datagram`](crate::Kind::Datagram) the kernel
-    /// tells of each message who sent it; a message of another user is from an unknown peer.
+    /// tells of each message who sent it; a message of another user is from an unknown peer. What is said here stands,
+    /// also against the kernel, and its process is not known ([`with_pidfds`](Endpoint::with_pidfds)).
     ///
     /// An id that is no user here (`u32::MAX`, or 65534 where not every id is mapped) leaves the peer unknown.
     ///
