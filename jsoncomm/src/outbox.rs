@@ -339,12 +339,13 @@ impl Outbox {
         (!held.letters.is_empty()).then_some(held.due)
     }
 
-    /// What is held back cannot be sent yet. Doubles the pause, up to so many times [`Limits::retry`].
+    /// What is held back cannot be sent yet. If it was due, doubles the pause, up to so many times [`Limits::retry`].
     pub(crate) fn postpone(&mut self, limits: &Limits) {
-        if let Some(held) = &mut self.held {
+        let now = Instant::now();
+        if let Some(held) = self.held.as_mut().filter(|held| held.due <= now) {
             let longest = limits.retry.saturating_mul(LONGEST).max(held.pause);
             held.pause = held.pause.saturating_mul(2).min(longest);
-            held.due = Instant::now() + held.pause;
+            held.due = now + held.pause;
         }
     }
 

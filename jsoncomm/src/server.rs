@@ -28,7 +28,7 @@ use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::line::{Inbox, Kind, Line};
 use crate::mailbox::{Mailbox, Post, Ticket};
-use crate::observe::Notice;
+use crate::observe::{Loss, Notice};
 use crate::reactor::{Cause, Key, Reactor, Thing, Trigger, Watch};
 use crate::routes::Routes;
 use crate::service::Desk;
@@ -509,6 +509,7 @@ impl<S> Server<S> {
             Source::Connection(connection) => {
                 self.desk.peer = connection.credentials();
                 self.desk.note(Notice::Gone);
+                connection.note_lost(&mut self.desk);
                 // A server that is stopping already ends by itself, and can be run again.
                 if connection.stops_server() && self.stopping.is_none() {
                     self.remote.stop();
@@ -527,6 +528,8 @@ impl<S> Server<S> {
             }
             Source::Datagrams(endpoint) => {
                 self.desk.mailbox.hang_up_all(key.to_bits());
+                self.desk.peer = None;
+                self.desk.note_lost(Loss::NoRoom, endpoint.waiting());
                 endpoint.close(&self.desk);
             }
             Source::Listener(door) => door.close(&self.desk),

@@ -78,8 +78,8 @@ struct Way {
     in_flight: InFlight,
     /// Answers have no id, and stay in order.
     in_order: bool,
-    /// When its timer will come, so that it is not set twice.
-    timer: Option<Instant>,
+    /// When to try again what should have found room.
+    retry: Option<Instant>,
     /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
     broken: bool,
 }
@@ -103,7 +103,7 @@ impl<S> Connected<S> {
                 outbox: Outbox::default(),
                 in_flight: InFlight::new(Order::Sent),
                 in_order: false,
-                timer: None,
+                retry: None,
                 broken: false,
             },
             peer,
@@ -186,6 +186,19 @@ impl<S> Connected<S> {
         self.way.in_flight.look(self.way.line.shared_fd())
     }
 
+    /// Counts the answers that go with it, unless that has been done.
+    pub(super) fn note_lost(&self, desk: &mut Desk) {
+        if !self.way.broken {
+            // At the end of a server they have waited for too long.
+            let loss = if desk.stopping {
+                Loss::NoRoom
+            } else {
+                Loss::Gone
+            };
+            desk.note_lost(loss, self.waiting());
+        }
+    }
+
     /// Closes it. Gives back what is left of it while something that was sent is unread.
     pub(super) fn close(self, desk: &Desk) -> Option<Leaving> {
         let Way {
@@ -254,7 +267,7 @@ impl<S> Connected<S> {
         }
         let way = &mut self.way;
         if cause == Cause::Timer {
-            way.timer = None;
+            way.retry = None;
         }
         way.in_order = self.routes.is_bare();
         desk.peer = way.peer;
@@ -273,14 +286,9 @@ impl<S> Connected<S> {
             peer: self.peer.as_ref(),
         };
         let mut share = Share::of(&desk.limits);
-        if self.account.must_wait() && way.is_clear() {
-            // A message could bring more of them.
-            let gone = wait::poll(way.line.as_fd(), wait::For::Nothing, Some(Instant::now()));
-            if gone.unwrap_or(false) {
-                return Next::Close;
-            }
-            if self.account.wait_to_read(key.to_bits()) {
-                return Next::Again(Watch::HangUp);
+        if self.account.must_wait() || !way.is_clear() {
+            if let Some(next) = way.hold_off(key, &self.account) {
+                return next;
             }
         }
         while share.is_left() && way.is_clear() && desk.is_here() {
@@ -365,7 +373,7 @@ impl Way {
         // There should be room: the kernel is short of memory, or of descriptors on their way, and no event says
         // when that ends.
         let retry = || Instant::now() + desk.limits.retry;
-        let time = *self.timer.get_or_insert_with(retry);
+        let time = *self.retry.get_or_insert_with(retry);
         Next::Pause(time, Watch::Writing)
     }
 
@@ -381,20 +389,39 @@ impl Way {
 
     /// What to watch for while answers wait.
     #[inline(never)]
-    fn next_with_answers(&mut self) -> Next {
+    fn next_with_answers(&self) -> Next {
         if self.outbox.is_full() {
-            return Next::Again(Watch::Writing);
-        }
-        match self.outbox.due() {
-            None => Next::Again(Watch::Reading),
+            Next::Again(Watch::Writing)
+        } else if self.is_clear() {
+            self.next_for(Watch::Reading)
+        } else {
             // It would be reported again and again that there is something to read.
-            Some(due) if !self.is_clear() => Next::Pause(due, Watch::Reading),
-            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
-                self.timer = Some(due);
-                Next::AgainAt(Watch::Reading, due)
-            }
-            Some(_) => Next::Again(Watch::Reading),
+            self.next_for(Watch::HangUp)
         }
+    }
+
+    /// Watches for this, and has a turn when what is held back is to be tried again.
+    fn next_for(&self, watch: Watch) -> Next {
+        match self.outbox.due() {
+            Some(due) => Next::AgainAt(watch, due),
+            None => Next::Again(watch),
+        }
+    }
+
+    /// What to do with a peer that is perhaps not to be read from: too many answers are held back, or a message could
+    /// bring more of what its user has to wait for. Nothing if it can be read from after all.
+    #[inline(never)]
+    fn hold_off(&mut self, key: Key, account: &Account) -> Option<Next> {
+        if self.broken || self.outbox.is_full() {
+            return Some(self.next());
+        }
+        // That it has gone stands behind what is not read, and what is held back is perhaps not even tried.
+        let gone = wait::poll(self.line.as_fd(), wait::For::Nothing, Some(Instant::now()));
+        if gone.unwrap_or(false) {
+            return Some(Next::Close);
+        }
+        let waits = !self.is_clear() || account.wait_to_read(key.to_bits());
+        waits.then(|| self.next_for(Watch::HangUp))
     }
 
     fn outlet(&mut self) -> (Outlet<'_>, &mut Outbox) {

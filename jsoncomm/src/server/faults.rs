@@ -9,6 +9,7 @@
 )]
 
 mod closing;
+mod holding;
 mod identity;
 mod sending;
 mod walk;

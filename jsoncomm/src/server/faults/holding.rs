@@ -1,0 +1,137 @@
+//! Answers that are held back: they are tried again, and go with their peer.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+use crate::account::{Account, Charge, Cost};
+use crate::sys::socket::{How, shut_down};
+
+struct Held {
+    world: World,
+    account: Arc<Account>,
+    calls: Vec<Pending<Pair>>,
+    /// All that may be in flight to the user, on other connections.
+    in_flight: Option<Charge>,
+    _directory: tempfile::TempDir,
+}
+
+/// Has so many answers wait until something is read elsewhere.
+fn hold(count: usize) -> Held {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("faults.sock");
+    let mut world = World::new(Kind::Seqpacket, &path);
+    let double = world.stub().double(1);
+    world.finish(double).unwrap();
+    let user = std::fs::metadata(&path).unwrap().uid();
+    let account = world.server.desk.accounts.of(Some(user));
+    let in_flight = account.charge(Cost {
+        fds_in_flight: world.server.desk.limits.user_descriptors,
+        ..Cost::NONE
+    });
+    let mut calls = Vec::new();
+    for number in 1..=count {
+        calls.push(world.stub().swap(null(), null()).unwrap());
+        world.turn_until("an answer that waits", |world| {
+            world.server.stats().waiting == number
+        });
+    }
+    Held {
+        world,
+        account,
+        calls,
+        in_flight: Some(in_flight),
+        _directory: directory,
+    }
+}
+
+impl Held {
+    /// Longer than what is held back is left alone.
+    fn turn_for_a_while(&mut self) {
+        for _ in 0..30 {
+            self.world.turn_within(Duration::from_millis(10));
+        }
+    }
+
+    fn finish(&mut self) {
+        for mut call in std::mem::take(&mut self.calls) {
+            let mut ended = None;
+            self.world.turn_until("the end of a call", |_| {
+                ended = call.try_wait();
+                ended.is_some()
+            });
+            assert!(matches!(ended, Some(Ok(_))), "{ended:?}");
+        }
+        assert_eq!(self.world.server.stats().waiting, 0);
+    }
+}
+
+#[test]
+fn an_answer_that_is_held_back_is_tried_again_though_messages_had_to_wait_meanwhile() {
+    let mut held = hold(1);
+    let unwanted = held.account.charge(Cost {
+        unwanted: held.world.server.desk.limits.user_descriptors + 1,
+        ..Cost::NONE
+    });
+    held.turn_for_a_while();
+    assert!(held.account.must_wait());
+    drop((unwanted, held.in_flight.take()));
+    held.finish();
+}
+
+#[test]
+fn an_answer_that_is_held_back_is_tried_again_though_its_peer_was_not_read_from_meanwhile() {
+    let mut held = hold(1);
+    let later = held.world.stub().later(null()).unwrap();
+    held.world.turn_until("a call that is deferred", |world| {
+        !world.state.waiting.is_empty()
+    });
+    held.turn_for_a_while();
+    // One more answer that waits, and its user has no room to spare.
+    let half = held.world.server.desk.limits.user_descriptors / 2;
+    let nearly = held.account.charge(Cost {
+        descriptors: half - 3,
+        ..Cost::NONE
+    });
+    assert!(held.account.has_room_to_spare());
+    held.calls
+        .push(held.world.stub().swap(null(), null()).unwrap());
+    held.world.turn_until("an answer that waits", |world| {
+        world.server.stats().waiting == 2
+    });
+    assert!(!held.account.has_room_to_spare());
+    drop(nearly);
+    held.world.answer();
+    held.calls.push(later);
+    held.turn_for_a_while();
+    drop(held.in_flight.take());
+    held.finish();
+}
+
+#[test]
+fn a_peer_that_goes_while_it_is_not_read_from_is_noticed_though_nothing_more_may_be_in_flight() {
+    for count in [1, 15, 16] {
+        let mut held = hold(count);
+        let connections = held.world.server.connections;
+        let dropped = held.world.server.counts().dropped;
+        held.turn_for_a_while();
+        shut_down(held.world.connection.as_fd(), How::Both).unwrap();
+        held.world.turn_until("the end of a connection", |world| {
+            world.server.connections < connections
+        });
+        let lost = held.world.server.counts().dropped - dropped;
+        assert_eq!(lost, count as u64, "they are counted");
+        assert_eq!(held.world.server.stats().waiting, 0);
+    }
+}
+
+#[test]
+fn an_answer_that_is_held_back_is_withdrawn_with_its_call_and_no_other() {
+    let mut held = hold(3);
+    drop(held.calls.remove(1));
+    held.world.turn_until("a call that is cancelled", |world| {
+        world.server.counts().cancelled == 1
+    });
+    assert_eq!(held.world.server.stats().waiting, 2);
+    drop(held.in_flight.take());
+    held.finish();
+}
