@@ -40,8 +40,8 @@ pub(crate) use error::{ErrorObject, unreadable};
 pub(crate) use find::{find_id, front_id, looks_like_answer};
 pub(crate) use id::Id;
 pub(crate) use write::{
-    write_call, write_cancel, write_document, write_end, write_error, write_fault, write_item,
-    write_result,
+    answers_to, write_call, write_cancel, write_document, write_end, write_error, write_fault,
+    write_item, write_result,
 };
 
 use object::{Members, front};

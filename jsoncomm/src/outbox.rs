@@ -354,9 +354,8 @@ impl Outbox {
         let Some(held) = &mut self.held else {
             return false;
         };
-        let is_it = |letter: &Letter| {
-            !letter.is_item() && envelope::find_id(&letter.text).is_some_and(|found| found == *id)
-        };
+        let answers = envelope::answers_to(id);
+        let is_it = |letter: &Letter| !letter.is_item() && answers(&letter.text);
         let place = held.letters.iter().position(is_it);
         let letter = place.and_then(|place| held.letters.remove(place));
         self.bytes -= letter.as_ref().map_or(0, |letter| letter.text.len());

@@ -134,6 +134,15 @@ pub(crate) fn write_fault(out: &mut Vec<u8>, id: Option<&Id<'_>>, fault: &Fault)
     out.extend_from_slice(b"}}");
 }
 
+/// Tells the answers to the call with this id from others that were written here, whatever their size.
+pub(crate) fn answers_to(id: &Id<'_>) -> impl Fn(&[u8]) -> bool + use<> {
+    let mut front = Vec::new();
+    open_answer(&mut front, Some(id));
+    // The id ends here.
+    front.push(b',');
+    move |text| text.starts_with(&front)
+}
+
 fn open_answer(out: &mut Vec<u8>, id: Option<&Id<'_>>) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     match id {
