@@ -73,7 +73,8 @@ pub(crate) struct Line {
     inline_max: usize,
     bounds: Bounds,
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call.
-    timeouts: [KnownTimeout; 2],
+    /// Clones share them: it is one socket.
+    timeouts: Arc<[KnownTimeout; 2]>,
     /// Whether a sender's pidfd is kept if one comes.
     pidfds: bool,
 }
@@ -92,12 +93,6 @@ impl KnownTimeout {
         // What does not fit is set anew each time.
         let nanos = timeout.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.0.store(nanos, Ordering::Relaxed);
-    }
-}
-
-impl Clone for KnownTimeout {
-    fn clone(&self) -> Self {
-        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
     }
 }
 
@@ -416,7 +411,7 @@ impl Line {
     ) -> Result<(), Error> {
         /// How much later than asked a deadline may be noticed.
         const SLACK: Duration = Duration::from_millis(10);
-        let [receive, send] = &self.timeouts;
+        let [receive, send] = &*self.timeouts;
         let known = match which {
             Timeout::Receive => receive,
             Timeout::Send => send,
@@ -536,6 +531,31 @@ mod tests {
                 assert!(receive().is_none(), "the next");
             }
         }
+    }
+
+    #[test]
+    fn a_deadline_is_kept_whichever_clone_has_waited_before() {
+        let limits = Limits::default();
+        let (near, far) = sys::socketpair(Type::Seqpacket).unwrap();
+        let line = Line::new(near, Kind::Seqpacket, &limits).unwrap();
+        let time = Duration::from_millis(20);
+        let mut inbox = Inbox::default();
+        let mut receive = |line: &Line| {
+            let started = Instant::now();
+            line.receive_from(&mut inbox, Some(started + time), started)
+        };
+        assert!(matches!(receive(&line), Err(Error::Deadline)));
+        let clone = line.clone();
+        sys::sendmsg(far.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
+        clone.receive_by(&mut Inbox::default(), None).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut inbox = Inbox::default();
+            let started = Instant::now();
+            let received = line.receive_from(&mut inbox, Some(started + time), started);
+            tell.send(matches!(received, Err(Error::Deadline))).unwrap();
+        });
+        assert_eq!(told.recv_timeout(DEADLINE), Ok(true));
     }
 
     #[test]
