@@ -67,7 +67,12 @@ impl Inbox {
     /// Takes the text of a datagram that was just received into this inbox.
     pub(crate) fn take_text(&mut self, datagram: &Datagram) -> Vec<u8> {
         match datagram.place {
-            Place::Spilled => std::mem::take(&mut self.spilled),
+            Place::Spilled => {
+                let mut text = std::mem::take(&mut self.spilled);
+                // It may have had room for a larger one before, and is counted by its length.
+                text.shrink_to_fit();
+                text
+            }
             Place::Inline(_) | Place::Nowhere => self.text(datagram).to_vec(),
         }
     }
@@ -130,9 +135,31 @@ impl fmt::Debug for Inbox {
 mod tests {
     use super::*;
     use crate::limits::Limits;
-    use crate::line::{Heard, Line};
+    use crate::line::{Heard, Line, SPILLED, Sent};
+    use crate::sys::memfd;
     use crate::sys::socket::{self as sys, Type};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_text_that_is_taken_has_no_more_room_than_it_needs() {
+        let (near, far) = sys::socketpair(Type::Seqpacket).unwrap();
+        let line = |fd| Line::new(fd, Kind::Seqpacket, &Limits::default()).unwrap();
+        let (line, far) = (line(near), line(far));
+        let mut inbox = Inbox::of_one_peer();
+        for size in [1_000_000, 10] {
+            let payload = memfd::create(&vec![b' '; size]).unwrap();
+            let sent = far.send(SPILLED, &[payload.as_fd()], None, Wait::Never);
+            assert_eq!(sent.unwrap(), Sent::Done);
+            let Heard::Datagram(datagram) = line.receive(&mut inbox, Wait::Never).unwrap() else {
+                panic!("it has been sent");
+            };
+            assert_eq!(inbox.text(&datagram).len(), size);
+            // The larger is not taken.
+            if size == 10 {
+                assert!(inbox.take_text(&datagram).capacity() < 100);
+            }
+        }
+    }
 
     #[test]
     fn who_sent_a_datagram_is_known_where_that_is_asked() {
