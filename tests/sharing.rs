@@ -5,6 +5,9 @@
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
+#[path = "sharing/program.rs"]
+mod program;
+
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -350,55 +353,6 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
             connection.turn().unwrap();
         }
         assert_eq!(eager.polls.load(Ordering::SeqCst), 2);
-    }
-}
-
-/// Uses its connection when it is dropped, as a task does that is dropped with its waker.
-struct Tidy(Connection);
-
-impl Wake for Tidy {
-    fn wake(self: Arc<Self>) {}
-}
-
-impl Drop for Tidy {
-    fn drop(&mut self) {
-        let _ = self.0.turn();
-        assert!(
-            self.0
-                .next_deadline()
-                .is_none_or(|at| at > Instant::now() - PATIENCE)
-        );
-    }
-}
-
-#[test]
-fn a_waker_may_use_the_connection_while_it_is_dropped() {
-    alone!();
-    for kind in KINDS {
-        for led in [false, true] {
-            let server = start(kind);
-            let connection = server.connect();
-            connection.set_driven();
-            let (other, told) = waiting_thread(&server, &connection);
-            if !led {
-                other.give().unwrap();
-                told.recv_timeout(PATIENCE).unwrap().unwrap();
-            }
-            let mut call = SharedClient::new(connection.clone())
-                .start()
-                .wait(5)
-                .unwrap();
-            let waker = Waker::from(Arc::new(Tidy(connection.clone())));
-            for waker in [waker.clone(), waker] {
-                let polled = std::pin::Pin::new(&mut call).poll(&mut Context::from_waker(&waker));
-                assert!(polled.is_pending());
-            }
-            let (tell, answered) = channel();
-            std::thread::spawn(move || tell.send(call.wait()));
-            while other.waiting().unwrap() < 1 + usize::from(led) {}
-            other.give().unwrap();
-            assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), 5);
-        }
     }
 }
 

@@ -196,12 +196,8 @@ impl<T: Message, E: Message> Items<T, E> {
                 }
             }
         };
-        let listener = Listener::Callback(Callback::new(tell));
-        let shared = &*self.connection.shared;
-        let (notification, _) = shared.lock().listen(self.id, listener, None);
-        if let Some(notification) = notification {
-            notification.give(shared);
-        }
+        let callback = Callback::new(tell);
+        self.connection.shared.call_back(self.id, callback, None);
     }
 
     /// Reads an item, and knows the last.

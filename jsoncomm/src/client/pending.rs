@@ -166,11 +166,7 @@ impl<T: Message, E: Message> Pending<T, E> {
             }
         });
         let shared = &*self.connection.shared;
-        let listener = Listener::Callback(callback);
-        let (notification, _) = shared.lock().listen(self.id, listener, self.deadline);
-        if let Some(notification) = notification {
-            notification.give(shared);
-        }
+        shared.call_back(self.id, callback, self.deadline);
     }
 
     /// Waits for whichever of `calls` is answered first, removes it and returns its place and its answer;

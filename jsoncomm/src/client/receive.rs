@@ -265,18 +265,25 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<(MutexGuard<'s, Table>, Option<Lead<'s>>), Error> {
         let seat = Arc::new(Seat::default());
-        table.followers.push_back(Arc::clone(&seat));
         let listen = |id: &u64| {
             let listener = Listener::Thread(Arc::clone(&seat));
             table.listen(*id, listener, None).1
         };
         let before: Vec<_> = ids.iter().map(listen).collect();
         if before.iter().any(|of| matches!(of, Listener::Task(_))) {
-            // The wakers of tasks that have polled before are dropped with the table unlocked.
+            // The wakers of tasks that have polled before are dropped with the table unlocked. That may make calls, so
+            // this thread must not be chosen meanwhile.
             drop(table);
             drop(before);
             table = self.lock();
+            if ids.iter().any(|id| table.is_due(*id)) {
+                return Ok((table, None));
+            }
+            if let Some(lead) = self.lead(&mut table) {
+                return Ok((table, Some(lead)));
+            }
         }
+        table.followers.push_back(Arc::clone(&seat));
         loop {
             if seat.leads() {
                 let lead = Lead {
@@ -550,9 +557,7 @@ impl Shared {
     fn close(&self, leader: Leader<'_>) -> Error {
         let notifications = self.lock().end_all();
         leader.leave();
-        notifications
-            .into_iter()
-            .for_each(|notification| notification.give(self));
+        self.give_all(notifications);
         Error::Closed
     }
 

@@ -146,6 +146,8 @@ impl Shared {
         if table.line.kind() == Kind::Datagram && !table.led && !table.has_none() {
             let now = Instant::now();
             if table.save_at.is_none_or(|at| at <= now) {
+                // Callbacks may call again meanwhile: these do not take in what others do, one inside the other.
+                table.save_at = Some(now + UNSAVED);
                 drop(table);
                 let taken = self.take_in();
                 table = self.lock();
@@ -263,9 +265,7 @@ impl Shared {
         let notifications = table.end_all();
         drop(table);
         leader.leave();
-        notifications
-            .into_iter()
-            .for_each(|notification| notification.give(self));
+        self.give_all(notifications);
         Ok(self.lock())
     }
 

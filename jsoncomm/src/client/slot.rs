@@ -146,6 +146,11 @@ impl Notification {
         !matches!(self, Self::Thread(_))
     }
 
+    /// Returns true if giving it may take as long as the program likes. A waker only has something done elsewhere.
+    pub(super) fn may_wait(&self) -> bool {
+        matches!(self, Self::Callback(..))
+    }
+
     /// Notifies.
     pub(super) fn give(self, shared: &Shared) {
         match self {
@@ -202,6 +207,28 @@ impl Callback {
                 // One that panics leaves the others told, and the loop as it is: it is the peer who causes the call.
                 let _ = caught(|| tell(kept));
             }
+        }
+    }
+}
+
+impl Shared {
+    /// Gives notifications: those that run code of the program last, as it may wait for a thread that is notified here.
+    pub(super) fn give_all(&self, mut notifications: Vec<Notification>) {
+        notifications.sort_by_key(Notification::may_wait);
+        notifications
+            .into_iter()
+            .for_each(|notification| notification.give(self));
+    }
+
+    /// Has a callback called with what comes for a call, or at the deadline, and with what has come already.
+    pub(super) fn call_back(&self, id: u64, callback: Arc<Callback>, deadline: Option<Instant>) {
+        let mut table = self.lock();
+        let (notification, before) = table.listen(id, Listener::Callback(callback), deadline);
+        // Wakers are dropped with the table unlocked.
+        drop(table);
+        drop(before);
+        if let Some(notification) = notification {
+            notification.give(self);
         }
     }
 }

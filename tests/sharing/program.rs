@@ -1,0 +1,208 @@
+//! What the program's own code does meanwhile: wakers, callbacks, loops.
+
+use super::*;
+
+/// Uses its connection when it is dropped, as a task does that is dropped with its waker.
+struct Tidy(Connection);
+
+impl Wake for Tidy {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Tidy {
+    fn drop(&mut self) {
+        let _ = self.0.turn();
+        assert!(
+            self.0
+                .next_deadline()
+                .is_none_or(|at| at > Instant::now() - PATIENCE)
+        );
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_connection_while_it_is_dropped() {
+    alone!();
+    for kind in KINDS {
+        for led in [false, true] {
+            let server = start(kind);
+            let connection = server.connect();
+            connection.set_driven();
+            let (other, told) = waiting_thread(&server, &connection);
+            if !led {
+                other.give().unwrap();
+                told.recv_timeout(PATIENCE).unwrap().unwrap();
+            }
+            let mut call = SharedClient::new(connection.clone())
+                .start()
+                .wait(5)
+                .unwrap();
+            let waker = Waker::from(Arc::new(Tidy(connection.clone())));
+            for waker in [waker.clone(), waker] {
+                let polled = std::pin::Pin::new(&mut call).poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
+            }
+            let (tell, answered) = channel();
+            std::thread::spawn(move || tell.send(call.wait()));
+            while other.waiting().unwrap() < 1 + usize::from(led) {}
+            other.give().unwrap();
+            assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), 5);
+        }
+    }
+}
+
+/// Has another thread's call answered when it is dropped, and then calls itself.
+struct Calling {
+    other: std::sync::Mutex<SharedClient>,
+    connection: Connection,
+    tell: std::sync::Mutex<std::sync::mpsc::Sender<Result<u64, CallError>>>,
+}
+
+impl Wake for Calling {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        self.other.lock().unwrap().give().unwrap();
+        let answer = SharedClient::new(self.connection.clone()).quick(1);
+        self.tell.lock().unwrap().send(answer).unwrap();
+    }
+}
+
+#[test]
+fn a_waker_may_call_while_it_is_dropped_though_its_thread_would_receive_next() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect().within(PATIENCE);
+        connection.set_driven();
+        let (other, told) = waiting_thread(&server, &connection);
+        let shared = SharedClient::new(connection.clone());
+        let mut call = shared.start().wait(5).unwrap();
+        let until = Instant::now() + PATIENCE;
+        while other.waiting().unwrap() < 2 {
+            assert!(Instant::now() < until);
+        }
+        let (tell, answered) = channel();
+        let waker = Waker::from(Arc::new(Calling {
+            other: std::sync::Mutex::new(other),
+            connection,
+            tell: std::sync::Mutex::new(tell),
+        }));
+        let polled = std::pin::Pin::new(&mut call).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop(waker);
+        assert_eq!(call.wait().unwrap(), 5);
+        assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), 1);
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_connection_while_a_callback_takes_its_place() {
+    alone!();
+    for kind in KINDS {
+        let server = start(kind);
+        let connection = server.connect();
+        connection.set_driven();
+        let shared = SharedClient::new(connection.clone());
+        let poll = |waker: Waker| {
+            let mut call = shared.start().quick(5).unwrap();
+            let polled = std::pin::Pin::new(&mut call).poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            call
+        };
+        let call = poll(Waker::from(Arc::new(Tidy(connection.clone()))));
+        let (tell, told) = channel();
+        std::thread::spawn(move || call.then(move |answer| tell.send(answer).unwrap()));
+        let until = Instant::now() + PATIENCE;
+        let answer = loop {
+            if let Ok(answer) = told.try_recv() {
+                break answer;
+            }
+            assert!(Instant::now() < until);
+            // A call, since a turn would wait for ever if a lock were held.
+            let (connection, (tell, told)) = (connection.clone(), channel());
+            std::thread::spawn(move || tell.send(connection.turn().is_ok()));
+            assert!(told.recv_timeout(PATIENCE).unwrap());
+        };
+        assert_eq!(answer.unwrap(), 5);
+    }
+}
+
+#[test]
+fn threads_are_told_that_the_server_is_gone_before_callbacks_that_wait_for_them() {
+    alone!();
+    for kind in KINDS {
+        let (connection, mut far) = by_hand(kind);
+        let ended = Arc::new(AtomicU64::new(0));
+        let (tell, told) = channel();
+        for number in 0..4 {
+            let (ended, tell) = (Arc::clone(&ended), tell.clone());
+            let call = connection
+                .start::<u64, Infallible>("a.b", &(number,))
+                .unwrap();
+            call.then(move |_| {
+                let until = Instant::now() + PATIENCE;
+                // All but the one that runs this.
+                while ended.load(Ordering::SeqCst) < 2 && Instant::now() < until {
+                    std::thread::yield_now();
+                }
+                tell.send(ended.load(Ordering::SeqCst) >= 2).unwrap();
+            });
+        }
+        let threads = [0; 3].map(|_| {
+            let (connection, ended) = (connection.patient(), Arc::clone(&ended));
+            std::thread::spawn(move || {
+                let answer = connection.call::<u64, Infallible>("a.b", &(1,));
+                ended.fetch_add(1, Ordering::SeqCst);
+                answer
+            })
+        });
+        for _ in 0..7 {
+            far.receive::<Json<serde_json::Value>>().unwrap();
+        }
+        drop(far);
+        for thread in threads {
+            let answer = thread.join().unwrap();
+            assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+        }
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [true; 4]);
+    }
+}
+
+#[test]
+fn callbacks_that_call_are_not_run_one_inside_the_other() {
+    use std::cell::Cell;
+    thread_local!(static DEPTH: Cell<u64> = const { Cell::new(0) });
+    alone!();
+    let (connection, mut far) = by_hand(Kind::Datagram);
+    let deepest = Arc::new(AtomicU64::new(0));
+    let count = 8;
+    for number in 0..count {
+        let (again, deepest) = (connection.clone(), Arc::clone(&deepest));
+        let call = connection
+            .start::<u64, Infallible>("a.b", &(number,))
+            .unwrap();
+        call.then(move |_| {
+            DEPTH.set(DEPTH.get() + 1);
+            deepest.fetch_max(DEPTH.get(), Ordering::SeqCst);
+            again.notify("a.b", &(1,)).unwrap();
+            DEPTH.set(DEPTH.get() - 1);
+        });
+        let (Json(call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, call["id"]);
+        send_raw(&far, answer.as_bytes(), &[]).unwrap();
+    }
+    // So long that the next call takes in what has come before it is sent.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(20) {
+        std::thread::yield_now();
+    }
+    connection.notify("a.b", &(1,)).unwrap();
+    while connection.turn().unwrap() {}
+    // Each begins a time in which the others do not.
+    let deepest = deepest.load(Ordering::SeqCst);
+    assert!((1..count / 2).contains(&deepest), "{deepest}");
+}
