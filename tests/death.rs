@@ -279,7 +279,7 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
 fn each_way_to_wait_finds_the_death_itself() {
     alone!();
     for kind in KINDS {
-        for way in 0..4 {
+        for way in 0..5 {
             let (_directory, path) = place();
             let server = Other::serve(&path, kind);
             let desk = DeskClient::new(open(&path)).start();
@@ -291,6 +291,18 @@ fn each_way_to_wait_finds_the_death_itself() {
                 0 => assert_closed(calls.remove(1).wait()),
                 1 => assert_closed(Pending::any(&mut calls).unwrap().1),
                 2 => assert_closed(numbers.next().unwrap()),
+                3 => {
+                    // In pieces that are each too short for it.
+                    let mut numbers = numbers.within(Duration::from_millis(10));
+                    let until = Instant::now() + PATIENCE;
+                    let item = loop {
+                        match numbers.next().unwrap() {
+                            Err(CallError::Deadline) => assert!(Instant::now() < until),
+                            item => break item,
+                        }
+                    };
+                    assert_closed(item);
+                }
                 _ => {
                     let until = Instant::now() + PATIENCE;
                     let item = loop {

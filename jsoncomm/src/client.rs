@@ -4,6 +4,7 @@ mod dial;
 mod discover;
 mod drive;
 mod items;
+mod look;
 mod pending;
 mod receive;
 mod received;

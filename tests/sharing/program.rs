@@ -206,3 +206,30 @@ fn callbacks_that_call_are_not_run_one_inside_the_other() {
     let deepest = deepest.load(Ordering::SeqCst);
     assert!((1..count / 2).contains(&deepest), "{deepest}");
 }
+
+#[test]
+fn a_loop_rests_while_another_thread_receives() {
+    alone!();
+    for kind in KINDS {
+        let (connection, mut far) = by_hand(kind);
+        connection.set_driven();
+        let calling = connection.clone();
+        let thread = std::thread::spawn(move || calling.call::<u64, Infallible>("a.b", &(1,)));
+        let (Json(call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
+        let start = Instant::now();
+        // Longer than it takes until somebody is to look for the server.
+        while start.elapsed() < Duration::from_millis(250) {
+            let now = Instant::now();
+            assert!(!connection.turn().unwrap());
+            let Some(due) = connection.next_deadline() else {
+                continue;
+            };
+            assert!(due > now, "it is due at once again");
+            let left = due.saturating_duration_since(Instant::now());
+            rustix::event::poll(&mut [], Some(&left.try_into().unwrap())).unwrap();
+        }
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, call["id"]);
+        send_raw(&far, answer.as_bytes(), &[]).unwrap();
+        assert_eq!(thread.join().unwrap().unwrap(), 1);
+    }
+}

@@ -46,12 +46,11 @@ impl Connection {
     /// ```
     pub fn turn(&self) -> Result<bool, Error> {
         self.shared.check_process()?;
-        let taken = self.shared.take_in()?;
+        let taken = self.shared.take_in();
+        // Deadlines pass as well while nothing can be received.
         let notifications = self.shared.lock().expire(Instant::now());
-        notifications
-            .into_iter()
-            .for_each(|notification| notification.give(&self.shared));
-        Ok(taken)
+        self.shared.give_all(notifications);
+        taken
     }
 
     /// Says when [`turn`](Connection::turn) is due although nothing is readable; never waits. That is when the next
@@ -74,5 +73,33 @@ impl AsFd for Connection {
     /// The socket, to wait for; reading from it or writing to it is the connection's business.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::CallError;
+    use crate::sys::inject::{self, Plan};
+    use crate::sys::socket::{self as sys, Type};
+    use rustix::io::Errno;
+    use std::convert::Infallible;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_deadline_passes_as_well_while_nothing_can_be_received() {
+        let (near, _far) = sys::socketpair(Type::Seqpacket).unwrap();
+        let connection = Connection::from_fd(near).unwrap().within(Duration::ZERO);
+        connection.set_driven();
+        let (tell, told) = channel();
+        let call = connection.start::<u64, Infallible>("a.b", &(1,)).unwrap();
+        call.then(move |answer| tell.send(answer).unwrap());
+        let (call, times, errno) = ("recvmsg", 0..usize::MAX, Errno::IO);
+        inject::begin(Some(Plan { call, times, errno }));
+        let turned = connection.turn();
+        inject::end();
+        assert!(matches!(turned, Err(Error::Os { .. })), "{turned:?}");
+        assert!(matches!(told.try_recv(), Ok(Err(CallError::Deadline))));
+        assert!(connection.next_deadline().is_none());
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::dial::Dial;
 use super::received::{About, Kept, Parts, about, open_reply, read};
 use super::slot::{Listener, Notification, Seat};
 use super::table::{LOOK, Shared, Table};
@@ -164,6 +163,11 @@ impl<'s> Leader<'s> {
                 let Receiver { line, inbox } = &mut *self.receiver;
                 match line.receive_from(inbox, Some(until), now) {
                     Err(Error::Deadline) if Some(until) != deadline => {}
+                    // However short each wait is.
+                    Err(Error::Deadline) if self.lead.shared.finds_nobody(self.line()) => {
+                        self.rest = Some(REST);
+                        continue;
+                    }
                     received => return received,
                 }
             }
@@ -497,7 +501,7 @@ impl Shared {
     ) -> Result<Leader<'s>, MutexGuard<'s, Table>> {
         match self.lead(&mut table) {
             Some(lead) => {
-                table.missed = false;
+                (table.missed, table.short) = (false, false);
                 Ok(Leader::new(lead, &mut table))
             }
             None => Err(table),
@@ -515,7 +519,7 @@ impl Shared {
                 None => match self.try_to_lead(self.lock()) {
                     Ok(leading) => leading,
                     Err(mut table) => {
-                        table.missed = true;
+                        table.miss(Instant::now());
                         return Ok(false);
                     }
                 },
@@ -526,7 +530,7 @@ impl Shared {
                 Ok(Heard::Closed) => return Err(self.close(leading)),
                 Ok(Heard::Pending) if gone => return Err(self.close(leading)),
                 // It may have answered just before.
-                Ok(Heard::Pending) if self.finds_nobody(&leading) => {
+                Ok(Heard::Pending) if self.finds_nobody(leading.line()) => {
                     gone = true;
                     leader = Some(leading);
                 }
@@ -536,7 +540,10 @@ impl Shared {
                 }
                 // No event says when to try again.
                 short @ (Ok(Heard::Short) | Err(_)) => {
-                    self.lock().look = Some(Instant::now() + LOOK);
+                    let mut table = self.lock();
+                    table.look = Some(Instant::now() + LOOK);
+                    table.short = true;
+                    drop(table);
                     leading.leave();
                     return short.map(|_| false);
                 }
@@ -566,35 +573,5 @@ impl Shared {
     pub(super) fn give_up(&self, id: u64, error: Error) -> Error {
         self.cancel(id);
         error
-    }
-
-    /// Looks whether the server is gone without a word.
-    fn is_deserted(&self, line: &Line) -> bool {
-        let deserted = || self.dial.as_ref().is_some_and(Dial::is_deserted);
-        line.kind() == Kind::Datagram && line.has_peer().map_or_else(deserted, |has| !has)
-    }
-
-    /// Looks whether the server is gone, when it is time to look, and only then.
-    fn finds_nobody(&self, leader: &Leader<'_>) -> bool {
-        let mut table = self.lock();
-        let now = Instant::now();
-        if table.look.is_none_or(|at| now < at) {
-            return false;
-        }
-        let again = leader.line().kind() == Kind::Datagram && table.is_awaited();
-        table.look = again.then(|| now + LOOK);
-        drop(table);
-        again && self.is_deserted(leader.line())
-    }
-
-    /// Looks for a datagram server if it is time to; returns true if it was.
-    fn look_for_server(&self) -> bool {
-        let look = self.lock().look;
-        let due = look.is_some_and(|at| at <= Instant::now());
-        if due {
-            // If it is gone, all slots say so.
-            let _ = self.take_in();
-        }
-        due
     }
 }

@@ -179,10 +179,12 @@ impl Shared {
         let is_datagram = table.line.kind() == Kind::Datagram;
         let patient = is_datagram && !short && table.crowded == 0;
         table.crowded = table.crowded.saturating_sub(1);
+        // What cannot be received stays readable.
+        let receives = !table.short;
         let table = match patient {
             true => table,
             false => match self.try_to_lead(table) {
-                Ok(leader) => return self.wait_as_leader(leader, short, deadline),
+                Ok(leader) => return self.wait_as_leader(leader, !short, receives, deadline),
                 Err(table) => table,
             },
         };
@@ -209,12 +211,16 @@ impl Shared {
     fn wait_as_leader<'s>(
         &'s self,
         leader: Leader<'s>,
-        short: bool,
+        sends: bool,
+        receives: bool,
         deadline: Option<Instant>,
     ) -> Result<MutexGuard<'s, Table>, Error> {
-        let waited = match short {
-            true => leader.line().wait_a_while(wait::For::Reading, deadline),
-            false => leader.line().wait(wait::For::Either, deadline),
+        let line = leader.line();
+        let waited = match (sends, receives) {
+            (true, true) => line.wait(wait::For::Either, deadline),
+            (true, false) => line.wait_a_while(wait::For::Writing, deadline),
+            (false, true) => line.wait_a_while(wait::For::Reading, deadline),
+            (false, false) => line.wait_a_while(wait::For::Nothing, deadline),
         };
         leader.leave();
         waited?;
@@ -341,6 +347,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_call_that_finds_no_room_does_not_spin_while_what_has_come_cannot_be_received() {
+        let (shared, far) = beside_another(Kind::Seqpacket);
+        let filler = vec![b' '; 50_000];
+        let near = Arc::clone(&shared.lock().line);
+        while near.send(&filler, &[], None, Wait::Never).unwrap() == Sent::Done {}
+        let sent = far.send(b"{}", &[], None, Wait::Never).unwrap();
+        assert_eq!(sent, Sent::Done);
+        let (call, times, errno) = ("recvmsg", 0..usize::MAX, Errno::NOBUFS);
+        inject::begin(Some(Plan { call, times, errno }));
+        let pauses = 5;
+        let error = send(&shared, PAUSE * pauses).unwrap_err();
+        assert!(matches!(error, Error::Deadline), "{error:?}");
+        let attempts = inject::counts()[call];
+        assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
+        inject::end();
     }
 
     #[test]

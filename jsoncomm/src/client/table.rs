@@ -91,6 +91,8 @@ pub(super) struct Table {
     pub(super) led: bool,
     /// A loop could not receive, since a thread did: nothing reports again what that one leaves.
     pub(super) missed: bool,
+    /// The kernel was short of memory for what has come: it is readable, and cannot be received.
+    pub(super) short: bool,
     /// Threads that wait for replies while another receives, those that have waited longest first.
     pub(super) followers: VecDeque<Arc<Seat>>,
     /// When a loop is to receive again although nothing is readable, for the reasons of [`LOOK`].
@@ -142,6 +144,7 @@ impl Table {
             notified: false,
             led: false,
             missed: false,
+            short: false,
             followers: VecDeque::new(),
             look: None,
             save_at: None,
@@ -164,6 +167,15 @@ impl Table {
         let mut line = Line::clone(&self.line);
         change(&mut line);
         self.line = Arc::new(line);
+    }
+
+    /// Notes that a loop could not receive, since a thread did. That one looks for the server, too, so it is not due at
+    /// once again.
+    pub(super) fn miss(&mut self, now: Instant) {
+        self.missed = true;
+        if self.look.is_some_and(|at| at <= now) {
+            self.look = Some(now + LOOK);
+        }
     }
 
     /// Takes a buffer to write a call into.
