@@ -14,7 +14,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use jsoncomm::message::{Surplus, Untyped};
+use jsoncomm::message::{Surplus, Untyped, Verbatim};
 use jsoncomm::{
     Call, Handler, Later, Limits, Message, Received, Reply, Server, Socket, Stream, Turn,
 };
@@ -211,11 +211,16 @@ impl Client {
         };
         let mut any = false;
         loop {
-            match socket.try_receive::<Untyped<Value>>() {
-                Ok(Received::Message(message, _)) => match mode {
-                    Mode::Bare => self.ledger.check_bare(&message.json),
-                    Mode::Seqpacket | Mode::Datagram => self.ledger.check(&message),
-                },
+            match socket.try_receive::<Verbatim>() {
+                Ok(Received::Message(Verbatim { json, fds }, _)) => {
+                    // An id comes back to the letter, also one that a `Value` rounds.
+                    let json = serde_json::from_str(&json).expect("the server sends JSON");
+                    let message = Untyped { json, fds };
+                    match mode {
+                        Mode::Bare => self.ledger.check_bare(&message.json),
+                        Mode::Seqpacket | Mode::Datagram => self.ledger.check(&message),
+                    }
+                }
                 Ok(Received::Pending) => return any,
                 // It was cut, as one may be that sends what is no call.
                 Ok(Received::Closed) => {
