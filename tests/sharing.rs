@@ -22,7 +22,9 @@ use jsoncomm::{
     Call, CallError, Connection, Error, Items, Kind, Later, Message, Pending, Reply, Sink, Socket,
     Stream,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, pair, send_raw};
+use jsoncomm_tests::{
+    KINDS, PATIENCE, Running, Slow, alone, assert_open_fds, nested, open_fds, pair, send_raw,
+};
 
 /// Some is answered at once, some when another call says so.
 #[jsoncomm::service(name = "test.shared")]
@@ -353,6 +355,45 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
             connection.turn().unwrap();
         }
         assert_eq!(eager.polls.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[test]
+fn deadlines_are_kept_while_what_nobody_waits_for_is_slow_to_close() {
+    alone!();
+    for kind in KINDS {
+        let (connection, mut far) = by_hand(kind);
+        let call = connection.start::<u64, Infallible>("a.b", &(1,)).unwrap();
+        let (Json(heard), _) = far.receive::<Json<serde_json::Value>>().unwrap();
+        let late = br#"{"jsonrpc":"2.0","id":1,"result":1}"#;
+        // So many that whoever receives has to close them itself in the end.
+        let null = File::open("/dev/null").unwrap();
+        let ends = [(); 2].map(|()| {
+            let Slow { fd, end } = nested();
+            send_raw(&far, late, &[fd.as_fd()]).unwrap();
+            send_raw(&far, late, &[null.as_fd(); 150]).unwrap();
+            end
+        });
+        let thread = std::thread::spawn(move || call.wait());
+        // One of the three threads has to.
+        let (tell, told) = channel();
+        for _ in 0..2 {
+            let (hasty, tell) = (connection.within(Duration::from_millis(50)), tell.clone());
+            std::thread::spawn(move || {
+                for _ in 0..2 {
+                    let answer = hasty.call::<u64, Infallible>("a.b", &(2,));
+                    let _ = tell.send(answer);
+                }
+            });
+        }
+        for _ in 0..2 {
+            let answer = told.recv_timeout(PATIENCE).unwrap();
+            assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
+        }
+        drop(ends);
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, heard["id"]);
+        send_raw(&far, answer.as_bytes(), &[]).unwrap();
+        assert_eq!(thread.join().unwrap().unwrap(), 1);
     }
 }
 

@@ -205,14 +205,18 @@ impl<'s> Leader<'s> {
             return None;
         }
         let text = self.receiver.inbox.take_text(&datagram);
-        let kept = Kept {
+        let mut kept = Some(Kept {
             text,
             depth,
             fds: datagram.fds,
             damage: datagram.damage,
             more,
-        };
-        self.lead.shared.lock().keep(about, kept)
+        });
+        let mut table = self.lead.shared.lock();
+        let found = table.keep(about, &mut kept);
+        // What is not kept is dropped with the table unlocked.
+        drop(table);
+        found
     }
 }
 

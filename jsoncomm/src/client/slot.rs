@@ -60,16 +60,16 @@ impl Slot {
         }
     }
 
-    /// Keeps a reply, unless the last has been kept. Returns false if there is no room for it: then the call has ended
-    /// with [`Error::Full`].
+    /// Takes a reply to keep it, unless the last has been kept. Returns false if there is no room for it: then the call
+    /// has ended with [`Error::Full`].
     ///
     /// One always fits. Of the parts of a reply in many, up to 1024 with `budget` bytes and [`FDS_MAX`] descriptors do.
-    pub(super) fn keep(&mut self, kept: Kept, budget: usize) -> bool {
+    pub(super) fn keep(&mut self, reply: &mut Option<Kept>, budget: usize) -> bool {
         /// As many small ones as a budget of 1 MiB holds at 1 KiB each.
         const COUNT: usize = 1024;
-        if self.ended {
+        let Some(kept) = reply.as_ref().filter(|_| !self.ended) else {
             return true;
-        }
+        };
         let bytes = self.bytes.saturating_add(kept.text.len());
         let fds = self.fds + kept.fds.len();
         let fits = self.kept.len() < COUNT && bytes <= budget && fds <= FDS_MAX;
@@ -82,7 +82,7 @@ impl Slot {
         if self.ended && self.kept.is_empty() {
             self.kept.reserve_exact(1);
         }
-        self.kept.push_back(Ok(kept));
+        self.kept.extend(reply.take().map(Ok));
         true
     }
 
@@ -254,7 +254,9 @@ mod tests {
     /// How many such parts are kept before there is no room.
     fn capacity(length: usize, fds: usize) -> usize {
         let mut slot = Slot::many();
-        let count = (0..).find(|_| !slot.keep(kept(length, fds), 1000)).unwrap();
+        let count = (0..)
+            .find(|_| !slot.keep(&mut Some(kept(length, fds)), 1000))
+            .unwrap();
         let parts = std::iter::from_fn(|| slot.pop());
         let errors: Vec<_> = parts.filter_map(Result::err).collect();
         assert!(matches!(&errors[..], [Error::Full]), "{errors:?}");
@@ -276,7 +278,7 @@ mod tests {
     fn what_has_been_taken_makes_room() {
         let mut slot = Slot::many();
         for _ in 0..10 {
-            assert!(slot.keep(kept(1000, 253), 1000));
+            assert!(slot.keep(&mut Some(kept(1000, 253)), 1000));
             assert!(slot.pop().unwrap().is_ok());
         }
         assert!(slot.is_open() && slot.is_empty());

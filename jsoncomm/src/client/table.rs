@@ -256,9 +256,13 @@ impl Table {
         (now.flatten(), before)
     }
 
-    /// Keeps a reply in the slot of its call; any other is late, repeated or foreign, and is dropped. Returns which call
-    /// that is, and whom to notify.
-    pub(super) fn keep(&mut self, about: About, kept: Kept) -> Option<(u64, Option<Notification>)> {
+    /// Keeps a reply in the slot of its call; any other is late, repeated or foreign, and is left to be dropped with the
+    /// table unlocked: its descriptors may be slow to close. Returns which call that is, and whom to notify.
+    pub(super) fn keep(
+        &mut self,
+        about: About,
+        kept: &mut Option<Kept>,
+    ) -> Option<(u64, Option<Notification>)> {
         // The server reads again when it has sent.
         self.send_cancels();
         let id = match about {
@@ -269,7 +273,7 @@ impl Table {
         };
         let slot = self.calls.get_mut(&id)?;
         // The reply may be the first part of a stream that nobody expects.
-        let unexpected = slot.is_open() && !slot.is_many() && kept.more == Some(true);
+        let unexpected = slot.is_open() && !slot.is_many() && kept.as_ref()?.more == Some(true);
         if !slot.keep(kept, self.line.bounds().message) || unexpected {
             self.cancelled.push(id);
         }
