@@ -465,13 +465,16 @@ impl<S> Server<S> {
         self.control.stop |= stop;
     }
 
-    /// Watches those sources again that have waited for something to be closed.
+    /// Watches those sources again that have waited for something to be closed, for what they want by now.
     fn resume(&mut self) {
         for key in self.desk.accounts.take_resumed() {
             let key = Key::from_bits(key);
             if let Some(source) = self.reactor.take(key) {
-                self.reactor.rearm(key, &source, Watch::Reading);
-                self.reactor.put(key, source);
+                let next = match &*source {
+                    Source::Connection(connection) => connection.next(),
+                    _ => Next::Again(Watch::Reading),
+                };
+                self.settle(key, source, next);
             }
         }
     }

@@ -337,7 +337,7 @@ impl<S> Connected<S> {
     }
 
     /// What to watch for now.
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&self) -> Next {
         self.way.next()
     }
 }
@@ -379,7 +379,7 @@ impl Way {
 
     /// What to watch for now.
     #[inline]
-    fn next(&mut self) -> Next {
+    fn next(&self) -> Next {
         match (self.broken, self.outbox.is_empty()) {
             (true, _) => Next::Close,
             (false, true) => Next::Again(Watch::Reading),

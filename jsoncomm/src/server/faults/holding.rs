@@ -135,3 +135,32 @@ fn an_answer_that_is_held_back_is_withdrawn_with_its_call_and_no_other() {
     drop(held.in_flight.take());
     held.finish();
 }
+
+#[test]
+fn an_answer_that_found_no_room_is_sent_though_messages_had_to_wait_meanwhile() {
+    let mut held = hold(0);
+    let mut later = held.world.stub().later(null()).unwrap();
+    held.world.turn_until("a call that is deferred", |world| {
+        !world.state.waiting.is_empty()
+    });
+    let unwanted = held.account.charge(Cost {
+        unwanted: held.world.server.desk.limits.user_descriptors + 1,
+        ..Cost::NONE
+    });
+    for key in held.world.server.reactor.keys() {
+        assert!(held.account.wait_to_read(key.to_bits()));
+    }
+    // All in one turn: the reply finds no room, and what waits is resumed.
+    drop(unwanted);
+    held.world.state.waiting.clear();
+    fail("sendto", Errno::AGAIN);
+    held.world.turn();
+    assert_eq!(inject::failed(), 1);
+    inject::end();
+    let mut ended = None;
+    held.world.turn_until("the end of a call", |_| {
+        ended = later.try_wait();
+        ended.is_some()
+    });
+    assert!(matches!(ended, Some(Err(CallError::Fault(_)))), "{ended:?}");
+}
