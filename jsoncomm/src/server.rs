@@ -584,11 +584,23 @@ impl<S> Server<S> {
 
 impl<S> Drop for Server<S> {
     /// Whoever keeps a reply learns that nobody waits for it any more, and whoever waits for a change that it is not
-    /// made.
+    /// made. What peers have sent and nobody has read is closed elsewhere, as closing it can take its time.
     fn drop(&mut self) {
-        if self.desk.is_here() {
-            self.desk.mailbox.close();
-            self.remote.close();
+        if !self.desk.is_here() {
+            return;
+        }
+        self.desk.mailbox.close();
+        self.remote.close();
+        // Nothing is left behind that would have to be looked after.
+        self.desk.stopping = true;
+        for key in self.reactor.keys() {
+            match self.reactor.take(key).map(|source| *source) {
+                Some(Source::Connection(connection)) => connection.abandon(&self.desk),
+                Some(Source::Leaving(leaving)) => leaving.close(&self.desk),
+                Some(Source::Datagrams(endpoint)) => endpoint.close(&self.desk),
+                Some(Source::Listener(door)) => door.close(&self.desk),
+                Some(Source::Watched(_) | Source::Timer(_) | Source::Client(_)) | None => {}
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::*;
-use jsoncomm::Error;
+use jsoncomm::{Error, Server};
 use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until_closed};
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -287,6 +287,37 @@ fn a_datagram_endpoint_goes_on_as_soon_as_what_it_was_sent_is_closed() {
     assert_open_fds(before);
 }
 
+#[test]
+fn a_server_that_is_dropped_does_not_wait_until_what_nobody_has_read_is_closed() {
+    alone!();
+    let before = open_fds();
+    for (kind, accepted) in [
+        (Kind::Datagram, false),
+        (Kind::Seqpacket, false),
+        (Kind::Seqpacket, true),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dropped.sock");
+        let mut server = Server::new(Limits::default()).unwrap();
+        server.bind(&path, kind).unwrap().serve::<dyn Vault>();
+        let raw = Socket::connect(&path, kind).unwrap();
+        if accepted {
+            let _ = server.turn(&mut State::default(), Some(PATIENCE)).unwrap();
+        }
+        let end = leave(lingering(), &raw, "never read");
+        let (tell, told) = std::sync::mpsc::channel();
+        let dropping = std::thread::spawn(move || {
+            drop(server);
+            tell.send(()).unwrap();
+        });
+        let dropped = told.recv_timeout(PATIENCE);
+        drop((end, raw));
+        dropping.join().unwrap();
+        assert!(dropped.is_ok(), "{kind:?} {accepted}");
+    }
+    assert_open_fds(before);
+}
+
 /// A server that cuts a connection off for its first malformed message, and closes so many of a user's at once.
 fn strict(connections: usize, user_closing: usize) -> Running<State> {
     let mut limits = Limits::default();
@@ -373,12 +404,13 @@ fn connections_that_wait_for_others_to_be_closed_count_as_connections() {
     }
     assert!(server.stats().connections <= 8);
     drop((null, end));
-    // Whoever has come meanwhile is closed, and the next is served.
-    let next = VaultClient::new(server.connect());
+    // Whoever has come meanwhile is closed, and then somebody is served again.
     let until = Instant::now() + PATIENCE;
-    while next.ping(1).is_err() && Instant::now() < until {}
+    while VaultClient::new(server.connect()).ping(1).is_err() {
+        assert!(Instant::now() < until, "nobody is served any more");
+    }
     server.stop();
-    drop((polite, next));
+    drop(polite);
     assert_open_fds(before);
 }
 

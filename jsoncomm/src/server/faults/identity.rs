@@ -90,9 +90,11 @@ fn datagrams_are_served_where_the_kernel_does_not_pass_pidfds() {
     for errno in [Errno::NOPROTOOPT, Errno::OPNOTSUPP, Errno::NOMEM] {
         let path = directory.path().join("faults.sock");
         inject::begin(None);
-        drop(server(Kind::Datagram, &path));
+        let first = server(Kind::Datagram, &path);
         // The last option that is set.
-        fail_at("setsockopt", inject::counts()["setsockopt"] - 1, errno);
+        let last = inject::counts()["setsockopt"] - 1;
+        drop(first);
+        fail_at("setsockopt", last, errno);
         let (mut server, told) = server(Kind::Datagram, &path);
         assert_eq!(inject::failed(), 1);
         inject::end();
