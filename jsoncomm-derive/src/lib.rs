@@ -50,6 +50,17 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// `&[T]`, `&T` or `Option<&str>`; it returns a message, or a `Result` of a message and an error, or nothing if it is
 /// `#[oneway]`.
 ///
+/// The stub is `Clone`, and one of a connection can be used from any number of threads. Its methods take the arguments of
+/// the trait's, in the same order, but for what can be lent:
+///
+/// | in the trait | at the stub |
+/// |---|---|
+/// | `T` | `T`; write `&T` in the trait to have a large one lent |
+/// | `&T`, `&[T]`, `&str`, `Option<&str>` | as in the trait |
+/// | `#[fd]` with `OwnedFd`, `File` or another descriptor | it, or a reference to it |
+/// | `#[fd]` with `Option` or `Vec` of these | `Option<BorrowedFd>`, `&[BorrowedFd]` |
+/// | `#[fd]` with a message | a reference to it |
+///
 /// A macro sees names and no types: `Path`, `Option`, `Vec`, `Result`, `Later`, `Stream` and those of descriptors, such as
 /// `File` and `TcpStream`, are taken for the ones that everybody knows. A type of your own with such a name is written
 /// `self::File`, or with another path from `self`, `super` or `crate`.

@@ -562,6 +562,9 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
             Self::Closed => f.write_str("closed by the server"),
             Self::Stream => f.write_str("the method answers with a stream"),
             Self::NotSent(error) => write!(f, "the call was not sent: {error}"),
+            Self::Io(error) if error.is_bad_message() => {
+                write!(f, "the answer cannot be read: {error}")
+            }
             Self::Io(error) => write!(f, "the call failed on its way: {error}"),
         }
     }

@@ -10,11 +10,18 @@ use crate::error::Error;
 const MISSED: Duration = Duration::from_millis(10);
 
 impl Connection {
-    /// Has an event loop drive the connection: from now on starting a call and `#[oneway]` calls do not wait
-    /// for room; they end with [`Error::Full`]. [`Server::drive`](crate::Server::drive) does all of it; a foreign
-    /// loop waits until [`as_fd`](AsFd::as_fd) is readable or [`next_deadline`](Connection::next_deadline) has
-    /// come, and then calls [`turn`](Connection::turn). From now on the connection stays with its server:
-    /// [`reconnecting`](Connection::reconnecting) does nothing, since the loop would not know.
+    /// Has an event loop drive the connection, and all its clones: from now on starting a call and `#[oneway]` calls do
+    /// not wait for room; they end with [`Error::Full`]. Calls that are waited for go on as before. This cannot be undone.
+    ///
+    /// [`Server::drive`](crate::Server::drive) does all of it; a foreign loop waits until [`as_fd`](AsFd::as_fd) is readable
+    /// or [`next_deadline`](Connection::next_deadline) has come, and then calls [`turn`](Connection::turn). Nothing checks
+    /// that a loop really does: without one, what is awaited never ends. From now on the connection stays with its
+    /// server: [`reconnecting`](Connection::reconnecting) does nothing, since the loop would not know.
+    ///
+    /// A thread that waits for a call of its own on a clone receives the answers to all calls. It runs their callbacks
+    /// and wakes their tasks, and the descriptor does not become readable for the loop. So a loop that polls futures on
+    /// the thread that sleeps for the descriptor has to be woken by their [`Waker`](std::task::Waker) as well, for example
+    /// through an eventfd(2) that it waits for too; with [`Waker::noop`](std::task::Waker::noop) it would sleep on.
     pub fn set_driven(&self) {
         self.shared.set_driven();
     }

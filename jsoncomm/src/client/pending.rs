@@ -244,7 +244,50 @@ impl<T, E> Drop for Pending<T, E> {
 
 /// For callers that are `async`, on any runtime. Some loop has to [drive](Connection::set_driven) the
 /// connection meanwhile: a task that waits for its descriptor, or a [`Server`](crate::Server). A call that is polled
-/// while none does, and whose answer has not come, ends with [`Error::NotDriven`].
+/// while none does, and whose answer has not come, ends with [`Error::NotDriven`]. The task is woken from whichever thread
+/// receives the answer, or by the loop at the deadline.
+///
+/// # Examples
+///
+/// A call that is awaited without a runtime: one thread sleeps until its waker wakes it, another drives the connection.
+///
+/// ```
+#[doc = include_str!("../../doc/counter.txt")]
+/// use jsoncomm::{Connection, Kind, Limits, Server};
+/// use std::future::Future;
+/// use std::pin::pin;
+/// use std::sync::Arc;
+/// use std::task::{Context, Poll, Wake};
+/// use std::thread::{self, Thread};
+///
+/// struct Unpark(Thread);
+/// impl Wake for Unpark {
+///     fn wake(self: Arc<Self>) { self.0.unpark() }
+/// }
+/// fn block_on<F: Future>(future: F) -> F::Output {
+///     let waker = Arc::new(Unpark(thread::current())).into();
+///     let mut future = pin!(future);
+///     loop {
+///         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+///             Poll::Ready(output) => return output,
+///             Poll::Pending => thread::park(),
+///         }
+///     }
+/// }
+///
+/// let connection = Connection::open(&path)?;
+/// let mut driver = Server::<()>::new(Limits::default())?;
+/// driver.drive(&connection)?;
+/// let remote = driver.remote();
+/// let driver = thread::spawn(move || driver.run(&mut ()));
+/// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+/// let counter = CounterClient::new(connection);
+/// let sum = counter.start().add(2)?;
+/// assert_eq!(block_on(sum)?, 2);
+/// remote.stop();
+/// driver.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 impl<T: Message, E: Message> Future for Pending<T, E> {
     type Output = Result<T, CallError<E>>;
 

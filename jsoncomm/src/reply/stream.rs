@@ -314,6 +314,10 @@ fn too_slow() -> Fault {
 /// [`end`](Sink::end) and [`fail`](Sink::fail) end the stream after what waits. A sink that is dropped without
 /// either ends it with the fault [`Fault::DROPPED`].
 ///
+/// [`send`](Sink::send) never waits, on any thread: as long as too much waits it gives [`SinkError::Full`], and a thread
+/// that drops the sink then has broken off its stream. [`on_room`](Sink::on_room) tells when there is room again; for
+/// progress and the like, where old items do not matter, [`Overflow::Latest`] or [`Overflow::DropOldest`] make room.
+///
 /// # Examples
 ///
 /// A handler that streams as much as the reader takes, without a thread; see [`Sink::feed`]:

@@ -102,7 +102,8 @@ impl TestCall {
         self
     }
 
-    /// Says who calls: a process of this user and group. [`Call::peer`] is `None` without.
+    /// Says who calls: a process of this user and group. [`Call::peer`] is `None` without. With it that is what a rule of
+    /// [`Endpoint::admit`](crate::Endpoint::admit) can be tested on.
     #[must_use]
     pub fn from_user(mut self, uid: u32, gid: u32) -> Self {
         self.call.peer = Peer::of_program(uid, gid);
@@ -123,7 +124,8 @@ impl TestCall {
 
     /// Takes the next reply that has been given by a [`Reply`](crate::Reply) or a [`Sink`](crate::Sink) so far, if there
     /// is one; never waits. A reply that was dropped unanswered is the fault [`Fault::DROPPED`](crate::Fault::DROPPED); each
-    /// item of a stream is a reply, and so is its end, a `null`.
+    /// item of a stream is a reply, and so is its end, a `null`: ask for an `Option` of the item, and `Some(Ok(None))` is the
+    /// end.
     ///
     /// # Errors
     ///
