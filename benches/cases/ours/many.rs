@@ -16,7 +16,6 @@ const SERVICES: &[Service] = &[];
 macro_rules! tens {
     ($($module:ident $name:tt,)*) => {
         $(
-            #[expect(clippy::redundant_field_names, reason = "of what the service macro writes")]
             mod $module {
                 #[jsoncomm::service(name = $name)]
                 pub(super) trait Ten {
