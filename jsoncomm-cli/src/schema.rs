@@ -110,6 +110,19 @@ impl Document {
                 ty.names(&mut names);
             }
         }
+        self.named(names)
+    }
+
+    /// Returns true if a value of that type has descriptors inside, also in the types that it names.
+    pub(crate) fn has_descriptor(&self, ty: &Type) -> bool {
+        let mut names = Vec::new();
+        ty.names(&mut names);
+        let is_one = |ty: &Type| ty.any(&mut |ty| *ty == Type::Descriptor);
+        is_one(ty) || self.named(names).iter().any(|one| is_one(&one.ty))
+    }
+
+    /// The types of these names, and those that they name, in the document's order.
+    fn named(&self, mut names: Vec<String>) -> Vec<&Definition> {
         let mut next = 0;
         while let Some(name) = names.get(next) {
             if let Some(found) = self.types.iter().find(|one| one.name == *name) {
@@ -247,13 +260,24 @@ impl Type {
 
     /// Adds the names of other types in it, each once.
     fn names(&self, names: &mut Vec<String>) {
-        match self {
-            Self::Named(name) if !names.contains(name) => names.push(name.clone()),
-            Self::List(inner) | Self::Map(inner) | Self::Nullable(inner) => inner.names(names),
-            Self::Tuple(all) | Self::OneOf(all) => all.iter().for_each(|ty| ty.names(names)),
-            Self::Object(members) => members.iter().for_each(|member| member.ty.names(names)),
-            _ => {}
-        }
+        self.any(&mut |ty| {
+            match ty {
+                Self::Named(name) if !names.contains(name) => names.push(name.clone()),
+                _ => {}
+            }
+            false
+        });
+    }
+
+    /// Returns true if this holds of the type or of one inside it. A type that is only named is not looked into.
+    pub(crate) fn any(&self, holds: &mut dyn FnMut(&Self) -> bool) -> bool {
+        holds(self)
+            || match self {
+                Self::List(inner) | Self::Map(inner) | Self::Nullable(inner) => inner.any(holds),
+                Self::Tuple(all) | Self::OneOf(all) => all.iter().any(|ty| ty.any(holds)),
+                Self::Object(members) => members.iter().any(|member| member.ty.any(holds)),
+                _ => false,
+            }
     }
 }
 

@@ -17,6 +17,9 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
     let definitions = document.types_of(methods);
     for one in &definitions {
         writer.taken.push(camel(&one.name, &RESERVED));
+        if document.has_descriptor(&one.ty) {
+            writer.with_descriptors.push(one.name.clone());
+        }
     }
     let services = services(methods);
     let mut traits = String::new();
@@ -47,6 +50,8 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
 struct Writer {
     types: String,
     taken: Vec<String>,
+    /// The definitions with descriptors inside, by their names in the document.
+    with_descriptors: Vec<String>,
     /// Those that are errors, which are printed.
     printed: Vec<String>,
 }
@@ -105,6 +110,15 @@ impl Writer {
         out.push_str("}\n");
     }
 
+    /// Returns true if a value has descriptors inside: those go through the library's traits alone.
+    fn has_descriptor(&self, ty: &Type) -> bool {
+        ty.any(&mut |ty| match ty {
+            Type::Descriptor => true,
+            Type::Named(name) => self.with_descriptors.contains(name),
+            _ => false,
+        })
+    }
+
     fn argument(&mut self, method: &str, param: &Member) -> String {
         let called = snake(&param.name, &RESERVED);
         let hint = camel(&format!("{method}_{}", param.name), &RESERVED);
@@ -113,7 +127,7 @@ impl Writer {
         if called != param.name {
             marks.push_str(&format!("#[serde(rename = {})] ", text(&param.name)));
         }
-        if is_message(&param.ty) {
+        if self.has_descriptor(&param.ty) {
             marks.push_str("#[fd] ");
         }
         format!(", {marks}{called}: {ty}")
@@ -256,7 +270,11 @@ impl Writer {
                     variants.push_str(&format!("    {called} {{\n{members}    }},\n"));
                 }
                 Some(ty) => {
-                    let mark = if is_message(ty) { "#[fd] " } else { "" };
+                    let mark = if self.has_descriptor(ty) {
+                        "#[fd] "
+                    } else {
+                        ""
+                    };
                     let ty = self.ty(ty, &hint);
                     variants.push_str(&format!("    {called}({mark}{ty}),\n"));
                 }
@@ -293,7 +311,7 @@ impl Writer {
                     ty = format!("Option<{ty}>");
                 }
             }
-            if is_message(&member.ty) {
+            if self.has_descriptor(&member.ty) {
                 out.push_str(&format!("{indent}#[fd]\n"));
             }
             out.push_str(&format!("{before}{called}: {ty},\n"));
@@ -314,7 +332,7 @@ fn variant(ty: &Type) -> Option<(&str, Option<&Type>)> {
     }
 }
 
-/// Says whether a value is a descriptor, or of a type that is written here: those go through the library's traits.
+/// Returns true if a value is a descriptor, or of a type that is written here.
 fn is_message(ty: &Type) -> bool {
     match ty {
         Type::Descriptor | Type::Named(_) | Type::Object(_) | Type::Word(_) => true,

@@ -16,7 +16,7 @@ pub trait Shelf {
     #[oneway]
     fn log_to(&mut self, #[fd] sink: std::os::fd::OwnedFd, #[fd] others: Vec<std::os::fd::OwnedFd>, #[fd] spare: Option<std::os::fd::OwnedFd>);
     /// Puts a file back.
-    fn put_back(&mut self, id: u8, names: Vec<String>, #[fd] of: Line) -> Result<bool, std::convert::Infallible>;
+    fn put_back(&mut self, id: u8, names: Vec<String>, of: Line) -> Result<bool, std::convert::Infallible>;
 }
 
 /// Why a call is not carried out.
