@@ -21,7 +21,6 @@ use jsoncomm::{
 use jsoncomm_fuzz::{Cargo, Header, assert_nothing_leaks};
 use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use serde_json::Value;
 
 use answers::Ledger;
 
