@@ -324,8 +324,9 @@ impl<'de> Visitor<'de> for Unread {
     /// What is no reader of ours.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, _: D) -> Result<&'de str, D::Error> {
         let [tag, content] = self.0;
-        let order = format_args!("`{tag}` must come before `{content}`");
-        Err(D::Error::custom(order))
+        Err(D::Error::custom(format_args!(
+            "`{tag}` must come before `{content}`"
+        )))
     }
 }
 

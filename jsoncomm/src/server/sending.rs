@@ -81,7 +81,8 @@ impl Outlet<'_> {
         let (mut freighted, mut charge) = (false, None::<Charge>);
         let mut may = |freight: Freight| {
             freighted = true;
-            charge = None;
+            // Given back before it is charged anew.
+            drop(charge.take());
             let cost = Cost {
                 fds_in_flight: freight.fds,
                 bytes_in_flight: freight.bytes,
