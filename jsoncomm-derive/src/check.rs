@@ -1,6 +1,7 @@
 //! Judging: what cannot be a message, each complaint on its own token and with what to write instead.
 
 pub(crate) mod service;
+mod types;
 
 use crate::ast::service::is_word;
 use crate::ast::{self, Body, Field, Message, Names, Shape, Style, Variant};
@@ -16,6 +17,12 @@ use syn::spanned::Spanned;
 
 /// Complains about everything that does not fit together.
 pub(crate) fn message(cx: &Ctxt, message: &Message) {
+    let answers = [&message.attrs.reply, &message.attrs.error];
+    let fields = message.fields().map(|(field, _)| &field.ty);
+    for ty in fields.chain(answers.into_iter().flatten()) {
+        types::spelled(cx, ty);
+        types::sized(cx, ty);
+    }
     schema(cx, message.attrs.schema.as_ref());
     if let Some(path) = &message.attrs.delegate {
         return delegate(cx, message, path);

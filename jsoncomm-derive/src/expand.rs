@@ -191,6 +191,86 @@ mod tests {
     }
 
     #[test]
+    fn a_type_is_refused_or_what_is_generated_for_it_is_rust() {
+        for ty in [
+            "A +",
+            "A + B",
+            "(A + B)",
+            "(?A) + B",
+            "'a",
+            "'a + B",
+            "for<'a> A<'a>",
+            "dyn A +",
+            "dyn A + B",
+            "(dyn A + B)",
+            "impl A",
+            "impl A +",
+            "impl A + B",
+            "_",
+            "unsafe<'a> A",
+            "dyn* A",
+            "builtin # a(b)",
+            "!",
+            "a!()",
+            "fn(A +) -> B",
+            "fn(A) -> (B +)",
+            "fn(&dyn A)",
+            "&A",
+            "*const A",
+            "[A]",
+            "[A; 1]",
+            "<A + as B>::C",
+            "<A as B>::C",
+            "<A>::B",
+            "A<B +>",
+            "A<B = C +>",
+            "A<B: C +>",
+            "dyn A(B +)",
+            "dyn A(B) -> C",
+            "dyn A<B +>",
+            "A<{ 1 }>",
+            "A<-1>",
+            "A<'a, B = C>",
+            "A::<B>::C",
+            "(A)",
+            "(A,)",
+            "()",
+        ] {
+            let wrapped = ["{}", "B<{}, C = {}>"];
+            for ty in wrapped.map(|around| around.replace("{}", ty)) {
+                for item in [
+                    "struct S { a: TYPE }",
+                    "struct S(TYPE);",
+                    "struct S { #[serde(default, skip_serializing_if = \"f\")] a: TYPE, b: TYPE }",
+                    "struct S { #[serde(with = \"m\")] a: TYPE }",
+                    "struct S<T> { #[fd] a: TYPE, #[sensitive] b: TYPE, c: T }",
+                    "enum S<T> { V { a: TYPE, t: T }, W(TYPE) }",
+                    "#[message(reply = TYPE, error = TYPE)] enum S { V { a: TYPE } }",
+                    "trait S { fn f(&self, a: TYPE) -> u8; }",
+                    "trait S { fn f(&self, a: &TYPE) -> TYPE; }",
+                    "trait S { fn f(&self, #[fd] a: TYPE) -> Result<TYPE, TYPE>; }",
+                ] {
+                    let text = item.replace("TYPE", &ty);
+                    let tokens = if let Ok(input) = syn::parse_str(&text) {
+                        message(&input)
+                    } else if let Ok(input) = syn::parse_str(&text) {
+                        service::service(quote!(name = "a"), input)
+                    } else {
+                        continue;
+                    };
+                    if let Ok(tokens) = tokens {
+                        let written = tokens.to_string();
+                        assert!(
+                            syn::parse2::<syn::File>(tokens).is_ok(),
+                            "{text}: {written}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_representation_is_no_obstacle() {
         let text = expanded(syn::parse_quote! {
             #[repr(C, align(8))]

@@ -1,7 +1,7 @@
 //! Whether a service trait can be one.
 
 use crate::ast::service::{Argument, Passing, Service, is_word};
-use crate::check;
+use crate::check::{self, types};
 use crate::ctxt::Ctxt;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -26,6 +26,10 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
             (None, _) => {}
         }
         check::taken(cx, &method.output);
+        if let ReturnType::Type(_, ty) = &method.output {
+            types::spelled(cx, ty);
+            types::sized(cx, ty);
+        }
         for argument in &method.arguments {
             self::argument(cx, argument);
         }
@@ -44,6 +48,7 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
 /// A function knows one type, and what the stub lends is of another.
 fn argument(cx: &Ctxt, argument: &Argument) {
     check::taken(cx, &argument.ty);
+    types::spelled(cx, &argument.ty);
     if let Some(function) = argument.function() {
         check::taken(cx, function);
     }
