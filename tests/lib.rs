@@ -121,6 +121,23 @@ pub fn wait_for(on: impl AsFd + fmt::Debug, deadline: Instant) {
     assert_eq!(ready, Ok(1), "nothing came from {on:?} in time");
 }
 
+/// The roots of a package's programs of tests, as its manifest names them.
+///
+/// # Panics
+///
+/// When it names none.
+pub fn programs_of(package: &Path) -> Vec<PathBuf> {
+    let manifest = std::fs::read_to_string(package.join("Cargo.toml")).expect("a manifest");
+    let sections = manifest.split("[[test]]").skip(1);
+    let paths = sections.map(|section| {
+        let (_, path) = section.split_once("path = \"").expect("a path");
+        package.join(path.split('"').next().unwrap_or_default())
+    });
+    let programs: Vec<PathBuf> = paths.collect();
+    assert!(!programs.is_empty(), "{}", package.display());
+    programs
+}
+
 /// Waits until servers that have gone have closed all that they do on another thread.
 pub fn servers_are_gone() {
     let closing = || {
