@@ -20,7 +20,7 @@ fn block<'t>(text: &'t str, heading: &str, language: &str) -> &'t str {
 #[test]
 fn a_service_of_ones_own_takes_forty_lines_and_the_commands_that_are_printed() {
     jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let readme = fs::read_to_string(project.join("README.md")).unwrap();
     let heading = "## A service, a server, a client";
     let (commands, code) = (
