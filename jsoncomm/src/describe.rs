@@ -66,8 +66,8 @@ mod tree;
 
 #[cfg(feature = "schema")]
 #[cfg_attr(docsrs, doc(cfg(feature = "schema")))]
-pub use crate::message::schema::Schema;
-pub use crate::message::{Definition, Field, Form, Shape, Type, Variant};
+pub use crate::shape::Schema;
+pub use crate::shape::{Definition, Field, Form, Shape, Type, Variant};
 pub(crate) use discover::{DISCOVER, Discovery, NoParams, Text};
 
 /// Describes itself: implemented for `dyn Trait` by `#[jsoncomm::service]`, and for an enum of requests by

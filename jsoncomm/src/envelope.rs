@@ -33,8 +33,9 @@ use serde::de::IgnoredAny;
 
 use crate::error::{DecodeError, Fault};
 use crate::fds::Fds;
+use crate::json::{Cursor, repeated};
 use crate::limits::Depth;
-use crate::message::{self, Cursor, Unpacker};
+use crate::message::{self, Unpacker};
 
 pub(crate) use error::{ErrorObject, unreadable};
 pub(crate) use find::{find_id, front_id, looks_like_answer};
@@ -242,7 +243,7 @@ impl<'t> Envelope<'t> {
             }
             self.body = Body::Skipped(part, self.members.raw()?);
         }
-        if let Some(reason) = message::repeated(&mut self.strangers) {
+        if let Some(reason) = repeated(&mut self.strangers) {
             return Err(Fault::new(Fault::NOT_A_CALL, reason));
         }
         if self.version != Some(true) {

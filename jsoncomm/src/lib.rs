@@ -34,22 +34,23 @@
 //! # The rooms
 //!
 //! A room imports only from those on lower floors, by full path. Only `reactor` names mio, only `sys` makes
-//! system calls, only `message` and `envelope` name serde_json.
+//! system calls, only `json` and `envelope` name serde_json.
 //!
 //! | floor | room | what for |
 //! |---|---|---|
 //! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
 //! | 1 | `fds`, `limits`, `error`, `spin` | the owned descriptors of a datagram; every bound; what can go wrong; whether to look before sleeping |
-//! | 2 | [`message`], `address`, `peer` | a typed value to JSON and descriptors, and back; where; who |
-//! | 3 | `envelope`, [`describe`], `line`, `account`, `observe` | JSON-RPC objects, without I/O; what a service is; a socket without types; what each user costs; what is noticed |
-//! | 4 | `socket`, `outbox` | typed messages; answers without room yet |
-//! | 5 | `mailbox` | replies on their way to the loop, and who still wants them |
-//! | 6 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
-//! | 7 | `client` | calls, waited for or in flight |
-//! | 8 | `service` | what handlers and generated code meet, at both ends |
-//! | 9 | `routes` | what is served at an endpoint |
-//! | 10 | `server` | endpoints, turns, admission, timers, changes from outside |
-//! | 11 | `lib`, `private`, [`guide`] | names for users; names for generated code; pages to read |
+//! | 2 | `json`, `shape`, `address`, `peer` | JSON text to serde and back; what a type looks like; where; who |
+//! | 3 | [`message`] | a typed value to JSON and descriptors, and back |
+//! | 4 | `envelope`, [`describe`], `line`, `account`, `observe` | JSON-RPC objects, without I/O; what a service is; a socket without types; what each user costs; what is noticed |
+//! | 5 | `socket`, `outbox` | typed messages; answers without room yet |
+//! | 6 | `mailbox` | replies on their way to the loop, and who still wants them |
+//! | 7 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
+//! | 8 | `client` | calls, waited for or in flight |
+//! | 9 | `service` | what handlers and generated code meet, at both ends |
+//! | 10 | `routes` | what is served at an endpoint |
+//! | 11 | `server` | endpoints, turns, admission, timers, changes from outside |
+//! | 12 | `lib`, `private`, [`guide`] | names for users; names for generated code; pages to read |
 //!
 //! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
 //! stairs.
@@ -71,6 +72,7 @@ mod envelope;
 mod error;
 mod fds;
 pub mod guide;
+mod json;
 mod limits;
 mod line;
 mod mailbox;
@@ -85,6 +87,7 @@ mod reply;
 mod routes;
 mod server;
 mod service;
+mod shape;
 mod socket;
 mod spin;
 mod sys;

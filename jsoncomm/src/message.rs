@@ -43,9 +43,6 @@
 //! [RFC 8259]: https://www.rfc-editor.org/rfc/rfc8259
 
 mod container;
-mod cursor;
-mod depth;
-mod escape;
 mod fd;
 mod members;
 mod numbers;
@@ -55,27 +52,22 @@ mod plain;
 mod pointer;
 pub(crate) mod probe;
 mod range;
-mod reader;
-#[cfg(feature = "schema")]
-pub(crate) mod schema;
 pub(crate) mod select;
-mod shape;
 mod text;
 mod unknown;
 mod unpacker;
 mod variants;
 mod verbatim;
 mod wrap;
-mod writer;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
+use crate::json::{BLANK, Reader, Writer};
 use crate::limits::Depth;
-use reader::Reader;
+use crate::shape::Shape;
 use select::WithoutFds;
 use serde::{Deserializer, Serializer};
 use std::borrow::Cow;
-use writer::Writer;
 
 pub use members::{
     Absence, Members, absent, borrow_cow_bytes, borrow_cow_str, members, newtype, unit_struct,
@@ -83,9 +75,6 @@ pub use members::{
 pub use numbers::Numbers;
 pub use packer::{ContentOf, PackContent, Packed, Packer};
 pub use part::{PackPart, UnpackPart};
-
-#[doc(hidden)]
-pub use shape::{Definition, Field, Form, Presence, Shape, Type, Variant};
 pub use text::Text;
 pub use unknown::Unknown;
 pub use unpacker::Unpacker;
@@ -93,16 +82,10 @@ pub use variants::{Content, Variants, adjacent, external};
 pub use verbatim::{Failure, Verbatim};
 pub use wrap::{Json, Untyped};
 
-pub(crate) use cursor::Cursor;
-pub(crate) use depth::check_size;
-pub(crate) use escape::put_string;
 pub(crate) use packer::Row;
-pub(crate) use reader::repeated;
-pub(crate) use shape::Way;
 pub(crate) use unknown::Copied;
-pub(crate) use unpacker::{BLANK, not_json, trailing};
+pub(crate) use unpacker::{not_json, trailing};
 pub(crate) use variants::Nothing;
-pub(crate) use writer::put_unsigned;
 
 /// Can be written: JSON text, and descriptors beside it.
 ///

@@ -4,11 +4,12 @@ pub use crate::client::{Connection, Items, Mode, Starting, Waiting};
 pub use crate::describe::{Describe, Description, Method};
 pub use crate::error::CallError;
 pub use crate::message::probe::Probe;
-#[cfg(feature = "schema")]
-pub use crate::message::schema::{Schema, Schematic};
 pub use crate::message::select::{InPlace, Readable, WithoutFds, Writable};
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, Outcome, Returned, Service};
+pub use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant};
+#[cfg(feature = "schema")]
+pub use crate::shape::{Schema, Schematic};
 pub use serde;
 pub use std::borrow::Cow;
 
@@ -29,5 +30,5 @@ pub mod shapes {
 #[cfg(feature = "schema")]
 pub mod schemas {
     pub use crate::message::probe::Known as _;
-    pub use crate::message::schema::{Held as _, Holds as _, Lacking as _, Needed as _, Told as _};
+    pub use crate::message::probe::{Held as _, Holds as _, Lacking as _, Needed as _, Told as _};
 }

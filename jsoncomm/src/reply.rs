@@ -13,6 +13,7 @@ use crate::account::Account;
 use crate::envelope::{self, Id};
 use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::fds::FDS_MAX;
+use crate::json::check_size;
 use crate::limits::Bounds;
 use crate::line::INLINE_SURE;
 use crate::mailbox::{self, Mailbox, Post, Serial, Ticket};
@@ -33,7 +34,7 @@ pub(crate) fn encoded<'m>(
     write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
     write(text, fds)?;
-    message::check_size(text, bounds.message)?;
+    check_size(text, bounds.message)?;
     let (size, count) = (text.len(), fds.len());
     // A large text takes a place itself; which texts are large is the socket's to know, so keep it free.
     let room = FDS_MAX - usize::from(size > INLINE_SURE);

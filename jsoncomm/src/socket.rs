@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{Address, Bind, Bound};
 use crate::error::{AddressProblem, Error};
+use crate::json::check_size;
 use crate::limits::Limits;
 use crate::line::{self, Datagram, Heard, Inbox, Kind, Line, Sent};
 use crate::message::{self, Message, Pack, Packer, Surplus};
@@ -425,7 +426,7 @@ impl Socket {
         let bounds = self.line.bounds();
         let fds = Packer::at_depth(bounds.depth);
         message::encode(message, &mut self.text, &fds)
-            .and_then(|()| message::check_size(&self.text, bounds.message))
+            .and_then(|()| check_size(&self.text, bounds.message))
             .map_err(Error::Encode)?;
         send(&self.line, &self.text, &fds.into_row())
     }

@@ -7,9 +7,10 @@ use super::receive::Leader;
 use super::table::{Shared, Table};
 use crate::envelope;
 use crate::error::Error;
+use crate::json::check_size;
 use crate::limits::Limits;
 use crate::line::{self, DEADLINE, Kind, PAUSE, Tried};
-use crate::message::{self, Pack, Packer, Row};
+use crate::message::{Pack, Packer, Row};
 use crate::sys::control::Wait;
 use crate::sys::wait;
 
@@ -79,7 +80,7 @@ impl Shared {
         line::empty(&mut text);
         let fds = Packer::at_depth(bounds.depth);
         let written = envelope::write_call(&mut text, id, method, params, timeout, &fds)
-            .and_then(|()| message::check_size(&text, bounds.message));
+            .and_then(|()| check_size(&text, bounds.message));
         if let Err(error) = written {
             self.lock().give_text(text);
             return Err(Error::Encode(error));

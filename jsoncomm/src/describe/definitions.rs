@@ -1,6 +1,6 @@
 //! The structs and enums that a document names: found once each, however they hold each other.
 
-use crate::message::{Definition, Field, Form, Shape, Type, Variant, Way};
+use crate::shape::{Definition, Field, Form, Shape, Type, Variant, Way};
 
 /// The name in a document of each definition that goes a way. There are few: they are searched.
 #[derive(Debug, Default)]

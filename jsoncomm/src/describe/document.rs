@@ -4,7 +4,7 @@ use super::definitions::{Names, short, walk};
 use super::foreign::Schemas;
 use super::tree::Tree;
 use super::{Answer, Description, Method};
-use crate::message::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
+use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
 use std::borrow::Cow;
 
 /// The version of OpenRPC that the document follows.

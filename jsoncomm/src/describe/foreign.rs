@@ -1,7 +1,7 @@
 //! Schemas that `schemars` writes for types that only serde knows.
 
 use super::tree::Tree;
-use crate::message::Shape;
+use crate::shape::Shape;
 
 /// What is written for one document. Without the feature `schema` there is nothing to write.
 #[cfg(not(feature = "schema"))]
@@ -29,7 +29,7 @@ pub(super) use with_schemars::Schemas;
 #[cfg(feature = "schema")]
 mod with_schemars {
     use super::{Shape, Tree};
-    use crate::message::schema::Schema;
+    use crate::shape::Schema;
     use schemars::SchemaGenerator;
     use schemars::generate::SchemaSettings;
 

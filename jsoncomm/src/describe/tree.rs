@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::message::put_string;
+use crate::json::put_string;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]

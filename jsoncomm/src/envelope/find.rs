@@ -5,6 +5,7 @@ use serde::de::IgnoredAny;
 use super::Id;
 use super::object::{Members, front};
 use crate::error::DecodeError;
+use crate::json::BLANK;
 use crate::limits::Depth;
 use crate::message;
 
@@ -38,7 +39,7 @@ pub(crate) fn front_id(text: &str, depth: Depth) -> Result<(Id<'static>, usize),
 /// The text of an array's element, if it has one and no more.
 fn only(array: &str) -> Option<&str> {
     let inner = array.strip_prefix('[')?.strip_suffix(']')?;
-    let inner = inner.trim_matches(message::BLANK);
+    let inner = inner.trim_matches(BLANK);
     let (_, length) = front::<IgnoredAny>(inner).ok()?;
     (length == inner.len()).then_some(inner)
 }

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, IgnoredAny};
 
 use crate::error::{DecodeError, Fault};
+use crate::json::Cursor;
 use crate::limits::Depth;
-use crate::message::{self, Cursor, Unpacker};
+use crate::message::{self, Unpacker};
 
 /// The members of one JSON object, walked in the order they stand there.
 #[derive(Debug, Clone)]

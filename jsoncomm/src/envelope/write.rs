@@ -4,8 +4,9 @@ use std::io::Write;
 
 use super::Id;
 use crate::error::{EncodeError, Fault};
+use crate::json::{put_string, put_unsigned};
 use crate::limits::Depth;
-use crate::message::{self, Pack, Packer, put_string, put_unsigned};
+use crate::message::{self, Pack, Packer};
 
 /// Appends a call. `id` is absent for one-way calls.
 pub(crate) fn write_call<'a, P: Pack + ?Sized>(

@@ -1,8 +1,7 @@
 //! Containers of messages: what serde does for its own types, with the list passed down.
 
-use super::{
-    Pack, PackPart, Packed, Packer, Shape, Type, Unpack, UnpackPart, Unpacker, WithoutFds,
-};
+use super::{Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker, WithoutFds};
+use crate::shape::{Shape, Type};
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,7 +1,8 @@
 //! Descriptors themselves: in the text an index, in the value an owned descriptor of the right kind.
 
-use super::{Pack, Packer, Shape, Unpack, Unpacker};
+use super::{Pack, Packer, Unpack, Unpacker};
 use crate::error::FdProblem;
+use crate::shape::Shape;
 use crate::sys::{Domain, PipeEnd, is_pipe, is_socket};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};

@@ -4,10 +4,8 @@
 //! Inside a container or a struct it is what serde makes of it, `{"Ok":...}` or `{"Err":...}`.
 
 use super::container::Reader;
-use super::{
-    Definition, Form, Pack, Packed, Packer, Presence, Shape, Type, Unpack, Unpacker, Variant,
-    WithoutFds,
-};
+use super::{Pack, Packed, Packer, Unpack, Unpacker, WithoutFds};
+use crate::shape::{Definition, Form, Presence, Shape, Type, Variant};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserializer, Serializer};
 use std::any::type_name;
@@ -66,6 +64,13 @@ impl<T: PackPart, E: PackPart> PackPart for Result<T, E> {
 const fn variant<T: PackPart>(name: &'static str, code: i64) -> Variant {
     let form = Form::Whole(Type::of::<T>());
     Variant::new(name, code, "", form, [Presence::Always; 2])
+}
+
+impl Type {
+    /// The type `T`.
+    pub const fn of<T: PackPart + ?Sized>() -> Self {
+        Self::new(T::part_shape)
+    }
 }
 
 /// Can be read inside something else.

@@ -1,8 +1,7 @@
 //! Plain data: what goes through its own serde impls and carries no descriptors.
 
-use super::{
-    Definition, Field, Form, Pack, Packer, Presence, Shape, Type, Unpack, Unpacker, WithoutFds,
-};
+use super::{Pack, Packer, Unpack, Unpacker, WithoutFds};
+use crate::shape::{Definition, Field, Form, Presence, Shape, Type};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;

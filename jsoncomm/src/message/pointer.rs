@@ -1,7 +1,8 @@
 //! Owners of one value or one slice, alone or shared: written and read as what they hold.
 
-use super::{Pack, Packer, Shape, Unpack, UnpackPart, Unpacker, WithoutFds};
+use super::{Pack, Packer, Unpack, UnpackPart, Unpacker, WithoutFds};
 use crate::error::{DecodeError, EncodeError};
+use crate::shape::Shape;
 use serde::{Deserializer, Serializer};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -3,7 +3,8 @@
 //! The derive has fields of which it knows no more than that serde reads and writes them. Which of the functions
 //! called `probed_shape` the compiler takes here depends on what the type is, by autoref specialization as in `select`. Nothing is asked of a type, so nothing that compiles without a description fails with one.
 
-use super::{Json, Pack, PackPart, Shape, Type};
+use super::{Json, Pack, PackPart};
+use crate::shape::{Shape, Type};
 use std::any::type_name;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -112,3 +113,84 @@ impl<T: ?Sized> Foreign for Probe<T> {
         Shape::Anything(type_name::<T>())
     }
 }
+
+#[cfg(feature = "schema")]
+mod schema {
+    use super::*;
+    use crate::shape::{Schema, Schematic};
+    use schemars::JsonSchema;
+
+    /// Of what serde alone holds for us, and whose content is a message.
+    #[doc(hidden)]
+    pub trait Holds {
+        fn probed_shape(&self) -> Shape;
+    }
+
+    impl<'a, 'b, T: ?Sized> Holds for &&'a &'b Probe<T>
+    where
+        &'a &'b Probe<T>: Holding,
+    {
+        fn probed_shape(&self) -> Shape {
+            Holding::probed_shape(&**self)
+        }
+    }
+
+    /// Of what serde alone holds for us, and whose content has a schema.
+    #[doc(hidden)]
+    pub trait Held {
+        fn probed_shape(&self) -> Shape;
+    }
+
+    impl<T: JsonSchema> Held for &&Probe<Json<T>> {
+        fn probed_shape(&self) -> Shape {
+            Shape::Schema(Schema::of::<T>())
+        }
+    }
+
+    /// Of a message that has a schema: it is asked where the message tells nothing.
+    #[doc(hidden)]
+    pub trait Told {
+        fn probed_shape(&self) -> Shape;
+    }
+
+    impl<T: Pack + JsonSchema + ?Sized> Told for &&Probe<T> {
+        fn probed_shape(&self) -> Shape {
+            match T::shape() {
+                Shape::Anything(_) => Shape::Schema(Schema::of::<T>()),
+                known => known,
+            }
+        }
+    }
+
+    /// Of an `Option` of what has a schema.
+    #[doc(hidden)]
+    pub trait Lacking {
+        fn probed_shape(&self) -> Shape;
+    }
+
+    impl<T: JsonSchema> Lacking for &Probe<Option<T>> {
+        fn probed_shape(&self) -> Shape {
+            Shape::Optional(Type::new(|| Shape::Schema(Schema::of::<T>())))
+        }
+    }
+
+    /// Of anything else. Which it is has been decided by the time that the schema is asked for.
+    #[doc(hidden)]
+    pub trait Needed<T: ?Sized> {
+        fn probed_shape(&self) -> Shape
+        where
+            T: Schematic;
+    }
+
+    impl<T: ?Sized> Needed<T> for Probe<T> {
+        fn probed_shape(&self) -> Shape
+        where
+            T: Schematic,
+        {
+            Shape::Schema(Schema::of::<T>())
+        }
+    }
+}
+
+#[cfg(feature = "schema")]
+pub use schema::{Held, Holds, Lacking, Needed, Told};

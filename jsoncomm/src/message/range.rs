@@ -2,9 +2,10 @@
 
 use super::container::Reader;
 use super::{
-    Absence, Definition, Field, Form, Members, Pack, PackPart, Packed, Packer, Presence, Shape,
-    Type, Unpack, UnpackPart, Unpacker, Variant, WithoutFds, members,
+    Absence, Members, Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker, WithoutFds,
+    members,
 };
+use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserializer, Serializer};

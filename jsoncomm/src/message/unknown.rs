@@ -1,7 +1,6 @@
 //! What a newer peer says and this program's type has no variant for.
 
-use super::BLANK;
-use super::reader::{NUMBER, UNREAD};
+use crate::json::{BLANK, NUMBER, UNREAD};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt::{self, Write};
 

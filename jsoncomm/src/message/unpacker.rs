@@ -1,21 +1,15 @@
 //! The descriptors that are taken while a message is read, and what goes wrong meanwhile.
 
-use super::reader::{Broken, Lost};
 use super::{Surplus, syntax};
 use crate::error::{DecodeError, FdProblem};
 use crate::fds::Fds;
+use crate::json::{Broken, Lost, clip, put_before};
 use crate::limits::Depth;
 use serde::Deserialize;
 use serde::de::{Error, IgnoredAny};
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
-
-/// Most bytes of a peer's text that a complaint repeats.
-const QUOTE_MAX: usize = 256;
-
-/// White space, as JSON has it.
-pub(crate) const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// The descriptors that came with a message that is being read.
 ///
@@ -240,23 +234,6 @@ pub(crate) fn trailing(text: &str) -> DecodeError {
     }
 }
 
-/// Puts a member before the path of what is inside it.
-pub(super) fn put_before(path: &mut String, member: &str) {
-    if !path.is_empty() && !path.starts_with('[') {
-        path.insert(0, '.');
-    }
-    path.insert_str(0, clip(member));
-}
-
-/// Cuts `text` so that a complaint about a peer's message is not as long as the message.
-pub(super) fn clip(text: &str) -> &str {
-    let mut end = text.len().min(QUOTE_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,14 +245,6 @@ mod tests {
             fds.within(member);
         }
         assert_eq!(*fds.path.borrow(), "reply.items[3].file");
-    }
-
-    #[test]
-    fn a_quote_is_cut_between_characters() {
-        let long = "ä".repeat(QUOTE_MAX);
-        assert_eq!(clip(&long).len(), QUOTE_MAX);
-        assert_eq!(clip(&format!("a{long}")).len(), QUOTE_MAX - 1);
-        assert_eq!(clip("short"), "short");
     }
 
     #[test]

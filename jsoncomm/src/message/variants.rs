@@ -7,8 +7,8 @@
 
 use super::Unpacker;
 use super::members::{Absence, Members, members, newtype, no_newtype};
-use super::reader::{MADE_UP, Reader, UNREAD};
 use super::unknown::{Copied, Unknown};
+use crate::json::{MADE_UP, Reader, UNREAD};
 use crate::limits::Depth;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};

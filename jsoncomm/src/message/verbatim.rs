@@ -1,8 +1,9 @@
 //! Messages whose JSON is kept as it was written, for programs that do not know its types.
 
-use super::{BLANK, Pack, Packer, Unpack, Unpacker, skip_front};
+use super::{Pack, Packer, Unpack, Unpacker, skip_front};
 use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
+use crate::json::BLANK;
 use serde::{Deserializer, Serializer};
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The keys of one object, and which of them are there twice.
 
-use crate::message::unpacker::clip;
+use crate::json::clip;
 use serde::de::Error;
 use std::borrow::Cow;
 

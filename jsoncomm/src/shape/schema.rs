@@ -1,7 +1,5 @@
 //! Types that only serde knows and that describe themselves by `schemars`, where that is asked for.
 
-use super::probe::{Holding, Probe};
-use super::{Json, Pack, Shape, Type};
 use schemars::{JsonSchema, SchemaGenerator};
 use std::fmt;
 
@@ -59,76 +57,5 @@ pub trait Schematic {
 impl<T: JsonSchema + ?Sized> Schematic for T {
     fn generate(generator: &mut SchemaGenerator) -> schemars::Schema {
         generator.subschema_for::<T>()
-    }
-}
-
-/// Of what serde alone holds for us, and whose content is a message.
-#[doc(hidden)]
-pub trait Holds {
-    fn probed_shape(&self) -> Shape;
-}
-
-impl<'a, 'b, T: ?Sized> Holds for &&'a &'b Probe<T>
-where
-    &'a &'b Probe<T>: Holding,
-{
-    fn probed_shape(&self) -> Shape {
-        Holding::probed_shape(&**self)
-    }
-}
-
-/// Of what serde alone holds for us, and whose content has a schema.
-#[doc(hidden)]
-pub trait Held {
-    fn probed_shape(&self) -> Shape;
-}
-
-impl<T: JsonSchema> Held for &&Probe<Json<T>> {
-    fn probed_shape(&self) -> Shape {
-        Shape::Schema(Schema::of::<T>())
-    }
-}
-
-/// Of a message that has a schema: it is asked where the message tells nothing.
-#[doc(hidden)]
-pub trait Told {
-    fn probed_shape(&self) -> Shape;
-}
-
-impl<T: Pack + JsonSchema + ?Sized> Told for &&Probe<T> {
-    fn probed_shape(&self) -> Shape {
-        match T::shape() {
-            Shape::Anything(_) => Shape::Schema(Schema::of::<T>()),
-            known => known,
-        }
-    }
-}
-
-/// Of an `Option` of what has a schema.
-#[doc(hidden)]
-pub trait Lacking {
-    fn probed_shape(&self) -> Shape;
-}
-
-impl<T: JsonSchema> Lacking for &Probe<Option<T>> {
-    fn probed_shape(&self) -> Shape {
-        Shape::Optional(Type::new(|| Shape::Schema(Schema::of::<T>())))
-    }
-}
-
-/// Of anything else. Which it is has been decided by the time that the schema is asked for.
-#[doc(hidden)]
-pub trait Needed<T: ?Sized> {
-    fn probed_shape(&self) -> Shape
-    where
-        T: Schematic;
-}
-
-impl<T: ?Sized> Needed<T> for Probe<T> {
-    fn probed_shape(&self) -> Shape
-    where
-        T: Schematic,
-    {
-        Shape::Schema(Schema::of::<T>())
     }
 }

@@ -3,8 +3,8 @@
 //! Envelopes and what is in them are read with the same few functions. Whatever they do not find, somebody else looks
 //! for.
 
+use super::BLANK;
 use super::escape::plain_front;
-use super::unpacker::BLANK;
 use std::fmt;
 
 /// A text and how much of it has been read.

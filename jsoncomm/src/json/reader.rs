@@ -15,11 +15,11 @@ mod tests;
 mod variant;
 
 pub(crate) use keys::repeated;
-pub(super) use keys::{MADE_UP, NUMBER};
-pub(super) use lost::Lost;
+pub(crate) use keys::{MADE_UP, NUMBER};
+pub(crate) use lost::Lost;
 
 /// A newtype of this name is any value, which is kept as text to be read later: its visitor gets the bytes.
-pub(super) const UNREAD: &str = "$jsoncomm::unread";
+pub(crate) const UNREAD: &str = "$jsoncomm::unread";
 
 use super::cursor::Cursor;
 use crate::limits::Depth;
@@ -35,7 +35,7 @@ use variant::Variant;
 
 /// A text while values are read from it.
 #[derive(Debug)]
-pub(super) struct Reader<'de> {
+pub(crate) struct Reader<'de> {
     at: Cursor<'de>,
     /// How many more arrays and objects may be open at once.
     left: u8,
@@ -47,7 +47,7 @@ pub(super) struct Reader<'de> {
 
 /// What serde's errors cannot carry of a text that was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// It may be no JSON, or a value of another type, or the end of an array, was due.
     Syntax,
     /// More is open at once than may be.
@@ -67,7 +67,7 @@ type Theirs<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
 
 impl<'de> Reader<'de> {
     /// Reads from the front of `text`.
-    pub(super) fn new(text: &'de str, depth: Depth) -> Self {
+    pub(crate) fn new(text: &'de str, depth: Depth) -> Self {
         Self {
             at: Cursor::new(text),
             left: depth.left,
@@ -78,22 +78,22 @@ impl<'de> Reader<'de> {
     }
 
     /// How many bytes have been read.
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at.position()
     }
 
     /// Why reading failed, unless it was for what the text says.
-    pub(super) fn broken(&self) -> Option<Broken> {
+    pub(crate) fn broken(&self) -> Option<Broken> {
         self.broken
     }
 
     /// The last number that was refused for losing digits.
-    pub(super) fn take_lost(&mut self) -> Option<Lost> {
+    pub(crate) fn take_lost(&mut self) -> Option<Lost> {
         self.lost.take()
     }
 
     /// Reads a value and keeps nothing of it.
-    pub(super) fn skip(&mut self) -> Result<(), Error> {
+    pub(crate) fn skip(&mut self) -> Result<(), Error> {
         IgnoredAny::deserialize(self).map(drop)
     }
 

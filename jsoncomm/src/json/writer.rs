@@ -9,8 +9,8 @@
 //! deeper than any reader of ours goes, is not written to its end.
 
 use super::escape::{plain_words, put_escaped, put_string};
+use super::put_before;
 use super::reader::MADE_UP;
-use super::unpacker::put_before;
 use crate::error::EncodeError;
 use crate::limits::Depth;
 use serde::ser::{
@@ -23,7 +23,7 @@ use std::fmt::{self, Display, Write};
 
 /// A text while it is written, and what serde's errors cannot carry: what was refused, and the path of the member
 /// that failed.
-pub(super) struct Writer<'t> {
+pub(crate) struct Writer<'t> {
     text: &'t mut Vec<u8>,
     refused: Option<Refused>,
     path: String,
@@ -38,7 +38,7 @@ enum Refused {
 
 impl<'t> Writer<'t> {
     /// Writes to the end of `text`.
-    pub(super) fn new(text: &'t mut Vec<u8>, depth: Depth) -> Self {
+    pub(crate) fn new(text: &'t mut Vec<u8>, depth: Depth) -> Self {
         Self {
             text,
             refused: None,
@@ -48,7 +48,7 @@ impl<'t> Writer<'t> {
     }
 
     /// Makes the error out of what was reported and what was noted.
-    pub(super) fn explain(self, error: &Error) -> EncodeError {
+    pub(crate) fn explain(self, error: &Error) -> EncodeError {
         match self.refused {
             Some(Refused::NotFinite) => EncodeError::NotFinite {
                 field: Some(self.path).filter(|path| !path.is_empty()),
@@ -349,7 +349,7 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
 }
 
 /// An array or an object that is being written.
-pub(super) struct Parts<'w, 't> {
+pub(crate) struct Parts<'w, 't> {
     to: &'w mut Writer<'t>,
     variant: Option<&'static str>,
     brackets: Brackets,
@@ -481,7 +481,7 @@ impl<T: Serialize + ?Sized> Serialize for Alone<'_, T> {
 }
 
 /// A struct that is being written.
-pub(super) enum Struct<'w, 't> {
+pub(crate) enum Struct<'w, 't> {
     Object(Parts<'w, 't>),
     /// One to serde that is a number or a text to serde_json.
     MadeUp(&'w mut Writer<'t>, &'static str),

@@ -2,7 +2,12 @@
 //!
 //! A type's shape names other types by functions that tell theirs, so that a type may hold itself.
 
-use super::part::PackPart;
+#[cfg(feature = "schema")]
+mod schema;
+
+#[cfg(feature = "schema")]
+pub use schema::{Schema, Schematic};
+
 use std::any::type_name;
 use std::fmt;
 
@@ -68,7 +73,7 @@ pub enum Shape {
     /// A type that describes itself by `schemars`.
     #[cfg(feature = "schema")]
     #[cfg_attr(docsrs, doc(cfg(feature = "schema")))]
-    Schema(super::schema::Schema),
+    Schema(Schema),
 }
 
 /// A type, which can be asked for its [`Shape`].
@@ -85,11 +90,6 @@ pub enum Shape {
 pub struct Type(fn() -> Shape);
 
 impl Type {
-    /// The type `T`.
-    pub const fn of<T: PackPart + ?Sized>() -> Self {
-        Self(T::part_shape)
-    }
-
     /// A type of which only the name is known.
     #[doc(hidden)]
     pub const fn foreign<T: ?Sized>() -> Self {

@@ -9,9 +9,9 @@ const DIGITS_SHOWN: usize = 40;
 
 /// A number that would have lost digits: what was said of it, and where it stands.
 #[derive(Debug)]
-pub(in crate::message) struct Lost {
-    pub(in crate::message) reason: String,
-    pub(in crate::message) path: String,
+pub(crate) struct Lost {
+    pub(crate) reason: String,
+    pub(crate) path: String,
 }
 
 impl Reader<'_> {
@@ -48,7 +48,7 @@ impl Reader<'_> {
     #[cold]
     pub(super) fn lost_within(&mut self, member: &str) {
         if let Some(lost) = &mut self.lost {
-            crate::message::unpacker::put_before(&mut lost.path, member);
+            crate::json::put_before(&mut lost.path, member);
         }
     }
 }

@@ -1,0 +1,165 @@
+//! Why bytes and descriptors are not a message, and why a value cannot be written as one.
+
+use std::fmt;
+
+/// Why received bytes and descriptors are not the message that was asked for.
+///
+/// The message is gone and its descriptors are closed; the next one can be received.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are not one JSON value in UTF-8.
+    #[error("not JSON: {reason}")]
+    Syntax {
+        /// What the reader stumbled over, with line and column.
+        reason: String,
+    },
+    /// More arrays and objects are open at once than the limit allows.
+    #[error("nested deeper than {limit}")]
+    TooDeep {
+        /// [`Limits::depth`](crate::Limits::depth).
+        limit: usize,
+    },
+    /// The JSON is well-formed, but not of the type's shape.
+    #[error("{}{reason}", At(field))]
+    Shape {
+        /// The member in question, as a path such as `items.file`; `None` for the message as a whole.
+        field: Option<String>,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A descriptor is missing, named twice, of the wrong kind, or left over.
+    #[error("{}{problem}", At(field))]
+    Descriptor {
+        /// The member that names it; `None` for one that no member names.
+        field: Option<String>,
+        /// What is wrong with it.
+        problem: FdProblem,
+    },
+}
+
+impl DecodeError {
+    /// Names the member that is to blame, as a path such as `items.file`, where there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::message::{Surplus, decode};
+    /// use jsoncomm::{Fds, Message};
+    ///
+    /// #[derive(Debug, Message)]
+    /// struct Range { from: u64, to: u64 }
+    ///
+    /// let text = br#"{"from":1,"to":"the end"}"#;
+    /// let error = decode::<Range>(text, Fds::new(), Surplus::Refuse).unwrap_err();
+    /// assert_eq!(error.field(), Some("to"));
+    /// ```
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Syntax { .. } | Self::TooDeep { .. } => None,
+            Self::Shape { field, .. } | Self::Descriptor { field, .. } => field.as_deref(),
+        }
+    }
+}
+
+/// What is wrong with a descriptor of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FdProblem {
+    /// The index is not below the number of descriptors that came.
+    #[error("descriptor {index} is missing, {count} came")]
+    Missing {
+        /// The index that the JSON names.
+        index: u64,
+        /// How many descriptors came with the message.
+        count: usize,
+    },
+    /// Two members name the same descriptor.
+    #[error("descriptor {index} is named twice")]
+    Repeated {
+        /// The index that the JSON names.
+        index: u64,
+    },
+    /// It is not what the type needs.
+    #[error("descriptor {index} is not {expected}")]
+    Kind {
+        /// The index that the JSON names.
+        index: u64,
+        /// What it should be, as a noun with its article.
+        expected: &'static str,
+    },
+    /// It is none that a `#[sensitive]` member may name; of such a member no more is told.
+    #[error("not the descriptor that is expected")]
+    Withheld,
+    /// No member names it.
+    #[error("descriptor {index} is not named by any field")]
+    Surplus {
+        /// Its place in the message.
+        index: usize,
+    },
+}
+
+/// Writes `field: `, or nothing.
+struct At<'a>(&'a Option<String>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(field) => write!(f, "{field}: "),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes `field ` or `the message `.
+struct Of<'a>(&'a Option<String>);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.0.as_deref().unwrap_or("the message"))
+    }
+}
+
+/// Why a value cannot be written as a message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The type's own serialization failed, for example a map with keys that are not strings.
+    #[error("{}cannot be written as JSON: {reason}", Of(field))]
+    Json {
+        /// The member that is to blame, as a path such as `files[1].path`, without the keys of maps; `None` for the message
+        /// as a whole.
+        field: Option<String>,
+        /// What serde reported.
+        reason: String,
+    },
+    /// A floating-point number is NaN or infinite, which JSON cannot say.
+    #[error("{}not a finite number", At(field))]
+    NotFinite {
+        /// The member that is to blame, as a path such as `items[3].weight`, without the keys of maps; `None` for
+        /// the message as a whole.
+        field: Option<String>,
+    },
+    /// The message holds more descriptors than one datagram carries.
+    #[error("{count} descriptors exceed {limit}")]
+    FdCount {
+        /// How many the message holds.
+        count: usize,
+        /// How many fit: 253, or 252 beside a large payload.
+        limit: usize,
+    },
+    /// The JSON text is longer than the limit.
+    #[error("message of {size} bytes exceeds {limit}")]
+    TooLarge {
+        /// Length of the JSON text in bytes.
+        size: usize,
+        /// [`Limits::message`](crate::Limits::message).
+        limit: usize,
+    },
+    /// The JSON text has more arrays and objects open at once than the limit allows.
+    #[error("message nested deeper than {limit}")]
+    TooDeep {
+        /// [`Limits::depth`](crate::Limits::depth).
+        limit: usize,
+    },
+}
