@@ -15,13 +15,12 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{Write as _, stderr};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use std::{env, fs, thread};
 
 pub use jsoncomm_watchdog_attribute::test;
-use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a test may take.
 pub const LIMIT: Duration = Duration::from_secs(115);
@@ -161,14 +160,26 @@ fn end(test: &str, time: Duration) -> ! {
 
 /// Kills what a process has started, and what that has started.
 fn kill_children(process: u32) {
+    let mut children = Vec::new();
+    add_children(process, &mut children);
+    let numbers = children.iter().map(u32::to_string);
+    // The shell's own `kill`: this crate is compiled for the macros' tests as well, and rustix would be once more.
+    let mut shell = Command::new("sh");
+    let _ = shell
+        .args(["-c", r#"kill -KILL "$@""#, "sh"])
+        .args(numbers)
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// Adds the children of a process, each after its own.
+fn add_children(process: u32, children: &mut Vec<u32>) {
     for thread in numbers_in(&format!("/proc/{process}/task")) {
-        let children = fs::read_to_string(format!("/proc/{process}/task/{thread}/children"));
-        let children = children.unwrap_or_default();
-        for child in children.split_whitespace().flat_map(str::parse) {
-            kill_children(child);
-            if let Some(pid) = i32::try_from(child).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        let list = fs::read_to_string(format!("/proc/{process}/task/{thread}/children"));
+        let list = list.unwrap_or_default();
+        for child in list.split_whitespace().flat_map(str::parse) {
+            add_children(child, children);
+            children.push(child);
         }
     }
 }
