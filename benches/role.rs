@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use jsoncomm::raise_descriptor_limit;
+use jsoncomm::server::raise_descriptor_limit;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::Outcome;

@@ -19,7 +19,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 use std::{env, iter, process};
 
-use jsoncomm::{Call, Control, Later, Limits, Reply, Server, inherited};
+use jsoncomm::fds::inherited_fd;
+use jsoncomm::server::Control;
+use jsoncomm::{Call, Deferred, Limits, Reply, Server};
 use rustix::process::geteuid;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -29,7 +31,7 @@ trait Settings {
     /// Names the caller's user, as the kernel tells it.
     fn user(&mut self, call: &mut Call) -> Option<u32>;
     /// Answers when the settings have been read again, how often they have been.
-    fn reloaded(&mut self, call: &mut Call) -> Later<u32>;
+    fn reloaded(&mut self, call: &mut Call) -> Deferred<u32>;
 }
 
 #[derive(Default)]
@@ -43,9 +45,9 @@ impl Settings for State {
         Some(call.peer()?.uid())
     }
 
-    fn reloaded(&mut self, call: &mut Call) -> Later<u32> {
+    fn reloaded(&mut self, call: &mut Call) -> Deferred<u32> {
         self.waiting.retain(Reply::is_wanted);
-        call.later(|reply| self.waiting.push(reply))
+        call.defer(|reply| self.waiting.push(reply))
     }
 }
 
@@ -93,7 +95,7 @@ fn adopt(server: &mut Server<State>) -> Result<(), Box<dyn Error>> {
             "everyone" => {}
             "own" => {
                 let own = geteuid().as_raw();
-                let _ = endpoint.admit(move |peer| [0, own].contains(&peer.uid()));
+                let _ = endpoint.authorize(move |peer| [0, own].contains(&peer.uid()));
             }
             _ => return Err(format!("nothing is served on a socket named {name}").into()),
         }
@@ -115,7 +117,7 @@ fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
     (3..)
         .take(count)
         .zip(names)
-        .map(|(number, name)| Ok((inherited(number)?, name.to_owned())))
+        .map(|(number, name)| Ok((inherited_fd(number)?, name.to_owned())))
         .collect()
 }
 
@@ -166,12 +168,12 @@ fn on_signal(
 fn leave_when_idle(server: &mut Server<State>, idle: Duration) -> Result<(), jsoncomm::Error> {
     let before = server.counts().received;
     server.after(idle, move |_, control| {
-        control.change(move |server| {
+        control.post(move |server| {
             let stats = server.stats();
             let busy = stats.connections + stats.deferred + stats.waiting;
             if busy == 0 && stats.counts.received == before {
                 tell(NotifyState::Stopping);
-                server.remote().stop();
+                server.handle().stop();
             } else {
                 // Without a timer it goes on until it is stopped.
                 let _ = leave_when_idle(server, idle);

@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     limits.message = MESSAGE;
     let mut server = Server::new(limits)?;
     server.bind(&path, Kind::Seqpacket)?.handle::<Add>();
-    let remote = server.remote();
+    let remote = server.handle();
     let client = thread::spawn(move || {
         let done = client(&path).map_err(|error| error.to_string());
         remote.stop();
@@ -111,7 +111,7 @@ fn client(path: &Path) -> Result<(), Box<dyn Error>> {
         let (bytes, count) = (json.len(), fds.len());
         let took = (0..3).map(|_| {
             let begun = Instant::now();
-            let sum = connection.ask(&ask)?;
+            let sum = connection.request(&ask)?;
             (sum == expected)
                 .then(|| begun.elapsed())
                 .ok_or("another sum".into())

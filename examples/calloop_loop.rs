@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -13,12 +14,12 @@ use std::{env, process, thread};
 use calloop::generic::Generic;
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopSignal, Mode, PostAction};
-use jsoncomm::{Call, Connection, Kind, Later, Limits, Reply, Server, Turn};
+use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Reply, Server};
 
 #[jsoncomm::service(name = "example.clock")]
 trait Clock {
     /// Answers at the next tick, with its number.
-    fn next(&mut self, call: &mut Call) -> Later<u32>;
+    fn next(&mut self, call: &mut Call) -> Deferred<u32>;
 }
 
 #[derive(Default)]
@@ -28,8 +29,8 @@ struct Ticks {
 }
 
 impl Clock for Ticks {
-    fn next(&mut self, call: &mut Call) -> Later<u32> {
-        call.later(|reply| self.waiting.push(reply))
+    fn next(&mut self, call: &mut Call) -> Deferred<u32> {
+        call.defer(|reply| self.waiting.push(reply))
     }
 }
 
@@ -44,8 +45,8 @@ struct Program {
 fn turn(program: &mut Program) -> io::Result<PostAction> {
     let turn = program
         .server
-        .turn(&mut program.ticks, Some(Duration::ZERO));
-    if turn.map_err(io::Error::other)? == Turn::Stopped {
+        .run_once(&mut program.ticks, Some(Duration::ZERO));
+    if turn.map_err(io::Error::other)? == ControlFlow::Break(()) {
         program.signal.stop();
     }
     Ok(PostAction::Continue)
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = env::temp_dir().join(format!("calloop_loop-{}.sock", process::id()));
     let mut server = Server::new(Limits::default())?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Clock>();
-    let remote = server.remote();
+    let remote = server.handle();
 
     let mut events = EventLoop::try_new()?;
     // The program has the server, so the source gets a duplicate: another number for the same epoll.

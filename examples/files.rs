@@ -56,7 +56,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         signal_hook::low_level::pipe::register(signal, raise.try_clone()?)?;
     }
     server.watch(signals, |_, control| {
-        control.forget();
+        control.remove();
         control.shut_down(GRACE);
     })?;
     writeln!(io::stdout(), "listening on {}", options.socket.display())?;

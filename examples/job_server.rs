@@ -13,7 +13,8 @@ use std::path::Path;
 use std::process::{self, Child, Command};
 use std::{env, thread};
 
-use jsoncomm::{Call, CallError, Connection, Kind, Later, Limits, Message, Remote, Server};
+use jsoncomm::server::ServerHandle;
+use jsoncomm::{Call, CallError, Connection, Deferred, Kind, Limits, Message, Server};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
@@ -27,7 +28,7 @@ trait Jobs {
         arguments: Vec<String>,
         #[fd] input: OwnedFd,
         #[fd] output: OwnedFd,
-    ) -> Later<Ended, JobError>;
+    ) -> Deferred<Ended, JobError>;
 }
 
 /// How a program has ended: by itself or by a signal.
@@ -51,7 +52,7 @@ impl From<io::Error> for JobError {
 }
 
 /// Knows its own loop, to have it watch more.
-struct Runner(Remote<Runner>);
+struct Runner(ServerHandle<Runner>);
 
 impl Jobs for Runner {
     fn run(
@@ -61,20 +62,20 @@ impl Jobs for Runner {
         arguments: Vec<String>,
         input: OwnedFd,
         output: OwnedFd,
-    ) -> Later<Ended, JobError> {
-        call.later(|reply| match start(program, &arguments, input, output) {
+    ) -> Deferred<Ended, JobError> {
+        call.defer(|reply| match start(program, &arguments, input, output) {
             Ok((program, pidfd, killer)) => {
                 reply.on_cancel(move || {
                     // It fails if it has ended just now. A number could be another process by then, a pidfd never.
                     let _ = pidfd_send_signal(&killer, Signal::KILL);
                 });
                 let mut job = Some((program, reply));
-                self.0.change(move |server| {
+                self.0.post(move |server| {
                     // If it cannot be watched the reply is dropped, and the caller told.
                     let _ = server.watch(pidfd, move |_, control| {
-                        control.forget();
+                        control.remove();
                         if let Some((mut program, reply)) = job.take() {
-                            reply.settle(program.ended());
+                            reply.send_result(program.ended());
                         }
                     });
                 });
@@ -131,9 +132,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let own = geteuid().as_raw();
     server
         .bind(&path, Kind::Seqpacket)?
-        .admit(move |peer| peer.uid() == own)
+        .authorize(move |peer| peer.uid() == own)
         .serve::<dyn Jobs>();
-    let remote = server.remote();
+    let remote = server.handle();
     let mut runner = Runner(remote.clone());
     let client = thread::spawn(move || {
         let done = client(&path).map_err(|error| error.to_string());
@@ -146,7 +147,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn client(path: &Path) -> Result<(), Box<dyn Error>> {
-    let jobs = JobsClient::new(Connection::open(path)?.patient()).start();
+    let jobs = JobsClient::new(Connection::open(path)?.without_timeout()).start();
     let mut out = io::stdout();
 
     // The first waits for what it is to sort; the second has ended long before.

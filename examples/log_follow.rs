@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, process, thread};
 
-use jsoncomm::{
-    Call, Connection, Items, Kind, Limits, Message, Overflow, Server, Stream, Subscribers,
-};
+use jsoncomm::stream::{Items, Overflow, Subscribers};
+use jsoncomm::{Call, Connection, Kind, Limits, Message, Server, Stream};
 
 #[jsoncomm::service(name = "example.log")]
 trait Log {
@@ -93,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut server = Server::new(Limits::default())?;
     server.bind(&socket, Kind::Seqpacket)?.serve::<dyn Log>();
-    let remote = server.remote();
+    let remote = server.handle();
     let client = thread::spawn(move || {
         let done = client(&socket).map_err(|error| error.to_string());
         remote.stop();

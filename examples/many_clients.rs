@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
-use jsoncomm::{Connection, Kind, Limits, Message, Sent, Server, Socket};
+use jsoncomm::socket::{SendStatus, Socket};
+use jsoncomm::{Connection, Kind, Limits, Message, Server};
 use rustix::process::{Resource, getrlimit};
 
 #[jsoncomm::service(name = "example.echo")]
@@ -48,7 +49,7 @@ const CLIENTS: u64 = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Both ends of each connection are here.
-    jsoncomm::raise_descriptor_limit()?;
+    jsoncomm::server::raise_descriptor_limit()?;
     let most = getrlimit(Resource::Nofile).current;
     let clients = most.map_or(CLIENTS, |most| CLIENTS.min(most.saturating_sub(64) / 2));
     let mut limits = Limits::default();
@@ -59,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = env::temp_dir().join(format!("many_clients-{}.sock", process::id()));
     let mut server = Server::new(limits)?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Echo>();
-    let remote = server.remote();
+    let remote = server.handle();
     let client = thread::spawn(move || {
         let done = all(&path, clients).map_err(|error| error.to_string());
         remote.stop();
@@ -123,7 +124,7 @@ fn harm(path: &Path, over: &AtomicBool) -> Result<u64, Box<dyn Error>> {
     };
     loop {
         // Until the server does not take any more from it.
-        while silent.try_send(&ask)? == Sent::Done {
+        while silent.try_send(&ask)? == SendStatus::Done {
             ask.id += 1;
         }
         flood.note("another")?; // waits for room only

@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
-use jsoncomm::{CallError, Connection, Kind, Limits, Server, Socket};
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Kind, Limits, Server};
 use jsoncomm_examples::{Files, FilesClient, FilesError, Opened, Put};
 
 /// To be tested: the length of all files together. One that is gone since it was listed does not count.
@@ -94,7 +95,7 @@ fn served<F: Files + Send + 'static, T>(
     server
         .adopt(far.as_fd().try_clone_to_owned()?)?
         .serve::<dyn Files>();
-    let remote = server.remote();
+    let remote = server.handle();
     let thread = thread::spawn(move || server.run(&mut files).map(|()| files));
     let connection = Connection::from_fd(near.as_fd().try_clone_to_owned()?)?;
     let came = call(&FilesClient::new(connection));
@@ -147,7 +148,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Nobody at the other end, and then not even that.
     let (near, far) = Socket::pair(Kind::Seqpacket)?;
     let connection = Connection::from_fd(near.as_fd().try_clone_to_owned()?)?;
-    let files = FilesClient::new(connection.within(Duration::from_millis(20)));
+    let files = FilesClient::new(connection.with_timeout(Duration::from_millis(20)));
     check(
         "who waits in vain is told",
         matches!(total(&files), Err(CallError::Deadline)),

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
 
-use jsoncomm::{Bind, Call, Connection, Kind, Limits, Message, Server};
+use jsoncomm::address::Bind;
+use jsoncomm::{Call, Connection, Kind, Limits, Message, Server};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::geteuid;
 
@@ -115,7 +116,7 @@ fn broker() -> Result<(), Box<dyn Error>> {
     server
         .bind(Bind::at(&socket).mode(0o666), Kind::Seqpacket)?
         .serve::<dyn Broker>();
-    let (remote, path) = (server.remote(), journal.clone());
+    let (remote, path) = (server.handle(), journal.clone());
     let clients = thread::spawn(move || {
         let users = if own == 0 {
             vec![writer, reader, own]

@@ -18,7 +18,7 @@
 //!
 //! That is the bare wire with an envelope of its own, which is two enums here. The arguments are any JSON, and some
 //! methods name their descriptors there by index, others go by their places, as `map` does: so what is loose stays
-//! loose, in [`Untyped`], as text that keeps all digits of a number. `type` and `data` come in any order; where there
+//! loose, in [`WithFds`], as text that keeps all digits of a number. `type` and `data` come in any order; where there
 //! are no `args` they are `[]`.
 
 use std::error::Error;
@@ -30,8 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fmt};
 
-use jsoncomm::message::Untyped;
-use jsoncomm::{Fds, Kind, Message, Socket, inherited};
+use jsoncomm::fds::{Fds, inherited_fd};
+use jsoncomm::message::WithFds;
+use jsoncomm::socket::Socket;
+use jsoncomm::{Kind, Message};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -41,7 +43,7 @@ const USAGE: &str = "usage: osbuild_host --service-id ID --service-fd N
        osbuild_host call PROGRAM METHOD [ARGUMENTS [FILE...]]";
 
 /// Any JSON, to the letter, with the descriptors of its message.
-type Loose = Untyped<Box<RawValue>>;
+type Loose = WithFds<Box<RawValue>>;
 
 /// Longest message in bytes: sources pass lists of all that they download.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -68,7 +70,7 @@ fn no_args() -> Loose {
 /// A message with that JSON.
 fn loose(json: &Value, fds: Fds) -> Loose {
     let json = serde_json::value::to_raw_value(json).unwrap_or_default();
-    Untyped { json, fds }
+    WithFds { json, fds }
 }
 
 /// What a service sends.
@@ -137,7 +139,7 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
         _ => {
             let place = arguments.iter().position(|word| word == "--service-fd");
             let number = place.and_then(|place| arguments.get(place + 1));
-            serve(inherited(number.ok_or(USAGE)?.parse()?)?)
+            serve(inherited_fd(number.ok_or(USAGE)?.parse()?)?)
         }
     }
 }
@@ -178,7 +180,7 @@ fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
 
 /// Carries out a call; another service would have its own methods here.
 fn dispatch(socket: &mut Socket, name: &str, args: Loose) -> Result<Loose, Exception> {
-    let Untyped { json, mut fds } = args;
+    let WithFds { json, mut fds } = args;
     let member = |name| {
         let value = serde_json::from_str::<Value>(json.get()).ok();
         let member = value.and_then(|mut value| Some(value.get_mut(name)?.take()));
@@ -186,7 +188,7 @@ fn dispatch(socket: &mut Socket, name: &str, args: Loose) -> Result<Loose, Excep
     };
     match name {
         // Gives back what it gets.
-        "echo" => Ok(Untyped { json, fds }),
+        "echo" => Ok(WithFds { json, fds }),
         // Opens a file; the reply names its descriptor.
         "open" => {
             let path = member("path")?;
@@ -263,7 +265,7 @@ fn exchange(socket: &mut Socket, method: &str, rest: &[String]) -> Result<Loose,
     }
     socket.send(&Request::Method {
         name: method.into(),
-        args: Untyped { json, fds },
+        args: WithFds { json, fds },
     })?;
     loop {
         match socket.receive()?.0 {

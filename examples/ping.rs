@@ -26,7 +26,7 @@ trait Ping {
 }
 
 struct Pong {
-    remote: jsoncomm::Remote<Self>,
+    remote: jsoncomm::server::ServerHandle<Self>,
 }
 
 impl Ping for Pong {
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn serve(path: &Path, kind: Kind) -> Result<(), Box<dyn Error>> {
     let mut server = Server::new(Limits::default())?;
     server.bind(path, kind)?.serve::<dyn Ping>();
-    let remote = server.remote();
+    let remote = server.handle();
     writeln!(io::stdout(), "ready")?;
     server.run(&mut Pong { remote })?;
     Ok(())

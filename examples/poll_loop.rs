@@ -5,12 +5,13 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 use std::{env, process, thread};
 
-use jsoncomm::{Connection, Kind, Limits, Server, Turn};
+use jsoncomm::{Connection, Kind, Limits, Server};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -34,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut server = Server::new(Limits::default())?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
     let (greetings, far) = UnixDatagram::pair()?;
-    let remote = server.remote();
+    let remote = server.handle();
     let client = thread::spawn(move || {
         let done = client(&path, &far).map_err(|error| error.to_string());
         remote.stop();
@@ -54,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let [serve, greet] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
         // One turn: if there is more to do, the descriptor stays readable.
-        if serve && server.turn(&mut greeter, Some(Duration::ZERO))? == Turn::Stopped {
+        if serve && server.run_once(&mut greeter, Some(Duration::ZERO))? == ControlFlow::Break(()) {
             break;
         }
         if greet {

@@ -1,4 +1,4 @@
-//! Slow work, off the loop: a method returns [`Later`] and gives its reply to a small pool of threads, which
+//! Slow work, off the loop: a method returns [`Deferred`] and gives its reply to a small pool of threads, which
 //! answer when they have finished. When a caller no longer waits, its worker notices, and stops.
 //!
 //! Run it with `cargo run --example pool`.
@@ -10,20 +10,21 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::{env, process, thread};
 
-use jsoncomm::{Call, Connection, Kind, Later, Limits, Pending, Reply, Server};
+use jsoncomm::client::PendingCall;
+use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Reply, Server};
 
 #[jsoncomm::service(name = "example.primes")]
 trait Primes {
     /// Counts the primes below `limit`.
-    fn below(&mut self, call: &mut Call, limit: u64) -> Later<u64>;
+    fn below(&mut self, call: &mut Call, limit: u64) -> Deferred<u64>;
 }
 
 /// What the server's thread gives away: a question, and the right to answer it.
 type Job = (u64, Reply<u64>);
 
 impl Primes for Sender<Job> {
-    fn below(&mut self, call: &mut Call, limit: u64) -> Later<u64> {
-        call.later(|reply| {
+    fn below(&mut self, call: &mut Call, limit: u64) -> Deferred<u64> {
+        call.defer(|reply| {
             // If no worker is left, the reply comes back, is dropped, and the caller gets a fault.
             let _ = self.send((limit, reply));
         })
@@ -64,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let jobs = Arc::new(Mutex::new(jobs));
     let workers = [(); 3].map(|()| Arc::clone(&jobs));
     let workers = workers.map(|jobs| thread::spawn(move || work(&jobs)));
-    let remote = server.remote();
+    let remote = server.handle();
     let client = thread::spawn(move || {
         let asked = ask(&path).map_err(|error| error.to_string());
         remote.stop();
@@ -86,7 +87,7 @@ fn ask(path: &Path) -> Result<(), Box<dyn Error>> {
     let mut limits = vec![100_000, 1_000];
     let started = limits.iter().map(|limit| primes.start().below(*limit));
     let mut calls = started.collect::<Result<Vec<_>, _>>()?;
-    while let Some((place, count)) = Pending::any(&mut calls) {
+    while let Some((place, count)) = PendingCall::wait_any(&mut calls) {
         let (limit, count) = (limits.remove(place), count?);
         writeln!(io::stdout(), "below {limit}: {count} primes")?;
     }

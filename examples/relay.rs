@@ -10,45 +10,46 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 
-use jsoncomm::{Call, CallError, Connection, Kind, Later, Limits, Server, Starting};
+use jsoncomm::client::Started;
+use jsoncomm::{Call, CallError, Connection, Deferred, Kind, Limits, Server};
 use jsoncomm_examples::{Files, FilesClient, FilesError, Folder, Opened, Put};
 
 /// The same service on the wire, but answered later.
 #[jsoncomm::service(name = "example.files")]
 trait Relayed {
-    fn open(&mut self, call: &mut Call, path: &str) -> Later<Opened, FilesError>;
-    fn list(&mut self, call: &mut Call) -> Later<Vec<String>, FilesError>;
+    fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Opened, FilesError>;
+    fn list(&mut self, call: &mut Call) -> Deferred<Vec<String>, FilesError>;
     fn put(
         &mut self,
         call: &mut Call,
         path: &str,
         #[fd] content: OwnedFd,
-    ) -> Later<Put, FilesError>;
+    ) -> Deferred<Put, FilesError>;
 }
 
 /// Knows the daemon behind it.
 struct Relay {
-    behind: FilesClient<Starting>,
+    behind: FilesClient<Started>,
 }
 
 impl Relayed for Relay {
-    fn open(&mut self, call: &mut Call, path: &str) -> Later<Opened, FilesError> {
-        call.later(|reply| match self.behind.open(path) {
-            Ok(pending) => pending.then(|answer| reply.forward(answer)),
+    fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Opened, FilesError> {
+        call.defer(|reply| match self.behind.open(path) {
+            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
             Err(error) => reply.forward(Err(error)),
         })
     }
 
-    fn list(&mut self, call: &mut Call) -> Later<Vec<String>, FilesError> {
-        call.later(|reply| match self.behind.list() {
-            Ok(pending) => pending.then(|answer| reply.forward(answer)),
+    fn list(&mut self, call: &mut Call) -> Deferred<Vec<String>, FilesError> {
+        call.defer(|reply| match self.behind.list() {
+            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
             Err(error) => reply.forward(Err(error)),
         })
     }
 
-    fn put(&mut self, call: &mut Call, path: &str, content: OwnedFd) -> Later<Put, FilesError> {
-        call.later(|reply| match self.behind.put(path, content) {
-            Ok(pending) => pending.then(|answer| reply.forward(answer)),
+    fn put(&mut self, call: &mut Call, path: &str, content: OwnedFd) -> Deferred<Put, FilesError> {
+        call.defer(|reply| match self.behind.put(path, content) {
+            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
             Err(error) => reply.forward(Err(error)),
         })
     }
@@ -62,14 +63,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut folder = Folder::new(Path::new(env!("CARGO_MANIFEST_DIR")))?;
     let mut server = Server::new(Limits::default())?;
     server.bind(&daemon, Kind::Seqpacket)?.serve::<dyn Files>();
-    let stop_daemon = server.remote();
+    let stop_daemon = server.handle();
     let daemon_runs = thread::spawn(move || server.run(&mut folder));
 
     let connection = Connection::open(&daemon)?;
     let mut server = Server::new(Limits::default())?;
     server.bind(&relay, Kind::Seqpacket)?.serve::<dyn Relayed>();
     server.drive(&connection)?;
-    let stop_relay = server.remote();
+    let stop_relay = server.handle();
     let behind = FilesClient::new(connection).start();
     let relay_runs = thread::spawn(move || server.run(&mut Relay { behind }));
 

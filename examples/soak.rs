@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     // The clients send descriptors by the hundred, from 50 threads.
-    jsoncomm::raise_descriptor_limit()?;
+    jsoncomm::server::raise_descriptor_limit()?;
     let reasons = match arguments[..] {
         ["serve", directory] => return server::serve(directory.as_ref()),
         ["measure"] => measure::all("")?,

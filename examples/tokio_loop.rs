@@ -5,26 +5,27 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use std::{env, process};
 
-use jsoncomm::{Call, Connection, Kind, Later, Limits, Server, Turn};
+use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Server};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::{runtime, task};
 
 #[jsoncomm::service(name = "example.hello")]
 trait Hello {
-    fn greet(&mut self, call: &mut Call, name: &str) -> Later<String>;
+    fn greet(&mut self, call: &mut Call, name: &str) -> Deferred<String>;
 }
 
 struct Polite;
 
 impl Hello for Polite {
-    fn greet(&mut self, call: &mut Call, name: &str) -> Later<String> {
+    fn greet(&mut self, call: &mut Call, name: &str) -> Deferred<String> {
         let answer = format!("Good day, {name}!");
-        call.later(|reply| {
+        call.defer(|reply| {
             task::spawn(async move {
                 task::yield_now().await; // here a real one would wait for something
                 reply.send(answer);
@@ -48,7 +49,7 @@ async fn serve<S>(server: &mut Server<S>, state: &mut S) -> Result<(), Box<dyn E
     let epoll = watch(server)?;
     loop {
         let mut ready = epoll.readable().await?;
-        if server.turn(state, Some(Duration::ZERO))? == Turn::Stopped {
+        if server.run_once(state, Some(Duration::ZERO))? == ControlFlow::Break(()) {
             return Ok(());
         }
         // tokio hears of news only (EPOLLET), and what a turn has left is no news. So the readiness is kept
@@ -67,7 +68,7 @@ async fn drive(connection: Connection) -> io::Result<()> {
     let socket = watch(&connection)?;
     loop {
         let mut ready = socket.readable().await?;
-        match connection.turn() {
+        match connection.run_once() {
             Ok(true) => ready.retain_ready(),
             Ok(false) => ready.clear_ready(),
             Err(_) => return Ok(()),
@@ -78,7 +79,7 @@ async fn drive(connection: Connection) -> io::Result<()> {
 /// The client. Its calls have no deadline; for one, `drive` would wait for `Connection::next_deadline`, too.
 async fn client(connection: Connection) -> Result<(), Box<dyn Error + Send + Sync>> {
     connection.set_driven();
-    let hello = HelloClient::new(connection.patient()).start();
+    let hello = HelloClient::new(connection.without_timeout()).start();
     task::spawn(drive(connection));
     for call in ["Ada", "Grace", "Mary"].map(|name| hello.greet(name)) {
         writeln!(io::stdout(), "{}", call?.await?)?;
@@ -90,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = env::temp_dir().join(format!("tokio_loop-{}.sock", process::id()));
     let mut server = Server::new(Limits::default())?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
-    let (remote, connection) = (server.remote(), Connection::open(&path)?);
+    let (remote, connection) = (server.handle(), Connection::open(&path)?);
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let client = task::spawn(async move {

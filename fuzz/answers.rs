@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jsoncomm::message::Untyped;
+use jsoncomm::message::WithFds;
 use serde_json::{Map, Value};
 
 /// The longest id that a server repeats, in bytes of JSON.
@@ -50,7 +50,7 @@ impl Ledger {
     }
 
     /// Checks an answer: its form, and that it was asked for and has not been given yet.
-    pub(crate) fn check(&mut self, message: &Untyped<Value>) {
+    pub(crate) fn check(&mut self, message: &WithFds<Value>) {
         let answer = message.json.as_object().expect("an object");
         assert_eq!(answer.get("jsonrpc"), Some(&Value::from("2.0")));
         let id = answer.get("id").expect("an id");

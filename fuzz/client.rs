@@ -10,8 +10,11 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use jsoncomm::message::{Json, Surplus};
-use jsoncomm::{Connection, Items, Kind, Message, Pending, Received, Socket};
+use jsoncomm::client::PendingCall;
+use jsoncomm::message::{Json, UnusedFds};
+use jsoncomm::socket::{Received, Socket};
+use jsoncomm::stream::Items;
+use jsoncomm::{Connection, Kind, Message};
 use jsoncomm_fuzz::{Cargo, Header, assert_nothing_leaks};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -42,7 +45,7 @@ struct Gift {
 
 /// What is in flight.
 enum Started {
-    Call(Pending<Gift, Trouble>),
+    Call(PendingCall<Gift, Trouble>),
     Stream(Items<Gift, Trouble>),
 }
 
@@ -69,12 +72,12 @@ struct Stage {
 impl Stage {
     fn new(kind: Kind) -> Self {
         let (mut server, client) = Socket::pair(kind).expect("a pair");
-        server.set_surplus(Surplus::Close);
+        server.set_surplus(UnusedFds::Close);
         let client = client.as_fd().try_clone_to_owned().expect("a descriptor");
         let client = Connection::from_fd(client).expect("a connection");
         Self {
             server,
-            client: client.within(PATIENCE),
+            client: client.with_timeout(PATIENCE),
             started: Vec::new(),
             ids: Vec::new(),
         }
@@ -145,8 +148,8 @@ impl Stage {
     fn finish(&mut self, cargo: &Cargo) {
         self.look();
         // What cannot be read is taken to be about the only call there is, so it comes before there is one.
-        while self.client.turn().expect("the server is there") {}
-        let mut call: Pending<Gift, Trouble> = self
+        while self.client.run_once().expect("the server is there") {}
+        let mut call: PendingCall<Gift, Trouble> = self
             .client
             .start("fuzz.desk.keep", &Json([1]))
             .expect("nothing that a server says ends the connection");

@@ -13,8 +13,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::str;
 
-use jsoncomm::message::{Packer, Surplus, Unknown, Untyped, decode, encode};
-use jsoncomm::{Fds, Kind, Message, Received, Socket};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{Packer, UnknownVariant, UnusedFds, WithFds, decode, encode};
+use jsoncomm::socket::{Received, Socket};
+use jsoncomm::{Kind, Message};
 use jsoncomm_fuzz::{Cargo, Header, VIA_FD, assert_nothing_leaks};
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
@@ -81,7 +83,7 @@ enum Newer {
         number: u8,
     },
     #[message(other)]
-    Other(Unknown),
+    Other(UnknownVariant),
 }
 
 /// The same types as the library reads them and as serde does.
@@ -159,7 +161,7 @@ where
     S: Serialize + for<'de> Deserialize<'de> + Debug,
 {
     // What says something twice, or too deep, we refuse and serde does not.
-    let Ok(ours) = decode::<O>(text, Fds::new(), Surplus::Refuse) else {
+    let Ok(ours) = decode::<O>(text, Fds::new(), UnusedFds::Refuse) else {
         return;
     };
     // From bytes it would not look at the encoding of what it skips.
@@ -183,7 +185,7 @@ struct Ends {
 impl Ends {
     fn new(kind: Kind) -> Self {
         let (from, mut to) = Socket::pair(kind).expect("a pair");
-        to.set_surplus(Surplus::Close);
+        to.set_surplus(UnusedFds::Close);
         Self { from, to }
     }
 
@@ -261,7 +263,7 @@ fuzz_target!(|input: &[u8]| {
             ends.there_and_back::<Parcel>(cargo, header, text);
             ends.there_and_back::<Tagged>(cargo, header, text);
             ends.there_and_back::<Vec<Option<OwnedFd>>>(cargo, header, text);
-            ends.there_and_back::<Untyped<serde_json::Value>>(cargo, header, text);
+            ends.there_and_back::<WithFds<serde_json::Value>>(cargo, header, text);
             ends.there::<Newer>(cargo, header, text);
         });
     });

@@ -11,13 +11,13 @@ mod answers;
 
 use std::fmt;
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use jsoncomm::message::{Surplus, Untyped, Verbatim};
-use jsoncomm::{
-    Call, Handler, Later, Limits, Message, Received, Reply, Server, Socket, Stream, Turn,
-};
+use jsoncomm::message::{RawMessage, UnusedFds, WithFds};
+use jsoncomm::socket::{Received, Socket};
+use jsoncomm::{Call, Deferred, Handler, Limits, Message, Reply, Server, Stream};
 use jsoncomm_fuzz::{Cargo, Header, assert_nothing_leaks};
 use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -50,7 +50,7 @@ trait Desk {
     fn add(&mut self, a: i64, b: Option<u32>) -> i64;
     fn echo(&mut self, text: &str, tags: Vec<String>) -> Result<String, Trouble>;
     fn open(&mut self, #[fd] file: OwnedFd, #[fd] more: Vec<File>) -> Result<Gift, Trouble>;
-    fn keep(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble>;
+    fn keep(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble>;
     fn give(&mut self) -> usize;
     fn lose(&mut self) -> usize;
     fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32, Trouble>;
@@ -113,15 +113,15 @@ impl Desk for State {
         Ok(Gift { number, file })
     }
 
-    fn keep(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble> {
-        call.later(|reply| self.kept.push((number, reply)))
+    fn keep(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble> {
+        call.defer(|reply| self.kept.push((number, reply)))
     }
 
     fn give(&mut self) -> usize {
         let count = self.kept.len();
         for (number, reply) in self.kept.drain(..) {
             let file = (number % 2 == 0).then(|| File::open("/dev/null").expect("null").into());
-            reply.settle(match number {
+            reply.send_result(match number {
                 7 => Err(Trouble::NoLuck { number }),
                 _ => Ok(Gift { number, file }),
             });
@@ -188,7 +188,7 @@ struct Client {
 impl Client {
     fn new(fd: OwnedFd) -> Self {
         let mut socket = Socket::from_fd(fd).expect("a connected socket");
-        socket.set_surplus(Surplus::Close);
+        socket.set_surplus(UnusedFds::Close);
         Self {
             socket: Some(socket),
             ledger: Ledger::default(),
@@ -210,11 +210,11 @@ impl Client {
         };
         let mut any = false;
         loop {
-            match socket.try_receive::<Verbatim>() {
-                Ok(Received::Message(Verbatim { json, fds }, _)) => {
+            match socket.try_receive::<RawMessage>() {
+                Ok(Received::Message(RawMessage { json, fds }, _)) => {
                     // An id comes back to the letter, also one that a `Value` rounds.
                     let json = serde_json::from_str(&json).expect("the server sends JSON");
-                    let message = Untyped { json, fds };
+                    let message = WithFds { json, fds };
                     match mode {
                         Mode::Bare => self.ledger.check_bare(&message.json),
                         Mode::Seqpacket | Mode::Datagram => self.ledger.check(&message),
@@ -249,7 +249,7 @@ struct Stage {
 impl Stage {
     fn new(mode: Mode) -> Self {
         let mut limits = Limits::default();
-        limits.retry = Duration::from_millis(1);
+        limits.retry_backoff = Duration::from_millis(1);
         limits.message = 64 << 10;
         let mut server = Server::new(limits).expect("a server");
         let name = (mode == Mode::Datagram).then(|| {
@@ -268,8 +268,8 @@ impl Stage {
     }
 
     fn turn(&mut self, wait: Duration) {
-        let turn = self.server.turn(&mut self.state, Some(wait));
-        assert_eq!(turn.expect("the loop goes on"), Turn::Done);
+        let turn = self.server.run_once(&mut self.state, Some(wait));
+        assert_eq!(turn.expect("the loop goes on"), ControlFlow::Continue(()));
     }
 
     fn read(&mut self) -> bool {

@@ -22,9 +22,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jsoncomm::{
-    Address, AddressProblem, Bind, Connection, Error, Kind, Limits, Listener, Server, Socket,
-};
+use jsoncomm::address::{Address, AddressProblem, Bind};
+use jsoncomm::socket::{Listener, Socket};
+use jsoncomm::{Connection, Error, Kind, Limits, Server};
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
@@ -346,12 +346,12 @@ fn whoever_sends_as_soon_as_a_datagram_server_is_bound_is_known() {
         let endpoint = server.bind(&path, Kind::Datagram).unwrap();
         let me = rustix::process::geteuid().as_raw();
         endpoint
-            .admit(move |peer| peer.uid() == me)
+            .authorize(move |peer| peer.uid() == me)
             .serve::<dyn Door>();
         client.join().unwrap().unwrap();
         let mut knocks = Knocks::default();
         while server.counts().received == 0 {
-            let _ = server.turn(&mut knocks, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut knocks, Some(PATIENCE)).unwrap();
         }
         assert_eq!(knocks.0, 1);
     }
@@ -432,7 +432,7 @@ fn a_socket_of_the_wrong_type_is_not_adopted_and_the_server_is_as_before() {
             .unwrap();
         let mut knocks = Knocks::default();
         while knocks.0 == 0 {
-            let _ = server.turn(&mut knocks, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut knocks, Some(PATIENCE)).unwrap();
         }
         assert!(server.remove(token));
         assert!(path.exists(), "not ours to remove");

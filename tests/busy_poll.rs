@@ -6,7 +6,8 @@ extern crate jsoncomm_watchdog;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use jsoncomm::{CallError, Connection, Kind, Limits, Listener, Server, Socket};
+use jsoncomm::socket::{Listener, Socket};
+use jsoncomm::{CallError, Connection, Kind, Limits, Server};
 use jsoncomm_tests::{KINDS, PATIENCE};
 
 /// As long as makes sense.
@@ -36,10 +37,10 @@ fn calls_are_answered_and_the_server_stops_while_either_end_looks() {
             if server_looks {
                 server.set_busy_poll(WHILE);
             }
-            let remote = server.remote();
+            let remote = server.handle();
             let served =
                 std::thread::spawn(move || server.run(&mut Wall).map(|()| server.counts()));
-            let connection = Connection::open(&path).unwrap().within(PATIENCE);
+            let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
             if client_looks {
                 connection.set_busy_poll(WHILE);
             }
@@ -67,13 +68,13 @@ fn a_deadline_and_the_end_of_the_server_are_noticed_by_who_looks() {
         // Longer than it may look.
         connection.set_busy_poll(PATIENCE);
         for moment in [Duration::ZERO, WHILE, Duration::from_millis(20)] {
-            let hasty = EchoClient::new(connection.within(moment));
+            let hasty = EchoClient::new(connection.with_timeout(moment));
             assert!(matches!(hasty.echo("a"), Err(CallError::Deadline)));
         }
         let (tell, told) = channel();
         let waiting = std::thread::spawn(move || {
             tell.send(()).unwrap();
-            EchoClient::new(connection.within(PATIENCE)).echo("a")
+            EchoClient::new(connection.with_timeout(PATIENCE)).echo("a")
         });
         told.recv_timeout(PATIENCE).unwrap();
         drop((listener, socket));

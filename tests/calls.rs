@@ -170,15 +170,15 @@ fn a_service_and_an_enum_are_called_on_one_socket() {
             program: "ls".into(),
             stdout: File::open("/dev/null").unwrap().into(),
         };
-        assert_eq!(connection.ask(&run).unwrap(), Tell::Started { job: 1 });
+        assert_eq!(connection.request(&run).unwrap(), Tell::Started { job: 1 });
         assert_eq!(
-            connection.ask(&Ask::WaitFor { job: 4 }).unwrap(),
+            connection.request(&Ask::WaitFor { job: 4 }).unwrap(),
             Tell::Exited { code: 4 }
         );
         assert!(matches!(
-            connection.ask(&Ask::Forget),
+            connection.request(&Ask::Forget),
             Err(CallError::Fault(Fault {
-                code: Fault::DROPPED,
+                code: Fault::NO_REPLY,
                 ..
             }))
         ));

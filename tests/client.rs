@@ -19,10 +19,11 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jsoncomm::message::Untyped;
-use jsoncomm::{
-    AddressProblem, CallError, Connection, DecodeError, Error, Fault, Kind, Message, Socket,
-};
+use jsoncomm::address::AddressProblem;
+use jsoncomm::message::DecodeError;
+use jsoncomm::message::WithFds;
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Error, Fault, Kind, Message};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
@@ -124,7 +125,7 @@ impl Far {
         assert_eq!(self.call().json, cancel);
     }
 
-    fn call(&mut self) -> Untyped<Value> {
+    fn call(&mut self) -> WithFds<Value> {
         self.socket.receive().unwrap().0
     }
 
@@ -155,13 +156,13 @@ fn against<T: Send + 'static>(
     let mut socket = Socket::from_fd(far).unwrap();
     socket.set_timeout(Some(PATIENCE));
     let thread = std::thread::spawn(move || script(Far { socket }));
-    let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+    let connection = Connection::from_fd(near).unwrap().with_timeout(PATIENCE);
     (connection, thread)
 }
 
 /// Makes a call that ends at its deadline, which is soon.
 fn be_late(connection: &Connection) {
-    let answer = FilesClient::new(connection.within(MOMENT)).open("late");
+    let answer = FilesClient::new(connection.with_timeout(MOMENT)).open("late");
     assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
 }
 
@@ -184,13 +185,15 @@ fn a_call_says_on_the_wire_what_the_page_says() {
             texts
         });
         let files = |connection| FilesClient::new(connection);
-        files(connection.within(Duration::from_millis(2500)))
+        files(connection.with_timeout(Duration::from_millis(2500)))
             .open("a")
             .unwrap();
-        files(connection.patient()).open("b").unwrap();
-        files(connection.within(PATIENCE)).log("c", null()).unwrap();
+        files(connection.without_timeout()).open("b").unwrap();
+        files(connection.with_timeout(PATIENCE))
+            .log("c", null())
+            .unwrap();
         let _: Opened = connection
-            .patient()
+            .without_timeout()
             .call::<_, FilesError>("x.y", &("d", 1))
             .unwrap();
         let texts = far.join().unwrap();
@@ -238,7 +241,7 @@ fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
             };
             far.open(&call["id"], 7);
         });
-        let hasty = connection.within(MOMENT);
+        let hasty = connection.with_timeout(MOMENT);
         let error = loop {
             if let Err(error) = hasty.notify("x.y", &("x".repeat(10_000),)) {
                 break error;
@@ -294,7 +297,7 @@ fn a_datagram_server_that_dies_and_comes_back_is_reached_by_a_new_connection() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let first = Socket::bind(&path).unwrap();
-    let connection = Connection::open(&path).unwrap().within(PATIENCE);
+    let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
     drop(first);
     let error = FilesClient::new(connection).open("a").unwrap_err();
     assert!(matches!(error, CallError::Closed), "{error:?}");
@@ -305,7 +308,7 @@ fn a_datagram_server_that_dies_and_comes_back_is_reached_by_a_new_connection() {
         .notify("x.y", &(1,))
         .unwrap();
     assert_eq!(
-        second.receive::<Untyped<Value>>().unwrap().0.json["params"],
+        second.receive::<WithFds<Value>>().unwrap().0.json["params"],
         json!([1])
     );
 }
@@ -325,7 +328,7 @@ fn an_answer_that_was_sent_before_the_server_closed_is_received() {
         // What it leaves unread makes the kernel report ECONNRESET first.
         send_raw(&same, b"unread", &[]).unwrap();
     });
-    let files = FilesClient::new(Connection::from_fd(near).unwrap().within(PATIENCE));
+    let files = FilesClient::new(Connection::from_fd(near).unwrap().with_timeout(PATIENCE));
     // Sent, but not looked at before the server has gone.
     assert_eq!(files.open("a").unwrap().len, 7);
     thread.join().unwrap();
@@ -338,13 +341,17 @@ fn open_finds_the_kind_by_itself() {
     let before = open_fds();
     for kind in KINDS {
         let server = serve(kind);
-        let counter = CounterClient::new(Connection::open(&server.path).unwrap().within(PATIENCE));
+        let counter = CounterClient::new(
+            Connection::open(&server.path)
+                .unwrap()
+                .with_timeout(PATIENCE),
+        );
         assert_eq!(counter.echo(7, "").unwrap(), "7");
         for other in KINDS {
             let connection = Connection::connect(&server.path, other);
             match other == kind {
                 true => assert_eq!(
-                    CounterClient::new(connection.unwrap().within(PATIENCE))
+                    CounterClient::new(connection.unwrap().with_timeout(PATIENCE))
                         .echo(8, "")
                         .unwrap(),
                     "8"
@@ -410,7 +417,7 @@ fn who_is_not_admitted_is_told_so() {
         let server = Running::start(kind, State::default(), |endpoint| {
             endpoint
                 .serve::<dyn Counter>()
-                .admit(|peer| peer.uid() == u32::MAX)
+                .authorize(|peer| peer.uid() == u32::MAX)
         });
         for round in 0..20 {
             let counter = CounterClient::new(server.connect());
@@ -419,7 +426,7 @@ fn who_is_not_admitted_is_told_so() {
                 matches!(
                     error,
                     CallError::Fault(Fault {
-                        code: Fault::REFUSED,
+                        code: Fault::NOT_AUTHORIZED,
                         ..
                     })
                 ),
@@ -430,7 +437,7 @@ fn who_is_not_admitted_is_told_so() {
                 Kind::Datagram => assert!(matches!(
                     again,
                     CallError::Fault(Fault {
-                        code: Fault::REFUSED,
+                        code: Fault::NOT_AUTHORIZED,
                         ..
                     })
                 )),
@@ -449,7 +456,7 @@ fn who_is_not_admitted_is_told_so() {
         let server = Running::start(kind, State::default(), move |endpoint| {
             endpoint
                 .serve::<dyn Counter>()
-                .admit(move |peer| peer.uid() == me)
+                .authorize(move |peer| peer.uid() == me)
         });
         assert_eq!(
             CounterClient::new(server.connect()).echo(1, "").unwrap(),
@@ -538,7 +545,7 @@ fn one_deadline_is_kept_over_connecting_and_calling() {
     alone!();
     let before = open_fds();
     let name = format!("jsoncomm-client-{}", std::process::id());
-    let address = jsoncomm::Address::abstract_name(name).unwrap();
+    let address = jsoncomm::address::Address::abstract_name(name).unwrap();
     let (of, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
     let server = rustix::net::socket_with(AddressFamily::UNIX, of, flags, None).unwrap();
     let at = rustix::net::SocketAddrUnix::new_abstract_name(address.as_abstract_name().unwrap());

@@ -7,15 +7,17 @@ extern crate jsoncomm_watchdog;
 
 use std::os::fd::OwnedFd;
 
-use jsoncomm::message::{Packer, Surplus, Unknown, Unpack, Unpacker, decode, encode};
-use jsoncomm::{CallError, Fault, Fds, Message, Service};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{Packer, UnknownVariant, Unpack, Unpacker, UnusedFds, decode, encode};
+use jsoncomm::server::Service;
+use jsoncomm::{CallError, Fault, Message};
 use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
 use serde::de::value::{Error as ValueError, MapDeserializer};
 
 /// As it was.
 mod old {
     use jsoncomm::Message;
-    use jsoncomm::message::Unknown;
+    use jsoncomm::message::UnknownVariant;
 
     #[jsoncomm::service(name = "files")]
     pub(crate) trait Files {
@@ -33,7 +35,7 @@ mod old {
         Nothing,
         Text(String),
         #[message(other)]
-        Other(Unknown),
+        Other(UnknownVariant),
     }
 
     #[derive(Debug, Message, PartialEq, thiserror::Error)]
@@ -42,7 +44,7 @@ mod old {
         NotFound,
         #[message(other)]
         #[error("{0}")]
-        Other(Unknown),
+        Other(UnknownVariant),
     }
 
     pub(crate) struct Daemon;
@@ -206,14 +208,17 @@ fn a_new_client_learns_what_an_old_server_lacks() {
         files.exists("a").map(|_| ()).map_err(fault),
         files.size_of("a", None, 0).map(|_| ()).map_err(fault),
     ] {
-        assert_eq!(unknown.unwrap_err(), Some(Fault::UNKNOWN_METHOD));
+        assert_eq!(unknown.unwrap_err(), Some(Fault::METHOD_NOT_FOUND));
     }
     assert!(matches!(files.fetch(0).unwrap(), new::Fetched::Nothing));
     // Servers are strict: an argument that it does not know might have been the one that matters.
     let more: Result<new::Size, CallError> = server
         .connect()
         .call("files.get_size", &("abc", 2, "another"));
-    assert_eq!(more.map_err(fault).unwrap_err(), Some(Fault::BAD_ARGUMENT));
+    assert_eq!(
+        more.map_err(fault).unwrap_err(),
+        Some(Fault::INVALID_PARAMS)
+    );
     let less: Result<new::Size, CallError> = server.connect().call("files.get_size", &("abc",));
     let expected = new::Size {
         len: 3,
@@ -224,7 +229,7 @@ fn a_new_client_learns_what_an_old_server_lacks() {
 
 #[test]
 fn an_old_client_keeps_what_it_does_not_know_and_closes_its_descriptors() {
-    let other = |name: &str, content: Option<&str>| Unknown {
+    let other = |name: &str, content: Option<&str>| UnknownVariant {
         name: name.to_owned(),
         content: content.map(str::to_owned),
     };
@@ -260,13 +265,13 @@ fn a_tagged_enum_keeps_what_it_does_not_know() {
     enum Tagged {
         Known(u8),
         #[message(other)]
-        Other(Unknown),
+        Other(UnknownVariant),
     }
-    let read = |text: &str| decode::<Tagged>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+    let read = |text: &str| decode::<Tagged>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
     let other = |content: Option<&str>| {
         let content = content.map(str::to_owned);
         let name = "New".to_owned();
-        Tagged::Other(Unknown { name, content })
+        Tagged::Other(UnknownVariant { name, content })
     };
     assert_eq!(
         read(r#"{"kind":"Known","of":1}"#).unwrap(),
@@ -294,9 +299,9 @@ fn what_is_not_known_is_not_passed_on_and_not_taken_by_a_server() {
     let mut fds = Fds::new();
     fds.push(std::fs::File::open("/dev/null").unwrap().into())
         .unwrap();
-    let strict = decode::<old::Fetched>(br#"{"File":{"file":0}}"#, fds, Surplus::Refuse);
+    let strict = decode::<old::Fetched>(br#"{"File":{"file":0}}"#, fds, UnusedFds::Refuse);
     assert!(strict.is_err(), "its descriptor is nobody's");
-    let unknown = decode(br#"{"File":{"file":0}}"#, Fds::new(), Surplus::Refuse).unwrap();
+    let unknown = decode(br#"{"File":{"file":0}}"#, Fds::new(), UnusedFds::Refuse).unwrap();
     let old::Fetched::Other(_) = &unknown else {
         unreachable!("{unknown:?}");
     };

@@ -8,15 +8,19 @@ extern crate jsoncomm_watchdog;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::{Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use jsoncomm::Server;
+use jsoncomm::client::PendingCall;
 use jsoncomm::message::Json;
-use jsoncomm::{CallError, Connection, Error, Kind, Limits, Message, Pending};
-use jsoncomm::{Remote, Server, Socket, Turn};
+use jsoncomm::server::ServerHandle;
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Error, Kind, Limits, Message};
 use jsoncomm_tests::{PATIENCE, pair, send_raw};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
@@ -36,7 +40,7 @@ struct State {
     every: u32,
     once: u32,
     heard: Vec<u8>,
-    remote: Option<Remote<State>>,
+    remote: Option<ServerHandle<State>>,
 }
 
 impl Count for State {
@@ -49,7 +53,7 @@ impl Count for State {
         let Some(remote) = &self.remote else {
             return false;
         };
-        remote.change(move |server| {
+        remote.post(move |server| {
             if let Ok(endpoint) = server.bind(path, Kind::Seqpacket) {
                 endpoint.serve::<dyn Count>();
             }
@@ -69,8 +73,8 @@ fn turns(server: &mut Server<State>, state: &mut State, mut done: impl FnMut(&mu
     let until = Instant::now() + PATIENCE;
     while !done(state) {
         assert!(Instant::now() < until, "it takes too long");
-        let turn = server.turn(state, Some(Duration::from_millis(100)));
-        assert!(turn.is_ok_and(|turn| turn == Turn::Done));
+        let turn = server.run_once(state, Some(Duration::from_millis(100)));
+        assert!(turn.is_ok_and(|turn| turn == ControlFlow::Continue(())));
     }
 }
 
@@ -100,7 +104,7 @@ fn a_timer_comes_every_period_until_it_is_forgotten_and_another_once() {
         .every(period, |state: &mut State, control| {
             state.every += 1;
             if state.every == 3 {
-                control.forget();
+                control.remove();
             }
         })
         .unwrap();
@@ -111,7 +115,7 @@ fn a_timer_comes_every_period_until_it_is_forgotten_and_another_once() {
         .after(10 * period, |_, control| control.stop())
         .unwrap();
     while !waited {
-        waited = server.turn(&mut state, None).unwrap() == Turn::Stopped;
+        waited = server.run_once(&mut state, None).unwrap() == ControlFlow::Break(());
     }
     assert!(Instant::now() >= late);
     assert_eq!((state.every, state.once), (3, 1));
@@ -159,7 +163,7 @@ fn a_watch_is_called_for_as_long_as_there_is_something_to_read() {
             let mut byte = [0];
             match reading.read(&mut byte) {
                 Ok(1) => state.heard.extend(byte),
-                _ => control.forget(),
+                _ => control.remove(),
             }
         })
         .unwrap();
@@ -186,7 +190,7 @@ fn what_was_watched_or_driven_can_be_so_again() {
     // Nothing is left of it.
     let mut state = State::default();
     while readable(&server, Duration::ZERO) {
-        let _ = server.turn(&mut state, Some(Duration::ZERO)).unwrap();
+        let _ = server.run_once(&mut state, Some(Duration::ZERO)).unwrap();
     }
     near.write_all(b"x").unwrap();
     assert!(!readable(&server, Duration::ZERO));
@@ -212,26 +216,26 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
     let first = server.bind(path("first"), Kind::Seqpacket).unwrap();
     let token = first.serve::<dyn Count>().token();
     let mut state = State {
-        remote: Some(server.remote()),
+        remote: Some(server.handle()),
         ..State::default()
     };
     let third = path("third");
     server
         .after(Duration::ZERO, move |_, control| {
-            control.change(move |server: &mut Server<State>| {
+            control.post(move |server: &mut Server<State>| {
                 if let Ok(endpoint) = server.bind(third, Kind::Datagram) {
                     endpoint.serve::<dyn Count>();
                 }
             });
         })
         .unwrap();
-    let remote = server.remote();
+    let remote = server.handle();
     let running = std::thread::spawn(move || server.run(&mut state));
     let until = Instant::now() + PATIENCE;
     // A change is made soon, between two turns, and not necessarily before the next answer.
     let client = |name| loop {
         if let Ok(connection) = Connection::open(path(name)) {
-            break CountClient::new(connection.within(PATIENCE));
+            break CountClient::new(connection.with_timeout(PATIENCE));
         }
         assert!(Instant::now() < until);
     };
@@ -239,7 +243,7 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
     assert!(count.open(path("second").to_str().unwrap()).unwrap());
     client("second").ticks().unwrap();
     client("third").ticks().unwrap();
-    remote.change(move |server| assert!(server.remove(token)));
+    remote.post(move |server| assert!(server.remove(token)));
     // A removed endpoint takes no more connections; those it has taken stay.
     while Connection::open(path("first")).is_ok() {
         assert!(Instant::now() < until);
@@ -252,12 +256,12 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
 #[test]
 fn changes_to_a_server_that_has_gone_are_dropped() {
     let server = Server::<State>::new(Limits::default()).unwrap();
-    let remote = server.remote();
+    let remote = server.handle();
     let (tell, told) = channel::<()>();
     let late = tell.clone();
-    remote.change(move |_| tell.send(()).unwrap());
+    remote.post(move |_| tell.send(()).unwrap());
     drop(server);
-    remote.change(move |_| late.send(()).unwrap());
+    remote.post(move |_| late.send(()).unwrap());
     // Nobody is left who could say anything.
     let told = told.recv_timeout(PATIENCE);
     assert_eq!(told, Err(RecvTimeoutError::Disconnected));
@@ -268,14 +272,14 @@ fn a_foreign_loop_sees_calls_timers_and_replies_on_one_descriptor() {
     let (mut server, path, _directory) = served();
     let mut state = State::default();
     let mut turn = |server: &mut Server<State>| {
-        let turn = server.turn(&mut state, Some(Duration::ZERO));
+        let turn = server.run_once(&mut state, Some(Duration::ZERO));
         assert!(turn.is_ok());
         state.every
     };
     while readable(&server, Duration::ZERO) {
         turn(&mut server);
     }
-    let connection = Connection::open(&path).unwrap().within(PATIENCE);
+    let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
     let calling = std::thread::spawn(move || CountClient::new(connection).ticks());
     while !calling.is_finished() {
         if readable(&server, Duration::from_millis(100)) {
@@ -307,27 +311,27 @@ fn a_foreign_loop_drives_a_client_on_its_descriptor() {
     for _ in 0..3 {
         let tell = tell.clone();
         let call = count.ticks().unwrap();
-        call.then(move |answer| tell.send(answer.is_ok()).unwrap());
+        call.on_complete(move |answer| tell.send(answer.is_ok()).unwrap());
     }
-    assert!(!connection.turn().unwrap());
+    assert!(!connection.run_once().unwrap());
     assert!(connection.next_deadline().is_some());
     assert!(told.try_recv().is_err(), "nothing has been answered yet");
     // The server accepts, and then answers.
     while server
-        .turn(&mut state, Some(Duration::from_millis(20)))
+        .run_once(&mut state, Some(Duration::from_millis(20)))
         .unwrap()
-        == Turn::Done
+        == ControlFlow::Continue(())
         && server.counts().handled < 3
     {}
     assert!(readable(&connection, PATIENCE));
-    while connection.turn().unwrap() {}
+    while connection.run_once().unwrap() {}
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true, true]);
     assert_eq!(connection.next_deadline(), None);
 
     // Nobody answers this one, and its deadline is told.
-    let hasty = connection.within(Duration::from_millis(1));
+    let hasty = connection.with_timeout(Duration::from_millis(1));
     let call = CountClient::new(hasty).start().ticks().unwrap();
-    call.then(move |answer| {
+    call.on_complete(move |answer| {
         tell.send(matches!(answer, Err(CallError::Deadline)))
             .unwrap()
     });
@@ -335,10 +339,10 @@ fn a_foreign_loop_drives_a_client_on_its_descriptor() {
     while Instant::now() < due {
         std::hint::spin_loop();
     }
-    assert!(!connection.turn().unwrap());
+    assert!(!connection.run_once().unwrap());
     assert_eq!(told.try_recv(), Ok(true));
     drop(server);
-    assert!(matches!(connection.turn(), Err(Error::Closed)));
+    assert!(matches!(connection.run_once(), Err(Error::Closed)));
 }
 
 thread_local! {
@@ -374,7 +378,7 @@ fn driven() -> (Connection, Socket) {
     (connection, far)
 }
 
-fn start(connection: &Connection) -> Pending<u32> {
+fn start(connection: &Connection) -> PendingCall<u32> {
     connection.start("example.any", &(1,)).unwrap()
 }
 
@@ -395,12 +399,12 @@ fn a_loop_does_not_wait_for_a_thread_that_reads_its_answer() {
     let (tell, told) = channel();
     let (answered, late) = (
         start(&connection),
-        start(&connection.within(Duration::from_millis(1))),
+        start(&connection.with_timeout(Duration::from_millis(1))),
     );
     let id = hear(&mut far);
     hear(&mut far);
     let telling = tell.clone();
-    answered.then(move |answer| telling.send(answer.ok()).unwrap());
+    answered.on_complete(move |answer| telling.send(answer.ok()).unwrap());
 
     let (reached, reading) = channel();
     let (go_on, go) = channel();
@@ -417,14 +421,14 @@ fn a_loop_does_not_wait_for_a_thread_that_reads_its_answer() {
     answer(&far, &id, "1");
     assert!(readable(&connection, PATIENCE));
     let deadline = late.deadline().unwrap();
-    late.then(move |answer| {
+    late.on_complete(move |answer| {
         let late = matches!(answer, Err(CallError::Deadline));
         tell.send(late.then_some(0)).unwrap();
     });
     while Instant::now() < deadline {
         std::hint::spin_loop();
     }
-    while connection.turn().unwrap() {}
+    while connection.run_once().unwrap() {}
     let mut told: Vec<_> = told.try_iter().collect();
     told.sort_unstable();
     assert_eq!(told, [Some(0), Some(1)]);
@@ -449,12 +453,12 @@ fn a_loop_looks_again_while_another_thread_receives_and_after_it() {
     let until = Instant::now() + PATIENCE;
     // The thread has sent its call, and receives a moment later.
     while connection.next_deadline().is_none() {
-        assert!(!connection.turn().unwrap());
+        assert!(!connection.run_once().unwrap());
         assert!(Instant::now() < until);
     }
     answer(&far, &id, "2");
     assert_eq!(calling.join().unwrap().unwrap(), 2);
-    assert!(!connection.turn().unwrap());
+    assert!(!connection.run_once().unwrap());
     assert_eq!(connection.next_deadline(), None);
 }
 
@@ -464,7 +468,7 @@ fn a_function_that_panics_when_it_is_told_leaves_the_others_told() {
     let (tell, told) = channel();
     for number in 0..3 {
         let tell = tell.clone();
-        start(&connection).then(move |answer| {
+        start(&connection).on_complete(move |answer| {
             assert_ne!(number, 1, "this one panics");
             tell.send(answer.unwrap()).unwrap();
         });
@@ -473,12 +477,12 @@ fn a_function_that_panics_when_it_is_told_leaves_the_others_told() {
         let id = hear(&mut far);
         answer(&far, &id, number);
     }
-    while connection.turn().unwrap() {}
+    while connection.run_once().unwrap() {}
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [0, 2]);
 
     let items = connection.stream::<u32, Infallible>("example.any", &(1,));
     let mut times = 0;
-    items.unwrap().each(move |_| {
+    items.unwrap().for_each(move |_| {
         times += 1;
         tell.send(times).unwrap();
         panic!("at the first item");
@@ -488,7 +492,7 @@ fn a_function_that_panics_when_it_is_told_leaves_the_others_told() {
         let item = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1,"more":true}}"#);
         send_raw(&far, item.as_bytes(), &[]).unwrap();
     }
-    while connection.turn().unwrap() {}
+    while connection.run_once().unwrap() {}
     let (Json(cancel), _) = far.receive::<Json<serde_json::Value>>().unwrap();
     assert_eq!(
         (&cancel["method"], &cancel["params"]["id"]),

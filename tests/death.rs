@@ -19,10 +19,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use jsoncomm::message::Untyped;
+use jsoncomm::client::PendingCall;
+use jsoncomm::message::WithFds;
+use jsoncomm::socket::Socket;
+use jsoncomm::stream::StreamSender;
 use jsoncomm::{
-    Call, CallError, Connection, Kind, Later, Limits, Message, Pending, Reply, Server, Sink,
-    Socket, Stream,
+    Call, CallError, Connection, Deferred, Kind, Limits, Message, Reply, Server, Stream,
 };
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use rustix::net::{SendFlags, send};
@@ -40,7 +42,7 @@ trait Desk {
     /// Gives a number back, and says who does.
     fn echo(&mut self, number: u64) -> Echo;
     /// Is not answered.
-    fn never(&mut self, call: &mut Call) -> Later<u64>;
+    fn never(&mut self, call: &mut Call) -> Deferred<u64>;
     /// How many calls are not answered, and how many of these are still wanted.
     fn kept(&mut self) -> (usize, usize);
     /// Sends the numbers below `end`, and then nothing.
@@ -58,7 +60,7 @@ struct Echo {
 #[derive(Debug, Default)]
 struct Shelf {
     kept: Vec<Reply<u64>>,
-    sinks: Vec<Sink<u64>>,
+    sinks: Vec<StreamSender<u64>>,
 }
 
 impl Desk for Shelf {
@@ -67,8 +69,8 @@ impl Desk for Shelf {
         Echo { number, pid }
     }
 
-    fn never(&mut self, call: &mut Call) -> Later<u64> {
-        call.later(|reply| self.kept.push(reply))
+    fn never(&mut self, call: &mut Call) -> Deferred<u64> {
+        call.defer(|reply| self.kept.push(reply))
     }
 
     fn kept(&mut self) -> (usize, usize) {
@@ -183,7 +185,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> Connection {
-    Connection::open(path).unwrap().within(PATIENCE)
+    Connection::open(path).unwrap().with_timeout(PATIENCE)
 }
 
 /// Waits until the server has so many calls that it does not answer.
@@ -225,7 +227,7 @@ fn a_call_without_a_deadline_ends_when_the_server_is_killed() {
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
-        let desk = DeskClient::new(open(&path).patient());
+        let desk = DeskClient::new(open(&path).without_timeout());
         let (tell, told) = channel();
         std::thread::spawn(move || tell.send(desk.never()));
         wait_until_kept(&path, 1);
@@ -241,11 +243,11 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
         let desk = DeskClient::new(open(&path)).start();
-        let calls: Vec<Pending<u64>> = (0..6).map(|_| desk.never().unwrap()).collect();
+        let calls: Vec<PendingCall<u64>> = (0..6).map(|_| desk.never().unwrap()).collect();
         let (tell, told) = channel();
         desk.never()
             .unwrap()
-            .then(move |answer| tell.send(answer).unwrap());
+            .on_complete(move |answer| tell.send(answer).unwrap());
         let mut numbers = desk.stall(3).unwrap();
         let first: Vec<u64> = (0..3).map(|_| numbers.next().unwrap().unwrap()).collect();
         assert_eq!(first, [0, 1, 2]);
@@ -266,7 +268,7 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
         assert_closed(answer);
         assert_closed(calls.next().unwrap().wait());
         let mut rest: Vec<_> = calls.collect();
-        while let Some((_, answer)) = Pending::any(&mut rest) {
+        while let Some((_, answer)) = PendingCall::wait_any(&mut rest) {
             assert_closed(answer);
         }
         assert_closed(told.recv_timeout(PATIENCE).unwrap());
@@ -289,11 +291,11 @@ fn each_way_to_wait_finds_the_death_itself() {
             server.kill();
             match way {
                 0 => assert_closed(calls.remove(1).wait()),
-                1 => assert_closed(Pending::any(&mut calls).unwrap().1),
+                1 => assert_closed(PendingCall::wait_any(&mut calls).unwrap().1),
                 2 => assert_closed(numbers.next().unwrap()),
                 3 => {
                     // In pieces that are each too short for it.
-                    let mut numbers = numbers.within(Duration::from_millis(10));
+                    let mut numbers = numbers.with_timeout(Duration::from_millis(10));
                     let until = Instant::now() + PATIENCE;
                     let item = loop {
                         match numbers.next().unwrap() {
@@ -325,18 +327,18 @@ fn a_loop_that_drives_a_connection_is_told_when_to_look() {
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
-        let connection = open(&path).patient();
+        let connection = open(&path).without_timeout();
         connection.set_driven();
         let desk = DeskClient::new(connection.clone()).start();
         assert!(connection.next_deadline().is_none(), "nothing is in flight");
         let (tell, told) = channel();
         desk.never()
             .unwrap()
-            .then(move |answer| tell.send(answer).unwrap());
+            .on_complete(move |answer| tell.send(answer).unwrap());
         wait_until_kept(&path, 1);
         server.kill();
         let until = Instant::now() + PATIENCE;
-        while connection.turn().is_ok() {
+        while connection.run_once().is_ok() {
             assert!(Instant::now() < until);
             // As a loop does: until it is readable, or the time has come.
             let due = connection.next_deadline().unwrap_or(until).min(until);
@@ -363,7 +365,7 @@ fn a_server_that_is_stopped_is_not_dead_and_its_late_answer_is_dropped() {
         let desk = DeskClient::new(connection.clone());
         let pid = desk.echo(0).unwrap().pid;
         server.stop();
-        let late = DeskClient::new(connection.within(SEVERAL_LOOKS)).echo(1);
+        let late = DeskClient::new(connection.with_timeout(SEVERAL_LOOKS)).echo(1);
         assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
         let in_flight = desk.start().echo(2).unwrap();
         server.resume();

@@ -14,9 +14,11 @@ mod nested;
 #[path = "derive/types.rs"]
 mod types;
 
-use jsoncomm::message::{Json, Pack, Packer, Request, Surplus, Unpack, Unpacker, Untyped};
+use jsoncomm::Message;
+use jsoncomm::fds::Fds;
+use jsoncomm::message::DecodeError;
+use jsoncomm::message::{Json, Pack, Packer, Request, Unpack, Unpacker, UnusedFds, WithFds};
 use jsoncomm::message::{decode, encode};
-use jsoncomm::{DecodeError, Fds, Message};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -48,7 +50,7 @@ fn written<T: Pack>(value: &T) -> (String, Fds) {
 }
 
 fn read<T: Message>(text: &str, count: usize) -> Result<T, DecodeError> {
-    decode(text.as_bytes(), nulls(count), Surplus::Refuse)
+    decode(text.as_bytes(), nulls(count), UnusedFds::Refuse)
 }
 
 /// What a refusal says.
@@ -62,5 +64,5 @@ fn refusal<T: Message>(text: &str, count: usize) -> String {
 /// There and back again.
 fn round<T: Message>(value: &T) -> T {
     let (text, fds) = written(value);
-    decode(text.as_bytes(), fds, Surplus::Refuse).unwrap()
+    decode(text.as_bytes(), fds, UnusedFds::Refuse).unwrap()
 }

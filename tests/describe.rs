@@ -29,9 +29,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use boon::{Compiler, Schemas};
+use jsoncomm::describe::Describe;
 use jsoncomm::describe::Description;
 use jsoncomm::message::Json;
-use jsoncomm::{Call, Describe, Message, Stream};
+use jsoncomm::{Call, Message, Stream};
 use serde_json::{Value, json};
 
 /// Lends files.

@@ -7,7 +7,8 @@ extern crate jsoncomm_watchdog;
 
 use std::fs::File;
 
-use jsoncomm::{Call, CallError, Connection, Later, Message, Pending, Reply};
+use jsoncomm::client::PendingCall;
+use jsoncomm::{Call, CallError, Connection, Deferred, Message, Reply};
 use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
 
 #[jsoncomm::service(name = "test.mill")]
@@ -15,7 +16,7 @@ trait Mill {
     fn grind(&mut self, grain: &str) -> Result<String, Stuck>;
     fn pass(&mut self, #[fd] sack: File) -> Sack;
     /// Is answered by the next call of it.
-    fn later(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+    fn later(&mut self, call: &mut Call, number: u64) -> Deferred<u64>;
 }
 
 #[derive(Debug, Message)]
@@ -48,8 +49,8 @@ impl Mill for Miller {
         Sack { sack }
     }
 
-    fn later(&mut self, call: &mut Call, number: u64) -> Later<u64> {
-        call.later(|reply| {
+    fn later(&mut self, call: &mut Call, number: u64) -> Deferred<u64> {
+        call.defer(|reply| {
             if let Some(kept) = self.kept.replace(reply) {
                 kept.send(number);
             }
@@ -78,9 +79,9 @@ fn rounds(connection: &Connection, count: u64) {
             .map(|kind| mill.grind(&grain(kind)).unwrap())
             .collect();
         let sack = mill.pass(&null).unwrap();
-        let unknown: Pending<()> = connection.start("test.mill.none", &(round,)).unwrap();
+        let unknown: PendingCall<()> = connection.start("test.mill.none", &(round,)).unwrap();
         let later = [mill.later(round).unwrap(), mill.later(round + 1).unwrap()];
-        let answers = Pending::all(ground);
+        let answers = PendingCall::wait_all(ground);
         let stuck = answers.iter().filter(|answer| answer.is_err()).count();
         assert_eq!(stuck, 1);
         drop(sack.wait().unwrap());

@@ -169,7 +169,7 @@ impl Daemon {
         FilesClient::new(
             Connection::open(&self.socket)
                 .expect("it listens")
-                .within(PATIENCE),
+                .with_timeout(PATIENCE),
         )
     }
 
@@ -339,7 +339,8 @@ fn files_stops_on_a_signal_while_all_ask_and_each_call_ends() {
         assert!(daemon.stop(Signal::TERM).success());
         for asking in asking {
             let end = asking.join().unwrap();
-            let told = matches!(&end, CallError::Fault(fault) if fault.code == Fault::STOPPING);
+            let told =
+                matches!(&end, CallError::Fault(fault) if fault.code == Fault::SHUTTING_DOWN);
             assert!(
                 told || matches!(end, CallError::Closed),
                 "{options:?}: {end:?}"

@@ -9,8 +9,9 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::mpsc::channel;
 
-use jsoncomm::message::Untyped;
-use jsoncomm::{CallError, DATAGRAM_MAX, Error, Fault, Kind, Limits, Message, Peer, Socket};
+use jsoncomm::message::WithFds;
+use jsoncomm::socket::{DATAGRAM_MAX, Socket};
+use jsoncomm::{CallError, Error, Fault, Kind, Limits, Message, Peer};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -52,7 +53,7 @@ impl Desk for Clerk {
 
 fn start(kind: Kind) -> Running<Clerk> {
     let mut limits = Limits::default();
-    (limits.message, limits.user_waiting_bytes) = (16 << 20, 16 << 20);
+    (limits.message, limits.user_backlog_bytes) = (16 << 20, 16 << 20);
     Running::with_limits(limits, kind, Clerk, |endpoint| endpoint.serve::<dyn Desk>())
 }
 
@@ -89,7 +90,7 @@ const SWAP: &[u8] =
     br#"{"jsonrpc":"2.0","id":2,"method":"example.desk.swap","params":{"left":0,"right":1}}"#;
 
 fn hear(socket: &mut Socket) -> Value {
-    socket.receive::<Untyped<Value>>().unwrap().0.json
+    socket.receive::<WithFds<Value>>().unwrap().0.json
 }
 
 #[test]
@@ -136,7 +137,11 @@ fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
             exhausted.free(free);
             send_raw(&socket, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
             let answer = hear(&mut socket);
-            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+            assert_eq!(
+                answer["error"]["code"],
+                Fault::INVALID_DESCRIPTORS,
+                "{answer}"
+            );
             let message = answer["error"]["message"].as_str().unwrap();
             assert!(message.contains("limit of open files"), "{answer}");
             assert_eq!(answer["id"], 2);
@@ -181,7 +186,11 @@ fn a_limit_that_falls_below_what_is_open_ends_nothing() {
             }
             send_raw(&raw, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
             let answer = hear(&mut raw);
-            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+            assert_eq!(
+                answer["error"]["code"],
+                Fault::INVALID_DESCRIPTORS,
+                "{answer}"
+            );
         }
         setrlimit(Resource::Nofile, limit).unwrap();
         // Who came meanwhile was only kept waiting.
@@ -226,7 +235,7 @@ fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
         let (tell, told) = channel();
         let server = Running::start(kind, Clerk, |endpoint| {
             let rule = move |peer: &Peer| tell.send(peer.pidfd().is_some()).is_ok();
-            endpoint.with_pidfds().admit(rule).serve::<dyn Desk>()
+            endpoint.with_pidfds().authorize(rule).serve::<dyn Desk>()
         });
         // It stays, so that what the server closes with it makes no room below.
         let first = DeskClient::new(server.connect());
@@ -260,7 +269,11 @@ fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
             exhausted.free(free);
             send_raw(&client, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
             let answer = hear(&mut client);
-            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+            assert_eq!(
+                answer["error"]["code"],
+                Fault::INVALID_DESCRIPTORS,
+                "{answer}"
+            );
         }
         drop(exhausted);
         let again = DeskClient::new(server.connect());
@@ -341,7 +354,7 @@ fn a_payload_larger_than_any_file_may_be_ends_nobody_and_the_next_goes_through()
         // The server cannot send this, says so and goes on.
         match desk.large(LARGE) {
             Err(CallError::Fault(fault)) => {
-                assert_eq!(fault.code, Fault::HANDLER_FAILED, "{fault}")
+                assert_eq!(fault.code, Fault::INTERNAL_ERROR, "{fault}")
             }
             other => panic!("{other:?}"),
         }

@@ -36,9 +36,12 @@ use std::sync::Once;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use jsoncomm::message::Untyped;
-use jsoncomm::{Call, Counts, Fault, Fds, Handler, Kind, Limits, Message};
-use jsoncomm::{Received, Reply, Socket};
+use jsoncomm::Reply;
+use jsoncomm::fds::Fds;
+use jsoncomm::message::WithFds;
+use jsoncomm::observe::Counts;
+use jsoncomm::socket::{Received, Socket};
+use jsoncomm::{Call, Fault, Handler, Kind, Limits, Message};
 use jsoncomm_tests::{
     KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw, servers_are_gone,
 };
@@ -267,7 +270,7 @@ impl Bench {
     /// What the hostile client hears next.
     #[track_caller]
     fn hear(&mut self) -> (Value, Fds) {
-        let message = self.raw.receive::<Untyped<Value>>().unwrap().0;
+        let message = self.raw.receive::<WithFds<Value>>().unwrap().0;
         (message.json, message.fds)
     }
 

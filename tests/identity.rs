@@ -222,9 +222,9 @@ fn a_rule_admits_the_members_of_a_group() {
     }
     let operators = STRANGER + 2;
     let (server, _told) = start(Kind::Seqpacket, |endpoint| {
-        endpoint.admit(move |peer| peer.is_in_group(operators))
+        endpoint.authorize(move |peer| peer.is_in_group(operators))
     });
-    for (groups, want) in [(2, Some(Fault::REFUSED)), (3, None), (10, None)] {
+    for (groups, want) in [(2, Some(Fault::NOT_AUTHORIZED)), (3, None), (10, None)] {
         let mut client = Client::start(&server.path, Kind::Seqpacket, Some(groups));
         let answer = client.call();
         assert_eq!(answer["error"]["code"].as_i64(), want, "{groups}");
@@ -329,7 +329,7 @@ except OSError: print('unknown')";
         let client = jsoncomm::Connection::open(&path).unwrap();
         for _ in 0..3 {
             let mut started = WhoClient::new(client.clone()).start().am_i().unwrap();
-            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
             let peer = heard(&told);
             let known = peer.pidfd().is_some();
             assert_eq!(known, asks && set.stdout.is_empty());
@@ -348,7 +348,9 @@ fn who_sent_what_was_queued_before_a_socket_is_adopted_is_known_if_that_was_aske
         let path = directory.path().join("who.sock");
         let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
         rustix::net::sockopt::set_socket_passcred(&socket, asked).unwrap();
-        let client = jsoncomm::Connection::open(&path).unwrap().within(PATIENCE);
+        let client = jsoncomm::Connection::open(&path)
+            .unwrap()
+            .with_timeout(PATIENCE);
         let client = WhoClient::new(client).start();
         let (early, mut server) = (
             client.am_i().unwrap(),
@@ -357,18 +359,18 @@ fn who_sent_what_was_queued_before_a_socket_is_adopted_is_known_if_that_was_aske
         let me = rustix::process::geteuid().as_raw();
         let endpoint = server.adopt(socket.into()).unwrap();
         endpoint
-            .admit(move |peer| peer.uid() == me)
+            .authorize(move |peer| peer.uid() == me)
             .serve::<dyn Who>();
         let late = client.am_i().unwrap();
         let (tell, _told) = channel();
         let mut state = Tells(tell);
         while server.counts().received < 2 {
-            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
         }
         match early.wait() {
             Ok(known) => assert!(known && asked),
             Err(CallError::Fault(fault)) => {
-                assert_eq!((fault.code, asked), (Fault::REFUSED, false));
+                assert_eq!((fault.code, asked), (Fault::NOT_AUTHORIZED, false));
             }
             Err(other) => panic!("{other}"),
         }
@@ -388,7 +390,7 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
         let me = rustix::process::geteuid().as_raw();
         endpoint
             .with_pidfds()
-            .admit(move |peer| peer.uid() == me)
+            .authorize(move |peer| peer.uid() == me)
             .serve::<dyn Who>();
         let mut client = Client::start(&path, kind, None);
         client.tell("send and end");
@@ -396,7 +398,7 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
         let (tell, told) = channel();
         let mut state = Tells(tell);
         let peer = loop {
-            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
             if let Ok(peer) = told.try_recv() {
                 break peer.unwrap();
             }
@@ -413,13 +415,13 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
 #[test]
 fn a_rule_that_panics_admits_nobody_and_ends_nothing() {
     for kind in KINDS {
-        let (server, told) = start(kind, |endpoint| endpoint.admit(|_| panic!("a rule")));
+        let (server, told) = start(kind, |endpoint| endpoint.authorize(|_| panic!("a rule")));
         for _ in 0..3 {
             let answer = WhoClient::new(server.connect()).am_i();
             let Err(CallError::Fault(fault)) = answer else {
                 panic!("{answer:?}");
             };
-            assert_eq!(fault.code, Fault::REFUSED);
+            assert_eq!(fault.code, Fault::NOT_AUTHORIZED);
         }
         server.stop();
         assert_eq!(told.try_iter().count(), 0);

@@ -7,14 +7,16 @@ use std::fs::File;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use jsoncomm::client::PendingCall;
 use jsoncomm::message::Json;
-use jsoncomm::{Call, CallError, Kind, Later, Message, Pending, Reply, Socket};
+use jsoncomm::socket::Socket;
+use jsoncomm::{Call, CallError, Deferred, Kind, Message, Reply};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
 /// Answers in pairs: each second call answers itself first, and then the one before.
 #[jsoncomm::service(name = "example.swap")]
 trait Swap {
-    fn swap(&mut self, call: &mut Call, number: u32) -> Later<Paired>;
+    fn swap(&mut self, call: &mut Call, number: u32) -> Deferred<Paired>;
     fn plain(&mut self, number: u32) -> u32;
     fn large(&mut self, size: usize) -> String;
 }
@@ -40,8 +42,8 @@ fn paired(number: u32) -> Paired {
 }
 
 impl Swap for Pairs {
-    fn swap(&mut self, call: &mut Call, number: u32) -> Later<Paired> {
-        call.later(|reply| match self.waiting.take() {
+    fn swap(&mut self, call: &mut Call, number: u32) -> Deferred<Paired> {
+        call.defer(|reply| match self.waiting.take() {
             None => self.waiting = Some((number, reply)),
             Some((before, first)) => {
                 reply.send(paired(number));
@@ -101,18 +103,18 @@ fn any_gives_the_first_answer_and_all_gives_them_in_order() {
         let swap = SwapClient::new(server.connect()).start();
         let mut calls: Vec<_> = (0..4).map(|number| swap.swap(number).unwrap()).collect();
         let mut order = Vec::new();
-        while let Some((_, answer)) = Pending::any(&mut calls) {
+        while let Some((_, answer)) = PendingCall::wait_any(&mut calls) {
             order.push(answer.unwrap().number);
         }
         order.sort_unstable();
         assert_eq!(order, [0, 1, 2, 3]);
         let calls = (0..6).map(|number| swap.plain(number).unwrap());
-        let answers: Vec<u32> = Pending::all(calls.collect::<Vec<_>>())
+        let answers: Vec<u32> = PendingCall::wait_all(calls.collect::<Vec<_>>())
             .into_iter()
             .map(Result::unwrap)
             .collect();
         assert_eq!(answers, [0, 1, 2, 3, 4, 5]);
-        assert!(Pending::<u32>::any(&mut Vec::new()).is_none());
+        assert!(PendingCall::<u32>::wait_any(&mut Vec::new()).is_none());
     }
 }
 
@@ -126,7 +128,7 @@ fn looking_for_an_answer_never_waits() {
     assert!(first.try_wait().is_none());
     let mut second = swap.start().swap(2).unwrap();
     let until = Instant::now() + PATIENCE;
-    let look = |call: &mut Pending<Paired>| loop {
+    let look = |call: &mut PendingCall<Paired>| loop {
         if let Some(answer) = call.try_wait() {
             break answer.unwrap().number;
         }
@@ -152,11 +154,11 @@ fn a_call_that_has_given_its_answer_is_closed_for_whoever_asks() {
     };
     assert!(matches!(given().wait(), Err(CallError::Closed)));
     let (tell, told) = channel();
-    given().then(move |answer| tell.send(answer).unwrap());
+    given().on_complete(move |answer| tell.send(answer).unwrap());
     let answer = told.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
     let mut calls = vec![swap.plain(2).unwrap(), given()];
-    let (place, answer) = Pending::any(&mut calls).unwrap();
+    let (place, answer) = PendingCall::wait_any(&mut calls).unwrap();
     assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
     assert_eq!((place, calls.remove(0).wait().unwrap()), (1, 2));
 }
@@ -166,10 +168,10 @@ fn a_deadline_ends_only_its_own_call() {
     alone!();
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
-    let hasty = SwapClient::new(connection.within(Duration::from_millis(5))).start();
+    let hasty = SwapClient::new(connection.with_timeout(Duration::from_millis(5))).start();
     let patient = SwapClient::new(connection).start();
     let mut calls = vec![patient.swap(1).unwrap(), patient.swap(2).unwrap()];
-    let (place, answer) = Pending::any(&mut calls).unwrap();
+    let (place, answer) = PendingCall::wait_any(&mut calls).unwrap();
     assert_eq!(
         (place, answer.unwrap().number),
         (1, 2),
@@ -178,7 +180,7 @@ fn a_deadline_ends_only_its_own_call() {
     assert_eq!(calls.remove(0).wait().unwrap().number, 1);
     // This one is answered only when another comes.
     calls.push(hasty.swap(3).unwrap());
-    let (place, answer) = Pending::any(&mut calls).unwrap();
+    let (place, answer) = PendingCall::wait_any(&mut calls).unwrap();
     assert!(matches!((place, answer), (0, Err(CallError::Deadline))));
     assert!(calls.is_empty());
 }
@@ -251,7 +253,7 @@ fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
     let waiting = SwapClient::new(connection.clone()).start().swap(1).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| waiting.wait());
-        let hasty = SwapClient::new(connection.within(Duration::ZERO));
+        let hasty = SwapClient::new(connection.with_timeout(Duration::ZERO));
         for number in 0..20 {
             // Whichever thread receives: this one waits no longer than it may, and no other for it.
             let late = hasty.plain(number);
@@ -277,7 +279,7 @@ fn the_answer_of_a_call_is_never_taken_for_that_of_another_with_the_same_number(
     // Ids go on counting across clones, and a call that was given up does not free its id.
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
-    let hasty = SwapClient::new(connection.within(Duration::ZERO));
+    let hasty = SwapClient::new(connection.with_timeout(Duration::ZERO));
     for number in 0..100 {
         let _ = hasty.plain(number);
         let swap = SwapClient::new(connection.clone());

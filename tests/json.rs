@@ -28,9 +28,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 
-use jsoncomm::message::{Json, Untyped};
-use jsoncomm::{CallError, Connection, Counts, DecodeError, EncodeError, Error, Fault};
-use jsoncomm::{Kind, Limits, Message, Socket};
+use jsoncomm::message::{DecodeError, EncodeError};
+use jsoncomm::message::{Json, WithFds};
+use jsoncomm::observe::Counts;
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Error, Fault};
+use jsoncomm::{Kind, Limits, Message};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use jsoncomm_tests::{pair, send_raw, servers_are_gone};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -199,7 +202,7 @@ impl Served {
     fn ask(&mut self, text: impl AsRef<[u8]>, fds: usize) -> Value {
         let null = null();
         send_raw(&self.raw, text.as_ref(), &vec![null.as_fd(); fds]).unwrap();
-        self.raw.receive::<Untyped<Value>>().unwrap().0.json
+        self.raw.receive::<WithFds<Value>>().unwrap().0.json
     }
 
     /// Sends a text and returns the answer's.
@@ -286,13 +289,16 @@ fn against(kind: Kind, texts: Vec<Vec<u8>>) -> (Connection, JoinHandle<()>) {
         let good = br#"{"jsonrpc":"2.0","id":ID,"result":{"value":7,"file":0}}"#.to_vec();
         for text in texts {
             for text in [&text, &good] {
-                let call = far.receive::<Untyped<Value>>().unwrap().0.json;
+                let call = far.receive::<WithFds<Value>>().unwrap().0.json;
                 let text = with_id(text, &call["id"].to_string());
                 send_raw(&far, &text, &[null.as_fd()]).unwrap();
             }
         }
     });
-    (Connection::from_fd(near).unwrap().within(PATIENCE), thread)
+    (
+        Connection::from_fd(near).unwrap().with_timeout(PATIENCE),
+        thread,
+    )
 }
 
 /// Puts the id where it says `ID`.

@@ -16,8 +16,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jsoncomm::client::PendingCall;
 use jsoncomm::message::Json;
-use jsoncomm::{Call, CallError, Fault, Kind, Later, Limits, Message, Pending, Reply, Socket};
+use jsoncomm::socket::Socket;
+use jsoncomm::{Call, CallError, Deferred, Fault, Kind, Limits, Message, Reply};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
@@ -37,9 +39,9 @@ struct Gift {
 #[jsoncomm::service(name = "example.keeper")]
 trait Keeper {
     /// Is answered when `give` says so.
-    fn keep(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble>;
+    fn keep(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble>;
     /// Is answered at once, although it could be later.
-    fn now(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble>;
+    fn now(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble>;
     /// Answers everything that is kept, the last first; says how many were still wanted.
     fn give(&mut self) -> u32;
     /// Drops everything that is kept.
@@ -51,9 +53,9 @@ trait Keeper {
     /// Returns 1 after it has taken its reply, and answered 2 if `at_once`.
     fn both(&mut self, call: &mut Call, at_once: bool) -> u32;
     /// Returns what an earlier call could have.
-    fn spare(&mut self, call: &mut Call) -> Later<Gift, Trouble>;
+    fn spare(&mut self, call: &mut Call) -> Deferred<Gift, Trouble>;
     /// Panics with the reply out of its hands.
-    fn panics(&mut self, call: &mut Call) -> Later<Gift, Trouble>;
+    fn panics(&mut self, call: &mut Call) -> Deferred<Gift, Trouble>;
 }
 
 #[derive(Default)]
@@ -63,7 +65,7 @@ struct Shelf {
     /// Where replies go that another thread answers.
     away: Option<Sender<(u32, Reply<Gift, Trouble>)>>,
     slow: Option<Receiver<()>>,
-    spare: Option<Later<Gift, Trouble>>,
+    spare: Option<Deferred<Gift, Trouble>>,
     both: Option<Reply<u32>>,
 }
 
@@ -73,9 +75,9 @@ fn gift(number: u32) -> Gift {
 }
 
 impl Keeper for Shelf {
-    fn keep(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble> {
+    fn keep(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble> {
         let cancelled = Arc::clone(&self.cancelled);
-        call.later(|reply: Reply<Gift, Trouble>| {
+        call.defer(|reply: Reply<Gift, Trouble>| {
             assert!(reply.is_wanted());
             reply.on_cancel(move || {
                 cancelled.fetch_add(1, Ordering::SeqCst);
@@ -87,8 +89,8 @@ impl Keeper for Shelf {
         })
     }
 
-    fn now(&mut self, call: &mut Call, number: u32) -> Later<Gift, Trouble> {
-        call.later(|reply| match number {
+    fn now(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble> {
+        call.defer(|reply| match number {
             0 => reply.fail(Trouble::NoLuck),
             number => reply.send(gift(number)),
         })
@@ -98,7 +100,7 @@ impl Keeper for Shelf {
         let mut wanted = 0;
         for (number, reply) in self.kept.drain(..).rev() {
             wanted += u32::from(reply.is_wanted());
-            reply.settle(Ok(gift(number)));
+            reply.send_result(Ok(gift(number)));
         }
         wanted
     }
@@ -124,24 +126,24 @@ impl Keeper for Shelf {
     }
 
     fn both(&mut self, call: &mut Call, at_once: bool) -> u32 {
-        let _ = call.later(|reply: Reply<u32>| match at_once {
+        let _ = call.defer(|reply: Reply<u32>| match at_once {
             true => reply.send(2),
             false => self.both = Some(reply),
         });
         1
     }
 
-    fn spare(&mut self, call: &mut Call) -> Later<Gift, Trouble> {
+    fn spare(&mut self, call: &mut Call) -> Deferred<Gift, Trouble> {
         if let Some(spare) = self.spare.take() {
             return spare;
         }
-        let first = call.later(|reply| reply.send(gift(1)));
-        self.spare = Some(call.later(drop));
+        let first = call.defer(|reply| reply.send(gift(1)));
+        self.spare = Some(call.defer(drop));
         first
     }
 
-    fn panics(&mut self, call: &mut Call) -> Later<Gift, Trouble> {
-        let later = call.later(|reply| self.kept.push((0, reply)));
+    fn panics(&mut self, call: &mut Call) -> Deferred<Gift, Trouble> {
+        let later = call.defer(|reply| self.kept.push((0, reply)));
         match self.kept.len() {
             1.. => panic!("on purpose"),
             0 => later,
@@ -168,7 +170,7 @@ fn deferred_answers_come_in_any_order_with_their_descriptors() {
             Err(CallError::Service(Trouble::NoLuck))
         ));
         assert_eq!(keeper.give().unwrap(), 8);
-        for (number, answer) in (0..).zip(Pending::all(calls)) {
+        for (number, answer) in (0..).zip(PendingCall::wait_all(calls)) {
             let gift = answer.unwrap();
             assert_eq!(gift.number, number);
             assert_eq!(gift.file.is_some(), number % 2 == 0);
@@ -190,7 +192,7 @@ fn a_dropped_reply_tells_its_caller() {
         let Err(CallError::Fault(fault)) = call.wait() else {
             panic!("it was dropped");
         };
-        assert_eq!(fault.code, Fault::DROPPED);
+        assert_eq!(fault.code, Fault::NO_REPLY);
     }
 }
 
@@ -242,7 +244,7 @@ fn the_callers_budget_travels_and_is_clamped() {
     });
     let connection = server.connect();
     let told = |timeout| {
-        let keeper = KeeperClient::new(connection.within(Duration::from_millis(timeout)));
+        let keeper = KeeperClient::new(connection.with_timeout(Duration::from_millis(timeout)));
         keeper.told().unwrap().1
     };
     assert!((1..=3_000).contains(&told(3_000)));
@@ -262,7 +264,7 @@ fn a_late_answer_is_dropped_on_both_sides_and_the_connection_stays_usable() {
         let server = start(kind, shelf);
         let connection = server.connect();
         let keeper = KeeperClient::new(connection.clone());
-        let hasty = KeeperClient::new(connection.within(Duration::from_millis(20)));
+        let hasty = KeeperClient::new(connection.with_timeout(Duration::from_millis(20)));
         assert!(matches!(hasty.slow(), Err(CallError::Deadline)));
         go.send(()).unwrap();
         assert!(matches!(hasty.keep(2), Err(CallError::Deadline)));
@@ -281,11 +283,11 @@ fn ten_thousand_calls_of_which_half_time_out_leave_one_connection_as_it_was() {
     let keeper = KeeperClient::new(connection.clone());
     keeper.now(1).unwrap();
     let before = open_fds();
-    let hasty = KeeperClient::new(connection.within(Duration::ZERO)).start();
+    let hasty = KeeperClient::new(connection.with_timeout(Duration::ZERO)).start();
     for number in (0..10_000).step_by(2) {
         // No time at all: the call goes out, or not, and is given up.
         let call = hasty.keep(number);
-        assert!(!matches!(call.map(Pending::wait), Ok(Ok(_))));
+        assert!(!matches!(call.map(PendingCall::wait), Ok(Ok(_))));
         assert_eq!(keeper.now(number + 1).unwrap().number, number + 1);
         if number % 100 == 0 {
             keeper.give().unwrap();
@@ -304,7 +306,7 @@ fn a_panic_after_the_reply_was_taken_answers_once() {
     let Err(CallError::Fault(fault)) = keeper.panics() else {
         panic!("it panics");
     };
-    assert_eq!(fault.code, Fault::HANDLER_FAILED);
+    assert_eq!(fault.code, Fault::INTERNAL_ERROR);
     assert_eq!(
         keeper.give().unwrap(),
         0,
@@ -350,7 +352,7 @@ fn a_later_of_another_call_answers_nothing_and_the_caller_is_told() {
         let Err(CallError::Fault(fault)) = keeper.spare() else {
             panic!("nothing could answer it");
         };
-        assert_eq!(fault.code, Fault::DROPPED);
+        assert_eq!(fault.code, Fault::NO_REPLY);
     }
 }
 
@@ -375,7 +377,7 @@ fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
         assert!(keeper.told().is_ok(), "what needs no deferring goes on");
         let theirs = other.start().keep(4).unwrap();
         assert_eq!(other.give().unwrap(), 4);
-        assert!(Pending::all(calls).iter().all(Result::is_ok));
+        assert!(PendingCall::wait_all(calls).iter().all(Result::is_ok));
         theirs.wait().unwrap();
         let again = keeper.start().keep(5).unwrap();
         keeper.give().unwrap();
@@ -387,7 +389,7 @@ fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
 fn too_many_deferred_calls_of_all_callers_are_busy() {
     alone!();
     let mut limits = Limits::default();
-    limits.deferred_in_all = 3;
+    limits.deferred_total = 3;
     let server = Running::with_limits(limits, Kind::Datagram, Shelf::default(), |endpoint| {
         endpoint.serve::<dyn Keeper>()
     });
@@ -407,7 +409,7 @@ fn too_many_deferred_calls_of_all_callers_are_busy() {
         3,
         "what needs no deferring goes on"
     );
-    assert!(Pending::all(calls).iter().all(Result::is_ok));
+    assert!(PendingCall::wait_all(calls).iter().all(Result::is_ok));
     let again = keepers[3].start().keep(4).unwrap();
     keepers[3].give().unwrap();
     again.wait().unwrap();
@@ -425,9 +427,9 @@ fn ten_thousand_replies_are_answered_from_another_thread_in_random_order_once_ea
     let mut limits = Limits::default();
     limits.deferred = 10_000;
     limits.user_deferred = 10_000;
-    limits.deferred_in_all = 10_000;
-    limits.waiting_answers = 10_000;
-    limits.waiting_bytes = 16 << 20;
+    limits.deferred_total = 10_000;
+    limits.backlog_replies = 10_000;
+    limits.backlog_bytes = 16 << 20;
     let server = Running::with_limits(limits, Kind::Seqpacket, shelf, |endpoint| {
         endpoint.serve::<dyn Keeper>()
     });
@@ -448,7 +450,7 @@ fn ten_thousand_replies_are_answered_from_another_thread_in_random_order_once_ea
         .map(|number| starting.keep(number).unwrap())
         .collect();
     let seen = Mutex::new(vec![false; 10_000]);
-    for (number, answer) in (0..).zip(Pending::all(calls)) {
+    for (number, answer) in (0..).zip(PendingCall::wait_all(calls)) {
         let gift = answer.unwrap();
         assert_eq!(gift.number, number);
         let mut seen = seen.lock().unwrap();

@@ -16,8 +16,13 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Address, Bind, Connection, Counts, Error, Kind};
-use jsoncomm::{Limits, Listener, Remote, Server, Socket, Stats};
+use jsoncomm::address::{Address, Bind};
+use jsoncomm::observe::Counts;
+use jsoncomm::observe::Stats;
+use jsoncomm::server::ServerHandle;
+use jsoncomm::socket::{Listener, Socket};
+use jsoncomm::{Connection, Error, Kind};
+use jsoncomm::{Limits, Server};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -285,7 +290,7 @@ pub fn nested() -> Slow {
 pub struct Running<S> {
     /// Where its socket is.
     pub path: PathBuf,
-    remote: Remote<S>,
+    remote: ServerHandle<S>,
     thread: Option<JoinHandle<(S, Counts)>>,
     _directory: TempDir,
 }
@@ -311,7 +316,7 @@ impl<S: Send + 'static> Running<S> {
         let path = directory.path().join("test.sock");
         let mut server = Server::new(limits).expect("a server");
         serve(server.bind(&path, kind).expect("a socket"));
-        let remote = server.remote();
+        let remote = server.handle();
         let thread = std::thread::spawn(move || {
             server.run(&mut state).expect("the loop goes on");
             (state, server.counts())
@@ -328,13 +333,13 @@ impl<S: Send + 'static> Running<S> {
     pub fn connect(&self) -> Connection {
         Connection::open(&self.path)
             .expect("a connection")
-            .within(PATIENCE)
+            .with_timeout(PATIENCE)
     }
 
     /// What it has done, and is busy with now.
     pub fn stats(&self) -> Stats {
         let (tell, told) = channel();
-        self.remote.change(move |server| {
+        self.remote.post(move |server| {
             let _ = tell.send(server.stats());
         });
         told.recv_timeout(PATIENCE).expect("the loop goes on")
@@ -357,7 +362,7 @@ impl<S: Send + 'static> Running<S> {
     /// Waits until it has ended the turn that it is in, and closed what that one held.
     pub fn settle(&self) {
         let (tell, told) = channel();
-        self.remote.change(move |_| {
+        self.remote.post(move |_| {
             // Nobody waits any more only if the test has failed.
             let _ = tell.send(());
         });
@@ -371,7 +376,7 @@ impl<S: Send + 'static> Running<S> {
     /// When the loop does not get there in time.
     pub fn hold<T>(&self, then: impl FnOnce() -> T) -> T {
         let ((tell, told), (release, held)) = (channel(), channel::<()>());
-        self.remote.change(move |_| {
+        self.remote.post(move |_| {
             let _ = tell.send(());
             // Disconnected at the end, also when a test fails in between.
             let _ = held.recv_timeout(PATIENCE);

@@ -22,9 +22,13 @@ use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use jsoncomm::message::Untyped;
-use jsoncomm::{Address, Call, CallError, EncodeError, Error, Fault, Fds, Handler, Kind};
-use jsoncomm::{Limits, Message, Received, Reply, Sent, Socket};
+use jsoncomm::address::Address;
+use jsoncomm::fds::Fds;
+use jsoncomm::message::EncodeError;
+use jsoncomm::message::WithFds;
+use jsoncomm::socket::{Received, SendStatus, Socket};
+use jsoncomm::{Call, CallError, Error, Fault, Handler, Kind};
+use jsoncomm::{Limits, Message, Reply};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, pair, send_raw};
 use rustix::net::sockopt;
 use serde_json::Value;
@@ -149,7 +153,7 @@ fn call(id: u64, method: &str, params: &str) -> String {
 }
 
 fn hear(socket: &mut Socket) -> Value {
-    socket.receive::<Untyped<Value>>().unwrap().0.json
+    socket.receive::<WithFds<Value>>().unwrap().0.json
 }
 
 fn ask(socket: &mut Socket, text: &str) -> Value {
@@ -193,7 +197,7 @@ fn a_message_is_taken_up_to_the_limit_and_refused_above() {
                 let size_sent = serde_json::to_vec(&json).unwrap().len();
                 assert_eq!(size_sent, size);
                 client
-                    .send(&Untyped {
+                    .send(&WithFds {
                         json,
                         fds: Fds::new(),
                     })
@@ -208,7 +212,7 @@ fn a_message_is_taken_up_to_the_limit_and_refused_above() {
                     );
                 } else {
                     assert_eq!(answer["id"], Value::Null, "{size} of {limit}");
-                    assert_eq!(answer["error"]["code"], Fault::NOT_A_CALL);
+                    assert_eq!(answer["error"]["code"], Fault::INVALID_REQUEST);
                 }
             }
             assert_eq!(server.stop().1.refused, 2);
@@ -239,7 +243,7 @@ fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
                 assert_eq!(answer["id"], 5);
                 match fits {
                     true => assert_eq!(answer["result"].as_str().unwrap().len(), size),
-                    false => assert_eq!(answer["error"]["code"], Fault::ANSWER_TOO_BIG),
+                    false => assert_eq!(answer["error"]["code"], Fault::REPLY_TOO_LARGE),
                 }
                 // A reply that is given later keeps to the same limit.
                 send_raw(&client, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
@@ -247,7 +251,7 @@ fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
                 let answer = ask(&mut client, &text);
                 match fits {
                     true => assert_eq!(answer["result"].as_str().unwrap().len(), size),
-                    false => assert_eq!(answer["error"]["code"], Fault::ANSWER_TOO_BIG),
+                    false => assert_eq!(answer["error"]["code"], Fault::REPLY_TOO_LARGE),
                 }
                 assert_eq!(hear(&mut client)["result"], "released");
             }
@@ -326,7 +330,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
     let mut third = raw(&server, Kind::Seqpacket);
     assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
     assert!(matches!(
-        third.receive::<Untyped<Value>>(),
+        third.receive::<WithFds<Value>>(),
         Err(Error::Closed)
     ));
     // The typed client is told the same, whenever it asks.
@@ -362,7 +366,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
 #[test]
 fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
     alone!();
-    let bytes = Limits::default().turn_bytes;
+    let bytes = Limits::default().bytes_per_turn;
     for turn in [1, 2, 3, NOTES + 1, 100] {
         has_turns_of(turn, turn, bytes);
     }
@@ -392,7 +396,7 @@ const NOTES: usize = 8;
 /// Shows that a connection has turns of `turn` messages with these limits.
 fn has_turns_of(turn: usize, messages: usize, bytes: usize) {
     let mut limits = Limits::default();
-    (limits.turn, limits.turn_bytes) = (messages, bytes);
+    (limits.messages_per_turn, limits.bytes_per_turn) = (messages, bytes);
     let ((here, is_here), (open, is_open)) = (channel(), channel());
     let gate = Some((here, is_open));
     let state = State {
@@ -455,7 +459,7 @@ fn a_deadline_is_taken_over_up_to_the_limit_and_shortened_above() {
                 None => answer["result"].as_u64(),
                 // Nothing is left, so the handler does not run.
                 code => {
-                    assert_eq!(code, Some(Fault::DEADLINE));
+                    assert_eq!(code, Some(Fault::DEADLINE_EXCEEDED));
                     Some(0)
                 }
             }

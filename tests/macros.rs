@@ -20,7 +20,8 @@ use std::fs::File;
 use std::ops::Shl;
 
 use jsoncomm::message::Request;
-use jsoncomm::{Call, CallError, Fault, Kind, Message, Service};
+use jsoncomm::server::Service;
+use jsoncomm::{Call, CallError, Fault, Kind, Message};
 use jsoncomm_tests::Running;
 
 use bare::BareClient;
@@ -338,7 +339,7 @@ fn a_method_may_be_conditional() {
     let Err(CallError::Fault(fault)) = gone else {
         unreachable!("{gone:?}");
     };
-    assert_eq!(fault.code, Fault::UNKNOWN_METHOD);
+    assert_eq!(fault.code, Fault::METHOD_NOT_FOUND);
 }
 
 /// It and its methods ask something of the state, with and without naming it.
@@ -458,7 +459,7 @@ mod served {
 
     #[test]
     fn a_stub_may_be_left_unused() {
-        let name = <dyn Served as jsoncomm::Service<Daemon>>::NAME;
+        let name = <dyn Served as jsoncomm::server::Service<Daemon>>::NAME;
         assert_eq!(name, "served");
     }
 }
@@ -466,14 +467,14 @@ mod served {
 #[test]
 #[expect(deprecated, reason = "the stub repeats what the trait says")]
 fn a_deprecated_method_is_deprecated_in_the_stub() {
-    let method = deprecated::PartClient::<jsoncomm::Waiting>::log;
+    let method = deprecated::PartClient::<jsoncomm::client::Blocking>::log;
     let _ = method;
 }
 
 #[test]
 #[expect(deprecated, reason = "the stub repeats what the trait says")]
 fn a_deprecated_trait_has_a_deprecated_stub() {
-    let _ = deprecated::WholeClient::<jsoncomm::Waiting>::one;
+    let _ = deprecated::WholeClient::<jsoncomm::client::Blocking>::one;
 }
 
 /// Traits come out of macros, too.

@@ -6,14 +6,14 @@
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
-use jsoncomm::{
-    Call, Connection, Counts, Cut, Event, Fault, Kind, Later, Limits, Loss, Notice, Peer, Reply,
-    Server, Socket, Turn,
-};
+use jsoncomm::observe::{Counts, DisconnectReason, Event, EventKind, UndeliveredReason};
+use jsoncomm::socket::Socket;
+use jsoncomm::{Call, Connection, Deferred, Fault, Kind, Limits, Peer, Reply, Server};
 use jsoncomm_tests::{KINDS, PATIENCE, alone, send_raw};
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ use serde_json::Value;
 trait Desk {
     fn echo(&mut self, text: String) -> String;
     fn panics(&mut self) -> u32;
-    fn keep(&mut self, call: &mut Call) -> Later<u32>;
+    fn keep(&mut self, call: &mut Call) -> Deferred<u32>;
 }
 
 #[derive(Default)]
@@ -38,8 +38,8 @@ impl Desk for Clerk {
         panic!("on purpose")
     }
 
-    fn keep(&mut self, call: &mut Call) -> Later<u32> {
-        call.later(|reply| self.kept.push(reply))
+    fn keep(&mut self, call: &mut Call) -> Deferred<u32> {
+        call.defer(|reply| self.kept.push(reply))
     }
 }
 
@@ -81,13 +81,13 @@ impl Watched {
         while !done(&self.server.counts()) {
             assert!(Instant::now() < until, "{:?}", self.server.counts());
             let a_while = Some(Duration::from_millis(10));
-            let turn = self.server.turn(&mut self.clerk, a_while);
-            assert_eq!(turn.unwrap(), Turn::Done);
+            let turn = self.server.run_once(&mut self.clerk, a_while);
+            assert_eq!(turn.unwrap(), ControlFlow::Continue(()));
         }
     }
 
     /// What has been reported.
-    fn notices(&self) -> Vec<Notice> {
+    fn notices(&self) -> Vec<EventKind> {
         self.events.try_iter().map(|event| event.notice).collect()
     }
 }
@@ -125,42 +125,45 @@ fn each_thing_is_noticed_as_what_it_is() {
     let counts = watched.server.counts();
     let events: Vec<Event> = watched.events.try_iter().collect();
     let want = [
-        (Notice::Accepted, counts.accepted),
+        (EventKind::Accepted, counts.accepted),
         (
-            Notice::Refused(Fault::UNKNOWN_METHOD),
-            counts.refused_with(Fault::UNKNOWN_METHOD),
+            EventKind::Refused(Fault::METHOD_NOT_FOUND),
+            counts.refused_with(Fault::METHOD_NOT_FOUND),
         ),
         (
-            Notice::Refused(Fault::BAD_ARGUMENT),
-            counts.refused_with(Fault::BAD_ARGUMENT),
+            EventKind::Refused(Fault::INVALID_PARAMS),
+            counts.refused_with(Fault::INVALID_PARAMS),
         ),
-        (Notice::Ignored, 1),
-        (Notice::Panicked("example.desk", "panics"), counts.panicked),
+        (EventKind::Ignored, 1),
         (
-            Notice::Refused(Fault::HANDLER_FAILED),
-            counts.refused_with(Fault::HANDLER_FAILED),
+            EventKind::Panicked("example.desk", "panics"),
+            counts.panicked,
         ),
-        (Notice::Cancelled, counts.cancelled),
         (
-            Notice::Refused(Fault::CANCELLED),
+            EventKind::Refused(Fault::INTERNAL_ERROR),
+            counts.refused_with(Fault::INTERNAL_ERROR),
+        ),
+        (EventKind::Cancelled, counts.cancelled),
+        (
+            EventKind::Refused(Fault::CANCELLED),
             counts.refused_with(Fault::CANCELLED),
         ),
-        (Notice::TurnedAway(Fault::BUSY), counts.turned_away),
+        (EventKind::TurnedAway(Fault::BUSY), counts.turned_away),
         (
-            Notice::Refused(Fault::BUSY),
+            EventKind::Refused(Fault::BUSY),
             counts.refused_with(Fault::BUSY),
         ),
         (
-            Notice::Refused(Fault::NOT_JSON),
-            counts.refused_with(Fault::NOT_JSON),
+            EventKind::Refused(Fault::PARSE_ERROR),
+            counts.refused_with(Fault::PARSE_ERROR),
         ),
         (
-            Notice::Refused(Fault::NOT_A_CALL),
-            counts.refused_with(Fault::NOT_A_CALL),
+            EventKind::Refused(Fault::INVALID_REQUEST),
+            counts.refused_with(Fault::INVALID_REQUEST),
         ),
-        (Notice::Cut(Cut::Malformed), counts.cut),
-        (Notice::Gone, counts.gone),
-        (Notice::Unwanted, counts.unwanted),
+        (EventKind::Cut(DisconnectReason::Malformed), counts.cut),
+        (EventKind::Gone, counts.gone),
+        (EventKind::Unwanted, counts.unwanted),
     ];
     for (notice, count) in want {
         let found: Vec<&Event> = events
@@ -168,7 +171,7 @@ fn each_thing_is_noticed_as_what_it_is() {
             .filter(|event| event.notice == notice)
             .collect();
         assert_eq!((found.len(), count), (1, 1), "{notice:?} in {events:?}");
-        let known = notice != Notice::Unwanted;
+        let known = notice != EventKind::Unwanted;
         assert_eq!(found[0].peer.as_ref().map(Peer::uid), known.then_some(me));
     }
     assert_eq!(events.len(), want.len(), "{events:?}");
@@ -180,7 +183,7 @@ fn each_thing_is_noticed_as_what_it_is() {
 fn answers_that_nobody_gets_are_noticed_with_the_reason() {
     alone!();
     let mut limits = Limits::default();
-    (limits.waiting_answers, limits.event_pause) = (1, Duration::ZERO);
+    (limits.backlog_replies, limits.event_pause) = (1, Duration::ZERO);
     let mut watched = Watched::new(Kind::Seqpacket, limits.clone());
     let deaf = watched.connect(Kind::Seqpacket);
     let echo = call(1, "echo", &format!(r#"["{}"]"#, "x".repeat(50_000)));
@@ -188,8 +191,8 @@ fn answers_that_nobody_gets_are_noticed_with_the_reason() {
         send_raw(&deaf, &echo, &[]).unwrap();
         let turn = watched
             .server
-            .turn(&mut watched.clerk, Some(Duration::ZERO));
-        assert_eq!(turn.unwrap(), Turn::Done);
+            .run_once(&mut watched.clerk, Some(Duration::ZERO));
+        assert_eq!(turn.unwrap(), ControlFlow::Continue(()));
         if watched.server.stats().waiting == 1 {
             break;
         }
@@ -200,7 +203,7 @@ fn answers_that_nobody_gets_are_noticed_with_the_reason() {
     watched.until(|counts| counts.gone == 1);
     let notices = watched.notices();
     assert!(
-        notices.contains(&Notice::Dropped(Loss::Gone)),
+        notices.contains(&EventKind::Dropped(UndeliveredReason::Gone)),
         "{notices:?}"
     );
     let stats = watched.server.stats();
@@ -215,7 +218,10 @@ fn answers_that_nobody_gets_are_noticed_with_the_reason() {
         .send_to(&call(1, "echo", r#"["x"]"#), &watched.path)
         .unwrap();
     watched.until(|counts| counts.dropped == 1);
-    assert_eq!(watched.notices(), [Notice::Dropped(Loss::NoAddress)]);
+    assert_eq!(
+        watched.notices(),
+        [EventKind::Dropped(UndeliveredReason::NoAddress)]
+    );
 }
 
 #[test]
@@ -230,16 +236,19 @@ fn what_a_peer_does_again_and_again_is_reported_once_and_counted() {
             send_raw(&socket, b"no call", &[]).unwrap();
             watched.until(|counts| counts.refused == number);
             let Json(answer): Json<Value> = socket.receive().unwrap().0;
-            assert_eq!(answer["error"]["code"], Fault::NOT_JSON);
+            assert_eq!(answer["error"]["code"], Fault::PARSE_ERROR);
         }
         let events: Vec<Event> = watched.events.try_iter().collect();
         let refused: Vec<&Event> = events
             .iter()
-            .filter(|event| event.notice == Notice::Refused(Fault::NOT_JSON))
+            .filter(|event| event.notice == EventKind::Refused(Fault::PARSE_ERROR))
             .collect();
         assert_eq!(refused.len(), 1, "{events:?}");
         assert_eq!(refused[0].count, 1);
-        assert_eq!(watched.server.counts().refused_with(Fault::NOT_JSON), 100);
+        assert_eq!(
+            watched.server.counts().refused_with(Fault::PARSE_ERROR),
+            100
+        );
     }
 }
 
@@ -249,7 +258,9 @@ fn large_messages_are_noticed() {
     let mut limits = Limits::default();
     limits.message = 16 << 20;
     let mut watched = Watched::new(Kind::Seqpacket, limits);
-    let desk = Connection::open(&watched.path).unwrap().within(PATIENCE);
+    let desk = Connection::open(&watched.path)
+        .unwrap()
+        .with_timeout(PATIENCE);
     desk.set_message_limit(16 << 20);
     let client = std::thread::spawn(move || {
         let text = "x".repeat(9 << 20);
@@ -258,7 +269,7 @@ fn large_messages_are_noticed() {
     watched.until(|counts| counts.gone == 1);
     assert_eq!(client.join().unwrap(), 9 << 20);
     assert_eq!(watched.server.counts().spilled, 1);
-    assert!(watched.notices().contains(&Notice::Spilled));
+    assert!(watched.notices().contains(&EventKind::Spilled));
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use jsoncomm::{CallError, Connection, EncodeError, Error, Socket};
+use jsoncomm::message::EncodeError;
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Error};
 use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
 
 #[jsoncomm::service(name = "test.log")]
@@ -90,7 +92,7 @@ fn a_one_way_call_that_finds_no_room_ends_at_its_deadline() {
         let (near, _far_that_reads_nothing) = Socket::pair(kind).unwrap();
         let near = near.as_fd().try_clone_to_owned().unwrap();
         let connection = Connection::from_fd(near).unwrap();
-        let log = LogClient::new(connection.within(Duration::from_millis(20)));
+        let log = LogClient::new(connection.with_timeout(Duration::from_millis(20)));
         let error = loop {
             if let Err(error) = log.line(&"x".repeat(10_000)) {
                 break error;

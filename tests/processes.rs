@@ -11,7 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use jsoncomm::{Connection, inherited};
+use jsoncomm::Connection;
+use jsoncomm::fds::inherited_fd;
 use jsoncomm_tests::{PATIENCE, wait_for};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 
@@ -33,7 +34,7 @@ fn start(stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Child {
 #[test]
 fn a_worker_that_drops_what_it_inherited_is_noticed_at_once() {
     if std::env::var_os(PART).is_some() {
-        let connection = Connection::from_fd(inherited(3).unwrap()).unwrap();
+        let connection = Connection::from_fd(inherited_fd(3).unwrap()).unwrap();
         // What is started from here does not have it.
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         drop(connection);

@@ -10,10 +10,12 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jsoncomm::client::Started;
 use jsoncomm::message::Json;
+use jsoncomm::server::ServerHandle;
+use jsoncomm::socket::Socket;
 use jsoncomm::{
-    Call, CallError, Connection, Fault, Kind, Later, Limits, Message, Remote, Reply, Server,
-    Socket, Starting,
+    Call, CallError, Connection, Deferred, Fault, Kind, Limits, Message, Reply, Server,
 };
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
@@ -27,7 +29,7 @@ struct Trouble {
 #[jsoncomm::service(name = "test.work")]
 trait Work {
     fn open(&mut self, path: &str) -> Result<Named, Trouble>;
-    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble>;
+    fn never(&mut self, call: &mut Call) -> Deferred<Named, Trouble>;
     #[oneway]
     fn note(&mut self, text: &str);
 }
@@ -52,8 +54,8 @@ impl Work for Worker {
         Ok(Named { name, file })
     }
 
-    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble> {
-        call.later(|reply| self.kept.push(reply))
+    fn never(&mut self, call: &mut Call) -> Deferred<Named, Trouble> {
+        call.defer(|reply| self.kept.push(reply))
     }
 
     fn note(&mut self, _text: &str) {
@@ -64,39 +66,39 @@ impl Work for Worker {
 /// Before it: the same, and a call that is not passed on.
 #[jsoncomm::service(name = "test.work")]
 trait Front {
-    fn open(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble>;
-    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble>;
+    fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Named, Trouble>;
+    fn never(&mut self, call: &mut Call) -> Deferred<Named, Trouble>;
     /// Calls twice, one after the other, and answers with the second answer.
-    fn twice(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble>;
+    fn twice(&mut self, call: &mut Call, path: &str) -> Deferred<Named, Trouble>;
     /// Notes until there is no room; says how often.
     fn flood(&mut self) -> u32;
     fn here(&mut self) -> u32;
 }
 
 struct Relay {
-    behind: WorkClient<Starting>,
+    behind: WorkClient<Started>,
 }
 
 impl Front for Relay {
-    fn open(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble> {
-        call.later(|reply| match self.behind.open(path) {
-            Ok(pending) => pending.then(|answer| reply.forward(answer)),
+    fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Named, Trouble> {
+        call.defer(|reply| match self.behind.open(path) {
+            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
             Err(error) => reply.forward(Err(error)),
         })
     }
 
-    fn never(&mut self, call: &mut Call) -> Later<Named, Trouble> {
-        call.later(|reply| match self.behind.never() {
-            Ok(pending) => pending.then(|answer| reply.forward(answer)),
+    fn never(&mut self, call: &mut Call) -> Deferred<Named, Trouble> {
+        call.defer(|reply| match self.behind.never() {
+            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
             Err(error) => reply.forward(Err(error)),
         })
     }
 
-    fn twice(&mut self, call: &mut Call, path: &str) -> Later<Named, Trouble> {
+    fn twice(&mut self, call: &mut Call, path: &str) -> Deferred<Named, Trouble> {
         let (behind, path) = (self.behind.clone(), path.to_owned());
-        call.later(|reply| match self.behind.open(&path) {
-            Ok(pending) => pending.then(move |first| match (first, behind.open(&path)) {
-                (Ok(_), Ok(pending)) => pending.then(|answer| reply.forward(answer)),
+        call.defer(|reply| match self.behind.open(&path) {
+            Ok(pending) => pending.on_complete(move |first| match (first, behind.open(&path)) {
+                (Ok(_), Ok(pending)) => pending.on_complete(|answer| reply.forward(answer)),
                 (first, _) => reply.forward(first),
             }),
             Err(error) => reply.forward(Err(error)),
@@ -120,7 +122,7 @@ impl Front for Relay {
 struct Row {
     behind: Option<Running<Worker>>,
     front: PathBuf,
-    remote: Remote<Relay>,
+    remote: ServerHandle<Relay>,
     thread: Option<std::thread::JoinHandle<()>>,
     _directory: tempfile::TempDir,
 }
@@ -130,7 +132,7 @@ impl Row {
         let behind = Running::start(kind, Worker::default(), |endpoint| {
             endpoint.serve::<dyn Work>()
         });
-        let connection = behind.connect().within(timeout);
+        let connection = behind.connect().with_timeout(timeout);
         let mut row = Self::before(connection);
         row.behind = Some(behind);
         row
@@ -145,7 +147,7 @@ impl Row {
             .unwrap()
             .serve::<dyn Front>();
         server.drive(&connection).unwrap();
-        let remote = server.remote();
+        let remote = server.handle();
         let behind = WorkClient::new(connection).start();
         let thread = std::thread::spawn(move || {
             server.run(&mut Relay { behind }).unwrap();
@@ -160,7 +162,11 @@ impl Row {
     }
 
     fn client(&self) -> FrontClient {
-        FrontClient::new(Connection::open(&self.front).unwrap().within(PATIENCE))
+        FrontClient::new(
+            Connection::open(&self.front)
+                .unwrap()
+                .with_timeout(PATIENCE),
+        )
     }
 }
 
@@ -211,7 +217,7 @@ fn a_relay_serves_others_while_the_one_behind_it_does_not_answer() {
         let Err(CallError::Fault(fault)) = waiting.wait() else {
             panic!("it is never answered");
         };
-        assert_eq!(fault.code, Fault::DEADLINE);
+        assert_eq!(fault.code, Fault::DEADLINE_EXCEEDED);
         assert_eq!(client.open("Cargo.toml").unwrap().name, "Cargo.toml");
     }
 }
@@ -229,7 +235,7 @@ fn a_relay_outlives_the_one_behind_it() {
             let Err(CallError::Fault(fault)) = answer else {
                 panic!("nobody is behind it");
             };
-            assert_eq!(fault.code, Fault::HANDLER_FAILED);
+            assert_eq!(fault.code, Fault::INTERNAL_ERROR);
         }
         assert_eq!(client.here().unwrap(), 7);
     }
@@ -250,23 +256,23 @@ fn a_relay_minds_its_deadline_while_another_thread_waits_on_the_same_connection(
     let (connection, mut far) = unanswered();
     far.set_timeout(Some(PATIENCE));
     let mut wait_for_call = || drop(far.receive::<Json<serde_json::Value>>().unwrap());
-    let row = Row::before(connection.within(Duration::from_millis(40)));
+    let row = Row::before(connection.with_timeout(Duration::from_millis(40)));
     let client = row.client();
     let waiting = client.start().never().unwrap();
     wait_for_call();
-    let other = connection.within(Duration::from_millis(80));
+    let other = connection.with_timeout(Duration::from_millis(80));
     let other = std::thread::spawn(move || WorkClient::new(other).open("Cargo.toml"));
     wait_for_call();
     // What is started now does not wait for the other.
     let Err(CallError::Fault(fault)) = client.never() else {
         panic!("it is never answered");
     };
-    assert!([Fault::BUSY, Fault::DEADLINE].contains(&fault.code));
+    assert!([Fault::BUSY, Fault::DEADLINE_EXCEEDED].contains(&fault.code));
     assert_eq!(client.here().unwrap(), 7);
     let Err(CallError::Fault(fault)) = waiting.wait() else {
         panic!("it is never answered");
     };
-    assert_eq!(fault.code, Fault::DEADLINE);
+    assert_eq!(fault.code, Fault::DEADLINE_EXCEEDED);
     assert!(matches!(other.join().unwrap(), Err(CallError::Deadline)));
 }
 

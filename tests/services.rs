@@ -397,7 +397,7 @@ fn an_argument_is_optional_by_position_by_its_type_and_not_by_how_it_is_spelt() 
     let Err(CallError::Fault(fault)) = renamed(&[]) else {
         panic!("the first is not optional");
     };
-    assert_eq!(fault.code, Fault::BAD_ARGUMENT);
+    assert_eq!(fault.code, Fault::INVALID_PARAMS);
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn a_socket_of_another_kind_is_refused_by_field() {
     let Err(CallError::Fault(fault)) = refused else {
         panic!("{refused:?}");
     };
-    assert_eq!(fault.code, Fault::BAD_DESCRIPTORS);
+    assert_eq!(fault.code, Fault::INVALID_DESCRIPTORS);
     assert_eq!(fault.field.as_deref(), Some("stream"));
 }
 
@@ -426,10 +426,10 @@ fn several_services_share_a_socket_and_several_sockets_a_server() {
         let endpoint = server.bind(path, kind).unwrap();
         endpoint.serve::<dyn Counter>().serve::<dyn Odd>();
     }
-    let remote = server.remote();
+    let remote = server.handle();
     let running = std::thread::spawn(move || server.run(&mut Both::default()));
     for (round, path) in (1..).zip(&paths) {
-        let connection = Connection::open(path).unwrap().within(PATIENCE);
+        let connection = Connection::open(path).unwrap().with_timeout(PATIENCE);
         let counter = CounterClient::new(connection.clone());
         assert_eq!(counter.add(1).unwrap(), round, "one state behind all");
         OddClient::new(connection).nothing().unwrap();

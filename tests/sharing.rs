@@ -17,11 +17,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use jsoncomm::client::PendingCall;
 use jsoncomm::message::Json;
-use jsoncomm::{
-    Call, CallError, Connection, Error, Items, Kind, Later, Message, Pending, Reply, Sink, Socket,
-    Stream,
-};
+use jsoncomm::socket::Socket;
+use jsoncomm::stream::{Items, StreamSender};
+use jsoncomm::{Call, CallError, Connection, Deferred, Error, Kind, Message, Reply, Stream};
 use jsoncomm_tests::{
     KINDS, PATIENCE, Running, Slow, alone, assert_open_fds, nested, open_fds, pair, send_raw,
 };
@@ -31,7 +31,7 @@ use jsoncomm_tests::{
 trait Shared {
     fn quick(&mut self, number: u64) -> u64;
     /// Is answered by `give`.
-    fn wait(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+    fn wait(&mut self, call: &mut Call, number: u64) -> Deferred<u64>;
     /// How many calls of `wait` are not answered yet.
     fn waiting(&mut self) -> usize;
     /// Answers them; returns how many there were.
@@ -58,7 +58,7 @@ struct Swapped {
 #[derive(Default)]
 struct State {
     kept: Vec<(u64, Reply<u64>)>,
-    sinks: Vec<Sink<u64>>,
+    sinks: Vec<StreamSender<u64>>,
     notes: u64,
 }
 
@@ -67,8 +67,8 @@ impl Shared for State {
         number
     }
 
-    fn wait(&mut self, call: &mut Call, number: u64) -> Later<u64> {
-        call.later(|reply| self.kept.push((number, reply)))
+    fn wait(&mut self, call: &mut Call, number: u64) -> Deferred<u64> {
+        call.defer(|reply| self.kept.push((number, reply)))
     }
 
     fn waiting(&mut self) -> usize {
@@ -147,14 +147,14 @@ fn calls_of_other_threads_go_on_beside_one_that_waits() {
             };
             assert_eq!(answer.unwrap(), number);
             let calls = [0, 1].map(|_| shared.start().quick(number).unwrap());
-            let (_, answer) = Pending::any(&mut Vec::from(calls)).unwrap();
+            let (_, answer) = PendingCall::wait_any(&mut Vec::from(calls)).unwrap();
             assert_eq!(answer.unwrap(), number);
         }
         let counted = shared.count(500).unwrap().map(Result::unwrap);
         assert!(counted.eq(0..500));
         let (tell, called) = channel();
         let call = shared.start().quick(9).unwrap();
-        call.then(move |answer| tell.send(answer).unwrap());
+        call.on_complete(move |answer| tell.send(answer).unwrap());
         assert_eq!(called.recv_timeout(PATIENCE).unwrap().unwrap(), 9);
         assert_eq!(shared.notes().unwrap(), 20);
         assert!(told.try_recv().is_err());
@@ -212,7 +212,7 @@ fn each_deadline_is_kept_whichever_thread_receives() {
         let connection = server.connect();
         std::thread::scope(|scope| {
             for thread in 1..6 {
-                let hasty = connection.within(Duration::from_millis(20 * thread));
+                let hasty = connection.with_timeout(Duration::from_millis(20 * thread));
                 scope.spawn(move || {
                     let answer = SharedClient::new(hasty).wait(thread);
                     assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
@@ -226,7 +226,7 @@ fn each_deadline_is_kept_whichever_thread_receives() {
                 assert!(Instant::now() < until);
             }
             // The others' are over before this is, and nobody receives for it but itself.
-            let late = connection.within(Duration::from_millis(150));
+            let late = connection.with_timeout(Duration::from_millis(150));
             let late = SharedClient::new(late).wait(0);
             assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
             other.give().unwrap();
@@ -240,7 +240,7 @@ fn all_threads_that_wait_are_told_when_the_server_goes() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
-        let connection = server.connect().patient();
+        let connection = server.connect().without_timeout();
         let (tell, told) = channel();
         for thread in 0..5 {
             let (shared, tell) = (SharedClient::new(connection.clone()), tell.clone());
@@ -288,7 +288,7 @@ fn a_callback_may_call_again_while_others_wait() {
         let (tell, called) = channel();
         let again = SharedClient::new(server.connect());
         let same = shared.clone();
-        shared.start().quick(1).unwrap().then(move |first| {
+        shared.start().quick(1).unwrap().on_complete(move |first| {
             // The thread that receives is the one that is called.
             let second = same.quick(2).unwrap();
             let third = again.quick(3).unwrap();
@@ -302,7 +302,7 @@ fn a_callback_may_call_again_while_others_wait() {
 
 /// Counts how often it is woken, and polls again at once.
 struct Eager {
-    call: std::sync::Mutex<Option<Pending<u64>>>,
+    call: std::sync::Mutex<Option<PendingCall<u64>>>,
     polls: AtomicU64,
 }
 
@@ -352,7 +352,7 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
         while eager.call.lock().unwrap().is_some() {
             assert!(Instant::now() < until, "it is not woken");
             // The other thread may have had its answer first.
-            connection.turn().unwrap();
+            connection.run_once().unwrap();
         }
         assert_eq!(eager.polls.load(Ordering::SeqCst), 2);
     }
@@ -378,7 +378,10 @@ fn deadlines_are_kept_while_what_nobody_waits_for_is_slow_to_close() {
         // One of the three threads has to.
         let (tell, told) = channel();
         for _ in 0..2 {
-            let (hasty, tell) = (connection.within(Duration::from_millis(50)), tell.clone());
+            let (hasty, tell) = (
+                connection.with_timeout(Duration::from_millis(50)),
+                tell.clone(),
+            );
             std::thread::spawn(move || {
                 for _ in 0..2 {
                     let answer = hasty.call::<u64, Infallible>("a.b", &(2,));
@@ -407,7 +410,7 @@ fn a_flood_of_items_for_a_callback_is_given_to_it_while_its_thread_waits() {
         let items = shared.count(20_000).unwrap();
         let (tell, told) = channel();
         let mut next = 0;
-        items.each(move |item| {
+        items.for_each(move |item| {
             match item {
                 Some(item) => assert_eq!(item.unwrap(), next),
                 None => tell.send(next).unwrap(),
@@ -415,7 +418,7 @@ fn a_flood_of_items_for_a_callback_is_given_to_it_while_its_thread_waits() {
             next += 1;
             true
         });
-        let hasty = connection.within(Duration::from_millis(20));
+        let hasty = connection.with_timeout(Duration::from_millis(20));
         let until = Instant::now() + PATIENCE;
         let count = loop {
             assert!(Instant::now() < until);
@@ -449,7 +452,7 @@ fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64
         0 | 1 => assert_eq!(shared.quick(number).unwrap(), number),
         2 => {
             let calls = [0, 1, 2].map(|n| shared.start().quick(number + n).unwrap());
-            let mut answers = Pending::all(calls).into_iter().map(Result::unwrap);
+            let mut answers = PendingCall::wait_all(calls).into_iter().map(Result::unwrap);
             assert!((0..3).all(|n| answers.next() == Some(number + n)));
         }
         3 => {
@@ -473,15 +476,19 @@ fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64
         8 => {
             let called = Arc::clone(called);
             called.fetch_add(1, Ordering::SeqCst);
-            shared.start().quick(number).unwrap().then(move |answer| {
-                assert_eq!(answer.unwrap(), number);
-                called.fetch_sub(1, Ordering::SeqCst);
-            });
+            shared
+                .start()
+                .quick(number)
+                .unwrap()
+                .on_complete(move |answer| {
+                    assert_eq!(answer.unwrap(), number);
+                    called.fetch_sub(1, Ordering::SeqCst);
+                });
         }
         _ => {
             let mut calls: Vec<_> = (0..4).map(|n| shared.start().quick(n).unwrap()).collect();
             let mut sum = 0;
-            while let Some((_, answer)) = Pending::any(&mut calls) {
+            while let Some((_, answer)) = PendingCall::wait_any(&mut calls) {
                 sum += answer.unwrap();
             }
             assert_eq!(sum, 6);
@@ -503,7 +510,7 @@ fn all_sorts_of_calls_of_many_threads_end_with_their_own_answers() {
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let shared = SharedClient::new(connection.clone());
-                let hasty = connection.within(Duration::from_millis(1 + thread));
+                let hasty = connection.with_timeout(Duration::from_millis(1 + thread));
                 let called = Arc::clone(&called);
                 scope.spawn(move || {
                     let mut random = Random(thread);
@@ -540,7 +547,7 @@ fn a_call_that_could_not_be_sent_says_so() {
         let (near, far) = pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();
         let connection = Connection::from_fd(near).unwrap();
-        let hasty = connection.within(Duration::from_millis(10));
+        let hasty = connection.with_timeout(Duration::from_millis(10));
         while hasty.notify("a.b", &("x".repeat(10_000),)).is_ok() {}
         let unsent = |error: &CallError| matches!(error, CallError::NotSent(Error::Deadline));
         let call = hasty.call::<u64, Infallible>("a.b", &(1,)).unwrap_err();
@@ -558,7 +565,7 @@ fn a_call_that_could_not_be_sent_says_so() {
 fn by_hand(kind: Kind) -> (Connection, Socket) {
     let (near, far) = pair(kind);
     let near = near.as_fd().try_clone_to_owned().unwrap();
-    let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+    let connection = Connection::from_fd(near).unwrap().with_timeout(PATIENCE);
     (connection, far)
 }
 

@@ -5,16 +5,17 @@
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jsoncomm::message::Json;
-use jsoncomm::{
-    Call, CallError, Connection, Counts, Error, Fault, Kind, Later, Limits, Remote, Reply, Server,
-    Socket, Turn,
-};
+use jsoncomm::observe::Counts;
+use jsoncomm::server::ServerHandle;
+use jsoncomm::socket::Socket;
+use jsoncomm::{Call, CallError, Connection, Deferred, Error, Fault, Kind, Limits, Reply, Server};
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds, send_raw};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,7 +25,7 @@ trait Desk {
     fn echo(&mut self, number: u32) -> u32;
     fn large(&mut self, size: usize) -> String;
     /// Is answered when the test says so.
-    fn keep(&mut self, call: &mut Call) -> Later<u32>;
+    fn keep(&mut self, call: &mut Call) -> Deferred<u32>;
     /// Holds the server until the test lets it go.
     fn hold(&mut self) -> u32;
 }
@@ -44,8 +45,8 @@ impl Desk for Clerk {
         "x".repeat(size)
     }
 
-    fn keep(&mut self, call: &mut Call) -> Later<u32> {
-        call.later(|reply| self.kept.send(reply).unwrap())
+    fn keep(&mut self, call: &mut Call) -> Deferred<u32> {
+        call.defer(|reply| self.kept.send(reply).unwrap())
     }
 
     fn hold(&mut self) -> u32 {
@@ -57,7 +58,7 @@ impl Desk for Clerk {
 
 /// A server on its thread, until it stops by itself.
 struct Office {
-    remote: Remote<Clerk>,
+    remote: ServerHandle<Clerk>,
     kept: Receiver<Reply<u32>>,
     here: Receiver<()>,
     gate: Sender<()>,
@@ -79,7 +80,7 @@ impl Office {
             gate: wait,
         };
         Self {
-            remote: server.remote(),
+            remote: server.handle(),
             kept,
             here,
             gate,
@@ -96,7 +97,11 @@ impl Office {
     }
 
     fn connect(&self) -> DeskClient {
-        DeskClient::new(Connection::open(self.path()).unwrap().within(PATIENCE))
+        DeskClient::new(
+            Connection::open(self.path())
+                .unwrap()
+                .with_timeout(PATIENCE),
+        )
     }
 
     fn raw(&self, kind: Kind) -> Socket {
@@ -116,7 +121,7 @@ impl Office {
 }
 
 fn is_stopping<T>(answer: &Result<T, CallError>) -> bool {
-    matches!(answer, Err(CallError::Fault(fault)) if fault.code == Fault::STOPPING)
+    matches!(answer, Err(CallError::Fault(fault)) if fault.code == Fault::SHUTTING_DOWN)
 }
 
 /// So long that nobody waits for its end.
@@ -171,8 +176,8 @@ fn who_waits_at_an_endpoint_that_is_removed_keeps_no_server_from_stopping() {
     let desk = DeskClient::new(Connection::open(&path).unwrap());
     let _call = desk.start().keep().unwrap();
     while server.stats().deferred == 0 {
-        let turn = server.turn(&mut clerk, Some(PATIENCE));
-        assert_eq!(turn.unwrap(), Turn::Done);
+        let turn = server.run_once(&mut clerk, Some(PATIENCE));
+        assert_eq!(turn.unwrap(), ControlFlow::Continue(()));
     }
     let reply = kept.try_recv().unwrap();
     let (tell, told) = mpsc::channel();
@@ -188,7 +193,7 @@ fn who_waits_at_an_endpoint_that_is_removed_keeps_no_server_from_stopping() {
 fn assert_stops(server: &mut Server<Clerk>, clerk: &mut Clerk) {
     server.shut_down(LONG).unwrap();
     let start = Instant::now();
-    while server.turn(clerk, Some(PATIENCE)).unwrap() == Turn::Done {}
+    while server.run_once(clerk, Some(PATIENCE)).unwrap() == ControlFlow::Continue(()) {}
     assert!(start.elapsed() < PATIENCE);
 }
 
@@ -238,7 +243,7 @@ fn what_was_sent_before_is_answered() {
         for id in 0..6 {
             let Json(answer): Json<Value> = socket.receive().unwrap().0;
             assert_eq!(answer["id"], id, "{kind:?}");
-            refused += u32::from(answer["error"]["code"] == Fault::STOPPING);
+            refused += u32::from(answer["error"]["code"] == Fault::SHUTTING_DOWN);
         }
         assert!(refused < 6, "the first had begun");
         if kind == Kind::Seqpacket {
@@ -261,7 +266,7 @@ fn answers_that_wait_are_sent_if_their_peer_reads_in_time() {
         && slow
             .try_send(&Json::<Value>(serde_json::from_str(large).unwrap()))
             .unwrap()
-            == jsoncomm::Sent::Done
+            == jsoncomm::socket::SendStatus::Done
     {
         asked += 1;
     }
@@ -272,7 +277,7 @@ fn answers_that_wait_are_sent_if_their_peer_reads_in_time() {
         let whole = answer["result"]
             .as_str()
             .is_some_and(|text| text.len() == 100_000);
-        assert!(whole || answer["error"]["code"] == Fault::STOPPING);
+        assert!(whole || answer["error"]["code"] == Fault::SHUTTING_DOWN);
         answered += 1;
     }
     assert_eq!(answered, asked);
@@ -318,9 +323,9 @@ fn a_server_that_has_stopped_can_serve_again() {
         let (mut server, mut clerk) = office.thread.join().unwrap();
         let path = office.directory.path().join("again.sock");
         server.bind(&path, kind).unwrap().serve::<dyn Desk>();
-        let remote = server.remote();
+        let remote = server.handle();
         let thread = std::thread::spawn(move || server.run(&mut clerk).unwrap());
-        let again = DeskClient::new(Connection::open(&path).unwrap().within(PATIENCE));
+        let again = DeskClient::new(Connection::open(&path).unwrap().with_timeout(PATIENCE));
         assert_eq!(again.echo(2).unwrap(), 2);
         remote.stop();
         thread.join().unwrap();
@@ -349,7 +354,7 @@ fn a_server_ends_with_the_connection_that_it_was_to_stop_with() {
             endpoint
         };
         endpoint.serve::<dyn Desk>();
-        let remote = server.remote();
+        let remote = server.handle();
         let ((here, _), (keep, _), (_, gate)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
         let mut clerk = Clerk {
             here,
@@ -361,12 +366,12 @@ fn a_server_ends_with_the_connection_that_it_was_to_stop_with() {
             server.run(&mut clerk).unwrap();
             tell.send(server.counts().handled).unwrap();
             // It can be run again.
-            let _ = server.turn(&mut clerk, Some(Duration::ZERO)).unwrap();
+            let _ = server.run_once(&mut clerk, Some(Duration::ZERO)).unwrap();
         });
         let connection = Connection::from_fd(ours.as_fd().try_clone_to_owned().unwrap());
-        let one = DeskClient::new(connection.unwrap().within(PATIENCE));
+        let one = DeskClient::new(connection.unwrap().with_timeout(PATIENCE));
         drop(ours);
-        let other = || DeskClient::new(Connection::open(&path).unwrap().within(PATIENCE));
+        let other = || DeskClient::new(Connection::open(&path).unwrap().with_timeout(PATIENCE));
         assert_eq!(other().echo(1).unwrap(), 1, "another that goes is no end");
         let last = one.start().echo(2).unwrap();
         drop((one, last));
@@ -408,7 +413,7 @@ fn an_adopted_socket_is_left_as_it_is_to_the_server_after_this_one() {
             server.adopt(socket).unwrap().serve::<dyn Desk>();
             server
         };
-        let connect = || DeskClient::new(Connection::open(&path).unwrap().within(PATIENCE));
+        let connect = || DeskClient::new(Connection::open(&path).unwrap().with_timeout(PATIENCE));
         let ((here, _), (keep, kept), (_, gate)) =
             (mpsc::channel(), mpsc::channel(), mpsc::channel());
         let mut clerk = Clerk {
@@ -419,19 +424,19 @@ fn an_adopted_socket_is_left_as_it_is_to_the_server_after_this_one() {
         let mut first = serve();
         let begun = connect().start().keep().unwrap();
         while first.stats().deferred == 0 {
-            let _ = first.turn(&mut clerk, Some(PATIENCE)).unwrap();
+            let _ = first.run_once(&mut clerk, Some(PATIENCE)).unwrap();
         }
         let queued = connect().start().echo(7).unwrap();
         first.shut_down(LONG).unwrap();
         let late = connect().start().echo(8).unwrap();
         kept.recv_timeout(PATIENCE).unwrap().send(1);
-        while first.turn(&mut clerk, Some(PATIENCE)).unwrap() == Turn::Done {}
+        while first.run_once(&mut clerk, Some(PATIENCE)).unwrap() == ControlFlow::Continue(()) {}
         drop(first);
         assert_eq!(begun.wait().unwrap(), 1, "what was begun is answered");
 
         let mut second = serve();
         while second.counts().handled < 2 {
-            let _ = second.turn(&mut clerk, Some(PATIENCE)).unwrap();
+            let _ = second.run_once(&mut clerk, Some(PATIENCE)).unwrap();
         }
         let answers = (queued.wait().unwrap(), late.wait().unwrap());
         assert_eq!(answers, (7, 8), "{kind:?}");

@@ -15,9 +15,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::Duration;
 
-use jsoncomm::message::{Surplus, Untyped};
-use jsoncomm::{DATAGRAM_MAX, DecodeError, EncodeError, Error, FDS_MAX, Fds};
-use jsoncomm::{Kind, Listener, Message, Received, Sent, Socket};
+use jsoncomm::Error;
+use jsoncomm::fds::{FDS_MAX, Fds};
+use jsoncomm::message::{DecodeError, EncodeError};
+use jsoncomm::message::{UnusedFds, WithFds};
+use jsoncomm::socket::DATAGRAM_MAX;
+use jsoncomm::socket::{Listener, Received, SendStatus, Socket};
+use jsoncomm::{Kind, Message};
 use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds, pair, send_raw};
 use rustix::net::{RecvFlags, SocketType, recv, sockopt};
 use serde_json::{Value, json};
@@ -54,7 +58,7 @@ fn nulls(count: usize) -> Vec<File> {
 /// Fills the way to a peer that does not read; says how many messages fitted.
 fn fill(socket: &mut Socket, text: &str) -> usize {
     let mut count = 0;
-    while socket.try_send(text).unwrap() == Sent::Done {
+    while socket.try_send(text).unwrap() == SendStatus::Done {
         count += 1;
     }
     count
@@ -186,11 +190,11 @@ fn a_full_peer_is_an_outcome_and_reading_ends_it() {
         let (mut left, mut right) = pair(kind);
         let fitted = fill(&mut left, "x");
         assert!(fitted > 1);
-        assert_eq!(left.try_send("y").unwrap(), Sent::Full);
+        assert_eq!(left.try_send("y").unwrap(), SendStatus::Full);
         for _ in 0..fitted {
             assert_eq!(right.receive::<String>().unwrap().0, "x");
         }
-        assert_eq!(left.try_send("z").unwrap(), Sent::Done);
+        assert_eq!(left.try_send("z").unwrap(), SendStatus::Done);
         assert_eq!(right.receive::<String>().unwrap().0, "z");
         assert!(matches!(
             right.try_receive::<String>(),
@@ -207,7 +211,7 @@ fn a_full_unconnected_peer_is_an_outcome_and_the_deadline_holds() {
     let to = reader.local_address().unwrap().unwrap();
     let mut sender = Socket::unconnected().unwrap();
     let mut fitted = 0;
-    while sender.try_send_to("x", &to).unwrap() == Sent::Done {
+    while sender.try_send_to("x", &to).unwrap() == SendStatus::Done {
         fitted += 1;
     }
     sender.set_timeout(Some(MOMENT));

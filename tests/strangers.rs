@@ -22,7 +22,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use jsoncomm::{Call, Later, Peer, Reply};
+use jsoncomm::{Call, Deferred, Peer, Reply};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 #[jsoncomm::service(name = "test.gate")]
@@ -32,7 +32,7 @@ trait Gate {
     /// Hands out a descriptor.
     fn open(&mut self) -> Opened;
     /// Is answered by `release`.
-    fn keep(&mut self, call: &mut Call) -> Later<u64>;
+    fn keep(&mut self, call: &mut Call) -> Deferred<u64>;
     fn release(&mut self) -> usize;
 }
 
@@ -57,8 +57,8 @@ impl Gate for Guard {
         Opened { file }
     }
 
-    fn keep(&mut self, call: &mut Call) -> Later<u64> {
-        call.later(|reply| self.kept.push(reply))
+    fn keep(&mut self, call: &mut Call) -> Deferred<u64> {
+        call.defer(|reply| self.kept.push(reply))
     }
 
     fn release(&mut self) -> usize {

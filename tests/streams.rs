@@ -19,10 +19,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
-use jsoncomm::{
-    Call, CallError, Connection, Error, Fault, Items, Kind, Limits, Message, Overflow, Sink,
-    SinkError, Stream,
-};
+use jsoncomm::stream::{Items, Overflow, SendError, StreamSender};
+use jsoncomm::{Call, CallError, Connection, Error, Fault, Kind, Limits, Message, Stream};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
 #[path = "streams/budgets.rs"]
@@ -85,11 +83,11 @@ trait Ticker {
 
 #[derive(Default)]
 struct Yard {
-    walls: Vec<Sink<Brick>>,
+    walls: Vec<StreamSender<Brick>>,
     next: HashMap<usize, u32>,
     room: Arc<AtomicU32>,
     cancelled: Arc<AtomicU32>,
-    away: Option<Sender<Sink<u32>>>,
+    away: Option<Sender<StreamSender<u32>>>,
 }
 
 fn tally(count: &Arc<AtomicU32>) -> impl FnOnce() + Send + 'static {
@@ -119,7 +117,7 @@ impl Ticker for Yard {
     }
 
     fn drops(&mut self, call: &mut Call, items: u32) -> Stream<u32> {
-        call.stream(|sink: Sink<u32>| {
+        call.stream(|sink: StreamSender<u32>| {
             for item in 0..items {
                 sink.send(&item).unwrap();
             }
@@ -142,7 +140,7 @@ impl Ticker for Yard {
             Overflow::End,
         ][overflow];
         let cancelled = tally(&self.cancelled);
-        call.stream(|sink: Sink<Brick>| {
+        call.stream(|sink: StreamSender<Brick>| {
             sink.set_overflow(overflow);
             sink.set_capacity(capacity);
             sink.on_cancel(cancelled);
@@ -160,7 +158,7 @@ impl Ticker for Yard {
                 }
                 match wall.send(&brick(*next)) {
                     Ok(()) => *next += 1,
-                    Err(SinkError::Full | SinkError::Closed) => break Some(*next),
+                    Err(SendError::Full | SendError::Closed) => break Some(*next),
                     Err(other) => panic!("{other}"),
                 }
             });
@@ -171,7 +169,7 @@ impl Ticker for Yard {
 
     fn finish(&mut self) -> u32 {
         let walls = u32::try_from(self.walls.len()).unwrap();
-        self.walls.drain(..).for_each(Sink::end);
+        self.walls.drain(..).for_each(StreamSender::end);
         walls
     }
 
@@ -283,10 +281,10 @@ fn a_sink_that_is_dropped_ends_the_stream_with_a_fault() {
             assert_eq!(stream.next().unwrap().unwrap(), item);
         }
         let fault = stream.next().unwrap().unwrap_err();
-        assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::DROPPED));
+        assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::NO_REPLY));
         assert!(stream.next().is_none());
         let fault = ticker.panics().unwrap().next().unwrap().unwrap_err();
-        assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::HANDLER_FAILED));
+        assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::INTERNAL_ERROR));
         assert_eq!(ticker.told().unwrap().0, 0, "a wall that nobody waits for");
     }
 }
@@ -457,11 +455,11 @@ fn an_item_that_is_late_does_not_end_the_stream() {
         let mut stream = ticker
             .bricks(0, 4)
             .unwrap()
-            .within(Duration::from_millis(1));
+            .with_timeout(Duration::from_millis(1));
         assert!(matches!(stream.next(), Some(Err(CallError::Deadline))));
         assert!(stream.try_next().is_none() && !stream.is_done());
         ticker.lay(1).unwrap();
-        let mut stream = stream.patient();
+        let mut stream = stream.without_timeout();
         assert_eq!(stream.next().unwrap().unwrap().number, 0);
         ticker.finish().unwrap();
         assert!(stream.next().is_none());
@@ -526,7 +524,7 @@ fn a_stream_that_is_not_fetched_ends_and_costs_bounded_memory() {
 fn another_thread_feeds_a_stream() {
     alone!();
     for kind in KINDS {
-        let (away, sinks) = mpsc::channel::<Sink<u32>>();
+        let (away, sinks) = mpsc::channel::<StreamSender<u32>>();
         let yard = Yard {
             away: Some(away),
             ..Yard::default()
@@ -539,7 +537,7 @@ fn another_thread_feeds_a_stream() {
             while number < 3000 {
                 match sink.send(&number) {
                     Ok(()) => number += 1,
-                    Err(SinkError::Full) => {
+                    Err(SendError::Full) => {
                         let tell = tell.clone();
                         sink.on_room(move || tell.send(()).unwrap());
                         room.recv_timeout(PATIENCE).unwrap();

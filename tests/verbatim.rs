@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
-use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::message::{RawError, RawMessage};
 use jsoncomm::{Call, CallError, Connection, Error, Kind, Message, Stream};
 use jsoncomm_tests::{KINDS, Running, pair, send_raw};
 
@@ -73,8 +73,8 @@ fn file(path: &str) -> OwnedFd {
 }
 
 /// A message with one descriptor.
-fn with_file(json: &str, path: &str) -> Verbatim {
-    let mut message = Verbatim::new(json);
+fn with_file(json: &str, path: &str) -> RawMessage {
+    let mut message = RawMessage::new(json);
     message.fds.push(file(path)).unwrap();
     message
 }
@@ -84,10 +84,10 @@ fn a_call_of_any_type_is_made_without_knowing_it() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
-        let call = |method: &str, params: &Verbatim| {
-            connection.call::<Verbatim, Failure>(&format!("test.things.{method}"), params)
+        let call = |method: &str, params: &RawMessage| {
+            connection.call::<RawMessage, RawError>(&format!("test.things.{method}"), params)
         };
-        let mut opened = call("open", &Verbatim::new(r#"{"path":"/dev/null"}"#)).unwrap();
+        let mut opened = call("open", &RawMessage::new(r#"{"path":"/dev/null"}"#)).unwrap();
         assert_eq!(opened.json, r#"{"name":"/dev/null","file":0}"#);
         assert!(opened.fds.take(0).is_some());
         let number = u128::MAX;
@@ -105,10 +105,10 @@ fn a_call_of_any_type_is_made_without_knowing_it() {
 #[test]
 fn a_service_error_of_any_type_is_read_with_its_code_and_text() {
     let server = start(Kind::Seqpacket);
-    let params = Verbatim::new(r#"{"path":"/not/there"}"#);
+    let params = RawMessage::new(r#"{"path":"/not/there"}"#);
     let answer = server
         .connect()
-        .call::<Verbatim, Failure>("test.things.open", &params);
+        .call::<RawMessage, RawError>("test.things.open", &params);
     let Err(CallError::Service(failure)) = answer else {
         unreachable!("{answer:?}")
     };
@@ -126,7 +126,7 @@ fn a_foreign_error_without_data_is_a_failure_too_and_a_fault_stays_one() {
     let connection = Connection::from_fd(client.as_fd().try_clone_to_owned().unwrap()).unwrap();
     for (code, service) in [(1, true), (-5, true), (-32001, false)] {
         let pending = connection
-            .start::<Verbatim, Failure>("a.b", &Verbatim::new("{}"))
+            .start::<RawMessage, RawError>("a.b", &RawMessage::new("{}"))
             .unwrap();
         let (call, _) = server.receive_raw().unwrap();
         let call = String::from_utf8(call.bytes).unwrap();
@@ -149,10 +149,10 @@ fn a_foreign_error_without_data_is_a_failure_too_and_a_fault_stays_one() {
 fn items_of_any_type_come_one_by_one_and_the_error_last() {
     for kind in KINDS {
         let server = start(kind);
-        let params = Verbatim::new(r#"{"end":3}"#);
+        let params = RawMessage::new(r#"{"end":3}"#);
         let items = server
             .connect()
-            .stream::<Verbatim, Failure>("test.things.count", &params)
+            .stream::<RawMessage, RawError>("test.things.count", &params)
             .unwrap();
         let said: Vec<String> = items
             .map(|item| match item {
@@ -170,7 +170,7 @@ fn what_is_no_message_is_not_sent() {
     let connection = server.connect();
     for params in ["", "{", "7", r#""text""#, r#"{"a":1,"a":2}"#] {
         let answer =
-            connection.call::<Verbatim, Failure>("test.things.open", &Verbatim::new(params));
+            connection.call::<RawMessage, RawError>("test.things.open", &RawMessage::new(params));
         let Err(CallError::NotSent(Error::Encode(_))) = answer else {
             unreachable!("{params}: {answer:?}")
         };

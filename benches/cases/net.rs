@@ -50,7 +50,7 @@ fn room(at: &At) -> Vec<u8> {
     vec![
         0;
         match at.load {
-            Load::Text(_) => jsoncomm::DATAGRAM_MAX,
+            Load::Text(_) => jsoncomm::socket::DATAGRAM_MAX,
             _ => 4096,
         }
     ]
@@ -224,7 +224,7 @@ impl Texts {
         to: Option<&SocketAddrAny>,
     ) -> io::Result<()> {
         match self.out.len() {
-            ..=jsoncomm::DATAGRAM_MAX => send(socket, &self.out, fd, to),
+            ..=jsoncomm::socket::DATAGRAM_MAX => send(socket, &self.out, fd, to),
             _ => spill(socket, &self.out, to),
         }
     }

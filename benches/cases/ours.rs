@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use jsoncomm::{Call, Connection, Handler, Kind, Limits, Message, Reply, Server, Socket};
+use jsoncomm::socket::Socket;
+use jsoncomm::{Call, Connection, Handler, Kind, Limits, Message, Reply, Server};
 
 use crate::Outcome;
 use crate::case::{At, Caller, Laps, Load, Peer, Wire};
@@ -155,8 +156,8 @@ fn server(at: &At) -> Outcome<Server<Desk>> {
         (limits.connections, limits.user_connections) = (clients + 1, clients + 1);
     }
     limits.message = most(at);
-    limits.waiting_bytes = limits.waiting_bytes.max(2 * limits.message);
-    limits.user_waiting_bytes = limits.user_waiting_bytes.max(2 * limits.message);
+    limits.backlog_bytes = limits.backlog_bytes.max(2 * limits.message);
+    limits.user_backlog_bytes = limits.user_backlog_bytes.max(2 * limits.message);
     Ok(Server::new(limits)?)
 }
 
@@ -348,7 +349,7 @@ impl Caller for RequestsClient {
     fn run(&mut self, laps: &mut Laps) -> Outcome {
         while let Some(number) = laps.issue() {
             self.ask.renumber(number);
-            self.connection.ask(&self.ask)?.check(number)?;
+            self.connection.request(&self.ask)?.check(number)?;
             laps.lap();
         }
         Ok(())

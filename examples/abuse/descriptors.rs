@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Address, Connection, Fds, Kind, Limits, Raw, Sent, Server, Socket};
+use jsoncomm::address::Address;
+use jsoncomm::fds::Fds;
+use jsoncomm::socket::{RawDatagram, SendStatus, Socket};
+use jsoncomm::{Connection, Kind, Limits, Server};
 
 use crate::Trouble;
 use crate::stage::{ABUSER, POLITE, SERVER, Stage, pause, say};
@@ -57,7 +60,7 @@ fn all() -> Result<(), Trouble> {
 
 fn serve(path: &str) -> Result<(), Trouble> {
     let mut server = Server::new(Limits::default())?;
-    let at = jsoncomm::Bind::at(path).mode(0o666);
+    let at = jsoncomm::address::Bind::at(path).mode(0o666);
     server.bind(at, Kind::Datagram)?.serve::<dyn Counter>();
     say("ready")?;
     Ok(server.run(&mut Sums)?)
@@ -71,7 +74,7 @@ fn send(path: &str) -> Result<(), Trouble> {
     for _ in 0..253 {
         fds.push(null.try_clone()?.into())?;
     }
-    let raw = Raw {
+    let raw = RawDatagram {
         bytes: b"{".to_vec(),
         fds,
         peer: None,
@@ -80,7 +83,7 @@ fn send(path: &str) -> Result<(), Trouble> {
     pause()?;
     let (begin, to) = (Instant::now(), Address::from(path));
     for _ in 0..MESSAGES {
-        while socket.try_send_raw(&raw, Some(&to))? == Sent::Full {
+        while socket.try_send_raw(&raw, Some(&to))? == SendStatus::Full {
             std::thread::yield_now();
         }
     }

@@ -4,7 +4,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use jsoncomm::{CallError, Connection, Fault, Kind, Limits, Raw, Server, Socket};
+use jsoncomm::socket::{RawDatagram, Socket};
+use jsoncomm::{CallError, Connection, Fault, Kind, Limits, Server};
 
 use crate::Trouble;
 use crate::stage::{POLITE, SERVER, Stage, pause, say};
@@ -59,7 +60,7 @@ fn all() -> Result<(), Trouble> {
 
 fn serve(path: &str) -> Result<(), Trouble> {
     let mut server = Server::new(Limits::default())?;
-    let at = jsoncomm::Bind::at(path).mode(0o666);
+    let at = jsoncomm::address::Bind::at(path).mode(0o666);
     server.bind(at, Kind::Seqpacket)?.serve::<dyn Adder>();
     say("ready")?;
     Ok(server.run(&mut Sums)?)
@@ -68,9 +69,9 @@ fn serve(path: &str) -> Result<(), Trouble> {
 /// Sends what is no JSON until it is cut off, again and again.
 fn flood(path: &str) -> Result<(), Trouble> {
     say("ready")?;
-    let nonsense = Raw {
+    let nonsense = RawDatagram {
         bytes: b"{".to_vec(),
-        ..Raw::default()
+        ..RawDatagram::default()
     };
     loop {
         let Ok(mut socket) = Socket::connect(path, Kind::Seqpacket) else {

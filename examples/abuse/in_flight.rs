@@ -6,8 +6,10 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use jsoncomm::message::Verbatim;
-use jsoncomm::{Bind, Connection, Kind, Limits, Message, Sent, Server, Socket};
+use jsoncomm::address::Bind;
+use jsoncomm::message::RawMessage;
+use jsoncomm::socket::{SendStatus, Socket};
+use jsoncomm::{Connection, Kind, Limits, Message, Server};
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 
 use crate::Trouble;
@@ -127,12 +129,12 @@ fn flood(path: &str, connections: usize) -> Result<(), Trouble> {
     }
     say("ready")?;
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"abuse.opener.open"}"#;
-    let call = Verbatim::new(call);
+    let call = RawMessage::new(call);
     let mut progress = Instant::now();
     while progress.elapsed() < STUCK {
         let mut full = true;
         for (socket, sent) in &mut sockets {
-            if *sent < MOST && matches!(socket.try_send(&call), Ok(Sent::Done)) {
+            if *sent < MOST && matches!(socket.try_send(&call), Ok(SendStatus::Done)) {
                 *sent += 1;
                 full = false;
             }
@@ -152,7 +154,7 @@ fn flood(path: &str, connections: usize) -> Result<(), Trouble> {
 fn ask(path: &str) -> Result<(), Trouble> {
     /// Long for a call that takes microseconds.
     const DEADLINE: Duration = Duration::from_secs(2);
-    let connection = Connection::open(path)?.within(DEADLINE);
+    let connection = Connection::open(path)?.with_timeout(DEADLINE);
     let client = OpenerClient::new(connection);
     say("ready")?;
     while pause().is_ok() {

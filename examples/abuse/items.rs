@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use jsoncomm::{Bind, Call, Connection, Kind, Later, Limits, Reply, Server, Stream};
+use jsoncomm::address::Bind;
+use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Reply, Server, Stream};
 
 use crate::Trouble;
 use crate::stage::{SERVER, Stage, say};
@@ -18,7 +19,7 @@ trait Source {
     /// Sends items of 60 KB for ever.
     fn items(&mut self, call: &mut Call) -> Stream<String>;
     /// Is never answered.
-    fn wait(&mut self, call: &mut Call) -> Later<u64>;
+    fn wait(&mut self, call: &mut Call) -> Deferred<u64>;
 }
 
 #[derive(Default)]
@@ -31,8 +32,8 @@ impl Source for Desk {
         call.stream(|sink| sink.feed(std::iter::repeat_with(|| Ok("x".repeat(60_000)))))
     }
 
-    fn wait(&mut self, call: &mut Call) -> Later<u64> {
-        call.later(|reply| self.waiting.push(reply))
+    fn wait(&mut self, call: &mut Call) -> Deferred<u64> {
+        call.defer(|reply| self.waiting.push(reply))
     }
 }
 
@@ -57,10 +58,10 @@ fn serve(path: &Path) -> Result<(), Trouble> {
 fn measure(path: &Path) -> Result<(), Trouble> {
     let connection = Connection::open(path)?;
     let before = resident()?;
-    let source = SourceClient::new(connection.within(Duration::from_secs(4)));
+    let source = SourceClient::new(connection.with_timeout(Duration::from_secs(4)));
     let (items, seen) = (source.items()?, Arc::new(AtomicU64::new(0)));
     let counting = Arc::clone(&seen);
-    items.each(move |item| {
+    items.for_each(move |item| {
         counting.fetch_add(u64::from(matches!(item, Some(Ok(_)))), Ordering::Relaxed);
         true
     });

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Connection, Kind, Limits, Raw, Server, Socket};
+use jsoncomm::socket::{RawDatagram, Socket};
+use jsoncomm::{Connection, Kind, Limits, Server};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 
 use crate::Trouble;
@@ -59,7 +60,7 @@ fn all() -> Result<(), Trouble> {
 
 fn serve(path: &str) -> Result<(), Trouble> {
     let mut server = Server::new(Limits::default())?;
-    let at = jsoncomm::Bind::at(path).mode(0o666);
+    let at = jsoncomm::address::Bind::at(path).mode(0o666);
     server.bind(at, Kind::Seqpacket)?.serve::<dyn Summer>();
     say("ready")?;
     Ok(server.run(&mut Sums)?)
@@ -74,9 +75,9 @@ fn send(path: &str) -> Result<(), Trouble> {
         say(&format!("there is no room for it: {error}"))?;
     }
     let mut socket = Socket::connect(path, Kind::Seqpacket)?;
-    let mut raw = Raw {
+    let mut raw = RawDatagram {
         bytes: b"<args-via-fd>".to_vec(),
-        ..Raw::default()
+        ..RawDatagram::default()
     };
     raw.fds.push(file)?;
     say("ready")?;

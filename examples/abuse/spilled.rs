@@ -4,8 +4,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use jsoncomm::message::Verbatim;
-use jsoncomm::{Bind, Connection, Kind, Limits, Sent, Server, Socket};
+use jsoncomm::address::Bind;
+use jsoncomm::message::RawMessage;
+use jsoncomm::socket::{SendStatus, Socket};
+use jsoncomm::{Connection, Kind, Limits, Server};
 
 use crate::Trouble;
 use crate::stage::{ABUSER, POLITE, SERVER, Stage, pause, say};
@@ -102,10 +104,10 @@ fn flood(path: &str) -> Result<(), Trouble> {
     say("ready")?;
     let call =
         r#"{"jsonrpc":"2.0","id":1,"method":"abuse.library.text","params":{"size":5000000}}"#;
-    let call = Verbatim::new(call);
+    let call = RawMessage::new(call);
     let (mut sent, mut progress) = (0, Instant::now());
     while progress.elapsed() < STUCK {
-        if sent < CALLS && matches!(socket.try_send(&call), Ok(Sent::Done)) {
+        if sent < CALLS && matches!(socket.try_send(&call), Ok(SendStatus::Done)) {
             sent += 1;
             progress = Instant::now();
         } else {
@@ -121,7 +123,7 @@ fn ask(path: &str) -> Result<(), Trouble> {
     const DEADLINE: Duration = Duration::from_secs(5);
     let connection = Connection::open(path)?;
     connection.set_message_limit(MESSAGE);
-    let client = LibraryClient::new(connection.within(DEADLINE));
+    let client = LibraryClient::new(connection.with_timeout(DEADLINE));
     say("ready")?;
     while pause().is_ok() {
         let mut line = String::new();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Call, Connection, Kind, Later, Limits, Reply, Server};
+use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Reply, Server};
 
 use crate::Trouble;
 use crate::stage::Stage;
@@ -14,7 +14,7 @@ use crate::stage::Stage;
 #[jsoncomm::service(name = "abuse.threads")]
 trait Threads {
     /// Is answered after so long.
-    fn wait(&mut self, call: &mut Call, millis: u64) -> Later<u64>;
+    fn wait(&mut self, call: &mut Call, millis: u64) -> Deferred<u64>;
     /// Is answered at once.
     fn quick(&mut self) -> u64;
     /// How many calls of `wait` are not answered yet.
@@ -33,9 +33,9 @@ struct Desk {
 }
 
 impl Threads for Desk {
-    fn wait(&mut self, call: &mut Call, millis: u64) -> Later<u64> {
+    fn wait(&mut self, call: &mut Call, millis: u64) -> Deferred<u64> {
         let due = Instant::now() + Duration::from_millis(millis);
-        call.later(|reply| self.waiting.push((due, reply)))
+        call.defer(|reply| self.waiting.push((due, reply)))
     }
 
     fn quick(&mut self) -> u64 {
@@ -74,7 +74,7 @@ pub(crate) fn play(_: &[&str]) -> Result<(), Trouble> {
         let mut server = Server::new(Limits::default())?;
         server.bind(&path, kind)?.serve::<dyn Threads>();
         server.every(Duration::from_millis(5), |desk: &mut Desk, _| desk.answer())?;
-        let remote = server.remote();
+        let remote = server.handle();
         let server = thread::spawn(move || server.run(&mut Desk::default()).is_ok());
         let measured = measure(&path, kind);
         remote.stop();
@@ -102,7 +102,7 @@ fn measure(path: &Path, kind: Kind) -> Result<(), Trouble> {
     let waiting = thread::spawn(move || waiting.wait(2000).is_ok());
     let other = ThreadsClient::new(other);
     while other.waiting()? == 0 {}
-    let hasty = ThreadsClient::new(connection.within(Duration::from_millis(100)));
+    let hasty = ThreadsClient::new(connection.with_timeout(Duration::from_millis(100)));
     let (mut quick, mut started, mut notes) = (0, 0, 0);
     for _ in 0..5 {
         quick += u32::from(hasty.quick().is_ok());

@@ -7,7 +7,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
-use jsoncomm::{CallError, Connection, Fault, Kind, Pending};
+use jsoncomm::client::PendingCall;
+use jsoncomm::{CallError, Connection, Fault, Kind};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -46,7 +47,7 @@ impl Observed {
 
     pub(crate) fn connect(&self, kind: Kind) -> Result<WorkClient, jsoncomm::Error> {
         let connection = Connection::open(self.path(kind))?;
-        Ok(WorkClient::new(connection.within(PATIENCE)))
+        Ok(WorkClient::new(connection.with_timeout(PATIENCE)))
     }
 
     /// Has its loop run on one processor only.
@@ -96,7 +97,7 @@ impl Observed {
         for _ in 0..ALL_DEFERRED / DEFERRED {
             let work = self.connect(Kind::Seqpacket)?;
             let calls = (0..DEFERRED).map(|_| work.start().never());
-            held.extend(calls.collect::<Result<Vec<Pending<u64>>, _>>()?);
+            held.extend(calls.collect::<Result<Vec<PendingCall<u64>>, _>>()?);
             work.waiting()?; // after all that came before it
         }
         let work = self.connect(Kind::Seqpacket)?;

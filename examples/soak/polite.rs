@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use jsoncomm::{CallError, Connection, Fault, Pending};
+use jsoncomm::client::PendingCall;
+use jsoncomm::{CallError, Connection, Fault};
 use rustix::fs::fstat;
 
 use crate::raw::pipe;
@@ -14,7 +15,7 @@ use crate::{PATIENCE, Trouble};
 /// Connects, and makes a few hundred calls of all kinds.
 pub(crate) fn act(client: &mut Client) -> Result<(), Trouble> {
     let connection = Connection::connect(&client.path, client.kind)?;
-    let work = WorkClient::new(connection.within(PATIENCE));
+    let work = WorkClient::new(connection.with_timeout(PATIENCE));
     for _ in 0..client.random.below(500) {
         if client.is_over() {
             break;
@@ -62,7 +63,7 @@ fn many(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
         .map(|number| number.to_string().repeat(50))
         .collect();
     let calls = texts.iter().map(|text| work.start().echo(text.clone()));
-    let calls: Vec<Pending<String>> = calls.collect::<Result<_, _>>()?;
+    let calls: Vec<PendingCall<String>> = calls.collect::<Result<_, _>>()?;
     for (call, text) in calls.into_iter().zip(&texts).rev() {
         if call.wait()? != *text {
             return Err("the answer to another call came".into());
@@ -102,7 +103,7 @@ fn later(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     let calls = numbers
         .iter()
         .map(|n| work.start().later(*n, random.below(20)));
-    let mut calls: Vec<Pending<u64>> = calls.collect::<Result<_, _>>()?;
+    let mut calls: Vec<PendingCall<u64>> = calls.collect::<Result<_, _>>()?;
     // Some are given up.
     let given_up = calls.split_off(random.size(calls.len() + 1));
     for (number, call) in (0..).zip(calls) {
@@ -168,8 +169,8 @@ fn tell(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
 /// Asks for faults, and gets them.
 fn faults(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     let (what, wanted, answer) = match client.random.below(2) {
-        0 => ("fault: dropped", Fault::DROPPED, work.forget()),
-        _ => ("fault: handler", Fault::HANDLER_FAILED, work.panic()),
+        0 => ("fault: dropped", Fault::NO_REPLY, work.forget()),
+        _ => ("fault: handler", Fault::INTERNAL_ERROR, work.panic()),
     };
     match answer {
         Err(CallError::Fault(fault)) if fault.code == wanted => client.tally.count(what),

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Call, Kind, Later, Limits, Message, Reply, Server, Stream};
+use jsoncomm::{Call, Deferred, Kind, Limits, Message, Reply, Server, Stream};
 
 /// A bit of everything.
 #[jsoncomm::service(name = "soak.work")]
@@ -22,11 +22,11 @@ pub(crate) trait Work {
     /// Gives descriptors back.
     fn swap(&mut self, #[fd] files: Vec<OwnedFd>) -> Files;
     /// Answers with the number, from another thread, after so many milliseconds.
-    fn later(&mut self, call: &mut Call, number: u64, millis: u64) -> Later<u64>;
+    fn later(&mut self, call: &mut Call, number: u64, millis: u64) -> Deferred<u64>;
     /// Never answers.
-    fn never(&mut self, call: &mut Call) -> Later<u64>;
+    fn never(&mut self, call: &mut Call) -> Deferred<u64>;
     /// Gives the reply away unanswered.
-    fn forget(&mut self, call: &mut Call) -> Later<u64>;
+    fn forget(&mut self, call: &mut Call) -> Deferred<u64>;
     /// Panics.
     fn panic(&mut self) -> u64;
     /// Counts up to `end`.
@@ -66,8 +66,8 @@ fn limits() -> Limits {
     limits.user_connections = limits.connections;
     limits.deferred = DEFERRED;
     limits.user_deferred = ALL_DEFERRED;
-    limits.deferred_in_all = ALL_DEFERRED;
-    limits.user_waiting_bytes = 256 << 20;
+    limits.deferred_total = ALL_DEFERRED;
+    limits.user_backlog_bytes = 256 << 20;
     limits.user_descriptors = 1 << 16;
     limits
 }
@@ -82,7 +82,7 @@ pub(crate) fn serve(directory: &Path) -> Result<(), Box<dyn Error>> {
     let end = io::stdin().as_fd().try_clone_to_owned()?;
     server.watch(end, |_: &mut Worker, control| {
         control.shut_down(Duration::from_secs(1));
-        control.forget();
+        control.remove();
     })?;
     let (clock, times) = channel();
     thread::spawn(move || tick(&times));
@@ -158,17 +158,17 @@ impl Work for Worker {
         Files { files }
     }
 
-    fn later(&mut self, call: &mut Call, number: u64, millis: u64) -> Later<u64> {
+    fn later(&mut self, call: &mut Call, number: u64, millis: u64) -> Deferred<u64> {
         let due = Instant::now() + Duration::from_millis(millis.min(1000));
-        call.later(|reply| drop(self.clock.send((due, number, reply))))
+        call.defer(|reply| drop(self.clock.send((due, number, reply))))
     }
 
-    fn never(&mut self, call: &mut Call) -> Later<u64> {
-        call.later(|reply| self.keep(reply))
+    fn never(&mut self, call: &mut Call) -> Deferred<u64> {
+        call.defer(|reply| self.keep(reply))
     }
 
-    fn forget(&mut self, call: &mut Call) -> Later<u64> {
-        call.later(drop)
+    fn forget(&mut self, call: &mut Call) -> Deferred<u64> {
+        call.defer(drop)
     }
 
     fn panic(&mut self) -> u64 {

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
-use jsoncomm::{CallError, Connection, Error, Items, Pending};
+use jsoncomm::client::PendingCall;
+use jsoncomm::stream::Items;
+use jsoncomm::{CallError, Connection, Error};
 use rustix::net::{Shutdown, shutdown};
 
 use crate::raw::{Raw, call};
@@ -16,13 +18,13 @@ use crate::{PATIENCE, Trouble, polite};
 /// that it was read too late.
 pub(crate) fn slow(client: &mut Client) -> Result<(), Trouble> {
     let connection = Connection::connect(&client.path, client.kind)?;
-    let work = WorkClient::new(connection.within(PATIENCE));
+    let work = WorkClient::new(connection.with_timeout(PATIENCE));
     let mut stream = work.count(u64::MAX)?;
     for _ in 0..client.random.below(10) {
         read_some(client, &mut stream)?;
         let text = "x".repeat(4096);
         let calls = (0..client.random.below(200)).map(|_| work.start().echo(text.clone()));
-        let calls: Vec<Pending<String>> = calls.collect::<Result<_, _>>()?;
+        let calls: Vec<PendingCall<String>> = calls.collect::<Result<_, _>>()?;
         client.idle(200);
         client
             .tally

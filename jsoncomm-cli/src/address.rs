@@ -9,7 +9,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use jsoncomm::{Address, Connection, Error, Kind, Socket};
+use jsoncomm::address::Address;
+use jsoncomm::socket::Socket;
+use jsoncomm::{Connection, Error, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, getpeername, socketpair};

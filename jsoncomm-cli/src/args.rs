@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use jsoncomm::{Address, Bind, Limits};
+use jsoncomm::Limits;
+use jsoncomm::address::{Address, Bind};
 
 use crate::address::SocketKind;
 use crate::field::Field;

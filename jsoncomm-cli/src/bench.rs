@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::message::{RawError, RawMessage};
 
 use crate::args::{Bench, Timeout};
 use crate::deadline::Clock;
@@ -28,7 +28,7 @@ pub(crate) fn run(bench: Bench) -> Result<(), Problem> {
     };
     let text = words.json(reading)?.unwrap_or_else(Text::nothing);
     text.check_arguments()?;
-    let params = Verbatim::new(text.json);
+    let params = RawMessage::new(text.json);
     let time = match bench.time {
         Some(Timeout::After(time)) => Some(time),
         Some(Timeout::Never) => None,
@@ -38,15 +38,15 @@ pub(crate) fn run(bench: Bench) -> Result<(), Problem> {
     let connection = match bench.reach.timeout {
         // Each call has the same time as the connecting.
         None => link.end.clone(),
-        Some(Timeout::After(time)) => link.end.within(time),
-        Some(Timeout::Never) => link.end.patient(),
+        Some(Timeout::After(time)) => link.end.with_timeout(time),
+        Some(Timeout::Never) => link.end.without_timeout(),
     };
     let mut times: Vec<Duration> = Vec::new();
     let (start, mut made) = (Instant::now(), 0_u64);
     let until = time.and_then(|time| start.checked_add(time));
     let mut now = start;
     while bench.calls.is_none_or(|calls| made < calls) && until.is_none_or(|until| now < until) {
-        connection.call::<Verbatim, Failure>(&method, &params)?;
+        connection.call::<RawMessage, RawError>(&method, &params)?;
         let then = std::mem::replace(&mut now, Instant::now());
         keep(&mut times, made, now - then);
         made += 1;

@@ -3,8 +3,11 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use jsoncomm::message::{Failure, Surplus, Verbatim};
-use jsoncomm::{Connection, FDS_MAX, Fds, Items, Socket};
+use jsoncomm::Connection;
+use jsoncomm::fds::{FDS_MAX, Fds};
+use jsoncomm::message::{RawError, RawMessage, UnusedFds};
+use jsoncomm::socket::Socket;
+use jsoncomm::stream::Items;
 
 use crate::address::Place;
 use crate::args::{Call, Lend, Reach, Save, Spot, Timeout};
@@ -69,10 +72,10 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
 fn ask(
     place: &Place,
     method: Option<&str>,
-    params: &Verbatim,
+    params: &RawMessage,
     call: &Call,
     deadline: Deadline,
-) -> Result<Option<Verbatim>, Problem> {
+) -> Result<Option<RawMessage>, Problem> {
     let Some(method) = method else {
         let mut link = place.reach(&call.reach, deadline)?;
         return bare(&mut link.end, params, deadline, call.oneway);
@@ -87,7 +90,7 @@ fn ask(
         connection.notify(method, params)?;
         return Ok(None);
     }
-    let answer = connection.call::<Verbatim, Failure>(method, params)?;
+    let answer = connection.call::<RawMessage, RawError>(method, params)?;
     Ok(Some(answer))
 }
 
@@ -133,15 +136,19 @@ fn check_outputs(call: &Call, aside: bool) -> Result<(), Problem> {
 /// The connection with what is left of the time.
 pub(crate) fn within(connection: &Connection, deadline: Deadline) -> Connection {
     match deadline.left() {
-        Some(left) => connection.within(left),
-        None => connection.patient(),
+        Some(left) => connection.with_timeout(left),
+        None => connection.without_timeout(),
     }
 }
 
 /// Makes a message of JSON and the files that are passed with it.
-pub(crate) fn message(text: &Text, lent: &[Lend], deadline: Deadline) -> Result<Verbatim, Problem> {
+pub(crate) fn message(
+    text: &Text,
+    lent: &[Lend],
+    deadline: Deadline,
+) -> Result<RawMessage, Problem> {
     if lent.is_empty() {
-        return Ok(Verbatim::new(&*text.json));
+        return Ok(RawMessage::new(&*text.json));
     }
     let passes_input = lent.iter().any(|lend| lend.file == Spot::Standard);
     if passes_input && text.from == Origin::Standard {
@@ -168,7 +175,7 @@ pub(crate) fn message(text: &Text, lent: &[Lend], deadline: Deadline) -> Result<
             })?;
     }
     let json = value.to_string();
-    Ok(Verbatim { json, fds })
+    Ok(RawMessage { json, fds })
 }
 
 /// Opens the files that the answer's descriptors are copied to.
@@ -194,11 +201,11 @@ fn targets(saves: &[Save], deadline: Deadline) -> Result<Vec<Target>, Problem> {
 /// Sends a message that is no call, and waits for one that answers it.
 fn bare(
     socket: &mut Socket,
-    message: &Verbatim,
+    message: &RawMessage,
     deadline: Deadline,
     oneway: bool,
-) -> Result<Option<Verbatim>, Problem> {
-    socket.set_surplus(Surplus::Close);
+) -> Result<Option<RawMessage>, Problem> {
+    socket.set_surplus(UnusedFds::Close);
     socket.set_timeout(deadline.left());
     socket.send(message).map_err(Problem::of_socket)?;
     if oneway {
@@ -214,12 +221,12 @@ fn follow(
     connection: &Connection,
     reach: &Reach,
     method: &str,
-    params: &Verbatim,
+    params: &RawMessage,
 ) -> Result<(), Problem> {
-    let items: Items<Verbatim, Failure> = connection.stream(method, params)?;
+    let items: Items<RawMessage, RawError> = connection.stream(method, params)?;
     let items = match reach.timeout {
-        Some(Timeout::After(time)) => items.within(time),
-        Some(Timeout::Never) | None => items.patient(),
+        Some(Timeout::After(time)) => items.with_timeout(time),
+        Some(Timeout::Never) | None => items.without_timeout(),
     };
     for item in items {
         output::item(&item?.json)?;
@@ -230,7 +237,7 @@ fn follow(
 /// Becomes a program that has the answer's descriptors.
 fn become_program(
     mut places: Places,
-    answer: &Verbatim,
+    answer: &RawMessage,
     program: &[std::ffi::OsString],
 ) -> Result<(), Problem> {
     let (name, arguments) = program
@@ -251,7 +258,7 @@ fn become_program(
 }
 
 /// How each descriptor of a message is called: by its field, where that is certain.
-pub(crate) fn names(message: &Verbatim) -> impl Fn(usize) -> String {
+pub(crate) fn names(message: &RawMessage) -> impl Fn(usize) -> String {
     let json = Json::parse(&message.json);
     let places = json.map_or_else(|_| Vec::new(), |json| json.indices());
     move |index| {
@@ -270,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_called_by_its_field_where_that_is_certain() {
-        let message = Verbatim::new(r#"{"len":0,"file":0,"files":[1,{"x":2}]}"#);
+        let message = RawMessage::new(r#"{"len":0,"file":0,"files":[1,{"x":2}]}"#);
         let name = names(&message);
         let called = [0, 1, 2, 3].map(name);
         assert_eq!(called, ["unknown", "files[0]", "files[1].x", "unknown"]);

@@ -1,6 +1,6 @@
 //! `jsoncomm list` and `jsoncomm describe`: what a service says of itself.
 
-use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::message::{RawError, RawMessage};
 use jsoncomm::{CallError, Fault};
 
 use crate::address::Place;
@@ -56,10 +56,10 @@ fn ask(place: &Place, reach: &Reach) -> Result<String, Problem> {
     let deadline = Clock::start(reach.timeout).calling();
     let link = place.connect(reach, deadline)?;
     let connection = within(&link.end, deadline);
-    let nothing = Verbatim::new("{}");
-    match connection.call::<Verbatim, Failure>(DISCOVER, &nothing) {
+    let nothing = RawMessage::new("{}");
+    match connection.call::<RawMessage, RawError>(DISCOVER, &nothing) {
         Ok(document) => Ok(document.json),
-        Err(CallError::Fault(fault)) if fault.code == Fault::UNKNOWN_METHOD => {
+        Err(CallError::Fault(fault)) if fault.code == Fault::METHOD_NOT_FOUND => {
             Err(Problem::Undescribed(fault))
         }
         Err(error) => Err(error.into()),

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use jsoncomm::message::Verbatim;
+use jsoncomm::message::RawMessage;
 use rustix::fs::access;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -37,7 +37,7 @@ pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
     if let Some(fd) = taken.get(&number) {
         return Ok(copy(fd)?);
     }
-    let fd = jsoncomm::inherited(number)?;
+    let fd = jsoncomm::fds::inherited_fd(number)?;
     let fd = fcntl_dupfd_cloexec(&fd, ABOVE).unwrap_or(fd);
     let copy = copy(&fd);
     taken.insert(number, fd);
@@ -152,7 +152,7 @@ impl Target {
     }
 
     /// Copies what the answer's descriptor gives.
-    pub(crate) fn fill(mut self, answer: &mut Verbatim) -> Result<(), Problem> {
+    pub(crate) fn fill(mut self, answer: &mut RawMessage) -> Result<(), Problem> {
         let from = self.find(answer)?;
         let file = File::from(self.to.try_clone().map_err(Problem::here("dup"))?);
         if self.path.is_some() && file.metadata().is_ok_and(|file| file.is_file()) {
@@ -176,7 +176,7 @@ impl Target {
     }
 
     /// Takes the descriptor out of the answer.
-    fn find(&self, answer: &mut Verbatim) -> Result<OwnedFd, Problem> {
+    fn find(&self, answer: &mut RawMessage) -> Result<OwnedFd, Problem> {
         let json = Json::parse(&answer.json).ok();
         let index = json
             .as_ref()

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use jsoncomm::Fds;
-use jsoncomm::message::{Packer, Surplus, decode, encode};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{Packer, UnusedFds, decode, encode};
 
 use crate::field::{Field, Step};
 
@@ -369,7 +369,7 @@ fn quoted(text: &str) -> String {
 
 /// Reads a JSON string.
 fn unquoted(json: &str) -> Option<String> {
-    decode(json.as_bytes(), Fds::new(), Surplus::Close).ok()
+    decode(json.as_bytes(), Fds::new(), UnusedFds::Close).ok()
 }
 
 struct Reader<'t> {

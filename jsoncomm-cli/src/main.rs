@@ -34,7 +34,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::message::{RawError, RawMessage};
 
 use args::{Cli, Command};
 use json::Json;
@@ -84,12 +84,12 @@ fn report(problem: &Problem) -> ExitCode {
 }
 
 /// A service error as its error object on the wire.
-fn error_object(failure: &Failure) -> String {
+fn error_object(failure: &RawError) -> String {
     let mut members = vec![
         ("code", Json::number(failure.code)),
         ("message", Json::string(&failure.message)),
     ];
-    let data = failure.data.as_ref().map(|Verbatim { json, .. }| json);
+    let data = failure.data.as_ref().map(|RawMessage { json, .. }| json);
     if let Some(data) = data.and_then(|json| Json::parse(json).ok()) {
         members.push(("data", data));
     }

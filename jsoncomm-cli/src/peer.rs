@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use jsoncomm::message::Verbatim;
-use jsoncomm::{DATAGRAM_MAX, Error, Kind, Socket};
+use jsoncomm::message::RawMessage;
+use jsoncomm::socket::{DATAGRAM_MAX, Socket};
+use jsoncomm::{Error, Kind};
 use rustix::net::sockopt::{set_socket_passcred, socket_send_buffer_size};
 
 use crate::args::Peer;
@@ -55,7 +56,7 @@ fn ask(socket: &mut Socket, deadline: Deadline) -> Result<Option<jsoncomm::Peer>
     set_socket_passcred(&*socket, true).map_err(Problem::here("setsockopt"))?;
     socket.set_timeout(deadline.left());
     socket
-        .send(&Verbatim::new(QUESTION))
+        .send(&RawMessage::new(QUESTION))
         .map_err(Problem::of_socket)?;
     loop {
         socket.set_timeout(deadline.left());

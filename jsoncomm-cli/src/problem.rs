@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use jsoncomm::message::Failure;
-use jsoncomm::{CallError, DecodeError, EncodeError, Error, Fault};
+use jsoncomm::message::RawError;
+use jsoncomm::message::{DecodeError, EncodeError};
+use jsoncomm::{CallError, Error, Fault};
 
 use crate::field::Field;
 use crate::json::Misplaced;
@@ -16,7 +17,7 @@ use crate::words::Origin;
 pub(crate) enum Problem {
     /// The service's own answer.
     #[error("{0}")]
-    Service(Failure),
+    Service(RawError),
     /// The command line says too much or too little.
     #[error("{0}")]
     Usage(String),
@@ -226,8 +227,8 @@ impl Problem {
     }
 }
 
-impl From<CallError<Failure>> for Problem {
-    fn from(error: CallError<Failure>) -> Self {
+impl From<CallError<RawError>> for Problem {
+    fn from(error: CallError<RawError>) -> Self {
         Self::of_call(error, Self::Service)
     }
 }

@@ -12,8 +12,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-use jsoncomm::message::{Failure, Verbatim};
-use jsoncomm::{Call, Control, Fault, Limits, Notice, Remote, Reply, Server};
+use jsoncomm::message::{RawError, RawMessage};
+use jsoncomm::observe::EventKind;
+use jsoncomm::server::{Control, ServerHandle};
+use jsoncomm::{Call, Fault, Limits, Reply, Server};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -53,14 +55,14 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
     // Each has one answer deferred.
     limits.deferred = jobs;
     limits.user_deferred = jobs;
-    limits.deferred_in_all = jobs;
+    limits.deferred_total = jobs;
     let (message_limit, name) = (limits.message, front.to_string());
     let mut server = Server::new(limits).map_err(Problem::Serving)?;
     if front.is_connected() {
         // Nobody else can come.
-        let remote = server.remote();
+        let remote = server.handle();
         server.observe(move |event| {
-            if matches!(event.notice, Notice::Gone | Notice::Cut(_)) {
+            if matches!(event.notice, EventKind::Gone | EventKind::Cut(_)) {
                 remote.shut_down(GRACE);
             }
         });
@@ -74,7 +76,7 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
         .fallback(Programs::start);
     server
         .watch(stopping::signals()?, |_, control| {
-            control.forget();
+            control.remove();
             control.shut_down(GRACE);
         })
         .map_err(Problem::Serving)?;
@@ -86,7 +88,7 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
         command: serve.program,
         places,
         once: serve.once,
-        remote: server.remote(),
+        remote: server.handle(),
         jobs: HashMap::new(),
         started: 0,
     };
@@ -104,7 +106,7 @@ struct Programs {
     command: Vec<OsString>,
     places: Places,
     once: bool,
-    remote: Remote<Self>,
+    remote: ServerHandle<Self>,
     jobs: HashMap<u64, Job>,
     started: u64,
 }
@@ -124,7 +126,7 @@ struct Job {
     child: Child,
     said: File,
     complained: File,
-    reply: Reply<Verbatim, Failure>,
+    reply: Reply<RawMessage, RawError>,
 }
 
 impl Programs {
@@ -133,12 +135,12 @@ impl Programs {
         &mut self,
         call: &mut Call,
         method: &str,
-        params: Verbatim,
-        reply: Reply<Verbatim, Failure>,
+        params: RawMessage,
+        reply: Reply<RawMessage, RawError>,
     ) {
         if method != self.method {
             let what = format!("unknown method, only {} is served", self.method);
-            return reply.refuse(&Fault::new(Fault::UNKNOWN_METHOD, what));
+            return reply.send_fault(&Fault::new(Fault::METHOD_NOT_FOUND, what));
         }
         // A caller that does not wait counts, too, and so does a program that does not end when it is told to.
         if self.jobs.len() >= self.limit {
@@ -148,20 +150,20 @@ impl Programs {
                     "a call without an answer is not carried out: {what}"
                 ));
             }
-            return reply.refuse(&Fault::new(Fault::BUSY, what));
+            return reply.send_fault(&Fault::new(Fault::BUSY, what));
         }
         match self.spawn(call, &params) {
             Ok(spawned) => self.watch(spawned, reply),
             Err(problem) => {
                 let what = output::chain(&problem);
                 output::tell(&what);
-                reply.refuse(&Fault::new(fault_of(&problem), what));
+                reply.send_fault(&Fault::new(fault_of(&problem), what));
             }
         }
     }
 
     /// Runs the program.
-    fn spawn(&mut self, call: &Call, params: &Verbatim) -> Result<Spawned, Problem> {
+    fn spawn(&mut self, call: &Call, params: &RawMessage) -> Result<Spawned, Problem> {
         let mut input = memory()?;
         input
             .write_all(params.json.as_bytes())
@@ -210,7 +212,7 @@ impl Programs {
     }
 
     /// Has the end of a program answer its call, and the end of the wait end the program.
-    fn watch(&mut self, spawned: Spawned, reply: Reply<Verbatim, Failure>) {
+    fn watch(&mut self, spawned: Spawned, reply: Reply<RawMessage, RawError>) {
         let Spawned {
             child,
             said,
@@ -234,9 +236,9 @@ impl Programs {
             });
         }
         self.jobs.insert(number, job);
-        self.remote.change(move |server| {
+        self.remote.post(move |server| {
             let watched = server.watch(pidfd, move |programs: &mut Self, control| {
-                control.forget();
+                control.remove();
                 programs.finish(number, control);
             });
             if let Err(error) = watched {
@@ -257,7 +259,7 @@ impl Programs {
             let _ = job.child.kill();
             let _ = job.child.wait();
             let what = "the program's end cannot be watched for";
-            job.reply.refuse(&Fault::new(Fault::BUSY, what));
+            job.reply.send_fault(&Fault::new(Fault::BUSY, what));
         }
     }
 
@@ -303,8 +305,8 @@ impl Job {
         if status.success() {
             match result(&said, limit) {
                 // What is no JSON is a fault, which says so.
-                Ok(json) => self.reply.send(Verbatim::new(json)),
-                Err(fault) => self.reply.refuse(&fault),
+                Ok(json) => self.reply.send(RawMessage::new(json)),
+                Err(fault) => self.reply.send_fault(&fault),
             }
             return Ok(());
         }
@@ -315,12 +317,12 @@ impl Job {
         let message = last.map_or_else(|| status.to_string(), |line| line.trim().to_owned());
         let said = std::str::from_utf8(&said).ok();
         let said = said.filter(|said| Json::parse(said).is_ok());
-        let data = said.map(Verbatim::new);
+        let data = said.map(RawMessage::new);
         let code = status
             .code()
             .or_else(|| status.signal().map(|signal| 128 + signal))
             .unwrap_or(1);
-        self.reply.fail(Failure {
+        self.reply.fail(RawError {
             code: i64::from(code),
             message,
             data,
@@ -333,14 +335,14 @@ impl Job {
 fn result(said: &[u8], limit: usize) -> Result<&str, Fault> {
     if said.len() > limit {
         let what = format!("the program printed more than {limit} bytes");
-        return Err(Fault::new(Fault::ANSWER_TOO_BIG, what));
+        return Err(Fault::new(Fault::REPLY_TOO_LARGE, what));
     }
     match std::str::from_utf8(said).map(str::trim_ascii) {
         Ok("") => Ok("null"),
         Ok(json) => Ok(json),
         Err(error) => {
             let what = format!("what the program printed is not UTF-8: {error}");
-            Err(Fault::new(Fault::HANDLER_FAILED, what))
+            Err(Fault::new(Fault::INTERNAL_ERROR, what))
         }
     }
 }
@@ -348,13 +350,13 @@ fn result(said: &[u8], limit: usize) -> Result<&str, Fault> {
 /// Tells a lack of something, which passes, from what does not.
 fn fault_of(problem: &Problem) -> i64 {
     let (Problem::Here { source, .. } | Problem::File { source, .. }) = problem else {
-        return Fault::HANDLER_FAILED;
+        return Fault::INTERNAL_ERROR;
     };
     match Errno::from_io_error(source) {
         Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM | Errno::NOSPC) => {
             Fault::BUSY
         }
-        _ => Fault::HANDLER_FAILED,
+        _ => Fault::INTERNAL_ERROR,
     }
 }
 
@@ -393,8 +395,8 @@ mod tests {
             assert_eq!(fault_of(&here(errno)), Fault::BUSY, "{errno}");
             assert_eq!(fault_of(&shell(errno)), Fault::BUSY, "{errno}");
         }
-        assert_eq!(fault_of(&shell(Errno::NOENT)), Fault::HANDLER_FAILED);
+        assert_eq!(fault_of(&shell(Errno::NOENT)), Fault::INTERNAL_ERROR);
         let taken = Problem::Usage(String::from("descriptor 3 is open already"));
-        assert_eq!(fault_of(&taken), Fault::HANDLER_FAILED);
+        assert_eq!(fault_of(&taken), Fault::INTERNAL_ERROR);
     }
 }

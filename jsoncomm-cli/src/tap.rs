@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Address, Error, Kind, Listener, Raw, Received, Sent, Socket};
+use jsoncomm::address::Address;
+use jsoncomm::socket::{Listener, RawDatagram, Received, SendStatus, Socket};
+use jsoncomm::{Error, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
@@ -113,9 +115,9 @@ struct Client {
     near: Near,
     far: Socket,
     /// What the service has no room for yet.
-    up: Option<Raw>,
+    up: Option<RawDatagram>,
     /// What the client has no room for yet.
-    down: Option<Raw>,
+    down: Option<RawDatagram>,
 }
 
 /// Whether somebody is still there.
@@ -239,7 +241,7 @@ impl Passage {
     }
 
     /// Passes on a datagram from whoever sent it.
-    fn hear(&mut self, raw: Raw, sender: Option<Address>) -> Result<(), Problem> {
+    fn hear(&mut self, raw: RawDatagram, sender: Option<Address>) -> Result<(), Problem> {
         let is_from =
             |client: &Client| matches!(&client.near, Near::Datagram(from) if *from == sender);
         match self.clients.iter().position(is_from) {
@@ -366,7 +368,7 @@ impl Client {
     }
 
     /// Sends a datagram on, or holds it until there is room.
-    fn send(&mut self, way: Way, raw: Raw, front: &mut Front) -> Result<There, Problem> {
+    fn send(&mut self, way: Way, raw: RawDatagram, front: &mut Front) -> Result<There, Problem> {
         let sent = match (way, &mut self.near, front) {
             (Way::Up, ..) => self.far.try_send_raw(&raw, None),
             (Way::Down, Near::Connection(near), _) => near.try_send_raw(&raw, None),
@@ -380,8 +382,8 @@ impl Client {
             }
         };
         match sent {
-            Ok(Sent::Done) => {}
-            Ok(Sent::Full) => *self.held(way) = Some(raw),
+            Ok(SendStatus::Done) => {}
+            Ok(SendStatus::Full) => *self.held(way) = Some(raw),
             Err(Error::Closed) => {
                 return self.end(match way {
                     Way::Up => "the service has gone",
@@ -393,7 +395,7 @@ impl Client {
         Ok(There::Yes)
     }
 
-    fn held(&mut self, way: Way) -> &mut Option<Raw> {
+    fn held(&mut self, way: Way) -> &mut Option<RawDatagram> {
         match way {
             Way::Up => &mut self.up,
             Way::Down => &mut self.down,
@@ -414,7 +416,7 @@ impl Client {
     }
 
     /// Prints a datagram and its descriptors.
-    fn show(&self, way: Way, raw: &Raw) -> Result<(), Problem> {
+    fn show(&self, way: Way, raw: &RawDatagram) -> Result<(), Problem> {
         let (number, sign) = (self.number, way.sign());
         let text = std::str::from_utf8(&raw.bytes).ok();
         let text = match text.and_then(|text| Json::parse(text).ok()) {

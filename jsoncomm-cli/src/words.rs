@@ -7,8 +7,9 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use jsoncomm::message::{Surplus, Verbatim, decode};
-use jsoncomm::{DecodeError, Fds};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::DecodeError;
+use jsoncomm::message::{RawMessage, UnusedFds, decode};
 
 use crate::address::Place;
 use crate::deadline::Deadline;
@@ -129,7 +130,7 @@ impl Text {
         if self.json.trim_ascii().is_empty() {
             return Err(Problem::NoText(from));
         }
-        let read = decode::<Verbatim>(self.json.as_bytes(), Fds::new(), Surplus::Close);
+        let read = decode::<RawMessage>(self.json.as_bytes(), Fds::new(), UnusedFds::Close);
         match read {
             Ok(_) => Ok(()),
             Err(DecodeError::Syntax { reason }) => Err(Problem::NotJson { from, reason }),

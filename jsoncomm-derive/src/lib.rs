@@ -61,7 +61,7 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// | `#[fd]` with `Option` or `Vec` of these | `Option<BorrowedFd>`, `&[BorrowedFd]` |
 /// | `#[fd]` with a message | a reference to it |
 ///
-/// A macro sees names and no types: `Path`, `Option`, `Vec`, `Result`, `Later`, `Stream` and those of descriptors, such as
+/// A macro sees names and no types: `Path`, `Option`, `Vec`, `Result`, `Deferred`, `Stream` and those of descriptors, such as
 /// `File` and `TcpStream`, are taken for the ones that everybody knows. A type of your own with such a name is written
 /// `self::File`, or with another path from `self`, `super` or `crate`.
 ///

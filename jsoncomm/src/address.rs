@@ -8,11 +8,12 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::error::{AddressProblem, Error};
+use crate::error::Error;
 use crate::sys::file;
 use crate::sys::name::{self, Name};
 use crate::sys::socket;
 
+pub use crate::error::AddressProblem;
 pub use bind::Bind;
 pub(crate) use bind::Bound;
 
@@ -27,7 +28,7 @@ pub(crate) use bind::Bound;
 ///
 /// Prefer paths for services. An abstract name has no owner and no mode: every user and every sandbox in the
 /// same network namespace can connect, and there is nothing to keep them out but
-/// [`Endpoint::admit`](crate::Endpoint::admit). Whoever binds first has it: anybody can take the name of a
+/// [`Endpoint::authorize`](crate::Endpoint::authorize). Whoever binds first has it: anybody can take the name of a
 /// service that is not running, or has just died, and clients that want the service talk to the stranger. To the kernel a
 /// name is another for each type of socket; binding takes it in all of them, so that clients who ask for whichever kind
 /// cannot be led elsewhere while the service runs. A socket that was made elsewhere and
@@ -37,7 +38,7 @@ pub(crate) use bind::Bound;
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::Address;
+/// use jsoncomm::address::Address;
 ///
 /// assert_eq!(Address::from("/run/example.sock").to_string(), "/run/example.sock");
 /// assert_eq!(Address::abstract_name("example")?.to_string(), "@example");

@@ -24,14 +24,14 @@ use serde::Serializer;
 use crate::address::Address;
 use crate::error::{CallError, Error};
 use crate::limits::Limits;
-use crate::line::{DEADLINE, Kind, Line};
 use crate::message::{Message, Pack, PackContent, Packer, Request};
 use crate::socket;
 use crate::sys::wait;
+use crate::transport::{DEADLINE, Kind, Transport};
 
 use dial::Dial;
 pub use items::Items;
-pub use pending::{Mode, Pending, Starting, Waiting};
+pub use pending::{Blocking, CallMode, PendingCall, Started};
 pub(crate) use received::read_part;
 use send::Sending;
 use slot::Slot;
@@ -49,13 +49,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// | the server's address, whichever kind of socket it has | [`Connection::open`] |
 /// | the same, with a deadline for connecting | [`Connection::open_by`] |
 /// | an address and the kind | [`Connection::connect`] |
-/// | a connected socket, [inherited](crate::inherited) or received | [`Connection::from_fd`] |
+/// | a connected socket, [inherited](crate::fds::inherited_fd) or received | [`Connection::from_fd`] |
 ///
 /// Typed calls go through a stub that is made from it: of a trait `Files` with [`#[service]`](macro@crate::service),
 /// `FilesClient::new(connection)`. [`call`](Connection::call) takes any method's name.
 ///
 /// Cheap to clone; clones share one socket and differ in their deadline, 25 s unless told otherwise
-/// ([`within`](Connection::within), [`patient`](Connection::patient)). A call that has run out of time
+/// ([`with_timeout`](Connection::with_timeout), [`without_timeout`](Connection::without_timeout)). A call that has run out of time
 /// leaves the connection usable: its answer is known by its id and dropped, descriptors closed, if it
 /// comes after all.
 ///
@@ -134,7 +134,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Address`], which tells apart that there is no such file, that nobody listens, and that it may
-    /// not be used ([`AddressProblem`](crate::AddressProblem)); [`Error::Deadline`]; [`Error::Os`] for whatever
+    /// not be used ([`AddressProblem`](crate::address::AddressProblem)); [`Error::Deadline`]; [`Error::Os`] for whatever
     /// else [connect(2)] reports.
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
@@ -161,7 +161,7 @@ impl Connection {
     /// let connection = Connection::open_by(&path, deadline)?;
     /// let left = deadline.saturating_duration_since(Instant::now());
     /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
-    /// let counter = CounterClient::new(connection.within(left));
+    /// let counter = CounterClient::new(connection.with_timeout(left));
     /// assert_eq!(counter.add(2)?, 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -196,10 +196,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`Socket::from_fd`](crate::Socket::from_fd).
+    /// As [`Socket::from_fd`](crate::socket::Socket::from_fd).
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = socket::kind_of(fd.as_fd(), socket::Listening::No)?;
-        let line = Line::new(fd, kind, &Limits::default())?;
+        let line = Transport::new(fd, kind, &Limits::default())?;
         Ok(Self::new(line, None))
     }
 
@@ -209,7 +209,7 @@ impl Connection {
         Ok(Self::new(line, Some(dial)))
     }
 
-    fn new(line: Line, dial: Option<Dial>) -> Self {
+    fn new(line: Transport, dial: Option<Dial>) -> Self {
         // Nobody should be able to guess an id; and 2^52 leaves every JSON reader exact, and room to count.
         let random = RandomState::new().build_hasher().finish();
         Self {
@@ -224,19 +224,20 @@ impl Connection {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{CallError, Connection, Listener};
+    /// use jsoncomm::socket::Listener;
+    /// use jsoncomm::{CallError, Connection};
     /// use std::time::Duration;
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("silent.sock");
     ///
     /// let _silent = Listener::bind(&path)?; // it never answers
-    /// let hasty = Connection::open(&path)?.within(Duration::from_millis(10));
+    /// let hasty = Connection::open(&path)?.with_timeout(Duration::from_millis(10));
     /// let answer: Result<u64, CallError> = hasty.call("example.counter.add", &(1,));
     /// assert!(matches!(answer, Err(CallError::Deadline)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn within(&self, timeout: Duration) -> Self {
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
             timeout: Some(timeout),
             ..self.clone()
@@ -252,12 +253,12 @@ impl Connection {
     /// use jsoncomm::Connection;
     ///
     /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
-    /// let counter = CounterClient::new(Connection::open(&path)?.patient());
+    /// let counter = CounterClient::new(Connection::open(&path)?.without_timeout());
     /// assert_eq!(counter.add(2)?, 2); // however long that takes
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn patient(&self) -> Self {
+    pub fn without_timeout(&self) -> Self {
         Self {
             timeout: None,
             ..self.clone()
@@ -275,7 +276,8 @@ impl Connection {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Connection, Socket};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::Connection;
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("a.sock");
     ///
@@ -309,12 +311,12 @@ impl Connection {
     ///
     /// // The stub of a trait with `fn set(&mut self, number: u64)` and `fn add(&mut self, number: u64) -> u64`.
     /// let connection = Connection::open(&path)?;
-    /// let counter = CounterClient::new(connection.repeating());
+    /// let counter = CounterClient::new(connection.idempotent());
     /// assert_eq!(counter.add(0)?, 0); // adding nothing can be done twice
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn repeating(&self) -> Self {
+    pub fn idempotent(&self) -> Self {
         Self {
             revival: Revival::Repeat,
             ..self.clone()
@@ -447,7 +449,7 @@ impl Connection {
     /// Waits only for room to send, and takes in answers meanwhile.
     ///
     /// Answers that have come are kept when the server dies, with one exception: on
-    /// [`Kind::Datagram`](crate::Kind::Datagram) the first call after its death has the kernel throw away what is in
+    /// [`Kind::Datagram`] the first call after its death has the kernel throw away what is in
     /// the socket. That is not looked at before each call, so answers that came in the last 50 ms can be lost; their
     /// calls end with [`CallError::Closed`].
     ///
@@ -460,11 +462,12 @@ impl Connection {
     ///
     /// ```
     #[doc = include_str!("../doc/counter.txt")]
-    /// use jsoncomm::{CallError, Connection, Pending};
+    /// use jsoncomm::client::PendingCall;
+    /// use jsoncomm::{CallError, Connection};
     ///
     /// let connection = Connection::open(&path)?;
-    /// let first: Pending<u64> = connection.start("example.counter.add", &(1,))?;
-    /// let second: Pending<u64> = connection.start("example.counter.add", &(2,))?;
+    /// let first: PendingCall<u64> = connection.start("example.counter.add", &(1,))?;
+    /// let second: PendingCall<u64> = connection.start("example.counter.add", &(2,))?;
     /// assert_eq!((second.wait()?, first.wait()?), (3, 1));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -472,10 +475,10 @@ impl Connection {
         &self,
         method: &str,
         params: &(impl Pack + ?Sized),
-    ) -> Result<Pending<T, E>, CallError<E>> {
+    ) -> Result<PendingCall<T, E>, CallError<E>> {
         let deadline = self.deadline();
         let id = self.begin(method, params, self.timeout, deadline, Slot::one())?;
-        Ok(Pending::new(self.clone(), id, deadline))
+        Ok(PendingCall::new(self.clone(), id, deadline))
     }
 
     /// Starts a call that is answered in many parts. The connection's deadline holds for sending it and then for
@@ -557,13 +560,13 @@ impl Connection {
     /// # std::thread::spawn(move || server.run(&mut Jobs));
     ///
     /// let jobs = Connection::open(&path)?;
-    /// match jobs.ask(&Ask::Run { program: "true".into() })? {
+    /// match jobs.request(&Ask::Run { program: "true".into() })? {
     ///     Tell::Started { job } => println!("job {job}"),
     ///     Tell::Exited { code } => println!("it has ended already, with {code}"),
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, CallError<R::Error>> {
+    pub fn request<R: Request>(&self, request: &R) -> Result<R::Reply, CallError<R::Error>> {
         self.call(&request.full_name(), &Content(request))
     }
 

@@ -45,7 +45,7 @@
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("clock.json");
 //! # let write = true;
-//! use jsoncomm::Describe;
+//! use jsoncomm::describe::Describe;
 //!
 //! // let path = concat!(env!("CARGO_MANIFEST_DIR"), "/clock.json");
 //! // let write = std::env::var_os("WRITE").is_some();
@@ -76,7 +76,7 @@ pub(crate) use discover::{DISCOVER, Discovery, NoParams, Text};
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::Describe;
+/// use jsoncomm::describe::Describe;
 ///
 /// /// Tells the time.
 /// #[jsoncomm::service(name = "example.clock")]

@@ -104,7 +104,7 @@ impl<'t> Envelope<'t> {
     /// The error says what is wrong; [`find_id`] says whom to tell.
     pub(crate) fn open(text: &'t [u8], depth: Depth) -> Result<Self, Fault> {
         let text = std::str::from_utf8(text)
-            .map_err(|error| Fault::new(Fault::NOT_JSON, format!("not UTF-8: {error}")))?;
+            .map_err(|error| Fault::new(Fault::PARSE_ERROR, format!("not UTF-8: {error}")))?;
         let usual = text.starts_with(USUAL);
         let members = match usual {
             true => Members::behind(text, USUAL.len()),
@@ -215,7 +215,12 @@ impl<'t> Envelope<'t> {
                     let more = match self.members.raw()? {
                         "true" => true,
                         "false" => false,
-                        _ => return Err(Fault::new(Fault::NOT_A_CALL, "more is not a boolean")),
+                        _ => {
+                            return Err(Fault::new(
+                                Fault::INVALID_REQUEST,
+                                "more is not a boolean",
+                            ));
+                        }
                     };
                     once(self.more.is_none(), "more")?;
                     self.more = Some(more);
@@ -244,17 +249,17 @@ impl<'t> Envelope<'t> {
             self.body = Body::Skipped(part, self.members.raw()?);
         }
         if let Some(reason) = repeated(&mut self.strangers) {
-            return Err(Fault::new(Fault::NOT_A_CALL, reason));
+            return Err(Fault::new(Fault::INVALID_REQUEST, reason));
         }
         if self.version != Some(true) {
-            return Err(Fault::new(Fault::NOT_A_CALL, "jsonrpc is not \"2.0\""));
+            return Err(Fault::new(Fault::INVALID_REQUEST, "jsonrpc is not \"2.0\""));
         }
         if self.null_id && self.method.is_some() {
             return Err(bad_id());
         }
         // Or a server would take the one for params, and a client the other for its answer.
         if self.method.is_some() && matches!(self.part(), Some(Part::Result | Part::Error)) {
-            return Err(Fault::new(Fault::NOT_A_CALL, BOTH));
+            return Err(Fault::new(Fault::INVALID_REQUEST, BOTH));
         }
         Ok(())
     }
@@ -267,7 +272,7 @@ impl<'t> Envelope<'t> {
             (Some(Part::Params), _) | (_, Part::Params) => BOTH,
             _ => "both a result and an error",
         };
-        Err(Fault::new(Fault::NOT_A_CALL, reason))
+        Err(Fault::new(Fault::INVALID_REQUEST, reason))
     }
 
     /// The method that is called, without quotes; `None` when this is no call.
@@ -393,7 +398,10 @@ fn open_unusual(text: &str, depth: Depth) -> Result<Members<'_>, Fault> {
     depth.check(text.as_bytes())?;
     if Cursor::new(text).peek() == b'[' {
         // A batch, as far as JSON-RPC is concerned.
-        return Err(Fault::new(Fault::NOT_A_CALL, "a batch is not accepted"));
+        return Err(Fault::new(
+            Fault::INVALID_REQUEST,
+            "a batch is not accepted",
+        ));
     }
     Members::open(text)
 }
@@ -403,24 +411,30 @@ const BOTH: &str = "both a call and an answer";
 
 fn bad_timeout() -> Fault {
     let reason = "timeout is not a whole number of milliseconds";
-    Fault::new(Fault::NOT_A_CALL, reason)
+    Fault::new(Fault::INVALID_REQUEST, reason)
 }
 
 fn bad_id() -> Fault {
-    Fault::new(Fault::NOT_A_CALL, "id is neither an integer nor a string")
+    Fault::new(
+        Fault::INVALID_REQUEST,
+        "id is neither an integer nor a string",
+    )
 }
 
 fn once(fresh: bool, name: &str) -> Result<(), Fault> {
     match fresh {
         true => Ok(()),
-        false => Err(Fault::new(Fault::NOT_A_CALL, format!("{name} is repeated"))),
+        false => Err(Fault::new(
+            Fault::INVALID_REQUEST,
+            format!("{name} is repeated"),
+        )),
     }
 }
 
 fn check_params(part: Part, text: &str) -> Result<(), Fault> {
     if part == Part::Params && !text.starts_with(['{', '[']) {
         return Err(Fault::new(
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
             "params is neither an object nor an array",
         ));
     }

@@ -120,7 +120,8 @@ impl Error {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Kind, Socket};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::Kind;
     ///
     /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
     /// left.send("seven")?;
@@ -150,7 +151,7 @@ impl Error {
 /// Why an item of a stream was not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SinkError {
+pub enum SendError {
     /// The reader is slower, and as many items wait as may.
     #[error("no room in the stream")]
     Full,
@@ -170,7 +171,8 @@ pub enum SinkError {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{AddressProblem, Connection, Error};
+/// use jsoncomm::address::AddressProblem;
+/// use jsoncomm::{Connection, Error};
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("example.sock");
 ///
@@ -279,7 +281,7 @@ pub enum AddressProblem {
 ///     match error {
 ///         CallError::Service(_) => "read what the service says",
 ///         CallError::Fault(Fault { code: Fault::BUSY, .. }) => "try again later",
-///         CallError::Fault(Fault { code: Fault::UNKNOWN_METHOD, .. }) => "update the server",
+///         CallError::Fault(Fault { code: Fault::METHOD_NOT_FOUND, .. }) => "update the server",
 ///         _ => "find out what is wrong",
 ///     }
 /// }
@@ -295,37 +297,37 @@ pub struct Fault {
     pub code: i64,
     /// What the other side says about it.
     pub message: String,
-    /// The argument that is to blame, for [`Fault::BAD_ARGUMENT`] and [`Fault::BAD_DESCRIPTORS`].
+    /// The argument that is to blame, for [`Fault::INVALID_PARAMS`] and [`Fault::INVALID_DESCRIPTORS`].
     pub field: Option<String>,
 }
 
 impl Fault {
     /// The datagram is not JSON, or nested too deep to be read.
-    pub const NOT_JSON: i64 = -32700;
+    pub const PARSE_ERROR: i64 = -32700;
     /// The JSON is not a call.
-    pub const NOT_A_CALL: i64 = -32600;
+    pub const INVALID_REQUEST: i64 = -32600;
     /// No service at this address has the method.
-    pub const UNKNOWN_METHOD: i64 = -32601;
+    pub const METHOD_NOT_FOUND: i64 = -32601;
     /// An argument is missing, unknown or of the wrong type.
-    pub const BAD_ARGUMENT: i64 = -32602;
+    pub const INVALID_PARAMS: i64 = -32602;
     /// The handler panicked, or its answer cannot be written as JSON.
-    pub const HANDLER_FAILED: i64 = -32603;
+    pub const INTERNAL_ERROR: i64 = -32603;
     /// A limit of the server was reached.
     pub const BUSY: i64 = -32000;
     /// The handler gave its reply away unanswered.
-    pub const DROPPED: i64 = -32001;
+    pub const NO_REPLY: i64 = -32001;
     /// The server is stopping.
-    pub const STOPPING: i64 = -32002;
+    pub const SHUTTING_DOWN: i64 = -32002;
     /// The caller is not admitted.
-    pub const REFUSED: i64 = -32003;
+    pub const NOT_AUTHORIZED: i64 = -32003;
     /// The answer exceeds a limit.
-    pub const ANSWER_TOO_BIG: i64 = -32004;
+    pub const REPLY_TOO_LARGE: i64 = -32004;
     /// The caller's deadline passed before the handler ran.
-    pub const DEADLINE: i64 = -32005;
+    pub const DEADLINE_EXCEEDED: i64 = -32005;
     /// The call was cancelled.
     pub const CANCELLED: i64 = -32006;
     /// The descriptors do not match the message in number, index or kind.
-    pub const BAD_DESCRIPTORS: i64 = -32007;
+    pub const INVALID_DESCRIPTORS: i64 = -32007;
 
     /// Makes a fault that blames no particular argument.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
@@ -340,9 +342,9 @@ impl Fault {
 impl From<DecodeError> for Fault {
     fn from(error: DecodeError) -> Self {
         let code = match error {
-            DecodeError::Syntax { .. } | DecodeError::TooDeep { .. } => Self::NOT_JSON,
-            DecodeError::Shape { .. } => Self::BAD_ARGUMENT,
-            DecodeError::Descriptor { .. } => Self::BAD_DESCRIPTORS,
+            DecodeError::Syntax { .. } | DecodeError::TooDeep { .. } => Self::PARSE_ERROR,
+            DecodeError::Shape { .. } => Self::INVALID_PARAMS,
+            DecodeError::Descriptor { .. } => Self::INVALID_DESCRIPTORS,
         };
         Self {
             code,
@@ -468,5 +470,5 @@ impl<E> CallError<E> {
 /// else. The panic hook has had its say by then.
 pub(crate) fn caught<T>(handler: impl FnOnce() -> T) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(handler))
-        .map_err(|_| Fault::new(Fault::HANDLER_FAILED, "the handler panicked"))
+        .map_err(|_| Fault::new(Fault::INTERNAL_ERROR, "the handler panicked"))
 }

@@ -43,14 +43,15 @@ pub const FDS_MAX: usize = 253;
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{Limits, Server, inherited};
+/// use jsoncomm::fds::inherited_fd;
+/// use jsoncomm::{Limits, Server};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// if std::env::var("LISTEN_PID").is_ok_and(|id| id == std::process::id().to_string()) {
 ///     let mut server: Server<()> = Server::new(Limits::default())?;
-///     server.adopt(inherited(3)?)?; // sd_listen_fds(3)
+///     server.adopt(inherited_fd(3)?)?; // sd_listen_fds(3)
 /// }
-/// assert!(inherited(2).is_err());
+/// assert!(inherited_fd(2).is_err());
 /// # Ok(())
 /// # }
 /// ```
@@ -58,7 +59,7 @@ pub const FDS_MAX: usize = 253;
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 #[doc(alias = "LISTEN_FDS")]
 #[doc(alias = "from_raw_fd")]
-pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     let error = |kind, reason: &str| Error::new(kind, format!("descriptor {number} {reason}"));
     if number < 3 {
         let reason = "is not taken over: 0 to 2 are the standard streams";
@@ -91,7 +92,7 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::Fds;
+/// use jsoncomm::fds::Fds;
 /// use std::fs::File;
 ///
 /// let mut fds = Fds::new();
@@ -416,7 +417,7 @@ mod tests {
     }
 
     fn kind(number: RawFd) -> ErrorKind {
-        inherited(number).unwrap_err().kind()
+        inherited_fd(number).unwrap_err().kind()
     }
 
     #[test]
@@ -424,7 +425,7 @@ mod tests {
         let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
         let number = bare_number(&far);
         drop(far);
-        let fd = inherited(number).unwrap();
+        let fd = inherited_fd(number).unwrap();
         assert_eq!(fd.as_raw_fd(), number);
         let flags = rustix::io::fcntl_getfd(&fd).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
@@ -444,7 +445,7 @@ mod tests {
             assert_eq!(kind(stream), ErrorKind::InvalidInput);
         }
         assert_eq!(kind(RawFd::MAX), ErrorKind::NotFound);
-        let text = inherited(RawFd::MAX).unwrap_err().to_string();
+        let text = inherited_fd(RawFd::MAX).unwrap_err().to_string();
         assert_eq!(text, "descriptor 2147483647 is not open");
     }
 
@@ -453,7 +454,7 @@ mod tests {
         let null = File::open("/dev/null").unwrap();
         for _ in 0..50 {
             let number = bare_number(&null);
-            let threads = [(); 4].map(|()| std::thread::spawn(move || inherited(number)));
+            let threads = [(); 4].map(|()| std::thread::spawn(move || inherited_fd(number)));
             // Held until all have tried: the number of one that is dropped may be opened anew.
             let taken = threads.map(|thread| thread.join().unwrap());
             assert_eq!(taken.iter().filter(|fd| fd.is_ok()).count(), 1);

@@ -4,23 +4,23 @@
 //!
 //! From the bottom up, each step of use without the next:
 //!
-//! 1. [`Socket`] sends and receives one typed message at a time: the bare wire. `#[derive(Message)]` makes a
-//!    type a [`Message`], with `#[fd]` on the fields that are descriptors, or hold some. [`message::Untyped`]
-//!    and [`message::Verbatim`] are for what has no type, [`Raw`] for what need be no message.
+//! 1. [`Socket`](socket::Socket) sends and receives one typed message at a time: the bare wire. `#[derive(Message)]` makes a
+//!    type a [`Message`], with `#[fd]` on the fields that are descriptors, or hold some. [`message::WithFds`]
+//!    and [`message::RawMessage`] are for what has no type, [`RawDatagram`](socket::RawDatagram) for what need be no message.
 //! 2. [`Server::bind`] and [`Endpoint::bare`] answer bare messages with a [`Handler`].
 //! 3. [`Endpoint::handle`] serves the same enum of requests as methods, in JSON-RPC 2.0 envelopes, and
-//!    [`Connection::ask`] calls them. A [`Reply`] may be kept and answered later, from any thread.
+//!    [`Connection::request`] calls them. A [`Reply`] may be kept and answered later, from any thread.
 //! 4. [`service`] makes a trait a service: [`Endpoint::serve`] serves it, and a stub with the trait's name and
-//!    `Client` calls it through a [`Connection`]. A method that returns [`Later`] answers when it can, from
+//!    `Client` calls it through a [`Connection`]. A method that returns [`Deferred`] answers when it can, from
 //!    any thread, and learns when nobody waits any more.
-//! 5. A stub's `start()` has its methods return a [`Pending`] at once: many calls in flight on one connection.
-//! 6. A method that returns [`Stream`] answers in many parts: the server has a [`Sink`] for them, or several as
-//!    [`Subscribers`] to push to; the client iterates over [`Items`].
+//! 5. A stub's `start()` has its methods return a [`PendingCall`](client::PendingCall) at once: many calls in flight on one connection.
+//! 6. A method that returns [`Stream`] answers in many parts: the server has a [`StreamSender`](stream::StreamSender) for them, or several as
+//!    [`Subscribers`](stream::Subscribers) to push to; the client iterates over [`Items`](stream::Items).
 //! 7. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
-//!    [`Remote`] changes the server from elsewhere; [`Server::turn`] lets a foreign loop drive it.
-//! 8. [`Server::drive`] and [`Pending::then`] let a handler call another server without waiting for it, and
-//!    [`Reply::forward`] passes the answer on. [`Items::each`] does the same for streams. A [`Pending`] is a
-//!    `Future`, and [`Items::poll_next`] is for runtimes as well.
+//!    [`ServerHandle`](server::ServerHandle) changes the server from elsewhere; [`Server::run_once`] lets a foreign loop drive it.
+//! 8. [`Server::drive`] and [`PendingCall::on_complete`](client::PendingCall::on_complete) let a handler call another server without waiting for it, and
+//!    [`Reply::forward`] passes the answer on. [`Items::for_each`](stream::Items::for_each) does the same for streams. A [`PendingCall`](client::PendingCall) is a
+//!    `Future`, and [`Items::poll_next`](stream::Items::poll_next) is for runtimes as well.
 //! 9. A service describes itself ([`describe`]): as a constant for programs, as an OpenRPC document for people and
 //!    tools, and over the wire to whoever asks ([`Connection::discover`]).
 //!
@@ -39,20 +39,20 @@
 //! | floor | room | what for |
 //! |---|---|---|
 //! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
-//! | 1 | `fds`, `limits`, `error`, `spin` | the owned descriptors of a datagram; every bound; what can go wrong; whether to look before sleeping |
+//! | 1 | `fds`, `limits`, `error`, `busy_poll` | the owned descriptors of a datagram; every bound; what can go wrong; whether to look before sleeping |
 //! | 2 | `json`, `shape`, `address`, `peer` | JSON text to serde and back; what a type looks like; where; who |
 //! | 3 | [`message`] | a typed value to JSON and descriptors, and back |
-//! | 4 | `envelope`, [`describe`], `line`, `account`, `observe` | JSON-RPC objects, without I/O; what a service is; a socket without types; what each user costs; what is noticed |
+//! | 4 | `envelope`, [`describe`], `transport`, `accounts`, `observe` | JSON-RPC objects, without I/O; what a service is; a socket without types; what each user costs; what is noticed |
 //! | 5 | `socket`, `outbox` | typed messages; answers without room yet |
 //! | 6 | `mailbox` | replies on their way to the loop, and who still wants them |
 //! | 7 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
 //! | 8 | `client` | calls, waited for or in flight |
 //! | 9 | `service` | what handlers and generated code meet, at both ends |
-//! | 10 | `routes` | what is served at an endpoint |
+//! | 10 | `router` | what is served at an endpoint |
 //! | 11 | `server` | endpoints, turns, admission, timers, changes from outside |
 //! | 12 | `lib`, `private`, [`guide`] | names for users; names for generated code; pages to read |
 //!
-//! A datagram goes `sys`, `line`, `server`, `routes`, `envelope`, `service`, handler, and back by the same
+//! A datagram goes `sys`, `transport`, `server`, `router`, `envelope`, `service`, handler, and back by the same
 //! stairs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -64,57 +64,61 @@ extern crate self as jsoncomm;
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
-mod account;
-mod address;
-mod client;
+mod accounts;
+pub mod address;
+mod busy_poll;
+pub mod client;
 pub mod describe;
 mod envelope;
 mod error;
-mod fds;
+pub mod fds;
 pub mod guide;
 mod json;
 mod limits;
-mod line;
 mod mailbox;
 pub mod message;
-mod observe;
+pub mod observe;
 mod outbox;
 mod peer;
 #[doc(hidden)]
 pub mod private;
 mod reactor;
 mod reply;
-mod routes;
-mod server;
+mod router;
+pub mod server;
 mod service;
 mod shape;
-mod socket;
-mod spin;
+pub mod socket;
 mod sys;
+mod transport;
 
-pub use address::{Address, Bind};
-pub use client::{Connection, Items, Mode, Pending, Starting, Waiting};
-pub use describe::Describe;
-pub use error::{
-    AddressProblem, CallError, DecodeError, EncodeError, Error, Fault, FdProblem, SinkError,
-};
-pub use fds::{FDS_MAX, Fds, inherited};
-pub use limits::{DATAGRAM_MAX, Limits};
-pub use line::{Kind, Sent};
+/// Replies in many parts: [`Stream`] on the server, [`Items`](stream::Items) on the client.
+pub mod stream {
+    pub use crate::client::Items;
+    pub use crate::error::SendError;
+    pub use crate::reply::{Overflow, StreamSender, Subscribers};
+}
+
+#[doc(inline)]
+pub use client::Connection;
+pub use error::{CallError, Error, Fault};
+pub use limits::Limits;
+#[doc(inline)]
 pub use message::Message;
-pub use observe::{Counts, Cut, Event, Loss, Notice, Stats};
 pub use peer::Peer;
-pub use reply::{Later, Overflow, Reply, Sink, Stream, Subscribers};
-pub use server::{Control, Endpoint, Remote, Server, Token, Turn, raise_descriptor_limit};
-pub use service::{Call, Handler, Outcome, Service, TestCall};
-pub use socket::{Listener, Raw, Received, Socket};
+pub use reply::{Deferred, Reply, Stream};
+#[doc(inline)]
+pub use server::{Endpoint, Server};
+pub use service::{Call, Handler};
+pub use transport::Kind;
 
 /// Makes a type that can be sent and received, descriptors included.
 ///
 /// A whole program:
 ///
 /// ```
-/// use jsoncomm::{Kind, Message, Socket};
+/// use jsoncomm::socket::Socket;
+/// use jsoncomm::{Kind, Message};
 /// use std::fs::File;
 /// use std::os::fd::OwnedFd;
 ///
@@ -203,7 +207,7 @@ pub use jsoncomm_derive::Message;
 /// #   let path = directory.path().join("notes.sock");
 ///     let mut server = Server::new(Limits::default())?;
 ///     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Notes>();
-///     let remote = server.remote();
+///     let remote = server.handle();
 ///     let thread = std::thread::spawn(move || server.run(&mut Desk { forgotten: Vec::new() }));
 ///
 ///     let notes = NotesClient::new(Connection::open(&path)?);

@@ -29,7 +29,7 @@ pub struct Limits {
     /// room on the stack.
     pub depth: usize,
     /// Descriptors that one message may bring to a server. Default 16, as many as a list of them needs. A message
-    /// with more is refused with the fault [`Fault::BAD_DESCRIPTORS`](crate::Fault::BAD_DESCRIPTORS). The kernel
+    /// with more is refused with the fault [`Fault::INVALID_DESCRIPTORS`](crate::Fault::INVALID_DESCRIPTORS). The kernel
     /// carries at most 253.
     pub descriptors: usize,
     /// Connections a server holds at once, all endpoints together. Default 1024, and never more than three
@@ -50,11 +50,11 @@ pub struct Limits {
     /// Replies that wait for one peer. Default 256. While one waits because the peer has no room, the server does not
     /// read from its connection; while some wait until descriptors are read, it does, as long as these are at most 15
     /// and half of each budget of their user is free.
-    pub waiting_answers: usize,
+    pub backlog_replies: usize,
     /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
     /// above it is cut; on a datagram socket the answer is replaced by the fault
     /// [`Fault::BUSY`](crate::Fault::BUSY) if there is room for that, and dropped.
-    pub waiting_bytes: usize,
+    pub backlog_bytes: usize,
     /// Bytes of answers, and of items of streams, that wait for the peers of one user. Default 4 MiB. Beyond it,
     /// as above. An item finds no room in its stream where half of it is used already: the rest is for answers, and
     /// for the one item of each stream that is on its way, which cannot wait elsewhere.
@@ -63,7 +63,7 @@ pub struct Limits {
     /// waits, as with [`user_descriptors`](Limits::user_descriptors). Raise it together with
     /// [`message`](Limits::message): of replies that exceed it only one at a time is sent to a user's peers.
     /// Beside that, the kernel keeps up to `SO_SNDBUF` of unread replies for each connection, about `message`.
-    pub user_waiting_bytes: usize,
+    pub user_backlog_bytes: usize,
     /// Descriptors in what waits for the peers of one user, or waits to be closed because it should not have
     /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above, items of streams
     /// included; and while more of what should not have come waits, the user's connections are not read, nor is a
@@ -81,7 +81,7 @@ pub struct Limits {
     pub user_descriptors: usize,
     /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
     /// dropped.
-    pub waiting_peers: usize,
+    pub backlog_peers: usize,
     /// Calls of one caller that may wait for their deferred answers at once, streams included. Default 16. One more is
     /// answered with the fault [`Fault::BUSY`](crate::Fault::BUSY), and so is any request to a
     /// [`Handler`](crate::Handler), which could defer it; calls that are answered at once go on.
@@ -90,7 +90,7 @@ pub struct Limits {
     pub user_deferred: usize,
     /// Calls of all callers together that may wait for their deferred answers. Default 4096; likewise. On a
     /// datagram socket one process can be any number of callers.
-    pub deferred_in_all: usize,
+    pub deferred_total: usize,
     /// Messages of one connection that are no JSON or no call, within
     /// [`malformed_window`](Limits::malformed_window). Default 8. With one more the connection is cut: whoever
     /// sends these is broken or means harm. On a datagram socket each is refused.
@@ -98,16 +98,16 @@ pub struct Limits {
     /// How long a malformed message is held against its sender. Default 10 s.
     pub malformed_window: Duration,
     /// Messages taken from one socket before the others have their turn. Default 32; 0 counts as 1.
-    pub turn: usize,
+    pub messages_per_turn: usize,
     /// Bytes of messages after which the others have their turn, if that comes first. Default 256 KiB: that
     /// many take about as long to read as some hundred small messages. The message that exceeds it is still
     /// taken.
-    pub turn_bytes: usize,
+    pub bytes_per_turn: usize,
     /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
     /// itself, and then the answer is dropped. Default 10 ms. A timer, because the kernel does not
     /// say when such a peer has room. What waits until descriptors are read is tried first after an eighth of it, 1 ms
     /// at least, and on a connection again and again.
-    pub retry: Duration,
+    pub retry_backoff: Duration,
     /// Pause of accepting when descriptors or memory have run out. Default 100 ms.
     pub accept_pause: Duration,
     /// How long the same event about the same user is counted before it is reported again
@@ -122,7 +122,7 @@ impl Limits {
     pub(crate) fn within(mut self, descriptors: usize) -> Self {
         /// A time so far off that nobody will see it.
         const FAR: Duration = Duration::from_secs(1 << 33);
-        for time in [&mut self.retry, &mut self.accept_pause] {
+        for time in [&mut self.retry_backoff, &mut self.accept_pause] {
             *time = FAR.min(*time);
         }
         self.connections = self.connections.min(descriptors / 4 * 3);
@@ -147,19 +147,19 @@ impl Default for Limits {
             connections: 1024,
             user_connections: 256,
             user_closing: 64,
-            waiting_answers: 256,
-            waiting_bytes: 1 << 20,
-            user_waiting_bytes: 4 << 20,
+            backlog_replies: 256,
+            backlog_bytes: 1 << 20,
+            user_backlog_bytes: 4 << 20,
             user_descriptors: 128,
-            waiting_peers: 64,
+            backlog_peers: 64,
             deferred: 16,
             user_deferred: 256,
-            deferred_in_all: 4096,
+            deferred_total: 4096,
             malformed: 8,
             malformed_window: Duration::from_secs(10),
-            turn: 32,
-            turn_bytes: 256 << 10,
-            retry: Duration::from_millis(10),
+            messages_per_turn: 32,
+            bytes_per_turn: 256 << 10,
+            retry_backoff: Duration::from_millis(10),
             accept_pause: Duration::from_millis(100),
             event_pause: Duration::from_secs(30),
             timeout: Duration::from_secs(3600),
@@ -266,10 +266,10 @@ mod tests {
     #[test]
     fn pauses_end_at_a_time_that_there_is() {
         let mut limits = Limits::default();
-        (limits.retry, limits.accept_pause) = (Duration::MAX, Duration::MAX);
+        (limits.retry_backoff, limits.accept_pause) = (Duration::MAX, Duration::MAX);
         let limits = limits.within(800);
         // The longest that follows from one.
-        for pause in [100 * limits.retry, limits.accept_pause] {
+        for pause in [100 * limits.retry_backoff, limits.accept_pause] {
             assert!(std::time::Instant::now().checked_add(pause).is_some());
         }
     }

@@ -9,18 +9,18 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::account::{Account, Charge, Cost};
+use crate::accounts::{Account, Charge, Cost};
 use crate::envelope::Id;
 use crate::error::caught;
 use crate::limits::{Bounds, Limits};
-use crate::outbox::Letter;
+use crate::outbox::QueuedReply;
 use crate::peer::Peer;
 use crate::sys::name::Name;
 use crate::sys::process::Origin;
 
 /// Where a reply goes: which thing of the loop, and which address if it serves several.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Ticket {
+pub(crate) struct ReplyRoute {
     /// The reactor's key, as bits.
     pub(crate) key: u64,
     pub(crate) to: Option<Name>,
@@ -41,26 +41,26 @@ pub(crate) struct Caller<'c> {
 
 impl Caller<'_> {
     /// Where its answers go.
-    pub(crate) fn ticket(&self) -> Ticket {
-        Ticket {
+    pub(crate) fn ticket(&self) -> ReplyRoute {
+        ReplyRoute {
             key: self.key,
             to: self.to.copied(),
         }
     }
 
     /// Says whether that is where its answers go.
-    fn has(&self, ticket: &Ticket) -> bool {
+    fn has(&self, ticket: &ReplyRoute) -> bool {
         self.key == ticket.key && self.to == ticket.to.as_ref()
     }
 }
 
 /// A reply that has been written and waits for the loop to send it.
 #[derive(Debug)]
-pub(crate) struct Post {
-    pub(crate) ticket: Ticket,
+pub(crate) struct PostedReply {
+    pub(crate) ticket: ReplyRoute,
     /// What it costs if it has to wait.
     pub(crate) account: Arc<Account>,
-    pub(crate) letter: Letter,
+    pub(crate) letter: QueuedReply,
 }
 
 /// What one deferred call costs.
@@ -71,23 +71,23 @@ const ONE: Cost = Cost {
 
 /// Tells apart the calls that a server has handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Serial(u64);
+pub(crate) struct DeferredId(u64);
 
 /// What to do when nobody wants the answer any more.
 type OnCancel = Box<dyn FnOnce() + Send>;
 
 /// What a caller's calls are told apart by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Mark {
+enum CallKey {
     Id(Id<'static>),
     /// It has no id of its own: there are none on the bare wire, and one that is used twice belongs to the later
     /// call.
-    Bare(Serial),
+    Bare(DeferredId),
 }
 
 /// A call that outlives its handler.
-struct Deferred {
-    ticket: Ticket,
+struct DeferredCall {
+    ticket: ReplyRoute,
     id: Option<Id<'static>>,
     on_cancel: Option<OnCancel>,
     _charge: Charge,
@@ -95,7 +95,7 @@ struct Deferred {
 
 /// The call whose handler runs now.
 struct Handling {
-    serial: Serial,
+    serial: DeferredId,
     answered: bool,
     on_cancel: Option<OnCancel>,
 }
@@ -113,12 +113,12 @@ pub(crate) struct Losses {
 
 #[derive(Default)]
 struct State {
-    posts: Vec<Post>,
+    posts: Vec<PostedReply>,
     last: u64,
     handling: Option<Handling>,
-    deferred: HashMap<Serial, Deferred>,
+    deferred: HashMap<DeferredId, DeferredCall>,
     /// The same by caller, so that one can be found by its id and all by their caller.
-    callers: HashMap<Ticket, HashMap<Mark, Serial>>,
+    callers: HashMap<ReplyRoute, HashMap<CallKey, DeferredId>>,
     losses: Losses,
     /// The server has gone.
     closed: bool,
@@ -126,12 +126,12 @@ struct State {
 
 impl State {
     /// The call whose handler runs now, if it is this one.
-    fn handling(&mut self, serial: Serial) -> Option<&mut Handling> {
+    fn handling(&mut self, serial: DeferredId) -> Option<&mut Handling> {
         self.handling.as_mut().filter(|call| call.serial == serial)
     }
 
     /// Where it says what to call when this call is cancelled; `None` when nobody wants an answer any more.
-    fn on_cancel(&mut self, serial: Serial) -> Option<&mut Option<OnCancel>> {
+    fn on_cancel(&mut self, serial: DeferredId) -> Option<&mut Option<OnCancel>> {
         match &mut self.handling {
             Some(call) if call.serial == serial => Some(&mut call.on_cancel),
             _ => Some(&mut self.deferred.get_mut(&serial)?.on_cancel),
@@ -139,12 +139,12 @@ impl State {
     }
 
     /// Forgets a deferred call.
-    fn remove(&mut self, serial: Serial) -> Option<Deferred> {
+    fn remove(&mut self, serial: DeferredId) -> Option<DeferredCall> {
         let mut call = self.deferred.remove(&serial)?;
         if let Some(calls) = self.callers.get_mut(&call.ticket) {
-            let own = |mark: &Mark| calls.get(mark) == Some(&serial);
-            let mark = call.id.take().map(Mark::Id).filter(own);
-            calls.remove(&mark.unwrap_or(Mark::Bare(serial)));
+            let own = |mark: &CallKey| calls.get(mark) == Some(&serial);
+            let mark = call.id.take().map(CallKey::Id).filter(own);
+            calls.remove(&mark.unwrap_or(CallKey::Bare(serial)));
             if calls.is_empty() {
                 self.callers.remove(&call.ticket);
             }
@@ -154,13 +154,13 @@ impl State {
 }
 
 /// The part of a server that replies hold on to.
-pub(crate) struct Mailbox {
+pub(crate) struct PendingReplies {
     state: Mutex<State>,
     wake: Arc<dyn Fn() + Send + Sync>,
     bounds: Bounds,
-    /// [`Limits::waiting_bytes`].
-    waiting_bytes: usize,
-    /// [`Limits::deferred`] and [`Limits::deferred_in_all`].
+    /// [`Limits::backlog_bytes`].
+    backlog_bytes: usize,
+    /// [`Limits::deferred`] and [`Limits::deferred_total`].
     deferred: (usize, usize),
     stop: AtomicBool,
     /// How many calls are deferred; lets a server without any skip the look-up.
@@ -181,14 +181,14 @@ fn here() -> usize {
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
-impl Mailbox {
+impl PendingReplies {
     pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>, limits: &Limits) -> Self {
         Self {
             state: Mutex::default(),
             wake,
             bounds: Bounds::from(limits),
-            waiting_bytes: limits.waiting_bytes,
-            deferred: (limits.deferred, limits.deferred_in_all),
+            backlog_bytes: limits.backlog_bytes,
+            deferred: (limits.deferred, limits.deferred_total),
             stop: AtomicBool::new(false),
             count: AtomicUsize::new(0),
             posted: AtomicBool::new(false),
@@ -215,9 +215,9 @@ impl Mailbox {
         self.bounds
     }
 
-    /// [`Limits::waiting_bytes`].
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+    /// [`Limits::backlog_bytes`].
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes
     }
 
     /// Notes that this thread is in a turn and collects what is posted before it ends.
@@ -260,20 +260,20 @@ impl Mailbox {
     }
 
     /// Takes all that has been posted, into an empty list.
-    pub(crate) fn collect(&self, posts: &mut Vec<Post>) {
+    pub(crate) fn collect(&self, posts: &mut Vec<PostedReply>) {
         let mut state = self.lock();
         std::mem::swap(posts, &mut state.posts);
         self.posted.store(false, Ordering::Relaxed);
     }
 
     /// Takes what has been posted for one caller, in order, into an empty list, and leaves the rest.
-    pub(crate) fn collect_for(&self, caller: &Caller<'_>, posts: &mut Vec<Post>) {
+    pub(crate) fn collect_for(&self, caller: &Caller<'_>, posts: &mut Vec<PostedReply>) {
         let mut state = self.lock();
         if state.posts.iter().all(|post| caller.has(&post.ticket)) {
             std::mem::swap(posts, &mut state.posts);
         } else {
             let all = std::mem::take(&mut state.posts);
-            let for_caller = |post: &Post| caller.has(&post.ticket);
+            let for_caller = |post: &PostedReply| caller.has(&post.ticket);
             (*posts, state.posts) = all.into_iter().partition(for_caller);
         }
         self.posted
@@ -314,10 +314,10 @@ impl Mailbox {
     }
 
     /// Begins to handle a call that may be deferred.
-    pub(crate) fn begin(&self) -> Serial {
+    pub(crate) fn begin(&self) -> DeferredId {
         let mut state = self.lock();
         state.last += 1;
-        let serial = Serial(state.last);
+        let serial = DeferredId(state.last);
         state.handling = Some(Handling {
             serial,
             answered: false,
@@ -341,12 +341,12 @@ impl Mailbox {
         let id = id.map(|id| id.clone().into_owned());
         let ticket = caller.ticket();
         let calls = state.callers.entry(ticket.clone()).or_default();
-        let mark = id.clone().map_or(Mark::Bare(serial), Mark::Id);
+        let mark = id.clone().map_or(CallKey::Bare(serial), CallKey::Id);
         if let Some(earlier) = calls.insert(mark, serial) {
             // It still counts, and goes with its caller.
-            calls.insert(Mark::Bare(earlier), earlier);
+            calls.insert(CallKey::Bare(earlier), earlier);
         }
-        let deferred = Deferred {
+        let deferred = DeferredCall {
             ticket,
             id,
             on_cancel: call.on_cancel,
@@ -363,13 +363,13 @@ impl Mailbox {
     }
 
     /// Says whether the caller has neither cancelled the call nor gone.
-    pub(crate) fn is_wanted(&self, serial: Serial) -> bool {
+    pub(crate) fn is_wanted(&self, serial: DeferredId) -> bool {
         let mut state = self.lock();
         state.handling(serial).is_some() || state.deferred.contains_key(&serial)
     }
 
     /// Has `call` called when the caller cancels or goes; at once if it has.
-    pub(crate) fn on_cancel(&self, serial: Serial, call: OnCancel) {
+    pub(crate) fn on_cancel(&self, serial: DeferredId, call: OnCancel) {
         let mut state = self.lock();
         let Some(place) = state.on_cancel(serial) else {
             drop(state);
@@ -382,7 +382,7 @@ impl Mailbox {
 
     /// Notes that a call has been answered, and leaves the answer for the loop if it is still wanted; says whether it
     /// is. In one step, as a server that stops goes when nobody waits and nothing is to be sent.
-    pub(crate) fn settle(&self, serial: Serial, answer: Option<Post>) -> bool {
+    pub(crate) fn settle(&self, serial: DeferredId, answer: Option<PostedReply>) -> bool {
         let mut state = self.lock();
         let mut deferred = None;
         let wanted = match state.handling(serial) {
@@ -410,8 +410,8 @@ impl Mailbox {
     }
 
     /// Cancels one call of a caller. Says whether there was one.
-    pub(crate) fn cancel(&self, ticket: &Ticket, id: &Id<'_>) -> bool {
-        let mark = Mark::Id(id.clone().into_owned());
+    pub(crate) fn cancel(&self, ticket: &ReplyRoute, id: &Id<'_>) -> bool {
+        let mark = CallKey::Id(id.clone().into_owned());
         let mut state = self.lock();
         let calls = state.callers.get(ticket);
         let Some(serial) = calls.and_then(|calls| calls.get(&mark)).copied() else {
@@ -427,7 +427,7 @@ impl Mailbox {
     }
 
     /// Cancels all calls of a caller that has gone.
-    pub(crate) fn hang_up(&self, ticket: &Ticket) {
+    pub(crate) fn hang_up(&self, ticket: &ReplyRoute) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -461,7 +461,7 @@ impl Mailbox {
     }
 
     /// Gives up all deferred calls, and says whose they are.
-    pub(crate) fn give_up(&self) -> Vec<(Ticket, Option<Id<'static>>)> {
+    pub(crate) fn give_up(&self) -> Vec<(ReplyRoute, Option<Id<'static>>)> {
         let mut state = self.lock();
         state.callers.clear();
         let deferred = std::mem::take(&mut state.deferred);
@@ -505,7 +505,7 @@ impl Mailbox {
     }
 
     /// Leaves a reply for the loop, and wakes it unless this is its own thread, in a turn.
-    pub(crate) fn post(&self, post: Post) {
+    pub(crate) fn post(&self, post: PostedReply) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
@@ -519,7 +519,7 @@ impl Mailbox {
     }
 
     /// Puts a reply where the loop finds it. Says whether it is to be woken.
-    fn push(&self, state: &mut State, post: Post) -> bool {
+    fn push(&self, state: &mut State, post: PostedReply) -> bool {
         state.posts.push(post);
         self.posted.store(true, Ordering::Release);
         state.posts.len() == 1 && self.home.load(Ordering::Relaxed) != here()
@@ -532,7 +532,7 @@ pub(crate) fn tell(call: OnCancel) {
     let _ = caught(call);
 }
 
-impl fmt::Debug for Mailbox {
+impl fmt::Debug for PendingReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailbox").finish_non_exhaustive()
     }

@@ -32,9 +32,9 @@
 //! too: where one token is of another type, which is a string, a number, `true`, `false` or `null`. What is no enum, or
 //! no integer of 128 bits, ends the message, and so does what is wrong within an array or an object.
 //!
-//! A server answers a text that is no JSON, or too deep, with [`Fault::NOT_JSON`](crate::Fault::NOT_JSON); one whose
-//! envelope breaks another rule with [`Fault::NOT_A_CALL`](crate::Fault::NOT_A_CALL); one whose arguments do with
-//! [`Fault::BAD_ARGUMENT`](crate::Fault::BAD_ARGUMENT), which names the argument. A client's call ends in
+//! A server answers a text that is no JSON, or too deep, with [`Fault::PARSE_ERROR`](crate::Fault::PARSE_ERROR); one whose
+//! envelope breaks another rule with [`Fault::INVALID_REQUEST`](crate::Fault::INVALID_REQUEST); one whose arguments do with
+//! [`Fault::INVALID_PARAMS`](crate::Fault::INVALID_PARAMS), which names the argument. A client's call ends in
 //! [`DecodeError::Syntax`], [`TooDeep`](DecodeError::TooDeep) or [`Shape`](DecodeError::Shape). What is not to be sent
 //! is an [`EncodeError`], before anything is.
 //!
@@ -60,7 +60,6 @@ mod variants;
 mod verbatim;
 mod wrap;
 
-use crate::error::{DecodeError, EncodeError};
 use crate::fds::Fds;
 use crate::json::{BLANK, Reader, Writer};
 use crate::limits::Depth;
@@ -69,6 +68,7 @@ use select::WithoutFds;
 use serde::{Deserializer, Serializer};
 use std::borrow::Cow;
 
+pub use crate::error::{DecodeError, EncodeError, FdProblem};
 pub use members::{
     Absence, Members, absent, borrow_cow_bytes, borrow_cow_str, members, newtype, unit_struct,
 };
@@ -76,11 +76,11 @@ pub use numbers::Numbers;
 pub use packer::{ContentOf, PackContent, Packed, Packer};
 pub use part::{PackPart, UnpackPart};
 pub use text::Text;
-pub use unknown::Unknown;
+pub use unknown::UnknownVariant;
 pub use unpacker::Unpacker;
 pub use variants::{Content, Variants, adjacent, external};
-pub use verbatim::{Failure, Verbatim};
-pub use wrap::{Json, Untyped};
+pub use verbatim::{RawError, RawMessage};
+pub use wrap::{Json, WithFds};
 
 pub(crate) use packer::Row;
 pub(crate) use unknown::Copied;
@@ -178,8 +178,8 @@ pub trait Pack {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::message::{Surplus, Unpack, Unpacker, decode};
-/// use jsoncomm::Fds;
+/// use jsoncomm::message::{UnusedFds, Unpack, Unpacker, decode};
+/// use jsoncomm::fds::Fds;
 /// use serde::{Deserialize, Deserializer};
 /// use std::fs::File;
 /// use std::os::fd::OwnedFd;
@@ -195,7 +195,7 @@ pub trait Pack {
 ///
 /// let files = ["/dev/null", "/dev/zero"].map(|path| File::open(path).map(OwnedFd::from));
 /// let fds = Fds::from(files.into_iter().collect::<Result<Vec<_>, _>>()?);
-/// let pair: Pair = decode(b"[1,0]", fds, Surplus::Refuse)?;
+/// let pair: Pair = decode(b"[1,0]", fds, UnusedFds::Refuse)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[diagnostic::on_unimplemented(
@@ -214,7 +214,7 @@ pub trait Unpack<'de>: Sized {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::Fds;
+    /// use jsoncomm::fds::Fds;
     /// use jsoncomm::message::{Unpack, Unpacker};
     /// use serde::de::IntoDeserializer;
     /// use serde::de::value::Error;
@@ -279,7 +279,7 @@ pub trait Unpack<'de>: Sized {
 ///
 /// - `#[message(reply = Type)]`, with `service = "name"` and `error = Type` where they apply: the enum is
 ///   a [`Request`]; it refuses members that it does not know;
-/// - `#[message(other)]` on a variant that holds an [`Unknown`]: it takes every variant that the enum does
+/// - `#[message(other)]` on a variant that holds an [`UnknownVariant`]: it takes every variant that the enum does
 ///   not have;
 /// - `#[message(crate = "path")]`: where the library is, if not at `::jsoncomm`.
 ///
@@ -292,8 +292,9 @@ pub trait Unpack<'de>: Sized {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::message::{Packer, Surplus, decode, encode};
-/// use jsoncomm::{Fds, Message};
+/// use jsoncomm::message::{Packer, UnusedFds, decode, encode};
+/// use jsoncomm::fds::Fds;
+/// use jsoncomm::Message;
 /// use std::fs::File;
 /// use std::os::fd::OwnedFd;
 ///
@@ -313,10 +314,10 @@ pub trait Unpack<'de>: Sized {
 ///
 /// let mut fds = Fds::new();
 /// fds.push(opened.file.try_clone()?)?;
-/// let back: Opened = decode(&text, fds, Surplus::Refuse)?;
+/// let back: Opened = decode(&text, fds, UnusedFds::Refuse)?;
 /// assert_eq!(back.byte_len, 12);
 ///
-/// let error = decode::<Opened>(&text, Fds::new(), Surplus::Refuse).unwrap_err();
+/// let error = decode::<Opened>(&text, Fds::new(), UnusedFds::Refuse).unwrap_err();
 /// assert_eq!(error.to_string(), "file: descriptor 0 is missing, 0 came");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -457,11 +458,11 @@ pub trait Request:
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::message::{Surplus, decode};
-/// use jsoncomm::Fds;
+/// use jsoncomm::message::{UnusedFds, decode};
+/// use jsoncomm::fds::Fds;
 /// use std::fs::File;
 ///
-/// for (surplus, fits) in [(Surplus::Refuse, false), (Surplus::Close, true)] {
+/// for (surplus, fits) in [(UnusedFds::Refuse, false), (UnusedFds::Close, true)] {
 ///     let mut fds = Fds::new();
 ///     fds.push(File::open("/dev/null")?.into())?;
 ///     assert_eq!(decode::<u32>(b"7", fds, surplus).is_ok(), fits);
@@ -469,7 +470,7 @@ pub trait Request:
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Surplus {
+pub enum UnusedFds {
     /// The message is refused: servers are strict.
     Refuse,
     /// They are closed: a client's type may be older than the server's.
@@ -521,23 +522,24 @@ pub fn encode<'a, M: Pack + ?Sized>(
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::message::{Surplus, decode};
-/// use jsoncomm::{DecodeError, Fds};
+/// use jsoncomm::message::{UnusedFds, decode};
+/// use jsoncomm::fds::Fds;
+/// use jsoncomm::message::DecodeError;
 /// use std::fs::File;
 ///
 /// let mut fds = Fds::new();
 /// fds.push(File::open("/dev/null")?.into())?;
-/// let files: Vec<File> = decode(b"[0]", fds, Surplus::Refuse)?;
+/// let files: Vec<File> = decode(b"[0]", fds, UnusedFds::Refuse)?;
 /// assert_eq!(files.len(), 1);
 ///
-/// let error = decode::<Vec<File>>(b"[0]", Fds::new(), Surplus::Refuse).unwrap_err();
+/// let error = decode::<Vec<File>>(b"[0]", Fds::new(), UnusedFds::Refuse).unwrap_err();
 /// assert_eq!(error.to_string(), "[0]: descriptor 0 is missing, 0 came");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn decode<'de, M: Unpack<'de>>(
     text: &'de [u8],
     fds: Fds,
-    surplus: Surplus,
+    surplus: UnusedFds,
 ) -> Result<M, DecodeError> {
     decode_at_depth(Depth::MAX, text, fds, surplus)
 }
@@ -547,7 +549,7 @@ pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
     depth: Depth,
     text: &'de [u8],
     fds: Fds,
-    surplus: Surplus,
+    surplus: UnusedFds,
 ) -> Result<M, DecodeError> {
     let text = std::str::from_utf8(text).map_err(|error| syntax(&error))?;
     let fds = Unpacker::at_depth(depth, fds);

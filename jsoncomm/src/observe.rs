@@ -14,7 +14,7 @@ use crate::sys::control::Credentials;
 /// Why an answer came to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Loss {
+pub enum UndeliveredReason {
     /// Its caller has no address, or one that cannot be trusted: a path on a datagram socket.
     NoAddress,
     /// Its caller has no room, and what may wait for it waits already, or has waited for too long.
@@ -22,7 +22,7 @@ pub enum Loss {
     /// Its caller has gone.
     Gone,
     /// It is of a deferred call or a stream, and could not be kept: descriptors have run out, or the stream's
-    /// [`Overflow`](crate::Overflow) says so. Or the kernel will not send it to anybody, for example because of a
+    /// [`Overflow`](crate::stream::Overflow) says so. Or the kernel will not send it to anybody, for example because of a
     /// descriptor that cannot be passed; its caller is told.
     NotKept,
 }
@@ -30,7 +30,7 @@ pub enum Loss {
 /// Why a connection was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Cut {
+pub enum DisconnectReason {
     /// It sent more than [`Limits::malformed`](crate::Limits::malformed).
     Malformed,
     /// More than [`Limits::user_descriptors`](crate::Limits::user_descriptors) that nobody wants wait to be closed.
@@ -42,13 +42,13 @@ pub enum Cut {
 /// What a server has noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Notice {
+pub enum EventKind {
     /// A message was refused with the fault of this code, or would have been if there were a way to say so.
     Refused(i64),
     /// A message looked like an answer, or came to a bare endpoint that is stopping or full.
     Ignored,
     /// An answer could not be delivered.
-    Dropped(Loss),
+    Dropped(UndeliveredReason),
     /// An answer came after its caller's deadline, and was not sent.
     Expired,
     /// An answer came after its caller had cancelled or gone, and was not sent.
@@ -64,7 +64,7 @@ pub enum Notice {
     /// A connection was closed at once, with the fault of this code.
     TurnedAway(i64),
     /// A connection was cut.
-    Cut(Cut),
+    Cut(DisconnectReason),
     /// A connection has ended.
     Gone,
 }
@@ -74,7 +74,7 @@ pub enum Notice {
 #[non_exhaustive]
 pub struct Event {
     /// What was noticed.
-    pub notice: Notice,
+    pub notice: EventKind,
     /// Whose doing it was, if that is known. An event can be kept, so it has no descriptor and no list: what more is
     /// known of a peer, [`groups`](Peer::groups) and [`pidfd`](Peer::pidfd), is not part of it.
     pub peer: Option<Peer>,
@@ -97,19 +97,19 @@ impl fmt::Display for Event {
 
 /// The codes of faults of which refusals are counted one by one.
 const CODES: [i64; 13] = [
-    Fault::NOT_JSON,
-    Fault::NOT_A_CALL,
-    Fault::UNKNOWN_METHOD,
-    Fault::BAD_ARGUMENT,
-    Fault::HANDLER_FAILED,
+    Fault::PARSE_ERROR,
+    Fault::INVALID_REQUEST,
+    Fault::METHOD_NOT_FOUND,
+    Fault::INVALID_PARAMS,
+    Fault::INTERNAL_ERROR,
     Fault::BUSY,
-    Fault::DROPPED,
-    Fault::STOPPING,
-    Fault::REFUSED,
-    Fault::ANSWER_TOO_BIG,
-    Fault::DEADLINE,
+    Fault::NO_REPLY,
+    Fault::SHUTTING_DOWN,
+    Fault::NOT_AUTHORIZED,
+    Fault::REPLY_TOO_LARGE,
+    Fault::DEADLINE_EXCEEDED,
     Fault::CANCELLED,
-    Fault::BAD_DESCRIPTORS,
+    Fault::INVALID_DESCRIPTORS,
 ];
 
 /// What a server has done so far. Each counts from 0 when the server was made.
@@ -160,26 +160,26 @@ impl Counts {
     }
 
     /// Counts what was noticed.
-    pub(crate) fn add(&mut self, notice: Notice, count: u64) {
+    pub(crate) fn add(&mut self, notice: EventKind, count: u64) {
         let counter = match notice {
-            Notice::Refused(code) => {
+            EventKind::Refused(code) => {
                 let place = CODES.iter().position(|known| *known == code);
                 if let Some(with) = place.and_then(|place| self.with.get_mut(place)) {
                     *with += count;
                 }
                 &mut self.refused
             }
-            Notice::Ignored => &mut self.refused,
-            Notice::Dropped(_) => &mut self.dropped,
-            Notice::Expired => &mut self.expired,
-            Notice::Unwanted => &mut self.unwanted,
-            Notice::Cancelled => &mut self.cancelled,
-            Notice::Spilled => &mut self.spilled,
-            Notice::Panicked(..) => &mut self.panicked,
-            Notice::Accepted => &mut self.accepted,
-            Notice::TurnedAway(_) => &mut self.turned_away,
-            Notice::Cut(_) => &mut self.cut,
-            Notice::Gone => &mut self.gone,
+            EventKind::Ignored => &mut self.refused,
+            EventKind::Dropped(_) => &mut self.dropped,
+            EventKind::Expired => &mut self.expired,
+            EventKind::Unwanted => &mut self.unwanted,
+            EventKind::Cancelled => &mut self.cancelled,
+            EventKind::Spilled => &mut self.spilled,
+            EventKind::Panicked(..) => &mut self.panicked,
+            EventKind::Accepted => &mut self.accepted,
+            EventKind::TurnedAway(_) => &mut self.turned_away,
+            EventKind::Cut(_) => &mut self.cut,
+            EventKind::Gone => &mut self.gone,
         };
         *counter += count;
     }
@@ -210,7 +210,7 @@ pub(crate) type Hook = Box<dyn FnMut(&Event) + Send>;
 pub(crate) struct Observer {
     hook: Option<Hook>,
     pause: Duration,
-    heard: HashMap<(Option<u32>, Notice), Heard>,
+    heard: HashMap<(Option<u32>, EventKind), Heard>,
 }
 
 /// The last report of something, and how often it has not been reported since.
@@ -233,7 +233,7 @@ impl Observer {
     }
 
     /// Reports it, unless the same has just been.
-    pub(crate) fn report(&mut self, notice: Notice, peer: Option<Credentials>, count: u64) {
+    pub(crate) fn report(&mut self, notice: EventKind, peer: Option<Credentials>, count: u64) {
         /// Most kinds of things and users that are kept in mind.
         const MANY: usize = 1024;
         let Some(hook) = &mut self.hook else {
@@ -276,7 +276,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     /// What has been reported, and how often it had happened.
-    type Reports = Arc<Mutex<Vec<(Notice, u64)>>>;
+    type Reports = Arc<Mutex<Vec<(EventKind, u64)>>>;
 
     fn observer(pause: Duration) -> (Observer, Reports) {
         let reports = Arc::new(Mutex::new(Vec::new()));
@@ -292,22 +292,25 @@ mod tests {
     fn the_same_is_reported_once_in_a_while_and_something_else_at_once() {
         let (mut observer, reports) = observer(Duration::from_secs(3600));
         for _ in 0..1000 {
-            observer.report(Notice::Gone, None, 1);
+            observer.report(EventKind::Gone, None, 1);
         }
-        observer.report(Notice::Accepted, None, 1);
-        let want = [(Notice::Gone, 1), (Notice::Accepted, 1)];
+        observer.report(EventKind::Accepted, None, 1);
+        let want = [(EventKind::Gone, 1), (EventKind::Accepted, 1)];
         assert_eq!(*reports.lock().unwrap(), want);
         // What was not reported is, with the next that is.
         observer.pause = Duration::ZERO;
-        observer.report(Notice::Gone, None, 1);
-        assert_eq!(reports.lock().unwrap().last(), Some(&(Notice::Gone, 1000)));
+        observer.report(EventKind::Gone, None, 1);
+        assert_eq!(
+            reports.lock().unwrap().last(),
+            Some(&(EventKind::Gone, 1000))
+        );
     }
 
     #[test]
     fn what_is_kept_in_mind_is_bounded() {
         let (mut observer, reports) = observer(Duration::from_secs(3600));
         for code in 0..5000 {
-            observer.report(Notice::Refused(code), None, 1);
+            observer.report(EventKind::Refused(code), None, 1);
         }
         assert_eq!(reports.lock().unwrap().len(), 1024);
         assert_eq!(observer.heard.len(), 1024);
@@ -316,12 +319,12 @@ mod tests {
     #[test]
     fn refusals_are_counted_by_their_code() {
         let mut counts = Counts::default();
-        counts.add(Notice::Refused(Fault::BUSY), 2);
-        counts.add(Notice::Refused(Fault::NOT_JSON), 1);
-        counts.add(Notice::Refused(17), 1);
+        counts.add(EventKind::Refused(Fault::BUSY), 2);
+        counts.add(EventKind::Refused(Fault::PARSE_ERROR), 1);
+        counts.add(EventKind::Refused(17), 1);
         assert_eq!(counts.refused, 4);
         assert_eq!(counts.refused_with(Fault::BUSY), 2);
-        assert_eq!(counts.refused_with(Fault::NOT_JSON), 1);
+        assert_eq!(counts.refused_with(Fault::PARSE_ERROR), 1);
         assert_eq!(counts.refused_with(17), 0);
     }
 }

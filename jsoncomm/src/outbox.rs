@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::account::{Account, Charge, Cost};
+use crate::accounts::{Account, Charge, Cost};
 use crate::envelope::{self, Id};
 use crate::error::Fault;
 use crate::limits::Limits;
@@ -34,7 +34,7 @@ pub(crate) enum End {
 }
 
 /// One answer that could not be sent at once. It owns its descriptors.
-pub(crate) struct Letter {
+pub(crate) struct QueuedReply {
     pub(crate) text: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
     sender: Option<Arc<dyn Sender>>,
@@ -42,7 +42,7 @@ pub(crate) struct Letter {
     charge: Option<Charge>,
 }
 
-impl Letter {
+impl QueuedReply {
     /// Keeps an answer and duplicates its descriptors; `None` when descriptors have run out.
     pub(crate) fn new(text: Vec<u8>, fds: &[BorrowedFd<'_>]) -> Option<Self> {
         let fds: Result<_, _> = fds.iter().map(|fd| file::duplicate(*fd)).collect();
@@ -104,7 +104,7 @@ impl Letter {
     }
 }
 
-impl From<Vec<u8>> for Letter {
+impl From<Vec<u8>> for QueuedReply {
     fn from(text: Vec<u8>) -> Self {
         Self {
             text,
@@ -115,7 +115,7 @@ impl From<Vec<u8>> for Letter {
     }
 }
 
-impl Drop for Letter {
+impl Drop for QueuedReply {
     fn drop(&mut self) {
         if let Some(sender) = self.sender.take() {
             sender.passed(End::Lost);
@@ -123,7 +123,7 @@ impl Drop for Letter {
     }
 }
 
-impl fmt::Debug for Letter {
+impl fmt::Debug for QueuedReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Letter")
             .field("text", &format_args!("{} bytes", self.text.len()))
@@ -133,12 +133,12 @@ impl fmt::Debug for Letter {
 }
 
 /// An answer on its way out: lent by whoever wrote it, or a letter.
-pub(crate) enum Mail<'m> {
+pub(crate) enum OutgoingReply<'m> {
     Lent(&'m [u8], &'m [BorrowedFd<'m>]),
-    Letter(Letter),
+    Letter(QueuedReply),
 }
 
-impl Mail<'_> {
+impl OutgoingReply<'_> {
     pub(crate) fn text(&self) -> &[u8] {
         match self {
             Self::Lent(text, _) => text,
@@ -153,7 +153,7 @@ impl Mail<'_> {
         }
     }
 
-    /// As [`Letter::is_item`].
+    /// As [`QueuedReply::is_item`].
     pub(crate) fn is_item(&self) -> bool {
         matches!(self, Self::Letter(letter) if letter.is_item())
     }
@@ -167,9 +167,9 @@ impl Mail<'_> {
     }
 
     /// What can be kept; `None` when descriptors have run out.
-    pub(crate) fn into_letter(self) -> Option<Letter> {
+    pub(crate) fn into_letter(self) -> Option<QueuedReply> {
         match self {
-            Self::Lent(text, fds) => Letter::new(text.to_vec(), fds),
+            Self::Lent(text, fds) => QueuedReply::new(text.to_vec(), fds),
             Self::Letter(letter) => Some(letter),
         }
     }
@@ -186,8 +186,8 @@ pub(crate) enum Place {
 
 /// The letters for one peer, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    letters: VecDeque<Letter>,
+pub(crate) struct SendQueue {
+    letters: VecDeque<QueuedReply>,
     /// Of all, those that are held back included.
     bytes: usize,
     /// Elsewhere, as nearly no outbox has any.
@@ -197,7 +197,7 @@ pub(crate) struct Outbox {
 /// Letters that are held back, and when to try the first of them again. No event says when that is worth it.
 #[derive(Debug)]
 struct Held {
-    letters: VecDeque<Letter>,
+    letters: VecDeque<QueuedReply>,
     /// The one before these is the first of those that wait for room.
     released: bool,
     pause: Duration,
@@ -208,7 +208,7 @@ impl Held {
     /// The first pause. Much shorter than where the peer has no room: one that reads may wait for just this.
     fn pause(limits: &Limits) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(1);
-        (limits.retry / 8).max(SHORTEST)
+        (limits.retry_backoff / 8).max(SHORTEST)
     }
 
     fn new(limits: &Limits) -> Self {
@@ -222,7 +222,7 @@ impl Held {
     }
 }
 
-impl Outbox {
+impl SendQueue {
     /// Returns true if nothing waits at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.letters.is_empty() && self.held.is_none()
@@ -246,13 +246,13 @@ impl Outbox {
     /// user's. One letter always fits the peer's, whatever its size: [`Limits::message`] bounds that already.
     pub(crate) fn push(
         &mut self,
-        mut letter: Letter,
+        mut letter: QueuedReply,
         place: Place,
         limits: &Limits,
         account: &Arc<Account>,
-    ) -> Result<(), Box<Letter>> {
+    ) -> Result<(), Box<QueuedReply>> {
         let bytes = self.bytes.saturating_add(letter.text.len());
-        let fits = self.len() < limits.waiting_answers && bytes <= limits.waiting_bytes;
+        let fits = self.len() < limits.backlog_replies && bytes <= limits.backlog_bytes;
         if (!fits && !self.is_empty()) || !letter.try_charge(account, place) {
             return Err(Box::new(letter));
         }
@@ -269,12 +269,12 @@ impl Outbox {
     }
 
     /// Lends the oldest letter of those that wait for room.
-    pub(crate) fn front(&self) -> Option<&Letter> {
+    pub(crate) fn front(&self) -> Option<&QueuedReply> {
         self.letters.front()
     }
 
     /// Removes the oldest letter of those that wait for room.
-    pub(crate) fn pop(&mut self) -> Option<Letter> {
+    pub(crate) fn pop(&mut self) -> Option<QueuedReply> {
         let letter = self.letters.pop_front()?;
         self.bytes -= letter.text.len();
         self.forget_held();
@@ -301,7 +301,7 @@ impl Outbox {
     }
 
     /// Puts a letter in front of all that wait for room, in place of one that was there.
-    pub(crate) fn push_front(&mut self, letter: Letter) {
+    pub(crate) fn push_front(&mut self, letter: QueuedReply) {
         self.bytes += letter.text.len();
         self.letters.push_front(letter);
     }
@@ -339,11 +339,11 @@ impl Outbox {
         (!held.letters.is_empty()).then_some(held.due)
     }
 
-    /// What is held back cannot be sent yet. If it was due, doubles the pause, up to so many times [`Limits::retry`].
+    /// What is held back cannot be sent yet. If it was due, doubles the pause, up to so many times [`Limits::retry_backoff`].
     pub(crate) fn postpone(&mut self, limits: &Limits) {
         let now = Instant::now();
         if let Some(held) = self.held.as_mut().filter(|held| held.due <= now) {
-            let longest = limits.retry.saturating_mul(LONGEST).max(held.pause);
+            let longest = limits.retry_backoff.saturating_mul(LONGEST).max(held.pause);
             held.pause = held.pause.saturating_mul(2).min(longest);
             held.due = now + held.pause;
         }
@@ -355,7 +355,7 @@ impl Outbox {
             return false;
         };
         let answers = envelope::answers_to(id);
-        let is_it = |letter: &Letter| !letter.is_item() && answers(&letter.text);
+        let is_it = |letter: &QueuedReply| !letter.is_item() && answers(&letter.text);
         let place = held.letters.iter().position(is_it);
         let letter = place.and_then(|place| held.letters.remove(place));
         self.bytes -= letter.as_ref().map_or(0, |letter| letter.text.len());
@@ -373,7 +373,7 @@ const LONGEST: u32 = 100;
 /// peer has room, so it is tried by timer, at doubling intervals.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: SendQueue,
     pause: Duration,
     due: Instant,
 }
@@ -381,9 +381,9 @@ pub(crate) struct Backlog {
 impl Backlog {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
-            outbox: Outbox::default(),
-            pause: limits.retry,
-            due: now + limits.retry,
+            outbox: SendQueue::default(),
+            pause: limits.retry_backoff,
+            due: now + limits.retry_backoff,
         }
     }
 
@@ -394,12 +394,12 @@ impl Backlog {
 
     /// The peer took a letter: it is alive, so be quick again.
     pub(crate) fn progressed(&mut self, limits: &Limits) {
-        self.pause = limits.retry;
+        self.pause = limits.retry_backoff;
     }
 
     /// The peer is still full. Doubles the pause; says `false` when it has been full for too long.
     pub(crate) fn postpone(&mut self, limits: &Limits, now: Instant) -> bool {
-        let longest = limits.retry.saturating_mul(LONGEST);
+        let longest = limits.retry_backoff.saturating_mul(LONGEST);
         if self.pause >= longest {
             return false;
         }
@@ -412,18 +412,18 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Accounts;
+    use crate::accounts::Accounts;
 
-    fn letter(size: usize) -> Letter {
-        Letter::from(vec![0; size])
+    fn letter(size: usize) -> QueuedReply {
+        QueuedReply::from(vec![0; size])
     }
 
     #[test]
     fn letters_are_taken_up_to_the_budget_and_no_further() {
         let mut limits = Limits::default();
-        (limits.waiting_answers, limits.waiting_bytes) = (2, 10);
-        limits.user_waiting_bytes = 11;
-        let mut outbox = Outbox::default();
+        (limits.backlog_replies, limits.backlog_bytes) = (2, 10);
+        limits.user_backlog_bytes = 11;
+        let mut outbox = SendQueue::default();
         let account = Accounts::new(&limits).of(None);
         assert!(
             outbox
@@ -447,7 +447,7 @@ mod tests {
         assert!(outbox.is_empty());
         let first = outbox.push(letter(11), Place::Room, &limits, &account);
         assert!(first.is_ok(), "a first letter always fits");
-        let mut other = Outbox::default();
+        let mut other = SendQueue::default();
         let above = other.push(letter(1), Place::Room, &limits, &account);
         assert!(above.is_err(), "but not beyond what its user may");
         outbox.pop_sent(&limits);

@@ -48,7 +48,7 @@ fn is_known(id: u32, ids: Ids) -> bool {
 /// ```
 /// use jsoncomm::Peer;
 ///
-/// /// A rule for [`Endpoint::admit`](jsoncomm::Endpoint::admit).
+/// /// A rule for [`Endpoint::authorize`](jsoncomm::Endpoint::authorize).
 /// fn is_operator(peer: &Peer) -> bool {
 ///     const OPERATORS: u32 = 37;
 ///     peer.uid() == 0 || peer.is_in_group(OPERATORS)

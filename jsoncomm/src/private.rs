@@ -1,12 +1,12 @@
 //! Names that generated code needs. Not for people: they change without notice.
 
-pub use crate::client::{Connection, Items, Mode, Starting, Waiting};
+pub use crate::client::{Blocking, CallMode, Connection, Items, Started};
 pub use crate::describe::{Describe, Description, Method};
 pub use crate::error::CallError;
 pub use crate::message::probe::Probe;
 pub use crate::message::select::{InPlace, Readable, WithoutFds, Writable};
 pub use crate::message::*;
-pub use crate::service::{Call, Incoming, Outcome, Returned, Service};
+pub use crate::service::{Call, Incoming, MethodReturn, Returned, Service};
 pub use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant};
 #[cfg(feature = "schema")]
 pub use crate::shape::{Schema, Schematic};

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::busy_poll::Spin;
 use crate::error::Error;
-use crate::spin::Spin;
 use crate::sys::{epoll, seam, wait};
 
 /// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when

@@ -9,18 +9,18 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::account::Account;
+use crate::accounts::Account;
 use crate::envelope::{self, Id};
 use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::fds::FDS_MAX;
 use crate::json::check_size;
 use crate::limits::Bounds;
-use crate::line::INLINE_SURE;
-use crate::mailbox::{self, Mailbox, Post, Serial, Ticket};
+use crate::mailbox::{self, DeferredId, PendingReplies, PostedReply, ReplyRoute};
 use crate::message::{self, Pack, Packer};
-use crate::outbox::Letter;
+use crate::outbox::QueuedReply;
+use crate::transport::INLINE_SURE;
 
-pub use stream::{Overflow, Sink, Stream};
+pub use stream::{Overflow, Stream, StreamSender};
 pub use subscribers::Subscribers;
 
 /// Most answers fit into so many bytes.
@@ -47,10 +47,10 @@ pub(crate) fn encoded<'m>(
 /// Says to the caller that its answer cannot be written.
 pub(crate) fn answer_fault(error: &EncodeError) -> Fault {
     let code = match error {
-        EncodeError::Json { .. } | EncodeError::NotFinite { .. } => Fault::HANDLER_FAILED,
+        EncodeError::Json { .. } | EncodeError::NotFinite { .. } => Fault::INTERNAL_ERROR,
         EncodeError::TooLarge { .. }
         | EncodeError::TooDeep { .. }
-        | EncodeError::FdCount { .. } => Fault::ANSWER_TOO_BIG,
+        | EncodeError::FdCount { .. } => Fault::REPLY_TOO_LARGE,
     };
     Fault::new(code, format!("the answer: {error}"))
 }
@@ -69,36 +69,36 @@ pub(crate) enum To {
 /// What a reply needs of its call.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) ticket: Ticket,
+    pub(crate) mailbox: Arc<PendingReplies>,
+    pub(crate) ticket: ReplyRoute,
     /// What it costs when it waits.
     pub(crate) account: Arc<Account>,
     pub(crate) to: To,
-    pub(crate) serial: Serial,
+    pub(crate) serial: DeferredId,
     pub(crate) deadline: Option<Instant>,
 }
 
 /// The right and the duty to answer one call, once.
 ///
 /// It may be kept, sent to another thread and answered there; the server's loop is woken then. When it is
-/// dropped unanswered the caller gets the fault [`Fault::DROPPED`]; on a bare endpoint, nothing. In a forked child
+/// dropped unanswered the caller gets the fault [`Fault::NO_REPLY`]; on a bare endpoint, nothing. In a forked child
 /// neither answering nor dropping does anything: the duty is the parent's.
 ///
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{Call, Later};
+/// use jsoncomm::{Call, Deferred};
 ///
 /// #[jsoncomm::service(name = "example.hash")]
 /// trait Hash {
-///     fn of(&mut self, call: &mut Call, text: String) -> Later<u64, String>;
+///     fn of(&mut self, call: &mut Call, text: String) -> Deferred<u64, String>;
 /// }
 ///
 /// struct Hasher;
 ///
 /// impl Hash for Hasher {
-///     fn of(&mut self, call: &mut Call, text: String) -> Later<u64, String> {
-///         call.later(|reply| {
+///     fn of(&mut self, call: &mut Call, text: String) -> Deferred<u64, String> {
+///         call.defer(|reply| {
 ///             std::thread::spawn(move || match text.is_empty() {
 ///                 true => reply.fail("there is nothing to hash".into()),
 ///                 false => reply.send(text.bytes().map(u64::from).sum()),
@@ -161,21 +161,21 @@ impl<T, E> Reply<T, E> {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Call, Later, Reply};
+    /// use jsoncomm::{Call, Deferred, Reply};
     /// use std::sync::mpsc::Sender;
     /// # use std::{sync::mpsc, time::Duration};
     ///
     /// #[jsoncomm::service(name = "example.bell")]
     /// trait Bell {
-    ///     fn rings(&mut self, call: &mut Call) -> Later<u32>;
+    ///     fn rings(&mut self, call: &mut Call) -> Deferred<u32>;
     /// }
     ///
     /// struct Tower { waiting: Vec<Reply<u32>>, gone: Sender<&'static str> }
     ///
     /// impl Bell for Tower {
-    ///     fn rings(&mut self, call: &mut Call) -> Later<u32> {
+    ///     fn rings(&mut self, call: &mut Call) -> Deferred<u32> {
     ///         let gone = self.gone.clone();
-    ///         call.later(|reply| {
+    ///         call.defer(|reply| {
     ///             reply.on_cancel(move || {
     ///                 let _ = gone.send("one waits no more");
     ///             });
@@ -244,11 +244,11 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     /// fn answer(reply: Reply<u32>, load: u32) {
     ///     match load {
     ///         0..100 => reply.send(load),
-    ///         _ => reply.refuse(&Fault::new(Fault::BUSY, "come back later")),
+    ///         _ => reply.send_fault(&Fault::new(Fault::BUSY, "come back later")),
     ///     }
     /// }
     /// ```
-    pub fn refuse(mut self, fault: &Fault) {
+    pub fn send_fault(mut self, fault: &Fault) {
         if let Some(slot) = self.slot.take() {
             slot.post_fault(fault);
         }
@@ -261,20 +261,20 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     ///
     /// ```
     #[doc = include_str!("../doc/counter.txt")]
-    /// use jsoncomm::{Call, Later};
+    /// use jsoncomm::{Call, Deferred};
     ///
     /// #[jsoncomm::service(name = "example.twice")]
     /// trait Twice {
-    ///     fn add(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+    ///     fn add(&mut self, call: &mut Call, number: u64) -> Deferred<u64>;
     /// }
     ///
     /// /// Has a stub of a trait with `fn add(&mut self, number: u64) -> u64`.
     /// struct Relay { counter: CounterClient }
     ///
     /// impl Twice for Relay {
-    ///     fn add(&mut self, call: &mut Call, number: u64) -> Later<u64> {
-    ///         call.later(|reply| match self.counter.start().add(2 * number) {
-    ///             Ok(sum) => sum.then(|sum| reply.forward(sum)),
+    ///     fn add(&mut self, call: &mut Call, number: u64) -> Deferred<u64> {
+    ///         call.defer(|reply| match self.counter.start().add(2 * number) {
+    ///             Ok(sum) => sum.on_complete(|sum| reply.forward(sum)),
     ///             Err(error) => reply.forward(Err(error)),
     ///         })
     ///     }
@@ -288,32 +288,32 @@ impl<T: Pack, E: Pack> Reply<T, E> {
         match answer {
             Ok(value) => self.send(value),
             Err(CallError::Service(error)) => self.fail(error),
-            Err(CallError::Fault(fault)) => self.refuse(&fault),
+            Err(CallError::Fault(fault)) => self.send_fault(&fault),
             Err(CallError::Deadline) => {
-                self.refuse(&Fault::new(
-                    Fault::DEADLINE,
+                self.send_fault(&Fault::new(
+                    Fault::DEADLINE_EXCEEDED,
                     "the service behind this one is late",
                 ));
             }
             Err(CallError::NotSent(Error::Full | Error::Deadline)) => {
-                self.refuse(&Fault::new(
+                self.send_fault(&Fault::new(
                     Fault::BUSY,
                     "the service behind this one is busy",
                 ));
             }
             Err(CallError::Stream) => {
                 let message = "the service behind this one answers with a stream";
-                self.refuse(&Fault::new(Fault::HANDLER_FAILED, message));
+                self.send_fault(&Fault::new(Fault::INTERNAL_ERROR, message));
             }
             Err(CallError::Closed | CallError::NotSent(_) | CallError::Io(_)) => {
                 let message = "the service behind this one cannot be reached";
-                self.refuse(&Fault::new(Fault::HANDLER_FAILED, message));
+                self.send_fault(&Fault::new(Fault::INTERNAL_ERROR, message));
             }
         }
     }
 
     /// Answers as a method would that returned this.
-    pub fn settle(self, outcome: Result<T, E>)
+    pub fn send_result(self, outcome: Result<T, E>)
     where
         E: fmt::Display,
     {
@@ -351,7 +351,7 @@ impl Slot {
     }
 
     /// Hands a letter to the loop.
-    fn send(&self, letter: Letter) {
+    fn send(&self, letter: QueuedReply) {
         if self.is_here() {
             self.mailbox.post(self.address(letter));
         }
@@ -359,7 +359,7 @@ impl Slot {
 
     /// Ends the call, with a letter if anything is to be said. Says whether there is anybody to answer, and counts it
     /// if not.
-    fn answer(&self, letter: Option<Letter>) -> bool {
+    fn answer(&self, letter: Option<QueuedReply>) -> bool {
         if !self.is_here() {
             return false;
         }
@@ -373,8 +373,8 @@ impl Slot {
         wanted && asked && !expired
     }
 
-    fn address(&self, letter: Letter) -> Post {
-        Post {
+    fn address(&self, letter: QueuedReply) -> PostedReply {
+        PostedReply {
             ticket: self.ticket.clone(),
             account: Arc::clone(&self.account),
             letter,
@@ -390,7 +390,7 @@ impl Slot {
         let written = encoded(&mut text, &fds, bounds, |text, fds| {
             write(&self.to, text, fds)
         });
-        match written.map(|()| Letter::new(text, &fds.into_row())) {
+        match written.map(|()| QueuedReply::new(text, &fds.into_row())) {
             Ok(Some(letter)) => drop(self.answer(Some(letter))),
             Ok(None) => self.post_fault(&no_descriptors()),
             Err(error) => self.post_fault(&answer_fault(&error)),
@@ -403,7 +403,7 @@ impl Slot {
             To::Call(id) => {
                 let mut text = Vec::new();
                 envelope::write_fault(&mut text, Some(id), fault);
-                Some(Letter::from(text))
+                Some(QueuedReply::from(text))
             }
             To::Bare | To::Nobody => None,
         };
@@ -430,23 +430,26 @@ fn no_descriptors() -> Fault {
 /// Says why a duty to answer ends without an answer.
 pub(crate) fn dropped() -> Fault {
     match std::thread::panicking() {
-        true => Fault::new(Fault::HANDLER_FAILED, "the handler panicked"),
-        false => Fault::new(Fault::DROPPED, "the handler gave the reply away unanswered"),
+        true => Fault::new(Fault::INTERNAL_ERROR, "the handler panicked"),
+        false => Fault::new(
+            Fault::NO_REPLY,
+            "the handler gave the reply away unanswered",
+        ),
     }
 }
 
 /// What a method returns that answers later: proof that it has taken its [`Reply`].
 ///
-/// Only [`Call::later`](crate::Call::later) makes one.
+/// Only [`Call::defer`](crate::Call::defer) makes one.
 #[derive(Debug)]
 #[must_use = "return it from the method"]
-pub struct Later<T, E = Infallible> {
+pub struct Deferred<T, E = Infallible> {
     /// There was no room for one more deferred call; the caller is to be told.
     pub(crate) refused: bool,
     types: PhantomData<fn(T, E)>,
 }
 
-impl<T, E> Later<T, E> {
+impl<T, E> Deferred<T, E> {
     pub(crate) fn new(refused: bool) -> Self {
         Self {
             refused,

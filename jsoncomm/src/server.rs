@@ -19,6 +19,7 @@ mod source;
 mod stats;
 mod stop;
 
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,22 +27,23 @@ use std::time::{Duration, Instant};
 use crate::address::Bind;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
-use crate::line::{Inbox, Kind, Line};
-use crate::mailbox::{Mailbox, Post, Ticket};
-use crate::observe::{Loss, Notice};
+use crate::mailbox::{PendingReplies, PostedReply, ReplyRoute};
+use crate::observe::{EventKind, UndeliveredReason};
 use crate::reactor::{Cause, Key, Reactor, Thing, Trigger, Watch};
-use crate::routes::Routes;
-use crate::service::Desk;
+use crate::router::Routes;
+use crate::service::ServerContext;
 use crate::socket::{self, Listener};
 use crate::sys::{limit, socket as sys};
+use crate::transport::{Inbox, Kind, Transport};
 
+pub use crate::service::{Service, TestCall};
 use connected::Connected;
-pub use control::{Control, Remote, Token};
+pub use control::{Control, ServerHandle, Token};
 use control::{Driven, Timer, Watched};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
 use leaving::Leaving;
-use source::Next;
+use source::SourceAction;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
@@ -50,11 +52,11 @@ use source::Next;
 /// 1. [`Server::new`] takes the [`Limits`] for its peers; [`Limits::default`] is for clients that are not trusted.
 /// 2. [`bind`](Server::bind) gives it a socket at a path or a name, or [`adopt`](Server::adopt) one that it was started
 ///    with. Both return an [`Endpoint`].
-/// 3. On the endpoint, [`admit`](Endpoint::admit) says who may call, and [`serve`](Endpoint::serve) what is served: a trait
+/// 3. On the endpoint, [`authorize`](Endpoint::authorize) says who may call, and [`serve`](Endpoint::serve) what is served: a trait
 ///    with [`#[service]`](macro@crate::service).
-/// 4. [`run`](Server::run) serves until a [`Remote`] stops it.
+/// 4. [`run`](Server::run) serves until a [`ServerHandle`] stops it.
 ///
-/// `S` is the program's state, lent to [`run`](Server::run) or [`turn`](Server::turn); handlers get it as
+/// `S` is the program's state, lent to [`run`](Server::run) or [`run_once`](Server::run_once); handlers get it as
 /// `&mut self`. One state may provide several services, and one server may have several sockets.
 ///
 /// A server belongs to the process that has made it. In a forked child ([fork(2)]) its methods fail with
@@ -86,7 +88,7 @@ use source::Next;
 ///
 /// let mut server = Server::new(Limits::default())?;
 /// server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
-/// # let remote = server.remote();
+/// # let remote = server.handle();
 /// # let client = std::thread::spawn(move || {
 /// #     let hello = HelloClient::new(jsoncomm::Connection::open(&path).unwrap());
 /// #     let answer = hello.greet("Ada").unwrap();
@@ -100,13 +102,13 @@ use source::Next;
 #[derive(Debug)]
 pub struct Server<S> {
     reactor: Reactor<Box<Source<S>>>,
-    desk: Desk,
+    desk: ServerContext,
     inbox: Inbox,
     connections: usize,
     turns: Vec<(Key, Cause)>,
     /// Room for replies that are being delivered.
-    posts: Vec<Post>,
-    remote: Remote<S>,
+    posts: Vec<PostedReply>,
+    remote: ServerHandle<S>,
     /// The connections that it drives.
     driven: Vec<Key>,
     /// What has been asked of it in this turn.
@@ -119,7 +121,7 @@ pub struct Server<S> {
 #[derive(Debug)]
 enum Source<S> {
     Datagrams(Datagrams<S>),
-    Listener(Door<S>),
+    Listener(ListenerSource<S>),
     Connection(Connected<S>),
     Leaving(Leaving),
     Watched(Watched<S>),
@@ -129,14 +131,14 @@ enum Source<S> {
 
 /// A listening endpoint.
 #[derive(Debug)]
-struct Door<S> {
+struct ListenerSource<S> {
     listener: Listener,
     /// Others may have the socket as well, and accept when we have gone.
     shared: bool,
     routes: Arc<Routes<S>>,
 }
 
-impl<S> Door<S> {
+impl<S> ListenerSource<S> {
     fn new(listener: Listener) -> Self {
         Self {
             listener,
@@ -146,7 +148,7 @@ impl<S> Door<S> {
     }
 
     /// Closes it.
-    fn close(self, desk: &Desk) {
+    fn close(self, desk: &ServerContext) {
         let socket = self.listener.into_fd();
         match self.shared {
             true => source::leave(socket, desk),
@@ -186,15 +188,15 @@ impl<S> Server<S> {
     pub fn new(limits: Limits) -> Result<Self, Error> {
         let (reactor, wake) = Reactor::new()?;
         let limits = limits.within(limit::descriptor_limit());
-        let mailbox = Arc::new(Mailbox::new(wake, &limits));
+        let mailbox = Arc::new(PendingReplies::new(wake, &limits));
         Ok(Self {
             reactor,
-            desk: Desk::new(limits, Arc::clone(&mailbox)),
+            desk: ServerContext::new(limits, Arc::clone(&mailbox)),
             inbox: Inbox::default(),
             connections: 0,
             turns: Vec::new(),
             posts: Vec::new(),
-            remote: Remote::new(mailbox),
+            remote: ServerHandle::new(mailbox),
             driven: Vec::new(),
             control: Control::new(),
             stopping: None,
@@ -209,7 +211,7 @@ impl<S> Server<S> {
     ///
     /// # Errors
     ///
-    /// As [`Socket::bind`](crate::Socket::bind). The server is as before.
+    /// As [`Socket::bind`](crate::socket::Socket::bind). The server is as before.
     pub fn bind(&mut self, at: impl Into<Bind>, kind: Kind) -> Result<Endpoint<'_, S>, Error> {
         self.check_process()?;
         match kind {
@@ -224,7 +226,7 @@ impl<S> Server<S> {
                 )))
             }
             Kind::Seqpacket => {
-                let door = Door::new(Listener::bind(at)?);
+                let door = ListenerSource::new(Listener::bind(at)?);
                 self.add_endpoint(Source::Listener(door))
             }
         }
@@ -243,7 +245,7 @@ impl<S> Server<S> {
     ///
     /// Who sent a datagram before this is told only if the socket had `SO_PASSCRED` set by then, as with
     /// `PassCredentials=yes` in a `.socket` unit of systemd; otherwise the sender is not known, and
-    /// [refused](Endpoint::admit) where there is a rule. The example `activated` has all that belongs to such a unit.
+    /// [refused](Endpoint::authorize) where there is a rule. The example `activated` has all that belongs to such a unit.
     ///
     /// # Errors
     ///
@@ -256,14 +258,14 @@ impl<S> Server<S> {
                 self.add_endpoint(Source::Datagrams(Datagrams::adopted(line, &self.desk)?))
             }
             Ok(Kind::Seqpacket) => {
-                let line = Line::new(fd, Kind::Seqpacket, &self.desk.limits)?;
+                let line = Transport::new(fd, Kind::Seqpacket, &self.desk.limits)?;
                 let connection = Connected::new(line, Arc::default(), &mut self.desk);
                 let endpoint = self.add_endpoint(Source::Connection(connection))?;
                 endpoint.server.connections += 1;
                 Ok(endpoint)
             }
             Err(_) => {
-                let mut door = Door::new(Listener::from_fd(fd)?);
+                let mut door = ListenerSource::new(Listener::from_fd(fd)?);
                 door.shared = true;
                 self.add_endpoint(Source::Listener(door))
             }
@@ -271,12 +273,12 @@ impl<S> Server<S> {
     }
 
     /// Prepares a datagram socket. This comes before binding: what is queued earlier would not say who sent it.
-    fn datagram_line(&self, fd: OwnedFd) -> Result<Line, Error> {
+    fn datagram_line(&self, fd: OwnedFd) -> Result<Transport, Error> {
         /// All answers of a datagram server share one send buffer.
         const SNDBUF: usize = 4 << 20;
         sys::set_passcred(fd.as_fd()).map_err(Error::os("setsockopt"))?;
         sys::raise_sndbuf(fd.as_fd(), SNDBUF).map_err(Error::os("setsockopt"))?;
-        Line::new(fd, Kind::Datagram, &self.desk.limits)
+        Transport::new(fd, Kind::Datagram, &self.desk.limits)
     }
 
     fn add_endpoint(&mut self, source: Source<S>) -> Result<Endpoint<'_, S>, Error> {
@@ -353,18 +355,18 @@ impl<S> Server<S> {
     /// # Examples
     ///
     #[doc = include_str!("../doc/remote.md")]
-    pub fn remote(&self) -> Remote<S> {
+    pub fn handle(&self) -> ServerHandle<S> {
         self.remote.clone()
     }
 
-    /// Serves until it is stopped, by a [`Remote`] or a [`Control`].
+    /// Serves until it is stopped, by a [`ServerHandle`] or a [`Control`].
     ///
     /// # Errors
     ///
     /// [`Error::Os`] when the loop itself cannot go on. Nothing that a peer does causes that. The server
     /// can be run again.
     pub fn run(&mut self, state: &mut S) -> Result<(), Error> {
-        while self.turn(state, None)? == Turn::Done {}
+        while self.run_once(state, None)? == ControlFlow::Continue(()) {}
         Ok(())
     }
 
@@ -382,7 +384,11 @@ impl<S> Server<S> {
     /// # Examples
     ///
     #[doc = include_str!("../doc/turn.md")]
-    pub fn turn(&mut self, state: &mut S, timeout: Option<Duration>) -> Result<Turn, Error> {
+    pub fn run_once(
+        &mut self,
+        state: &mut S,
+        timeout: Option<Duration>,
+    ) -> Result<ControlFlow<()>, Error> {
         self.check_process()?;
         self.turns.clear();
         // Whoever does not wait here waits elsewhere, after the turn.
@@ -406,8 +412,8 @@ impl<S> Server<S> {
         self.reactor.arm()?;
         let ended = self.stopping.is_some() && self.end_if_stopping(idle);
         Ok(match ended | std::mem::take(&mut self.control.stop) {
-            true => Turn::Stopped,
-            false => Turn::Done,
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         })
     }
 
@@ -440,12 +446,12 @@ impl<S> Server<S> {
 
     /// Has a watch or a timer call the program back.
     #[inline(never)]
-    fn call_back(&mut self, state: &mut S, source: &mut Source<S>, cause: Cause) -> Next {
+    fn call_back(&mut self, state: &mut S, source: &mut Source<S>, cause: Cause) -> SourceAction {
         self.control.forget = false;
         match source {
             Source::Watched(watched) => watched.act(state, &mut self.control, cause),
             Source::Timer(timer) => timer.act(state, &mut self.control),
-            _ => Next::Keep,
+            _ => SourceAction::Keep,
         }
     }
 
@@ -472,7 +478,7 @@ impl<S> Server<S> {
             if let Some(source) = self.reactor.take(key) {
                 let next = match &*source {
                     Source::Connection(connection) => connection.next(),
-                    _ => Next::Again(Watch::Reading),
+                    _ => SourceAction::Again(Watch::Reading),
                 };
                 self.settle(key, source, next);
             }
@@ -480,23 +486,23 @@ impl<S> Server<S> {
     }
 
     /// Puts a source back as it wishes, or closes it.
-    fn settle(&mut self, key: Key, source: Box<Source<S>>, next: Next) {
+    fn settle(&mut self, key: Key, source: Box<Source<S>>, next: SourceAction) {
         match next {
-            Next::Keep => {}
-            Next::Again(watch) => self.reactor.rearm(key, &source, watch),
-            Next::At(time) => self.reactor.wake_at(key, time),
-            Next::AgainAt(watch, time) => {
+            SourceAction::Keep => {}
+            SourceAction::Again(watch) => self.reactor.rearm(key, &source, watch),
+            SourceAction::At(time) => self.reactor.wake_at(key, time),
+            SourceAction::AgainAt(watch, time) => {
                 self.reactor.rearm(key, &source, watch);
                 self.reactor.wake_at(key, time);
             }
-            Next::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
-            Next::Ignore(until) => {
+            SourceAction::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
+            SourceAction::Ignore(until) => {
                 self.reactor.ignore(key, &source);
                 until
                     .into_iter()
                     .for_each(|time| self.reactor.wake_at(key, time));
             }
-            Next::Close => return self.close(key, source),
+            SourceAction::Close => return self.close(key, source),
         }
         self.reactor.put(key, source);
     }
@@ -511,7 +517,7 @@ impl<S> Server<S> {
         match *source {
             Source::Connection(connection) => {
                 self.desk.peer = connection.credentials();
-                self.desk.note(Notice::Gone);
+                self.desk.note(EventKind::Gone);
                 connection.note_lost(&mut self.desk);
                 // A server that is stopping already ends by itself, and can be run again.
                 if connection.stops_server() && self.stopping.is_none() {
@@ -519,7 +525,7 @@ impl<S> Server<S> {
                 }
                 connection.stop_waiting(key);
                 let (key, to) = (key.to_bits(), None);
-                self.desk.mailbox.hang_up(&Ticket { key, to });
+                self.desk.mailbox.hang_up(&ReplyRoute { key, to });
                 match connection.close(&self.desk) {
                     Some(leaving) => self.linger(leaving),
                     None => self.connections -= 1,
@@ -532,7 +538,8 @@ impl<S> Server<S> {
             Source::Datagrams(endpoint) => {
                 self.desk.mailbox.hang_up_all(key.to_bits());
                 self.desk.peer = None;
-                self.desk.note_lost(Loss::NoRoom, endpoint.waiting());
+                self.desk
+                    .note_lost(UndeliveredReason::NoRoom, endpoint.waiting());
                 endpoint.close(&self.desk);
             }
             Source::Listener(door) => door.close(&self.desk),
@@ -541,20 +548,20 @@ impl<S> Server<S> {
     }
 
     /// Takes a bounded number of new connections.
-    fn accept(&mut self, door: &mut Door<S>, key: Key) -> Next {
-        for _ in 0..self.desk.limits.turn.max(1) {
+    fn accept(&mut self, door: &mut ListenerSource<S>, key: Key) -> SourceAction {
+        for _ in 0..self.desk.limits.messages_per_turn.max(1) {
             // Those that are being closed hold a descriptor each; one that is turned away could be one of them.
             let (limits, accounts) = (&self.desk.limits, &self.desk.accounts);
             let most = limits.connections.saturating_add(limits.user_closing);
             let too_many = |closing| closing > 0 && self.connections + closing >= most;
             if too_many(accounts.closing()) && accounts.wait_to_accept(key.to_bits(), too_many) {
-                return Next::Ignore(None);
+                return SourceAction::Ignore(None);
             }
             let line = match door.listener.accept_line(&self.desk.limits) {
                 Ok(Some(line)) => line,
-                Ok(None) => return Next::Keep,
+                Ok(None) => return SourceAction::Keep,
                 // Descriptors or memory have run out; the client stays queued.
-                Err(_) => return Next::pause(self.desk.limits.accept_pause),
+                Err(_) => return SourceAction::pause(self.desk.limits.accept_pause),
             };
             let mut connection = Connected::new(line, Arc::clone(&door.routes), &mut self.desk);
             let refusal = if self.connections >= self.desk.limits.connections {
@@ -572,13 +579,13 @@ impl<S> Server<S> {
             }
             self.desk.peer = connection.credentials();
             if self.add(Source::Connection(connection)).is_ok() {
-                self.desk.note(Notice::Accepted);
+                self.desk.note(EventKind::Accepted);
                 self.connections += 1;
             } else {
-                self.desk.note(Notice::TurnedAway(Fault::BUSY));
+                self.desk.note(EventKind::TurnedAway(Fault::BUSY));
             }
         }
-        Next::Again(Watch::Reading)
+        SourceAction::Again(Watch::Reading)
     }
 }
 
@@ -618,25 +625,15 @@ impl<S> Drop for Server<S> {
 /// # Examples
 ///
 /// ```
-/// jsoncomm::raise_descriptor_limit()?;
+/// jsoncomm::server::raise_descriptor_limit()?;
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 pub fn raise_descriptor_limit() -> Result<(), Error> {
     limit::raise_descriptor_limit().map_err(Error::os("setrlimit"))
 }
 
-/// How a turn ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Turn {
-    /// There may be more to do.
-    Done,
-    /// The server was asked to stop.
-    Stopped,
-}
-
 impl<S> AsFd for Server<S> {
-    /// The descriptor to wait on, readable when [`turn`](Server::turn) has something to do.
+    /// The descriptor to wait on, readable when [`run_once`](Server::run_once) has something to do.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reactor.as_fd()
     }

@@ -1,7 +1,7 @@
 //! What generated code and handlers meet: services, calls, replies.
 //!
 //! A call goes through here once: its arguments are decoded strictly, the handler runs, and what it
-//! returns is written as the answer. Where the answer goes is a [`Lane`]'s business.
+//! returns is written as the answer. Where the answer goes is a [`ReplySink`]'s business.
 
 mod call;
 mod outcome;
@@ -11,23 +11,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::account::Accounts;
+use crate::accounts::Accounts;
 use crate::describe::{Describe, Discovery, NoParams};
 use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault, caught};
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Caller, Losses, Mailbox, Post};
-use crate::message::{self, Failure, Packer, Request, Surplus, Unpack, Unpacker, Verbatim};
-use crate::observe::{Counts, Loss, Notice, Observer};
-use crate::outbox::Mail;
+use crate::mailbox::{Caller, Losses, PendingReplies, PostedReply};
+use crate::message::{self, Packer, RawError, RawMessage, Request, Unpack, Unpacker, UnusedFds};
+use crate::observe::{Counts, EventKind, Observer, UndeliveredReason};
+use crate::outbox::OutgoingReply;
 use crate::reply::{Reply, To, encoded};
 use crate::sys::control::Credentials;
 
 pub use call::Call;
 use call::Origin;
 use outcome::Answer;
-pub use outcome::{Outcome, Returned};
+pub use outcome::{MethodReturn, Returned};
 pub use test_call::TestCall;
 
 /// A service that a state `S` provides; implemented for `dyn Trait` by `#[jsoncomm::service]`.
@@ -88,9 +88,9 @@ pub trait Handler<R: Request> {
 }
 
 /// The way back to one peer, while its message is handled.
-pub(crate) trait Lane {
+pub(crate) trait ReplySink {
     /// Sends an answer, or queues it if there is no room now, or drops and counts it.
-    fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>);
+    fn deliver(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>);
 
     /// Drops the answer to a call that its caller has given up, if it waits for others to be read. Returns false if
     /// there is none.
@@ -98,10 +98,10 @@ pub(crate) trait Lane {
 }
 
 /// What answering takes besides a lane; one per server.
-pub(crate) struct Desk {
+pub(crate) struct ServerContext {
     pub(crate) limits: Limits,
     pub(crate) counts: Counts,
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) mailbox: Arc<PendingReplies>,
     pub(crate) accounts: Accounts,
     pub(crate) observer: Observer,
     /// Whose message or answer is being dealt with. It outlasts both, so it holds nothing.
@@ -113,11 +113,11 @@ pub(crate) struct Desk {
     /// The buffer answers are written into.
     text: Vec<u8>,
     /// Room for answers that are being sent.
-    posts: Vec<Post>,
+    posts: Vec<PostedReply>,
 }
 
 /// Prints nothing of the answers that are or were in its buffers.
-impl fmt::Debug for Desk {
+impl fmt::Debug for ServerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk")
             .field("limits", &self.limits)
@@ -127,8 +127,8 @@ impl fmt::Debug for Desk {
     }
 }
 
-impl Desk {
-    pub(crate) fn new(limits: Limits, mailbox: Arc<Mailbox>) -> Self {
+impl ServerContext {
+    pub(crate) fn new(limits: Limits, mailbox: Arc<PendingReplies>) -> Self {
         let observer = Observer::new(limits.event_pause);
         let accounts = Accounts::new(&limits);
         // What is still being closed must not keep what has gone.
@@ -159,24 +159,27 @@ impl Desk {
     }
 
     /// Counts and reports something about the present peer.
-    pub(crate) fn note(&mut self, notice: Notice) {
+    pub(crate) fn note(&mut self, notice: EventKind) {
         self.note_many(notice, 1);
     }
 
     /// Counts and reports answers that came to nothing.
-    pub(crate) fn note_lost(&mut self, loss: Loss, answers: usize) {
-        self.note_many(Notice::Dropped(loss), answers as u64);
+    pub(crate) fn note_lost(&mut self, loss: UndeliveredReason, answers: usize) {
+        self.note_many(EventKind::Dropped(loss), answers as u64);
     }
 
     /// Counts and reports what became of replies that nobody was there for.
     pub(crate) fn note_losses(&mut self, losses: Losses) {
         self.peer = None;
-        self.note_many(Notice::Dropped(Loss::NotKept), losses.dropped);
-        self.note_many(Notice::Expired, losses.expired);
-        self.note_many(Notice::Unwanted, losses.unwanted);
+        self.note_many(
+            EventKind::Dropped(UndeliveredReason::NotKept),
+            losses.dropped,
+        );
+        self.note_many(EventKind::Expired, losses.expired);
+        self.note_many(EventKind::Unwanted, losses.unwanted);
     }
 
-    fn note_many(&mut self, notice: Notice, count: u64) {
+    fn note_many(&mut self, notice: EventKind, count: u64) {
         if count > 0 {
             self.counts.add(notice, count);
             self.observer.report(notice, self.peer, count);
@@ -185,7 +188,7 @@ impl Desk {
 
     /// Counts a message that is refused.
     pub(crate) fn note_refusal(&mut self, code: i64) {
-        self.note(Notice::Refused(code));
+        self.note(EventKind::Refused(code));
         self.malformed |= MALFORMED.contains(&code);
     }
 
@@ -195,7 +198,7 @@ impl Desk {
     }
 
     /// Writes a fault and sends it.
-    pub(crate) fn refuse(&mut self, lane: &mut dyn Lane, id: Option<&Id<'_>>, fault: &Fault) {
+    pub(crate) fn refuse(&mut self, lane: &mut dyn ReplySink, id: Option<&Id<'_>>, fault: &Fault) {
         self.note_refusal(fault.code);
         self.send(lane, |text, _| {
             envelope::write_fault(text, id, fault);
@@ -206,8 +209,8 @@ impl Desk {
     /// Sends what a handler has just answered to its own caller, before the caller's next message is
     /// handled: nobody overtakes it, and it does not wait for the end of the turn. A stream may go on as it is
     /// sent; it gets its share.
-    fn send_posts(&mut self, lane: &mut dyn Lane, caller: &Caller<'_>) {
-        for _ in 0..self.limits.turn.max(1) {
+    fn send_posts(&mut self, lane: &mut dyn ReplySink, caller: &Caller<'_>) {
+        for _ in 0..self.limits.messages_per_turn.max(1) {
             if !self.mailbox.has_posts() {
                 return;
             }
@@ -215,7 +218,7 @@ impl Desk {
             self.mailbox.collect_for(caller, &mut posts);
             let done = posts.is_empty();
             for post in posts.drain(..) {
-                lane.deliver(self, Mail::Letter(post.letter));
+                lane.deliver(self, OutgoingReply::Letter(post.letter));
             }
             self.posts = posts;
             if done {
@@ -227,16 +230,16 @@ impl Desk {
     /// Writes an answer into the buffer and sends it. What cannot be written sends nothing.
     fn send<'m>(
         &mut self,
-        lane: &mut dyn Lane,
+        lane: &mut dyn ReplySink,
         write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) -> Option<EncodeError> {
         let mut text = std::mem::take(&mut self.text);
-        crate::line::empty(&mut text);
+        crate::transport::empty(&mut text);
         let bounds = self.mailbox.bounds();
         let fds = Packer::at_depth(bounds.depth);
         let trouble = encoded(&mut text, &fds, bounds, write).err();
         if trouble.is_none() {
-            lane.deliver(self, Mail::Lent(&text, &fds.into_row()));
+            lane.deliver(self, OutgoingReply::Lent(&text, &fds.into_row()));
         }
         self.text = text;
         trouble
@@ -246,8 +249,8 @@ impl Desk {
 /// A call on its way to the handler. Generated code has it, decodes the arguments and answers.
 #[doc(hidden)]
 pub struct Incoming<'r, 't> {
-    pub(crate) desk: &'r mut Desk,
-    pub(crate) lane: &'r mut (dyn Lane + 'r),
+    pub(crate) desk: &'r mut ServerContext,
+    pub(crate) lane: &'r mut (dyn ReplySink + 'r),
     pub(crate) caller: &'r Caller<'r>,
     pub(crate) text: &'t [u8],
     pub(crate) envelope: &'r mut Envelope<'t>,
@@ -266,7 +269,7 @@ impl fmt::Debug for Incoming<'_, '_> {
     }
 }
 
-impl fmt::Debug for dyn Lane + '_ {
+impl fmt::Debug for dyn ReplySink + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lane")
     }
@@ -274,7 +277,7 @@ impl fmt::Debug for dyn Lane + '_ {
 
 impl<'t> Incoming<'_, 't> {
     /// Decodes the arguments, runs a handler that asks nothing about its call, and sends what it returns.
-    pub fn answer<A: Unpack<'t>, O: Outcome>(mut self, handler: impl FnOnce(A) -> O) {
+    pub fn answer<A: Unpack<'t>, O: MethodReturn>(mut self, handler: impl FnOnce(A) -> O) {
         let (mut handed_over, mut answered) = (false, false);
         // Reading and dropping arguments, and writing and dropping what was returned, runs the program's code, too.
         let settled = caught(|| {
@@ -283,7 +286,7 @@ impl<'t> Incoming<'_, 't> {
             let deadline = self.deadline();
             let outcome = handler(arguments);
             match has_passed(deadline) {
-                true => self.desk.note(Notice::Expired),
+                true => self.desk.note(EventKind::Expired),
                 false => settle(&outcome, self.desk, self.lane, self.envelope.id()),
             }
             answered = true;
@@ -298,7 +301,7 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// The same for a handler that asks about its call, and may answer it later.
-    pub fn answer_call<A: Unpack<'t>, O: Outcome>(
+    pub fn answer_call<A: Unpack<'t>, O: MethodReturn>(
         mut self,
         handler: impl FnOnce(&mut Call, A) -> O,
     ) {
@@ -317,13 +320,13 @@ impl<'t> Incoming<'_, 't> {
                 return;
             }
             match has_passed(call.deadline) {
-                true => desk.note(Notice::Expired),
+                true => desk.note(EventKind::Expired),
                 false => settle(&outcome, desk, lane, id),
             }
             answered = true;
         });
         if settled.is_err() {
-            desk.note(Notice::Panicked(call.service, call.method));
+            desk.note(EventKind::Panicked(call.service, call.method));
         }
         match (settled, call.serial) {
             (Ok(()), None) => {}
@@ -370,7 +373,10 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Hands the params over as they are.
-    pub(crate) fn pass(self, handler: impl FnOnce(&mut Call, Verbatim, Reply<Verbatim, Failure>)) {
+    pub(crate) fn pass(
+        self,
+        handler: impl FnOnce(&mut Call, RawMessage, Reply<RawMessage, RawError>),
+    ) {
         self.hand_over(message::decode_front, handler);
     }
 
@@ -406,7 +412,7 @@ impl<'t> Incoming<'_, 't> {
         if self.envelope.timeout() == Some(0) {
             return Err(passed_already());
         }
-        fds.finish(Surplus::Refuse)?;
+        fds.finish(UnusedFds::Refuse)?;
         self.desk.counts.handled += 1;
         Ok(arguments)
     }
@@ -453,7 +459,8 @@ impl<'t> Incoming<'_, 't> {
     }
 
     fn note_panic(&mut self) {
-        self.desk.note(Notice::Panicked(self.service, self.method));
+        self.desk
+            .note(EventKind::Panicked(self.service, self.method));
     }
 
     /// Until when the caller waits, if it said so.
@@ -484,39 +491,44 @@ fn has_passed(deadline: Option<Instant>) -> bool {
 
 /// Sends what a handler has returned. Without an id the call is a notification, in the standard's words: it wants
 /// no answer.
-fn settle(outcome: &impl Outcome, desk: &mut Desk, lane: &mut dyn Lane, id: Option<&Id<'_>>) {
+fn settle(
+    outcome: &impl MethodReturn,
+    desk: &mut ServerContext,
+    lane: &mut dyn ReplySink,
+    id: Option<&Id<'_>>,
+) {
     if let Some(id) = id {
         outcome.settle(Answer { desk, lane, id });
     }
 }
 
 /// The faults of a message that is no call at all.
-const MALFORMED: [i64; 2] = [Fault::NOT_JSON, Fault::NOT_A_CALL];
+const MALFORMED: [i64; 2] = [Fault::PARSE_ERROR, Fault::INVALID_REQUEST];
 
 /// A bare message on its way to the handler.
 pub(crate) fn handle_bare<R: Request>(
-    desk: &mut Desk,
-    lane: &mut dyn Lane,
+    desk: &mut ServerContext,
+    lane: &mut dyn ReplySink,
     caller: &Caller<'_>,
     text: &[u8],
     fds: Fds,
     handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
 ) {
     if !desk.mailbox.has_room(caller) {
-        return desk.note(Notice::Ignored);
+        return desk.note(EventKind::Ignored);
     }
     let depth = desk.mailbox.bounds().depth;
-    let decode = || message::decode_at_depth::<R>(depth, text, fds, Surplus::Refuse);
+    let decode = || message::decode_at_depth::<R>(depth, text, fds, UnusedFds::Refuse);
     let Ok(Ok(request)) = caught(decode) else {
         // There is no way to say so.
-        return desk.note_refusal(Fault::NOT_A_CALL);
+        return desk.note_refusal(Fault::INVALID_REQUEST);
     };
     desk.counts.handled += 1;
     let (mailbox, to) = (Arc::clone(&desk.mailbox), To::Bare);
     let mut call = Call::new(caller, Origin { mailbox, to });
     let reply = Reply::new(call.slot());
     if caught(|| handler(&mut call, request, reply)).is_err() {
-        desk.note(Notice::Panicked("", ""));
+        desk.note(EventKind::Panicked("", ""));
     }
     desk.mailbox.defer(caller, None);
     desk.send_posts(lane, caller);
@@ -525,7 +537,7 @@ pub(crate) fn handle_bare<R: Request>(
 /// Says that a call has come too late.
 #[cold]
 fn passed_already() -> Fault {
-    Fault::new(Fault::DEADLINE, "the deadline has passed already")
+    Fault::new(Fault::DEADLINE_EXCEEDED, "the deadline has passed already")
 }
 
 /// Says that a call cannot be deferred.

@@ -10,19 +10,22 @@ use crate::address::{Address, Bind, Bound};
 use crate::error::{AddressProblem, Error};
 use crate::json::check_size;
 use crate::limits::Limits;
-use crate::line::{self, Datagram, Heard, Inbox, Kind, Line, Sent};
-use crate::message::{self, Message, Pack, Packer, Surplus};
+use crate::message::{self, Message, Pack, Packer, UnusedFds};
 use crate::sys::control::{self, Wait};
 use crate::sys::socket::{self as sys, Type};
+use crate::transport::{self, Datagram, Heard, Inbox, Kind, Transport};
 
-pub use raw::Raw;
+pub use crate::limits::DATAGRAM_MAX;
+pub use crate::transport::SendStatus;
+pub use raw::RawDatagram;
 
 /// What one attempt to receive found.
 ///
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{Kind, Received, Socket};
+/// use jsoncomm::socket::{Received, Socket};
+/// use jsoncomm::Kind;
 ///
 /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
 /// left.send("one")?;
@@ -65,7 +68,8 @@ pub enum Received<M> {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{Kind, Message, Socket};
+/// use jsoncomm::socket::Socket;
+/// use jsoncomm::{Kind, Message};
 /// use std::fs::File;
 ///
 /// #[derive(Debug, Message)]
@@ -80,11 +84,11 @@ pub enum Received<M> {
 pub struct Socket {
     // Dropped before the socket is closed; see `Bound`.
     path: Option<Bound>,
-    line: Line,
+    line: Transport,
     inbox: Inbox,
     text: Vec<u8>,
     timeout: Option<Duration>,
-    surplus: Surplus,
+    surplus: UnusedFds,
 }
 
 impl Socket {
@@ -99,8 +103,8 @@ impl Socket {
         let (left, right) = sys::socketpair(kind.into()).map_err(Error::os("socketpair"))?;
         let limits = Limits::default();
         Ok((
-            Self::new(Line::new(left, kind, &limits)?),
-            Self::new(Line::new(right, kind, &limits)?),
+            Self::new(Transport::new(left, kind, &limits)?),
+            Self::new(Transport::new(right, kind, &limits)?),
         ))
     }
 
@@ -120,7 +124,8 @@ impl Socket {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Address, Socket};
+    /// use jsoncomm::address::Address;
+    /// use jsoncomm::socket::Socket;
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("sums.sock");
     ///
@@ -137,7 +142,7 @@ impl Socket {
     /// ```
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
         let fd = sys::socket(Type::Dgram).map_err(Error::os("socket"))?;
-        let mut socket = Self::new(Line::new(fd, Kind::Datagram, &Limits::default())?);
+        let mut socket = Self::new(Transport::new(fd, Kind::Datagram, &Limits::default())?);
         socket.path = Some(at.into().bind(socket.as_fd(), Type::Dgram)?);
         Ok(socket)
     }
@@ -156,7 +161,7 @@ impl Socket {
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
-        Self::connect_by(address, kind, Instant::now() + line::DEADLINE)
+        Self::connect_by(address, kind, Instant::now() + transport::DEADLINE)
     }
 
     /// Connects as [`connect`](Socket::connect) does, and waits until `deadline` at most.
@@ -169,7 +174,7 @@ impl Socket {
         kind: Kind,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        let line = line::connect_by(&address.into(), kind, &Limits::default(), deadline)?;
+        let line = transport::connect_by(&address.into(), kind, &Limits::default(), deadline)?;
         Ok(Self::new(line))
     }
 
@@ -179,7 +184,7 @@ impl Socket {
     ///
     /// As [`connect`](Socket::connect).
     pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
-        Self::open_by(address, Instant::now() + line::DEADLINE)
+        Self::open_by(address, Instant::now() + transport::DEADLINE)
     }
 
     /// Connects as [`open`](Socket::open) does, and waits until `deadline` at most.
@@ -188,7 +193,7 @@ impl Socket {
     ///
     /// As [`connect_by`](Socket::connect_by).
     pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
-        line::connect_any(&address.into(), &Limits::default(), deadline).map(Self::new)
+        transport::connect_any(&address.into(), &Limits::default(), deadline).map(Self::new)
     }
 
     /// Makes a datagram socket that is not connected but has a name: send with
@@ -213,7 +218,7 @@ impl Socket {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::Socket;
+    /// use jsoncomm::socket::Socket;
     /// use std::os::unix::net::UnixDatagram;
     ///
     /// let (left, right) = UnixDatagram::pair()?;
@@ -226,18 +231,18 @@ impl Socket {
     /// ```
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = kind_of(fd.as_fd(), Listening::No)?;
-        Ok(Self::new(Line::new(fd, kind, &Limits::default())?))
+        Ok(Self::new(Transport::new(fd, kind, &Limits::default())?))
     }
 
     /// Puts a line under the typed interface.
-    fn new(line: Line) -> Self {
+    fn new(line: Transport) -> Self {
         Self {
             path: None,
             line,
             inbox: Inbox::default(),
             text: Vec::new(),
             timeout: None,
-            surplus: Surplus::Refuse,
+            surplus: UnusedFds::Refuse,
         }
     }
 
@@ -263,7 +268,8 @@ impl Socket {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Error, Kind, Socket};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::{Error, Kind};
     /// use std::time::Duration;
     ///
     /// let (mut left, _right) = Socket::pair(Kind::Seqpacket)?;
@@ -292,8 +298,9 @@ impl Socket {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::message::Surplus;
-    /// use jsoncomm::{Kind, Message, Socket};
+    /// use jsoncomm::message::UnusedFds;
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::{Kind, Message};
     /// use std::fs::File;
     ///
     /// #[derive(Debug, Message)]
@@ -303,12 +310,12 @@ impl Socket {
     /// struct Older { len: u64 }
     ///
     /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
-    /// right.set_surplus(Surplus::Close);
+    /// right.set_surplus(UnusedFds::Close);
     /// left.send(&Newer { len: 7, file: File::open("/dev/null")? })?;
     /// assert_eq!(right.receive::<Older>()?.0.len, 7);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn set_surplus(&mut self, surplus: Surplus) {
+    pub fn set_surplus(&mut self, surplus: UnusedFds) {
         self.surplus = surplus;
     }
 
@@ -347,19 +354,20 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// As [`send`](Socket::send); lack of room is [`Sent::Full`].
+    /// As [`send`](Socket::send); lack of room is [`SendStatus::Full`].
     ///
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Kind, Sent, Socket};
+    /// use jsoncomm::socket::{SendStatus, Socket};
+    /// use jsoncomm::Kind;
     ///
     /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
-    /// while left.try_send("one more")? == Sent::Done {}
+    /// while left.try_send("one more")? == SendStatus::Done {}
     /// right.receive::<String>()?; // makes room again
     /// # Ok::<(), jsoncomm::Error>(())
     /// ```
-    pub fn try_send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<Sent, Error> {
+    pub fn try_send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<SendStatus, Error> {
         self.encoded(message, |line, text, fds| {
             line.send(text, fds, None, Wait::Never)
         })
@@ -369,12 +377,12 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// As [`send_to`](Socket::send_to); lack of room is [`Sent::Full`].
+    /// As [`send_to`](Socket::send_to); lack of room is [`SendStatus::Full`].
     pub fn try_send_to<M: Pack + ?Sized>(
         &mut self,
         message: &M,
         to: &Address,
-    ) -> Result<Sent, Error> {
+    ) -> Result<SendStatus, Error> {
         let to = to.resolve()?;
         self.encoded(message, |line, text, fds| {
             line.send(text, fds, Some(&to.name), Wait::Never)
@@ -420,9 +428,9 @@ impl Socket {
     fn encoded<M: Pack + ?Sized, T>(
         &mut self,
         message: &M,
-        send: impl FnOnce(&Line, &[u8], &[BorrowedFd<'_>]) -> Result<T, Error>,
+        send: impl FnOnce(&Transport, &[u8], &[BorrowedFd<'_>]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        line::empty(&mut self.text);
+        transport::empty(&mut self.text);
         let bounds = self.line.bounds();
         let fds = Packer::at_depth(bounds.depth);
         message::encode(message, &mut self.text, &fds)
@@ -473,7 +481,8 @@ impl AsFd for Socket {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{Kind, Listener, Socket};
+/// use jsoncomm::socket::{Listener, Socket};
+/// use jsoncomm::Kind;
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("listener.sock");
 ///
@@ -534,10 +543,10 @@ impl Listener {
     }
 
     /// Takes the next connection, without the typed interface.
-    pub(crate) fn accept_line(&self, limits: &Limits) -> Result<Option<Line>, Error> {
+    pub(crate) fn accept_line(&self, limits: &Limits) -> Result<Option<Transport>, Error> {
         loop {
             match sys::accept(self.fd.as_fd()) {
-                Ok(fd) => return Line::new(fd, Kind::Seqpacket, limits).map(Some),
+                Ok(fd) => return Transport::new(fd, Kind::Seqpacket, limits).map(Some),
                 Err(error) => match error.kind() {
                     std::io::ErrorKind::WouldBlock => return Ok(None),
                     // A signal, or a client that gave up before its turn.

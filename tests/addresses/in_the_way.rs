@@ -59,7 +59,7 @@ fn a_dead_socket_is_replaced_by_a_server_too_and_beyond_sun_path() {
         DoorClient::new(connection).knock().unwrap();
         let mut knocks = Knocks::default();
         while knocks.0 == 0 {
-            let _ = server.turn(&mut knocks, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut knocks, Some(PATIENCE)).unwrap();
         }
         drop(server);
         assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);

@@ -339,7 +339,7 @@ fn a_fault_is_a_fault_also_without_an_id() {
             CallError::Fault(fault) => {
                 assert_eq!(
                     (fault.code, &*fault.message),
-                    (Fault::BAD_ARGUMENT, "m"),
+                    (Fault::INVALID_PARAMS, "m"),
                     "{text}"
                 );
                 assert_eq!(fault.field.as_deref(), Some("path"), "{text}");
@@ -354,10 +354,10 @@ fn a_fault_without_an_id_is_about_the_only_call_that_was_started() {
     for kind in KINDS {
         let (near, mut far) = jsoncomm_tests::pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();
-        let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+        let connection = Connection::from_fd(near).unwrap().with_timeout(PATIENCE);
         let call = connection.start::<u32, Infallible>("example.any", &(1,));
         let call = call.unwrap();
-        far.receive::<Untyped<Value>>().unwrap();
+        far.receive::<WithFds<Value>>().unwrap();
         let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
         send_raw(&far, fault, &[]).unwrap();
         let answer = call.wait();
@@ -370,7 +370,7 @@ fn a_fault_without_an_id_is_not_about_a_call_that_was_not_sent() {
     for kind in KINDS {
         let (near, far) = jsoncomm_tests::pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();
-        let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+        let connection = Connection::from_fd(near).unwrap().with_timeout(PATIENCE);
         let unsent = connection.notify("example.any", &("x".repeat(2 << 20),));
         assert!(matches!(unsent, Err(CallError::NotSent(Error::Encode(_)))));
         let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;

@@ -5,9 +5,11 @@ use super::*;
 #[test]
 fn calls_from_another_process() {
     let Some((kind, path)) = role() else { return };
-    let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
+    let connection = Connection::connect(&path, kind)
+        .unwrap()
+        .with_timeout(PATIENCE);
     let desk = DeskClient::new(connection).start();
-    let _calls: Vec<Pending<u64>> = (0..5).map(|_| desk.never().unwrap()).collect();
+    let _calls: Vec<PendingCall<u64>> = (0..5).map(|_| desk.never().unwrap()).collect();
     // More items than there is room for are under way, and none is read.
     let _numbers = desk.stall(50).unwrap();
     let kept = || DeskClient::new(open(&path)).kept().unwrap().0;

@@ -1,7 +1,9 @@
 //! A server in the hand of a test, which answers some and lets go.
 
 use super::*;
-use jsoncomm::{Address, Fds, Listener};
+use jsoncomm::address::Address;
+use jsoncomm::fds::Fds;
+use jsoncomm::socket::Listener;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{Shutdown, shutdown};
 use std::os::fd::AsFd;
@@ -42,7 +44,7 @@ impl Far {
 
     /// Receives a call.
     pub(crate) fn hear(&mut self) -> Value {
-        let (call, client) = self.socket.receive::<Untyped<Value>>().unwrap();
+        let (call, client) = self.socket.receive::<WithFds<Value>>().unwrap();
         self.client = client;
         call.json
     }
@@ -52,7 +54,7 @@ impl Far {
     }
 
     fn say_with(&mut self, json: Value, fds: Fds) {
-        let message = Untyped { json, fds };
+        let message = WithFds { json, fds };
         match &self.client {
             Some(client) => self.socket.send_to(&message, client).unwrap(),
             None => self.socket.send(&message).unwrap(),
@@ -66,7 +68,7 @@ impl Far {
     /// Lets the client look for it several times.
     fn let_it_look(&mut self) {
         self.socket.set_timeout(Some(SEVERAL_LOOKS));
-        let nothing = self.socket.receive::<Untyped<Value>>();
+        let nothing = self.socket.receive::<WithFds<Value>>();
         assert!(matches!(nothing, Err(jsoncomm::Error::Deadline)));
     }
 }
@@ -169,10 +171,10 @@ fn a_connection_without_an_address_notices_the_death_as_well() {
     for kind in KINDS {
         let (near, mut far) = jsoncomm_tests::pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();
-        let desk = DeskClient::new(Connection::from_fd(near).unwrap().patient());
+        let desk = DeskClient::new(Connection::from_fd(near).unwrap().without_timeout());
         let (tell, told) = channel();
         std::thread::spawn(move || tell.send(desk.echo(0)));
-        far.receive::<Untyped<Value>>().unwrap();
+        far.receive::<WithFds<Value>>().unwrap();
         drop(far);
         assert_closed(told.recv_timeout(PATIENCE).unwrap());
     }
@@ -258,7 +260,7 @@ fn foreign_answers_do_not_hide_the_death_of_a_datagram_server() {
     alone!();
     let (_directory, path) = place();
     let (connection, mut far) = against(&path, Kind::Datagram);
-    let call = DeskClient::new(connection.patient())
+    let call = DeskClient::new(connection.without_timeout())
         .start()
         .echo(0)
         .unwrap();
@@ -273,7 +275,7 @@ fn foreign_answers_do_not_hide_the_death_of_a_datagram_server() {
     let until = Instant::now() + PATIENCE;
     let answer = loop {
         assert!(Instant::now() < until, "nobody looks for the server");
-        let foreign = Untyped {
+        let foreign = WithFds {
             json: answer(&json!(id + 1), 1),
             fds: Fds::new(),
         };

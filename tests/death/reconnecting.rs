@@ -44,7 +44,7 @@ fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
         assert!(matches!(
             deep,
             Err(CallError::NotSent(jsoncomm::Error::Encode(
-                jsoncomm::EncodeError::TooDeep { limit: 5 }
+                jsoncomm::message::EncodeError::TooDeep { limit: 5 }
             )))
         ));
         assert_eq!(same.as_fd().as_raw_fd(), number);
@@ -63,9 +63,15 @@ fn a_server_that_comes_back_as_another_kind_is_found_or_said_to_be_that() {
         let first = Other::serve(&path, kind);
         let before = open_fds();
         let whichever = open(&path).reconnecting();
-        let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
-        let desks =
-            [whichever, connection.reconnecting(), connection.repeating()].map(DeskClient::new);
+        let connection = Connection::connect(&path, kind)
+            .unwrap()
+            .with_timeout(PATIENCE);
+        let desks = [
+            whichever,
+            connection.reconnecting(),
+            connection.idempotent(),
+        ]
+        .map(DeskClient::new);
         for desk in &desks {
             desk.echo(1).unwrap();
         }
@@ -80,7 +86,7 @@ fn a_server_that_comes_back_as_another_kind_is_found_or_said_to_be_that() {
                     matches!(
                         refused,
                         Err(CallError::NotSent(jsoncomm::Error::Address {
-                            problem: jsoncomm::AddressProblem::OtherKind,
+                            problem: jsoncomm::address::AddressProblem::OtherKind,
                             ..
                         }))
                     ),
@@ -131,7 +137,7 @@ fn a_call_is_closed_when_nobody_has_come_back() {
             for _ in 0..3 {
                 assert_closed(desk.echo(1));
             }
-            let hasty = connection.within(SEVERAL_LOOKS).repeating();
+            let hasty = connection.with_timeout(SEVERAL_LOOKS).idempotent();
             let late = DeskClient::new(hasty).echo(1);
             assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
         }
@@ -147,14 +153,14 @@ fn without_an_address_and_in_a_loop_a_call_is_closed_for_good() {
         let connection = Connection::from_fd(near).unwrap();
         drop(far);
         assert_closed(DeskClient::new(connection.reconnecting()).echo(1));
-        assert_closed(DeskClient::new(connection.repeating()).echo(1));
+        assert_closed(DeskClient::new(connection.idempotent()).echo(1));
 
         let (_directory, path) = place();
         let (connection, far) = against(&path, kind);
         connection.set_driven();
         drop(far);
         let _next = Far::bind(&path, kind);
-        assert_closed(DeskClient::new(connection.repeating()).echo(1));
+        assert_closed(DeskClient::new(connection.idempotent()).echo(1));
         assert_closed(DeskClient::new(connection.reconnecting()).start().echo(1));
     }
 }
@@ -165,7 +171,7 @@ fn a_call_that_may_be_repeated_is_sent_until_it_is_answered() {
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
-        let desk = DeskClient::new(connection.repeating());
+        let desk = DeskClient::new(connection.idempotent());
         let waiting = std::thread::spawn(move || desk.echo(9));
         let mut ids = HashSet::new();
         let mut budget = u64::MAX;
@@ -200,7 +206,7 @@ fn an_answer_is_never_taken_for_that_of_another_server() {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
         let desk = DeskClient::new(connection.reconnecting());
-        let hasty = DeskClient::new(connection.within(Duration::from_millis(30)));
+        let hasty = DeskClient::new(connection.with_timeout(Duration::from_millis(30)));
         assert!(matches!(hasty.echo(1), Err(CallError::Deadline)));
         let old = far.hear()["id"].clone();
         drop(far);
@@ -234,7 +240,7 @@ fn under_servers_that_are_killed_in_a_loop_each_call_ends_with_its_own_answer() 
                 let connection = open(&path);
                 let repeats = client % 2 == 0;
                 let connection = match repeats {
-                    true => connection.repeating(),
+                    true => connection.idempotent(),
                     false => connection.reconnecting(),
                 };
                 let desk = DeskClient::new(connection);

@@ -1,7 +1,7 @@
 //! Descriptors are fields, and every refusal names its member and closes them all.
 
 use super::*;
-use jsoncomm::message::Unknown;
+use jsoncomm::message::UnknownVariant;
 
 use jsoncomm_tests::{alone, open_fds};
 
@@ -17,7 +17,7 @@ enum Either {
     Several(u8, String),
     Nothing,
     #[message(other)]
-    Other(Unknown),
+    Other(UnknownVariant),
 }
 
 #[test]
@@ -253,9 +253,9 @@ fn a_descriptor_of_another_kind_is_refused() {
     }
     let (stream, _) = UnixStream::pair().unwrap();
     for wrong in [
-        decode::<UnixListener>(b"0", written(&stream).1, Surplus::Refuse).map(drop),
-        decode::<UnixDatagram>(b"0", written(&stream).1, Surplus::Refuse).map(drop),
-        decode::<TcpStream>(b"0", written(&stream).1, Surplus::Refuse).map(drop),
+        decode::<UnixListener>(b"0", written(&stream).1, UnusedFds::Refuse).map(drop),
+        decode::<UnixDatagram>(b"0", written(&stream).1, UnusedFds::Refuse).map(drop),
+        decode::<TcpStream>(b"0", written(&stream).1, UnusedFds::Refuse).map(drop),
     ] {
         assert!(matches!(wrong, Err(DecodeError::Descriptor { .. })));
     }
@@ -340,7 +340,7 @@ fn every_refusal_names_its_member_and_leaks_nothing() {
     ];
     for (text, count, said) in cases {
         let before = open_fds();
-        let refused = decode::<Opened>(text.as_bytes(), nulls(count), Surplus::Refuse);
+        let refused = decode::<Opened>(text.as_bytes(), nulls(count), UnusedFds::Refuse);
         assert_eq!(refused.unwrap_err().to_string(), said, "{text}");
         assert_eq!(open_fds(), before, "{text}");
     }
@@ -369,7 +369,7 @@ fn a_refused_message_closes_what_it_had_taken() {
             #[fd]
             items: Vec<Opened>,
         }
-        let refused = decode::<Listing>(text.as_bytes(), nulls(count), Surplus::Refuse);
+        let refused = decode::<Listing>(text.as_bytes(), nulls(count), UnusedFds::Refuse);
         assert!(refused.is_err(), "{text}");
         drop(refused);
         assert_eq!(open_fds(), before, "{text}");
@@ -381,7 +381,7 @@ fn a_lenient_reader_closes_the_surplus() {
     alone!();
     let before = open_fds();
     let opened: Opened =
-        decode(br#"{"len":1,"file":1,"new":0}"#, nulls(2), Surplus::Close).unwrap();
+        decode(br#"{"len":1,"file":1,"new":0}"#, nulls(2), UnusedFds::Close).unwrap();
     assert_eq!(open_fds(), before + 1);
     drop(opened);
     assert_eq!(open_fds(), before);
@@ -406,7 +406,7 @@ fn bad_syntax_and_bad_shape_are_told_apart() {
             "{text}: {error}"
         );
     }
-    let error = decode::<Opened>(b"\"\xff\"", Fds::new(), Surplus::Close).unwrap_err();
+    let error = decode::<Opened>(b"\"\xff\"", Fds::new(), UnusedFds::Close).unwrap_err();
     assert!(matches!(error, DecodeError::Syntax { .. }));
     #[derive(Debug, Message)]
     struct Deep {
@@ -481,18 +481,18 @@ fn ends_of_pipes_are_descriptors_of_their_own_kind() {
     };
     let null = || File::open("/dev/null").unwrap().into();
     let (reader, writer) = rustix::pipe::pipe().unwrap();
-    let refused = decode::<ChildStdout>(b"0", written(writer), Surplus::Refuse);
+    let refused = decode::<ChildStdout>(b"0", written(writer), UnusedFds::Refuse);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "descriptor 0 is not a pipe to read"
     );
-    let refused = decode::<ChildStdin>(b"0", written(reader), Surplus::Refuse);
+    let refused = decode::<ChildStdin>(b"0", written(reader), UnusedFds::Refuse);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "descriptor 0 is not a pipe to write"
     );
-    assert!(decode::<ChildStderr>(b"0", written(null()), Surplus::Refuse).is_err());
-    assert!(decode::<ChildStdin>(b"0", written(null()), Surplus::Refuse).is_err());
+    assert!(decode::<ChildStderr>(b"0", written(null()), UnusedFds::Refuse).is_err());
+    assert!(decode::<ChildStdin>(b"0", written(null()), UnusedFds::Refuse).is_err());
 }
 
 #[test]
@@ -527,7 +527,7 @@ fn what_is_only_sent_may_lend_its_descriptors() {
         path: "a",
     };
     let (text, fds) = written(&lent);
-    let owned: Owned = decode(text.as_bytes(), fds, Surplus::Refuse).unwrap();
+    let owned: Owned = decode(text.as_bytes(), fds, UnusedFds::Refuse).unwrap();
     assert_eq!(
         (owned.all.len(), owned.maybe.is_some(), &*owned.path),
         (1, true, "a")

@@ -110,7 +110,7 @@ fn a_newtype_and_a_borrowing_message_are_nested_too() {
         Named(#[serde(borrow)] Named<'a>),
     }
     let text = br#"{"named":{"name":"x"}}"#;
-    let read: Either<'_> = decode(text, Fds::new(), Surplus::Refuse).unwrap();
+    let read: Either<'_> = decode(text, Fds::new(), UnusedFds::Refuse).unwrap();
     assert_eq!(read, Either::Named(Named { name: "x" }));
     assert_eq!(super::text(&read).as_bytes(), text);
     let only = Either::Only(Only(options(false)));

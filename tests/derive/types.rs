@@ -16,12 +16,12 @@ struct Borrowing<'a> {
 #[test]
 fn text_is_borrowed_from_the_datagram() {
     let text = br#"{"text":"a","maybe":"b","cow":"c","inner":"d"}"#;
-    let read: Borrowing<'_> = decode(text, Fds::new(), Surplus::Refuse).unwrap();
+    let read: Borrowing<'_> = decode(text, Fds::new(), UnusedFds::Refuse).unwrap();
     assert!(matches!(read.cow, Cow::Borrowed("c")));
     assert_eq!((read.text, read.maybe, read.inner.0), ("a", Some("b"), "d"));
     assert_eq!(super::text(&read).as_bytes(), text);
     let escaped = br#"{"text":"a","cow":"\n","inner":"d"}"#;
-    let read: Borrowing<'_> = decode(escaped, Fds::new(), Surplus::Refuse).unwrap();
+    let read: Borrowing<'_> = decode(escaped, Fds::new(), UnusedFds::Refuse).unwrap();
     assert!(matches!(read.cow, Cow::Owned(_)) && read.maybe.is_none());
 }
 
@@ -214,7 +214,7 @@ fn a_type_left_to_serde_is_what_serde_makes_of_it() {
 
 #[test]
 fn an_untyped_message_has_all_descriptors() {
-    let message: Untyped<serde_json::Value> = read(r#"{"a":[1,0]}"#, 2).unwrap();
+    let message: WithFds<serde_json::Value> = read(r#"{"a":[1,0]}"#, 2).unwrap();
     assert_eq!(message.fds.len(), 2);
     let (text, fds) = written(&message);
     assert_eq!((&*text, fds.len()), (r#"{"a":[1,0]}"#, 2));
@@ -350,7 +350,7 @@ mod bare_names {
 
 #[test]
 fn generated_code_needs_no_prelude() {
-    let plain: bare_names::Plain<'_> = decode(b"{}", Fds::new(), Surplus::Refuse).unwrap();
+    let plain: bare_names::Plain<'_> = decode(b"{}", Fds::new(), UnusedFds::Refuse).unwrap();
     assert_eq!(
         (text(&plain), plain.b.len()),
         (r#"{"a":"x","b":[]}"#.to_owned(), 0)
@@ -369,7 +369,7 @@ fn generated_code_needs_no_prelude() {
 }
 
 fn takes_unpack<'de, T: Unpack<'de>>(text: &'de str) -> T {
-    decode(text.as_bytes(), Fds::new(), Surplus::Refuse).unwrap()
+    decode(text.as_bytes(), Fds::new(), UnusedFds::Refuse).unwrap()
 }
 
 #[test]

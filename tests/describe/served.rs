@@ -1,8 +1,9 @@
 //! The call `rpc.discover`, as peers make it.
 
 use super::*;
-use jsoncomm::message::Untyped;
-use jsoncomm::{CallError, Fault, Handler, Kind, Limits, Reply, Socket};
+use jsoncomm::message::WithFds;
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Fault, Handler, Kind, Limits, Reply};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
 use std::os::fd::AsFd;
 
@@ -39,7 +40,7 @@ fn answer(running: &Running<Keeper>, kind: Kind, call: &str) -> Value {
     let mut socket = Socket::connect(&running.path, kind).unwrap();
     socket.set_timeout(Some(PATIENCE));
     send_raw(&socket, call.as_bytes(), &[]).unwrap();
-    let (answer, _) = socket.receive::<Untyped<Value>>().unwrap();
+    let (answer, _) = socket.receive::<WithFds<Value>>().unwrap();
     answer.json
 }
 
@@ -77,7 +78,7 @@ fn all_that_an_endpoint_serves_is_in_one_document() {
 /// What is said to a method that is not there.
 fn unknown(method: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": 1, "error":
-        {"code": Fault::UNKNOWN_METHOD, "message": format!("unknown method {method}")}})
+        {"code": Fault::METHOD_NOT_FOUND, "message": format!("unknown method {method}")}})
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn a_server_can_keep_to_itself_what_it_serves() {
         assert_eq!(answer(&silent, kind, DISCOVER), unknown("rpc.discover"));
         let refused = silent.connect().discover();
         assert!(
-            matches!(refused, Err(CallError::Fault(fault)) if fault.code == Fault::UNKNOWN_METHOD)
+            matches!(refused, Err(CallError::Fault(fault)) if fault.code == Fault::METHOD_NOT_FOUND)
         );
         let empty = Running::start(kind, Keeper, |endpoint| endpoint);
         assert_eq!(answer(&empty, kind, DISCOVER), unknown("rpc.discover"));
@@ -101,11 +102,11 @@ fn a_server_can_keep_to_itself_what_it_serves() {
 fn who_is_not_admitted_is_not_told() {
     for kind in KINDS {
         let running = Running::start(kind, Keeper, |endpoint| {
-            endpoint.admit(|_| false).serve::<dyn Shelf>()
+            endpoint.authorize(|_| false).serve::<dyn Shelf>()
         });
         let refused = running.connect().discover();
         assert!(
-            matches!(&refused, Err(CallError::Fault(fault)) if fault.code == Fault::REFUSED),
+            matches!(&refused, Err(CallError::Fault(fault)) if fault.code == Fault::NOT_AUTHORIZED),
             "{refused:?}"
         );
     }
@@ -119,8 +120,8 @@ fn asking_takes_no_arguments_and_no_descriptors() {
         let kind = Kind::Seqpacket;
         let running = Running::start(kind, Keeper, |endpoint| endpoint.serve::<dyn Shelf>());
         for (params, code, field) in [
-            (r#"{"deep":true}"#, Fault::BAD_ARGUMENT, json!("deep")),
-            ("[1]", Fault::BAD_ARGUMENT, Value::Null),
+            (r#"{"deep":true}"#, Fault::INVALID_PARAMS, json!("deep")),
+            ("[1]", Fault::INVALID_PARAMS, Value::Null),
         ] {
             let call =
                 format!(r#"{{"jsonrpc":"2.0","id":1,"method":"rpc.discover","params":{params}}}"#);
@@ -133,8 +134,8 @@ fn asking_takes_no_arguments_and_no_descriptors() {
         let null = File::open("/dev/null").unwrap();
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}"#;
         send_raw(&socket, call, &[null.as_fd()]).unwrap();
-        let (answer, _) = socket.receive::<Untyped<Value>>().unwrap();
-        assert_eq!(answer.json["error"]["code"], Fault::BAD_DESCRIPTORS);
+        let (answer, _) = socket.receive::<WithFds<Value>>().unwrap();
+        assert_eq!(answer.json["error"]["code"], Fault::INVALID_DESCRIPTORS);
         // Without an id it is a notification, and nobody waits.
         send_raw(
             &socket,
@@ -143,7 +144,7 @@ fn asking_takes_no_arguments_and_no_descriptors() {
         )
         .unwrap();
         send_raw(&socket, call, &[]).unwrap();
-        let (answer, _) = socket.receive::<Untyped<Value>>().unwrap();
+        let (answer, _) = socket.receive::<WithFds<Value>>().unwrap();
         assert_eq!(answer.json["result"]["openrpc"], "1.3.2");
     }
     assert_open_fds(before);
@@ -163,7 +164,7 @@ fn a_document_obeys_the_limits_of_an_answer() {
     let Err(CallError::Fault(fault)) = refused else {
         panic!("{refused:?}")
     };
-    assert_eq!(fault.code, Fault::ANSWER_TOO_BIG);
+    assert_eq!(fault.code, Fault::REPLY_TOO_LARGE);
     let envelope = r#"{"jsonrpc":"2.0","id":4503599627370496,"result":}"#.len();
     assert!(running(length + envelope).connect().discover().is_ok());
 }

@@ -1,8 +1,8 @@
 //! What types look like, as serde's attributes have them, and however they hold each other.
 
 use super::*;
-use jsoncomm::Fds;
-use jsoncomm::message::{Surplus, decode};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{UnusedFds, decode};
 use serde::{Deserialize, Serialize};
 
 /// A service whose one method answers a type.
@@ -259,7 +259,7 @@ fn the_content_of_a_tag_may_be_absent_where_it_is_an_option() {
         let tagged = serde_json::from_str(text).unwrap();
         assert_eq!(fits(&document, "Tagged", &tagged), reads, "{text}");
         assert_eq!(fits(&document, "Tagged.written", &tagged), writes, "{text}");
-        let ours: Result<Tagged, _> = decode(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        let ours: Result<Tagged, _> = decode(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
         assert_eq!(ours.is_ok(), reads, "{text}");
         assert_eq!(serde_json::from_str::<Tagged>(text).is_ok(), reads);
     }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
-use jsoncomm::{Call, Connection, Kind, Later};
+use jsoncomm::{Call, Connection, Deferred, Kind};
 use jsoncomm_tests::{Bound, PATIENCE, wait_for};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, kill_process, pidfd_open};
@@ -23,7 +23,7 @@ use super::built;
 #[jsoncomm::service(name = "example.settings")]
 trait Settings {
     fn user(&mut self, call: &mut Call) -> Option<u32>;
-    fn reloaded(&mut self, call: &mut Call) -> Later<u32>;
+    fn reloaded(&mut self, call: &mut Call) -> Deferred<u32>;
 }
 
 struct Manager {
@@ -77,7 +77,7 @@ impl Manager {
     /// A client at one of the sockets, whether the service runs or not.
     fn client(&self, name: &str) -> SettingsClient {
         let connection = Connection::open(self.path(name)).unwrap();
-        SettingsClient::new(connection.within(PATIENCE))
+        SettingsClient::new(connection.with_timeout(PATIENCE))
     }
 
     /// Starts the service, which leaves after so many seconds without work. The shell brings the descriptors to

@@ -45,13 +45,13 @@ fn what_is_not_json_is_answered_with_its_id_if_that_can_be_read() {
         let all = vec![null.as_fd(); 253];
         for (text, id) in cases {
             for fds in [0, 1, 253] {
-                bench.refused(text, &all[..fds], id, Fault::NOT_JSON, None);
+                bench.refused(text, &all[..fds], id, Fault::PARSE_ERROR, None);
             }
         }
         let mut refused = 3 * cases.len() as u64;
         if kind == Kind::Datagram {
-            bench.refused("", &[], None::<u64>, Fault::NOT_JSON, None);
-            bench.refused("", &all, None::<u64>, Fault::NOT_JSON, None);
+            bench.refused("", &[], None::<u64>, Fault::PARSE_ERROR, None);
+            bench.refused("", &all, None::<u64>, Fault::PARSE_ERROR, None);
             refused += 2;
         }
         drop(null);
@@ -129,8 +129,8 @@ fn what_is_not_a_call_is_answered_with_its_id_if_that_can_be_read() {
         let null = null();
         bench.hold();
         for (text, id) in &cases {
-            bench.refused(text, &[], *id, Fault::NOT_A_CALL, None);
-            bench.refused(text, &[null.as_fd()], *id, Fault::NOT_A_CALL, None);
+            bench.refused(text, &[], *id, Fault::INVALID_REQUEST, None);
+            bench.refused(text, &[null.as_fd()], *id, Fault::INVALID_REQUEST, None);
         }
         drop(null);
         let pings = bench.pings;
@@ -151,11 +151,11 @@ fn an_unknown_method_is_said_so_before_anything_else() {
         for method in ["none", "", "ping.", "Ping", "\\u0000", &"x".repeat(100_000)] {
             for fds in [0, 253] {
                 let text = call(5, method, r#"{"number":"x"}"#);
-                bench.refused(text, &all[..fds], 5, Fault::UNKNOWN_METHOD, None);
+                bench.refused(text, &all[..fds], 5, Fault::METHOD_NOT_FOUND, None);
             }
         }
         let text = r#"{"jsonrpc":"2.0","method":"test.none.at_all","id":"a\"b"}"#;
-        bench.refused(text, &[], "a\"b", Fault::UNKNOWN_METHOD, None);
+        bench.refused(text, &[], "a\"b", Fault::METHOD_NOT_FOUND, None);
         // Nobody asked for an answer.
         bench.ignored(r#"{"jsonrpc":"2.0","method":"test.none.at_all"}"#, &all);
         drop(null);
@@ -200,7 +200,7 @@ fn a_bad_argument_is_named() {
         for (method, params, field) in cases {
             let fds = &[null.as_fd()][usize::from(method == "ping")..];
             let text = call(5, method, params);
-            bench.refused(&text, fds, 5, Fault::BAD_ARGUMENT, field);
+            bench.refused(&text, fds, 5, Fault::INVALID_PARAMS, field);
             bench.ignored(text.replace(r#""id":5,"#, ""), fds);
         }
         drop(null);
@@ -239,7 +239,7 @@ fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
         let all = vec![null.as_fd(); 253];
         for (method, params, fds, field) in cases {
             let text = call(5, method, params);
-            bench.refused(&text, &all[..fds], 5, Fault::BAD_DESCRIPTORS, field);
+            bench.refused(&text, &all[..fds], 5, Fault::INVALID_DESCRIPTORS, field);
             bench.ignored(text.replace(r#""id":5,"#, ""), &all[..fds]);
         }
         for index in ["-1", "0.0", "\"0\"", "null", "[0]", "{}", "true"] {
@@ -247,7 +247,7 @@ fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
             bench.say(call(5, "swap", &params), &[null.as_fd()]);
             let (answer, _) = bench.hear();
             let code = answer["error"]["code"].as_i64().unwrap();
-            let codes = [Fault::BAD_ARGUMENT, Fault::BAD_DESCRIPTORS];
+            let codes = [Fault::INVALID_PARAMS, Fault::INVALID_DESCRIPTORS];
             assert!(codes.contains(&code), "{index}: {answer}");
             assert_eq!(
                 answer["error"]["data"]["field"], "file",

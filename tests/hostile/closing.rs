@@ -191,9 +191,9 @@ fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
         send_raw(&raw, b"no call", &[]).unwrap();
         leave(lingering(), &raw, "never read")
     });
-    assert!(raw.receive::<Untyped<Value>>().unwrap().0.json["error"].is_object());
+    assert!(raw.receive::<WithFds<Value>>().unwrap().0.json["error"].is_object());
     assert!(matches!(
-        raw.receive::<Untyped<Value>>(),
+        raw.receive::<WithFds<Value>>(),
         Err(Error::Closed)
     ));
     assert_eq!(polite.ping(2).unwrap(), 2);
@@ -221,7 +221,7 @@ fn a_connection_that_is_turned_away_takes_its_messages_with_it_elsewhere() {
         (third, end)
     });
     assert_eq!(
-        third.receive::<Untyped<Value>>().unwrap().0.json["error"]["code"],
+        third.receive::<WithFds<Value>>().unwrap().0.json["error"]["code"],
         Fault::BUSY
     );
     assert_eq!(other.ping(2).unwrap(), 2);
@@ -246,10 +246,14 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
     let mut ends = Vec::new();
     for count in 1..=3 {
         ends.push(send(&server, nested(), &first, &surplus));
-        let answer = first.receive::<Untyped<Value>>().unwrap().0.json;
-        assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{count}");
+        let answer = first.receive::<WithFds<Value>>().unwrap().0.json;
+        assert_eq!(
+            answer["error"]["code"],
+            Fault::INVALID_DESCRIPTORS,
+            "{count}"
+        );
     }
-    let end = first.receive::<Untyped<Value>>();
+    let end = first.receive::<WithFds<Value>>();
     assert!(matches!(end, Err(Error::Closed)));
     // The user's other connections, and new ones, wait until they are closed, and no longer.
     let second = VaultClient::new(server.connect());
@@ -302,7 +306,9 @@ fn a_server_that_is_dropped_does_not_wait_until_what_nobody_has_read_is_closed()
         server.bind(&path, kind).unwrap().serve::<dyn Vault>();
         let raw = Socket::connect(&path, kind).unwrap();
         if accepted {
-            let _ = server.turn(&mut State::default(), Some(PATIENCE)).unwrap();
+            let _ = server
+                .run_once(&mut State::default(), Some(PATIENCE))
+                .unwrap();
         }
         let end = leave(lingering(), &raw, "never read");
         let (tell, told) = std::sync::mpsc::channel();
@@ -334,7 +340,7 @@ fn stuck(server: &Running<State>) -> TcpStream {
     let slow = nested();
     let file = file_of(&slow.fd);
     let end = send(server, slow, &raw, "no call");
-    assert!(raw.receive::<Untyped<Value>>().is_ok());
+    assert!(raw.receive::<WithFds<Value>>().is_ok());
     wait_until_closed(&file);
     end
 }
@@ -348,7 +354,7 @@ fn cut_off(server: &Running<State>) {
             send_raw(&raw, b"no call", &[null.as_fd()]).unwrap();
         }
     });
-    while raw.receive::<Untyped<Value>>().is_ok() {}
+    while raw.receive::<WithFds<Value>>().is_ok() {}
     server.settle();
 }
 
@@ -471,7 +477,7 @@ fn what_one_user_sends_does_not_keep_another_out() {
     let slow = nested();
     let file = file_of(&slow.fd);
     let end = send(&server, slow, &blocking, "no call");
-    assert!(blocking.receive::<Untyped<Value>>().is_ok());
+    assert!(blocking.receive::<WithFds<Value>>().is_ok());
     // A new process would be another to close it.
     wait_until_closed(&file);
     // More than it may have, each with something that nobody reads.
@@ -503,7 +509,7 @@ fn a_peer_that_goes_while_nobody_reads_from_it_is_noticed() {
     assert_eq!(idle.ping(1).unwrap(), 1);
     let mut blocking = raw(&server, Kind::Seqpacket);
     let end = send(&server, nested(), &blocking, "no call");
-    assert!(blocking.receive::<Untyped<Value>>().is_ok());
+    assert!(blocking.receive::<WithFds<Value>>().is_ok());
     drop((idle, blocking));
     let until = Instant::now() + PATIENCE;
     while server.stats().connections > 0 {

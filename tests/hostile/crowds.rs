@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use jsoncomm::{Connection, Error, Sent, Server};
+use jsoncomm::socket::SendStatus;
+use jsoncomm::{Connection, Error, Server};
 use rustix::net::{Shutdown, shutdown};
 
 use super::*;
@@ -24,7 +25,7 @@ fn flood(
             let mut socket = Socket::connect(&path, kind).unwrap();
             socket.set_timeout(Some(PATIENCE));
             while !over.load(Ordering::Relaxed) && send_raw(&socket, text.as_bytes(), &[]).is_ok() {
-                match socket.receive::<Untyped<Value>>() {
+                match socket.receive::<WithFds<Value>>() {
                     Ok(_) => answers += 1,
                     Err(Error::Closed) => break,
                     Err(error) => panic!("{error}"),
@@ -59,7 +60,7 @@ fn fifty_that_call_and_ten_that_send_nonsense_cost_a_polite_client_nothing() {
         }
         server.assert_busy_with(usize::from(kind == Kind::Seqpacket));
         let (_, counts) = server.stop();
-        assert!(counts.refused_with(Fault::NOT_JSON) >= 10, "{counts:?}");
+        assert!(counts.refused_with(Fault::PARSE_ERROR) >= 10, "{counts:?}");
         assert_eq!(counts.dropped + counts.panicked, 0, "{counts:?}");
         drop(polite);
         assert_open_fds(before);
@@ -124,7 +125,7 @@ fn three_hundred_idle_connections_cost_the_others_nothing() {
     let mut last = idle.into_iter().next_back().unwrap();
     send_raw(&last, call(5, "ping", "[7]").as_bytes(), &[]).unwrap();
     assert_eq!(
-        last.receive::<Untyped<Value>>().unwrap().0.json["result"],
+        last.receive::<WithFds<Value>>().unwrap().0.json["result"],
         7
     );
     server.assert_busy_with(2);
@@ -148,11 +149,11 @@ fn who_sends_no_more_is_still_answered_and_then_gone() {
         }
         shutdown(&half, Shutdown::Write).unwrap();
         for id in 5..8 {
-            let (answer, _) = half.receive::<Untyped<Value>>().unwrap();
+            let (answer, _) = half.receive::<WithFds<Value>>().unwrap();
             assert_eq!((&answer.json["id"], answer.fds.len()), (&json!(id), 1));
         }
         if kind == Kind::Seqpacket {
-            let end = half.receive::<Untyped<Value>>();
+            let end = half.receive::<WithFds<Value>>();
             assert!(matches!(end, Err(Error::Closed)), "{end:?}");
         }
         drop((half, null));
@@ -201,7 +202,7 @@ fn who_is_dead_before_it_is_accepted_is_served_as_far_as_it_asked() {
     bench.sound();
     let (state, counts) = bench.stop();
     assert_eq!((state.told, counts.accepted, counts.gone), (20, 42, 40));
-    assert_eq!(counts.refused_with(Fault::NOT_JSON), 20);
+    assert_eq!(counts.refused_with(Fault::PARSE_ERROR), 20);
 }
 
 /// A client; on datagrams not a connected one, which could hold all the room that the answers share.
@@ -213,9 +214,9 @@ fn stuck(path: &std::path::Path, kind: Kind) -> Socket {
 }
 
 /// Sends a call if there is room.
-fn try_say(socket: &mut Socket, path: &std::path::Path, text: &str, fds: Fds) -> Sent {
+fn try_say(socket: &mut Socket, path: &std::path::Path, text: &str, fds: Fds) -> SendStatus {
     let json = serde_json::from_str::<Value>(text).unwrap();
-    let call = Untyped { json, fds };
+    let call = WithFds { json, fds };
     match socket.kind() {
         Kind::Datagram => socket.try_send_to(&call, &path.into()).unwrap(),
         Kind::Seqpacket => socket.try_send(&call).unwrap(),
@@ -237,26 +238,26 @@ fn peers_that_are_stuck_leave_the_server_idle() {
         let [deaf, keeping, half, _idle] = &mut clients;
         while server.stats().waiting == 0 {
             let _ = try_say(deaf, &path, &call(5, "ping", "[1]"), Fds::new());
-            let _ = server.turn(&mut state, Some(Duration::ZERO)).unwrap();
+            let _ = server.run_once(&mut state, Some(Duration::ZERO)).unwrap();
         }
         let keep = handlers::late(5, "keep", r#"{"file":0}"#);
         let sent = try_say(keeping, &path, &keep, Fds::from(vec![null().into()]));
-        assert_eq!(sent, Sent::Done);
+        assert_eq!(sent, SendStatus::Done);
         shutdown(half.as_fd(), Shutdown::Read).unwrap();
         let start = Instant::now();
         let mut turns = 0;
         while start.elapsed() < Duration::from_millis(500) {
             let hundred = Some(Duration::from_millis(100));
-            let _ = server.turn(&mut state, hundred).unwrap();
+            let _ = server.run_once(&mut state, hundred).unwrap();
             turns += 1;
         }
         // One that waits for nothing goes round some ten thousand times.
         assert!(turns < 200, "{turns} turns, {kind:?}");
-        let polite = Connection::open(&path).unwrap().within(PATIENCE);
+        let polite = Connection::open(&path).unwrap().with_timeout(PATIENCE);
         let mut pong = VaultClient::new(polite).start().ping(7).unwrap();
         let answer = loop {
             let ten = Some(Duration::from_millis(10));
-            let _ = server.turn(&mut state, ten).unwrap();
+            let _ = server.run_once(&mut state, ten).unwrap();
             if let Some(answer) = pong.try_wait() {
                 break answer;
             }

@@ -31,7 +31,11 @@ fn two_control_messages_bring_what_one_would() {
         for (method, params) in [("swap", r#"["x",0]"#), ("ping", "[1]"), ("join", "[0,2]")] {
             send_twice(&bench.raw, &call(5, method, params), null.as_fd());
             let (answer, fds) = bench.hear();
-            assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS, "{answer}");
+            assert_eq!(
+                answer["error"]["code"],
+                Fault::INVALID_DESCRIPTORS,
+                "{answer}"
+            );
             assert!(fds.is_empty());
             bench.sound();
         }
@@ -56,7 +60,7 @@ fn a_socket_that_is_sent_through_itself_comes_back_or_is_closed() {
             call(5, "ping", "[1]"),
             &[itself.as_fd()],
             5,
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
             None,
         );
         bench.ignored(

@@ -146,8 +146,8 @@ fn a_panicking_handler_costs_its_own_call() {
         let null = null();
         bench.hold();
         let text = call(5, "crash", r#"{"when":0,"file":0}"#);
-        bench.refused(text, &[null.as_fd()], 5, Fault::HANDLER_FAILED, None);
-        bench.refused(late(6, "panic", "{}"), &[], 6, Fault::HANDLER_FAILED, None);
+        bench.refused(text, &[null.as_fd()], 5, Fault::INTERNAL_ERROR, None);
+        bench.refused(late(6, "panic", "{}"), &[], 6, Fault::INTERNAL_ERROR, None);
         // One that wants no answer gets none.
         let text = r#"{"jsonrpc":"2.0","method":"test.late.panic"}"#;
         bench.ignored(text, &[]);
@@ -167,9 +167,9 @@ fn an_answer_that_panics_while_it_is_written_costs_its_own_call() {
         bench.hold();
         for when in 1..=3 {
             let text = call(5, "crash", &format!(r#"{{"when":{when},"file":0}}"#));
-            bench.refused(text, &[null.as_fd()], 5, Fault::HANDLER_FAILED, None);
+            bench.refused(text, &[null.as_fd()], 5, Fault::INTERNAL_ERROR, None);
             let text = late(6, "explode", &format!(r#"{{"when":{when}}}"#));
-            bench.refused(text, &[], 6, Fault::HANDLER_FAILED, None);
+            bench.refused(text, &[], 6, Fault::INTERNAL_ERROR, None);
         }
         drop(null);
         bench.stop();
@@ -184,7 +184,7 @@ fn a_reply_that_is_dropped_tells_the_caller() {
         let null = null();
         bench.hold();
         let text = late(5, "drop", r#"{"file":0}"#);
-        bench.refused(&text, &[null.as_fd()], 5, Fault::DROPPED, None);
+        bench.refused(&text, &[null.as_fd()], 5, Fault::NO_REPLY, None);
         bench.ignored(text.replace(r#""id":5,"#, ""), &[null.as_fd()]);
         drop(null);
         bench.stop();
@@ -231,7 +231,7 @@ fn costs_its_own_call(method: &str, params: &str) {
         bench.hold();
         for fds in [&[][..], &[null.as_fd()][..]] {
             let text = call(5, method, params);
-            bench.refused(text, fds, 5, Fault::HANDLER_FAILED, None);
+            bench.refused(text, fds, 5, Fault::INTERNAL_ERROR, None);
         }
         assert_eq!(
             bench.ask(call(5, "read", r#"{"shell":false}"#), &[])["result"],
@@ -268,7 +268,7 @@ fn an_answer_that_panics_when_it_is_dropped_is_given_once() {
         }
         let (_, counts) = bench.stop();
         assert_eq!(counts.panicked, 2);
-        assert_eq!(counts.refused_with(Fault::HANDLER_FAILED), 0);
+        assert_eq!(counts.refused_with(Fault::INTERNAL_ERROR), 0);
     }
 }
 
@@ -290,7 +290,7 @@ fn kept_replies_are_answered_in_any_order_and_a_dead_caller_costs_nothing() {
         }
         // Both have been taken, and the second client is heard no more.
         send_raw(&dead, call(1, "ping", r#"{"number":1}"#).as_bytes(), &[]).unwrap();
-        let pong = dead.receive::<Untyped<Value>>().unwrap().0;
+        let pong = dead.receive::<WithFds<Value>>().unwrap().0;
         assert_eq!(pong.json["result"], 1);
         bench.pings += 1;
         drop(dead);
@@ -317,7 +317,7 @@ fn while_a_handler_sleeps_each_call_keeps_its_own_deadline() {
         let held = bench.polite.start().wait().unwrap();
         is_here.recv_timeout(PATIENCE).unwrap();
         let answers: Vec<_> = (0..3).map(|n| patient.ping(n).unwrap()).collect();
-        let short = hurried.within(std::time::Duration::from_millis(20));
+        let short = hurried.with_timeout(std::time::Duration::from_millis(20));
         let ended = VaultClient::new(short).ping(70);
         assert!(
             matches!(ended, Err(jsoncomm::CallError::Deadline)),

@@ -11,7 +11,7 @@ use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size}
 
 use super::closing::{HOUR, send};
 use super::*;
-use jsoncomm::DATAGRAM_MAX;
+use jsoncomm::socket::DATAGRAM_MAX;
 use jsoncomm_tests::nested;
 
 const SPILLED: &str = "<args-via-fd>";
@@ -35,7 +35,7 @@ fn what_is_no_memfd_is_refused_without_reading_it() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
-        bench.refused(SPILLED, &[], None::<u64>, Fault::BAD_DESCRIPTORS, None);
+        bench.refused(SPILLED, &[], None::<u64>, Fault::INVALID_DESCRIPTORS, None);
         let directory = tempfile::tempdir().unwrap();
         let fifo = fifo(directory.path());
         let (stream, other) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -43,9 +43,15 @@ fn what_is_no_memfd_is_refused_without_reading_it() {
         let path = open("/", OFlags::PATH, Mode::empty()).unwrap();
         bench.hold();
         for fd in [fifo.as_fd(), stream.as_fd(), null.as_fd(), path.as_fd()] {
-            bench.refused(SPILLED, &[fd], None::<u64>, Fault::BAD_DESCRIPTORS, None);
+            bench.refused(
+                SPILLED,
+                &[fd],
+                None::<u64>,
+                Fault::INVALID_DESCRIPTORS,
+                None,
+            );
             let all = vec![fd; 253];
-            bench.refused(SPILLED, &all, None::<u64>, Fault::BAD_DESCRIPTORS, None);
+            bench.refused(SPILLED, &all, None::<u64>, Fault::INVALID_DESCRIPTORS, None);
         }
         drop((fifo, stream, other, null, path));
         let (_, counts) = bench.stop();
@@ -79,22 +85,22 @@ fn any_memfd_of_proper_size_is_read_from_its_start() {
                 SPILLED,
                 &[fd.as_fd()],
                 5,
-                Fault::BAD_DESCRIPTORS,
+                Fault::INVALID_DESCRIPTORS,
                 Some("file"),
             );
             let all = [fd.as_fd(), null.as_fd(), null.as_fd()];
-            bench.refused(SPILLED, &all, 5, Fault::BAD_DESCRIPTORS, None);
+            bench.refused(SPILLED, &all, 5, Fault::INVALID_DESCRIPTORS, None);
         }
         drop(fds);
         for (text, id, code) in [
-            ("", None, Fault::NOT_JSON),
-            ("nope", None, Fault::NOT_JSON),
-            (SPILLED, None, Fault::NOT_JSON),
-            ("[]", None, Fault::NOT_A_CALL),
+            ("", None, Fault::PARSE_ERROR),
+            ("nope", None, Fault::PARSE_ERROR),
+            (SPILLED, None, Fault::PARSE_ERROR),
+            ("[]", None, Fault::INVALID_REQUEST),
             (
                 &good.replace("swap", "none"),
                 Some(5),
-                Fault::UNKNOWN_METHOD,
+                Fault::METHOD_NOT_FOUND,
             ),
         ] {
             let fd = memfd(text.as_bytes());
@@ -116,13 +122,25 @@ fn a_memfd_beyond_the_limit_is_refused_unread() {
             let fd = memfd(b"x");
             ftruncate(&fd, size).unwrap();
             bench.hold();
-            bench.refused(SPILLED, &[fd.as_fd()], None::<u64>, Fault::NOT_A_CALL, None);
+            bench.refused(
+                SPILLED,
+                &[fd.as_fd()],
+                None::<u64>,
+                Fault::INVALID_REQUEST,
+                None,
+            );
         }
         // At the limit it is read; the rest of it is zeroes.
         let fd = memfd(b"{}");
         ftruncate(&fd, limit).unwrap();
         bench.hold();
-        bench.refused(SPILLED, &[fd.as_fd()], None::<u64>, Fault::NOT_JSON, None);
+        bench.refused(
+            SPILLED,
+            &[fd.as_fd()],
+            None::<u64>,
+            Fault::PARSE_ERROR,
+            None,
+        );
         drop(fd);
         bench.stop();
     }
@@ -153,7 +171,7 @@ fn a_memfd_that_shrinks_and_grows_meanwhile_spoils_its_own_message_only() {
             let answer = bench.ask(SPILLED, &[fd.as_fd()]);
             let code = answer["error"]["code"].as_i64();
             assert!(
-                answer["result"] == 1 || code == Some(Fault::NOT_JSON),
+                answer["result"] == 1 || code == Some(Fault::PARSE_ERROR),
                 "{answer}"
             );
         }
@@ -179,8 +197,8 @@ fn a_message_above_the_limit_is_refused_with_its_descriptors() {
         rustix::net::sockopt::set_socket_send_buffer_size(&bench.raw, limit).unwrap();
         let long = call(5, "ping", r#"{"number":1}"#) + &" ".repeat(limit);
         let all = vec![null.as_fd(); 253];
-        bench.refused(&long, &[], None::<u64>, Fault::NOT_A_CALL, None);
-        bench.refused(&long, &all, None::<u64>, Fault::NOT_A_CALL, None);
+        bench.refused(&long, &[], None::<u64>, Fault::INVALID_REQUEST, None);
+        bench.refused(&long, &all, None::<u64>, Fault::INVALID_REQUEST, None);
         drop(null);
         let (_, counts) = bench.stop();
         assert_eq!(counts.refused, 2);
@@ -200,7 +218,13 @@ fn the_largest_datagram_there_is_is_refused_by_its_size() {
         let text = call(5, "ping", "[1]") + &" ".repeat(size);
         for fds in [&[][..], &[null.as_fd()]] {
             bench.hold();
-            bench.refused(&text[..size], fds, None::<u64>, Fault::NOT_A_CALL, None);
+            bench.refused(
+                &text[..size],
+                fds,
+                None::<u64>,
+                Fault::INVALID_REQUEST,
+                None,
+            );
         }
         drop(null);
         bench.stop();
@@ -222,7 +246,7 @@ fn a_memfd_that_was_opened_for_writing_only_is_refused() {
             SPILLED,
             &[fd.as_fd()],
             None::<u64>,
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
             None,
         );
         drop(fd);
@@ -268,7 +292,7 @@ fn who_sends_payloads_faster_than_they_are_closed_waits_and_is_not_cut_off() {
         let polite = VaultClient::new(server.connect());
         let mut raw = raw(&server, kind);
         let end = send(&server, nested(), &raw, "no call");
-        assert!(raw.receive::<Untyped<Value>>().is_ok());
+        assert!(raw.receive::<WithFds<Value>>().is_ok());
         let ping = call(5, "ping", r#"{"number":1}"#);
         let say = |raw: &Socket| {
             let fd = memfd(ping.as_bytes());
@@ -277,17 +301,17 @@ fn who_sends_payloads_faster_than_they_are_closed_waits_and_is_not_cut_off() {
         // At the limit, and one above: that one is still taken.
         for _ in 1..=3 {
             say(&raw);
-            let answer = raw.receive::<Untyped<Value>>().unwrap().0.json;
+            let answer = raw.receive::<WithFds<Value>>().unwrap().0.json;
             assert_eq!(answer["result"], 1, "{kind:?}");
         }
         say(&raw);
         server.settle();
         assert!(matches!(
-            raw.try_receive::<Untyped<Value>>(),
+            raw.try_receive::<WithFds<Value>>(),
             Ok(Received::Pending)
         ));
         drop(end);
-        let answer = raw.receive::<Untyped<Value>>().unwrap().0.json;
+        let answer = raw.receive::<WithFds<Value>>().unwrap().0.json;
         assert_eq!(answer["result"], 1, "{kind:?}");
         let (_, counts) = server.stop();
         assert_eq!(counts.cut, 0);

@@ -87,7 +87,7 @@ fn a_connection_that_never_reads_stalls_itself_only() {
     assert!(sent > 10);
     // When it reads after all, everything is there, in order.
     for id in 0..sent {
-        let (answer, _) = deaf.receive::<Untyped<Value>>().unwrap();
+        let (answer, _) = deaf.receive::<WithFds<Value>>().unwrap();
         assert_eq!(
             (answer.json["id"].as_u64(), answer.fds.len()),
             (Some(id), 1)
@@ -130,17 +130,17 @@ fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
     let null = null();
     let mut deaf = Socket::unconnected().unwrap();
     deaf.set_timeout(Some(PATIENCE));
-    let server = jsoncomm::Address::from(&bench.server.path);
+    let server = jsoncomm::address::Address::from(&bench.server.path);
     for id in 0..CALLS {
         let json: Value =
             serde_json::from_str(&call(id, "swap", r#"{"label":"x","file":0}"#)).unwrap();
         let fds = Fds::from(vec![OwnedFd::from(null.try_clone().unwrap())]);
-        deaf.send_to(&Untyped { json, fds }, &server).unwrap();
+        deaf.send_to(&WithFds { json, fds }, &server).unwrap();
         bench.ping();
     }
     // What fitted is there, in order; the rest is dropped once its sender has gone.
     let mut heard = 0;
-    while let Received::Message(answer, _) = deaf.try_receive::<Untyped<Value>>().unwrap() {
+    while let Received::Message(answer, _) = deaf.try_receive::<WithFds<Value>>().unwrap() {
         assert_eq!(answer.json["id"].as_u64(), Some(heard));
         heard += 1;
     }
@@ -162,7 +162,7 @@ fn a_connected_datagram_peer_that_never_reads_takes_all_room_until_it_goes() {
     bench.hold();
     let ping = call(5, "ping", "[1]");
     let hurried = bench.server.connect();
-    let short = hurried.within(std::time::Duration::from_millis(100));
+    let short = hurried.with_timeout(std::time::Duration::from_millis(100));
     let short = VaultClient::new(short);
     let start = Instant::now();
     while bench.server.stats().waiting == 0 {
@@ -236,13 +236,13 @@ fn the_one_peer_of_a_socket_needs_no_name_to_be_answered() {
     for id in calls.clone() {
         send_raw(&far, call(id, "ping", r#"{"number":1}"#).as_bytes(), &[]).unwrap();
         while server.counts().received <= id {
-            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
         }
     }
     assert!(server.stats().waiting > 0, "{:?}", server.stats());
     let serving = std::thread::spawn(move || {
         while server.stats().waiting > 0 {
-            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
         }
         server.counts()
     });
@@ -321,7 +321,7 @@ fn a_sender_is_answered_whatever_its_abstract_name_is_made_of() {
         let mut sender = Socket::from_fd(sender).unwrap();
         sender.set_timeout(Some(PATIENCE));
         send_raw(&sender, call(5, "ping", "[7]").as_bytes(), &[]).unwrap();
-        let answer = sender.receive::<Untyped<Value>>().unwrap().0;
+        let answer = sender.receive::<WithFds<Value>>().unwrap().0;
         assert_eq!(answer.json["result"], 7);
         bench.sound();
     }
@@ -335,7 +335,7 @@ fn an_empty_packet_ends_its_own_connection_only() {
     let mut bench = Bench::start(Kind::Seqpacket);
     let mut empty = raw(&bench.server, Kind::Seqpacket);
     send_raw(&empty, b"", &[]).unwrap();
-    let end = empty.receive::<Untyped<Value>>();
+    let end = empty.receive::<WithFds<Value>>();
     assert!(matches!(end, Err(jsoncomm::Error::Closed)), "{end:?}");
     drop(empty);
     bench.sound();
@@ -348,7 +348,7 @@ fn an_empty_packet_with_a_descriptor_is_refused_as_no_json() {
     let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
     bench.hold();
-    bench.refused("", &[null.as_fd()], Value::Null, Fault::NOT_JSON, None);
+    bench.refused("", &[null.as_fd()], Value::Null, Fault::PARSE_ERROR, None);
     drop(null);
     bench.stop();
 }
@@ -366,7 +366,7 @@ fn connections_that_come_and_go_leave_nothing() {
     // Clients are taken in the order they came.
     let mut last = raw(&bench.server, Kind::Seqpacket);
     send_raw(&last, call(5, "told", "{}").as_bytes(), &[]).unwrap();
-    last.receive::<Untyped<Value>>().unwrap();
+    last.receive::<WithFds<Value>>().unwrap();
     drop(last);
     bench.sound();
     let (_, counts) = bench.stop();

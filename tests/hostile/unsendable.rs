@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use jsoncomm::{CallError, Later, Stream};
+use jsoncomm::{CallError, Deferred, Stream};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::*;
@@ -17,7 +17,7 @@ trait Odd {
     /// Takes one.
     fn take(&mut self, #[fd] file: OwnedFd) -> u64;
     fn at_once(&mut self) -> Handed;
-    fn later(&mut self, call: &mut Call) -> Later<Handed>;
+    fn later(&mut self, call: &mut Call) -> Deferred<Handed>;
     /// One that can be sent, and then the other.
     fn items(&mut self, call: &mut Call) -> Stream<Handed>;
 }
@@ -50,8 +50,8 @@ impl Odd for Hand {
         self.odd()
     }
 
-    fn later(&mut self, call: &mut Call) -> Later<Handed> {
-        call.later(|reply| reply.send(self.odd()))
+    fn later(&mut self, call: &mut Call) -> Deferred<Handed> {
+        call.defer(|reply| reply.send(self.odd()))
     }
 
     fn items(&mut self, call: &mut Call) -> Stream<Handed> {
@@ -96,7 +96,7 @@ fn a_reply_that_cannot_be_sent_is_a_fault_that_names_the_cause_and_the_connectio
         let client = OddClient::new(server.connect());
         let is_told = |ended: Result<Handed, CallError>| match ended {
             Err(CallError::Fault(fault)) => {
-                assert_eq!(fault.code, Fault::HANDLER_FAILED);
+                assert_eq!(fault.code, Fault::INTERNAL_ERROR);
                 let cause = std::io::Error::from(rustix::io::Errno::INVAL);
                 let message = format!("the answer cannot be sent: sendmsg: {cause}");
                 assert_eq!(fault.message, message);

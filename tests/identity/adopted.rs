@@ -1,6 +1,7 @@
 //! Connected sockets that were made elsewhere: who is at the other end, and who says so.
 
-use jsoncomm::{Connection, Error, Listener, Socket};
+use jsoncomm::socket::{Listener, Socket};
+use jsoncomm::{Connection, Error};
 
 use super::*;
 
@@ -36,7 +37,7 @@ fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
     endpoint.with_pidfds().serve::<dyn Who>();
     let client = WhoClient::new(jsoncomm::Connection::from_fd(theirs).unwrap());
     let mut call = client.start().am_i().unwrap();
-    let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+    let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
     let peer = heard(&told);
     assert_eq!(peer.groups().is_some(), has_linux((4, 13)));
     if let Some(pidfd) = peer.pidfd() {
@@ -54,15 +55,15 @@ fn a_connection_that_was_made_elsewhere_is_served_only_if_the_rule_admits_it() {
         let mut server = Server::new(Limits::default()).unwrap();
         let (ours, theirs) = connected();
         let endpoint = server.adopt(ours).unwrap();
-        endpoint.admit(move |_| admitted).serve::<dyn Who>();
+        endpoint.authorize(move |_| admitted).serve::<dyn Who>();
         let client = jsoncomm::Connection::from_fd(theirs).unwrap();
-        let client = WhoClient::new(client.within(PATIENCE)).start();
+        let client = WhoClient::new(client.with_timeout(PATIENCE)).start();
         let call = client.am_i().unwrap();
-        let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+        let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
         match call.wait() {
             Ok(known) => assert!(known && admitted),
             Err(CallError::Fault(fault)) => {
-                assert_eq!((fault.code, admitted), (Fault::REFUSED, false));
+                assert_eq!((fault.code, admitted), (Fault::NOT_AUTHORIZED, false));
             }
             Err(other) => panic!("{other}"),
         }
@@ -85,14 +86,14 @@ fn called(
     let (ours, theirs) = pair(kind);
     serve(server.adopt(ours).unwrap()).serve::<dyn Who>();
     let client = Connection::from_fd(theirs).unwrap();
-    let client = WhoClient::new(client.within(PATIENCE)).start();
+    let client = WhoClient::new(client.with_timeout(PATIENCE)).start();
     let call = client.am_i().unwrap();
-    let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+    let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
     let answer = call.wait();
     if answer.is_ok() {
         return Some(told.try_recv().unwrap());
     }
-    let refused = |fault: &CallError| matches!(fault, CallError::Fault(fault) if fault.code == Fault::REFUSED);
+    let refused = |fault: &CallError| matches!(fault, CallError::Fault(fault) if fault.code == Fault::NOT_AUTHORIZED);
     assert!(answer.as_ref().is_err_and(refused), "{answer:?}");
     assert!(told.try_recv().is_err());
     None
@@ -108,8 +109,8 @@ fn another() -> u32 {
 fn the_peer_of_a_pair_that_this_process_has_made_is_unknown() {
     for kind in KINDS {
         assert_eq!(called(kind, |endpoint| endpoint), Some(None));
-        assert_eq!(called(kind, |endpoint| endpoint.admit(|_| true)), None);
-        let asked = called(kind, |endpoint| endpoint.with_pidfds().admit(|_| true));
+        assert_eq!(called(kind, |endpoint| endpoint.authorize(|_| true)), None);
+        let asked = called(kind, |endpoint| endpoint.with_pidfds().authorize(|_| true));
         assert_eq!(asked, None, "{kind:?}");
     }
 }
@@ -120,7 +121,7 @@ fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
     let (said, group) = (another(), STRANGER + 2);
     let peer = called(Kind::Seqpacket, |endpoint| {
         let endpoint = endpoint.peer_is(said, group).unwrap();
-        endpoint.admit(move |peer| peer.uid() == said && peer.is_in_group(group))
+        endpoint.authorize(move |peer| peer.uid() == said && peer.is_in_group(group))
     });
     let peer = peer.unwrap().unwrap();
     assert_eq!((peer.uid(), peer.gid()), (said, Some(group)));
@@ -129,18 +130,18 @@ fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
         // The maker's rights are not the peer's.
         let refused = called(kind, |endpoint| {
             let endpoint = endpoint.peer_is(said, group).unwrap();
-            endpoint.admit(move |peer| peer.uid() == me)
+            endpoint.authorize(move |peer| peer.uid() == me)
         });
         assert_eq!(refused, None, "{kind:?}");
         let admitted = called(kind, |endpoint| {
             let endpoint = endpoint.peer_is(me, group).unwrap();
-            endpoint.admit(move |peer| peer.uid() == me && peer.gid() == Some(group))
+            endpoint.authorize(move |peer| peer.uid() == me && peer.gid() == Some(group))
         });
         assert!(admitted.is_some(), "{kind:?}");
         // Nobody has that number.
         let nobody = called(kind, |endpoint| {
             let endpoint = endpoint.peer_is(u32::MAX, group).unwrap();
-            endpoint.admit(|_| true)
+            endpoint.authorize(|_| true)
         });
         assert_eq!(nobody, None, "{kind:?}");
     }
@@ -162,11 +163,11 @@ fn who_the_program_says_the_peer_is_stays_so_when_its_process_is_asked_for() {
             endpoint = endpoint.with_pidfds();
         }
         let rule = |peer: &jsoncomm::Peer| peer.uid() == another();
-        endpoint.admit(rule).serve::<dyn Who>();
+        endpoint.authorize(rule).serve::<dyn Who>();
         let client = jsoncomm::Connection::from_fd(theirs).unwrap();
-        let client = WhoClient::new(client.within(PATIENCE)).start();
+        let client = WhoClient::new(client.with_timeout(PATIENCE)).start();
         let mut call = client.am_i().unwrap();
-        let _ = server.turn(&mut Tells(tell), Some(PATIENCE)).unwrap();
+        let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
         assert!(call.try_wait().unwrap().is_ok(), "{asks_first}");
         assert!(heard(&told).pidfd().is_none());
     }
@@ -181,7 +182,7 @@ fn a_message_of_another_user_than_the_program_says_is_of_nobody() {
     assert_eq!(served, Some(None));
     let refused = called(Kind::Datagram, |endpoint| {
         let endpoint = endpoint.peer_is(another(), STRANGER).unwrap();
-        endpoint.admit(|_| true)
+        endpoint.authorize(|_| true)
     });
     assert_eq!(refused, None);
 }

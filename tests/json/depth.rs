@@ -34,7 +34,7 @@ fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
     for kind in KINDS {
         for (set, depth) in DEPTHS {
             let mut served = Served::start(kind, limits(set));
-            let too_deep = (Fault::NOT_JSON, Some(5));
+            let too_deep = (Fault::PARSE_ERROR, Some(5));
             for (at, above) in std::iter::zip(texts(depth - 2), texts(depth - 1)) {
                 let any = |value: &str| call("any", &format!(r#"{{"value":{value},"file":0}}"#));
                 let answer = served.ask(any(&at), 1);
@@ -53,7 +53,7 @@ fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
                 served.refused(
                     format!(r#"{{"id":{above}}}"#),
                     1,
-                    (Fault::NOT_JSON, None),
+                    (Fault::PARSE_ERROR, None),
                     None,
                 );
             }
@@ -70,7 +70,7 @@ fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
     let open = "[".repeat(DEPTH);
     for kind in KINDS {
         let mut served = Served::start(kind, limits(usize::MAX));
-        let (known, unknown) = ((Fault::NOT_JSON, Some(5)), (Fault::NOT_JSON, None));
+        let (known, unknown) = ((Fault::PARSE_ERROR, Some(5)), (Fault::PARSE_ERROR, None));
         for text in [&array, &object, &open] {
             served.refused(text, 1, unknown, None);
         }
@@ -123,9 +123,9 @@ fn brackets_in_strings_and_side_by_side_are_not_deep() {
         }
         // A string that ends sooner than it seems to.
         let text = call("any", r#"["\\",0,[["\\"]],"]]]]"]"#);
-        served.refused(text, 1, (Fault::BAD_ARGUMENT, Some(5)), None);
+        served.refused(text, 1, (Fault::INVALID_PARAMS, Some(5)), None);
         let text = call("any", r#"["\\",0,[[["\\"]]],"]]]]"]"#);
-        served.refused(text, 1, (Fault::NOT_JSON, Some(5)), None);
+        served.refused(text, 1, (Fault::PARSE_ERROR, Some(5)), None);
         served.stop();
     }
 }
@@ -148,7 +148,7 @@ fn an_answer_that_is_too_deep_is_replaced_by_a_fault() {
             }
             match served.polite.nest(most + 1, fail) {
                 Err(CallError::Fault(fault)) => {
-                    assert_eq!(fault.code, Fault::ANSWER_TOO_BIG);
+                    assert_eq!(fault.code, Fault::REPLY_TOO_LARGE);
                     assert_eq!(fault.message, "the answer: message nested deeper than 10");
                 }
                 other => panic!("{other:?}"),
@@ -311,7 +311,7 @@ fn a_bare_socket_sends_and_takes_up_to_its_limit() {
             }
             for text in texts(depth + 1).iter().chain(&texts(50_000)) {
                 send_raw(&left, text.as_bytes(), &[null().as_fd()]).unwrap();
-                match right.receive::<Untyped<Value>>() {
+                match right.receive::<WithFds<Value>>() {
                     Err(Error::Decode(DecodeError::TooDeep { limit })) => assert_eq!(limit, depth),
                     other => panic!("{other:?}"),
                 }

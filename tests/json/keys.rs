@@ -5,8 +5,8 @@ use super::*;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Debug};
 
-use jsoncomm::Fds;
-use jsoncomm::message::{Packer, Surplus, Unpack, decode, encode};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{Packer, Unpack, UnusedFds, decode, encode};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Raw {
 }
 
 fn read<M: for<'de> Unpack<'de>>(text: &str) -> Result<M, DecodeError> {
-    decode(text.as_bytes(), Fds::new(), Surplus::Refuse)
+    decode(text.as_bytes(), Fds::new(), UnusedFds::Refuse)
 }
 
 /// Reads what has no key twice, and refuses what has; one of these keys is `a`, another `b`.
@@ -191,7 +191,7 @@ fn descriptors_are_closed_when_a_map_of_them_repeats_a_key() {
     let before = open_fds();
     for text in [r#"{"a":0,"b":1,"a":2}"#, r#"{"a":0,"b":1,"\u0061":2}"#] {
         let fds = Fds::from(vec![null(), null(), null()]);
-        let read = decode::<HashMap<String, OwnedFd>>(text.as_bytes(), fds, Surplus::Refuse);
+        let read = decode::<HashMap<String, OwnedFd>>(text.as_bytes(), fds, UnusedFds::Refuse);
         assert!(matches!(read, Err(DecodeError::Shape { .. })), "{read:?}");
         assert_open_fds(before);
     }
@@ -240,7 +240,7 @@ fn a_call_that_repeats_a_key_is_refused_by_the_argument_it_is_in() {
             served.refused(
                 call("any", params),
                 1,
-                (Fault::BAD_ARGUMENT, Some(5)),
+                (Fault::INVALID_PARAMS, Some(5)),
                 field,
             );
         }

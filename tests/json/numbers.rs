@@ -4,8 +4,9 @@ use super::*;
 
 use std::collections::{BTreeMap, HashMap};
 
-use jsoncomm::message::{Json, Pack, Packer, Surplus, Untyped, decode, encode};
-use jsoncomm::{Fds, Message};
+use jsoncomm::Message;
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{Json, Pack, Packer, UnusedFds, WithFds, decode, encode};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A type, what it makes of the numbers that it takes, and those that it refuses.
@@ -130,7 +131,7 @@ fn an_argument_is_what_its_type_holds_or_refused_by_name() {
             }
             let field = format!("all.{of}");
             for number in refused.iter().chain([&&*endless]) {
-                let fault = (Fault::BAD_ARGUMENT, Some(5));
+                let fault = (Fault::INVALID_PARAMS, Some(5));
                 served.refused(ask(number), 0, fault, Some(&field));
             }
         }
@@ -139,7 +140,7 @@ fn an_argument_is_what_its_type_holds_or_refused_by_name() {
             for number in ["1.0", "1e3", "0.5"] {
                 let text = call("numbers", &format!(r#"{{"all":{{"{of}":{number}}}}}"#));
                 let answer = served.ask(text, 0);
-                assert_eq!(answer["error"]["code"], Fault::BAD_ARGUMENT, "{answer}");
+                assert_eq!(answer["error"]["code"], Fault::INVALID_PARAMS, "{answer}");
             }
         }
         served.stop();
@@ -331,7 +332,7 @@ fn every_finite_number_is_written_and_read_back_as_it_is() {
         1e21,
     ] {
         let text = written(&number);
-        let back: f64 = decode(text.as_bytes(), Fds::new(), Surplus::Refuse).unwrap();
+        let back: f64 = decode(text.as_bytes(), Fds::new(), UnusedFds::Refuse).unwrap();
         assert_eq!(back.to_bits(), number.to_bits(), "{text}");
     }
 }
@@ -385,7 +386,7 @@ fn an_answer_that_is_not_finite_is_replaced_by_a_fault() {
         for (fail, field) in [(false, "weight"), (true, "weight")] {
             match served.polite.weigh(fail, null()) {
                 Err(CallError::Fault(fault)) => {
-                    assert_eq!(fault.code, Fault::HANDLER_FAILED);
+                    assert_eq!(fault.code, Fault::INTERNAL_ERROR);
                     assert_eq!(
                         fault.message,
                         format!("the answer: {field}: not a finite number")
@@ -436,10 +437,10 @@ fn a_key_is_the_number_that_a_value_is() {
         "3.5e38",
         "1e999",
     ] {
-        let value: Option<f32> = decode(text.as_bytes(), Fds::new(), Surplus::Refuse).ok();
+        let value: Option<f32> = decode(text.as_bytes(), Fds::new(), UnusedFds::Refuse).ok();
         let object = format!(r#"{{"{text}":null}}"#);
         let map =
-            decode::<Json<BTreeMap<Bits, ()>>>(object.as_bytes(), Fds::new(), Surplus::Refuse);
+            decode::<Json<BTreeMap<Bits, ()>>>(object.as_bytes(), Fds::new(), UnusedFds::Refuse);
         let keys = map.ok().map(|map| map.0.into_keys().collect::<Vec<_>>());
         assert_eq!(
             keys,
@@ -483,11 +484,11 @@ fn a_wide_number_that_goes_on_as_a_fraction_is_refused_wherever_it_stands() {
 fn an_integer_that_any_value_would_lose_digits_of_is_refused_by_its_member() {
     use serde_json::Value;
     fn typed<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
-        let read = decode::<Json<T>>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        let read = decode::<Json<T>>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
         read.map(|json| json.0).map_err(|error| error.to_string())
     }
     let refused = |text: &str| {
-        let read = decode::<Untyped<Value>>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        let read = decode::<WithFds<Value>>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
         read.map(|message| message.json.to_string())
             .unwrap_err()
             .to_string()
@@ -498,7 +499,7 @@ fn an_integer_that_any_value_would_lose_digits_of_is_refused_by_its_member() {
         // With `arbitrary_precision` nothing would lose any, and nothing is refused.
         let nested = format!(r#"{{"a":[{big},{{"b":-{big}0}}]}}"#);
         for text in [big, &nested] {
-            let read = decode::<Untyped<Value>>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+            let read = decode::<WithFds<Value>>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
             assert_eq!(read.unwrap().json.to_string(), text);
         }
         return;
@@ -533,7 +534,7 @@ fn an_integer_that_any_value_would_lose_digits_of_is_refused_by_its_member() {
         "1e300",
         "1.5",
     ] {
-        let read = decode::<Untyped<Value>>(kept.as_bytes(), Fds::new(), Surplus::Refuse);
+        let read = decode::<WithFds<Value>>(kept.as_bytes(), Fds::new(), UnusedFds::Refuse);
         let (json, number) = (read.unwrap().json, kept.parse::<f64>().unwrap());
         assert_eq!(json.as_f64(), Some(number), "{kept}");
     }
@@ -549,7 +550,7 @@ fn an_integer_that_any_value_would_lose_digits_of_is_refused_by_its_member() {
         #[serde(default)]
         secret: Value,
     }
-    let within = |text: &str| decode::<Within>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+    let within = |text: &str| decode::<Within>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
     let read = within(&format!(r#"{{"number":{big},"strange":[{big}]}}"#)).unwrap();
     assert_eq!((read.number, read.any), (u128::MAX, Value::Null));
     let any = within(&format!(r#"{{"number":1,"any":{{"x":{big}}}}}"#)).unwrap_err();

@@ -5,8 +5,9 @@ use super::*;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
-use jsoncomm::message::{Packer, Surplus, Unpack, decode, encode};
-use jsoncomm::{DecodeError, Fds};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::DecodeError;
+use jsoncomm::message::{Packer, Unpack, UnusedFds, decode, encode};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -52,7 +53,7 @@ enum Choice {
         file: OwnedFd,
     },
     #[message(other)]
-    Other(jsoncomm::message::Unknown),
+    Other(jsoncomm::message::UnknownVariant),
 }
 
 #[derive(Debug, Message)]
@@ -350,7 +351,7 @@ where
     Json<T>: for<'de> Unpack<'de>,
     T: Debug + PartialEq + for<'de> Deserialize<'de>,
 {
-    let ours = decode::<Json<T>>(text, Fds::new(), Surplus::Refuse);
+    let ours = decode::<Json<T>>(text, Fds::new(), UnusedFds::Refuse);
     let theirs = serde_json::from_slice::<T>(text).ok().filter(|_| clear);
     // Of which serde_json makes a float without a word.
     let lost = |error: &DecodeError| error.to_string().ends_with("has more than 64 bits");
@@ -379,7 +380,7 @@ fn a_message_is_read_back_as_it_was_written() {
     let before = open_fds();
     let read_back = |message: All| {
         let (text, fds, which) = sent(&message);
-        let back: All = decode(&text, fds, Surplus::Refuse).unwrap();
+        let back: All = decode(&text, fds, UnusedFds::Refuse).unwrap();
         prop_assert_eq!(back.real.to_bits(), message.real.to_bits());
         prop_assert_eq!(back.short.to_bits(), message.short.to_bits());
         prop_assert_eq!(plain(&back), plain(&message));

@@ -4,8 +4,8 @@ use super::*;
 
 use std::collections::BTreeMap;
 
-use jsoncomm::Fds;
-use jsoncomm::message::{Surplus, decode};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{UnusedFds, decode};
 use serde::{Deserialize, Deserializer};
 
 /// Values that are none by the grammar.
@@ -145,7 +145,7 @@ fn a_call_that_is_no_json_is_refused_as_that() {
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         let ping = call("ping", "[1]");
-        let (known, unknown) = ((Fault::NOT_JSON, Some(5)), (Fault::NOT_JSON, None));
+        let (known, unknown) = ((Fault::PARSE_ERROR, Some(5)), (Fault::PARSE_ERROR, None));
         let places = [
             (call("any", r#"{"value":VALUE,"file":0}"#), known),
             (call("any", r#"{"file":0,"value":[1,VALUE]}"#), known),
@@ -188,7 +188,7 @@ fn a_call_that_has_no_one_meaning_is_refused_where_it_has_none() {
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
         let ping = call("ping", "[1]");
-        let (argument, envelope) = (Fault::BAD_ARGUMENT, Fault::NOT_A_CALL);
+        let (argument, envelope) = (Fault::INVALID_PARAMS, Fault::INVALID_REQUEST);
         let places = [
             (
                 call("any", r#"{"value":VALUE,"file":0}"#),
@@ -281,7 +281,7 @@ fn a_batch_is_refused_however_long_it_is() {
             format!("[{}[]]", "[],".repeat(30_000)),
             String::from(" ["),
         ] {
-            served.refused(text, 1, (Fault::NOT_A_CALL, None), None);
+            served.refused(text, 1, (Fault::INVALID_REQUEST, None), None);
         }
         served.stop();
     }
@@ -329,7 +329,7 @@ fn an_answer_that_is_no_json_is_an_error_of_decoding() {
 fn an_error_of_decoding_names_nan_and_lone_surrogates() {
     alone!();
     let why = |text: &[u8]| {
-        let error = decode::<Untyped<Value>>(text, Fds::new(), Surplus::Close).unwrap_err();
+        let error = decode::<WithFds<Value>>(text, Fds::new(), UnusedFds::Close).unwrap_err();
         error.to_string()
     };
     for value in [&b"NaN"[..], b"nan", b"Infinity", b"-Infinity", b"inf"] {
@@ -433,14 +433,14 @@ fn an_answer_that_cannot_be_read_ends_the_call_whose_id_it_has() {
         let (near, far) = sockets(kind);
         let mut far = Socket::from_fd(far).unwrap();
         far.set_timeout(Some(PATIENCE));
-        let connection = Connection::from_fd(near).unwrap().within(PATIENCE);
+        let connection = Connection::from_fd(near).unwrap().with_timeout(PATIENCE);
         let start = || {
             connection
                 .start::<Held, Nested>("test.json.any", &[0])
                 .unwrap()
         };
         let (first, second, third) = (start(), start(), start());
-        let mut id = || far.receive::<Untyped<Value>>().unwrap().0.json["id"].to_string();
+        let mut id = || far.receive::<WithFds<Value>>().unwrap().0.json["id"].to_string();
         let ids = [id(), id(), id()];
         let texts = [
             r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0}} x"#,
@@ -539,7 +539,7 @@ struct Loose {
 
 #[test]
 fn a_member_that_makes_something_of_an_error_goes_on_behind_one_token_and_no_more() {
-    let read = |text: &str| decode::<Lax>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+    let read = |text: &str| decode::<Lax>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
     let tokens = "null true false 1 -1 300 1.5 \"x\" \"\\n\"";
     for member in ["number", "truth", "text", "list", "pair", "map"] {
         for token in tokens.split(' ') {
@@ -570,7 +570,7 @@ fn a_member_that_makes_something_of_an_error_goes_on_behind_one_token_and_no_mor
         assert!(read(text).is_err(), "{text}");
     }
     for text in ["[300", "[300,1]", "[", "[1 2]"] {
-        let read = decode::<Json<Loose>>(text.as_bytes(), Fds::new(), Surplus::Refuse);
+        let read = decode::<Json<Loose>>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
         assert!(read.is_err(), "{text}");
     }
 }

@@ -24,7 +24,7 @@ fn give(client: &Socket, id: u64, files: usize) {
 
 /// The next reply, and how many descriptors it brings.
 fn take(client: &mut Socket) -> (Value, usize) {
-    let message = client.receive::<Untyped<Value>>().unwrap().0;
+    let message = client.receive::<WithFds<Value>>().unwrap().0;
     (message.json, message.fds.len())
 }
 
@@ -38,7 +38,7 @@ fn ping(client: &mut Socket, id: u64) {
     );
 }
 
-fn wait_for_stats(server: &Running<State>, what: impl Fn(&jsoncomm::Stats) -> bool) {
+fn wait_for_stats(server: &Running<State>, what: impl Fn(&jsoncomm::observe::Stats) -> bool) {
     let until = Instant::now() + PATIENCE;
     loop {
         let stats = server.stats();
@@ -169,7 +169,7 @@ fn a_connection_that_ends_counts_until_what_it_was_sent_is_read() {
                     assert_eq!(take(&mut half).0["id"], id);
                 }
                 assert!(matches!(
-                    half.receive::<Untyped<Value>>(),
+                    half.receive::<WithFds<Value>>(),
                     Err(Error::Closed)
                 ));
             }
@@ -238,7 +238,7 @@ fn a_large_reply_waits_until_the_one_before_is_read_and_small_ones_overtake_it()
         limits.message = 16 << 20;
         // At the limit, below it, and where one alone is above it.
         for (bytes, together) in [(2 * TEXT, 2), (2 * TEXT - 1, 1), (TEXT - 1, 1), (0, 1)] {
-            limits.user_waiting_bytes = bytes;
+            limits.user_backlog_bytes = bytes;
             let server = serve(kind, limits.clone());
             let mut client = raw(&server, kind);
             client.set_message_limit(16 << 20);
@@ -370,7 +370,7 @@ fn replies_that_are_held_back_leave_the_server_idle() {
         let path = directory.path().join("limits.sock");
         let mut limits = limits();
         // On a datagram socket they would be dropped.
-        limits.retry = Duration::from_millis(50);
+        limits.retry_backoff = Duration::from_millis(50);
         let mut server = jsoncomm::Server::new(limits).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Probe>();
         let clients: Vec<Socket> = (0..8)
@@ -381,14 +381,14 @@ fn replies_that_are_held_back_leave_the_server_idle() {
             // More than are read from a connection that has as many held back.
             for id in 0..3 {
                 give(client, id, 2);
-                let _ = server.turn(&mut state, Some(Duration::ZERO)).unwrap();
+                let _ = server.run_once(&mut state, Some(Duration::ZERO)).unwrap();
             }
         }
         let began = Instant::now();
         let mut turns = 0;
         while began.elapsed() < Duration::from_millis(500) {
             let hundred = Some(Duration::from_millis(100));
-            let _ = server.turn(&mut state, hundred).unwrap();
+            let _ = server.run_once(&mut state, hundred).unwrap();
             turns += 1;
         }
         let stats = server.stats();

@@ -28,7 +28,7 @@ fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
             let answer = hear(&mut client);
             match want {
                 Some(count) => assert_eq!(answer["result"], count),
-                None => assert_eq!(answer["error"]["code"], Fault::BAD_DESCRIPTORS),
+                None => assert_eq!(answer["error"]["code"], Fault::INVALID_DESCRIPTORS),
             }
             if count == 3 {
                 assert_eq!(answer["error"]["message"], "3 descriptors exceed 2");
@@ -53,7 +53,7 @@ fn a_user_has_connections_up_to_the_limit_and_others_have_theirs() {
     let mut third = raw(&server, Kind::Seqpacket);
     assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
     assert!(matches!(
-        third.receive::<Untyped<Value>>(),
+        third.receive::<WithFds<Value>>(),
         Err(Error::Closed)
     ));
     if let Some(answer) = as_another_user(&server) {
@@ -160,7 +160,7 @@ fn cut(limits: Limits, files: usize) -> usize {
         assert_eq!(ask(client, &notes)["result"], "");
     }
     let polite = server.connect();
-    let _: String = polite.ask(&Ask::Release { size: LARGE }).unwrap();
+    let _: String = polite.request(&Ask::Release { size: LARGE }).unwrap();
     // One more that waits, for each; the second may be one too many for their user.
     let give = call(
         5,
@@ -174,7 +174,7 @@ fn cut(limits: Limits, files: usize) -> usize {
     }
     let whole = |client: &mut Socket| {
         for _ in 0..=room {
-            match client.receive::<Untyped<Value>>() {
+            match client.receive::<WithFds<Value>>() {
                 Ok(_) => {}
                 Err(Error::Closed) => return false,
                 Err(other) => panic!("{other}"),
@@ -202,7 +202,7 @@ fn a_user_has_a_budget_of_bytes_and_is_cut_above_it() {
     let before = open_fds();
     for (bytes, want) in [(2 * LARGE_TEXT + 100, 0), (2 * LARGE_TEXT - 100, 1), (0, 2)] {
         let mut limits = wide();
-        limits.user_waiting_bytes = bytes;
+        limits.user_backlog_bytes = bytes;
         assert_eq!(cut(limits, 0), want, "{bytes}");
     }
     assert_open_fds(before);
@@ -240,12 +240,12 @@ fn a_connection_is_cut_for_more_malformed_messages_than_the_limit() {
             // A call that cannot be carried out is one all the same.
             assert_eq!(
                 ask(&mut client, &unknown)["error"]["code"],
-                Fault::UNKNOWN_METHOD
+                Fault::METHOD_NOT_FOUND
             );
             assert_eq!(ask(&mut client, &ping)["result"], "");
         }
         assert!(ask(&mut client, bad)["error"].is_object(), "it is told why");
-        let end = client.receive::<Untyped<Value>>();
+        let end = client.receive::<WithFds<Value>>();
         assert!(matches!(end, Err(Error::Closed)));
         // Nobody else is.
         assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
@@ -290,7 +290,7 @@ fn an_endpoint_without_descriptors_gets_none() {
             Err(error) => assert_eq!(error.raw_os_error(), Some(Errno::PERM.raw_os_error())),
             Ok(()) => {
                 let error = &hear(&mut client)["error"];
-                assert_eq!(error["code"], Fault::BAD_DESCRIPTORS);
+                assert_eq!(error["code"], Fault::INVALID_DESCRIPTORS);
             }
         }
         drop(null);

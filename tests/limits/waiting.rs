@@ -9,7 +9,7 @@ pub(crate) fn room(kind: Kind, length: usize) -> usize {
     match kind {
         Kind::Seqpacket => {
             let (mut left, _right) = pair(kind);
-            while left.try_send(&text).unwrap() == Sent::Done {
+            while left.try_send(&text).unwrap() == SendStatus::Done {
                 fitted += 1;
             }
         }
@@ -19,7 +19,7 @@ pub(crate) fn room(kind: Kind, length: usize) -> usize {
                 Socket::unconnected().unwrap(),
             );
             let to = right.local_address().unwrap().unwrap();
-            while left.try_send_to(&text, &to).unwrap() == Sent::Done {
+            while left.try_send_to(&text, &to).unwrap() == SendStatus::Done {
                 fitted += 1;
             }
         }
@@ -44,13 +44,13 @@ fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
     let notes = call(5, "limits.notes", "{}");
     assert_eq!(ask(&mut deaf, &notes)["result"], "");
     let polite = server.connect();
-    let release: String = polite.ask(&Ask::Release { size: LARGE }).unwrap();
+    let release: String = polite.request(&Ask::Release { size: LARGE }).unwrap();
     assert_eq!(release, "released");
     // All has been sent, kept or dropped before another connection has its turn.
     assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
     let mut heard = 0;
     while heard < count {
-        match deaf.receive::<Untyped<Value>>() {
+        match deaf.receive::<WithFds<Value>>() {
             Ok((message, _)) => {
                 assert_eq!(message.json["result"].as_str().unwrap().len(), LARGE);
                 heard += 1;
@@ -73,8 +73,8 @@ fn a_connection_that_does_not_read_has_a_budget_of_answers_and_is_cut_above_it()
     let room = room(Kind::Seqpacket, LARGE_TEXT);
     for answers in [1, 3] {
         let mut limits = Limits::default();
-        limits.waiting_answers = answers;
-        limits.waiting_bytes = usize::MAX;
+        limits.backlog_replies = answers;
+        limits.backlog_bytes = usize::MAX;
         let most = room + answers;
         assert_eq!(released(limits.clone(), most - 1), (most - 1, false, 0));
         assert_eq!(released(limits.clone(), most), (most, false, 0));
@@ -96,7 +96,7 @@ fn a_connection_that_does_not_read_has_a_budget_of_bytes_and_is_cut_above_it() {
         (2 * LARGE_TEXT + 1, 2),
     ] {
         let mut limits = Limits::default();
-        limits.waiting_bytes = bytes;
+        limits.backlog_bytes = bytes;
         let most = room + answers;
         assert_eq!(released(limits.clone(), most), (most, false, 0), "{bytes}");
         assert_eq!(
@@ -116,7 +116,7 @@ fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
     let question = |id, params| {
         let json: Value = serde_json::from_str(&call(id, "limits.make", params)).unwrap();
         let fds = Fds::new();
-        Untyped { json, fds }
+        WithFds { json, fds }
     };
     let deaf = |_: &usize| {
         let mut peer = Socket::unconnected().unwrap();
@@ -142,11 +142,11 @@ fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
 /// Limits for peers that are read late, but not too late.
 fn slow(answers: usize, bytes: usize, peers: usize) -> Limits {
     let mut limits = Limits::default();
-    limits.retry = Duration::from_millis(100);
+    limits.retry_backoff = Duration::from_millis(100);
     (
-        limits.waiting_answers,
-        limits.waiting_bytes,
-        limits.waiting_peers,
+        limits.backlog_replies,
+        limits.backlog_bytes,
+        limits.backlog_peers,
     ) = (answers, bytes, peers);
     limits
 }
@@ -197,7 +197,7 @@ fn an_answer_that_is_not_tried_again_by_the_clock_waits_for_its_peer_to_ask() {
     alone!();
     let room = room(Kind::Datagram, 50);
     let mut limits = slow(1, usize::MAX, 1);
-    limits.retry = Duration::MAX;
+    limits.retry_backoff = Duration::MAX;
     let server = serve(Kind::Datagram, limits);
     let address = Address::from(&server.path);
     let probe = ProbeClient::new(server.connect());
@@ -206,7 +206,7 @@ fn an_answer_that_is_not_tried_again_by_the_clock_waits_for_its_peer_to_ask() {
     for id in 0..=room as u64 {
         let json = serde_json::from_str::<Value>(&call(id, "limits.make", "[20]")).unwrap();
         let fds = Fds::new();
-        peer.send_to(&Untyped { json, fds }, &address).unwrap();
+        peer.send_to(&WithFds { json, fds }, &address).unwrap();
         assert_eq!(probe.make(1).unwrap(), "x", "it has been handled");
     }
     for id in 0..room as u64 {
@@ -214,7 +214,7 @@ fn an_answer_that_is_not_tried_again_by_the_clock_waits_for_its_peer_to_ask() {
     }
     let json = serde_json::from_str::<Value>(&call(100, "limits.make", "[20]")).unwrap();
     let fds = Fds::new();
-    peer.send_to(&Untyped { json, fds }, &address).unwrap();
+    peer.send_to(&WithFds { json, fds }, &address).unwrap();
     for id in [room as u64, 100] {
         assert_eq!(hear(&mut peer)["id"], id);
     }
@@ -233,7 +233,7 @@ fn a_datagram_peer_whose_answer_may_not_wait_is_told_so_if_that_may() {
     for id in 0..room as u64 + 2 {
         let text = call(id, "limits.make", &format!("[{size}]"));
         let (json, fds) = (serde_json::from_str::<Value>(&text).unwrap(), Fds::new());
-        peer.send_to(&Untyped { json, fds }, &address).unwrap();
+        peer.send_to(&WithFds { json, fds }, &address).unwrap();
         assert_eq!(probe.make(1).unwrap(), "x", "it has been handled");
     }
     for id in 0..=room as u64 {

@@ -2,7 +2,7 @@
 
 #![no_implicit_prelude]
 
-use ::jsoncomm::{Call, Later, Message};
+use ::jsoncomm::{Call, Deferred, Message};
 use ::std::fs::File;
 use ::std::os::fd::OwnedFd;
 use ::std::string::String;
@@ -64,7 +64,7 @@ where
         #[fd] file: File,
         bytes: &[u8],
     ) -> ::std::result::Result<Result<u8>, Error>;
-    fn later(&mut self, call: &mut Call) -> Later<u8, Error>;
+    fn later(&mut self, call: &mut Call) -> Deferred<u8, Error>;
     #[oneway]
     fn log(&mut self, #[fd] sinks: Vec<OwnedFd>, line: String);
     fn cloned(&mut self) -> S
@@ -100,8 +100,8 @@ impl Bare for Daemon {
         }
     }
 
-    fn later(&mut self, call: &mut Call) -> Later<u8, Error> {
-        call.later(|reply| reply.send(1))
+    fn later(&mut self, call: &mut Call) -> Deferred<u8, Error> {
+        call.defer(|reply| reply.send(1))
     }
 
     fn log(&mut self, _sinks: Vec<OwnedFd>, _line: String) {}

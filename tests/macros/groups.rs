@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
 
-use jsoncomm::message::{Packer, Surplus, decode, encode};
-use jsoncomm::{Call, Fds, Kind, Message};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{Packer, UnusedFds, decode, encode};
+use jsoncomm::{Call, Kind, Message};
 use jsoncomm_tests::Running;
 
 macro_rules! inside {
@@ -90,7 +91,7 @@ fn a_type_from_a_macro_is_seen_for_what_it_is_wherever_it_stands() {
     let mut fds = Fds::new();
     fds.push(null.into()).unwrap();
     let text = r#"{"maybe":0,"lent":"a","maybe_lent":"b","copied":"c","plain":[1]}"#;
-    let held: Held<'_> = decode(text.as_bytes(), fds, Surplus::Refuse).unwrap();
+    let held: Held<'_> = decode(text.as_bytes(), fds, UnusedFds::Refuse).unwrap();
     assert!(matches!(held.copied, Cow::Borrowed("c")));
     let mut written = Vec::new();
     encode(&held, &mut written, &Packer::new()).unwrap();

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 
+use jsoncomm::Kind;
 use jsoncomm::message::{Packer, encode};
-use jsoncomm::{Kind, Service};
+use jsoncomm::server::Service;
 use jsoncomm_tests::Running;
 
 mod forbidden {
@@ -75,7 +76,7 @@ mod forbidden {
         reason = "each alone"
     )]
 
-    use jsoncomm::{Call, Later, Message, Stream};
+    use jsoncomm::{Call, Deferred, Message, Stream};
     use std::fmt::{self, Debug, Display, Formatter};
     use std::os::fd::OwnedFd;
     use std::path::Path;
@@ -120,7 +121,7 @@ mod forbidden {
     pub(crate) trait Forbidden {
         fn open(&mut self, path: &str, entries: &[Entry]) -> Result<u8, Refused>;
         fn put(&mut self, call: &mut Call, #[fd] file: OwnedFd, #[fd] all: Vec<OwnedFd>) -> u64;
-        fn later(&mut self, call: &mut Call, #[sensitive] path: &Path) -> Later<Entry, Refused>;
+        fn later(&mut self, call: &mut Call, #[sensitive] path: &Path) -> Deferred<Entry, Refused>;
         fn follow(&mut self, call: &mut Call, from: Option<&str>) -> Stream<u8>;
         #[oneway]
         fn log(&mut self, line: String);
@@ -191,9 +192,9 @@ impl forbidden::Forbidden for Daemon {
         &mut self,
         call: &mut jsoncomm::Call,
         path: &std::path::Path,
-    ) -> jsoncomm::Later<forbidden::Entry, forbidden::Refused> {
+    ) -> jsoncomm::Deferred<forbidden::Entry, forbidden::Refused> {
         let name = path.display().to_string();
-        call.later(|reply| reply.send(forbidden::Entry::File { name, size: None }))
+        call.defer(|reply| reply.send(forbidden::Entry::File { name, size: None }))
     }
 
     fn follow(&mut self, call: &mut jsoncomm::Call, _: Option<&str>) -> jsoncomm::Stream<u8> {

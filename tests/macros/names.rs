@@ -5,8 +5,9 @@
     reason = "what this is about: patterns take constants for themselves"
 )]
 
-use jsoncomm::message::{Packer, Surplus, decode, encode};
-use jsoncomm::{Fds, Kind, Message};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{Packer, UnusedFds, decode, encode};
+use jsoncomm::{Kind, Message};
 use jsoncomm_tests::Running;
 
 /// What the generated code calls things, and what the trait's arguments are called.
@@ -125,7 +126,7 @@ fn a_constant_of_any_name_may_be_in_scope() {
     let mut written = Vec::new();
     let given = held();
     encode(&given, &mut written, &Packer::new()).unwrap();
-    let read: Held = decode(&written, Fds::new(), Surplus::Refuse).unwrap();
+    let read: Held = decode(&written, Fds::new(), UnusedFds::Refuse).unwrap();
     assert_eq!(read, given);
     assert_eq!(limit(), 9);
 }

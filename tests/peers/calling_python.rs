@@ -5,7 +5,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use jsoncomm::{CallError, Connection, DATAGRAM_MAX, Fault, Kind, Message, Socket};
+use jsoncomm::socket::{DATAGRAM_MAX, Socket};
+use jsoncomm::{CallError, Connection, Fault, Kind, Message};
 use jsoncomm_tests::{KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use serde_json::json;
@@ -33,7 +34,7 @@ fn socket(papers: &Papers, kind: Kind) -> Socket {
 
 fn connection(papers: &Papers) -> Connection {
     let path = papers.directory.path().join("python.sock");
-    Connection::open(path).unwrap().within(PATIENCE)
+    Connection::open(path).unwrap().with_timeout(PATIENCE)
 }
 
 fn swap(text: &str, papers: &Papers) -> Ask {
@@ -123,16 +124,18 @@ fn a_stub_and_an_enum_call_python() {
         assert_eq!(seen_by_python(&python.hear()["files"]), both);
 
         let path = papers.right.to_str().unwrap().to_owned();
-        let tell = connection.ask(&Ask::Open { path }).unwrap();
+        let tell = connection.request(&Ask::Open { path }).unwrap();
         assert_eq!(opened(tell), (15, both[1].clone()));
         python.hear();
 
-        let tell = connection.ask(&swap("t", &papers)).unwrap();
+        let tell = connection.request(&swap("t", &papers)).unwrap();
         assert_eq!(swapped(tell), ("t".into(), both.clone()));
         assert_eq!(seen_by_python(&python.hear()["files"]), both);
 
         let path = papers.none().to_str().unwrap().to_owned();
-        let none = connection.ask(&Ask::Open { path: path.clone() }).unwrap();
+        let none = connection
+            .request(&Ask::Open { path: path.clone() })
+            .unwrap();
         assert!(matches!(none, Tell::NotFound { path: found } if found == path));
         python.hear();
         drop((desk, connection));
@@ -180,13 +183,13 @@ fn a_fault_from_python_has_its_code_and_field() {
         };
 
         let answer = connection.call("example.desk.nothing", &Nothing {});
-        assert_eq!(fault(answer), (Fault::UNKNOWN_METHOD, None));
+        assert_eq!(fault(answer), (Fault::METHOD_NOT_FOUND, None));
         python.hear();
         let answer = connection.call("example.desk.open", &Wrong { path: 5 });
-        assert_eq!(fault(answer), (Fault::BAD_ARGUMENT, Some("path".into())));
+        assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("path".into())));
         python.hear();
         let answer = connection.call("example.desk.open", &Nothing {});
-        assert_eq!(fault(answer), (Fault::BAD_ARGUMENT, Some("path".into())));
+        assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("path".into())));
         python.hear();
         let file = Papers::open(&papers.left).into();
         let surplus = Surplus {
@@ -194,10 +197,13 @@ fn a_fault_from_python_has_its_code_and_field() {
             file,
         };
         let answer = connection.call("example.desk.echo", &surplus);
-        assert_eq!(fault(answer), (Fault::BAD_ARGUMENT, Some("file".into())));
+        assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("file".into())));
         python.hear();
         let answer = connection.call("example.desk.swap", &("t", 0, 1));
-        assert_eq!(fault(answer), (Fault::BAD_DESCRIPTORS, Some("left".into())));
+        assert_eq!(
+            fault(answer),
+            (Fault::INVALID_DESCRIPTORS, Some("left".into()))
+        );
         python.hear();
         drop(connection);
         python.end();

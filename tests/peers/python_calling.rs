@@ -4,7 +4,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::slice::from_ref;
 
-use jsoncomm::{DATAGRAM_MAX, Fault, Kind, Limits};
+use jsoncomm::socket::DATAGRAM_MAX;
+use jsoncomm::{Fault, Kind, Limits};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 use rustix::net::sockopt::socket_send_buffer_size;
 use serde_json::{Value, json};
@@ -171,93 +172,93 @@ fn python_sees_faults_with_their_codes_and_the_field_that_is_to_blame() {
     let no = json!([]);
     let swap = |left: Value, right: Value| json!({"text": "", "left": left, "right": right});
     let cases = [
-        ("nothing", json!({}), &no, Fault::UNKNOWN_METHOD, None),
+        ("nothing", json!({}), &no, Fault::METHOD_NOT_FOUND, None),
         (
             "nothing",
             json!({"file": 0}),
             &one,
-            Fault::UNKNOWN_METHOD,
+            Fault::METHOD_NOT_FOUND,
             None,
         ),
         (
             "open",
             json!({"path": 5}),
             &no,
-            Fault::BAD_ARGUMENT,
+            Fault::INVALID_PARAMS,
             Some("path"),
         ),
         (
             "open",
             json!({"path": null}),
             &no,
-            Fault::BAD_ARGUMENT,
+            Fault::INVALID_PARAMS,
             Some("path"),
         ),
-        ("open", json!({}), &no, Fault::BAD_ARGUMENT, Some("path")),
-        ("open", json!([]), &no, Fault::BAD_ARGUMENT, Some("path")),
-        ("open", json!([5]), &no, Fault::BAD_ARGUMENT, Some("path")),
-        ("open", json!(["a", "b"]), &no, Fault::BAD_ARGUMENT, None),
+        ("open", json!({}), &no, Fault::INVALID_PARAMS, Some("path")),
+        ("open", json!([]), &no, Fault::INVALID_PARAMS, Some("path")),
+        ("open", json!([5]), &no, Fault::INVALID_PARAMS, Some("path")),
+        ("open", json!(["a", "b"]), &no, Fault::INVALID_PARAMS, None),
         (
             "open",
             json!({"path": "a", "mode": 1}),
             &no,
-            Fault::BAD_ARGUMENT,
+            Fault::INVALID_PARAMS,
             Some("mode"),
         ),
         (
             "swap",
             swap(json!("0"), json!(1)),
             &two,
-            Fault::BAD_ARGUMENT,
+            Fault::INVALID_PARAMS,
             Some("left"),
         ),
         (
             "swap",
             swap(json!(0), json!(-1)),
             &two,
-            Fault::BAD_ARGUMENT,
+            Fault::INVALID_PARAMS,
             Some("right"),
         ),
         (
             "swap",
             swap(json!(0), json!(null)),
             &two,
-            Fault::BAD_ARGUMENT,
+            Fault::INVALID_PARAMS,
             Some("right"),
         ),
         (
             "swap",
             swap(json!(0), json!(2)),
             &two,
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
             Some("right"),
         ),
         (
             "swap",
             swap(json!(0), json!(0)),
             &two,
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
             Some("right"),
         ),
         (
             "swap",
             swap(json!(0), json!(1)),
             &no,
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
             Some("left"),
         ),
         (
             "echo",
             json!({"text": ""}),
             &one,
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
             None,
         ),
         (
             "attach",
             json!({"stream": 0}),
             &one,
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
             Some("stream"),
         ),
     ];
@@ -293,43 +294,48 @@ fn python_is_told_what_is_not_a_call() {
     let before = open_fds();
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"example.desk.echo","params":{"text":""}}"#;
     let cases = [
-        ("not json".to_owned(), "", json!(null), Fault::NOT_JSON),
+        ("not json".to_owned(), "", json!(null), Fault::PARSE_ERROR),
         (
             call[..call.len() - 1].to_owned(),
             "",
             json!(1),
-            Fault::NOT_JSON,
+            Fault::PARSE_ERROR,
         ),
-        (format!("{call}{call}"), "", json!(1), Fault::NOT_JSON),
-        (format!("[{call}]"), "", json!(null), Fault::NOT_A_CALL),
-        ("[]".to_owned(), "", json!(null), Fault::NOT_A_CALL),
-        ("5".to_owned(), "", json!(null), Fault::NOT_A_CALL),
-        ("{}".to_owned(), "", json!(null), Fault::NOT_A_CALL),
-        (call.replace("2.0", "1.0"), "", json!(1), Fault::NOT_A_CALL),
+        (format!("{call}{call}"), "", json!(1), Fault::PARSE_ERROR),
+        (format!("[{call}]"), "", json!(null), Fault::INVALID_REQUEST),
+        ("[]".to_owned(), "", json!(null), Fault::INVALID_REQUEST),
+        ("5".to_owned(), "", json!(null), Fault::INVALID_REQUEST),
+        ("{}".to_owned(), "", json!(null), Fault::INVALID_REQUEST),
+        (
+            call.replace("2.0", "1.0"),
+            "",
+            json!(1),
+            Fault::INVALID_REQUEST,
+        ),
         (
             call.replace(r#""id":1"#, r#""id":{}"#),
             "",
             json!(null),
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             call.replace(r#"{"text":""}"#, "5"),
             "",
             json!(1),
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         // A payload that is not there, or that its reader might have to wait for.
         (
             "<args-via-fd>".to_owned(),
             "",
             json!(null),
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
         ),
         (
             "<args-via-fd>".to_owned(),
             "/dev/null",
             json!(null),
-            Fault::BAD_DESCRIPTORS,
+            Fault::INVALID_DESCRIPTORS,
         ),
     ];
     for kind in KINDS {

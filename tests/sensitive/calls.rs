@@ -9,8 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::channel;
 
 use jsoncomm::message::Json;
-use jsoncomm::{Call, CallError, Connection, Error, Fault, Handler, Kind, Limits, Message, Notice};
-use jsoncomm::{Reply, Server, Socket};
+use jsoncomm::observe::EventKind;
+use jsoncomm::socket::Socket;
+use jsoncomm::{Call, CallError, Connection, Error, Fault, Handler, Kind, Limits, Message};
+use jsoncomm::{Reply, Server};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, pair, send_raw};
 use serde_json::{Value, json};
 
@@ -124,7 +126,7 @@ fn sensitive_arguments_and_answers_arrive() {
             user: "alice".into(),
             pin: 7,
         };
-        assert_eq!(server.connect().ask(&ask).unwrap(), 1);
+        assert_eq!(server.connect().request(&ask).unwrap(), 1);
     }
     assert_open_fds(before);
 }
@@ -246,10 +248,10 @@ fn events_are_as_silent() {
         send_raw(&client, call.as_bytes(), &[]).unwrap();
         let mut refused = false;
         while !refused {
-            let _ = server.turn(&mut Porter, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut Porter, Some(PATIENCE)).unwrap();
             for event in events.try_iter() {
                 silent(&event);
-                refused |= event.notice == Notice::Refused(Fault::BAD_ARGUMENT);
+                refused |= event.notice == EventKind::Refused(Fault::INVALID_PARAMS);
             }
         }
     }
@@ -284,7 +286,7 @@ fn a_client_does_not_repeat_a_sensitive_answer_that_it_cannot_read() {
 fn answered(kind: Kind, answer: &str) -> CallError<Closed> {
     let (mut server, client) = pair(kind);
     let client = client.as_fd().try_clone_to_owned().unwrap();
-    let door = DoorClient::new(Connection::from_fd(client).unwrap().within(PATIENCE));
+    let door = DoorClient::new(Connection::from_fd(client).unwrap().with_timeout(PATIENCE));
     let pending = door.start().open("alice", 7).unwrap();
     let Json(call): Json<Value> = server.receive().unwrap().0;
     let id = call.get("id").unwrap();

@@ -7,8 +7,9 @@ use std::os::fd::OwnedFd;
 
 use std::time::{Duration, Instant};
 
-use jsoncomm::message::{Failure, Unknown, Verbatim};
-use jsoncomm::{Connection, Limits, Message, Server, Socket};
+use jsoncomm::message::{RawError, RawMessage, UnknownVariant};
+use jsoncomm::socket::Socket;
+use jsoncomm::{Connection, Limits, Message, Server};
 use jsoncomm_tests::{KINDS, PATIENCE, pair};
 use serde::{Deserialize, Serialize};
 
@@ -229,7 +230,7 @@ enum Delegated {
 #[derive(Message)]
 enum Newer {
     #[message(other)]
-    Other(#[sensitive] Unknown),
+    Other(#[sensitive] UnknownVariant),
 }
 
 #[test]
@@ -242,7 +243,7 @@ fn how_a_type_travels_does_not_change_how_it_is_printed() {
     assert_eq!(format!("{:?}", Delegated::Key(271_828)), "Key(<sensitive>)");
     let name = Delegated::Name { name: "a".into() };
     assert_eq!(format!("{name:?}"), r#"Name { name: "a" }"#);
-    let other = Newer::Other(Unknown {
+    let other = Newer::Other(UnknownVariant {
         name: "Pin".into(),
         content: Some("271828".into()),
     });
@@ -293,14 +294,14 @@ fn a_socket_is_printed_without_what_it_has_sent_and_received() {
 #[test]
 fn a_message_of_unknown_type_is_printed_without_its_text() {
     let text = r#"{"user":"alice","pass":"hunter2"}"#;
-    let failure = Failure {
-        data: Some(Verbatim::new(text)),
-        ..Failure::default()
+    let failure = RawError {
+        data: Some(RawMessage::new(text)),
+        ..RawError::default()
     };
     silent(&failure);
     silent(&failure.data);
     let length = text.len();
-    let shown = format!("{:?}", Verbatim::new(text));
+    let shown = format!("{:?}", RawMessage::new(text));
     assert!(shown.contains(&format!("{length} bytes")), "{shown}");
 }
 
@@ -311,11 +312,11 @@ fn a_server_and_a_connection_are_printed_without_what_they_have_sent_and_receive
         let path = directory.path().join("keeper.sock");
         let mut server = Server::new(Limits::default()).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Keeper>();
-        let connection = Connection::open(&path).unwrap().within(PATIENCE);
+        let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
         let calls = KeeperClient::new(connection.clone()).start();
         let mut call = calls.keep(login()).unwrap();
         let answer = loop {
-            let _ = server.turn(&mut (), Some(MOMENT)).unwrap();
+            let _ = server.run_once(&mut (), Some(MOMENT)).unwrap();
             silent(&connection);
             silent(&call);
             if let Some(answer) = call.try_wait() {
@@ -328,12 +329,12 @@ fn a_server_and_a_connection_are_printed_without_what_they_have_sent_and_receive
         // One that does not read has answers waiting.
         let mut deaf = Socket::connect(&path, kind).unwrap();
         let keep = r#"{"jsonrpc":"2.0","id":1,"method":"test.keeper.keep","params":{"login":{"user":"a","pass":"hunter2"}}}"#;
-        let keep = Verbatim::new(keep);
+        let keep = RawMessage::new(keep);
         let until = Instant::now() + PATIENCE;
         while server.stats().waiting == 0 {
             assert!(Instant::now() < until, "answers wait");
             let _ = deaf.try_send(&keep).unwrap();
-            let _ = server.turn(&mut (), Some(Duration::ZERO)).unwrap();
+            let _ = server.run_once(&mut (), Some(Duration::ZERO)).unwrap();
         }
         silent(&server);
     }

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use jsoncomm::message::{Packer, Surplus, decode, encode};
-use jsoncomm::{DecodeError, EncodeError, Error, Fault, FdProblem, Fds, Message};
+use jsoncomm::fds::Fds;
+use jsoncomm::message::{DecodeError, EncodeError, FdProblem};
+use jsoncomm::message::{Packer, UnusedFds, decode, encode};
+use jsoncomm::{Error, Fault, Message};
 use jsoncomm_tests::{KINDS, alone, assert_open_fds, open_fds, pair, send_raw};
 use serde::de::Error as _;
 use serde::ser::Error as _;
@@ -18,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 fn refused<T: Message>(text: &str) -> DecodeError {
     let mut fds = Fds::new();
     fds.push(File::open("/dev/null").unwrap().into()).unwrap();
-    let Err(error) = decode::<T>(text.as_bytes(), fds, Surplus::Close) else {
+    let Err(error) = decode::<T>(text.as_bytes(), fds, UnusedFds::Close) else {
         unreachable!("{text} was accepted");
     };
     error
@@ -229,7 +231,7 @@ fn functions_and_borrowed_text_are_silenced_too() {
     refusals::<Newtype>(&[(r#""hunter2""#, "not what is expected")]);
     refusals::<Delegated>(&[(r#"{"number":271828}"#, "not what is expected")]);
     let text = br#"{"_text":271828}"#;
-    let error = decode::<Borrowed<'_>>(text, Fds::new(), Surplus::Refuse).unwrap_err();
+    let error = decode::<Borrowed<'_>>(text, Fds::new(), UnusedFds::Refuse).unwrap_err();
     assert_eq!(silent(&error), "_text: not what is expected");
 }
 
@@ -323,7 +325,7 @@ fn a_sensitive_descriptor_is_refused_without_its_index_and_closed() {
             unreachable!("{error:?}");
         };
         assert_eq!(*problem, FdProblem::Withheld);
-        assert_eq!(Fault::from(error).code, Fault::BAD_DESCRIPTORS);
+        assert_eq!(Fault::from(error).code, Fault::INVALID_DESCRIPTORS);
     }
     refusals::<Files>(&[(r#"{"file":"hunter2"}"#, "file: not what is expected")]);
     let error = refused::<Files>(r#"{"file":0,"other":7}"#);
@@ -342,7 +344,7 @@ fn broken_json_in_a_sensitive_field_is_called_that() {
         let error = refused::<Key>(text);
         let said = silent(&error);
         assert!(matches!(error, DecodeError::Syntax { .. }), "{said}");
-        assert_eq!(Fault::from(error).code, Fault::NOT_JSON);
+        assert_eq!(Fault::from(error).code, Fault::PARSE_ERROR);
     }
 }
 

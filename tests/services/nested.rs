@@ -118,6 +118,6 @@ fn what_is_wrong_inside_a_message_is_named_with_its_argument() {
     let Err(CallError::Fault(fault)) = called else {
         unreachable!("{called:?}");
     };
-    assert_eq!(fault.code, Fault::BAD_ARGUMENT);
+    assert_eq!(fault.code, Fault::INVALID_PARAMS);
     assert!(fault.message.starts_with("entries[0]: "), "{fault}");
 }

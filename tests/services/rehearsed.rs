@@ -1,20 +1,22 @@
 //! Handlers that take `&mut Call`, tested without a socket.
 
 use super::*;
-use jsoncomm::{Later, Reply, Sink, Stream, TestCall};
+use jsoncomm::server::TestCall;
+use jsoncomm::stream::StreamSender;
+use jsoncomm::{Deferred, Reply, Stream};
 use std::time::{Duration, Instant};
 
 #[jsoncomm::service(name = "example.rehearsed")]
 trait Rehearsed {
     fn whose(&mut self, call: &mut Call) -> String;
-    fn opened(&mut self, call: &mut Call) -> Later<Opened, FilesError>;
+    fn opened(&mut self, call: &mut Call) -> Deferred<Opened, FilesError>;
     fn lines(&mut self, call: &mut Call) -> Stream<String>;
 }
 
 #[derive(Default)]
 struct Daemon {
     replies: Vec<Reply<Opened, FilesError>>,
-    sinks: Vec<Sink<String>>,
+    sinks: Vec<StreamSender<String>>,
 }
 
 impl Rehearsed for Daemon {
@@ -28,8 +30,8 @@ impl Rehearsed for Daemon {
         )
     }
 
-    fn opened(&mut self, call: &mut Call) -> Later<Opened, FilesError> {
-        call.later(|reply| self.replies.push(reply))
+    fn opened(&mut self, call: &mut Call) -> Deferred<Opened, FilesError> {
+        call.defer(|reply| self.replies.push(reply))
     }
 
     fn lines(&mut self, call: &mut Call) -> Stream<String> {
@@ -77,7 +79,7 @@ fn what_a_handler_answers_later_is_read_without_a_socket() {
     let _ = daemon.opened(dropped.call());
     daemon.replies.clear();
     let error = dropped.reply::<Opened, FilesError>().unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Fault(fault) if fault.code == Fault::DROPPED));
+    assert!(matches!(error, CallError::Fault(fault) if fault.code == Fault::NO_REPLY));
 
     let mut cancelled = TestCall::new();
     let _ = daemon.opened(cancelled.call());

@@ -1,7 +1,7 @@
 //! What a method may return: whatever a field may be.
 
 use super::*;
-use jsoncomm::Describe;
+use jsoncomm::describe::Describe;
 use jsoncomm::describe::Shape;
 use jsoncomm::message::Json;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ macro_rules! returned {
                 let returned = returns.$method().unwrap();
                 assert_eq!(format!("{returned:?}"), expected, stringify!($method));
                 assert_eq!(takes.$method(value()).unwrap(), expected, stringify!($method));
-                let raw: jsoncomm::message::Verbatim = server
+                let raw: jsoncomm::message::RawMessage = server
                     .connect()
                     .call::<_, std::convert::Infallible>(
                         concat!("example.returns.", stringify!($method)),

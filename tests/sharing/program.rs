@@ -11,7 +11,7 @@ impl Wake for Tidy {
 
 impl Drop for Tidy {
     fn drop(&mut self) {
-        let _ = self.0.turn();
+        let _ = self.0.run_once();
         assert!(
             self.0
                 .next_deadline()
@@ -75,7 +75,7 @@ fn a_waker_may_call_while_it_is_dropped_though_its_thread_would_receive_next() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
-        let connection = server.connect().within(PATIENCE);
+        let connection = server.connect().with_timeout(PATIENCE);
         connection.set_driven();
         let (other, told) = waiting_thread(&server, &connection);
         let shared = SharedClient::new(connection.clone());
@@ -115,7 +115,7 @@ fn a_waker_may_use_the_connection_while_a_callback_takes_its_place() {
         };
         let call = poll(Waker::from(Arc::new(Tidy(connection.clone()))));
         let (tell, told) = channel();
-        std::thread::spawn(move || call.then(move |answer| tell.send(answer).unwrap()));
+        std::thread::spawn(move || call.on_complete(move |answer| tell.send(answer).unwrap()));
         let until = Instant::now() + PATIENCE;
         let answer = loop {
             if let Ok(answer) = told.try_recv() {
@@ -124,7 +124,7 @@ fn a_waker_may_use_the_connection_while_a_callback_takes_its_place() {
             assert!(Instant::now() < until);
             // A call, since a turn would wait for ever if a lock were held.
             let (connection, (tell, told)) = (connection.clone(), channel());
-            std::thread::spawn(move || tell.send(connection.turn().is_ok()));
+            std::thread::spawn(move || tell.send(connection.run_once().is_ok()));
             assert!(told.recv_timeout(PATIENCE).unwrap());
         };
         assert_eq!(answer.unwrap(), 5);
@@ -143,7 +143,7 @@ fn threads_are_told_that_the_server_is_gone_before_callbacks_that_wait_for_them(
             let call = connection
                 .start::<u64, Infallible>("a.b", &(number,))
                 .unwrap();
-            call.then(move |_| {
+            call.on_complete(move |_| {
                 let until = Instant::now() + PATIENCE;
                 // All but the one that runs this.
                 while ended.load(Ordering::SeqCst) < 2 && Instant::now() < until {
@@ -153,7 +153,7 @@ fn threads_are_told_that_the_server_is_gone_before_callbacks_that_wait_for_them(
             });
         }
         let threads = [0; 3].map(|_| {
-            let (connection, ended) = (connection.patient(), Arc::clone(&ended));
+            let (connection, ended) = (connection.without_timeout(), Arc::clone(&ended));
             std::thread::spawn(move || {
                 let answer = connection.call::<u64, Infallible>("a.b", &(1,));
                 ended.fetch_add(1, Ordering::SeqCst);
@@ -185,7 +185,7 @@ fn callbacks_that_call_are_not_run_one_inside_the_other() {
         let call = connection
             .start::<u64, Infallible>("a.b", &(number,))
             .unwrap();
-        call.then(move |_| {
+        call.on_complete(move |_| {
             DEPTH.set(DEPTH.get() + 1);
             deepest.fetch_max(DEPTH.get(), Ordering::SeqCst);
             again.notify("a.b", &(1,)).unwrap();
@@ -201,7 +201,7 @@ fn callbacks_that_call_are_not_run_one_inside_the_other() {
         std::thread::yield_now();
     }
     connection.notify("a.b", &(1,)).unwrap();
-    while connection.turn().unwrap() {}
+    while connection.run_once().unwrap() {}
     // Each begins a time in which the others do not.
     let deepest = deepest.load(Ordering::SeqCst);
     assert!((1..count / 2).contains(&deepest), "{deepest}");
@@ -220,7 +220,7 @@ fn a_loop_rests_while_another_thread_receives() {
         // Longer than it takes until somebody is to look for the server.
         while start.elapsed() < Duration::from_millis(250) {
             let now = Instant::now();
-            assert!(!connection.turn().unwrap());
+            assert!(!connection.run_once().unwrap());
             let Some(due) = connection.next_deadline() else {
                 continue;
             };

@@ -150,22 +150,22 @@ fn untyped_messages_keep_json_and_descriptors() {
         let (mut left, mut right) = pair(kind);
         let json = json!({"any": ["thing", 1, null], "file": 1});
         let fds = Fds::from(vec![file("zero").into(), file("one").into()]);
-        left.send(&Untyped {
+        left.send(&WithFds {
             json: json.clone(),
             fds,
         })
         .unwrap();
-        let (mut message, _) = right.receive::<Untyped<Value>>().unwrap();
+        let (mut message, _) = right.receive::<WithFds<Value>>().unwrap();
         assert_eq!(message.json, json);
         assert_eq!(message.fds.len(), 2);
         let one = File::from(message.fds.take(1).unwrap());
         assert_eq!(content(&one), "one");
-        let plain = Untyped {
+        let plain = WithFds {
             json: message.json,
             fds: Fds::new(),
         };
         right.send(&plain).unwrap();
-        assert_eq!(left.receive::<Untyped<Value>>().unwrap().0.json, json);
+        assert_eq!(left.receive::<WithFds<Value>>().unwrap().0.json, json);
     }
 }
 
@@ -208,7 +208,7 @@ fn a_bad_message_is_an_error_that_names_the_field_and_the_next_one_is_received()
             assert_eq!(decode.field(), field, "{case}: {error}");
             assert_eq!(right.receive::<Take>().unwrap().0.name, "next", "{case}");
         }
-        right.set_surplus(Surplus::Close);
+        right.set_surplus(UnusedFds::Close);
         send_raw(&left, br#"{"name":"x","files":[0]}"#, two).unwrap();
         assert_eq!(right.receive::<Take>().unwrap().0.files.len(), 1);
         drop((left, right));

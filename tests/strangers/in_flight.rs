@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Bind, CallError, Connection, Kind, Limits, Server};
+use jsoncomm::address::Bind;
+use jsoncomm::{CallError, Connection, Kind, Limits, Server};
 use jsoncomm_tests::PATIENCE;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -112,7 +113,7 @@ fn open(gate: &GateClient) -> Duration {
 }
 
 fn client(path: &Path) -> GateClient {
-    GateClient::new(Connection::open(path).unwrap().within(PATIENCE))
+    GateClient::new(Connection::open(path).unwrap().with_timeout(PATIENCE))
 }
 
 /// How many descriptors the process has open.
@@ -165,7 +166,7 @@ fn what_another_process_of_its_user_has_in_flight_delays_only_replies_with_descr
     let hasty = GateClient::new(
         Connection::open(&path)
             .unwrap()
-            .within(Duration::from_millis(50)),
+            .with_timeout(Duration::from_millis(50)),
     );
     // Each that is given up makes room for the next.
     for _ in 0..20 {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use jsoncomm::message::Untyped;
-use jsoncomm::{CallError, Connection, Kind, Pending, Socket};
+use jsoncomm::client::PendingCall;
+use jsoncomm::message::WithFds;
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Kind};
 use jsoncomm_tests::{PATIENCE, Running, alone, assert_open_fds, open_fds};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, getsockname, socket};
 use serde_json::{Value, json};
@@ -28,7 +30,7 @@ fn calls_from_another_network_namespace() {
         None => PATIENCE,
     };
     for _ in 0..2 {
-        let gate = GateClient::new(connection.within(time));
+        let gate = GateClient::new(connection.with_timeout(time));
         say(match gate.open() {
             Ok(_) => "opened",
             Err(CallError::Deadline) => "nothing came",
@@ -112,7 +114,7 @@ fn an_answer_to_a_datagram_from_there_goes_to_whoever_has_its_name_here() {
         stranger.set_timeout(Some(PATIENCE));
         other.go_on();
         for _ in 0..2 {
-            let answer = stranger.receive::<Untyped<Value>>().unwrap().0;
+            let answer = stranger.receive::<WithFds<Value>>().unwrap().0;
             assert_eq!(answer.json["result"], json!({"file": 0}));
             assert_eq!(answer.fds.len(), 1);
             assert_eq!(other.hear(), "nothing came");
@@ -130,8 +132,8 @@ fn a_client_does_not_take_the_answer_to_its_namesake_for_its_own() {
     let before = open_fds();
     if let Some((server, mut other, name)) = apart(Kind::Datagram) {
         let connection = Connection::from_fd(namesake(&name, &server.path)).unwrap();
-        let gate = GateClient::new(connection.within(PATIENCE));
-        let kept: Pending<u64> = gate.start().keep().unwrap();
+        let gate = GateClient::new(connection.with_timeout(PATIENCE));
+        let kept: PendingCall<u64> = gate.start().keep().unwrap();
         assert_eq!(gate.release().unwrap(), 1);
         assert_eq!(kept.wait().unwrap(), 7);
         let mut kept = gate.start().keep().unwrap();

@@ -4,7 +4,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-use jsoncomm::{Bind, Fault, Kind, Limits, Server};
+use jsoncomm::address::Bind;
+use jsoncomm::{Fault, Kind, Limits, Server};
 use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
 use serde_json::Value;
 
@@ -70,7 +71,8 @@ fn who_calls_is_admitted_by_the_id_that_the_kernel_tells() {
         for admitted in [0, STRANGER] {
             let server = Running::start(kind, Guard::default(), move |endpoint| {
                 let endpoint = endpoint.serve::<dyn Gate>();
-                endpoint.admit(move |peer| peer.uid() == admitted && peer.gid() == Some(admitted))
+                endpoint
+                    .authorize(move |peer| peer.uid() == admitted && peer.gid() == Some(admitted))
             });
             open_to_all(server.path.parent().unwrap());
             open_to_all(&server.path);
@@ -83,12 +85,15 @@ fn who_calls_is_admitted_by_the_id_that_the_kernel_tells() {
                 asked += 1;
                 match user == admitted {
                     true => assert_eq!(answer["result"], user, "{kind:?} {options:?}"),
-                    false => assert_eq!(answer["error"]["code"], Fault::REFUSED, "{answer}"),
+                    false => assert_eq!(answer["error"]["code"], Fault::NOT_AUTHORIZED, "{answer}"),
                 }
             }
             server.assert_busy_with(0);
             let (_, counts) = server.stop();
-            assert_eq!(counts.handled + counts.refused_with(Fault::REFUSED), asked);
+            assert_eq!(
+                counts.handled + counts.refused_with(Fault::NOT_AUTHORIZED),
+                asked
+            );
         }
     }
     assert_open_fds(before);
@@ -108,7 +113,7 @@ fn a_user_is_known_whose_group_is_the_one_that_stands_for_unmapped_ones() {
             for admitted in [who, (STRANGER, STRANGER)] {
                 let server = Running::start(kind, Guard::default(), move |endpoint| {
                     let endpoint = endpoint.serve::<dyn Gate>();
-                    endpoint.admit(move |peer| {
+                    endpoint.authorize(move |peer| {
                         (peer.uid(), peer.gid()) == (admitted.0, Some(admitted.1))
                     })
                 });
@@ -118,7 +123,7 @@ fn a_user_is_known_whose_group_is_the_one_that_stands_for_unmapped_ones() {
                 if who == admitted {
                     assert_eq!(answer["result"], who.0, "{kind:?}");
                 } else {
-                    assert_eq!(answer["error"]["code"], Fault::REFUSED, "{answer}");
+                    assert_eq!(answer["error"]["code"], Fault::NOT_AUTHORIZED, "{answer}");
                 }
             }
         }
@@ -134,7 +139,7 @@ fn serves_in_another_user_namespace() {
             let at = Bind::at(path.join(format!("{name} {kind:?}"))).mode(0o777);
             let endpoint = server.bind(at, kind).unwrap().serve::<dyn Gate>();
             if name == "known" {
-                endpoint.admit(|_| true);
+                endpoint.authorize(|_| true);
             }
         }
     }
@@ -161,7 +166,11 @@ fn a_user_who_has_no_id_here_is_nobody_and_not_admitted_by_any_rule() {
         };
         for round in 0..3 {
             let answer = ask("known", STRANGER);
-            assert_eq!(answer["error"]["code"], Fault::REFUSED, "{round}: {answer}");
+            assert_eq!(
+                answer["error"]["code"],
+                Fault::NOT_AUTHORIZED,
+                "{round}: {answer}"
+            );
             assert_eq!(ask("all", STRANGER)["result"], Value::Null);
             // The same server goes on for those it knows.
             assert_eq!(ask("known", 0)["result"], 0);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Brick, MANY, brick, tally};
+use jsoncomm::address::Address;
 use jsoncomm::message::Json;
-use jsoncomm::{
-    Address, Call, Fault, Items, Kind, Limits, Overflow, Sink, SinkError, Socket, Stream,
-};
+use jsoncomm::socket::Socket;
+use jsoncomm::stream::{Items, Overflow, SendError, StreamSender};
+use jsoncomm::{Call, Fault, Kind, Limits, Stream};
 use jsoncomm_tests::{PATIENCE, Running, alone};
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ trait Quarry {
 struct Pit {
     made: Arc<AtomicU32>,
     refused: u32,
-    heaps: Vec<Sink<Brick>>,
+    heaps: Vec<StreamSender<Brick>>,
 }
 
 impl Quarry for Pit {
@@ -44,7 +45,7 @@ impl Quarry for Pit {
     }
 
     fn heap(&mut self, call: &mut Call) -> Stream<Brick> {
-        call.stream(|sink: Sink<Brick>| {
+        call.stream(|sink: StreamSender<Brick>| {
             sink.set_capacity(MANY as usize);
             for number in 0.. {
                 if !sink.has_room() {
@@ -52,7 +53,7 @@ impl Quarry for Pit {
                 }
                 match sink.send(&brick(number)) {
                     Ok(()) => tally(&self.made)(),
-                    Err(SinkError::Full) => {
+                    Err(SendError::Full) => {
                         self.refused += 1;
                         break;
                     }
@@ -64,7 +65,7 @@ impl Quarry for Pit {
     }
 
     fn pile(&mut self, call: &mut Call, end: u32, of_oldest: bool) -> Stream<Brick> {
-        call.stream(|sink: Sink<Brick>| {
+        call.stream(|sink: StreamSender<Brick>| {
             sink.set_overflow(match of_oldest {
                 true => Overflow::DropOldest,
                 false => Overflow::Latest,
@@ -82,7 +83,7 @@ impl Quarry for Pit {
 
     fn finish(&mut self) -> u32 {
         let heaps = u32::try_from(self.heaps.len()).unwrap();
-        self.heaps.drain(..).for_each(Sink::end);
+        self.heaps.drain(..).for_each(StreamSender::end);
         heaps
     }
 }
@@ -90,7 +91,7 @@ impl Quarry for Pit {
 /// So much that some bricks of 20 kB may wait, of all streams of a user together.
 fn start(bytes: usize) -> Running<Pit> {
     let mut limits = Limits::default();
-    limits.user_waiting_bytes = bytes;
+    limits.user_backlog_bytes = bytes;
     Running::with_limits(limits, Kind::Seqpacket, Pit::default(), |endpoint| {
         endpoint.serve::<dyn Quarry>()
     })
@@ -160,7 +161,7 @@ fn a_stream_whose_item_may_not_wait_for_a_datagram_peer_ends_once() {
     alone!();
     let mut limits = Limits::default();
     // One brick may wait for the peer, of the first stream, and what is said of the second.
-    limits.waiting_bytes = 21_000;
+    limits.backlog_bytes = 21_000;
     let server = Running::with_limits(limits, Kind::Datagram, Pit::default(), |endpoint| {
         endpoint.serve::<dyn Quarry>()
     });

@@ -11,9 +11,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use crate::{TickerClient, start};
-use jsoncomm::{
-    Call, CallError, Connection, Error, Limits, Message, Overflow, Server, Stream, Subscribers,
-};
+use jsoncomm::stream::{Overflow, Subscribers};
+use jsoncomm::{Call, CallError, Connection, Error, Limits, Message, Server, Stream};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -29,11 +28,11 @@ struct Middle {
 
 impl Relay for Middle {
     fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32> {
-        call.stream(|sink: jsoncomm::Sink<u32>| {
+        call.stream(|sink: jsoncomm::stream::StreamSender<u32>| {
             sink.set_capacity(100_000);
             let mut sink = Some(sink);
             let items = self.ticker.count(end).unwrap();
-            items.each(move |item| {
+            items.for_each(move |item| {
                 match (item, sink.take()) {
                     (Some(Ok(number)), Some(open)) => {
                         open.send(&number).unwrap();
@@ -59,12 +58,12 @@ fn a_loop_that_drives_the_connection_is_told_of_each_item() {
         let mut server = Server::new(Limits::default()).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Relay>();
         server.drive(&connection).unwrap();
-        let remote = server.remote();
+        let remote = server.handle();
         let thread = std::thread::spawn(move || {
             let ticker = TickerClient::new(connection);
             server.run(&mut Middle { ticker }).unwrap();
         });
-        let relay = RelayClient::new(Connection::open(&path).unwrap().within(PATIENCE));
+        let relay = RelayClient::new(Connection::open(&path).unwrap().with_timeout(PATIENCE));
         let want: Vec<u32> = (0..2000).collect();
         let got: Vec<u32> = relay.count(2000).unwrap().map(Result::unwrap).collect();
         assert_eq!(got, want);
@@ -81,7 +80,7 @@ fn whoever_is_told_of_items_can_end_the_stream() {
         let ticker = TickerClient::new(server.connect());
         let items = ticker.bricks(0, 4).unwrap();
         let (tell, told) = mpsc::channel();
-        items.each(move |brick| {
+        items.for_each(move |brick| {
             let number = brick.unwrap().unwrap().number;
             tell.send(number).unwrap();
             number < 1
@@ -195,7 +194,7 @@ fn driven<T>(connection: &Connection, test: impl FnOnce() -> T) -> T {
                 };
                 let fd = connection.as_fd();
                 let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&pause));
-                if connection.turn().is_err() {
+                if connection.run_once().is_err() {
                     return;
                 }
             }
@@ -238,7 +237,7 @@ fn an_awaited_call_ends_at_its_deadline_and_with_its_server() {
     alone!();
     let server = start(jsoncomm::Kind::Seqpacket);
     let connection = server.connect();
-    let hasty = connection.within(std::time::Duration::from_millis(1));
+    let hasty = connection.with_timeout(std::time::Duration::from_millis(1));
     let ticker = TickerClient::new(connection.clone()).start();
     driven(&connection, || {
         // It answers nothing until bricks are laid.

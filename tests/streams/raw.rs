@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 
 use jsoncomm::message::Json;
-use jsoncomm::{CallError, Connection, Error, Fault, Items, Kind, Message, Socket};
+use jsoncomm::socket::Socket;
+use jsoncomm::stream::Items;
+use jsoncomm::{CallError, Connection, Error, Fault, Kind, Message};
 use jsoncomm_tests::{KINDS, PATIENCE, alone, pair, send_raw};
 
 fn socket(path: &std::path::Path, kind: Kind) -> Socket {
@@ -69,7 +71,7 @@ fn a_stream_that_is_called_for_one_answer_is_an_error_and_is_cancelled() {
         is_stream(first.wait());
         assert_ne!(ticker.told().unwrap().2, 0, "the server is told");
         let (tell, told) = std::sync::mpsc::channel();
-        second.then(move |answer| tell.send(answer).unwrap());
+        second.on_complete(move |answer| tell.send(answer).unwrap());
         is_stream(told.recv_timeout(PATIENCE).unwrap());
         assert_eq!(ticker.told().unwrap().2, 2);
         // Whatever was asked for, and while it is waited for.
@@ -91,7 +93,7 @@ fn foreign(kind: Kind) -> (Socket, Items<u32>, u64) {
 fn connected(kind: Kind) -> (Socket, Connection, Items<u32>, u64) {
     let (mut server, client) = pair(kind);
     let client = client.as_fd().try_clone_to_owned().unwrap();
-    let connection = Connection::from_fd(client).unwrap().within(PATIENCE);
+    let connection = Connection::from_fd(client).unwrap().with_timeout(PATIENCE);
     let items = connection.stream("example.any.thing", &Nothing {}).unwrap();
     let Json(call): Json<serde_json::Value> = server.receive().unwrap().0;
     assert_eq!(call.get("timeout"), None, "there is none for the whole");
@@ -114,7 +116,7 @@ fn the_last_item_may_come_without_a_word_about_more() {
         assert_eq!(items.next().unwrap().unwrap(), 2);
         assert!(items.next().is_none());
         let (tell, told) = std::sync::mpsc::channel();
-        items.each(move |item| tell.send(item.is_none()).is_ok());
+        items.for_each(move |item| tell.send(item.is_none()).is_ok());
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [true], "that was all");
         let (server, mut items, id) = foreign(kind);
         let end = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":null,"more":false}}"#);
@@ -156,7 +158,7 @@ fn what_is_no_answer_at_all_ends_the_stream_and_tells_the_server() {
             let cut = format!(r#"{{"jsonrpc":"2.0","id":{id},"more":true,"result":"#);
             send_raw(&server, cut.as_bytes(), &[]).unwrap();
             if !waits {
-                while connection.turn().unwrap() {}
+                while connection.run_once().unwrap() {}
             }
             let item = items.next().unwrap();
             let decoding = matches!(item, Err(CallError::Io(Error::Decode(_))));
@@ -187,7 +189,7 @@ fn a_stream_that_the_server_could_not_read_leaves_nothing() {
         let call = connection.start::<u32, Infallible>("example.any.thing", &Nothing {});
         server.receive::<Json<serde_json::Value>>().unwrap();
         send_raw(&server, unread.as_bytes(), &[]).unwrap();
-        while connection.turn().unwrap() {}
+        while connection.run_once().unwrap() {}
         let answer = call.unwrap().wait();
         assert!(matches!(answer, Err(CallError::Fault(_))), "{answer:?}");
     }
@@ -239,7 +241,7 @@ fn a_stream_is_cancelled_by_position_as_well() {
                 format!(r#"{{"jsonrpc":"2.0","id":1,"method":"rpc.cancel","params":{params}}}"#);
             send_raw(&socket, cancel.as_bytes(), &[]).unwrap();
             let Json(answer): Json<serde_json::Value> = socket.receive().unwrap().0;
-            assert_eq!(answer["error"]["code"], Fault::BAD_ARGUMENT, "{params}");
+            assert_eq!(answer["error"]["code"], Fault::INVALID_PARAMS, "{params}");
         }
     }
 }

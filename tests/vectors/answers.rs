@@ -4,8 +4,9 @@ use std::fmt::Debug;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use jsoncomm::message::{Surplus, Untyped};
-use jsoncomm::{CallError, Connection, Error, Kind, Socket};
+use jsoncomm::message::{UnusedFds, WithFds};
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Error, Kind};
 use jsoncomm_tests::{PATIENCE, assert_open_fds, open_fds, pair, send_raw};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ impl Vector for Client {
     fn check(&self, kind: Kind, _mode: Option<&str>) {
         let before = open_fds();
         let (ours, mut theirs) = pair(kind);
-        theirs.set_surplus(Surplus::Close);
+        theirs.set_surplus(UnusedFds::Close);
         let waits = match self.outcome.get("deadline") {
             Some(_) => Duration::from_millis(50),
             None => PATIENCE,
@@ -127,7 +128,7 @@ impl Vector for Client {
         let connection = Connection::from_fd(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
         drop(ours);
         std::thread::scope(|scope| {
-            let client = VectorsClient::new(connection.within(waits));
+            let client = VectorsClient::new(connection.with_timeout(waits));
             let caller = scope.spawn(move || self.call.make(&client));
             let call = next_call(&mut theirs, &self.call.method);
             assert_eq!(call["params"], self.call.arguments);
@@ -146,7 +147,7 @@ impl Vector for Client {
             assert_eq!(caller.join().unwrap(), self.outcome);
 
             // The connection is as good as before.
-            let client = VectorsClient::new(connection.within(PATIENCE));
+            let client = VectorsClient::new(connection.with_timeout(PATIENCE));
             let caller = scope.spawn(move || client.echo("end").unwrap().text);
             let call = next_call(&mut theirs, "echo");
             let answer = json!({"jsonrpc": "2.0", "id": call["id"], "result": {"text": "end"}});
@@ -161,7 +162,7 @@ impl Vector for Client {
 /// Receives the next call, of this method; a client may have sent the wish to cancel one before.
 fn next_call(socket: &mut Socket, method: &str) -> Value {
     loop {
-        let call: Untyped<Value> = socket.receive().unwrap().0;
+        let call: WithFds<Value> = socket.receive().unwrap().0;
         if call.json["method"] != "rpc.cancel" {
             assert_eq!(call.json["method"], format!("vectors.{method}"));
             return call.json;

@@ -83,7 +83,7 @@ fn we_call_every_method_of_a_server_in_python() {
         let mut ready = String::new();
         python.stdout.read_line(&mut ready).unwrap();
         assert_eq!(ready, "ready\n");
-        let connection = Connection::open(&path).unwrap().within(PATIENCE);
+        let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
         call_all(&VectorsClient::new(connection.clone()));
         drop(connection);
         let said = python.end();
@@ -127,7 +127,7 @@ fn call_all(client: &VectorsClient) {
         other => panic!("{other:?}"),
     }
     match client.crash() {
-        Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::HANDLER_FAILED),
+        Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::INTERNAL_ERROR),
         other => panic!("{other:?}"),
     }
 

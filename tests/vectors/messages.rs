@@ -2,8 +2,9 @@
 
 use std::os::fd::AsFd;
 
-use jsoncomm::message::{Surplus, Untyped};
-use jsoncomm::{Kind, Limits, Socket};
+use jsoncomm::message::{UnusedFds, WithFds};
+use jsoncomm::socket::Socket;
+use jsoncomm::{Kind, Limits};
 use jsoncomm_tests::{PATIENCE, Running, assert_open_fds, open_fds, send_raw};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ impl Vector for Message {
         });
         let mut socket = Socket::connect(&server.path, kind).unwrap();
         socket.set_timeout(Some(PATIENCE));
-        socket.set_surplus(Surplus::Close);
+        socket.set_surplus(UnusedFds::Close);
         let sent = self.send.descriptors("");
         let lent: Vec<_> = sent.iter().map(AsFd::as_fd).collect();
         send_raw(&socket, &self.send.bytes(), &lent).unwrap();
@@ -84,7 +85,7 @@ impl Vector for Message {
             ),
         };
         send_raw(&socket, end.as_bytes(), &[]).unwrap();
-        let answered: Untyped<Value> = socket.receive().unwrap().0;
+        let answered: WithFds<Value> = socket.receive().unwrap().0;
         assert_eq!(answered.json, answer);
         let (state, _) = server.stop();
         let mut all = self.ran.clone();
@@ -98,7 +99,7 @@ impl Vector for Message {
 impl Answer {
     /// Receives one and compares it.
     fn check(&self, socket: &mut Socket) {
-        let came: Untyped<Value> = socket.receive().unwrap().0;
+        let came: WithFds<Value> = socket.receive().unwrap().0;
         let files: Vec<_> = came.fds.iter().map(|(_, fd)| content(fd)).collect();
         match self {
             Self::Text { text, descriptors } => {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::message::{RawError, RawMessage};
 use jsoncomm::{Call, CallError, Fault, Kind, Reply};
 use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds, servers_are_gone};
 
@@ -16,7 +16,7 @@ trait Clock {
 
 #[derive(Default)]
 struct Shelf {
-    kept: Vec<Reply<Verbatim, Failure>>,
+    kept: Vec<Reply<RawMessage, RawError>>,
     /// Whether the answers that were asked about were wanted.
     wanted: Vec<bool>,
 }
@@ -38,13 +38,13 @@ fn answer(
     shelf: &mut Shelf,
     call: &mut Call,
     method: &str,
-    params: Verbatim,
-    reply: Reply<Verbatim, Failure>,
+    params: RawMessage,
+    reply: Reply<RawMessage, RawError>,
 ) {
     assert_eq!((call.service(), call.method()), ("", ""));
     match method {
         "echo" => reply.send(params),
-        "fail" => reply.fail(Failure {
+        "fail" => reply.fail(RawError {
             code: 77,
             message: "as you wish".into(),
             data: Some(params),
@@ -55,7 +55,7 @@ fn answer(
             reply.send(params);
         }
         "panic" => unreachable!("on purpose"),
-        _ => reply.refuse(&Fault::new(Fault::UNKNOWN_METHOD, "not that")),
+        _ => reply.send_fault(&Fault::new(Fault::METHOD_NOT_FOUND, "not that")),
     }
 }
 
@@ -70,7 +70,8 @@ fn a_fallback_gets_what_nothing_else_serves_to_the_letter() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
-        let call = |method, params: &Verbatim| connection.call::<Verbatim, Failure>(method, params);
+        let call =
+            |method, params: &RawMessage| connection.call::<RawMessage, RawError>(method, params);
         let mut params = with_file(ODD, "/dev/zero");
         params.fds.push(file("/dev/null")).unwrap();
         let mut echo = call("echo", &params).unwrap();
@@ -79,7 +80,7 @@ fn a_fallback_gets_what_nothing_else_serves_to_the_letter() {
         first.read_exact(&mut bytes).unwrap();
         assert_eq!((bytes, echo.fds.len()), ([0; 4], 2));
         // No params at all are none.
-        assert_eq!(call("echo", &Verbatim::new("[]")).unwrap().json, "[]");
+        assert_eq!(call("echo", &RawMessage::new("[]")).unwrap().json, "[]");
 
         match call("fail", &with_file(ODD, "/dev/null")) {
             Err(CallError::Service(failure)) => {
@@ -90,17 +91,17 @@ fn a_fallback_gets_what_nothing_else_serves_to_the_letter() {
             other => unreachable!("{other:?}"),
         }
         for (method, code) in [
-            ("other", Fault::UNKNOWN_METHOD),
-            ("rpc.other", Fault::UNKNOWN_METHOD),
-            ("panic", Fault::HANDLER_FAILED),
+            ("other", Fault::METHOD_NOT_FOUND),
+            ("rpc.other", Fault::METHOD_NOT_FOUND),
+            ("panic", Fault::INTERNAL_ERROR),
         ] {
-            match call(method, &Verbatim::new("{}")) {
+            match call(method, &RawMessage::new("{}")) {
                 Err(CallError::Fault(fault)) => assert_eq!(fault.code, code, "{method}"),
                 other => unreachable!("{other:?}"),
             }
         }
         // What is served is served as before.
-        let now = call("test.clock.now", &Verbatim::new("{}")).unwrap();
+        let now = call("test.clock.now", &RawMessage::new("{}")).unwrap();
         assert_eq!(now.json, "7");
         server.stop();
     }
@@ -113,10 +114,10 @@ fn a_fallback_can_answer_later() {
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
     let pending = connection
-        .start::<Verbatim, Failure>("keep", &Verbatim::new("{}"))
+        .start::<RawMessage, RawError>("keep", &RawMessage::new("{}"))
         .unwrap();
     connection
-        .call::<Verbatim, Failure>("echo", &Verbatim::new("{}"))
+        .call::<RawMessage, RawError>("echo", &RawMessage::new("{}"))
         .unwrap();
     let (shelf, _) = server.stop();
     drop(shelf);
@@ -132,10 +133,10 @@ fn of_a_one_way_call_nobody_waits() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
-        let params = Verbatim::new("[]");
+        let params = RawMessage::new("[]");
         connection.notify("wanted", &params).unwrap();
         connection
-            .call::<Verbatim, Failure>("wanted", &params)
+            .call::<RawMessage, RawError>("wanted", &params)
             .unwrap();
         assert_eq!(server.stop().0.wanted, [false, true]);
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use jsoncomm::{Raw, Received, Sent, Socket};
+use jsoncomm::socket::{RawDatagram, Received, SendStatus, Socket};
 use jsoncomm_tests::{KINDS, pair, send_raw};
 
 use super::file;
@@ -25,18 +25,18 @@ fn a_raw_datagram_passes_on_whatever_it_says() {
             match bytes.len() {
                 // More than the socket takes: as the library sends it.
                 300_000 => {
-                    let raw = Raw {
+                    let raw = RawDatagram {
                         bytes: bytes.to_vec(),
-                        ..Raw::default()
+                        ..RawDatagram::default()
                     };
                     let client = client.as_fd().try_clone_to_owned().unwrap();
                     let mut client = Socket::from_fd(client).unwrap();
-                    assert_eq!(client.try_send_raw(&raw, None).unwrap(), Sent::Done);
+                    assert_eq!(client.try_send_raw(&raw, None).unwrap(), SendStatus::Done);
                 }
                 _ => send_raw(&client, bytes, &[fd, fd]).unwrap(),
             }
             let (raw, _) = front.receive_raw().unwrap();
-            assert_eq!(back.try_send_raw(&raw, None).unwrap(), Sent::Done);
+            assert_eq!(back.try_send_raw(&raw, None).unwrap(), SendStatus::Done);
             let Received::Message(passed, _) = server.try_receive_raw().unwrap() else {
                 unreachable!("it has been sent")
             };

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use jsoncomm::{Connection, Kind, Message, Server, Socket};
+use jsoncomm::socket::Socket;
+use jsoncomm::{Connection, Kind, Message, Server};
 
 use super::{Ask, Desk, Orders, OrdersClient, kind};
 use crate::Outcome;
@@ -98,6 +99,6 @@ fn settle(server: &mut Server<Desk>, kind: Kind) -> Outcome {
 }
 
 fn take_turn(server: &mut Server<Desk>) -> Outcome {
-    let _ = server.turn(&mut Desk, Some(Duration::ZERO))?;
+    let _ = server.run_once(&mut Desk, Some(Duration::ZERO))?;
     Ok(())
 }

@@ -8,7 +8,7 @@ enum Ask<'a, T, const N: usize> where T: Debug {
     Stop,
 }
 #[serde(tag = "t", content = "c", deny_unknown_fields)]
-enum Tell { One(#[fd] File), Two(u8, #[serde(skip)] u16), Three {}, #[message(other)] Other(Unknown) }
+enum Tell { One(#[fd] File), Two(u8, #[serde(skip)] u16), Three {}, #[message(other)] Other(UnknownVariant) }
 #[serde(transparent)]
 struct Only(#[fd] OwnedFd);
 struct Unit;

@@ -4,7 +4,7 @@ pub trait Files<T: Clone = u8>: Send where T: 'static {
     fn open(&mut self, call: &mut Call, path: &str, more: Option<&str>, #[serde(default)] n: u8) -> Result<Opened, FilesError>;
     #[cfg(unix)]
     #[deprecated]
-    fn changed(&mut self, call: &mut Call, paths: &[String], of: &T) -> Later<Stamp, FilesError>;
+    fn changed(&mut self, call: &mut Call, paths: &[String], of: &T) -> Deferred<Stamp, FilesError>;
     #[serde(rename = "tail", alias = "follow")]
     fn r#move(&self, #[fd] files: Vec<OwnedFd>, #[fd] one: Option<File>) -> u8 where Self: Sized, T: Debug;
     #[oneway]

@@ -1,28 +1,28 @@
 use jsoncomm::Message;
-use jsoncomm::message::Unknown;
+use jsoncomm::message::UnknownVariant;
 
 #[derive(Message)]
 enum Reply {
     #[message(other)]
     Empty,
     #[message(other)]
-    Second(Unknown),
+    Second(UnknownVariant),
     #[message(rest)]
-    Rest(Unknown),
+    Rest(UnknownVariant),
 }
 
 #[derive(Message)]
 enum Renamed {
     #[message(other)]
     #[serde(rename = "else")]
-    Other(Unknown),
+    Other(UnknownVariant),
 }
 
 #[derive(Message)]
 #[message(reply = Renamed)]
 enum Request {
     #[message(other)]
-    Other(Unknown),
+    Other(UnknownVariant),
 }
 
 fn main() {}

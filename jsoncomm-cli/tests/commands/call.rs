@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::common::{
     self, Double, Ended, Example, contents, ended, file, good, jsoncomm, run, said, text,
 };
-use jsoncomm::message::Verbatim;
+use jsoncomm::message::RawMessage;
 use jsoncomm::{Call, Kind, Reply, Stream};
 use jsoncomm_tests::{KINDS, Running, pair};
 
@@ -78,8 +78,8 @@ fn the_address_may_be_left_out_when_the_environment_has_it() {
 #[test]
 fn an_abstract_name_and_an_inherited_descriptor_are_addresses_too() {
     let name = format!("@jsoncomm-cli-{}", std::process::id());
-    let address = jsoncomm::Address::abstract_name(&name[1..]).unwrap();
-    let mut socket = jsoncomm::Socket::bind(address).unwrap();
+    let address = jsoncomm::address::Address::abstract_name(&name[1..]).unwrap();
+    let mut socket = jsoncomm::socket::Socket::bind(address).unwrap();
     assert_eq!(good(said(&["call", "--oneway", &name, "a.b", "[7]"])), "");
     assert!(common::heard(&mut socket).contains(r#""params":[7]"#));
 
@@ -90,7 +90,7 @@ fn an_abstract_name_and_an_inherited_descriptor_are_addresses_too() {
         command.stdin(far).stdout(Stdio::piped());
         let child = command.spawn().unwrap();
         assert_eq!(common::heard(&mut near), "[\"hello\"]");
-        near.send(&Verbatim::new("{\"b\":1, \"a\":2}")).unwrap();
+        near.send(&RawMessage::new("{\"b\":1, \"a\":2}")).unwrap();
         assert_eq!(good(ended(child)), "{\"b\":1,\"a\":2}\n");
     }
     let Ended { code, stderr, .. } = said(&["call", "fd:99", "a.b"]);
@@ -299,7 +299,7 @@ fn a_message_without_envelope_is_sent_and_answered_as_it_is() {
         socket.set_timeout(Some(jsoncomm_tests::PATIENCE));
         let (raw, sender) = socket.receive_raw().unwrap();
         assert_eq!(raw.bytes, b"{\"a\" : 1e2}");
-        let answer = Verbatim::new("[1e2]");
+        let answer = RawMessage::new("[1e2]");
         match sender.filter(|_| listener.is_none()) {
             Some(sender) => socket.send_to(&answer, &sender).unwrap(),
             None => socket.send(&answer).unwrap(),
@@ -319,7 +319,7 @@ trait Ticks {
 #[derive(Default)]
 struct Clock {
     notes: Vec<String>,
-    sinks: Vec<jsoncomm::Sink<u32>>,
+    sinks: Vec<jsoncomm::stream::StreamSender<u32>>,
 }
 
 impl Ticks for Clock {
@@ -563,8 +563,8 @@ fn what_a_fallback_gets_is_what_was_written() {
         _: &mut (),
         _: &mut Call,
         _: &str,
-        params: Verbatim,
-        reply: Reply<Verbatim, jsoncomm::message::Failure>,
+        params: RawMessage,
+        reply: Reply<RawMessage, jsoncomm::message::RawError>,
     ) {
         reply.send(params);
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use jsoncomm::{Kind, Socket};
+use jsoncomm::Kind;
+use jsoncomm::socket::Socket;
 use jsoncomm_examples::{Files, Folder};
 use jsoncomm_tests::{PATIENCE, Running};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -145,7 +146,7 @@ impl Double {
     pub(crate) fn start(answers: Vec<Vec<(String, Vec<OwnedFd>)>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("double.sock");
-        let listener = jsoncomm::Listener::bind(&path).unwrap();
+        let listener = jsoncomm::socket::Listener::bind(&path).unwrap();
         let thread = std::thread::spawn(move || {
             assert!(is_readable(&listener, PATIENCE), "nobody connects");
             let mut socket = listener.accept().unwrap().unwrap();

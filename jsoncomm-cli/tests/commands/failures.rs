@@ -3,8 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use jsoncomm::message::Verbatim;
-use jsoncomm::{Kind, Sent};
+use jsoncomm::Kind;
+use jsoncomm::message::RawMessage;
+use jsoncomm::socket::SendStatus;
 use jsoncomm_tests::KINDS;
 
 use crate::common::{Double, Ended, Example, file, jsoncomm, run, said, through};
@@ -314,9 +315,9 @@ fn what_is_nested_as_deep_as_a_message_can_be_passes() {
 #[test]
 fn a_call_that_finds_no_room_says_that_it_was_not_sent() {
     let (near, far) = jsoncomm_tests::pair(Kind::Seqpacket);
-    let brick = Verbatim::new(format!("[\"{}\"]", "x".repeat(50_000)));
+    let brick = RawMessage::new(format!("[\"{}\"]", "x".repeat(50_000)));
     let mut far = far;
-    while far.try_send(&brick).unwrap() != Sent::Full {}
+    while far.try_send(&brick).unwrap() != SendStatus::Full {}
     for more in [&[][..], &["--oneway"], &["--follow"]] {
         let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
         let mut call = jsoncomm(&["call", "--timeout", "50ms", "fd:0", "a.b"]);

@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use jsoncomm::{Kind, Raw, Socket};
+use jsoncomm::Kind;
+use jsoncomm::socket::{RawDatagram, Socket};
 use jsoncomm_tests::{PATIENCE, pair};
 
 use crate::common::{Double, Example, contents, file, good, jsoncomm, run, said, text, through};
@@ -26,7 +27,7 @@ fn receiver() -> (Socket, Command) {
 
 /// The first descriptor of a message.
 fn first(socket: &mut Socket) -> OwnedFd {
-    let (Raw { mut fds, .. }, _) = socket.receive_raw().unwrap();
+    let (RawDatagram { mut fds, .. }, _) = socket.receive_raw().unwrap();
     fds.take(0).unwrap()
 }
 
@@ -92,7 +93,7 @@ fn a_socket_is_connected_to_and_passed() {
     let path = |name: &str| folder.path().join(name);
     let stream = UnixListener::bind(path("stream")).unwrap();
     let datagram = UnixDatagram::bind(path("datagram")).unwrap();
-    let seqpacket = jsoncomm::Listener::bind(path("seqpacket")).unwrap();
+    let seqpacket = jsoncomm::socket::Listener::bind(path("seqpacket")).unwrap();
     let passed = |name: &str| {
         let (mut near, mut call) = receiver();
         call.arg("--fd").arg(format!("f={}", path(name).display()));

@@ -25,7 +25,11 @@ fn who_answers_is_the_kernels_word() {
             rest[..end].parse().unwrap()
         };
         let (buffer, inline) = (number("send_buffer"), number("largest_inline"));
-        assert_eq!(inline, (buffer - 32).min(jsoncomm::DATAGRAM_MAX), "{told}");
+        assert_eq!(
+            inline,
+            (buffer - 32).min(jsoncomm::socket::DATAGRAM_MAX),
+            "{told}"
+        );
     }
 }
 
@@ -37,7 +41,7 @@ fn a_server_that_answers_nothing_is_known_by_who_listens() {
     assert!(good(told).contains(&pid));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("silent.sock");
-    let _silent = jsoncomm::Socket::bind(&path).unwrap();
+    let _silent = jsoncomm::socket::Socket::bind(&path).unwrap();
     let told = said(&["peer", "--timeout", "50ms", path.to_str().unwrap()]);
     assert_eq!(told.code, Some(124), "{told:?}");
 }

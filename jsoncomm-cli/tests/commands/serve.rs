@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Stdio};
 
-use jsoncomm::message::{Failure, Verbatim};
+use jsoncomm::message::{RawError, RawMessage};
 use jsoncomm::{CallError, Connection, Fault};
 use jsoncomm_tests::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
@@ -53,7 +53,9 @@ impl Serving {
     }
 
     fn connect(&self) -> Connection {
-        Connection::open(&self.address).unwrap().within(PATIENCE)
+        Connection::open(&self.address)
+            .unwrap()
+            .with_timeout(PATIENCE)
     }
 
     fn path(&self, name: &str) -> String {
@@ -92,8 +94,8 @@ impl Drop for Serving {
     }
 }
 
-fn call(connection: &Connection, json: &str) -> Result<String, CallError<Failure>> {
-    let answer = connection.call::<Verbatim, Failure>("test.it", &Verbatim::new(json))?;
+fn call(connection: &Connection, json: &str) -> Result<String, CallError<RawError>> {
+    let answer = connection.call::<RawMessage, RawError>("test.it", &RawMessage::new(json))?;
     Ok(answer.json)
 }
 
@@ -118,7 +120,7 @@ fn a_program_that_says_nothing_answers_null_and_one_that_says_no_json_fails() {
     let connection = serving.connect();
     assert_eq!(call(&connection, "[1]").unwrap(), "null");
     match call(&connection, "[2]") {
-        Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::HANDLER_FAILED),
+        Err(CallError::Fault(fault)) => assert_eq!(fault.code, Fault::INTERNAL_ERROR),
         other => panic!("{other:?}"),
     }
     serving.stop(Signal::INT);
@@ -159,12 +161,12 @@ fn descriptors_are_the_programs_from_3_on_and_nobody_elses() {
     let serving = Serving::start(&[], script);
     let connection = serving.connect();
     for round in ["one", "two"] {
-        let mut params = Verbatim::new(r#"{"second":1,"list":[0]}"#);
+        let mut params = RawMessage::new(r#"{"second":1,"list":[0]}"#);
         for text in [round, "other"] {
             params.fds.push(file(text)).unwrap();
         }
         let answer = connection
-            .call::<Verbatim, Failure>("test.it", &params)
+            .call::<RawMessage, RawError>("test.it", &params)
             .unwrap();
         let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
         let expected = format!(r#"["{round}","other","2","list[0]:second","test.it",{uid},{pid}]"#);
@@ -192,9 +194,9 @@ fn several_programs_run_at_once_and_more_are_refused() {
         path
     });
     let start = |path: &String| {
-        let params = Verbatim::new(format!("[\"{path}\"]"));
+        let params = RawMessage::new(format!("[\"{path}\"]"));
         connection
-            .start::<Verbatim, Failure>("test.it", &params)
+            .start::<RawMessage, RawError>("test.it", &params)
             .unwrap()
     };
     let [first, second] = [&fifos[0], &fifos[1]].map(start);
@@ -219,11 +221,11 @@ fn a_program_nobody_waits_for_is_told_to_end() {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut lines = BufReader::new(&ours).lines();
-    let mut params = Verbatim::new("[0]");
+    let mut params = RawMessage::new("[0]");
     params.fds.push(OwnedFd::from(theirs)).unwrap();
     let connection = serving.connect();
     let pending = connection
-        .start::<Verbatim, Failure>("test.it", &params)
+        .start::<RawMessage, RawError>("test.it", &params)
         .unwrap();
     drop(params);
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
@@ -265,11 +267,11 @@ fn a_signal_lets_a_program_finish_what_it_does() {
     let serving = Serving::start(&[], "echo ready >&3; read word <&3; echo \"$word\"");
     let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut params = Verbatim::new("[0]");
+    let mut params = RawMessage::new("[0]");
     params.fds.push(OwnedFd::from(theirs)).unwrap();
     let connection = serving.connect();
     let pending = connection
-        .start::<Verbatim, Failure>("test.it", &params)
+        .start::<RawMessage, RawError>("test.it", &params)
         .unwrap();
     let mut ready = [0; 6];
     ours.read_exact(&mut ready).unwrap();
@@ -324,10 +326,10 @@ fn what_cannot_be_served_is_told() {
 }
 
 /// A pair of which the program has one end as its descriptor 3, and what it says there.
-fn watched(json: &str) -> (UnixStream, BufReader<UnixStream>, Verbatim) {
+fn watched(json: &str) -> (UnixStream, BufReader<UnixStream>, RawMessage) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut params = Verbatim::new(json);
+    let mut params = RawMessage::new(json);
     params.fds.push(OwnedFd::from(theirs)).unwrap();
     let lines = BufReader::new(ours.try_clone().unwrap());
     (ours, lines, params)
@@ -340,7 +342,7 @@ fn heard(lines: &mut BufReader<UnixStream>) -> String {
 }
 
 #[track_caller]
-fn is_fault(answer: Result<String, CallError<Failure>>, code: i64) -> String {
+fn is_fault(answer: Result<String, CallError<RawError>>, code: i64) -> String {
     match answer {
         Err(CallError::Fault(fault)) if fault.code == code => fault.message,
         other => panic!("{other:?}"),
@@ -360,7 +362,7 @@ fn a_program_counts_until_it_has_ended_whoever_waits_for_it() {
             assert_eq!(heard(&mut lines), "ready\n");
         } else {
             let pending = connection
-                .start::<Verbatim, Failure>("test.it", &params)
+                .start::<RawMessage, RawError>("test.it", &params)
                 .unwrap();
             assert_eq!(heard(&mut lines), "ready\n");
             drop(pending);
@@ -418,12 +420,12 @@ fn what_a_program_prints_is_text_within_the_limit() {
         let printed = call(&connection, &format!("[{count}]")).unwrap();
         assert_eq!(printed, format!("\"{}\"", "0".repeat(count)));
     }
-    let said = is_fault(call(&connection, "[1023]"), Fault::ANSWER_TOO_BIG);
+    let said = is_fault(call(&connection, "[1023]"), Fault::REPLY_TOO_LARGE);
     assert_eq!(said, "the program printed more than 1024 bytes");
     // A message is more than its result.
-    is_fault(call(&connection, "[1022]"), Fault::ANSWER_TOO_BIG);
+    is_fault(call(&connection, "[1022]"), Fault::REPLY_TOO_LARGE);
     let serving = Serving::start(&[], r"printf '\377'");
-    let said = is_fault(call(&serving.connect(), "[]"), Fault::HANDLER_FAILED);
+    let said = is_fault(call(&serving.connect(), "[]"), Fault::INTERNAL_ERROR);
     assert!(said.contains("is not UTF-8"), "{said}");
 }
 
@@ -461,11 +463,13 @@ fn a_socket_that_it_was_started_with_is_served_and_left() {
         command.stdin(socket);
         let elsewhere = tempfile::tempdir().unwrap();
         let serving = Serving::of(command, String::from("fd:3"), elsewhere);
-        let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
+        let connection = Connection::connect(&path, kind)
+            .unwrap()
+            .with_timeout(PATIENCE);
         for round in ["1", "2"] {
-            let mut params = Verbatim::new("[0]");
+            let mut params = RawMessage::new("[0]");
             params.fds.push(file(round)).unwrap();
-            let answer = connection.call::<Verbatim, Failure>("test.it", &params);
+            let answer = connection.call::<RawMessage, RawError>("test.it", &params);
             assert_eq!(answer.unwrap().json, round);
         }
         serving.stop(Signal::TERM);
@@ -487,7 +491,7 @@ fn a_connection_that_it_was_started_with_ends_it() {
         .try_clone_to_owned()
         .unwrap();
     drop(near);
-    let connection = Connection::from_fd(ours).unwrap().within(PATIENCE);
+    let connection = Connection::from_fd(ours).unwrap().with_timeout(PATIENCE);
     assert_eq!(call(&connection, "[]").unwrap(), "1");
     drop(connection);
     assert_eq!(serving.end(), "");
@@ -519,10 +523,10 @@ fn it_serves_where_few_files_may_be_open() {
     command.arg(env!("CARGO_BIN_EXE_jsoncomm"));
     command.args(["serve", &address, "test.it", "--", "sh", "-c", "cat <&3"]);
     let serving = Serving::of(command, address, directory);
-    let mut params = Verbatim::new("[0]");
+    let mut params = RawMessage::new("[0]");
     params.fds.push(file("7")).unwrap();
     let answer = serving
         .connect()
-        .call::<Verbatim, Failure>("test.it", &params);
+        .call::<RawMessage, RawError>("test.it", &params);
     assert_eq!(answer.unwrap().json, "7");
 }

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use jsoncomm::{CallError, Connection, Kind, Socket};
+use jsoncomm::socket::Socket;
+use jsoncomm::{CallError, Connection, Kind};
 use jsoncomm_examples::{FilesClient, FilesError};
 use jsoncomm_tests::{KINDS, PATIENCE, send_raw};
 use rustix::process::Signal;
@@ -34,7 +35,7 @@ impl Tapping {
     fn connect(&self) -> Connection {
         Connection::open(&self.tap.address)
             .unwrap()
-            .within(PATIENCE)
+            .with_timeout(PATIENCE)
     }
 
     /// The next line.
@@ -216,7 +217,9 @@ fn it_listens_on_a_socket_that_it_was_started_with() {
         let elsewhere = tempfile::tempdir().unwrap();
         let mut tap = Serving::of(command, String::from("fd:3"), elsewhere);
         let told = lines(tap.child.stdout.take().unwrap());
-        let connection = Connection::connect(&path, kind).unwrap().within(PATIENCE);
+        let connection = Connection::connect(&path, kind)
+            .unwrap()
+            .with_timeout(PATIENCE);
         let list = connection.call::<Vec<String>, FilesError>("example.files.list", &[(); 0]);
         assert!(list.unwrap().is_empty());
         for start in ["1 + ", "1 > ", "1 < "] {

@@ -152,7 +152,7 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
         #[doc = #doc]
         #(#deprecated)*
         #(#allowed)*
-        #vis struct #ident<M = #p::Waiting> {
+        #vis struct #ident<M = #p::Blocking> {
             connection: #p::Connection,
             mode: ::core::marker::PhantomData<fn() -> M>,
         }
@@ -175,9 +175,9 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
     });
     let start = unless_taken(service, "start").map(|unless| {
         quote! {
-            /// The same stub, but its methods only start their calls and return a `Pending` to wait for.
+            /// The same stub, but its methods only start their calls and return a `PendingCall` to wait for.
             #unless
-            #vis fn start(&self) -> #ident<#p::Starting> {
+            #vis fn start(&self) -> #ident<#p::Started> {
                 ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
             }
         }
@@ -188,7 +188,7 @@ fn stub(service: &Service) -> (TokenStream, TokenStream) {
         #free
         #new
         #[automatically_derived]
-        impl<__M: #p::Mode> #ident<__M> {
+        impl<__M: #p::CallMode> #ident<__M> {
             #start
             #(#methods)*
         }
@@ -288,7 +288,7 @@ pub(super) fn outcome(p: &TokenStream, ty: &Type, name: &str) -> TokenStream {
         Ident::new(name, span),
         super::located_at(span, ty.to_token_stream()),
     );
-    quote_spanned!(span=> <#ty as #p::Outcome>::#name)
+    quote_spanned!(span=> <#ty as #p::MethodReturn>::#name)
 }
 
 /// Puts what a method does where its type is that it returns.
@@ -299,15 +299,15 @@ fn at_output(method: &Method, tokens: TokenStream) -> TokenStream {
     }
 }
 
-/// What the stub gives. A `Result`, `Later` or `Stream` with both types in sight is written out, so that the
+/// What the stub gives. A `Result`, `Deferred` or `Stream` with both types in sight is written out, so that the
 /// stub's documentation is readable; any other type is asked.
 fn stub_output(p: &TokenStream, ty: &Type) -> TokenStream {
     match two_types(ty) {
         Some((name, value, error)) if name == "Stream" => quote! {
             ::core::result::Result<#p::Items<#value, #error>, #p::CallError<#error>>
         },
-        Some((name, value, error)) if name == "Result" || name == "Later" => {
-            quote!(<__M as #p::Mode>::Answer<#value, #error>)
+        Some((name, value, error)) if name == "Result" || name == "Deferred" => {
+            quote!(<__M as #p::CallMode>::Answer<#value, #error>)
         }
         _ => {
             let stub = outcome(p, ty, "Stub");

@@ -11,7 +11,7 @@ trait Files {
 # Errors
 
 A call ends in the service's own error, or in another variant of `CallError`; a `#[oneway]` method returns when the kernel has the call.*/
-struct FilesClient<M = ::jsoncomm::private::Waiting> {
+struct FilesClient<M = ::jsoncomm::private::Blocking> {
     connection: ::jsoncomm::private::Connection,
     mode: ::core::marker::PhantomData<fn() -> M>,
 }
@@ -231,9 +231,9 @@ const _: () = {
             }
         }
         #[automatically_derived]
-        impl<__M: ::jsoncomm::private::Mode> FilesClient<__M> {
-            /// The same stub, but its methods only start their calls and return a `Pending` to wait for.
-            fn start(&self) -> FilesClient<::jsoncomm::private::Starting> {
+        impl<__M: ::jsoncomm::private::CallMode> FilesClient<__M> {
+            /// The same stub, but its methods only start their calls and return a `PendingCall` to wait for.
+            fn start(&self) -> FilesClient<::jsoncomm::private::Started> {
                 ::core::convert::From::from(
                     ::core::clone::Clone::clone(&self.connection),
                 )
@@ -242,17 +242,17 @@ const _: () = {
             fn open(
                 &self,
                 path: &str,
-            ) -> <__M as ::jsoncomm::private::Mode>::Answer<Opened, FilesError> {
+            ) -> <__M as ::jsoncomm::private::CallMode>::Answer<Opened, FilesError> {
                 <Result<
                     Opened,
                     FilesError,
-                > as ::jsoncomm::private::Outcome>::call::<
+                > as ::jsoncomm::private::MethodReturn>::call::<
                     __M,
                 >(&self.connection, "example.files.open", &__open_sent { path: path })
             }
             /// Says how many files have been opened.
-            fn count(&self) -> <u64 as ::jsoncomm::private::Outcome>::Stub<__M> {
-                <u64 as ::jsoncomm::private::Outcome>::call::<
+            fn count(&self) -> <u64 as ::jsoncomm::private::MethodReturn>::Stub<__M> {
+                <u64 as ::jsoncomm::private::MethodReturn>::call::<
                     __M,
                 >(&self.connection, "example.files.count", &__count_sent {})
             }
@@ -303,7 +303,7 @@ const _: () = {
                     <Result<
                         Opened,
                         FilesError,
-                    > as ::jsoncomm::private::Outcome>::answer(
+                    > as ::jsoncomm::private::MethodReturn>::answer(
                         __incoming,
                         |__params: __open_received<'_>| {
                             <__S as Files>::open(__state, &*__params.path)
@@ -311,7 +311,7 @@ const _: () = {
                     )
                 }
                 1usize => {
-                    <u64 as ::jsoncomm::private::Outcome>::answer(
+                    <u64 as ::jsoncomm::private::MethodReturn>::answer(
                         __incoming,
                         |__params: __count_received| { <__S as Files>::count(__state) },
                     )
@@ -352,14 +352,14 @@ const _: () = {
                         <Result<
                             Opened,
                             FilesError,
-                        > as ::jsoncomm::private::Outcome>::STREAM,
+                        > as ::jsoncomm::private::MethodReturn>::STREAM,
                         ::jsoncomm::private::Type::new(|| {
                             use ::jsoncomm::private::shapes::*;
                             (&&&::jsoncomm::private::Probe::<
                                 <Result<
                                     Opened,
                                     FilesError,
-                                > as ::jsoncomm::private::Outcome>::Value,
+                                > as ::jsoncomm::private::MethodReturn>::Value,
                             >::new())
                                 .probed_shape()
                         }),
@@ -369,14 +369,14 @@ const _: () = {
                                 <Result<
                                     Opened,
                                     FilesError,
-                                > as ::jsoncomm::private::Outcome>::Error,
+                                > as ::jsoncomm::private::MethodReturn>::Error,
                             >::new())
                                 .probed_shape()
                         }),
                         <<Result<
                             Opened,
                             FilesError,
-                        > as ::jsoncomm::private::Outcome>::Error as ::jsoncomm::private::Pack>::CODES,
+                        > as ::jsoncomm::private::MethodReturn>::Error as ::jsoncomm::private::Pack>::CODES,
                     ),
                 ::jsoncomm::private::Method::new(
                         "count",
@@ -384,22 +384,22 @@ const _: () = {
                         &[],
                     )
                     .answering(
-                        <u64 as ::jsoncomm::private::Outcome>::STREAM,
+                        <u64 as ::jsoncomm::private::MethodReturn>::STREAM,
                         ::jsoncomm::private::Type::new(|| {
                             use ::jsoncomm::private::shapes::*;
                             (&&&::jsoncomm::private::Probe::<
-                                <u64 as ::jsoncomm::private::Outcome>::Value,
+                                <u64 as ::jsoncomm::private::MethodReturn>::Value,
                             >::new())
                                 .probed_shape()
                         }),
                         ::jsoncomm::private::Type::new(|| {
                             use ::jsoncomm::private::shapes::*;
                             (&&&::jsoncomm::private::Probe::<
-                                <u64 as ::jsoncomm::private::Outcome>::Error,
+                                <u64 as ::jsoncomm::private::MethodReturn>::Error,
                             >::new())
                                 .probed_shape()
                         }),
-                        <<u64 as ::jsoncomm::private::Outcome>::Error as ::jsoncomm::private::Pack>::CODES,
+                        <<u64 as ::jsoncomm::private::MethodReturn>::Error as ::jsoncomm::private::Pack>::CODES,
                     ),
             ],
         );

@@ -123,8 +123,8 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
         let ty = variant.body.fields.first().map(|field| site(&field.ty));
         let make = quote_spanned!(ty.unwrap_or_else(|| site(ident))=> Self::#ident(__unknown));
         quote! {
-            const OTHER: ::core::option::Option<fn(#p::Unknown) -> Self> =
-                ::core::option::Option::Some(|__unknown: #p::Unknown| #make);
+            const OTHER: ::core::option::Option<fn(#p::UnknownVariant) -> Self> =
+                ::core::option::Option::Some(|__unknown: #p::UnknownVariant| #make);
         }
     });
     let (kind, read) = match (&message.attrs.tag, &message.attrs.content) {

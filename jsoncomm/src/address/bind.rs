@@ -20,7 +20,8 @@ use crate::sys::wait;
 /// this adds mode and owner of the file. They rule who may connect, which takes the right to write to it.
 ///
 /// ```
-/// use jsoncomm::{Bind, Kind, Limits, Server};
+/// use jsoncomm::address::Bind;
+/// use jsoncomm::{Kind, Limits, Server};
 /// # let directory = tempfile::tempdir()?;
 /// # let (path, gid) = (directory.path().join("example.sock"), rustix::process::getegid().as_raw());
 ///
@@ -50,8 +51,8 @@ use crate::sys::wait;
 /// the current directory of the moment of binding. A forked child that drops its copy removes nothing.
 ///
 /// [`Server::bind`]: crate::Server::bind
-/// [`Socket::bind`]: crate::Socket::bind
-/// [`Listener::bind`]: crate::Listener::bind
+/// [`Socket::bind`]: crate::socket::Socket::bind
+/// [`Listener::bind`]: crate::socket::Listener::bind
 /// [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bind {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
-use crate::line::{self, Kind, Line};
+use crate::transport::{self, Kind, Transport};
 
 /// An address, and which kind of socket is there; `None` is whichever.
 #[derive(Debug)]
@@ -28,15 +28,15 @@ impl Dial {
     }
 
     /// Connects; a server with too many clients to accept is waited for until `deadline`.
-    pub(super) fn connect(&self, limits: &Limits, deadline: Instant) -> Result<Line, Error> {
+    pub(super) fn connect(&self, limits: &Limits, deadline: Instant) -> Result<Transport, Error> {
         match self.kind {
-            Some(kind) => line::connect_by(&self.address, kind, limits, deadline),
-            None => line::connect_any(&self.address, limits, deadline),
+            Some(kind) => transport::connect_by(&self.address, kind, limits, deadline),
+            None => transport::connect_any(&self.address, limits, deadline),
         }
     }
 
     /// Connects anew to a server that has gone. [`Error::Closed`] says that it has not come back.
-    pub(super) fn reconnect(&self, limits: &Limits, deadline: Instant) -> Result<Line, Error> {
+    pub(super) fn reconnect(&self, limits: &Limits, deadline: Instant) -> Result<Transport, Error> {
         use AddressProblem::{Missing, NobodyListens};
         match self.connect(limits, deadline) {
             Err(Error::Address {
@@ -50,7 +50,7 @@ impl Dial {
     /// Says whether there is a datagram socket at the address that nobody has open. Of a name that is not there
     /// it says nothing: a server may have given it up and still be answering, and we may see other names now.
     pub(super) fn is_deserted(&self) -> bool {
-        line::is_deserted(&self.address)
+        transport::is_deserted(&self.address)
     }
 }
 

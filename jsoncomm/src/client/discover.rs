@@ -11,7 +11,7 @@ impl Connection {
     /// # Errors
     ///
     /// As [`call`](Connection::call). A server that does not tell answers
-    /// [`Fault::UNKNOWN_METHOD`](crate::Fault::UNKNOWN_METHOD).
+    /// [`Fault::METHOD_NOT_FOUND`](crate::Fault::METHOD_NOT_FOUND).
     ///
     /// # Examples
     ///

@@ -14,7 +14,7 @@ impl Connection {
     /// not wait for room; they end with [`Error::Full`]. Calls that are waited for go on as before. This cannot be undone.
     ///
     /// [`Server::drive`](crate::Server::drive) does all of it; a foreign loop waits until [`as_fd`](AsFd::as_fd) is readable
-    /// or [`next_deadline`](Connection::next_deadline) has come, and then calls [`turn`](Connection::turn). Nothing checks
+    /// or [`next_deadline`](Connection::next_deadline) has come, and then calls [`run_once`](Connection::run_once). Nothing checks
     /// that a loop really does: without one, what is awaited never ends. From now on the connection stays with its
     /// server: [`reconnecting`](Connection::reconnecting) does nothing, since the loop would not know.
     ///
@@ -27,7 +27,7 @@ impl Connection {
     }
 
     /// Takes in the answers that have come, ends the calls whose deadline has passed, and has
-    /// [`Pending::then`](crate::Pending::then) told of both; never waits. Says whether there may be more to take in. While another
+    /// [`PendingCall::on_complete`](crate::client::PendingCall::on_complete) told of both; never waits. Says whether there may be more to take in. While another
     /// thread waits for an answer of its own, that one takes in all.
     ///
     /// # Errors
@@ -41,17 +41,18 @@ impl Connection {
     ///
     /// ```
     #[doc = include_str!("../../doc/counter.txt")]
-    /// use jsoncomm::{Connection, Pending};
+    /// use jsoncomm::client::PendingCall;
+    /// use jsoncomm::Connection;
     ///
     /// let connection = Connection::open(&path)?;
     /// connection.set_driven();
-    /// let sum: Pending<u64> = connection.start("example.counter.add", &(1,))?;
-    /// sum.then(|sum| println!("{sum:?}"));
+    /// let sum: PendingCall<u64> = connection.start("example.counter.add", &(1,))?;
+    /// sum.on_complete(|sum| println!("{sum:?}"));
     /// // In a loop of your own, whenever `connection.as_fd()` is readable:
-    /// while connection.turn()? {}
+    /// while connection.run_once()? {}
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn turn(&self) -> Result<bool, Error> {
+    pub fn run_once(&self) -> Result<bool, Error> {
         self.shared.check_process()?;
         let taken = self.shared.take_in();
         // Deadlines pass as well while nothing can be received.
@@ -60,14 +61,14 @@ impl Connection {
         taken
     }
 
-    /// Says when [`turn`](Connection::turn) is due although nothing is readable; never waits. That is when the next
+    /// Says when [`run_once`](Connection::run_once) is due although nothing is readable; never waits. That is when the next
     /// call expires of those that somebody is to be told of, and on [`Kind::Datagram`](crate::Kind::Datagram), while calls are in flight,
     /// every 100 ms to look whether the server is still there. It is soon as well when the last turn could not receive,
     /// also because another thread did.
     ///
     /// Starting a call can make it earlier, so ask again before each wait. A task of a runtime that sleeps meanwhile
     /// hears nothing of calls that other tasks start: it should sleep 100 ms at most, or those tasks should give
-    /// their calls the runtime's own timeouts. `None` in a forked child, where [`turn`](Connection::turn) is an error.
+    /// their calls the runtime's own timeouts. `None` in a forked child, where [`run_once`](Connection::run_once) is an error.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.shared.check_process().ok()?;
         let table = self.shared.lock();
@@ -96,14 +97,16 @@ mod tests {
     #[test]
     fn a_deadline_passes_as_well_while_nothing_can_be_received() {
         let (near, _far) = sys::socketpair(Type::Seqpacket).unwrap();
-        let connection = Connection::from_fd(near).unwrap().within(Duration::ZERO);
+        let connection = Connection::from_fd(near)
+            .unwrap()
+            .with_timeout(Duration::ZERO);
         connection.set_driven();
         let (tell, told) = channel();
         let call = connection.start::<u64, Infallible>("a.b", &(1,)).unwrap();
-        call.then(move |answer| tell.send(answer).unwrap());
+        call.on_complete(move |answer| tell.send(answer).unwrap());
         let (call, times, errno) = ("recvmsg", 0..usize::MAX, Errno::IO);
         inject::begin(Some(Plan { call, times, errno }));
-        let turned = connection.turn();
+        let turned = connection.run_once();
         inject::end();
         assert!(matches!(turned, Err(Error::Os { .. })), "{turned:?}");
         assert!(matches!(told.try_recv(), Ok(Err(CallError::Deadline))));

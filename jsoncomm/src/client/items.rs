@@ -17,13 +17,13 @@ use crate::message::Message;
 /// The items of a stream: what the stub's method of one that returns [`Stream`](crate::Stream) gives.
 ///
 /// [`next`](Iterator::next) waits for an item until the connection's deadline, anew for each;
-/// [`within`](Items::within) and [`patient`](Items::patient) set another. An item that does not come in time is a
+/// [`with_timeout`](Items::with_timeout) and [`without_timeout`](Items::without_timeout) set another. An item that does not come in time is a
 /// [`CallError::Deadline`], and the stream goes on; any other error is the last item. Dropping it ends the
 /// stream: the server is told, and items that come late are dropped with their descriptors.
 ///
 /// Items that come while the connection waits for something else are kept, up to 1024 of them, 1 MiB and
-/// [`FDS_MAX`](crate::FDS_MAX) descriptors; when they are not fetched, the stream ends with [`Error::Full`]. While nobody waits for anything, they wait at
-/// the server, which treats them as its [`Sink`](crate::Sink) says.
+/// [`FDS_MAX`](crate::fds::FDS_MAX) descriptors; when they are not fetched, the stream ends with [`Error::Full`]. While nobody waits for anything, they wait at
+/// the server, which treats them as its [`StreamSender`](crate::stream::StreamSender) says.
 ///
 /// # Examples
 ///
@@ -45,7 +45,7 @@ use crate::message::Message;
 /// # }
 /// # let mut server = Server::new(Limits::default())?;
 /// # server.bind(&path, Kind::Seqpacket)?.serve::<dyn Squares>();
-/// # let remote = server.remote();
+/// # let remote = server.handle();
 /// # let server = std::thread::spawn(move || server.run(&mut Table));
 ///
 /// let squares = SquaresClient::new(Connection::open(&path)?);
@@ -84,13 +84,13 @@ impl<T, E> Items<T, E> {
     }
 
     /// The same stream with another deadline for each item.
-    pub fn within(mut self, timeout: Duration) -> Self {
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.connection.timeout = Some(timeout);
         self
     }
 
     /// The same stream, waiting for each item until it comes or the server goes.
-    pub fn patient(mut self) -> Self {
+    pub fn without_timeout(mut self) -> Self {
         self.connection.timeout = None;
         self
     }
@@ -157,7 +157,7 @@ impl<T: Message, E: Message> Items<T, E> {
     /// [drives](crate::Server::drive) the connection, or by whichever thread takes the item in. There is no
     /// deadline. The stream ends when `call` says `false` or panics. Items that come while `call` is busy are kept as
     /// [above](Items), within the same bounds.
-    pub fn each(
+    pub fn for_each(
         mut self,
         mut call: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,
     ) {

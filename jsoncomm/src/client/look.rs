@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use super::dial::Dial;
 use super::table::{LOOK, Shared};
-use crate::line::{Kind, Line};
+use crate::transport::{Kind, Transport};
 
 impl Shared {
     /// Looks whether the server is gone without a word.
-    pub(super) fn is_deserted(&self, line: &Line) -> bool {
+    pub(super) fn is_deserted(&self, line: &Transport) -> bool {
         let deserted = || self.dial.as_ref().is_some_and(Dial::is_deserted);
         line.kind() == Kind::Datagram && line.has_peer().map_or_else(deserted, |has| !has)
     }
 
     /// Looks whether the server is gone, when it is time to look, and only then.
-    pub(super) fn finds_nobody(&self, line: &Line) -> bool {
+    pub(super) fn finds_nobody(&self, line: &Transport) -> bool {
         let mut table = self.lock();
         let now = Instant::now();
         if table.look.is_none_or(|at| now < at) {

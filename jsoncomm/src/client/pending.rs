@@ -30,7 +30,7 @@ use crate::message::{Message, Pack};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "dropping it cancels the call"]
-pub struct Pending<T, E = std::convert::Infallible> {
+pub struct PendingCall<T, E = std::convert::Infallible> {
     connection: Connection,
     id: u64,
     deadline: Option<Instant>,
@@ -39,13 +39,13 @@ pub struct Pending<T, E = std::convert::Infallible> {
     types: PhantomData<fn() -> (T, E)>,
 }
 
-impl<T, E> fmt::Debug for Pending<T, E> {
+impl<T, E> fmt::Debug for PendingCall<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("id", &self.id).finish()
+        f.debug_struct("PendingCall").field("id", &self.id).finish()
     }
 }
 
-impl<T, E> Pending<T, E> {
+impl<T, E> PendingCall<T, E> {
     pub(super) fn new(connection: Connection, id: u64, deadline: Option<Instant>) -> Self {
         Self {
             connection,
@@ -57,7 +57,7 @@ impl<T, E> Pending<T, E> {
     }
 }
 
-impl<T: Message, E: Message> Pending<T, E> {
+impl<T: Message, E: Message> PendingCall<T, E> {
     /// Waits for the answer, until the deadline that the call was started with.
     ///
     /// # Errors
@@ -145,14 +145,14 @@ impl<T: Message, E: Message> Pending<T, E> {
     /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
     /// let counter = CounterClient::new(Connection::open(&path)?);
     /// let (tell, told) = mpsc::channel();
-    /// counter.start().add(1)?.then(move |sum| {
+    /// counter.start().add(1)?.on_complete(move |sum| {
     ///     let _ = tell.send(sum);
     /// });
     /// assert_eq!(counter.add(2)?, 3); // takes in the first answer as well
     /// assert_eq!(told.recv()??, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn then(mut self, then: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
+    pub fn on_complete(mut self, then: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
         if std::mem::replace(&mut self.done, true) {
             return then(Err(CallError::Closed));
         }
@@ -177,19 +177,20 @@ impl<T: Message, E: Message> Pending<T, E> {
     ///
     /// ```
     #[doc = include_str!("../../doc/counter.txt")]
-    /// use jsoncomm::{Connection, Pending};
+    /// use jsoncomm::client::PendingCall;
+    /// use jsoncomm::Connection;
     ///
     /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
     /// let counter = CounterClient::new(Connection::open(&path)?);
     /// let mut calls = vec![counter.start().add(1)?, counter.start().add(2)?];
     /// let mut sums = Vec::new();
-    /// while let Some((_place, sum)) = Pending::any(&mut calls) {
+    /// while let Some((_place, sum)) = PendingCall::wait_any(&mut calls) {
     ///     sums.push(sum?);
     /// }
     /// assert_eq!(sums, [1, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn any(calls: &mut Vec<Self>) -> Option<(usize, Result<T, CallError<E>>)> {
+    pub fn wait_any(calls: &mut Vec<Self>) -> Option<(usize, Result<T, CallError<E>>)> {
         if let Some(place) = calls.iter().position(|call| call.done) {
             return Some((place, calls.remove(place).wait()));
         }
@@ -220,21 +221,22 @@ impl<T: Message, E: Message> Pending<T, E> {
     ///
     /// ```
     #[doc = include_str!("../../doc/counter.txt")]
-    /// use jsoncomm::{Connection, Pending};
+    /// use jsoncomm::client::PendingCall;
+    /// use jsoncomm::Connection;
     ///
     /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
     /// let counter = CounterClient::new(Connection::open(&path)?);
     /// let calls = [counter.start().add(1)?, counter.start().add(2)?];
-    /// let sums: Result<Vec<u64>, _> = Pending::all(calls).into_iter().collect();
+    /// let sums: Result<Vec<u64>, _> = PendingCall::wait_all(calls).into_iter().collect();
     /// assert_eq!(sums?, [1, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn all(calls: impl IntoIterator<Item = Self>) -> Vec<Result<T, CallError<E>>> {
+    pub fn wait_all(calls: impl IntoIterator<Item = Self>) -> Vec<Result<T, CallError<E>>> {
         calls.into_iter().map(Self::wait).collect()
     }
 }
 
-impl<T, E> Drop for Pending<T, E> {
+impl<T, E> Drop for PendingCall<T, E> {
     fn drop(&mut self) {
         if !self.done {
             self.connection.shared.cancel(self.id);
@@ -278,7 +280,7 @@ impl<T, E> Drop for Pending<T, E> {
 /// let connection = Connection::open(&path)?;
 /// let mut driver = Server::<()>::new(Limits::default())?;
 /// driver.drive(&connection)?;
-/// let remote = driver.remote();
+/// let remote = driver.handle();
 /// let driver = thread::spawn(move || driver.run(&mut ()));
 /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
 /// let counter = CounterClient::new(connection);
@@ -288,7 +290,7 @@ impl<T, E> Drop for Pending<T, E> {
 /// driver.join().unwrap()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-impl<T: Message, E: Message> Future for Pending<T, E> {
+impl<T: Message, E: Message> Future for PendingCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -331,10 +333,10 @@ fn read<T: Message, E: Message>(kept: Result<Kept, Error>) -> Result<T, CallErro
     }
 }
 
-/// How a stub makes its calls: [`Waiting`] for each answer, or [`Starting`] them only.
-pub trait Mode {
+/// How a stub makes its calls: [`Blocking`] for each answer, or [`Started`] them only.
+pub trait CallMode {
     /// What a stub's method returns, unless it is answered in many parts: those are
-    /// [`Items`](crate::Items) either way.
+    /// [`Items`](crate::stream::Items) either way.
     type Answer<T, E>;
 
     /// Makes a call.
@@ -348,9 +350,9 @@ pub trait Mode {
 
 /// Each of the stub's methods waits for its answer.
 #[derive(Debug, Clone, Copy)]
-pub enum Waiting {}
+pub enum Blocking {}
 
-impl Mode for Waiting {
+impl CallMode for Blocking {
     type Answer<T, E> = Result<T, CallError<E>>;
 
     fn call<T: Message, E: Message>(
@@ -368,19 +370,20 @@ impl Mode for Waiting {
 ///
 /// ```
 #[doc = include_str!("../../doc/counter.txt")]
-/// use jsoncomm::{Connection, Starting};
+/// use jsoncomm::client::Started;
+/// use jsoncomm::Connection;
 ///
 /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
 /// let counter = CounterClient::new(Connection::open(&path)?);
-/// let counter: CounterClient<Starting> = counter.start();
+/// let counter: CounterClient<Started> = counter.start();
 /// assert_eq!(counter.add(1)?.wait()?, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub enum Starting {}
+pub enum Started {}
 
-impl Mode for Starting {
-    type Answer<T, E> = Result<Pending<T, E>, CallError<E>>;
+impl CallMode for Started {
+    type Answer<T, E> = Result<PendingCall<T, E>, CallError<E>>;
 
     fn call<T: Message, E: Message>(
         connection: &Connection,

@@ -10,21 +10,21 @@ use super::received::{About, Kept, Parts, about, open_reply, read};
 use super::slot::{Listener, Notification, Seat};
 use super::table::{LOOK, Shared, Table};
 use crate::error::{CallError, Error};
-use crate::line::{Datagram, Heard, Inbox, Kind, Line};
 use crate::message::Message;
 use crate::sys::control::Wait;
+use crate::transport::{Datagram, Heard, Inbox, Kind, Transport};
 
 /// As many datagrams are received without waiting as a server takes in one turn.
 const TURN: usize = 32;
 
 /// What is needed to receive.
 pub(super) struct Receiver {
-    line: Arc<Line>,
+    line: Arc<Transport>,
     inbox: Inbox,
 }
 
 impl Receiver {
-    pub(super) fn new(line: &Arc<Line>) -> Self {
+    pub(super) fn new(line: &Arc<Transport>) -> Self {
         Self {
             line: Arc::clone(line),
             inbox: Inbox::of_one_peer(),
@@ -32,7 +32,7 @@ impl Receiver {
     }
 
     /// Has it receive by what is known about the socket now.
-    pub(super) fn set_line(&mut self, line: &Arc<Line>) {
+    pub(super) fn set_line(&mut self, line: &Arc<Transport>) {
         if !Arc::ptr_eq(&self.line, line) {
             self.line = Arc::clone(line);
         }
@@ -102,7 +102,7 @@ impl<'s> Leader<'s> {
         }
     }
 
-    pub(super) fn line(&self) -> &Line {
+    pub(super) fn line(&self) -> &Transport {
         &self.receiver.line
     }
 
@@ -178,7 +178,7 @@ impl<'s> Leader<'s> {
         }
     }
 
-    /// Looks for a datagram before waiting for one, if that is [worth it](crate::spin::Spin).
+    /// Looks for a datagram before waiting for one, if that is [worth it](crate::busy_poll::Spin).
     #[inline(never)]
     fn spin(&mut self, deadline: Option<Instant>) -> Result<Option<Datagram>, Error> {
         let shared = self.lead.shared;

@@ -4,7 +4,7 @@ use crate::envelope::{self, Envelope, ErrorObject, Id, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
 use crate::fds::Fds;
 use crate::limits::Depth;
-use crate::message::{self, Message, Surplus};
+use crate::message::{self, Message, UnusedFds};
 
 /// Which call a datagram is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +154,7 @@ pub(super) fn read<T: Message, E: Message>(
         return Err(CallError::Stream);
     }
     let result = result.map_err(undecodable)?;
-    fds.finish(Surplus::Close).map_err(undecodable)?;
+    fds.finish(UnusedFds::Close).map_err(undecodable)?;
     Ok(result)
 }
 
@@ -162,7 +162,7 @@ pub(super) fn read<T: Message, E: Message>(
 #[inline(never)]
 fn read_error<E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> CallError<E> {
     if envelope.part() != Some(Part::Error) {
-        let fault = Fault::new(Fault::NOT_A_CALL, "neither result nor error");
+        let fault = Fault::new(Fault::INVALID_REQUEST, "neither result nor error");
         return undecodable(envelope.unreadable(&fault));
     }
     let fds = envelope.unpacker(fds);

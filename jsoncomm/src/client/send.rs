@@ -9,10 +9,10 @@ use crate::envelope;
 use crate::error::Error;
 use crate::json::check_size;
 use crate::limits::Limits;
-use crate::line::{self, DEADLINE, Kind, PAUSE, Tried};
 use crate::message::{Pack, Packer, Row};
 use crate::sys::control::Wait;
 use crate::sys::wait;
+use crate::transport::{self, DEADLINE, Kind, PAUSE, Tried};
 
 /// How long replies are left where they are while calls go out to a datagram server. What has come in that time, and
 /// while a call waits for room, is lost if a call then finds the server dead. To take in what has come before each
@@ -77,7 +77,7 @@ impl Shared {
         let (mut text, bounds) = (table.take_text(), table.line.bounds());
         // What follows runs the program's code.
         drop(table);
-        line::empty(&mut text);
+        transport::empty(&mut text);
         let fds = Packer::at_depth(bounds.depth);
         let written = envelope::write_call(&mut text, id, method, params, timeout, &fds)
             .and_then(|()| check_size(&text, bounds.message));
@@ -305,15 +305,15 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::client::slot::Slot;
-    use crate::line::{Inbox, Line, Sent};
     use crate::sys::inject::{self, Plan};
     use crate::sys::socket as sys;
+    use crate::transport::{Inbox, SendStatus, Transport};
     use rustix::io::Errno;
 
     /// A connection with one call in flight, and the other end.
-    fn beside_another(kind: Kind) -> (Shared, Line) {
+    fn beside_another(kind: Kind) -> (Shared, Transport) {
         let (near, far) = sys::socketpair(kind.into()).unwrap();
-        let line = |fd| Line::new(fd, kind, &Limits::default()).unwrap();
+        let line = |fd| Transport::new(fd, kind, &Limits::default()).unwrap();
         let shared = Shared::new(line(near), None, 1);
         shared.lock().insert(0, Slot::one());
         (shared, line(far))
@@ -355,9 +355,9 @@ mod tests {
         let (shared, far) = beside_another(Kind::Seqpacket);
         let filler = vec![b' '; 50_000];
         let near = Arc::clone(&shared.lock().line);
-        while near.send(&filler, &[], None, Wait::Never).unwrap() == Sent::Done {}
+        while near.send(&filler, &[], None, Wait::Never).unwrap() == SendStatus::Done {}
         let sent = far.send(b"{}", &[], None, Wait::Never).unwrap();
-        assert_eq!(sent, Sent::Done);
+        assert_eq!(sent, SendStatus::Done);
         let (call, times, errno) = ("recvmsg", 0..usize::MAX, Errno::NOBUFS);
         inject::begin(Some(Plan { call, times, errno }));
         let pauses = 5;
@@ -381,7 +381,7 @@ mod tests {
         assert!((1..=most).contains(&looks), "{looks} looks");
         let answer = br#"{"jsonrpc":"2.0","id":0,"result":1}"#;
         let sent = far.send(answer, &[], None, Wait::Never).unwrap();
-        assert_eq!(sent, Sent::Done);
+        assert_eq!(sent, SendStatus::Done);
         let come = Instant::now();
         while come.elapsed() < UNSAVED {
             std::hint::spin_loop();
@@ -399,7 +399,7 @@ mod tests {
         let filler = vec![b' '; 50_000];
         let near = Arc::clone(&shared.lock().line);
         for line in [&*near, &far] {
-            while line.send(&filler, &[], None, Wait::Never).unwrap() == Sent::Done {}
+            while line.send(&filler, &[], None, Wait::Never).unwrap() == SendStatus::Done {}
         }
         let far = std::thread::spawn(move || {
             far.send_by(&filler, &[], None, until).unwrap();
@@ -425,7 +425,7 @@ mod tests {
             let near = Arc::clone(&shared.lock().line);
             // Something to receive, which the other thread does not get to.
             for line in [&*near, &far] {
-                while line.send(&filler, &[], None, Wait::Never).unwrap() == Sent::Done {}
+                while line.send(&filler, &[], None, Wait::Never).unwrap() == SendStatus::Done {}
             }
             inject::begin(None);
             let pauses = 5;

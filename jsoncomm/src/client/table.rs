@@ -13,12 +13,12 @@ use super::dial::Dial;
 use super::receive::Receiver;
 use super::received::{About, Kept};
 use super::slot::{Listener, Notification, Seat, Slot};
+use crate::busy_poll::Spin;
 use crate::envelope;
 use crate::error::Error;
-use crate::line::{Kind, Line, Sent};
-use crate::spin::Spin;
 use crate::sys::control::Wait;
 use crate::sys::process::Origin;
+use crate::transport::{Kind, SendStatus, Transport};
 
 /// How often a client looks whether a datagram server is still there, while a call waits for it: the kernel says
 /// nothing by itself. Also how soon it tries again to receive what could not be received.
@@ -41,7 +41,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(line: Line, dial: Option<Dial>, first_id: u64) -> Self {
+    pub(super) fn new(line: Transport, dial: Option<Dial>, first_id: u64) -> Self {
         Self {
             fd: line.share_fd(),
             dial,
@@ -80,7 +80,7 @@ impl Shared {
 
 /// Calls in flight, and what is needed to send and to receive.
 pub(super) struct Table {
-    pub(super) line: Arc<Line>,
+    pub(super) line: Arc<Transport>,
     calls: HashMap<u64, Slot, BuildHasherDefault<OwnId>>,
     next_id: u64,
     /// Calls that were cancelled, and of which the server is still to be told.
@@ -135,7 +135,7 @@ impl Hasher for OwnId {
 }
 
 impl Table {
-    fn new(line: Line, first_id: u64) -> Self {
+    fn new(line: Transport, first_id: u64) -> Self {
         Self {
             line: Arc::new(line),
             calls: HashMap::default(),
@@ -163,8 +163,8 @@ impl Table {
     }
 
     /// Changes what is known about the socket. A thread that is receiving goes by the old until it has.
-    pub(super) fn change_line(&mut self, change: impl FnOnce(&mut Line)) {
-        let mut line = Line::clone(&self.line);
+    pub(super) fn change_line(&mut self, change: impl FnOnce(&mut Transport)) {
+        let mut line = Transport::clone(&self.line);
         change(&mut line);
         self.line = Arc::new(line);
     }
@@ -385,7 +385,7 @@ impl Table {
         while let Some(id) = self.cancelled.last() {
             let mut text = Vec::new();
             envelope::write_cancel(&mut text, *id);
-            if let Ok(Sent::Full) = self.line.send(&text, &[], None, Wait::Never) {
+            if let Ok(SendStatus::Full) = self.line.send(&text, &[], None, Wait::Never) {
                 return;
             }
             self.cancelled.pop();

@@ -26,7 +26,7 @@ impl<'t> Members<'t> {
             let (_, length) = front::<IgnoredAny>(at.rest())?;
             at.advance(length);
             ended(&mut at)?;
-            return Err(Fault::new(Fault::NOT_A_CALL, "not a JSON object"));
+            return Err(Fault::new(Fault::INVALID_REQUEST, "not a JSON object"));
         }
         let started = false;
         Ok(Self { at, started })
@@ -114,13 +114,13 @@ pub(super) fn front<'t, T: Deserialize<'t>>(text: &'t str) -> Result<(T, usize),
 /// Says that the bytes are not JSON, or that a member of the envelope is not what it has to be.
 fn blamed(name: &str, error: DecodeError) -> Fault {
     match error {
-        DecodeError::Shape { .. } => Fault::new(Fault::NOT_A_CALL, format!("{name}: {error}")),
+        DecodeError::Shape { .. } => Fault::new(Fault::INVALID_REQUEST, format!("{name}: {error}")),
         other => Fault::from(other),
     }
 }
 
 fn not_json(message: &str) -> Fault {
-    Fault::new(Fault::NOT_JSON, format!("not JSON: {message}"))
+    Fault::new(Fault::PARSE_ERROR, format!("not JSON: {message}"))
 }
 
 /// Turns a fault of the walk back into an error of decoding.

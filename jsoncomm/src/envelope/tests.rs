@@ -35,88 +35,91 @@ fn absent_params_are_an_empty_object() {
 #[test]
 fn what_is_not_a_call_is_named() {
     let cases = [
-        ("", Fault::NOT_JSON),
-        ("{", Fault::NOT_JSON),
-        ("nope", Fault::NOT_JSON),
-        ("{\"jsonrpc\":\"2.0\",}", Fault::NOT_JSON),
-        ("{\"jsonrpc\":\"2.0\" \"id\":7}", Fault::NOT_JSON),
-        ("{\"jsonrpc\" \"2.0\"}", Fault::NOT_JSON),
-        ("\u{feff}{\"jsonrpc\":\"2.0\"}", Fault::NOT_JSON),
+        ("", Fault::PARSE_ERROR),
+        ("{", Fault::PARSE_ERROR),
+        ("nope", Fault::PARSE_ERROR),
+        ("{\"jsonrpc\":\"2.0\",}", Fault::PARSE_ERROR),
+        ("{\"jsonrpc\":\"2.0\" \"id\":7}", Fault::PARSE_ERROR),
+        ("{\"jsonrpc\" \"2.0\"}", Fault::PARSE_ERROR),
+        ("\u{feff}{\"jsonrpc\":\"2.0\"}", Fault::PARSE_ERROR),
         (
             r#"{"jsonrpc":"2.0","id":7,"method":"m"} x"#,
-            Fault::NOT_JSON,
+            Fault::PARSE_ERROR,
         ),
         (
             r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{}}}"#,
-            Fault::NOT_JSON,
+            Fault::PARSE_ERROR,
         ),
         (
             r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{"a":}}"#,
-            Fault::NOT_JSON,
+            Fault::PARSE_ERROR,
         ),
-        ("7", Fault::NOT_A_CALL),
-        ("[]", Fault::NOT_A_CALL),
-        (r#"{"id":7,"method":"m"}"#, Fault::NOT_A_CALL),
+        ("7", Fault::INVALID_REQUEST),
+        ("[]", Fault::INVALID_REQUEST),
+        (r#"{"id":7,"method":"m"}"#, Fault::INVALID_REQUEST),
         (
             r#"{"jsonrpc":"1.0","id":7,"method":"m"}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","id":7.5,"method":"m"}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
-        (r#"{"jsonrpc":"2.0","id":7,"method":5}"#, Fault::NOT_A_CALL),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":5}"#,
+            Fault::INVALID_REQUEST,
+        ),
         (
             r#"{"jsonrpc":"2.0","id":7,"method":"m","params":5}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","params":null,"id":7,"method":"m"}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","id":7,"id":7,"method":"m"}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","method":"m","method":"m"}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","method":"m","params":{},"params":{}}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","method":"m","params":{},"p\u0061rams":{}}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","id":7,"method":"m","result":{}}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","id":7,"method":"m","error":{}}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","result":{},"method":"m","id":7}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","id":7,"result":{},"method":"m"}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","method":"m","timeout":-1}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
         (
             r#"{"jsonrpc":"2.0","method":"m","timeout":1e99}"#,
-            Fault::NOT_A_CALL,
+            Fault::INVALID_REQUEST,
         ),
     ];
     for (text, code) in cases {
@@ -127,7 +130,7 @@ fn what_is_not_a_call_is_named() {
         );
     }
     let invalid = Envelope::open(b"{\"id\":\"\xff\"}", Depth::MAX).unwrap_err();
-    assert_eq!(invalid.code, Fault::NOT_JSON);
+    assert_eq!(invalid.code, Fault::PARSE_ERROR);
 }
 
 #[test]

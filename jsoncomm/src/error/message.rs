@@ -44,14 +44,15 @@ impl DecodeError {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::message::{Surplus, decode};
-    /// use jsoncomm::{Fds, Message};
+    /// use jsoncomm::message::{UnusedFds, decode};
+    /// use jsoncomm::fds::Fds;
+    /// use jsoncomm::Message;
     ///
     /// #[derive(Debug, Message)]
     /// struct Range { from: u64, to: u64 }
     ///
     /// let text = br#"{"from":1,"to":"the end"}"#;
-    /// let error = decode::<Range>(text, Fds::new(), Surplus::Refuse).unwrap_err();
+    /// let error = decode::<Range>(text, Fds::new(), UnusedFds::Refuse).unwrap_err();
     /// assert_eq!(error.field(), Some("to"));
     /// ```
     pub fn field(&self) -> Option<&str> {

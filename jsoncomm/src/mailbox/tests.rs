@@ -4,46 +4,49 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::*;
-use crate::account::Accounts;
+use crate::accounts::Accounts;
 
-fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
+fn mailbox() -> (PendingReplies, Arc<AtomicUsize>) {
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     let wake = move || {
         count.fetch_add(1, Ordering::Relaxed);
     };
-    (Mailbox::new(Arc::new(wake), &Limits::default()), woken)
+    (
+        PendingReplies::new(Arc::new(wake), &Limits::default()),
+        woken,
+    )
 }
 
-const TICKET: Ticket = Ticket { key: 1, to: None };
+const TICKET: ReplyRoute = ReplyRoute { key: 1, to: None };
 
-fn post(text: Vec<u8>) -> Post {
-    Post {
+fn post(text: Vec<u8>) -> PostedReply {
+    PostedReply {
         ticket: TICKET,
         account: Arc::default(),
-        letter: Letter::from(text),
+        letter: QueuedReply::from(text),
     }
 }
 
-fn collected(mailbox: &Mailbox) -> usize {
+fn collected(mailbox: &PendingReplies) -> usize {
     let mut posts = Vec::new();
     mailbox.collect(&mut posts);
     posts.len()
 }
 
 /// Begins and defers a call.
-fn defer(mailbox: &Mailbox, ticket: &Ticket, id: Option<u64>) -> Serial {
+fn defer(mailbox: &PendingReplies, ticket: &ReplyRoute, id: Option<u64>) -> DeferredId {
     let serial = mailbox.begin();
     end(mailbox, ticket, id);
     serial
 }
 
-fn end(mailbox: &Mailbox, ticket: &Ticket, id: Option<u64>) {
+fn end(mailbox: &PendingReplies, ticket: &ReplyRoute, id: Option<u64>) {
     let account = Accounts::new(&Limits::default()).of(None);
     mailbox.defer(&caller(ticket, &account), id.map(Id::Number).as_ref());
 }
 
-fn caller<'c>(ticket: &'c Ticket, account: &'c Arc<Account>) -> Caller<'c> {
+fn caller<'c>(ticket: &'c ReplyRoute, account: &'c Arc<Account>) -> Caller<'c> {
     Caller {
         key: ticket.key,
         to: ticket.to.as_ref(),
@@ -75,7 +78,7 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
     mailbox.on_cancel(serial, Box::new(call));
     end(&mailbox, &TICKET, Some(7));
     assert_eq!(mailbox.lock().deferred.len(), 1);
-    let stranger = Ticket { key: 2, to: None };
+    let stranger = ReplyRoute { key: 2, to: None };
     assert!(!mailbox.cancel(&stranger, &Id::Number(7)));
     assert!(mailbox.is_wanted(serial));
     assert!(mailbox.cancel(&TICKET, &Id::Number(7)));
@@ -89,7 +92,7 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
 #[test]
 fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
     let (mailbox, _) = mailbox();
-    let other = Ticket { key: 2, to: None };
+    let other = ReplyRoute { key: 2, to: None };
     let mut serials = Vec::new();
     for (ticket, id) in [(&TICKET, Some(1)), (&TICKET, None), (&other, Some(1))] {
         serials.push(defer(&mailbox, ticket, id));
@@ -105,7 +108,7 @@ fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
 #[test]
 fn an_endpoint_that_goes_cancels_the_calls_of_all_its_callers_and_no_others() {
     let (mailbox, _) = mailbox();
-    let named = |key, name: &[u8]| Ticket {
+    let named = |key, name: &[u8]| ReplyRoute {
         key,
         to: Name::from_abstract(name),
     };
@@ -189,7 +192,7 @@ fn the_loop_is_woken_once_and_not_by_itself() {
 }
 
 /// Looks into the mailbox when it is dropped, as a reply does.
-struct Curious(Arc<Mailbox>, Serial);
+struct Curious(Arc<PendingReplies>, DeferredId);
 
 impl Drop for Curious {
     fn drop(&mut self) {

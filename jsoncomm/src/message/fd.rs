@@ -124,7 +124,7 @@ fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 #[cfg(all(test, std_pipes))]
 mod tests {
     use crate::fds::Fds;
-    use crate::message::{Packer, Surplus, decode, encode};
+    use crate::message::{Packer, UnusedFds, decode, encode};
     use std::io::{PipeReader, PipeWriter, Read, Write};
     use std::os::fd::OwnedFd;
 
@@ -140,7 +140,7 @@ mod tests {
             .map(|fd| fd.try_clone_to_owned());
         let fds = Fds::from(fds.collect::<Result<Vec<_>, _>>().unwrap());
         drop(ends);
-        let back = decode::<(PipeReader, Option<PipeWriter>)>(&text, fds, Surplus::Refuse);
+        let back = decode::<(PipeReader, Option<PipeWriter>)>(&text, fds, UnusedFds::Refuse);
         let (mut reader, writer) = back.unwrap();
         writer.unwrap().write_all(b"through").unwrap();
         let mut came = String::new();
@@ -155,8 +155,8 @@ mod tests {
             [OwnedFd::from(reader), writer.into()].map(|end| Fds::from(vec![end]))
         };
         let [reader, writer] = ends();
-        assert!(decode::<PipeWriter>(b"0", reader, Surplus::Refuse).is_err());
-        let error = decode::<PipeReader>(b"0", writer, Surplus::Refuse).unwrap_err();
+        assert!(decode::<PipeWriter>(b"0", reader, UnusedFds::Refuse).is_err());
+        let error = decode::<PipeReader>(b"0", writer, UnusedFds::Refuse).unwrap_err();
         assert_eq!(error.to_string(), "descriptor 0 is not a pipe to read");
     }
 }

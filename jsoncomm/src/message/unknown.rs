@@ -17,30 +17,31 @@ const NAME_SHOWN: usize = 128;
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::message::{Surplus, Unknown, decode};
-/// use jsoncomm::{Fds, Message};
+/// use jsoncomm::message::{UnusedFds, UnknownVariant, decode};
+/// use jsoncomm::fds::Fds;
+/// use jsoncomm::Message;
 ///
 /// #[derive(Debug, Message, PartialEq)]
 /// enum State {
 ///     Running { pid: u32 },
 ///     #[message(other)]
-///     Other(Unknown),
+///     Other(UnknownVariant),
 /// }
 ///
-/// let state: State = decode(br#"{"Paused":{"since": 7}}"#, Fds::new(), Surplus::Close)?;
-/// let unknown = Unknown { name: "Paused".into(), content: Some(r#"{"since":7}"#.into()) };
+/// let state: State = decode(br#"{"Paused":{"since": 7}}"#, Fds::new(), UnusedFds::Close)?;
+/// let unknown = UnknownVariant { name: "Paused".into(), content: Some(r#"{"since":7}"#.into()) };
 /// assert_eq!(state, State::Other(unknown));
-/// # Ok::<(), jsoncomm::DecodeError>(())
+/// # Ok::<(), jsoncomm::message::DecodeError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Unknown {
+pub struct UnknownVariant {
     /// The variant's name on the wire.
     pub name: String,
     /// What it holds, as JSON to the letter but without white space; `None` for a name alone.
     pub content: Option<String>,
 }
 
-impl fmt::Display for Unknown {
+impl fmt::Display for UnknownVariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("unknown variant ")?;
         let name = self.name.escape_debug().take(NAME_SHOWN);
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn a_name_is_shown_in_one_line() {
         let name = format!("a\n{}", "b".repeat(500));
-        let unknown = Unknown {
+        let unknown = UnknownVariant {
             name,
             content: None,
         };

@@ -1,6 +1,6 @@
 //! The descriptors that are taken while a message is read, and what goes wrong meanwhile.
 
-use super::{Surplus, syntax};
+use super::{UnusedFds, syntax};
 use crate::error::{DecodeError, FdProblem};
 use crate::fds::Fds;
 use crate::json::{Broken, Lost, clip, put_before};
@@ -164,12 +164,12 @@ impl Unpacker {
     ///
     /// # Errors
     ///
-    /// [`FdProblem::Surplus`] for the first of them with [`Surplus::Refuse`], and whatever problem was
+    /// [`FdProblem::Surplus`] for the first of them with [`UnusedFds::Refuse`], and whatever problem was
     /// recorded though the reader went on.
-    pub fn finish(&self, surplus: Surplus) -> Result<(), DecodeError> {
+    pub fn finish(&self, surplus: UnusedFds) -> Result<(), DecodeError> {
         let mut fds = self.fds.borrow_mut();
         let left = fds.iter().next().map(|(index, _)| index);
-        let left = left.filter(|_| surplus == Surplus::Refuse);
+        let left = left.filter(|_| surplus == UnusedFds::Refuse);
         let problem = self.problem.take();
         match problem.or(left.map(|index| FdProblem::Surplus { index })) {
             None => {
@@ -255,7 +255,7 @@ mod tests {
         }
         let first = FdProblem::Missing { index: 4, count: 0 };
         assert_eq!(fds.problem.get(), Some(first));
-        let error = fds.finish(Surplus::Close).unwrap_err();
+        let error = fds.finish(UnusedFds::Close).unwrap_err();
         assert!(matches!(error, DecodeError::Descriptor { problem, .. } if problem == first));
     }
 }

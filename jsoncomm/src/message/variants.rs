@@ -7,7 +7,7 @@
 
 use super::Unpacker;
 use super::members::{Absence, Members, members, newtype, no_newtype};
-use super::unknown::{Copied, Unknown};
+use super::unknown::{Copied, UnknownVariant};
 use crate::json::{MADE_UP, Reader, UNREAD};
 use crate::limits::Depth;
 use serde::Deserializer;
@@ -29,7 +29,7 @@ pub trait Variants<'de>: Sized {
     const SENSITIVE: bool = false;
 
     /// Makes the variant that stands for all that the enum does not have.
-    const OTHER: Option<fn(Unknown) -> Self> = None;
+    const OTHER: Option<fn(UnknownVariant) -> Self> = None;
 
     /// Tells which variant has this name or alias.
     fn find(name: &str) -> Option<usize>;
@@ -165,7 +165,7 @@ impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
     fn visit_str<E: Error>(self, name: &str) -> Result<V, E> {
         match find::<V, E>(name)? {
             Which::Known(index) => V::variant(index, Bare(PhantomData), self.0),
-            Which::Other(name, make) => Ok(make(Unknown {
+            Which::Other(name, make) => Ok(make(UnknownVariant {
                 name,
                 content: None,
             })),
@@ -255,7 +255,7 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
             (Some(Which::Known(index)), None) => {
                 V::variant(index, Tagged(content, PhantomData), self.fds)
             }
-            (Some(Which::Other(name, make)), None) => Ok(make(Unknown {
+            (Some(Which::Other(name, make)), None) => Ok(make(UnknownVariant {
                 name,
                 content: None,
             })),
@@ -375,7 +375,7 @@ impl<V> Visitor<'_> for Half<'_, '_, V> {
 enum Which<V> {
     Known(usize),
     /// None of the enum's own: its name, and what makes the variant for such.
-    Other(String, fn(Unknown) -> V),
+    Other(String, fn(UnknownVariant) -> V),
 }
 
 impl<V> Clone for Which<V> {
@@ -427,7 +427,7 @@ impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Variant<'_, V> {
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<V, D::Error> {
         match self.0 {
             Which::Known(index) => V::variant(index, Value(from), self.1),
-            Which::Other(name, make) => Ok(make(Unknown {
+            Which::Other(name, make) => Ok(make(UnknownVariant {
                 name,
                 content: Some(Copied.deserialize(from)?),
             })),

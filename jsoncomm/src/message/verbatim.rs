@@ -14,7 +14,7 @@ use std::fmt;
 /// any other ([JSON](crate::message#json)), in both directions; a number that is too large for an `f64`, such as `1e999`,
 /// is refused, too. Which number in it is the index of a descriptor is the user's to know.
 ///
-/// It is a message as a whole: params, a result, an item of a stream, or what a [`Socket`](crate::Socket) sends. As a
+/// It is a message as a whole: params, a result, an item of a stream, or what a [`Socket`](crate::socket::Socket) sends. As a
 /// part of another message it can be neither written nor read.
 ///
 /// # Examples
@@ -22,16 +22,16 @@ use std::fmt;
 /// ```
 #[doc = include_str!("../../doc/counter.txt")]
 /// use jsoncomm::Connection;
-/// use jsoncomm::message::{Failure, Verbatim};
+/// use jsoncomm::message::{RawError, RawMessage};
 ///
 /// let connection = Connection::open(&path)?;
-/// let params = Verbatim::new(r#"{"number": 2}"#);
-/// let sum: Verbatim = connection.call::<_, Failure>("example.counter.add", &params)?;
+/// let params = RawMessage::new(r#"{"number": 2}"#);
+/// let sum: RawMessage = connection.call::<_, RawError>("example.counter.add", &params)?;
 /// assert_eq!((&*sum.json, sum.fds.len()), ("2", 0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
-pub struct Verbatim {
+pub struct RawMessage {
     /// The JSON text; checked when it is sent.
     pub json: String,
     /// The descriptors, by the indices that the text names them by.
@@ -39,16 +39,16 @@ pub struct Verbatim {
 }
 
 /// Prints how long the text is and no part of it: which part is `#[sensitive]`, only its type would know.
-impl fmt::Debug for Verbatim {
+impl fmt::Debug for RawMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verbatim")
+        f.debug_struct("RawMessage")
             .field("json", &format_args!("{} bytes", self.json.len()))
             .field("fds", &self.fds)
             .finish()
     }
 }
 
-impl Verbatim {
+impl RawMessage {
     /// Makes a message without descriptors.
     pub fn new(json: impl Into<String>) -> Self {
         let (json, fds) = (json.into(), Fds::new());
@@ -59,7 +59,7 @@ impl Verbatim {
 /// Why one inside another message is refused.
 const PART: &str = "a verbatim message is no part of another";
 
-impl Pack for Verbatim {
+impl Pack for RawMessage {
     fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom(PART))
     }
@@ -87,7 +87,7 @@ impl Pack for Verbatim {
     }
 }
 
-impl<'de> Unpack<'de> for Verbatim {
+impl<'de> Unpack<'de> for RawMessage {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, _: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom(PART))
     }
@@ -111,12 +111,12 @@ impl<'de> Unpack<'de> for Verbatim {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::message::{Failure, Verbatim};
+/// use jsoncomm::message::{RawError, RawMessage};
 /// use jsoncomm::{CallError, Connection};
 ///
 /// fn explain(connection: &Connection) {
-///     let params = Verbatim::new(r#"{"path":"not-there"}"#);
-///     match connection.call::<Verbatim, Failure>("example.files.open", &params) {
+///     let params = RawMessage::new(r#"{"path":"not-there"}"#);
+///     match connection.call::<RawMessage, RawError>("example.files.open", &params) {
 ///         Err(CallError::Service(failure)) => println!("{} ({})", failure.message, failure.code),
 ///         other => println!("{other:?}"),
 ///     }
@@ -124,16 +124,16 @@ impl<'de> Unpack<'de> for Verbatim {
 /// ```
 #[derive(Debug, Default, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct RawError {
     /// Which error: for a derived enum, its variant counted from 1.
     pub code: i64,
     /// What it says to people.
     pub message: String,
     /// What it says to programs, with its descriptors; `None` when there is no such member.
-    pub data: Option<Verbatim>,
+    pub data: Option<RawMessage>,
 }
 
-impl Pack for Failure {
+impl Pack for RawError {
     fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom(PART))
     }
@@ -150,7 +150,7 @@ impl Pack for Failure {
     }
 }
 
-impl<'de> Unpack<'de> for Failure {
+impl<'de> Unpack<'de> for RawError {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, _: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom("a failure is an error object"))
     }
@@ -160,7 +160,7 @@ impl<'de> Unpack<'de> for Failure {
         data: Option<&'de str>,
         fds: &Unpacker,
     ) -> Option<Result<Self, DecodeError>> {
-        let data = match data.map(|data| Verbatim::front(data, fds)) {
+        let data = match data.map(|data| RawMessage::front(data, fds)) {
             Some(Err(error)) => return Some(Err(error)),
             Some(Ok((data, _))) => Some(data),
             None => None,
@@ -177,10 +177,10 @@ impl<'de> Unpack<'de> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Surplus, decode, encode};
+    use crate::message::{UnusedFds, decode, encode};
 
     fn written(json: &str) -> Result<String, EncodeError> {
-        let (mut text, message) = (Vec::new(), Verbatim::new(json));
+        let (mut text, message) = (Vec::new(), RawMessage::new(json));
         encode(&message, &mut text, &Packer::new())?;
         Ok(String::from_utf8(text).unwrap())
     }
@@ -190,7 +190,7 @@ mod tests {
         let odd = r#"{"b":123456789012345678901234567890, "a":[1.50e+2,"\u00e4\/"],"":{}}"#;
         assert_eq!(written(&format!(" \n{odd}\t")).unwrap(), odd);
         let spaced = format!(" {odd}\r\n");
-        let read: Verbatim = decode(spaced.as_bytes(), Fds::new(), Surplus::Refuse).unwrap();
+        let read: RawMessage = decode(spaced.as_bytes(), Fds::new(), UnusedFds::Refuse).unwrap();
         assert_eq!(read.json, odd);
     }
 
@@ -208,7 +208,7 @@ mod tests {
         for json in bad {
             let error = written(json).unwrap_err();
             assert!(matches!(error, EncodeError::Json { .. }), "{json}");
-            let read = decode::<Verbatim>(json.as_bytes(), Fds::new(), Surplus::Refuse);
+            let read = decode::<RawMessage>(json.as_bytes(), Fds::new(), UnusedFds::Refuse);
             assert!(read.is_err(), "{json}");
         }
         let deep = "[".repeat(200) + &"]".repeat(200);
@@ -218,10 +218,10 @@ mod tests {
 
     #[test]
     fn it_is_no_part_of_another_message() {
-        let both = (Verbatim::new("1"), 2);
+        let both = (RawMessage::new("1"), 2);
         let error = encode(&both, &mut Vec::new(), &Packer::new()).unwrap_err();
         assert!(error.to_string().ends_with(PART), "{error}");
-        let read = decode::<Vec<Verbatim>>(b"[1]", Fds::new(), Surplus::Refuse);
+        let read = decode::<Vec<RawMessage>>(b"[1]", Fds::new(), UnusedFds::Refuse);
         assert!(read.unwrap_err().to_string().contains(PART));
     }
 
@@ -233,21 +233,21 @@ mod tests {
             text
         }
         let odd = r#"{"a":1.50}"#;
-        assert_eq!(json(&&Verbatim::new(odd)), odd.as_bytes());
-        assert_eq!(json(&Box::new(Verbatim::new(odd))), odd.as_bytes());
-        let read: Box<Verbatim> = decode(odd.as_bytes(), Fds::new(), Surplus::Refuse).unwrap();
+        assert_eq!(json(&&RawMessage::new(odd)), odd.as_bytes());
+        assert_eq!(json(&Box::new(RawMessage::new(odd))), odd.as_bytes());
+        let read: Box<RawMessage> = decode(odd.as_bytes(), Fds::new(), UnusedFds::Refuse).unwrap();
         assert_eq!(read.json, odd);
-        let failure = Box::<Failure>::of_error((7, "no"), Some(odd), &Unpacker::default());
+        let failure = Box::<RawError>::of_error((7, "no"), Some(odd), &Unpacker::default());
         let failure = failure.unwrap().unwrap();
         assert_eq!((failure.code(), &*failure.message), (7, "no"));
         assert_eq!(json(&failure), odd.as_bytes());
-        let failure = Box::<Failure>::of_error((7, "no"), None, &Unpacker::default());
+        let failure = Box::<RawError>::of_error((7, "no"), None, &Unpacker::default());
         assert!(failure.unwrap().unwrap().data.is_none());
     }
 
     #[test]
     fn a_failure_without_data_is_written_as_null() {
-        let (mut text, failure) = (Vec::new(), Failure::default());
+        let (mut text, failure) = (Vec::new(), RawError::default());
         encode(&failure, &mut text, &Packer::new()).unwrap();
         assert_eq!(text, b"null");
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// let mut text = Vec::new();
 /// encode(&Json(["a", "b"]), &mut text, &Packer::new())?;
 /// assert_eq!(text, br#"["a","b"]"#);
-/// # Ok::<(), jsoncomm::EncodeError>(())
+/// # Ok::<(), jsoncomm::message::EncodeError>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Json<T>(pub T);
@@ -41,7 +41,7 @@ impl<'de, T: Deserialize<'de>> Unpack<'de> for Json<T> {
 /// The untyped message: any serde type and the descriptors that came or go with it.
 ///
 /// An integer of more than 64 bits in a `serde_json::Value` is refused, by its path, unless the program has serde_json
-/// keep every digit (`arbitrary_precision`); see [JSON](crate::message#json). [`Verbatim`](super::Verbatim) keeps all.
+/// keep every digit (`arbitrary_precision`); see [JSON](crate::message#json). [`RawMessage`](super::RawMessage) keeps all.
 ///
 /// Which member names which descriptor is the user's to say and to check. It is a message as a whole:
 /// beside or within another message that has descriptors it cannot be written.
@@ -49,25 +49,25 @@ impl<'de, T: Deserialize<'de>> Unpack<'de> for Json<T> {
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::Fds;
-/// use jsoncomm::message::{Surplus, Untyped, decode};
+/// use jsoncomm::fds::Fds;
+/// use jsoncomm::message::{UnusedFds, WithFds, decode};
 /// use std::fs::File;
 ///
 /// let mut fds = Fds::new();
 /// fds.push(File::open("/dev/null")?.into())?;
-/// let mut message: Untyped<(String, usize)> = decode(br#"["log", 0]"#, fds, Surplus::Refuse)?;
+/// let mut message: WithFds<(String, usize)> = decode(br#"["log", 0]"#, fds, UnusedFds::Refuse)?;
 /// assert!(message.fds.take(message.json.1).is_some());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct Untyped<T> {
+pub struct WithFds<T> {
     /// The JSON text's value.
     pub json: T,
     /// The descriptors, by the indices that the value names them by.
     pub fds: Fds,
 }
 
-impl<T: Serialize> Pack for Untyped<T> {
+impl<T: Serialize> Pack for WithFds<T> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         for (index, fd) in self.fds.iter() {
             if fds.push(fd) != index {
@@ -80,7 +80,7 @@ impl<T: Serialize> Pack for Untyped<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Unpack<'de> for Untyped<T> {
+impl<'de, T: Deserialize<'de>> Unpack<'de> for WithFds<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         Ok(Self {
             json: T::deserialize(from)?,

@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use super::{Slot, To, USUAL, answer_fault, dropped, encoded, no_descriptors};
 use crate::envelope::{self, Id};
-use crate::error::{Fault, SinkError};
+use crate::error::{Fault, SendError};
 use crate::mailbox;
 use crate::message::{Pack, Packer};
-use crate::outbox::{End, Letter, Sender};
+use crate::outbox::{End, QueuedReply, Sender};
 
 /// What happens to an item for which there is no room, because the reader is slower than the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// [`Sink::send`] says [`SinkError::Full`], and nothing is lost while the reader's connection stands.
+    /// [`StreamSender::send`] says [`SendError::Full`], and nothing is lost while the reader's connection stands.
     #[default]
     Refuse,
     /// It takes the place of all that waits: the reader gets the newest state.
@@ -40,7 +40,7 @@ struct Flow {
 }
 
 struct State {
-    waiting: VecDeque<Letter>,
+    waiting: VecDeque<QueuedReply>,
     bytes: usize,
     capacity: usize,
     overflow: Overflow,
@@ -56,17 +56,17 @@ struct State {
 impl State {
     /// Says whether an item can be sent, or wait. While one is under way, word will come when it is not any more.
     fn has_room(&self, slot: &Slot) -> bool {
-        let budget = slot.mailbox.waiting_bytes();
+        let budget = slot.mailbox.backlog_bytes();
         let fits = self.waiting.len() < self.capacity && self.bytes < budget;
         !self.under_way || (fits && slot.account.has_room_to_spare())
     }
 
-    fn push(&mut self, letter: Letter) {
+    fn push(&mut self, letter: QueuedReply) {
         self.bytes += letter.text.len();
         self.waiting.push_back(letter);
     }
 
-    fn pop(&mut self) -> Option<Letter> {
+    fn pop(&mut self) -> Option<QueuedReply> {
         let letter = self.waiting.pop_front()?;
         self.bytes -= letter.text.len();
         Some(letter)
@@ -144,32 +144,32 @@ impl Flow {
     }
 
     /// Takes an item, or says that there is no room for it.
-    fn send(self: &Arc<Self>, item: &impl Pack) -> Result<(), SinkError> {
+    fn send(self: &Arc<Self>, item: &impl Pack) -> Result<(), SendError> {
         // Whoever waits for room where nobody reads any more is called at once.
         if self.is_full() && self.wanted().is_some() {
-            return Err(SinkError::Full);
+            return Err(SendError::Full);
         }
         self.take(item)
     }
 
     /// Writes an item, and sends it or has it wait.
-    fn take(self: &Arc<Self>, item: &impl Pack) -> Result<(), SinkError> {
-        let id = self.wanted().ok_or(SinkError::Closed)?;
+    fn take(self: &Arc<Self>, item: &impl Pack) -> Result<(), SendError> {
+        let id = self.wanted().ok_or(SendError::Closed)?;
         let bounds = self.slot.mailbox.bounds();
         let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::at_depth(bounds.depth));
         encoded(&mut text, &fds, bounds, |text, fds| {
             envelope::write_item(text, id, item, fds)
         })
-        .map_err(SinkError::Encode)?;
-        let letter = Letter::new(text, &fds.into_row()).ok_or(SinkError::NoDescriptors)?;
+        .map_err(SendError::Encode)?;
+        let letter = QueuedReply::new(text, &fds.into_row()).ok_or(SendError::NoDescriptors)?;
         self.put(letter)
     }
 
     /// Sends an item, has it wait, or treats it as one too many.
-    fn put(self: &Arc<Self>, mut letter: Letter) -> Result<(), SinkError> {
+    fn put(self: &Arc<Self>, mut letter: QueuedReply) -> Result<(), SendError> {
         let mut state = self.lock();
         if state.broken || state.ended {
-            return Err(SinkError::Closed);
+            return Err(SendError::Closed);
         }
         if !state.under_way {
             state.under_way = true;
@@ -197,7 +197,7 @@ impl Flow {
             Overflow::End => {
                 drop(state);
                 self.end_with(|text, id| envelope::write_fault(text, Some(id), &too_slow()));
-                return Err(SinkError::Closed);
+                return Err(SendError::Closed);
             }
         };
         if fits {
@@ -220,11 +220,11 @@ impl Flow {
         if let To::Call(id) = &self.slot.to {
             write(&mut text, id);
         }
-        self.finish(Letter::from(text));
+        self.finish(QueuedReply::from(text));
     }
 
     /// Sends the last letter, after what waits.
-    fn finish(self: &Arc<Self>, last: Letter) {
+    fn finish(self: &Arc<Self>, last: QueuedReply) {
         if !self.slot.is_here() {
             return;
         }
@@ -240,13 +240,13 @@ impl Flow {
     }
 
     /// Hands an item to the loop.
-    fn post(self: &Arc<Self>, mut letter: Letter) {
+    fn post(self: &Arc<Self>, mut letter: QueuedReply) {
         letter.set_sender(Arc::clone(self) as Arc<dyn Sender>);
         self.slot.send(letter);
     }
 
     /// Hands the last letter to the loop, if somebody still waits for it.
-    fn post_last(&self, letter: Letter) {
+    fn post_last(&self, letter: QueuedReply) {
         self.slot.answer(Some(letter));
     }
 }
@@ -305,22 +305,22 @@ fn too_slow() -> Fault {
 /// Where a handler sends the items of a stream, from any thread, for as long as somebody wants them.
 ///
 /// An item waits here while the reader is busy with the one before, so a slow reader costs bounded memory: as
-/// many items as [`set_capacity`](Sink::set_capacity) says, and not much more than
-/// [`Limits::waiting_bytes`](crate::Limits::waiting_bytes) of them, or half of
-/// [`Limits::user_waiting_bytes`](crate::Limits::user_waiting_bytes) with all else that waits for the same user. What
-/// happens to one too many is said by [`set_overflow`](Sink::set_overflow). The item before is on its way as an answer
+/// many items as [`set_capacity`](StreamSender::set_capacity) says, and not much more than
+/// [`Limits::backlog_bytes`](crate::Limits::backlog_bytes) of them, or half of
+/// [`Limits::user_backlog_bytes`](crate::Limits::user_backlog_bytes) with all else that waits for the same user. What
+/// happens to one too many is said by [`set_overflow`](StreamSender::set_overflow). The item before is on its way as an answer
 /// is, and costs the reader its connection where that would.
 ///
-/// [`end`](Sink::end) and [`fail`](Sink::fail) end the stream after what waits. A sink that is dropped without
-/// either ends it with the fault [`Fault::DROPPED`].
+/// [`end`](StreamSender::end) and [`fail`](StreamSender::fail) end the stream after what waits. A sink that is dropped without
+/// either ends it with the fault [`Fault::NO_REPLY`].
 ///
-/// [`send`](Sink::send) never waits, on any thread: as long as too much waits it gives [`SinkError::Full`], and a thread
-/// that drops the sink then has broken off its stream. [`on_room`](Sink::on_room) tells when there is room again; for
+/// [`send`](StreamSender::send) never waits, on any thread: as long as too much waits it gives [`SendError::Full`], and a thread
+/// that drops the sink then has broken off its stream. [`on_room`](StreamSender::on_room) tells when there is room again; for
 /// progress and the like, where old items do not matter, [`Overflow::Latest`] or [`Overflow::DropOldest`] make room.
 ///
 /// # Examples
 ///
-/// A handler that streams as much as the reader takes, without a thread; see [`Sink::feed`]:
+/// A handler that streams as much as the reader takes, without a thread; see [`StreamSender::feed`]:
 ///
 /// ```
 /// use jsoncomm::{Call, Stream};
@@ -340,19 +340,19 @@ fn too_slow() -> Fault {
 /// }
 /// ```
 #[must_use = "dropping it ends the stream with a fault"]
-pub struct Sink<T, E = Infallible> {
+pub struct StreamSender<T, E = Infallible> {
     /// `None` when the call cannot be answered, or when the stream has ended.
     flow: Option<Arc<Flow>>,
     types: PhantomData<fn(T, E)>,
 }
 
-impl<T, E> fmt::Debug for Sink<T, E> {
+impl<T, E> fmt::Debug for StreamSender<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").finish_non_exhaustive()
+        f.debug_struct("StreamSender").finish_non_exhaustive()
     }
 }
 
-impl<T, E> Sink<T, E> {
+impl<T, E> StreamSender<T, E> {
     pub(crate) fn new(slot: Option<Slot>) -> Self {
         Self {
             flow: slot.map(|slot| Arc::new(Flow::new(slot))),
@@ -419,27 +419,27 @@ impl<T, E> Sink<T, E> {
 
     /// Ends the stream with a fault, after what waits, as the framework does where it cannot carry a call
     /// through.
-    pub fn refuse(mut self, fault: &Fault) {
+    pub fn send_fault(mut self, fault: &Fault) {
         if let Some(flow) = self.flow.take() {
             flow.end_with(|text, id| envelope::write_fault(text, Some(id), fault));
         }
     }
 }
 
-impl<T: Pack, E> Sink<T, E> {
+impl<T: Pack, E> StreamSender<T, E> {
     /// Sends an item; never waits. The descriptors in it are duplicated.
     ///
     /// # Errors
     ///
-    /// [`SinkError::Full`] when there is no room and [`Overflow::Refuse`] holds; [`SinkError::Closed`] when
-    /// nobody reads any more; [`SinkError::Encode`] and [`SinkError::NoDescriptors`] when the item cannot be
+    /// [`SendError::Full`] when there is no room and [`Overflow::Refuse`] holds; [`SendError::Closed`] when
+    /// nobody reads any more; [`SendError::Encode`] and [`SendError::NoDescriptors`] when the item cannot be
     /// written. After all but `Closed` the stream goes on, without the item.
-    pub fn send(&self, item: &T) -> Result<(), SinkError> {
-        self.flow.as_ref().ok_or(SinkError::Closed)?.send(item)
+    pub fn send(&self, item: &T) -> Result<(), SendError> {
+        self.flow.as_ref().ok_or(SendError::Closed)?.send(item)
     }
 }
 
-impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
+impl<T: Pack, E: Pack + fmt::Display> StreamSender<T, E> {
     /// Ends the stream with the service's own error, after what waits. An error that cannot be written is
     /// replaced by a fault that says so.
     pub fn fail(mut self, error: E) {
@@ -453,7 +453,7 @@ impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
             To::Bare | To::Nobody => Ok(()),
         });
         match written {
-            Ok(()) => match Letter::new(text, &fds.into_row()) {
+            Ok(()) => match QueuedReply::new(text, &fds.into_row()) {
                 Some(last) => flow.finish(last),
                 None => flow.end_with(|text, id| {
                     envelope::write_fault(text, Some(id), &no_descriptors());
@@ -480,7 +480,7 @@ impl<T: Pack, E: Pack + fmt::Display> Sink<T, E> {
     }
 }
 
-impl<T, E> Drop for Sink<T, E> {
+impl<T, E> Drop for StreamSender<T, E> {
     fn drop(&mut self) {
         if let Some(flow) = self.flow.take() {
             flow.end_with(|text, id| envelope::write_fault(text, Some(id), &dropped()));
@@ -490,7 +490,7 @@ impl<T, E> Drop for Sink<T, E> {
 
 /// An iterator on its way through a sink.
 struct Feed<T, E, I> {
-    sink: Sink<T, E>,
+    sink: StreamSender<T, E>,
     items: I,
 }
 
@@ -529,19 +529,19 @@ where
         let fault = match sent {
             Ok(()) => return Some(self),
             // It is full only for who has not looked.
-            Err(SinkError::Closed | SinkError::Full) => return None,
-            Err(SinkError::Encode(error)) => answer_fault(&error),
-            Err(SinkError::NoDescriptors) => no_descriptors(),
+            Err(SendError::Closed | SendError::Full) => return None,
+            Err(SendError::Encode(error)) => answer_fault(&error),
+            Err(SendError::NoDescriptors) => no_descriptors(),
         };
-        self.sink.refuse(&fault);
+        self.sink.send_fault(&fault);
         None
     }
 }
 
-/// What a method returns that answers in many parts: proof that it has taken its [`Sink`].
+/// What a method returns that answers in many parts: proof that it has taken its [`StreamSender`].
 ///
 /// Only [`Call::stream`](crate::Call::stream) makes one. The stub's method returns
-/// [`Items`](crate::Items), to be iterated.
+/// [`Items`](crate::stream::Items), to be iterated.
 #[derive(Debug)]
 #[must_use = "return it from the method"]
 pub struct Stream<T, E = Infallible> {

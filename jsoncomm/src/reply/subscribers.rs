@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 
-use super::stream::Sink;
-use crate::error::{EncodeError, SinkError};
+use super::stream::StreamSender;
+use crate::error::{EncodeError, SendError};
 use crate::message::Pack;
 
 /// Several sinks for the same items: whoever has asked to be told of something.
@@ -14,7 +14,8 @@ use crate::message::Pack;
 /// are slow:
 ///
 /// ```
-/// use jsoncomm::{Call, Overflow, Stream, Subscribers};
+/// use jsoncomm::stream::{Overflow, Subscribers};
+/// use jsoncomm::{Call, Stream};
 ///
 /// #[jsoncomm::service(name = "example.thermometer")]
 /// trait Thermometer {
@@ -45,7 +46,7 @@ use crate::message::Pack;
 /// ```
 #[derive(Debug)]
 pub struct Subscribers<T, E = Infallible> {
-    sinks: Vec<Sink<T, E>>,
+    sinks: Vec<StreamSender<T, E>>,
 }
 
 impl<T, E> Default for Subscribers<T, E> {
@@ -56,8 +57,8 @@ impl<T, E> Default for Subscribers<T, E> {
 
 impl<T, E> Subscribers<T, E> {
     /// Adds one, and forgets those that nobody reads any more.
-    pub fn add(&mut self, sink: Sink<T, E>) {
-        self.sinks.retain(Sink::is_wanted);
+    pub fn add(&mut self, sink: StreamSender<T, E>) {
+        self.sinks.retain(StreamSender::is_wanted);
         self.sinks.push(sink);
     }
 
@@ -73,7 +74,7 @@ impl<T, E> Subscribers<T, E> {
 
     /// Ends all their streams well.
     pub fn end(self) {
-        self.sinks.into_iter().for_each(Sink::end);
+        self.sinks.into_iter().for_each(StreamSender::end);
     }
 }
 
@@ -91,12 +92,12 @@ impl<T: Pack, E> Subscribers<T, E> {
                 took += 1;
                 true
             }
-            Err(SinkError::Encode(error)) => {
+            Err(SendError::Encode(error)) => {
                 failed = Some(error);
                 true
             }
-            Err(SinkError::Full | SinkError::NoDescriptors) => true,
-            Err(SinkError::Closed) => false,
+            Err(SendError::Full | SendError::NoDescriptors) => true,
+            Err(SendError::Closed) => false,
         });
         failed.map_or(Ok(took), Err)
     }

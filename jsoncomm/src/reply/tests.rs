@@ -11,7 +11,7 @@ use crate::mailbox::Caller;
 fn a_server_is_busy_until_an_answer_from_another_thread_is_collected() {
     const ROUNDS: u64 = 10_000;
     let until = Instant::now() + Duration::from_secs(20);
-    let mailbox = Arc::new(Mailbox::new(Arc::new(|| {}), &Limits::default()));
+    let mailbox = Arc::new(PendingReplies::new(Arc::new(|| {}), &Limits::default()));
     let account = Arc::default();
     let caller = Caller {
         key: 1,

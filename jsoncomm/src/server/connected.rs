@@ -6,22 +6,22 @@ use std::time::Instant;
 
 use super::leaving::Leaving;
 use super::sending::{Attempt, Flushed, Outlet, instead, replace};
-use super::source::{Habit, Next, Share, close_or_tell, not_admitted, receive};
-use crate::account::{Account, Charge, Cost, InFlight, Order};
+use super::source::{DrainPolicy, Share, SourceAction, close_or_tell, not_admitted, receive};
+use crate::accounts::{Account, Charge, Cost, InFlight, Order};
 use crate::envelope::Id;
 use crate::error::Fault;
 use crate::limits::Limits;
-use crate::line::{Heard, Inbox, Line};
 use crate::mailbox::Caller;
-use crate::observe::{Cut, Loss, Notice};
-use crate::outbox::{End, Mail, Outbox, Place};
+use crate::observe::{DisconnectReason, EventKind, UndeliveredReason};
+use crate::outbox::{End, OutgoingReply, Place, SendQueue};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
-use crate::routes::Routes;
-use crate::service::{Desk, Lane};
+use crate::router::Routes;
+use crate::service::{ReplySink, ServerContext};
 use crate::sys::control::{Credentials, Wait, peer_pidfd};
 use crate::sys::socket::is_at_end;
 use crate::sys::wait;
+use crate::transport::{Heard, Inbox, Transport};
 
 /// The malformed messages of a connection of late.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Malformed {
 /// One client of a listening endpoint.
 #[derive(Debug)]
 pub(super) struct Connected<S> {
-    way: Way,
+    way: ConnectionWriter,
     pub(super) routes: Arc<Routes<S>>,
     peer: Option<Peer>,
     /// Whether the endpoint's rule admits the peer, once it has been asked.
@@ -54,7 +54,7 @@ pub(super) struct Connected<S> {
     account: Arc<Account>,
     /// Counts the connection to its user; absent when that one has too many.
     charge: Option<Charge>,
-    habit: Habit,
+    habit: DrainPolicy,
     malformed: Malformed,
     /// The program has said who the peer is.
     vouched_for: bool,
@@ -70,11 +70,11 @@ pub(super) struct Connected<S> {
 /// The way to a connection's peer and back. It is apart from the rest so that it can be used while that is looked
 /// at.
 #[derive(Debug)]
-struct Way {
-    line: Line,
+struct ConnectionWriter {
+    line: Transport,
     account: Arc<Account>,
     peer: Option<Credentials>,
-    outbox: Outbox,
+    outbox: SendQueue,
     in_flight: InFlight,
     /// Answers have no id, and stay in order.
     in_order: bool,
@@ -85,7 +85,7 @@ struct Way {
 }
 
 impl<S> Connected<S> {
-    pub(super) fn new(line: Line, routes: Arc<Routes<S>>, desk: &mut Desk) -> Self {
+    pub(super) fn new(line: Transport, routes: Arc<Routes<S>>, desk: &mut ServerContext) -> Self {
         let pidfd = match routes.asks_for_pidfds() {
             true => peer_pidfd(line.as_fd()).ok(),
             false => None,
@@ -96,11 +96,11 @@ impl<S> Connected<S> {
         Self {
             routes,
             charge: account.try_charge(Cost::CONNECTION),
-            way: Way {
+            way: ConnectionWriter {
                 line,
                 account: Arc::clone(&account),
                 peer: peer.as_ref().map(Peer::credentials),
-                outbox: Outbox::default(),
+                outbox: SendQueue::default(),
                 in_flight: InFlight::new(Order::Sent),
                 in_order: false,
                 retry: None,
@@ -109,7 +109,7 @@ impl<S> Connected<S> {
             peer,
             admitted: None,
             account,
-            habit: Habit::default(),
+            habit: DrainPolicy::default(),
             malformed: Malformed::default(),
             vouched_for: false,
             ended: false,
@@ -133,7 +133,7 @@ impl<S> Connected<S> {
     }
 
     /// Takes a program's word on who the peer is. What it costs is that one's from now on.
-    pub(super) fn set_peer(&mut self, peer: Option<Peer>, desk: &mut Desk) {
+    pub(super) fn set_peer(&mut self, peer: Option<Peer>, desk: &mut ServerContext) {
         self.account = desk.accounts.of(peer.as_ref().map(Peer::uid));
         // It may be the same one's.
         self.charge = None;
@@ -187,21 +187,21 @@ impl<S> Connected<S> {
     }
 
     /// Counts the answers that go with it, unless that has been done.
-    pub(super) fn note_lost(&self, desk: &mut Desk) {
+    pub(super) fn note_lost(&self, desk: &mut ServerContext) {
         if !self.way.broken {
             // At the end of a server they have waited for too long.
             let loss = if desk.stopping {
-                Loss::NoRoom
+                UndeliveredReason::NoRoom
             } else {
-                Loss::Gone
+                UndeliveredReason::Gone
             };
             desk.note_lost(loss, self.waiting());
         }
     }
 
     /// Closes it. Gives back what is left of it while something that was sent is unread.
-    pub(super) fn close(self, desk: &Desk) -> Option<Leaving> {
-        let Way {
+    pub(super) fn close(self, desk: &ServerContext) -> Option<Leaving> {
+        let ConnectionWriter {
             line, in_flight, ..
         } = self.way;
         if in_flight.is_unread(line.shared_fd()) && !desk.stopping {
@@ -218,22 +218,22 @@ impl<S> Connected<S> {
     }
 
     /// Closes it before anything has been sent to it.
-    pub(super) fn abandon(self, desk: &Desk) {
+    pub(super) fn abandon(self, desk: &ServerContext) {
         // Nothing that was sent is unread.
         let _ = self.close(desk);
     }
 
     /// Tells the peer why it is turned away, and closes it.
-    pub(super) fn turn_away(mut self, desk: &mut Desk, fault: &Fault) {
+    pub(super) fn turn_away(mut self, desk: &mut ServerContext, fault: &Fault) {
         self.refuse(desk, fault);
         // It was sent nothing but this.
         let _ = self.close(desk);
     }
 
     /// Tells the peer why it is about to be cut off.
-    fn refuse(&mut self, desk: &mut Desk, fault: &Fault) {
+    fn refuse(&mut self, desk: &mut ServerContext, fault: &Fault) {
         desk.peer = self.credentials();
-        desk.note(Notice::TurnedAway(fault.code));
+        desk.note(EventKind::TurnedAway(fault.code));
         self.routes.refuse(desk, &mut self.way, b"", fault);
     }
 
@@ -252,18 +252,18 @@ impl<S> Connected<S> {
     pub(super) fn act(
         &mut self,
         state: &mut S,
-        desk: &mut Desk,
+        desk: &mut ServerContext,
         inbox: &mut Inbox,
         key: Key,
         cause: Cause,
-    ) -> Next {
+    ) -> SourceAction {
         if self.parked && self.stays_parked(key) {
-            return Next::Ignore(None);
+            return SourceAction::Ignore(None);
         }
         // One that was made elsewhere has not been asked for before: its rule is set after it is adopted.
         if !self.is_admitted() {
             self.refuse(desk, &not_admitted());
-            return Next::Close;
+            return SourceAction::Close;
         }
         let way = &mut self.way;
         if cause == Cause::Timer {
@@ -300,10 +300,10 @@ impl<S> Connected<S> {
                 }
                 Ok(Heard::Closed) => {
                     self.ended = true;
-                    return Next::Close;
+                    return SourceAction::Close;
                 }
-                Err(_) => return Next::Close,
-                Ok(Heard::Short) => return Next::pause(desk.limits.accept_pause),
+                Err(_) => return SourceAction::Close,
+                Ok(Heard::Short) => return SourceAction::pause(desk.limits.accept_pause),
             };
             share.take(inbox.text(&datagram));
             let routes = &*self.routes;
@@ -318,9 +318,9 @@ impl<S> Connected<S> {
                 true,
             );
             if !sound && self.malformed.is_one_too_many(&desk.limits) {
-                way.cut(desk, Cut::Malformed);
+                way.cut(desk, DisconnectReason::Malformed);
             } else if self.account.is_overdrawn() {
-                way.cut(desk, Cut::Descriptors);
+                way.cut(desk, DisconnectReason::Descriptors);
             } else if self.account.must_wait() {
                 break;
             }
@@ -332,12 +332,12 @@ impl<S> Connected<S> {
     }
 
     /// Sends an answer from outside its turn.
-    pub(super) fn deliver(&mut self, desk: &mut Desk, mail: Mail<'_>) {
+    pub(super) fn deliver(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>) {
         self.way.deliver(desk, mail);
     }
 
     /// What to watch for now.
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn next(&self) -> SourceAction {
         self.way.next()
     }
 }
@@ -348,7 +348,7 @@ impl<S> AsFd for Connected<S> {
     }
 }
 
-impl Way {
+impl ConnectionWriter {
     /// Returns true if the peer is there and has room for what is sent to it, so that it can be read from. While answers
     /// are held back it is read from as long as more of them may wait: what it asks for next may bring nothing.
     #[inline]
@@ -366,32 +366,32 @@ impl Way {
     }
 
     /// Says when to try again what has found no room a second time.
-    fn try_later(&mut self, desk: &Desk, cause: Cause) -> Next {
+    fn try_later(&mut self, desk: &ServerContext, cause: Cause) -> SourceAction {
         if cause == Cause::Timer {
-            return Next::Again(Watch::Writing);
+            return SourceAction::Again(Watch::Writing);
         }
         // There should be room: the kernel is short of memory, or of descriptors on their way, and no event says
         // when that ends.
-        let retry = || Instant::now() + desk.limits.retry;
+        let retry = || Instant::now() + desk.limits.retry_backoff;
         let time = *self.retry.get_or_insert_with(retry);
-        Next::Pause(time, Watch::Writing)
+        SourceAction::Pause(time, Watch::Writing)
     }
 
     /// What to watch for now.
     #[inline]
-    fn next(&self) -> Next {
+    fn next(&self) -> SourceAction {
         match (self.broken, self.outbox.is_empty()) {
-            (true, _) => Next::Close,
-            (false, true) => Next::Again(Watch::Reading),
+            (true, _) => SourceAction::Close,
+            (false, true) => SourceAction::Again(Watch::Reading),
             (false, false) => self.next_with_answers(),
         }
     }
 
     /// What to watch for while answers wait.
     #[inline(never)]
-    fn next_with_answers(&self) -> Next {
+    fn next_with_answers(&self) -> SourceAction {
         if self.outbox.is_full() {
-            Next::Again(Watch::Writing)
+            SourceAction::Again(Watch::Writing)
         } else if self.is_clear() {
             self.next_for(Watch::Reading)
         } else {
@@ -401,30 +401,30 @@ impl Way {
     }
 
     /// Watches for this, and has a turn when what is held back is to be tried again.
-    fn next_for(&self, watch: Watch) -> Next {
+    fn next_for(&self, watch: Watch) -> SourceAction {
         match self.outbox.due() {
-            Some(due) => Next::AgainAt(watch, due),
-            None => Next::Again(watch),
+            Some(due) => SourceAction::AgainAt(watch, due),
+            None => SourceAction::Again(watch),
         }
     }
 
     /// What to do with a peer that is perhaps not to be read from: too many answers are held back, or a message could
     /// bring more of what its user has to wait for. Nothing if it can be read from after all.
     #[inline(never)]
-    fn hold_off(&mut self, key: Key, account: &Account) -> Option<Next> {
+    fn hold_off(&mut self, key: Key, account: &Account) -> Option<SourceAction> {
         if self.broken || self.outbox.is_full() {
             return Some(self.next());
         }
         // That it has gone stands behind what is not read, and what is held back is perhaps not even tried.
         let gone = wait::poll(self.line.as_fd(), wait::For::Nothing, Some(Instant::now()));
         if gone.unwrap_or(false) {
-            return Some(Next::Close);
+            return Some(SourceAction::Close);
         }
         let waits = !self.is_clear() || account.wait_to_read(key.to_bits());
         waits.then(|| self.next_for(Watch::HangUp))
     }
 
-    fn outlet(&mut self) -> (Outlet<'_>, &mut Outbox) {
+    fn outlet(&mut self) -> (Outlet<'_>, &mut SendQueue) {
         let outlet = Outlet {
             line: &self.line,
             to: None,
@@ -437,7 +437,7 @@ impl Way {
 
     /// Sends queued answers for as long as there is room.
     #[inline(never)]
-    fn flush(&mut self, desk: &mut Desk, cause: Cause) {
+    fn flush(&mut self, desk: &mut ServerContext, cause: Cause) {
         let (mut outlet, outbox) = self.outlet();
         if outlet.flush(outbox, desk) == Flushed::Gone {
             return self.break_off(desk);
@@ -448,26 +448,26 @@ impl Way {
     }
 
     /// Gives the peer up, with all that waits for it.
-    fn break_off(&mut self, desk: &mut Desk) {
-        desk.note_lost(Loss::Gone, self.outbox.len());
+    fn break_off(&mut self, desk: &mut ServerContext) {
+        desk.note_lost(UndeliveredReason::Gone, self.outbox.len());
         self.broken = true;
     }
 
     /// Gives the peer up for what it does.
-    fn cut(&mut self, desk: &mut Desk, cut: Cut) {
-        desk.note(Notice::Cut(cut));
+    fn cut(&mut self, desk: &mut ServerContext, cut: DisconnectReason) {
+        desk.note(EventKind::Cut(cut));
         self.break_off(desk);
     }
 }
 
-impl Lane for Way {
-    fn deliver(&mut self, desk: &mut Desk, mut mail: Mail<'_>) {
+impl ReplySink for ConnectionWriter {
+    fn deliver(&mut self, desk: &mut ServerContext, mut mail: OutgoingReply<'_>) {
         if !desk.is_here() {
             return;
         }
         desk.peer = self.peer;
         if self.broken {
-            return desk.note_lost(Loss::Gone, 1);
+            return desk.note_lost(UndeliveredReason::Gone, 1);
         }
         let (mut outlet, outbox) = self.outlet();
         match outlet.offer(outbox, &mail) {
@@ -475,11 +475,11 @@ impl Lane for Way {
             Attempt::Waits(place) => self.keep(desk, mail, place),
             Attempt::Refused(error) => {
                 if let Some(fault) = replace(desk, mail, &error) {
-                    self.deliver(desk, Mail::Letter(fault));
+                    self.deliver(desk, OutgoingReply::Letter(fault));
                 }
             }
             Attempt::Gone => {
-                desk.note_lost(Loss::Gone, 1);
+                desk.note_lost(UndeliveredReason::Gone, 1);
                 self.break_off(desk);
             }
         }
@@ -490,11 +490,11 @@ impl Lane for Way {
     }
 }
 
-impl Way {
+impl ConnectionWriter {
     /// Has an answer wait. A peer that has no room and exceeds its budget is cut. One that has is told: others of its
     /// user may have used up what it needs.
     #[inline(never)]
-    fn keep(&mut self, desk: &mut Desk, mail: Mail<'_>, place: Place) {
+    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, place: Place) {
         let busy = Fault::new(Fault::BUSY, "too much that was sent before is unread");
         let held = place == Place::Held && !self.in_order;
         let item = mail.is_item();
@@ -509,12 +509,12 @@ impl Way {
         {
             return;
         }
-        desk.note_lost(Loss::NoRoom, 1);
+        desk.note_lost(UndeliveredReason::NoRoom, 1);
         match instead {
-            Some(fault) => self.deliver(desk, Mail::Letter(fault)),
+            Some(fault) => self.deliver(desk, OutgoingReply::Letter(fault)),
             // The stream ends by itself.
             None if held && item => {}
-            None => self.cut(desk, Cut::Waiting),
+            None => self.cut(desk, DisconnectReason::Waiting),
         }
     }
 }

@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::source::Next;
+use super::source::SourceAction;
 use super::{Server, Source};
 use crate::client::Connection;
 use crate::error::Error;
-use crate::mailbox::Mailbox;
+use crate::mailbox::PendingReplies;
 use crate::reactor::{Cause, Key, Watch};
 
 /// Names an endpoint, a watch or a timer of a server. It never names anything else, also after that is
@@ -27,9 +27,9 @@ pub struct Token(pub(super) Key);
 ///
 /// let mut server = Server::new(Limits::default())?;
 /// let timer = server.every(Duration::from_millis(1), |ticks: &mut u32, _| *ticks += 1)?;
-/// let remote = server.remote();
+/// let remote = server.handle();
 /// std::thread::spawn(move || {
-///     remote.change(move |server| {
+///     remote.post(move |server| {
 ///         server.remove(timer);
 ///     });
 ///     remote.stop();
@@ -37,8 +37,8 @@ pub struct Token(pub(super) Key);
 /// server.run(&mut 0)?;
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
-pub struct Remote<S> {
-    mailbox: Arc<Mailbox>,
+pub struct ServerHandle<S> {
+    mailbox: Arc<PendingReplies>,
     changes: Arc<Mutex<Changes<S>>>,
 }
 
@@ -48,8 +48,8 @@ type Changes<S> = Option<Vec<Change<S>>>;
 /// A change to a server that waits for the end of its turn.
 pub(super) type Change<S> = Box<dyn FnOnce(&mut Server<S>) + Send>;
 
-impl<S> Remote<S> {
-    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+impl<S> ServerHandle<S> {
+    pub(super) fn new(mailbox: Arc<PendingReplies>) -> Self {
         Self {
             mailbox,
             changes: Arc::new(Mutex::new(Some(Vec::new()))),
@@ -81,13 +81,13 @@ impl<S> Remote<S> {
 
     /// Has the server stop in order, see [`Server::shut_down`].
     pub fn shut_down(&self, grace: Duration) {
-        self.change(move |server| drop(server.shut_down(grace)));
+        self.post(move |server| drop(server.shut_down(grace)));
     }
 
     /// Has `change` made to the server between two turns, soon: add an endpoint, remove a timer. Nothing
     /// that is being handled sees the server change under it. When the server has been dropped, so is the change, and so it
     /// is in a forked child, which has no server to change.
-    pub fn change(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
+    pub fn post(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
         if !self.mailbox.is_here() {
             return;
         }
@@ -101,7 +101,7 @@ impl<S> Remote<S> {
     }
 }
 
-impl<S> Clone for Remote<S> {
+impl<S> Clone for ServerHandle<S> {
     fn clone(&self) -> Self {
         Self {
             mailbox: Arc::clone(&self.mailbox),
@@ -110,9 +110,9 @@ impl<S> Clone for Remote<S> {
     }
 }
 
-impl<S> fmt::Debug for Remote<S> {
+impl<S> fmt::Debug for ServerHandle<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").finish_non_exhaustive()
+        f.debug_struct("ServerHandle").finish_non_exhaustive()
     }
 }
 
@@ -128,7 +128,7 @@ impl<S> fmt::Debug for Remote<S> {
 /// server.every(Duration::from_millis(1), |ticks: &mut u32, control| {
 ///     *ticks += 1;
 ///     if *ticks == 2 {
-///         control.forget();
+///         control.remove();
 ///     }
 /// })?;
 /// server.after(Duration::from_millis(20), |_, control| control.stop())?;
@@ -159,16 +159,16 @@ impl<S> Control<S> {
 
     /// Has the server stop in order, see [`Server::shut_down`].
     pub fn shut_down(&mut self, grace: Duration) {
-        self.change(move |server| drop(server.shut_down(grace)));
+        self.post(move |server| drop(server.shut_down(grace)));
     }
 
     /// Ends this watch, and closes its descriptor, or this timer.
-    pub fn forget(&mut self) {
+    pub fn remove(&mut self) {
         self.forget = true;
     }
 
     /// Has `change` made to the server after this turn: add an endpoint, remove a timer.
-    pub fn change(&mut self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
+    pub fn post(&mut self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
         self.changes.push(Box::new(change));
     }
 }
@@ -180,7 +180,7 @@ impl<S> fmt::Debug for Control<S> {
 }
 
 impl<S> Server<S> {
-    /// Calls `call` whenever `fd` is readable, until it says [`Control::forget`]. It is called again for as
+    /// Calls `call` whenever `fd` is readable, until it says [`Control::remove`]. It is called again for as
     /// long as `fd` stays readable, so what is there has to be read.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ impl<S> Server<S> {
         self.add(Source::Watched(watched)).map(Token)
     }
 
-    /// Calls `call` every `period`, first after one period, until it says [`Control::forget`]. Periods that
+    /// Calls `call` every `period`, first after one period, until it says [`Control::remove`]. Periods that
     /// were missed, because a handler took long, are made up for by one call.
     ///
     /// # Errors
@@ -269,13 +269,13 @@ impl<S> Server<S> {
     }
 
     /// Drives a connection to another server: calls that a handler starts on it, with a stub's `start()`, are
-    /// told of their answer by [`Pending::then`](crate::Pending::then), on this loop, without waiting. From
+    /// told of their answer by [`PendingCall::on_complete`](crate::client::PendingCall::on_complete), on this loop, without waiting. From
     /// now on starting a call and `#[oneway]` calls do not wait for room either, nor for another thread that waits for
     /// an answer on this connection; they end in [`Error::Full`]. Calls that wait for their answer still do, and would
     /// stop the loop. What another thread takes in while it waits is told once it has its own answer.
     ///
     /// The loop minds the deadlines of calls that were started before it sleeps. If another thread starts one meanwhile,
-    /// a [change](Remote::change) has the loop look again, even one that does nothing.
+    /// a [change](ServerHandle::post) has the loop look again, even one that does nothing.
     ///
     /// When the other server goes, all its calls are told, and the connection is let go.
     ///
@@ -318,7 +318,7 @@ impl<S> Server<S> {
         for key in &driven {
             if let Some(Source::Client(client)) = self.reactor.get(*key).map(|source| &mut **source)
             {
-                if let Next::At(due) = client.next() {
+                if let SourceAction::At(due) = client.next() {
                     self.reactor.wake_at(*key, due);
                 }
             }
@@ -373,73 +373,78 @@ impl Driven {
     }
 
     /// Takes in answers and has them told.
-    pub(super) fn act(&mut self, cause: Cause) -> Next {
+    pub(super) fn act(&mut self, cause: Cause) -> SourceAction {
         if cause == Cause::Timer {
             self.timer = None;
         }
-        match self.connection.turn() {
-            Ok(true) => Next::Again(Watch::Reading),
-            Err(Error::Closed) => Next::Close,
+        match self.connection.run_once() {
+            Ok(true) => SourceAction::Again(Watch::Reading),
+            Err(Error::Closed) => SourceAction::Close,
             // Whatever else it is, it may pass.
             Ok(false) | Err(_) => self.next(),
         }
     }
 
     /// When the next call expires, if its timer is not set yet.
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> SourceAction {
         match self.connection.next_deadline() {
             Some(due) => self.at(due),
-            None => Next::Keep,
+            None => SourceAction::Keep,
         }
     }
 
     /// Asks for a turn at that time, unless there is one before.
-    fn at(&mut self, due: Instant) -> Next {
+    fn at(&mut self, due: Instant) -> SourceAction {
         if self.timer.is_some_and(|timer| timer <= due) {
-            return Next::Keep;
+            return SourceAction::Keep;
         }
         self.timer = Some(due);
-        Next::At(due)
+        SourceAction::At(due)
     }
 }
 
 impl<S> Watched<S> {
     /// Calls when there is something to read. A turn by the clock means only that watching had failed.
-    pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>, cause: Cause) -> Next {
+    pub(super) fn act(
+        &mut self,
+        state: &mut S,
+        control: &mut Control<S>,
+        cause: Cause,
+    ) -> SourceAction {
         if cause == Cause::Timer {
-            return Next::Keep;
+            return SourceAction::Keep;
         }
         (self.call)(state, control);
         match control.forget {
-            true => Next::Close,
-            false => Next::Again(Watch::Reading),
+            true => SourceAction::Close,
+            false => SourceAction::Again(Watch::Reading),
         }
     }
 }
 
 impl<S> Timer<S> {
     /// Calls, and says when to call again. A turn may come early, for a time that was set before.
-    pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>) -> Next {
+    pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>) -> SourceAction {
         let now = Instant::now();
         if now < self.due {
-            return Next::Keep;
+            return SourceAction::Keep;
         }
         (self.call)(state, control);
         let Some(period) = self.period.filter(|_| !control.forget) else {
-            return Next::Close;
+            return SourceAction::Close;
         };
         self.due += period;
         if self.due <= now {
             self.due = now + period;
         }
-        Next::At(self.due)
+        SourceAction::At(self.due)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Pending;
+    use crate::client::PendingCall;
     use crate::limits::Limits;
     use crate::socket::Socket;
     use std::os::fd::AsFd;
@@ -461,8 +466,11 @@ mod tests {
     /// Starts a call, of whose end is told.
     fn start(connection: &Connection, timeout: Duration) -> Receiver<()> {
         let (tell, told) = channel();
-        let call: Pending<u32> = connection.within(timeout).start("a.b", &(1,)).unwrap();
-        call.then(move |_| tell.send(()).unwrap());
+        let call: PendingCall<u32> = connection
+            .with_timeout(timeout)
+            .start("a.b", &(1,))
+            .unwrap();
+        call.on_complete(move |_| tell.send(()).unwrap());
         told
     }
 
@@ -488,7 +496,7 @@ mod tests {
             let told = start(&connection, PAUSE);
             while told.try_recv().is_err() {
                 assert!(Instant::now() < until);
-                let _ = server.turn(&mut (), Some(PATIENCE)).unwrap();
+                let _ = server.run_once(&mut (), Some(PATIENCE)).unwrap();
             }
         }
         assert_eq!(server.reactor.timers(), 1);

@@ -6,30 +6,30 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::sending::{Attempt, Flushed, Outlet, replace, smaller};
-use super::source::{Habit, Next, Share, close, leave, receive};
-use crate::account::{Account, InFlight, Order};
+use super::source::{DrainPolicy, Share, SourceAction, close, leave, receive};
+use crate::accounts::{Account, InFlight, Order};
 use crate::address::Bound;
 use crate::envelope::Id;
 use crate::error::Error;
-use crate::line::{Datagram, Heard, Inbox, Line};
 use crate::mailbox::Caller;
-use crate::observe::Loss;
-use crate::outbox::{Backlog, End, Mail, Outbox, Place};
+use crate::observe::UndeliveredReason;
+use crate::outbox::{Backlog, End, OutgoingReply, Place, SendQueue};
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key};
-use crate::routes::Routes;
-use crate::service::{Desk, Lane};
+use crate::router::Routes;
+use crate::service::{ReplySink, ServerContext};
 use crate::socket::local_address;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
 use crate::sys::socket::{How, is_connected, shut_down};
+use crate::transport::{Datagram, Heard, Inbox, Transport};
 
 /// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
 #[derive(Debug)]
 pub(super) struct Datagrams<S> {
     // Dropped before the socket is closed; see `Bound`. Elsewhere, as a connection has the room of an endpoint.
     path: Option<Box<Bound>>,
-    pub(super) line: Line,
+    pub(super) line: Transport,
     pub(super) routes: Arc<Routes<S>>,
     /// Whether there is one peer only, who needs no name.
     connected: bool,
@@ -44,7 +44,7 @@ pub(super) struct Datagrams<S> {
     last: Option<(Option<u32>, Arc<Account>)>,
     /// When its timer will come, so that it is not set twice.
     timer: Option<Instant>,
-    habit: Habit,
+    habit: DrainPolicy,
     /// Others may have the socket as well, and serve there when we have gone.
     shared: bool,
     /// Nothing more is taken.
@@ -52,7 +52,7 @@ pub(super) struct Datagrams<S> {
 }
 
 impl<S> Datagrams<S> {
-    pub(super) fn new(line: Line, path: Option<Bound>, desk: &Desk) -> Self {
+    pub(super) fn new(line: Transport, path: Option<Bound>, desk: &ServerContext) -> Self {
         Self {
             path: path.map(Box::new),
             line,
@@ -64,14 +64,14 @@ impl<S> Datagrams<S> {
             account: desk.accounts.apart(),
             last: None,
             timer: None,
-            habit: Habit::default(),
+            habit: DrainPolicy::default(),
             shared: false,
             retired: false,
         }
     }
 
     /// One on a socket that was made elsewhere. If it has a name, others can find it when we have gone.
-    pub(super) fn adopted(line: Line, desk: &Desk) -> Result<Self, Error> {
+    pub(super) fn adopted(line: Transport, desk: &ServerContext) -> Result<Self, Error> {
         let connected = is_connected(line.as_fd()).map_err(Error::os("getpeername"))?;
         Ok(Self {
             shared: local_address(line.as_fd())?.is_some(),
@@ -111,7 +111,7 @@ impl<S> Datagrams<S> {
     }
 
     /// Closes it, its path first.
-    pub(super) fn close(self, desk: &Desk) {
+    pub(super) fn close(self, desk: &ServerContext) {
         drop(self.path);
         match self.shared {
             true => leave(self.line, desk),
@@ -134,11 +134,11 @@ impl<S> Datagrams<S> {
     pub(super) fn act(
         &mut self,
         state: &mut S,
-        desk: &mut Desk,
+        desk: &mut ServerContext,
         inbox: &mut Inbox,
         key: Key,
         cause: Cause,
-    ) -> Next {
+    ) -> SourceAction {
         if cause == Cause::Timer {
             self.timer = None;
             self.retry(desk);
@@ -166,7 +166,7 @@ impl<S> Datagrams<S> {
                     break;
                 }
                 // Whatever it is, the endpoint stays.
-                Ok(Heard::Short) | Err(_) => return Next::pause(desk.limits.accept_pause),
+                Ok(Heard::Short) | Err(_) => return SourceAction::pause(desk.limits.accept_pause),
             }
         }
         self.next()
@@ -179,23 +179,23 @@ impl<S> Datagrams<S> {
     }
 
     /// Is not told of what comes, and has a turn only when a peer that was full is to be tried again.
-    fn ignore(&mut self) -> Next {
+    fn ignore(&mut self) -> SourceAction {
         match self.next() {
-            Next::At(due) => Next::Ignore(Some(due)),
-            _ => Next::Ignore(None),
+            SourceAction::At(due) => SourceAction::Ignore(Some(due)),
+            _ => SourceAction::Ignore(None),
         }
     }
 
     /// Asks for a turn at that time.
-    fn at(&mut self, time: Instant) -> Next {
+    fn at(&mut self, time: Instant) -> SourceAction {
         self.timer = Some(time);
-        Next::At(time)
+        SourceAction::At(time)
     }
 
     fn handle(
         &mut self,
         state: &mut S,
-        desk: &mut Desk,
+        desk: &mut ServerContext,
         inbox: &Inbox,
         key: Key,
         datagram: &mut Datagram,
@@ -222,7 +222,7 @@ impl<S> Datagrams<S> {
         };
         let routes = &*self.routes;
         let admitted = routes.admits(caller.peer);
-        let mut lane = DatagramLane {
+        let mut lane = DatagramWriter {
             outlet: Outlet {
                 line: &self.line,
                 to,
@@ -244,8 +244,8 @@ impl<S> Datagrams<S> {
         &'e mut self,
         to: Option<&'e Name>,
         account: &'e Arc<Account>,
-    ) -> DatagramLane<'e> {
-        DatagramLane {
+    ) -> DatagramWriter<'e> {
+        DatagramWriter {
             outlet: Outlet {
                 line: &self.line,
                 to,
@@ -260,16 +260,16 @@ impl<S> Datagrams<S> {
     }
 
     /// When the earliest peer that is full should be tried again.
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> SourceAction {
         let earliest = self.backlogs.values().map(Backlog::due).min();
         match earliest {
             Some(due) if self.timer.is_none_or(|timer| due < timer) => self.at(due),
-            _ => Next::Keep,
+            _ => SourceAction::Keep,
         }
     }
 
     /// Tries the peers whose time has come.
-    fn retry(&mut self, desk: &mut Desk) {
+    fn retry(&mut self, desk: &mut ServerContext) {
         let now = Instant::now();
         let in_order = self.routes.is_bare();
         self.backlogs.retain(|name, backlog| {
@@ -286,7 +286,7 @@ impl<S> Datagrams<S> {
             let waits = flush(&mut outlet, backlog, desk);
             if waits && !backlog.postpone(&desk.limits, now) {
                 // Full for too long.
-                desk.note_lost(Loss::NoRoom, backlog.outbox.len());
+                desk.note_lost(UndeliveredReason::NoRoom, backlog.outbox.len());
                 return false;
             }
             waits
@@ -301,11 +301,11 @@ fn vouched_for(peer: Option<&Peer>, user: Option<u32>) -> Option<&Peer> {
 }
 
 /// Sends what waits for a datagram peer, for as long as it has room. Returns true if something still waits.
-fn flush(outlet: &mut Outlet<'_>, backlog: &mut Backlog, desk: &mut Desk) -> bool {
+fn flush(outlet: &mut Outlet<'_>, backlog: &mut Backlog, desk: &mut ServerContext) -> bool {
     let waiting = backlog.outbox.len();
     let flushed = outlet.flush(&mut backlog.outbox, desk);
     if flushed == Flushed::Gone {
-        desk.note_lost(Loss::Gone, backlog.outbox.len());
+        desk.note_lost(UndeliveredReason::Gone, backlog.outbox.len());
         return false;
     }
     if backlog.outbox.len() < waiting {
@@ -315,7 +315,7 @@ fn flush(outlet: &mut Outlet<'_>, backlog: &mut Backlog, desk: &mut Desk) -> boo
 }
 
 /// The way back to the sender of a datagram.
-pub(super) struct DatagramLane<'e> {
+pub(super) struct DatagramWriter<'e> {
     outlet: Outlet<'e>,
     connected: bool,
     backlogs: &'e mut HashMap<Option<Name>, Backlog>,
@@ -323,25 +323,25 @@ pub(super) struct DatagramLane<'e> {
     account: &'e Arc<Account>,
 }
 
-impl Lane for DatagramLane<'_> {
-    fn deliver(&mut self, desk: &mut Desk, mut mail: Mail<'_>) {
+impl ReplySink for DatagramWriter<'_> {
+    fn deliver(&mut self, desk: &mut ServerContext, mut mail: OutgoingReply<'_>) {
         if !desk.is_here() {
             return;
         }
         let to = self.outlet.to;
         if to.is_none() && !self.connected {
-            return desk.note_lost(Loss::NoAddress, 1);
+            return desk.note_lost(UndeliveredReason::NoAddress, 1);
         }
         let attempt = match self.backlogs.is_empty() {
-            true => self.outlet.offer(&Outbox::default(), &mail),
+            true => self.outlet.offer(&SendQueue::default(), &mail),
             false => self.offer_behind(desk, &mail),
         };
         let place = match attempt {
             Attempt::Sent => return mail.end(End::Sent),
-            Attempt::Gone => return desk.note_lost(Loss::Gone, 1),
+            Attempt::Gone => return desk.note_lost(UndeliveredReason::Gone, 1),
             Attempt::Refused(error) => {
                 if let Some(fault) = replace(desk, mail, &error) {
-                    self.deliver(desk, Mail::Letter(fault));
+                    self.deliver(desk, OutgoingReply::Letter(fault));
                 }
                 return;
             }
@@ -356,10 +356,10 @@ impl Lane for DatagramLane<'_> {
     }
 }
 
-impl DatagramLane<'_> {
+impl DatagramWriter<'_> {
     /// Sends an answer, after what waits for its peer.
     #[inline(never)]
-    fn offer_behind(&mut self, desk: &mut Desk, mail: &Mail<'_>) -> Attempt {
+    fn offer_behind(&mut self, desk: &mut ServerContext, mail: &OutgoingReply<'_>) -> Attempt {
         let name = self.outlet.to.copied();
         // A peer that asks again may well have made room; what waits for it goes first.
         if let Some(backlog) = self.backlogs.get_mut(&name) {
@@ -368,16 +368,16 @@ impl DatagramLane<'_> {
             }
             self.backlogs.remove(&name);
         }
-        self.outlet.offer(&Outbox::default(), mail)
+        self.outlet.offer(&SendQueue::default(), mail)
     }
 
     /// Has an answer wait, if it may.
     #[inline(never)]
-    fn keep(&mut self, desk: &mut Desk, mail: Mail<'_>, place: Place) {
+    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, place: Place) {
         let name = self.outlet.to.copied();
-        let crowded = self.backlogs.len() >= desk.limits.waiting_peers;
+        let crowded = self.backlogs.len() >= desk.limits.backlog_peers;
         if crowded && !self.backlogs.contains_key(&name) {
-            return desk.note_lost(Loss::NoRoom, 1);
+            return desk.note_lost(UndeliveredReason::NoRoom, 1);
         }
         let fresh = || Backlog::new(&desk.limits, Instant::now());
         let backlog = self.backlogs.entry(name).or_insert_with(fresh);
@@ -398,7 +398,7 @@ impl DatagramLane<'_> {
             self.backlogs.remove(&name);
         }
         if !kept {
-            desk.note_lost(Loss::NoRoom, 1);
+            desk.note_lost(UndeliveredReason::NoRoom, 1);
         }
     }
 }

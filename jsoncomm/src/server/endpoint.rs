@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::{Server, Source, Token};
 use crate::describe::Describe;
 use crate::error::{AddressProblem, Error};
-use crate::message::{Failure, Request, Verbatim};
+use crate::message::{RawError, RawMessage, Request};
 use crate::peer::Peer;
 use crate::reactor::{Key, Thing};
 use crate::reply::Reply;
-use crate::routes::Routes;
+use crate::router::Routes;
 use crate::service::{Call, Handler, Service};
 use crate::sys::control::refuse_rights;
 use crate::sys::limit::descriptor_limit;
@@ -35,7 +35,7 @@ use crate::sys::limit::descriptor_limit;
 /// fn serve<S: Hello + Clock>(server: &mut Server<S>, path: &str) -> Result<(), jsoncomm::Error> {
 ///     server
 ///         .bind(path, Kind::Seqpacket)?
-///         .admit(|peer| peer.uid() == 0)
+///         .authorize(|peer| peer.uid() == 0)
 ///         .serve::<dyn Hello>()
 ///         .serve::<dyn Clock>();
 ///     Ok(())
@@ -95,13 +95,13 @@ impl<S> Endpoint<'_, S> {
     /// JSON text with their descriptors, and the right to answer, now or later. For gateways, and for methods whose
     /// names are known only when the program runs. Names that begin with `rpc.` are the framework's own.
     ///
-    /// Without it such calls are refused with [`Fault::UNKNOWN_METHOD`](crate::Fault::UNKNOWN_METHOD), which is then
+    /// Without it such calls are refused with [`Fault::METHOD_NOT_FOUND`](crate::Fault::METHOD_NOT_FOUND), which is then
     /// the handler's to say. [`Call::service`] and [`Call::method`] are empty in it.
     ///
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::message::Verbatim;
+    /// use jsoncomm::message::RawMessage;
     /// use jsoncomm::{Connection, Fault, Kind, Limits, Server};
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("echo.sock");
@@ -110,10 +110,10 @@ impl<S> Endpoint<'_, S> {
     /// server
     ///     .bind(&path, Kind::Seqpacket)?
     ///     .fallback(|_, _call, method, params, reply| match method {
-    ///         "example.echo" => reply.send(Verbatim::new(params.json)),
-    ///         _ => reply.refuse(&Fault::new(Fault::UNKNOWN_METHOD, "only example.echo")),
+    ///         "example.echo" => reply.send(RawMessage::new(params.json)),
+    ///         _ => reply.send_fault(&Fault::new(Fault::METHOD_NOT_FOUND, "only example.echo")),
     ///     });
-    /// # let remote = server.remote();
+    /// # let remote = server.handle();
     /// # let server = std::thread::spawn(move || server.run(&mut ()));
     /// let connection = Connection::open(&path)?;
     /// let said: (u32, String) = connection.call::<_, String>("example.echo", &(7, "seven"))?;
@@ -124,14 +124,14 @@ impl<S> Endpoint<'_, S> {
     /// ```
     pub fn fallback(
         self,
-        handler: fn(&mut S, &mut Call, &str, Verbatim, Reply<Verbatim, Failure>),
+        handler: fn(&mut S, &mut Call, &str, RawMessage, Reply<RawMessage, RawError>),
     ) -> Self {
         self.change(|routes| routes.set_fallback(handler))
     }
 
     /// Takes no descriptors here. The kernel refuses them where it can (`SO_PASSRIGHTS`, since Linux 6.16): the sender
     /// gets `EPERM`, and nothing a peer passes can take its time to be closed here. Elsewhere a message that
-    /// brings any is refused with [`Fault::BAD_DESCRIPTORS`](crate::Fault::BAD_DESCRIPTORS).
+    /// brings any is refused with [`Fault::INVALID_DESCRIPTORS`](crate::Fault::INVALID_DESCRIPTORS).
     ///
     /// Large messages come as a descriptor, too, those that exceed the sender's `SO_SNDBUF`, 208 KiB and more; with
     /// this they do not come.
@@ -168,7 +168,7 @@ impl<S> Endpoint<'_, S> {
     }
 
     /// Has the kernel say which process each peer is: [`Peer::pidfd`] then refers to it, for the endpoint's rule
-    /// ([`admit`](Endpoint::admit)) and its handlers. On [`Kind::Seqpacket`](crate::Kind::Seqpacket) it is asked once
+    /// ([`authorize`](Endpoint::authorize)) and its handlers. On [`Kind::Seqpacket`](crate::Kind::Seqpacket) it is asked once
     /// for each connection (`SO_PEERPIDFD`); on [`Kind::Datagram`](crate::Kind::Datagram) it comes with each message
     /// (`SO_PASSPIDFD`), also with those that were sent before this was called. Both are there since Linux 6.5. Where
     /// the kernel cannot tell the process it is not known, and everything else goes on.
@@ -230,7 +230,8 @@ impl<S> Endpoint<'_, S> {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Call, Handler, Kind, Limits, Message, Reply, Server, Socket};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::{Call, Handler, Kind, Limits, Message, Reply, Server};
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("bare.sock");
     ///
@@ -250,7 +251,7 @@ impl<S> Endpoint<'_, S> {
     /// server.bind(&path, Kind::Datagram)?.bare::<Ask>();
     /// let mut client = Socket::connect(&path, Kind::Datagram)?;
     /// client.send(&Ask::Double(21))?; // {"Double":21}
-    /// let _ = server.turn(&mut Doubler, None)?;
+    /// let _ = server.run_once(&mut Doubler, None)?;
     /// assert_eq!(client.receive::<u64>()?.0, 42);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -262,15 +263,15 @@ impl<S> Endpoint<'_, S> {
     }
 
     /// Serves only peers for which `rule` holds. A peer whose identity the kernel does not tell, and nobody else
-    /// [does](Endpoint::peer_is), is refused without asking. Others get the fault [`Fault::REFUSED`](crate::Fault::REFUSED); a connection is then closed.
+    /// [does](Endpoint::peer_is), is refused without asking. Others get the fault [`Fault::NOT_AUTHORIZED`](crate::Fault::NOT_AUTHORIZED); a connection is then closed.
     /// One that was [adopted](Server::adopt) is asked about when the first message comes. A rule that panics does not
     /// hold.
-    pub fn admit(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+    pub fn authorize(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
         self.change(|routes| routes.set_admit(Box::new(rule)))
     }
 
     /// Says who is at the other end of a connected socket that was [adopted](Server::adopt), for
-    /// [`admit`](Endpoint::admit) and [`Call::peer`]. The caller has to know: it has given the other end to that process
+    /// [`authorize`](Endpoint::authorize) and [`Call::peer`]. The caller has to know: it has given the other end to that process
     /// and to no other.
     ///
     /// Without this the peer of a socket pair that this process has made is unknown, because the kernel names this
@@ -287,7 +288,8 @@ impl<S> Endpoint<'_, S> {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Kind, Limits, Server, Socket};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::{Kind, Limits, Server};
     /// use std::os::fd::AsFd;
     ///
     /// #[jsoncomm::service(name = "example.clock")]
@@ -300,7 +302,7 @@ impl<S> Endpoint<'_, S> {
     ///     let (near, far) = Socket::pair(Kind::Seqpacket)?;
     ///     let near = near.as_fd().try_clone_to_owned()?;
     ///     let endpoint = server.adopt(near)?.peer_is(WORKER, WORKER)?;
-    ///     endpoint.admit(|peer| peer.uid() == WORKER).serve::<dyn Clock>();
+    ///     endpoint.authorize(|peer| peer.uid() == WORKER).serve::<dyn Clock>();
     ///     Ok(far) // for a process of that user
     /// }
     /// ```
@@ -320,7 +322,7 @@ impl<S> Endpoint<'_, S> {
     /// Has [`run`](Server::run) return when this connection, which was [adopted](Server::adopt), is closed: its peer has
     /// gone, was not admitted, or was cut off. For a worker that serves the one process that has started it.
     ///
-    /// It ends as by [`Remote::stop`](crate::Remote::stop), whatever else the server has to do. All that the peer had sent
+    /// It ends as by [`ServerHandle::stop`](crate::server::ServerHandle::stop), whatever else the server has to do. All that the peer had sent
     /// before it went has been handled.
     ///
     /// # Errors
@@ -331,7 +333,8 @@ impl<S> Endpoint<'_, S> {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Connection, Kind, Limits, Server, Socket};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::{Connection, Kind, Limits, Server};
     /// use std::os::fd::AsFd;
     ///
     /// #[jsoncomm::service(name = "example.sums")]
@@ -374,7 +377,7 @@ impl<S> Endpoint<'_, S> {
 
     /// Does not tell what is served: without this the call `rpc.discover` is answered with an OpenRPC document of
     /// all services and requests that are served here ([`describe`](crate::describe)), for who is
-    /// [admitted](Endpoint::admit). With it that is a method like others that nobody knows.
+    /// [admitted](Endpoint::authorize). With it that is a method like others that nobody knows.
     ///
     /// # Examples
     ///

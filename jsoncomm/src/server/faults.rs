@@ -15,6 +15,7 @@ mod sending;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,10 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::*;
 use crate::address::Bind;
-use crate::client::{Connection, Pending, Starting};
+use crate::client::{Connection, PendingCall, Started};
 use crate::error::CallError;
 use crate::message::Message;
-use crate::reply::{Later, Reply};
+use crate::reply::{Deferred, Reply};
 use crate::service::Call;
 use crate::sys::inject::{self, Plan};
 use crate::sys::socket as sys;
@@ -55,8 +56,8 @@ trait Desk {
     fn double(&mut self, number: u64) -> u64;
     fn swap(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> Pair;
     fn echo(&mut self, text: String) -> String;
-    fn later(&mut self, call: &mut Call, #[fd] left: OwnedFd) -> Later<Pair>;
-    fn relay(&mut self, call: &mut Call, number: u64) -> Later<u64>;
+    fn later(&mut self, call: &mut Call, #[fd] left: OwnedFd) -> Deferred<Pair>;
+    fn relay(&mut self, call: &mut Call, number: u64) -> Deferred<u64>;
 }
 
 #[derive(Default)]
@@ -64,7 +65,7 @@ struct State {
     waiting: Vec<(OwnedFd, Reply<Pair>)>,
     ticks: usize,
     seen: usize,
-    relay: Option<DeskClient<Starting>>,
+    relay: Option<DeskClient<Started>>,
 }
 
 impl Desk for State {
@@ -83,15 +84,15 @@ impl Desk for State {
         text
     }
 
-    fn later(&mut self, call: &mut Call, left: OwnedFd) -> Later<Pair> {
-        call.later(|reply| self.waiting.push((left, reply)))
+    fn later(&mut self, call: &mut Call, left: OwnedFd) -> Deferred<Pair> {
+        call.defer(|reply| self.waiting.push((left, reply)))
     }
 
-    fn relay(&mut self, call: &mut Call, number: u64) -> Later<u64> {
-        call.later(|reply| {
+    fn relay(&mut self, call: &mut Call, number: u64) -> Deferred<u64> {
+        call.defer(|reply| {
             let started = self.relay.as_ref().map(|relay| relay.double(number));
             match started {
-                Some(Ok(call)) => call.then(|answer| reply.forward(answer)),
+                Some(Ok(call)) => call.on_complete(|answer| reply.forward(answer)),
                 Some(Err(error)) => reply.forward(Err(error)),
                 None => drop(reply),
             }
@@ -130,7 +131,7 @@ fn adopt(server: &mut Server<State>) -> Connection {
 }
 
 /// Has the server drive a connection to itself.
-fn drive(server: &mut Server<State>, path: &Path) -> (Token, DeskClient<Starting>) {
+fn drive(server: &mut Server<State>, path: &Path) -> (Token, DeskClient<Started>) {
     let relay = open(path);
     let driven = persist(|| server.drive(&relay));
     (driven, DeskClient::new(relay).start())
@@ -153,12 +154,13 @@ struct World {
 impl World {
     fn new(kind: Kind, path: &Path) -> Self {
         let mut limits = Limits::default();
-        (limits.retry, limits.accept_pause) = (Duration::from_millis(1), Duration::from_millis(1));
+        (limits.retry_backoff, limits.accept_pause) =
+            (Duration::from_millis(1), Duration::from_millis(1));
         let mut server = persist(|| Server::new(limits.clone()));
         persist(|| {
             let bind = Bind::at(path).mode(0o666);
             let endpoint = server.bind(bind, kind)?;
-            let endpoint = endpoint.with_pidfds().admit(|_| true);
+            let endpoint = endpoint.with_pidfds().authorize(|_| true);
             endpoint.serve::<dyn Desk>();
             Ok(())
         });
@@ -219,8 +221,8 @@ impl World {
     }
 
     fn turn_within(&mut self, timeout: Duration) {
-        self.stopped |= match self.server.turn(&mut self.state, Some(timeout)) {
-            Ok(turned) => turned == Turn::Stopped,
+        self.stopped |= match self.server.run_once(&mut self.state, Some(timeout)) {
+            Ok(turned) => turned == ControlFlow::Break(()),
             Err(error) => {
                 assert!(inject::failed() > 0, "no fault: {error:?}");
                 false
@@ -239,7 +241,7 @@ impl World {
     }
 
     /// Has a call end; its answer, if it is one.
-    fn finish<T: Message>(&mut self, started: Result<Pending<T>, CallError>) -> Option<T> {
+    fn finish<T: Message>(&mut self, started: Result<PendingCall<T>, CallError>) -> Option<T> {
         let mut ended = None;
         match started {
             Ok(mut call) => {
@@ -266,7 +268,7 @@ impl World {
         }
     }
 
-    fn stub(&self) -> DeskClient<Starting> {
+    fn stub(&self) -> DeskClient<Started> {
         DeskClient::new(self.connection.clone()).start()
     }
 
@@ -344,7 +346,7 @@ impl World {
             let tick = move |state: &mut State, control: &mut Control<State>| {
                 state.ticks += 1;
                 if state.ticks >= ticks + 2 {
-                    control.forget();
+                    control.remove();
                 }
             };
             self.server.every(Duration::from_millis(1), tick)
@@ -359,7 +361,7 @@ impl World {
     /// Looks whether the clients have forgotten what has ended.
     fn look_for_leftovers(&self) {
         for connection in [&self.connection, &self.adopted] {
-            connection.turn().ok();
+            connection.run_once().ok();
             assert!(connection.is_idle(), "calls are left at a client");
         }
     }
@@ -397,9 +399,9 @@ impl World {
     }
 
     /// Looks what the caller was told that the server has left waiting.
-    fn finish_stopped(&self, later: Result<Pending<Pair>, CallError>) {
+    fn finish_stopped(&self, later: Result<PendingCall<Pair>, CallError>) {
         match later.map(|mut call| call.try_wait()) {
-            Ok(Some(Err(CallError::Fault(fault)))) if fault.code == Fault::STOPPING => {}
+            Ok(Some(Err(CallError::Fault(fault)))) if fault.code == Fault::SHUTTING_DOWN => {}
             told => assert!(inject::failed() > 0, "no fault: {told:?}"),
         }
     }

@@ -18,10 +18,10 @@ use rustix::net::sockopt::{set_socket_linger, socket_linger};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::*;
-use crate::client::{Connection, Items, Pending};
+use crate::client::{Connection, Items, PendingCall};
 use crate::error::CallError;
-use crate::message::Untyped;
-use crate::reply::{Reply, Sink, Stream};
+use crate::message::WithFds;
+use crate::reply::{Reply, Stream, StreamSender};
 use crate::service::Call;
 use crate::socket::{Received, Socket};
 use crate::sys::control::{end_child, fork};
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 trait Counter {
     fn double(&mut self, number: u64) -> u64;
     /// Is answered by `release`.
-    fn kept(&mut self, call: &mut Call) -> crate::reply::Later<u64>;
+    fn kept(&mut self, call: &mut Call) -> crate::reply::Deferred<u64>;
     fn release(&mut self) -> u64;
     fn count(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
     /// A child is forked while it runs.
@@ -45,7 +45,7 @@ trait Counter {
 #[derive(Default)]
 struct State {
     kept: Vec<Reply<u64>>,
-    sinks: Vec<Sink<u64>>,
+    sinks: Vec<StreamSender<u64>>,
     /// The child that `forks` has made; none in it.
     child: Option<i32>,
 }
@@ -55,8 +55,8 @@ impl Counter for State {
         2 * number
     }
 
-    fn kept(&mut self, call: &mut Call) -> crate::reply::Later<u64> {
-        call.later(|reply| self.kept.push(reply))
+    fn kept(&mut self, call: &mut Call) -> crate::reply::Deferred<u64> {
+        call.defer(|reply| self.kept.push(reply))
     }
 
     fn release(&mut self) -> u64 {
@@ -117,22 +117,22 @@ fn assert_forked<T: std::fmt::Debug, E: std::fmt::Debug>(result: Result<T, CallE
 }
 
 /// A server on a thread of its own; stopped by what is returned.
-fn start(path: &Path, kind: Kind) -> (Remote<State>, thread::JoinHandle<()>) {
+fn start(path: &Path, kind: Kind) -> (ServerHandle<State>, thread::JoinHandle<()>) {
     let mut server = Server::new(Limits::default()).unwrap();
     server.bind(path, kind).unwrap().serve::<dyn Counter>();
-    let remote = server.remote();
+    let remote = server.handle();
     let thread = thread::spawn(move || server.run(&mut State::default()).unwrap());
     (remote, thread)
 }
 
 fn connect(path: &Path) -> Connection {
-    Connection::open(path).unwrap().within(PATIENCE)
+    Connection::open(path).unwrap().with_timeout(PATIENCE)
 }
 
 /// All that can be done with calls that the parent has started.
 fn use_in_child(
     connection: &Connection,
-    kept: &mut Vec<Pending<u64>>,
+    kept: &mut Vec<PendingCall<u64>>,
     items: &mut Vec<Items<u64>>,
 ) {
     let client = CounterClient::new(connection.clone());
@@ -140,15 +140,15 @@ fn use_in_child(
     assert_forked(client.start().double(1).map(drop));
     assert_forked(connection.notify("forked.release", &()));
     assert_forked(client.count(2).map(drop));
-    assert!(matches!(connection.turn(), Err(Error::Forked)));
+    assert!(matches!(connection.run_once(), Err(Error::Forked)));
     assert!(connection.next_deadline().is_none());
     connection.set_busy_poll(Duration::from_micros(1));
     assert_forked(kept[0].try_wait().unwrap());
     assert_forked(kept.remove(0).wait());
-    assert_forked(Pending::any(kept).unwrap().1);
+    assert_forked(PendingCall::wait_any(kept).unwrap().1);
     let (tell, told) = channel();
     kept.remove(0)
-        .then(move |answer| tell.send(answer).unwrap());
+        .on_complete(move |answer| tell.send(answer).unwrap());
     assert_forked(told.try_recv().unwrap());
     assert_forked(items[0].next().unwrap());
     assert_forked(items[1].try_next().unwrap());
@@ -196,10 +196,12 @@ fn calls_in_a_forked_child_are_refused_and_those_of_its_parent_go_on() {
 fn answered<T: crate::Message>(
     server: &mut Server<State>,
     state: &mut State,
-    mut call: Pending<T>,
+    mut call: PendingCall<T>,
 ) -> T {
     loop {
-        let _ = server.turn(state, Some(Duration::from_millis(1))).unwrap();
+        let _ = server
+            .run_once(state, Some(Duration::from_millis(1)))
+            .unwrap();
         if let Some(answer) = call.try_wait() {
             return answer.unwrap();
         }
@@ -220,7 +222,7 @@ fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
         let client = CounterClient::new(connection.clone()).start();
         let mut kept = client.kept().unwrap();
         while state.kept.is_empty() {
-            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
         }
         let (mut socket, mut listener) = (
             Some(Socket::bind(path("socket")).unwrap()),
@@ -229,7 +231,10 @@ fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
         let mut server = Some(server);
         join(child(|| {
             let mut server = server.take().unwrap();
-            assert!(matches!(server.turn(&mut state, None), Err(Error::Forked)));
+            assert!(matches!(
+                server.run_once(&mut state, None),
+                Err(Error::Forked)
+            ));
             assert!(matches!(server.run(&mut state), Err(Error::Forked)));
             let bound = server.bind(path("b"), kind).map(drop);
             assert!(matches!(bound, Err(Error::Forked)) && !path("b").exists());
@@ -246,8 +251,8 @@ fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
             assert!(matches!(server.drive(&connection), Err(Error::Forked)));
             assert!(matches!(server.shut_down(PATIENCE), Err(Error::Forked)));
             assert!(!server.remove(token));
-            let remote = server.remote();
-            remote.change(|_| panic!("the child's loop does not run"));
+            let remote = server.handle();
+            remote.post(|_| panic!("the child's loop does not run"));
             remote.stop();
             assert!(!state.kept[0].is_wanted());
             state.kept.remove(0).send(1);
@@ -288,7 +293,7 @@ fn a_child_that_is_forked_by_a_handler_answers_nothing() {
         let next = client.double(5).unwrap();
         let this = std::process::id();
         let answer = loop {
-            let turn = server.turn(&mut state, Some(PATIENCE));
+            let turn = server.run_once(&mut state, Some(PATIENCE));
             if std::process::id() != this {
                 assert!(matches!(turn, Err(Error::Forked)), "{turn:?}");
                 drop(server);
@@ -350,7 +355,7 @@ fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_had() {
         let kept = client.start().kept().unwrap();
         let items = client.count(1).unwrap();
         while state.sinks.is_empty() {
-            let _ = server.turn(&mut state, Some(PATIENCE)).unwrap();
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
         }
         // One thread waits for an answer, and another has the lock under which answers are posted.
         let waiting = thread::spawn(move || kept.wait());
@@ -382,10 +387,10 @@ fn open_fds() -> usize {
 }
 
 /// A message with a socket that lingers.
-fn raw(sender: &mut Socket, socket: &mut Socket) -> crate::Raw {
-    let mut raw = crate::Raw {
+fn raw(sender: &mut Socket, socket: &mut Socket) -> crate::socket::RawDatagram {
+    let mut raw = crate::socket::RawDatagram {
         bytes: b"0".to_vec(),
-        ..crate::Raw::default()
+        ..crate::socket::RawDatagram::default()
     };
     let (lingering, _) = UnixStream::pair().unwrap();
     set_socket_linger(&lingering, Some(PATIENCE)).unwrap();
@@ -421,7 +426,7 @@ fn a_forked_child_closes_what_its_parent_has_closed_by_another_thread() {
     let linger = socket_linger(raw.fds.get(0).unwrap()).unwrap();
     assert_eq!(linger, Some(PATIENCE), "it is as it was");
     sender.send(&1).unwrap();
-    let (received, _) = socket.unwrap().receive::<Untyped<u64>>().unwrap();
+    let (received, _) = socket.unwrap().receive::<WithFds<u64>>().unwrap();
     assert_eq!(received.json, 1);
 }
 

@@ -8,17 +8,17 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::source::{Next, close_or_tell};
+use super::source::{SourceAction, close_or_tell};
 use super::{Server, Source};
-use crate::account::{Account, Charge, InFlight};
-use crate::line::Line;
-use crate::service::Desk;
+use crate::accounts::{Account, Charge, InFlight};
+use crate::service::ServerContext;
 use crate::sys::socket::{How, shut_down};
+use crate::transport::Transport;
 
 /// What is left of a connection.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    line: Line,
+    line: Transport,
     account: Arc<Account>,
     /// Counts it to its user.
     charge: Option<Charge>,
@@ -29,7 +29,7 @@ pub(super) struct Leaving {
 impl Leaving {
     /// Ends a connection as its peer sees it.
     pub(super) fn new(
-        line: Line,
+        line: Transport,
         account: Arc<Account>,
         charge: Option<Charge>,
         in_flight: InFlight,
@@ -51,17 +51,17 @@ impl Leaving {
     }
 
     /// Looks whether that is over. No event says so, so it looks less and less often.
-    pub(super) fn act(&mut self) -> Next {
+    pub(super) fn act(&mut self) -> SourceAction {
         const LONGEST: Duration = Duration::from_secs(1);
         if !self.in_flight.is_unread(self.line.shared_fd()) {
-            return Next::Close;
+            return SourceAction::Close;
         }
         self.pause = (2 * self.pause).min(LONGEST);
-        Next::At(Instant::now() + self.pause)
+        SourceAction::At(Instant::now() + self.pause)
     }
 
     /// Closes the socket.
-    pub(super) fn close(self, desk: &Desk) {
+    pub(super) fn close(self, desk: &ServerContext) {
         drop(self.charge);
         if let Some(line) = close_or_tell(self.line) {
             desk.accounts.close(&self.account, line);

@@ -1,18 +1,18 @@
 //! Replies that were posted, on their way out.
 
-use super::source::Next;
+use super::source::SourceAction;
 use super::{Server, Source};
-use crate::mailbox::Post;
-use crate::observe::Loss;
-use crate::outbox::Mail;
+use crate::mailbox::PostedReply;
+use crate::observe::UndeliveredReason;
+use crate::outbox::OutgoingReply;
 use crate::reactor::Key;
-use crate::service::Lane;
+use crate::service::ReplySink;
 
 impl<S> Server<S> {
     /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
     /// what is left is for the next turn.
     pub(super) fn send_posts(&mut self) {
-        for _ in 0..self.desk.limits.turn.max(1) {
+        for _ in 0..self.desk.limits.messages_per_turn.max(1) {
             if !self.desk.mailbox.has_posts() {
                 return;
             }
@@ -29,8 +29,8 @@ impl<S> Server<S> {
     }
 
     /// Sends replies. To those whose peer has gone meanwhile nothing happens.
-    pub(super) fn deliver(&mut self, posts: impl IntoIterator<Item = Post>) {
-        for Post {
+    pub(super) fn deliver(&mut self, posts: impl IntoIterator<Item = PostedReply>) {
+        for PostedReply {
             ticket,
             account,
             letter,
@@ -39,10 +39,10 @@ impl<S> Server<S> {
             let key = Key::from_bits(ticket.key);
             let Some(mut source) = self.reactor.take(key) else {
                 self.desk.peer = None;
-                self.desk.note_lost(Loss::Gone, 1);
+                self.desk.note_lost(UndeliveredReason::Gone, 1);
                 continue;
             };
-            let mail = Mail::Letter(letter);
+            let mail = OutgoingReply::Letter(letter);
             let next = match &mut *source {
                 Source::Datagrams(endpoint) => {
                     endpoint
@@ -54,7 +54,7 @@ impl<S> Server<S> {
                     connection.deliver(&mut self.desk, mail);
                     connection.next()
                 }
-                _ => Next::Keep,
+                _ => SourceAction::Keep,
             };
             self.settle(key, source, next);
         }

@@ -9,15 +9,15 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::account::{Account, Charge, Cost, InFlight};
+use crate::accounts::{Account, Charge, Cost, InFlight};
 use crate::envelope;
 use crate::error::{Error, Fault};
-use crate::line::{Freight, Line, Tried};
-use crate::observe::Loss;
-use crate::outbox::{End, Letter, Mail, Outbox, Place};
-use crate::service::Desk;
+use crate::observe::UndeliveredReason;
+use crate::outbox::{End, OutgoingReply, Place, QueuedReply, SendQueue};
+use crate::service::ServerContext;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
+use crate::transport::{Freight, Transport, Tried};
 
 /// How an attempt to send has ended.
 pub(super) enum Attempt {
@@ -44,7 +44,7 @@ pub(super) enum Flushed {
 /// The way to one peer.
 #[derive(Debug)]
 pub(super) struct Outlet<'o> {
-    pub(super) line: &'o Line,
+    pub(super) line: &'o Transport,
     pub(super) to: Option<&'o Name>,
     /// Who is charged for what is in flight.
     pub(super) account: &'o Arc<Account>,
@@ -121,7 +121,7 @@ impl Outlet<'_> {
 
     /// Sends an answer, unless others go before it.
     #[inline]
-    pub(super) fn offer(&mut self, outbox: &Outbox, mail: &Mail<'_>) -> Attempt {
+    pub(super) fn offer(&mut self, outbox: &SendQueue, mail: &OutgoingReply<'_>) -> Attempt {
         let (text, fds) = (mail.text(), mail.fds());
         if !outbox.is_empty() {
             if outbox.is_full() {
@@ -135,7 +135,7 @@ impl Outlet<'_> {
     }
 
     /// Sends what has been waiting, for as long as there is room.
-    pub(super) fn flush(&mut self, outbox: &mut Outbox, desk: &mut Desk) -> Flushed {
+    pub(super) fn flush(&mut self, outbox: &mut SendQueue, desk: &mut ServerContext) -> Flushed {
         let mut held = false;
         loop {
             let released = !held && outbox.release();
@@ -155,7 +155,7 @@ impl Outlet<'_> {
                     held = true;
                 }
                 Attempt::Refused(error) => {
-                    let letter = outbox.pop().map(Mail::Letter);
+                    let letter = outbox.pop().map(OutgoingReply::Letter);
                     let fault = letter.and_then(|letter| replace(desk, letter, &error));
                     if let Some(fault) = fault {
                         outbox.push_front(fault);
@@ -171,8 +171,12 @@ impl Outlet<'_> {
 /// itself, and a caller without an id cannot be told.
 #[cold]
 #[inline(never)]
-pub(super) fn replace(desk: &mut Desk, mut mail: Mail<'_>, error: &Error) -> Option<Letter> {
-    desk.note_lost(Loss::NotKept, 1);
+pub(super) fn replace(
+    desk: &mut ServerContext,
+    mut mail: OutgoingReply<'_>,
+    error: &Error,
+) -> Option<QueuedReply> {
+    desk.note_lost(UndeliveredReason::NotKept, 1);
     let fault = refusal(error);
     if mail.is_item() {
         mail.end(End::Refused(fault));
@@ -188,19 +192,19 @@ fn refusal(error: &Error) -> Fault {
         error => error.to_string(),
     };
     let message = format!("the answer cannot be sent: {reason}");
-    Fault::new(Fault::HANDLER_FAILED, message)
+    Fault::new(Fault::INTERNAL_ERROR, message)
 }
 
 /// What the caller is told in place of an answer.
-pub(super) fn instead(text: &[u8], fault: &Fault) -> Option<Letter> {
+pub(super) fn instead(text: &[u8], fault: &Fault) -> Option<QueuedReply> {
     let id = envelope::find_id(text)?;
     let mut written = Vec::new();
     envelope::write_fault(&mut written, Some(&id), fault);
-    Some(Letter::from(written))
+    Some(QueuedReply::from(written))
 }
 
 /// The same in place of one that may not wait, if it is shorter.
-pub(super) fn smaller(text: &[u8], reason: &str) -> Option<Letter> {
+pub(super) fn smaller(text: &[u8], reason: &str) -> Option<QueuedReply> {
     let fault = instead(text, &Fault::new(Fault::BUSY, reason))?;
     (fault.text.len() < text.len()).then_some(fault)
 }

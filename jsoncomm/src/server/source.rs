@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
-use crate::line::{Datagram, Inbox};
 use crate::mailbox::Caller;
-use crate::observe::Notice;
+use crate::observe::EventKind;
 use crate::peer::Peer;
 use crate::reactor::Watch;
-use crate::routes::Routes;
-use crate::service::{Desk, Lane};
+use crate::router::Routes;
+use crate::service::{ReplySink, ServerContext};
 use crate::sys::socket::{How, accept, is_empty, shut_down};
 use crate::sys::wait;
+use crate::transport::{Datagram, Inbox};
 
 /// What a source wants after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum SourceAction {
     /// To be told when something new comes.
     Keep,
     /// To be told at once if something is left, or when something comes.
@@ -37,7 +37,7 @@ pub(super) enum Next {
     Close,
 }
 
-impl Next {
+impl SourceAction {
     /// Has nothing read for a while: the kernel is short of something, and no event says when that ends.
     pub(super) fn pause(time: Duration) -> Self {
         Self::Pause(Instant::now() + time, Watch::Reading)
@@ -51,14 +51,14 @@ impl Next {
 /// second message is believed to have none for a while: a longer one each time that proves true, since a source
 /// with many under way has a single one now and then.
 #[derive(Debug, Default)]
-pub(super) struct Habit {
+pub(super) struct DrainPolicy {
     /// So many times in a row.
     believed: u8,
     /// How often still.
     left: u8,
 }
 
-impl Habit {
+impl DrainPolicy {
     /// At most so many times.
     const LONGEST: u8 = 31;
 
@@ -90,8 +90,8 @@ pub(super) struct Share {
 impl Share {
     pub(super) fn of(limits: &Limits) -> Self {
         Self {
-            messages: limits.turn.max(1),
-            bytes: limits.turn_bytes.max(1),
+            messages: limits.messages_per_turn.max(1),
+            bytes: limits.bytes_per_turn.max(1),
             taken: 0,
         }
     }
@@ -109,7 +109,7 @@ impl Share {
 
 /// Closes a socket. What nobody has read goes with it, descriptors included, and closing these may take its time:
 /// then it is done elsewhere, and the peers are told now.
-pub(super) fn close(socket: impl AsFd + Send + 'static, desk: &Desk) {
+pub(super) fn close(socket: impl AsFd + Send + 'static, desk: &ServerContext) {
     if let Some(socket) = close_or_tell(socket) {
         desk.accounts.closer().close(socket);
     }
@@ -125,7 +125,7 @@ pub(super) fn close_or_tell<T: AsFd>(socket: T) -> Option<T> {
 
 /// Closes a listening socket. Connections that wait there go with it, and so does what is unread in them: then it is
 /// done elsewhere.
-pub(super) fn close_listening(socket: OwnedFd, desk: &Desk) {
+pub(super) fn close_listening(socket: OwnedFd, desk: &ServerContext) {
     // It cannot fail on a unix socket; then nobody connects any more, and who waits can be seen.
     let told = shut_down(socket.as_fd(), How::Both);
     let first = told.and_then(|()| accept(socket.as_fd()));
@@ -139,7 +139,7 @@ pub(super) fn close_listening(socket: OwnedFd, desk: &Desk) {
 
 /// Closes a socket that others may have as well, and serve on: nobody is told, and what is unread is theirs. If it
 /// was the last, that is closed as above.
-pub(super) fn leave(socket: impl AsFd + Send + 'static, desk: &Desk) {
+pub(super) fn leave(socket: impl AsFd + Send + 'static, desk: &ServerContext) {
     if has_unread(&socket) {
         desk.accounts.closer().close(socket);
     }
@@ -155,8 +155,8 @@ fn has_unread(socket: &impl AsFd) -> bool {
 pub(super) fn receive<S>(
     routes: &Routes<S>,
     state: &mut S,
-    desk: &mut Desk,
-    lane: &mut dyn Lane,
+    desk: &mut ServerContext,
+    lane: &mut dyn ReplySink,
     caller: &Caller<'_>,
     inbox: &Inbox,
     datagram: &mut Datagram,
@@ -186,20 +186,20 @@ pub(super) fn receive<S>(
 
 /// Says that the endpoint's rule does not admit a peer.
 pub(super) fn not_admitted() -> Fault {
-    Fault::new(Fault::REFUSED, "not admitted")
+    Fault::new(Fault::NOT_AUTHORIZED, "not admitted")
 }
 
 /// Says why a datagram is not to be handed on, if it is not.
 #[inline(never)]
 fn find_fault(
-    desk: &mut Desk,
+    desk: &mut ServerContext,
     caller: &Caller<'_>,
     datagram: &mut Datagram,
     admitted: bool,
     descriptors: usize,
 ) -> Option<Fault> {
     if datagram.is_spilled() {
-        desk.note(Notice::Spilled);
+        desk.note(EventKind::Spilled);
         caller
             .account
             .close_payload(std::mem::take(&mut datagram.payload));
@@ -216,9 +216,9 @@ fn find_fault(
                 source: Some(source),
                 ..
             } if source.kind() == std::io::ErrorKind::OutOfMemory => Fault::BUSY,
-            Error::Payload { .. } | Error::DescriptorsLost => Fault::BAD_DESCRIPTORS,
-            Error::Decode(_) => Fault::NOT_JSON,
-            _ => Fault::NOT_A_CALL,
+            Error::Payload { .. } | Error::DescriptorsLost => Fault::INVALID_DESCRIPTORS,
+            Error::Decode(_) => Fault::PARSE_ERROR,
+            _ => Fault::INVALID_REQUEST,
         };
         return Some(Fault::new(code, damage.to_string()));
     }
@@ -226,14 +226,14 @@ fn find_fault(
     let count = datagram.fds.len();
     (count > limit).then(|| {
         let message = format!("{count} descriptors exceed {limit}");
-        Fault::new(Fault::BAD_DESCRIPTORS, message)
+        Fault::new(Fault::INVALID_DESCRIPTORS, message)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailbox::Mailbox;
+    use crate::mailbox::PendingReplies;
     use crate::sys::control::Wait;
     use crate::sys::inject::{self, Plan};
     use crate::sys::socket::{self as sys, Type};
@@ -266,8 +266,8 @@ mod tests {
     #[test]
     fn a_listening_socket_is_closed_here_if_nobody_waits_and_elsewhere_otherwise() {
         let limits = Limits::default();
-        let mailbox = Arc::new(Mailbox::new(Arc::new(|| {}), &limits));
-        let desk = Desk::new(limits, mailbox);
+        let mailbox = Arc::new(PendingReplies::new(Arc::new(|| {}), &limits));
+        let desk = ServerContext::new(limits, mailbox);
         let listening = || {
             let socket = sys::socket(Type::Seqpacket).unwrap();
             sys::autobind(socket.as_fd()).unwrap();
@@ -295,13 +295,13 @@ mod tests {
     }
 
     /// How many turns pass until it looks.
-    fn pause(habit: &mut Habit) -> usize {
+    fn pause(habit: &mut DrainPolicy) -> usize {
         (0..).find(|_| habit.looks()).unwrap_or_default()
     }
 
     #[test]
     fn a_source_that_has_one_at_a_time_is_asked_more_rarely_until_it_has_more() {
-        let mut habit = Habit::default();
+        let mut habit = DrainPolicy::default();
         let mut pauses = Vec::new();
         for _ in 0..7 {
             pauses.push(pause(&mut habit));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::{Server, Source};
 use crate::envelope;
 use crate::error::{Error, Fault};
-use crate::mailbox::Post;
-use crate::outbox::Letter;
+use crate::mailbox::PostedReply;
+use crate::outbox::QueuedReply;
 use crate::reactor::{Key, Watch};
 
 impl<S> Server<S> {
@@ -15,13 +15,13 @@ impl<S> Server<S> {
     /// latest, whatever peers do.
     ///
     /// From now on no connections are taken and no paths are left for others to find; calls that come, or are
-    /// waiting already, are refused with [`Fault::STOPPING`], except at a datagram socket that was
+    /// waiting already, are refused with [`Fault::SHUTTING_DOWN`], except at a datagram socket that was
     /// [adopted](Server::adopt) and has a name: those stay there, for the server after this one. Deferred
     /// answers and streams go on, and so do timers and watches. After `grace` whoever still waits is told
     /// `STOPPING`. In the end all connections and datagram sockets are closed, and the server can be given new
     /// ones. A second call can only shorten the grace.
     ///
-    /// [`Remote::shut_down`](crate::Remote::shut_down) does it from elsewhere.
+    /// [`ServerHandle::shut_down`](crate::server::ServerHandle::shut_down) does it from elsewhere.
     ///
     /// # Errors
     ///
@@ -104,14 +104,14 @@ impl<S> Server<S> {
         let given_up = self.desk.mailbox.give_up();
         // What has been answered in this moment.
         self.send_posts();
-        let fault = Fault::new(Fault::STOPPING, "the server has stopped");
+        let fault = Fault::new(Fault::SHUTTING_DOWN, "the server has stopped");
         let posts = given_up.into_iter().filter_map(|(ticket, id)| {
             let mut text = Vec::new();
             envelope::write_fault(&mut text, Some(&id?), &fault);
-            Some(Post {
+            Some(PostedReply {
                 ticket,
                 account: Arc::default(),
-                letter: Letter::from(text),
+                letter: QueuedReply::from(text),
             })
         });
         self.deliver(posts);

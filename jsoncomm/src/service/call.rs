@@ -4,14 +4,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::account::Account;
+use crate::accounts::Account;
 use crate::fds::Discard;
-use crate::mailbox::{Caller, Mailbox, Serial, Ticket};
+use crate::mailbox::{Caller, DeferredId, PendingReplies, ReplyRoute};
 use crate::peer::Peer;
-use crate::reply::{Later, Reply, Sink, Slot, Stream, To};
+use crate::reply::{Deferred, Reply, Slot, Stream, StreamSender, To};
 
 /// A call while its handler runs: who called what, and until when the caller waits. Tests of a handler make one with
-/// [`TestCall`](crate::TestCall).
+/// [`TestCall`](crate::server::TestCall).
 ///
 /// # Examples
 ///
@@ -20,20 +20,20 @@ use crate::reply::{Later, Reply, Sink, Slot, Stream, To};
 pub struct Call {
     pub(super) service: &'static str,
     pub(super) method: &'static str,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: ReplyRoute,
     pub(super) account: Arc<Account>,
     pub(super) peer: Option<Peer>,
     pub(super) deadline: Option<Instant>,
     /// What a reply is made of, until one is made.
     pub(super) origin: Option<Origin>,
     /// Given once a reply is made.
-    pub(super) serial: Option<Serial>,
+    pub(super) serial: Option<DeferredId>,
 }
 
 /// Where a call came from, for an answer that is given later.
 #[derive(Debug)]
 pub(super) struct Origin {
-    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<PendingReplies>,
     pub(super) to: To,
 }
 
@@ -110,11 +110,11 @@ impl Call {
 
     /// Answers later: hands the [`Reply`] to `take`, which keeps it, and makes what the method returns.
     ///
-    /// This is the only way to make a [`Later`], so a method that returns one has taken its reply, and a
+    /// This is the only way to make a [`Deferred`], so a method that returns one has taken its reply, and a
     /// reply answers once. It can be answered in `take` already, from another thread, or never: dropping it
     /// tells the caller. A second `later` for the same call gets a reply that nobody wants. So does a method that
-    /// returns a value all the same: that is the answer, unless the reply has given one by then. A `Later` of another
-    /// call answers nothing; the caller is told [`Fault::DROPPED`](crate::Fault::DROPPED).
+    /// returns a value all the same: that is the answer, unless the reply has given one by then. A `Deferred` of another
+    /// call answers nothing; the caller is told [`Fault::NO_REPLY`](crate::Fault::NO_REPLY).
     ///
     /// When [`Limits::deferred`](crate::Limits::deferred) are waiting already, `take` is not called, and the caller is told
     /// [`Fault::BUSY`](crate::Fault::BUSY).
@@ -122,12 +122,12 @@ impl Call {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Call, Later, Reply};
+    /// use jsoncomm::{Call, Deferred, Reply};
     ///
     /// #[jsoncomm::service(name = "example.bell")]
     /// trait Bell {
     ///     /// Answers when the bell rings next.
-    ///     fn rings(&mut self, call: &mut Call) -> Later<u32>;
+    ///     fn rings(&mut self, call: &mut Call) -> Deferred<u32>;
     ///     /// Rings it.
     ///     fn ring(&mut self) -> u32;
     /// }
@@ -136,8 +136,8 @@ impl Call {
     /// struct Tower { waiting: Vec<Reply<u32>>, rung: u32 }
     ///
     /// impl Bell for Tower {
-    ///     fn rings(&mut self, call: &mut Call) -> Later<u32> {
-    ///         call.later(|reply| self.waiting.push(reply))
+    ///     fn rings(&mut self, call: &mut Call) -> Deferred<u32> {
+    ///         call.defer(|reply| self.waiting.push(reply))
     ///     }
     ///
     ///     fn ring(&mut self) -> u32 {
@@ -149,25 +149,25 @@ impl Call {
     ///     }
     /// }
     /// ```
-    pub fn later<T, E>(&mut self, take: impl FnOnce(Reply<T, E>)) -> Later<T, E> {
+    pub fn defer<T, E>(&mut self, take: impl FnOnce(Reply<T, E>)) -> Deferred<T, E> {
         let refused = self.is_full();
         if !refused {
             take(Reply::new(self.slot()));
         }
-        Later::new(refused)
+        Deferred::new(refused)
     }
 
-    /// Answers in many parts: hands the [`Sink`] to `take`, which keeps it, feeds it or gives it to a thread, and
-    /// makes what the method returns. Otherwise as [`later`](Call::later): a stream counts as one deferred call
+    /// Answers in many parts: hands the [`StreamSender`] to `take`, which keeps it, feeds it or gives it to a thread, and
+    /// makes what the method returns. Otherwise as [`defer`](Call::defer): a stream counts as one deferred call
     /// while it lasts.
     ///
     /// # Examples
     ///
-    /// At [`Sink`] and [`Subscribers`](crate::Subscribers).
-    pub fn stream<T, E>(&mut self, take: impl FnOnce(Sink<T, E>)) -> Stream<T, E> {
+    /// At [`StreamSender`] and [`Subscribers`](crate::stream::Subscribers).
+    pub fn stream<T, E>(&mut self, take: impl FnOnce(StreamSender<T, E>)) -> Stream<T, E> {
         let refused = self.is_full();
         if !refused {
-            take(Sink::new(self.slot()));
+            take(StreamSender::new(self.slot()));
         }
         Stream::new(refused)
     }

@@ -3,15 +3,15 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use super::{Call, Desk, Incoming, Lane, too_many_deferred};
-use crate::client::{Connection, Items, Mode};
+use super::{Call, Incoming, ReplySink, ServerContext, too_many_deferred};
+use crate::client::{CallMode, Connection, Items};
 use crate::envelope::{self, Id};
 use crate::error::{CallError, Fault};
 use crate::message::{Message, Pack, Unpack};
-use crate::reply::{Later, Stream, answer_fault, dropped};
+use crate::reply::{Deferred, Stream, answer_fault, dropped};
 
 /// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
-/// `Result` whose error is a [`Message`] that can be displayed, [`Later`] one of these, or a [`Stream`] of them.
+/// `Result` whose error is a [`Message`] that can be displayed, [`Deferred`] one of these, or a [`Stream`] of them.
 ///
 /// # Examples
 ///
@@ -22,20 +22,20 @@ use crate::reply::{Later, Stream, answer_fault, dropped};
     note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`",
     note = "a type that only serde knows is returned as `jsoncomm::message::Json`"
 )]
-pub trait Outcome {
+pub trait MethodReturn {
     /// What the caller gets when it went well.
     type Value: Message;
     /// The service's own error.
     type Error: Message;
 
     /// What the stub's method returns.
-    type Stub<M: Mode>;
+    type Stub<M: CallMode>;
 
     /// Whether it is answered in parts.
     #[doc(hidden)]
     const STREAM: bool = false;
 
-    /// Whether it only says that a [`Reply`](crate::Reply) or [`Sink`](crate::Sink) of the call has been taken, which
+    /// Whether it only says that a [`Reply`](crate::Reply) or [`StreamSender`](crate::stream::StreamSender) of the call has been taken, which
     /// answers.
     #[doc(hidden)]
     const LATER: bool = false;
@@ -46,7 +46,7 @@ pub trait Outcome {
 
     /// Makes a call that is answered by it.
     #[doc(hidden)]
-    fn call<M: Mode>(
+    fn call<M: CallMode>(
         connection: &Connection,
         method: &str,
         params: &(impl Pack + ?Sized),
@@ -78,9 +78,9 @@ macro_rules! one_answer {
     ($value:ty, $error:ty) => {
         type Value = $value;
         type Error = $error;
-        type Stub<M: Mode> = M::Answer<$value, $error>;
+        type Stub<M: CallMode> = M::Answer<$value, $error>;
 
-        fn call<M: Mode>(
+        fn call<M: CallMode>(
             connection: &Connection,
             method: &str,
             params: &(impl Pack + ?Sized),
@@ -90,7 +90,7 @@ macro_rules! one_answer {
     };
 }
 
-/// A message that a method returns. Says of what is none what [`Outcome`] says.
+/// A message that a method returns. Says of what is none what [`MethodReturn`] says.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a method of a service cannot return `{Self}`",
@@ -103,7 +103,7 @@ pub trait Returned: Message {}
 #[diagnostic::do_not_recommend]
 impl<T: Message> Returned for T {}
 
-impl<T: Returned> Outcome for T {
+impl<T: Returned> MethodReturn for T {
     one_answer!(T, Infallible);
 
     fn settle(&self, answer: Answer<'_>) {
@@ -111,7 +111,7 @@ impl<T: Returned> Outcome for T {
     }
 }
 
-impl<T: Message, E: Message + fmt::Display> Outcome for Result<T, E> {
+impl<T: Message, E: Message + fmt::Display> MethodReturn for Result<T, E> {
     one_answer!(T, E);
 
     fn settle(&self, answer: Answer<'_>) {
@@ -122,7 +122,7 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Result<T, E> {
     }
 }
 
-impl<T: Message, E: Message + fmt::Display> Outcome for Later<T, E> {
+impl<T: Message, E: Message + fmt::Display> MethodReturn for Deferred<T, E> {
     const LATER: bool = true;
     one_answer!(T, E);
 
@@ -131,14 +131,14 @@ impl<T: Message, E: Message + fmt::Display> Outcome for Later<T, E> {
     }
 }
 
-impl<T: Message, E: Message + fmt::Display> Outcome for Stream<T, E> {
+impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
     type Value = T;
     type Error = E;
-    type Stub<M: Mode> = Result<Items<T, E>, CallError<E>>;
+    type Stub<M: CallMode> = Result<Items<T, E>, CallError<E>>;
     const STREAM: bool = true;
     const LATER: bool = true;
 
-    fn call<M: Mode>(
+    fn call<M: CallMode>(
         connection: &Connection,
         method: &str,
         params: &(impl Pack + ?Sized),
@@ -164,7 +164,7 @@ fn not_taken(refused: bool) -> Fault {
 #[derive(Debug)]
 pub(super) struct Document<'d>(pub(super) &'d str);
 
-impl Outcome for Document<'_> {
+impl MethodReturn for Document<'_> {
     one_answer!((), Infallible);
 
     fn settle(&self, answer: Answer<'_>) {
@@ -182,8 +182,8 @@ impl Outcome for Document<'_> {
 #[derive(Debug)]
 #[doc(hidden)]
 pub struct Answer<'r> {
-    pub(super) desk: &'r mut Desk,
-    pub(super) lane: &'r mut (dyn Lane + 'r),
+    pub(super) desk: &'r mut ServerContext,
+    pub(super) lane: &'r mut (dyn ReplySink + 'r),
     pub(super) id: &'r Id<'r>,
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call::{Call, Origin};
-use crate::account::Accounts;
+use crate::accounts::Accounts;
 use crate::client;
 use crate::envelope::Id;
 use crate::error::CallError;
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Caller, Mailbox, Post};
+use crate::mailbox::{Caller, PendingReplies, PostedReply};
 use crate::message::Message;
 use crate::outbox::End;
 use crate::peer::Peer;
@@ -23,7 +23,7 @@ const ID: Id<'static> = Id::Number(1);
 /// A call for the unit test of a handler that takes `&mut Call`: no socket, no server, no thread.
 ///
 /// The handler is called directly, with [`call`](Self::call). What a method returns is what the test looks at; what
-/// is answered later, by a [`Reply`](crate::Reply) or a [`Sink`](crate::Sink), is read back as a client would read it,
+/// is answered later, by a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender), is read back as a client would read it,
 /// descriptors included: those are duplicates. Nothing here waits.
 ///
 /// The call has no name, no deadline and a caller of whom nothing is known, unless the test says otherwise.
@@ -31,19 +31,20 @@ const ID: Id<'static> = Id::Number(1);
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{Call, Later, Reply, TestCall};
+/// use jsoncomm::server::TestCall;
+/// use jsoncomm::{Call, Deferred, Reply};
 ///
 /// #[jsoncomm::service(name = "example.bell")]
 /// trait Bell {
-///     fn rings(&mut self, call: &mut Call) -> Later<u32, String>;
+///     fn rings(&mut self, call: &mut Call) -> Deferred<u32, String>;
 /// }
 ///
 /// #[derive(Default)]
 /// struct Tower { waiting: Vec<Reply<u32, String>> }
 ///
 /// impl Bell for Tower {
-///     fn rings(&mut self, call: &mut Call) -> Later<u32, String> {
-///         call.later(|reply| self.waiting.push(reply))
+///     fn rings(&mut self, call: &mut Call) -> Deferred<u32, String> {
+///         call.defer(|reply| self.waiting.push(reply))
 ///     }
 /// }
 ///
@@ -58,11 +59,11 @@ const ID: Id<'static> = Id::Number(1);
 #[derive(Debug)]
 pub struct TestCall {
     call: Call,
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<PendingReplies>,
     /// The handler has returned, as far as its reply is concerned.
     handled: bool,
     /// Replies that have not been read.
-    posts: VecDeque<Post>,
+    posts: VecDeque<PostedReply>,
 }
 
 impl Default for TestCall {
@@ -75,7 +76,7 @@ impl TestCall {
     /// Makes a call.
     pub fn new() -> Self {
         let limits = Limits::default();
-        let mailbox = Arc::new(Mailbox::new(Arc::new(|| ()), &limits));
+        let mailbox = Arc::new(PendingReplies::new(Arc::new(|| ()), &limits));
         let account = Accounts::new(&limits).of(None);
         let caller = Caller {
             key: 0,
@@ -103,7 +104,7 @@ impl TestCall {
     }
 
     /// Says who calls: a process of this user and group. [`Call::peer`] is `None` without. With it that is what a rule of
-    /// [`Endpoint::admit`](crate::Endpoint::admit) can be tested on.
+    /// [`Endpoint::authorize`](crate::Endpoint::authorize) can be tested on.
     #[must_use]
     pub fn from_user(mut self, uid: u32, gid: u32) -> Self {
         self.call.peer = Peer::of_program(uid, gid);
@@ -122,8 +123,8 @@ impl TestCall {
         &mut self.call
     }
 
-    /// Takes the next reply that has been given by a [`Reply`](crate::Reply) or a [`Sink`](crate::Sink) so far, if there
-    /// is one; never waits. A reply that was dropped unanswered is the fault [`Fault::DROPPED`](crate::Fault::DROPPED); each
+    /// Takes the next reply that has been given by a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender) so far, if there
+    /// is one; never waits. A reply that was dropped unanswered is the fault [`Fault::NO_REPLY`](crate::Fault::NO_REPLY); each
     /// item of a stream is a reply, and so is its end, a `null`: ask for an `Option` of the item, and `Some(Ok(None))` is the
     /// end.
     ///

@@ -7,9 +7,9 @@ use super::{Received, Socket};
 use crate::address::Address;
 use crate::error::Error;
 use crate::fds::Fds;
-use crate::line::{Datagram, Heard, Kind, Sent};
 use crate::peer::Peer;
 use crate::sys::control::Wait;
+use crate::transport::{Datagram, Heard, Kind, SendStatus};
 
 /// One datagram as it came: its bytes, which need be no JSON, and its descriptors.
 ///
@@ -18,7 +18,8 @@ use crate::sys::control::Wait;
 /// # Examples
 ///
 /// ```
-/// use jsoncomm::{Kind, Received, Socket};
+/// use jsoncomm::socket::{Received, Socket};
+/// use jsoncomm::Kind;
 ///
 /// let (mut client, mut front) = Socket::pair(Kind::Seqpacket)?;
 /// let (mut back, mut server) = Socket::pair(Kind::Seqpacket)?;
@@ -31,7 +32,7 @@ use crate::sys::control::Wait;
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 #[derive(Default)]
-pub struct Raw {
+pub struct RawDatagram {
     /// What should be a JSON text.
     pub bytes: Vec<u8>,
     /// The descriptors, in their order.
@@ -44,7 +45,7 @@ pub struct Raw {
 }
 
 /// Prints how many bytes there are and none of them: which are `#[sensitive]`, only their type would know.
-impl fmt::Debug for Raw {
+impl fmt::Debug for RawDatagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Raw")
             .field("bytes", &format_args!("{} bytes", self.bytes.len()))
@@ -65,7 +66,8 @@ impl Socket {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Kind, Received, Socket};
+    /// use jsoncomm::socket::{Received, Socket};
+    /// use jsoncomm::Kind;
     /// use std::os::unix::net::UnixDatagram;
     ///
     /// let (near, far) = UnixDatagram::pair()?;
@@ -78,7 +80,7 @@ impl Socket {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn try_receive_raw(&mut self) -> Result<Received<Raw>, Error> {
+    pub fn try_receive_raw(&mut self) -> Result<Received<RawDatagram>, Error> {
         match self.line.receive(&mut self.inbox, Wait::Never)? {
             Heard::Datagram(datagram) => {
                 let (raw, sender) = self.taken(datagram)?;
@@ -98,7 +100,8 @@ impl Socket {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Kind, Socket};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::Kind;
     ///
     /// let (mut near, mut far) = Socket::pair(Kind::Seqpacket)?;
     /// near.send(&[1, 2])?;
@@ -107,7 +110,7 @@ impl Socket {
     /// assert!(sender.is_none());
     /// # Ok::<(), jsoncomm::Error>(())
     /// ```
-    pub fn receive_raw(&mut self) -> Result<(Raw, Option<Address>), Error> {
+    pub fn receive_raw(&mut self) -> Result<(RawDatagram, Option<Address>), Error> {
         let deadline = self.deadline();
         let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
         self.taken(datagram)
@@ -122,18 +125,24 @@ impl Socket {
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Fds, Kind, Raw, Sent, Socket};
+    /// use jsoncomm::fds::Fds;
+    /// use jsoncomm::socket::{RawDatagram, SendStatus, Socket};
+    /// use jsoncomm::Kind;
     /// use std::fs::File;
     ///
     /// let (mut near, mut far) = Socket::pair(Kind::Seqpacket)?;
-    /// let mut raw = Raw::default();
+    /// let mut raw = RawDatagram::default();
     /// raw.bytes = b"0".to_vec();
     /// raw.fds.push(File::open("/dev/null")?.into())?;
-    /// assert!(matches!(near.try_send_raw(&raw, None)?, Sent::Done));
+    /// assert!(matches!(near.try_send_raw(&raw, None)?, SendStatus::Done));
     /// let (_file, _): (File, _) = far.receive()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn try_send_raw(&mut self, raw: &Raw, to: Option<&Address>) -> Result<Sent, Error> {
+    pub fn try_send_raw(
+        &mut self,
+        raw: &RawDatagram,
+        to: Option<&Address>,
+    ) -> Result<SendStatus, Error> {
         let to = to.map(Address::resolve).transpose()?;
         let fds: Vec<BorrowedFd<'_>> = raw.fds.iter().map(|(_, fd)| fd).collect();
         let to = to.as_ref().map(|to| &to.name);
@@ -143,12 +152,13 @@ impl Socket {
     /// Who is at the other end of a connection, as the kernel says: the process that called connect(2), or, at a
     /// client's end, listen(2); of a [pair](Socket::pair), the process that made it. `None` for a pair that this
     /// process has made itself, whose other end may be anybody's by now, and on [`Kind::Datagram`], where only messages
-    /// tell ([`Raw::peer`]).
+    /// tell ([`RawDatagram::peer`]).
     ///
     /// # Examples
     ///
     /// ```
-    /// use jsoncomm::{Kind, Listener, Socket};
+    /// use jsoncomm::socket::{Listener, Socket};
+    /// use jsoncomm::Kind;
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("peer.sock");
     ///
@@ -167,14 +177,14 @@ impl Socket {
     }
 
     /// Takes a datagram that is in the inbox as it is.
-    fn taken(&self, datagram: Datagram) -> Result<(Raw, Option<Address>), Error> {
+    fn taken(&self, datagram: Datagram) -> Result<(RawDatagram, Option<Address>), Error> {
         let bytes = self.inbox.text(&datagram).to_vec();
         if let Some(damage) = datagram.damage {
             return Err(damage);
         }
         let depth = self.line.bounds().depth;
         depth.check(&bytes).map_err(Error::Decode)?;
-        let raw = Raw {
+        let raw = RawDatagram {
             bytes,
             fds: datagram.fds,
             peer: Peer::of_message(datagram.credentials, datagram.pidfd),

@@ -416,7 +416,7 @@ pub(crate) enum Numbered {
 
 /// Takes over what is open under a number, and makes it close-on-exec ([fcntl(2)]), unless it is that already.
 ///
-/// Whoever calls this relies on the descriptor being nobody else's; see [`inherited`](crate::inherited).
+/// Whoever calls this relies on the descriptor being nobody else's; see [`inherited_fd`](crate::fds::inherited_fd).
 ///
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 pub(crate) fn take_number(number: RawFd) -> io::Result<Numbered> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::DecodeError;
-use crate::message::{Json, Surplus, decode};
+use crate::message::{Json, UnusedFds, decode};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::fmt::Debug;
 
 fn strict<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
-    let read = decode::<Json<T>>(text.as_bytes(), crate::Fds::new(), Surplus::Refuse);
+    let read = decode::<Json<T>>(text.as_bytes(), crate::fds::Fds::new(), UnusedFds::Refuse);
     read.map(|json| json.0).map_err(|error| error.to_string())
 }
 
@@ -96,9 +96,9 @@ fn what_is_skipped_is_held_to_the_same_rules() {
 fn what_is_read_or_skipped_is_at_most_127_deep() {
     let nested = |levels| "[".repeat(levels) + &"]".repeat(levels);
     let read = |text: &str| {
-        let fds = crate::Fds::new;
-        let value = decode::<Json<Value>>(text.as_bytes(), fds(), Surplus::Refuse).map(drop);
-        let nothing = decode::<Json<IgnoredAny>>(text.as_bytes(), fds(), Surplus::Refuse);
+        let fds = crate::fds::Fds::new;
+        let value = decode::<Json<Value>>(text.as_bytes(), fds(), UnusedFds::Refuse).map(drop);
+        let nothing = decode::<Json<IgnoredAny>>(text.as_bytes(), fds(), UnusedFds::Refuse);
         assert_eq!(value, nothing.map(drop));
         value
     };

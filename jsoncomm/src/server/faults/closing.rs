@@ -7,12 +7,12 @@ use rustix::io::Errno;
 
 use super::{State, fail_at, null};
 use crate::limits::Limits;
-use crate::line::Kind;
 use crate::server::Server;
 use crate::sys::control::Wait;
 use crate::sys::inject;
 use crate::sys::name::Name;
 use crate::sys::socket::{Type, connect, sendmsg, socket};
+use crate::transport::Kind;
 
 #[test]
 fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
@@ -26,7 +26,7 @@ fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
     sendmsg(client.as_fd(), b"{}", &[null.as_fd()], None, Wait::Never).unwrap();
     fail_at("epoll_ctl", 0, Errno::NOMEM);
     let soon = Some(Duration::from_secs(20));
-    let _ = server.turn(&mut State::default(), soon).unwrap();
+    let _ = server.run_once(&mut State::default(), soon).unwrap();
     assert_eq!(inject::failed(), 1);
     // Told first, and then closed elsewhere, as it has a descriptor that nobody has read.
     assert_eq!(inject::counts()["shutdown"], 1);

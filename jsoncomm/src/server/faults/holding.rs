@@ -3,13 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::account::{Account, Charge, Cost};
+use crate::accounts::{Account, Charge, Cost};
 use crate::sys::socket::{How, shut_down};
 
 struct Held {
     world: World,
     account: Arc<Account>,
-    calls: Vec<Pending<Pair>>,
+    calls: Vec<PendingCall<Pair>>,
     /// All that may be in flight to the user, on other connections.
     in_flight: Option<Charge>,
     _directory: tempfile::TempDir,

@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use super::{Desk, DeskClient, State, TURNS, fail_at};
 use crate::client::Connection;
 use crate::limits::Limits;
-use crate::line::Kind;
 use crate::peer::Peer;
 use crate::server::Server;
 use crate::sys::control::{pass_pidfds, peer_groups};
 use crate::sys::inject;
 use crate::sys::socket::{Type, socketpair};
+use crate::transport::Kind;
 
 /// Whether groups and process are known.
 fn known(peer: &Peer) -> (bool, bool) {
@@ -35,7 +35,7 @@ fn server(kind: Kind, path: &Path) -> (Server<State>, Receiver<Peer>) {
     let (tell, told) = channel();
     let rule = move |peer: &Peer| tell.send(peer.clone()).is_ok();
     let endpoint = server.bind(path, kind).unwrap().with_pidfds();
-    endpoint.admit(rule).serve::<dyn Desk>();
+    endpoint.authorize(rule).serve::<dyn Desk>();
     (server, told)
 }
 
@@ -44,7 +44,7 @@ fn call(server: &mut Server<State>, told: &Receiver<Peer>, client: Connection) -
     let mut answer = DeskClient::new(client).start().double(2).unwrap();
     for _ in 0..TURNS {
         let timeout = Some(Duration::from_millis(1));
-        let _ = server.turn(&mut State::default(), timeout).unwrap();
+        let _ = server.run_once(&mut State::default(), timeout).unwrap();
         if let Some(answer) = answer.try_wait() {
             assert_eq!(answer.unwrap(), 4);
             return told.try_recv().unwrap();

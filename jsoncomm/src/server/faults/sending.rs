@@ -66,7 +66,7 @@ fn an_error_about_the_message_becomes_a_fault_that_names_it_and_the_connection_s
             let Err(CallError::Fault(fault)) = swap(&mut world, 1, errno) else {
                 panic!("no fault for {errno} {kind:?}");
             };
-            assert_eq!(fault.code, Fault::HANDLER_FAILED);
+            assert_eq!(fault.code, Fault::INTERNAL_ERROR);
             let named = fault
                 .message
                 .contains(&std::io::Error::from(errno).to_string());
@@ -97,7 +97,7 @@ fn an_error_about_the_message_is_found_when_it_has_waited_as_well() {
         let Some(Err(CallError::Fault(fault))) = ended else {
             panic!("{ended:?}");
         };
-        assert_eq!(fault.code, Fault::HANDLER_FAILED);
+        assert_eq!(fault.code, Fault::INTERNAL_ERROR);
     }
 }
 

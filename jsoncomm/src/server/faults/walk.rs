@@ -12,8 +12,8 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use super::{GRACE, far, run};
-use crate::line::Kind;
 use crate::sys::inject::{self, Plan};
+use crate::transport::Kind;
 
 /// What each system call may report (its manual page), other than that its caller is wrong.
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-use jsoncomm::{Call, Later, Message};
+use jsoncomm::{Call, Deferred, Message};
 
 struct Listing;
 
@@ -11,7 +11,7 @@ trait Files {
     fn all(&mut self) -> Vec<(u8, Listing)>;
     fn some(&mut self) -> Option<Result<Listing, String>>;
     fn fails(&mut self) -> Result<u8, NoDisplay>;
-    fn later(&mut self, call: &mut Call) -> Later<Listing>;
+    fn later(&mut self, call: &mut Call) -> Deferred<Listing>;
 }
 
 fn main() {}

@@ -360,11 +360,11 @@ impl Accounts {
             limit: Cost {
                 connections: limits.user_connections,
                 deferred: limits.user_deferred,
-                bytes: limits.user_waiting_bytes,
+                bytes: limits.user_backlog_bytes,
                 descriptors: limits.user_descriptors,
                 unwanted: limits.user_descriptors,
                 fds_in_flight: limits.user_descriptors,
-                bytes_in_flight: limits.user_waiting_bytes,
+                bytes_in_flight: limits.user_backlog_bytes,
             },
             closing_limit: limits.user_closing,
             users: HashMap::new(),
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn a_user_is_charged_up_to_the_limit_and_no_further() {
         let mut limits = Limits::default();
-        (limits.user_waiting_bytes, limits.user_descriptors) = (10, 1);
+        (limits.user_backlog_bytes, limits.user_descriptors) = (10, 1);
         let mut accounts = Accounts::new(&limits);
         let account = accounts.of(Some(7));
         let bytes = |bytes| Cost {
@@ -505,7 +505,7 @@ mod tests {
     fn there_is_room_to_spare_until_half_is_used() {
         for (limit, most) in [(0, 0), (1, 1), (10, 5), (11, 6), (usize::MAX, 7)] {
             let mut limits = Limits::default();
-            (limits.user_waiting_bytes, limits.user_descriptors) = (limit, limit);
+            (limits.user_backlog_bytes, limits.user_descriptors) = (limit, limit);
             let account = Accounts::new(&limits).of(None);
             let mut charges = Vec::new();
             while account.has_room_to_spare() && charges.len() < 7 {

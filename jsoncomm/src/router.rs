@@ -9,11 +9,11 @@ use crate::envelope::{self, Envelope};
 use crate::error::{Fault, caught};
 use crate::fds::Fds;
 use crate::mailbox::Caller;
-use crate::message::{Failure, Request, Verbatim};
-use crate::observe::Notice;
+use crate::message::{RawError, RawMessage, Request};
+use crate::observe::EventKind;
 use crate::peer::Peer;
 use crate::reply::Reply;
-use crate::service::{Call, Desk, Handler, Incoming, Lane, Service, handle_bare};
+use crate::service::{Call, Handler, Incoming, ReplySink, ServerContext, Service, handle_bare};
 
 /// One method: who carries it out, and as which number.
 struct Route<S> {
@@ -27,10 +27,10 @@ struct Route<S> {
 type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// A handler of bare messages.
-type Bare<S> = fn(&mut S, &mut Desk, &mut dyn Lane, &Caller<'_>, &[u8], Fds);
+type Bare<S> = fn(&mut S, &mut ServerContext, &mut dyn ReplySink, &Caller<'_>, &[u8], Fds);
 
 /// A handler of calls whose method nothing else serves.
-pub(crate) type Fallback<S> = fn(&mut S, &mut Call, &str, Verbatim, Reply<Verbatim, Failure>);
+pub(crate) type Fallback<S> = fn(&mut S, &mut Call, &str, RawMessage, Reply<RawMessage, RawError>);
 
 /// What an endpoint serves.
 pub(crate) struct Routes<S> {
@@ -200,15 +200,15 @@ impl<S> Routes<S> {
     pub(crate) fn dispatch(
         &self,
         state: &mut S,
-        desk: &mut Desk,
-        lane: &mut dyn Lane,
+        desk: &mut ServerContext,
+        lane: &mut dyn ReplySink,
         caller: &Caller<'_>,
         text: &[u8],
         fds: Fds,
     ) {
         if let Some(bare) = self.bare {
             if desk.stopping {
-                return desk.note(Notice::Ignored);
+                return desk.note(EventKind::Ignored);
             }
             return bare(state, desk, lane, caller, text, fds);
         }
@@ -240,17 +240,17 @@ impl<S> Routes<S> {
     #[inline(never)]
     fn dispatch_otherwise(&self, state: &mut S, mut incoming: Incoming<'_, '_>) {
         if incoming.envelope.is_answer() {
-            return incoming.desk.note(Notice::Ignored);
+            return incoming.desk.note(EventKind::Ignored);
         }
         let Some(method) = incoming.envelope.method().map(str::to_owned) else {
-            let fault = Fault::new(Fault::NOT_A_CALL, "method is missing");
+            let fault = Fault::new(Fault::INVALID_REQUEST, "method is missing");
             return self.refuse(incoming.desk, incoming.lane, incoming.text, &fault);
         };
         if method == CANCEL {
             return cancel(incoming);
         }
         if incoming.desk.stopping {
-            let fault = Fault::new(Fault::STOPPING, "the server is stopping");
+            let fault = Fault::new(Fault::SHUTTING_DOWN, "the server is stopping");
             return incoming.refuse_unread(fault);
         }
         if method == DISCOVER && self.discovery.is_on() {
@@ -263,7 +263,7 @@ impl<S> Routes<S> {
             }
             _ => {
                 let name: String = method.escape_debug().take(128).collect();
-                let fault = Fault::new(Fault::UNKNOWN_METHOD, format!("unknown method {name}"));
+                let fault = Fault::new(Fault::METHOD_NOT_FOUND, format!("unknown method {name}"));
                 incoming.refuse_unread(fault);
             }
         }
@@ -271,12 +271,18 @@ impl<S> Routes<S> {
 
     /// Refuses a message that cannot be carried out, in the form its sender can read. What looks like an
     /// answer is never answered, so that two servers cannot talk to each other for ever.
-    pub(crate) fn refuse(&self, desk: &mut Desk, lane: &mut dyn Lane, text: &[u8], fault: &Fault) {
+    pub(crate) fn refuse(
+        &self,
+        desk: &mut ServerContext,
+        lane: &mut dyn ReplySink,
+        text: &[u8],
+        fault: &Fault,
+    ) {
         if self.bare.is_some() {
             return desk.note_refusal(fault.code);
         }
         if envelope::looks_like_answer(text) {
-            return desk.note(Notice::Ignored);
+            return desk.note(EventKind::Ignored);
         }
         desk.refuse(lane, envelope::find_id(text).as_ref(), fault);
     }
@@ -308,7 +314,7 @@ fn cancel(mut incoming: Incoming<'_, '_>) {
     };
     let desk = &mut *incoming.desk;
     if desk.mailbox.cancel(&incoming.caller.ticket(), &id) || incoming.lane.withdraw(&id) {
-        desk.note(Notice::Cancelled);
+        desk.note(EventKind::Cancelled);
         let fault = Fault::new(Fault::CANCELLED, "cancelled");
         desk.refuse(incoming.lane, Some(&id), &fault);
     }

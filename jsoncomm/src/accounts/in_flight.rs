@@ -179,7 +179,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Accounts;
+    use crate::accounts::Accounts;
     use crate::limits::Limits;
     use crate::sys::control::{Wait, recvmsg};
     use crate::sys::socket::{Type, sendmsg, socketpair};

@@ -135,21 +135,21 @@ impl fmt::Debug for Inbox {
 mod tests {
     use super::*;
     use crate::limits::Limits;
-    use crate::line::{Heard, Line, SPILLED, Sent};
     use crate::sys::memfd;
     use crate::sys::socket::{self as sys, Type};
+    use crate::transport::{Heard, SPILLED, SendStatus, Transport};
     use std::os::fd::AsFd;
 
     #[test]
     fn a_text_that_is_taken_has_no_more_room_than_it_needs() {
         let (near, far) = sys::socketpair(Type::Seqpacket).unwrap();
-        let line = |fd| Line::new(fd, Kind::Seqpacket, &Limits::default()).unwrap();
+        let line = |fd| Transport::new(fd, Kind::Seqpacket, &Limits::default()).unwrap();
         let (line, far) = (line(near), line(far));
         let mut inbox = Inbox::of_one_peer();
         for size in [1_000_000, 10] {
             let payload = memfd::create(&vec![b' '; size]).unwrap();
             let sent = far.send(SPILLED, &[payload.as_fd()], None, Wait::Never);
-            assert_eq!(sent.unwrap(), Sent::Done);
+            assert_eq!(sent.unwrap(), SendStatus::Done);
             let Heard::Datagram(datagram) = line.receive(&mut inbox, Wait::Never).unwrap() else {
                 panic!("it has been sent");
             };
@@ -165,7 +165,7 @@ mod tests {
     fn who_sent_a_datagram_is_known_where_that_is_asked() {
         let (near, far) = sys::socketpair(Type::Dgram).unwrap();
         sys::autobind(far.as_fd()).unwrap();
-        let line = Line::new(near, Kind::Datagram, &Limits::default()).unwrap();
+        let line = Transport::new(near, Kind::Datagram, &Limits::default()).unwrap();
         for (mut inbox, asks) in [(Inbox::default(), true), (Inbox::of_one_peer(), false)] {
             sys::sendmsg(far.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
             let heard = line.receive(&mut inbox, Wait::Never).unwrap();

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::inbox::BUFFER_KEPT;
-use super::{Line, SPILLED, Tried};
+use super::{SPILLED, Transport, Tried};
 use crate::error::{EncodeError, Error};
 use crate::fds::FDS_MAX;
 use crate::sys::control::Wait;
@@ -21,7 +21,7 @@ pub(crate) struct Freight {
     pub(crate) bytes: usize,
 }
 
-impl Line {
+impl Transport {
     /// Sends as `send` does, for callers who do different things about the two reasons to try again.
     #[inline]
     pub(crate) fn try_send(

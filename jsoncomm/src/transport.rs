@@ -1,6 +1,6 @@
 //! A socket as the rooms above use it: one datagram out, one in, with descriptors and large payloads.
 //!
-//! A [`Line`] never waits unless told to, and moves a text that is too large for a datagram into a memfd,
+//! A [`Transport`] never waits unless told to, and moves a text that is too large for a datagram into a memfd,
 //! and back. What comes is owned and checked for damage, never believed; what the text means is left to
 //! the rooms above.
 
@@ -66,7 +66,7 @@ const SNDBUF_OVERHEAD: usize = 32;
 
 /// A socket and what is known about it; every call takes `&self`. A clone is the same socket.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
+pub(crate) struct Transport {
     fd: Arc<OwnedFd>,
     kind: Kind,
     /// Longest text that travels in the datagram itself.
@@ -99,7 +99,7 @@ impl KnownTimeout {
 /// How sending without waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Sent {
+pub enum SendStatus {
     /// The kernel has the whole message.
     Done,
     /// There is no room for it now; nothing was sent. Wait until the socket is writable, or, on a datagram
@@ -128,7 +128,7 @@ pub(crate) struct Datagram {
     pub(crate) payload: Fds,
     /// The sender, where the socket asks for credentials.
     pub(crate) credentials: Option<Credentials>,
-    /// The sender's process, where the socket asks for it ([`Line::pass_pidfds`]).
+    /// The sender's process, where the socket asks for it ([`Transport::pass_pidfds`]).
     pub(crate) pidfd: Option<OwnedFd>,
     /// Why it must not be believed: it was cut short, is too large, or is in no proper memfd.
     pub(crate) damage: Option<Error>,
@@ -178,7 +178,7 @@ impl Datagram {
     }
 }
 
-impl Line {
+impl Transport {
     /// Takes over a socket of this kind and raises its send buffer to hold a message of the limit.
     pub(crate) fn new(fd: OwnedFd, kind: Kind, limits: &Limits) -> Result<Self, Error> {
         let wanted = sndbuf_for(limits.message);
@@ -200,12 +200,12 @@ impl Line {
         fds: &[BorrowedFd<'_>],
         to: Option<&Name>,
         wait: Wait,
-    ) -> Result<Sent, Error> {
+    ) -> Result<SendStatus, Error> {
         match self.try_send(text, fds, to, wait)? {
-            Tried::Done => Ok(Sent::Done),
-            Tried::Full => Ok(Sent::Full),
+            Tried::Done => Ok(SendStatus::Done),
+            Tried::Full => Ok(SendStatus::Full),
             // A waiting caller is told; one that retries by timer may retry.
-            Tried::Short(_) if wait == Wait::Never => Ok(Sent::Full),
+            Tried::Short(_) if wait == Wait::Never => Ok(SendStatus::Full),
             Tried::Short(error) => Err(error),
         }
     }
@@ -219,17 +219,17 @@ impl Line {
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
         // There nearly always is room, and then nothing needs to be said about waiting.
-        if self.send(text, fds, to, Wait::Never)? == Sent::Done {
+        if self.send(text, fds, to, Wait::Never)? == SendStatus::Done {
             return Ok(());
         }
         loop {
             self.set_timeout(Timeout::Send, deadline, Instant::now())?;
             match self.send(text, fds, to, Wait::Socket)? {
-                Sent::Done => return Ok(()),
-                Sent::Full if to.is_none() => self.wait(wait::For::Writing, deadline)?,
+                SendStatus::Done => return Ok(()),
+                SendStatus::Full if to.is_none() => self.wait(wait::For::Writing, deadline)?,
                 // Full although it may wait: somebody made the descriptor non-blocking. A socket that is not
                 // connected is always writable for poll, so only time can be waited for.
-                Sent::Full => self.wait_a_while(wait::For::Nothing, deadline)?,
+                SendStatus::Full => self.wait_a_while(wait::For::Nothing, deadline)?,
             }
         }
     }
@@ -492,7 +492,7 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
+impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -510,7 +510,7 @@ mod tests {
     #[test]
     fn whatever_keeps_a_payload_from_being_read_is_about_that_message_alone() {
         let (left, right) = sys::socketpair(Type::Seqpacket).unwrap();
-        let line = Line::new(left, Kind::Seqpacket, &Limits::default()).unwrap();
+        let line = Transport::new(left, Kind::Seqpacket, &Limits::default()).unwrap();
         let (mut inbox, payload) = (Inbox::default(), memfd::create(b"{}").unwrap());
         let mut receive = || {
             let fds = [payload.as_fd()];
@@ -537,10 +537,10 @@ mod tests {
     fn a_deadline_is_kept_whichever_clone_has_waited_before() {
         let limits = Limits::default();
         let (near, far) = sys::socketpair(Type::Seqpacket).unwrap();
-        let line = Line::new(near, Kind::Seqpacket, &limits).unwrap();
+        let line = Transport::new(near, Kind::Seqpacket, &limits).unwrap();
         let time = Duration::from_millis(20);
         let mut inbox = Inbox::default();
-        let mut receive = |line: &Line| {
+        let mut receive = |line: &Transport| {
             let started = Instant::now();
             line.receive_from(&mut inbox, Some(started + time), started)
         };
@@ -566,8 +566,8 @@ mod tests {
         let Ok(true) = control::pass_pidfds(left.as_fd()) else {
             return; // Before Linux 6.5.
         };
-        let mut line = Line::new(left, Kind::Datagram, &limits).unwrap();
-        let has_pidfd = |line: &Line| {
+        let mut line = Transport::new(left, Kind::Datagram, &limits).unwrap();
+        let has_pidfd = |line: &Transport| {
             sys::sendmsg(right.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
             match line.receive(&mut Inbox::default(), Wait::Never).unwrap() {
                 Heard::Datagram(datagram) => datagram.pidfd.is_some(),

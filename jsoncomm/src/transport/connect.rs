@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::{Kind, Line};
+use super::{Kind, Transport};
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
@@ -19,7 +19,7 @@ pub(crate) fn connect_any(
     address: &Address,
     limits: &Limits,
     deadline: Instant,
-) -> Result<Line, Error> {
+) -> Result<Transport, Error> {
     let problem = match connect_by(address, Kind::Seqpacket, limits, deadline) {
         Err(Error::Address { problem, .. }) => problem,
         other => return other,
@@ -49,9 +49,9 @@ pub(crate) fn connect_by(
     kind: Kind,
     limits: &Limits,
     deadline: Instant,
-) -> Result<Line, Error> {
+) -> Result<Transport, Error> {
     let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
-    let line = Line::new(fd, kind, limits)?;
+    let line = Transport::new(fd, kind, limits)?;
     let to = address.resolve()?;
     let is_abstract = address.as_abstract_name().is_some();
     loop {
