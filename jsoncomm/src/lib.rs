@@ -43,14 +43,13 @@
 //! | 2 | `json`, `shape`, `address`, `peer` | JSON text to serde and back; what a type looks like; where; who |
 //! | 3 | [`message`] | a typed value to JSON and descriptors, and back |
 //! | 4 | `envelope`, [`describe`], `transport`, `accounts`, `observe` | JSON-RPC objects, without I/O; what a service is; a socket without types; what each user costs; what is noticed |
-//! | 5 | `socket`, `outbox` | typed messages; answers without room yet |
-//! | 6 | `mailbox` | replies on their way to the loop, and who still wants them |
-//! | 7 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
-//! | 8 | `client` | calls, waited for or in flight |
-//! | 9 | `service` | what handlers and generated code meet, at both ends |
-//! | 10 | `router` | what is served at an endpoint |
-//! | 11 | `server` | endpoints, turns, admission, timers, changes from outside |
-//! | 12 | `lib`, `private`, [`guide`] | names for users; names for generated code; pages to read |
+//! | 5 | `socket`, `queue` | typed messages; replies that wait for room or for the loop |
+//! | 6 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
+//! | 7 | `client` | calls, waited for or in flight |
+//! | 8 | `service` | what handlers and generated code meet, at both ends |
+//! | 9 | `router` | what is served at an endpoint |
+//! | 10 | `server` | endpoints, turns, admission, timers, changes from outside |
+//! | 11 | `lib`, `private`, [`guide`] | names for users; names for generated code; pages to read |
 //!
 //! A datagram goes `sys`, `transport`, `server`, `router`, `envelope`, `service`, handler, and back by the same
 //! stairs.
@@ -75,13 +74,12 @@ pub mod fds;
 pub mod guide;
 mod json;
 mod limits;
-mod mailbox;
 pub mod message;
 pub mod observe;
-mod outbox;
 mod peer;
 #[doc(hidden)]
 pub mod private;
+mod queue;
 mod reactor;
 mod reply;
 mod router;

@@ -15,9 +15,8 @@ use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::fds::FDS_MAX;
 use crate::json::check_size;
 use crate::limits::Bounds;
-use crate::mailbox::{self, DeferredId, PendingReplies, PostedReply, ReplyRoute};
 use crate::message::{self, Pack, Packer};
-use crate::outbox::QueuedReply;
+use crate::queue::{self, DeferredId, PendingReplies, PostedReply, QueuedReply, ReplyRoute};
 use crate::transport::INLINE_SURE;
 
 pub use stream::{Overflow, Stream, StreamSender};
@@ -341,7 +340,7 @@ impl Slot {
         if self.is_here() {
             self.mailbox.on_cancel(self.serial, call);
         } else {
-            mailbox::tell(call);
+            queue::tell(call);
         }
     }
 

@@ -8,10 +8,10 @@ use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::{Fault, caught};
 use crate::fds::Fds;
-use crate::mailbox::Caller;
 use crate::message::{RawError, RawMessage, Request};
 use crate::observe::EventKind;
 use crate::peer::Peer;
+use crate::queue::Caller;
 use crate::reply::Reply;
 use crate::service::{Call, Handler, Incoming, ReplySink, ServerContext, Service, handle_bare};
 

@@ -17,10 +17,9 @@ use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault, caught};
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Caller, Losses, PendingReplies, PostedReply};
 use crate::message::{self, Packer, RawError, RawMessage, Request, Unpack, Unpacker, UnusedFds};
 use crate::observe::{Counts, EventKind, Observer, UndeliveredReason};
-use crate::outbox::OutgoingReply;
+use crate::queue::{Caller, Losses, OutgoingReply, PendingReplies, PostedReply};
 use crate::reply::{Reply, To, encoded};
 use crate::sys::control::Credentials;
 

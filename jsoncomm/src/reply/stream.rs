@@ -10,9 +10,8 @@ use std::time::Instant;
 use super::{Slot, To, USUAL, answer_fault, dropped, encoded, no_descriptors};
 use crate::envelope::{self, Id};
 use crate::error::{Fault, SendError};
-use crate::mailbox;
 use crate::message::{Pack, Packer};
-use crate::outbox::{End, QueuedReply, Sender};
+use crate::queue::{self, End, QueuedReply, Sender};
 
 /// What happens to an item for which there is no room, because the reader is slower than the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -292,7 +291,7 @@ impl Sender for Flow {
             self.slot.post_fault(&fault.unwrap_or_else(too_slow));
         }
         if let Some(call) = told.flatten() {
-            mailbox::tell(call);
+            queue::tell(call);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::Limits;
-use crate::mailbox::Caller;
+use crate::queue::Caller;
 
 #[test]
 fn a_server_is_busy_until_an_answer_from_another_thread_is_collected() {

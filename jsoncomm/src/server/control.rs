@@ -9,7 +9,7 @@ use super::source::SourceAction;
 use super::{Server, Source};
 use crate::client::Connection;
 use crate::error::Error;
-use crate::mailbox::PendingReplies;
+use crate::queue::PendingReplies;
 use crate::reactor::{Cause, Key, Watch};
 
 /// Names an endpoint, a watch or a timer of a server. It never names anything else, also after that is

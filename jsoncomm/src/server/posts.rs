@@ -2,9 +2,8 @@
 
 use super::source::SourceAction;
 use super::{Server, Source};
-use crate::mailbox::PostedReply;
 use crate::observe::UndeliveredReason;
-use crate::outbox::OutgoingReply;
+use crate::queue::{OutgoingReply, PostedReply};
 use crate::reactor::Key;
 use crate::service::ReplySink;
 

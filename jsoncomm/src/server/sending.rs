@@ -13,7 +13,7 @@ use crate::accounts::{Account, Charge, Cost, InFlight};
 use crate::envelope;
 use crate::error::{Error, Fault};
 use crate::observe::UndeliveredReason;
-use crate::outbox::{End, OutgoingReply, Place, QueuedReply, SendQueue};
+use crate::queue::{End, OutgoingReply, Place, QueuedReply, SendQueue};
 use crate::service::ServerContext;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;

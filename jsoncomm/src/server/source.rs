@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
-use crate::mailbox::Caller;
 use crate::observe::EventKind;
 use crate::peer::Peer;
+use crate::queue::Caller;
 use crate::reactor::Watch;
 use crate::router::Routes;
 use crate::service::{ReplySink, ServerContext};
@@ -233,7 +233,7 @@ fn find_fault(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailbox::PendingReplies;
+    use crate::queue::PendingReplies;
     use crate::sys::control::Wait;
     use crate::sys::inject::{self, Plan};
     use crate::sys::socket::{self as sys, Type};

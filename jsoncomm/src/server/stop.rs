@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Server, Source};
 use crate::envelope;
 use crate::error::{Error, Fault};
-use crate::mailbox::PostedReply;
-use crate::outbox::QueuedReply;
+use crate::queue::{PostedReply, QueuedReply};
 use crate::reactor::{Key, Watch};
 
 impl<S> Server<S> {

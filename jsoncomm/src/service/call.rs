@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::accounts::Account;
 use crate::fds::Discard;
-use crate::mailbox::{Caller, DeferredId, PendingReplies, ReplyRoute};
 use crate::peer::Peer;
+use crate::queue::{Caller, DeferredId, PendingReplies, ReplyRoute};
 use crate::reply::{Deferred, Reply, Slot, Stream, StreamSender, To};
 
 /// A call while its handler runs: who called what, and until when the caller waits. Tests of a handler make one with

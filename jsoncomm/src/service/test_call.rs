@@ -11,10 +11,9 @@ use crate::envelope::Id;
 use crate::error::CallError;
 use crate::fds::Fds;
 use crate::limits::Limits;
-use crate::mailbox::{Caller, PendingReplies, PostedReply};
 use crate::message::Message;
-use crate::outbox::End;
 use crate::peer::Peer;
+use crate::queue::{Caller, End, PendingReplies, PostedReply};
 use crate::reply::To;
 
 /// The id of every such call.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::accounts::Accounts;
+use crate::sys::name::Name;
 
 fn mailbox() -> (PendingReplies, Arc<AtomicUsize>) {
     let woken = Arc::new(AtomicUsize::new(0));
