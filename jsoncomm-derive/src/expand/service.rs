@@ -307,7 +307,7 @@ fn stub_output(p: &TokenStream, ty: &Type) -> TokenStream {
             ::core::result::Result<#p::Items<#value, #error>, #p::CallError<#error>>
         },
         Some((name, value, error)) if name == "Result" || name == "Deferred" => {
-            quote!(<__M as #p::CallMode>::Answer<#value, #error>)
+            quote!(<__M as #p::CallMode>::Output<#value, #error>)
         }
         _ => {
             let stub = outcome(p, ty, "Stub");

@@ -242,7 +242,7 @@ const _: () = {
             fn open(
                 &self,
                 path: &str,
-            ) -> <__M as ::jsoncomm::private::CallMode>::Answer<Opened, FilesError> {
+            ) -> <__M as ::jsoncomm::private::CallMode>::Output<Opened, FilesError> {
                 <Result<
                     Opened,
                     FilesError,

@@ -337,7 +337,7 @@ fn read<T: Message, E: Message>(kept: Result<Kept, Error>) -> Result<T, CallErro
 pub trait CallMode {
     /// What a stub's method returns, unless it is answered in many parts: those are
     /// [`Items`](crate::stream::Items) either way.
-    type Answer<T, E>;
+    type Output<T, E>;
 
     /// Makes a call.
     #[doc(hidden)]
@@ -345,7 +345,7 @@ pub trait CallMode {
         connection: &Connection,
         method: &str,
         params: &(impl Pack + ?Sized),
-    ) -> Self::Answer<T, E>;
+    ) -> Self::Output<T, E>;
 }
 
 /// Each of the stub's methods waits for its answer.
@@ -353,13 +353,13 @@ pub trait CallMode {
 pub enum Blocking {}
 
 impl CallMode for Blocking {
-    type Answer<T, E> = Result<T, CallError<E>>;
+    type Output<T, E> = Result<T, CallError<E>>;
 
     fn call<T: Message, E: Message>(
         connection: &Connection,
         method: &str,
         params: &(impl Pack + ?Sized),
-    ) -> Self::Answer<T, E> {
+    ) -> Self::Output<T, E> {
         connection.call(method, params)
     }
 }
@@ -383,13 +383,13 @@ impl CallMode for Blocking {
 pub enum Started {}
 
 impl CallMode for Started {
-    type Answer<T, E> = Result<PendingCall<T, E>, CallError<E>>;
+    type Output<T, E> = Result<PendingCall<T, E>, CallError<E>>;
 
     fn call<T: Message, E: Message>(
         connection: &Connection,
         method: &str,
         params: &(impl Pack + ?Sized),
-    ) -> Self::Answer<T, E> {
+    ) -> Self::Output<T, E> {
         connection.start(method, params)
     }
 }

@@ -78,7 +78,7 @@ macro_rules! one_answer {
     ($value:ty, $error:ty) => {
         type Value = $value;
         type Error = $error;
-        type Stub<M: CallMode> = M::Answer<$value, $error>;
+        type Stub<M: CallMode> = M::Output<$value, $error>;
 
         fn call<M: CallMode>(
             connection: &Connection,
