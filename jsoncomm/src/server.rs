@@ -8,11 +8,13 @@ mod connected;
 mod control;
 mod datagrams;
 mod endpoint;
+mod event_loop;
 #[cfg(all(test, feature = "derive"))]
 mod faults;
 #[cfg(all(test, feature = "derive"))]
 mod forked;
 mod leaving;
+mod listener;
 mod posts;
 mod sending;
 mod source;
@@ -25,12 +27,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Bind;
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::limits::Limits;
-use crate::observe::{EventKind, UndeliveredReason};
-use crate::queue::{PendingReplies, PostedReply, ReplyRoute};
-use crate::reactor::{Cause, Key, Reactor, Thing, Trigger, Watch};
-use crate::router::Routes;
+use crate::queue::{PendingReplies, PostedReply};
+use crate::reactor::{Cause, Key, Reactor, Thing, Trigger};
 use crate::service::ServerContext;
 use crate::socket::{self, Listener};
 use crate::sys::{limit, socket as sys};
@@ -43,7 +43,7 @@ use control::{Driven, Timer, Watched};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
 use leaving::Leaving;
-use source::SourceAction;
+use listener::ListenerSource;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
@@ -127,34 +127,6 @@ enum Source<S> {
     Watched(Watched<S>),
     Timer(Timer<S>),
     Client(Driven),
-}
-
-/// A listening endpoint.
-#[derive(Debug)]
-struct ListenerSource<S> {
-    listener: Listener,
-    /// Others may have the socket as well, and accept when we have gone.
-    shared: bool,
-    routes: Arc<Routes<S>>,
-}
-
-impl<S> ListenerSource<S> {
-    fn new(listener: Listener) -> Self {
-        Self {
-            listener,
-            shared: false,
-            routes: Arc::default(),
-        }
-    }
-
-    /// Closes it.
-    fn close(self, desk: &ServerContext) {
-        let socket = self.listener.into_fd();
-        match self.shared {
-            true => source::leave(socket, desk),
-            false => source::close_listening(socket, desk),
-        }
-    }
 }
 
 impl<S> Thing for Box<Source<S>> {
@@ -415,177 +387,6 @@ impl<S> Server<S> {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         })
-    }
-
-    /// Gives each that is to act its turn.
-    fn act(&mut self, state: &mut S) {
-        // Replies that were posted while nobody was in a turn.
-        self.send_posts();
-        let mut place = 0;
-        while let Some((key, cause)) = self.turns.get(place).copied() {
-            place += 1;
-            let Some(mut source) = self.reactor.take(key) else {
-                continue;
-            };
-            let (desk, inbox) = (&mut self.desk, &mut self.inbox);
-            let next = match &mut *source {
-                Source::Datagrams(endpoint) => endpoint.act(state, desk, inbox, key, cause),
-                Source::Connection(connection) => connection.act(state, desk, inbox, key, cause),
-                Source::Listener(door) => self.accept(door, key),
-                Source::Client(driven) => driven.act(cause),
-                Source::Leaving(leaving) => leaving.act(),
-                Source::Watched(_) | Source::Timer(_) => self.call_back(state, &mut source, cause),
-            };
-            if !self.desk.is_here() {
-                return;
-            }
-            self.settle(key, source, next);
-            self.send_posts();
-        }
-    }
-
-    /// Has a watch or a timer call the program back.
-    #[inline(never)]
-    fn call_back(&mut self, state: &mut S, source: &mut Source<S>, cause: Cause) -> SourceAction {
-        self.control.forget = false;
-        match source {
-            Source::Watched(watched) => watched.act(state, &mut self.control, cause),
-            Source::Timer(timer) => timer.act(state, &mut self.control),
-            _ => SourceAction::Keep,
-        }
-    }
-
-    /// Makes the changes that have been asked for, now that all have had their turn, and counts what has come to
-    /// nothing.
-    #[inline(never)]
-    fn hear_news(&mut self) {
-        self.desk.mailbox.begin_news();
-        self.resume();
-        let mut changes = std::mem::take(&mut self.control.changes);
-        changes.append(&mut self.remote.take_changes());
-        for change in changes {
-            change(self);
-        }
-        let (losses, stop) = self.desk.mailbox.end_news();
-        self.desk.note_losses(losses);
-        self.control.stop |= stop;
-    }
-
-    /// Watches those sources again that have waited for something to be closed, for what they want by now.
-    fn resume(&mut self) {
-        for key in self.desk.accounts.take_resumed() {
-            let key = Key::from_bits(key);
-            if let Some(source) = self.reactor.take(key) {
-                let next = match &*source {
-                    Source::Connection(connection) => connection.next(),
-                    _ => SourceAction::Again(Watch::Reading),
-                };
-                self.settle(key, source, next);
-            }
-        }
-    }
-
-    /// Puts a source back as it wishes, or closes it.
-    fn settle(&mut self, key: Key, source: Box<Source<S>>, next: SourceAction) {
-        match next {
-            SourceAction::Keep => {}
-            SourceAction::Again(watch) => self.reactor.rearm(key, &source, watch),
-            SourceAction::At(time) => self.reactor.wake_at(key, time),
-            SourceAction::AgainAt(watch, time) => {
-                self.reactor.rearm(key, &source, watch);
-                self.reactor.wake_at(key, time);
-            }
-            SourceAction::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
-            SourceAction::Ignore(until) => {
-                self.reactor.ignore(key, &source);
-                until
-                    .into_iter()
-                    .for_each(|time| self.reactor.wake_at(key, time));
-            }
-            SourceAction::Close => return self.close(key, source),
-        }
-        self.reactor.put(key, source);
-    }
-
-    /// Forgets a source that was taken out, and closes it.
-    fn close(&mut self, key: Key, source: Box<Source<S>>) {
-        self.reactor.release(key, &source);
-        if let Source::Timer(_) | Source::Client(_) = *source {
-            // It can be long until then.
-            self.reactor.cancel_wakes(key);
-        }
-        match *source {
-            Source::Connection(connection) => {
-                self.desk.peer = connection.credentials();
-                self.desk.note(EventKind::Gone);
-                connection.note_lost(&mut self.desk);
-                // A server that is stopping already ends by itself, and can be run again.
-                if connection.stops_server() && self.stopping.is_none() {
-                    self.remote.stop();
-                }
-                connection.stop_waiting(key);
-                let (key, to) = (key.to_bits(), None);
-                self.desk.mailbox.hang_up(&ReplyRoute { key, to });
-                match connection.close(&self.desk) {
-                    Some(leaving) => self.linger(leaving),
-                    None => self.connections -= 1,
-                }
-            }
-            Source::Leaving(leaving) => {
-                self.connections -= 1;
-                leaving.close(&self.desk);
-            }
-            Source::Datagrams(endpoint) => {
-                self.desk.mailbox.hang_up_all(key.to_bits());
-                self.desk.peer = None;
-                self.desk
-                    .note_lost(UndeliveredReason::NoRoom, endpoint.waiting());
-                endpoint.close(&self.desk);
-            }
-            Source::Listener(door) => door.close(&self.desk),
-            Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
-        }
-    }
-
-    /// Takes a bounded number of new connections.
-    fn accept(&mut self, door: &mut ListenerSource<S>, key: Key) -> SourceAction {
-        for _ in 0..self.desk.limits.messages_per_turn.max(1) {
-            // Those that are being closed hold a descriptor each; one that is turned away could be one of them.
-            let (limits, accounts) = (&self.desk.limits, &self.desk.accounts);
-            let most = limits.connections.saturating_add(limits.user_closing);
-            let too_many = |closing| closing > 0 && self.connections + closing >= most;
-            if too_many(accounts.closing()) && accounts.wait_to_accept(key.to_bits(), too_many) {
-                return SourceAction::Ignore(None);
-            }
-            let line = match door.listener.accept_line(&self.desk.limits) {
-                Ok(Some(line)) => line,
-                Ok(None) => return SourceAction::Keep,
-                // Descriptors or memory have run out; the client stays queued.
-                Err(_) => return SourceAction::pause(self.desk.limits.accept_pause),
-            };
-            let mut connection = Connected::new(line, Arc::clone(&door.routes), &mut self.desk);
-            let refusal = if self.connections >= self.desk.limits.connections {
-                Some(Fault::new(Fault::BUSY, "too many connections"))
-            } else if !connection.is_within_limits() {
-                Some(Fault::new(Fault::BUSY, "too many connections of this user"))
-            } else if !connection.is_admitted() {
-                Some(source::not_admitted())
-            } else {
-                None
-            };
-            if let Some(fault) = refusal {
-                connection.turn_away(&mut self.desk, &fault);
-                continue;
-            }
-            self.desk.peer = connection.credentials();
-            if self.add(Source::Connection(connection)).is_ok() {
-                self.desk.note(EventKind::Accepted);
-                self.connections += 1;
-            } else {
-                self.desk.note(EventKind::TurnedAway(Fault::BUSY));
-            }
-        }
-        SourceAction::Again(Watch::Reading)
     }
 }
 

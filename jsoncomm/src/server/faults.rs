@@ -27,7 +27,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use super::*;
 use crate::address::Bind;
 use crate::client::{Connection, PendingCall, Started};
-use crate::error::CallError;
+use crate::error::{CallError, Fault};
 use crate::message::Message;
 use crate::reply::{Deferred, Reply};
 use crate::service::Call;

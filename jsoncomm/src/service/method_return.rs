@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use super::{Call, Incoming, ReplySink, ServerContext, too_many_deferred};
+use super::incoming::too_many_deferred;
+use super::{Call, Incoming, ReplySink, ServerContext};
 use crate::client::{CallMode, Connection, Items};
 use crate::envelope::{self, Id};
 use crate::error::{CallError, Fault};
