@@ -1,19 +1,7 @@
 //! Addresses: what binds, who is reached, and what is gone afterwards.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test says by failing what went wrong"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "addresses/access.rs"]
 mod access;
-#[path = "addresses/children.rs"]
 mod children;
-#[path = "addresses/in_the_way.rs"]
 mod in_the_way;
 
 use std::fs::File;

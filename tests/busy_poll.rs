@@ -1,8 +1,5 @@
 //! Looking for messages before sleeping changes when they are found, and nothing else.
 
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::sync::mpsc::channel;
 use std::time::Duration;
 

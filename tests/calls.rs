@@ -1,8 +1,5 @@
 //! The call layer, end to end.
 
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;

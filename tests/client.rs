@@ -1,15 +1,5 @@
 //! What a server can do to a client: its calls end, each with its own answer or a word why not.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test says by failing what went wrong"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "client/answers.rs"]
 mod answers;
 
 use std::convert::Infallible;

@@ -1,10 +1,5 @@
 //! Two versions of one service: an old client calls a new server, and the reverse.
 
-#![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::os::fd::OwnedFd;
 
 use jsoncomm::fds::Fds;

@@ -1,10 +1,5 @@
 //! Timers, watches, and changes to a running server.
 
-#![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::{Read, Write};

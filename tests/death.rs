@@ -1,15 +1,7 @@
 //! Death and silence: whoever dies, stops or comes back, each call ends, and with nobody else's answer.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "death/clients.rs"]
 mod clients;
-#[path = "death/hostile.rs"]
 mod hostile;
-#[path = "death/reconnecting.rs"]
 mod reconnecting;
 
 use std::env;
@@ -110,7 +102,8 @@ impl Other {
     /// Starts it, and waits until it says that it is ready.
     fn start(test: &str, role: &str) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .args(["--exact", &format!("death::{test}")])
+            .args(["--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,17 +1,8 @@
 //! `derive(Message)`: descriptors by field, serde's attributes as serde has them, refusals by name.
 
-#![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "derive/attributes.rs"]
 mod attributes;
-#[path = "derive/descriptors.rs"]
 mod descriptors;
-#[path = "derive/nested.rs"]
 mod nested;
-#[path = "derive/types.rs"]
 mod types;
 
 use jsoncomm::Message;

@@ -3,22 +3,9 @@
 //! `describe/open-rpc-1.3.2.json` is the meta-schema of OpenRPC as its authors publish it on npm, in version 1.14.9 of
 //! `@open-rpc/meta-schema` (Apache-2.0).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a helper that fails has failed its test"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 #[cfg(feature = "schema")]
-#[path = "describe/schemas.rs"]
 mod schemas;
-#[path = "describe/served.rs"]
 mod served;
-#[path = "describe/types.rs"]
 mod types;
 
 use std::borrow::Cow;

@@ -1,10 +1,5 @@
 //! What does not grow, however many calls are made, at either end: both are in the process that is looked at.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs::File;
 
 use jsoncomm::client::PendingCall;

@@ -1,18 +1,8 @@
 //! The examples, run as a person runs them: real processes, their output and exit status.
 
-#![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[cfg(test)]
-#[path = "examples/activated.rs"]
 mod activated;
 #[cfg(feature = "osbuild")]
-#[path = "osbuild/doubles.rs"]
 mod osbuild;
-#[cfg(test)]
-#[path = "examples/proofs.rs"]
 mod proofs;
 
 use std::fs::File;

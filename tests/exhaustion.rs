@@ -1,10 +1,5 @@
 //! A process that has come to its limits: what needs more fails by itself, and works again when there is more.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::mpsc::channel;

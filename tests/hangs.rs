@@ -1,10 +1,5 @@
 //! A test that hangs is a failure with a name, in every program of tests.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

@@ -2,31 +2,13 @@
 //!
 //! After each hostile message the next polite one is served, and no descriptor is left open.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says by failing what went wrong"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "hostile/calls.rs"]
 mod calls;
-#[path = "hostile/closing.rs"]
 mod closing;
-#[path = "hostile/crowds.rs"]
 mod crowds;
-#[path = "hostile/descriptors.rs"]
 mod descriptors;
-#[path = "hostile/handlers.rs"]
 mod handlers;
-#[path = "hostile/payloads.rs"]
 mod payloads;
-#[path = "hostile/peers.rs"]
 mod peers;
-#[path = "hostile/unsendable.rs"]
 mod unsendable;
 
 use std::fs::File;

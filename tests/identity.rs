@@ -1,11 +1,5 @@
 //! Who called, as the kernel says: user, groups and process.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "identity/adopted.rs"]
 mod adopted;
 
 use std::io::{Read, Write};

@@ -1,8 +1,5 @@
 //! Many calls in flight on one connection: answered in any order, waited for in any order.
 
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs::File;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -68,7 +65,6 @@ fn start(kind: Kind) -> Running<Pairs> {
 }
 
 /// Starts a server that has accepted a client, and says how many descriptors are open then.
-#[expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 fn accepted(kind: Kind) -> (Running<Pairs>, SwapClient, usize) {
     let server = start(kind);
     let swap = SwapClient::new(server.connect());

@@ -3,25 +3,10 @@
 //! Each promise is tested in both directions: what a client sends a server, and what a server answers a client;
 //! and on the bare wire. After each bad message the next good one is served, and no descriptor is left open.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says by failing what went wrong"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "json/depth.rs"]
 mod depth;
-#[path = "json/keys.rs"]
 mod keys;
-#[path = "json/numbers.rs"]
 mod numbers;
-#[path = "json/properties.rs"]
 mod properties;
-#[path = "json/texts.rs"]
 mod texts;
 
 use std::fs::File;

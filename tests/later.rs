@@ -1,14 +1,5 @@
 //! Answers that come after their handler: deferred, cancelled, expired, from other threads.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail as tests do"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,20 +1,7 @@
 //! Each field of `Limits` that a peer can reach: at, below and above.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test says by failing what went wrong"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "limits/in_flight.rs"]
 mod in_flight;
-#[path = "limits/users.rs"]
 mod users;
-#[path = "limits/waiting.rs"]
 mod waiting;
 
 use std::fs::File;

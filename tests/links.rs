@@ -1,10 +1,5 @@
 //! Every link between the pages of this repository leads to a file, and the crate's README has none to follow.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +65,7 @@ fn links_are_found_wherever_they_may_stand() {
 }
 
 /// It is also the first page of the documentation and of the package, from where no link of this one leads anywhere.
-/// After a change of the README: `SNAPSHOT=overwrite cargo test -p jsoncomm-tests --test links`.
+/// After a change of the README: `SNAPSHOT=overwrite cargo test --test pages links`.
 #[test]
 fn the_readme_of_the_crate_is_this_one_up_to_the_links() {
     let readme = fs::read_to_string(project().join("README.md")).unwrap();

@@ -1,18 +1,10 @@
 //! `#[service]` wherever a trait may stand, and with whatever names its methods have.
 
-#![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
 #![deny(warnings, reason = "what is generated gives none")]
 
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "macros/bare.rs"]
 mod bare;
-#[path = "macros/groups.rs"]
 mod groups;
-#[path = "macros/lints.rs"]
 mod lints;
-#[path = "macros/names.rs"]
 mod names;
 
 use std::fmt::Debug;
@@ -62,7 +54,7 @@ mod renamed {
     }
 
     #[derive(Debug, other::Message)]
-    #[message(crate = "crate::framework::rpc")]
+    #[message(crate = "crate::macros::framework::rpc")]
     pub(crate) enum Nothing {
         Nothing,
     }

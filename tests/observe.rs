@@ -1,11 +1,5 @@
 //! What a server notices: all of it is counted, some of it reported, and none of it says what peers have written.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-#![expect(clippy::panic, reason = "on purpose")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};

@@ -1,8 +1,5 @@
 //! Calls without an answer: what can be known at once is reported to the caller.
 
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;

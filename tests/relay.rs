@@ -1,10 +1,5 @@
 //! A server that calls another one without waiting for it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;

@@ -1,15 +1,7 @@
 //! `#[sensitive]`: what comes or goes in such a field is never printed, neither with the type nor in an error.
 
-#![allow(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "sensitive/calls.rs"]
 mod calls;
-#[path = "sensitive/debug.rs"]
 mod debug;
-#[path = "sensitive/errors.rs"]
 mod errors;
 
 use std::fmt::{Debug, Display};

@@ -1,13 +1,7 @@
 //! One trait, many uses: mocks, other crates, several services and sockets, odd signatures.
 
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "services/nested.rs"]
 mod nested;
-#[path = "services/rehearsed.rs"]
 mod rehearsed;
-#[path = "services/returns.rs"]
 mod returns;
 
 use std::borrow::Cow;

@@ -1,11 +1,5 @@
 //! Threads that share one connection: none waits for the call of another.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "sharing/program.rs"]
 mod program;
 
 use std::convert::Infallible;

@@ -1,10 +1,5 @@
 //! Stopping in order: what was asked is answered, nobody is kept waiting, and nobody can prevent it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};

@@ -1,11 +1,5 @@
 //! What `Socket` and `Listener` promise: whole messages in order, waiting that ends.
 
-#![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "sockets/payloads.rs"]
 mod payloads;
 
 use std::fs::File;

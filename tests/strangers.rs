@@ -2,16 +2,8 @@
 //!
 //! Not everybody may make such a peer; where root in a container may not either, the tests pass without one.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "strangers/in_flight.rs"]
 mod in_flight;
-#[path = "strangers/networks.rs"]
 mod networks;
-#[path = "strangers/users.rs"]
 mod users;
 
 use std::env;
@@ -102,7 +94,8 @@ impl Other {
 
     fn spawn(command: &mut Command, test: &str, path: &Path) -> Self {
         let mut process = command
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .args(["--exact", &format!("strangers::{test}")])
+            .args(["--nocapture", "--test-threads=1"])
             .env(ELSEWHERE, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,16 +1,5 @@
 //! Answers in many parts: in order, with descriptors, ended, failed, cancelled, and with slow readers.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "helpers of tests fail as tests do"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
@@ -23,11 +12,8 @@ use jsoncomm::stream::{Items, Overflow, SendError, StreamSender};
 use jsoncomm::{Call, CallError, Connection, Error, Fault, Kind, Limits, Message, Stream};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
-#[path = "streams/budgets.rs"]
 mod budgets;
-#[path = "streams/loops.rs"]
 mod loops;
-#[path = "streams/raw.rs"]
 mod raw;
 
 #[derive(Debug, Message, PartialEq, thiserror::Error)]

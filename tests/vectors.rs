@@ -1,25 +1,10 @@
 //! The wire as test vectors, for peers in any language: what is in `vectors/*.json` is held against our server and
 //! our client, and against those in Python. `vectors/README.md` says how they are to be read.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests fail as tests do"
-)]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
-#[path = "vectors/answers.rs"]
 mod answers;
-#[path = "vectors/file.rs"]
 mod file;
-#[path = "vectors/meeting.rs"]
 mod meeting;
-#[path = "vectors/messages.rs"]
 mod messages;
-#[path = "vectors/service.rs"]
 mod service;
 
 use std::path::{Path, PathBuf};

@@ -1,10 +1,5 @@
 //! Calls and datagrams of whatever type: passed on to the letter, with their descriptors.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,9 +54,7 @@ impl Things for Shelf {
     }
 }
 
-#[path = "verbatim/fallback.rs"]
 mod fallback;
-#[path = "verbatim/raw.rs"]
 mod raw;
 
 fn start(kind: Kind) -> Running<Shelf> {

@@ -16,22 +16,18 @@ const CHILD: &str = "JSONCOMM_TESTS_CHILD";
 /// Left by a child that has come to its end.
 const DONE: &str = "done";
 
-/// Has a child do `work` in the directory, for the test of this name, which ends with this call: the child
+/// Has a child do `work` in the directory, for the test of this thread, which ends with this call: the child
 /// comes through here as well. `start` makes the command that starts it.
-fn in_child(
-    test: &str,
-    directory: &Path,
-    start: impl FnOnce(PathBuf) -> Command,
-    work: impl FnOnce(),
-) {
+fn in_child(directory: &Path, start: impl FnOnce(PathBuf) -> Command, work: impl FnOnce()) {
     if let Some(directory) = std::env::var_os(CHILD) {
         std::env::set_current_dir(directory).unwrap();
         work();
         File::create(DONE).unwrap();
         return;
     }
+    let test = std::thread::current().name().unwrap().to_owned();
     let child = start(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("children::{test}")])
+        .args(["--exact", &test])
         .env(CHILD, directory)
         .output();
     let child = match child {
@@ -76,8 +72,7 @@ fn a_relative_path_is_unlinked_after_chdir() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("below")).unwrap();
-    let test = "a_relative_path_is_unlinked_after_chdir";
-    in_child(test, directory.path(), Command::new, || {
+    in_child(directory.path(), Command::new, || {
         let home = std::env::current_dir().unwrap();
         for kind in KINDS {
             for path in [
@@ -100,8 +95,7 @@ fn a_relative_path_is_unlinked_after_chdir() {
 fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
-    let test = "a_current_directory_that_has_vanished_is_no_directory_to_bind_in";
-    in_child(test, directory.path(), Command::new, || {
+    in_child(directory.path(), Command::new, || {
         let home = std::env::current_dir().unwrap();
         std::fs::create_dir("gone").unwrap();
         std::env::set_current_dir("gone").unwrap();
@@ -118,8 +112,7 @@ fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
 fn a_mode_that_is_asked_for_does_not_depend_on_the_umask() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
-    let test = "a_mode_that_is_asked_for_does_not_depend_on_the_umask";
-    in_child(test, directory.path(), Command::new, || {
+    in_child(directory.path(), Command::new, || {
         for mask in [0, 0o022, 0o077, 0o777] {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
             for kind in KINDS {
@@ -141,8 +134,7 @@ fn a_mode_that_is_asked_for_does_not_depend_on_the_umask() {
 fn what_may_not_be_used_is_denied_and_stays() {
     alone!();
     let (directory, start) = as_nobody();
-    let test = "what_may_not_be_used_is_denied_and_stays";
-    in_child(test, directory.path(), start, || {
+    in_child(directory.path(), start, || {
         for kind in KINDS {
             let bound = Bound::at(Bind::at("live").mode(0), kind).unwrap();
             let denied = problem(Socket::connect("live", kind));
@@ -177,8 +169,7 @@ fn what_may_not_be_used_is_denied_and_stays() {
 fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_stay() {
     alone!();
     let (directory, start) = as_nobody();
-    let test = "where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_stay";
-    in_child(test, directory.path(), start, || {
+    in_child(directory.path(), start, || {
         std::fs::create_dir("below").unwrap();
         let path = "below/a.sock";
         for kind in KINDS {
@@ -197,8 +188,7 @@ fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_st
 fn a_file_that_may_not_be_given_away_is_not_left_behind() {
     alone!();
     let (directory, start) = as_nobody();
-    let test = "a_file_that_may_not_be_given_away_is_not_left_behind";
-    in_child(test, directory.path(), start, || {
+    in_child(directory.path(), start, || {
         for kind in KINDS {
             for at in [Bind::at("a.sock").owner(0), Bind::at("a.sock").group(0)] {
                 let error = Bound::at(at, kind).unwrap_err();
@@ -222,14 +212,13 @@ fn a_file_that_may_not_be_given_away_is_not_left_behind() {
 fn standard_descriptors_that_are_closed_at_the_start_do_not_matter() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
-    let test = "standard_descriptors_that_are_closed_at_the_start_do_not_matter";
     let closed = |program: PathBuf| {
         let mut shell = Command::new("sh");
         shell.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]);
         shell.arg(program);
         shell
     };
-    in_child(test, directory.path(), closed, || {
+    in_child(directory.path(), closed, || {
         let before = open_fds();
         let (_directory, deep) = deep();
         let deep = deep.join("a.sock");
@@ -257,14 +246,13 @@ fn without_proc_short_paths_work_and_the_rest_says_what_it_needs() {
         // Only root can, and not in every container.
         return;
     }
-    let test = "without_proc_short_paths_work_and_the_rest_says_what_it_needs";
     let hidden = |program: PathBuf| {
         let mut shell = Command::new("unshare");
         shell.args(["-m", "sh", "-c", &format!("{hide} && exec \"$0\" \"$@\"")]);
         shell.arg(program);
         shell
     };
-    in_child(test, directory.path(), hidden, || {
+    in_child(directory.path(), hidden, || {
         assert!(!Path::new("/proc/self").exists());
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         std::fs::create_dir("d".repeat(120)).unwrap();

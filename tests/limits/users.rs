@@ -1,7 +1,7 @@
 //! What one user may cost, by however many connections, and that others do not feel it.
 
 use super::*;
-use crate::waiting::{LARGE, LARGE_TEXT, room};
+use crate::limits::waiting::{LARGE, LARGE_TEXT, room};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;

@@ -11,8 +11,10 @@ use jsoncomm_tests::{KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use serde_json::json;
 
-use crate::desk::{Ask, DeskClient, DeskError, Echoed, Papers, Seen, Tell, seen, seen_by_python};
-use crate::python::{Mode, Python};
+use crate::peers::desk::{
+    Ask, DeskClient, DeskError, Echoed, Papers, Seen, Tell, seen, seen_by_python,
+};
+use crate::peers::python::{Mode, Python};
 
 /// No arguments.
 #[derive(Debug, Message)]

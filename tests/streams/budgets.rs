@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Brick, MANY, brick, tally};
+use crate::streams::{Brick, MANY, brick, tally};
 use jsoncomm::address::Address;
 use jsoncomm::message::Json;
 use jsoncomm::socket::Socket;

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-use crate::{TickerClient, start};
+use crate::streams::{TickerClient, start};
 use jsoncomm::stream::{Overflow, Subscribers};
 use jsoncomm::{Call, CallError, Connection, Error, Limits, Message, Server, Stream};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};

@@ -1,6 +1,6 @@
 //! Streams as they look on the wire, from both ends.
 
-use crate::{TickerClient, start};
+use crate::streams::{TickerClient, start};
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 
@@ -61,9 +61,9 @@ fn a_stream_that_is_called_for_one_answer_is_an_error_and_is_cancelled() {
         let connection = server.connect();
         let ticker = TickerClient::new(connection.clone());
         let bricks = |connection: &Connection| {
-            connection.start::<crate::Brick, Infallible>("example.ticker.bricks", &(0, 4))
+            connection.start::<crate::streams::Brick, Infallible>("example.ticker.bricks", &(0, 4))
         };
-        let is_stream = |answer: Result<crate::Brick, CallError>| {
+        let is_stream = |answer: Result<crate::streams::Brick, CallError>| {
             assert!(matches!(answer, Err(CallError::Stream)), "{answer:?}");
         };
         let (first, second) = (bricks(&connection).unwrap(), bricks(&connection).unwrap());

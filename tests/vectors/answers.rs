@@ -11,8 +11,8 @@ use jsoncomm_tests::{PATIENCE, assert_open_fds, open_fds, pair, send_raw};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::file::{Datagram, Vector, content};
-use crate::service::{Trouble, VectorsClient};
+use crate::vectors::file::{Datagram, Vector, content};
+use crate::vectors::service::{Trouble, VectorsClient};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,9 +10,9 @@ use jsoncomm::{CallError, Connection, Fault, Kind};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
 use serde_json::json;
 
-use crate::file::{content, sheet};
-use crate::folder;
-use crate::service::{Scribe, Trouble, Vectors, VectorsClient};
+use crate::vectors::file::{content, sheet};
+use crate::vectors::folder;
+use crate::vectors::service::{Scribe, Trouble, Vectors, VectorsClient};
 
 /// `peer.py` as a process.
 struct Python {

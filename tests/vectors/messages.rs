@@ -9,8 +9,8 @@ use jsoncomm_tests::{PATIENCE, Running, assert_open_fds, open_fds, send_raw};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::file::{Datagram, Vector, content, ran};
-use crate::service::{Ask, Scribe, Vectors};
+use crate::vectors::file::{Datagram, Vector, content, ran};
+use crate::vectors::service::{Ask, Scribe, Vectors};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use jsoncomm::{Call, Handler, Message, Reply, Stream};
 use serde_json::{Value, json};
 
-use crate::file::{content, ran, sheet};
+use crate::vectors::file::{content, ran, sheet};
 
 #[jsoncomm::service(name = "vectors")]
 pub(crate) trait Vectors {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::{binary, example_with, text};
+use super::{binary, example_with, text};
 
 /// Builds the example and says where it is.
 fn built() -> PathBuf {

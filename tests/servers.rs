@@ -1,0 +1,25 @@
+//! What a server does for its operator: limits, identity, shutdown, and peace from hostile peers.
+
+#[macro_use]
+extern crate jsoncomm_watchdog;
+
+#[cfg(test)]
+mod control;
+#[cfg(test)]
+mod death;
+#[cfg(test)]
+mod endurance;
+#[cfg(test)]
+mod exhaustion;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod identity;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod observe;
+#[cfg(test)]
+mod shutdown;
+#[cfg(test)]
+mod strangers;
