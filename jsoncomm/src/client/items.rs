@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Connection;
-use super::received::{Frame, Kept};
-use super::slot::{Callback, Listener};
+use super::notify::{Callback, Listener};
+use super::reply::{Frame, Kept};
 use crate::error::{CallError, Error, caught};
 use crate::message::Message;
 

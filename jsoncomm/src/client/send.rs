@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::receive::Leader;
+use super::leader::Leader;
 use super::table::{Shared, Table};
 use crate::envelope;
 use crate::error::Error;

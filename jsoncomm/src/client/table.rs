@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::dial::Dial;
-use super::receive::Receiver;
-use super::received::{About, Kept};
-use super::slot::{Listener, Notification, Seat, Slot};
+use super::connector::Connector;
+use super::leader::Receiver;
+use super::notify::{Listener, Notification, Seat};
+use super::reply::{About, Kept};
+use super::slot::Slot;
 use crate::busy_poll::Spin;
 use crate::envelope;
 use crate::error::Error;
@@ -32,7 +33,7 @@ pub(super) struct Shared {
     /// The socket, for loops that wait for it.
     pub(super) fd: Arc<OwnedFd>,
     /// Where the server is; `None` when the socket came from elsewhere.
-    pub(super) dial: Option<Dial>,
+    pub(super) dial: Option<Connector>,
     /// An event loop drives the connection: starting a call never waits.
     driven: AtomicBool,
     /// The process that has made it, and counts its calls.
@@ -41,7 +42,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(line: Transport, dial: Option<Dial>, first_id: u64) -> Self {
+    pub(super) fn new(line: Transport, dial: Option<Connector>, first_id: u64) -> Self {
         Self {
             fd: line.share_fd(),
             dial,

@@ -1,4 +1,4 @@
-//! Calls in flight, and how a stub makes its calls.
+//! Calls in flight.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Connection;
-use super::received::Kept;
-use super::slot::{Callback, Listener};
+use super::notify::{Callback, Listener};
+use super::reply::Kept;
 use crate::error::{CallError, Error};
-use crate::message::{Message, Pack};
+use crate::message::Message;
 
 /// A call in flight, made by [`Connection::start`] or a stub's `start()`.
 ///
@@ -330,66 +330,5 @@ fn read<T: Message, E: Message>(kept: Result<Kept, Error>) -> Result<T, CallErro
     match kept {
         Ok(kept) => kept.read(),
         Err(error) => Err(CallError::from_error(error)),
-    }
-}
-
-/// How a stub makes its calls: [`Blocking`] for each answer, or [`Started`] them only.
-pub trait CallMode {
-    /// What a stub's method returns, unless it is answered in many parts: those are
-    /// [`Items`](crate::stream::Items) either way.
-    type Output<T, E>;
-
-    /// Makes a call.
-    #[doc(hidden)]
-    fn call<T: Message, E: Message>(
-        connection: &Connection,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-    ) -> Self::Output<T, E>;
-}
-
-/// Each of the stub's methods waits for its answer.
-#[derive(Debug, Clone, Copy)]
-pub enum Blocking {}
-
-impl CallMode for Blocking {
-    type Output<T, E> = Result<T, CallError<E>>;
-
-    fn call<T: Message, E: Message>(
-        connection: &Connection,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-    ) -> Self::Output<T, E> {
-        connection.call(method, params)
-    }
-}
-
-/// Each of the stub's methods starts a call and returns what waits for it.
-///
-/// # Examples
-///
-/// ```
-#[doc = include_str!("../../doc/counter.txt")]
-/// use jsoncomm::client::Started;
-/// use jsoncomm::Connection;
-///
-/// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
-/// let counter = CounterClient::new(Connection::open(&path)?);
-/// let counter: CounterClient<Started> = counter.start();
-/// assert_eq!(counter.add(1)?.wait()?, 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub enum Started {}
-
-impl CallMode for Started {
-    type Output<T, E> = Result<PendingCall<T, E>, CallError<E>>;
-
-    fn call<T: Message, E: Message>(
-        connection: &Connection,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-    ) -> Self::Output<T, E> {
-        connection.start(method, params)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::dial::Dial;
+use super::connector::Connector;
 use super::table::{LOOK, Shared};
 use crate::transport::{Kind, Transport};
 
 impl Shared {
     /// Looks whether the server is gone without a word.
     pub(super) fn is_deserted(&self, line: &Transport) -> bool {
-        let deserted = || self.dial.as_ref().is_some_and(Dial::is_deserted);
+        let deserted = || self.dial.as_ref().is_some_and(Connector::is_deserted);
         line.kind() == Kind::Datagram && line.has_peer().map_or_else(deserted, |has| !has)
     }
 

@@ -9,12 +9,12 @@ use crate::transport::{self, Kind, Transport};
 
 /// An address, and which kind of socket is there; `None` is whichever.
 #[derive(Debug)]
-pub(super) struct Dial {
+pub(super) struct Connector {
     address: Address,
     kind: Option<Kind>,
 }
 
-impl Dial {
+impl Connector {
     pub(super) fn new(address: Address, kind: Option<Kind>) -> Self {
         Self { address, kind }
     }
@@ -64,7 +64,7 @@ mod tests {
     fn an_address_is_deserted_when_its_socket_was_closed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        let dial = Dial::new(Address::from(&path), None);
+        let dial = Connector::new(Address::from(&path), None);
         assert!(!dial.is_deserted(), "nothing is there");
         let server = socket::socket(Type::Dgram).unwrap();
         let to = Address::from(&path).resolve().unwrap();
@@ -76,12 +76,12 @@ mod tests {
 
     #[test]
     fn a_relative_path_is_kept_as_an_absolute_one() {
-        let mut dial = Dial::new(Address::from("a/b.sock"), None);
+        let mut dial = Connector::new(Address::from("a/b.sock"), None);
         dial.anchor();
         let here = std::env::current_dir().unwrap();
         assert_eq!(dial.address.as_path(), Some(&*here.join("a/b.sock")));
         let name = Address::abstract_name("a/b").unwrap();
-        let mut dial = Dial::new(name.clone(), None);
+        let mut dial = Connector::new(name.clone(), None);
         dial.anchor();
         assert_eq!(dial.address, name);
     }
