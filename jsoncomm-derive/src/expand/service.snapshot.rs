@@ -3,7 +3,7 @@
 trait Files {
     /// Opens `path` for reading; the descriptor travels in the reply.
     fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
-    /// Says how many files have been opened.
+    /// Returns how many files have been opened.
     fn count(&mut self) -> u64;
 }
 /**Calls the methods of [`Files`] on a server. Each waits for its answer until the connection's deadline.
@@ -250,7 +250,7 @@ const _: () = {
                     __M,
                 >(&self.connection, "example.files.open", &__open_sent { path: path })
             }
-            /// Says how many files have been opened.
+            /// Returns how many files have been opened.
             fn count(&self) -> <u64 as ::jsoncomm::private::MethodReturn>::Stub<__M> {
                 <u64 as ::jsoncomm::private::MethodReturn>::call::<
                     __M,
@@ -380,7 +380,7 @@ const _: () = {
                     ),
                 ::jsoncomm::private::Method::new(
                         "count",
-                        "Says how many files have been opened.",
+                        "Returns how many files have been opened.",
                         &[],
                     )
                     .answering(
