@@ -326,7 +326,7 @@ impl<S> Server<S> {
     ///
     /// # Examples
     ///
-    #[doc = include_str!("../doc/remote.md")]
+    #[doc = include_str!("../doc/handle.md")]
     pub fn handle(&self) -> ServerHandle<S> {
         self.remote.clone()
     }
@@ -355,7 +355,7 @@ impl<S> Server<S> {
     ///
     /// # Examples
     ///
-    #[doc = include_str!("../doc/turn.md")]
+    #[doc = include_str!("../doc/run_once.md")]
     pub fn run_once(
         &mut self,
         state: &mut S,

@@ -16,7 +16,7 @@ use crate::reply::{Deferred, Stream, answer_fault, dropped};
 ///
 /// # Examples
 ///
-#[doc = include_str!("../../doc/outcome.md")]
+#[doc = include_str!("../../doc/method_return.md")]
 #[diagnostic::on_unimplemented(
     message = "a method of a service cannot return `{Self}`",
     label = "neither a message nor a `Result` of messages",
