@@ -6,6 +6,8 @@ extern crate jsoncomm_watchdog;
 #[cfg(test)]
 mod hangs;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod links;
 #[cfg(test)]
 mod reliability;

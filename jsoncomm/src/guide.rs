@@ -1,4 +1,4 @@
-//! Pages to read: the wire, what to choose, how to come here from elsewhere. There is no code in it.
+//! Pages without code: the wire format, choosing socket kind and limits, coming from other libraries.
 
 #[doc = include_str!("../guide/wire.md")]
 pub mod wire {}

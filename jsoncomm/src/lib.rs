@@ -2,60 +2,38 @@
 //!
 //! # A tour
 //!
-//! From the bottom up, each step of use without the next:
+//! Each step works without the next ones.
 //!
-//! 1. [`Socket`](socket::Socket) sends and receives one typed message at a time: the bare wire. `#[derive(Message)]` makes a
-//!    type a [`Message`], with `#[fd]` on the fields that are descriptors, or hold some. [`message::WithFds`]
-//!    and [`message::RawMessage`] are for what has no type, [`RawDatagram`](socket::RawDatagram) for what need be no message.
-//! 2. [`Server::bind`] and [`Endpoint::bare`] answer bare messages with a [`Handler`].
-//! 3. [`Endpoint::handle`] serves the same enum of requests as methods, in JSON-RPC 2.0 envelopes, and
-//!    [`Connection::request`] calls them. A [`Reply`] may be kept and answered later, from any thread.
-//! 4. [`service`] makes a trait a service: [`Endpoint::serve`] serves it, and a stub with the trait's name and
-//!    `Client` calls it through a [`Connection`]. A method that returns [`Deferred`] answers when it can, from
-//!    any thread, and learns when nobody waits any more.
-//! 5. A stub's `start()` has its methods return a [`PendingCall`](client::PendingCall) at once: many calls in flight on one connection.
-//! 6. A method that returns [`Stream`] answers in many parts: the server has a [`StreamSender`](stream::StreamSender) for them, or several as
-//!    [`Subscribers`](stream::Subscribers) to push to; the client iterates over [`Items`](stream::Items).
-//! 7. [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call back between calls; a
-//!    [`ServerHandle`](server::ServerHandle) changes the server from elsewhere; [`Server::run_once`] lets a foreign loop drive it.
-//! 8. [`Server::drive`] and [`PendingCall::on_complete`](client::PendingCall::on_complete) let a handler call another server without waiting for it, and
-//!    [`Reply::forward`] passes the answer on. [`Items::for_each`](stream::Items::for_each) does the same for streams. A [`PendingCall`](client::PendingCall) is a
-//!    `Future`, and [`Items::poll_next`](stream::Items::poll_next) is for runtimes as well.
-//! 9. A service describes itself ([`describe`]): as a constant for programs, as an OpenRPC document for people and
-//!    tools, and over the wire to whoever asks ([`Connection::discover`]).
+//! 1. **Messages.** `#[derive(Message)]` makes a type a [`Message`]; `#[fd]` marks the fields that are descriptors or
+//!    contain some. A [`Socket`](socket::Socket) sends and receives one message at a time.
+//!    [`RawMessage`](message::RawMessage) is a message whose type is not known.
+//! 2. **Services.** [`service`] makes a trait a service. [`Endpoint::serve`] serves it, and a stub with the trait's name and
+//!    `Client` calls it through a [`Connection`]. A [`Handler`] does the same for an enum of requests
+//!    ([`Endpoint::handle`], [`Connection::request`]), without JSON-RPC if need be ([`Endpoint::bare`]).
+//! 3. **Later replies.** A method that returns [`Deferred`] replies when it can, from any thread.
+//! 4. **Streams.** A method that returns [`Stream`] sends many items through a
+//!    [`StreamSender`](stream::StreamSender). The client iterates over [`Items`](stream::Items).
+//! 5. **Calls in flight.** The methods of a stub's `start()` return a [`PendingCall`](client::PendingCall) at once: wait
+//!    for it, await it as a `Future`, or give it a callback.
+//! 6. **Event loops.** [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call functions between
+//!    messages. [`Server::run_once`] runs one turn inside another loop. A [`ServerHandle`](server::ServerHandle) stops or
+//!    changes the server from another thread.
+//! 7. **Servers that call.** [`Server::drive`] lets a handler call another server without waiting for the reply, and
+//!    [`Reply::forward`] passes that reply on.
+//! 8. **Discovery.** A service describes itself ([`describe`]): as a constant, as an OpenRPC document, and to authorized
+//!    clients ([`Connection::discover`]).
 //!
 //! # Pages
 //!
-//! - [The wire](guide::wire), for peers in other languages.
-//! - [Which kind of socket, and which limits](guide::choosing).
+//! - [The wire format](guide::wire), for peers in other languages.
+//! - [Choosing socket kind and limits](guide::choosing).
 //! - [Coming from varlink, D-Bus, tarpc, ttrpc or the Python module](guide::moving).
-//! - [Which JSON is taken, and which is not](message#json).
+//! - [Which JSON is accepted](message#json).
 //!
-//! # The rooms
-//!
-//! A room imports only from those on lower floors, by full path. Only `reactor` names mio, only `sys` makes
-//! system calls, only `json` and `envelope` name serde_json.
-//!
-//! | floor | room | what for |
-//! |---|---|---|
-//! | 0 | `sys` | system calls under their manual-page names; `sys/control.rs` has all `unsafe` code |
-//! | 1 | `fds`, `limits`, `error`, `busy_poll` | the owned descriptors of a datagram; every bound; what can go wrong; whether to look before sleeping |
-//! | 2 | `json`, `shape`, `address`, `peer` | JSON text to serde and back; what a type looks like; where; who |
-//! | 3 | [`message`] | a typed value to JSON and descriptors, and back |
-//! | 4 | `envelope`, [`describe`], `transport`, `accounts`, `observe` | JSON-RPC objects, without I/O; what a service is; a socket without types; what each user costs; what is noticed |
-//! | 5 | `socket`, `queue` | typed messages; replies that wait for room or for the loop |
-//! | 6 | `reply`, `reactor` | answers that outlive their handler; readiness, timers, waking |
-//! | 7 | `client` | calls, waited for or in flight |
-//! | 8 | `service` | what handlers and generated code meet, at both ends |
-//! | 9 | `router` | what is served at an endpoint |
-//! | 10 | `server` | endpoints, turns, admission, timers, changes from outside |
-//! | 11 | `lib`, `private`, [`guide`] | names for users; names for generated code; pages to read |
-//!
-//! A datagram goes `sys`, `transport`, `server`, `router`, `envelope`, `service`, handler, and back by the same
-//! stairs.
+//! `ARCHITECTURE.md`, beside this crate's manifest, has the modules and their layers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// For what the derive emits, in tests.
+// Tests use the derive, whose output names this crate.
 #[cfg(test)]
 extern crate self as jsoncomm;
 
@@ -90,7 +68,40 @@ pub mod socket;
 mod sys;
 mod transport;
 
-/// Replies in many parts: [`Stream`] on the server, [`Items`](stream::Items) on the client.
+/// Replies of many items: [`Stream`] on the server, [`Items`](stream::Items) on the client.
+///
+/// A method that returns [`Stream`] gets a [`StreamSender`](stream::StreamSender), which sends items from any thread. Several
+/// callers that are to receive the same items are [`Subscribers`](stream::Subscribers).
+///
+/// ```
+/// use jsoncomm::{Call, Connection, Kind, Limits, Server, Stream};
+///
+/// #[jsoncomm::service(name = "example.numbers")]
+/// trait Numbers {
+///     /// Sends the numbers below `end`.
+///     fn below(&mut self, call: &mut Call, end: u32) -> Stream<u32>;
+/// }
+///
+/// struct Counter;
+/// impl Numbers for Counter {
+///     fn below(&mut self, call: &mut Call, end: u32) -> Stream<u32> {
+///         call.stream(|sender| sender.feed((0..end).map(Ok)))
+///     }
+/// }
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("numbers.sock");
+/// # let mut server = Server::new(Limits::default())?;
+/// # server.bind(&path, Kind::Seqpacket)?.serve::<dyn Numbers>();
+/// # let handle = server.handle();
+/// # let thread = std::thread::spawn(move || server.run(&mut Counter));
+///
+/// let numbers = NumbersClient::new(Connection::open(&path)?);
+/// let items = numbers.below(3)?.collect::<Result<Vec<u32>, _>>()?;
+/// assert_eq!(items, [0, 1, 2]);
+/// # handle.stop();
+/// # thread.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub mod stream {
     pub use crate::client::Items;
     pub use crate::error::SendError;
@@ -110,7 +121,7 @@ pub use server::{Endpoint, Server};
 pub use service::{Call, Handler};
 pub use transport::Kind;
 
-/// Makes a type that can be sent and received, descriptors included.
+/// Implements [`Message`](trait@Message) for a type, so that it can be sent and received with its descriptors.
 ///
 /// A whole program:
 ///
@@ -124,12 +135,12 @@ pub use transport::Kind;
 /// #[derive(Debug, Message)]
 /// struct Page {
 ///     title: String,
-///     /// In the JSON it is an index; the descriptor itself goes beside it.
+///     /// In the JSON this is an index. The descriptor travels beside the text.
 ///     #[fd]
 ///     body: OwnedFd,
-///     /// A message without descriptors is a field like any other.
+///     /// A message without descriptors needs no attribute.
 ///     marks: Vec<Mark>,
-///     /// Without it, `null` or nothing at all.
+///     /// `None` is `null`, or an absent member.
 ///     author: Option<String>,
 /// }
 ///
@@ -158,7 +169,7 @@ pub use transport::Kind;
 #[cfg(feature = "derive")]
 pub use jsoncomm_derive::Message;
 
-/// Makes a trait that can be served, and a stub that calls it.
+/// Makes a trait a service that a [`Server`] can serve, and generates the stub that calls it.
 ///
 /// A whole program, server and client:
 ///
@@ -170,9 +181,9 @@ pub use jsoncomm_derive::Message;
 /// pub trait Notes {
 ///     /// Opens a note; its descriptor travels in the reply.
 ///     fn open(&mut self, name: &str) -> Result<Note, NotesError>;
-///     /// Appends to the log that is passed, and says who it was for.
+///     /// Appends to the log that the caller passes; returns the caller's user id.
 ///     fn append(&mut self, call: &mut Call, text: &str, #[fd] log: File) -> Option<u32>;
-///     /// Is not answered.
+///     /// Has no reply.
 ///     #[oneway]
 ///     fn forget(&mut self, name: &str);
 /// }
@@ -183,9 +194,9 @@ pub use jsoncomm_derive::Message;
 /// #[derive(Debug, Message, thiserror::Error)]
 /// pub enum NotesError { #[error("no note {name}")] NotFound { name: String } }
 ///
-/// struct Desk { forgotten: Vec<String> }
+/// struct Notebook { forgotten: Vec<String> }
 ///
-/// impl Notes for Desk {
+/// impl Notes for Notebook {
 ///     fn open(&mut self, name: &str) -> Result<Note, NotesError> {
 ///         if self.forgotten.iter().any(|forgotten| forgotten == name) {
 ///             return Err(NotesError::NotFound { name: name.into() });
@@ -205,12 +216,12 @@ pub use jsoncomm_derive::Message;
 /// #   let path = directory.path().join("notes.sock");
 ///     let mut server = Server::new(Limits::default())?;
 ///     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Notes>();
-///     let remote = server.handle();
-///     let thread = std::thread::spawn(move || server.run(&mut Desk { forgotten: Vec::new() }));
+///     let handle = server.handle();
+///     let thread = std::thread::spawn(move || server.run(&mut Notebook { forgotten: Vec::new() }));
 ///
 ///     let notes = NotesClient::new(Connection::open(&path)?);
 ///     assert_eq!(notes.open("a")?.len, 0);
-///     // Sending lends: the file stays ours.
+///     // Arguments are borrowed: the file stays open here.
 ///     let log = File::options().write(true).open("/dev/null")?;
 ///     assert!(notes.append("hello", &log)?.is_some());
 ///     notes.forget("a")?;
@@ -218,7 +229,7 @@ pub use jsoncomm_derive::Message;
 ///         Err(CallError::Service(NotesError::NotFound { name })) => assert_eq!(name, "a"),
 ///         other => unreachable!("{other:?}"),
 ///     }
-///     remote.stop();
+///     handle.stop();
 ///     thread.join().unwrap()?;
 ///     Ok(())
 /// }
