@@ -170,7 +170,7 @@ fn leave_when_idle(server: &mut Server<State>, idle: Duration) -> Result<(), jso
     server.after(idle, move |_, control| {
         control.post(move |server| {
             let stats = server.stats();
-            let busy = stats.connections + stats.deferred + stats.waiting;
+            let busy = stats.connections + stats.deferred + stats.backlog;
             if busy == 0 && stats.counts.received == before {
                 tell(NotifyState::Stopping);
                 server.handle().stop();

@@ -85,7 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     server.run(&mut Adder)?;
     client.join().map_err(|_| "the client panicked")??;
-    let spilled = server.counts().spilled;
+    let spilled = server.counts().large_messages;
     writeln!(io::stdout(), "messages that came in a memfd: {spilled}")?;
     Ok(())
 }

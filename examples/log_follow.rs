@@ -103,7 +103,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     served?;
     // Kept until then: whoever drops a stream is told of its end, if that can still be.
     let _streams = client.join().map_err(|_| "the client panicked")??;
-    let dropped = server.counts().dropped;
+    let dropped = server.counts().undelivered;
     writeln!(
         io::stdout(),
         "lines that the server has dropped, by its own count: {dropped}"

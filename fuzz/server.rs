@@ -318,7 +318,7 @@ impl Stage {
         self.settle();
         let counts = self.server.counts();
         for client in &self.clients {
-            if client.socket.is_some() && self.mode != Mode::Bare && counts.dropped == 0 {
+            if client.socket.is_some() && self.mode != Mode::Bare && counts.undelivered == 0 {
                 client.ledger.assert_all_answered();
             }
         }

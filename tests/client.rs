@@ -440,7 +440,7 @@ fn who_is_not_admitted_is_told_so() {
             Kind::Datagram => (40, 0),
             Kind::Seqpacket => (20, 20),
         };
-        assert_eq!((counts.refused, counts.turned_away), refused);
+        assert_eq!((counts.refused, counts.rejected), refused);
 
         let me = rustix::process::geteuid().as_raw();
         let server = Running::start(kind, State::default(), move |endpoint| {
@@ -497,7 +497,7 @@ fn stubs_and_threads_share_a_connection() {
             THREADS * CALLS
         );
         let (_, counts) = server.stop();
-        assert_eq!((counts.refused, counts.dropped), (0, 0));
+        assert_eq!((counts.refused, counts.undelivered), (0, 0));
         assert_eq!(counts.handled, THREADS * CALLS * 4 + 1);
     }
     assert_open_fds(before);

@@ -110,7 +110,7 @@ fn who_cannot_be_accepted_is_when_there_is_a_descriptor_and_others_are_served() 
     waiting.set_timeout(Some(PATIENCE));
     assert_eq!(hear(&mut waiting)["result"], "x");
     let (_, counts) = server.stop();
-    assert_eq!((counts.accepted, counts.turned_away), (2, 0));
+    assert_eq!((counts.accepted, counts.rejected), (2, 0));
     drop((waiting, polite));
     assert_open_fds(before);
 }

@@ -396,7 +396,7 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
             if let Ok(peer) = told.try_recv() {
                 break peer.unwrap();
             }
-            assert_eq!(server.counts().refused + server.counts().gone, 0);
+            assert_eq!(server.counts().refused + server.counts().closed, 0);
         };
         assert_eq!(peer.pid(), Some(client.0.id()));
         if let Some(pidfd) = peer.pidfd() {

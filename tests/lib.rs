@@ -351,7 +351,7 @@ impl<S: Send + 'static> Running<S> {
         let until = Instant::now() + PATIENCE;
         loop {
             let stats = self.stats();
-            let found = (stats.connections, stats.deferred, stats.waiting);
+            let found = (stats.connections, stats.deferred, stats.backlog);
             if found == (connections, 0, 0) {
                 return;
             }

@@ -345,7 +345,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
     }
     assert_eq!(ask(&mut first, &ping)["result"], "");
     let (_, counts) = server.stop();
-    assert_eq!((counts.accepted, counts.turned_away), (3, turned_away));
+    assert_eq!((counts.accepted, counts.rejected), (3, turned_away));
     drop((first, third, probe));
     assert_open_fds(before);
 }

@@ -82,7 +82,7 @@ impl Watched {
 
     /// What has been reported.
     fn notices(&self) -> Vec<EventKind> {
-        self.events.try_iter().map(|event| event.notice).collect()
+        self.events.try_iter().map(|event| event.kind).collect()
     }
 }
 
@@ -109,10 +109,10 @@ fn each_thing_is_noticed_as_what_it_is() {
     send_raw(&socket, cancel, &[]).unwrap();
     watched.until(|counts| counts.cancelled == 1);
     let other = watched.connect(Kind::Seqpacket);
-    watched.until(|counts| counts.turned_away == 1);
+    watched.until(|counts| counts.rejected == 1);
     send_raw(&socket, b"secret", &[]).unwrap();
     send_raw(&socket, b"{}", &[]).unwrap();
-    watched.until(|counts| counts.gone == 1);
+    watched.until(|counts| counts.closed == 1);
     watched.clerk.kept.pop().unwrap().send(1);
     watched.until(|counts| counts.unwanted == 1);
     drop((socket, other));
@@ -142,7 +142,7 @@ fn each_thing_is_noticed_as_what_it_is() {
             EventKind::Refused(Fault::CANCELLED),
             counts.refused_with(Fault::CANCELLED),
         ),
-        (EventKind::TurnedAway(Fault::BUSY), counts.turned_away),
+        (EventKind::Rejected(Fault::BUSY), counts.rejected),
         (
             EventKind::Refused(Fault::BUSY),
             counts.refused_with(Fault::BUSY),
@@ -155,15 +155,15 @@ fn each_thing_is_noticed_as_what_it_is() {
             EventKind::Refused(Fault::INVALID_REQUEST),
             counts.refused_with(Fault::INVALID_REQUEST),
         ),
-        (EventKind::Cut(DisconnectReason::Malformed), counts.cut),
-        (EventKind::Gone, counts.gone),
+        (
+            EventKind::Disconnected(DisconnectReason::Malformed),
+            counts.disconnected,
+        ),
+        (EventKind::Closed, counts.closed),
         (EventKind::Unwanted, counts.unwanted),
     ];
     for (notice, count) in want {
-        let found: Vec<&Event> = events
-            .iter()
-            .filter(|event| event.notice == notice)
-            .collect();
+        let found: Vec<&Event> = events.iter().filter(|event| event.kind == notice).collect();
         assert_eq!((found.len(), count), (1, 1), "{notice:?} in {events:?}");
         let known = notice != EventKind::Unwanted;
         assert_eq!(found[0].peer.as_ref().map(Peer::uid), known.then_some(me));
@@ -181,28 +181,28 @@ fn answers_that_nobody_gets_are_noticed_with_the_reason() {
     let mut watched = Watched::new(Kind::Seqpacket, limits.clone());
     let deaf = watched.connect(Kind::Seqpacket);
     let echo = call(1, "echo", &format!(r#"["{}"]"#, "x".repeat(50_000)));
-    while watched.server.counts().cut == 0 {
+    while watched.server.counts().disconnected == 0 {
         send_raw(&deaf, &echo, &[]).unwrap();
         let turn = watched
             .server
             .run_once(&mut watched.clerk, Some(Duration::ZERO));
         assert_eq!(turn.unwrap(), ControlFlow::Continue(()));
-        if watched.server.stats().waiting == 1 {
+        if watched.server.stats().backlog == 1 {
             break;
         }
     }
-    assert_eq!(watched.server.stats().waiting, 1, "it waits");
+    assert_eq!(watched.server.stats().backlog, 1, "it waits");
     assert_eq!(watched.server.stats().connections, 1);
     drop(deaf);
-    watched.until(|counts| counts.gone == 1);
+    watched.until(|counts| counts.closed == 1);
     let notices = watched.notices();
     assert!(
-        notices.contains(&EventKind::Dropped(UndeliveredReason::Gone)),
+        notices.contains(&EventKind::Undelivered(UndeliveredReason::Disconnected)),
         "{notices:?}"
     );
     let stats = watched.server.stats();
     assert_eq!(
-        (stats.waiting, stats.connections, stats.deferred),
+        (stats.backlog, stats.connections, stats.deferred),
         (0, 0, 0)
     );
     // On a datagram socket a caller may have no name to answer to.
@@ -211,10 +211,10 @@ fn answers_that_nobody_gets_are_noticed_with_the_reason() {
     nameless
         .send_to(&call(1, "echo", r#"["x"]"#), &watched.path)
         .unwrap();
-    watched.until(|counts| counts.dropped == 1);
+    watched.until(|counts| counts.undelivered == 1);
     assert_eq!(
         watched.notices(),
-        [EventKind::Dropped(UndeliveredReason::NoAddress)]
+        [EventKind::Undelivered(UndeliveredReason::NoAddress)]
     );
 }
 
@@ -235,7 +235,7 @@ fn what_a_peer_does_again_and_again_is_reported_once_and_counted() {
         let events: Vec<Event> = watched.events.try_iter().collect();
         let refused: Vec<&Event> = events
             .iter()
-            .filter(|event| event.notice == EventKind::Refused(Fault::PARSE_ERROR))
+            .filter(|event| event.kind == EventKind::Refused(Fault::PARSE_ERROR))
             .collect();
         assert_eq!(refused.len(), 1, "{events:?}");
         assert_eq!(refused[0].count, 1);
@@ -260,10 +260,10 @@ fn large_messages_are_noticed() {
         let text = "x".repeat(9 << 20);
         DeskClient::new(desk).echo(text).unwrap().len()
     });
-    watched.until(|counts| counts.gone == 1);
+    watched.until(|counts| counts.closed == 1);
     assert_eq!(client.join().unwrap(), 9 << 20);
-    assert_eq!(watched.server.counts().spilled, 1);
-    assert!(watched.notices().contains(&EventKind::Spilled));
+    assert_eq!(watched.server.counts().large_messages, 1);
+    assert!(watched.notices().contains(&EventKind::LargeMessage));
 }
 
 #[test]
@@ -310,5 +310,5 @@ fn what_is_noticed_can_be_traced() {
     });
     let me = rustix::process::geteuid().as_raw();
     let text = collect.0.lock().unwrap().clone();
-    assert_eq!(text, format!("notice=Refused(-32700) count=1 user={me} "));
+    assert_eq!(text, format!("kind=Refused(-32700) count=1 user={me} "));
 }

@@ -62,7 +62,7 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
         // Nobody else can come.
         let remote = server.handle();
         server.observe(move |event| {
-            if matches!(event.notice, EventKind::Gone | EventKind::Cut(_)) {
+            if matches!(event.kind, EventKind::Closed | EventKind::Disconnected(_)) {
                 remote.shut_down(GRACE);
             }
         });

@@ -1,7 +1,8 @@
-//! What a server notices: counted always, reported to whoever wants to hear of it.
+//! What a server counts and reports.
 //!
-//! What peers can cause they can cause a million times, so the same notice about the same user is reported
-//! once in a while and counted in between. Nothing that a peer has written is part of it.
+//! Every event is counted. A program that sets [`Server::observe`](crate::Server::observe) is also called back, rate-limited:
+//! a peer can cause the same event a million times, so the same event of the same user is reported once in a while,
+//! with the number of times it happened. No event contains anything that a peer has written.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,80 +12,83 @@ use crate::error::Fault;
 use crate::peer::Peer;
 use crate::sys::control::Credentials;
 
-/// Why an answer came to nothing.
+/// Why a reply was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UndeliveredReason {
-    /// Its caller has no address, or one that cannot be trusted: a path on a datagram socket.
+    /// The caller has no address, or one that cannot be trusted: a path, on a datagram socket.
     NoAddress,
-    /// Its caller has no room, and what may wait for it waits already, or has waited for too long.
-    NoRoom,
-    /// Its caller has gone.
-    Gone,
-    /// It is of a deferred call or a stream, and could not be kept: descriptors have run out, or the stream's
-    /// [`Overflow`](crate::stream::Overflow) says so. Or the kernel will not send it to anybody, for example because of a
-    /// descriptor that cannot be passed; its caller is told.
-    NotKept,
+    /// The caller does not read, and its backlog was full or older than the server keeps it.
+    BacklogFull,
+    /// The caller disconnected.
+    Disconnected,
+    /// A deferred reply or a stream item could not be queued or sent.
+    ///
+    /// Descriptors had run out, the stream's [`Overflow`](crate::stream::Overflow) dropped the item, or the kernel refused to
+    /// send it, for example because of a descriptor that cannot be passed. In the last case the caller gets a fault.
+    Discarded,
 }
 
-/// Why a connection was cut.
+/// Why the server disconnected a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DisconnectReason {
-    /// It sent more than [`Limits::malformed`](crate::Limits::malformed).
+    /// It sent more malformed messages than [`Limits::malformed`](crate::Limits::malformed).
     Malformed,
-    /// More than [`Limits::user_descriptors`](crate::Limits::user_descriptors) that nobody wants wait to be closed.
-    Descriptors,
-    /// It does not read, and more than may wait for it would wait.
-    Waiting,
+    /// It sent descriptors that no message used, and more of its user's than
+    /// [`Limits::user_descriptors`](crate::Limits::user_descriptors) were still to be closed.
+    UnusedFds,
+    /// It does not read, and its backlog is full.
+    BacklogFull,
 }
 
-/// What a server has noticed.
+/// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A message was refused with the fault of this code, or would have been if there were a way to say so.
+    /// A message was refused with this fault code. The fault was sent if the caller could be answered.
     Refused(i64),
-    /// A message looked like an answer, or came to a bare endpoint that is stopping or full.
+    /// A message looked like a reply, or reached a bare endpoint that is shutting down or at a limit. No fault was sent.
     Ignored,
-    /// An answer could not be delivered.
-    Dropped(UndeliveredReason),
-    /// An answer came after its caller's deadline, and was not sent.
+    /// A reply was not delivered.
+    Undelivered(UndeliveredReason),
+    /// A reply was discarded because its call's deadline had passed.
     Expired,
-    /// An answer came after its caller had cancelled or gone, and was not sent.
+    /// A reply was discarded because its call had been cancelled or its caller had disconnected.
     Unwanted,
-    /// A caller has cancelled a deferred call.
+    /// A caller cancelled a deferred call.
     Cancelled,
-    /// A message came in a memfd, because it was large.
-    Spilled,
-    /// A handler has panicked: of this service and method, which are empty on a bare endpoint.
+    /// A message too large for a datagram was received in a memfd.
+    LargeMessage,
+    /// A handler panicked. The fields are its service and method, both empty on a bare endpoint.
     Panicked(&'static str, &'static str),
-    /// A connection was taken.
+    /// A connection was accepted.
     Accepted,
-    /// A connection was closed at once, with the fault of this code.
-    TurnedAway(i64),
-    /// A connection was cut.
-    Cut(DisconnectReason),
-    /// A connection has ended.
-    Gone,
+    /// A connection was closed right after it was accepted, with this fault code.
+    Rejected(i64),
+    /// The server disconnected a client.
+    Disconnected(DisconnectReason),
+    /// A connection ended, for whichever reason.
+    Closed,
 }
 
-/// What a server reports.
+/// One report to the callback of [`Server::observe`](crate::Server::observe).
+///
+/// An event owns no descriptor and no list, so keeping it is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// What was noticed.
-    pub notice: EventKind,
-    /// Whose doing it was, if that is known. An event can be kept, so it has no descriptor and no list: what more is
-    /// known of a peer, [`groups`](Peer::groups) and [`pidfd`](Peer::pidfd), is not part of it.
+    /// What happened.
+    pub kind: EventKind,
+    /// The peer that caused it, if known, without [`groups`](Peer::groups) and [`pidfd`](Peer::pidfd).
     pub peer: Option<Peer>,
-    /// How often, counting those about the same user that were not reported since the last that was.
+    /// How often it happened, including the times since the last report about the same user.
     pub count: u64,
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.notice)?;
+        write!(f, "{:?}", self.kind)?;
         if self.count > 1 {
             write!(f, " {} times", self.count)?;
         }
@@ -95,7 +99,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// The codes of faults of which refusals are counted one by one.
+/// The fault codes with a counter of their own.
 const CODES: [i64; 13] = [
     Fault::PARSE_ERROR,
     Fault::INVALID_REQUEST,
@@ -112,7 +116,9 @@ const CODES: [i64; 13] = [
     Fault::INVALID_DESCRIPTORS,
 ];
 
-/// What a server has done so far. Each counts from 0 when the server was made.
+/// Totals of a server since it was created.
+///
+/// Returned by [`Server::counts`](crate::Server::counts).
 ///
 /// # Examples
 ///
@@ -120,103 +126,104 @@ const CODES: [i64; 13] = [
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Datagrams received, of whatever kind.
+    /// Datagrams received, valid or not.
     pub received: u64,
-    /// Of these, how many brought their text in a memfd.
-    pub spilled: u64,
-    /// Calls and bare messages that a handler was given.
+    /// Received messages that came in a memfd because of their size.
+    pub large_messages: u64,
+    /// Calls and bare messages passed to a handler.
     pub handled: u64,
-    /// Of these, how many ended in a panic.
+    /// Handlers that panicked.
     pub panicked: u64,
-    /// Messages refused with a fault or, on a bare endpoint, in silence; [`refused_with`](Counts::refused_with) says
-    /// why.
+    /// Messages refused with a fault, or ignored; see [`refused_with`](Counts::refused_with).
     pub refused: u64,
-    /// Answers that could not be delivered: the peer has gone, has no address to answer, or has no room
-    /// and its budget is used up.
-    pub dropped: u64,
-    /// Answers that came after their caller's deadline and were not sent.
+    /// Replies that were not delivered; see [`UndeliveredReason`].
+    pub undelivered: u64,
+    /// Replies discarded because their call's deadline had passed.
     pub expired: u64,
-    /// Deferred answers that came after their caller had cancelled or gone, and were not sent.
+    /// Deferred replies discarded because their call had been cancelled or their caller had disconnected.
     pub unwanted: u64,
-    /// Deferred calls that were cancelled by their caller.
+    /// Deferred calls cancelled by their caller.
     pub cancelled: u64,
-    /// Connections taken.
+    /// Connections accepted.
     pub accepted: u64,
-    /// Connections closed at once: not admitted, or above the limit.
-    pub turned_away: u64,
-    /// Connections cut for what they did, or did not read.
-    pub cut: u64,
-    /// Connections that have ended, in whichever way.
-    pub gone: u64,
-    with: [u64; CODES.len()],
+    /// Connections closed right after they were accepted: not authorized, or above a limit.
+    pub rejected: u64,
+    /// Clients disconnected by the server; see [`DisconnectReason`].
+    pub disconnected: u64,
+    /// Connections that ended, for whichever reason.
+    pub closed: u64,
+    refused_by_code: [u64; CODES.len()],
 }
 
 impl Counts {
-    /// How many messages were refused with the fault of this code, one of [`Fault`]'s.
+    /// Returns how many messages were refused with one of [`Fault`]'s codes; 0 for other codes.
     pub fn refused_with(&self, code: i64) -> u64 {
-        let place = CODES.iter().position(|known| *known == code);
-        let count = place.and_then(|place| self.with.get(place));
-        count.copied().unwrap_or(0)
+        let mut counters = CODES.iter().zip(self.refused_by_code);
+        let found = counters.find(|(known, _)| **known == code);
+        found.map_or(0, |(_, count)| count)
     }
 
-    /// Counts what was noticed.
-    pub(crate) fn add(&mut self, notice: EventKind, count: u64) {
-        let counter = match notice {
+    /// Adds `count` events.
+    pub(crate) fn add(&mut self, kind: EventKind, count: u64) {
+        let counter = match kind {
             EventKind::Refused(code) => {
-                let place = CODES.iter().position(|known| *known == code);
-                if let Some(with) = place.and_then(|place| self.with.get_mut(place)) {
-                    *with += count;
+                let mut counters = CODES.iter().zip(&mut self.refused_by_code);
+                if let Some((_, counter)) = counters.find(|(known, _)| **known == code) {
+                    *counter += count;
                 }
                 &mut self.refused
             }
             EventKind::Ignored => &mut self.refused,
-            EventKind::Dropped(_) => &mut self.dropped,
+            EventKind::Undelivered(_) => &mut self.undelivered,
             EventKind::Expired => &mut self.expired,
             EventKind::Unwanted => &mut self.unwanted,
             EventKind::Cancelled => &mut self.cancelled,
-            EventKind::Spilled => &mut self.spilled,
+            EventKind::LargeMessage => &mut self.large_messages,
             EventKind::Panicked(..) => &mut self.panicked,
             EventKind::Accepted => &mut self.accepted,
-            EventKind::TurnedAway(_) => &mut self.turned_away,
-            EventKind::Cut(_) => &mut self.cut,
-            EventKind::Gone => &mut self.gone,
+            EventKind::Rejected(_) => &mut self.rejected,
+            EventKind::Disconnected(_) => &mut self.disconnected,
+            EventKind::Closed => &mut self.closed,
         };
         *counter += count;
     }
 }
 
-/// What a server is busy with now.
+/// The current load of a server.
+///
+/// Returned by [`Server::stats`](crate::Server::stats).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// What it has done so far.
+    /// Totals since the server was created.
     pub counts: Counts,
-    /// Connections that stand, and those that are over while their peer has not read what was sent to it.
+    /// Connections, including those that ended while their peer still has unread replies.
     pub connections: usize,
-    /// Calls whose answer is deferred, streams included.
+    /// Deferred calls, streams included.
     pub deferred: usize,
-    /// Answers that wait for peers that have no room, or have not read what was sent to them before.
-    pub waiting: usize,
-    /// Descriptors that have been sent and that may be unread; a large answer is one.
+    /// Replies queued because their peer has no room or has not read earlier descriptors.
+    pub backlog: usize,
+    /// Descriptors sent that may be unread. The memfd of a large reply is one.
     pub fds_in_flight: usize,
-    /// Bytes of large answers, in memfds, that have been sent and that may be unread.
+    /// Bytes of large replies sent in memfds that may be unread.
     pub bytes_in_flight: usize,
 }
 
-/// Who hears of events.
+/// The callback that events are reported to.
 pub(crate) type Hook = Box<dyn FnMut(&Event) + Send>;
 
-/// Reports what is noticed, each kind of it about each user once in a while.
+/// Rate-limited reporting of events, by kind and user.
 pub(crate) struct Observer {
     hook: Option<Hook>,
+    /// [`Limits::event_pause`](crate::Limits::event_pause).
     pause: Duration,
-    heard: HashMap<(Option<u32>, EventKind), Heard>,
+    reports: HashMap<(Option<u32>, EventKind), LastReport>,
 }
 
-/// The last report of something, and how often it has not been reported since.
-struct Heard {
+/// When an event was last reported, and how often it happened since.
+struct LastReport {
     at: Instant,
-    more: u64,
+    unreported: u64,
 }
 
 impl Observer {
@@ -224,7 +231,7 @@ impl Observer {
         Self {
             hook: None,
             pause,
-            heard: HashMap::new(),
+            reports: HashMap::new(),
         }
     }
 
@@ -232,35 +239,32 @@ impl Observer {
         self.hook = Some(hook);
     }
 
-    /// Reports it, unless the same has just been.
-    pub(crate) fn report(&mut self, notice: EventKind, peer: Option<Credentials>, count: u64) {
-        /// Most kinds of things and users that are kept in mind.
-        const MANY: usize = 1024;
+    /// Reports an event, unless the same event of the same user was reported within the pause.
+    pub(crate) fn report(&mut self, kind: EventKind, peer: Option<Credentials>, mut count: u64) {
+        /// Most kinds and users remembered. While so many are recent, no others are reported.
+        const REPORTS_MAX: usize = 1024;
         let Some(hook) = &mut self.hook else {
             return;
         };
         let (now, pause) = (Instant::now(), self.pause);
-        let recent = |heard: &Heard| now.duration_since(heard.at) < pause;
-        let about = (peer.map(|peer| peer.uid), notice);
-        let mut count = count;
-        if let Some(heard) = self.heard.get_mut(&about) {
-            if recent(heard) {
-                heard.more += count;
+        let is_recent = |last: &LastReport| now.duration_since(last.at) < pause;
+        let key = (peer.map(|peer| peer.uid), kind);
+        if let Some(last) = self.reports.get_mut(&key) {
+            if is_recent(last) {
+                last.unreported += count;
                 return;
             }
-            count += heard.more;
-        } else if self.heard.len() >= MANY {
-            self.heard.retain(|_, heard| recent(heard));
-            if self.heard.len() >= MANY {
+            count += last.unreported;
+        } else if self.reports.len() >= REPORTS_MAX {
+            self.reports.retain(|_, last| is_recent(last));
+            if self.reports.len() >= REPORTS_MAX {
                 return;
             }
         }
-        self.heard.insert(about, Heard { at: now, more: 0 });
-        hook(&Event {
-            notice,
-            peer: peer.and_then(Peer::from_credentials),
-            count,
-        });
+        let (at, unreported) = (now, 0);
+        self.reports.insert(key, LastReport { at, unreported });
+        let peer = peer.and_then(Peer::from_credentials);
+        hook(&Event { kind, peer, count });
     }
 }
 
@@ -275,45 +279,45 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    /// What has been reported, and how often it had happened.
+    /// The kind and count of each report.
     type Reports = Arc<Mutex<Vec<(EventKind, u64)>>>;
 
     fn observer(pause: Duration) -> (Observer, Reports) {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let mut observer = Observer::new(pause);
-        let heard = Arc::clone(&reports);
+        let hook = Arc::clone(&reports);
         observer.set_hook(Box::new(move |event| {
-            heard.lock().unwrap().push((event.notice, event.count));
+            hook.lock().unwrap().push((event.kind, event.count));
         }));
         (observer, reports)
     }
 
     #[test]
-    fn the_same_is_reported_once_in_a_while_and_something_else_at_once() {
+    fn an_event_is_reported_once_per_pause_and_another_kind_at_once() {
         let (mut observer, reports) = observer(Duration::from_secs(3600));
         for _ in 0..1000 {
-            observer.report(EventKind::Gone, None, 1);
+            observer.report(EventKind::Closed, None, 1);
         }
         observer.report(EventKind::Accepted, None, 1);
-        let want = [(EventKind::Gone, 1), (EventKind::Accepted, 1)];
+        let want = [(EventKind::Closed, 1), (EventKind::Accepted, 1)];
         assert_eq!(*reports.lock().unwrap(), want);
-        // What was not reported is, with the next that is.
+        // The next report includes what was not reported.
         observer.pause = Duration::ZERO;
-        observer.report(EventKind::Gone, None, 1);
+        observer.report(EventKind::Closed, None, 1);
         assert_eq!(
             reports.lock().unwrap().last(),
-            Some(&(EventKind::Gone, 1000))
+            Some(&(EventKind::Closed, 1000))
         );
     }
 
     #[test]
-    fn what_is_kept_in_mind_is_bounded() {
+    fn the_number_of_remembered_reports_is_bounded() {
         let (mut observer, reports) = observer(Duration::from_secs(3600));
         for code in 0..5000 {
             observer.report(EventKind::Refused(code), None, 1);
         }
         assert_eq!(reports.lock().unwrap().len(), 1024);
-        assert_eq!(observer.heard.len(), 1024);
+        assert_eq!(observer.reports.len(), 1024);
     }
 
     #[test]

@@ -318,7 +318,7 @@ fn a_call_without_an_id_gets_no_answer_and_is_carried_out() {
         bench.sound();
         drop(null);
         let (state, counts) = bench.stop();
-        assert_eq!((state.told, counts.refused, counts.dropped), (1, 0, 0));
+        assert_eq!((state.told, counts.refused, counts.undelivered), (1, 0, 0));
     }
 }
 

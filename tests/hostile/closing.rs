@@ -262,7 +262,7 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
         second.start().ping(2).unwrap(),
     );
     server.settle();
-    assert_eq!(server.stats().counts.turned_away, 0);
+    assert_eq!(server.stats().counts.rejected, 0);
     drop(ends);
     assert_eq!(waiting.0.wait().unwrap() + waiting.1.wait().unwrap(), 3);
     server.stop();
@@ -378,7 +378,7 @@ fn connections_that_are_being_closed_have_an_allowance_and_new_ones_beyond_it_wa
     assert_eq!(polite.ping(4).unwrap(), 4);
     server.settle();
     let stats = server.stats();
-    assert_eq!((stats.connections, stats.counts.turned_away), (3, 0));
+    assert_eq!((stats.connections, stats.counts.rejected), (3, 0));
     assert_eq!(stats.counts.handled, 2);
     drop(end);
     for (call, number) in fresh.into_iter().zip([2, 3]) {

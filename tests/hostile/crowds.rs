@@ -61,7 +61,7 @@ fn fifty_that_call_and_ten_that_send_nonsense_cost_a_polite_client_nothing() {
         server.assert_busy_with(usize::from(kind == Kind::Seqpacket));
         let (_, counts) = server.stop();
         assert!(counts.refused_with(Fault::PARSE_ERROR) >= 10, "{counts:?}");
-        assert_eq!(counts.dropped + counts.panicked, 0, "{counts:?}");
+        assert_eq!(counts.undelivered + counts.panicked, 0, "{counts:?}");
         drop(polite);
         assert_open_fds(before);
     }
@@ -101,8 +101,8 @@ fn ten_that_are_cut_off_again_and_again_do_not_have_another_of_their_user_refuse
     }
     server.assert_busy_with(0);
     let (_, counts) = server.stop();
-    assert!(counts.cut > 10, "{counts:?}");
-    assert_eq!(counts.turned_away, 0);
+    assert!(counts.disconnected > 10, "{counts:?}");
+    assert_eq!(counts.rejected, 0);
     assert_open_fds(before);
 }
 
@@ -130,7 +130,7 @@ fn three_hundred_idle_connections_cost_the_others_nothing() {
     );
     server.assert_busy_with(2);
     let (_, counts) = server.stop();
-    assert_eq!((counts.accepted, counts.turned_away), (301, 0));
+    assert_eq!((counts.accepted, counts.rejected), (301, 0));
     drop((last, polite));
     assert_open_fds(before);
 }
@@ -158,7 +158,7 @@ fn who_sends_no_more_is_still_answered_and_then_gone() {
         }
         drop((half, null));
         let (_, counts) = bench.stop();
-        assert_eq!((counts.refused, counts.dropped), (0, 0));
+        assert_eq!((counts.refused, counts.undelivered), (0, 0));
     }
 }
 
@@ -179,7 +179,7 @@ fn who_reads_no_more_loses_its_own_answers() {
         drop((half, null));
         bench.sound();
         let (_, counts) = bench.stop();
-        assert!((1..=3).contains(&counts.dropped), "{counts:?}");
+        assert!((1..=3).contains(&counts.undelivered), "{counts:?}");
     }
 }
 
@@ -201,7 +201,7 @@ fn who_is_dead_before_it_is_accepted_is_served_as_far_as_it_asked() {
     drop(null);
     bench.sound();
     let (state, counts) = bench.stop();
-    assert_eq!((state.told, counts.accepted, counts.gone), (20, 42, 40));
+    assert_eq!((state.told, counts.accepted, counts.closed), (20, 42, 40));
     assert_eq!(counts.refused_with(Fault::PARSE_ERROR), 20);
 }
 
@@ -236,7 +236,7 @@ fn peers_that_are_stuck_leave_the_server_idle() {
         // One does not read, one waits for an answer, one has hung up half, and one does nothing at all.
         let mut clients = [(); 4].map(|()| stuck(&path, kind));
         let [deaf, keeping, half, _idle] = &mut clients;
-        while server.stats().waiting == 0 {
+        while server.stats().backlog == 0 {
             let _ = try_say(deaf, &path, &call(5, "ping", "[1]"), Fds::new());
             let _ = server.run_once(&mut state, Some(Duration::ZERO)).unwrap();
         }
@@ -265,6 +265,6 @@ fn peers_that_are_stuck_leave_the_server_idle() {
         };
         assert_eq!(answer.unwrap(), 7);
         let stats = server.stats();
-        assert!(stats.deferred == 1 && stats.waiting > 0, "{stats:?}");
+        assert!(stats.deferred == 1 && stats.backlog > 0, "{stats:?}");
     }
 }

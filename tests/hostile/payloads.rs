@@ -314,7 +314,7 @@ fn who_sends_payloads_faster_than_they_are_closed_waits_and_is_not_cut_off() {
         let answer = raw.receive::<WithFds<Value>>().unwrap().0.json;
         assert_eq!(answer["result"], 1, "{kind:?}");
         let (_, counts) = server.stop();
-        assert_eq!(counts.cut, 0);
+        assert_eq!(counts.disconnected, 0);
         drop((raw, polite));
         assert_open_fds(before);
     }

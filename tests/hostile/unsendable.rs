@@ -112,7 +112,7 @@ fn a_reply_that_cannot_be_sent_is_a_fault_that_names_the_cause_and_the_connectio
         assert!(items.next().is_none());
         drop((items, client));
         let (_, counts) = server.stop();
-        assert_eq!((counts.dropped, counts.cut), (3, 0));
+        assert_eq!((counts.undelivered, counts.disconnected), (3, 0));
     }
     assert_open_fds(before);
 }

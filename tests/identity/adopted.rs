@@ -69,7 +69,7 @@ fn a_connection_that_was_made_elsewhere_is_served_only_if_the_rule_admits_it() {
         }
         let counts = server.counts();
         let refused = u64::from(!admitted);
-        assert_eq!((counts.refused, counts.turned_away), (refused, refused));
+        assert_eq!((counts.refused, counts.rejected), (refused, refused));
         assert_eq!(told.try_iter().count(), usize::from(admitted));
         assert_eq!(server.stats().connections, usize::from(admitted));
     }

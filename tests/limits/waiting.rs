@@ -63,7 +63,7 @@ fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
     if !cut {
         assert_eq!(ask(&mut deaf, &notes)["result"], "", "as usable as before");
     }
-    (heard, cut, server.stop().1.dropped)
+    (heard, cut, server.stop().1.undelivered)
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
         peer.send_to(&question(6, "[0]"), &address).unwrap();
         assert_eq!(hear(peer)["id"], 6);
     }
-    server.stop().1.dropped
+    server.stop().1.undelivered
 }
 
 /// Limits for peers that are read late, but not too late.
@@ -244,5 +244,5 @@ fn a_datagram_peer_whose_answer_may_not_wait_is_told_so_if_that_may() {
     let told = hear(&mut peer);
     assert_eq!(told["id"], room as u64 + 1);
     assert_eq!(told["error"]["code"], Fault::BUSY, "{told}");
-    assert_eq!(server.stop().1.dropped, 1);
+    assert_eq!(server.stop().1.undelivered, 1);
 }

@@ -251,7 +251,7 @@ fn events_are_as_silent() {
             let _ = server.run_once(&mut Porter, Some(PATIENCE)).unwrap();
             for event in events.try_iter() {
                 silent(&event);
-                refused |= event.notice == EventKind::Refused(Fault::INVALID_PARAMS);
+                refused |= event.kind == EventKind::Refused(Fault::INVALID_PARAMS);
             }
         }
     }

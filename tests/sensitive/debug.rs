@@ -331,7 +331,7 @@ fn a_server_and_a_connection_are_printed_without_what_they_have_sent_and_receive
         let keep = r#"{"jsonrpc":"2.0","id":1,"method":"test.keeper.keep","params":{"login":{"user":"a","pass":"hunter2"}}}"#;
         let keep = RawMessage::new(keep);
         let until = Instant::now() + PATIENCE;
-        while server.stats().waiting == 0 {
+        while server.stats().backlog == 0 {
             assert!(Instant::now() < until, "answers wait");
             let _ = deaf.try_send(&keep).unwrap();
             let _ = server.run_once(&mut (), Some(Duration::ZERO)).unwrap();

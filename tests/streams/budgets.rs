@@ -124,7 +124,7 @@ fn a_feed_asks_for_no_more_than_may_wait_for_its_user_and_loses_nothing() {
         assert_eq!(numbers(stream), all);
     }
     let (_, counts) = server.stop();
-    assert_eq!((counts.dropped, counts.cut), (0, 0));
+    assert_eq!((counts.undelivered, counts.disconnected), (0, 0));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn an_item_is_taken_where_room_was_seen_for_it() {
         assert_eq!(refused, 0, "{bytes}");
         assert_eq!(quarry.finish().unwrap(), 1);
         assert_eq!(numbers(heap), (0..made).collect::<Vec<u32>>());
-        assert_eq!(server.stop().1.dropped, 0);
+        assert_eq!(server.stop().1.undelivered, 0);
     }
 }
 

@@ -190,9 +190,9 @@ impl<S> Connected<S> {
         if !self.way.broken {
             // At the end of a server they have waited for too long.
             let loss = if desk.stopping {
-                UndeliveredReason::NoRoom
+                UndeliveredReason::BacklogFull
             } else {
-                UndeliveredReason::Gone
+                UndeliveredReason::Disconnected
             };
             desk.note_lost(loss, self.waiting());
         }
@@ -232,7 +232,7 @@ impl<S> Connected<S> {
     /// Tells the peer why it is about to be cut off.
     fn refuse(&mut self, desk: &mut ServerContext, fault: &Fault) {
         desk.peer = self.credentials();
-        desk.note(EventKind::TurnedAway(fault.code));
+        desk.note(EventKind::Rejected(fault.code));
         self.routes.refuse(desk, &mut self.way, b"", fault);
     }
 
@@ -319,7 +319,7 @@ impl<S> Connected<S> {
             if !sound && self.malformed.is_one_too_many(&desk.limits) {
                 way.cut(desk, DisconnectReason::Malformed);
             } else if self.account.is_overdrawn() {
-                way.cut(desk, DisconnectReason::Descriptors);
+                way.cut(desk, DisconnectReason::UnusedFds);
             } else if self.account.must_wait() {
                 break;
             }
@@ -448,13 +448,13 @@ impl ConnectionWriter {
 
     /// Gives the peer up, with all that waits for it.
     fn break_off(&mut self, desk: &mut ServerContext) {
-        desk.note_lost(UndeliveredReason::Gone, self.outbox.len());
+        desk.note_lost(UndeliveredReason::Disconnected, self.outbox.len());
         self.broken = true;
     }
 
     /// Gives the peer up for what it does.
     fn cut(&mut self, desk: &mut ServerContext, cut: DisconnectReason) {
-        desk.note(EventKind::Cut(cut));
+        desk.note(EventKind::Disconnected(cut));
         self.break_off(desk);
     }
 }
@@ -466,7 +466,7 @@ impl ReplySink for ConnectionWriter {
         }
         desk.peer = self.peer;
         if self.broken {
-            return desk.note_lost(UndeliveredReason::Gone, 1);
+            return desk.note_lost(UndeliveredReason::Disconnected, 1);
         }
         let (mut outlet, outbox) = self.outlet();
         match outlet.offer(outbox, &mail) {
@@ -478,7 +478,7 @@ impl ReplySink for ConnectionWriter {
                 }
             }
             Attempt::Gone => {
-                desk.note_lost(UndeliveredReason::Gone, 1);
+                desk.note_lost(UndeliveredReason::Disconnected, 1);
                 self.break_off(desk);
             }
         }
@@ -508,12 +508,12 @@ impl ConnectionWriter {
         {
             return;
         }
-        desk.note_lost(UndeliveredReason::NoRoom, 1);
+        desk.note_lost(UndeliveredReason::BacklogFull, 1);
         match instead {
             Some(fault) => self.deliver(desk, OutgoingReply::Letter(fault)),
             // The stream ends by itself.
             None if held && item => {}
-            None => self.cut(desk, DisconnectReason::Waiting),
+            None => self.cut(desk, DisconnectReason::BacklogFull),
         }
     }
 }

@@ -285,7 +285,7 @@ impl<S> Datagrams<S> {
             let waits = flush(&mut outlet, backlog, desk);
             if waits && !backlog.postpone(&desk.limits, now) {
                 // Full for too long.
-                desk.note_lost(UndeliveredReason::NoRoom, backlog.outbox.len());
+                desk.note_lost(UndeliveredReason::BacklogFull, backlog.outbox.len());
                 return false;
             }
             waits
@@ -304,7 +304,7 @@ fn flush(outlet: &mut Outlet<'_>, backlog: &mut Backlog, desk: &mut ServerContex
     let waiting = backlog.outbox.len();
     let flushed = outlet.flush(&mut backlog.outbox, desk);
     if flushed == Flushed::Gone {
-        desk.note_lost(UndeliveredReason::Gone, backlog.outbox.len());
+        desk.note_lost(UndeliveredReason::Disconnected, backlog.outbox.len());
         return false;
     }
     if backlog.outbox.len() < waiting {
@@ -337,7 +337,7 @@ impl ReplySink for DatagramWriter<'_> {
         };
         let place = match attempt {
             Attempt::Sent => return mail.end(End::Sent),
-            Attempt::Gone => return desk.note_lost(UndeliveredReason::Gone, 1),
+            Attempt::Gone => return desk.note_lost(UndeliveredReason::Disconnected, 1),
             Attempt::Refused(error) => {
                 if let Some(fault) = replace(desk, mail, &error) {
                     self.deliver(desk, OutgoingReply::Letter(fault));
@@ -376,7 +376,7 @@ impl DatagramWriter<'_> {
         let name = self.outlet.to.copied();
         let crowded = self.backlogs.len() >= desk.limits.backlog_peers;
         if crowded && !self.backlogs.contains_key(&name) {
-            return desk.note_lost(UndeliveredReason::NoRoom, 1);
+            return desk.note_lost(UndeliveredReason::BacklogFull, 1);
         }
         let fresh = || Backlog::new(&desk.limits, Instant::now());
         let backlog = self.backlogs.entry(name).or_insert_with(fresh);
@@ -397,7 +397,7 @@ impl DatagramWriter<'_> {
             self.backlogs.remove(&name);
         }
         if !kept {
-            desk.note_lost(UndeliveredReason::NoRoom, 1);
+            desk.note_lost(UndeliveredReason::BacklogFull, 1);
         }
     }
 }

@@ -107,7 +107,7 @@ impl<S> Server<S> {
         match *source {
             Source::Connection(connection) => {
                 self.desk.peer = connection.credentials();
-                self.desk.note(EventKind::Gone);
+                self.desk.note(EventKind::Closed);
                 connection.note_lost(&mut self.desk);
                 // A server that is stopping already ends by itself, and can be run again.
                 if connection.stops_server() && self.stopping.is_none() {
@@ -129,7 +129,7 @@ impl<S> Server<S> {
                 self.desk.mailbox.hang_up_all(key.to_bits());
                 self.desk.peer = None;
                 self.desk
-                    .note_lost(UndeliveredReason::NoRoom, endpoint.waiting());
+                    .note_lost(UndeliveredReason::BacklogFull, endpoint.waiting());
                 endpoint.close(&self.desk);
             }
             Source::Listener(door) => door.close(&self.desk),

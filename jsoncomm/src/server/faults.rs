@@ -245,11 +245,11 @@ impl World {
         let mut ended = None;
         match started {
             Ok(mut call) => {
-                let dropped = self.server.counts().dropped;
+                let dropped = self.server.counts().undelivered;
                 self.turn_until("the end of a call", |world| {
                     ended = call.try_wait();
                     // On a datagram socket nothing more can come then.
-                    let lost = world.server.counts().dropped > dropped;
+                    let lost = world.server.counts().undelivered > dropped;
                     ended.is_some() || world.kind == Kind::Datagram && lost
                 });
             }
@@ -299,11 +299,14 @@ impl World {
             Ok(call) => call,
             failed => return self.finish(failed).is_some(),
         };
-        let (refused, dropped) = (self.server.counts().refused, self.server.counts().dropped);
+        let (refused, dropped) = (
+            self.server.counts().refused,
+            self.server.counts().undelivered,
+        );
         let closed = self.server.connections;
         self.turn_until("a call that waits", |world| {
             let counts = world.server.counts();
-            let over = counts.refused > refused || counts.dropped > dropped;
+            let over = counts.refused > refused || counts.undelivered > dropped;
             over || !world.state.waiting.is_empty() || world.server.connections < closed
         });
         self.answer();

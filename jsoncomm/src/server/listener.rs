@@ -76,7 +76,7 @@ impl<S> Server<S> {
                 self.desk.note(EventKind::Accepted);
                 self.connections += 1;
             } else {
-                self.desk.note(EventKind::TurnedAway(Fault::BUSY));
+                self.desk.note(EventKind::Rejected(Fault::BUSY));
             }
         }
         SourceAction::Again(Watch::Reading)

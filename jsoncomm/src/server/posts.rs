@@ -38,7 +38,7 @@ impl<S> Server<S> {
             let key = Key::from_bits(ticket.key);
             let Some(mut source) = self.reactor.take(key) else {
                 self.desk.peer = None;
-                self.desk.note_lost(UndeliveredReason::Gone, 1);
+                self.desk.note_lost(UndeliveredReason::Disconnected, 1);
                 continue;
             };
             let mail = OutgoingReply::Letter(letter);

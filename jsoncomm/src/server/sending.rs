@@ -176,7 +176,7 @@ pub(super) fn replace(
     mut mail: OutgoingReply<'_>,
     error: &Error,
 ) -> Option<QueuedReply> {
-    desk.note_lost(UndeliveredReason::NotKept, 1);
+    desk.note_lost(UndeliveredReason::Discarded, 1);
     let fault = refusal(error);
     if mail.is_item() {
         mail.end(End::Refused(fault));

@@ -199,7 +199,7 @@ fn find_fault(
     descriptors: usize,
 ) -> Option<Fault> {
     if datagram.is_spilled() {
-        desk.note(EventKind::Spilled);
+        desk.note(EventKind::LargeMessage);
         caller
             .account
             .close_payload(std::mem::take(&mut datagram.payload));

@@ -31,7 +31,7 @@ impl<S> Server<S> {
             counts: self.desk.counts,
             connections: self.connections,
             deferred: self.desk.mailbox.deferred(),
-            waiting: self.waiting(),
+            backlog: self.waiting(),
         }
     }
 
@@ -65,7 +65,7 @@ impl<S> Server<S> {
     pub fn trace(&mut self) {
         self.observe(|event| {
             let (count, user) = (event.count, event.peer.as_ref().map(Peer::uid));
-            tracing::event!(target: "jsoncomm", tracing::Level::INFO, notice = ?event.notice, count, user);
+            tracing::event!(target: "jsoncomm", tracing::Level::INFO, kind = ?event.kind, count, user);
         });
     }
 }

@@ -91,14 +91,14 @@ impl ServerContext {
 
     /// Counts and reports answers that came to nothing.
     pub(crate) fn note_lost(&mut self, loss: UndeliveredReason, answers: usize) {
-        self.note_many(EventKind::Dropped(loss), answers as u64);
+        self.note_many(EventKind::Undelivered(loss), answers as u64);
     }
 
     /// Counts and reports what became of replies that nobody was there for.
     pub(crate) fn note_losses(&mut self, losses: Losses) {
         self.peer = None;
         self.note_many(
-            EventKind::Dropped(UndeliveredReason::NotKept),
+            EventKind::Undelivered(UndeliveredReason::Discarded),
             losses.dropped,
         );
         self.note_many(EventKind::Expired, losses.expired);

@@ -30,6 +30,6 @@ fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
     assert_eq!(inject::failed(), 1);
     // Told first, and then closed elsewhere, as it has a descriptor that nobody has read.
     assert_eq!(inject::counts()["shutdown"], 1);
-    assert_eq!(server.counts().turned_away, 1);
+    assert_eq!(server.counts().rejected, 1);
     assert_eq!(server.connections, 0);
 }

@@ -32,7 +32,7 @@ fn hold(count: usize) -> Held {
     for number in 1..=count {
         calls.push(world.stub().swap(null(), null()).unwrap());
         world.turn_until("an answer that waits", |world| {
-            world.server.stats().waiting == number
+            world.server.stats().backlog == number
         });
     }
     Held {
@@ -61,7 +61,7 @@ impl Held {
             });
             assert!(matches!(ended, Some(Ok(_))), "{ended:?}");
         }
-        assert_eq!(self.world.server.stats().waiting, 0);
+        assert_eq!(self.world.server.stats().backlog, 0);
     }
 }
 
@@ -96,7 +96,7 @@ fn an_answer_that_is_held_back_is_tried_again_though_its_peer_was_not_read_from_
     held.calls
         .push(held.world.stub().swap(null(), null()).unwrap());
     held.world.turn_until("an answer that waits", |world| {
-        world.server.stats().waiting == 2
+        world.server.stats().backlog == 2
     });
     assert!(!held.account.has_room_to_spare());
     drop(nearly);
@@ -112,15 +112,15 @@ fn a_peer_that_goes_while_it_is_not_read_from_is_noticed_though_nothing_more_may
     for count in [1, 15, 16] {
         let mut held = hold(count);
         let connections = held.world.server.connections;
-        let dropped = held.world.server.counts().dropped;
+        let dropped = held.world.server.counts().undelivered;
         held.turn_for_a_while();
         shut_down(held.world.connection.as_fd(), How::Both).unwrap();
         held.world.turn_until("the end of a connection", |world| {
             world.server.connections < connections
         });
-        let lost = held.world.server.counts().dropped - dropped;
+        let lost = held.world.server.counts().undelivered - dropped;
         assert_eq!(lost, count as u64, "they are counted");
-        assert_eq!(held.world.server.stats().waiting, 0);
+        assert_eq!(held.world.server.stats().backlog, 0);
     }
 }
 
@@ -131,7 +131,7 @@ fn an_answer_that_is_held_back_is_withdrawn_with_its_call_and_no_other() {
     held.world.turn_until("a call that is cancelled", |world| {
         world.server.counts().cancelled == 1
     });
-    assert_eq!(held.world.server.stats().waiting, 2);
+    assert_eq!(held.world.server.stats().backlog, 2);
     drop(held.in_flight.take());
     held.finish();
 }

@@ -45,8 +45,8 @@ fn an_error_about_now_makes_an_answer_wait() {
                 assert_eq!(inject::failed(), times);
             }
         }
-        assert_eq!(world.server.counts().dropped, 0);
-        assert_eq!(world.server.stats().waiting, 0);
+        assert_eq!(world.server.counts().undelivered, 0);
+        assert_eq!(world.server.stats().backlog, 0);
     }
 }
 
@@ -86,7 +86,7 @@ fn an_error_about_the_message_is_found_when_it_has_waited_as_well() {
         let mut call = world.stub().swap(null(), null()).unwrap();
         fail("sendmsg", Errno::TOOMANYREFS);
         world.turn_until("an answer that waits", |world| {
-            world.server.stats().waiting == 1
+            world.server.stats().backlog == 1
         });
         fail("sendmsg", Errno::INVAL);
         let mut ended = None;
@@ -132,7 +132,7 @@ fn descriptors_in_flight_of_another_process_hold_back_only_answers_with_descript
             let double = world.stub().double(number);
             assert_eq!(world.finish(double), Some(2 * number), "{kind:?}");
         }
-        assert_eq!(world.server.stats().waiting, 1);
+        assert_eq!(world.server.stats().backlog, 1);
         assert!(swap.try_wait().is_none());
         if kind == Kind::Seqpacket {
             // It is tried less and less often.
