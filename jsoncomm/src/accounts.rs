@@ -41,6 +41,21 @@ impl Cost {
         ..Self::NONE
     };
 
+    /// One deferred call.
+    pub(crate) const DEFERRED: Self = Self {
+        deferred: 1,
+        ..Self::NONE
+    };
+
+    /// A reply that waits.
+    pub(crate) fn queued(bytes: usize, descriptors: usize) -> Self {
+        Self {
+            bytes,
+            descriptors,
+            ..Self::NONE
+        }
+    }
+
     pub(crate) const NONE: Self = Self {
         connections: 0,
         deferred: 0,

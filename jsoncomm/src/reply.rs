@@ -69,7 +69,7 @@ pub(crate) enum To {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) mailbox: Arc<PendingReplies>,
-    pub(crate) ticket: ReplyRoute,
+    pub(crate) route: ReplyRoute,
     /// What it costs when it waits.
     pub(crate) account: Arc<Account>,
     pub(crate) to: To,
@@ -340,7 +340,7 @@ impl Slot {
         if self.is_here() {
             self.mailbox.on_cancel(self.serial, call);
         } else {
-            queue::tell(call);
+            queue::run_callback(call);
         }
     }
 
@@ -365,18 +365,18 @@ impl Slot {
         let (asked, expired) = (!matches!(self.to, To::Nobody), self.is_expired());
         let letter = letter.filter(|_| asked && !expired);
         let answer = letter.map(|letter| self.address(letter));
-        let wanted = self.mailbox.settle(self.serial, answer);
+        let wanted = self.mailbox.complete(self.serial, answer);
         if wanted && expired {
-            self.mailbox.lose(|losses| losses.expired += 1);
+            self.mailbox.count_losses(|losses| losses.expired += 1);
         }
         wanted && asked && !expired
     }
 
     fn address(&self, letter: QueuedReply) -> PostedReply {
         PostedReply {
-            ticket: self.ticket.clone(),
+            route: self.route.clone(),
             account: Arc::clone(&self.account),
-            letter,
+            reply: letter,
         }
     }
 
@@ -408,7 +408,7 @@ impl Slot {
         };
         let said = letter.is_some();
         if self.answer(letter) && !said {
-            self.mailbox.lose(|losses| losses.dropped += 1);
+            self.mailbox.count_losses(|losses| losses.discarded += 1);
         }
     }
 }

@@ -313,7 +313,7 @@ fn cancel(mut incoming: Incoming<'_, '_>) {
         Err(fault) => return incoming.refuse(&fault),
     };
     let desk = &mut *incoming.desk;
-    if desk.mailbox.cancel(&incoming.caller.ticket(), &id) || incoming.lane.withdraw(&id) {
+    if desk.mailbox.cancel(&incoming.caller.route(), &id) || incoming.lane.withdraw(&id) {
         desk.note(EventKind::Cancelled);
         let fault = Fault::new(Fault::CANCELLED, "cancelled");
         desk.refuse(incoming.lane, Some(&id), &fault);

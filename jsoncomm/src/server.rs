@@ -375,7 +375,7 @@ impl<S> Server<S> {
         // A handler may have forked, and this be the child.
         self.check_process()?;
         self.desk.mailbox.end_turn();
-        if self.desk.mailbox.has_news() || !self.control.changes.is_empty() {
+        if self.desk.mailbox.is_signaled() || !self.control.changes.is_empty() {
             self.hear_news();
         }
         if !waits {

@@ -1,8 +1,8 @@
-//! Where replies from anywhere wait for the loop, and which calls are still wanted.
+//! Deferred calls, and replies from any thread on their way to the loop.
 //!
-//! One mutex guards all of it. It is held for a few map operations at a time, and a call that is answered
-//! while its handler runs is never entered into a map. What is of the program, and may look in here when it is
-//! dropped, is dropped when the mutex is free.
+//! One mutex guards all of it, held for a few map operations at a time. A call that is replied to in its handler is
+//! never entered into a map. Values of the program, whose destructors may call back into this module, are dropped
+//! after the mutex is released.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,131 +17,126 @@ use crate::error::caught;
 use crate::limits::{Bounds, Limits};
 use crate::sys::process::Origin;
 
-/// A reply that has been written and waits for the loop to send it.
+/// An encoded reply that waits for the loop to send it.
 #[derive(Debug)]
 pub(crate) struct PostedReply {
-    pub(crate) ticket: ReplyRoute,
-    /// What it costs if it has to wait.
+    pub(crate) route: ReplyRoute,
+    /// The account charged if the reply has to wait.
     pub(crate) account: Arc<Account>,
-    pub(crate) letter: QueuedReply,
+    pub(crate) reply: QueuedReply,
 }
 
-/// What one deferred call costs.
-const ONE: Cost = Cost {
-    deferred: 1,
-    ..Cost::NONE
-};
-
-/// Tells apart the calls that a server has handled.
+/// Identifies a call whose [`Reply`](crate::Reply) was taken. Unique per server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct DeferredId(u64);
 
-/// What to do when nobody wants the answer any more.
+/// A callback for the end of a call that is not replied to.
 type OnCancel = Box<dyn FnOnce() + Send>;
 
-/// What a caller's calls are told apart by.
+/// Identifies a call among those of its caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum CallKey {
     Id(Id<'static>),
-    /// It has no id of its own: there are none on the bare wire, and one that is used twice belongs to the later
-    /// call.
-    Bare(DeferredId),
+    /// A call without an id of its own: a bare message, or a call whose id was used again by a later one.
+    Anonymous(DeferredId),
 }
 
 /// A call that outlives its handler.
 struct DeferredCall {
-    ticket: ReplyRoute,
+    route: ReplyRoute,
     id: Option<Id<'static>>,
     on_cancel: Option<OnCancel>,
     _charge: Charge,
 }
 
 /// The call whose handler runs now.
-struct Handling {
-    serial: DeferredId,
-    answered: bool,
+struct CurrentCall {
+    id: DeferredId,
+    replied: bool,
     on_cancel: Option<OnCancel>,
 }
 
-/// Replies that came to nothing, since they were last asked for.
+/// Replies that were discarded since they were last counted.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Losses {
-    /// They could not be written or kept.
-    pub(crate) dropped: u64,
-    /// Their caller's deadline had passed.
+    /// They could not be encoded or queued.
+    pub(crate) discarded: u64,
+    /// Their deadline had passed.
     pub(crate) expired: u64,
-    /// Their caller had cancelled them or gone.
+    /// Their call had been cancelled, or its caller had disconnected.
     pub(crate) unwanted: u64,
 }
 
 #[derive(Default)]
 struct State {
     posts: Vec<PostedReply>,
-    last: u64,
-    handling: Option<Handling>,
+    last_id: u64,
+    current: Option<CurrentCall>,
     deferred: HashMap<DeferredId, DeferredCall>,
-    /// The same by caller, so that one can be found by its id and all by their caller.
+    /// An index of `deferred` by caller and call.
     callers: HashMap<ReplyRoute, HashMap<CallKey, DeferredId>>,
     losses: Losses,
-    /// The server has gone.
+    /// The server has been dropped.
     closed: bool,
 }
 
 impl State {
-    /// The call whose handler runs now, if it is this one.
-    fn handling(&mut self, serial: DeferredId) -> Option<&mut Handling> {
-        self.handling.as_mut().filter(|call| call.serial == serial)
+    /// The call whose handler runs now, if it is `id`.
+    fn current(&mut self, id: DeferredId) -> Option<&mut CurrentCall> {
+        self.current.as_mut().filter(|call| call.id == id)
     }
 
-    /// Where it says what to call when this call is cancelled; `None` when nobody wants an answer any more.
-    fn on_cancel(&mut self, serial: DeferredId) -> Option<&mut Option<OnCancel>> {
-        match &mut self.handling {
-            Some(call) if call.serial == serial => Some(&mut call.on_cancel),
-            _ => Some(&mut self.deferred.get_mut(&serial)?.on_cancel),
+    /// The callback of a call; `None` if the call is no longer wanted.
+    fn on_cancel(&mut self, id: DeferredId) -> Option<&mut Option<OnCancel>> {
+        match &mut self.current {
+            Some(call) if call.id == id => Some(&mut call.on_cancel),
+            _ => Some(&mut self.deferred.get_mut(&id)?.on_cancel),
         }
     }
 
-    /// Forgets a deferred call.
-    fn remove(&mut self, serial: DeferredId) -> Option<DeferredCall> {
-        let mut call = self.deferred.remove(&serial)?;
-        if let Some(calls) = self.callers.get_mut(&call.ticket) {
-            let own = |mark: &CallKey| calls.get(mark) == Some(&serial);
-            let mark = call.id.take().map(CallKey::Id).filter(own);
-            calls.remove(&mark.unwrap_or(CallKey::Bare(serial)));
+    /// Removes a deferred call.
+    fn remove(&mut self, id: DeferredId) -> Option<DeferredCall> {
+        let mut call = self.deferred.remove(&id)?;
+        if let Some(calls) = self.callers.get_mut(&call.route) {
+            let is_own = |key: &CallKey| calls.get(key) == Some(&id);
+            let key = call.id.take().map(CallKey::Id).filter(is_own);
+            calls.remove(&key.unwrap_or(CallKey::Anonymous(id)));
             if calls.is_empty() {
-                self.callers.remove(&call.ticket);
+                self.callers.remove(&call.route);
             }
         }
         Some(call)
     }
 }
 
-/// The part of a server that replies hold on to.
+/// The part of a server that replies share with its loop.
 pub(crate) struct PendingReplies {
     state: Mutex<State>,
     wake: Arc<dyn Fn() + Send + Sync>,
     bounds: Bounds,
     /// [`Limits::backlog_bytes`].
     backlog_bytes: usize,
-    /// [`Limits::deferred`] and [`Limits::deferred_total`].
-    deferred: (usize, usize),
-    stop: AtomicBool,
-    /// How many calls are deferred; lets a server without any skip the look-up.
-    count: AtomicUsize,
-    /// There are posts. Written under the lock; lets a server that looks for them in vain do without it.
+    /// [`Limits::deferred`].
+    deferred_max: usize,
+    /// [`Limits::deferred_total`].
+    deferred_total_max: usize,
+    /// The number of deferred calls. Without any, look-ups skip the mutex.
+    deferred: AtomicUsize,
+    /// Replies have been posted. Written under the mutex, read without.
     posted: AtomicBool,
-    /// Something has been lost or asked for; likewise.
-    news: AtomicBool,
-    /// Which thread is in a turn ([`here`]): replies from there need not wake it.
-    home: AtomicUsize,
-    /// The process whose loop it is.
+    /// The loop has something else to do: count losses, stop, apply changes.
+    signaled: AtomicBool,
+    stop: AtomicBool,
+    /// The thread that is in a turn, see [`thread_key`]; 0 if none is. It need not be woken for its own replies.
+    turn_thread: AtomicUsize,
+    /// The process that runs the loop.
     origin: Origin,
 }
 
-/// Tells the threads apart that run now: by the address of something that each has of its own. Never 0.
-fn here() -> usize {
-    thread_local!(static HERE: u8 = const { 0 });
-    HERE.with(|here| std::ptr::from_ref(here).addr())
+/// Identifies the current thread among those that run, by the address of a thread-local value. Never 0.
+fn thread_key() -> usize {
+    thread_local!(static KEY: u8 = const { 0 });
+    KEY.with(|key| std::ptr::from_ref(key).addr())
 }
 
 impl PendingReplies {
@@ -151,18 +146,21 @@ impl PendingReplies {
             wake,
             bounds: Bounds::from(limits),
             backlog_bytes: limits.backlog_bytes,
-            deferred: (limits.deferred, limits.deferred_total),
-            stop: AtomicBool::new(false),
-            count: AtomicUsize::new(0),
+            deferred_max: limits.deferred,
+            deferred_total_max: limits.deferred_total,
+            deferred: AtomicUsize::new(0),
             posted: AtomicBool::new(false),
-            news: AtomicBool::new(false),
-            home: AtomicUsize::new(0),
+            signaled: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            turn_thread: AtomicUsize::new(0),
             origin: Origin::here(),
         }
     }
 
-    /// Returns true in the process that has the loop. In a forked child of it nothing here is to be used: the loop would
-    /// never know, its socket and what wakes it are shared, and the lock may be held by a thread that there is not.
+    /// Returns true in the process that runs the loop.
+    ///
+    /// A forked child must not use anything here: the loop would not know, the socket and the waker are shared, and a
+    /// thread that the child lacks may hold the mutex.
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
         self.origin.is_here()
@@ -173,7 +171,7 @@ impl PendingReplies {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What each answer is held to.
+    /// The size and depth that each reply must keep to.
     pub(crate) fn bounds(&self) -> Bounds {
         self.bounds
     }
@@ -183,76 +181,80 @@ impl PendingReplies {
         self.backlog_bytes
     }
 
-    /// Notes that this thread is in a turn and collects what is posted before it ends.
+    /// Marks this thread as being in a turn: it collects what is posted before the turn ends.
     #[inline]
     pub(crate) fn begin_turn(&self) {
-        self.home.store(here(), Ordering::Relaxed);
+        self.turn_thread.store(thread_key(), Ordering::Relaxed);
     }
 
-    /// Ends the turn: from now on each first post wakes the loop. So does what the turn has left.
+    /// Ends the turn. From now on the first reply posted wakes the loop; so does one that the turn has left.
     #[inline]
     pub(crate) fn end_turn(&self) {
-        // Only posts of this thread ask for it.
-        self.home.store(0, Ordering::Relaxed);
+        // Relaxed, because only posts of this thread compare with it.
+        self.turn_thread.store(0, Ordering::Relaxed);
         if self.has_posts() {
             (self.wake)();
         }
     }
 
-    /// Says whether there is something to collect.
+    /// Returns true if there are replies to collect.
     #[inline]
     pub(crate) fn has_posts(&self) -> bool {
         self.posted.load(Ordering::Acquire)
     }
 
-    /// Says whether something has been lost or asked for. Whoever asks sets it first and then wakes the loop.
-    #[inline]
-    pub(crate) fn has_news(&self) -> bool {
-        self.news.load(Ordering::Acquire)
-    }
-
-    /// Begins to look at all that there is to know. What comes from now on is news again.
-    pub(crate) fn begin_news(&self) {
-        self.news.swap(false, Ordering::AcqRel);
-    }
-
-    /// Takes the numbers of replies lost, and says whether the loop was asked to end.
-    pub(crate) fn end_news(&self) -> (Losses, bool) {
-        let losses = std::mem::take(&mut self.lock().losses);
-        (losses, self.stop.swap(false, Ordering::AcqRel))
-    }
-
-    /// Takes all that has been posted, into an empty list.
+    /// Takes all posted replies, into an empty list.
     pub(crate) fn collect(&self, posts: &mut Vec<PostedReply>) {
         let mut state = self.lock();
         std::mem::swap(posts, &mut state.posts);
         self.posted.store(false, Ordering::Relaxed);
     }
 
-    /// Takes what has been posted for one caller, in order, into an empty list, and leaves the rest.
+    /// Takes the replies posted for one caller, in order, into an empty list.
     pub(crate) fn collect_for(&self, caller: &Caller<'_>, posts: &mut Vec<PostedReply>) {
         let mut state = self.lock();
-        if state.posts.iter().all(|post| caller.has(&post.ticket)) {
+        let for_caller = |post: &PostedReply| caller.is_at(&post.route);
+        if state.posts.iter().all(for_caller) {
             std::mem::swap(posts, &mut state.posts);
         } else {
             let all = std::mem::take(&mut state.posts);
-            let for_caller = |post: &PostedReply| caller.has(&post.ticket);
             (*posts, state.posts) = all.into_iter().partition(for_caller);
         }
         self.posted
             .store(!state.posts.is_empty(), Ordering::Relaxed);
     }
 
-    /// Asks the loop to end.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.announce();
+    /// Returns true if the loop has been signaled since [`clear_signal`](Self::clear_signal).
+    #[inline]
+    pub(crate) fn is_signaled(&self) -> bool {
+        self.signaled.load(Ordering::Acquire)
     }
 
-    /// Has the loop look for what was asked of it elsewhere.
-    pub(crate) fn announce(&self) {
-        self.news.store(true, Ordering::Release);
-        (self.wake)();
+    /// Clears the signal, before the loop looks for what it was signaled for.
+    pub(crate) fn clear_signal(&self) {
+        self.signaled.swap(false, Ordering::AcqRel);
+    }
+
+    /// Signals the loop and wakes it.
+    pub(crate) fn signal(&self) {
+        self.signaled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Asks the loop to stop.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.signal();
+    }
+
+    /// Returns true, once, if the loop was asked to stop.
+    pub(crate) fn take_stop(&self) -> bool {
+        self.stop.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes the numbers of discarded replies.
+    pub(crate) fn take_losses(&self) -> Losses {
+        std::mem::take(&mut self.lock().losses)
     }
 
     /// Ends the wait of the loop.
@@ -260,214 +262,213 @@ impl PendingReplies {
         (self.wake)();
     }
 
-    /// Says whether a caller may have one more call deferred.
+    /// Returns true if one more call of this caller may be deferred.
     pub(crate) fn has_room(&self, caller: &Caller<'_>) -> bool {
-        let (per_caller, in_all) = self.deferred;
+        let total = self.deferred.load(Ordering::Relaxed);
         let of_caller = || {
-            self.lock()
-                .callers
-                .get(&caller.ticket())
-                .map_or(0, HashMap::len)
+            let state = self.lock();
+            state.callers.get(&caller.route()).map_or(0, HashMap::len)
         };
-        let within = match self.count.load(Ordering::Relaxed) {
-            0 => per_caller.min(in_all) > 0,
-            all => all < in_all && of_caller() < per_caller,
-        };
-        within && caller.account.has_room(ONE)
+        total < self.deferred_total_max
+            && self.deferred_max > 0
+            && (total == 0 || of_caller() < self.deferred_max)
+            && caller.account.has_room(Cost::DEFERRED)
     }
 
     /// Begins to handle a call that may be deferred.
     pub(crate) fn begin(&self) -> DeferredId {
         let mut state = self.lock();
-        state.last += 1;
-        let serial = DeferredId(state.last);
-        state.handling = Some(Handling {
-            serial,
-            answered: false,
+        state.last_id += 1;
+        let id = DeferredId(state.last_id);
+        state.current = Some(CurrentCall {
+            id,
+            replied: false,
             on_cancel: None,
         });
-        serial
+        id
     }
 
-    /// Ends handling a call. If it has not been answered, it is deferred from now on.
+    /// Ends handling a call, and defers it unless it has been replied to.
     pub(crate) fn defer(&self, caller: &Caller<'_>, id: Option<&Id<'_>>) {
         let mut state = self.lock();
-        let call = match state.handling.take() {
-            Some(call) if !call.answered => call,
-            answered => {
+        let call = match state.current.take() {
+            Some(call) if !call.replied => call,
+            replied => {
                 drop(state);
-                drop(answered);
+                drop(replied);
                 return;
             }
         };
-        let serial = call.serial;
         let id = id.map(|id| id.clone().into_owned());
-        let ticket = caller.ticket();
-        let calls = state.callers.entry(ticket.clone()).or_default();
-        let mark = id.clone().map_or(CallKey::Bare(serial), CallKey::Id);
-        if let Some(earlier) = calls.insert(mark, serial) {
-            // It still counts, and goes with its caller.
-            calls.insert(CallKey::Bare(earlier), earlier);
+        let route = caller.route();
+        let calls = state.callers.entry(route.clone()).or_default();
+        let key = id.clone().map_or(CallKey::Anonymous(call.id), CallKey::Id);
+        if let Some(earlier) = calls.insert(key, call.id) {
+            // The id now means this call. The earlier one still counts, and ends with its caller.
+            calls.insert(CallKey::Anonymous(earlier), earlier);
         }
         let deferred = DeferredCall {
-            ticket,
+            route,
             id,
             on_cancel: call.on_cancel,
-            _charge: caller.account.charge(ONE),
+            _charge: caller.account.charge(Cost::DEFERRED),
         };
-        state.deferred.insert(serial, deferred);
-        self.count.store(state.deferred.len(), Ordering::Relaxed);
+        state.deferred.insert(call.id, deferred);
+        self.publish_count(&state);
     }
 
-    /// Ends handling a call that failed. Says whether it has not been answered; it cannot be any more.
+    /// Ends handling a call that failed. Returns true if it has not been replied to; it cannot be any more.
     pub(crate) fn abandon(&self) -> bool {
-        let call = self.lock().handling.take();
-        call.is_some_and(|call| !call.answered)
+        let call = self.lock().current.take();
+        call.is_some_and(|call| !call.replied)
     }
 
-    /// Says whether the caller has neither cancelled the call nor gone.
-    pub(crate) fn is_wanted(&self, serial: DeferredId) -> bool {
+    /// Returns true unless the call was cancelled or its caller disconnected.
+    pub(crate) fn is_wanted(&self, id: DeferredId) -> bool {
         let mut state = self.lock();
-        state.handling(serial).is_some() || state.deferred.contains_key(&serial)
+        state.current(id).is_some() || state.deferred.contains_key(&id)
     }
 
-    /// Has `call` called when the caller cancels or goes; at once if it has.
-    pub(crate) fn on_cancel(&self, serial: DeferredId, call: OnCancel) {
+    /// Sets the callback for when the call is cancelled or its caller disconnects. Runs it at once if that has happened.
+    pub(crate) fn on_cancel(&self, id: DeferredId, callback: OnCancel) {
         let mut state = self.lock();
-        let Some(place) = state.on_cancel(serial) else {
+        let Some(on_cancel) = state.on_cancel(id) else {
             drop(state);
-            return tell(call);
+            return run_callback(callback);
         };
-        let earlier = place.replace(call);
+        let replaced = on_cancel.replace(callback);
         drop(state);
-        drop(earlier);
+        drop(replaced);
     }
 
-    /// Notes that a call has been answered, and leaves the answer for the loop if it is still wanted; says whether it
-    /// is. In one step, as a server that stops goes when nobody waits and nothing is to be sent.
-    pub(crate) fn settle(&self, serial: DeferredId, answer: Option<PostedReply>) -> bool {
+    /// Ends a call, and posts its reply if the call is still wanted. Returns whether it is.
+    ///
+    /// Both happen in one step: a server that shuts down ends once no call is deferred and no reply is posted.
+    pub(crate) fn complete(&self, id: DeferredId, reply: Option<PostedReply>) -> bool {
         let mut state = self.lock();
-        let mut deferred = None;
-        let wanted = match state.handling(serial) {
-            Some(handling) => {
-                handling.answered = true;
+        let mut removed = None;
+        let wanted = match state.current(id) {
+            Some(call) => {
+                call.replied = true;
                 true
             }
             None => {
-                deferred = state.remove(serial);
-                self.count.store(state.deferred.len(), Ordering::Relaxed);
-                deferred.is_some()
+                removed = state.remove(id);
+                self.publish_count(&state);
+                removed.is_some()
             }
         };
-        let wake = wanted && answer.is_some_and(|answer| self.push(&mut state, answer));
+        let wake = wanted && reply.is_some_and(|reply| self.push(&mut state, reply));
         if !wanted {
             state.losses.unwanted += 1;
-            self.news.store(true, Ordering::Release);
+            self.signaled.store(true, Ordering::Release);
         }
         drop(state);
-        drop(deferred);
+        drop(removed);
         if wake {
-            (self.wake)();
+            self.wake();
         }
         wanted
     }
 
-    /// Cancels one call of a caller. Says whether there was one.
-    pub(crate) fn cancel(&self, ticket: &ReplyRoute, id: &Id<'_>) -> bool {
-        let mark = CallKey::Id(id.clone().into_owned());
+    /// Cancels one call of a caller. Returns false if there is no such call.
+    pub(crate) fn cancel(&self, route: &ReplyRoute, id: &Id<'_>) -> bool {
+        let key = CallKey::Id(id.clone().into_owned());
         let mut state = self.lock();
-        let calls = state.callers.get(ticket);
-        let Some(serial) = calls.and_then(|calls| calls.get(&mark)).copied() else {
+        let calls = state.callers.get(route);
+        let Some(id) = calls.and_then(|calls| calls.get(&key)).copied() else {
             return false;
         };
-        let deferred = state.remove(serial);
-        self.count.store(state.deferred.len(), Ordering::Relaxed);
+        let call = state.remove(id);
+        self.publish_count(&state);
         drop(state);
-        if let Some(call) = deferred.and_then(|deferred| deferred.on_cancel) {
-            tell(call);
-        }
+        call.and_then(|call| call.on_cancel)
+            .into_iter()
+            .for_each(run_callback);
         true
     }
 
-    /// Cancels all calls of a caller that has gone.
-    pub(crate) fn hang_up(&self, ticket: &ReplyRoute) {
-        if self.count.load(Ordering::Relaxed) == 0 {
+    /// Cancels all calls of a caller that disconnected.
+    pub(crate) fn hang_up(&self, route: &ReplyRoute) {
+        if self.deferred() == 0 {
             return;
         }
         let mut state = self.lock();
-        let calls = state.callers.remove(ticket).unwrap_or_default();
-        let gone: Vec<_> = calls
+        let calls = state.callers.remove(route).unwrap_or_default();
+        let callbacks: Vec<_> = calls
             .into_values()
-            .filter_map(|serial| state.deferred.remove(&serial)?.on_cancel)
+            .filter_map(|id| state.deferred.remove(&id)?.on_cancel)
             .collect();
-        self.count.store(state.deferred.len(), Ordering::Relaxed);
+        self.publish_count(&state);
         drop(state);
-        gone.into_iter().for_each(tell);
+        callbacks.into_iter().for_each(run_callback);
     }
 
-    /// Cancels all calls of whoever is answered through a thing of the loop that has gone.
+    /// Cancels all calls that came through the source `key` of the loop.
     pub(crate) fn hang_up_all(&self, key: u64) {
-        let all = self.lock().callers.keys().cloned().collect::<Vec<_>>();
-        let its = all.iter().filter(|ticket| ticket.key == key);
-        its.for_each(|ticket| self.hang_up(ticket));
+        let mut routes: Vec<_> = self.lock().callers.keys().cloned().collect();
+        routes.retain(|route| route.key == key);
+        routes.iter().for_each(|route| self.hang_up(route));
     }
 
-    /// How many calls are deferred.
+    /// The number of deferred calls.
     pub(crate) fn deferred(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.deferred.load(Ordering::Relaxed)
     }
 
-    /// Says whether anybody waits for an answer, or an answer for the loop.
+    /// Makes the number of deferred calls known, after the map has changed.
+    fn publish_count(&self, state: &State) {
+        self.deferred.store(state.deferred.len(), Ordering::Relaxed);
+    }
+
+    /// Returns true if a call is deferred, or a reply waits for the loop.
     pub(crate) fn is_busy(&self) -> bool {
         let state = self.lock();
         !state.posts.is_empty() || !state.deferred.is_empty()
     }
 
-    /// Gives up all deferred calls, and says whose they are.
-    pub(crate) fn give_up(&self) -> Vec<(ReplyRoute, Option<Id<'static>>)> {
+    /// Cancels all deferred calls. Returns their routes and ids.
+    pub(crate) fn cancel_all(&self) -> Vec<(ReplyRoute, Option<Id<'static>>)> {
         let mut state = self.lock();
         state.callers.clear();
-        let deferred = std::mem::take(&mut state.deferred);
-        self.count.store(0, Ordering::Relaxed);
+        let calls = std::mem::take(&mut state.deferred);
+        self.publish_count(&state);
         drop(state);
-        let mut given_up = Vec::new();
-        for call in deferred.into_values() {
-            given_up.push((call.ticket, call.id));
-            if let Some(call) = call.on_cancel {
-                tell(call);
-            }
+        let mut cancelled = Vec::new();
+        for call in calls.into_values() {
+            cancelled.push((call.route, call.id));
+            call.on_cancel.into_iter().for_each(run_callback);
         }
-        given_up
+        cancelled
     }
 
-    /// Ends it with its server: no call is wanted any more, and replies that come are dropped.
+    /// Ends all calls with their server. Replies that are posted later are dropped.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        // Letters tell their sender that they came to nothing, and that one looks in here.
         let posts = std::mem::take(&mut state.posts);
         self.posted.store(false, Ordering::Relaxed);
+        // Dropping a reply calls its observer, which locks the mutex.
         drop(state);
         drop(posts);
-        self.give_up();
+        self.cancel_all();
     }
 
-    /// Says whether nothing is under way.
+    /// Returns true if no call is handled or deferred and no reply waits.
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
         let calls = state.deferred.is_empty() && state.callers.is_empty();
-        calls && state.posts.is_empty() && state.handling.is_none()
+        calls && state.posts.is_empty() && state.current.is_none()
     }
 
-    /// Counts a reply that came to nothing.
-    pub(crate) fn lose(&self, count: impl FnOnce(&mut Losses)) {
-        let mut state = self.lock();
-        count(&mut state.losses);
-        self.news.store(true, Ordering::Release);
+    /// Counts discarded replies.
+    pub(crate) fn count_losses(&self, count: impl FnOnce(&mut Losses)) {
+        count(&mut self.lock().losses);
+        self.signaled.store(true, Ordering::Release);
     }
 
-    /// Leaves a reply for the loop, and wakes it unless this is its own thread, in a turn.
+    /// Posts a reply, and wakes the loop unless this is its own thread in a turn.
     pub(crate) fn post(&self, post: PostedReply) {
         let mut state = self.lock();
         if state.closed {
@@ -477,27 +478,27 @@ impl PendingReplies {
         let wake = self.push(&mut state, post);
         drop(state);
         if wake {
-            (self.wake)();
+            self.wake();
         }
     }
 
-    /// Puts a reply where the loop finds it. Says whether it is to be woken.
+    /// Appends a reply. Returns true if the loop has to be woken.
     fn push(&self, state: &mut State, post: PostedReply) -> bool {
         state.posts.push(post);
         self.posted.store(true, Ordering::Release);
-        state.posts.len() == 1 && self.home.load(Ordering::Relaxed) != here()
+        state.posts.len() == 1 && self.turn_thread.load(Ordering::Relaxed) != thread_key()
     }
 }
 
-/// Calls what a program wants called. A panic there is the program's own, but the peer that causes the call
-/// must not end the server by it.
-pub(crate) fn tell(call: OnCancel) {
-    let _ = caught(call);
+/// Runs a callback of the program. A panic in it ends the callback only: a peer that causes the call must not end the
+/// server.
+pub(crate) fn run_callback(callback: OnCancel) {
+    let _ = caught(callback);
 }
 
 impl fmt::Debug for PendingReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").finish_non_exhaustive()
+        f.debug_struct("PendingReplies").finish_non_exhaustive()
     }
 }
 

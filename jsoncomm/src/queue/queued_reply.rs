@@ -1,170 +1,163 @@
-//! One reply that waits, or is on its way.
+//! Encoded replies: borrowed while they are sent, owned while they wait.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::send_queue::Place;
+use super::send_queue::WaitsFor;
 use crate::accounts::{Account, Charge, Cost};
 use crate::error::Fault;
 use crate::sys::file;
 
-/// Wants to know when a letter is on its way no longer.
-pub(crate) trait Sender: Send + Sync {
-    /// This is what became of the letter.
-    fn passed(self: Arc<Self>, end: End);
+/// Learns what became of a queued reply.
+pub(crate) trait SendObserver: Send + Sync {
+    /// Called once, when the reply has been sent or never will be.
+    fn finished(self: Arc<Self>, outcome: SendOutcome);
 }
 
-/// What became of a letter.
+/// What became of a reply.
 #[derive(Debug)]
-pub(crate) enum End {
-    /// The kernel has it.
+pub(crate) enum SendOutcome {
+    /// The kernel accepted it.
     Sent,
-    /// It has been dropped, because the peer has no room or is gone.
-    Lost,
-    /// It cannot be sent at all, for this reason.
+    /// It was dropped, because the peer has no room or disconnected.
+    Dropped,
+    /// It can never be sent, for this reason.
     Refused(Fault),
 }
 
-/// One answer that could not be sent at once. It owns its descriptors.
+/// An encoded reply that waits. It owns its descriptors.
 pub(crate) struct QueuedReply {
     pub(crate) text: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
-    sender: Option<Arc<dyn Sender>>,
-    /// What it costs the user who it is for, while it waits.
+    /// Set for an item of a stream, which sends the next item then.
+    observer: Option<Arc<dyn SendObserver>>,
+    /// What it costs its recipient's user while it waits.
     charge: Option<Charge>,
 }
 
 impl QueuedReply {
-    /// Keeps an answer and duplicates its descriptors; `None` when descriptors have run out.
+    /// Takes `text` and duplicates `fds`. `None` if the process has no descriptors left.
     pub(crate) fn new(text: Vec<u8>, fds: &[BorrowedFd<'_>]) -> Option<Self> {
         let fds: Result<_, _> = fds.iter().map(|fd| file::duplicate(*fd)).collect();
-        Some(Self {
+        Some(Self::with_fds(text, fds.ok()?))
+    }
+
+    fn with_fds(text: Vec<u8>, fds: Vec<OwnedFd>) -> Self {
+        Self {
             text,
-            fds: fds.ok()?,
-            sender: None,
+            fds,
+            observer: None,
             charge: None,
-        })
-    }
-
-    /// Has its sender told what became of it.
-    pub(crate) fn set_sender(&mut self, sender: Arc<dyn Sender>) {
-        self.sender = Some(sender);
-    }
-
-    /// Says whether it is an item of a stream, whose sender tells the caller if it comes to nothing.
-    pub(crate) fn is_item(&self) -> bool {
-        self.sender.is_some()
-    }
-
-    /// What it costs while it waits.
-    fn cost(&self) -> Cost {
-        Cost {
-            bytes: self.text.len(),
-            descriptors: self.fds.len(),
-            ..Cost::default()
         }
     }
 
-    /// Charges it to the user who it is for, whatever the user's limits.
+    pub(crate) fn set_observer(&mut self, observer: Arc<dyn SendObserver>) {
+        self.observer = Some(observer);
+    }
+
+    /// Returns true for an item of a stream, which reports its own failure to the caller.
+    pub(crate) fn is_item(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::queued(self.text.len(), self.fds.len())
+    }
+
+    /// Charges the reply to its recipient's user, whatever the user's limits.
     pub(crate) fn charge(&mut self, account: &Arc<Account>) {
         self.charge = Some(account.charge(self.cost()));
     }
 
-    /// Charges it to the user who it is for, once. Returns true if that is within the user's limits; if it is held
-    /// back, also if nothing else waits for the user's peers.
-    pub(super) fn try_charge(&mut self, account: &Arc<Account>, place: Place) -> bool {
+    /// Charges the reply to its recipient's user unless it has been. Returns false if that would exceed the user's
+    /// limits; a reply that waits for [`WaitsFor::InFlight`] may exceed them if the user has nothing else queued.
+    pub(super) fn try_charge(&mut self, account: &Arc<Account>, waits_for: WaitsFor) -> bool {
         if self.charge.is_none() {
-            self.charge = match place {
-                Place::Room => account.try_charge(self.cost()),
-                Place::Held => account.try_charge_one(self.cost()),
+            self.charge = match waits_for {
+                WaitsFor::Room => account.try_charge(self.cost()),
+                WaitsFor::InFlight => account.try_charge_one(self.cost()),
             };
         }
         self.charge.is_some()
     }
 
-    /// Tells its sender what has become of it.
+    /// Reports the outcome to the observer, if there is one.
     #[inline]
-    pub(crate) fn end(&mut self, end: End) {
-        if let Some(sender) = self.sender.take() {
-            sender.passed(end);
+    pub(crate) fn finish(&mut self, outcome: SendOutcome) {
+        if let Some(observer) = self.observer.take() {
+            observer.finished(outcome);
         }
     }
 
-    /// Lends the descriptors in the form they are sent in.
-    pub(crate) fn lend(&self) -> Vec<BorrowedFd<'_>> {
+    /// Borrows the descriptors for sending.
+    pub(crate) fn borrow_fds(&self) -> Vec<BorrowedFd<'_>> {
         self.fds.iter().map(AsFd::as_fd).collect()
     }
 }
 
 impl From<Vec<u8>> for QueuedReply {
     fn from(text: Vec<u8>) -> Self {
-        Self {
-            text,
-            fds: Vec::new(),
-            sender: None,
-            charge: None,
-        }
+        Self::with_fds(text, Vec::new())
     }
 }
 
 impl Drop for QueuedReply {
     fn drop(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            sender.passed(End::Lost);
-        }
+        self.finish(SendOutcome::Dropped);
     }
 }
 
+/// Leaves out the text, which can be secret.
 impl fmt::Debug for QueuedReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Letter")
+        f.debug_struct("QueuedReply")
             .field("text", &format_args!("{} bytes", self.text.len()))
             .field("fds", &self.fds)
             .finish_non_exhaustive()
     }
 }
 
-/// An answer on its way out: lent by whoever wrote it, or a letter.
+/// A reply that is being sent: borrowed from its writer, or taken from a queue.
 pub(crate) enum OutgoingReply<'m> {
-    Lent(&'m [u8], &'m [BorrowedFd<'m>]),
-    Letter(QueuedReply),
+    Borrowed(&'m [u8], &'m [BorrowedFd<'m>]),
+    Queued(QueuedReply),
 }
 
 impl OutgoingReply<'_> {
     pub(crate) fn text(&self) -> &[u8] {
         match self {
-            Self::Lent(text, _) => text,
-            Self::Letter(letter) => &letter.text,
+            Self::Borrowed(text, _) => text,
+            Self::Queued(reply) => &reply.text,
         }
     }
 
     pub(crate) fn fds(&self) -> Cow<'_, [BorrowedFd<'_>]> {
         match self {
-            Self::Lent(_, fds) => Cow::Borrowed(fds),
-            Self::Letter(letter) => Cow::Owned(letter.lend()),
+            Self::Borrowed(_, fds) => Cow::Borrowed(fds),
+            Self::Queued(reply) => Cow::Owned(reply.borrow_fds()),
         }
     }
 
-    /// As [`QueuedReply::is_item`].
+    /// Returns true for an item of a stream, which reports its own failure to the caller.
     pub(crate) fn is_item(&self) -> bool {
-        matches!(self, Self::Letter(letter) if letter.is_item())
+        matches!(self, Self::Queued(reply) if reply.is_item())
     }
 
-    /// Tells its sender what has become of it.
+    /// Reports the outcome to the observer, if there is one.
     #[inline]
-    pub(crate) fn end(&mut self, end: End) {
-        if let Self::Letter(letter) = self {
-            letter.end(end);
+    pub(crate) fn finish(&mut self, outcome: SendOutcome) {
+        if let Self::Queued(reply) = self {
+            reply.finish(outcome);
         }
     }
 
-    /// What can be kept; `None` when descriptors have run out.
-    pub(crate) fn into_letter(self) -> Option<QueuedReply> {
+    /// Converts it to a reply that can be queued. `None` if the process has no descriptors left.
+    pub(crate) fn into_queued(self) -> Option<QueuedReply> {
         match self {
-            Self::Lent(text, fds) => QueuedReply::new(text.to_vec(), fds),
-            Self::Letter(letter) => Some(letter),
+            Self::Borrowed(text, fds) => QueuedReply::new(text.to_vec(), fds),
+            Self::Queued(reply) => Some(reply),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where a reply goes, and who asked for it.
+//! Who sent a message, and where the reply to it goes.
 
 use std::sync::Arc;
 
@@ -6,38 +6,39 @@ use crate::accounts::Account;
 use crate::peer::Peer;
 use crate::sys::name::Name;
 
-/// Where a reply goes: which thing of the loop, and which address if it serves several.
+/// Where a reply goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ReplyRoute {
-    /// The reactor's key, as bits.
+    /// The reactor's key of the connection or datagram socket, as bits.
     pub(crate) key: u64,
+    /// The address to send to, on a datagram socket.
     pub(crate) to: Option<Name>,
 }
 
-/// Who sent a message, in the terms of all who deal with it, while it is dealt with.
+/// The sender of the message that is being handled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller<'c> {
-    /// Which thing of the loop its answers go through: the reactor's key, as bits.
+    /// The reactor's key of the connection or datagram socket, as bits.
     pub(crate) key: u64,
-    /// Where they go from there.
+    /// The address to reply to, on a datagram socket.
     pub(crate) to: Option<&'c Name>,
-    /// What its user costs.
+    /// The account of its user.
     pub(crate) account: &'c Arc<Account>,
-    /// Who it is, as far as the kernel says.
+    /// Its identity, if the kernel or the program reported one.
     pub(crate) peer: Option<&'c Peer>,
 }
 
 impl Caller<'_> {
-    /// Where its answers go.
-    pub(crate) fn ticket(&self) -> ReplyRoute {
+    /// Where replies to it go.
+    pub(crate) fn route(&self) -> ReplyRoute {
         ReplyRoute {
             key: self.key,
             to: self.to.copied(),
         }
     }
 
-    /// Says whether that is where its answers go.
-    pub(super) fn has(&self, ticket: &ReplyRoute) -> bool {
-        self.key == ticket.key && self.to == ticket.to.as_ref()
+    /// Returns true if `route` leads to this caller.
+    pub(super) fn is_at(&self, route: &ReplyRoute) -> bool {
+        self.key == route.key && self.to == route.to.as_ref()
     }
 }

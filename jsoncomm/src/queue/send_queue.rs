@@ -1,247 +1,266 @@
-//! Answers that cannot be sent yet, within a budget.
+//! Replies that cannot be sent yet, bounded by the budgets of their peer and its user.
 //!
-//! Most wait because the peer has no room, and then nothing overtakes them. Those that bring descriptors can also be
-//! held back alone, while too many that were sent before are unread.
+//! Two things can keep a reply back. If the peer has no room, everything waits in order. If too many descriptors or
+//! memfds are in flight, only replies that bring more of them are held back, and others may overtake them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queued_reply::{End, QueuedReply};
+use super::queued_reply::{QueuedReply, SendOutcome};
 use crate::accounts::Account;
 use crate::envelope::{self, Id};
 use crate::limits::Limits;
 
-/// Where a letter waits.
+/// What a reply waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Behind all that wait until the peer has room.
+pub(crate) enum WaitsFor {
+    /// Room at the peer. It is sent after all others that wait for the same.
     Room,
-    /// Behind those that are held back because of what they bring.
-    Held,
+    /// Less in flight: the peers of its user have to read descriptors or memfds first. Such a reply is held back.
+    InFlight,
 }
 
-/// The letters for one peer, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct SendQueue {
-    letters: VecDeque<QueuedReply>,
-    /// Of all, those that are held back included.
-    bytes: usize,
-    /// Elsewhere, as nearly no outbox has any.
-    held: Option<Box<Held>>,
-}
+/// The longest pause between two attempts, in multiples of [`Limits::retry_backoff`].
+const LONGEST_PAUSE: u32 = 100;
 
-/// Letters that are held back, and when to try the first of them again. No event says when that is worth it.
+/// Exponential backoff between attempts to send.
 #[derive(Debug)]
-struct Held {
-    letters: VecDeque<QueuedReply>,
-    /// The one before these is the first of those that wait for room.
-    released: bool,
+struct Backoff {
     pause: Duration,
     due: Instant,
 }
 
-impl Held {
-    /// The first pause. Much shorter than where the peer has no room: one that reads may wait for just this.
-    fn pause(limits: &Limits) -> Duration {
+impl Backoff {
+    fn new(pause: Duration, now: Instant) -> Self {
+        let due = now + pause;
+        Self { pause, due }
+    }
+
+    /// Doubles the pause, up to `longest`, and starts it.
+    fn double(&mut self, longest: Duration, now: Instant) {
+        *self = Self::new(self.pause.saturating_mul(2).min(longest), now);
+    }
+}
+
+/// The replies for one peer, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    /// Those that wait for room.
+    replies: VecDeque<QueuedReply>,
+    /// The text of all replies, including those held back.
+    bytes: usize,
+    /// Boxed, because few queues ever hold a reply back.
+    held: Option<Box<HeldBack>>,
+}
+
+/// Replies that are held back. They are retried by timer: no event tells when a peer reads.
+#[derive(Debug)]
+struct HeldBack {
+    replies: VecDeque<QueuedReply>,
+    /// The first reply that waits for room was held back until now, and precedes these.
+    released: bool,
+    backoff: Backoff,
+}
+
+impl HeldBack {
+    /// The first pause. It is short, because a peer that reads may be waiting for just this reply.
+    fn first_pause(limits: &Limits) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(1);
         (limits.retry_backoff / 8).max(SHORTEST)
     }
 
     fn new(limits: &Limits) -> Self {
-        let pause = Self::pause(limits);
         Self {
-            letters: VecDeque::new(),
+            replies: VecDeque::new(),
             released: false,
-            pause,
-            due: Instant::now() + pause,
+            backoff: Backoff::new(Self::first_pause(limits), Instant::now()),
         }
     }
 }
 
 impl SendQueue {
-    /// Returns true if nothing waits at all.
+    /// Returns true if no reply waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.letters.is_empty() && self.held.is_none()
+        self.replies.is_empty() && self.held.is_none()
     }
 
-    /// Returns true if letters wait until the peer has room.
+    /// Returns true if replies wait for room at the peer.
     pub(crate) fn is_full(&self) -> bool {
-        !self.letters.is_empty()
+        !self.replies.is_empty()
     }
 
-    /// How many letters are held back.
+    /// The number of replies held back.
     pub(crate) fn held(&self) -> usize {
-        self.held.as_ref().map_or(0, |held| held.letters.len())
+        self.held.as_ref().map_or(0, |held| held.replies.len())
     }
 
+    /// The number of all replies.
     pub(crate) fn len(&self) -> usize {
-        self.letters.len() + self.held()
+        self.replies.len() + self.held()
     }
 
-    /// Queues a letter behind the others in this place, or gives it back when it exceeds the peer's budget or its
-    /// user's. One letter always fits the peer's, whatever its size: [`Limits::message`] bounds that already.
+    /// Appends a reply. Gives it back if it exceeds the budget of the peer or of its user.
+    ///
+    /// A single reply always fits the peer's budget: its size is within [`Limits::message`].
     pub(crate) fn push(
         &mut self,
-        mut letter: QueuedReply,
-        place: Place,
+        mut reply: QueuedReply,
+        waits_for: WaitsFor,
         limits: &Limits,
         account: &Arc<Account>,
     ) -> Result<(), Box<QueuedReply>> {
-        let bytes = self.bytes.saturating_add(letter.text.len());
+        let bytes = self.bytes.saturating_add(reply.text.len());
         let fits = self.len() < limits.backlog_replies && bytes <= limits.backlog_bytes;
-        if (!fits && !self.is_empty()) || !letter.try_charge(account, place) {
-            return Err(Box::new(letter));
+        if (!fits && !self.is_empty()) || !reply.try_charge(account, waits_for) {
+            return Err(Box::new(reply));
         }
         self.bytes = bytes;
-        match place {
-            Place::Room => self.letters.push_back(letter),
-            Place::Held => self.held_mut(limits).letters.push_back(letter),
+        match waits_for {
+            WaitsFor::Room => self.replies.push_back(reply),
+            WaitsFor::InFlight => self.held_mut(limits).replies.push_back(reply),
         }
         Ok(())
     }
 
-    fn held_mut(&mut self, limits: &Limits) -> &mut Held {
-        self.held.get_or_insert_with(|| Box::new(Held::new(limits)))
+    fn held_mut(&mut self, limits: &Limits) -> &mut HeldBack {
+        self.held
+            .get_or_insert_with(|| Box::new(HeldBack::new(limits)))
     }
 
-    /// Lends the oldest letter of those that wait for room.
+    /// The oldest reply that waits for room.
     pub(crate) fn front(&self) -> Option<&QueuedReply> {
-        self.letters.front()
+        self.replies.front()
     }
 
-    /// Removes the oldest letter of those that wait for room.
+    /// Removes the oldest reply that waits for room.
     pub(crate) fn pop(&mut self) -> Option<QueuedReply> {
-        let letter = self.letters.pop_front()?;
-        self.bytes -= letter.text.len();
-        self.forget_held();
-        Some(letter)
-    }
-
-    /// Removes the oldest letter, which the kernel has. The peer reads, so what is held back is tried again soon.
-    pub(crate) fn pop_sent(&mut self, limits: &Limits) {
-        let letter = self.pop();
-        if let Some(held) = &mut self.held {
-            held.pause = Held::pause(limits);
-        }
-        if let Some(mut letter) = letter {
-            letter.end(End::Sent);
-        }
-    }
-
-    /// The first of those that wait for room has gone, and perhaps was the last of those that were held back.
-    fn forget_held(&mut self) {
+        let reply = self.replies.pop_front()?;
+        self.bytes -= reply.text.len();
         if let Some(held) = &mut self.held {
             held.released = false;
         }
-        self.held.take_if(|held| held.letters.is_empty());
+        self.held.take_if(|held| held.replies.is_empty());
+        Some(reply)
     }
 
-    /// Puts a letter in front of all that wait for room, in place of one that was there.
-    pub(crate) fn push_front(&mut self, letter: QueuedReply) {
-        self.bytes += letter.text.len();
-        self.letters.push_front(letter);
+    /// Removes the oldest reply that waits for room, after it has been sent. Replies held back are retried soon.
+    pub(crate) fn pop_sent(&mut self, limits: &Limits) {
+        let reply = self.pop();
+        if let Some(held) = &mut self.held {
+            held.backoff.pause = HeldBack::first_pause(limits);
+        }
+        if let Some(mut reply) = reply {
+            reply.finish(SendOutcome::Sent);
+        }
     }
 
-    /// Holds the oldest letter of those that wait for room back, in front of the others or behind them.
-    pub(crate) fn hold_front(&mut self, in_front: bool, limits: &Limits) {
-        if let Some(letter) = self.letters.pop_front() {
+    /// Puts a reply in front of all that wait for room, in place of one that was removed.
+    pub(crate) fn push_front(&mut self, reply: QueuedReply) {
+        self.bytes += reply.text.len();
+        self.replies.push_front(reply);
+    }
+
+    /// Holds back the oldest reply that waits for room, in front of those held back already.
+    pub(crate) fn hold_front_first(&mut self, limits: &Limits) {
+        self.hold_front(limits, VecDeque::push_front);
+    }
+
+    /// Holds back the oldest reply that waits for room, behind those held back already.
+    pub(crate) fn hold_front_last(&mut self, limits: &Limits) {
+        self.hold_front(limits, VecDeque::push_back);
+    }
+
+    fn hold_front(&mut self, limits: &Limits, push: fn(&mut VecDeque<QueuedReply>, QueuedReply)) {
+        if let Some(reply) = self.replies.pop_front() {
             let held = self.held_mut(limits);
             held.released = false;
-            if in_front {
-                held.letters.push_front(letter);
-            } else {
-                held.letters.push_back(letter);
-            }
+            push(&mut held.replies, reply);
         }
     }
 
-    /// Has the first letter that is held back be the next that is sent, if none waits for room. Returns true if the
-    /// next is one that was held back.
+    /// Makes the first reply held back the next to send, unless another waits for room. Returns true if the next
+    /// reply to send was held back.
     pub(crate) fn release(&mut self) -> bool {
         let Some(held) = &mut self.held else {
             return false;
         };
-        if self.letters.is_empty() {
-            let letter = held.letters.pop_front();
-            held.released = letter.is_some();
-            self.letters.extend(letter);
+        if self.replies.is_empty() {
+            let reply = held.replies.pop_front();
+            held.released = reply.is_some();
+            self.replies.extend(reply);
         }
         held.released
     }
 
-    /// When to try again what is held back, if anything is.
+    /// When to retry the replies held back, if there are any.
     pub(crate) fn due(&self) -> Option<Instant> {
         let held = self.held.as_ref()?;
-        (!held.letters.is_empty()).then_some(held.due)
+        (!held.replies.is_empty()).then_some(held.backoff.due)
     }
 
-    /// What is held back cannot be sent yet. If it was due, doubles the pause, up to so many times [`Limits::retry_backoff`].
+    /// Doubles the pause, if the replies held back were due and could not be sent.
     pub(crate) fn postpone(&mut self, limits: &Limits) {
         let now = Instant::now();
-        if let Some(held) = self.held.as_mut().filter(|held| held.due <= now) {
-            let longest = limits.retry_backoff.saturating_mul(LONGEST).max(held.pause);
-            held.pause = held.pause.saturating_mul(2).min(longest);
-            held.due = now + held.pause;
+        if let Some(HeldBack { backoff, .. }) = self.held.as_deref_mut() {
+            if backoff.due <= now {
+                let longest = limits.retry_backoff.saturating_mul(LONGEST_PAUSE);
+                backoff.double(longest.max(backoff.pause), now);
+            }
         }
     }
 
-    /// Drops the answer to a call, if it is held back. Returns false if it is not.
+    /// Drops the reply to call `id`. Returns false if that reply is not held back.
     pub(crate) fn withdraw(&mut self, id: &Id<'_>) -> bool {
         let Some(held) = &mut self.held else {
             return false;
         };
-        let answers = envelope::answers_to(id);
-        let is_it = |letter: &QueuedReply| !letter.is_item() && answers(&letter.text);
-        let place = held.letters.iter().position(is_it);
-        let letter = place.and_then(|place| held.letters.remove(place));
-        self.bytes -= letter.as_ref().map_or(0, |letter| letter.text.len());
-        if held.letters.is_empty() && !held.released {
+        let is_reply = envelope::answers_to(id);
+        let withdrawn = |reply: &QueuedReply| !reply.is_item() && is_reply(&reply.text);
+        let Some(index) = held.replies.iter().position(withdrawn) else {
+            return false;
+        };
+        let reply = held.replies.remove(index);
+        self.bytes -= reply.map_or(0, |reply| reply.text.len());
+        if held.replies.is_empty() && !held.released {
             self.held = None;
         }
-        letter.is_some()
+        true
     }
 }
 
-/// The last pause is this many times the first for want of room.
-const LONGEST: u32 = 100;
-
-/// The letters for one datagram peer, and when to try it again. The kernel does not say when such a
-/// peer has room, so it is tried by timer, at doubling intervals.
+/// The replies for one datagram peer. They are retried by timer: the kernel does not report when such a peer has room.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    pub(crate) outbox: SendQueue,
-    pause: Duration,
-    due: Instant,
+    pub(crate) queue: SendQueue,
+    backoff: Backoff,
 }
 
 impl Backlog {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
-            outbox: SendQueue::default(),
-            pause: limits.retry_backoff,
-            due: now + limits.retry_backoff,
+            queue: SendQueue::default(),
+            backoff: Backoff::new(limits.retry_backoff, now),
         }
     }
 
-    /// When to try next.
+    /// When to retry.
     pub(crate) fn due(&self) -> Instant {
-        self.due
+        self.backoff.due
     }
 
-    /// The peer took a letter: it is alive, so be quick again.
+    /// Resets the pause, after the peer has read something.
     pub(crate) fn progressed(&mut self, limits: &Limits) {
-        self.pause = limits.retry_backoff;
+        self.backoff.pause = limits.retry_backoff;
     }
 
-    /// The peer is still full. Doubles the pause; says `false` when it has been full for too long.
+    /// Doubles the pause. Returns false if the peer has had no room for too long.
     pub(crate) fn postpone(&mut self, limits: &Limits, now: Instant) -> bool {
-        let longest = limits.retry_backoff.saturating_mul(LONGEST);
-        if self.pause >= longest {
+        let longest = limits.retry_backoff.saturating_mul(LONGEST_PAUSE);
+        if self.backoff.pause >= longest {
             return false;
         }
-        self.pause = self.pause.saturating_mul(2).min(longest);
-        self.due = now + self.pause;
+        self.backoff.double(longest, now);
         true
     }
 }
@@ -251,52 +270,52 @@ mod tests {
     use super::*;
     use crate::accounts::Accounts;
 
-    fn letter(size: usize) -> QueuedReply {
+    fn reply(size: usize) -> QueuedReply {
         QueuedReply::from(vec![0; size])
     }
 
     #[test]
-    fn letters_are_taken_up_to_the_budget_and_no_further() {
+    fn replies_are_queued_up_to_the_budget_and_no_further() {
         let mut limits = Limits::default();
         (limits.backlog_replies, limits.backlog_bytes) = (2, 10);
         limits.user_backlog_bytes = 11;
-        let mut outbox = SendQueue::default();
+        let mut queue = SendQueue::default();
         let account = Accounts::new(&limits).of(None);
         assert!(
-            outbox
-                .push(letter(5), Place::Room, &limits, &account)
+            queue
+                .push(reply(5), WaitsFor::Room, &limits, &account)
                 .is_ok()
         );
-        let above = outbox.push(letter(6), Place::Room, &limits, &account);
+        let above = queue.push(reply(6), WaitsFor::Room, &limits, &account);
         assert!(above.is_err(), "one byte above");
-        let at = outbox.push(letter(5), Place::Room, &limits, &account);
+        let at = queue.push(reply(5), WaitsFor::Room, &limits, &account);
         assert!(at.is_ok(), "at the limit");
-        let above = outbox.push(letter(0), Place::Room, &limits, &account);
-        assert!(above.is_err(), "one letter above");
-        outbox.pop_sent(&limits);
+        let above = queue.push(reply(0), WaitsFor::Room, &limits, &account);
+        assert!(above.is_err(), "one reply above");
+        queue.pop_sent(&limits);
         assert!(
-            outbox
-                .push(letter(5), Place::Room, &limits, &account)
+            queue
+                .push(reply(5), WaitsFor::Room, &limits, &account)
                 .is_ok()
         );
-        outbox.pop_sent(&limits);
-        outbox.pop_sent(&limits);
-        assert!(outbox.is_empty());
-        let first = outbox.push(letter(11), Place::Room, &limits, &account);
-        assert!(first.is_ok(), "a first letter always fits");
+        queue.pop_sent(&limits);
+        queue.pop_sent(&limits);
+        assert!(queue.is_empty());
+        let first = queue.push(reply(11), WaitsFor::Room, &limits, &account);
+        assert!(first.is_ok(), "a first reply always fits");
         let mut other = SendQueue::default();
-        let above = other.push(letter(1), Place::Room, &limits, &account);
-        assert!(above.is_err(), "but not beyond what its user may");
-        outbox.pop_sent(&limits);
+        let above = other.push(reply(1), WaitsFor::Room, &limits, &account);
+        assert!(above.is_err(), "but not beyond the budget of its user");
+        queue.pop_sent(&limits);
         assert!(
             other
-                .push(letter(1), Place::Room, &limits, &account)
+                .push(reply(1), WaitsFor::Room, &limits, &account)
                 .is_ok()
         );
     }
 
     #[test]
-    fn a_peer_that_stays_full_is_given_up_after_doubling_pauses() {
+    fn a_peer_without_room_is_given_up_after_doubling_pauses() {
         let limits = Limits::default();
         let now = Instant::now();
         let mut backlog = Backlog::new(&limits, now);

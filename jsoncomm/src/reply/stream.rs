@@ -11,7 +11,7 @@ use super::{Slot, To, USUAL, answer_fault, dropped, encoded, no_descriptors};
 use crate::envelope::{self, Id};
 use crate::error::{Fault, SendError};
 use crate::message::{Pack, Packer};
-use crate::queue::{self, End, QueuedReply, Sender};
+use crate::queue::{self, QueuedReply, SendObserver, SendOutcome};
 
 /// What happens to an item for which there is no room, because the reader is slower than the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -208,7 +208,9 @@ impl Flow {
         }
         drop(state);
         if lost > 0 {
-            self.slot.mailbox.lose(|losses| losses.dropped += lost);
+            self.slot
+                .mailbox
+                .count_losses(|losses| losses.discarded += lost);
         }
         Ok(())
     }
@@ -240,7 +242,7 @@ impl Flow {
 
     /// Hands an item to the loop.
     fn post(self: &Arc<Self>, mut letter: QueuedReply) {
-        letter.set_sender(Arc::clone(self) as Arc<dyn Sender>);
+        letter.set_observer(Arc::clone(self) as Arc<dyn SendObserver>);
         self.slot.send(letter);
     }
 
@@ -250,17 +252,17 @@ impl Flow {
     }
 }
 
-impl Sender for Flow {
+impl SendObserver for Flow {
     /// Sends the next item, and tells the sink if there is room again or nobody reads any more.
-    fn passed(self: Arc<Self>, end: End) {
+    fn finished(self: Arc<Self>, outcome: SendOutcome) {
         if !self.slot.is_here() {
             return;
         }
-        let fault = match end {
-            End::Sent => None,
+        let fault = match outcome {
+            SendOutcome::Sent => None,
             // On a datagram socket the reader may be there, only slow.
-            End::Lost => Some(too_slow()),
-            End::Refused(fault) => Some(fault),
+            SendOutcome::Dropped => Some(too_slow()),
+            SendOutcome::Refused(fault) => Some(fault),
         };
         let goes_on = fault.is_none() && self.wanted().is_some();
         let mut state = self.lock();
@@ -285,13 +287,15 @@ impl Sender for Flow {
         }
         let given_up = given_up.len() as u64 - u64::from(ended && !given_up.is_empty());
         if given_up > 0 {
-            self.slot.mailbox.lose(|losses| losses.dropped += given_up);
+            self.slot
+                .mailbox
+                .count_losses(|losses| losses.discarded += given_up);
         }
         if !goes_on {
             self.slot.post_fault(&fault.unwrap_or_else(too_slow));
         }
         if let Some(call) = told.flatten() {
-            queue::tell(call);
+            queue::run_callback(call);
         }
     }
 }

@@ -27,7 +27,7 @@ fn a_server_is_busy_until_an_answer_from_another_thread_is_collected() {
         mailbox.defer(&caller, Some(&id));
         let reply = Reply::new(Some(Slot {
             mailbox: Arc::clone(&mailbox),
-            ticket: caller.ticket(),
+            route: caller.route(),
             account: Arc::clone(&account),
             to: To::Call(id),
             serial,

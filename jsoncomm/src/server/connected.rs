@@ -13,7 +13,7 @@ use crate::error::Fault;
 use crate::limits::Limits;
 use crate::observe::{DisconnectReason, EventKind, UndeliveredReason};
 use crate::peer::Peer;
-use crate::queue::{Caller, End, OutgoingReply, Place, SendQueue};
+use crate::queue::{Caller, OutgoingReply, SendOutcome, SendQueue, WaitsFor};
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
 use crate::service::{ReplySink, ServerContext};
@@ -470,11 +470,11 @@ impl ReplySink for ConnectionWriter {
         }
         let (mut outlet, outbox) = self.outlet();
         match outlet.offer(outbox, &mail) {
-            Attempt::Sent => mail.end(End::Sent),
-            Attempt::Waits(place) => self.keep(desk, mail, place),
+            Attempt::Sent => mail.finish(SendOutcome::Sent),
+            Attempt::Waits(waits_for) => self.keep(desk, mail, waits_for),
             Attempt::Refused(error) => {
                 if let Some(fault) = replace(desk, mail, &error) {
-                    self.deliver(desk, OutgoingReply::Letter(fault));
+                    self.deliver(desk, OutgoingReply::Queued(fault));
                 }
             }
             Attempt::Gone => {
@@ -493,24 +493,27 @@ impl ConnectionWriter {
     /// Has an answer wait. A peer that has no room and exceeds its budget is cut. One that has is told: others of its
     /// user may have used up what it needs.
     #[inline(never)]
-    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, place: Place) {
+    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, waits_for: WaitsFor) {
         let busy = Fault::new(Fault::BUSY, "too much that was sent before is unread");
-        let held = place == Place::Held && !self.in_order;
+        let held = waits_for == WaitsFor::InFlight && !self.in_order;
         let item = mail.is_item();
         let instead = match held && !item {
             true => instead(mail.text(), &busy),
             false => None,
         };
-        let mut push = |letter| self.outbox.push(letter, place, &desk.limits, &self.account);
+        let mut push = |letter| {
+            self.outbox
+                .push(letter, waits_for, &desk.limits, &self.account)
+        };
         if mail
-            .into_letter()
+            .into_queued()
             .is_some_and(|letter| push(letter).is_ok())
         {
             return;
         }
         desk.note_lost(UndeliveredReason::BacklogFull, 1);
         match instead {
-            Some(fault) => self.deliver(desk, OutgoingReply::Letter(fault)),
+            Some(fault) => self.deliver(desk, OutgoingReply::Queued(fault)),
             // The stream ends by itself.
             None if held && item => {}
             None => self.cut(desk, DisconnectReason::BacklogFull),

@@ -97,7 +97,7 @@ impl<S> ServerHandle<S> {
         };
         waiting.push(Box::new(change));
         drop(changes);
-        self.mailbox.announce();
+        self.mailbox.signal();
     }
 }
 

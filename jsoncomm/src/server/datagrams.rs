@@ -13,7 +13,7 @@ use crate::envelope::Id;
 use crate::error::Error;
 use crate::observe::UndeliveredReason;
 use crate::peer::Peer;
-use crate::queue::{Backlog, Caller, End, OutgoingReply, Place, SendQueue};
+use crate::queue::{Backlog, Caller, OutgoingReply, SendOutcome, SendQueue, WaitsFor};
 use crate::reactor::{Cause, Key};
 use crate::router::Routes;
 use crate::service::{ReplySink, ServerContext};
@@ -121,7 +121,7 @@ impl<S> Datagrams<S> {
     /// How many answers wait for peers.
     pub(super) fn waiting(&self) -> usize {
         let backlogs = self.backlogs.values();
-        backlogs.map(|backlog| backlog.outbox.len()).sum()
+        backlogs.map(|backlog| backlog.queue.len()).sum()
     }
 
     /// How many descriptors, and how many bytes in memfds, may be unread of what was sent.
@@ -285,7 +285,7 @@ impl<S> Datagrams<S> {
             let waits = flush(&mut outlet, backlog, desk);
             if waits && !backlog.postpone(&desk.limits, now) {
                 // Full for too long.
-                desk.note_lost(UndeliveredReason::BacklogFull, backlog.outbox.len());
+                desk.note_lost(UndeliveredReason::BacklogFull, backlog.queue.len());
                 return false;
             }
             waits
@@ -301,16 +301,16 @@ fn vouched_for(peer: Option<&Peer>, user: Option<u32>) -> Option<&Peer> {
 
 /// Sends what waits for a datagram peer, for as long as it has room. Returns true if something still waits.
 fn flush(outlet: &mut Outlet<'_>, backlog: &mut Backlog, desk: &mut ServerContext) -> bool {
-    let waiting = backlog.outbox.len();
-    let flushed = outlet.flush(&mut backlog.outbox, desk);
+    let waiting = backlog.queue.len();
+    let flushed = outlet.flush(&mut backlog.queue, desk);
     if flushed == Flushed::Gone {
-        desk.note_lost(UndeliveredReason::Disconnected, backlog.outbox.len());
+        desk.note_lost(UndeliveredReason::Disconnected, backlog.queue.len());
         return false;
     }
-    if backlog.outbox.len() < waiting {
+    if backlog.queue.len() < waiting {
         backlog.progressed(&desk.limits);
     }
-    !backlog.outbox.is_empty()
+    !backlog.queue.is_empty()
 }
 
 /// The way back to the sender of a datagram.
@@ -335,23 +335,23 @@ impl ReplySink for DatagramWriter<'_> {
             true => self.outlet.offer(&SendQueue::default(), &mail),
             false => self.offer_behind(desk, &mail),
         };
-        let place = match attempt {
-            Attempt::Sent => return mail.end(End::Sent),
+        let waits_for = match attempt {
+            Attempt::Sent => return mail.finish(SendOutcome::Sent),
             Attempt::Gone => return desk.note_lost(UndeliveredReason::Disconnected, 1),
             Attempt::Refused(error) => {
                 if let Some(fault) = replace(desk, mail, &error) {
-                    self.deliver(desk, OutgoingReply::Letter(fault));
+                    self.deliver(desk, OutgoingReply::Queued(fault));
                 }
                 return;
             }
-            Attempt::Waits(place) => place,
+            Attempt::Waits(waits_for) => waits_for,
         };
-        self.keep(desk, mail, place);
+        self.keep(desk, mail, waits_for);
     }
 
     fn withdraw(&mut self, id: &Id<'_>) -> bool {
         let backlog = self.backlogs.get_mut(&self.outlet.to.copied());
-        backlog.is_some_and(|backlog| backlog.outbox.withdraw(id))
+        backlog.is_some_and(|backlog| backlog.queue.withdraw(id))
     }
 }
 
@@ -363,7 +363,7 @@ impl DatagramWriter<'_> {
         // A peer that asks again may well have made room; what waits for it goes first.
         if let Some(backlog) = self.backlogs.get_mut(&name) {
             if flush(&mut self.outlet, backlog, desk) {
-                return self.outlet.offer(&backlog.outbox, mail);
+                return self.outlet.offer(&backlog.queue, mail);
             }
             self.backlogs.remove(&name);
         }
@@ -372,7 +372,7 @@ impl DatagramWriter<'_> {
 
     /// Has an answer wait, if it may.
     #[inline(never)]
-    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, place: Place) {
+    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, waits_for: WaitsFor) {
         let name = self.outlet.to.copied();
         let crowded = self.backlogs.len() >= desk.limits.backlog_peers;
         if crowded && !self.backlogs.contains_key(&name) {
@@ -381,10 +381,10 @@ impl DatagramWriter<'_> {
         let fresh = || Backlog::new(&desk.limits, Instant::now());
         let backlog = self.backlogs.entry(name).or_insert_with(fresh);
         let mut push = |letter| {
-            let outbox = &mut backlog.outbox;
-            outbox.push(letter, place, &desk.limits, self.account)
+            let outbox = &mut backlog.queue;
+            outbox.push(letter, waits_for, &desk.limits, self.account)
         };
-        let kept = match mail.into_letter().map(&mut push) {
+        let kept = match mail.into_queued().map(&mut push) {
             Some(Ok(())) => true,
             Some(Err(letter)) if !letter.is_item() => {
                 // There may be room to say so.
@@ -393,7 +393,7 @@ impl DatagramWriter<'_> {
             }
             Some(Err(_)) | None => false,
         };
-        if backlog.outbox.is_empty() {
+        if backlog.queue.is_empty() {
             self.backlogs.remove(&name);
         }
         if !kept {

@@ -49,16 +49,16 @@ impl<S> Server<S> {
     /// nothing.
     #[inline(never)]
     pub(super) fn hear_news(&mut self) {
-        self.desk.mailbox.begin_news();
+        self.desk.mailbox.clear_signal();
         self.resume();
         let mut changes = std::mem::take(&mut self.control.changes);
         changes.append(&mut self.remote.take_changes());
         for change in changes {
             change(self);
         }
-        let (losses, stop) = self.desk.mailbox.end_news();
+        let losses = self.desk.mailbox.take_losses();
         self.desk.note_losses(losses);
-        self.control.stop |= stop;
+        self.control.stop |= self.desk.mailbox.take_stop();
     }
 
     /// Watches those sources again that have waited for something to be closed, for what they want by now.

@@ -30,22 +30,22 @@ impl<S> Server<S> {
     /// Sends replies. To those whose peer has gone meanwhile nothing happens.
     pub(super) fn deliver(&mut self, posts: impl IntoIterator<Item = PostedReply>) {
         for PostedReply {
-            ticket,
+            route,
             account,
-            letter,
+            reply,
         } in posts
         {
-            let key = Key::from_bits(ticket.key);
+            let key = Key::from_bits(route.key);
             let Some(mut source) = self.reactor.take(key) else {
                 self.desk.peer = None;
                 self.desk.note_lost(UndeliveredReason::Disconnected, 1);
                 continue;
             };
-            let mail = OutgoingReply::Letter(letter);
+            let mail = OutgoingReply::Queued(reply);
             let next = match &mut *source {
                 Source::Datagrams(endpoint) => {
                     endpoint
-                        .lane(ticket.to.as_ref(), &account)
+                        .lane(route.to.as_ref(), &account)
                         .deliver(&mut self.desk, mail);
                     endpoint.next()
                 }

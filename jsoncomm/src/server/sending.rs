@@ -13,7 +13,7 @@ use crate::accounts::{Account, Charge, Cost, InFlight};
 use crate::envelope;
 use crate::error::{Error, Fault};
 use crate::observe::UndeliveredReason;
-use crate::queue::{End, OutgoingReply, Place, QueuedReply, SendQueue};
+use crate::queue::{OutgoingReply, QueuedReply, SendOutcome, SendQueue, WaitsFor};
 use crate::service::ServerContext;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
@@ -23,7 +23,7 @@ use crate::transport::{Freight, Transport, Tried};
 pub(super) enum Attempt {
     Sent,
     /// It has to wait.
-    Waits(Place),
+    Waits(WaitsFor),
     /// It cannot be sent to anybody, or not to this peer; others can.
     Refused(Error),
     /// Nobody is there.
@@ -102,9 +102,9 @@ impl Outlet<'_> {
                 Attempt::Sent
             }
             // Descriptors in flight can be those of another process of our user, or those to be had for a memfd.
-            Ok(Some(Tried::Short(_))) if freighted => Attempt::Waits(Place::Held),
-            Ok(Some(Tried::Full | Tried::Short(_))) => Attempt::Waits(Place::Room),
-            Ok(None) => Attempt::Waits(Place::Held),
+            Ok(Some(Tried::Short(_))) if freighted => Attempt::Waits(WaitsFor::InFlight),
+            Ok(Some(Tried::Full | Tried::Short(_))) => Attempt::Waits(WaitsFor::Room),
+            Ok(None) => Attempt::Waits(WaitsFor::InFlight),
             // Whatever the kernel has against bytes alone it has against the peer.
             Err(error) if freighted || !fds.is_empty() => match error {
                 Error::Closed => Attempt::Gone,
@@ -125,10 +125,10 @@ impl Outlet<'_> {
         let (text, fds) = (mail.text(), mail.fds());
         if !outbox.is_empty() {
             if outbox.is_full() {
-                return Attempt::Waits(Place::Room);
+                return Attempt::Waits(WaitsFor::Room);
             }
             if self.follows_held(text, fds.len()) {
-                return Attempt::Waits(Place::Held);
+                return Attempt::Waits(WaitsFor::InFlight);
             }
         }
         self.attempt(text, &fds)
@@ -144,18 +144,18 @@ impl Outlet<'_> {
             };
             let follows = self.follows_held(&letter.text, letter.fds.len());
             if !released && follows && outbox.held() > 0 {
-                outbox.hold_front(false, &desk.limits);
+                outbox.hold_front_last(&desk.limits);
                 continue;
             }
-            match self.attempt(&letter.text, &letter.lend()) {
+            match self.attempt(&letter.text, &letter.borrow_fds()) {
                 Attempt::Sent => outbox.pop_sent(&desk.limits),
-                Attempt::Waits(Place::Room) => return Flushed::Full,
-                Attempt::Waits(Place::Held) => {
-                    outbox.hold_front(true, &desk.limits);
+                Attempt::Waits(WaitsFor::Room) => return Flushed::Full,
+                Attempt::Waits(WaitsFor::InFlight) => {
+                    outbox.hold_front_first(&desk.limits);
                     held = true;
                 }
                 Attempt::Refused(error) => {
-                    let letter = outbox.pop().map(OutgoingReply::Letter);
+                    let letter = outbox.pop().map(OutgoingReply::Queued);
                     let fault = letter.and_then(|letter| replace(desk, letter, &error));
                     if let Some(fault) = fault {
                         outbox.push_front(fault);
@@ -179,7 +179,7 @@ pub(super) fn replace(
     desk.note_lost(UndeliveredReason::Discarded, 1);
     let fault = refusal(error);
     if mail.is_item() {
-        mail.end(End::Refused(fault));
+        mail.finish(SendOutcome::Refused(fault));
         return None;
     }
     instead(mail.text(), &fault)

@@ -100,17 +100,17 @@ impl<S> Server<S> {
 
     /// Tells whoever still waits, and closes all that peers have a part in.
     fn cut(&mut self) {
-        let given_up = self.desk.mailbox.give_up();
+        let given_up = self.desk.mailbox.cancel_all();
         // What has been answered in this moment.
         self.send_posts();
         let fault = Fault::new(Fault::SHUTTING_DOWN, "the server has stopped");
-        let posts = given_up.into_iter().filter_map(|(ticket, id)| {
+        let posts = given_up.into_iter().filter_map(|(route, id)| {
             let mut text = Vec::new();
             envelope::write_fault(&mut text, Some(&id?), &fault);
             Some(PostedReply {
-                ticket,
+                route,
                 account: Arc::default(),
-                letter: QueuedReply::from(text),
+                reply: QueuedReply::from(text),
             })
         });
         self.deliver(posts);

@@ -43,7 +43,7 @@ impl Call {
         Self {
             service: "",
             method: "",
-            ticket: caller.ticket(),
+            ticket: caller.route(),
             account: Arc::clone(caller.account),
             peer: caller.peer.cloned(),
             deadline: None,
@@ -191,7 +191,7 @@ impl Call {
         self.serial = Some(serial);
         Some(Slot {
             mailbox,
-            ticket: self.ticket.clone(),
+            route: self.ticket.clone(),
             account: Arc::clone(&self.account),
             to,
             serial,

@@ -61,7 +61,7 @@ impl ServerContext {
         let news = Arc::downgrade(&mailbox);
         accounts.set_wake(move || {
             if let Some(mailbox) = news.upgrade() {
-                mailbox.announce();
+                mailbox.signal();
             }
         });
         Self {
@@ -99,7 +99,7 @@ impl ServerContext {
         self.peer = None;
         self.note_many(
             EventKind::Undelivered(UndeliveredReason::Discarded),
-            losses.dropped,
+            losses.discarded,
         );
         self.note_many(EventKind::Expired, losses.expired);
         self.note_many(EventKind::Unwanted, losses.unwanted);
@@ -144,7 +144,7 @@ impl ServerContext {
             self.mailbox.collect_for(caller, &mut posts);
             let done = posts.is_empty();
             for post in posts.drain(..) {
-                lane.deliver(self, OutgoingReply::Letter(post.letter));
+                lane.deliver(self, OutgoingReply::Queued(post.reply));
             }
             self.posts = posts;
             if done {
@@ -165,7 +165,7 @@ impl ServerContext {
         let fds = Packer::at_depth(bounds.depth);
         let trouble = encoded(&mut text, &fds, bounds, write).err();
         if trouble.is_none() {
-            lane.deliver(self, OutgoingReply::Lent(&text, &fds.into_row()));
+            lane.deliver(self, OutgoingReply::Borrowed(&text, &fds.into_row()));
         }
         self.text = text;
         trouble

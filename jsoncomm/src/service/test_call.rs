@@ -13,7 +13,7 @@ use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::peer::Peer;
-use crate::queue::{Caller, End, PendingReplies, PostedReply};
+use crate::queue::{Caller, PendingReplies, PostedReply, SendOutcome};
 use crate::reply::To;
 
 /// The id of every such call.
@@ -132,10 +132,10 @@ impl TestCall {
     /// The service's error, a fault, or that what was sent is not of these types.
     pub fn reply<T: Message, E: Message>(&mut self) -> Option<Result<T, CallError<E>>> {
         self.collect();
-        let mut letter = self.posts.pop_front()?.letter;
-        let text = std::mem::take(&mut letter.text);
-        let fds = Fds::from(std::mem::take(&mut letter.fds));
-        letter.end(End::Sent);
+        let mut reply = self.posts.pop_front()?.reply;
+        let text = std::mem::take(&mut reply.text);
+        let fds = Fds::from(std::mem::take(&mut reply.fds));
+        reply.finish(SendOutcome::Sent);
         Some(client::read_part(text, fds))
     }
 

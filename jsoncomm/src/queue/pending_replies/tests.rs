@@ -1,4 +1,4 @@
-//! Which calls are wanted, and whom a reply wakes.
+//! Which calls are wanted, and when a reply wakes the loop.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::*;
 use crate::accounts::Accounts;
 use crate::sys::name::Name;
 
-fn mailbox() -> (PendingReplies, Arc<AtomicUsize>) {
+fn pending() -> (PendingReplies, Arc<AtomicUsize>) {
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     let wake = move || {
@@ -19,210 +19,209 @@ fn mailbox() -> (PendingReplies, Arc<AtomicUsize>) {
     )
 }
 
-const TICKET: ReplyRoute = ReplyRoute { key: 1, to: None };
+const ROUTE: ReplyRoute = ReplyRoute { key: 1, to: None };
 
 fn post(text: Vec<u8>) -> PostedReply {
     PostedReply {
-        ticket: TICKET,
+        route: ROUTE,
         account: Arc::default(),
-        letter: QueuedReply::from(text),
+        reply: QueuedReply::from(text),
     }
 }
 
-fn collected(mailbox: &PendingReplies) -> usize {
+fn collected(pending: &PendingReplies) -> usize {
     let mut posts = Vec::new();
-    mailbox.collect(&mut posts);
+    pending.collect(&mut posts);
     posts.len()
 }
 
 /// Begins and defers a call.
-fn defer(mailbox: &PendingReplies, ticket: &ReplyRoute, id: Option<u64>) -> DeferredId {
-    let serial = mailbox.begin();
-    end(mailbox, ticket, id);
-    serial
+fn defer(pending: &PendingReplies, route: &ReplyRoute, id: Option<u64>) -> DeferredId {
+    let deferred = pending.begin();
+    end(pending, route, id);
+    deferred
 }
 
-fn end(mailbox: &PendingReplies, ticket: &ReplyRoute, id: Option<u64>) {
+fn end(pending: &PendingReplies, route: &ReplyRoute, id: Option<u64>) {
     let account = Accounts::new(&Limits::default()).of(None);
-    mailbox.defer(&caller(ticket, &account), id.map(Id::Number).as_ref());
+    pending.defer(&caller(route, &account), id.map(Id::Number).as_ref());
 }
 
-fn caller<'c>(ticket: &'c ReplyRoute, account: &'c Arc<Account>) -> Caller<'c> {
+fn caller<'c>(route: &'c ReplyRoute, account: &'c Arc<Account>) -> Caller<'c> {
     Caller {
-        key: ticket.key,
-        to: ticket.to.as_ref(),
+        key: route.key,
+        to: route.to.as_ref(),
         account,
         peer: None,
     }
 }
 
 #[test]
-fn a_call_answered_in_its_handler_is_never_deferred() {
-    let (mailbox, _) = mailbox();
-    let serial = mailbox.begin();
-    assert!(mailbox.is_wanted(serial));
-    assert!(mailbox.settle(serial, None));
-    end(&mailbox, &TICKET, Some(7));
-    assert!(mailbox.lock().deferred.is_empty());
-    assert!(!mailbox.cancel(&TICKET, &Id::Number(7)));
+fn a_call_replied_to_in_its_handler_is_never_deferred() {
+    let (pending, _) = pending();
+    let id = pending.begin();
+    assert!(pending.is_wanted(id));
+    assert!(pending.complete(id, None));
+    end(&pending, &ROUTE, Some(7));
+    assert!(pending.lock().deferred.is_empty());
+    assert!(!pending.cancel(&ROUTE, &Id::Number(7)));
 }
 
 #[test]
 fn a_deferred_call_is_wanted_until_it_is_cancelled() {
-    let (mailbox, _) = mailbox();
-    let serial = mailbox.begin();
-    let told = Arc::new(AtomicUsize::new(0));
-    let tell = Arc::clone(&told);
+    let (pending, _) = pending();
+    let id = pending.begin();
+    let called = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&called);
     let call = move || {
-        tell.fetch_add(1, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::Relaxed);
     };
-    mailbox.on_cancel(serial, Box::new(call));
-    end(&mailbox, &TICKET, Some(7));
-    assert_eq!(mailbox.lock().deferred.len(), 1);
-    let stranger = ReplyRoute { key: 2, to: None };
-    assert!(!mailbox.cancel(&stranger, &Id::Number(7)));
-    assert!(mailbox.is_wanted(serial));
-    assert!(mailbox.cancel(&TICKET, &Id::Number(7)));
-    assert!(!mailbox.is_wanted(serial));
-    assert!(!mailbox.settle(serial, None));
-    assert_eq!(told.load(Ordering::Relaxed), 1);
-    assert_eq!(mailbox.end_news().0.unwanted, 1);
-    assert!(mailbox.lock().callers.is_empty());
+    pending.on_cancel(id, Box::new(call));
+    end(&pending, &ROUTE, Some(7));
+    assert_eq!(pending.lock().deferred.len(), 1);
+    let other = ReplyRoute { key: 2, to: None };
+    assert!(!pending.cancel(&other, &Id::Number(7)));
+    assert!(pending.is_wanted(id));
+    assert!(pending.cancel(&ROUTE, &Id::Number(7)));
+    assert!(!pending.is_wanted(id));
+    assert!(!pending.complete(id, None));
+    assert_eq!(called.load(Ordering::Relaxed), 1);
+    assert_eq!(pending.take_losses().unwanted, 1);
+    assert!(pending.lock().callers.is_empty());
 }
 
 #[test]
-fn a_caller_that_goes_cancels_all_its_calls_and_no_others() {
-    let (mailbox, _) = mailbox();
+fn a_caller_that_disconnects_cancels_all_its_calls_and_no_others() {
+    let (pending, _) = pending();
     let other = ReplyRoute { key: 2, to: None };
-    let mut serials = Vec::new();
-    for (ticket, id) in [(&TICKET, Some(1)), (&TICKET, None), (&other, Some(1))] {
-        serials.push(defer(&mailbox, ticket, id));
+    let mut ids = Vec::new();
+    for (route, id) in [(&ROUTE, Some(1)), (&ROUTE, None), (&other, Some(1))] {
+        ids.push(defer(&pending, route, id));
     }
-    mailbox.hang_up(&TICKET);
-    let wanted: Vec<bool> = serials.iter().map(|s| mailbox.is_wanted(*s)).collect();
+    pending.hang_up(&ROUTE);
+    let wanted: Vec<bool> = ids.iter().map(|id| pending.is_wanted(*id)).collect();
     assert_eq!(wanted, [false, false, true]);
-    assert!(mailbox.settle(serials[2], None));
-    let state = mailbox.lock();
+    assert!(pending.complete(ids[2], None));
+    let state = pending.lock();
     assert!(state.deferred.is_empty() && state.callers.is_empty());
 }
 
 #[test]
-fn an_endpoint_that_goes_cancels_the_calls_of_all_its_callers_and_no_others() {
-    let (mailbox, _) = mailbox();
+fn a_removed_endpoint_cancels_the_calls_of_all_its_callers_and_no_others() {
+    let (pending, _) = pending();
     let named = |key, name: &[u8]| ReplyRoute {
         key,
         to: Name::from_abstract(name),
     };
     let callers = [named(1, b"a"), named(1, b"b"), named(2, b"a")];
-    let serials = callers.map(|ticket| defer(&mailbox, &ticket, Some(1)));
-    mailbox.hang_up_all(1);
-    let wanted = serials.map(|serial| mailbox.is_wanted(serial));
+    let ids = callers.map(|route| defer(&pending, &route, Some(1)));
+    pending.hang_up_all(1);
+    let wanted = ids.map(|id| pending.is_wanted(id));
     assert_eq!(wanted, [false, false, true]);
 }
 
 #[test]
-fn nothing_is_wanted_once_the_server_has_gone() {
-    let (mailbox, woken) = mailbox();
-    let serial = defer(&mailbox, &TICKET, Some(1));
-    let told = Arc::new(AtomicUsize::new(0));
-    let tell = Arc::clone(&told);
+fn no_call_is_wanted_once_the_server_is_dropped() {
+    let (pending, woken) = pending();
+    let id = defer(&pending, &ROUTE, Some(1));
+    let called = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&called);
     let call = move || {
-        tell.fetch_add(1, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::Relaxed);
     };
-    mailbox.on_cancel(serial, Box::new(call));
-    mailbox.close();
-    assert!(!mailbox.is_wanted(serial));
-    assert!(!mailbox.settle(serial, None));
-    assert_eq!(told.load(Ordering::Relaxed), 1);
-    mailbox.post(post(b"late".to_vec()));
-    assert_eq!(collected(&mailbox), 0);
+    pending.on_cancel(id, Box::new(call));
+    pending.close();
+    assert!(!pending.is_wanted(id));
+    assert!(!pending.complete(id, None));
+    assert_eq!(called.load(Ordering::Relaxed), 1);
+    pending.post(post(b"late".to_vec()));
+    assert_eq!(collected(&pending), 0);
     assert_eq!(woken.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn an_id_used_twice_belongs_to_the_later_call() {
-    let (mailbox, _) = mailbox();
-    let first = defer(&mailbox, &TICKET, Some(1));
-    let second = defer(&mailbox, &TICKET, Some(1));
-    assert!(mailbox.settle(first, None));
-    assert!(mailbox.cancel(&TICKET, &Id::Number(1)));
-    assert!(!mailbox.is_wanted(second));
+    let (pending, _) = pending();
+    let first = defer(&pending, &ROUTE, Some(1));
+    let second = defer(&pending, &ROUTE, Some(1));
+    assert!(pending.complete(first, None));
+    assert!(pending.cancel(&ROUTE, &Id::Number(1)));
+    assert!(!pending.is_wanted(second));
 }
 
 #[test]
-fn calls_of_one_id_all_count_and_go_with_their_caller() {
-    let (mailbox, _) = mailbox();
+fn calls_with_the_same_id_all_count_and_end_with_their_caller() {
+    let (pending, _) = pending();
     let account = Accounts::new(&Limits::default()).of(None);
-    let has_room = || mailbox.has_room(&caller(&TICKET, &account));
-    let mut serials = Vec::new();
+    let has_room = || pending.has_room(&caller(&ROUTE, &account));
+    let mut ids = Vec::new();
     while has_room() {
-        assert!(serials.len() < 16, "more than the limit");
-        serials.push(defer(&mailbox, &TICKET, Some(1)));
+        assert!(ids.len() < 16, "more than the limit");
+        ids.push(defer(&pending, &ROUTE, Some(1)));
     }
-    assert!(mailbox.settle(serials[0], None), "the first");
+    assert!(pending.complete(ids[0], None), "the first");
     assert!(has_room());
-    assert!(mailbox.settle(serials[15], None), "the last");
-    mailbox.hang_up(&TICKET);
-    assert!(!serials.iter().any(|serial| mailbox.is_wanted(*serial)));
-    let state = mailbox.lock();
+    assert!(pending.complete(ids[15], None), "the last");
+    pending.hang_up(&ROUTE);
+    assert!(!ids.iter().any(|id| pending.is_wanted(*id)));
+    let state = pending.lock();
     assert!(state.deferred.is_empty() && state.callers.is_empty());
 }
 
 #[test]
-fn all_calls_of_one_id_are_given_up_with_it() {
-    let (mailbox, _) = mailbox();
+fn all_calls_with_the_same_id_are_cancelled_with_the_server() {
+    let (pending, _) = pending();
     for _ in 0..2 {
-        defer(&mailbox, &TICKET, Some(1));
+        defer(&pending, &ROUTE, Some(1));
     }
-    let id = || (TICKET, Some(Id::Number(1)));
-    assert_eq!(mailbox.give_up(), [id(), id()]);
+    let id = || (ROUTE, Some(Id::Number(1)));
+    assert_eq!(pending.cancel_all(), [id(), id()]);
 }
 
 #[test]
-fn the_loop_is_woken_once_and_not_by_itself() {
-    let (mailbox, woken) = mailbox();
-    mailbox.begin_turn();
-    mailbox.post(post(vec![b'1']));
-    assert_eq!(woken.load(Ordering::Relaxed), 0, "its own turn collects it");
-    assert_eq!(collected(&mailbox), 1);
-    mailbox.end_turn();
-    mailbox.post(post(vec![b'2']));
-    mailbox.post(post(vec![b'3']));
+fn the_loop_is_woken_once_and_not_by_its_own_thread() {
+    let (pending, woken) = pending();
+    pending.begin_turn();
+    pending.post(post(vec![b'1']));
+    assert_eq!(woken.load(Ordering::Relaxed), 0, "the turn collects it");
+    assert_eq!(collected(&pending), 1);
+    pending.end_turn();
+    pending.post(post(vec![b'2']));
+    pending.post(post(vec![b'3']));
     assert_eq!(woken.load(Ordering::Relaxed), 1);
-    assert_eq!(collected(&mailbox), 2);
+    assert_eq!(collected(&pending), 2);
 }
 
-/// Looks into the mailbox when it is dropped, as a reply does.
-struct Curious(Arc<PendingReplies>, DeferredId);
+/// Locks the mutex when it is dropped, as a reply does.
+struct LocksOnDrop(Arc<PendingReplies>, DeferredId);
 
-impl Drop for Curious {
+impl Drop for LocksOnDrop {
     fn drop(&mut self) {
         self.0.is_wanted(self.1);
     }
 }
 
 #[test]
-fn what_is_to_be_called_on_cancel_may_look_in_here_when_it_is_dropped() {
-    /// Longer than it takes.
+fn the_destructor_of_a_cancel_callback_may_call_back() {
     const PATIENCE: Duration = Duration::from_secs(20);
     let (done, all_done) = channel();
     std::thread::spawn(move || {
-        let mailbox = Arc::new(mailbox().0);
-        let watch = |serial| {
-            let curious = Curious(Arc::clone(&mailbox), serial);
-            mailbox.on_cancel(serial, Box::new(move || drop(curious)));
+        let pending = Arc::new(pending().0);
+        let watch = |id| {
+            let locking = LocksOnDrop(Arc::clone(&pending), id);
+            pending.on_cancel(id, Box::new(move || drop(locking)));
         };
-        let answered = mailbox.begin();
-        watch(answered);
-        watch(answered);
-        mailbox.settle(answered, None);
-        end(&mailbox, &TICKET, Some(1));
-        done.send("answered in its handler").unwrap();
-        let later = defer(&mailbox, &TICKET, Some(1));
-        watch(later);
-        watch(later);
-        mailbox.settle(later, None);
-        done.send("answered later").unwrap();
+        let id = pending.begin();
+        watch(id);
+        watch(id);
+        pending.complete(id, None);
+        end(&pending, &ROUTE, Some(1));
+        done.send("replied to in its handler").unwrap();
+        let id = defer(&pending, &ROUTE, Some(1));
+        watch(id);
+        watch(id);
+        pending.complete(id, None);
+        done.send("replied to later").unwrap();
     });
     for _ in 0..2 {
         all_done.recv_timeout(PATIENCE).unwrap();
