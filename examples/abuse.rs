@@ -64,7 +64,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "descriptors",
-        shows: "datagrams with as many descriptors as can be, that nobody has asked for",
+        shows: "unsolicited datagrams with the largest number of descriptors",
         play: descriptors::play,
     },
     Scenario {

@@ -1,5 +1,5 @@
 //! A service with the habits of systemd: it takes over the sockets that the service manager has bound, says when it
-//! is ready and that its loop turns, reloads on SIGHUP, leaves when nobody needs it, and stops in order.
+//! is ready and that its loop turns, reloads on SIGHUP, exits when it is idle, and stops in order.
 //!
 //! The units are in `examples/systemd`. To see it start by its first call, without installing them:
 //!
@@ -161,7 +161,7 @@ fn on_signal(
     Ok(())
 }
 
-/// Leaves when nothing has come for so long, nobody is connected and nobody waits for an answer.
+/// Exits after this long without a message, a connection or a call under way.
 ///
 /// It leaves at once, without `shut_down`: whatever comes meanwhile stays in the sockets, which the service manager
 /// has as well, and has it start the next one.

@@ -77,10 +77,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     limits.message = MESSAGE;
     let mut server = Server::new(limits)?;
     server.bind(&path, Kind::Seqpacket)?.handle::<Add>();
-    let remote = server.handle();
+    let handle = server.handle();
     let client = thread::spawn(move || {
         let done = client(&path).map_err(|error| error.to_string());
-        remote.stop();
+        handle.stop();
         done
     });
     server.run(&mut Adder)?;

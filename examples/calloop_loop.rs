@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = env::temp_dir().join(format!("calloop_loop-{}.sock", process::id()));
     let mut server = Server::new(Limits::default())?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Clock>();
-    let remote = server.handle();
+    let handle = server.handle();
 
     let mut events = EventLoop::try_new()?;
     // The program has the server, so the source gets a duplicate: another number for the same epoll.
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let client = thread::spawn(move || {
         let done = client(&path).map_err(|error| error.to_string());
-        remote.stop();
+        handle.stop();
         done
     });
     let mut program = Program {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The daemon prints `listening on PATH` once it is ready; SIGTERM and SIGINT stop it: its socket is removed,
-//! and whoever waits for an answer gets one.
+//! and every caller gets a reply.
 
 use std::collections::VecDeque;
 use std::env;

@@ -85,7 +85,7 @@ impl Jobs for Runner {
     }
 }
 
-/// A program, which does not go on when nobody minds it, and leaves nothing when it has ended.
+/// A running program. Dropping it kills the program and reaps it.
 struct Program(Child);
 
 impl Program {
@@ -134,11 +134,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bind(&path, Kind::Seqpacket)?
         .authorize(move |peer| peer.uid() == own)
         .serve::<dyn Jobs>();
-    let remote = server.handle();
-    let mut runner = Runner(remote.clone());
+    let handle = server.handle();
+    let mut runner = Runner(handle.clone());
     let client = thread::spawn(move || {
         let done = client(&path).map_err(|error| error.to_string());
-        remote.stop();
+        handle.stop();
         done
     });
     server.run(&mut runner)?;
@@ -164,7 +164,7 @@ fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     let ended = first.wait()?;
     writeln!(out, "the first said {:?}: {ended:?}", read(&mut sorted)?)?;
 
-    // Whoever drops the call does not want what it does.
+    // A cancelled call stops its program.
     let (cat_in, mut input) = pipe()?;
     let (mut said, cat_out) = pipe()?;
     let third = jobs.run("cat", vec![], cat_in, cat_out)?;

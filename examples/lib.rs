@@ -138,7 +138,7 @@ impl Folder {
         .map_err(|error| FilesError::of(error.into(), path))
     }
 
-    /// Writes `content` into a fresh file and moves it to its name, so that nobody sees half of it.
+    /// Writes `content` into a fresh file and moves it to its name, so that no reader sees half of it.
     fn store(&self, path: &str, content: &mut impl Read) -> Result<u64, FilesError> {
         let (parent, name) = match path.rsplit_once('/') {
             Some((parent, name)) => (parent, name),
@@ -171,7 +171,7 @@ impl Folder {
     }
 }
 
-/// Says whether reading the file cannot wait for somebody else: a plain file of a file system on this
+/// Returns true if reading the file cannot block on another process: a regular file of a file system on this
 /// machine.
 fn is_plain(file: &OwnedFd) -> bool {
     /// FUSE, NFS, CIFS and SMB2 (include/uapi/linux/magic.h): another program decides when they answer.

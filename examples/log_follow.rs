@@ -22,7 +22,7 @@ trait Log {
     fn follow(&mut self, call: &mut Call) -> Stream<Line>;
     /// Sends all lines that there are.
     fn replay(&mut self, call: &mut Call) -> Stream<Line, String>;
-    /// Says how many lines have been read from the file, to be sent.
+    /// Returns how many lines have been read from the file so far.
     fn read_so_far(&mut self) -> usize;
 }
 
@@ -45,7 +45,7 @@ impl Log for Journal {
         writeln!(self.file, "{text}").map_err(|error| error.to_string())?;
         self.newest.number += 1;
         self.newest.text = text.into();
-        // Whoever has no room does not keep the others waiting.
+        // A slow reader does not hold up the others.
         let told = self.followers.send(&self.newest);
         told.map_err(|error| error.to_string())?;
         Ok(self.newest.number)
@@ -54,7 +54,7 @@ impl Log for Journal {
     fn follow(&mut self, call: &mut Call) -> Stream<Line> {
         call.stream(|sink| {
             sink.set_overflow(Overflow::DropOldest);
-            // It fails only if the caller has gone already.
+            // It fails only if the caller has disconnected.
             let _ = sink.send(&self.newest);
             self.followers.add(sink);
         })
@@ -92,16 +92,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut server = Server::new(Limits::default())?;
     server.bind(&socket, Kind::Seqpacket)?.serve::<dyn Log>();
-    let remote = server.handle();
+    let handle = server.handle();
     let client = thread::spawn(move || {
         let done = client(&socket).map_err(|error| error.to_string());
-        remote.stop();
+        handle.stop();
         done
     });
     let served = server.run(&mut journal);
     fs::remove_file(path)?;
     served?;
-    // Kept until then: whoever drops a stream is told of its end, if that can still be.
+    // Kept until then: dropping a stream ends it.
     let _streams = client.join().map_err(|_| "the client panicked")??;
     let dropped = server.counts().undelivered;
     writeln!(

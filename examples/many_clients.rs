@@ -36,7 +36,7 @@ impl Echo for Room {
     }
 }
 
-/// A call as it is on the wire, for who does not wait for the answer.
+/// The JSON text of a call, for a client that does not wait for the reply.
 #[derive(Debug, Message)]
 struct Ask {
     jsonrpc: &'static str,
@@ -60,10 +60,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = env::temp_dir().join(format!("many_clients-{}.sock", process::id()));
     let mut server = Server::new(limits)?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Echo>();
-    let remote = server.handle();
+    let handle = server.handle();
     let client = thread::spawn(move || {
         let done = all(&path, clients).map_err(|error| error.to_string());
-        remote.stop();
+        handle.stop();
         done
     });
     let mut room = Room::default();

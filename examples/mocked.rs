@@ -28,7 +28,7 @@ fn total(files: &FilesClient) -> Result<u64, CallError<FilesError>> {
     Ok(total)
 }
 
-/// To be tested: the same service, but with some names nobody gets.
+/// The service under test: a relay that refuses some names.
 struct Guarded<F>(F);
 
 impl<F: Files> Files for Guarded<F> {
@@ -95,11 +95,11 @@ fn served<F: Files + Send + 'static, T>(
     server
         .adopt(far.as_fd().try_clone_to_owned()?)?
         .serve::<dyn Files>();
-    let remote = server.handle();
+    let handle = server.handle();
     let thread = thread::spawn(move || server.run(&mut files).map(|()| files));
     let connection = Connection::from_fd(near.as_fd().try_clone_to_owned()?)?;
     let came = call(&FilesClient::new(connection));
-    remote.stop();
+    handle.stop();
     Ok((came, thread.join().map_err(|_| "the server panicked")??))
 }
 
@@ -145,12 +145,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     check("wrapped, it is served as well", sum? == 7)?;
 
-    // Nobody at the other end, and then not even that.
+    // A server that does not reply, and then none at all.
     let (near, far) = Socket::pair(Kind::Seqpacket)?;
     let connection = Connection::from_fd(near.as_fd().try_clone_to_owned()?)?;
     let files = FilesClient::new(connection.with_timeout(Duration::from_millis(20)));
     check(
-        "who waits in vain is told",
+        "a call without a reply ends at its deadline",
         matches!(total(&files), Err(CallError::Deadline)),
     )?;
     drop((near, far));

@@ -23,7 +23,7 @@ use rustix::process::geteuid;
 trait Broker {
     /// Opens a file for reading, if the list has that for the caller's user.
     fn read(&mut self, call: &mut Call, path: &str) -> Result<Opened, BrokerError>;
-    /// Opens a file for adding to it, likewise.
+    /// Opens a file for appending.
     fn append(&mut self, call: &mut Call, path: &str) -> Result<Opened, BrokerError>;
 }
 
@@ -65,7 +65,7 @@ impl Broker for List {
 
 impl List {
     fn open(&self, call: &Call, path: &str, access: OFlags) -> Result<Opened, BrokerError> {
-        // Who is not known is nobody, and nobody learns what there is besides the list.
+        // An unknown peer gets no rights, and no peer learns which files exist beside the list.
         let uid = call.peer().ok_or(BrokerError::NotListed)?.uid();
         let wanted =
             |rule: &&Rule| (rule.uid, &*rule.path, rule.access) == (uid, Path::new(path), access);
@@ -116,7 +116,7 @@ fn broker() -> Result<(), Box<dyn Error>> {
     server
         .bind(Bind::at(&socket).mode(0o666), Kind::Seqpacket)?
         .serve::<dyn Broker>();
-    let (remote, path) = (server.handle(), journal.clone());
+    let (handle, path) = (server.handle(), journal.clone());
     let clients = thread::spawn(move || {
         let users = if own == 0 {
             vec![writer, reader, own]
@@ -128,7 +128,7 @@ fn broker() -> Result<(), Box<dyn Error>> {
             client.args([&socket, &path]).uid(user).status()
         };
         let ended: io::Result<Vec<_>> = users.into_iter().map(run).collect();
-        remote.stop();
+        handle.stop();
         ended
     });
     let served = server.run(&mut list);

@@ -126,7 +126,7 @@ fn main() -> ExitCode {
     match run(&env::args().skip(1).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody reads it if this fails.
+            // Best effort: the reader may be gone.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
@@ -205,7 +205,7 @@ fn dispatch(socket: &mut Socket, name: &str, args: Loose) -> Result<Loose, Excep
             answer.write_all(text.to_uppercase().as_bytes())?;
             Ok(loose(&json!("{}"), fds))
         }
-        // Says how far it is, and then that it is done.
+        // Reports progress, and then completion.
         "count" => {
             let to = member("to")?.as_u64().unwrap_or_default();
             for done in 1..=to {

@@ -26,7 +26,7 @@ trait Ping {
 }
 
 struct Pong {
-    remote: jsoncomm::server::ServerHandle<Self>,
+    handle: jsoncomm::server::ServerHandle<Self>,
 }
 
 impl Ping for Pong {
@@ -35,7 +35,7 @@ impl Ping for Pong {
     }
 
     fn stop(&mut self) {
-        self.remote.stop();
+        self.handle.stop();
     }
 }
 
@@ -54,9 +54,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn serve(path: &Path, kind: Kind) -> Result<(), Box<dyn Error>> {
     let mut server = Server::new(Limits::default())?;
     server.bind(path, kind)?.serve::<dyn Ping>();
-    let remote = server.handle();
+    let handle = server.handle();
     writeln!(io::stdout(), "ready")?;
-    server.run(&mut Pong { remote })?;
+    server.run(&mut Pong { handle })?;
     Ok(())
 }
 

@@ -35,10 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut server = Server::new(Limits::default())?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
     let (greetings, far) = UnixDatagram::pair()?;
-    let remote = server.handle();
+    let handle = server.handle();
     let client = thread::spawn(move || {
         let done = client(&path, &far).map_err(|error| error.to_string());
-        remote.stop();
+        handle.stop();
         done
     });
 

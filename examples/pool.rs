@@ -31,7 +31,7 @@ impl Primes for Sender<Job> {
     }
 }
 
-/// Works until no job can come any more; returns how many it stopped because nobody waited for them.
+/// Works until the channel is closed; returns how many jobs it stopped because their callers had cancelled.
 fn work(jobs: &Mutex<Receiver<Job>>) -> u32 {
     let mut stopped = 0;
     // The lock is held while a worker waits for a job, not while it does one.
@@ -65,10 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let jobs = Arc::new(Mutex::new(jobs));
     let workers = [(); 3].map(|()| Arc::clone(&jobs));
     let workers = workers.map(|jobs| thread::spawn(move || work(&jobs)));
-    let remote = server.handle();
+    let handle = server.handle();
     let client = thread::spawn(move || {
         let asked = ask(&path).map_err(|error| error.to_string());
-        remote.stop();
+        handle.stop();
         asked
     });
     server.run(&mut sender)?;

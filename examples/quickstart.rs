@@ -119,7 +119,7 @@ fn start(folder: &Path, socket: &Path) -> Result<Child, Box<dyn Error>> {
     }
 }
 
-/// Becomes nobody, if this process is root; says what it is now.
+/// Drops privileges to the user `nobody` if this process is root; returns what it runs as now.
 fn drop_rights() -> &'static str {
     use rustix::process::{Gid, Uid};
     let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));

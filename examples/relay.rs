@@ -14,7 +14,7 @@ use jsoncomm::client::Started;
 use jsoncomm::{Call, CallError, Connection, Deferred, Kind, Limits, Server};
 use jsoncomm_examples::{Files, FilesClient, FilesError, Folder, Opened, Put};
 
-/// The same service on the wire, but answered later.
+/// The relayed service: its methods reply later, when the service behind has replied.
 #[jsoncomm::service(name = "example.files")]
 trait Relayed {
     fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Opened, FilesError>;

@@ -113,7 +113,7 @@ fn employ() -> Result<(), Box<dyn Error>> {
     for tried in words.misbehave()? {
         writeln!(out, "the worker tries to {tried}")?;
     }
-    drop(words); // it ends when nobody is left
+    drop(words); // it ends when the last client disconnects
     match worker.wait()?.success() {
         true => Ok(writeln!(out, "the worker has ended")?),
         false => Err("the worker has failed".into()),
@@ -130,7 +130,8 @@ fn work() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Becomes nobody, if it is root, with bounds on what it can use up, and keeps the system calls that serving takes.
+/// Drops privileges to the user `nobody` if it is root, sets resource limits, and allows only the system calls that
+/// serving needs.
 fn give_up_rights() -> Result<(), Box<dyn Error>> {
     let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
     // This process has one thread, so its rights are the process's.

@@ -1,5 +1,5 @@
 //! Soak: a server and 50 clients, polite, slow, dying and hostile ones, for as long as you like; and then the
-//! question what is left of it: faults that should not be, descriptors, memory, calls that wait for nobody.
+//! question what is left of it: unexpected faults, leaked descriptors, memory, calls that are never completed.
 //!
 //! ```text
 //! cargo run --release --example soak -- [SECONDS [SEED]]     10 seconds unless told otherwise
@@ -103,7 +103,7 @@ fn soak(time: Duration, seed: u64) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(reasons)
 }
 
-/// Says what is left in a server after its clients have gone.
+/// Reports what a server still holds after its clients have disconnected.
 fn left(server: &Observed, before: usize) -> Vec<String> {
     let wait = |what: &str, done: &dyn Fn() -> Result<bool, Box<dyn Error>>| {
         let until = Instant::now() + PATIENCE;
@@ -135,7 +135,7 @@ fn crowd(server: &Observed, time: Duration, seed: u64) -> Tally {
     add(8, "polite datagram", Kind::Datagram, polite::act);
     add(6, "slow", Kind::Seqpacket, troubled::slow);
     add(8, "dying", Kind::Seqpacket, troubled::dying);
-    // Nobody tells a datagram server of a death, so there are fewer ways to go.
+    // A datagram server is not told of a hang-up, so there are fewer ways to end.
     add(
         2,
         "dying datagram",

@@ -91,12 +91,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = env::temp_dir().join(format!("tokio_loop-{}.sock", process::id()));
     let mut server = Server::new(Limits::default())?;
     server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
-    let (remote, connection) = (server.handle(), Connection::open(&path)?);
+    let (handle, connection) = (server.handle(), Connection::open(&path)?);
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let client = task::spawn(async move {
             let done = client(connection).await;
-            remote.stop();
+            handle.stop();
             done
         });
         serve(&mut server, &mut Polite).await?;

@@ -25,7 +25,7 @@ pub(crate) struct Opened {
 /// Hands out descriptors, and does something that needs none.
 #[jsoncomm::service(name = "abuse.opener")]
 pub(crate) trait Opener {
-    /// A descriptor of a file that nobody else has open.
+    /// A descriptor of a file that no other process has open.
     fn open(&mut self) -> Opened;
     /// The sum.
     fn add(&mut self, left: u32, right: u32) -> u32;

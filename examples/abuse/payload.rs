@@ -1,4 +1,4 @@
-//! A large payload in a memfd that has gigabytes beyond its size: whoever is the last to close it frees them.
+//! A large payload in a memfd that has gigabytes beyond its size: the last close(2) frees them.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::Trouble;
 
-/// Users who are nobody here, by what they do in a scenario.
+/// Unprivileged users, by their part in a scenario.
 pub(crate) const SERVER: u32 = 42_001;
 pub(crate) const ABUSER: u32 = 42_002;
 pub(crate) const POLITE: u32 = 42_003;

@@ -74,10 +74,10 @@ pub(crate) fn play(_: &[&str]) -> Result<(), Trouble> {
         let mut server = Server::new(Limits::default())?;
         server.bind(&path, kind)?.serve::<dyn Threads>();
         server.every(Duration::from_millis(5), |desk: &mut Desk, _| desk.answer())?;
-        let remote = server.handle();
+        let handle = server.handle();
         let server = thread::spawn(move || server.run(&mut Desk::default()).is_ok());
         let measured = measure(&path, kind);
-        remote.stop();
+        handle.stop();
         let _ = server.join();
         measured?;
     }

@@ -186,7 +186,7 @@ fn heavy(client: &mut Client) -> io::Result<()> {
     pelt(client, b"<args-via-fd>", &[memfd.as_fd()])
 }
 
-/// Answers nobody asked for, calls with the same id, and ids of all kinds.
+/// Replies without a call, calls that share an id, and ids of every kind.
 fn ids(client: &mut Client) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     for _ in 0..10 {
@@ -275,7 +275,7 @@ fn lingering(client: &mut Client) -> io::Result<()> {
         ask(client, &raw, &call(1, "waiting", "{}"), &[near.as_fd()])?;
     }
     raw.send(&call(2, "never", "{}"), &[near.as_fd()])?;
-    // Whoever closes it last waits until the other end goes.
+    // close(2) of the last descriptor waits until the other end is closed.
     let closed = thread::spawn(move || drop(near));
     client.idle(50);
     drop(far);

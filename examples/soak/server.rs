@@ -17,15 +17,15 @@ use jsoncomm::{Call, Deferred, Kind, Limits, Message, Reply, Server, Stream};
 /// A bit of everything.
 #[jsoncomm::service(name = "soak.work")]
 pub(crate) trait Work {
-    /// Says the same.
+    /// Returns `text`.
     fn echo(&mut self, text: String) -> String;
     /// Gives descriptors back.
     fn swap(&mut self, #[fd] files: Vec<OwnedFd>) -> Files;
-    /// Answers with the number, from another thread, after so many milliseconds.
+    /// Replies with the number, from another thread, after so many milliseconds.
     fn later(&mut self, call: &mut Call, number: u64, millis: u64) -> Deferred<u64>;
-    /// Never answers.
+    /// Never replies.
     fn never(&mut self, call: &mut Call) -> Deferred<u64>;
-    /// Gives the reply away unanswered.
+    /// Drops the reply unsent.
     fn forget(&mut self, call: &mut Call) -> Deferred<u64>;
     /// Panics.
     fn panic(&mut self) -> u64;
@@ -127,7 +127,7 @@ fn tick(times: &Receiver<Due>) {
 
 struct Worker {
     clock: Sender<Due>,
-    /// Replies that are never given; those that nobody wants are let go now and then.
+    /// Replies that are never sent; those of cancelled calls are dropped from time to time.
     kept: Vec<Reply<u64>>,
     /// How many there may be until then.
     crowd: usize,

@@ -29,7 +29,7 @@ impl Random {
         (self.next() >> 11) % end.max(1)
     }
 
-    /// The same for sizes.
+    /// Counts of messages by size.
     pub(crate) fn size(&mut self, end: usize) -> usize {
         usize::try_from(self.below(end as u64)).unwrap_or(0)
     }
