@@ -1,10 +1,12 @@
-//! The type that `derive(Message)` stands on: its parts, with their names on the wire.
+//! The type below `derive(Message)`: its parts, with their names on the wire.
 
+pub(crate) mod arguments;
 pub(crate) mod service;
+pub(crate) mod types;
 
-use crate::attr::{self, Both, Case};
+use crate::attr::{self, Both, Case, DefaultValue, Docs, FieldAttrs, TypeAttrs, VariantAttrs};
 use crate::ctxt::Ctxt;
-use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -12,22 +14,21 @@ use syn::spanned::Spanned;
 use syn::{
     Attribute, Data, DeriveInput, Fields, GenericParam, Generics, Index, Lifetime, Member, Type,
 };
+use types::{argument_of, is_text_or_bytes, lifetimes, replace_self, std_name};
 
-/// A type to be a message.
+/// A type that is a message.
 pub(crate) struct Message {
     pub(crate) ident: Ident,
-    /// Without defaults, and with the type's name for `Self`.
+    /// Without defaults, and with the type's name instead of `Self`.
     pub(crate) generics: Generics,
-    pub(crate) docs: attr::Docs,
-    /// The lints that are allowed on it or in it.
+    pub(crate) docs: Docs,
+    /// The lints that are allowed on the type or inside it.
     pub(crate) allowed: Vec<Attribute>,
-    /// What `#[deprecated]` says, if it is there.
+    /// The note of `#[deprecated]`.
     pub(crate) deprecated: Option<String>,
-    pub(crate) attrs: attr::Container,
-    /// The names of the type itself, which only other formats than JSON would show.
+    pub(crate) attrs: TypeAttrs,
+    /// The name of the type itself, which other formats than JSON may write.
     pub(crate) name: String,
-    /// It is what a service's method is called with.
-    pub(crate) arguments: bool,
     pub(crate) shape: Shape,
 }
 
@@ -38,8 +39,8 @@ pub(crate) enum Shape {
 
 pub(crate) struct Variant {
     pub(crate) ident: Ident,
-    pub(crate) docs: attr::Docs,
-    pub(crate) attrs: attr::Variant,
+    pub(crate) docs: Docs,
+    pub(crate) attrs: VariantAttrs,
     pub(crate) names: Names,
     pub(crate) body: Body,
 }
@@ -54,24 +55,24 @@ pub(crate) struct Body {
 pub(crate) enum Style {
     Named,
     Tuple,
-    /// Written as its only field: also what is `transparent`.
+    /// Written as its only field; also a struct with `transparent`.
     Newtype,
     Unit,
 }
 
 pub(crate) struct Field {
     pub(crate) member: Member,
-    /// What the field is called in generated code.
+    /// The field's name in generated code.
     pub(crate) local: Ident,
     pub(crate) ty: Type,
-    pub(crate) docs: attr::Docs,
-    pub(crate) attrs: attr::Field,
+    pub(crate) docs: Docs,
+    pub(crate) attrs: FieldAttrs,
     pub(crate) names: Names,
     /// The lifetimes of the text that it may borrow from.
     pub(crate) borrowed: BTreeSet<Lifetime>,
 }
 
-/// What something is called on the wire.
+/// The names of something on the wire.
 pub(crate) struct Names {
     pub(crate) ser: String,
     pub(crate) de: String,
@@ -81,42 +82,40 @@ pub(crate) struct Names {
 
 impl Message {
     pub(crate) fn from_syn(cx: &Ctxt, input: &DeriveInput) -> Option<Self> {
-        let attrs = attr::Container::from_syn(cx, &input.attrs);
+        let attrs = TypeAttrs::from_syn(cx, &input.attrs);
         let receiver = receiver(input);
-        let mut shape = match &input.data {
+        let reader = Reader {
+            cx,
+            attrs: &attrs,
+            receiver: &receiver,
+        };
+        let shape = match &input.data {
             Data::Struct(data) => {
-                Shape::Struct(Body::from_syn(cx, &data.fields, &attrs, &receiver, None))
+                let mut body = reader.body(&data.fields, None);
+                if attrs.transparent.is_some() {
+                    body.make_transparent();
+                }
+                Shape::Struct(body)
             }
-            Data::Enum(data) => Shape::Enum(
-                data.variants
-                    .iter()
-                    .map(|variant| Variant::from_syn(cx, variant, &attrs, &receiver))
-                    .collect(),
-            ),
+            Data::Enum(data) => {
+                let variants = data.variants.iter();
+                Shape::Enum(variants.map(|variant| reader.variant(variant)).collect())
+            }
             Data::Union(data) => {
-                cx.complain(
-                    data.union_token,
-                    "a union cannot be a message: write a struct or an enum",
-                );
+                let text = "a union cannot be a message: write a struct or an enum";
+                cx.error(data.union_token, text);
                 return None;
             }
         };
-        if let (Shape::Struct(body), Some(path)) = (&mut shape, &attrs.transparent) {
-            body.make_transparent(cx, path);
-        }
+        let name = attrs.rename.ser.clone();
         Some(Self {
             ident: input.ident.clone(),
-            docs: attr::Docs::from_syn(&input.attrs),
+            docs: Docs::from_syn(&input.attrs),
             allowed: attr::allowed(attributes(input)),
             deprecated: attr::deprecated(&input.attrs),
             generics: generics(cx, input, &receiver)?,
-            name: attrs
-                .rename
-                .ser
-                .clone()
-                .unwrap_or_else(|| input.ident.unraw().to_string()),
+            name: name.unwrap_or_else(|| input.ident.unraw().to_string()),
             attrs,
-            arguments: false,
             shape,
         })
     }
@@ -126,8 +125,8 @@ impl Message {
         self.ident.unraw().to_string()
     }
 
-    /// Every field, with its variant's attributes.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&Field, Option<&attr::Variant>)> {
+    /// All fields, with the attributes of their variants.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&Field, Option<&VariantAttrs>)> {
         let (body, variants) = match &self.shape {
             Shape::Struct(body) => (Some(body), &[][..]),
             Shape::Enum(variants) => (None, &variants[..]),
@@ -140,7 +139,12 @@ impl Message {
         of_struct.map(|field| (field, None)).chain(of_variants)
     }
 
-    /// Says whether a field is sensitive.
+    /// Returns true if a field has `#[fd]`.
+    pub(crate) fn has_fds(&self) -> bool {
+        self.fields().any(|(field, _)| field.attrs.fd.is_some())
+    }
+
+    /// Returns true if a field is sensitive.
     pub(crate) fn is_sensitive(&self) -> bool {
         self.fields().any(|(field, _)| field.is_sensitive())
     }
@@ -155,56 +159,41 @@ impl Message {
 
     /// A method's name, in an enum of requests: the variant's in snake case, unless serde's attributes rename it.
     pub(crate) fn method(&self, variant: &Variant) -> String {
-        let renamed = variant.attrs.rename.de.is_some() || self.attrs.rename_all.de.is_some();
-        match renamed {
-            true => variant.names.de.clone(),
-            false => Case::Snake.variant(&variant.ident.unraw().to_string()),
-        }
-    }
-
-    /// The path of the library's names for generated code.
-    pub(crate) fn private(&self) -> TokenStream {
-        match &self.attrs.library {
-            Some(library) => quote!(#library::private),
-            None => quote!(::jsoncomm::private),
+        if variant.attrs.rename.de.is_some() || self.attrs.rename_all.de.is_some() {
+            variant.names.de.clone()
+        } else {
+            Case::Snake.variant(&variant.ident.unraw().to_string())
         }
     }
 }
 
-impl Variant {
-    fn from_syn(
-        cx: &Ctxt,
-        variant: &syn::Variant,
-        container: &attr::Container,
-        receiver: &TokenStream,
-    ) -> Self {
-        let attrs = attr::Variant::from_syn(cx, &variant.attrs, container.delegate.is_some());
-        let names = Names::new(
-            &variant.ident,
-            &attrs.rename,
-            &attrs.aliases,
-            &container.rename_all,
-            Case::variant,
-        );
-        let body = Body::from_syn(cx, &variant.fields, container, receiver, Some(&attrs));
-        Self {
+/// Reads the parts of a type.
+struct Reader<'a> {
+    cx: &'a Ctxt,
+    attrs: &'a TypeAttrs,
+    receiver: &'a TokenStream,
+}
+
+impl Reader<'_> {
+    fn variant(&self, variant: &syn::Variant) -> Variant {
+        let delegate = self.attrs.delegate.is_some();
+        let attrs = VariantAttrs::from_syn(self.cx, &variant.attrs, delegate);
+        Variant {
             ident: variant.ident.clone(),
-            docs: attr::Docs::from_syn(&variant.attrs),
-            names,
-            body,
+            docs: Docs::from_syn(&variant.attrs),
+            names: Names::new(
+                &variant.ident,
+                &attrs.rename,
+                &attrs.aliases,
+                &self.attrs.rename_all,
+                Case::variant,
+            ),
+            body: self.body(&variant.fields, Some(&attrs)),
             attrs,
         }
     }
-}
 
-impl Body {
-    fn from_syn(
-        cx: &Ctxt,
-        fields: &Fields,
-        container: &attr::Container,
-        receiver: &TokenStream,
-        variant: Option<&attr::Variant>,
-    ) -> Self {
+    fn body(&self, fields: &Fields, variant: Option<&VariantAttrs>) -> Body {
         let style = match fields {
             Fields::Named(_) => Style::Named,
             Fields::Unnamed(fields) if fields.unnamed.len() == 1 => Style::Newtype,
@@ -212,87 +201,41 @@ impl Body {
             Fields::Unit => Style::Unit,
         };
         let inner = |of: fn(&Both<Case>) -> Option<Case>| match variant {
-            Some(attrs) => of(&attrs.rename_all).or(of(&container.rename_all_fields)),
-            None => of(&container.rename_all),
+            Some(attrs) => of(&attrs.rename_all).or(of(&self.attrs.rename_all_fields)),
+            None => of(&self.attrs.rename_all),
         };
         let cases = Both {
             ser: inner(|both| both.ser),
             de: inner(|both| both.de),
         };
         let fields = fields.iter().enumerate();
-        let fields = fields
-            .filter_map(|(index, field)| {
-                Field::from_syn(cx, index, field, container, receiver, &cases)
-            })
-            .collect();
-        Self { style, fields }
-    }
-
-    /// Makes the only field that is not skipped the whole, as serde does.
-    fn make_transparent(&mut self, cx: &Ctxt, path: &syn::Path) {
-        let mut whole = self.fields.iter_mut().filter_map(|field| {
-            let attrs = &mut field.attrs;
-            let aside = is_phantom(&field.ty) || attrs.skip_ser || attrs.skip_de;
-            attrs.skip_ser |= aside;
-            attrs.skip_de |= aside;
-            (!aside).then_some(())
-        });
-        if whole.by_ref().count() != 1 {
-            cx.complain(
-                path,
-                "`transparent` needs exactly one field that is not skipped",
-            );
+        let fields = fields.filter_map(|(index, field)| self.field(index, field, &cases));
+        Body {
+            style,
+            fields: fields.collect(),
         }
-        self.style = Style::Newtype;
     }
 
-    /// The fields that are written.
-    pub(crate) fn written(&self) -> impl Iterator<Item = &Field> {
-        self.fields.iter().filter(|field| !field.attrs.skip_ser)
-    }
-
-    /// Says whether a field is sensitive.
-    pub(crate) fn is_sensitive(&self) -> bool {
-        self.fields.iter().any(Field::is_sensitive)
-    }
-
-    /// The fields that are read.
-    pub(crate) fn read(&self) -> impl Iterator<Item = &Field> {
-        self.fields.iter().filter(|field| !field.attrs.skip_de)
-    }
-}
-
-impl Field {
-    pub(crate) fn is_sensitive(&self) -> bool {
-        self.attrs.sensitive.is_some()
-    }
-
-    fn from_syn(
-        cx: &Ctxt,
-        index: usize,
-        field: &syn::Field,
-        container: &attr::Container,
-        receiver: &TokenStream,
-        cases: &Both<Case>,
-    ) -> Option<Self> {
+    fn field(&self, index: usize, field: &syn::Field, cases: &Both<Case>) -> Option<Field> {
+        let cx = self.cx;
         cx.check(field.modifiers.require_empty());
         if let Some((_, value)) = &field.default {
-            cx.complain(
-                value,
-                "write `#[serde(default)]` for a member that may be absent",
-            );
+            let text = "write `#[serde(default)]` for a member that may be absent";
+            cx.error(value, text);
         }
-        let delegate = container.delegate.is_some();
-        let mut attrs = attr::Field::from_syn(cx, &field.attrs, delegate);
-        if attrs.skip_de && container.default.is_none() && attrs.default.is_none() {
-            attrs.default = Some(attr::Default::Trait);
+        let delegate = self.attrs.delegate.is_some();
+        let mut attrs = FieldAttrs::from_syn(cx, &field.attrs, delegate);
+        if attrs.skip_de && self.attrs.default.is_none() && attrs.default.is_none() {
+            attrs.default = Some(DefaultValue::Trait);
         }
-        let ty = ungrouped(&field.ty).into_token_stream();
-        let ty: Type = cx.check(syn::parse2(replace(ty, receiver)))?;
+        let mut ty = field.ty.clone();
+        types::ungroup(&mut ty);
+        let ty = replace_self(ty.into_token_stream(), self.receiver);
+        let ty: Type = cx.check(syn::parse2(ty))?;
         let (member, names) = match &field.ident {
-            // No Rust, but syn takes it.
+            // syn reads this, and Rust does not.
             Some(ident) if ident == "_" => {
-                cx.complain(ident, "a field needs a name, which is its name on the wire");
+                cx.error(ident, "a field needs a name, which is its name on the wire");
                 return None;
             }
             Some(ident) => {
@@ -302,21 +245,60 @@ impl Field {
             None => {
                 let index = u32::try_from(index).unwrap_or(u32::MAX);
                 let span = field.ty.span();
-                (
-                    Member::Unnamed(Index { index, span }),
-                    Names::of_element(index),
-                )
+                let member = Member::Unnamed(Index { index, span });
+                (member, Names::of_element(index))
             }
         };
-        Some(Self {
+        Some(Field {
             member,
             local: format_ident!("__f{index}"),
-            borrowed: borrowed(cx, &ty, &attrs),
-            docs: attr::Docs::from_syn(&field.attrs),
+            borrowed: borrowed(&ty, &attrs),
+            docs: Docs::from_syn(&field.attrs),
             ty,
             attrs,
             names,
         })
+    }
+}
+
+impl Body {
+    /// Skips all fields but the one that stands for the whole, as serde does.
+    fn make_transparent(&mut self) {
+        self.style = Style::Newtype;
+        for field in &mut self.fields {
+            let phantom = std_name(&field.ty).is_some_and(|name| name.ident == "PhantomData");
+            let attrs = &mut field.attrs;
+            if phantom || attrs.skip_ser || attrs.skip_de {
+                (attrs.skip_ser, attrs.skip_de) = (true, true);
+            }
+        }
+    }
+
+    /// The fields that are written.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| !field.attrs.skip_ser)
+    }
+
+    /// The fields that are read.
+    pub(crate) fn read(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| !field.attrs.skip_de)
+    }
+
+    /// Returns true if a field is sensitive.
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.fields.iter().any(Field::is_sensitive)
+    }
+}
+
+impl Field {
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.attrs.sensitive.is_some()
+    }
+
+    /// Returns the content of a `Cow` that is borrowed: `str` or `[u8]`.
+    pub(crate) fn borrowed_cow(&self) -> Option<&Type> {
+        let content = argument_of(&self.ty, "Cow").filter(|ty| is_text_or_bytes(ty));
+        content.filter(|_| !self.borrowed.is_empty() && self.attrs.fd.is_none())
     }
 }
 
@@ -342,7 +324,7 @@ impl Names {
         }
     }
 
-    /// Of what has none: its place, as it stands in a complaint's path.
+    /// The name of a field that has none: its position, as it stands in an error's path.
     fn of_element(index: u32) -> Self {
         let place = format!("[{index}]");
         Self {
@@ -369,7 +351,7 @@ fn attributes(input: &DeriveInput) -> impl Iterator<Item = &Attribute> {
     input.attrs.iter().chain(of_variants).chain(of_fields)
 }
 
-/// The type's parameters, as they may stand on an impl for another type.
+/// Returns the type's parameters as they are written on an `impl` for another type.
 fn generics(cx: &Ctxt, input: &DeriveInput, receiver: &TokenStream) -> Option<Generics> {
     let mut generics = input.generics.clone();
     for param in &mut generics.params {
@@ -379,170 +361,30 @@ fn generics(cx: &Ctxt, input: &DeriveInput, receiver: &TokenStream) -> Option<Ge
             GenericParam::Lifetime(_) => {}
         }
     }
-    let clause = replace(generics.where_clause.to_token_stream(), receiver);
-    generics.where_clause = cx.check(syn::parse2(clause))?;
-    let params = replace(generics.to_token_stream(), receiver);
-    let clause = generics.where_clause;
+    let clause = replace_self(generics.where_clause.to_token_stream(), receiver);
+    let params = replace_self(generics.to_token_stream(), receiver);
     generics = cx.check(syn::parse2(params))?;
-    generics.where_clause = clause;
+    generics.where_clause = cx.check(syn::parse2(clause))?;
     Some(generics)
 }
 
-/// The type with its parameters.
+/// Returns the type with its parameters.
 fn receiver(input: &DeriveInput) -> TokenStream {
     let ident = &input.ident;
     let (_, params, _) = input.generics.split_for_impl();
     quote!(#ident #params)
 }
 
-/// Writes the type's name for `Self`, which means something else in what we generate.
-pub(crate) fn replace(tokens: TokenStream, receiver: &TokenStream) -> TokenStream {
-    let each = |token| match token {
-        TokenTree::Ident(ident) if ident == "Self" => receiver.clone(),
-        TokenTree::Group(group) => {
-            let mut replaced = Group::new(group.delimiter(), replace(group.stream(), receiver));
-            replaced.set_span(group.span());
-            TokenTree::Group(replaced).into()
-        }
-        other => other.into(),
-    };
-    tokens.into_iter().flat_map(each).collect()
-}
-
-/// The lifetimes a field borrows: those serde's `borrow` says, and of `&str` and `&[u8]` without it.
-fn borrowed(cx: &Ctxt, ty: &Type, attrs: &attr::Field) -> BTreeSet<Lifetime> {
+/// The lifetimes that a field borrows: those that serde's `borrow` names, and without it those of `&str` and `&[u8]`.
+fn borrowed(ty: &Type, attrs: &FieldAttrs) -> BTreeSet<Lifetime> {
     match &attrs.borrow {
         Some((_, named)) if !named.is_empty() => named.clone(),
-        Some((path, _)) => {
-            let all = lifetimes(ty.to_token_stream());
-            if all.is_empty() {
-                cx.complain(path, "this field has no lifetime to borrow for");
-            }
-            all
-        }
-        None if is_borrowed(ty) || argument(ty, "Option").is_some_and(is_borrowed) => {
-            lifetimes(ty.to_token_stream())
-        }
-        None => BTreeSet::new(),
+        None if !(is_lent(ty) || argument_of(ty, "Option").is_some_and(is_lent)) => BTreeSet::new(),
+        _ => lifetimes(ty.to_token_stream()),
     }
 }
 
-/// Says whether it is `&str` or `&[u8]`, which can be read in no other way.
-fn is_borrowed(ty: &Type) -> bool {
+/// Returns true for `&str` and `&[u8]`, which can only be borrowed.
+fn is_lent(ty: &Type) -> bool {
     matches!(ty, Type::Reference(to) if to.mutability.is_none() && is_text_or_bytes(&to.elem))
-}
-
-fn is_text_or_bytes(ty: &Type) -> bool {
-    let ty = ty.to_token_stream().to_string().replace(' ', "");
-    ty == "str" || ty == "[u8]"
-}
-
-/// Says what a `Cow` that borrows holds: `str` or `[u8]`.
-pub(crate) fn cow(field: &Field) -> Option<&Type> {
-    let held = argument(&field.ty, "Cow").filter(|held| is_text_or_bytes(held));
-    held.filter(|_| !field.borrowed.is_empty() && field.attrs.fd.is_none())
-}
-
-pub(crate) fn is_phantom(ty: &Type) -> bool {
-    matches!(ty, Type::Path(ty) if ty.path.segments.last().is_some_and(|s| s.ident == "PhantomData"))
-}
-
-/// Says whether a type is the standard library's descriptor, by its name.
-pub(crate) fn is_descriptor(ty: &Type) -> bool {
-    let Type::Path(ty) = ty else {
-        return false;
-    };
-    let last = ty.path.segments.last();
-    last.is_some_and(|last| last.ident == "OwnedFd" || last.ident == "BorrowedFd")
-}
-
-/// The last type argument of a type with this name.
-fn argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
-    let Type::Path(ty) = ty else {
-        return None;
-    };
-    let last = ty.path.segments.last().filter(|last| last.ident == name)?;
-    let syn::PathArguments::AngleBracketed(arguments) = &last.arguments else {
-        return None;
-    };
-    arguments
-        .args
-        .iter()
-        .rev()
-        .find_map(|argument| match argument {
-            syn::GenericArgument::Type(ty) => Some(ty),
-            _ => None,
-        })
-}
-
-/// Takes the invisible parentheses off that `macro_rules!` puts around what it was given, as deep in a type as they may
-/// stand: `&$t` is `&str` to us where `$t` is `str`.
-pub(crate) fn ungrouped(ty: &Type) -> Type {
-    syn::parse2(without_groups(ty.to_token_stream())).unwrap_or_else(|_| ty.clone())
-}
-
-fn without_groups(tokens: TokenStream) -> TokenStream {
-    let each = |token| {
-        let TokenTree::Group(group) = token else {
-            return TokenStream::from(token);
-        };
-        let inside = without_groups(group.stream());
-        let delimiter = match group.delimiter() {
-            Delimiter::None => match syn::parse2(inside.clone()) {
-                Ok(Type::TraitObject(ty)) if ty.bounds.len() > 1 => Delimiter::Parenthesis,
-                Ok(Type::ImplTrait(ty)) if ty.bounds.len() > 1 => Delimiter::Parenthesis,
-                Ok(_) => return inside,
-                // An array's length may be anything.
-                Err(_) => Delimiter::None,
-            },
-            delimiter => delimiter,
-        };
-        let mut ungrouped = Group::new(delimiter, inside);
-        ungrouped.set_span(group.span());
-        TokenTree::from(ungrouped).into()
-    };
-    tokens.into_iter().flat_map(each).collect()
-}
-
-/// All lifetimes in a type.
-pub(crate) fn lifetimes(tokens: TokenStream) -> BTreeSet<Lifetime> {
-    let mut all = BTreeSet::new();
-    let mut tokens = tokens.into_iter();
-    while let Some(token) = tokens.next() {
-        match token {
-            TokenTree::Punct(tick) if tick.as_char() == '\'' => {
-                if let Some(TokenTree::Ident(ident)) = tokens.next() {
-                    let apostrophe = tick.span();
-                    all.insert(Lifetime { apostrophe, ident });
-                }
-            }
-            TokenTree::Group(group) => all.extend(lifetimes(group.stream())),
-            _ => {}
-        }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use quote::quote;
-
-    #[test]
-    fn a_type_is_seen_through_what_macros_put_around_its_parts() {
-        let group = |tokens| TokenTree::from(Group::new(Delimiter::None, tokens));
-        let (text, length) = (group(quote!(str)), group(quote!(1 + 2)));
-        let lent = group(quote!(&#text));
-        let several = group(quote!(dyn Send + Sync));
-        let option = group(quote!(Option<#lent>));
-        for (given, seen) in [
-            (quote!(#option), quote!(Option<&str>)),
-            (quote!(&[#text; #length]), quote!(&[str; #length])),
-            (quote!(&#several), quote!(&(dyn Send + Sync))),
-            (quote!((#text, #lent)), quote!((str, &str))),
-        ] {
-            let ty = ungrouped(&syn::parse2(given).unwrap());
-            assert_eq!(ty.to_token_stream().to_string(), seen.to_string());
-        }
-    }
 }

@@ -1,6 +1,6 @@
-//! Attributes: what serde's, `#[message(...)]`, `#[fd]` and `#[sensitive]` say, each on its own.
+//! Attributes: serde's, `#[message(...)]`, `#[service(...)]`, `#[fd]` and `#[sensitive]`, read one by one.
 //!
-//! Whether they fit together is for `check` to say.
+//! `check` decides whether they fit together.
 
 pub(crate) mod case;
 mod meta;
@@ -11,20 +11,21 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
 use syn::meta::ParseNestedMeta;
-use syn::parse::ParseStream;
+use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::{
     Attribute, Expr, ExprLit, ExprPath, Lifetime, Lit, LitStr, Meta, Path, Token, Type,
     WherePredicate,
 };
 
-/// A value per direction.
+/// A value for writing and one for reading.
+#[derive(Clone)]
 pub(crate) struct Both<T> {
     pub(crate) ser: Option<T>,
     pub(crate) de: Option<T>,
 }
 
-impl<T> std::default::Default for Both<T> {
+impl<T> Default for Both<T> {
     fn default() -> Self {
         Self {
             ser: None,
@@ -33,15 +34,16 @@ impl<T> std::default::Default for Both<T> {
     }
 }
 
-/// Where an absent member's value comes from.
-pub(crate) enum Default {
+/// Where the value of an absent member comes from.
+#[derive(Clone)]
+pub(crate) enum DefaultValue {
     /// `Default::default`
     Trait,
     /// A function.
     Path(ExprPath),
 }
 
-/// A doc comment: as text, once it is written.
+/// A doc comment, written as the text that rustdoc shows.
 #[derive(Default)]
 pub(crate) struct Docs(Vec<Expr>);
 
@@ -54,18 +56,11 @@ impl Docs {
         Self(values.collect())
     }
 
-    /// The text, unless a part of it comes from a macro such as `include_str!`.
+    /// Returns the text; `None` if a part of it comes from a macro such as `include_str!`.
     fn text(&self) -> Option<String> {
-        let lines = self.0.iter().map(|value| match value {
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(text),
-                ..
-            }) => Some(text.value()),
-            _ => None,
-        });
-        let lines: Vec<String> = lines.collect::<Option<_>>()?;
+        let lines: Vec<String> = self.0.iter().map(string).collect::<Option<_>>()?;
         let text = lines.join("\n");
-        // As rustdoc does: what all lines begin with is no part of them.
+        // rustdoc removes the indent that all lines have.
         let indent = |line: &str| line.len() - line.trim_start().len();
         let full = text.lines().filter(|line| !line.trim().is_empty());
         let least = full.map(indent).min().unwrap_or_default();
@@ -85,72 +80,77 @@ impl ToTokens for Docs {
     }
 }
 
-/// What `#[deprecated]` says, or nothing; `None` without it.
-pub(crate) fn deprecated(attributes: &[Attribute]) -> Option<String> {
-    let attribute = named(attributes, "deprecated").next()?;
-    let mut note = String::new();
-    let text = |value: &Expr| match value {
+/// Returns the value of a string literal.
+fn string(value: &Expr) -> Option<String> {
+    match value {
         Expr::Lit(ExprLit {
             lit: Lit::Str(text),
             ..
-        }) => text.value(),
-        _ => String::new(),
-    };
+        }) => Some(text.value()),
+        _ => None,
+    }
+}
+
+/// Returns the note of `#[deprecated]`, or an empty one; `None` without the attribute.
+pub(crate) fn deprecated(attributes: &[Attribute]) -> Option<String> {
+    let attribute = named(attributes, "deprecated").next()?;
+    let mut note = None;
     match &attribute.meta {
         Meta::Path(_) => {}
-        Meta::NameValue(pair) => note = text(&pair.value),
-        // What is wrong with it is for the compiler to say.
+        Meta::NameValue(pair) => note = string(&pair.value),
+        // rustc reports what is wrong with the list.
         Meta::List(_) => drop(attribute.parse_nested_meta(|meta| {
             let value: Expr = meta.value()?.parse()?;
             if meta.path.is_ident("note") {
-                note = text(&value);
+                note = string(&value);
             }
             Ok(())
         })),
     }
-    Some(note)
+    Some(note.unwrap_or_default())
 }
 
-/// The lints that may be broken, as attributes for what is generated: what the user expects somewhere need not be here.
+/// Returns the condition and the attributes of `#[cfg_attr(condition, attributes)]`. rustc reports what is wrong with it.
+pub(crate) fn conditional(attribute: &Attribute) -> Option<(Meta, Vec<Meta>)> {
+    let list = attribute.path().is_ident("cfg_attr").then_some(attribute)?;
+    let all = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+    let mut all = all.ok()?.into_iter();
+    Some((all.next()?, all.collect()))
+}
+
+/// Returns `#[allow(...)]` for the lints that attributes allow or expect: a lint that is expected in what the user wrote
+/// need not occur in what is generated.
 pub(crate) fn allowed<'a>(attributes: impl Iterator<Item = &'a Attribute>) -> Vec<Attribute> {
-    let allows = |meta: &Meta| meta.path().is_ident("allow") || meta.path().is_ident("expect");
     let allow = |meta: &Meta| {
-        let lints = meta.require_list().ok()?;
-        let lints = &lints.tokens;
+        let allows = meta.path().is_ident("allow") || meta.path().is_ident("expect");
+        let lints = &meta.require_list().ok().filter(|_| allows)?.tokens;
         Some(quote!(allow(#lints)))
     };
     let each = |attribute: &Attribute| {
-        if allows(&attribute.meta) {
+        let Some((condition, metas)) = conditional(attribute) else {
             return allow(&attribute.meta);
-        }
-        if !attribute.path().is_ident("cfg_attr") {
-            return None;
-        }
-        let all = Punctuated::<Meta, Token![,]>::parse_terminated;
-        let all = attribute.parse_args_with(all).ok()?;
-        let condition = all.first()?;
-        let lints = all.iter().skip(1).filter(|meta| allows(meta));
-        let lints: Vec<_> = lints.filter_map(allow).collect();
+        };
+        let lints: Vec<_> = metas.iter().filter_map(allow).collect();
         (!lints.is_empty()).then(|| quote!(cfg_attr(#condition #(, #lints)*)))
     };
     let all = attributes.filter_map(each);
     all.map(|meta| syn::parse_quote!(#[#meta])).collect()
 }
 
-/// What stands on the type.
+/// The attributes of a type.
 #[derive(Default)]
-pub(crate) struct Container {
+pub(crate) struct TypeAttrs {
     pub(crate) rename: Both<String>,
     pub(crate) rename_all: Both<Case>,
     pub(crate) rename_all_fields: Both<Case>,
     pub(crate) strict: bool,
-    pub(crate) default: Option<(Path, Default)>,
+    pub(crate) default: Option<(Path, DefaultValue)>,
     pub(crate) tag: Option<LitStr>,
     pub(crate) content: Option<LitStr>,
     pub(crate) transparent: Option<Path>,
     pub(crate) bound: Both<Vec<WherePredicate>>,
     pub(crate) expecting: Option<String>,
-    /// What serde has and this derive has not.
+    /// Attributes of serde that this derive does not support.
     pub(crate) refused: Vec<Path>,
     /// `#[message(serde)]`
     pub(crate) delegate: Option<Path>,
@@ -162,7 +162,7 @@ pub(crate) struct Container {
     pub(crate) error: Option<Type>,
 }
 
-impl Container {
+impl TypeAttrs {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute]) -> Self {
         let mut this = Self::default();
         no_mark(cx, attributes);
@@ -174,7 +174,7 @@ impl Container {
                 this.serde(cx, attribute);
             }
         }
-        // Fields of a packed struct cannot be borrowed; serde copies them, and no descriptor can be copied.
+        // Fields of a packed struct cannot be borrowed. serde copies them, and a descriptor cannot be copied.
         for attribute in named(attributes, "repr") {
             meta::nested(cx, attribute, |name, meta| match name {
                 "packed" => meta::refused(meta, &mut this.refused),
@@ -226,9 +226,9 @@ impl Container {
     }
 }
 
-/// What stands on an enum's variant.
+/// The attributes of an enum's variant.
 #[derive(Default)]
-pub(crate) struct Variant {
+pub(crate) struct VariantAttrs {
     pub(crate) rename: Both<String>,
     pub(crate) aliases: Vec<String>,
     pub(crate) rename_all: Both<Case>,
@@ -242,7 +242,7 @@ pub(crate) struct Variant {
     pub(crate) refused: Vec<Path>,
 }
 
-impl Variant {
+impl VariantAttrs {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
         let mut this = Self::default();
         no_mark(cx, attributes);
@@ -281,16 +281,48 @@ impl Variant {
     }
 }
 
-/// What stands on a service's method.
+/// The options of `#[service(...)]`.
 #[derive(Default)]
-pub(crate) struct Method {
+pub(crate) struct ServiceAttrs {
+    pub(crate) name: Option<LitStr>,
+    /// The path of the library; `::jsoncomm` unless given.
+    pub(crate) library: Option<Path>,
+    /// Types that only serde knows are described by their JSON Schema.
+    pub(crate) schema: Option<Path>,
+    /// An option could not be read, which has been reported.
+    pub(crate) unreadable: bool,
+}
+
+impl ServiceAttrs {
+    pub(crate) fn from_tokens(cx: &Ctxt, options: TokenStream) -> Self {
+        let mut this = Self::default();
+        let parser = syn::meta::parser(|meta| match meta.path.get_ident() {
+            Some(name) if name == "name" => meta::once(cx, &meta, &mut this.name, meta::text),
+            Some(name) if name == "crate" => meta::once(cx, &meta, &mut this.library, meta::path),
+            Some(name) if name == "schema" => meta::once(cx, &meta, &mut this.schema, meta::flag),
+            _ => Err(meta.error("expected `name = \"...\"`, `crate = \"...\"` or `schema`")),
+        });
+        let read = parser.parse2(options);
+        this.unreadable = cx.check(read).is_none();
+        this
+    }
+}
+
+/// The attributes of a service's method.
+#[derive(Default)]
+pub(crate) struct MethodAttrs {
+    pub(crate) oneway: Option<Path>,
     pub(crate) rename: Option<LitStr>,
     pub(crate) aliases: Vec<LitStr>,
 }
 
-impl Method {
+impl MethodAttrs {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute]) -> Self {
         let mut this = Self::default();
+        for attribute in named(attributes, "oneway") {
+            cx.check(attribute.meta.require_path_only().map(|_| ()));
+            this.oneway.get_or_insert_with(|| attribute.path().clone());
+        }
         for attribute in named(attributes, "serde") {
             meta::nested(cx, attribute, |name, meta| match name {
                 "rename" => meta::once(cx, meta, &mut this.rename, meta::text),
@@ -302,27 +334,27 @@ impl Method {
     }
 }
 
-/// What stands on a field.
-#[derive(Default)]
-pub(crate) struct Field {
+/// The attributes of a field, or of a method's argument.
+#[derive(Default, Clone)]
+pub(crate) struct FieldAttrs {
     pub(crate) fd: Option<Path>,
     pub(crate) sensitive: Option<Path>,
     pub(crate) rename: Both<String>,
     pub(crate) aliases: Vec<String>,
-    pub(crate) default: Option<Default>,
+    pub(crate) default: Option<DefaultValue>,
     pub(crate) skip_ser: bool,
     pub(crate) skip_de: bool,
     pub(crate) skip_if: Option<ExprPath>,
     pub(crate) with: Both<ExprPath>,
-    /// The attribute that set `with`, for complaints.
+    /// The attribute that set `with`, for errors.
     pub(crate) with_path: Option<Path>,
     pub(crate) bound: Both<Vec<WherePredicate>>,
-    /// `borrow`: the attribute, and the lifetimes if it names them.
+    /// `borrow`: the attribute, and the lifetimes that it names.
     pub(crate) borrow: Option<(Path, BTreeSet<Lifetime>)>,
     pub(crate) refused: Vec<Path>,
 }
 
-impl Field {
+impl FieldAttrs {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
         let mut this = Self::default();
         mark(cx, attributes, "fd", &mut this.fd);
@@ -353,9 +385,10 @@ impl Field {
             }
             "bound" => meta::both(cx, meta, &mut self.bound, meta::bounds),
             "borrow" => meta::once(cx, meta, &mut self.borrow, |meta| {
-                let lifetimes = match meta.input.peek(Token![=]) {
-                    true => meta::text(meta)?.parse_with(lifetimes)?,
-                    false => BTreeSet::new(),
+                let lifetimes = if meta.input.peek(Token![=]) {
+                    meta::text(meta)?.parse_with(lifetimes)?
+                } else {
+                    BTreeSet::new()
                 };
                 Ok((meta.path.clone(), lifetimes))
             }),
@@ -370,7 +403,7 @@ fn value(meta: &ParseNestedMeta) -> syn::Result<String> {
     meta::text(meta).map(|text| text.value())
 }
 
-/// Reads a name; of several for reading the others are aliases.
+/// Reads a name; of several for reading, the first is the name and the others are aliases.
 fn rename(
     cx: &Ctxt,
     meta: &ParseNestedMeta,
@@ -385,33 +418,22 @@ fn rename(
     Ok(())
 }
 
-/// The functions that `with`, `serialize_with` or `deserialize_with` names.
+/// Returns the functions that `with`, `serialize_with` or `deserialize_with` names.
 fn with(name: &str, function: ExprPath) -> Both<ExprPath> {
     let within = |last: &str| {
         let mut function = function.clone();
-        let span = function
-            .path
-            .segments
-            .last()
-            .map_or_else(proc_macro2::Span::call_site, |segment| segment.ident.span());
+        let span = function.path.segments.last().map(|last| last.ident.span());
+        let span = span.unwrap_or_else(proc_macro2::Span::call_site);
         let last = syn::Ident::new(last, span);
         function.path.segments.push(last.into());
-        Some(function)
+        function
     };
-    match name {
-        "serialize_with" => Both {
-            ser: Some(function),
-            de: None,
-        },
-        "deserialize_with" => Both {
-            ser: None,
-            de: Some(function),
-        },
-        _ => Both {
-            ser: within("serialize"),
-            de: within("deserialize"),
-        },
-    }
+    let (ser, de) = match name {
+        "serialize_with" => (Some(function), None),
+        "deserialize_with" => (None, Some(function)),
+        _ => (Some(within("serialize")), Some(within("deserialize"))),
+    };
+    Both { ser, de }
 }
 
 /// Reads `'a + 'b`.
@@ -420,7 +442,7 @@ fn lifetimes(input: ParseStream) -> syn::Result<BTreeSet<Lifetime>> {
     Ok(all.into_iter().collect())
 }
 
-/// The attributes of one name.
+/// Returns the attributes with a name.
 fn named<'a>(
     attributes: &'a [Attribute],
     name: &'static str,
@@ -428,14 +450,14 @@ fn named<'a>(
     attributes.iter().filter(move |a| a.path().is_ident(name))
 }
 
-/// Reads an attribute that is a name and no more.
+/// Reads an attribute that is only a name.
 fn mark(cx: &Ctxt, attributes: &[Attribute], name: &'static str, slot: &mut Option<Path>) {
     for attribute in named(attributes, name) {
         let path = attribute.path();
         meta::set(cx, path, slot, Some(path.clone()));
         if !matches!(attribute.meta, Meta::Path(_)) {
-            let message = format!("write `#[{name}]`, without anything behind it");
-            cx.complain(&attribute.meta, message);
+            let message = format!("write `#[{name}]`, without a value");
+            cx.error(&attribute.meta, message);
         }
     }
 }
@@ -443,22 +465,22 @@ fn mark(cx: &Ctxt, attributes: &[Attribute], name: &'static str, slot: &mut Opti
 fn no_mark(cx: &Ctxt, attributes: &[Attribute]) {
     for attribute in named(attributes, "fd") {
         let message = "`#[fd]` belongs on the field that holds the descriptor";
-        cx.complain(attribute.path(), message);
+        cx.error(attribute.path(), message);
     }
     no_sensitive(cx, attributes, "field");
 }
 
-/// Complains about `#[sensitive]` on what is no field or argument.
+/// Refuses `#[sensitive]` on anything but a field or an argument.
 pub(crate) fn no_sensitive(cx: &Ctxt, attributes: &[Attribute], what: &str) {
     for attribute in named(attributes, "sensitive") {
-        let message = format!("`#[sensitive]` belongs on each {what} that is");
-        cx.complain(attribute.path(), message);
+        let message = format!("`#[sensitive]` belongs on each {what} that is sensitive");
+        cx.error(attribute.path(), message);
     }
 }
 
 fn no_message(cx: &Ctxt, attributes: &[Attribute]) {
     for attribute in named(attributes, "message") {
-        cx.complain(attribute.path(), "`#[message(...)]` belongs on the type");
+        cx.error(attribute.path(), "`#[message(...)]` belongs on the type");
     }
 }
 
@@ -473,7 +495,7 @@ mod tests {
     use syn::parse_quote;
 
     #[test]
-    fn a_comment_is_what_rustdoc_shows() {
+    fn a_doc_comment_is_the_text_that_rustdoc_shows() {
         let text = |attributes: &[Attribute]| Docs::from_syn(attributes).text();
         let lines: [Attribute; 4] = [
             parse_quote!(#[doc = " One."]),
@@ -488,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deprecation_is_known_however_it_is_written() {
+    fn a_deprecation_note_is_read_in_each_of_its_forms() {
         let note = |attribute: Attribute| deprecated(&[attribute]);
         assert_eq!(note(parse_quote!(#[deprecated])).as_deref(), Some(""));
         assert_eq!(

@@ -1,7 +1,7 @@
-//! Writing: the impls that `derive(Message)` stands for.
+//! The code that the macros generate.
 //!
-//! The generated code fills in tables: which names, which types, which functions. Visitors and errors
-//! are the library's. Everything stands in a `const _` so that helper types have names of their own.
+//! It fills in tables: names, types, functions. Visitors and errors are the library's, which is `__p` in generated code. All
+//! of it is in a `const _`, so that the names of helper types are its own.
 
 mod debug;
 mod describe;
@@ -16,81 +16,63 @@ use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
-use syn::DeriveInput;
 use syn::spanned::Spanned;
+use syn::{DeriveInput, Path};
 
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
-    let judge = |cx: &Ctxt, message: &Message| {
-        let given = message.attrs.library.as_ref();
-        check::library(cx, given, &message.ident, "#[message(...)]");
-        check::names(cx, message);
-    };
-    expanded(input, judge, |message| {
-        let (shape, debug) = (describe::shape(&message), debug::message(&message));
-        generated(impl_message(&message, &shape, &debug))
-    })
-}
-
-/// Writes how the arguments that a stub sends are written.
-fn sent(input: &DeriveInput) -> syn::Result<TokenStream> {
-    expanded(
-        input,
-        |_, _| {},
-        |message| {
-            let pack = pack::message(&message, &TokenStream::new());
-            aside(&message, &pack)
-        },
-    )
-}
-
-/// Writes how the arguments that a handler gets are read.
-fn received(input: &DeriveInput) -> syn::Result<TokenStream> {
-    expanded(
-        input,
-        |_, _| {},
-        |mut message| {
-            message.arguments = true;
-            aside(&message, &unpack::message(&message))
-        },
-    )
-}
-
-fn expanded(
-    input: &DeriveInput,
-    judge: impl FnOnce(&Ctxt, &Message),
-    write: impl FnOnce(Message) -> TokenStream,
-) -> syn::Result<TokenStream> {
     let cx = Ctxt::new();
     let message = Message::from_syn(&cx, input);
     if let Some(message) = &message {
-        judge(&cx, message);
         check::message(&cx, message);
     }
     cx.finish()?;
-    Ok(message.map(write).unwrap_or_default())
+    let written = message.as_ref().map(impl_message);
+    Ok(written.map(generated).unwrap_or_default())
 }
 
-fn impl_message(message: &Message, shape: &TokenStream, debug: &TokenStream) -> TokenStream {
-    let (pack, unpack) = match message.attrs.delegate {
-        Some(_) => (pack::delegate(message, shape), unpack::delegate(message)),
-        None => (pack::message(message, shape), unpack::message(message)),
+fn impl_message(message: &Message) -> TokenStream {
+    let names = names(
+        message.attrs.library.as_ref(),
+        message.attrs.schema.as_ref(),
+    );
+    let allowed = &message.allowed;
+    let shape = describe::shape(message);
+    let (pack, unpack) = if message.attrs.delegate.is_some() {
+        (pack::delegate(message, &shape), unpack::delegate(message))
+    } else {
+        (pack::message(message, &shape), unpack::message(message))
     };
-    let request = request::message(message);
-    let plain = generics::without_fds(message);
-    aside(message, &quote!(#pack #unpack #plain #request #debug))
-}
-
-/// Puts impls where their helper types are in nobody's way, and sees what says how fields travel.
-fn aside(message: &Message, impls: &TokenStream) -> TokenStream {
-    let (p, allowed) = (&message.private(), &message.allowed);
+    let (request, debug) = (request::message(message), debug::message(message));
+    let without_fds = generics::without_fds(message);
     quote! {
         #[doc(hidden)]
         #(#allowed)*
         const _: () = {
-            use #p::select::*;
-            #impls
+            #names
+            #pack #unpack #without_fds #request #debug
         };
+    }
+}
+
+/// Writes the imports of generated code: the library, and the traits that select how fields travel and what they look like.
+fn names(given: Option<&Path>, schema: Option<&Path>) -> TokenStream {
+    let library = library(given);
+    let shapes = match schema {
+        Some(_) => quote!(schemas),
+        None => quote!(shapes),
+    };
+    quote! {
+        use #library as __p;
+        use #library::#shapes::*;
+    }
+}
+
+/// Writes the path of the library's names for generated code.
+fn library(given: Option<&Path>) -> TokenStream {
+    match given {
+        Some(library) => quote!(#library::private),
+        None => quote!(::jsoncomm::private),
     }
 }
 
@@ -99,14 +81,14 @@ fn code(index: usize) -> i64 {
     i64::try_from(index + 1).unwrap_or(i64::MAX)
 }
 
-/// Where a complaint about `of` belongs. Names resolve as in the rest of the generated code, though
-/// `of` may come out of another macro.
+/// Returns the place for an error about `of`. Names resolve as in the rest of the generated code, also where `of` comes
+/// from another macro.
 fn site(of: &impl Spanned) -> Span {
     of.span().resolved_at(Span::call_site())
 }
 
-/// Makes everything a part of the generated code, the user's types in it included: lints are about what the user wrote,
-/// where it was written. What a macro's `$crate` means is known by its span alone, which stays.
+/// Makes all tokens part of the generated code, the user's types included: lints are about what the user wrote, in its
+/// own place. A macro's `$crate` keeps its span, which is the only thing that says which crate it is.
 fn generated(tokens: TokenStream) -> TokenStream {
     with_spans(tokens, &|token| match token {
         TokenTree::Ident(ident) if ident == "$crate" => ident.span(),
@@ -114,7 +96,7 @@ fn generated(tokens: TokenStream) -> TokenStream {
     })
 }
 
-/// Puts all tokens at one place, so that a complaint about any of them is the same one. What their names mean stays.
+/// Moves all tokens to one place, so that errors about them are the same error. The meaning of their names stays.
 fn located_at(span: Span, tokens: TokenStream) -> TokenStream {
     with_spans(tokens, &|token| token.span().located_at(span))
 }
@@ -147,9 +129,9 @@ mod tests {
             #[serde(deny_unknown_fields)]
             struct Open<P0, P1> { path: P0, #[fd] sink: P1 }
         });
-        assert!(text.contains("P0 : :: jsoncomm :: private :: serde :: Serialize"));
-        assert!(text.contains("P1 : :: jsoncomm :: private :: Pack"));
-        assert!(text.contains("STRICT : bool = true"));
+        assert!(text.contains("P0 : __p :: serde :: Serialize"));
+        assert!(text.contains("P1 : __p :: Pack"));
+        assert!(text.contains(". strict ()"));
     }
 
     #[test]
@@ -285,7 +267,7 @@ mod tests {
             #[message(crate = "crate::rpc")]
             struct Opened { #[fd] file: File }
         });
-        assert!(text.contains("crate :: rpc :: private :: Pack"));
+        assert!(text.contains("use crate :: rpc :: private as __p"));
         assert!(!text.contains(":: jsoncomm"));
     }
 }

@@ -13,6 +13,7 @@ mod receive;
 mod reply;
 mod send;
 mod slot;
+mod stub;
 mod table;
 
 use std::collections::hash_map::RandomState;
@@ -33,6 +34,7 @@ pub use items::Items;
 pub use mode::{Blocking, CallMode, Started};
 pub use pending_call::PendingCall;
 pub(crate) use reply::read_part;
+pub use stub::Stub;
 use table::{Shared, Table};
 
 /// How long a call that may be repeated waits at most before it looks again for a server that has gone.

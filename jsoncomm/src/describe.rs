@@ -68,7 +68,7 @@ mod tree;
 #[cfg_attr(docsrs, doc(cfg(feature = "schema")))]
 pub use crate::shape::Schema;
 pub use crate::shape::{Definition, Field, Form, Shape, Type, Variant};
-pub(crate) use discover::{DISCOVER, Discovery, NoParams, Text};
+pub(crate) use discover::{DISCOVER, Discovery, Text};
 
 /// Describes itself: implemented for `dyn Trait` by `#[jsoncomm::service]`, and for an enum of requests by
 /// `#[derive(Message)]`.
@@ -196,13 +196,29 @@ pub struct Method {
     deprecated: Option<&'static str>,
 }
 
-/// What a method answers.
+/// What a method replies.
 #[derive(Debug, Clone, Copy)]
 struct Answer {
-    stream: bool,
+    kind: ReplyKind,
     value: Type,
     error: Type,
+}
+
+/// How a method replies.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct ReplyKind {
+    /// In many parts.
+    stream: bool,
+    /// The names of the errors' codes.
     codes: &'static [&'static str],
+}
+
+#[doc(hidden)]
+impl ReplyKind {
+    pub const fn new(stream: bool, codes: &'static [&'static str]) -> Self {
+        Self { stream, codes }
+    }
 }
 
 impl Method {
@@ -219,19 +235,8 @@ impl Method {
     }
 
     #[doc(hidden)]
-    pub const fn answering(
-        mut self,
-        stream: bool,
-        value: Type,
-        error: Type,
-        codes: &'static [&'static str],
-    ) -> Self {
-        self.answer = Some(Answer {
-            stream,
-            value,
-            error,
-            codes,
-        });
+    pub const fn replying(mut self, kind: ReplyKind, value: Type, error: Type) -> Self {
+        self.answer = Some(Answer { kind, value, error });
         self
     }
 
@@ -280,7 +285,7 @@ impl Method {
 
     /// Says whether it is answered in parts.
     pub fn is_stream(&self) -> bool {
-        self.answer.is_some_and(|answer| answer.stream)
+        self.answer.is_some_and(|answer| answer.kind.stream)
     }
 
     /// Older names, which the server takes as well.

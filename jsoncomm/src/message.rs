@@ -70,7 +70,8 @@ use std::borrow::Cow;
 
 pub use crate::error::{DecodeError, EncodeError, FdProblem};
 pub use members::{
-    Absence, Members, absent, borrow_cow_bytes, borrow_cow_str, members, newtype, unit_struct,
+    Absence, MemberRules, Members, NoArguments, absent, borrow_cow_bytes, borrow_cow_str, members,
+    newtype, unit_struct,
 };
 pub use numbers::Numbers;
 pub use packer::{ContentOf, PackContent, Packed, Packer};
@@ -85,7 +86,6 @@ pub use wrap::{Json, WithFds};
 pub(crate) use packer::Row;
 pub(crate) use unknown::Copied;
 pub(crate) use unpacker::{not_json, trailing};
-pub(crate) use variants::Nothing;
 
 /// Can be written: JSON text, and descriptors beside it.
 ///
@@ -570,6 +570,15 @@ pub(crate) fn decode_front<'de, M: Unpack<'de>>(
     fds: &Unpacker,
 ) -> Result<(M, usize), DecodeError> {
     M::front(rest, fds)
+}
+
+/// Reads a method's arguments from the front of `rest`, and returns how many bytes they took. What `fds` has left is the
+/// caller's to [finish](Unpacker::finish).
+pub(crate) fn decode_arguments<'de, M: Members<'de>>(
+    rest: &'de str,
+    fds: &Unpacker,
+) -> Result<(M::Value, usize), DecodeError> {
+    front(rest, fds, |reader| members::<M, _>(fds, reader))
 }
 
 /// Reads what variant `method` of a request holds from the front of `rest`; as [`decode_front`].

@@ -1,9 +1,9 @@
-//! Names that generated code needs. Not for people: they change without notice.
+//! Names that generated code needs. They are not part of the API, and change without notice.
 
-pub use crate::client::{Blocking, CallMode, Connection, Items, Started};
-pub use crate::describe::{Describe, Description, Method};
+pub use crate::client::{Blocking, CallMode, Connection, Items, Started, Stub};
+pub use crate::describe::{Describe, Description, Method, ReplyKind};
 pub use crate::error::CallError;
-pub use crate::message::probe::Probe;
+pub use crate::message::probe::probe;
 pub use crate::message::select::{InPlace, Readable, WithoutFds, Writable};
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, MethodReturn, Returned, Service};
@@ -13,22 +13,27 @@ pub use crate::shape::{Schema, Schematic};
 pub use serde;
 pub use std::borrow::Cow;
 
-/// What a derived impl has in scope: how its fields travel.
-pub mod select {
+/// Traits that select how fields travel and what types look like, behind three references.
+pub mod shapes {
+    pub use crate::message::probe::{
+        AnyForeign as _, AnyMessage as _, OptionOfForeign as _, WrapperOfMessage as _,
+    };
     pub use crate::message::select::{
         ReadAsMessage as _, ReadBySerde as _, ReadNothing as _, ReadWithFds as _,
         WriteAsMessage as _, WriteBySerde as _, WriteNothing as _, WriteWithFds as _,
     };
 }
 
-/// What is in scope where the shape of a type is asked for, behind three references.
-pub mod shapes {
-    pub use crate::message::probe::{Foreign as _, Holding as _, Known as _, Perhaps as _};
-}
-
-/// The same where what only serde knows has to have a schema, behind four.
+/// Traits that select how fields travel, behind three references, and what types look like, behind four: a type that only
+/// serde knows has to have a schema.
 #[cfg(feature = "schema")]
 pub mod schemas {
-    pub use crate::message::probe::Known as _;
-    pub use crate::message::probe::{Held as _, Holds as _, Lacking as _, Needed as _, Told as _};
+    pub use crate::message::probe::{
+        AnyMessage as _, MessageOrSchema as _, OptionOfSchema as _, SchemaRequired as _,
+        WrapperOfMessageFirst as _, WrapperOfSchema as _,
+    };
+    pub use crate::message::select::{
+        ReadAsMessage as _, ReadBySerde as _, ReadNothing as _, ReadWithFds as _,
+        WriteAsMessage as _, WriteBySerde as _, WriteNothing as _, WriteWithFds as _,
+    };
 }

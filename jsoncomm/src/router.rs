@@ -71,7 +71,10 @@ impl<S> fmt::Debug for Routes<S> {
 impl<S> Routes<S> {
     /// Adds every method of a service. Says which name is taken already, and adds nothing then.
     pub(crate) fn add_service<T: Service<S> + ?Sized>(&mut self) -> Result<(), String> {
-        self.add(T::NAME, T::NUMBERS.iter().copied(), T::call)?;
+        let names = T::METHODS.iter().map(std::slice::from_ref);
+        let usual = names.enumerate().filter(|_| T::NUMBERS.is_empty());
+        let numbers = T::NUMBERS.iter().copied().chain(usual);
+        self.add(T::NAME, numbers, T::call)?;
         self.discovery.add(T::DESCRIPTION);
         Ok(())
     }

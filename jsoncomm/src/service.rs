@@ -35,9 +35,10 @@ pub trait Service<S: ?Sized>: Describe {
     const NAME: &'static str;
     /// The methods' names, without the service's.
     const METHODS: &'static [&'static str];
-    /// Each method's number, and its names: first the one in `METHODS`, then older ones.
+    /// Each method's number and its names, first the one in `METHODS`, then older ones. Empty if there are no older ones,
+    /// and a method's number is its place in `METHODS`.
     #[doc(hidden)]
-    const NUMBERS: &'static [(usize, &'static [&'static str])];
+    const NUMBERS: &'static [(usize, &'static [&'static str])] = &[];
 
     /// Carries out the call of method number `method`.
     #[doc(hidden)]

@@ -237,20 +237,22 @@ pub struct Field {
 
 impl Field {
     #[doc(hidden)]
-    pub const fn new(
-        name: &'static str,
-        docs: &'static str,
-        ty: Type,
-        [read, written]: [Presence; 2],
-    ) -> Self {
+    pub const fn new(name: &'static str, docs: &'static str, ty: Type) -> Self {
         Self {
             name,
             docs,
             ty,
-            read,
-            written,
+            read: Presence::Always,
+            written: Presence::Always,
             aliases: &[],
         }
+    }
+
+    /// Sets when it is there, in what is read and in what is written.
+    #[doc(hidden)]
+    pub const fn when(mut self, read: Presence, written: Presence) -> Self {
+        (self.read, self.written) = (read, written);
+        self
     }
 
     #[doc(hidden)]
@@ -348,22 +350,23 @@ pub struct Variant {
 
 impl Variant {
     #[doc(hidden)]
-    pub const fn new(
-        name: &'static str,
-        code: i64,
-        docs: &'static str,
-        form: Form,
-        [read, written]: [Presence; 2],
-    ) -> Self {
+    pub const fn new(name: &'static str, code: i64, docs: &'static str, form: Form) -> Self {
         Self {
             name,
             code,
             docs,
             form,
-            read,
-            written,
+            read: Presence::Always,
+            written: Presence::Always,
             aliases: &[],
         }
+    }
+
+    /// Sets when it can be there, in what is read and in what is written.
+    #[doc(hidden)]
+    pub const fn when(mut self, read: Presence, written: Presence) -> Self {
+        (self.read, self.written) = (read, written);
+        self
     }
 
     #[doc(hidden)]

@@ -1,6 +1,6 @@
-//! Reading what stands behind one attribute's name.
+//! Readers of an attribute's value.
 
-use super::{Both, Case, Default};
+use super::{Both, Case, DefaultValue};
 use crate::ctxt::Ctxt;
 use proc_macro2::TokenStream;
 use syn::meta::ParseNestedMeta;
@@ -10,7 +10,7 @@ use syn::{
     Attribute, Expr, ExprLit, Lit, LitStr, Path, Token, WherePredicate, parenthesized, token,
 };
 
-/// Gives each `name`, `name = value` or `name(...)` of an attribute to `each`.
+/// Calls `each` for each `name`, `name = value` or `name(...)` in an attribute.
 pub(crate) fn nested(
     cx: &Ctxt,
     attribute: &Attribute,
@@ -22,7 +22,7 @@ pub(crate) fn nested(
     }));
 }
 
-/// Reads what may stand once into its slot.
+/// Reads a value that may be given once into its slot.
 pub(crate) fn once<T>(
     cx: &Ctxt,
     meta: &ParseNestedMeta,
@@ -33,7 +33,7 @@ pub(crate) fn once<T>(
     Ok(())
 }
 
-/// As [`once`], for `= value` or `(serialize = value, deserialize = value)`.
+/// Reads `= value` or `(serialize = value, deserialize = value)`, each of which may be given once.
 pub(crate) fn both<T: Clone>(
     cx: &Ctxt,
     meta: &ParseNestedMeta,
@@ -46,7 +46,7 @@ pub(crate) fn both<T: Clone>(
     Ok(())
 }
 
-/// Reads what may stand any number of times.
+/// Reads a value that may be given any number of times.
 pub(crate) fn add<T>(
     meta: &ParseNestedMeta,
     all: &mut Vec<T>,
@@ -56,28 +56,28 @@ pub(crate) fn add<T>(
     Ok(())
 }
 
-/// Keeps the name of what serde has and this derive has not, and steps over the rest.
+/// Keeps the name of an attribute that only serde supports, and skips its value.
 pub(crate) fn refused(meta: &ParseNestedMeta, names: &mut Vec<Path>) -> syn::Result<()> {
     names.push(meta.path.clone());
     skip(meta)
 }
 
-/// Sets what may be set once.
+/// Sets a value that may be set once.
 pub(crate) fn set<T>(cx: &Ctxt, path: &Path, slot: &mut Option<T>, value: Option<T>) {
     let Some(value) = value else { return };
     if slot.is_some() {
-        cx.complain(path, format!("duplicate attribute `{}`", name(path)));
+        cx.error(path, format!("duplicate attribute `{}`", name(path)));
     }
     *slot = Some(value);
 }
 
-/// As [`set`], for the two halves of a value.
+/// Sets the two halves of a value, each of which may be set once.
 pub(crate) fn set_both<T>(cx: &Ctxt, path: &Path, slot: &mut Both<T>, value: Both<T>) {
     set(cx, path, &mut slot.ser, value.ser);
     set(cx, path, &mut slot.de, value.de);
 }
 
-/// Reads a name that has nothing behind it; it is kept for complaints.
+/// Reads a name without a value; it is kept for errors.
 pub(crate) fn flag(meta: &ParseNestedMeta) -> syn::Result<Path> {
     Ok(meta.path.clone())
 }
@@ -125,16 +125,15 @@ pub(crate) fn case(meta: &ParseNestedMeta) -> syn::Result<Case> {
 }
 
 /// Reads `default` or `default = "path"`.
-pub(crate) fn default(meta: &ParseNestedMeta) -> syn::Result<Default> {
+pub(crate) fn default(meta: &ParseNestedMeta) -> syn::Result<DefaultValue> {
     if meta.input.peek(Token![=]) {
-        Ok(Default::Path(path(meta)?))
+        Ok(DefaultValue::Path(path(meta)?))
     } else {
-        Ok(Default::Trait)
+        Ok(DefaultValue::Trait)
     }
 }
 
-/// Reads `= value`, or `(serialize = value, deserialize = value)` where `deserialize` may stand more than
-/// once.
+/// Reads `= value`, or `(serialize = value, deserialize = value)` with `deserialize` any number of times.
 pub(crate) fn split<T: Clone>(
     meta: &ParseNestedMeta,
     read: impl Fn(&ParseNestedMeta) -> syn::Result<T>,
@@ -157,7 +156,7 @@ pub(crate) fn split<T: Clone>(
     Ok((ser, de))
 }
 
-/// Steps over whatever stands behind the name.
+/// Skips the value behind the name.
 pub(crate) fn skip(meta: &ParseNestedMeta) -> syn::Result<()> {
     if meta.input.peek(Token![=]) {
         meta.value()?.parse::<Expr>()?;
@@ -169,7 +168,7 @@ pub(crate) fn skip(meta: &ParseNestedMeta) -> syn::Result<()> {
     Ok(())
 }
 
-/// Tells an attribute's name, for complaints.
+/// Returns an attribute's name, for errors.
 pub(crate) fn name(path: &Path) -> String {
     let names: Vec<_> = path.segments.iter().map(|s| s.ident.to_string()).collect();
     names.join("::")

@@ -1,169 +1,155 @@
-//! Whether a service trait can be one.
+//! Whether a trait can be a service.
 
-use crate::ast::service::{Argument, Passing, Service, is_word};
-use crate::check::{self, types};
+mod bounds;
+mod signature;
+
+use crate::ast::service::{Argument, ArgumentKind, Method, Service};
+use crate::ast::types::{argument_of, descriptor};
+use crate::attr;
+use crate::check;
 use crate::ctxt::Ctxt;
-use proc_macro2::{TokenStream, TokenTree};
-use quote::ToTokens;
+use proc_macro2::Span;
 use std::collections::BTreeMap;
-use syn::{ReturnType, TypeParamBound, WherePredicate};
+use syn::{Attribute, Pat, TraitItem};
 
-/// Complains about methods that cannot be called as they are.
+/// Reports everything in a service's trait that cannot be served or called.
 pub(crate) fn service(cx: &Ctxt, service: &Service) {
+    options(cx, service);
+    let item = &service.item;
+    attr::no_sensitive(cx, &item.attrs, "argument");
+    if !item.generics.params.is_empty() {
+        cx.error(&item.generics, "a service trait has no parameters");
+    }
+    if let Some(token) = &item.unsafety {
+        cx.error(token, "a service trait is safe");
+    }
+    for part in &item.items {
+        if !matches!(part, TraitItem::Fn(_)) {
+            cx.error(part, "a service trait has methods only");
+        }
+    }
     if service.methods.is_empty() {
-        cx.complain(&service.item.ident, "a service needs at least one method");
+        cx.error(&item.ident, "a service needs at least one method");
     }
     for method in &service.methods {
-        match (&method.oneway, &method.output) {
-            (Some(_), ReturnType::Default) => {}
-            (Some(_), ReturnType::Type(_, ty)) => {
-                cx.complain(ty, "a `#[oneway]` method returns nothing");
-            }
-            (None, _) if method.returns_nothing => cx.complain(
-                &method.ident,
-                "this method answers nothing: write `#[oneway]` on it, or return `Result<(), E>`",
-            ),
-            (None, _) => {}
-        }
-        check::taken(cx, &method.output);
-        if let ReturnType::Type(_, ty) = &method.output {
-            types::spelled(cx, ty);
-            types::sized(cx, ty);
-        }
-        for argument in &method.arguments {
-            self::argument(cx, argument);
-        }
+        self::method(cx, method);
+        check::arguments(cx, &method.described(service));
     }
-    check::library(
-        cx,
-        service.library.as_ref(),
-        &service.item.ident,
-        "#[service(...)]",
-    );
-    check::schema(cx, service.schema.as_ref());
     names(cx, service);
-    asked(cx, service);
+    bounds::required(cx, service);
 }
 
-/// A function knows one type, and what the stub lends is of another.
+fn options(cx: &Ctxt, service: &Service) {
+    let attrs = &service.attrs;
+    match &attrs.name {
+        Some(name) => check::service_name(cx, name),
+        None if attrs.unreadable => {}
+        None => cx.push(syn::Error::new(
+            Span::call_site(),
+            "give the service a name: `#[service(name = \"example.files\")]`",
+        )),
+    }
+    let (library, ident) = (attrs.library.as_ref(), &service.item.ident);
+    check::library(cx, library, ident, "#[service(...)]");
+    check::schema(cx, attrs.schema.as_ref());
+}
+
+fn method(cx: &Ctxt, method: &Method) {
+    attr::no_sensitive(cx, &method.others, "argument");
+    hidden(cx, &method.others);
+    signature::modifiers(cx, &method.signature);
+    signature::receiver(cx, &method.signature);
+    for argument in &method.arguments {
+        self::argument(cx, argument);
+    }
+    signature::output(cx, method);
+}
+
 fn argument(cx: &Ctxt, argument: &Argument) {
-    check::taken(cx, &argument.ty);
-    types::spelled(cx, &argument.ty);
-    if let Some(function) = argument.function() {
-        check::taken(cx, function);
+    for attribute in &argument.others {
+        if attribute.path().is_ident("cfg") {
+            let text =
+                "an argument of a service cannot be conditional: put `#[cfg(...)]` on the method";
+            cx.error(attribute, text);
+        }
     }
-    if let Some((borrow, _)) = &argument.says.borrow {
-        cx.complain(
-            borrow,
-            "an argument is borrowed while the call is handled: leave `borrow` away",
-        );
+    hidden(cx, &argument.others);
+    match &argument.pattern {
+        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {}
+        other => cx.error(
+            other,
+            "an argument needs a name, which is its name on the wire",
+        ),
     }
-    let lent = argument.says.fd.is_some() || argument.passing != Passing::Value;
+    signature::argument(cx, argument);
+    fds(cx, argument);
+    if let Some((borrow, _)) = &argument.attrs.borrow {
+        let text = "an argument is borrowed while the call is handled: remove `borrow`";
+        cx.error(borrow, text);
+    }
+    let lent = argument.attrs.fd.is_some() || argument.kind != ArgumentKind::Value;
     if let (Some(function), true) = (argument.function(), lent) {
-        let text = "a function knows one type, and what the stub lends is of another: take the argument \
-                    by value, without `#[fd]`";
-        cx.complain(function, text);
+        let text = "the function takes one type, and the stub lends a value of another: take the argument by value, \
+                    without `#[fd]`";
+        cx.error(function, text);
     }
 }
 
-/// Each name is a word and means one method; which of several conditional methods there is, is not known
-/// here.
+/// Descriptors have `#[fd]`, and are taken by value.
+fn fds(cx: &Ctxt, argument: &Argument) {
+    let (ty, ident) = (&argument.ty, &argument.ident);
+    if argument.attrs.fd.is_some() {
+        if argument.kind != ArgumentKind::Value {
+            cx.error(
+                ty,
+                "a received descriptor is owned: write the type by value",
+            );
+        }
+        return;
+    }
+    let inside = argument_of(ty, "Option").or(argument_of(ty, "Vec"));
+    if let Some(name) = descriptor(inside.unwrap_or(ty)) {
+        let text = format!(
+            "a descriptor travels beside the JSON: write `#[fd] {ident}: ...`; a type of your own with this name is \
+             `self::{name}`"
+        );
+        cx.error(ty, text);
+    }
+}
+
+/// Refuses attributes inside `cfg_attr` that the macro has to read: it does not know whether the condition is true.
+fn hidden(cx: &Ctxt, attributes: &[Attribute]) {
+    const READ: [&str; 5] = ["cfg", "oneway", "fd", "sensitive", "serde"];
+    let conditional = attributes.iter().filter_map(attr::conditional);
+    for hidden in conditional.flat_map(|(_, hidden)| hidden) {
+        if READ.iter().any(|name| hidden.path().is_ident(name)) {
+            cx.error(
+                hidden,
+                "write this outside of `cfg_attr`, where the macro can see it",
+            );
+        }
+    }
+}
+
+/// Each name is a word and leads to one method. Which of several conditional methods exists is not known here.
 fn names(cx: &Ctxt, service: &Service) {
     let mut known = BTreeMap::new();
     for method in &service.methods {
-        let given = method.names.rename.iter().chain(&method.names.aliases);
-        for name in given.filter(|name| !is_word(&name.value())) {
-            let text = "a method's name is made of letters, digits, `_` and `-`";
-            cx.complain(name, text);
+        let ident = &method.signature.ident;
+        let given = method.attrs.rename.iter().chain(&method.attrs.aliases);
+        for name in given.filter(|name| !check::is_word(&name.value())) {
+            cx.error(
+                name,
+                "a method's name is made of letters, digits, `_` and `-`",
+            );
         }
         if !method.cfgs.is_empty() {
             continue;
         }
         for name in method.all_names() {
-            if let Some(other) = known.insert(name.clone(), &method.ident) {
-                let text = format!("the name `{name}` is that of `{other}` already");
-                cx.complain(&method.ident, text);
+            if let Some(other) = known.insert(name.clone(), ident) {
+                cx.error(ident, format!("`{other}` has the name `{name}` already"));
             }
         }
     }
-}
-
-/// What is asked of `Self` leaves the trait fit for `dyn`, and does not come and go.
-fn asked(cx: &Ctxt, service: &Service) {
-    let clause = service.asked.iter().flat_map(bounds);
-    for bound in service.item.supertraits.iter().chain(clause) {
-        if is_sized(bound) || takes_self(bound.to_token_stream()) {
-            cx.complain(
-                bound,
-                "a service is used as a `dyn` trait, which cannot be asked for this: ask in the methods \
-                 that need it, with `where Self: Sized` first",
-            );
-        }
-    }
-    for method in &service.methods {
-        let sized = method.asked.iter().any(is_self_sized);
-        for predicate in &method.asked {
-            if !method.cfgs.is_empty() && !bounds(predicate).all(is_sized) {
-                let text = "a conditional method asks no more than `Self: Sized`: ask in the trait's \
-                            `where` clause";
-                cx.complain(predicate, text);
-            } else if !sized && !bounds(predicate).all(is_fit_for_dyn) {
-                let text = "a service is used as a `dyn` trait: add `Sized` to what the method asks of \
-                            `Self`, or ask in the trait's `where` clause";
-                cx.complain(predicate, text);
-            }
-        }
-    }
-}
-
-fn bounds(predicate: &WherePredicate) -> impl Iterator<Item = &TypeParamBound> {
-    let bounds = match predicate {
-        WherePredicate::Type(of_type) => Some(&of_type.bounds),
-        _ => None,
-    };
-    bounds.into_iter().flatten()
-}
-
-/// Says whether this is `Self: Sized`, with or without more.
-fn is_self_sized(predicate: &WherePredicate) -> bool {
-    let of_self = matches!(predicate, WherePredicate::Type(of_type)
-        if of_type.bounded_ty.to_token_stream().to_string() == "Self");
-    of_self && bounds(predicate).any(is_sized)
-}
-
-fn is_sized(bound: &TypeParamBound) -> bool {
-    is_named(bound, &["Sized"])
-}
-
-/// Says whether a method that asks this of `Self`, and not `Sized`, can be called on a `dyn` trait.
-fn is_fit_for_dyn(bound: &TypeParamBound) -> bool {
-    const AUTO: [&str; 5] = ["Send", "Sync", "Unpin", "UnwindSafe", "RefUnwindSafe"];
-    matches!(bound, TypeParamBound::Lifetime(_)) || is_named(bound, &AUTO)
-}
-
-fn is_named(bound: &TypeParamBound, names: &[&str]) -> bool {
-    let TypeParamBound::Trait(bound) = bound else {
-        return false;
-    };
-    let last = bound.path.segments.last();
-    bound.maybe.is_none() && last.is_some_and(|last| names.iter().any(|name| last.ident == name))
-}
-
-/// Says whether `Self` itself is an argument of a bound, and not only a type that belongs to it.
-fn takes_self(tokens: TokenStream) -> bool {
-    let mut tokens = tokens.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        let found = match token {
-            TokenTree::Ident(ident) if ident == "Self" => {
-                let next = tokens.peek().map(ToString::to_string);
-                !matches!(next.as_deref(), Some(":" | "as"))
-            }
-            TokenTree::Group(group) => takes_self(group.stream()),
-            _ => false,
-        };
-        if found {
-            return true;
-        }
-    }
-    false
 }

@@ -72,7 +72,7 @@ fn one(field: &Field, kind: &TokenStream, written: &TokenStream) -> TokenStream 
     let value = match field.is_sensitive() {
         true => quote!(&::core::format_args!("<sensitive>")),
         false => {
-            // At the type's place, for the complaint that it cannot be printed.
+            // At the type's place, for the error that it cannot be printed.
             let local = Ident::new(&field.local.to_string(), site(&field.ty));
             quote_spanned!(site(&field.ty)=> &#local)
         }

@@ -1,7 +1,7 @@
 //! The bounds on the impls' parameters: serde's rules, with `Pack` and `Unpack` where `#[fd]` stands.
 
 use crate::ast::{Field, Message};
-use crate::attr::{Both, Default};
+use crate::attr::{Both, DefaultValue};
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
@@ -9,13 +9,12 @@ use syn::{Generics, Type, WherePredicate, parse_quote};
 
 /// The parameters of the impl for writing.
 pub(crate) fn pack(message: &Message) -> Generics {
-    let p = message.private();
     let mut generics = message.generics.clone();
     if explicit(message, &mut generics, |bound| bound.ser.as_deref()) {
         return generics;
     }
-    let serialize = quote!(#p::serde::Serialize);
-    let pack = quote!(#p::Pack);
+    let serialize = quote!(__p::serde::Serialize);
+    let pack = quote!(__p::Pack);
     for (fd, bound) in [(false, serialize), (true, pack)] {
         let fields = message.fields().filter(|(field, variant)| {
             field.attrs.fd.is_some() == fd
@@ -31,20 +30,19 @@ pub(crate) fn pack(message: &Message) -> Generics {
 
 /// The parameters of the impl for reading, without the text's lifetime.
 pub(crate) fn unpack(message: &Message) -> Generics {
-    let p = message.private();
     let mut generics = message.generics.clone();
     if explicit(message, &mut generics, |bound| bound.de.as_deref()) {
         return generics;
     }
     let default = quote!(::core::default::Default);
-    if let Some((_, Default::Trait)) = message.attrs.default {
+    if let Some((_, DefaultValue::Trait)) = message.attrs.default {
         let ident = &message.ident;
         let (_, params, _) = message.generics.split_for_impl();
         let whole: WherePredicate = parse_quote!(#ident #params: #default);
         generics.make_where_clause().predicates.push(whole);
     }
-    let deserialize = quote!(#p::serde::Deserialize<'__de>);
-    let unpack = quote!(#p::Unpack<'__de>);
+    let deserialize = quote!(__p::serde::Deserialize<'__de>);
+    let unpack = quote!(__p::Unpack<'__de>);
     for (fd, bound) in [(false, deserialize), (true, unpack)] {
         let fields = message.fields().filter(|(field, variant)| {
             field.attrs.fd.is_some() == fd
@@ -58,12 +56,13 @@ pub(crate) fn unpack(message: &Message) -> Generics {
     // What only lends descriptors can be written and not read: who reads it has to know better.
     let read = message.fields().filter(|(field, _)| !field.attrs.skip_de);
     for (field, _) in read.filter(|(field, _)| field.attrs.fd.is_some() && lends(&field.ty)) {
-        let (p, ty) = (&p, &field.ty);
-        let lent: WherePredicate = parse_quote!(#ty: #p::UnpackPart<'__de>);
+        let ty = &field.ty;
+        let lent: WherePredicate = parse_quote!(#ty: __p::UnpackPart<'__de>);
         generics.make_where_clause().predicates.push(lent);
     }
     let defaulted = message.fields().map(|(field, _)| field);
-    let defaulted = defaulted.filter(|field| matches!(field.attrs.default, Some(Default::Trait)));
+    let defaulted =
+        defaulted.filter(|field| matches!(field.attrs.default, Some(DefaultValue::Trait)));
     inferred(&mut generics, defaulted, &default);
     generics
 }
@@ -107,11 +106,11 @@ pub(crate) fn without_fds(message: &Message) -> TokenStream {
     if message.fields().any(|(field, _)| field.attrs.fd.is_some()) {
         return TokenStream::new();
     }
-    let (p, ident) = (&message.private(), &message.ident);
+    let ident = &message.ident;
     let (params, arguments, clause) = message.generics.split_for_impl();
     quote! {
         #[automatically_derived]
-        impl #params #p::WithoutFds for #ident #arguments #clause {}
+        impl #params __p::WithoutFds for #ident #arguments #clause {}
     }
 }
 

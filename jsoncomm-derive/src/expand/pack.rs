@@ -10,17 +10,16 @@ use syn::Generics;
 pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
     let body = match &message.shape {
         Shape::Struct(body) => {
-            let ident = &message.ident;
             let pattern = pattern(body);
             let write = structure(message, body, &message.name);
-            quote!(match self { #ident #pattern => #write })
+            quote!(let Self #pattern = self; #write)
         }
         Shape::Enum(variants) => by_variant(variants, |variant, index| {
             self::variant(message, variant, index)
         }),
     };
     let generics = generics::pack(message);
-    let (pack, code) = (function(message, "pack", &body), code(message));
+    let (pack, code) = (function("pack", &body), code(message));
     let pack = implementation(message, "Pack", &generics, &quote!(#code #pack #shape));
     let by_itself = message.attrs.tag.is_some() || message.attrs.reply.is_some();
     let content = by_itself.then(|| content(message));
@@ -29,19 +28,18 @@ pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
 
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
-    let p = &message.private();
     let ident = &message.ident;
     let mut generics = message.generics.clone();
     let (_, arguments, _) = message.generics.split_for_impl();
-    let whole = syn::parse_quote!(#ident #arguments: #p::serde::Serialize);
+    let whole = syn::parse_quote!(#ident #arguments: __p::serde::Serialize);
     let predicates = &mut generics.make_where_clause().predicates;
     predicates.push(whole);
     if message.attrs.schema.is_some() {
-        predicates.push(syn::parse_quote!(#ident #arguments: #p::Schematic));
+        predicates.push(syn::parse_quote!(#ident #arguments: __p::Schematic));
     }
-    let body = quote!(#p::serde::Serialize::serialize(self, __out));
+    let body = quote!(__p::serde::Serialize::serialize(self, __out));
     let body = sensitive(message.is_sensitive(), &message.name, body);
-    let (pack, code) = (function(message, "pack", &body), code(message));
+    let (pack, code) = (function("pack", &body), code(message));
     implementation(message, "Pack", &generics, &quote!(#code #pack #shape))
 }
 
@@ -53,7 +51,7 @@ fn content(message: &Message) -> TokenStream {
         })
     });
     let generics = generics::pack(message);
-    let pack = function(message, "pack_content", &body);
+    let pack = function("pack_content", &body);
     implementation(message, "PackContent", &generics, &pack)
 }
 
@@ -64,24 +62,22 @@ fn implementation(
     generics: &Generics,
     items: &TokenStream,
 ) -> TokenStream {
-    let p = &message.private();
     let (of, ident) = (format_ident!("{of}"), &message.ident);
     let (params, _, clause) = generics.split_for_impl();
     let (_, arguments, _) = message.generics.split_for_impl();
     quote! {
         #[automatically_derived]
-        impl #params #p::#of for #ident #arguments #clause { #items }
+        impl #params __p::#of for #ident #arguments #clause { #items }
     }
 }
 
 /// Writes the function that writes.
-fn function(message: &Message, name: &str, body: &TokenStream) -> TokenStream {
-    let p = &message.private();
+fn function(name: &str, body: &TokenStream) -> TokenStream {
     let name = format_ident!("{name}");
     quote! {
-        fn #name<'__a, __S: #p::serde::Serializer>(
+        fn #name<'__a, __S: __p::serde::Serializer>(
             &'__a self,
-            __fds: &#p::Packer<'__a>,
+            __fds: &__p::Packer<'__a>,
             __out: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
             #body
@@ -97,7 +93,7 @@ fn by_variant(variants: &[Variant], write: impl Fn(&Variant, usize) -> TokenStre
     let arms = variants.iter().enumerate().map(|(index, variant)| {
         let (ident, pattern) = (&variant.ident, pattern(&variant.body));
         let write = write(variant, index);
-        quote!(Self::#ident #pattern => #write,)
+        quote!(Self::#ident #pattern => { #write })
     });
     quote!(match self { #(#arms)* })
 }
@@ -138,33 +134,32 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
     if let Some(refused) = refused(message, variant) {
         return refused;
     }
-    let p = &message.private();
     let (name, tag) = (&message.name, &variant.names.ser);
     if let (Some(tag_name), Some(content)) = (&message.attrs.tag, &message.attrs.content) {
         let unit = effective(&variant.body) == Style::Unit;
         let len = if unit { 1_usize } else { 2 };
         let held = (!unit).then(|| {
             quote! {
-                #p::serde::ser::SerializeStruct::serialize_field(
-                    &mut __state, #content, &#p::ContentOf::new(self, __fds),
+                __p::serde::ser::SerializeStruct::serialize_field(
+                    &mut __state, #content, &__p::ContentOf::new(self, __fds),
                 )?;
             }
         });
-        return quote!({
-            let mut __state = #p::serde::Serializer::serialize_struct(__out, #name, #len)?;
-            #p::serde::ser::SerializeStruct::serialize_field(&mut __state, #tag_name, #tag)?;
+        return quote! {
+            let mut __state = __p::serde::Serializer::serialize_struct(__out, #name, #len)?;
+            __p::serde::ser::SerializeStruct::serialize_field(&mut __state, #tag_name, #tag)?;
             #held
-            #p::serde::ser::SerializeStruct::end(__state)
-        });
+            __p::serde::ser::SerializeStruct::end(__state)
+        };
     }
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     let about = quote!(__out, #name, #index, #tag);
     match effective(&variant.body) {
-        Style::Unit => quote!(#p::serde::Serializer::serialize_unit_variant(#about)),
+        Style::Unit => quote!(__p::serde::Serializer::serialize_unit_variant(#about)),
         Style::Newtype => {
             let written = variant.body.written().next();
             let value = written.map(|field| value(message, field));
-            let write = quote!(#p::serde::Serializer::serialize_newtype_variant(#about, #value));
+            let write = quote!(__p::serde::Serializer::serialize_newtype_variant(#about, #value));
             let hide = written.is_some_and(Field::is_sensitive);
             sensitive(hide, tag, write)
         }
@@ -180,10 +175,9 @@ fn refused(message: &Message, variant: &Variant) -> Option<TokenStream> {
         attrs if attrs.other.is_some() => "is only read: its descriptors are closed",
         _ => return None,
     };
-    let p = &message.private();
     let (ty, ident) = (message.rust_name(), &variant.ident);
     let text = format!("the enum variant {ty}::{ident} {why}");
-    Some(quote!(::core::result::Result::Err(#p::serde::ser::Error::custom(#text))))
+    Some(quote!(::core::result::Result::Err(__p::serde::ser::Error::custom(#text))))
 }
 
 /// A newtype whose only field is skipped is a unit.
@@ -201,11 +195,10 @@ fn structure(message: &Message, body: &Body, name: &str) -> TokenStream {
 
 /// Writes a struct; nothing is written as `unit`: as `null` or as an empty object.
 fn structure_of(message: &Message, body: &Body, name: &str, unit: Style) -> TokenStream {
-    let p = &message.private();
     let about = quote!(__out, #name);
     match effective(body) {
         Style::Unit if unit == Style::Unit => {
-            quote!(#p::serde::Serializer::serialize_unit_struct(#about))
+            quote!(__p::serde::Serializer::serialize_unit_struct(#about))
         }
         Style::Newtype => {
             let written = body.written().next();
@@ -220,7 +213,6 @@ fn structure_of(message: &Message, body: &Body, name: &str, unit: Style) -> Toke
 
 /// Begins something, writes its fields one by one, and ends it. `what` is serde's word for it.
 fn sequence(message: &Message, body: &Body, what: &str, about: &TokenStream) -> TokenStream {
-    let p = &message.private();
     let begin = format_ident!("serialize_{what}");
     let state = match what {
         "struct" => format_ident!("SerializeStruct"),
@@ -240,23 +232,22 @@ fn sequence(message: &Message, body: &Body, what: &str, about: &TokenStream) -> 
         Some(quote!(+ if #test(#local) { 0 } else { 1 }))
     });
     let mutable = body.written().next().map(|_| quote!(mut));
-    quote!({
-        let #mutable __state = #p::serde::Serializer::#begin(#about, #always #(#sometimes)*)?;
+    quote! {
+        let #mutable __state = __p::serde::Serializer::#begin(#about, #always #(#sometimes)*)?;
         #(#fields)*
-        #p::serde::ser::#state::end(__state)
-    })
+        __p::serde::ser::#state::end(__state)
+    }
 }
 
 /// Writes one field of a sequence.
 fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenStream {
-    let p = &message.private();
     let value = value(message, field);
     let name = (style == Style::Named).then(|| {
         let name = &field.names.ser;
         quote!(#name,)
     });
     let write = quote_spanned! {site(&field.ty)=>
-        #p::serde::ser::#state::serialize_field(&mut __state, #name #value)
+        __p::serde::ser::#state::serialize_field(&mut __state, #name #value)
     };
     let write = sensitive(field.is_sensitive(), &field.names.ser, write);
     let write = quote_spanned!(site(&field.ty)=> #write?;);
@@ -264,21 +255,20 @@ fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenSt
         return write;
     };
     let skip = (style == Style::Named)
-        .then(|| quote!(#p::serde::ser::#state::skip_field(&mut __state, #name)?;));
+        .then(|| quote!(__p::serde::ser::#state::skip_field(&mut __state, #name)?;));
     let local = &field.local;
     quote!(if #test(#local) { #skip } else { #write })
 }
 
 /// A field as something that serde can serialize.
 fn value(message: &Message, field: &Field) -> TokenStream {
-    let p = &message.private();
-    // At the type's place, for the complaint that it cannot be written.
+    // At the type's place, for the error that it cannot be written.
     let local = Ident::new(&field.local.to_string(), site(&field.ty));
     if field.attrs.fd.is_some() {
-        return quote_spanned!(site(&field.ty)=> &#p::Packed::new(#local, __fds));
+        return quote_spanned!(site(&field.ty)=> &__p::Packed::new(#local, __fds));
     }
     let Some(function) = &field.attrs.with.ser else {
-        return selected(message, field, &local);
+        return selected(field, &local);
     };
     let (ident, ty) = (&message.ident, &field.ty);
     let generics = generics::with_value(&generics::pack(message));
@@ -290,8 +280,8 @@ fn value(message: &Message, field: &Field) -> TokenStream {
             of: ::core::marker::PhantomData<#ident #arguments>,
         }
         #[automatically_derived]
-        impl #params #p::serde::Serialize for __With #with_arguments #clause {
-            fn serialize<__S: #p::serde::Serializer>(
+        impl #params __p::serde::Serialize for __With #with_arguments #clause {
+            fn serialize<__S: __p::serde::Serializer>(
                 &self,
                 __out: __S,
             ) -> ::core::result::Result<__S::Ok, __S::Error> {
@@ -303,25 +293,24 @@ fn value(message: &Message, field: &Field) -> TokenStream {
 }
 
 /// A field without `#[fd]`, as whichever it is: something of serde's, or a message.
-fn selected(message: &Message, field: &Field, local: &Ident) -> TokenStream {
-    let (p, ty) = (&message.private(), &field.ty);
+fn selected(field: &Field, local: &Ident) -> TokenStream {
+    let ty = &field.ty;
     quote_spanned! {site(ty)=>
-        &*(&&&#p::Probe::<#ty>::new()).write_field(#local, __fds)
+        &*(&&&__p::probe::<#ty>()).write_field(#local, __fds)
     }
 }
 
 /// Writes a field that is the whole.
 fn whole(message: &Message, field: &Field) -> TokenStream {
-    let p = &message.private();
     let local = Ident::new(&field.local.to_string(), site(&field.ty));
     let write = match &field.attrs.with.ser {
         Some(function) => quote!(#function(#local, __out)),
         None if field.attrs.fd.is_some() => {
-            quote_spanned!(site(&field.ty)=> #p::PackPart::pack_part(#local, __fds, __out))
+            quote_spanned!(site(&field.ty)=> __p::PackPart::pack_part(#local, __fds, __out))
         }
         None => {
-            let value = selected(message, field, &local);
-            quote_spanned!(site(&field.ty)=> #p::serde::Serialize::serialize(#value, __out))
+            let value = selected(field, &local);
+            quote_spanned!(site(&field.ty)=> __p::serde::Serialize::serialize(#value, __out))
         }
     };
     sensitive(field.is_sensitive(), &message.name, write)

@@ -11,7 +11,6 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     let Some(reply) = &attrs.reply else {
         return TokenStream::new();
     };
-    let p = &message.private();
     let error = match &attrs.error {
         Some(error) => quote!(#error),
         None => quote!(::core::convert::Infallible),
@@ -30,7 +29,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     let description = describe::requests(message, &quote!(#reply), &error);
     quote! {
         #[automatically_derived]
-        impl #p::Request for #ident {
+        impl __p::Request for #ident {
             type Reply = #reply;
             type Error = #error;
             const SERVICE: &'static str = #service;
@@ -40,8 +39,8 @@ pub(crate) fn message(message: &Message) -> TokenStream {
                 match self { #(Self::#idents { .. } => #indices,)* }
             }
 
-            fn full_name(&self) -> #p::Cow<'static, str> {
-                #p::Cow::Borrowed(match self { #(Self::#idents { .. } => #full_names,)* })
+            fn full_name(&self) -> __p::Cow<'static, str> {
+                __p::Cow::Borrowed(match self { #(Self::#idents { .. } => #full_names,)* })
             }
         }
         #description

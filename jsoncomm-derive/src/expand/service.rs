@@ -1,24 +1,18 @@
-//! Writing: the client stub and the dispatcher that `#[service]` adds to its trait.
+//! The client stub and the dispatcher that `#[service]` adds to its trait.
 //!
-//! A method's arguments are two structs, of the same members: what the stub's caller lends is written from the one,
-//! what the handler gets is read into the other. Their types are concrete, so that each is written and read as
-//! whichever it is.
+//! A method's arguments are written from a struct of what the stub's caller lends, and read into a table for what the
+//! handler takes. Their types are concrete, so each is written and read as whichever it is.
 
-use super::describe;
-use crate::ast::service::{
-    Argument, Method, Passing, Service, argument_of, is_descriptor, known_name, option_of,
-};
-use crate::ast::{self, Message, replace};
+use super::{describe, pack, unpack};
+use crate::ast::service::{Argument, ArgumentKind, FdKind, Method, Service};
+use crate::ast::types::{replace_self, std_name, type_arguments};
 use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use std::collections::BTreeMap;
 use syn::ext::IdentExt;
-use syn::{
-    GenericArgument, ItemTrait, Lifetime, PathArguments, ReturnType, Type, TypeReference,
-    parse_quote,
-};
+use syn::{Index, ItemTrait, Type};
 
 /// Expands `#[service]`.
 pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<TokenStream> {
@@ -26,197 +20,125 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
     let service = Service::from_syn(&cx, options, item);
     check::service::service(&cx, &service);
     cx.finish()?;
+    let service = &service;
+    let (item, allowed) = (&service.item, &service.allowed);
+    let deprecated = service.allow_deprecated();
+    let names = super::names(
+        service.attrs.library.as_ref(),
+        service.attrs.schema.as_ref(),
+    );
+    let stub = stub(service);
     let arguments = service
         .methods
         .iter()
-        .map(|method| arguments(&service, method))
-        .collect::<syn::Result<Vec<_>>>()?;
-    let (arguments, shown): (TokenStream, Vec<_>) = arguments.into_iter().unzip();
-    let description = describe::service(&service, &shown);
-    let item = &service.item;
-    let (stub, calls) = stub(&service);
-    let dispatcher = dispatcher(&service);
-    let (allowed, deprecated) = (&service.allowed, &service.allow_deprecated());
+        .map(|method| arguments(service, method));
+    let calls = calls(service);
+    let dispatcher = dispatcher(service);
+    let description = describe::service(service);
     let generated = super::generated(quote! {
         #stub
         #[doc(hidden)]
         #(#allowed)*
         #deprecated
-        const _: () = { #arguments #calls #dispatcher #description };
+        const _: () = {
+            #names
+            #(#arguments)*
+            #calls
+            #dispatcher
+            #description
+        };
     });
     Ok(quote!(#item #generated))
 }
 
-/// The name of the struct that holds a method's arguments: what is `sent`, or what is `received`.
-fn arguments_ident(method: &Method, side: &str) -> Ident {
-    format_ident!("__{}_{side}", method.ident)
-}
-
-/// The structs of a method's arguments, as messages; and what they look like with the types of the trait.
-fn arguments(service: &Service, method: &Method) -> syn::Result<(TokenStream, Option<Message>)> {
-    let sent = arguments_struct(service, method, "sent", lent);
-    let p = service.private();
-    let received = arguments_struct(service, method, "received", |argument| owned(&p, argument));
-    let (sent, received) = (syn::parse2(sent)?, syn::parse2(received)?);
-    let tokens = [super::sent(&sent)?, super::received(&received)?];
+/// Writes the types of a method's arguments: as they are sent, and as they are received.
+fn arguments(service: &Service, method: &Method) -> TokenStream {
+    if method.arguments.is_empty() {
+        return TokenStream::new();
+    }
     let cfgs = &method.cfgs;
-    let [sent, received] = [sent, received].map(without_attributes);
-    let [pack, unpack] = tokens;
-    let tokens = quote! {
-        #(#cfgs)* #sent
-        #(#cfgs)* #received
-        #(#cfgs)* #pack
-        #(#cfgs)* #unpack
-    };
-    let shown = arguments_struct(service, method, "received", shown);
-    let mut shown = Message::from_syn(&Ctxt::new(), &syn::parse2(shown)?);
-    if let Some(shown) = &mut shown {
-        shown.attrs.schema.clone_from(&service.schema);
-    }
-    Ok((tokens, shown))
-}
-
-/// The struct of a method's arguments with the types that `ty` makes of theirs.
-fn arguments_struct(
-    service: &Service,
-    method: &Method,
-    side: &str,
-    ty: impl Fn(&Argument) -> Type,
-) -> TokenStream {
-    let ident = arguments_ident(method, side);
-    let types: Vec<_> = method.arguments.iter().map(ty).collect();
-    let fields = method.arguments.iter().zip(&types).map(|(argument, ty)| {
-        let (ident, attrs) = (&argument.ident, &argument.attrs);
-        let borrow = (borrows(ty, TEXT)).then(|| quote!(#[serde(borrow)]));
-        quote!(#borrow #(#attrs)* #ident: #ty)
+    let sent = method.sent(service);
+    let (ident, generics) = (&sent.ident, &sent.generics);
+    let fields = sent.fields().map(|(field, _)| {
+        let (member, ty) = (&field.member, &field.ty);
+        quote!(#member: #ty)
     });
-    let lifetimes = lifetimes(&types);
-    let expecting = format!("the arguments of {}", method.wire_name());
-    let library = service.library.as_ref().map(|library| {
-        let library = quote!(#library).to_string();
-        quote!(#[message(crate = #library)])
-    });
+    let pack = pack::message(&sent, &TokenStream::new());
+    let [received, members] = unpack::arguments(service, method);
     quote! {
-        #library
-        #[serde(deny_unknown_fields, expecting = #expecting)]
-        struct #ident #lifetimes { #(#fields),* }
+        #(#cfgs)* struct #ident #generics { #(#fields),* }
+        #(#cfgs)* #pack
+        #(#cfgs)* #received
+        #(#cfgs)* #members
     }
 }
 
-/// What remains of a type once its attributes have been read.
-fn without_attributes(mut input: syn::DeriveInput) -> syn::DeriveInput {
-    input.attrs.clear();
-    if let syn::Data::Struct(data) = &mut input.data {
-        data.fields.iter_mut().for_each(|field| field.attrs.clear());
-    }
-    input
-}
-
-/// The lifetime of what a stub's caller lends, and that of the text a handler's arguments are read from.
-const LENT: &str = "'__lent";
-const TEXT: &str = "'__text";
-
-/// The lifetime of that name.
-fn lifetime(name: &str) -> Lifetime {
-    Lifetime::new(name, Span::call_site())
-}
-
-/// The lifetimes of ours that types need, as parameters.
-fn lifetimes<'t>(types: impl IntoIterator<Item = &'t Type> + Clone) -> Option<TokenStream> {
-    [LENT, TEXT].into_iter().find_map(|name| {
-        let needed = types.clone().into_iter().any(|ty| borrows(ty, name));
-        let lifetime = lifetime(name);
-        needed.then(|| quote!(<#lifetime>))
-    })
-}
-
-/// Returns true if a type has one of our lifetimes.
-fn borrows(ty: &Type, name: &str) -> bool {
-    ast::lifetimes(ty.to_token_stream())
-        .iter()
-        .any(|lifetime| lifetime.to_string() == name)
-}
-
-/// The client stub, and the calls it makes.
-fn stub(service: &Service) -> (TokenStream, TokenStream) {
-    let p = service.private();
-    let (vis, of, deprecated) = (&service.item.vis, &service.item.ident, &service.deprecated);
-    let allowed = &service.allowed;
-    let ident = format_ident!("{of}Client");
+/// Writes the type of the client stub.
+fn stub(service: &Service) -> TokenStream {
+    let library = super::library(service.attrs.library.as_ref());
+    let (vis, of) = (&service.item.vis, &service.item.ident);
+    let (allowed, deprecated) = (&service.allowed, &service.deprecated);
+    let ident = stub_ident(service);
     let doc = format!(
-        "Calls the methods of [`{of}`] on a server. Each waits for its answer until the connection's \
-         deadline.\n\n# Errors\n\nA call ends in the service's own error, or in another variant of `CallError`; a \
-         `#[oneway]` method returns when the kernel has the call."
+        "Calls the methods of [`{of}`] on a server. Each waits for its reply until the connection's deadline.\n\n# \
+         Errors\n\nA call ends in the service's own error, or in another variant of `CallError`; a `#[oneway]` method \
+         returns when the kernel has the call."
     );
-    let stub = quote! {
+    quote! {
         #[doc = #doc]
         #(#deprecated)*
         #(#allowed)*
-        #vis struct #ident<M = #p::Blocking> {
-            connection: #p::Connection,
-            mode: ::core::marker::PhantomData<fn() -> M>,
-        }
-    };
-    let methods = service
-        .methods
-        .iter()
-        .map(|method| stub_method(service, method));
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #vis struct #ident<M = #library::Blocking>(#library::Stub<M>);
+    }
+}
+
+fn stub_ident(service: &Service) -> Ident {
+    format_ident!("{}Client", service.item.ident)
+}
+
+/// Writes the stub's methods.
+fn calls(service: &Service) -> TokenStream {
+    let (vis, ident) = (&service.item.vis, &stub_ident(service));
     let new = unless_taken(service, "new").map(|unless| {
         quote! {
             #unless
             #[automatically_derived]
             impl #ident {
-                /// Makes a stub that calls through `connection` and waits for each answer.
-                #vis fn new(connection: #p::Connection) -> Self {
-                    ::core::convert::From::from(connection)
-                }
+                /// Returns a stub that calls through `connection` and waits for each reply.
+                #vis fn new(connection: __p::Connection) -> Self { ::core::convert::From::from(connection) }
             }
         }
     });
     let start = unless_taken(service, "start").map(|unless| {
         quote! {
-            /// The same stub, but its methods only start their calls and return a `PendingCall` to wait for.
+            /// Returns a stub whose methods only start their calls, and return a `PendingCall` to wait for.
             #unless
-            #vis fn start(&self) -> #ident<#p::Started> {
-                ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
-            }
+            #vis fn start(&self) -> #ident<__p::Started> { #ident(self.0.start()) }
         }
     });
     let free = free_names(service);
-    let calls = quote! {
+    let methods = service.methods.iter();
+    let methods = methods.map(|method| call(service, method));
+    quote! {
         const _: () = {
-        #free
-        #new
-        #[automatically_derived]
-        impl<__M: #p::CallMode> #ident<__M> {
-            #start
-            #(#methods)*
-        }
-        #[automatically_derived]
-        impl<__M> ::core::convert::From<#p::Connection> for #ident<__M> {
-            fn from(connection: #p::Connection) -> Self {
-                Self { connection, mode: ::core::marker::PhantomData }
+            #free
+            #new
+            #[automatically_derived]
+            impl<__M: __p::CallMode> #ident<__M> {
+                #start
+                #(#methods)*
             }
-        }
-        #[automatically_derived]
-        impl<__M> ::core::clone::Clone for #ident<__M> {
-            fn clone(&self) -> Self {
-                ::core::convert::From::from(::core::clone::Clone::clone(&self.connection))
+            #[automatically_derived]
+            impl<__M> ::core::convert::From<__p::Connection> for #ident<__M> {
+                fn from(connection: __p::Connection) -> Self { Self(::core::convert::From::from(connection)) }
             }
-        }
-        #[automatically_derived]
-        impl<__M> ::core::fmt::Debug for #ident<__M> {
-            fn fmt(&self, __out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                ::core::fmt::Debug::fmt(&self.connection, __out)
-            }
-        }
         };
-    };
-    (stub, calls)
+    }
 }
 
-/// Functions that keep constants and statics of the program, whatever their names, out of where the stub's parameters
-/// are named: unlike these, a function may be hidden by a parameter.
+/// Functions that hide the program's constants and statics, whatever their names, where the stub's parameters are named:
+/// a parameter can hide a function, and not those.
 fn free_names(service: &Service) -> TokenStream {
     let arguments = service.methods.iter().flat_map(|method| &method.arguments);
     let named = arguments.map(|argument| (argument.ident.unraw(), argument.ident.clone()));
@@ -226,230 +148,146 @@ fn free_names(service: &Service) -> TokenStream {
     quote!(#(fn #names() {})*)
 }
 
-/// The condition under which the stub has a function of its own, `new` or `start`: a method of that name
-/// takes precedence. `None` if there always is one.
+/// Returns the condition under which the stub has a function of its own, `new` or `start`: a method with that name takes
+/// precedence. `None` if it never has one.
 fn unless_taken(service: &Service, name: &str) -> Option<TokenStream> {
-    let same = service
-        .methods
-        .iter()
-        .filter(|method| method.ident.unraw() == name);
+    let methods = service.methods.iter();
     let mut unless = TokenStream::new();
-    for method in same {
+    for method in methods.filter(|method| method.signature.ident.unraw() == name) {
         if method.cfgs.is_empty() {
             return None;
         }
-        let conditions = method
-            .cfgs
-            .iter()
-            .filter_map(|cfg| cfg.meta.require_list().ok())
-            .map(|list| &list.tokens);
+        let conditions = method.cfgs.iter();
+        let conditions = conditions.filter_map(|cfg| Some(&cfg.meta.require_list().ok()?.tokens));
         unless.extend(quote!(#[cfg(not(all(#(#conditions),*)))]));
     }
     Some(unless)
 }
 
-fn stub_method(service: &Service, method: &Method) -> TokenStream {
-    let p = service.private();
-    let vis = &service.item.vis;
-    let (ident, attrs, cfgs) = (&method.ident, &method.attrs, &method.cfgs);
-    let whole = format!("{}.{}", service.name, method.wire_name());
+/// Writes a method of the stub.
+fn call(service: &Service, method: &Method) -> TokenStream {
+    let (vis, ident) = (&service.item.vis, &method.signature.ident);
+    let (repeated, cfgs) = (&method.repeated, &method.cfgs);
+    let whole = format!("{}.{}", service.name(), method.wire_name());
     let (arguments, values): (Vec<_>, Vec<_>) = method.arguments.iter().map(lend).unzip();
     let names = method.arguments.iter().map(|argument| &argument.ident);
-    let sent = arguments_ident(method, "sent");
-    let (verb, output) = match &method.output {
-        _ if method.oneway.is_some() => (
-            quote!(self.connection.notify),
-            quote!(::core::result::Result<(), #p::CallError>),
-        ),
-        ReturnType::Default => (quote!(), quote!()),
-        ReturnType::Type(_, ty) => {
-            let call = outcome(&p, ty, "call");
-            (
-                quote_spanned!(super::site(ty)=> #call::<__M>),
-                stub_output(&p, ty),
-            )
-        }
+    let sent = if method.arguments.is_empty() {
+        quote!(__p::NoArguments)
+    } else {
+        let ident = method.sent_ident();
+        quote!(#ident { #(#names: #values),* })
     };
-    let connection = method.oneway.is_none().then(|| quote!(&self.connection,));
-    let body = quote!({ #verb(#connection #whole, &#sent { #(#names: #values),* }) });
-    let body = at_output(method, body);
+    let (output, body) = match (&method.attrs.oneway, &method.output) {
+        (None, Some(ty)) => {
+            let call = outcome(ty, "call");
+            let body = quote_spanned!(super::site(ty)=> #call(&self.0, #whole, &#sent));
+            (stub_output(ty), body)
+        }
+        _ => (
+            quote!(::core::result::Result<(), __p::CallError>),
+            quote!(self.0.notify(#whole, &#sent)),
+        ),
+    };
+    let body = at_output(method, quote!({ #body }));
     quote! {
-        #(#attrs)*
+        #(#repeated)*
         #(#cfgs)*
         #vis fn #ident(&self, #(#arguments),*) -> #output #body
     }
 }
 
-/// What is asked what it means to return the type. Wherever that stands it points at the type, and is the one
-/// thing that is asked of it, so that there is one complaint about one that cannot be returned.
-pub(super) fn outcome(p: &TokenStream, ty: &Type, name: &str) -> TokenStream {
+/// Writes an item of the trait that return types implement. It points at the type wherever it stands, and is the only
+/// requirement of the type, so that there is one error about a type that cannot be returned.
+pub(super) fn outcome(ty: &Type, name: &str) -> TokenStream {
     let span = super::site(ty);
-    let (name, ty) = (
-        Ident::new(name, span),
-        super::located_at(span, ty.to_token_stream()),
-    );
-    quote_spanned!(span=> <#ty as #p::MethodReturn>::#name)
+    let name = Ident::new(name, span);
+    let ty = super::located_at(span, ty.to_token_stream());
+    quote_spanned!(span=> <#ty as __p::MethodReturn>::#name)
 }
 
-/// Puts what a method does where its type is that it returns.
+/// Moves tokens to the place of the method's return type.
 fn at_output(method: &Method, tokens: TokenStream) -> TokenStream {
     match &method.output {
-        ReturnType::Type(_, ty) => super::located_at(super::site(ty), tokens),
-        ReturnType::Default => tokens,
+        Some(ty) => super::located_at(super::site(ty), tokens),
+        None => tokens,
     }
 }
 
-/// What the stub gives. A `Result`, `Deferred` or `Stream` with both types in sight is written out, so that the
-/// stub's documentation is readable; any other type is asked.
-fn stub_output(p: &TokenStream, ty: &Type) -> TokenStream {
-    match two_types(ty) {
-        Some((name, value, error)) if name == "Stream" => quote! {
-            ::core::result::Result<#p::Items<#value, #error>, #p::CallError<#error>>
-        },
-        Some((name, value, error)) if name == "Result" || name == "Deferred" => {
-            quote!(<__M as #p::CallMode>::Output<#value, #error>)
-        }
-        _ => {
-            let stub = outcome(p, ty, "Stub");
-            quote_spanned!(super::site(ty)=> #stub<__M>)
+/// Writes what the stub returns. A `Result`, `Deferred` or `Stream` whose types are written out is shown in the stub's
+/// documentation; any other type is asked.
+fn stub_output(ty: &Type) -> TokenStream {
+    if let Some(segment) = std_name(ty) {
+        match (
+            segment.ident.to_string().as_str(),
+            &type_arguments(segment)[..],
+        ) {
+            ("Stream", [value, error]) => {
+                return quote! {
+                    ::core::result::Result<__p::Items<#value, #error>, __p::CallError<#error>>
+                };
+            }
+            ("Result" | "Deferred", [value, error]) => {
+                return quote!(<__M as __p::CallMode>::Output<#value, #error>);
+            }
+            _ => {}
         }
     }
+    let stub = outcome(ty, "Stub");
+    quote_spanned!(super::site(ty)=> #stub<__M>)
 }
 
-/// The name and types of what is spelt `Name<T, E>`.
-fn two_types(ty: &Type) -> Option<(&Ident, &Type, &Type)> {
-    let segment = known_name(ty)?;
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
-        return None;
-    };
-    let mut arguments = arguments.args.iter();
-    match (arguments.next(), arguments.next(), arguments.next()) {
-        (Some(GenericArgument::Type(value)), Some(GenericArgument::Type(error)), None) => {
-            Some((&segment.ident, value, error))
-        }
-        _ => None,
-    }
-}
-
-/// An argument of the stub, and the value that is sent. Sending lends: a descriptor is borrowed from whatever
-/// holds it.
+/// Writes an argument of the stub, and the value that is sent. A descriptor is borrowed from its owner.
 fn lend(argument: &Argument) -> (TokenStream, TokenStream) {
     let (ident, ty) = (&argument.ident, &argument.ty);
     let borrowed = quote!(::std::os::fd::BorrowedFd<'_>);
-    let ty = match held(argument) {
-        Held::Plain => quote!(#ty),
-        Held::Descriptor => {
+    let ty = match argument.fd_kind() {
+        None => quote!(#ty),
+        Some(FdKind::One) => {
             let value = quote!(::std::os::fd::AsFd::as_fd(&#ident));
             return (quote!(#ident: impl ::std::os::fd::AsFd), value);
         }
-        Held::Optional => quote!(::core::option::Option<#borrowed>),
-        Held::Several => quote!(&[#borrowed]),
-        Held::Inside => quote!(&#ty),
+        Some(FdKind::Option) => quote!(::core::option::Option<#borrowed>),
+        Some(FdKind::Vec) => quote!(&[#borrowed]),
+        Some(FdKind::Message) => quote!(&#ty),
     };
     (quote!(#ident: #ty), quote!(#ident))
 }
 
-/// What an argument with `#[fd]` is.
-enum Held {
-    /// It has none.
-    Plain,
-    Descriptor,
-    Optional,
-    Several,
-    /// A message with descriptors inside, or a container of some.
-    Inside,
-}
-
-fn held(argument: &Argument) -> Held {
-    let ty = &argument.ty;
-    if argument.says.fd.is_none() {
-        Held::Plain
-    } else if is_descriptor(ty) {
-        Held::Descriptor
-    } else if option_of(ty).is_some_and(is_descriptor) {
-        Held::Optional
-    } else if argument_of(ty, "Vec").is_some_and(is_descriptor) {
-        Held::Several
-    } else {
-        Held::Inside
-    }
-}
-
-/// What an argument is sent as: what the stub takes, with a name for how long it is lent.
-fn lent(argument: &Argument) -> Type {
-    let (ty, lent) = (&argument.ty, lifetime(LENT));
-    let borrowed = quote!(::std::os::fd::BorrowedFd<#lent>);
-    match (held(argument), argument.passing, ty) {
-        (Held::Descriptor, ..) => parse_quote!(#borrowed),
-        (Held::Optional, ..) => parse_quote!(::core::option::Option<#borrowed>),
-        (Held::Several, ..) => parse_quote!(&#lent [#borrowed]),
-        (Held::Inside, ..) => parse_quote!(&#lent #ty),
-        (Held::Plain, Passing::OptionStr, _) => {
-            parse_quote!(::core::option::Option<&#lent ::core::primitive::str>)
-        }
-        (Held::Plain, _, Type::Reference(reference)) => {
-            let lifetime = Some(lent);
-            Type::Reference(TypeReference {
-                lifetime,
-                ..reference.clone()
-            })
-        }
-        (Held::Plain, ..) => ty.clone(),
-    }
-}
-
-/// The impl that finds a method by its number, decodes its arguments and calls it.
+/// Writes the impl that finds a method by its number, decodes its arguments and calls it.
 fn dispatcher(service: &Service) -> TokenStream {
-    let p = service.private();
-    let (of, name) = (&service.item.ident, &service.name);
-    // A method's number is its place in the trait, whether or not those before it are compiled.
-    let names = service.methods.iter().map(|method| {
+    let (of, name) = (&service.item.ident, service.name());
+    let methods = service.methods.iter();
+    let names = methods.clone().map(|method| {
         let (cfgs, name) = (&method.cfgs, method.wire_name());
         quote!(#(#cfgs)* #name)
     });
-    let numbers = service.methods.iter().enumerate().map(|(index, method)| {
+    // A method's number is its place in the trait, whether or not those before it are compiled.
+    let usual = |method: &Method| method.cfgs.is_empty() && method.attrs.aliases.is_empty();
+    let unusual = !service.methods.iter().all(usual);
+    let numbers = methods.clone().enumerate().map(|(index, method)| {
         let (cfgs, names) = (&method.cfgs, method.all_names());
         quote!(#(#cfgs)* (#index, &[#(#names),*]))
     });
-    let arms = service.methods.iter().enumerate().map(|(index, method)| {
-        let (ident, cfgs) = (&method.ident, &method.cfgs);
-        let received = arguments_ident(method, "received");
-        let types = method.arguments.iter().map(|argument| owned(&p, argument));
-        let text = lifetimes(&types.collect::<Vec<_>>()).map(|_| quote!(<'_>));
-        let call = method.call.then(|| quote!(__call,));
-        let values = method.arguments.iter().map(value);
-        let context = method.call.then(|| quote!(__call: &mut #p::Call,));
-        let verb = match (&method.output, method.call) {
-            (ReturnType::Type(_, ty), true) => outcome(&p, ty, "answer_call"),
-            (ReturnType::Type(_, ty), false) => outcome(&p, ty, "answer"),
-            (ReturnType::Default, true) => quote!(#p::Incoming::oneway_call),
-            (ReturnType::Default, false) => quote!(#p::Incoming::oneway),
-        };
-        let answer = at_output(
-            method,
-            quote! {
-                #verb(__incoming, |#context __params: #received #text| {
-                    <__S as #of>::#ident(__state, #call #(#values),*)
-                })
-            },
-        );
-        quote!(#(#cfgs)* #index => #answer,)
+    let numbers = unusual.then(
+        || quote!(const NUMBERS: &'static [(usize, &'static [&'static str])] = &[#(#numbers),*];),
+    );
+    let arms = methods.clone().enumerate().map(|(index, method)| {
+        let (cfgs, reply) = (&method.cfgs, reply(service, method));
+        quote!(#(#cfgs)* #index => #reply,)
     });
-    let methods = service.methods.iter();
-    let asked = methods
-        .flat_map(|method| &method.asked)
-        .chain(&service.asked);
-    let asked = asked.map(|predicate| replace(predicate.to_token_stream(), &quote!(__S)));
-    let asked: Vec<_> = asked.collect();
-    let clause = (!asked.is_empty()).then(|| quote!(where #(#asked),*));
+    let required = methods.flat_map(|method| &method.required);
+    let required = required.chain(&service.required);
+    let required = required.map(|one| replace_self(one.to_token_stream(), &quote!(__S)));
+    let required: Vec<_> = required.collect();
+    let clause = (!required.is_empty()).then(|| quote!(where #(#required),*));
     quote! {
         #[automatically_derived]
-        impl<__S: #of> #p::Service<__S> for dyn #of #clause {
+        impl<__S: #of> __p::Service<__S> for dyn #of #clause {
             const NAME: &'static str = #name;
             const METHODS: &'static [&'static str] = &[#(#names),*];
-            const NUMBERS: &'static [(usize, &'static [&'static str])] = &[#(#numbers),*];
+            #numbers
 
-            fn call(__state: &mut __S, __method: usize, __incoming: #p::Incoming<'_, '_>) {
+            fn call(__state: &mut __S, __method: usize, __incoming: __p::Incoming<'_, '_>) {
                 match __method {
                     #(#arms)*
                     _ => {}
@@ -459,64 +297,46 @@ fn dispatcher(service: &Service) -> TokenStream {
     }
 }
 
-/// What an argument is decoded into.
-fn owned(p: &TokenStream, argument: &Argument) -> Type {
-    let (ty, text) = (&argument.ty, lifetime(TEXT));
-    match (argument.passing, ty) {
-        (Passing::Str, _) => parse_quote!(#p::Text<#text>),
-        (Passing::OptionStr, _) => parse_quote!(::core::option::Option<#p::Text<#text>>),
-        (Passing::Path, _) => parse_quote!(::std::path::PathBuf),
-        (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
-            Type::Slice(slice) => {
-                let elem = &slice.elem;
-                match is_number(elem) {
-                    true => parse_quote!(#p::Numbers<#elem>),
-                    false => parse_quote!(::std::vec::Vec<#elem>),
-                }
-            }
-            other => other.clone(),
-        },
-        (Passing::Reference, Type::Reference(reference)) => (*reference.elem).clone(),
-        _ => ty.clone(),
-    }
+/// Writes the expression that calls a method's handler and replies.
+fn reply(service: &Service, method: &Method) -> TokenStream {
+    let (of, ident) = (&service.item.ident, &method.signature.ident);
+    let received = if method.arguments.is_empty() {
+        quote!(__p::NoArguments)
+    } else {
+        let received = method.received(service);
+        let text = received.generics.lifetimes().next().map(|_| quote!(<'_>));
+        let ident = received.ident;
+        quote!(#ident #text)
+    };
+    let (call, context) = if method.call {
+        (Some(quote!(__call,)), Some(quote!(__call: &mut __p::Call,)))
+    } else {
+        (None, None)
+    };
+    let values = method.arguments.iter().enumerate();
+    let values = values.map(|(index, argument)| value(index, argument));
+    let verb = match (&method.output, method.call) {
+        (Some(ty), true) => outcome(ty, "answer_call"),
+        (Some(ty), false) => outcome(ty, "answer"),
+        (None, true) => quote!(__p::Incoming::oneway_call),
+        (None, false) => quote!(__p::Incoming::oneway),
+    };
+    let reply = quote! {
+        #verb::<#received>(__incoming, |#context __params| {
+            <__S as #of>::#ident(__state, #call #(#values),*)
+        })
+    };
+    at_output(method, reply)
 }
 
-/// What an argument is in a description: what holds the same JSON, and is owned.
-fn shown(argument: &Argument) -> Type {
-    let ty = &argument.ty;
-    match (argument.passing, ty) {
-        (Passing::Str, _) => parse_quote!(::std::string::String),
-        (Passing::OptionStr, _) => parse_quote!(::core::option::Option<::std::string::String>),
-        (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
-            Type::Slice(slice) => {
-                let elem = &slice.elem;
-                parse_quote!(::std::vec::Vec<#elem>)
-            }
-            other => other.clone(),
-        },
-        _ => owned(&TokenStream::new(), argument),
-    }
-}
-
-/// Says whether a type is a number, as far as its name tells.
-fn is_number(ty: &Type) -> bool {
-    const NUMBERS: [&str; 14] = [
-        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
-        "f32", "f64",
-    ];
-    let Type::Path(path) = ty else { return false };
-    let named = |name: &&str| path.path.is_ident(*name);
-    path.qself.is_none() && NUMBERS.iter().any(named)
-}
-
-/// How the handler gets it.
-fn value(argument: &Argument) -> TokenStream {
-    let ident = &argument.ident;
-    match argument.passing {
-        Passing::Value => quote!(__params.#ident),
-        Passing::Reference => quote!(&__params.#ident),
-        Passing::Str | Passing::Slice | Passing::Path => quote!(&*__params.#ident),
-        Passing::OptionStr => quote!(::core::option::Option::as_deref(&__params.#ident)),
+/// Writes an argument as the handler takes it.
+fn value(index: usize, argument: &Argument) -> TokenStream {
+    let index = Index::from(index);
+    match argument.kind {
+        ArgumentKind::Value => quote!(__params.#index),
+        ArgumentKind::Reference => quote!(&__params.#index),
+        ArgumentKind::Str | ArgumentKind::Slice | ArgumentKind::Path => quote!(&*__params.#index),
+        ArgumentKind::OptionStr => quote!(::core::option::Option::as_deref(&__params.#index)),
     }
 }
 

@@ -6,400 +6,213 @@ trait Files {
     /// Returns how many files have been opened.
     fn count(&mut self) -> u64;
 }
-/**Calls the methods of [`Files`] on a server. Each waits for its answer until the connection's deadline.
+/**Calls the methods of [`Files`] on a server. Each waits for its reply until the connection's deadline.
 
 # Errors
 
 A call ends in the service's own error, or in another variant of `CallError`; a `#[oneway]` method returns when the kernel has the call.*/
-struct FilesClient<M = ::jsoncomm::private::Blocking> {
-    connection: ::jsoncomm::private::Connection,
-    mode: ::core::marker::PhantomData<fn() -> M>,
-}
+#[derive(::core::clone::Clone, ::core::fmt::Debug)]
+struct FilesClient<M = ::jsoncomm::private::Blocking>(::jsoncomm::private::Stub<M>);
 #[doc(hidden)]
 const _: () = {
+    use ::jsoncomm::private as __p;
+    use ::jsoncomm::private::shapes::*;
     struct __open_sent<'__lent> {
         path: &'__lent str,
     }
-    struct __open_received<'__text> {
-        path: ::jsoncomm::private::Text<'__text>,
+    #[automatically_derived]
+    impl<'__lent> __p::Pack for __open_sent<'__lent> {
+        fn pack<'__a, __S: __p::serde::Serializer>(
+            &'__a self,
+            __fds: &__p::Packer<'__a>,
+            __out: __S,
+        ) -> ::core::result::Result<__S::Ok, __S::Error> {
+            let Self { path: __f0, .. } = self;
+            let mut __state = __p::serde::Serializer::serialize_struct(
+                __out,
+                "open",
+                1usize,
+            )?;
+            __p::serde::ser::SerializeStruct::serialize_field(
+                &mut __state,
+                "path",
+                &*(&&&__p::probe::<&'__lent str>()).write_field(__f0, __fds),
+            )?;
+            __p::serde::ser::SerializeStruct::end(__state)
+        }
     }
-    #[doc(hidden)]
-    const _: () = {
-        use ::jsoncomm::private::select::*;
-        #[automatically_derived]
-        impl<'__lent> ::jsoncomm::private::Pack for __open_sent<'__lent> {
-            fn pack<'__a, __S: ::jsoncomm::private::serde::Serializer>(
-                &'__a self,
-                __fds: &::jsoncomm::private::Packer<'__a>,
-                __out: __S,
-            ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                match self {
-                    __open_sent { path: __f0, .. } => {
-                        let mut __state = ::jsoncomm::private::serde::Serializer::serialize_struct(
-                            __out,
-                            "__open_sent",
-                            1usize,
-                        )?;
-                        ::jsoncomm::private::serde::ser::SerializeStruct::serialize_field(
-                            &mut __state,
-                            "path",
-                            &*(&&&::jsoncomm::private::Probe::<&'__lent str>::new())
-                                .write_field(__f0, __fds),
-                        )?;
-                        ::jsoncomm::private::serde::ser::SerializeStruct::end(__state)
-                    }
-                }
+    struct __open_received<'__de> {
+        __f0: ::core::option::Option<__p::Text<'__de>>,
+    }
+    #[automatically_derived]
+    impl<'__de> __p::Members<'__de> for __open_received<'__de> {
+        type Value = (__p::Text<'__de>,);
+        const RULES: __p::MemberRules = __p::MemberRules::arguments("open", &["path"]);
+        fn new() -> Self {
+            Self {
+                __f0: ::core::option::Option::None,
             }
         }
-    };
-    #[doc(hidden)]
-    const _: () = {
-        use ::jsoncomm::private::select::*;
-        #[automatically_derived]
-        impl<'__de: '__text, '__text> ::jsoncomm::private::Unpack<'__de>
-        for __open_received<'__text> {
-            fn unpack<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
-                __fds: &::jsoncomm::private::Unpacker,
-                __from: __D,
-            ) -> ::core::result::Result<Self, __D::Error> {
-                ::jsoncomm::private::members::<
-                    __Members<'__de, '__text>,
-                    __D,
-                >(__fds, __from)
+        fn find(__name: &str) -> ::core::option::Option<usize> {
+            match __name {
+                "path" => ::core::option::Option::Some(0usize),
+                _ => ::core::option::Option::None,
             }
         }
-        struct __Members<'__de: '__text, '__text> {
-            __f0: ::core::option::Option<::jsoncomm::private::Text<'__text>>,
-            __of: ::core::marker::PhantomData<(&'__de (), __open_received<'__text>)>,
-        }
-        #[automatically_derived]
-        impl<'__de: '__text, '__text> ::jsoncomm::private::Members<'__de>
-        for __Members<'__de, '__text> {
-            type Value = __open_received<'__text>;
-            const EXPECTING: &'static str = "the arguments of open";
-            const NAMES: &'static [&'static str] = &["path"];
-            const KNOWN: &'static [&'static str] = &["path"];
-            const NAMED: bool = true;
-            const STRICT: bool = true;
-            const ARGUMENTS: bool = true;
-            fn new() -> Self {
-                Self {
-                    __f0: ::core::option::Option::None,
-                    __of: ::core::marker::PhantomData,
-                }
-            }
-            fn find(__name: &str) -> ::core::option::Option<usize> {
-                match __name {
-                    "path" => ::core::option::Option::Some(0usize),
-                    _ => ::core::option::Option::None,
-                }
-            }
-            fn is_read(&self, __index: usize) -> bool {
-                match __index {
-                    0usize => ::core::option::Option::is_some(&self.__f0),
-                    _ => false,
-                }
-            }
-            fn read<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
-                &mut self,
-                __index: usize,
-                __fds: &::jsoncomm::private::Unpacker,
-                __from: __D,
-            ) -> ::core::result::Result<(), __D::Error> {
-                match __index {
-                    0usize => {
-                        self.__f0 = ::core::option::Option::Some(
-                            (&&&::jsoncomm::private::Probe::<
-                                ::jsoncomm::private::Text<'__text>,
-                            >::new())
-                                .read_field(__fds, __from)?,
-                        );
-                    }
-                    _ => {}
-                }
-                ::core::result::Result::Ok(())
-            }
-            fn finish<__E: ::jsoncomm::private::serde::de::Error>(
-                self,
-                __absence: ::jsoncomm::private::Absence<'_>,
-            ) -> ::core::result::Result<Self::Value, __E> {
-                ::core::result::Result::Ok(__open_received {
-                    path: match self.__f0 {
-                        ::core::option::Option::Some(__value) => __value,
-                        ::core::option::Option::None => {
-                            (&&&::jsoncomm::private::Probe::<
-                                ::jsoncomm::private::Text<'__text>,
-                            >::new())
-                                .absent_field::<__E>(__absence, "path")?
-                        }
-                    },
-                })
+        fn is_read(&self, __index: usize) -> bool {
+            match __index {
+                0usize => ::core::option::Option::is_some(&self.__f0),
+                _ => false,
             }
         }
-    };
-    struct __count_sent {}
-    struct __count_received {}
-    #[doc(hidden)]
-    const _: () = {
-        use ::jsoncomm::private::select::*;
-        #[automatically_derived]
-        impl ::jsoncomm::private::Pack for __count_sent {
-            fn pack<'__a, __S: ::jsoncomm::private::serde::Serializer>(
-                &'__a self,
-                __fds: &::jsoncomm::private::Packer<'__a>,
-                __out: __S,
-            ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                match self {
-                    __count_sent { .. } => {
-                        let __state = ::jsoncomm::private::serde::Serializer::serialize_struct(
-                            __out,
-                            "__count_sent",
-                            0usize,
-                        )?;
-                        ::jsoncomm::private::serde::ser::SerializeStruct::end(__state)
-                    }
+        fn read<__D: __p::serde::Deserializer<'__de>>(
+            &mut self,
+            __index: usize,
+            __fds: &__p::Unpacker,
+            __from: __D,
+        ) -> ::core::result::Result<(), __D::Error> {
+            match __index {
+                0usize => {
+                    self.__f0 = ::core::option::Option::Some(
+                        (&&&__p::probe::<__p::Text<'__de>>()).read_field(__fds, __from)?,
+                    );
                 }
+                _ => {}
             }
+            ::core::result::Result::Ok(())
         }
-    };
-    #[doc(hidden)]
-    const _: () = {
-        use ::jsoncomm::private::select::*;
-        #[automatically_derived]
-        impl<'__de> ::jsoncomm::private::Unpack<'__de> for __count_received {
-            fn unpack<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
-                __fds: &::jsoncomm::private::Unpacker,
-                __from: __D,
-            ) -> ::core::result::Result<Self, __D::Error> {
-                ::jsoncomm::private::members::<__Members<'__de>, __D>(__fds, __from)
-            }
+        fn finish<__E: __p::serde::de::Error>(
+            self,
+            __absence: __p::Absence<'_>,
+        ) -> ::core::result::Result<Self::Value, __E> {
+            ::core::result::Result::Ok((
+                (&&&__p::probe::<__p::Text<'__de>>())
+                    .finish_field::<__E>(self.__f0, __absence, "path")?,
+            ))
         }
-        struct __Members<'__de> {
-            __of: ::core::marker::PhantomData<(&'__de (), __count_received)>,
-        }
-        #[automatically_derived]
-        impl<'__de> ::jsoncomm::private::Members<'__de> for __Members<'__de> {
-            type Value = __count_received;
-            const EXPECTING: &'static str = "the arguments of count";
-            const NAMES: &'static [&'static str] = &[];
-            const KNOWN: &'static [&'static str] = &[];
-            const NAMED: bool = true;
-            const STRICT: bool = true;
-            const ARGUMENTS: bool = true;
-            fn new() -> Self {
-                Self {
-                    __of: ::core::marker::PhantomData,
-                }
-            }
-            fn find(__name: &str) -> ::core::option::Option<usize> {
-                match __name {
-                    _ => ::core::option::Option::None,
-                }
-            }
-            fn is_read(&self, __index: usize) -> bool {
-                match __index {
-                    _ => false,
-                }
-            }
-            fn read<__D: ::jsoncomm::private::serde::Deserializer<'__de>>(
-                &mut self,
-                __index: usize,
-                __fds: &::jsoncomm::private::Unpacker,
-                __from: __D,
-            ) -> ::core::result::Result<(), __D::Error> {
-                match __index {
-                    _ => {}
-                }
-                ::core::result::Result::Ok(())
-            }
-            fn finish<__E: ::jsoncomm::private::serde::de::Error>(
-                self,
-                __absence: ::jsoncomm::private::Absence<'_>,
-            ) -> ::core::result::Result<Self::Value, __E> {
-                ::core::result::Result::Ok(__count_received {})
-            }
-        }
-    };
+    }
     const _: () = {
         fn connection() {}
         fn path() {}
         #[automatically_derived]
         impl FilesClient {
-            /// Makes a stub that calls through `connection` and waits for each answer.
-            fn new(connection: ::jsoncomm::private::Connection) -> Self {
+            /// Returns a stub that calls through `connection` and waits for each reply.
+            fn new(connection: __p::Connection) -> Self {
                 ::core::convert::From::from(connection)
             }
         }
         #[automatically_derived]
-        impl<__M: ::jsoncomm::private::CallMode> FilesClient<__M> {
-            /// The same stub, but its methods only start their calls and return a `PendingCall` to wait for.
-            fn start(&self) -> FilesClient<::jsoncomm::private::Started> {
-                ::core::convert::From::from(
-                    ::core::clone::Clone::clone(&self.connection),
-                )
+        impl<__M: __p::CallMode> FilesClient<__M> {
+            /// Returns a stub whose methods only start their calls, and return a `PendingCall` to wait for.
+            fn start(&self) -> FilesClient<__p::Started> {
+                FilesClient(self.0.start())
             }
             /// Opens `path` for reading; the descriptor travels in the reply.
             fn open(
                 &self,
                 path: &str,
-            ) -> <__M as ::jsoncomm::private::CallMode>::Output<Opened, FilesError> {
+            ) -> <__M as __p::CallMode>::Output<Opened, FilesError> {
                 <Result<
                     Opened,
                     FilesError,
-                > as ::jsoncomm::private::MethodReturn>::call::<
-                    __M,
-                >(&self.connection, "example.files.open", &__open_sent { path: path })
+                > as __p::MethodReturn>::call(
+                    &self.0,
+                    "example.files.open",
+                    &__open_sent { path: path },
+                )
             }
             /// Returns how many files have been opened.
-            fn count(&self) -> <u64 as ::jsoncomm::private::MethodReturn>::Stub<__M> {
-                <u64 as ::jsoncomm::private::MethodReturn>::call::<
-                    __M,
-                >(&self.connection, "example.files.count", &__count_sent {})
-            }
-        }
-        #[automatically_derived]
-        impl<__M> ::core::convert::From<::jsoncomm::private::Connection>
-        for FilesClient<__M> {
-            fn from(connection: ::jsoncomm::private::Connection) -> Self {
-                Self {
-                    connection,
-                    mode: ::core::marker::PhantomData,
-                }
-            }
-        }
-        #[automatically_derived]
-        impl<__M> ::core::clone::Clone for FilesClient<__M> {
-            fn clone(&self) -> Self {
-                ::core::convert::From::from(
-                    ::core::clone::Clone::clone(&self.connection),
+            fn count(&self) -> <u64 as __p::MethodReturn>::Stub<__M> {
+                <u64 as __p::MethodReturn>::call(
+                    &self.0,
+                    "example.files.count",
+                    &__p::NoArguments,
                 )
             }
         }
         #[automatically_derived]
-        impl<__M> ::core::fmt::Debug for FilesClient<__M> {
-            fn fmt(
-                &self,
-                __out: &mut ::core::fmt::Formatter<'_>,
-            ) -> ::core::fmt::Result {
-                ::core::fmt::Debug::fmt(&self.connection, __out)
+        impl<__M> ::core::convert::From<__p::Connection> for FilesClient<__M> {
+            fn from(connection: __p::Connection) -> Self {
+                Self(::core::convert::From::from(connection))
             }
         }
     };
     #[automatically_derived]
-    impl<__S: Files> ::jsoncomm::private::Service<__S> for dyn Files {
+    impl<__S: Files> __p::Service<__S> for dyn Files {
         const NAME: &'static str = "example.files";
         const METHODS: &'static [&'static str] = &["open", "count"];
-        const NUMBERS: &'static [(usize, &'static [&'static str])] = &[
-            (0usize, &["open"]),
-            (1usize, &["count"]),
-        ];
-        fn call(
-            __state: &mut __S,
-            __method: usize,
-            __incoming: ::jsoncomm::private::Incoming<'_, '_>,
-        ) {
+        fn call(__state: &mut __S, __method: usize, __incoming: __p::Incoming<'_, '_>) {
             match __method {
                 0usize => {
                     <Result<
                         Opened,
                         FilesError,
-                    > as ::jsoncomm::private::MethodReturn>::answer(
+                    > as __p::MethodReturn>::answer::<
+                        __open_received<'_>,
+                    >(
                         __incoming,
-                        |__params: __open_received<'_>| {
-                            <__S as Files>::open(__state, &*__params.path)
-                        },
+                        |__params| { <__S as Files>::open(__state, &*__params.0) },
                     )
                 }
                 1usize => {
-                    <u64 as ::jsoncomm::private::MethodReturn>::answer(
-                        __incoming,
-                        |__params: __count_received| { <__S as Files>::count(__state) },
-                    )
+                    <u64 as __p::MethodReturn>::answer::<
+                        __p::NoArguments,
+                    >(__incoming, |__params| { <__S as Files>::count(__state) })
                 }
                 _ => {}
             }
         }
     }
     #[automatically_derived]
-    impl ::jsoncomm::private::Describe for dyn Files {
-        const DESCRIPTION: ::jsoncomm::private::Description = ::jsoncomm::private::Description::new(
+    impl __p::Describe for dyn Files {
+        const DESCRIPTION: __p::Description = __p::Description::new(
             "example.files",
             "",
             ::core::option_env!("CARGO_PKG_VERSION"),
             &[
-                ::jsoncomm::private::Method::new(
+                __p::Method::new(
                         "open",
                         "Opens `path` for reading; the descriptor travels in the reply.",
                         &[
-                            ::jsoncomm::private::Field::new(
+                            __p::Field::new(
                                 "path",
                                 "",
-                                ::jsoncomm::private::Type::new(|| {
-                                    use ::jsoncomm::private::shapes::*;
-                                    (&&&::jsoncomm::private::Probe::<
-                                        ::std::string::String,
-                                    >::new())
-                                        .probed_shape()
+                                __p::Type::new(|| {
+                                    (&&&__p::probe::<::std::string::String>()).probed()
                                 }),
-                                [
-                                    ::jsoncomm::private::Presence::Always,
-                                    ::jsoncomm::private::Presence::Always,
-                                ],
                             ),
                         ],
                     )
-                    .answering(
-                        <Result<
-                            Opened,
-                            FilesError,
-                        > as ::jsoncomm::private::MethodReturn>::STREAM,
-                        ::jsoncomm::private::Type::new(|| {
-                            use ::jsoncomm::private::shapes::*;
-                            (&&&::jsoncomm::private::Probe::<
-                                <Result<
-                                    Opened,
-                                    FilesError,
-                                > as ::jsoncomm::private::MethodReturn>::Value,
-                            >::new())
-                                .probed_shape()
+                    .replying(
+                        <Result<Opened, FilesError> as __p::MethodReturn>::KIND,
+                        __p::Type::new(|| {
+                            (&&&__p::probe::<
+                                <Result<Opened, FilesError> as __p::MethodReturn>::Value,
+                            >())
+                                .probed()
                         }),
-                        ::jsoncomm::private::Type::new(|| {
-                            use ::jsoncomm::private::shapes::*;
-                            (&&&::jsoncomm::private::Probe::<
-                                <Result<
-                                    Opened,
-                                    FilesError,
-                                > as ::jsoncomm::private::MethodReturn>::Error,
-                            >::new())
-                                .probed_shape()
+                        __p::Type::new(|| {
+                            (&&&__p::probe::<
+                                <Result<Opened, FilesError> as __p::MethodReturn>::Error,
+                            >())
+                                .probed()
                         }),
-                        <<Result<
-                            Opened,
-                            FilesError,
-                        > as ::jsoncomm::private::MethodReturn>::Error as ::jsoncomm::private::Pack>::CODES,
                     ),
-                ::jsoncomm::private::Method::new(
+                __p::Method::new(
                         "count",
                         "Returns how many files have been opened.",
                         &[],
                     )
-                    .answering(
-                        <u64 as ::jsoncomm::private::MethodReturn>::STREAM,
-                        ::jsoncomm::private::Type::new(|| {
-                            use ::jsoncomm::private::shapes::*;
-                            (&&&::jsoncomm::private::Probe::<
-                                <u64 as ::jsoncomm::private::MethodReturn>::Value,
-                            >::new())
-                                .probed_shape()
+                    .replying(
+                        <u64 as __p::MethodReturn>::KIND,
+                        __p::Type::new(|| {
+                            (&&&__p::probe::<<u64 as __p::MethodReturn>::Value>())
+                                .probed()
                         }),
-                        ::jsoncomm::private::Type::new(|| {
-                            use ::jsoncomm::private::shapes::*;
-                            (&&&::jsoncomm::private::Probe::<
-                                <u64 as ::jsoncomm::private::MethodReturn>::Error,
-                            >::new())
-                                .probed_shape()
+                        __p::Type::new(|| {
+                            (&&&__p::probe::<<u64 as __p::MethodReturn>::Error>())
+                                .probed()
                         }),
-                        <<u64 as ::jsoncomm::private::MethodReturn>::Error as ::jsoncomm::private::Pack>::CODES,
                     ),
             ],
         );

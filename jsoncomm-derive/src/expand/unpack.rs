@@ -1,179 +1,153 @@
-//! `impl Unpack`: for each struct or variant a table of its members, for an enum one of its variants.
+//! `impl Unpack`: a table of the members for each struct or variant, and one of the variants for an enum.
 
 use super::{generics, site};
-use crate::ast::{self, Body, Field, Message, Shape, Style, Variant};
-use crate::attr::Default;
+use crate::ast::service::{Method, Service};
+use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
+use crate::attr::DefaultValue;
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::Generics;
 
 /// Writes the impl.
 pub(crate) fn message(message: &Message) -> TokenStream {
-    let p = &message.private();
-    let rust = message.rust_name();
-    let (tables, body) = match &message.shape {
-        Shape::Struct(body) => {
-            let expecting = match body.style {
-                Style::Named => format!("struct {rust}"),
-                Style::Tuple | Style::Newtype => format!("tuple struct {rust}"),
-                Style::Unit => format!("unit struct {rust}"),
-            };
-            let path = &message.ident;
-            structure(message, body, &quote!(#path), &expecting)
-        }
+    let (tables, read) = match &message.shape {
+        Shape::Struct(body) => structure(message, body),
         Shape::Enum(variants) => enumeration(message, variants),
     };
-    let ident = &message.ident;
     let generics = generics::with_text(message, &generics::unpack(message));
-    let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    quote! {
-        #[automatically_derived]
-        impl #params #p::Unpack<'__de> for #ident #arguments #clause {
-            fn unpack<__D: #p::serde::Deserializer<'__de>>(
-                __fds: &#p::Unpacker,
-                __from: __D,
-            ) -> ::core::result::Result<Self, __D::Error> {
-                #body
-            }
-        }
-        #tables
-    }
+    let unpack = implementation(message, &generics, &read, &TokenStream::new());
+    quote!(#unpack #tables)
 }
 
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message) -> TokenStream {
-    let p = &message.private();
     let ident = &message.ident;
     let (_, arguments, _) = message.generics.split_for_impl();
     let mut generics = message.generics.clone();
-    let whole = syn::parse_quote!(#ident #arguments: #p::serde::Deserialize<'__de>);
+    let whole = syn::parse_quote!(#ident #arguments: __p::serde::Deserialize<'__de>);
     generics.make_where_clause().predicates.push(whole);
     generics.params.insert(0, syn::parse_quote!('__de));
-    let (params, _, clause) = generics.split_for_impl();
-    let read = quote!(#p::serde::Deserialize::deserialize(__from));
-    // Which field serde stumbles over is not known here.
-    let read = match message.is_sensitive() {
-        true => quote!(__fds.sensitive(#read)),
-        false => read,
+    let mut read = quote!(__p::serde::Deserialize::deserialize(__from));
+    // An error of serde does not say which field it is about.
+    if message.is_sensitive() {
+        read = quote!(__fds.sensitive(#read));
+    }
+    let absent = quote! {
+        fn absent() -> ::core::option::Option<Self> { __p::absent() }
     };
+    implementation(message, &generics, &read, &absent)
+}
+
+fn implementation(
+    message: &Message,
+    generics: &Generics,
+    read: &TokenStream,
+    absent: &TokenStream,
+) -> TokenStream {
+    let ident = &message.ident;
+    let (params, _, clause) = generics.split_for_impl();
+    let (_, arguments, _) = message.generics.split_for_impl();
     quote! {
         #[automatically_derived]
-        impl #params #p::Unpack<'__de> for #ident #arguments #clause {
-            fn unpack<__D: #p::serde::Deserializer<'__de>>(
-                __fds: &#p::Unpacker,
+        impl #params __p::Unpack<'__de> for #ident #arguments #clause {
+            fn unpack<__D: __p::serde::Deserializer<'__de>>(
+                __fds: &__p::Unpacker,
                 __from: __D,
             ) -> ::core::result::Result<Self, __D::Error> {
                 #read
             }
-
-            fn absent() -> ::core::option::Option<Self> {
-                #p::absent()
-            }
+            #absent
         }
     }
 }
 
-/// A struct's table, and how to read it.
-fn structure(
-    message: &Message,
-    body: &Body,
-    path: &TokenStream,
-    expecting: &str,
-) -> (TokenStream, TokenStream) {
-    let p = &message.private();
+/// Writes a struct's table, and the expression that reads it.
+fn structure(message: &Message, body: &Body) -> (TokenStream, TokenStream) {
+    let (kind, read) = match body.style {
+        Style::Named => ("struct", quote!(members)),
+        Style::Tuple => ("tuple struct", quote!(members)),
+        Style::Newtype => ("tuple struct", quote!(newtype)),
+        Style::Unit => ("unit struct", quote!(unit_struct)),
+    };
+    let table = Table {
+        message,
+        body,
+        ident: format_ident!("__Members"),
+        expecting: expecting(message, format!("{kind} {}", message.rust_name())),
+        of_method: false,
+    };
+    let path = message.ident.to_token_stream();
     if body.style == Style::Unit {
-        let expecting = message.attrs.expecting.as_deref().unwrap_or(expecting);
+        let expecting = &table.expecting;
         let read = quote! {
-            #p::unit_struct(__from, #expecting)?;
+            __p::#read(__from, #expecting)?;
             ::core::result::Result::Ok(#path {})
         };
         return (TokenStream::new(), read);
     }
-    let name = format_ident!("__Members");
-    let (_, arguments) = table_params(message);
-    let read = match body.style {
-        Style::Newtype => quote!(newtype),
-        _ => quote!(members),
-    };
-    let table = table(message, &name, body, path, expecting);
-    let read = quote!(#p::#read::<#name #arguments, __D>(__fds, __from));
-    (table, in_place(message, body, expecting, read))
+    let arguments = table.arguments();
+    let read = quote!(__p::#read::<#arguments, __D>(__fds, __from));
+    (table.of_message(&path), read)
 }
 
-/// Says nothing of what stands where members should of which one is sensitive. A newtype's only member is
-/// itself what stands there.
-fn in_place(message: &Message, body: &Body, expecting: &str, read: TokenStream) -> TokenStream {
-    if body.style == Style::Newtype || !body.is_sensitive() {
-        return read;
-    }
-    let expecting = message.attrs.expecting.as_deref().unwrap_or(expecting);
-    quote!(__fds.in_place(#expecting, #read))
+/// What an error says is expected, unless `#[serde(expecting = "...")]` says it.
+fn expecting(message: &Message, usual: String) -> String {
+    message.attrs.expecting.clone().unwrap_or(usual)
 }
 
-/// An enum's tables, and how to read it.
+/// Writes an enum's tables, and the expression that reads it.
 fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenStream) {
-    let p = &message.private();
-    let rust = message.rust_name();
-    let ident = &message.ident;
-    let named = |v: &&Variant| !v.attrs.skip_de && v.attrs.other.is_none();
-    let readable: Vec<_> = variants.iter().filter(named).collect();
-    let other = variants.iter().find(|v| v.attrs.other.is_some());
-    let other = other.map(|variant| {
-        let ident = &variant.ident;
-        let ty = variant.body.fields.first().map(|field| site(&field.ty));
-        let make = quote_spanned!(ty.unwrap_or_else(|| site(ident))=> Self::#ident(__unknown));
-        quote! {
-            const OTHER: ::core::option::Option<fn(#p::UnknownVariant) -> Self> =
-                ::core::option::Option::Some(|__unknown: #p::UnknownVariant| #make);
-        }
-    });
     let (kind, read) = match (&message.attrs.tag, &message.attrs.content) {
         (Some(tag), Some(content)) => {
             let strict = message.attrs.strict;
-            let call = quote!(#p::adjacent::<Self, __D>(__fds, __from, &[#tag, #content], #strict));
-            ("adjacently tagged enum", call)
+            let names = quote!(&[#tag, #content]);
+            let read = quote!(__p::adjacent::<Self, __D>(__fds, __from, #names, #strict));
+            ("adjacently tagged enum", read)
         }
-        _ => ("enum", quote!(#p::external::<Self, __D>(__fds, __from))),
+        _ => ("enum", quote!(__p::external::<Self, __D>(__fds, __from))),
     };
-    let expecting = message.attrs.expecting.clone();
-    let expecting = expecting.unwrap_or_else(|| format!("{kind} {rust}"));
+    let expecting = expecting(message, format!("{kind} {}", message.rust_name()));
+    let named = |v: &&Variant| !v.attrs.skip_de && v.attrs.other.is_none();
+    let readable: Vec<_> = variants.iter().filter(named).collect();
     let names = readable.iter().map(|variant| &variant.names.de);
     let known = readable.iter().flat_map(|variant| &variant.names.known);
     let find = find(readable.iter().map(|variant| &variant.names));
-    let mut tables = TokenStream::new();
-    let mut arms = Vec::new();
-    for (index, variant) in readable.iter().enumerate() {
-        let (table, read) = self::variant(message, variant, index);
-        tables.extend(table);
-        arms.push(quote!(#index => #read,));
-    }
-    let sensitive = message.is_sensitive().then(|| {
+    let each = readable.iter().enumerate();
+    let (mut tables, arms): (TokenStream, Vec<_>) = each
+        .map(|(index, variant)| {
+            let (table, read) = self::variant(message, variant, index);
+            (table, quote!(#index => #read,))
+        })
+        .unzip();
+    let other = variants.iter().find(|v| v.attrs.other.is_some()).map(other);
+    let sensitive = message.is_sensitive();
+    let sensitive = sensitive.then(|| {
         quote!(
             const SENSITIVE: bool = true;
         )
     });
+    let ident = &message.ident;
     let generics = generics::with_text(message, &generics::unpack(message));
     let (params, _, clause) = generics.split_for_impl();
     let (_, arguments, _) = message.generics.split_for_impl();
     tables.extend(quote! {
         #[automatically_derived]
-        impl #params #p::Variants<'__de> for #ident #arguments #clause {
+        impl #params __p::Variants<'__de> for #ident #arguments #clause {
             const EXPECTING: &'static str = #expecting;
             const NAMES: &'static [&'static str] = &[#(#names),*];
             const KNOWN: &'static [&'static str] = &[#(#known),*];
             #sensitive
             #other
-
             #find
 
-            fn variant<__C: #p::Content<'__de>>(
+            fn variant<__C: __p::Content<'__de>>(
                 __index: usize,
                 __content: __C,
-                __fds: &#p::Unpacker,
+                __fds: &__p::Unpacker,
             ) -> ::core::result::Result<Self, __C::Error> {
                 match __index {
                     #(#arms)*
-                    _ => ::core::result::Result::Err(#p::serde::de::Error::custom("no such variant")),
+                    _ => ::core::result::Result::Err(__p::serde::de::Error::custom("no such variant")),
                 }
             }
         }
@@ -181,153 +155,244 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
     (tables, read)
 }
 
-/// A variant's table, and how to read it.
+/// Writes how the variant for unknown names is made.
+fn other(variant: &Variant) -> TokenStream {
+    let ident = &variant.ident;
+    let ty = variant.body.fields.first().map(|field| site(&field.ty));
+    let make = quote_spanned!(ty.unwrap_or_else(|| site(ident))=> Self::#ident(__unknown));
+    quote! {
+        const OTHER: ::core::option::Option<fn(__p::UnknownVariant) -> Self> =
+            ::core::option::Option::Some(|__unknown: __p::UnknownVariant| #make);
+    }
+}
+
+/// Writes a variant's table, and the expression that reads it.
 fn variant(message: &Message, variant: &Variant, index: usize) -> (TokenStream, TokenStream) {
-    let p = &message.private();
     let (enum_ident, ident) = (&message.ident, &variant.ident);
     let path = quote!(#enum_ident::#ident);
     let body = &variant.body;
-    let rust = format!("{}::{ident}", message.rust_name());
-    let unit = match body.style {
-        Style::Unit => true,
-        Style::Newtype => body.read().next().is_none(),
-        _ => false,
-    };
-    if unit {
-        // A newtype's only field may be skipped.
-        let fields = body.fields.iter().map(|field| made_up(message, field));
-        let read = quote! {{
-            #p::Content::unit(__content, __fds)?;
-            ::core::result::Result::Ok(#path { #(#fields)* })
-        }};
-        return (TokenStream::new(), read);
-    }
-    let (read, kind) = match body.style {
-        Style::Newtype => (quote!(newtype), "newtype"),
-        Style::Tuple => (quote!(members), "tuple"),
-        _ => (quote!(members), "struct"),
-    };
-    let name = format_ident!("__Members{index}");
-    let expecting = format!("{kind} variant {rust}");
-    let table = table(message, &name, body, &path, &expecting);
-    let (_, arguments) = table_params(message);
-    let read = quote!(#p::Content::#read::<#name #arguments>(__content, __fds));
-    (table, in_place(message, body, &expecting, read))
-}
-
-/// The parameters of a table, on its definition and as arguments.
-fn table_params(message: &Message) -> (syn::Generics, TokenStream) {
-    let generics = generics::with_text(message, &generics::unpack(message));
-    let (_, arguments, _) = generics.split_for_impl();
-    let arguments = quote!(#arguments);
-    (generics, arguments)
-}
-
-/// A type with an `Option` for each member that is read, and its `impl Members`.
-fn table(
-    message: &Message,
-    name: &Ident,
-    body: &Body,
-    path: &TokenStream,
-    expecting: &str,
-) -> TokenStream {
-    let p = &message.private();
-    let ident = &message.ident;
-    let expecting = message.attrs.expecting.as_deref().unwrap_or(expecting);
-    let (generics, with_text) = table_params(message);
-    let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    let fields: Vec<_> = body.read().collect();
-    let locals: Vec<_> = fields.iter().map(|field| &field.local).collect();
-    let types = fields.iter().map(|field| &field.ty);
-    let names = fields.iter().map(|field| &field.names.de);
-    let named = body.style == Style::Named;
-    let known = fields
-        .iter()
-        .filter(|_| named)
-        .flat_map(|field| &field.names.known);
-    let strict = message.attrs.strict || message.attrs.reply.is_some();
-    let of_method = message.arguments;
-    let of_method = of_method.then(|| {
-        quote!(
-            const ARGUMENTS: bool = true;
-        )
-    });
-    let find = find(fields.iter().filter(|_| named).map(|field| &field.names));
-    let is_read = locals
-        .iter()
-        .enumerate()
-        .map(|(index, local)| quote!(#index => ::core::option::Option::is_some(&self.#local),));
-    let reads = fields.iter().enumerate().map(|(index, field)| {
-        let (local, read) = (&field.local, read(message, field));
-        quote!(#index => self.#local = ::core::option::Option::Some(#read),)
-    });
-    let default = message.attrs.default.as_ref().map(|(_, default)| {
-        let make = match default {
-            Default::Trait => quote!(::core::default::Default::default),
-            Default::Path(path) => quote!(#path),
-        };
-        quote!(let __default: #ident #arguments = #make();)
-    });
-    let values = body.fields.iter().map(|field| match field.attrs.skip_de {
-        true => made_up(message, field),
-        false => finished(message, field),
-    });
-    quote! {
-        struct #name #params #clause {
-            #(#locals: ::core::option::Option<#types>,)*
-            __of: ::core::marker::PhantomData<(&'__de (), #ident #arguments)>,
+    let (kind, read) = match body.style {
+        // The only field may be skipped.
+        Style::Newtype if body.read().next().is_some() => ("newtype", quote!(newtype)),
+        Style::Newtype | Style::Unit => {
+            let members = body.fields.iter().map(|field| &field.member);
+            let values = body.fields.iter().map(|field| made_up(message, field));
+            let read = quote! {{
+                __p::Content::unit(__content, __fds)?;
+                ::core::result::Result::Ok(#path { #(#members: #values,)* })
+            }};
+            return (TokenStream::new(), read);
         }
+        Style::Tuple => ("tuple", quote!(members)),
+        Style::Named => ("struct", quote!(members)),
+    };
+    let name = format!("{kind} variant {}::{ident}", message.rust_name());
+    let table = Table {
+        message,
+        body,
+        ident: format_ident!("__Members{index}"),
+        expecting: expecting(message, name),
+        of_method: false,
+    };
+    let arguments = table.arguments();
+    let read = quote!(__p::Content::#read::<#arguments>(__content, __fds));
+    (table.of_message(&path), read)
+}
 
-        #[automatically_derived]
-        impl #params #p::Members<'__de> for #name #with_text #clause {
-            type Value = #ident #arguments;
-            const EXPECTING: &'static str = #expecting;
-            const NAMES: &'static [&'static str] = &[#(#names),*];
-            const KNOWN: &'static [&'static str] = &[#(#known),*];
-            const NAMED: bool = #named;
-            const STRICT: bool = #strict;
-            #of_method
+/// Writes the table of a method's arguments, whose value is a tuple: the struct, and its `impl Members`.
+pub(crate) fn arguments(service: &Service, method: &Method) -> [TokenStream; 2] {
+    let message = &method.received(service);
+    let Shape::Struct(body) = &message.shape else {
+        return Default::default();
+    };
+    let table = Table {
+        message,
+        body,
+        ident: message.ident.clone(),
+        expecting: expecting(message, String::new()),
+        of_method: true,
+    };
+    let (params, _, _) = message.generics.split_for_impl();
+    let types = body.fields.iter().map(|field| &field.ty);
+    let values = body.fields.iter().map(|field| table.value(field));
+    let with_text: Generics = syn::parse_quote!(<'__de>);
+    let ident = &table.ident;
+    [
+        table.definition(&message.generics, &TokenStream::new()),
+        table.implementation(
+            &with_text,
+            &quote!(#ident #params),
+            [&quote!((#(#types,)*)), &quote!((#(#values,)*))],
+        ),
+    ]
+}
 
-            fn new() -> Self {
-                Self {
-                    #(#locals: ::core::option::Option::None,)*
-                    __of: ::core::marker::PhantomData,
+/// The table that the members of a struct or variant are read into.
+struct Table<'m> {
+    message: &'m Message,
+    body: &'m Body,
+    ident: Ident,
+    expecting: String,
+    /// The members are a method's arguments.
+    of_method: bool,
+}
+
+impl Table<'_> {
+    /// The table's type, with its parameters.
+    fn arguments(&self) -> TokenStream {
+        let generics = generics::with_text(self.message, &generics::unpack(self.message));
+        let (_, arguments, _) = generics.split_for_impl();
+        let ident = &self.ident;
+        quote!(#ident #arguments)
+    }
+
+    /// Writes the table of a struct or variant that is at `path`.
+    fn of_message(&self, path: &TokenStream) -> TokenStream {
+        let (message, ident) = (self.message, &self.message.ident);
+        let generics = generics::with_text(message, &generics::unpack(message));
+        let (_, arguments, _) = message.generics.split_for_impl();
+        let whole = quote!(#ident #arguments);
+        let of = quote!(__of: ::core::marker::PhantomData<(&'__de (), #whole)>,);
+        let default = message.attrs.default.as_ref().map(|(_, default)| {
+            let make = match default {
+                DefaultValue::Trait => quote!(::core::default::Default::default),
+                DefaultValue::Path(path) => quote!(#path),
+            };
+            quote!(let __default: #whole = #make();)
+        });
+        let fields = &self.body.fields;
+        let members = fields.iter().map(|field| &field.member);
+        let values = fields.iter().map(|field| self.value(field));
+        let value = quote!(#path { #(#members: #values,)* });
+        let value = match default {
+            Some(default) => quote!({ #default #value }),
+            None => value,
+        };
+        let definition = self.definition(&generics, &of);
+        let implementation = self.implementation(&generics, &self.arguments(), [&whole, &value]);
+        quote!(#definition #implementation)
+    }
+
+    fn locals(&self) -> Vec<&Ident> {
+        self.body.read().map(|field| &field.local).collect()
+    }
+
+    /// Writes the type with an `Option` for each member that is read.
+    fn definition(&self, generics: &Generics, of: &TokenStream) -> TokenStream {
+        let (ident, locals) = (&self.ident, self.locals());
+        let types = self.body.read().map(|field| &field.ty);
+        let (params, _, clause) = generics.split_for_impl();
+        quote! {
+            struct #ident #params #clause {
+                #(#locals: ::core::option::Option<#types>,)*
+                #of
+            }
+        }
+    }
+
+    /// Writes `impl Members` for the table, whose members become `value`, of type `ty`.
+    fn implementation(
+        &self,
+        generics: &Generics,
+        table: &TokenStream,
+        [ty, value]: [&TokenStream; 2],
+    ) -> TokenStream {
+        let (params, _, clause) = generics.split_for_impl();
+        let rules = self.rules();
+        let named = self.body.style == Style::Named;
+        let of = (!self.of_method).then(|| quote!(__of: ::core::marker::PhantomData,));
+        let find = find(self.body.read().filter(|_| named).map(|field| &field.names));
+        let locals = self.locals();
+        let indices = 0..locals.len();
+        let is_read = quote!(#(#indices => ::core::option::Option::is_some(&self.#locals),)*);
+        let reads = self.body.read().enumerate().map(|(index, field)| {
+            let (local, read) = (&field.local, read(field));
+            quote!(#index => self.#local = ::core::option::Option::Some(#read),)
+        });
+        quote! {
+            #[automatically_derived]
+            impl #params __p::Members<'__de> for #table #clause {
+                type Value = #ty;
+                const RULES: __p::MemberRules = #rules;
+
+                fn new() -> Self {
+                    Self { #(#locals: ::core::option::Option::None,)* #of }
+                }
+
+                #find
+
+                fn is_read(&self, __index: usize) -> bool {
+                    match __index { #is_read _ => false }
+                }
+
+                fn read<__D: __p::serde::Deserializer<'__de>>(
+                    &mut self,
+                    __index: usize,
+                    __fds: &__p::Unpacker,
+                    __from: __D,
+                ) -> ::core::result::Result<(), __D::Error> {
+                    match __index { #(#reads)* _ => {} }
+                    ::core::result::Result::Ok(())
+                }
+
+                fn finish<__E: __p::serde::de::Error>(
+                    self,
+                    __absence: __p::Absence<'_>,
+                ) -> ::core::result::Result<Self::Value, __E> {
+                    ::core::result::Result::Ok(#value)
                 }
             }
+        }
+    }
 
-            #find
+    /// Writes the members' names, and what is refused when they are read.
+    fn rules(&self) -> TokenStream {
+        let (attrs, expecting) = (&self.message.attrs, &self.expecting);
+        let fields: Vec<_> = self.body.read().collect();
+        let names: Vec<_> = fields.iter().map(|field| &field.names.de).collect();
+        let known: Vec<_> = fields.iter().flat_map(|field| &field.names.known).collect();
+        let named = self.body.style == Style::Named;
+        let kind = match named {
+            _ if self.of_method => quote!(arguments),
+            true => quote!(members),
+            false => quote!(elements),
+        };
+        let known = (named && known != names).then(|| quote!(.known(&[#(#known),*])));
+        let strict = !self.of_method && (attrs.strict || attrs.reply.is_some());
+        let strict = strict.then(|| quote!(.strict()));
+        let sensitive = self.body.is_sensitive().then(|| quote!(.sensitive()));
+        quote!(__p::MemberRules::#kind(#expecting, &[#(#names),*]) #known #strict #sensitive)
+    }
 
-            fn is_read(&self, __index: usize) -> bool {
-                match __index { #(#is_read)* _ => false }
-            }
-
-            fn read<__D: #p::serde::Deserializer<'__de>>(
-                &mut self,
-                __index: usize,
-                __fds: &#p::Unpacker,
-                __from: __D,
-            ) -> ::core::result::Result<(), __D::Error> {
-                match __index { #(#reads)* _ => {} }
-                ::core::result::Result::Ok(())
-            }
-
-            fn finish<__E: #p::serde::de::Error>(
-                self,
-                __absence: #p::Absence<'_>,
-            ) -> ::core::result::Result<Self::Value, __E> {
-                #default
-                ::core::result::Result::Ok(#path { #(#values)* })
+    /// Writes the value of one member: the one that was read, or the one that replaces it when it is absent.
+    fn value(&self, field: &Field) -> TokenStream {
+        let (attrs, local, name, ty) = (&field.attrs, &field.local, &field.names.de, &field.ty);
+        let made_up = made_up(self.message, field);
+        if attrs.skip_de {
+            return made_up;
+        }
+        if attrs.default.is_some() {
+            return quote!(::core::option::Option::unwrap_or_else(self.#local, || #made_up));
+        }
+        if self.message.attrs.default.is_some() {
+            return quote!(::core::option::Option::unwrap_or(self.#local, #made_up));
+        }
+        if attrs.with.de.is_some() || field.borrowed_cow().is_some() {
+            quote!(__absence.required(self.#local, #name)?)
+        } else if attrs.fd.is_some() {
+            quote_spanned!(site(ty)=> __absence.fd::<#ty, __E>(self.#local, #name)?)
+        } else {
+            quote_spanned! {site(ty)=>
+                (&&&__p::probe::<#ty>()).finish_field::<__E>(self.#local, __absence, #name)?
             }
         }
     }
 }
 
-/// The function that finds a place by a name.
-fn find<'a>(all: impl Iterator<Item = &'a ast::Names>) -> TokenStream {
+/// Writes the function that finds a member or variant by its name.
+fn find<'a>(all: impl Iterator<Item = &'a Names>) -> TokenStream {
     let arms = all.enumerate().map(|(index, names)| {
-        let known = &names.known;
-        let known = known.iter();
+        let known = names.known.iter();
         quote!(#(#known)|* => ::core::option::Option::Some(#index),)
     });
     quote! {
@@ -337,74 +402,35 @@ fn find<'a>(all: impl Iterator<Item = &'a ast::Names>) -> TokenStream {
     }
 }
 
-/// Reads one field.
-fn read(message: &Message, field: &Field) -> TokenStream {
-    let p = &message.private();
+/// Writes the expression that reads a field.
+fn read(field: &Field) -> TokenStream {
     let ty = &field.ty;
     let fd = field.attrs.fd.is_some();
-    let (span, read) = match (&field.attrs.with.de, ast::cow(field)) {
-        (Some(function), _) => {
-            let span = site(function);
-            (span, quote_spanned!(span=> #function(__from)))
-        }
-        (None, Some(syn::Type::Slice(_))) => (site(ty), quote!(#p::borrow_cow_bytes(__from))),
-        (None, Some(_)) => (site(ty), quote!(#p::borrow_cow_str(__from))),
+    let span = field.attrs.with.de.as_ref().map_or_else(|| site(ty), site);
+    let read = match (&field.attrs.with.de, field.borrowed_cow()) {
+        (Some(function), _) => quote_spanned!(span=> #function(__from)),
+        (None, Some(syn::Type::Slice(_))) => quote!(__p::borrow_cow_bytes(__from)),
+        (None, Some(_)) => quote!(__p::borrow_cow_str(__from)),
         (None, None) if fd => {
-            let read = quote_spanned!(site(ty)=> <#ty as #p::UnpackPart<'__de>>::unpack_part(__fds, __from));
-            (site(ty), read)
+            quote_spanned!(span=> <#ty as __p::UnpackPart<'__de>>::unpack_part(__fds, __from))
         }
-        (None, None) => {
-            let read = quote_spanned! {site(ty)=>
-                (&&&#p::Probe::<#ty>::new()).read_field(__fds, __from)
-            };
-            (site(ty), read)
-        }
+        (None, None) => quote_spanned! {span=>
+            (&&&__p::probe::<#ty>()).read_field(__fds, __from)
+        },
     };
-    match field.is_sensitive() {
-        true => quote_spanned!(span=> __fds.sensitive(#read)?),
-        false => quote_spanned!(span=> #read?),
+    if field.is_sensitive() {
+        quote_spanned!(span=> __fds.sensitive(#read)?)
+    } else {
+        quote_spanned!(span=> #read?)
     }
 }
 
-/// One member of the value, from what was read or from what stands for it when it is absent.
-fn finished(message: &Message, field: &Field) -> TokenStream {
-    let (member, local, name) = (&field.member, &field.local, &field.names.de);
-    let (p, ty) = (&message.private(), &field.ty);
-    let absent = match (&field.attrs.default, &message.attrs.default) {
-        (Some(default), _) => defaulted(default),
-        (None, Some(_)) => quote!(__default.#member),
-        (None, None) if field.attrs.with.de.is_some() || ast::cow(field).is_some() => {
-            quote!(__absence.refuse(#name)?)
-        }
-        (None, None) if field.attrs.fd.is_some() => {
-            quote_spanned!(site(ty)=> __absence.fd::<#ty, __E>(#name)?)
-        }
-        (None, None) => quote_spanned! {site(ty)=>
-            (&&&#p::Probe::<#ty>::new()).absent_field::<__E>(__absence, #name)?
-        },
-    };
-    quote! {
-        #member: match self.#local {
-            ::core::option::Option::Some(__value) => __value,
-            ::core::option::Option::None => #absent,
-        },
-    }
-}
-
-/// One member that is never read.
+/// Writes the value of a member that was not read.
 fn made_up(message: &Message, field: &Field) -> TokenStream {
     let member = &field.member;
-    let value = match (&field.attrs.default, &message.attrs.default) {
-        (Some(default), _) => defaulted(default),
+    match (&field.attrs.default, &message.attrs.default) {
+        (Some(DefaultValue::Path(path)), _) => quote_spanned!(site(path)=> #path()),
         (None, Some(_)) => quote!(__default.#member),
-        (None, None) => defaulted(&Default::Trait),
-    };
-    quote!(#member: #value,)
-}
-
-fn defaulted(default: &Default) -> TokenStream {
-    match default {
-        Default::Trait => quote!(::core::default::Default::default()),
-        Default::Path(path) => quote_spanned!(site(path)=> #path()),
+        _ => quote!(::core::default::Default::default()),
     }
 }

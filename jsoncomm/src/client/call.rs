@@ -7,9 +7,9 @@ use serde::Serializer;
 use super::send::Sending;
 use super::slot::Slot;
 use super::{Connection, Items, PAUSE_MAX, PendingCall, Revival};
-use crate::describe::{DISCOVER, NoParams, Text};
+use crate::describe::{DISCOVER, Text};
 use crate::error::{CallError, Error};
-use crate::message::{Message, Pack, PackContent, Packer, Request};
+use crate::message::{Message, NoArguments, Pack, PackContent, Packer, Request};
 use crate::sys::wait;
 use crate::transport::Kind;
 
@@ -272,7 +272,7 @@ impl Connection {
     #[doc(alias = "rpc.discover")]
     #[doc(alias = "OpenRPC")]
     pub fn discover(&self) -> Result<String, CallError> {
-        let document: Text = self.call(DISCOVER, &NoParams)?;
+        let document: Text = self.call(DISCOVER, &NoArguments)?;
         Ok(document.0)
     }
 }

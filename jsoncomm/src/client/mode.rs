@@ -3,9 +3,10 @@
 use super::{Connection, PendingCall};
 use crate::error::CallError;
 use crate::message::{Message, Pack};
+use std::fmt;
 
-/// How a stub makes its calls: [`Blocking`] for each answer, or [`Started`] them only.
-pub trait CallMode {
+/// How a stub makes its calls: it waits for each reply ([`Blocking`]), or only starts them ([`Started`]).
+pub trait CallMode: Clone + fmt::Debug {
     /// What a stub's method returns, unless it is answered in many parts: those are
     /// [`Items`](crate::stream::Items) either way.
     type Output<T, E>;

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use serde::de::DeserializeSeed;
-use serde::ser::{Error, SerializeStruct};
+use serde::ser::Error;
 use serde::{Deserializer, Serializer};
 
 use super::{Description, document};
-use crate::message::{Copied, Nothing, Pack, Packer, Unpack, Unpacker, members};
+use crate::message::{Copied, Pack, Packer, Unpack, Unpacker};
 
 /// The descriptions of what one endpoint serves, and the document, written at the first call and then kept: who asks
 /// often costs no more than the sending.
@@ -50,22 +50,6 @@ impl Discovery {
 
 /// What a caller calls that wants to know what is served.
 pub(crate) const DISCOVER: &str = "rpc.discover";
-
-/// No arguments: an empty object or array.
-#[derive(Debug)]
-pub(crate) struct NoParams;
-
-impl Pack for NoParams {
-    fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_struct("", 0)?.end()
-    }
-}
-
-impl<'de> Unpack<'de> for NoParams {
-    fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        members::<Nothing, D>(fds, from).map(|()| Self)
-    }
-}
 
 /// A document as it came: JSON without white space.
 #[derive(Debug)]

@@ -127,7 +127,7 @@ impl Writer {
     }
 
     fn answer(&self, tree: &mut Tree, answer: &Answer) {
-        let name = if answer.stream { "item" } else { "result" };
+        let name = if answer.kind.stream { "item" } else { "result" };
         let schema = self.shape(answer.value, Way::Written);
         let result = Tree::object([("name", Tree::text(name)), ("schema", schema)]);
         tree.push("result", result);
@@ -135,7 +135,7 @@ impl Writer {
         if !errors.is_empty() {
             tree.push("errors", Tree::Array(errors));
         }
-        if answer.stream {
+        if answer.kind.stream {
             tree.push("x-stream", Tree::bool(true));
         }
     }
@@ -164,8 +164,8 @@ impl Writer {
                 _ => vec![error(1, definition.name(), whole())],
             },
             // An enum of which no more is known.
-            _ if !answer.codes.is_empty() => {
-                let codes = (1..).zip(answer.codes);
+            _ if !answer.kind.codes.is_empty() => {
+                let codes = (1..).zip(answer.kind.codes);
                 codes.map(|(code, name)| error(code, name, None)).collect()
             }
             Shape::Anything(rust) => vec![error(1, &short(rust), whole())],

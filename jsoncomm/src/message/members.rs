@@ -1,41 +1,31 @@
-//! Reading structs: the derive fills in a table per struct, the visitor here does the work.
+//! Reading structs and arguments: the derive fills in a table for each, and the visitor here does the work.
 //!
-//! A struct is a map, or an array by position, as in serde. A member that comes twice is refused;
-//! one that the type does not know is skipped, or refused where the table is strict. Whatever fails,
-//! the member's name is put before the failure's path.
+//! A struct is a map, or an array by position, as in serde. A member that comes twice is refused. An unknown one is
+//! skipped, or refused where the table is strict. An error's path begins with the member's name.
 
-use super::{UnpackPart, Unpacker};
+use super::{Pack, Packer, UnpackPart, Unpacker};
 use serde::de::{Deserialize, Visitor};
 use serde::de::{DeserializeSeed, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected};
-use serde::{Deserializer, forward_to_deserialize_any};
+use serde::ser::SerializeStruct;
+use serde::{Deserializer, Serializer, forward_to_deserialize_any};
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The members of a struct or of an enum's variant, while they are being read. The derive implements
-/// it on a type that has an `Option` for each.
+/// The members of a struct, of an enum's variant or of a method's arguments, while they are being read. The derive
+/// implements it for a type that has an `Option` for each.
 #[doc(hidden)]
 pub trait Members<'de>: Sized {
-    /// What the members make up.
+    /// What the members become.
     type Value;
-    /// What it is, for complaints: `struct Opened`.
-    const EXPECTING: &'static str;
-    /// The members' names, or `[0]`, `[1]` … where they have none.
-    const NAMES: &'static [&'static str];
-    /// The names that are accepted, aliases included; empty where members have no names.
-    const KNOWN: &'static [&'static str];
-    /// Whether members have names, so that a map is accepted.
-    const NAMED: bool;
-    /// Whether an unknown member is refused.
-    const STRICT: bool;
-    /// Whether they are a method's arguments, of which one that is optional by name is so by position, too.
-    const ARGUMENTS: bool = false;
+    /// The members' names, and what is refused.
+    const RULES: MemberRules;
 
-    /// Makes the table with all members absent.
+    /// Returns the table with all members absent.
     fn new() -> Self;
-    /// Tells which member has this name or alias.
+    /// Returns the index of the member with a name or alias.
     fn find(name: &str) -> Option<usize>;
-    /// Says whether a member is there already.
+    /// Returns true if a member has been read.
     fn is_read(&self, index: usize) -> bool;
     /// Reads one member.
     fn read<D: Deserializer<'de>>(
@@ -44,81 +34,242 @@ pub trait Members<'de>: Sized {
         fds: &Unpacker,
         from: D,
     ) -> Result<(), D::Error>;
-    /// Makes the value; what is absent comes from defaults or from `absence`.
+    /// Returns the value; members that are absent come from defaults or from `absence`.
     fn finish<E: Error>(self, absence: Absence<'_>) -> Result<Self::Value, E>;
 }
 
-/// What a member is that did not come: nothing, if its type allows for that, or an error.
+/// The names of members, and what is refused when they are read.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct MemberRules {
+    /// What is expected, for errors: `struct Opened`, or a method's name.
+    expecting: &'static str,
+    /// The members' names, or `[0]`, `[1]` … where they have none.
+    names: &'static [&'static str],
+    /// The names that are accepted, aliases included; empty where members have no names.
+    known: &'static [&'static str],
+    /// Members have names, so a map is accepted.
+    named: bool,
+    /// An unknown member is refused.
+    strict: bool,
+    /// The members are a method's arguments: one that may be absent from a map may be absent from an array, too.
+    arguments: bool,
+    /// A member is sensitive: errors do not repeat what is in the place of the members.
+    sensitive: bool,
+}
+
+#[doc(hidden)]
+impl MemberRules {
+    /// Members with names.
+    pub const fn members(expecting: &'static str, names: &'static [&'static str]) -> Self {
+        Self {
+            expecting,
+            names,
+            known: names,
+            named: true,
+            strict: false,
+            arguments: false,
+            sensitive: false,
+        }
+    }
+
+    /// Members without names.
+    pub const fn elements(expecting: &'static str, names: &'static [&'static str]) -> Self {
+        Self {
+            known: &[],
+            named: false,
+            ..Self::members(expecting, names)
+        }
+    }
+
+    /// A method's arguments.
+    pub const fn arguments(method: &'static str, names: &'static [&'static str]) -> Self {
+        Self {
+            arguments: true,
+            ..Self::members(method, names).strict()
+        }
+    }
+
+    /// Sets the names that are accepted, where they are not the members' names alone.
+    #[must_use]
+    pub const fn known(mut self, known: &'static [&'static str]) -> Self {
+        self.known = known;
+        self
+    }
+
+    /// Has errors not repeat what is in the place of the members.
+    #[must_use]
+    pub const fn sensitive(mut self) -> Self {
+        self.sensitive = true;
+        self
+    }
+
+    /// Has unknown members refused.
+    #[must_use]
+    pub const fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+}
+
+impl MemberRules {
+    /// Returns what was read in the place of the members, or an error that does not repeat it if one is sensitive.
+    pub(super) fn in_place<T, E: Error>(self, fds: &Unpacker, read: Result<T, E>) -> Result<T, E> {
+        if self.sensitive {
+            fds.in_place(&self, read)
+        } else {
+            read
+        }
+    }
+}
+
+/// Writes what is expected.
+impl Expected for MemberRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.arguments {
+            f.write_str("the arguments of ")?;
+        }
+        f.write_str(self.expecting)
+    }
+}
+
+/// A method without arguments: an empty object or array.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct NoArguments;
+
+impl Pack for NoArguments {
+    fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_struct("", 0)?.end()
+    }
+}
+
+impl<'de> Members<'de> for NoArguments {
+    type Value = ();
+    const RULES: MemberRules = MemberRules::members("no arguments", &[]).strict();
+
+    fn new() -> Self {
+        Self
+    }
+
+    fn find(_: &str) -> Option<usize> {
+        None
+    }
+
+    fn is_read(&self, _: usize) -> bool {
+        false
+    }
+
+    fn read<D: Deserializer<'de>>(&mut self, _: usize, _: &Unpacker, _: D) -> Result<(), D::Error> {
+        Ok(())
+    }
+
+    fn finish<E: Error>(self, _: Absence<'_>) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Makes the value of an absent member: nothing, if its type allows for that, or an error.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Absence<'f> {
     fds: &'f Unpacker,
-    from: From,
+    place: Place,
 }
 
+/// Where a member is absent.
 #[derive(Debug, Clone, Copy)]
-enum From {
+enum Place {
     /// A map.
     Map,
-    /// An array of that many elements, where something of more was expected.
+    /// An array of so many elements, which is too short.
     Array(usize, Length),
-    /// The same of a method's arguments.
+    /// A method's arguments in an array of so many elements.
     Arguments(usize, Length),
-    /// An adjacently tagged enum: the member that holds the content.
+    /// An adjacently tagged enum, in the member that holds the content.
     Enum(&'static str),
 }
 
 #[doc(hidden)]
 impl<'f> Absence<'f> {
-    /// Of the content of an adjacently tagged enum.
+    /// The absence of an adjacently tagged enum's content.
     pub(super) fn of_content(fds: &'f Unpacker, content: &'static str) -> Self {
-        let from = From::Enum(content);
-        Self { fds, from }
+        let place = Place::Enum(content);
+        Self { fds, place }
     }
 
-    /// Makes the value of a field that goes through [`Unpack`](super::Unpack).
-    pub fn fd<'de, T: UnpackPart<'de>, E: Error>(self, name: &'static str) -> Result<T, E> {
-        match T::absent_part() {
-            Some(value) if !matches!(self.from, From::Array(..)) => Ok(value),
-            _ => self.refuse(name),
+    /// Returns the value of a field that [`Unpack`](super::Unpack) has read, or its value if it is absent.
+    #[inline]
+    pub fn fd<'de, T: UnpackPart<'de>, E: Error>(
+        self,
+        read: Option<T>,
+        name: &'static str,
+    ) -> Result<T, E> {
+        self.or(read, T::absent_part, name)
+    }
+
+    /// Returns the value of a field that serde has read, or its value if it is absent.
+    #[inline]
+    pub fn plain<'de, T: Deserialize<'de>, E: Error>(
+        self,
+        read: Option<T>,
+        name: &'static str,
+    ) -> Result<T, E> {
+        self.or(read, absent, name)
+    }
+
+    /// Returns the value of a field that has been read: it is required.
+    #[inline]
+    pub fn required<T, E: Error>(self, read: Option<T>, name: &'static str) -> Result<T, E> {
+        self.or(read, || None, name)
+    }
+
+    #[inline]
+    fn or<T, E: Error>(
+        self,
+        read: Option<T>,
+        absent: impl FnOnce() -> Option<T>,
+        name: &'static str,
+    ) -> Result<T, E> {
+        match read {
+            Some(value) => Ok(value),
+            None => match absent() {
+                Some(value) if !matches!(self.place, Place::Array(..)) => Ok(value),
+                _ => Err(self.error(name)),
+            },
         }
     }
 
-    /// Makes the value of a field that goes through serde.
-    pub fn plain<'de, T: Deserialize<'de>, E: Error>(self, name: &'static str) -> Result<T, E> {
-        match absent() {
-            Some(value) if !matches!(self.from, From::Array(..)) => Ok(value),
-            _ => self.refuse(name),
-        }
-    }
-
-    /// Blames the field: it has to be there.
-    pub fn refuse<T, E: Error>(self, name: &'static str) -> Result<T, E> {
-        match self.from {
-            From::Map => {
+    /// Returns the error about a field that is required.
+    #[cold]
+    fn error<E: Error>(self, name: &'static str) -> E {
+        match self.place {
+            Place::Map => {
                 self.fds.within(name);
-                Err(E::missing_field(name))
+                E::missing_field(name)
             }
-            From::Array(length, expected) | From::Arguments(length, expected) => {
+            Place::Array(length, expected) | Place::Arguments(length, expected) => {
                 self.fds.within(name);
-                Err(E::invalid_length(length, &expected))
+                E::invalid_length(length, &expected)
             }
-            From::Enum(content) => {
+            Place::Enum(content) => {
                 self.fds.within(content);
-                Err(E::missing_field(content))
+                E::missing_field(content)
             }
         }
     }
 }
 
-/// How many elements something has, for complaints: `struct Pair with 2 elements`.
+/// How many elements something has, for errors: `struct Pair with 2 elements`.
 #[derive(Debug, Clone, Copy)]
-struct Length(&'static str, usize);
+struct Length(MemberRules);
 
 impl Expected for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.1 == 1 { "" } else { "s" };
-        write!(f, "{} with {} element{plural}", self.0, self.1)
+        let length = self.0.names.len();
+        let plural = if length == 1 { "" } else { "s" };
+        Expected::fmt(&self.0, f)?;
+        write!(f, " with {length} element{plural}")
     }
 }
 
@@ -128,12 +279,13 @@ pub fn members<'de, M: Members<'de>, D: Deserializer<'de>>(
     fds: &Unpacker,
     from: D,
 ) -> Result<M::Value, D::Error> {
-    let visitor = Table::<M>(fds, PhantomData);
-    if M::NAMED {
-        from.deserialize_struct("", M::KNOWN, visitor)
+    let visitor = MembersVisitor::<M>(fds, PhantomData);
+    let read = if M::RULES.named {
+        from.deserialize_struct("", M::RULES.known, visitor)
     } else {
-        from.deserialize_tuple(M::NAMES.len(), visitor)
-    }
+        from.deserialize_tuple(M::RULES.names.len(), visitor)
+    };
+    M::RULES.in_place(fds, read)
 }
 
 /// Reads the only member of a struct or variant that is written as that member.
@@ -144,11 +296,11 @@ pub fn newtype<'de, M: Members<'de>, D: Deserializer<'de>>(
 ) -> Result<M::Value, D::Error> {
     let mut members = M::new();
     members.read(0, fds, from)?;
-    let from = From::Map;
-    members.finish(Absence { fds, from })
+    let place = Place::Map;
+    members.finish(Absence { fds, place })
 }
 
-/// Makes the value of an absent member of a newtype variant.
+/// Returns the value of a newtype variant whose only member is absent.
 pub(super) fn no_newtype<'de, M: Members<'de>, E: Error>(
     absence: Absence<'_>,
 ) -> Result<M::Value, E> {
@@ -178,10 +330,10 @@ pub fn unit_struct<'de, D: Deserializer<'de>>(
     from.deserialize_unit_struct("", Null(expecting))
 }
 
-struct Table<'f, M>(&'f Unpacker, PhantomData<M>);
+struct MembersVisitor<'f, M>(&'f Unpacker, PhantomData<M>);
 
-impl<M> Table<'_, M> {
-    /// Refuses a member that is there already, then reads it.
+impl<M> MembersVisitor<'_, M> {
+    /// Reads a member, unless it has been read already, which is an error.
     fn read<'de, E: Error>(
         &self,
         members: &mut M,
@@ -191,7 +343,7 @@ impl<M> Table<'_, M> {
     where
         M: Members<'de>,
     {
-        let name = M::NAMES.get(index).copied().unwrap_or_default();
+        let name = M::RULES.names.get(index).copied().unwrap_or_default();
         let result = if members.is_read(index) {
             Err(E::duplicate_field(name))
         } else {
@@ -201,15 +353,15 @@ impl<M> Table<'_, M> {
     }
 }
 
-impl<'de, M: Members<'de>> Visitor<'de> for Table<'_, M> {
+impl<'de, M: Members<'de>> Visitor<'de> for MembersVisitor<'_, M> {
     type Value = M::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(M::EXPECTING)
+        Expected::fmt(&M::RULES, f)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<M::Value, A::Error> {
-        if !M::NAMED {
+        if !M::RULES.named {
             return Err(A::Error::invalid_type(Unexpected::Map, &self));
         }
         let mut members = M::new();
@@ -223,15 +375,15 @@ impl<'de, M: Members<'de>> Visitor<'de> for Table<'_, M> {
                 }
             }
         }
-        let from = From::Map;
-        members.finish(Absence { fds: self.0, from })
+        let place = Place::Map;
+        members.finish(Absence { fds: self.0, place })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<M::Value, A::Error> {
-        let expected = Length(M::EXPECTING, M::NAMES.len());
+        let expected = Length(M::RULES);
         let mut members = M::new();
         let mut length = 0;
-        while length < M::NAMES.len() {
+        while length < M::RULES.names.len() {
             let mut ended = false;
             self.read(&mut members, length, |member| {
                 ended = seq.next_element_seed(member)?.is_none();
@@ -242,14 +394,15 @@ impl<'de, M: Members<'de>> Visitor<'de> for Table<'_, M> {
             }
             length += 1;
         }
-        if length == M::NAMES.len() && seq.next_element::<IgnoredAny>()?.is_some() {
+        if length == M::RULES.names.len() && seq.next_element::<IgnoredAny>()?.is_some() {
             return Err(A::Error::invalid_length(length + 1, &expected));
         }
-        let from = match M::ARGUMENTS {
-            true => From::Arguments(length, expected),
-            false => From::Array(length, expected),
+        let place = if M::RULES.arguments {
+            Place::Arguments(length, expected)
+        } else {
+            Place::Array(length, expected)
         };
-        members.finish(Absence { fds: self.0, from })
+        members.finish(Absence { fds: self.0, place })
     }
 }
 
@@ -264,7 +417,7 @@ impl<'de, M: Members<'de>> DeserializeSeed<'de> for Member<'_, '_, M> {
     }
 }
 
-/// The seed of a member's name: its index, or `None` for a stranger that may be skipped.
+/// The seed of a member's name: its index, or `None` for an unknown one that is skipped.
 struct Name<'f, M>(&'f Unpacker, PhantomData<M>);
 
 impl<'de, M: Members<'de>> DeserializeSeed<'de> for Name<'_, M> {
@@ -284,15 +437,15 @@ impl<'de, M: Members<'de>> Visitor<'de> for Name<'_, M> {
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
         let found = M::find(name);
-        if found.is_none() && M::STRICT {
+        if found.is_none() && M::RULES.strict {
             self.0.within(name);
-            return Err(E::unknown_field(name, M::KNOWN));
+            return Err(E::unknown_field(name, M::RULES.known));
         }
         Ok(found)
     }
 }
 
-/// Makes the value of an absent plain member as serde does: `None` for an `Option`.
+/// Returns the value that serde gives an absent member: `None` for an `Option`.
 #[doc(hidden)]
 pub fn absent<'de, T: Deserialize<'de>>() -> Option<T> {
     struct Absent;

@@ -5,7 +5,7 @@
 
 use super::container::Reader;
 use super::{Pack, Packed, Packer, Unpack, Unpacker, WithoutFds};
-use crate::shape::{Definition, Form, Presence, Shape, Type, Variant};
+use crate::shape::{Definition, Form, Shape, Type, Variant};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserializer, Serializer};
 use std::any::type_name;
@@ -63,7 +63,7 @@ impl<T: PackPart, E: PackPart> PackPart for Result<T, E> {
 
 const fn variant<T: PackPart>(name: &'static str, code: i64) -> Variant {
     let form = Form::Whole(Type::of::<T>());
-    Variant::new(name, code, "", form, [Presence::Always; 2])
+    Variant::new(name, code, "", form)
 }
 
 impl Type {

@@ -1,7 +1,7 @@
 //! Plain data: what goes through its own serde impls and carries no descriptors.
 
 use super::{Pack, Packer, Unpack, Unpacker, WithoutFds};
-use crate::shape::{Definition, Field, Form, Presence, Shape, Type};
+use crate::shape::{Definition, Field, Form, Shape, Type};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -172,7 +172,7 @@ pub(super) fn set(item: Type) -> Shape {
 
 /// A member of what serde makes of a time.
 const fn member<T: Pack>(name: &'static str, docs: &'static str) -> Field {
-    Field::new(name, docs, Type::of::<T>(), [Presence::Always; 2])
+    Field::new(name, docs, Type::of::<T>())
 }
 
 const NANOS: &str = "Nanoseconds, less than a second.";

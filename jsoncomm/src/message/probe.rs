@@ -1,7 +1,8 @@
-//! Asking for the shape of a type that may be a message, or one that only serde knows.
+//! The shape of a type that may be a message, or known to serde alone.
 //!
-//! The derive has fields of which it knows no more than that serde reads and writes them. Which of the functions
-//! called `probed_shape` the compiler takes here depends on what the type is, by autoref specialization as in `select`. Nothing is asked of a type, so nothing that compiles without a description fails with one.
+//! Of a field without `#[fd]` the derive knows only that serde can read and write it. Which of the functions called
+//! `probed` is taken depends on the type, by autoref specialization as in `select`. They require nothing of the type, so a
+//! program that compiles without a description compiles with one.
 
 use super::{Json, Pack, PackPart};
 use crate::shape::{Shape, Type};
@@ -14,7 +15,7 @@ use std::marker::PhantomData;
 use std::num::{Saturating, Wrapping};
 use std::sync::{Mutex, RwLock};
 
-/// A type, to ask for its shape.
+/// Stands for a type: what can be done with it is selected by its traits.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Probe<T: ?Sized>(PhantomData<T>);
@@ -27,31 +28,29 @@ impl<T: ?Sized> Clone for Probe<T> {
 
 impl<T: ?Sized> Copy for Probe<T> {}
 
+/// Returns the probe for a type.
 #[doc(hidden)]
-impl<T: ?Sized> Probe<T> {
-    #[expect(clippy::new_without_default, reason = "only made by a macro")]
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
+pub const fn probe<T: ?Sized>() -> Probe<T> {
+    Probe(PhantomData)
 }
 
-/// Of what serde alone holds for us, and whose content is a message.
+/// A type that is written as the message that it holds, though serde alone knows it.
 #[doc(hidden)]
-pub trait Holding {
-    fn probed_shape(&self) -> Shape;
+pub trait WrapperOfMessage {
+    fn probed(&self) -> Shape;
 }
 
-impl<T: Pack + ToOwned + ?Sized> Holding for &&Probe<Cow<'_, T>> {
-    fn probed_shape(&self) -> Shape {
+impl<T: Pack + ToOwned + ?Sized> WrapperOfMessage for &&Probe<Cow<'_, T>> {
+    fn probed(&self) -> Shape {
         T::shape()
     }
 }
 
-/// Implements it for what is written as the one thing that it holds.
+/// Implements it for types that are written as the one value that they hold.
 macro_rules! transparent {
     ($($of:ident)*) => {$(
-        impl<T: PackPart> Holding for &&Probe<$of<T>> {
-            fn probed_shape(&self) -> Shape {
+        impl<T: PackPart> WrapperOfMessage for &&Probe<$of<T>> {
+            fn probed(&self) -> Shape {
                 T::part_shape()
             }
         }
@@ -60,56 +59,56 @@ macro_rules! transparent {
 
 transparent! { Json Wrapping Saturating Reverse Cell RefCell Mutex RwLock }
 
-impl<T: PackPart> Holding for &&Probe<BinaryHeap<T>> {
-    fn probed_shape(&self) -> Shape {
+impl<T: PackPart> WrapperOfMessage for &&Probe<BinaryHeap<T>> {
+    fn probed(&self) -> Shape {
         <[T]>::shape()
     }
 }
 
-impl<T: PackPart, H> Holding for &&Probe<HashSet<T, H>> {
-    fn probed_shape(&self) -> Shape {
+impl<T: PackPart, H> WrapperOfMessage for &&Probe<HashSet<T, H>> {
+    fn probed(&self) -> Shape {
         super::plain::set(Type::of::<T>())
     }
 }
 
-impl<T: PackPart> Holding for &&Probe<BTreeSet<T>> {
-    fn probed_shape(&self) -> Shape {
+impl<T: PackPart> WrapperOfMessage for &&Probe<BTreeSet<T>> {
+    fn probed(&self) -> Shape {
         super::plain::set(Type::of::<T>())
     }
 }
 
-/// Of a message.
+/// A message.
 #[doc(hidden)]
-pub trait Known {
-    fn probed_shape(&self) -> Shape;
+pub trait AnyMessage {
+    fn probed(&self) -> Shape;
 }
 
-impl<T: PackPart + ?Sized> Known for &Probe<T> {
-    fn probed_shape(&self) -> Shape {
+impl<T: PackPart + ?Sized> AnyMessage for &Probe<T> {
+    fn probed(&self) -> Shape {
         T::part_shape()
     }
 }
 
-/// Of an `Option` of anything else.
+/// An `Option` of anything else.
 #[doc(hidden)]
-pub trait Perhaps {
-    fn probed_shape(&self) -> Shape;
+pub trait OptionOfForeign {
+    fn probed(&self) -> Shape;
 }
 
-impl<T> Perhaps for Probe<Option<T>> {
-    fn probed_shape(&self) -> Shape {
+impl<T> OptionOfForeign for Probe<Option<T>> {
+    fn probed(&self) -> Shape {
         Shape::Optional(Type::foreign::<T>())
     }
 }
 
-/// Of anything else.
+/// Anything else.
 #[doc(hidden)]
-pub trait Foreign {
-    fn probed_shape(self) -> Shape;
+pub trait AnyForeign {
+    fn probed(self) -> Shape;
 }
 
-impl<T: ?Sized> Foreign for Probe<T> {
-    fn probed_shape(self) -> Shape {
+impl<T: ?Sized> AnyForeign for Probe<T> {
+    fn probed(self) -> Shape {
         Shape::Anything(type_name::<T>())
     }
 }
@@ -120,41 +119,41 @@ mod schema {
     use crate::shape::{Schema, Schematic};
     use schemars::JsonSchema;
 
-    /// Of what serde alone holds for us, and whose content is a message.
+    /// A type that is written as the message that it holds, though serde alone knows it.
     #[doc(hidden)]
-    pub trait Holds {
-        fn probed_shape(&self) -> Shape;
+    pub trait WrapperOfMessageFirst {
+        fn probed(&self) -> Shape;
     }
 
-    impl<'a, 'b, T: ?Sized> Holds for &&'a &'b Probe<T>
+    impl<'a, 'b, T: ?Sized> WrapperOfMessageFirst for &&'a &'b Probe<T>
     where
-        &'a &'b Probe<T>: Holding,
+        &'a &'b Probe<T>: WrapperOfMessage,
     {
-        fn probed_shape(&self) -> Shape {
-            Holding::probed_shape(&**self)
+        fn probed(&self) -> Shape {
+            WrapperOfMessage::probed(&**self)
         }
     }
 
-    /// Of what serde alone holds for us, and whose content has a schema.
+    /// A `Json` whose content has a schema.
     #[doc(hidden)]
-    pub trait Held {
-        fn probed_shape(&self) -> Shape;
+    pub trait WrapperOfSchema {
+        fn probed(&self) -> Shape;
     }
 
-    impl<T: JsonSchema> Held for &&Probe<Json<T>> {
-        fn probed_shape(&self) -> Shape {
+    impl<T: JsonSchema> WrapperOfSchema for &&Probe<Json<T>> {
+        fn probed(&self) -> Shape {
             Shape::Schema(Schema::of::<T>())
         }
     }
 
-    /// Of a message that has a schema: it is asked where the message tells nothing.
+    /// A message that has a schema, which is used where the message has no shape of its own.
     #[doc(hidden)]
-    pub trait Told {
-        fn probed_shape(&self) -> Shape;
+    pub trait MessageOrSchema {
+        fn probed(&self) -> Shape;
     }
 
-    impl<T: Pack + JsonSchema + ?Sized> Told for &&Probe<T> {
-        fn probed_shape(&self) -> Shape {
+    impl<T: Pack + JsonSchema + ?Sized> MessageOrSchema for &&Probe<T> {
+        fn probed(&self) -> Shape {
             match T::shape() {
                 Shape::Anything(_) => Shape::Schema(Schema::of::<T>()),
                 known => known,
@@ -162,28 +161,28 @@ mod schema {
         }
     }
 
-    /// Of an `Option` of what has a schema.
+    /// An `Option` of a type with a schema.
     #[doc(hidden)]
-    pub trait Lacking {
-        fn probed_shape(&self) -> Shape;
+    pub trait OptionOfSchema {
+        fn probed(&self) -> Shape;
     }
 
-    impl<T: JsonSchema> Lacking for &Probe<Option<T>> {
-        fn probed_shape(&self) -> Shape {
+    impl<T: JsonSchema> OptionOfSchema for &Probe<Option<T>> {
+        fn probed(&self) -> Shape {
             Shape::Optional(Type::new(|| Shape::Schema(Schema::of::<T>())))
         }
     }
 
-    /// Of anything else. Which it is has been decided by the time that the schema is asked for.
+    /// Anything else, which has to have a schema. The trait has been selected before that is required.
     #[doc(hidden)]
-    pub trait Needed<T: ?Sized> {
-        fn probed_shape(&self) -> Shape
+    pub trait SchemaRequired<T: ?Sized> {
+        fn probed(&self) -> Shape
         where
             T: Schematic;
     }
 
-    impl<T: ?Sized> Needed<T> for Probe<T> {
-        fn probed_shape(&self) -> Shape
+    impl<T: ?Sized> SchemaRequired<T> for Probe<T> {
+        fn probed(&self) -> Shape
         where
             T: Schematic,
         {
@@ -193,4 +192,6 @@ mod schema {
 }
 
 #[cfg(feature = "schema")]
-pub use schema::{Held, Holds, Lacking, Needed, Told};
+pub use schema::{
+    MessageOrSchema, OptionOfSchema, SchemaRequired, WrapperOfMessageFirst, WrapperOfSchema,
+};

@@ -2,10 +2,10 @@
 
 use super::container::Reader;
 use super::{
-    Absence, Members, Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker, WithoutFds,
-    members,
+    Absence, MemberRules, Members, Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker,
+    WithoutFds, members,
 };
-use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant};
+use crate::shape::{Definition, Field, Form, Shape, Type, Variant};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserializer, Serializer};
@@ -21,7 +21,7 @@ struct Ends<T, R> {
 }
 
 const fn end<T: PackPart>(name: &'static str) -> Field {
-    Field::new(name, "", Type::of::<T>(), [Presence::Always; 2])
+    Field::new(name, "", Type::of::<T>())
 }
 
 /// Implements both traits for a range that has these ends, which it tells and is made of in that way.
@@ -63,11 +63,8 @@ macro_rules! ranges {
 
         impl<'de, T: UnpackPart<'de>> Members<'de> for Ends<T, $range<T>> {
             type Value = $range<T>;
-            const EXPECTING: &'static str = concat!("struct ", $name);
-            const NAMES: &'static [&'static str] = &[$(stringify!($end)),+];
-            const KNOWN: &'static [&'static str] = Self::NAMES;
-            const NAMED: bool = true;
-            const STRICT: bool = true;
+            const RULES: MemberRules =
+                MemberRules::members(concat!("struct ", $name), &[$(stringify!($end)),+]).strict();
 
             fn new() -> Self {
                 Self {
@@ -106,10 +103,7 @@ macro_rules! ranges {
 
             fn finish<E: Error>(self, absence: Absence<'_>) -> Result<Self::Value, E> {
                 let make: fn($(ranges!(@end T $end)),+) -> $range<T> = $make;
-                Ok(make($(match self.$end {
-                    Some(end) => end,
-                    None => absence.fd(stringify!($end))?,
-                }),+))
+                Ok(make($(absence.fd(self.$end, stringify!($end))?),+))
             }
         }
     )*};
@@ -145,7 +139,7 @@ impl<T: PackPart> Pack for Bound<T> {
                     Form::Variants(
                         const {
                             &[
-                                Variant::new(UNBOUNDED, 1, "", Form::Unit, [Presence::Always; 2]),
+                                Variant::new(UNBOUNDED, 1, "", Form::Unit),
                                 bound::<T>(INCLUDED, 2),
                                 bound::<T>(EXCLUDED, 3),
                             ]
@@ -165,7 +159,7 @@ const NAMES: &[&str] = &[UNBOUNDED, INCLUDED, EXCLUDED];
 
 const fn bound<T: PackPart>(name: &'static str, code: i64) -> Variant {
     let form = Form::Whole(Type::of::<T>());
-    Variant::new(name, code, "", form, [Presence::Always; 2])
+    Variant::new(name, code, "", form)
 }
 
 impl<T: WithoutFds> WithoutFds for Bound<T> {}

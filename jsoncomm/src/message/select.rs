@@ -1,9 +1,9 @@
 //! How a field without `#[fd]` travels: by serde's traits if its type has them, or else as a message without descriptors.
 //!
-//! Autoref specialization: the derive calls a function on a [`Probe`] behind as many references as there are traits
-//! here, and the compiler takes the first whose bounds hold, the one with the most references. It decides by the
-//! concrete type, and where that has parameters by what is known of them. The last traits fit anything and ask for what
-//! is not there, so that there is one complaint, which says what to write.
+//! Autoref specialization: the derive calls a function on a [`Probe`] behind several references, and the compiler takes
+//! the trait with the most references whose bounds hold. It decides by the concrete type, and where that has parameters,
+//! by what is known of them. The last traits fit any type and require a trait that is never implemented, so that there is
+//! one error, which says what to write.
 
 use super::members::Absence;
 use super::probe::Probe;
@@ -14,7 +14,7 @@ use std::ops::Deref;
 
 /// A message that holds no descriptors.
 ///
-/// The derive implements it for what has no `#[fd]`; what implements [`Pack`] by hand may hold some.
+/// The derive implements it for types without `#[fd]`. A type that implements [`Pack`] by hand may hold descriptors.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has descriptors inside",
@@ -23,7 +23,7 @@ use std::ops::Deref;
 )]
 pub trait WithoutFds {}
 
-/// Never implemented: a type that is asked for it has neither of the two traits that would do.
+/// Never implemented: the error for a type that can be written in neither of the two ways.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a message nor does serde know how to write it",
@@ -35,7 +35,7 @@ pub trait WithoutFds {}
 )]
 pub trait Writable {}
 
-/// The counterpart of [`Writable`] for reading.
+/// Never implemented: the error for a type that can be read in neither of the two ways.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a message nor does serde know how to read it",
@@ -47,7 +47,7 @@ pub trait Writable {}
 )]
 pub trait Readable {}
 
-/// A value that is made in place and lent like one that is not.
+/// A temporary value that is lent like one that is stored.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct InPlace<T>(T);
@@ -125,7 +125,12 @@ impl<T: ?Sized> WriteNothing<T> for Probe<T> {
 pub trait ReadBySerde<'de, T> {
     fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>;
 
-    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+    fn finish_field<E: Error>(
+        &self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E>;
 }
 
 impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {
@@ -135,8 +140,13 @@ impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {
     }
 
     #[inline]
-    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
-        absence.plain(name)
+    fn finish_field<E: Error>(
+        &self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E> {
+        absence.plain(read, name)
     }
 }
 
@@ -145,7 +155,12 @@ impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {
 pub trait ReadAsMessage<'de, T> {
     fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>;
 
-    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+    fn finish_field<E: Error>(
+        &self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E>;
 }
 
 impl<'de, T: UnpackPart<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
@@ -155,8 +170,13 @@ impl<'de, T: UnpackPart<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
     }
 
     #[inline]
-    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
-        absence.fd(name)
+    fn finish_field<E: Error>(
+        &self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E> {
+        absence.fd(read, name)
     }
 }
 
@@ -167,7 +187,12 @@ pub trait ReadWithFds<'de, T> {
     where
         T: WithoutFds;
 
-    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+    fn finish_field<E: Error>(
+        &self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E>;
 }
 
 impl<'de, T: UnpackPart<'de>> ReadWithFds<'de, T> for Probe<T> {
@@ -178,8 +203,13 @@ impl<'de, T: UnpackPart<'de>> ReadWithFds<'de, T> for Probe<T> {
         T::unpack_part(fds, from)
     }
 
-    fn absent_field<E: Error>(&self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
-        absence.refuse(name)
+    fn finish_field<E: Error>(
+        &self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E> {
+        absence.required(read, name)
     }
 }
 
@@ -190,7 +220,12 @@ pub trait ReadNothing<T> {
     where
         T: Readable;
 
-    fn absent_field<E: Error>(self, absence: Absence<'_>, name: &'static str) -> Result<T, E>;
+    fn finish_field<E: Error>(
+        self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E>;
 }
 
 impl<T> ReadNothing<T> for Probe<T> {
@@ -201,7 +236,12 @@ impl<T> ReadNothing<T> for Probe<T> {
         Err(D::Error::custom("nothing can be read as this"))
     }
 
-    fn absent_field<E: Error>(self, absence: Absence<'_>, name: &'static str) -> Result<T, E> {
-        absence.refuse(name)
+    fn finish_field<E: Error>(
+        self,
+        read: Option<T>,
+        absence: Absence<'_>,
+        name: &'static str,
+    ) -> Result<T, E> {
+        absence.required(read, name)
     }
 }

@@ -6,7 +6,7 @@ use crate::fds::Fds;
 use crate::json::{Broken, Lost, clip, put_before};
 use crate::limits::Depth;
 use serde::Deserialize;
-use serde::de::{Error, IgnoredAny};
+use serde::de::{Error, Expected, IgnoredAny};
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
@@ -97,10 +97,13 @@ impl Unpacker {
         read.map_err(|_| self.withhold("not what is expected"))
     }
 
-    /// The same for members of which one is sensitive, where something else stands in their place. An error
-    /// within a member has a path already, and stays.
-    #[doc(hidden)]
-    pub fn in_place<T, E: Error>(&self, expecting: &str, read: Result<T, E>) -> Result<T, E> {
+    /// Withholds what was found in the place of members of which one is sensitive. An error within a member has a path
+    /// already, and is kept.
+    pub(super) fn in_place<T, E: Error>(
+        &self,
+        expecting: &dyn Expected,
+        read: Result<T, E>,
+    ) -> Result<T, E> {
         match read {
             Err(_) if self.path.borrow().is_empty() => {
                 Err(self.withhold(format_args!("expected {expecting}")))

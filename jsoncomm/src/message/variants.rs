@@ -6,7 +6,7 @@
 //! one, descriptors and 128-bit integers do not survive.
 
 use super::Unpacker;
-use super::members::{Absence, Members, members, newtype, no_newtype};
+use super::members::{Absence, Members, NoArguments, members, newtype, no_newtype};
 use super::unknown::{Copied, UnknownVariant};
 use crate::json::{MADE_UP, Reader, UNREAD};
 use crate::limits::Depth;
@@ -77,7 +77,7 @@ impl<'de, D: Deserializer<'de>> Content<'de> for Params<D> {
     type Error = D::Error;
 
     fn unit(self, fds: &Unpacker) -> Result<(), D::Error> {
-        members::<Nothing, D>(fds, self.0)
+        members::<NoArguments, D>(fds, self.0)
     }
 
     fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
@@ -103,8 +103,9 @@ impl<'de, E: Error> Content<'de> for Bare<E> {
         Err(E::invalid_type(Unexpected::UnitVariant, &"newtype variant"))
     }
 
-    fn members<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
-        Err(E::invalid_type(Unexpected::UnitVariant, &M::EXPECTING))
+    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, E> {
+        let error = E::invalid_type(Unexpected::UnitVariant, &M::RULES);
+        M::RULES.in_place(fds, Err(error))
     }
 }
 
@@ -123,7 +124,7 @@ impl<'de, E: Error> Content<'de> for Tagged<E> {
     }
 
     fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, E> {
-        Absence::of_content(fds, self.0).refuse(self.0)
+        Absence::of_content(fds, self.0).required(None, self.0)
     }
 }
 
@@ -432,37 +433,5 @@ impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Variant<'_, V> {
                 content: Some(Copied.deserialize(from)?),
             })),
         }
-    }
-}
-
-/// The members of a method without arguments.
-pub(crate) struct Nothing;
-
-impl<'de> Members<'de> for Nothing {
-    type Value = ();
-    const EXPECTING: &'static str = "no arguments";
-    const NAMES: &'static [&'static str] = &[];
-    const KNOWN: &'static [&'static str] = &[];
-    const NAMED: bool = true;
-    const STRICT: bool = true;
-
-    fn new() -> Self {
-        Self
-    }
-
-    fn find(_: &str) -> Option<usize> {
-        None
-    }
-
-    fn is_read(&self, _: usize) -> bool {
-        false
-    }
-
-    fn read<D: Deserializer<'de>>(&mut self, _: usize, _: &Unpacker, _: D) -> Result<(), D::Error> {
-        Ok(())
-    }
-
-    fn finish<E: Error>(self, _: Absence<'_>) -> Result<(), E> {
-        Ok(())
     }
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use super::call::{Call, Origin};
 use super::dispatch::{MALFORMED, ReplySink, ServerContext};
 use super::method_return::{Answer, Document, MethodReturn};
-use crate::describe::{Discovery, NoParams};
+use crate::describe::Discovery;
 use crate::envelope::{self, Envelope, Id};
 use crate::error::{DecodeError, Fault, caught};
 use crate::fds::Fds;
-use crate::message::{self, RawError, RawMessage, Request, Unpack, Unpacker, UnusedFds};
+use crate::message::{
+    self, Members, NoArguments, RawError, RawMessage, Request, Unpacker, UnusedFds,
+};
 use crate::observe::EventKind;
 use crate::queue::Caller;
 use crate::reply::{Reply, To};
@@ -41,11 +43,11 @@ impl fmt::Debug for Incoming<'_, '_> {
 
 impl<'t> Incoming<'_, 't> {
     /// Decodes the arguments, runs a handler that asks nothing about its call, and sends what it returns.
-    pub fn answer<A: Unpack<'t>, O: MethodReturn>(mut self, handler: impl FnOnce(A) -> O) {
+    pub fn answer<A: Members<'t>, O: MethodReturn>(mut self, handler: impl FnOnce(A::Value) -> O) {
         let (mut handed_over, mut answered) = (false, false);
         // Reading and dropping arguments, and writing and dropping what was returned, runs the program's code, too.
         let settled = caught(|| {
-            let arguments = self.decode(message::decode_front)?;
+            let arguments = self.decode(message::decode_arguments::<A>)?;
             handed_over = true;
             let deadline = self.deadline();
             let outcome = handler(arguments);
@@ -65,11 +67,11 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// The same for a handler that asks about its call, and may answer it later.
-    pub fn answer_call<A: Unpack<'t>, O: MethodReturn>(
+    pub fn answer_call<A: Members<'t>, O: MethodReturn>(
         mut self,
-        handler: impl FnOnce(&mut Call, A) -> O,
+        handler: impl FnOnce(&mut Call, A::Value) -> O,
     ) {
-        let Some(arguments) = self.decode_or_refuse(message::decode_front) else {
+        let Some(arguments) = self.decode_or_refuse(message::decode_arguments::<A>) else {
             return;
         };
         let mut call = self.call();
@@ -107,7 +109,7 @@ impl<'t> Incoming<'_, 't> {
 
     /// Answers with what is known about all methods.
     pub(crate) fn discover(self, discovery: &Discovery) {
-        self.answer(|NoParams| Document(discovery.text()));
+        self.answer::<NoArguments, _>(|()| Document(discovery.text()));
     }
 
     /// Answers that what was asked has been done.
@@ -117,13 +119,13 @@ impl<'t> Incoming<'_, 't> {
 
     /// Decodes the arguments and runs a handler that answers nothing. A caller that sent an id all the
     /// same gets a `null`, so that it need not wait.
-    pub fn oneway<A: Unpack<'t>>(self, handler: impl FnOnce(A)) {
-        self.answer(handler);
+    pub fn oneway<A: Members<'t>>(self, handler: impl FnOnce(A::Value)) {
+        self.answer::<A, ()>(handler);
     }
 
     /// The same for a handler that asks about its call.
-    pub fn oneway_call<A: Unpack<'t>>(self, handler: impl FnOnce(&mut Call, A)) {
-        self.answer_call(handler);
+    pub fn oneway_call<A: Members<'t>>(self, handler: impl FnOnce(&mut Call, A::Value)) {
+        self.answer_call::<A, ()>(handler);
     }
 
     /// Decodes the request that method number `method` of an enum is, and hands it over.

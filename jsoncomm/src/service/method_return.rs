@@ -5,10 +5,11 @@ use std::fmt;
 
 use super::incoming::too_many_deferred;
 use super::{Call, Incoming, ReplySink, ServerContext};
-use crate::client::{CallMode, Connection, Items};
+use crate::client::{CallMode, Items, Stub};
+use crate::describe::ReplyKind;
 use crate::envelope::{self, Id};
 use crate::error::{CallError, Fault};
-use crate::message::{Message, Pack, Unpack};
+use crate::message::{Members, Message, Pack};
 use crate::reply::{Deferred, Stream, answer_fault, dropped};
 
 /// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
@@ -41,6 +42,10 @@ pub trait MethodReturn {
     #[doc(hidden)]
     const LATER: bool = false;
 
+    /// What a description says of the reply besides its types.
+    #[doc(hidden)]
+    const KIND: ReplyKind = ReplyKind::new(Self::STREAM, Self::Error::CODES);
+
     /// Writes it as the answer. Dropping it runs the program's code, and is left to who knows that it is answered.
     #[doc(hidden)]
     fn settle(&self, answer: Answer<'_>);
@@ -48,29 +53,31 @@ pub trait MethodReturn {
     /// Makes a call that is answered by it.
     #[doc(hidden)]
     fn call<M: CallMode>(
-        connection: &Connection,
+        stub: &Stub<M>,
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Self::Stub<M>;
 
     /// Answers a call by what the handler returns.
     #[doc(hidden)]
-    fn answer<'t, A: Unpack<'t>>(incoming: Incoming<'_, 't>, handler: impl FnOnce(A) -> Self)
-    where
+    fn answer<'t, A: Members<'t>>(
+        incoming: Incoming<'_, 't>,
+        handler: impl FnOnce(A::Value) -> Self,
+    ) where
         Self: Sized,
     {
-        incoming.answer(handler);
+        incoming.answer::<A, Self>(handler);
     }
 
     /// Answers a call by what a handler returns that asks about its call.
     #[doc(hidden)]
-    fn answer_call<'t, A: Unpack<'t>>(
+    fn answer_call<'t, A: Members<'t>>(
         incoming: Incoming<'_, 't>,
-        handler: impl FnOnce(&mut Call, A) -> Self,
+        handler: impl FnOnce(&mut Call, A::Value) -> Self,
     ) where
         Self: Sized,
     {
-        incoming.answer_call(handler);
+        incoming.answer_call::<A, Self>(handler);
     }
 }
 
@@ -82,11 +89,11 @@ macro_rules! one_answer {
         type Stub<M: CallMode> = M::Output<$value, $error>;
 
         fn call<M: CallMode>(
-            connection: &Connection,
+            stub: &Stub<M>,
             method: &str,
             params: &(impl Pack + ?Sized),
         ) -> Self::Stub<M> {
-            M::call(connection, method, params)
+            M::call(stub, method, params)
         }
     };
 }
@@ -140,11 +147,11 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
     const LATER: bool = true;
 
     fn call<M: CallMode>(
-        connection: &Connection,
+        stub: &Stub<M>,
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Self::Stub<M> {
-        connection.stream(method, params)
+        stub.stream(method, params)
     }
 
     fn settle(&self, answer: Answer<'_>) {

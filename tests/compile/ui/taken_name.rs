@@ -4,7 +4,7 @@ use jsoncomm::Message;
 struct Borrowed<'__de, __D> {
     text: &'__de str,
     of: Option<__D>,
-    #[serde(default = "__value", skip_serializing_if = "__fds")]
+    #[serde(default = "__from", skip_serializing_if = "__fds")]
     path: u8,
 }
 

@@ -1,0 +1,166 @@
+//! Whether a method's signature can be called from another process.
+
+use crate::ast::service::{Argument, Method};
+use crate::ast::types::{argument_of, str_reference};
+use crate::check::{generated_names, types};
+use crate::ctxt::Ctxt;
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{
+    FnArg, GenericArgument, PathArguments, ReceiverKind, ReturnType, Signature, Type, TypeReference,
+};
+
+/// A method is a plain function without parameters of types or lifetimes.
+pub(super) fn modifiers(cx: &Ctxt, signature: &Signature) {
+    let asyncness = signature.asyncness.to_token_stream();
+    for (tokens, what) in [
+        (asyncness, "async: defer the reply instead"),
+        (signature.safety.to_token_stream(), "unsafe"),
+        (signature.constness.to_token_stream(), "const"),
+        (signature.abi.to_token_stream(), "foreign"),
+    ] {
+        if !tokens.is_empty() {
+            cx.error(tokens, format!("a method of a service is not {what}"));
+        }
+    }
+    if !signature.generics.params.is_empty() {
+        let text = "a method of a service has no parameters of types or lifetimes";
+        cx.error(&signature.generics, text);
+    }
+}
+
+/// A method takes `self` by reference.
+pub(super) fn receiver(cx: &Ctxt, signature: &Signature) {
+    let text = "a method of a service begins with `&mut self` or `&self`";
+    match signature.inputs.first() {
+        Some(FnArg::Receiver(receiver))
+            if matches!(receiver.kind, ReceiverKind::Reference(_, None, _)) => {}
+        Some(other) => cx.error(other, text),
+        None => cx.error(&signature.ident, text),
+    }
+}
+
+/// An argument is of a type that can be read from a message, or a reference to one.
+pub(super) fn argument(cx: &Ctxt, argument: &Argument) {
+    refuse_self(cx, argument.ty.to_token_stream());
+    match &argument.ty {
+        Type::Reference(reference) => {
+            lifetime(cx, reference);
+            if let Some(token) = &reference.mutability {
+                let text = "an argument is taken by value or by `&`; only `&mut Call` comes first";
+                cx.error(token, text);
+            }
+            let elem = match &*reference.elem {
+                Type::Slice(slice) => &slice.elem,
+                _ => &reference.elem,
+            };
+            borrows(cx, elem, Place::Argument);
+        }
+        ty => match argument_of(ty, "Option").and_then(str_reference) {
+            Some(reference) => lifetime(cx, reference),
+            None => borrows(cx, ty, Place::Argument),
+        },
+    }
+}
+
+/// A method returns something owned, or nothing if it is `#[oneway]`.
+pub(super) fn output(cx: &Ctxt, method: &Method) {
+    refuse_self(cx, method.signature.output.to_token_stream());
+    generated_names(cx, &method.signature.output);
+    if let Some(ty) = &method.output {
+        types::spelled(cx, ty);
+        types::sized(cx, ty);
+        borrows(cx, ty, Place::Reply);
+    }
+    match (&method.attrs.oneway, &method.output) {
+        (Some(_), Some(ty)) => cx.error(ty, "a `#[oneway]` method returns nothing"),
+        (None, _) if returns_nothing(&method.signature.output) => cx.error(
+            &method.signature.ident,
+            "this method returns nothing: write `#[oneway]` on it, or return `Result<(), E>`",
+        ),
+        _ => {}
+    }
+}
+
+/// Returns true if the output is written to be nothing. The type that a macro was given may happen to be `()`.
+fn returns_nothing(output: &ReturnType) -> bool {
+    match output {
+        ReturnType::Default => true,
+        ReturnType::Type(_, ty) => matches!(&**ty, Type::Tuple(tuple) if tuple.elems.is_empty()),
+    }
+}
+
+/// The place of a type.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Argument,
+    Reply,
+}
+
+impl Place {
+    /// What to write instead of a reference.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Argument => {
+                "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all"
+            }
+            Self::Reply => "a method returns an owned value: the caller is another process",
+        }
+    }
+}
+
+/// Refuses references and lifetimes inside a type: there is nothing that they could borrow from.
+fn borrows(cx: &Ctxt, ty: &Type, place: Place) {
+    match ty {
+        Type::Reference(reference) => cx.error(reference, place.advice()),
+        Type::Slice(slice) => borrows(cx, &slice.elem, place),
+        Type::Array(array) => borrows(cx, &array.elem, place),
+        Type::Paren(inner) => borrows(cx, &inner.elem, place),
+        Type::Tuple(tuple) => tuple.elems.iter().for_each(|elem| borrows(cx, elem, place)),
+        Type::Path(path) => {
+            let segments = path.path.segments.iter();
+            let arguments = segments.filter_map(|segment| match &segment.arguments {
+                PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+                _ => None,
+            });
+            for argument in arguments.flatten() {
+                match argument {
+                    GenericArgument::Type(inner) => borrows(cx, inner, place),
+                    // A reply may lend what its type can also own, as `Cow<'_, str>` does.
+                    GenericArgument::Lifetime(lifetime)
+                        if place == Place::Argument && lifetime.ident != "static" =>
+                    {
+                        cx.error(lifetime, place.advice());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Refuses `Self`, which is the type that implements the trait.
+fn refuse_self(cx: &Ctxt, tokens: TokenStream) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) if ident == "Self" => {
+                cx.error(
+                    ident,
+                    "a client does not know what `Self` is: write the type",
+                );
+            }
+            TokenTree::Group(group) => refuse_self(cx, group.stream()),
+            _ => {}
+        }
+    }
+}
+
+/// Refuses the lifetime of a reference, which lives no longer than the call.
+fn lifetime(cx: &Ctxt, reference: &TypeReference) {
+    let lifetime = reference.lifetime.as_ref();
+    if let Some(lifetime) = lifetime.filter(|lifetime| lifetime.ident != "_") {
+        let text = "an argument is borrowed while the call is handled: remove the lifetime";
+        cx.error(lifetime, text);
+    }
+}
