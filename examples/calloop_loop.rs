@@ -72,10 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The program has the server, so the source gets a duplicate: another number for the same epoll.
     let duplicate = server.as_fd().try_clone_to_owned()?;
     let source = Generic::new(duplicate, Interest::READ, Mode::Level);
-    let handle = events.handle();
-    handle.insert_source(source, |_, _, program| turn(program))?;
+    let sources = events.handle();
+    sources.insert_source(source, |_, _, program| turn(program))?;
     let timer = Timer::from_duration(Duration::from_millis(5));
-    handle.insert_source(timer, |_, (), program: &mut Program| {
+    sources.insert_source(timer, |_, (), program: &mut Program| {
         tick(&mut program.ticks)
     })?;
 

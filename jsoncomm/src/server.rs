@@ -88,11 +88,11 @@ use listener::ListenerSource;
 ///
 /// let mut server = Server::new(Limits::default())?;
 /// server.bind(&path, Kind::Seqpacket)?.serve::<dyn Hello>();
-/// # let remote = server.handle();
+/// # let handle = server.handle();
 /// # let client = std::thread::spawn(move || {
 /// #     let hello = HelloClient::new(jsoncomm::Connection::open(&path).unwrap());
 /// #     let answer = hello.greet("Ada").unwrap();
-/// #     remote.stop();
+/// #     handle.stop();
 /// #     answer
 /// # });
 /// server.run(&mut Polite)?; // until somebody stops it

@@ -45,7 +45,7 @@ use crate::message::Message;
 /// # }
 /// # let mut server = Server::new(Limits::default())?;
 /// # server.bind(&path, Kind::Seqpacket)?.serve::<dyn Squares>();
-/// # let remote = server.handle();
+/// # let handle = server.handle();
 /// # let server = std::thread::spawn(move || server.run(&mut Table));
 ///
 /// let squares = SquaresClient::new(Connection::open(&path)?);
@@ -54,7 +54,7 @@ use crate::message::Message;
 ///     sum += square?;
 /// }
 /// assert_eq!(sum, 332_833_500);
-/// # remote.stop();
+/// # handle.stop();
 /// # server.join().unwrap()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

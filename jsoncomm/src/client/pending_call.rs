@@ -280,13 +280,13 @@ impl<T, E> Drop for PendingCall<T, E> {
 /// let connection = Connection::open(&path)?;
 /// let mut driver = Server::<()>::new(Limits::default())?;
 /// driver.drive(&connection)?;
-/// let remote = driver.handle();
+/// let handle = driver.handle();
 /// let driver = thread::spawn(move || driver.run(&mut ()));
 /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
 /// let counter = CounterClient::new(connection);
 /// let sum = counter.start().add(2)?;
 /// assert_eq!(block_on(sum)?, 2);
-/// remote.stop();
+/// handle.stop();
 /// driver.join().unwrap()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

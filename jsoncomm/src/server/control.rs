@@ -27,12 +27,12 @@ pub struct Token(pub(super) Key);
 ///
 /// let mut server = Server::new(Limits::default())?;
 /// let timer = server.every(Duration::from_millis(1), |ticks: &mut u32, _| *ticks += 1)?;
-/// let remote = server.handle();
+/// let handle = server.handle();
 /// std::thread::spawn(move || {
-///     remote.post(move |server| {
+///     handle.post(move |server| {
 ///         server.remove(timer);
 ///     });
-///     remote.stop();
+///     handle.stop();
 /// });
 /// server.run(&mut 0)?;
 /// # Ok::<(), jsoncomm::Error>(())

@@ -113,12 +113,12 @@ impl<S> Endpoint<'_, S> {
     ///         "example.echo" => reply.send(RawMessage::new(params.json)),
     ///         _ => reply.send_fault(&Fault::new(Fault::METHOD_NOT_FOUND, "only example.echo")),
     ///     });
-    /// # let remote = server.handle();
+    /// # let handle = server.handle();
     /// # let server = std::thread::spawn(move || server.run(&mut ()));
     /// let connection = Connection::open(&path)?;
     /// let said: (u32, String) = connection.call::<_, String>("example.echo", &(7, "seven"))?;
     /// assert_eq!(said, (7, "seven".into()));
-    /// # remote.stop();
+    /// # handle.stop();
     /// # server.join().unwrap()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
