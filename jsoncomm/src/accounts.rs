@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::fds::{Closer, Discard, Fds, Unwanted};
 use crate::limits::Limits;
-use crate::sys::socket::brings_no_descriptors;
+use crate::sys::socket::has_no_queued_descriptors;
 
 use in_flight::Senders;
 pub(crate) use in_flight::{InFlight, Order};
@@ -340,7 +340,7 @@ impl Drop for One {
 
 impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
     fn drop(&mut self) {
-        let none = |rest: &Rest<T>| brings_no_descriptors(rest.0.as_fd()).unwrap_or(false);
+        let none = |rest: &Rest<T>| has_no_queued_descriptors(rest.0.as_fd()).unwrap_or(false);
         if let Some(rest) = self.rest.take_if(|rest| !none(rest)) {
             self.account.closer.close(rest);
         }

@@ -4,14 +4,14 @@ mod bind;
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::sys::OsError;
 use crate::sys::file;
 use crate::sys::name::{self, Name};
-use crate::sys::socket;
 
 pub use crate::error::AddressProblem;
 pub use bind::Bind;
@@ -111,7 +111,7 @@ impl Address {
         if path.as_os_str().as_encoded_bytes().contains(&0) {
             return Err(self.error(AddressProblem::Nul));
         }
-        let file = file::open_path(path).map_err(|error| self.os("open", error))?;
+        let file = file::open_path(path).map_err(|error| self.os(error))?;
         let through = file::proc_name(file.as_fd()).and_then(|path| Name::from_path(&path));
         Ok(Resolved {
             name: through.ok_or_else(|| self.error(AddressProblem::NoProc))?,
@@ -137,7 +137,7 @@ impl Address {
     }
 
     /// Says what a system call's error means for who uses this address.
-    pub(crate) fn os(&self, operation: &'static str, error: io::Error) -> Error {
+    pub(crate) fn os(&self, error: OsError) -> Error {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => self.error(AddressProblem::Missing),
             ErrorKind::ConnectionRefused => self.error(self.refused()),
@@ -145,8 +145,8 @@ impl Address {
                 self.error(AddressProblem::Denied)
             }
             ErrorKind::AddrInUse => self.error(AddressProblem::InUse),
-            _ if socket::is_other_type(&error) => self.error(AddressProblem::OtherKind),
-            _ => Error::os(operation)(error),
+            _ if error.is_other_type() => self.error(AddressProblem::OtherKind),
+            _ => error.into(),
         }
     }
 }

@@ -1,69 +1,66 @@
-//! Looking for a while before going to sleep: whether, and for how long.
+//! Adaptive busy polling: whether to poll before sleeping, and for how long.
 //!
-//! A process that sleeps has to be woken, and across two processors that takes ten times as long as anything else in a
-//! call. One that keeps looking is there at once, and uses a processor for it. [`Spin`] says when that is worth
-//! trying: it is off unless asked for, each time is short, and looking in vain makes it rarer.
+//! Waking a thread on another processor takes ten times as long as the rest of a call. A thread that polls notices a
+//! message at once, but occupies a processor. [`BusyPoll`] is off by default, polls for a short time only, and backs off
+//! while polling finds nothing.
 
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-/// Whether to look before sleeping, and what came of it.
+/// Decides when to poll, from the results so far.
 #[derive(Debug, Default)]
-pub(crate) struct Spin {
-    /// For how long at most; nothing when it is off.
-    longest: Duration,
-    /// How often to sleep at once after looking in vain.
-    rest: u32,
-    /// How often still.
-    left: u32,
+pub(crate) struct BusyPoll {
+    /// Longest time to poll; zero if disabled.
+    duration: Duration,
+    /// How many waits sleep at once after polling has found nothing.
+    backoff: u32,
+    /// How many of these are left.
+    skips_left: u32,
 }
 
-impl Spin {
-    /// The longest time that is looked, whatever was asked for.
-    const LONGEST: Duration = Duration::from_millis(1);
-    /// After looking in vain again and again, every so often is still tried.
-    const MOST_REST: u32 = 63;
+impl BusyPoll {
+    /// Upper bound of the time to poll, whatever was asked for.
+    const MAX_DURATION: Duration = Duration::from_millis(1);
+    /// Upper bound of the backoff, so that polling is still tried.
+    const MAX_BACKOFF: u32 = 63;
 
-    /// Looks for so long from now on, or not at all. On a single processor it never does: whoever should answer
-    /// would have to wait for it.
-    pub(crate) fn set(&mut self, longest: Duration) {
-        let alone = available_parallelism().is_ok_and(|count| count.get() < 2);
+    /// Sets how long to poll; zero disables it. Always disabled on a single processor, which the peer needs.
+    pub(crate) fn set(&mut self, duration: Duration) {
+        let is_single = available_parallelism().is_ok_and(|count| count.get() < 2);
+        let duration = duration.min(Self::MAX_DURATION);
         *self = Self {
-            longest: if alone {
-                Duration::ZERO
-            } else {
-                longest.min(Self::LONGEST)
-            },
+            duration: if is_single { Duration::ZERO } else { duration },
             ..Self::default()
         };
     }
 
-    /// Returns true unless it never looks.
+    /// Returns true if polling is enabled.
     #[inline]
-    pub(crate) fn is_on(&self) -> bool {
-        !self.longest.is_zero()
+    pub(crate) fn is_enabled(&self) -> bool {
+        !self.duration.is_zero()
     }
 
-    /// Says until when to look this time, if at all.
+    /// Returns until when to poll before this wait; `None` if it should sleep at once.
     #[inline]
-    pub(crate) fn until(&mut self) -> Option<Instant> {
-        if !self.is_on() {
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
+        if !self.is_enabled() {
             return None;
         }
-        if self.left > 0 {
-            self.left -= 1;
+        if self.skips_left > 0 {
+            self.skips_left -= 1;
             return None;
         }
-        Some(Instant::now() + self.longest)
+        Some(Instant::now() + self.duration)
     }
 
-    /// Notes whether looking has found something.
-    pub(crate) fn note(&mut self, found: bool) {
-        self.rest = match found {
-            true => 0,
-            false => (2 * self.rest + 1).min(Self::MOST_REST),
+    /// Records whether polling has found something.
+    pub(crate) fn record(&mut self, found: bool) {
+        self.backoff = if found {
+            0
+        } else {
+            (2 * self.backoff + 1).min(Self::MAX_BACKOFF)
         };
-        self.left = self.rest;
+        self.skips_left = self.backoff;
     }
 }
 
@@ -71,38 +68,34 @@ impl Spin {
 mod tests {
     use super::*;
 
-    fn spin() -> Spin {
-        Spin {
-            longest: Duration::from_micros(50),
-            ..Spin::default()
-        }
+    #[test]
+    fn busy_polling_is_off_by_default_and_its_time_is_bounded() {
+        assert_eq!(BusyPoll::default().next_deadline(), None);
+        let mut poll = BusyPoll::default();
+        poll.set(Duration::MAX);
+        assert!(poll.duration <= BusyPoll::MAX_DURATION);
+        poll.set(Duration::ZERO);
+        assert_eq!(poll.next_deadline(), None);
     }
 
     #[test]
-    fn it_is_off_unless_asked_for_and_short_whatever_is_asked_for() {
-        assert_eq!(Spin::default().until(), None);
-        let mut spin = Spin::default();
-        spin.set(Duration::MAX);
-        assert!(spin.longest <= Spin::LONGEST);
-        spin.set(Duration::ZERO);
-        assert_eq!(spin.until(), None);
-    }
-
-    #[test]
-    fn looking_in_vain_makes_it_rarer_and_success_frequent_again() {
-        let mut spin = spin();
-        let mut pauses = Vec::new();
+    fn finding_nothing_backs_off_and_finding_something_resets_the_backoff() {
+        let mut poll = BusyPoll {
+            duration: Duration::from_micros(50),
+            ..BusyPoll::default()
+        };
+        let mut skips = Vec::new();
         for _ in 0..8 {
-            let mut pause = 0;
-            while spin.until().is_none() {
-                pause += 1;
+            let mut skipped = 0;
+            while poll.next_deadline().is_none() {
+                skipped += 1;
             }
-            pauses.push(pause);
-            spin.note(false);
+            skips.push(skipped);
+            poll.record(false);
         }
-        assert_eq!(pauses, [0, 1, 3, 7, 15, 31, 63, 63]);
-        while spin.until().is_none() {}
-        spin.note(true);
-        assert!(spin.until().is_some());
+        assert_eq!(skips, [0, 1, 3, 7, 15, 31, 63, 63]);
+        while poll.next_deadline().is_none() {}
+        poll.record(true);
+        assert!(poll.next_deadline().is_some());
     }
 }

@@ -14,6 +14,8 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::sys::OsError;
+
 /// Why an operation on a socket, a server or a connection failed.
 ///
 /// A failed operation has not happened: nothing was sent, nothing is queued, and descriptors are
@@ -104,17 +106,16 @@ pub enum Error {
     Forked,
 }
 
+impl From<OsError> for Error {
+    fn from(error: OsError) -> Self {
+        Self::Os {
+            operation: error.operation,
+            source: error.into(),
+        }
+    }
+}
+
 impl Error {
-    /// Makes a function that says which system call an [`io::Error`] came from.
-    pub(crate) fn os(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Os { operation, source }
-    }
-
-    /// Makes the error of a payload that cannot be read.
-    pub(crate) fn payload(reason: &'static str, source: Option<io::Error>) -> Self {
-        Self::Payload { reason, source }
-    }
-
     /// Says whether the trouble is in one received message, so that receiving can go on.
     ///
     /// # Examples

@@ -73,7 +73,7 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
         }
         Ok(Numbered::Closed) => Err(error(ErrorKind::NotFound, "is not open")),
         Err(cause) => {
-            let reason = format!("cannot be taken over: fcntl: {cause}");
+            let reason = format!("cannot be taken over: {cause}");
             Err(error(cause.kind(), &reason))
         }
     }

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::busy_poll::Spin;
+use crate::busy_poll::BusyPoll;
 use crate::error::Error;
-use crate::sys::{epoll, seam, wait};
+use crate::sys::{OsError, call_io, epoll, wait};
 
 /// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when
 /// its place is used again.
@@ -134,7 +134,7 @@ pub(crate) struct Reactor<T> {
     /// What is not watched, or could not be, and when to watch it.
     unwatched: Vec<(Instant, Key, Watch)>,
     /// Whether to look for a while before waiting.
-    pub(crate) spin: Spin,
+    pub(crate) spin: BusyPoll,
 }
 
 const WAKER: Token = Token(usize::MAX);
@@ -143,19 +143,13 @@ const TIMER: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel in one call.
 const EVENTS: usize = 256;
 
-/// Makes one of mio's system calls.
-fn attempt<T>(call: &'static str, make: impl FnOnce() -> io::Result<T>) -> Result<T, Error> {
-    let made = seam(call).map_err(io::Error::from).and_then(|()| make());
-    made.map_err(Error::os(call))
-}
-
 impl<T: Thing> Reactor<T> {
     /// Makes an empty reactor and the function that wakes it from any thread.
     pub(crate) fn new() -> Result<(Self, Wake), Error> {
-        let poll = attempt("epoll_create1", Poll::new)?;
-        let waker = attempt("eventfd", || mio::Waker::new(poll.registry(), WAKER))?;
-        let timer = wait::timerfd().map_err(Error::os("timerfd_create"))?;
-        attempt("epoll_ctl", || {
+        let poll = call_io("epoll_create1", Poll::new)?;
+        let waker = call_io("eventfd", || mio::Waker::new(poll.registry(), WAKER))?;
+        let timer = wait::timerfd()?;
+        call_io("epoll_ctl", || {
             let raw = timer.as_raw_fd();
             let registry = poll.registry();
             registry.register(&mut SourceFd(&raw), TIMER, Interest::READABLE)
@@ -169,7 +163,7 @@ impl<T: Thing> Reactor<T> {
             timers: BTreeSet::new(),
             armed: None,
             unwatched: Vec::new(),
-            spin: Spin::default(),
+            spin: BusyPoll::default(),
         };
         let wake = move || {
             // It fails only when the counter is full, and then the loop is awake already.
@@ -197,18 +191,16 @@ impl<T: Thing> Reactor<T> {
             (None, _) => Ok(()),
             (Some(_), Trigger::Level) => self.watch(key, &thing, Some(Watch::Reading)),
             // The descriptor is borrowed from the thing for the one call that takes its number.
-            (Some(fd), Trigger::Edge) => attempt("epoll_ctl", || {
+            (Some(fd), Trigger::Edge) => call_io("epoll_ctl", || {
                 let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
                 registry.register(&mut SourceFd(&raw), key.token(), Interest::READABLE)
             }),
         };
         if let Err(error) = registered {
             self.free.push(index);
-            let error = match error {
-                Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                    Error::NotPollable
-                }
-                error => error,
+            let error = match error.kind() {
+                io::ErrorKind::PermissionDenied => Error::NotPollable,
+                _ => error.into(),
             };
             return Err((error, thing));
         }
@@ -274,7 +266,7 @@ impl<T: Thing> Reactor<T> {
 
     /// Watches a level-triggered descriptor for something else, or not at all. Nothing needs to be done where nothing
     /// changes.
-    fn watch(&mut self, key: Key, thing: &T, watch: Option<Watch>) -> Result<(), Error> {
+    fn watch(&mut self, key: Key, thing: &T, watch: Option<Watch>) -> Result<(), OsError> {
         let before = self.slot(key.index).and_then(|slot| slot.watch);
         let Some(fd) = thing.watched().filter(|_| watch != before) else {
             return Ok(());
@@ -284,8 +276,7 @@ impl<T: Thing> Reactor<T> {
             (_, None) => epoll::delete(epoll, fd),
             (None, Some(watch)) => epoll::add(epoll, fd, number, watch.into()),
             (Some(_), Some(watch)) => epoll::modify(epoll, fd, number, watch.into()),
-        }
-        .map_err(Error::os("epoll_ctl"))?;
+        }?;
         if let Some(slot) = self.slot(key.index) {
             slot.watch = watch;
         }
@@ -312,7 +303,7 @@ impl<T: Thing> Reactor<T> {
         };
         let armed = match thing.trigger() {
             Trigger::Level => self.watch(key, thing, Some(watch)),
-            Trigger::Edge => attempt("epoll_ctl", || {
+            Trigger::Edge => call_io("epoll_ctl", || {
                 let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
                 registry.reregister(&mut SourceFd(&raw), key.token(), watch.into())
             }),
@@ -336,7 +327,7 @@ impl<T: Thing> Reactor<T> {
         // If that fails, its events are for a key that names nothing, or for one that has nothing to do.
         let _ = match (thing.trigger(), thing.watched()) {
             (Trigger::Level, _) => self.watch(key, thing, None),
-            (Trigger::Edge, Some(fd)) => attempt("epoll_ctl", || {
+            (Trigger::Edge, Some(fd)) => call_io("epoll_ctl", || {
                 let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
                 registry.deregister(&mut SourceFd(&raw))
             }),
@@ -409,15 +400,15 @@ impl<T: Thing> Reactor<T> {
             return Ok(());
         }
         let after = earliest.map(|time| time.saturating_duration_since(Instant::now()));
-        wait::timerfd_settime(self.timer.as_fd(), after).map_err(Error::os("timerfd_settime"))?;
+        wait::timerfd_settime(self.timer.as_fd(), after)?;
         self.armed = earliest;
         Ok(())
     }
 
-    /// Collects what is ready, looking for it for a while before it sleeps if that is [worth it](Spin).
-    fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+    /// Collects what is ready, looking for it for a while before it sleeps if that is [worth it](BusyPoll).
+    fn poll(&mut self, timeout: Option<Duration>) -> Result<(), OsError> {
         let waits = timeout != Some(Duration::ZERO);
-        let Some(mut until) = self.spin.until().filter(|_| waits) else {
+        let Some(mut until) = self.spin.next_deadline().filter(|_| waits) else {
             return self.poll_once(timeout);
         };
         if let Some(end) = timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
@@ -426,19 +417,19 @@ impl<T: Thing> Reactor<T> {
         loop {
             self.poll_once(Some(Duration::ZERO))?;
             if !self.events.is_empty() {
-                self.spin.note(true);
+                self.spin.record(true);
                 return Ok(());
             }
             if Instant::now() >= until {
-                self.spin.note(false);
+                self.spin.record(false);
                 return self.poll_once(timeout);
             }
             std::hint::spin_loop();
         }
     }
 
-    fn poll_once(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        attempt("epoll_wait", || self.poll.poll(&mut self.events, timeout))
+    fn poll_once(&mut self, timeout: Option<Duration>) -> Result<(), OsError> {
+        call_io("epoll_wait", || self.poll.poll(&mut self.events, timeout))
     }
 
     /// Waits until something is ready, for at most `timeout`, and appends to `turns` who is to act and
@@ -452,10 +443,8 @@ impl<T: Thing> Reactor<T> {
         self.arm()?;
         match self.poll(timeout) {
             Ok(()) => {}
-            Err(Error::Os { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
         let mut expired = false;
         for event in &self.events {

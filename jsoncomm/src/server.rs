@@ -188,7 +188,7 @@ impl<S> Server<S> {
         self.check_process()?;
         match kind {
             Kind::Datagram => {
-                let fd = sys::socket(sys::Type::Dgram).map_err(Error::os("socket"))?;
+                let fd = sys::socket(sys::Type::Dgram)?;
                 let line = self.datagram_line(fd)?;
                 let path = at.into().bind(line.as_fd(), sys::Type::Dgram)?;
                 self.add_endpoint(Source::Datagrams(Datagrams::new(
@@ -248,9 +248,9 @@ impl<S> Server<S> {
     fn datagram_line(&self, fd: OwnedFd) -> Result<Transport, Error> {
         /// All answers of a datagram server share one send buffer.
         const SNDBUF: usize = 4 << 20;
-        sys::set_passcred(fd.as_fd()).map_err(Error::os("setsockopt"))?;
-        sys::raise_sndbuf(fd.as_fd(), SNDBUF).map_err(Error::os("setsockopt"))?;
-        Transport::new(fd, Kind::Datagram, &self.desk.limits)
+        sys::set_passcred(fd.as_fd())?;
+        sys::raise_sndbuf(fd.as_fd(), SNDBUF)?;
+        Ok(Transport::new(fd, Kind::Datagram, &self.desk.limits)?)
     }
 
     fn add_endpoint(&mut self, source: Source<S>) -> Result<Endpoint<'_, S>, Error> {
@@ -430,7 +430,7 @@ impl<S> Drop for Server<S> {
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 pub fn raise_descriptor_limit() -> Result<(), Error> {
-    limit::raise_descriptor_limit().map_err(Error::os("setrlimit"))
+    Ok(limit::raise_descriptor_limit()?)
 }
 
 impl<S> AsFd for Server<S> {

@@ -11,9 +11,10 @@ use crate::error::{AddressProblem, Error};
 use crate::json::check_size;
 use crate::limits::Limits;
 use crate::message::{self, Message, Pack, Packer, UnusedFds};
+use crate::sys::OsError;
 use crate::sys::control::{self, Wait};
 use crate::sys::socket::{self as sys, Type};
-use crate::transport::{self, Datagram, Heard, Inbox, Kind, Transport};
+use crate::transport::{self, Datagram, Inbox, Kind, ReceiveOutcome, SendAttempt, Transport};
 
 pub use crate::limits::DATAGRAM_MAX;
 pub use crate::transport::SendStatus;
@@ -100,7 +101,7 @@ impl Socket {
     ///
     /// [socketpair(2)]: https://man7.org/linux/man-pages/man2/socketpair.2.html
     pub fn pair(kind: Kind) -> Result<(Self, Self), Error> {
-        let (left, right) = sys::socketpair(kind.into()).map_err(Error::os("socketpair"))?;
+        let (left, right) = sys::socketpair(kind.into())?;
         let limits = Limits::default();
         Ok((
             Self::new(Transport::new(left, kind, &limits)?),
@@ -141,7 +142,7 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
-        let fd = sys::socket(Type::Dgram).map_err(Error::os("socket"))?;
+        let fd = sys::socket(Type::Dgram)?;
         let mut socket = Self::new(Transport::new(fd, Kind::Datagram, &Limits::default())?);
         socket.path = Some(at.into().bind(socket.as_fd(), Type::Dgram)?);
         Ok(socket)
@@ -203,8 +204,8 @@ impl Socket {
     ///
     /// [`Error::Os`] for what [socket(2)](https://man7.org/linux/man-pages/man2/socket.2.html) reports.
     pub fn unconnected() -> Result<Self, Error> {
-        let fd = sys::socket(Type::Dgram).map_err(Error::os("socket"))?;
-        sys::autobind(fd.as_fd()).map_err(Error::os("bind"))?;
+        let fd = sys::socket(Type::Dgram)?;
+        sys::autobind(fd.as_fd())?;
         Self::from_fd(fd)
     }
 
@@ -332,7 +333,7 @@ impl Socket {
     pub fn send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<(), Error> {
         let deadline = self.deadline();
         self.encoded(message, |line, text, fds| {
-            line.send_by(text, fds, None, deadline)
+            delivered(line.send_by(text, fds, None, deadline)?)
         })
     }
 
@@ -346,7 +347,7 @@ impl Socket {
         let deadline = self.deadline();
         let to = to.resolve()?;
         self.encoded(message, |line, text, fds| {
-            line.send_by(text, fds, Some(&to.name), deadline)
+            delivered(line.send_by(text, fds, Some(&to.name), deadline)?)
         })
     }
 
@@ -369,7 +370,7 @@ impl Socket {
     /// ```
     pub fn try_send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<SendStatus, Error> {
         self.encoded(message, |line, text, fds| {
-            line.send(text, fds, None, Wait::Never)
+            status(line.send(text, fds, None, Wait::Never)?)
         })
     }
 
@@ -385,7 +386,7 @@ impl Socket {
     ) -> Result<SendStatus, Error> {
         let to = to.resolve()?;
         self.encoded(message, |line, text, fds| {
-            line.send(text, fds, Some(&to.name), Wait::Never)
+            status(line.send(text, fds, Some(&to.name), Wait::Never)?)
         })
     }
 
@@ -398,8 +399,10 @@ impl Socket {
     /// descriptors are closed, and the next one can be received.
     pub fn receive<M: Message>(&mut self) -> Result<(M, Option<Address>), Error> {
         let deadline = self.deadline();
-        let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
-        self.decoded(datagram)
+        let received = self
+            .line
+            .receive_by(&mut self.inbox, deadline, Instant::now())?;
+        self.decoded(received.into_datagram()?)
     }
 
     /// Receives one message if one is queued; never waits.
@@ -409,12 +412,12 @@ impl Socket {
     /// As [`receive`](Socket::receive); an empty queue and the end of a connection are outcomes.
     pub fn try_receive<M: Message>(&mut self) -> Result<Received<M>, Error> {
         match self.line.receive(&mut self.inbox, Wait::Never)? {
-            Heard::Datagram(datagram) => {
+            ReceiveOutcome::Datagram(datagram) => {
                 let (message, sender) = self.decoded(datagram)?;
                 Ok(Received::Message(message, sender))
             }
-            Heard::Pending | Heard::Short => Ok(Received::Pending),
-            Heard::Closed => Ok(Received::Closed),
+            ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => Ok(Received::Pending),
+            ReceiveOutcome::Closed => Ok(Received::Closed),
         }
     }
 
@@ -430,7 +433,7 @@ impl Socket {
         message: &M,
         send: impl FnOnce(&Transport, &[u8], &[BorrowedFd<'_>]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        transport::empty(&mut self.text);
+        transport::reset_buffer(&mut self.text);
         let bounds = self.line.bounds();
         let fds = Packer::at_depth(bounds.depth);
         message::encode(message, &mut self.text, &fds)
@@ -452,6 +455,25 @@ impl Socket {
             message,
             self.inbox.sender().copied().map(Address::from_name),
         ))
+    }
+}
+
+/// Returns the public result of sending with a deadline.
+fn delivered(outcome: SendAttempt) -> Result<(), Error> {
+    match outcome {
+        SendAttempt::Sent => Ok(()),
+        SendAttempt::Full => Err(Error::Deadline),
+        SendAttempt::Exhausted(error) => Err(error.into()),
+        SendAttempt::Closed => Err(Error::Closed),
+    }
+}
+
+/// Returns the public result of sending without waiting.
+fn status(outcome: SendAttempt) -> Result<SendStatus, Error> {
+    match outcome {
+        SendAttempt::Sent => Ok(SendStatus::Done),
+        SendAttempt::Full | SendAttempt::Exhausted(_) => Ok(SendStatus::Full),
+        SendAttempt::Closed => Err(Error::Closed),
     }
 }
 
@@ -510,7 +532,7 @@ impl Listener {
     ///
     /// As [`Socket::bind`].
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
-        let fd = sys::socket(Type::Seqpacket).map_err(Error::os("socket"))?;
+        let fd = sys::socket(Type::Seqpacket)?;
         let path = at.into().bind(fd.as_fd(), Type::Seqpacket)?;
         let path = Some(path);
         Ok(Self { _path: path, fd })
@@ -525,7 +547,7 @@ impl Listener {
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         kind_of(fd.as_fd(), Listening::Yes)?;
         // Calling it again on a listening socket only sets what accepting relies on.
-        sys::listen(fd.as_fd()).map_err(Error::os("listen"))?;
+        sys::listen(fd.as_fd())?;
         Ok(Self { _path: None, fd })
     }
 
@@ -538,23 +560,15 @@ impl Listener {
     ///
     /// [accept(2)]: https://man7.org/linux/man-pages/man2/accept.2.html
     pub fn accept(&self) -> Result<Option<Socket>, Error> {
-        let line = self.accept_line(&Limits::default())?;
-        Ok(line.map(Socket::new))
+        Ok(self.accept_transport(&Limits::default())?.map(Socket::new))
     }
 
     /// Takes the next connection, without the typed interface.
-    pub(crate) fn accept_line(&self, limits: &Limits) -> Result<Option<Transport>, Error> {
-        loop {
-            match sys::accept(self.fd.as_fd()) {
-                Ok(fd) => return Transport::new(fd, Kind::Seqpacket, limits).map(Some),
-                Err(error) => match error.kind() {
-                    std::io::ErrorKind::WouldBlock => return Ok(None),
-                    // A signal, or a client that gave up before its turn.
-                    std::io::ErrorKind::Interrupted | std::io::ErrorKind::ConnectionAborted => {}
-                    _ => return Err(Error::os("accept")(error)),
-                },
-            }
-        }
+    pub(crate) fn accept_transport(&self, limits: &Limits) -> Result<Option<Transport>, OsError> {
+        let accepted = sys::accept(self.fd.as_fd())?;
+        accepted
+            .map(|fd| Transport::new(fd, Kind::Seqpacket, limits))
+            .transpose()
     }
 
     /// The address it listens at, if it has one.
@@ -595,7 +609,7 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>, listening: Listening) -> Result<Kind, 
     };
     let found = sys::type_of(fd).ok().flatten();
     let kind = found.ok_or_else(|| wrong("a unix datagram or seqpacket socket"))?;
-    let listens = sys::is_listening(fd).map_err(Error::os("getsockopt"))?;
+    let listens = sys::is_listening(fd)?;
     match (listens, listening) {
         (true, Listening::Yes) | (false, Listening::No) => Ok(kind.into()),
         (true, Listening::No) => Err(wrong("a socket that sends and receives: it listens")),
@@ -605,6 +619,6 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>, listening: Listening) -> Result<Kind, 
 
 /// Asks for a socket's own address.
 pub(crate) fn local_address(fd: BorrowedFd<'_>) -> Result<Option<Address>, Error> {
-    let name = control::getsockname(fd).map_err(Error::os("getsockname"))?;
+    let name = control::getsockname(fd)?;
     Ok(name.map(Address::from_name))
 }

@@ -1,8 +1,9 @@
 //! System calls under their manual-page names.
 //!
-//! Each function is one call, or the few that only make sense together; all take and give safe types
-//! and report trouble as [`std::io::Error`], so that the rooms above never name rustix or libc. Only
-//! [`control`] holds `unsafe`. Each call goes past [`seam`] first, where tests make it fail.
+//! Each function makes one system call, or the few that belong together. All take and return safe types, so that the
+//! modules above name neither rustix nor libc. Only [`control`] contains `unsafe`.
+//!
+//! Every call that can fail goes through [`call`], which names it in its error and lets tests make it fail.
 
 pub(crate) mod control;
 pub(crate) mod diag;
@@ -17,14 +18,70 @@ pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod wait;
 
+use std::io;
+
+use rustix::io::Errno;
+
 pub(crate) use file::{PipeEnd, is_pipe, set_cloexec};
-#[cfg(test)]
-pub(crate) use inject::seam;
 pub(crate) use socket::{Domain, is_socket};
 
-/// Where a test makes a system call fail; nothing in a program.
-#[cfg(not(test))]
+/// A system call that failed, and the error number that it reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {errno}")]
+pub(crate) struct OsError {
+    /// The manual-page name of the call.
+    pub(crate) operation: &'static str,
+    errno: Errno,
+}
+
+impl OsError {
+    /// Returns the standard library's category of the error.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        self.errno.kind()
+    }
+}
+
+impl From<OsError> for io::Error {
+    fn from(error: OsError) -> Self {
+        error.errno.into()
+    }
+}
+
+/// Makes one system call. In tests, a planned fault takes its place ([`inject`]).
 #[inline(always)]
-pub(crate) const fn seam(_call: &'static str) -> Result<(), rustix::io::Errno> {
-    Ok(())
+pub(crate) fn call<T>(
+    operation: &'static str,
+    make: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, OsError> {
+    #[cfg(test)]
+    if let Err(errno) = inject::count(operation) {
+        return Err(OsError { operation, errno });
+    }
+    make().map_err(|errno| OsError { operation, errno })
+}
+
+/// Makes a system call again until no signal interrupts it.
+///
+/// Not for calls that wait, whose caller has to compute the remaining time, and never for close(2), which has closed
+/// the descriptor.
+fn retry<T>(
+    operation: &'static str,
+    mut make: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, OsError> {
+    loop {
+        match call(operation, &mut make) {
+            Err(error) if error.errno == Errno::INTR => {}
+            result => return result,
+        }
+    }
+}
+
+/// Makes a system call of another library.
+pub(crate) fn call_io<T>(
+    operation: &'static str,
+    make: impl FnOnce() -> io::Result<T>,
+) -> Result<T, OsError> {
+    call(operation, || {
+        make().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    })
 }

@@ -195,7 +195,7 @@ fn a_file_that_may_not_be_given_away_is_not_left_behind() {
                 let is_chown = matches!(
                     error,
                     Error::Os {
-                        operation: "chown",
+                        operation: "fchownat",
                         ..
                     }
                 );

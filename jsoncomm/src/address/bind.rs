@@ -1,13 +1,14 @@
 //! Binding: what may be in the way, what the file looks like, and who removes it.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Address, too_long};
 use crate::error::{AddressProblem, Error};
+use crate::sys::OsError;
 use crate::sys::file::{self, Entry, Identity};
 use crate::sys::name::{self, Name};
 use crate::sys::process::Origin;
@@ -108,16 +109,16 @@ impl Bind {
         self.check()?;
         let Some(path) = self.address.as_path() else {
             let name = self.address.resolve()?.name;
-            socket::bind(socket, &name).map_err(|error| self.os("bind", error))?;
+            socket::bind(socket, &name).map_err(|error| self.os(error))?;
             let others = socket::hold_other_types(&name, of);
-            let others = others.map_err(|error| self.os("bind", error))?;
+            let others = others.map_err(|error| self.os(error))?;
             listen(socket, of)?;
             return Ok(Bound::Name { _others: others });
         };
         let spot = self.find(path)?;
         let lock = self.lock(&spot)?;
         if let Some(mode) = self.first_mode() {
-            file::set_mode(socket, mode).map_err(Error::os("fchmod"))?;
+            file::set_mode(socket, mode)?;
         }
         self.take(&spot, socket, lock.as_ref())?;
         let bound = self.hold(spot)?;
@@ -174,7 +175,7 @@ impl Bind {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let directory = file::open_directory(parent).map_err(|error| self.os("open", error))?;
+        let directory = file::open_directory(parent).map_err(|error| self.os(error))?;
         let name = match Name::from_path(path.as_os_str()) {
             Some(name) => name,
             None => name_within(directory.as_fd(), file).map_err(error)?,
@@ -195,7 +196,7 @@ impl Bind {
         let fd = match file::open_to_lock(spot.directory.as_fd()) {
             Ok(fd) => fd,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
-            Err(error) => return Err(self.os("open", error)),
+            Err(error) => return Err(self.os(error)),
         };
         loop {
             match file::try_lock(fd.as_fd()) {
@@ -216,7 +217,7 @@ impl Bind {
             match socket::bind(socket, &spot.name) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::AddrInUse => self.clear(spot, lock)?,
-                Err(error) => return Err(self.os("bind", error)),
+                Err(error) => return Err(self.os(error)),
             }
         }
         Err(self.address.error(AddressProblem::InUse))
@@ -238,10 +239,8 @@ impl Bind {
             Ok(_) if !is_ours => error(AddressProblem::Foreign { owner }),
             Ok(Probe::Unknown) => error(AddressProblem::Denied),
             Ok(Probe::Dead) if lock.is_none() => error(AddressProblem::Unlockable),
-            Ok(Probe::Dead) => spot
-                .remove(entry.identity)
-                .map_err(|error| self.os("unlink", error)),
-            Err(error) => Err(self.os("connect", error)),
+            Ok(Probe::Dead) => spot.remove(entry.identity).map_err(|error| self.os(error)),
+            Err(error) => Err(self.os(error)),
         }
     }
 
@@ -249,7 +248,7 @@ impl Bind {
     fn hold(&self, spot: Spot) -> Result<BoundPath, Error> {
         let vanished = || self.address.error(AddressProblem::Vanished);
         let identity = file::socket_identity(spot.directory.as_fd(), &spot.file);
-        let identity = identity.map_err(Error::os("stat"))?.ok_or_else(vanished)?;
+        let identity = identity?.ok_or_else(vanished)?;
         // From here on the file is removed if anything fails.
         let origin = Origin::here();
         let bound = BoundPath {
@@ -271,24 +270,24 @@ impl Bind {
     fn set_access(&self, entry: &Entry, mode: u32) -> Result<(), Error> {
         let file = entry.file.as_fd();
         if self.owner.or(self.group).is_some() {
-            file::set_owner(file, self.owner, self.group).map_err(Error::os("chown"))?;
+            file::set_owner(file, self.owner, self.group)?;
         }
         // The umask takes away from what a file appears with.
         if entry.mode != mode {
             let path = file::proc_name(file);
             let path = path.ok_or_else(|| self.address.error(AddressProblem::NoProc))?;
-            file::chmod(&path, mode).map_err(Error::os("chmod"))?;
+            file::chmod(&path, mode)?;
         }
         Ok(())
     }
 
     /// Says what a system call's error means for who binds.
-    fn os(&self, operation: &'static str, error: io::Error) -> Error {
+    fn os(&self, error: OsError) -> Error {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 self.address.error(AddressProblem::NoDirectory)
             }
-            _ => self.address.os(operation, error),
+            _ => self.address.os(error),
         }
     }
 }
@@ -309,7 +308,7 @@ impl<P: AsRef<OsStr>> From<P> for Bind {
 fn listen(socket: BorrowedFd<'_>, of: Type) -> Result<(), Error> {
     match of {
         Type::Dgram => Ok(()),
-        Type::Seqpacket => socket::listen(socket).map_err(Error::os("listen")),
+        Type::Seqpacket => Ok(socket::listen(socket)?),
     }
 }
 
@@ -334,11 +333,11 @@ struct Spot {
 impl Spot {
     /// Takes hold of the file that is there.
     fn entry(&self) -> Result<Option<Entry>, Error> {
-        file::entry(self.directory.as_fd(), &self.file).map_err(Error::os("open"))
+        Ok(file::entry(self.directory.as_fd(), &self.file)?)
     }
 
     /// Asks whether anybody has the socket open; the very one that was found, where `/proc` is mounted.
-    fn probe(&self, entry: &Entry) -> io::Result<Probe> {
+    fn probe(&self, entry: &Entry) -> Result<Probe, OsError> {
         let through = file::proc_name(entry.file.as_fd());
         let name = through.and_then(|path| Name::from_path(&path));
         socket::probe(&name.unwrap_or(self.name))
@@ -346,7 +345,7 @@ impl Spot {
 
     /// Removes the file if it is still this one. An [`Entry`] of it, and a socket bound to it, keep its inode
     /// from being used again, and thereby keep the comparison honest.
-    fn remove(&self, identity: Identity) -> io::Result<()> {
+    fn remove(&self, identity: Identity) -> Result<(), OsError> {
         let found = file::socket_identity(self.directory.as_fd(), &self.file)?;
         if found == Some(identity) {
             file::unlink(self.directory.as_fd(), &self.file)?;

@@ -8,7 +8,7 @@ use super::reply::{About, Kept, about};
 use super::table::{LOOK, Shared, Table};
 use crate::error::Error;
 use crate::sys::control::Wait;
-use crate::transport::{Datagram, Heard, Inbox, Kind, Transport};
+use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 
 /// What is needed to receive.
 pub(super) struct Receiver {
@@ -89,7 +89,7 @@ impl<'s> Leader<'s> {
         Self {
             lead,
             receiver: table.take_receiver(),
-            spins: table.spin.is_on(),
+            spins: table.spin.is_enabled(),
             look: None,
             rest: None,
         }
@@ -118,9 +118,9 @@ impl<'s> Leader<'s> {
     fn try_receive(&mut self) -> Result<Option<Datagram>, Error> {
         let Receiver { line, inbox } = &mut *self.receiver;
         match line.receive(inbox, Wait::Never)? {
-            Heard::Datagram(datagram) => Ok(Some(datagram)),
-            Heard::Pending | Heard::Short => Ok(None),
-            Heard::Closed => Err(Error::Closed),
+            ReceiveOutcome::Datagram(datagram) => Ok(Some(datagram)),
+            ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => Ok(None),
+            ReceiveOutcome::Closed => Err(Error::Closed),
         }
     }
 
@@ -134,7 +134,8 @@ impl<'s> Leader<'s> {
             return self.receive_or_look(deadline);
         }
         let Receiver { line, inbox } = &mut *self.receiver;
-        line.receive_from(inbox, deadline, Instant::now())
+        line.receive_by(inbox, deadline, Instant::now())?
+            .into_datagram()
     }
 
     /// Receives from a datagram server, and looks now and then whether it is still there, however much comes from
@@ -154,14 +155,14 @@ impl<'s> Leader<'s> {
             if now < look {
                 let until = deadline.map_or(look, |at| at.min(look));
                 let Receiver { line, inbox } = &mut *self.receiver;
-                match line.receive_from(inbox, Some(until), now) {
-                    Err(Error::Deadline) if Some(until) != deadline => {}
+                match line.receive_by(inbox, Some(until), now)? {
+                    ReceiveOutcome::Empty if Some(until) != deadline => {}
                     // However short each wait is.
-                    Err(Error::Deadline) if self.lead.shared.finds_nobody(self.line()) => {
+                    ReceiveOutcome::Empty if self.lead.shared.finds_nobody(self.line()) => {
                         self.rest = Some(REST);
                         continue;
                     }
-                    received => return received,
+                    received => return received.into_datagram(),
                 }
             }
             self.look = None;
@@ -171,11 +172,11 @@ impl<'s> Leader<'s> {
         }
     }
 
-    /// Looks for a datagram before waiting for one, if that is [worth it](crate::busy_poll::Spin).
+    /// Looks for a datagram before waiting for one, if that is [worth it](crate::busy_poll::BusyPoll).
     #[inline(never)]
     fn spin(&mut self, deadline: Option<Instant>) -> Result<Option<Datagram>, Error> {
         let shared = self.lead.shared;
-        let Some(until) = shared.lock().spin.until() else {
+        let Some(until) = shared.lock().spin.next_deadline() else {
             return Ok(None);
         };
         let until = deadline.map_or(until, |deadline| until.min(deadline));
@@ -185,7 +186,7 @@ impl<'s> Leader<'s> {
                 found => break found,
             }
         };
-        shared.lock().spin.note(found.is_some());
+        shared.lock().spin.record(found.is_some());
         Ok(found)
     }
 

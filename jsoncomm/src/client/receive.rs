@@ -13,7 +13,7 @@ use super::table::{LOOK, Shared, Table};
 use crate::error::{CallError, Error};
 use crate::message::Message;
 use crate::sys::control::Wait;
-use crate::transport::{Datagram, Heard};
+use crate::transport::{Datagram, ReceiveOutcome};
 
 /// As many datagrams are received without waiting as a server takes in one turn.
 const TURN: usize = 32;
@@ -213,26 +213,29 @@ impl Shared {
             };
             let Receiver { line, inbox } = &mut *leading.receiver;
             match line.receive(inbox, Wait::Never) {
-                Ok(Heard::Datagram(datagram)) => leader = self.pass_on(leading, datagram, &[]),
-                Ok(Heard::Closed) => return Err(self.close(leading)),
-                Ok(Heard::Pending) if gone => return Err(self.close(leading)),
+                Ok(ReceiveOutcome::Datagram(datagram)) => {
+                    leader = self.pass_on(leading, datagram, &[])
+                }
+                Ok(ReceiveOutcome::Closed) => return Err(self.close(leading)),
+                Ok(ReceiveOutcome::Empty) if gone => return Err(self.close(leading)),
                 // It may have answered just before.
-                Ok(Heard::Pending) if self.finds_nobody(leading.line()) => {
+                Ok(ReceiveOutcome::Empty) if self.finds_nobody(leading.line()) => {
                     gone = true;
                     leader = Some(leading);
                 }
-                Ok(Heard::Pending) => {
+                Ok(ReceiveOutcome::Empty) => {
                     leading.leave();
                     return Ok(false);
                 }
                 // No event says when to try again.
-                short @ (Ok(Heard::Short) | Err(_)) => {
+                short @ (Ok(ReceiveOutcome::Exhausted) | Err(_)) => {
                     let mut table = self.lock();
                     table.look = Some(Instant::now() + LOOK);
                     table.short = true;
                     drop(table);
                     leading.leave();
-                    return short.map(|_| false);
+                    short?;
+                    return Ok(false);
                 }
             }
         }

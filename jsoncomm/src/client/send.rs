@@ -11,8 +11,8 @@ use crate::json::check_size;
 use crate::limits::Limits;
 use crate::message::{Pack, Packer, Row};
 use crate::sys::control::Wait;
-use crate::sys::wait;
-use crate::transport::{self, DEADLINE, Kind, PAUSE, Tried};
+use crate::sys::wait::{self, WaitOutcome};
+use crate::transport::{self, DEADLINE, Kind, PAUSE, SendAttempt};
 
 /// How long replies are left where they are while calls go out to a datagram server. What has come in that time, and
 /// while a call waits for room, is lost if a call then finds the server dead. To take in what has come before each
@@ -77,7 +77,7 @@ impl Shared {
         let (mut text, bounds) = (table.take_text(), table.line.bounds());
         // What follows runs the program's code.
         drop(table);
-        transport::empty(&mut text);
+        transport::reset_buffer(&mut text);
         let fds = Packer::at_depth(bounds.depth);
         let written = envelope::write_call(&mut text, id, method, params, timeout, &fds)
             .and_then(|()| check_size(&text, bounds.message));
@@ -120,16 +120,17 @@ impl Shared {
             table.send_cancels();
             let (again, tried) = self.try_send(table, text, fds);
             table = match tried {
-                Ok(Tried::Done) => return Ok(again),
-                Ok(_) if sending.driven => return Err(Error::Full),
-                // Nothing of ours is under way that could end it.
-                Ok(Tried::Short(error)) if again.has_none() => return Err(error),
-                Ok(tried) => self.wait_for_room(again, &tried, sending.deadline)?,
+                Ok(SendAttempt::Sent) => return Ok(again),
                 // Nothing was sent, so this repeats nothing.
-                Err(Error::Closed) if reconnect => {
+                Ok(SendAttempt::Closed) if reconnect => {
                     reconnect = false;
                     self.reconnect(again, sending.deadline)?
                 }
+                Ok(SendAttempt::Closed) => return Err(Error::Closed),
+                Ok(_) if sending.driven => return Err(Error::Full),
+                // Nothing of ours is under way that could end it.
+                Ok(SendAttempt::Exhausted(error)) if again.has_none() => return Err(error.into()),
+                Ok(tried) => self.wait_for_room(again, &tried, sending.deadline)?,
                 Err(error) => return Err(error),
             };
         }
@@ -143,7 +144,7 @@ impl Shared {
         mut table: MutexGuard<'s, Table>,
         text: &[u8],
         fds: &Row<'_>,
-    ) -> (MutexGuard<'s, Table>, Result<Tried, Error>) {
+    ) -> (MutexGuard<'s, Table>, Result<SendAttempt, Error>) {
         if table.line.kind() == Kind::Datagram && !table.led && !table.has_none() {
             let now = Instant::now();
             if table.save_at.is_none_or(|at| at <= now) {
@@ -154,11 +155,12 @@ impl Shared {
                 table = self.lock();
                 match taken {
                     Ok(more) => table.save_at = (!more).then(|| now + UNSAVED),
+                    Err(Error::Closed) => return (table, Ok(SendAttempt::Closed)),
                     Err(error) => return (table, Err(error)),
                 }
             }
         }
-        let tried = table.line.try_send(text, fds, None, Wait::Never);
+        let tried = table.line.send(text, fds, None, Wait::Never);
         (table, tried)
     }
 
@@ -168,13 +170,13 @@ impl Shared {
     fn wait_for_room<'s>(
         &'s self,
         mut table: MutexGuard<'s, Table>,
-        tried: &Tried,
+        tried: &SendAttempt,
         deadline: Option<Instant>,
     ) -> Result<MutexGuard<'s, Table>, Error> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return Err(Error::Deadline);
         }
-        let short = matches!(tried, Tried::Short(_));
+        let short = matches!(tried, SendAttempt::Exhausted(_));
         // The queue of a datagram server is full as soon as that is busy: what has come is left where it is for a
         // while. If that does not help, the server may be waiting for room itself, and that is believed for some calls.
         let is_datagram = table.line.kind() == Kind::Datagram;
@@ -198,13 +200,10 @@ impl Shared {
         };
         let pause = Instant::now() + PAUSE;
         let until = deadline.map_or(pause, |at| at.min(pause));
-        let waited = line.wait(what, Some(until));
+        let waited = line.wait(what, Some(until))?;
         let mut table = self.lock();
-        match waited {
-            Ok(()) => {}
-            Err(Error::Deadline) if patient => table.crowded = CROWDED,
-            Err(Error::Deadline) => {}
-            Err(error) => return Err(error),
+        if patient && waited == WaitOutcome::TimedOut {
+            table.crowded = CROWDED;
         }
         Ok(table)
     }
@@ -219,12 +218,14 @@ impl Shared {
         let line = leader.line();
         let waited = match (sends, receives) {
             (true, true) => line.wait(wait::For::Either, deadline),
-            (true, false) => line.wait_a_while(wait::For::Writing, deadline),
-            (false, true) => line.wait_a_while(wait::For::Reading, deadline),
-            (false, false) => line.wait_a_while(wait::For::Nothing, deadline),
+            (true, false) => line.wait_or_pause(wait::For::Writing, deadline),
+            (false, true) => line.wait_or_pause(wait::For::Reading, deadline),
+            (false, false) => line.wait_or_pause(wait::For::Nothing, deadline),
         };
         leader.leave();
-        waited?;
+        if waited? == WaitOutcome::TimedOut {
+            return Err(Error::Deadline);
+        }
         self.take_in()?;
         Ok(self.lock())
     }
@@ -307,7 +308,7 @@ mod tests {
     use crate::client::slot::Slot;
     use crate::sys::inject::{self, Plan};
     use crate::sys::socket as sys;
-    use crate::transport::{Inbox, SendStatus, Transport};
+    use crate::transport::{Inbox, Transport};
     use rustix::io::Errno;
 
     /// A connection with one call in flight, and the other end.
@@ -355,9 +356,9 @@ mod tests {
         let (shared, far) = beside_another(Kind::Seqpacket);
         let filler = vec![b' '; 50_000];
         let near = Arc::clone(&shared.lock().line);
-        while near.send(&filler, &[], None, Wait::Never).unwrap() == SendStatus::Done {}
+        while near.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
         let sent = far.send(b"{}", &[], None, Wait::Never).unwrap();
-        assert_eq!(sent, SendStatus::Done);
+        assert_eq!(sent, SendAttempt::Sent);
         let (call, times, errno) = ("recvmsg", 0..usize::MAX, Errno::NOBUFS);
         inject::begin(Some(Plan { call, times, errno }));
         let pauses = 5;
@@ -381,7 +382,7 @@ mod tests {
         assert!((1..=most).contains(&looks), "{looks} looks");
         let answer = br#"{"jsonrpc":"2.0","id":0,"result":1}"#;
         let sent = far.send(answer, &[], None, Wait::Never).unwrap();
-        assert_eq!(sent, SendStatus::Done);
+        assert_eq!(sent, SendAttempt::Sent);
         let come = Instant::now();
         while come.elapsed() < UNSAVED {
             std::hint::spin_loop();
@@ -399,13 +400,15 @@ mod tests {
         let filler = vec![b' '; 50_000];
         let near = Arc::clone(&shared.lock().line);
         for line in [&*near, &far] {
-            while line.send(&filler, &[], None, Wait::Never).unwrap() == SendStatus::Done {}
+            while line.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
         }
         let far = std::thread::spawn(move || {
-            far.send_by(&filler, &[], None, until).unwrap();
+            let sent = far.send_by(&filler, &[], None, until).unwrap();
+            assert_eq!(sent, SendAttempt::Sent);
             let mut inbox = Inbox::default();
             loop {
-                let datagram = far.receive_by(&mut inbox, until).unwrap();
+                let datagram = far.receive_by(&mut inbox, until, Instant::now()).unwrap();
+                let datagram = datagram.into_datagram().unwrap();
                 if inbox.text(&datagram).starts_with(b"{") {
                     return;
                 }
@@ -425,7 +428,7 @@ mod tests {
             let near = Arc::clone(&shared.lock().line);
             // Something to receive, which the other thread does not get to.
             for line in [&*near, &far] {
-                while line.send(&filler, &[], None, Wait::Never).unwrap() == SendStatus::Done {}
+                while line.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
             }
             inject::begin(None);
             let pauses = 5;

@@ -14,12 +14,12 @@ use super::leader::Receiver;
 use super::notify::{Listener, Notification, Seat};
 use super::reply::{About, Kept};
 use super::slot::Slot;
-use crate::busy_poll::Spin;
+use crate::busy_poll::BusyPoll;
 use crate::envelope;
 use crate::error::Error;
 use crate::sys::control::Wait;
 use crate::sys::process::Origin;
-use crate::transport::{Kind, SendStatus, Transport};
+use crate::transport::{Kind, SendAttempt, Transport};
 
 /// How often a client looks whether a datagram server is still there, while a call waits for it: the kernel says
 /// nothing by itself. Also how soon it tries again to receive what could not be received.
@@ -103,7 +103,7 @@ pub(super) struct Table {
     /// So many calls that find no room at a datagram server receive at once: the last has waited in vain.
     pub(super) crowded: u8,
     /// Whether to look for replies before sleeping.
-    pub(super) spin: Spin,
+    pub(super) spin: BusyPoll,
     /// Buffers for what is sent.
     texts: Vec<Vec<u8>>,
     /// Buffers for what is received.
@@ -150,7 +150,7 @@ impl Table {
             look: None,
             save_at: None,
             crowded: 0,
-            spin: Spin::default(),
+            spin: BusyPoll::default(),
             texts: Vec::new(),
             receivers: Vec::new(),
         }
@@ -386,7 +386,8 @@ impl Table {
         while let Some(id) = self.cancelled.last() {
             let mut text = Vec::new();
             envelope::write_cancel(&mut text, *id);
-            if let Ok(SendStatus::Full) = self.line.send(&text, &[], None, Wait::Never) {
+            let sent = self.line.send(&text, &[], None, Wait::Never);
+            if let Ok(SendAttempt::Full | SendAttempt::Exhausted(_)) = sent {
                 return;
             }
             self.cancelled.pop();

@@ -19,8 +19,8 @@ use crate::router::Routes;
 use crate::service::{ReplySink, ServerContext};
 use crate::sys::control::{Credentials, Wait, peer_pidfd};
 use crate::sys::socket::is_at_end;
-use crate::sys::wait;
-use crate::transport::{Heard, Inbox, Transport};
+use crate::sys::wait::{self, WaitOutcome};
+use crate::transport::{Inbox, ReceiveOutcome, Transport};
 
 /// The malformed messages of a connection of late.
 #[derive(Debug, Default)]
@@ -292,17 +292,19 @@ impl<S> Connected<S> {
         }
         while share.is_left() && way.is_clear() && desk.is_here() {
             let mut datagram = match way.line.receive(inbox, Wait::Never) {
-                Ok(Heard::Datagram(datagram)) => datagram,
-                Ok(Heard::Pending) => {
+                Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
+                Ok(ReceiveOutcome::Empty) => {
                     self.habit.note(share.taken);
                     break;
                 }
-                Ok(Heard::Closed) => {
+                Ok(ReceiveOutcome::Closed) => {
                     self.ended = true;
                     return SourceAction::Close;
                 }
                 Err(_) => return SourceAction::Close,
-                Ok(Heard::Short) => return SourceAction::pause(desk.limits.accept_pause),
+                Ok(ReceiveOutcome::Exhausted) => {
+                    return SourceAction::pause(desk.limits.accept_pause);
+                }
             };
             share.take(inbox.text(&datagram));
             let routes = &*self.routes;
@@ -416,7 +418,7 @@ impl ConnectionWriter {
         }
         // That it has gone stands behind what is not read, and what is held back is perhaps not even tried.
         let gone = wait::poll(self.line.as_fd(), wait::For::Nothing, Some(Instant::now()));
-        if gone.unwrap_or(false) {
+        if gone == Ok(WaitOutcome::Ready) {
             return Some(SourceAction::Close);
         }
         let waits = !self.is_clear() || account.wait_to_read(key.to_bits());

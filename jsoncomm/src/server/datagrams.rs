@@ -18,10 +18,11 @@ use crate::reactor::{Cause, Key};
 use crate::router::Routes;
 use crate::service::{ReplySink, ServerContext};
 use crate::socket::local_address;
+use crate::sys::OsError;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
 use crate::sys::socket::{How, is_connected, shut_down};
-use crate::transport::{Datagram, Heard, Inbox, Transport};
+use crate::transport::{Datagram, Inbox, ReceiveOutcome, Transport};
 
 /// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl<S> Datagrams<S> {
 
     /// One on a socket that was made elsewhere. If it has a name, others can find it when we have gone.
     pub(super) fn adopted(line: Transport, desk: &ServerContext) -> Result<Self, Error> {
-        let connected = is_connected(line.as_fd()).map_err(Error::os("getpeername"))?;
+        let connected = is_connected(line.as_fd())?;
         Ok(Self {
             shared: local_address(line.as_fd())?.is_some(),
             connected,
@@ -102,9 +103,9 @@ impl<S> Datagrams<S> {
     }
 
     /// Takes the next datagram, if it is for us.
-    fn receive(&mut self, inbox: &mut Inbox) -> Result<Heard, Error> {
+    fn receive(&mut self, inbox: &mut Inbox) -> Result<ReceiveOutcome, OsError> {
         match self.shared && self.retired {
-            true => Ok(Heard::Pending),
+            true => Ok(ReceiveOutcome::Empty),
             false => self.line.receive(inbox, Wait::Never),
         }
     }
@@ -149,23 +150,25 @@ impl<S> Datagrams<S> {
                 return self.ignore();
             }
             match self.receive(inbox) {
-                Ok(Heard::Datagram(mut datagram)) => {
+                Ok(ReceiveOutcome::Datagram(mut datagram)) => {
                     share.take(inbox.text(&datagram));
                     self.handle(state, desk, inbox, key, &mut datagram);
                     if share.taken == 1 && !self.habit.looks() {
                         break;
                     }
                 }
-                Ok(Heard::Pending | Heard::Closed) if self.retired => {
+                Ok(ReceiveOutcome::Empty | ReceiveOutcome::Closed) if self.retired => {
                     // It would be reported as ready for ever.
                     return self.ignore();
                 }
-                Ok(Heard::Pending | Heard::Closed) => {
+                Ok(ReceiveOutcome::Empty | ReceiveOutcome::Closed) => {
                     self.habit.note(share.taken);
                     break;
                 }
                 // Whatever it is, the endpoint stays.
-                Ok(Heard::Short) | Err(_) => return SourceAction::pause(desk.limits.accept_pause),
+                Ok(ReceiveOutcome::Exhausted) | Err(_) => {
+                    return SourceAction::pause(desk.limits.accept_pause);
+                }
             }
         }
         self.next()

@@ -161,7 +161,7 @@ impl<S> Endpoint<'_, S> {
     pub fn without_descriptors(self) -> Result<Self, Error> {
         if let Some(source) = self.server.reactor.get(self.key) {
             if let Some(socket) = source.watched() {
-                refuse_rights(socket).map_err(Error::os("setsockopt(SO_PASSRIGHTS)"))?;
+                refuse_rights(socket)?;
             }
         }
         Ok(self.change(Routes::refuse_descriptors))

@@ -124,7 +124,7 @@ fn null() -> OwnedFd {
 fn adopt(server: &mut Server<State>) -> Connection {
     persist(|| {
         let pair = sys::socketpair(sys::Type::Seqpacket);
-        let (ours, theirs) = pair.map_err(Error::os("socketpair"))?;
+        let (ours, theirs) = pair?;
         server.adopt(ours)?.serve::<dyn Desk>();
         Connection::from_fd(theirs)
     })

@@ -51,7 +51,7 @@ impl<S> Server<S> {
             if too_many(accounts.closing()) && accounts.wait_to_accept(key.to_bits(), too_many) {
                 return SourceAction::Ignore(None);
             }
-            let line = match door.listener.accept_line(&self.desk.limits) {
+            let line = match door.listener.accept_transport(&self.desk.limits) {
                 Ok(Some(line)) => line,
                 Ok(None) => return SourceAction::Keep,
                 // Descriptors or memory have run out; the client stays queued.

@@ -5,7 +5,6 @@
 //! more of that until something is read: then only such answers wait. On a bare endpoint, where answers have no id, they
 //! stay in order all the same.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -15,9 +14,10 @@ use crate::error::{Error, Fault};
 use crate::observe::UndeliveredReason;
 use crate::queue::{OutgoingReply, QueuedReply, SendOutcome, SendQueue, WaitsFor};
 use crate::service::ServerContext;
+use crate::sys::OsError;
 use crate::sys::control::Wait;
 use crate::sys::name::Name;
-use crate::transport::{Freight, Transport, Tried};
+use crate::transport::{InFlightCost, Packet, SendAttempt, Transport};
 
 /// How an attempt to send has ended.
 pub(super) enum Attempt {
@@ -60,7 +60,7 @@ impl Outlet<'_> {
         // Nearly all have no descriptors, fit into a datagram and find room.
         let mut error = None;
         if fds.is_empty() {
-            match self.line.try_plain(text, self.to, Wait::Never) {
+            match self.line.send_plain(text, self.to, Wait::Never) {
                 Ok(()) => return Attempt::Sent,
                 Err(refused) => error = refused,
             }
@@ -74,12 +74,12 @@ impl Outlet<'_> {
         &mut self,
         text: &[u8],
         fds: &[BorrowedFd<'_>],
-        error: Option<io::Error>,
+        error: Option<OsError>,
     ) -> Attempt {
         let (account, in_flight) = (self.account, &mut *self.in_flight);
         let socket = self.line.shared_fd();
         let (mut freighted, mut charge) = (false, None::<Charge>);
-        let mut may = |freight: Freight| {
+        let mut may = |freight: InFlightCost| {
             freighted = true;
             // Given back before it is charged anew.
             drop(charge.take());
@@ -91,32 +91,36 @@ impl Outlet<'_> {
             charge = in_flight.try_charge(account, socket, cost);
             charge.is_some()
         };
-        let sent = self
-            .line
-            .try_freight(text, fds, self.to, Wait::Never, error, &mut may);
+        let packet = Packet {
+            text,
+            fds,
+            to: self.to,
+            wait: Wait::Never,
+        };
+        let sent = self.line.send_with_fds(packet, error, &mut may);
         match sent {
-            Ok(Some(Tried::Done)) => {
+            Ok(Some(SendAttempt::Sent)) => {
                 if let Some(charge) = charge {
                     in_flight.add(socket, charge);
                 }
                 Attempt::Sent
             }
             // Descriptors in flight can be those of another process of our user, or those to be had for a memfd.
-            Ok(Some(Tried::Short(_))) if freighted => Attempt::Waits(WaitsFor::InFlight),
-            Ok(Some(Tried::Full | Tried::Short(_))) => Attempt::Waits(WaitsFor::Room),
+            Ok(Some(SendAttempt::Exhausted(_))) if freighted => Attempt::Waits(WaitsFor::InFlight),
+            Ok(Some(SendAttempt::Full | SendAttempt::Exhausted(_))) => {
+                Attempt::Waits(WaitsFor::Room)
+            }
+            Ok(Some(SendAttempt::Closed)) => Attempt::Gone,
             Ok(None) => Attempt::Waits(WaitsFor::InFlight),
             // Whatever the kernel has against bytes alone it has against the peer.
-            Err(error) if freighted || !fds.is_empty() => match error {
-                Error::Closed => Attempt::Gone,
-                error => Attempt::Refused(error),
-            },
+            Err(error) if freighted || !fds.is_empty() => Attempt::Refused(error),
             Err(_) => Attempt::Gone,
         }
     }
 
     /// Returns true if an answer has to wait behind those that are held back.
     fn follows_held(&self, text: &[u8], fds: usize) -> bool {
-        self.in_order || fds > 0 || self.line.spills(text.len())
+        self.in_order || fds > 0 || self.line.needs_memfd(text.len())
     }
 
     /// Sends an answer, unless others go before it.

@@ -1,7 +1,6 @@
 //! What a server's loop watches on the sockets, a turn at a time: what datagram endpoints and connections have in
 //! common.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use crate::reactor::Watch;
 use crate::router::Routes;
 use crate::service::{ReplySink, ServerContext};
 use crate::sys::socket::{How, accept, is_empty, shut_down};
-use crate::sys::wait;
+use crate::sys::wait::{self, WaitOutcome};
 use crate::transport::{Datagram, Inbox};
 
 /// What a source wants after its turn.
@@ -129,10 +128,7 @@ pub(super) fn close_listening(socket: OwnedFd, desk: &ServerContext) {
     // It cannot fail on a unix socket; then nobody connects any more, and who waits can be seen.
     let told = shut_down(socket.as_fd(), How::Both);
     let first = told.and_then(|()| accept(socket.as_fd()));
-    let nobody = first
-        .as_ref()
-        .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-    if !nobody {
+    if !matches!(first, Ok(None)) {
         desk.accounts.closer().close((first.ok(), socket));
     }
 }
@@ -146,7 +142,8 @@ pub(super) fn leave(socket: impl AsFd + Send + 'static, desk: &ServerContext) {
 }
 
 fn has_unread(socket: &impl AsFd) -> bool {
-    wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now())).unwrap_or(true)
+    let ready = wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now()));
+    ready != Ok(WaitOutcome::TimedOut)
 }
 
 /// Judges a datagram that has come, from somebody who is admitted or not, and hands it on. Says whether it was a call
@@ -198,7 +195,7 @@ fn find_fault(
     admitted: bool,
     descriptors: usize,
 ) -> Option<Fault> {
-    if datagram.is_spilled() {
+    if datagram.is_from_memfd() {
         desk.note(EventKind::LargeMessage);
         caller
             .account
@@ -291,7 +288,7 @@ mod tests {
         assert!(connect(&name).is_err());
         let until = Some(Instant::now() + Duration::from_secs(20));
         let ended = wait::poll(client.as_fd(), wait::For::Nothing, until);
-        assert!(ended.unwrap(), "who waited is told");
+        assert_eq!(ended, Ok(WaitOutcome::Ready), "who waited is told");
     }
 
     /// How many turns pass until it looks.

@@ -160,7 +160,7 @@ impl ServerContext {
         write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) -> Option<EncodeError> {
         let mut text = std::mem::take(&mut self.text);
-        crate::transport::empty(&mut text);
+        crate::transport::reset_buffer(&mut text);
         let bounds = self.mailbox.bounds();
         let fds = Packer::at_depth(bounds.depth);
         let trouble = encoded(&mut text, &fds, bounds, write).err();

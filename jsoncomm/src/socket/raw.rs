@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
-use super::{Received, Socket};
+use super::{Received, Socket, status};
 use crate::address::Address;
 use crate::error::Error;
 use crate::fds::Fds;
 use crate::peer::Peer;
 use crate::sys::control::Wait;
-use crate::transport::{Datagram, Heard, Kind, SendStatus};
+use crate::transport::{Datagram, Kind, ReceiveOutcome, SendStatus};
 
 /// One datagram as it came: its bytes, which need be no JSON, and its descriptors.
 ///
@@ -82,12 +83,12 @@ impl Socket {
     /// ```
     pub fn try_receive_raw(&mut self) -> Result<Received<RawDatagram>, Error> {
         match self.line.receive(&mut self.inbox, Wait::Never)? {
-            Heard::Datagram(datagram) => {
+            ReceiveOutcome::Datagram(datagram) => {
                 let (raw, sender) = self.taken(datagram)?;
                 Ok(Received::Message(raw, sender))
             }
-            Heard::Pending | Heard::Short => Ok(Received::Pending),
-            Heard::Closed => Ok(Received::Closed),
+            ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => Ok(Received::Pending),
+            ReceiveOutcome::Closed => Ok(Received::Closed),
         }
     }
 
@@ -112,8 +113,10 @@ impl Socket {
     /// ```
     pub fn receive_raw(&mut self) -> Result<(RawDatagram, Option<Address>), Error> {
         let deadline = self.deadline();
-        let datagram = self.line.receive_by(&mut self.inbox, deadline)?;
-        self.taken(datagram)
+        let received = self
+            .line
+            .receive_by(&mut self.inbox, deadline, Instant::now())?;
+        self.taken(received.into_datagram()?)
     }
 
     /// Sends one datagram as it is, to the connected peer or to an address, if there is room; never waits.
@@ -146,7 +149,7 @@ impl Socket {
         let to = to.map(Address::resolve).transpose()?;
         let fds: Vec<BorrowedFd<'_>> = raw.fds.iter().map(|(_, fd)| fd).collect();
         let to = to.as_ref().map(|to| &to.name);
-        self.line.send(&raw.bytes, &fds, to, Wait::Never)
+        status(self.line.send(&raw.bytes, &fds, to, Wait::Never)?)
     }
 
     /// Who is at the other end of a connection, as the kernel says: the process that called connect(2), or, at a

@@ -12,65 +12,64 @@
     reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), dup3(2), fcntl(2) and pthread_atfork(3) without rustix"
 )]
 
-use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 
 use super::name::Name;
-use super::seam;
+use super::{OsError, call};
 
-/// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them. In a type that
-/// fits into any C library's `msg_controllen`: `size_t` in glibc, `socklen_t` in musl.
+/// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them. `u16` fits into
+/// `msg_controllen` of any C library: `size_t` in glibc, `socklen_t` in musl.
 const CONTROL_BYTES: u16 = 1088;
 
 /// A control buffer with the alignment of `cmsghdr`.
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; CONTROL_BYTES as usize]);
 
-/// Whether a call may wait for the peer.
+/// How long a call may wait for the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// Return `WouldBlock` instead of waiting (`MSG_DONTWAIT`).
+    /// Not at all: the call fails with `WouldBlock` instead (`MSG_DONTWAIT`).
     Never,
-    /// Wait for as long as the socket's own timeout says.
+    /// As long as the socket's own timeout allows.
     Socket,
 }
 
-/// Who sent a message or connected, as the kernel says.
+/// The identity of a sender or of a connected peer, as reported by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Credentials {
-    /// Process id; 0 when it cannot be seen from here.
+    /// Process id; 0 if it is not visible in this pid namespace.
     pub(crate) pid: i32,
-    /// User id; 65534 or -1 when it cannot be expressed here.
+    /// User id; 65534 or -1 if it is not mapped in this user namespace.
     pub(crate) uid: u32,
-    /// Group id; likewise.
+    /// Group id; 65534 or -1 if it is not mapped.
     pub(crate) gid: u32,
 }
 
-/// What one successful [`recvmsg`] brought besides descriptors.
+/// Result of [`recvmsg`], descriptors excepted.
 #[derive(Debug)]
 pub(crate) struct Arrived {
-    /// True length of the datagram, which may exceed the buffer.
+    /// Length of the whole datagram in bytes, which may exceed the buffer.
     pub(crate) length: usize,
-    /// The kernel had no room for all control messages (`MSG_CTRUNC`).
+    /// Control messages, and with them descriptors, were lost (`MSG_CTRUNC`).
     pub(crate) control_truncated: bool,
     /// The sender, on sockets with `SO_PASSCRED`.
     pub(crate) credentials: Option<Credentials>,
-    /// The sender's process, on sockets with `SO_PASSPIDFD` ([`pass_pidfds`]) if it could be had.
+    /// The sender's process, on sockets with `SO_PASSPIDFD` ([`pass_pidfds`]), if the kernel could make a pidfd.
     pub(crate) pidfd: Option<OwnedFd>,
 }
 
-/// Receives one datagram into `buffer`, with its descriptors and credentials, and its sender's name into `name` if
-/// that is asked for: [`Name::NONE`] when it has none or one that cannot be handled. Every descriptor that the kernel
-/// has installed goes to `keep`, in order, close-on-exec.
+/// Receives one datagram into `buffer`.
 ///
-/// One system call. `MSG_TRUNC` makes it report the true length, `MSG_CMSG_CLOEXEC` is always set.
-/// Whatever the flags say in the end, the descriptors that came are owned before anything is judged.
-/// A length of 0 on a seqpacket socket is the end of the stream or an empty packet.
+/// Every descriptor that the kernel installs is passed to `keep` in order, close-on-exec, whatever the flags report. The
+/// sender's name is written to `name`: [`Name::NONE`] if it has none or one that cannot be handled.
+///
+/// One system call. A length of 0 on a seqpacket socket is the end of the stream or an empty packet.
 #[inline]
 pub(crate) fn recvmsg(
     socket: BorrowedFd<'_>,
@@ -78,7 +77,7 @@ pub(crate) fn recvmsg(
     mut name: Option<&mut Name>,
     wait: Wait,
     keep: impl FnMut(OwnedFd),
-) -> io::Result<Arrived> {
+) -> Result<Arrived, OsError> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES as usize]);
     let mut vector = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -92,22 +91,22 @@ pub(crate) fn recvmsg(
     }
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
-    let flags = libc::MSG_CMSG_CLOEXEC
-        | libc::MSG_TRUNC
-        | match wait {
-            Wait::Never => libc::MSG_DONTWAIT,
-            Wait::Socket => 0,
-        };
-    seam("recvmsg")?;
-    // SAFETY: `header` points at `name` or at none, at `vector` and at `control`, and `vector` at `buffer`, with their
-    // true sizes; all are borrowed mutably until after the call. A name begins as `struct sockaddr_un` does, and any
-    // bytes are one.
-    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
-    let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let wait = match wait {
+        Wait::Never => libc::MSG_DONTWAIT,
+        Wait::Socket => 0,
+    };
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC | wait;
+    let length = call("recvmsg", || {
+        // SAFETY: `header` points at `name` or at none, at `vector` and at `control`, and `vector` at `buffer`, with
+        // their true sizes; all are borrowed mutably until after the call. A name begins as `struct sockaddr_un` does,
+        // and any bytes are one.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+        usize::try_from(received).map_err(|_| last_errno())
+    })?;
 
     let (credentials, pidfd) = take_control(&header, keep);
     if let Some(name) = name {
-        name.written(header.msg_namelen);
+        name.set_address_length(header.msg_namelen);
     }
     Ok(Arrived {
         length,
@@ -117,7 +116,7 @@ pub(crate) fn recvmsg(
     })
 }
 
-/// What recvmsg is told, of its control buffer alone.
+/// Makes a message header with this control buffer and nothing else.
 fn header_for(control: &mut Control) -> libc::msghdr {
     // SAFETY: msghdr is plain integers and pointers, for which all zeroes is a valid value.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -139,8 +138,8 @@ unsafe impl SocketAddrArg for Name {
     }
 }
 
-/// Takes everything out of the control messages that [`recvmsg`] filled in. Where a pidfd could not be made there
-/// is an error in its place, a negative number (`scm_pidfd_recv`, net/core/scm.c).
+/// Takes ownership of everything in the control messages that [`recvmsg`] has filled in. The kernel may report a negative
+/// error number in place of a pidfd (`scm_pidfd_recv`, net/core/scm.c).
 fn take_control(
     header: &libc::msghdr,
     mut keep: impl FnMut(OwnedFd),
@@ -167,8 +166,8 @@ fn take_control(
                     // necessarily aligned.
                     let fd = unsafe { data.cast::<libc::c_int>().add(index).read_unaligned() };
                     if fd >= 0 {
-                        // SAFETY: the kernel installed this descriptor for this message, and nobody
-                        // else has seen its number.
+                        // SAFETY: the kernel installed this descriptor for this message, and no other code
+                        // has seen its number.
                         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                         match message.cmsg_type {
                             libc::SCM_RIGHTS => keep(fd),
@@ -203,55 +202,63 @@ impl From<libc::ucred> for Credentials {
     }
 }
 
-/// `SO_PASSRIGHTS` (include/uapi/asm-generic/socket.h in Linux). libc has the one number that differs, of the
-/// architectures that there is Rust for.
+/// `SO_PASSRIGHTS` (include/uapi/asm-generic/socket.h in Linux). libc defines it only for the architectures where the
+/// number differs.
 #[cfg(not(any(target_arch = "sparc", target_arch = "sparc64")))]
 const SO_PASSRIGHTS: libc::c_int = 83;
 #[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
 const SO_PASSRIGHTS: libc::c_int = libc::SO_PASSRIGHTS;
 
-/// Has the kernel refuse descriptors that are sent to a socket, with `EPERM` for the sender (`SO_PASSRIGHTS` set to
-/// 0, since Linux 6.16). Says whether this kernel can. Sockets that a listening one accepts from now on inherit it.
-pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> io::Result<bool> {
+/// Makes the kernel refuse descriptors sent to this socket, with `EPERM` for the sender (`SO_PASSRIGHTS` set to 0, since
+/// Linux 6.16). Sockets accepted from it later inherit the setting. Returns false if the kernel does not support it.
+pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
     set_flag(socket, SO_PASSRIGHTS, 0)
 }
 
-/// Has the kernel say with each message from which process it is (`SO_PASSPIDFD`, since Linux 6.5). Says whether
-/// this kernel can. Of messages that are queued already it does so as well, if it knows who sent them.
-pub(crate) fn pass_pidfds(socket: BorrowedFd<'_>) -> io::Result<bool> {
+/// Makes the kernel report the sending process with each message (`SO_PASSPIDFD`, since Linux 6.5), also with queued
+/// messages whose sender it knows. Returns false if the kernel does not support it.
+pub(crate) fn pass_pidfds(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
     set_flag(socket, libc::SO_PASSPIDFD, 1)
 }
 
-/// Sets a socket option to 0 or 1. Says whether this kernel knows it.
-fn set_flag(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<bool> {
-    seam("setsockopt")?;
+/// Sets a socket option to 0 or 1. Returns false if the kernel does not know the option.
+fn set_flag(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> Result<bool, OsError> {
     #[allow(clippy::cast_possible_truncation, reason = "4 fits")]
     let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads `length` bytes, the size of `value`, from it.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const value).cast(),
-            length,
-        )
-    };
-    if result == 0 {
-        return Ok(true);
-    }
-    match io::Error::last_os_error() {
-        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(false),
-        error => Err(error),
+    let (fd, value) = (socket.as_raw_fd(), (&raw const value).cast());
+    let set = call("setsockopt", || {
+        // SAFETY: the kernel reads `length` bytes, the size of `value`, from it.
+        check(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, value, length) })
+    });
+    match set {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno == Errno::NOPROTOOPT => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Asks who called `connect` or `socketpair` (`SO_PEERCRED`, [unix(7)]).
-///
-/// A connected datagram socket answers pid 0 and uid -1.
+/// Returns what a call of the C library returned, or its error if that is -1.
+fn check(result: libc::c_int) -> Result<libc::c_int, Errno> {
+    if result < 0 {
+        return Err(last_errno());
+    }
+    Ok(result)
+}
+
+/// Returns the error number of the last call of the C library that failed on this thread.
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Returns the identity of the process that called `connect`, `listen` or `socketpair` at the other end (`SO_PEERCRED`,
+/// [unix(7)]): pid 0 and uid -1 on a datagram socket.
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, OsError> {
     let mut ucred = [libc::ucred {
         pid: 0,
         uid: u32::MAX,
@@ -262,49 +269,50 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials
     Ok(ucred.into())
 }
 
-/// Most supplementary groups of a peer that are asked for: as many as a user of a directory service can have. The
-/// kernel allows 65536 (`NGROUPS_MAX`, [setgroups(2)]).
+/// Most supplementary groups of a peer that are read: as many as a user of a directory service can have. The kernel
+/// allows 65536 (`NGROUPS_MAX`, [setgroups(2)]).
 ///
 /// [setgroups(2)]: https://man7.org/linux/man-pages/man2/setgroups.2.html
 pub(crate) const GROUPS_MAX: usize = 1024;
 
-/// Asks for the supplementary groups of who called `connect` or `socketpair`, as they were then (`SO_PEERGROUPS`,
-/// since Linux 4.13), and hands them to `take`. Those that cannot be expressed here are 65534.
+/// Passes to `take` the peer's supplementary groups at the time it connected (`SO_PEERGROUPS`, since Linux 4.13).
+/// Unmapped groups are 65534.
 ///
-/// `ERANGE` when there are more than [`GROUPS_MAX`], `ENODATA` on a datagram socket, `ENOPROTOOPT` where the kernel
-/// does not know.
+/// `ERANGE` if there are more than [`GROUPS_MAX`], `ENODATA` on a datagram socket, `ENOPROTOOPT` on an older kernel.
 pub(crate) fn peer_groups<T>(
     socket: BorrowedFd<'_>,
     take: impl FnOnce(&[u32]) -> T,
-) -> io::Result<T> {
+) -> Result<T, OsError> {
     let mut groups = [0_u32; GROUPS_MAX];
     let count = getsockopt(socket, libc::SO_PEERGROUPS, &mut groups)?;
     Ok(take(groups.get(..count).unwrap_or_default()))
 }
 
-/// Asks for the process that called `connect` or `socketpair` (`SO_PEERPIDFD`, since Linux 6.5): a pidfd,
-/// close-on-exec ([pidfd_open(2)]).
+/// Returns a pidfd of the peer's process, close-on-exec (`SO_PEERPIDFD`, since Linux 6.5; [pidfd_open(2)]).
 ///
-/// Of a process that has ended it is `ESRCH` or `EINVAL`, or a pidfd, as the kernel's version is; `ENODATA` on a
-/// datagram socket, `ENOPROTOOPT` where the kernel does not know.
+/// For a process that has ended it is `ESRCH`, `EINVAL` or a pidfd, depending on the kernel's version; `ENODATA` on a
+/// datagram socket, `ENOPROTOOPT` on an older kernel.
 ///
 /// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
-pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, OsError> {
     let mut pidfd: [libc::c_int; 1] = [-1];
     getsockopt(socket, libc::SO_PEERPIDFD, &mut pidfd)?;
     let [pidfd] = pidfd;
     if pidfd < 0 {
-        return Err(io::Error::from_raw_os_error(libc::ENODATA));
+        return Err(OsError {
+            operation: "getsockopt",
+            errno: Errno::NODATA,
+        });
     }
-    // SAFETY: the kernel has just installed this descriptor for us, and nobody else has seen its number.
+    // SAFETY: the kernel has just installed this descriptor, and no other code has seen its number.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
-/// What any bytes are a value of.
+/// A type of which any bytes are a valid value.
 ///
 /// # Safety
 ///
-/// It has no padding and no bytes that it cannot be.
+/// The type has no padding and no invalid bit patterns.
 unsafe trait Plain: Copy {}
 // SAFETY: an integer.
 unsafe impl Plain for u32 {}
@@ -313,148 +321,132 @@ unsafe impl Plain for libc::c_int {}
 // SAFETY: three integers of the same size.
 unsafe impl Plain for libc::ucred {}
 
-/// Asks for a socket option ([getsockopt(2)]). Says how many of `values` the kernel wrote.
+/// Reads a socket option ([getsockopt(2)]) into `values`; returns how many of them the kernel wrote.
 ///
 /// [getsockopt(2)]: https://man7.org/linux/man-pages/man2/getsockopt.2.html
 fn getsockopt<T: Plain>(
     socket: BorrowedFd<'_>,
     option: libc::c_int,
     values: &mut [T],
-) -> io::Result<usize> {
-    seam("getsockopt")?;
+) -> Result<usize, OsError> {
     let mut length = libc::socklen_t::try_from(size_of_val(values)).unwrap_or(libc::socklen_t::MAX);
-    // SAFETY: the kernel writes at most `length` bytes, no more than the size of `values`, to them, and whatever
-    // it writes is a `T`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            values.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let (fd, values) = (socket.as_raw_fd(), values.as_mut_ptr().cast());
+    call("getsockopt", || {
+        // SAFETY: the kernel writes at most `length` bytes, no more than the size of `values`, to them, and whatever
+        // it writes is a `T`.
+        check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, values, &raw mut length) })
+    })?;
     Ok(usize::try_from(length).unwrap_or(0) / size_of::<T>())
 }
 
-/// Asks how much of what the socket has sent is unread, in bytes of kernel memory (`SIOCOUTQ`, [unix(7)]): 0 when its
-/// peers have read or lost all of it. Each message that is unread takes at least [`UNREAD_MIN`].
+/// Returns how much of what the socket has sent is unread, in bytes of kernel memory (`SIOCOUTQ`, [unix(7)]): 0 once its
+/// peers have read or lost all of it. Each unread message takes at least [`UNREAD_MIN`].
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
-    seam("ioctl")?;
+pub(crate) fn unread(socket: BorrowedFd<'_>) -> Result<usize, OsError> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the kernel writes one int to `bytes` (`unix_ioctl`, net/unix/af_unix.c; `TIOCOUTQ` is the same number).
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    call("ioctl", || {
+        // SAFETY: the kernel writes one int to `bytes` (`unix_ioctl`, net/unix/af_unix.c; `TIOCOUTQ` is the same
+        // number).
+        check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })
+    })?;
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// The least that a message takes of the kernel's memory until it is read, in bytes: its header, and its data with
-/// their trailer, in one of the sizes that there are (`SKB_TRUESIZE`, include/linux/skbuff.h; 768 together on 64 bits).
+/// Least kernel memory that an unread message takes, in bytes: its header, and its data with their trailer, rounded up to
+/// an allocation size (`SKB_TRUESIZE`, include/linux/skbuff.h; 768 together on 64 bits).
 pub(crate) const UNREAD_MIN: usize = if cfg!(target_pointer_width = "64") {
     640
 } else {
     384
 };
 
-/// Asks for the socket's own name ([getsockname(2)]); `None` when it has none, or one that cannot be
-/// handled.
+/// Returns the socket's own name ([getsockname(2)]); `None` if it has none, or one that cannot be handled.
 ///
 /// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
-pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> io::Result<Option<Name>> {
-    seam("getsockname")?;
+pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> Result<Option<Name>, OsError> {
     let mut name = Name::NONE;
     let mut length = Name::ROOM;
     let address = (&raw mut name).cast();
-    // SAFETY: the kernel writes at most `length` bytes to `name`, which begins as `struct sockaddr_un` does; any bytes
-    // are one.
-    let result = unsafe { libc::getsockname(socket.as_raw_fd(), address, &raw mut length) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    name.written(length);
+    call("getsockname", || {
+        // SAFETY: the kernel writes at most `length` bytes to `name`, which begins as `struct sockaddr_un` does; any
+        // bytes are one.
+        check(unsafe { libc::getsockname(socket.as_raw_fd(), address, &raw mut length) })
+    })?;
+    name.set_address_length(length);
     Ok((!name.is_unnamed()).then_some(name))
 }
 
-/// Has the descriptor `number` refer to what `to` refers to, close-on-exec, and lets go of what it referred to
-/// ([dup3(2)]). rustix wants it exclusively, which a descriptor that a loop may wait for is not.
+/// Makes the descriptor `number` refer to the file of `to`, close-on-exec, and closes the file it referred to ([dup3(2)]).
+/// rustix requires an exclusive borrow of `number`, which is not possible for a descriptor that a loop may wait for.
 ///
 /// [dup3(2)]: https://man7.org/linux/man-pages/man2/dup3.2.html
-pub(crate) fn dup3(to: BorrowedFd<'_>, number: &OwnedFd) -> io::Result<()> {
-    seam("dup3")?;
+pub(crate) fn dup3(to: BorrowedFd<'_>, number: &OwnedFd) -> Result<(), OsError> {
     loop {
-        // SAFETY: both are open for as long as they are borrowed. `number` stays open throughout, and its owner's:
-        // the kernel puts the other file in its place in one step.
-        let result = unsafe { libc::dup3(to.as_raw_fd(), number.as_raw_fd(), libc::O_CLOEXEC) };
-        if result >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        // EBUSY: another thread is just opening a file.
-        if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) {
-            return Err(error);
+        let result = call("dup3", || {
+            // SAFETY: both are open for as long as they are borrowed. `number` stays open throughout, and its owner's:
+            // the kernel puts the other file in its place in one step.
+            check(unsafe { libc::dup3(to.as_raw_fd(), number.as_raw_fd(), libc::O_CLOEXEC) })
+        });
+        match result {
+            // EBUSY: another thread is opening a file at this moment.
+            Err(error) if matches!(error.errno, Errno::INTR | Errno::BUSY) => {}
+            other => return other.map(drop),
         }
     }
 }
 
-/// What is open under a number.
+/// What a descriptor number refers to.
 #[derive(Debug)]
 pub(crate) enum Numbered {
-    /// It was inherited, and belongs to the caller from now on.
+    /// A file that was inherited; the caller now owns it.
     Inherited(OwnedFd),
-    /// It is close-on-exec: it was not inherited, or has been taken before.
+    /// A close-on-exec descriptor: it was not inherited, or has been taken already.
     CloseOnExec,
-    /// Nothing.
+    /// No open file.
     Closed,
 }
 
-/// Takes over what is open under a number, and makes it close-on-exec ([fcntl(2)]), unless it is that already.
+/// Takes ownership of an inherited descriptor and makes it close-on-exec ([fcntl(2)]).
 ///
-/// Whoever calls this relies on the descriptor being nobody else's; see [`inherited_fd`](crate::fds::inherited_fd).
+/// No other code of the process may own the descriptor; see [`inherited_fd`](crate::fds::inherited_fd).
 ///
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
-pub(crate) fn take_number(number: RawFd) -> io::Result<Numbered> {
-    /// Between the look at the flag and its setting no other thread may look.
+pub(crate) fn take_number(number: RawFd) -> Result<Numbered, OsError> {
+    /// No other thread may read the flag before this one has set it.
     static TAKING: Mutex<()> = Mutex::new(());
     let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    seam("fcntl")?;
-    // SAFETY: F_GETFD takes no argument and changes nothing, whatever is open under the number.
-    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-    if flags < 0 {
-        return match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::EBADF) => Ok(Numbered::Closed),
-            error => Err(error),
-        };
-    }
+    let flags = call("fcntl", || {
+        // SAFETY: F_GETFD takes no argument and changes nothing, whatever is open under the number.
+        check(unsafe { libc::fcntl(number, libc::F_GETFD) })
+    });
+    let flags = match flags {
+        Ok(flags) => flags,
+        Err(error) if error.errno == Errno::BADF => return Ok(Numbered::Closed),
+        Err(error) => return Err(error),
+    };
     if flags & libc::FD_CLOEXEC != 0 {
         return Ok(Numbered::CloseOnExec);
     }
-    // SAFETY: F_SETFD takes an integer, and changes that flag of the descriptor and nothing else.
-    if unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    call("fcntl", || {
+        // SAFETY: F_SETFD takes an integer, and changes that flag of the descriptor and nothing else.
+        check(unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) })
+    })?;
     // SAFETY: the number is open, as F_GETFD has found. No Rust code owns it: what the standard library, rustix and
-    // this crate open is close-on-exec from the start, and what was taken here before is so since. That no other code
-    // of the process owns it is the assumption that the documentation of `inherited` states.
+    // this crate open is close-on-exec from the start, and so is what was taken here before. That no other code of the
+    // process owns it is the assumption that the documentation of `inherited_fd` states.
     Ok(Numbered::Inherited(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
-/// How many forks lie between this process and the first one of the program that asked; [`UNCOUNTED`] until then, and
-/// where they cannot be counted.
+/// Number of forks since the first call of [`forks`]; [`UNCOUNTED`] before it, and where forks cannot be counted.
 static FORKS: AtomicU32 = AtomicU32::new(UNCOUNTED);
 
 const UNCOUNTED: u32 = u32::MAX;
 
-/// Says how many forks lie between this process and the first one that asked ([pthread_atfork(3)]). `None` where that
-/// cannot be known: there is no memory to be told of forks.
+/// Returns the number of forks between this process and the first one that called this ([pthread_atfork(3)]); `None` if
+/// there was no memory to register for forks.
 ///
-/// Only what calls fork(3) counts: not vfork(2), posix_spawn(3) and clone(2), after which a program runs execve(2).
+/// Counts fork(3) only, not vfork(2), posix_spawn(3) and clone(2), after which a program calls execve(2).
 ///
 /// [pthread_atfork(3)]: https://man7.org/linux/man-pages/man3/pthread_atfork.3.html
 #[inline]
@@ -463,17 +455,17 @@ pub(crate) fn forks() -> Option<u32> {
     if forks != UNCOUNTED {
         return Some(forks);
     }
-    begin_to_count()
+    start_counting()
 }
 
 #[cold]
-fn begin_to_count() -> Option<u32> {
+fn start_counting() -> Option<u32> {
     extern "C" fn forked() {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
-    static BEGUN: OnceLock<bool> = OnceLock::new();
-    let begun = *BEGUN.get_or_init(|| {
-        // SAFETY: `forked` is called in each child, by the one thread that there is then, before fork(3) returns. It adds
+    static STARTED: OnceLock<bool> = OnceLock::new();
+    let started = *STARTED.get_or_init(|| {
+        // SAFETY: `forked` is called in each child, by its only thread, before fork(3) returns. It adds
         // to an atomic number, which is async-signal-safe, and it is code of this program, which stays.
         let result = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
         if result == 0 {
@@ -481,26 +473,25 @@ fn begin_to_count() -> Option<u32> {
         }
         result == 0
     });
-    begun.then(|| FORKS.load(Ordering::Relaxed))
+    started.then(|| FORKS.load(Ordering::Relaxed))
 }
 
-/// Makes a child of this process, which goes on from here as well (fork(2)). Returns its id, and `None` in the child,
-/// which has to [end](end_child).
+/// Forks this process (fork(2)). Returns the child's id, and `None` in the child, which has to call [`end_child`].
 ///
-/// For tests that are alone in their process: the child has no thread but this one, and locks that others hold stay held.
+/// For tests that are alone in their process: the child has this thread only, and locks held by others stay held.
 #[cfg(test)]
 pub(crate) fn fork() -> Option<i32> {
-    // SAFETY: the C library sees to its own locks, and the caller to those of Rust: no other thread runs that holds one
-    // which the child uses.
+    // SAFETY: the C library takes care of its own locks, and the caller of those of Rust: no other thread runs that
+    // holds one which the child uses.
     let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "{}", io::Error::last_os_error());
+    assert!(pid >= 0, "{}", last_errno());
     (pid != 0).then_some(pid)
 }
 
-/// Ends a child without what the parent has registered to be done at its end.
+/// Exits a child without running the parent's exit handlers.
 #[cfg(test)]
 pub(crate) fn end_child(well: bool) -> ! {
-    // SAFETY: it ends the process, and touches no memory of it.
+    // SAFETY: it ends the process and touches none of its memory.
     unsafe { libc::_exit(i32::from(!well)) }
 }
 

@@ -1,24 +1,23 @@
-//! Watching descriptors level-triggered ([epoll(7)]): what is ready is reported until it is not.
+//! Level-triggered readiness ([epoll(7)]): a descriptor is reported for as long as it is ready.
 //!
-//! mio only watches for edges. Its events are told apart by a number, which is the caller's to choose here.
+//! mio offers edge-triggered readiness only. The caller chooses the number that identifies an event.
 //!
 //! [epoll(7)]: https://man7.org/linux/man-pages/man7/epoll.7.html
 
-use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::seam;
+use super::{OsError, call};
 
-/// What to watch for; errors and hang-ups are reported in any case.
+/// What to watch for. Errors and hang-ups are always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
     /// `EPOLLIN`
     Reading,
     /// `EPOLLOUT`
     Writing,
-    /// No more than is reported in any case.
+    /// Errors and hang-ups only.
     HangUp,
 }
 
@@ -32,40 +31,29 @@ impl From<For> for EventFlags {
     }
 }
 
-/// Begins to watch a descriptor (`EPOLL_CTL_ADD`).
+/// Starts watching a descriptor (`EPOLL_CTL_ADD`).
 pub(crate) fn add(
     epoll: BorrowedFd<'_>,
     fd: BorrowedFd<'_>,
     number: u64,
     what: For,
-) -> io::Result<()> {
-    seam("epoll_ctl")?;
-    Ok(epoll::add(
-        epoll,
-        fd,
-        EventData::new_u64(number),
-        what.into(),
-    )?)
+) -> Result<(), OsError> {
+    let data = EventData::new_u64(number);
+    call("epoll_ctl", || epoll::add(epoll, fd, data, what.into()))
 }
 
-/// Watches it for something else (`EPOLL_CTL_MOD`).
+/// Changes what a descriptor is watched for (`EPOLL_CTL_MOD`).
 pub(crate) fn modify(
     epoll: BorrowedFd<'_>,
     fd: BorrowedFd<'_>,
     number: u64,
     what: For,
-) -> io::Result<()> {
-    seam("epoll_ctl")?;
-    Ok(epoll::modify(
-        epoll,
-        fd,
-        EventData::new_u64(number),
-        what.into(),
-    )?)
+) -> Result<(), OsError> {
+    let data = EventData::new_u64(number);
+    call("epoll_ctl", || epoll::modify(epoll, fd, data, what.into()))
 }
 
-/// Does not watch it any more (`EPOLL_CTL_DEL`).
-pub(crate) fn delete(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
-    seam("epoll_ctl")?;
-    Ok(epoll::delete(epoll, fd)?)
+/// Stops watching a descriptor (`EPOLL_CTL_DEL`).
+pub(crate) fn delete(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), OsError> {
+    call("epoll_ctl", || epoll::delete(epoll, fd))
 }

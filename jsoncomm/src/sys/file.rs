@@ -1,16 +1,15 @@
-//! Files and directories: what binding to a path, and unlinking it again, needs.
+//! Files and directories: what binding to a path and unlinking it again needs.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::seam;
+use super::{OsError, call, call_io, retry};
 
-/// Which file a name leads to: device and inode.
+/// Identity of a file: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
@@ -27,19 +26,19 @@ impl From<Stat> for Identity {
 }
 
 /// Sets `FD_CLOEXEC`.
-pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
-    seam("fcntl")?;
-    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?)
+pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> Result<(), OsError> {
+    call("fcntl", || {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
+    })
 }
 
-/// Makes another descriptor of the same file, close-on-exec.
-pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    seam("fcntl")?;
-    fd.try_clone_to_owned()
+/// Duplicates a descriptor, close-on-exec and above the standard streams.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, OsError> {
+    call("fcntl", || rustix::io::fcntl_dupfd_cloexec(fd, 3))
 }
 
-/// Returns true if `fd` is an end of a pipe, or a FIFO, that can be read, or written; does not wait for a file system, as
-/// fstat(2) may (`F_GETPIPE_SZ`, `F_GETFL`, [fcntl(2)]).
+/// Returns true if `fd` is this end of a pipe or FIFO. Unlike fstat(2), does not wait for a file system
+/// (`F_GETPIPE_SZ`, `F_GETFL`, [fcntl(2)]).
 ///
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 pub(crate) fn is_pipe(fd: BorrowedFd<'_>, end: PipeEnd) -> bool {
@@ -47,98 +46,97 @@ pub(crate) fn is_pipe(fd: BorrowedFd<'_>, end: PipeEnd) -> bool {
         PipeEnd::Reader => OFlags::RDONLY,
         PipeEnd::Writer => OFlags::WRONLY,
     };
-    let fits = |flags: OFlags| [one_way, OFlags::RDWR].contains(&(flags & OFlags::ACCMODE));
-    seam("fcntl").is_ok()
-        && rustix::pipe::fcntl_getpipe_size(fd).is_ok()
-        && rustix::fs::fcntl_getfl(fd).is_ok_and(fits)
+    let flags = call("fcntl", || {
+        rustix::pipe::fcntl_getpipe_size(fd)?;
+        rustix::fs::fcntl_getfl(fd)
+    });
+    flags.is_ok_and(|flags| [one_way, OFlags::RDWR].contains(&(flags & OFlags::ACCMODE)))
 }
 
-/// What an end of a pipe is for.
+/// An end of a pipe.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum PipeEnd {
     Reader,
     Writer,
 }
 
-/// Opens a directory to stand in, without the right to list it (`O_PATH`, [open(2)]).
+fn openat(
+    directory: BorrowedFd<'_>,
+    path: impl rustix::path::Arg + Copy,
+    flags: OFlags,
+) -> Result<OwnedFd, OsError> {
+    retry("openat", || {
+        rustix::fs::openat(directory, path, flags | OFlags::CLOEXEC, Mode::empty())
+    })
+}
+
+/// Opens a directory to find files relative to it; needs no right to list it (`O_PATH`, [open(2)]).
 ///
 /// [open(2)]: https://man7.org/linux/man-pages/man2/open.2.html
-pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    seam("openat")?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, OsError> {
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
-/// Takes hold of whatever file `path` leads to, without opening it (`O_PATH`).
-pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
-    seam("openat")?;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+/// Gets a descriptor of the file that `path` leads to, without opening the file itself (`O_PATH`).
+pub(crate) fn open_path(path: &Path) -> Result<OwnedFd, OsError> {
+    openat(CWD, path, OFlags::PATH)
 }
 
-/// Names what the descriptor holds by a path, for calls that take nothing else ([proc_pid_fd(5)]). `None`
-/// where `/proc` is not mounted, or is something else.
+/// Opens a directory to lock it; `PermissionDenied` if it may not be read.
+pub(crate) fn open_to_lock(directory: BorrowedFd<'_>) -> Result<OwnedFd, OsError> {
+    openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Returns a path that leads to the descriptor's file, for calls that take paths only ([proc_pid_fd(5)]). `None` if
+/// `/proc` is not mounted or is something else.
 ///
 /// [proc_pid_fd(5)]: https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
 pub(crate) fn proc_name(fd: BorrowedFd<'_>) -> Option<OsString> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    seam("stat").ok()?;
-    let there = Identity::from(rustix::fs::stat(&*path).ok()?);
-    seam("fstat").ok()?;
-    let here = Identity::from(rustix::fs::fstat(fd).ok()?);
-    (there == here).then(|| path.into())
+    let there = call("stat", || rustix::fs::stat(&*path)).ok()?;
+    let here = call("fstat", || rustix::fs::fstat(fd)).ok()?;
+    (Identity::from(there) == Identity::from(here)).then(|| path.into())
 }
 
-/// Opens a directory to lock it; `PermissionDenied` when it may not be read.
-pub(crate) fn open_to_lock(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    seam("openat")?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, ".", flags, Mode::empty())?)
-}
-
-/// Locks the directory against others who lock it, if none has; never waits ([flock(2)]).
+/// Locks the directory exclusively; returns false if another program holds the lock. Never waits ([flock(2)]).
 ///
 /// [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
-pub(crate) fn try_lock(directory: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn try_lock(directory: BorrowedFd<'_>) -> Result<bool, OsError> {
     let lock = || rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive);
-    match seam("flock").and_then(|()| lock()) {
+    match retry("flock", lock) {
         Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) if error.errno == Errno::WOULDBLOCK => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Ends what [`try_lock`] began, also for copies of the descriptor.
+/// Releases the lock of [`try_lock`], also for copies of the descriptor.
 pub(crate) fn unlock(directory: BorrowedFd<'_>) {
-    // It cannot fail on a descriptor that is locked, and closing it would do the same.
+    // It cannot fail on a descriptor that is locked, and closing has the same effect.
     let _ = rustix::fs::flock(directory, FlockOperation::Unlock);
 }
 
-/// A file in a directory, held but not opened (`O_PATH`).
+/// A file in a directory, referred to without being opened (`O_PATH`).
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) file: OwnedFd,
     pub(crate) identity: Identity,
-    /// What it is if it is no socket, as a noun with its article.
+    /// What the file is if not a socket, as a noun with its article.
     pub(crate) other_than_socket: Option<&'static str>,
-    /// The user it belongs to.
+    /// User id of the owner.
     pub(crate) owner: u32,
     /// Permission bits.
     pub(crate) mode: u32,
 }
 
-/// Takes hold of what `name` is in `directory`; `None` when there is nothing. A symbolic link is not
-/// followed.
-pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Entry>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat(directory, name, flags, Mode::empty());
-    let file = match seam("openat").and_then(|()| open()) {
+/// Looks up `name` in `directory` without following a symbolic link; `None` if it does not exist.
+pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Entry>, OsError> {
+    let file = match openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(file) => file,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) if error.errno == Errno::NOENT => return Ok(None),
+        Err(error) => return Err(error),
     };
-    seam("fstat")?;
-    let stat = rustix::fs::fstat(&file)?;
+    let stat = call("fstat", || rustix::fs::fstat(&file))?;
     Ok(Some(Entry {
         file,
         identity: stat.into(),
@@ -148,10 +146,9 @@ pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Optio
     }))
 }
 
-/// Names what a path leads to, as a noun with its article, if that is a file and no socket.
+/// Returns what a path leads to if that is a file other than a socket, as a noun with its article.
 pub(crate) fn no_socket(path: &Path) -> Option<&'static str> {
-    seam("stat").ok()?;
-    let stat = rustix::fs::stat(path).ok()?;
+    let stat = call("stat", || rustix::fs::stat(path)).ok()?;
     other_than_socket(FileType::from_raw_mode(stat.st_mode))
 }
 
@@ -165,17 +162,15 @@ fn other_than_socket(sort: FileType) -> Option<&'static str> {
     }
 }
 
-/// Ids of one sort.
+/// User ids or group ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ids {
-    /// Of users.
     User,
-    /// Of groups.
     Group,
 }
 
-/// Returns true if every id of the kernel has a number in this process's user namespace ([user_namespaces(7)]), false
-/// where that cannot be read.
+/// Returns true if every id of the kernel is mapped in this process's user namespace ([user_namespaces(7)]), false if
+/// that cannot be read.
 ///
 /// [user_namespaces(7)]: https://man7.org/linux/man-pages/man7/user_namespaces.7.html
 pub(crate) fn maps_all(ids: Ids) -> bool {
@@ -183,76 +178,77 @@ pub(crate) fn maps_all(ids: Ids) -> bool {
         Ids::User => "/proc/self/uid_map",
         Ids::Group => "/proc/self/gid_map",
     };
-    let map = seam("openat").map_err(io::Error::from);
-    map.and_then(|()| std::fs::read_to_string(path))
-        .is_ok_and(|map| is_whole(&map))
+    call_io("openat", || std::fs::read_to_string(path)).is_ok_and(|map| is_whole(&map))
 }
 
-/// Returns true if a map has all ids there are, 0 to 2^32 - 2. Each line is a range: its first number here, its first
-/// number in the parent namespace, its length. Ranges do not overlap, and those of the parent have to be mapped there.
+/// Returns true if a map contains all ids, 0 to 2^32 - 2. Each line is a range: first id here, first id in the parent
+/// namespace, length. Ranges do not overlap, and those of the parent have to be mapped there.
 fn is_whole(map: &str) -> bool {
     let length = |line: &str| line.split_whitespace().nth(2)?.parse::<u64>().ok();
     map.lines().filter_map(length).sum::<u64>() >= u64::from(u32::MAX)
 }
 
-/// This process's id in its own pid namespace, where it can always be seen.
+/// Returns this process's id in its own pid namespace, where it is always visible.
 pub(crate) fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// The user in whose name files are made and opened.
+/// Returns the effective user id, with which files are created and opened.
 pub(crate) fn euid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Gives a file, held by any descriptor, to a user and a group. Neither may be `u32::MAX`.
+/// Sets owner and group of a file that any kind of descriptor refers to. Neither may be `u32::MAX`.
 pub(crate) fn set_owner(
     file: BorrowedFd<'_>,
     owner: Option<u32>,
     group: Option<u32>,
-) -> io::Result<()> {
-    seam("fchownat")?;
+) -> Result<(), OsError> {
     let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
-    let itself = AtFlags::EMPTY_PATH;
-    Ok(rustix::fs::chownat(file, "", owner, group, itself)?)
+    call("fchownat", || {
+        rustix::fs::chownat(file, "", owner, group, AtFlags::EMPTY_PATH)
+    })
 }
 
-/// Sets the permission bits that a socket's file will have, less the umask, once it is bound ([unix(7)]).
+/// Sets the permission bits that a socket's file will have once it is bound, less the umask ([unix(7)]).
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn set_mode(socket: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-    seam("fchmod")?;
-    Ok(rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))?)
+pub(crate) fn set_mode(socket: BorrowedFd<'_>, mode: u32) -> Result<(), OsError> {
+    call("fchmod", || {
+        rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))
+    })
 }
 
-/// Sets the permission bits of the file at a path; a symbolic link is followed.
-pub(crate) fn chmod(path: &OsStr, mode: u32) -> io::Result<()> {
-    seam("chmod")?;
-    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
+/// Sets the permission bits of the file at a path, following a symbolic link.
+pub(crate) fn chmod(path: &OsStr, mode: u32) -> Result<(), OsError> {
+    call("chmod", || {
+        rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+    })
 }
 
-/// Says which socket file `name` is in `directory`; `None` when it is missing or no socket. A symbolic
-/// link is not followed.
+/// Returns the identity of the socket file `name` in `directory`, without following a symbolic link; `None` if it does
+/// not exist or is no socket.
 pub(crate) fn socket_identity(
     directory: BorrowedFd<'_>,
     name: &OsStr,
-) -> io::Result<Option<Identity>> {
+) -> Result<Option<Identity>, OsError> {
     let stat = || rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-    match seam("fstatat").and_then(|()| stat()) {
+    match call("fstatat", stat) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
             Ok(Some(stat.into()))
         }
-        Ok(_) | Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
+        Ok(_) => Ok(None),
+        Err(error) if error.errno == Errno::NOENT => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// Removes the name from the directory, unless somebody already has.
-pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+/// Removes a name from the directory if it is still there.
+pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), OsError> {
     let unlink = || rustix::fs::unlinkat(directory, name, AtFlags::empty());
-    match seam("unlinkat").and_then(|()| unlink()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
+    match call("unlinkat", unlink) {
+        Err(error) if error.errno != Errno::NOENT => Err(error),
+        _ => Ok(()),
     }
 }
 

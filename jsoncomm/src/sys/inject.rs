@@ -1,7 +1,7 @@
-//! System calls that fail on purpose, in tests: any call, with any error, at the n-th time.
+//! Fault injection for tests: any system call, any error, at the n-th time.
 //!
-//! The plan and the counts belong to the thread, so tests that run beside each other do not meet. A call that
-//! is to fail is not made.
+//! The plan and the counts belong to the thread, so concurrent tests do not affect each other. A call that is to fail
+//! is not made.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 /// Which of a thread's system calls fail, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// Its manual-page name.
+    /// The manual-page name of the call.
     pub(crate) call: &'static str,
     /// Which times, counted from 0.
     pub(crate) times: Range<usize>,
@@ -20,52 +20,48 @@ pub(crate) struct Plan {
 }
 
 #[derive(Default)]
-struct Thread {
+struct State {
     plan: Option<Plan>,
     counts: BTreeMap<&'static str, usize>,
     failed: usize,
 }
 
 thread_local! {
-    static THREAD: RefCell<Thread> = RefCell::default();
+    static STATE: RefCell<State> = RefCell::default();
 }
 
-/// Counts from 0 again, and has calls fail as planned.
+/// Resets the counts and sets which calls fail.
 pub(crate) fn begin(plan: Option<Plan>) {
-    let counts = BTreeMap::new();
-    THREAD.with_borrow_mut(|thread| {
-        *thread = Thread {
-            plan,
-            counts,
-            failed: 0,
-        }
+    STATE.set(State {
+        plan,
+        ..State::default()
     });
 }
 
-/// Lets all calls be made from now on.
+/// Stops injecting faults; counting goes on.
 pub(crate) fn end() {
-    THREAD.with_borrow_mut(|thread| thread.plan = None);
+    STATE.with_borrow_mut(|state| state.plan = None);
 }
 
-/// How often each system call was to be made since the beginning.
+/// Returns how often each system call was to be made since [`begin`].
 pub(crate) fn counts() -> BTreeMap<&'static str, usize> {
-    THREAD.with_borrow(|thread| thread.counts.clone())
+    STATE.with_borrow(|state| state.counts.clone())
 }
 
-/// How many calls have failed as planned.
+/// Returns how many calls have failed as planned.
 pub(crate) fn failed() -> usize {
-    THREAD.with_borrow(|thread| thread.failed)
+    STATE.with_borrow(|state| state.failed)
 }
 
 /// Counts a call that is about to be made, or fails in its place.
-pub(crate) fn seam(call: &'static str) -> Result<(), Errno> {
-    THREAD.with_borrow_mut(|thread| {
-        let count = thread.counts.entry(call).or_default();
+pub(super) fn count(call: &'static str) -> Result<(), Errno> {
+    STATE.with_borrow_mut(|state| {
+        let count = state.counts.entry(call).or_default();
+        let time = *count;
         *count += 1;
-        let this = *count - 1;
-        match &thread.plan {
-            Some(plan) if plan.call == call && plan.times.contains(&this) => {
-                thread.failed += 1;
+        match &state.plan {
+            Some(plan) if plan.call == call && plan.times.contains(&time) => {
+                state.failed += 1;
                 Err(plan.errno)
             }
             _ => Ok(()),
@@ -73,7 +69,6 @@ pub(crate) fn seam(call: &'static str) -> Result<(), Errno> {
     })
 }
 
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::wait;
@@ -87,8 +82,8 @@ mod tests {
             errno,
         }));
         let results = [wait::timerfd(), wait::timerfd(), wait::timerfd()];
-        let errors = results.map(|result| result.err().and_then(|error| error.raw_os_error()));
-        assert_eq!(errors, [None, Some(errno.raw_os_error()), None]);
+        let errors = results.map(|result| result.err().map(|error| (error.operation, error.errno)));
+        assert_eq!(errors, [None, Some((call, errno)), None]);
         assert_eq!((counts()[call], failed()), (3, 1));
         begin(Some(Plan {
             call,

@@ -1,24 +1,24 @@
-//! What the kernel lets this process have.
-
-use std::io;
+//! Resource limits of this process ([getrlimit(2)]).
+//!
+//! [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::seam;
+use super::OsError;
 
-/// How many descriptors this process may have open (`RLIMIT_NOFILE`, [getrlimit(2)]).
-///
-/// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
+/// Returns how many descriptors this process may have open (soft limit `RLIMIT_NOFILE`).
 pub(crate) fn descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
-    let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    limit.unwrap_or(usize::MAX)
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
 }
 
-/// Raises the soft limit to the hard one.
-pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
-    seam("setrlimit")?;
+/// Raises the soft limit of open descriptors to the hard one.
+pub(crate) fn raise_descriptor_limit() -> Result<(), OsError> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = maximum;
-    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+    super::call("setrlimit", || {
+        setrlimit(Resource::Nofile, Rlimit { current, maximum })
+    })
 }

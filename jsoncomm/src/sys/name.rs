@@ -1,25 +1,25 @@
-//! The kernel's name of a unix socket: what `sun_path` holds, and how long it is.
+//! Names of unix sockets as the kernel has them: the content of `sun_path` and its length ([unix(7)]).
+//!
+//! [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// Room in `sun_path` ([unix(7)]).
-///
-/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+/// Size of `sun_path` in bytes.
 const SUN_PATH: usize = 108;
 
-/// Longest path that fits with its closing NUL. 108 bytes bind as well, but are then reported with a
-/// length that other programs do not expect, so they are refused.
+/// Longest path that fits with its closing NUL, in bytes. The kernel also binds 108 bytes, but then reports a length
+/// that other programs do not expect, so that is refused.
 pub(crate) const PATH_MAX: usize = SUN_PATH - 1;
 
-/// A socket's name: nothing, an abstract name, or a path; compared byte by byte.
+/// A socket's name: none, an abstract name, or a path. Compared byte by byte.
 ///
-/// It begins as `struct sockaddr_un` does, so that the kernel can be lent it, and can write one.
+/// Its layout begins as `struct sockaddr_un`, so the kernel can read and write it in place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub(crate) struct Name {
     family: u16,
-    /// `sun_path`; all zero behind its end.
+    /// `sun_path`; zeroes after its end.
     bytes: [u8; SUN_PATH],
     length: u8,
 }
@@ -27,25 +27,51 @@ pub(crate) struct Name {
 /// `AF_UNIX`
 const FAMILY: u16 = 1;
 
-/// Bytes in front of `sun_path`.
-const FRONT: u8 = 2;
+/// Size of `sun_family`, which precedes `sun_path`.
+const FAMILY_SIZE: u8 = 2;
 
 impl Name {
-    /// Nothing: room for the kernel to write a name to.
+    /// No name; also what the kernel writes a name into.
     pub(crate) const NONE: Self = Self {
         family: FAMILY,
         bytes: [0; SUN_PATH],
         length: 0,
     };
 
-    /// Room for an address, `sizeof(struct sockaddr_un)`.
+    /// Size of an address, `sizeof(struct sockaddr_un)`.
     pub(super) const ROOM: u32 = 110;
 
-    /// Notes that the kernel has written an address of `length` bytes to [`NONE`](Self::NONE). It stays nothing when
-    /// that is no name, or too long to be handled safely: a 108-byte path is reported as 111.
-    pub(super) fn written(&mut self, length: u32) {
+    /// Makes the name of a path; `None` if it is empty, too long or contains NUL.
+    pub(crate) fn from_path(path: &OsStr) -> Option<Self> {
+        let bytes = path.as_bytes();
+        if bytes.contains(&0) {
+            return None;
+        }
+        Self::from_sun_path(bytes)
+    }
+
+    /// Makes an abstract name of 1 to 107 bytes, without the leading NUL.
+    pub(crate) fn from_abstract(name: &[u8]) -> Option<Self> {
+        if name.is_empty() {
+            return None;
+        }
+        Self::from_sun_path(&[&[0], name].concat())
+    }
+
+    /// Makes a name from the content of `sun_path`; `None` if that is empty or too long.
+    fn from_sun_path(path: &[u8]) -> Option<Self> {
+        let mut name = Self::NONE;
+        name.bytes.get_mut(..path.len())?.copy_from_slice(path);
+        let length = u32::try_from(path.len()).ok()?;
+        name.set_address_length(u32::from(FAMILY_SIZE) + length);
+        (!name.is_unnamed()).then_some(name)
+    }
+
+    /// Sets the length of the address that the kernel has written into [`NONE`](Self::NONE). The name stays unnamed if
+    /// the address is none, or too long to be handled safely: the kernel reports a 108-byte path with length 111.
+    pub(super) fn set_address_length(&mut self, length: u32) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let length = length.saturating_sub(usize::from(FRONT));
+        let length = length.saturating_sub(usize::from(FAMILY_SIZE));
         let Some(path) = self.bytes.get_mut(..length) else {
             return;
         };
@@ -63,66 +89,38 @@ impl Name {
         }
     }
 
-    /// How long it is as an address, with the NUL that closes a path.
+    /// Returns the length of the address in bytes, with the NUL that closes a path.
     pub(super) fn address_length(&self) -> u32 {
-        let closing = u32::from(self.path().is_some());
-        u32::from(FRONT) + u32::from(self.length) + closing
+        let closing_nul = u32::from(self.path().is_some());
+        u32::from(FAMILY_SIZE) + u32::from(self.length) + closing_nul
     }
 
-    /// Takes what stands in `sun_path`; `None` when it is nothing or too long to be handled safely.
-    fn from_sun_path(path: &[u8]) -> Option<Self> {
-        let mut name = Self::NONE;
-        name.bytes.get_mut(..path.len())?.copy_from_slice(path);
-        let length = u32::try_from(path.len()).ok()?;
-        name.written(u32::from(FRONT) + length);
-        (!name.is_unnamed()).then_some(name)
-    }
-
-    /// Makes the name of a path; `None` when it is empty, too long or contains NUL.
-    pub(crate) fn from_path(path: &OsStr) -> Option<Self> {
-        let bytes = path.as_bytes();
-        if bytes.is_empty() || bytes.contains(&0) {
-            return None;
-        }
-        Self::from_sun_path(bytes)
-    }
-
-    /// Makes an abstract name of 1 to 107 bytes, without the leading NUL.
-    pub(crate) fn from_abstract(name: &[u8]) -> Option<Self> {
-        if name.is_empty() {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(name.len() + 1);
-        bytes.push(0);
-        bytes.extend_from_slice(name);
-        Self::from_sun_path(&bytes)
-    }
-
-    /// The bytes as they stand in `sun_path`.
+    /// Returns the content of `sun_path`.
     pub(crate) fn sun_path(&self) -> &[u8] {
         self.bytes
             .get(..usize::from(self.length))
             .unwrap_or_default()
     }
 
-    /// Says whether this is no name.
+    /// Returns true if this is no name.
     pub(crate) fn is_unnamed(&self) -> bool {
         self.length == 0
     }
 
-    /// Says whether the name lives in the network namespace instead of the file system.
+    /// Returns true if the name belongs to the network namespace instead of a file system.
     pub(crate) fn is_abstract(&self) -> bool {
         self.sun_path().first() == Some(&0)
     }
 
-    /// The abstract name without its leading NUL.
+    /// Returns the abstract name without its leading NUL.
     pub(crate) fn abstract_name(&self) -> Option<&[u8]> {
         self.sun_path().strip_prefix(&[0])
     }
 
-    /// The path, if it is one.
+    /// Returns the path, if the name is one.
     pub(crate) fn path(&self) -> Option<&OsStr> {
-        (!self.is_unnamed() && !self.is_abstract()).then(|| OsStr::from_bytes(self.sun_path()))
+        let path = self.sun_path();
+        (path.first()? != &0).then(|| OsStr::from_bytes(path))
     }
 }
 
@@ -156,17 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_handled_is_none() {
+    fn an_address_that_cannot_be_handled_is_no_name() {
         let mut name = Name {
             bytes: [b'p'; SUN_PATH],
             ..Name::NONE
         };
         for length in [0, 1, 2, 110, 111, u32::MAX] {
-            name.written(length);
+            name.set_address_length(length);
             assert!(name.is_unnamed(), "{length}");
         }
         name.bytes[107] = 0;
-        name.written(110);
+        name.set_address_length(110);
         assert_eq!((name.sun_path().len(), name.address_length()), (107, 110));
     }
 

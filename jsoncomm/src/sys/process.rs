@@ -1,22 +1,22 @@
-//! Which process this is, without asking the kernel each time.
+//! Process identity, without a system call each time.
 
 use super::control::forks;
 use super::file::own_pid;
 
-/// The process in which something was made.
+/// The process in which an object was made.
 ///
-/// A child of fork(2) has copies of all that its parent has in memory, and shares what the kernel has of it. Most of it
-/// must then be left alone: [`is_here`](Self::is_here) says whether.
+/// A child of fork(2) copies its parent's memory and shares the kernel objects behind it. Most of these must then be
+/// left alone: see [`is_here`](Self::is_here).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// So many forks lay between the first process that asked and this one.
+    /// Number of forks between the first process that asked and this one.
     Forks(u32),
-    /// Forks cannot be counted here; the id of the process.
+    /// The process id, where forks cannot be counted.
     Pid(i32),
 }
 
 impl Origin {
-    /// This process.
+    /// Returns the current process.
     #[inline]
     pub(crate) fn here() -> Self {
         match forks() {
@@ -25,8 +25,8 @@ impl Origin {
         }
     }
 
-    /// Returns true if this is still that process; false in a child that it has forked. Where forks are counted it
-    /// costs no system call.
+    /// Returns true if this is the current process, false in a forked child. Costs no system call where forks are
+    /// counted.
     #[inline]
     pub(crate) fn is_here(self) -> bool {
         self == Self::here()

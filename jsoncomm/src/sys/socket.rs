@@ -1,10 +1,10 @@
-//! Socket calls: [socket(2)], [bind(2)], [sendmsg(2)] and their kin, on unix sockets only.
+//! Socket calls: [socket(2)], [bind(2)], [sendmsg(2)] and related ones, on unix sockets only.
 //!
 //! [socket(2)]: https://man7.org/linux/man-pages/man2/socket.2.html
 //! [bind(2)]: https://man7.org/linux/man-pages/man2/bind.2.html
 //! [sendmsg(2)]: https://man7.org/linux/man-pages/man2/sendmsg.2.html
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use rustix::net::{
 
 use super::control::Wait;
 use super::name::Name;
-use super::seam;
+use super::{OsError, call, call_io};
 
-/// The two types of socket that keep datagrams whole.
+/// The two types of socket that preserve message boundaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Type {
     /// `SOCK_DGRAM`
@@ -38,60 +38,50 @@ impl From<Type> for SocketType {
 }
 
 /// Makes an unbound socket, close-on-exec.
-pub(crate) fn socket(of: Type) -> io::Result<OwnedFd> {
-    seam("socket")?;
-    let flags = SocketFlags::CLOEXEC;
-    Ok(net::socket_with(
-        AddressFamily::UNIX,
-        of.into(),
-        flags,
-        None,
-    )?)
+pub(crate) fn socket(of: Type) -> Result<OwnedFd, OsError> {
+    socket_of(of.into())
 }
 
-/// Makes two sockets that are connected to each other, close-on-exec.
-pub(crate) fn socketpair(of: Type) -> io::Result<(OwnedFd, OwnedFd)> {
-    seam("socketpair")?;
-    let flags = SocketFlags::CLOEXEC;
-    Ok(net::socketpair(
-        AddressFamily::UNIX,
-        of.into(),
-        flags,
-        None,
-    )?)
+fn socket_of(of: SocketType) -> Result<OwnedFd, OsError> {
+    call("socket", || {
+        net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None)
+    })
 }
 
-/// Gives the socket a name; an existing file is `AddrInUse`.
-pub(crate) fn bind(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
-    seam("bind")?;
-    Ok(net::bind(socket, name)?)
+/// Makes two connected sockets, close-on-exec.
+pub(crate) fn socketpair(of: Type) -> Result<(OwnedFd, OwnedFd), OsError> {
+    call("socketpair", || {
+        net::socketpair(AddressFamily::UNIX, of.into(), SocketFlags::CLOEXEC, None)
+    })
 }
 
-/// Lets the kernel choose an abstract name, so that answers can be sent here (autobind, unix(7)).
-pub(crate) fn autobind(socket: BorrowedFd<'_>) -> io::Result<()> {
-    seam("bind")?;
-    Ok(net::bind(socket, &Name::NONE)?)
+/// Binds the socket to a name; `AddrInUse` if the file exists.
+pub(crate) fn bind(socket: BorrowedFd<'_>, name: &Name) -> Result<(), OsError> {
+    call("bind", || net::bind(socket, name))
 }
 
-/// Connects to the socket of that name.
-pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> io::Result<()> {
-    seam("connect")?;
-    Ok(net::connect(socket, name)?)
+/// Binds the socket to an abstract name that the kernel chooses, so that it can be replied to (autobind, unix(7)).
+pub(crate) fn autobind(socket: BorrowedFd<'_>) -> Result<(), OsError> {
+    bind(socket, &Name::NONE)
 }
 
-/// Takes a name in the types of socket other than `of`, so that nobody else can: an abstract name is another in each
-/// ([unix(7)]). The name is free again when all that is returned is closed.
+/// Connects to the socket with that name.
+pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> Result<(), OsError> {
+    call("connect", || net::connect(socket, name))
+}
+
+/// Binds sockets of every type but `of` to a name, so that no other program can: each type has abstract names of its own
+/// ([unix(7)]). The name is free again once the returned sockets are closed.
 ///
-/// None of these can be connected to. Those with connections do not listen (`ECONNREFUSED`); the datagram socket is
+/// None of them can be connected to. Connection-oriented ones do not listen (`ECONNREFUSED`); the datagram socket is
 /// connected to itself (`EPERM`).
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn hold_other_types(name: &Name, of: Type) -> io::Result<Vec<OwnedFd>> {
+pub(crate) fn hold_other_types(name: &Name, of: Type) -> Result<Vec<OwnedFd>, OsError> {
     let types = [SocketType::DGRAM, SocketType::SEQPACKET, SocketType::STREAM];
     let others = types.into_iter().filter(|other| *other != of.into());
     let hold = |of| {
-        seam("socket")?;
-        let socket = net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_of(of)?;
         bind(socket.as_fd(), name)?;
         if of == SocketType::DGRAM {
             connect(socket.as_fd(), name)?;
@@ -101,69 +91,80 @@ pub(crate) fn hold_other_types(name: &Name, of: Type) -> io::Result<Vec<OwnedFd>
     others.map(hold).collect()
 }
 
-/// What a socket file is found to be.
+/// State of the socket behind a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Probe {
-    /// Some process has the socket open.
+    /// A process has the socket open.
     Live,
-    /// No process has.
+    /// No process has the socket open.
     Dead,
-    /// That may not be known.
+    /// This process may not find out.
     Unknown,
 }
 
-/// Finds out whether anybody has the socket of a file open, without any of them noticing.
+/// Finds out whether any process has a file's socket open, without the process noticing.
 ///
-/// A datagram socket tells of all types: others that are open are `EPROTOTYPE`, also before `listen`, when
-/// their own type would be refused (measured on Linux 6.18).
-pub(crate) fn probe(name: &Name) -> io::Result<Probe> {
+/// Probes all types with a datagram socket: open sockets of another type report `EPROTOTYPE` even before `listen`, when
+/// connecting with their own type would be refused (measured on Linux 6.18).
+pub(crate) fn probe(name: &Name) -> Result<Probe, OsError> {
     let socket = socket(Type::Dgram)?;
-    match seam("connect").and_then(|()| net::connect(&socket, name)) {
-        // EPERM: it is connected to another, and talks to no one else.
-        Ok(()) | Err(Errno::PROTOTYPE | Errno::PERM) => Ok(Probe::Live),
-        Err(Errno::CONNREFUSED) => Ok(Probe::Dead),
-        Err(Errno::ACCESS) => Ok(Probe::Unknown),
-        Err(error) => Err(error.into()),
+    let Err(error) = connect(socket.as_fd(), name) else {
+        return Ok(Probe::Live);
+    };
+    match error.errno {
+        // EPERM: it is connected to another socket, and accepts messages from that one only.
+        Errno::PROTOTYPE | Errno::PERM => Ok(Probe::Live),
+        Errno::CONNREFUSED => Ok(Probe::Dead),
+        Errno::ACCESS => Ok(Probe::Unknown),
+        _ => Err(error),
     }
 }
 
-/// Opens a bound seqpacket socket to clients and makes its `accept` never wait.
-pub(crate) fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
-    /// A full backlog refuses clients, which then cannot wait for room with poll; so it is large.
+/// Starts listening on a bound seqpacket socket and makes [`accept`] non-blocking.
+pub(crate) fn listen(socket: BorrowedFd<'_>) -> Result<(), OsError> {
+    /// Large, because clients that find the backlog full are refused and cannot wait for room with poll(2).
     const BACKLOG: i32 = 4096;
-    seam("ioctl")?;
-    rustix::io::ioctl_fionbio(socket, true)?;
-    seam("listen")?;
-    Ok(net::listen(socket, BACKLOG)?)
+    call("ioctl", || rustix::io::ioctl_fionbio(socket, true))?;
+    call("listen", || net::listen(socket, BACKLOG))
 }
 
-/// Takes the next connection of a listening socket, close-on-exec; never waits.
-pub(crate) fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    seam("accept4")?;
-    Ok(net::accept_with(socket, SocketFlags::CLOEXEC)?)
+/// Accepts the next connection of a listening socket, close-on-exec; `None` if no client is waiting.
+pub(crate) fn accept(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, OsError> {
+    loop {
+        let accepted = call("accept4", || net::accept_with(socket, SocketFlags::CLOEXEC));
+        match accepted {
+            Ok(fd) => return Ok(Some(fd)),
+            Err(error) => match error.errno {
+                Errno::WOULDBLOCK => return Ok(None),
+                // A signal, or a client that gave up before it was accepted.
+                Errno::INTR | Errno::CONNABORTED => {}
+                _ => return Err(error),
+            },
+        }
+    }
 }
 
-/// Sends one datagram without descriptors, all or nothing. The kernel has no header to fetch, as sendmsg(2) has.
+/// Sends one datagram without descriptors, all or nothing. Cheaper than sendmsg(2), whose header the kernel has to copy.
 ///
-/// One system call. `SIGPIPE` is never raised. `to` is for sockets that are not connected.
+/// One system call. Never raises `SIGPIPE`. `to` is for sockets that are not connected.
 #[inline]
 pub(crate) fn sendto(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     to: Option<&Name>,
     wait: Wait,
-) -> io::Result<()> {
-    seam("sendto")?;
-    match to {
+) -> Result<(), OsError> {
+    call("sendto", || match to {
         Some(name) => net::sendto(socket, bytes, flags_for(wait), name),
         None => net::send(socket, bytes, flags_for(wait)),
-    }?;
+    })?;
     Ok(())
 }
 
 /// Sends one datagram with its descriptors, all or nothing. The kernel duplicates the descriptors.
 ///
-/// One system call. `SIGPIPE` is never raised. `to` is for sockets that are not connected.
+/// One system call. Never raises `SIGPIPE`. `to` is for sockets that are not connected. More than 253 descriptors are
+/// `EINVAL`.
 #[inline(never)]
 pub(crate) fn sendmsg(
     socket: BorrowedFd<'_>,
@@ -171,19 +172,16 @@ pub(crate) fn sendmsg(
     fds: &[BorrowedFd<'_>],
     to: Option<&Name>,
     wait: Wait,
-) -> io::Result<()> {
+) -> Result<(), OsError> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = SendAncillaryBuffer::new(&mut room);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
+    let fits = fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds));
     let parts = [IoSlice::new(bytes)];
-    let flags = flags_for(wait);
-    seam("sendmsg")?;
-    match to {
-        Some(name) => net::sendmsg_addr(socket, name, &parts, &mut control, flags),
-        None => net::sendmsg(socket, &parts, &mut control, flags),
-    }?;
+    call("sendmsg", || match to {
+        _ if !fits => Err(Errno::INVAL),
+        Some(name) => net::sendmsg_addr(socket, name, &parts, &mut control, flags_for(wait)),
+        None => net::sendmsg(socket, &parts, &mut control, flags_for(wait)),
+    })?;
     Ok(())
 }
 
@@ -194,10 +192,10 @@ fn flags_for(wait: Wait) -> SendFlags {
     }
 }
 
-/// Which half of a socket.
+/// Directions of a socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum How {
-    /// Receiving, but not what has been received already (`SHUT_RD`).
+    /// Receiving; what is queued can still be received (`SHUT_RD`).
     Reading,
     /// Both directions (`SHUT_RDWR`).
     Both,
@@ -206,41 +204,37 @@ pub(crate) enum How {
 /// Ends receiving, or sending as well ([shutdown(2)]).
 ///
 /// [shutdown(2)]: https://man7.org/linux/man-pages/man2/shutdown.2.html
-pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: How) -> io::Result<()> {
-    seam("shutdown")?;
-    Ok(net::shutdown(
-        socket,
-        match how {
-            How::Reading => net::Shutdown::Read,
-            How::Both => net::Shutdown::Both,
-        },
-    )?)
+pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: How) -> Result<(), OsError> {
+    let how = match how {
+        How::Reading => net::Shutdown::Read,
+        How::Both => net::Shutdown::Both,
+    };
+    call("shutdown", || net::shutdown(socket, how))
 }
 
-/// Raises `SO_SNDBUF` as near to `bytes` as the system allows, and says what it is now.
+/// Raises `SO_SNDBUF` as near to `bytes` as the system allows, and returns the resulting size.
 ///
-/// The kernel doubles what is asked for, up to twice `net.core.wmem_max` ([socket(7)]).
+/// The kernel doubles the size asked for, up to twice `net.core.wmem_max` ([socket(7)]).
 ///
 /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
-pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
-    seam("getsockopt")?;
-    let now = sockopt::socket_send_buffer_size(socket)?;
-    if now >= bytes {
-        return Ok(now);
+pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> Result<usize, OsError> {
+    let current = || call("getsockopt", || sockopt::socket_send_buffer_size(socket));
+    let size = current()?;
+    if size >= bytes {
+        return Ok(size);
     }
-    seam("setsockopt")?;
-    sockopt::set_socket_send_buffer_size(socket, bytes.div_ceil(2))?;
-    seam("getsockopt")?;
-    Ok(sockopt::socket_send_buffer_size(socket)?)
+    call("setsockopt", || {
+        sockopt::set_socket_send_buffer_size(socket, bytes.div_ceil(2))
+    })?;
+    current()
 }
 
-/// Asks the kernel to say with each message who sent it (`SO_PASSCRED`).
-pub(crate) fn set_passcred(socket: BorrowedFd<'_>) -> io::Result<()> {
-    seam("setsockopt")?;
-    Ok(sockopt::set_socket_passcred(socket, true)?)
+/// Makes the kernel report the sender of each message (`SO_PASSCRED`).
+pub(crate) fn set_passcred(socket: BorrowedFd<'_>) -> Result<(), OsError> {
+    call("setsockopt", || sockopt::set_socket_passcred(socket, true))
 }
 
-/// Which of the two socket timeouts.
+/// The two timeouts of a socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Timeout {
     /// `SO_RCVTIMEO`
@@ -249,70 +243,66 @@ pub(crate) enum Timeout {
     Send,
 }
 
-/// Sets how long a waiting call waits; `None` for ever. Less than a microsecond counts as one.
+/// Sets how long blocking calls wait; `None` means without limit. Less than a microsecond counts as one.
 pub(crate) fn set_timeout(
     socket: BorrowedFd<'_>,
     which: Timeout,
     after: Option<Duration>,
-) -> io::Result<()> {
+) -> Result<(), OsError> {
     let after = after.map(|time| time.max(Duration::from_micros(1)));
     let id = match which {
         Timeout::Receive => sockopt::Timeout::Recv,
         Timeout::Send => sockopt::Timeout::Send,
     };
-    seam("setsockopt")?;
-    Ok(sockopt::set_socket_timeout(socket, id, after)?)
+    call("setsockopt", || {
+        sockopt::set_socket_timeout(socket, id, after)
+    })
 }
 
-/// Says which of our types a socket is; `None` when it is not a unix socket of either type.
-pub(crate) fn type_of(socket: BorrowedFd<'_>) -> io::Result<Option<Type>> {
-    seam("getsockopt")?;
-    if sockopt::socket_domain(socket)? != AddressFamily::UNIX {
+/// Returns the type of a unix socket; `None` if it is of another domain or type.
+pub(crate) fn type_of(socket: BorrowedFd<'_>) -> Result<Option<Type>, OsError> {
+    if call("getsockopt", || sockopt::socket_domain(socket))? != AddressFamily::UNIX {
         return Ok(None);
     }
-    seam("getsockopt")?;
-    Ok(match sockopt::socket_type(socket)? {
+    Ok(match call("getsockopt", || sockopt::socket_type(socket))? {
         SocketType::DGRAM => Some(Type::Dgram),
         SocketType::SEQPACKET => Some(Type::Seqpacket),
         _ => None,
     })
 }
 
-/// Says whether `listen` was called on the socket (`SO_ACCEPTCONN`).
-pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    seam("getsockopt")?;
-    Ok(sockopt::socket_acceptconn(socket)?)
+/// Returns true if the socket is listening (`SO_ACCEPTCONN`).
+pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+    call("getsockopt", || sockopt::socket_acceptconn(socket))
 }
 
-/// Says whether the socket has a peer, to whom all goes that is sent to nobody in particular ([getpeername(2)]).
+/// Returns true if the socket is connected, so that it sends to one peer by default ([getpeername(2)]).
 ///
 /// [getpeername(2)]: https://man7.org/linux/man-pages/man2/getpeername.2.html
-pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    seam("getpeername")?;
-    match rustix::net::getpeername(socket) {
+pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+    match call("getpeername", || net::getpeername(socket)) {
         Ok(_) => Ok(true),
-        Err(Errno::NOTCONN) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) if error.errno == Errno::NOTCONN => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Returns true if a connected socket is one of a pair ([socketpair(2)]): neither end has a name. What has been accepted
-/// has that of its listening socket, and that is the peer's name of what has connected.
+/// Returns true if a connected socket is one of a pair ([socketpair(2)]): neither end has a name. An accepted socket has
+/// its listener's name, and so has the peer of a socket that called connect(2).
 ///
 /// [socketpair(2)]: https://man7.org/linux/man-pages/man2/socketpair.2.html
-pub(crate) fn is_of_pair(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    /// That of the family alone.
+pub(crate) fn is_of_pair(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+    /// Length of an address that consists of its family.
     const UNNAMED: usize = size_of::<libc::sa_family_t>();
     if super::control::getsockname(socket)?.is_some() {
         return Ok(false);
     }
-    seam("getpeername")?;
-    let peer = rustix::net::getpeername(socket)?;
+    let peer = call("getpeername", || net::getpeername(socket))?;
     let length = peer.map_or(0, |peer| peer.addr_len());
     Ok(usize::try_from(length).is_ok_and(|length| length <= UNNAMED))
 }
 
-/// What a received socket may speak.
+/// Protocol family of a received socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Domain {
     /// `AF_UNIX`
@@ -321,30 +311,33 @@ pub(crate) enum Domain {
     Inet,
 }
 
-/// Says whether `fd` is a socket of this domain and type, listening or not.
+/// Returns true if `fd` is a socket of this domain and type, listening or not as asked.
 pub(crate) fn is_socket(fd: BorrowedFd<'_>, domain: Domain, stream: bool, listening: bool) -> bool {
     let of = if stream {
         SocketType::STREAM
     } else {
         SocketType::DGRAM
     };
-    let domain_fits = sockopt::socket_domain(fd).is_ok_and(|found| match domain {
-        Domain::Unix => found == AddressFamily::UNIX,
-        Domain::Inet => found == AddressFamily::INET || found == AddressFamily::INET6,
+    let found = call("getsockopt", || {
+        Ok((sockopt::socket_domain(fd)?, sockopt::socket_type(fd)?))
     });
-    seam("getsockopt").is_ok()
-        && domain_fits
-        && sockopt::socket_type(fd).is_ok_and(|found| found == of)
-        && is_listening(fd).is_ok_and(|found| found == listening)
+    let fits = found.is_ok_and(|(family, found)| {
+        found == of
+            && match domain {
+                Domain::Unix => family == AddressFamily::UNIX,
+                Domain::Inet => [AddressFamily::INET, AddressFamily::INET6].contains(&family),
+            }
+    });
+    fits && is_listening(fd) == Ok(listening)
 }
 
-/// Says whether `fd` is a socket of whatever domain and type; does not wait for a file system, as fstat(2) may.
+/// Returns true if `fd` is a socket of any domain and type. Unlike fstat(2), does not wait for a file system.
 pub(crate) fn is_any_socket(fd: BorrowedFd<'_>) -> bool {
-    seam("getsockopt").is_ok() && sockopt::socket_type(fd).is_ok()
+    call("getsockopt", || sockopt::socket_type(fd)).is_ok()
 }
 
-/// Has close(2) of a socket not wait until what was sent has arrived (`SO_LINGER`, [socket(7)]); the kernel goes on
-/// sending it. A socket that closes with a reset still does.
+/// Makes close(2) of a socket return before sent data has arrived (`SO_LINGER`, [socket(7)]). The kernel goes on sending
+/// it. A socket that is set to reset its connection at close keeps that setting.
 ///
 /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
 pub(crate) fn stop_lingering(fd: BorrowedFd<'_>) {
@@ -355,49 +348,48 @@ pub(crate) fn stop_lingering(fd: BorrowedFd<'_>) {
     }
 }
 
-/// Says whether nothing is queued on a connected socket from which a length of 0 has been received, so that this was
-/// the end: an empty packet looks the same.
+/// Returns true if a received length of 0 was the end of the stream, and false if it was an empty packet, which looks
+/// the same. For connected sockets.
 ///
-/// With `SO_PASSCRED`, which this sets, the kernel has something to say of every message that is queued, if only that
-/// there is no room to say it, and nothing of the end (`scm_recv`, net/core/scm.h).
-pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> io::Result<bool> {
+/// Sets `SO_PASSCRED`: the kernel then has a control message, if only a truncated one, for each queued message and none
+/// for the end of the stream (`scm_recv`, net/core/scm.h).
+pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
     set_passcred(socket)?;
-    Ok(!brings_something(socket)?)
+    Ok(!next_has_control(socket)?)
 }
 
-/// Returns true if nothing is queued on a socket that has been shut down. Nothing more comes then.
-pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> io::Result<bool> {
+/// Returns true if nothing is queued on a socket that has been shut down. Nothing more can arrive then.
+pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
     match is_at_end(socket) {
-        // A datagram socket has no end.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-        other => other,
+        // A datagram socket has no end of stream.
+        Err(error) if error.errno == Errno::WOULDBLOCK => Ok(true),
+        result => result,
     }
 }
 
-/// Returns true if nothing that is queued on a connected socket brings descriptors, which closing it could wait for. The
-/// socket has been shut down, so nothing more comes. What is queued may be taken off for that.
-pub(crate) fn brings_no_descriptors(socket: BorrowedFd<'_>) -> io::Result<bool> {
+/// Returns true if no message queued on a connected socket carries descriptors, so that closing it does not wait. The
+/// socket must have been shut down, so that nothing more arrives. May remove messages from the queue.
+pub(crate) fn has_no_queued_descriptors(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
     match queued_descriptors(socket) {
         Some(count) => Ok(count == 0),
-        None => takes_all(socket),
+        None => drain_plain(socket),
     }
 }
 
-/// Asks how many descriptors are queued on a unix socket, by what /proc tells of it (`scm_fds`, since Linux 5.6). `None`
-/// where that cannot be read.
+/// Returns the number of descriptors queued on a unix socket from /proc (`scm_fds`, since Linux 5.6); `None` if that
+/// cannot be read.
 fn queued_descriptors(socket: BorrowedFd<'_>) -> Option<u64> {
     let path = format!("/proc/self/fdinfo/{}", socket.as_raw_fd());
-    seam("openat").ok()?;
-    let info = std::fs::read_to_string(path).ok()?;
+    let info = call_io("openat", || std::fs::read_to_string(path)).ok()?;
     let count = info.lines().find_map(|line| line.strip_prefix("scm_fds:"));
     count?.trim().parse().ok()
 }
 
-/// Takes what is queued on a connected socket that has been shut down, up to the first message that brings
-/// descriptors. Says whether there is none, so that nothing is left that closing the socket could wait for.
-fn takes_all(socket: BorrowedFd<'_>) -> io::Result<bool> {
+/// Removes messages from the queue of a connected socket that has been shut down, up to the first one with descriptors.
+/// Returns true if there was none.
+fn drain_plain(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-    while !brings_something(socket)? {
+    while !next_has_control(socket)? {
         if received(|| net::recv(socket, &mut [0; 1], flags))?.1 == 0 {
             return is_at_end(socket);
         }
@@ -405,8 +397,8 @@ fn takes_all(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Says whether the next message has anything beside its bytes.
-fn brings_something(socket: BorrowedFd<'_>) -> io::Result<bool> {
+/// Returns true if the next message has a control message.
+fn next_has_control(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let next = received(|| {
         let mut control = RecvAncillaryBuffer::new(&mut []);
@@ -419,59 +411,60 @@ fn brings_something(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(next.flags.contains(ReturnFlags::CTRUNC))
 }
 
-/// Receives. `ECONNRESET` comes once, before what a dead peer had sent and the end.
-fn received<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
-    seam("recvmsg")?;
-    match receive() {
-        Err(Errno::CONNRESET) => Ok(receive()?),
-        other => Ok(other?),
-    }
+/// Receives, skipping an `ECONNRESET`: it comes once, before what a dead peer has sent and the end of the stream.
+fn received<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> Result<T, OsError> {
+    call("recvmsg", || match receive() {
+        Err(Errno::CONNRESET) => receive(),
+        result => result,
+    })
 }
 
-/// What a failed [`sendmsg`], or what had to come before it, means for who called it.
+/// What an error of sending or receiving means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// The peer's queue or the own send buffer is full; room may come.
-    Full,
-    /// The kernel is short of memory or of descriptors, open ones or those in flight; no event says when that ends.
-    Short,
+pub(crate) enum ErrorClass {
+    /// The call would block: no room, or nothing queued.
+    WouldBlock,
+    /// The kernel is short of memory or of descriptors, open or in flight. No event reports when that ends.
+    Exhausted,
     /// The datagram exceeds `SO_SNDBUF`.
     TooLong,
-    /// Nobody is there, or not any more.
-    Gone,
-    /// A signal came first.
+    /// The peer has closed, or there is none.
+    Closed,
+    /// A signal interrupted the call.
     Interrupted,
-    /// Anything else.
     Other,
 }
 
-/// Sorts the errors of [`sendmsg`].
-pub(crate) fn trouble(error: &io::Error) -> Trouble {
-    match Errno::from_io_error(error) {
-        Some(Errno::AGAIN) => Trouble::Full,
-        Some(
+impl OsError {
+    /// Classifies an error of sending, of receiving, or of making a memfd for a payload.
+    pub(crate) fn class(&self) -> ErrorClass {
+        match self.errno {
+            Errno::AGAIN => ErrorClass::WouldBlock,
             Errno::NOBUFS
             | Errno::NOMEM
             | Errno::TOOMANYREFS
             | Errno::MFILE
             | Errno::NFILE
-            | Errno::NOSPC,
-        ) => Trouble::Short,
-        Some(Errno::MSGSIZE) => Trouble::TooLong,
-        Some(Errno::CONNREFUSED | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => Trouble::Gone,
-        Some(Errno::INTR) => Trouble::Interrupted,
-        _ => Trouble::Other,
+            | Errno::NOSPC => ErrorClass::Exhausted,
+            Errno::MSGSIZE => ErrorClass::TooLong,
+            Errno::CONNREFUSED | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => {
+                ErrorClass::Closed
+            }
+            Errno::INTR => ErrorClass::Interrupted,
+            _ => ErrorClass::Other,
+        }
     }
-}
 
-/// Returns true if [`connect`] found a datagram socket that is connected to another, and talks to no one else.
-pub(crate) fn is_connected_elsewhere(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::PERM)
-}
+    /// Returns true if [`connect`] found a datagram socket that is connected to another, which accepts messages from
+    /// that one only.
+    pub(crate) fn is_connected_elsewhere(&self) -> bool {
+        self.errno == Errno::PERM
+    }
 
-/// Says whether [`connect`] found a socket of another type at the address.
-pub(crate) fn is_other_type(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::PROTOTYPE)
+    /// Returns true if [`connect`] found a socket of another type.
+    pub(crate) fn is_other_type(&self) -> bool {
+        self.errno == Errno::PROTOTYPE
+    }
 }
 
 #[cfg(test)]
@@ -495,14 +488,14 @@ mod tests {
             };
             assert_eq!(receive(), 0);
             assert!(!is_at_end(near.as_fd()).unwrap());
-            assert_eq!(receive(), 0, "it is still there");
+            assert_eq!(receive(), 0, "the packet is still queued");
             assert!(is_at_end(near.as_fd()).unwrap());
             assert_eq!(receive(), 0);
         }
     }
 
     #[test]
-    fn what_brings_no_descriptors_is_known_with_proc_and_without() {
+    fn queued_descriptors_are_found_with_proc_and_without() {
         let null = File::open("/dev/null").unwrap();
         let (plain, fds) = (&[][..], &[null.as_fd()][..]);
         let cases: [(&[&[BorrowedFd<'_>]], bool); 4] = [
@@ -519,16 +512,16 @@ mod tests {
             shut_down(near.as_fd(), How::Both).unwrap();
             let count = sent.iter().map(|fds| fds.len() as u64).sum();
             assert_eq!(queued_descriptors(near.as_fd()), Some(count));
-            assert_eq!(brings_no_descriptors(near.as_fd()).unwrap(), all);
-            assert_eq!(takes_all(near.as_fd()).unwrap(), all);
+            assert_eq!(has_no_queued_descriptors(near.as_fd()).unwrap(), all);
+            assert_eq!(drain_plain(near.as_fd()).unwrap(), all);
         }
-        // A peer that has gone without reading what was sent to it.
+        // The peer closed without reading what was sent to it.
         let (near, far) = socketpair(Type::Seqpacket).unwrap();
         for end in [&near, &far] {
             sendmsg(end.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
         }
         drop(far);
-        assert!(takes_all(near.as_fd()).unwrap());
+        assert!(drain_plain(near.as_fd()).unwrap());
     }
 
     #[test]

@@ -3,31 +3,44 @@
 //! [poll(2)]: https://man7.org/linux/man-pages/man2/poll.2.html
 //! [timerfd_create(2)]: https://man7.org/linux/man-pages/man2/timerfd_create.2.html
 
-use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
-use super::seam;
+use super::{OsError, call};
 
-/// What to wait for.
+/// What to wait for. A hang-up always ends the wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum For {
-    /// Something to receive, or the end of the stream.
+    /// A datagram or the end of the stream.
     Reading,
-    /// Room to send, or nobody left to send to.
+    /// Room to send.
     Writing,
-    /// The deadline, or the end of the connection.
+    /// A hang-up only.
     Nothing,
-    /// Whichever comes first.
+    /// Reading or writing, whichever is possible first.
     Either,
 }
 
-/// Waits until the descriptor is ready or `deadline` has passed; says which (`true`: ready).
-/// A signal does not end it.
-pub(crate) fn poll(fd: BorrowedFd<'_>, what: For, deadline: Option<Instant>) -> io::Result<bool> {
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the wait may have ended at its deadline"]
+pub(crate) enum WaitOutcome {
+    /// The descriptor is ready.
+    Ready,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// Waits until the descriptor is ready or `deadline` has passed. A signal does not end the wait.
+pub(crate) fn poll(
+    fd: BorrowedFd<'_>,
+    what: For,
+    deadline: Option<Instant>,
+) -> Result<WaitOutcome, OsError> {
     let flags = match what {
         For::Reading => PollFlags::IN,
         For::Writing => PollFlags::OUT,
@@ -37,20 +50,21 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, what: For, deadline: Option<Instant>) -> 
     loop {
         let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
-        match seam("poll").and_then(|()| rustix::event::poll(&mut fds, left.as_ref())) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        match call("poll", || rustix::event::poll(&mut fds, left.as_ref())) {
+            Ok(0) => return Ok(WaitOutcome::TimedOut),
+            Ok(_) => return Ok(WaitOutcome::Ready),
+            Err(error) if error.errno == Errno::INTR => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// Lets time pass, for what nothing tells of; a signal ends it early.
+/// Sleeps for `time`. A signal ends it early.
 pub(crate) fn pause(time: Duration) {
     let _ = rustix::event::poll(&mut [], Some(&timespec(time)));
 }
 
-/// Converts, with the longest time the kernel can count for what is longer.
+/// Converts a duration, saturating at the longest time of the kernel.
 fn timespec(time: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
@@ -58,26 +72,28 @@ fn timespec(time: Duration) -> Timespec {
     }
 }
 
-/// Makes a timer descriptor on the monotonic clock, not armed.
-pub(crate) fn timerfd() -> io::Result<OwnedFd> {
+/// Makes a disarmed timer descriptor on the monotonic clock.
+pub(crate) fn timerfd() -> Result<OwnedFd, OsError> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-    seam("timerfd_create")?;
-    Ok(rustix::time::timerfd_create(
-        TimerfdClockId::Monotonic,
-        flags,
-    )?)
+    call("timerfd_create", || {
+        rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
+    })
 }
 
 /// Arms the timer to become readable once, `after` from now; `None` disarms it.
-pub(crate) fn timerfd_settime(timer: BorrowedFd<'_>, after: Option<Duration>) -> io::Result<()> {
+pub(crate) fn timerfd_settime(
+    timer: BorrowedFd<'_>,
+    after: Option<Duration>,
+) -> Result<(), OsError> {
     // All zeroes would disarm it, so "at once" is a nanosecond.
     let after = after.map(|time| time.max(Duration::from_nanos(1)));
     let spec = Itimerspec {
         it_interval: timespec(Duration::ZERO),
         it_value: timespec(after.unwrap_or_default()),
     };
-    seam("timerfd_settime")?;
-    rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec)?;
+    call("timerfd_settime", || {
+        rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec)
+    })?;
     Ok(())
 }
 
@@ -90,12 +106,21 @@ mod tests {
     fn a_timer_becomes_readable_and_poll_keeps_its_deadline() {
         let timer = timerfd().unwrap();
         let soon = Instant::now() + Duration::from_millis(1);
-        assert!(!poll(timer.as_fd(), For::Reading, Some(soon)).unwrap());
+        assert_eq!(
+            poll(timer.as_fd(), For::Reading, Some(soon)),
+            Ok(WaitOutcome::TimedOut)
+        );
         timerfd_settime(timer.as_fd(), Some(Duration::ZERO)).unwrap();
         let later = Instant::now() + Duration::from_secs(60);
-        assert!(poll(timer.as_fd(), For::Reading, Some(later)).unwrap());
+        assert_eq!(
+            poll(timer.as_fd(), For::Reading, Some(later)),
+            Ok(WaitOutcome::Ready)
+        );
         timerfd_settime(timer.as_fd(), None).unwrap();
         let soon = Instant::now() + Duration::from_millis(1);
-        assert!(!poll(timer.as_fd(), For::Reading, Some(soon)).unwrap());
+        assert_eq!(
+            poll(timer.as_fd(), For::Reading, Some(soon)),
+            Ok(WaitOutcome::TimedOut)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Connecting a line to an address.
+//! Connecting a transport to an address.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -8,13 +8,14 @@ use super::{Kind, Transport};
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
-use crate::sys::socket::{self as sys, Timeout, Type};
+use crate::sys::socket::{self as sys, ErrorClass, Timeout, Type};
+use crate::sys::wait::WaitOutcome;
 
-/// How long connecting and calling wait for a server unless the program says otherwise.
+/// Default timeout of connecting and calling.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
 
-/// Connects to whichever kind of socket listens at the address. `EPROTOTYPE` tells for paths; an abstract name is
-/// looked up together with the kind, so there is nobody under it (`unix_find_abstract`, net/unix/af_unix.c).
+/// Connects to the kind of socket that is at the address. For a path, `EPROTOTYPE` reports the other kind; an abstract
+/// name is looked up together with the kind, so the other kind is not found (`unix_find_abstract`, net/unix/af_unix.c).
 pub(crate) fn connect_any(
     address: &Address,
     limits: &Limits,
@@ -22,7 +23,7 @@ pub(crate) fn connect_any(
 ) -> Result<Transport, Error> {
     let problem = match connect_by(address, Kind::Seqpacket, limits, deadline) {
         Err(Error::Address { problem, .. }) => problem,
-        other => return other,
+        result => return result,
     };
     let is_abstract = address.as_abstract_name().is_some();
     match problem {
@@ -33,7 +34,7 @@ pub(crate) fn connect_any(
     connect_by(address, Kind::Datagram, limits, deadline)
 }
 
-/// Says whether the address is that of a datagram socket which nobody has open any more.
+/// Returns true if the address is that of a datagram socket which no process has open any more.
 pub(crate) fn is_deserted(address: &Address) -> bool {
     let (Ok(fd), Ok(to)) = (sys::socket(Type::Dgram), address.resolve()) else {
         return false;
@@ -42,40 +43,42 @@ pub(crate) fn is_deserted(address: &Address) -> bool {
     connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// Opens a socket and connects it; waits until `deadline` when more clients than fit wait to be accepted already. A
-/// datagram socket also gets a name, so that it can be answered.
+/// Connects a new socket. Waits until `deadline` while the listener's backlog is full. A datagram socket is also bound to
+/// a name, so that it can be replied to.
 pub(crate) fn connect_by(
     address: &Address,
     kind: Kind,
     limits: &Limits,
     deadline: Instant,
 ) -> Result<Transport, Error> {
-    let fd = sys::socket(kind.into()).map_err(Error::os("socket"))?;
-    let line = Transport::new(fd, kind, limits)?;
+    let transport = Transport::new(sys::socket(kind.into())?, kind, limits)?;
     let to = address.resolve()?;
     let is_abstract = address.as_abstract_name().is_some();
     loop {
-        // Poll does not tell when there is a place, but connect itself waits, as long as sending would.
-        line.set_timeout(Timeout::Send, Some(deadline), Instant::now())?;
-        let error = match sys::connect(line.as_fd(), &to.name) {
-            Ok(()) => break,
-            Err(error) => error,
+        // Poll does not report room in a backlog, but connect itself waits for it, as long as SO_SNDTIMEO.
+        let left = transport.set_timeout(Timeout::Send, Some(deadline), Instant::now())?;
+        if left == WaitOutcome::TimedOut {
+            return Err(Error::Deadline);
+        }
+        let Err(error) = sys::connect(transport.as_fd(), &to.name) else {
+            break;
         };
-        match error.kind() {
-            // The time has passed, or most of it; or a signal came first.
-            ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
-            // So a server of the other kind holds an abstract name.
-            _ if is_abstract && kind == Kind::Datagram && sys::is_connected_elsewhere(&error) => {
+        match error.class() {
+            // The time is over, or most of it, or a signal came. A unix socket is then unconnected as before, unlike a
+            // TCP socket, and connects anew in the remaining time.
+            ErrorClass::WouldBlock | ErrorClass::Interrupted => {}
+            // A server of the other kind holds an abstract name this way.
+            _ if is_abstract && kind == Kind::Datagram && error.is_connected_elsewhere() => {
                 return Err(address.error(AddressProblem::OtherKind));
             }
-            _ => return Err(address.os("connect", error)),
+            _ => return Err(address.os(error)),
         }
     }
-    // First the connection, then the name: so no stranger's datagram is ever queued.
+    // Connected first, so that no other sender's datagram is ever queued.
     if kind == Kind::Datagram {
-        sys::autobind(line.as_fd()).map_err(Error::os("bind"))?;
+        sys::autobind(transport.as_fd())?;
     }
-    Ok(line)
+    Ok(transport)
 }
 
 #[cfg(test)]
@@ -83,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connecting_to_a_server_that_accepts_nobody_ends_at_the_deadline() {
-        let name = format!("jsoncomm-line-{}", std::process::id());
+    fn connecting_to_a_server_that_does_not_accept_ends_at_the_deadline() {
+        let name = format!("jsoncomm-connect-{}", std::process::id());
         let address = Address::abstract_name(name).unwrap();
         let server = sys::socket(Type::Seqpacket).unwrap();
         sys::bind(server.as_fd(), &address.resolve().unwrap().name).unwrap();

@@ -1,4 +1,4 @@
-//! What the kernel really does, and what is made of it.
+//! Behaviour of the kernel that [`control`](super) relies on, and what is made of it.
 
 use super::*;
 use crate::sys::socket;
@@ -10,7 +10,7 @@ fn pair() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn descriptors_are_owned_and_the_true_length_is_told() {
+fn descriptors_are_owned_and_the_true_length_is_reported() {
     let (left, right) = pair();
     let sent = [left.as_fd(), right.as_fd(), left.as_fd()];
     socket::sendmsg(right.as_fd(), b"0123456789", &sent, None, Wait::Never).unwrap();
@@ -45,7 +45,7 @@ fn all_253_descriptors_and_credentials_fit() {
     assert_eq!(me, peer_credentials(left.as_fd()).unwrap());
 }
 
-/// The process that a pidfd refers to, as /proc says.
+/// Returns the process that a pidfd refers to, from /proc.
 fn process_of(pidfd: &OwnedFd) -> u32 {
     let flags = rustix::io::fcntl_getfd(pidfd).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
@@ -55,7 +55,7 @@ fn process_of(pidfd: &OwnedFd) -> u32 {
     pid.unwrap().trim().parse().unwrap()
 }
 
-/// Says whether the kernel knows pidfds of peers, which it has to since Linux 6.5.
+/// Returns true if the kernel supports pidfds of peers, as it must since Linux 6.5.
 fn has_pidfds() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release
@@ -69,22 +69,22 @@ fn has_pidfds() -> bool {
 }
 
 #[test]
-fn the_groups_of_who_connected_are_told_on_a_connection_only() {
+fn groups_of_the_peer_are_reported_on_a_connection_only() {
     let (left, _right) = pair();
     let own = rustix::process::getgroups().unwrap();
     let own: Vec<u32> = own.into_iter().map(|group| group.as_raw()).collect();
-    let told = peer_groups(left.as_fd(), <[u32]>::to_vec);
+    let groups = peer_groups(left.as_fd(), <[u32]>::to_vec);
     match own.len() {
-        0..=GROUPS_MAX => assert_eq!(told.unwrap(), own),
-        _ => assert_eq!(told.unwrap_err().raw_os_error(), Some(libc::ERANGE)),
+        0..=GROUPS_MAX => assert_eq!(groups.unwrap(), own),
+        _ => assert_eq!(groups.unwrap_err().errno, Errno::RANGE),
     }
     let alone = socket::socket(socket::Type::Dgram).unwrap();
     let error = peer_groups(alone.as_fd(), <[u32]>::len).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::ENODATA));
+    assert_eq!(error.errno, Errno::NODATA);
 }
 
 #[test]
-fn the_process_that_connected_is_told_on_a_connection_only() {
+fn the_process_of_the_peer_is_reported_on_a_connection_only() {
     if !has_pidfds() {
         return;
     }
@@ -92,13 +92,13 @@ fn the_process_that_connected_is_told_on_a_connection_only() {
     let pidfd = peer_pidfd(left.as_fd()).unwrap();
     assert_eq!(process_of(&pidfd), std::process::id());
     let alone = socket::socket(socket::Type::Dgram).unwrap();
-    let error = peer_pidfd(alone.as_fd()).unwrap_err().raw_os_error();
-    // ESRCH at first.
-    assert!([Some(libc::ENODATA), Some(libc::ESRCH)].contains(&error));
+    let errno = peer_pidfd(alone.as_fd()).unwrap_err().errno;
+    // ESRCH in early versions.
+    assert!([Errno::NODATA, Errno::SRCH].contains(&errno));
 }
 
 #[test]
-fn each_message_tells_its_process_if_asked_to_beside_all_253_descriptors() {
+fn each_message_carries_a_pidfd_on_request_beside_all_253_descriptors() {
     if !has_pidfds() {
         return;
     }
@@ -115,20 +115,20 @@ fn each_message_tells_its_process_if_asked_to_beside_all_253_descriptors() {
     };
     send(&[]);
     assert!(receive().0.pidfd.is_none());
-    // It is in the queue already.
+    // Queued before the option is set.
     send(&[]);
     assert!(pass_pidfds(left.as_fd()).unwrap());
     send(&[right.as_fd(); 253]);
     for count in [0, 253] {
-        let (arrived, came) = receive();
+        let (arrived, received) = receive();
         assert_eq!(process_of(&arrived.pidfd.unwrap()), std::process::id());
-        assert_eq!(came, count);
+        assert_eq!(received, count);
         assert!(!arrived.control_truncated && arrived.credentials.is_some());
     }
 }
 
 #[test]
-fn a_sender_that_has_ended_is_no_error_and_no_other_process() {
+fn a_sender_that_has_ended_is_no_error_and_not_taken_for_another_process() {
     if !has_pidfds() {
         return;
     }
@@ -140,15 +140,15 @@ fn a_sender_that_has_ended_is_no_error_and_no_other_process() {
     let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 6);
     assert!(arrived.credentials.is_some() && !arrived.control_truncated);
-    // /proc says -1 of one that has ended.
+    // /proc reports -1 for a process that has ended.
     if let Some(pidfd) = arrived.pidfd {
         let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
         assert!(std::fs::read_to_string(info).unwrap().contains("Pid:\t-1"));
     }
 }
 
-/// Hands control messages to [`take_control`] as the kernel would: type and numbers. Says how many descriptors came
-/// of it, and whether a pidfd did.
+/// Passes control messages (type and numbers) to [`take_control`] as the kernel would. Returns the number of descriptors
+/// that it took, and whether it took a pidfd.
 fn take(messages: &[(libc::c_int, &[libc::c_int])]) -> (usize, bool) {
     let mut bytes = Vec::new();
     for (of, numbers) in messages {
@@ -178,7 +178,7 @@ fn an_error_in_place_of_a_pidfd_is_never_owned() {
     assert_eq!(take(&[(SCM_PIDFD, &[])]), (0, false));
     let own = || {
         let (left, _right) = pair();
-        // What take_control owns is this one.
+        // It is owned by take_control from now on.
         std::mem::ManuallyDrop::new(left).as_raw_fd()
     };
     assert_eq!(take(&[(SCM_PIDFD, &[own()])]), (0, true));
@@ -187,13 +187,13 @@ fn an_error_in_place_of_a_pidfd_is_never_owned() {
 }
 
 #[test]
-fn an_option_that_the_kernel_does_not_know_is_no_error() {
+fn an_option_unknown_to_the_kernel_is_no_error() {
     let (left, _right) = pair();
     assert!(!set_flag(left.as_fd(), 30_000, 1).unwrap());
 }
 
 #[test]
-fn a_descriptor_number_can_refer_to_another_socket() {
+fn dup3_replaces_the_socket_under_a_descriptor_number() {
     let ((left, right), (other, far)) = (pair(), pair());
     dup3(other.as_fd(), &left).unwrap();
     drop(other);
@@ -201,7 +201,7 @@ fn a_descriptor_number_can_refer_to_another_socket() {
     let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 1);
     let arrived = recvmsg(right.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
-    assert_eq!(arrived.length, 0, "what it referred to is closed");
+    assert_eq!(arrived.length, 0, "the replaced socket is closed");
     let flags = rustix::io::fcntl_getfd(&left).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
 }
@@ -210,14 +210,14 @@ fn a_descriptor_number_can_refer_to_another_socket() {
 fn an_empty_queue_would_block_and_a_closed_peer_reads_zero() {
     let (left, right) = pair();
     let error = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(error.errno, Errno::WOULDBLOCK);
     drop(right);
     let arrived = recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     assert_eq!(arrived.length, 0);
 }
 
 #[test]
-fn what_is_unread_is_told_and_takes_no_less_than_is_assumed() {
+fn unread_messages_are_counted_and_take_at_least_the_assumed_size() {
     let (left, right) = pair();
     let null = std::fs::File::open("/dev/null").unwrap();
     for count in 1..=9 {
@@ -231,7 +231,7 @@ fn what_is_unread_is_told_and_takes_no_less_than_is_assumed() {
         recvmsg(right.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
     }
     assert_eq!(unread(left.as_fd()).unwrap(), 0);
-    // What goes with its reader is read as well.
+    // Messages that are lost with their reader no longer count.
     socket::sendmsg(left.as_fd(), b"x", &[null.as_fd()], None, Wait::Never).unwrap();
     drop(right);
     assert_eq!(unread(left.as_fd()).unwrap(), 0);

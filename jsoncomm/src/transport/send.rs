@@ -1,0 +1,230 @@
+//! Sending one message, in a memfd if it does not fit into a datagram.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use super::inbox::BUFFER_KEPT;
+use super::{MEMFD_MARKER, Transport};
+use crate::error::{EncodeError, Error};
+use crate::fds::FDS_MAX;
+use crate::sys::control::Wait;
+use crate::sys::name::Name;
+use crate::sys::socket::{self as sys, ErrorClass, Timeout};
+use crate::sys::wait::{self, WaitOutcome};
+use crate::sys::{OsError, memfd};
+
+/// Result of sending without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the message may not have been sent"]
+pub enum SendStatus {
+    /// The kernel has the whole message.
+    Done,
+    /// There is no room now; nothing was sent. Wait until the socket is writable and try again. On a datagram socket that
+    /// is not connected, try again after a while: the kernel does not report when the peer has room.
+    Full,
+}
+
+/// Result of an attempt to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the message may not have been sent"]
+pub(crate) enum SendAttempt {
+    /// The kernel has the whole message.
+    Sent,
+    /// There is no room; the socket becomes writable when there is. For a call with a deadline: it has passed.
+    Full,
+    /// The kernel is short of memory or descriptors; no event reports when to try again.
+    Exhausted(OsError),
+    /// The peer has closed, or there is none.
+    Closed,
+}
+
+/// One message to send: its text and what goes with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packet<'a> {
+    pub(crate) text: &'a [u8],
+    pub(crate) fds: &'a [BorrowedFd<'a>],
+    /// The destination, for sockets that are not connected.
+    pub(crate) to: Option<&'a Name>,
+    pub(crate) wait: Wait,
+}
+
+/// What the kernel holds for a message until it is read, besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InFlightCost {
+    /// Descriptors, including the memfd of a large text.
+    pub(crate) fds: usize,
+    /// Bytes in that memfd.
+    pub(crate) bytes: usize,
+}
+
+impl Transport {
+    /// Sends one message whole, or nothing. `to` is for sockets that are not connected.
+    #[inline]
+    pub(crate) fn send(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        to: Option<&Name>,
+        wait: Wait,
+    ) -> Result<SendAttempt, Error> {
+        let mut error = None;
+        if fds.is_empty() {
+            match self.send_plain(text, to, wait) {
+                Ok(()) => return Ok(SendAttempt::Sent),
+                Err(refused) => error = refused,
+            }
+        }
+        let message = Packet {
+            text,
+            fds,
+            to,
+            wait,
+        };
+        let sent = self.send_with_fds(message, error, &mut |_| true)?;
+        // The cost is never refused.
+        Ok(sent.unwrap_or(SendAttempt::Full))
+    }
+
+    /// Sends one message, waiting for room until `deadline`. Returns [`SendAttempt::Full`] if the deadline passes.
+    pub(crate) fn send_by(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        to: Option<&Name>,
+        deadline: Option<Instant>,
+    ) -> Result<SendAttempt, Error> {
+        // There usually is room, and then no timeout has to be set.
+        match self.send(text, fds, to, Wait::Never)? {
+            SendAttempt::Full | SendAttempt::Exhausted(_) => {}
+            outcome => return Ok(outcome),
+        }
+        loop {
+            let remaining = self.set_timeout(Timeout::Send, deadline, Instant::now())?;
+            if remaining == WaitOutcome::TimedOut {
+                return Ok(SendAttempt::Full);
+            }
+            let outcome = self.send(text, fds, to, Wait::Socket)?;
+            if outcome != SendAttempt::Full {
+                return Ok(outcome);
+            }
+            // The send timed out or was interrupted, or another process made the descriptor non-blocking. A socket that
+            // is not connected always polls as writable, so only a pause helps.
+            let waited = match to {
+                None => self.wait(wait::For::Writing, deadline)?,
+                Some(_) => self.wait_or_pause(wait::For::Nothing, deadline)?,
+            };
+            if waited == WaitOutcome::TimedOut {
+                return Ok(SendAttempt::Full);
+            }
+        }
+    }
+
+    /// Sends a text without descriptors in a datagram. Fails with the kernel's error, or with none if the text is too long
+    /// to try; [`send_with_fds`](Self::send_with_fds) takes either.
+    #[inline]
+    pub(crate) fn send_plain(
+        &self,
+        text: &[u8],
+        to: Option<&Name>,
+        wait: Wait,
+    ) -> Result<(), Option<OsError>> {
+        if !self.fits(text) {
+            return Err(None);
+        }
+        sys::sendto(self.fd.as_fd(), text, to, wait).map_err(Some)
+    }
+
+    /// Sends a message with descriptors, or one that [`send_plain`](Self::send_plain) could not send because of `error`.
+    ///
+    /// `charge` is called with what the kernel will hold before anything is sent, and again if that turns out to be
+    /// more. If it returns false nothing is sent, and the result is `None`.
+    #[inline(never)]
+    pub(crate) fn send_with_fds(
+        &self,
+        message: Packet<'_>,
+        mut error: Option<OsError>,
+        charge: &mut dyn FnMut(InFlightCost) -> bool,
+    ) -> Result<Option<SendAttempt>, Error> {
+        let Packet {
+            text,
+            fds,
+            to,
+            wait,
+        } = message;
+        if !fds.is_empty() && fds.len() <= FDS_MAX && self.fits(text) {
+            let cost = InFlightCost {
+                fds: fds.len(),
+                bytes: 0,
+            };
+            if !charge(cost) {
+                return Ok(None);
+            }
+            match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
+                Ok(()) => return Ok(Some(SendAttempt::Sent)),
+                Err(refused) => error = Some(refused),
+            }
+        }
+        let (size, limit) = (text.len(), self.bounds.message);
+        if size > limit {
+            return Err(Error::Encode(EncodeError::TooLarge { size, limit }));
+        }
+        check_count(fds.len(), FDS_MAX)?;
+        if let Some(error) = error {
+            match error.class() {
+                ErrorClass::TooLong => {}
+                // The kernel needs contiguous memory for a datagram, and only pages for a memfd.
+                ErrorClass::Exhausted if size > BUFFER_KEPT => {}
+                _ => return outcome_of(error).map(Some),
+            }
+        }
+        check_count(fds.len(), FDS_MAX - 1)?;
+        let cost = InFlightCost {
+            fds: fds.len() + 1,
+            bytes: size,
+        };
+        if !charge(cost) {
+            return Ok(None);
+        }
+        self.send_in_memfd(message).or_else(outcome_of).map(Some)
+    }
+
+    /// Sends a text in a memfd.
+    fn send_in_memfd(&self, message: Packet<'_>) -> Result<SendAttempt, OsError> {
+        let payload = memfd::create(message.text)?;
+        let mut fds = Vec::with_capacity(message.fds.len() + 1);
+        fds.push(payload.as_fd());
+        fds.extend_from_slice(message.fds);
+        let (to, wait) = (message.to, message.wait);
+        sys::sendmsg(self.fd.as_fd(), MEMFD_MARKER, &fds, to, wait)?;
+        Ok(SendAttempt::Sent)
+    }
+
+    /// Returns true if a text is within the limit and fits into a datagram.
+    #[inline]
+    fn fits(&self, text: &[u8]) -> bool {
+        text.len() <= self.inline_max.min(self.bounds.message)
+    }
+
+    /// Returns true if a text of this length travels in a memfd.
+    pub(crate) fn needs_memfd(&self, length: usize) -> bool {
+        length > self.inline_max
+    }
+}
+
+/// Refuses more descriptors than fit.
+fn check_count(count: usize, limit: usize) -> Result<(), Error> {
+    if count > limit {
+        return Err(Error::Encode(EncodeError::FdCount { count, limit }));
+    }
+    Ok(())
+}
+
+/// Returns what a failed attempt to send means.
+fn outcome_of(error: OsError) -> Result<SendAttempt, Error> {
+    match error.class() {
+        ErrorClass::WouldBlock | ErrorClass::Interrupted => Ok(SendAttempt::Full),
+        ErrorClass::Exhausted => Ok(SendAttempt::Exhausted(error)),
+        ErrorClass::Closed => Ok(SendAttempt::Closed),
+        ErrorClass::TooLong | ErrorClass::Other => Err(error.into()),
+    }
+}
