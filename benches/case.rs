@@ -47,11 +47,11 @@ impl FromStr for Wire {
 pub(crate) enum Load {
     /// One client, one call after the other, with about 100 bytes of JSON each way.
     Small,
-    /// The same from so many clients, each a thread of one process.
+    /// Small calls from this many clients, each a thread of one process.
     Clients(usize),
-    /// The same from so many threads that share one connection.
+    /// Small calls from this many threads that share one connection.
     Threads(usize),
-    /// The same from one client that has so many calls in flight.
+    /// Small calls from one client with this many calls in flight.
     Window(usize),
     /// One client, one call after the other, with a string and a list that both sides own.
     Owned,
@@ -158,7 +158,7 @@ pub(crate) trait Caller {
     fn run(&mut self, laps: &mut Laps) -> Outcome;
 }
 
-/// Says how many calls are to be made and takes the time of each.
+/// Sends the number of calls to make and times each.
 #[derive(Debug)]
 pub(crate) struct Laps {
     /// Calls to be made.

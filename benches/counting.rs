@@ -1,4 +1,4 @@
-//! The same as `main.rs` with an allocator that counts. It is slower, so times are never taken with it.
+//! The benchmarks of `main.rs` with a counting allocator. It is slower, so times are never taken with it.
 
 use std::alloc::System;
 

@@ -64,7 +64,7 @@ impl Process {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Says a line and hears the answer.
+    /// Writes a line and reads the reply.
     pub(crate) fn ask(&mut self, line: &str) -> Outcome<String> {
         writeln!(self.input, "{line}")?;
         self.hear()

@@ -38,7 +38,7 @@ pub(crate) fn start(rows: impl Iterator<Item = (&'static dyn Peer, Wire)>, load:
     rows.map(start).collect()
 }
 
-/// Measures all rows in turn, `rounds` times, each for about `time`. Says whether there are enough processors.
+/// Measures all rows in turn, `rounds` times, each for about `time`. Returns true if there are enough processors.
 pub(crate) fn measure(
     rows: &mut [Row],
     placement: Placement,
@@ -118,7 +118,7 @@ impl Row {
         median(self.rounds.iter().map(|cost| figure(self, cost)))
     }
 
-    /// The row that this is compared with. Nobody has written a stream by hand: those rows are compared with
+    /// The row that this is compared with. There is no stream by hand: those rows are compared with
     /// sequenced packets.
     fn beside<'r>(&self, rows: &'r [Self]) -> Option<&'r Self> {
         let of = |wire| {

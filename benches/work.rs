@@ -37,7 +37,7 @@ impl Order<'static> {
     }
 }
 
-/// What a small answer carries: about as much, without a string, so that nobody has to own one.
+/// What a small answer carries: about as much, without a string, so that no side has to allocate one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, jsoncomm::Message)]
 pub(crate) struct Receipt {
     pub(crate) number: u64,

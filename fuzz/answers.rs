@@ -46,7 +46,7 @@ impl Ledger {
     pub(crate) fn check_bare(&mut self, answer: &Value) {
         self.answered += 1;
         assert!(answer.is_object(), "{answer}");
-        assert!(self.answered <= self.sent, "nobody asked for {answer}");
+        assert!(self.answered <= self.sent, "unsolicited reply {answer}");
     }
 
     /// Checks an answer: its form, and that it was asked for and has not been given yet.
@@ -71,7 +71,7 @@ impl Ledger {
         let sent = calls.as_ref().map_or(0, |calls| calls.sent);
         assert!(
             sent + self.odd > 0 || id.is_null(),
-            "nobody asked for {answer:?}"
+            "unsolicited reply {answer:?}"
         );
         if let Some(more) = answer.get("more") {
             assert_eq!(
@@ -91,7 +91,7 @@ impl Ledger {
         }
     }
 
-    /// Says whether nothing is owed any more.
+    /// Returns true if every call has its reply.
     pub(crate) fn is_settled(&self) -> bool {
         self.by_id
             .values()
@@ -133,7 +133,7 @@ fn plain(text: &[u8]) -> Option<(String, Map<String, Value>)> {
     (sound && ids == 1 && !escaped && id.len() <= ID_MAX).then_some((id, call))
 }
 
-/// Says whether a call must have an answer in the end, whatever else is wrong with it.
+/// Returns true if a call must get a reply in the end, whatever else is wrong with it.
 fn is_owed(call: &Map<String, Value>) -> bool {
     let method = call.get("method").and_then(Value::as_str);
     let answer = call.contains_key("result") || call.contains_key("error");

@@ -153,7 +153,7 @@ impl Stage {
             .client
             .start("fuzz.desk.keep", &Json([1]))
             .expect("nothing that a server says ends the connection");
-        assert!(call.try_wait().is_none(), "nobody has answered");
+        assert!(call.try_wait().is_none(), "no reply was sent");
         self.read();
         let answer = self.with_ids(br#"{"jsonrpc":"2.0","id":$,"result":{"number":7,"file":0}}"#);
         assert!(cargo.send(&self.server, Header(b'1'), &answer), "no room");

@@ -55,7 +55,7 @@ impl Cargo {
         Self { fds }
     }
 
-    /// Sends a text as the header says. Says whether there was room, and somebody to take it.
+    /// Sends a text as the header says. Returns true if there was room and a receiver.
     pub fn send(&self, socket: impl AsFd, header: Header, text: &[u8]) -> bool {
         let own = self.fds.iter().take(header.count()).map(AsFd::as_fd);
         if header.is_spilled() {
@@ -82,7 +82,7 @@ fn memfd(text: &[u8]) -> OwnedFd {
     fd
 }
 
-/// Sends bytes and descriptors as they are, without waiting. Says whether there was room, and somebody to take them.
+/// Sends bytes and descriptors as they are, without waiting. Returns true if there was room and a receiver.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut control = SendAncillaryBuffer::new(&mut room);
@@ -95,7 +95,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
     }
 }
 
-/// Says now and then, on every 64th call, when more descriptors are open than on the first of these.
+/// Panics, on every 64th call, if more descriptors are open than on the first.
 pub fn assert_nothing_leaks() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     static BEFORE: AtomicUsize = AtomicUsize::new(0);
@@ -106,7 +106,7 @@ pub fn assert_nothing_leaks() {
     if call == 0 {
         BEFORE.store(open_fds(), Ordering::Relaxed);
     }
-    // What nobody wants is closed on another thread.
+    // Unclaimed descriptors are closed on another thread.
     let until = Instant::now() + Duration::from_secs(10);
     while open_fds() > BEFORE.load(Ordering::Relaxed) {
         assert!(

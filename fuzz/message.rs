@@ -86,7 +86,7 @@ enum Newer {
     Other(UnknownVariant),
 }
 
-/// The same types as the library reads them and as serde does.
+/// Types that are read both by the library and by serde, to compare.
 macro_rules! twins {
     ($($(#[$attribute:meta])* $kind:ident $name:ident $body:tt)*) => {
         mod ours {

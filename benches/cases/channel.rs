@@ -107,7 +107,7 @@ fn serve_set(at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
                     clients.insert(set.add(asks)?, tells);
                 }
                 IpcSelectionResult::MessageReceived(id, message) => {
-                    let tells = clients.get(&id).ok_or("nobody's message")?;
+                    let tells = clients.get(&id).ok_or("a message of an unknown client")?;
                     tells.send(answer(message.to()?))?;
                 }
                 IpcSelectionResult::ChannelClosed(id) => drop(clients.remove(&id)),
@@ -137,7 +137,7 @@ impl Peer for Channel {
     }
 
     fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
-        // The door in the file may be one that somebody has come through: then nobody says welcome.
+        // The address in the file may have been used by another client: then no welcome comes.
         let (asks, tells) = patiently(|| {
             let server = IpcSender::<Ends>::connect(fs::read_to_string(&at.path)?)?;
             let ((asks, taken), (told, tells)) = (channel()?, channel()?);

@@ -47,7 +47,7 @@ struct Passed {
     file: OwnedFd,
 }
 
-/// The same as an enum.
+/// The service as an enum of requests.
 #[derive(Debug, Message)]
 #[message(service = "bench.requests", reply = Receipt)]
 enum Ask {

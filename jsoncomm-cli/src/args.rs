@@ -159,7 +159,7 @@ pub(crate) struct Form {
     pub(crate) rust: bool,
 }
 
-/// Says who answers at an address, and how much a message can hold.
+/// Prints which process serves an address, and how large a message can be.
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm peer [OPTIONS] [ADDRESS]")]
 pub(crate) struct Peer {
@@ -176,7 +176,7 @@ pub(crate) struct Peer {
 /// prints on standard output is the result: JSON, or nothing for null. Its exit status, if not 0, is the code of a
 /// service error, whose text is the last line of what it printed on standard error; killed by a signal it is 128
 /// and the signal's number. JSONCOMM_METHOD, JSONCOMM_UID and JSONCOMM_PID say what was called, and by whom. It gets
-/// SIGTERM when nobody waits for it any more. Several run at once.
+/// SIGTERM when its call is cancelled. Several run at once.
 ///
 /// ADDRESS may be fd:N, too: a socket that jsoncomm was started with, such as fd:3 of a socket unit of systemd. One that
 /// is connected has one client; when that closes it, jsoncomm ends.

@@ -7,7 +7,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use crate::output::printable;
 
-/// Says what sort of file is behind a descriptor, where it is, and what it is open for.
+/// Describes the file behind a descriptor: its type, its path and its access mode.
 pub(crate) fn describe(fd: BorrowedFd<'_>) -> String {
     let sort = match fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Ok(FileType::RegularFile) => "file",

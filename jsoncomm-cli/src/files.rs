@@ -50,7 +50,7 @@ pub(crate) fn open(lend: &Lend, deadline: Deadline) -> Result<OwnedFd, Problem> 
     match lend.file.clone() {
         Spot::Standard => standard::duplicate(0).map_err(Problem::file("standard input")),
         Spot::Inherited(number) => inherited(number).map_err(Problem::inherited(number)),
-        // A FIFO waits for somebody at its other end, a socket for its server.
+        // Opening a FIFO waits for its other end, connecting a socket for its server.
         Spot::Path(path) => deadline.wait_for(move || {
             let opened = open_path(&path, access);
             opened.map_err(Problem::file(path))
@@ -185,7 +185,7 @@ impl Target {
         fd.ok_or_else(|| Problem::NotThere(self.field.clone()))
     }
 
-    /// Says that it cannot be written to.
+    /// The error that it is not open for writing.
     fn blame(&self, error: io::Error) -> Problem {
         match &self.path {
             Some(path) => Problem::file(path)(error),
@@ -197,7 +197,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         if let Some(path) = self.path.as_ref().filter(|_| self.made) {
-            // Nothing came of it; there is nobody to tell if that fails.
+            // Best effort: the file that was not completed is removed.
             let _ = fs::remove_file(path);
         }
     }

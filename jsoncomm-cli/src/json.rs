@@ -104,7 +104,7 @@ impl<'t> Json<'t> {
         }
     }
 
-    /// Says whether this is `true`.
+    /// Returns true if this is `true`.
     pub(crate) fn is_true(&self) -> bool {
         matches!(self, Json::Scalar(scalar) if scalar == "true")
     }
@@ -345,7 +345,7 @@ impl Writer<'_> {
     }
 }
 
-/// Says whether a terminal acts on a character instead of showing it, or shows what stands around it otherwise.
+/// Returns true if a terminal interprets a character instead of showing it, or if it changes how its neighbours are shown.
 pub(crate) fn is_unprintable(character: char) -> bool {
     // Marks and overrides of direction, and invisible characters of no width, which make one text look like another.
     const DECEIVING: [(char, char); 5] = [

@@ -67,15 +67,15 @@ fn run(command: Command) -> Result<(), Problem> {
     }
 }
 
-/// Says what went wrong on standard error, and gives the exit status.
+/// Prints the error to standard error and returns the exit status.
 fn report(problem: &Problem) -> ExitCode {
     match problem {
-        // Whoever reads has read enough.
+        // EPIPE: the reader has closed its end, which is no failure.
         Problem::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
         }
         Problem::Service(failure) => {
-            // If there is nobody to read it, the exit status is left.
+            // Best effort: if it cannot be printed, the exit status still tells.
             let _ = output::answer_aside(&error_object(failure));
         }
         other => output::tell(&output::chain(other)),

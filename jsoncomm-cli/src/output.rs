@@ -26,7 +26,7 @@ impl Manner {
         let (layout, palette) = match (stream.is_terminal(), coloured) {
             (true, true) => (Layout::Indented, Palette::COLOURED),
             (true, false) => (Layout::Indented, Palette::COLOURLESS),
-            // Somebody has asked for them.
+            // Asked for on the command line.
             (false, true) => (Layout::Line, Palette::COLOURED),
             (false, false) => (Layout::Line, Palette::PLAIN),
         };
@@ -52,11 +52,11 @@ pub(crate) fn item(json: &str) -> Result<(), Problem> {
     print(json, Some(Layout::Line))
 }
 
-/// Prints the answer where it is in nobody's way, as standard output is for something else.
+/// Prints the reply to standard error, as standard output carries the data of a descriptor.
 pub(crate) fn answer_aside(json: &str) -> Result<(), Problem> {
     let text = shown(&io::stderr(), json, None);
     match standard::write(io::stderr(), text.as_bytes()) {
-        // Whoever reads it has read enough.
+        // EPIPE: the reader has closed its end, which is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Problem::ErrorOutput(error)),
         _ => Ok(()),
     }
@@ -98,17 +98,17 @@ pub(crate) fn page(text: &[u8]) -> Result<(), Problem> {
     standard::write(io::stdout(), text).map_err(Problem::Output)
 }
 
-/// Says something to a person that is no trouble.
+/// Prints a remark to standard error.
 pub(crate) fn note(text: &str) {
-    // Nobody may be there to read it.
+    // Best effort: standard error may be closed.
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
-/// Says what is wrong.
+/// Prints an error to standard error.
 pub(crate) fn tell(text: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     let text = printable(text);
-    // Nobody may be there to read it.
+    // Best effort: standard error may be closed.
     let _ = writeln!(anstream::stderr(), "{style}jsoncomm:{style:#} {text}");
 }
 

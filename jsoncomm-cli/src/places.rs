@@ -24,7 +24,7 @@ pub(crate) struct Places {
 
 impl Places {
     /// Takes so many numbers, but no more than half of what the limit of open files leaves, or as many as are free before
-    /// the first that is not: somebody has started this program with a descriptor there.
+    /// the first that is not: this program was started with a descriptor there.
     pub(crate) fn reserve(count: usize) -> Result<Self, Problem> {
         let no_null = Problem::file("/dev/null");
         let null = File::open("/dev/null").map_err(no_null)?;

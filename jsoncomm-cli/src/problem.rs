@@ -120,7 +120,7 @@ pub(crate) enum Problem {
     ErrorOutput(#[source] io::Error),
 }
 
-/// Says what is wrong with a descriptor that was to be there from the start.
+/// Describes what is wrong with a descriptor that the process should have inherited.
 pub(crate) fn descriptor_trouble(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists => {

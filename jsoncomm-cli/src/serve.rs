@@ -1,6 +1,6 @@
 //! `jsoncomm serve`: a method whose every call is carried out by a program.
 //!
-//! What goes in and out of a program is in memfds, so nobody waits for a pipe, and its end is that of its process.
+//! What goes in and out of a program is in memfds, so nothing waits for a pipe, and a call ends with its process.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -59,7 +59,7 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
     let (message_limit, name) = (limits.message, front.to_string());
     let mut server = Server::new(limits).map_err(Problem::Serving)?;
     if front.is_connected() {
-        // Nobody else can come.
+        // No other client can connect.
         let remote = server.handle();
         server.observe(move |event| {
             if matches!(event.kind, EventKind::Closed | EventKind::Disconnected(_)) {
@@ -199,7 +199,7 @@ impl Programs {
         let mut child = child?;
         let pidfd = released.and_then(|()| pidfd_of(&child));
         let pidfd = pidfd.inspect_err(|_| {
-            // Nobody would notice its end.
+            // Its end would go unnoticed.
             let _ = child.kill();
             let _ = child.wait();
         })?;
@@ -227,7 +227,7 @@ impl Programs {
         };
         let number = self.started;
         self.started += 1;
-        // Of a one-way call nobody has waited from the beginning.
+        // A one-way call has no caller that could cancel it.
         let pidfd_too = job.reply.is_wanted().then(|| pidfd.try_clone());
         if let Some(Ok(pidfd)) = pidfd_too {
             job.reply.on_cancel(move || {
@@ -283,7 +283,7 @@ impl Programs {
 impl Drop for Programs {
     fn drop(&mut self) {
         for job in self.jobs.values() {
-            // Nobody waits for it any more.
+            // The call has been cancelled.
             if let Ok(pidfd) = pidfd_of(&job.child) {
                 let _ = pidfd_send_signal(pidfd, Signal::TERM);
             }

@@ -1,7 +1,7 @@
 //! The three standard descriptors, as they were when the process was started.
 //!
 //! Rust's runtime opens `/dev/null` in place of one that is closed, and its standard output takes a write to a descriptor
-//! that is not open for writing as done: what is printed would be lost, and nobody told.
+//! that is not open for writing as done: what is printed would be lost without an error.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -71,7 +71,7 @@ pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Writes all of it, also where the descriptor does not wait: somebody else may have set `O_NONBLOCK`.
+/// Writes all of it, even if the descriptor is non-blocking: another process may have set `O_NONBLOCK`.
 pub(crate) fn write(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(&fd, bytes) {

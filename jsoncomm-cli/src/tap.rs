@@ -120,7 +120,7 @@ struct Client {
     down: Option<RawDatagram>,
 }
 
-/// Whether somebody is still there.
+/// Whether the other end is still connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum There {
     Yes,
@@ -240,7 +240,7 @@ impl Passage {
         Ok(())
     }
 
-    /// Passes on a datagram from whoever sent it.
+    /// Passes on a datagram from the client that sent it.
     fn hear(&mut self, raw: RawDatagram, sender: Option<Address>) -> Result<(), Problem> {
         let is_from =
             |client: &Client| matches!(&client.near, Near::Datagram(from) if *from == sender);
@@ -273,7 +273,7 @@ impl Passage {
         }
         self.seen += 1;
         let number = self.seen;
-        let who = who.map_or_else(|| String::from("somebody"), about);
+        let who = who.map_or_else(|| String::from("unknown"), about);
         output::line(&format!("{number} + {who}"))?;
         match Socket::connect(self.service.clone(), self.kind) {
             Ok(mut far) => {
@@ -292,7 +292,7 @@ impl Passage {
     }
 }
 
-/// Says who a client is.
+/// Describes a client: its process, user and group.
 fn about(peer: &jsoncomm::Peer) -> String {
     let Some(pid) = peer.pid() else {
         return format!("uid {}", peer.uid());
@@ -386,8 +386,8 @@ impl Client {
             Ok(SendStatus::Full) => *self.held(way) = Some(raw),
             Err(Error::Closed) => {
                 return self.end(match way {
-                    Way::Up => "the service has gone",
-                    Way::Down => "the client has gone",
+                    Way::Up => "the service has closed the connection",
+                    Way::Down => "the client has closed the connection",
                 });
             }
             Err(error) => self.complain(way, &error)?,

@@ -155,7 +155,7 @@ fn text(word: OsString) -> Result<String, Problem> {
 /// Reads a text to its end; one that is larger than a message may be is refused.
 fn contents(from: Origin, reading: Reading) -> Result<String, Problem> {
     let limit = reading.limit;
-    // Whoever writes may take its time.
+    // The writer may be slow.
     reading.deadline.wait_for(move || {
         let file = match &from {
             Origin::File(path) => File::open(path),
