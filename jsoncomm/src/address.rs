@@ -1,4 +1,23 @@
-//! Where a socket is: an address to connect to, or to bind to.
+//! Addresses of sockets, and how to bind one.
+//!
+//! An [`Address`] is a path or an abstract name. Functions that connect or bind take a path or an [`Address`]; binding also takes
+//! a [`Bind`], which sets the mode, owner and group of the socket's file.
+//!
+//! ```
+//! use jsoncomm::address::{Address, Bind};
+//! use jsoncomm::{Connection, Kind, Limits, Server};
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("example.sock");
+//!
+//! let mut server: Server<()> = Server::new(Limits::default())?;
+//! server.bind(Bind::at(&path).mode(0o600), Kind::Seqpacket)?;
+//! let name = Address::abstract_name(format!("example-{}", std::process::id()))?;
+//! server.bind(name.clone(), Kind::Seqpacket)?;
+//!
+//! let by_path = Connection::open(&path)?;
+//! let by_name = Connection::open(name)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bind;
 

@@ -1,4 +1,20 @@
-//! Blocking calls with a deadline.
+//! The client: [`Connection`], calls in flight ([`PendingCall`]), and the modes of a stub ([`CallMode`]).
+//!
+//! A stub that `#[jsoncomm::service]` generates wraps a connection. Its methods block until the reply or the deadline. Those of
+//! `start()` return a [`PendingCall`] at once, so that many calls are in flight on one connection:
+//!
+//! ```
+#![doc = include_str!("../doc/counter.txt")]
+//! use jsoncomm::Connection;
+//!
+//! // The stub of a trait that has `fn add(&mut self, number: u64) -> u64`.
+//! let counter = CounterClient::new(Connection::open(&path)?);
+//! assert_eq!(counter.add(1)?, 1);
+//!
+//! let (first, second) = (counter.start().add(2)?, counter.start().add(3)?);
+//! assert_eq!((first.wait()?, second.wait()?), (3, 6));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod call;
 mod connector;

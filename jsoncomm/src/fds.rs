@@ -1,8 +1,8 @@
-//! The owned, ordered descriptors that travel with one datagram.
+//! The descriptors of one datagram, owned and in order.
 //!
-//! A descriptor's place in [`Fds`] is the index that the JSON text names it by. What nobody takes is
-//! closed when the list is dropped, so every early return of a receiving function closes them all. Closing what a peer
-//! has sent can take as long as the peer likes, so of what has been received it is done elsewhere.
+//! The place of a descriptor in [`Fds`] is its index in the JSON text. Dropping a list closes the descriptors that are left in it, so
+//! each early return of a receiving function closes them all. Closing a received descriptor can take as long as its sender likes;
+//! another thread does it. [`inherited_fd`] takes over a descriptor that the process was started with.
 
 mod closer;
 

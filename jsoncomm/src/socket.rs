@@ -1,4 +1,7 @@
-//! Typed messages on a socket: the bare wire, without an envelope.
+//! Typed messages on a socket: one datagram, one message, without an envelope.
+//!
+//! [`Socket`] sends and receives messages, blocking or not; [`Listener`] accepts connections. [`RawDatagram`] is a datagram as it
+//! came. [`Connection`](crate::Connection) and [`Server`](crate::Server) add calls with replies, deadlines and dispatch.
 
 mod raw;
 
