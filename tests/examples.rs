@@ -15,18 +15,18 @@ use std::sync::mpsc;
 
 use jsoncomm::{CallError, Connection, Fault};
 use jsoncomm_examples::{FilesClient, FilesError};
-use jsoncomm_tests::PATIENCE;
+use jsoncomm_tests::{PATIENCE, built_example};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Makes the command that runs an example.
 fn example(name: &str) -> Command {
-    example_with(name, "")
+    example_with(name, &[])
 }
 
-/// The same for an example that needs a feature of its package.
-fn example_with(name: &str, feature: &str) -> Command {
-    let mut command = Command::new(built_with(name, feature));
+/// Makes the command that runs an example that needs features of its package.
+fn example_with(name: &str, features: &[&str]) -> Command {
+    let mut command = Command::new(built_example(name, features));
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command
 }
@@ -96,7 +96,7 @@ fn poll_loop_serves_beside_another_descriptor() {
 #[cfg(feature = "calloop")]
 #[test]
 fn calloop_drives_a_server_and_its_timer_answers() {
-    let said = text(&example_with("calloop_loop", "calloop").output().unwrap());
+    let said = text(&example_with("calloop_loop", &["calloop"]).output().unwrap());
     let expected = "two ticks came, in order\ncalls served from calloop: 2\n";
     assert_eq!(said, expected);
 }
@@ -104,7 +104,7 @@ fn calloop_drives_a_server_and_its_timer_answers() {
 #[cfg(feature = "tokio")]
 #[test]
 fn tokio_drives_a_server_whose_tasks_answer_async_callers() {
-    let said = text(&example_with("tokio_loop", "tokio").output().unwrap());
+    let said = text(&example_with("tokio_loop", &["tokio"]).output().unwrap());
     let answers = "Good day, Ada!\nGood day, Grace!\nGood day, Mary!\n";
     assert_eq!(said, format!("{answers}calls served from tokio: 3\n"));
 }
@@ -119,7 +119,7 @@ struct Daemon {
 impl Daemon {
     fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self::run(Command::new(built("files")), folder, options)
+        Self::run(Command::new(built_example("files", &[])), folder, options)
     }
 
     /// The one in Python.
@@ -179,32 +179,6 @@ impl Drop for Daemon {
     }
 }
 
-/// Builds an example, if that has not been done yet, to be run itself, so that signals reach it and not cargo.
-fn built(name: &str) -> PathBuf {
-    built_with(name, "")
-}
-
-fn built_with(name: &str, feature: &str) -> PathBuf {
-    jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "jsoncomm-examples"])
-        .args((!cfg!(debug_assertions)).then_some("--release"))
-        .args(["--features", feature, "--example", name])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .status();
-    jsoncomm_watchdog::allow(jsoncomm_watchdog::LIMIT);
-    assert!(built.expect("cargo runs").success());
-    binary(name)
-}
-
-/// Where cargo puts an example: beside the folder of this test's own binary.
-fn binary(name: &str) -> PathBuf {
-    let mut path = std::env::current_exe().expect("this test has a path");
-    path.pop();
-    path.pop();
-    path.join("examples").join(name)
-}
-
 /// Runs one of the examples in Python, which must not give cause for warnings.
 fn python(name: &str) -> Command {
     let mut command = Command::new("python3");
@@ -215,8 +189,9 @@ fn python(name: &str) -> Command {
 
 #[test]
 fn files_opens_lists_and_stores_and_stops_on_signals() {
+    let files = built_example("files", &[]);
     for options in [&[][..], &["--seqpacket"]] {
-        let native = || Command::new(binary("files"));
+        let native = || Command::new(&files);
         files_are_served(Daemon::start(options), native, Signal::TERM);
         files_are_served(Daemon::start(options), || python("files.py"), Signal::INT);
         files_are_served(Daemon::python(options), native, Signal::TERM);

@@ -12,6 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -124,6 +125,32 @@ pub fn wait_for(on: impl AsFd + fmt::Debug, deadline: Instant) {
     let left = Timespec::try_from(left).expect("some seconds");
     let ready = poll(&mut [PollFd::new(&on, PollFlags::IN)], Some(&left));
     assert_eq!(ready, Ok(1), "nothing came from {on:?} in time");
+}
+
+/// Builds an example, if that has not been done yet, and returns its path. `features` are those of its package.
+///
+/// Selects the packages that `cargo test` does, so that nothing is compiled once more with other features.
+///
+/// # Panics
+///
+/// When it cannot be built.
+pub fn built_example(name: &str, features: &[&str]) -> PathBuf {
+    let features = features
+        .iter()
+        .map(|name| format!("jsoncomm-examples/{name}"));
+    jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--example", name])
+        .args((!cfg!(debug_assertions)).then_some("--release"))
+        .args(features.flat_map(|feature| [String::from("--features"), feature]))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status();
+    jsoncomm_watchdog::allow(jsoncomm_watchdog::LIMIT);
+    assert!(built.expect("cargo runs").success(), "{name}");
+    // Beside the folder of the test's own program.
+    let program = std::env::current_exe().expect("this test has a path");
+    let folder = program.ancestors().nth(2).expect("a folder");
+    folder.join("examples").join(name)
 }
 
 /// The roots of a package's programs of tests, as its manifest names them.

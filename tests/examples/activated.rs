@@ -12,12 +12,10 @@ use std::thread;
 use std::time::Instant;
 
 use jsoncomm::{Call, Connection, Deferred, Kind};
-use jsoncomm_tests::{Bound, PATIENCE, wait_for};
+use jsoncomm_tests::{Bound, PATIENCE, built_example, wait_for};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, kill_process, pidfd_open};
 use tempfile::TempDir;
-
-use super::built;
 
 /// The service, as its clients know it.
 #[jsoncomm::service(name = "example.settings")]
@@ -91,7 +89,7 @@ impl Manager {
             exec "$0" "$1" 3<&0 4<&1 </dev/null >/dev/null"#;
         Command::new("sh")
             .args(["-c", script])
-            .arg(built("activated"))
+            .arg(built_example("activated", &[]))
             .arg(idle)
             .stdin(self.everyone.as_fd().try_clone_to_owned().unwrap())
             .stdout(OwnedFd::from(self.own.try_clone().unwrap()))
@@ -251,7 +249,9 @@ fn activated_logs_why_its_service_manager_is_not_told() {
 
 #[test]
 fn activated_does_not_start_without_sockets() {
-    let alone = Command::new(built("activated")).output().unwrap();
+    let alone = Command::new(built_example("activated", &[]))
+        .output()
+        .unwrap();
     assert!(!alone.status.success());
     let said = String::from_utf8_lossy(&alone.stderr);
     assert!(said.contains("no sockets"), "{said}");

@@ -4,16 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::{binary, example_with, text};
+use jsoncomm_tests::built_example;
+
+use super::text;
 
 /// Builds the example and says where it is.
 fn built() -> PathBuf {
-    let built = example_with("osbuild_host", "osbuild")
-        .output()
-        .expect("cargo runs");
-    let said = String::from_utf8_lossy(&built.stderr);
+    let built = built_example("osbuild_host", &["osbuild"]);
+    let ended = Command::new(&built).output().expect("it starts");
+    let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("usage: osbuild_host"), "{said}");
-    binary("osbuild_host")
+    built
 }
 
 fn double(name: &str) -> PathBuf {

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use jsoncomm_tests::built_example;
+
 use crate::common::{good, jsoncomm, run, said};
 
 /// A command of a page, and what it says that it prints.
@@ -74,16 +76,7 @@ struct Daemon(Child);
 impl Daemon {
     fn start(folder: &Path, socket: &Path) -> Self {
         // Built first, and then run itself, so that it is what is stopped.
-        jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "jsoncomm-examples"])
-            .args((!cfg!(debug_assertions)).then_some("--release"))
-            .args(["--example", "files"])
-            .status();
-        jsoncomm_watchdog::allow(jsoncomm_watchdog::LIMIT);
-        assert!(built.unwrap().success());
-        let binary = Path::new(env!("CARGO_BIN_EXE_jsoncomm")).with_file_name("examples/files");
-        let mut child = Command::new(binary)
+        let mut child = Command::new(built_example("files", &[]))
             .args(["serve", "--seqpacket", "--root"])
             .arg(folder)
             .arg("--socket")
