@@ -1,3 +1,18 @@
 //! Tests that run the compiler: what the macros refuse, and the commands of the README.
 //!
 //! They are a package of their own because trybuild compiles all dependencies of the package that it tests.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Has the cargo that a command runs use what `cargo test` has compiled already: its folder, and its profile for
+/// dependencies.
+///
+/// `variable` is what cargo takes the folder from. `tmp` is `env!("CARGO_TARGET_TMPDIR")`, which only programs of tests have.
+pub fn share_build<'c>(command: &'c mut Command, variable: &str, tmp: &str) -> &'c mut Command {
+    let folder = Path::new(tmp).parent().unwrap_or(Path::new(tmp));
+    command
+        .env(variable, folder)
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env("CARGO_INCREMENTAL", "0")
+}

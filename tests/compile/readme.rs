@@ -10,6 +10,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use jsoncomm_compile_tests::share_build;
+
 /// The block of code in this language that follows a heading.
 fn block<'t>(text: &'t str, heading: &str, language: &str) -> &'t str {
     let (_, after) = text.split_once(heading).unwrap();
@@ -40,15 +42,13 @@ fn a_service_of_ones_own_takes_forty_lines_and_the_commands_that_are_printed() {
     // The program is pasted between the last two commands, as the README says.
     let (before, run) = commands.trim_end().rsplit_once('\n').unwrap();
     let script = format!("{before}\ncp '{}' src/main.rs\n{run}\n", program.display());
-    let output = Command::new("timeout")
+    let mut shell = Command::new("timeout");
+    share_build(&mut shell, "CARGO_TARGET_DIR", env!("CARGO_TARGET_TMPDIR"));
+    let output = shell
         .args(["600", "sh", "-euxc", &script])
         .current_dir(folder.path())
-        // What this workspace needs has been fetched; what it builds is kept for the next time.
+        // What this workspace needs has been fetched.
         .env("CARGO_NET_OFFLINE", "true")
-        .env(
-            "CARGO_TARGET_DIR",
-            concat!(env!("CARGO_TARGET_TMPDIR"), "/readme"),
-        )
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

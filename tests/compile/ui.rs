@@ -9,12 +9,30 @@ extern crate jsoncomm_watchdog;
 
 use std::process::Command;
 
+use jsoncomm_compile_tests::share_build;
+
 /// The compiler whose wording is in `ui/rustc`.
 const PINNED: &str = "rustc 1.95.";
+
+/// Set in the process that compiles the cases. trybuild has a target folder of its own; cargo's build folder, which is
+/// apart from it from Rust 1.91 on, can be that of the workspace.
+const BUILD_FOLDER: &str = "CARGO_BUILD_BUILD_DIR";
 
 #[test]
 fn every_refusal_says_what_to_write() {
     jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
+    if std::env::var_os(BUILD_FOLDER).is_none() {
+        let mut cases = Command::new(std::env::current_exe().unwrap());
+        // `trybuild=NAME` among them selects cases.
+        cases.args(std::env::args_os().skip(1));
+        share_build(&mut cases, BUILD_FOLDER, env!("CARGO_TARGET_TMPDIR"));
+        let ended = cases.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        let differences = String::from_utf8_lossy(&ended.stderr);
+        let passed = ended.status.success() && said.contains(" 1 passed");
+        assert!(passed, "{differences}{said}");
+        return;
+    }
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = Command::new(rustc).arg("--version").output().unwrap();
     let cases = trybuild::TestCases::new();
