@@ -1,6 +1,7 @@
 //! What a server can do to a client: its calls end, each with its own answer or a word why not.
 
 mod answers;
+mod connecting;
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -9,7 +10,6 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jsoncomm::address::AddressProblem;
 use jsoncomm::message::DecodeError;
 use jsoncomm::message::WithFds;
 use jsoncomm::socket::Socket;
@@ -323,138 +323,6 @@ fn an_answer_that_was_sent_before_the_server_closed_is_received() {
     assert_eq!(files.open("a").unwrap().len, 7);
     thread.join().unwrap();
     assert!(matches!(files.open("a"), Err(CallError::Closed)));
-}
-
-#[test]
-fn open_finds_the_kind_by_itself() {
-    alone!();
-    let before = open_fds();
-    for kind in KINDS {
-        let server = serve(kind);
-        let counter = CounterClient::new(
-            Connection::open(&server.path)
-                .unwrap()
-                .with_timeout(PATIENCE),
-        );
-        assert_eq!(counter.echo(7, "").unwrap(), "7");
-        for other in KINDS {
-            let connection = Connection::connect(&server.path, other);
-            match other == kind {
-                true => assert_eq!(
-                    CounterClient::new(connection.unwrap().with_timeout(PATIENCE))
-                        .echo(8, "")
-                        .unwrap(),
-                    "8"
-                ),
-                false => assert_eq!(
-                    problem(connection.unwrap_err()),
-                    Some(AddressProblem::OtherKind)
-                ),
-            }
-        }
-        server.stop();
-    }
-    assert_open_fds(before);
-}
-
-fn problem(error: Error) -> Option<AddressProblem> {
-    match error {
-        Error::Address { problem, .. } => Some(problem),
-        _ => None,
-    }
-}
-
-#[test]
-fn where_nobody_listens_the_error_says_why() {
-    alone!();
-    let before = open_fds();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.sock");
-    assert_eq!(
-        problem(Connection::open(&path).unwrap_err()),
-        Some(AddressProblem::Missing)
-    );
-    drop(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
-    assert_eq!(
-        problem(Connection::open(&path).unwrap_err()),
-        Some(AddressProblem::NobodyListens)
-    );
-    std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, "plain").unwrap();
-    for (path, found) in [(&*path, "a file"), (directory.path(), "a directory")] {
-        assert_eq!(
-            problem(Connection::open(path).unwrap_err()),
-            Some(AddressProblem::NotASocket { found })
-        );
-    }
-    let stream = std::os::unix::net::UnixListener::bind(directory.path().join("b.sock")).unwrap();
-    let error = Connection::open(directory.path().join("b.sock")).unwrap_err();
-    assert_eq!(problem(error), Some(AddressProblem::OtherKind));
-    let (other, _) = std::os::unix::net::UnixStream::pair().unwrap();
-    assert!(matches!(
-        Connection::from_fd(other.into()),
-        Err(Error::Address { .. })
-    ));
-    drop(stream);
-    assert_open_fds(before);
-}
-
-#[test]
-fn who_is_not_admitted_is_told_so() {
-    alone!();
-    let before = open_fds();
-    for kind in KINDS {
-        let server = Running::start(kind, State::default(), |endpoint| {
-            endpoint
-                .serve::<dyn Counter>()
-                .authorize(|peer| peer.uid() == u32::MAX)
-        });
-        for round in 0..20 {
-            let counter = CounterClient::new(server.connect());
-            let error = counter.echo(round, "").unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    CallError::Fault(Fault {
-                        code: Fault::NOT_AUTHORIZED,
-                        ..
-                    })
-                ),
-                "{error:?}"
-            );
-            let again = counter.echo(round, "").unwrap_err();
-            match kind {
-                Kind::Datagram => assert!(matches!(
-                    again,
-                    CallError::Fault(Fault {
-                        code: Fault::NOT_AUTHORIZED,
-                        ..
-                    })
-                )),
-                Kind::Seqpacket => assert!(matches!(again, CallError::Closed), "{again:?}"),
-            }
-        }
-        let (_, counts) = server.stop();
-        assert_eq!((counts.handled, counts.accepted), (0, 0));
-        let refused = match kind {
-            Kind::Datagram => (40, 0),
-            Kind::Seqpacket => (20, 20),
-        };
-        assert_eq!((counts.refused, counts.rejected), refused);
-
-        let me = rustix::process::geteuid().as_raw();
-        let server = Running::start(kind, State::default(), move |endpoint| {
-            endpoint
-                .serve::<dyn Counter>()
-                .authorize(move |peer| peer.uid() == me)
-        });
-        assert_eq!(
-            CounterClient::new(server.connect()).echo(1, "").unwrap(),
-            "1"
-        );
-        server.stop();
-    }
-    assert_open_fds(before);
 }
 
 #[test]
