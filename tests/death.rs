@@ -18,7 +18,7 @@ use jsoncomm::stream::StreamSender;
 use jsoncomm::{
     Call, CallError, Connection, Deferred, Kind, Limits, Message, Reply, Server, Stream,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, wait_until};
 use rustix::net::{SendFlags, send};
 use rustix::process::{
     Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid,
@@ -184,11 +184,7 @@ fn open(path: &Path) -> Connection {
 /// Waits until the server has so many calls that it does not answer.
 fn wait_until_kept(path: &Path, count: usize) {
     let desk = DeskClient::new(open(path));
-    let until = Instant::now() + PATIENCE;
-    while desk.kept().unwrap().0 < count {
-        assert!(Instant::now() < until);
-        std::thread::yield_now();
-    }
+    wait_until(|| desk.kept().unwrap().0 >= count);
 }
 
 fn assert_closed<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, CallError<E>>) {

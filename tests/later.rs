@@ -11,7 +11,7 @@ use jsoncomm::client::PendingCall;
 use jsoncomm::message::Json;
 use jsoncomm::socket::Socket;
 use jsoncomm::{Call, CallError, Deferred, Fault, Kind, Limits, Message, Reply};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, wait_until};
 
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
 enum Trouble {
@@ -220,10 +220,7 @@ fn a_caller_that_goes_wants_nothing_any_more() {
         other.send(&Json(call)).unwrap();
     }
     drop(other);
-    let until = Instant::now() + PATIENCE;
-    while keeper.told().unwrap().0 < 2 {
-        assert!(Instant::now() < until);
-    }
+    wait_until(|| keeper.told().unwrap().0 >= 2);
     assert_eq!(keeper.give().unwrap(), 1);
     assert_eq!(mine.wait().unwrap().number, 3);
 }

@@ -101,15 +101,26 @@ pub fn file_of(fd: impl AsFd) -> PathBuf {
 /// # Panics
 ///
 /// When that takes too long.
+#[track_caller]
 pub fn wait_until_closed(file: &Path) {
     let is_open = || {
         let entries = std::fs::read_dir("/proc/self/fd").expect("/proc");
         let mut files = entries.flat_map(|entry| std::fs::read_link(entry?.path()));
         files.any(|open| open == file)
     };
+    wait_until(|| !is_open());
+}
+
+/// Waits until something holds; looks again and again.
+///
+/// # Panics
+///
+/// When that takes too long.
+#[track_caller]
+pub fn wait_until(mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
-    while is_open() {
-        assert!(Instant::now() < until, "{} is open", file.display());
+    while !holds() {
+        assert!(Instant::now() < until, "it still does not hold");
         std::thread::yield_now();
     }
 }
@@ -171,6 +182,7 @@ pub fn programs_of(package: &Path) -> Vec<PathBuf> {
 }
 
 /// Waits until servers that have gone have closed all that they do on another thread.
+#[track_caller]
 pub fn servers_are_gone() {
     let closing = || {
         // One test has no /proc.
@@ -181,11 +193,7 @@ pub fn servers_are_gone() {
         });
         names.any(|name| name.trim() == "jsoncomm-close")
     };
-    let until = Instant::now() + PATIENCE;
-    while closing() {
-        assert!(Instant::now() < until, "something is still being closed");
-        std::thread::yield_now();
-    }
+    wait_until(|| !closing());
 }
 
 /// A bound socket of either kind.

@@ -302,6 +302,22 @@ fn a_socket_sends_and_takes_messages_up_to_its_own_limit() {
     }
 }
 
+/// Connects twice, which is the limit of this server; a third connection is told so and closed.
+fn two_and_no_more(server: &Running<State>) -> [Socket; 2] {
+    let ping = call(5, "limits.make", "[0]");
+    let mut clients = [raw(server, Kind::Seqpacket), raw(server, Kind::Seqpacket)];
+    for client in &mut clients {
+        assert_eq!(ask(client, &ping)["result"], "");
+    }
+    let mut third = raw(server, Kind::Seqpacket);
+    assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
+    assert!(matches!(
+        third.receive::<WithFds<Value>>(),
+        Err(Error::Closed)
+    ));
+    clients
+}
+
 #[test]
 fn a_connection_above_the_limit_is_told_busy_and_closed() {
     alone!();
@@ -310,16 +326,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
     limits.connections = 2;
     let server = serve(Kind::Seqpacket, limits);
     let ping = call(5, "limits.make", "[0]");
-    let mut clients = [raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket)];
-    for client in &mut clients {
-        assert_eq!(ask(client, &ping)["result"], "");
-    }
-    let mut third = raw(&server, Kind::Seqpacket);
-    assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
-    assert!(matches!(
-        third.receive::<WithFds<Value>>(),
-        Err(Error::Closed)
-    ));
+    let clients = two_and_no_more(&server);
     // The typed client is told the same, whenever it asks.
     let probe = ProbeClient::new(server.connect());
     let error = probe.make(0).unwrap_err();
@@ -346,7 +353,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
     assert_eq!(ask(&mut first, &ping)["result"], "");
     let (_, counts) = server.stop();
     assert_eq!((counts.accepted, counts.rejected), (3, turned_away));
-    drop((first, third, probe));
+    drop((first, probe));
     assert_open_fds(before);
 }
 

@@ -18,6 +18,7 @@ use jsoncomm::stream::{Items, StreamSender};
 use jsoncomm::{Call, CallError, Connection, Deferred, Error, Kind, Message, Reply, Stream};
 use jsoncomm_tests::{
     KINDS, PATIENCE, Running, Slow, alone, assert_open_fds, nested, open_fds, pair, send_raw,
+    wait_until,
 };
 
 /// Some is answered at once, some when another call says so.
@@ -111,10 +112,7 @@ fn waiting_thread(
     let (tell, told) = channel();
     let shared = SharedClient::new(connection.clone());
     std::thread::spawn(move || tell.send(shared.wait(7)));
-    let until = Instant::now() + PATIENCE;
-    while other.waiting().unwrap() == 0 {
-        assert!(Instant::now() < until);
-    }
+    wait_until(|| other.waiting().unwrap() > 0);
     (other, told)
 }
 
@@ -189,10 +187,7 @@ fn calls_of_several_threads_wait_at_the_same_time() {
                 let shared = SharedClient::new(connection.clone());
                 scope.spawn(move || assert_eq!(shared.wait(thread).unwrap(), thread));
             }
-            let until = Instant::now() + PATIENCE;
-            while other.waiting().unwrap() < 4 {
-                assert!(Instant::now() < until, "they wait for each other");
-            }
+            wait_until(|| other.waiting().unwrap() >= 4);
             other.give().unwrap();
         });
     }
@@ -215,10 +210,7 @@ fn each_deadline_is_kept_whichever_thread_receives() {
             let patient = SharedClient::new(connection.clone());
             let patient = scope.spawn(move || patient.wait(9));
             let other = SharedClient::new(server.connect());
-            let until = Instant::now() + PATIENCE;
-            while other.waiting().unwrap() < 6 {
-                assert!(Instant::now() < until);
-            }
+            wait_until(|| other.waiting().unwrap() >= 6);
             // The others' are over before this is, and nobody receives for it but itself.
             let late = connection.with_timeout(Duration::from_millis(150));
             let late = SharedClient::new(late).wait(0);
@@ -241,10 +233,7 @@ fn all_threads_that_wait_are_told_when_the_server_goes() {
             std::thread::spawn(move || tell.send(shared.wait(thread)));
         }
         let other = SharedClient::new(server.connect());
-        let until = Instant::now() + PATIENCE;
-        while other.waiting().unwrap() < 5 {
-            assert!(Instant::now() < until);
-        }
+        wait_until(|| other.waiting().unwrap() >= 5);
         drop(server);
         for _ in 0..5 {
             let answer = told.recv_timeout(PATIENCE).unwrap();
@@ -332,10 +321,7 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
         });
         // The first poll; another thread receives.
         Arc::clone(&eager).wake();
-        let until = Instant::now() + PATIENCE;
-        while other.waiting().unwrap() < 2 {
-            assert!(Instant::now() < until);
-        }
+        wait_until(|| other.waiting().unwrap() >= 2);
         for number in 0..100 {
             assert_eq!(other.quick(number).unwrap(), number);
         }

@@ -6,11 +6,11 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jsoncomm::stream::{Items, Overflow, SendError, StreamSender};
 use jsoncomm::{Call, CallError, Connection, Error, Fault, Kind, Limits, Message, Stream};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, wait_until};
 
 mod budgets;
 mod loops;
@@ -313,10 +313,7 @@ fn the_end_of_the_connection_tells_the_sink() {
     let _stream = ticker.bricks(0, 4).unwrap();
     assert_eq!(ticker.told().unwrap().0, 1);
     drop((_stream, ticker));
-    let until = Instant::now() + PATIENCE;
-    while other.told().unwrap().2 == 0 {
-        assert!(Instant::now() < until);
-    }
+    wait_until(|| other.told().unwrap().2 > 0);
     assert_eq!(other.told().unwrap().0, 0);
 }
 

@@ -13,10 +13,7 @@ fn calls_from_another_process() {
     // More items than there is room for are under way, and none is read.
     let _numbers = desk.stall(50).unwrap();
     let kept = || DeskClient::new(open(&path)).kept().unwrap().0;
-    let until = Instant::now() + PATIENCE;
-    while kept() < 5 {
-        assert!(Instant::now() < until);
-    }
+    wait_until(|| kept() >= 5);
     ready();
     // Until it is killed.
     let _ = channel::<()>().1.recv_timeout(PATIENCE);
@@ -39,10 +36,7 @@ fn a_client_that_is_killed_leaves_nothing_behind() {
             client.kill();
             if kind == Kind::Seqpacket {
                 // The kernel tells; on datagrams only the attempt to answer does.
-                let until = Instant::now() + PATIENCE;
-                while desk.kept().unwrap().1 > 0 {
-                    assert!(Instant::now() < until);
-                }
+                wait_until(|| desk.kept().unwrap().1 == 0);
             }
             assert_eq!(desk.give().unwrap(), 6);
             assert_eq!(desk.kept().unwrap(), (0, 0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use jsoncomm::{Error, Server};
-use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until_closed};
+use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until, wait_until_closed};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 /// A pause that no test lives to see the end of.
@@ -411,10 +411,7 @@ fn connections_that_wait_for_others_to_be_closed_count_as_connections() {
     assert!(server.stats().connections <= 8);
     drop((null, end));
     // Whoever has come meanwhile is closed, and then somebody is served again.
-    let until = Instant::now() + PATIENCE;
-    while VaultClient::new(server.connect()).ping(1).is_err() {
-        assert!(Instant::now() < until, "nobody is served any more");
-    }
+    wait_until(|| VaultClient::new(server.connect()).ping(1).is_ok());
     server.stop();
     drop(polite);
     assert_open_fds(before);
@@ -511,11 +508,7 @@ fn a_peer_that_goes_while_nobody_reads_from_it_is_noticed() {
     let end = send(&server, nested(), &blocking, "no call");
     assert!(blocking.receive::<WithFds<Value>>().is_ok());
     drop((idle, blocking));
-    let until = Instant::now() + PATIENCE;
-    while server.stats().connections > 0 {
-        assert!(Instant::now() < until);
-        std::thread::yield_now();
-    }
+    wait_until(|| server.stats().connections == 0);
     drop(end);
     server.stop();
 }

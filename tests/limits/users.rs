@@ -46,16 +46,7 @@ fn a_user_has_connections_up_to_the_limit_and_others_have_theirs() {
     limits.user_connections = 2;
     let server = serve(Kind::Seqpacket, limits);
     let ping = call(5, "limits.make", "[0]");
-    let mut clients = [raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket)];
-    for client in &mut clients {
-        assert_eq!(ask(client, &ping)["result"], "");
-    }
-    let mut third = raw(&server, Kind::Seqpacket);
-    assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
-    assert!(matches!(
-        third.receive::<WithFds<Value>>(),
-        Err(Error::Closed)
-    ));
+    let clients = two_and_no_more(&server);
     if let Some(answer) = as_another_user(&server) {
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["result"], "", "another user is served");

@@ -80,10 +80,7 @@ fn a_waker_may_call_while_it_is_dropped_though_its_thread_would_receive_next() {
         let (other, told) = waiting_thread(&server, &connection);
         let shared = SharedClient::new(connection.clone());
         let mut call = shared.start().wait(5).unwrap();
-        let until = Instant::now() + PATIENCE;
-        while other.waiting().unwrap() < 2 {
-            assert!(Instant::now() < until);
-        }
+        wait_until(|| other.waiting().unwrap() >= 2);
         let (tell, answered) = channel();
         let waker = Waker::from(Arc::new(Calling {
             other: std::sync::Mutex::new(other),

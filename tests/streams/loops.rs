@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::streams::{TickerClient, start};
 use jsoncomm::stream::{Overflow, Subscribers};
 use jsoncomm::{Call, CallError, Connection, Error, Limits, Message, Server, Stream};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, wait_until};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// Passes on what another server streams.
@@ -87,10 +87,7 @@ fn whoever_is_told_of_items_can_end_the_stream() {
         });
         ticker.lay(4).unwrap();
         // Calls take the items in, and the thread that makes them tells.
-        let until = Instant::now() + PATIENCE;
-        while ticker.told().unwrap().2 == 0 {
-            assert!(Instant::now() < until);
-        }
+        wait_until(|| ticker.told().unwrap().2 > 0);
         assert_eq!(told.iter().collect::<Vec<_>>(), [0, 1]);
     }
 }
@@ -274,10 +271,7 @@ fn what_is_awaited_on_a_connection_that_nobody_drives_is_an_error() {
         assert!(not_driven(&error), "{error:?}");
         assert!(items.is_done());
         // The server is told.
-        let until = Instant::now() + PATIENCE;
-        while ticker.told().unwrap().2 == 0 {
-            assert!(Instant::now() < until);
-        }
+        wait_until(|| ticker.told().unwrap().2 > 0);
         // What has come can be had.
         let call = ticker.start().plain(2).unwrap();
         assert_eq!(ticker.plain(3).unwrap(), 3);
