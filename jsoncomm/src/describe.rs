@@ -1,43 +1,41 @@
-//! What a service is: its methods, what they take and answer, in words and types.
+//! Descriptions of services: methods, arguments, results and errors, with their types and comments.
 //!
-//! `#[jsoncomm::service]` describes its trait, and `#[derive(Message)]` an enum of requests, as a constant
-//! ([`Describe`]). It says what the code says: names, doc comments, types, what may be absent, which members are
-//! descriptors, the service's errors and their codes. [`Description::open_rpc`] writes it as an [OpenRPC] document.
-//! A server has one for each endpoint, and answers the call `rpc.discover` with it unless
-//! [told not to](crate::Endpoint::without_discovery); [`Connection::discover`](crate::Connection::discover) is
-//! that call.
+//! `#[jsoncomm::service]` describes its trait, and `#[derive(Message)]` an enum of requests, in a constant ([`Describe`]). It has what
+//! the code has: names, doc comments, types, what may be absent, which members are descriptors, the service's errors and their codes.
+//! [`Description::open_rpc`] writes it as an [OpenRPC] document. A server has a document for each endpoint, which is its reply to
+//! `rpc.discover` unless [discovery is off](crate::Endpoint::without_discovery).
+//! [`Connection::discover`](crate::Connection::discover) makes that call.
 //!
 //! # What is known of a type
 //!
-//! A [`Message`](crate::Message) tells its [`Shape`], and so do the standard library's types that are messages. A type
-//! that only serde knows is *anything*, and so is one with functions of its own (`#[serde(with = "...")]`) and a
-//! parameter of a generic type in a field without `#[fd]`.
+//! A [`Message`](crate::Message) describes its [`Shape`], and so do the types of the standard library that are messages. These are
+//! described as *anything*: a type that only serde knows, a field with functions of its own (`#[serde(with = "...")]`), and a type
+//! parameter in a field without `#[fd]`.
 //!
-//! With the feature `schema`, `#[service(name = "...", schema)]` on a trait and `#[message(schema)]` on a type have
-//! such types describe themselves by `schemars::JsonSchema`, which they then have to implement; what is a message still
-//! tells its own shape. With `#[message(serde, schema)]` a type's own schema is its shape.
+//! With the feature `schema`, `#[service(name = "...", schema)]` on a trait and `#[message(schema)]` on a type make such types describe
+//! themselves by `schemars::JsonSchema`, which they then have to implement. Messages still use their own shape. With
+//! `#[message(serde, schema)]` a type's schema is its shape.
 //!
 //! # The document
 //!
-//! Types are [JSON Schema]s, structs and enums of the program's under `components`. Where something may be absent when
-//! it is read and not when it is written, or the other way round, a type that goes both ways stands there twice, as
-//! `Name` and as `Name.written`. Beyond the standard there are these members:
+//! Types are [JSON Schema]s. The program's structs and enums are under `components`. A type that is read and written, with different
+//! members that may be absent, is there twice: as `Name` and as `Name.written`. These members extend the standard:
 //!
-//! - `"x-file-descriptor": true` in the schema of a descriptor, whose index stands in the JSON. No file is ever a
-//!   part of the text;
-//! - `"x-oneway": true` in a method that is not answered; it has no `result`;
-//! - `"x-stream": true` in a method that is answered in parts; its `result` is one of them;
-//! - `"x-aliases": [...]` in a method, an argument, a member or a variant: older names, which whoever reads it takes as
-//!   well. Everything else in the document is about the name that it has now;
-//! - `"x-deprecated": "..."` in a method that is `deprecated`: what to do instead.
+//! | member | of | meaning |
+//! |---|---|---|
+//! | `"x-file-descriptor": true` | the schema of a descriptor | the JSON has its index; the file is never part of the text |
+//! | `"x-oneway": true` | a method | it has no reply, and no `result` |
+//! | `"x-stream": true` | a method | it returns a stream, and `result` is one item |
+//! | `"x-aliases": [...]` | a method, argument, member or variant | older names that are accepted, too. The rest of the document uses the present name |
+//! | `"x-deprecated": "..."` | a deprecated method | what to use in its place |
 //!
-//! An error's `code` is the variant's number, its `message` here the variant's name, and its `data` the schema of what
-//! comes as `data`. Defaults are not told, only that there is one: they may be nobody else's business.
+//! An error has the variant's number as `code`, the variant's name as `message`, and the schema of its `data` as `data`. The document
+//! says that a default exists, and not which: it may be confidential.
 //!
 //! # A file that is up to date
 //!
-//! For people who read it, and programs that are made from it, the document can be kept as a file beside the code.
-//! A test writes it when asked, and fails while it is not what the code says:
+//! The document can be kept as a file beside the code, for people and for code generators. A test writes the file on request, and fails
+//! while it differs from the code:
 //!
 //! ```
 //! # #[jsoncomm::service(name = "example.clock")]

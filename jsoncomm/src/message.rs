@@ -1,44 +1,44 @@
-//! Messages: typed values to JSON text and descriptors, and back.
+//! Messages: typed values that become JSON text and descriptors, and back.
 //!
-//! In the text a descriptor is its index in the list that travels beside it: `{"len":12,"file":0}`.
-//! [`Pack`] writes that, [`Unpack`] reads it, and `#[derive(Message)]` implements both. The room
-//! promises that each descriptor is named exactly once and that whatever is wrong with a message is
-//! reported with the member it is wrong with. It performs no I/O; how text and descriptors travel is
-//! left to `socket`, and what surrounds a call to `envelope`.
+//! In the text a descriptor is its index in the list that travels with it: `{"len":12,"file":0}`. [`Pack`] writes a value and
+//! [`Unpack`] reads one; `#[derive(Message)]` implements both. Each descriptor is named exactly once. Errors name the member that
+//! is wrong. [`encode`] and [`decode`] convert without any I/O.
 //!
 //! # JSON
 //!
-//! A text has one meaning, or it is refused: by servers, by clients, on the bare wire, whatever the type.
+//! A text has one meaning or is refused, by servers and by clients, with and without an envelope, for every type:
 //!
-//! - The text is one value of [RFC 8259] in UTF-8, with white space around it or none. An empty datagram is no
-//!   JSON, nor is a byte order mark, another encoding, anything behind the value (a NUL byte, a second value),
-//!   a bare control character in a string, a comment or `NaN`.
+//! - The text is one value of [RFC 8259] in UTF-8, which white space may surround. Refused are an empty text, a byte order mark,
+//!   another encoding, anything after the value (a NUL byte, a second value), a control character in a string, a comment and `NaN`.
 //! - An object has each key once, however it is spelt.
-//! - A string is Unicode: a lone surrogate is refused. `\u0000` is a character like others.
-//! - An integer is written as one and fits its type: `1.0`, `1e3` and, up to 64 bits, `-0` are refused.
-//! - An integer of more than 64 bits that is read as whatever it is (`serde_json::Value`, `untagged`, `flatten`) is refused,
-//!   with the path to it: serde has no number for it but a float without the last digits. One with the digits that
-//!   such a float is written with, as JavaScript writes `100000000000000000000`, is that float; with serde_json's feature `arbitrary_precision` all are kept.
-//! - A floating-point number is the nearest to what is written, be it an integer or have more digits than
-//!   fit; what is too large for its type even so is refused. NaN and infinity are not sent.
-//! - At most [`Limits::depth`](crate::Limits::depth) arrays and objects are open at once, sent or received, those
-//!   of a call's envelope included. [`encode`] and [`decode`] alone go to 127.
+//! - A string is Unicode: a lone surrogate is refused. `\u0000` is an ordinary character.
+//! - An integer is written as an integer and fits its type. `1.0`, `1e3` and, in up to 64 bits, `-0` are refused.
+//! - An integer of more than 64 bits that is read as any value (`serde_json::Value`, `untagged`, `flatten`) is refused with its
+//!   path, because serde has only a float for it, without the last digits. If its digits are exactly those that the float is
+//!   written with, as JavaScript writes `100000000000000000000`, it is that float. With serde_json's feature
+//!   `arbitrary_precision` all digits are kept.
+//! - A floating-point number is rounded to the nearest value of its type, whether it is written as an integer or with more digits
+//!   than fit. If it is too large for the type, it is refused. NaN and infinity are not sent.
+//! - At most [`Limits::depth`](crate::Limits::depth) arrays and objects are nested, in what is sent and in what is received, with
+//!   the envelope of a call included. [`encode`] and [`decode`] alone allow 127.
 //!
-//! What a type does not know is skipped, and so is what nobody asks for in an envelope; it is held to the same
-//! rules. One rule is in part the type's to keep: what it reads with `deserialize_struct` has to refuse its own members
-//! if they come twice. All that is derived does; a visitor written by hand may let the last one win.
+//! Members that a type does not know are skipped, and so are those of an envelope that nothing uses. The rules hold for them, too. One
+//! rule depends on the type: what it reads with `deserialize_struct` has to refuse its own members if they are repeated. All derived
+//! types do. A visitor written by hand may let the last one win.
 //!
-//! A member's reader may make something of an error, such as a default (`deserialize_with`), where serde_json goes on,
-//! too: where one token is of another type, which is a string, a number, `true`, `false` or `null`. What is no enum, or
-//! no integer of 128 bits, ends the message, and so does what is wrong within an array or an object.
+//! `deserialize_with` may turn an error into a value, such as a default, where it can with serde_json: where one token (a string, a
+//! number, `true`, `false` or `null`) has another type. An error in an enum, a 128-bit integer, an array or an object refuses the
+//! message.
 //!
-//! A server answers a text that is no JSON, or too deep, with [`Fault::PARSE_ERROR`](crate::Fault::PARSE_ERROR); one whose
-//! envelope breaks another rule with [`Fault::INVALID_REQUEST`](crate::Fault::INVALID_REQUEST); one whose arguments do with
-//! [`Fault::INVALID_PARAMS`](crate::Fault::INVALID_PARAMS), which names the argument. A client's call ends in
-//! [`DecodeError::Syntax`], [`TooDeep`](DecodeError::TooDeep) or [`Shape`](DecodeError::Shape). What is not to be sent
-//! is an [`EncodeError`], before anything is.
+//! | the text | a server's reply | a client's call ends with |
+//! |---|---|---|
+//! | is not JSON | [`Fault::PARSE_ERROR`](crate::Fault::PARSE_ERROR) | [`DecodeError::Syntax`] |
+//! | is nested too deep | [`Fault::PARSE_ERROR`](crate::Fault::PARSE_ERROR) | [`DecodeError::TooDeep`] |
+//! | breaks another rule in its envelope | [`Fault::INVALID_REQUEST`](crate::Fault::INVALID_REQUEST) | [`DecodeError::Shape`] |
+//! | breaks another rule in an argument or result | [`Fault::INVALID_PARAMS`](crate::Fault::INVALID_PARAMS), which names the argument | [`DecodeError::Shape`] |
 //!
-//! One rule is the reader's alone: a type that writes a key twice (a flattened map can) is sent, and refused there.
+//! What cannot be sent is an [`EncodeError`], and nothing is sent. One rule is only the reader's: a type that writes a key twice, as a
+//! flattened map can, is sent, and refused by its receiver.
 //!
 //! [RFC 8259]: https://www.rfc-editor.org/rfc/rfc8259
 
