@@ -149,21 +149,24 @@ impl Error {
     }
 }
 
-/// Why an item of a stream was not taken.
+/// Why [`StreamSender::send`](crate::stream::StreamSender::send) did not take an item.
+///
+/// After all but `Closed` the stream continues without the item.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The reader is slower, and as many items wait as may.
-    #[error("no room in the stream")]
+    /// The stream has no room, and [`Overflow::Refuse`](crate::stream::Overflow::Refuse) is set. See
+    /// [`StreamSender::on_room`](crate::stream::StreamSender::on_room).
+    #[error("the stream has no room")]
     Full,
-    /// Nobody reads any more, or the stream has ended.
-    #[error("nobody reads the stream")]
+    /// The reader stopped reading or disconnected, or the stream has ended.
+    #[error("the stream is closed")]
     Closed,
-    /// The item could not be written as a message.
+    /// The item cannot be encoded or exceeds a limit.
     #[error(transparent)]
     Encode(EncodeError),
-    /// The item's descriptors could not be duplicated: descriptors have run out.
-    #[error("descriptors have run out")]
+    /// The process has no descriptors left to duplicate those of the item.
+    #[error("the process has no descriptors left")]
     NoDescriptors,
 }
 

@@ -149,7 +149,7 @@ fn an_answer_that_is_too_deep_is_replaced_by_a_fault() {
             match served.polite.nest(most + 1, fail) {
                 Err(CallError::Fault(fault)) => {
                     assert_eq!(fault.code, Fault::REPLY_TOO_LARGE);
-                    assert_eq!(fault.message, "the answer: message nested deeper than 10");
+                    assert_eq!(fault.message, "the reply: message nested deeper than 10");
                 }
                 other => panic!("{other:?}"),
             }

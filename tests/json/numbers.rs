@@ -389,7 +389,7 @@ fn an_answer_that_is_not_finite_is_replaced_by_a_fault() {
                     assert_eq!(fault.code, Fault::INTERNAL_ERROR);
                     assert_eq!(
                         fault.message,
-                        format!("the answer: {field}: not a finite number")
+                        format!("the reply: {field}: not a finite number")
                     );
                 }
                 other => panic!("{other:?}"),

@@ -1,329 +1,76 @@
-//! Answers in many parts: what a handler sends, and how much of it may wait for a slow reader.
+//! The sending end of a stream.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Slot, To, USUAL, answer_fault, dropped, encoded, no_descriptors};
+use super::context::{ReplyContext, ReplyFormat, encode_fault, no_descriptors, no_reply};
+use super::stream_buffer::StreamBuffer;
 use crate::envelope::{self, Id};
 use crate::error::{Fault, SendError};
-use crate::message::{Pack, Packer};
-use crate::queue::{self, QueuedReply, SendObserver, SendOutcome};
+use crate::message::Pack;
 
-/// What happens to an item for which there is no room, because the reader is slower than the sink.
+/// What [`StreamSender::send`] does with an item for which there is no room.
+///
+/// Set with [`StreamSender::set_overflow`]. Dropped items are counted as
+/// [`undelivered`](crate::observe::Counts::undelivered); neither the sender nor the reader is told.
+///
+/// | | the new item | items that wait | for |
+/// |---|---|---|---|
+/// | `Refuse` | refused | kept | data that must be complete |
+/// | `Latest` | waits | all dropped | a state of which only the newest counts |
+/// | `DropOldest` | waits | the oldest dropped | recent history |
+/// | `End` | refused | kept, then the stream ends | readers that must keep up |
+///
+/// `Latest` and `DropOldest` also drop the new item if everything queued for the same user leaves no room for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// [`StreamSender::send`] says [`SendError::Full`], and nothing is lost while the reader's connection stands.
+    /// [`StreamSender::send`] returns [`SendError::Full`]. The default.
     #[default]
     Refuse,
-    /// It takes the place of all that waits: the reader gets the newest state.
+    /// The item replaces all that wait.
     Latest,
-    /// The oldest that waits is dropped and counted.
+    /// The oldest items that wait are dropped, as many as necessary.
     DropOldest,
-    /// The stream ends with the fault [`Fault::BUSY`] after what waits already.
+    /// The stream ends with the fault [`Fault::BUSY`] after the items that wait.
     End,
 }
 
-/// What to call once.
-type Call = Box<dyn FnOnce() + Send>;
-
-/// The items of one stream between its sink and the loop. One is under way at a time; the others wait here, so
-/// that a slow reader costs what is allowed here and nothing else.
-struct Flow {
-    slot: Slot,
-    state: Mutex<State>,
-}
-
-struct State {
-    waiting: VecDeque<QueuedReply>,
-    bytes: usize,
-    capacity: usize,
-    overflow: Overflow,
-    /// The loop, or the reader's outbox, has an item.
-    under_way: bool,
-    /// The last letter is waiting, or has been sent.
-    ended: bool,
-    /// Nobody reads.
-    broken: bool,
-    on_room: Option<Call>,
-}
-
-impl State {
-    /// Says whether an item can be sent, or wait. While one is under way, word will come when it is not any more.
-    fn has_room(&self, slot: &Slot) -> bool {
-        let budget = slot.mailbox.backlog_bytes();
-        let fits = self.waiting.len() < self.capacity && self.bytes < budget;
-        !self.under_way || (fits && slot.account.has_room_to_spare())
-    }
-
-    fn push(&mut self, letter: QueuedReply) {
-        self.bytes += letter.text.len();
-        self.waiting.push_back(letter);
-    }
-
-    fn pop(&mut self) -> Option<QueuedReply> {
-        let letter = self.waiting.pop_front()?;
-        self.bytes -= letter.text.len();
-        Some(letter)
-    }
-}
-
-impl Flow {
-    fn new(slot: Slot) -> Self {
-        /// How many items wait unless told otherwise.
-        const CAPACITY: usize = 16;
-        Self {
-            slot,
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                bytes: 0,
-                capacity: CAPACITY,
-                overflow: Overflow::default(),
-                under_way: false,
-                ended: false,
-                broken: false,
-                on_room: None,
-            }),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing half-done under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The id that items carry; `None` when nobody wants any.
-    fn wanted(&self) -> Option<&Id<'static>> {
-        match &self.slot.to {
-            To::Call(id) if self.slot.is_wanted() => Some(id),
-            To::Call(_) | To::Bare | To::Nobody => None,
-        }
-    }
-
-    /// Says whether an item can get to anybody.
-    fn is_open(&self) -> bool {
-        if self.wanted().is_none() {
-            return false;
-        }
-        let state = self.lock();
-        !state.broken && !state.ended
-    }
-
-    fn has_room(&self) -> bool {
-        !self.slot.is_here() || self.lock().has_room(&self.slot)
-    }
-
-    /// Keeps what `call` makes of `kept` until there is room, or gives `kept` back if there is already, or if
-    /// nobody reads any more.
-    fn wait_for_room<K>(&self, kept: K, call: impl FnOnce(K) -> Call) -> Option<K> {
-        if !self.is_open() {
-            return Some(kept);
-        }
-        let mut state = self.lock();
-        if state.has_room(&self.slot) {
-            return Some(kept);
-        }
-        let earlier = state.on_room.replace(call(kept));
-        drop(state);
-        drop(earlier);
-        None
-    }
-
-    /// Says whether an item is refused now.
-    fn is_full(&self) -> bool {
-        if !self.slot.is_here() {
-            return false;
-        }
-        let state = self.lock();
-        state.overflow == Overflow::Refuse && !state.has_room(&self.slot)
-    }
-
-    /// Takes an item, or says that there is no room for it.
-    fn send(self: &Arc<Self>, item: &impl Pack) -> Result<(), SendError> {
-        // Whoever waits for room where nobody reads any more is called at once.
-        if self.is_full() && self.wanted().is_some() {
-            return Err(SendError::Full);
-        }
-        self.take(item)
-    }
-
-    /// Writes an item, and sends it or has it wait.
-    fn take(self: &Arc<Self>, item: &impl Pack) -> Result<(), SendError> {
-        let id = self.wanted().ok_or(SendError::Closed)?;
-        let bounds = self.slot.mailbox.bounds();
-        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::at_depth(bounds.depth));
-        encoded(&mut text, &fds, bounds, |text, fds| {
-            envelope::write_item(text, id, item, fds)
-        })
-        .map_err(SendError::Encode)?;
-        let letter = QueuedReply::new(text, &fds.into_row()).ok_or(SendError::NoDescriptors)?;
-        self.put(letter)
-    }
-
-    /// Sends an item, has it wait, or treats it as one too many.
-    fn put(self: &Arc<Self>, mut letter: QueuedReply) -> Result<(), SendError> {
-        let mut state = self.lock();
-        if state.broken || state.ended {
-            return Err(SendError::Closed);
-        }
-        if !state.under_way {
-            state.under_way = true;
-            drop(state);
-            self.post(letter);
-            return Ok(());
-        }
-        let mut lost = 0;
-        let fits = match state.overflow {
-            // Room has been seen. If another thread has filled it since, this is one too many, but not lost.
-            Overflow::Refuse => true,
-            Overflow::Latest => {
-                while state.pop().is_some() {
-                    lost += 1;
-                }
-                self.slot.account.has_room_to_spare()
-            }
-            Overflow::DropOldest => {
-                while !state.has_room(&self.slot) && state.pop().is_some() {
-                    lost += 1;
-                }
-                state.has_room(&self.slot)
-            }
-            Overflow::End if state.has_room(&self.slot) => true,
-            Overflow::End => {
-                drop(state);
-                self.end_with(|text, id| envelope::write_fault(text, Some(id), &too_slow()));
-                return Err(SendError::Closed);
-            }
-        };
-        if fits {
-            letter.charge(&self.slot.account);
-            state.push(letter);
-        } else {
-            // What its user has no room for is lost, where losing is allowed.
-            lost += 1;
-        }
-        drop(state);
-        if lost > 0 {
-            self.slot
-                .mailbox
-                .count_losses(|losses| losses.discarded += lost);
-        }
-        Ok(())
-    }
-
-    /// Ends the stream, after what waits. A second end is none.
-    fn end_with(self: &Arc<Self>, write: impl FnOnce(&mut Vec<u8>, &Id<'_>)) {
-        let mut text = Vec::new();
-        if let To::Call(id) = &self.slot.to {
-            write(&mut text, id);
-        }
-        self.finish(QueuedReply::from(text));
-    }
-
-    /// Sends the last letter, after what waits.
-    fn finish(self: &Arc<Self>, last: QueuedReply) {
-        if !self.slot.is_here() {
-            return;
-        }
-        let mut state = self.lock();
-        if std::mem::replace(&mut state.ended, true) {
-            return;
-        }
-        if state.under_way && !state.broken {
-            return state.push(last);
-        }
-        drop(state);
-        self.post_last(last);
-    }
-
-    /// Hands an item to the loop.
-    fn post(self: &Arc<Self>, mut letter: QueuedReply) {
-        letter.set_observer(Arc::clone(self) as Arc<dyn SendObserver>);
-        self.slot.send(letter);
-    }
-
-    /// Hands the last letter to the loop, if somebody still waits for it.
-    fn post_last(&self, letter: QueuedReply) {
-        self.slot.answer(Some(letter));
-    }
-}
-
-impl SendObserver for Flow {
-    /// Sends the next item, and tells the sink if there is room again or nobody reads any more.
-    fn finished(self: Arc<Self>, outcome: SendOutcome) {
-        if !self.slot.is_here() {
-            return;
-        }
-        let fault = match outcome {
-            SendOutcome::Sent => None,
-            // On a datagram socket the reader may be there, only slow.
-            SendOutcome::Dropped => Some(too_slow()),
-            SendOutcome::Refused(fault) => Some(fault),
-        };
-        let goes_on = fault.is_none() && self.wanted().is_some();
-        let mut state = self.lock();
-        state.under_way = false;
-        let mut given_up = VecDeque::new();
-        let mut next = None;
-        if goes_on {
-            next = state.pop();
-        } else {
-            state.broken = true;
-            given_up = std::mem::take(&mut state.waiting);
-        }
-        let last = state.ended && state.waiting.is_empty();
-        state.under_way = next.is_some() && !last;
-        let ended = state.ended;
-        let told = (!goes_on || state.has_room(&self.slot)).then(|| state.on_room.take());
-        drop(state);
-        match next {
-            Some(letter) if last => self.post_last(letter),
-            Some(letter) => self.post(letter),
-            None => {}
-        }
-        let given_up = given_up.len() as u64 - u64::from(ended && !given_up.is_empty());
-        if given_up > 0 {
-            self.slot
-                .mailbox
-                .count_losses(|losses| losses.discarded += given_up);
-        }
-        if !goes_on {
-            self.slot.post_fault(&fault.unwrap_or_else(too_slow));
-        }
-        if let Some(call) = told.flatten() {
-            queue::run_callback(call);
-        }
-    }
-}
-
-/// Says that a reader does not keep up.
-fn too_slow() -> Fault {
-    Fault::new(Fault::BUSY, "the stream's reader is too slow")
-}
-
-/// Where a handler sends the items of a stream, from any thread, for as long as somebody wants them.
+/// The sending end of a stream of items.
 ///
-/// An item waits here while the reader is busy with the one before, so a slow reader costs bounded memory: as
-/// many items as [`set_capacity`](StreamSender::set_capacity) says, and not much more than
-/// [`Limits::backlog_bytes`](crate::Limits::backlog_bytes) of them, or half of
-/// [`Limits::user_backlog_bytes`](crate::Limits::user_backlog_bytes) with all else that waits for the same user. What
-/// happens to one too many is said by [`set_overflow`](StreamSender::set_overflow). The item before is on its way as an answer
-/// is, and costs the reader its connection where that would.
+/// A handler gets it from [`Call::stream`](crate::Call::stream). It can be kept and used later from any thread, which wakes
+/// the server's loop. No method waits.
 ///
-/// [`end`](StreamSender::end) and [`fail`](StreamSender::fail) end the stream after what waits. A sink that is dropped without
-/// either ends it with the fault [`Fault::NO_REPLY`].
+/// | the handler | the stream |
+/// |---|---|
+/// | [`send`](StreamSender::send) | gets one more item |
+/// | [`feed`](StreamSender::feed) | gets all items of an iterator, as the reader takes them, and ends |
+/// | [`end`](StreamSender::end) | ends |
+/// | [`fail`](StreamSender::fail) | ends with the service's own error |
+/// | [`send_fault`](StreamSender::send_fault) | ends with a fault |
+/// | drops it | ends with the fault [`Fault::NO_REPLY`] |
 ///
-/// [`send`](StreamSender::send) never waits, on any thread: as long as too much waits it gives [`SendError::Full`], and a thread
-/// that drops the sink then has broken off its stream. [`on_room`](StreamSender::on_room) tells when there is room again; for
-/// progress and the like, where old items do not matter, [`Overflow::Latest`] or [`Overflow::DropOldest`] make room.
+/// # Flow control
+///
+/// One item at a time is on its way to the reader; it is treated as a reply is. The others wait here, within these bounds:
+///
+/// | bound | default |
+/// |---|---|
+/// | [`set_capacity`](StreamSender::set_capacity) | 16 items |
+/// | [`Limits::backlog_bytes`](crate::Limits::backlog_bytes), exceeded by one item at most | 1 MiB |
+/// | half of [`Limits::user_backlog_bytes`](crate::Limits::user_backlog_bytes) and [`user_descriptors`](crate::Limits::user_descriptors), with all else queued for the same user | 2 MiB, 64 descriptors |
+///
+/// When one of them is reached, [`set_overflow`](StreamSender::set_overflow) decides about the next item, and
+/// [`on_room`](StreamSender::on_room) reports when there is room again.
+///
+/// In a forked child of the server's process a sender does nothing, dropped or used.
 ///
 /// # Examples
 ///
-/// A handler that streams as much as the reader takes, without a thread; see [`StreamSender::feed`]:
+/// A handler that streams as fast as the reader takes the items, without a thread:
 ///
 /// ```
 /// use jsoncomm::{Call, Stream};
@@ -338,14 +85,14 @@ fn too_slow() -> Fault {
 ///
 /// impl Squares for Table {
 ///     fn below(&mut self, call: &mut Call, end: u64) -> Stream<u64> {
-///         call.stream(|sink| sink.feed((0..end).map(|number| Ok(number * number))))
+///         call.stream(|sender| sender.feed((0..end).map(|number| Ok(number * number))))
 ///     }
 /// }
 /// ```
-#[must_use = "dropping it ends the stream with a fault"]
+#[must_use = "dropping a sender ends its stream with the fault NO_REPLY"]
 pub struct StreamSender<T, E = Infallible> {
-    /// `None` when the call cannot be answered, or when the stream has ended.
-    flow: Option<Arc<Flow>>,
+    /// `None` if the stream has ended, or its call cannot be replied to.
+    buffer: Option<Arc<StreamBuffer>>,
     types: PhantomData<fn(T, E)>,
 }
 
@@ -355,122 +102,29 @@ impl<T, E> fmt::Debug for StreamSender<T, E> {
     }
 }
 
-impl<T, E> StreamSender<T, E> {
-    pub(crate) fn new(slot: Option<Slot>) -> Self {
-        Self {
-            flow: slot.map(|slot| Arc::new(Flow::new(slot))),
-            types: PhantomData,
-        }
-    }
-
-    /// Says whether somebody still reads: the reader has not dropped its iterator, [`Overflow::End`] has not ended
-    /// the stream, and, on [`Kind::Seqpacket`](crate::Kind::Seqpacket), the reader's connection stands.
-    pub fn is_wanted(&self) -> bool {
-        self.flow.as_ref().is_some_and(|flow| flow.is_open())
-    }
-
-    /// Says whether the next item would be taken without loss. Also `true` when nobody reads any more.
-    pub fn has_room(&self) -> bool {
-        self.flow.as_ref().is_none_or(|flow| flow.has_room())
-    }
-
-    /// Until when the caller waits for the whole stream, if it said so. Our own clients do not.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.flow.as_ref()?.slot.deadline
-    }
-
-    /// Sets how many items may wait, besides the one that is under way; 16 unless told otherwise, at least 1.
-    pub fn set_capacity(&self, items: usize) {
-        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.slot.is_here()) {
-            flow.lock().capacity = items.max(1);
-        }
-    }
-
-    /// Sets what happens to an item for which there is no room; [`Overflow::Refuse`] unless told otherwise.
-    pub fn set_overflow(&self, overflow: Overflow) {
-        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.slot.is_here()) {
-            flow.lock().overflow = overflow;
-        }
-    }
-
-    /// Has `call` called once, when there is room again or nobody reads any more; at once if that is so. It is
-    /// called on the server's thread. A later `call` takes the place of an earlier one.
-    pub fn on_room(&self, call: impl FnOnce() + Send + 'static) {
-        let rest = match &self.flow {
-            Some(flow) => flow.wait_for_room(call, |call| Box::new(call)),
-            None => Some(call),
-        };
-        if let Some(call) = rest {
-            call();
-        }
-    }
-
-    /// Has `call` called once, on the server's thread, when the reader drops its iterator, its connection ends
-    /// or the server is dropped; at once if that has happened. A later `call` takes the place of an earlier one.
-    pub fn on_cancel(&self, call: impl FnOnce() + Send + 'static) {
-        if let Some(Flow { slot, .. }) = self.flow.as_deref() {
-            slot.on_cancel(Box::new(call));
-        }
-    }
-
-    /// Ends the stream well, after what waits.
-    pub fn end(mut self) {
-        if let Some(flow) = self.flow.take() {
-            flow.end_with(envelope::write_end);
-        }
-    }
-
-    /// Ends the stream with a fault, after what waits, as the framework does where it cannot carry a call
-    /// through.
-    pub fn send_fault(mut self, fault: &Fault) {
-        if let Some(flow) = self.flow.take() {
-            flow.end_with(|text, id| envelope::write_fault(text, Some(id), fault));
-        }
-    }
-}
-
 impl<T: Pack, E> StreamSender<T, E> {
-    /// Sends an item; never waits. The descriptors in it are duplicated.
+    /// Sends an item. Never waits.
+    ///
+    /// The item is encoded; its descriptors are duplicated. While the reader is slower than the sender, the item waits.
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] when there is no room and [`Overflow::Refuse`] holds; [`SendError::Closed`] when
-    /// nobody reads any more; [`SendError::Encode`] and [`SendError::NoDescriptors`] when the item cannot be
-    /// written. After all but `Closed` the stream goes on, without the item.
+    /// | error | cause | the stream |
+    /// |---|---|---|
+    /// | [`SendError::Full`] | no room, and [`Overflow::Refuse`] is set | continues without the item |
+    /// | [`SendError::Encode`] | the item cannot be encoded or exceeds a limit | continues without the item |
+    /// | [`SendError::NoDescriptors`] | the process has no descriptors left | continues without the item |
+    /// | [`SendError::Closed`] | the reader stopped reading or disconnected, or the stream has ended | has ended |
     pub fn send(&self, item: &T) -> Result<(), SendError> {
-        self.flow.as_ref().ok_or(SendError::Closed)?.send(item)
+        self.buffer.as_ref().ok_or(SendError::Closed)?.send(item)
     }
 }
 
 impl<T: Pack, E: Pack + fmt::Display> StreamSender<T, E> {
-    /// Ends the stream with the service's own error, after what waits. An error that cannot be written is
-    /// replaced by a fault that says so.
-    pub fn fail(mut self, error: E) {
-        let Some(flow) = self.flow.take() else {
-            return;
-        };
-        let bounds = flow.slot.mailbox.bounds();
-        let (mut text, fds) = (Vec::with_capacity(USUAL), Packer::at_depth(bounds.depth));
-        let written = encoded(&mut text, &fds, bounds, |text, fds| match &flow.slot.to {
-            To::Call(id) => envelope::write_error(text, id, &error, fds),
-            To::Bare | To::Nobody => Ok(()),
-        });
-        match written {
-            Ok(()) => match QueuedReply::new(text, &fds.into_row()) {
-                Some(last) => flow.finish(last),
-                None => flow.end_with(|text, id| {
-                    envelope::write_fault(text, Some(id), &no_descriptors());
-                }),
-            },
-            Err(error) => flow.end_with(|text, id| {
-                envelope::write_fault(text, Some(id), &answer_fault(&error));
-            }),
-        }
-    }
-
-    /// Sends what an iterator gives, each as soon as there is room, and ends the stream as the iterator ends: well,
-    /// or with its first error. It is asked on the server's thread, so it should not wait. When nobody reads
-    /// any more, it is dropped.
+    /// Sends the items of an iterator, each when there is room, and ends the stream with the iterator or its first error.
+    ///
+    /// The first items are taken at once, the others on the server's thread, so the iterator should not wait. It is
+    /// dropped when the reader stops reading. An item that cannot be encoded ends the stream with a fault.
     pub fn feed<I>(self, items: I)
     where
         I: IntoIterator<Item = Result<T, E>>,
@@ -478,22 +132,120 @@ impl<T: Pack, E: Pack + fmt::Display> StreamSender<T, E> {
         T: 'static,
         E: 'static,
     {
-        let items = items.into_iter();
-        Feed { sink: self, items }.run();
+        let (sender, items) = (self, items.into_iter());
+        Feed { sender, items }.run();
+    }
+
+    /// Ends the stream with the service's own error, after the items that wait.
+    ///
+    /// If `error` cannot be encoded, the stream ends with a fault that says so.
+    pub fn fail(mut self, error: E) {
+        let Some(buffer) = self.buffer.take() else {
+            return;
+        };
+        let context = &buffer.context;
+        let last = context.encode_or_fault(|text, fds| match &context.format {
+            ReplyFormat::Call(id) => envelope::write_error(text, id, &error, fds),
+            ReplyFormat::Bare | ReplyFormat::Oneway => Ok(()),
+        });
+        match last {
+            Ok(last) => buffer.end(last),
+            Err(fault) => buffer.end_with(|text, id| envelope::write_fault(text, Some(id), &fault)),
+        }
+    }
+}
+
+impl<T, E> StreamSender<T, E> {
+    pub(crate) fn new(context: Option<ReplyContext>) -> Self {
+        Self {
+            buffer: context.map(|context| Arc::new(StreamBuffer::new(context))),
+            types: PhantomData,
+        }
+    }
+
+    /// Ends the stream, after the items that wait.
+    pub fn end(mut self) {
+        self.end_with(envelope::write_end);
+    }
+
+    /// Ends the stream with a fault, after the items that wait.
+    pub fn send_fault(mut self, fault: &Fault) {
+        self.end_with(|text, id| envelope::write_fault(text, Some(id), fault));
+    }
+
+    fn end_with(&mut self, write: impl FnOnce(&mut Vec<u8>, &Id<'_>)) {
+        if let Some(buffer) = self.buffer.take() {
+            buffer.end_with(write);
+        }
+    }
+
+    /// Returns true if the reader can still receive items.
+    ///
+    /// Returns false once the reader has dropped its iterator or disconnected ([`Kind::Seqpacket`](crate::Kind::Seqpacket)
+    /// only), the call's deadline has passed, [`Overflow::End`] has ended the stream, or the server was dropped.
+    pub fn is_wanted(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| buffer.is_open())
+    }
+
+    /// Returns true if the next item is neither refused nor makes another one be dropped. Also true for a stream that is
+    /// no longer [wanted](StreamSender::is_wanted).
+    pub fn has_room(&self) -> bool {
+        self.buffer.as_ref().is_none_or(|buffer| buffer.has_room())
+    }
+
+    /// The deadline of the whole stream, if the caller sent one. Clients of this crate do not.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.buffer.as_ref()?.context.deadline
+    }
+
+    /// Sets how many items may wait, besides the one on its way: 16 by default, at least 1.
+    pub fn set_capacity(&self, items: usize) {
+        if let Some(buffer) = &self.buffer {
+            buffer.configure(|state| state.capacity = items.max(1));
+        }
+    }
+
+    /// Sets what happens to an item for which there is no room: [`Overflow::Refuse`] by default.
+    pub fn set_overflow(&self, overflow: Overflow) {
+        if let Some(buffer) = &self.buffer {
+            buffer.configure(|state| state.overflow = overflow);
+        }
+    }
+
+    /// Sets a callback for the next time that there is room, or that the stream is no longer wanted.
+    ///
+    /// It runs once, on the server's thread. If there is room already, or the stream is not wanted, it runs at once on
+    /// this thread. It replaces an earlier callback.
+    pub fn on_room(&self, callback: impl FnOnce() + Send + 'static) {
+        let unused = match &self.buffer {
+            Some(buffer) => buffer.wait_for_room(callback, |callback| Box::new(callback)),
+            None => Some(callback),
+        };
+        if let Some(callback) = unused {
+            callback();
+        }
+    }
+
+    /// Sets a callback for when the reader drops its iterator or disconnects, or the server is dropped.
+    ///
+    /// It runs once, on the server's thread; if that has happened already, at once on this thread. It replaces an earlier
+    /// callback.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
+        if let Some(buffer) = &self.buffer {
+            buffer.context.on_cancel(Box::new(callback));
+        }
     }
 }
 
 impl<T, E> Drop for StreamSender<T, E> {
     fn drop(&mut self) {
-        if let Some(flow) = self.flow.take() {
-            flow.end_with(|text, id| envelope::write_fault(text, Some(id), &dropped()));
-        }
+        self.end_with(|text, id| envelope::write_fault(text, Some(id), &no_reply()));
     }
 }
 
-/// An iterator on its way through a sink.
+/// An iterator whose items are being sent.
 struct Feed<T, E, I> {
-    sink: StreamSender<T, E>,
+    sender: StreamSender<T, E>,
     items: I,
 }
 
@@ -503,52 +255,73 @@ where
     E: Pack + fmt::Display + 'static,
     I: Iterator<Item = Result<T, E>> + Send + 'static,
 {
-    /// Sends as much as there is room for, and has itself called when there is more.
+    /// Sends items while there is room, and continues when there is room again.
     fn run(self) {
-        let Some(flow) = self.sink.flow.clone() else {
+        let Some(buffer) = self.sender.buffer.clone() else {
             return;
         };
         let mut rest = Some(self);
         while let Some(feed) = rest {
-            let step = flow.wait_for_room(feed, |feed| Box::new(|| feed.run()));
-            rest = step.and_then(Self::step);
+            let feed = buffer.wait_for_room(feed, |feed| Box::new(|| feed.run()));
+            rest = feed.and_then(Self::step);
         }
     }
 
-    /// Sends one item, now that there is room; gives back what is left to do.
+    /// Sends one item, for which there is room. Returns what is left to do.
     fn step(mut self) -> Option<Self> {
-        let flow = self.sink.flow.as_ref().filter(|flow| flow.is_open())?;
+        let buffer = self.sender.buffer.as_ref();
+        let buffer = buffer.filter(|buffer| buffer.is_open())?;
         let sent = match self.items.next() {
-            Some(Ok(item)) => flow.take(&item),
+            Some(Ok(item)) => buffer.send_unchecked(&item),
             Some(Err(error)) => {
-                self.sink.fail(error);
+                self.sender.fail(error);
                 return None;
             }
             None => {
-                self.sink.end();
+                self.sender.end();
                 return None;
             }
         };
         let fault = match sent {
             Ok(()) => return Some(self),
-            // It is full only for who has not looked.
+            // Only `send` reports a full stream.
             Err(SendError::Closed | SendError::Full) => return None,
-            Err(SendError::Encode(error)) => answer_fault(&error),
+            Err(SendError::Encode(error)) => encode_fault(&error),
             Err(SendError::NoDescriptors) => no_descriptors(),
         };
-        self.sink.send_fault(&fault);
+        self.sender.send_fault(&fault);
         None
     }
 }
 
-/// What a method returns that answers in many parts: proof that it has taken its [`StreamSender`].
+/// The return type of a method that replies with a stream of items.
 ///
-/// Only [`Call::stream`](crate::Call::stream) makes one. The stub's method returns
-/// [`Items`](crate::stream::Items), to be iterated.
+/// Only [`Call::stream`](crate::Call::stream) creates it, so a method that returns it has taken its
+/// [`StreamSender`](crate::stream::StreamSender). The stub's method returns [`Items`](crate::stream::Items), an iterator.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Call, Stream};
+///
+/// #[jsoncomm::service(name = "example.lines")]
+/// trait Lines {
+///     fn all(&mut self, call: &mut Call) -> Stream<String>;
+/// }
+///
+/// struct Text(Vec<String>);
+///
+/// impl Lines for Text {
+///     fn all(&mut self, call: &mut Call) -> Stream<String> {
+///         let lines = self.0.clone();
+///         call.stream(|sender| sender.feed(lines.into_iter().map(Ok)))
+///     }
+/// }
+/// ```
 #[derive(Debug)]
-#[must_use = "return it from the method"]
+#[must_use = "the method has to return it"]
 pub struct Stream<T, E = Infallible> {
-    /// There was no room for one more deferred call; the caller is to be told.
+    /// There was no room for another deferred call, and the sender was not taken.
     pub(crate) refused: bool,
     types: PhantomData<fn(T, E)>,
 }

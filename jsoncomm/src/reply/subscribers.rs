@@ -1,4 +1,4 @@
-//! Several readers of the same items.
+//! Several readers of the same stream.
 
 use std::convert::Infallible;
 
@@ -6,12 +6,13 @@ use super::stream::StreamSender;
 use crate::error::{EncodeError, SendError};
 use crate::message::Pack;
 
-/// Several sinks for the same items: whoever has asked to be told of something.
+/// The stream senders of several callers that receive the same items.
+///
+/// Dropping it drops the senders, which ends their streams with the fault [`Fault::NO_REPLY`](crate::Fault::NO_REPLY).
 ///
 /// # Examples
 ///
-/// A server that pushes what happens to everybody who has subscribed, and keeps only the newest for those who
-/// are slow:
+/// A server that publishes a value to all subscribers. A slow one gets the newest value only:
 ///
 /// ```
 /// use jsoncomm::stream::{Overflow, Subscribers};
@@ -19,7 +20,7 @@ use crate::message::Pack;
 ///
 /// #[jsoncomm::service(name = "example.thermometer")]
 /// trait Thermometer {
-///     /// Every change of the temperature, until the caller drops the stream.
+///     /// Sends the temperature whenever it changes.
 ///     fn changes(&mut self, call: &mut Call) -> Stream<f64>;
 /// }
 ///
@@ -28,68 +29,39 @@ use crate::message::Pack;
 ///
 /// impl Thermometer for Room {
 ///     fn changes(&mut self, call: &mut Call) -> Stream<f64> {
-///         call.stream(|sink| {
-///             sink.set_overflow(Overflow::Latest);
-///             self.subscribers.add(sink);
+///         call.stream(|sender| {
+///             sender.set_overflow(Overflow::Latest);
+///             self.subscribers.add(sender);
 ///         })
 ///     }
 /// }
 ///
 /// impl Room {
-///     /// Called by a timer, say.
 ///     fn measured(&mut self, degrees: f64) {
-///         let told = self.subscribers.send(&degrees);
-/// #       assert_eq!(told.ok(), Some(0));
+///         let sent = self.subscribers.send(&degrees);
+/// #       assert_eq!(sent.ok(), Some(0));
 ///     }
 /// }
 /// # Room::default().measured(21.5);
 /// ```
 #[derive(Debug)]
 pub struct Subscribers<T, E = Infallible> {
-    sinks: Vec<StreamSender<T, E>>,
-}
-
-impl<T, E> Default for Subscribers<T, E> {
-    fn default() -> Self {
-        Self { sinks: Vec::new() }
-    }
-}
-
-impl<T, E> Subscribers<T, E> {
-    /// Adds one, and forgets those that nobody reads any more.
-    pub fn add(&mut self, sink: StreamSender<T, E>) {
-        self.sinks.retain(StreamSender::is_wanted);
-        self.sinks.push(sink);
-    }
-
-    /// How many there are, counting those whose reader has gone since the last call.
-    pub fn len(&self) -> usize {
-        self.sinks.len()
-    }
-
-    /// Says whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.sinks.is_empty()
-    }
-
-    /// Ends all their streams well.
-    pub fn end(self) {
-        self.sinks.into_iter().for_each(StreamSender::end);
-    }
+    senders: Vec<StreamSender<T, E>>,
 }
 
 impl<T: Pack, E> Subscribers<T, E> {
-    /// Sends an item to each, as its overflow says, and forgets those that nobody reads any more. Says how many
-    /// took it.
+    /// Sends an item to each subscriber, subject to its [`Overflow`](crate::stream::Overflow). Never waits.
+    ///
+    /// Returns how many took the item. Removes the senders of streams that are no longer wanted.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] when the item cannot be written; it has then been sent to nobody.
+    /// [`EncodeError`] if the item cannot be encoded or exceeds a limit. It has not been sent to any subscriber.
     pub fn send(&mut self, item: &T) -> Result<usize, EncodeError> {
-        let (mut took, mut failed) = (0, None);
-        self.sinks.retain(|sink| match sink.send(item) {
+        let (mut sent, mut failed) = (0, None);
+        self.senders.retain(|sender| match sender.send(item) {
             Ok(()) => {
-                took += 1;
+                sent += 1;
                 true
             }
             Err(SendError::Encode(error)) => {
@@ -99,6 +71,38 @@ impl<T: Pack, E> Subscribers<T, E> {
             Err(SendError::Full | SendError::NoDescriptors) => true,
             Err(SendError::Closed) => false,
         });
-        failed.map_or(Ok(took), Err)
+        failed.map_or(Ok(sent), Err)
+    }
+}
+
+impl<T, E> Subscribers<T, E> {
+    /// Adds a subscriber. Removes the senders of streams that are no longer wanted.
+    pub fn add(&mut self, sender: StreamSender<T, E>) {
+        self.senders.retain(StreamSender::is_wanted);
+        self.senders.push(sender);
+    }
+
+    /// The number of subscribers, including those that disconnected since the last call of [`add`](Subscribers::add) or
+    /// [`send`](Subscribers::send).
+    pub fn len(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// Returns true if there is no subscriber.
+    pub fn is_empty(&self) -> bool {
+        self.senders.is_empty()
+    }
+
+    /// Ends all streams, after the items that wait.
+    pub fn end(self) {
+        self.senders.into_iter().for_each(StreamSender::end);
+    }
+}
+
+impl<T, E> Default for Subscribers<T, E> {
+    fn default() -> Self {
+        Self {
+            senders: Vec::new(),
+        }
     }
 }

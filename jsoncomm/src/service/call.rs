@@ -8,7 +8,7 @@ use crate::accounts::Account;
 use crate::fds::Discard;
 use crate::peer::Peer;
 use crate::queue::{Caller, DeferredId, PendingReplies, ReplyRoute};
-use crate::reply::{Deferred, Reply, Slot, Stream, StreamSender, To};
+use crate::reply::{Deferred, Reply, ReplyContext, ReplyFormat, Stream, StreamSender};
 
 /// A call while its handler runs: who called what, and until when the caller waits. Tests of a handler make one with
 /// [`TestCall`](crate::server::TestCall).
@@ -34,7 +34,7 @@ pub struct Call {
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) mailbox: Arc<PendingReplies>,
-    pub(super) to: To,
+    pub(super) to: ReplyFormat,
 }
 
 impl Call {
@@ -185,16 +185,16 @@ impl Call {
     }
 
     /// Makes the one slot of this call.
-    pub(super) fn slot(&mut self) -> Option<Slot> {
+    pub(super) fn slot(&mut self) -> Option<ReplyContext> {
         let Origin { mailbox, to } = self.origin.take()?;
         let serial = mailbox.begin();
         self.serial = Some(serial);
-        Some(Slot {
-            mailbox,
+        Some(ReplyContext {
+            pending: mailbox,
             route: self.ticket.clone(),
             account: Arc::clone(&self.account),
-            to,
-            serial,
+            format: to,
+            id: serial,
             deadline: self.deadline,
         })
     }

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::message::Packer;
 use crate::observe::{Counts, EventKind, Observer, UndeliveredReason};
 use crate::queue::{Caller, Losses, OutgoingReply, PendingReplies, PostedReply};
-use crate::reply::encoded;
+use crate::reply::encode_within;
 use crate::sys::control::Credentials;
 
 /// The way back to one peer, while its message is handled.
@@ -163,7 +163,7 @@ impl ServerContext {
         crate::transport::reset_buffer(&mut text);
         let bounds = self.mailbox.bounds();
         let fds = Packer::at_depth(bounds.depth);
-        let trouble = encoded(&mut text, &fds, bounds, write).err();
+        let trouble = encode_within(&mut text, &fds, bounds, write).err();
         if trouble.is_none() {
             lane.deliver(self, OutgoingReply::Borrowed(&text, &fds.into_row()));
         }

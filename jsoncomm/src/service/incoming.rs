@@ -16,7 +16,7 @@ use crate::message::{
 };
 use crate::observe::EventKind;
 use crate::queue::Caller;
-use crate::reply::{Reply, To};
+use crate::reply::{Reply, ReplyFormat};
 
 /// A call on its way to the handler. Generated code has it, decodes the arguments and answers.
 #[doc(hidden)]
@@ -237,8 +237,8 @@ impl<'t> Incoming<'_, 't> {
 
     fn call(&self) -> Call {
         let to = match self.envelope.id() {
-            Some(id) => To::Call(id.clone().into_owned()),
-            None => To::Nobody,
+            Some(id) => ReplyFormat::Call(id.clone().into_owned()),
+            None => ReplyFormat::Oneway,
         };
         let mailbox = Arc::clone(&self.desk.mailbox);
         Call {
@@ -287,7 +287,7 @@ pub(crate) fn handle_bare<R: Request>(
         return desk.note_refusal(Fault::INVALID_REQUEST);
     };
     desk.counts.handled += 1;
-    let (mailbox, to) = (Arc::clone(&desk.mailbox), To::Bare);
+    let (mailbox, to) = (Arc::clone(&desk.mailbox), ReplyFormat::Bare);
     let mut call = Call::new(caller, Origin { mailbox, to });
     let reply = Reply::new(call.slot());
     if caught(|| handler(&mut call, request, reply)).is_err() {

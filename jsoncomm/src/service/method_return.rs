@@ -10,7 +10,7 @@ use crate::describe::ReplyKind;
 use crate::envelope::{self, Id};
 use crate::error::{CallError, Fault};
 use crate::message::{Members, Message, Pack};
-use crate::reply::{Deferred, Stream, answer_fault, dropped};
+use crate::reply::{Deferred, Stream, encode_fault, no_reply};
 
 /// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
 /// `Result` whose error is a [`Message`] that can be displayed, [`Deferred`] one of these, or a [`Stream`] of them.
@@ -164,7 +164,7 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
 fn not_taken(refused: bool) -> Fault {
     match refused {
         true => too_many_deferred(),
-        false => dropped(),
+        false => no_reply(),
     }
 }
 
@@ -181,7 +181,7 @@ impl MethodReturn for Document<'_> {
             envelope::write_document(text, id, self.0, fds.depth())
         });
         if let Some(error) = trouble {
-            desk.refuse(lane, Some(id), &answer_fault(&error));
+            desk.refuse(lane, Some(id), &encode_fault(&error));
         }
     }
 }
@@ -203,7 +203,7 @@ impl Answer<'_> {
             envelope::write_result(text, id, value, fds)
         });
         if let Some(error) = trouble {
-            desk.refuse(lane, Some(id), &answer_fault(&error));
+            desk.refuse(lane, Some(id), &encode_fault(&error));
         }
     }
 
@@ -220,7 +220,7 @@ impl Answer<'_> {
             envelope::write_error(text, id, error, fds)
         });
         if let Some(error) = trouble {
-            desk.refuse(lane, Some(id), &answer_fault(&error));
+            desk.refuse(lane, Some(id), &encode_fault(&error));
         }
     }
 }

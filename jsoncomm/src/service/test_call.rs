@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::queue::{Caller, PendingReplies, PostedReply, SendOutcome};
-use crate::reply::To;
+use crate::reply::ReplyFormat;
 
 /// The id of every such call.
 const ID: Id<'static> = Id::Number(1);
@@ -85,7 +85,7 @@ impl TestCall {
         };
         let origin = Origin {
             mailbox: Arc::clone(&mailbox),
-            to: To::Call(ID),
+            to: ReplyFormat::Call(ID),
         };
         Self {
             call: Call::new(&caller, origin),

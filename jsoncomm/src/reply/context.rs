@@ -1,0 +1,192 @@
+//! What a reply needs of its call: where it goes, how it is encoded, and whether it is still wanted.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::accounts::Account;
+use crate::envelope::{self, Id};
+use crate::error::{EncodeError, Fault};
+use crate::fds::FDS_MAX;
+use crate::json::check_size;
+use crate::limits::Bounds;
+use crate::message::Packer;
+use crate::queue::{self, DeferredId, PendingReplies, PostedReply, QueuedReply, ReplyRoute};
+use crate::transport::INLINE_SURE;
+
+/// Bytes to allocate for a reply. Most fit.
+const TYPICAL_SIZE: usize = 256;
+
+/// Encodes a reply and checks it against the limits, so that sending it later cannot fail for them.
+pub(crate) fn encode_within<'m>(
+    text: &mut Vec<u8>,
+    fds: &Packer<'m>,
+    bounds: Bounds,
+    write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    write(text, fds)?;
+    check_size(text, bounds.message)?;
+    let (size, count) = (text.len(), fds.len());
+    // A large text may need a memfd, which is one descriptor more. Only the socket knows from which size.
+    let limit = FDS_MAX - usize::from(size > INLINE_SURE);
+    if count > limit {
+        return Err(EncodeError::FdCount { count, limit });
+    }
+    Ok(())
+}
+
+/// The fault for a reply that cannot be encoded.
+pub(crate) fn encode_fault(error: &EncodeError) -> Fault {
+    let code = match error {
+        EncodeError::Json { .. } | EncodeError::NotFinite { .. } => Fault::INTERNAL_ERROR,
+        EncodeError::TooLarge { .. }
+        | EncodeError::TooDeep { .. }
+        | EncodeError::FdCount { .. } => Fault::REPLY_TOO_LARGE,
+    };
+    Fault::new(code, format!("the reply: {error}"))
+}
+
+/// The fault for a call whose [`Reply`](crate::Reply) was dropped.
+pub(crate) fn no_reply() -> Fault {
+    if std::thread::panicking() {
+        Fault::new(Fault::INTERNAL_ERROR, "the handler panicked")
+    } else {
+        Fault::new(
+            Fault::NO_REPLY,
+            "the handler dropped the call without a reply",
+        )
+    }
+}
+
+/// The fault for a reply whose descriptors cannot be duplicated.
+pub(super) fn no_descriptors() -> Fault {
+    Fault::new(Fault::BUSY, "the server has no descriptors left")
+}
+
+/// How a reply is encoded.
+#[derive(Debug)]
+pub(crate) enum ReplyFormat {
+    /// As a message without an envelope.
+    Bare,
+    /// As a Response object with this id.
+    Call(Id<'static>),
+    /// Not at all: the call is one-way.
+    Oneway,
+}
+
+/// The call that a reply belongs to.
+#[derive(Debug)]
+pub(crate) struct ReplyContext {
+    pub(crate) pending: Arc<PendingReplies>,
+    pub(crate) route: ReplyRoute,
+    /// The account charged while the reply waits.
+    pub(crate) account: Arc<Account>,
+    pub(crate) format: ReplyFormat,
+    pub(crate) id: DeferredId,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl ReplyContext {
+    /// Returns true if the caller waits for a reply.
+    pub(super) fn is_wanted(&self) -> bool {
+        let expected = !self.is_oneway() && !self.is_expired();
+        expected && self.is_here() && self.pending.is_wanted(self.id)
+    }
+
+    /// Returns true in the process that has to reply, false in a forked child of it.
+    pub(super) fn is_here(&self) -> bool {
+        self.pending.is_here()
+    }
+
+    fn is_oneway(&self) -> bool {
+        matches!(self.format, ReplyFormat::Oneway)
+    }
+
+    fn is_expired(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Sets the callback for the end of the call without a reply. Runs it at once if the call has ended.
+    pub(super) fn on_cancel(&self, callback: Box<dyn FnOnce() + Send>) {
+        if self.is_here() {
+            self.pending.on_cancel(self.id, callback);
+        } else {
+            queue::run_callback(callback);
+        }
+    }
+
+    /// Encodes a reply. `None` if the process has no descriptors left to duplicate.
+    pub(super) fn encode<'m>(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
+    ) -> Result<Option<QueuedReply>, EncodeError> {
+        let bounds = self.pending.bounds();
+        let mut text = Vec::with_capacity(TYPICAL_SIZE);
+        let fds = Packer::at_depth(bounds.depth);
+        encode_within(&mut text, &fds, bounds, write)?;
+        Ok(QueuedReply::new(text, &fds.into_row()))
+    }
+
+    /// Encodes a reply, or says why that failed.
+    pub(super) fn encode_or_fault<'m>(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
+    ) -> Result<QueuedReply, Fault> {
+        match self.encode(write) {
+            Ok(reply) => reply.ok_or_else(no_descriptors),
+            Err(error) => Err(encode_fault(&error)),
+        }
+    }
+
+    /// Encodes a fault. `None` if the caller cannot be sent one.
+    fn encode_error(&self, fault: &Fault) -> Option<QueuedReply> {
+        let ReplyFormat::Call(id) = &self.format else {
+            return None;
+        };
+        let mut text = Vec::new();
+        envelope::write_fault(&mut text, Some(id), fault);
+        Some(QueuedReply::from(text))
+    }
+
+    /// Posts a reply without ending the call.
+    pub(super) fn post(&self, reply: QueuedReply) {
+        if self.is_here() {
+            self.pending.post(self.address(reply));
+        }
+    }
+
+    /// Ends the call, and posts its reply if there is one and it is wanted. Returns whether a reply is wanted, and
+    /// counts one that is not.
+    pub(super) fn complete(&self, reply: Option<QueuedReply>) -> bool {
+        if !self.is_here() {
+            return false;
+        }
+        let expired = self.is_expired();
+        let expected = !expired && !self.is_oneway();
+        let reply = reply.filter(|_| expected);
+        let wanted = self
+            .pending
+            .complete(self.id, reply.map(|reply| self.address(reply)));
+        if wanted && expired {
+            self.pending.count_losses(|losses| losses.expired += 1);
+        }
+        wanted && expected
+    }
+
+    /// Ends the call with a fault. Where none can be sent, the reply counts as discarded.
+    pub(super) fn post_fault(&self, fault: &Fault) {
+        let reply = self.encode_error(fault);
+        let sent = reply.is_some();
+        if self.complete(reply) && !sent {
+            self.pending.count_losses(|losses| losses.discarded += 1);
+        }
+    }
+
+    fn address(&self, reply: QueuedReply) -> PostedReply {
+        PostedReply {
+            route: self.route.clone(),
+            account: Arc::clone(&self.account),
+            reply,
+        }
+    }
+}
