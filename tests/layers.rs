@@ -197,6 +197,25 @@ fn each_foreign_crate_is_named_only_by_its_modules() {
 }
 
 #[test]
+fn the_functions_that_the_page_names_exist() {
+    let page = fs::read_to_string(project().join("jsoncomm/ARCHITECTURE.md")).unwrap();
+    let names = page.split('`').skip(1).step_by(2);
+    let functions = names.filter_map(|name| name.split_once("::"));
+    // What begins with a capital is a method of a public type.
+    let functions = functions.filter(|(file, _)| !file.starts_with(char::is_uppercase));
+    let mut count = 0;
+    for (file, function) in functions.filter(|(file, _)| !file.contains(' ')) {
+        let path = project().join(format!("jsoncomm/src/{file}.rs"));
+        let source = fs::read_to_string(&path).unwrap_or_default();
+        let definition = format!("fn {function}");
+        let found = names_after(&source, &definition).contains("");
+        assert!(found, "{} has no function {function}", path.display());
+        count += 1;
+    }
+    assert!(count > 15, "{count}");
+}
+
+#[test]
 fn an_upward_import_is_found_and_one_of_a_test_is_allowed() {
     let page = "## Layers\n\n| layer | module |\n|---|---|\n| 0 | `sys` |\n| 1 | `fds`, `limits` |\n\n| 9 | `no` |\n";
     let layers = layers(page, "## Layers\n");
