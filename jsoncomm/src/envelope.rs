@@ -29,8 +29,6 @@ mod write;
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::IgnoredAny;
-
 use crate::error::{DecodeError, Fault};
 use crate::fds::Fds;
 use crate::json::{Cursor, repeated};
@@ -45,7 +43,7 @@ pub(crate) use write::{
     write_item, write_result,
 };
 
-use object::{Members, front};
+use object::Members;
 
 /// How nearly every envelope begins, and ours do.
 const USUAL: &str = "{\"jsonrpc\":\"2.0\"";
@@ -335,10 +333,7 @@ impl<'t> Envelope<'t> {
             Body::Absent => Ok(decode("{}").map(|(value, _)| value)),
             Body::Skipped(part, text) => {
                 check_params(part, text)?;
-                let whole = |(value, length)| match length == text.len() {
-                    true => Ok(value),
-                    false => Err(message::trailing(text)),
-                };
+                let whole = |(value, length)| message::check_end(text, length).map(|()| value);
                 Ok(decode(text).and_then(whole))
             }
             Body::Here(part) => {
@@ -372,8 +367,12 @@ impl<'t> Envelope<'t> {
     /// Reads on to the end without decoding anything; what there is to find is found then.
     pub(crate) fn skip(&mut self) -> Result<(), Fault> {
         self.depth.check(self.members.at.whole().as_bytes())?;
-        self.decode(front::<IgnoredAny>)?.map_err(Fault::from)?;
-        Ok(())
+        let skip = |text| {
+            let mut at = Cursor::new(text);
+            at.skip()?;
+            Ok(((), at.position()))
+        };
+        self.decode(skip)?.map_err(Fault::from)
     }
 
     /// How deep what is in it may be.

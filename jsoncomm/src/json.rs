@@ -1,33 +1,40 @@
-//! JSON text to serde and back, strict: cursor, reader, writer, escapes, depth.
+//! JSON text to serde and back: strict, fast, with errors that name the value.
+//!
+//! Text, numbers, arrays and objects are read and written here. `serde_json` does what it is better at: it writes floats,
+//! wide integers and the keys of maps, and decides whether numbers keep every digit (its feature `arbitrary_precision`).
+//! What its own types (`RawValue`, `Number`) pass through serde under [reserved names](RESERVED) is passed on.
+//!
+//! | part | subject |
+//! |---|---|
+//! | `cursor` | a position in a text, and what is read without a type: strings, numbers, whole values |
+//! | `reader` | a [`Deserializer`](serde::Deserializer) that refuses repeated keys, inexact integers and deep nesting |
+//! | `writer` | a [`Serializer`](serde::Serializer) that refuses NaN, infinity and deep nesting |
+//! | `escape` | which bytes of a string need an escape, and both ways of escaping |
+//! | `depth` | the same limit of nesting for a text that is not read or written by type |
+//! | `error` | a cause and the path to the value that is to blame |
 
 mod cursor;
 mod depth;
+mod error;
 mod escape;
 mod reader;
 mod writer;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use depth::check_size;
+pub(crate) use error::Error;
 pub(crate) use escape::put_string;
-pub(crate) use reader::{Broken, Lost, MADE_UP, NUMBER, Reader, UNREAD, repeated};
+pub(crate) use reader::{ADJACENT, ADJACENT_SENSITIVE, NUMBER, RESERVED, Reader, UNREAD, repeated};
 pub(crate) use writer::{Writer, put_unsigned};
 
-/// Most bytes of a peer's text that a complaint repeats.
+/// Most bytes of a peer's text that an error repeats.
 const QUOTE_MAX: usize = 256;
 
-/// White space, as JSON has it.
+/// White space between tokens (RFC 8259, section 2).
 pub(crate) const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// Puts a member before the path of what is inside it.
-pub(crate) fn put_before(path: &mut String, member: &str) {
-    if !path.is_empty() && !path.starts_with('[') {
-        path.insert(0, '.');
-    }
-    path.insert_str(0, clip(member));
-}
-
-/// Cuts `text` so that a complaint about a peer's message is not as long as the message.
-pub(crate) fn clip(text: &str) -> &str {
+/// Cuts a peer's text to what an error repeats.
+fn clip(text: &str) -> &str {
     let mut end = text.len().min(QUOTE_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

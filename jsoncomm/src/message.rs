@@ -61,7 +61,7 @@ mod verbatim;
 mod wrap;
 
 use crate::fds::Fds;
-use crate::json::{BLANK, Reader, Writer};
+use crate::json::{self, Cursor, Reader, Writer};
 use crate::limits::Depth;
 use crate::shape::Shape;
 use select::WithoutFds;
@@ -71,10 +71,10 @@ use std::borrow::Cow;
 pub use crate::error::{DecodeError, EncodeError, FdProblem};
 pub use members::{
     Absence, MemberRules, Members, NoArguments, absent, borrow_cow_bytes, borrow_cow_str, members,
-    newtype, unit_struct,
+    newtype, unit_struct, whole,
 };
 pub use numbers::Numbers;
-pub use packer::{ContentOf, PackContent, Packed, Packer};
+pub use packer::{ContentOf, PackContent, Packed, Packer, Sensitive, sensitive};
 pub use part::{PackPart, UnpackPart};
 pub use text::Text;
 pub use unknown::UnknownVariant;
@@ -85,7 +85,6 @@ pub use wrap::{Json, WithFds};
 
 pub(crate) use packer::Row;
 pub(crate) use unknown::Copied;
-pub(crate) use unpacker::{not_json, trailing};
 
 /// Can be written: JSON text, and descriptors beside it.
 ///
@@ -165,8 +164,7 @@ pub trait Pack {
     #[doc(hidden)]
     fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
         let mut writer = Writer::new(text, fds.depth());
-        let packed = self.pack(fds, &mut writer);
-        packed.map_err(|error| writer.explain(&error))
+        self.pack(fds, &mut writer).map_err(EncodeError::from)
     }
 }
 
@@ -247,9 +245,9 @@ pub trait Unpack<'de>: Sized {
         data: Option<&'de str>,
         fds: &Unpacker,
     ) -> Option<Result<Self, DecodeError>> {
-        data.map(|data| match Self::front(data, fds)? {
-            (error, length) if length == data.len() => Ok(error),
-            _ => Err(trailing(data)),
+        data.map(|data| {
+            let (error, length) = Self::front(data, fds)?;
+            check_end(data, length).map(|()| error)
         })
     }
 }
@@ -551,16 +549,25 @@ pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
     fds: Fds,
     surplus: UnusedFds,
 ) -> Result<M, DecodeError> {
-    let text = std::str::from_utf8(text).map_err(|error| syntax(&error))?;
+    let text = std::str::from_utf8(text).map_err(|error| DecodeError::Syntax {
+        reason: error.to_string(),
+    })?;
     let fds = Unpacker::at_depth(depth, fds);
     let (message, length) = M::front(text, &fds)?;
-    let rest = text.get(length..);
-    // What was given up is none, not even an empty one.
-    if rest.is_none_or(|rest| !rest.trim_start_matches(BLANK).is_empty()) {
-        return Err(trailing(text));
-    }
+    check_end(text, length)?;
     fds.finish(surplus)?;
     Ok(message)
+}
+
+/// Refuses a text with more than white space behind its first `length` bytes.
+pub(crate) fn check_end(text: &str, length: usize) -> Result<(), DecodeError> {
+    let mut at = Cursor::new(text);
+    at.advance(length);
+    if at.is_at_end() {
+        Ok(())
+    } else {
+        Err(at.syntax_error("trailing characters").into())
+    }
 }
 
 /// Reads one message from the front of `rest` and tells how many bytes it took. What `fds` has left
@@ -593,27 +600,16 @@ pub(crate) fn decode_params<R: Request>(
 fn front<'de, T>(
     text: &'de str,
     fds: &Unpacker,
-    read: impl FnOnce(&mut Reader<'de>) -> Result<T, serde_json::Error>,
+    read: impl FnOnce(&mut Reader<'de>) -> Result<T, json::Error>,
 ) -> Result<(T, usize), DecodeError> {
     let mut reader = Reader::new(text, fds.depth());
-    match read(&mut reader) {
-        Ok(value) => Ok((value, reader.position())),
-        Err(error) => {
-            let (broken, lost) = (reader.broken(), reader.take_lost());
-            Err(fds.explain(&error, broken, lost, text))
-        }
-    }
+    let read = read(&mut reader);
+    reader.finish(read).map_err(|error| fds.explain(error))
 }
 
-/// Reads one value from the front of `text` by all rules, keeps nothing of it and tells how many bytes it took.
+/// Reads one value from the front of `text` by all rules, keeps nothing of it and returns how many bytes it took.
 pub(crate) fn skip_front(text: &str, depth: Depth) -> Result<usize, DecodeError> {
-    let skipped = front(text, &Unpacker::at_depth(depth, Fds::new()), Reader::skip);
-    skipped.map(|((), length)| length)
-}
-
-/// Says that the bytes are not JSON.
-fn syntax(error: &dyn std::fmt::Display) -> DecodeError {
-    DecodeError::Syntax {
-        reason: error.to_string(),
-    }
+    let mut reader = Reader::new(text, depth);
+    let skipped = reader.skip();
+    Ok(reader.finish(skipped)?.1)
 }

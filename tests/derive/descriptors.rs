@@ -326,11 +326,7 @@ fn every_refusal_names_its_member_and_leaks_nothing() {
             1,
             "file: invalid type: sequence, expected a descriptor index",
         ),
-        (
-            "[1]",
-            1,
-            "file: invalid length 1, expected struct Opened with 2 elements",
-        ),
+        ("[1]", 1, "file: missing field `file`"),
         (
             "[1,0,0]",
             1,

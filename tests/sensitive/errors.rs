@@ -79,10 +79,7 @@ fn what_says_nothing_of_the_value_is_told_as_ever() {
             r#"{"name":"a","number":1,"number":271828}"#,
             "number: duplicate field `number`",
         ),
-        (
-            r#"["a"]"#,
-            "number: invalid length 1, expected struct Key with 3 elements",
-        ),
+        (r#"["a"]"#, "number: missing field `number`"),
     ]);
     let error = refused::<Key>(r#"{"name":7,"number":1}"#);
     let want = "name: invalid type: integer `7`, expected a string";
@@ -337,9 +334,9 @@ fn a_sensitive_descriptor_is_refused_without_its_index_and_closed() {
 fn broken_json_in_a_sensitive_field_is_called_that() {
     for text in [
         r#"{"name":"a","number":"hunter2"#,
-        r#"{"name":"a","number":27182"#,
+        r#"{"name":"a","number":27182."#,
         r#"{"name":"a","number":hunter2}"#,
-        r#"{"name":"a","number":"hunter2",}"#,
+        r#"{"name":"a","number":"hunter2\x"}"#,
     ] {
         let error = refused::<Key>(text);
         let said = silent(&error);

@@ -158,10 +158,8 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
         Style::Unit => quote!(__p::serde::Serializer::serialize_unit_variant(#about)),
         Style::Newtype => {
             let written = variant.body.written().next();
-            let value = written.map(|field| value(message, field));
-            let write = quote!(__p::serde::Serializer::serialize_newtype_variant(#about, #value));
-            let hide = written.is_some_and(Field::is_sensitive);
-            sensitive(hide, tag, write)
+            let value = written.map(|field| value(message, field, tag));
+            quote!(__p::serde::Serializer::serialize_newtype_variant(#about, #value))
         }
         Style::Named => sequence(message, &variant.body, "struct_variant", &about),
         Style::Tuple => sequence(message, &variant.body, "tuple_variant", &about),
@@ -241,7 +239,7 @@ fn sequence(message: &Message, body: &Body, what: &str, about: &TokenStream) -> 
 
 /// Writes one field of a sequence.
 fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenStream {
-    let value = value(message, field);
+    let value = value(message, field, &field.names.ser);
     let name = (style == Style::Named).then(|| {
         let name = &field.names.ser;
         quote!(#name,)
@@ -249,7 +247,6 @@ fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenSt
     let write = quote_spanned! {site(&field.ty)=>
         __p::serde::ser::#state::serialize_field(&mut __state, #name #value)
     };
-    let write = sensitive(field.is_sensitive(), &field.names.ser, write);
     let write = quote_spanned!(site(&field.ty)=> #write?;);
     let Some(test) = &field.attrs.skip_if else {
         return write;
@@ -260,8 +257,17 @@ fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenSt
     quote!(if #test(#local) { #skip } else { #write })
 }
 
-/// A field as something that serde can serialize.
-fn value(message: &Message, field: &Field) -> TokenStream {
+/// Writes a field as something that serde can serialize. An error about a sensitive one says no more than `name`.
+fn value(message: &Message, field: &Field, name: &str) -> TokenStream {
+    let value = serializable(message, field);
+    if field.is_sensitive() {
+        quote_spanned!(site(&field.ty)=> &__p::Sensitive(#name, #value))
+    } else {
+        value
+    }
+}
+
+fn serializable(message: &Message, field: &Field) -> TokenStream {
     // At the type's place, for the error that it cannot be written.
     let local = Ident::new(&field.local.to_string(), site(&field.ty));
     if field.attrs.fd.is_some() {
@@ -319,7 +325,7 @@ fn whole(message: &Message, field: &Field) -> TokenStream {
 /// Says no more than the name of something sensitive that cannot be written.
 fn sensitive(is: bool, name: &str, write: TokenStream) -> TokenStream {
     match is {
-        true => quote!(__fds.sensitive(#name, #write)),
+        true => quote!(__p::sensitive(#name, #write)),
         false => write,
     }
 }

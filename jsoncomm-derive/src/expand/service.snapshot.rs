@@ -83,7 +83,7 @@ const _: () = {
         }
         fn finish<__E: __p::serde::de::Error>(
             self,
-            __absence: __p::Absence<'_>,
+            __absence: __p::Absence,
         ) -> ::core::result::Result<Self::Value, __E> {
             ::core::result::Result::Ok((
                 (&&&__p::probe::<__p::Text<'__de>>())

@@ -27,7 +27,7 @@ pub(crate) fn delegate(message: &Message) -> TokenStream {
     let whole = syn::parse_quote!(#ident #arguments: __p::serde::Deserialize<'__de>);
     generics.make_where_clause().predicates.push(whole);
     generics.params.insert(0, syn::parse_quote!('__de));
-    let mut read = quote!(__p::serde::Deserialize::deserialize(__from));
+    let mut read = quote!(__p::whole(__p::serde::Deserialize::deserialize(__from)));
     // An error of serde does not say which field it is about.
     if message.is_sensitive() {
         read = quote!(__fds.sensitive(#read));
@@ -337,7 +337,7 @@ impl Table<'_> {
 
                 fn finish<__E: __p::serde::de::Error>(
                     self,
-                    __absence: __p::Absence<'_>,
+                    __absence: __p::Absence,
                 ) -> ::core::result::Result<Self::Value, __E> {
                     ::core::result::Result::Ok(#value)
                 }
@@ -360,7 +360,15 @@ impl Table<'_> {
         let known = (named && known != names).then(|| quote!(.known(&[#(#known),*])));
         let strict = !self.of_method && (attrs.strict || attrs.reply.is_some());
         let strict = strict.then(|| quote!(.strict()));
-        let sensitive = self.body.is_sensitive().then(|| quote!(.sensitive()));
+        let sensitive = self.body.is_sensitive().then(|| {
+            let arguments = if self.of_method {
+                "the arguments of "
+            } else {
+                ""
+            };
+            let expected = format!("$jsoncomm::sensitive {arguments}{expecting}");
+            quote!(.sensitive(#expected))
+        });
         quote!(__p::MemberRules::#kind(#expecting, &[#(#names),*]) #known #strict #sensitive)
     }
 
@@ -408,7 +416,7 @@ fn read(field: &Field) -> TokenStream {
     let fd = field.attrs.fd.is_some();
     let span = field.attrs.with.de.as_ref().map_or_else(|| site(ty), site);
     let read = match (&field.attrs.with.de, field.borrowed_cow()) {
-        (Some(function), _) => quote_spanned!(span=> #function(__from)),
+        (Some(function), _) => quote_spanned!(span=> __p::whole(#function(__from))),
         (None, Some(syn::Type::Slice(_))) => quote!(__p::borrow_cow_bytes(__from)),
         (None, Some(_)) => quote!(__p::borrow_cow_str(__from)),
         (None, None) if fd => {

@@ -1,6 +1,6 @@
 //! Error objects: what a client reads of a call that failed.
 
-use super::object::{Members, front, into_decode};
+use super::object::{Members, into_decode, read_string};
 use crate::error::{DecodeError, Fault};
 use crate::limits::Depth;
 use crate::message;
@@ -28,7 +28,7 @@ impl<'t> ErrorObject<'t> {
             let value = members.raw().map_err(into_decode)?;
             match &*name {
                 "code" => code = value.parse().ok(),
-                "message" => message = front(value).ok().map(|(message, _)| message),
+                "message" => message = read_string(value),
                 "data" => data = Some(value),
                 _ => {}
             }
@@ -53,7 +53,7 @@ impl<'t> ErrorObject<'t> {
             while let Some(name) = members.next_name().ok()? {
                 let value = members.raw().ok()?;
                 if name == "field" {
-                    return front(value).ok().map(|(field, _)| field);
+                    return read_string(value);
                 }
             }
             None

@@ -1,11 +1,9 @@
 //! What can be found in a text that is not understood, or not decoded: whom it is about.
 
-use serde::de::IgnoredAny;
-
 use super::Id;
-use super::object::{Members, front};
+use super::object::Members;
 use crate::error::DecodeError;
-use crate::json::BLANK;
+use crate::json::{BLANK, Cursor};
 use crate::limits::Depth;
 use crate::message;
 
@@ -40,8 +38,7 @@ pub(crate) fn front_id(text: &str, depth: Depth) -> Result<(Id<'static>, usize),
 fn only(array: &str) -> Option<&str> {
     let inner = array.strip_prefix('[')?.strip_suffix(']')?;
     let inner = inner.trim_matches(BLANK);
-    let (_, length) = front::<IgnoredAny>(inner).ok()?;
-    (length == inner.len()).then_some(inner)
+    Cursor::new(inner).skip().ok().filter(|id| *id == inner)
 }
 
 /// Says whether a text that is not understood looks like an answer, which must not be answered.

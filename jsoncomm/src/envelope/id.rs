@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::object::front;
+use super::object::read_string;
 
 /// The longest id that is echoed, in bytes of JSON. Ours have at most 16.
 const ID_MAX: usize = 256;
@@ -28,7 +28,7 @@ impl<'t> Id<'t> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         // It will be echoed as it is, so its escapes have to mean something.
-        let string = || first == b'"' && (!text.contains('\\') || front::<String>(text).is_ok());
+        let string = || first == b'"' && (!text.contains('\\') || read_string(text).is_some());
         (text.len() <= ID_MAX && (integer || string())).then_some(Self::Text(text.into()))
     }
 

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Deserialize, IgnoredAny};
-
 use crate::error::{DecodeError, Fault};
-use crate::json::Cursor;
+use crate::json::{self, Cursor};
 use crate::limits::Depth;
 use crate::message::{self, Unpacker};
 
@@ -23,8 +21,7 @@ impl<'t> Members<'t> {
         let mut at = Cursor::new(text);
         if !at.over(b'{') {
             // Tell what is no JSON at all from what is some other JSON value.
-            let (_, length) = front::<IgnoredAny>(at.rest())?;
-            at.advance(length);
+            at.skip().map_err(not_json)?;
             ended(&mut at)?;
             return Err(Fault::new(Fault::INVALID_REQUEST, "not a JSON object"));
         }
@@ -47,15 +44,15 @@ impl<'t> Members<'t> {
             return Ok(None);
         }
         if self.started && !self.at.over(b',') {
-            return Err(not_json("expected `,` or `}` in the envelope"));
+            return Err(not_json(self.at.syntax_error("expected `,` or `}`")));
         }
         self.started = true;
         if self.at.peek() != b'"' {
-            return Err(not_json("expected a member's name in the envelope"));
+            return Err(not_json(self.at.syntax_error("key must be a string")));
         }
         let name = self.string("name")?;
         if !self.at.over(b':') {
-            return Err(not_json("expected `:` in the envelope"));
+            return Err(not_json(self.at.syntax_error("expected `:`")));
         }
         self.at.peek();
         Ok(Some(name))
@@ -78,10 +75,7 @@ impl<'t> Members<'t> {
 
     /// Skips the next value and returns its text.
     pub(super) fn raw(&mut self) -> Result<&'t str, Fault> {
-        let rest = self.at.rest();
-        let (_, length) = front::<IgnoredAny>(rest)?;
-        self.at.advance(length);
-        Ok(rest.get(..length).unwrap_or_default())
+        self.at.skip().map_err(not_json)
     }
 
     /// Skips the next value, which nobody asks for and which is held to the rules all the same.
@@ -104,11 +98,10 @@ impl<'t> Members<'t> {
     }
 }
 
-/// Decodes a value from the front of `text` and says how long it was.
-pub(super) fn front<'t, T: Deserialize<'t>>(text: &'t str) -> Result<(T, usize), DecodeError> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let value = T::deserialize(&mut reader).map_err(|error| message::not_json(&error, text))?;
-    Ok((value, reader.into_iter::<IgnoredAny>().byte_offset()))
+/// Reads the text of a value that is a string; `None` if it is none.
+pub(super) fn read_string(text: &str) -> Option<String> {
+    let read = message::decode_front(text, &Unpacker::default());
+    read.ok().map(|(string, _)| string)
 }
 
 /// Says that the bytes are not JSON, or that a member of the envelope is not what it has to be.
@@ -119,8 +112,8 @@ fn blamed(name: &str, error: DecodeError) -> Fault {
     }
 }
 
-fn not_json(message: &str) -> Fault {
-    Fault::new(Fault::PARSE_ERROR, format!("not JSON: {message}"))
+fn not_json(error: json::Error) -> Fault {
+    DecodeError::from(error).into()
 }
 
 /// Turns a fault of the walk back into an error of decoding.
@@ -131,8 +124,9 @@ pub(super) fn into_decode(fault: Fault) -> DecodeError {
 }
 
 fn ended(at: &mut Cursor<'_>) -> Result<(), Fault> {
-    match at.is_at_end() {
-        true => Ok(()),
-        false => Err(not_json("something follows the message")),
+    if at.is_at_end() {
+        Ok(())
+    } else {
+        Err(not_json(at.syntax_error("trailing characters")))
     }
 }

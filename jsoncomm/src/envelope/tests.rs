@@ -5,7 +5,7 @@ use super::*;
 fn params(text: &str) -> Result<(Option<Id<'_>>, String, u64), Fault> {
     let mut envelope = Envelope::open(text.as_bytes(), Depth::MAX)?;
     let value = envelope.decode(|text| {
-        let (_, length) = front::<IgnoredAny>(text)?;
+        let length = Cursor::new(text).skip()?.len();
         Ok((text[..length].to_owned(), length))
     })?;
     let timeout = envelope.timeout().unwrap_or(0);

@@ -1,11 +1,16 @@
-//! A place in a JSON text, and what is usual there: text without escapes, whole numbers, no white space.
+//! A position in a JSON text, and what is read there without a type.
 //!
-//! Envelopes and what is in them are read with the same few functions. Whatever they do not find, somebody else looks
-//! for.
+//! Strings without escapes and unsigned integers, which is nearly all that comes, have functions of their own that look at
+//! eight bytes at a time.
 
-use super::BLANK;
 use super::escape::plain_front;
+use super::{BLANK, Error, error::Cause};
 use std::fmt;
+
+/// Reasons why a text is not JSON.
+pub(super) const NO_KEY: &str = "key must be a string";
+pub(super) const NO_COLON: &str = "expected `:`";
+pub(super) const NO_COMMA: &str = "expected `,` or the end of the array or object";
 
 /// A text and how much of it has been read.
 #[derive(Clone)]
@@ -27,21 +32,26 @@ impl<'t> Cursor<'t> {
         Self { text, at: 0 }
     }
 
-    /// How many bytes have been read.
+    /// Returns how many bytes have been read.
     #[inline]
     pub(crate) fn position(&self) -> usize {
         self.at
     }
 
-    /// All of the text.
+    /// Returns all of the text.
     pub(crate) fn whole(&self) -> &'t str {
         self.text
     }
 
-    /// What is still to be read.
+    /// Returns what is still to be read.
     #[inline]
     pub(crate) fn rest(&self) -> &'t str {
         self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Returns what has been read since `start`.
+    pub(super) fn since(&self, start: usize) -> &'t str {
+        self.text.get(start..self.at).unwrap_or_default()
     }
 
     #[inline]
@@ -49,14 +59,13 @@ impl<'t> Cursor<'t> {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    /// Goes on so many bytes from here.
+    /// Moves forward by so many bytes.
     #[inline]
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.at += bytes;
     }
 
-    /// Tells what stands here, behind white space (RFC 8259, section 2), of which there hardly ever is any: a byte,
-    /// or 0, which no JSON has there, at the end.
+    /// Skips white space, which is rare, and returns the byte behind it; 0 at the end, where JSON never has one.
     #[inline]
     pub(crate) fn peek(&mut self) -> u8 {
         match self.text.as_bytes().get(self.at) {
@@ -72,13 +81,13 @@ impl<'t> Cursor<'t> {
         self.bytes().first().copied().unwrap_or_default()
     }
 
-    /// Says whether nothing but white space follows.
+    /// Returns true if nothing but white space follows.
     pub(crate) fn is_at_end(&mut self) -> bool {
         self.peek();
         self.bytes().is_empty()
     }
 
-    /// Steps over an ASCII character, and white space before it, if that is what stands here.
+    /// Steps over an ASCII character and the white space before it, if that is what follows.
     #[inline]
     pub(crate) fn over(&mut self, character: u8) -> bool {
         let found = self.peek() == character;
@@ -111,7 +120,144 @@ impl<'t> Cursor<'t> {
         self.text.get(start..end)
     }
 
-    /// Reads a number, if one of usual size, without sign, fraction or exponent, stands right here.
+    /// Steps over the string that stands right here and returns what is between its quotes, with its escapes.
+    pub(crate) fn raw_string(&mut self) -> Result<&'t str, Error> {
+        self.at += 1;
+        let start = self.at;
+        loop {
+            self.at += plain_front(self.bytes());
+            match self.bytes() {
+                [b'"', ..] => break,
+                [
+                    b'\\',
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+                    ..,
+                ] => self.at += 2,
+                [b'\\', b'u', a, b, c, d, ..]
+                    if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) =>
+                {
+                    self.at += 6
+                }
+                [] => return Err(self.syntax_error("expected the end of the string")),
+                [b'\\', ..] => return Err(self.syntax_error("invalid escape")),
+                _ => return Err(self.syntax_error("control character in a string")),
+            }
+        }
+        let raw = self.since(start);
+        self.at += 1;
+        Ok(raw)
+    }
+
+    /// Reads any number as it is written; `None` if what stands right here is none by the rules of JSON.
+    pub(super) fn number(&mut self) -> Option<&'t str> {
+        let (text, rest) = (self.bytes(), self.rest());
+        let is_at = |place, bytes: &[u8]| text.get(place).is_some_and(|byte| bytes.contains(byte));
+        let digits = |from| {
+            let from = text.iter().skip(from);
+            from.take_while(|byte| byte.is_ascii_digit()).count()
+        };
+        let sign = usize::from(is_at(0, b"-"));
+        let whole = digits(sign);
+        if whole == 0 || whole > 1 && is_at(sign, b"0") {
+            return None;
+        }
+        let mut end = sign + whole;
+        if is_at(end, b".") {
+            end += 1 + Some(digits(end + 1)).filter(|count| *count > 0)?;
+        }
+        if is_at(end, b"eE") {
+            end += 1 + usize::from(is_at(end + 1, b"+-"));
+            end += Some(digits(end)).filter(|count| *count > 0)?;
+        }
+        self.at += end;
+        rest.get(..end)
+    }
+
+    /// Steps over one value and returns its text. It is JSON, of any depth; keys may be repeated in it.
+    pub(crate) fn skip(&mut self) -> Result<&'t str, Error> {
+        self.peek();
+        let (start, mut open) = (self.at, Vec::new());
+        loop {
+            match self.peek() {
+                bracket @ (b'[' | b'{') => {
+                    self.at += 1;
+                    // `]` and `}` are the second characters after `[` and `{`.
+                    let end = bracket + 2;
+                    if !self.over(end) {
+                        open.push(end);
+                        self.skip_key_of(end)?;
+                        continue;
+                    }
+                }
+                _ => self.skip_token()?,
+            }
+            while open.last().is_some_and(|end| self.over(*end)) {
+                open.pop();
+            }
+            let Some(end) = open.last() else {
+                return Ok(self.since(start));
+            };
+            if !self.over(b',') {
+                return Err(self.syntax_error(NO_COMMA));
+            }
+            self.skip_key_of(*end)?;
+        }
+    }
+
+    /// Steps over the key and colon of the next member, if this is an object.
+    fn skip_key_of(&mut self, end: u8) -> Result<(), Error> {
+        if end != b'}' {
+            return Ok(());
+        }
+        if self.peek() != b'"' {
+            return Err(self.syntax_error(NO_KEY));
+        }
+        self.raw_string()?;
+        if !self.over(b':') {
+            return Err(self.syntax_error(NO_COLON));
+        }
+        Ok(())
+    }
+
+    fn skip_token(&mut self) -> Result<(), Error> {
+        let found = match self.peek() {
+            b'"' => return self.raw_string().map(drop),
+            b'-' | b'0'..=b'9' => self.number().is_some(),
+            _ => ["null", "true", "false"]
+                .iter()
+                .any(|word| self.over_word(word)),
+        };
+        if found { Ok(()) } else { Err(self.no_value()) }
+    }
+
+    /// Makes the error of a text in which no value begins here.
+    #[cold]
+    pub(super) fn no_value(&self) -> Error {
+        let word = self.rest().trim_start_matches('-').get(..3);
+        let is_word = |other| word.is_some_and(|word| word.eq_ignore_ascii_case(other));
+        let reason = match self.bytes().first() {
+            // Other libraries write them.
+            _ if is_word("nan") || is_word("inf") => "NaN and infinity are not JSON",
+            Some(b'-' | b'0'..=b'9') => "invalid number",
+            _ => "expected value",
+        };
+        self.syntax_error(reason)
+    }
+
+    /// Makes the error of a text that is not JSON from here on.
+    #[cold]
+    pub(crate) fn syntax_error(&self, reason: &str) -> Error {
+        let before = self.text.as_bytes().get(..self.at);
+        let before = before.unwrap_or(self.text.as_bytes());
+        let is_end = |byte: &u8| *byte == b'\n';
+        let line = 1 + before.iter().filter(|byte| is_end(byte)).count();
+        let column = 1 + before.iter().rev().take_while(|byte| !is_end(byte)).count();
+        let end = if self.bytes().is_empty() { "EOF, " } else { "" };
+        let reason = format!("{end}{reason} at line {line} column {column}");
+        Error::new(Cause::Syntax(reason))
+    }
+
+    /// Reads an unsigned integer of up to 19 digits, if that stands right here.
     pub(crate) fn unsigned(&mut self) -> Option<u64> {
         let Some(word) = self.bytes().first_chunk() else {
             return self.long_unsigned();
@@ -129,7 +275,7 @@ impl<'t> Cursor<'t> {
     fn long_unsigned(&mut self) -> Option<u64> {
         let text = self.bytes();
         let (mut number, mut left) = (0_u64, text);
-        // What does not fit has too many digits.
+        // A number that wraps around has more digits than are taken.
         while let Some((word, after)) = left.split_first_chunk() {
             let (value, WORD) = front_digits(*word) else {
                 break;
@@ -146,10 +292,10 @@ impl<'t> Cursor<'t> {
         self.end_number(number, text.len() - left.len(), [first, next])
     }
 
-    /// Takes a number of so many digits, unless the first of them or what comes next forbids it.
+    /// Steps over a number of `count` digits, unless a leading zero, the length or the next byte forbids it.
     #[inline]
     fn end_number(&mut self, number: u64, count: usize, [first, next]: [u8; 2]) -> Option<u64> {
-        /// So many always fit.
+        /// Most digits that always fit.
         const DIGITS: usize = 19;
         let leads = count > 1 && first == b'0';
         let goes_on = matches!(next, b'.' | b'e' | b'E');
@@ -161,21 +307,20 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// So many digits are read at once.
+/// Digits that are read at once.
 const WORD: usize = 8;
 
-/// The number that the digits at the front of `text` write, and how many they are.
+/// Returns the number that the digits at the front of `text` write, and how many they are.
 ///
-/// The digits that stand beside one another are put together at once, and so are the pairs and the fours that become
-/// of them.
+/// All pairs of neighbouring digits are joined at once, then all pairs of pairs, then the two halves.
 #[inline]
 fn front_digits(text: [u8; WORD]) -> (u64, usize) {
     const ONES: u64 = u64::MAX / 0xff;
     let word = u64::from_le_bytes(text) ^ (ONES * b'0' as u64);
-    // A byte above nine has its highest bit set, or gets it; so may those behind it.
+    // The highest bit of the first byte above nine is set; those of later bytes may be.
     let others = (word | word.wrapping_add(ONES * (0x7f - 9))) & (ONES << 7);
     let bits = others.trailing_zeros() & !7;
-    // The digits are moved to the end, and zeros stand before them.
+    // Moves the digits to the end, behind zeros.
     let digits = word.checked_shl(64 - bits).unwrap_or(0);
     let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
@@ -188,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_are_read_at_once_up_to_what_is_none() {
+    fn digits_are_read_at_once_up_to_the_first_other_byte() {
         for number in [0_u64, 7, 12_345_678, 90_000_000, 99_999_999, 10_203_040] {
             let text = format!("{number:08}");
             let word = *text.as_bytes().first_chunk().unwrap();
@@ -251,6 +396,50 @@ mod tests {
                 let mut cursor = Cursor::new(&text);
                 assert_eq!((cursor.string(), cursor.rest()), (None, &*text));
             }
+        }
+    }
+
+    #[test]
+    fn a_value_is_skipped_whatever_its_keys_and_its_depth() {
+        let deep = "[".repeat(9_999) + "{\"a\" : 1e-3 , \"a\": [ ] }" + &"]".repeat(9_999);
+        for value in [&deep, "{}", " [ {}, [-0.5] ]", r#""\ud800\"""#, "null", "0"] {
+            let text = format!("{value} ,");
+            let mut cursor = Cursor::new(&text);
+            assert_eq!(cursor.skip().unwrap(), value.trim_start());
+            assert_eq!(cursor.rest(), " ,");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_json_is_told_by_reason_line_and_column() {
+        for (text, reason) in [
+            ("", "EOF, expected value at line 1 column 1"),
+            ("[1,\n x]", "expected value at line 2 column 2"),
+            (
+                "[-Infinity]",
+                "NaN and infinity are not JSON at line 1 column 2",
+            ),
+            ("[1,]", "expected value at line 1 column 4"),
+            ("[01]", "invalid number at line 1 column 2"),
+            ("1.", "invalid number at line 1 column 1"),
+            ("1e+", "invalid number at line 1 column 1"),
+            (
+                "[1 2]",
+                "expected `,` or the end of the array or object at line 1 column 4",
+            ),
+            ("{1:2}", "key must be a string at line 1 column 2"),
+            (r#"{"a" 1}"#, "expected `:` at line 1 column 6"),
+            (r#"{"a":1,}"#, "key must be a string at line 1 column 8"),
+            (
+                "\"a",
+                "EOF, expected the end of the string at line 1 column 3",
+            ),
+            (r#""\x""#, "invalid escape at line 1 column 2"),
+            (r#""\u12x4""#, "invalid escape at line 1 column 2"),
+            ("\"\n\"", "control character in a string at line 1 column 2"),
+        ] {
+            let error = Cursor::new(text).skip().unwrap_err();
+            assert_eq!(error.to_string(), reason, "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! How long a text may be and how deep it may nest, for texts that are not read or written here.
+//! The limits of length and nesting, for a text that is not read or written by type.
 
 use crate::error::{DecodeError, EncodeError};
 use crate::limits::Depth;
@@ -7,50 +7,47 @@ impl Depth {
     /// Refuses to read a text that is deeper.
     pub(crate) fn check(self, text: &[u8]) -> Result<(), DecodeError> {
         let limit = self.limit();
-        match is_deeper(text, self.left.into()) {
-            true => Err(DecodeError::TooDeep { limit }),
-            false => Ok(()),
+        if is_deeper(text, self.left.into()) {
+            return Err(DecodeError::TooDeep { limit });
         }
+        Ok(())
     }
 
-    /// Refuses to write one.
+    /// Refuses to write a text that is deeper.
     pub(crate) fn check_written(self, text: &[u8]) -> Result<(), EncodeError> {
         let limit = self.limit();
-        match is_deeper(text, self.left.into()) {
-            true => Err(EncodeError::TooDeep { limit }),
-            false => Ok(()),
-        }
+        self.check(text).map_err(|_| EncodeError::TooDeep { limit })
     }
 }
 
 /// Refuses a text that is too long to be sent.
 pub(crate) fn check_size(text: &[u8], limit: usize) -> Result<(), EncodeError> {
-    match text.len() {
-        size if size > limit => Err(EncodeError::TooLarge { size, limit }),
-        _ => Ok(()),
+    let size = text.len();
+    if size > limit {
+        return Err(EncodeError::TooLarge { size, limit });
     }
+    Ok(())
 }
 
-/// Says whether more than `limit` arrays and objects are open at once anywhere in `text`.
+/// Returns true if more than `limit` arrays and objects are open at once anywhere in `text`, which need not be JSON.
 ///
-/// It need not be JSON; a reader that stops at the first mistake finds it no deeper up to there.
+/// A reader that stops at the first mistake finds the text no deeper up to there.
 fn is_deeper(text: &[u8], limit: usize) -> bool {
-    // Most texts have no more brackets than that in all, whatever they mean, and those are counted many
-    // bytes at a time.
+    // Most texts have no more brackets than that in all, and those are counted many bytes at a time.
     text.len() > limit && brackets(text) > limit && scan(text, limit)
 }
 
 /// Counts `[` and `{`, which differ in one bit.
 fn brackets(text: &[u8]) -> usize {
     let opens = |byte: &u8| u8::from(byte | 0x20 == b'{');
-    // Short enough to count in a byte.
+    // The count of a part fits in a byte.
     let parts = text.chunks(128);
     parts
         .map(|part| usize::from(part.iter().map(opens).sum::<u8>()))
         .sum()
 }
 
-/// The bytes that mean something to [`scan`], by a table: nearly all do not, and one look has to tell.
+/// The bytes that [`scan`] does not pass over: a table, since nearly all are passed over and one look has to tell.
 #[expect(
     clippy::indexing_slicing,
     reason = "runs while compiling; every byte is below 256"

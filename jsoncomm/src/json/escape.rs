@@ -1,21 +1,20 @@
-//! Which bytes of a string stand for themselves in JSON, and what the others are written as.
+//! Which bytes of a string need an escape, and both ways of escaping.
 //!
-//! serde_json looks at each byte of a string that it writes; here 64 are looked at at once, which is most of what
-//! a long text costs.
+//! 64 bytes are looked at at once, where `serde_json` looks at each: that is most of what a long string costs.
 
 use std::io::Write;
 
-/// Bytes that are looked at at once; compilers turn that into a few instructions on wide registers.
+/// Bytes that are looked at at once; the compiler turns that into a few instructions on wide registers.
 const WIDE: usize = 64;
 
-/// Says whether a byte does not stand for itself in a string (RFC 8259, section 7).
+/// Returns true if a byte cannot stand for itself in a string (RFC 8259, section 7).
 const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 /// Counts the bytes at the front of `text` that stand for themselves.
 pub(crate) fn plain(text: &[u8]) -> usize {
-    // In bytes, not in bools, which take compilers thrice as long to put together.
+    // Joined as bytes: the code for bools takes three times as long.
     let is_plain = |part: &&[u8]| {
         let special = |any, byte: &u8| any | u8::from(is_special(*byte));
         part.iter().fold(0, special) == 0
@@ -25,7 +24,7 @@ pub(crate) fn plain(text: &[u8]) -> usize {
     length + plain_words(text.get(length..).unwrap_or_default())
 }
 
-/// The same, where others than these are near more often than not.
+/// Counts the bytes at the front of `text` that stand for themselves, where most often there are few.
 #[inline]
 pub(super) fn plain_front(text: &[u8]) -> usize {
     let Some((word, after)) = text.split_first_chunk::<8>() else {
@@ -45,7 +44,7 @@ fn plain_behind(text: &[u8]) -> usize {
     }
 }
 
-/// The same, for when there are not many: a word at a time.
+/// Counts the bytes at the front of `text` that stand for themselves, eight at a time.
 #[inline]
 pub(super) fn plain_words(text: &[u8]) -> usize {
     let mut rest = text;
@@ -59,11 +58,11 @@ pub(super) fn plain_words(text: &[u8]) -> usize {
     text.len() - rest.len() + first(special(word(rest))).min(rest.len())
 }
 
-/// The bytes of `text`, of which there are less than eight, with others that stand for themselves behind them.
+/// Returns the less than eight bytes of `text`, filled up with spaces.
 #[inline]
 fn word(text: &[u8]) -> u64 {
     let bytes = match (text.first_chunk(), text.last_chunk()) {
-        // The two may have bytes in common.
+        // The two halves may overlap.
         (Some(front), Some(back)) => {
             let (front, back) = (u32::from_le_bytes(*front), u32::from_le_bytes(*back));
             u64::from(front) | u64::from(back) << (8 * (text.len() - 4))
@@ -76,11 +75,11 @@ fn word(text: &[u8]) -> u64 {
     bytes | (u64::from_le_bytes([b' '; 8]) << (8 * text.len()))
 }
 
-/// Sets the highest bit of the first byte that [is special](is_special), and maybe of some after it.
+/// Sets the highest bit of the first byte that [is special](is_special); those of later bytes may be set too.
 #[inline]
 const fn special(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
-    // A byte that is less than `than`, which is at most 128, borrows from its highest bit.
+    // A byte below `than`, which is at most 128, borrows from its highest bit.
     const fn below(word: u64, than: u64) -> u64 {
         word.wrapping_sub(ONES * than) & !word
     }
@@ -89,13 +88,13 @@ const fn special(word: u64) -> u64 {
     (below(word, 0x20) | quote | backslash) & (ONES << 7)
 }
 
-/// The index of the first byte whose highest bit is set; 8 where there is none.
+/// Returns the index of the first byte whose highest bit is set; 8 if there is none.
 #[inline]
 const fn first(bits: u64) -> usize {
     bits.trailing_zeros() as usize / 8
 }
 
-/// Appends `text` as what stands between the quotes of a JSON string, as serde_json writes it.
+/// Appends `text` without quotes, with the escapes that `serde_json` writes.
 pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     loop {
@@ -113,9 +112,10 @@ pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str) {
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    match text.len() < WIDE && plain_words(text.as_bytes()) == text.len() {
-        true => out.extend_from_slice(text.as_bytes()),
-        false => put_escaped(out, text),
+    if text.len() < WIDE && plain_words(text.as_bytes()) == text.len() {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        put_escaped(out, text);
     }
     out.push(b'"');
 }
@@ -135,9 +135,73 @@ fn put_special(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(escape);
 }
 
+/// Replaces the escapes of a [raw string](super::Cursor::raw_string); `None` if one is half of a surrogate pair.
+pub(crate) fn unescape(raw: &str) -> Option<String> {
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let mut letters = escape.chars();
+        let letter = letters.next()?;
+        rest = letters.as_str();
+        text.push(match letter {
+            'b' => '\x08',
+            'f' => '\x0c',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => code_point(&mut rest)?,
+            itself => itself,
+        });
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// Reads the digits behind `\u`, and a second escape where the first is half of a pair.
+fn code_point(rest: &mut &str) -> Option<char> {
+    let first = code_unit(rest)?;
+    if let Some(Ok(letter)) = char::decode_utf16([first]).next() {
+        return Some(letter);
+    }
+    *rest = rest.strip_prefix("\\u")?;
+    let second = code_unit(rest)?;
+    char::decode_utf16([first, second]).next()?.ok()
+}
+
+fn code_unit(rest: &mut &str) -> Option<u16> {
+    let (digits, after) = rest.split_at_checked(4)?;
+    *rest = after;
+    u16::from_str_radix(digits, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_escape_is_read_as_its_character_unless_it_is_half_of_a_pair() {
+        for raw in [
+            "",
+            r#"\"\\\/\b\f\n\r\t"#,
+            r"a\u00e4ä\u0000\uFFFF",
+            r"\ud83d\ude00😀\uD83D\uDE00b",
+        ] {
+            let quoted = format!("\"{raw}\"");
+            let read: String = serde_json::from_str(&quoted).unwrap();
+            assert_eq!(unescape(raw), Some(read));
+        }
+        for half in [
+            r"\ud83d",
+            r"\ude00",
+            r"\ud83dx",
+            r"\ud83d\n",
+            r"\ud83d\u0041",
+            r"\ude00\ud83d",
+        ] {
+            assert_eq!(unescape(half), None, "{half}");
+        }
+    }
 
     fn written(text: &str) -> String {
         let mut out = Vec::new();

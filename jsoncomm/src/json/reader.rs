@@ -1,57 +1,59 @@
-//! JSON text to values: what serde_json makes of it, but nothing that has more than one meaning, and faster.
+//! JSON text to values, by their types: what `serde_json` makes of it, faster, and nothing that has two meanings.
 //!
-//! What is usual is read here: arrays and objects, text without escapes, whole numbers. What is not, a text with
-//! escapes, a fraction, a number of 128 bits, serde_json reads, and from a mistake on it says what is wrong.
+//! `serde_json` lets the last of two equal keys win, and checks little of what a type skips. [`Reader`] refuses repeated
+//! keys and lone surrogates everywhere.
 //!
-//! serde_json lets the last one win where an object has a key twice, and takes texts that are none for something that
-//! nobody asks for. [`Reader`] refuses both, wherever they stand: what a type skips is read like the rest.
+//! A type may replace an error or go on behind it. So an error that ends the text, because it is not JSON or nested too
+//! deep, is kept in the reader, and [`finish`](Reader::finish) returns that one. Behind any other error within an array or
+//! an object, nobody can tell where it ends: the reader is *poisoned*, which puts it behind the end of the text.
 
 mod key;
 mod keys;
-mod lost;
+mod number;
 mod parts;
 #[cfg(test)]
 mod tests;
 mod variant;
 
-pub(crate) use keys::repeated;
-pub(crate) use keys::{MADE_UP, NUMBER};
-pub(crate) use lost::Lost;
+pub(crate) use keys::{NUMBER, RESERVED, repeated};
 
-/// A newtype of this name is any value, which is kept as text to be read later: its visitor gets the bytes.
-pub(crate) const UNREAD: &str = "$jsoncomm::unread";
-
-use super::cursor::Cursor;
+use super::BLANK;
+use super::cursor::{Cursor, NO_COLON, NO_COMMA};
+use super::error::{Cause, Error};
+use super::escape::unescape;
 use crate::limits::Depth;
 use keys::Keys;
-use parts::{Elements, Entries, Unseen};
-use serde::de::value::MapDeserializer;
-use serde::de::{Error as _, Expected, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::Error;
+use parts::{Elements, Entries, TagFirst, Unseen};
+use serde::Deserializer;
+use serde::de::value::{BorrowedStrDeserializer, MapDeserializer};
+use serde::de::{Expected, IgnoredAny, Visitor};
 use std::borrow::Cow;
 use std::fmt;
-use variant::Variant;
+use variant::VariantReader;
+
+/// Name of a newtype that holds any value as text, to be read later: its visitor gets the bytes.
+pub(crate) const UNREAD: &str = "$jsoncomm::unread";
+
+/// Name of a struct with two fields, the tag and the content of an enum. The visitor gets the tag first, wherever it stands.
+pub(crate) const ADJACENT: &str = "$jsoncomm::adjacent";
+
+/// [`ADJACENT`] for content that may be sensitive.
+pub(crate) const ADJACENT_SENSITIVE: &str = "$jsoncomm::adjacent sensitive";
+
+/// Start of the name of a struct with a sensitive field, which continues with what is expected. An error about the struct as
+/// a whole says no more than that.
+const SENSITIVE: &str = "$jsoncomm::sensitive ";
 
 /// A text while values are read from it.
 #[derive(Debug)]
 pub(crate) struct Reader<'de> {
     at: Cursor<'de>,
     /// How many more arrays and objects may be open at once.
-    left: u8,
-    /// Something has been skipped: the names of what is around it are no member's of a type.
+    depth: Depth,
+    /// The value that was read last was skipped, so that the type does not know its key.
     skipped: bool,
-    broken: Option<Broken>,
-    lost: Option<Lost>,
-}
-
-/// What serde's errors cannot carry of a text that was not read to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// It may be no JSON, or a value of another type, or the end of an array, was due.
-    Syntax,
-    /// More is open at once than may be.
-    TooDeep,
+    /// Why the text cannot be read to its end, whatever a type makes of that.
+    fatal: Option<Error>,
 }
 
 /// What comes next in an array or an object.
@@ -62,106 +64,79 @@ enum Step {
     Mistake,
 }
 
-/// serde_json's own reader.
-type Theirs<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
-
 impl<'de> Reader<'de> {
     /// Reads from the front of `text`.
     pub(crate) fn new(text: &'de str, depth: Depth) -> Self {
         Self {
             at: Cursor::new(text),
-            left: depth.left,
+            depth,
             skipped: false,
-            broken: None,
-            lost: None,
+            fatal: None,
         }
     }
 
-    /// How many bytes have been read.
-    pub(crate) fn position(&self) -> usize {
-        self.at.position()
+    /// Returns the value and how many bytes it took, or the error that counts.
+    pub(crate) fn finish<T>(self, read: Result<T, Error>) -> Result<(T, usize), Error> {
+        match (self.fatal, read) {
+            (Some(error), _) | (None, Err(error)) => Err(error),
+            (None, Ok(_)) if self.at.position() > self.at.whole().len() => Err(read_on()),
+            (None, Ok(value)) => Ok((value, self.at.position())),
+        }
     }
 
-    /// Why reading failed, unless it was for what the text says.
-    pub(crate) fn broken(&self) -> Option<Broken> {
-        self.broken
-    }
-
-    /// The last number that was refused for losing digits.
-    pub(crate) fn take_lost(&mut self) -> Option<Lost> {
-        self.lost.take()
-    }
-
-    /// Reads a value and keeps nothing of it.
+    /// Reads a value by all rules and keeps nothing of it.
     pub(crate) fn skip(&mut self) -> Result<(), Error> {
-        IgnoredAny::deserialize(self).map(drop)
+        self.read_wide(IgnoredAny).map(drop)
     }
 
-    /// Says that something else should stand here.
-    #[cold]
-    fn fail(&mut self, reason: &str) -> Error {
-        self.broken = Some(Broken::Syntax);
-        self.give_up(Error::custom(reason))
+    /// Skips a value by all rules and returns its text.
+    fn skip_text(&mut self) -> Result<&'de str, Error> {
+        self.at.peek();
+        let start = self.at.position();
+        self.skip()?;
+        Ok(self.at.since(start))
     }
 
-    /// Goes behind the end, where nothing is read and nobody may stop: whoever makes something of an error in the
-    /// midst of an array or an object cannot tell where that ends.
+    /// Makes the error of a text that is not JSON.
     #[cold]
-    fn give_up(&mut self, error: Error) -> Error {
+    fn syntax_error(&mut self, reason: &str) -> Error {
+        let error = self.at.syntax_error(reason);
+        self.end(error)
+    }
+
+    /// Makes the error of a text in which no value begins here.
+    #[cold]
+    fn no_value(&mut self) -> Error {
+        let error = self.at.no_value();
+        self.end(error)
+    }
+
+    /// Ends the reading with an error that stays, whatever a type makes of the one that is returned.
+    #[cold]
+    fn end(&mut self, error: Error) -> Error {
+        if self.at.position() <= self.at.whole().len() {
+            self.fatal = Some(error);
+        }
+        self.poison(read_on())
+    }
+
+    /// Moves behind the end of the text, where nothing more can be read.
+    #[cold]
+    fn poison(&mut self, error: Error) -> Error {
         self.at.advance(self.at.whole().len() + 1);
         error
     }
 
-    /// Says that what stands here is of another type, as serde_json does, and steps over it if it is one token: who
-    /// makes something of the error goes on behind it.
+    /// Makes the error of a value of another type. Steps over the value if it is one token.
     #[cold]
-    fn mistaken(&mut self, expected: &dyn Expected) -> Error {
-        let several = matches!(self.at.peek(), b'[' | b'{');
-        let error = self.theirs(|theirs| match theirs.deserialize_any(Mistaken(expected)) {
+    fn invalid_type(&mut self, expected: &dyn Expected) -> Error {
+        match self.read_wide(Unwanted(expected)) {
             Ok(never) => match never {},
-            Err(error) if error.is_data() && !several => Ok(error),
-            Err(error) => Err(error),
-        });
-        error.unwrap_or_else(|error| error)
-    }
-
-    /// Has serde_json read what stands here, which is one value.
-    fn theirs<T>(
-        &mut self,
-        read: impl FnOnce(&mut Theirs<'de>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut theirs = serde_json::Deserializer::from_str(self.at.rest());
-        let value = read(&mut theirs).map_err(|error| match error.is_data() {
-            true => error,
-            false => {
-                self.broken = Some(Broken::Syntax);
-                self.give_up(error)
-            }
-        })?;
-        let length = theirs.into_iter::<IgnoredAny>().byte_offset();
-        self.at.advance(length);
-        Ok(value)
-    }
-
-    /// Reads a number that is negative, a fraction or long, with `theirs` if need be.
-    #[inline(never)]
-    fn other_number(
-        &mut self,
-        theirs: fn(&mut Theirs<'de>) -> Result<Number, Error>,
-    ) -> Result<Number, Error> {
-        let before = self.at.clone();
-        if self.at.over(b'-') {
-            // The least of them is left to serde_json, as is a zero: it is no integer with a sign.
-            let number = self.at.unsigned().map(i64::try_from);
-            if let Some(Ok(number @ 1..)) = number {
-                return Ok(Number::Negative(-number));
-            }
-            self.at = before;
+            Err(error) => error,
         }
-        self.theirs(theirs)
     }
 
-    /// Reads a text.
+    /// Reads a string.
     #[inline]
     fn string(&mut self) -> Result<Cow<'de, str>, Error> {
         match self.at.string() {
@@ -170,162 +145,161 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// Reads a text with escapes, or what is none.
+    /// Reads a string with escapes.
     #[cold]
     fn escaped(&mut self) -> Result<String, Error> {
-        self.theirs(|theirs| String::deserialize(theirs))
+        let raw = self.at.raw_string().map_err(|error| self.end(error))?;
+        unescape(raw).ok_or_else(|| self.poison(Error::data(LONE_SURROGATE)))
     }
 
     /// Steps into an array or an object.
     #[inline]
     fn open(&mut self) -> Result<(), Error> {
-        match self.left.checked_sub(1) {
-            Some(left) => self.left = left,
-            None => return Err(self.too_deep()),
+        match self.depth.left.checked_sub(1) {
+            Some(left) => self.depth.left = left,
+            None => return Err(self.end(Error::new(Cause::TooDeep(self.depth.limit())))),
         }
         self.at.advance(1);
         Ok(())
     }
 
-    #[cold]
-    fn too_deep(&mut self) -> Error {
-        self.broken = Some(Broken::TooDeep);
-        Error::custom("too deep")
+    /// Steps out of an array or an object.
+    #[inline]
+    fn close(&mut self, bracket: u8) -> Result<(), Error> {
+        self.depth.left += 1;
+        if self.at.over(bracket) {
+            Ok(())
+        } else {
+            Err(self.unread())
+        }
     }
 
-    /// Steps out of it, if all of it was read.
-    #[inline]
-    fn close(&mut self, bracket: u8, otherwise: &str) -> Result<(), Error> {
-        self.left += 1;
-        match self.at.over(bracket) {
-            true => Ok(()),
-            false => Err(self.fail(otherwise)),
+    /// Makes the error of an array or object that its visitor has not read to its end.
+    #[cold]
+    fn unread(&mut self) -> Error {
+        let here = self.at.peek();
+        let read = self.at.since(0).trim_end_matches(BLANK);
+        if here == b',' || here != 0 && read.ends_with(['[', '{']) {
+            self.poison(Error::data("trailing characters"))
+        } else {
+            self.syntax_error(NO_COMMA)
         }
     }
 
     /// Steps to the next part of an array or an object.
-    fn step(&mut self, bracket: u8, first: &mut bool) -> Step {
+    #[inline]
+    fn step(&mut self, bracket: u8, is_first: bool) -> Step {
         let here = self.at.peek();
         if here == bracket {
-            return Step::End;
-        }
-        if std::mem::take(first) {
-            return Step::Part;
-        }
-        self.at.advance(1);
-        match here == b',' && self.at.peek() != bracket {
-            true => Step::Part,
-            false => Step::Mistake,
+            Step::End
+        } else if is_first {
+            Step::Part
+        } else if here == b',' {
+            self.at.advance(1);
+            match self.at.peek() == bracket {
+                true => Step::Mistake,
+                false => Step::Part,
+            }
+        } else {
+            Step::Mistake
         }
     }
 
-    /// Says that a part should have been followed by another one, or by the end.
+    /// Makes the error of a part that is not followed by another one or the end.
     #[cold]
-    fn ends_badly(&mut self) -> Error {
-        self.fail("expected a comma and more, or the end")
+    fn no_part(&mut self) -> Error {
+        match self.at.peek() {
+            b']' | b'}' => self.no_value(),
+            _ => self.syntax_error(NO_COMMA),
+        }
     }
 
     /// Steps over what is between a key and its value.
     #[inline]
     fn colon(&mut self) -> Result<(), Error> {
-        match self.at.over(b':') {
-            true => Ok(()),
-            false => Err(self.fail("expected a colon")),
+        if self.at.over(b':') {
+            Ok(())
+        } else {
+            Err(self.syntax_error(NO_COLON))
         }
     }
 
-    /// Reads an array.
+    /// Reads an array, whose elements may have names.
     #[inline]
-    fn array<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+    fn array<V: Visitor<'de>>(
+        &mut self,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.open()?;
-        let (from, first) = (&mut *self, true);
-        let value = visitor.visit_seq(Elements { from, first });
-        let value = value.map_err(|error| self.give_up(error))?;
-        self.close(b']', "trailing characters")?;
+        let (from, count) = (&mut *self, 0);
+        let value = visitor.visit_seq(Elements { from, names, count });
+        let value = value.map_err(|error| self.poison(error))?;
+        self.close(b']')?;
         Ok(value)
     }
 
-    /// Reads an object, of whose keys some or all can be there twice without the visitor seeing it.
+    /// Reads an object.
     #[inline]
     fn object<V: Visitor<'de>>(&mut self, unseen: Unseen, visitor: V) -> Result<V::Value, Error> {
         self.open()?;
         let mut keys = Keys::default();
-        let value = visitor.visit_map(Entries {
-            from: &mut *self,
-            first: true,
-            unseen,
-            key: Cow::Borrowed(""),
-            keys: &mut keys,
-        });
+        let value = visitor.visit_map(Entries::new(self, unseen, &mut keys));
+        self.end_object(value, keys)
+    }
+
+    /// Reads an object of a tag and what it is the tag of.
+    fn tagged<V: Visitor<'de>>(
+        &mut self,
+        names: [&'static str; 2],
+        sensitive: bool,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.open()?;
+        let mut keys = Keys::default();
+        let entries = Entries::new(self, Unseen::Skipped, &mut keys);
+        let value = visitor.visit_map(TagFirst::new(entries, names, sensitive));
+        self.end_object(value, keys)
+    }
+
+    #[inline]
+    fn end_object<T>(&mut self, value: Result<T, Error>, mut keys: Keys<'de>) -> Result<T, Error> {
         let value = value.and_then(|value| keys.finish().map(|()| value));
-        let value = value.map_err(|error| self.give_up(error))?;
-        self.close(b'}', "trailing characters")?;
+        let value = value.map_err(|error| self.poison(error))?;
+        self.close(b'}')?;
         Ok(value)
     }
 }
 
-/// What serde_json is asked for where it is to find a mistake.
-struct Mistaken<'e>(&'e dyn Expected);
+const LONE_SURROGATE: &str =
+    r"a lone surrogate is not a character: \ud800 to \udbff and \udc00 to \udfff come in pairs";
 
-/// Nothing.
+/// Makes the error of a type that reads on behind an error.
+#[cold]
+fn read_on() -> Error {
+    Error::data("an error within an array or an object was passed over")
+}
+
+/// Replaces an error about the whole of a [sensitive](SENSITIVE) struct.
+#[cold]
+fn quiet(name: &'static str, error: Error) -> Error {
+    match name.strip_prefix(SENSITIVE) {
+        Some(expected) if error.is_of_whole() => Error::data(format_args!("expected {expected}")),
+        _ => error,
+    }
+}
+
+/// The visitor of a value of another type than was expected: its methods all fail and say so.
+struct Unwanted<'e>(&'e dyn Expected);
+
+/// Cannot be made.
 enum Never {}
 
-impl Visitor<'_> for Mistaken<'_> {
+impl Visitor<'_> for Unwanted<'_> {
     type Value = Never;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-#[derive(Debug)]
-enum Number {
-    Unsigned(u64),
-    Negative(i64),
-    Float(f64),
-    /// To the letter, where a program has every digit kept.
-    Text(String),
-}
-
-impl Number {
-    #[inline(never)]
-    fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self {
-            Self::Unsigned(number) => visitor.visit_u64(number),
-            Self::Negative(number) => visitor.visit_i64(number),
-            Self::Float(number) => visitor.visit_f64(number),
-            // Made up as serde_json does.
-            Self::Text(text) => {
-                visitor.visit_map(MapDeserializer::new([(NUMBER, text)].into_iter()))
-            }
-        }
-    }
-}
-
-struct NumberVisitor;
-
-impl<'de> Visitor<'de> for NumberVisitor {
-    type Value = Number;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number")
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
-        Ok(Number::Unsigned(number))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
-        Ok(Number::Negative(number))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
-        Ok(Number::Float(number))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
-        let member = map.next_entry::<IgnoredAny, String>()?;
-        Ok(Number::Text(member.unwrap_or_default().1))
     }
 }
 
@@ -339,50 +313,7 @@ macro_rules! tokens {
     )*)*};
 }
 
-/// Reads what has several parts, or is a mistake.
-macro_rules! several {
-    ($($method:ident($($argument:ident: $of:ty),*): $($bracket:literal => $read:ident($($unseen:ident)?))+;)*) => {$(
-        #[inline]
-        fn $method<V: Visitor<'de>>(
-            self,
-            $($argument: $of,)*
-            visitor: V,
-        ) -> Result<V::Value, Error> {
-            match self.at.peek() {
-                $($bracket => self.$read($(Unseen::$unseen,)? visitor),)+
-                _ => Err(self.mistaken(&visitor)),
-            }
-        }
-    )*};
-}
-
 impl<'de> Reader<'de> {
-    #[inline]
-    fn read_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        self.number(|theirs| theirs.deserialize_f64(NumberVisitor), visitor)
-    }
-
-    /// The nearest `f32` to what is written is not always the nearest one to the nearest `f64`.
-    #[inline]
-    fn read_f32<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        self.number(|theirs| theirs.deserialize_f32(NumberVisitor), visitor)
-    }
-
-    /// Reads a number, with `theirs` if it is an unusual one.
-    #[inline]
-    fn number<V: Visitor<'de>>(
-        &mut self,
-        theirs: fn(&mut Theirs<'de>) -> Result<Number, Error>,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        let first = self.at.peek();
-        match (self.at.unsigned(), first) {
-            (Some(number), _) => visitor.visit_u64(number),
-            (None, b'-' | b'0'..=b'9') => self.other_number(theirs)?.visit(visitor),
-            (None, _) => Err(self.mistaken(&visitor)),
-        }
-    }
-
     #[inline]
     fn read_text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.at.peek() {
@@ -390,19 +321,19 @@ impl<'de> Reader<'de> {
                 Some(text) => visitor.visit_borrowed_str(text),
                 None => visitor.visit_string(self.escaped()?),
             },
-            _ => Err(self.mistaken(&visitor)),
+            _ => Err(self.invalid_type(&visitor)),
         }
     }
 
     #[inline]
     fn read_bytes<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.at.peek() {
-            b'[' => self.array(visitor),
+            b'[' => self.array(&[], visitor),
             b'"' => match self.string()? {
                 Cow::Borrowed(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
                 Cow::Owned(text) => visitor.visit_byte_buf(text.into()),
             },
-            _ => Err(self.mistaken(&visitor)),
+            _ => Err(self.invalid_type(&visitor)),
         }
     }
 
@@ -414,41 +345,56 @@ impl<'de> Reader<'de> {
         } else if self.at.over_word("false") {
             visitor.visit_bool(false)
         } else {
-            Err(self.mistaken(&visitor))
+            Err(self.invalid_type(&visitor))
         }
     }
 
     #[inline]
     fn read_null<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.at.peek();
-        match self.at.over_word("null") {
-            true => visitor.visit_unit(),
-            false => Err(self.mistaken(&visitor)),
+        if self.at.over_word("null") {
+            visitor.visit_unit()
+        } else {
+            Err(self.invalid_type(&visitor))
         }
     }
 
-    /// Reads a number as what it is: there is no type that it has to fit.
-    fn read_any_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        let start = self.position();
-        if let Some(number) = self.at.unsigned() {
-            return visitor.visit_u64(number);
-        }
-        let number = self.other_number(|theirs| theirs.deserialize_any(NumberVisitor))?;
-        if let Number::Float(float) = &number {
-            self.check_digits(start, *float)?;
-        }
-        number.visit(visitor)
-    }
-
+    /// Reads any value. An integer that would lose digits is refused.
     #[inline]
     fn read_any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.at.peek() {
-            b'"' => self.read_text(visitor),
-            b'[' => self.array(visitor),
-            b'{' => self.object(Unseen::All, visitor),
             b'-' | b'0'..=b'9' => self.read_any_number(visitor),
-            b'n' => self.read_null(visitor),
-            _ => self.read_bool(visitor),
+            _ => self.read_wide(visitor),
+        }
+    }
+
+    /// Reads any value. An integer of more than 64 bits is read as a float.
+    fn read_wide<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.at.peek() {
+            b'"' => self.read_text(visitor),
+            b'[' => self.array(&[], visitor),
+            b'{' => self.object(Unseen::All, visitor),
+            b'-' | b'0'..=b'9' => self.read_number(visitor),
+            _ if self.at.over_word("null") => visitor.visit_unit(),
+            _ if self.at.over_word("true") => visitor.visit_bool(true),
+            _ if self.at.over_word("false") => visitor.visit_bool(false),
+            _ => Err(self.no_value()),
+        }
+    }
+
+    #[inline]
+    fn read_list<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.at.peek() {
+            b'[' => self.array(&[], visitor),
+            _ => Err(self.invalid_type(&visitor)),
+        }
+    }
+
+    #[inline]
+    fn read_map<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.at.peek() {
+            b'{' => self.object(Unseen::All, visitor),
+            _ => Err(self.invalid_type(&visitor)),
         }
     }
 }
@@ -464,33 +410,26 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         read_bytes: deserialize_bytes deserialize_byte_buf;
         read_bool: deserialize_bool;
         read_null: deserialize_unit;
+        read_list: deserialize_seq;
+        read_map: deserialize_map;
         read_any: deserialize_any;
     }
 
-    several! {
-        deserialize_seq(): b'[' => array();
-        deserialize_tuple(_length: usize): b'[' => array();
-        deserialize_tuple_struct(_name: &'static str, _length: usize): b'[' => array();
-        deserialize_map(): b'{' => object(All);
-        deserialize_struct(_name: &'static str, _fields: &'static [&'static str]):
-            b'{' => object(Skipped) b'[' => array();
-    }
-
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.theirs(|theirs| theirs.deserialize_i128(visitor))
+        let number = self.wide_integer(&visitor)?;
+        visitor.visit_i128(number)
     }
 
     fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.theirs(|theirs| theirs.deserialize_u128(visitor))
+        let number = self.wide_integer(&visitor)?;
+        visitor.visit_u128(number)
     }
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.at.peek() {
-            b'n' => match self.at.over_word("null") {
-                true => visitor.visit_none(),
-                false => Err(self.mistaken(&visitor)),
-            },
+            b'n' if self.at.over_word("null") => visitor.visit_none(),
+            b'n' => Err(self.no_value()),
             _ => visitor.visit_some(self),
         }
     }
@@ -511,20 +450,55 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         if name == UNREAD {
-            self.at.peek();
-            let start = self.position();
-            self.skip()?;
-            let text = self.at.whole().get(start..self.position());
-            return visitor.visit_borrowed_bytes(text.unwrap_or_default().as_bytes());
+            visitor.visit_borrowed_bytes(self.skip_text()?.as_bytes())
+        } else if name.starts_with(RESERVED) {
+            // As `serde_json` passes on a text that is kept as it is.
+            let text = BorrowedStrDeserializer::new(self.skip_text()?);
+            visitor.visit_map(MapDeserializer::new([(name, text)].into_iter()))
+        } else {
+            visitor.visit_newtype_struct(self)
         }
-        if name.starts_with(MADE_UP) {
-            // A text that is handed over unread is one that is skipped.
-            let before = self.at.clone();
-            self.skip()?;
-            self.at = before;
-            return self.theirs(|theirs| theirs.deserialize_newtype_struct(name, visitor));
-        }
-        visitor.visit_newtype_struct(self)
+    }
+
+    #[inline]
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.read_list(visitor)
+    }
+
+    #[inline]
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.read_list(visitor).map_err(|error| quiet(name, error))
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let read = match (self.at.peek(), fields) {
+            (b'{', [tag, content]) if name.starts_with(ADJACENT) => {
+                self.tagged([tag, content], name == ADJACENT_SENSITIVE, visitor)
+            }
+            (b'{', _) => self.object(Unseen::Skipped, visitor),
+            // Types of ours list what stands there by position, and nothing else.
+            (b'[', _) if name.is_empty() || name.starts_with(SENSITIVE) => {
+                self.array(fields, visitor)
+            }
+            (b'[', _) => self.array(&[], visitor),
+            _ => Err(self.invalid_type(&visitor)),
+        };
+        read.map_err(|error| quiet(name, error))
     }
 
     #[inline]
@@ -535,31 +509,26 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.at.peek() {
-            b'"' => visitor.visit_enum(Variant {
-                from: self,
-                alone: true,
-            }),
+            b'"' => visitor.visit_enum(VariantReader::alone(self)),
             b'{' => {
                 self.open()?;
-                let (from, alone) = (&mut *self, false);
-                let value = visitor.visit_enum(Variant { from, alone });
-                let value = value.map_err(|error| self.give_up(error))?;
-                self.close(b'}', "expected value")?;
+                let value = visitor.visit_enum(VariantReader::with_content(self));
+                let value = value.map_err(|error| self.poison(error))?;
+                self.close(b'}')?;
                 Ok(value)
             }
-            _ => Err(self.fail("expected value")),
+            _ => {
+                let error = self.invalid_type(&visitor);
+                Err(self.poison(error))
+            }
         }
     }
 
     #[inline]
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let skipped = self.skip();
         self.skipped = true;
-        match self.at.peek() {
-            b'-' | b'0'..=b'9' => {
-                self.number(|theirs| theirs.deserialize_any(NumberVisitor), IgnoredAny)?
-            }
-            _ => self.read_any(IgnoredAny)?,
-        };
+        skipped.map_err(Error::in_skipped)?;
         visitor.visit_unit()
     }
 }

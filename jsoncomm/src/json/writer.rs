@@ -1,66 +1,32 @@
-//! Values to JSON text: what serde_json writes, byte for byte, but strings and the names of members faster.
+//! Values to JSON text: what `serde_json` writes, byte for byte, but strings and the names of members faster.
 //!
-//! serde_json looks at each byte of a string, and takes each name of a member for a string that it has not seen; that
-//! is most of what writing a message costs. It still writes the numbers, the keys of maps and what is its own
-//! ([`MADE_UP`]); what is between them is written here.
+//! `serde_json` looks at each byte of a string, and writes each name of a member like a string that it does not know; that
+//! is most of what writing a message costs. It still writes numbers, the keys of maps and its own types ([`RESERVED`]).
 //!
-//! serde_json also writes `null` for NaN and infinity, and whoever reads it takes that for something else, or for
-//! nothing: they are refused. What is open is counted, so that no value, however deep, takes the stack down: what is
-//! deeper than any reader of ours goes, is not written to its end.
+//! NaN and infinity, for which `serde_json` writes `null`, are refused. Nesting is counted, so that no value, however deep,
+//! overflows the stack.
 
+use super::error::{Cause, Error};
 use super::escape::{plain_words, put_escaped, put_string};
-use super::put_before;
-use super::reader::MADE_UP;
-use crate::error::EncodeError;
+use super::reader::RESERVED;
 use crate::limits::Depth;
 use serde::ser::{
-    Error as _, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
-    SerializeTuple, SerializeTupleStruct, SerializeTupleVariant,
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
 };
 use serde::{Serialize, Serializer};
-use serde_json::Error;
 use std::fmt::{self, Display, Write};
 
-/// A text while it is written, and what serde's errors cannot carry: what was refused, and the path of the member
-/// that failed.
+/// A text while it is written.
 pub(crate) struct Writer<'t> {
     text: &'t mut Vec<u8>,
-    refused: Option<Refused>,
-    path: String,
     depth: Depth,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Refused {
-    NotFinite,
-    TooDeep,
 }
 
 impl<'t> Writer<'t> {
     /// Writes to the end of `text`.
     pub(crate) fn new(text: &'t mut Vec<u8>, depth: Depth) -> Self {
-        Self {
-            text,
-            refused: None,
-            path: String::new(),
-            depth,
-        }
-    }
-
-    /// Makes the error out of what was reported and what was noted.
-    pub(crate) fn explain(self, error: &Error) -> EncodeError {
-        match self.refused {
-            Some(Refused::NotFinite) => EncodeError::NotFinite {
-                field: Some(self.path).filter(|path| !path.is_empty()),
-            },
-            Some(Refused::TooDeep) => EncodeError::TooDeep {
-                limit: self.depth.limit(),
-            },
-            None => EncodeError::Json {
-                field: Some(self.path).filter(|path| !path.is_empty()),
-                reason: error.to_string(),
-            },
-        }
+        Self { text, depth }
     }
 
     #[inline]
@@ -68,57 +34,58 @@ impl<'t> Writer<'t> {
         self.text.extend_from_slice(part.as_bytes());
     }
 
-    /// Appends what serde_json writes.
+    /// Appends what `serde_json` writes.
     #[inline]
-    fn put_theirs<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        serde_json::to_writer(&mut *self.text, value)
+    fn delegate<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        serde_json::to_writer(&mut *self.text, value).map_err(Error::data)
     }
 
-    #[cold]
-    fn refuse(&mut self, what: Refused, reason: &str) -> Error {
-        self.refused = Some(what);
-        Error::custom(reason)
-    }
-
+    /// Appends a float, of which `serde_json` would write NaN and infinity as `null`.
     #[inline]
-    fn check_finite(&mut self, finite: bool) -> Result<(), Error> {
-        match finite {
-            true => Ok(()),
-            false => Err(self.refuse(Refused::NotFinite, "not a finite number")),
+    fn put_finite<T: Serialize>(&mut self, finite: bool, value: T) -> Result<(), Error> {
+        if !finite {
+            return Err(Error::new(Cause::NotFinite));
         }
+        self.delegate(&value)
     }
 
-    /// Counts arrays and objects that are opened, unless there are too many.
+    /// Counts an array or object that is opened, unless there are too many.
     #[inline]
-    fn open(&mut self, levels: u8) -> Result<(), Error> {
-        match self.depth.left.checked_sub(levels) {
+    fn open(&mut self) -> Result<(), Error> {
+        match self.depth.left.checked_sub(1) {
             Some(left) => self.depth.left = left,
-            None => return Err(self.refuse(Refused::TooDeep, "too deep")),
+            None => return Err(self.too_deep()),
         }
         Ok(())
     }
 
-    /// Appends what serde_json makes of one of its own, which may be a text that nobody has looked at.
-    fn put_made_up<T: Serialize + ?Sized>(&mut self, value: &MadeUp<'_, T>) -> Result<(), Error> {
-        let start = self.text.len();
-        self.put_theirs(value)?;
-        let written = self.text.get(start..).unwrap_or_default();
-        match self.depth.check_written(written) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.refuse(Refused::TooDeep, "too deep")),
-        }
+    #[cold]
+    fn too_deep(&self) -> Error {
+        Error::new(Cause::TooDeep(self.depth.limit()))
     }
 
-    /// Begins an array or an object, the content of `variant` if there is one.
+    /// Appends what `serde_json` makes of a type of its own, which may be a text of any depth.
+    fn put_reserved<T: Serialize + ?Sized>(
+        &mut self,
+        value: &Reserved<'_, T>,
+    ) -> Result<(), Error> {
+        let start = self.text.len();
+        self.delegate(value)?;
+        let written = self.text.get(start..).unwrap_or_default();
+        let checked = self.depth.check_written(written);
+        checked.map_err(|_| self.too_deep())
+    }
+
+    /// Begins an array or an object, which is the content of `variant` if there is one.
     #[inline]
     fn parts<'w>(
         &'w mut self,
         variant: Option<&'static str>,
         brackets: Brackets,
     ) -> Result<Parts<'w, 't>, Error> {
-        self.open(1)?;
+        self.open()?;
         if let Some(variant) = variant {
-            self.open(1)?;
+            self.open()?;
             self.text.push(b'{');
             self.put_name(variant);
         }
@@ -131,7 +98,7 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Writes the name of a member. The compiler knows it nearly always, and then that it needs no escapes.
+    /// Appends a member's name. The compiler nearly always knows it, and then that it needs no escapes.
     #[inline(always)]
     fn put_name(&mut self, name: &str) {
         if plain_words(name.as_bytes()) == name.len() {
@@ -142,12 +109,6 @@ impl<'t> Writer<'t> {
             put_string(self.text, name);
             self.put(":");
         }
-    }
-
-    /// Notes that the value of this member failed.
-    #[cold]
-    fn within(&mut self, member: &str) {
-        put_before(&mut self.path, member);
     }
 }
 
@@ -167,8 +128,8 @@ const OBJECT: Brackets = Brackets {
     close: "}",
 };
 
-/// Appends a number, which cannot fail. A function of its own, as few bytes of code at each place that calls it: a
-/// processor that comes back from the kernel has none of them at hand.
+/// Appends a number, which cannot fail. Not inlined, to keep callers small: after each system call the processor has to
+/// load their code anew.
 #[inline(never)]
 pub(crate) fn put_unsigned(text: &mut Vec<u8>, number: u64) {
     let _ = serde_json::to_writer(text, &number);
@@ -179,7 +140,7 @@ fn put_signed(text: &mut Vec<u8>, number: i64) {
     let _ = serde_json::to_writer(text, &number);
 }
 
-/// Has integers written by these functions.
+/// Writes integers by the given functions.
 macro_rules! numbers {
     ($($put:ident: $($method:ident($of:ty))*;)*) => {$($(
         #[inline]
@@ -217,11 +178,11 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
     }
 
     fn serialize_i128(self, value: i128) -> Result<(), Error> {
-        self.put_theirs(&value)
+        self.delegate(&value)
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), Error> {
-        self.put_theirs(&value)
+        self.delegate(&value)
     }
 
     parts! {
@@ -237,9 +198,10 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
 
     #[inline]
     fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Struct<'w, 't>, Error> {
-        match name.starts_with(MADE_UP) {
-            true => Ok(Struct::MadeUp(self, name)),
-            false => self.parts(None, OBJECT).map(Struct::Object),
+        if name.starts_with(RESERVED) {
+            Ok(Struct::Reserved(self, name))
+        } else {
+            self.parts(None, OBJECT).map(Struct::Object)
         }
     }
 
@@ -251,14 +213,12 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
 
     #[inline]
     fn serialize_f32(self, value: f32) -> Result<(), Error> {
-        self.check_finite(value.is_finite())?;
-        self.put_theirs(&value)
+        self.put_finite(value.is_finite(), value)
     }
 
     #[inline]
     fn serialize_f64(self, value: f64) -> Result<(), Error> {
-        self.check_finite(value.is_finite())?;
-        self.put_theirs(&value)
+        self.put_finite(value.is_finite(), value)
     }
 
     #[inline]
@@ -342,7 +302,7 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
         }
 
         self.put("\"");
-        write!(Within(self.text), "{value}").map_err(Error::custom)?;
+        write!(Within(self.text), "{value}").map_err(Error::data)?;
         self.put("\"");
         Ok(())
     }
@@ -371,7 +331,7 @@ impl Parts<'_, '_> {
     fn put_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.next();
         let written = value.serialize(&mut *self.to);
-        written.inspect_err(|_| self.blame(&format!("[{}]", self.count - 1)))
+        written.map_err(|error| self.blame(error.within_element(self.count - 1)))
     }
 
     #[inline(always)]
@@ -379,15 +339,15 @@ impl Parts<'_, '_> {
         self.next();
         self.to.put_name(name);
         let written = value.serialize(&mut *self.to);
-        written.inspect_err(|_| self.blame(name))
+        written.map_err(|error| self.blame(error.within(name)))
     }
 
-    /// Notes which part failed.
+    /// Blames the variant that the part is in, if it is in one.
     #[cold]
-    fn blame(&mut self, part: &str) {
-        self.to.within(part);
-        if let Some(variant) = self.variant {
-            self.to.within(variant);
+    fn blame(&self, error: Error) -> Error {
+        match self.variant {
+            Some(variant) => error.within(variant),
+            None => error,
         }
     }
 
@@ -439,8 +399,8 @@ impl SerializeMap for Parts<'_, '_> {
     type Ok = ();
     type Error = Error;
 
-    /// Has serde_json, which knows what can be a key, write an object of this key alone. Its bracket stands for ours,
-    /// or where the comma goes.
+    /// Lets `serde_json`, which knows what can be a key, write an object of this key alone. Its first bracket becomes ours,
+    /// or the comma.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
         let text = &mut *self.to.text;
         let before = match self.count {
@@ -448,7 +408,7 @@ impl SerializeMap for Parts<'_, '_> {
             _ => Some(b','),
         };
         let start = text.len();
-        serde_json::to_writer(&mut *text, &Alone(key))?;
+        serde_json::to_writer(&mut *text, &Alone(key)).map_err(Error::data)?;
         text.truncate(text.len() - "null}".len());
         if let (Some(byte), Some(before)) = (text.get_mut(start), before) {
             *byte = before;
@@ -483,8 +443,8 @@ impl<T: Serialize + ?Sized> Serialize for Alone<'_, T> {
 /// A struct that is being written.
 pub(crate) enum Struct<'w, 't> {
     Object(Parts<'w, 't>),
-    /// One to serde that is a number or a text to serde_json.
-    MadeUp(&'w mut Writer<'t>, &'static str),
+    /// A number or a text of `serde_json`'s own.
+    Reserved(&'w mut Writer<'t>, &'static str),
 }
 
 impl SerializeStruct for Struct<'_, '_> {
@@ -499,7 +459,7 @@ impl SerializeStruct for Struct<'_, '_> {
     ) -> Result<(), Error> {
         match self {
             Self::Object(parts) => parts.put_field(name, value),
-            Self::MadeUp(to, of) => to.put_made_up(&MadeUp { of, name, value }),
+            Self::Reserved(to, of) => to.put_reserved(&Reserved { of, name, value }),
         }
     }
 
@@ -512,14 +472,14 @@ impl SerializeStruct for Struct<'_, '_> {
     }
 }
 
-/// A struct of one field, as serde_json makes it up.
-struct MadeUp<'v, T: ?Sized> {
+/// A struct of one field, as `serde_json` passes a type of its own through serde.
+struct Reserved<'v, T: ?Sized> {
     of: &'static str,
     name: &'static str,
     value: &'v T,
 }
 
-impl<T: Serialize + ?Sized> Serialize for MadeUp<'_, T> {
+impl<T: Serialize + ?Sized> Serialize for Reserved<'_, T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut parts = to.serialize_struct(self.of, 1)?;
         parts.serialize_field(self.name, self.value)?;

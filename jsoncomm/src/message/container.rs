@@ -27,7 +27,7 @@ impl<T: WithoutFds> WithoutFds for Option<T> {}
 
 impl<'de, T: UnpackPart<'de>> Unpack<'de> for Option<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_option(Reader::<Self>::new(fds))
+        from.deserialize_option(Part::<Self>::new(fds))
     }
 
     fn absent() -> Option<Self> {
@@ -70,11 +70,11 @@ macro_rules! lists {
 
         impl<'de, T: UnpackPart<'de>> Unpack<'de> for $list<T> {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-                from.deserialize_seq(Reader::<Self>::new(fds))
+                from.deserialize_seq(Part::<Self>::new(fds))
             }
         }
 
-        impl<'de, T: UnpackPart<'de>> Visitor<'de> for Reader<'_, $list<T>> {
+        impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, $list<T>> {
             type Value = $list<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,7 @@ macro_rules! lists {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut all = $list::new();
-                while let Some(item) = self.element(&mut seq, all.len())? {
+                while let Some(item) = seq.next_element_seed(Part::<T>::new(self.0))? {
                     all.$push(item);
                 }
                 Ok(all)
@@ -118,7 +118,7 @@ impl<T: WithoutFds, const N: usize> WithoutFds for [T; N] {}
 
 impl<'de, T: UnpackPart<'de>, const N: usize> Unpack<'de> for [T; N] {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_tuple(N, Reader::<Self>::new(fds))
+        from.deserialize_tuple(N, Part::<Self>::new(fds))
     }
 }
 
@@ -148,11 +148,11 @@ macro_rules! maps {
             $($hasher: BuildHasher + Default,)?
         {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-                from.deserialize_map(Reader::<Self>::new(fds))
+                from.deserialize_map(Part::<Self>::new(fds))
             }
         }
 
-        impl<'de, K, V $(, $hasher)?> Visitor<'de> for Reader<'_, $map<K, V $(, $hasher)?>>
+        impl<'de, K, V $(, $hasher)?> Visitor<'de> for Part<'_, $map<K, V $(, $hasher)?>>
         where
             K: Deserialize<'de> $(+ $bound)+,
             V: UnpackPart<'de>,
@@ -167,8 +167,8 @@ macro_rules! maps {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut all = Self::Value::default();
                 while let Some(key) = map.next_key()? {
-                    let item = map.next_value_seed(Reader::<V>::new(self.fds))?;
-                    // Of two descriptors with the same key one would vanish unseen.
+                    let item = map.next_value_seed(Part::<V>::new(self.0))?;
+                    // Or one of two descriptors would be lost without notice.
                     if all.insert(key, item).is_some() {
                         return Err(A::Error::custom("the same key twice"));
                     }
@@ -207,11 +207,11 @@ macro_rules! tuples {
 
         impl<'de, $($item: UnpackPart<'de>),+> Unpack<'de> for ($($item,)+) {
             fn unpack<De: Deserializer<'de>>(fds: &Unpacker, from: De) -> Result<Self, De::Error> {
-                from.deserialize_tuple($length, Reader::<Self>::new(fds))
+                from.deserialize_tuple($length, Part::<Self>::new(fds))
             }
         }
 
-        impl<'de, $($item: UnpackPart<'de>),+> Visitor<'de> for Reader<'_, ($($item,)+)> {
+        impl<'de, $($item: UnpackPart<'de>),+> Visitor<'de> for Part<'_, ($($item,)+)> {
             type Value = ($($item,)+);
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,7 +223,7 @@ macro_rules! tuples {
                 mut seq: Seq,
             ) -> Result<Self::Value, Seq::Error> {
                 let all = ($(
-                    self.element::<$item, _>(&mut seq, $index)?
+                    seq.next_element_seed(Part::<$item>::new(self.0))?
                         .ok_or_else(|| Seq::Error::invalid_length($index, &self))?,
                 )+);
                 self.end(seq, $length)?;
@@ -252,30 +252,12 @@ tuples! {
     16: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14, P 15;
 }
 
-/// Reads a `T`: the visitor of a container, the seed of an element.
-pub(super) struct Reader<'f, T> {
-    fds: &'f Unpacker,
-    of: PhantomData<T>,
-}
+/// Reads a `T`: the visitor of a container, the seed of what is in it.
+pub(super) struct Part<'f, T>(pub(super) &'f Unpacker, PhantomData<T>);
 
-impl<'f, T> Reader<'f, T> {
+impl<'f, T> Part<'f, T> {
     pub(super) fn new(fds: &'f Unpacker) -> Self {
-        let of = PhantomData;
-        Self { fds, of }
-    }
-
-    pub(super) fn fds(&self) -> &'f Unpacker {
-        self.fds
-    }
-
-    /// Reads the next element; a failure is blamed on its index.
-    fn element<'de, Item: UnpackPart<'de>, A: SeqAccess<'de>>(
-        &self,
-        seq: &mut A,
-        index: usize,
-    ) -> Result<Option<Item>, A::Error> {
-        seq.next_element_seed(Reader::<Item>::new(self.fds))
-            .inspect_err(|_| self.fds.within(&format!("[{index}]")))
+        Self(fds, PhantomData)
     }
 
     /// Refuses an element after the last.
@@ -290,15 +272,15 @@ impl<'f, T> Reader<'f, T> {
     }
 }
 
-impl<'de, T: UnpackPart<'de>> DeserializeSeed<'de> for Reader<'_, T> {
+impl<'de, T: UnpackPart<'de>> DeserializeSeed<'de> for Part<'_, T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<T, D::Error> {
-        T::unpack_part(self.fds, from)
+        T::unpack_part(self.0, from)
     }
 }
 
-impl<'de, T: UnpackPart<'de>> Visitor<'de> for Reader<'_, Option<T>> {
+impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, Option<T>> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -314,11 +296,11 @@ impl<'de, T: UnpackPart<'de>> Visitor<'de> for Reader<'_, Option<T>> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        T::unpack_part(self.fds, from).map(Some)
+        T::unpack_part(self.0, from).map(Some)
     }
 }
 
-impl<'de, T: UnpackPart<'de>, const N: usize> Visitor<'de> for Reader<'_, [T; N]> {
+impl<'de, T: UnpackPart<'de>, const N: usize> Visitor<'de> for Part<'_, [T; N]> {
     type Value = [T; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -328,7 +310,7 @@ impl<'de, T: UnpackPart<'de>, const N: usize> Visitor<'de> for Reader<'_, [T; N]
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut all = Vec::new();
         while all.len() < N {
-            match self.element(&mut seq, all.len())? {
+            match seq.next_element_seed(Part::<T>::new(self.0))? {
                 Some(item) => all.push(item),
                 None => return Err(A::Error::invalid_length(all.len(), &self)),
             }

@@ -1,7 +1,7 @@
 //! Reading structs and arguments: the derive fills in a table for each, and the visitor here does the work.
 //!
 //! A struct is a map, or an array by position, as in serde. A member that comes twice is refused. An unknown one is
-//! skipped, or refused where the table is strict. An error's path begins with the member's name.
+//! skipped, or refused where the table is strict.
 
 use super::{Pack, Packer, UnpackPart, Unpacker};
 use serde::de::{Deserialize, Visitor};
@@ -35,7 +35,7 @@ pub trait Members<'de>: Sized {
         from: D,
     ) -> Result<(), D::Error>;
     /// Returns the value; members that are absent come from defaults or from `absence`.
-    fn finish<E: Error>(self, absence: Absence<'_>) -> Result<Self::Value, E>;
+    fn finish<E: Error>(self, absence: Absence) -> Result<Self::Value, E>;
 }
 
 /// The names of members, and what is refused when they are read.
@@ -54,8 +54,9 @@ pub struct MemberRules {
     strict: bool,
     /// The members are a method's arguments: one that may be absent from a map may be absent from an array, too.
     arguments: bool,
-    /// A member is sensitive: errors do not repeat what is in the place of the members.
-    sensitive: bool,
+    /// Empty, or `$jsoncomm::sensitive ` and what is expected, where a member is sensitive: errors of the reader do not
+    /// repeat what is in the place of the members.
+    sensitive: &'static str,
 }
 
 #[doc(hidden)]
@@ -69,7 +70,7 @@ impl MemberRules {
             named: true,
             strict: false,
             arguments: false,
-            sensitive: false,
+            sensitive: "",
         }
     }
 
@@ -99,8 +100,8 @@ impl MemberRules {
 
     /// Has errors not repeat what is in the place of the members.
     #[must_use]
-    pub const fn sensitive(mut self) -> Self {
-        self.sensitive = true;
+    pub const fn sensitive(mut self, expected: &'static str) -> Self {
+        self.sensitive = expected;
         self
     }
 
@@ -113,12 +114,12 @@ impl MemberRules {
 }
 
 impl MemberRules {
-    /// Returns what was read in the place of the members, or an error that does not repeat it if one is sensitive.
-    pub(super) fn in_place<T, E: Error>(self, fds: &Unpacker, read: Result<T, E>) -> Result<T, E> {
-        if self.sensitive {
-            fds.in_place(&self, read)
+    /// Returns the error of something in the place of the members, which it does not repeat.
+    pub(super) fn unexpected<E: Error>(self, found: Unexpected<'_>) -> E {
+        if self.sensitive.is_empty() {
+            E::invalid_type(found, &self)
         } else {
-            read
+            E::custom(format_args!("expected {}", &self as &dyn Expected))
         }
     }
 }
@@ -164,7 +165,7 @@ impl<'de> Members<'de> for NoArguments {
         Ok(())
     }
 
-    fn finish<E: Error>(self, _: Absence<'_>) -> Result<(), E> {
+    fn finish<E: Error>(self, _: Absence) -> Result<(), E> {
         Ok(())
     }
 }
@@ -172,32 +173,17 @@ impl<'de> Members<'de> for NoArguments {
 /// Makes the value of an absent member: nothing, if its type allows for that, or an error.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct Absence<'f> {
-    fds: &'f Unpacker,
-    place: Place,
-}
-
-/// Where a member is absent.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    /// A map.
-    Map,
-    /// An array of so many elements, which is too short.
-    Array(usize, Length),
-    /// A method's arguments in an array of so many elements.
-    Arguments(usize, Length),
-    /// An adjacently tagged enum, in the member that holds the content.
-    Enum(&'static str),
+pub enum Absence {
+    /// From a map, or from a method's arguments: an optional member may be absent.
+    Optional,
+    /// From an array, in which each element has to be there.
+    Required,
+    /// From an adjacently tagged enum without this member, which holds the content.
+    Content(&'static str),
 }
 
 #[doc(hidden)]
-impl<'f> Absence<'f> {
-    /// The absence of an adjacently tagged enum's content.
-    pub(super) fn of_content(fds: &'f Unpacker, content: &'static str) -> Self {
-        let place = Place::Enum(content);
-        Self { fds, place }
-    }
-
+impl Absence {
     /// Returns the value of a field that [`Unpack`](super::Unpack) has read, or its value if it is absent.
     #[inline]
     pub fn fd<'de, T: UnpackPart<'de>, E: Error>(
@@ -231,45 +217,12 @@ impl<'f> Absence<'f> {
         absent: impl FnOnce() -> Option<T>,
         name: &'static str,
     ) -> Result<T, E> {
-        match read {
-            Some(value) => Ok(value),
-            None => match absent() {
-                Some(value) if !matches!(self.place, Place::Array(..)) => Ok(value),
-                _ => Err(self.error(name)),
-            },
+        match (read, self) {
+            (Some(value), _) => Ok(value),
+            (None, Self::Required) => Err(E::missing_field(name)),
+            (None, Self::Optional) => absent().ok_or_else(|| E::missing_field(name)),
+            (None, Self::Content(content)) => absent().ok_or_else(|| E::missing_field(content)),
         }
-    }
-
-    /// Returns the error about a field that is required.
-    #[cold]
-    fn error<E: Error>(self, name: &'static str) -> E {
-        match self.place {
-            Place::Map => {
-                self.fds.within(name);
-                E::missing_field(name)
-            }
-            Place::Array(length, expected) | Place::Arguments(length, expected) => {
-                self.fds.within(name);
-                E::invalid_length(length, &expected)
-            }
-            Place::Enum(content) => {
-                self.fds.within(content);
-                E::missing_field(content)
-            }
-        }
-    }
-}
-
-/// How many elements something has, for errors: `struct Pair with 2 elements`.
-#[derive(Debug, Clone, Copy)]
-struct Length(MemberRules);
-
-impl Expected for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = self.0.names.len();
-        let plural = if length == 1 { "" } else { "s" };
-        Expected::fmt(&self.0, f)?;
-        write!(f, " with {length} element{plural}")
     }
 }
 
@@ -280,12 +233,12 @@ pub fn members<'de, M: Members<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<M::Value, D::Error> {
     let visitor = MembersVisitor::<M>(fds, PhantomData);
-    let read = if M::RULES.named {
-        from.deserialize_struct("", M::RULES.known, visitor)
+    let (name, names) = (M::RULES.sensitive, M::RULES.names);
+    if M::RULES.named {
+        from.deserialize_struct(name, names, visitor)
     } else {
-        from.deserialize_tuple(M::RULES.names.len(), visitor)
-    };
-    M::RULES.in_place(fds, read)
+        from.deserialize_tuple_struct(name, names.len(), visitor)
+    }
 }
 
 /// Reads the only member of a struct or variant that is written as that member.
@@ -296,15 +249,7 @@ pub fn newtype<'de, M: Members<'de>, D: Deserializer<'de>>(
 ) -> Result<M::Value, D::Error> {
     let mut members = M::new();
     members.read(0, fds, from)?;
-    let place = Place::Map;
-    members.finish(Absence { fds, place })
-}
-
-/// Returns the value of a newtype variant whose only member is absent.
-pub(super) fn no_newtype<'de, M: Members<'de>, E: Error>(
-    absence: Absence<'_>,
-) -> Result<M::Value, E> {
-    M::new().finish(absence)
+    members.finish(Absence::Optional)
 }
 
 /// Reads a unit struct: `null`.
@@ -332,27 +277,6 @@ pub fn unit_struct<'de, D: Deserializer<'de>>(
 
 struct MembersVisitor<'f, M>(&'f Unpacker, PhantomData<M>);
 
-impl<M> MembersVisitor<'_, M> {
-    /// Reads a member, unless it has been read already, which is an error.
-    fn read<'de, E: Error>(
-        &self,
-        members: &mut M,
-        index: usize,
-        next: impl FnOnce(Member<'_, '_, M>) -> Result<(), E>,
-    ) -> Result<(), E>
-    where
-        M: Members<'de>,
-    {
-        let name = M::RULES.names.get(index).copied().unwrap_or_default();
-        let result = if members.is_read(index) {
-            Err(E::duplicate_field(name))
-        } else {
-            next(Member(members, index, self.0))
-        };
-        result.inspect_err(|_| self.0.within(name))
-    }
-}
-
 impl<'de, M: Members<'de>> Visitor<'de> for MembersVisitor<'_, M> {
     type Value = M::Value;
 
@@ -365,44 +289,50 @@ impl<'de, M: Members<'de>> Visitor<'de> for MembersVisitor<'_, M> {
             return Err(A::Error::invalid_type(Unexpected::Map, &self));
         }
         let mut members = M::new();
-        while let Some(found) = map.next_key_seed(Name::<M>(self.0, PhantomData))? {
+        while let Some(found) = map.next_key_seed(Name::<M>(PhantomData))? {
             match found {
-                Some(index) => {
-                    self.read(&mut members, index, |member| map.next_value_seed(member))?;
+                Some(index) if members.is_read(index) => {
+                    let name = M::RULES.names.get(index).copied();
+                    return Err(A::Error::duplicate_field(name.unwrap_or_default()));
                 }
+                Some(index) => map.next_value_seed(Member(&mut members, index, self.0))?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        let place = Place::Map;
-        members.finish(Absence { fds: self.0, place })
+        members.finish(Absence::Optional)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<M::Value, A::Error> {
-        let expected = Length(M::RULES);
-        let mut members = M::new();
-        let mut length = 0;
+        let (mut members, mut length) = (M::new(), 0);
         while length < M::RULES.names.len() {
-            let mut ended = false;
-            self.read(&mut members, length, |member| {
-                ended = seq.next_element_seed(member)?.is_none();
-                Ok(())
-            })?;
-            if ended {
+            let member = Member(&mut members, length, self.0);
+            if seq.next_element_seed(member)?.is_none() {
                 break;
             }
             length += 1;
         }
         if length == M::RULES.names.len() && seq.next_element::<IgnoredAny>()?.is_some() {
-            return Err(A::Error::invalid_length(length + 1, &expected));
+            return Err(A::Error::invalid_length(length + 1, &TooMany(M::RULES)));
         }
-        let place = if M::RULES.arguments {
-            Place::Arguments(length, expected)
+        members.finish(if M::RULES.arguments {
+            Absence::Optional
         } else {
-            Place::Array(length, expected)
-        };
-        members.finish(Absence { fds: self.0, place })
+            Absence::Required
+        })
+    }
+}
+
+/// Writes how many elements were expected: `struct Pair with 2 elements`.
+struct TooMany(MemberRules);
+
+impl Expected for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.0.names.len();
+        let plural = if length == 1 { "" } else { "s" };
+        Expected::fmt(&self.0, f)?;
+        write!(f, " with {length} element{plural}")
     }
 }
 
@@ -418,9 +348,9 @@ impl<'de, M: Members<'de>> DeserializeSeed<'de> for Member<'_, '_, M> {
 }
 
 /// The seed of a member's name: its index, or `None` for an unknown one that is skipped.
-struct Name<'f, M>(&'f Unpacker, PhantomData<M>);
+struct Name<M>(PhantomData<M>);
 
-impl<'de, M: Members<'de>> DeserializeSeed<'de> for Name<'_, M> {
+impl<'de, M: Members<'de>> DeserializeSeed<'de> for Name<M> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
@@ -428,7 +358,7 @@ impl<'de, M: Members<'de>> DeserializeSeed<'de> for Name<'_, M> {
     }
 }
 
-impl<'de, M: Members<'de>> Visitor<'de> for Name<'_, M> {
+impl<'de, M: Members<'de>> Visitor<'de> for Name<M> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -438,11 +368,23 @@ impl<'de, M: Members<'de>> Visitor<'de> for Name<'_, M> {
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
         let found = M::find(name);
         if found.is_none() && M::RULES.strict {
-            self.0.within(name);
             return Err(E::unknown_field(name, M::RULES.known));
         }
         Ok(found)
     }
+}
+
+/// Passes on what a type or function of serde's has read. Of an error within it only the text says where: the fields
+/// that [`DecodeError`](crate::error::DecodeError) names are those of messages.
+#[doc(hidden)]
+#[inline]
+pub fn whole<T, E: Error>(read: Result<T, E>) -> Result<T, E> {
+    #[cold]
+    fn as_whole<E: Error>(error: E) -> E {
+        E::custom(error)
+    }
+
+    read.map_err(as_whole)
 }
 
 /// Returns the value that serde gives an absent member: `None` for an `Option`.

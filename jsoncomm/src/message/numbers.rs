@@ -49,13 +49,13 @@ impl<T: Copy> Numbers<T> {
 
 impl<'de, T: Deserialize<'de> + Copy + Default> Deserialize<'de> for Numbers<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_seq(Reader(PhantomData))
+        from.deserialize_seq(NumbersVisitor(PhantomData))
     }
 }
 
-struct Reader<T>(PhantomData<T>);
+struct NumbersVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de> + Copy + Default> Visitor<'de> for Reader<T> {
+impl<'de, T: Deserialize<'de> + Copy + Default> Visitor<'de> for NumbersVisitor<T> {
     type Value = Numbers<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -74,12 +74,6 @@ impl<'a> Packer<'a> {
         self.fds.into_inner()
     }
 
-    /// Passes on that a `#[sensitive]` member was written, or that it could not be: not why, which might repeat it.
-    #[doc(hidden)]
-    pub fn sensitive<T, E: Error>(&self, name: &str, written: Result<T, E>) -> Result<T, E> {
-        written.map_err(|_| E::custom(format_args!("`{name}` refuses to be written")))
-    }
-
     /// Forgets all but the first `count`.
     pub(super) fn truncate(&self, count: usize) {
         self.fds.borrow_mut().truncate(count);
@@ -152,6 +146,23 @@ impl<T: PackPart + ?Sized> Serialize for Packed<'_, '_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.value.pack_part(self.fds, serializer)
     }
+}
+
+/// A `#[sensitive]` value and its name. An error says no more than the name: the reason might repeat the value.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Sensitive<'v, T: ?Sized>(pub &'static str, pub &'v T);
+
+impl<T: Serialize + ?Sized> Serialize for Sensitive<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        sensitive(self.0, self.1.serialize(serializer))
+    }
+}
+
+/// Passes on that a `#[sensitive]` value was written, or an error that says no more than its name.
+#[doc(hidden)]
+pub fn sensitive<T, E: Error>(name: &str, written: Result<T, E>) -> Result<T, E> {
+    written.map_err(|_| E::custom(format_args!("`{name}` refuses to be written")))
 }
 
 /// An enum whose variants' contents can be written by themselves; `{}` for a unit variant.

@@ -3,7 +3,7 @@
 //! A `Result` is no message as a whole: a method that returns one answers with its value or fails with its error.
 //! Inside a container or a struct it is what serde makes of it, `{"Ok":...}` or `{"Err":...}`.
 
-use super::container::Reader;
+use super::container::Part;
 use super::{Pack, Packed, Packer, Unpack, Unpacker, WithoutFds};
 use crate::shape::{Definition, Form, Shape, Type, Variant};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
@@ -102,13 +102,13 @@ impl<'de, T: Unpack<'de>> UnpackPart<'de> for T {
 
 impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> UnpackPart<'de> for Result<T, E> {
     fn unpack_part<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_enum("Result", &["Ok", "Err"], Reader::<Self>::new(fds))
+        from.deserialize_enum("Result", &["Ok", "Err"], Part::<Self>::new(fds))
     }
 }
 
 impl<T: WithoutFds, E: WithoutFds> WithoutFds for Result<T, E> {}
 
-impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Reader<'_, Result<T, E>> {
+impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Part<'_, Result<T, E>> {
     type Value = Result<T, E>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,16 +117,11 @@ impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Reader<'_, Re
 
     fn visit_enum<A: EnumAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
         let (name, content) = from.variant::<String>()?;
-        let (fds, blame) = (self.fds(), |_: &A::Error| self.fds().within(&name));
         match &*name {
-            "Ok" => content
-                .newtype_variant_seed(Reader::<T>::new(fds))
-                .map(Ok)
-                .inspect_err(blame),
+            "Ok" => content.newtype_variant_seed(Part::<T>::new(self.0)).map(Ok),
             "Err" => content
-                .newtype_variant_seed(Reader::<E>::new(fds))
-                .map(Err)
-                .inspect_err(blame),
+                .newtype_variant_seed(Part::<E>::new(self.0))
+                .map(Err),
             _ => Err(A::Error::unknown_variant(&name, &["Ok", "Err"])),
         }
     }

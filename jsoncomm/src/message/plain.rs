@@ -1,6 +1,6 @@
 //! Plain data: what goes through its own serde impls and carries no descriptors.
 
-use super::{Pack, Packer, Unpack, Unpacker, WithoutFds};
+use super::{Pack, Packer, Unpack, Unpacker, WithoutFds, whole};
 use crate::shape::{Definition, Field, Form, Shape, Type};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -51,7 +51,7 @@ macro_rules! unpack {
     ($([$($generics:tt)*] $plain:ty;)*) => {$(
         impl<'de, $($generics)*> Unpack<'de> for $plain {
             fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
-                Self::deserialize(from)
+                whole(Self::deserialize(from))
             }
         }
     )*};
@@ -199,13 +199,13 @@ const SYSTEM_TIME: Definition = Definition::new(
 
 impl<'de: 'b, 'b> Unpack<'de> for &'b str {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
-        Deserialize::deserialize(from)
+        whole(Deserialize::deserialize(from))
     }
 }
 
 impl<'de: 'b, 'b> Unpack<'de> for &'b Path {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
-        Deserialize::deserialize(from)
+        whole(Deserialize::deserialize(from))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Ranges and bounds, as serde has them: `{"start":1,"end":5}`, `{"Included":1}` or `"Unbounded"`.
 
-use super::container::Reader;
+use super::container::Part;
 use super::{
     Absence, MemberRules, Members, Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker,
     WithoutFds, members,
@@ -101,7 +101,7 @@ macro_rules! ranges {
                 Ok(())
             }
 
-            fn finish<E: Error>(self, absence: Absence<'_>) -> Result<Self::Value, E> {
+            fn finish<E: Error>(self, absence: Absence) -> Result<Self::Value, E> {
                 let make: fn($(ranges!(@end T $end)),+) -> $range<T> = $make;
                 Ok(make($(absence.fd(self.$end, stringify!($end))?),+))
             }
@@ -166,11 +166,11 @@ impl<T: WithoutFds> WithoutFds for Bound<T> {}
 
 impl<'de, T: UnpackPart<'de>> Unpack<'de> for Bound<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_enum("Bound", NAMES, Reader::<Self>::new(fds))
+        from.deserialize_enum("Bound", NAMES, Part::<Self>::new(fds))
     }
 }
 
-impl<'de, T: UnpackPart<'de>> Visitor<'de> for Reader<'_, Bound<T>> {
+impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, Bound<T>> {
     type Value = Bound<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,8 +185,8 @@ impl<'de, T: UnpackPart<'de>> Visitor<'de> for Reader<'_, Bound<T>> {
             EXCLUDED => Bound::Excluded,
             _ => return Err(A::Error::unknown_variant(&name, NAMES)),
         };
-        let fds = self.fds();
-        let end = content.newtype_variant_seed(Reader::<T>::new(fds));
-        end.map(make).inspect_err(|_| fds.within(&name))
+        content
+            .newtype_variant_seed(Part::<T>::new(self.0))
+            .map(make)
     }
 }

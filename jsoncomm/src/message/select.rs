@@ -5,7 +5,7 @@
 //! by what is known of them. The last traits fit any type and require a trait that is never implemented, so that there is
 //! one error, which says what to write.
 
-use super::members::Absence;
+use super::members::{Absence, whole};
 use super::probe::Probe;
 use super::{PackPart, Packed, Packer, UnpackPart, Unpacker};
 use serde::de::Error;
@@ -128,7 +128,7 @@ pub trait ReadBySerde<'de, T> {
     fn finish_field<E: Error>(
         &self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E>;
 }
@@ -136,14 +136,14 @@ pub trait ReadBySerde<'de, T> {
 impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {
     #[inline]
     fn read_field<D: Deserializer<'de>>(&self, _: &Unpacker, from: D) -> Result<T, D::Error> {
-        T::deserialize(from)
+        whole(T::deserialize(from))
     }
 
     #[inline]
     fn finish_field<E: Error>(
         &self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E> {
         absence.plain(read, name)
@@ -158,7 +158,7 @@ pub trait ReadAsMessage<'de, T> {
     fn finish_field<E: Error>(
         &self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E>;
 }
@@ -173,7 +173,7 @@ impl<'de, T: UnpackPart<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
     fn finish_field<E: Error>(
         &self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E> {
         absence.fd(read, name)
@@ -190,7 +190,7 @@ pub trait ReadWithFds<'de, T> {
     fn finish_field<E: Error>(
         &self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E>;
 }
@@ -206,7 +206,7 @@ impl<'de, T: UnpackPart<'de>> ReadWithFds<'de, T> for Probe<T> {
     fn finish_field<E: Error>(
         &self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E> {
         absence.required(read, name)
@@ -223,7 +223,7 @@ pub trait ReadNothing<T> {
     fn finish_field<E: Error>(
         self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E>;
 }
@@ -239,7 +239,7 @@ impl<T> ReadNothing<T> for Probe<T> {
     fn finish_field<E: Error>(
         self,
         read: Option<T>,
-        absence: Absence<'_>,
+        absence: Absence,
         name: &'static str,
     ) -> Result<T, E> {
         absence.required(read, name)

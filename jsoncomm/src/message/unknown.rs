@@ -1,6 +1,7 @@
 //! What a newer peer says and this program's type has no variant for.
 
-use crate::json::{BLANK, NUMBER, UNREAD};
+use crate::json::{BLANK, NUMBER, UNREAD, Writer};
+use crate::limits::Depth;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt::{self, Write};
 
@@ -98,8 +99,11 @@ struct Copy<'t>(&'t mut String);
 impl Copy<'_> {
     /// Writes what is one token.
     fn token<E: Error>(self, value: impl serde::Serialize) -> Result<(), E> {
-        let token = serde_json::to_string(&value).map_err(E::custom)?;
-        self.0.push_str(&token);
+        let mut token = Vec::new();
+        let mut writer = Writer::new(&mut token, Depth::MAX);
+        value.serialize(&mut writer).map_err(E::custom)?;
+        self.0
+            .push_str(std::str::from_utf8(&token).map_err(E::custom)?);
         Ok(())
     }
 }

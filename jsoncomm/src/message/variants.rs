@@ -1,15 +1,13 @@
-//! Reading enums: the derive says what each variant holds, the visitors here find it.
+//! Reading enums: the derive fills in a table of variants, the visitors here do the work.
 //!
-//! Externally tagged, as serde does by default: `"Denied"` or `{"NotFound":{"path":"a"}}`. Adjacently
-//! tagged, with `#[serde(tag = "t", content = "c")]`: `{"t":"NotFound","c":{"path":"a"}}`. Content that comes
-//! before its tag is skipped, and its text is read again once the tag says as what: in a buffer, as serde has
-//! one, descriptors and 128-bit integers do not survive.
+//! An externally tagged enum is a string, or an object with one member: `"Wait"`, `{"Open":{"path":"a"}}`. An adjacently
+//! tagged one has its tag and its content in two members, in any order: `{"t":"Open","c":{"path":"a"}}`. The reader of
+//! [`json`](crate::json) gives the tag first; other deserializers have to find it first.
 
 use super::Unpacker;
-use super::members::{Absence, Members, NoArguments, members, newtype, no_newtype};
+use super::members::{Absence, Members, NoArguments, members, newtype};
 use super::unknown::{Copied, UnknownVariant};
-use crate::json::{MADE_UP, Reader, UNREAD};
-use crate::limits::Depth;
+use crate::json::{ADJACENT, ADJACENT_SENSITIVE, RESERVED};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use std::fmt;
@@ -18,20 +16,20 @@ use std::marker::PhantomData;
 /// An enum that is read by its variants. The derive implements it.
 #[doc(hidden)]
 pub trait Variants<'de>: Sized {
-    /// What it is, for complaints: `enum Ask`.
+    /// What it is, for errors: `enum Ask`.
     const EXPECTING: &'static str;
     /// The variants' names.
     const NAMES: &'static [&'static str];
     /// The names that are accepted, aliases included.
     const KNOWN: &'static [&'static str];
 
-    /// Whether a variant holds something sensitive.
+    /// Whether a variant's content is sensitive.
     const SENSITIVE: bool = false;
 
-    /// Makes the variant that stands for all that the enum does not have.
+    /// Makes the variant for names that the enum does not have.
     const OTHER: Option<fn(UnknownVariant) -> Self> = None;
 
-    /// Tells which variant has this name or alias.
+    /// Returns the index of the variant with this name or alias.
     fn find(name: &str) -> Option<usize>;
     /// Reads what the variant holds.
     fn variant<C: Content<'de>>(index: usize, content: C, fds: &Unpacker)
@@ -51,45 +49,40 @@ pub trait Content<'de>: Sized {
     fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, Self::Error>;
 }
 
-/// A value.
+/// Content that is a value.
 struct Value<D>(D);
 
-impl<'de, D: Deserializer<'de>> Content<'de> for Value<D> {
-    type Error = D::Error;
-
-    fn unit(self, _: &Unpacker) -> Result<(), D::Error> {
-        serde::Deserialize::deserialize(self.0)
-    }
-
-    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
-        newtype::<M, D>(fds, self.0)
-    }
-
-    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
-        members::<M, D>(fds, self.0)
-    }
-}
-
-/// The parameters of a call: a unit variant takes `{}` or `[]`.
+/// Content that is the parameters of a call: a unit variant takes `{}` or `[]`.
 pub(super) struct Params<D>(pub(super) D);
 
-impl<'de, D: Deserializer<'de>> Content<'de> for Params<D> {
-    type Error = D::Error;
+/// Implements [`Content`] for what is read from a deserializer, by the way that it reads a unit variant.
+macro_rules! contents {
+    ($($of:ident: |$fds:ident, $from:ident| $unit:expr;)*) => {$(
+        impl<'de, D: Deserializer<'de>> Content<'de> for $of<D> {
+            type Error = D::Error;
 
-    fn unit(self, fds: &Unpacker) -> Result<(), D::Error> {
-        members::<NoArguments, D>(fds, self.0)
-    }
+            fn unit(self, $fds: &Unpacker) -> Result<(), D::Error> {
+                let $from = self.0;
+                $unit
+            }
 
-    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
-        newtype::<M, D>(fds, self.0)
-    }
+            fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+                newtype::<M, D>(fds, self.0)
+            }
 
-    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
-        members::<M, D>(fds, self.0)
-    }
+            fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+                members::<M, D>(fds, self.0)
+            }
+        }
+    )*};
 }
 
-/// The variant's name alone, in a string.
+contents! {
+    Value: |_fds, from| serde::Deserialize::deserialize(from);
+    Params: |fds, from| members::<NoArguments, D>(fds, from);
+}
+
+/// A variant's name alone, in a string.
 struct Bare<E>(PhantomData<E>);
 
 impl<'de, E: Error> Content<'de> for Bare<E> {
@@ -103,9 +96,8 @@ impl<'de, E: Error> Content<'de> for Bare<E> {
         Err(E::invalid_type(Unexpected::UnitVariant, &"newtype variant"))
     }
 
-    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, E> {
-        let error = E::invalid_type(Unexpected::UnitVariant, &M::RULES);
-        M::RULES.in_place(fds, Err(error))
+    fn members<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
+        Err(M::RULES.unexpected(Unexpected::UnitVariant))
     }
 }
 
@@ -119,12 +111,12 @@ impl<'de, E: Error> Content<'de> for Tagged<E> {
         Ok(())
     }
 
-    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, E> {
-        no_newtype::<M, E>(Absence::of_content(fds, self.0))
+    fn newtype<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
+        M::new().finish(Absence::Content(self.0))
     }
 
-    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, E> {
-        Absence::of_content(fds, self.0).required(None, self.0)
+    fn members<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
+        Err(E::missing_field(self.0))
     }
 }
 
@@ -151,7 +143,12 @@ pub fn adjacent<'de, V: Variants<'de>, D: Deserializer<'de>>(
         strict,
         of: PhantomData,
     };
-    from.deserialize_struct("", names, visitor)
+    let name = if V::SENSITIVE {
+        ADJACENT_SENSITIVE
+    } else {
+        ADJACENT
+    };
+    from.deserialize_struct(name, names, visitor)
 }
 
 struct External<'f, V>(&'f Unpacker, PhantomData<V>);
@@ -164,13 +161,7 @@ impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<V, E> {
-        match find::<V, E>(name)? {
-            Which::Known(index) => V::variant(index, Bare(PhantomData), self.0),
-            Which::Other(name, make) => Ok(make(UnknownVariant {
-                name,
-                content: None,
-            })),
-        }
+        find::<V, E>(name)?.with(Bare(PhantomData), self.0)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
@@ -180,17 +171,14 @@ impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
                 &"one member, named as a variant",
             ));
         };
-        let known = match &which {
-            Which::Known(index) => V::NAMES.get(*index).copied().unwrap_or_default(),
-            // Made up by serde_json around a number's digits.
-            Which::Other(name, _) if name.starts_with(MADE_UP) => {
+        match &which {
+            // A number's digits, as `serde_json` passes them on.
+            Which::Other(name, _) if name.starts_with(RESERVED) => {
                 return Err(A::Error::invalid_type(Unexpected::Other("number"), &self));
             }
-            Which::Other(..) => "",
-        };
-        let value = map
-            .next_value_seed(Variant(which, self.0))
-            .inspect_err(|_| self.0.within(known))?;
+            _ => {}
+        }
+        let value = map.next_value_seed(Held(which, self.0))?;
         match map.next_key::<IgnoredAny>()? {
             Some(_) => Err(A::Error::custom("more than one variant")),
             None => Ok(value),
@@ -214,56 +202,34 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
         let [tag, content] = *self.names;
-        let mut which = None;
-        let mut value = None;
-        let mut unread = None;
+        let (mut which, mut value, mut tagged) = (None, None, false);
         while let Some(found) = map.next_key_seed(Half(&self))? {
-            match (found, &which) {
-                (Found::Tag, None) => {
-                    let tagged = map.next_value_seed(Tag::<V>(PhantomData));
-                    let tagged = tagged.inspect_err(|_| self.fds.within(tag))?;
-                    if let Some(text) = unread.take() {
-                        let held = self.read_again(tagged.clone(), text);
-                        value = Some(held.inspect_err(|_| self.fds.within(content))?);
+            match found {
+                Found::Tag if !tagged => {
+                    tagged = true;
+                    which = Some(map.next_value_seed(Tag::<V>(PhantomData))?);
+                }
+                Found::Tag => return Err(A::Error::duplicate_field(tag)),
+                Found::Content if value.is_some() => {
+                    return Err(A::Error::duplicate_field(content));
+                }
+                Found::Content => match which.take() {
+                    Some(which) => value = Some(map.next_value_seed(Held(which, self.fds))?),
+                    None => {
+                        return Err(A::Error::custom(format_args!(
+                            "`{tag}` must come before `{content}`"
+                        )));
                     }
-                    which = Some(tagged);
-                }
-                (Found::Content, Some(which)) if value.is_none() => {
-                    let seed = Variant(which.clone(), self.fds);
-                    let held = map.next_value_seed(seed);
-                    value = Some(held.inspect_err(|_| self.fds.within(content))?);
-                }
-                (Found::Content, None) if unread.is_none() => {
-                    let skipped = map.next_value_seed(Unread(*self.names));
-                    let skipped = match V::SENSITIVE {
-                        true => self.fds.sensitive(skipped),
-                        false => skipped,
-                    };
-                    unread = Some(skipped.inspect_err(|_| self.fds.within(content))?);
-                }
-                (Found::Tag | Found::Content, _) => {
-                    let twice = if found == Found::Tag { tag } else { content };
-                    self.fds.within(twice);
-                    return Err(A::Error::duplicate_field(twice));
-                }
-                (Found::Other, _) => {
+                },
+                Found::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        match (which, value) {
-            (_, Some(value)) => Ok(value),
-            (Some(Which::Known(index)), None) => {
-                V::variant(index, Tagged(content, PhantomData), self.fds)
-            }
-            (Some(Which::Other(name, make)), None) => Ok(make(UnknownVariant {
-                name,
-                content: None,
-            })),
-            (None, None) => {
-                self.fds.within(tag);
-                Err(A::Error::missing_field(tag))
-            }
+        match (value, which) {
+            (Some(value), _) => Ok(value),
+            (None, Some(which)) => which.with(Tagged(content, PhantomData), self.fds),
+            (None, None) => Err(A::Error::missing_field(tag)),
         }
     }
 
@@ -271,8 +237,7 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
         let Some(which) = seq.next_element_seed(Tag::<V>(PhantomData))? else {
             return Err(A::Error::invalid_length(0, &self));
         };
-        let seed = Variant(which, self.fds);
-        let Some(value) = seq.next_element_seed(seed)? else {
+        let Some(value) = seq.next_element_seed(Held(which, self.fds))? else {
             return Err(A::Error::invalid_length(1, &self));
         };
         match seq.next_element::<IgnoredAny>()? {
@@ -282,57 +247,7 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
     }
 }
 
-impl<V> Adjacent<'_, V> {
-    /// Reads the content that stood before its tag.
-    fn read_again<'de, E: Error>(&self, which: Which<V>, text: &'de str) -> Result<V, E>
-    where
-        V: Variants<'de>,
-    {
-        // How deep it is has been found good as it was skipped.
-        let mut reader = Reader::new(text, Depth::MAX);
-        let value = Variant(which, self.fds).deserialize(&mut reader);
-        match value {
-            Ok(value) if reader.position() == text.len() => Ok(value),
-            Ok(_) => Err(E::custom("trailing characters")),
-            Err(error) => Err(E::custom(error)),
-        }
-    }
-}
-
-/// The seed of content that comes before its tag: its text. It has the names of the two for who cannot give that.
-struct Unread([&'static str; 2]);
-
-impl<'de> DeserializeSeed<'de> for Unread {
-    type Value = &'de str;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<&'de str, D::Error> {
-        from.deserialize_newtype_struct(UNREAD, self)
-    }
-}
-
-impl<'de> Visitor<'de> for Unread {
-    type Value = &'de str;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [tag, content] = self.0;
-        write!(f, "`{tag}` before `{content}`")
-    }
-
-    fn visit_borrowed_bytes<E: Error>(self, text: &'de [u8]) -> Result<&'de str, E> {
-        std::str::from_utf8(text).map_err(E::custom)
-    }
-
-    /// What is no reader of ours.
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, _: D) -> Result<&'de str, D::Error> {
-        let [tag, content] = self.0;
-        Err(D::Error::custom(format_args!(
-            "`{tag}` must come before `{content}`"
-        )))
-    }
-}
-
 /// Which half of an adjacently tagged enum a member is.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     Tag,
     Content,
@@ -363,10 +278,7 @@ impl<V> Visitor<'_> for Half<'_, '_, V> {
         match name {
             _ if name == *tag => Ok(Found::Tag),
             _ if name == *content => Ok(Found::Content),
-            _ if self.0.strict => {
-                self.0.fds.within(name);
-                Err(E::unknown_field(name, self.0.names))
-            }
+            _ if self.0.strict => Err(E::unknown_field(name, self.0.names)),
             _ => Ok(Found::Other),
         }
     }
@@ -379,11 +291,18 @@ enum Which<V> {
     Other(String, fn(UnknownVariant) -> V),
 }
 
-impl<V> Clone for Which<V> {
-    fn clone(&self) -> Self {
+impl<V> Which<V> {
+    /// Makes the variant of a name without a value beside it.
+    fn with<'de, C: Content<'de>>(self, content: C, fds: &Unpacker) -> Result<V, C::Error>
+    where
+        V: Variants<'de>,
+    {
         match self {
-            Self::Known(index) => Self::Known(*index),
-            Self::Other(name, make) => Self::Other(name.clone(), *make),
+            Self::Known(index) => V::variant(index, content, fds),
+            Self::Other(name, make) => Ok(make(UnknownVariant {
+                name,
+                content: None,
+            })),
         }
     }
 }
@@ -420,9 +339,9 @@ fn find<'de, V: Variants<'de>, E: Error>(name: &str) -> Result<Which<V>, E> {
 }
 
 /// The seed of what a variant holds.
-struct Variant<'f, V>(Which<V>, &'f Unpacker);
+struct Held<'f, V>(Which<V>, &'f Unpacker);
 
-impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Variant<'_, V> {
+impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Held<'_, V> {
     type Value = V;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<V, D::Error> {

@@ -1,6 +1,6 @@
 //! Messages without a type of ours: any serde type, alone or with loose descriptors.
 
-use super::{Pack, Packer, Unpack, Unpacker, WithoutFds, absent};
+use super::{Pack, Packer, Unpack, Unpacker, WithoutFds, absent, whole};
 use crate::fds::Fds;
 use serde::ser::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -30,7 +30,7 @@ impl<T> WithoutFds for Json<T> {}
 
 impl<'de, T: Deserialize<'de>> Unpack<'de> for Json<T> {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
-        T::deserialize(from).map(Json)
+        whole(T::deserialize(from)).map(Json)
     }
 
     fn absent() -> Option<Self> {
@@ -83,7 +83,7 @@ impl<T: Serialize> Pack for WithFds<T> {
 impl<'de, T: Deserialize<'de>> Unpack<'de> for WithFds<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         Ok(Self {
-            json: T::deserialize(from)?,
+            json: whole(T::deserialize(from))?,
             fds: fds.take_all(),
         })
     }

@@ -1,66 +1,59 @@
-//! An object's key, which is text, read as whatever the map's keys are.
+//! An object's key, a string that is read as the type of the map's keys.
 
+use crate::json::{Cursor, Error};
 use serde::de::value::StrDeserializer;
-use serde::de::{Error, IgnoredAny, IntoDeserializer, Unexpected, Visitor};
+use serde::de::{Error as _, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::str::FromStr;
 
-/// What reads a key by the rules that serde_json has for keys.
-pub(super) struct Key<'k, 'de, E> {
-    text: &'k Cow<'de, str>,
-    error: PhantomData<E>,
-}
+/// Reads a key by the rules that `serde_json` has for keys.
+pub(super) struct Key<'k, 'de>(&'k Cow<'de, str>);
 
-impl<'k, 'de, E: Error> Key<'k, 'de, E> {
+impl<'k, 'de> Key<'k, 'de> {
     #[inline]
     pub(super) fn new(text: &'k Cow<'de, str>) -> Self {
-        let error = PhantomData;
-        Self { text, error }
+        Self(text)
     }
 
     #[inline]
     fn text(&self) -> &'k str {
-        self.text
+        self.0
     }
 
-    /// The text itself, where it is the datagram's and not a copy without escapes.
+    /// Returns the text that outlives the reader; `None` if it is a copy without escapes.
     #[inline]
     fn borrowed(&self) -> Option<&'de str> {
-        match self.text {
+        match self.0 {
             Cow::Borrowed(text) => Some(text),
             Cow::Owned(_) => None,
         }
     }
 
-    /// Says whether it is a number by the rules of JSON, and nothing else.
+    /// Returns true if the key is a number by the rules of JSON, and nothing else.
     fn is_number(&self) -> bool {
-        let digit = |letter: char| letter.is_ascii_digit();
-        let first = |letter| digit(letter) || letter == '-';
-        let alone = self.text().starts_with(first) && self.text().ends_with(digit);
-        alone && serde_json::from_str::<IgnoredAny>(self.text()).is_ok()
+        Cursor::new(self.text()).number() == Some(self.text())
     }
 
-    /// Reads it as a type that has the whole of it, or not at all.
+    /// Reads the whole key as a number.
     fn parse<N: FromStr>(&self) -> Option<N> {
         self.text().parse().ok().filter(|_| self.is_number())
     }
 
-    fn refuse<T>(&self, visitor: &impl Visitor<'de>) -> Result<T, E> {
-        Err(E::invalid_type(Unexpected::Str(self.text()), visitor))
+    fn refuse<T>(&self, visitor: &impl Visitor<'de>) -> Result<T, Error> {
+        Err(Error::invalid_type(Unexpected::Str(self.text()), visitor))
     }
 }
 
-/// Reads numbers of up to 64 bits; as which, if they are no integers.
+/// Reads numbers of up to 64 bits, as the given float if they are not integers.
 macro_rules! numbers {
     ($($real:ident: $($method:ident)*;)*) => {$($(
         #[inline]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             if let Some(number) = self.parse::<u64>() {
                 return visitor.visit_u64(number);
             }
-            // There is no integer below zero that is zero.
+            // A zero with a sign is a float.
             if let Some(number) = self.parse::<i64>().filter(|number| *number != 0) {
                 return visitor.visit_i64(number);
             }
@@ -72,11 +65,11 @@ macro_rules! numbers {
     )*)*};
 }
 
-impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
-    type Error = E;
+impl<'de> Deserializer<'de> for Key<'_, 'de> {
+    type Error = Error;
 
     #[inline]
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.borrowed() {
             Some(text) => visitor.visit_borrowed_str(text),
             None => visitor.visit_str(self.text()),
@@ -90,7 +83,7 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
     }
 
     #[inline]
-    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.parse() {
             Some(number) => visitor.visit_i128(number),
             None => self.refuse(&visitor),
@@ -98,7 +91,7 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
     }
 
     #[inline]
-    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.parse() {
             Some(number) => visitor.visit_u128(number),
             None => self.refuse(&visitor),
@@ -106,7 +99,7 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
     }
 
     #[inline]
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.text() {
             "true" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
@@ -115,7 +108,7 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
     }
 
     #[inline]
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.borrowed() {
             Some(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
             None => visitor.visit_bytes(self.text().as_bytes()),
@@ -123,12 +116,12 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
     }
 
     #[inline]
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.deserialize_bytes(visitor)
     }
 
     #[inline]
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_some(self)
     }
 
@@ -137,7 +130,7 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, E> {
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -147,8 +140,8 @@ impl<'de, E: Error> Deserializer<'de> for Key<'_, 'de, E> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, E> {
-        let text: StrDeserializer<'_, E> = self.text().into_deserializer();
+    ) -> Result<V::Value, Error> {
+        let text: StrDeserializer<'_, Error> = self.text().into_deserializer();
         text.deserialize_enum(name, variants, visitor)
     }
 

@@ -1,18 +1,17 @@
-//! The keys of one object, and which of them are there twice.
+//! The keys of one object, and which of them is repeated.
 
-use crate::json::clip;
-use serde::de::Error;
+use crate::json::{Error, clip};
 use std::borrow::Cow;
 
-/// How serde_json names the only member of a map that it makes up to hand over a text.
-pub(crate) const MADE_UP: &str = "$serde_json::private::";
-/// A number's, where a program has every digit kept (`arbitrary_precision`).
+/// Start of the names under which `serde_json` passes a text through serde.
+pub(crate) const RESERVED: &str = "$serde_json::private::";
+/// Name of a number that keeps every digit (`arbitrary_precision`).
 pub(crate) const NUMBER: &str = "$serde_json::private::Number";
 
 /// The keys of one object.
 #[derive(Default)]
 pub(super) struct Keys<'de> {
-    /// Needs no room.
+    /// Needs no allocation.
     first: Option<&'de str>,
     rest: Vec<Cow<'de, str>>,
 }
@@ -26,18 +25,18 @@ impl<'de> Keys<'de> {
         }
     }
 
-    /// Refuses the object if one came twice.
+    /// Refuses the object if a key is repeated.
     #[inline]
-    pub(super) fn finish<E: Error>(&mut self) -> Result<(), E> {
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
         if self.rest.is_empty() {
             return Ok(());
         }
         self.rest.extend(self.first.map(Cow::Borrowed));
-        repeated(&mut self.rest).map_or(Ok(()), |reason| Err(E::custom(reason)))
+        repeated(&mut self.rest).map_or(Ok(()), |reason| Err(Error::data(reason)))
     }
 }
 
-/// Says which key is there twice, if one is. Sorts them.
+/// Returns an error's text that names a repeated key, if there is one. Sorts the keys.
 pub(crate) fn repeated(keys: &mut [Cow<'_, str>]) -> Option<String> {
     keys.sort_unstable();
     keys.windows(2).find_map(|pair| match pair {

@@ -1,16 +1,32 @@
-//! What is in an array or an object, part by part.
+//! What is in an array or an object, part by part. Here an error gets the member or element that it is about.
 
 use super::key::Key;
-use super::keys::{Keys, MADE_UP};
+use super::keys::{Keys, RESERVED};
 use super::{Reader, Step};
+use crate::json::Error;
+use crate::json::cursor::{Cursor, NO_KEY};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess};
-use serde_json::Error;
 use std::borrow::Cow;
 
 /// The elements of an array.
 pub(super) struct Elements<'r, 'de> {
     pub(super) from: &'r mut Reader<'de>,
-    pub(super) first: bool,
+    /// Names of the elements, as far as they have some.
+    pub(super) names: &'static [&'static str],
+    /// How many have been read.
+    pub(super) count: usize,
+}
+
+impl Elements<'_, '_> {
+    /// Blames the element that was read last.
+    #[cold]
+    fn blame(&self, error: Error) -> Error {
+        let index = self.count - 1;
+        match self.names.get(index) {
+            Some(name) => error.within(name),
+            None => error.within_element(index),
+        }
+    }
 }
 
 impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
@@ -21,37 +37,72 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        match self.from.step(b']', &mut self.first) {
-            Step::Part => match seed.deserialize(&mut *self.from) {
-                Ok(value) => Ok(Some(value)),
-                Err(error) => {
-                    self.from.lost_within("[]");
-                    Err(error)
+        match self.from.step(b']', self.count == 0) {
+            Step::Part => {
+                self.count += 1;
+                match seed.deserialize(&mut *self.from) {
+                    Ok(value) => Ok(Some(value)),
+                    Err(error) => Err(self.blame(error)),
                 }
-            },
+            }
             Step::End => Ok(None),
-            Step::Mistake => Err(self.from.ends_badly()),
+            Step::Mistake => Err(self.from.no_part()),
         }
     }
 }
 
-/// Which keys of an object can be there twice without the visitor seeing it.
+/// Which keys of an object can be repeated without the visitor seeing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unseen {
     /// All, where it makes a map.
     All,
-    /// Those that it skips, where it makes a struct: it refuses its own if they come twice.
+    /// Those that it skips, where it makes a struct: it refuses its own if they are repeated.
     Skipped,
 }
 
 /// The members of an object.
 pub(super) struct Entries<'r, 'k, 'de> {
-    pub(super) from: &'r mut Reader<'de>,
-    pub(super) first: bool,
-    pub(super) unseen: Unseen,
-    /// That of the value that comes next.
-    pub(super) key: Cow<'de, str>,
-    pub(super) keys: &'k mut Keys<'de>,
+    from: &'r mut Reader<'de>,
+    is_first: bool,
+    unseen: Unseen,
+    /// Key of the next value.
+    key: Cow<'de, str>,
+    keys: &'k mut Keys<'de>,
+}
+
+impl<'r, 'k, 'de> Entries<'r, 'k, 'de> {
+    #[inline]
+    pub(super) fn new(from: &'r mut Reader<'de>, unseen: Unseen, keys: &'k mut Keys<'de>) -> Self {
+        Self {
+            from,
+            is_first: true,
+            unseen,
+            key: Cow::Borrowed(""),
+            keys,
+        }
+    }
+
+    /// Reads the next key; returns false at the end.
+    #[inline]
+    fn next_key(&mut self) -> Result<bool, Error> {
+        let is_first = std::mem::take(&mut self.is_first);
+        match self.from.step(b'}', is_first) {
+            Step::End => return Ok(false),
+            Step::Part if self.from.at.peek() == b'"' => {}
+            Step::Mistake if self.from.at.peek() != b'}' => return Err(self.from.no_part()),
+            Step::Part | Step::Mistake => return Err(self.from.syntax_error(NO_KEY)),
+        }
+        self.key = self.from.string()?;
+        Ok(true)
+    }
+
+    #[inline]
+    fn read_key<S: DeserializeSeed<'de>>(&self, seed: S) -> Result<Option<S::Value>, Error> {
+        if self.unseen == Unseen::All && self.key.starts_with(RESERVED) {
+            return Err(Error::data("a key that serde_json reserves for itself"));
+        }
+        seed.deserialize(Key::new(&self.key)).map(Some)
+    }
 }
 
 impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
@@ -62,33 +113,102 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        match self.from.step(b'}', &mut self.first) {
-            Step::Part => {}
-            Step::End => return Ok(None),
-            Step::Mistake => return Err(self.from.ends_badly()),
+        if !self.next_key()? {
+            return Ok(None);
         }
-        if self.from.at.peek() != b'"' {
-            return Err(self.from.fail("key must be a string"));
-        }
-        self.key = self.from.string()?;
-        if self.unseen == Unseen::All && self.key.starts_with(MADE_UP) {
-            return Err(Error::custom("a key that serde_json keeps for itself"));
-        }
-        seed.deserialize(Key::new(&self.key)).map(Some)
+        self.read_key(seed)
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         self.from.colon()?;
-        self.from.skipped = false;
         let value = seed.deserialize(&mut *self.from);
+        let value = value.map_err(|error| error.within(&self.key));
+        let skipped = std::mem::take(&mut self.from.skipped);
         // The visitor may go on behind an error.
-        if value.is_err() {
-            self.from.lost_within(&self.key);
-        }
-        if self.unseen == Unseen::All || self.from.skipped || value.is_err() {
+        if self.unseen == Unseen::All || skipped || value.is_err() {
             self.keys.push(std::mem::take(&mut self.key));
         }
         value
+    }
+}
+
+/// The members of an object that has a tag and a content. Content that comes before its tag is skipped and read behind it.
+pub(super) struct TagFirst<'r, 'k, 'de> {
+    entries: Entries<'r, 'k, 'de>,
+    names: [&'static str; 2],
+    sensitive: bool,
+    is_tagged: bool,
+    /// Behind the key of content that came before its tag.
+    early: Option<Cursor<'de>>,
+    /// Where to go on behind such content.
+    next: Option<Cursor<'de>>,
+}
+
+impl<'r, 'k, 'de> TagFirst<'r, 'k, 'de> {
+    pub(super) fn new(
+        entries: Entries<'r, 'k, 'de>,
+        names: [&'static str; 2],
+        sensitive: bool,
+    ) -> Self {
+        Self {
+            entries,
+            names,
+            sensitive,
+            is_tagged: false,
+            early: None,
+            next: None,
+        }
+    }
+
+    /// Skips content that comes before its tag.
+    fn skip_content(&mut self, content: &'static str) -> Result<(), Error> {
+        let from = &mut *self.entries.from;
+        if self.early.replace(from.at.clone()).is_some() {
+            return Err(Error::duplicate_field(content));
+        }
+        from.colon()?;
+        from.skip().map_err(|error| {
+            let error = match self.sensitive {
+                true => Error::data("not what is expected"),
+                false => error,
+            };
+            error.within(content)
+        })
+    }
+}
+
+impl<'de> MapAccess<'de> for TagFirst<'_, '_, 'de> {
+    type Error = Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        let [tag, content] = self.names;
+        loop {
+            if let Some(early) = self.early.take_if(|_| self.is_tagged) {
+                self.next = Some(std::mem::replace(&mut self.entries.from.at, early));
+                self.entries.key = Cow::Borrowed(content);
+                break;
+            }
+            if !self.entries.next_key()? {
+                return Ok(None);
+            }
+            if self.is_tagged || self.entries.key != content {
+                self.is_tagged |= self.entries.key == tag;
+                break;
+            }
+            self.skip_content(content)?;
+        }
+        self.entries.read_key(seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        let value = self.entries.next_value_seed(seed)?;
+        if let Some(next) = self.next.take() {
+            self.entries.from.at = next;
+        }
+        Ok(value)
     }
 }

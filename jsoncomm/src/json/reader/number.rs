@@ -1,0 +1,169 @@
+//! Numbers that are not plain unsigned integers.
+
+use super::{NUMBER, Reader};
+use crate::json::Error;
+use serde::de::value::MapDeserializer;
+use serde::de::{Deserializer, Expected, IgnoredAny, MapAccess, Visitor};
+use std::fmt;
+use std::str::FromStr;
+
+/// Most digits of a refused integer that the error repeats.
+const DIGITS_SHOWN: usize = 40;
+
+/// What an integer is written without.
+const FRACTION: [char; 3] = ['.', 'e', 'E'];
+
+const OUT_OF_RANGE: &str = "number out of range";
+
+#[derive(Debug)]
+enum Number {
+    Unsigned(u64),
+    Negative(i64),
+    Float(f64),
+    /// As it was written, where `serde_json` keeps every digit.
+    Text(String),
+}
+
+impl Number {
+    /// Returns the integer of up to 64 bits that `text` is. A zero with a sign is a float.
+    fn integer(text: &str) -> Option<Self> {
+        let negative = || text.parse().ok().filter(|number| *number != 0);
+        let unsigned = text.parse().ok().map(Self::Unsigned);
+        unsigned.or_else(|| negative().map(Self::Negative))
+    }
+
+    #[inline(never)]
+    fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self {
+            Self::Unsigned(number) => visitor.visit_u64(number),
+            Self::Negative(number) => visitor.visit_i64(number),
+            Self::Float(number) => visitor.visit_f64(number),
+            // As `serde_json` passes it on.
+            Self::Text(text) => {
+                visitor.visit_map(MapDeserializer::new([(NUMBER, text)].into_iter()))
+            }
+        }
+    }
+}
+
+impl<'de> Reader<'de> {
+    #[inline]
+    pub(super) fn read_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        self.number(|text| text.parse().ok(), visitor)
+    }
+
+    /// Reads the nearest `f32`, which the nearest one to the nearest `f64` is not always.
+    #[inline]
+    pub(super) fn read_f32<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        self.number(|text| text.parse::<f32>().ok().map(f64::from), visitor)
+    }
+
+    /// Reads a number; `float` reads what is not an integer of up to 64 bits.
+    #[inline]
+    fn number<V: Visitor<'de>>(
+        &mut self,
+        float: fn(&str) -> Option<f64>,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let first = self.at.peek();
+        match (self.at.unsigned(), first) {
+            (Some(number), _) => visitor.visit_u64(number),
+            (None, b'-' | b'0'..=b'9') => self.other_number(float)?.visit(visitor),
+            (None, _) => Err(self.invalid_type(&visitor)),
+        }
+    }
+
+    #[inline(never)]
+    fn other_number(&mut self, float: fn(&str) -> Option<f64>) -> Result<Number, Error> {
+        let text = self.number_text()?;
+        let float = || float(text).filter(|number| number.is_finite());
+        let number = Number::integer(text).or_else(|| float().map(Number::Float));
+        number.ok_or_else(|| self.out_of_range())
+    }
+
+    /// Reads a number for which there is no type that it has to fit.
+    pub(super) fn read_any_number<V: Visitor<'de>>(
+        &mut self,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        if let Some(number) = self.at.unsigned() {
+            return visitor.visit_u64(number);
+        }
+        let text = self.number_text()?;
+        let number = match Number::integer(text) {
+            Some(number) => number,
+            // It knows whether every digit is kept.
+            None => serde_json::Deserializer::from_str(text)
+                .deserialize_any(NumberVisitor)
+                .map_err(|_| self.out_of_range())?,
+        };
+        match number {
+            Number::Float(float) if loses_digits(text, float) => Err(lost_digits(text)),
+            number => number.visit(visitor),
+        }
+    }
+
+    /// Reads an integer of up to 128 bits. Anything else ends the message.
+    pub(super) fn wide_integer<N: FromStr>(&mut self, expected: &dyn Expected) -> Result<N, Error> {
+        let read = match self.at.peek() {
+            b'-' | b'0'..=b'9' => self.number_text().and_then(|text| {
+                let is_integer = !text.contains(FRACTION);
+                text.parse().map_err(|_| match is_integer {
+                    true => Error::data(OUT_OF_RANGE),
+                    false => Error::data(format_args!("invalid type: number, expected {expected}")),
+                })
+            }),
+            _ => Err(self.invalid_type(expected)),
+        };
+        read.map_err(|error| self.poison(error))
+    }
+
+    fn number_text(&mut self) -> Result<&'de str, Error> {
+        self.at.number().ok_or_else(|| self.no_value())
+    }
+
+    #[cold]
+    fn out_of_range(&mut self) -> Error {
+        self.poison(Error::data(OUT_OF_RANGE))
+    }
+}
+
+/// Returns true if a text is an integer, and not as the nearest float is written.
+fn loses_digits(text: &str, nearest: f64) -> bool {
+    !text.contains(FRACTION) && nearest.to_string() != text
+}
+
+/// Refuses an integer for which serde has no number with all digits.
+#[cold]
+fn lost_digits(text: &str) -> Error {
+    let shown = text.get(..DIGITS_SHOWN).unwrap_or(text);
+    let more = if shown.len() < text.len() { "…" } else { "" };
+    Error::data(format_args!("integer {shown}{more} has more than 64 bits"))
+}
+
+struct NumberVisitor;
+
+impl<'de> Visitor<'de> for NumberVisitor {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+        Ok(Number::Unsigned(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+        Ok(Number::Negative(number))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+        Ok(Number::Float(number))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
+        let member = map.next_entry::<IgnoredAny, String>()?;
+        Ok(Number::Text(member.unwrap_or_default().1))
+    }
+}
