@@ -1,8 +1,9 @@
 //! Typed messages on a socket: one datagram, one message, without an envelope.
 //!
-//! [`Socket`] sends and receives messages, blocking or not; [`Listener`] accepts connections. [`RawDatagram`] is a datagram as it
-//! came. [`Connection`](crate::Connection) and [`Server`](crate::Server) add calls with replies, deadlines and dispatch.
+//! [`Socket`] sends and receives messages, blocking or not; [`Listener`] accepts connections. [`RawDatagram`] is a datagram
+//! as bytes. [`Connection`](crate::Connection) and [`Server`](crate::Server) add calls with replies, deadlines and dispatch.
 
+mod listener;
 mod raw;
 
 use std::fmt;
@@ -10,62 +11,34 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, Bind, Bound};
-use crate::error::{AddressProblem, Error};
+use crate::error::Error;
 use crate::json::check_size;
 use crate::limits::Limits;
-use crate::message::{self, Message, Pack, Packer, UnusedFds};
-use crate::sys::OsError;
-use crate::sys::control::{self, Wait};
+use crate::message::{self, Message, Pack, Packer, Row, UnusedFds};
+use crate::sys::control::Wait;
 use crate::sys::socket::{self as sys, Type};
 use crate::transport::{self, Datagram, Inbox, Kind, ReceiveOutcome, SendAttempt, Transport};
 
 pub use crate::limits::DATAGRAM_MAX;
 pub use crate::transport::SendStatus;
+pub use listener::Listener;
+pub(crate) use listener::{Listening, kind_of, local_address};
 pub use raw::RawDatagram;
 
-/// What one attempt to receive found.
+/// A socket that sends and receives typed messages: one JSON value and its descriptors per datagram.
 ///
-/// # Examples
+/// | | waits | no room / nothing queued | peer closed |
+/// |---|---|---|---|
+/// | [`send`](Socket::send), [`send_to`](Socket::send_to) | up to the [timeout](Socket::set_timeout) | [`Error::Deadline`] | [`Error::Closed`] |
+/// | [`receive`](Socket::receive), [`receive_raw`](Socket::receive_raw) | up to the timeout | [`Error::Deadline`] | [`Error::Closed`] |
+/// | [`try_send`](Socket::try_send), [`try_send_to`](Socket::try_send_to), [`try_send_raw`](Socket::try_send_raw) | never | [`SendStatus::Full`] | [`Error::Closed`] |
+/// | [`try_receive`](Socket::try_receive), [`try_receive_raw`](Socket::try_receive_raw) | never | [`Received::Pending`] | [`Received::Closed`] |
 ///
-/// ```
-/// use jsoncomm::socket::{Received, Socket};
-/// use jsoncomm::Kind;
+/// Waiting does not depend on `O_NONBLOCK` of the descriptor. A text that is too large for a datagram travels in a memfd,
+/// up to [`Limits::message`].
 ///
-/// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
-/// left.send("one")?;
-/// drop(left);
-/// let mut lines = Vec::new();
-/// loop {
-///     match right.try_receive::<String>()? {
-///         Received::Message(line, _sender) => lines.push(line),
-///         Received::Pending => println!("wait until the socket is readable"),
-///         Received::Closed => break,
-///     }
-/// }
-/// assert_eq!(lines, ["one"]);
-/// # Ok::<(), jsoncomm::Error>(())
-/// ```
-#[derive(Debug)]
-pub enum Received<M> {
-    /// One whole message, and where it came from if the sender has an address.
-    Message(M, Option<Address>),
-    /// Nothing is queued; try again when the socket is readable.
-    Pending,
-    /// The peer has closed; no message will follow. Only on [`Kind::Seqpacket`].
-    Closed,
-}
-
-/// A socket that sends and receives typed messages, one JSON value and its descriptors in each datagram.
-///
-/// This is the bare wire: the JSON is the message itself, without an envelope. [`send`](Socket::send) and
-/// [`receive`](Socket::receive) wait, for ever unless [`set_timeout`](Socket::set_timeout) says how long;
-/// [`try_send`](Socket::try_send) and [`try_receive`](Socket::try_receive) never do, whatever the
-/// descriptor's own flags. A text too large for a datagram travels in a memfd without further ado, up to
-/// [`Limits::message`].
-///
-/// The path of a bound socket is removed when it is dropped, if it is still the same file. A forked child ([fork(2)])
-/// can go on with its copy, which removes nothing: both processes then have one socket, and each message is received by
-/// one of them.
+/// A bound socket removes its file when it is dropped, if that is still the same file. In a forked child ([fork(2)]) the
+/// copy removes nothing; both processes then share one socket, and each message is received by one of them.
 ///
 /// [fork(2)]: https://man7.org/linux/man-pages/man2/fork.2.html
 ///
@@ -88,15 +61,49 @@ pub enum Received<M> {
 pub struct Socket {
     // Dropped before the socket is closed; see `Bound`.
     path: Option<Bound>,
-    line: Transport,
+    transport: Transport,
     inbox: Inbox,
+    /// The text of the last message sent, kept for its capacity.
     text: Vec<u8>,
     timeout: Option<Duration>,
-    surplus: UnusedFds,
+    unused_fds: UnusedFds,
+}
+
+/// Result of receiving without waiting.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::socket::{Received, Socket};
+/// use jsoncomm::Kind;
+///
+/// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
+/// left.send("one")?;
+/// drop(left);
+/// let mut lines = Vec::new();
+/// loop {
+///     match right.try_receive::<String>()? {
+///         Received::Message(line, _sender) => lines.push(line),
+///         Received::Pending => println!("wait until the socket is readable"),
+///         Received::Closed => break,
+///     }
+/// }
+/// assert_eq!(lines, ["one"]);
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a received message is lost if it is not used"]
+pub enum Received<M> {
+    /// One whole message, and the address of its sender if it has one.
+    Message(M, Option<Address>),
+    /// Nothing is queued. Wait until the socket is readable and try again.
+    Pending,
+    /// The peer has closed, and no message will follow. Only on [`Kind::Seqpacket`].
+    Closed,
 }
 
 impl Socket {
-    /// Makes two sockets that are connected to each other.
+    /// Makes two connected sockets.
     ///
     /// # Errors
     ///
@@ -105,23 +112,72 @@ impl Socket {
     /// [socketpair(2)]: https://man7.org/linux/man-pages/man2/socketpair.2.html
     pub fn pair(kind: Kind) -> Result<(Self, Self), Error> {
         let (left, right) = sys::socketpair(kind.into())?;
-        let limits = Limits::default();
-        Ok((
-            Self::new(Transport::new(left, kind, &limits)?),
-            Self::new(Transport::new(right, kind, &limits)?),
-        ))
+        Ok((Self::made_of(left, kind)?, Self::made_of(right, kind)?))
     }
 
-    /// Binds a datagram socket to an address, to receive from anyone who can reach it. The file of a dead
-    /// server is replaced, that of a live one never; [`Bind`] has the rules, and sets mode and owner.
+    /// Connects to the socket at an address, whichever kind it is.
     ///
-    /// For connections see [`Listener::bind`].
+    /// Waits as [`connect`](Socket::connect) does.
     ///
     /// # Errors
     ///
-    /// [`Error::Address`] when something is in the way, the directory is missing, or the address cannot be
-    /// used, as [`AddressProblem`] tells; [`Error::Os`] for whatever else [bind(2)] and its kin report. What
-    /// was there is as before, and nothing is left behind.
+    /// Those of [`connect`](Socket::connect), but not [`OtherKind`](crate::address::AddressProblem::OtherKind).
+    pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
+        Self::open_by(address, Instant::now() + transport::DEADLINE)
+    }
+
+    /// Connects to the socket at an address, whichever kind it is, and waits until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Socket::open); [`Error::Deadline`] at once if the deadline has passed.
+    pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
+        transport::connect_any(&address.into(), &Limits::default(), deadline).map(Self::new)
+    }
+
+    /// Connects to a socket of this kind. A datagram socket is also bound to a name that the kernel chooses, so that it can
+    /// be replied to.
+    ///
+    /// Waits only if the backlog of a [`Listener`] is full, and at most 25 s.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] with [`Missing`], [`NobodyListens`], [`Denied`] or [`OtherKind`], or with another problem if the
+    /// address itself cannot be used; [`Error::Deadline`]; [`Error::Os`] for whatever else [connect(2)] reports.
+    ///
+    /// [`Missing`]: crate::address::AddressProblem::Missing
+    /// [`NobodyListens`]: crate::address::AddressProblem::NobodyListens
+    /// [`Denied`]: crate::address::AddressProblem::Denied
+    /// [`OtherKind`]: crate::address::AddressProblem::OtherKind
+    /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
+    pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
+        Self::connect_by(address, kind, Instant::now() + transport::DEADLINE)
+    }
+
+    /// Connects to a socket of this kind, and waits until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Socket::connect); [`Error::Deadline`] at once if the deadline has passed.
+    pub fn connect_by(
+        address: impl Into<Address>,
+        kind: Kind,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        let limits = Limits::default();
+        transport::connect_by(&address.into(), kind, &limits, deadline).map(Self::new)
+    }
+
+    /// Binds a datagram socket to an address, where any process that can reach it can send to it.
+    ///
+    /// Replaces the file of a dead server, never that of a live one; [`Bind`] has the rules, and sets mode and owner. To
+    /// accept connections use [`Listener::bind`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] if the address is taken or cannot be used; its
+    /// [`AddressProblem`](crate::address::AddressProblem) says why. [`Error::Os`] for whatever else [bind(2)] and related
+    /// calls report. Existing files are unchanged, and none is left behind.
     ///
     /// [bind(2)]: https://man7.org/linux/man-pages/man2/bind.2.html
     ///
@@ -145,63 +201,13 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
-        let fd = sys::socket(Type::Dgram)?;
-        let mut socket = Self::new(Transport::new(fd, Kind::Datagram, &Limits::default())?);
+        let mut socket = Self::made_of(sys::socket(Type::Dgram)?, Kind::Datagram)?;
         socket.path = Some(at.into().bind(socket.as_fd(), Type::Dgram)?);
         Ok(socket)
     }
 
-    /// Connects to a socket of this kind. A datagram socket also gets a name of its own, so that it
-    /// can be answered.
-    ///
-    /// Waits for 25 s at most, and only while a [`Listener`] has more clients to accept than the kernel keeps
-    /// for it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Address`] with [`AddressProblem::Missing`], [`NobodyListens`](AddressProblem::NobodyListens),
-    /// [`Denied`](AddressProblem::Denied) or [`OtherKind`](AddressProblem::OtherKind), or another when the
-    /// address itself is bad; [`Error::Deadline`]; [`Error::Os`] for whatever else [connect(2)] reports.
-    ///
-    /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
-    pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
-        Self::connect_by(address, kind, Instant::now() + transport::DEADLINE)
-    }
-
-    /// Connects as [`connect`](Socket::connect) does, and waits until `deadline` at most.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Socket::connect); [`Error::Deadline`] at once if the deadline has passed.
-    pub fn connect_by(
-        address: impl Into<Address>,
-        kind: Kind,
-        deadline: Instant,
-    ) -> Result<Self, Error> {
-        let line = transport::connect_by(&address.into(), kind, &Limits::default(), deadline)?;
-        Ok(Self::new(line))
-    }
-
-    /// Connects to whichever kind of socket is at the address; otherwise as [`connect`](Socket::connect).
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Socket::connect).
-    pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
-        Self::open_by(address, Instant::now() + transport::DEADLINE)
-    }
-
-    /// Connects as [`open`](Socket::open) does, and waits until `deadline` at most.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_by`](Socket::connect_by).
-    pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
-        transport::connect_any(&address.into(), &Limits::default(), deadline).map(Self::new)
-    }
-
-    /// Makes a datagram socket that is not connected but has a name: send with
-    /// [`send_to`](Socket::send_to). Anyone in the network namespace can send to it.
+    /// Makes a datagram socket with a name of its own but no peer; use [`send_to`](Socket::send_to). Any process in the
+    /// network namespace can send to it.
     ///
     /// # Errors
     ///
@@ -209,15 +215,15 @@ impl Socket {
     pub fn unconnected() -> Result<Self, Error> {
         let fd = sys::socket(Type::Dgram)?;
         sys::autobind(fd.as_fd())?;
-        Self::from_fd(fd)
+        Self::made_of(fd, Kind::Datagram)
     }
 
-    /// Takes over a socket that was made elsewhere, inherited or received.
+    /// Takes over a socket that was inherited, received, or made by other code.
     ///
     /// # Errors
     ///
-    /// [`Error::Address`] when it is not a unix socket of either kind, or a listening one
-    /// ([`Listener::from_fd`] takes those). It is then closed.
+    /// [`Error::Address`] if it is no unix socket of either kind, or is listening ([`Listener::from_fd`] takes those). The
+    /// descriptor is then closed.
     ///
     /// # Examples
     ///
@@ -235,39 +241,105 @@ impl Socket {
     /// ```
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = kind_of(fd.as_fd(), Listening::No)?;
+        Self::made_of(fd, kind)
+    }
+
+    fn made_of(fd: OwnedFd, kind: Kind) -> Result<Self, Error> {
         Ok(Self::new(Transport::new(fd, kind, &Limits::default())?))
     }
 
-    /// Puts a line under the typed interface.
-    fn new(line: Transport) -> Self {
+    fn new(transport: Transport) -> Self {
         Self {
             path: None,
-            line,
+            transport,
             inbox: Inbox::default(),
             text: Vec::new(),
             timeout: None,
-            surplus: UnusedFds::Refuse,
+            unused_fds: UnusedFds::Refuse,
         }
     }
 
-    /// Which kind it is.
-    pub fn kind(&self) -> Kind {
-        self.line.kind()
-    }
-
-    /// The socket's own address, if it has one.
+    /// Sends one message to the connected peer, and waits for room up to the [timeout](Socket::set_timeout). The kernel
+    /// duplicates the descriptors, so the sender keeps its own.
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] for what [getsockname(2)] reports.
+    /// [`Error::Encode`] if the message cannot be written or exceeds a limit, [`Error::Deadline`], [`Error::Closed`] if
+    /// there is no peer, [`Error::Os`] for whatever else [send(2)] reports. In each case nothing has been sent.
     ///
-    /// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
-    pub fn local_address(&self) -> Result<Option<Address>, Error> {
-        local_address(self.as_fd())
+    /// [send(2)]: https://man7.org/linux/man-pages/man2/send.2.html
+    pub fn send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<(), Error> {
+        self.send_waiting(message, None)
     }
 
-    /// Sets how long [`send`](Socket::send) and [`receive`](Socket::receive) wait; `None`, the default,
-    /// is for ever. It may be exceeded by some milliseconds.
+    /// Waits for one message up to the [timeout](Socket::set_timeout). Returns it with the address of its sender, if the
+    /// sender has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Deadline`]; [`Error::Closed`] if the peer of a connection has closed. If [`Error::is_bad_message`] is true,
+    /// a message arrived that is not an `M`: it is discarded, its descriptors are closed, and the next one can be received.
+    pub fn receive<M: Message>(&mut self) -> Result<(M, Option<Address>), Error> {
+        let datagram = self.wait_for_datagram()?;
+        self.decode(datagram)
+    }
+
+    /// Sends one message to the connected peer if there is room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Socket::send), except that lack of room is [`SendStatus::Full`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::socket::{SendStatus, Socket};
+    /// use jsoncomm::Kind;
+    ///
+    /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
+    /// while left.try_send("one more")? == SendStatus::Done {}
+    /// right.receive::<String>()?; // makes room again
+    /// # Ok::<(), jsoncomm::Error>(())
+    /// ```
+    pub fn try_send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<SendStatus, Error> {
+        self.send_if_room(message, None)
+    }
+
+    /// Receives one message if one is queued. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`receive`](Socket::receive), except that an empty queue is [`Received::Pending`] and the end of a
+    /// connection is [`Received::Closed`].
+    pub fn try_receive<M: Message>(&mut self) -> Result<Received<M>, Error> {
+        self.try_receive_as(Self::decode)
+    }
+
+    /// Sends one message from an unconnected datagram socket to an address, and waits for room in its own send buffer up to
+    /// the [timeout](Socket::set_timeout).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Socket::send); [`Error::Address`] if the address cannot be used.
+    pub fn send_to<M: Pack + ?Sized>(&mut self, message: &M, to: &Address) -> Result<(), Error> {
+        self.send_waiting(message, Some(to))
+    }
+
+    /// Sends one message from an unconnected datagram socket to an address if there is room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send_to`](Socket::send_to), except that lack of room is [`SendStatus::Full`].
+    pub fn try_send_to<M: Pack + ?Sized>(
+        &mut self,
+        message: &M,
+        to: &Address,
+    ) -> Result<SendStatus, Error> {
+        self.send_if_room(message, Some(to))
+    }
+
+    /// Sets how long blocking methods wait; `None`, the default, means without limit. A wait can exceed it by some
+    /// milliseconds.
     ///
     /// # Examples
     ///
@@ -285,19 +357,18 @@ impl Socket {
         self.timeout = timeout;
     }
 
-    /// Sets the longest message in bytes, sent or received; the default is that of [`Limits::message`].
+    /// Sets the longest message, sent or received, in bytes. The default is that of [`Limits::message`].
     pub fn set_message_limit(&mut self, bytes: usize) {
-        self.line.set_limit(bytes);
+        self.transport.set_limit(bytes);
     }
 
-    /// Sets how deep the JSON of a message may nest, sent or received; the default is that of
-    /// [`Limits::depth`], and so are its bounds.
+    /// Sets the deepest JSON nesting of a message, sent or received. Default and bounds are those of [`Limits::depth`].
     pub fn set_depth_limit(&mut self, levels: usize) {
-        self.line.set_depth(levels);
+        self.transport.set_depth(levels);
     }
 
-    /// Sets what happens to descriptors that no field of a received message names. The default is to
-    /// refuse the message, as a server should.
+    /// Sets what happens to received descriptors that no field of the message names. By default the message is refused, as
+    /// a server should do.
     ///
     /// # Examples
     ///
@@ -320,103 +391,99 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_surplus(&mut self, surplus: UnusedFds) {
-        self.surplus = surplus;
+        self.unused_fds = surplus;
     }
 
-    /// Sends one message to the connected peer and waits for room. The kernel duplicates the
-    /// descriptors, so the sender keeps its own.
+    /// Returns the kind of socket.
+    pub fn kind(&self) -> Kind {
+        self.transport.kind()
+    }
+
+    /// Returns the socket's own address, if it has one.
     ///
     /// # Errors
     ///
-    /// [`Error::Encode`] when it cannot be written or exceeds a limit, [`Error::Deadline`],
-    /// [`Error::Closed`] when nobody is there, [`Error::Os`] for whatever else [send(2)] reports. In
-    /// each case nothing has been sent.
+    /// [`Error::Os`] for what [getsockname(2)] reports.
     ///
-    /// [send(2)]: https://man7.org/linux/man-pages/man2/send.2.html
-    pub fn send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<(), Error> {
-        let deadline = self.deadline();
-        self.encoded(message, |line, text, fds| {
-            delivered(line.send_by(text, fds, None, deadline)?)
-        })
+    /// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
+    pub fn local_address(&self) -> Result<Option<Address>, Error> {
+        local_address(self.as_fd())
     }
 
-    /// Sends one message to an address, from a datagram socket that is not connected, and waits for
-    /// room in the own send buffer.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Socket::send), and [`Error::Address`] when the address cannot be used.
-    pub fn send_to<M: Pack + ?Sized>(&mut self, message: &M, to: &Address) -> Result<(), Error> {
-        let deadline = self.deadline();
-        let to = to.resolve()?;
-        self.encoded(message, |line, text, fds| {
-            delivered(line.send_by(text, fds, Some(&to.name), deadline)?)
-        })
+    fn deadline(&self) -> Option<Instant> {
+        self.timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
-    /// Sends one message to the connected peer if there is room; never waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Socket::send); lack of room is [`SendStatus::Full`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use jsoncomm::socket::{SendStatus, Socket};
-    /// use jsoncomm::Kind;
-    ///
-    /// let (mut left, mut right) = Socket::pair(Kind::Seqpacket)?;
-    /// while left.try_send("one more")? == SendStatus::Done {}
-    /// right.receive::<String>()?; // makes room again
-    /// # Ok::<(), jsoncomm::Error>(())
-    /// ```
-    pub fn try_send<M: Pack + ?Sized>(&mut self, message: &M) -> Result<SendStatus, Error> {
-        self.encoded(message, |line, text, fds| {
-            status(line.send(text, fds, None, Wait::Never)?)
-        })
+    /// Writes the message into the socket's buffer and returns its descriptors.
+    fn encode<'m, M: Pack + ?Sized>(&mut self, message: &'m M) -> Result<Row<'m>, Error> {
+        transport::reset_buffer(&mut self.text);
+        let bounds = self.transport.bounds();
+        let fds = Packer::at_depth(bounds.depth);
+        message::encode(message, &mut self.text, &fds)
+            .and_then(|()| check_size(&self.text, bounds.message))
+            .map_err(Error::Encode)?;
+        Ok(fds.into_row())
     }
 
-    /// Sends one message to an address if there is room; never waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`send_to`](Socket::send_to); lack of room is [`SendStatus::Full`].
-    pub fn try_send_to<M: Pack + ?Sized>(
+    fn send_waiting<M: Pack + ?Sized>(
         &mut self,
         message: &M,
-        to: &Address,
-    ) -> Result<SendStatus, Error> {
-        let to = to.resolve()?;
-        self.encoded(message, |line, text, fds| {
-            status(line.send(text, fds, Some(&to.name), Wait::Never)?)
-        })
-    }
-
-    /// Waits for one message; says where it came from if the sender has an address.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Deadline`]; [`Error::Closed`] when the peer of a connection has closed. One of those for
-    /// which [`Error::is_bad_message`] holds when a message came that is not an `M`: it is gone, its
-    /// descriptors are closed, and the next one can be received.
-    pub fn receive<M: Message>(&mut self) -> Result<(M, Option<Address>), Error> {
+        to: Option<&Address>,
+    ) -> Result<(), Error> {
         let deadline = self.deadline();
-        let received = self
-            .line
-            .receive_by(&mut self.inbox, deadline, Instant::now())?;
-        self.decoded(received.into_datagram()?)
+        let to = to.map(Address::resolve).transpose()?;
+        let to = to.as_ref().map(|to| &to.name);
+        let fds = self.encode(message)?;
+        match self.transport.send_by(&self.text, &fds, to, deadline)? {
+            SendAttempt::Sent => Ok(()),
+            SendAttempt::Full => Err(Error::Deadline),
+            SendAttempt::Exhausted(error) => Err(error.into()),
+            SendAttempt::Closed => Err(Error::Closed),
+        }
     }
 
-    /// Receives one message if one is queued; never waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`receive`](Socket::receive); an empty queue and the end of a connection are outcomes.
-    pub fn try_receive<M: Message>(&mut self) -> Result<Received<M>, Error> {
-        match self.line.receive(&mut self.inbox, Wait::Never)? {
+    fn send_if_room<M: Pack + ?Sized>(
+        &mut self,
+        message: &M,
+        to: Option<&Address>,
+    ) -> Result<SendStatus, Error> {
+        let fds = self.encode(message)?;
+        self.send_bytes_if_room(&self.text, &fds, to)
+    }
+
+    fn send_bytes_if_room(
+        &self,
+        bytes: &[u8],
+        fds: &[BorrowedFd<'_>],
+        to: Option<&Address>,
+    ) -> Result<SendStatus, Error> {
+        let to = to.map(Address::resolve).transpose()?;
+        let to = to.as_ref().map(|to| &to.name);
+        match self.transport.send(bytes, fds, to, Wait::Never)? {
+            SendAttempt::Sent => Ok(SendStatus::Done),
+            SendAttempt::Full | SendAttempt::Exhausted(_) => Ok(SendStatus::Full),
+            SendAttempt::Closed => Err(Error::Closed),
+        }
+    }
+
+    fn wait_for_datagram(&mut self) -> Result<Datagram, Error> {
+        let (deadline, now) = (self.deadline(), Instant::now());
+        let received = self
+            .transport
+            .receive_by(&mut self.inbox, deadline, now)?
+            .into_datagram()?;
+        undamaged(received)
+    }
+
+    /// Receives a datagram if one is queued, and converts it with `read`.
+    fn try_receive_as<T>(
+        &mut self,
+        read: impl FnOnce(&Self, Datagram) -> Result<(T, Option<Address>), Error>,
+    ) -> Result<Received<T>, Error> {
+        match self.transport.receive(&mut self.inbox, Wait::Never)? {
             ReceiveOutcome::Datagram(datagram) => {
-                let (message, sender) = self.decoded(datagram)?;
+                let (message, sender) = read(self, undamaged(datagram)?)?;
                 Ok(Received::Message(message, sender))
             }
             ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => Ok(Received::Pending),
@@ -424,204 +491,44 @@ impl Socket {
         }
     }
 
-    /// When a call that starts now has to end.
-    fn deadline(&self) -> Option<Instant> {
-        self.timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout))
-    }
-
-    /// Writes the message into the socket's buffer and hands it to `send`.
-    fn encoded<M: Pack + ?Sized, T>(
-        &mut self,
-        message: &M,
-        send: impl FnOnce(&Transport, &[u8], &[BorrowedFd<'_>]) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        transport::reset_buffer(&mut self.text);
-        let bounds = self.line.bounds();
-        let fds = Packer::at_depth(bounds.depth);
-        message::encode(message, &mut self.text, &fds)
-            .and_then(|()| check_size(&self.text, bounds.message))
-            .map_err(Error::Encode)?;
-        send(&self.line, &self.text, &fds.into_row())
-    }
-
-    /// Reads the message out of a datagram that is in the inbox.
-    fn decoded<M: Message>(&self, datagram: Datagram) -> Result<(M, Option<Address>), Error> {
+    /// Decodes the datagram whose text is in the inbox.
+    fn decode<M: Message>(&self, datagram: Datagram) -> Result<(M, Option<Address>), Error> {
         let text = self.inbox.text(&datagram);
-        if let Some(damage) = datagram.damage {
-            return Err(damage);
-        }
-        let depth = self.line.bounds().depth;
-        let message = message::decode_at_depth(depth, text, datagram.fds, self.surplus)
+        let depth = self.transport.bounds().depth;
+        let message = message::decode_at_depth(depth, text, datagram.fds, self.unused_fds)
             .map_err(Error::Decode)?;
-        Ok((
-            message,
-            self.inbox.sender().copied().map(Address::from_name),
-        ))
+        Ok((message, self.sender()))
+    }
+
+    /// Returns the address of the sender of the last datagram, if it has one.
+    fn sender(&self) -> Option<Address> {
+        self.inbox.sender().copied().map(Address::from_name)
     }
 }
 
-/// Returns the public result of sending with a deadline.
-fn delivered(outcome: SendAttempt) -> Result<(), Error> {
-    match outcome {
-        SendAttempt::Sent => Ok(()),
-        SendAttempt::Full => Err(Error::Deadline),
-        SendAttempt::Exhausted(error) => Err(error.into()),
-        SendAttempt::Closed => Err(Error::Closed),
+/// Refuses a damaged datagram.
+fn undamaged(mut datagram: Datagram) -> Result<Datagram, Error> {
+    match datagram.damage.take() {
+        Some(damage) => Err(damage),
+        None => Ok(datagram),
     }
 }
 
-/// Returns the public result of sending without waiting.
-fn status(outcome: SendAttempt) -> Result<SendStatus, Error> {
-    match outcome {
-        SendAttempt::Sent => Ok(SendStatus::Done),
-        SendAttempt::Full | SendAttempt::Exhausted(_) => Ok(SendStatus::Full),
-        SendAttempt::Closed => Err(Error::Closed),
-    }
-}
-
-/// Prints nothing of the messages that it has sent and received.
+/// Does not print messages.
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Socket")
-            .field("line", &self.line)
+            .field("transport", &self.transport)
             .field("path", &self.path)
             .field("timeout", &self.timeout)
-            .field("surplus", &self.surplus)
+            .field("unused_fds", &self.unused_fds)
             .finish_non_exhaustive()
     }
 }
 
 impl AsFd for Socket {
+    /// Returns the descriptor to poll: readable when a message is queued, writable when there is room.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.line.as_fd()
+        self.transport.as_fd()
     }
-}
-
-/// A bound seqpacket socket that takes connections; never waits.
-///
-/// Its path is removed when it is dropped, if it is still the same file. Forked children can accept from their copies,
-/// which remove nothing.
-///
-/// # Examples
-///
-/// ```
-/// use jsoncomm::socket::{Listener, Socket};
-/// use jsoncomm::Kind;
-/// # let directory = tempfile::tempdir()?;
-/// # let path = directory.path().join("listener.sock");
-///
-/// let listener = Listener::bind(&path)?;
-/// let mut client = Socket::connect(&path, Kind::Seqpacket)?;
-/// client.send("hello")?;
-/// if let Some(mut served) = listener.accept()? {
-///     assert_eq!(served.receive::<String>()?.0, "hello");
-/// }
-/// assert!(listener.accept()?.is_none(), "nobody else has come");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-pub struct Listener {
-    // Dropped before the socket is closed; see `Bound`.
-    _path: Option<Bound>,
-    fd: OwnedFd,
-}
-
-impl Listener {
-    /// Binds a seqpacket socket to an address and opens it to clients. The file of a dead server is replaced,
-    /// that of a live one never; [`Bind`] has the rules, and sets mode and owner.
-    ///
-    /// # Errors
-    ///
-    /// As [`Socket::bind`].
-    pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
-        let fd = sys::socket(Type::Seqpacket)?;
-        let path = at.into().bind(fd.as_fd(), Type::Seqpacket)?;
-        let path = Some(path);
-        Ok(Self { _path: path, fd })
-    }
-
-    /// Takes over a listening seqpacket socket, for example one that a service manager opened. Its path
-    /// is not ours to remove.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Address`] when it is something else; it is then closed.
-    pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
-        kind_of(fd.as_fd(), Listening::Yes)?;
-        // Calling it again on a listening socket only sets what accepting relies on.
-        sys::listen(fd.as_fd())?;
-        Ok(Self { _path: None, fd })
-    }
-
-    /// Takes the next connection; `None` when no client is waiting.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Os`] for what [accept(2)] reports. On `EMFILE` and its like the client stays queued:
-    /// try again when descriptors are free.
-    ///
-    /// [accept(2)]: https://man7.org/linux/man-pages/man2/accept.2.html
-    pub fn accept(&self) -> Result<Option<Socket>, Error> {
-        Ok(self.accept_transport(&Limits::default())?.map(Socket::new))
-    }
-
-    /// Takes the next connection, without the typed interface.
-    pub(crate) fn accept_transport(&self, limits: &Limits) -> Result<Option<Transport>, OsError> {
-        let accepted = sys::accept(self.fd.as_fd())?;
-        accepted
-            .map(|fd| Transport::new(fd, Kind::Seqpacket, limits))
-            .transpose()
-    }
-
-    /// The address it listens at, if it has one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Socket::local_address`].
-    pub fn local_address(&self) -> Result<Option<Address>, Error> {
-        local_address(self.as_fd())
-    }
-}
-
-impl Listener {
-    /// Gives up the path, and gives out the socket.
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.fd
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-/// Whether a socket that is taken over should be a listening one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listening {
-    Yes,
-    No,
-}
-
-/// Says which kind a foreign socket is, and refuses what does not fit.
-pub(crate) fn kind_of(fd: BorrowedFd<'_>, listening: Listening) -> Result<Kind, Error> {
-    let wrong = |expected| Error::Address {
-        address: String::from("of the descriptor"),
-        problem: AddressProblem::WrongSocket { expected },
-    };
-    let found = sys::type_of(fd).ok().flatten();
-    let kind = found.ok_or_else(|| wrong("a unix datagram or seqpacket socket"))?;
-    let listens = sys::is_listening(fd)?;
-    match (listens, listening) {
-        (true, Listening::Yes) | (false, Listening::No) => Ok(kind.into()),
-        (true, Listening::No) => Err(wrong("a socket that sends and receives: it listens")),
-        (false, Listening::Yes) => Err(wrong("a listening socket")),
-    }
-}
-
-/// Asks for a socket's own address.
-pub(crate) fn local_address(fd: BorrowedFd<'_>) -> Result<Option<Address>, Error> {
-    let name = control::getsockname(fd)?;
-    Ok(name.map(Address::from_name))
 }

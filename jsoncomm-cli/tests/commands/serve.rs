@@ -300,7 +300,7 @@ fn what_cannot_be_served_is_told() {
         ),
         (
             &["/not/there/x.sock", "a.b", "--", "true"],
-            "has no directory",
+            "is in a directory that does not exist",
         ),
         (&["fd:0", "a.b", "--", "true"], "fd:0 is no socket"),
         (&["fd:9", "a.b", "--", "true"], "fd:9 is not open"),

@@ -1,20 +1,25 @@
-//! Datagrams as they are, for programs that pass them on or look at them.
+//! Datagrams as bytes, for programs that forward or inspect them.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
 
-use super::{Received, Socket, status};
+use super::{Received, Socket};
 use crate::address::Address;
 use crate::error::Error;
 use crate::fds::Fds;
 use crate::peer::Peer;
-use crate::sys::control::Wait;
-use crate::transport::{Datagram, Kind, ReceiveOutcome, SendStatus};
+use crate::transport::{Datagram, Kind, SendStatus};
 
-/// One datagram as it came: its bytes, which need be no JSON, and its descriptors.
+/// One datagram as bytes, which need not be JSON, with its descriptors.
 ///
-/// A text that travelled in a memfd is here as if it had not, and goes on in one if it has to.
+/// A text that travelled in a memfd is in `bytes` like any other, and is sent in one again if it is too large for a
+/// datagram.
+///
+/// | field | received | sent |
+/// |---|---|---|
+/// | `bytes` | the text | the text |
+/// | `fds` | owned, close-on-exec | duplicated by the kernel |
+/// | `peer` | the sender, if the kernel reports it | ignored |
 ///
 /// # Examples
 ///
@@ -27,28 +32,27 @@ use crate::transport::{Datagram, Kind, ReceiveOutcome, SendStatus};
 /// client.send(&("hello", 7))?;
 /// if let Received::Message(raw, _sender) = front.try_receive_raw()? {
 ///     assert_eq!(raw.bytes, br#"["hello",7]"#);
-///     let _ = back.try_send_raw(&raw, None)?; // passed on
+///     let _ = back.try_send_raw(&raw, None)?; // forwarded
 /// }
 /// assert_eq!(server.receive::<(String, u32)>()?.0.1, 7);
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 #[derive(Default)]
 pub struct RawDatagram {
-    /// What should be a JSON text.
+    /// The text, which is not checked to be JSON.
     pub bytes: Vec<u8>,
-    /// The descriptors, in their order.
+    /// The descriptors, in the order sent.
     pub fds: Fds,
-    /// Who sent it, on a socket that has the kernel say so with each message (`SO_PASSCRED`, [unix(7)]). It does not
-    /// matter when it is sent.
+    /// The sender, on a socket that asks the kernel to report it with each message (`SO_PASSCRED`, [unix(7)]).
     ///
     /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
     pub peer: Option<Peer>,
 }
 
-/// Prints how many bytes there are and none of them: which are `#[sensitive]`, only their type would know.
+/// Prints the number of bytes only: some of them may be `#[sensitive]`, which only their type knows.
 impl fmt::Debug for RawDatagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Raw")
+        f.debug_struct("RawDatagram")
             .field("bytes", &format_args!("{} bytes", self.bytes.len()))
             .field("fds", &self.fds)
             .field("peer", &self.peer)
@@ -57,12 +61,12 @@ impl fmt::Debug for RawDatagram {
 }
 
 impl Socket {
-    /// Receives one datagram if one is queued, whatever it says; never waits.
+    /// Receives one datagram of any content if one is queued. Never waits.
     ///
     /// # Errors
     ///
-    /// As [`try_receive`](Socket::try_receive); [`Error::is_bad_message`] holds when it was cut short or is larger
-    /// than the limit.
+    /// Those of [`try_receive`](Socket::try_receive). [`Error::is_bad_message`] is true for a datagram that was truncated,
+    /// exceeds the limit, or is nested too deep.
     ///
     /// # Examples
     ///
@@ -82,21 +86,16 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_receive_raw(&mut self) -> Result<Received<RawDatagram>, Error> {
-        match self.line.receive(&mut self.inbox, Wait::Never)? {
-            ReceiveOutcome::Datagram(datagram) => {
-                let (raw, sender) = self.taken(datagram)?;
-                Ok(Received::Message(raw, sender))
-            }
-            ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => Ok(Received::Pending),
-            ReceiveOutcome::Closed => Ok(Received::Closed),
-        }
+        self.try_receive_as(Self::to_raw)
     }
 
-    /// Waits for one datagram, whatever it says; says where it came from if the sender has an address.
+    /// Waits for one datagram of any content up to the [timeout](Socket::set_timeout). Returns it with the address of its
+    /// sender, if the sender has one.
     ///
     /// # Errors
     ///
-    /// As [`receive`](Socket::receive), likewise.
+    /// Those of [`receive`](Socket::receive). [`Error::is_bad_message`] is true for a datagram that was truncated, exceeds
+    /// the limit, or is nested too deep.
     ///
     /// # Examples
     ///
@@ -112,18 +111,16 @@ impl Socket {
     /// # Ok::<(), jsoncomm::Error>(())
     /// ```
     pub fn receive_raw(&mut self) -> Result<(RawDatagram, Option<Address>), Error> {
-        let deadline = self.deadline();
-        let received = self
-            .line
-            .receive_by(&mut self.inbox, deadline, Instant::now())?;
-        self.taken(received.into_datagram()?)
+        let datagram = self.wait_for_datagram()?;
+        self.to_raw(datagram)
     }
 
-    /// Sends one datagram as it is, to the connected peer or to an address, if there is room; never waits.
+    /// Sends one datagram of any content, to the connected peer or to an address, if there is room. Never waits.
     ///
     /// # Errors
     ///
-    /// As [`try_send`](Socket::try_send) and [`try_send_to`](Socket::try_send_to), but that it need be no JSON.
+    /// Those of [`try_send`](Socket::try_send) and [`try_send_to`](Socket::try_send_to). The bytes are not checked to be
+    /// JSON.
     ///
     /// # Examples
     ///
@@ -146,16 +143,19 @@ impl Socket {
         raw: &RawDatagram,
         to: Option<&Address>,
     ) -> Result<SendStatus, Error> {
-        let to = to.map(Address::resolve).transpose()?;
         let fds: Vec<BorrowedFd<'_>> = raw.fds.iter().map(|(_, fd)| fd).collect();
-        let to = to.as_ref().map(|to| &to.name);
-        status(self.line.send(&raw.bytes, &fds, to, Wait::Never)?)
+        self.send_bytes_if_room(&raw.bytes, &fds, to)
     }
 
-    /// Who is at the other end of a connection, as the kernel says: the process that called connect(2), or, at a
-    /// client's end, listen(2); of a [pair](Socket::pair), the process that made it. `None` for a pair that this
-    /// process has made itself, whose other end may be anybody's by now, and on [`Kind::Datagram`], where only messages
-    /// tell ([`RawDatagram::peer`]).
+    /// Returns the identity of the peer of a connection, as reported by the kernel.
+    ///
+    /// | socket | peer |
+    /// |---|---|
+    /// | accepted by a listener | the process that called connect(2) |
+    /// | connected to a listener | the process that called listen(2) |
+    /// | one of a [pair](Socket::pair) made by another process | the process that made it |
+    /// | one of a pair made by this process | `None`: the other end may have been passed to any process |
+    /// | [`Kind::Datagram`] | `None`: only messages have a sender ([`RawDatagram::peer`]) |
     ///
     /// # Examples
     ///
@@ -179,19 +179,16 @@ impl Socket {
         }
     }
 
-    /// Takes a datagram that is in the inbox as it is.
-    fn taken(&self, datagram: Datagram) -> Result<(RawDatagram, Option<Address>), Error> {
+    /// Returns the datagram whose text is in the inbox as bytes.
+    fn to_raw(&self, datagram: Datagram) -> Result<(RawDatagram, Option<Address>), Error> {
         let bytes = self.inbox.text(&datagram).to_vec();
-        if let Some(damage) = datagram.damage {
-            return Err(damage);
-        }
-        let depth = self.line.bounds().depth;
+        let depth = self.transport.bounds().depth;
         depth.check(&bytes).map_err(Error::Decode)?;
         let raw = RawDatagram {
             bytes,
             fds: datagram.fds,
             peer: Peer::of_message(datagram.credentials, datagram.pidfd),
         };
-        Ok((raw, self.inbox.sender().copied().map(Address::from_name)))
+        Ok((raw, self.sender()))
     }
 }
