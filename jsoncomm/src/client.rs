@@ -1,7 +1,7 @@
 //! The client: [`Connection`], calls in flight ([`PendingCall`]), and the modes of a stub ([`CallMode`]).
 //!
-//! A stub that `#[jsoncomm::service]` generates wraps a connection. Its methods block until the reply or the deadline. Those of
-//! `start()` return a [`PendingCall`] at once, so that many calls are in flight on one connection:
+//! A stub that `#[jsoncomm::service]` generates wraps a connection. Its methods wait for the reply. Those of `start()`
+//! return a [`PendingCall`] at once, so that many calls are in flight on one connection:
 //!
 //! ```
 #![doc = include_str!("../doc/counter.txt")]
@@ -16,9 +16,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Three parts share a table of the calls in flight (`table`), with a slot for each call (`slot`). Sending (`send`) is
+// for any thread at any time. Receiving (`receive`) is for one thread at a time, the leader, which stores what it receives
+// in the slots and notifies their listeners (`leader`, `notify`).
+
 mod call;
 mod connector;
 mod event_loop;
+mod handle;
 mod items;
 mod leader;
 mod liveness;
@@ -53,47 +58,62 @@ pub(crate) use reply::read_part;
 pub use stub::Stub;
 use table::{Shared, Table};
 
-/// How long a call that may be repeated waits at most before it looks again for a server that has gone.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// A connection to a server: calls wait for their answer, until a deadline.
+/// A connection to a server, through which any number of threads make calls.
 ///
-/// How one is made:
+/// | to connect to | use | it waits |
+/// |---|---|---|
+/// | an address, with either kind of socket | [`open`](Connection::open), [`open_by`](Connection::open_by) | 25 s at most, or until a deadline |
+/// | an address, with this kind of socket | [`connect`](Connection::connect), [`connect_by`](Connection::connect_by) | 25 s at most, or until a deadline |
+/// | a connected socket, [inherited](crate::fds::inherited_fd) or received | [`from_fd`](Connection::from_fd) | never |
 ///
-/// | from | by |
+/// Typed calls go through a stub: for a trait `Files` with [`#[service]`](macro@crate::service) it is
+/// `FilesClient::new(connection)`. The methods here take a method's name:
+///
+/// | method | returns when | its result |
+/// |---|---|---|
+/// | [`call`](Connection::call) | the reply has come | the reply |
+/// | [`request`](Connection::request), for a request that is an enum | the reply has come | the reply |
+/// | [`start`](Connection::start) | the call is sent | a [`PendingCall`], to wait for the reply later |
+/// | [`stream`](Connection::stream) | the call is sent | [`Items`], a reply in many parts |
+/// | [`notify`](Connection::notify) | the call is sent | none: the method has no reply |
+///
+/// A clone is cheap and shares the socket. Each of these returns a clone whose calls differ:
+///
+/// | method | its calls |
 /// |---|---|
-/// | the server's address, whichever kind of socket it has | [`Connection::open`] |
-/// | the same, with a deadline for connecting | [`Connection::open_by`] |
-/// | an address and the kind | [`Connection::connect`] |
-/// | a connected socket, [inherited](crate::fds::inherited_fd) or received | [`Connection::from_fd`] |
+/// | [`with_timeout`](Connection::with_timeout) | end after this time, instead of 25 s |
+/// | [`without_timeout`](Connection::without_timeout) | end when the server replies or closes |
+/// | [`reconnecting`](Connection::reconnecting) | connect again if the server has been restarted, before they are sent |
+/// | [`idempotent`](Connection::idempotent) | are sent again to a server that has been restarted, until one replies |
 ///
-/// Typed calls go through a stub that is made from it: of a trait `Files` with [`#[service]`](macro@crate::service),
-/// `FilesClient::new(connection)`. [`call`](Connection::call) takes any method's name.
+/// # Threads
 ///
-/// Cheap to clone; clones share one socket and differ in their deadline, 25 s unless told otherwise
-/// ([`with_timeout`](Connection::with_timeout), [`without_timeout`](Connection::without_timeout)). A call that has run out of time
-/// leaves the connection usable: its answer is known by its id and dropped, descriptors closed, if it
-/// comes after all.
+/// Threads that call through clones of one connection do not wait for each other's calls. Of those that wait for a
+/// reply, one receives for all. Replies are matched to calls by their id, in any order. A call that times out leaves
+/// the connection usable: a late reply is dropped, and its descriptors are closed.
 ///
-/// Any number of threads can call through clones at the same time, and none waits for the call of another: of those
-/// that wait for a reply, one receives for all.
+/// # When the server closes
 ///
-/// When the server goes, all calls end with [`CallError::Closed`]: at once on [`Kind::Seqpacket`], within about
-/// 100 ms on [`Kind::Datagram`], where the client has to look for the server with [sock_diag(7)]. Where a kernel or a
-/// sandbox has none of that, it finds only servers that have left their socket's file behind, as those do that are
-/// killed; other calls end at their deadline. A sandbox that ends a process for asking (`AF_NETLINK` in a filter of
-/// [seccomp(2)]) ends this one. [`reconnecting`](Connection::reconnecting) has the next call find the
-/// next server.
+/// All calls in flight end with [`CallError::Closed`](crate::CallError::Closed):
+///
+/// | kind | how soon |
+/// |---|---|
+/// | [`Kind::Seqpacket`] | at once |
+/// | [`Kind::Datagram`] | within about 100 ms: the client asks the kernel through [sock_diag(7)] |
+///
+/// Where a kernel or a sandbox has no sock_diag, a datagram client notices only servers that leave their socket's file
+/// behind, for example because they were killed; other calls end at their deadline. A [seccomp(2)] filter that kills
+/// a process for opening an `AF_NETLINK` socket kills this one.
+///
+/// # Forked processes
+///
+/// A connection belongs to the process that made it. In a forked child ([fork(2)]), everything that is done with it or
+/// its calls fails with [`Error::Forked`], since both processes would use the same ids and receive each other's
+/// replies. The parent's calls go on. Connect again in the child. The child's copy of the socket is closed when it
+/// drops the connection or calls execve(2). Forks that bypass fork(3), such as by clone(2), are not noticed.
 ///
 /// [sock_diag(7)]: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 /// [seccomp(2)]: https://man7.org/linux/man-pages/man2/seccomp.2.html
-///
-/// A connection belongs to the process that has made it. In a forked child ([fork(2)]) everything that is done with the
-/// copy fails with [`Error::Forked`], calls that the parent has in flight go on, and dropping anything of it closes the
-/// descriptor and does nothing else: both processes would count ids on from the same number and take each other's
-/// replies. Connect anew in the child. It keeps the socket open until it drops the copy or calls execve(2). Forks that go
-/// past fork(3), by clone(2) for example, are not noticed.
-///
 /// [fork(2)]: https://man7.org/linux/man-pages/man2/fork.2.html
 ///
 /// # Examples
@@ -118,17 +138,17 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 pub struct Connection {
     shared: Arc<Shared>,
     timeout: Option<Duration>,
-    revival: Revival,
+    recovery: Recovery,
 }
 
-/// What a call does about a server that has gone.
+/// What a call does if the server has closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Revival {
-    /// It ends.
-    Never,
-    /// It goes to the next server, if nothing of it was sent to the last.
+enum Recovery {
+    /// It fails.
+    None,
+    /// It connects again, if it has not been sent.
     Reconnect,
-    /// It goes to the next server in any case.
+    /// It connects again and is sent again.
     Repeat,
 }
 
@@ -136,40 +156,39 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("timeout", &self.timeout)
-            .field("revival", &self.revival)
+            .field("recovery", &self.recovery)
             .finish_non_exhaustive()
     }
 }
 
 impl Connection {
-    /// Connects to the server at an address, whichever kind of socket it has.
+    /// Connects to the server at an address, with the kind of socket that is there.
     ///
-    /// Waits for 25 s at most, and only while a [`Kind::Seqpacket`] server has more clients to accept than the
-    /// kernel keeps for it; [`open_by`](Connection::open_by) has another deadline.
+    /// Waits only while the queue of connections of a [`Kind::Seqpacket`] server is full, for 25 s at most. A relative
+    /// path stays what it means now, for [`reconnecting`](Connection::reconnecting) too.
     ///
     /// # Errors
     ///
-    /// [`Error::Address`], which tells apart that there is no such file, that nobody listens, and that it may
-    /// not be used ([`AddressProblem`](crate::address::AddressProblem)); [`Error::Deadline`]; [`Error::Os`] for whatever
-    /// else [connect(2)] reports.
+    /// | error | when |
+    /// |---|---|
+    /// | [`Error::Address`] | nothing is there, no process listens, or access is denied: its [`AddressProblem`](crate::address::AddressProblem) says which |
+    /// | [`Error::Deadline`] | the queue of connections stayed full |
+    /// | [`Error::Os`] | [connect(2)] failed for another reason |
     ///
     /// [connect(2)]: https://man7.org/linux/man-pages/man2/connect.2.html
     pub fn open(address: impl Into<Address>) -> Result<Self, Error> {
-        Self::dial(
-            Connector::new(address.into(), None),
-            Instant::now() + DEADLINE,
-        )
+        Self::open_by(address, Instant::now() + DEADLINE)
     }
 
-    /// Connects as [`open`](Connection::open) does, and waits until `deadline` at most.
+    /// Connects to the server at an address until a deadline, with the kind of socket that is there.
     ///
     /// # Errors
     ///
-    /// As [`open`](Connection::open); [`Error::Deadline`] at once if the deadline has passed.
+    /// Those of [`open`](Connection::open); [`Error::Deadline`] at once if the deadline has passed.
     ///
     /// # Examples
     ///
-    /// One deadline over connecting and calling:
+    /// One deadline for connecting and calling:
     ///
     /// ```
     #[doc = include_str!("../doc/counter.txt")]
@@ -185,60 +204,63 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
-        Self::dial(Connector::new(address.into(), None), deadline)
+        Self::establish(Connector::new(address.into(), None), deadline)
     }
 
     /// Connects to the server at an address with this kind of socket.
     ///
+    /// Waits as [`open`](Connection::open) does.
+    ///
     /// # Errors
     ///
-    /// As [`open`](Connection::open), and when the socket there is of the other kind.
+    /// Those of [`open`](Connection::open); [`Error::Address`] too if the socket there is of the other kind.
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
-        let dial = Connector::new(address.into(), Some(kind));
-        Self::dial(dial, Instant::now() + DEADLINE)
+        Self::connect_by(address, kind, Instant::now() + DEADLINE)
     }
 
-    /// Connects as [`connect`](Connection::connect) does, and waits until `deadline` at most.
+    /// Connects to the server at an address until a deadline, with this kind of socket.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Connection::connect); [`Error::Deadline`] at once if the deadline has passed.
+    /// Those of [`connect`](Connection::connect); [`Error::Deadline`] at once if the deadline has passed.
     pub fn connect_by(
         address: impl Into<Address>,
         kind: Kind,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        Self::dial(Connector::new(address.into(), Some(kind)), deadline)
+        Self::establish(Connector::new(address.into(), Some(kind)), deadline)
     }
 
-    /// Takes over a connected socket, inherited or received.
+    /// Makes a connection of a connected socket, inherited or received, and takes ownership of it.
     ///
     /// # Errors
     ///
-    /// As [`Socket::from_fd`](crate::socket::Socket::from_fd).
+    /// Those of [`Socket::from_fd`](crate::socket::Socket::from_fd); the descriptor is closed.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = socket::kind_of(fd.as_fd(), socket::Listening::No)?;
-        let line = Transport::new(fd, kind, &Limits::default())?;
-        Ok(Self::new(line, None))
+        let transport = Transport::new(fd, kind, &Limits::default())?;
+        Ok(Self::new(transport, None))
     }
 
-    fn dial(mut dial: Connector, deadline: Instant) -> Result<Self, Error> {
-        let line = dial.connect(&Limits::default(), deadline)?;
-        dial.anchor();
-        Ok(Self::new(line, Some(dial)))
+    fn establish(mut connector: Connector, deadline: Instant) -> Result<Self, Error> {
+        let transport = connector.connect(&Limits::default(), deadline)?;
+        connector.make_absolute();
+        Ok(Self::new(transport, Some(connector)))
     }
 
-    fn new(line: Transport, dial: Option<Connector>) -> Self {
-        // Nobody should be able to guess an id; and 2^52 leaves every JSON reader exact, and room to count.
+    fn new(transport: Transport, connector: Option<Connector>) -> Self {
+        // No peer can guess an id. From below 2^52, ids can count up for long and stay exact in every JSON reader.
         let random = RandomState::new().build_hasher().finish();
         Self {
-            shared: Arc::new(Shared::new(line, dial, random >> 12)),
+            shared: Arc::new(Shared::new(transport, connector, random >> 12)),
             timeout: Some(DEADLINE),
-            revival: Revival::Never,
+            recovery: Recovery::None,
         }
     }
 
-    /// The same connection with another deadline for each call made through the result.
+    /// Returns a clone whose calls end with [`CallError::Deadline`](crate::CallError::Deadline) after this time.
+    ///
+    /// The time is sent with each call, in milliseconds, so that the server need not reply to one that has timed out.
     ///
     /// # Examples
     ///
@@ -249,13 +271,13 @@ impl Connection {
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("silent.sock");
     ///
-    /// let _silent = Listener::bind(&path)?; // it never answers
+    /// let _silent = Listener::bind(&path)?; // it never replies
     /// let hasty = Connection::open(&path)?.with_timeout(Duration::from_millis(10));
-    /// let answer: Result<u64, CallError> = hasty.call("example.counter.add", &(1,));
-    /// assert!(matches!(answer, Err(CallError::Deadline)));
+    /// let sum: Result<u64, CallError> = hasty.call("example.counter.add", &(1,));
+    /// assert!(matches!(sum, Err(CallError::Deadline)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
+    #[must_use = "the timeout is that of the returned clone, this connection keeps its own"]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
             timeout: Some(timeout),
@@ -263,7 +285,7 @@ impl Connection {
         }
     }
 
-    /// The same connection without a deadline: a call waits until the server answers or goes.
+    /// Returns a clone whose calls wait until the server replies or closes.
     ///
     /// # Examples
     ///
@@ -276,7 +298,7 @@ impl Connection {
     /// assert_eq!(counter.add(2)?, 2); // however long that takes
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
+    #[must_use = "the returned clone has no timeout, this connection keeps its own"]
     pub fn without_timeout(&self) -> Self {
         Self {
             timeout: None,
@@ -284,13 +306,16 @@ impl Connection {
         }
     }
 
-    /// The same connection for calls that find the server again after it has gone: a call of which nothing could
-    /// be sent, because the server had gone before, connects anew to the address that the connection was opened
-    /// with. So after [`CallError::Closed`] the next call goes to the next server. A call that was under way when
-    /// the server went ends with [`CallError::Closed`]; nothing is sent twice.
+    /// Returns a clone whose calls connect again if the server has been restarted.
     ///
-    /// When nobody is at the address, and with a connection made [`from_fd`](Connection::from_fd) or
-    /// [driven](Connection::set_driven) by a loop, the call ends with [`CallError::Closed`] as before.
+    /// A call that cannot be sent because the server has closed connects to the address that this connection was opened
+    /// with, and is sent once. A call that was already sent is never repeated: it fails with
+    /// [`CallError::Closed`](crate::CallError::Closed), and the next call connects again. For calls that may be
+    /// repeated, see [`idempotent`](Connection::idempotent).
+    ///
+    /// Calls fail with [`CallError::Closed`](crate::CallError::Closed) if no server is at the address. They never connect
+    /// again through a connection made [`from_fd`](Connection::from_fd) or [driven](Connection::set_driven) by an event
+    /// loop.
     ///
     /// # Examples
     ///
@@ -304,23 +329,24 @@ impl Connection {
     /// let connection = Connection::open(&path)?.reconnecting();
     /// drop(first); // the server stops,
     /// let _second = Socket::bind(&path)?; // and another is started
-    /// connection.notify("example.counter.set", &(40,))?; // which gets this
+    /// connection.notify("example.counter.set", &(40,))?; // which receives this
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
+    #[must_use = "the returned clone connects again, this connection does not"]
     pub fn reconnecting(&self) -> Self {
         Self {
-            revival: Revival::Reconnect,
+            recovery: Recovery::Reconnect,
             ..self.clone()
         }
     }
 
-    /// The same connection for calls that may be carried out more than once: one that ends because the server went
-    /// is sent again, to whoever is at the address then, until it is answered or the deadline passes. It waits for
-    /// a server that is not there yet.
+    /// Returns a clone for calls that may be carried out more than once.
     ///
-    /// This is for calls that are waited for. For all others, and in what it cannot do, it is the same as
-    /// [`reconnecting`](Connection::reconnecting).
+    /// A [`call`](Connection::call) or [`request`](Connection::request) that ends because the server closes connects to
+    /// the same address and is sent again, until it has a reply or its deadline passes. If no server is there, it tries
+    /// again after 1 ms, then after twice as long each time, up to 100 ms.
+    ///
+    /// Other calls, and calls that cannot connect again, do what they do when [`reconnecting`](Connection::reconnecting).
     ///
     /// # Examples
     ///
@@ -334,23 +360,30 @@ impl Connection {
     /// assert_eq!(counter.add(0)?, 0); // adding nothing can be done twice
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
+    #[must_use = "the returned clone repeats calls, this connection does not"]
     pub fn idempotent(&self) -> Self {
         Self {
-            revival: Revival::Repeat,
+            recovery: Recovery::Repeat,
             ..self.clone()
         }
     }
 
-    /// Sets the longest message in bytes, sent or received, for all clones; the default is that of
-    /// [`Limits::message`].
+    /// Sets the longest message in bytes, sent or received, for all clones; [`Limits::message`] by default.
     pub fn set_message_limit(&self, bytes: usize) {
-        self.change(|table| table.change_line(|line| line.set_limit(bytes)));
+        self.configure(|table| table.change_transport(|transport| transport.set_limit(bytes)));
     }
 
-    /// Has calls that are waited for look for their answer for so long before they sleep, for all clones; nothing, the
-    /// default, turns that off. [`Server::set_busy_poll`](crate::Server::set_busy_poll) says what it costs, and when it
-    /// pays: across processors, and best at both ends.
+    /// Sets how deep the JSON of a message may nest, sent or received, for all clones; [`Limits::depth`] by default,
+    /// whose bounds hold here too.
+    pub fn set_depth_limit(&self, levels: usize) {
+        self.configure(|table| table.change_transport(|transport| transport.set_depth(levels)));
+    }
+
+    /// Sets for how long a call polls for its reply before its thread sleeps, for all clones; zero, the default, turns
+    /// that off.
+    ///
+    /// [`Server::set_busy_poll`](crate::Server::set_busy_poll) lists what it costs and when it pays: across processors,
+    /// and most at both ends.
     ///
     /// # Examples
     ///
@@ -364,17 +397,11 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_busy_poll(&self, time: Duration) {
-        self.change(|table| table.spin.set(time));
+        self.configure(|table| table.busy_poll.set(time));
     }
 
-    /// Sets how deep the JSON of a message may nest, sent or received, for all clones; the default is that of
-    /// [`Limits::depth`], and so are its bounds.
-    pub fn set_depth_limit(&self, levels: usize) {
-        self.change(|table| table.change_line(|line| line.set_depth(levels)));
-    }
-
-    /// Sets something for all clones; nothing in a forked child.
-    fn change(&self, change: impl FnOnce(&mut Table)) {
+    /// Changes a setting of all clones; nothing in a forked child.
+    fn configure(&self, change: impl FnOnce(&mut Table)) {
         if self.shared.check_process().is_ok() {
             change(&mut self.shared.lock());
         }
@@ -390,4 +417,8 @@ impl Connection {
     pub(crate) fn is_idle(&self) -> bool {
         self.shared.lock().is_idle()
     }
+}
+
+fn time_left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|at| at.saturating_duration_since(Instant::now()))
 }

@@ -4,189 +4,106 @@ use std::time::{Duration, Instant};
 
 use serde::Serializer;
 
-use super::send::Sending;
+use super::send::{Outgoing, SendOptions, Unsent};
 use super::slot::Slot;
-use super::{Connection, Items, PAUSE_MAX, PendingCall, Revival};
+use super::{Connection, Items, PendingCall, Recovery, time_left};
 use crate::describe::{DISCOVER, Text};
-use crate::error::{CallError, Error};
+use crate::error::CallError;
 use crate::message::{Message, NoArguments, Pack, PackContent, Packer, Request};
 use crate::sys::wait;
-use crate::transport::Kind;
+
+/// The longest pause before a call that may be repeated is sent again.
+const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
 impl Connection {
-    /// Calls a method by its whole name and waits for the answer. `params` is written as an object or an
-    /// array: a struct or a tuple.
+    /// Calls a method by its full name and waits for the reply.
+    ///
+    /// `params` is written as an object or an array: a struct or a tuple. Descriptors in it are duplicated, the caller
+    /// keeps its own. `T` is the result and `E` the service's error; descriptors of a reply that they do not take are
+    /// closed.
     ///
     /// # Errors
     ///
-    /// [`CallError::Service`] and [`CallError::Fault`] are the server's answers. After
-    /// [`CallError::Deadline`] and [`CallError::Closed`] the call may have been carried out or not; the server
-    /// is told that its answer is not wanted any more. After [`CallError::NotSent`] it has not been. Descriptors of an
-    /// answer that `T` does not take are closed.
+    /// | error | when | carried out? |
+    /// |---|---|---|
+    /// | [`CallError::Service`] | the method has failed with an error of the service | yes |
+    /// | [`CallError::Fault`] | the server could not carry out the call, or its reply cannot be sent | its code tells |
+    /// | [`CallError::Deadline`] | no reply came in time; the call is cancelled | unknown |
+    /// | [`CallError::Closed`] | the server has closed | unknown |
+    /// | [`CallError::Stream`] | the method replies with a stream: use [`stream`](Connection::stream) | unknown |
+    /// | [`CallError::NotSent`] | the call could not be encoded or sent | no |
+    /// | [`CallError::Io`] | the reply could not be received or decoded | unknown |
+    ///
+    /// The connection stays usable after each of them. Once the server has closed, each call fails with
+    /// [`CallError::Closed`], except when [`reconnecting`](Connection::reconnecting).
     pub fn call<T: Message, E: Message>(
         &self,
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Result<T, CallError<E>> {
         let deadline = self.deadline();
-        let mut pause = Duration::from_millis(1);
+        let mut backoff = Duration::from_millis(1);
         let mut repeated = false;
         loop {
             match self.attempt(method, params, deadline) {
                 Err(CallError::Closed) if self.may_repeat() => {}
-                // An attempt before may have been.
+                // An earlier attempt may have been carried out.
                 Err(CallError::NotSent(error)) if repeated => {
                     return Err(CallError::from_error(error));
                 }
-                answer => return answer,
+                reply => return reply,
             }
             repeated = true;
-            // It may take a while until a server is there again; others may call meanwhile.
             match time_left(deadline) {
                 Some(Duration::ZERO) => return Err(CallError::Deadline),
-                left => wait::pause(left.map_or(pause, |left| left.min(pause))),
+                left => wait::pause(left.map_or(backoff, |left| left.min(backoff))),
             }
-            pause = (pause * 2).min(PAUSE_MAX);
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// Calls once.
     fn attempt<T: Message, E: Message>(
         &self,
         method: &str,
         params: &(impl Pack + ?Sized),
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
-        let timeout = match self.revival {
-            Revival::Never | Revival::Reconnect => self.timeout,
-            Revival::Repeat => time_left(deadline),
+        let timeout = match self.recovery {
+            Recovery::None | Recovery::Reconnect => self.timeout,
+            Recovery::Repeat => time_left(deadline),
         };
         let shared = &*self.shared;
-        let (id, call) = shared
-            .encode_call(method, params, timeout)
-            .map_err(CallError::NotSent)?;
-        let sending = Sending {
+        let (id, call) = shared.encode_call(method, params, timeout)?;
+        let options = SendOptions {
             deadline,
-            driven: false,
+            nonblocking: false,
             reconnect: self.may_reconnect(),
         };
-        let mut table = match shared.send(call, sending) {
+        let mut table = match shared.send(call, options) {
             Ok(table) => table,
-            Err(Error::Closed) => {
-                let table = shared.lock();
-                // A server that turned us away has said why before it closed.
-                if table.line.kind() != Kind::Seqpacket {
-                    return Err(CallError::Closed);
-                }
-                table
-            }
-            Err(error) => return Err(CallError::NotSent(error)),
+            // A server that rejects a connection sends the reason before it closes.
+            Err(Unsent::Closed) if !shared.lock().is_datagram() => shared.lock(),
+            Err(unsent) => return Err(unsent.into()),
         };
-        table.insert(id, Slot::one());
+        table.insert(id, Slot::single());
         shared.wait_for_reply(table, id, deadline)
     }
 
-    /// Says whether a call may go to another server. The loop that drives a connection waits for the socket as it is.
+    /// Returns true if a call may connect again. An event loop waits for the socket as it is.
     fn may_reconnect(&self) -> bool {
-        self.revival != Revival::Never && !self.shared.is_driven()
+        self.recovery != Recovery::None && !self.shared.is_driven()
     }
 
-    /// Says whether a call that found no server may be made again.
     fn may_repeat(&self) -> bool {
-        self.revival == Revival::Repeat && self.may_reconnect() && self.shared.dial.is_some()
+        let repeats = self.recovery == Recovery::Repeat && self.may_reconnect();
+        repeats && self.shared.connector.is_some()
     }
 
-    /// Starts a call without waiting for its answer. Any number may be in flight on one connection and be
-    /// answered in any order; each has the connection's deadline from now on.
-    ///
-    /// Waits only for room to send, and takes in answers meanwhile.
-    ///
-    /// Answers that have come are kept when the server dies, with one exception: on
-    /// [`Kind::Datagram`] the first call after its death has the kernel throw away what is in
-    /// the socket. That is not looked at before each call, so answers that came in the last 50 ms can be lost; their
-    /// calls end with [`CallError::Closed`].
+    /// Sends a request that is a variant of an enum, and waits for the reply.
     ///
     /// # Errors
     ///
-    /// [`CallError::NotSent`], for example with [`Error::Deadline`] when there was no room in time;
-    /// [`CallError::Closed`]. In each case nothing has been sent.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    #[doc = include_str!("../../doc/counter.txt")]
-    /// use jsoncomm::client::PendingCall;
-    /// use jsoncomm::{CallError, Connection};
-    ///
-    /// let connection = Connection::open(&path)?;
-    /// let first: PendingCall<u64> = connection.start("example.counter.add", &(1,))?;
-    /// let second: PendingCall<u64> = connection.start("example.counter.add", &(2,))?;
-    /// assert_eq!((second.wait()?, first.wait()?), (3, 1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn start<T: Message, E: Message>(
-        &self,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-    ) -> Result<PendingCall<T, E>, CallError<E>> {
-        let deadline = self.deadline();
-        let id = self.begin(method, params, self.timeout, deadline, Slot::one())?;
-        Ok(PendingCall::new(self.clone(), id, deadline))
-    }
-
-    /// Starts a call that is answered in many parts. The connection's deadline holds for sending it and then for
-    /// each part.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Connection::start).
-    ///
-    /// # Examples
-    ///
-    /// At [`Items`], with a stub.
-    pub fn stream<T: Message, E: Message>(
-        &self,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-    ) -> Result<Items<T, E>, CallError<E>> {
-        // The server is not told of a deadline: it would be one for the whole.
-        let id = self.begin(method, params, None, self.deadline(), Slot::many())?;
-        Ok(Items::new(self.clone(), id))
-    }
-
-    /// Sends a call that is waited for later; returns its id.
-    fn begin<E>(
-        &self,
-        method: &str,
-        params: &(impl Pack + ?Sized),
-        timeout: Option<Duration>,
-        deadline: Option<Instant>,
-        slot: Slot,
-    ) -> Result<u64, CallError<E>> {
-        let call = self.shared.encode_call(method, params, timeout);
-        let (id, call) = call.map_err(CallError::NotSent)?;
-        let mut table = self
-            .shared
-            .send(call, self.sending(deadline))
-            .map_err(CallError::not_sent)?;
-        table.insert(id, slot);
-        Ok(id)
-    }
-
-    /// How a call is sent that is not waited for.
-    fn sending(&self, deadline: Option<Instant>) -> Sending {
-        Sending {
-            deadline,
-            driven: self.shared.is_driven(),
-            reconnect: self.may_reconnect(),
-        }
-    }
-
-    /// Sends a request of an enum and waits for its reply.
-    ///
-    /// # Errors
-    ///
-    /// As [`call`](Connection::call).
+    /// Those of [`call`](Connection::call).
     ///
     /// # Examples
     ///
@@ -215,7 +132,7 @@ impl Connection {
     /// let jobs = Connection::open(&path)?;
     /// match jobs.request(&Ask::Run { program: "true".into() })? {
     ///     Tell::Started { job } => println!("job {job}"),
-    ///     Tell::Exited { code } => println!("it has ended already, with {code}"),
+    ///     Tell::Exited { code } => println!("it has exited already, with {code}"),
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -223,12 +140,98 @@ impl Connection {
         self.call(&request.full_name(), &Content(request))
     }
 
-    /// Calls a method that does not answer. Returns when the kernel has the call; whether the server
-    /// accepts it is not known.
+    /// Sends a call without waiting for its reply.
+    ///
+    /// Waits only for room to send, until the deadline that this connection gives the call, and receives replies to other
+    /// calls meanwhile. Any number of calls may be in flight on a connection, and be answered in any order.
+    ///
+    /// Replies that have come before the server closes are kept, with one exception: if a [`Kind::Datagram`] server is
+    /// gone, the next call that is sent has the kernel discard what is in the socket. Replies that came in the last
+    /// 50 ms can be lost then: their calls end with [`CallError::Closed`].
     ///
     /// # Errors
     ///
-    /// As [`start`](Connection::start).
+    /// [`CallError::Closed`] if the server has closed; [`CallError::NotSent`] for all else, such as
+    /// [`Error::Deadline`] if there was no room in time. Nothing has been sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::client::PendingCall;
+    /// use jsoncomm::{CallError, Connection};
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// let first: PendingCall<u64> = connection.start("example.counter.add", &(1,))?;
+    /// let second: PendingCall<u64> = connection.start("example.counter.add", &(2,))?;
+    /// assert_eq!((second.wait()?, first.wait()?), (3, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`Kind::Datagram`]: crate::Kind::Datagram
+    /// [`Error::Deadline`]: crate::Error::Deadline
+    pub fn start<T: Message, E: Message>(
+        &self,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Result<PendingCall<T, E>, CallError<E>> {
+        let deadline = self.deadline();
+        let (id, call) = self.shared.encode_call(method, params, self.timeout)?;
+        self.send_call(id, call, deadline, Slot::single())?;
+        Ok(PendingCall::new(self.clone(), id, deadline))
+    }
+
+    /// Sends a call whose reply comes in many parts; does not wait for the first.
+    ///
+    /// Waits only for room to send. The timeout of this connection holds for sending, and anew for each part.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Connection::start).
+    ///
+    /// # Examples
+    ///
+    /// See [`Items`], which has one with a stub.
+    pub fn stream<T: Message, E: Message>(
+        &self,
+        method: &str,
+        params: &(impl Pack + ?Sized),
+    ) -> Result<Items<T, E>, CallError<E>> {
+        // The server is told no timeout: to it, that would be one for the whole stream.
+        let (id, call) = self.shared.encode_call(method, params, None)?;
+        self.send_call(id, call, self.deadline(), Slot::streamed())?;
+        Ok(Items::new(self.clone(), id))
+    }
+
+    fn send_call(
+        &self,
+        id: u64,
+        call: Outgoing<'_>,
+        deadline: Option<Instant>,
+        slot: Slot,
+    ) -> Result<(), Unsent> {
+        let mut table = self.shared.send(call, self.send_options(deadline))?;
+        table.insert(id, slot);
+        Ok(())
+    }
+
+    /// Returns how a call is sent whose reply is not waited for.
+    fn send_options(&self, deadline: Option<Instant>) -> SendOptions {
+        SendOptions {
+            deadline,
+            nonblocking: self.shared.is_driven(),
+            reconnect: self.may_reconnect(),
+        }
+    }
+
+    /// Calls a method that has no reply.
+    ///
+    /// Waits only for room to send. Returns when the kernel has the call; the server may still refuse it, and nothing
+    /// reports that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Connection::start).
     ///
     /// # Examples
     ///
@@ -243,20 +246,20 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
-        let call = self.shared.encode_oneway(method, params);
-        let call = call.map_err(CallError::NotSent)?;
-        let sent = self.shared.send(call, self.sending(self.deadline()));
-        sent.map_err(CallError::not_sent)?.notified = true;
+        let call = self.shared.encode_notification(method, params)?;
+        let mut table = self.shared.send(call, self.send_options(self.deadline()))?;
+        table.notified = true;
         Ok(())
     }
 
-    /// Asks the server what it serves; waits for the answer. It is an OpenRPC document: JSON without white space, of
-    /// which [`describe`](crate::describe) says more.
+    /// Asks the server which methods it has, and waits for the reply.
+    ///
+    /// It is an OpenRPC document, JSON without white space: see [`describe`](crate::describe).
     ///
     /// # Errors
     ///
-    /// As [`call`](Connection::call). A server that does not tell answers
-    /// [`Fault::METHOD_NOT_FOUND`](crate::Fault::METHOD_NOT_FOUND).
+    /// Those of [`call`](Connection::call). [`CallError::Fault`] with
+    /// [`Fault::METHOD_NOT_FOUND`](crate::Fault::METHOD_NOT_FOUND) if the server does not describe itself.
     ///
     /// # Examples
     ///
@@ -277,11 +280,7 @@ impl Connection {
     }
 }
 
-fn time_left(deadline: Option<Instant>) -> Option<Duration> {
-    deadline.map(|at| at.saturating_duration_since(Instant::now()))
-}
-
-/// The content of a request, without the variant's name.
+/// The content of a request, without the name of its variant.
 struct Content<'r, R>(&'r R);
 
 impl<R: PackContent> Pack for Content<'_, R> {

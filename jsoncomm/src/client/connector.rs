@@ -1,13 +1,14 @@
-//! Where a connection's server is, to look for it and to connect anew.
+//! How to connect to a server, and to do so again.
 
 use std::time::Instant;
 
+use super::send::Unsent;
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
 use crate::transport::{self, Kind, Transport};
 
-/// An address, and which kind of socket is there; `None` is whichever.
+/// The address of a server, and its kind of socket; `None` is either.
 #[derive(Debug)]
 pub(super) struct Connector {
     address: Address,
@@ -19,15 +20,15 @@ impl Connector {
         Self { address, kind }
     }
 
-    /// Makes a relative path absolute: it means the same after the program has changed its directory.
-    pub(super) fn anchor(&mut self) {
+    /// Makes a relative path absolute, so that it means the same when the program changes its directory.
+    pub(super) fn make_absolute(&mut self) {
         let relative = self.address.as_path().filter(|path| path.is_relative());
         if let Some(path) = relative.and_then(|path| std::path::absolute(path).ok()) {
             self.address = Address::from(path);
         }
     }
 
-    /// Connects; a server with too many clients to accept is waited for until `deadline`.
+    /// Connects. Waits until `deadline` while the server's queue of connections is full.
     pub(super) fn connect(&self, limits: &Limits, deadline: Instant) -> Result<Transport, Error> {
         match self.kind {
             Some(kind) => transport::connect_by(&self.address, kind, limits, deadline),
@@ -35,21 +36,25 @@ impl Connector {
         }
     }
 
-    /// Connects anew to a server that has gone. [`Error::Closed`] says that it has not come back.
-    pub(super) fn reconnect(&self, limits: &Limits, deadline: Instant) -> Result<Transport, Error> {
+    /// Connects to a server that has closed. [`Unsent::Closed`] means that none has replaced it.
+    pub(super) fn reconnect(
+        &self,
+        limits: &Limits,
+        deadline: Instant,
+    ) -> Result<Transport, Unsent> {
         use AddressProblem::{Missing, NobodyListens};
         match self.connect(limits, deadline) {
             Err(Error::Address {
                 problem: Missing | NobodyListens,
                 ..
-            }) => Err(Error::Closed),
-            other => other,
+            }) => Err(Unsent::Closed),
+            other => Ok(other?),
         }
     }
 
-    /// Says whether there is a datagram socket at the address that nobody has open. Of a name that is not there
-    /// it says nothing: a server may have given it up and still be answering, and we may see other names now.
-    pub(super) fn is_deserted(&self) -> bool {
+    /// Returns true if a datagram socket is at the address and no process has it open. False if the address does not
+    /// exist: the server may have removed it and still reply, or this process may see other files by now.
+    pub(super) fn server_is_gone(&self) -> bool {
         transport::is_deserted(&self.address)
     }
 }
@@ -61,28 +66,28 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn an_address_is_deserted_when_its_socket_was_closed() {
+    fn a_server_is_gone_when_the_socket_at_its_address_is_closed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        let dial = Connector::new(Address::from(&path), None);
-        assert!(!dial.is_deserted(), "nothing is there");
+        let connector = Connector::new(Address::from(&path), None);
+        assert!(!connector.server_is_gone(), "nothing is there");
         let server = socket::socket(Type::Dgram).unwrap();
         let to = Address::from(&path).resolve().unwrap();
         socket::bind(server.as_fd(), &to.name).unwrap();
-        assert!(!dial.is_deserted());
+        assert!(!connector.server_is_gone());
         drop(server);
-        assert!(dial.is_deserted());
+        assert!(connector.server_is_gone());
     }
 
     #[test]
     fn a_relative_path_is_kept_as_an_absolute_one() {
-        let mut dial = Connector::new(Address::from("a/b.sock"), None);
-        dial.anchor();
+        let mut connector = Connector::new(Address::from("a/b.sock"), None);
+        connector.make_absolute();
         let here = std::env::current_dir().unwrap();
-        assert_eq!(dial.address.as_path(), Some(&*here.join("a/b.sock")));
+        assert_eq!(connector.address.as_path(), Some(&*here.join("a/b.sock")));
         let name = Address::abstract_name("a/b").unwrap();
-        let mut dial = Connector::new(name.clone(), None);
-        dial.anchor();
-        assert_eq!(dial.address, name);
+        let mut connector = Connector::new(name.clone(), None);
+        connector.make_absolute();
+        assert_eq!(connector.address, name);
     }
 }

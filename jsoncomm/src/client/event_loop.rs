@@ -4,36 +4,46 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::Connection;
+use super::receive::Drained;
 use crate::error::Error;
 
-/// When a loop looks again at a connection from which another thread was receiving: nothing says when that one stops.
-const MISSED: Duration = Duration::from_millis(10);
+/// How soon an event loop tries again after it found another thread receiving: no event says when that thread stops.
+const RETRY: Duration = Duration::from_millis(10);
 
 impl Connection {
-    /// Has an event loop drive the connection, and all its clones: from now on starting a call and `#[oneway]` calls do
-    /// not wait for room; they end with [`Error::Full`]. Calls that are waited for go on as before. This cannot be undone.
+    /// Declares that an event loop drives this connection and all its clones. Cannot be undone.
     ///
-    /// [`Server::drive`](crate::Server::drive) does all of it; a foreign loop waits until [`as_fd`](AsFd::as_fd) is readable
-    /// or [`next_deadline`](Connection::next_deadline) has come, and then calls [`run_once`](Connection::run_once). Nothing checks
-    /// that a loop really does: without one, what is awaited never ends. From now on the connection stays with its
-    /// server: [`reconnecting`](Connection::reconnecting) does nothing, since the loop would not know.
+    /// [`Server::drive`](crate::Server::drive) does everything for a [`Server`](crate::Server)'s loop. Another loop calls
+    /// [`run_once`](Connection::run_once) whenever the descriptor ([`as_fd`](AsFd::as_fd)) is readable or
+    /// [`next_deadline`](Connection::next_deadline) has come. Nothing checks that it does: otherwise futures never
+    /// complete.
     ///
-    /// A thread that waits for a call of its own on a clone receives the answers to all calls. It runs their callbacks
-    /// and wakes their tasks, and the descriptor does not become readable for the loop. So a loop that polls futures on
-    /// the thread that sleeps for the descriptor has to be woken by their [`Waker`](std::task::Waker) as well, for example
-    /// through an eventfd(2) that it waits for too; with [`Waker::noop`](std::task::Waker::noop) it would sleep on.
+    /// | from now on | |
+    /// |---|---|
+    /// | [`start`](Connection::start), [`stream`](Connection::stream), [`notify`](Connection::notify) | do not wait for room: [`Error::Full`] |
+    /// | [`call`](Connection::call), [`PendingCall::wait`](crate::client::PendingCall::wait) | wait as before |
+    /// | futures and streams | can be polled |
+    /// | [`reconnecting`](Connection::reconnecting), [`idempotent`](Connection::idempotent) | have no effect: the loop waits for the socket as it is |
+    ///
+    /// A thread that waits for a reply receives for all calls. It then runs callbacks and wakes tasks, and the loop's
+    /// descriptor does not become readable. So a loop that polls futures needs a [`Waker`](std::task::Waker) that wakes it,
+    /// through an eventfd(2) for example; with [`Waker::noop`](std::task::Waker::noop) it would sleep on.
     pub fn set_driven(&self) {
         self.shared.set_driven();
     }
 
-    /// Takes in the answers that have come, ends the calls whose deadline has passed, and has
-    /// [`PendingCall::on_complete`](crate::client::PendingCall::on_complete) told of both; never waits. Says whether there may be more to take in. While another
-    /// thread waits for an answer of its own, that one takes in all.
+    /// Receives the replies that have come and ends the calls whose deadline has passed; never waits.
+    ///
+    /// Callbacks run and tasks are woken, on this thread. Returns true if there may be more to receive. While another
+    /// thread waits for a reply, that one receives for all, and this returns false.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] when the server has gone: all calls have been told. [`Error::Os`] for whatever else
-    /// [recvmsg(2)] reports.
+    /// | error | when |
+    /// |---|---|
+    /// | [`Error::Closed`] | the server has closed; all calls have ended |
+    /// | [`Error::Os`] | [recvmsg(2)] failed; it is tried again at [`next_deadline`](Connection::next_deadline) |
+    /// | [`Error::Forked`] | this process did not make the connection |
     ///
     /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
     ///
@@ -54,31 +64,39 @@ impl Connection {
     /// ```
     pub fn run_once(&self) -> Result<bool, Error> {
         self.shared.check_process()?;
-        let taken = self.shared.take_in();
-        // Deadlines pass as well while nothing can be received.
-        let notifications = self.shared.lock().expire(Instant::now());
-        self.shared.give_all(notifications);
-        taken
+        let drained = self.shared.drain();
+        // Deadlines hold even if receiving fails.
+        let expired = self.shared.lock().expire(Instant::now());
+        self.shared.notify_all(expired);
+        match drained? {
+            Drained::More => Ok(true),
+            Drained::Empty => Ok(false),
+            Drained::Closed => Err(Error::Closed),
+        }
     }
 
-    /// Says when [`run_once`](Connection::run_once) is due although nothing is readable; never waits. That is when the next
-    /// call expires of those that somebody is to be told of, and on [`Kind::Datagram`](crate::Kind::Datagram), while calls are in flight,
-    /// every 100 ms to look whether the server is still there. It is soon as well when the last turn could not receive,
-    /// also because another thread did.
+    /// Returns when to call [`run_once`](Connection::run_once) even if nothing is readable; never waits.
     ///
-    /// Starting a call can make it earlier, so ask again before each wait. A task of a runtime that sleeps meanwhile
-    /// hears nothing of calls that other tasks start: it should sleep 100 ms at most, or those tasks should give
-    /// their calls the runtime's own timeouts. `None` in a forked child, where [`run_once`](Connection::run_once) is an error.
+    /// It is the earliest of:
+    ///
+    /// - the deadlines of calls with a callback or a task;
+    /// - every 100 ms while calls to a [`Kind::Datagram`](crate::Kind::Datagram) server are in flight, to check that it
+    ///   exists;
+    /// - 10 ms from now if the last run could not receive because another thread did, 100 ms if receiving failed.
+    ///
+    /// Starting a call can make it earlier, so ask again before each wait. A task that drives the connection while other
+    /// tasks start calls should sleep for 100 ms at most, or those tasks should use their runtime's timeouts. `None` in a
+    /// forked child, where [`run_once`](Connection::run_once) fails.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.shared.check_process().ok()?;
         let table = self.shared.lock();
-        let missed = table.missed.then(|| Instant::now() + MISSED);
-        table.next_due().into_iter().chain(missed).min()
+        let retry = table.drain_skipped.then(|| Instant::now() + RETRY);
+        table.next_due().into_iter().chain(retry).min()
     }
 }
 
 impl AsFd for Connection {
-    /// The socket, to wait for; reading from it or writing to it is the connection's business.
+    /// Returns the socket, to wait until it is readable. Do not read from it or write to it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.fd.as_fd()
     }
@@ -95,21 +113,21 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_deadline_passes_as_well_while_nothing_can_be_received() {
+    fn a_deadline_is_kept_even_while_receiving_fails() {
         let (near, _far) = sys::socketpair(Type::Seqpacket).unwrap();
         let connection = Connection::from_fd(near)
             .unwrap()
             .with_timeout(Duration::ZERO);
         connection.set_driven();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let call = connection.start::<u64, Infallible>("a.b", &(1,)).unwrap();
-        call.on_complete(move |answer| tell.send(answer).unwrap());
+        call.on_complete(move |reply| sender.send(reply).unwrap());
         let (call, times, errno) = ("recvmsg", 0..usize::MAX, Errno::IO);
         inject::begin(Some(Plan { call, times, errno }));
-        let turned = connection.run_once();
+        let result = connection.run_once();
         inject::end();
-        assert!(matches!(turned, Err(Error::Os { .. })), "{turned:?}");
-        assert!(matches!(told.try_recv(), Ok(Err(CallError::Deadline))));
+        assert!(matches!(result, Err(Error::Os { .. })), "{result:?}");
+        assert!(matches!(receiver.try_recv(), Ok(Err(CallError::Deadline))));
         assert!(connection.next_deadline().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Answers in many parts, as they come.
+//! The items of a stream.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,21 +9,33 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Connection;
-use super::notify::{Callback, Listener};
-use super::reply::{Frame, Kept};
-use crate::error::{CallError, Error, caught};
+use super::handle::Handle;
+use super::receive::Waited;
+use super::reply::Frame;
+use super::slot::{Ended, Entry};
+use crate::error::{CallError, caught};
 use crate::message::Message;
 
-/// The items of a stream: what the stub's method of one that returns [`Stream`](crate::Stream) gives.
+/// The items of a stream, as they come: what a stub returns for a method that returns a [`Stream`](crate::Stream).
 ///
-/// [`next`](Iterator::next) waits for an item until the connection's deadline, anew for each;
-/// [`with_timeout`](Items::with_timeout) and [`without_timeout`](Items::without_timeout) set another. An item that does not come in time is a
-/// [`CallError::Deadline`], and the stream goes on; any other error is the last item. Dropping it ends the
-/// stream: the server is told, and items that come late are dropped with their descriptors.
+/// | to get the next item | use | it waits |
+/// |---|---|---|
+/// | in this thread | [`next`](Iterator::next): it is an [`Iterator`] | until the timeout, anew for each item |
+/// | if it has come | [`try_next`](Items::try_next) | never |
+/// | in a callback | [`for_each`](Items::for_each) | never |
+/// | in a task | [`poll_next`](Items::poll_next) | without a timeout |
 ///
-/// Items that come while the connection waits for something else are kept, up to 1024 of them, 1 MiB and
-/// [`FDS_MAX`](crate::fds::FDS_MAX) descriptors; when they are not fetched, the stream ends with [`Error::Full`]. While nobody waits for anything, they wait at
-/// the server, which treats them as its [`StreamSender`](crate::stream::StreamSender) says.
+/// The timeout is that of the connection, unless [`with_timeout`](Items::with_timeout) or
+/// [`without_timeout`](Items::without_timeout) changes it. After [`CallError::Deadline`] the stream goes on: the item may
+/// come later. Any other error is the last item. Dropping it ends the stream: the server is told, and late items are
+/// dropped and their descriptors closed.
+///
+/// # Backpressure
+///
+/// Items that come while a thread waits for something else on the connection are stored: up to 1024 items, as many bytes as a message may have
+/// ([`Limits::message`](crate::Limits::message)) and [`FDS_MAX`](crate::fds::FDS_MAX) descriptors. If there are more, the
+/// stream ends with [`Error::Full`](crate::Error::Full). While no thread waits, items stay at the server, which handles
+/// them as [`StreamSender`](crate::stream::StreamSender) describes.
 ///
 /// # Examples
 ///
@@ -40,7 +52,7 @@ use crate::message::Message;
 /// # struct Table;
 /// # impl Squares for Table {
 /// #     fn below(&mut self, call: &mut Call, end: u64) -> Stream<u64> {
-/// #         call.stream(|sink| sink.feed((0..end).map(|number| Ok(number * number))))
+/// #         call.stream(|sender| sender.feed((0..end).map(|number| Ok(number * number))))
 /// #     }
 /// # }
 /// # let mut server = Server::new(Limits::default())?;
@@ -60,172 +72,141 @@ use crate::message::Message;
 /// ```
 #[must_use = "dropping it ends the stream"]
 pub struct Items<T, E = Infallible> {
-    connection: Connection,
-    id: u64,
-    /// The last item has been given out, or somebody else is told of them.
-    done: bool,
+    handle: Handle,
     types: PhantomData<fn() -> (T, E)>,
 }
 
 impl<T, E> fmt::Debug for Items<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items").field("id", &self.id).finish()
+        f.debug_struct("Items")
+            .field("id", &self.handle.id)
+            .finish()
     }
 }
 
 impl<T, E> Items<T, E> {
     pub(super) fn new(connection: Connection, id: u64) -> Self {
         Self {
-            connection,
-            id,
-            done: false,
+            handle: Handle::new(connection, id),
             types: PhantomData,
         }
     }
 
-    /// The same stream with another deadline for each item.
+    /// Sets how long [`next`](Iterator::next) waits for each item.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.connection.timeout = Some(timeout);
+        self.handle.connection.timeout = Some(timeout);
         self
     }
 
-    /// The same stream, waiting for each item until it comes or the server goes.
+    /// Lets [`next`](Iterator::next) wait until an item comes or the server closes.
     pub fn without_timeout(mut self) -> Self {
-        self.connection.timeout = None;
+        self.handle.connection.timeout = None;
         self
     }
 }
 
 impl<T: Message, E: Message> Items<T, E> {
-    /// Fetches the next item if it has come; never waits. `None` while it has not, and after the last: then
-    /// [`is_done`](Items::is_done) holds.
+    /// Returns the next item if it has come; never waits.
+    ///
+    /// `None` means that it has not come yet, or after the last item, when [`is_done`](Items::is_done) returns true.
     pub fn try_next(&mut self) -> Option<Result<T, CallError<E>>> {
-        if self.done {
+        if self.handle.done {
             return None;
         }
-        if let Err(error) = self.connection.shared.check_process() {
-            return self.read(Err(error));
+        let shared = &*self.handle.connection.shared;
+        if let Err(error) = shared.check_process() {
+            return self.read(Err(error.into()));
         }
-        let shared = &*self.connection.shared;
-        // In statements of their own, so that the table is not locked meanwhile.
-        let mut kept = shared.lock().pop(self.id);
-        if kept.is_none() {
-            let taken = shared.take_in();
-            kept = shared.lock().pop(self.id);
-            if let (None, Err(error)) = (&kept, taken) {
-                kept = Some(Err(shared.give_up(self.id, error)));
+        let mut entry = shared.pop(self.handle.id);
+        if entry.is_none() {
+            let drained = shared.drain();
+            entry = shared.pop(self.handle.id);
+            if let (None, Err(error)) = (&entry, drained) {
+                shared.cancel(self.handle.id);
+                entry = Some(Err(error.into()));
             }
         }
-        self.read(kept?)
+        self.read(entry?)
     }
 
-    /// The same for callers that are `async`, on any runtime: the task is woken when there is something to
-    /// fetch. There is no deadline. Some loop has to [drive](Connection::set_driven) the connection meanwhile: while none
-    /// does, and nothing has come, the stream ends with [`Error::NotDriven`].
+    /// Polls for the next item in a task, on any runtime; `None` after the last.
+    ///
+    /// The task is woken when there is an item. There is no timeout. An event loop has to
+    /// [drive](Connection::set_driven) the connection: if none does and no item has come, the stream ends with
+    /// [`Error::NotDriven`](crate::Error::NotDriven).
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError<E>>>> {
-        if self.done {
+        if self.handle.done {
             return Poll::Ready(None);
         }
-        if let Err(error) = self.connection.shared.check_process() {
-            return Poll::Ready(self.read(Err(error)));
-        }
-        let listener = Listener::Task(cx.waker().clone());
-        let mut table = self.connection.shared.lock();
-        if let Some(kept) = table.pop(self.id) {
-            drop(table);
-            return Poll::Ready(self.read(kept));
-        }
-        let (_, before) = table.listen(self.id, listener, None);
-        // Wakers are dropped with the table unlocked.
-        drop(table);
-        drop(before);
-        let shared = &*self.connection.shared;
-        if shared.is_driven() {
-            return Poll::Pending;
-        }
-        let error = shared.give_up(self.id, Error::NotDriven);
-        self.done = true;
-        Poll::Ready(Some(Err(CallError::Io(error))))
+        self.handle.poll(cx, None).map(|entry| self.read(entry))
     }
 
-    /// Says whether the last item has been given out.
-    pub fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// Has `call` called with each item instead of waiting for it, and with `None` after the last: by the loop that
-    /// [drives](crate::Server::drive) the connection, or by whichever thread takes the item in. There is no
-    /// deadline. The stream ends when `call` says `false` or panics. Items that come while `call` is busy are kept as
-    /// [above](Items), within the same bounds.
+    /// Has a callback called with each item, and with `None` after the last, by the thread that receives it; does not
+    /// wait.
+    ///
+    /// That is the event loop that [drives](crate::Server::drive) the connection, or a thread that waits for another
+    /// reply. There is no timeout. The stream ends when the callback returns `false` or panics. Items that come while the
+    /// callback runs are stored, within the [bounds](Items#backpressure) of the stream.
     pub fn for_each(
         mut self,
-        mut call: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,
+        mut callback: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,
     ) {
-        if std::mem::replace(&mut self.done, true) {
-            call(None);
+        if std::mem::replace(&mut self.handle.done, true) {
+            callback(None);
             return;
         }
-        if let Err(error) = self.connection.shared.check_process() {
-            if call(Some(Err(CallError::from_error(error)))) {
-                call(None);
+        let (shared, id) = (&self.handle.connection.shared, self.handle.id);
+        if let Err(error) = shared.check_process() {
+            if callback(Some(Err(CallError::from_error(error)))) {
+                callback(None);
             }
             return;
         }
         // A loop that drives the connection would otherwise keep it alive for ever.
-        let (shared, id) = (Arc::downgrade(&self.connection.shared), self.id);
+        let weak = Arc::downgrade(shared);
         let mut done = false;
-        let tell = move |held| {
+        shared.set_callback(id, None, move |entry| {
             if done {
                 return;
             }
-            let (item, last, broken) = match frame(held) {
+            let (item, last, broken) = match Frame::from(entry) {
                 Frame::Item(item) => (Some(Ok(item)), false, false),
                 Frame::Last(item) => (Some(item), true, false),
                 Frame::Broken(error) => (Some(Err(error)), true, true),
                 Frame::End => (None, true, false),
             };
-            let mut call = |item| caught(|| call(item)).unwrap_or(false);
-            let told = item.is_none_or(|item| call(Some(item)));
-            done = last || !told;
-            if last && told {
+            let mut call = |item| caught(|| callback(item)).unwrap_or(false);
+            let goes_on = item.is_none_or(|item| call(Some(item)));
+            done = last || !goes_on;
+            if last && goes_on {
                 call(None);
             }
             if broken || (done && !last) {
-                if let Some(shared) = shared.upgrade() {
+                if let Some(shared) = weak.upgrade() {
                     shared.cancel(id);
                 }
             }
-        };
-        let callback = Callback::new(tell);
-        self.connection.shared.call_back(self.id, callback, None);
+        });
     }
 
-    /// Reads an item, and knows the last.
-    fn read(&mut self, kept: Result<Kept, Error>) -> Option<Result<T, CallError<E>>> {
-        match frame(kept) {
-            Frame::Item(item) => Some(Ok(item)),
-            Frame::Last(item) => {
-                self.done = true;
-                Some(item)
-            }
+    /// Returns true if the last item has been given out.
+    pub fn is_done(&self) -> bool {
+        self.handle.done
+    }
+
+    /// Decodes an entry, and notes whether it is the last.
+    fn read(&mut self, entry: Entry) -> Option<Result<T, CallError<E>>> {
+        let (item, done) = match Frame::from(entry) {
+            Frame::Item(item) => (Some(Ok(item)), false),
+            Frame::Last(item) => (Some(item), true),
             Frame::Broken(error) => {
-                self.done = true;
-                self.connection.shared.cancel(self.id);
-                Some(Err(error))
+                self.handle.connection.shared.cancel(self.handle.id);
+                (Some(Err(error)), true)
             }
-            Frame::End => {
-                self.done = true;
-                None
-            }
-        }
-    }
-}
-
-/// Reads what has come of a stream, or what is there instead.
-fn frame<T: Message, E: Message>(kept: Result<Kept, Error>) -> Frame<T, E> {
-    match kept {
-        Ok(kept) => kept.read_frame(),
-        Err(error) => Frame::Last(Err(CallError::from_error(error))),
+            Frame::End => (None, true),
+        };
+        self.handle.done = done;
+        item
     }
 }
 
@@ -233,29 +214,20 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
     type Item = Result<T, CallError<E>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
+        if self.handle.done {
             return None;
         }
-        if let Err(error) = self.connection.shared.check_process() {
-            return self.read(Err(error));
-        }
-        let deadline = self.connection.deadline();
-        let shared = &*self.connection.shared;
-        let kept = match shared.wait_for_any(&[self.id], deadline) {
-            Ok((mut table, _)) => table.pop(self.id).unwrap_or(Err(Error::Closed)),
-            Err(Error::Deadline) => return Some(Err(CallError::Deadline)),
-            Err(error) => Err(shared.give_up(self.id, error)),
+        let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
+        let entry = match shared.wait_for_any(&[id], self.handle.connection.deadline()) {
+            Ok(Waited::Ready(mut table, _)) => table.pop(id).unwrap_or(Err(Ended::Closed)),
+            Ok(Waited::TimedOut) => return Some(Err(CallError::Deadline)),
+            Err(error) => {
+                shared.cancel(id);
+                Err(error.into())
+            }
         };
-        self.read(kept)
+        self.read(entry)
     }
 }
 
 impl<T: Message, E: Message> FusedIterator for Items<T, E> {}
-
-impl<T, E> Drop for Items<T, E> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.connection.shared.cancel(self.id);
-        }
-    }
-}

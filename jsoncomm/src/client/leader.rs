@@ -1,38 +1,45 @@
-//! The leader, which receives for all, and the threads that follow.
+//! The leader/follower pattern: of the threads that wait for replies, one leads and receives for all.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
 
-use super::notify::{Listener, Notification, Seat};
-use super::reply::{About, Kept, about};
-use super::table::{LOOK, Shared, Table};
+use super::notify::{Follower, Listener};
+use super::reply::{BufferedReply, Target, target};
+use super::table::{CHECK_INTERVAL, Delivery, Shared, Table};
+use super::time_left;
 use crate::error::Error;
 use crate::sys::control::Wait;
 use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 
-/// What is needed to receive.
+/// How many datagrams are received from a server that is gone. Its last are among them: the kernel queues no more for a
+/// socket unless `max_dgram_qlen` says so ([unix(7)]).
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+const REMAINING_MAX: usize = 1024;
+
+/// What a leader receives with.
 pub(super) struct Receiver {
-    pub(super) line: Arc<Transport>,
+    pub(super) transport: Arc<Transport>,
     pub(super) inbox: Inbox,
 }
 
 impl Receiver {
-    pub(super) fn new(line: &Arc<Transport>) -> Self {
+    pub(super) fn new(transport: &Arc<Transport>) -> Self {
         Self {
-            line: Arc::clone(line),
+            transport: Arc::clone(transport),
             inbox: Inbox::of_one_peer(),
         }
     }
 
-    /// Has it receive by what is known about the socket now.
-    pub(super) fn set_line(&mut self, line: &Arc<Transport>) {
-        if !Arc::ptr_eq(&self.line, line) {
-            self.line = Arc::clone(line);
+    pub(super) fn set_transport(&mut self, transport: &Arc<Transport>) {
+        if !Arc::ptr_eq(&self.transport, transport) {
+            self.transport = Arc::clone(transport);
         }
     }
 }
 
-/// Until when a thread receives.
+/// Until when a leader receives.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Until {
     /// It does not wait.
@@ -40,214 +47,210 @@ pub(super) enum Until {
     Deadline(Option<Instant>),
 }
 
-/// The right to receive for all; handed over when dropped, also by a panic.
-pub(super) struct Lead<'s> {
-    shared: &'s Shared,
-    held: bool,
-}
+/// The right to receive for all. It is handed over when dropped, also by a panic.
+pub(super) struct Leadership<'s>(&'s Shared);
 
-impl Lead<'_> {
-    /// Hands over after `last` has been done, with the table locked once.
-    pub(super) fn hand_over<R>(mut self, last: impl FnOnce(&mut Table) -> R) -> R {
-        self.held = false;
-        let mut table = self.shared.lock();
-        let result = last(&mut table);
-        let next = table.hand_over();
-        drop(table);
-        if let Some(next) = next {
-            next.give(self.shared);
-        }
-        result
+impl Leadership<'_> {
+    /// Hands over after `last`, with the table locked once for both.
+    pub(super) fn hand_over<R>(self, last: impl FnOnce(&mut Table) -> R) -> R {
+        // Dropped, it would hand over again.
+        ManuallyDrop::new(self).0.hand_over(last)
     }
 }
 
-impl Drop for Lead<'_> {
+impl Drop for Leadership<'_> {
     fn drop(&mut self) {
-        if self.held {
-            let next = self.shared.lock().hand_over();
-            if let Some(next) = next {
-                next.give(self.shared);
-            }
-        }
+        self.0.hand_over(|_| ());
     }
 }
 
 /// A thread that receives for all.
 pub(super) struct Leader<'s> {
-    pub(super) lead: Lead<'s>,
+    pub(super) leadership: Leadership<'s>,
     pub(super) receiver: Box<Receiver>,
-    /// It may look for a while before it sleeps.
-    spins: bool,
-    /// When to look whether a datagram server is still there.
-    look: Option<Instant>,
-    /// The server is gone: so many datagrams are still received, without waiting.
-    rest: Option<usize>,
+    busy_polls: bool,
+    /// When to check that a datagram server still exists.
+    next_check: Option<Instant>,
+    /// The server is gone: how many datagrams are still received, without waiting.
+    remaining: Option<usize>,
 }
 
 impl<'s> Leader<'s> {
-    pub(super) fn new(lead: Lead<'s>, table: &mut Table) -> Self {
+    fn new(shared: &'s Shared, table: &mut Table) -> Self {
         Self {
-            lead,
+            leadership: Leadership(shared),
             receiver: table.take_receiver(),
-            spins: table.spin.is_enabled(),
-            look: None,
-            rest: None,
+            busy_polls: table.busy_poll.is_enabled(),
+            next_check: None,
+            remaining: None,
         }
     }
 
-    pub(super) fn line(&self) -> &Transport {
-        &self.receiver.line
+    pub(super) fn transport(&self) -> &Transport {
+        &self.receiver.transport
     }
 
     /// Stops leading.
     pub(super) fn leave(self) {
-        let Self { lead, receiver, .. } = self;
-        lead.hand_over(|table| table.give_receiver(receiver));
+        let Self {
+            leadership,
+            receiver,
+            ..
+        } = self;
+        leadership.hand_over(|table| table.return_receiver(receiver));
     }
 
-    /// Receives a datagram, if there is one before that time. [`Error::Closed`] says that no more will come,
-    /// [`Error::Deadline`] that the time has passed.
+    /// Receives a datagram. [`ReceiveOutcome::Empty`] means that there was none in time.
     #[inline]
-    pub(super) fn receive(&mut self, until: Until) -> Result<Option<Datagram>, Error> {
+    pub(super) fn receive(&mut self, until: Until) -> Result<ReceiveOutcome, Error> {
         match until {
             Until::Now => self.try_receive(),
-            Until::Deadline(deadline) => self.receive_by(deadline).map(Some),
+            Until::Deadline(deadline) => self.receive_by(deadline),
         }
     }
 
-    fn try_receive(&mut self) -> Result<Option<Datagram>, Error> {
-        let Receiver { line, inbox } = &mut *self.receiver;
-        match line.receive(inbox, Wait::Never)? {
-            ReceiveOutcome::Datagram(datagram) => Ok(Some(datagram)),
-            ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => Ok(None),
-            ReceiveOutcome::Closed => Err(Error::Closed),
-        }
+    pub(super) fn try_receive(&mut self) -> Result<ReceiveOutcome, Error> {
+        let Receiver { transport, inbox } = &mut *self.receiver;
+        Ok(transport.receive(inbox, Wait::Never)?)
     }
 
-    pub(super) fn receive_by(&mut self, deadline: Option<Instant>) -> Result<Datagram, Error> {
-        if self.spins {
-            if let Some(datagram) = self.spin(deadline)? {
-                return Ok(datagram);
+    pub(super) fn receive_by(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<ReceiveOutcome, Error> {
+        if self.busy_polls {
+            match self.busy_poll(deadline)? {
+                ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => {}
+                received => return Ok(received),
             }
         }
-        if self.receiver.line.kind() == Kind::Datagram {
-            return self.receive_or_look(deadline);
+        if self.transport().kind() == Kind::Datagram {
+            return self.receive_and_check(deadline);
         }
-        let Receiver { line, inbox } = &mut *self.receiver;
-        line.receive_by(inbox, deadline, Instant::now())?
-            .into_datagram()
+        self.sleep_until(deadline, Instant::now())
     }
 
-    /// Receives from a datagram server, and looks now and then whether it is still there, however much comes from
-    /// elsewhere meanwhile.
-    fn receive_or_look(&mut self, deadline: Option<Instant>) -> Result<Datagram, Error> {
+    fn sleep_until(
+        &mut self,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<ReceiveOutcome, Error> {
+        let Receiver { transport, inbox } = &mut *self.receiver;
+        Ok(transport.receive_by(inbox, deadline, now)?)
+    }
+
+    /// Receives from a datagram server, and checks from time to time that it still exists, however much others send
+    /// meanwhile.
+    fn receive_and_check(&mut self, deadline: Option<Instant>) -> Result<ReceiveOutcome, Error> {
         loop {
-            if let Some(rest) = &mut self.rest {
-                // It may have answered just before it went.
-                if *rest == 0 {
-                    return Err(Error::Closed);
+            if let Some(remaining) = &mut self.remaining {
+                // The server may have replied just before it closed.
+                if *remaining == 0 {
+                    return Ok(ReceiveOutcome::Closed);
                 }
-                *rest -= 1;
-                return self.try_receive()?.ok_or(Error::Closed);
+                *remaining -= 1;
+                return Ok(match self.try_receive()? {
+                    ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => ReceiveOutcome::Closed,
+                    received => received,
+                });
             }
             let now = Instant::now();
-            let look = *self.look.get_or_insert(now + LOOK);
-            if now < look {
-                let until = deadline.map_or(look, |at| at.min(look));
-                let Receiver { line, inbox } = &mut *self.receiver;
-                match line.receive_by(inbox, Some(until), now)? {
+            let check = *self.next_check.get_or_insert(now + CHECK_INTERVAL);
+            if now < check {
+                let until = deadline.map_or(check, |at| at.min(check));
+                match self.sleep_until(Some(until), now)? {
                     ReceiveOutcome::Empty if Some(until) != deadline => {}
-                    // However short each wait is.
-                    ReceiveOutcome::Empty if self.lead.shared.finds_nobody(self.line()) => {
-                        self.rest = Some(REST);
+                    // Calls with short deadlines must not keep the check from being made.
+                    ReceiveOutcome::Empty
+                        if self.leadership.0.server_is_due_and_gone(self.transport()) =>
+                    {
+                        self.remaining = Some(REMAINING_MAX);
                         continue;
                     }
-                    received => return received.into_datagram(),
+                    received => return Ok(received),
                 }
             }
-            self.look = None;
-            if self.lead.shared.is_deserted(&self.receiver.line) {
-                self.rest = Some(REST);
+            self.next_check = None;
+            if self.leadership.0.server_is_gone(self.transport()) {
+                self.remaining = Some(REMAINING_MAX);
             }
         }
     }
 
-    /// Looks for a datagram before waiting for one, if that is [worth it](crate::busy_poll::BusyPoll).
+    /// Polls for a datagram without sleeping, if that is [worth it](crate::busy_poll).
     #[inline(never)]
-    fn spin(&mut self, deadline: Option<Instant>) -> Result<Option<Datagram>, Error> {
-        let shared = self.lead.shared;
-        let Some(until) = shared.lock().spin.next_deadline() else {
-            return Ok(None);
+    fn busy_poll(&mut self, deadline: Option<Instant>) -> Result<ReceiveOutcome, Error> {
+        let Some(until) = self.leadership.0.lock().busy_poll.next_deadline() else {
+            return Ok(ReceiveOutcome::Empty);
         };
         let until = deadline.map_or(until, |deadline| until.min(deadline));
-        let found = loop {
+        let received = loop {
             match self.try_receive()? {
-                None if Instant::now() < until => std::hint::spin_loop(),
-                found => break found,
+                ReceiveOutcome::Empty | ReceiveOutcome::Exhausted if Instant::now() < until => {
+                    std::hint::spin_loop()
+                }
+                received => break received,
             }
         };
-        shared.lock().spin.record(found.is_some());
-        Ok(found)
+        let found = matches!(received, ReceiveOutcome::Datagram(_));
+        self.leadership.0.lock().busy_poll.record(found);
+        Ok(received)
     }
 
-    /// Keeps a datagram that has just been received for its call. Returns which that is, and whom to notify.
+    /// Stores a datagram that has just been received for its call. Returns which that is, and what to notify.
     #[inline(never)]
-    pub(super) fn keep(&mut self, datagram: Datagram) -> Option<(u64, Option<Notification>)> {
-        let depth = self.receiver.line.bounds().depth;
-        let (about, more) = about(self.receiver.inbox.text(&datagram), depth);
-        if about == About::Nothing {
+    pub(super) fn deliver(&mut self, datagram: Datagram) -> Option<(u64, Option<Listener>)> {
+        let depth = self.transport().bounds().depth;
+        let (target, more) = target(self.receiver.inbox.text(&datagram), depth);
+        if target == Target::None {
             return None;
         }
-        let text = self.receiver.inbox.take_text(&datagram);
-        let mut kept = Some(Kept {
-            text,
+        let reply = BufferedReply {
+            text: self.receiver.inbox.take_text(&datagram),
             depth,
             fds: datagram.fds,
             damage: datagram.damage,
             more,
-        });
-        let mut table = self.lead.shared.lock();
-        let found = table.keep(about, &mut kept);
-        // What is not kept is dropped with the table unlocked.
-        drop(table);
-        found
+        };
+        let Delivery {
+            call,
+            listener,
+            rejected,
+        } = self.leadership.0.lock().deliver(target, reply);
+        // The table is unlocked.
+        drop(rejected);
+        call.map(|id| (id, listener))
     }
 }
 
-/// How many datagrams are received from a server that is gone. Its last are among so many: the kernel queues no more
-/// for a socket unless `max_dgram_qlen` says so ([unix(7)]).
-///
-/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-const REST: usize = 1024;
+/// Why a thread waits no longer for the leader.
+pub(super) enum Role<'s> {
+    /// It is the leader now.
+    Leader(Leader<'s>),
+    /// One of its calls has an entry.
+    Ready,
+    TimedOut,
+}
 
 impl Shared {
-    /// Makes this thread the leader, if there is none.
-    pub(super) fn lead(&self, table: &mut Table) -> Option<Lead<'_>> {
-        let free = !std::mem::replace(&mut table.led, true);
-        // Not made in vain: it hands over when it is dropped.
-        free.then(|| Lead {
-            shared: self,
-            held: true,
-        })
+    /// Makes this thread the leader if there is none.
+    pub(super) fn try_lead(&self, table: &mut Table) -> Option<Leader<'_>> {
+        let led = std::mem::replace(&mut table.has_leader, true);
+        (!led).then(|| Leader::new(self, table))
     }
 
-    /// Makes this thread the leader; if there is one, waits until it is chosen to be the next, or something has been
-    /// kept for one of these calls.
+    /// Makes this thread the leader. If there is one, waits until it hands over to this thread, or one of these calls
+    /// has an entry.
     pub(super) fn lead_or_follow<'s>(
         &'s self,
         mut table: MutexGuard<'s, Table>,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<Option<Leader<'s>>, Error> {
-        let lead = match self.lead(&mut table) {
-            Some(lead) => Some(lead),
-            None => {
-                let (again, lead) = self.follow(table, ids, deadline)?;
-                table = again;
-                lead
-            }
-        };
-        Ok(lead.map(|lead| Leader::new(lead, &mut table)))
+    ) -> Role<'s> {
+        match self.try_lead(&mut table) {
+            Some(leader) => Role::Leader(leader),
+            None => self.follow(table, ids, deadline),
+        }
     }
 
     #[inline(never)]
@@ -256,77 +259,55 @@ impl Shared {
         mut table: MutexGuard<'s, Table>,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<(MutexGuard<'s, Table>, Option<Lead<'s>>), Error> {
-        let seat = Arc::new(Seat::default());
-        let listen = |id: &u64| {
-            let listener = Listener::Thread(Arc::clone(&seat));
-            table.listen(*id, listener, None).1
-        };
-        let before: Vec<_> = ids.iter().map(listen).collect();
-        if before.iter().any(|of| matches!(of, Listener::Task(_))) {
-            // The wakers of tasks that have polled before are dropped with the table unlocked. That may make calls, so
-            // this thread must not be chosen meanwhile.
+    ) -> Role<'s> {
+        let follower = Arc::new(Follower::default());
+        let listen = |id: &u64| table.listen(*id, Listener::Thread(Arc::clone(&follower)), None);
+        let replaced: Vec<_> = ids.iter().filter_map(listen).collect();
+        if replaced.iter().any(Listener::runs_user_code) {
+            // Tasks have polled these calls before. Dropping their wakers may make calls, so this thread must not be
+            // chosen as the leader meanwhile.
             drop(table);
-            drop(before);
+            drop(replaced);
             table = self.lock();
-            if ids.iter().any(|id| table.is_due(*id)) {
-                return Ok((table, None));
+            if ids.iter().any(|id| table.is_ready(*id)) {
+                return Role::Ready;
             }
-            if let Some(lead) = self.lead(&mut table) {
-                return Ok((table, Some(lead)));
+            if let Some(leader) = self.try_lead(&mut table) {
+                return Role::Leader(leader);
             }
         }
-        table.followers.push_back(Arc::clone(&seat));
+        table.followers.push_back(Arc::clone(&follower));
         loop {
-            if seat.leads() {
-                let lead = Lead {
-                    shared: self,
-                    held: true,
-                };
-                return Ok((table, Some(lead)));
+            if follower.leads() {
+                return Role::Leader(Leader::new(self, &mut table));
             }
-            if ids.iter().any(|id| table.is_due(*id)) {
-                table.unfollow(&seat);
-                return Ok((table, None));
+            let ready = ids.iter().any(|id| table.is_ready(*id));
+            let left = time_left(deadline);
+            if ready || left == Some(Duration::ZERO) {
+                table.remove_follower(&follower);
+                return if ready { Role::Ready } else { Role::TimedOut };
             }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                table.unfollow(&seat);
-                return Err(Error::Deadline);
-            }
-            table = match left {
-                None => seat
-                    .condvar
-                    .wait(table)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) => {
-                    let waited = seat.condvar.wait_timeout(table, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            table = follower.wait(table, left);
         }
     }
 
-    /// Waits until this thread is the leader.
-    pub(super) fn wait_to_lead(&self, deadline: Option<Instant>) -> Result<Leader<'_>, Error> {
-        loop {
-            if let Some(leader) = self.lead_or_follow(self.lock(), &[], deadline)? {
-                return Ok(leader);
-            }
+    /// Waits until this thread is the leader; `None` if the deadline passes before.
+    pub(super) fn wait_to_lead(&self, deadline: Option<Instant>) -> Option<Leader<'_>> {
+        match self.lead_or_follow(self.lock(), &[], deadline) {
+            Role::Leader(leader) => Some(leader),
+            Role::Ready | Role::TimedOut => None,
         }
     }
 
-    /// Makes this thread the leader, with the table unlocked afterwards, if there is none.
-    pub(super) fn try_to_lead<'s>(
-        &'s self,
-        mut table: MutexGuard<'s, Table>,
-    ) -> Result<Leader<'s>, MutexGuard<'s, Table>> {
-        match self.lead(&mut table) {
-            Some(lead) => {
-                (table.missed, table.short) = (false, false);
-                Ok(Leader::new(lead, &mut table))
-            }
-            None => Err(table),
+    /// Chooses the next leader after `last` and wakes it, with the table locked once for both.
+    fn hand_over<R>(&self, last: impl FnOnce(&mut Table) -> R) -> R {
+        let mut table = self.lock();
+        let result = last(&mut table);
+        let next = table.choose_leader();
+        drop(table);
+        if let Some(next) = next {
+            next.wake();
         }
+        result
     }
 }

@@ -1,38 +1,43 @@
-//! Looking whether a datagram server is still there: the kernel says nothing by itself.
+//! Checking that a datagram server still exists: the kernel does not report its end.
 
 use std::time::Instant;
 
 use super::connector::Connector;
-use super::table::{LOOK, Shared};
+use super::table::{CHECK_INTERVAL, Shared};
 use crate::transport::{Kind, Transport};
 
 impl Shared {
-    /// Looks whether the server is gone without a word.
-    pub(super) fn is_deserted(&self, line: &Transport) -> bool {
-        let deserted = || self.dial.as_ref().is_some_and(Connector::is_deserted);
-        line.kind() == Kind::Datagram && line.has_peer().map_or_else(deserted, |has| !has)
+    /// Returns true if a datagram server is gone: its socket is closed.
+    pub(super) fn server_is_gone(&self, transport: &Transport) -> bool {
+        let at_address = || {
+            self.connector
+                .as_ref()
+                .is_some_and(Connector::server_is_gone)
+        };
+        transport.kind() == Kind::Datagram
+            && transport.has_peer().map_or_else(at_address, |has| !has)
     }
 
-    /// Looks whether the server is gone, when it is time to look, and only then.
-    pub(super) fn finds_nobody(&self, line: &Transport) -> bool {
+    /// Returns true if it is time to check a datagram server, and it is gone.
+    pub(super) fn server_is_due_and_gone(&self, transport: &Transport) -> bool {
         let mut table = self.lock();
         let now = Instant::now();
-        if table.look.is_none_or(|at| now < at) {
+        if table.next_check.is_none_or(|at| now < at) {
             return false;
         }
-        let again = line.kind() == Kind::Datagram && table.is_awaited();
-        table.look = again.then(|| now + LOOK);
+        let again = transport.kind() == Kind::Datagram && table.expects_reply();
+        table.next_check = again.then(|| now + CHECK_INTERVAL);
         drop(table);
-        again && self.is_deserted(line)
+        again && self.server_is_gone(transport)
     }
 
-    /// Looks for a datagram server if it is time to; returns true if it was.
-    pub(super) fn look_for_server(&self) -> bool {
-        let look = self.lock().look;
-        let due = look.is_some_and(|at| at <= Instant::now());
+    /// Checks a datagram server if it is time to, and ends all calls if it is gone. Returns true if it was time.
+    pub(super) fn check_if_due(&self) -> bool {
+        let next_check = self.lock().next_check;
+        let due = next_check.is_some_and(|at| at <= Instant::now());
         if due {
-            // If it is gone, all slots say so.
-            let _ = self.take_in();
+            // An error shows in the slots, or when the caller receives.
+            let _ = self.drain();
         }
         due
     }

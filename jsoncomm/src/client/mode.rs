@@ -1,17 +1,52 @@
 //! How a stub makes its calls.
 
+use std::fmt;
+
 use super::{Connection, PendingCall};
 use crate::error::CallError;
 use crate::message::{Message, Pack};
-use std::fmt;
 
-/// How a stub makes its calls: it waits for each reply ([`Blocking`]), or only starts them ([`Started`]).
-pub trait CallMode: Clone + fmt::Debug {
-    /// What a stub's method returns, unless it is answered in many parts: those are
-    /// [`Items`](crate::stream::Items) either way.
+/// How the methods of a stub make their calls. Sealed: the modes are [`Blocking`] and [`Started`].
+///
+/// The stub of a trait `Files` is `FilesClient<M>`:
+///
+/// | type | made by | a method returns |
+/// |---|---|---|
+/// | `FilesClient`, which is `FilesClient<Blocking>` | `FilesClient::new(connection)` | the reply, as `Result<T, CallError<E>>` |
+/// | `FilesClient<Started>` | `client.start()` | at once, `Result<PendingCall<T, E>, CallError<E>>` |
+///
+/// A method that returns a [`Stream`](crate::Stream) returns `Result<Items<T, E>, CallError<E>>` in both, and a
+/// `#[oneway]` method `Result<(), CallError>`.
+///
+/// # Examples
+///
+/// A stub that is kept in a struct is named with its mode:
+///
+/// ```
+#[doc = include_str!("../../doc/counter.txt")]
+/// use jsoncomm::client::Started;
+/// use jsoncomm::{CallError, Connection};
+///
+/// /// Adds in one round trip what another program would add in two.
+/// struct Pair { counter: CounterClient<Started> }
+///
+/// impl Pair {
+///     // `add` is a method of the trait: `fn add(&mut self, number: u64) -> u64`.
+///     fn add(&self, first: u64, second: u64) -> Result<u64, CallError> {
+///         let (first, second) = (self.counter.add(first)?, self.counter.add(second)?);
+///         first.wait()?;
+///         second.wait()
+///     }
+/// }
+///
+/// let pair = Pair { counter: CounterClient::new(Connection::open(&path)?).start() };
+/// assert_eq!(pair.add(1, 2)?, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait CallMode: sealed::Sealed + Clone + fmt::Debug {
+    /// What a method of the stub returns that has one reply.
     type Output<T, E>;
 
-    /// Makes a call.
     #[doc(hidden)]
     fn call<T: Message, E: Message>(
         connection: &Connection,
@@ -20,7 +55,28 @@ pub trait CallMode: Clone + fmt::Debug {
     ) -> Self::Output<T, E>;
 }
 
-/// Each of the stub's methods waits for its answer.
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Blocking {}
+    impl Sealed for super::Started {}
+}
+
+/// The mode of a stub whose methods wait for the reply.
+///
+/// It is the default: `FilesClient` is `FilesClient<Blocking>`.
+///
+/// # Examples
+///
+/// ```
+#[doc = include_str!("../../doc/counter.txt")]
+/// use jsoncomm::client::Blocking;
+/// use jsoncomm::Connection;
+///
+/// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+/// let counter: CounterClient<Blocking> = CounterClient::new(Connection::open(&path)?);
+/// assert_eq!(counter.add(1)?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Blocking {}
 
@@ -36,7 +92,7 @@ impl CallMode for Blocking {
     }
 }
 
-/// Each of the stub's methods starts a call and returns what waits for it.
+/// The mode of a stub whose methods send the call and return a [`PendingCall`].
 ///
 /// # Examples
 ///

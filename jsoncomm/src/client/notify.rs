@@ -1,122 +1,124 @@
-//! Who is notified of what has been received for a call.
+//! Who waits for the replies to a call, and how they are notified.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::reply::Kept;
-use super::table::Shared;
-use crate::error::{Error, caught};
+use super::slot::Entry;
+use super::table::{Shared, Table};
+use crate::error::caught;
 
-/// Who is to be notified when something is kept.
-#[derive(Default)]
+/// What is notified when a reply to a call is stored. To be notified and dropped with the table unlocked: a waker and
+/// a callback are user code.
 pub(super) enum Listener {
-    #[default]
-    None,
-    Thread(Arc<Seat>),
+    Thread(Arc<Follower>),
     Task(Waker),
     Callback(Arc<Callback>),
 }
 
-/// A notification to be given once the table is unlocked.
-#[must_use]
-pub(super) enum Notification {
-    Thread(Arc<Seat>),
-    Task(Waker),
-    Callback(u64, Arc<Callback>),
-}
-
-impl Notification {
-    /// Returns true if code of the program runs when it is given: that may call again, so it must not be given by a
-    /// thread that receives for others.
+impl Listener {
+    /// Returns true if notifying it runs user code. That code may make calls, so the leader hands over first.
     pub(super) fn runs_user_code(&self) -> bool {
         !matches!(self, Self::Thread(_))
     }
 
-    /// Returns true if giving it may take as long as the program likes. A waker only has something done elsewhere.
-    pub(super) fn may_wait(&self) -> bool {
-        matches!(self, Self::Callback(..))
-    }
-
-    /// Notifies.
-    pub(super) fn give(self, shared: &Shared) {
+    pub(super) fn notify(self, shared: &Shared) {
         match self {
-            Self::Thread(seat) => seat.condvar.notify_one(),
-            // It is a peer that causes the call: a waker that panics leaves the others notified.
+            Self::Thread(follower) => follower.wake(),
+            // A peer causes this: a waker that panics must not keep the others from being notified.
             Self::Task(waker) => drop(caught(|| waker.wake())),
-            Self::Callback(id, callback) => callback.call(shared, id),
+            Self::Callback(callback) => callback.run(shared),
         }
     }
 }
 
-/// Where a thread waits while another receives.
+/// A thread that waits for replies while another one, the leader, receives.
 #[derive(Debug, Default)]
-pub(super) struct Seat {
-    pub(super) condvar: Condvar,
-    /// This thread is to receive from now on. Changed under the table's lock.
+pub(super) struct Follower {
+    condvar: Condvar,
+    /// It has been chosen as the next leader. Changed with the table locked.
     leads: AtomicBool,
 }
 
-impl Seat {
-    pub(super) fn set_leads(&self) {
+impl Follower {
+    pub(super) fn promote(&self) {
         self.leads.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn leads(&self) -> bool {
         self.leads.load(Ordering::Relaxed)
     }
-}
 
-/// A function that is called with a reply, or with each part of one in their order, by whichever thread receives it.
-pub(super) struct Callback(Mutex<Tell>);
-
-/// Takes a reply, or the reason why there is none.
-pub(super) type Tell = Box<dyn FnMut(Result<Kept, Error>) + Send>;
-
-impl Callback {
-    pub(super) fn new(tell: impl FnMut(Result<Kept, Error>) + Send + 'static) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Box::new(tell))))
+    pub(super) fn wake(&self) {
+        self.condvar.notify_one();
     }
 
-    /// Calls it with all that is kept for its call, unless another thread, or this one further up, is doing that: then
-    /// that one goes on with it.
-    fn call(&self, shared: &Shared, id: u64) {
-        while shared.lock().has_kept(id) {
-            let mut tell = match self.0.try_lock() {
-                Ok(tell) => tell,
-                Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
+    /// Waits until it is woken or the time has passed; can return early.
+    pub(super) fn wait<'t>(
+        &self,
+        table: MutexGuard<'t, Table>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'t, Table> {
+        match timeout {
+            None => self
+                .condvar
+                .wait(table)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let waited = self.condvar.wait_timeout(table, timeout);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+}
+
+/// A function that is called with each entry of a call's slot, in order, by whichever thread receives it.
+pub(super) struct Callback {
+    id: u64,
+    function: Mutex<Box<dyn FnMut(Entry) + Send>>,
+}
+
+impl Callback {
+    /// Calls the function with all that is stored for its call. Does nothing if that is already going on, in another
+    /// thread or further up in this one: it then goes on there.
+    fn run(&self, shared: &Shared) {
+        while shared.lock().has_entry(self.id) {
+            let mut function = match self.function.try_lock() {
+                Ok(function) => function,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            loop {
-                // In a statement of its own, so that the table is not locked during the call.
-                let kept = shared.lock().pop(id);
-                let Some(kept) = kept else { break };
-                // One that panics leaves the others told, and the loop as it is: it is the peer who causes the call.
-                let _ = caught(|| tell(kept));
+            while let Some(entry) = shared.pop(self.id) {
+                // A peer causes this: a callback that panics ends neither this thread nor the notification of others.
+                let _ = caught(|| function(entry));
             }
         }
     }
 }
 
 impl Shared {
-    /// Gives notifications: those that run code of the program last, as it may wait for a thread that is notified here.
-    pub(super) fn give_all(&self, mut notifications: Vec<Notification>) {
-        notifications.sort_by_key(Notification::may_wait);
-        notifications
+    /// Notifies all, callbacks last: one may wait for a thread that is notified here.
+    pub(super) fn notify_all(&self, mut listeners: Vec<Listener>) {
+        listeners.sort_by_key(|listener| matches!(listener, Listener::Callback(_)));
+        listeners
             .into_iter()
-            .for_each(|notification| notification.give(self));
+            .for_each(|listener| listener.notify(self));
     }
 
-    /// Has a callback called with what comes for a call, or at the deadline, and with what has come already.
-    pub(super) fn call_back(&self, id: u64, callback: Arc<Callback>, deadline: Option<Instant>) {
-        let mut table = self.lock();
-        let (notification, before) = table.listen(id, Listener::Callback(callback), deadline);
-        // Wakers are dropped with the table unlocked.
-        drop(table);
-        drop(before);
-        if let Some(notification) = notification {
-            notification.give(self);
-        }
+    /// Has a function called with what is stored for a call, now and later. At the deadline the call ends, if an event
+    /// loop drives the connection.
+    pub(super) fn set_callback(
+        &self,
+        id: u64,
+        deadline: Option<Instant>,
+        function: impl FnMut(Entry) + Send + 'static,
+    ) {
+        let function = Mutex::new(Box::new(function) as Box<_>);
+        let callback = Arc::new(Callback { id, function });
+        let listener = Listener::Callback(Arc::clone(&callback));
+        let replaced = self.lock().listen(id, listener, deadline);
+        drop(replaced);
+        callback.run(self);
     }
 }

@@ -1,20 +1,31 @@
 //! Calls in flight.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Connection;
-use super::notify::{Callback, Listener};
-use super::reply::Kept;
-use crate::error::{CallError, Error};
+use super::handle::Handle;
+use super::receive::Waited;
+use super::slot::Entry;
+use crate::error::CallError;
 use crate::message::Message;
 
-/// A call in flight, made by [`Connection::start`] or a stub's `start()`.
+/// A call in flight, started by [`Connection::start`] or by a stub's `start()`.
 ///
-/// Dropping it cancels the call: the server is told, and a late answer is dropped with its descriptors.
+/// | to get its reply | use | it waits |
+/// |---|---|---|
+/// | in this thread | [`wait`](PendingCall::wait), [`wait_any`](PendingCall::wait_any), [`wait_all`](PendingCall::wait_all) | until the deadline |
+/// | if it has come | [`try_wait`](PendingCall::try_wait) | never |
+/// | in a callback | [`on_complete`](PendingCall::on_complete) | never |
+/// | in a task | `.await`: it is a [`Future`] | until the deadline, if an event loop [drives](Connection::set_driven) the connection |
+///
+/// Its reply is given out once. Dropping it cancels the call: the server is told, and a late reply is dropped and its
+/// descriptors closed.
 ///
 /// # Examples
 ///
@@ -30,58 +41,54 @@ use crate::message::Message;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "dropping it cancels the call"]
-pub struct PendingCall<T, E = std::convert::Infallible> {
-    connection: Connection,
-    id: u64,
+pub struct PendingCall<T, E = Infallible> {
+    handle: Handle,
     deadline: Option<Instant>,
-    /// The answer has been given out, or the call cancelled.
-    done: bool,
     types: PhantomData<fn() -> (T, E)>,
 }
 
 impl<T, E> fmt::Debug for PendingCall<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingCall").field("id", &self.id).finish()
+        f.debug_struct("PendingCall")
+            .field("id", &self.handle.id)
+            .finish()
     }
 }
 
 impl<T, E> PendingCall<T, E> {
     pub(super) fn new(connection: Connection, id: u64, deadline: Option<Instant>) -> Self {
         Self {
-            connection,
-            id,
+            handle: Handle::new(connection, id),
             deadline,
-            done: false,
             types: PhantomData,
         }
     }
 }
 
 impl<T: Message, E: Message> PendingCall<T, E> {
-    /// Waits for the answer, until the deadline that the call was started with.
+    /// Waits for the reply, until the deadline.
     ///
     /// # Errors
     ///
-    /// As [`Connection::call`].
+    /// Those of [`Connection::call`]; [`CallError::Closed`] if the reply has been given out.
     pub fn wait(mut self) -> Result<T, CallError<E>> {
-        if self.done {
+        if self.handle.done {
             return Err(CallError::Closed);
         }
-        let shared = &*self.connection.shared;
-        // Dropping the call cancels it.
+        let shared = &*self.handle.connection.shared;
         shared.check_process().map_err(CallError::from_error)?;
-        self.done = true;
+        self.handle.done = true;
         let mut table = shared.lock();
-        if let Some(kept) = table.pop(self.id) {
+        if let Some(entry) = table.pop(self.handle.id) {
             drop(table);
-            return read(kept);
+            return read(entry);
         }
-        shared.wait_for_reply(table, self.id, self.deadline)
+        shared.wait_for_reply(table, self.handle.id, self.deadline)
     }
 
-    /// Looks whether the answer has come; never waits. `None` while it has not; after the deadline,
-    /// [`CallError::Deadline`]. Once it has given an answer, it gives [`CallError::Closed`], and so does whatever
-    /// else is done with the call.
+    /// Returns the reply if it has come, or [`CallError::Deadline`] once the deadline has passed; never waits.
+    ///
+    /// The call is over when it returns `Some`. After that, it and all other methods return [`CallError::Closed`].
     ///
     /// # Examples
     ///
@@ -102,38 +109,27 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
-        if self.done {
+        if self.handle.done {
             return Some(Err(CallError::Closed));
         }
-        if let Err(error) = self.connection.shared.check_process() {
+        let shared = &*self.handle.connection.shared;
+        if let Err(error) = shared.check_process() {
             return Some(Err(CallError::from_error(error)));
         }
-        let answer = self.connection.shared.try_reply(self.id);
-        let answer = answer.or_else(|| self.is_late().then(|| self.time_out()));
-        self.done = answer.is_some();
-        answer
+        let reply = shared.try_reply(self.handle.id).or_else(|| {
+            self.deadline.filter(|at| *at <= Instant::now())?;
+            shared.cancel(self.handle.id);
+            Some(Err(CallError::Deadline))
+        });
+        self.handle.done = reply.is_some();
+        reply
     }
 
-    /// Returns true if the deadline has passed.
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|at| Instant::now() >= at)
-    }
-
-    /// Cancels the call because of its deadline.
-    fn time_out(&self) -> Result<T, CallError<E>> {
-        self.connection.shared.cancel(self.id);
-        Err(CallError::Deadline)
-    }
-
-    /// Until when the answer is waited for; `None` is for ever.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// Has `then` called with the answer instead of waiting for it: by the loop that
-    /// [drives](crate::Server::drive) the connection, or by whichever thread takes the answer in. It may make
-    /// calls of its own. At the deadline it gets [`CallError::Deadline`], if a loop drives the connection.
-    /// A panic in it ends neither the loop nor that thread.
+    /// Has a callback called with the reply, by the thread that receives it; does not wait.
+    ///
+    /// That is the event loop that [drives](crate::Server::drive) the connection, a thread that waits for another reply,
+    /// or this one if the reply has come. At the deadline the callback gets [`CallError::Deadline`], if an event loop
+    /// drives the connection. It may make calls. A panic in it ends neither the loop nor the thread.
     ///
     /// # Examples
     ///
@@ -144,34 +140,39 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     ///
     /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
     /// let counter = CounterClient::new(Connection::open(&path)?);
-    /// let (tell, told) = mpsc::channel();
+    /// let (sender, receiver) = mpsc::channel();
     /// counter.start().add(1)?.on_complete(move |sum| {
-    ///     let _ = tell.send(sum);
+    ///     let _ = sender.send(sum);
     /// });
-    /// assert_eq!(counter.add(2)?, 3); // takes in the first answer as well
-    /// assert_eq!(told.recv()??, 1);
+    /// assert_eq!(counter.add(2)?, 3); // receives the first reply as well
+    /// assert_eq!(receiver.recv()??, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn on_complete(mut self, then: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
-        if std::mem::replace(&mut self.done, true) {
-            return then(Err(CallError::Closed));
+    pub fn on_complete(mut self, callback: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
+        if std::mem::replace(&mut self.handle.done, true) {
+            return callback(Err(CallError::Closed));
         }
-        if let Err(error) = self.connection.shared.check_process() {
-            return then(Err(CallError::from_error(error)));
+        let shared = &*self.handle.connection.shared;
+        if let Err(error) = shared.check_process() {
+            return callback(Err(CallError::from_error(error)));
         }
-        let mut then = Some(then);
-        let callback = Callback::new(move |kept| {
-            if let Some(then) = then.take() {
-                then(read(kept));
+        let mut callback = Some(callback);
+        shared.set_callback(self.handle.id, self.deadline, move |entry| {
+            if let Some(callback) = callback.take() {
+                callback(read(entry));
             }
         });
-        let shared = &*self.connection.shared;
-        shared.call_back(self.id, callback, self.deadline);
     }
 
-    /// Waits for whichever of `calls` is answered first, removes it and returns its place and its answer;
-    /// `None` when there are none. All must be of one connection. At the earliest deadline of all, the call
-    /// that has it is removed with [`CallError::Deadline`].
+    /// Returns the deadline that the call was started with; `None` if it has none.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Waits for the first reply to any of `calls`, removes that call, and returns its index and the reply.
+    ///
+    /// Returns `None` if there are no calls. All must be of one connection. At the earliest deadline, the call that has it
+    /// is removed and cancelled, and its result is [`CallError::Deadline`].
     ///
     /// # Examples
     ///
@@ -184,38 +185,36 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     /// let counter = CounterClient::new(Connection::open(&path)?);
     /// let mut calls = vec![counter.start().add(1)?, counter.start().add(2)?];
     /// let mut sums = Vec::new();
-    /// while let Some((_place, sum)) = PendingCall::wait_any(&mut calls) {
+    /// while let Some((_index, sum)) = PendingCall::wait_any(&mut calls) {
     ///     sums.push(sum?);
     /// }
     /// assert_eq!(sums, [1, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait_any(calls: &mut Vec<Self>) -> Option<(usize, Result<T, CallError<E>>)> {
-        if let Some(place) = calls.iter().position(|call| call.done) {
-            return Some((place, calls.remove(place).wait()));
+        if let Some(index) = calls.iter().position(|call| call.handle.done) {
+            return Some((index, calls.remove(index).wait()));
         }
-        let ids: Vec<u64> = calls.iter().map(|call| call.id).collect();
-        let connection = calls.first()?.connection.clone();
+        let shared = Arc::clone(&calls.first()?.handle.connection.shared);
+        let ids: Vec<u64> = calls.iter().map(|call| call.handle.id).collect();
         let deadlines = calls.iter().enumerate();
         let earliest = deadlines
-            .filter_map(|(place, call)| Some((call.deadline?, place)))
+            .filter_map(|(index, call)| Some((call.deadline?, index)))
             .min();
-        let deadline = earliest.map(|(deadline, _)| deadline);
-        let waited = connection
-            .shared
-            .wait_for_any(&ids, deadline)
-            .map(|(_table, place)| place);
-        let (place, error) = match (waited, earliest) {
-            (Ok(place), _) => return Some((place, calls.remove(place).wait())),
-            (Err(Error::Deadline), Some((_, place))) => (place, Error::Deadline),
-            (Err(error), _) => (0, error),
+        let (index, error) = match shared.wait_for_any(&ids, earliest.map(|(at, _)| at)) {
+            Ok(Waited::Ready(table, index)) => {
+                drop(table);
+                return Some((index, calls.remove(index).wait()));
+            }
+            Ok(Waited::TimedOut) => (earliest.map_or(0, |(_, index)| index), CallError::Deadline),
+            Err(error) => (0, CallError::from_error(error)),
         };
-        // Dropping it tells the server.
-        drop(calls.remove(place));
-        Some((place, Err(CallError::from_error(error))))
+        // Dropping the call cancels it.
+        drop(calls.remove(index));
+        Some((index, Err(error)))
     }
 
-    /// Waits for all of `calls` and returns their answers in the same order.
+    /// Waits for the replies to all of `calls` and returns them in the same order.
     ///
     /// # Examples
     ///
@@ -236,22 +235,16 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     }
 }
 
-impl<T, E> Drop for PendingCall<T, E> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.connection.shared.cancel(self.id);
-        }
-    }
-}
-
-/// For callers that are `async`, on any runtime. Some loop has to [drive](Connection::set_driven) the
-/// connection meanwhile: a task that waits for its descriptor, or a [`Server`](crate::Server). A call that is polled
-/// while none does, and whose answer has not come, ends with [`Error::NotDriven`]. The task is woken from whichever thread
-/// receives the answer, or by the loop at the deadline.
+/// Waits for the reply in a task, on any runtime.
+///
+/// An event loop has to [drive](Connection::set_driven) the connection: a task that waits for its descriptor, or a
+/// [`Server`](crate::Server). If none does and the reply has not come, the call ends with
+/// [`Error::NotDriven`](crate::Error::NotDriven). The task is woken by the thread that receives the reply, or by the loop
+/// at the deadline.
 ///
 /// # Examples
 ///
-/// A call that is awaited without a runtime: one thread sleeps until its waker wakes it, another drives the connection.
+/// Without a runtime: one thread sleeps until its waker wakes it, another drives the connection.
 ///
 /// ```
 #[doc = include_str!("../../doc/counter.txt")]
@@ -294,41 +287,16 @@ impl<T: Message, E: Message> Future for PendingCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.done {
+        if self.handle.done {
             return Poll::Ready(Err(CallError::Closed));
         }
-        let shared = &*self.connection.shared;
-        if let Err(error) = shared.check_process() {
-            return Poll::Ready(Err(CallError::from_error(error)));
-        }
-        let listener = Listener::Task(cx.waker().clone());
-        let mut table = shared.lock();
-        if let Some(kept) = table.pop(self.id) {
-            drop(table);
-            self.done = true;
-            return Poll::Ready(read(kept));
-        }
-        let (_, before) = table.listen(self.id, listener, self.deadline);
-        // Wakers are dropped with the table unlocked.
-        drop(table);
-        drop(before);
-        let ended = if self.is_late() {
-            self.time_out()
-        } else if shared.is_driven() {
-            return Poll::Pending;
-        } else {
-            let error = shared.give_up(self.id, Error::NotDriven);
-            Err(CallError::Io(error))
-        };
-        self.done = true;
-        Poll::Ready(ended)
+        self.handle.poll(cx, self.deadline).map(|entry| {
+            self.handle.done = true;
+            read(entry)
+        })
     }
 }
 
-/// Reads a reply that was kept, or the reason why there is none.
-fn read<T: Message, E: Message>(kept: Result<Kept, Error>) -> Result<T, CallError<E>> {
-    match kept {
-        Ok(kept) => kept.read(),
-        Err(error) => Err(CallError::from_error(error)),
-    }
+fn read<T: Message, E: Message>(entry: Entry) -> Result<T, CallError<E>> {
+    entry?.read()
 }

@@ -1,30 +1,47 @@
-//! Receiving: of the threads that wait, one is the leader and receives for all; the others follow.
+//! Receiving replies.
 //!
-//! A leader keeps what is for others in their slots, and hands over to the follower that has waited longest when its
-//! own reply has come. Before code of the program runs, be it a callback or the decoding of a reply, it hands over, too.
+//! The leader stores what belongs to other calls in their slots. It hands over when its own reply has come, and before
+//! user code runs: a callback, a waker or the decoding of a reply.
 
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::leader::{Leader, Receiver, Until};
-use super::notify::Notification;
-use super::reply::{Parts, open_reply, read};
-use super::table::{LOOK, Shared, Table};
+use super::leader::{Leader, Receiver, Role, Until};
+use super::notify::Listener;
+use super::reply::{BufferedReply, Parts, open_reply, read};
+use super::table::{Shared, Table};
 use crate::error::{CallError, Error};
 use crate::message::Message;
-use crate::sys::control::Wait;
 use crate::transport::{Datagram, ReceiveOutcome};
 
-/// As many datagrams are received without waiting as a server takes in one turn.
+/// How many datagrams are received in a row without waiting: as many as in one turn of a server.
 const TURN: usize = 32;
 
 /// How an attempt to receive the reply to a call ended.
 enum Step<R> {
     Reply(R),
-    /// Something was done for which this thread had to hand over, or the reply has been kept.
-    Again,
-    /// Nothing has come.
+    /// This thread has handed over: its slot has an entry, or another call's listener was notified.
+    HandedOver,
+    /// Nothing came in time.
     Nothing,
+}
+
+/// How waiting for one of several calls ended.
+pub(super) enum Waited<'s> {
+    /// The call at this index has an entry, or is not in flight. The table is locked.
+    Ready(MutexGuard<'s, Table>, usize),
+    TimedOut,
+}
+
+/// How a drain of the socket ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// There may be more to receive.
+    More,
+    /// Nothing is left, or another thread receives it.
+    Empty,
+    /// The server has closed: all calls have ended.
+    Closed,
 }
 
 impl Shared {
@@ -36,52 +53,51 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
         loop {
-            let leader = match self.lead_or_follow(table, &[id], deadline) {
-                Ok(leader) => leader,
-                Err(error) => return Err(CallError::from_error(self.give_up(id, error))),
+            let step = match self.lead_or_follow(table, &[id], deadline) {
+                Role::Leader(leader) => self.receive_reply(leader, id, Until::Deadline(deadline)),
+                Role::Ready => Step::HandedOver,
+                Role::TimedOut => Step::Nothing,
             };
-            if let Some(leader) = leader {
-                match self.receive_reply(leader, id, Until::Deadline(deadline)) {
-                    Step::Reply(reply) => return reply,
-                    Step::Again | Step::Nothing => {}
+            match step {
+                Step::Reply(reply) => return reply,
+                Step::HandedOver => {}
+                Step::Nothing => {
+                    self.cancel(id);
+                    return Err(CallError::Deadline);
                 }
             }
             table = self.lock();
-            if let Some(kept) = table.pop(id) {
+            if let Some(entry) = table.pop(id) {
                 drop(table);
-                return kept.map_err(CallError::from_error)?.read();
+                return entry?.read();
             }
         }
     }
 
-    /// Looks for the reply to a call; never waits. The call is over if there is one.
+    /// Returns the reply to a call if it has come; never waits. The call is over then.
     pub(super) fn try_reply<T: Message, E: Message>(
         &self,
         id: u64,
     ) -> Option<Result<T, CallError<E>>> {
         for _ in 0..TURN {
             let mut table = self.lock();
-            if let Some(kept) = table.pop(id) {
+            if let Some(entry) = table.pop(id) {
                 drop(table);
-                return Some(match kept {
-                    Ok(kept) => kept.read(),
-                    Err(error) => Err(CallError::from_error(error)),
-                });
+                return Some(entry.map_err(CallError::from).and_then(BufferedReply::read));
             }
-            let leader = self.lead(&mut table)?;
-            let leader = Leader::new(leader, &mut table);
+            let leader = self.try_lead(&mut table)?;
             drop(table);
             match self.receive_reply(leader, id, Until::Now) {
                 Step::Reply(reply) => return Some(reply),
-                Step::Again => {}
-                Step::Nothing if self.look_for_server() => {}
+                Step::HandedOver => {}
+                Step::Nothing if self.check_if_due() => {}
                 Step::Nothing => break,
             }
         }
         None
     }
 
-    /// Receives for all until the reply to this call has come, which is read where it was received.
+    /// Receives for all until the reply to this call has come. That is decoded where it was received, without a copy.
     fn receive_reply<T: Message, E: Message>(
         &self,
         mut leader: Leader<'_>,
@@ -90,178 +106,177 @@ impl Shared {
     ) -> Step<Result<T, CallError<E>>> {
         loop {
             let datagram = match leader.receive(until) {
-                Ok(Some(datagram)) => datagram,
-                Ok(None) => {
-                    leader.leave();
-                    return Step::Nothing;
-                }
-                Err(error) => return self.stop_receiving(leader, id, error),
+                Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
+                other => return self.stop_receiving(leader, id, other),
             };
-            let Receiver { line, inbox } = &*leader.receiver;
-            if let Some(envelope) = open_reply(inbox.text(&datagram), line.bounds().depth, id) {
-                let slot = leader.lead.hand_over(|table| {
+            let Receiver { transport, inbox } = &*leader.receiver;
+            let depth = transport.bounds().depth;
+            if let Some(envelope) = open_reply(inbox.text(&datagram), depth, id) {
+                let slot = leader.leadership.hand_over(|table| {
                     table.notified = false;
                     table.remove(id)
                 });
-                // A waker in it is dropped with the table unlocked.
+                // The table is unlocked: the slot may have a waker.
                 drop(slot);
                 let reply = match datagram.damage {
                     None => read(envelope, datagram.fds, Parts::One),
                     Some(damage) => Err(CallError::Io(damage)),
                 };
                 let mut table = self.lock();
-                table.give_receiver(leader.receiver);
+                table.return_receiver(leader.receiver);
                 if matches!(reply, Err(CallError::Stream)) {
-                    table.cancelled.push(id);
+                    table.to_cancel.push(id);
                     table.send_cancels();
                 }
                 return Step::Reply(reply);
             }
             match self.pass_on(leader, datagram, &[id]) {
                 Some(still) => leader = still,
-                None => return Step::Again,
+                None => return Step::HandedOver,
             }
         }
     }
 
-    /// Keeps a datagram for its call, and has the program told. Returns the leader unless it had to hand over for
-    /// that, or it is one of these calls.
+    /// Stops leading because no datagram was received.
+    #[inline(never)]
+    fn stop_receiving<T, E>(
+        &self,
+        leader: Leader<'_>,
+        id: u64,
+        received: Result<ReceiveOutcome, Error>,
+    ) -> Step<Result<T, CallError<E>>> {
+        match received {
+            Ok(ReceiveOutcome::Closed) => {
+                self.close(leader);
+                Step::HandedOver
+            }
+            Ok(_) => {
+                leader.leave();
+                Step::Nothing
+            }
+            Err(error) => {
+                leader.leave();
+                self.cancel(id);
+                Step::Reply(Err(CallError::Io(error)))
+            }
+        }
+    }
+
+    /// Stores a datagram in the slot of its call and notifies the listener there. Returns the leader, unless it had to
+    /// hand over because that runs user code, or because the call is one of these.
     fn pass_on<'s>(
         &self,
         mut leader: Leader<'s>,
         datagram: Datagram,
         ids: &[u64],
     ) -> Option<Leader<'s>> {
-        let Some((id, notification)) = leader.keep(datagram) else {
+        let Some((id, listener)) = leader.deliver(datagram) else {
             return Some(leader);
         };
-        let runs = notification
-            .as_ref()
-            .is_some_and(Notification::runs_user_code);
-        let leader = if runs || ids.contains(&id) {
+        let user_code = listener.as_ref().is_some_and(Listener::runs_user_code);
+        let leader = if user_code || ids.contains(&id) {
             leader.leave();
             None
         } else {
             Some(leader)
         };
-        if let Some(notification) = notification {
-            notification.give(self);
+        if let Some(listener) = listener {
+            listener.notify(self);
         }
         leader
     }
 
-    /// Stops receiving because of an error. If the server is gone, the slot of the call says so.
-    #[inline(never)]
-    fn stop_receiving<T, E>(
-        &self,
-        leader: Leader<'_>,
-        id: u64,
-        error: Error,
-    ) -> Step<Result<T, CallError<E>>> {
-        if matches!(error, Error::Closed) {
-            self.close(leader);
-            return Step::Again;
-        }
-        leader.leave();
-        Step::Reply(Err(CallError::from_error(self.give_up(id, error))))
-    }
-
-    /// Waits until something is kept for one of these calls. Returns its place, with the table locked.
+    /// Waits until one of these calls has an entry.
     pub(super) fn wait_for_any(
         &self,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<(MutexGuard<'_, Table>, usize), Error> {
+    ) -> Result<Waited<'_>, Error> {
         self.check_process()?;
         loop {
             let table = self.lock();
-            if let Some(place) = ids.iter().position(|id| table.is_due(*id)) {
-                return Ok((table, place));
+            if let Some(index) = ids.iter().position(|id| table.is_ready(*id)) {
+                return Ok(Waited::Ready(table, index));
             }
-            let mut leader = self.lead_or_follow(table, ids, deadline)?;
+            let mut leader = match self.lead_or_follow(table, ids, deadline) {
+                Role::Leader(leader) => Some(leader),
+                Role::Ready => None,
+                Role::TimedOut => return Ok(Waited::TimedOut),
+            };
             while let Some(mut leading) = leader.take() {
-                leader = match leading.receive_by(deadline) {
-                    Ok(datagram) => self.pass_on(leading, datagram, ids),
-                    Err(Error::Closed) => {
-                        self.close(leading);
-                        None
+                match leading.receive_by(deadline) {
+                    Ok(ReceiveOutcome::Datagram(datagram)) => {
+                        leader = self.pass_on(leading, datagram, ids)
                     }
-                    Err(error) => {
+                    Ok(ReceiveOutcome::Closed) => self.close(leading),
+                    other => {
                         leading.leave();
-                        return Err(error);
+                        return other.map(|_| Waited::TimedOut);
                     }
-                };
+                }
             }
         }
     }
 
-    /// Receives what has come for at most a turn; never waits. Returns true if there may be more. While another thread
-    /// receives, it does nothing.
-    pub(super) fn take_in(&self) -> Result<bool, Error> {
+    /// Makes this thread the leader for one drain. If there is a leader, notes that the drain was skipped.
+    fn lead_drain(&self) -> Option<Leader<'_>> {
+        let mut table = self.lock();
+        let leader = self.try_lead(&mut table);
+        match leader {
+            Some(_) => table.begin_drain(),
+            None => table.skip_drain(Instant::now()),
+        }
+        leader
+    }
+
+    /// Receives what has come, for one turn at most; never waits.
+    pub(super) fn drain(&self) -> Result<Drained, Error> {
         let mut leader = None;
         let mut gone = false;
         for _ in 0..TURN {
-            let mut leading = match leader.take() {
-                Some(leading) => leading,
-                None => match self.try_to_lead(self.lock()) {
-                    Ok(leading) => leading,
-                    Err(mut table) => {
-                        table.miss(Instant::now());
-                        return Ok(false);
-                    }
-                },
+            let Some(mut leading) = leader.take().or_else(|| self.lead_drain()) else {
+                return Ok(Drained::Empty);
             };
-            let Receiver { line, inbox } = &mut *leading.receiver;
-            match line.receive(inbox, Wait::Never) {
+            match leading.try_receive() {
                 Ok(ReceiveOutcome::Datagram(datagram)) => {
                     leader = self.pass_on(leading, datagram, &[])
                 }
-                Ok(ReceiveOutcome::Closed) => return Err(self.close(leading)),
-                Ok(ReceiveOutcome::Empty) if gone => return Err(self.close(leading)),
-                // It may have answered just before.
-                Ok(ReceiveOutcome::Empty) if self.finds_nobody(leading.line()) => {
-                    gone = true;
+                Ok(ReceiveOutcome::Empty) if !gone => {
+                    gone = self.server_is_due_and_gone(leading.transport());
+                    if !gone {
+                        leading.leave();
+                        return Ok(Drained::Empty);
+                    }
+                    // It may have replied just before it closed.
                     leader = Some(leading);
                 }
-                Ok(ReceiveOutcome::Empty) => {
-                    leading.leave();
-                    return Ok(false);
+                Ok(ReceiveOutcome::Closed | ReceiveOutcome::Empty) => {
+                    self.close(leading);
+                    return Ok(Drained::Closed);
                 }
-                // No event says when to try again.
-                short @ (Ok(ReceiveOutcome::Exhausted) | Err(_)) => {
-                    let mut table = self.lock();
-                    table.look = Some(Instant::now() + LOOK);
-                    table.short = true;
-                    drop(table);
+                failed @ (Ok(ReceiveOutcome::Exhausted) | Err(_)) => {
+                    // No event says when to try again.
+                    self.lock().fail_drain(Instant::now());
                     leading.leave();
-                    short?;
-                    return Ok(false);
+                    return failed.map(|_| Drained::Empty);
                 }
             }
         }
         if let Some(leader) = leader {
             leader.leave();
         }
-        // Of a server that is gone, the next turn finds the rest.
+        // The next drain receives the rest from a server that is gone.
         if gone {
-            self.lock().look = Some(Instant::now());
+            self.lock().next_check = Some(Instant::now());
         }
-        Ok(true)
+        Ok(Drained::More)
     }
 
-    /// Ends all calls, since no reply will come, and has everybody told.
+    /// Ends all calls, since no reply will come, and notifies their listeners.
     #[inline(never)]
-    fn close(&self, leader: Leader<'_>) -> Error {
-        let notifications = self.lock().end_all();
+    fn close(&self, leader: Leader<'_>) {
+        let listeners = self.lock().end_all();
         leader.leave();
-        self.give_all(notifications);
-        Error::Closed
-    }
-
-    /// Gives up a call for which no reply will be received, unless that is over anyway.
-    #[inline(never)]
-    pub(super) fn give_up(&self, id: u64, error: Error) -> Error {
-        self.cancel(id);
-        error
+        self.notify_all(listeners);
     }
 }

@@ -1,46 +1,43 @@
-//! Replies: whose they are, what they say, and what is kept of them until they are asked for.
+//! Replies: which call a datagram belongs to, and decoding.
 
+use super::slot::Entry;
 use crate::envelope::{self, Envelope, ErrorObject, Id, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
 use crate::fds::Fds;
 use crate::limits::Depth;
 use crate::message::{self, Message, UnusedFds};
 
-/// Which call a datagram is about.
+/// Which call a datagram belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
+pub(super) enum Target {
     Call(u64),
-    /// A fault about something that the server could not read: the only call in flight, unless it is about one
-    /// without an id.
+    /// A fault with `"id":null`, for something that the server could not read: the only call in flight, unless a call
+    /// without an id was sent as well.
     Unknown,
-    /// It cannot be read, and no id can be found in it: the only call in flight, if there is only one.
+    /// It cannot be read and no id can be found in it: the only call in flight.
     Unreadable,
-    /// None of ours.
-    Nothing,
+    /// None: it is not a reply, or its id is not one of ours.
+    None,
 }
 
-/// Finds out which call a text is about, and whether another part follows; `None` if it cannot be read.
-pub(super) fn about(text: &[u8], depth: Depth) -> (About, Option<bool>) {
-    let mut envelope = match Envelope::open(text, depth) {
-        Ok(envelope) => envelope,
-        Err(_) => {
-            let about = match envelope::find_id(text) {
-                Some(Id::Number(id)) => About::Call(id),
-                Some(Id::Text(_)) => About::Nothing,
-                None => About::Unreadable,
-            };
-            return (about, None);
-        }
+/// Returns which call a text belongs to, and whether another part follows; `None` if the text cannot be read.
+pub(super) fn target(text: &[u8], depth: Depth) -> (Target, Option<bool>) {
+    let Ok(mut envelope) = Envelope::open(text, depth) else {
+        let target = match envelope::find_id(text) {
+            Some(Id::Number(id)) => Target::Call(id),
+            Some(Id::Text(_)) => Target::None,
+            None => Target::Unreadable,
+        };
+        return (target, None);
     };
-    let about = match envelope.id() {
-        _ if envelope.method().is_some() => About::Nothing,
-        Some(Id::Number(id)) => About::Call(*id),
-        Some(Id::Text(_)) => About::Nothing,
-        None if envelope.has_null_id() && envelope.part() == Some(Part::Error) => About::Unknown,
-        None => About::Nothing,
+    let target = match envelope.id() {
+        _ if envelope.method().is_some() => Target::None,
+        Some(Id::Number(id)) => Target::Call(*id),
+        None if envelope.has_null_id() && envelope.part() == Some(Part::Error) => Target::Unknown,
+        Some(Id::Text(_)) | None => Target::None,
     };
     let more = envelope.skip().is_ok().then(|| envelope.has_more());
-    (about, more)
+    (target, more)
 }
 
 /// Opens a text if it is plainly the reply to this call.
@@ -51,24 +48,25 @@ pub(super) fn open_reply(text: &[u8], depth: Depth, id: u64) -> Option<Envelope<
     ours.then_some(envelope)
 }
 
-/// A reply, or a part of one, that has been received for another thread or for later.
-pub(super) struct Kept {
+/// A reply, or a part of one, that was received for another thread or before it was asked for.
+pub(super) struct BufferedReply {
     pub(super) text: Vec<u8>,
-    /// How deep it may be.
+    /// How deep the text may nest.
     pub(super) depth: Depth,
     pub(super) fds: Fds,
+    /// Why it must not be decoded.
     pub(super) damage: Option<Error>,
-    /// Whether another part follows; `None` if it cannot be read.
+    /// Whether another part follows; `None` if the text cannot be read.
     pub(super) more: Option<bool>,
 }
 
-impl Kept {
-    /// Returns true if no other part follows. After one that cannot be read it does, for all we know.
+impl BufferedReply {
+    /// Returns true if no other part follows. After a part that cannot be read, another may.
     pub(super) fn is_last(&self) -> bool {
         self.more == Some(false) && self.damage.is_none()
     }
 
-    /// Reads the whole reply.
+    /// Decodes the reply to a call that has one.
     pub(super) fn read<T: Message, E: Message>(self) -> Result<T, CallError<E>> {
         self.read_as(Parts::One)
     }
@@ -86,47 +84,56 @@ impl Kept {
         }
     }
 
-    /// Reads one part of an answer.
-    pub(super) fn read_frame<T: Message, E: Message>(self) -> Frame<T, E> {
+    fn read_frame<T: Message, E: Message>(self) -> Frame<T, E> {
         if !self.is_last() {
             return match self.read_as(Parts::Many) {
                 Ok(item) => Frame::Item(item),
                 Err(error) => Frame::Broken(error),
             };
         }
-        // What is broken behind the `null` is for `read` to tell.
+        // If the text is damaged behind the `null`, `read_as` returns the error.
         let empty = Envelope::open(&self.text, self.depth)
             .is_ok_and(|mut envelope| envelope.has_null_result() && envelope.skip().is_ok());
-        match empty && self.damage.is_none() {
-            true => Frame::End,
-            false => Frame::Last(self.read_as(Parts::Many)),
+        if empty {
+            Frame::End
+        } else {
+            Frame::Last(self.read_as(Parts::Many))
         }
     }
 }
 
-/// Reads a reply, or one part of one, that came by no socket.
+/// Decodes a reply, or a part of one, that came by no socket.
 pub(crate) fn read_part<T: Message, E: Message>(
     text: Vec<u8>,
     fds: Fds,
 ) -> Result<T, CallError<E>> {
-    let kept = Kept {
+    let reply = BufferedReply {
         text,
         depth: Depth::MAX,
         fds,
         damage: None,
         more: None,
     };
-    kept.read_as(Parts::Many)
+    reply.read_as(Parts::Many)
 }
 
-/// One part of a reply in many.
+/// One part of a reply in many parts.
 pub(super) enum Frame<T, E> {
     Item(T),
-    /// None follows. Foreign servers may send an item like this.
+    /// No part follows. Foreign servers may end a stream with an item.
     Last(Result<T, CallError<E>>),
-    /// It cannot be read; more would follow.
+    /// It cannot be decoded; others may follow.
     Broken(CallError<E>),
     End,
+}
+
+impl<T: Message, E: Message> From<Entry> for Frame<T, E> {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Ok(reply) => reply.read_frame(),
+            Err(ended) => Self::Last(Err(ended.into())),
+        }
+    }
 }
 
 /// In how many parts a reply is expected.
@@ -136,7 +143,7 @@ pub(super) enum Parts {
     Many,
 }
 
-/// Reads what a reply says. Descriptors that the types do not take are closed.
+/// Decodes a reply. Descriptors that the types do not take are closed.
 pub(super) fn read<T: Message, E: Message>(
     mut envelope: Envelope<'_>,
     fds: Fds,
@@ -149,7 +156,7 @@ pub(super) fn read<T: Message, E: Message>(
     let result = envelope
         .decode(|text| message::decode_front(text, &fds))
         .map_err(|fault| undecodable(envelope.unreadable(&fault)))?;
-    // Whatever the type of its items is.
+    // Whether or not its first item could be decoded.
     if envelope.has_more() && parts == Parts::One {
         return Err(CallError::Stream);
     }
@@ -158,7 +165,7 @@ pub(super) fn read<T: Message, E: Message>(
     Ok(result)
 }
 
-/// Reads an answer that is not a result.
+/// Decodes a reply that is not a result.
 #[inline(never)]
 fn read_error<E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> CallError<E> {
     if envelope.part() != Some(Part::Error) {
@@ -172,18 +179,19 @@ fn read_error<E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> CallError<E> 
         Err(fault) => return undecodable(envelope.unreadable(&fault)),
     };
     let said = (error.code, &*error.message);
-    let service = match error.is_fault() {
-        true => None,
-        false => E::of_error(said, error.data, &fds),
+    let service = if error.is_fault() {
+        None
+    } else {
+        E::of_error(said, error.data, &fds)
     };
     match service {
         Some(Ok(error)) => CallError::Service(error),
-        // The framework's own, or one that our type does not know.
+        // It is the framework's own, or of another type than the service's.
         Some(Err(_)) | None => CallError::Fault(error.into_fault()),
     }
 }
 
-/// Says that the server's answer is none, or not what the types say.
+/// Makes the error of a reply that is malformed, or not what the types say.
 #[cold]
 fn undecodable<E>(error: DecodeError) -> CallError<E> {
     CallError::Io(Error::Decode(error))

@@ -1,110 +1,162 @@
-//! Sending: any thread, at any time. A datagram is sent whole or not at all, and nobody waits in sendmsg(2).
+//! Sending: any thread, at any time. A datagram is sent whole or not at all, and sendmsg(2) is never waited in.
 
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::leader::Leader;
+use super::receive::Drained;
+use super::slot::Slot;
 use super::table::{Shared, Table};
 use crate::envelope;
-use crate::error::Error;
+use crate::error::{CallError, Error};
 use crate::json::check_size;
 use crate::limits::Limits;
 use crate::message::{Pack, Packer, Row};
 use crate::sys::control::Wait;
 use crate::sys::wait::{self, WaitOutcome};
-use crate::transport::{self, DEADLINE, Kind, PAUSE, SendAttempt};
+use crate::transport::{self, DEADLINE, PAUSE, SendAttempt, Transport};
 
-/// How long replies are left where they are while calls go out to a datagram server. What has come in that time, and
-/// while a call waits for room, is lost if a call then finds the server dead. To take in what has come before each
-/// call costs a system call each time and a copy of nearly every reply, and would not be certain either: a thread can
-/// lose its processor between that and the send.
-const UNSAVED: Duration = Duration::from_millis(10);
+/// How long replies stay in the socket while calls are sent to a datagram server. If a call then finds the server dead,
+/// replies that came in that time, and while a call waited for room, are lost.
+///
+/// To drain the socket before each call would cost a system call each time and a copy of nearly every reply, and leave
+/// a race all the same: a thread can be preempted between the drain and the send.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// So many calls to a datagram server that has had no room for a while take in replies at once.
-const CROWDED: u8 = 32;
+/// How many calls to a datagram server receive at once, after one has found no room for a while.
+const CONGESTED_CALLS: u8 = 32;
 
-/// A call as it is sent.
+/// An encoded call.
 pub(super) struct Outgoing<'a> {
     text: Vec<u8>,
     fds: Row<'a>,
 }
 
+/// What a call says besides its parameters.
+struct Header<'m> {
+    method: &'m str,
+    id: Option<u64>,
+    /// What the server is told, in milliseconds.
+    timeout: Option<u64>,
+}
+
 /// How a call is sent.
 #[derive(Clone, Copy)]
-pub(super) struct Sending {
+pub(super) struct SendOptions {
     /// Until when it waits for room.
     pub(super) deadline: Option<Instant>,
-    /// It does not wait for room: an event loop drives the connection, and nobody waits for the call.
-    pub(super) driven: bool,
-    /// If the server is gone, another may be connected to.
+    /// It does not wait for room.
+    pub(super) nonblocking: bool,
+    /// If the server is gone, it connects again.
     pub(super) reconnect: bool,
 }
 
+/// Why a call was not sent.
+#[derive(Debug)]
+pub(super) enum Unsent {
+    /// The server is gone.
+    Closed,
+    /// There was no room before the deadline.
+    TimedOut,
+    /// There is no room, and the call must not wait.
+    Full,
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Unsent {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<E> From<Unsent> for CallError<E> {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Closed => Self::Closed,
+            Unsent::TimedOut => Self::NotSent(Error::Deadline),
+            Unsent::Full => Self::NotSent(Error::Full),
+            Unsent::Failed(error) => Self::NotSent(error),
+        }
+    }
+}
+
 impl Shared {
-    /// Writes a call that is answered; `timeout` is what the server is told. Returns its id.
+    /// Encodes a call that has a reply, and returns its id. `timeout` is what the server is told.
     pub(super) fn encode_call<'a>(
         &self,
         method: &str,
         params: &'a (impl Pack + ?Sized),
         timeout: Option<Duration>,
-    ) -> Result<(u64, Outgoing<'a>), Error> {
+    ) -> Result<(u64, Outgoing<'a>), Unsent> {
         self.check_process()?;
         let mut table = self.lock();
         let id = table.next_id();
-        let budget = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let timeout = timeout.map(|timeout| budget(timeout).max(1));
-        Ok((id, self.encode(table, Some(id), method, params, timeout)?))
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let header = Header {
+            method,
+            id: Some(id),
+            timeout: timeout.map(|time| millis(time).max(1)),
+        };
+        Ok((id, self.encode(table, &header, params)?))
     }
 
-    /// Writes a call that is not answered.
-    pub(super) fn encode_oneway<'a>(
+    /// Encodes a call that has no reply.
+    pub(super) fn encode_notification<'a>(
         &self,
         method: &str,
         params: &'a (impl Pack + ?Sized),
-    ) -> Result<Outgoing<'a>, Error> {
+    ) -> Result<Outgoing<'a>, Unsent> {
         self.check_process()?;
-        self.encode(self.lock(), None, method, params, None)
+        let header = Header {
+            method,
+            id: None,
+            timeout: None,
+        };
+        self.encode(self.lock(), &header, params)
     }
 
     fn encode<'a>(
         &self,
         mut table: MutexGuard<'_, Table>,
-        id: Option<u64>,
-        method: &str,
+        header: &Header<'_>,
         params: &'a (impl Pack + ?Sized),
-        timeout: Option<u64>,
-    ) -> Result<Outgoing<'a>, Error> {
-        let (mut text, bounds) = (table.take_text(), table.line.bounds());
-        // What follows runs the program's code.
+    ) -> Result<Outgoing<'a>, Unsent> {
+        let (mut text, bounds) = (table.take_buffer(), table.transport.bounds());
+        // User code follows.
         drop(table);
         transport::reset_buffer(&mut text);
         let fds = Packer::at_depth(bounds.depth);
+        let Header {
+            method,
+            id,
+            timeout,
+        } = *header;
         let written = envelope::write_call(&mut text, id, method, params, timeout, &fds)
             .and_then(|()| check_size(&text, bounds.message));
         if let Err(error) = written {
-            self.lock().give_text(text);
-            return Err(Error::Encode(error));
+            self.lock().return_buffer(text);
+            return Err(Unsent::Failed(Error::Encode(error)));
         }
         let fds = fds.into_row();
         Ok(Outgoing { text, fds })
     }
 
-    /// Sends a call as soon as there is room for it. Returns with the table locked, so that no reply comes before the
-    /// call has its slot. After an error nothing has been sent.
+    /// Sends a call as soon as there is room for it. Returns with the table locked, so that the call has its slot before
+    /// its reply is received.
     pub(super) fn send(
         &self,
         call: Outgoing<'_>,
-        sending: Sending,
-    ) -> Result<MutexGuard<'_, Table>, Error> {
+        options: SendOptions,
+    ) -> Result<MutexGuard<'_, Table>, Unsent> {
         let Outgoing { text, fds } = call;
-        match self.send_when_room(&text, &fds, sending) {
+        match self.send_when_room(&text, &fds, options) {
             Ok(mut table) => {
-                table.give_text(text);
+                table.return_buffer(text);
                 Ok(table)
             }
-            Err(error) => {
-                self.lock().give_text(text);
-                Err(error)
+            Err(unsent) => {
+                self.lock().return_buffer(text);
+                Err(unsent)
             }
         }
     }
@@ -113,31 +165,31 @@ impl Shared {
         &self,
         text: &[u8],
         fds: &Row<'_>,
-        sending: Sending,
-    ) -> Result<MutexGuard<'_, Table>, Error> {
-        let (mut table, mut reconnect) = (self.lock(), sending.reconnect);
+        options: SendOptions,
+    ) -> Result<MutexGuard<'_, Table>, Unsent> {
+        let (mut table, mut reconnect) = (self.lock(), options.reconnect);
         loop {
             table.send_cancels();
-            let (again, tried) = self.try_send(table, text, fds);
+            let (locked, tried) = self.try_send(table, text, fds);
             table = match tried {
-                Ok(SendAttempt::Sent) => return Ok(again),
-                // Nothing was sent, so this repeats nothing.
+                Ok(SendAttempt::Sent) => return Ok(locked),
+                // Nothing was sent, so nothing is repeated.
                 Ok(SendAttempt::Closed) if reconnect => {
                     reconnect = false;
-                    self.reconnect(again, sending.deadline)?
+                    self.reconnect(locked, options.deadline)?
                 }
-                Ok(SendAttempt::Closed) => return Err(Error::Closed),
-                Ok(_) if sending.driven => return Err(Error::Full),
-                // Nothing of ours is under way that could end it.
-                Ok(SendAttempt::Exhausted(error)) if again.has_none() => return Err(error.into()),
-                Ok(tried) => self.wait_for_room(again, &tried, sending.deadline)?,
-                Err(error) => return Err(error),
+                Ok(SendAttempt::Closed) => return Err(Unsent::Closed),
+                Ok(_) if options.nonblocking => return Err(Unsent::Full),
+                // No call of this connection can end the shortage.
+                Ok(SendAttempt::Exhausted(error)) if locked.is_empty() => return Err(error.into()),
+                Ok(tried) => self.wait_for_room(locked, &tried, options.deadline)?,
+                Err(error) => return Err(error.into()),
             };
         }
     }
 
-    /// Tries to send. Before that, what a datagram server may have sent before it died is taken in, unless that has
-    /// just been done (see [`UNSAVED`]): the send would find it dead, and have the kernel throw that away.
+    /// Tries to send. Before, it drains a datagram socket, unless that has just been done (see [`DRAIN_INTERVAL`]): if
+    /// the server is dead, the send has the kernel discard what the server sent before.
     #[inline]
     fn try_send<'s>(
         &'s self,
@@ -145,65 +197,71 @@ impl Shared {
         text: &[u8],
         fds: &Row<'_>,
     ) -> (MutexGuard<'s, Table>, Result<SendAttempt, Error>) {
-        if table.line.kind() == Kind::Datagram && !table.led && !table.has_none() {
+        if table.may_lose_replies() {
             let now = Instant::now();
-            if table.save_at.is_none_or(|at| at <= now) {
-                // Callbacks may call again meanwhile: these do not take in what others do, one inside the other.
-                table.save_at = Some(now + UNSAVED);
+            if table.next_drain.is_none_or(|at| at <= now) {
+                // A callback may make a call, which must not drain in turn.
+                table.next_drain = Some(now + DRAIN_INTERVAL);
                 drop(table);
-                let taken = self.take_in();
+                let drained = self.drain();
                 table = self.lock();
-                match taken {
-                    Ok(more) => table.save_at = (!more).then(|| now + UNSAVED),
-                    Err(Error::Closed) => return (table, Ok(SendAttempt::Closed)),
+                match drained {
+                    Ok(Drained::More) => table.next_drain = None,
+                    Ok(Drained::Empty) => table.next_drain = Some(now + DRAIN_INTERVAL),
+                    Ok(Drained::Closed) => return (table, Ok(SendAttempt::Closed)),
                     Err(error) => return (table, Err(error)),
                 }
             }
         }
-        let tried = table.line.send(text, fds, None, Wait::Never);
+        let tried = table.transport.send(text, fds, None, Wait::Never);
         (table, tried)
     }
 
-    /// Waits until there may be room to send. If nobody receives, this thread does meanwhile: the server may be waiting
-    /// for that itself.
+    /// Waits until there may be room to send. If there is no leader, this thread leads meanwhile: the server may itself
+    /// be waiting for room.
     #[inline(never)]
     fn wait_for_room<'s>(
         &'s self,
         mut table: MutexGuard<'s, Table>,
         tried: &SendAttempt,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, Error> {
+    ) -> Result<MutexGuard<'s, Table>, Unsent> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return Err(Error::Deadline);
+            return Err(Unsent::TimedOut);
         }
         let short = matches!(tried, SendAttempt::Exhausted(_));
-        // The queue of a datagram server is full as soon as that is busy: what has come is left where it is for a
-        // while. If that does not help, the server may be waiting for room itself, and that is believed for some calls.
-        let is_datagram = table.line.kind() == Kind::Datagram;
-        let patient = is_datagram && !short && table.crowded == 0;
-        table.crowded = table.crowded.saturating_sub(1);
-        // What cannot be received stays readable.
-        let receives = !table.short;
-        let table = match patient {
-            true => table,
-            false => match self.try_to_lead(table) {
-                Ok(leader) => return self.wait_as_leader(leader, !short, receives, deadline),
-                Err(table) => table,
-            },
+        // The queue of a datagram server is full whenever it is busy, so replies stay in the socket for a while. If that
+        // does not help, the server may itself be waiting for room, and the next calls receive at once.
+        let postpones = table.is_datagram() && !short && table.congestion == 0;
+        table.congestion = table.congestion.saturating_sub(1);
+        if !postpones {
+            let what = match (short, table.drain_failed) {
+                (false, false) => wait::For::Either,
+                // What cannot be received stays readable.
+                (false, true) => wait::For::Writing,
+                (true, false) => wait::For::Reading,
+                (true, true) => wait::For::Nothing,
+            };
+            if let Some(leader) = self.try_lead(&mut table) {
+                table.begin_drain();
+                drop(table);
+                return self.wait_as_leader(leader, what, deadline);
+            }
+        }
+        let what = if short {
+            wait::For::Nothing
+        } else {
+            wait::For::Writing
         };
-        // Another thread receives; nothing says when that one stops.
-        let line = Arc::clone(&table.line);
-        drop(table);
-        let what = match short {
-            true => wait::For::Nothing,
-            false => wait::For::Writing,
-        };
+        // No event says when another leader stops.
         let pause = Instant::now() + PAUSE;
         let until = deadline.map_or(pause, |at| at.min(pause));
-        let waited = line.wait(what, Some(until))?;
+        let transport = Arc::clone(&table.transport);
+        drop(table);
+        let waited = transport.wait(what, Some(until))?;
         let mut table = self.lock();
-        if patient && waited == WaitOutcome::TimedOut {
-            table.crowded = CROWDED;
+        if postpones && waited == WaitOutcome::TimedOut {
+            table.congestion = CONGESTED_CALLS;
         }
         Ok(table)
     }
@@ -211,124 +269,127 @@ impl Shared {
     fn wait_as_leader<'s>(
         &'s self,
         leader: Leader<'s>,
-        sends: bool,
-        receives: bool,
+        what: wait::For,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, Error> {
-        let line = leader.line();
-        let waited = match (sends, receives) {
-            (true, true) => line.wait(wait::For::Either, deadline),
-            (true, false) => line.wait_or_pause(wait::For::Writing, deadline),
-            (false, true) => line.wait_or_pause(wait::For::Reading, deadline),
-            (false, false) => line.wait_or_pause(wait::For::Nothing, deadline),
+    ) -> Result<MutexGuard<'s, Table>, Unsent> {
+        let transport = leader.transport();
+        let waited = match what {
+            wait::For::Either => transport.wait(what, deadline),
+            // The rest is reported by no event.
+            _ => transport.wait_or_pause(what, deadline),
         };
         leader.leave();
         if waited? == WaitOutcome::TimedOut {
-            return Err(Error::Deadline);
+            return Err(Unsent::TimedOut);
         }
-        self.take_in()?;
-        Ok(self.lock())
+        match self.drain()? {
+            Drained::Closed => Err(Unsent::Closed),
+            Drained::More | Drained::Empty => Ok(self.lock()),
+        }
     }
 
-    /// Connects anew, once it is certain that no reply can come to the calls in flight: these end.
+    /// Connects to the server again, and ends the calls in flight, once it is certain that they get no reply.
     #[inline(never)]
     fn reconnect<'s>(
         &'s self,
         table: MutexGuard<'s, Table>,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, Error> {
-        let old = Arc::clone(&table.line);
+    ) -> Result<MutexGuard<'s, Table>, Unsent> {
+        let old = Arc::clone(&table.transport);
         drop(table);
-        // What came before the end is still a reply. A server that stops may answer some more.
-        self.lock().look = Some(Instant::now());
-        while self.take_in().is_ok_and(|more| more) {
+        // What the server sent before it closed is still a reply.
+        self.lock().next_check = Some(Instant::now());
+        while self.drain().is_ok_and(|drained| drained == Drained::More) {
             if deadline.is_some_and(|at| at <= Instant::now()) {
-                return Err(Error::Deadline);
+                return Err(Unsent::TimedOut);
             }
         }
-        // From here on nobody receives from the old socket.
-        let leader = self.wait_to_lead(deadline)?;
+        // From here on no other thread receives from the old socket.
+        let leader = self.wait_to_lead(deadline).ok_or(Unsent::TimedOut)?;
         let table = self.lock();
-        if !Arc::ptr_eq(&table.line, &old) {
+        if !Arc::ptr_eq(&table.transport, &old) {
             drop(table);
             leader.leave();
             return Ok(self.lock());
         }
-        let dial = self.dial.as_ref().filter(|_| !table.is_awaited());
+        let connector = self.connector.as_ref().filter(|_| !table.expects_reply());
         drop(table);
-        let bounds = old.bounds();
-        let limits = Limits {
-            message: bounds.message,
-            depth: bounds.depth.limit(),
-            ..Limits::default()
-        };
+        let limits = limits_of(&old);
         let by = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
-        let line = dial.ok_or(Error::Closed)?.reconnect(&limits, by)?;
+        let transport = connector.ok_or(Unsent::Closed)?.reconnect(&limits, by)?;
         let mut table = self.lock();
-        table.line = Arc::new(line.replacing(&old)?);
-        table.cancelled.clear();
-        table.notified = false;
-        (table.look, table.save_at) = (None, None);
+        table.transport = Arc::new(transport.replacing(&old)?);
         // None of them has been sent to this server.
-        let notifications = table.end_all();
+        table.to_cancel.clear();
+        table.notified = false;
+        (table.next_check, table.next_drain) = (None, None);
+        let listeners = table.end_all();
         drop(table);
         leader.leave();
-        self.give_all(notifications);
+        self.notify_all(listeners);
         Ok(self.lock())
     }
 
-    /// Cancels a call: it is removed, and the server told unless it has ended. Its reply is dropped when it comes. In a
-    /// forked child it is the parent's call, and goes on.
+    /// Removes a call, and tells the server unless the call has ended. Its reply is dropped when it comes. Does nothing
+    /// in a forked child: there it is the parent's call.
     pub(super) fn cancel(&self, id: u64) {
         if self.check_process().is_err() {
             return;
         }
         let mut table = self.lock();
         let slot = table.remove(id);
-        if slot.as_ref().is_some_and(super::slot::Slot::is_open) {
-            table.cancelled.push(id);
-            if table.line.kind() == Kind::Datagram && !table.led && !table.has_none() {
+        if slot.as_ref().is_some_and(Slot::is_open) {
+            table.to_cancel.push(id);
+            if table.may_lose_replies() {
                 drop(table);
-                // To send to a server that has died loses what it has sent. Whatever trouble there is, the others find
-                // it themselves.
-                let _ = self.take_in();
+                // An error shows in the slots of the others.
+                let _ = self.drain();
                 table = self.lock();
             }
             table.send_cancels();
         }
         drop(table);
-        // A callback is dropped with the table unlocked.
+        // The table is unlocked: the slot may have a waker or a callback.
         drop(slot);
+    }
+}
+
+/// Limits that give a new socket the settings of an old one.
+fn limits_of(transport: &Transport) -> Limits {
+    let bounds = transport.bounds();
+    Limits {
+        message: bounds.message,
+        depth: bounds.depth.limit(),
+        ..Limits::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::slot::Slot;
     use crate::sys::inject::{self, Plan};
     use crate::sys::socket as sys;
-    use crate::transport::{Inbox, Transport};
+    use crate::transport::{Inbox, Kind};
     use rustix::io::Errno;
 
     /// A connection with one call in flight, and the other end.
     fn beside_another(kind: Kind) -> (Shared, Transport) {
         let (near, far) = sys::socketpair(kind.into()).unwrap();
-        let line = |fd| Transport::new(fd, kind, &Limits::default()).unwrap();
-        let shared = Shared::new(line(near), None, 1);
-        shared.lock().insert(0, Slot::one());
-        (shared, line(far))
+        let transport = |fd| Transport::new(fd, kind, &Limits::default()).unwrap();
+        let shared = Shared::new(transport(near), None, 1);
+        shared.lock().insert(0, Slot::single());
+        (shared, transport(far))
     }
 
     /// Sends a call; waits so long for room.
-    fn send(shared: &Shared, time: Duration) -> Result<(), Error> {
+    fn send(shared: &Shared, time: Duration) -> Result<(), Unsent> {
         let (_, call) = shared.encode_call("a.b", &(1,), None).unwrap();
-        let sending = Sending {
+        let options = SendOptions {
             deadline: Some(Instant::now() + time),
-            driven: false,
+            nonblocking: false,
             reconnect: false,
         };
-        shared.send(call, sending).map(drop)
+        shared.send(call, options).map(drop)
     }
 
     #[test]
@@ -337,12 +398,12 @@ mod tests {
             for led in [false, true] {
                 for errno in [Errno::NOBUFS, Errno::TOOMANYREFS] {
                     let (shared, _far) = beside_another(kind);
-                    shared.lock().led = led;
+                    shared.lock().has_leader = led;
                     let (call, times) = ("sendto", 0..usize::MAX);
                     inject::begin(Some(Plan { call, times, errno }));
                     let pauses = 5;
                     let error = send(&shared, PAUSE * pauses).unwrap_err();
-                    assert!(matches!(error, Error::Deadline), "{error:?}");
+                    assert!(matches!(error, Unsent::TimedOut), "{error:?}");
                     let attempts = inject::counts()[call];
                     assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
                     inject::begin(None);
@@ -352,10 +413,10 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_finds_no_room_does_not_spin_while_what_has_come_cannot_be_received() {
+    fn a_call_that_finds_no_room_does_not_spin_while_receiving_fails() {
         let (shared, far) = beside_another(Kind::Seqpacket);
         let filler = vec![b' '; 50_000];
-        let near = Arc::clone(&shared.lock().line);
+        let near = Arc::clone(&shared.lock().transport);
         while near.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
         let sent = far.send(b"{}", &[], None, Wait::Never).unwrap();
         assert_eq!(sent, SendAttempt::Sent);
@@ -363,32 +424,32 @@ mod tests {
         inject::begin(Some(Plan { call, times, errno }));
         let pauses = 5;
         let error = send(&shared, PAUSE * pauses).unwrap_err();
-        assert!(matches!(error, Error::Deadline), "{error:?}");
+        assert!(matches!(error, Unsent::TimedOut), "{error:?}");
         let attempts = inject::counts()[call];
         assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
         inject::end();
     }
 
     #[test]
-    fn what_has_come_is_taken_in_before_a_call_but_not_before_each() {
+    fn replies_are_received_before_a_call_but_not_before_every_call() {
         let (shared, far) = beside_another(Kind::Datagram);
         inject::begin(None);
         let start = Instant::now();
         for _ in 0..20 {
             send(&shared, DEADLINE).unwrap();
         }
-        let looks = inject::counts()["recvmsg"] as u128;
-        let most = 1 + start.elapsed().as_micros() / UNSAVED.as_micros();
-        assert!((1..=most).contains(&looks), "{looks} looks");
-        let answer = br#"{"jsonrpc":"2.0","id":0,"result":1}"#;
-        let sent = far.send(answer, &[], None, Wait::Never).unwrap();
+        let drains = inject::counts()["recvmsg"] as u128;
+        let most = 1 + start.elapsed().as_micros() / DRAIN_INTERVAL.as_micros();
+        assert!((1..=most).contains(&drains), "{drains} drains");
+        let reply = br#"{"jsonrpc":"2.0","id":0,"result":1}"#;
+        let sent = far.send(reply, &[], None, Wait::Never).unwrap();
         assert_eq!(sent, SendAttempt::Sent);
         let come = Instant::now();
-        while come.elapsed() < UNSAVED {
+        while come.elapsed() < DRAIN_INTERVAL {
             std::hint::spin_loop();
         }
         send(&shared, DEADLINE).unwrap();
-        assert!(shared.lock().has_kept(0));
+        assert!(shared.lock().has_entry(0));
     }
 
     #[test]
@@ -396,11 +457,11 @@ mod tests {
         let (shared, far) = beside_another(Kind::Datagram);
         let until = Some(Instant::now() + DEADLINE);
         // As if what has come had just been taken in.
-        shared.lock().save_at = until;
+        shared.lock().next_drain = until;
         let filler = vec![b' '; 50_000];
-        let near = Arc::clone(&shared.lock().line);
-        for line in [&*near, &far] {
-            while line.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
+        let near = Arc::clone(&shared.lock().transport);
+        for end in [&*near, &far] {
+            while end.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
         }
         let far = std::thread::spawn(move || {
             let sent = far.send_by(&filler, &[], None, until).unwrap();
@@ -415,7 +476,10 @@ mod tests {
             }
         });
         send(&shared, DEADLINE).unwrap();
-        assert!(shared.lock().crowded > 0, "the next does not wait as long");
+        assert!(
+            shared.lock().congestion > 0,
+            "the next does not wait as long"
+        );
         far.join().unwrap();
     }
 
@@ -423,17 +487,17 @@ mod tests {
     fn a_call_that_finds_no_room_does_not_spin_beside_a_thread_that_receives() {
         for kind in [Kind::Datagram, Kind::Seqpacket] {
             let (shared, far) = beside_another(kind);
-            shared.lock().led = true;
+            shared.lock().has_leader = true;
             let filler = vec![b' '; 50_000];
-            let near = Arc::clone(&shared.lock().line);
+            let near = Arc::clone(&shared.lock().transport);
             // Something to receive, which the other thread does not get to.
-            for line in [&*near, &far] {
-                while line.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
+            for end in [&*near, &far] {
+                while end.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
             }
             inject::begin(None);
             let pauses = 5;
             let error = send(&shared, PAUSE * pauses).unwrap_err();
-            assert!(matches!(error, Error::Deadline), "{error:?}");
+            assert!(matches!(error, Unsent::TimedOut), "{error:?}");
             let attempts = inject::counts()["sendto"];
             assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
         }

@@ -1,104 +1,140 @@
-//! What is known of one call in flight: what has been received for it, and who is to be notified of more.
+//! The slot of a call in flight: the replies that have been received for it and not been taken.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::notify::{Listener, Notification};
-use super::reply::Kept;
-use crate::error::Error;
+use super::notify::Listener;
+use super::reply::BufferedReply;
+use crate::error::{CallError, Error};
 use crate::fds::FDS_MAX;
 
 /// A call in flight. It has a slot from when it was sent until its last reply has been taken, or it is cancelled.
 pub(super) struct Slot {
-    /// What has been received and not been taken.
-    kept: VecDeque<Result<Kept, Error>>,
-    /// Length of the texts in `kept`, in bytes.
+    entries: VecDeque<Entry>,
+    /// Length of the texts in `entries`, in bytes.
     bytes: usize,
-    /// Descriptors in `kept`.
+    /// Descriptors in `entries`.
     fds: usize,
-    /// Nothing more will be kept.
+    /// Nothing more will be stored.
     ended: bool,
-    /// It is answered in many parts.
-    many: bool,
-    pub(super) listener: Listener,
-    /// When the listener is to be notified although nothing has come.
+    /// The reply comes in many parts.
+    streamed: bool,
+    pub(super) listener: Option<Listener>,
+    /// When the listener is notified even if nothing has been stored.
     pub(super) deadline: Option<Instant>,
+}
+
+/// A reply, or why no more will come.
+pub(super) type Entry = Result<BufferedReply, Ended>;
+
+/// Why no more replies to a call will come.
+pub(super) enum Ended {
+    /// The server has closed the connection.
+    Closed,
+    TimedOut,
+    /// More parts came than a slot holds.
+    Overflow,
+    /// The call cannot be waited for.
+    Failed(Error),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<E> From<Ended> for CallError<E> {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Closed => Self::Closed,
+            Ended::TimedOut => Self::Deadline,
+            Ended::Overflow => Self::Io(Error::Full),
+            Ended::Failed(error) => Self::Io(error),
+        }
+    }
+}
+
+/// What became of a reply that was given to a slot.
+pub(super) enum Stored {
+    Yes,
+    /// No: the call had ended before.
+    Late(BufferedReply),
+    /// No: there was no room. The call has ended with [`Ended::Overflow`].
+    Overflow(BufferedReply),
 }
 
 impl Slot {
     /// Makes the slot of a call that has one reply.
-    pub(super) fn one() -> Self {
+    pub(super) fn single() -> Self {
         Self {
-            kept: VecDeque::new(),
+            entries: VecDeque::new(),
             bytes: 0,
             fds: 0,
             ended: false,
-            many: false,
-            listener: Listener::None,
+            streamed: false,
+            listener: None,
             deadline: None,
         }
     }
 
-    /// Makes the slot of a call that is answered in many parts.
-    pub(super) fn many() -> Self {
+    /// Makes the slot of a call whose reply comes in many parts.
+    pub(super) fn streamed() -> Self {
         Self {
-            many: true,
-            ..Self::one()
+            streamed: true,
+            ..Self::single()
         }
     }
 
-    /// Takes a reply to keep it, unless the last has been kept. Returns false if there is no room for it: then the call
-    /// has ended with [`Error::Full`].
-    ///
-    /// One always fits. Of the parts of a reply in many, up to 1024 with `budget` bytes and [`FDS_MAX`] descriptors do.
-    pub(super) fn keep(&mut self, reply: &mut Option<Kept>, budget: usize) -> bool {
+    /// Stores a reply. One always fits; of a reply in many parts, up to 1024 with `budget` bytes and [`FDS_MAX`]
+    /// descriptors do.
+    pub(super) fn store(&mut self, reply: BufferedReply, budget: usize) -> Stored {
         /// As many small ones as a budget of 1 MiB holds at 1 KiB each.
         const COUNT: usize = 1024;
-        let Some(kept) = reply.as_ref().filter(|_| !self.ended) else {
-            return true;
-        };
-        let bytes = self.bytes.saturating_add(kept.text.len());
-        let fds = self.fds + kept.fds.len();
-        let fits = self.kept.len() < COUNT && bytes <= budget && fds <= FDS_MAX;
-        if !(fits || self.kept.is_empty()) {
-            self.end(Error::Full);
-            return false;
+        if self.ended {
+            return Stored::Late(reply);
+        }
+        let bytes = self.bytes.saturating_add(reply.text.len());
+        let fds = self.fds + reply.fds.len();
+        let fits = self.entries.len() < COUNT && bytes <= budget && fds <= FDS_MAX;
+        if !(fits || self.entries.is_empty()) {
+            self.end(Ended::Overflow);
+            return Stored::Overflow(reply);
         }
         (self.bytes, self.fds) = (bytes, fds);
-        self.ended = !self.many || kept.is_last();
-        if self.ended && self.kept.is_empty() {
-            self.kept.reserve_exact(1);
+        self.ended = !self.streamed || reply.is_last();
+        if self.ended && self.entries.is_empty() {
+            self.entries.reserve_exact(1);
         }
-        self.kept.extend(reply.take().map(Ok));
-        true
+        self.entries.push_back(Ok(reply));
+        Stored::Yes
     }
 
-    /// Keeps the reason why no more will come.
-    pub(super) fn end(&mut self, error: Error) {
+    /// Stores why no more replies will come, unless the last has been stored.
+    pub(super) fn end(&mut self, why: Ended) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.kept.push_back(Err(error));
+            self.entries.push_back(Err(why));
         }
     }
 
-    /// Takes the oldest that is kept.
-    pub(super) fn pop(&mut self) -> Option<Result<Kept, Error>> {
-        let kept = self.kept.pop_front()?;
-        if let Ok(kept) = &kept {
-            self.bytes -= kept.text.len();
-            self.fds -= kept.fds.len();
+    /// Takes the oldest entry.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        if let Ok(reply) = &entry {
+            self.bytes -= reply.text.len();
+            self.fds -= reply.fds.len();
         }
-        Some(kept)
+        Some(entry)
     }
 
-    /// Returns true if nothing is kept.
     pub(super) fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.entries.is_empty()
     }
 
-    /// Returns true if it is answered in many parts.
-    pub(super) fn is_many(&self) -> bool {
-        self.many
+    /// Returns true if its reply comes in many parts.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.streamed
     }
 
     /// Returns true if a reply may still come.
@@ -106,15 +142,12 @@ impl Slot {
         !self.ended
     }
 
-    /// Takes whom to notify that something has been kept. A callback stays for what comes next.
-    pub(super) fn notification(&mut self, id: u64) -> Option<Notification> {
-        if let Listener::Callback(callback) = &self.listener {
-            return Some(Notification::Callback(id, Arc::clone(callback)));
-        }
-        match std::mem::take(&mut self.listener) {
-            Listener::Thread(seat) => Some(Notification::Thread(seat)),
-            Listener::Task(waker) => Some(Notification::Task(waker)),
-            Listener::None | Listener::Callback(_) => None,
+    /// Takes the listener to notify it. A callback stays for the entries that follow.
+    #[must_use = "a listener that is not notified may wait for ever"]
+    pub(super) fn take_listener(&mut self) -> Option<Listener> {
+        match &self.listener {
+            Some(Listener::Callback(callback)) => Some(Listener::Callback(Arc::clone(callback))),
+            _ => self.listener.take(),
         }
     }
 }
@@ -126,9 +159,9 @@ mod tests {
     use crate::limits::{Bounds, Limits};
     use std::fs::File;
 
-    fn kept(length: usize, fds: usize) -> Kept {
+    fn reply(length: usize, fds: usize) -> BufferedReply {
         let null = || File::open("/dev/null").unwrap().into();
-        Kept {
+        BufferedReply {
             text: vec![b' '; length],
             depth: Bounds::from(&Limits::default()).depth,
             fds: Fds::from((0..fds).map(|_| null()).collect::<Vec<_>>()),
@@ -137,20 +170,20 @@ mod tests {
         }
     }
 
-    /// How many such parts are kept before there is no room.
+    /// How many such parts are stored before there is no room.
     fn capacity(length: usize, fds: usize) -> usize {
-        let mut slot = Slot::many();
+        let mut slot = Slot::streamed();
         let count = (0..)
-            .find(|_| !slot.keep(&mut Some(kept(length, fds)), 1000))
+            .find(|_| matches!(slot.store(reply(length, fds), 1000), Stored::Overflow(_)))
             .unwrap();
-        let parts = std::iter::from_fn(|| slot.pop());
-        let errors: Vec<_> = parts.filter_map(Result::err).collect();
-        assert!(matches!(&errors[..], [Error::Full]), "{errors:?}");
+        let entries = std::iter::from_fn(|| slot.pop());
+        let ends: Vec<_> = entries.filter_map(Result::err).collect();
+        assert!(matches!(&ends[..], [Ended::Overflow]));
         count
     }
 
     #[test]
-    fn parts_are_kept_up_to_their_number_their_bytes_and_their_descriptors() {
+    fn parts_are_stored_up_to_their_number_their_bytes_and_their_descriptors() {
         assert_eq!(capacity(0, 0), 1024);
         assert_eq!(capacity(250, 0), 4);
         assert_eq!(capacity(251, 0), 3);
@@ -161,10 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn what_has_been_taken_makes_room() {
-        let mut slot = Slot::many();
+    fn a_part_that_is_taken_makes_room_for_another() {
+        let mut slot = Slot::streamed();
         for _ in 0..10 {
-            assert!(slot.keep(&mut Some(kept(1000, 253)), 1000));
+            assert!(matches!(slot.store(reply(1000, 253), 1000), Stored::Yes));
             assert!(slot.pop().unwrap().is_ok());
         }
         assert!(slot.is_open() && slot.is_empty());

@@ -1,6 +1,6 @@
-//! The table of calls in flight, which the threads of a connection share.
+//! The table of calls in flight, shared by all threads that use a connection.
 //!
-//! Its lock is held for moves and for sending without waiting, never while code of the program runs.
+//! It is locked for moves and for sends that do not wait, never while user code runs.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::connector::Connector;
 use super::leader::Receiver;
-use super::notify::{Listener, Notification, Seat};
-use super::reply::{About, Kept};
-use super::slot::Slot;
+use super::notify::{Follower, Listener};
+use super::reply::{BufferedReply, Target};
+use super::slot::{Ended, Entry, Slot, Stored};
 use crate::busy_poll::BusyPoll;
 use crate::envelope;
 use crate::error::Error;
@@ -21,40 +21,39 @@ use crate::sys::control::Wait;
 use crate::sys::process::Origin;
 use crate::transport::{Kind, SendAttempt, Transport};
 
-/// How often a client looks whether a datagram server is still there, while a call waits for it: the kernel says
-/// nothing by itself. Also how soon it tries again to receive what could not be received.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+/// How often a client checks that a datagram server still exists while a call waits for it: the kernel does not report
+/// its end. Also how soon a failed receive is tried again.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// So many buffers of each sort are kept for the next call: as many threads as often call at the same time.
+/// Buffers of each sort that are kept for the next call: as many as threads usually call at the same time.
 const POOL: usize = 4;
 
 /// What the clones of a connection share.
 pub(super) struct Shared {
     /// The socket, for loops that wait for it.
     pub(super) fd: Arc<OwnedFd>,
-    /// Where the server is; `None` when the socket came from elsewhere.
-    pub(super) dial: Option<Connector>,
+    /// How to connect to the server again; `None` if the socket was passed in.
+    pub(super) connector: Option<Connector>,
     /// An event loop drives the connection: starting a call never waits.
     driven: AtomicBool,
-    /// The process that has made it, and counts its calls.
+    /// The process that has made the connection and numbers its calls.
     origin: Origin,
     table: Mutex<Table>,
 }
 
 impl Shared {
-    pub(super) fn new(line: Transport, dial: Option<Connector>, first_id: u64) -> Self {
+    pub(super) fn new(transport: Transport, connector: Option<Connector>, first_id: u64) -> Self {
         Self {
-            fd: line.share_fd(),
-            dial,
+            fd: transport.share_fd(),
+            connector,
             driven: AtomicBool::new(false),
             origin: Origin::here(),
-            table: Mutex::new(Table::new(line, first_id)),
+            table: Mutex::new(Table::new(transport, first_id)),
         }
     }
 
-    /// Refuses to be used in a forked child: it would use the same ids and receive the same replies as its parent, and
-    /// the table may be locked by a thread that it does not have. So this comes before the table is locked for whatever
-    /// the program does with a connection or a call.
+    /// Refuses use in a forked child, which would use the same ids and receive the same replies as its parent. To be
+    /// called before the table is locked: in the child, it may be locked by a thread that does not exist there.
     #[inline]
     pub(super) fn check_process(&self) -> Result<(), Error> {
         if self.origin.is_here() {
@@ -65,8 +64,13 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
-        // Nothing that is done under it panics and leaves it half done.
+        // Nothing that is done under the lock panics and leaves the table inconsistent.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the oldest entry of a call. The table is unlocked afterwards.
+    pub(super) fn pop(&self, id: u64) -> Option<Entry> {
+        self.lock().pop(id)
     }
 
     pub(super) fn set_driven(&self) {
@@ -79,46 +83,41 @@ impl Shared {
     }
 }
 
-/// Calls in flight, and what is needed to send and to receive.
+/// The calls in flight, and what sending and receiving need.
 pub(super) struct Table {
-    pub(super) line: Arc<Transport>,
-    calls: HashMap<u64, Slot, BuildHasherDefault<OwnId>>,
+    pub(super) transport: Arc<Transport>,
+    calls: HashMap<u64, Slot, BuildHasherDefault<IdHasher>>,
     next_id: u64,
-    /// Calls that were cancelled, and of which the server is still to be told.
-    pub(super) cancelled: Vec<u64>,
-    /// A call without an id has gone out since the last reply: a fault without one may be about that.
+    /// Calls that are cancelled and whose server has not been told yet.
+    pub(super) to_cancel: Vec<u64>,
+    /// A call without an id has been sent since the last reply: a fault without one may be about it.
     pub(super) notified: bool,
-    /// A thread receives, or has been chosen to.
-    pub(super) led: bool,
-    /// A loop could not receive, since a thread did: nothing reports again what that one leaves.
-    pub(super) missed: bool,
-    /// The kernel was short of memory for what has come: it is readable, and cannot be received.
-    pub(super) short: bool,
-    /// Threads that wait for replies while another receives, those that have waited longest first.
-    pub(super) followers: VecDeque<Arc<Seat>>,
-    /// When a loop is to receive again although nothing is readable, for the reasons of [`LOOK`].
-    pub(super) look: Option<Instant>,
-    /// When to receive before the next call is sent, on a datagram socket; `None` is now.
-    pub(super) save_at: Option<Instant>,
-    /// So many calls that find no room at a datagram server receive at once: the last has waited in vain.
-    pub(super) crowded: u8,
-    /// Whether to look for replies before sleeping.
-    pub(super) spin: BusyPoll,
-    /// Buffers for what is sent.
-    texts: Vec<Vec<u8>>,
-    /// Buffers for what is received.
-    #[expect(
-        clippy::vec_box,
-        reason = "they are taken out and put back by each call"
-    )]
+    /// A thread is the leader, or has been chosen to be.
+    pub(super) has_leader: bool,
+    /// An event loop found another thread receiving. No event reports what that thread leaves in the socket.
+    pub(super) drain_skipped: bool,
+    /// The last drain failed, for lack of kernel memory for example: the socket is readable all the same.
+    pub(super) drain_failed: bool,
+    /// Threads that wait while another receives; the one that has waited longest comes first.
+    pub(super) followers: VecDeque<Arc<Follower>>,
+    /// When an event loop has to receive even if nothing is readable; see [`CHECK_INTERVAL`].
+    pub(super) next_check: Option<Instant>,
+    /// When to drain a datagram socket before the next call is sent; `None` is now.
+    pub(super) next_drain: Option<Instant>,
+    /// How many more calls that find no room at a datagram server receive at once: waiting did not help the last.
+    pub(super) congestion: u8,
+    pub(super) busy_poll: BusyPoll,
+    /// Buffers to encode into.
+    buffers: Vec<Vec<u8>>,
+    #[expect(clippy::vec_box, reason = "each call takes one out and puts it back")]
     receivers: Vec<Box<Receiver>>,
 }
 
-/// Hashes ids, which are ours and count up: no stranger chooses them.
+/// A hasher for ids: they are counted up by us, so no peer can choose them.
 #[derive(Debug, Default)]
-struct OwnId(u64);
+struct IdHasher(u64);
 
-impl Hasher for OwnId {
+impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         bytes
             .iter()
@@ -126,7 +125,7 @@ impl Hasher for OwnId {
     }
 
     fn write_u64(&mut self, id: u64) {
-        // The golden ratio, which tells neighbours apart in the highest bits and in the lowest.
+        // Fibonacci hashing: neighbours differ in the highest bits and in the lowest.
         self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
@@ -135,262 +134,298 @@ impl Hasher for OwnId {
     }
 }
 
+/// What became of a received reply.
+#[derive(Default)]
+pub(super) struct Delivery {
+    /// The call in flight that it belongs to.
+    pub(super) call: Option<u64>,
+    pub(super) listener: Option<Listener>,
+    /// The reply, if it was not stored. To be dropped with the table unlocked: closing its descriptors may be slow.
+    pub(super) rejected: Option<BufferedReply>,
+}
+
 impl Table {
-    fn new(line: Transport, first_id: u64) -> Self {
+    fn new(transport: Transport, first_id: u64) -> Self {
         Self {
-            line: Arc::new(line),
+            transport: Arc::new(transport),
             calls: HashMap::default(),
             next_id: first_id,
-            cancelled: Vec::new(),
+            to_cancel: Vec::new(),
             notified: false,
-            led: false,
-            missed: false,
-            short: false,
+            has_leader: false,
+            drain_skipped: false,
+            drain_failed: false,
             followers: VecDeque::new(),
-            look: None,
-            save_at: None,
-            crowded: 0,
-            spin: BusyPoll::default(),
-            texts: Vec::new(),
+            next_check: None,
+            next_drain: None,
+            congestion: 0,
+            busy_poll: BusyPoll::default(),
+            buffers: Vec::new(),
             receivers: Vec::new(),
         }
     }
 
     pub(super) fn next_id(&mut self) -> u64 {
         let id = self.next_id;
-        // After 2^52 calls from a start below it, every JSON reader still holds the id exactly.
+        // It starts below 2^52: after 2^52 calls, every JSON reader still holds it exactly.
         self.next_id += 1;
         id
     }
 
-    /// Changes what is known about the socket. A thread that is receiving goes by the old until it has.
-    pub(super) fn change_line(&mut self, change: impl FnOnce(&mut Transport)) {
-        let mut line = Transport::clone(&self.line);
-        change(&mut line);
-        self.line = Arc::new(line);
+    /// Changes settings of the socket. A thread that is receiving uses the old ones until it has received.
+    pub(super) fn change_transport(&mut self, change: impl FnOnce(&mut Transport)) {
+        change(Arc::make_mut(&mut self.transport));
     }
 
-    /// Notes that a loop could not receive, since a thread did. That one looks for the server, too, so it is not due at
-    /// once again.
-    pub(super) fn miss(&mut self, now: Instant) {
-        self.missed = true;
-        if self.look.is_some_and(|at| at <= now) {
-            self.look = Some(now + LOOK);
+    /// Notes that an event loop receives what was left.
+    pub(super) fn begin_drain(&mut self) {
+        (self.drain_skipped, self.drain_failed) = (false, false);
+    }
+
+    /// Notes that an event loop could not receive because there is a leader. That one checks the server as well, so the
+    /// loop is not due at once again.
+    pub(super) fn skip_drain(&mut self, now: Instant) {
+        self.drain_skipped = true;
+        if self.next_check.is_some_and(|at| at <= now) {
+            self.next_check = Some(now + CHECK_INTERVAL);
         }
     }
 
-    /// Takes a buffer to write a call into.
-    pub(super) fn take_text(&mut self) -> Vec<u8> {
-        self.texts.pop().unwrap_or_default()
+    /// Notes that receiving failed and is to be tried again later.
+    pub(super) fn fail_drain(&mut self, now: Instant) {
+        self.next_check = Some(now + CHECK_INTERVAL);
+        self.drain_failed = true;
     }
 
-    pub(super) fn give_text(&mut self, text: Vec<u8>) {
-        if self.texts.len() < POOL {
-            self.texts.push(text);
+    pub(super) fn is_datagram(&self) -> bool {
+        self.transport.kind() == Kind::Datagram
+    }
+
+    /// Returns true if a send can lose replies to other calls, and no leader receives them: if a datagram server is dead,
+    /// a send has the kernel discard what the server sent before.
+    pub(super) fn may_lose_replies(&self) -> bool {
+        self.is_datagram() && !self.has_leader && !self.is_empty()
+    }
+
+    /// Takes a buffer to encode a call into.
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    pub(super) fn return_buffer(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < POOL {
+            self.buffers.push(buffer);
         }
     }
 
-    /// Takes a buffer to receive into.
     pub(super) fn take_receiver(&mut self) -> Box<Receiver> {
         match self.receivers.pop() {
             Some(mut receiver) => {
-                receiver.set_line(&self.line);
+                receiver.set_transport(&self.transport);
                 receiver
             }
-            None => Box::new(Receiver::new(&self.line)),
+            None => Box::new(Receiver::new(&self.transport)),
         }
     }
 
-    pub(super) fn give_receiver(&mut self, receiver: Box<Receiver>) {
+    pub(super) fn return_receiver(&mut self, receiver: Box<Receiver>) {
         if self.receivers.len() < POOL {
             self.receivers.push(receiver);
         }
     }
 
-    /// Enters a call that has been sent.
+    /// Adds a call that has been sent.
     pub(super) fn insert(&mut self, id: u64, slot: Slot) {
         self.calls.insert(id, slot);
-        if self.line.kind() == Kind::Datagram && self.look.is_none() {
-            self.look = Some(Instant::now() + LOOK);
+        if self.is_datagram() && self.next_check.is_none() {
+            self.next_check = Some(Instant::now() + CHECK_INTERVAL);
         }
     }
 
-    /// Removes a call.
+    /// Removes a call. Its slot is to be dropped with the table unlocked, because of its listener.
     pub(super) fn remove(&mut self, id: u64) -> Option<Slot> {
         self.calls.remove(&id)
     }
 
-    /// Takes what is kept for a call, the oldest first. A call that has ended is removed with its last.
-    pub(super) fn pop(&mut self, id: u64) -> Option<Result<Kept, Error>> {
+    /// Takes the oldest entry of a call. A call that has ended is removed with its last entry.
+    pub(super) fn pop(&mut self, id: u64) -> Option<Entry> {
         let slot = self.calls.get_mut(&id)?;
-        let kept = slot.pop();
+        let entry = slot.pop();
         if slot.is_empty() && !slot.is_open() {
             self.calls.remove(&id);
         }
-        kept
+        entry
     }
 
-    /// Returns true if waiting for a call has an end: something is kept for it, or it is not in flight.
-    pub(super) fn is_due(&self, id: u64) -> bool {
+    /// Returns true if there is nothing to wait for: the call has an entry, or is not in flight.
+    pub(super) fn is_ready(&self, id: u64) -> bool {
         self.calls.get(&id).is_none_or(|slot| !slot.is_empty())
     }
 
-    /// Returns true if something is kept for a call.
-    pub(super) fn has_kept(&self, id: u64) -> bool {
+    pub(super) fn has_entry(&self, id: u64) -> bool {
         self.calls.get(&id).is_some_and(|slot| !slot.is_empty())
     }
 
-    /// Sets who is notified when something is kept for a call, or at the deadline. Returns the notification if something
-    /// is kept already, and the listener before.
+    /// Sets what is notified of the next entry of a call, or at the deadline. Returns the listener that it replaces, or
+    /// the new one if the call is not in flight; to be dropped with the table unlocked.
+    #[must_use = "user code runs when it is dropped: unlock the table before"]
     pub(super) fn listen(
         &mut self,
         id: u64,
         listener: Listener,
         deadline: Option<Instant>,
-    ) -> (Option<Notification>, Listener) {
+    ) -> Option<Listener> {
         let Some(slot) = self.calls.get_mut(&id) else {
-            return (None, listener);
+            return Some(listener);
         };
         slot.deadline = deadline;
-        let before = std::mem::replace(&mut slot.listener, listener);
-        let now = (!slot.is_empty()).then(|| slot.notification(id));
-        (now.flatten(), before)
+        slot.listener.replace(listener)
     }
 
-    /// Keeps a reply in the slot of its call; any other is late, repeated or foreign, and is left to be dropped with the
-    /// table unlocked: its descriptors may be slow to close. Returns which call that is, and whom to notify.
-    pub(super) fn keep(
-        &mut self,
-        about: About,
-        kept: &mut Option<Kept>,
-    ) -> Option<(u64, Option<Notification>)> {
+    /// Stores a reply in the slot of its call, unless it is late, repeated or foreign.
+    pub(super) fn deliver(&mut self, target: Target, reply: BufferedReply) -> Delivery {
         // The server reads again when it has sent.
         self.send_cancels();
-        let id = match about {
-            About::Call(id) => id,
-            About::Unknown if self.notified => return None,
-            About::Unknown | About::Unreadable => self.only_open()?,
-            About::Nothing => return None,
+        let id = match target {
+            Target::Call(id) => Some(id),
+            Target::Unknown if self.notified => None,
+            Target::Unknown | Target::Unreadable => self.only_open(),
+            Target::None => None,
         };
-        let slot = self.calls.get_mut(&id)?;
-        // The reply may be the first part of a stream that nobody expects.
-        let unexpected = slot.is_open() && !slot.is_many() && kept.as_ref()?.more == Some(true);
-        if !slot.keep(kept, self.line.bounds().message) || unexpected {
-            self.cancelled.push(id);
+        let Some((id, slot)) = id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
+            return Delivery {
+                rejected: Some(reply),
+                ..Delivery::default()
+            };
+        };
+        // It may be the first part of a stream that the caller does not expect.
+        let mut cancel = slot.is_open() && !slot.is_streamed() && reply.more == Some(true);
+        let rejected = match slot.store(reply, self.transport.bounds().message) {
+            Stored::Yes => None,
+            Stored::Late(reply) => Some(reply),
+            Stored::Overflow(reply) => {
+                cancel = true;
+                Some(reply)
+            }
+        };
+        let listener = slot.take_listener();
+        if let Some(Listener::Thread(follower)) = &listener {
+            self.remove_follower(follower);
         }
-        let notification = slot.notification(id);
-        if let Some(Notification::Thread(seat)) = &notification {
-            let seat = Arc::clone(seat);
-            self.unfollow(&seat);
+        if cancel {
+            self.to_cancel.push(id);
+            self.send_cancels();
         }
-        self.send_cancels();
-        Some((id, notification))
+        Delivery {
+            call: Some(id),
+            listener,
+            rejected,
+        }
     }
 
-    /// The only call that a reply may still come for, if there is only one.
+    /// Returns the call that a reply may still come for, if there is exactly one.
     fn only_open(&self) -> Option<u64> {
         let mut open = self.calls.iter().filter(|(_, slot)| slot.is_open());
         let (first, second) = (open.next(), open.next());
         first.map(|(id, _)| *id).filter(|_| second.is_none())
     }
 
-    /// Ends all calls: no reply will come. Returns whom to notify.
-    #[must_use]
-    pub(super) fn end_all(&mut self) -> Vec<Notification> {
-        let mut notifications = Vec::new();
-        for (id, slot) in &mut self.calls {
-            if slot.is_open() {
-                slot.end(Error::Closed);
-                notifications.extend(slot.notification(*id));
+    /// Ends all calls because the server has closed. Returns what to notify.
+    #[must_use = "a listener that is not notified may wait for ever"]
+    pub(super) fn end_all(&mut self) -> Vec<Listener> {
+        let mut listeners = Vec::new();
+        for slot in self.calls.values_mut().filter(|slot| slot.is_open()) {
+            slot.end(Ended::Closed);
+            listeners.extend(slot.take_listener());
+        }
+        // The followers that remain wait for no call but to lead, and are chosen in turn.
+        for listener in &listeners {
+            if let Listener::Thread(follower) = listener {
+                self.remove_follower(follower);
             }
         }
-        // All that wait for a call have been notified; those that wait to lead are chosen in turn.
-        for notification in &notifications {
-            if let Notification::Thread(seat) = notification {
-                self.followers.retain(|other| !Arc::ptr_eq(other, seat));
-            }
-        }
-        notifications
+        listeners
     }
 
-    /// Ends the calls with a callback whose deadline has passed. Returns whom to notify: tasks see the time.
-    #[must_use]
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Notification> {
-        let mut notifications = Vec::new();
+    /// Ends the calls with a callback whose deadline has passed. Returns what to notify, tasks included: they check
+    /// their deadline themselves.
+    #[must_use = "a listener that is not notified may wait for ever"]
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Listener> {
+        let mut listeners = Vec::new();
         for (id, slot) in &mut self.calls {
             if slot.deadline.is_none_or(|at| at > now) {
                 continue;
             }
             slot.deadline = None;
-            if matches!(slot.listener, Listener::Callback(_)) && slot.is_open() {
-                slot.end(Error::Deadline);
-                self.cancelled.push(*id);
+            if matches!(slot.listener, Some(Listener::Callback(_))) && slot.is_open() {
+                slot.end(Ended::TimedOut);
+                self.to_cancel.push(*id);
             }
-            notifications.extend(slot.notification(*id));
+            listeners.extend(slot.take_listener());
         }
         self.send_cancels();
-        notifications
+        listeners
     }
 
-    /// When the next listener is to be notified although nothing has come, or it is time to look for the server, or to
-    /// receive again.
+    /// Returns when an event loop has to run although nothing is readable: for the deadline of a listener, or for
+    /// [`next_check`](Table::next_check).
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let look = self.look.filter(|_| self.is_awaited());
+        let check = self.next_check.filter(|_| self.expects_reply());
         let deadlines = self.calls.values().filter_map(|slot| slot.deadline);
-        deadlines.chain(look).min()
+        deadlines.chain(check).min()
     }
 
-    /// Returns true if calls are in flight that a reply may still come for.
-    pub(super) fn is_awaited(&self) -> bool {
+    /// Returns true if a reply may still come for a call in flight.
+    pub(super) fn expects_reply(&self) -> bool {
         self.calls.values().any(Slot::is_open)
     }
 
     /// Returns true if no call is in flight.
-    pub(super) fn has_none(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// Returns true if no call is in flight, and none is left to be cancelled.
+    /// Returns true if no call is in flight, and no server is to be told of a cancelled one.
     #[cfg(all(test, feature = "derive"))]
     pub(super) fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.cancelled.is_empty()
+        self.calls.is_empty() && self.to_cancel.is_empty()
     }
 
-    /// Removes a thread from those that wait while another receives.
-    pub(super) fn unfollow(&mut self, seat: &Arc<Seat>) {
-        self.followers.retain(|other| !Arc::ptr_eq(other, seat));
+    pub(super) fn remove_follower(&mut self, follower: &Arc<Follower>) {
+        self.followers.retain(|other| !Arc::ptr_eq(other, follower));
     }
 
-    /// Chooses the thread that receives next; returns it to be notified. If none waits, whoever comes does.
-    #[must_use]
-    pub(super) fn hand_over(&mut self) -> Option<Notification> {
+    /// Makes the follower that has waited longest the leader, and returns it to be woken. Without one, the next thread
+    /// that waits leads.
+    #[must_use = "a leader that is not woken receives nothing"]
+    pub(super) fn choose_leader(&mut self) -> Option<Arc<Follower>> {
         let next = self.followers.pop_front();
         match &next {
-            Some(seat) => seat.set_leads(),
-            None => self.led = false,
+            Some(follower) => follower.promote(),
+            None => self.has_leader = false,
         }
-        next.map(Notification::Thread)
+        next
     }
 
-    /// Tells the server which replies are not wanted any more. What finds no room is told later: a stream would go on
-    /// for ever.
+    /// Tells the server which calls are cancelled. Those that find no room are sent later: the server would send items
+    /// of a stream for ever.
     #[inline]
     pub(super) fn send_cancels(&mut self) {
-        if !self.cancelled.is_empty() {
+        if !self.to_cancel.is_empty() {
             self.try_cancels();
         }
     }
 
     #[inline(never)]
     fn try_cancels(&mut self) {
-        while let Some(id) = self.cancelled.last() {
+        while let Some(id) = self.to_cancel.last() {
             let mut text = Vec::new();
             envelope::write_cancel(&mut text, *id);
-            let sent = self.line.send(&text, &[], None, Wait::Never);
+            let sent = self.transport.send(&text, &[], None, Wait::Never);
             if let Ok(SendAttempt::Full | SendAttempt::Exhausted(_)) = sent {
                 return;
             }
-            self.cancelled.pop();
+            self.to_cancel.pop();
         }
     }
 }
