@@ -1,4 +1,4 @@
-//! What is served at an endpoint: which peers, which methods, by whom.
+//! What an endpoint serves: its methods, its handlers, and who may call.
 
 use std::cmp::Ordering;
 use std::convert::Infallible;
@@ -7,15 +7,13 @@ use std::fmt;
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::{Fault, caught};
-use crate::fds::Fds;
 use crate::message::{RawError, RawMessage, Request};
 use crate::observe::EventKind;
 use crate::peer::Peer;
-use crate::queue::Caller;
 use crate::reply::Reply;
-use crate::service::{Call, Handler, Incoming, ReplySink, ServerContext, Service, handle_bare};
+use crate::service::{Call, Dispatch, Handler, Incoming, Service, handle_bare};
 
-/// One method: who carries it out, and as which number.
+/// One method: the function that carries it out, and the number that the function knows it by.
 struct Route<S> {
     call: fn(&mut S, usize, Incoming<'_, '_>),
     index: usize,
@@ -23,27 +21,26 @@ struct Route<S> {
     method: &'static str,
 }
 
-/// A rule for peers.
-type Admit = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
+/// A rule for who may call.
+type Rule = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// A handler of bare messages.
-type Bare<S> = fn(&mut S, &mut ServerContext, &mut dyn ReplySink, &Caller<'_>, &[u8], Fds);
+type BareHandler<S> = fn(&mut S, &mut Dispatch<'_>);
 
-/// A handler of calls whose method nothing else serves.
+/// A handler of calls to methods that nothing else serves.
 pub(crate) type Fallback<S> = fn(&mut S, &mut Call, &str, RawMessage, Reply<RawMessage, RawError>);
 
 /// What an endpoint serves.
 pub(crate) struct Routes<S> {
-    /// Sorted by name, as [`order`] has it. The names are the program's own, so nobody can make the look-up slow, and
-    /// comparing a few is faster than hashing one.
+    /// Sorted by [`order`] of their names. A binary search compares few names and is faster than hashing one, and as the
+    /// names are the program's own, no peer can make it slow.
     methods: Vec<(String, Route<S>)>,
     fallback: Option<Fallback<S>>,
-    bare: Option<Bare<S>>,
-    admit: Option<Admit>,
+    bare: Option<BareHandler<S>>,
+    rule: Option<Rule>,
     discovery: Discovery,
-    /// Most descriptors in one message, if less than the server takes anyway.
+    /// The most descriptors that a message may bring.
     descriptors: usize,
-    /// Whether the process of a peer is to be known.
     pidfds: bool,
 }
 
@@ -53,7 +50,7 @@ impl<S> Default for Routes<S> {
             methods: Vec::new(),
             fallback: None,
             bare: None,
-            admit: None,
+            rule: None,
             discovery: Discovery::default(),
             descriptors: usize::MAX,
             pidfds: false,
@@ -69,7 +66,7 @@ impl<S> fmt::Debug for Routes<S> {
 }
 
 impl<S> Routes<S> {
-    /// Adds every method of a service. Says which name is taken already, and adds nothing then.
+    /// Adds every method of a service. If a name is taken already, returns it and adds nothing.
     pub(crate) fn add_service<T: Service<S> + ?Sized>(&mut self) -> Result<(), String> {
         let names = T::METHODS.iter().map(std::slice::from_ref);
         let usual = names.enumerate().filter(|_| T::NUMBERS.is_empty());
@@ -79,7 +76,7 @@ impl<S> Routes<S> {
         Ok(())
     }
 
-    /// Adds every request of an enum, likewise.
+    /// Adds every request of an enum. If a name is taken already, returns it and adds nothing.
     pub(crate) fn add_requests<R: Request + Describe>(&mut self) -> Result<(), String>
     where
         S: Handler<R>,
@@ -94,36 +91,28 @@ impl<S> Routes<S> {
         Ok(())
     }
 
-    /// Adds methods by their numbers and names. A call by any name is told to the handler by the first.
+    /// Adds methods by their numbers and names. The handler is told the first name, whichever was called.
     fn add(
         &mut self,
         service: &'static str,
         numbers: impl Iterator<Item = (usize, &'static [&'static str])>,
         call: fn(&mut S, usize, Incoming<'_, '_>),
     ) -> Result<(), String> {
-        let mut added = Vec::new();
+        let mut added: Vec<(String, Route<S>)> = Vec::new();
         for (index, names) in numbers {
             let method = names.first().copied().unwrap_or_default();
             for name in names {
                 let name = format!("{service}.{name}");
+                if self.route(&name).is_some() || added.iter().any(|(other, _)| *other == name) {
+                    return Err(name);
+                }
                 let route = Route {
                     call,
                     index,
                     service,
                     method,
                 };
-                if self.route(&name).is_some() {
-                    return Err(name);
-                }
                 added.push((name, route));
-            }
-        }
-        added.sort_unstable_by(|(one, _), (other, _)| order(one, other));
-        for pair in added.windows(2) {
-            if let [(one, _), (other, _)] = pair {
-                if one == other {
-                    return Err(one.clone());
-                }
             }
         }
         self.methods.append(&mut added);
@@ -133,127 +122,115 @@ impl<S> Routes<S> {
     }
 
     fn route(&self, name: &str) -> Option<&Route<S>> {
-        let place = |(method, _): &(String, _)| order(method, name);
-        let index = self.methods.binary_search_by(place).ok()?;
+        let compare = |(method, _): &(String, _)| order(method, name);
+        let index = self.methods.binary_search_by(compare).ok()?;
         self.methods.get(index).map(|(_, route)| route)
     }
 
-    /// Has calls of other methods handled by this.
+    /// Sets the handler of calls to methods that nothing else serves.
     pub(crate) fn set_fallback(&mut self, fallback: Fallback<S>) {
         self.fallback = Some(fallback);
     }
 
-    /// Makes this a bare endpoint, whose every message is an `R`.
+    /// Makes the endpoint a bare one, whose every message is an `R`.
     pub(crate) fn set_bare<R: Request<Error = Infallible>>(&mut self)
     where
         S: Handler<R>,
     {
-        self.bare = Some(|state, desk, lane, caller, text, fds| {
-            handle_bare::<R>(desk, lane, caller, text, fds, |call, request, reply| {
+        self.bare = Some(|state, dispatch| {
+            handle_bare::<R>(dispatch, |call, request, reply| {
                 state.handle(call, request, reply);
             });
         });
     }
 
-    /// Sets the rule for peers.
-    pub(crate) fn set_admit(&mut self, admit: Admit) {
-        self.admit = Some(admit);
+    /// Sets the rule for who may call.
+    pub(crate) fn set_rule(&mut self, rule: Rule) {
+        self.rule = Some(rule);
     }
 
-    /// Tells nobody what is served.
+    /// Turns `rpc.discover` off.
     pub(crate) fn turn_discovery_off(&mut self) {
         self.discovery.turn_off();
     }
 
-    /// Takes no descriptors.
+    /// Refuses messages with descriptors.
     pub(crate) fn refuse_descriptors(&mut self) {
         self.descriptors = 0;
     }
 
-    /// Has the process of each peer known.
-    pub(crate) fn ask_for_pidfds(&mut self) {
+    /// Has a pidfd requested for each peer.
+    pub(crate) fn request_pidfds(&mut self) {
         self.pidfds = true;
     }
 
-    /// Returns true if messages have no envelope here, so that answers are told apart by their order alone.
+    /// Returns true if messages have no envelope here. Their replies are matched by order alone.
     pub(crate) fn is_bare(&self) -> bool {
         self.bare.is_some()
     }
 
-    /// Says whether the process of a peer is to be known.
-    pub(crate) fn asks_for_pidfds(&self) -> bool {
+    /// Returns true if a pidfd is to be requested for each peer.
+    pub(crate) fn requests_pidfds(&self) -> bool {
         self.pidfds
     }
 
-    /// How many descriptors a message may bring at most.
+    /// Returns the most descriptors that a message may bring.
     pub(crate) fn descriptors(&self) -> usize {
         self.descriptors
     }
 
-    /// Says whether the rule admits this peer. Without a rule everybody is; with one, nobody whose
-    /// identity is unknown, and nobody about whom it panics.
-    pub(crate) fn admits(&self, peer: Option<&Peer>) -> bool {
-        match &self.admit {
+    /// Returns true if the peer may call: if there is no rule, or if it holds. A rule never holds for a peer whose identity
+    /// is unknown, nor if it panics.
+    pub(crate) fn authorizes(&self, peer: Option<&Peer>) -> bool {
+        match &self.rule {
             None => true,
-            Some(admit) => peer.is_some_and(|peer| caught(|| admit(peer)).unwrap_or(false)),
+            Some(rule) => peer.is_some_and(|peer| caught(|| rule(peer)).unwrap_or(false)),
         }
     }
 
-    /// Carries out what a peer sent, or refuses it.
-    pub(crate) fn dispatch(
-        &self,
-        state: &mut S,
-        desk: &mut ServerContext,
-        lane: &mut dyn ReplySink,
-        caller: &Caller<'_>,
-        text: &[u8],
-        fds: Fds,
-    ) {
-        if let Some(bare) = self.bare {
-            if desk.stopping {
-                return desk.note(EventKind::Ignored);
+    /// Dispatches a message to its handler, or refuses it.
+    pub(crate) fn dispatch(&self, state: &mut S, dispatch: &mut Dispatch<'_>) {
+        if let Some(handler) = self.bare {
+            if dispatch.context.stopping {
+                return dispatch.note(EventKind::Ignored);
             }
-            return bare(state, desk, lane, caller, text, fds);
+            return handler(state, dispatch);
         }
-        let mut envelope = match Envelope::open(text, desk.mailbox.bounds().depth) {
+        let depth = dispatch.context.mailbox.bounds().depth;
+        let mut envelope = match Envelope::open(dispatch.text, depth) {
             Ok(envelope) => envelope,
-            Err(fault) => return self.refuse(desk, lane, text, &fault),
+            Err(fault) => return dispatch.refuse(None, &fault),
         };
         let mut incoming = Incoming {
-            desk,
-            lane,
-            caller,
-            text,
+            dispatch,
             envelope: &mut envelope,
-            fds,
             service: "",
             method: "",
         };
         let method = incoming.envelope.method();
         match method.and_then(|method| self.route(method)) {
-            Some(route) if !incoming.desk.stopping => {
+            Some(route) if !incoming.dispatch.context.stopping => {
                 (incoming.service, incoming.method) = (route.service, route.method);
                 (route.call)(state, route.index, incoming);
             }
-            _ => self.dispatch_otherwise(state, incoming),
+            _ => self.dispatch_other(state, incoming),
         }
     }
 
-    /// Carries out what is no method of a service, or refuses it.
+    /// Dispatches a message that calls no method of a service, or any message while the server shuts down.
     #[inline(never)]
-    fn dispatch_otherwise(&self, state: &mut S, mut incoming: Incoming<'_, '_>) {
+    fn dispatch_other(&self, state: &mut S, mut incoming: Incoming<'_, '_>) {
         if incoming.envelope.is_answer() {
-            return incoming.desk.note(EventKind::Ignored);
+            return incoming.dispatch.note(EventKind::Ignored);
         }
         let Some(method) = incoming.envelope.method().map(str::to_owned) else {
-            let fault = Fault::new(Fault::INVALID_REQUEST, "method is missing");
-            return self.refuse(incoming.desk, incoming.lane, incoming.text, &fault);
+            return incoming.refuse(&Fault::new(Fault::INVALID_REQUEST, "method is missing"));
         };
         if method == CANCEL {
             return cancel(incoming);
         }
-        if incoming.desk.stopping {
-            let fault = Fault::new(Fault::SHUTTING_DOWN, "the server is stopping");
+        if incoming.dispatch.context.stopping {
+            let fault = Fault::new(Fault::SHUTTING_DOWN, "the server is shutting down");
             return incoming.refuse_unread(fault);
         }
         if method == DISCOVER && self.discovery.is_on() {
@@ -262,7 +239,9 @@ impl<S> Routes<S> {
         }
         match self.fallback {
             Some(handler) if !method.starts_with(RESERVED) => {
-                incoming.pass(|call, params, reply| handler(state, call, &method, params, reply));
+                incoming.handle_raw(|call, params, reply| {
+                    handler(state, call, &method, params, reply);
+                });
             }
             _ => {
                 let name: String = method.escape_debug().take(128).collect();
@@ -271,55 +250,38 @@ impl<S> Routes<S> {
             }
         }
     }
-
-    /// Refuses a message that cannot be carried out, in the form its sender can read. What looks like an
-    /// answer is never answered, so that two servers cannot talk to each other for ever.
-    pub(crate) fn refuse(
-        &self,
-        desk: &mut ServerContext,
-        lane: &mut dyn ReplySink,
-        text: &[u8],
-        fault: &Fault,
-    ) {
-        if self.bare.is_some() {
-            return desk.note_refusal(fault.code);
-        }
-        if envelope::looks_like_answer(text) {
-            return desk.note(EventKind::Ignored);
-        }
-        desk.refuse(lane, envelope::find_id(text).as_ref(), fault);
-    }
 }
 
-/// The order of names to search in: by length first, which tells most apart.
+/// The order in which names are searched: by length first, which distinguishes most of them.
 fn order(one: &str, other: &str) -> Ordering {
     let lengths = one.len().cmp(&other.len());
     lengths.then_with(|| one.cmp(other))
 }
 
-/// How the names of methods begin that are the framework's own. No service's do; its macro sees to that.
+/// The prefix of the framework's own methods. The service macro lets no service use it.
 const RESERVED: &str = "rpc.";
 
-/// What a caller calls that no longer waits for the answer to another call.
+/// The method that cancels a call.
 pub(crate) const CANCEL: &str = "rpc.cancel";
 
-/// Cancels a call of the same caller that is deferred, or whose answer is held back. It is answered, so that a caller that waits all the same
-/// is told; a caller that does not drops the answer by its id. The wish to cancel is answered if it has an id itself.
+/// Cancels a call of the same caller that is deferred, or whose reply waits until descriptors are read.
+///
+/// The cancelled call is replied to with a fault, so that a caller that waits for it all the same is told; other callers
+/// drop it by its id. The cancellation itself is replied to if it has an id.
 fn cancel(mut incoming: Incoming<'_, '_>) {
     let depth = incoming.envelope.depth();
-    let id = match incoming
+    let params = incoming
         .envelope
-        .decode(|text| envelope::front_id(text, depth))
-    {
-        Ok(Ok(id)) => id,
-        Ok(Err(error)) => return incoming.refuse(&error.into()),
+        .decode(|text| envelope::front_id(text, depth));
+    let id = match params.and_then(|id| id.map_err(Fault::from)) {
+        Ok(id) => id,
         Err(fault) => return incoming.refuse(&fault),
     };
-    let desk = &mut *incoming.desk;
-    if desk.mailbox.cancel(&incoming.caller.route(), &id) || incoming.lane.withdraw(&id) {
-        desk.note(EventKind::Cancelled);
-        let fault = Fault::new(Fault::CANCELLED, "cancelled");
-        desk.refuse(incoming.lane, Some(&id), &fault);
+    let dispatch = &mut *incoming.dispatch;
+    let route = dispatch.caller.route();
+    if dispatch.context.mailbox.cancel(&route, &id) || dispatch.sink.withdraw(&id) {
+        dispatch.note(EventKind::Cancelled);
+        dispatch.send_fault(Some(&id), &Fault::new(Fault::CANCELLED, "cancelled"));
     }
     incoming.confirm();
 }

@@ -1,8 +1,8 @@
-//! The server: endpoints, turns, admission.
+//! The server: endpoints, the loop, and what drives it.
 //!
-//! One thread, one loop. The state is lent to each turn, so handlers are plain methods on `&mut self`.
-//! Nothing on the loop waits for a peer: an answer that finds no room is kept in an outbox, and each
-//! source gets a bounded number of messages a turn.
+//! One thread runs one loop. The program's state is lent to each turn, so that handlers are plain methods on `&mut self`.
+//! Nothing on the loop waits for a peer: a reply that finds no room is queued, and each source handles a bounded number of
+//! messages per turn.
 
 mod connected;
 mod control;
@@ -13,7 +13,7 @@ mod event_loop;
 mod faults;
 #[cfg(all(test, feature = "derive"))]
 mod forked;
-mod leaving;
+mod lingering;
 mod listener;
 mod posts;
 mod sending;
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use crate::address::Bind;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::queue::{PendingReplies, PostedReply};
+use crate::queue::PendingReplies;
 use crate::reactor::{Cause, Key, Reactor, Thing, Trigger};
 use crate::service::ServerContext;
 use crate::socket::{self, Listener};
@@ -42,27 +42,27 @@ pub use control::{Control, ServerHandle, Token};
 use control::{Driven, Timer, Watched};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
-use leaving::Leaving;
+use lingering::Lingering;
 use listener::ListenerSource;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
-/// How one is made:
-///
-/// 1. [`Server::new`] takes the [`Limits`] for its peers; [`Limits::default`] is for clients that are not trusted.
-/// 2. [`bind`](Server::bind) gives it a socket at a path or a name, or [`adopt`](Server::adopt) one that it was started
-///    with. Both return an [`Endpoint`].
-/// 3. On the endpoint, [`authorize`](Endpoint::authorize) says who may call, and [`serve`](Endpoint::serve) what is served: a trait
-///    with [`#[service]`](macro@crate::service).
+/// 1. [`Server::new`] takes the [`Limits`] for its peers. [`Limits::default`] is for clients that are not trusted.
+/// 2. [`bind`](Server::bind) creates a socket at a path or a name; [`adopt`](Server::adopt) takes over one that the program
+///    was started with. Both return an [`Endpoint`].
+/// 3. [`Endpoint::authorize`] sets who may call, and [`Endpoint::serve`] what is served: a trait with
+///    [`#[service]`](macro@crate::service).
 /// 4. [`run`](Server::run) serves until a [`ServerHandle`] stops it.
 ///
-/// `S` is the program's state, lent to [`run`](Server::run) or [`run_once`](Server::run_once); handlers get it as
+/// `S` is the program's state. It is lent to [`run`](Server::run) or [`run_once`](Server::run_once), and handlers get it as
 /// `&mut self`. One state may provide several services, and one server may have several sockets.
 ///
-/// A server belongs to the process that has made it. In a forked child ([fork(2)]) its methods fail with
-/// [`Error::Forked`], and dropping the copy closes descriptors and does nothing else: the parent's server goes on, with
-/// its sockets' files, its connections and its deferred replies. A program that forks to go into the background does so
-/// before it makes its server. The child keeps the sockets open until it drops the copy or calls execve(2).
+/// # Forking
+///
+/// A server belongs to the process that made it. In a forked child ([fork(2)]) its methods fail with [`Error::Forked`], and
+/// dropping the copy closes descriptors and does nothing else. The parent's server keeps its connections, its deferred
+/// replies and the files of its sockets. A daemon forks before it makes its server. The child keeps the sockets open until
+/// it drops the copy or calls execve(2).
 ///
 /// [fork(2)]: https://man7.org/linux/man-pages/man2/fork.2.html
 ///
@@ -91,29 +91,28 @@ use listener::ListenerSource;
 /// # let handle = server.handle();
 /// # let client = std::thread::spawn(move || {
 /// #     let hello = HelloClient::new(jsoncomm::Connection::open(&path).unwrap());
-/// #     let answer = hello.greet("Ada").unwrap();
+/// #     let reply = hello.greet("Ada").unwrap();
 /// #     handle.stop();
-/// #     answer
+/// #     reply
 /// # });
-/// server.run(&mut Polite)?; // until somebody stops it
+/// server.run(&mut Polite)?; // until a `ServerHandle` stops it
 /// # assert_eq!(client.join().unwrap(), "Good day, Ada!");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Server<S> {
     reactor: Reactor<Box<Source<S>>>,
-    desk: ServerContext,
+    context: ServerContext,
     inbox: Inbox,
     connections: usize,
+    /// The sources that are ready, and why.
     turns: Vec<(Key, Cause)>,
-    /// Room for replies that are being delivered.
-    posts: Vec<PostedReply>,
-    remote: ServerHandle<S>,
-    /// The connections that it drives.
+    handle: ServerHandle<S>,
+    /// The connections to other servers that this loop drives.
     driven: Vec<Key>,
-    /// What has been asked of it in this turn.
+    /// What callbacks have requested in this turn.
     control: Control<S>,
-    /// When it ends at the latest, once it has been asked to.
+    /// When a graceful shutdown ends at the latest.
     stopping: Option<Instant>,
 }
 
@@ -123,7 +122,7 @@ enum Source<S> {
     Datagrams(Datagrams<S>),
     Listener(ListenerSource<S>),
     Connection(Connected<S>),
-    Leaving(Leaving),
+    Lingering(Lingering),
     Watched(Watched<S>),
     Timer(Timer<S>),
     Client(Driven),
@@ -132,179 +131,212 @@ enum Source<S> {
 impl<S> Thing for Box<Source<S>> {
     fn watched(&self) -> Option<BorrowedFd<'_>> {
         Some(match &**self {
-            Source::Datagrams(endpoint) => endpoint.line.as_fd(),
-            Source::Listener(door) => door.listener.as_fd(),
+            Source::Datagrams(endpoint) => endpoint.transport().as_fd(),
+            Source::Listener(source) => source.listener.as_fd(),
             Source::Connection(connection) => connection.as_fd(),
             Source::Watched(watched) => watched.fd.as_fd(),
             Source::Client(driven) => driven.connection.as_fd(),
-            Source::Timer(_) | Source::Leaving(_) => return None,
+            Source::Timer(_) | Source::Lingering(_) => return None,
         })
     }
 
     fn trigger(&self) -> Trigger {
         match &**self {
             Source::Datagrams(_) | Source::Listener(_) | Source::Connection(_) => Trigger::Level,
-            // Whether these are read to their end is not ours to say.
+            // The program, or the client, decides whether these are read to their end.
             Source::Watched(_) | Source::Client(_) => Trigger::Edge,
-            Source::Timer(_) | Source::Leaving(_) => Trigger::Edge,
+            Source::Timer(_) | Source::Lingering(_) => Trigger::Edge,
         }
     }
 }
 
 impl<S> Server<S> {
-    /// Makes a server without sockets.
+    /// Creates a server without sockets.
+    ///
+    /// Limits on connections are lowered to what the process may open; see [`raise_descriptor_limit`].
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] when descriptors have run out: it takes an epoll, an eventfd and a timerfd.
+    /// [`Error::Os`] if descriptors have run out. A server needs three: an epoll, an eventfd and a timerfd.
     pub fn new(limits: Limits) -> Result<Self, Error> {
         let (reactor, wake) = Reactor::new()?;
         let limits = limits.within(limit::descriptor_limit());
         let mailbox = Arc::new(PendingReplies::new(wake, &limits));
         Ok(Self {
             reactor,
-            desk: ServerContext::new(limits, Arc::clone(&mailbox)),
+            context: ServerContext::new(limits, Arc::clone(&mailbox)),
             inbox: Inbox::default(),
             connections: 0,
             turns: Vec::new(),
-            posts: Vec::new(),
-            remote: ServerHandle::new(mailbox),
+            handle: ServerHandle::new(mailbox),
             driven: Vec::new(),
             control: Control::new(),
             stopping: None,
         })
     }
 
-    /// Binds a socket; the result says what is served there. The file of a dead server is replaced, that of a
-    /// live one never; [`Bind`] has the rules, and sets mode and owner. The file is removed when the server is
-    /// dropped, if it is still the same one.
+    /// Creates a socket at a path or a name, and returns its endpoint.
     ///
-    /// Peers can send from now on; they are answered once the loop runs.
+    /// A socket file that a dead server has left is replaced, that of a live server never; [`Bind`] has the rules, and sets
+    /// mode and owner. The file is removed when the server is dropped, if it is still the same one. Peers can send from now
+    /// on; their messages are handled once the loop runs.
     ///
     /// # Errors
     ///
-    /// As [`Socket::bind`](crate::socket::Socket::bind). The server is as before.
+    /// Those of [`Socket::bind`](crate::socket::Socket::bind). The server is unchanged.
     pub fn bind(&mut self, at: impl Into<Bind>, kind: Kind) -> Result<Endpoint<'_, S>, Error> {
         self.check_process()?;
         match kind {
             Kind::Datagram => {
                 let fd = sys::socket(sys::Type::Dgram)?;
-                let line = self.datagram_line(fd)?;
-                let path = at.into().bind(line.as_fd(), sys::Type::Dgram)?;
-                self.add_endpoint(Source::Datagrams(Datagrams::new(
-                    line,
-                    Some(path),
-                    &self.desk,
-                )))
+                let transport = self.datagram_transport(fd)?;
+                let path = at.into().bind(transport.as_fd(), sys::Type::Dgram)?;
+                let endpoint = Datagrams::new(transport, Some(path), &self.context);
+                self.add_endpoint(Source::Datagrams(endpoint))
             }
             Kind::Seqpacket => {
-                let door = ListenerSource::new(Listener::bind(at)?);
-                self.add_endpoint(Source::Listener(door))
+                let source = ListenerSource::new(Listener::bind(at)?, false);
+                self.add_endpoint(Source::Listener(source))
             }
         }
     }
 
-    /// Takes over a socket that was made elsewhere, for example by a service manager: a datagram socket, a
-    /// listening seqpacket one, or one of either kind that is connected to its one client. A path of it is not ours to remove.
-    /// Nor is its queue ours alone: what a server that [stops](Server::shut_down) has not taken is left for who
-    /// serves there next.
+    /// Takes over a socket that was made elsewhere, and returns its endpoint.
     ///
-    /// A server outlives its connections: [`run`](Server::run) goes on when the one client of an adopted connection has
-    /// gone, and would wait for ever. With [`Endpoint::stop_on_close`] it ends then.
+    /// | socket | for example | peer |
+    /// |---|---|---|
+    /// | listening seqpacket | of a service manager | as of [`bind`](Server::bind) |
+    /// | datagram with a name | of a service manager | as of `bind`; of messages sent before, only if `SO_PASSCRED` was set |
+    /// | connected seqpacket | one end of a socket pair | as the kernel reports, unless this process made the pair |
+    /// | connected datagram | one end of a socket pair | unknown until [`Endpoint::peer_is`] sets it |
     ///
-    /// Of a socket pair that this process has made, and of a connected datagram socket, the peer is unknown until
-    /// [`Endpoint::peer_is`] says who it is.
+    /// An unknown peer is refused where there is a [rule](Endpoint::authorize). A `.socket` unit of systemd sets
+    /// `SO_PASSCRED` with `PassCredentials=yes`; the example `activated` has all that such a unit needs.
     ///
-    /// Who sent a datagram before this is told only if the socket had `SO_PASSCRED` set by then, as with
-    /// `PassCredentials=yes` in a `.socket` unit of systemd; otherwise the sender is not known, and
-    /// [refused](Endpoint::authorize) where there is a rule. The example `activated` has all that belongs to such a unit.
+    /// The server does not remove the socket's file. What is in the queue of a socket with a name is not read after
+    /// [`shut_down`](Server::shut_down): it is left to the process that serves there next.
+    ///
+    /// [`run`](Server::run) continues when the only client of an adopted connection is gone.
+    /// [`Endpoint::stop_on_close`] ends it.
     ///
     /// # Errors
     ///
-    /// [`Error::Address`] when it is none of these; it is then closed.
+    /// [`Error::Address`] if the socket is none of these; it is closed.
     pub fn adopt(&mut self, fd: OwnedFd) -> Result<Endpoint<'_, S>, Error> {
         self.check_process()?;
         match socket::kind_of(fd.as_fd(), socket::Listening::No) {
             Ok(Kind::Datagram) => {
-                let line = self.datagram_line(fd)?;
-                self.add_endpoint(Source::Datagrams(Datagrams::adopted(line, &self.desk)?))
+                let transport = self.datagram_transport(fd)?;
+                let endpoint = Datagrams::adopted(transport, &self.context)?;
+                self.add_endpoint(Source::Datagrams(endpoint))
             }
             Ok(Kind::Seqpacket) => {
-                let line = Transport::new(fd, Kind::Seqpacket, &self.desk.limits)?;
-                let connection = Connected::new(line, Arc::default(), &mut self.desk);
+                let transport = Transport::new(fd, Kind::Seqpacket, &self.context.limits)?;
+                let connection = Connected::new(transport, Arc::default(), &mut self.context);
                 let endpoint = self.add_endpoint(Source::Connection(connection))?;
                 endpoint.server.connections += 1;
                 Ok(endpoint)
             }
             Err(_) => {
-                let mut door = ListenerSource::new(Listener::from_fd(fd)?);
-                door.shared = true;
-                self.add_endpoint(Source::Listener(door))
+                let source = ListenerSource::new(Listener::from_fd(fd)?, true);
+                self.add_endpoint(Source::Listener(source))
             }
         }
     }
 
-    /// Prepares a datagram socket. This comes before binding: what is queued earlier would not say who sent it.
-    fn datagram_line(&self, fd: OwnedFd) -> Result<Transport, Error> {
-        /// All answers of a datagram server share one send buffer.
-        const SNDBUF: usize = 4 << 20;
-        sys::set_passcred(fd.as_fd())?;
-        sys::raise_sndbuf(fd.as_fd(), SNDBUF)?;
-        Ok(Transport::new(fd, Kind::Datagram, &self.desk.limits)?)
+    /// Serves until a [`ServerHandle`] or a [`Control`] stops it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] if the loop itself cannot continue. No peer can cause that. The server can be run again.
+    pub fn run(&mut self, state: &mut S) -> Result<(), Error> {
+        while self.run_once(state, None)? == ControlFlow::Continue(()) {}
+        Ok(())
     }
 
-    fn add_endpoint(&mut self, source: Source<S>) -> Result<Endpoint<'_, S>, Error> {
-        let key = self.add(source)?;
-        Ok(Endpoint { server: self, key })
-    }
-
-    fn add(&mut self, source: Source<S>) -> Result<Key, Error> {
+    /// Waits up to `timeout` for something to do, and does a bounded share of it. More may be left.
+    ///
+    /// This is for a program with a loop of its own: wait until [`as_fd`](AsFd::as_fd) is readable, then call this with a
+    /// timeout of zero. An edge-triggered loop has to repeat that until the descriptor is no longer readable.
+    ///
+    /// Returns [`ControlFlow::Break`] if the server has been stopped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Server::run).
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/run_once.md")]
+    pub fn run_once(
+        &mut self,
+        state: &mut S,
+        timeout: Option<Duration>,
+    ) -> Result<ControlFlow<()>, Error> {
         self.check_process()?;
-        let added = self.reactor.add(Box::new(source));
-        added.map_err(|(error, source)| {
-            if let Source::Connection(connection) = *source {
-                // What it has unread could make closing it wait.
-                connection.abandon(&self.desk);
-            }
-            error
-        })
-    }
-
-    /// Refuses to be used in a forked child, where all that the loop is made of is the parent's, too.
-    fn check_process(&self) -> Result<(), Error> {
-        if self.desk.is_here() {
-            Ok(())
+        self.turns.clear();
+        // A caller that does not wait here waits elsewhere, after the turn.
+        let waits = timeout != Some(Duration::ZERO);
+        if waits {
+            self.arm_driven();
+        }
+        self.reactor.wait(timeout, &mut self.turns)?;
+        let idle = self.turns.is_empty();
+        self.context.mailbox.begin_turn();
+        self.act(state);
+        // A handler may have forked, and this may be the child.
+        self.check_process()?;
+        self.context.mailbox.end_turn();
+        if self.context.mailbox.is_signaled() || !self.control.changes.is_empty() {
+            self.apply_changes();
+        }
+        if !waits {
+            self.arm_driven();
+        }
+        self.reactor.arm()?;
+        let ended = self.stopping.is_some() && self.end_if_stopping(idle);
+        if ended | std::mem::take(&mut self.control.stop) {
+            Ok(ControlFlow::Break(()))
         } else {
-            Err(Error::Forked)
+            Ok(ControlFlow::Continue(()))
         }
     }
 
-    /// Removes an endpoint, a watch or a timer, and closes what it has; says whether it was still there.
-    /// The connections that an endpoint has taken stay; calls that came by a datagram socket are cancelled.
+    /// Returns a handle that reaches the server from any thread or handler.
+    ///
+    /// # Examples
+    ///
+    #[doc = include_str!("../doc/handle.md")]
+    pub fn handle(&self) -> ServerHandle<S> {
+        self.handle.clone()
+    }
+
+    /// Removes an endpoint, a watch or a timer, and closes its descriptor. Returns true if it was still there.
+    ///
+    /// Connections that an endpoint has accepted stay. Calls that came by a datagram socket are cancelled.
     ///
     /// # Examples
     ///
     #[doc = include_str!("../doc/remove.md")]
     pub fn remove(&mut self, token: Token) -> bool {
-        if !self.desk.is_here() {
+        if !self.context.is_here() {
             return false;
         }
-        match self.reactor.take(token.0) {
-            Some(source) => {
-                self.close(token.0, source);
-                true
-            }
-            None => false,
+        let source = self.reactor.take(token.0);
+        let found = source.is_some();
+        if let Some(source) = source {
+            self.close(token.0, source);
         }
+        found
     }
 
-    /// Looks for messages for so long before it sleeps, as `SO_BUSY_POLL` does in [socket(7)] for other sockets; nothing,
-    /// the default, turns that off.
+    /// Sets how long the loop busy-polls before it sleeps, like `SO_BUSY_POLL` in [socket(7)]. Zero, the default, turns it
+    /// off. The maximum is 1 ms.
     ///
-    /// A server that sleeps has to be woken, and if that happens on another processor it takes about ten times as long
-    /// as all the rest of a call. 50 us are a good time for clients that call again and again. While it looks the
-    /// server uses a processor, and when it has looked in vain it looks less often, down to once in 64 times. At most
-    /// 1 ms, and not at all on a machine with one processor; where client and server share one it only costs.
+    /// To wake a sleeping server on another processor takes about ten times as long as the rest of a call. 50 µs suit
+    /// clients that call again and again. Busy polling is adaptive: the server uses a processor while it polls, and polls
+    /// less often when that finds nothing, down to once in 64 times. It is off on a machine with one processor, and where
+    /// client and server share a processor it only costs.
     ///
     /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
     ///
@@ -322,100 +354,77 @@ impl<S> Server<S> {
         self.reactor.spin.set(time);
     }
 
-    /// Makes a handle that reaches the server from any thread or handler.
-    ///
-    /// # Examples
-    ///
-    #[doc = include_str!("../doc/handle.md")]
-    pub fn handle(&self) -> ServerHandle<S> {
-        self.remote.clone()
+    /// Prepares a datagram socket. Called before it is bound: the credentials of what is queued earlier would be missing.
+    fn datagram_transport(&self, fd: OwnedFd) -> Result<Transport, Error> {
+        /// All replies of a datagram endpoint share one send buffer, of so many bytes.
+        const SNDBUF: usize = 4 << 20;
+        sys::set_passcred(fd.as_fd())?;
+        sys::raise_sndbuf(fd.as_fd(), SNDBUF)?;
+        Ok(Transport::new(fd, Kind::Datagram, &self.context.limits)?)
     }
 
-    /// Serves until it is stopped, by a [`ServerHandle`] or a [`Control`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Os`] when the loop itself cannot go on. Nothing that a peer does causes that. The server
-    /// can be run again.
-    pub fn run(&mut self, state: &mut S) -> Result<(), Error> {
-        while self.run_once(state, None)? == ControlFlow::Continue(()) {}
-        Ok(())
+    fn add_endpoint(&mut self, source: Source<S>) -> Result<Endpoint<'_, S>, Error> {
+        let key = self.add(source)?;
+        Ok(Endpoint { server: self, key })
     }
 
-    /// Waits for something to do, for at most `timeout`, and does it: a bounded share, so that there may be
-    /// more left.
-    ///
-    /// For loops of one's own: wait until [`as_fd`](AsFd::as_fd) is readable, then call this with a
-    /// timeout of zero. A loop that is only told of changes (edge-triggered) has to go on until the
-    /// descriptor is not readable any more.
-    ///
-    /// # Errors
-    ///
-    /// As [`run`](Server::run).
-    ///
-    /// # Examples
-    ///
-    #[doc = include_str!("../doc/run_once.md")]
-    pub fn run_once(
-        &mut self,
-        state: &mut S,
-        timeout: Option<Duration>,
-    ) -> Result<ControlFlow<()>, Error> {
+    fn add(&mut self, source: Source<S>) -> Result<Key, Error> {
         self.check_process()?;
-        self.turns.clear();
-        // Whoever does not wait here waits elsewhere, after the turn.
-        let waits = timeout != Some(Duration::ZERO);
-        if waits {
-            self.arm_driven();
-        }
-        self.reactor.wait(timeout, &mut self.turns)?;
-        let idle = self.turns.is_empty();
-        self.desk.mailbox.begin_turn();
-        self.act(state);
-        // A handler may have forked, and this be the child.
-        self.check_process()?;
-        self.desk.mailbox.end_turn();
-        if self.desk.mailbox.is_signaled() || !self.control.changes.is_empty() {
-            self.hear_news();
-        }
-        if !waits {
-            self.arm_driven();
-        }
-        self.reactor.arm()?;
-        let ended = self.stopping.is_some() && self.end_if_stopping(idle);
-        Ok(match ended | std::mem::take(&mut self.control.stop) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let added = self.reactor.add(Box::new(source));
+        added.map_err(|(error, source)| {
+            if let Source::Connection(connection) = *source {
+                // Closing it could wait for what is unread in it.
+                connection.abandon(&self.context);
+            }
+            error
         })
+    }
+
+    /// Fails in a forked child, where everything that the loop uses is shared with the parent.
+    fn check_process(&self) -> Result<(), Error> {
+        if self.context.is_here() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
     }
 }
 
 impl<S> Drop for Server<S> {
-    /// Whoever keeps a reply learns that nobody waits for it any more, and whoever waits for a change that it is not
-    /// made. What peers have sent and nobody has read is closed elsewhere, as closing it can take its time.
+    /// Closes everything. Replies that are kept are no longer wanted, and posted changes are dropped. What peers have sent
+    /// and nobody has read is closed by another thread, as closing it can take long.
     fn drop(&mut self) {
-        if !self.desk.is_here() {
+        if !self.context.is_here() {
             return;
         }
-        self.desk.mailbox.close();
-        self.remote.close();
-        // Nothing is left behind that would have to be looked after.
-        self.desk.stopping = true;
+        self.context.mailbox.close();
+        self.handle.close();
+        // Connections do not linger: nothing would close them later.
+        self.context.stopping = true;
         for key in self.reactor.keys() {
             match self.reactor.take(key).map(|source| *source) {
-                Some(Source::Connection(connection)) => connection.abandon(&self.desk),
-                Some(Source::Leaving(leaving)) => leaving.close(&self.desk),
-                Some(Source::Datagrams(endpoint)) => endpoint.close(&self.desk),
-                Some(Source::Listener(door)) => door.close(&self.desk),
+                Some(Source::Connection(connection)) => connection.abandon(&self.context),
+                Some(Source::Lingering(lingering)) => lingering.close(&self.context),
+                Some(Source::Datagrams(endpoint)) => endpoint.close(&self.context),
+                Some(Source::Listener(listener)) => listener.close(&self.context),
                 Some(Source::Watched(_) | Source::Timer(_) | Source::Client(_)) | None => {}
             }
         }
     }
 }
 
-/// Raises the number of descriptors that this process may have open as far as it may be raised: the soft limit
-/// `RLIMIT_NOFILE` to the hard one ([getrlimit(2)]). Before [`Server::new`], which lowers its limits to what there
-/// is. Programs that call select(2) must not do this.
+impl<S> AsFd for Server<S> {
+    /// Returns the descriptor to wait on. It is readable when [`run_once`](Server::run_once) has something to do.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reactor.as_fd()
+    }
+}
+
+/// Raises the number of descriptors that this process may open as far as allowed: the soft limit `RLIMIT_NOFILE` to the
+/// hard one ([getrlimit(2)]).
+///
+/// Call it before [`Server::new`], which lowers its limits to what the process may open. Programs that use select(2) must
+/// not call it.
 ///
 /// # Errors
 ///
@@ -431,11 +440,4 @@ impl<S> Drop for Server<S> {
 /// ```
 pub fn raise_descriptor_limit() -> Result<(), Error> {
     Ok(limit::raise_descriptor_limit()?)
-}
-
-impl<S> AsFd for Server<S> {
-    /// The descriptor to wait on, readable when [`run_once`](Server::run_once) has something to do.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reactor.as_fd()
-    }
 }

@@ -14,7 +14,7 @@ use crate::message::Request;
 use crate::reply::Reply;
 
 pub use call::Call;
-pub(crate) use dispatch::{ReplySink, ServerContext};
+pub(crate) use dispatch::{Dispatch, ReplySink, ServerContext};
 pub use incoming::Incoming;
 pub(crate) use incoming::handle_bare;
 pub use method_return::{MethodReturn, Returned};

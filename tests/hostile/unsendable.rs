@@ -98,7 +98,7 @@ fn a_reply_that_cannot_be_sent_is_a_fault_that_names_the_cause_and_the_connectio
             Err(CallError::Fault(fault)) => {
                 assert_eq!(fault.code, Fault::INTERNAL_ERROR);
                 let cause = std::io::Error::from(rustix::io::Errno::INVAL);
-                let message = format!("the answer cannot be sent: sendmsg: {cause}");
+                let message = format!("the reply cannot be sent: sendmsg: {cause}");
                 assert_eq!(fault.message, message);
                 assert_eq!(client.ping(7).unwrap(), 7, "{kind:?}");
             }

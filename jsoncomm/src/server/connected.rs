@@ -1,28 +1,73 @@
-//! Connections: one socket for each peer, who is not read from while it does not read.
+//! Connections: one socket per peer.
+//!
+//! Backpressure: a connection with unsent replies is not read until they are sent.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::leaving::Leaving;
-use super::sending::{Attempt, Flushed, Outlet, instead, replace};
-use super::source::{DrainPolicy, Share, SourceAction, close_or_tell, not_admitted, receive};
+use super::lingering::Lingering;
+use super::sending::{Attempt, Destination, Flushed, Writer, fault_instead};
+use super::source::{
+    DrainPolicy, Share, SourceAction, Turn, close_if_empty, dispatch_datagram, not_authorized,
+};
 use crate::accounts::{Account, Charge, Cost, InFlight, Order};
 use crate::envelope::Id;
 use crate::error::Fault;
+use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::observe::{DisconnectReason, EventKind, UndeliveredReason};
 use crate::peer::Peer;
-use crate::queue::{Caller, OutgoingReply, SendOutcome, SendQueue, WaitsFor};
+use crate::queue::{Caller, OutgoingReply, SendQueue, WaitsFor};
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
-use crate::service::{ReplySink, ServerContext};
+use crate::service::{Dispatch, ReplySink, ServerContext};
 use crate::sys::control::{Credentials, Wait, peer_pidfd};
 use crate::sys::socket::is_at_end;
 use crate::sys::wait::{self, WaitOutcome};
-use crate::transport::{Inbox, ReceiveOutcome, Transport};
+use crate::transport::{ReceiveOutcome, Transport};
 
-/// The malformed messages of a connection of late.
+/// A connection to one client.
+#[derive(Debug)]
+pub(super) struct Connected<S> {
+    writer: ConnectionWriter,
+    pub(super) routes: Arc<Routes<S>>,
+    peer: Option<Peer>,
+    /// What the endpoint's rule said, once it has been asked.
+    authorized: Option<bool>,
+    account: Arc<Account>,
+    /// Counts the connection to its user; `None` if the user has too many.
+    charge: Option<Charge>,
+    drain: DrainPolicy,
+    /// The program has said who the peer is.
+    vouched_for: bool,
+    /// The end of file has been read.
+    ended: bool,
+    /// The server stops when the connection is closed.
+    stops_server: bool,
+    /// Nothing is read until fewer of the user's connections are being closed: there were as many as may be when this one
+    /// was accepted.
+    parked: bool,
+}
+
+/// A connection's send queue and its socket. Apart from the rest, so that both can be borrowed at the same time.
+#[derive(Debug)]
+struct ConnectionWriter {
+    transport: Transport,
+    account: Arc<Account>,
+    peer: Option<Credentials>,
+    queue: SendQueue,
+    in_flight: InFlight,
+    /// Replies have no id, and stay in order.
+    in_order: bool,
+    /// When to try again to send what should have found room.
+    retry: Option<Instant>,
+    malformed: Malformed,
+    /// Nothing more can be sent: the peer has closed the connection, or was disconnected.
+    broken: bool,
+}
+
+/// The malformed messages of a connection within [`Limits::malformed_window`].
 #[derive(Debug, Default)]
 struct Malformed {
     count: usize,
@@ -30,8 +75,8 @@ struct Malformed {
 }
 
 impl Malformed {
-    /// Counts one more. Says whether that is more than allowed in so short a time.
-    fn is_one_too_many(&mut self, limits: &Limits) -> bool {
+    /// Counts one more. Returns true if there are more than the limit.
+    fn exceeds(&mut self, limits: &Limits) -> bool {
         let now = Instant::now();
         let over = |since: Instant| now.duration_since(since) > limits.malformed_window;
         if self.since.is_none_or(over) {
@@ -42,74 +87,38 @@ impl Malformed {
     }
 }
 
-/// One client of a listening endpoint.
-#[derive(Debug)]
-pub(super) struct Connected<S> {
-    way: ConnectionWriter,
-    pub(super) routes: Arc<Routes<S>>,
-    peer: Option<Peer>,
-    /// Whether the endpoint's rule admits the peer, once it has been asked.
-    admitted: Option<bool>,
-    account: Arc<Account>,
-    /// Counts the connection to its user; absent when that one has too many.
-    charge: Option<Charge>,
-    habit: DrainPolicy,
-    malformed: Malformed,
-    /// The program has said who the peer is.
-    vouched_for: bool,
-    /// The peer has gone, and all it had sent has been read.
-    ended: bool,
-    /// The server stops when it is closed.
-    stops_server: bool,
-    /// As many of its user's connections were being closed as may be when it came: nothing is read from it until there
-    /// are fewer.
-    parked: bool,
-}
-
-/// The way to a connection's peer and back. It is apart from the rest so that it can be used while that is looked
-/// at.
-#[derive(Debug)]
-struct ConnectionWriter {
-    line: Transport,
-    account: Arc<Account>,
-    peer: Option<Credentials>,
-    outbox: SendQueue,
-    in_flight: InFlight,
-    /// Answers have no id, and stay in order.
-    in_order: bool,
-    /// When to try again what should have found room.
-    retry: Option<Instant>,
-    /// Nothing more can be sent: the peer has gone, or was cut for exceeding its budget.
-    broken: bool,
-}
-
 impl<S> Connected<S> {
-    pub(super) fn new(line: Transport, routes: Arc<Routes<S>>, desk: &mut ServerContext) -> Self {
-        let pidfd = match routes.asks_for_pidfds() {
-            true => peer_pidfd(line.as_fd()).ok(),
-            false => None,
+    pub(super) fn new(
+        transport: Transport,
+        routes: Arc<Routes<S>>,
+        context: &mut ServerContext,
+    ) -> Self {
+        let pidfd = if routes.requests_pidfds() {
+            peer_pidfd(transport.as_fd()).ok()
+        } else {
+            None
         };
-        let peer = Peer::of_connection(line.as_fd(), pidfd);
-        let account = desk.accounts.of(peer.as_ref().map(Peer::uid));
+        let peer = Peer::of_connection(transport.as_fd(), pidfd);
+        let account = context.accounts.of(peer.as_ref().map(Peer::uid));
         let parked = account.room_to_close() == 0;
         Self {
             routes,
             charge: account.try_charge(Cost::CONNECTION),
-            way: ConnectionWriter {
-                line,
+            writer: ConnectionWriter {
+                transport,
                 account: Arc::clone(&account),
                 peer: peer.as_ref().map(Peer::credentials),
-                outbox: SendQueue::default(),
+                queue: SendQueue::default(),
                 in_flight: InFlight::new(Order::Sent),
                 in_order: false,
                 retry: None,
+                malformed: Malformed::default(),
                 broken: false,
             },
             peer,
-            admitted: None,
+            authorized: None,
             account,
-            habit: DrainPolicy::default(),
-            malformed: Malformed::default(),
+            drain: DrainPolicy::default(),
             vouched_for: false,
             ended: false,
             stops_server: false,
@@ -117,127 +126,146 @@ impl<S> Connected<S> {
         }
     }
 
-    /// Asks again who the peer is, and for its process. What the kernel does not tell stays as it is, and so does what the
-    /// program has said.
-    pub(super) fn ask_for_pidfd(&mut self) {
+    /// Requests the peer's pidfd, unless the program has said who the peer is. What the kernel does not report stays as
+    /// it is.
+    pub(super) fn request_pidfd(&mut self) {
         if self.vouched_for {
             return;
         }
         if let Ok(pidfd) = peer_pidfd(self.as_fd()) {
             if let Some(peer) = Peer::of_connection(self.as_fd(), Some(pidfd)) {
-                self.way.peer = Some(peer.credentials());
+                self.writer.peer = Some(peer.credentials());
                 self.peer = Some(peer);
             }
         }
     }
 
-    /// Takes a program's word on who the peer is. What it costs is that one's from now on.
-    pub(super) fn set_peer(&mut self, peer: Option<Peer>, desk: &mut ServerContext) {
-        self.account = desk.accounts.of(peer.as_ref().map(Peer::uid));
-        // It may be the same one's.
+    /// Sets who the peer is, as the program says, and charges that user from now on.
+    pub(super) fn set_peer(&mut self, peer: Option<Peer>, context: &mut ServerContext) {
+        self.account = context.accounts.of(peer.as_ref().map(Peer::uid));
+        // Given back first, as it may be the same account.
         self.charge = None;
         self.charge = self.account.try_charge(Cost::CONNECTION);
         self.parked = self.account.room_to_close() == 0;
-        self.way.account = Arc::clone(&self.account);
-        self.way.peer = peer.as_ref().map(Peer::credentials);
+        self.writer.account = Arc::clone(&self.account);
+        self.writer.peer = peer.as_ref().map(Peer::credentials);
         self.peer = peer;
         self.vouched_for = true;
     }
 
-    /// Has the server stop when this is closed.
+    /// Makes the server stop when this connection is closed.
     pub(super) fn stop_server_on_close(&mut self) {
         self.stops_server = true;
     }
 
-    /// Returns true if the server stops when this is closed.
+    /// Returns true if the server stops when this connection is closed.
     pub(super) fn stops_server(&self) -> bool {
         self.stops_server
     }
 
-    /// Who the peer is, without what more is known of it.
+    /// Returns the peer's credentials, if they are known.
     pub(super) fn credentials(&self) -> Option<Credentials> {
-        self.way.peer
+        self.writer.peer
     }
 
-    /// Says whether its user has no more connections than it may.
+    /// Returns true if the user has no more connections than the limit.
     pub(super) fn is_within_limits(&self) -> bool {
         self.charge.is_some()
     }
 
-    /// Says whether the endpoint's rule admits the peer, which is asked once.
-    pub(super) fn is_admitted(&mut self) -> bool {
-        let rule = || self.routes.admits(self.peer.as_ref());
-        *self.admitted.get_or_insert_with(rule)
+    /// Returns true if the endpoint's rule authorizes the peer. The rule is asked once.
+    pub(super) fn is_authorized(&mut self) -> bool {
+        let ask = || self.routes.authorizes(self.peer.as_ref());
+        *self.authorized.get_or_insert_with(ask)
     }
 
-    /// How many answers wait for the peer.
+    /// Returns how many replies wait.
     pub(super) fn waiting(&self) -> usize {
-        self.way.outbox.len()
+        self.writer.queue.len()
     }
 
-    /// Does not wait any more until something is closed.
-    pub(super) fn stop_waiting(&self, key: Key) {
+    /// Ends all waits for something of this user to be closed.
+    pub(super) fn cancel_waits(&self, key: Key) {
         self.account.forget(key.to_bits());
     }
 
-    /// How many descriptors, and how many bytes in memfds, may be unread of what was sent.
+    /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        self.way.in_flight.look(self.way.line.shared_fd())
+        let writer = &self.writer;
+        writer.in_flight.look(writer.transport.shared_fd())
     }
 
-    /// Counts the answers that go with it, unless that has been done.
-    pub(super) fn note_lost(&self, desk: &mut ServerContext) {
-        if !self.way.broken {
-            // At the end of a server they have waited for too long.
-            let loss = if desk.stopping {
+    /// Counts the replies that are lost when the connection is closed, unless that has been done.
+    pub(super) fn note_lost(&self, context: &mut ServerContext) {
+        if !self.writer.broken {
+            // When the server stops, the peer is there but has not read in time.
+            let reason = if context.stopping {
                 UndeliveredReason::BacklogFull
             } else {
                 UndeliveredReason::Disconnected
             };
-            desk.note_lost(loss, self.waiting());
+            context.note_lost(self.credentials(), reason, self.waiting());
         }
     }
 
-    /// Closes it. Gives back what is left of it while something that was sent is unread.
-    pub(super) fn close(self, desk: &ServerContext) -> Option<Leaving> {
+    /// Closes the connection. Returns what has to be kept while something that was sent is unread.
+    pub(super) fn close(self, context: &ServerContext) -> Option<Lingering> {
         let ConnectionWriter {
-            line, in_flight, ..
-        } = self.way;
-        if in_flight.is_unread(line.shared_fd()) && !desk.stopping {
-            return Some(Leaving::new(line, self.account, self.charge, in_flight));
+            transport,
+            in_flight,
+            ..
+        } = self.writer;
+        if in_flight.is_unread(transport.shared_fd()) && !context.stopping {
+            return Some(Lingering::new(
+                transport,
+                self.account,
+                self.charge,
+                in_flight,
+            ));
         }
-        // An empty packet looks like the end, and there can be more behind it.
-        if self.ended && is_at_end(line.as_fd()).unwrap_or(false) {
+        // An empty packet looks like the end of file, and there can be more behind it.
+        if self.ended && is_at_end(transport.as_fd()).unwrap_or(false) {
             return None;
         }
-        if let Some(line) = close_or_tell(line) {
-            desk.accounts.close(&self.account, line);
+        if let Some(transport) = close_if_empty(transport) {
+            context.accounts.close(&self.account, transport);
         }
         None
     }
 
-    /// Closes it before anything has been sent to it.
-    pub(super) fn abandon(self, desk: &ServerContext) {
-        // Nothing that was sent is unread.
-        let _ = self.close(desk);
+    /// Closes a connection that nothing, or nothing but a fault, has been sent to: nothing is in flight.
+    pub(super) fn abandon(self, context: &ServerContext) {
+        let _ = self.close(context);
     }
 
-    /// Tells the peer why it is turned away, and closes it.
-    pub(super) fn turn_away(mut self, desk: &mut ServerContext, fault: &Fault) {
-        self.refuse(desk, fault);
-        // It was sent nothing but this.
-        let _ = self.close(desk);
+    /// Sends the peer a fault and closes the connection.
+    pub(super) fn turn_away(mut self, context: &mut ServerContext, fault: &Fault) {
+        self.refuse(context, fault);
+        self.abandon(context);
     }
 
-    /// Tells the peer why it is about to be cut off.
-    fn refuse(&mut self, desk: &mut ServerContext, fault: &Fault) {
-        desk.peer = self.credentials();
-        desk.note(EventKind::Rejected(fault.code));
-        self.routes.refuse(desk, &mut self.way, b"", fault);
+    /// Sends the peer the reason why it is about to be disconnected.
+    fn refuse(&mut self, context: &mut ServerContext, fault: &Fault) {
+        context.note(self.credentials(), EventKind::Rejected(fault.code));
+        let caller = Caller {
+            key: 0,
+            to: None,
+            account: &self.account,
+            peer: self.peer.as_ref(),
+        };
+        let mut dispatch = Dispatch {
+            context,
+            sink: &mut self.writer,
+            caller: &caller,
+            text: b"",
+            fds: Fds::new(),
+            bare: self.routes.is_bare(),
+        };
+        dispatch.refuse(None, fault);
     }
 
-    /// Waits, if it has to, until fewer connections of its user are being closed. Nothing is heard of it meanwhile, also
-    /// if its peer goes: then it would be one more.
+    /// Waits, if necessary, until fewer connections of the user are being closed. Returns true while it waits. A hang-up is
+    /// not noticed meanwhile: the connection would be one more to close.
     fn stays_parked(&mut self, key: Key) -> bool {
         self.parked = self.account.wait_to_begin(key.to_bits());
         if !self.parked {
@@ -246,55 +274,60 @@ impl<S> Connected<S> {
         self.parked
     }
 
-    /// Sends what had found no room, and only then handles what has come: a client that does not read is
-    /// not read from.
-    pub(super) fn act(
-        &mut self,
-        state: &mut S,
-        desk: &mut ServerContext,
-        inbox: &mut Inbox,
-        key: Key,
-        cause: Cause,
-    ) -> SourceAction {
+    /// Sends queued replies first, and reads messages only if there is room for more.
+    pub(super) fn act(&mut self, turn: Turn<'_, S>) -> SourceAction {
+        let (key, cause) = (turn.key, turn.cause);
         if self.parked && self.stays_parked(key) {
             return SourceAction::Ignore(None);
         }
-        // One that was made elsewhere has not been asked for before: its rule is set after it is adopted.
-        if !self.is_admitted() {
-            self.refuse(desk, &not_admitted());
+        // An adopted connection is asked about here: its rule is set after it is adopted.
+        if !self.is_authorized() {
+            self.refuse(turn.context, &not_authorized());
             return SourceAction::Close;
         }
-        let way = &mut self.way;
+        let writer = &mut self.writer;
         if cause == Cause::Timer {
-            way.retry = None;
+            writer.retry = None;
         }
-        way.in_order = self.routes.is_bare();
-        desk.peer = way.peer;
-        if !way.outbox.is_empty() {
-            let waiting = way.outbox.len();
-            way.flush(desk, cause);
-            let stuck = way.outbox.is_full() && way.outbox.len() == waiting;
-            if stuck && !way.broken {
-                return way.try_later(desk, cause);
+        writer.in_order = self.routes.is_bare();
+        if !writer.queue.is_empty() {
+            let waiting = writer.queue.len();
+            writer.flush(turn.context, cause);
+            let stuck = writer.queue.is_full() && writer.queue.len() == waiting;
+            if stuck && !writer.broken {
+                return writer.try_later(turn.context, cause);
             }
         }
+        if self.account.must_wait() || !writer.is_clear() {
+            if let Some(action) = writer.hold_off(key, &self.account) {
+                return action;
+            }
+        }
+        self.read(turn)
+    }
+
+    /// Reads and dispatches messages, at most a turn's share.
+    fn read(&mut self, turn: Turn<'_, S>) -> SourceAction {
+        let Turn {
+            state,
+            context,
+            inbox,
+            key,
+            ..
+        } = turn;
         let caller = Caller {
             key: key.to_bits(),
             to: None,
             account: &self.account,
             peer: self.peer.as_ref(),
         };
-        let mut share = Share::of(&desk.limits);
-        if self.account.must_wait() || !way.is_clear() {
-            if let Some(next) = way.hold_off(key, &self.account) {
-                return next;
-            }
-        }
-        while share.is_left() && way.is_clear() && desk.is_here() {
-            let mut datagram = match way.line.receive(inbox, Wait::Never) {
+        let writer = &mut self.writer;
+        let mut share = Share::of(&context.limits);
+        while share.is_left() && writer.is_clear() && context.is_here() {
+            let mut datagram = match writer.transport.receive(inbox, Wait::Never) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 Ok(ReceiveOutcome::Empty) => {
-                    self.habit.note(share.taken);
+                    self.drain.record(share.taken);
                     break;
                 }
                 Ok(ReceiveOutcome::Closed) => {
@@ -303,222 +336,221 @@ impl<S> Connected<S> {
                 }
                 Err(_) => return SourceAction::Close,
                 Ok(ReceiveOutcome::Exhausted) => {
-                    return SourceAction::pause(desk.limits.accept_pause);
+                    return SourceAction::pause(context.limits.accept_pause);
                 }
             };
-            share.take(inbox.text(&datagram));
-            let routes = &*self.routes;
-            let sound = receive(
-                routes,
-                state,
-                desk,
-                way,
-                &caller,
-                inbox,
-                &mut datagram,
-                true,
-            );
-            if !sound && self.malformed.is_one_too_many(&desk.limits) {
-                way.cut(desk, DisconnectReason::Malformed);
-            } else if self.account.is_overdrawn() {
-                way.cut(desk, DisconnectReason::UnusedFds);
+            let (text, bare) = (inbox.text(&datagram), writer.in_order);
+            share.take(text);
+            let mut dispatch = Dispatch {
+                context,
+                sink: writer,
+                caller: &caller,
+                text,
+                fds: Fds::new(),
+                bare,
+            };
+            dispatch_datagram(&self.routes, state, &mut dispatch, &mut datagram, true);
+            if self.account.is_overdrawn() {
+                writer.disconnect(context, DisconnectReason::UnusedFds);
             } else if self.account.must_wait() {
                 break;
             }
-            if share.taken == 1 && !self.habit.looks() {
+            if share.taken == 1 && !self.drain.looks() {
                 break;
             }
         }
-        way.next()
+        writer.next()
     }
 
-    /// Sends an answer from outside its turn.
-    pub(super) fn deliver(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>) {
-        self.way.deliver(desk, mail);
+    /// Sends a reply from outside the connection's turn.
+    pub(super) fn deliver(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>) {
+        self.writer.deliver(context, reply);
     }
 
-    /// What to watch for now.
+    /// Returns what to watch the socket for now.
     pub(super) fn next(&self) -> SourceAction {
-        self.way.next()
+        self.writer.next()
     }
 }
 
 impl<S> AsFd for Connected<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.way.line.as_fd()
+        self.writer.transport.as_fd()
     }
 }
 
 impl ConnectionWriter {
-    /// Returns true if the peer is there and has room for what is sent to it, so that it can be read from. While answers
-    /// are held back it is read from as long as more of them may wait: what it asks for next may bring nothing.
+    /// Returns true if the peer may be read from: no reply waits, or few are held back, as its next message may need no
+    /// descriptors.
     #[inline]
     fn is_clear(&self) -> bool {
-        !self.broken && (self.outbox.is_empty() || self.may_hold_more())
+        !self.broken && (self.queue.is_empty() || self.may_hold_more())
     }
 
-    /// Returns true if more answers may wait until descriptors are read.
+    /// Returns true if more replies may be held back until descriptors are read.
     #[inline(never)]
     fn may_hold_more(&self) -> bool {
-        /// Answers of one connection that are held back.
-        const MOST: usize = 16;
-        let few = self.outbox.held() < MOST && !self.outbox.is_full();
+        const MAX_HELD: usize = 16;
+        let few = self.queue.held() < MAX_HELD && !self.queue.is_full();
         few && !self.in_order && self.account.has_room_to_spare()
     }
 
-    /// Says when to try again what has found no room a second time.
-    fn try_later(&mut self, desk: &ServerContext, cause: Cause) -> SourceAction {
+    /// Waits after a second failure to send. The socket was reported writable, so the kernel is short of memory, or of
+    /// descriptors in flight, and no event reports when that ends.
+    fn try_later(&mut self, context: &ServerContext, cause: Cause) -> SourceAction {
         if cause == Cause::Timer {
             return SourceAction::Again(Watch::Writing);
         }
-        // There should be room: the kernel is short of memory, or of descriptors on their way, and no event says
-        // when that ends.
-        let retry = || Instant::now() + desk.limits.retry_backoff;
+        let retry = || Instant::now() + context.limits.retry_backoff;
         let time = *self.retry.get_or_insert_with(retry);
         SourceAction::Pause(time, Watch::Writing)
     }
 
-    /// What to watch for now.
+    /// Returns what to watch the socket for now.
     #[inline]
     fn next(&self) -> SourceAction {
-        match (self.broken, self.outbox.is_empty()) {
-            (true, _) => SourceAction::Close,
-            (false, true) => SourceAction::Again(Watch::Reading),
-            (false, false) => self.next_with_answers(),
+        if self.broken {
+            SourceAction::Close
+        } else if self.queue.is_empty() {
+            SourceAction::Again(Watch::Reading)
+        } else {
+            self.next_with_replies()
         }
     }
 
-    /// What to watch for while answers wait.
+    /// Returns what to watch the socket for while replies wait.
     #[inline(never)]
-    fn next_with_answers(&self) -> SourceAction {
-        if self.outbox.is_full() {
+    fn next_with_replies(&self) -> SourceAction {
+        if self.queue.is_full() {
             SourceAction::Again(Watch::Writing)
         } else if self.is_clear() {
-            self.next_for(Watch::Reading)
+            self.watch_until_due(Watch::Reading)
         } else {
-            // It would be reported again and again that there is something to read.
-            self.next_for(Watch::HangUp)
+            // Watched for reading, it would be reported again and again.
+            self.watch_until_due(Watch::HangUp)
         }
     }
 
-    /// Watches for this, and has a turn when what is held back is to be tried again.
-    fn next_for(&self, watch: Watch) -> SourceAction {
-        match self.outbox.due() {
+    /// Watches the socket, until it is time to try again to send what is held back.
+    fn watch_until_due(&self, watch: Watch) -> SourceAction {
+        match self.queue.due() {
             Some(due) => SourceAction::AgainAt(watch, due),
             None => SourceAction::Again(watch),
         }
     }
 
-    /// What to do with a peer that is perhaps not to be read from: too many answers are held back, or a message could
-    /// bring more of what its user has to wait for. Nothing if it can be read from after all.
+    /// Returns what to do if the peer must not be read from now: too many replies are held back, or another message could
+    /// bring more of what waits to be closed. Returns `None` if it may be read from after all.
     #[inline(never)]
     fn hold_off(&mut self, key: Key, account: &Account) -> Option<SourceAction> {
-        if self.broken || self.outbox.is_full() {
+        if self.broken || self.queue.is_full() {
             return Some(self.next());
         }
-        // That it has gone stands behind what is not read, and what is held back is perhaps not even tried.
-        let gone = wait::poll(self.line.as_fd(), wait::For::Nothing, Some(Instant::now()));
-        if gone == Ok(WaitOutcome::Ready) {
+        // The end of file is behind what is not read, and a reply that is held back may not be tried at all.
+        let now = Some(Instant::now());
+        let hung_up = wait::poll(self.transport.as_fd(), wait::For::Nothing, now);
+        if hung_up == Ok(WaitOutcome::Ready) {
             return Some(SourceAction::Close);
         }
         let waits = !self.is_clear() || account.wait_to_read(key.to_bits());
-        waits.then(|| self.next_for(Watch::HangUp))
+        waits.then(|| self.watch_until_due(Watch::HangUp))
     }
 
-    fn outlet(&mut self) -> (Outlet<'_>, &mut SendQueue) {
-        let outlet = Outlet {
-            line: &self.line,
+    fn destination(&mut self) -> (Destination<'_>, &mut SendQueue) {
+        let destination = Destination {
+            transport: &self.transport,
             to: None,
+            peer: self.peer,
             account: &self.account,
             in_flight: &mut self.in_flight,
             in_order: self.in_order,
         };
-        (outlet, &mut self.outbox)
+        (destination, &mut self.queue)
     }
 
-    /// Sends queued answers for as long as there is room.
+    /// Sends queued replies for as long as there is room.
     #[inline(never)]
-    fn flush(&mut self, desk: &mut ServerContext, cause: Cause) {
-        let (mut outlet, outbox) = self.outlet();
-        if outlet.flush(outbox, desk) == Flushed::Gone {
-            return self.break_off(desk);
-        }
-        if cause == Cause::Timer {
-            self.outbox.postpone(&desk.limits);
+    fn flush(&mut self, context: &mut ServerContext, cause: Cause) {
+        let (mut destination, queue) = self.destination();
+        if destination.flush(queue, context) == Flushed::Gone {
+            self.break_off(context);
+        } else if cause == Cause::Timer {
+            queue.postpone(&context.limits);
         }
     }
 
-    /// Gives the peer up, with all that waits for it.
-    fn break_off(&mut self, desk: &mut ServerContext) {
-        desk.note_lost(UndeliveredReason::Disconnected, self.outbox.len());
+    /// Gives the peer up, and all that waits for it.
+    fn break_off(&mut self, context: &mut ServerContext) {
+        context.note_lost(self.peer, UndeliveredReason::Disconnected, self.queue.len());
         self.broken = true;
     }
 
-    /// Gives the peer up for what it does.
-    fn cut(&mut self, desk: &mut ServerContext, cut: DisconnectReason) {
-        desk.note(EventKind::Disconnected(cut));
-        self.break_off(desk);
+    /// Disconnects the peer for what it does.
+    fn disconnect(&mut self, context: &mut ServerContext, reason: DisconnectReason) {
+        if !self.broken {
+            context.note(self.peer, EventKind::Disconnected(reason));
+            self.break_off(context);
+        }
     }
 }
 
-impl ReplySink for ConnectionWriter {
-    fn deliver(&mut self, desk: &mut ServerContext, mut mail: OutgoingReply<'_>) {
-        if !desk.is_here() {
+impl Writer for ConnectionWriter {
+    fn peer(&self) -> Option<Credentials> {
+        self.peer
+    }
+
+    fn offer(&mut self, _: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt {
+        if self.broken {
+            return Attempt::Lost(UndeliveredReason::Disconnected);
+        }
+        let (mut destination, queue) = self.destination();
+        destination.offer(queue, reply)
+    }
+
+    /// Disconnects a peer that has no room and exceeds its budget. A peer that has room is sent a fault: others of its user
+    /// may have used up what the reply needs.
+    #[inline(never)]
+    fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor) {
+        let held = waits_for == WaitsFor::InFlight && !self.in_order;
+        let is_item = reply.is_item();
+        let instead = if held && !is_item {
+            let busy = Fault::new(Fault::BUSY, "too many earlier replies are unread");
+            fault_instead(reply.text(), &busy)
+        } else {
+            None
+        };
+        let kept = reply.into_queued().is_some_and(|reply| {
+            let pushed = self
+                .queue
+                .push(reply, waits_for, &context.limits, &self.account);
+            pushed.is_ok()
+        });
+        if kept {
             return;
         }
-        desk.peer = self.peer;
-        if self.broken {
-            return desk.note_lost(UndeliveredReason::Disconnected, 1);
+        context.note_lost(self.peer, UndeliveredReason::BacklogFull, 1);
+        match instead {
+            Some(fault) => self.deliver(context, OutgoingReply::Queued(fault)),
+            // The stream is told, and ends by itself.
+            None if held && is_item => {}
+            None => self.disconnect(context, DisconnectReason::BacklogFull),
         }
-        let (mut outlet, outbox) = self.outlet();
-        match outlet.offer(outbox, &mail) {
-            Attempt::Sent => mail.finish(SendOutcome::Sent),
-            Attempt::Waits(waits_for) => self.keep(desk, mail, waits_for),
-            Attempt::Refused(error) => {
-                if let Some(fault) = replace(desk, mail, &error) {
-                    self.deliver(desk, OutgoingReply::Queued(fault));
-                }
-            }
-            Attempt::Gone => {
-                desk.note_lost(UndeliveredReason::Disconnected, 1);
-                self.break_off(desk);
-            }
+    }
+
+    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason) {
+        context.note_lost(self.peer, reason, 1);
+        if !self.broken {
+            self.break_off(context);
         }
     }
 
     fn withdraw(&mut self, id: &Id<'_>) -> bool {
-        self.outbox.withdraw(id)
+        self.queue.withdraw(id)
     }
-}
 
-impl ConnectionWriter {
-    /// Has an answer wait. A peer that has no room and exceeds its budget is cut. One that has is told: others of its
-    /// user may have used up what it needs.
-    #[inline(never)]
-    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, waits_for: WaitsFor) {
-        let busy = Fault::new(Fault::BUSY, "too much that was sent before is unread");
-        let held = waits_for == WaitsFor::InFlight && !self.in_order;
-        let item = mail.is_item();
-        let instead = match held && !item {
-            true => instead(mail.text(), &busy),
-            false => None,
-        };
-        let mut push = |letter| {
-            self.outbox
-                .push(letter, waits_for, &desk.limits, &self.account)
-        };
-        if mail
-            .into_queued()
-            .is_some_and(|letter| push(letter).is_ok())
-        {
-            return;
-        }
-        desk.note_lost(UndeliveredReason::BacklogFull, 1);
-        match instead {
-            Some(fault) => self.deliver(desk, OutgoingReply::Queued(fault)),
-            // The stream ends by itself.
-            None if held && item => {}
-            None => self.cut(desk, DisconnectReason::BacklogFull),
+    fn count_malformed(&mut self, context: &mut ServerContext) {
+        if self.malformed.exceeds(&context.limits) {
+            self.disconnect(context, DisconnectReason::Malformed);
         }
     }
 }

@@ -12,12 +12,14 @@ use crate::error::Error;
 use crate::queue::PendingReplies;
 use crate::reactor::{Cause, Key, Watch};
 
-/// Names an endpoint, a watch or a timer of a server. It never names anything else, also after that is
-/// gone.
+/// Identifies an endpoint, a watch or a timer of one server. A token is never used for anything else, even after what it
+/// identifies has been removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(pub(super) Key);
 
-/// Reaches a running server, from any thread or handler: a state may keep one.
+/// A handle that reaches a running server from any thread or handler. A state may keep one.
+///
+/// In a forked child it does nothing.
 ///
 /// # Examples
 ///
@@ -42,10 +44,10 @@ pub struct ServerHandle<S> {
     changes: Arc<Mutex<Changes<S>>>,
 }
 
-/// The changes that wait; `None` once the server has gone, and nobody makes any.
+/// The changes that have been posted; `None` once the server has been dropped.
 type Changes<S> = Option<Vec<Change<S>>>;
 
-/// A change to a server that waits for the end of its turn.
+/// A change that is applied to a server between two turns.
 pub(super) type Change<S> = Box<dyn FnOnce(&mut Server<S>) + Send>;
 
 impl<S> ServerHandle<S> {
@@ -56,37 +58,24 @@ impl<S> ServerHandle<S> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Changes<S>> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the changes that wait.
-    pub(super) fn take_changes(&self) -> Vec<Change<S>> {
-        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Drops the changes that wait, and from now on all that come.
-    pub(super) fn close(&self) {
-        // What they own may come back in here.
-        let changes = self.lock().take();
-        drop(changes);
-    }
-
-    /// Makes [`Server::run`] return after the turn it is in; the next one if it is in none.
+    /// Makes [`Server::run`] return at the end of the current turn, or of the next one if there is none.
+    ///
+    /// Calls that have not been replied to stay as they are. [`shut_down`](ServerHandle::shut_down) finishes them first.
     pub fn stop(&self) {
         if self.mailbox.is_here() {
             self.mailbox.stop();
         }
     }
 
-    /// Has the server stop in order, see [`Server::shut_down`].
+    /// Begins a graceful shutdown; see [`Server::shut_down`].
     pub fn shut_down(&self, grace: Duration) {
         self.post(move |server| drop(server.shut_down(grace)));
     }
 
-    /// Has `change` made to the server between two turns, soon: add an endpoint, remove a timer. Nothing
-    /// that is being handled sees the server change under it. When the server has been dropped, so is the change, and so it
-    /// is in a forked child, which has no server to change.
+    /// Applies `change` to the server between two turns, soon: to add an endpoint or remove a timer, for example. Does not
+    /// wait for that.
+    ///
+    /// If the server has been dropped, and in a forked child, `change` is dropped.
     pub fn post(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
         if !self.mailbox.is_here() {
             return;
@@ -98,6 +87,22 @@ impl<S> ServerHandle<S> {
         waiting.push(Box::new(change));
         drop(changes);
         self.mailbox.signal();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changes<S>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the changes that have been posted.
+    pub(super) fn take_changes(&self) -> Vec<Change<S>> {
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Drops the changes that have been posted, and all that will be.
+    pub(super) fn close(&self) {
+        // Dropped without the lock, as what they own may use the handle.
+        let changes = self.lock().take();
+        drop(changes);
     }
 }
 
@@ -116,7 +121,7 @@ impl<S> fmt::Debug for ServerHandle<S> {
     }
 }
 
-/// What the function of a watch or a timer can do to the server that calls it.
+/// What the callback of a watch or a timer can request of the server that calls it.
 ///
 /// # Examples
 ///
@@ -139,7 +144,7 @@ impl<S> fmt::Debug for ServerHandle<S> {
 /// ```
 pub struct Control<S> {
     pub(super) stop: bool,
-    pub(super) forget: bool,
+    pub(super) remove: bool,
     pub(super) changes: Vec<Change<S>>,
 }
 
@@ -147,27 +152,27 @@ impl<S> Control<S> {
     pub(super) fn new() -> Self {
         Self {
             stop: false,
-            forget: false,
+            remove: false,
             changes: Vec::new(),
         }
     }
 
-    /// Makes [`Server::run`] return after this turn.
+    /// Removes the watch or timer that called back, and closes its descriptor.
+    pub fn remove(&mut self) {
+        self.remove = true;
+    }
+
+    /// Makes [`Server::run`] return at the end of this turn.
     pub fn stop(&mut self) {
         self.stop = true;
     }
 
-    /// Has the server stop in order, see [`Server::shut_down`].
+    /// Begins a graceful shutdown; see [`Server::shut_down`].
     pub fn shut_down(&mut self, grace: Duration) {
         self.post(move |server| drop(server.shut_down(grace)));
     }
 
-    /// Ends this watch, and closes its descriptor, or this timer.
-    pub fn remove(&mut self) {
-        self.forget = true;
-    }
-
-    /// Has `change` made to the server after this turn: add an endpoint, remove a timer.
+    /// Applies `change` to the server at the end of this turn: to add an endpoint or remove another timer, for example.
     pub fn post(&mut self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
         self.changes.push(Box::new(change));
     }
@@ -179,14 +184,21 @@ impl<S> fmt::Debug for Control<S> {
     }
 }
 
+/// Returns the time after `delay`. A delay that is too long for an [`Instant`] is some centuries.
+pub(super) fn instant_after(delay: Duration) -> Instant {
+    const LONGEST: Duration = Duration::from_secs(1 << 33);
+    Instant::now() + delay.min(LONGEST)
+}
+
 impl<S> Server<S> {
-    /// Calls `call` whenever `fd` is readable, until it says [`Control::remove`]. It is called again for as
-    /// long as `fd` stays readable, so what is there has to be read.
+    /// Calls `call` whenever `fd` is readable, until it calls [`Control::remove`].
+    ///
+    /// It is called again for as long as `fd` stays readable, so it has to read what is there.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPollable`] for a regular file or a directory, [`Error::Os`] for whatever else [epoll_ctl(2)]
-    /// reports. The descriptor is then closed.
+    /// [`Error::NotPollable`] for a regular file or a directory, [`Error::Os`] for what else [epoll_ctl(2)] reports. The
+    /// descriptor is closed.
     ///
     /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
     ///
@@ -205,8 +217,9 @@ impl<S> Server<S> {
         self.add(Source::Watched(watched)).map(Token)
     }
 
-    /// Calls `call` every `period`, first after one period, until it says [`Control::remove`]. Periods that
-    /// were missed, because a handler took long, are made up for by one call.
+    /// Calls `call` every `period`, first after one period, until it calls [`Control::remove`].
+    ///
+    /// Periods that were missed because a handler took long are coalesced into one call. The shortest period is 1 ms.
     ///
     /// # Errors
     ///
@@ -222,7 +235,7 @@ impl<S> Server<S> {
         period: Duration,
         call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
     ) -> Result<Token, Error> {
-        // A period of nothing would leave no time for anything else.
+        // A period of zero would leave no time for anything else.
         let period = period.max(Duration::from_millis(1));
         self.add_timer(period, Some(period), Box::new(call))
     }
@@ -231,7 +244,7 @@ impl<S> Server<S> {
     ///
     /// # Errors
     ///
-    /// As [`every`](Server::every).
+    /// Those of [`every`](Server::every).
     ///
     /// # Examples
     ///
@@ -256,9 +269,7 @@ impl<S> Server<S> {
         period: Option<Duration>,
         call: Callback<S>,
     ) -> Result<Token, Error> {
-        /// A time so far off that nobody will see it.
-        const FAR: Duration = Duration::from_secs(1 << 33);
-        let due = Instant::now() + delay.min(FAR);
+        let due = instant_after(delay);
         let key = self.add(Source::Timer(Timer { due, period, call }))?;
         self.reactor.wake_at(key, due);
         if let Err(error) = self.reactor.arm() {
@@ -268,16 +279,20 @@ impl<S> Server<S> {
         Ok(Token(key))
     }
 
-    /// Drives a connection to another server: calls that a handler starts on it, with a stub's `start()`, are
-    /// told of their answer by [`PendingCall::on_complete`](crate::client::PendingCall::on_complete), on this loop, without waiting. From
-    /// now on starting a call and `#[oneway]` calls do not wait for room either, nor for another thread that waits for
-    /// an answer on this connection; they end in [`Error::Full`]. Calls that wait for their answer still do, and would
-    /// stop the loop. What another thread takes in while it waits is told once it has its own answer.
+    /// Drives a connection to another server, so that handlers can call that server without waiting.
     ///
-    /// The loop minds the deadlines of calls that were started before it sleeps. If another thread starts one meanwhile,
-    /// a [change](ServerHandle::post) has the loop look again, even one that does nothing.
+    /// A handler starts a call with a stub's `start()`. Its reply is passed to
+    /// [`PendingCall::on_complete`](crate::client::PendingCall::on_complete) on this loop. From now on:
     ///
-    /// When the other server goes, all its calls are told, and the connection is let go.
+    /// - Starting a call, and a `#[oneway]` call, wait neither for room nor for another thread that waits for a reply on this
+    ///   connection. They fail with [`Error::Full`].
+    /// - Calls that wait for their reply still do, and would block the loop.
+    /// - Replies that another thread receives while it waits are passed on once it has its own.
+    ///
+    /// The loop observes the deadlines of calls that were started before it sleeps. If another thread starts a call
+    /// meanwhile, [post](ServerHandle::post) a change to make the loop look again; one that does nothing suffices.
+    ///
+    /// When the other server is gone, all calls end, and the connection is released.
     ///
     /// # Errors
     ///
@@ -299,7 +314,7 @@ impl<S> Server<S> {
         Ok(Token(key))
     }
 
-    /// Sets the timers of driven connections, if there are any: calls may have been started.
+    /// Sets the timers of driven connections, on which calls may have been started.
     pub(super) fn arm_driven(&mut self) {
         if !self.driven.is_empty() {
             self.set_driven_timers();
@@ -308,41 +323,35 @@ impl<S> Server<S> {
 
     #[inline(never)]
     fn set_driven_timers(&mut self) {
-        let mut driven = std::mem::take(&mut self.driven);
-        driven.retain(|key| {
-            matches!(
-                self.reactor.get(*key).map(|source| &**source),
-                Some(Source::Client(_))
-            )
-        });
-        for key in &driven {
-            if let Some(Source::Client(client)) = self.reactor.get(*key).map(|source| &mut **source)
-            {
-                if let SourceAction::At(due) = client.next() {
-                    self.reactor.wake_at(*key, due);
-                }
+        let reactor = &mut self.reactor;
+        self.driven.retain(|key| {
+            let Some(Source::Client(client)) = reactor.get(*key).map(|source| &mut **source) else {
+                return false;
+            };
+            if let SourceAction::At(due) = client.next() {
+                reactor.wake_at(*key, due);
             }
-        }
-        self.driven = driven;
+            true
+        });
     }
 }
 
 /// A descriptor that the program watches.
 pub(super) struct Watched<S> {
     pub(super) fd: OwnedFd,
-    pub(super) call: Callback<S>,
+    call: Callback<S>,
 }
 
-/// A time that the program waits for.
+/// A timer of the program.
 pub(super) struct Timer<S> {
-    pub(super) due: Instant,
-    /// `None` when it comes once.
-    pub(super) period: Option<Duration>,
-    pub(super) call: Callback<S>,
+    due: Instant,
+    /// `None` for a timer that fires once.
+    period: Option<Duration>,
+    call: Callback<S>,
 }
 
-/// What a watch or a timer calls.
-pub(super) type Callback<S> = Box<dyn FnMut(&mut S, &mut Control<S>) + Send>;
+/// The callback of a watch or a timer.
+type Callback<S> = Box<dyn FnMut(&mut S, &mut Control<S>) + Send>;
 
 impl<S> fmt::Debug for Watched<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -356,23 +365,23 @@ impl<S> fmt::Debug for Timer<S> {
     }
 }
 
-/// A connection to another server, whose answers this one takes in.
+/// A connection to another server, whose replies this loop receives.
 #[derive(Debug)]
 pub(super) struct Driven {
     pub(super) connection: Connection,
-    /// When its timer will come, so that it is not set twice.
+    /// When the timer is due, so that it is not set twice.
     timer: Option<Instant>,
 }
 
 impl Driven {
-    pub(super) fn new(connection: Connection) -> Self {
+    fn new(connection: Connection) -> Self {
         Self {
             connection,
             timer: None,
         }
     }
 
-    /// Takes in answers and has them told.
+    /// Receives replies and runs their callbacks.
     pub(super) fn act(&mut self, cause: Cause) -> SourceAction {
         if cause == Cause::Timer {
             self.timer = None;
@@ -380,31 +389,25 @@ impl Driven {
         match self.connection.run_once() {
             Ok(true) => SourceAction::Again(Watch::Reading),
             Err(Error::Closed) => SourceAction::Close,
-            // Whatever else it is, it may pass.
+            // Any other error may be transient.
             Ok(false) | Err(_) => self.next(),
         }
     }
 
-    /// When the next call expires, if its timer is not set yet.
-    pub(super) fn next(&mut self) -> SourceAction {
+    /// Sets the timer to the next deadline of a call, unless it is due earlier.
+    fn next(&mut self) -> SourceAction {
         match self.connection.next_deadline() {
-            Some(due) => self.at(due),
-            None => SourceAction::Keep,
+            Some(due) if self.timer.is_none_or(|timer| timer > due) => {
+                self.timer = Some(due);
+                SourceAction::At(due)
+            }
+            _ => SourceAction::Keep,
         }
-    }
-
-    /// Asks for a turn at that time, unless there is one before.
-    fn at(&mut self, due: Instant) -> SourceAction {
-        if self.timer.is_some_and(|timer| timer <= due) {
-            return SourceAction::Keep;
-        }
-        self.timer = Some(due);
-        SourceAction::At(due)
     }
 }
 
 impl<S> Watched<S> {
-    /// Calls when there is something to read. A turn by the clock means only that watching had failed.
+    /// Calls back. A turn by timer only means that watching had failed before.
     pub(super) fn act(
         &mut self,
         state: &mut S,
@@ -415,22 +418,23 @@ impl<S> Watched<S> {
             return SourceAction::Keep;
         }
         (self.call)(state, control);
-        match control.forget {
-            true => SourceAction::Close,
-            false => SourceAction::Again(Watch::Reading),
+        if control.remove {
+            SourceAction::Close
+        } else {
+            SourceAction::Again(Watch::Reading)
         }
     }
 }
 
 impl<S> Timer<S> {
-    /// Calls, and says when to call again. A turn may come early, for a time that was set before.
+    /// Calls back if the timer is due. A turn can be early, by a timer that was set before.
     pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>) -> SourceAction {
         let now = Instant::now();
         if now < self.due {
             return SourceAction::Keep;
         }
         (self.call)(state, control);
-        let Some(period) = self.period.filter(|_| !control.forget) else {
+        let Some(period) = self.period.filter(|_| !control.remove) else {
             return SourceAction::Close;
         };
         self.due += period;
@@ -450,20 +454,20 @@ mod tests {
     use std::os::fd::AsFd;
     use std::sync::mpsc::{Receiver, channel};
 
-    /// More than any of these waits for what should come.
+    /// Longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     const HOUR: Duration = Duration::from_secs(3600);
     const PAUSE: Duration = Duration::from_millis(1);
 
-    /// A connection whose other end never answers.
-    fn unanswered() -> (Connection, Socket) {
+    /// A connection whose other end never replies.
+    fn connect_to_silence() -> (Connection, Socket) {
         let (near, far) = Socket::pair(crate::Kind::Seqpacket).unwrap();
         let near = near.as_fd().try_clone_to_owned().unwrap();
         (Connection::from_fd(near).unwrap(), far)
     }
 
-    /// Starts a call, of whose end is told.
+    /// Starts a call whose end the receiver is told of.
     fn start(connection: &Connection, timeout: Duration) -> Receiver<()> {
         let (tell, told) = channel();
         let call: PendingCall<u32> = connection
@@ -475,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_that_are_removed_leave_nothing() {
+    fn removed_timers_leave_nothing_behind() {
         let mut server = Server::<()>::new(Limits::default()).unwrap();
         for _ in 0..100 {
             let once = server.after(HOUR, |_, _| {}).unwrap();
@@ -486,8 +490,8 @@ mod tests {
     }
 
     #[test]
-    fn short_calls_beside_a_long_one_leave_nothing() {
-        let (connection, _far) = unanswered();
+    fn short_calls_beside_a_long_one_leave_no_timers_behind() {
+        let (connection, _far) = connect_to_silence();
         let mut server = Server::<()>::new(Limits::default()).unwrap();
         let driven = server.drive(&connection).unwrap();
         let long = start(&connection, HOUR);

@@ -1,186 +1,208 @@
-//! Datagram endpoints: one socket for all peers, whose answers find room or wait for a timer.
+//! Datagram endpoints: one socket for all peers. Replies that find no room wait for a timer.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::sending::{Attempt, Flushed, Outlet, replace, smaller};
-use super::source::{DrainPolicy, Share, SourceAction, close, leave, receive};
+use super::sending::{Attempt, Destination, Flushed, Writer, fault_instead};
+use super::source::{
+    DrainPolicy, Share, SourceAction, Turn, close, close_shared, dispatch_datagram,
+};
 use crate::accounts::{Account, InFlight, Order};
 use crate::address::Bound;
 use crate::envelope::Id;
-use crate::error::Error;
+use crate::error::{Error, Fault};
+use crate::fds::Fds;
 use crate::observe::UndeliveredReason;
 use crate::peer::Peer;
-use crate::queue::{Backlog, Caller, OutgoingReply, SendOutcome, SendQueue, WaitsFor};
+use crate::queue::{Backlog, Caller, OutgoingReply, QueuedReply, SendQueue, WaitsFor};
 use crate::reactor::{Cause, Key};
 use crate::router::Routes;
-use crate::service::{ReplySink, ServerContext};
+use crate::service::{Dispatch, ServerContext};
 use crate::socket::local_address;
 use crate::sys::OsError;
-use crate::sys::control::Wait;
+use crate::sys::control::{Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{How, is_connected, shut_down};
 use crate::transport::{Datagram, Inbox, ReceiveOutcome, Transport};
 
-/// A datagram endpoint. It keeps nothing of a peer but answers that found no room.
+/// A datagram endpoint. All that it keeps of a peer is replies that found no room.
 #[derive(Debug)]
 pub(super) struct Datagrams<S> {
-    // Dropped before the socket is closed; see `Bound`. Elsewhere, as a connection has the room of an endpoint.
+    // Dropped before the socket is closed; see `Bound`. Boxed, as a connection takes the space of an endpoint.
     path: Option<Box<Bound>>,
-    pub(super) line: Transport,
+    socket: DatagramSocket,
     pub(super) routes: Arc<Routes<S>>,
-    /// Whether there is one peer only, who needs no name.
-    connected: bool,
-    /// Who that one is, as the program says.
+    /// Who the one peer of a connected socket is, as the program says.
     peer: Option<Box<Peer>>,
-    backlogs: HashMap<Option<Name>, Backlog>,
-    /// What is in flight to all peers together: the kernel does not tell them apart.
-    in_flight: InFlight,
-    /// Who is charged for that.
-    account: Arc<Account>,
-    /// The user who sent the last message, and what that one costs; the next is often of the same.
+    /// The user who sent the last message, and that user's account; the next message is often from the same user.
     last: Option<(Option<u32>, Arc<Account>)>,
-    /// When its timer will come, so that it is not set twice.
+    /// When the timer is due, so that it is not set twice.
     timer: Option<Instant>,
-    habit: DrainPolicy,
-    /// Others may have the socket as well, and serve there when we have gone.
+    drain: DrainPolicy,
+    /// Other processes may have the socket as well, and serve there when this server is gone.
     shared: bool,
-    /// Nothing more is taken.
+    /// The server is shutting down: nothing new is received.
     retired: bool,
 }
 
+/// The part of an endpoint that replies are sent with.
+#[derive(Debug)]
+struct DatagramSocket {
+    transport: Transport,
+    /// The socket has one peer, which needs no address.
+    connected: bool,
+    /// Replies have no id, and stay in order.
+    in_order: bool,
+    backlogs: HashMap<Option<Name>, Backlog>,
+    /// What is in flight to all peers together: the kernel does not distinguish them.
+    in_flight: InFlight,
+    /// The account that is charged for what is in flight.
+    account: Arc<Account>,
+}
+
 impl<S> Datagrams<S> {
-    pub(super) fn new(line: Transport, path: Option<Bound>, desk: &ServerContext) -> Self {
+    pub(super) fn new(transport: Transport, path: Option<Bound>, context: &ServerContext) -> Self {
         Self {
             path: path.map(Box::new),
-            line,
+            socket: DatagramSocket {
+                transport,
+                connected: false,
+                in_order: false,
+                backlogs: HashMap::new(),
+                in_flight: InFlight::new(Order::Any),
+                account: context.accounts.apart(),
+            },
             routes: Arc::default(),
-            connected: false,
             peer: None,
-            backlogs: HashMap::new(),
-            in_flight: InFlight::new(Order::Any),
-            account: desk.accounts.apart(),
             last: None,
             timer: None,
-            habit: DrainPolicy::default(),
+            drain: DrainPolicy::default(),
             shared: false,
             retired: false,
         }
     }
 
-    /// One on a socket that was made elsewhere. If it has a name, others can find it when we have gone.
-    pub(super) fn adopted(line: Transport, desk: &ServerContext) -> Result<Self, Error> {
-        let connected = is_connected(line.as_fd())?;
-        Ok(Self {
-            shared: local_address(line.as_fd())?.is_some(),
-            connected,
-            ..Self::new(line, None, desk)
-        })
+    /// Makes an endpoint of a socket that was made elsewhere. If it has a name, other processes can serve there.
+    pub(super) fn adopted(transport: Transport, context: &ServerContext) -> Result<Self, Error> {
+        let connected = is_connected(transport.as_fd())?;
+        let shared = local_address(transport.as_fd())?.is_some();
+        let mut endpoint = Self::new(transport, None, context);
+        (endpoint.shared, endpoint.socket.connected) = (shared, connected);
+        Ok(endpoint)
     }
 
-    /// Returns true if there is one peer only.
+    /// Returns the socket.
+    pub(super) fn transport(&self) -> &Transport {
+        &self.socket.transport
+    }
+
+    /// Requests a pidfd with each message.
+    pub(super) fn request_pidfds(&mut self) {
+        self.socket.transport.pass_pidfds();
+    }
+
+    /// Returns true if the socket has one peer only.
     pub(super) fn is_connected(&self) -> bool {
-        self.connected
+        self.socket.connected
     }
 
-    /// Takes a program's word on who the one peer is.
+    /// Sets who the one peer is, as the program says.
     pub(super) fn set_peer(&mut self, peer: Option<Peer>) {
         self.peer = peer.map(Box::new);
     }
 
-    /// Takes what has come already and nothing more: the path goes first, so that nobody finds it any more, and
-    /// whoever has found it gets `EPIPE`. Of a socket that is shared nothing more is taken, and it is not shut
-    /// down: that would be so for all who have it.
+    /// Ends receiving: what has arrived is handled, and nothing more can.
+    ///
+    /// The path is removed first, so that nobody finds it any more; who has found it gets `EPIPE`. A shared socket is not
+    /// shut down, as that would affect every process that has it; what has arrived there is left for them.
     pub(super) fn retire(&mut self) {
         self.path = None;
         self.retired = true;
         if !self.shared {
-            // It fails when nobody can send to it anyway.
-            let _ = shut_down(self.line.as_fd(), How::Reading);
+            // It fails only where nobody can send to the socket anyway.
+            let _ = shut_down(self.socket.transport.as_fd(), How::Reading);
         }
     }
 
-    /// Takes the next datagram, if it is for us.
+    /// Receives the next datagram, if it is for this process.
     fn receive(&mut self, inbox: &mut Inbox) -> Result<ReceiveOutcome, OsError> {
-        match self.shared && self.retired {
-            true => Ok(ReceiveOutcome::Empty),
-            false => self.line.receive(inbox, Wait::Never),
+        if self.shared && self.retired {
+            Ok(ReceiveOutcome::Empty)
+        } else {
+            self.socket.transport.receive(inbox, Wait::Never)
         }
     }
 
-    /// Closes it, its path first.
-    pub(super) fn close(self, desk: &ServerContext) {
+    /// Removes the path and closes the socket.
+    pub(super) fn close(self, context: &ServerContext) {
         drop(self.path);
-        match self.shared {
-            true => leave(self.line, desk),
-            false => close(self.line, desk),
+        let transport = self.socket.transport;
+        if self.shared {
+            close_shared(transport, context);
+        } else {
+            close(transport, context);
         }
     }
 
-    /// How many answers wait for peers.
+    /// Returns how many replies wait.
     pub(super) fn waiting(&self) -> usize {
-        let backlogs = self.backlogs.values();
+        let backlogs = self.socket.backlogs.values();
         backlogs.map(|backlog| backlog.queue.len()).sum()
     }
 
-    /// How many descriptors, and how many bytes in memfds, may be unread of what was sent.
+    /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        self.in_flight.look(self.line.shared_fd())
+        let socket = &self.socket;
+        socket.in_flight.look(socket.transport.shared_fd())
     }
 
-    /// Handles what has come, at most one turn's worth, and tries again what had found no room.
-    pub(super) fn act(
-        &mut self,
-        state: &mut S,
-        desk: &mut ServerContext,
-        inbox: &mut Inbox,
-        key: Key,
-        cause: Cause,
-    ) -> SourceAction {
-        if cause == Cause::Timer {
+    /// Handles what has arrived, at most a turn's share, and tries again to send what is due.
+    pub(super) fn act(&mut self, mut turn: Turn<'_, S>) -> SourceAction {
+        self.socket.in_order = self.routes.is_bare();
+        if turn.cause == Cause::Timer {
             self.timer = None;
-            self.retry(desk);
+            self.socket.retry(turn.context);
         }
-        let mut share = Share::of(&desk.limits);
-        while share.is_left() && desk.is_here() {
-            // The next message would be anybody's, and could bring more of them.
-            if self.must_wait(key) {
+        let mut share = Share::of(&turn.context.limits);
+        while share.is_left() && turn.context.is_here() {
+            // Waits until more of what the user of the last message has sent is closed. The next message can be from any
+            // user, and could bring more of it.
+            if self.must_wait(turn.key) {
                 return self.ignore();
             }
-            match self.receive(inbox) {
-                Ok(ReceiveOutcome::Datagram(mut datagram)) => {
-                    share.take(inbox.text(&datagram));
-                    self.handle(state, desk, inbox, key, &mut datagram);
-                    if share.taken == 1 && !self.habit.looks() {
+            match self.receive(turn.inbox) {
+                Ok(ReceiveOutcome::Datagram(datagram)) => {
+                    share.take(turn.inbox.text(&datagram));
+                    self.handle(&mut turn, datagram);
+                    if share.taken == 1 && !self.drain.looks() {
                         break;
                     }
                 }
+                // A socket that is shut down is always ready to read.
                 Ok(ReceiveOutcome::Empty | ReceiveOutcome::Closed) if self.retired => {
-                    // It would be reported as ready for ever.
                     return self.ignore();
                 }
                 Ok(ReceiveOutcome::Empty | ReceiveOutcome::Closed) => {
-                    self.habit.note(share.taken);
+                    self.drain.record(share.taken);
                     break;
                 }
-                // Whatever it is, the endpoint stays.
+                // No error ends the endpoint.
                 Ok(ReceiveOutcome::Exhausted) | Err(_) => {
-                    return SourceAction::pause(desk.limits.accept_pause);
+                    return SourceAction::pause(turn.context.limits.accept_pause);
                 }
             }
         }
         self.next()
     }
 
-    /// Waits, if it has to, until more of what the user of the last message has sent is closed.
     fn must_wait(&self, key: Key) -> bool {
         let last = self.last.as_ref().map(|(_, account)| account);
         last.is_some_and(|account| account.must_wait() && account.wait_to_read(key.to_bits()))
     }
 
-    /// Is not told of what comes, and has a turn only when a peer that was full is to be tried again.
+    /// Watches the socket for nothing, and only takes a turn to try again to send.
     fn ignore(&mut self) -> SourceAction {
         match self.next() {
             SourceAction::At(due) => SourceAction::Ignore(Some(due)),
@@ -188,107 +210,116 @@ impl<S> Datagrams<S> {
         }
     }
 
-    /// Asks for a turn at that time.
-    fn at(&mut self, time: Instant) -> SourceAction {
-        self.timer = Some(time);
-        SourceAction::At(time)
-    }
-
-    fn handle(
-        &mut self,
-        state: &mut S,
-        desk: &mut ServerContext,
-        inbox: &Inbox,
-        key: Key,
-        datagram: &mut Datagram,
-    ) {
+    fn handle(&mut self, turn: &mut Turn<'_, S>, mut datagram: Datagram) {
+        let (context, inbox) = (&mut *turn.context, &*turn.inbox);
         let sender = Peer::of_message(datagram.credentials, datagram.pidfd.take());
         let user = sender.as_ref().map(Peer::uid);
         if self.last.as_ref().is_some_and(|(last, _)| *last != user) {
             self.last = None;
         }
-        let fresh = || (user, desk.accounts.of(user));
+        let fresh = || (user, context.accounts.of(user));
         let (_, account) = self.last.get_or_insert_with(fresh);
-        // A path resolves when the answer is sent, and with our rights: only names are answered.
-        let to = inbox.sender().filter(|name| name.is_abstract());
-        let peer = if self.connected {
+        let peer = if self.socket.connected {
             vouched_for(self.peer.as_deref(), user)
         } else {
             sender.as_ref()
         };
         let caller = Caller {
-            key: key.to_bits(),
-            to,
+            key: turn.key.to_bits(),
+            // A path would be resolved when the reply is sent, with the rights of this process: only abstract names are
+            // replied to.
+            to: inbox.sender().filter(|name| name.is_abstract()),
             account,
             peer,
         };
-        let routes = &*self.routes;
-        let admitted = routes.admits(caller.peer);
-        let mut lane = DatagramWriter {
-            outlet: Outlet {
-                line: &self.line,
-                to,
-                account: &self.account,
-                in_flight: &mut self.in_flight,
-                in_order: routes.is_bare(),
+        let authorized = self.routes.authorizes(peer);
+        let bare = self.socket.in_order;
+        let mut dispatch = Dispatch {
+            context,
+            sink: &mut DatagramWriter {
+                socket: &mut self.socket,
+                to: caller.to,
+                account,
+                peer: peer.map(Peer::credentials),
             },
-            connected: self.connected,
-            backlogs: &mut self.backlogs,
-            account,
+            caller: &caller,
+            text: inbox.text(&datagram),
+            fds: Fds::new(),
+            bare,
         };
-        receive(
-            routes, state, desk, &mut lane, &caller, inbox, datagram, admitted,
-        );
+        let (routes, state) = (&*self.routes, &mut *turn.state);
+        dispatch_datagram(routes, state, &mut dispatch, &mut datagram, authorized);
     }
 
-    /// The way back to `to`, where what has to wait is charged to `account`.
-    pub(super) fn lane<'e>(
+    /// Returns the writer of replies to `to`, which are charged to `account` if they have to wait.
+    pub(super) fn writer<'e>(
         &'e mut self,
         to: Option<&'e Name>,
         account: &'e Arc<Account>,
     ) -> DatagramWriter<'e> {
         DatagramWriter {
-            outlet: Outlet {
-                line: &self.line,
-                to,
-                account: &self.account,
-                in_flight: &mut self.in_flight,
-                in_order: self.routes.is_bare(),
-            },
-            connected: self.connected,
-            backlogs: &mut self.backlogs,
+            socket: &mut self.socket,
+            to,
             account,
+            peer: None,
         }
     }
 
-    /// When the earliest peer that is full should be tried again.
+    /// Takes a turn when the first peer that is full is to be tried again.
     pub(super) fn next(&mut self) -> SourceAction {
-        let earliest = self.backlogs.values().map(Backlog::due).min();
+        let earliest = self.socket.backlogs.values().map(Backlog::due).min();
         match earliest {
-            Some(due) if self.timer.is_none_or(|timer| due < timer) => self.at(due),
+            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
+                self.timer = Some(due);
+                SourceAction::At(due)
+            }
             _ => SourceAction::Keep,
         }
     }
+}
 
-    /// Tries the peers whose time has come.
-    fn retry(&mut self, desk: &mut ServerContext) {
+/// Returns who has sent a message on a connected socket. The peer may have passed its end on to a process with more
+/// rights, so the kernel's word on the message's `user` can only take away what the program has said.
+fn vouched_for(peer: Option<&Peer>, user: Option<u32>) -> Option<&Peer> {
+    peer.filter(|peer| Some(peer.uid()) == user)
+}
+
+impl DatagramSocket {
+    fn destination<'e>(
+        &'e mut self,
+        to: Option<&'e Name>,
+        peer: Option<Credentials>,
+    ) -> (Destination<'e>, &'e mut HashMap<Option<Name>, Backlog>) {
+        let destination = Destination {
+            transport: &self.transport,
+            to,
+            peer,
+            account: &self.account,
+            in_flight: &mut self.in_flight,
+            in_order: self.in_order,
+        };
+        (destination, &mut self.backlogs)
+    }
+
+    /// Tries again to send to the peers that are due.
+    fn retry(&mut self, context: &mut ServerContext) {
         let now = Instant::now();
-        let in_order = self.routes.is_bare();
         self.backlogs.retain(|name, backlog| {
             if backlog.due() > now {
                 return true;
             }
-            let mut outlet = Outlet {
-                line: &self.line,
+            let mut destination = Destination {
+                transport: &self.transport,
                 to: name.as_ref(),
+                peer: None,
                 account: &self.account,
                 in_flight: &mut self.in_flight,
-                in_order,
+                in_order: self.in_order,
             };
-            let waits = flush(&mut outlet, backlog, desk);
-            if waits && !backlog.postpone(&desk.limits, now) {
+            let waits = flush(&mut destination, backlog, context);
+            if waits && !backlog.postpone(&context.limits, now) {
                 // Full for too long.
-                desk.note_lost(UndeliveredReason::BacklogFull, backlog.queue.len());
+                context.note_lost(None, UndeliveredReason::BacklogFull, backlog.queue.len());
                 return false;
             }
             waits
@@ -296,111 +327,107 @@ impl<S> Datagrams<S> {
     }
 }
 
-/// Who has sent a message on a connected socket. Its peer may have passed its end on to a process with more rights, so
-/// what the kernel says of the message's `user` can only take away what the program has said.
-fn vouched_for(peer: Option<&Peer>, user: Option<u32>) -> Option<&Peer> {
-    peer.filter(|peer| Some(peer.uid()) == user)
-}
-
-/// Sends what waits for a datagram peer, for as long as it has room. Returns true if something still waits.
-fn flush(outlet: &mut Outlet<'_>, backlog: &mut Backlog, desk: &mut ServerContext) -> bool {
+/// Sends what waits for a peer, for as long as there is room. Returns true if something still waits.
+fn flush(
+    destination: &mut Destination<'_>,
+    backlog: &mut Backlog,
+    context: &mut ServerContext,
+) -> bool {
     let waiting = backlog.queue.len();
-    let flushed = outlet.flush(&mut backlog.queue, desk);
-    if flushed == Flushed::Gone {
-        desk.note_lost(UndeliveredReason::Disconnected, backlog.queue.len());
+    if destination.flush(&mut backlog.queue, context) == Flushed::Gone {
+        let lost = backlog.queue.len();
+        context.note_lost(destination.peer, UndeliveredReason::Disconnected, lost);
         return false;
     }
     if backlog.queue.len() < waiting {
-        backlog.progressed(&desk.limits);
+        backlog.progressed(&context.limits);
     }
     !backlog.queue.is_empty()
 }
 
-/// The way back to the sender of a datagram.
+/// The socket, and the backlog of one peer on it.
 pub(super) struct DatagramWriter<'e> {
-    outlet: Outlet<'e>,
-    connected: bool,
-    backlogs: &'e mut HashMap<Option<Name>, Backlog>,
-    /// Who is charged for what has to wait.
+    socket: &'e mut DatagramSocket,
+    to: Option<&'e Name>,
+    /// The account that is charged for replies that have to wait.
     account: &'e Arc<Account>,
+    peer: Option<Credentials>,
 }
 
-impl ReplySink for DatagramWriter<'_> {
-    fn deliver(&mut self, desk: &mut ServerContext, mut mail: OutgoingReply<'_>) {
-        if !desk.is_here() {
-            return;
-        }
-        let to = self.outlet.to;
-        if to.is_none() && !self.connected {
-            return desk.note_lost(UndeliveredReason::NoAddress, 1);
-        }
-        let attempt = match self.backlogs.is_empty() {
-            true => self.outlet.offer(&SendQueue::default(), &mail),
-            false => self.offer_behind(desk, &mail),
-        };
-        let waits_for = match attempt {
-            Attempt::Sent => return mail.finish(SendOutcome::Sent),
-            Attempt::Gone => return desk.note_lost(UndeliveredReason::Disconnected, 1),
-            Attempt::Refused(error) => {
-                if let Some(fault) = replace(desk, mail, &error) {
-                    self.deliver(desk, OutgoingReply::Queued(fault));
-                }
-                return;
+impl DatagramWriter<'_> {
+    /// Sends a reply, after what waits for its peer.
+    #[inline(never)]
+    fn offer_behind(&mut self, context: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt {
+        let name = self.to.copied();
+        let (mut destination, backlogs) = self.socket.destination(self.to, self.peer);
+        // A peer that calls again may well have made room.
+        if let Some(backlog) = backlogs.get_mut(&name) {
+            if flush(&mut destination, backlog, context) {
+                return destination.offer(&backlog.queue, reply);
             }
-            Attempt::Waits(waits_for) => waits_for,
-        };
-        self.keep(desk, mail, waits_for);
+            backlogs.remove(&name);
+        }
+        destination.offer(&SendQueue::default(), reply)
+    }
+}
+
+impl Writer for DatagramWriter<'_> {
+    fn peer(&self) -> Option<Credentials> {
+        self.peer
+    }
+
+    fn offer(&mut self, context: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt {
+        if self.to.is_none() && !self.socket.connected {
+            return Attempt::Lost(UndeliveredReason::NoAddress);
+        }
+        if !self.socket.backlogs.is_empty() {
+            return self.offer_behind(context, reply);
+        }
+        let (mut destination, _) = self.socket.destination(self.to, self.peer);
+        destination.offer(&SendQueue::default(), reply)
+    }
+
+    #[inline(never)]
+    fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor) {
+        let (name, limits) = (self.to.copied(), &context.limits);
+        let backlogs = &mut self.socket.backlogs;
+        let crowded = backlogs.len() >= limits.backlog_peers && !backlogs.contains_key(&name);
+        let mut kept = false;
+        if !crowded {
+            let fresh = || Backlog::new(limits, Instant::now());
+            let backlog = backlogs.entry(name).or_insert_with(fresh);
+            let mut push = |reply| backlog.queue.push(reply, waits_for, limits, self.account);
+            kept = match reply.into_queued().map(&mut push) {
+                Some(Ok(())) => true,
+                Some(Err(reply)) if !reply.is_item() => {
+                    // There may be room for a fault.
+                    let _ = smaller_fault(&reply.text).map(push);
+                    false
+                }
+                Some(Err(_)) | None => false,
+            };
+            if backlog.queue.is_empty() {
+                backlogs.remove(&name);
+            }
+        }
+        if !kept {
+            context.note_lost(self.peer, UndeliveredReason::BacklogFull, 1);
+        }
+    }
+
+    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason) {
+        context.note_lost(self.peer, reason, 1);
     }
 
     fn withdraw(&mut self, id: &Id<'_>) -> bool {
-        let backlog = self.backlogs.get_mut(&self.outlet.to.copied());
+        let backlog = self.socket.backlogs.get_mut(&self.to.copied());
         backlog.is_some_and(|backlog| backlog.queue.withdraw(id))
     }
 }
 
-impl DatagramWriter<'_> {
-    /// Sends an answer, after what waits for its peer.
-    #[inline(never)]
-    fn offer_behind(&mut self, desk: &mut ServerContext, mail: &OutgoingReply<'_>) -> Attempt {
-        let name = self.outlet.to.copied();
-        // A peer that asks again may well have made room; what waits for it goes first.
-        if let Some(backlog) = self.backlogs.get_mut(&name) {
-            if flush(&mut self.outlet, backlog, desk) {
-                return self.outlet.offer(&backlog.queue, mail);
-            }
-            self.backlogs.remove(&name);
-        }
-        self.outlet.offer(&SendQueue::default(), mail)
-    }
-
-    /// Has an answer wait, if it may.
-    #[inline(never)]
-    fn keep(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>, waits_for: WaitsFor) {
-        let name = self.outlet.to.copied();
-        let crowded = self.backlogs.len() >= desk.limits.backlog_peers;
-        if crowded && !self.backlogs.contains_key(&name) {
-            return desk.note_lost(UndeliveredReason::BacklogFull, 1);
-        }
-        let fresh = || Backlog::new(&desk.limits, Instant::now());
-        let backlog = self.backlogs.entry(name).or_insert_with(fresh);
-        let mut push = |letter| {
-            let outbox = &mut backlog.queue;
-            outbox.push(letter, waits_for, &desk.limits, self.account)
-        };
-        let kept = match mail.into_queued().map(&mut push) {
-            Some(Ok(())) => true,
-            Some(Err(letter)) if !letter.is_item() => {
-                // There may be room to say so.
-                let _ = smaller(&letter.text, "the answer found no room").map(push);
-                false
-            }
-            Some(Err(_)) | None => false,
-        };
-        if backlog.queue.is_empty() {
-            self.backlogs.remove(&name);
-        }
-        if !kept {
-            desk.note_lost(UndeliveredReason::BacklogFull, 1);
-        }
-    }
+/// Encodes a fault to send in place of a reply that may not wait, if it is smaller than the reply.
+fn smaller_fault(text: &[u8]) -> Option<QueuedReply> {
+    let fault = Fault::new(Fault::BUSY, "the reply found no room");
+    let fault = fault_instead(text, &fault)?;
+    (fault.text.len() < text.len()).then_some(fault)
 }

@@ -213,15 +213,15 @@ impl<S> Endpoint<'_, S> {
             .get(self.key)
             .map(|source| &mut **source)
         {
-            Some(Source::Datagrams(endpoint)) => endpoint.line.pass_pidfds(),
-            Some(Source::Connection(connection)) => connection.ask_for_pidfd(),
+            Some(Source::Datagrams(endpoint)) => endpoint.request_pidfds(),
+            Some(Source::Connection(connection)) => connection.request_pidfd(),
             Some(Source::Listener(_)) => {
-                let limits = &mut self.server.desk.limits;
+                let limits = &mut self.server.context.limits;
                 limits.make_room_for_pidfds(descriptor_limit());
             }
             _ => {}
         }
-        self.change(Routes::ask_for_pidfds)
+        self.change(Routes::request_pidfds)
     }
 
     /// Makes this a bare endpoint: every message is an `R` without an envelope, and each is answered by at
@@ -267,7 +267,7 @@ impl<S> Endpoint<'_, S> {
     /// One that was [adopted](Server::adopt) is asked about when the first message comes. A rule that panics does not
     /// hold.
     pub fn authorize(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
-        self.change(|routes| routes.set_admit(Box::new(rule)))
+        self.change(|routes| routes.set_rule(Box::new(rule)))
     }
 
     /// Says who is at the other end of a connected socket that was [adopted](Server::adopt), for
@@ -313,7 +313,7 @@ impl<S> Endpoint<'_, S> {
             Some(Source::Datagrams(endpoint)) if endpoint.is_connected() => {
                 endpoint.set_peer(peer);
             }
-            Some(Source::Connection(connection)) => connection.set_peer(peer, &mut server.desk),
+            Some(Source::Connection(connection)) => connection.set_peer(peer, &mut server.context),
             _ => return Err(wrong_socket("a connected socket")),
         }
         Ok(self)
@@ -408,7 +408,7 @@ impl<S> Endpoint<'_, S> {
             .map(|source| &mut **source)
         {
             Some(Source::Datagrams(endpoint)) => Arc::get_mut(&mut endpoint.routes),
-            Some(Source::Listener(door)) => Arc::get_mut(&mut door.routes),
+            Some(Source::Listener(source)) => Arc::get_mut(&mut source.routes),
             Some(Source::Connection(connection)) => Arc::get_mut(&mut connection.routes),
             _ => None,
         };

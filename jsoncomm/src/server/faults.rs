@@ -207,7 +207,7 @@ impl World {
         for bits in 0..64_u64 {
             let key = Key::from_bits((bits >> 4) << 32 | bits & 15);
             let socket = match self.server.reactor.get(key).map(|source| &**source) {
-                Some(Source::Datagrams(endpoint)) => endpoint.line.as_fd(),
+                Some(Source::Datagrams(endpoint)) => endpoint.transport().as_fd(),
                 Some(Source::Connection(connection)) => connection.as_fd(),
                 _ => continue,
             };
@@ -393,11 +393,11 @@ impl World {
         self.look_for_leftovers();
         self.answer();
         self.turn_within(Duration::ZERO);
-        let mailbox = &self.server.desk.mailbox;
+        let mailbox = &self.server.context.mailbox;
         assert!(mailbox.is_idle(), "calls are left at the server");
         // What another thread closes is charged until it has.
         self.turn_until("nobody charged", |world| {
-            world.server.desk.accounts.is_idle()
+            world.server.context.accounts.is_idle()
         });
     }
 

@@ -359,7 +359,7 @@ fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_had() {
         }
         // One thread waits for an answer, and another has the lock under which answers are posted.
         let waiting = thread::spawn(move || kept.wait());
-        let mailbox = Arc::clone(&server.desk.mailbox);
+        let mailbox = Arc::clone(&server.context.mailbox);
         let held = Held::new(move |block| mailbox.count_losses(|_| block()));
         let (mut server, mut items) = (Some(server), Some(items));
         join(child(|| {

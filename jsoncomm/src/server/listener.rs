@@ -1,9 +1,9 @@
-//! Listening sockets, and the connections that are taken from them.
+//! Listening sockets, and the connections that are accepted from them.
 
 use std::sync::Arc;
 
 use super::connected::Connected;
-use super::source::{self, SourceAction};
+use super::source::{SourceAction, close_listening, close_shared, not_authorized};
 use super::{Server, Source};
 use crate::error::Fault;
 use crate::observe::EventKind;
@@ -11,74 +11,76 @@ use crate::reactor::{Key, Watch};
 use crate::router::Routes;
 use crate::service::ServerContext;
 use crate::socket::Listener;
+use crate::transport::Transport;
 
 /// A listening endpoint.
 #[derive(Debug)]
 pub(super) struct ListenerSource<S> {
     pub(super) listener: Listener,
-    /// Others may have the socket as well, and accept when we have gone.
-    pub(super) shared: bool,
+    /// Other processes may have the socket as well, and accept from it when this server is gone.
+    shared: bool,
     pub(super) routes: Arc<Routes<S>>,
 }
 
 impl<S> ListenerSource<S> {
-    pub(super) fn new(listener: Listener) -> Self {
+    pub(super) fn new(listener: Listener, shared: bool) -> Self {
         Self {
             listener,
-            shared: false,
+            shared,
             routes: Arc::default(),
         }
     }
 
-    /// Closes it.
-    pub(super) fn close(self, desk: &ServerContext) {
+    pub(super) fn close(self, context: &ServerContext) {
         let socket = self.listener.into_fd();
-        match self.shared {
-            true => source::leave(socket, desk),
-            false => source::close_listening(socket, desk),
+        if self.shared {
+            close_shared(socket, context);
+        } else {
+            close_listening(socket, context);
         }
     }
 }
 
 impl<S> Server<S> {
-    /// Takes a bounded number of new connections.
-    pub(super) fn accept(&mut self, door: &mut ListenerSource<S>, key: Key) -> SourceAction {
-        for _ in 0..self.desk.limits.messages_per_turn.max(1) {
-            // Those that are being closed hold a descriptor each; one that is turned away could be one of them.
-            let (limits, accounts) = (&self.desk.limits, &self.desk.accounts);
+    /// Accepts a turn's share of new connections.
+    pub(super) fn accept(&mut self, source: &mut ListenerSource<S>, key: Key) -> SourceAction {
+        for _ in 0..self.context.limits.messages_per_turn.max(1) {
+            // Each connection that is being closed holds a descriptor, and one that is turned away may be one more.
+            let (limits, accounts) = (&self.context.limits, &self.context.accounts);
             let most = limits.connections.saturating_add(limits.user_closing);
             let too_many = |closing| closing > 0 && self.connections + closing >= most;
             if too_many(accounts.closing()) && accounts.wait_to_accept(key.to_bits(), too_many) {
                 return SourceAction::Ignore(None);
             }
-            let line = match door.listener.accept_transport(&self.desk.limits) {
-                Ok(Some(line)) => line,
+            match source.listener.accept_transport(limits) {
+                Ok(Some(transport)) => self.admit(transport, &source.routes),
                 Ok(None) => return SourceAction::Keep,
-                // Descriptors or memory have run out; the client stays queued.
-                Err(_) => return SourceAction::pause(self.desk.limits.accept_pause),
-            };
-            let mut connection = Connected::new(line, Arc::clone(&door.routes), &mut self.desk);
-            let refusal = if self.connections >= self.desk.limits.connections {
-                Some(Fault::new(Fault::BUSY, "too many connections"))
-            } else if !connection.is_within_limits() {
-                Some(Fault::new(Fault::BUSY, "too many connections of this user"))
-            } else if !connection.is_admitted() {
-                Some(source::not_admitted())
-            } else {
-                None
-            };
-            if let Some(fault) = refusal {
-                connection.turn_away(&mut self.desk, &fault);
-                continue;
-            }
-            self.desk.peer = connection.credentials();
-            if self.add(Source::Connection(connection)).is_ok() {
-                self.desk.note(EventKind::Accepted);
-                self.connections += 1;
-            } else {
-                self.desk.note(EventKind::Rejected(Fault::BUSY));
+                // Descriptors or memory have run out; the client stays in the queue.
+                Err(_) => return SourceAction::pause(limits.accept_pause),
             }
         }
         SourceAction::Again(Watch::Reading)
+    }
+
+    /// Takes a new connection, or turns it away.
+    fn admit(&mut self, transport: Transport, routes: &Arc<Routes<S>>) {
+        let mut connection = Connected::new(transport, Arc::clone(routes), &mut self.context);
+        let fault = if self.connections >= self.context.limits.connections {
+            Fault::new(Fault::BUSY, "too many connections")
+        } else if !connection.is_within_limits() {
+            Fault::new(Fault::BUSY, "too many connections of this user")
+        } else if !connection.is_authorized() {
+            not_authorized()
+        } else {
+            let peer = connection.credentials();
+            let event = if self.add(Source::Connection(connection)).is_ok() {
+                self.connections += 1;
+                EventKind::Accepted
+            } else {
+                EventKind::Rejected(Fault::BUSY)
+            };
+            return self.context.note(peer, event);
+        };
+        connection.turn_away(&mut self.context, &fault);
     }
 }

@@ -1,4 +1,4 @@
-//! Replies that were posted, on their way out.
+//! Replies that were posted, on their way to their sockets.
 
 use super::source::SourceAction;
 use super::{Server, Source};
@@ -8,11 +8,11 @@ use crate::reactor::Key;
 use crate::service::ReplySink;
 
 impl<S> Server<S> {
-    /// Sends the replies that have been posted. Streams may go on as they are sent; each gets its share, and
-    /// what is left is for the next turn.
+    /// Sends the replies that have been posted. A stream may post its next item when one is sent; each gets its share of
+    /// the turn, and what is left is sent in the next.
     pub(super) fn send_posts(&mut self) {
-        for _ in 0..self.desk.limits.messages_per_turn.max(1) {
-            if !self.desk.mailbox.has_posts() {
+        for _ in 0..self.context.limits.messages_per_turn.max(1) {
+            if !self.context.mailbox.has_posts() {
                 return;
             }
             self.send_posted();
@@ -21,41 +21,35 @@ impl<S> Server<S> {
 
     #[inline(never)]
     fn send_posted(&mut self) {
-        let mut posts = std::mem::take(&mut self.posts);
-        self.desk.mailbox.collect(&mut posts);
+        let mut posts = std::mem::take(&mut self.context.posts);
+        self.context.mailbox.collect(&mut posts);
         self.deliver(posts.drain(..));
-        self.posts = posts;
+        self.context.posts = posts;
     }
 
-    /// Sends replies. To those whose peer has gone meanwhile nothing happens.
+    /// Sends replies. Counts those whose socket is gone.
     pub(super) fn deliver(&mut self, posts: impl IntoIterator<Item = PostedReply>) {
-        for PostedReply {
-            route,
-            account,
-            reply,
-        } in posts
-        {
-            let key = Key::from_bits(route.key);
+        for post in posts {
+            let key = Key::from_bits(post.route.key);
             let Some(mut source) = self.reactor.take(key) else {
-                self.desk.peer = None;
-                self.desk.note_lost(UndeliveredReason::Disconnected, 1);
+                self.context
+                    .note_lost(None, UndeliveredReason::Disconnected, 1);
                 continue;
             };
-            let mail = OutgoingReply::Queued(reply);
-            let next = match &mut *source {
+            let reply = OutgoingReply::Queued(post.reply);
+            let action = match &mut *source {
                 Source::Datagrams(endpoint) => {
-                    endpoint
-                        .lane(route.to.as_ref(), &account)
-                        .deliver(&mut self.desk, mail);
+                    let mut writer = endpoint.writer(post.route.to.as_ref(), &post.account);
+                    writer.deliver(&mut self.context, reply);
                     endpoint.next()
                 }
                 Source::Connection(connection) => {
-                    connection.deliver(&mut self.desk, mail);
+                    connection.deliver(&mut self.context, reply);
                     connection.next()
                 }
                 _ => SourceAction::Keep,
             };
-            self.settle(key, source, next);
+            self.apply(key, source, action);
         }
     }
 }

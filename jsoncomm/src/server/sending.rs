@@ -1,87 +1,90 @@
-//! Sending answers: what datagram endpoints and connections have in common.
+//! Sending replies: what datagram endpoints and connections share.
 //!
-//! An answer that cannot be sent now waits, for one of two reasons. The peer has no room: then nothing overtakes it. Or
-//! it brings descriptors, or is so large that it travels in a memfd, and the kernel or the user's budget have no room for
-//! more of that until something is read: then only such answers wait. On a bare endpoint, where answers have no id, they
-//! stay in order all the same.
+//! A reply that cannot be sent now waits, for one of two reasons:
+//!
+//! - The peer has no room. Then nothing overtakes the reply.
+//! - The reply brings descriptors, or is so large that it travels in a memfd, and the kernel or the user's budget allows no
+//!   more of them in flight until something is read. Then only such replies wait, except on a bare endpoint, where replies
+//!   have no id and all of them stay in order.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::accounts::{Account, Charge, Cost, InFlight};
-use crate::envelope;
+use crate::envelope::{self, Id};
 use crate::error::{Error, Fault};
 use crate::observe::UndeliveredReason;
 use crate::queue::{OutgoingReply, QueuedReply, SendOutcome, SendQueue, WaitsFor};
-use crate::service::ServerContext;
+use crate::service::{ReplySink, ServerContext};
 use crate::sys::OsError;
-use crate::sys::control::Wait;
+use crate::sys::control::{Credentials, Wait};
 use crate::sys::name::Name;
 use crate::transport::{InFlightCost, Packet, SendAttempt, Transport};
 
-/// How an attempt to send has ended.
+/// The result of an attempt to send.
 pub(super) enum Attempt {
     Sent,
-    /// It has to wait.
+    /// There is no room now.
     Waits(WaitsFor),
-    /// It cannot be sent to anybody, or not to this peer; others can.
-    Refused(Error),
-    /// Nobody is there.
-    Gone,
+    /// The kernel refuses this message, to this peer or to anyone. Other messages can be sent.
+    Unsendable(Error),
+    /// The peer cannot be reached, for this reason.
+    Lost(UndeliveredReason),
 }
 
-/// What became of the answers that waited.
+/// What is left of a queue after an attempt to send all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// All are sent, but for those that are held back.
+    /// Nothing, except replies that are held back.
     Done,
-    /// Some wait for room.
+    /// Replies that wait for room.
     Full,
-    /// Nobody is there.
+    /// All of it: the peer is gone.
     Gone,
 }
 
-/// The way to one peer.
+/// A peer's address: a socket, and a name on it if the socket is not connected.
 #[derive(Debug)]
-pub(super) struct Outlet<'o> {
-    pub(super) line: &'o Transport,
+pub(super) struct Destination<'o> {
+    pub(super) transport: &'o Transport,
     pub(super) to: Option<&'o Name>,
-    /// Who is charged for what is in flight.
+    /// Who events are reported about.
+    pub(super) peer: Option<Credentials>,
+    /// The account that is charged for what is in flight.
     pub(super) account: &'o Arc<Account>,
     pub(super) in_flight: &'o mut InFlight,
-    /// Nothing overtakes anything.
+    /// No reply overtakes another.
     pub(super) in_order: bool,
 }
 
-impl Outlet<'_> {
-    /// Tries to send.
+impl Destination<'_> {
     #[inline]
-    fn attempt(&mut self, text: &[u8], fds: &[BorrowedFd<'_>]) -> Attempt {
-        // Nearly all have no descriptors, fit into a datagram and find room.
+    fn try_send(&mut self, text: &[u8], fds: &[BorrowedFd<'_>]) -> Attempt {
+        // Nearly all replies have no descriptors, fit into a datagram and find room.
         let mut error = None;
         if fds.is_empty() {
-            match self.line.send_plain(text, self.to, Wait::Never) {
+            match self.transport.send_plain(text, self.to, Wait::Never) {
                 Ok(()) => return Attempt::Sent,
                 Err(refused) => error = refused,
             }
         }
-        self.attempt_freight(text, fds, error)
+        self.try_send_freight(text, fds, error)
     }
 
-    /// Tries to send what has descriptors, or is no plain text because of that `error`.
+    /// Tries to send a reply with descriptors, or one that could not be sent as plain text because of `error`.
     #[inline(never)]
-    fn attempt_freight(
+    fn try_send_freight(
         &mut self,
         text: &[u8],
         fds: &[BorrowedFd<'_>],
         error: Option<OsError>,
     ) -> Attempt {
         let (account, in_flight) = (self.account, &mut *self.in_flight);
-        let socket = self.line.shared_fd();
+        let socket = self.transport.shared_fd();
         let (mut freighted, mut charge) = (false, None::<Charge>);
         let mut may = |freight: InFlightCost| {
             freighted = true;
-            // Given back before it is charged anew.
+            // Given back before the next is charged.
             drop(charge.take());
             let cost = Cost {
                 fds_in_flight: freight.fds,
@@ -97,118 +100,155 @@ impl Outlet<'_> {
             to: self.to,
             wait: Wait::Never,
         };
-        let sent = self.line.send_with_fds(packet, error, &mut may);
-        match sent {
+        match self.transport.send_with_fds(packet, error, &mut may) {
             Ok(Some(SendAttempt::Sent)) => {
                 if let Some(charge) = charge {
                     in_flight.add(socket, charge);
                 }
                 Attempt::Sent
             }
-            // Descriptors in flight can be those of another process of our user, or those to be had for a memfd.
+            // The limit may be that on descriptors in flight, which another process of our user can use up, or that on
+            // open descriptors, which a memfd needs.
             Ok(Some(SendAttempt::Exhausted(_))) if freighted => Attempt::Waits(WaitsFor::InFlight),
             Ok(Some(SendAttempt::Full | SendAttempt::Exhausted(_))) => {
                 Attempt::Waits(WaitsFor::Room)
             }
-            Ok(Some(SendAttempt::Closed)) => Attempt::Gone,
             Ok(None) => Attempt::Waits(WaitsFor::InFlight),
-            // Whatever the kernel has against bytes alone it has against the peer.
-            Err(error) if freighted || !fds.is_empty() => Attempt::Refused(error),
-            Err(_) => Attempt::Gone,
+            Ok(Some(SendAttempt::Closed)) => Attempt::Lost(UndeliveredReason::Disconnected),
+            Err(error) if freighted || !fds.is_empty() => Attempt::Unsendable(error),
+            // Any error about plain text is about the peer.
+            Err(_) => Attempt::Lost(UndeliveredReason::Disconnected),
         }
     }
 
-    /// Returns true if an answer has to wait behind those that are held back.
+    /// Returns true if a reply has to wait behind those that are held back.
     fn follows_held(&self, text: &[u8], fds: usize) -> bool {
-        self.in_order || fds > 0 || self.line.needs_memfd(text.len())
+        self.in_order || fds > 0 || self.transport.needs_memfd(text.len())
     }
 
-    /// Sends an answer, unless others go before it.
+    /// Sends a reply, unless others in the queue go first.
     #[inline]
-    pub(super) fn offer(&mut self, outbox: &SendQueue, mail: &OutgoingReply<'_>) -> Attempt {
-        let (text, fds) = (mail.text(), mail.fds());
-        if !outbox.is_empty() {
-            if outbox.is_full() {
+    pub(super) fn offer(&mut self, queue: &SendQueue, reply: &OutgoingReply<'_>) -> Attempt {
+        let (text, fds) = (reply.text(), reply.fds());
+        if !queue.is_empty() {
+            if queue.is_full() {
                 return Attempt::Waits(WaitsFor::Room);
             }
             if self.follows_held(text, fds.len()) {
                 return Attempt::Waits(WaitsFor::InFlight);
             }
         }
-        self.attempt(text, &fds)
+        self.try_send(text, &fds)
     }
 
-    /// Sends what has been waiting, for as long as there is room.
-    pub(super) fn flush(&mut self, outbox: &mut SendQueue, desk: &mut ServerContext) -> Flushed {
+    /// Sends the replies in the queue for as long as there is room.
+    pub(super) fn flush(&mut self, queue: &mut SendQueue, context: &mut ServerContext) -> Flushed {
         let mut held = false;
         loop {
-            let released = !held && outbox.release();
-            let Some(letter) = outbox.front() else {
+            let released = !held && queue.release();
+            let Some(reply) = queue.front() else {
                 return Flushed::Done;
             };
-            let follows = self.follows_held(&letter.text, letter.fds.len());
-            if !released && follows && outbox.held() > 0 {
-                outbox.hold_front_last(&desk.limits);
+            let follows = self.follows_held(&reply.text, reply.fds.len());
+            if !released && follows && queue.held() > 0 {
+                queue.hold_front_last(&context.limits);
                 continue;
             }
-            match self.attempt(&letter.text, &letter.borrow_fds()) {
-                Attempt::Sent => outbox.pop_sent(&desk.limits),
+            match self.try_send(&reply.text, &reply.borrow_fds()) {
+                Attempt::Sent => queue.pop_sent(&context.limits),
                 Attempt::Waits(WaitsFor::Room) => return Flushed::Full,
                 Attempt::Waits(WaitsFor::InFlight) => {
-                    outbox.hold_front_first(&desk.limits);
+                    queue.hold_front_first(&context.limits);
                     held = true;
                 }
-                Attempt::Refused(error) => {
-                    let letter = outbox.pop().map(OutgoingReply::Queued);
-                    let fault = letter.and_then(|letter| replace(desk, letter, &error));
+                Attempt::Unsendable(error) => {
+                    let reply = queue.pop().map(OutgoingReply::Queued);
+                    let fault = reply.and_then(|reply| replace(context, self.peer, reply, &error));
                     if let Some(fault) = fault {
-                        outbox.push_front(fault);
+                        queue.push_front(fault);
                     }
                 }
-                Attempt::Gone => return Flushed::Gone,
+                Attempt::Lost(_) => return Flushed::Gone,
             }
         }
     }
 }
 
-/// Ends an answer that cannot be sent at all. Returns what its caller is told instead; the sender of an item tells by
-/// itself, and a caller without an id cannot be told.
-#[cold]
-#[inline(never)]
-pub(super) fn replace(
-    desk: &mut ServerContext,
-    mut mail: OutgoingReply<'_>,
-    error: &Error,
-) -> Option<QueuedReply> {
-    desk.note_lost(UndeliveredReason::Discarded, 1);
-    let fault = refusal(error);
-    if mail.is_item() {
-        mail.finish(SendOutcome::Refused(fault));
-        return None;
-    }
-    instead(mail.text(), &fault)
+/// One peer's send queue and its socket.
+pub(super) trait Writer {
+    /// Returns who events are reported about.
+    fn peer(&self) -> Option<Credentials>;
+
+    /// Sends a reply, unless others go first.
+    fn offer(&mut self, context: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt;
+
+    /// Queues a reply that has to wait, or drops and counts it if the queue or the user's budget is full.
+    fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor);
+
+    /// Counts a reply that is lost because the peer cannot be reached.
+    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason);
+
+    /// Drops the reply to a cancelled call if it is held back. Returns true if it was.
+    fn withdraw(&mut self, id: &Id<'_>) -> bool;
+
+    /// Counts a message that was no call.
+    fn count_malformed(&mut self, _: &mut ServerContext) {}
 }
 
-/// Says why an answer cannot be sent.
-fn refusal(error: &Error) -> Fault {
+impl<W: Writer> ReplySink for W {
+    fn deliver(&mut self, context: &mut ServerContext, mut reply: OutgoingReply<'_>) {
+        if !context.is_here() {
+            return;
+        }
+        match self.offer(context, &reply) {
+            Attempt::Sent => reply.finish(SendOutcome::Sent),
+            Attempt::Waits(place) => self.keep(context, reply, place),
+            Attempt::Unsendable(error) => {
+                if let Some(fault) = replace(context, self.peer(), reply, &error) {
+                    self.deliver(context, OutgoingReply::Queued(fault));
+                }
+            }
+            Attempt::Lost(reason) => self.lose(context, reason),
+        }
+    }
+
+    fn withdraw(&mut self, id: &Id<'_>) -> bool {
+        Writer::withdraw(self, id)
+    }
+
+    fn count_malformed(&mut self, context: &mut ServerContext) {
+        Writer::count_malformed(self, context);
+    }
+}
+
+/// Ends a reply that cannot be sent at all. Returns the fault to send instead, unless it is an item, whose stream is told
+/// and sends one itself, or its caller has sent no id.
+#[cold]
+#[inline(never)]
+fn replace(
+    context: &mut ServerContext,
+    peer: Option<Credentials>,
+    mut reply: OutgoingReply<'_>,
+    error: &Error,
+) -> Option<QueuedReply> {
+    context.note_lost(peer, UndeliveredReason::Discarded, 1);
     let reason = match error {
         Error::Os { operation, source } => format!("{operation}: {source}"),
         error => error.to_string(),
     };
-    let message = format!("the answer cannot be sent: {reason}");
-    Fault::new(Fault::INTERNAL_ERROR, message)
+    let message = format!("the reply cannot be sent: {reason}");
+    let fault = Fault::new(Fault::INTERNAL_ERROR, message);
+    if reply.is_item() {
+        reply.finish(SendOutcome::Refused(fault));
+        return None;
+    }
+    fault_instead(reply.text(), &fault)
 }
 
-/// What the caller is told in place of an answer.
-pub(super) fn instead(text: &[u8], fault: &Fault) -> Option<QueuedReply> {
+/// Encodes a fault as the reply to the call that `text` replies to.
+pub(super) fn fault_instead(text: &[u8], fault: &Fault) -> Option<QueuedReply> {
     let id = envelope::find_id(text)?;
-    let mut written = Vec::new();
-    envelope::write_fault(&mut written, Some(&id), fault);
-    Some(QueuedReply::from(written))
-}
-
-/// The same in place of one that may not wait, if it is shorter.
-pub(super) fn smaller(text: &[u8], reason: &str) -> Option<QueuedReply> {
-    let fault = instead(text, &Fault::new(Fault::BUSY, reason))?;
-    (fault.text.len() < text.len()).then_some(fault)
+    let mut encoded = Vec::new();
+    envelope::write_fault(&mut encoded, Some(&id), fault);
+    Some(QueuedReply::from(encoded))
 }

@@ -1,4 +1,4 @@
-//! What a server tells of itself.
+//! What a server reports about itself.
 
 use super::{Server, Source};
 use crate::observe::{Counts, Event, Stats};
@@ -6,19 +6,19 @@ use crate::observe::{Counts, Event, Stats};
 use crate::peer::Peer;
 
 impl<S> Server<S> {
-    /// Says what the server has done so far.
+    /// Returns what the server has done so far. Costs no system call.
     pub fn counts(&self) -> Counts {
-        self.desk.counts
+        self.context.counts
     }
 
-    /// Says what the server has done so far, and what it is busy with now. Looks at each connection, and asks the kernel
-    /// about those that something is in flight to.
+    /// Returns what the server has done so far, and what it holds now.
+    ///
+    /// Looks at each connection, and asks the kernel about those with something in flight.
     pub fn stats(&self) -> Stats {
-        let things = self.reactor.things();
-        let in_flight = things.map(|source| match &**source {
+        let in_flight = self.reactor.things().map(|source| match &**source {
             Source::Datagrams(endpoint) => endpoint.in_flight(),
             Source::Connection(connection) => connection.in_flight(),
-            Source::Leaving(leaving) => leaving.in_flight(),
+            Source::Lingering(lingering) => lingering.in_flight(),
             Source::Listener(_) | Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {
                 (0, 0)
             }
@@ -28,38 +28,37 @@ impl<S> Server<S> {
         Stats {
             fds_in_flight,
             bytes_in_flight,
-            counts: self.desk.counts,
+            counts: self.context.counts,
             connections: self.connections,
-            deferred: self.desk.mailbox.deferred(),
+            deferred: self.context.mailbox.deferred(),
             backlog: self.waiting(),
         }
     }
 
-    /// How many answers wait for peers.
+    /// Returns how many replies wait for their peers.
     pub(super) fn waiting(&self) -> usize {
-        let things = self.reactor.things();
-        things
-            .map(|source| match &**source {
-                Source::Datagrams(endpoint) => endpoint.waiting(),
-                Source::Connection(connection) => connection.waiting(),
-                _ => 0,
-            })
-            .sum()
+        let waiting = self.reactor.things().map(|source| match &**source {
+            Source::Datagrams(endpoint) => endpoint.waiting(),
+            Source::Connection(connection) => connection.waiting(),
+            _ => 0,
+        });
+        waiting.sum()
     }
 
-    /// Has `hook` called with what the server notices, on its thread and in the middle of its work, so it should
-    /// not wait. What is about the same user is reported once in
-    /// [`Limits::event_pause`](crate::Limits::event_pause) and counted in between;
-    /// [`counts`](Server::counts) has all of it. Nothing that a peer has written is part of an event.
+    /// Sets a callback for events. It runs on the server's thread, in the middle of a dispatch, so it must not wait.
+    ///
+    /// Events of the same kind about the same user are reported once per
+    /// [`Limits::event_pause`](crate::Limits::event_pause) and counted in between; [`counts`](Server::counts) has all of
+    /// them. An event holds nothing that a peer has sent.
     ///
     /// # Examples
     ///
     #[doc = include_str!("../../doc/observe.md")]
     pub fn observe(&mut self, hook: impl FnMut(&Event) + Send + 'static) {
-        self.desk.observer.set_hook(Box::new(hook));
+        self.context.observer.set_hook(Box::new(hook));
     }
 
-    /// Passes what the server notices on to [`tracing`], see [`observe`](Server::observe).
+    /// Reports events to [`tracing`], as [`observe`](Server::observe) does to a callback.
     #[cfg(feature = "tracing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
     pub fn trace(&mut self) {

@@ -1,8 +1,9 @@
-//! Stopping in order: what was asked is answered, and then everybody goes.
+//! Graceful shutdown: calls that have arrived are finished, then all connections are closed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::control::instant_after;
 use super::{Server, Source};
 use crate::envelope;
 use crate::error::{Error, Fault};
@@ -10,21 +11,25 @@ use crate::queue::{PostedReply, QueuedReply};
 use crate::reactor::{Key, Watch};
 
 impl<S> Server<S> {
-    /// Begins to stop. [`run`](Server::run) returns as soon as all that was asked is answered, after `grace` at the
-    /// latest, whatever peers do.
+    /// Begins a graceful shutdown: [`run`](Server::run) returns as soon as all calls have their replies, and after `grace`
+    /// at the latest, whatever peers do.
     ///
-    /// From now on no connections are taken and no paths are left for others to find; calls that come, or are
-    /// waiting already, are refused with [`Fault::SHUTTING_DOWN`], except at a datagram socket that was
-    /// [adopted](Server::adopt) and has a name: those stay there, for the server after this one. Deferred
-    /// answers and streams go on, and so do timers and watches. After `grace` whoever still waits is told
-    /// `STOPPING`. In the end all connections and datagram sockets are closed, and the server can be given new
-    /// ones. A second call can only shorten the grace.
+    /// | | until then | in the end |
+    /// |---|---|---|
+    /// | listening sockets | are closed now; their paths are removed | |
+    /// | datagram sockets | their paths are removed; what has arrived is handled | are closed |
+    /// | adopted datagram sockets with a name | nothing is received: it is left to the next server | are closed |
+    /// | calls that arrive, or have not been read yet | get the fault [`Fault::SHUTTING_DOWN`] | |
+    /// | deferred calls and streams | continue | get the fault [`Fault::SHUTTING_DOWN`] |
+    /// | connections | stay open | are closed |
+    /// | timers and watches | continue | are kept |
     ///
-    /// [`ServerHandle::shut_down`](crate::server::ServerHandle::shut_down) does it from elsewhere.
+    /// Afterwards the server can be given new sockets and run again. A second call can shorten `grace`, but not extend it.
+    /// [`ServerHandle::shut_down`](crate::server::ServerHandle::shut_down) does this from another thread or a handler.
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] for what [timerfd_settime(2)] reports. The server is stopping all the same.
+    /// [`Error::Os`] for what [timerfd_settime(2)] reports. The server is shutting down all the same.
     ///
     /// [timerfd_settime(2)]: https://man7.org/linux/man-pages/man2/timerfd_settime.2.html
     ///
@@ -32,27 +37,22 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../../doc/shut_down.md")]
     pub fn shut_down(&mut self, grace: Duration) -> Result<(), Error> {
-        /// A time so far off that nobody will see it.
-        const FAR: Duration = Duration::from_secs(1 << 33);
         self.check_process()?;
-        let end = Instant::now() + grace.min(FAR);
+        let end = instant_after(grace);
         let end = self.stopping.map_or(end, |earlier| end.min(earlier));
         let begun = self.stopping.replace(end).is_some();
-        self.desk.stopping = true;
+        self.context.stopping = true;
         self.reactor.end_wait_at(end);
-        // Who has been waiting gets an answer, too: everybody is looked at once more.
-        let keys = if begun {
-            Vec::new()
-        } else {
-            self.reactor.keys()
-        };
-        keys.into_iter().for_each(|key| self.retire(key));
-        // Perhaps there is nothing left that would.
-        self.desk.mailbox.wake();
+        if !begun {
+            let keys = self.reactor.keys();
+            keys.into_iter().for_each(|key| self.retire(key));
+        }
+        // So that the loop ends if there is nothing left to do.
+        self.context.mailbox.wake();
         self.reactor.arm()
     }
 
-    /// Has a source come to its end.
+    /// Closes a listening source, and has others looked at once more, so that calls which wait there are refused.
     fn retire(&mut self, key: Key) {
         let Some(mut source) = self.reactor.take(key) else {
             return;
@@ -65,7 +65,7 @@ impl<S> Server<S> {
                 endpoint.retire();
                 self.reactor.rearm(key, &source, Watch::Reading);
             }
-            // One with answers waiting is watched for room, and read from once they have gone.
+            // A connection with unsent replies is watched for room, and read from once they are sent.
             Source::Connection(connection) if connection.waiting() == 0 => {
                 self.reactor.rearm(key, &source, Watch::Reading);
             }
@@ -74,36 +74,32 @@ impl<S> Server<S> {
         self.reactor.put(key, source);
     }
 
-    /// Ends it if it is stopping and nothing is left to do, or no time. Says whether it has ended.
+    /// Ends the shutdown, if there is one and either nothing is left to do or its time is over. Returns true if it has
+    /// ended.
     pub(super) fn end_if_stopping(&mut self, idle: bool) -> bool {
         let Some(end) = self.stopping else {
             return false;
         };
-        let busy = self.is_busy();
+        let busy = self.context.mailbox.is_busy() || self.waiting() > 0;
         if Instant::now() < end && (busy || !idle) {
             if !busy {
-                // Once more, to see whether somebody has sent something meanwhile.
-                self.desk.mailbox.wake();
+                // One more turn, in case something has arrived meanwhile.
+                self.context.mailbox.wake();
             }
             return false;
         }
-        self.cut();
+        self.disconnect_all();
         self.stopping = None;
-        self.desk.stopping = false;
+        self.context.stopping = false;
         true
     }
 
-    /// Says whether answers are still to be given or sent.
-    fn is_busy(&self) -> bool {
-        self.desk.mailbox.is_busy() || self.waiting() > 0
-    }
-
-    /// Tells whoever still waits, and closes all that peers have a part in.
-    fn cut(&mut self) {
-        let given_up = self.desk.mailbox.cancel_all();
-        // What has been answered in this moment.
+    /// Sends faults for all deferred calls, and closes all connections and datagram sockets.
+    fn disconnect_all(&mut self) {
+        let given_up = self.context.mailbox.cancel_all();
+        // Replies that another thread has just posted.
         self.send_posts();
-        let fault = Fault::new(Fault::SHUTTING_DOWN, "the server has stopped");
+        let fault = Fault::new(Fault::SHUTTING_DOWN, "the server has shut down");
         let posts = given_up.into_iter().filter_map(|(route, id)| {
             let mut text = Vec::new();
             envelope::write_fault(&mut text, Some(&id?), &fault);
@@ -119,7 +115,7 @@ impl<S> Server<S> {
                 continue;
             };
             match *source {
-                Source::Datagrams(_) | Source::Connection(_) | Source::Leaving(_) => {
+                Source::Datagrams(_) | Source::Connection(_) | Source::Lingering(_) => {
                     self.close(key, source);
                 }
                 _ => self.reactor.put(key, source),

@@ -1,51 +1,51 @@
-//! What dispatching a message takes.
+//! The context of a dispatch: what handling one message takes, passed down from the socket to the handler.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::accounts::Accounts;
-use crate::envelope::{self, Id};
+use crate::envelope::{self, Envelope, Id};
 use crate::error::{EncodeError, Fault};
+use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::message::Packer;
 use crate::observe::{Counts, EventKind, Observer, UndeliveredReason};
+use crate::peer::Peer;
 use crate::queue::{Caller, Losses, OutgoingReply, PendingReplies, PostedReply};
-use crate::reply::encode_within;
+use crate::reply::{encode_fault, encode_within};
 use crate::sys::control::Credentials;
 
-/// The way back to one peer, while its message is handled.
+/// Where replies to the current message are sent.
 pub(crate) trait ReplySink {
-    /// Sends an answer, or queues it if there is no room now, or drops and counts it.
-    fn deliver(&mut self, desk: &mut ServerContext, mail: OutgoingReply<'_>);
+    /// Sends a reply, queues it if there is no room now, or drops and counts it.
+    fn deliver(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>);
 
-    /// Drops the answer to a call that its caller has given up, if it waits for others to be read. Returns false if
-    /// there is none.
+    /// Drops the reply to a cancelled call if it waits in the queue. Returns true if it did.
     fn withdraw(&mut self, id: &Id<'_>) -> bool;
+
+    /// Counts a message that was no call, and disconnects a peer that sends too many.
+    fn count_malformed(&mut self, context: &mut ServerContext);
 }
 
-/// What answering takes besides a lane; one per server.
+/// What every dispatch of a server shares: limits, accounting, counters and buffers.
 pub(crate) struct ServerContext {
     pub(crate) limits: Limits,
     pub(crate) counts: Counts,
     pub(crate) mailbox: Arc<PendingReplies>,
     pub(crate) accounts: Accounts,
     pub(crate) observer: Observer,
-    /// Whose message or answer is being dealt with. It outlasts both, so it holds nothing.
-    pub(crate) peer: Option<Credentials>,
-    /// No more calls are taken.
+    /// The server is shutting down: calls are refused.
     pub(crate) stopping: bool,
-    /// A message was no call at all, since it was last asked for.
-    malformed: bool,
-    /// The buffer answers are written into.
+    /// A buffer to encode replies into.
     text: Vec<u8>,
-    /// Room for answers that are being sent.
-    posts: Vec<PostedReply>,
+    /// A buffer for posted replies while they are delivered.
+    pub(crate) posts: Vec<PostedReply>,
 }
 
-/// Prints nothing of the answers that are or were in its buffers.
+/// Omits the buffers: replies may hold secrets.
 impl fmt::Debug for ServerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk")
+        f.debug_struct("ServerContext")
             .field("limits", &self.limits)
             .field("counts", &self.counts)
             .field("stopping", &self.stopping)
@@ -57,11 +57,11 @@ impl ServerContext {
     pub(crate) fn new(limits: Limits, mailbox: Arc<PendingReplies>) -> Self {
         let observer = Observer::new(limits.event_pause);
         let accounts = Accounts::new(&limits);
-        // What is still being closed must not keep what has gone.
-        let news = Arc::downgrade(&mailbox);
+        // Weak, so that a descriptor that is still being closed does not keep the server's state alive.
+        let pending = Arc::downgrade(&mailbox);
         accounts.set_wake(move || {
-            if let Some(mailbox) = news.upgrade() {
-                mailbox.signal();
+            if let Some(pending) = pending.upgrade() {
+                pending.signal();
             }
         });
         Self {
@@ -70,113 +70,154 @@ impl ServerContext {
             counts: Counts::default(),
             mailbox,
             observer,
-            peer: None,
             stopping: false,
-            malformed: false,
             text: Vec::new(),
             posts: Vec::new(),
         }
     }
 
-    /// Returns true in the process that the server was made in, false in a forked child of it.
+    /// Returns true in the process that made the server, false in a forked child.
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
         self.mailbox.is_here()
     }
 
-    /// Counts and reports something about the present peer.
-    pub(crate) fn note(&mut self, notice: EventKind) {
-        self.note_many(notice, 1);
+    /// Counts and reports an event about a peer.
+    pub(crate) fn note(&mut self, peer: Option<Credentials>, event: EventKind) {
+        self.note_many(peer, event, 1);
     }
 
-    /// Counts and reports answers that came to nothing.
-    pub(crate) fn note_lost(&mut self, loss: UndeliveredReason, answers: usize) {
-        self.note_many(EventKind::Undelivered(loss), answers as u64);
+    /// Counts and reports undelivered replies to a peer.
+    pub(crate) fn note_lost(
+        &mut self,
+        peer: Option<Credentials>,
+        reason: UndeliveredReason,
+        replies: usize,
+    ) {
+        self.note_many(peer, EventKind::Undelivered(reason), replies as u64);
     }
 
-    /// Counts and reports what became of replies that nobody was there for.
+    /// Counts and reports replies that were lost outside a dispatch, where the peer is not known.
     pub(crate) fn note_losses(&mut self, losses: Losses) {
-        self.peer = None;
-        self.note_many(
-            EventKind::Undelivered(UndeliveredReason::Discarded),
-            losses.discarded,
-        );
-        self.note_many(EventKind::Expired, losses.expired);
-        self.note_many(EventKind::Unwanted, losses.unwanted);
+        let not_kept = EventKind::Undelivered(UndeliveredReason::Discarded);
+        self.note_many(None, not_kept, losses.discarded);
+        self.note_many(None, EventKind::Expired, losses.expired);
+        self.note_many(None, EventKind::Unwanted, losses.unwanted);
     }
 
-    fn note_many(&mut self, notice: EventKind, count: u64) {
+    fn note_many(&mut self, peer: Option<Credentials>, event: EventKind, count: u64) {
         if count > 0 {
-            self.counts.add(notice, count);
-            self.observer.report(notice, self.peer, count);
+            self.counts.add(event, count);
+            self.observer.report(event, peer, count);
+        }
+    }
+}
+
+/// One message being dispatched: who sent it, what it holds, and where its reply goes.
+pub(crate) struct Dispatch<'d> {
+    pub(crate) context: &'d mut ServerContext,
+    pub(crate) sink: &'d mut (dyn ReplySink + 'd),
+    pub(crate) caller: &'d Caller<'d>,
+    pub(crate) text: &'d [u8],
+    pub(crate) fds: Fds,
+    /// Messages have no envelope at this endpoint, so that there is no way to send a fault.
+    pub(crate) bare: bool,
+}
+
+/// The codes of faults of a message that is no call at all.
+const MALFORMED: [i64; 2] = [Fault::PARSE_ERROR, Fault::INVALID_REQUEST];
+
+impl Dispatch<'_> {
+    /// Counts and reports an event about the caller.
+    pub(crate) fn note(&mut self, event: EventKind) {
+        self.context
+            .note(self.caller.peer.map(Peer::credentials), event);
+    }
+
+    /// Refuses the message with `fault`; `envelope` is what has been read of it. A caller whose id can be found is told,
+    /// one whose message cannot be read is told with `"id":null`.
+    ///
+    /// Nothing is sent at a bare endpoint, to a notification, or to what looks like a reply: two servers would exchange
+    /// faults for ever.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refuse(&mut self, envelope: Option<&Envelope<'_>>, fault: &Fault) {
+        let is_malformed = MALFORMED.contains(&fault.code);
+        if self.bare {
+            self.note(EventKind::Refused(fault.code));
+        } else if envelope.is_none() && envelope::looks_like_answer(self.text) {
+            return self.note(EventKind::Ignored);
+        } else {
+            let id = envelope.and_then(Envelope::id).cloned();
+            let id = id.or_else(|| envelope::find_id(self.text));
+            if envelope.is_some() && id.is_none() && !is_malformed {
+                self.note(EventKind::Refused(fault.code));
+            } else {
+                self.send_fault(id.as_ref(), fault);
+            }
+        }
+        if is_malformed {
+            self.sink.count_malformed(self.context);
         }
     }
 
-    /// Counts a message that is refused.
-    pub(crate) fn note_refusal(&mut self, code: i64) {
-        self.note(EventKind::Refused(code));
-        self.malformed |= MALFORMED.contains(&code);
-    }
-
-    /// Says whether a message was no call at all, and forgets it.
-    pub(crate) fn take_malformed(&mut self) -> bool {
-        std::mem::take(&mut self.malformed)
-    }
-
-    /// Writes a fault and sends it.
-    pub(crate) fn refuse(&mut self, lane: &mut dyn ReplySink, id: Option<&Id<'_>>, fault: &Fault) {
-        self.note_refusal(fault.code);
-        self.send(lane, |text, _| {
+    /// Sends a fault as the reply to the call with this id, and counts the refusal.
+    pub(crate) fn send_fault(&mut self, id: Option<&Id<'_>>, fault: &Fault) {
+        self.note(EventKind::Refused(fault.code));
+        // A fault is always within the limits.
+        let _ = self.encode_and_send(|text, _| {
             envelope::write_fault(text, id, fault);
             Ok(())
         });
     }
 
-    /// Sends what a handler has just answered to its own caller, before the caller's next message is
-    /// handled: nobody overtakes it, and it does not wait for the end of the turn. A stream may go on as it is
-    /// sent; it gets its share.
-    pub(super) fn send_posts(&mut self, lane: &mut dyn ReplySink, caller: &Caller<'_>) {
-        for _ in 0..self.limits.messages_per_turn.max(1) {
-            if !self.mailbox.has_posts() {
+    /// Encodes a reply with `write` and sends it. If it cannot be encoded, sends a fault that says so.
+    pub(crate) fn send<'m>(
+        &mut self,
+        id: &Id<'_>,
+        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
+    ) {
+        if let Err(error) = self.encode_and_send(write) {
+            self.send_fault(Some(id), &encode_fault(&error));
+        }
+    }
+
+    fn encode_and_send<'m>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let mut text = std::mem::take(&mut self.context.text);
+        crate::transport::reset_buffer(&mut text);
+        let bounds = self.context.mailbox.bounds();
+        let fds = Packer::at_depth(bounds.depth);
+        let result = encode_within(&mut text, &fds, bounds, write);
+        if result.is_ok() {
+            let reply = OutgoingReply::Borrowed(&text, &fds.into_row());
+            self.sink.deliver(self.context, reply);
+        }
+        self.context.text = text;
+        result
+    }
+
+    /// Sends what the handler has posted to its own caller, before the caller's next message is handled, so that replies
+    /// keep their order and do not wait for the end of the turn. A stream that continues as its items are sent is
+    /// limited to its share of the turn.
+    pub(crate) fn send_posts(&mut self) {
+        for _ in 0..self.context.limits.messages_per_turn.max(1) {
+            if !self.context.mailbox.has_posts() {
                 return;
             }
-            let mut posts = std::mem::take(&mut self.posts);
-            self.mailbox.collect_for(caller, &mut posts);
+            let mut posts = std::mem::take(&mut self.context.posts);
+            self.context.mailbox.collect_for(self.caller, &mut posts);
             let done = posts.is_empty();
             for post in posts.drain(..) {
-                lane.deliver(self, OutgoingReply::Queued(post.reply));
+                let reply = OutgoingReply::Queued(post.reply);
+                self.sink.deliver(self.context, reply);
             }
-            self.posts = posts;
+            self.context.posts = posts;
             if done {
                 return;
             }
         }
     }
-
-    /// Writes an answer into the buffer and sends it. What cannot be written sends nothing.
-    pub(super) fn send<'m>(
-        &mut self,
-        lane: &mut dyn ReplySink,
-        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
-    ) -> Option<EncodeError> {
-        let mut text = std::mem::take(&mut self.text);
-        crate::transport::reset_buffer(&mut text);
-        let bounds = self.mailbox.bounds();
-        let fds = Packer::at_depth(bounds.depth);
-        let trouble = encode_within(&mut text, &fds, bounds, write).err();
-        if trouble.is_none() {
-            lane.deliver(self, OutgoingReply::Borrowed(&text, &fds.into_row()));
-        }
-        self.text = text;
-        trouble
-    }
 }
-
-impl fmt::Debug for dyn ReplySink + '_ {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lane")
-    }
-}
-
-/// The faults of a message that is no call at all.
-pub(super) const MALFORMED: [i64; 2] = [Fault::PARSE_ERROR, Fault::INVALID_REQUEST];

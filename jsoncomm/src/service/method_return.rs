@@ -1,31 +1,42 @@
-//! What methods return, and how it becomes an answer or a call.
+//! What methods return, and how it becomes a reply on the server and a call in the stub.
 
 use std::convert::Infallible;
 use std::fmt;
 
 use super::incoming::too_many_deferred;
-use super::{Call, Incoming, ReplySink, ServerContext};
+use super::{Call, Incoming};
 use crate::client::{CallMode, Items, Stub};
 use crate::describe::ReplyKind;
-use crate::envelope::{self, Id};
+use crate::envelope;
 use crate::error::{CallError, Fault};
 use crate::message::{Members, Message, Pack};
-use crate::reply::{Deferred, Stream, encode_fault, no_reply};
+use crate::reply::{Deferred, Stream, no_reply};
 
-/// What a method may return, decided by the type and not by how it is spelt: a [`Message`], or a
-/// `Result` whose error is a [`Message`] that can be displayed, [`Deferred`] one of these, or a [`Stream`] of them.
+/// What a method of a service may return.
+///
+/// Which of them it is is decided by the type, not by how it is spelt.
+///
+/// | returns | replies with |
+/// |---|---|
+/// | a [`Message`] | that message |
+/// | `Result` of a [`Message`] and an error that is a [`Message`] and implements `Display` | the value or the error |
+/// | [`Deferred`] | what its [`Reply`](crate::Reply) is given, now or later |
+/// | [`Stream`] | the items that its [`StreamSender`](crate::stream::StreamSender) is given |
+///
+/// The trait is sealed.
 ///
 /// # Examples
 ///
 #[doc = include_str!("../../doc/method_return.md")]
+#[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a method of a service cannot return `{Self}`",
     label = "neither a message nor a `Result` of messages",
     note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`",
     note = "a type that only serde knows is returned as `jsoncomm::message::Json`"
 )]
-pub trait MethodReturn {
-    /// What the caller gets when it went well.
+pub trait MethodReturn: Respond {
+    /// The value that the caller receives.
     type Value: Message;
     /// The service's own error.
     type Error: Message;
@@ -33,33 +44,20 @@ pub trait MethodReturn {
     /// What the stub's method returns.
     type Stub<M: CallMode>;
 
-    /// Whether it is answered in parts.
-    #[doc(hidden)]
+    /// The reply has many parts.
     const STREAM: bool = false;
 
-    /// Whether it only says that a [`Reply`](crate::Reply) or [`StreamSender`](crate::stream::StreamSender) of the call has been taken, which
-    /// answers.
-    #[doc(hidden)]
-    const LATER: bool = false;
-
-    /// What a description says of the reply besides its types.
-    #[doc(hidden)]
+    /// What a description says about the reply besides its types.
     const KIND: ReplyKind = ReplyKind::new(Self::STREAM, Self::Error::CODES);
 
-    /// Writes it as the answer. Dropping it runs the program's code, and is left to who knows that it is answered.
-    #[doc(hidden)]
-    fn settle(&self, answer: Answer<'_>);
-
-    /// Makes a call that is answered by it.
-    #[doc(hidden)]
+    /// Starts or makes a call to a method that returns this.
     fn call<M: CallMode>(
         stub: &Stub<M>,
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Self::Stub<M>;
 
-    /// Answers a call by what the handler returns.
-    #[doc(hidden)]
+    /// Handles a call with a handler that does not take a [`Call`].
     fn answer<'t, A: Members<'t>>(
         incoming: Incoming<'_, 't>,
         handler: impl FnOnce(A::Value) -> Self,
@@ -69,8 +67,7 @@ pub trait MethodReturn {
         incoming.answer::<A, Self>(handler);
     }
 
-    /// Answers a call by what a handler returns that asks about its call.
-    #[doc(hidden)]
+    /// Handles a call with a handler that takes a [`Call`].
     fn answer_call<'t, A: Members<'t>>(
         incoming: Incoming<'_, 't>,
         handler: impl FnOnce(&mut Call, A::Value) -> Self,
@@ -81,8 +78,18 @@ pub trait MethodReturn {
     }
 }
 
-/// Of outcomes that are one answer.
-macro_rules! one_answer {
+/// Sends a returned value as the reply. Seals [`MethodReturn`]: it cannot be named outside of this crate.
+pub trait Respond {
+    /// The value only shows that a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender) was taken,
+    /// which sends the reply.
+    const DEFERRED: bool = false;
+
+    /// Sends the value as the reply to a call. Does not drop it, as that runs the program's code.
+    fn reply(&self, incoming: &mut Incoming<'_, '_>);
+}
+
+/// Implements [`MethodReturn`] for what is sent as one reply.
+macro_rules! one_reply {
     ($value:ty, $error:ty) => {
         type Value = $value;
         type Error = $error;
@@ -98,7 +105,7 @@ macro_rules! one_answer {
     };
 }
 
-/// A message that a method returns. Says of what is none what [`MethodReturn`] says.
+/// A message that a method returns. It exists for its diagnostic, which is that of [`MethodReturn`].
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a method of a service cannot return `{Self}`",
@@ -112,30 +119,39 @@ pub trait Returned: Message {}
 impl<T: Message> Returned for T {}
 
 impl<T: Returned> MethodReturn for T {
-    one_answer!(T, Infallible);
+    one_reply!(T, Infallible);
+}
 
-    fn settle(&self, answer: Answer<'_>) {
-        answer.result(self);
+impl<T: Returned> Respond for T {
+    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+        incoming.reply(|text, id, fds| envelope::write_result(text, id, self, fds));
     }
 }
 
 impl<T: Message, E: Message + fmt::Display> MethodReturn for Result<T, E> {
-    one_answer!(T, E);
+    one_reply!(T, E);
+}
 
-    fn settle(&self, answer: Answer<'_>) {
+impl<T: Message, E: Message + fmt::Display> Respond for Result<T, E> {
+    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
         match self {
-            Ok(value) => answer.result(value),
-            Err(error) => answer.error(error),
+            Ok(value) => value.reply(incoming),
+            Err(error) => {
+                incoming.reply(|text, id, fds| envelope::write_error(text, id, error, fds));
+            }
         }
     }
 }
 
 impl<T: Message, E: Message + fmt::Display> MethodReturn for Deferred<T, E> {
-    const LATER: bool = true;
-    one_answer!(T, E);
+    one_reply!(T, E);
+}
 
-    fn settle(&self, answer: Answer<'_>) {
-        answer.refuse(&not_taken(self.refused));
+impl<T, E> Respond for Deferred<T, E> {
+    const DEFERRED: bool = true;
+
+    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+        incoming.reply_fault(&not_deferred(self.refused));
     }
 }
 
@@ -144,7 +160,6 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
     type Error = E;
     type Stub<M: CallMode> = Result<Items<T, E>, CallError<E>>;
     const STREAM: bool = true;
-    const LATER: bool = true;
 
     fn call<M: CallMode>(
         stub: &Stub<M>,
@@ -153,74 +168,32 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
     ) -> Self::Stub<M> {
         stub.stream(method, params)
     }
+}
 
-    fn settle(&self, answer: Answer<'_>) {
-        answer.refuse(&not_taken(self.refused));
+impl<T, E> Respond for Stream<T, E> {
+    const DEFERRED: bool = true;
+
+    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+        incoming.reply_fault(&not_deferred(self.refused));
     }
 }
 
-/// Says why nothing of the call has been taken that could answer: there was no room, or what the method returned is of
+/// The fault of a call whose reply was not taken: there was no room for it, or the method returned the [`Deferred`] of
 /// another call.
-fn not_taken(refused: bool) -> Fault {
-    match refused {
-        true => too_many_deferred(),
-        false => no_reply(),
+fn not_deferred(refused: bool) -> Fault {
+    if refused {
+        too_many_deferred()
+    } else {
+        no_reply()
     }
 }
 
-/// The answer to `rpc.discover`: JSON as it is. No method returns it.
+/// The reply to `rpc.discover`: JSON that is sent as it is. No method returns it.
 #[derive(Debug)]
 pub(super) struct Document<'d>(pub(super) &'d str);
 
-impl MethodReturn for Document<'_> {
-    one_answer!((), Infallible);
-
-    fn settle(&self, answer: Answer<'_>) {
-        let Answer { desk, lane, id } = answer;
-        let trouble = desk.send(lane, |text, fds| {
-            envelope::write_document(text, id, self.0, fds.depth())
-        });
-        if let Some(error) = trouble {
-            desk.refuse(lane, Some(id), &encode_fault(&error));
-        }
-    }
-}
-
-/// One answer to be written, for the call that is being handled.
-#[derive(Debug)]
-#[doc(hidden)]
-pub struct Answer<'r> {
-    pub(super) desk: &'r mut ServerContext,
-    pub(super) lane: &'r mut (dyn ReplySink + 'r),
-    pub(super) id: &'r Id<'r>,
-}
-
-impl Answer<'_> {
-    /// Answers with a value.
-    pub(crate) fn result<M: Pack>(self, value: &M) {
-        let Self { desk, lane, id } = self;
-        let trouble = desk.send(lane, |text, fds| {
-            envelope::write_result(text, id, value, fds)
-        });
-        if let Some(error) = trouble {
-            desk.refuse(lane, Some(id), &encode_fault(&error));
-        }
-    }
-
-    /// Answers with a fault.
-    fn refuse(self, fault: &Fault) {
-        let Self { desk, lane, id } = self;
-        desk.refuse(lane, Some(id), fault);
-    }
-
-    /// Answers with the service's own error.
-    pub(crate) fn error<E: Pack + fmt::Display>(self, error: &E) {
-        let Self { desk, lane, id } = self;
-        let trouble = desk.send(lane, |text, fds| {
-            envelope::write_error(text, id, error, fds)
-        });
-        if let Some(error) = trouble {
-            desk.refuse(lane, Some(id), &encode_fault(&error));
-        }
+impl Respond for Document<'_> {
+    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+        incoming.reply(|text, id, fds| envelope::write_document(text, id, self.0, fds.depth()));
     }
 }

@@ -23,9 +23,9 @@ fn hold(count: usize) -> Held {
     let double = world.stub().double(1);
     world.finish(double).unwrap();
     let user = std::fs::metadata(&path).unwrap().uid();
-    let account = world.server.desk.accounts.of(Some(user));
+    let account = world.server.context.accounts.of(Some(user));
     let in_flight = account.charge(Cost {
-        fds_in_flight: world.server.desk.limits.user_descriptors,
+        fds_in_flight: world.server.context.limits.user_descriptors,
         ..Cost::NONE
     });
     let mut calls = Vec::new();
@@ -69,7 +69,7 @@ impl Held {
 fn an_answer_that_is_held_back_is_tried_again_though_messages_had_to_wait_meanwhile() {
     let mut held = hold(1);
     let unwanted = held.account.charge(Cost {
-        unwanted: held.world.server.desk.limits.user_descriptors + 1,
+        unwanted: held.world.server.context.limits.user_descriptors + 1,
         ..Cost::NONE
     });
     held.turn_for_a_while();
@@ -87,7 +87,7 @@ fn an_answer_that_is_held_back_is_tried_again_though_its_peer_was_not_read_from_
     });
     held.turn_for_a_while();
     // One more answer that waits, and its user has no room to spare.
-    let half = held.world.server.desk.limits.user_descriptors / 2;
+    let half = held.world.server.context.limits.user_descriptors / 2;
     let nearly = held.account.charge(Cost {
         descriptors: half - 3,
         ..Cost::NONE
@@ -144,7 +144,7 @@ fn an_answer_that_found_no_room_is_sent_though_messages_had_to_wait_meanwhile() 
         !world.state.waiting.is_empty()
     });
     let unwanted = held.account.charge(Cost {
-        unwanted: held.world.server.desk.limits.user_descriptors + 1,
+        unwanted: held.world.server.context.limits.user_descriptors + 1,
         ..Cost::NONE
     });
     for key in held.world.server.reactor.keys() {
