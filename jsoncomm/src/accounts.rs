@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::fds::{Closer, Discard, Fds, Unwanted};
+use crate::fds::{Closer, Discard, Fds, FdsToClose};
 use crate::limits::Limits;
 use crate::sys::socket::has_no_queued_descriptors;
 
@@ -225,7 +225,7 @@ impl Account {
     pub(crate) fn close_payload(self: &Arc<Self>, payload: Fds) {
         let open = Open::new(self, Thing::Payload);
         self.closer
-            .close((Unwanted(payload.into_iter().collect()), open));
+            .close((FdsToClose(payload.into_iter().collect()), open));
     }
 
     /// Charges it, if it is within the limit.
@@ -245,7 +245,7 @@ impl Discard for Account {
             unwanted: fds.len(),
             ..Cost::default()
         };
-        self.closer.close((Unwanted(fds), self.charge(cost)));
+        self.closer.close((FdsToClose(fds), self.charge(cost)));
     }
 }
 

@@ -15,30 +15,35 @@ use crate::sys::control::{Numbered, take_number};
 use crate::sys::socket::is_any_socket;
 use crate::sys::{file, memfd};
 
-pub(crate) use closer::{Closer, Unwanted};
+pub(crate) use closer::{Closer, FdsToClose};
 
-/// Most descriptors one datagram can carry (`SCM_MAX_FD`, include/net/scm.h in Linux).
+/// The number of descriptors that one datagram can carry at most (`SCM_MAX_FD`, include/net/scm.h in Linux).
 pub const FDS_MAX: usize = 253;
 
-/// Takes over a descriptor that this process was started with, by its number: a socket from a service manager, or
-/// from the program that called execve(2).
+/// Takes over a descriptor that this process was started with, by its number.
 ///
-/// The result owns the number: dropping it closes it, and the peer sees the end of a connection then. The descriptor
-/// is made close-on-exec first, so processes that are started later do not inherit it. No system call but [fcntl(2)] is
-/// made.
+/// Use it for a socket from a service manager, or from the program that called execve(2). The result owns the descriptor:
+/// dropping it closes it, and the peer of a connection sees end of file. It is made close-on-exec, so that programs started
+/// later do not inherit it. The only system call is [fcntl(2)].
 ///
-/// Numbers 0 to 2 are never given out, because the standard streams refer to them. A descriptor that is close-on-exec
-/// already is not given out either: it was opened by this process (Rust opens all of its descriptors so), or has been
-/// taken over before, by this function or by sd_listen_fds(3) and its like, which set the flag: read `LISTEN_FDS`
-/// instead of calling those. What is left is an assumption: that no code of this process owns a descriptor under that number
-/// which it has opened without `FD_CLOEXEC`, as a C library may, or from which it has removed the flag. Call this early,
-/// before such code runs, and only with numbers that the starting program has named, as `LISTEN_FDS` does.
+/// A descriptor that is close-on-exec already is refused: this process opened it (Rust opens all descriptors so), or it
+/// has been taken over before, by this function or by sd_listen_fds(3). Read `LISTEN_FDS` instead of calling that.
+///
+/// # What the caller has to ensure
+///
+/// No code of this process owns a descriptor of that number without `FD_CLOEXEC`, as a C library
+/// may. Call this early, before such code runs, and only with numbers that the starting program has named, as `LISTEN_FDS`
+/// does.
 ///
 /// # Errors
 ///
-/// [`InvalidInput`](ErrorKind::InvalidInput) for a number below 3, [`NotFound`](ErrorKind::NotFound) when nothing is
-/// open under the number, [`AlreadyExists`](ErrorKind::AlreadyExists) when the descriptor is close-on-exec already. The
-/// text names the number and the reason. Nothing has changed then.
+/// | kind | cause |
+/// |---|---|
+/// | [`InvalidInput`](ErrorKind::InvalidInput) | the number is below 3: 0 to 2 are the standard streams |
+/// | [`NotFound`](ErrorKind::NotFound) | the number is not open |
+/// | [`AlreadyExists`](ErrorKind::AlreadyExists) | the descriptor is close-on-exec already |
+///
+/// The text names the number and the reason. The descriptor is unchanged.
 ///
 /// # Examples
 ///
@@ -81,11 +86,12 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
 
 /// The descriptors of one datagram, in the order they were sent.
 ///
-/// Each place is owned until it is [taken](Fds::take); taking one moves it out and leaves the others
-/// where they are, so an index means the same thing for as long as the list lives. Dropping the list
-/// closes what is left; of what has been received, on another thread, because closing can take as long as the sender
-/// likes. Received descriptors are close-on-exec (`MSG_CMSG_CLOEXEC`, [recvmsg(2)]), and
-/// [`push`](Fds::push) makes the others so.
+/// The list owns them. [`take`](Fds::take) moves one out and leaves the others in place, so an index keeps its meaning for as
+/// long as the list lives. Dropping the list closes the rest; those that were received are closed on another thread,
+/// because that can take as long as their sender likes.
+///
+/// All are close-on-exec: received ones by `MSG_CMSG_CLOEXEC` ([recvmsg(2)]), others by [`push`](Fds::push). An empty list
+/// takes no allocation.
 ///
 /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
 ///
@@ -107,47 +113,47 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
 #[doc(alias = "SCM_RIGHTS")]
 #[doc(alias = "FdSet")]
 pub struct Fds {
-    /// Elsewhere, so that an empty list, as most are, is a word to pass on and to drop.
+    /// Boxed, so that an empty list, as in most messages, is one word.
     list: Option<Box<List>>,
 }
 
-/// So many places are where the list is; more are elsewhere.
-const FEW: usize = 4;
+/// Descriptors stored in the list itself. Further ones are in a vector.
+const INLINE: usize = 4;
 
-/// The places of a list that is not empty.
+/// The contents of a list that is not empty.
 #[derive(Default)]
 struct List {
-    few: [Place; FEW],
-    more: Vec<Place>,
+    inline: [Entry; INLINE],
+    more: Vec<Entry>,
     length: usize,
-    /// Who closes what is left.
+    /// Closes what is left.
     discard: Option<Arc<dyn Discard>>,
 }
 
-/// What is at a place of the list.
+/// What is at an index of the list.
 #[derive(Default)]
-enum Place {
-    /// It has been taken.
+enum Entry {
+    /// The descriptor has been taken.
     #[default]
-    Empty,
-    Here(OwnedFd),
-    /// It has been taken, and this is another descriptor of the same file ([`Fds::take_for_now`]).
-    Held(OwnedFd),
+    Taken,
+    Owned(OwnedFd),
+    /// The descriptor has been taken, and this is a duplicate of it ([`Fds::take_tentatively`]).
+    Duplicate(OwnedFd),
 }
 
-impl Place {
-    /// What is to be closed if it is not taken any more.
+impl Entry {
+    /// The descriptor to close when the list is dropped.
     fn into_fd(self) -> Option<OwnedFd> {
         match self {
-            Self::Empty => None,
-            Self::Here(fd) | Self::Held(fd) => Some(fd),
+            Self::Taken => None,
+            Self::Owned(fd) | Self::Duplicate(fd) => Some(fd),
         }
     }
 
     /// Moves the descriptor out.
     fn take(&mut self) -> Option<OwnedFd> {
         match std::mem::take(self) {
-            Self::Here(fd) => Some(fd),
+            Self::Owned(fd) => Some(fd),
             other => {
                 *self = other;
                 None
@@ -157,96 +163,81 @@ impl Place {
 }
 
 impl List {
-    fn push(&mut self, fd: Option<OwnedFd>) {
-        let fd = fd.map_or(Place::Empty, Place::Here);
-        match self.few.get_mut(self.length) {
-            Some(place) => *place = fd,
-            None => self.more.push(fd),
+    fn push(&mut self, entry: Entry) {
+        match self.inline.get_mut(self.length) {
+            Some(place) => *place = entry,
+            None => self.more.push(entry),
         }
         self.length += 1;
     }
 
-    fn get(&self, index: usize) -> Option<&OwnedFd> {
-        let place = match index.checked_sub(FEW) {
-            None => self.few.get(index),
-            Some(beyond) => self.more.get(beyond),
-        };
-        match place? {
-            Place::Here(fd) => Some(fd),
-            Place::Empty | Place::Held(_) => None,
-        }
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.inline.iter().chain(&self.more)
     }
 
-    fn place(&mut self, index: usize) -> Option<&mut Place> {
-        match index.checked_sub(FEW) {
-            None => self.few.get_mut(index),
-            Some(beyond) => self.more.get_mut(beyond),
-        }
+    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.inline.iter_mut().chain(&mut self.more)
     }
 
-    /// Closes what is left, or has it closed.
+    /// Closes what is left, or passes it to whoever closes it.
     #[expect(
         clippy::boxed_local,
-        reason = "whoever drops an empty list has none of this"
+        reason = "an empty list has no box to move out of"
     )]
     #[inline(never)]
     fn close(mut self: Box<Self>) {
         if let Some(discard) = self.discard.take() {
-            let some = |place: &Place| !matches!(place, Place::Empty);
-            if self.few.iter().chain(&self.more).any(some) {
-                discard.discard(self.empty().filter_map(Place::into_fd).collect());
+            let fds: Vec<_> = self.drain().filter_map(Entry::into_fd).collect();
+            if !fds.is_empty() {
+                discard.discard(fds);
             }
         }
     }
 
-    /// Empties it, and gives out its places.
-    fn empty(&mut self) -> impl Iterator<Item = Place> + use<> {
-        let few = std::mem::take(&mut self.few).into_iter();
-        let places = few.chain(std::mem::take(&mut self.more));
-        places.take(std::mem::take(&mut self.length))
-    }
-
-    /// Empties it, and gives out what has not been taken.
-    fn take_all(&mut self) -> Vec<Option<OwnedFd>> {
-        self.empty().map(|mut place| place.take()).collect()
+    /// Removes all entries.
+    fn drain(&mut self) -> impl Iterator<Item = Entry> + use<> {
+        let inline = std::mem::take(&mut self.inline).into_iter();
+        let entries = inline.chain(std::mem::take(&mut self.more));
+        entries.take(std::mem::take(&mut self.length))
     }
 }
 
-/// Returns true if the last close(2) of a descriptor can wait for as long as its sender likes, as far as that is known
-/// without waiting: it is a socket, or a file in memory.
+/// Returns true if the last close(2) of a descriptor can take as long as its sender likes: of a socket, or a file in
+/// memory. Other such files cannot be told apart without waiting.
 fn can_be_slow_to_close(fd: BorrowedFd<'_>) -> bool {
     is_any_socket(fd) || memfd::is_in_memory(fd)
 }
 
-/// Closes descriptors that nobody wants.
+/// Closes descriptors that no message used.
 pub(crate) trait Discard: Send + Sync {
-    /// Takes them over; does not wait until they are closed.
+    /// Takes them over. Does not wait until they are closed.
     fn discard(self: Arc<Self>, fds: Vec<OwnedFd>);
 }
 
 impl Fds {
-    /// Makes an empty list; allocates nothing.
+    /// Creates an empty list. Does not allocate.
     pub const fn new() -> Self {
         Self { list: None }
     }
 
-    /// Has what is left closed by somebody else, because that may take its time.
-    pub(crate) fn set_discard(&mut self, discard: Arc<dyn Discard>) {
-        if let Some(list) = &mut self.list {
-            list.discard = Some(discard);
+    /// Moves out the descriptor at `index`. `None` if it was taken before, or `index` is out of range.
+    pub fn take(&mut self, index: usize) -> Option<OwnedFd> {
+        self.entry(index)?.take()
+    }
+
+    /// Borrows the descriptor at `index`. `None` if it was taken, or `index` is out of range.
+    pub fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        match self.list.as_ref()?.entries().nth(index)? {
+            Entry::Owned(fd) => Some(fd.as_fd()),
+            Entry::Taken | Entry::Duplicate(_) => None,
         }
     }
 
-    /// Appends a descriptor that the kernel has just installed, close-on-exec.
-    pub(crate) fn put(&mut self, fd: OwnedFd) {
-        self.list.get_or_insert_default().push(Some(fd));
-    }
-
-    /// Appends `fd`, makes it close-on-exec and returns its index.
+    /// Appends `fd`, makes it close-on-exec, and returns its index.
     ///
     /// # Errors
     ///
-    /// What [fcntl(2)] reports for `F_SETFD`; the descriptor is then closed and the list unchanged.
+    /// What [fcntl(2)] reports for `F_SETFD`. The descriptor is closed then, and the list unchanged.
     ///
     /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
     pub fn push(&mut self, fd: OwnedFd) -> std::io::Result<usize> {
@@ -255,68 +246,74 @@ impl Fds {
         Ok(self.len() - 1)
     }
 
-    /// Moves the descriptor at `index` out; `None` when it was taken before or never there.
-    pub fn take(&mut self, index: usize) -> Option<OwnedFd> {
-        self.list.as_mut()?.place(index)?.take()
+    /// The number of indices, including those of descriptors that were taken.
+    pub fn len(&self) -> usize {
+        self.list.as_ref().map_or(0, |list| list.length)
     }
 
-    /// Moves the descriptor at `index` out for a message that may still be refused, and dropped with what has been read of
-    /// it. The last to close a socket waits, and so does the last to close a memfd with much in it: another descriptor of
-    /// the same file stays here until [`taken`](Self::taken), for who closes what is left.
-    pub(crate) fn take_for_now(&mut self, index: usize) -> Option<OwnedFd> {
-        let list = self.list.as_mut()?;
-        let received = list.discard.is_some();
-        let place = list.place(index)?;
-        let fd = place.take()?;
+    /// Returns true if the list never had a descriptor.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Borrows the descriptors that were not taken, with their indices, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        (0..self.len()).filter_map(|index| Some((index, self.get(index)?)))
+    }
+
+    fn entry(&mut self, index: usize) -> Option<&mut Entry> {
+        self.list.as_mut()?.entries_mut().nth(index)
+    }
+
+    /// Passes what is left to `discard` when the list is dropped.
+    pub(crate) fn set_discard(&mut self, discard: Arc<dyn Discard>) {
+        if let Some(list) = &mut self.list {
+            list.discard = Some(discard);
+        }
+    }
+
+    /// Appends a descriptor that is close-on-exec.
+    pub(crate) fn put(&mut self, fd: OwnedFd) {
+        self.list.get_or_insert_default().push(Entry::Owned(fd));
+    }
+
+    /// Moves out the descriptor at `index` for a message that may still be refused, which drops it.
+    ///
+    /// A received descriptor that can be slow to close is duplicated first. The duplicate stays here until
+    /// [`confirm_taken`](Self::confirm_taken), so that dropping the message does not wait.
+    pub(crate) fn take_tentatively(&mut self, index: usize) -> Option<OwnedFd> {
+        let received = self.list.as_ref()?.discard.is_some();
+        let entry = self.entry(index)?;
+        let fd = entry.take()?;
         if received && can_be_slow_to_close(fd.as_fd()) {
-            // There is none if this process has no descriptors left.
-            *place = file::duplicate(fd.as_fd()).map_or(Place::Empty, Place::Held);
+            // This fails if the process has no descriptors left. Then dropping the message may wait.
+            *entry = file::duplicate(fd.as_fd()).map_or(Entry::Taken, Entry::Duplicate);
         }
         Some(fd)
     }
 
-    /// What has been taken stays with whoever took it.
-    pub(crate) fn taken(&mut self) {
+    /// Closes the duplicates of descriptors that were taken: the message has been accepted.
+    pub(crate) fn confirm_taken(&mut self) {
         if let Some(list) = &mut self.list {
-            for place in list.few.iter_mut().chain(&mut list.more) {
-                if let Place::Held(_) = place {
-                    *place = Place::Empty;
+            for entry in list.entries_mut() {
+                if let Entry::Duplicate(_) = entry {
+                    *entry = Entry::Taken;
                 }
             }
         }
     }
 
-    /// Moves the first descriptor out and shifts the rest down to index 0.
+    /// Moves out the first descriptor, and shifts the others down by one index.
     pub(crate) fn take_front(&mut self) -> Option<OwnedFd> {
         let list = self.list.as_mut()?;
-        let mut places = list.take_all().into_iter();
-        let front = places.next().flatten();
-        places.for_each(|place| list.push(place));
+        let mut entries = list.drain();
+        let front = entries.next()?.take();
+        entries.for_each(|entry| list.push(entry));
         front
-    }
-
-    /// Lends the descriptor at `index`, if it is still here.
-    pub fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        self.list.as_ref()?.get(index).map(AsFd::as_fd)
-    }
-
-    /// Counts the places, those already taken included: indices run from 0 to below this.
-    pub fn len(&self) -> usize {
-        self.list.as_ref().map_or(0, |list| list.length)
-    }
-
-    /// Says whether the datagram carried no descriptor at all.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Lends each descriptor that is still here, with its index, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        (0..self.len()).filter_map(|index| Some((index, self.get(index)?)))
     }
 }
 
-/// Takes over descriptors that the kernel has just installed, all close-on-exec.
+/// Takes over descriptors that are close-on-exec.
 impl From<Vec<OwnedFd>> for Fds {
     fn from(fds: Vec<OwnedFd>) -> Self {
         let mut list = Self::new();
@@ -329,10 +326,11 @@ impl IntoIterator for Fds {
     type Item = OwnedFd;
     type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<OwnedFd>>>;
 
-    /// Moves out every descriptor that is still here, in order.
+    /// Moves out the descriptors that were not taken, in order.
     fn into_iter(mut self) -> Self::IntoIter {
-        let places = self.list.as_mut().map(|list| list.take_all());
-        places.unwrap_or_default().into_iter().flatten()
+        let entries = self.list.iter_mut().flat_map(|list| list.drain());
+        let fds: Vec<_> = entries.map(|mut entry| entry.take()).collect();
+        fds.into_iter().flatten()
     }
 }
 
@@ -347,8 +345,8 @@ impl Drop for Fds {
 
 impl fmt::Debug for Fds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let places: Vec<_> = (0..self.len()).map(|index| self.get(index)).collect();
-        f.debug_tuple("Fds").field(&places).finish()
+        let fds: Vec<_> = (0..self.len()).map(|index| self.get(index)).collect();
+        f.debug_tuple("Fds").field(&fds).finish()
     }
 }
 
@@ -393,9 +391,9 @@ mod tests {
     }
 
     #[test]
-    fn many_are_kept_as_few_are() {
+    fn long_lists_behave_like_short_ones() {
         let null = File::open("/dev/null").unwrap();
-        for count in [FEW, FEW + 1, 3 * FEW] {
+        for count in [INLINE, INLINE + 1, 3 * INLINE] {
             let fds: Vec<OwnedFd> = (0..count)
                 .map(|_| null.try_clone().unwrap().into())
                 .collect();
@@ -411,7 +409,7 @@ mod tests {
         }
     }
 
-    /// What a process that was started with a descriptor has of it: a number, open across execve(2).
+    /// The number of a duplicate that is open across execve(2), as an inherited descriptor is.
     fn bare_number(fd: impl AsFd) -> RawFd {
         std::mem::ManuallyDrop::new(rustix::io::dup(fd).unwrap()).as_raw_fd()
     }
@@ -434,11 +432,11 @@ mod tests {
         let mut far = File::from(fd);
         far.read_exact(&mut [0]).unwrap();
         drop(far);
-        assert_eq!(near.read(&mut [0]).unwrap(), 0, "the end comes at once");
+        assert_eq!(near.read(&mut [0]).unwrap(), 0, "end of file at once");
     }
 
     #[test]
-    fn what_was_not_inherited_is_not_taken_over() {
+    fn a_descriptor_that_was_not_inherited_is_refused() {
         let own = File::open("/dev/null").unwrap();
         assert_eq!(kind(own.as_raw_fd()), ErrorKind::AlreadyExists);
         for stream in [-1, 0, 2] {
@@ -450,12 +448,12 @@ mod tests {
     }
 
     #[test]
-    fn of_many_threads_that_take_over_a_descriptor_one_has_it() {
+    fn only_one_of_several_threads_takes_over_a_descriptor() {
         let null = File::open("/dev/null").unwrap();
         for _ in 0..50 {
             let number = bare_number(&null);
             let threads = [(); 4].map(|()| std::thread::spawn(move || inherited_fd(number)));
-            // Held until all have tried: the number of one that is dropped may be opened anew.
+            // Kept until all have tried: the number of a dropped one may be reused.
             let taken = threads.map(|thread| thread.join().unwrap());
             assert_eq!(taken.iter().filter(|fd| fd.is_ok()).count(), 1);
         }

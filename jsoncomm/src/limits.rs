@@ -1,15 +1,32 @@
-//! Every bound, with its unit, default and reason.
+//! The bounds on everything that a peer can make a server or a client use.
 
 use std::time::Duration;
 
-/// The largest datagram any unix socket can carry on Linux with 4 KiB pages, in bytes (measured on
-/// 6.18; `SKB_MAX_ALLOC` and 16 pages of fragments, net/unix/af_unix.c). What is longer travels in a
-/// memfd.
+/// The largest datagram that a unix socket carries on Linux with 4 KiB pages, in bytes.
+///
+/// A longer message travels in a memfd. Measured on Linux 6.18; the origin is `SKB_MAX_ALLOC` and 16 pages of fragments in
+/// net/unix/af_unix.c.
 pub const DATAGRAM_MAX: usize = 4_263_616;
 
-/// What a server or socket grants its peers. Everything that a peer sizes has a bound here.
+/// The bounds of a server or a socket.
 ///
-/// The defaults suit a small daemon with clients it does not trust; each field can be set:
+/// Everything that a peer can size is bounded here. The defaults suit a small daemon whose clients are not trusted.
+/// [`Server::new`](crate::Server::new) lowers limits that the process's `RLIMIT_NOFILE` cannot serve.
+///
+/// | bounds | fields |
+/// |---|---|
+/// | a message | [`message`](Limits::message), [`depth`](Limits::depth), [`descriptors`](Limits::descriptors) |
+/// | connections | [`connections`](Limits::connections), [`user_connections`](Limits::user_connections), [`user_closing`](Limits::user_closing) |
+/// | queued replies | [`backlog_replies`](Limits::backlog_replies), [`backlog_bytes`](Limits::backlog_bytes), [`backlog_peers`](Limits::backlog_peers), [`user_backlog_bytes`](Limits::user_backlog_bytes), [`user_descriptors`](Limits::user_descriptors) |
+/// | deferred calls | [`deferred`](Limits::deferred), [`user_deferred`](Limits::user_deferred), [`deferred_total`](Limits::deferred_total), [`timeout`](Limits::timeout) |
+/// | malformed messages | [`malformed`](Limits::malformed), [`malformed_window`](Limits::malformed_window) |
+/// | a turn of the loop | [`messages_per_turn`](Limits::messages_per_turn), [`bytes_per_turn`](Limits::bytes_per_turn) |
+/// | pauses | [`retry_backoff`](Limits::retry_backoff), [`accept_pause`](Limits::accept_pause), [`event_pause`](Limits::event_pause) |
+///
+/// The `user_` limits hold for all connections and datagram sockets of one user id together. Peers whose user is not
+/// known count as one user.
+///
+/// # Examples
 ///
 /// ```
 /// use jsoncomm::Limits;
@@ -20,111 +37,118 @@ pub const DATAGRAM_MAX: usize = 4_263_616;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Longest JSON text in bytes, sent or received, however it is carried. Default 1 MiB: a message is
-    /// held in memory whole, so this is what one peer can make a receiver allocate.
+    /// Bytes of one JSON text, sent or received, inline or in a memfd. Default 1 MiB.
+    ///
+    /// A message is held in memory whole. A longer one is refused, or not sent.
     pub message: usize,
-    /// Most arrays and objects that are open at once in a JSON text, sent or received; those of the envelope
-    /// count, which are one around arguments and results and two around a service's error. Default 64; less
-    /// than 3 counts as 3 and more than 127 as 127, where the reader of JSON stops. Reading a level takes some
-    /// room on the stack.
+    /// Arrays and objects open at once in a JSON text, sent or received. Default 64, clamped to 3..=127.
+    ///
+    /// The envelope counts: one around arguments and results, two around a service's error. A deeper text is refused, or
+    /// not sent. Each level needs stack space.
     pub depth: usize,
-    /// Descriptors that one message may bring to a server. Default 16, as many as a list of them needs. A message
-    /// with more is refused with the fault [`Fault::INVALID_DESCRIPTORS`](crate::Fault::INVALID_DESCRIPTORS). The kernel
-    /// carries at most 253.
+    /// Descriptors in one message to a server. Default 16; the kernel carries at most 253.
+    ///
+    /// A message with more is refused with [`Fault::INVALID_DESCRIPTORS`](crate::Fault::INVALID_DESCRIPTORS).
     pub descriptors: usize,
-    /// Connections a server holds at once, all endpoints together. Default 1024, and never more than three
-    /// quarters of `RLIMIT_NOFILE`, as each costs a descriptor; three eighths with an endpoint
-    /// [`with_pidfds`](crate::Endpoint::with_pidfds), where each costs two. One more is accepted and closed. While
-    /// these and all that are being closed are [`user_closing`](Limits::user_closing) more than this, none is accepted.
+    /// Connections of a server, over all endpoints. Default 1024, at most three quarters of `RLIMIT_NOFILE`.
+    ///
+    /// One more is accepted and closed at once. With [`with_pidfds`](crate::Endpoint::with_pidfds) a connection needs two
+    /// descriptors, and the maximum is three eighths. The server stops accepting while open connections and those being
+    /// closed exceed this limit by [`user_closing`](Limits::user_closing).
     pub connections: usize,
-    /// Connections of one user at once. Default 256, and never more than all. One more is accepted and closed.
-    /// Peers whose user is not known count as one user, here and in the other limits for users.
+    /// Connections of one user. Default 256, at most [`connections`](Limits::connections).
+    ///
+    /// One more is accepted and closed at once.
     pub user_connections: usize,
-    /// Connections of one user that are being closed at once, beside those that stand. One that is cut off, or refused,
-    /// while it has unread messages is closed on another thread, as closing what they bring can take as long as the
-    /// peer likes. Default 64, and never more than a sixteenth of `RLIMIT_NOFILE`; 0 counts as 1. While as many are
-    /// being closed, the user's new connections wait: they are accepted, and count as connections
-    /// ([`user_connections`](Limits::user_connections)), and nothing is read from them until there are fewer. Those that
-    /// have begun go on.
+    /// Connections of one user that are being closed. Default 64, at least 1, at most a sixteenth of `RLIMIT_NOFILE`.
+    ///
+    /// A connection with unread messages is closed on another thread, since the descriptors in them can be slow to close.
+    /// At the limit, the user's new connections are accepted but not read from until fewer are being closed. Others are
+    /// not affected.
     pub user_closing: usize,
-    /// Replies that wait for one peer. Default 256. While one waits because the peer has no room, the server does not
-    /// read from its connection; while some wait until descriptors are read, it does, as long as these are at most 15
-    /// and half of each budget of their user is free.
+    /// Replies queued for one peer. Default 256. One more is treated as in [`backlog_bytes`](Limits::backlog_bytes).
+    ///
+    /// A connection whose queue waits for room is not read from (backpressure). One whose queue waits only until
+    /// descriptors are read is still read from while at most 15 replies wait and half of each of its user's budgets is free.
     pub backlog_replies: usize,
-    /// Bytes of answers kept for one peer that has no room for them. Default 1 MiB. A connection
-    /// above it is cut; on a datagram socket the answer is replaced by the fault
-    /// [`Fault::BUSY`](crate::Fault::BUSY) if there is room for that, and dropped.
+    /// Bytes of replies queued for one peer that has no room. Default 1 MiB.
+    ///
+    /// Above it, a connection is disconnected. On a datagram socket the reply is replaced by
+    /// [`Fault::BUSY`](crate::Fault::BUSY) if that fits, and dropped otherwise.
     pub backlog_bytes: usize,
-    /// Bytes of answers, and of items of streams, that wait for the peers of one user. Default 4 MiB. Beyond it,
-    /// as above. An item finds no room in its stream where half of it is used already: the rest is for answers, and
-    /// for the one item of each stream that is on its way, which cannot wait elsewhere.
+    /// Bytes of replies and stream items queued for one user, and as many bytes of large replies in flight. Default 4 MiB.
     ///
-    /// As many bytes may be in memfds that were sent and are unread, in replies too large for a datagram; one more
-    /// waits, as with [`user_descriptors`](Limits::user_descriptors). Raise it together with
-    /// [`message`](Limits::message): of replies that exceed it only one at a time is sent to a user's peers.
-    /// Beside that, the kernel keeps up to `SO_SNDBUF` of unread replies for each connection, about `message`.
+    /// Above it, a queued reply is treated as in [`backlog_bytes`](Limits::backlog_bytes). A stream has room for another
+    /// item only while less than half is used; the rest is for replies and the one item of each stream on its way.
+    ///
+    /// In flight are replies too large for a datagram, in memfds that were sent and are unread. One more waits, as in
+    /// [`user_descriptors`](Limits::user_descriptors). Raise this limit with [`message`](Limits::message): of replies that
+    /// exceed it, one at a time is sent. The kernel also keeps up to `SO_SNDBUF` of unread replies for each connection,
+    /// about `message`.
     pub user_backlog_bytes: usize,
-    /// Descriptors in what waits for the peers of one user, or waits to be closed because it should not have
-    /// come. Default 128, and never more than a quarter of `RLIMIT_NOFILE`. Beyond it, as above, items of streams
-    /// included; and while more of what should not have come waits, the user's connections are not read, nor is a
-    /// datagram socket that it has sent to. They go on as soon as it is closed. So it is, apart from that, with memfds
-    /// of large messages, which wait to be closed once they have been read.
+    /// Descriptors of one user in queued replies or waiting to be closed, and as many in flight. Default 128, at most a
+    /// quarter of `RLIMIT_NOFILE`.
     ///
-    /// As many may be in flight: sent to the peers of one user and not read yet, that of a large reply included. The
-    /// kernel counts them against the server's user, and sends no descriptor for it above `RLIMIT_NOFILE`
-    /// (`ETOOMANYREFS`, [unix(7)]). A reply with one more waits until others are read, and replies without descriptors
-    /// overtake it; if it finds no place to wait, its caller gets [`Fault::BUSY`](crate::Fault::BUSY). A reply that
-    /// exceeds the limit by itself is sent when nothing is in flight. On a datagram socket the kernel does not tell its
-    /// peers apart: all together may have so many in flight, and as many bytes as one user.
+    /// Above it, a queued reply or stream item is treated as in [`backlog_bytes`](Limits::backlog_bytes). While more
+    /// descriptors that no message used wait to be closed, the user's connections and the datagram sockets it has sent to
+    /// are not read from. The memfds of large messages, to be closed after they were read, are counted apart with the same
+    /// limit and effect.
+    ///
+    /// In flight are descriptors that were sent and are unread, the memfd of a large reply included. The kernel sends none
+    /// for the server's user above `RLIMIT_NOFILE` (`ETOOMANYREFS`, [unix(7)]). A reply with one more waits; replies without
+    /// descriptors overtake it. If it cannot be queued, its caller gets [`Fault::BUSY`](crate::Fault::BUSY). A reply that
+    /// exceeds the limit by itself is sent when nothing is in flight. All peers of a datagram socket together count as one
+    /// user here, since the kernel does not tell them apart.
     ///
     /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
     pub user_descriptors: usize,
-    /// Datagram peers for which answers are kept at once. Default 64. The answer to one more is
-    /// dropped.
+    /// Datagram peers with queued replies. Default 64. The reply to one more is dropped.
     pub backlog_peers: usize,
-    /// Calls of one caller that may wait for their deferred answers at once, streams included. Default 16. One more is
-    /// answered with the fault [`Fault::BUSY`](crate::Fault::BUSY), and so is any request to a
-    /// [`Handler`](crate::Handler), which could defer it; calls that are answered at once go on.
+    /// Deferred calls of one caller, streams included. Default 16.
+    ///
+    /// One more is refused with [`Fault::BUSY`](crate::Fault::BUSY), and so is every request to a
+    /// [`Handler`](crate::Handler), which could defer it. Calls that are not deferred are not affected.
     pub deferred: usize,
-    /// Calls of one user's callers together that may wait for their deferred answers. Default 256; likewise.
+    /// Deferred calls of one user. Default 256. One more is refused as in [`deferred`](Limits::deferred).
     pub user_deferred: usize,
-    /// Calls of all callers together that may wait for their deferred answers. Default 4096; likewise. On a
-    /// datagram socket one process can be any number of callers.
+    /// Deferred calls of all callers. Default 4096. One more is refused as in [`deferred`](Limits::deferred).
+    ///
+    /// On a datagram socket one process can be any number of callers.
     pub deferred_total: usize,
-    /// Messages of one connection that are no JSON or no call, within
-    /// [`malformed_window`](Limits::malformed_window). Default 8. With one more the connection is cut: whoever
-    /// sends these is broken or means harm. On a datagram socket each is refused.
+    /// Messages of one connection that are not JSON or not a call, within [`malformed_window`](Limits::malformed_window).
+    /// Default 8.
+    ///
+    /// One more disconnects the client. On a datagram socket each is refused, without a limit.
     pub malformed: usize,
-    /// How long a malformed message is held against its sender. Default 10 s.
+    /// The time over which malformed messages are counted. Default 10 s.
     pub malformed_window: Duration,
-    /// Messages taken from one socket before the others have their turn. Default 32; 0 counts as 1.
+    /// Messages received from one socket in a turn. Default 32, at least 1. Then other sockets have their turn.
     pub messages_per_turn: usize,
-    /// Bytes of messages after which the others have their turn, if that comes first. Default 256 KiB: that
-    /// many take about as long to read as some hundred small messages. The message that exceeds it is still
-    /// taken.
+    /// Bytes of messages received from one socket in a turn. Default 256 KiB.
+    ///
+    /// The message that exceeds it is the last of the turn. Reading this much takes as long as some hundred small messages.
     pub bytes_per_turn: usize,
-    /// First pause before an answer to a full datagram peer is tried again; doubles up to 100 times
-    /// itself, and then the answer is dropped. Default 10 ms. A timer, because the kernel does not
-    /// say when such a peer has room. What waits until descriptors are read is tried first after an eighth of it, 1 ms
-    /// at least, and on a connection again and again.
+    /// The first pause before a reply to a datagram peer without room is retried. Default 10 ms.
+    ///
+    /// It doubles up to a hundredfold; then the replies to that peer are dropped. A timer is used because the kernel does
+    /// not report when such a peer has room. Replies that wait until descriptors are read start with an eighth of it, at
+    /// least 1 ms, and on a connection are retried without end.
     pub retry_backoff: Duration,
-    /// Pause of accepting when descriptors or memory have run out. Default 100 ms.
+    /// The pause of accepting connections when descriptors or memory have run out. Default 100 ms.
     pub accept_pause: Duration,
-    /// How long the same event about the same user is counted before it is reported again
-    /// ([`Server::observe`](crate::Server::observe)). Default 30 s.
+    /// The time for which an event of the same kind and user is counted before it is reported again. Default 30 s. See
+    /// [`Server::observe`](crate::Server::observe).
     pub event_pause: Duration,
-    /// Longest deadline that a server takes over from a caller. Default 1 h; a longer one is shortened.
+    /// The longest deadline that a caller can set. Default 1 h. A longer one is shortened.
     pub timeout: Duration,
 }
 
 impl Limits {
-    /// Lowers what this process has not the descriptors for, and what no clock reaches.
+    /// Lowers limits that exceed the number of `descriptors` of this process, and pauses that overflow an `Instant`.
     pub(crate) fn within(mut self, descriptors: usize) -> Self {
-        /// A time so far off that nobody will see it.
-        const FAR: Duration = Duration::from_secs(1 << 33);
-        for time in [&mut self.retry_backoff, &mut self.accept_pause] {
-            *time = FAR.min(*time);
-        }
+        const PAUSE_MAX: Duration = Duration::from_secs(1 << 33);
+        self.retry_backoff = self.retry_backoff.min(PAUSE_MAX);
+        self.accept_pause = self.accept_pause.min(PAUSE_MAX);
         self.connections = self.connections.min(descriptors / 4 * 3);
         self.user_connections = self.user_connections.min(self.connections);
         self.user_closing = self.user_closing.min(descriptors / 16).max(1);
@@ -132,7 +156,7 @@ impl Limits {
         self
     }
 
-    /// Lowers the number of connections further, now that each may cost two descriptors.
+    /// Lowers the number of connections further, since each may need two descriptors.
     pub(crate) fn make_room_for_pidfds(&mut self, descriptors: usize) {
         self.connections = self.connections.min(descriptors / 8 * 3);
     }
@@ -167,60 +191,56 @@ impl Default for Limits {
     }
 }
 
-/// What a fault that names a field takes.
+/// The depth of a fault that names a field.
 const DEPTH_MIN: u8 = 3;
 
-/// As many as serde_json has open at once.
+/// The depth at which serde_json stops.
 const DEPTH_MAX: u8 = 127;
 
-/// How many arrays and objects may be open at once in a message. Who reads or writes it counts them.
+/// The nesting depth of a JSON text: its limit, and what is left of it at some place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Depth {
-    /// In all of it.
     limit: u8,
-    /// From here on.
     pub(crate) left: u8,
 }
 
 impl Depth {
-    /// What is read and written where nobody asks for less.
+    /// The largest limit, for texts that the program does not limit.
     pub(crate) const MAX: Self = Self {
         limit: DEPTH_MAX,
         left: DEPTH_MAX,
     };
 
-    /// As many in all of a message, but no fewer and no more than make sense.
-    fn of(levels: usize) -> Self {
+    fn new(levels: usize) -> Self {
         let levels = u8::try_from(levels).unwrap_or(DEPTH_MAX);
         let limit = levels.clamp(DEPTH_MIN, DEPTH_MAX);
-        let left = limit;
-        Self { limit, left }
+        Self { limit, left: limit }
     }
 
-    /// How many they may be in all of the message.
+    /// The limit for the whole text.
     pub(crate) fn limit(self) -> usize {
         self.limit.into()
     }
 
-    /// What is left of it inside so many arrays and objects.
+    /// The depth inside `levels` more arrays and objects.
     pub(crate) const fn inside(self, levels: u8) -> Self {
         let left = self.left.saturating_sub(levels);
         Self { left, ..self }
     }
 }
 
-/// How large and how deep a text may be, sent or received.
+/// The limits of one JSON text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// [`Limits::message`].
     pub(crate) message: usize,
-    /// [`Limits::depth`], within its own bounds.
+    /// [`Limits::depth`].
     pub(crate) depth: Depth,
 }
 
 impl Bounds {
     pub(crate) fn new(message: usize, depth: usize) -> Self {
-        let depth = Depth::of(depth);
+        let depth = Depth::new(depth);
         Self { message, depth }
     }
 }
@@ -247,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_being_closed_have_a_sixteenth_of_the_descriptors_and_one_at_least() {
+    fn user_closing_is_a_sixteenth_of_the_descriptors_and_one_at_least() {
         for (descriptors, user_closing, most) in [
             (1024, 63, 63),
             (1024, 64, 64),
@@ -264,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn pauses_end_at_a_time_that_there_is() {
+    fn pauses_end_at_a_representable_time() {
         let mut limits = Limits::default();
         (limits.retry_backoff, limits.accept_pause) = (Duration::MAX, Duration::MAX);
         let limits = limits.within(800);
-        // The longest that follows from one.
+        // The longest pause that the backoff reaches.
         for pause in [100 * limits.retry_backoff, limits.accept_pause] {
             assert!(std::time::Instant::now().checked_add(pause).is_some());
         }

@@ -1,4 +1,4 @@
-//! Who sent this, as the kernel says.
+//! The identity of a peer.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use crate::sys::control::{self, Credentials};
 use crate::sys::file::{Ids, maps_all, own_pid};
 use crate::sys::socket::is_of_pair;
 
-/// A user or group id that has no number here (`/proc/sys/kernel/overflowuid`), where there are such ids.
+/// The id that the kernel reports for one that the user namespace does not map (`/proc/sys/kernel/overflowuid`).
 const OVERFLOW_ID: u32 = 65534;
 
-/// Returns true if an id means a user or a group here. Where this process's user namespace maps every id, 65534 is one
-/// like any other; only then and of that one is anything read.
+/// Returns true if an id names a user or a group in this process's user namespace.
+///
+/// Where the namespace maps every id, 65534 is an id like any other. Only that id costs a system call.
 fn is_known(id: u32, ids: Ids) -> bool {
     match id {
         u32::MAX => false,
@@ -24,22 +25,25 @@ fn is_known(id: u32, ids: Ids) -> bool {
 ///
 /// | | [`Kind::Seqpacket`](crate::Kind::Seqpacket) | [`Kind::Datagram`](crate::Kind::Datagram) |
 /// |---|---|---|
-/// | whose | the process that called `connect`, as it was then | the process that sent this one message |
+/// | whose | the process that called `connect`, as it was then | the process that sent this message |
 /// | source | `SO_PEERCRED`, `SO_PEERGROUPS` ([unix(7)]) | `SCM_CREDENTIALS` |
-/// | of a socket pair | the process that called `socketpair`, unless that is this one | unknown |
+/// | of a socket pair | the process that called `socketpair`, unless it is this one | none |
 ///
-/// A `Peer` exists only where the user is known. User and group are judged each by itself, and what the kernel does not
-/// report is `None`: never grant a right because a value is `None`.
+/// A `Peer` exists only if the user is known. Anything else that the kernel did not report is `None`. Never grant a right
+/// because a value is `None`.
 ///
-/// The kernel names the maker of a socket pair at both of its ends. Where that is this very process, it says nothing of
-/// the process that the other end was given to, and the peer is unknown; a server can be
-/// [told](crate::Endpoint::peer_is) who it is. So can a server with a connected datagram socket, whose peer could pass
-/// its end on to a process with more rights. A process that gives away its end of a connection, or a datagram socket
-/// that is connected to a server, lends the other process's rights to whoever gets it in the same way: serve datagrams
-/// to processes of equal rights only.
+/// # Sockets that change hands
 ///
-/// Two that have the same ids and groups are equal. A clone shares the [`pidfd`](Peer::pidfd), which is closed with
-/// the last of them.
+/// The identity is that of the process above, not of the one that uses the socket now:
+///
+/// - A process that passes on its end of a connection, or a datagram socket connected to a server, passes on its rights.
+///   Serve datagrams to processes of equal rights only.
+/// - For a socket pair made by this process the kernel reports this process at both ends, so the peer is unknown.
+///   [`Endpoint::peer_is`](crate::Endpoint::peer_is) sets it. The same goes for a connected datagram socket.
+///
+/// # Comparing and cloning
+///
+/// Two peers are equal if their ids and groups are. Clones share the [`pidfd`](Peer::pidfd), which is closed with the last.
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 ///
@@ -59,120 +63,117 @@ fn is_known(id: u32, ids: Ids) -> bool {
 #[doc(alias = "SO_PEERCRED")]
 pub struct Peer {
     credentials: Credentials,
-    /// Apart, so that what every message has is small and takes no memory.
-    more: Option<Arc<More>>,
+    /// Apart, so that the peer of a message is small and takes no allocation.
+    details: Option<Arc<Details>>,
 }
 
-/// What is known of a peer where it was asked for.
+/// What is not reported with every message.
 #[derive(Debug)]
-struct More {
+struct Details {
     groups: Option<Box<[u32]>>,
     pidfd: Option<OwnedFd>,
 }
 
 impl Peer {
-    /// User id, in this process's user namespace. Authorise by this and [`is_in_group`](Peer::is_in_group).
+    /// The user id, in this process's user namespace.
     pub fn uid(&self) -> u32 {
         self.credentials.uid
     }
 
-    /// Group id, in this process's user namespace; `None` when it has no number there.
+    /// The primary group id, in this process's user namespace. `None` if it is not mapped there.
     pub fn gid(&self) -> Option<u32> {
         Some(self.credentials.gid).filter(|gid| is_known(*gid, Ids::Group))
     }
 
-    /// Process id, for logs; `None` when the process cannot be seen from here. It may have ended and
-    /// its number be another's by now, so it is no base for a right.
+    /// Returns true if `gid` is the peer's primary group or one of its known supplementary [`groups`](Peer::groups).
+    ///
+    /// `false` can also mean that the groups are unknown. Use it to grant access, not to deny it.
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        let is_member = |groups: &[u32]| groups.contains(&gid);
+        self.gid() == Some(gid) || self.groups().is_some_and(is_member)
+    }
+
+    /// The supplementary group ids, in no order. [`gid`](Peer::gid) may be among them.
+    ///
+    /// Ids that this process's user namespace does not map are left out. Known on
+    /// [`Kind::Seqpacket`](crate::Kind::Seqpacket) since Linux 4.13, for peers with at most 1024 groups (`SO_PEERGROUPS`,
+    /// [socket(7)]). `None` means unknown, an empty list means none.
+    ///
+    /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
+    #[doc(alias = "SO_PEERGROUPS")]
+    pub fn groups(&self) -> Option<&[u32]> {
+        self.details.as_ref()?.groups.as_deref()
+    }
+
+    /// The process id, for logs. `None` if the process is not visible in this process's pid namespace.
+    ///
+    /// The process may have ended and its id been reused, so never grant a right by it. See [`pidfd`](Peer::pidfd).
     pub fn pid(&self) -> Option<u32> {
         u32::try_from(self.credentials.pid)
             .ok()
             .filter(|pid| *pid != 0)
     }
 
-    /// Supplementary group ids, in this process's user namespace and in no order, without those that have no number
-    /// in it. [`gid`](Peer::gid) may be among them.
+    /// The pidfd of the process: close-on-exec, and readable once the process has ended ([pidfd_open(2)]).
     ///
-    /// Known on [`Kind::Seqpacket`](crate::Kind::Seqpacket), since Linux 4.13, if there are no more than 1024
-    /// (`SO_PEERGROUPS`, [socket(7)]): whoever connected keeps the groups it had then. `None` elsewhere: nothing is
-    /// known of them, which is another thing than that there are none.
-    ///
-    /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
-    #[doc(alias = "SO_PEERGROUPS")]
-    pub fn groups(&self) -> Option<&[u32]> {
-        self.more.as_ref()?.groups.as_deref()
-    }
-
-    /// Returns true if the group is the peer's own or one of its known supplementary [`groups`](Peer::groups). Groups
-    /// that have no number here are none.
-    ///
-    /// `false` may only mean that the groups are unknown; grant by it, never refuse by it.
-    pub fn is_in_group(&self, gid: u32) -> bool {
-        let among = |groups: &[u32]| groups.contains(&gid);
-        self.gid() == Some(gid) || self.groups().is_some_and(among)
-    }
-
-    /// The process itself, also where its [`pid`](Peer::pid) cannot be seen: a pidfd, close-on-exec, which never comes
-    /// to mean another process, and is readable once this one has ended ([pidfd_open(2)]).
-    ///
-    /// Known at endpoints that ask for it, [`with_pidfds`](crate::Endpoint::with_pidfds), since Linux 6.5. `None`
-    /// elsewhere, when descriptors had run out, and, as the kernel's version is, when the process had ended already.
-    /// It is lent; to keep it, clone it or the peer.
+    /// It never refers to another process, and works without a visible [`pid`](Peer::pid). Known at endpoints
+    /// [`with_pidfds`](crate::Endpoint::with_pidfds), since Linux 6.5. `None` also if descriptors had run out or, depending on
+    /// the kernel version, the process had ended. To keep it, clone the descriptor or the peer.
     ///
     /// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
     #[doc(alias = "SCM_PIDFD")]
     #[doc(alias = "SO_PEERPIDFD")]
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.more.as_ref()?.pidfd.as_ref()?.as_fd())
+        Some(self.details.as_ref()?.pidfd.as_ref()?.as_fd())
     }
 
-    /// Believes credentials that name a user; unmapped and missing ones are nobody.
+    fn with_details(mut self, groups: Option<Box<[u32]>>, pidfd: Option<OwnedFd>) -> Self {
+        if groups.is_some() || pidfd.is_some() {
+            self.details = Some(Arc::new(Details { groups, pidfd }));
+        }
+        self
+    }
+
+    /// The peer with these credentials. `None` if they do not name a user.
     pub(crate) fn from_credentials(credentials: Credentials) -> Option<Self> {
         is_known(credentials.uid, Ids::User).then_some(Self {
             credentials,
-            more: None,
+            details: None,
         })
     }
 
-    /// The peer that a program says it is. Its process is not known.
+    /// The peer that the program names. Its process is unknown.
     pub(crate) fn of_program(uid: u32, gid: u32) -> Option<Self> {
         Self::from_credentials(Credentials { pid: 0, uid, gid })
     }
 
-    /// What stands for it where nothing is to be held.
+    /// The ids alone, to be kept without the pidfd.
     pub(crate) fn credentials(&self) -> Credentials {
         self.credentials
     }
 
-    /// Takes the kernel's word on who sent a message.
+    /// The sender of a message.
     pub(crate) fn of_message(
         credentials: Option<Credentials>,
         pidfd: Option<OwnedFd>,
     ) -> Option<Self> {
-        let mut peer = Self::from_credentials(credentials?)?;
-        if pidfd.is_some() {
-            let groups = None;
-            peer.more = Some(Arc::new(More { groups, pidfd }));
-        }
-        Some(peer)
+        Some(Self::from_credentials(credentials?)?.with_details(None, pidfd))
     }
 
-    /// Asks who is connected to a seqpacket socket, whose process has been asked for already if it is to be known.
-    /// `None` where the kernel does not tell, and for a pair that this process has made.
+    /// The peer of a connected seqpacket socket. `None` if the kernel does not report it, or if this process made the
+    /// socket pair.
     pub(crate) fn of_connection(socket: BorrowedFd<'_>, pidfd: Option<OwnedFd>) -> Option<Self> {
         let credentials = control::peer_credentials(socket).ok()?;
         if credentials.pid == own_pid() && is_of_pair(socket).unwrap_or(true) {
             return None;
         }
-        let mut peer = Self::from_credentials(credentials)?;
+        let peer = Self::from_credentials(credentials)?;
         let groups = control::peer_groups(socket, known_groups).ok();
-        if groups.is_some() || pidfd.is_some() {
-            peer.more = Some(Arc::new(More { groups, pidfd }));
-        }
-        Some(peer)
+        Some(peer.with_details(groups, pidfd))
     }
 }
 
-/// Keeps those that mean a group here.
+/// Leaves out ids that do not name a group here.
 fn known_groups(groups: &[u32]) -> Box<[u32]> {
     let known = groups.iter().copied();
     known.filter(|id| is_known(*id, Ids::Group)).collect()
@@ -185,6 +186,7 @@ impl PartialEq for Peer {
 }
 
 impl Eq for Peer {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,18 +196,15 @@ mod tests {
         Peer::from_credentials(Credentials { pid, uid, gid })
     }
 
-    /// The same with groups.
-    fn member(uid: u32, gid: u32, groups: &[u32]) -> Peer {
-        let mut peer = peer(7, uid, gid).unwrap();
-        let (groups, pidfd) = (Some(known_groups(groups)), None);
-        peer.more = Some(Arc::new(More { groups, pidfd }));
-        peer
+    fn with_groups(uid: u32, gid: u32, groups: &[u32]) -> Peer {
+        let peer = peer(7, uid, gid).unwrap();
+        peer.with_details(Some(known_groups(groups)), None)
     }
 
     #[test]
-    fn a_group_is_its_own_or_one_of_the_others_and_never_an_unmapped_one() {
+    fn a_peer_is_in_its_primary_and_supplementary_groups_and_never_in_an_unmapped_one() {
         let unmapped = !maps_all(Ids::Group);
-        let peer = member(1, 2, &[65534, 3, u32::MAX, 4]);
+        let peer = with_groups(1, 2, &[65534, 3, u32::MAX, 4]);
         let known: &[u32] = if unmapped { &[3, 4] } else { &[65534, 3, 4] };
         assert_eq!(peer.groups(), Some(known));
         let of = [0, 1, 2, 3, 4, 65534, u32::MAX].map(|gid| peer.is_in_group(gid));
@@ -213,25 +212,25 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_are_not_known_are_another_thing_than_none() {
-        let (unknown, without) = (peer(7, 1, 2).unwrap(), member(1, 2, &[]));
-        assert_eq!((unknown.groups(), without.groups()), (None, Some(&[][..])));
-        assert!(unknown.is_in_group(2) && without.is_in_group(2));
-        assert_ne!(unknown, without);
-        assert_ne!(without, member(1, 2, &[3]));
-        assert_eq!(without, without.clone());
+    fn unknown_groups_are_not_an_empty_list() {
+        let (unknown, none) = (peer(7, 1, 2).unwrap(), with_groups(1, 2, &[]));
+        assert_eq!((unknown.groups(), none.groups()), (None, Some(&[][..])));
+        assert!(unknown.is_in_group(2) && none.is_in_group(2));
+        assert_ne!(unknown, none);
+        assert_ne!(none, with_groups(1, 2, &[3]));
+        assert_eq!(none, none.clone());
     }
 
     #[test]
-    fn a_message_without_a_pidfd_costs_no_memory() {
+    fn the_peer_of_a_message_without_a_pidfd_takes_no_allocation() {
         let me = peer(7, 1, 2).unwrap();
         let peer = Peer::of_message(Some(me.credentials()), None).unwrap();
-        assert!(peer.more.is_none());
+        assert!(peer.details.is_none());
         assert_eq!(peer, me);
     }
 
     #[test]
-    fn whoever_is_nobody_has_no_process_either() {
+    fn an_unknown_user_has_no_pidfd_either() {
         let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
         let Ok(pidfd) = control::peer_pidfd(socket.as_fd()) else {
             return; // Before Linux 6.5.
@@ -242,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unmapped_user_or_group_is_nobody() {
+    fn an_unmapped_user_or_group_is_unknown() {
         let whole = maps_all(Ids::User);
         assert_eq!(peer(7, 65534, 0).is_some(), whole);
         assert!(peer(7, u32::MAX, 0).is_none());
         assert_eq!(peer(7, 0, 0).unwrap().gid(), Some(0));
-        // Each by itself.
+        // The user and the group are judged separately.
         let peer = |gid| peer(7, 42, gid).unwrap();
         assert_eq!((peer(u32::MAX).uid(), peer(u32::MAX).gid()), (42, None));
         let whole = maps_all(Ids::Group);
@@ -255,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn the_maker_of_a_pair_is_not_taken_for_who_has_the_other_end() {
+    fn the_maker_of_a_pair_is_not_taken_for_the_peer() {
         let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
         assert!(Peer::of_connection(socket.as_fd(), None).is_none());
     }
 
     #[test]
-    fn a_process_that_cannot_be_seen_has_no_pid() {
+    fn an_invisible_process_has_no_pid() {
         assert_eq!(peer(0, 1, 1).unwrap().pid(), None);
         assert_eq!(peer(-1, 1, 1).unwrap().pid(), None);
         assert_eq!(peer(9, 1, 1).unwrap().pid(), Some(9));

@@ -1,7 +1,7 @@
-//! Closing what peers have sent, where it may take its time.
+//! Closing received descriptors on another thread.
 //!
-//! close(2) of a socket with `SO_LINGER`, of a socket with such a one unread in it, or of a file on FUSE or NFS, waits
-//! for as long as whoever made it likes.
+//! close(2) can take as long as the sender of the descriptor likes: of a socket with `SO_LINGER`, of a socket with such a
+//! one unread in it, or of a file on FUSE or NFS.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,40 +13,39 @@ use super::Discard;
 use crate::sys::process::Origin;
 use crate::sys::socket::stop_lingering;
 
-/// Something to be dropped elsewhere.
+/// A value whose destructor may wait.
 type Load = Box<dyn Send>;
 
-/// Drops things on a thread of its own, which there is only once it is needed. Each waits for the one before.
+/// Drops values on its own thread, one after another. The thread is started when it is first needed.
 #[derive(Default)]
 pub(crate) struct Closer {
     thread: Mutex<Option<Sender<Load>>>,
-    /// Descriptors that a client has let go of.
+    /// The number of descriptors that a client has discarded and that are still open.
     waiting: AtomicUsize,
     /// The process that has the thread.
     origin: Origin,
 }
 
-/// While more descriptors that a client has let go of wait to be closed, others do not.
-const WAITING_MAX: usize = 128;
-
 impl Closer {
-    /// Returns true if this is the process in which it was made: a forked child has no thread that closes.
+    /// Returns true in the process that created it. A forked child does not have the thread.
     pub(crate) fn is_here(&self) -> bool {
         self.origin.is_here()
     }
 
-    /// Drops `load` there; here if there cannot be a thread, and in a forked child: there the parent has it open, too.
+    /// Drops `load` on the thread.
+    ///
+    /// Drops it on this thread if none can be started, or in a forked child, where closing does not wait: the parent has
+    /// the same descriptors open.
     pub(crate) fn close(&self, load: impl Send + 'static) {
         if !self.is_here() {
             return drop(load);
         }
-        // It is held for a move only.
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             *thread = start();
         }
         if let Some(thread) = &*thread {
-            // It ends with this sender and not before.
+            // The thread runs for as long as this sender exists.
             let _ = thread.send(Box::new(load));
         }
     }
@@ -68,39 +67,43 @@ impl Drop for Closer {
     }
 }
 
-/// For who has one peer and counts nobody's descriptors. Once that peer has sent too many that are slow to close,
-/// whoever receives from it waits for its next ones.
+/// For a client, which has one peer and no accounts.
+///
+/// Above a number of open descriptors, the next ones are closed on the thread that received them (backpressure).
 impl Discard for Closer {
     fn discard(self: Arc<Self>, fds: Vec<OwnedFd>) {
+        /// The number of descriptors that may wait to be closed.
+        const WAITING_MAX: usize = 128;
+
         /// Descriptors that are counted until they are closed.
-        struct Waiting(Unwanted, Arc<Closer>);
+        struct Waiting(FdsToClose, Arc<Closer>);
 
         impl Drop for Waiting {
             fn drop(&mut self) {
-                let Self(Unwanted(fds), closer) = self;
+                let Self(FdsToClose(fds), closer) = self;
                 let count = fds.len();
-                drop(Unwanted(std::mem::take(fds)));
+                drop(FdsToClose(std::mem::take(fds)));
                 closer.waiting.fetch_sub(count, Ordering::Relaxed);
             }
         }
 
         if !self.is_here() {
-            // They may be wanted in the parent: they are closed as they are.
+            // Closed without changing their options: the parent may use them.
             return;
         }
         let count = fds.len();
         let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
-        let load = Waiting(Unwanted(fds), Arc::clone(&self));
+        let load = Waiting(FdsToClose(fds), Arc::clone(&self));
         if waiting <= WAITING_MAX {
             self.close(load);
         }
     }
 }
 
-/// Descriptors that are closed with as little waiting as can be.
-pub(crate) struct Unwanted(pub(crate) Vec<OwnedFd>);
+/// Descriptors to close without lingering.
+pub(crate) struct FdsToClose(pub(crate) Vec<OwnedFd>);
 
-impl Drop for Unwanted {
+impl Drop for FdsToClose {
     fn drop(&mut self) {
         for fd in self.0.drain(..) {
             stop_lingering(fd.as_fd());
@@ -108,11 +111,10 @@ impl Drop for Unwanted {
     }
 }
 
-/// Starts the thread. It ends when there is nobody left to send it anything.
+/// Starts the thread, which ends when its sender is dropped.
 fn start() -> Option<Sender<Load>> {
     let (sender, loads) = channel::<Load>();
-    let name = String::from("jsoncomm-close");
-    let thread = std::thread::Builder::new().name(name);
+    let thread = std::thread::Builder::new().name("jsoncomm-close".into());
     let started = thread.spawn(move || loads.into_iter().for_each(drop));
     started.ok().map(|_| sender)
 }

@@ -54,7 +54,7 @@ impl Unpacker {
     pub fn take<E: Error>(&self, index: u64) -> Result<OwnedFd, E> {
         let mut fds = self.fds.borrow_mut();
         let place = usize::try_from(index).unwrap_or(usize::MAX);
-        fds.take_for_now(place).ok_or_else(|| {
+        fds.take_tentatively(place).ok_or_else(|| {
             let count = fds.len();
             self.refuse(if place < count {
                 FdProblem::Repeated { index }
@@ -112,7 +112,7 @@ impl Unpacker {
         let problem = self.problem.take();
         match problem.or(left.map(|index| FdProblem::Surplus { index })) {
             None => {
-                fds.taken();
+                fds.confirm_taken();
                 Ok(())
             }
             Some(problem) => Err(DecodeError::Descriptor {
