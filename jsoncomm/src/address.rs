@@ -20,6 +20,7 @@
 //! ```
 
 mod bind;
+mod location;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -34,25 +35,30 @@ use crate::sys::name::{self, Name};
 
 pub use crate::error::AddressProblem;
 pub use bind::Bind;
-pub(crate) use bind::Bound;
+pub(crate) use location::Bound;
 
-/// The address of a unix socket: a path, or a name in the abstract namespace of Linux ([unix(7)]).
+/// The address of a unix socket: a path, or a name in Linux's abstract namespace ([unix(7)]).
 ///
-/// A path may be as long as the file system allows, also beyond the 107 bytes of `sun_path`: a longer one
-/// is reached through `/proc/self/fd`, which leaves about 90 bytes for the file's own name when binding.
-/// What binding does about files in the way, modes and owners stands at [`Bind`]. Connecting follows
-/// symbolic links.
+/// | | path | abstract name |
+/// |---|---|---|
+/// | made from | any string or path | [`Address::abstract_name`] |
+/// | length | whatever the file system allows | 1 to 107 bytes |
+/// | who may connect | who may write to the file | everybody in the network namespace |
+/// | who may bind | who may write to the directory | everybody in the network namespace |
+/// | printed as | `/run/example.sock` | `@example` |
+///
+/// Paths longer than the 107 bytes of `sun_path` are reached through `/proc/self/fd`, which leaves about 90 bytes for the
+/// name of a file to bind. Connecting follows symbolic links. [`Bind`] describes binding.
 ///
 /// # Abstract names
 ///
-/// Prefer paths for services. An abstract name has no owner and no mode: every user and every sandbox in the
-/// same network namespace can connect, and there is nothing to keep them out but
-/// [`Endpoint::authorize`](crate::Endpoint::authorize). Whoever binds first has it: anybody can take the name of a
-/// service that is not running, or has just died, and clients that want the service talk to the stranger. To the kernel a
-/// name is another for each type of socket; binding takes it in all of them, so that clients who ask for whichever kind
-/// cannot be led elsewhere while the service runs. A socket that was made elsewhere and
+/// Prefer paths for services. An abstract name has no owner and no mode; only
+/// [`Endpoint::authorize`](crate::Endpoint::authorize) keeps strangers out. While a service does not run, any process can bind
+/// its name and receive its clients.
+///
+/// The kernel has a namespace for each type of socket. Binding takes the name in all of them, so that no other process can
+/// receive clients that connect with another [`Kind`](crate::Kind) while the service runs. A socket that was
 /// [adopted](crate::Server::adopt) has its name in its own type only.
-/// In another network namespace, a container's for example, the same name is another socket.
 ///
 /// # Examples
 ///
@@ -70,15 +76,16 @@ pub struct Address(Place);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {
-    /// As the kernel names it; a received path is one too.
+    /// A name of the kernel: an abstract name, or the path of a received message.
     Name(Name),
-    /// As the program names it.
+    /// A path of the program.
     Path(PathBuf),
 }
 
 impl Address {
-    /// Names a socket in the abstract namespace, 1 to 107 bytes of any value. It has no permissions and can be
-    /// squatted; see [above](Address#abstract-names).
+    /// Creates the address of a name in the abstract namespace: 1 to 107 bytes of any value.
+    ///
+    /// Every process in the network namespace can bind it or connect to it; see [above](Address#abstract-names).
     ///
     /// # Errors
     ///
@@ -93,7 +100,7 @@ impl Address {
             })
     }
 
-    /// The path, if this is one.
+    /// The path, if the address is one.
     pub fn as_path(&self) -> Option<&Path> {
         match &self.0 {
             Place::Name(name) => name.path().map(Path::new),
@@ -101,7 +108,7 @@ impl Address {
         }
     }
 
-    /// The abstract name without its leading NUL, if this is one.
+    /// The abstract name without its leading NUL, if the address is one.
     pub fn as_abstract_name(&self) -> Option<&[u8]> {
         match &self.0 {
             Place::Name(name) => name.abstract_name(),
@@ -109,13 +116,13 @@ impl Address {
         }
     }
 
-    /// Takes over the name that a message came from.
+    /// The address that a message came from.
     pub(crate) fn from_name(name: Name) -> Self {
         Self(Place::Name(name))
     }
 
-    /// Finds a name for the kernel. A path too long for it is reached through a descriptor of the file
-    /// itself, which the result keeps open.
+    /// Returns a name for the kernel. A longer path is reached through a descriptor of the file, which the result keeps
+    /// open.
     pub(crate) fn resolve(&self) -> Result<Resolved, Error> {
         let path = match &self.0 {
             Place::Name(name) => return Ok(Resolved::plain(*name)),
@@ -124,12 +131,7 @@ impl Address {
         if let Some(name) = Name::from_path(path.as_os_str()) {
             return Ok(Resolved::plain(name));
         }
-        if path.as_os_str().is_empty() {
-            return Err(self.error(AddressProblem::Empty));
-        }
-        if path.as_os_str().as_encoded_bytes().contains(&0) {
-            return Err(self.error(AddressProblem::Nul));
-        }
+        self.check_path(path)?;
         let file = file::open_path(path).map_err(|error| self.os(error))?;
         let through = file::proc_name(file.as_fd()).and_then(|path| Name::from_path(&path));
         Ok(Resolved {
@@ -138,7 +140,19 @@ impl Address {
         })
     }
 
-    /// Makes an error about this address.
+    /// Refuses paths that the kernel would read as another address.
+    fn check_path(&self, path: &Path) -> Result<(), Error> {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        if bytes.is_empty() {
+            return Err(self.error(AddressProblem::Empty));
+        }
+        if bytes.contains(&0) {
+            return Err(self.error(AddressProblem::Nul));
+        }
+        Ok(())
+    }
+
+    /// Returns an error about this address.
     pub(crate) fn error(&self, problem: AddressProblem) -> Error {
         Error::Address {
             address: self.to_string(),
@@ -146,7 +160,7 @@ impl Address {
         }
     }
 
-    /// Tells a socket that nobody has open from a file that is none: connect(2) reports the same of both.
+    /// Tells a dead socket from a file that is not a socket: connect(2) reports `ECONNREFUSED` for both.
     #[cold]
     fn refused(&self) -> AddressProblem {
         match self.as_path().and_then(file::no_socket) {
@@ -155,7 +169,7 @@ impl Address {
         }
     }
 
-    /// Says what a system call's error means for who uses this address.
+    /// Converts the error of a system call that uses this address.
     pub(crate) fn os(&self, error: OsError) -> Error {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => self.error(AddressProblem::Missing),
@@ -170,16 +184,17 @@ impl Address {
     }
 }
 
-/// What is wrong with a name of this length when only up to `limit` bytes fit.
+/// The problem with a name of `length` bytes where up to `limit` fit.
 fn too_long(length: usize, limit: usize) -> AddressProblem {
-    match length {
-        0 => AddressProblem::Empty,
-        _ => AddressProblem::TooLong { length, limit },
+    if length == 0 {
+        AddressProblem::Empty
+    } else {
+        AddressProblem::TooLong { length, limit }
     }
 }
 
 impl fmt::Display for Address {
-    /// Writes a path as it is and an abstract name behind `@`, both escaped.
+    /// Writes a path, or an abstract name behind `@`, both escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.as_path(), self.as_abstract_name()) {
             (Some(path), _) => write!(f, "{}", path.as_os_str().as_encoded_bytes().escape_ascii()),
@@ -190,13 +205,13 @@ impl fmt::Display for Address {
 }
 
 impl<P: AsRef<OsStr>> From<P> for Address {
-    /// Takes a path; it is looked at only when it is used.
+    /// Takes a path, which is checked when it is used.
     fn from(path: P) -> Self {
         Self(Place::Path(PathBuf::from(path.as_ref())))
     }
 }
 
-/// A name for the kernel, and what must stay open while it is used.
+/// A name for the kernel, and the descriptor that must stay open while it is used.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) name: Name,
@@ -221,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_path_is_refused_by_name() {
+    fn an_empty_path_is_refused() {
         let error = Address::from("").resolve().unwrap_err();
         assert_eq!(error.to_string(), "address  is empty");
     }

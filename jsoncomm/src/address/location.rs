@@ -1,0 +1,111 @@
+//! The file of a bound socket: where it is, and its removal.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::too_long;
+use crate::error::AddressProblem;
+use crate::sys::OsError;
+use crate::sys::file::{self, Entry, Identity};
+use crate::sys::name::{self, Name};
+use crate::sys::process::Origin;
+use crate::sys::socket::{self, Probe};
+
+/// The place of a file to bind.
+///
+/// The directory is open, so that the file is found after `chdir` and after a mount over its path.
+#[derive(Debug)]
+pub(super) struct Location {
+    pub(super) directory: OwnedFd,
+    pub(super) file: OsString,
+    /// The whole path, for the kernel.
+    pub(super) name: Name,
+}
+
+impl Location {
+    /// Opens the file that is there now.
+    pub(super) fn entry(&self) -> Result<Option<Entry>, OsError> {
+        file::entry(self.directory.as_fd(), &self.file)
+    }
+
+    /// The identity of the socket that is there now.
+    pub(super) fn identity(&self) -> Result<Option<Identity>, OsError> {
+        file::socket_identity(self.directory.as_fd(), &self.file)
+    }
+
+    /// Tests whether a process has the socket open. If `/proc` is mounted, it is the very socket of `entry`.
+    pub(super) fn probe(&self, entry: &Entry) -> Result<Probe, OsError> {
+        let through = file::proc_name(entry.file.as_fd());
+        let name = through.and_then(|path| Name::from_path(&path));
+        socket::probe(&name.unwrap_or(self.name))
+    }
+
+    /// Removes the file if it is still this one.
+    ///
+    /// The caller has an [`Entry`] of it or the socket bound to it, which keeps the inode number from being reused.
+    pub(super) fn remove(&self, identity: Identity) -> Result<(), OsError> {
+        if self.identity()? == Some(identity) {
+            file::unlink(self.directory.as_fd(), &self.file)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names a file in a directory whose path is too long for the kernel.
+pub(super) fn name_within(directory: BorrowedFd<'_>, file: &OsStr) -> Result<Name, AddressProblem> {
+    let mut path = file::proc_name(directory).ok_or(AddressProblem::NoProc)?;
+    path.push("/");
+    let limit = name::PATH_MAX.saturating_sub(path.len());
+    path.push(file);
+    Name::from_path(&path).ok_or(too_long(file.len(), limit))
+}
+
+/// The lock of a directory in which dead sockets are replaced.
+pub(super) struct DirectoryLock(pub(super) OwnedFd);
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread is starting may have a copy.
+        file::unlock(self.0.as_fd());
+    }
+}
+
+/// What holds the address of a bound socket. It must be dropped before the socket is closed.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    /// The file.
+    Path { _path: BoundPath },
+    /// The abstract name in the other types of socket.
+    Name { _others: Vec<OwnedFd> },
+}
+
+/// The file of a bound socket. Removes it when dropped, if it is still the same file.
+///
+/// Once the socket is closed, another server could bind the path between the comparison and the removal.
+#[derive(Debug)]
+pub(crate) struct BoundPath {
+    pub(super) location: Location,
+    identity: Identity,
+    /// The process that has bound it, and removes it.
+    origin: Origin,
+}
+
+impl BoundPath {
+    pub(super) fn new(location: Location, identity: Identity) -> Self {
+        let origin = Origin::here();
+        Self {
+            location,
+            identity,
+            origin,
+        }
+    }
+}
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        if self.origin.is_here() {
+            // Not reported: a file that stays is replaced by the next start.
+            let _ = self.location.remove(self.identity);
+        }
+    }
+}
