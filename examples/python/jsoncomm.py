@@ -7,17 +7,17 @@ A client:
     with jsoncomm.connect("/run/example.sock") as connection:
         with connection.call("example.files.open", {"path": "a.txt"}) as opened:
             text = os.pread(opened.fd("file").fileno(), opened.value["len"], 0)
-        with open("b.txt", "rb") as content:  # whatever has a fileno() is sent as a descriptor, and stays ours
+        with open("b.txt", "rb") as content:  # objects with fileno() are sent as descriptors, and stay open
             connection.call("example.files.put", {"path": "b.txt", "content": content}, timeout=0.5)
         with connection.stream("example.files.follow", {"path": "a.txt"}) as lines:
             for line in lines:
                 print(line.value)
 
-What comes back is a `Message`: its JSON `value`, and the descriptors, which `message.fd(...)` finds by the members
-that name them. They are closed with the message at the end of `with`; `Fd.detach` gives the number away, `Fd.open`
-makes a file of it. A call ends with an answer or raises ServiceError, Fault, Deadline (NotSent if it found no room),
-Closed or BadMessage. After Deadline the connection can still be used. Arguments that cannot be sent raise ValueError,
-TypeError or OSError, and then nothing was sent.
+A call returns a `Message`: its JSON `value`, and the descriptors, which `message.fd(...)` finds by the members that
+name them. They are closed with the message at the end of `with`; `Fd.detach` gives the number to the caller, `Fd.open`
+makes a file of it. A call returns a reply or raises ServiceError, Fault, Deadline (NotSent if there was no room in
+time), Closed or BadMessage. After Deadline the connection stays usable. Arguments that cannot be sent raise ValueError,
+TypeError or OSError, and nothing is sent.
 
 A server, on one thread:
 
@@ -31,33 +31,33 @@ A server, on one thread:
             raise jsoncomm.ServiceError(1, f"no file {path}", {"NotFound": {"path": path}})
         return {"len": os.fstat(file.fileno()).st_size, "file": file}
 
-    server.bind("/run/example.sock", "seqpacket", mode=0o666, admit=lambda peer: peer.uid in (0, 1000))
+    server.bind("/run/example.sock", "seqpacket", mode=0o666, authorize=lambda peer: peer.uid in (0, 1000))
     server.run()
 
-The annotations of a method say which arguments it takes (str, int, float, bool, Fd, list[...], dict[str, ...],
-Optional[...], Any); a call with others is refused before it runs. An argument annotated with Peer is none
-of the call: it says who calls, as the kernel reports it. What a method returns is given away: descriptors are
-closed when they are sent, and so are those among its arguments that it has not detached. A generator answers with a
-stream of what it yields, as fast as its client reads; it holds up everybody while it waits for something itself. A
-method that raises anything but ServiceError and Fault costs its own call.
+The annotations of a method declare its arguments (str, int, float, bool, Fd, list[...], dict[str, ...], Optional[...],
+Any). A call with other arguments is refused before the method runs. An argument annotated with Peer is not part of the
+call: it is the caller's identity, as the kernel reports it. Descriptors that a method returns are closed once they are
+sent, and so are those among its arguments that it has not detached. A generator returns a stream of what it yields, as
+fast as its client reads. While it blocks, the whole server does. A method that raises anything but ServiceError and
+Fault fails only its own call.
 
-It keeps to what the library promises in its README, with these differences:
+The module keeps the promises of the library's README, with these differences:
 
-- A connection has one call in flight besides its streams, and is for one thread at a time. It is not made anew when
-  the server has gone, and no call is repeated.
-- A method answers before the next message is read, or with a stream; it cannot put its answer off.
-- The server describes itself as far as annotations tell: it names no errors and no types of one's own.
-- Integers are exact however large they are, up to 1000 digits. A dict with the keys 1 and "1" is written as it is, and
-  refused by whoever reads it.
-- Peers have no pidfd, a file's owner and group cannot be set, and a socket of one's own is made non-blocking for all
-  who have it.
-- While as many descriptors as a user may have wait to be closed, its other connections are not read, and new ones are
-  turned away; what it sends to a datagram socket is still taken, and waits to be closed.
-- An answer that waits, because its user has not read the descriptors in others, holds up those behind it. On a datagram
-  socket the peers share one such bound.
-- What goes wrong is in the log "jsoncomm", each time: it is not limited, and has the tracebacks of methods.
+- A connection has one call in flight besides its streams, and is for one thread at a time. It does not reconnect after
+  the server's death, and repeats no call.
+- A method replies before the next message is read, or with a stream. It cannot defer its reply.
+- The server describes itself as far as annotations tell, without errors and types of the program.
+- Integers of up to 1000 digits are exact. A dict with the keys 1 and "1" is written as it is, and its reader refuses
+  it.
+- Peers have no pidfd, the owner and group of a file cannot be set, and a socket that is passed in is made non-blocking
+  for all processes that share it.
+- While as many descriptors as a user may have wait to be closed, its other connections are not read and new ones are
+  refused. Messages that it sends to a datagram socket are still received, and wait to be closed.
+- A reply that waits because its user has not read the descriptors of others delays those after it. The peers of a
+  datagram socket share one such limit.
+- Every failure is logged to "jsoncomm", with the traceback of a method, and without a rate limit.
 
-The wire is described in the library's documentation, and shown by its test vectors. Needs Linux and Python 3.9.
+The library's documentation describes the wire format, and its test vectors show it. Needs Linux and Python 3.9.
 """
 
 from __future__ import annotations
@@ -91,26 +91,26 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Union
 KINDS = {"dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
 SPILLED = b"<args-via-fd>"
 SO_PEERGROUPS, SO_PASSPIDFD = 59, 76
-OVERFLOW_ID = 65534  # stands for users and groups that have no number here
-SCM_PIDFD = 4  # comes from sockets that were made to pass such
-FDS_MAX = 253  # of one datagram, SCM_MAX_FD
-DATAGRAM_MAX = 4_263_616  # bytes, whatever SO_SNDBUF says
-SNDBUF_OVERHEAD = 32  # bytes that the kernel keeps of SO_SNDBUF for itself
-MESSAGE_MAX = 1 << 20  # bytes of a JSON text, however it travels; `limit` changes it
-DEPTH_MAX = 64  # arrays and objects open at once
-DIGITS_MAX = 1000  # of an integer: reading one takes longer than its length
+OVERFLOW_ID = 65534  # stands for users and groups that are not mapped here
+SCM_PIDFD = 4  # received from sockets that have SO_PASSPIDFD
+FDS_MAX = 253  # in one datagram, SCM_MAX_FD
+DATAGRAM_MAX = 4_263_616  # bytes, for any SO_SNDBUF
+SNDBUF_OVERHEAD = 32  # bytes of SO_SNDBUF that the kernel uses itself
+MESSAGE_MAX = 1 << 20  # bytes of a JSON text, inline or in a memfd; `limit` changes it
+DEPTH_MAX = 64  # nested arrays and objects
+DIGITS_MAX = 1000  # in an integer: the time to parse one grows faster than its length
 ID_MAX = 256  # bytes of an id that is echoed
-TIMEOUT_MAX = 1 << 53  # milliseconds: longer than anybody waits, and a float still holds it
-PATIENCE = 25.0  # seconds for a call, unless told otherwise
-LOOK = 0.1  # seconds after which a datagram client looks whether its server is still there
-GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)  # of sending: nobody is there
+TIMEOUT_MAX = 1 << 53  # milliseconds: the largest integer that every float holds exactly
+PATIENCE = 25.0  # seconds for a call, by default
+LOOK = 0.1  # seconds after which a datagram client checks that its server lives
+GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)  # sending: no peer
 LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # no room now
-FAR = 1e6  # seconds that a socket is told to wait at most
+FAR = 1e6  # seconds, the longest timeout of a socket
 PATH_MAX = 107  # bytes of a path that fit into an address
-BACKLOG = 4096  # clients that wait to be accepted
-LOCKED = 1.0  # seconds to wait while others bind in the same directory
-PAUSE = 0.001  # seconds before something is tried again that no event tells of
-KEPT_ITEMS = 256  # items of a stream that have come and were not asked for yet
+BACKLOG = 4096  # clients waiting to be accepted
+LOCKED = 1.0  # seconds to wait while another process binds in the directory
+PAUSE = 0.001  # seconds before a retry that no event announces
+KEPT_ITEMS = 256  # items of a stream that were received and not requested yet
 KEPT_FDS = 128  # descriptors in them
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 LOG = logging.getLogger("jsoncomm")
@@ -119,23 +119,23 @@ Address = Union[str, bytes, "os.PathLike[str]"]
 
 
 class Error(Exception):
-    """What this module raises."""
+    """Base of the exceptions of this module."""
 
 
 class Closed(Error):
-    """The other side has gone."""
+    """The peer has closed the connection."""
 
 
 class Deadline(Error):
-    """No answer came in time; it may be on its way."""
+    """No reply came in time. The call may have been carried out."""
 
 
 class NotSent(Deadline):
-    """There was no room for the call in time, so that it was not sent."""
+    """There was no room for the call in time; it was not sent."""
 
 
 class ServiceError(Error):
-    """The service's own error. `answer` has its data, and the descriptors in it."""
+    """An error of the service. `answer` has its data and the descriptors in it."""
 
     def __init__(self, code: int, message: str, data: Any = None, answer: Optional[Message] = None) -> None:
         super().__init__(message)
@@ -144,11 +144,11 @@ class ServiceError(Error):
 
 
 class Fault(Error):
-    """What the framework says when it cannot carry a call through."""
+    """An error of the framework: the call could not be carried out."""
 
-    NOT_JSON, NOT_A_CALL, UNKNOWN_METHOD, BAD_ARGUMENT, HANDLER_FAILED = -32700, -32600, -32601, -32602, -32603
-    BUSY, DROPPED, STOPPING, REFUSED, ANSWER_TOO_BIG = -32000, -32001, -32002, -32003, -32004
-    DEADLINE, CANCELLED, BAD_DESCRIPTORS = -32005, -32006, -32007
+    PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
+    INTERNAL_ERROR, BUSY, NO_REPLY, SHUTTING_DOWN, NOT_AUTHORIZED = -32603, -32000, -32001, -32002, -32003
+    REPLY_TOO_LARGE, DEADLINE_EXCEEDED, CANCELLED, INVALID_DESCRIPTORS = -32004, -32005, -32006, -32007
 
     def __init__(self, code: int, message: str, field: Optional[str] = None) -> None:
         super().__init__(message)
@@ -156,7 +156,7 @@ class Fault(Error):
 
 
 class BadMessage(Error):
-    """A message that is not as the wire has it. Its descriptors are closed; `code` is that of the fault."""
+    """A message that violates the wire format. Its descriptors are closed; `code` is the code of the fault."""
 
     def __init__(self, code: int, reason: str, text: bytes = b"", sender: Any = None) -> None:
         super().__init__(reason)
@@ -165,7 +165,7 @@ class BadMessage(Error):
 
 # Processes.
 
-_forks = 0  # that lie between the process that has imported this and this one
+_forks = 0  # number of forks between the process that imported this module and this one
 
 
 def _count_fork() -> None:
@@ -177,15 +177,15 @@ os.register_at_fork(after_in_child=_count_fork)
 
 
 class Forked(Error):
-    """It was made before os.fork(), in another process, and is in use there. Nothing was done."""
+    """The object was made before os.fork(), by the parent process, which uses it. Nothing was done."""
 
 
 class _InChild(BaseException):
-    """The program's code has forked, and this is the child: it does nothing more for the parent's clients."""
+    """The program's code has forked, and this is the child. It does nothing more for the parent's clients."""
 
 
 def _check_process(forks: int) -> None:
-    """Refuses what was made in another process: that one has the ids, the loop and the files."""
+    """Raises Forked for an object of the parent process, which has its ids, its loop and its files."""
     if forks != _forks:
         raise Forked("made before fork(2), in another process: make a new one in this one")
 
@@ -194,8 +194,8 @@ def _check_process(forks: int) -> None:
 
 
 class _Closer:
-    """Closes what has come from a peer on a thread of its own, since that takes as long as its sender likes: a socket
-    that lingers, a file on FUSE, a memfd with gigabytes beyond its end."""
+    """Closes what peers have sent on a thread of its own. Closing can take as long as the sender likes: a lingering
+    socket, a file on FUSE, a memfd with gigabytes beyond its end."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -209,16 +209,16 @@ class _Closer:
             self._thread = threading.Thread(target=self._run, daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # there can be no more threads
+            except RuntimeError:  # no more threads can be started
                 self._thread = None
                 self._close(self._queue.get())
 
     def waiting(self) -> int:
-        """How many things are still to be closed."""
+        """The number of objects that are still to be closed."""
         return self._taken - self._closed
 
     def end(self, timeout: float) -> None:
-        """Ends once all is closed, and waits for that for so long."""
+        """Stops after everything is closed. Waits for that for `timeout` seconds."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(timeout)
@@ -234,24 +234,24 @@ class _Closer:
 
 
 class Fd:
-    """Owns one descriptor. One that is forgotten is closed with its object."""
+    """Owns a descriptor, and closes it when the object is deleted."""
 
     def __init__(self, fd: int, closer: Optional[_Closer] = None) -> None:
         self._fd, self._closer = fd, closer
 
     def fileno(self) -> int:
-        """The number, which stays ours."""
+        """Returns the number. The object still owns it."""
         if self._fd < 0:
             raise ValueError("the descriptor is closed or detached")
         return self._fd
 
     def detach(self) -> int:
-        """Gives the number away, for its new owner to close."""
+        """Gives the number to the caller, who has to close it."""
         fd, self._fd = self.fileno(), -1
         return fd
 
     def open(self, mode: str = "rb", **more: Any) -> Any:
-        """Makes a file of it, which owns it from now on."""
+        """Makes a file object of it, which then owns it."""
         return os.fdopen(self.detach(), mode, **more)
 
     def close(self) -> None:
@@ -259,7 +259,7 @@ class Fd:
             os.close(self.detach())
 
     def discard(self) -> None:
-        """Closes one that a peer has sent to a server, without waiting for that."""
+        """Closes a descriptor that a peer has sent to a server, without waiting."""
         if self._closer is None or self._fd < 0:
             self.close()
         else:
@@ -279,18 +279,18 @@ class Fd:
 
 
 class Message:
-    """What came: the JSON, the descriptors, who sent it if that has an address, and whether it came in a memfd."""
+    """A received message: JSON, descriptors, the sender if it has an address, and whether it came in a memfd."""
 
     def __init__(self, text: bytes, fds: Iterable[Fd] = (), sender: Any = None, spilled: bool = False) -> None:
         self.text, self.sender, self.spilled = text, sender, spilled
         self.fds = list(fds)
         self.value: Any = None
         self.more = False
-        self.credentials: Optional[tuple[int, int, int]] = None  # pid, uid and gid, where the socket is told of them
+        self.credentials: Optional[tuple[int, int, int]] = None  # pid, uid and gid, if the socket receives them
         self._named: dict[int, str] = {}
 
     def fd(self, *path: Union[str, int]) -> Fd:
-        """The descriptor that the member there names: `fd("files", 0)` is that of `value["files"][0]`."""
+        """Returns the descriptor that a member names: `fd("files", 0)` is the one of `value["files"][0]`."""
         index = self.value
         for step in path:
             index = index[step]
@@ -300,13 +300,13 @@ class Message:
             raise BadMessage(fault.code, f"{fault.field}: {fault}") from None
 
     def named(self, index: Any, name: str) -> Fd:
-        """The descriptor with that index, which nothing else may name."""
+        """Returns the descriptor with this index, which no other member may name."""
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise Fault(Fault.BAD_ARGUMENT, "not the index of a descriptor", name)
+            raise Fault(Fault.INVALID_PARAMS, "not the index of a descriptor", name)
         if index >= len(self.fds):
-            raise Fault(Fault.BAD_DESCRIPTORS, f"descriptor {index} is not among the {len(self.fds)}", name)
+            raise Fault(Fault.INVALID_DESCRIPTORS, f"descriptor {index} is not among the {len(self.fds)}", name)
         if self._named.setdefault(index, name) != name:
-            raise Fault(Fault.BAD_DESCRIPTORS, f"descriptor {index} is named twice", name)
+            raise Fault(Fault.INVALID_DESCRIPTORS, f"descriptor {index} is named twice", name)
         return self.fds[index]
 
     def close(self) -> None:
@@ -320,11 +320,11 @@ class Message:
         self.close()
 
 
-# JSON: one text has one meaning, or is refused.
+# JSON: a text has one meaning or is refused.
 
 
 class _Twice(dict[str, Any]):
-    """An object in which a key comes twice."""
+    """An object that repeats a key."""
 
     key = ""
 
@@ -358,7 +358,7 @@ def _constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-# A string without an end reaches to the end, so that no text takes longer than its length.
+# An unterminated string extends to the end, so that the time is proportional to the length.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
@@ -374,7 +374,7 @@ def _is_deep(text: bytes) -> bool:
 
 
 def _parse(text: bytes) -> Any:
-    """Reads JSON; what is sound JSON but has two meanings or none is for `_flaw` to find."""
+    """Parses JSON. Valid JSON with two meanings or none is left to `_flaw`."""
     if _is_deep(text):
         raise ValueError(f"nested deeper than {DEPTH_MAX}")
     hooks: Any = {"parse_int": _integer, "parse_float": _float, "parse_constant": _constant}
@@ -382,7 +382,7 @@ def _parse(text: bytes) -> Any:
 
 
 def _flaw(value: Any) -> Optional[str]:
-    """Finds a repeated key or half a surrogate pair."""
+    """Finds a repeated key or a lone surrogate."""
     if isinstance(value, str):
         return None if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a string is no text"
     if isinstance(value, _Twice):
@@ -393,25 +393,25 @@ def _flaw(value: Any) -> Optional[str]:
 
 
 def decode(text: bytes) -> Any:
-    """Reads JSON strictly; BadMessage says what is wrong with it."""
+    """Parses JSON strictly. Raises BadMessage with the reason."""
     try:
         value = _parse(text)
     except ValueError as error:
-        raise BadMessage(Fault.NOT_JSON, f"not JSON: {error}", text) from None
+        raise BadMessage(Fault.PARSE_ERROR, f"not JSON: {error}", text) from None
     flaw = _flaw(value)
     if flaw is not None:
-        raise BadMessage(Fault.NOT_A_CALL, flaw, text)
+        raise BadMessage(Fault.INVALID_REQUEST, flaw, text)
     return value
 
 
 def encode(value: Any) -> tuple[bytes, list[Any]]:
-    """Writes JSON. Whatever has a fileno() is written as an index, and is in the list."""
+    """Writes JSON. An object with fileno() becomes an index into the list that is returned."""
     fds: list[Any] = []
 
     def index(thing: Any) -> int:
         if not hasattr(thing, "fileno"):
             raise TypeError(f"{type(thing).__name__} cannot be sent")
-        thing.fileno()  # one that is closed is found before anything is sent
+        thing.fileno()  # finds a closed one before anything is sent
         fds.append(thing)
         return len(fds) - 1
 
@@ -428,7 +428,7 @@ _MEMBER = re.compile(r'[ \t\n\r]*[{,][ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\
 
 
 def _peek(text: bytes) -> dict[str, Any]:
-    """The members of an object that may be broken, up to where it is; the last may be without its value."""
+    """Returns the members of an object that may be invalid, up to the error. The last may lack its value."""
     found: dict[str, Any] = {}
     place, scan = 0, json.JSONDecoder().raw_decode
     with contextlib.suppress(ValueError, RecursionError):
@@ -442,21 +442,21 @@ def _peek(text: bytes) -> dict[str, Any]:
 
 
 def _id(value: Any) -> Any:
-    """An id that can be echoed, or None."""
+    """Returns an id that can be echoed, or None."""
     good = isinstance(value, (int, str)) and not isinstance(value, bool) and _flaw(value) is None
     return value if good and len(json.dumps(value, ensure_ascii=False).encode()) <= ID_MAX else None
 
 
-# One datagram at a time.
+# Datagrams.
 
 
 class Line:
-    """A socket that sends and receives one JSON text with its descriptors: the bare wire. It owns the socket."""
+    """A socket that sends and receives JSON texts with their descriptors, without an envelope. Owns the socket."""
 
     def __init__(self, sock: socket.socket, limit: int = MESSAGE_MAX, closer: Optional[_Closer] = None) -> None:
         self.sock, self.limit = sock, limit
         self.connected = sock.type == socket.SOCK_SEQPACKET
-        self.unread = 0  # descriptors that were sent since all was read
+        self.unread = 0  # descriptors sent since everything was read
         self._closer = closer
 
     def inline_max(self) -> int:
@@ -469,7 +469,7 @@ class Line:
         return self.send_text(*encode(value), to)
 
     def send_text(self, text: bytes, fds: Iterable[Any] = (), to: Any = None) -> str:
-        """Sends a text and says how it travelled. Waits as the socket's own timeout says; nothing is sent in parts."""
+        """Sends a text, and returns how it travelled. Blocks as the socket's timeout says. Never sends a part."""
         numbers = [fd.fileno() for fd in fds]
         if len(text) > self.limit:
             raise ValueError(f"a message of {len(text)} bytes exceeds {self.limit}")
@@ -482,7 +482,7 @@ class Line:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                how = "memfd for want of memory"  # a datagram has to be in one piece there
+                how = "memfd for want of memory"  # a datagram is contiguous in it
         with Fd(os.memfd_create("jsoncomm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)) as payload:
             with open(payload.fileno(), "wb", closefd=False) as file:
                 file.write(text)
@@ -492,7 +492,7 @@ class Line:
         return how
 
     def count_unread(self) -> int:
-        """How many descriptors may be on their way. On a datagram socket, whatever is unread anywhere counts."""
+        """Returns how many descriptors may be in flight. On a datagram socket, unread messages of any peer count."""
         if self.unread and struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4))) == (0,):
             self.unread = 0
         return self.unread
@@ -503,7 +503,7 @@ class Line:
         self.sock.sendmsg([data], control, socket.MSG_NOSIGNAL, *address)
 
     def receive(self) -> Optional[Message]:
-        """Receives a message; None when a connection has ended."""
+        """Receives a message. Returns None at the end of a connection."""
         message = self.receive_text()
         if message is not None:
             try:
@@ -514,12 +514,12 @@ class Line:
         return message
 
     def receive_text(self) -> Optional[Message]:
-        """The same without looking into the text. What is damaged is refused with all its descriptors closed."""
+        """Receives a message without parsing its text. Refuses damaged ones and closes all their descriptors."""
         room = socket.CMSG_SPACE(FDS_MAX * array.array("i").itemsize) + socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)
         size = min(self.limit, DATAGRAM_MAX) + 1
         try:
             came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:  # comes once, before what a dead peer had sent and the end
+        except ConnectionResetError:  # reported once, before the last messages of a dead peer and the end
             came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
         text, control, flags, sender = came
         numbers = array.array("i")
@@ -540,10 +540,10 @@ class Line:
                 message.close()
                 return None
             if flags & socket.MSG_TRUNC or len(text) > self.limit:
-                raise BadMessage(Fault.NOT_A_CALL, f"the message exceeds {self.limit} bytes")
+                raise BadMessage(Fault.INVALID_REQUEST, f"the message exceeds {self.limit} bytes")
             if flags & socket.MSG_CTRUNC:
                 reason = "descriptors were lost: too many are open, or a security module forbids them"
-                raise BadMessage(Fault.BAD_DESCRIPTORS, reason, text)
+                raise BadMessage(Fault.INVALID_DESCRIPTORS, reason, text)
             if text == SPILLED:
                 message.text, message.spilled = self._unspill(message.fds), True
             return message
@@ -553,27 +553,27 @@ class Line:
             raise
 
     def _unspill(self, fds: list[Fd]) -> bytes:
-        """Takes the memfd off the front of the descriptors and reads the text in it."""
+        """Removes the memfd from the front of the descriptors and reads the text in it."""
         if not fds:
-            raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload's descriptor is missing", SPILLED)
+            raise BadMessage(Fault.INVALID_DESCRIPTORS, "the payload's descriptor is missing", SPILLED)
         payload = fds.pop(0)
         try:
-            fcntl.fcntl(payload.fileno(), fcntl.F_GET_SEALS)  # fails for all that could make its reader wait
+            fcntl.fcntl(payload.fileno(), fcntl.F_GET_SEALS)  # fails for every file that could block its reader
         except OSError:
             payload.discard()
-            raise BadMessage(Fault.BAD_DESCRIPTORS, "the payload is not in a memfd", SPILLED) from None
+            raise BadMessage(Fault.INVALID_DESCRIPTORS, "the payload is not in a memfd", SPILLED) from None
         try:
             return self._read(payload.fileno())
-        except OSError as error:  # opened for writing only, for example
+        except OSError as error:  # for example opened for writing only
             reason = f"the payload cannot be read: {error.strerror}"
-            raise BadMessage(Fault.BAD_DESCRIPTORS, reason, SPILLED) from None
+            raise BadMessage(Fault.INVALID_DESCRIPTORS, reason, SPILLED) from None
         finally:
             payload.discard()
 
     def _read(self, payload: int) -> bytes:
         size = os.fstat(payload).st_size
         if size > self.limit:
-            raise BadMessage(Fault.NOT_A_CALL, f"the message exceeds {self.limit} bytes")
+            raise BadMessage(Fault.INVALID_REQUEST, f"the message exceeds {self.limit} bytes")
         text = bytearray()
         while len(text) < size:
             part = os.pread(payload, size - len(text), len(text))
@@ -596,7 +596,7 @@ class Line:
 
 
 def _address(address: Address) -> Any:
-    """Checks an address; text and bytes stay what they are."""
+    """Checks an address. Text stays text, and bytes stay bytes."""
     found = os.fspath(address)
     raw = os.fsencode(found)
     if raw[:1] != b"\0" and (not raw or b"\0" in raw):
@@ -610,7 +610,7 @@ def _is_abstract(address: Any) -> bool:
 
 @contextlib.contextmanager
 def _reachable(address: Any) -> Iterator[Any]:
-    """A name for connect(2). A path too long for it is reached through a descriptor of the file itself."""
+    """Yields a name for connect(2). A path that is too long is reached through a descriptor of the file."""
     if _is_abstract(address) or len(os.fsencode(address)) <= PATH_MAX:
         yield address
         return
@@ -619,7 +619,7 @@ def _reachable(address: Any) -> Iterator[Any]:
 
 
 def _connect(sock: socket.socket, address: Any, deadline: float) -> None:
-    """Connects, and waits until the deadline while the server has too many clients to accept."""
+    """Connects. Waits until the deadline while the server has too many clients to accept."""
     sock.setblocking(False)
     with _reachable(address) as name:
         while True:
@@ -630,12 +630,12 @@ def _connect(sock: socket.socket, address: Any, deadline: float) -> None:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise NotSent("the server did not accept the connection in time") from None
-                time.sleep(PAUSE)  # poll(2) does not tell when there is room
+                time.sleep(PAUSE)  # poll(2) does not report room
 
 
 def _connected(address: Any, kind: int, deadline: float) -> socket.socket:
-    """Connects, and gives a datagram socket a name so that it can be answered: first the connection, then the
-    name, so that no stranger's datagram is ever queued."""
+    """Connects, and then gives a datagram socket a name so that it can be replied to. In this order no other process
+    can queue a datagram before."""
     # An empty name lets the kernel choose, but some releases of 3.9 and 3.10 make it "\0" (gh-94821).
     for name in (b"", b"\0jsoncomm-" + os.urandom(8).hex().encode()):
         sock = socket.socket(socket.AF_UNIX, kind)
@@ -655,8 +655,8 @@ def _connected(address: Any, kind: int, deadline: float) -> socket.socket:
 
 
 class _Place:
-    """Where a socket's file is, or is to be. It stands on a descriptor of the directory, so that it finds the file
-    after chdir(2), and whatever has become of the path."""
+    """The place of a socket's file. Holds a descriptor of the directory, so that it finds the file after chdir(2) and
+    after the path has changed."""
 
     def __init__(self, path: Any) -> None:
         folder, self.file = os.path.split(path)
@@ -670,11 +670,11 @@ class _Place:
         self.forks = _forks
 
     def bind(self, sock: socket.socket, mode: Optional[int]) -> None:
-        """Binds in place of a dead socket, if need be, and opens the socket to clients. Of several that do that at
-        the same time one gets the path, because the directory is locked meanwhile."""
+        """Binds, replacing a dead socket, and opens the socket to clients. The directory is locked meanwhile, so that
+        one of several servers gets the path."""
         with self._locked() as locked:
             if mode is not None:
-                os.fchmod(sock.fileno(), mode)  # it appears with no more than that
+                os.fchmod(sock.fileno(), mode)  # the file never has more permissions than that
             self._bind(sock, locked)
             self.inode = self._inode()
             try:
@@ -687,8 +687,8 @@ class _Place:
                 raise
 
     def remove(self) -> None:
-        """Removes the file if it is still the one that was bound, and not in a forked child. This comes before its
-        socket is closed: somebody else's could be in its place after that."""
+        """Removes the file if it is still the one that was bound, and not in a forked child. Call it before closing
+        the socket: afterwards the file of another server could be in its place."""
         with contextlib.suppress(OSError):
             if self.inode is not None and self.forks == _forks and self._inode() == self.inode:
                 os.unlink(self.file, dir_fd=self.folder.fileno())
@@ -699,12 +699,12 @@ class _Place:
         return found.st_dev, found.st_ino
 
     def _open(self) -> Fd:
-        """The file itself, which keeps its inode from being used again."""
+        """Opens the file itself, which keeps its inode number from being reused."""
         return Fd(os.open(self.file, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.folder.fileno()))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Waits until nobody else binds in the directory; False where it cannot be locked."""
+        """Locks the directory against others that bind in it. Yields False if it cannot be locked."""
         try:
             fd = Fd(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.folder.fileno()))
         except PermissionError:
@@ -727,11 +727,11 @@ class _Place:
             try:
                 yield locked
             finally:
-                if locked:  # closing alone would leave it to a child that another thread is just starting
+                if locked:  # a child that another thread is starting would keep the lock after a mere close
                     fcntl.flock(fd.fileno(), fcntl.LOCK_UN)
 
     def _bind(self, sock: socket.socket, locked: bool) -> None:
-        for _ in range(4):  # programs that do not lock put files there and take them away
+        for _ in range(4):  # programs that do not lock can create and remove files there
             try:
                 sock.bind(self.name)
                 return
@@ -742,7 +742,7 @@ class _Place:
         raise OSError(errno.EADDRINUSE, "the path is in use")
 
     def _clear(self, locked: bool) -> None:
-        """Removes what is in the way if it is a dead socket of ours, or raises what it is."""
+        """Removes a dead socket of ours from the path, or raises an error that says what is there."""
         try:
             file = self._open()
         except FileNotFoundError:
@@ -764,7 +764,7 @@ class _Place:
         raise OSError(errno.EADDRINUSE, problem)
 
     def _set_mode(self, mode: int) -> None:
-        """Gives the file just bound the bits that the umask has taken."""
+        """Restores the permission bits of a file just bound that the umask has cleared."""
         with self._open() as file:
             found = os.fstat(file.fileno())
             if (found.st_dev, found.st_ino) != self.inode:
@@ -774,8 +774,8 @@ class _Place:
 
 
 def _is_dead(name: Any) -> bool:
-    """Returns true if no process has the socket at this path open. A datagram socket is told of all types: of one
-    that is bound and does not listen yet, too."""
+    """Returns true if no process has the socket at this path open. Asks with a datagram socket, which finds sockets
+    of all types, also one that is bound and does not listen yet."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(name)
@@ -787,8 +787,9 @@ def _is_dead(name: Any) -> bool:
 
 
 def _bind_abstract(sock: socket.socket, name: Any) -> list[socket.socket]:
-    """Binds a name of every type: that of each is another one to the kernel, so that a stranger could take clients
-    in who do not know the kind. Returns the sockets that hold the others, at which nobody is answered."""
+    """Binds a name in every type of socket. The kernel has a separate name for each type, and another program could
+    take one and mislead clients that do not know the kind. Returns the sockets that hold the other types; they serve
+    nobody."""
     held: list[socket.socket] = []
     try:
         sock.bind(name)
@@ -813,14 +814,14 @@ def _bind_abstract(sock: socket.socket, name: Any) -> list[socket.socket]:
 def connect(
     address: Address, kind: Optional[str] = None, timeout: float = PATIENCE, limit: int = MESSAGE_MAX
 ) -> Connection:
-    """Connects to a server; without a kind, to whichever it has. OSError when nobody is there.
+    """Connects to a server; without a kind, to the kind that it has. Raises OSError if there is no server.
 
-    `timeout` is for connecting, and for each call that has none of its own; `limit` is the longest message in bytes.
+    `timeout` limits connecting, and each call without a timeout of its own. `limit` is the longest message, in bytes.
     """
     address = _address(address)
     deadline = time.monotonic() + timeout
     kinds = [KINDS[kind]] if kind else [socket.SOCK_SEQPACKET, socket.SOCK_DGRAM]
-    # A name is looked up together with the type: there is nobody at it then.
+    # The kernel looks up name and type together, so the name is not found.
     other = errno.ECONNREFUSED if _is_abstract(address) else errno.EPROTOTYPE
     for candidate in kinds:
         try:
@@ -832,8 +833,8 @@ def connect(
 
 
 def _has_peer(sock: socket.socket) -> Optional[bool]:
-    """Asks the kernel whether the socket that this one is connected to is still open (sock_diag(7)); None where it
-    does not tell. Unlike a look at an address, this needs no rights there, and no other server is taken for ours."""
+    """Asks the kernel whether the socket at the other end is still open (sock_diag(7)). Returns None if it does not
+    tell. Unlike a check of the address, this needs no permissions there, and takes no other server for ours."""
     inode = os.fstat(sock.fileno()).st_ino
     # A nlmsghdr of 40 bytes: SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST. A unix_diag_req: all states, UDIAG_SHOW_PEER.
     question = struct.pack(
@@ -857,7 +858,7 @@ def _has_peer(sock: socket.socket) -> Optional[bool]:
 
 
 class _Kept:
-    """Items of a stream that have come and were not asked for yet."""
+    """Items of a stream that were received and not requested yet."""
 
     def __init__(self) -> None:
         self.messages: collections.deque[Message] = collections.deque()
@@ -865,7 +866,7 @@ class _Kept:
         self.ended = False
 
     def push(self, message: Message, limit: int) -> bool:
-        """Returns true if there is room for it; for the first there always is."""
+        """Adds a message if there is room; returns true if so. There is always room for the first."""
         size, fds = self.bytes + len(message.text), self.fds + len(message.fds)
         if self.messages and (len(self.messages) >= KEPT_ITEMS or size > limit or fds > KEPT_FDS):
             return False
@@ -885,11 +886,10 @@ class _Kept:
 
 
 class Connection:
-    """Calls over a connected socket, which it owns. For one thread at a time, and for the process that has made it:
-    in a forked child every call is Forked, and closing it there does nothing to what the parent has in flight.
+    """Makes calls over a connected socket, which it owns. For one thread at a time, and for the process that made it:
+    in a forked child each call raises Forked, and closing it does not affect the parent's calls.
 
-    On a datagram socket, where the kernel does not tell that a server is gone, it looks for it while it waits.
-    """
+    The kernel does not report the death of a datagram server. While it waits, the connection polls for that."""
 
     def __init__(
         self, sock: socket.socket, timeout: float = PATIENCE, address: Any = None, limit: int = MESSAGE_MAX
@@ -898,16 +898,16 @@ class Connection:
         self._forks = _forks
         self.timeout = timeout
         if address is not None and not _is_abstract(address):
-            address = os.path.abspath(address)  # it means the same after chdir(2)
+            address = os.path.abspath(address)  # stays valid after chdir(2)
         self._address = address
         self._look_at = math.inf if self.line.connected else 0.0
-        self._last = int.from_bytes(os.urandom(8), "big") >> 12  # below 2^52, and nobody's guess
+        self._last = int.from_bytes(os.urandom(8), "big") >> 12  # random, below 2^52
         self._streams: dict[int, _Kept] = {}
-        self._notified = False  # since the last answer, so that a fault without an id may be about that
+        self._notified = False  # since the last reply, so that a fault without an id may belong to it
 
     def call(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Message:
-        """Calls a method and waits for its answer, for `timeout` seconds if not for the connection's (`math.inf` is
-        for ever). The descriptors among the arguments are lent."""
+        """Calls a method and waits for its reply, for `timeout` seconds if given, otherwise for the connection's
+        (`math.inf` waits without limit). Descriptors in the arguments are duplicated; the caller keeps its own."""
         deadline = self._deadline(timeout)
         identity = self._begin(method, params, deadline, tell=True)
         try:
@@ -920,19 +920,19 @@ class Connection:
         return _outcome(answer)
 
     def stream(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Items:
-        """Calls a method that answers in many parts. `timeout` is for each of them."""
+        """Calls a method that returns a stream. `timeout` is for each item."""
         identity = self._begin(method, params, self._deadline(timeout), tell=False)
         self._streams[identity] = _Kept()
         return Items(self, identity, timeout)
 
     def notify(self, method: str, params: Any = None) -> None:
-        """Calls a method that does not answer."""
+        """Calls a one-way method."""
         call = {"jsonrpc": "2.0", "method": method, "params": {} if params is None else params}
         self._send(call, self._deadline(None))
         self._notified = True
 
     def next_id(self) -> int:
-        """An id for who writes a call's text, to `line`; `answer_to` then waits for the whole answer."""
+        """Returns an id for a call that the program writes to `line` itself; `answer_to` then waits for the reply."""
         self._last += 1
         return self._last
 
@@ -972,7 +972,7 @@ class Connection:
         _check_process(self._forks)
         text, fds = encode(value)
         if self._streams and not self.line.connected:
-            self._take_in()  # to send to a server that is gone throws away what it had answered
+            self._take_in()  # sending to a dead server discards the replies that are queued
         self.line.sock.settimeout(0)
         while True:
             try:
@@ -986,7 +986,7 @@ class Connection:
                 raise
 
     def _wait_for_room(self, deadline: float) -> None:
-        """Takes in what comes meanwhile: a server that has no room either reads again once it has sent."""
+        """Waits for room, and receives meanwhile: a blocked server reads again once it has sent its replies."""
         left = min(deadline - time.monotonic(), FAR)
         if left <= 0:
             raise NotSent("no room for the call in time")
@@ -996,7 +996,7 @@ class Connection:
             self._take_in()
 
     def _take_in(self) -> None:
-        """Takes in what has come, within reason."""
+        """Receives what has come, within limits."""
         self.line.sock.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             for _ in range(32):
@@ -1014,7 +1014,7 @@ class Connection:
             left = min(deadline, self._look_at) - now
             if left <= 0:
                 raise Deadline("no answer in time")
-            # It may have answered just before it went.
+            # It may have replied just before it died.
             self.line.sock.settimeout(0 if deserted else min(left, FAR))
             try:
                 message = self.line.receive_text()
@@ -1029,7 +1029,7 @@ class Connection:
             return message
 
     def _is_deserted(self) -> bool:
-        """Returns true if the server is known to be gone."""
+        """Returns true if the server is known to be dead."""
         has_peer = _has_peer(self.line.sock)
         if has_peer is None and self._address is not None:
             with contextlib.suppress(OSError), _reachable(self._address) as name:
@@ -1037,7 +1037,7 @@ class Connection:
         return has_peer is False
 
     def _next(self, identity: int, deadline: float) -> Message:
-        """Waits for the next answer to this call."""
+        """Waits for the next reply to this call."""
         _check_process(self._forks)
         kept = self._streams.get(identity)
         if kept and kept.messages:
@@ -1049,11 +1049,11 @@ class Connection:
                 return message
 
     def _sort(self, message: Message, identity: Optional[int]) -> Optional[Message]:
-        """Returns what answers this call. What answers a stream is kept, what answers nothing is dropped."""
+        """Returns a message that is the reply to this call. Keeps items of streams, and drops the rest."""
         try:
             value = decode(message.text)
             if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
-                raise BadMessage(Fault.NOT_A_CALL, "not an answer", message.text)
+                raise BadMessage(Fault.INVALID_REQUEST, "not an answer", message.text)
         except BadMessage:
             message.close()
             if identity is not None and _id(_peek(message.text).get("id")) in (identity, None):
@@ -1086,7 +1086,7 @@ class Connection:
         self._cancel(identity)
 
     def _cancel(self, identity: int) -> None:
-        """Tells the server that nobody waits any more, if there is room for that. A forked child has no call."""
+        """Tells the server that the call is cancelled, if there is room for that. A forked child has no calls."""
         if self._forks != _forks:
             return
         cancel = {"jsonrpc": "2.0", "method": "rpc.cancel", "params": {"id": identity}}
@@ -1096,21 +1096,21 @@ class Connection:
 
 
 def _outcome(message: Message) -> Message:
-    """Opens an answer: its result, or the error that it is."""
+    """Opens a reply: returns its result, or raises the error that it is."""
     answer = message.value
     try:
         if "method" in answer or ("result" in answer) == ("error" in answer):
-            raise BadMessage(Fault.NOT_A_CALL, "not an answer", message.text)
+            raise BadMessage(Fault.INVALID_REQUEST, "not an answer", message.text)
         more = answer.get("more", False)
         if not isinstance(more, bool):
-            raise BadMessage(Fault.NOT_A_CALL, "more is not a boolean", message.text)
+            raise BadMessage(Fault.INVALID_REQUEST, "more is not a boolean", message.text)
         if "result" in answer:
             message.value, message.more = answer["result"], more
             return message
         error = answer["error"] if isinstance(answer["error"], dict) else {}
         code, text, data = error.get("code"), error.get("message"), error.get("data")
         if isinstance(code, bool) or not isinstance(code, int) or not isinstance(text, str):
-            raise BadMessage(Fault.NOT_A_CALL, "an error without code or message", message.text)
+            raise BadMessage(Fault.INVALID_REQUEST, "an error without code or message", message.text)
         if -32768 <= code <= -32000:
             field = data.get("field") if isinstance(data, dict) else None
             raise Fault(code, text, field if isinstance(field, str) else None)
@@ -1122,7 +1122,7 @@ def _outcome(message: Message) -> Message:
 
 
 class Items:
-    """The parts of a stream, as they come. Leaving `with` before the end tells the server to stop."""
+    """The items of a stream. Leaving `with` before the end cancels the stream."""
 
     def __init__(self, connection: Connection, identity: int, timeout: Optional[float]) -> None:
         self._connection, self._identity, self._timeout = connection, identity, timeout
@@ -1137,11 +1137,11 @@ class Items:
         try:
             item = _outcome(self._connection._next(self._identity, self._connection._deadline(self._timeout)))
         except Deadline:
-            raise  # the item can still come
+            raise  # the item may still come
         except (Closed, ServiceError, Fault):
             self._end()
             raise
-        except BaseException:  # one that cannot be read, for example
+        except BaseException:  # for example an invalid item
             self.close()
             raise
         if not item.more:
@@ -1178,16 +1178,16 @@ class Peer(typing.NamedTuple):
     uid: Optional[int] = None
     gid: Optional[int] = None
     pid: Optional[int] = None
-    groups: Optional[tuple[int, ...]] = None  # the supplementary ones, on "seqpacket", if they are no more than 256
+    groups: Optional[tuple[int, ...]] = None  # supplementary groups, on "seqpacket", up to 256
 
     def is_in_group(self, gid: int) -> bool:
-        """Returns true if that is its group or one of those known. Grant by it, never refuse by it."""
+        """Returns true if this is its group or one of its known groups. Use it to grant access, not to deny it."""
         return gid == self.gid or gid in (self.groups or ())
 
     @staticmethod
     def of(credentials: Optional[tuple[int, int, int]]) -> Peer:
         """Reads SCM_CREDENTIALS or SO_PEERCRED: pid, uid and gid."""
-        if credentials in (None, (0, OVERFLOW_ID, OVERFLOW_ID)):  # also what came before SO_PASSCRED was set
+        if credentials in (None, (0, OVERFLOW_ID, OVERFLOW_ID)):  # also before SO_PASSCRED was set
             return Peer()
         assert credentials is not None
         pid, uid, gid = credentials
@@ -1208,7 +1208,8 @@ class Peer(typing.NamedTuple):
 
 
 def _number(number: int, of: str) -> Optional[int]:
-    """An id that means somebody here: where a user namespace has numbers for all, the overflow id is one of them."""
+    """Returns an id that is valid here, or None. Where a user namespace maps all ids, the overflow id is an ordinary
+    one."""
     if number == OVERFLOW_ID:
         try:
             with open(f"/proc/self/{of}_map") as file:
@@ -1219,7 +1220,7 @@ def _number(number: int, of: str) -> Optional[int]:
 
 
 def _check_hint(hint: Any) -> None:
-    """Refuses an annotation that `_unpack` could not follow."""
+    """Refuses an annotation that `_unpack` cannot apply."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Union or origin is getattr(types, "UnionType", Union):
         inner = tuple(option for option in inner if option is not type(None))
@@ -1234,7 +1235,7 @@ def _check_hint(hint: Any) -> None:
 
 
 def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
-    """Reads one argument as its annotation says, or refuses it by name."""
+    """Converts an argument as its annotation says, or refuses it by name."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Fd:
         return message.named(value, name)
@@ -1247,9 +1248,9 @@ def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise Fault(Fault.BAD_ARGUMENT, f"{name}: too large for float", name) from None
+            raise Fault(Fault.INVALID_PARAMS, f"{name}: too large for float", name) from None
     if not isinstance(value, wanted) or (wanted is int and not number):
-        raise Fault(Fault.BAD_ARGUMENT, f"{name}: not {getattr(wanted, '__name__', wanted)}", name)
+        raise Fault(Fault.INVALID_PARAMS, f"{name}: not {getattr(wanted, '__name__', wanted)}", name)
     if wanted is list and inner:
         return [_unpack(inner[0], item, message, f"{name}[{index}]") for index, item in enumerate(value)]
     if wanted is dict and inner:
@@ -1270,7 +1271,7 @@ PLAIN = (Any, Fd, object, *TYPES)
 
 
 def _schema(hint: Any) -> dict[str, Any]:
-    """Describes what an annotation stands for; one that is not known stands for anything."""
+    """Returns the schema of an annotation. An unknown annotation allows anything."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Fd:
         return {"type": "integer", "minimum": 0, "x-file-descriptor": True}
@@ -1284,7 +1285,7 @@ def _schema(hint: Any) -> dict[str, Any]:
 
 
 class _Method:
-    """A function, and what it takes."""
+    """A function that is served, and its arguments."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -1292,7 +1293,7 @@ class _Method:
         self.returns = hints.get("return", Any)
         taken = inspect.signature(function).parameters
         self.hints = {name: hints.get(name, Any) for name in taken}
-        self.peers = [name for name, hint in self.hints.items() if hint is Peer]  # no arguments of the call
+        self.peers = [name for name, hint in self.hints.items() if hint is Peer]  # not arguments of the call
         for name in self.peers:
             del self.hints[name]
         for name, hint in self.hints.items():
@@ -1302,7 +1303,7 @@ class _Method:
         self.defaults = {one.name: one.default for one in taken.values() if one.default is not one.empty}
 
     def describe(self, name: str) -> dict[str, Any]:
-        """What a client can know of it, as OpenRPC has it."""
+        """Returns the description of the method for OpenRPC."""
         told: dict[str, Any] = {"name": name, "paramStructure": "by-name"}
         docs = inspect.getdoc(self.function)
         if docs:
@@ -1323,33 +1324,33 @@ class _Method:
         return told
 
     def arguments(self, message: Message, peer: Peer) -> dict[str, Any]:
-        """Checks the arguments as strictly as a server has to."""
+        """Checks the arguments as strictly as a server must."""
         params = message.value
         if isinstance(params, list):
             if len(params) > len(self.hints):
-                raise Fault(Fault.BAD_ARGUMENT, "too many arguments")
+                raise Fault(Fault.INVALID_PARAMS, "too many arguments")
             params = dict(zip(self.hints, params))
-        if not isinstance(params, dict):  # a bare message's; of a call it is known
-            raise Fault(Fault.BAD_ARGUMENT, "the arguments are neither an object nor an array")
+        if not isinstance(params, dict):  # of a bare message; of a call it is known
+            raise Fault(Fault.INVALID_PARAMS, "the arguments are neither an object nor an array")
         flaw = _flaw([*params])
-        if flaw is not None:  # a name that cannot be told
-            raise Fault(Fault.BAD_ARGUMENT, flaw)
+        if flaw is not None:  # a name that cannot be repeated
+            raise Fault(Fault.INVALID_PARAMS, flaw)
         if isinstance(params, _Twice):
-            raise Fault(Fault.BAD_ARGUMENT, params.flaw(), params.key[:128])
+            raise Fault(Fault.INVALID_PARAMS, params.flaw(), params.key[:128])
         for name, value in params.items():
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
             if flaw is not None:
-                raise Fault(Fault.BAD_ARGUMENT, f"{name[:128]}: {flaw}", name[:128])
+                raise Fault(Fault.INVALID_PARAMS, f"{name[:128]}: {flaw}", name[:128])
         values: dict[str, Any] = dict.fromkeys(self.peers, peer)
         for name, hint in self.hints.items():
             if name in params:
                 values[name] = _unpack(hint, params[name], message, name)
             elif name not in self.defaults:
                 if type(None) not in typing.get_args(hint):
-                    raise Fault(Fault.BAD_ARGUMENT, f"{name}: missing", name)
+                    raise Fault(Fault.INVALID_PARAMS, f"{name}: missing", name)
                 values[name] = None
         if len(message._named) < len(message.fds):
-            raise Fault(Fault.BAD_DESCRIPTORS, "a descriptor is not named by any argument")
+            raise Fault(Fault.INVALID_DESCRIPTORS, "a descriptor is not named by any argument")
         return values
 
 
@@ -1357,7 +1358,7 @@ _END = object()  # of a stream
 
 
 class _Flow(typing.NamedTuple):
-    """A stream that is being answered."""
+    """A stream that is being sent."""
 
     identity: Any
     items: Generator[Any, None, None]
@@ -1367,26 +1368,26 @@ class _Flow(typing.NamedTuple):
     def end(self) -> None:
         try:
             self.items.close()
-        except Exception:  # the program's, after its last item
+        except Exception:  # of the program, after its last item
             LOG.exception("a stream failed at its end")
         self.call.close()
 
 
 _Server = typing.TypeVar("_Server", bound="Server")
-Rule = Callable[[Peer], object]  # who is served
+Rule = Callable[[Peer], object]  # whether it is served
 
 
 class _Account:
-    """What the connections of one user have of the server, or all peers of one datagram socket."""
+    """Resources used by the connections of one user, or by all peers of one datagram socket."""
 
     def __init__(self) -> None:
         self.lines: set[Line] = set()
-        self.bytes = self.fds = 0  # of answers that wait for room
+        self.bytes = self.fds = 0  # of replies that wait for room
         self.closer = _Closer()
 
     def may_send(self, count: int, most: int) -> bool:
-        """Returns true if so many descriptors may go. The kernel counts those on their way against our user, not
-        against who does not read them."""
+        """Returns true if this many descriptors may be sent. The kernel counts descriptors in flight against our
+        user, not against the user that does not read them."""
         unread = sum(line.unread for line in self.lines)
         if unread + count > most:
             unread = sum(line.count_unread() for line in self.lines)
@@ -1394,7 +1395,7 @@ class _Account:
 
 
 class _Answer(typing.NamedTuple):
-    """One that waits for room."""
+    """A reply that waits for room."""
 
     text: bytes
     fds: list[Fd]
@@ -1402,20 +1403,21 @@ class _Answer(typing.NamedTuple):
 
 
 class _Client:
-    """One that is answered: a connection, or an address of a datagram socket."""
+    """A client to reply to: a connection, or an address on a datagram socket."""
 
     def __init__(self, line: Line, account: _Account, peer: Peer, address: Any = None) -> None:
         self.line, self.account, self.peer, self.address = line, account, peer, address
         self.queue: collections.deque[_Answer] = collections.deque()
         self.bytes = 0  # in the queue
-        self.since = 0.0  # when the first of the queue found no room
-        self.retry_at, self.pause = math.inf, 0.0  # where no event tells that there is room
+        self.since = 0.0  # when the first in the queue found no room
+        self.retry_at, self.pause = math.inf, 0.0  # where no event reports room
         self.flows: dict[str, _Flow] = {}
-        self.malformed: collections.deque[float] = collections.deque()  # when such messages came
-        self.is_last = False  # the server ends with it
+        self.malformed: collections.deque[float] = collections.deque()  # times of malformed messages
+        self.is_last = False  # the server ends when it closes
 
     def can_be_answered(self) -> bool:
-        """A path is resolved when it is sent to, with our rights: only names are answered, and who needs none."""
+        """Returns true if a reply can be sent. Only abstract names and connections get one: a path would be resolved
+        with our permissions when the reply is sent."""
         return self.line.connected or self.address is None or _is_abstract(self.address)
 
     def push(self, answer: _Answer) -> None:
@@ -1443,14 +1445,15 @@ class _Client:
 
 
 class _Endpoint:
-    """A socket of the server, and what holds there."""
+    """A socket of the server, and its rule."""
 
-    def __init__(self, sock: socket.socket, admit: Optional[Rule], own: bool) -> None:
+    def __init__(self, sock: socket.socket, authorize: Optional[Rule], own: bool) -> None:
         self.sock, self.own = sock, own
-        self._rule = admit
+        self._rule = authorize
 
-    def admits(self, peer: Peer) -> bool:
-        """A peer that is not known is not asked about, and a rule that fails does not hold."""
+    def authorizes(self, peer: Peer) -> bool:
+        """Returns true if the rule authorizes the peer. Unknown peers are refused without asking, and a rule that
+        raises refuses."""
         if self._rule is None:
             return True
         try:
@@ -1461,28 +1464,27 @@ class _Endpoint:
 
 
 class Server:
-    """Calls functions for its clients; one thread, any number of sockets. Closing it closes and unlinks them. A forked
-    child cannot use it (Forked), and to close it there closes descriptors and does nothing else.
+    """Calls functions for its clients. One thread, any number of sockets. Closing it closes and unlinks them. A
+    forked child cannot use it (Forked); closing it there closes descriptors and does nothing else.
 
-    On a datagram socket all clients share one send buffer, and one that does not read what it asked for can use it up.
-    Serve clients that are not to be trusted on "seqpacket".
-    """
+    On a datagram socket all clients share one send buffer. A client that does not read its replies can fill it. Serve
+    untrusted clients on "seqpacket"."""
 
-    SNDBUF = 4 << 20  # bytes, of a datagram socket
+    SNDBUF = 4 << 20  # bytes of a datagram socket
     RETRY, GIVE_UP, PAUSE = 0.01, 1.0, 0.1  # seconds
-    SHARE = 32  # items of a stream before the others have their turn
-    CONNECTIONS = 1024  # and never more than three quarters of RLIMIT_NOFILE; one more is told and closed
+    SHARE = 32  # items of a stream in one turn
+    CONNECTIONS = 1024  # and at most three quarters of RLIMIT_NOFILE; above it a connection is told and closed
     USER_CONNECTIONS = 256  # of one user
     STREAMS = 16  # of one peer at once
-    PEERS = 64  # datagram peers that are sent streams, or answers that wait for room
-    WAITING, WAITING_BYTES = 256, 1 << 20  # answers that wait for one peer; one above it is cut
+    PEERS = 64  # datagram peers with streams, or with replies that wait for room
+    WAITING, WAITING_BYTES = 256, 1 << 20  # replies that wait for one peer; above it the peer is disconnected
     USER_WAITING_BYTES = 4 << 20  # for all of one user, or of one datagram socket
-    USER_DESCRIPTORS = 128  # in those, and again as many that were sent and not read, or are still to be closed
-    MALFORMED, WINDOW = 8, 10.0  # messages of a connection in so many seconds; with one more it is cut
+    USER_DESCRIPTORS = 128  # in those, as many again sent and not read, and as many again to be closed
+    MALFORMED, WINDOW = 8, 10.0  # malformed messages of a connection, and seconds; above it the peer is disconnected
 
     def __init__(self, limit: int = MESSAGE_MAX, descriptors: int = 16, discover: bool = True) -> None:
-        """With the longest message in bytes, the most descriptors that one may bring, and whether `rpc.discover` is
-        answered with a description of all methods."""
+        """`limit` is the longest message in bytes, `descriptors` the most in one message. With `discover` the server
+        replies to `rpc.discover` with a description of all methods."""
         self.limit, self.descriptors = limit, descriptors
         self._forks = _forks
         self._methods: dict[str, _Method] = {}
@@ -1490,10 +1492,10 @@ class Server:
         self._bare: Optional[Callable[[Any], tuple[str, Any]]] = None
         self._selector = selectors.DefaultSelector()
         self._places: list[_Place] = []
-        self._held: list[socket.socket] = []  # of abstract names in their other types
+        self._held: list[socket.socket] = []  # hold abstract names in their other types
         self._endpoints: list[_Endpoint] = []
         self._clients: set[_Client] = set()
-        self._known: dict[tuple[Line, Any], _Client] = {}  # datagram peers that still get something
+        self._known: dict[tuple[Line, Any], _Client] = {}  # datagram peers with replies to come
         self._accounts: dict[Optional[int], _Account] = {}  # by user
         self._shared: list[_Account] = []  # one for each datagram socket
         self._paused: dict[_Endpoint, float] = {}
@@ -1506,65 +1508,66 @@ class Server:
     # What is served, and where.
 
     def method(self, name: str, function: Optional[Callable[..., Any]] = None) -> Any:
-        """Serves a function under this name, service included. Without a function it is a decorator."""
+        """Serves a function under this name, which includes the service. Without a function it is a decorator."""
         if function is None:
             return lambda decorated: self.method(name, decorated)
         self._methods[name] = _Method(function)
         return function
 
     def describe(self) -> dict[str, Any]:
-        """An OpenRPC document of what is served, as far as annotations and docstrings tell."""
+        """Returns an OpenRPC document of what is served, as far as annotations and docstrings tell."""
         services = dict.fromkeys(name.rpartition(".")[0] for name in self._methods)
         methods = [method.describe(name) for name, method in self._methods.items()]
         title = ", ".join(filter(None, services))
         return {"openrpc": "1.3.2", "info": {"title": title, "version": "0.0.0"}, "methods": methods}
 
     def bare(self, route: Callable[[Any], tuple[str, Any]]) -> None:
-        """Takes messages without an envelope: `route` says which method a message calls, with which arguments. The
-        reply is what that returns; what is no such message is dropped."""
+        """Accepts messages without an envelope. `route` maps a message to the name and arguments of a method, whose
+        result is the reply. A message that it does not accept is dropped."""
         self._bare = route
 
-    def bind(self, address: Address, kind: str, mode: Optional[int] = None, admit: Optional[Rule] = None) -> None:
-        """Binds a socket; its file has that mode, whatever the umask. The file of a dead server of the same user is
-        replaced, that of a live one never: OSError says what is in the way. A name in the abstract namespace, which
-        everybody in the same network namespace can reach, is taken in all types.
+    def bind(self, address: Address, kind: str, mode: Optional[int] = None, authorize: Optional[Rule] = None) -> None:
+        """Binds a socket; `mode` is the mode of its file, whatever the umask. Replaces the file of a dead server of
+        the same user, never of a live one: OSError says what is in the way. An abstract name, which every process in
+        the same network namespace can reach, is bound in all types.
 
-        Only peers for which `admit` returns true are served; of one whose user is not known it is not asked."""
+        Only peers for which `authorize` returns true are served. Peers of an unknown user are refused without asking.
+        """
         _check_process(self._forks)
         address = _address(address)
         if mode is not None and (_is_abstract(address) or not 0 <= mode <= 0o777):
             raise ValueError("a mode is 0 to 0o777, and a path's")
         with contextlib.ExitStack() as undo:
             sock = undo.enter_context(socket.socket(socket.AF_UNIX, KINDS[kind]))
-            if kind == "dgram":  # before it is bound: what is queued earlier would not say who sent it
+            if kind == "dgram":  # before it is bound: earlier messages would have no credentials
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             if _is_abstract(address):
                 held = _bind_abstract(sock, address)
                 for other in held:
                     undo.enter_context(other)
-                self._add(_Endpoint(sock, admit, own=True))
+                self._add(_Endpoint(sock, authorize, own=True))
                 self._held += held
             else:
                 place = _Place(address)
                 undo.callback(place.remove)
                 place.bind(sock, mode)
-                self._add(_Endpoint(sock, admit, own=True))
+                self._add(_Endpoint(sock, authorize, own=True))
                 self._places.append(place)
             undo.pop_all()
 
     def adopt(
         self,
         sock: socket.socket,
-        admit: Optional[Rule] = None,
+        authorize: Optional[Rule] = None,
         peer: Optional[Peer] = None,
         stop_on_close: bool = False,
     ) -> None:
-        """Takes over a socket made elsewhere: a datagram one, a listening one, or a connection to its one client.
-        Its file, if any, is not removed. ValueError for any other socket, which stays as it is.
+        """Serves a socket made elsewhere: a datagram socket, a listening one, or a connection to its one client. Its
+        file, if any, is not removed. Raises ValueError for any other socket, which stays as it is.
 
-        The kernel takes the process that made a pair of sockets for the peer at either end. Where that is this
-        process, the peer is unknown unless `peer` says who it is. `stop_on_close` ends `run` when the connection ends.
-        """
+        The kernel reports the process that made a pair of sockets as the peer at both ends. Where that is this
+        process, the peer is unknown unless `peer` says who it is. `stop_on_close` ends `run` when the connection
+        ends."""
         _check_process(self._forks)
         domain, kind = (sock.getsockopt(socket.SOL_SOCKET, what) for what in (socket.SO_DOMAIN, socket.SO_TYPE))
         listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -1577,7 +1580,7 @@ class Server:
         sock.set_inheritable(False)
         with contextlib.suppress(OSError):  # since Linux 6.5
             sock.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, 0)
-        endpoint = _Endpoint(sock, admit, own=False)
+        endpoint = _Endpoint(sock, authorize, own=False)
         if kind == socket.SOCK_DGRAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if kind == socket.SOCK_DGRAM or listens:
@@ -1586,19 +1589,19 @@ class Server:
         if peer is None:
             peer = Peer.of_connection(sock)
             peer = Peer() if peer.pid == os.getpid() else peer
-        client = self._admit(endpoint, sock, peer)
+        client = self._add_client(endpoint, sock, peer)
         if client is not None:
             client.is_last = stop_on_close
         elif stop_on_close:
             self.stop()
 
     def watch(self, file: Any, callback: Callable[[], object]) -> None:
-        """Calls back while something can be read from a file."""
+        """Calls a function while a file is readable."""
         _check_process(self._forks)
         self._selector.register(file, selectors.EVENT_READ, lambda _: callback())
 
     def heard(self, message: Message) -> None:
-        """Is told of every message before it is looked into. Does nothing; for subclasses that keep a log."""
+        """Is called with each message before it is parsed. Does nothing; subclasses can log."""
 
     def _add(self, endpoint: _Endpoint) -> None:
         sock = endpoint.sock
@@ -1625,30 +1628,29 @@ class Server:
                 return
 
     def stop(self) -> None:
-        """Ends `run`, from a method, another thread or a signal handler."""
+        """Ends `run`. Can be called from a method, another thread or a signal handler."""
         self._stopped = True
         self._ring()
 
     def shut_down(self, grace: float = 1.0) -> None:
-        """Ends `run` in order, from wherever `stop` can be called: nobody finds the server any more, calls that come
-        or wait already are refused with Fault.STOPPING, answers that wait for room and streams go on for so many
-        seconds at most. What waits in a datagram socket that was adopted, and has a name, is left for who has the
-        socket next."""
+        """Ends `run` in order. Can be called wherever `stop` can. New clients no longer find the server; calls that
+        come or wait are refused with Fault.SHUTTING_DOWN; replies that wait for room and streams go on for `grace`
+        seconds at most. Messages queued in an adopted datagram socket with a name are left to its next owner."""
         self._ends = min(self._ends, time.monotonic() + grace)
         self._ring()
 
-    def turn(self, timeout: Optional[float] = None) -> None:
-        """Waits for something to do, for so many seconds at most, and does it."""
+    def run_once(self, timeout: Optional[float] = None) -> None:
+        """Waits for something to do, for `timeout` seconds at most, and does it."""
         self._turn(timeout)
 
     def _ring(self) -> None:
         if self._forks != _forks:
-            return  # it would ring in the parent
-        with contextlib.suppress(BlockingIOError):  # it has been rung already
+            return  # it would wake the parent
+        with contextlib.suppress(BlockingIOError):  # it is signaled already
             self._ringer.send(b"x")
 
     def _turn(self, timeout: Optional[float]) -> bool:
-        """Returns true if anything could be read or sent."""
+        """Runs one turn. Returns true if anything could be read or sent."""
         _check_process(self._forks)
         try:
             return self._act(timeout)
@@ -1685,7 +1687,7 @@ class Server:
         return any(client.queue or client.flows for client in self._clients)
 
     def _has_wound_up(self, came: bool) -> bool:
-        """Begins to wind up, or goes on; returns true if that is done."""
+        """Starts or continues the shutdown. Returns true when it is complete."""
         if not self._stopping:
             self._stopping = True
             self._close_places()
@@ -1704,11 +1706,12 @@ class Server:
                 del client.flows[key]
                 flow.end()
                 with self._at_its_expense(client):
-                    self._answer_error(client, flow.identity, Fault(Fault.STOPPING, "the server has stopped"))
+                    self._answer_error(client, flow.identity, Fault(Fault.SHUTTING_DOWN, "the server has stopped"))
         return True
 
     def _close_places(self) -> None:
-        """Before the sockets, so that nobody else's file is in their place."""
+        """Removes the files of the sockets, before the sockets are closed: another server's file could be there
+        afterwards."""
         for place in self._places:
             place.remove()
         for sock in self._held:
@@ -1729,12 +1732,12 @@ class Server:
         for sock in (self._bell, self._ringer):
             sock.close()
         self._selector.close()
-        until = time.monotonic() + LOOK  # nobody can keep it from ending
+        until = time.monotonic() + LOOK  # no peer can keep it from ending
         for account in (*self._accounts.values(), *self._shared):
             account.closer.end(max(0, until - time.monotonic()))
 
     def _let_go(self) -> None:
-        """Closes what a forked child has of it, and nothing of the parent's: no peer is told, and no file removed."""
+        """Closes the copies of a forked child, and nothing of the parent's: no peer is told, and no file is removed."""
         self._close_places()
         for client in self._clients:
             client.line.close()
@@ -1760,10 +1763,10 @@ class Server:
             self._selector.unregister(endpoint.sock)
             self._paused[endpoint] = time.monotonic() + self.PAUSE
             return
-        self._admit(endpoint, sock, Peer.of_connection(sock))
+        self._add_client(endpoint, sock, Peer.of_connection(sock))
 
-    def _admit(self, endpoint: _Endpoint, sock: socket.socket, peer: Peer) -> Optional[_Client]:
-        """Takes a connection, or says why not and closes it."""
+    def _add_client(self, endpoint: _Endpoint, sock: socket.socket, peer: Peer) -> Optional[_Client]:
+        """Accepts a connection, or tells it why not and closes it."""
         for uid, one in list(self._accounts.items()):
             if not one.lines and not one.closer.waiting():
                 one.closer.end(0)
@@ -1778,8 +1781,8 @@ class Server:
             fault = Fault(Fault.BUSY, "too many connections")
         elif len(account.lines) >= self.USER_CONNECTIONS or self._is_overdrawn(account):
             fault = Fault(Fault.BUSY, "too many connections of this user")
-        elif not endpoint.admits(peer):
-            fault = Fault(Fault.REFUSED, "not admitted")
+        elif not endpoint.authorizes(peer):
+            fault = Fault(Fault.NOT_AUTHORIZED, "not authorized")
         if fault is not None:
             LOG.info("a connection of user %s is closed: %s", peer.uid, fault)
             if self._bare is None:
@@ -1794,11 +1797,11 @@ class Server:
         return client
 
     def _is_overdrawn(self, account: _Account) -> bool:
-        """Returns true if more that has come from this user is still to be closed than a user may have."""
+        """Returns true if more of this user's descriptors are still to be closed than a user may have."""
         return account.closer.waiting() > self.USER_DESCRIPTORS
 
     def _watch(self, client: _Client) -> None:
-        """Has a connection watched for what it waits for now. One that does not read is not read from."""
+        """Watches a connection for what it waits for. Backpressure: one with unsent replies is not read."""
         sock = client.line.sock
         if not client.line.connected or client not in self._clients:
             return
@@ -1820,12 +1823,12 @@ class Server:
             self._selector.modify(sock, events, key.data)
 
     def _pause(self, client: _Client) -> None:
-        """Has a connection rest for a while."""
+        """Stops watching a connection for a while."""
         client.retry_at = time.monotonic() + self.PAUSE
         self._watch(client)
 
     def _end(self, client: _Client) -> None:
-        """Forgets a client, and closes its connection."""
+        """Removes a client and closes its connection."""
         self._known.pop((client.line, client.address), None)
         client.end()
         if client not in self._clients:
@@ -1840,7 +1843,7 @@ class Server:
                 self.stop()
 
     def _close(self, line: Line, account: _Account) -> None:
-        """Closes a connection, and with it what it has not read, without waiting for that; its peer sees it at once."""
+        """Closes a connection and its unread messages, without waiting. Its peer sees it at once."""
         with contextlib.suppress(OSError):
             line.sock.shutdown(socket.SHUT_RDWR)
         account.closer.close(line)
@@ -1848,9 +1851,9 @@ class Server:
     # One message.
 
     def _serve(self, client: _Client, endpoint: Optional[_Endpoint]) -> None:
-        """Receives one message and answers it."""
+        """Receives one message and replies to it."""
         if client.line.connected and self._is_overdrawn(client.account):
-            self._pause(client)  # what its user has sent is closed first
+            self._pause(client)  # first close what its user has sent
             return
         try:
             message = client.line.receive_text()
@@ -1875,11 +1878,11 @@ class Server:
         with self._at_its_expense(client), contextlib.ExitStack() as stack:
             stack.enter_context(message)
             try:
-                if endpoint is not None and not endpoint.admits(peer):
-                    raise BadMessage(Fault.REFUSED, "not admitted", message.text)
+                if endpoint is not None and not endpoint.authorizes(peer):
+                    raise BadMessage(Fault.NOT_AUTHORIZED, "not authorized", message.text)
                 if len(message.fds) > self.descriptors:
                     reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
-                    raise BadMessage(Fault.BAD_DESCRIPTORS, reason, message.text)
+                    raise BadMessage(Fault.INVALID_DESCRIPTORS, reason, message.text)
                 if self._bare is None:
                     self._carry_out(client, message, peer, stack)
                 else:
@@ -1892,7 +1895,7 @@ class Server:
 
     @contextlib.contextmanager
     def _at_its_expense(self, client: _Client) -> Iterator[None]:
-        """Whatever goes wrong here costs this client its connection, and nobody else anything."""
+        """Limits any failure inside to this client: it costs its connection, and no other."""
         try:
             yield
         except Exception:
@@ -1900,14 +1903,14 @@ class Server:
             self._end(client)
 
     def _of(self, client: _Client, sender: Any) -> _Client:
-        """The client that is meant: on a datagram socket each sender is one."""
+        """Returns the client that sent the message: on a datagram socket each sender is one."""
         if client.line.connected:
             return client
         address = client.address if sender is None or client.address is None else sender
         return self._known.get((client.line, address)) or _Client(client.line, client.account, client.peer, address)
 
     def _refuse(self, client: _Client, bad: BadMessage) -> None:
-        """Answers what is no call. What looks like an answer is not answered: the other side may be a server."""
+        """Replies to a message that is not a call. Replies are never replied to: the other side may be a server."""
         members = _peek(bad.text)
         if self._bare is None and ("method" in members or not {"result", "error"} & set(members)):
             self._answer_error(client, _id(members.get("id")), Fault(bad.code, str(bad)))
@@ -1929,19 +1932,19 @@ class Server:
             return
         try:
             if self._stopping:
-                raise Fault(Fault.STOPPING, "the server is stopping")
+                raise Fault(Fault.SHUTTING_DOWN, "the server is stopping")
             method = self._discover if call["method"] == "rpc.discover" else self._methods.get(call["method"])
             if method is None:
-                raise Fault(Fault.UNKNOWN_METHOD, f"unknown method {call['method'][:128]}")
+                raise Fault(Fault.METHOD_NOT_FOUND, f"unknown method {call['method'][:128]}")
             arguments = method.arguments(message, peer)
             if call.get("timeout") == 0:
-                raise Fault(Fault.DEADLINE, "the deadline has passed already")
+                raise Fault(Fault.DEADLINE_EXCEEDED, "the deadline has passed already")
             result = self._run(call["method"], lambda: method.function(**arguments))
             if not isinstance(result, Generator):
                 self._answer(client, identity, result, wanted and time.monotonic() < until)
             elif wanted:
                 self._begin(client, _Flow(identity, result, message, until))
-                stack.pop_all()  # the stream has the arguments now
+                stack.pop_all()  # the stream owns the arguments now
         except (Fault, ServiceError) as error:
             if wanted:
                 self._answer_error(client, identity, error)
@@ -1954,13 +1957,13 @@ class Server:
             method = self._methods[name]
             arguments = method.arguments(message, peer)
             self._send(client, None, self._run(name, lambda: method.function(**arguments)))
-        except (Error, KeyError) as error:  # there is no way to say so
+        except (Error, KeyError) as error:  # it cannot be told
             LOG.info("a message is dropped: %s", error)
 
     def _open(self, message: Message) -> dict[str, Any]:
-        """Reads a call's envelope; its arguments are left in `message.value`, as they are."""
+        """Parses the envelope of a call. Its arguments stay in `message.value`, as they are."""
 
-        def bad(reason: str, code: int = Fault.NOT_A_CALL) -> BadMessage:
+        def bad(reason: str, code: int = Fault.INVALID_REQUEST) -> BadMessage:
             return BadMessage(code, reason, message.text)
 
         if message.text.lstrip(b" \t\n\r").startswith(b"["):
@@ -1968,7 +1971,7 @@ class Server:
         try:
             call = _parse(message.text)
         except (ValueError, RecursionError) as error:
-            raise bad(f"not JSON: {error}", Fault.NOT_JSON) from None
+            raise bad(f"not JSON: {error}", Fault.PARSE_ERROR) from None
         if not isinstance(call, dict):
             raise bad("not a JSON object")
         message.value = call.get("params", {})
@@ -1992,14 +1995,14 @@ class Server:
         return call
 
     def _run(self, name: str, function: Callable[[], Any]) -> Any:
-        """Runs the program's code; what goes wrong there is told to the log, and to the caller in short."""
+        """Runs the program's code. Logs its failure, and tells the caller only that it failed."""
         try:
             return function()
         except (Fault, ServiceError):
             raise
         except Exception:
             LOG.exception("%s failed", name)
-            raise Fault(Fault.HANDLER_FAILED, "the handler failed") from None
+            raise Fault(Fault.INTERNAL_ERROR, "the handler failed") from None
         finally:
             if self._forks != _forks:
                 raise _InChild
@@ -2010,7 +2013,7 @@ class Server:
         key = json.dumps(flow.identity)
         if key in client.flows:
             flow.items.close()
-            raise Fault(Fault.NOT_A_CALL, "the id is that of a stream")
+            raise Fault(Fault.INVALID_REQUEST, "the id is that of a stream")
         if len(client.flows) >= self.STREAMS or not self._has_room(client):
             flow.items.close()
             raise Fault(Fault.BUSY, "too many streams")
@@ -2026,14 +2029,14 @@ class Server:
             self._answer_error(client, flow.identity, Fault(Fault.CANCELLED, "cancelled"))
 
     def _produce(self, client: _Client) -> None:
-        """Sends what streams have, while the client has room for it."""
+        """Sends the items of streams, while the client has room."""
         for key, flow in list(client.flows.items()):
             for _ in range(self.SHARE):
                 if client.queue or client.flows.get(key) is not flow:
                     break
                 try:
                     if time.monotonic() >= flow.deadline:
-                        raise Fault(Fault.DEADLINE, "the deadline has passed")
+                        raise Fault(Fault.DEADLINE_EXCEEDED, "the deadline has passed")
                     item = self._run("a stream", lambda: next(flow.items, _END))
                     if item is not _END:
                         self._answer(client, flow.identity, item, more=True)
@@ -2045,7 +2048,7 @@ class Server:
                 flow.end()
         self._forget(client)
 
-    # Answers.
+    # Replies.
 
     def _answer(self, client: _Client, identity: Any, result: Any, wanted: bool = True, more: bool = False) -> None:
         answer = {"jsonrpc": "2.0", "id": identity, "result": result}
@@ -2056,18 +2059,18 @@ class Server:
     def _answer_error(self, client: _Client, identity: Any, error: Union[Fault, ServiceError]) -> None:
         try:
             self._send(client, identity, _error(identity, error))
-        except Fault as fault:  # its data cannot be written or sent
+        except Fault as fault:  # its data cannot be encoded or sent
             try:
                 self._send(client, identity, _error(identity, fault))
             except Fault as last:
                 LOG.warning("an answer is lost: %s", last)
 
     def _send(self, client: _Client, identity: Any, answer: Any, wanted: bool = True) -> None:
-        """Sends an answer if it is wanted, and closes what it holds. Fault if it cannot be sent at all."""
+        """Sends a reply if it is wanted, and closes its descriptors. Raises Fault if it can never be sent."""
         try:
             text, fds = self._run("writing the answer", lambda: encode(answer))
             if len(text) > self.limit:
-                raise Fault(Fault.ANSWER_TOO_BIG, f"the answer exceeds {self.limit} bytes")
+                raise Fault(Fault.REPLY_TOO_LARGE, f"the answer exceeds {self.limit} bytes")
             if wanted:
                 self._deliver(client, identity, text, fds)
         finally:
@@ -2078,7 +2081,7 @@ class Server:
                     thing.close()
 
     def _deliver(self, client: _Client, identity: Any, text: bytes, fds: list[Any]) -> None:
-        """Sends an answer, or keeps it until there is room."""
+        """Sends a reply, or keeps it until there is room."""
         if not client.can_be_answered():
             LOG.info("an answer is lost: its peer has no name")
             return
@@ -2107,9 +2110,10 @@ class Server:
         self._watch(client)
 
     def _try_to_send(self, client: _Client, text: bytes, fds: list[Any]) -> bool:
-        """Returns false if there is no room now. Raises Closed if nobody is there, Fault if it can never be sent."""
+        """Returns false if there is no room now. Raises Closed if the peer is gone, Fault if the reply can never be
+        sent."""
         count = len(fds) + (len(text) > client.line.inline_max())
-        # A second large text would take memory that no buffer of the socket bounds.
+        # A second large text would take memory that no socket buffer limits.
         spilled = count > len(fds) and client.line.connected and client.line.count_unread()
         why = errno.ETOOMANYREFS
         if not count or (not spilled and client.account.may_send(count, self.USER_DESCRIPTORS)):
@@ -2122,14 +2126,14 @@ class Server:
         if why in GONE:
             raise Closed("the peer is gone")
         if why not in LATER:
-            raise Fault(Fault.HANDLER_FAILED, f"the answer cannot be sent: {os.strerror(why)}")
-        if why != errno.EAGAIN or not client.line.connected:  # no event tells when there is room
+            raise Fault(Fault.INTERNAL_ERROR, f"the answer cannot be sent: {os.strerror(why)}")
+        if why != errno.EAGAIN or not client.line.connected:  # no event reports room
             client.pause = min(max(2 * client.pause, self.RETRY), self.GIVE_UP)
             client.retry_at = time.monotonic() + client.pause
         return False
 
     def _flush(self, client: _Client) -> None:
-        """Sends what had found no room, for as long as there is."""
+        """Sends the replies that wait, while there is room."""
         while client.queue:
             answer = client.queue[0]
             try:
@@ -2153,7 +2157,7 @@ class Server:
         self._forget(client)
 
     def _has_room(self, client: _Client) -> bool:
-        """Returns true if a datagram peer may be remembered; connections are."""
+        """Returns true if another datagram peer may be remembered. Connections always are."""
         return client in self._clients or len(self._known) < self.PEERS
 
     def _keep(self, client: _Client) -> None:
@@ -2185,7 +2189,7 @@ def _error(identity: Any, error: Union[Fault, ServiceError]) -> dict[str, Any]:
 
 
 def _things(value: Any) -> list[Any]:
-    """What a result holds besides JSON, each once, even if it holds itself."""
+    """Returns the objects with fileno() in a result, each once, also if the result contains itself."""
     found, seen, left = list[Any](), set[int](), [value]
     while left:
         one = left.pop()

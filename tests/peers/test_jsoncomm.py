@@ -135,12 +135,12 @@ class Lines(Case):
                 left.send_text(b"[0,1,2,3,4]", [file] * 5)
                 with at_most(3), self.assertRaises(BadMessage) as raised:
                     right.receive()
-                self.assertEqual(raised.exception.code, Fault.BAD_DESCRIPTORS)
+                self.assertEqual(raised.exception.code, Fault.INVALID_DESCRIPTORS)
                 right.limit = 100
                 left.send_text(b"[0]" + b" " * 98, [file])
                 with self.assertRaises(BadMessage) as raised:
                     right.receive()
-                self.assertEqual(raised.exception.code, Fault.NOT_A_CALL)
+                self.assertEqual(raised.exception.code, Fault.INVALID_REQUEST)
                 self.assertEqual(open_fds(), before)
                 left.send(1)
                 self.assertEqual(getattr(right.receive(), "value"), 1)
@@ -161,7 +161,7 @@ class Lines(Case):
                     left._sendmsg(jsoncomm.SPILLED, [unreadable.fileno()], None)
                 with self.assertRaises(BadMessage) as raised:
                     right.receive()
-                self.assertEqual(raised.exception.code, Fault.BAD_DESCRIPTORS)
+                self.assertEqual(raised.exception.code, Fault.INVALID_DESCRIPTORS)
 
     def test_a_pidfd_that_a_socket_was_made_to_pass_is_closed(self) -> None:
         left, right = self.pair("dgram")
@@ -601,7 +601,7 @@ class Servers(Case):
             for how in ("json", "error", "circle", "closed", "stop", "value"):
                 with self.assertRaises(Fault) as raised:
                     connection.call("shop.broken", {"how": how})
-                self.assertEqual(raised.exception.code, Fault.HANDLER_FAILED)
+                self.assertEqual(raised.exception.code, Fault.INTERNAL_ERROR)
             with connection.stream("shop.items") as items, self.assertRaises(Fault):
                 self.assertEqual(next(items).value, 1)
                 next(items)
@@ -620,8 +620,8 @@ class Servers(Case):
                 connection.line.sock.settimeout(PATIENCE)
                 for method, params, timeout, expected in (
                     ("shop.echo", "[5]", huge, 5),
-                    ("shop.half", f'{{"number":{huge}}}', "0", Fault.BAD_ARGUMENT),
-                    ("shop.half", f'{{"number":-{huge}}}', huge, Fault.BAD_ARGUMENT),
+                    ("shop.half", f'{{"number":{huge}}}', "0", Fault.INVALID_PARAMS),
+                    ("shop.half", f'{{"number":-{huge}}}', huge, Fault.INVALID_PARAMS),
                     ("shop.echo", f"[{huge}]", "9" * 1000, int(huge)),
                 ):
                     call = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params},"timeout":{timeout}}}'
@@ -635,11 +635,11 @@ class Servers(Case):
             with Shop(self.path, kind), connect(self.path, timeout=PATIENCE) as connection:
                 connection.line.sock.settimeout(PATIENCE)
                 for members, code, field in (
-                    (f'"params":{{{half}:1}}', Fault.BAD_ARGUMENT, None),
-                    (f'"params":{{"value":1,{half}:1,{half}:2}}', Fault.BAD_ARGUMENT, None),
-                    (f'"params":{{"value":1,"value":2,{half}:2}}', Fault.BAD_ARGUMENT, None),
-                    (f'"params":{{"value":[{{{half}:1,{half}:2}}]}}', Fault.BAD_ARGUMENT, "value"),
-                    (f'"params":[1],{half}:1,{half}:2', Fault.NOT_A_CALL, None),
+                    (f'"params":{{{half}:1}}', Fault.INVALID_PARAMS, None),
+                    (f'"params":{{"value":1,{half}:1,{half}:2}}', Fault.INVALID_PARAMS, None),
+                    (f'"params":{{"value":1,"value":2,{half}:2}}', Fault.INVALID_PARAMS, None),
+                    (f'"params":{{"value":[{{{half}:1,{half}:2}}]}}', Fault.INVALID_PARAMS, "value"),
+                    (f'"params":[1],{half}:1,{half}:2', Fault.INVALID_REQUEST, None),
                 ):
                     call = f'{{"jsonrpc":"2.0","id":1,"method":"shop.echo",{members}}}'
                     connection.line.send_text(call.encode())
@@ -711,10 +711,10 @@ class Servers(Case):
             server.bind(self.path, "seqpacket")
             with connect(self.path, timeout=PATIENCE) as connection:
                 with at_most(0):
-                    server.turn(PATIENCE)
+                    server.run_once(PATIENCE)
                 connection._send({"jsonrpc": "2.0", "id": 1, "method": "echo", "params": [5]}, float("inf"))
                 for _ in range(5):
-                    server.turn(server.PAUSE)
+                    server.run_once(server.PAUSE)
                 self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
 
     def test_a_socket_made_elsewhere_is_adopted(self) -> None:
@@ -735,8 +735,8 @@ class Servers(Case):
             other.adopt(right)
             left.send(b"nope")  # refused by the other, with an error that is not answered
             for _ in range(3):
-                one.turn(0.01)
-                other.turn(0.01)
+                one.run_once(0.01)
+                other.run_once(0.01)
             self.assertRaises(BlockingIOError, left.recv, 4096)
             self.assertRaises(BlockingIOError, right.recv, 4096)
 
@@ -754,27 +754,27 @@ class Peers(Case):
                 self.assertEqual(connection.call("shop.user", [3]).value, expected)
                 with self.assertRaises(Fault) as raised:
                     connection.call("shop.user", {"times": 3, "peer": 0})
-                self.assertEqual((raised.exception.code, raised.exception.field), (Fault.BAD_ARGUMENT, "peer"))
+                self.assertEqual((raised.exception.code, raised.exception.field), (Fault.INVALID_PARAMS, "peer"))
 
-    def test_who_is_not_admitted_is_told_so(self) -> None:
+    def test_a_peer_that_is_not_authorized_is_told_so(self) -> None:
         def broken(peer: Peer) -> bool:
             raise RuntimeError
 
         rules: list[tuple[Rule, bool]] = [(lambda peer: peer.uid == os.geteuid(), True), (lambda _: False, False)]
-        for rule, admitted in (*rules, (broken, False)):
+        for rule, authorized in (*rules, (broken, False)):
             for kind in KINDS:
                 with Shop(f"{self.path}-open", kind) as shop:
-                    shop.bind(self.path, kind, admit=rule)
+                    shop.bind(self.path, kind, authorize=rule)
                     shop._ring()
                     with connect(self.path, timeout=PATIENCE) as connection:
-                        if admitted:
+                        if authorized:
                             self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
                             continue
                         if kind == "dgram":
                             connection._begin("shop.echo", [1], time.monotonic() + PATIENCE, tell=False)
                         connection.line.sock.settimeout(PATIENCE)
                         answer = getattr(connection.line.receive(), "value")
-                        self.assertEqual(answer["error"]["code"], Fault.REFUSED)
+                        self.assertEqual(answer["error"]["code"], Fault.NOT_AUTHORIZED)
                         if kind == "seqpacket":
                             self.assertRaises(Closed, connection.call, "shop.echo", [1])
                     with connect(f"{self.path}-open") as connection:
@@ -791,16 +791,16 @@ class Peers(Case):
 
     def test_the_maker_of_a_pair_is_not_taken_for_its_other_end(self) -> None:
         own = Peer(os.geteuid(), os.getegid())
-        for peer, admitted in ((None, False), (own, True), (Peer(), False)):
+        for peer, authorized in ((None, False), (own, True), (Peer(), False)):
             left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with Server() as server, jsoncomm.Connection(left, PATIENCE) as connection:
                 server.method("uid", lambda: 5)
                 server.adopt(right, lambda peer: peer.uid == own.uid, peer)
-                if not admitted:
-                    self.assertEqual(getattr(connection.line.receive(), "value")["error"]["code"], Fault.REFUSED)
+                if not authorized:
+                    self.assertEqual(getattr(connection.line.receive(), "value")["error"]["code"], Fault.NOT_AUTHORIZED)
                     continue
                 connection._begin("uid", None, float("inf"), tell=False)
-                server.turn(PATIENCE)
+                server.run_once(PATIENCE)
                 self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
 
     def test_a_sender_with_a_path_is_not_answered_and_one_with_a_name_is(self) -> None:
@@ -891,7 +891,7 @@ class Hostile(Case):
                 shop.method("shop.closed", closed)
                 with self.assertRaises(Fault) as raised:
                     connection.call("shop.closed")
-                self.assertEqual(raised.exception.code, Fault.HANDLER_FAILED)
+                self.assertEqual(raised.exception.code, Fault.INTERNAL_ERROR)
                 self.assertIn(os.strerror(errno.EBADF), str(raised.exception))
                 self.assertEqual(connection.call("shop.echo", [1]).value, 1)
 
@@ -1003,7 +1003,7 @@ class Hostile(Case):
                 if error in short or (kind == "dgram" and method == "receive_text"):
                     self.assertIsNone(ended, told)
                 elif method == "_sendmsg" and error in other:
-                    self.assertEqual(getattr(ended, "code", None), Fault.HANDLER_FAILED, told)
+                    self.assertEqual(getattr(ended, "code", None), Fault.INTERNAL_ERROR, told)
                 else:
                     self.assertIsInstance(ended, Closed if kind == "seqpacket" else Deadline, told)
                 self.assertEqual(polite.call("shop.echo", [1]).value, 1)
@@ -1070,10 +1070,10 @@ class Forks(Case):
                 call = {"jsonrpc": "2.0", "id": 1, "method": "echo", "params": [1]}
                 line.send(call)
                 while not select.select([line.sock], [], [], 0)[0]:
-                    server.turn(0.01)
+                    server.run_once(0.01)
 
                 def child() -> None:
-                    for use in (server.turn, server.run, lambda: server.bind(self.path, kind)):
+                    for use in (server.run_once, server.run, lambda: server.bind(self.path, kind)):
                         self.assertRaises(jsoncomm.Forked, use)
                     server.stop()
                     server.close()
@@ -1083,7 +1083,7 @@ class Forks(Case):
                 line.receive_text()
                 line.send({**call, "id": 2})
                 while not select.select([line.sock], [], [], 0)[0]:
-                    server.turn(0.01)
+                    server.run_once(0.01)
                 answer = line.receive()
                 self.assertEqual(answer and answer.value["id"], 2)
 
@@ -1106,7 +1106,7 @@ class Forks(Case):
                     try:
                         with contextlib.suppress(jsoncomm.Forked):
                             while not children:
-                                server.turn(PATIENCE)
+                                server.run_once(PATIENCE)
                             if not children[0]:
                                 os._exit(1)  # it went on
                         if not children[0]:
@@ -1175,7 +1175,7 @@ class Ends(Case):
                     connection.notify("shop.last")
                     after = connection._begin("shop.echo", [1], float("inf"), tell=False)
                 self.assertEqual(connection.answer_to(late).value["result"], 1)
-                self.assertEqual(connection.answer_to(after).value["error"]["code"], Fault.STOPPING)
+                self.assertEqual(connection.answer_to(after).value["error"]["code"], Fault.SHUTTING_DOWN)
                 self.assertEqual(next(items).value, 1)
                 ends.set()
                 list(items)
@@ -1226,7 +1226,7 @@ class Ends(Case):
                     else:
                         with self.assertRaises(Fault) as raised:
                             connection.call("rpc.discover")
-                        self.assertEqual(raised.exception.code, Fault.UNKNOWN_METHOD)
+                        self.assertEqual(raised.exception.code, Fault.METHOD_NOT_FOUND)
                 server.stop()
                 loop.join(PATIENCE)
         self.assertEqual((told["openrpc"], told["info"]["title"]), ("1.3.2", "test.shop"))

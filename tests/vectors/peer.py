@@ -63,7 +63,7 @@ def call(kind: str, path: str) -> None:
         except ServiceError as error:
             with error.answer as answer:
                 assert content(answer.fd("Kept", "file")) == "r"
-        for method, code in (("crash", Fault.HANDLER_FAILED), ("none", Fault.UNKNOWN_METHOD)):
+        for method, code in (("crash", Fault.INTERNAL_ERROR), ("none", Fault.METHOD_NOT_FOUND)):
             try:
                 value(method)
                 raise AssertionError("it fails")
