@@ -181,10 +181,8 @@ impl Drop for Daemon {
 
 /// Runs one of the examples in Python, which must not give cause for warnings.
 fn python(name: &str) -> Command {
-    let mut command = Command::new("python3");
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
-    command.args(["-B", "-W", "error"]).arg(examples.join(name));
-    command
+    jsoncomm_tests::python(examples.join(name))
 }
 
 #[test]

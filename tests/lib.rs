@@ -138,6 +138,28 @@ pub fn wait_for(on: impl AsFd + fmt::Debug, deadline: Instant) {
     assert_eq!(ready, Ok(1), "nothing came from {on:?} in time");
 }
 
+/// Makes the command that runs a script of ours, in which each warning is an error.
+pub fn python(script: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-B", "-W", "error"]).arg(script.as_ref());
+    command
+}
+
+/// Runs a script with tests in Python's `unittest`.
+///
+/// # Panics
+///
+/// When one fails, or when there are none.
+#[track_caller]
+pub fn assert_python_tests_pass(command: &mut Command) {
+    let ended = command
+        .output()
+        .expect("these tests need `python3` (3.9 or newer) in PATH");
+    let report = String::from_utf8_lossy(&ended.stderr);
+    let passed = ended.status.success() && report.contains("\nOK");
+    assert!(passed && !report.contains("Ran 0 tests"), "{report}");
+}
+
 /// Builds an example, if that has not been done yet, and returns its path. `features` are those of its package.
 ///
 /// Selects the packages that `cargo test` does, so that nothing is compiled once more with other features.

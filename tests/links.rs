@@ -54,7 +54,7 @@ fn links_lead_to_files() {
             links += 1;
         }
     }
-    assert!(links > 10, "{links}");
+    assert!(links > 0, "no links were found");
 }
 
 #[test]

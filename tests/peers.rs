@@ -6,13 +6,10 @@ mod desk;
 mod python;
 mod python_calling;
 
+use jsoncomm_tests::assert_python_tests_pass;
+
 #[test]
 fn jsoncomm_py_keeps_its_promises() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/test_jsoncomm.py");
-    let mut python = std::process::Command::new("python3");
-    let ended = python.args(["-B", "-W", "error", script]).output();
-    let ended = ended.expect("these tests need `python3` (3.9 or newer) in PATH");
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{said}");
-    assert!(said.contains("Ran 74 tests"), "{said}");
+    assert_python_tests_pass(&mut jsoncomm_tests::python(script));
 }

@@ -8,9 +8,8 @@ mod messages;
 mod service;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use jsoncomm_tests::alone;
+use jsoncomm_tests::{alone, assert_python_tests_pass, python};
 
 use answers::Client;
 use file::load;
@@ -70,10 +69,5 @@ fn answers_are_read_by_a_client() {
 #[test]
 fn python_keeps_to_the_vectors_at_both_ends() {
     let script = folder().join("test_vectors.py");
-    let mut python = Command::new("python3");
-    let ended = python.args(["-B", "-W", "error"]).arg(script).output();
-    let ended = ended.expect("these tests need `python3` (3.9 or newer) in PATH");
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{said}");
-    assert!(said.contains("Ran 7 tests"), "{said}");
+    assert_python_tests_pass(&mut python(script));
 }

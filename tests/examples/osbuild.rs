@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use jsoncomm_tests::built_example;
+use jsoncomm_tests::{assert_python_tests_pass, built_example, python};
 
 use super::text;
 
@@ -31,12 +31,7 @@ fn call(client: &Path, service: &Path, words: &[&str]) -> Output {
 
 #[test]
 fn osbuild_starts_and_calls_our_service() {
-    let mut host = Command::new("python3");
-    host.args(["-B", "-W", "error"]).arg(double("host.py"));
-    let ended = host.env("HOST_SERVICE", built()).output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{said}");
-    assert!(said.contains("Ran 9 tests"), "{said}");
+    assert_python_tests_pass(python(double("host.py")).env("HOST_SERVICE", built()));
 }
 
 #[test]

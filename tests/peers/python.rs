@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Instant;
 
 use jsoncomm::Kind;
@@ -57,9 +57,7 @@ impl Python {
             Mode::Bare => "bare",
             Mode::Calls => "calls",
         };
-        let started = Command::new("python3")
-            .args(["-B", "-W", "error"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/peer.py"))
+        let started = jsoncomm_tests::python(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/peer.py"))
             .args([role, "--kind", kind, "--mode", mode, "--path"])
             .arg(path)
             .args(more)

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use jsoncomm::{CallError, Connection, Fault, Kind};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, python};
 use serde_json::json;
 
 use crate::vectors::file::{content, sheet};
@@ -26,9 +26,7 @@ impl Python {
             Kind::Datagram => "dgram",
             Kind::Seqpacket => "seqpacket",
         };
-        let mut child = Command::new("python3")
-            .args(["-B", "-W", "error"])
-            .arg(folder().join("peer.py"))
+        let mut child = python(folder().join("peer.py"))
             .args([command, kind])
             .arg(path)
             .stdin(Stdio::piped())
