@@ -6,7 +6,7 @@ pub(crate) mod types;
 
 use crate::attr::{self, Both, Case, DefaultValue, Docs, FieldAttrs, TypeAttrs, VariantAttrs};
 use crate::ctxt::Ctxt;
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -14,7 +14,7 @@ use syn::spanned::Spanned;
 use syn::{
     Attribute, Data, DeriveInput, Fields, GenericParam, Generics, Index, Lifetime, Member, Type,
 };
-use types::{argument_of, is_text_or_bytes, lifetimes, replace_self, std_name};
+use types::{argument_of, is_text_or_bytes, lifetimes, replace_self, std_name, ungrouped};
 
 /// A type that is a message.
 pub(crate) struct Message {
@@ -228,8 +228,7 @@ impl Reader<'_> {
         if attrs.skip_de && self.attrs.default.is_none() && attrs.default.is_none() {
             attrs.default = Some(DefaultValue::Trait);
         }
-        let mut ty = field.ty.clone();
-        types::ungroup(&mut ty);
+        let ty = ungrouped(field.ty.clone());
         let ty = replace_self(ty.into_token_stream(), self.receiver);
         let ty: Type = cx.check(syn::parse2(ty))?;
         let (member, names) = match &field.ident {
@@ -288,11 +287,24 @@ impl Body {
     pub(crate) fn is_sensitive(&self) -> bool {
         self.fields.iter().any(Field::is_sensitive)
     }
+
+    /// Returns the pattern that binds some fields by reference.
+    pub(crate) fn pattern(&self, bound: impl Fn(&&Field) -> bool) -> TokenStream {
+        let fields = self.fields.iter().filter(bound);
+        let (members, locals): (Vec<_>, Vec<_>) = fields.map(|f| (&f.member, &f.local)).unzip();
+        quote!({ #(#members: #locals,)* .. })
+    }
 }
 
 impl Field {
     pub(crate) fn is_sensitive(&self) -> bool {
         self.attrs.sensitive.is_some()
+    }
+
+    /// Returns the local name at the type's place, for the error that the type cannot be written.
+    pub(crate) fn local_at_type(&self) -> Ident {
+        let span = self.ty.span().resolved_at(Span::call_site());
+        Ident::new(&self.local.to_string(), span)
     }
 
     /// Returns the content of a `Cow` that is borrowed: `str` or `[u8]`.
@@ -380,7 +392,7 @@ fn borrowed(ty: &Type, attrs: &FieldAttrs) -> BTreeSet<Lifetime> {
     match &attrs.borrow {
         Some((_, named)) if !named.is_empty() => named.clone(),
         None if !(is_lent(ty) || argument_of(ty, "Option").is_some_and(is_lent)) => BTreeSet::new(),
-        _ => lifetimes(ty.to_token_stream()),
+        _ => lifetimes(ty),
     }
 }
 

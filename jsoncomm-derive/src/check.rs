@@ -3,12 +3,12 @@
 pub(crate) mod service;
 mod types;
 
-use crate::ast::types::is_plain_descriptor;
+use crate::ast::types::{all_idents, is_plain_descriptor};
 use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
 use crate::attr::DefaultValue;
 use crate::ctxt::Ctxt;
 use crate::library;
-use proc_macro2::{Ident, TokenTree};
+use proc_macro2::Ident;
 use quote::ToTokens;
 use std::collections::BTreeMap;
 use syn::ext::IdentExt;
@@ -87,40 +87,15 @@ fn library(cx: &Ctxt, given: Option<&Path>, of: &Ident, attribute: &str) {
 }
 
 /// The names of types, lifetimes and values in generated code.
-const GENERATED: [&str; 21] = [
-    "__p",
-    "__D",
-    "__S",
-    "__E",
-    "__C",
-    "__M",
-    "__de",
-    "__a",
-    "__lent",
-    "__With",
-    "__default",
-    "__fds",
-    "__from",
-    "__out",
-    "__state",
-    "__index",
-    "__content",
-    "__unknown",
-    "__absence",
-    "__params",
-    "__incoming",
-];
+const GENERATED: &str = "__p __D __S __E __C __M __de __a __lent __With __default __fds __from __out __state __index \
+                         __content __unknown __absence __params __incoming";
 
 /// Refuses the user's names that mean something else in generated code.
 fn generated_names(cx: &Ctxt, tokens: impl ToTokens) {
-    for token in tokens.into_token_stream() {
-        match token {
-            TokenTree::Ident(ident) if is_generated(&ident.unraw().to_string()) => {
-                let text = format!("generated code has a `{ident}` of its own: use another name");
-                cx.error(&ident, text);
-            }
-            TokenTree::Group(group) => generated_names(cx, group.stream()),
-            _ => {}
+    for ident in all_idents(tokens) {
+        if is_generated(&ident.unraw().to_string()) {
+            let text = format!("generated code has a `{ident}` of its own: use another name");
+            cx.error(&ident, text);
         }
     }
 }
@@ -130,7 +105,7 @@ fn is_generated(name: &str) -> bool {
         let rest = name.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    GENERATED.contains(&name) || counted("__Members") || counted("__f")
+    GENERATED.split(' ').any(|known| known == name) || counted("__Members") || counted("__f")
 }
 
 /// The names of a type and its parameters.
@@ -154,8 +129,8 @@ fn field(cx: &Ctxt, field: &Field) {
         Some(DefaultValue::Path(path)) => Some(path),
         _ => None,
     };
-    let with = [&attrs.skip_if, &attrs.with.ser, &attrs.with.de];
-    for path in with.into_iter().flatten().chain(default) {
+    let paths = [&attrs.skip_if, &attrs.with.ser, &attrs.with.de];
+    for path in paths.into_iter().flatten().chain(default) {
         generated_names(cx, path);
     }
 }
@@ -216,17 +191,12 @@ fn other(cx: &Ctxt, variants: &[Variant], request: bool) {
 /// With `#[message(serde)]` serde does everything, and cannot carry descriptors.
 fn delegate(cx: &Ctxt, message: &Message, path: &Path) {
     for (field, _) in message.fields() {
-        if let Some(fd) = &field.attrs.fd {
-            let text =
-                "`#[message(serde)]` leaves the type to serde, which cannot carry descriptors";
-            cx.error(fd, text);
-        }
+        let text = "`#[message(serde)]` leaves the type to serde, which cannot carry descriptors";
+        cx.error_at(field.attrs.fd.as_ref(), text);
     }
     for variant in message.variants() {
-        if let Some(other) = &variant.attrs.other {
-            let text = "`#[message(serde)]` leaves the type to serde: write `#[serde(other)]`";
-            cx.error(other, text);
-        }
+        let text = "`#[message(serde)]` leaves the type to serde: write `#[serde(other)]`";
+        cx.error_at(variant.attrs.other.as_ref(), text);
     }
     let attrs = &message.attrs;
     if attrs.reply.is_some() || attrs.service.is_some() || attrs.error.is_some() {
@@ -270,22 +240,19 @@ fn refusal(path: &Path, fds: bool) -> String {
 
 /// `tag` and `content` only go together, and on an enum.
 fn tags(cx: &Ctxt, message: &Message) {
-    let is_enum = matches!(message.shape, Shape::Enum(_));
-    match (&message.attrs.tag, &message.attrs.content) {
-        (Some(tag), Some(_)) if !is_enum => cx.error(tag, "`tag` belongs on an enum"),
-        (Some(tag), Some(content)) if tag.value() == content.value() => {
+    match (&message.attrs.tag, &message.attrs.content, &message.shape) {
+        (Some(tag), Some(_), Shape::Struct(_)) => cx.error(tag, "`tag` belongs on an enum"),
+        (Some(tag), Some(content), _) if tag.value() == content.value() => {
             cx.error(content, "`tag` and `content` need different names");
         }
-        (Some(tag), None) => {
-            let text = "`tag` without `content` reads from a buffer, which descriptors do not \
-                        survive: add `content = \"...\"`";
-            if message.has_fds() {
-                cx.error(tag, text);
-            } else {
-                cx.error(tag, format!("{text}, or {SERDE}"));
-            }
+        (Some(tag), None, _) => {
+            let or = format!(", or {SERDE}");
+            let or = if message.has_fds() { "" } else { &or };
+            let text = "`tag` without `content` reads from a buffer, which descriptors do not survive: add \
+                        `content = \"...\"`";
+            cx.error(tag, format!("{text}{or}"));
         }
-        (None, Some(content)) => cx.error(content, "`content` needs `tag = \"...\"` before it"),
+        (None, Some(content), _) => cx.error(content, "`content` needs `tag = \"...\"` before it"),
         _ => {}
     }
 }
@@ -293,20 +260,22 @@ fn tags(cx: &Ctxt, message: &Message) {
 /// Attributes of the type that have no meaning for its kind.
 fn placement(cx: &Ctxt, message: &Message) {
     let attrs = &message.attrs;
-    let style = match &message.shape {
-        Shape::Struct(body) => Some(body.style),
+    let (default, transparent) = (attrs.default.as_ref(), attrs.transparent.as_ref());
+    let body = match &message.shape {
+        Shape::Struct(body) => Some(body),
         Shape::Enum(_) => None,
     };
-    if let (Some((path, _)), None | Some(Style::Unit)) = (&attrs.default, style) {
-        cx.error(path, "`default` belongs on a struct with fields");
+    if body.is_none_or(|body| body.style == Style::Unit) {
+        let text = "`default` belongs on a struct with fields";
+        cx.error_at(default.map(|(path, _)| path), text);
     }
-    match (&attrs.transparent, &message.shape) {
-        (Some(path), Shape::Enum(_)) => cx.error(path, "`transparent` belongs on a struct"),
-        (Some(path), Shape::Struct(body)) if body.written().count() != 1 => {
+    match body {
+        None => cx.error_at(transparent, "`transparent` belongs on a struct"),
+        Some(body) if body.written().count() != 1 => {
             let text = "`transparent` needs exactly one field that is not skipped";
-            cx.error(path, text);
+            cx.error_at(transparent, text);
         }
-        _ => {}
+        Some(_) => {}
     }
 }
 
@@ -314,13 +283,10 @@ fn placement(cx: &Ctxt, message: &Message) {
 fn request(cx: &Ctxt, message: &Message) {
     let attrs = &message.attrs;
     let Some(reply) = &attrs.reply else {
-        if let Some(service) = &attrs.service {
-            cx.error(service, "write the type of the reply: `reply = Type`");
-        }
-        if let Some(error) = &attrs.error {
-            cx.error(error, "`error` needs `reply = Type` beside it");
-        }
-        return;
+        let text = "write the type of the reply: `reply = Type`";
+        cx.error_at(attrs.service.as_ref(), text);
+        let text = "`error` needs `reply = Type` beside it";
+        return cx.error_at(attrs.error.as_ref(), text);
     };
     let Shape::Enum(variants) = &message.shape else {
         let text = "`reply` belongs on an enum, whose variants are the methods";
@@ -362,22 +328,19 @@ fn is_word(word: &str) -> bool {
 
 /// One variant of a request enum.
 fn method(cx: &Ctxt, variant: &Variant, service: bool) {
-    if let Some(skip) = &variant.attrs.skip {
-        cx.error(skip, "a method cannot be skipped: remove the variant");
-    }
+    let (attrs, ident) = (&variant.attrs, &variant.ident);
+    let text = "a method cannot be skipped: remove the variant";
+    cx.error_at(attrs.skip.as_ref(), text);
     if variant.names.ser != variant.names.de {
-        cx.error(&variant.ident, "a method has one name for both directions");
+        cx.error(ident, "a method has one name for both directions");
     }
-    if !service {
-        return;
-    }
-    if let Some(alias) = &variant.attrs.alias {
-        cx.error(alias, "a method has one name: remove `alias`");
-    }
-    if matches!(variant.body.style, Style::Newtype | Style::Tuple) {
-        let ident = &variant.ident;
-        let text = format!("a method's arguments have names: write `{ident} {{ name: Type }}`");
-        cx.error(ident, text);
+    if service {
+        let text = "a method has one name: remove `alias`";
+        cx.error_at(attrs.alias.as_ref(), text);
+        if matches!(variant.body.style, Style::Newtype | Style::Tuple) {
+            let text = format!("a method's arguments have names: write `{ident} {{ name: Type }}`");
+            cx.error(ident, text);
+        }
     }
 }
 
@@ -387,14 +350,11 @@ fn members(cx: &Ctxt, body: &Body, defaults: bool) {
         distinct(cx, body.read().map(|field| (&field.member, &field.names)));
     }
     if body.style == Style::Tuple && !defaults {
-        let mut before = false;
-        for field in body.read() {
-            let has = field.attrs.default.is_some();
-            if before && !has {
-                let text = "an element after one with `#[serde(default)]` needs it too";
-                cx.push(syn::Error::new(field.ty.span(), text));
-            }
-            before |= has;
+        let has = |field: &&Field| field.attrs.default.is_some();
+        let after = body.read().skip_while(|field| !has(field));
+        for field in after.filter(|field| !has(field)) {
+            let text = "an element after one with `#[serde(default)]` needs it too";
+            cx.push(syn::Error::new(field.ty.span(), text));
         }
     }
 }

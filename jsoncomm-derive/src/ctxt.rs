@@ -20,6 +20,13 @@ impl Ctxt {
         self.push(syn::Error::new_spanned(tokens, message));
     }
 
+    /// Adds an error at `tokens`, if there are any.
+    pub(crate) fn error_at(&self, tokens: Option<impl ToTokens>, message: impl Display) {
+        if let Some(tokens) = tokens {
+            self.error(tokens, message);
+        }
+    }
+
     /// Adds an error.
     pub(crate) fn push(&self, error: syn::Error) {
         let mut errors = self.errors.borrow_mut();

@@ -17,7 +17,7 @@ use crate::ctxt::Ctxt;
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::spanned::Spanned;
-use syn::{DeriveInput, Path};
+use syn::{DeriveInput, Generics, Path};
 
 /// Expands `derive(Message)`.
 pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
@@ -73,6 +73,22 @@ fn library(given: Option<&Path>) -> TokenStream {
     match given {
         Some(library) => quote!(#library::private),
         None => quote!(::jsoncomm::private),
+    }
+}
+
+/// Writes an impl of a trait for the type.
+fn implementation(
+    message: &Message,
+    of: &TokenStream,
+    generics: &Generics,
+    items: &TokenStream,
+) -> TokenStream {
+    let ident = &message.ident;
+    let (params, _, clause) = generics.split_for_impl();
+    let (_, arguments, _) = message.generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #params #of for #ident #arguments #clause { #items }
     }
 }
 

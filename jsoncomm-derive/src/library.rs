@@ -1,10 +1,10 @@
-//! What the program calls the library, as far as its Cargo.toml says: a macro is not told.
+//! The name that a program gives to the library in its Cargo.toml. A macro has no other way to learn it.
 
 use std::path::Path;
 
 const LIBRARY: &str = "jsoncomm";
 
-/// The name that the library has in the program that is being compiled, if it is another one.
+/// Returns the library's name in the program that is being compiled, if it is renamed.
 pub(crate) fn other_name() -> Option<String> {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
     let folder = Path::new(&folder);
@@ -14,17 +14,17 @@ pub(crate) fn other_name() -> Option<String> {
     renamed(&own, above)
 }
 
-/// A dependency as a manifest has it.
+/// A dependency in a manifest.
 #[derive(Debug, Default, PartialEq)]
 struct Dependency {
     key: String,
-    /// What it is called elsewhere, if it says so.
+    /// The package's own name, where it is given.
     package: Option<String>,
-    /// The workspace says what it is.
+    /// It is inherited from the workspace.
     inherited: bool,
 }
 
-/// The name in a manifest, and the manifests of the folders above.
+/// Returns the new name in a manifest, with the manifests of the folders above.
 fn renamed(own: &str, above: impl Iterator<Item = String>) -> Option<String> {
     let is_renamed =
         |one: &Dependency| one.package.as_deref() == Some(LIBRARY) && one.key != LIBRARY;
@@ -44,10 +44,10 @@ fn renamed(own: &str, above: impl Iterator<Item = String>) -> Option<String> {
     found.map(|key| key.replace('-', "_"))
 }
 
-/// The dependencies of a manifest, one for each line that says something about one.
+/// Returns the dependencies in a manifest, one for each line about one.
 fn dependencies(manifest: &str) -> Vec<Dependency> {
     let mut all = Vec::new();
-    // The table, or the dependency that has one to itself.
+    // The table, or the dependency that has a table of its own.
     let (mut inside, mut of) = (false, None::<String>);
     for line in manifest.lines().map(str::trim) {
         if let Some(header) = line.strip_prefix('[') {

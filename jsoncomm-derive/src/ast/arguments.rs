@@ -5,7 +5,7 @@ use super::types::{is_named, lifetimes};
 use super::{Body, Field, Message, Names, Shape, Style};
 use crate::attr::{Both, Case, Docs, TypeAttrs};
 use proc_macro2::{Ident, Span};
-use quote::{ToTokens, format_ident, quote};
+use quote::{format_ident, quote};
 use std::collections::BTreeSet;
 use syn::{Lifetime, Member, Type, TypeReference, parse_quote};
 
@@ -44,7 +44,7 @@ impl Method {
 
     fn message(&self, service: &Service, ident: Ident, ty: fn(&Argument) -> Type) -> Message {
         let types: Vec<_> = self.arguments.iter().map(ty).collect();
-        let lifetimes = types.iter().flat_map(|ty| lifetimes(ty.to_token_stream()));
+        let lifetimes = types.iter().flat_map(lifetimes);
         let ours: BTreeSet<_> = lifetimes.filter(is_ours).collect();
         let ours = ours.iter();
         let arguments = self.arguments.iter().zip(types).enumerate();

@@ -1,6 +1,8 @@
 //! The trait below `#[service]`: its methods and their arguments.
 
-use super::types::{self, any_ident, argument_of, descriptor, is_named, last_segment};
+use super::types::{
+    all_idents, argument_of, descriptor, is_named, last_segment, str_reference, ungrouped,
+};
 use crate::attr::{self, FieldAttrs, MethodAttrs, ServiceAttrs};
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, TokenStream};
@@ -124,8 +126,7 @@ impl Method {
         let (mut call, mut arguments) = (false, Vec::new());
         for (position, input) in signature.inputs.iter_mut().skip(1).enumerate() {
             let FnArg::Typed(input) = input else { continue };
-            let mut ty = (*input.ty).clone();
-            types::ungroup(&mut ty);
+            let ty = ungrouped((*input.ty).clone());
             if position == 0 && is_call(&ty) {
                 call = true;
             } else {
@@ -134,11 +135,7 @@ impl Method {
         }
         let output = match &signature.output {
             ReturnType::Default => None,
-            ReturnType::Type(_, ty) => {
-                let mut ty = (**ty).clone();
-                types::ungroup(&mut ty);
-                Some(ty)
-            }
+            ReturnType::Type(_, ty) => Some(ungrouped((**ty).clone())),
         };
         Self {
             signature: signature.clone(),
@@ -217,14 +214,10 @@ impl ArgumentKind {
                 Type::Slice(_) => Self::Slice,
                 _ => Self::Reference,
             },
-            ty if argument_of(ty, "Option").is_some_and(is_str_reference) => Self::OptionStr,
+            ty if argument_of(ty, "Option").and_then(str_reference).is_some() => Self::OptionStr,
             _ => Self::Value,
         }
     }
-}
-
-fn is_str_reference(ty: &Type) -> bool {
-    types::str_reference(ty).is_some()
 }
 
 /// Returns true for `&mut Call`, however its path is written.
@@ -253,9 +246,8 @@ fn attributes(item: &ItemTrait) -> impl Iterator<Item = &Attribute> {
 fn required(generics: &Generics) -> Vec<WherePredicate> {
     let clause = generics.where_clause.iter();
     let all = clause.flat_map(|clause| &clause.predicates);
-    all.filter(|predicate| any_ident(predicate, &|ident| ident == "Self"))
-        .cloned()
-        .collect()
+    let of_self = |one: &&WherePredicate| all_idents(one).any(|ident| ident == "Self");
+    all.filter(of_self).cloned().collect()
 }
 
 fn has_name(attribute: &Attribute, names: &[&str]) -> bool {

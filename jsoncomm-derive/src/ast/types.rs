@@ -3,37 +3,21 @@
 use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use std::collections::BTreeSet;
-use syn::punctuated::Punctuated;
+use syn::visit_mut::{self, VisitMut};
 use syn::{
-    GenericArgument, Lifetime, Path, PathArguments, PathSegment, ReturnType, Token, Type,
-    TypeParamBound, TypeParen, TypePath, TypeReference,
+    GenericArgument, Lifetime, PathArguments, PathSegment, Type, TypePath, TypeReference,
+    parse_quote_spanned,
 };
 
 /// The standard library's types that are a descriptor and nothing else.
-const DESCRIPTORS: [&str; 14] = [
-    "OwnedFd",
-    "BorrowedFd",
-    "File",
-    "UnixStream",
-    "UnixDatagram",
-    "UnixListener",
-    "TcpStream",
-    "TcpListener",
-    "UdpSocket",
-    "ChildStdin",
-    "ChildStdout",
-    "ChildStderr",
-    "PipeReader",
-    "PipeWriter",
-];
+const DESCRIPTORS: &str = "OwnedFd BorrowedFd File UnixStream UnixDatagram UnixListener TcpStream TcpListener UdpSocket \
+                           ChildStdin ChildStdout ChildStderr PipeReader PipeWriter";
 
 /// Returns the name of a type that is written like one of [`DESCRIPTORS`].
 pub(crate) fn descriptor(ty: &Type) -> Option<&Ident> {
     let name = &std_name(ty)?.ident;
-    DESCRIPTORS
-        .iter()
-        .any(|known| name == known)
-        .then_some(name)
+    let mut known = DESCRIPTORS.split(' ');
+    known.any(|known| name == known).then_some(name)
 }
 
 /// Returns true if a type is written like a descriptor whose name no program gives to a type of its own.
@@ -44,16 +28,13 @@ pub(crate) fn is_plain_descriptor(ty: &Type) -> bool {
 /// Returns the last segment of a path that can lead to the standard library: one from `self`, `super` or `crate`
 /// leads to a type of the program.
 pub(crate) fn std_name(ty: &Type) -> Option<&PathSegment> {
-    let own = ["self", "super", "crate"];
-    let is_own = |first: &PathSegment| own.iter().any(|own| first.ident == own);
-    last_segment(ty).filter(|_| !first_segment(ty).is_some_and(is_own))
-}
-
-fn first_segment(ty: &Type) -> Option<&PathSegment> {
-    match ty {
-        Type::Path(ty) => ty.path.segments.first(),
-        _ => None,
-    }
+    let Type::Path(TypePath { path, .. }) = ty else {
+        return None;
+    };
+    let first = path.segments.first()?;
+    let own = ["self", "super", "crate"].iter();
+    let is_own = own.into_iter().any(|own| first.ident == own);
+    last_segment(ty).filter(|_| !is_own)
 }
 
 /// Returns the last segment of a path that does not begin with `<T as Trait>`.
@@ -113,94 +94,30 @@ pub(crate) fn is_text_or_bytes(ty: &Type) -> bool {
 
 /// Removes the groups without delimiters that `macro_rules!` puts around what it was given, as deep in a type as they
 /// stand: `&$t` is read as `&str` where `$t` is `str`.
-pub(crate) fn ungroup(ty: &mut Type) {
-    while let Type::Group(group) = ty {
-        let elem = std::mem::replace(&mut *group.elem, Type::Verbatim(TokenStream::new()));
-        let several = match &elem {
-            Type::TraitObject(object) => object.bounds.len() > 1,
-            Type::ImplTrait(object) => object.bounds.len() > 1,
-            _ => false,
-        };
-        *ty = if several {
-            Type::Paren(TypeParen {
-                attrs: Vec::new(),
-                paren_token: syn::token::Paren(group.group_token.span),
-                elem: Box::new(elem),
-            })
-        } else {
-            elem
-        };
-    }
-    parts(ty, &mut ungroup);
-}
+pub(crate) fn ungrouped(mut ty: Type) -> Type {
+    struct Ungroup;
 
-/// Calls `each` for the types that a type is directly made of.
-pub(crate) fn parts(ty: &mut Type, each: &mut dyn FnMut(&mut Type)) {
-    match ty {
-        Type::Array(array) => each(&mut array.elem),
-        Type::Group(group) => each(&mut group.elem),
-        Type::Paren(paren) => each(&mut paren.elem),
-        Type::Ptr(pointer) => each(&mut pointer.elem),
-        Type::Reference(reference) => each(&mut reference.elem),
-        Type::Slice(slice) => each(&mut slice.elem),
-        Type::Tuple(tuple) => tuple.elems.iter_mut().for_each(each),
-        Type::FnPtr(function) => {
-            let inputs = function.inputs.iter_mut();
-            inputs.for_each(|input| each(&mut input.ty));
-            returned(&mut function.output, each);
-        }
-        Type::Path(path) => {
-            if let Some(qself) = &mut path.qself {
-                each(&mut qself.ty);
+    impl VisitMut for Ungroup {
+        fn visit_type_mut(&mut self, ty: &mut Type) {
+            while let Type::Group(group) = ty {
+                let (elem, span) = ((*group.elem).clone(), group.group_token.span);
+                let several = match &elem {
+                    Type::TraitObject(object) => object.bounds.len() > 1,
+                    Type::ImplTrait(object) => object.bounds.len() > 1,
+                    _ => false,
+                };
+                *ty = if several {
+                    parse_quote_spanned!(span=> (#elem))
+                } else {
+                    elem
+                };
             }
-            parts_of_path(&mut path.path, each);
-        }
-        Type::TraitObject(object) => parts_of_bounds(&mut object.bounds, each),
-        Type::ImplTrait(object) => parts_of_bounds(&mut object.bounds, each),
-        _ => {}
-    }
-}
-
-fn parts_of_bounds(
-    bounds: &mut Punctuated<TypeParamBound, Token![+]>,
-    each: &mut dyn FnMut(&mut Type),
-) {
-    for bound in bounds {
-        if let TypeParamBound::Trait(bound) = bound {
-            parts_of_path(&mut bound.path, each);
+            visit_mut::visit_type_mut(self, ty);
         }
     }
-}
 
-fn parts_of_path(path: &mut Path, each: &mut dyn FnMut(&mut Type)) {
-    for segment in &mut path.segments {
-        match &mut segment.arguments {
-            PathArguments::None => {}
-            PathArguments::Parenthesized(function) => {
-                let inputs = function.inputs.iter_mut();
-                inputs.for_each(|input| each(&mut input.ty));
-                returned(&mut function.output, each);
-            }
-            PathArguments::AngleBracketed(arguments) => {
-                for argument in &mut arguments.args {
-                    match argument {
-                        GenericArgument::Type(ty) => each(ty),
-                        GenericArgument::AssocType(associated) => each(&mut associated.ty),
-                        GenericArgument::Constraint(constraint) => {
-                            parts_of_bounds(&mut constraint.bounds, each);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn returned(output: &mut ReturnType, each: &mut dyn FnMut(&mut Type)) {
-    if let ReturnType::Type(_, ty) = output {
-        each(ty);
-    }
+    Ungroup.visit_type_mut(&mut ty);
+    ty
 }
 
 /// Writes `receiver` in place of `Self`, which means something else in generated code.
@@ -218,35 +135,43 @@ pub(crate) fn replace_self(tokens: TokenStream, receiver: &TokenStream) -> Token
     tokens.into_iter().flat_map(each).collect()
 }
 
-/// Returns true if a token is an identifier of which `found` returns true, however deep it stands.
-pub(crate) fn any_ident(tokens: impl ToTokens, found: &dyn Fn(&Ident) -> bool) -> bool {
+/// Returns all tokens in the order of the text, those inside of groups included.
+pub(crate) fn all_tokens(tokens: impl ToTokens) -> Vec<TokenTree> {
+    let inside = |token: TokenTree| match &token {
+        TokenTree::Group(group) => all_tokens(group.stream()),
+        _ => vec![token],
+    };
     tokens
         .into_token_stream()
         .into_iter()
-        .any(|token| match token {
-            TokenTree::Ident(ident) => found(&ident),
-            TokenTree::Group(group) => any_ident(group.stream(), found),
-            _ => false,
+        .flat_map(inside)
+        .collect()
+}
+
+/// Returns all identifiers.
+pub(crate) fn all_idents(tokens: impl ToTokens) -> impl Iterator<Item = Ident> {
+    all_tokens(tokens)
+        .into_iter()
+        .filter_map(|token| match token {
+            TokenTree::Ident(ident) => Some(ident),
+            _ => None,
         })
 }
 
-/// Returns all lifetimes in a type.
-pub(crate) fn lifetimes(tokens: TokenStream) -> BTreeSet<Lifetime> {
-    let mut all = BTreeSet::new();
-    let mut tokens = tokens.into_iter();
-    while let Some(token) = tokens.next() {
-        match token {
-            TokenTree::Punct(tick) if tick.as_char() == '\'' => {
-                if let Some(TokenTree::Ident(ident)) = tokens.next() {
-                    let apostrophe = tick.span();
-                    all.insert(Lifetime { apostrophe, ident });
-                }
-            }
-            TokenTree::Group(group) => all.extend(lifetimes(group.stream())),
-            _ => {}
+/// Returns all lifetimes.
+pub(crate) fn lifetimes(tokens: impl ToTokens) -> BTreeSet<Lifetime> {
+    let tokens = all_tokens(tokens);
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    let lifetimes = pairs.filter_map(|pair| match pair {
+        (TokenTree::Punct(tick), TokenTree::Ident(ident)) if tick.as_char() == '\'' => {
+            Some(Lifetime {
+                apostrophe: tick.span(),
+                ident: ident.clone(),
+            })
         }
-    }
-    all
+        _ => None,
+    });
+    lifetimes.collect()
 }
 
 #[cfg(test)]
@@ -269,8 +194,7 @@ mod tests {
             (quote!((#text, #lent)), quote!((str, &str))),
             (quote!(dyn Fn(#text) -> #lent), quote!(dyn Fn(str) -> &str)),
         ] {
-            let mut ty = syn::parse2(given).unwrap();
-            ungroup(&mut ty);
+            let ty = ungrouped(syn::parse2(given).unwrap());
             assert_eq!(ty.to_token_stream().to_string(), seen.to_string());
         }
     }

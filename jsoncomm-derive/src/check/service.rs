@@ -20,9 +20,7 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
     if !item.generics.params.is_empty() {
         cx.error(&item.generics, "a service trait has no parameters");
     }
-    if let Some(token) = &item.unsafety {
-        cx.error(token, "a service trait is safe");
-    }
+    cx.error_at(item.unsafety.as_ref(), "a service trait is safe");
     for part in &item.items {
         if !matches!(part, TraitItem::Fn(_)) {
             cx.error(part, "a service trait has methods only");
@@ -66,13 +64,12 @@ fn method(cx: &Ctxt, method: &Method) {
 }
 
 fn argument(cx: &Ctxt, argument: &Argument) {
-    for attribute in &argument.others {
-        if attribute.path().is_ident("cfg") {
-            let text =
-                "an argument of a service cannot be conditional: put `#[cfg(...)]` on the method";
-            cx.error(attribute, text);
-        }
-    }
+    let conditional = argument
+        .others
+        .iter()
+        .find(|one| one.path().is_ident("cfg"));
+    let text = "an argument of a service cannot be conditional: put `#[cfg(...)]` on the method";
+    cx.error_at(conditional, text);
     hidden(cx, &argument.others);
     match &argument.pattern {
         Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {}
@@ -83,15 +80,13 @@ fn argument(cx: &Ctxt, argument: &Argument) {
     }
     signature::argument(cx, argument);
     fds(cx, argument);
-    if let Some((borrow, _)) = &argument.attrs.borrow {
-        let text = "an argument is borrowed while the call is handled: remove `borrow`";
-        cx.error(borrow, text);
-    }
-    let lent = argument.attrs.fd.is_some() || argument.kind != ArgumentKind::Value;
-    if let (Some(function), true) = (argument.function(), lent) {
+    let borrow = argument.attrs.borrow.as_ref().map(|(path, _)| path);
+    let text = "an argument is borrowed while the call is handled: remove `borrow`";
+    cx.error_at(borrow, text);
+    if argument.attrs.fd.is_some() || argument.kind != ArgumentKind::Value {
         let text = "the function takes one type, and the stub lends a value of another: take the argument by value, \
                     without `#[fd]`";
-        cx.error(function, text);
+        cx.error_at(argument.function(), text);
     }
 }
 

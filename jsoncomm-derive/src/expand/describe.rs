@@ -137,7 +137,7 @@ fn deprecated(note: Option<String>) -> Option<TokenStream> {
     note.map(|note| quote!(.deprecated(#note)))
 }
 
-/// Writes what a struct or variant is made of.
+/// Writes the form of a struct or variant.
 fn form(message: &Message, body: &Body) -> TokenStream {
     let exists = |field: &&Field| !(field.attrs.skip_ser && field.attrs.skip_de);
     match (body.style, body.fields.iter().find(exists)) {
@@ -163,12 +163,13 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
         Some(_) => quote!(__p::Form::Other),
         None => form(message, &variant.body),
     };
-    let read = Presence::of(attrs.skip_de, false);
-    let written = Presence::of(attrs.skip_ser || attrs.other.is_some(), false);
-    by_name(&variant.names, read, written, |name, presence, aliases| {
-        let new = quote!(__p::Variant::new(#name, #code, #docs, #form));
-        quote!(#new #presence #aliases,)
-    })
+    let read = (!attrs.skip_de).then_some(false);
+    let written = (!attrs.skip_ser && attrs.other.is_none()).then_some(false);
+    by_name(
+        &variant.names,
+        [read, written],
+        |name| quote!(__p::Variant::new(#name, #code, #docs, #form)),
+    )
 }
 
 /// Writes the fields that are read or written, with a comma behind each.
@@ -176,18 +177,17 @@ fn fields(message: &Message, body: &Body) -> TokenStream {
     let each = |field: &Field| {
         let (attrs, docs, ty) = (&field.attrs, &field.docs, ty(message, field));
         let defaults = attrs.default.is_some() || message.attrs.default.is_some();
-        let read = Presence::of(attrs.skip_de, defaults);
-        let written = Presence::of(attrs.skip_ser, attrs.skip_if.is_some());
-        let named = body.style == Style::Named;
-        by_name(&field.names, read, written, |name, presence, aliases| {
-            let name = if named { name } else { "" };
-            quote!(__p::Field::new(#name, #docs, #ty) #presence #aliases,)
+        let read = (!attrs.skip_de).then_some(defaults);
+        let written = (!attrs.skip_ser).then_some(attrs.skip_if.is_some());
+        by_name(&field.names, [read, written], |name| {
+            let name = if body.style == Style::Named { name } else { "" };
+            quote!(__p::Field::new(#name, #docs, #ty))
         })
     };
     body.fields.iter().map(each).collect()
 }
 
-/// Writes a field's type. What a function of the user's reads or writes is not known.
+/// Writes a field's type, which is unknown if a function of the user reads or writes it.
 fn ty(message: &Message, field: &Field) -> TokenStream {
     let (ty, attrs) = (&field.ty, &field.attrs);
     if attrs.with.ser.is_some() || attrs.with.de.is_some() {
@@ -203,57 +203,42 @@ fn any_type(schema: bool, ty: &TokenStream) -> TokenStream {
     quote!(__p::Type::new(|| (#probe __p::probe::<#ty>()).probed()))
 }
 
-/// Whether something is always there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    Always,
-    Maybe,
-    Never,
-}
+/// When something is there: `None` is never, and `Some(true)` not always.
+type Presence = Option<bool>;
 
-impl Presence {
-    fn of(never: bool, maybe: bool) -> Self {
-        match (never, maybe) {
-            (true, _) => Self::Never,
-            (false, true) => Self::Maybe,
-            (false, false) => Self::Always,
-        }
+fn presence(of: Presence) -> TokenStream {
+    match of {
+        None => quote!(__p::Presence::Never),
+        Some(true) => quote!(__p::Presence::Maybe),
+        Some(false) => quote!(__p::Presence::Always),
     }
 }
 
-impl ToTokens for Presence {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        tokens.extend(match self {
-            Self::Always => quote!(__p::Presence::Always),
-            Self::Maybe => quote!(__p::Presence::Maybe),
-            Self::Never => quote!(__p::Presence::Never),
-        });
-    }
-}
-
-/// Writes something once by each of the names that it is read and written by.
+/// Completes what `new` writes for a name with presence and aliases; once for each of the names that it is read and
+/// written by.
 fn by_name(
     names: &Names,
-    read: Presence,
-    written: Presence,
-    write: impl Fn(&str, Option<TokenStream>, Option<TokenStream>) -> TokenStream,
+    [read, written]: [Presence; 2],
+    new: impl Fn(&str) -> TokenStream,
 ) -> TokenStream {
-    use Presence::Never;
-    let one = |name: &str, read: Presence, written: Presence| {
+    let one = |name: &str, [read, written]: [Presence; 2]| {
         let others = names.known.iter().filter(|known| *known != name);
-        let aliases = known_as(others).filter(|_| read != Never);
-        let usual = read == Presence::Always && written == Presence::Always;
-        let presence = (!usual).then(|| quote!(.when(#read, #written)));
-        write(name, presence, aliases)
+        let aliases = known_as(others).filter(|_| read.is_some());
+        let usual = [read, written] == [Some(false); 2];
+        let (new, read, written) = (new(name), presence(read), presence(written));
+        let when = (!usual).then(|| quote!(.when(#read, #written)));
+        quote!(#new #when #aliases,)
     };
     match (read, written) {
-        (Never, Never) => TokenStream::new(),
-        (Never, _) => one(&names.ser, read, written),
-        (_, Never) => one(&names.de, read, written),
-        _ if names.ser == names.de => one(&names.ser, read, written),
-        _ => {
-            let (read, written) = (one(&names.de, read, Never), one(&names.ser, Never, written));
+        (None, None) => TokenStream::new(),
+        (None, _) => one(&names.ser, [read, written]),
+        (Some(_), Some(_)) if names.ser != names.de => {
+            let (read, written) = (
+                one(&names.de, [read, None]),
+                one(&names.ser, [None, written]),
+            );
             quote!(#read #written)
         }
+        _ => one(&names.de, [read, written]),
     }
 }

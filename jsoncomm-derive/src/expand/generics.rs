@@ -1,5 +1,6 @@
-//! The bounds on the impls' parameters: serde's rules, with `Pack` and `Unpack` where `#[fd]` stands.
+//! The bounds on the impls' parameters: serde's rules, with `Pack` and `Unpack` for fields with `#[fd]`.
 
+use crate::ast::types::all_tokens;
 use crate::ast::{Field, Message};
 use crate::attr::{Both, DefaultValue};
 use proc_macro2::{Ident, TokenStream, TokenTree};
@@ -13,18 +14,17 @@ pub(crate) fn pack(message: &Message) -> Generics {
     if explicit(message, &mut generics, |bound| bound.ser.as_deref()) {
         return generics;
     }
-    let serialize = quote!(__p::serde::Serialize);
-    let pack = quote!(__p::Pack);
-    for (fd, bound) in [(false, serialize), (true, pack)] {
-        let fields = message.fields().filter(|(field, variant)| {
-            field.attrs.fd.is_some() == fd
-                && !field.attrs.skip_ser
-                && field.attrs.with.ser.is_none()
-                && field.attrs.bound.ser.is_none()
-                && variant.is_none_or(|v| !v.skip_ser && v.bound.ser.is_none())
-        });
-        inferred(&mut generics, fields.map(|(field, _)| field), &bound);
-    }
+    let bounded = message.fields().filter(|(field, variant)| {
+        let attrs = &field.attrs;
+        let own = attrs.skip_ser || attrs.with.ser.is_some() || attrs.bound.ser.is_some();
+        !own && variant.is_none_or(|v| !v.skip_ser && v.bound.ser.is_none())
+    });
+    let bounded = bounded.map(|(field, _)| field);
+    inferred_by_fd(
+        &mut generics,
+        bounded,
+        [quote!(__p::serde::Serialize), quote!(__p::Pack)],
+    );
     generics
 }
 
@@ -38,27 +38,24 @@ pub(crate) fn unpack(message: &Message) -> Generics {
     if let Some((_, DefaultValue::Trait)) = message.attrs.default {
         let ident = &message.ident;
         let (_, params, _) = message.generics.split_for_impl();
-        let whole: WherePredicate = parse_quote!(#ident #params: #default);
-        generics.make_where_clause().predicates.push(whole);
+        bound(&mut generics, parse_quote!(#ident #params: #default));
     }
-    let deserialize = quote!(__p::serde::Deserialize<'__de>);
-    let unpack = quote!(__p::Unpack<'__de>);
-    for (fd, bound) in [(false, deserialize), (true, unpack)] {
-        let fields = message.fields().filter(|(field, variant)| {
-            field.attrs.fd.is_some() == fd
-                && !field.attrs.skip_de
-                && field.attrs.with.de.is_none()
-                && field.attrs.bound.de.is_none()
-                && variant.is_none_or(|v| !v.skip_de && v.bound.de.is_none())
-        });
-        inferred(&mut generics, fields.map(|(field, _)| field), &bound);
-    }
-    // What only lends descriptors can be written and not read: who reads it has to know better.
+    let bounded = message.fields().filter(|(field, variant)| {
+        let attrs = &field.attrs;
+        let own = attrs.skip_de || attrs.with.de.is_some() || attrs.bound.de.is_some();
+        !own && variant.is_none_or(|v| !v.skip_de && v.bound.de.is_none())
+    });
+    let bounded = bounded.map(|(field, _)| field);
+    let bounds = [
+        quote!(__p::serde::Deserialize<'__de>),
+        quote!(__p::Unpack<'__de>),
+    ];
+    inferred_by_fd(&mut generics, bounded, bounds);
+    // A type that only lends descriptors can be written and not read.
     let read = message.fields().filter(|(field, _)| !field.attrs.skip_de);
     for (field, _) in read.filter(|(field, _)| field.attrs.fd.is_some() && lends(&field.ty)) {
         let ty = &field.ty;
-        let lent: WherePredicate = parse_quote!(#ty: __p::UnpackPart<'__de>);
-        generics.make_where_clause().predicates.push(lent);
+        bound(&mut generics, parse_quote!(#ty: __p::UnpackPart<'__de>));
     }
     let defaulted = message.fields().map(|(field, _)| field);
     let defaulted =
@@ -67,21 +64,21 @@ pub(crate) fn unpack(message: &Message) -> Generics {
     generics
 }
 
-/// Returns true if a type has borrowed descriptors in it, or a reference.
-fn lends(ty: &Type) -> bool {
-    fn found(tokens: TokenStream) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(ident) => ident == "BorrowedFd",
-            TokenTree::Punct(punct) => punct.as_char() == '&',
-            TokenTree::Group(group) => found(group.stream()),
-            TokenTree::Literal(_) => false,
-        })
-    }
-    found(ty.to_token_stream())
+fn bound(generics: &mut Generics, predicate: WherePredicate) {
+    generics.make_where_clause().predicates.push(predicate);
 }
 
-/// The parameters of the impl for printing: as std's derives, every parameter is printable, and what belongs
-/// to one where it is printed.
+/// Returns true if a type has borrowed descriptors in it, or a reference.
+fn lends(ty: &Type) -> bool {
+    all_tokens(ty).iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "BorrowedFd",
+        TokenTree::Punct(punct) => punct.as_char() == '&',
+        _ => false,
+    })
+}
+
+/// The parameters of the impl for printing. As in std's derive, every parameter is `Debug`, and so are the types that
+/// belong to one and are printed.
 pub(crate) fn debug(message: &Message) -> Generics {
     let mut generics = message.generics.clone();
     let params: Vec<_> = generics.type_params().map(|p| p.ident.clone()).collect();
@@ -91,83 +88,74 @@ pub(crate) fn debug(message: &Message) -> Generics {
     for field in fields.filter(|field| !field.is_sensitive()) {
         belonging(field.ty.to_token_stream(), &params, &mut all);
     }
-    if !all.is_empty() {
-        let clause = generics.make_where_clause();
-        let bounds = all.iter().map(|ty| parse_quote!(#ty: ::core::fmt::Debug));
-        clause
-            .predicates
-            .extend::<Vec<WherePredicate>>(bounds.collect());
+    for ty in all {
+        bound(&mut generics, parse_quote!(#ty: ::core::fmt::Debug));
     }
     generics
 }
 
-/// Writes that there are no descriptors inside, unless a field says that there may be.
-pub(crate) fn without_fds(message: &Message) -> TokenStream {
-    if message.fields().any(|(field, _)| field.attrs.fd.is_some()) {
-        return TokenStream::new();
-    }
-    let ident = &message.ident;
-    let (params, arguments, clause) = message.generics.split_for_impl();
-    quote! {
-        #[automatically_derived]
-        impl #params __p::WithoutFds for #ident #arguments #clause {}
-    }
+/// Writes that there are no descriptors inside, unless a field has `#[fd]`.
+pub(crate) fn without_fds(message: &Message) -> Option<TokenStream> {
+    let of = quote!(__p::WithoutFds);
+    let write = || super::implementation(message, &of, &message.generics, &TokenStream::new());
+    (!message.has_fds()).then(write)
 }
 
-/// Adds the text's lifetime, which outlives what the fields borrow.
+/// Adds the text's lifetime, which outlives those that the fields borrow.
 pub(crate) fn with_text(message: &Message, generics: &Generics) -> Generics {
     let mut borrowed = BTreeSet::new();
     for (field, _) in message.fields().filter(|(field, _)| !field.attrs.skip_de) {
         borrowed.extend(field.borrowed.iter().cloned());
     }
     let mut generics = generics.clone();
-    let text = match borrowed.is_empty() {
-        true => parse_quote!('__de),
-        false => {
-            let borrowed = borrowed.iter();
-            parse_quote!('__de: #(#borrowed)+*)
-        }
-    };
-    generics.params.insert(0, text);
+    let borrowed = (!borrowed.is_empty()).then(|| {
+        let borrowed = borrowed.iter();
+        quote!(: #(#borrowed)+*)
+    });
+    generics.params.insert(0, parse_quote!('__de #borrowed));
     generics
 }
 
-/// Adds a lifetime of what is written.
+/// Adds the lifetime of the value that is written.
 pub(crate) fn with_value(generics: &Generics) -> Generics {
     let mut generics = generics.clone();
     generics.params.insert(0, parse_quote!('__a));
     generics
 }
 
-/// Adds the bounds that serde's `bound` spells out; says whether the type's own replaces the others.
+/// Adds the bounds that serde's `bound` gives, and returns true if those on the type replace all others.
 fn explicit(
     message: &Message,
     generics: &mut Generics,
     of: fn(&Both<Vec<WherePredicate>>) -> Option<&[WherePredicate]>,
 ) -> bool {
     let whole = of(&message.attrs.bound);
-    let fields = message
-        .fields()
-        .filter_map(|(field, _)| of(&field.attrs.bound));
+    let fields = message.fields();
+    let fields = fields.filter_map(|(field, _)| of(&field.attrs.bound));
     let variants = message.variants().iter();
     let variants = variants.filter_map(|variant| of(&variant.attrs.bound));
-    let all: Vec<_> = fields
-        .chain(variants)
-        .chain(whole)
-        .flatten()
-        .cloned()
-        .collect();
-    if !all.is_empty() {
-        generics.make_where_clause().predicates.extend(all);
+    for predicate in fields.chain(variants).chain(whole).flatten() {
+        bound(generics, predicate.clone());
     }
     whole.is_some()
+}
+
+/// Bounds the parameters in fields without `#[fd]` by the first of two bounds, and in fields with it by the second.
+fn inferred_by_fd<'a>(
+    generics: &mut Generics,
+    fields: impl Iterator<Item = &'a Field>,
+    [plain, fd]: [TokenStream; 2],
+) {
+    let (with_fd, without) = fields.partition::<Vec<_>, _>(|field| field.attrs.fd.is_some());
+    inferred(generics, without.into_iter(), &plain);
+    inferred(generics, with_fd.into_iter(), &fd);
 }
 
 /// Bounds the type parameters that the fields' types name, and their associated types.
 fn inferred<'a>(
     generics: &mut Generics,
     fields: impl Iterator<Item = &'a Field>,
-    bound: &TokenStream,
+    by: &TokenStream,
 ) {
     let params: BTreeSet<Ident> = generics.type_params().map(|p| p.ident.clone()).collect();
     let mut named = BTreeSet::new();
@@ -182,17 +170,13 @@ fn inferred<'a>(
             }
         }
     }
-    if named.is_empty() && associated.is_empty() {
-        return;
-    }
     let named = generics.type_params().filter(|p| named.contains(&p.ident));
     let idents: Vec<_> = named.map(|param| param.ident.clone()).collect();
-    let predicates = &mut generics.make_where_clause().predicates;
     for ident in idents {
-        predicates.push(parse_quote!(#ident: #bound));
+        bound(generics, parse_quote!(#ident: #by));
     }
     for ty in associated {
-        predicates.push(parse_quote!(#ty: #bound));
+        bound(generics, parse_quote!(#ty: #by));
     }
 }
 
@@ -232,7 +216,7 @@ fn named_params(tokens: TokenStream, params: &BTreeSet<Ident>, found: &mut BTree
     }
 }
 
-/// Finds what belongs to a parameter: `T::Item`, as deep in the type as it may stand.
+/// Finds the types that belong to a parameter, such as `T::Item`, however deep in the type.
 fn belonging(tokens: TokenStream, params: &BTreeSet<Ident>, found: &mut Vec<TokenStream>) {
     let mut tokens = tokens.into_iter().peekable();
     let mut after_colon = false;

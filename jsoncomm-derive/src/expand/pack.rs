@@ -1,17 +1,16 @@
-//! `impl Pack`: what serde's `Serialize` would write, with the list passed to the `#[fd]` fields.
+//! `impl Pack`: writes what serde's derive would, and passes the list of descriptors to fields with `#[fd]`.
 
-use super::{generics, site};
+use super::{generics, implementation, site};
 use crate::ast::{Body, Field, Message, Shape, Style, Variant};
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::Generics;
 
 /// Writes the impl.
 pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
     let body = match &message.shape {
         Shape::Struct(body) => {
-            let pattern = pattern(body);
-            let write = structure(message, body, &message.name);
+            let pattern = body.pattern(|field| !field.attrs.skip_ser);
+            let write = structure(message, body, &message.name, false);
             quote!(let Self #pattern = self; #write)
         }
         Shape::Enum(variants) => by_variant(variants, |variant, index| {
@@ -20,7 +19,12 @@ pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
     };
     let generics = generics::pack(message);
     let (pack, code) = (function("pack", &body), code(message));
-    let pack = implementation(message, "Pack", &generics, &quote!(#code #pack #shape));
+    let pack = implementation(
+        message,
+        &quote!(__p::Pack),
+        &generics,
+        &quote!(#code #pack #shape),
+    );
     let by_itself = message.attrs.tag.is_some() || message.attrs.reply.is_some();
     let content = by_itself.then(|| content(message));
     quote!(#pack #content)
@@ -40,35 +44,23 @@ pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
     let body = quote!(__p::serde::Serialize::serialize(self, __out));
     let body = sensitive(message.is_sensitive(), &message.name, body);
     let (pack, code) = (function("pack", &body), code(message));
-    implementation(message, "Pack", &generics, &quote!(#code #pack #shape))
+    implementation(
+        message,
+        &quote!(__p::Pack),
+        &generics,
+        &quote!(#code #pack #shape),
+    )
 }
 
-/// `impl PackContent`: what the variants hold, by itself.
+/// `impl PackContent`: writes the content of a variant without its name.
 fn content(message: &Message) -> TokenStream {
     let body = by_variant(message.variants(), |variant, _| {
-        refused(message, variant).unwrap_or_else(|| {
-            structure_of(message, &variant.body, &variant.names.ser, Style::Named)
-        })
+        let write = || structure(message, &variant.body, &variant.names.ser, true);
+        refused(message, variant).unwrap_or_else(write)
     });
     let generics = generics::pack(message);
     let pack = function("pack_content", &body);
-    implementation(message, "PackContent", &generics, &pack)
-}
-
-/// Writes an impl of one of the library's traits.
-fn implementation(
-    message: &Message,
-    of: &str,
-    generics: &Generics,
-    items: &TokenStream,
-) -> TokenStream {
-    let (of, ident) = (format_ident!("{of}"), &message.ident);
-    let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    quote! {
-        #[automatically_derived]
-        impl #params __p::#of for #ident #arguments #clause { #items }
-    }
+    implementation(message, &quote!(__p::PackContent), &generics, &pack)
 }
 
 /// Writes the function that writes.
@@ -85,13 +77,16 @@ fn function(name: &str, body: &TokenStream) -> TokenStream {
     }
 }
 
-/// Takes each variant apart, and does with it what `write` says.
+/// Writes a `match` with an arm for each variant.
 fn by_variant(variants: &[Variant], write: impl Fn(&Variant, usize) -> TokenStream) -> TokenStream {
     if variants.is_empty() {
         return quote!(match *self {});
     }
     let arms = variants.iter().enumerate().map(|(index, variant)| {
-        let (ident, pattern) = (&variant.ident, pattern(&variant.body));
+        let (ident, pattern) = (
+            &variant.ident,
+            variant.body.pattern(|field| !field.attrs.skip_ser),
+        );
         let write = write(variant, index);
         quote!(Self::#ident #pattern => { #write })
     });
@@ -99,34 +94,18 @@ fn by_variant(variants: &[Variant], write: impl Fn(&Variant, usize) -> TokenStre
 }
 
 /// `Pack::code` and its names, for an enum.
-fn code(message: &Message) -> TokenStream {
-    let arms = message
-        .variants()
-        .iter()
-        .enumerate()
-        .map(|(index, variant)| {
-            let ident = &variant.ident;
-            let code = super::code(index);
-            quote!(Self::#ident { .. } => #code,)
-        });
-    let names = message.variants().iter().map(|v| &v.names.ser);
-    match message.variants().is_empty() {
-        true => TokenStream::new(),
-        false => quote! {
+fn code(message: &Message) -> Option<TokenStream> {
+    let variants = message.variants();
+    let (idents, names): (Vec<_>, Vec<_>) =
+        variants.iter().map(|v| (&v.ident, &v.names.ser)).unzip();
+    let codes = (0..variants.len()).map(super::code);
+    (!variants.is_empty()).then(|| {
+        quote! {
             const CODES: &'static [&'static str] = &[#(#names),*];
 
-            fn code(&self) -> i64 { match self { #(#arms)* } }
-        },
-    }
-}
-
-/// Takes a struct or variant apart into references.
-fn pattern(body: &Body) -> TokenStream {
-    let fields = body.written().map(|field| {
-        let (member, local) = (&field.member, &field.local);
-        quote!(#member: #local,)
-    });
-    quote!({ #(#fields)* .. })
+            fn code(&self) -> i64 { match self { #(Self::#idents { .. } => #codes,)* } }
+        }
+    })
 }
 
 /// Writes one variant, tag and all.
@@ -166,7 +145,7 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
     }
 }
 
-/// Refuses to write what serde's `skip` excludes, and what was not known when it was read.
+/// Writes the error for a variant with `skip`, and for the one that is read for unknown names.
 fn refused(message: &Message, variant: &Variant) -> Option<TokenStream> {
     let why = match &variant.attrs {
         attrs if attrs.skip_ser => "cannot be serialized",
@@ -186,23 +165,14 @@ fn effective(body: &Body) -> Style {
     }
 }
 
-/// Writes a struct.
-fn structure(message: &Message, body: &Body, name: &str) -> TokenStream {
-    structure_of(message, body, name, Style::Unit)
-}
-
-/// Writes a struct; nothing is written as `unit`: as `null` or as an empty object.
-fn structure_of(message: &Message, body: &Body, name: &str, unit: Style) -> TokenStream {
+/// Writes a struct. One without fields is `null`, or an empty object if it is the content of a variant.
+fn structure(message: &Message, body: &Body, name: &str, content: bool) -> TokenStream {
     let about = quote!(__out, #name);
     match effective(body) {
-        Style::Unit if unit == Style::Unit => {
-            quote!(__p::serde::Serializer::serialize_unit_struct(#about))
-        }
+        Style::Unit if !content => quote!(__p::serde::Serializer::serialize_unit_struct(#about)),
         Style::Newtype => {
-            let written = body.written().next();
-            written
-                .map(|field| whole(message, field))
-                .unwrap_or_default()
+            let written = body.written().map(|field| whole(message, field));
+            written.collect()
         }
         Style::Named | Style::Unit => sequence(message, body, "struct", &about),
         Style::Tuple => sequence(message, body, "tuple_struct", &about),
@@ -268,8 +238,7 @@ fn value(message: &Message, field: &Field, name: &str) -> TokenStream {
 }
 
 fn serializable(message: &Message, field: &Field) -> TokenStream {
-    // At the type's place, for the error that it cannot be written.
-    let local = Ident::new(&field.local.to_string(), site(&field.ty));
+    let local = field.local_at_type();
     if field.attrs.fd.is_some() {
         return quote_spanned!(site(&field.ty)=> &__p::Packed::new(#local, __fds));
     }
@@ -298,7 +267,7 @@ fn serializable(message: &Message, field: &Field) -> TokenStream {
     })
 }
 
-/// A field without `#[fd]`, as whichever it is: something of serde's, or a message.
+/// A field without `#[fd]`: the library selects whether serde writes it, or it is a message.
 fn selected(field: &Field, local: &Ident) -> TokenStream {
     let ty = &field.ty;
     quote_spanned! {site(ty)=>
@@ -308,7 +277,7 @@ fn selected(field: &Field, local: &Ident) -> TokenStream {
 
 /// Writes a field that is the whole.
 fn whole(message: &Message, field: &Field) -> TokenStream {
-    let local = Ident::new(&field.local.to_string(), site(&field.ty));
+    let local = field.local_at_type();
     let write = match &field.attrs.with.ser {
         Some(function) => quote!(#function(#local, __out)),
         None if field.attrs.fd.is_some() => {
@@ -322,10 +291,11 @@ fn whole(message: &Message, field: &Field) -> TokenStream {
     sensitive(field.is_sensitive(), &message.name, write)
 }
 
-/// Says no more than the name of something sensitive that cannot be written.
+/// Has an error about something sensitive say only its name.
 fn sensitive(is: bool, name: &str, write: TokenStream) -> TokenStream {
-    match is {
-        true => quote!(__p::sensitive(#name, #write)),
-        false => write,
+    if is {
+        quote!(__p::sensitive(#name, #write))
+    } else {
+        write
     }
 }

@@ -1,4 +1,4 @@
-//! `impl Request`: what an enum of requests is answered with, and its methods' names.
+//! `impl Request`: the types of the reply, and the methods' names.
 
 use super::describe;
 use crate::ast::Message;

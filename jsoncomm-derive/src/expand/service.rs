@@ -1,7 +1,7 @@
 //! The client stub and the dispatcher that `#[service]` adds to its trait.
 //!
-//! A method's arguments are written from a struct of what the stub's caller lends, and read into a table for what the
-//! handler takes. Their types are concrete, so each is written and read as whichever it is.
+//! A method's arguments are sent from a struct of values that the stub's caller lends, and read into a table for the
+//! handler. The types in both are concrete, so the library can select how each is written and read.
 
 use super::{describe, pack, unpack};
 use crate::ast::service::{Argument, ArgumentKind, FdKind, Method, Service};
@@ -196,8 +196,8 @@ fn call(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// Writes an item of the trait that return types implement. It points at the type wherever it stands, and is the only
-/// requirement of the type, so that there is one error about a type that cannot be returned.
+/// Writes an item of `MethodReturn` for a return type, at the type's place. Nothing else is required of the type, so there
+/// is one error about a type that cannot be returned.
 pub(super) fn outcome(ty: &Type, name: &str) -> TokenStream {
     let span = super::site(ty);
     let name = Ident::new(name, span);
@@ -214,7 +214,7 @@ fn at_output(method: &Method, tokens: TokenStream) -> TokenStream {
 }
 
 /// Writes what the stub returns. A `Result`, `Deferred` or `Stream` whose types are written out is shown in the stub's
-/// documentation; any other type is asked.
+/// documentation; any other type has its `Stub`.
 fn stub_output(ty: &Type) -> TokenStream {
     if let Some(segment) = std_name(ty) {
         match (
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// The service in the README, as it stands there.
+    /// Returns the README's service.
     fn readme() -> ItemTrait {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
         let text = std::fs::read_to_string(path).unwrap();
@@ -355,8 +355,7 @@ mod tests {
         syn::parse_str(item.get(..to).unwrap()).unwrap()
     }
 
-    /// After a change of what is generated: `SNAPSHOT=overwrite cargo test -p jsoncomm-derive`, and read the
-    /// difference.
+    /// After a change of the generated code, run `SNAPSHOT=overwrite cargo test -p jsoncomm-derive`, and read the diff.
     #[test]
     fn what_is_generated_for_the_readme_is_as_checked_in() {
         let mut item = readme();
@@ -370,7 +369,7 @@ mod tests {
             .clone();
         let file = syn::parse2(service(options, item).unwrap()).unwrap();
         let text = format!(
-            "// What `#[jsoncomm::service]` makes of the README's service. Written by the test in service.rs.\n\n{}",
+            "// What `#[jsoncomm::service]` generates for the README's service. Written by the test in service.rs.\n\n{}",
             prettyplease::unparse(&file)
         );
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/expand/service.snapshot.rs");

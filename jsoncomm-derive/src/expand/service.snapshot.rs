@@ -1,4 +1,4 @@
-// What `#[jsoncomm::service]` makes of the README's service. Written by the test in service.rs.
+// What `#[jsoncomm::service]` generates for the README's service. Written by the test in service.rs.
 
 trait Files {
     /// Opens `path` for reading; the descriptor travels in the reply.

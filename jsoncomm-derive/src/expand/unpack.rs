@@ -1,6 +1,6 @@
 //! `impl Unpack`: a table of the members for each struct or variant, and one of the variants for an enum.
 
-use super::{generics, site};
+use super::{generics, implementation, site};
 use crate::ast::service::{Method, Service};
 use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
 use crate::attr::DefaultValue;
@@ -15,7 +15,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
         Shape::Enum(variants) => enumeration(message, variants),
     };
     let generics = generics::with_text(message, &generics::unpack(message));
-    let unpack = implementation(message, &generics, &read, &TokenStream::new());
+    let unpack = unpack(message, &generics, &read, None);
     quote!(#unpack #tables)
 }
 
@@ -35,30 +35,25 @@ pub(crate) fn delegate(message: &Message) -> TokenStream {
     let absent = quote! {
         fn absent() -> ::core::option::Option<Self> { __p::absent() }
     };
-    implementation(message, &generics, &read, &absent)
+    unpack(message, &generics, &read, Some(absent))
 }
 
-fn implementation(
+fn unpack(
     message: &Message,
     generics: &Generics,
     read: &TokenStream,
-    absent: &TokenStream,
+    absent: Option<TokenStream>,
 ) -> TokenStream {
-    let ident = &message.ident;
-    let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    quote! {
-        #[automatically_derived]
-        impl #params __p::Unpack<'__de> for #ident #arguments #clause {
-            fn unpack<__D: __p::serde::Deserializer<'__de>>(
-                __fds: &__p::Unpacker,
-                __from: __D,
-            ) -> ::core::result::Result<Self, __D::Error> {
-                #read
-            }
-            #absent
+    let items = quote! {
+        fn unpack<__D: __p::serde::Deserializer<'__de>>(
+            __fds: &__p::Unpacker,
+            __from: __D,
+        ) -> ::core::result::Result<Self, __D::Error> {
+            #read
         }
-    }
+        #absent
+    };
+    implementation(message, &quote!(__p::Unpack<'__de>), generics, &items)
 }
 
 /// Writes a struct's table, and the expression that reads it.
@@ -126,32 +121,28 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
             const SENSITIVE: bool = true;
         )
     });
-    let ident = &message.ident;
     let generics = generics::with_text(message, &generics::unpack(message));
-    let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    tables.extend(quote! {
-        #[automatically_derived]
-        impl #params __p::Variants<'__de> for #ident #arguments #clause {
-            const EXPECTING: &'static str = #expecting;
-            const NAMES: &'static [&'static str] = &[#(#names),*];
-            const KNOWN: &'static [&'static str] = &[#(#known),*];
-            #sensitive
-            #other
-            #find
+    let items = quote! {
+        const EXPECTING: &'static str = #expecting;
+        const NAMES: &'static [&'static str] = &[#(#names),*];
+        const KNOWN: &'static [&'static str] = &[#(#known),*];
+        #sensitive
+        #other
+        #find
 
-            fn variant<__C: __p::Content<'__de>>(
-                __index: usize,
-                __content: __C,
-                __fds: &__p::Unpacker,
-            ) -> ::core::result::Result<Self, __C::Error> {
-                match __index {
-                    #(#arms)*
-                    _ => ::core::result::Result::Err(__p::serde::de::Error::custom("no such variant")),
-                }
+        fn variant<__C: __p::Content<'__de>>(
+            __index: usize,
+            __content: __C,
+            __fds: &__p::Unpacker,
+        ) -> ::core::result::Result<Self, __C::Error> {
+            match __index {
+                #(#arms)*
+                _ => ::core::result::Result::Err(__p::serde::de::Error::custom("no such variant")),
             }
         }
-    });
+    };
+    let variants = quote!(__p::Variants<'__de>);
+    tables.extend(implementation(message, &variants, &generics, &items));
     (tables, read)
 }
 

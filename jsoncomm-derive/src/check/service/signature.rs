@@ -1,10 +1,9 @@
 //! Whether a method's signature can be called from another process.
 
 use crate::ast::service::{Argument, Method};
-use crate::ast::types::{argument_of, str_reference};
+use crate::ast::types::{all_idents, argument_of, str_reference};
 use crate::check::{generated_names, types};
 use crate::ctxt::Ctxt;
-use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
     FnArg, GenericArgument, PathArguments, ReceiverKind, ReturnType, Signature, Type, TypeReference,
@@ -42,35 +41,33 @@ pub(super) fn receiver(cx: &Ctxt, signature: &Signature) {
 
 /// An argument is of a type that can be read from a message, or a reference to one.
 pub(super) fn argument(cx: &Ctxt, argument: &Argument) {
-    refuse_self(cx, argument.ty.to_token_stream());
+    refuse_self(cx, &argument.ty);
     match &argument.ty {
         Type::Reference(reference) => {
             lifetime(cx, reference);
-            if let Some(token) = &reference.mutability {
-                let text = "an argument is taken by value or by `&`; only `&mut Call` comes first";
-                cx.error(token, text);
-            }
+            let text = "an argument is taken by value or by `&`; only `&mut Call` comes first";
+            cx.error_at(reference.mutability.as_ref(), text);
             let elem = match &*reference.elem {
                 Type::Slice(slice) => &slice.elem,
                 _ => &reference.elem,
             };
-            borrows(cx, elem, Place::Argument);
+            borrows(cx, elem, ARGUMENT);
         }
         ty => match argument_of(ty, "Option").and_then(str_reference) {
             Some(reference) => lifetime(cx, reference),
-            None => borrows(cx, ty, Place::Argument),
+            None => borrows(cx, ty, ARGUMENT),
         },
     }
 }
 
 /// A method returns something owned, or nothing if it is `#[oneway]`.
 pub(super) fn output(cx: &Ctxt, method: &Method) {
-    refuse_self(cx, method.signature.output.to_token_stream());
+    refuse_self(cx, &method.signature.output);
     generated_names(cx, &method.signature.output);
     if let Some(ty) = &method.output {
         types::spelled(cx, ty);
         types::sized(cx, ty);
-        borrows(cx, ty, Place::Reply);
+        borrows(cx, ty, REPLY);
     }
     match (&method.attrs.oneway, &method.output) {
         (Some(_), Some(ty)) => cx.error(ty, "a `#[oneway]` method returns nothing"),
@@ -90,33 +87,18 @@ fn returns_nothing(output: &ReturnType) -> bool {
     }
 }
 
-/// The place of a type.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    Argument,
-    Reply,
-}
+const ARGUMENT: &str =
+    "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all";
+const REPLY: &str = "a method returns an owned value: the caller is another process";
 
-impl Place {
-    /// What to write instead of a reference.
-    fn advice(self) -> &'static str {
-        match self {
-            Self::Argument => {
-                "an argument borrows as a whole, as `&str`, `&[T]`, `&T` or `Option<&str>`, or not at all"
-            }
-            Self::Reply => "a method returns an owned value: the caller is another process",
-        }
-    }
-}
-
-/// Refuses references and lifetimes inside a type: there is nothing that they could borrow from.
-fn borrows(cx: &Ctxt, ty: &Type, place: Place) {
+/// Refuses references and lifetimes inside a type, as `text` says: there is nothing that they could borrow from.
+fn borrows(cx: &Ctxt, ty: &Type, text: &str) {
     match ty {
-        Type::Reference(reference) => cx.error(reference, place.advice()),
-        Type::Slice(slice) => borrows(cx, &slice.elem, place),
-        Type::Array(array) => borrows(cx, &array.elem, place),
-        Type::Paren(inner) => borrows(cx, &inner.elem, place),
-        Type::Tuple(tuple) => tuple.elems.iter().for_each(|elem| borrows(cx, elem, place)),
+        Type::Reference(reference) => cx.error(reference, text),
+        Type::Slice(slice) => borrows(cx, &slice.elem, text),
+        Type::Array(array) => borrows(cx, &array.elem, text),
+        Type::Paren(inner) => borrows(cx, &inner.elem, text),
+        Type::Tuple(tuple) => tuple.elems.iter().for_each(|elem| borrows(cx, elem, text)),
         Type::Path(path) => {
             let segments = path.path.segments.iter();
             let arguments = segments.filter_map(|segment| match &segment.arguments {
@@ -125,12 +107,11 @@ fn borrows(cx: &Ctxt, ty: &Type, place: Place) {
             });
             for argument in arguments.flatten() {
                 match argument {
-                    GenericArgument::Type(inner) => borrows(cx, inner, place),
+                    GenericArgument::Type(inner) => borrows(cx, inner, text),
                     // A reply may lend what its type can also own, as `Cow<'_, str>` does.
-                    GenericArgument::Lifetime(lifetime)
-                        if place == Place::Argument && lifetime.ident != "static" =>
-                    {
-                        cx.error(lifetime, place.advice());
+                    GenericArgument::Lifetime(lifetime) if text == ARGUMENT => {
+                        let lifetime = Some(lifetime).filter(|lifetime| lifetime.ident != "static");
+                        cx.error_at(lifetime, text);
                     }
                     _ => {}
                 }
@@ -141,26 +122,18 @@ fn borrows(cx: &Ctxt, ty: &Type, place: Place) {
 }
 
 /// Refuses `Self`, which is the type that implements the trait.
-fn refuse_self(cx: &Ctxt, tokens: TokenStream) {
-    for token in tokens {
-        match token {
-            TokenTree::Ident(ident) if ident == "Self" => {
-                cx.error(
-                    ident,
-                    "a client does not know what `Self` is: write the type",
-                );
-            }
-            TokenTree::Group(group) => refuse_self(cx, group.stream()),
-            _ => {}
-        }
+fn refuse_self(cx: &Ctxt, tokens: impl ToTokens) {
+    for ident in all_idents(tokens).filter(|ident| ident == "Self") {
+        cx.error(
+            ident,
+            "a client does not know what `Self` is: write the type",
+        );
     }
 }
 
 /// Refuses the lifetime of a reference, which lives no longer than the call.
 fn lifetime(cx: &Ctxt, reference: &TypeReference) {
     let lifetime = reference.lifetime.as_ref();
-    if let Some(lifetime) = lifetime.filter(|lifetime| lifetime.ident != "_") {
-        let text = "an argument is borrowed while the call is handled: remove the lifetime";
-        cx.error(lifetime, text);
-    }
+    let text = "an argument is borrowed while the call is handled: remove the lifetime";
+    cx.error_at(lifetime.filter(|lifetime| lifetime.ident != "_"), text);
 }
