@@ -10,8 +10,7 @@ const FOREIGN: [(&str, &[&str]); 4] = [
     ("mio", &["reactor"]),
     ("rustix", &["sys"]),
     ("libc", &["sys"]),
-    // `message` until its own reading is in `json`.
-    ("serde_json", &["json", "envelope", "message"]),
+    ("serde_json", &["json", "envelope"]),
 ];
 
 /// One source file without comments and without what is compiled for tests only.

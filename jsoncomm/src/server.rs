@@ -3,6 +3,48 @@
 //! One thread runs one loop. The program's state is lent to each turn, so that handlers are plain methods on `&mut self`.
 //! Nothing on the loop waits for a peer: a reply that finds no room is queued, and each source handles a bounded number of
 //! messages per turn.
+//!
+//! | type | for |
+//! |---|---|
+//! | [`Server`] | the loop, its sockets, timers and watches |
+//! | [`Endpoint`] | what one socket serves, and for whom |
+//! | [`Control`] | the server, for the callback of a timer or watch |
+//! | [`ServerHandle`] | the server, for handlers and other threads |
+//! | [`Token`] | a socket, timer or watch, to remove it |
+//! | [`TestCall`] | testing a handler without a socket |
+//!
+//! ```
+//! use jsoncomm::{Kind, Limits, Server};
+//! use std::time::Duration;
+//!
+//! #[jsoncomm::service(name = "example.clock")]
+//! trait Clock {
+//!     fn ticks(&mut self) -> u64;
+//! }
+//! #[derive(Default)]
+//! struct Daemon { ticks: u64 }
+//! impl Clock for Daemon {
+//!     fn ticks(&mut self) -> u64 { self.ticks }
+//! }
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("clock.sock");
+//!
+//! let mut server = Server::new(Limits::default())?;
+//! let endpoint = server.bind(&path, Kind::Seqpacket)?.serve::<dyn Clock>().token();
+//! server.every(Duration::from_millis(1), move |daemon: &mut Daemon, control| {
+//!     daemon.ticks += 1;
+//!     if daemon.ticks == 3 {
+//!         control.post(move |server| {
+//!             server.remove(endpoint);
+//!         });
+//!         control.stop();
+//!     }
+//! })?;
+//! let mut daemon = Daemon::default();
+//! server.run(&mut daemon)?;
+//! assert_eq!(daemon.ticks, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod connected;
 mod control;
