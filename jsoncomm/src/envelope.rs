@@ -1,23 +1,21 @@
-//! JSON-RPC 2.0 objects: bytes to envelope and back; pure, no I/O.
+//! JSON-RPC 2.0 objects: read from bytes and written to bytes, without I/O.
 //!
 //! ```text
 //! call          {"jsonrpc":"2.0","id":7,"method":"example.files.open","params":{"path":"a.txt"},"timeout":500}
 //! one-way       {"jsonrpc":"2.0","method":"example.files.log_to","params":{"sink":0}}
-//! answer        {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
+//! response      {"jsonrpc":"2.0","id":7,"result":{"len":12,"file":0}}
 //! stream item   {"jsonrpc":"2.0","id":7,"result":{"line":"…"},"more":true}
 //! its end       {"jsonrpc":"2.0","id":7,"result":null}
 //! service error {"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no file a.txt","data":{"NotFound":{"path":"a.txt"}}}}
 //! fault         {"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"…","data":{"field":"path"}}}
 //! ```
 //!
-//! `id` is an integer or a string. `params` is an object, or an array by position; it may be absent.
-//! `timeout` is the caller's remaining budget in milliseconds; it may be absent. A member that is not
-//! listed is skipped; no member may stand there twice. With `method` and `result` or `error` it is neither call nor
-//! answer.
+//! `id` is an integer or a string. `params` is an object, or an array by position; it may be absent. `timeout` is what is
+//! left of the caller's budget in milliseconds; it may be absent. Other members are skipped; none may be repeated. An object
+//! with `method` and with `result` or `error` is refused.
 //!
-//! A text is read in one pass: the reader walks the members up to the one that matters (`params`,
-//! `result` or `error`), lets its owner decode that in place, now that `method` or `id` says as what, and
-//! walks on to the end. Where the members come in another order, that one is skipped first and decoded
+//! A text is read in one pass: members are read up to the body (`params`, `result` or `error`), whose owner decodes it in
+//! place, since `method` or `id` says as what; then the rest is read. Where the body comes first, it is skipped and decoded
 //! last.
 
 mod error;
@@ -45,10 +43,10 @@ pub(crate) use write::{
 
 use object::Members;
 
-/// How nearly every envelope begins, and ours do.
+/// How nearly every envelope begins, ours included.
 const USUAL: &str = "{\"jsonrpc\":\"2.0\"";
 
-/// Which member carries the message.
+/// The member that is the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Params,
@@ -56,10 +54,9 @@ pub(crate) enum Part {
     Error,
 }
 
-/// Where that member is.
+/// Where the body is.
 #[derive(Clone, Copy)]
 enum Body<'t> {
-    /// There is none.
     Absent,
     /// The reader stands right before it.
     Here(Part),
@@ -73,19 +70,19 @@ pub(crate) struct Envelope<'t> {
     members: Members<'t>,
     version: Option<bool>,
     id: Option<Id<'t>>,
-    /// The id is `null`: an answer to what could not be read.
+    /// The id is `null`: a fault about a message whose id could not be read.
     null_id: bool,
     method: Option<Cow<'t, str>>,
     timeout: Option<u64>,
     more: Option<bool>,
     body: Body<'t>,
-    /// The names of members that are skipped.
-    strangers: Vec<Cow<'t, str>>,
-    /// How deep all of it may be.
+    /// Names of the members that were skipped.
+    unknown: Vec<Cow<'t, str>>,
+    /// Limit of nesting, for all of the text.
     depth: Depth,
 }
 
-/// Prints nothing of the message in it.
+/// Prints nothing of the body.
 impl fmt::Debug for Envelope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")
@@ -96,17 +93,17 @@ impl fmt::Debug for Envelope<'_> {
 }
 
 impl<'t> Envelope<'t> {
-    /// Reads up to the member that matters, if what it means is known by then, or to the end. All of it may be so
-    /// deep.
+    /// Reads up to the body, if by then it is known what it is, or to the end.
     ///
-    /// The error says what is wrong; [`find_id`] says whom to tell.
+    /// The error says what is wrong; [`find_id`] finds the id to send it to.
     pub(crate) fn open(text: &'t [u8], depth: Depth) -> Result<Self, Fault> {
         let text = std::str::from_utf8(text)
             .map_err(|error| Fault::new(Fault::PARSE_ERROR, format!("not UTF-8: {error}")))?;
         let usual = text.starts_with(USUAL);
-        let members = match usual {
-            true => Members::behind(text, USUAL.len()),
-            false => open_unusual(text, depth)?,
+        let members = if usual {
+            Members::behind(text, USUAL.len())
+        } else {
+            open_unusual(text, depth)?
         };
         let mut envelope = Self {
             members,
@@ -117,18 +114,18 @@ impl<'t> Envelope<'t> {
             timeout: None,
             more: None,
             body: Body::Absent,
-            strangers: Vec::new(),
+            unknown: Vec::new(),
             depth,
         };
-        match usual {
-            true if envelope.walk_as_usual() => {}
-            true => envelope.walk_on()?,
-            false => envelope.walk()?,
+        if !usual {
+            envelope.walk()?;
+        } else if !envelope.walk_as_usual() {
+            envelope.walk_on()?;
         }
         Ok(envelope)
     }
 
-    /// Reads members as far as they stand where nearly all do. Says whether that was up to the body.
+    /// Reads members in the usual order without white space. Returns true if that reached the body.
     #[inline]
     fn walk_as_usual(&mut self) -> bool {
         let members = &mut self.members;
@@ -149,20 +146,21 @@ impl<'t> Envelope<'t> {
         found
     }
 
-    /// Reads on behind the body, to the end.
+    /// Reads the members behind the body, to the end.
     #[inline]
     fn finish(&mut self) -> Result<(), Fault> {
         if self.timeout.is_none() {
             self.timeout = self.members.usual(",\"timeout\":", Cursor::unsigned);
         }
         let ends = self.members.at.rest() == "}";
-        match ends && self.version == Some(true) && !self.null_id && self.strangers.is_empty() {
-            true => Ok(()),
-            false => self.walk_on(),
+        if ends && self.version == Some(true) && !self.null_id && self.unknown.is_empty() {
+            Ok(())
+        } else {
+            self.walk_on()
         }
     }
 
-    /// Reads members from where they stand as they like. Some are skipped by who does not count what is open.
+    /// Reads members in any order. Nesting is checked before: skipping does not count it.
     #[inline(never)]
     fn walk_on(&mut self) -> Result<(), Fault> {
         self.depth.check(self.members.at.whole().as_bytes())?;
@@ -173,91 +171,88 @@ impl<'t> Envelope<'t> {
     fn walk(&mut self) -> Result<(), Fault> {
         while let Some(name) = self.members.next_name()? {
             let part = match &*name {
-                "jsonrpc" => {
-                    let version = self.members.string("jsonrpc")?;
-                    once(self.version.is_none(), "jsonrpc")?;
-                    self.version = Some(version == "2.0");
-                    continue;
-                }
-                "id" => {
-                    if let Some(number) = self.members.at.unsigned() {
-                        once(self.id.is_none() && !self.null_id, "id")?;
-                        self.id = Some(Id::Number(number));
-                        continue;
-                    }
-                    let text = self.members.raw()?;
-                    once(self.id.is_none() && !self.null_id, "id")?;
-                    self.id = Id::from_json(text);
-                    self.null_id = text == "null";
-                    if self.id.is_none() && !self.null_id {
-                        return Err(bad_id());
-                    }
-                    continue;
-                }
-                "method" => {
-                    let method = self.members.string("method")?;
-                    once(self.method.is_none(), "method")?;
-                    self.method = Some(method);
-                    continue;
-                }
-                "timeout" => {
-                    let timeout = match self.members.at.unsigned() {
-                        Some(timeout) => timeout,
-                        None => self.members.raw()?.parse().map_err(|_| bad_timeout())?,
-                    };
-                    once(self.timeout.is_none(), "timeout")?;
-                    self.timeout = Some(timeout);
-                    continue;
-                }
-                "more" => {
-                    let more = match self.members.raw()? {
-                        "true" => true,
-                        "false" => false,
-                        _ => {
-                            return Err(Fault::new(
-                                Fault::INVALID_REQUEST,
-                                "more is not a boolean",
-                            ));
-                        }
-                    };
-                    once(self.more.is_none(), "more")?;
-                    self.more = Some(more);
-                    continue;
-                }
                 "params" => Part::Params,
                 "result" => Part::Result,
                 "error" => Part::Error,
                 _ => {
-                    self.members.skip()?;
-                    self.strangers.push(name);
+                    self.read_member(name)?;
                     continue;
                 }
             };
             self.check_alone(part, &name)?;
-            let known = match part {
+            let is_known = match part {
                 Part::Params => self.method.is_some(),
                 Part::Result | Part::Error => {
                     (self.id.is_some() || self.null_id) && self.method.is_none()
                 }
             };
-            if known {
+            if is_known {
                 self.body = Body::Here(part);
                 return Ok(());
             }
             self.body = Body::Skipped(part, self.members.raw()?);
         }
-        if let Some(reason) = repeated(&mut self.strangers) {
-            return Err(Fault::new(Fault::INVALID_REQUEST, reason));
+        if let Some(reason) = repeated(&mut self.unknown) {
+            Err(invalid(reason))
+        } else if self.version != Some(true) {
+            Err(invalid("jsonrpc is not \"2.0\""))
+        } else if self.null_id && self.method.is_some() {
+            Err(invalid(BAD_ID))
+        } else if self.method.is_some() && matches!(self.part(), Some(Part::Result | Part::Error)) {
+            // Or a server would take it for a call, and a client for its response.
+            Err(invalid(BOTH))
+        } else {
+            Ok(())
         }
-        if self.version != Some(true) {
-            return Err(Fault::new(Fault::INVALID_REQUEST, "jsonrpc is not \"2.0\""));
+    }
+
+    /// Reads a member that is not the body.
+    fn read_member(&mut self, name: Cow<'t, str>) -> Result<(), Fault> {
+        let members = &mut self.members;
+        match &*name {
+            "jsonrpc" => {
+                let version = members.string(&name)?;
+                once(&mut self.version, version == "2.0", &name)
+            }
+            "id" => self.read_id(),
+            "method" => {
+                let method = members.string(&name)?;
+                once(&mut self.method, method, &name)
+            }
+            "timeout" => {
+                let timeout = match members.at.unsigned() {
+                    Some(timeout) => timeout,
+                    None => members.raw()?.parse().map_err(|_| invalid(BAD_TIMEOUT))?,
+                };
+                once(&mut self.timeout, timeout, &name)
+            }
+            "more" => {
+                let more = members.raw()?.parse();
+                let more = more.map_err(|_| invalid("more is not a boolean"))?;
+                once(&mut self.more, more, &name)
+            }
+            _ => {
+                members.skip()?;
+                self.unknown.push(name);
+                Ok(())
+            }
         }
-        if self.null_id && self.method.is_some() {
-            return Err(bad_id());
+    }
+
+    fn read_id(&mut self) -> Result<(), Fault> {
+        let (id, is_null) = match self.members.at.unsigned() {
+            Some(number) => (Some(Id::Number(number)), false),
+            None => {
+                let text = self.members.raw()?;
+                (Id::from_json(text), text == "null")
+            }
+        };
+        if self.id.is_some() || self.null_id {
+            return Err(invalid("id is repeated"));
         }
-        // Or a server would take the one for params, and a client the other for its answer.
-        if self.method.is_some() && matches!(self.part(), Some(Part::Result | Part::Error)) {
-            return Err(Fault::new(Fault::INVALID_REQUEST, BOTH));
+        (self.id, self.null_id) = (id, is_null);
+        if self.id.is_none() && !is_null {
+            return Err(invalid(BAD_ID));
         }
         Ok(())
     }
@@ -266,39 +261,41 @@ impl<'t> Envelope<'t> {
     fn check_alone(&self, part: Part, name: &str) -> Result<(), Fault> {
         let reason = match (self.part(), part) {
             (None, _) => return Ok(()),
-            (Some(other), part) if other == part => return once(false, name),
+            (Some(other), part) if other == part => {
+                return Err(invalid(format!("{name} is repeated")));
+            }
             (Some(Part::Params), _) | (_, Part::Params) => BOTH,
             _ => "both a result and an error",
         };
-        Err(Fault::new(Fault::INVALID_REQUEST, reason))
+        Err(invalid(reason))
     }
 
-    /// The method that is called, without quotes; `None` when this is no call.
+    /// Returns the method's name; `None` if this is not a call.
     pub(crate) fn method(&self) -> Option<&str> {
         self.method.as_deref()
     }
 
-    /// The caller's budget in milliseconds. Complete only after [`decode`](Self::decode).
+    /// Returns the caller's budget in milliseconds. Known only after [`decode`](Self::decode).
     pub(crate) fn timeout(&self) -> Option<u64> {
         self.timeout
     }
 
-    /// Says whether another answer to the same call follows. Complete only after [`decode`](Self::decode).
+    /// Returns true if another response to the same call follows. Known only after [`decode`](Self::decode).
     pub(crate) fn has_more(&self) -> bool {
         self.more == Some(true)
     }
 
-    /// The id, if it has been met. Complete only after [`decode`](Self::decode).
+    /// Returns the id, if it has been read. Known only after [`decode`](Self::decode).
     pub(crate) fn id(&self) -> Option<&Id<'t>> {
         self.id.as_ref()
     }
 
-    /// Says whether the id is `null`, as in a fault about what could not be read.
+    /// Returns true if the id is `null`, as in a fault about a message whose id could not be read.
     pub(crate) fn has_null_id(&self) -> bool {
         self.null_id
     }
 
-    /// Which member carries the message, if one does.
+    /// Returns the member that is the body, if there is one.
     pub(crate) fn part(&self) -> Option<Part> {
         match self.body {
             Body::Absent => None,
@@ -306,12 +303,12 @@ impl<'t> Envelope<'t> {
         }
     }
 
-    /// Says whether this is an answer, or pretends to be: those are never answered.
+    /// Returns true if this looks like a response. No reply is ever sent to one.
     pub(crate) fn is_answer(&self) -> bool {
         self.method.is_none() && matches!(self.part(), Some(Part::Result | Part::Error))
     }
 
-    /// Says whether this is an answer of `null`. Known only before [`decode`](Self::decode).
+    /// Returns true if the result is `null`. Known only before [`decode`](Self::decode).
     pub(crate) fn has_null_result(&self) -> bool {
         match self.body {
             Body::Here(Part::Result) => self.members.at.rest().starts_with("null"),
@@ -320,11 +317,10 @@ impl<'t> Envelope<'t> {
         }
     }
 
-    /// Decodes the member that matters and reads the rest to its end, so that nothing is acted on
-    /// before all of it is known to be sound. `decode` gets the text from that member on and says how
-    /// much of it was the member. Absent params are an empty object.
+    /// Decodes the body and reads the rest, so that nothing is acted on before all of the text is known to be sound.
+    /// `decode` gets the text from the body on and returns how many bytes the body took. Absent params are an empty object.
     ///
-    /// The outer result is about the envelope, the inner one about the member.
+    /// The outer result is about the envelope, the inner one about the body.
     pub(crate) fn decode<T>(
         &mut self,
         decode: impl FnOnce(&'t str) -> Result<(T, usize), DecodeError>,
@@ -339,7 +335,7 @@ impl<'t> Envelope<'t> {
             Body::Here(part) => {
                 let text = self.members.at.rest();
                 if let Err(fault) = check_params(part, text) {
-                    // The whole may be no JSON at all.
+                    // The text may not be JSON at all, which comes first.
                     self.members.raw()?;
                     self.walk_on()?;
                     return Err(fault);
@@ -364,7 +360,7 @@ impl<'t> Envelope<'t> {
         }
     }
 
-    /// Reads on to the end without decoding anything; what there is to find is found then.
+    /// Reads to the end without decoding the body.
     pub(crate) fn skip(&mut self) -> Result<(), Fault> {
         self.depth.check(self.members.at.whole().as_bytes())?;
         let skip = |text| {
@@ -375,67 +371,52 @@ impl<'t> Envelope<'t> {
         self.decode(skip)?.map_err(Fault::from)
     }
 
-    /// How deep what is in it may be.
+    /// Returns the limit of nesting for the body.
     pub(crate) fn depth(&self) -> Depth {
         self.depth.inside(1)
     }
 
-    /// Says why it is no answer that can be read.
+    /// Returns the error of a response that cannot be read.
     pub(crate) fn unreadable(&self, fault: &Fault) -> DecodeError {
         unreadable(self.members.at.whole().as_bytes(), self.depth, fault)
     }
 
-    /// What decodes the member that matters, with the descriptors that came.
+    /// Returns what decodes the body, with the descriptors that came.
     pub(crate) fn unpacker(&self, fds: Fds) -> Unpacker {
         Unpacker::at_depth(self.depth(), fds)
     }
 }
 
-/// Starts at an object that does not begin like nearly all, or says that this is none.
+/// Starts at an object that does not begin as usual, or refuses the text.
 #[inline(never)]
 fn open_unusual(text: &str, depth: Depth) -> Result<Members<'_>, Fault> {
     depth.check(text.as_bytes())?;
     if Cursor::new(text).peek() == b'[' {
-        // A batch, as far as JSON-RPC is concerned.
-        return Err(Fault::new(
-            Fault::INVALID_REQUEST,
-            "a batch is not accepted",
-        ));
+        return Err(invalid("a batch is not accepted"));
     }
     Members::open(text)
 }
 
-/// What has members of either.
-const BOTH: &str = "both a call and an answer";
+const BOTH: &str = "both a call and a response";
+const BAD_ID: &str = "id is neither an integer nor a string";
+const BAD_TIMEOUT: &str = "timeout is not a whole number of milliseconds";
 
-fn bad_timeout() -> Fault {
-    let reason = "timeout is not a whole number of milliseconds";
+fn invalid(reason: impl Into<String>) -> Fault {
     Fault::new(Fault::INVALID_REQUEST, reason)
 }
 
-fn bad_id() -> Fault {
-    Fault::new(
-        Fault::INVALID_REQUEST,
-        "id is neither an integer nor a string",
-    )
-}
-
-fn once(fresh: bool, name: &str) -> Result<(), Fault> {
-    match fresh {
-        true => Ok(()),
-        false => Err(Fault::new(
-            Fault::INVALID_REQUEST,
-            format!("{name} is repeated"),
-        )),
+/// Keeps the value of a member, unless it is repeated.
+fn once<T>(member: &mut Option<T>, value: T, name: &str) -> Result<(), Fault> {
+    if member.is_some() {
+        return Err(invalid(format!("{name} is repeated")));
     }
+    *member = Some(value);
+    Ok(())
 }
 
 fn check_params(part: Part, text: &str) -> Result<(), Fault> {
     if part == Part::Params && !text.starts_with(['{', '[']) {
-        return Err(Fault::new(
-            Fault::INVALID_REQUEST,
-            "params is neither an object nor an array",
-        ));
+        return Err(invalid("params is neither an object nor an array"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Error objects: what a client reads of a call that failed.
+//! Error objects: what a client receives for a call that failed.
 
 use super::object::{Members, into_decode, read_string};
 use crate::error::{DecodeError, Fault};
@@ -14,7 +14,7 @@ pub(crate) struct ErrorObject<'t> {
 }
 
 impl<'t> ErrorObject<'t> {
-    /// Reads one from the front of `text` and says how much of it that was.
+    /// Reads one from the front of `text` and returns how many bytes it took.
     pub(crate) fn front(text: &'t str, depth: Depth) -> Result<(Self, usize), DecodeError> {
         let shape = |reason: &str| DecodeError::Shape {
             field: Some(String::from("error")),
@@ -41,12 +41,12 @@ impl<'t> ErrorObject<'t> {
         Ok((error, length))
     }
 
-    /// Says whether the code is one of those JSON-RPC keeps for the framework.
+    /// Returns true if the code is in the range that JSON-RPC reserves.
     pub(crate) fn is_fault(&self) -> bool {
         (-32768..=-32000).contains(&self.code)
     }
 
-    /// Takes it for a fault, with the field that it blames.
+    /// Turns it into a fault, with the field that it names.
     pub(crate) fn into_fault(self) -> Fault {
         let field = || -> Option<String> {
             let mut members = Members::open(self.data?).ok()?;
@@ -66,10 +66,10 @@ impl<'t> ErrorObject<'t> {
     }
 }
 
-/// Says why a text is no answer that can be read.
+/// Returns the error of a text that cannot be read as a response.
 #[cold]
 pub(crate) fn unreadable(text: &[u8], depth: Depth, fault: &Fault) -> DecodeError {
-    let reason = format!("the answer: {}", fault.message);
+    let reason = format!("the response: {}", fault.message);
     let syntax = DecodeError::Syntax { reason };
     depth.check(text).err().unwrap_or(syntax)
 }

@@ -1,4 +1,4 @@
-//! What can be found in a text that is not understood, or not decoded: whom it is about.
+//! What can be found in a text that cannot be read: the id of its call.
 
 use super::Id;
 use super::object::Members;
@@ -7,7 +7,7 @@ use crate::json::{BLANK, Cursor};
 use crate::limits::Depth;
 use crate::message;
 
-/// Finds the id of a text that is otherwise not understood, if it can be read.
+/// Returns the id of a text that otherwise cannot be read.
 pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
     let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
     while let Some(name) = members.next_name().ok()? {
@@ -41,22 +41,22 @@ fn only(array: &str) -> Option<&str> {
     Cursor::new(inner).skip().ok().filter(|id| *id == inner)
 }
 
-/// Says whether a text that is not understood looks like an answer, which must not be answered.
+/// Returns true if a text that cannot be read looks like a response. No reply must be sent to one.
 pub(crate) fn looks_like_answer(text: &[u8]) -> bool {
     let names = || -> Option<bool> {
         let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
-        let mut answer = false;
+        let mut is_response = false;
         while let Ok(Some(name)) = members.next_name() {
             match &*name {
                 "method" => return Some(false),
-                "result" | "error" => answer = true,
+                "result" | "error" => is_response = true,
                 _ => {}
             }
             if members.raw().is_err() {
                 break;
             }
         }
-        Some(answer)
+        Some(is_response)
     };
     names().unwrap_or(false)
 }

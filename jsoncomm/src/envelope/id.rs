@@ -1,16 +1,16 @@
-//! What a caller chose to tell its calls apart.
+//! Ids, by which a caller tells its calls apart.
 
 use std::borrow::Cow;
 
 use super::object::read_string;
 
-/// The longest id that is echoed, in bytes of JSON. Ours have at most 16.
+/// The longest id that is accepted, in bytes of JSON. Ours have at most 16.
 const ID_MAX: usize = 256;
 
-/// What the caller chose to tell its calls apart.
+/// The id of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Id<'t> {
-    /// The kind we choose ourselves.
+    /// The kind that our clients choose.
     Number(u64),
     /// A string or another integer, as JSON text.
     Text(Cow<'t, str>),
@@ -27,7 +27,7 @@ impl<'t> Id<'t> {
         }
         let digits = text.strip_prefix('-').unwrap_or(text);
         let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        // It will be echoed as it is, so its escapes have to mean something.
+        // It is sent back as it is, so its escapes have to be valid.
         let string = || first == b'"' && (!text.contains('\\') || read_string(text).is_some());
         (text.len() <= ID_MAX && (integer || string())).then_some(Self::Text(text.into()))
     }

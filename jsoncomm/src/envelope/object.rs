@@ -1,4 +1,4 @@
-//! One JSON object, walked member by member without decoding what nobody asks for.
+//! One JSON object, read member by member.
 
 use std::borrow::Cow;
 
@@ -7,20 +7,20 @@ use crate::json::{self, Cursor};
 use crate::limits::Depth;
 use crate::message::{self, Unpacker};
 
-/// The members of one JSON object, walked in the order they stand there.
+/// The members of one JSON object, in their order.
 #[derive(Debug, Clone)]
 pub(super) struct Members<'t> {
-    /// Before a member or behind one, or before a value.
+    /// Before or behind a member, or before a value.
     pub(super) at: Cursor<'t>,
     started: bool,
 }
 
 impl<'t> Members<'t> {
-    /// Starts at an object; anything else is no JSON, or no call.
+    /// Starts at an object; any other text is refused.
     pub(super) fn open(text: &'t str) -> Result<Self, Fault> {
         let mut at = Cursor::new(text);
         if !at.over(b'{') {
-            // Tell what is no JSON at all from what is some other JSON value.
+            // The fault tells a text that is not JSON from another JSON value.
             at.skip().map_err(not_json)?;
             ended(&mut at)?;
             return Err(Fault::new(Fault::INVALID_REQUEST, "not a JSON object"));
@@ -29,7 +29,7 @@ impl<'t> Members<'t> {
         Ok(Self { at, started })
     }
 
-    /// Goes on in an object behind a member of it, so many bytes from its beginning, before the comma or the end.
+    /// Starts behind a member of an object, so many bytes from its beginning.
     #[inline]
     pub(super) fn behind(text: &'t str, bytes: usize) -> Self {
         let (mut at, started) = (Cursor::new(text), true);
@@ -37,7 +37,7 @@ impl<'t> Members<'t> {
         Self { at, started }
     }
 
-    /// Steps to the next member and reads its name; `None` after the last, when nothing may follow.
+    /// Reads the next member's name; `None` at the end, where nothing may follow.
     pub(super) fn next_name(&mut self) -> Result<Option<Cow<'t, str>>, Fault> {
         if self.at.over(b'}') {
             ended(&mut self.at)?;
@@ -58,7 +58,7 @@ impl<'t> Members<'t> {
         Ok(Some(name))
     }
 
-    /// Reads the next member, if it has this name, a value that is usual, and no white space in it.
+    /// Reads the next member, if `name` stands right here, with its comma and colon, and a value that `read` reads.
     #[inline]
     pub(super) fn usual<T>(
         &mut self,
@@ -78,7 +78,7 @@ impl<'t> Members<'t> {
         self.at.skip().map_err(not_json)
     }
 
-    /// Skips the next value, which nobody asks for and which is held to the rules all the same.
+    /// Skips the value of an unknown member, by all rules.
     pub(super) fn skip(&mut self) -> Result<(), Fault> {
         let skipped = message::skip_front(self.at.rest(), Depth::MAX);
         let length = skipped.map_err(|error| blamed("a member", error))?;
@@ -104,7 +104,7 @@ pub(super) fn read_string(text: &str) -> Option<String> {
     read.ok().map(|(string, _)| string)
 }
 
-/// Says that the bytes are not JSON, or that a member of the envelope is not what it has to be.
+/// Makes the fault of a text that is not JSON, or of a member that is not what it has to be.
 fn blamed(name: &str, error: DecodeError) -> Fault {
     match error {
         DecodeError::Shape { .. } => Fault::new(Fault::INVALID_REQUEST, format!("{name}: {error}")),
@@ -116,7 +116,7 @@ fn not_json(error: json::Error) -> Fault {
     DecodeError::from(error).into()
 }
 
-/// Turns a fault of the walk back into an error of decoding.
+/// Turns the fault of an object that cannot be read back into an error of decoding.
 pub(super) fn into_decode(fault: Fault) -> DecodeError {
     DecodeError::Syntax {
         reason: fault.message,

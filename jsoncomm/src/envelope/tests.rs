@@ -205,7 +205,7 @@ fn a_text_with_two_messages_is_refused_for_what_it_is_in_any_order() {
             Envelope::open(text.as_bytes(), Depth::MAX).and_then(|mut envelope| envelope.skip());
         skipped.unwrap_err().message
     };
-    let both = "both a call and an answer";
+    let both = "both a call and a response";
     for (members, reason) in [
         (r#""method":"m","params":{},"error":1"#, both),
         (r#""method":"m","params":{},"result":1"#, both),

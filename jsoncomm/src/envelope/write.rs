@@ -1,4 +1,4 @@
-//! Writing envelopes: calls, answers, faults.
+//! Writing envelopes: calls, responses, faults.
 
 use std::io::Write;
 
@@ -31,7 +31,7 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     message::encode(params, out, fds)?;
     match out.get(start) {
         Some(b'{' | b'[') => {}
-        // A unit: there are none.
+        // `null`: there are no params.
         Some(b'n') => out.truncate(before),
         _ => {
             return Err(EncodeError::Json {
@@ -48,7 +48,7 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     Ok(())
 }
 
-/// Appends the wish that a call be cancelled.
+/// Appends the request to cancel a call.
 pub(crate) fn write_cancel(out: &mut Vec<u8>, id: u64) {
     put(
         out,
@@ -58,14 +58,14 @@ pub(crate) fn write_cancel(out: &mut Vec<u8>, id: u64) {
     );
 }
 
-/// Appends an answer.
+/// Appends a response with a result.
 pub(crate) fn write_result<'a, M: Pack + ?Sized>(
     out: &mut Vec<u8>,
     id: &Id<'_>,
     result: &'a M,
     fds: &Packer<'a>,
 ) -> Result<(), EncodeError> {
-    open_answer(out, Some(id));
+    open_response(out, Some(id));
     out.extend_from_slice(b",\"result\":");
     fds.open(1);
     message::encode(result, out, fds)?;
@@ -73,14 +73,14 @@ pub(crate) fn write_result<'a, M: Pack + ?Sized>(
     Ok(())
 }
 
-/// Appends an answer that is JSON already.
+/// Appends a response whose result is JSON text.
 pub(crate) fn write_document(
     out: &mut Vec<u8>,
     id: &Id<'_>,
     json: &str,
     depth: Depth,
 ) -> Result<(), EncodeError> {
-    open_answer(out, Some(id));
+    open_response(out, Some(id));
     out.extend_from_slice(b",\"result\":");
     depth.inside(1).check_written(json.as_bytes())?;
     out.extend_from_slice(json.as_bytes());
@@ -101,20 +101,20 @@ pub(crate) fn write_item<'a, M: Pack + ?Sized>(
     Ok(())
 }
 
-/// Appends the good end of a stream.
+/// Appends the end of a stream that succeeded.
 pub(crate) fn write_end(out: &mut Vec<u8>, id: &Id<'_>) {
-    open_answer(out, Some(id));
+    open_response(out, Some(id));
     out.extend_from_slice(b",\"result\":null}");
 }
 
-/// Appends a service error: its code, its text and all of itself.
+/// Appends a service error: its code, its text and its value.
 pub(crate) fn write_error<'a, E: Pack + std::fmt::Display + ?Sized>(
     out: &mut Vec<u8>,
     id: &Id<'_>,
     error: &'a E,
     fds: &Packer<'a>,
 ) -> Result<(), EncodeError> {
-    open_answer(out, Some(id));
+    open_response(out, Some(id));
     put_error(out, error.code(), &error.to_string());
     out.extend_from_slice(b",\"data\":");
     fds.open(2);
@@ -125,7 +125,7 @@ pub(crate) fn write_error<'a, E: Pack + std::fmt::Display + ?Sized>(
 
 /// Appends a fault; `id` is `null` when it could not be read.
 pub(crate) fn write_fault(out: &mut Vec<u8>, id: Option<&Id<'_>>, fault: &Fault) {
-    open_answer(out, id);
+    open_response(out, id);
     put_error(out, fault.code, &fault.message);
     if let Some(field) = &fault.field {
         out.extend_from_slice(b",\"data\":{\"field\":");
@@ -135,16 +135,16 @@ pub(crate) fn write_fault(out: &mut Vec<u8>, id: Option<&Id<'_>>, fault: &Fault)
     out.extend_from_slice(b"}}");
 }
 
-/// Tells the answers to the call with this id from others that were written here, whatever their size.
+/// Returns a test for responses to the call with this id, among those that were written here.
 pub(crate) fn answers_to(id: &Id<'_>) -> impl Fn(&[u8]) -> bool + use<> {
     let mut front = Vec::new();
-    open_answer(&mut front, Some(id));
-    // The id ends here.
+    open_response(&mut front, Some(id));
+    // The end of the id.
     front.push(b',');
     move |text| text.starts_with(&front)
 }
 
-fn open_answer(out: &mut Vec<u8>, id: Option<&Id<'_>>) {
+fn open_response(out: &mut Vec<u8>, id: Option<&Id<'_>>) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     match id {
         Some(Id::Number(number)) => put_unsigned(out, *number),

@@ -187,7 +187,6 @@ impl<'de> Reader<'de> {
     }
 
     /// Steps to the next part of an array or an object.
-    #[inline]
     fn step(&mut self, bracket: u8, is_first: bool) -> Step {
         let here = self.at.peek();
         if here == bracket {
@@ -245,7 +244,10 @@ impl<'de> Reader<'de> {
         self.open()?;
         let mut keys = Keys::default();
         let value = visitor.visit_map(Entries::new(self, unseen, &mut keys));
-        self.end_object(value, keys)
+        let value = value.and_then(|value| keys.finish().map(|()| value));
+        let value = value.map_err(|error| self.poison(error))?;
+        self.close(b'}')?;
+        Ok(value)
     }
 
     /// Reads an object of a tag and what it is the tag of.
@@ -259,11 +261,6 @@ impl<'de> Reader<'de> {
         let mut keys = Keys::default();
         let entries = Entries::new(self, Unseen::Skipped, &mut keys);
         let value = visitor.visit_map(TagFirst::new(entries, names, sensitive));
-        self.end_object(value, keys)
-    }
-
-    #[inline]
-    fn end_object<T>(&mut self, value: Result<T, Error>, mut keys: Keys<'de>) -> Result<T, Error> {
         let value = value.and_then(|value| keys.finish().map(|()| value));
         let value = value.map_err(|error| self.poison(error))?;
         self.close(b'}')?;
@@ -363,22 +360,22 @@ impl<'de> Reader<'de> {
     #[inline]
     fn read_any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.at.peek() {
+            b'"' => self.read_text(visitor),
+            b'[' => self.array(&[], visitor),
+            b'{' => self.object(Unseen::All, visitor),
             b'-' | b'0'..=b'9' => self.read_any_number(visitor),
-            _ => self.read_wide(visitor),
+            _ if self.at.over_word("null") => visitor.visit_unit(),
+            _ if self.at.over_word("true") => visitor.visit_bool(true),
+            _ if self.at.over_word("false") => visitor.visit_bool(false),
+            _ => Err(self.no_value()),
         }
     }
 
     /// Reads any value. An integer of more than 64 bits is read as a float.
     fn read_wide<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.at.peek() {
-            b'"' => self.read_text(visitor),
-            b'[' => self.array(&[], visitor),
-            b'{' => self.object(Unseen::All, visitor),
             b'-' | b'0'..=b'9' => self.read_number(visitor),
-            _ if self.at.over_word("null") => visitor.visit_unit(),
-            _ if self.at.over_word("true") => visitor.visit_bool(true),
-            _ if self.at.over_word("false") => visitor.visit_bool(false),
-            _ => Err(self.no_value()),
+            _ => self.read_any(visitor),
         }
     }
 

@@ -83,7 +83,7 @@ impl<'r, 'k, 'de> Entries<'r, 'k, 'de> {
     }
 
     /// Reads the next key; returns false at the end.
-    #[inline]
+    #[inline(always)]
     fn next_key(&mut self) -> Result<bool, Error> {
         let is_first = std::mem::take(&mut self.is_first);
         match self.from.step(b'}', is_first) {
@@ -96,7 +96,7 @@ impl<'r, 'k, 'de> Entries<'r, 'k, 'de> {
         Ok(true)
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_key<S: DeserializeSeed<'de>>(&self, seed: S) -> Result<Option<S::Value>, Error> {
         if self.unseen == Unseen::All && self.key.starts_with(RESERVED) {
             return Err(Error::data("a key that serde_json reserves for itself"));
