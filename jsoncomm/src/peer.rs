@@ -190,7 +190,7 @@ impl Eq for Peer {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::socket::{Type, socketpair};
+    use crate::sys::socket::{Kind, socketpair};
 
     fn peer(pid: i32, uid: u32, gid: u32) -> Option<Peer> {
         Peer::from_credentials(Credentials { pid, uid, gid })
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_unknown_user_has_no_pidfd_either() {
-        let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
+        let (socket, _other) = socketpair(Kind::Seqpacket).unwrap();
         let Ok(pidfd) = control::peer_pidfd(socket.as_fd()) else {
             return; // Before Linux 6.5.
         };
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_maker_of_a_pair_is_not_taken_for_the_peer() {
-        let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
+        let (socket, _other) = socketpair(Kind::Seqpacket).unwrap();
         assert!(Peer::of_connection(socket.as_fd(), None).is_none());
     }
 

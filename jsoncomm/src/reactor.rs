@@ -19,7 +19,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::busy_poll::BusyPoll;
 use crate::error::Error;
-use crate::sys::{OsError, call_io, epoll, wait};
+use crate::sys::{OsResult, call_io, epoll, wait};
+
+pub(crate) use crate::sys::epoll::Watch;
 
 /// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when
 /// its place is used again.
@@ -46,27 +48,6 @@ impl Key {
 
     fn token(self) -> Token {
         Token(usize::try_from(self.to_bits()).unwrap_or(usize::MAX))
-    }
-}
-
-/// What a descriptor is watched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// Something to receive, or the end.
-    Reading,
-    /// Room to send; while output waits, nothing is read.
-    Writing,
-    /// The end of the connection only, on what is level-triggered.
-    HangUp,
-}
-
-impl From<Watch> for epoll::For {
-    fn from(watch: Watch) -> Self {
-        match watch {
-            Watch::Reading => Self::Reading,
-            Watch::Writing => Self::Writing,
-            Watch::HangUp => Self::HangUp,
-        }
     }
 }
 
@@ -266,17 +247,13 @@ impl<T: Thing> Reactor<T> {
 
     /// Watches a level-triggered descriptor for something else, or not at all. Nothing needs to be done where nothing
     /// changes.
-    fn watch(&mut self, key: Key, thing: &T, watch: Option<Watch>) -> Result<(), OsError> {
+    fn watch(&mut self, key: Key, thing: &T, watch: Option<Watch>) -> OsResult<()> {
         let before = self.slot(key.index).and_then(|slot| slot.watch);
         let Some(fd) = thing.watched().filter(|_| watch != before) else {
             return Ok(());
         };
         let (epoll, number) = (self.poll.registry().as_fd(), key.to_bits());
-        match (before, watch) {
-            (_, None) => epoll::delete(epoll, fd),
-            (None, Some(watch)) => epoll::add(epoll, fd, number, watch.into()),
-            (Some(_), Some(watch)) => epoll::modify(epoll, fd, number, watch.into()),
-        }?;
+        epoll::change(epoll, fd, number, before, watch)?;
         if let Some(slot) = self.slot(key.index) {
             slot.watch = watch;
         }
@@ -406,7 +383,7 @@ impl<T: Thing> Reactor<T> {
     }
 
     /// Collects what is ready, looking for it for a while before it sleeps if that is [worth it](BusyPoll).
-    fn poll(&mut self, timeout: Option<Duration>) -> Result<(), OsError> {
+    fn poll(&mut self, timeout: Option<Duration>) -> OsResult<()> {
         let waits = timeout != Some(Duration::ZERO);
         let Some(mut until) = self.spin.next_deadline().filter(|_| waits) else {
             return self.poll_once(timeout);
@@ -428,7 +405,7 @@ impl<T: Thing> Reactor<T> {
         }
     }
 
-    fn poll_once(&mut self, timeout: Option<Duration>) -> Result<(), OsError> {
+    fn poll_once(&mut self, timeout: Option<Duration>) -> OsResult<()> {
         call_io("epoll_wait", || self.poll.poll(&mut self.events, timeout))
     }
 

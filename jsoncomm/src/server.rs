@@ -230,9 +230,9 @@ impl<S> Server<S> {
         self.check_process()?;
         match kind {
             Kind::Datagram => {
-                let fd = sys::socket(sys::Type::Dgram)?;
+                let fd = sys::socket(Kind::Datagram)?;
                 let transport = self.datagram_transport(fd)?;
-                let path = at.into().bind(transport.as_fd(), sys::Type::Dgram)?;
+                let path = at.into().bind(transport.as_fd(), Kind::Datagram)?;
                 let endpoint = Datagrams::new(transport, Some(path), &self.context);
                 self.add_endpoint(Source::Datagrams(endpoint))
             }

@@ -16,7 +16,7 @@ use crate::json::check_size;
 use crate::limits::Limits;
 use crate::message::{self, Message, Pack, Packer, Row, UnusedFds};
 use crate::sys::control::Wait;
-use crate::sys::socket::{self as sys, Type};
+use crate::sys::socket as sys;
 use crate::transport::{self, Datagram, Inbox, Kind, ReceiveOutcome, SendAttempt, Transport};
 
 pub use crate::limits::DATAGRAM_MAX;
@@ -111,7 +111,7 @@ impl Socket {
     ///
     /// [socketpair(2)]: https://man7.org/linux/man-pages/man2/socketpair.2.html
     pub fn pair(kind: Kind) -> Result<(Self, Self), Error> {
-        let (left, right) = sys::socketpair(kind.into())?;
+        let (left, right) = sys::socketpair(kind)?;
         Ok((Self::made_of(left, kind)?, Self::made_of(right, kind)?))
     }
 
@@ -201,8 +201,8 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
-        let mut socket = Self::made_of(sys::socket(Type::Dgram)?, Kind::Datagram)?;
-        socket.path = Some(at.into().bind(socket.as_fd(), Type::Dgram)?);
+        let mut socket = Self::made_of(sys::socket(Kind::Datagram)?, Kind::Datagram)?;
+        socket.path = Some(at.into().bind(socket.as_fd(), Kind::Datagram)?);
         Ok(socket)
     }
 
@@ -213,7 +213,7 @@ impl Socket {
     ///
     /// [`Error::Os`] for what [socket(2)](https://man7.org/linux/man-pages/man2/socket.2.html) reports.
     pub fn unconnected() -> Result<Self, Error> {
-        let fd = sys::socket(Type::Dgram)?;
+        let fd = sys::socket(Kind::Datagram)?;
         sys::autobind(fd.as_fd())?;
         Self::made_of(fd, Kind::Datagram)
     }

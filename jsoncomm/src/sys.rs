@@ -34,6 +34,9 @@ pub(crate) struct OsError {
     errno: Errno,
 }
 
+/// Result of a system call.
+pub(crate) type OsResult<T> = Result<T, OsError>;
+
 impl OsError {
     /// Returns the standard library's category of the error.
     pub(crate) fn kind(&self) -> io::ErrorKind {
@@ -52,7 +55,7 @@ impl From<OsError> for io::Error {
 pub(crate) fn call<T>(
     operation: &'static str,
     make: impl FnOnce() -> Result<T, Errno>,
-) -> Result<T, OsError> {
+) -> OsResult<T> {
     #[cfg(test)]
     if let Err(errno) = inject::count(operation) {
         return Err(OsError { operation, errno });
@@ -64,10 +67,7 @@ pub(crate) fn call<T>(
 ///
 /// Not for calls that wait, whose caller has to compute the remaining time, and never for close(2), which has closed
 /// the descriptor.
-fn retry<T>(
-    operation: &'static str,
-    mut make: impl FnMut() -> Result<T, Errno>,
-) -> Result<T, OsError> {
+fn retry<T>(operation: &'static str, mut make: impl FnMut() -> Result<T, Errno>) -> OsResult<T> {
     loop {
         match call(operation, &mut make) {
             Err(error) if error.errno == Errno::INTR => {}
@@ -80,7 +80,7 @@ fn retry<T>(
 pub(crate) fn call_io<T>(
     operation: &'static str,
     make: impl FnOnce() -> io::Result<T>,
-) -> Result<T, OsError> {
+) -> OsResult<T> {
     call(operation, || {
         make().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     })

@@ -14,70 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
-use crate::sys::socket::{self as sys, Timeout, Type};
+use crate::sys::socket::{self as sys, Timeout};
 use crate::sys::wait::{self, WaitOutcome};
-use crate::sys::{OsError, control, diag};
+use crate::sys::{OsResult, control, diag};
 
+pub use crate::sys::socket::Kind;
 pub(crate) use connect::{DEADLINE, connect_any, connect_by, is_deserted};
 pub(crate) use inbox::{Inbox, reset_buffer};
 pub(crate) use receive::{Datagram, ReceiveOutcome};
 pub use send::SendStatus;
 pub(crate) use send::{InFlightCost, Packet, SendAttempt};
-
-/// The two kinds of unix socket. Same API, same wire format, same speed.
-///
-/// | | `Seqpacket` | `Datagram` |
-/// |---|---|---|
-/// | connection | yes: accounting per client | none: no state per client |
-/// | buffers | per client | one send buffer and one receive queue (11 messages) for all clients |
-/// | hang-up | reported at once | not reported; a waiting client checks every 100 ms whether its server is alive |
-/// | peer | the process that called `connect`, as reported by the kernel | a return address that is only a claim |
-/// | use it for | any peers | peers that trust each other, in the same network namespace |
-///
-/// Use `Seqpacket` unless clients need no connection or speak to an existing datagram service. Source: [unix(7)].
-///
-/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-///
-/// # Examples
-///
-/// ```
-/// use jsoncomm::Kind;
-/// use jsoncomm::socket::Socket;
-///
-/// for kind in [Kind::Seqpacket, Kind::Datagram] {
-///     let (mut left, mut right) = Socket::pair(kind)?;
-///     left.send("hello")?;
-///     assert_eq!(right.receive::<String>()?.0, "hello");
-/// }
-/// # Ok::<(), jsoncomm::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Datagrams without a connection, for peers that trust each other.
-    #[doc(alias = "SOCK_DGRAM")]
-    Datagram,
-    /// Datagrams on a connection, for all other peers.
-    #[doc(alias = "SOCK_SEQPACKET")]
-    Seqpacket,
-}
-
-impl From<Kind> for Type {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Datagram => Self::Dgram,
-            Kind::Seqpacket => Self::Seqpacket,
-        }
-    }
-}
-
-impl From<Type> for Kind {
-    fn from(of: Type) -> Self {
-        match of {
-            Type::Dgram => Self::Datagram,
-            Type::Seqpacket => Self::Seqpacket,
-        }
-    }
-}
 
 /// Content of a datagram whose text is in the memfd that travels as descriptor 0.
 const MEMFD_MARKER: &[u8] = b"<args-via-fd>";
@@ -134,7 +80,7 @@ fn sndbuf_for(message: usize) -> usize {
 
 impl Transport {
     /// Takes over a socket of this kind and raises its send buffer to fit the largest message.
-    pub(crate) fn new(fd: OwnedFd, kind: Kind, limits: &Limits) -> Result<Self, OsError> {
+    pub(crate) fn new(fd: OwnedFd, kind: Kind, limits: &Limits) -> OsResult<Self> {
         let sndbuf = sys::raise_sndbuf(fd.as_fd(), sndbuf_for(limits.message))?;
         Ok(Self {
             fd: Arc::new(fd),
@@ -148,11 +94,7 @@ impl Transport {
 
     /// Waits until the socket is ready or `deadline` has passed. Also for calls with [`Wait::Socket`](control::Wait) that
     /// returned early: a signal, a rounded socket timeout, or a descriptor that another process made non-blocking.
-    pub(crate) fn wait(
-        &self,
-        what: wait::For,
-        deadline: Option<Instant>,
-    ) -> Result<WaitOutcome, OsError> {
+    pub(crate) fn wait(&self, what: wait::For, deadline: Option<Instant>) -> OsResult<WaitOutcome> {
         wait::poll(self.fd.as_fd(), what, deadline)
     }
 
@@ -162,7 +104,7 @@ impl Transport {
         &self,
         what: wait::For,
         deadline: Option<Instant>,
-    ) -> Result<WaitOutcome, OsError> {
+    ) -> OsResult<WaitOutcome> {
         let pause = Instant::now() + PAUSE;
         if deadline.is_some_and(|deadline| deadline < pause) {
             return self.wait(what, deadline);
@@ -178,12 +120,12 @@ impl Transport {
         which: Timeout,
         deadline: Option<Instant>,
         now: Instant,
-    ) -> Result<WaitOutcome, OsError> {
+    ) -> OsResult<WaitOutcome> {
         /// How much later than asked a deadline may be noticed.
         const SLACK: Duration = Duration::from_millis(10);
         let [receive, send] = &*self.timeouts;
         let known = match which {
-            Timeout::Receive => receive,
+            Timeout::Recv => receive,
             Timeout::Send => send,
         };
         let left = deadline.map(|at| at.saturating_duration_since(now));
@@ -205,7 +147,7 @@ impl Transport {
     }
 
     /// Moves this socket to the descriptor number of `other`, which is closed with what is queued there.
-    pub(crate) fn replacing(self, other: &Self) -> Result<Self, OsError> {
+    pub(crate) fn replacing(self, other: &Self) -> OsResult<Self> {
         control::dup3(self.as_fd(), &other.fd)?;
         let fd = Arc::clone(&other.fd);
         Ok(Self { fd, ..self })
@@ -224,11 +166,6 @@ impl Transport {
     /// Returns the shared descriptor.
     pub(crate) fn shared_fd(&self) -> &Arc<OwnedFd> {
         &self.fd
-    }
-
-    /// Shares the descriptor, for code that waits for it without the transport.
-    pub(crate) fn share_fd(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.fd)
     }
 
     /// Sets the longest text, sent or received, in bytes, and raises the send buffer for it.

@@ -182,7 +182,7 @@ mod tests {
     use crate::accounts::Accounts;
     use crate::limits::Limits;
     use crate::sys::control::{Wait, recvmsg};
-    use crate::sys::socket::{Type, sendmsg, socketpair};
+    use crate::sys::socket::{Kind, sendmsg, socketpair};
 
     struct Line {
         near: Arc<OwnedFd>,
@@ -192,7 +192,7 @@ mod tests {
 
     impl Line {
         fn new(order: Order) -> Self {
-            let (near, far) = socketpair(Type::Seqpacket).unwrap();
+            let (near, far) = socketpair(Kind::Seqpacket).unwrap();
             Self {
                 near: Arc::new(near),
                 far,

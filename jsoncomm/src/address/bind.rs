@@ -12,7 +12,7 @@ use crate::error::{AddressProblem, Error};
 use crate::sys::OsError;
 use crate::sys::file::{self, Entry};
 use crate::sys::name::Name;
-use crate::sys::socket::{self, Probe, Type};
+use crate::sys::socket::{self, Kind, Probe};
 use crate::sys::wait;
 
 /// An address to bind, with the mode, owner and group of the socket's file.
@@ -107,7 +107,7 @@ impl Bind {
     /// Binds `socket`, and listens if it is connection-oriented.
     ///
     /// The result must be dropped before the socket is closed; see [`Bound`].
-    pub(crate) fn bind(&self, socket: BorrowedFd<'_>, of: Type) -> Result<Bound, Error> {
+    pub(crate) fn bind(&self, socket: BorrowedFd<'_>, of: Kind) -> Result<Bound, Error> {
         self.check()?;
         let Some(path) = self.address.as_path() else {
             let name = self.address.resolve()?.name;
@@ -309,10 +309,10 @@ impl<P: AsRef<OsStr>> From<P> for Bind {
 }
 
 /// Listens, if the socket is connection-oriented.
-fn listen(socket: BorrowedFd<'_>, of: Type) -> Result<(), Error> {
+fn listen(socket: BorrowedFd<'_>, of: Kind) -> Result<(), Error> {
     match of {
-        Type::Dgram => Ok(()),
-        Type::Seqpacket => Ok(socket::listen(socket)?),
+        Kind::Datagram => Ok(()),
+        Kind::Seqpacket => Ok(socket::listen(socket)?),
     }
 }
 
@@ -326,14 +326,14 @@ mod tests {
     fn the_file_is_removed_when_its_mode_cannot_be_set() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bind.sock");
-        let socket = socket::socket(Type::Dgram).unwrap();
+        let socket = socket::socket(Kind::Datagram).unwrap();
         // The directory is opened twice before: to find the file and to lock it.
         let (call, times, errno) = ("openat", 2..3, Errno::MFILE);
         inject::begin(Some(Plan { call, times, errno }));
         // Not the initial mode, so that the file has to be opened.
         let bound = Bind::at(&path)
             .mode(0o600)
-            .bind(socket.as_fd(), Type::Dgram);
+            .bind(socket.as_fd(), Kind::Datagram);
         assert_eq!((bound.is_err(), inject::failed()), (true, 1));
         assert!(!path.exists());
     }

@@ -62,7 +62,7 @@ impl Connector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::socket::{self, Type};
+    use crate::sys::socket::{self, Kind};
     use std::os::fd::AsFd;
 
     #[test]
@@ -71,7 +71,7 @@ mod tests {
         let path = directory.path().join("a");
         let connector = Connector::new(Address::from(&path), None);
         assert!(!connector.server_is_gone(), "nothing is there");
-        let server = socket::socket(Type::Dgram).unwrap();
+        let server = socket::socket(Kind::Datagram).unwrap();
         let to = Address::from(&path).resolve().unwrap();
         socket::bind(server.as_fd(), &to.name).unwrap();
         assert!(!connector.server_is_gone());

@@ -107,14 +107,14 @@ mod tests {
     use super::*;
     use crate::error::CallError;
     use crate::sys::inject::{self, Plan};
-    use crate::sys::socket::{self as sys, Type};
+    use crate::sys::socket::{self as sys, Kind};
     use rustix::io::Errno;
     use std::convert::Infallible;
     use std::sync::mpsc::channel;
 
     #[test]
     fn a_deadline_is_kept_even_while_receiving_fails() {
-        let (near, _far) = sys::socketpair(Type::Seqpacket).unwrap();
+        let (near, _far) = sys::socketpair(Kind::Seqpacket).unwrap();
         let connection = Connection::from_fd(near)
             .unwrap()
             .with_timeout(Duration::ZERO);

@@ -374,7 +374,7 @@ mod tests {
 
     /// A connection with one call in flight, and the other end.
     fn beside_another(kind: Kind) -> (Shared, Transport) {
-        let (near, far) = sys::socketpair(kind.into()).unwrap();
+        let (near, far) = sys::socketpair(kind).unwrap();
         let transport = |fd| Transport::new(fd, kind, &Limits::default()).unwrap();
         let shared = Shared::new(transport(near), None, 1);
         shared.lock().insert(0, Slot::single());

@@ -44,7 +44,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(transport: Transport, connector: Option<Connector>, first_id: u64) -> Self {
         Self {
-            fd: transport.share_fd(),
+            fd: Arc::clone(transport.shared_fd()),
             connector,
             driven: AtomicBool::new(false),
             origin: Origin::here(),

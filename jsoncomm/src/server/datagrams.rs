@@ -24,7 +24,7 @@ use crate::socket::local_address;
 use crate::sys::OsError;
 use crate::sys::control::{Credentials, Wait};
 use crate::sys::name::Name;
-use crate::sys::socket::{How, is_connected, shut_down};
+use crate::sys::socket::{Shutdown, is_connected, shut_down};
 use crate::transport::{Datagram, Inbox, ReceiveOutcome, Transport};
 
 /// A datagram endpoint. All that it keeps of a peer is replies that found no room.
@@ -122,7 +122,7 @@ impl<S> Datagrams<S> {
         self.retired = true;
         if !self.shared {
             // It fails only where nobody can send to the socket anyway.
-            let _ = shut_down(self.socket.transport.as_fd(), How::Reading);
+            let _ = shut_down(self.socket.transport.as_fd(), Shutdown::Read);
         }
     }
 

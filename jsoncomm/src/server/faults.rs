@@ -123,7 +123,7 @@ fn null() -> OwnedFd {
 /// Has the server take over a connection that was made elsewhere; returns the other end.
 fn adopt(server: &mut Server<State>) -> Connection {
     persist(|| {
-        let pair = sys::socketpair(sys::Type::Seqpacket);
+        let pair = sys::socketpair(sys::Kind::Seqpacket);
         let (ours, theirs) = pair?;
         server.adopt(ours)?.serve::<dyn Desk>();
         Connection::from_fd(theirs)
@@ -471,7 +471,7 @@ fn fail_at(call: &'static str, time: usize, errno: Errno) {
 #[test]
 fn a_connection_that_is_not_adopted_is_not_counted() {
     let mut server: Server<State> = Server::new(Limits::default()).unwrap();
-    let (ours, _theirs) = sys::socketpair(sys::Type::Seqpacket).unwrap();
+    let (ours, _theirs) = sys::socketpair(sys::Kind::Seqpacket).unwrap();
     fail("epoll_ctl", Errno::NOMEM);
     assert!(server.adopt(ours).is_err());
     assert_eq!(server.connections, 0);

@@ -12,7 +12,7 @@ use super::source::{SourceAction, close_if_empty};
 use super::{Server, Source};
 use crate::accounts::{Account, Charge, InFlight};
 use crate::service::ServerContext;
-use crate::sys::socket::{How, shut_down};
+use crate::sys::socket::{Shutdown, shut_down};
 use crate::transport::Transport;
 
 /// What is kept of a closed connection.
@@ -35,7 +35,7 @@ impl Lingering {
         in_flight: InFlight,
     ) -> Self {
         // It fails only if the peer is gone.
-        let _ = shut_down(transport.as_fd(), How::Both);
+        let _ = shut_down(transport.as_fd(), Shutdown::Both);
         Self {
             transport,
             account,

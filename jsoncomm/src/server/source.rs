@@ -11,7 +11,7 @@ use crate::observe::EventKind;
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
 use crate::service::{Dispatch, ServerContext};
-use crate::sys::socket::{How, accept, is_empty, shut_down};
+use crate::sys::socket::{Shutdown, accept, is_empty, shut_down};
 use crate::sys::wait::{self, WaitOutcome};
 use crate::transport::{Datagram, Inbox};
 
@@ -125,7 +125,7 @@ pub(super) fn close(socket: impl AsFd + Send + 'static, context: &ServerContext)
 /// Shuts a socket down, and closes it if nothing is unread in it; returns it otherwise. It is shut down first, or a peer
 /// could send something in between.
 pub(super) fn close_if_empty<T: AsFd>(socket: T) -> Option<T> {
-    let shut = shut_down(socket.as_fd(), How::Both);
+    let shut = shut_down(socket.as_fd(), Shutdown::Both);
     let empty = shut.and_then(|()| is_empty(socket.as_fd()));
     (!empty.unwrap_or(false)).then_some(socket)
 }
@@ -134,7 +134,7 @@ pub(super) fn close_if_empty<T: AsFd>(socket: T) -> Option<T> {
 /// thread does.
 pub(super) fn close_listening(socket: OwnedFd, context: &ServerContext) {
     // shutdown(2) cannot fail on a unix socket. After it nobody can connect.
-    let shut = shut_down(socket.as_fd(), How::Both);
+    let shut = shut_down(socket.as_fd(), Shutdown::Both);
     let first = shut.and_then(|()| accept(socket.as_fd()));
     if !matches!(first, Ok(None)) {
         context.accounts.closer().close((first.ok(), socket));
@@ -221,12 +221,12 @@ mod tests {
     use crate::queue::PendingReplies;
     use crate::sys::control::Wait;
     use crate::sys::inject::{self, Plan};
-    use crate::sys::socket::{self as sys, Type};
+    use crate::sys::socket::{self as sys, Kind};
     use rustix::io::Errno;
 
     #[test]
     fn nothing_comes_between_the_look_whether_a_socket_is_empty_and_its_end() {
-        for of in [Type::Dgram, Type::Seqpacket] {
+        for of in [Kind::Datagram, Kind::Seqpacket] {
             for unread in [false, true] {
                 let (near, far) = sys::socketpair(of).unwrap();
                 let say = || sys::sendto(far.as_fd(), b"{}", None, Wait::Never);
@@ -254,21 +254,21 @@ mod tests {
         let pending = Arc::new(PendingReplies::new(Arc::new(|| {}), &limits));
         let context = ServerContext::new(limits, pending);
         let listening = || {
-            let socket = sys::socket(Type::Seqpacket).unwrap();
+            let socket = sys::socket(Kind::Seqpacket).unwrap();
             sys::autobind(socket.as_fd()).unwrap();
             sys::listen(socket.as_fd()).unwrap();
             let name = crate::sys::control::getsockname(socket.as_fd());
             (socket, name.unwrap().unwrap())
         };
         let connect = |name| {
-            let client = sys::socket(Type::Seqpacket).unwrap();
+            let client = sys::socket(Kind::Seqpacket).unwrap();
             sys::connect(client.as_fd(), name).map(|()| client)
         };
         let (socket, name) = listening();
         close_listening(socket, &context);
         assert!(connect(&name).is_err());
         // Its name can be used again at once.
-        let other = sys::socket(Type::Seqpacket).unwrap();
+        let other = sys::socket(Kind::Seqpacket).unwrap();
         sys::bind(other.as_fd(), &name).unwrap();
         let (socket, name) = listening();
         let client = connect(&name).unwrap();

@@ -6,10 +6,10 @@ use super::Socket;
 use crate::address::{Address, Bind, Bound};
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
-use crate::sys::OsError;
+use crate::sys::OsResult;
 use crate::sys::control;
-use crate::sys::socket::{self as sys, Type};
-use crate::transport::{Kind, Transport};
+use crate::sys::socket::{self as sys, Kind};
+use crate::transport::Transport;
 
 /// A listening [`Kind::Seqpacket`] socket that accepts connections. It never waits: poll its descriptor, which is readable
 /// when a client is waiting.
@@ -50,8 +50,8 @@ impl Listener {
     ///
     /// Those of [`Socket::bind`].
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
-        let fd = sys::socket(Type::Seqpacket)?;
-        let path = Some(at.into().bind(fd.as_fd(), Type::Seqpacket)?);
+        let fd = sys::socket(Kind::Seqpacket)?;
+        let path = Some(at.into().bind(fd.as_fd(), Kind::Seqpacket)?);
         Ok(Self { _path: path, fd })
     }
 
@@ -91,7 +91,7 @@ impl Listener {
     }
 
     /// Accepts the next connection as a transport without message types.
-    pub(crate) fn accept_transport(&self, limits: &Limits) -> Result<Option<Transport>, OsError> {
+    pub(crate) fn accept_transport(&self, limits: &Limits) -> OsResult<Option<Transport>> {
         let accepted = sys::accept(self.fd.as_fd())?;
         accepted
             .map(|fd| Transport::new(fd, Kind::Seqpacket, limits))
@@ -124,10 +124,10 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>, listening: Listening) -> Result<Kind, 
         address: String::from("of the descriptor"),
         problem: AddressProblem::WrongSocket { expected },
     };
-    let found = sys::type_of(fd).ok().flatten();
+    let found = sys::kind_of(fd).ok().flatten();
     let kind = found.ok_or_else(|| wrong("a unix datagram or seqpacket socket"))?;
     match (sys::is_listening(fd)?, listening) {
-        (true, Listening::Yes) | (false, Listening::No) => Ok(kind.into()),
+        (true, Listening::Yes) | (false, Listening::No) => Ok(kind),
         (true, Listening::No) => Err(wrong("a socket that sends and receives: it listens")),
         (false, Listening::Yes) => Err(wrong("a listening socket")),
     }

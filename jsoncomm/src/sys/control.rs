@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 
 use super::name::Name;
-use super::{OsError, call};
+use super::{OsError, OsResult, call};
 
 /// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them. `u16` fits into
 /// `msg_controllen` of any C library: `size_t` in glibc, `socklen_t` in musl.
@@ -77,7 +77,7 @@ pub(crate) fn recvmsg(
     mut name: Option<&mut Name>,
     wait: Wait,
     keep: impl FnMut(OwnedFd),
-) -> Result<Arrived, OsError> {
+) -> OsResult<Arrived> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES as usize]);
     let mut vector = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -211,22 +211,18 @@ const SO_PASSRIGHTS: libc::c_int = libc::SO_PASSRIGHTS;
 
 /// Makes the kernel refuse descriptors sent to this socket, with `EPERM` for the sender (`SO_PASSRIGHTS` set to 0, since
 /// Linux 6.16). Sockets accepted from it later inherit the setting. Returns false if the kernel does not support it.
-pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> OsResult<bool> {
     set_flag(socket, SO_PASSRIGHTS, 0)
 }
 
 /// Makes the kernel report the sending process with each message (`SO_PASSPIDFD`, since Linux 6.5), also with queued
 /// messages whose sender it knows. Returns false if the kernel does not support it.
-pub(crate) fn pass_pidfds(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn pass_pidfds(socket: BorrowedFd<'_>) -> OsResult<bool> {
     set_flag(socket, libc::SO_PASSPIDFD, 1)
 }
 
 /// Sets a socket option to 0 or 1. Returns false if the kernel does not know the option.
-fn set_flag(
-    socket: BorrowedFd<'_>,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> Result<bool, OsError> {
+fn set_flag(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> OsResult<bool> {
     #[allow(clippy::cast_possible_truncation, reason = "4 fits")]
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     let (fd, value) = (socket.as_raw_fd(), (&raw const value).cast());
@@ -258,15 +254,16 @@ fn last_errno() -> Errno {
 /// [unix(7)]): pid 0 and uid -1 on a datagram socket.
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, OsError> {
-    let mut ucred = [libc::ucred {
-        pid: 0,
-        uid: u32::MAX,
-        gid: u32::MAX,
-    }];
-    getsockopt(socket, libc::SO_PEERCRED, &mut ucred)?;
-    let [ucred] = ucred;
-    Ok(ucred.into())
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> OsResult<Credentials> {
+    // `struct ucred`
+    let mut ids = [0, u32::MAX, u32::MAX];
+    getsockopt(socket, libc::SO_PEERCRED, &mut ids)?;
+    let [pid, uid, gid] = ids;
+    Ok(Credentials {
+        pid: pid as i32,
+        uid,
+        gid,
+    })
 }
 
 /// Most supplementary groups of a peer that are read: as many as a user of a directory service can have. The kernel
@@ -282,7 +279,7 @@ pub(crate) const GROUPS_MAX: usize = 1024;
 pub(crate) fn peer_groups<T>(
     socket: BorrowedFd<'_>,
     take: impl FnOnce(&[u32]) -> T,
-) -> Result<T, OsError> {
+) -> OsResult<T> {
     let mut groups = [0_u32; GROUPS_MAX];
     let count = getsockopt(socket, libc::SO_PEERGROUPS, &mut groups)?;
     Ok(take(groups.get(..count).unwrap_or_default()))
@@ -294,56 +291,37 @@ pub(crate) fn peer_groups<T>(
 /// datagram socket, `ENOPROTOOPT` on an older kernel.
 ///
 /// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
-pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, OsError> {
-    let mut pidfd: [libc::c_int; 1] = [-1];
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> OsResult<OwnedFd> {
+    let mut pidfd = [u32::MAX];
     getsockopt(socket, libc::SO_PEERPIDFD, &mut pidfd)?;
-    let [pidfd] = pidfd;
-    if pidfd < 0 {
-        return Err(OsError {
-            operation: "getsockopt",
-            errno: Errno::NODATA,
-        });
-    }
+    // Negative if there is none.
+    let pidfd = RawFd::try_from(pidfd[0]).map_err(|_| OsError {
+        operation: "getsockopt",
+        errno: Errno::NODATA,
+    })?;
     // SAFETY: the kernel has just installed this descriptor, and no other code has seen its number.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
-/// A type of which any bytes are a valid value.
-///
-/// # Safety
-///
-/// The type has no padding and no invalid bit patterns.
-unsafe trait Plain: Copy {}
-// SAFETY: an integer.
-unsafe impl Plain for u32 {}
-// SAFETY: an integer.
-unsafe impl Plain for libc::c_int {}
-// SAFETY: three integers of the same size.
-unsafe impl Plain for libc::ucred {}
-
 /// Reads a socket option ([getsockopt(2)]) into `values`; returns how many of them the kernel wrote.
 ///
 /// [getsockopt(2)]: https://man7.org/linux/man-pages/man2/getsockopt.2.html
-fn getsockopt<T: Plain>(
-    socket: BorrowedFd<'_>,
-    option: libc::c_int,
-    values: &mut [T],
-) -> Result<usize, OsError> {
+fn getsockopt(socket: BorrowedFd<'_>, option: libc::c_int, values: &mut [u32]) -> OsResult<usize> {
     let mut length = libc::socklen_t::try_from(size_of_val(values)).unwrap_or(libc::socklen_t::MAX);
     let (fd, values) = (socket.as_raw_fd(), values.as_mut_ptr().cast());
     call("getsockopt", || {
-        // SAFETY: the kernel writes at most `length` bytes, no more than the size of `values`, to them, and whatever
-        // it writes is a `T`.
+        // SAFETY: the kernel writes at most `length` bytes, no more than the size of `values`, to them, and any bytes
+        // are numbers.
         check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, values, &raw mut length) })
     })?;
-    Ok(usize::try_from(length).unwrap_or(0) / size_of::<T>())
+    Ok(usize::try_from(length).unwrap_or(0) / size_of::<u32>())
 }
 
 /// Returns how much of what the socket has sent is unread, in bytes of kernel memory (`SIOCOUTQ`, [unix(7)]): 0 once its
 /// peers have read or lost all of it. Each unread message takes at least [`UNREAD_MIN`].
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn unread(socket: BorrowedFd<'_>) -> Result<usize, OsError> {
+pub(crate) fn unread(socket: BorrowedFd<'_>) -> OsResult<usize> {
     let mut bytes: libc::c_int = 0;
     call("ioctl", || {
         // SAFETY: the kernel writes one int to `bytes` (`unix_ioctl`, net/unix/af_unix.c; `TIOCOUTQ` is the same
@@ -364,7 +342,7 @@ pub(crate) const UNREAD_MIN: usize = if cfg!(target_pointer_width = "64") {
 /// Returns the socket's own name ([getsockname(2)]); `None` if it has none, or one that cannot be handled.
 ///
 /// [getsockname(2)]: https://man7.org/linux/man-pages/man2/getsockname.2.html
-pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> Result<Option<Name>, OsError> {
+pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> OsResult<Option<Name>> {
     let mut name = Name::NONE;
     let mut length = Name::ROOM;
     let address = (&raw mut name).cast();
@@ -381,7 +359,7 @@ pub(crate) fn getsockname(socket: BorrowedFd<'_>) -> Result<Option<Name>, OsErro
 /// rustix requires an exclusive borrow of `number`, which is not possible for a descriptor that a loop may wait for.
 ///
 /// [dup3(2)]: https://man7.org/linux/man-pages/man2/dup3.2.html
-pub(crate) fn dup3(to: BorrowedFd<'_>, number: &OwnedFd) -> Result<(), OsError> {
+pub(crate) fn dup3(to: BorrowedFd<'_>, number: &OwnedFd) -> OsResult<()> {
     loop {
         let result = call("dup3", || {
             // SAFETY: both are open for as long as they are borrowed. `number` stays open throughout, and its owner's:
@@ -412,7 +390,7 @@ pub(crate) enum Numbered {
 /// No other code of the process may own the descriptor; see [`inherited_fd`](crate::fds::inherited_fd).
 ///
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
-pub(crate) fn take_number(number: RawFd) -> Result<Numbered, OsError> {
+pub(crate) fn take_number(number: RawFd) -> OsResult<Numbered> {
     /// No other thread may read the flag before this one has set it.
     static TAKING: Mutex<()> = Mutex::new(());
     let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -438,11 +416,6 @@ pub(crate) fn take_number(number: RawFd) -> Result<Numbered, OsError> {
     Ok(Numbered::Inherited(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
-/// Number of forks since the first call of [`forks`]; [`UNCOUNTED`] before it, and where forks cannot be counted.
-static FORKS: AtomicU32 = AtomicU32::new(UNCOUNTED);
-
-const UNCOUNTED: u32 = u32::MAX;
-
 /// Returns the number of forks between this process and the first one that called this ([pthread_atfork(3)]); `None` if
 /// there was no memory to register for forks.
 ///
@@ -451,29 +424,17 @@ const UNCOUNTED: u32 = u32::MAX;
 /// [pthread_atfork(3)]: https://man7.org/linux/man-pages/man3/pthread_atfork.3.html
 #[inline]
 pub(crate) fn forks() -> Option<u32> {
-    let forks = FORKS.load(Ordering::Relaxed);
-    if forks != UNCOUNTED {
-        return Some(forks);
-    }
-    start_counting()
-}
-
-#[cold]
-fn start_counting() -> Option<u32> {
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    static IS_COUNTING: OnceLock<bool> = OnceLock::new();
     extern "C" fn forked() {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
-    static STARTED: OnceLock<bool> = OnceLock::new();
-    let started = *STARTED.get_or_init(|| {
-        // SAFETY: `forked` is called in each child, by its only thread, before fork(3) returns. It adds
-        // to an atomic number, which is async-signal-safe, and it is code of this program, which stays.
-        let result = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
-        if result == 0 {
-            FORKS.store(0, Ordering::Relaxed);
-        }
-        result == 0
-    });
-    started.then(|| FORKS.load(Ordering::Relaxed))
+    // SAFETY: `forked` is called in each child, by its only thread, before fork(3) returns. It adds to an atomic number,
+    // which is async-signal-safe, and it is code of this program, which stays.
+    let register = || unsafe { libc::pthread_atfork(None, None, Some(forked)) } == 0;
+    IS_COUNTING
+        .get_or_init(register)
+        .then(|| FORKS.load(Ordering::Relaxed))
 }
 
 /// Forks this process (fork(2)). Returns the child's id, and `None` in the child, which has to call [`end_child`].

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
-use super::{OsError, call};
+use super::{OsResult, call};
 
 /// `SOCK_DIAG_BY_FAMILY`, of request and response.
 const BY_FAMILY: u16 = 20;
@@ -32,7 +32,7 @@ const ATTRIBUTE: usize = 4;
 ///
 /// Five system calls. Fails if the kernel is built without `CONFIG_UNIX_DIAG`, if a sandbox forbids netlink, and after
 /// the process has moved to another network namespace.
-pub(crate) fn has_peer(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn has_peer(socket: BorrowedFd<'_>) -> OsResult<bool> {
     let inode = call("fstat", || {
         let inode = rustix::fs::fstat(socket)?.st_ino;
         u32::try_from(inode).map_err(|_| Errno::OVERFLOW)
@@ -102,7 +102,7 @@ fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
 mod tests {
     use super::super::control::{self, Wait};
     use super::super::name::Name;
-    use super::super::socket::{self, Type};
+    use super::super::socket::{self, Kind};
     use super::*;
     use std::os::fd::{AsFd, OwnedFd};
 
@@ -112,14 +112,14 @@ mod tests {
     }
 
     fn bound(name: &Name) -> OwnedFd {
-        let server = socket::socket(Type::Dgram).unwrap();
+        let server = socket::socket(Kind::Datagram).unwrap();
         socket::bind(server.as_fd(), name).unwrap();
         server
     }
 
     #[test]
     fn a_closed_peer_is_reported_and_its_messages_stay_queued() {
-        let (left, right) = socket::socketpair(Type::Dgram).unwrap();
+        let (left, right) = socket::socketpair(Kind::Datagram).unwrap();
         if look(&left).is_none() {
             return;
         }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(look(&left), Some(false));
         let arrived = control::recvmsg(left.as_fd(), &mut [0; 8], None, Wait::Never, drop).unwrap();
         assert_eq!(arrived.length, 4);
-        let alone = socket::socket(Type::Dgram).unwrap();
+        let alone = socket::socket(Kind::Datagram).unwrap();
         assert_eq!(look(&alone), Some(false), "never connected");
     }
 
@@ -142,7 +142,7 @@ mod tests {
         let path = directory.path().join("a");
         let name = Name::from_path(path.as_os_str()).unwrap();
         let first = bound(&name);
-        let client = socket::socket(Type::Dgram).unwrap();
+        let client = socket::socket(Kind::Datagram).unwrap();
         socket::connect(client.as_fd(), &name).unwrap();
         if look(&client).is_none() {
             return;

@@ -8,52 +8,38 @@ use std::os::fd::BorrowedFd;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::{OsError, call};
+use super::{OsResult, call};
 
-/// What to watch for. Errors and hang-ups are always reported.
+/// What a descriptor is watched for. Errors and hang-ups are always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum For {
-    /// `EPOLLIN`
+pub(crate) enum Watch {
+    /// A message or the end of the stream.
     Reading,
-    /// `EPOLLOUT`
+    /// Room to send. While output waits, nothing is read.
     Writing,
     /// Errors and hang-ups only.
     HangUp,
 }
 
-impl From<For> for EventFlags {
-    fn from(what: For) -> Self {
-        match what {
-            For::Reading => Self::IN,
-            For::Writing => Self::OUT,
-            For::HangUp => Self::empty(),
-        }
-    }
-}
-
-/// Starts watching a descriptor (`EPOLL_CTL_ADD`).
-pub(crate) fn add(
+/// Changes what a descriptor is watched for; `None` is not at all ([epoll_ctl(2)]).
+///
+/// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+pub(crate) fn change(
     epoll: BorrowedFd<'_>,
     fd: BorrowedFd<'_>,
     number: u64,
-    what: For,
-) -> Result<(), OsError> {
+    before: Option<Watch>,
+    after: Option<Watch>,
+) -> OsResult<()> {
     let data = EventData::new_u64(number);
-    call("epoll_ctl", || epoll::add(epoll, fd, data, what.into()))
-}
-
-/// Changes what a descriptor is watched for (`EPOLL_CTL_MOD`).
-pub(crate) fn modify(
-    epoll: BorrowedFd<'_>,
-    fd: BorrowedFd<'_>,
-    number: u64,
-    what: For,
-) -> Result<(), OsError> {
-    let data = EventData::new_u64(number);
-    call("epoll_ctl", || epoll::modify(epoll, fd, data, what.into()))
-}
-
-/// Stops watching a descriptor (`EPOLL_CTL_DEL`).
-pub(crate) fn delete(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), OsError> {
-    call("epoll_ctl", || epoll::delete(epoll, fd))
+    let flags = match after {
+        Some(Watch::Reading) => EventFlags::IN,
+        Some(Watch::Writing) => EventFlags::OUT,
+        Some(Watch::HangUp) | None => EventFlags::empty(),
+    };
+    call("epoll_ctl", || match (before, after) {
+        (_, None) => epoll::delete(epoll, fd),
+        (None, Some(_)) => epoll::add(epoll, fd, data, flags),
+        (Some(_), Some(_)) => epoll::modify(epoll, fd, data, flags),
+    })
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::{OsError, call, call_io, retry};
+use super::{OsResult, call, call_io, retry};
 
 /// Identity of a file: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +26,13 @@ impl From<Stat> for Identity {
 }
 
 /// Sets `FD_CLOEXEC`.
-pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> Result<(), OsError> {
-    call("fcntl", || {
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
-    })
+pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> OsResult<()> {
+    let flags = rustix::io::FdFlags::CLOEXEC;
+    call("fcntl", || rustix::io::fcntl_setfd(fd, flags))
 }
 
 /// Duplicates a descriptor, close-on-exec and above the standard streams.
-pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, OsError> {
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> OsResult<OwnedFd> {
     call("fcntl", || rustix::io::fcntl_dupfd_cloexec(fd, 3))
 }
 
@@ -64,7 +63,7 @@ fn openat(
     directory: BorrowedFd<'_>,
     path: impl rustix::path::Arg + Copy,
     flags: OFlags,
-) -> Result<OwnedFd, OsError> {
+) -> OsResult<OwnedFd> {
     retry("openat", || {
         rustix::fs::openat(directory, path, flags | OFlags::CLOEXEC, Mode::empty())
     })
@@ -73,17 +72,17 @@ fn openat(
 /// Opens a directory to find files relative to it; needs no right to list it (`O_PATH`, [open(2)]).
 ///
 /// [open(2)]: https://man7.org/linux/man-pages/man2/open.2.html
-pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, OsError> {
+pub(crate) fn open_directory(path: &Path) -> OsResult<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
 /// Gets a descriptor of the file that `path` leads to, without opening the file itself (`O_PATH`).
-pub(crate) fn open_path(path: &Path) -> Result<OwnedFd, OsError> {
+pub(crate) fn open_path(path: &Path) -> OsResult<OwnedFd> {
     openat(CWD, path, OFlags::PATH)
 }
 
 /// Opens a directory to lock it; `PermissionDenied` if it may not be read.
-pub(crate) fn open_to_lock(directory: BorrowedFd<'_>) -> Result<OwnedFd, OsError> {
+pub(crate) fn open_to_lock(directory: BorrowedFd<'_>) -> OsResult<OwnedFd> {
     openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
@@ -101,7 +100,7 @@ pub(crate) fn proc_name(fd: BorrowedFd<'_>) -> Option<OsString> {
 /// Locks the directory exclusively; returns false if another program holds the lock. Never waits ([flock(2)]).
 ///
 /// [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
-pub(crate) fn try_lock(directory: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn try_lock(directory: BorrowedFd<'_>) -> OsResult<bool> {
     let lock = || rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive);
     match retry("flock", lock) {
         Ok(()) => Ok(true),
@@ -130,7 +129,7 @@ pub(crate) struct Entry {
 }
 
 /// Looks up `name` in `directory` without following a symbolic link; `None` if it does not exist.
-pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Entry>, OsError> {
+pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> OsResult<Option<Entry>> {
     let file = match openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(file) => file,
         Err(error) if error.errno == Errno::NOENT => return Ok(None),
@@ -203,27 +202,24 @@ pub(crate) fn set_owner(
     file: BorrowedFd<'_>,
     owner: Option<u32>,
     group: Option<u32>,
-) -> Result<(), OsError> {
+) -> OsResult<()> {
     let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
-    call("fchownat", || {
-        rustix::fs::chownat(file, "", owner, group, AtFlags::EMPTY_PATH)
-    })
+    let chown = || rustix::fs::chownat(file, "", owner, group, AtFlags::EMPTY_PATH);
+    call("fchownat", chown)
 }
 
 /// Sets the permission bits that a socket's file will have once it is bound, less the umask ([unix(7)]).
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn set_mode(socket: BorrowedFd<'_>, mode: u32) -> Result<(), OsError> {
-    call("fchmod", || {
-        rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))
-    })
+pub(crate) fn set_mode(socket: BorrowedFd<'_>, mode: u32) -> OsResult<()> {
+    let mode = Mode::from_raw_mode(mode);
+    call("fchmod", || rustix::fs::fchmod(socket, mode))
 }
 
 /// Sets the permission bits of the file at a path, following a symbolic link.
-pub(crate) fn chmod(path: &OsStr, mode: u32) -> Result<(), OsError> {
-    call("chmod", || {
-        rustix::fs::chmod(path, Mode::from_raw_mode(mode))
-    })
+pub(crate) fn chmod(path: &OsStr, mode: u32) -> OsResult<()> {
+    let mode = Mode::from_raw_mode(mode);
+    call("chmod", || rustix::fs::chmod(path, mode))
 }
 
 /// Returns the identity of the socket file `name` in `directory`, without following a symbolic link; `None` if it does
@@ -231,20 +227,19 @@ pub(crate) fn chmod(path: &OsStr, mode: u32) -> Result<(), OsError> {
 pub(crate) fn socket_identity(
     directory: BorrowedFd<'_>,
     name: &OsStr,
-) -> Result<Option<Identity>, OsError> {
+) -> OsResult<Option<Identity>> {
     let stat = || rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
     match call("fstatat", stat) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
             Ok(Some(stat.into()))
         }
-        Ok(_) => Ok(None),
-        Err(error) if error.errno == Errno::NOENT => Ok(None),
-        Err(error) => Err(error),
+        Err(error) if error.errno != Errno::NOENT => Err(error),
+        _ => Ok(None),
     }
 }
 
 /// Removes a name from the directory if it is still there.
-pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), OsError> {
+pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> OsResult<()> {
     let unlink = || rustix::fs::unlinkat(directory, name, AtFlags::empty());
     match call("unlinkat", unlink) {
         Err(error) if error.errno != Errno::NOENT => Err(error),

@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::OsError;
+use super::OsResult;
 
 /// Returns how many descriptors this process may have open (soft limit `RLIMIT_NOFILE`).
 pub(crate) fn descriptor_limit() -> usize {
@@ -15,7 +15,7 @@ pub(crate) fn descriptor_limit() -> usize {
 }
 
 /// Raises the soft limit of open descriptors to the hard one.
-pub(crate) fn raise_descriptor_limit() -> Result<(), OsError> {
+pub(crate) fn raise_descriptor_limit() -> OsResult<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = maximum;
     super::call("setrlimit", || {

@@ -7,7 +7,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::{OsError, call, retry};
+use super::{OsError, OsResult, call, retry};
 
 /// Makes a sealed memfd that contains `bytes` from offset 0 ([memfd_create(2)]).
 ///
@@ -16,7 +16,7 @@ use super::{OsError, call, retry};
 ///
 /// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 /// [memfd_create(2)]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
-pub(crate) fn create(bytes: &[u8]) -> Result<OwnedFd, OsError> {
+pub(crate) fn create(bytes: &[u8]) -> OsResult<OwnedFd> {
     let limit = getrlimit(Resource::Fsize).current;
     let fd = call("memfd_create", || {
         if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
@@ -48,7 +48,7 @@ pub(crate) fn is_in_memory(fd: BorrowedFd<'_>) -> bool {
 
 /// Returns the size in bytes of a file whose reader cannot be made to wait; `None` for any other descriptor
 /// ([`is_in_memory`]).
-pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<Option<u64>, OsError> {
+pub(crate) fn size(fd: BorrowedFd<'_>) -> OsResult<Option<u64>> {
     if !is_in_memory(fd) {
         return Ok(None);
     }
@@ -59,7 +59,7 @@ pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<Option<u64>, OsError> {
 /// Replaces the content of `into` with up to `size` bytes from offset 0: fewer if the file has shrunk meanwhile.
 ///
 /// Neither uses nor moves the descriptor's offset, which the sender shares.
-pub(crate) fn read(fd: BorrowedFd<'_>, size: usize, into: &mut Vec<u8>) -> Result<(), OsError> {
+pub(crate) fn read(fd: BorrowedFd<'_>, size: usize, into: &mut Vec<u8>) -> OsResult<()> {
     into.clear();
     into.try_reserve_exact(size).map_err(|_| OsError {
         operation: "pread",

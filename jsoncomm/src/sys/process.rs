@@ -8,21 +8,17 @@ use super::file::own_pid;
 /// A child of fork(2) copies its parent's memory and shares the kernel objects behind it. Most of these must then be
 /// left alone: see [`is_here`](Self::is_here).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// Number of forks between the first process that asked and this one.
-    Forks(u32),
-    /// The process id, where forks cannot be counted.
-    Pid(i32),
+pub(crate) struct Origin {
+    /// Forks between the first process that asked and this one; the process id where forks cannot be counted.
+    number: u32,
 }
 
 impl Origin {
     /// Returns the current process.
     #[inline]
     pub(crate) fn here() -> Self {
-        match forks() {
-            Some(forks) => Self::Forks(forks),
-            None => Self::Pid(own_pid()),
-        }
+        let number = forks().unwrap_or_else(|| own_pid().unsigned_abs());
+        Self { number }
     }
 
     /// Returns true if this is the current process, false in a forked child. Costs no system call where forks are

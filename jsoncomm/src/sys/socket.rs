@@ -15,71 +15,102 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
 };
 
+pub(crate) use rustix::net::Shutdown;
+pub(crate) use rustix::net::sockopt::Timeout;
+
 use super::control::Wait;
 use super::name::Name;
-use super::{OsError, call, call_io};
+use super::{OsError, OsResult, call, call_io};
 
-/// The two types of socket that preserve message boundaries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Type {
-    /// `SOCK_DGRAM`
-    Dgram,
-    /// `SOCK_SEQPACKET`
+/// The two kinds of unix socket. Same API, same wire format, same speed.
+///
+/// | | `Seqpacket` | `Datagram` |
+/// |---|---|---|
+/// | connection | yes: accounting per client | none: no state per client |
+/// | buffers | per client | one send buffer and one receive queue (11 messages) for all clients |
+/// | hang-up | reported at once | not reported; a waiting client checks every 100 ms whether its server is alive |
+/// | peer | the process that called `connect`, as reported by the kernel | a return address that is only a claim |
+/// | use it for | any peers | peers that trust each other, in the same network namespace |
+///
+/// Use `Seqpacket` unless clients need no connection or speak to an existing datagram service. Source: [unix(7)].
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::Kind;
+/// use jsoncomm::socket::Socket;
+///
+/// for kind in [Kind::Seqpacket, Kind::Datagram] {
+///     let (mut left, mut right) = Socket::pair(kind)?;
+///     left.send("hello")?;
+///     assert_eq!(right.receive::<String>()?.0, "hello");
+/// }
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Datagrams without a connection, for peers that trust each other.
+    #[doc(alias = "SOCK_DGRAM")]
+    Datagram,
+    /// Datagrams on a connection, for all other peers.
+    #[doc(alias = "SOCK_SEQPACKET")]
     Seqpacket,
 }
 
-impl From<Type> for SocketType {
-    fn from(of: Type) -> Self {
-        match of {
-            Type::Dgram => Self::DGRAM,
-            Type::Seqpacket => Self::SEQPACKET,
+impl From<Kind> for SocketType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Datagram => Self::DGRAM,
+            Kind::Seqpacket => Self::SEQPACKET,
         }
     }
 }
 
 /// Makes an unbound socket, close-on-exec.
-pub(crate) fn socket(of: Type) -> Result<OwnedFd, OsError> {
-    socket_of(of.into())
+pub(crate) fn socket(kind: Kind) -> OsResult<OwnedFd> {
+    socket_of(kind.into())
 }
 
-fn socket_of(of: SocketType) -> Result<OwnedFd, OsError> {
+fn socket_of(of: SocketType) -> OsResult<OwnedFd> {
     call("socket", || {
         net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None)
     })
 }
 
 /// Makes two connected sockets, close-on-exec.
-pub(crate) fn socketpair(of: Type) -> Result<(OwnedFd, OwnedFd), OsError> {
+pub(crate) fn socketpair(kind: Kind) -> OsResult<(OwnedFd, OwnedFd)> {
     call("socketpair", || {
-        net::socketpair(AddressFamily::UNIX, of.into(), SocketFlags::CLOEXEC, None)
+        net::socketpair(AddressFamily::UNIX, kind.into(), SocketFlags::CLOEXEC, None)
     })
 }
 
 /// Binds the socket to a name; `AddrInUse` if the file exists.
-pub(crate) fn bind(socket: BorrowedFd<'_>, name: &Name) -> Result<(), OsError> {
+pub(crate) fn bind(socket: BorrowedFd<'_>, name: &Name) -> OsResult<()> {
     call("bind", || net::bind(socket, name))
 }
 
 /// Binds the socket to an abstract name that the kernel chooses, so that it can be replied to (autobind, unix(7)).
-pub(crate) fn autobind(socket: BorrowedFd<'_>) -> Result<(), OsError> {
+pub(crate) fn autobind(socket: BorrowedFd<'_>) -> OsResult<()> {
     bind(socket, &Name::NONE)
 }
 
 /// Connects to the socket with that name.
-pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> Result<(), OsError> {
+pub(crate) fn connect(socket: BorrowedFd<'_>, name: &Name) -> OsResult<()> {
     call("connect", || net::connect(socket, name))
 }
 
-/// Binds sockets of every type but `of` to a name, so that no other program can: each type has abstract names of its own
+/// Binds sockets of every type but that of `kind` to a name, so that no other program can: each type has abstract names of its own
 /// ([unix(7)]). The name is free again once the returned sockets are closed.
 ///
 /// None of them can be connected to. Connection-oriented ones do not listen (`ECONNREFUSED`); the datagram socket is
 /// connected to itself (`EPERM`).
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
-pub(crate) fn hold_other_types(name: &Name, of: Type) -> Result<Vec<OwnedFd>, OsError> {
+pub(crate) fn hold_other_types(name: &Name, kind: Kind) -> OsResult<Vec<OwnedFd>> {
     let types = [SocketType::DGRAM, SocketType::SEQPACKET, SocketType::STREAM];
-    let others = types.into_iter().filter(|other| *other != of.into());
+    let others = types.into_iter().filter(|other| *other != kind.into());
     let hold = |of| {
         let socket = socket_of(of)?;
         bind(socket.as_fd(), name)?;
@@ -106,8 +137,8 @@ pub(crate) enum Probe {
 ///
 /// Probes all types with a datagram socket: open sockets of another type report `EPROTOTYPE` even before `listen`, when
 /// connecting with their own type would be refused (measured on Linux 6.18).
-pub(crate) fn probe(name: &Name) -> Result<Probe, OsError> {
-    let socket = socket(Type::Dgram)?;
+pub(crate) fn probe(name: &Name) -> OsResult<Probe> {
+    let socket = socket(Kind::Datagram)?;
     let Err(error) = connect(socket.as_fd(), name) else {
         return Ok(Probe::Live);
     };
@@ -121,7 +152,7 @@ pub(crate) fn probe(name: &Name) -> Result<Probe, OsError> {
 }
 
 /// Starts listening on a bound seqpacket socket and makes [`accept`] non-blocking.
-pub(crate) fn listen(socket: BorrowedFd<'_>) -> Result<(), OsError> {
+pub(crate) fn listen(socket: BorrowedFd<'_>) -> OsResult<()> {
     /// Large, because clients that find the backlog full are refused and cannot wait for room with poll(2).
     const BACKLOG: i32 = 4096;
     call("ioctl", || rustix::io::ioctl_fionbio(socket, true))?;
@@ -129,7 +160,7 @@ pub(crate) fn listen(socket: BorrowedFd<'_>) -> Result<(), OsError> {
 }
 
 /// Accepts the next connection of a listening socket, close-on-exec; `None` if no client is waiting.
-pub(crate) fn accept(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, OsError> {
+pub(crate) fn accept(socket: BorrowedFd<'_>) -> OsResult<Option<OwnedFd>> {
     loop {
         let accepted = call("accept4", || net::accept_with(socket, SocketFlags::CLOEXEC));
         match accepted {
@@ -153,7 +184,7 @@ pub(crate) fn sendto(
     bytes: &[u8],
     to: Option<&Name>,
     wait: Wait,
-) -> Result<(), OsError> {
+) -> OsResult<()> {
     call("sendto", || match to {
         Some(name) => net::sendto(socket, bytes, flags_for(wait), name),
         None => net::send(socket, bytes, flags_for(wait)),
@@ -172,7 +203,7 @@ pub(crate) fn sendmsg(
     fds: &[BorrowedFd<'_>],
     to: Option<&Name>,
     wait: Wait,
-) -> Result<(), OsError> {
+) -> OsResult<()> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = SendAncillaryBuffer::new(&mut room);
     let fits = fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds));
@@ -192,23 +223,10 @@ fn flags_for(wait: Wait) -> SendFlags {
     }
 }
 
-/// Directions of a socket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum How {
-    /// Receiving; what is queued can still be received (`SHUT_RD`).
-    Reading,
-    /// Both directions (`SHUT_RDWR`).
-    Both,
-}
-
-/// Ends receiving, or sending as well ([shutdown(2)]).
+/// Ends receiving ([`Shutdown::Read`]), or sending as well ([shutdown(2)]). What is queued can still be received.
 ///
 /// [shutdown(2)]: https://man7.org/linux/man-pages/man2/shutdown.2.html
-pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: How) -> Result<(), OsError> {
-    let how = match how {
-        How::Reading => net::Shutdown::Read,
-        How::Both => net::Shutdown::Both,
-    };
+pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: Shutdown) -> OsResult<()> {
     call("shutdown", || net::shutdown(socket, how))
 }
 
@@ -217,7 +235,7 @@ pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: How) -> Result<(), OsError>
 /// The kernel doubles the size asked for, up to twice `net.core.wmem_max` ([socket(7)]).
 ///
 /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
-pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> Result<usize, OsError> {
+pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> OsResult<usize> {
     let current = || call("getsockopt", || sockopt::socket_send_buffer_size(socket));
     let size = current()?;
     if size >= bytes {
@@ -230,56 +248,42 @@ pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> Result<usize
 }
 
 /// Makes the kernel report the sender of each message (`SO_PASSCRED`).
-pub(crate) fn set_passcred(socket: BorrowedFd<'_>) -> Result<(), OsError> {
+pub(crate) fn set_passcred(socket: BorrowedFd<'_>) -> OsResult<()> {
     call("setsockopt", || sockopt::set_socket_passcred(socket, true))
 }
 
-/// The two timeouts of a socket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Timeout {
-    /// `SO_RCVTIMEO`
-    Receive,
-    /// `SO_SNDTIMEO`
-    Send,
-}
-
-/// Sets how long blocking calls wait; `None` means without limit. Less than a microsecond counts as one.
+/// Sets how long blocking calls wait (`SO_RCVTIMEO`, `SO_SNDTIMEO`); `None` means without limit. Less than a microsecond counts as one.
 pub(crate) fn set_timeout(
     socket: BorrowedFd<'_>,
     which: Timeout,
     after: Option<Duration>,
-) -> Result<(), OsError> {
+) -> OsResult<()> {
     let after = after.map(|time| time.max(Duration::from_micros(1)));
-    let id = match which {
-        Timeout::Receive => sockopt::Timeout::Recv,
-        Timeout::Send => sockopt::Timeout::Send,
-    };
-    call("setsockopt", || {
-        sockopt::set_socket_timeout(socket, id, after)
-    })
+    let set = || sockopt::set_socket_timeout(socket, which, after);
+    call("setsockopt", set)
 }
 
-/// Returns the type of a unix socket; `None` if it is of another domain or type.
-pub(crate) fn type_of(socket: BorrowedFd<'_>) -> Result<Option<Type>, OsError> {
+/// Returns the kind of a unix socket; `None` if it is of another domain or type.
+pub(crate) fn kind_of(socket: BorrowedFd<'_>) -> OsResult<Option<Kind>> {
     if call("getsockopt", || sockopt::socket_domain(socket))? != AddressFamily::UNIX {
         return Ok(None);
     }
     Ok(match call("getsockopt", || sockopt::socket_type(socket))? {
-        SocketType::DGRAM => Some(Type::Dgram),
-        SocketType::SEQPACKET => Some(Type::Seqpacket),
+        SocketType::DGRAM => Some(Kind::Datagram),
+        SocketType::SEQPACKET => Some(Kind::Seqpacket),
         _ => None,
     })
 }
 
 /// Returns true if the socket is listening (`SO_ACCEPTCONN`).
-pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> OsResult<bool> {
     call("getsockopt", || sockopt::socket_acceptconn(socket))
 }
 
 /// Returns true if the socket is connected, so that it sends to one peer by default ([getpeername(2)]).
 ///
 /// [getpeername(2)]: https://man7.org/linux/man-pages/man2/getpeername.2.html
-pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> OsResult<bool> {
     match call("getpeername", || net::getpeername(socket)) {
         Ok(_) => Ok(true),
         Err(error) if error.errno == Errno::NOTCONN => Ok(false),
@@ -291,7 +295,7 @@ pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
 /// its listener's name, and so has the peer of a socket that called connect(2).
 ///
 /// [socketpair(2)]: https://man7.org/linux/man-pages/man2/socketpair.2.html
-pub(crate) fn is_of_pair(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn is_of_pair(socket: BorrowedFd<'_>) -> OsResult<bool> {
     /// Length of an address that consists of its family.
     const UNNAMED: usize = size_of::<libc::sa_family_t>();
     if super::control::getsockname(socket)?.is_some() {
@@ -353,13 +357,13 @@ pub(crate) fn stop_lingering(fd: BorrowedFd<'_>) {
 ///
 /// Sets `SO_PASSCRED`: the kernel then has a control message, if only a truncated one, for each queued message and none
 /// for the end of the stream (`scm_recv`, net/core/scm.h).
-pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> OsResult<bool> {
     set_passcred(socket)?;
     Ok(!next_has_control(socket)?)
 }
 
 /// Returns true if nothing is queued on a socket that has been shut down. Nothing more can arrive then.
-pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> OsResult<bool> {
     match is_at_end(socket) {
         // A datagram socket has no end of stream.
         Err(error) if error.errno == Errno::WOULDBLOCK => Ok(true),
@@ -369,7 +373,7 @@ pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
 
 /// Returns true if no message queued on a connected socket carries descriptors, so that closing it does not wait. The
 /// socket must have been shut down, so that nothing more arrives. May remove messages from the queue.
-pub(crate) fn has_no_queued_descriptors(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+pub(crate) fn has_no_queued_descriptors(socket: BorrowedFd<'_>) -> OsResult<bool> {
     match queued_descriptors(socket) {
         Some(count) => Ok(count == 0),
         None => drain_plain(socket),
@@ -387,7 +391,7 @@ fn queued_descriptors(socket: BorrowedFd<'_>) -> Option<u64> {
 
 /// Removes messages from the queue of a connected socket that has been shut down, up to the first one with descriptors.
 /// Returns true if there was none.
-fn drain_plain(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+fn drain_plain(socket: BorrowedFd<'_>) -> OsResult<bool> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
     while !next_has_control(socket)? {
         if received(|| net::recv(socket, &mut [0; 1], flags))?.1 == 0 {
@@ -398,7 +402,7 @@ fn drain_plain(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
 }
 
 /// Returns true if the next message has a control message.
-fn next_has_control(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
+fn next_has_control(socket: BorrowedFd<'_>) -> OsResult<bool> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let next = received(|| {
         let mut control = RecvAncillaryBuffer::new(&mut []);
@@ -412,7 +416,7 @@ fn next_has_control(socket: BorrowedFd<'_>) -> Result<bool, OsError> {
 }
 
 /// Receives, skipping an `ECONNRESET`: it comes once, before what a dead peer has sent and the end of the stream.
-fn received<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> Result<T, OsError> {
+fn received<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> OsResult<T> {
     call("recvmsg", || match receive() {
         Err(Errno::CONNRESET) => receive(),
         result => result,
@@ -476,7 +480,7 @@ mod tests {
     fn an_empty_packet_is_not_the_end() {
         let null = File::open("/dev/null").unwrap();
         for fds in [&[][..], &[null.as_fd()][..]] {
-            let (near, far) = socketpair(Type::Seqpacket).unwrap();
+            let (near, far) = socketpair(Kind::Seqpacket).unwrap();
             for _ in 0..2 {
                 sendmsg(far.as_fd(), b"", fds, None, Wait::Never).unwrap();
             }
@@ -505,18 +509,18 @@ mod tests {
             (&[fds], false),
         ];
         for (sent, all) in cases {
-            let (near, far) = socketpair(Type::Seqpacket).unwrap();
+            let (near, far) = socketpair(Kind::Seqpacket).unwrap();
             for fds in sent {
                 sendmsg(far.as_fd(), b"{}", fds, None, Wait::Never).unwrap();
             }
-            shut_down(near.as_fd(), How::Both).unwrap();
+            shut_down(near.as_fd(), Shutdown::Both).unwrap();
             let count = sent.iter().map(|fds| fds.len() as u64).sum();
             assert_eq!(queued_descriptors(near.as_fd()), Some(count));
             assert_eq!(has_no_queued_descriptors(near.as_fd()).unwrap(), all);
             assert_eq!(drain_plain(near.as_fd()).unwrap(), all);
         }
         // The peer closed without reading what was sent to it.
-        let (near, far) = socketpair(Type::Seqpacket).unwrap();
+        let (near, far) = socketpair(Kind::Seqpacket).unwrap();
         for end in [&near, &far] {
             sendmsg(end.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
         }

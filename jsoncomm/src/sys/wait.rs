@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
-use super::{OsError, call};
+use super::{OsResult, call};
 
 /// What to wait for. A hang-up always ends the wait.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(crate) fn poll(
     fd: BorrowedFd<'_>,
     what: For,
     deadline: Option<Instant>,
-) -> Result<WaitOutcome, OsError> {
+) -> OsResult<WaitOutcome> {
     let flags = match what {
         For::Reading => PollFlags::IN,
         For::Writing => PollFlags::OUT,
@@ -73,7 +73,7 @@ fn timespec(time: Duration) -> Timespec {
 }
 
 /// Makes a disarmed timer descriptor on the monotonic clock.
-pub(crate) fn timerfd() -> Result<OwnedFd, OsError> {
+pub(crate) fn timerfd() -> OsResult<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
     call("timerfd_create", || {
         rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
@@ -81,10 +81,7 @@ pub(crate) fn timerfd() -> Result<OwnedFd, OsError> {
 }
 
 /// Arms the timer to become readable once, `after` from now; `None` disarms it.
-pub(crate) fn timerfd_settime(
-    timer: BorrowedFd<'_>,
-    after: Option<Duration>,
-) -> Result<(), OsError> {
+pub(crate) fn timerfd_settime(timer: BorrowedFd<'_>, after: Option<Duration>) -> OsResult<()> {
     // All zeroes would disarm it, so "at once" is a nanosecond.
     let after = after.map(|time| time.max(Duration::from_nanos(1)));
     let spec = Itimerspec {

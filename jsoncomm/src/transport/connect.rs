@@ -4,11 +4,11 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::{Kind, Transport};
+use super::Transport;
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
-use crate::sys::socket::{self as sys, ErrorClass, Timeout, Type};
+use crate::sys::socket::{self as sys, ErrorClass, Kind, Timeout};
 use crate::sys::wait::WaitOutcome;
 
 /// Default timeout of connecting and calling.
@@ -36,7 +36,7 @@ pub(crate) fn connect_any(
 
 /// Returns true if the address is that of a datagram socket which no process has open any more.
 pub(crate) fn is_deserted(address: &Address) -> bool {
-    let (Ok(fd), Ok(to)) = (sys::socket(Type::Dgram), address.resolve()) else {
+    let (Ok(fd), Ok(to)) = (sys::socket(Kind::Datagram), address.resolve()) else {
         return false;
     };
     let connected = sys::connect(fd.as_fd(), &to.name);
@@ -51,7 +51,7 @@ pub(crate) fn connect_by(
     limits: &Limits,
     deadline: Instant,
 ) -> Result<Transport, Error> {
-    let transport = Transport::new(sys::socket(kind.into())?, kind, limits)?;
+    let transport = Transport::new(sys::socket(kind)?, kind, limits)?;
     let to = address.resolve()?;
     let is_abstract = address.as_abstract_name().is_some();
     loop {
@@ -89,7 +89,7 @@ mod tests {
     fn connecting_to_a_server_that_does_not_accept_ends_at_the_deadline() {
         let name = format!("jsoncomm-connect-{}", std::process::id());
         let address = Address::abstract_name(name).unwrap();
-        let server = sys::socket(Type::Seqpacket).unwrap();
+        let server = sys::socket(Kind::Seqpacket).unwrap();
         sys::bind(server.as_fd(), &address.resolve().unwrap().name).unwrap();
         rustix::net::listen(&server, 0).unwrap();
         let connect = |time| {

@@ -8,17 +8,18 @@ use super::receive::TextLocation;
 use super::{Datagram, Kind, Transport};
 use crate::fds::{Closer, Fds};
 use crate::limits::DATAGRAM_MAX;
-use crate::sys::OsError;
+use crate::sys::OsResult;
 use crate::sys::control::{self, Arrived, Wait};
 use crate::sys::name::Name;
 
 /// Buffers for receiving. They serve any number of transports, one datagram at a time.
+#[derive(Default)]
 pub(crate) struct Inbox {
     pub(super) datagram: Vec<u8>,
     pub(super) memfd_text: Vec<u8>,
     sender: Name,
-    /// Whether the name of a datagram's sender is received.
-    wants_sender: bool,
+    /// Whether senders' names are not received.
+    ignores_sender: bool,
     /// Closes received descriptors that are not used.
     closer: Arc<Closer>,
 }
@@ -35,24 +36,12 @@ pub(crate) fn reset_buffer(buffer: &mut Vec<u8>) {
     buffer.shrink_to(used.max(BUFFER_KEPT));
 }
 
-impl Default for Inbox {
-    fn default() -> Self {
-        Self {
-            datagram: Vec::new(),
-            memfd_text: Vec::new(),
-            sender: Name::NONE,
-            wants_sender: true,
-            closer: Arc::default(),
-        }
-    }
-}
-
 impl Inbox {
     /// Makes buffers for a transport with one peer, which do not receive senders' names: the kernel would copy the name
     /// each time.
     pub(crate) fn of_one_peer() -> Self {
         Self {
-            wants_sender: false,
+            ignores_sender: true,
             ..Self::default()
         }
     }
@@ -90,7 +79,7 @@ impl Inbox {
         transport: &Transport,
         wait: Wait,
         fds: &mut Fds,
-    ) -> Result<Arrived, OsError> {
+    ) -> OsResult<Arrived> {
         // One byte more than the limit, so that a longer datagram is noticed. The kernel provides pages when they are
         // written, so a large buffer costs nothing.
         let size = transport.bounds.message.min(DATAGRAM_MAX) + 1;
@@ -100,8 +89,8 @@ impl Inbox {
         reset_buffer(&mut self.memfd_text);
         let buffer = self.datagram.get_mut(..size).unwrap_or_default();
         // A connection has one sender.
-        let wants_name = transport.kind == Kind::Datagram && self.wants_sender;
-        let name = wants_name.then_some(&mut self.sender);
+        let has_senders = transport.kind == Kind::Datagram && !self.ignores_sender;
+        let name = has_senders.then_some(&mut self.sender);
         let arrived = control::recvmsg(transport.fd.as_fd(), buffer, name, wait, |fd| fds.put(fd))?;
         if !fds.is_empty() {
             self.close_elsewhere(fds);
@@ -128,12 +117,12 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::sys::memfd;
-    use crate::sys::socket::{self as sys, Type};
+    use crate::sys::socket::{self as sys, Kind};
     use crate::transport::{MEMFD_MARKER, ReceiveOutcome, SendAttempt};
 
     #[test]
     fn a_taken_text_has_no_spare_capacity() {
-        let (near, far) = sys::socketpair(Type::Seqpacket).unwrap();
+        let (near, far) = sys::socketpair(Kind::Seqpacket).unwrap();
         let transport = |fd| Transport::new(fd, Kind::Seqpacket, &Limits::default()).unwrap();
         let (near, far) = (transport(near), transport(far));
         let mut inbox = Inbox::of_one_peer();
@@ -154,15 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_of_a_datagram_is_known_where_it_is_wanted() {
-        let (near, far) = sys::socketpair(Type::Dgram).unwrap();
+    fn the_sender_of_a_datagram_is_known_unless_ignored() {
+        let (near, far) = sys::socketpair(Kind::Datagram).unwrap();
         sys::autobind(far.as_fd()).unwrap();
         let transport = Transport::new(near, Kind::Datagram, &Limits::default()).unwrap();
-        for (mut inbox, wants_sender) in [(Inbox::default(), true), (Inbox::of_one_peer(), false)] {
+        for (mut inbox, is_known) in [(Inbox::default(), true), (Inbox::of_one_peer(), false)] {
             sys::sendmsg(far.as_fd(), b"{}", &[], None, Wait::Never).unwrap();
             let received = transport.receive(&mut inbox, Wait::Never).unwrap();
             assert!(matches!(received, ReceiveOutcome::Datagram(_)));
-            assert_eq!(inbox.sender().is_some(), wants_sender);
+            assert_eq!(inbox.sender().is_some(), is_known);
         }
     }
 }

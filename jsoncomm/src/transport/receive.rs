@@ -1,6 +1,6 @@
 //! Receiving one datagram, its text from a memfd if it is large.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::{Inbox, Kind, MEMFD_MARKER, Transport};
@@ -9,7 +9,7 @@ use crate::fds::Fds;
 use crate::sys::control::{Arrived, Credentials, Wait};
 use crate::sys::socket::{ErrorClass, Timeout};
 use crate::sys::wait::{self, WaitOutcome};
-use crate::sys::{OsError, memfd};
+use crate::sys::{OsError, OsResult, memfd};
 
 /// A received datagram; its text is in the [`Inbox`].
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl ReceiveOutcome {
 
 impl Transport {
     /// Receives one datagram if one is queued, or waits for one as `wait` allows.
-    pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<ReceiveOutcome, OsError> {
+    pub(crate) fn receive(&self, inbox: &mut Inbox, wait: Wait) -> OsResult<ReceiveOutcome> {
         let (mut reset, mut fds) = (false, Fds::new());
         let arrived = loop {
             match inbox.receive(self, wait, &mut fds) {
@@ -121,7 +121,7 @@ impl Transport {
         error: OsError,
         wait: Wait,
         reset: &mut bool,
-    ) -> Option<Result<ReceiveOutcome, OsError>> {
+    ) -> Option<OsResult<ReceiveOutcome>> {
         Some(match error.class() {
             ErrorClass::WouldBlock => Ok(ReceiveOutcome::Empty),
             ErrorClass::Exhausted if wait == Wait::Never => Ok(ReceiveOutcome::Exhausted),
@@ -150,57 +150,47 @@ impl Transport {
         control_truncated: bool,
     ) {
         let limit = self.bounds.message;
-        if length > limit {
-            let size = length as u64;
-            datagram.text = TextLocation::Lost;
-            datagram.damage = Some(Error::TooLarge { size, limit });
+        let size = length as u64;
+        let fetched = if length > limit {
+            Err(Error::TooLarge { size, limit })
         } else if inbox.datagram.len() < length {
-            datagram.text = TextLocation::Lost;
-            datagram.damage = Some(Error::Truncated { length });
+            Err(Error::Truncated { length })
         } else if control_truncated {
+            // The text is whole, so that a reply is possible.
             datagram.damage = Some(Error::DescriptorsLost);
+            return;
         } else {
-            self.fetch(inbox, datagram);
-        }
-    }
-
-    /// Fetches the text from the memfd that arrived as descriptor 0.
-    fn fetch(&self, inbox: &mut Inbox, datagram: &mut Datagram) {
-        datagram.text = TextLocation::Lost;
-        let payload = datagram.fds.take_front();
-        match self.read_payload(payload.as_ref(), &mut inbox.memfd_text) {
-            Ok(()) => {
-                datagram.text = TextLocation::Memfd;
-                payload.into_iter().for_each(|fd| datagram.payload.put(fd));
-                inbox.close_elsewhere(&mut datagram.payload);
-            }
-            Err(error) => {
-                // It may be any kind of file, and is closed with the others.
-                payload.into_iter().for_each(|fd| datagram.fds.put(fd));
-                datagram.damage = Some(error);
-            }
-        }
-    }
-
-    /// Reads the text of a memfd. All errors concern this message only; the next one can be received.
-    fn read_payload(&self, payload: Option<&OwnedFd>, text: &mut Vec<u8>) -> Result<(), Error> {
-        let payload = payload.ok_or(Error::Payload {
-            reason: "descriptor 0, which carries the text, is missing",
-            source: None,
-        })?;
-        let unreadable = |error: OsError| Error::Payload {
-            reason: "descriptor 0, which carries the text, cannot be read",
-            source: Some(error.into()),
+            self.fetch(inbox, datagram)
         };
-        let size = memfd::size(payload.as_fd()).map_err(unreadable)?;
-        let size = size.ok_or(Error::Payload {
-            reason: "descriptor 0, which carries the text, is not a memfd",
-            source: None,
-        })?;
+        datagram.text = match fetched {
+            Ok(()) => TextLocation::Memfd,
+            Err(error) => {
+                datagram.damage = Some(error);
+                TextLocation::Lost
+            }
+        };
+    }
+
+    /// Fetches the text from the memfd that arrived as descriptor 0. Any error concerns this message only; the next one can
+    /// be received.
+    fn fetch(&self, inbox: &mut Inbox, datagram: &mut Datagram) -> Result<(), Error> {
+        let bad = |reason, error: Option<OsError>| Error::Payload {
+            reason,
+            source: error.map(Into::into),
+        };
+        let unreadable = |error| bad("descriptor 0 with the text cannot be read", Some(error));
+        let payload = datagram.fds.get(0);
+        let payload = payload.ok_or_else(|| bad("descriptor 0 with the text is missing", None))?;
+        let size = memfd::size(payload).map_err(unreadable)?;
+        let size = size.ok_or_else(|| bad("descriptor 0 with the text is no memfd", None))?;
         let limit = self.bounds.message;
         let length = usize::try_from(size).ok().filter(|size| *size <= limit);
         let length = length.ok_or(Error::TooLarge { size, limit })?;
-        memfd::read(payload.as_fd(), length, text).map_err(unreadable)
+        memfd::read(payload, length, &mut inbox.memfd_text).map_err(unreadable)?;
+        let payload = datagram.fds.take_front();
+        payload.into_iter().for_each(|fd| datagram.payload.put(fd));
+        inbox.close_elsewhere(&mut datagram.payload);
+        Ok(())
     }
 
     /// Waits for one datagram until `deadline`, for callers that have just read the clock: it is `now`. Returns
@@ -210,9 +200,9 @@ impl Transport {
         inbox: &mut Inbox,
         deadline: Option<Instant>,
         mut now: Instant,
-    ) -> Result<ReceiveOutcome, OsError> {
+    ) -> OsResult<ReceiveOutcome> {
         loop {
-            if self.set_timeout(Timeout::Receive, deadline, now)? == WaitOutcome::TimedOut {
+            if self.set_timeout(Timeout::Recv, deadline, now)? == WaitOutcome::TimedOut {
                 return Ok(ReceiveOutcome::Empty);
             }
             match self.receive(inbox, Wait::Socket)? {
@@ -234,14 +224,15 @@ mod tests {
     use crate::limits::Limits;
     use crate::sys::control;
     use crate::sys::inject::{self, Plan};
-    use crate::sys::socket::{self as sys, Type};
+    use crate::sys::socket::{self as sys, Kind};
     use crate::transport::DEADLINE;
     use rustix::io::Errno;
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
     #[test]
     fn an_unreadable_payload_damages_only_its_own_message() {
-        let (left, right) = sys::socketpair(Type::Seqpacket).unwrap();
+        let (left, right) = sys::socketpair(Kind::Seqpacket).unwrap();
         let transport = Transport::new(left, Kind::Seqpacket, &Limits::default()).unwrap();
         let (mut inbox, payload) = (Inbox::default(), memfd::create(b"{}").unwrap());
         let mut receive = || {
@@ -268,7 +259,7 @@ mod tests {
     #[test]
     fn a_deadline_holds_whichever_clone_has_waited_before() {
         let limits = Limits::default();
-        let (near, far) = sys::socketpair(Type::Seqpacket).unwrap();
+        let (near, far) = sys::socketpair(Kind::Seqpacket).unwrap();
         let transport = Transport::new(near, Kind::Seqpacket, &limits).unwrap();
         let time = Duration::from_millis(20);
         let mut inbox = Inbox::default();
@@ -296,7 +287,7 @@ mod tests {
     #[test]
     fn a_pidfd_that_another_holder_has_asked_for_is_not_kept() {
         let limits = Limits::default();
-        let (left, right) = sys::socketpair(Type::Dgram).unwrap();
+        let (left, right) = sys::socketpair(Kind::Datagram).unwrap();
         sys::set_passcred(left.as_fd()).unwrap();
         let Ok(true) = control::pass_pidfds(left.as_fd()) else {
             return; // Before Linux 6.5.

@@ -11,7 +11,7 @@ use crate::sys::control::Wait;
 use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, ErrorClass, Timeout};
 use crate::sys::wait::{self, WaitOutcome};
-use crate::sys::{OsError, memfd};
+use crate::sys::{OsError, OsResult, memfd};
 
 /// Result of sending without waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Transport {
             wait,
         };
         let sent = self.send_with_fds(message, error, &mut |_| true)?;
-        // The cost is never refused.
+        // The charge is never refused.
         Ok(sent.unwrap_or(SendAttempt::Full))
     }
 
@@ -168,18 +168,20 @@ impl Transport {
         if size > limit {
             return Err(Error::Encode(EncodeError::TooLarge { size, limit }));
         }
-        check_count(fds.len(), FDS_MAX)?;
-        if let Some(error) = error {
-            match error.class() {
-                ErrorClass::TooLong => {}
-                // The kernel needs contiguous memory for a datagram, and only pages for a memfd.
-                ErrorClass::Exhausted if size > BUFFER_KEPT => {}
-                _ => return outcome_of(error).map(Some),
-            }
+        match error.map(|error| (error.class(), error)) {
+            None | Some((ErrorClass::TooLong, _)) => {}
+            // The kernel needs contiguous memory for a datagram, and only pages for a memfd.
+            Some((ErrorClass::Exhausted, _)) if size > BUFFER_KEPT => {}
+            Some((_, error)) => return outcome_of(error).map(Some),
         }
-        check_count(fds.len(), FDS_MAX - 1)?;
+        let count = fds.len();
+        if count >= FDS_MAX {
+            // The memfd takes the place of one.
+            let limit = FDS_MAX.min(count - 1);
+            return Err(Error::Encode(EncodeError::FdCount { count, limit }));
+        }
         let cost = InFlightCost {
-            fds: fds.len() + 1,
+            fds: count + 1,
             bytes: size,
         };
         if !charge(cost) {
@@ -189,7 +191,7 @@ impl Transport {
     }
 
     /// Sends a text in a memfd.
-    fn send_in_memfd(&self, message: Packet<'_>) -> Result<SendAttempt, OsError> {
+    fn send_in_memfd(&self, message: Packet<'_>) -> OsResult<SendAttempt> {
         let payload = memfd::create(message.text)?;
         let mut fds = Vec::with_capacity(message.fds.len() + 1);
         fds.push(payload.as_fd());
@@ -209,14 +211,6 @@ impl Transport {
     pub(crate) fn needs_memfd(&self, length: usize) -> bool {
         length > self.inline_max
     }
-}
-
-/// Refuses more descriptors than fit.
-fn check_count(count: usize, limit: usize) -> Result<(), Error> {
-    if count > limit {
-        return Err(Error::Encode(EncodeError::FdCount { count, limit }));
-    }
-    Ok(())
 }
 
 /// Returns what a failed attempt to send means.

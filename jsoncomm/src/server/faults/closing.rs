@@ -11,8 +11,7 @@ use crate::server::Server;
 use crate::sys::control::Wait;
 use crate::sys::inject;
 use crate::sys::name::Name;
-use crate::sys::socket::{Type, connect, sendmsg, socket};
-use crate::transport::Kind;
+use crate::sys::socket::{Kind, connect, sendmsg, socket};
 
 #[test]
 fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
@@ -20,7 +19,7 @@ fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
     let path = directory.path().join("faults.sock");
     let mut server = Server::<State>::new(Limits::default()).unwrap();
     server.bind(&path, Kind::Seqpacket).unwrap();
-    let client = socket(Type::Seqpacket).unwrap();
+    let client = socket(Kind::Seqpacket).unwrap();
     connect(client.as_fd(), &Name::from_path(path.as_os_str()).unwrap()).unwrap();
     let null = null();
     sendmsg(client.as_fd(), b"{}", &[null.as_fd()], None, Wait::Never).unwrap();

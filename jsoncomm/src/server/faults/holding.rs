@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::*;
 use crate::accounts::{Account, Charge, Cost};
-use crate::sys::socket::{How, shut_down};
+use crate::sys::socket::{Shutdown, shut_down};
 
 struct Held {
     world: World,
@@ -114,7 +114,7 @@ fn a_peer_that_goes_while_it_is_not_read_from_is_noticed_though_nothing_more_may
         let connections = held.world.server.connections;
         let dropped = held.world.server.counts().undelivered;
         held.turn_for_a_while();
-        shut_down(held.world.connection.as_fd(), How::Both).unwrap();
+        shut_down(held.world.connection.as_fd(), Shutdown::Both).unwrap();
         held.world.turn_until("the end of a connection", |world| {
             world.server.connections < connections
         });

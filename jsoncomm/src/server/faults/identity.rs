@@ -14,8 +14,7 @@ use crate::peer::Peer;
 use crate::server::Server;
 use crate::sys::control::{pass_pidfds, peer_groups};
 use crate::sys::inject;
-use crate::sys::socket::{Type, socketpair};
-use crate::transport::Kind;
+use crate::sys::socket::{Kind, socketpair};
 
 /// Whether groups and process are known.
 fn known(peer: &Peer) -> (bool, bool) {
@@ -24,7 +23,7 @@ fn known(peer: &Peer) -> (bool, bool) {
 
 /// What this kernel tells of a connection.
 fn all_that_can_be_known() -> (bool, bool) {
-    let (socket, _other) = socketpair(Type::Seqpacket).unwrap();
+    let (socket, _other) = socketpair(Kind::Seqpacket).unwrap();
     let groups = peer_groups(socket.as_fd(), |_| ()).is_ok();
     (groups, pass_pidfds(socket.as_fd()).unwrap())
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 
 fn pair() -> (OwnedFd, OwnedFd) {
-    socket::socketpair(socket::Type::Seqpacket).unwrap()
+    socket::socketpair(socket::Kind::Seqpacket).unwrap()
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn groups_of_the_peer_are_reported_on_a_connection_only() {
         0..=GROUPS_MAX => assert_eq!(groups.unwrap(), own),
         _ => assert_eq!(groups.unwrap_err().errno, Errno::RANGE),
     }
-    let alone = socket::socket(socket::Type::Dgram).unwrap();
+    let alone = socket::socket(socket::Kind::Datagram).unwrap();
     let error = peer_groups(alone.as_fd(), <[u32]>::len).unwrap_err();
     assert_eq!(error.errno, Errno::NODATA);
 }
@@ -91,7 +91,7 @@ fn the_process_of_the_peer_is_reported_on_a_connection_only() {
     let (left, _right) = pair();
     let pidfd = peer_pidfd(left.as_fd()).unwrap();
     assert_eq!(process_of(&pidfd), std::process::id());
-    let alone = socket::socket(socket::Type::Dgram).unwrap();
+    let alone = socket::socket(socket::Kind::Datagram).unwrap();
     let errno = peer_pidfd(alone.as_fd()).unwrap_err().errno;
     // ESRCH in early versions.
     assert!([Errno::NODATA, Errno::SRCH].contains(&errno));
@@ -102,7 +102,7 @@ fn each_message_carries_a_pidfd_on_request_beside_all_253_descriptors() {
     if !has_pidfds() {
         return;
     }
-    let (left, right) = socket::socketpair(socket::Type::Dgram).unwrap();
+    let (left, right) = socket::socketpair(socket::Kind::Datagram).unwrap();
     socket::set_passcred(left.as_fd()).unwrap();
     let send = |fds: &[BorrowedFd<'_>]| {
         socket::sendmsg(right.as_fd(), b"x", fds, None, Wait::Never).unwrap();
@@ -132,7 +132,7 @@ fn a_sender_that_has_ended_is_no_error_and_not_taken_for_another_process() {
     if !has_pidfds() {
         return;
     }
-    let (left, right) = socket::socketpair(socket::Type::Dgram).unwrap();
+    let (left, right) = socket::socketpair(socket::Kind::Datagram).unwrap();
     socket::set_passcred(left.as_fd()).unwrap();
     assert!(pass_pidfds(left.as_fd()).unwrap());
     let echo = Command::new("echo").arg("hello").stdout(right).status();
