@@ -196,7 +196,7 @@ impl<S> Routes<S> {
             }
             return handler(state, dispatch);
         }
-        let depth = dispatch.context.mailbox.bounds().depth;
+        let depth = dispatch.context.pending.bounds().depth;
         let mut envelope = match Envelope::open(dispatch.text, depth) {
             Ok(envelope) => envelope,
             Err(fault) => return dispatch.refuse(None, &fault),
@@ -279,7 +279,7 @@ fn cancel(mut incoming: Incoming<'_, '_>) {
     };
     let dispatch = &mut *incoming.dispatch;
     let route = dispatch.caller.route();
-    if dispatch.context.mailbox.cancel(&route, &id) || dispatch.sink.withdraw(&id) {
+    if dispatch.context.pending.cancel(&route, &id) || dispatch.sink.withdraw(&id) {
         dispatch.note(EventKind::Cancelled);
         dispatch.send_fault(Some(&id), &Fault::new(Fault::CANCELLED, "cancelled"));
     }

@@ -203,14 +203,14 @@ impl<S> Server<S> {
     pub fn new(limits: Limits) -> Result<Self, Error> {
         let (reactor, wake) = Reactor::new()?;
         let limits = limits.within(limit::descriptor_limit());
-        let mailbox = Arc::new(PendingReplies::new(wake, &limits));
+        let pending = Arc::new(PendingReplies::new(wake, &limits));
         Ok(Self {
             reactor,
-            context: ServerContext::new(limits, Arc::clone(&mailbox)),
+            context: ServerContext::new(limits, Arc::clone(&pending)),
             inbox: Inbox::default(),
             connections: 0,
             turns: Vec::new(),
-            handle: ServerHandle::new(mailbox),
+            handle: ServerHandle::new(pending),
             driven: Vec::new(),
             control: Control::new(),
             stopping: None,
@@ -324,12 +324,12 @@ impl<S> Server<S> {
         }
         self.reactor.wait(timeout, &mut self.turns)?;
         let idle = self.turns.is_empty();
-        self.context.mailbox.begin_turn();
+        self.context.pending.begin_turn();
         self.act(state);
         // A handler may have forked, and this may be the child.
         self.check_process()?;
-        self.context.mailbox.end_turn();
-        if self.context.mailbox.is_signaled() || !self.control.changes.is_empty() {
+        self.context.pending.end_turn();
+        if self.context.pending.is_signaled() || !self.control.changes.is_empty() {
             self.apply_changes();
         }
         if !waits {
@@ -439,7 +439,7 @@ impl<S> Drop for Server<S> {
         if !self.context.is_here() {
             return;
         }
-        self.context.mailbox.close();
+        self.context.pending.close();
         self.handle.close();
         // Connections do not linger: nothing would close them later.
         self.context.stopping = true;

@@ -1,7 +1,7 @@
-//! What generated code and handlers meet: services, calls, replies.
+//! What handlers and generated code use: services, calls, the values that methods return.
 //!
-//! A call goes through here once: its arguments are decoded strictly, the handler runs, and what it
-//! returns is written as the answer. Where the answer goes is a [`ReplySink`]'s business.
+//! A call passes through here once: its arguments are decoded strictly, the handler runs, and what it returns is encoded as
+//! the reply, which goes to a [`ReplySink`].
 
 mod call;
 mod dispatch;
@@ -20,7 +20,9 @@ pub(crate) use incoming::handle_bare;
 pub use method_return::{MethodReturn, Returned};
 pub use test_call::TestCall;
 
-/// A service that a state `S` provides; implemented for `dyn Trait` by `#[jsoncomm::service]`.
+/// A service that the state `S` provides.
+///
+/// [`#[service]`](macro@crate::service) implements it for `dyn Trait`. It is not meant to be implemented by hand.
 ///
 /// # Examples
 ///
@@ -31,7 +33,7 @@ pub use test_call::TestCall;
     note = "an enum of requests is registered with `handle::<Enum>()`"
 )]
 pub trait Service<S: ?Sized>: Describe {
-    /// The service's name, in front of the methods' names on the wire.
+    /// The service's name: the prefix of its methods' names on the wire.
     const NAME: &'static str;
     /// The methods' names, without the service's.
     const METHODS: &'static [&'static str];
@@ -40,12 +42,14 @@ pub trait Service<S: ?Sized>: Describe {
     #[doc(hidden)]
     const NUMBERS: &'static [(usize, &'static [&'static str])] = &[];
 
-    /// Carries out the call of method number `method`.
+    /// Handles a call of method number `method`.
     #[doc(hidden)]
     fn call(state: &mut S, method: usize, incoming: Incoming<'_, '_>);
 }
 
-/// Handles the requests of one enum.
+/// A handler of the requests of one enum, implemented by a server's state.
+///
+/// [`Endpoint::handle`](crate::Endpoint::handle) serves them in envelopes, [`Endpoint::bare`](crate::Endpoint::bare) without.
 ///
 /// # Examples
 ///
@@ -74,6 +78,7 @@ pub trait Service<S: ?Sized>: Describe {
 /// }
 /// ```
 pub trait Handler<R: Request> {
-    /// Handles one request. `reply` may be answered here, or kept and answered later from any thread.
+    /// Handles one request. `reply` may be sent here, or kept and sent later from any thread; dropping it sends the fault
+    /// [`Fault::NO_REPLY`](crate::Fault::NO_REPLY).
     fn handle(&mut self, call: &mut Call, request: R, reply: Reply<R::Reply, R::Error>);
 }

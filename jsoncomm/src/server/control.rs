@@ -40,7 +40,7 @@ pub struct Token(pub(super) Key);
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 pub struct ServerHandle<S> {
-    mailbox: Arc<PendingReplies>,
+    pending: Arc<PendingReplies>,
     changes: Arc<Mutex<Changes<S>>>,
 }
 
@@ -51,9 +51,9 @@ type Changes<S> = Option<Vec<Change<S>>>;
 pub(super) type Change<S> = Box<dyn FnOnce(&mut Server<S>) + Send>;
 
 impl<S> ServerHandle<S> {
-    pub(super) fn new(mailbox: Arc<PendingReplies>) -> Self {
+    pub(super) fn new(pending: Arc<PendingReplies>) -> Self {
         Self {
-            mailbox,
+            pending,
             changes: Arc::new(Mutex::new(Some(Vec::new()))),
         }
     }
@@ -62,8 +62,8 @@ impl<S> ServerHandle<S> {
     ///
     /// Calls that have not been replied to stay as they are. [`shut_down`](ServerHandle::shut_down) finishes them first.
     pub fn stop(&self) {
-        if self.mailbox.is_here() {
-            self.mailbox.stop();
+        if self.pending.is_here() {
+            self.pending.stop();
         }
     }
 
@@ -77,7 +77,7 @@ impl<S> ServerHandle<S> {
     ///
     /// If the server has been dropped, and in a forked child, `change` is dropped.
     pub fn post(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
-        if !self.mailbox.is_here() {
+        if !self.pending.is_here() {
             return;
         }
         let mut changes = self.lock();
@@ -86,7 +86,7 @@ impl<S> ServerHandle<S> {
         };
         waiting.push(Box::new(change));
         drop(changes);
-        self.mailbox.signal();
+        self.pending.signal();
     }
 
     fn lock(&self) -> MutexGuard<'_, Changes<S>> {
@@ -109,7 +109,7 @@ impl<S> ServerHandle<S> {
 impl<S> Clone for ServerHandle<S> {
     fn clone(&self) -> Self {
         Self {
-            mailbox: Arc::clone(&self.mailbox),
+            pending: Arc::clone(&self.pending),
             changes: Arc::clone(&self.changes),
         }
     }

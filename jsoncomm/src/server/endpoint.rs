@@ -1,4 +1,4 @@
-//! What is served at a socket of a server.
+//! Endpoints: what is served at a socket, and to whom.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,17 @@ use crate::service::{Call, Handler, Service};
 use crate::sys::control::refuse_rights;
 use crate::sys::limit::descriptor_limit;
 
-/// A socket of a server, to say what is served there.
+/// A socket of a server, and what is served there.
+///
+/// Each method sets one thing and returns the endpoint. An endpoint serves nothing until it is told to: every call then gets
+/// the fault [`Fault::METHOD_NOT_FOUND`](crate::Fault::METHOD_NOT_FOUND).
+///
+/// | | serves |
+/// |---|---|
+/// | [`serve`](Endpoint::serve) | a trait with [`#[service]`](macro@crate::service) |
+/// | [`handle`](Endpoint::handle) | the requests of an enum, as methods |
+/// | [`fallback`](Endpoint::fallback) | calls to all other methods, undecoded |
+/// | [`bare`](Endpoint::bare) | messages without an envelope, and nothing else |
 ///
 /// # Examples
 ///
@@ -49,54 +59,67 @@ pub struct Endpoint<'s, S> {
 }
 
 impl<S> Endpoint<'_, S> {
-    /// Names the endpoint, to [remove](Server::remove) it.
-    pub fn token(&self) -> Token {
-        Token(self.key)
-    }
-
-    /// Serves a service here: `serve::<dyn Trait>()`.
+    /// Serves a service: `serve::<dyn Trait>()`. The server's state has to implement the trait.
     ///
     /// # Panics
     ///
-    /// When the endpoint already serves a method of that name.
-    #[expect(
-        clippy::panic,
-        reason = "a program that does this is wrong in each run"
-    )]
+    /// If the endpoint already serves a method of that name.
     pub fn serve<T: Service<S> + ?Sized>(self) -> Self {
-        self.change(|routes| {
-            if let Err(name) = routes.add_service::<T>() {
-                panic!("method {name} is served twice at one endpoint");
-            }
-        })
+        self.change(|routes| assert_unique(routes.add_service::<T>()))
     }
 
-    /// Serves the requests of an enum here, in the envelope.
+    /// Serves the requests of an enum as methods, each in an envelope. The server's state is their [`Handler`].
     ///
     /// # Panics
     ///
-    /// When the endpoint already serves a method of that name.
-    #[expect(
-        clippy::panic,
-        reason = "a program that does this is wrong in each run"
-    )]
+    /// If the endpoint already serves a method of that name.
     pub fn handle<R: Request + Describe>(self) -> Self
     where
         S: Handler<R>,
     {
-        self.change(|routes| {
-            if let Err(name) = routes.add_requests::<R>() {
-                panic!("method {name} is served twice at one endpoint");
-            }
-        })
+        self.change(|routes| assert_unique(routes.add_requests::<R>()))
     }
 
-    /// Has calls whose method nothing else here serves handed over as they are: the method's whole name, the params as
-    /// JSON text with their descriptors, and the right to answer, now or later. For gateways, and for methods whose
-    /// names are known only when the program runs. Names that begin with `rpc.` are the framework's own.
+    /// Serves only peers for which `rule` returns true.
     ///
-    /// Without it such calls are refused with [`Fault::METHOD_NOT_FOUND`](crate::Fault::METHOD_NOT_FOUND), which is then
-    /// the handler's to say. [`Call::service`] and [`Call::method`] are empty in it.
+    /// Other peers get the fault [`Fault::NOT_AUTHORIZED`](crate::Fault::NOT_AUTHORIZED), and a connection of theirs is
+    /// closed. A peer whose identity is unknown is refused without a call of the rule, and so is every peer about whom the rule
+    /// panics.
+    ///
+    /// | socket | the rule is called |
+    /// |---|---|
+    /// | listening seqpacket | once for each connection, when it is accepted |
+    /// | [adopted](Server::adopt) connection | once, when the first message arrives |
+    /// | datagram | for each message |
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Kind, Server};
+    ///
+    /// #[jsoncomm::service(name = "example.clock")]
+    /// trait Clock {
+    ///     fn set(&mut self, now: u64) -> Result<(), String>;
+    /// }
+    ///
+    /// fn serve<S: Clock>(server: &mut Server<S>) -> Result<(), jsoncomm::Error> {
+    ///     let endpoint = server.bind("/run/clock.sock", Kind::Seqpacket)?;
+    ///     endpoint.authorize(|peer| peer.uid() == 0).serve::<dyn Clock>();
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn authorize(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+        self.change(|routes| routes.set_rule(Box::new(rule)))
+    }
+
+    /// Serves calls to methods that nothing else here serves, undecoded. For gateways, and for methods whose names are only
+    /// known at run time.
+    ///
+    /// The handler gets the method's whole name, the params as JSON text with their descriptors, and the reply, which it may
+    /// send now or later. [`Call::service`] and [`Call::method`] are empty. It has to refuse unknown methods itself. Names that
+    /// begin with `rpc.` are reserved for the framework, and never passed to it.
+    ///
+    /// Without a fallback such calls get the fault [`Fault::METHOD_NOT_FOUND`](crate::Fault::METHOD_NOT_FOUND).
     ///
     /// # Examples
     ///
@@ -129,12 +152,13 @@ impl<S> Endpoint<'_, S> {
         self.change(|routes| routes.set_fallback(handler))
     }
 
-    /// Takes no descriptors here. The kernel refuses them where it can (`SO_PASSRIGHTS`, since Linux 6.16): the sender
-    /// gets `EPERM`, and nothing a peer passes can take its time to be closed here. Elsewhere a message that
-    /// brings any is refused with [`Fault::INVALID_DESCRIPTORS`](crate::Fault::INVALID_DESCRIPTORS).
+    /// Refuses messages with descriptors.
     ///
-    /// Large messages come as a descriptor, too, those that exceed the sender's `SO_SNDBUF`, 208 KiB and more; with
-    /// this they do not come.
+    /// Since Linux 6.16 the kernel refuses them (`SO_PASSRIGHTS`): the sender gets `EPERM`, and no descriptor of a peer has to
+    /// be closed here. On older kernels the message gets the fault
+    /// [`Fault::INVALID_DESCRIPTORS`](crate::Fault::INVALID_DESCRIPTORS).
+    ///
+    /// A message that is larger than the sender's `SO_SNDBUF` (208 KiB or more) travels as a descriptor, so it is refused too.
     ///
     /// # Examples
     ///
@@ -159,22 +183,21 @@ impl<S> Endpoint<'_, S> {
     ///
     /// [setsockopt(2)]: https://man7.org/linux/man-pages/man2/setsockopt.2.html
     pub fn without_descriptors(self) -> Result<Self, Error> {
-        if let Some(source) = self.server.reactor.get(self.key) {
-            if let Some(socket) = source.watched() {
-                refuse_rights(socket)?;
-            }
+        let source = self.server.reactor.get(self.key);
+        if let Some(socket) = source.and_then(|source| source.watched()) {
+            refuse_rights(socket)?;
         }
         Ok(self.change(Routes::refuse_descriptors))
     }
 
-    /// Has the kernel say which process each peer is: [`Peer::pidfd`] then refers to it, for the endpoint's rule
-    /// ([`authorize`](Endpoint::authorize)) and its handlers. On [`Kind::Seqpacket`](crate::Kind::Seqpacket) it is asked once
-    /// for each connection (`SO_PEERPIDFD`); on [`Kind::Datagram`](crate::Kind::Datagram) it comes with each message
-    /// (`SO_PASSPIDFD`), also with those that were sent before this was called. Both are there since Linux 6.5. Where
-    /// the kernel cannot tell the process it is not known, and everything else goes on.
+    /// Requests each peer's pidfd, which [`Peer::pidfd`] returns to the endpoint's [rule](Endpoint::authorize) and handlers.
     ///
-    /// On a connection it costs a descriptor, for which [`Limits::connections`](crate::Limits::connections) is lowered
-    /// if need be. With a datagram it costs one while the message is handled, and a third more time for receiving it.
+    /// | | Seqpacket | Datagram |
+    /// |---|---|---|
+    /// | source | `SO_PEERPIDFD`, once per connection | `SO_PASSPIDFD`, with each message, also those sent before |
+    /// | costs | one descriptor per connection; [`Limits::connections`](crate::Limits::connections) is lowered if necessary | one descriptor while the message is handled, a third more time to receive it |
+    ///
+    /// Both exist since Linux 6.5. Where the kernel does not report the process, `pidfd` is `None`, and nothing else changes.
     ///
     /// # Examples
     ///
@@ -195,7 +218,7 @@ impl<S> Endpoint<'_, S> {
     /// struct Leases { holders: Vec<std::os::fd::OwnedFd> }
     ///
     /// impl Lease for Leases {
-    ///     // Each can be watched: it is readable once its process has ended.
+    ///     // A pidfd can be watched: it is readable once its process has ended.
     ///     fn take(&mut self, call: &mut Call) -> Result<(), String> {
     ///         let process = call.peer().and_then(|peer| peer.pidfd()).ok_or("who are you?")?;
     ///         let holder = process.try_clone_to_owned().map_err(|error| error.to_string())?;
@@ -206,13 +229,8 @@ impl<S> Endpoint<'_, S> {
     /// ```
     #[doc(alias = "SO_PASSPIDFD")]
     #[doc(alias = "SO_PEERPIDFD")]
-    pub fn with_pidfds(self) -> Self {
-        match self
-            .server
-            .reactor
-            .get(self.key)
-            .map(|source| &mut **source)
-        {
+    pub fn with_pidfds(mut self) -> Self {
+        match self.source() {
             Some(Source::Datagrams(endpoint)) => endpoint.request_pidfds(),
             Some(Source::Connection(connection)) => connection.request_pidfd(),
             Some(Source::Listener(_)) => {
@@ -224,8 +242,10 @@ impl<S> Endpoint<'_, S> {
         self.change(Routes::request_pidfds)
     }
 
-    /// Makes this a bare endpoint: every message is an `R` without an envelope, and each is answered by at
-    /// most one reply to its sender. A message that is no `R` is dropped and counted.
+    /// Makes this a bare endpoint: every message is an `R` without an envelope.
+    ///
+    /// Each message has at most one reply, and replies have no id: they arrive in the order in which they were sent. A message
+    /// that is no `R` is dropped and counted.
     ///
     /// # Examples
     ///
@@ -262,28 +282,20 @@ impl<S> Endpoint<'_, S> {
         self.change(Routes::set_bare::<R>)
     }
 
-    /// Serves only peers for which `rule` holds. A peer whose identity the kernel does not tell, and nobody else
-    /// [does](Endpoint::peer_is), is refused without asking. Others get the fault [`Fault::NOT_AUTHORIZED`](crate::Fault::NOT_AUTHORIZED); a connection is then closed.
-    /// One that was [adopted](Server::adopt) is asked about when the first message comes. A rule that panics does not
-    /// hold.
-    pub fn authorize(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
-        self.change(|routes| routes.set_rule(Box::new(rule)))
-    }
-
-    /// Says who is at the other end of a connected socket that was [adopted](Server::adopt), for
-    /// [`authorize`](Endpoint::authorize) and [`Call::peer`]. The caller has to know: it has given the other end to that process
-    /// and to no other.
+    /// Sets who is at the other end of a connected socket that was [adopted](Server::adopt), for
+    /// [`authorize`](Endpoint::authorize) and [`Call::peer`].
     ///
-    /// Without this the peer of a socket pair that this process has made is unknown, because the kernel names this
-    /// process, and so is that of a connected datagram socket. On [`Kind::Datagram`](crate::Kind::Datagram) the kernel
-    /// tells of each message who sent it; a message of another user is from an unknown peer. What is said here stands,
-    /// also against the kernel, and its process is not known ([`with_pidfds`](Endpoint::with_pidfds)).
+    /// The program has to know that it gave the other end to that process and to no other. Without this the peer is unknown
+    /// where the kernel cannot tell: of a seqpacket pair that this process made, as the kernel would report this process, and of
+    /// a connected datagram socket.
     ///
-    /// An id that is no user here (`u32::MAX`, or 65534 where not every id is mapped) leaves the peer unknown.
+    /// This overrides what the kernel reports of a connection. A datagram that the kernel reports from another user has an
+    /// unknown peer. The peer has no [pidfd](Endpoint::with_pidfds). An id that is no user here (`u32::MAX`, or 65534 where not
+    /// every id is mapped) makes the peer unknown.
     ///
     /// # Errors
     ///
-    /// [`Error::Address`] when the endpoint is not a connected socket: there the kernel tells.
+    /// [`Error::Address`] if the endpoint is not a connected socket: the kernel reports the peers of others.
     ///
     /// # Examples
     ///
@@ -307,28 +319,25 @@ impl<S> Endpoint<'_, S> {
     /// }
     /// ```
     pub fn peer_is(self, uid: u32, gid: u32) -> Result<Self, Error> {
-        let peer = Peer::of_program(uid, gid);
-        let server = &mut *self.server;
+        let (peer, server) = (Peer::of_program(uid, gid), &mut *self.server);
         match server.reactor.get(self.key).map(|source| &mut **source) {
-            Some(Source::Datagrams(endpoint)) if endpoint.is_connected() => {
-                endpoint.set_peer(peer);
-            }
+            Some(Source::Datagrams(endpoint)) if endpoint.is_connected() => endpoint.set_peer(peer),
             Some(Source::Connection(connection)) => connection.set_peer(peer, &mut server.context),
             _ => return Err(wrong_socket("a connected socket")),
         }
         Ok(self)
     }
 
-    /// Has [`run`](Server::run) return when this connection, which was [adopted](Server::adopt), is closed: its peer has
-    /// gone, was not admitted, or was cut off. For a worker that serves the one process that has started it.
+    /// Stops the server when this connection, which was [adopted](Server::adopt), is closed: by its peer, or because it was not
+    /// authorized or was disconnected. For a worker that serves the process that started it.
     ///
-    /// It ends as by [`ServerHandle::stop`](crate::server::ServerHandle::stop), whatever else the server has to do. All that the peer had sent
-    /// before it went has been handled.
+    /// Everything that the peer sent before it closed is handled. Then [`run`](Server::run) returns, as after
+    /// [`ServerHandle::stop`](crate::server::ServerHandle::stop).
     ///
     /// # Errors
     ///
-    /// [`Error::Address`] when the endpoint is no connection of [`Kind::Seqpacket`](crate::Kind::Seqpacket): the kernel
-    /// does not tell that the other end of a pair of datagram sockets has gone, and a listening socket has no other end.
+    /// [`Error::Address`] if the endpoint is not a connection of [`Kind::Seqpacket`](crate::Kind::Seqpacket). The kernel does not
+    /// report that the other end of a pair of datagram sockets is closed, and a listening socket has no other end.
     ///
     /// # Examples
     ///
@@ -358,26 +367,22 @@ impl<S> Endpoint<'_, S> {
     /// let sums = SumsClient::new(Connection::from_fd(ours.as_fd().try_clone_to_owned()?)?);
     /// drop(ours);
     /// assert_eq!(sums.add(30, 4)?, 34);
-    /// drop(sums); // the last who has the connection
+    /// drop(sums); // closes the connection
     /// worker.join().unwrap()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn stop_on_close(self) -> Result<Self, Error> {
-        match self
-            .server
-            .reactor
-            .get(self.key)
-            .map(|source| &mut **source)
-        {
+    pub fn stop_on_close(mut self) -> Result<Self, Error> {
+        match self.source() {
             Some(Source::Connection(connection)) => connection.stop_server_on_close(),
             _ => return Err(wrong_socket("a seqpacket connection")),
         }
         Ok(self)
     }
 
-    /// Does not tell what is served: without this the call `rpc.discover` is answered with an OpenRPC document of
-    /// all services and requests that are served here ([`describe`](crate::describe)), for who is
-    /// [admitted](Endpoint::authorize). With it that is a method like others that nobody knows.
+    /// Turns `rpc.discover` off: it is then an unknown method.
+    ///
+    /// Without this, every [authorized](Endpoint::authorize) caller of `rpc.discover` gets an OpenRPC document of all services and
+    /// requests that are served here; see [`describe`](crate::describe).
     ///
     /// # Examples
     ///
@@ -400,19 +405,24 @@ impl<S> Endpoint<'_, S> {
         self.change(Routes::turn_discovery_off)
     }
 
-    fn change(self, change: impl FnOnce(&mut Routes<S>)) -> Self {
-        let routes = match self
-            .server
-            .reactor
-            .get(self.key)
-            .map(|source| &mut **source)
-        {
+    /// Returns the token to [remove](Server::remove) the endpoint with.
+    pub fn token(&self) -> Token {
+        Token(self.key)
+    }
+
+    fn source(&mut self) -> Option<&mut Source<S>> {
+        let source = self.server.reactor.get(self.key)?;
+        Some(&mut **source)
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Routes<S>)) -> Self {
+        let routes = match self.source() {
             Some(Source::Datagrams(endpoint)) => Arc::get_mut(&mut endpoint.routes),
             Some(Source::Listener(source)) => Arc::get_mut(&mut source.routes),
             Some(Source::Connection(connection)) => Arc::get_mut(&mut connection.routes),
             _ => None,
         };
-        // Always there: an endpoint borrows the server, so no connection can share its routes yet.
+        // Always there: an endpoint borrows the server, so no connection shares its routes yet.
         if let Some(routes) = routes {
             change(routes);
         }
@@ -420,7 +430,19 @@ impl<S> Endpoint<'_, S> {
     }
 }
 
-/// Makes an error about a socket on which something makes no sense.
+/// Panics if a method is served twice.
+#[expect(
+    clippy::panic,
+    reason = "a program that does this is wrong in each run"
+)]
+#[track_caller]
+fn assert_unique(added: Result<(), String>) {
+    if let Err(name) = added {
+        panic!("method {name} is served twice at one endpoint");
+    }
+}
+
+/// Makes the error for a socket that a setting does not apply to.
 fn wrong_socket(expected: &'static str) -> Error {
     Error::Address {
         address: String::from("of the descriptor"),

@@ -54,16 +54,16 @@ impl<S> Server<S> {
     /// Applies the changes that have been posted, and counts the replies that have been lost.
     #[inline(never)]
     pub(super) fn apply_changes(&mut self) {
-        self.context.mailbox.clear_signal();
+        self.context.pending.clear_signal();
         self.resume();
         let mut changes = std::mem::take(&mut self.control.changes);
         changes.append(&mut self.handle.take_changes());
         for change in changes {
             change(self);
         }
-        let losses = self.context.mailbox.take_losses();
+        let losses = self.context.pending.take_losses();
         self.context.note_losses(losses);
-        self.control.stop |= self.context.mailbox.take_stop();
+        self.control.stop |= self.context.pending.take_stop();
     }
 
     /// Watches sources again that have waited for something to be closed.
@@ -120,14 +120,14 @@ impl<S> Server<S> {
                 }
                 connection.cancel_waits(key);
                 let (key, to) = (key.to_bits(), None);
-                self.context.mailbox.hang_up(&ReplyRoute { key, to });
+                self.context.pending.hang_up(&ReplyRoute { key, to });
                 match connection.close(&self.context) {
                     Some(lingering) => self.linger(lingering),
                     None => self.connections -= 1,
                 }
             }
             Source::Datagrams(endpoint) => {
-                self.context.mailbox.hang_up_all(key.to_bits());
+                self.context.pending.hang_up_all(key.to_bits());
                 let waiting = endpoint.waiting();
                 self.context
                     .note_lost(None, UndeliveredReason::BacklogFull, waiting);

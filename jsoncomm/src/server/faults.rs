@@ -393,8 +393,8 @@ impl World {
         self.look_for_leftovers();
         self.answer();
         self.turn_within(Duration::ZERO);
-        let mailbox = &self.server.context.mailbox;
-        assert!(mailbox.is_idle(), "calls are left at the server");
+        let pending = &self.server.context.pending;
+        assert!(pending.is_idle(), "calls are left at the server");
         // What another thread closes is charged until it has.
         self.turn_until("nobody charged", |world| {
             world.server.context.accounts.is_idle()

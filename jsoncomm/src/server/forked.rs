@@ -359,8 +359,8 @@ fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_had() {
         }
         // One thread waits for an answer, and another has the lock under which answers are posted.
         let waiting = thread::spawn(move || kept.wait());
-        let mailbox = Arc::clone(&server.context.mailbox);
-        let held = Held::new(move |block| mailbox.count_losses(|_| block()));
+        let pending = Arc::clone(&server.context.pending);
+        let held = Held::new(move |block| pending.count_losses(|_| block()));
         let (mut server, mut items) = (Some(server), Some(items));
         join(child(|| {
             assert_forked(client.double(1));

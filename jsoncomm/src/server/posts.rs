@@ -12,7 +12,7 @@ impl<S> Server<S> {
     /// the turn, and what is left is sent in the next.
     pub(super) fn send_posts(&mut self) {
         for _ in 0..self.context.limits.messages_per_turn.max(1) {
-            if !self.context.mailbox.has_posts() {
+            if !self.context.pending.has_posts() {
                 return;
             }
             self.send_posted();
@@ -22,7 +22,7 @@ impl<S> Server<S> {
     #[inline(never)]
     fn send_posted(&mut self) {
         let mut posts = std::mem::take(&mut self.context.posts);
-        self.context.mailbox.collect(&mut posts);
+        self.context.pending.collect(&mut posts);
         self.deliver(posts.drain(..));
         self.context.posts = posts;
     }

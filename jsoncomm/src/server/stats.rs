@@ -30,7 +30,7 @@ impl<S> Server<S> {
             bytes_in_flight,
             counts: self.context.counts,
             connections: self.connections,
-            deferred: self.context.mailbox.deferred(),
+            deferred: self.context.pending.deferred(),
             backlog: self.waiting(),
         }
     }

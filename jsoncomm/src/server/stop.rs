@@ -48,7 +48,7 @@ impl<S> Server<S> {
             keys.into_iter().for_each(|key| self.retire(key));
         }
         // So that the loop ends if there is nothing left to do.
-        self.context.mailbox.wake();
+        self.context.pending.wake();
         self.reactor.arm()
     }
 
@@ -80,11 +80,11 @@ impl<S> Server<S> {
         let Some(end) = self.stopping else {
             return false;
         };
-        let busy = self.context.mailbox.is_busy() || self.waiting() > 0;
+        let busy = self.context.pending.is_busy() || self.waiting() > 0;
         if Instant::now() < end && (busy || !idle) {
             if !busy {
                 // One more turn, in case something has arrived meanwhile.
-                self.context.mailbox.wake();
+                self.context.pending.wake();
             }
             return false;
         }
@@ -96,7 +96,7 @@ impl<S> Server<S> {
 
     /// Sends faults for all deferred calls, and closes all connections and datagram sockets.
     fn disconnect_all(&mut self) {
-        let given_up = self.context.mailbox.cancel_all();
+        let given_up = self.context.pending.cancel_all();
         // Replies that another thread has just posted.
         self.send_posts();
         let fault = Fault::new(Fault::SHUTTING_DOWN, "the server has shut down");

@@ -31,7 +31,7 @@ pub(crate) trait ReplySink {
 pub(crate) struct ServerContext {
     pub(crate) limits: Limits,
     pub(crate) counts: Counts,
-    pub(crate) mailbox: Arc<PendingReplies>,
+    pub(crate) pending: Arc<PendingReplies>,
     pub(crate) accounts: Accounts,
     pub(crate) observer: Observer,
     /// The server is shutting down: calls are refused.
@@ -54,13 +54,13 @@ impl fmt::Debug for ServerContext {
 }
 
 impl ServerContext {
-    pub(crate) fn new(limits: Limits, mailbox: Arc<PendingReplies>) -> Self {
+    pub(crate) fn new(limits: Limits, pending: Arc<PendingReplies>) -> Self {
         let observer = Observer::new(limits.event_pause);
         let accounts = Accounts::new(&limits);
         // Weak, so that a descriptor that is still being closed does not keep the server's state alive.
-        let pending = Arc::downgrade(&mailbox);
+        let weak = Arc::downgrade(&pending);
         accounts.set_wake(move || {
-            if let Some(pending) = pending.upgrade() {
+            if let Some(pending) = weak.upgrade() {
                 pending.signal();
             }
         });
@@ -68,7 +68,7 @@ impl ServerContext {
             accounts,
             limits,
             counts: Counts::default(),
-            mailbox,
+            pending,
             observer,
             stopping: false,
             text: Vec::new(),
@@ -79,7 +79,7 @@ impl ServerContext {
     /// Returns true in the process that made the server, false in a forked child.
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
-        self.mailbox.is_here()
+        self.pending.is_here()
     }
 
     /// Counts and reports an event about a peer.
@@ -188,7 +188,7 @@ impl Dispatch<'_> {
     ) -> Result<(), EncodeError> {
         let mut text = std::mem::take(&mut self.context.text);
         crate::transport::reset_buffer(&mut text);
-        let bounds = self.context.mailbox.bounds();
+        let bounds = self.context.pending.bounds();
         let fds = Packer::at_depth(bounds.depth);
         let result = encode_within(&mut text, &fds, bounds, write);
         if result.is_ok() {
@@ -204,11 +204,11 @@ impl Dispatch<'_> {
     /// limited to its share of the turn.
     pub(crate) fn send_posts(&mut self) {
         for _ in 0..self.context.limits.messages_per_turn.max(1) {
-            if !self.context.mailbox.has_posts() {
+            if !self.context.pending.has_posts() {
                 return;
             }
             let mut posts = std::mem::take(&mut self.context.posts);
-            self.context.mailbox.collect_for(self.caller, &mut posts);
+            self.context.pending.collect_for(self.caller, &mut posts);
             let done = posts.is_empty();
             for post in posts.drain(..) {
                 let reply = OutgoingReply::Queued(post.reply);

@@ -74,7 +74,7 @@ impl<'t> Incoming<'_, 't> {
             let returned = handler(&mut call, arguments);
             // A deferred reply is sent by its owner, who checks the deadline. If the method took the reply and returned a
             // value all the same, the value is sent, unless the reply has been.
-            if call.serial.is_some() && (R::DEFERRED || !self.abandon()) {
+            if call.deferred.is_some() && (R::DEFERRED || !self.abandon()) {
                 return;
             }
             self.send(&returned, call.deadline);
@@ -83,10 +83,10 @@ impl<'t> Incoming<'_, 't> {
         if let Err(fault) = result {
             self.note_panic();
             // A reply that has been taken must not be sent a second time.
-            if !replied && (call.serial.is_none() || self.abandon()) {
+            if !replied && (call.deferred.is_none() || self.abandon()) {
                 self.refuse(&fault);
             }
-        } else if call.serial.is_some() {
+        } else if call.deferred.is_some() {
             self.end_deferred();
         }
     }
@@ -126,14 +126,14 @@ impl<'t> Incoming<'_, 't> {
         handler: impl FnOnce(&mut Call, A, Reply<T, E>),
     ) {
         let dispatch = &mut *self.dispatch;
-        if !dispatch.context.mailbox.has_room(dispatch.caller) {
+        if !dispatch.context.pending.has_room(dispatch.caller) {
             return self.refuse_unread(too_many_deferred());
         }
         let Some(request) = self.decode_or_refuse(decode) else {
             return;
         };
         let mut call = self.call();
-        let reply = Reply::new(call.slot());
+        let reply = Reply::new(call.take_reply());
         // A panic drops the reply, which sends a fault.
         if caught(|| handler(&mut call, request, reply)).is_err() {
             self.note_panic();
@@ -215,14 +215,14 @@ impl<'t> Incoming<'_, 't> {
 
     /// Takes the right to reply back from the reply that was taken. Returns false if it has been used already.
     fn abandon(&self) -> bool {
-        self.dispatch.context.mailbox.abandon()
+        self.dispatch.context.pending.abandon()
     }
 
     /// Ends the handler's part: a call that has no reply yet is deferred, and what was posted is sent.
     fn end_deferred(&mut self) {
         let dispatch = &mut *self.dispatch;
-        let mailbox = &dispatch.context.mailbox;
-        mailbox.defer(dispatch.caller, self.envelope.id());
+        let pending = &dispatch.context.pending;
+        pending.defer(dispatch.caller, self.envelope.id());
         dispatch.send_posts();
     }
 
@@ -239,16 +239,16 @@ impl<'t> Incoming<'_, 't> {
     }
 
     fn call(&self) -> Call {
-        let to = match self.envelope.id() {
+        let format = match self.envelope.id() {
             Some(id) => ReplyFormat::Call(id.clone().into_owned()),
             None => ReplyFormat::Oneway,
         };
-        let mailbox = Arc::clone(&self.dispatch.context.mailbox);
+        let pending = Arc::clone(&self.dispatch.context.pending);
         Call {
             service: self.service,
             method: self.method,
             deadline: self.deadline(),
-            ..Call::new(self.dispatch.caller, Origin { mailbox, to })
+            ..Call::new(self.dispatch.caller, Origin { pending, format })
         }
     }
 }
@@ -259,10 +259,10 @@ pub(crate) fn handle_bare<R: Request>(
     handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
 ) {
     let caller = dispatch.caller;
-    if !dispatch.context.mailbox.has_room(caller) {
+    if !dispatch.context.pending.has_room(caller) {
         return dispatch.note(EventKind::Ignored);
     }
-    let depth = dispatch.context.mailbox.bounds().depth;
+    let depth = dispatch.context.pending.bounds().depth;
     let (text, fds) = (dispatch.text, std::mem::take(&mut dispatch.fds));
     let decode = || message::decode_at_depth::<R>(depth, text, fds, UnusedFds::Refuse);
     let Ok(Ok(request)) = caught(decode) else {
@@ -270,13 +270,13 @@ pub(crate) fn handle_bare<R: Request>(
         return dispatch.refuse(None, &fault);
     };
     dispatch.context.counts.handled += 1;
-    let (mailbox, to) = (Arc::clone(&dispatch.context.mailbox), ReplyFormat::Bare);
-    let mut call = Call::new(caller, Origin { mailbox, to });
-    let reply = Reply::new(call.slot());
+    let (pending, format) = (Arc::clone(&dispatch.context.pending), ReplyFormat::Bare);
+    let mut call = Call::new(caller, Origin { pending, format });
+    let reply = Reply::new(call.take_reply());
     if caught(|| handler(&mut call, request, reply)).is_err() {
         dispatch.note(EventKind::Panicked("", ""));
     }
-    dispatch.context.mailbox.defer(caller, None);
+    dispatch.context.pending.defer(caller, None);
     dispatch.send_posts();
 }
 

@@ -1,4 +1,4 @@
-//! A call that no socket has brought, for tests of handlers.
+//! Calls without a socket, for unit tests of handlers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,13 +19,12 @@ use crate::reply::ReplyFormat;
 /// The id of every such call.
 const ID: Id<'static> = Id::Number(1);
 
-/// A call for the unit test of a handler that takes `&mut Call`: no socket, no server, no thread.
+/// A call for the unit test of a handler that takes `&mut Call`, without a socket, a server or a thread.
 ///
-/// The handler is called directly, with [`call`](Self::call). What a method returns is what the test looks at; what
-/// is answered later, by a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender), is read back as a client would read it,
-/// descriptors included: those are duplicates. Nothing here waits.
+/// The test calls the handler with [`call`](Self::call) and checks what it returns. A deferred reply or the items of a stream are
+/// read with [`reply`](Self::reply), decoded as a client decodes them; their descriptors are duplicates. Nothing waits.
 ///
-/// The call has no name, no deadline and a caller of whom nothing is known, unless the test says otherwise.
+/// The call has no name, no deadline and an unknown peer, unless the test sets them.
 ///
 /// # Examples
 ///
@@ -49,7 +48,7 @@ const ID: Id<'static> = Id::Number(1);
 ///
 /// let (mut tower, mut test) = (Tower::default(), TestCall::new());
 /// let _ = tower.rings(test.call());
-/// assert!(test.reply::<u32, String>().is_none(), "it has not rung yet");
+/// assert!(test.reply::<u32, String>().is_none(), "the bell has not rung yet");
 /// for reply in tower.waiting.drain(..) {
 ///     reply.send(1);
 /// }
@@ -58,8 +57,8 @@ const ID: Id<'static> = Id::Number(1);
 #[derive(Debug)]
 pub struct TestCall {
     call: Call,
-    mailbox: Arc<PendingReplies>,
-    /// The handler has returned, as far as its reply is concerned.
+    pending: Arc<PendingReplies>,
+    /// The call is deferred: it counts as after its handler has returned.
     handled: bool,
     /// Replies that have not been read.
     posts: VecDeque<PostedReply>,
@@ -72,10 +71,10 @@ impl Default for TestCall {
 }
 
 impl TestCall {
-    /// Makes a call.
+    /// Creates a call.
     pub fn new() -> Self {
         let limits = Limits::default();
-        let mailbox = Arc::new(PendingReplies::new(Arc::new(|| ()), &limits));
+        let pending = Arc::new(PendingReplies::new(Arc::new(|| ()), &limits));
         let account = Accounts::new(&limits).of(None);
         let caller = Caller {
             key: 0,
@@ -84,52 +83,53 @@ impl TestCall {
             peer: None,
         };
         let origin = Origin {
-            mailbox: Arc::clone(&mailbox),
-            to: ReplyFormat::Call(ID),
+            pending: Arc::clone(&pending),
+            format: ReplyFormat::Call(ID),
         };
         Self {
             call: Call::new(&caller, origin),
-            mailbox,
+            pending,
             handled: false,
             posts: VecDeque::new(),
         }
     }
 
-    /// Says which method is called, of which service.
-    #[must_use]
+    /// Sets the service and the method.
+    #[must_use = "returns the changed call"]
     pub fn of(mut self, service: &'static str, method: &'static str) -> Self {
         (self.call.service, self.call.method) = (service, method);
         self
     }
 
-    /// Says who calls: a process of this user and group. [`Call::peer`] is `None` without. With it that is what a rule of
-    /// [`Endpoint::authorize`](crate::Endpoint::authorize) can be tested on.
-    #[must_use]
+    /// Sets the caller's user and group, which [`Call::peer`] returns. That peer can also be passed to a rule of
+    /// [`Endpoint::authorize`](crate::Endpoint::authorize).
+    #[must_use = "returns the changed call"]
     pub fn from_user(mut self, uid: u32, gid: u32) -> Self {
         self.call.peer = Peer::of_program(uid, gid);
         self
     }
 
-    /// Says until when the caller waits.
-    #[must_use]
+    /// Sets until when the caller waits.
+    #[must_use = "returns the changed call"]
     pub fn until(mut self, deadline: Instant) -> Self {
         self.call.deadline = Some(deadline);
         self
     }
 
-    /// The call, for the handler. One handler is called with it, once.
+    /// Returns the call to pass to a handler. It is good for one call of one handler.
     pub fn call(&mut self) -> &mut Call {
         &mut self.call
     }
 
-    /// Takes the next reply that has been given by a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender) so far, if there
-    /// is one; never waits. A reply that was dropped unanswered is the fault [`Fault::NO_REPLY`](crate::Fault::NO_REPLY); each
-    /// item of a stream is a reply, and so is its end, a `null`: ask for an `Option` of the item, and `Some(Ok(None))` is the
-    /// end.
+    /// Returns the next reply that a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender) has sent, or `None`
+    /// if there is none yet.
+    ///
+    /// A reply that was dropped is the fault [`Fault::NO_REPLY`](crate::Fault::NO_REPLY). Each item of a stream is a reply, and its
+    /// end is a `null`: with an `Option` of the item as `T`, the end is `Some(Ok(None))`.
     ///
     /// # Errors
     ///
-    /// The service's error, a fault, or that what was sent is not of these types.
+    /// The service's error, a fault, or that the reply is not of these types.
     pub fn reply<T: Message, E: Message>(&mut self) -> Option<Result<T, CallError<E>>> {
         self.collect();
         let mut reply = self.posts.pop_front()?.reply;
@@ -139,26 +139,20 @@ impl TestCall {
         Some(client::read_part(text, fds))
     }
 
-    /// Cancels the call, as a caller does who has stopped waiting. Returns true if it was still to be answered.
+    /// Cancels the call, as a caller does that stops waiting. Returns true if it had no reply yet.
     pub fn cancel(&mut self) -> bool {
         self.collect();
-        self.mailbox.cancel(&self.call.ticket, &ID)
+        self.pending.cancel(&self.call.route, &ID)
     }
 
-    /// Ends the handler's part once, and takes what has been answered.
+    /// Defers the call, once, and collects what has been sent.
     fn collect(&mut self) {
-        if !self.handled && self.call.serial.is_some() {
-            let caller = Caller {
-                key: self.call.ticket.key,
-                to: None,
-                account: &self.call.account,
-                peer: self.call.peer(),
-            };
-            self.mailbox.defer(&caller, Some(&ID));
+        if !self.handled && self.call.deferred.is_some() {
+            self.pending.defer(&self.call.caller(), Some(&ID));
             self.handled = true;
         }
         let mut posts = Vec::new();
-        self.mailbox.collect(&mut posts);
+        self.pending.collect(&mut posts);
         self.posts.extend(posts);
     }
 }
