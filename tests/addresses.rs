@@ -1,4 +1,4 @@
-//! Addresses: what binds, who is reached, and what is gone afterwards.
+//! Addresses: binding, connecting, and removing a socket's file.
 
 mod access;
 mod children;

@@ -1,4 +1,4 @@
-//! Looking for messages before sleeping changes when they are found, and nothing else.
+//! Adaptive busy polling changes when messages are found, and nothing else.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;

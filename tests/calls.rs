@@ -1,4 +1,4 @@
-//! The call layer, end to end.
+//! Calls over both kinds of socket, end to end.
 
 use std::fs::File;
 use std::io::Read;

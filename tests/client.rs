@@ -1,4 +1,4 @@
-//! What a server can do to a client: its calls end, each with its own answer or a word why not.
+//! A client against servers of all sorts: each call ends, with its own reply or with an error that says why.
 
 mod answers;
 mod connecting;

@@ -1,4 +1,4 @@
-//! What a client and a server do for each other: calls, replies, streams.
+//! Tests of calls: clients, services, replies, streams.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;

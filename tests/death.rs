@@ -1,4 +1,4 @@
-//! Death and silence: whoever dies, stops or comes back, each call ends, and with nobody else's answer.
+//! Peers that die, stop or come back: each call ends, and never with the reply to another.
 
 mod clients;
 mod hostile;

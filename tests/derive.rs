@@ -1,4 +1,4 @@
-//! `derive(Message)`: descriptors by field, serde's attributes as serde has them, refusals by name.
+//! `derive(Message)`: descriptors as fields, serde's attributes, errors that name their field.
 
 mod attributes;
 mod descriptors;

@@ -1,4 +1,4 @@
-//! What a service says of itself: by its constant, in its document, and over the wire.
+//! Descriptions of services: the constant, the document, and `rpc.discover`.
 //!
 //! `describe/open-rpc-1.3.2.json` is the meta-schema of OpenRPC as its authors publish it on npm, in version 1.14.9 of
 //! `@open-rpc/meta-schema` (Apache-2.0).

@@ -1,4 +1,4 @@
-//! What does not grow, however many calls are made, at either end: both are in the process that is looked at.
+//! Memory and descriptors do not grow with the number of calls. Client and server are both in the measured process.
 
 use std::fs::File;
 

@@ -1,4 +1,4 @@
-//! The examples, run as a person runs them: real processes, their output and exit status.
+//! The examples as processes: their output and exit status.
 
 mod activated;
 #[cfg(feature = "osbuild")]

@@ -1,4 +1,4 @@
-//! A process that has come to its limits: what needs more fails by itself, and works again when there is more.
+//! A process at its limits of descriptors or file sizes: single operations fail, and work again later.
 
 use std::fs::File;
 use std::os::fd::AsFd;

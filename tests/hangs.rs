@@ -1,4 +1,4 @@
-//! A test that hangs is a failure with a name, in every program of tests.
+//! In every program of tests, a test that hangs fails with its name.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

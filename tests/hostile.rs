@@ -1,4 +1,4 @@
-//! What a peer can do to a server: nothing but be told so.
+//! A server against hostile peers.
 //!
 //! After each hostile message the next polite one is served, and no descriptor is left open.
 

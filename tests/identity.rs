@@ -1,4 +1,4 @@
-//! Who called, as the kernel says: user, groups and process.
+//! The identity of a caller, as the kernel reports it: user, groups and process.
 
 mod adopted;
 

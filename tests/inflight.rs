@@ -1,4 +1,4 @@
-//! Many calls in flight on one connection: answered in any order, waited for in any order.
+//! Several calls in flight on one connection: replies in any order, waits in any order.
 
 use std::fs::File;
 use std::sync::mpsc::channel;

@@ -1,4 +1,4 @@
-//! Answers that come after their handler: deferred, cancelled, expired, from other threads.
+//! Replies after their handler has returned: deferred, cancelled, expired, from other threads.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -31,13 +31,13 @@ use tempfile::TempDir;
 
 pub use jsoncomm_watchdog::{alone, is_alone};
 
-/// Longer than any test waits for what should come; a test that gets there has failed.
+/// Timeout of each wait in a test. A test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Both kinds of socket, for tests that hold for either.
 pub const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];
 
-/// Two connected sockets that wait no longer than [`PATIENCE`].
+/// Returns two connected sockets with [`PATIENCE`] as their timeout.
 pub fn pair(kind: Kind) -> (Socket, Socket) {
     let (mut left, mut right) = Socket::pair(kind).expect("a pair");
     left.set_timeout(Some(PATIENCE));
@@ -45,8 +45,8 @@ pub fn pair(kind: Kind) -> (Socket, Socket) {
     (left, right)
 }
 
-/// Counts the descriptors this process has open and keeps open: what some thread, of the test harness for
-/// example, has open for a moment is not counted.
+/// Counts the open descriptors of this process, without those that a thread, of the test harness for example, has open
+/// for a moment.
 ///
 /// # Panics
 ///
@@ -77,7 +77,7 @@ pub fn open_fds() -> usize {
     }
 }
 
-/// Waits until so many descriptors are open as before: what nobody wants is closed on another thread.
+/// Waits until as many descriptors are open as before. Unused ones are closed on another thread.
 pub fn assert_open_fds(before: usize) {
     let until = Instant::now() + PATIENCE;
     while open_fds() != before && Instant::now() < until {
@@ -86,7 +86,7 @@ pub fn assert_open_fds(before: usize) {
     assert_eq!(open_fds(), before, "descriptors are left");
 }
 
-/// What a descriptor refers to, as /proc names it.
+/// Returns the name that /proc gives to what a descriptor refers to.
 ///
 /// # Panics
 ///
@@ -96,7 +96,7 @@ pub fn file_of(fd: impl AsFd) -> PathBuf {
     std::fs::read_link(format!("/proc/self/fd/{number}")).expect("/proc")
 }
 
-/// Waits until this process has no descriptor of that file any more. close(2) of the last one may still wait.
+/// Waits until this process has no descriptor of a file. close(2) of the last one may still block.
 ///
 /// # Panics
 ///
@@ -111,7 +111,7 @@ pub fn wait_until_closed(file: &Path) {
     wait_until(|| !is_open());
 }
 
-/// Waits until something holds; looks again and again.
+/// Polls a condition until it is true.
 ///
 /// # Panics
 ///
@@ -120,12 +120,12 @@ pub fn wait_until_closed(file: &Path) {
 pub fn wait_until(mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < until, "it still does not hold");
+        assert!(Instant::now() < until, "the condition is still false");
         std::thread::yield_now();
     }
 }
 
-/// Waits until something can be read, or a process has ended.
+/// Waits until a descriptor is readable. A pidfd is when its process has ended.
 ///
 /// # Panics
 ///
@@ -186,7 +186,7 @@ pub fn built_example(name: &str, features: &[&str]) -> PathBuf {
     folder.join("examples").join(name)
 }
 
-/// The roots of a package's programs of tests, as its manifest names them.
+/// Returns the root files of a package's test programs, from its manifest.
 ///
 /// # Panics
 ///
@@ -203,7 +203,7 @@ pub fn programs_of(package: &Path) -> Vec<PathBuf> {
     programs
 }
 
-/// Waits until servers that have gone have closed all that they do on another thread.
+/// Waits until the threads that close descriptors for dropped servers have ended.
 #[track_caller]
 pub fn servers_are_gone() {
     let closing = || {
@@ -241,7 +241,7 @@ impl Bound {
         })
     }
 
-    /// The socket that receives what a new client sends.
+    /// Returns the socket that receives what a new client sends.
     fn receiver(self) -> Socket {
         let mut socket = match self {
             Self::Datagram(socket) => socket,
@@ -254,7 +254,7 @@ impl Bound {
         socket
     }
 
-    /// Shows that a client of this address reaches this socket.
+    /// Asserts that a client of this address reaches this socket.
     ///
     /// # Panics
     ///
@@ -280,7 +280,7 @@ impl AsFd for Bound {
     }
 }
 
-/// Sends bytes and descriptors as they are on a connected socket; waits for room, with [`PATIENCE`].
+/// Sends bytes and descriptors unchanged on a connected socket. Waits for room, up to [`PATIENCE`].
 ///
 /// # Errors
 ///
@@ -301,16 +301,16 @@ pub fn send_raw(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::
     Ok(())
 }
 
-/// A descriptor that close(2) waits for, for whoever is the last to close it.
+/// A descriptor whose last close(2) blocks.
 #[derive(Debug)]
 pub struct Slow {
     /// The descriptor.
     pub fd: OwnedFd,
-    /// Ends the wait when it is dropped.
+    /// Ends the blocking when it is dropped.
     pub end: TcpStream,
 }
 
-/// A connection that lingers for an hour over what the other end does not read.
+/// Returns a TCP connection whose close(2) lingers for an hour over data that the other end does not read.
 ///
 /// # Panics
 ///
@@ -328,7 +328,7 @@ pub fn lingering() -> Slow {
     Slow { fd, end }
 }
 
-/// A socket in which such a connection is unread, so that nobody gets at it.
+/// Returns a socket whose unread message carries a connection as of [`lingering`].
 ///
 /// # Panics
 ///
@@ -342,7 +342,7 @@ pub fn nested() -> Slow {
     Slow { fd, end }
 }
 
-/// A server on a thread of its own, with a socket in a fresh directory; stopped when dropped.
+/// A server on its own thread, with a socket in a new directory. Stops when it is dropped.
 #[derive(Debug)]
 pub struct Running<S> {
     /// Where its socket is.
@@ -353,7 +353,7 @@ pub struct Running<S> {
 }
 
 impl<S: Send + 'static> Running<S> {
-    /// Starts a server with one socket, on which `serve` says what is served.
+    /// Starts a server with one socket. `serve` registers the services.
     pub fn start(
         kind: Kind,
         state: S,
@@ -362,7 +362,7 @@ impl<S: Send + 'static> Running<S> {
         Self::with_limits(Limits::default(), kind, state, serve)
     }
 
-    /// The same with other limits.
+    /// Starts a server with these limits.
     pub fn with_limits(
         limits: Limits,
         kind: Kind,
@@ -386,14 +386,14 @@ impl<S: Send + 'static> Running<S> {
         }
     }
 
-    /// Connects to it, with [`PATIENCE`].
+    /// Connects to the server, with [`PATIENCE`] as the timeout.
     pub fn connect(&self) -> Connection {
         Connection::open(&self.path)
             .expect("a connection")
             .with_timeout(PATIENCE)
     }
 
-    /// What it has done, and is busy with now.
+    /// Returns the statistics of the server.
     pub fn stats(&self) -> Stats {
         let (tell, told) = channel();
         self.remote.post(move |server| {
@@ -402,7 +402,7 @@ impl<S: Send + 'static> Running<S> {
         told.recv_timeout(PATIENCE).expect("the loop goes on")
     }
 
-    /// Waits until it has so many connections, no call whose answer is deferred, and no answer that waits.
+    /// Waits until the server has this number of connections, no deferred call and no reply in its backlog.
     #[track_caller]
     pub fn assert_busy_with(&self, connections: usize) {
         let until = Instant::now() + PATIENCE;
@@ -416,17 +416,17 @@ impl<S: Send + 'static> Running<S> {
         }
     }
 
-    /// Waits until it has ended the turn that it is in, and closed what that one held.
+    /// Waits until the server has ended its current turn and dropped what that held.
     pub fn settle(&self) {
         let (tell, told) = channel();
         self.remote.post(move |_| {
-            // Nobody waits any more only if the test has failed.
+            // Fails only when the test has failed and stopped waiting.
             let _ = tell.send(());
         });
         told.recv_timeout(PATIENCE).expect("it runs");
     }
 
-    /// Does something while the loop is held: what is sent meanwhile is received afterwards.
+    /// Runs a function while the loop is blocked: what is sent meanwhile is received afterwards.
     ///
     /// # Panics
     ///
@@ -435,7 +435,7 @@ impl<S: Send + 'static> Running<S> {
         let ((tell, told), (release, held)) = (channel(), channel::<()>());
         self.remote.post(move |_| {
             let _ = tell.send(());
-            // Disconnected at the end, also when a test fails in between.
+            // Ends when the sender is dropped, also when the test fails.
             let _ = held.recv_timeout(PATIENCE);
         });
         told.recv_timeout(PATIENCE).expect("it runs");
@@ -444,7 +444,7 @@ impl<S: Send + 'static> Running<S> {
         done
     }
 
-    /// Stops it and returns its state and counts.
+    /// Stops the server and returns its state and counts.
     pub fn stop(mut self) -> (S, Counts) {
         self.remote.stop();
         let thread = self.thread.take().expect("it runs until it is stopped");
@@ -456,7 +456,7 @@ impl<S> Drop for Running<S> {
     fn drop(&mut self) {
         self.remote.stop();
         if let Some(thread) = self.thread.take() {
-            // A test that has failed already says why itself.
+            // A panic has been reported by its test.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Each field of `Limits` that a peer can reach: at, below and above.
+//! Each field of `Limits` that a peer can reach: at, below and above the limit.
 
 mod in_flight;
 mod users;

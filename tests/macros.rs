@@ -1,4 +1,4 @@
-//! `#[service]` wherever a trait may stand, and with whatever names its methods have.
+//! `#[service]` in any place where a trait may be, and with any names of methods.
 
 #![deny(warnings, reason = "what is generated gives none")]
 

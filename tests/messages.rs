@@ -1,4 +1,4 @@
-//! What values, messages and services are as JSON, and what the macros make of types and traits.
+//! Tests of messages: JSON, derived types, what the macros generate, documents.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;

@@ -1,4 +1,4 @@
-//! What a server notices: all of it is counted, some of it reported, and none of it says what peers have written.
+//! Counters and events of a server. Neither repeats what peers have sent.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};

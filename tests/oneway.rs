@@ -1,4 +1,4 @@
-//! Calls without an answer: what can be known at once is reported to the caller.
+//! Calls without a reply: errors that are known at once are returned to the caller.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! What the pages and the tests of this repository promise about themselves.
+//! Tests of this repository: links, layers, the page on reliability, the watchdog.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;

@@ -1,4 +1,4 @@
-//! Processes that have what another one made: what is inherited across execve(2).
+//! Descriptors that a process inherits across execve(2).
 
 use std::io::Read;
 use std::os::fd::OwnedFd;

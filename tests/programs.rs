@@ -1,4 +1,4 @@
-//! Whole programs: the examples, and peers in Python.
+//! Tests of whole programs: the examples, and peers in Python.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;

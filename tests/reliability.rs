@@ -1,4 +1,4 @@
-//! The page on reliability names tests that there are, and every file of tests belongs to a program.
+//! The page on reliability names tests that exist, and every file with tests belongs to a program.
 
 use std::collections::BTreeSet;
 use std::fs;

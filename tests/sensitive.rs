@@ -1,4 +1,4 @@
-//! `#[sensitive]`: what comes or goes in such a field is never printed, neither with the type nor in an error.
+//! `#[sensitive]`: the value of such a field is never printed, neither by `Debug` nor in an error.
 
 mod calls;
 mod debug;

@@ -1,4 +1,4 @@
-//! What a server does for its operator: limits, identity, shutdown, and peace from hostile peers.
+//! Tests of servers: limits, identity, shutdown, peers that are hostile or die.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;

@@ -1,4 +1,4 @@
-//! One trait, many uses: mocks, other crates, several services and sockets, odd signatures.
+//! Uses of a service trait: mocks, other crates, several services and sockets, unusual signatures.
 
 mod nested;
 mod rehearsed;

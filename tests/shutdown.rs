@@ -1,4 +1,4 @@
-//! Stopping in order: what was asked is answered, nobody is kept waiting, and nobody can prevent it.
+//! Shutdown: calls in progress are answered, nothing waits without end, and no peer can prevent it.
 
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;

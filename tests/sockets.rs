@@ -1,4 +1,4 @@
-//! What `Socket` and `Listener` promise: whole messages in order, waiting that ends.
+//! `Socket` and `Listener`: whole messages in order, and timeouts.
 
 mod payloads;
 

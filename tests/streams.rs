@@ -1,4 +1,4 @@
-//! Answers in many parts: in order, with descriptors, ended, failed, cancelled, and with slow readers.
+//! Streams: items in order, with descriptors; ended, failed and cancelled.
 
 use std::collections::HashMap;
 use std::fs::File;

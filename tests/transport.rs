@@ -1,4 +1,4 @@
-//! Sockets, addresses, and what is handed from process to process.
+//! Tests of sockets, addresses and inherited descriptors.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;

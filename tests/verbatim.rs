@@ -1,4 +1,4 @@
-//! Calls and datagrams of whatever type: passed on to the letter, with their descriptors.
+//! Untyped calls and datagrams: passed on unchanged, with their descriptors.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! What depends on the whole process: its directory, its umask, its user, its descriptors, its `/proc`.
+//! What depends on the whole process: its directory, umask, user, descriptors and `/proc`.
 //!
 //! Such a test does its work in a child: the same program once more, started differently.
 

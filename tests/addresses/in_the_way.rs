@@ -1,4 +1,4 @@
-//! What a file in the way is taken for, and who gets the path in the end.
+//! Files that are already at the path: which are replaced, and who gets the path.
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown, symlink};

@@ -1,4 +1,4 @@
-//! Answers that are late, wrong, foreign or too many.
+//! Replies that are late, wrong, foreign or too many.
 
 use std::convert::Infallible;
 use std::sync::mpsc::channel;

@@ -1,4 +1,4 @@
-//! Clients that die with answers under way.
+//! Clients that die with calls in flight.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A server in the hand of a test, which answers some and lets go.
+//! A scripted server that answers some calls and then dies.
 
 use super::*;
 use jsoncomm::address::Address;

@@ -1,4 +1,4 @@
-//! Connecting anew, and repeating, where the caller said so.
+//! Reconnecting, and repeating calls that are idempotent.
 
 use super::hostile::{Far, against, answer};
 use super::*;

@@ -1,4 +1,4 @@
-//! serde's attributes mean what they mean in serde: each type has a twin that derives serde.
+//! serde's attributes: each type has a twin that derives serde, and both read and write the same.
 
 use super::{read, text};
 use jsoncomm::Message;

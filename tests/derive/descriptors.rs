@@ -1,4 +1,4 @@
-//! Descriptors are fields, and every refusal names its member and closes them all.
+//! Descriptors as fields. An error names the field, and all descriptors are closed.
 
 use super::*;
 use jsoncomm::message::UnknownVariant;

@@ -1,4 +1,4 @@
-//! Messages inside messages without `#[fd]`: where there are no descriptors, none are announced.
+//! Messages inside messages without `#[fd]` announce no descriptors.
 
 use super::*;
 use jsoncomm::describe::{Form, Shape, Type};

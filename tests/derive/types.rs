@@ -1,4 +1,4 @@
-//! Types of every kind: borrowing, generic, requests, left to serde, untyped.
+//! Types of every kind: borrowing, generic, requests, serde's, untyped.
 
 use super::*;
 

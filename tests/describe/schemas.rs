@@ -1,4 +1,4 @@
-//! Types that only serde knows, described by `schemars` where a service asks for it.
+//! Types that only serde knows, described by `schemars`.
 
 use super::*;
 use schemars::JsonSchema;

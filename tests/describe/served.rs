@@ -1,4 +1,4 @@
-//! The call `rpc.discover`, as peers make it.
+//! The call `rpc.discover`.
 
 use super::*;
 use jsoncomm::message::WithFds;

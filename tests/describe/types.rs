@@ -1,4 +1,4 @@
-//! What types look like, as serde's attributes have them, and however they hold each other.
+//! Descriptions of types, with serde's attributes and nested.
 
 use super::*;
 use jsoncomm::fds::Fds;

@@ -1,4 +1,4 @@
-//! Examples that end by themselves, and print what they have proved.
+//! Examples that end by themselves and print a result.
 
 use rustix::process::geteuid;
 

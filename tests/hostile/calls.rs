@@ -1,4 +1,4 @@
-//! Messages that are no calls, or none that can be carried out: each gets its documented answer.
+//! Messages that are no valid calls: each gets its documented error.
 
 use super::*;
 

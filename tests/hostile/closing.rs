@@ -1,4 +1,4 @@
-//! Descriptors that take their time to be closed: nobody waits for them but those who sent them.
+//! Descriptors whose close(2) blocks delay their sender only.
 
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;

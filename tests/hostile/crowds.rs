@@ -1,4 +1,4 @@
-//! Many at once, and those that are only half there: the others are served as if they were not.
+//! Many clients at once, and half-closed ones: the others are served as usual.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

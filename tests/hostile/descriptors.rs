@@ -1,4 +1,4 @@
-//! Descriptors that come in odd ways: in several control messages, or as the socket they came through.
+//! Descriptors in several control messages, and a socket that is sent through itself.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;

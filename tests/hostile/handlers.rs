@@ -1,4 +1,4 @@
-//! Handlers that fail: each costs its own call.
+//! A handler that panics or drops its reply costs its own call only.
 
 use super::peers::gated;
 use super::*;

@@ -1,4 +1,4 @@
-//! Texts that travel, or pretend to travel, in a memfd.
+//! Payloads in a memfd, valid and invalid.
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Replies that the kernel sends to nobody.
+//! Replies that the kernel refuses to send.
 //!
 //! Of all descriptors it refuses those of io_uring. Where there are none, `src/server/faults/sending` is the proof.
 

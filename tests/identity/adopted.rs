@@ -1,4 +1,4 @@
-//! Connected sockets that were made elsewhere: who is at the other end, and who says so.
+//! The identity of the peer on sockets that were made elsewhere.
 
 use jsoncomm::socket::{Listener, Socket};
 use jsoncomm::{Connection, Error};

@@ -1,4 +1,4 @@
-//! How deep a text may nest, sent and received.
+//! The nesting limit, for sending and receiving.
 
 use super::*;
 

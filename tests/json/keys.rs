@@ -1,4 +1,4 @@
-//! Keys that come twice.
+//! Duplicate keys.
 
 use super::*;
 

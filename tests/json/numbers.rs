@@ -1,4 +1,4 @@
-//! Numbers: at and beyond the limits of their types, inexact ones, and those that JSON has no word for.
+//! Numbers: at and beyond the limits of their types, inexact, not finite.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What holds for every message and for every text.
+//! Properties of all messages and texts.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Texts that are no JSON, and JSON that has no one meaning.
+//! Texts that are not JSON, and JSON that is ambiguous.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What has been sent and is unread: descriptors, and large replies in memfds.
+//! Budgets for what is sent and unread: descriptors, and large replies in memfds.
 
 use super::*;
 use jsoncomm::Stream;

@@ -1,4 +1,4 @@
-//! What one user may cost, by however many connections, and that others do not feel it.
+//! Budgets of a user over all of its connections. Other users are not affected.
 
 use super::*;
 use crate::limits::waiting::{LARGE, LARGE_TEXT, room};

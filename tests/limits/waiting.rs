@@ -1,4 +1,4 @@
-//! Answers that wait for peers that do not read: kept within a budget, and what becomes of the rest.
+//! Backlogs of replies to peers that do not read.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Nothing is in scope here but what is named, and much that std names is something else.
+//! Generated code works where nothing is in scope and names of std mean something else.
 
 #![no_implicit_prelude]
 

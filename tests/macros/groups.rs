@@ -1,4 +1,4 @@
-//! Types that come out of `macro_rules!`, which puts invisible parentheses around them, anywhere inside other types.
+//! Types from `macro_rules!`, which puts invisible groups around them.
 
 use std::borrow::Cow;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Names that a program has are not in the way of those that generated code has.
+//! Names of the program do not collide with those in generated code.
 
 #![allow(
     non_upper_case_globals,

@@ -1,4 +1,4 @@
-//! We call a server in Python.
+//! Our client calls a server in Python.
 
 use std::convert::Infallible;
 use std::fs::File;

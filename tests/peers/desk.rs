@@ -1,4 +1,4 @@
-//! What is served in both languages: a service trait, an enum of requests, and the enum as bare wire.
+//! The service in both languages: a trait, an enum of requests, and the enum without envelope.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -1,4 +1,4 @@
-//! A Python peer as a child process: told, heard with a deadline, killed when dropped.
+//! A peer in Python as a child process, with a deadline on each read. Killed when dropped.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Python calls a server of ours.
+//! A client in Python calls our server.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

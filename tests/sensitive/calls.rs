@@ -1,4 +1,4 @@
-//! Calls: no fault, no event and no client's error repeats what a sensitive argument or member was.
+//! Calls: no fault, event or error repeats a sensitive value.
 
 use super::silent;
 

@@ -1,4 +1,4 @@
-//! `Debug`: as std derives it, but for the values of sensitive fields.
+//! `Debug`: as std derives it, without sensitive values.
 
 use std::fmt::Debug;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Errors of reading and writing: the field's name and no more.
+//! Errors of reading and writing name the sensitive field and nothing of its value.
 
 use super::silent;
 

@@ -1,4 +1,4 @@
-//! Messages as arguments, in every way that an argument is taken.
+//! Messages as arguments, in each way to take an argument.
 
 use super::*;
 

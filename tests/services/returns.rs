@@ -1,4 +1,4 @@
-//! What a method may return: whatever a field may be.
+//! Return types of methods: whatever a field may be.
 
 use super::*;
 use jsoncomm::describe::Describe;

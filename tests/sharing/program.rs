@@ -1,4 +1,4 @@
-//! What the program's own code does meanwhile: wakers, callbacks, loops.
+//! Threads of a program beside the waiting ones: wakers, callbacks, loops.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Payloads: how large, how many descriptors, and what is refused.
+//! Payloads: sizes, numbers of descriptors, errors.
 
 use std::os::fd::AsRawFd;
 

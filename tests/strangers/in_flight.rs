@@ -1,4 +1,4 @@
-//! Descriptors in flight to users who do not read them, from a server that the kernel counts them against.
+//! Descriptors in flight to users that do not read, from a server whose own limit they count against.
 
 use std::time::{Duration, Instant};
 

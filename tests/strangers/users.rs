@@ -1,4 +1,4 @@
-//! Who a peer is, whatever it says of itself, and that nobody is nobody.
+//! The identity of peers of other users and user namespaces.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

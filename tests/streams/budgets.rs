@@ -1,4 +1,4 @@
-//! Streams whose readers are slow, and which share what may wait for one user.
+//! Slow streams that share the backlog of one user.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

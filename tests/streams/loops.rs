@@ -1,4 +1,4 @@
-//! Streams without a thread that waits for them: told by a loop, or awaited.
+//! Streams that are driven by a loop or awaited.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

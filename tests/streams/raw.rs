@@ -1,4 +1,4 @@
-//! Streams as they look on the wire, from both ends.
+//! Streams on the wire, from both ends.
 
 use crate::streams::{TickerClient, start};
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! What a stream keeps for a reader that is slower than it, and what becomes of the rest.
+//! Streams that are faster than their reader: overflow policies, and bounded memory.
 
 use std::time::Instant;
 

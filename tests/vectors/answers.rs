@@ -1,4 +1,4 @@
-//! Vectors for clients: what is answered, and what the call then ends with.
+//! Vectors for clients: a reply, and the result of its call.
 
 use std::fmt::Debug;
 use std::os::fd::AsFd;

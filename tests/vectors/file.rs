@@ -1,4 +1,4 @@
-//! The vectors of one file, and the descriptors that they speak of.
+//! The format of a file of vectors, and the descriptors that it names.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};

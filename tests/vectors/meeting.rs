@@ -1,4 +1,4 @@
-//! The service of the vectors, called from one language to the other, each method of it.
+//! The service of the vectors, each method called from one language to the other.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -1,4 +1,4 @@
-//! Vectors for servers: what is sent, which method runs then, and what is answered.
+//! Vectors for servers: a message, the method that runs, and the reply.
 
 use std::os::fd::AsFd;
 

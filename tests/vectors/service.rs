@@ -1,4 +1,4 @@
-//! The service that the vectors call, and the enum of their bare messages.
+//! The service that the vectors call, and the enum of its bare messages.
 
 use std::os::fd::OwnedFd;
 

@@ -1,4 +1,4 @@
-//! Calls of methods that nothing else serves.
+//! Fallback handlers, for methods that no service has.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! Datagrams as they are.
+//! Raw datagrams.
 
 use std::os::fd::AsFd;
 
