@@ -15,15 +15,15 @@ use jsoncomm::address::{Address, Bind};
 use crate::address::SocketKind;
 use crate::field::Field;
 
-/// Calls, serves and watches services that speak jsoncomm.
+/// Calls, serves and traces services that use jsoncomm.
 ///
-/// A service answers JSON-RPC 2.0 calls on a unix socket, one JSON text and its descriptors in each datagram. An ADDRESS
-/// is a path with a slash in it, an abstract name (@name), a descriptor that jsoncomm was started with (fd:N), or a
-/// program to start with a connected socket as its descriptor 3 (exec:CMD), which has two seconds to end after the call.
-/// Left out, it is that of the variable JSONCOMM_ADDRESS. Both kinds of socket are tried.
+/// A service replies to JSON-RPC 2.0 calls on a unix socket, with one JSON text and its descriptors in each datagram. An
+/// ADDRESS is a path that contains a slash, an abstract name (@name), a descriptor that jsoncomm was started with (fd:N),
+/// or a program to start with a connected socket as its descriptor 3 (exec:CMD), which has two seconds to end after the
+/// call. The default is the value of JSONCOMM_ADDRESS. Both kinds of socket are tried.
 ///
-/// Standard output has the answer's JSON and nothing else: indented and coloured on a terminal, on one line
-/// elsewhere, and in both its numbers and the order of its members are as they were sent. NO_COLOR is respected.
+/// Standard output is the reply's JSON and nothing else: indented and coloured on a terminal, otherwise on one line.
+/// Numbers and the order of members stay as the service sent them. NO_COLOR is respected.
 #[derive(Debug, Parser)]
 #[command(name = "jsoncomm", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -47,20 +47,20 @@ pub(crate) enum Command {
 /// How a service is reached.
 #[derive(Debug, Args)]
 pub(crate) struct Reach {
-    /// The kind of its socket; without this both are tried
+    /// The kind of its socket; by default both are tried
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<SocketKind>,
-    /// How long all of it may take, from the start to the answer: seconds, or 200ms, 1.5s, 2m, or none [default: 25, from
-    /// when the JSON has been read]
+    /// The time for everything, from the start to the reply: seconds, or 200ms, 1.5s, 2m, or none [default: 25, after the
+    /// JSON has been read]
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<Timeout>,
-    /// The longest message to send or to take: bytes, or 512K, 16M, 1G [default: 1M]
+    /// The longest message to send or receive: bytes, or 512K, 16M, 1G [default: 1M]
     #[arg(long, value_name = "SIZE")]
     pub(crate) limit: Option<Size>,
 }
 
 impl Reach {
-    /// The longest message to send or to take, in bytes.
+    /// Returns the longest message to send or receive, in bytes.
     pub(crate) fn limit(&self) -> usize {
         message_limit(self.limit)
     }
@@ -72,29 +72,29 @@ pub(crate) fn message_limit(limit: Option<Size>) -> usize {
     limit.unwrap_or_else(|| Limits::default().message)
 }
 
-/// Calls a method and prints the answer.
+/// Calls a method and prints the reply.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "jsoncomm call [OPTIONS] [ADDRESS] METHOD [JSON] [-- CMD...]
        jsoncomm call --bare [OPTIONS] [ADDRESS] JSON [-- CMD...]"
 )]
 pub(crate) struct Call {
-    /// The address, the method's whole name, and its arguments: an object, or an array by position; @FILE and - (standard
-    /// input) have it read. Without JSON there are none
+    /// The address, the full name of the method, and its arguments: an object, or an array by position. @FILE reads them
+    /// from a file, - from standard input. Without JSON there are none
     #[arg(value_name = "ADDRESS METHOD JSON", num_args = 1.., value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
     pub(crate) reach: Reach,
-    /// Pass a file as the argument FIELD, opened for reading, with :rw for reading and writing (made if it is not there);
-    /// a socket is connected to; fd:N is a descriptor that jsoncomm was started with, - is standard input
+    /// Pass a file as the argument FIELD, opened for reading, with :rw for reading and writing (created if it does not
+    /// exist). A socket is connected to. fd:N is a descriptor that jsoncomm was started with, - is standard input
     #[arg(
         long = "fd",
         value_name = "FIELD=PATH[:rw]",
         value_parser = OsStringValueParser::new().try_map(Lend::try_from)
     )]
     pub(crate) fds: Vec<Lend>,
-    /// Copy what the descriptor in the answer's FIELD gives to a file, which is opened before the call; with fd:N to that
-    /// descriptor; with - to standard output, and the answer goes to standard error
+    /// Copy the content of the descriptor in the reply's FIELD to a file, which is opened before the call, or to the
+    /// descriptor fd:N, or with - to standard output; the reply's JSON then goes to standard error
     #[arg(
         long,
         value_name = "FIELD=FILE",
@@ -102,20 +102,20 @@ pub(crate) struct Call {
         conflicts_with_all = ["oneway", "follow"]
     )]
     pub(crate) save: Vec<Save>,
-    /// Become CMD, with the answer's descriptors from 3 on (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES); the answer goes to
-    /// standard error
+    /// Execute CMD, with the reply's descriptors from 3 on (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES); the reply's JSON goes
+    /// to standard error
     #[arg(long, requires = "program", conflicts_with_all = ["oneway", "follow"])]
     pub(crate) exec: bool,
-    /// Do not wait for an answer
+    /// Do not wait for a reply
     #[arg(long, conflicts_with = "follow")]
     pub(crate) oneway: bool,
-    /// Print each item of a stream on a line of its own, until it ends; the timeout, none by default, is for each
+    /// Print each item of a stream on its own line, until the stream ends; the timeout, none by default, is for each item
     #[arg(long)]
     pub(crate) follow: bool,
-    /// The JSON is the whole message, without envelope, and so is the answer
+    /// Send the JSON as the whole message, without an envelope, and receive the reply without one
     #[arg(long, conflicts_with = "follow")]
     pub(crate) bare: bool,
-    /// What to become with --exec
+    /// The program of --exec
     #[arg(last = true, value_name = "CMD", requires = "exec", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) program: Vec<OsString>,
 }
@@ -124,7 +124,7 @@ pub(crate) struct Call {
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm list [OPTIONS] [ADDRESS]")]
 pub(crate) struct List {
-    /// Where they are
+    /// The address of the services
     #[arg(value_name = "ADDRESS", num_args = 0..=1, value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
@@ -135,7 +135,7 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm describe [OPTIONS] [ADDRESS] [METHOD]")]
 pub(crate) struct Describe {
-    /// Where they are, and the one to describe; without METHOD all are
+    /// The address, and the method to describe; without METHOD all are described
     #[arg(value_name = "ADDRESS METHOD", num_args = 0..=2, value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
@@ -148,13 +148,13 @@ pub(crate) struct Describe {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Form {
-    /// Print the OpenRPC document as it came
+    /// Print the OpenRPC document as the service sent it
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print a typed client in Python, over the module jsoncomm of the library's examples
+    /// Print a typed client in Python, for the module jsoncomm in the library's examples
     #[arg(long)]
     pub(crate) python: bool,
-    /// Print the service's traits and types in Rust; what has no type is a serde_json::Value
+    /// Print the service's traits and types in Rust; values without a type are serde_json::Value
     #[arg(long)]
     pub(crate) rust: bool,
 }
@@ -163,7 +163,7 @@ pub(crate) struct Form {
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm peer [OPTIONS] [ADDRESS]")]
 pub(crate) struct Peer {
-    /// Where it is
+    /// The address
     #[arg(value_name = "ADDRESS", num_args = 0..=1, value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
@@ -172,54 +172,54 @@ pub(crate) struct Peer {
 
 /// Serves a method by running a program for each call.
 ///
-/// The program gets the arguments as JSON on standard input, and the descriptors from 3 on (LISTEN_FDS). What it
-/// prints on standard output is the result: JSON, or nothing for null. Its exit status, if not 0, is the code of a
-/// service error, whose text is the last line of what it printed on standard error; killed by a signal it is 128
-/// and the signal's number. JSONCOMM_METHOD, JSONCOMM_UID and JSONCOMM_PID say what was called, and by whom. It gets
-/// SIGTERM when its call is cancelled. Several run at once.
+/// The program gets the arguments as JSON on standard input, and the descriptors from 3 on (LISTEN_FDS). Its standard
+/// output is the result: JSON, or nothing for null. An exit status other than 0 is the code of a service error, whose
+/// message is the last line of its standard error; if a signal kills it, the code is 128 plus the signal's number.
+/// JSONCOMM_METHOD, JSONCOMM_UID and JSONCOMM_PID have the method and the caller. It gets SIGTERM when its call is
+/// cancelled. Several programs run at once.
 ///
-/// ADDRESS may be fd:N, too: a socket that jsoncomm was started with, such as fd:3 of a socket unit of systemd. One that
-/// is connected has one client; when that closes it, jsoncomm ends.
+/// ADDRESS may also be fd:N: a socket that jsoncomm was started with, such as fd:3 of a systemd socket unit. A connected
+/// socket has one client; when the client closes it, jsoncomm exits.
 ///
-/// On SIGTERM, SIGINT and SIGHUP no more calls are taken; the programs that run have a second to answer.
+/// On SIGTERM, SIGINT and SIGHUP new calls are refused; running programs have a second to finish.
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm serve [OPTIONS] [ADDRESS] METHOD -- CMD...")]
 pub(crate) struct Serve {
-    /// Where to serve, and the method's whole name
+    /// The address to bind, and the full name of the method
     #[arg(value_name = "ADDRESS METHOD", num_args = 1..=2, value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
-    /// The kind of socket [default: seqpacket, or what the descriptor is]
+    /// The kind of socket [default: seqpacket, or the kind of the descriptor]
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<SocketKind>,
-    /// The permission bits of the socket's file, whatever the umask: who may write to it may call
+    /// The permission bits of the socket's file, whatever the umask. A process that may write to the file may call
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<FileMode>,
-    /// The longest message to take or to answer with: bytes, or 512K, 16M, 1G [default: 1M]
+    /// The longest message to receive or send: bytes, or 512K, 16M, 1G [default: 1M]
     #[arg(long, value_name = "SIZE")]
     pub(crate) limit: Option<Size>,
-    /// How many programs run at once; more calls are refused as busy
+    /// The number of programs that run at once; further calls are refused as busy
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: u16,
-    /// Stop when the first call has been answered
+    /// Stop after the reply to the first call
     #[arg(long)]
     pub(crate) once: bool,
-    /// What to run
+    /// The program to run
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) program: Vec<OsString>,
 }
 
-/// Stands between clients and a service, and prints each datagram that passes.
+/// Forwards messages between clients and a service, and prints each one.
 ///
-/// Each line begins with the number of the client and the direction: > to the service, < to the client. Each
-/// descriptor has a line that says what it is. The service sees the tap's own user and process, not the client's. LISTEN
-/// may be fd:N, as for serve.
+/// Each line begins with the number of the client and the direction: > to the service, < to the client. A line for each
+/// descriptor says what it is. To the service the caller is the tap's user and process, not the client's. LISTEN may be
+/// fd:N, as for serve.
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm tap [OPTIONS] LISTEN [ADDRESS]")]
 pub(crate) struct Tap {
-    /// Where clients connect, and where the service is
+    /// The address for clients to connect to, and that of the service
     #[arg(value_name = "LISTEN ADDRESS", num_args = 1..=2, value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
-    /// The kind of the service's socket, and of this one; without this it is found out
+    /// The kind of the service's socket, and of the tap's; by default it is found out
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<SocketKind>,
     /// The permission bits of the tap's socket file, whatever the umask
@@ -227,21 +227,21 @@ pub(crate) struct Tap {
     pub(crate) mode: Option<FileMode>,
 }
 
-/// Calls a method again and again, and says how long that takes.
+/// Calls a method repeatedly, and prints how long the calls take.
 ///
 /// The timeout is for connecting, and then for each call.
 #[derive(Debug, Args)]
 #[command(override_usage = "jsoncomm bench [OPTIONS] [ADDRESS] METHOD [JSON]")]
 pub(crate) struct Bench {
-    /// The address, the method's whole name, and its arguments, as for call
+    /// The address, the full name of the method, and its arguments, as for call
     #[arg(value_name = "ADDRESS METHOD JSON", num_args = 1.., value_hint = ValueHint::AnyPath)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
     pub(crate) reach: Reach,
-    /// How many calls to make; without this as many as there is time for
+    /// The number of calls; by default as many as there is time for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) calls: Option<u64>,
-    /// How long to go on at most [default: 3, or none with --calls]
+    /// The longest time to go on [default: 3, or none with --calls]
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<Timeout>,
 }
@@ -249,11 +249,11 @@ pub(crate) struct Bench {
 /// Prints completions for a shell.
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// Which
+    /// The shell
     pub(crate) shell: Shell,
 }
 
-/// Prints the manual page, or that of a command.
+/// Prints the manual page of jsoncomm, or of one of its commands.
 #[derive(Debug, Args)]
 pub(crate) struct Man {
     /// The command
@@ -267,9 +267,9 @@ pub(crate) enum Timeout {
     Never,
 }
 
-/// What is written is no time.
+/// The text is not a time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no time: write 10, 1.5s, 200ms, 2m or none")]
+#[error("not a time: write 10, 1.5s, 200ms, 2m or none")]
 pub(crate) struct NoTime;
 
 impl FromStr for Timeout {
@@ -293,7 +293,7 @@ impl FromStr for Timeout {
     }
 }
 
-/// What is bound, and with which permission bits.
+/// Returns what to bind, with these permission bits.
 pub(crate) fn bind_at(address: Address, mode: Option<FileMode>) -> Bind {
     let bind = Bind::at(address);
     match mode {
@@ -306,9 +306,9 @@ pub(crate) fn bind_at(address: Address, mode: Option<FileMode>) -> Bind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) usize);
 
-/// What is written is no size.
+/// The text is not a size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no size: write bytes, or 512K, 16M, 1G")]
+#[error("not a size: write bytes, or 512K, 16M, 1G")]
 pub(crate) struct NoSize;
 
 impl FromStr for Size {
@@ -332,9 +332,9 @@ impl FromStr for Size {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileMode(pub(crate) u32);
 
-/// What is written are no permission bits.
+/// The text is not permission bits.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no mode: write octal digits such as 600 or 0666")]
+#[error("not a mode: write octal digits such as 600 or 0666")]
 pub(crate) struct NoMode;
 
 impl FromStr for FileMode {
@@ -356,14 +356,14 @@ pub(crate) struct Lend {
     pub(crate) access: Access,
 }
 
-/// What a file is opened for.
+/// The access mode of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Reading,
     Both,
 }
 
-/// Where to copy what a descriptor gives: `FIELD=FILE`, `FIELD=fd:N` or `FIELD=-`.
+/// Where to copy the content of a descriptor: `FIELD=FILE`, `FIELD=fd:N` or `FIELD=-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Save {
     pub(crate) field: Field,
@@ -381,19 +381,19 @@ pub(crate) enum Spot {
 }
 
 impl Spot {
-    /// Reads it; anything else is a path. `./fd:3` is one, too.
+    /// Parses `-` and `fd:N`. Anything else is a path, and so is `./fd:3`.
     fn read(text: &[u8]) -> Result<Self, String> {
         match text {
             b"-" => Ok(Self::Standard),
             [b'f', b'd', b':', number @ ..] => descriptor(number)
                 .map(Self::Inherited)
-                .ok_or_else(|| String::from("fd: and no number; a file of that name is ./fd:")),
+                .ok_or_else(|| String::from("fd: without a number; a file of that name is ./fd:")),
             path => Ok(Self::Path(PathBuf::from(OsStr::from_bytes(path)))),
         }
     }
 }
 
-/// Reads the number of a descriptor.
+/// Parses the number of a descriptor.
 pub(crate) fn descriptor(number: &[u8]) -> Option<i32> {
     let number = std::str::from_utf8(number).ok()?.parse().ok()?;
     (number >= 0).then_some(number)
@@ -448,7 +448,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 

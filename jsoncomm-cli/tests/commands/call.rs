@@ -463,7 +463,7 @@ fn each_way_to_end_has_its_exit_status() {
         (&["a.b", "7"], "the argument 7 cannot be the arguments"),
         (&["a.b", r#"{"a":1,"a":2}"#], "key \"a\" is repeated"),
         (&["a.b", "{}", "--unknown"], "--unknown"),
-        (&["a.b", "{}", "--timeout", "soon"], "no time"),
+        (&["a.b", "{}", "--timeout", "soon"], "not a time"),
         (&["a.b", "{}", "--", "true"], "--exec"),
         (&["a.b", "{}", "--exec"], "CMD"),
         (&[], "no METHOD"),

@@ -311,7 +311,7 @@ fn what_cannot_be_served_is_told() {
         (&["./x.sock", "a.b", "--", "/not/there"], "no such program"),
         (
             &["./x.sock", "a.b", "--mode", "rw", "--", "true"],
-            "no mode",
+            "not a mode",
         ),
         (&["./x.sock", "a.b"], "CMD"),
         (&["./x.sock", "--", "true"], "no METHOD"),
