@@ -1,4 +1,4 @@
-//! Where a service is, and how it is reached from here.
+//! Addresses on the command line, and connecting to them.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -24,13 +24,13 @@ use crate::files::inherited;
 use crate::places::Places;
 use crate::problem::{Problem, descriptor_trouble};
 
-/// The variable that has the address where the command line has none.
+/// The environment variable with the default address.
 pub(crate) const VARIABLE: &str = "JSONCOMM_ADDRESS";
 
-/// As deep as a message can nest: who writes one here, or prints one, has no reason for less.
+/// The deepest nesting of a message. The command has no reason for a lower limit.
 const DEPTH_MAX: usize = 127;
 
-/// How long a program that was started for the call has to end by itself, and then once more to end when told to.
+/// The time that a program started for the call has to exit by itself, and once more after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// An address on the command line.
@@ -44,12 +44,12 @@ pub(crate) enum Place {
     Program(OsString),
 }
 
-/// The kinds of socket, as they are written on the command line.
+/// The kinds of socket, as written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SocketKind {
     /// A connection.
     Seqpacket,
-    /// Datagrams without one.
+    /// Datagrams without a connection.
     Datagram,
 }
 
@@ -81,7 +81,7 @@ impl SocketKind {
 }
 
 impl Place {
-    /// Reads an address; `None` if it does not look like one. A path has a slash in it.
+    /// Parses an address; returns `None` if the word does not look like one. A path contains a slash.
     pub(crate) fn read(word: &OsStr) -> Option<Result<Self, Problem>> {
         let bytes = word.as_bytes();
         let bad = |problem: &str| Problem::Usage(format!("{}: {problem}", word.to_string_lossy()));
@@ -100,7 +100,7 @@ impl Place {
         bytes.contains(&b'/').then(|| Ok(path()))
     }
 
-    /// Takes the address off the front of the words of a command line, or out of the environment.
+    /// Takes the address from the front of a command line, or from the environment.
     pub(crate) fn take(words: &mut Vec<OsString>) -> Result<Self, Problem> {
         if let Some(place) = words.first().and_then(|word| Self::read(word)) {
             words.remove(0);
@@ -108,18 +108,18 @@ impl Place {
         }
         let Some(word) = std::env::var_os(VARIABLE).filter(|word| !word.is_empty()) else {
             let first = words.first().map(|word| word.to_string_lossy());
-            let instead = first.map_or_else(String::new, |word| format!("{word} is none: "));
+            let instead = first.map_or_else(String::new, |word| format!("{word} is not one: "));
             return Err(Problem::Usage(format!(
-                "no address: {instead}it has a slash in it (./name.sock), or begins with @, fd: or exec:; or set {VARIABLE}"
+                "no address: {instead}write a path with a slash (./name.sock), @NAME, fd:N or exec:CMD, or set {VARIABLE}"
             )));
         };
-        // There it cannot be mistaken for anything else.
+        // In the environment it cannot be mistaken for another word.
         let path = || Ok(Self::Socket(Address::from(PathBuf::from(&word))));
         let place = Self::read(&word).unwrap_or_else(path);
         place.map_err(|problem| Problem::Usage(format!("{VARIABLE}: {problem}")))
     }
 
-    /// The address of a socket that others can reach, or that can be bound.
+    /// Returns the address of a socket that can be connected to or bound.
     pub(crate) fn socket(self) -> Result<Address, Problem> {
         match self {
             Self::Socket(address) => Ok(address),
@@ -171,7 +171,7 @@ impl Place {
         Ok(link)
     }
 
-    /// Takes a descriptor and makes of it what is wanted.
+    /// Makes a socket or connection of an inherited descriptor.
     fn open<T>(
         &self,
         kind: Option<SocketKind>,
@@ -190,7 +190,7 @@ impl Place {
                 let (fd, child) = start(command, kind)?;
                 (fd, Some(Program { child, kind }))
             }
-            Self::Socket(_) => return Err(Problem::Usage(String::from("no descriptor"))),
+            Self::Socket(_) => return Err(Problem::Usage(String::from("not a descriptor"))),
         };
         let end = make(fd).map_err(Problem::Connect)?;
         Ok(Link {
@@ -200,16 +200,16 @@ impl Place {
     }
 }
 
-/// Where clients come.
+/// Where clients connect.
 #[derive(Debug)]
 pub(crate) enum Listen {
     Address(Address, Kind),
-    /// With its number.
+    /// An inherited socket, with its number.
     Inherited(OwnedFd, i32),
 }
 
 impl Listen {
-    /// Takes over a descriptor, or leaves an address to be bound.
+    /// Takes over an inherited descriptor, or keeps an address to bind.
     pub(crate) fn of(place: Place, kind: Option<SocketKind>) -> Result<Self, Problem> {
         let Place::Inherited(number) = place else {
             let kind = kind.unwrap_or(SocketKind::Seqpacket);
@@ -239,10 +239,10 @@ impl fmt::Display for Listen {
     }
 }
 
-/// The near end of what was connected to.
+/// Our end of a connection.
 #[derive(Debug)]
 pub(crate) struct Link<T> {
-    // Closed before the program is waited for.
+    // Closed before waiting for the program.
     pub(crate) end: T,
     _program: Option<Program>,
 }
@@ -263,10 +263,11 @@ enum Purpose {
     Serving,
 }
 
-/// Sees to it that an inherited descriptor is a socket of the kind that is asked for, and of use.
+/// Checks that an inherited descriptor is a usable socket of the requested kind.
 fn check_socket(fd: &OwnedFd, kind: Option<SocketKind>, purpose: Purpose) -> Result<(), String> {
     let wrong = |what: &str| Err(String::from(what));
-    let found = socket_type(fd).map_err(|_| format!("no socket, but {}", describe(fd.as_fd())))?;
+    let found =
+        socket_type(fd).map_err(|_| format!("not a socket, but {}", describe(fd.as_fd())))?;
     let kinds = [SocketKind::Seqpacket, SocketKind::Datagram].map(SocketKind::sort);
     if socket_domain(fd) != Ok(AddressFamily::UNIX) || !kinds.contains(&found) {
         return wrong("no unix socket for packets or datagrams");
@@ -286,12 +287,12 @@ fn check_socket(fd: &OwnedFd, kind: Option<SocketKind>, purpose: Purpose) -> Res
     }
 }
 
-/// Starts a program with one end of a pair of sockets; gives out the other.
+/// Starts a program with one end of a socket pair; returns the other.
 fn start(command: &OsStr, kind: SocketKind) -> Result<(OwnedFd, Child), Problem> {
     let mut places = Places::reserve(1)?;
     let (near, far) = socketpair(AddressFamily::UNIX, kind.sort(), SocketFlags::CLOEXEC, None)
         .map_err(Problem::here("socketpair"))?;
-    // The shell becomes the program, so it is who the variable names.
+    // The shell executes the program, so LISTEN_PID is the program's.
     let mut script = OsString::from("LISTEN_PID=$$; export LISTEN_PID; exec ");
     script.push(command);
     let mut shell = Command::new("/bin/sh");
@@ -301,7 +302,7 @@ fn start(command: &OsStr, kind: SocketKind) -> Result<(OwnedFd, Child), Problem>
     Ok((near, child))
 }
 
-/// A program that was started for a call. It has ended when this is dropped.
+/// A program that was started for a call. Dropping it waits until the program has exited.
 #[derive(Debug)]
 struct Program {
     child: Child,
@@ -309,7 +310,7 @@ struct Program {
 }
 
 impl Program {
-    /// Waits for its end; says whether it came.
+    /// Waits for its exit; returns true if it has exited.
     fn ends_within(&mut self, pidfd: &OwnedFd, time: Duration) -> bool {
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
@@ -327,7 +328,7 @@ impl Drop for Program {
         else {
             return;
         };
-        // Without a connection nothing tells it that we have gone.
+        // Without a connection the program cannot notice that we are gone.
         let told = self.kind == SocketKind::Seqpacket && self.ends_within(&pidfd, GRACE);
         if told {
             return;
@@ -340,7 +341,7 @@ impl Drop for Program {
     }
 }
 
-/// The number of a child that has not been waited for.
+/// The process id of a child that has not been waited for.
 pub(crate) fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }

@@ -11,10 +11,10 @@ use crate::problem::Problem;
 use crate::words::{Reading, Text};
 use crate::{output, standard, words};
 
-/// How long it goes on, unless the command line says otherwise.
+/// The default duration.
 const TIME: Duration = Duration::from_secs(3);
 
-/// Most calls whose time is kept; of more, the last so many.
+/// The number of calls whose times are kept: the last ones.
 const KEPT: usize = 1 << 20;
 
 pub(crate) fn run(bench: Bench) -> Result<(), Problem> {
@@ -36,7 +36,7 @@ pub(crate) fn run(bench: Bench) -> Result<(), Problem> {
     };
     let link = place.connect(&bench.reach, clock.calling())?;
     let connection = match bench.reach.timeout {
-        // Each call has the same time as the connecting.
+        // The timeout is for connecting, and then for each call.
         None => link.end.clone(),
         Some(Timeout::After(time)) => link.end.with_timeout(time),
         Some(Timeout::Never) => link.end.without_timeout(),
@@ -76,7 +76,7 @@ fn keep(times: &mut Vec<Duration>, made: u64, time: Duration) {
     }
 }
 
-/// The time that so many of a hundred do not exceed; of sorted times.
+/// Returns a percentile of sorted times.
 fn rank(times: &[Duration], percent: usize) -> Duration {
     let place = (times.len() * percent).div_ceil(100).max(1) - 1;
     times.get(place).copied().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! `jsoncomm call`: one call, what becomes of its descriptors, and streams.
+//! `jsoncomm call`: one call or stream, and its descriptors.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -43,7 +43,7 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     let text = match (words.json(reading)?, &method) {
         (Some(text), _) => text,
         (None, Some(_)) => Text::nothing(),
-        (None, None) => return Err(Problem::Usage(String::from("no JSON"))),
+        (None, None) => return Err(Problem::Usage(String::from("JSON is missing"))),
     };
     if method.is_some() {
         text.check_arguments()?;
@@ -68,7 +68,7 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     }
 }
 
-/// Calls, and waits for the answer if there is one that is not printed already.
+/// Sends the call, and returns the reply unless it was printed already.
 fn ask(
     place: &Place,
     method: Option<&str>,
@@ -94,7 +94,7 @@ fn ask(
     Ok(Some(answer))
 }
 
-/// Takes over the descriptors that the command line names, so that a program which is started has their numbers.
+/// Takes over the descriptors that the command line names, to free their numbers for a program that is started.
 fn claim(place: &Place, call: &Call) -> Result<(), Problem> {
     let lent = call.fds.iter().map(|lend| &lend.file);
     let files = lent.chain(call.save.iter().map(|save| &save.file));
@@ -104,36 +104,36 @@ fn claim(place: &Place, call: &Call) -> Result<(), Problem> {
         }
     }
     if let Place::Inherited(number) = place {
-        // Connecting says what is wrong with it.
+        // Connecting reports what is wrong with it.
         let _ = inherited(*number);
     }
     Ok(())
 }
 
-/// Keeps the numbers of the program that the command line names free, before anything else has them.
+/// Reserves the descriptor numbers of the program, before anything else uses them.
 fn places(call: &Call) -> Result<Places, Problem> {
     if let Some(name) = call.program.first() {
         find_program(name)?;
     }
     let places = Places::reserve(FDS_MAX)?;
-    // It is there for the sake of at least one.
+    // --exec needs at least one.
     places.check(1)?;
     Ok(places)
 }
 
-/// Sees to it that the answer can be printed, before there is one.
+/// Checks that the reply can be printed, before the call is sent.
 fn check_outputs(call: &Call, aside: bool) -> Result<(), Problem> {
     if aside {
         standard::check_error()?;
     }
-    // A program may have its own use for it, and a one-way call has none.
+    // A program uses it as it likes, and a one-way call prints nothing.
     if call.oneway || call.exec {
         return Ok(());
     }
     standard::check_output()
 }
 
-/// The connection with what is left of the time.
+/// Returns the connection with the time that is left as its timeout.
 pub(crate) fn within(connection: &Connection, deadline: Deadline) -> Connection {
     match deadline.left() {
         Some(left) => connection.with_timeout(left),
@@ -141,7 +141,7 @@ pub(crate) fn within(connection: &Connection, deadline: Deadline) -> Connection 
     }
 }
 
-/// Makes a message of JSON and the files that are passed with it.
+/// Makes a message of JSON and the files to pass with it.
 pub(crate) fn message(
     text: &Text,
     lent: &[Lend],
@@ -178,12 +178,12 @@ pub(crate) fn message(
     Ok(RawMessage { json, fds })
 }
 
-/// Opens the files that the answer's descriptors are copied to.
+/// Opens the files that the reply's descriptors are copied to.
 fn targets(saves: &[Save], deadline: Deadline) -> Result<Vec<Target>, Problem> {
     let mut before: &[Save] = &[];
     let mut targets = Vec::new();
     for (index, save) in saves.iter().enumerate() {
-        let twice = |what: String| Problem::Usage(format!("--save {what}: it is there twice"));
+        let twice = |what: String| Problem::Usage(format!("--save {what}: given twice"));
         if before.iter().any(|other| other.field == save.field) {
             return Err(twice(save.field.to_string()));
         }
@@ -198,7 +198,7 @@ fn targets(saves: &[Save], deadline: Deadline) -> Result<Vec<Target>, Problem> {
     Ok(targets)
 }
 
-/// Sends a message that is no call, and waits for one that answers it.
+/// Sends a message without an envelope, and waits for the reply.
 fn bare(
     socket: &mut Socket,
     message: &RawMessage,
@@ -234,7 +234,7 @@ fn follow(
     Ok(())
 }
 
-/// Becomes a program that has the answer's descriptors.
+/// Executes a program that inherits the reply's descriptors.
 fn become_program(
     mut places: Places,
     answer: &RawMessage,
@@ -242,7 +242,7 @@ fn become_program(
 ) -> Result<(), Problem> {
     let (name, arguments) = program
         .split_first()
-        .ok_or_else(|| Problem::Usage(String::from("no CMD")))?;
+        .ok_or_else(|| Problem::Usage(String::from("CMD is missing")))?;
     let mut command = Command::new(name);
     command
         .args(arguments)
@@ -257,12 +257,12 @@ fn become_program(
     Err(Problem::file(name)(command.exec()))
 }
 
-/// How each descriptor of a message is called: by its field, where that is certain.
+/// Returns the name of each descriptor of a message: its field, where that is certain.
 pub(crate) fn names(message: &RawMessage) -> impl Fn(usize) -> String {
     let json = Json::parse(&message.json);
     let places = json.map_or_else(|_| Vec::new(), |json| json.indices());
     move |index| {
-        // Each is named exactly once, so a number that is there once is its name.
+        // Each is named exactly once, so a number that occurs once is its index.
         let mut found = places.iter().filter(|(_, number)| *number == index);
         match (found.next(), found.next()) {
             (Some((field, _)), None) => field.to_string(),

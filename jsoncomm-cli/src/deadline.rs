@@ -1,4 +1,4 @@
-//! One deadline for all that a command waits for.
+//! One deadline for everything that a command waits for.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 use crate::args::Timeout;
 use crate::problem::Problem;
 
-/// How long a command may take, unless the command line says otherwise.
+/// The default time of a command.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// When a command was started, and how long it may take.
+/// When a command was started, and its timeout.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     timeout: Option<Timeout>,
     start: Instant,
 }
 
-/// Until when something is waited for; `None` is for ever.
+/// The time until which something is waited for; `None` is without limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Clock {
-    /// Begins now.
+    /// Starts now.
     pub(crate) fn start(timeout: Option<Timeout>) -> Self {
         let start = Instant::now();
         Self { timeout, start }
     }
 
-    /// Until when arguments are read: a person who types them, or a program that makes them, is hurried only by what the
-    /// command line says.
+    /// Returns the deadline for reading arguments: only a timeout on the command line limits a person who types them, or
+    /// a program that generates them.
     pub(crate) fn reading(&self) -> Deadline {
         Deadline(match self.timeout {
             Some(Timeout::After(time)) => self.start.checked_add(time),
@@ -37,7 +37,7 @@ impl Clock {
         })
     }
 
-    /// Until when everything else is done; without a word on the command line counted from now.
+    /// Returns the deadline for everything else. The default timeout starts now.
     pub(crate) fn calling(&self) -> Deadline {
         match self.timeout {
             None => Deadline(Instant::now().checked_add(PATIENCE)),
@@ -47,21 +47,21 @@ impl Clock {
 }
 
 impl Deadline {
-    /// How much time is left; `None` when there is no deadline.
+    /// Returns the time that is left; `None` without a deadline.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.0
             .map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// The deadline as a time; without one, later than anybody waits.
+    /// Returns the deadline as a time; without one, a time in the far future.
     pub(crate) fn instant(&self) -> Instant {
         /// About three years.
         const FOREVER: Duration = Duration::from_secs(100_000_000);
         self.0.unwrap_or_else(|| Instant::now() + FOREVER)
     }
 
-    /// Has something done that cannot be told to stop, and waits for its result. When the time has passed first, it goes
-    /// on until this process ends.
+    /// Runs work that cannot be interrupted on a thread, and waits for its result. If the time passes first, the thread
+    /// goes on until this process exits.
     pub(crate) fn wait_for<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Problem> + Send + 'static,

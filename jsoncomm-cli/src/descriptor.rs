@@ -17,7 +17,7 @@ pub(crate) fn describe(fd: BorrowedFd<'_>) -> String {
         Ok(FileType::Socket) => "socket",
         Ok(FileType::CharacterDevice) => "character device",
         Ok(FileType::BlockDevice) => "block device",
-        // Such as an eventfd: its name says it.
+        // For example an eventfd, whose name tells its type.
         _ => "descriptor",
     };
     let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));

@@ -1,4 +1,4 @@
-//! `jsoncomm list` and `jsoncomm describe`: what a service says of itself.
+//! `jsoncomm list` and `jsoncomm describe`: the description of a service.
 
 use jsoncomm::message::{RawError, RawMessage};
 use jsoncomm::{CallError, Fault};
@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::schema::{Document, Method};
 use crate::{output, standard, stubs, words};
 
-/// What every server that describes itself answers.
+/// The method that returns a server's description.
 const DISCOVER: &str = "rpc.discover";
 
 pub(crate) fn list(list: List) -> Result<(), Problem> {
@@ -72,7 +72,7 @@ fn read(text: &str) -> Result<Document, Problem> {
         .ok_or(Problem::NoDocument)
 }
 
-/// Prints the document, or what it says of one method, as it came.
+/// Prints the document, or its part about one method, as the server sent it.
 fn print(text: &str, name: Option<String>) -> Result<(), Problem> {
     let Some(name) = name else {
         return output::answer(text);

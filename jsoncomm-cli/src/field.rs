@@ -1,4 +1,4 @@
-//! Places in a JSON value, as they are written on the command line and in the library's errors: `items[3].file`.
+//! Paths to values inside JSON, as written on the command line and in the library's errors: `items[3].file`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,9 +14,9 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Field(Vec<Step>);
 
-/// What is written is no place.
+/// The text is not a path.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no field: write it as in items[3].file, or . for the whole")]
+#[error("not a field: write it as in items[3].file, or . for the whole value")]
 pub(crate) struct NoField;
 
 impl Field {

@@ -1,4 +1,4 @@
-//! Files that the command line names: those that are passed, and those that what comes is copied to.
+//! Files on the command line: those to pass, and those to copy received content to.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,17 +21,17 @@ use crate::json::Json;
 use crate::problem::Problem;
 use crate::standard;
 
-/// Descriptors that this program was started with are moved here, out of the way of those that a program is given.
+/// Inherited descriptors are moved to numbers from here on, which leaves the low numbers to a program that is started.
 const ABOVE: i32 = 512;
 
-/// Duplicates a descriptor that this program was started with, however often.
+/// Duplicates an inherited descriptor; may be called repeatedly.
 pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
     static TAKEN: Mutex<BTreeMap<i32, OwnedFd>> = Mutex::new(BTreeMap::new());
     if let Ok(number @ 0..=2) = usize::try_from(number) {
         return standard::duplicate(number);
     }
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    // Where the limit of open files is lower, they are where there is a place.
+    // With a lower limit of open files they get any free number.
     let copy =
         |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, ABOVE).or_else(|_| fcntl_dupfd_cloexec(fd, 3));
     if let Some(fd) = taken.get(&number) {
@@ -44,13 +44,13 @@ pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
     Ok(copy?)
 }
 
-/// Opens a file that is to be passed.
+/// Opens a file to pass.
 pub(crate) fn open(lend: &Lend, deadline: Deadline) -> Result<OwnedFd, Problem> {
     let access = lend.access;
     match lend.file.clone() {
         Spot::Standard => standard::duplicate(0).map_err(Problem::file("standard input")),
         Spot::Inherited(number) => inherited(number).map_err(Problem::inherited(number)),
-        // Opening a FIFO waits for its other end, connecting a socket for its server.
+        // Opening a FIFO waits for its other end, and connecting a socket for its server.
         Spot::Path(path) => deadline.wait_for(move || {
             let opened = open_path(&path, access);
             opened.map_err(Problem::file(path))
@@ -74,7 +74,7 @@ fn open_path(path: &Path, access: Access) -> io::Result<OwnedFd> {
     Ok(file?.into())
 }
 
-/// Connects to a socket, of whichever type it is.
+/// Connects to a socket of any type.
 fn connect_to(path: &Path) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let mut refused = Errno::PROTOTYPE;
@@ -92,13 +92,13 @@ fn connect_to(path: &Path) -> io::Result<OwnedFd> {
     Err(refused.into())
 }
 
-/// Finds a program as execvp(3) does, so that one that is not there is told before anything is done.
+/// Finds a program as execvp(3) does, to report a missing one before anything is done.
 pub(crate) fn find_program(name: &OsStr) -> Result<(), Problem> {
     let is_program = |path: &Path| {
         let executable = access(path, rustix::fs::Access::EXEC_OK).is_ok();
         executable && path.is_file()
     };
-    // As the C library has it where there is none.
+    // The C library's default.
     let paths = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let mut paths = std::env::split_paths(&paths);
     let found = if name.as_encoded_bytes().contains(&b'/') {
@@ -112,19 +112,19 @@ pub(crate) fn find_program(name: &OsStr) -> Result<(), Problem> {
     Err(Problem::NoProgram(PathBuf::from(name)))
 }
 
-/// A file that what a descriptor gives is copied to; open already.
+/// An open file to copy the content of a descriptor to.
 #[derive(Debug)]
 pub(crate) struct Target {
     field: Field,
     to: OwnedFd,
-    /// Its name, where it has one; standard output has none.
+    /// Its name; `None` for standard output.
     path: Option<PathBuf>,
-    /// It was not there before, and is removed unless it is filled.
+    /// It was created by us, and is removed if the copy fails.
     made: bool,
 }
 
 impl Target {
-    /// Opens it, and leaves what is in it as it is.
+    /// Opens it without changing its content.
     pub(crate) fn open(save: &Save, deadline: Deadline) -> Result<Self, Problem> {
         let field = save.field.clone();
         let (to, path, made) = match save.file.clone() {
@@ -151,7 +151,7 @@ impl Target {
         })
     }
 
-    /// Copies what the answer's descriptor gives.
+    /// Copies the content of the reply's descriptor.
     pub(crate) fn fill(mut self, answer: &mut RawMessage) -> Result<(), Problem> {
         let from = self.find(answer)?;
         let file = File::from(self.to.try_clone().map_err(Problem::here("dup"))?);
@@ -175,7 +175,7 @@ impl Target {
         Ok(())
     }
 
-    /// Takes the descriptor out of the answer.
+    /// Takes the descriptor out of the reply.
     fn find(&self, answer: &mut RawMessage) -> Result<OwnedFd, Problem> {
         let json = Json::parse(&answer.json).ok();
         let index = json
@@ -185,7 +185,7 @@ impl Target {
         fd.ok_or_else(|| Problem::NotThere(self.field.clone()))
     }
 
-    /// The error that it is not open for writing.
+    /// Returns the error that it is not open for writing.
     fn blame(&self, error: io::Error) -> Problem {
         match &self.path {
             Some(path) => Problem::file(path)(error),
@@ -203,12 +203,12 @@ impl Drop for Target {
     }
 }
 
-/// Opens a file for writing; says whether it was made.
+/// Opens a file for writing; returns true if it was created.
 fn open_to_write(path: &Path) -> io::Result<(File, bool)> {
     let made = OpenOptions::new().write(true).create_new(true).open(path);
     match made {
         Ok(file) => Ok((file, true)),
-        // A symbolic link may lead to one that is not there yet.
+        // A symbolic link may lead to a file that does not exist yet.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let mut options = OpenOptions::new();
             let opened = options.write(true).create(true).truncate(false).open(path);

@@ -1,7 +1,7 @@
-//! JSON texts as they are: looked into, added to and indented without touching a number or the order of members.
+//! JSON texts as written: inspected, extended and indented without changing a number or the order of members.
 //!
-//! The library has checked every text that comes from a peer and checks every text that goes to one, so what is
-//! read here is only taken apart. A number, a string, `true` and the like is one piece of text.
+//! The library checks every text that it receives or sends, so this parser only splits texts. A number, a string, `true`
+//! and the like is one piece of text.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -12,41 +12,41 @@ use jsoncomm::message::{Packer, UnusedFds, decode, encode};
 
 use crate::field::{Field, Step};
 
-/// As many arrays and objects as the library's readers have open at once.
+/// The deepest nesting that the library's readers allow.
 const DEPTH_MAX: usize = 127;
 
 /// White space, as JSON has it.
 const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// A JSON value, in pieces of its text.
+/// A JSON value, as pieces of its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Json<'t> {
-    /// What is neither of the others, as it is written.
+    /// Any other value, as written.
     Scalar(Cow<'t, str>),
     Array(Vec<Json<'t>>),
-    /// The members with their keys as they are written, quotes included.
+    /// The members, with their keys as written, quotes included.
     Object(Vec<(Cow<'t, str>, Json<'t>)>),
 }
 
-/// A text is no JSON.
+/// The text is not JSON.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no JSON: {expected} is expected at byte {at}")]
+#[error("not JSON: {expected} is expected at byte {at}")]
 pub(crate) struct Malformed {
     expected: &'static str,
     at: usize,
 }
 
-/// A member that is to be added cannot be.
+/// A value cannot be added.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Misplaced {
     #[error("the JSON has a value there already")]
     Taken,
-    #[error("in the JSON that is neither an object's member nor the next place in an array")]
+    #[error("the JSON has no object for that member, or no array that ends there")]
     NoPlace,
 }
 
 impl<'t> Json<'t> {
-    /// Takes a text apart.
+    /// Parses a text.
     pub(crate) fn parse(text: &'t str) -> Result<Self, Malformed> {
         let mut reader = Reader { text, at: 0 };
         let value = reader.value(0)?;
@@ -57,30 +57,30 @@ impl<'t> Json<'t> {
         }
     }
 
-    /// The string `text`, written as JSON.
+    /// Makes a string.
     pub(crate) fn string(text: &str) -> Json<'static> {
         Json::Scalar(quoted(text).into())
     }
 
-    /// A number.
+    /// Makes a number.
     pub(crate) fn number(number: impl fmt::Display) -> Json<'static> {
         Json::Scalar(number.to_string().into())
     }
 
-    /// An object with these members.
+    /// Makes an object with these members.
     pub(crate) fn object<'k>(members: impl IntoIterator<Item = (&'k str, Json<'t>)>) -> Self {
         let quote = |(key, value)| (Cow::Owned(quoted(key)), value);
         Json::Object(members.into_iter().map(quote).collect())
     }
 
-    /// The member of an object.
+    /// Returns a member of an object.
     pub(crate) fn get(&self, key: &str) -> Option<&Json<'t>> {
         self.members()
             .iter()
             .find_map(|(name, value)| (unquoted(name)? == key).then_some(value))
     }
 
-    /// The members of an object; none of anything else.
+    /// Returns the members of an object; none of another value.
     pub(crate) fn members(&self) -> &[(Cow<'t, str>, Json<'t>)] {
         match self {
             Json::Object(members) => members,
@@ -88,7 +88,7 @@ impl<'t> Json<'t> {
         }
     }
 
-    /// The elements of an array; none of anything else.
+    /// Returns the elements of an array; none of another value.
     pub(crate) fn elements(&self) -> &[Json<'t>] {
         match self {
             Json::Array(elements) => elements,
@@ -96,7 +96,7 @@ impl<'t> Json<'t> {
         }
     }
 
-    /// What a string says.
+    /// Returns the content of a string.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
             Json::Scalar(scalar) => unquoted(scalar),
@@ -109,7 +109,7 @@ impl<'t> Json<'t> {
         matches!(self, Json::Scalar(scalar) if scalar == "true")
     }
 
-    /// The index that this is, if it may be that of a descriptor.
+    /// Returns the number if it may be the index of a descriptor.
     pub(crate) fn index(&self) -> Option<usize> {
         match self {
             Json::Scalar(scalar) => scalar.parse().ok(),
@@ -117,7 +117,7 @@ impl<'t> Json<'t> {
         }
     }
 
-    /// The value at a place in this one.
+    /// Returns the value at a path inside this one.
     pub(crate) fn at(&self, field: &Field) -> Option<&Json<'t>> {
         field
             .steps()
@@ -128,7 +128,7 @@ impl<'t> Json<'t> {
             })
     }
 
-    /// Adds a value at a place where there is none; objects and arrays on the way to it are made.
+    /// Adds a value at a path where there is none, with the objects and arrays on the way.
     pub(crate) fn add(&mut self, field: &Field, value: Json<'t>) -> Result<(), Misplaced> {
         let mut here = self;
         for (place, step) in field.steps().iter().enumerate() {
@@ -165,7 +165,7 @@ impl<'t> Json<'t> {
         Ok(())
     }
 
-    /// Finds every scalar that may be the index of a descriptor, with its place.
+    /// Finds every scalar that may be the index of a descriptor, with its path.
     pub(crate) fn indices(&self) -> Vec<(Field, usize)> {
         let mut found = Vec::new();
         self.find_indices(&mut Field::default(), &mut found);
@@ -211,32 +211,32 @@ impl<'t> Json<'t> {
 }
 
 impl fmt::Display for Json<'_> {
-    /// On one line, to the letter.
+    /// On one line, unchanged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.show(Layout::Line, &Palette::PLAIN))
     }
 }
 
-/// How a text is laid out.
+/// The layout of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
     Line,
     Indented,
 }
 
-/// What is written in which style.
+/// The styles of the parts of a text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Palette {
     key: Style,
     string: Style,
     number: Style,
     word: Style,
-    /// Write characters that a terminal acts on, or does not show, as escapes.
+    /// Escape characters that a terminal interprets or does not show.
     escape: bool,
 }
 
 impl Palette {
-    /// To the letter.
+    /// Unchanged.
     pub(crate) const PLAIN: Self = Self {
         key: Style::new(),
         string: Style::new(),
@@ -307,7 +307,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Goes to where an element or a member stands.
+    /// Starts the line of an element or member.
     fn begin(&mut self, index: usize, depth: usize) {
         if index > 0 {
             self.out.push(',');
@@ -315,7 +315,7 @@ impl Writer<'_> {
         self.new_line(depth);
     }
 
-    /// Goes to where the closing bracket stands.
+    /// Starts the line of the closing bracket.
     fn end(&mut self, empty: bool, depth: usize) {
         if !empty {
             self.new_line(depth);
@@ -347,7 +347,7 @@ impl Writer<'_> {
 
 /// Returns true if a terminal interprets a character instead of showing it, or if it changes how its neighbours are shown.
 pub(crate) fn is_unprintable(character: char) -> bool {
-    // Marks and overrides of direction, and invisible characters of no width, which make one text look like another.
+    // Marks and overrides of direction, and invisible characters, can make one text look like another.
     const DECEIVING: [(char, char); 5] = [
         ('\u{61c}', '\u{61c}'),
         ('\u{200b}', '\u{200f}'),
@@ -362,12 +362,12 @@ pub(crate) fn is_unprintable(character: char) -> bool {
 /// Writes a text as a JSON string.
 fn quoted(text: &str) -> String {
     let mut json = Vec::new();
-    // A string can be written.
+    // Serializing a string cannot fail.
     let _ = encode(text, &mut json, &Packer::new());
     String::from_utf8(json).unwrap_or_default()
 }
 
-/// Reads a JSON string.
+/// Parses a JSON string.
 fn unquoted(json: &str) -> Option<String> {
     decode(json.as_bytes(), Fds::new(), UnusedFds::Close).ok()
 }
@@ -394,7 +394,7 @@ impl<'t> Reader<'t> {
         self.at += rest.len() - rest.trim_start_matches(BLANK).len();
     }
 
-    /// Steps over a bracket, comma or colon if it is there, and the white space before it.
+    /// Skips white space and then this bracket, comma or colon; returns false if it is not there.
     fn step(&mut self, mark: char) -> bool {
         self.skip_blanks();
         let there = self.rest().starts_with(mark);
@@ -444,7 +444,7 @@ impl<'t> Reader<'t> {
         Ok(Json::Scalar(scalar.into()))
     }
 
-    /// Takes a string with its quotes.
+    /// Reads a string with its quotes.
     fn string(&mut self) -> Result<&'t str, Malformed> {
         let rest = self.rest();
         let mut inside = rest
@@ -463,7 +463,7 @@ impl<'t> Reader<'t> {
         Err(self.expected("the end of this string"))
     }
 
-    /// Takes a number, or a word such as `null`.
+    /// Reads a number, or a word such as `null`.
     fn word(&mut self) -> Result<&'t str, Malformed> {
         let rest = self.rest();
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');

@@ -1,7 +1,6 @@
 //! The command `jsoncomm`: services from the shell.
 //!
-//! Each command has a file of its own. What goes wrong anywhere is a [`Problem`], which is reported here and becomes
-//! the exit status.
+//! Each command has its own file. Every error is a [`Problem`], which is printed here and determines the exit status.
 
 #[cfg(test)]
 #[macro_use]
@@ -43,7 +42,7 @@ use problem::Problem;
 fn main() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(cli) => run(cli.command),
-        // Help and the version are what was asked for.
+        // Help and version are no errors.
         Err(error) if !error.use_stderr() => output::help(&error),
         Err(error) => error.exit(),
     };
@@ -83,7 +82,7 @@ fn report(problem: &Problem) -> ExitCode {
     ExitCode::from(problem.status())
 }
 
-/// A service error as its error object on the wire.
+/// Formats a service error as its error object on the wire.
 fn error_object(failure: &RawError) -> String {
     let mut members = vec![
         ("code", Json::number(failure.code)),

@@ -1,4 +1,4 @@
-//! What is said, and where: answers on standard output, everything else on standard error.
+//! Output: replies on standard output, everything else on standard error.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::json::{Json, Layout, Palette, is_unprintable};
 use crate::problem::Problem;
 use crate::standard;
 
-/// What is written to a stream besides its text.
+/// The layout and colours of a stream.
 #[derive(Debug, Clone, Copy)]
 struct Manner {
     layout: Layout,
@@ -19,14 +19,14 @@ struct Manner {
 }
 
 impl Manner {
-    /// For a terminal indented and, unless `NO_COLOR` and its like say otherwise, coloured; to the letter on one line
-    /// for everything else.
+    /// Returns indented and, unless `NO_COLOR` or the like is set, coloured output for a terminal; otherwise one line,
+    /// unchanged.
     fn of(stream: &impl RawStream) -> Self {
         let coloured = AutoStream::choice(stream) != ColorChoice::Never;
         let (layout, palette) = match (stream.is_terminal(), coloured) {
             (true, true) => (Layout::Indented, Palette::COLOURED),
             (true, false) => (Layout::Indented, Palette::COLOURLESS),
-            // Asked for on the command line.
+            // Requested on the command line.
             (false, true) => (Layout::Line, Palette::COLOURED),
             (false, false) => (Layout::Line, Palette::PLAIN),
         };
@@ -34,7 +34,7 @@ impl Manner {
     }
 }
 
-/// How JSON among other things is written on standard output.
+/// Returns the style for JSON among other text on standard output.
 pub(crate) fn palette() -> Palette {
     match AutoStream::choice(&io::stdout()) {
         ColorChoice::Never => Palette::COLOURLESS,
@@ -42,12 +42,12 @@ pub(crate) fn palette() -> Palette {
     }
 }
 
-/// Prints the answer.
+/// Prints the reply.
 pub(crate) fn answer(json: &str) -> Result<(), Problem> {
     print(json, None)
 }
 
-/// Prints one of several answers, on a line of its own.
+/// Prints one of several replies, on its own line.
 pub(crate) fn item(json: &str) -> Result<(), Problem> {
     print(json, Some(Layout::Line))
 }
@@ -66,10 +66,10 @@ fn print(json: &str, layout: Option<Layout>) -> Result<(), Problem> {
     page(shown(&io::stdout(), json, layout).as_bytes())
 }
 
-/// Writes JSON as it is printed on a stream.
+/// Formats JSON for a stream.
 fn shown(stream: &impl RawStream, json: &str, layout: Option<Layout>) -> String {
     let manner = Manner::of(stream);
-    // What is not understood here, though the library has let it pass, is printed as it is.
+    // A text that the library has accepted and this parser does not is printed unchanged.
     let mut text = match Json::parse(json) {
         Ok(value) => value.show(layout.unwrap_or(manner.layout), &manner.palette),
         Err(_) => printable(json).into_owned(),
@@ -78,7 +78,7 @@ fn shown(stream: &impl RawStream, json: &str, layout: Option<Layout>) -> String 
     text
 }
 
-/// Prints a line that is no JSON on standard output.
+/// Prints a line other than JSON on standard output.
 pub(crate) fn line(text: &str) -> Result<(), Problem> {
     page(format!("{}\n", printable(text)).as_bytes())
 }
@@ -93,7 +93,7 @@ pub(crate) fn help(text: &clap::Error) -> Result<(), Problem> {
     }
 }
 
-/// Prints a text of several lines that this program has made.
+/// Prints a text of several lines.
 pub(crate) fn page(text: &[u8]) -> Result<(), Problem> {
     standard::write(io::stdout(), text).map_err(Problem::Output)
 }
@@ -112,7 +112,7 @@ pub(crate) fn tell(text: &str) {
     let _ = writeln!(anstream::stderr(), "{style}jsoncomm:{style:#} {text}");
 }
 
-/// The text with what a terminal would act on written as escapes.
+/// Escapes characters that a terminal would interpret.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
@@ -128,7 +128,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Writes bytes so that they can be read, whatever they are.
+/// Formats arbitrary bytes as readable text.
 pub(crate) fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => printable(text).into_owned(),
@@ -136,7 +136,7 @@ pub(crate) fn readable(bytes: &[u8]) -> String {
     }
 }
 
-/// An error with its causes, on one line.
+/// Formats an error with its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

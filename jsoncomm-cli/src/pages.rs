@@ -1,4 +1,4 @@
-//! `jsoncomm man` and `jsoncomm completions`: made from the command line's own description.
+//! `jsoncomm man` and `jsoncomm completions`: generated from the definition of the command line.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::args::{Cli, Completions, Man};
 use crate::problem::Problem;
 use crate::{output, standard};
 
-/// The exit statuses and examples, below what the command line says of itself.
+/// Exit statuses and examples, appended to the generated page.
 const END: &str = include_str!("end.roff");
 
 pub(crate) fn completions(completions: Completions) -> Result<(), Problem> {
@@ -26,7 +26,7 @@ pub(crate) fn man(man: Man) -> Result<(), Problem> {
     let command = match &man.command {
         None => &command,
         Some(name) => command.find_subcommand(name).ok_or_else(|| {
-            let what = format!("{name}: there is no such command");
+            let what = format!("{name}: no such command");
             Problem::Usage(what)
         })?,
     };

@@ -1,4 +1,4 @@
-//! `jsoncomm peer`: who answers at an address.
+//! `jsoncomm peer`: which process serves an address.
 
 use std::fs;
 
@@ -13,10 +13,10 @@ use crate::json::Json;
 use crate::problem::Problem;
 use crate::{output, standard, words};
 
-/// What the kernel keeps of `SO_SNDBUF` for itself, in bytes (measured on Linux 6.18).
+/// The part of `SO_SNDBUF` that the kernel uses itself, in bytes (measured on Linux 6.18).
 const SNDBUF_OVERHEAD: usize = 32;
 
-/// A call that every server answers, if only with a fault: the kernel says who sends the answer.
+/// A call that every server replies to, if only with a fault: the kernel reports who sends the reply.
 const QUESTION: &str = r#"{"jsonrpc":"2.0","id":1,"method":"rpc.peer"}"#;
 
 pub(crate) fn run(peer: Peer) -> Result<(), Problem> {
@@ -34,7 +34,7 @@ pub(crate) fn run(peer: Peer) -> Result<(), Problem> {
     let unknown = || Json::Scalar("null".into());
     let number = |number: Option<u32>| number.map_or_else(unknown, Json::number);
     let pid = found.as_ref().and_then(jsoncomm::Peer::pid);
-    // It may be another process by now, or one whose program is none of our business.
+    // The number may be reused by now, or we may not see the process's program.
     let program = pid.and_then(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok());
     let program = program.map(|path| Json::string(&path.to_string_lossy()));
     let buffer = socket_send_buffer_size(&*socket).map_err(Problem::here("getsockopt"))?;
@@ -51,7 +51,7 @@ pub(crate) fn run(peer: Peer) -> Result<(), Problem> {
     output::answer(&about.to_string())
 }
 
-/// Has the server say something. One that answers nothing is known by who called listen(2), if at all.
+/// Makes the server send a reply. A server that sends none is identified by the process that called listen(2), if at all.
 fn ask(socket: &mut Socket, deadline: Deadline) -> Result<Option<jsoncomm::Peer>, Problem> {
     set_socket_passcred(&*socket, true).map_err(Problem::here("setsockopt"))?;
     socket.set_timeout(deadline.left());

@@ -1,7 +1,7 @@
-//! Descriptors at fixed numbers in a program that is started: from 3 on, as sd_listen_fds(3) has them.
+//! Descriptors at fixed numbers in a program that is started: from 3 on, as in sd_listen_fds(3).
 //!
-//! The numbers are taken early, before anything else has them, by descriptors that a program does not inherit. Then a
-//! descriptor can be put at its number without asking what is there.
+//! The numbers are reserved early by descriptors that a program does not inherit. A descriptor can then be moved to its
+//! number, which no other can have.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use crate::problem::Problem;
 /// The first number, `SD_LISTEN_FDS_START`.
 const FIRST: i32 = 3;
 
-/// Numbers from 3 on that are kept free.
+/// Reserved numbers from 3 on.
 #[derive(Debug)]
 pub(crate) struct Places {
     null: File,
@@ -23,8 +23,8 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Takes so many numbers, but no more than half of what the limit of open files leaves, or as many as are free before
-    /// the first that is not: this program was started with a descriptor there.
+    /// Reserves `count` numbers, but at most half of what the limit of open files leaves, and only those before the first
+    /// inherited descriptor.
     pub(crate) fn reserve(count: usize) -> Result<Self, Problem> {
         let no_null = Problem::file("/dev/null");
         let null = File::open("/dev/null").map_err(no_null)?;
@@ -49,22 +49,22 @@ impl Places {
         Ok(places)
     }
 
-    /// Sees to it that so many numbers were free.
+    /// Checks that this many numbers are reserved.
     pub(crate) fn check(&self, count: usize) -> Result<(), Problem> {
         if count <= self.held.len() {
             return Ok(());
         }
         let number = self.held.len() + 3;
         let taken = format!(
-            "descriptor {number} is open already, or too high for the limit of open files: start it with {number}<&-"
+            "descriptor {number} is already open, or too high for the limit of open files: start it with {number}<&-"
         );
         Err(Problem::Usage(taken))
     }
 
-    /// Has `command` inherit the descriptors, from 3 on, and tells it so. With [`release`](Self::release) they are
-    /// taken back.
+    /// Makes `command` inherit the descriptors, from 3 on, with the variables of sd_listen_fds(3).
+    /// [`release`](Self::release) undoes it.
     ///
-    /// `names` are for people: what a name must not hold is replaced.
+    /// `names` are for people. Characters that a name must not contain are replaced.
     pub(crate) fn fill(
         &mut self,
         command: &mut Command,
@@ -88,7 +88,7 @@ impl Places {
         Ok(())
     }
 
-    /// Puts nothing in the places again.
+    /// Reserves the numbers again.
     pub(crate) fn release(&mut self) -> Result<(), Problem> {
         for place in &mut self.held {
             let inherited = rustix::io::fcntl_getfd(place.as_fd());

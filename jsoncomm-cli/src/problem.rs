@@ -1,4 +1,4 @@
-//! What can go wrong, and the exit status of each.
+//! Errors, and the exit status of each.
 
 use std::fmt;
 use std::io;
@@ -12,21 +12,21 @@ use crate::field::Field;
 use crate::json::Misplaced;
 use crate::words::Origin;
 
-/// Why the command did not do what it was asked to.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
-    /// The service's own answer.
+    /// An error of the service.
     #[error("{0}")]
     Service(RawError),
-    /// The command line says too much or too little.
+    /// An error in the command line.
     #[error("{0}")]
     Usage(String),
-    /// What should be JSON is none.
+    /// The text is not JSON.
     #[error("{from} is not JSON: {reason}")]
     NotJson { from: Origin, reason: String },
-    #[error("{0} is empty, where JSON should be")]
+    #[error("{0} is empty: JSON is expected")]
     NoText(Origin),
-    /// It is JSON, and no message.
+    /// The text is JSON, but not a message.
     #[error("{from}")]
     Json {
         from: Origin,
@@ -41,81 +41,81 @@ pub(crate) enum Problem {
     TooLong { from: Origin, limit: usize },
     #[error("--fd {field}: {problem}")]
     Misplaced { field: Field, problem: Misplaced },
-    /// A file that the command line names.
+    /// An error of a file on the command line.
     #[error("{}", path.display())]
     File {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// A descriptor that the command line names by its number.
+    /// An error of a descriptor that the command line names by its number.
     #[error("fd:{number} is {}", descriptor_trouble(.error))]
     Inherited { number: i32, error: io::Error },
-    /// A program that is to be run.
+    /// A program that does not exist.
     #[error("{}: no such program", .0.display())]
     NoProgram(PathBuf),
-    /// The library refuses to send it.
-    #[error("this is not sent")]
+    /// The library refuses to send the message.
+    #[error("the message cannot be sent")]
     Unsendable(#[source] Error),
     #[error("the call of {size} bytes is longer than {limit}: --limit raises that")]
     CallTooLong { size: usize, limit: usize },
-    /// Something this process needs is not to be had.
+    /// This process lacks a resource.
     #[error("{what}")]
     Here {
         what: &'static str,
         #[source]
         source: io::Error,
     },
-    /// The same, as the library says it.
-    #[error("it cannot be served")]
+    /// The library reports that the server cannot run.
+    #[error("cannot serve")]
     Serving(#[source] Error),
-    /// The other side could not carry the call through.
+    /// The server could not carry out the call.
     #[error(transparent)]
     Fault(Fault),
-    /// The method answers in many parts.
-    #[error("the method answers with a stream: call --follow prints its items")]
+    /// The method returns a stream.
+    #[error("the method returns a stream: call --follow prints its items")]
     Stream,
-    #[error("the answer of {size} bytes is longer than {limit}: --limit raises that")]
+    #[error("the reply of {size} bytes is longer than {limit}: --limit raises that")]
     AnswerTooLong { size: u64, limit: usize },
-    /// A descriptor of the answer.
+    /// An error of a descriptor in the reply.
     #[error("the descriptor at {field} cannot be read")]
     Unreadable {
         field: Field,
         #[source]
         source: io::Error,
     },
-    /// What came is no answer.
-    #[error("the answer cannot be used")]
+    /// The reply is invalid.
+    #[error("the reply is invalid")]
     Answer(#[source] Error),
-    #[error("the answer names no descriptor at {0}")]
+    #[error("the reply has no descriptor at {0}")]
     NotThere(Field),
     #[error("no method {0} is described")]
     NoMethod(String),
-    #[error("the answer is no OpenRPC document")]
+    #[error("the reply is not an OpenRPC document")]
     NoDocument,
-    #[error("it does not describe itself: the server knows no rpc.discover ({0})")]
+    #[error("the service does not describe itself: the server has no rpc.discover ({0})")]
     Undescribed(Fault),
     #[error("cannot connect")]
     Connect(#[source] Error),
     #[error("cannot connect: fd:{number} is {what}")]
     NoSocket { number: i32, what: String },
-    /// The way to the service, once it was connected to.
+    /// An error of the connection to the service.
     #[error("the connection failed")]
     Connection(#[source] Error),
-    #[error("the server closed the connection before it answered")]
+    #[error("the server closed the connection before it replied")]
     Closed,
     #[error("the deadline passed")]
     Deadline,
-    /// The server takes nothing.
+    /// The server does not read.
     #[error("the deadline passed before the call could be sent")]
     NotSent,
-    /// What the library says in a way that is not known here.
+    /// An error of the library that this version does not know.
     #[error("{0}")]
     Other(String),
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
-    /// Standard error, where the answer should go.
+    /// Standard error, where the reply should be written.
     #[error("cannot write to standard error")]
     ErrorOutput(#[source] io::Error),
 }
@@ -126,12 +126,12 @@ pub(crate) fn descriptor_trouble(error: &io::Error) -> String {
         io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists => {
             String::from("not open: jsoncomm has to be started with it")
         }
-        _ => format!("of no use: {error}"),
+        _ => format!("unusable: {error}"),
     }
 }
 
 impl Problem {
-    /// A function that says which file an error is about.
+    /// Returns a function that adds the file to an error.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File {
             path: path.into(),
@@ -139,12 +139,12 @@ impl Problem {
         }
     }
 
-    /// A function that says which descriptor an error is about.
+    /// Returns a function that adds the descriptor to an error.
     pub(crate) fn inherited(number: i32) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Inherited { number, error }
     }
 
-    /// A function that says what this process cannot do.
+    /// Returns a function that adds the failed operation to an error.
     pub(crate) fn here<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Here {
             what,
@@ -152,7 +152,7 @@ impl Problem {
         }
     }
 
-    /// Sorts an error of connecting.
+    /// Classifies an error of connecting.
     pub(crate) fn of_connecting(error: Error) -> Self {
         match error {
             Error::Deadline => Self::Deadline,
@@ -160,7 +160,7 @@ impl Problem {
         }
     }
 
-    /// Sorts an error of a socket on which a call is under way.
+    /// Classifies an error of a socket with a call in flight.
     pub(crate) fn of_socket(error: Error) -> Self {
         match error {
             Error::Deadline => Self::Deadline,
@@ -176,7 +176,7 @@ impl Problem {
         }
     }
 
-    /// Sorts the error of a call.
+    /// Classifies the error of a call.
     fn of_call<E: fmt::Display>(error: CallError<E>, service: impl FnOnce(E) -> Self) -> Self {
         match error {
             CallError::Service(error) => service(error),
@@ -191,7 +191,7 @@ impl Problem {
         }
     }
 
-    /// The exit status, as the manual page has them.
+    /// Returns the exit status, as in the manual page.
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Service(_) => 1,
@@ -234,7 +234,7 @@ impl From<CallError<RawError>> for Problem {
 }
 
 impl From<CallError> for Problem {
-    /// A call without an answer has no errors of a service.
+    /// A call without a reply has no errors of a service.
     fn from(error: CallError) -> Self {
         Self::of_call(error, |never| match never {})
     }

@@ -1,15 +1,15 @@
-//! What a service says of itself: an OpenRPC document, as far as people and programs use it.
+//! The description of a service: the part of an OpenRPC document that the commands use.
 
 use std::fmt;
 
 use crate::json::Json;
 
-/// What an address serves.
+/// The services at an address.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) title: String,
     pub(crate) methods: Vec<Method>,
-    /// The types that others name.
+    /// The named types.
     pub(crate) types: Vec<Definition>,
 }
 
@@ -22,12 +22,12 @@ pub(crate) struct Definition {
 
 #[derive(Debug)]
 pub(crate) struct Method {
-    /// The whole name.
+    /// The full name.
     pub(crate) name: String,
     pub(crate) summary: String,
     pub(crate) docs: String,
     pub(crate) params: Vec<Member>,
-    /// `None` of a one-way method.
+    /// `None` for a one-way method.
     pub(crate) result: Option<Type>,
     pub(crate) errors: Vec<Failing>,
     pub(crate) stream: bool,
@@ -51,10 +51,10 @@ pub(crate) struct Member {
     pub(crate) always: bool,
 }
 
-/// A type, as its schema says it.
+/// A type, from its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Type {
-    /// Anything, or what is not understood here.
+    /// Any value, or an unknown schema.
     Any,
     Null,
     Boolean,
@@ -76,11 +76,11 @@ pub(crate) enum Type {
     OneOf(Vec<Type>),
 }
 
-/// Where the types are that others name.
+/// The location of named types in a document.
 const SCHEMAS: &str = "#/components/schemas/";
 
 impl Document {
-    /// Reads a document; `None` if it is none.
+    /// Parses a document; returns `None` if it is not one.
     pub(crate) fn read(json: &Json<'_>) -> Option<Self> {
         let methods = json.get("methods")?.elements().iter();
         let schemas = json.get("components").and_then(|all| all.get("schemas"));
@@ -100,7 +100,7 @@ impl Document {
         })
     }
 
-    /// The types that one of these methods names, and those that they name, in the document's order.
+    /// Returns the types that these methods use, directly or not, in the document's order.
     pub(crate) fn types_of<'d>(&'d self, methods: &[&Method]) -> Vec<&'d Definition> {
         let mut names = Vec::new();
         for method in methods {
@@ -113,7 +113,7 @@ impl Document {
         self.named(names)
     }
 
-    /// Returns true if a value of that type has descriptors inside, also in the types that it names.
+    /// Returns true if a value of that type contains descriptors, also inside named types.
     pub(crate) fn has_descriptor(&self, ty: &Type) -> bool {
         let mut names = Vec::new();
         ty.names(&mut names);
@@ -121,7 +121,7 @@ impl Document {
         is_one(ty) || self.named(names).iter().any(|one| is_one(&one.ty))
     }
 
-    /// The types of these names, and those that they name, in the document's order.
+    /// Returns the types of these names, and those that they use, in the document's order.
     fn named(&self, mut names: Vec<String>) -> Vec<&Definition> {
         let mut next = 0;
         while let Some(name) = names.get(next) {
@@ -162,7 +162,7 @@ impl Method {
         })
     }
 
-    /// The service's name, and the method's own.
+    /// Returns the service's name and the method's short name.
     pub(crate) fn parts(&self) -> (&str, &str) {
         self.name.rsplit_once('.').unwrap_or(("", &self.name))
     }
@@ -258,7 +258,7 @@ impl Type {
         }
     }
 
-    /// Adds the names of other types in it, each once.
+    /// Adds the names of types that it uses, each once.
     fn names(&self, names: &mut Vec<String>) {
         self.any(&mut |ty| {
             match ty {
@@ -269,7 +269,7 @@ impl Type {
         });
     }
 
-    /// Returns true if this holds of the type or of one inside it. A type that is only named is not looked into.
+    /// Returns true if `holds` returns true for the type or for one inside it. Named types are not followed.
     pub(crate) fn any(&self, holds: &mut dyn FnMut(&Self) -> bool) -> bool {
         holds(self)
             || match self {
@@ -289,7 +289,7 @@ fn bound(schema: &Json<'_>, member: &str) -> Option<i128> {
 }
 
 impl fmt::Display for Type {
-    /// For people.
+    /// Formats the signature for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, all: &[Self], between: &str| {
             for (index, ty) in all.iter().enumerate() {
@@ -336,7 +336,7 @@ fn put_members(f: &mut fmt::Formatter<'_>, members: &[Member]) -> fmt::Result {
 }
 
 impl fmt::Display for Method {
-    /// On one line, for people.
+    /// Formats the type on one line, for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}(", self.name)?;
         put_members(f, &self.params)?;

@@ -1,6 +1,6 @@
-//! `jsoncomm serve`: a method whose every call is carried out by a program.
+//! `jsoncomm serve`: a method that runs a program for each call.
 //!
-//! What goes in and out of a program is in memfds, so nothing waits for a pipe, and a call ends with its process.
+//! The input and output of a program are memfds, so nothing waits for a pipe, and a call ends with its process.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -30,13 +30,13 @@ use crate::places::Places;
 use crate::problem::Problem;
 use crate::{stopping, words};
 
-/// How long those who wait for an answer have when it stops.
+/// The time for running programs when the server stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How much of what a program says about its failure is passed on, in bytes.
+/// The part of a program's standard error that is read for the message, in bytes.
 const TAIL: u64 = 1024;
 
-/// Has the shell become the program, so that the variable names its process.
+/// The shell executes the program, so that LISTEN_PID is the program's.
 const SCRIPT: &str = r#"LISTEN_PID=$$; export LISTEN_PID; exec "$@""#;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
@@ -47,12 +47,12 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
         find_program(name)?;
     }
     let front = Listen::of(place, serve.kind)?;
-    // Before anything else has these numbers.
+    // Before anything else uses these numbers.
     let places = Places::reserve(Limits::default().descriptors)?;
     let jobs = usize::from(serve.jobs);
     let mut limits = Limits::default();
     limits.message = message_limit(serve.limit);
-    // Each has one answer deferred.
+    // Each defers one reply.
     limits.deferred = jobs;
     limits.user_deferred = jobs;
     limits.deferred_total = jobs;
@@ -95,13 +95,13 @@ pub(crate) fn run(serve: Serve) -> Result<(), Problem> {
     server.run(&mut programs).map_err(Problem::Serving)
 }
 
-/// What is served, and the programs that run.
+/// The served method, and the running programs.
 #[derive(Debug)]
 struct Programs {
     method: String,
-    /// How many run at once.
+    /// The most programs at once.
     limit: usize,
-    /// The longest answer, in bytes.
+    /// The longest reply, in bytes.
     message_limit: usize,
     command: Vec<OsString>,
     places: Places,
@@ -116,11 +116,11 @@ struct Spawned {
     child: Child,
     said: File,
     complained: File,
-    /// Readable when it has ended.
+    /// Readable when the program has exited.
     pidfd: OwnedFd,
 }
 
-/// A program that runs, and who waits for it.
+/// A running program, and the reply that it will make.
 #[derive(Debug)]
 struct Job {
     child: Child,
@@ -142,9 +142,9 @@ impl Programs {
             let what = format!("unknown method, only {} is served", self.method);
             return reply.send_fault(&Fault::new(Fault::METHOD_NOT_FOUND, what));
         }
-        // A caller that does not wait counts, too, and so does a program that does not end when it is told to.
+        // One-way calls count, and so do programs that do not exit on SIGTERM.
         if self.jobs.len() >= self.limit {
-            let what = format!("{} programs run already", self.limit);
+            let what = format!("{} programs are running", self.limit);
             if !reply.is_wanted() {
                 output::tell(&format!(
                     "a call without an answer is not carried out: {what}"
@@ -199,7 +199,7 @@ impl Programs {
         let mut child = child?;
         let pidfd = released.and_then(|()| pidfd_of(&child));
         let pidfd = pidfd.inspect_err(|_| {
-            // Its end would go unnoticed.
+            // Its exit would not be noticed.
             let _ = child.kill();
             let _ = child.wait();
         })?;
@@ -211,7 +211,7 @@ impl Programs {
         })
     }
 
-    /// Has the end of a program answer its call, and the end of the wait end the program.
+    /// Replies when the program exits, and sends it SIGTERM when the call is cancelled.
     fn watch(&mut self, spawned: Spawned, reply: Reply<RawMessage, RawError>) {
         let Spawned {
             child,
@@ -231,7 +231,7 @@ impl Programs {
         let pidfd_too = job.reply.is_wanted().then(|| pidfd.try_clone());
         if let Some(Ok(pidfd)) = pidfd_too {
             job.reply.on_cancel(move || {
-                // It may have ended by itself.
+                // It may have exited by itself.
                 let _ = pidfd_send_signal(&pidfd, Signal::TERM);
             });
         }
@@ -253,7 +253,7 @@ impl Programs {
         });
     }
 
-    /// Ends a program whose end cannot be watched for: there are no resources for it.
+    /// Kills a program whose exit cannot be watched, for lack of resources.
     fn give_up(&mut self, number: u64) {
         if let Some(mut job) = self.jobs.remove(&number) {
             let _ = job.child.kill();
@@ -263,7 +263,7 @@ impl Programs {
         }
     }
 
-    /// Answers for a program that has ended.
+    /// Replies for a program that has exited.
     fn finish(&mut self, number: u64, control: &mut Control<Self>) {
         let Some(mut job) = self.jobs.remove(&number) else {
             return;
@@ -292,7 +292,7 @@ impl Drop for Programs {
 }
 
 impl Job {
-    /// Answers with what the program has said.
+    /// Replies with the output of the program.
     fn answer(self, status: ExitStatus, limit: usize) -> io::Result<()> {
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
         let said = contents(&self.said, 0, most)?;
@@ -304,7 +304,7 @@ impl Job {
         }
         if status.success() {
             match result(&said, limit) {
-                // What is no JSON is a fault, which says so.
+                // Output that is not JSON becomes a fault.
                 Ok(json) => self.reply.send(RawMessage::new(json)),
                 Err(fault) => self.reply.send_fault(&fault),
             }
@@ -331,7 +331,7 @@ impl Job {
     }
 }
 
-/// The result that a program has printed.
+/// Reads the result that a program has printed.
 fn result(said: &[u8], limit: usize) -> Result<&str, Fault> {
     if said.len() > limit {
         let what = format!("the program printed more than {limit} bytes");
@@ -347,7 +347,7 @@ fn result(said: &[u8], limit: usize) -> Result<&str, Fault> {
     }
 }
 
-/// Tells a lack of something, which passes, from what does not.
+/// Tells a temporary lack of resources from a permanent error.
 fn fault_of(problem: &Problem) -> i64 {
     let (Problem::Here { source, .. } | Problem::File { source, .. }) = problem else {
         return Fault::INTERNAL_ERROR;
@@ -368,14 +368,14 @@ fn pidfd_of(child: &Child) -> Result<OwnedFd, Problem> {
     opened.map_err(Problem::here("pidfd_open"))
 }
 
-/// A file in memory.
+/// Creates a file in memory.
 fn memory() -> Result<File, Problem> {
     memfd_create("jsoncomm", MemfdFlags::CLOEXEC)
         .map(File::from)
         .map_err(Problem::here("memfd_create"))
 }
 
-/// Reads so many bytes of a file, or to its end, wherever its program has left it.
+/// Reads up to `limit` bytes of a file at `from`, whatever its file offset is.
 fn contents(file: &File, from: u64, limit: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len().saturating_sub(from).min(limit);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
@@ -396,7 +396,7 @@ mod tests {
             assert_eq!(fault_of(&shell(errno)), Fault::BUSY, "{errno}");
         }
         assert_eq!(fault_of(&shell(Errno::NOENT)), Fault::INTERNAL_ERROR);
-        let taken = Problem::Usage(String::from("descriptor 3 is open already"));
+        let taken = Problem::Usage(String::from("descriptor 3 is already open"));
         assert_eq!(fault_of(&taken), Fault::INTERNAL_ERROR);
     }
 }

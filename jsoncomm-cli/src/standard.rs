@@ -1,7 +1,7 @@
 //! The three standard descriptors, as they were when the process was started.
 //!
-//! Rust's runtime opens `/dev/null` in place of one that is closed, and its standard output takes a write to a descriptor
-//! that is not open for writing as done: what is printed would be lost without an error.
+//! Rust's runtime opens `/dev/null` in place of a closed one, and reports a write to a standard output that is not open
+//! for writing as successful: output would be lost without an error.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +16,7 @@ use crate::problem::Problem;
 /// Which of them were closed.
 static CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
-// Before `main`, and so before the runtime opens anything.
+// Runs before `main`, and so before the runtime opens anything.
 ctor::declarative::ctor! {
     #[ctor(unsafe)]
     fn look() {
@@ -46,12 +46,12 @@ pub(crate) fn duplicate(number: usize) -> io::Result<OwnedFd> {
     }
 }
 
-/// Refuses standard output that cannot be written to, before anything is done whose result would be lost.
+/// Fails if standard output cannot be written to, before any work whose result would be lost.
 pub(crate) fn check_output() -> Result<(), Problem> {
     check(1, io::stdout().as_fd()).map_err(Problem::Output)
 }
 
-/// Refuses standard error that cannot be written to, where the answer goes there.
+/// Fails if standard error cannot be written to, if the reply is written there.
 pub(crate) fn check_error() -> Result<(), Problem> {
     check(2, io::stderr().as_fd()).map_err(Problem::ErrorOutput)
 }
@@ -63,7 +63,7 @@ fn check(number: usize, fd: BorrowedFd<'_>) -> io::Result<()> {
     check_writable(fd)
 }
 
-/// Refuses a descriptor that is not open for writing.
+/// Fails if a descriptor is not open for writing.
 pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
     match fcntl_getfl(fd)? & OFlags::RWMODE {
         OFlags::RDONLY => Err(io::Error::other("it is open for reading only")),
@@ -85,7 +85,7 @@ pub(crate) fn write(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads what there is, or waits for it; 0 is the end.
+/// Reads what is available, or waits for it; 0 is the end of file.
 pub(crate) fn read(fd: impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
     loop {
         match rustix::io::read(&fd, &mut *bytes) {

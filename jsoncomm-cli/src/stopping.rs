@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGHUP as something to read.
+//! SIGTERM, SIGINT and SIGHUP as a readable descriptor.
 
 use std::os::unix::net::UnixStream;
 
@@ -6,13 +6,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::problem::Problem;
 
-/// Becomes readable when this process is to stop; never waits for a reader.
+/// Becomes readable when this process should stop. Writing to it never blocks.
 pub(crate) fn signals() -> Result<UnixStream, Problem> {
     let failed = "signals cannot be watched";
     let (reader, raise) = UnixStream::pair().map_err(Problem::here(failed))?;
     let ignored = ignored();
     for signal in [SIGTERM, SIGINT, SIGHUP] {
-        // As nohup(1) has it.
+        // nohup(1) ignores SIGHUP.
         if signal == SIGHUP && ignored & (1 << (SIGHUP - 1)) != 0 {
             continue;
         }
@@ -24,7 +24,7 @@ pub(crate) fn signals() -> Result<UnixStream, Problem> {
     Ok(reader)
 }
 
-/// The signals that this process was started to ignore, a bit each; none where `/proc` does not tell.
+/// Returns the signals that this process ignores, as a bit set; none if `/proc` does not tell.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bits = status

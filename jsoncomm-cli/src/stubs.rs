@@ -1,7 +1,7 @@
-//! Typed clients, written from what a service says of itself.
+//! Typed clients, generated from the description of a service.
 //!
-//! What comes from a service becomes program text here, so names are reduced to what a name may be, and everything else
-//! is quoted or made a comment of one line: a hostile service gets no word of its own into the program.
+//! Text from a service becomes source code here. Names are reduced to valid identifiers, and everything else is quoted or
+//! made a one-line comment, so that a hostile service cannot insert code.
 
 mod python;
 mod rust;
@@ -9,7 +9,7 @@ mod rust;
 pub(crate) use python::write as python;
 pub(crate) use rust::write as rust;
 
-/// A name of lower-case words with underscores. One that is no name of the language gets one behind it.
+/// Converts a name to snake case. An underscore follows one that is a keyword.
 fn snake(name: &str, reserved: &[&str]) -> String {
     let mut snake = String::new();
     for character in name.chars() {
@@ -24,7 +24,7 @@ fn snake(name: &str, reserved: &[&str]) -> String {
     finished(snake, reserved)
 }
 
-/// A name of words that begin in upper case.
+/// Converts a name to camel case.
 fn camel(name: &str, reserved: &[&str]) -> String {
     let mut camel = String::new();
     let mut begins = true;
@@ -49,13 +49,13 @@ fn finished(mut name: String, reserved: &[&str]) -> String {
     name
 }
 
-/// The words of a comment, one line each.
+/// Splits a comment into lines.
 fn comment(docs: &str) -> impl Iterator<Item = String> {
     docs.lines()
         .map(|line| crate::output::printable(line.trim_end()).into_owned())
 }
 
-/// The services of some methods, each once, with their methods.
+/// Groups methods by service.
 fn services<'m>(
     methods: &[&'m crate::schema::Method],
 ) -> Vec<(&'m str, Vec<&'m crate::schema::Method>)> {

@@ -1,7 +1,7 @@
-//! `jsoncomm tap`: a proxy that shows what passes.
+//! `jsoncomm tap`: a proxy that prints the messages it forwards.
 //!
-//! Each client has a socket of its own to the service. What finds no room on its way is held, and nothing more is
-//! taken from where it came until it has gone on, so the tap keeps at most one datagram for each direction.
+//! Each client has its own socket to the service. A datagram that finds no room is held, and its source is not read until
+//! it is sent (backpressure), so the tap keeps at most one datagram for each direction.
 
 use std::time::{Duration, Instant};
 
@@ -20,16 +20,16 @@ use crate::output::{self, note};
 use crate::problem::Problem;
 use crate::{standard, stopping, words};
 
-/// Longest message that passes, in bytes: clients and services may have larger limits than ours.
+/// The longest message that is forwarded, in bytes: clients and services may have larger limits than the default.
 const MESSAGE_MAX: usize = 64 << 20;
 
-/// Most clients at once; on datagram sockets the one that has been silent longest makes room.
+/// The most clients at once. On datagram sockets the least recently active one is dropped.
 const CLIENTS_MAX: usize = 256;
 
-/// Messages taken from one socket before the others have their turn.
+/// The messages read from one socket in a turn.
 const TURN: usize = 32;
 
-/// When to try again what no event tells of.
+/// The time until a retry that no event announces.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
@@ -44,7 +44,7 @@ pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
     let (service, words) = words::read(rest)?;
     words.end()?;
     let service = service.socket()?;
-    // Where it is, and of which kind.
+    // Finds the service and its kind.
     let found = match tap.kind {
         Some(kind) => Socket::connect(service.clone(), kind.into()),
         None => Socket::open(service.clone()),
@@ -69,7 +69,7 @@ pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Where clients come.
+/// Where clients connect.
 #[derive(Debug)]
 enum Front {
     Seqpacket(Listener),
@@ -100,23 +100,23 @@ impl Front {
     }
 }
 
-/// The way to one client.
+/// The destination of one client's messages.
 #[derive(Debug)]
 enum Near {
     Connection(Box<Socket>),
-    /// Where it sent from; without an address it cannot be answered.
+    /// Its address; without one it gets no replies.
     Datagram(Option<Address>),
 }
 
-/// A client and its way to the service.
+/// A client and its socket to the service.
 #[derive(Debug)]
 struct Client {
     number: u64,
     near: Near,
     far: Socket,
-    /// What the service has no room for yet.
+    /// A datagram that the service has no room for.
     up: Option<RawDatagram>,
-    /// What the client has no room for yet.
+    /// A datagram that the client has no room for.
     down: Option<RawDatagram>,
 }
 
@@ -133,14 +133,14 @@ struct Passage {
     service: Address,
     kind: Kind,
     clients: Vec<Client>,
-    /// How many clients there have been.
+    /// The number of clients so far.
     seen: u64,
-    /// No client is taken before: there were no descriptors.
+    /// No client is accepted before this time: there were no descriptors.
     pause: Option<Instant>,
 }
 
 impl Passage {
-    /// Waits until something can be done; says whether to go on.
+    /// Waits until something can be done; returns false when the tap should stop.
     fn wait(&mut self, signals: &impl std::os::fd::AsFd) -> Result<bool, Problem> {
         self.pause = self.pause.filter(|until| Instant::now() < *until);
         let blocked = self.clients.iter().any(|client| client.up.is_some());
@@ -171,7 +171,7 @@ impl Passage {
                         waited.push(PollFd::new(socket, near));
                     }
                 }
-                // The kernel does not say when such a client has room.
+                // The kernel does not report when such a client has room.
                 Near::Datagram(_) => again |= client.down.is_some(),
             }
         }
@@ -189,7 +189,7 @@ impl Passage {
             .is_none_or(|signal| signal.revents().is_empty()))
     }
 
-    /// Passes on what there is.
+    /// Forwards what is readable.
     fn turn(&mut self) -> Result<(), Problem> {
         self.come()?;
         let mut clients = std::mem::take(&mut self.clients);
@@ -205,7 +205,7 @@ impl Passage {
         trouble.map_or(Ok(()), Err)
     }
 
-    /// Takes what comes at the front.
+    /// Reads the sockets that clients connect to.
     fn come(&mut self) -> Result<(), Problem> {
         for _ in 0..TURN {
             let came = match &mut self.front {
@@ -240,12 +240,12 @@ impl Passage {
         Ok(())
     }
 
-    /// Passes on a datagram from the client that sent it.
+    /// Forwards a datagram of the client that sent it.
     fn hear(&mut self, raw: RawDatagram, sender: Option<Address>) -> Result<(), Problem> {
         let is_from =
             |client: &Client| matches!(&client.near, Near::Datagram(from) if *from == sender);
         match self.clients.iter().position(is_from) {
-            // Who has spoken last is last.
+            // The most recently active client is the last.
             Some(place) => {
                 let client = self.clients.remove(place);
                 self.clients.push(client);
@@ -302,7 +302,7 @@ fn about(peer: &jsoncomm::Peer) -> String {
     format!("uid {}, pid {pid}{program}", peer.uid())
 }
 
-/// Which way a datagram goes.
+/// The direction of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// To the service.
@@ -321,7 +321,7 @@ impl Way {
 }
 
 impl Client {
-    /// Passes on what there is in both directions. Datagrams of clients without a connection have come already.
+    /// Forwards what is readable in both directions. Datagrams of clients without a connection are read elsewhere.
     fn pass(&mut self, front: &mut Front) -> Result<There, Problem> {
         for way in [Way::Up, Way::Down] {
             if let Some(raw) = self.held(way).take() {
@@ -367,12 +367,12 @@ impl Client {
         Ok(There::Yes)
     }
 
-    /// Sends a datagram on, or holds it until there is room.
+    /// Forwards a datagram, or holds it until there is room.
     fn send(&mut self, way: Way, raw: RawDatagram, front: &mut Front) -> Result<There, Problem> {
         let sent = match (way, &mut self.near, front) {
             (Way::Up, ..) => self.far.try_send_raw(&raw, None),
             (Way::Down, Near::Connection(near), _) => near.try_send_raw(&raw, None),
-            // From where clients send to, so that it is an answer.
+            // Sent from the address that clients send to, so that they take it for a reply.
             (Way::Down, Near::Datagram(Some(to)), Front::Datagram(front)) => {
                 front.try_send_raw(&raw, Some(to))
             }

@@ -1,4 +1,4 @@
-//! What stands on the command line besides options: an address, a method, arguments.
+//! The words of the command line besides options: an address, a method, arguments.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -22,24 +22,24 @@ pub(crate) struct Words {
     rest: std::vec::IntoIter<OsString>,
 }
 
-/// Where to call what.
+/// An address and a method.
 pub(crate) fn read(mut words: Vec<OsString>) -> Result<(Place, Words), Problem> {
     let place = Place::take(&mut words)?;
     let rest = words.into_iter();
     Ok((place, Words { rest }))
 }
 
-/// A JSON text, and where it was read.
+/// A JSON text and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text {
     pub(crate) json: String,
     pub(crate) from: Origin,
 }
 
-/// Where a JSON text was read.
+/// The origin of a JSON text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The word itself, or the front of it.
+    /// The word itself, or its beginning.
     Word(String),
     File(PathBuf),
     Standard,
@@ -56,34 +56,34 @@ impl fmt::Display for Origin {
     }
 }
 
-/// How a JSON text is read.
+/// Options for reading a JSON text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
-    /// The longest that is taken, in bytes.
+    /// The longest text, in bytes.
     pub(crate) limit: usize,
     pub(crate) deadline: Deadline,
 }
 
 impl Words {
-    /// The next word, which has to be there.
+    /// Takes the next word, which is required.
     pub(crate) fn method(&mut self) -> Result<String, Problem> {
         self.next()?
-            .ok_or_else(|| Problem::Usage(String::from("no METHOD")))
+            .ok_or_else(|| Problem::Usage(String::from("METHOD is missing")))
     }
 
-    /// The next word, if there is one.
+    /// Takes the next word, if there is one.
     pub(crate) fn next(&mut self) -> Result<Option<String>, Problem> {
         self.rest.next().map(text).transpose()
     }
 
-    /// The JSON that the last word is, or says where to find.
+    /// Reads the JSON that the last word is or refers to.
     pub(crate) fn json(mut self, reading: Reading) -> Result<Option<Text>, Problem> {
-        /// So much of a word is repeated in errors.
+        /// The part of a word that errors repeat, in bytes.
         const QUOTE: usize = 60;
         let Some(word) = self.rest.next() else {
             return Ok(None);
         };
-        // Before a piece of JSON is found to be none.
+        // Checked first: a part of a JSON text would be reported as invalid.
         self.end()?;
         let (json, from) = if word == "-" {
             let from = Origin::Standard;
@@ -104,7 +104,7 @@ impl Words {
         Ok(Some(text))
     }
 
-    /// Sees to it that no word is left.
+    /// Fails if a word is left.
     pub(crate) fn end(mut self) -> Result<(), Problem> {
         match self.rest.next() {
             Some(word) => Err(Problem::Usage(format!(
@@ -117,14 +117,14 @@ impl Words {
 }
 
 impl Text {
-    /// No arguments.
+    /// Returns empty arguments.
     pub(crate) fn nothing() -> Self {
         let json = String::from("{}");
         let from = Origin::Word(json.clone());
         Self { json, from }
     }
 
-    /// Sees to it that it is JSON by the library's rules.
+    /// Fails if it is not JSON by the library's rules.
     fn check(&self) -> Result<(), Problem> {
         let from = self.from.clone();
         if self.json.trim_ascii().is_empty() {
@@ -138,7 +138,7 @@ impl Text {
         }
     }
 
-    /// Sees to it that it can be the arguments of a call.
+    /// Fails if it cannot be the arguments of a call.
     pub(crate) fn check_arguments(&self) -> Result<(), Problem> {
         if self.json.trim_ascii_start().starts_with(['{', '[']) {
             return Ok(());
@@ -152,7 +152,7 @@ fn text(word: OsString) -> Result<String, Problem> {
         .map_err(|word| Problem::Usage(format!("{}: not UTF-8", word.to_string_lossy())))
 }
 
-/// Reads a text to its end; one that is larger than a message may be is refused.
+/// Reads a text to its end. Fails if it is larger than a message may be.
 fn contents(from: Origin, reading: Reading) -> Result<String, Problem> {
     let limit = reading.limit;
     // The writer may be slow.

@@ -1,4 +1,4 @@
-//! A client in Python, over the module `jsoncomm` of the examples.
+//! A client in Python, for the module `jsoncomm` in the examples.
 
 use super::{camel, comment, services, snake};
 use crate::schema::{Document, Member, Method, Type};
@@ -48,7 +48,7 @@ const RESERVED: [&str; 42] = [
     "str",
 ];
 
-/// What every client begins with.
+/// The beginning of every client.
 const HEAD: &str = r#"
 from __future__ import annotations
 
@@ -154,17 +154,17 @@ fn put_method(out: &mut String, method: &Method) {
     ));
 }
 
-/// A type as it comes: a descriptor is its index, by which `Message.fd` finds it.
+/// Formats a type that is received: a descriptor is its index, by which `Message.fd` finds it.
 fn received(ty: &Type) -> String {
     write_type(ty, "int")
 }
 
-/// A type as it is given.
+/// Formats a type that is sent.
 fn sent(ty: &Type) -> String {
     write_type(ty, "HasFileno")
 }
 
-/// A type as the right side of an alias, where other names are not known yet.
+/// Formats a type as the right side of an alias, where other names are not defined yet.
 fn alias(ty: &Type) -> String {
     match ty {
         Type::Named(_) => format!("Union[{}]", text(&received(ty))),
@@ -199,7 +199,7 @@ fn write_type(ty: &Type, descriptor: &str) -> String {
         Type::Tuple(items) if !items.is_empty() => format!("Tuple[{}]", all(items)),
         Type::Tuple(_) => String::from("List[Any]"),
         Type::Map(value) => format!("Dict[str, {}]", inner(value)),
-        // Without a name of its own.
+        // It has no name.
         Type::Object(_) => String::from("Dict[str, Any]"),
         Type::Named(name) => camel(name, &RESERVED),
         Type::Nullable(ty) => format!("Optional[{}]", inner(ty)),
@@ -207,7 +207,7 @@ fn write_type(ty: &Type, descriptor: &str) -> String {
     }
 }
 
-/// A string literal.
+/// Formats a string literal.
 fn text(text: &str) -> String {
     let mut literal = String::from("\"");
     for character in text.chars() {

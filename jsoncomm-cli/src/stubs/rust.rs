@@ -1,4 +1,4 @@
-//! The traits and types of services in Rust: what a client needs, and a mock can implement.
+//! The traits and types of services in Rust, for clients and mocks.
 
 use super::{camel, comment, services, snake};
 use crate::schema::{Document, Failing, Member, Method, Type};
@@ -45,14 +45,14 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
     out
 }
 
-/// The types that are written, and their names.
+/// The generated types, and their names.
 #[derive(Debug, Default)]
 struct Writer {
     types: String,
     taken: Vec<String>,
-    /// The definitions with descriptors inside, by their names in the document.
+    /// The definitions that contain descriptors, by their names in the document.
     with_descriptors: Vec<String>,
-    /// Those that are errors, which are printed.
+    /// The definitions that are errors, which get `Display`.
     printed: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ impl Writer {
         out.push_str("}\n");
     }
 
-    /// Returns true if a value has descriptors inside: those go through the library's traits alone.
+    /// Returns true if a value contains descriptors. Such types use only the library's traits.
     fn has_descriptor(&self, ty: &Type) -> bool {
         ty.any(&mut |ty| match ty {
             Type::Descriptor => true,
@@ -133,7 +133,7 @@ impl Writer {
         format!(", {marks}{called}: {ty}")
     }
 
-    /// The error type of a method; methods with the same errors share one.
+    /// Returns the error type of a method. Methods with the same errors share one.
     fn error(
         &mut self,
         service: &str,
@@ -177,7 +177,7 @@ impl Writer {
         Some(name)
     }
 
-    /// A name that nothing else has.
+    /// Returns an unused name.
     fn name(&mut self, mut name: String) -> String {
         while self.taken.contains(&name) {
             name.push('_');
@@ -186,7 +186,7 @@ impl Writer {
         name
     }
 
-    /// Writes a type; one that needs a name and has none gets the hint.
+    /// Formats a type. One that needs a name and has none gets the hint.
     fn ty(&mut self, ty: &Type, hint: &str) -> String {
         match ty {
             Type::Any => String::from("serde_json::Value"),
@@ -320,7 +320,7 @@ impl Writer {
     }
 }
 
-/// The name and the content of a variant, if the type is that of one.
+/// Returns the name and content of a variant, if the type is one.
 fn variant(ty: &Type) -> Option<(&str, Option<&Type>)> {
     match ty {
         Type::Word(word) => Some((word, None)),
@@ -332,7 +332,7 @@ fn variant(ty: &Type) -> Option<(&str, Option<&Type>)> {
     }
 }
 
-/// Returns true if a value is a descriptor, or of a type that is written here.
+/// Returns true if a value is a descriptor, or of a generated type.
 fn is_message(ty: &Type) -> bool {
     match ty {
         Type::Descriptor | Type::Named(_) | Type::Object(_) | Type::Word(_) => true,
@@ -343,7 +343,7 @@ fn is_message(ty: &Type) -> bool {
     }
 }
 
-/// The smallest type that holds these; what has no bounds is what JSON readers hold.
+/// Returns the smallest integer type for these bounds; without bounds, one that every JSON reader can represent.
 fn integer(least: Option<i128>, most: Option<i128>) -> &'static str {
     const TYPES: [(&str, i128, i128); 8] = [
         ("u8", 0, u8::MAX as i128),
@@ -376,7 +376,7 @@ fn put_docs(out: &mut String, indent: &str, docs: &str) {
     }
 }
 
-/// A string literal.
+/// Formats a string literal.
 fn text(text: &str) -> String {
     format!("\"{}\"", text.escape_default())
 }

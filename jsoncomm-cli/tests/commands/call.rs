@@ -197,7 +197,7 @@ fn files_are_passed_within_arrays_and_objects_and_to_be_written() {
 
     for (lend, complaint) in [
         ("n=/dev/null", "the JSON has a value there already"),
-        ("n.x=/dev/null", "neither an object's member"),
+        ("n.x=/dev/null", "no object for that member"),
         ("x=/not/there", "No such file"),
     ] {
         let Ended { code, stderr, .. } = said(&["call", "./a", "a.b", r#"{"n":1}"#, "--fd", lend]);
@@ -226,11 +226,11 @@ fn what_a_descriptor_gives_is_saved() {
         (&*ended.stdout, &*ended.stderr),
         ("one\n", "{\"len\":4,\"file\":0}\n")
     );
-    // A field that is no descriptor.
+    // The field is not a descriptor.
     let ended = run(jsoncomm(&open).args(["--save", "len=-"]));
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(
-        ended.stderr.contains("names no descriptor at len"),
+        ended.stderr.contains("has no descriptor at len"),
         "{ended:?}"
     );
     // The whole answer is one.
@@ -466,7 +466,7 @@ fn each_way_to_end_has_its_exit_status() {
         (&["a.b", "{}", "--timeout", "soon"], "not a time"),
         (&["a.b", "{}", "--", "true"], "--exec"),
         (&["a.b", "{}", "--exec"], "CMD"),
-        (&[], "no METHOD"),
+        (&[], "METHOD is missing"),
     ] {
         let ended = call(arguments);
         assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");

@@ -246,7 +246,10 @@ fn what_is_not_described_is_told() {
     for command in ["list", "describe"] {
         let ended = said(&[command, Double::result("[1]", Vec::new()).address()]);
         assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
-        assert!(ended.stderr.contains("no OpenRPC document"), "{ended:?}");
+        assert!(
+            ended.stderr.contains("not an OpenRPC document"),
+            "{ended:?}"
+        );
         // Servers of this library that do not describe themselves say that they do not know the method.
         let silent = Double::text(
             r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"unknown method rpc.discover"}}"#,

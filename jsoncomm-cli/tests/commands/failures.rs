@@ -175,7 +175,7 @@ fn what_is_no_service_is_said() {
     for command in ["list", "describe"] {
         let ended = said(&[command, undescribed().address()]);
         assert_eq!(ended.code, Some(3), "{ended:?}");
-        let complaint = "it does not describe itself: the server knows no rpc.discover";
+        let complaint = "the service does not describe itself: the server has no rpc.discover";
         assert!(ended.stderr.contains(complaint), "{ended:?}");
     }
     for arguments in [
@@ -198,7 +198,7 @@ fn what_is_no_service_is_said() {
             ),
             (
                 "fd:0",
-                "fd:0 is no socket, but character device /dev/null read-only",
+                "fd:0 is not a socket, but character device /dev/null read-only",
             ),
         ] {
             let ended = ask(address);
@@ -208,7 +208,7 @@ fn what_is_no_service_is_said() {
     }
     let ended = said(&["list", "name.sock"]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("name.sock is none"), "{ended:?}");
+    assert!(ended.stderr.contains("name.sock is not one"), "{ended:?}");
     let mut list = jsoncomm(&["list"]);
     let ended = run(list.env("JSONCOMM_ADDRESS", "fd:x"));
     assert_eq!(ended.code, Some(2), "{ended:?}");

@@ -205,15 +205,9 @@ fn where_nothing_can_be_saved_nothing_is_called() {
         (&["x=/not/there/file"][..], "/not/there/file: No such file"),
         (&[&*directory], "Is a directory"),
         (&["x=fd:9"], "fd:9 is not open"),
-        (
-            &["x=fd:0"],
-            "fd:0 is of no use: it is open for reading only",
-        ),
-        (&["x=/dev/null", "x=-"], "--save x: it is there twice"),
-        (
-            &[&twice, &twice.replace("x=", "y=")],
-            "twice: it is there twice",
-        ),
+        (&["x=fd:0"], "fd:0 is unusable: it is open for reading only"),
+        (&["x=/dev/null", "x=-"], "--save x: given twice"),
+        (&[&twice, &twice.replace("x=", "y=")], "twice: given twice"),
     ] {
         let mut put = jsoncomm(&["call", example.address(), "example.files.put"]);
         put.args([r#"{"path":"made"}"#, "--fd", &content]);
@@ -312,7 +306,7 @@ fn a_program_has_the_numbers_from_3_on_whatever_the_call_was_given() {
     let ended = run(&mut through("3</dev/null", &call));
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(
-        ended.stderr.contains("descriptor 3 is open already"),
+        ended.stderr.contains("descriptor 3 is already open"),
         "{ended:?}"
     );
 }

@@ -302,7 +302,7 @@ fn what_cannot_be_served_is_told() {
             &["/not/there/x.sock", "a.b", "--", "true"],
             "is in a directory that does not exist",
         ),
-        (&["fd:0", "a.b", "--", "true"], "fd:0 is no socket"),
+        (&["fd:0", "a.b", "--", "true"], "fd:0 is not a socket"),
         (&["fd:9", "a.b", "--", "true"], "fd:9 is not open"),
         (
             &["exec:true", "a.b", "--", "true"],
@@ -314,7 +314,7 @@ fn what_cannot_be_served_is_told() {
             "not a mode",
         ),
         (&["./x.sock", "a.b"], "CMD"),
-        (&["./x.sock", "--", "true"], "no METHOD"),
+        (&["./x.sock", "--", "true"], "METHOD is missing"),
     ] {
         let ended = said(&[&["serve"], arguments].concat());
         assert_eq!(ended.code, Some(2), "{ended:?}");
