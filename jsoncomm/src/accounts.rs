@@ -1,7 +1,7 @@
-//! What each user costs the server: connections, calls, bytes and descriptors that wait.
+//! Budgets of users: connections, deferred calls, and bytes and descriptors that wait or are in flight.
 //!
-//! A peer can be many connections and any number of datagram sockets, so what one of them may use is not
-//! enough of a bound. Peers whose user is not known share one account.
+//! A bound for each peer is not enough: one user can have many connections and any number of datagram sockets. Peers
+//! whose user is not known share one account.
 
 mod in_flight;
 mod waiters;
@@ -19,143 +19,126 @@ use in_flight::Senders;
 pub(crate) use in_flight::{InFlight, Order};
 use waiters::{Resumed, Waiters};
 
-/// An amount of everything that is accounted for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Cost {
-    pub(crate) connections: usize,
-    pub(crate) deferred: usize,
-    pub(crate) bytes: usize,
-    pub(crate) descriptors: usize,
-    /// Of the descriptors, those that nobody wants and that are still open.
-    pub(crate) unwanted: usize,
-    /// Descriptors that have been sent and may be unread.
-    pub(crate) fds_in_flight: usize,
-    /// Bytes in memfds that have been sent and may be unread.
-    pub(crate) bytes_in_flight: usize,
+/// What is accounted for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Resource {
+    Connections,
+    Deferred,
+    /// Bytes of queued replies.
+    Bytes,
+    /// Descriptors of queued replies, and those that no message used.
+    Descriptors,
+    /// Descriptors that no message used and that are still open.
+    Unused,
+    /// Descriptors sent that may be unread.
+    FdsInFlight,
+    /// Bytes in memfds sent that may be unread.
+    BytesInFlight,
+    /// Memfds of large messages that have been read and are still open.
+    Payloads,
+    /// Connections that are being closed.
+    Closing,
 }
+
+/// The number of resources.
+const RESOURCES: usize = Resource::Closing as usize + 1;
+
+/// An amount of each resource.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cost([usize; RESOURCES]);
 
 impl Cost {
-    /// What one connection costs.
-    pub(crate) const CONNECTION: Self = Self {
-        connections: 1,
-        ..Self::NONE
-    };
-
+    pub(crate) const NONE: Self = Self([0; RESOURCES]);
+    /// One connection.
+    pub(crate) const CONNECTION: Self = Self::NONE.with(Resource::Connections, 1);
     /// One deferred call.
-    pub(crate) const DEFERRED: Self = Self {
-        deferred: 1,
-        ..Self::NONE
-    };
+    pub(crate) const DEFERRED: Self = Self::NONE.with(Resource::Deferred, 1);
 
-    /// A reply that waits.
-    pub(crate) fn queued(bytes: usize, descriptors: usize) -> Self {
-        Self {
-            bytes,
-            descriptors,
-            ..Self::NONE
-        }
+    /// Sets the amount of one resource.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is a place for each resource"
+    )]
+    pub(crate) const fn with(mut self, resource: Resource, amount: usize) -> Self {
+        self.0[resource as usize] = amount;
+        self
     }
 
-    pub(crate) const NONE: Self = Self {
-        connections: 0,
-        deferred: 0,
-        bytes: 0,
-        descriptors: 0,
-        unwanted: 0,
-        fds_in_flight: 0,
-        bytes_in_flight: 0,
-    };
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is a place for each resource"
+    )]
+    fn get(&self, resource: Resource) -> usize {
+        self.0[resource as usize]
+    }
 
-    /// All of it, in one order.
-    #[inline]
-    fn parts(&self) -> [usize; PARTS] {
-        [
-            self.connections,
-            self.deferred,
-            self.bytes,
-            self.descriptors,
-            self.unwanted,
-            self.fds_in_flight,
-            self.bytes_in_flight,
-        ]
+    /// A reply that waits.
+    pub(crate) const fn queued(bytes: usize, descriptors: usize) -> Self {
+        let cost = Self::NONE.with(Resource::Bytes, bytes);
+        cost.with(Resource::Descriptors, descriptors)
+    }
+
+    /// A reply that was sent and may be unread.
+    pub(crate) const fn in_flight(fds: usize, bytes: usize) -> Self {
+        let cost = Self::NONE.with(Resource::FdsInFlight, fds);
+        cost.with(Resource::BytesInFlight, bytes)
     }
 }
 
-/// How many things are accounted for.
-const PARTS: usize = 7;
-
-/// What one user costs now.
+/// What one user uses now.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     limit: Cost,
-    connections: AtomicUsize,
-    deferred: AtomicUsize,
-    bytes: AtomicUsize,
-    descriptors: AtomicUsize,
-    unwanted: AtomicUsize,
-    /// The memfds of large texts, which have been read and are still open. They are as they should be, so they are no
-    /// part of the descriptors; as many may be as of those that nobody wants.
-    payloads: AtomicUsize,
-    /// Connections that are being closed.
-    closing: AtomicUsize,
-    /// As many of these may be.
-    closing_limit: usize,
-    fds_in_flight: AtomicUsize,
-    bytes_in_flight: AtomicUsize,
+    used: [AtomicUsize; RESOURCES],
+    /// The sockets from which something is in flight to this user's peers.
     senders: Mutex<Senders>,
-    /// One for each user, so that nobody's descriptors wait behind another's.
+    /// One for each user, so that no user's descriptors wait for another's to be closed.
     closer: Closer,
-    /// What [has to wait](Self::must_wait) until more of them are closed.
+    /// Sources that are not read from until fewer descriptors wait to be closed.
     readers: Waiters,
-    /// New connections that wait until fewer others are being closed.
+    /// New connections that are not read from until fewer others are being closed.
     newcomers: Waiters,
-    /// What may go on of all that waits.
+    /// The sources of all users that may go on.
     resumed: Arc<Resumed>,
 }
 
 impl Account {
-    /// What is charged now, in the order of [`Cost::parts`].
-    fn used(&self) -> [&AtomicUsize; PARTS] {
-        [
-            &self.connections,
-            &self.deferred,
-            &self.bytes,
-            &self.descriptors,
-            &self.unwanted,
-            &self.fds_in_flight,
-            &self.bytes_in_flight,
-        ]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is a place for each resource"
+    )]
+    fn used(&self, resource: Resource) -> usize {
+        self.used[resource as usize].load(Ordering::Relaxed)
     }
 
-    /// Returns true if all that it costs anything of `fits`: so much is used, wanted and allowed.
+    /// Returns true if `fits(used, cost, limit)` holds for each resource that `cost` contains.
     #[inline]
     fn fits(&self, cost: &Cost, fits: impl Fn(usize, usize, usize) -> bool) -> bool {
-        let wanted = cost.parts().into_iter().zip(self.limit.parts());
-        let mut parts = self.used().into_iter().zip(wanted);
-        parts.all(|(used, (wanted, limit))| {
-            wanted == 0 || fits(used.load(Ordering::Relaxed), wanted, limit)
+        let mut parts = self.used.iter().zip(cost.0.into_iter().zip(self.limit.0));
+        parts.all(|(used, (cost, limit))| {
+            cost == 0 || fits(used.load(Ordering::Relaxed), cost, limit)
         })
     }
 
-    /// Says whether so much more is within the limit. What costs nothing always is.
+    /// Returns true if `cost` more is within the limit.
     #[inline]
     pub(crate) fn has_room(&self, cost: Cost) -> bool {
-        self.fits(&cost, |used, wanted, limit| {
-            used.saturating_add(wanted) <= limit
+        self.fits(&cost, |used, cost, limit| {
+            used.saturating_add(cost) <= limit
         })
     }
 
-    /// Says whether items of streams may wait, which can do without: less than half of what may wait does. The rest
-    /// is for what cannot.
+    /// Returns true if items of streams may wait: less than half of the budgets for queued replies is used. The rest is
+    /// for replies, which cannot wait elsewhere.
     pub(crate) fn has_room_to_spare(&self) -> bool {
-        let half =
-            |used: &AtomicUsize, limit: usize| used.load(Ordering::Relaxed) < limit.div_ceil(2);
-        half(&self.bytes, self.limit.bytes) && half(&self.descriptors, self.limit.descriptors)
+        [Resource::Bytes, Resource::Descriptors]
+            .into_iter()
+            .all(|resource| self.used(resource) < self.limit.get(resource).div_ceil(2))
     }
 
-    /// Charges it, whatever the limit.
+    /// Charges `cost`, whatever the limit.
     pub(crate) fn charge(self: &Arc<Self>, cost: Cost) -> Charge {
-        for (used, more) in self.used().into_iter().zip(cost.parts()) {
+        for (used, more) in self.used.iter().zip(cost.0) {
             if more > 0 {
                 used.fetch_add(more, Ordering::Relaxed);
             }
@@ -164,94 +147,80 @@ impl Account {
         Charge { account, cost }
     }
 
-    /// Says whether more descriptors that nobody wants wait to be closed than its peers may have sent.
+    /// Charges `cost` if it is within the limit.
+    pub(crate) fn try_charge(self: &Arc<Self>, cost: Cost) -> Option<Charge> {
+        self.has_room(cost).then(|| self.charge(cost))
+    }
+
+    /// Returns true if more descriptors that no message used wait to be closed than the limit.
     pub(crate) fn is_overdrawn(&self) -> bool {
-        self.unwanted.load(Ordering::Relaxed) > self.limit.unwanted
+        self.used(Resource::Unused) > self.limit.get(Resource::Unused)
     }
 
-    /// Returns true if messages of its peers have to wait: more descriptors that came with earlier ones wait to be closed
-    /// than may.
+    /// Returns true if the user's peers must not be read from: too many descriptors of earlier messages wait to be closed.
     pub(crate) fn must_wait(&self) -> bool {
-        self.is_overdrawn() || self.payloads.load(Ordering::Relaxed) > self.limit.unwanted
+        self.is_overdrawn() || self.used(Resource::Payloads) > self.limit.get(Resource::Payloads)
     }
 
-    /// Has a source of the loop wait while its messages [have to](Self::must_wait). Returns true if it does; it is resumed
-    /// when they need not any more.
+    /// Lets a source of the loop wait while it [must](Self::must_wait). Returns true if it does.
     pub(crate) fn wait_to_read(&self, key: u64) -> bool {
         self.readers.wait(key, || self.must_wait())
     }
 
-    /// Has a new connection wait while as many of its user's are being closed as may be. Returns true if it does; it is
-    /// resumed when there are fewer.
+    /// Lets a new connection wait while as many of its user's connections are being closed as may be. Returns true if it
+    /// does.
     pub(crate) fn wait_to_begin(&self, key: u64) -> bool {
         self.newcomers.wait(key, || self.room_to_close() == 0)
     }
 
-    /// How many more of its connections may be closed at a time.
+    /// The number of further connections that may be closed at a time.
     pub(crate) fn room_to_close(&self) -> usize {
-        let closing = self.closing.load(Ordering::Relaxed);
-        self.closing_limit.saturating_sub(closing)
+        let limit = self.limit.get(Resource::Closing);
+        limit.saturating_sub(self.used(Resource::Closing))
     }
 
-    /// Resumes new connections that have waited, no more than there is room for if all of them have to be closed. Each
-    /// that begins resumes further ones.
+    /// Resumes new connections: as many as may be closed, if all of them have to be. Each that begins resumes others.
     pub(crate) fn resume_newcomers(&self) {
         self.newcomers
             .resume(&self.resumed, || self.room_to_close());
     }
 
-    /// Forgets a source of the loop that has gone, and may have waited, or been resumed: then the next has its turn.
+    /// Removes a source from those that wait. If it had been resumed, the next one is.
     pub(crate) fn forget(&self, key: u64) {
         self.readers.forget(key);
         self.newcomers.forget(key);
         self.resume_newcomers();
     }
 
-    /// Resumes what has had to wait, and need not any more.
+    /// Resumes the sources that need not wait any more.
     fn resume_readers(&self) {
         let room = || if self.must_wait() { 0 } else { usize::MAX };
         self.readers.resume(&self.resumed, room);
     }
 
-    /// How many of these are still open.
-    fn count(&self, thing: Thing) -> &AtomicUsize {
-        match thing {
-            Thing::Payload => &self.payloads,
-            Thing::Connection => &self.closing,
-        }
-    }
-
-    /// Closes the memfd of a large text that has been read.
+    /// Closes the memfd of a large message on another thread.
     pub(crate) fn close_payload(self: &Arc<Self>, payload: Fds) {
-        let open = Open::new(self, Thing::Payload);
-        self.closer
-            .close((FdsToClose(payload.into_iter().collect()), open));
-    }
-
-    /// Charges it, if it is within the limit.
-    pub(crate) fn try_charge(self: &Arc<Self>, cost: Cost) -> Option<Charge> {
-        self.has_room(cost).then(|| self.charge(cost))
+        let charge = self.charge(Cost::NONE.with(Resource::Payloads, 1));
+        let fds = FdsToClose(payload.into_iter().collect());
+        self.closer.close((fds, charge));
     }
 }
 
 impl Discard for Account {
     fn discard(self: Arc<Self>, fds: Vec<OwnedFd>) {
         if !self.closer.is_here() {
-            // They may be wanted in the parent: they are closed as they are.
+            // Closed without changing their options: the parent may use them.
             return;
         }
-        let cost = Cost {
-            descriptors: fds.len(),
-            unwanted: fds.len(),
-            ..Cost::default()
-        };
-        self.closer.close((FdsToClose(fds), self.charge(cost)));
+        let cost = Cost::NONE.with(Resource::Descriptors, fds.len());
+        let charge = self.charge(cost.with(Resource::Unused, fds.len()));
+        self.closer.close((FdsToClose(fds), charge));
     }
 }
 
-/// Something that is charged to an account until this is dropped.
+/// A cost charged to an account until this is dropped.
 #[derive(Debug)]
-#[must_use]
+#[must_use = "dropping it gives the cost back"]
 pub(crate) struct Charge {
     account: Arc<Account>,
     cost: Cost,
@@ -259,181 +228,142 @@ pub(crate) struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        for (used, less) in self.account.used().into_iter().zip(self.cost.parts()) {
+        let Self { account, cost } = self;
+        for (used, less) in account.used.iter().zip(cost.0) {
             if less > 0 {
                 used.fetch_sub(less, Ordering::Relaxed);
             }
         }
-        if self.cost.unwanted > 0 {
-            self.account.resume_readers();
+        if cost.get(Resource::Unused) + cost.get(Resource::Payloads) > 0 {
+            account.resume_readers();
+        }
+        if cost.get(Resource::Closing) > 0 {
+            account.resume_newcomers();
         }
     }
 }
 
-/// What another thread closes for a user, besides what nobody wants.
-#[derive(Debug, Clone, Copy)]
-enum Thing {
-    Payload,
-    Connection,
-}
-
-/// One such thing, until it is closed and this is dropped.
-struct Open {
-    account: Arc<Account>,
-    thing: Thing,
-}
-
-impl Open {
-    fn new(account: &Arc<Account>, thing: Thing) -> Self {
-        account.count(thing).fetch_add(1, Ordering::Relaxed);
-        let account = Arc::clone(account);
-        Self { account, thing }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let Self { account, thing } = self;
-        account.count(*thing).fetch_sub(1, Ordering::Relaxed);
-        match thing {
-            Thing::Payload => account.resume_readers(),
-            Thing::Connection => account.resume_newcomers(),
-        }
-    }
-}
-
-/// A connection that is being closed. If descriptors are unread in it, that waits for others of its user.
-struct Leaving<T: AsFd + Send + 'static> {
-    rest: Option<Rest<T>>,
-    account: Arc<Account>,
-}
-
-/// The socket, and what counts it until it is closed.
-type Rest<T> = (T, Open, One);
-
-/// How many connections are being closed, of all users.
+/// The connections of all users that are being closed.
 #[derive(Debug, Default)]
 struct Closing {
     count: AtomicUsize,
-    /// Listening sources that wait until there are fewer.
-    doors: Waiters,
+    /// Listeners that wait until there are fewer.
+    listeners: Waiters,
     resumed: Arc<Resumed>,
 }
 
-/// One of them, until this is dropped.
-struct One(Arc<Closing>);
+/// One connection that is being closed, until this is dropped.
+struct ClosingOne(Arc<Closing>);
 
-impl One {
-    fn of(closing: &Arc<Closing>) -> Self {
-        closing.count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(closing))
-    }
-}
-
-impl Drop for One {
+impl Drop for ClosingOne {
     fn drop(&mut self) {
         let Self(closing) = self;
         closing.count.fetch_sub(1, Ordering::Relaxed);
-        closing.doors.resume(&closing.resumed, || usize::MAX);
+        closing.listeners.resume(&closing.resumed, || usize::MAX);
     }
+}
+
+/// A connection to close. If unread descriptors are in it, it waits for other connections of its user.
+struct Leaving<T: AsFd + Send + 'static> {
+    socket: Option<(T, Charge, ClosingOne)>,
+    account: Arc<Account>,
 }
 
 impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
     fn drop(&mut self) {
-        let none = |rest: &Rest<T>| has_no_queued_descriptors(rest.0.as_fd()).unwrap_or(false);
-        if let Some(rest) = self.rest.take_if(|rest| !none(rest)) {
-            self.account.closer.close(rest);
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        if !has_no_queued_descriptors(socket.0.as_fd()).unwrap_or(false) {
+            self.account.closer.close(socket);
         }
     }
 }
 
-/// The accounts of those users that cost something.
+/// The accounts of the users that use anything.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     limit: Cost,
-    closing_limit: usize,
     users: HashMap<Option<u32>, Arc<Account>>,
-    /// For sockets that are no user's.
+    /// Closes sockets that belong to no user.
     closer: Closer,
-    /// For connections, which do not wait here.
+    /// Closes connections without unread descriptors, which does not wait.
     leaving: Closer,
     closing: Arc<Closing>,
-    /// Sources of the loop that have waited for something to be closed, and may go on.
+    /// Sources of the loop that waited for something to be closed, and may go on.
     resumed: Arc<Resumed>,
-    /// How many there may be until it is time to forget those that cost nothing.
+    /// The number of accounts at which unused ones are removed.
     crowd: usize,
 }
 
 impl Accounts {
     pub(crate) fn new(limits: &Limits) -> Self {
         let resumed = Arc::<Resumed>::default();
-        let closing = Closing {
-            resumed: Arc::clone(&resumed),
-            ..Closing::default()
-        };
+        let (bytes, descriptors) = (limits.user_backlog_bytes, limits.user_descriptors);
         Self {
-            limit: Cost {
-                connections: limits.user_connections,
-                deferred: limits.user_deferred,
-                bytes: limits.user_backlog_bytes,
-                descriptors: limits.user_descriptors,
-                unwanted: limits.user_descriptors,
-                fds_in_flight: limits.user_descriptors,
-                bytes_in_flight: limits.user_backlog_bytes,
-            },
-            closing_limit: limits.user_closing,
+            limit: Cost::queued(bytes, descriptors)
+                .with(Resource::Connections, limits.user_connections)
+                .with(Resource::Deferred, limits.user_deferred)
+                .with(Resource::Unused, descriptors)
+                .with(Resource::FdsInFlight, descriptors)
+                .with(Resource::BytesInFlight, bytes)
+                .with(Resource::Payloads, descriptors)
+                .with(Resource::Closing, limits.user_closing),
             users: HashMap::new(),
             closer: Closer::default(),
             leaving: Closer::default(),
-            closing: Arc::new(closing),
+            closing: Arc::new(Closing {
+                resumed: Arc::clone(&resumed),
+                ..Closing::default()
+            }),
             resumed,
             crowd: 0,
         }
     }
 
-    /// Has the loop woken by this when sources may go on ([`take_resumed`](Self::take_resumed)).
+    /// Sets what wakes the loop when sources may go on.
     pub(crate) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
         self.resumed.set_wake(wake);
     }
 
-    /// Takes the keys of the sources that have waited for something to be closed, and may go on.
+    /// Takes the keys of the sources that may go on.
     pub(crate) fn take_resumed(&self) -> Vec<u64> {
         self.resumed.take()
     }
 
-    /// Who closes what may take its time.
+    /// Closes what belongs to no user and can be slow to close.
     pub(crate) fn closer(&self) -> &Closer {
         &self.closer
     }
 
-    /// Closes a user's connection, which has been shut down, where that may take its time. It does not count as a
-    /// connection meanwhile.
+    /// Closes a connection, which has been shut down, on another thread. It does not count as a connection meanwhile.
     pub(crate) fn close<T>(&self, account: &Arc<Account>, socket: T)
     where
         T: AsFd + Send + 'static,
     {
-        let open = Open::new(account, Thing::Connection);
+        let charge = account.charge(Cost::NONE.with(Resource::Closing, 1));
+        self.closing.count.fetch_add(1, Ordering::Relaxed);
+        let one = ClosingOne(Arc::clone(&self.closing));
         self.leaving.close(Leaving {
-            rest: Some((socket, open, One::of(&self.closing))),
+            socket: Some((socket, charge, one)),
             account: Arc::clone(account),
         });
     }
 
-    /// How many connections are being closed there.
+    /// The number of connections that are being closed.
     pub(crate) fn closing(&self) -> usize {
         self.closing.count.load(Ordering::Relaxed)
     }
 
-    /// Has a listening source wait while `too_many` are being closed. Returns true if it does; it is resumed when one
-    /// more has been closed.
+    /// Lets a listener wait while `too_many` connections are being closed. Returns true if it does.
     pub(crate) fn wait_to_accept(&self, key: u64, too_many: impl Fn(usize) -> bool) -> bool {
-        let closing = &self.closing;
-        closing.doors.wait(key, || too_many(self.closing()))
+        let listeners = &self.closing.listeners;
+        listeners.wait(key, || too_many(self.closing()))
     }
 
-    /// The account of a user, or of those who are not known.
+    /// The account of a user; `None` for peers whose user is not known.
     pub(crate) fn of(&mut self, user: Option<u32>) -> Arc<Account> {
-        /// So few are not worth looking through.
+        /// So few accounts are never searched for unused ones.
         const FEW: usize = 64;
         if let Some(account) = self.users.get(&user) {
             return Arc::clone(account);
@@ -448,26 +378,20 @@ impl Accounts {
         account
     }
 
-    /// An account of nobody's, with the limits of a user.
+    /// An account of its own, with the limits of a user.
     pub(crate) fn apart(&self) -> Arc<Account> {
         Arc::new(Account {
             limit: self.limit,
-            closing_limit: self.closing_limit,
             resumed: Arc::clone(&self.resumed),
             ..Account::default()
         })
     }
 
-    /// Says whether nobody costs anything.
+    /// Returns true if nothing is charged to any user.
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
-        let used = self.users.values().flat_map(|account| account.used());
-        let mut used = used.map(|used| used.load(Ordering::Relaxed));
-        let mut open = self.users.values().map(|account| {
-            let open = |thing| account.count(thing).load(Ordering::Relaxed);
-            open(Thing::Payload) + open(Thing::Connection)
-        });
-        used.all(|used| used == 0) && open.all(|open| open == 0)
+        let mut used = self.users.values().flat_map(|account| &account.used);
+        used.all(|used| used.load(Ordering::Relaxed) == 0)
     }
 }
 
@@ -481,17 +405,11 @@ mod tests {
         (limits.user_backlog_bytes, limits.user_descriptors) = (10, 1);
         let mut accounts = Accounts::new(&limits);
         let account = accounts.of(Some(7));
-        let bytes = |bytes| Cost {
-            bytes,
-            ..Cost::default()
-        };
+        let bytes = |bytes| Cost::queued(bytes, 0);
         assert!(account.try_charge(bytes(11)).is_none(), "above");
         let ten = account.try_charge(bytes(10)).unwrap();
         assert!(account.try_charge(bytes(1)).is_none());
-        let descriptors = Cost {
-            descriptors: 1,
-            ..Cost::default()
-        };
+        let descriptors = Cost::queued(0, 1);
         let one = account.try_charge(descriptors).unwrap();
         assert!(account.try_charge(descriptors).is_none());
         assert!(accounts.of(Some(8)).try_charge(bytes(10)).is_some());
@@ -500,17 +418,17 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_that_goes_before_its_turn_leaves_it_to_the_next() {
+    fn a_resumed_connection_that_disconnects_leaves_its_turn_to_the_next() {
         let limits = Limits {
             user_closing: 1,
             ..Limits::default()
         };
         let mut accounts = Accounts::new(&limits);
         let account = accounts.of(None);
-        let open = Open::new(&account, Thing::Connection);
+        let closing = account.charge(Cost::NONE.with(Resource::Closing, 1));
         assert!([1, 2, 3].into_iter().all(|key| account.wait_to_begin(key)));
         account.forget(3);
-        drop(open);
+        drop(closing);
         assert_eq!(accounts.take_resumed(), [1]);
         account.forget(1);
         assert_eq!(accounts.take_resumed(), [2]);
@@ -524,17 +442,14 @@ mod tests {
             let account = Accounts::new(&limits).of(None);
             let mut charges = Vec::new();
             while account.has_room_to_spare() && charges.len() < 7 {
-                charges.push(account.charge(Cost {
-                    bytes: 1,
-                    ..Cost::default()
-                }));
+                charges.push(account.charge(Cost::queued(1, 0)));
             }
             assert_eq!(charges.len(), most, "{limit}");
         }
     }
 
     #[test]
-    fn users_that_cost_nothing_are_forgotten() {
+    fn accounts_without_charges_are_removed() {
         let mut accounts = Accounts::new(&Limits::default());
         let kept = accounts.of(None);
         for uid in 0..1000 {

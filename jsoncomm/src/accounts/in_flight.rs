@@ -1,11 +1,11 @@
-//! Descriptors, and bytes in memfds, that have been sent and that nobody may have read yet.
+//! Descriptors, and bytes in memfds, that were sent and may be unread.
 //!
-//! The kernel keeps them open meanwhile, and counts descriptors in flight against the user that sent them: above
-//! `RLIMIT_NOFILE` nothing of that user's can be sent with a descriptor (`ETOOMANYREFS`, [unix(7)]), and where nothing is
-//! counted, as for root, they fill the machine. So what is in flight is charged to the user it was sent to.
+//! The kernel keeps them open, and counts descriptors in flight for the user that sent them: above `RLIMIT_NOFILE` no
+//! process of that user can send a descriptor (`ETOOMANYREFS`, [unix(7)]). For root nothing is counted, and they can fill
+//! the machine. So they are charged to the user they were sent to.
 //!
-//! No event says when a peer reads, and asking costs a system call. So what is sent is taken for unread until the
-//! budget would be exceeded; only then the kernel is asked.
+//! No event tells when a peer reads, and asking costs a system call. So what was sent is taken for unread, and the kernel
+//! is asked only when the budget would be exceeded.
 //!
 //! [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 
@@ -14,19 +14,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Account, Charge, Cost};
+use super::{Account, Charge, Cost, Resource};
 use crate::sys::control::{UNREAD_MIN, unread};
 
-/// In which order what a socket has sent is read.
+/// The order in which a socket's messages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// In that in which it was sent: there is one peer.
+    /// As sent: the socket has one peer.
     Sent,
-    /// In any: there are several.
+    /// Any: it has several.
     Any,
 }
 
-/// What one socket has in flight. Nothing is kept of a socket that never sends any of it.
+/// What one socket has in flight. Takes no allocation until there is something.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     order: Order,
@@ -35,12 +35,11 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(crate) fn new(order: Order) -> Self {
-        let sent = None;
-        Self { order, sent }
+        Self { order, sent: None }
     }
 
-    /// Charges what `socket` is about to send. `None` when that is more than may be in flight to the peers of this
-    /// account, as far as is known; something always may if nothing is.
+    /// Charges what `socket` is about to send. `None` if it would exceed the account's budget. If nothing is in flight,
+    /// anything fits.
     pub(crate) fn try_charge(
         &self,
         account: &Arc<Account>,
@@ -51,13 +50,13 @@ impl InFlight {
             return Some(charge);
         }
         if let Some(sent) = &self.sent {
-            sent.look(socket);
+            sent.update(socket);
         }
         let charge = account.try_charge_one(cost);
-        charge.or_else(|| account.look().then(|| account.try_charge_one(cost))?)
+        charge.or_else(|| account.update_all().then(|| account.try_charge_one(cost))?)
     }
 
-    /// Notes that `socket` has sent what was charged.
+    /// Keeps the charge of a message that `socket` has sent.
     pub(crate) fn add(&mut self, socket: &Arc<OwnedFd>, charge: Charge) {
         let sent = self.sent.get_or_insert_with(|| {
             let sent = Arc::new(Sent {
@@ -71,31 +70,29 @@ impl InFlight {
         sent.lock().push_back(charge);
     }
 
-    /// Asks the kernel whether anything may still be in flight.
+    /// Asks the kernel if anything may be unread.
     pub(crate) fn is_unread(&self, socket: &Arc<OwnedFd>) -> bool {
-        self.look(socket) != (0, 0)
+        self.unread(socket) != (0, 0)
     }
 
-    /// Asks the kernel what is still in flight. Returns how many descriptors and how many bytes, at most.
-    pub(crate) fn look(&self, socket: &Arc<OwnedFd>) -> (usize, usize) {
+    /// Asks the kernel how many descriptors and bytes in memfds are unread at most.
+    pub(crate) fn unread(&self, socket: &Arc<OwnedFd>) -> (usize, usize) {
         let Some(sent) = &self.sent else {
             return (0, 0);
         };
-        sent.look(socket);
+        sent.update(socket);
         let charges = sent.lock();
-        charges.iter().fold((0, 0), |(fds, bytes), charge| {
-            let cost = &charge.cost;
-            (fds + cost.fds_in_flight, bytes + cost.bytes_in_flight)
-        })
+        let sum = |resource| charges.iter().map(|charge| charge.cost.get(resource)).sum();
+        (sum(Resource::FdsInFlight), sum(Resource::BytesInFlight))
     }
 }
 
-/// What may be unread of what one socket has sent.
+/// The messages of one socket that may be unread.
 #[derive(Debug)]
 pub(super) struct Sent {
     socket: Weak<OwnedFd>,
     order: Order,
-    /// One for each message that has descriptors, oldest first.
+    /// One for each message with descriptors, oldest first.
     charges: Mutex<VecDeque<Charge>>,
 }
 
@@ -105,41 +102,45 @@ impl Sent {
         self.charges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the kernel how much is unread, and gives back what cannot be.
-    fn look(&self, socket: &OwnedFd) {
+    /// Asks the kernel how much is unread, and drops the charges of messages that have been read.
+    fn update(&self, socket: &OwnedFd) {
         let mut charges = self.lock();
         if charges.is_empty() {
             return;
         }
-        // If that fails, everything may still be.
+        // If that fails, everything may be unread.
         let Ok(bytes) = unread(socket.as_fd()) else {
             return;
         };
-        // Not all of these have descriptors.
+        // At most so many. Not all of them have descriptors.
         let messages = bytes / UNREAD_MIN;
         let read = charges.len().saturating_sub(messages);
         if self.order == Order::Any && read > 0 {
-            // Those that are unread can be any, so the most expensive ones.
-            let cost = |charge: &Charge| (charge.cost.bytes_in_flight, charge.cost.fds_in_flight);
-            charges.make_contiguous().sort_unstable_by_key(cost);
+            // Any of them can be unread, so the cheapest are taken for read.
+            charges.make_contiguous().sort_unstable_by_key(|charge| {
+                (
+                    charge.cost.get(Resource::BytesInFlight),
+                    charge.cost.get(Resource::FdsInFlight),
+                )
+            });
         }
         charges.drain(..read);
     }
 }
 
-/// The sockets that something is in flight from, at a user's expense.
+/// The sockets from which something is in flight at a user's expense.
 #[derive(Debug, Default)]
 pub(super) struct Senders {
     sent: Vec<Weak<Sent>>,
-    /// When all were asked.
-    looked: Option<Instant>,
+    /// When the kernel was last asked about all of them.
+    updated: Option<Instant>,
 }
 
 impl Account {
-    /// Charges it if it is within the limit, or if nothing of its kind is charged: one of any size always goes.
+    /// Charges `cost` if each resource in it is within the limit or not charged at all: one message of any size fits.
     pub(crate) fn try_charge_one(self: &Arc<Self>, cost: Cost) -> Option<Charge> {
-        let fits = self.fits(&cost, |used, wanted, limit| {
-            used == 0 || used.saturating_add(wanted) <= limit
+        let fits = self.fits(&cost, |used, cost, limit| {
+            used == 0 || used.saturating_add(cost) <= limit
         });
         fits.then(|| self.charge(cost))
     }
@@ -149,27 +150,27 @@ impl Account {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a socket asked when the budget is used up.
+    /// Adds a socket to those that are asked when the budget is used up.
     fn register(&self, sent: &Arc<Sent>) {
         let mut senders = self.senders();
         senders.sent.retain(|sent| sent.strong_count() > 0);
         senders.sent.push(Arc::downgrade(sent));
     }
 
-    /// Asks the kernel about all that is in flight to this user's peers. Returns false if it was asked a moment ago,
-    /// so that whoever uses up the budget cannot use up our time by it.
-    fn look(&self) -> bool {
-        /// There are as many to ask as descriptors may be in flight, or connections, whichever are fewer.
+    /// Asks the kernel about all that is in flight to this user's peers. Returns false if it was asked a moment ago: a
+    /// user that exhausts its budget must not exhaust the server's time as well.
+    fn update_all(&self) -> bool {
+        /// One update asks about as many sockets as descriptors may be in flight, or as there are connections.
         const PAUSE: Duration = Duration::from_millis(1);
         let mut senders = self.senders();
         let now = Instant::now();
-        if senders.looked.is_some_and(|looked| now < looked + PAUSE) {
+        if senders.updated.is_some_and(|updated| now < updated + PAUSE) {
             return false;
         }
-        senders.looked = Some(now);
+        senders.updated = Some(now);
         for sent in senders.sent.iter().filter_map(Weak::upgrade) {
             if let Some(socket) = sent.socket.upgrade() {
-                sent.look(&socket);
+                sent.update(&socket);
             }
         }
         true
@@ -184,13 +185,13 @@ mod tests {
     use crate::sys::control::{Wait, recvmsg};
     use crate::sys::socket::{Kind, sendmsg, socketpair};
 
-    struct Line {
+    struct Connection {
         near: Arc<OwnedFd>,
         far: OwnedFd,
         in_flight: InFlight,
     }
 
-    impl Line {
+    impl Connection {
         fn new(order: Order) -> Self {
             let (near, far) = socketpair(Kind::Seqpacket).unwrap();
             Self {
@@ -200,12 +201,9 @@ mod tests {
             }
         }
 
-        /// Sends so many descriptors; says whether they may be in flight.
+        /// Sends so many descriptors, unless the budget is exceeded. Returns true if they were sent.
         fn send(&mut self, account: &Arc<Account>, fds: usize) -> bool {
-            let cost = Cost {
-                fds_in_flight: fds,
-                ..Cost::NONE
-            };
+            let cost = Cost::in_flight(fds, 0);
             let charge = self.in_flight.try_charge(account, &self.near, cost);
             let fds = vec![self.far.as_fd(); fds];
             charge.is_some_and(|charge| {
@@ -220,7 +218,7 @@ mod tests {
         }
 
         fn fds(&self) -> usize {
-            self.in_flight.look(&self.near).0
+            self.in_flight.unread(&self.near).0
         }
     }
 
@@ -235,50 +233,50 @@ mod tests {
     #[test]
     fn descriptors_are_in_flight_up_to_the_limit_until_they_are_read() {
         let account = account(3);
-        let mut line = Line::new(Order::Sent);
-        assert!(line.send(&account, 2) && line.send(&account, 1));
-        assert!(!line.send(&account, 1));
-        line.receive();
-        assert_eq!(line.fds(), 1);
-        assert!(!line.send(&account, 3) && line.send(&account, 2));
-        drop(line);
+        let mut connection = Connection::new(Order::Sent);
+        assert!(connection.send(&account, 2) && connection.send(&account, 1));
+        assert!(!connection.send(&account, 1));
+        connection.receive();
+        assert_eq!(connection.fds(), 1);
+        assert!(!connection.send(&account, 3) && connection.send(&account, 2));
+        drop(connection);
         assert!(
-            Line::new(Order::Sent).send(&account, 3),
-            "nothing is left of it"
+            Connection::new(Order::Sent).send(&account, 3),
+            "a closed connection has nothing in flight"
         );
     }
 
     #[test]
-    fn more_than_the_limit_are_in_flight_if_nothing_else_is() {
+    fn more_than_the_limit_may_be_in_flight_if_nothing_else_is() {
         let account = account(3);
-        let mut line = Line::new(Order::Sent);
-        assert!(line.send(&account, 7) && !line.send(&account, 1));
-        line.receive();
-        assert!(line.send(&account, 1) && !line.send(&account, 7));
+        let mut connection = Connection::new(Order::Sent);
+        assert!(connection.send(&account, 7) && !connection.send(&account, 1));
+        connection.receive();
+        assert!(connection.send(&account, 1) && !connection.send(&account, 7));
     }
 
     #[test]
-    fn what_another_connection_of_the_user_has_read_is_found() {
+    fn descriptors_that_another_connection_of_the_user_has_read_are_found() {
         let account = account(2);
-        let (mut one, mut other) = (Line::new(Order::Sent), Line::new(Order::Sent));
+        let (mut one, mut other) = (Connection::new(Order::Sent), Connection::new(Order::Sent));
         assert!(one.send(&account, 2) && !other.send(&account, 1));
         one.receive();
         let until = Instant::now() + Duration::from_secs(20);
         while !other.send(&account, 1) {
-            assert!(Instant::now() < until, "it is asked for once in a while");
+            assert!(Instant::now() < until, "the kernel is asked after a pause");
         }
     }
 
     #[test]
-    fn what_can_be_read_in_any_order_is_taken_for_the_most_that_it_can_be() {
+    fn messages_read_in_any_order_count_as_the_most_expensive() {
         let account = account(9);
-        let mut line = Line::new(Order::Any);
+        let mut connection = Connection::new(Order::Any);
         for fds in [4, 1, 2] {
-            assert!(line.send(&account, fds));
+            assert!(connection.send(&account, fds));
         }
         for left in [6, 4, 0] {
-            line.receive();
-            assert_eq!(line.fds(), left);
+            connection.receive();
+            assert_eq!(connection.fds(), left);
         }
     }
 }

@@ -1,31 +1,31 @@
 //! Sources of the loop that wait until another thread has closed something.
 //!
-//! The loop does not look again and again: whoever closes something names the sources that may go on, and wakes it.
+//! The loop does not poll: the closing thread reports the sources that may go on, and wakes it.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::sys::process::Origin;
 
-/// Ends the wait of the loop, and has it look for what may go on.
+/// Wakes the loop and makes it take the resumed sources.
 type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// The sources of the loop that may go on, by their keys.
+/// The keys of the sources that may go on.
 #[derive(Default)]
 pub(crate) struct Resumed {
     keys: Mutex<Vec<u64>>,
     wake: OnceLock<Wake>,
-    /// The process that has the loop.
+    /// The process that runs the loop.
     origin: Origin,
 }
 
 impl Resumed {
-    /// Has the loop woken by this.
+    /// Sets what wakes the loop.
     pub(super) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
 
-    /// Names sources that may go on.
+    /// Adds sources, and wakes the loop.
     fn add(&self, keys: impl Iterator<Item = u64>) {
         lock(&self.keys).extend(keys);
         if let Some(wake) = self.wake.get() {
@@ -33,22 +33,21 @@ impl Resumed {
         }
     }
 
-    /// Takes the keys of those that may go on.
+    /// Takes all sources.
     pub(super) fn take(&self) -> Vec<u64> {
         std::mem::take(&mut *lock(&self.keys))
     }
 }
 
-/// The sources that wait for the same, by their keys.
+/// The keys of the sources that wait for the same condition, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<Vec<u64>>);
 
 impl Waiters {
-    /// Has a source wait while `must_wait` holds. Returns true if it does; then it is resumed once it does not hold any
-    /// more. That may also be for another reason, so the source asks again.
+    /// Adds a source if `must_wait` returns true, and returns that. A resumed source has to ask again.
     pub(super) fn wait(&self, key: u64, must_wait: impl FnOnce() -> bool) -> bool {
         let mut keys = lock(&self.0);
-        // What is closed from now on waits for the lock, and finds the source.
+        // Under the lock, so that the next `resume` finds the source.
         let waits = must_wait();
         if waits && !keys.contains(&key) {
             keys.push(key);
@@ -56,15 +55,15 @@ impl Waiters {
         waits
     }
 
-    /// Forgets a source that has gone.
+    /// Removes a source.
     pub(super) fn forget(&self, key: u64) {
         lock(&self.0).retain(|other| *other != key);
     }
 
-    /// Resumes as many of them as there is `room` for, those that have waited longest, after something has been closed.
+    /// Resumes the first `room` sources, after something has been closed.
     pub(super) fn resume(&self, resumed: &Resumed, room: impl FnOnce() -> usize) {
         if !resumed.origin.is_here() {
-            // In a forked child nothing waits, and a lock may be held by a thread that it does not have.
+            // In a forked child nothing waits, and a thread that it lacks may hold the lock.
             return;
         }
         let mut keys = lock(&self.0);
@@ -78,7 +77,7 @@ impl Waiters {
     }
 }
 
-/// Each is held for a few moves only, and left in order by a panic.
+/// Locks a mutex under which nothing panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -96,7 +95,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn what_waits_is_resumed_once_in_order_and_only_when_there_is_room() {
+    fn sources_are_resumed_once_in_order_and_only_when_there_is_room() {
         let (resumed, waiters) = (Resumed::default(), Waiters::default());
         let wakes = Arc::new(AtomicUsize::new(0));
         let woken = Arc::clone(&wakes);

@@ -192,7 +192,7 @@ impl<S> Connected<S> {
     /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
         let writer = &self.writer;
-        writer.in_flight.look(writer.transport.shared_fd())
+        writer.in_flight.unread(writer.transport.shared_fd())
     }
 
     /// Counts the replies that are lost when the connection is closed, unless that has been done.

@@ -155,7 +155,7 @@ impl<S> Datagrams<S> {
     /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
         let socket = &self.socket;
-        socket.in_flight.look(socket.transport.shared_fd())
+        socket.in_flight.unread(socket.transport.shared_fd())
     }
 
     /// Handles what has arrived, at most a turn's share, and tries again to send what is due.

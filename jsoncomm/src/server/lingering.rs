@@ -47,7 +47,7 @@ impl Lingering {
 
     /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        self.in_flight.look(self.transport.shared_fd())
+        self.in_flight.unread(self.transport.shared_fd())
     }
 
     /// Closes the socket if everything has been read. No event reports that, so the next look is by timer, with backoff.

@@ -86,11 +86,7 @@ impl Destination<'_> {
             freighted = true;
             // Given back before the next is charged.
             drop(charge.take());
-            let cost = Cost {
-                fds_in_flight: freight.fds,
-                bytes_in_flight: freight.bytes,
-                ..Cost::NONE
-            };
+            let cost = Cost::in_flight(freight.fds, freight.bytes);
             charge = in_flight.try_charge(account, socket, cost);
             charge.is_some()
         };

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::accounts::{Account, Charge, Cost};
+use crate::accounts::{Account, Charge, Cost, Resource};
 use crate::sys::socket::{Shutdown, shut_down};
 
 struct Held {
@@ -24,10 +24,10 @@ fn hold(count: usize) -> Held {
     world.finish(double).unwrap();
     let user = std::fs::metadata(&path).unwrap().uid();
     let account = world.server.context.accounts.of(Some(user));
-    let in_flight = account.charge(Cost {
-        fds_in_flight: world.server.context.limits.user_descriptors,
-        ..Cost::NONE
-    });
+    let in_flight = account.charge(Cost::in_flight(
+        world.server.context.limits.user_descriptors,
+        0,
+    ));
     let mut calls = Vec::new();
     for number in 1..=count {
         calls.push(world.stub().swap(null(), null()).unwrap());
@@ -68,10 +68,10 @@ impl Held {
 #[test]
 fn an_answer_that_is_held_back_is_tried_again_though_messages_had_to_wait_meanwhile() {
     let mut held = hold(1);
-    let unwanted = held.account.charge(Cost {
-        unwanted: held.world.server.context.limits.user_descriptors + 1,
-        ..Cost::NONE
-    });
+    let unwanted = held.account.charge(Cost::NONE.with(
+        Resource::Unused,
+        held.world.server.context.limits.user_descriptors + 1,
+    ));
     held.turn_for_a_while();
     assert!(held.account.must_wait());
     drop((unwanted, held.in_flight.take()));
@@ -88,10 +88,7 @@ fn an_answer_that_is_held_back_is_tried_again_though_its_peer_was_not_read_from_
     held.turn_for_a_while();
     // One more answer that waits, and its user has no room to spare.
     let half = held.world.server.context.limits.user_descriptors / 2;
-    let nearly = held.account.charge(Cost {
-        descriptors: half - 3,
-        ..Cost::NONE
-    });
+    let nearly = held.account.charge(Cost::queued(0, half - 3));
     assert!(held.account.has_room_to_spare());
     held.calls
         .push(held.world.stub().swap(null(), null()).unwrap());
@@ -143,10 +140,10 @@ fn an_answer_that_found_no_room_is_sent_though_messages_had_to_wait_meanwhile() 
     held.world.turn_until("a call that is deferred", |world| {
         !world.state.waiting.is_empty()
     });
-    let unwanted = held.account.charge(Cost {
-        unwanted: held.world.server.context.limits.user_descriptors + 1,
-        ..Cost::NONE
-    });
+    let unwanted = held.account.charge(Cost::NONE.with(
+        Resource::Unused,
+        held.world.server.context.limits.user_descriptors + 1,
+    ));
     for key in held.world.server.reactor.keys() {
         assert!(held.account.wait_to_read(key.to_bits()));
     }
