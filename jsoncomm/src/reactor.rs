@@ -1,30 +1,29 @@
-//! Readiness, timers and waking: the mio room.
+//! Readiness, timers and waking, on mio.
 //!
-//! A [`Reactor`] keeps things of type `T`, each under a [`Key`], and watches their descriptors ([epoll(7)]). Sockets of
-//! ours are [watched](Trigger) for as long as they are ready, so whoever reads from one need not find it empty. The
-//! others are watched for edges, as mio does it: whoever stops reading before `WouldBlock` must
-//! [`rearm`](Reactor::rearm) it. Timers go through one timerfd in the poll, so that a foreign loop that
-//! waits on the reactor's descriptor sees them too.
+//! A [`Reactor`] owns sources of type `T`, each under a [`Key`], and watches their descriptors ([epoll(7)]). Our own sockets
+//! are level-triggered: whoever reads from one need not empty it. Other descriptors are edge-triggered: whoever stops
+//! reading before `WouldBlock` must [`rearm`](Reactor::rearm) them. Timers share one timerfd in the epoll instance, so that a
+//! foreign loop that waits for the reactor's descriptor sees them too.
 //!
 //! [epoll(7)]: https://man7.org/linux/man-pages/man7/epoll.7.html
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::busy_poll::BusyPoll;
 use crate::error::Error;
 use crate::sys::{OsResult, call_io, epoll, wait};
 
-pub(crate) use crate::sys::epoll::Watch;
+pub(crate) use crate::sys::epoll::{Trigger, Watch};
 
-/// Names a thing in a reactor. The generation makes the key of a removed thing name nothing, also when
-/// its place is used again.
+/// Identifies a source in a reactor.
+///
+/// The generation distinguishes sources that had the same place: the key of a removed source never names another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     index: u32,
@@ -32,75 +31,53 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// As one number, for rooms that only pass it on.
+    /// The key as one number, for modules that only pass it on.
     pub(crate) fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
     /// The reverse of [`to_bits`](Self::to_bits).
     pub(crate) fn from_bits(bits: u64) -> Self {
-        let low = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
         Self {
-            index: low(bits),
-            generation: low(bits >> 32),
-        }
-    }
-
-    fn token(self) -> Token {
-        Token(usize::try_from(self.to_bits()).unwrap_or(usize::MAX))
-    }
-}
-
-impl From<Watch> for Interest {
-    fn from(watch: Watch) -> Self {
-        match watch {
-            Watch::Reading | Watch::HangUp => Self::READABLE,
-            Watch::Writing => Self::WRITABLE,
+            index: (bits & 0xffff_ffff) as u32,
+            generation: (bits >> 32) as u32,
         }
     }
 }
 
-/// Why a thing gets its turn.
+/// Why a source gets a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Its descriptor is ready, or its peer has gone.
+    /// Its descriptor is ready or hung up.
     Ready,
-    /// The time it asked for has come.
+    /// Its timer expired.
     Timer,
 }
 
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
-    thing: Option<T>,
-    /// What a level-triggered descriptor is watched for.
+    /// `None` if the slot is free, or the source has been [taken](Reactor::take).
+    source: Option<T>,
+    /// What the descriptor is watched for.
     watch: Option<Watch>,
-}
-
-/// When a descriptor that is ready is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trigger {
-    /// When it becomes ready, or is [armed anew](Reactor::rearm).
-    Edge,
-    /// As long as it is.
-    Level,
 }
 
 /// Ends the wait of a reactor, from any thread.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// What a reactor keeps: things with a descriptor to watch, and things that only wait for their time.
-pub(crate) trait Thing {
+/// A source of a reactor: something with a descriptor to watch, or that only has timers.
+pub(crate) trait Pollable {
     /// The descriptor to watch, always the same one.
-    fn watched(&self) -> Option<BorrowedFd<'_>>;
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// When to report it, always the same.
+    /// When the descriptor is reported, always the same.
     fn trigger(&self) -> Trigger {
         Trigger::Edge
     }
 }
 
-/// The poll, what is in it, and the timers.
+/// An epoll instance, the sources in it, and their timers.
 #[derive(Debug)]
 pub(crate) struct Reactor<T> {
     poll: Poll,
@@ -108,13 +85,11 @@ pub(crate) struct Reactor<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     timer: OwnedFd,
-    /// Each time that somebody has asked for, once.
     timers: BTreeSet<(Instant, Key)>,
-    /// What the timerfd is armed to.
+    /// The time that the timerfd is set to.
     armed: Option<Instant>,
-    /// What is not watched, or could not be, and when to watch it.
+    /// Descriptors to watch from some time on.
     unwatched: Vec<(Instant, Key, Watch)>,
-    /// Whether to look for a while before waiting.
     pub(crate) spin: BusyPoll,
 }
 
@@ -124,17 +99,15 @@ const TIMER: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel in one call.
 const EVENTS: usize = 256;
 
-impl<T: Thing> Reactor<T> {
-    /// Makes an empty reactor and the function that wakes it from any thread.
+impl<T: Pollable> Reactor<T> {
+    /// Creates an empty reactor, and the function that wakes it.
     pub(crate) fn new() -> Result<(Self, Wake), Error> {
         let poll = call_io("epoll_create1", Poll::new)?;
         let waker = call_io("eventfd", || mio::Waker::new(poll.registry(), WAKER))?;
         let timer = wait::timerfd()?;
-        call_io("epoll_ctl", || {
-            let raw = timer.as_raw_fd();
-            let registry = poll.registry();
-            registry.register(&mut SourceFd(&raw), TIMER, Interest::READABLE)
-        })?;
+        let (epoll, number) = (poll.registry().as_fd(), TIMER.0 as u64);
+        let watch = Some((Watch::Reading, Trigger::Edge));
+        epoll::change(epoll, timer.as_fd(), number, None, watch)?;
         let reactor = Self {
             poll,
             events: Events::with_capacity(EVENTS),
@@ -147,230 +120,195 @@ impl<T: Thing> Reactor<T> {
             spin: BusyPoll::default(),
         };
         let wake = move || {
-            // It fails only when the counter is full, and then the loop is awake already.
+            // It fails only if the counter is full, and then the loop is awake already.
             let _ = waker.wake();
         };
         Ok((reactor, Arc::new(wake)))
     }
 
-    /// Keeps `thing` and watches its descriptor for reading, if it has one. On failure it is given back.
-    pub(crate) fn add(&mut self, thing: T) -> Result<Key, (Error, T)> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.slots.push(Slot {
-                    generation: 0,
-                    thing: None,
-                    watch: None,
-                });
-                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        let generation = self.slot(index).map_or(0, |slot| slot.generation);
+    /// Adds a source and watches its descriptor for reading. Gives the source back on failure.
+    pub(crate) fn add(&mut self, source: T) -> Result<Key, (Error, T)> {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                source: None,
+                watch: None,
+            });
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = self.slots.get(index as usize);
+        let generation = slot.map_or(0, |slot| slot.generation);
         let key = Key { index, generation };
-        let registered = match (thing.watched(), thing.trigger()) {
-            (None, _) => Ok(()),
-            (Some(_), Trigger::Level) => self.watch(key, &thing, Some(Watch::Reading)),
-            // The descriptor is borrowed from the thing for the one call that takes its number.
-            (Some(fd), Trigger::Edge) => call_io("epoll_ctl", || {
-                let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
-                registry.register(&mut SourceFd(&raw), key.token(), Interest::READABLE)
-            }),
-        };
-        if let Err(error) = registered {
+        if let Err(error) = self.watch(key, &source, Some(Watch::Reading)) {
             self.free.push(index);
             let error = match error.kind() {
                 io::ErrorKind::PermissionDenied => Error::NotPollable,
                 _ => error.into(),
             };
-            return Err((error, thing));
+            return Err((error, source));
         }
-        if let Some(slot) = self.slot(index) {
-            slot.thing = Some(thing);
-        }
+        self.put(key, source);
         Ok(key)
     }
 
-    fn slot(&mut self, index: u32) -> Option<&mut Slot<T>> {
-        self.slots.get_mut(usize::try_from(index).ok()?)
+    fn slot(&mut self, key: Key) -> Option<&mut Slot<T>> {
+        let slot = self.slots.get_mut(key.index as usize);
+        slot.filter(|slot| slot.generation == key.generation)
     }
 
-    /// Lends what the key names; `None` when it was removed or is [out](Self::take).
+    /// Borrows a source. `None` if it was removed or [taken](Self::take).
     pub(crate) fn get(&mut self, key: Key) -> Option<&mut T> {
-        self.slot(key.index)
-            .filter(|slot| slot.generation == key.generation)?
-            .thing
-            .as_mut()
+        self.slot(key)?.source.as_mut()
     }
 
-    /// All that is here and not [out](Self::take).
-    pub(crate) fn things(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| slot.thing.as_ref())
+    /// All sources that are not [taken](Self::take).
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.source.as_ref())
     }
 
-    /// The keys of all that is here and not [out](Self::take).
+    /// The keys of all sources that are not [taken](Self::take).
     pub(crate) fn keys(&self) -> Vec<Key> {
         let slots = (0..).zip(&self.slots);
-        let here = slots.filter(|(_, slot)| slot.thing.is_some());
-        here.map(|(index, slot)| Key {
-            index,
-            generation: slot.generation,
-        })
-        .collect()
+        let present = slots.filter(|(_, slot)| slot.source.is_some());
+        present
+            .map(|(index, slot)| Key {
+                index,
+                generation: slot.generation,
+            })
+            .collect()
     }
 
-    /// Moves a thing out for its turn; [`put`](Self::put) it back or [`release`](Self::release) its key.
+    /// Moves a source out for its turn. Then [`put`](Self::put) it back or [`release`](Self::release) its key.
     pub(crate) fn take(&mut self, key: Key) -> Option<T> {
-        self.slot(key.index)
-            .filter(|slot| slot.generation == key.generation)?
-            .thing
-            .take()
+        self.slot(key)?.source.take()
     }
 
-    /// Moves a thing back after its turn.
-    pub(crate) fn put(&mut self, key: Key, thing: T) {
-        if let Some(slot) = self.slot(key.index) {
-            slot.thing = Some(thing);
+    /// Moves a source back after its turn.
+    pub(crate) fn put(&mut self, key: Key, source: T) {
+        if let Some(slot) = self.slot(key) {
+            slot.source = Some(source);
         }
     }
 
-    /// Forgets the key of a thing that was taken out, and does not watch it any more: its descriptor may stay open
-    /// elsewhere.
-    pub(crate) fn release(&mut self, key: Key, thing: &T) {
-        self.ignore(key, thing);
-        if let Some(slot) = self.slot(key.index) {
+    /// Removes a source that was taken, and stops watching its descriptor, which may stay open elsewhere.
+    pub(crate) fn release(&mut self, key: Key, source: &T) {
+        self.ignore(key, source);
+        if let Some(slot) = self.slot(key) {
             slot.generation = slot.generation.wrapping_add(1);
             slot.watch = None;
             self.free.push(key.index);
         }
     }
 
-    /// Watches a level-triggered descriptor for something else, or not at all. Nothing needs to be done where nothing
-    /// changes.
-    fn watch(&mut self, key: Key, thing: &T, watch: Option<Watch>) -> OsResult<()> {
-        let before = self.slot(key.index).and_then(|slot| slot.watch);
-        let Some(fd) = thing.watched().filter(|_| watch != before) else {
+    /// Watches a descriptor for `watch`. Makes no system call if that changes nothing.
+    fn watch(&mut self, key: Key, source: &T, watch: Option<Watch>) -> OsResult<()> {
+        let before = self.slot(key).and_then(|slot| slot.watch);
+        let (fd, trigger) = (source.fd(), source.trigger());
+        // An edge-triggered descriptor is reported again when it is watched for the same again.
+        let changes = watch != before || (trigger == Trigger::Edge && watch.is_some());
+        let Some(fd) = fd.filter(|_| changes) else {
             return Ok(());
         };
         let (epoll, number) = (self.poll.registry().as_fd(), key.to_bits());
-        epoll::change(epoll, fd, number, before, watch)?;
-        if let Some(slot) = self.slot(key.index) {
+        let after = watch.map(|watch| (watch, trigger));
+        epoll::change(epoll, fd, number, before, after)?;
+        if let Some(slot) = self.slot(key) {
             slot.watch = watch;
         }
         Ok(())
     }
 
-    /// Watches a descriptor anew: what is ready now is reported again. While the kernel has no memory for
-    /// that, it is tried again and again.
-    pub(crate) fn rearm(&mut self, key: Key, thing: &T, watch: Watch) {
-        // Most are level-triggered, and watched for the same as before.
-        let before = self.slot(key.index).and_then(|slot| slot.watch);
-        if before != Some(watch) {
-            self.rearm_otherwise(key, thing, watch);
+    /// Watches a descriptor again: if it is ready now, it is reported. Retried while the kernel has no memory for that.
+    pub(crate) fn rearm(&mut self, key: Key, source: &T, watch: Watch) {
+        // Most sources are level-triggered, and watched for the same as before.
+        let before = self.slot(key).and_then(|slot| slot.watch);
+        if before != Some(watch) || source.trigger() == Trigger::Edge {
+            self.rearm_changed(key, source, watch);
         }
     }
 
     #[inline(never)]
-    fn rearm_otherwise(&mut self, key: Key, thing: &T, watch: Watch) {
-        /// Nothing tells when there is memory.
+    fn rearm_changed(&mut self, key: Key, source: &T, watch: Watch) {
+        /// No event tells when there is memory.
         const PAUSE: Duration = Duration::from_millis(10);
         self.forget_unwatched(key);
-        let Some(fd) = thing.watched() else {
-            return;
-        };
-        let armed = match thing.trigger() {
-            Trigger::Level => self.watch(key, thing, Some(watch)),
-            Trigger::Edge => call_io("epoll_ctl", || {
-                let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
-                registry.reregister(&mut SourceFd(&raw), key.token(), watch.into())
-            }),
-        };
-        if armed.is_err() {
+        if self.watch(key, source, Some(watch)).is_err() {
             self.watch_at(key, Instant::now() + PAUSE, watch);
         }
     }
 
-    /// Does not watch a level-triggered descriptor until that time, and gives it a turn then.
-    pub(crate) fn pause(&mut self, key: Key, thing: &T, until: Instant, watch: Watch) {
-        self.forget_unwatched(key);
-        // If that fails, it is watched all the while, which costs no more than time.
-        let _ = self.watch(key, thing, None);
+    /// Stops watching a descriptor until that time, and gives the source a turn then.
+    pub(crate) fn pause(&mut self, key: Key, source: &T, until: Instant, watch: Watch) {
+        self.ignore(key, source);
         self.watch_at(key, until, watch);
     }
 
-    /// Does not watch a descriptor any more.
-    pub(crate) fn ignore(&mut self, key: Key, thing: &T) {
+    /// Stops watching a descriptor.
+    pub(crate) fn ignore(&mut self, key: Key, source: &T) {
         self.forget_unwatched(key);
-        // If that fails, its events are for a key that names nothing, or for one that has nothing to do.
-        let _ = match (thing.trigger(), thing.watched()) {
-            (Trigger::Level, _) => self.watch(key, thing, None),
-            (Trigger::Edge, Some(fd)) => call_io("epoll_ctl", || {
-                let (raw, registry) = (fd.as_raw_fd(), self.poll.registry());
-                registry.deregister(&mut SourceFd(&raw))
-            }),
-            (Trigger::Edge, None) => Ok(()),
-        };
+        // If that fails, it is still reported, which costs time only.
+        let _ = self.watch(key, source, None);
     }
 
-    /// Does not come back to a descriptor that is not watched for now.
+    /// Cancels watching a descriptor later.
     fn forget_unwatched(&mut self, key: Key) {
         let timers = &mut self.timers;
-        self.unwatched.retain(|(time, unwatched, _)| {
-            let other = *unwatched != key;
-            if !other {
+        self.unwatched.retain(|(time, other, _)| {
+            if *other == key {
                 timers.remove(&(*time, key));
             }
-            other
+            *other != key
         });
     }
 
-    /// Watches a descriptor from that time on, and gives it a turn then.
+    /// Watches a descriptor from that time on, and gives the source a turn then.
     fn watch_at(&mut self, key: Key, time: Instant, watch: Watch) {
         self.unwatched.push((time, key, watch));
         self.wake_at(key, time);
     }
 
-    /// Ends the wait at that time, or soon after, for nobody in particular.
+    /// Ends the wait at that time, without a turn for any source.
     pub(crate) fn end_wait_at(&mut self, time: Instant) {
         self.wake_at(Key::from_bits(u64::MAX), time);
     }
 
-    /// Watches what is to be watched by now.
+    /// Watches the descriptors whose time has come.
     fn rearm_unwatched(&mut self) {
         if self.unwatched.is_empty() {
             return;
         }
         let now = Instant::now();
-        let unwatched = std::mem::take(&mut self.unwatched);
-        let (due, rest) = unwatched.into_iter().partition(|(at, ..)| *at <= now);
-        self.unwatched = rest;
-        let due: Vec<_> = due;
+        let unwatched = std::mem::take(&mut self.unwatched).into_iter();
+        let (due, later): (Vec<_>, _) = unwatched.partition(|(time, ..)| *time <= now);
+        self.unwatched = later;
         for (_, key, watch) in due {
-            if let Some(thing) = self.take(key) {
-                self.rearm(key, &thing, watch);
-                self.put(key, thing);
+            if let Some(source) = self.take(key) {
+                self.rearm(key, &source, watch);
+                self.put(key, source);
             }
         }
     }
 
-    /// Gives `key` a turn at that time, or soon after: one, however often it is asked for. It may come although it is
-    /// no longer wanted. Foreign loops are told once the timer is [armed](Self::arm).
+    /// Gives a source one turn at that time, or soon after.
+    ///
+    /// Asking twice for the same time gives one turn. It may come after the source has lost interest. A foreign loop sees
+    /// it once the timer is [armed](Self::arm).
     pub(crate) fn wake_at(&mut self, key: Key, time: Instant) {
         self.timers.insert((time, key));
     }
 
-    /// Gives `key` none of the turns that have been asked for.
+    /// Cancels all timers of a source.
     pub(crate) fn cancel_wakes(&mut self, key: Key) {
         self.timers.retain(|(_, other)| *other != key);
     }
 
-    /// How many turns have been asked for.
+    /// The number of timers.
     #[cfg(test)]
     pub(crate) fn timers(&self) -> usize {
         self.timers.len()
     }
 
-    /// Arms the timerfd to the earliest timer, if that has changed.
+    /// Sets the timerfd to the earliest timer, if that has changed.
     pub(crate) fn arm(&mut self) -> Result<(), Error> {
         let earliest = self.timers.first().map(|(time, _)| *time);
         if earliest == self.armed {
@@ -382,7 +320,7 @@ impl<T: Thing> Reactor<T> {
         Ok(())
     }
 
-    /// Collects what is ready, looking for it for a while before it sleeps if that is [worth it](BusyPoll).
+    /// Collects events. Polls for a while before it sleeps, if that is [worth it](BusyPoll).
     fn poll(&mut self, timeout: Option<Duration>) -> OsResult<()> {
         let waits = timeout != Some(Duration::ZERO);
         let Some(mut until) = self.spin.next_deadline().filter(|_| waits) else {
@@ -409,8 +347,9 @@ impl<T: Thing> Reactor<T> {
         call_io("epoll_wait", || self.poll.poll(&mut self.events, timeout))
     }
 
-    /// Waits until something is ready, for at most `timeout`, and appends to `turns` who is to act and
-    /// why. A wake-up or a signal ends the wait with nothing to do. When it fails nothing is lost.
+    /// Waits for events, for at most `timeout`, and appends the sources that get a turn to `turns`.
+    ///
+    /// A wake-up or a signal ends the wait with no turns. If it fails, no event is lost.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -433,14 +372,12 @@ impl<T: Thing> Reactor<T> {
         }
         if expired {
             let now = Instant::now();
-            while let Some((time, key)) = self.timers.first().copied() {
-                if time > now {
-                    break;
-                }
+            let is_due = |timer: &&(Instant, Key)| timer.0 <= now;
+            while let Some((_, key)) = self.timers.first().filter(is_due).copied() {
                 self.timers.pop_first();
                 turns.push((key, Cause::Timer));
             }
-            // Setting it anew, before the next wait, also takes back its readiness.
+            // Makes the next `arm` set it, which also clears its readiness.
             self.armed = None;
         }
         Ok(())

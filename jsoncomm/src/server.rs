@@ -72,7 +72,7 @@ use crate::address::Bind;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::queue::PendingReplies;
-use crate::reactor::{Cause, Key, Reactor, Thing, Trigger};
+use crate::reactor::{Cause, Key, Pollable, Reactor, Trigger};
 use crate::service::ServerContext;
 use crate::socket::{self, Listener};
 use crate::sys::{limit, socket as sys};
@@ -170,8 +170,8 @@ enum Source<S> {
     Client(Driven),
 }
 
-impl<S> Thing for Box<Source<S>> {
-    fn watched(&self) -> Option<BorrowedFd<'_>> {
+impl<S> Pollable for Box<Source<S>> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(match &**self {
             Source::Datagrams(endpoint) => endpoint.transport().as_fd(),
             Source::Listener(source) => source.listener.as_fd(),

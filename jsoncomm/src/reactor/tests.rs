@@ -1,11 +1,11 @@
-//! What is reported, and when.
+//! Which sources are reported, and when.
 
 use super::*;
 use crate::sys::inject;
 use std::os::unix::net::UnixDatagram;
 
-impl Thing for UnixDatagram {
-    fn watched(&self) -> Option<BorrowedFd<'_>> {
+impl Pollable for UnixDatagram {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
     }
 }
@@ -19,13 +19,13 @@ fn turns(reactor: &mut Reactor<UnixDatagram>) -> Vec<(Key, Cause)> {
 }
 
 #[test]
-fn the_key_of_a_removed_thing_names_nothing_when_its_place_is_used_again() {
+fn the_key_of_a_removed_source_names_nothing_when_its_place_is_reused() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let first = reactor.add(left).unwrap();
-    let thing = reactor.take(first).unwrap();
-    reactor.release(first, &thing);
-    drop(thing);
+    let source = reactor.take(first).unwrap();
+    reactor.release(first, &source);
+    drop(source);
     let second = reactor.add(right).unwrap();
     assert_eq!(first.index, second.index);
     assert!(reactor.get(first).is_none());
@@ -35,7 +35,7 @@ fn the_key_of_a_removed_thing_names_nothing_when_its_place_is_used_again() {
 }
 
 #[test]
-fn what_is_left_unread_is_reported_again_after_rearming() {
+fn unread_data_is_reported_again_after_rearming() {
     let (mut reactor, wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let key = reactor.add(left).unwrap();
@@ -49,12 +49,12 @@ fn what_is_left_unread_is_reported_again_after_rearming() {
     assert_eq!(turns(&mut reactor), [], "an edge comes once");
 }
 
-/// A socket of ours.
+/// A level-triggered source.
 #[derive(Debug)]
 struct Level(UnixDatagram);
 
-impl Thing for Level {
-    fn watched(&self) -> Option<BorrowedFd<'_>> {
+impl Pollable for Level {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
 
@@ -63,16 +63,16 @@ impl Thing for Level {
     }
 }
 
-/// Has the reactor do something with its thing, and tells which turns that leads to within so many milliseconds.
+/// Changes the reactor while the source is taken. Returns the turns within so many milliseconds.
 fn after(
     reactor: &mut Reactor<Level>,
     key: Key,
     change: impl FnOnce(&mut Reactor<Level>, &Level),
     millis: u64,
 ) -> Vec<(Key, Cause)> {
-    let thing = reactor.take(key).unwrap();
-    change(reactor, &thing);
-    reactor.put(key, thing);
+    let source = reactor.take(key).unwrap();
+    change(reactor, &source);
+    reactor.put(key, source);
     let mut turns = Vec::new();
     let timeout = Some(Duration::from_millis(millis));
     reactor.wait(timeout, &mut turns).unwrap();
@@ -80,7 +80,7 @@ fn after(
 }
 
 #[test]
-fn what_is_left_unread_is_reported_until_it_is_read_or_ignored() {
+fn a_level_triggered_source_is_reported_until_it_is_read_or_ignored() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let key = reactor.add(Level(left)).unwrap();
@@ -88,31 +88,31 @@ fn what_is_left_unread_is_reported_until_it_is_read_or_ignored() {
     let ready = [(key, Cause::Ready)];
     inject::begin(None);
     for _ in 0..3 {
-        let watch = |reactor: &mut Reactor<_>, thing: &_| {
-            reactor.rearm(key, thing, Watch::Reading);
+        let watch = |reactor: &mut Reactor<_>, source: &_| {
+            reactor.rearm(key, source, Watch::Reading);
         };
         assert_eq!(after(&mut reactor, key, watch, 10_000), ready);
     }
     assert_eq!(inject::counts().get("epoll_ctl"), None, "nothing changed");
-    let ignore = |reactor: &mut Reactor<_>, thing: &_| reactor.ignore(key, thing);
+    let ignore = |reactor: &mut Reactor<_>, source: &_| reactor.ignore(key, source);
     assert_eq!(after(&mut reactor, key, ignore, 1), []);
-    let watch = |reactor: &mut Reactor<_>, thing: &_| reactor.rearm(key, thing, Watch::Reading);
+    let watch = |reactor: &mut Reactor<_>, source: &_| reactor.rearm(key, source, Watch::Reading);
     assert_eq!(after(&mut reactor, key, watch, 10_000), ready);
     let read =
-        |_: &mut Reactor<_>, thing: &Level| assert_eq!(thing.0.recv(&mut [0; 8]).unwrap(), 1);
+        |_: &mut Reactor<_>, source: &Level| assert_eq!(source.0.recv(&mut [0; 8]).unwrap(), 1);
     assert_eq!(after(&mut reactor, key, read, 1), []);
-    let write = |reactor: &mut Reactor<_>, thing: &_| reactor.rearm(key, thing, Watch::Writing);
+    let write = |reactor: &mut Reactor<_>, source: &_| reactor.rearm(key, source, Watch::Writing);
     assert_eq!(after(&mut reactor, key, write, 10_000), ready);
 }
 
 #[test]
-fn what_is_released_is_not_reported_though_it_stays_open() {
+fn a_released_source_is_not_reported_while_it_stays_open() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let key = reactor.add(Level(left)).unwrap();
     right.send(b"x").unwrap();
-    let thing = reactor.take(key).unwrap();
-    reactor.release(key, &thing);
+    let source = reactor.take(key).unwrap();
+    reactor.release(key, &source);
     let mut turns = Vec::new();
     let timeout = Some(Duration::from_millis(1));
     reactor.wait(timeout, &mut turns).unwrap();
@@ -120,7 +120,7 @@ fn what_is_released_is_not_reported_though_it_stays_open() {
 }
 
 #[test]
-fn what_is_released_can_be_watched_again() {
+fn a_released_source_can_be_added_again() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let first = reactor.add(left).unwrap();
@@ -136,14 +136,14 @@ fn what_is_released_can_be_watched_again() {
 }
 
 #[test]
-fn what_is_paused_is_not_reported_until_its_time_and_then_again() {
+fn a_paused_source_is_reported_again_after_its_pause() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let key = reactor.add(Level(left)).unwrap();
     right.send(b"x").unwrap();
-    let pause = |reactor: &mut Reactor<_>, thing: &_| {
+    let pause = |reactor: &mut Reactor<_>, source: &_| {
         let until = Instant::now() + Duration::from_millis(20);
-        reactor.pause(key, thing, until, Watch::Reading);
+        reactor.pause(key, source, until, Watch::Reading);
     };
     assert_eq!(
         after(&mut reactor, key, pause, 10_000),
@@ -176,7 +176,7 @@ fn timers_come_in_order_and_only_when_due() {
 }
 
 #[test]
-fn a_turn_that_is_asked_for_twice_comes_once_and_one_that_is_taken_back_not_at_all() {
+fn a_timer_set_twice_fires_once_and_a_cancelled_one_never() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let ends = UnixDatagram::pair().unwrap();
     let (key, other) = (reactor.add(ends.0).unwrap(), reactor.add(ends.1).unwrap());
@@ -197,7 +197,7 @@ fn a_turn_that_is_asked_for_twice_comes_once_and_one_that_is_taken_back_not_at_a
 }
 
 #[test]
-fn what_pauses_again_and_again_has_one_turn_before_it() {
+fn a_source_that_is_paused_repeatedly_has_one_timer() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, _right) = UnixDatagram::pair().unwrap();
     let key = reactor.add(left).unwrap();
@@ -217,7 +217,7 @@ fn fail(call: &'static str, errno: rustix::io::Errno) {
 }
 
 #[test]
-fn what_cannot_be_watched_anew_is_watched_a_little_later() {
+fn a_source_that_cannot_be_rearmed_is_rearmed_later() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let key = reactor.add(left).unwrap();

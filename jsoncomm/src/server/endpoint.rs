@@ -8,7 +8,7 @@ use crate::describe::Describe;
 use crate::error::{AddressProblem, Error};
 use crate::message::{RawError, RawMessage, Request};
 use crate::peer::Peer;
-use crate::reactor::{Key, Thing};
+use crate::reactor::{Key, Pollable};
 use crate::reply::Reply;
 use crate::router::Routes;
 use crate::service::{Call, Handler, Service};
@@ -184,7 +184,7 @@ impl<S> Endpoint<'_, S> {
     /// [setsockopt(2)]: https://man7.org/linux/man-pages/man2/setsockopt.2.html
     pub fn without_descriptors(self) -> Result<Self, Error> {
         let source = self.server.reactor.get(self.key);
-        if let Some(socket) = source.and_then(|source| source.watched()) {
+        if let Some(socket) = source.and_then(|source| source.fd()) {
             refuse_rights(socket)?;
         }
         Ok(self.change(Routes::refuse_descriptors))

@@ -15,7 +15,7 @@ impl<S> Server<S> {
     ///
     /// Looks at each connection, and asks the kernel about those with something in flight.
     pub fn stats(&self) -> Stats {
-        let in_flight = self.reactor.things().map(|source| match &**source {
+        let in_flight = self.reactor.sources().map(|source| match &**source {
             Source::Datagrams(endpoint) => endpoint.in_flight(),
             Source::Connection(connection) => connection.in_flight(),
             Source::Lingering(lingering) => lingering.in_flight(),
@@ -37,7 +37,7 @@ impl<S> Server<S> {
 
     /// Returns how many replies wait for their peers.
     pub(super) fn waiting(&self) -> usize {
-        let waiting = self.reactor.things().map(|source| match &**source {
+        let waiting = self.reactor.sources().map(|source| match &**source {
             Source::Datagrams(endpoint) => endpoint.waiting(),
             Source::Connection(connection) => connection.waiting(),
             _ => 0,

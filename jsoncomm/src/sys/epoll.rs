@@ -1,4 +1,4 @@
-//! Level-triggered readiness ([epoll(7)]): a descriptor is reported for as long as it is ready.
+//! Readiness of descriptors ([epoll(7)]), level- or edge-triggered.
 //!
 //! mio offers edge-triggered readiness only. The caller chooses the number that identifies an event.
 //!
@@ -21,6 +21,15 @@ pub(crate) enum Watch {
     HangUp,
 }
 
+/// When a ready descriptor is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// When it becomes ready, or is watched again (`EPOLLET`).
+    Edge,
+    /// For as long as it is ready.
+    Level,
+}
+
 /// Changes what a descriptor is watched for; `None` is not at all ([epoll_ctl(2)]).
 ///
 /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
@@ -29,14 +38,15 @@ pub(crate) fn change(
     fd: BorrowedFd<'_>,
     number: u64,
     before: Option<Watch>,
-    after: Option<Watch>,
+    after: Option<(Watch, Trigger)>,
 ) -> OsResult<()> {
     let data = EventData::new_u64(number);
-    let flags = match after {
-        Some(Watch::Reading) => EventFlags::IN,
-        Some(Watch::Writing) => EventFlags::OUT,
-        Some(Watch::HangUp) | None => EventFlags::empty(),
+    let mut flags = match after {
+        Some((Watch::Reading, _)) => EventFlags::IN,
+        Some((Watch::Writing, _)) => EventFlags::OUT,
+        Some((Watch::HangUp, _)) | None => EventFlags::empty(),
     };
+    flags.set(EventFlags::ET, matches!(after, Some((_, Trigger::Edge))));
     call("epoll_ctl", || match (before, after) {
         (_, None) => epoll::delete(epoll, fd),
         (None, Some(_)) => epoll::add(epoll, fd, data, flags),
