@@ -18,7 +18,7 @@ use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds,
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
 
-/// Short, and surely over when it is over.
+/// A short timeout.
 const MOMENT: Duration = Duration::from_millis(30);
 
 /// Opens files.
@@ -26,7 +26,7 @@ const MOMENT: Duration = Duration::from_millis(30);
 trait Files {
     /// Opens one.
     fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
-    /// Tells without an answer.
+    /// Logs, without a reply.
     #[oneway]
     fn log(&mut self, line: &str, #[fd] sink: OwnedFd);
 }
@@ -34,9 +34,9 @@ trait Files {
 /// Counts.
 #[jsoncomm::service(name = "test.counter")]
 trait Counter {
-    /// Gives a number back, as text of so many bytes.
+    /// Returns the number and the padding as text.
     fn echo(&mut self, number: u64, padding: &str) -> String;
-    /// How many lines were logged.
+    /// Returns how many lines were logged.
     fn logged(&mut self) -> u64;
 }
 
@@ -90,26 +90,26 @@ fn null() -> File {
     File::open("/dev/null").unwrap()
 }
 
-/// The server's end of a connection, in the hand of a test.
+/// The server's end of a connection, driven by the test.
 #[derive(Debug)]
 struct Far {
     socket: Socket,
 }
 
 impl Far {
-    /// Receives a call; says its id.
+    /// Receives a call and returns its id.
     fn hear(&mut self) -> Value {
         self.call().json["id"].clone()
     }
 
-    /// Receives a call and then the wish that it be cancelled; says its id.
+    /// Receives a call and then its cancellation. Returns its id.
     fn hear_late(&mut self) -> Value {
         let id = self.hear();
         self.hear_cancel(&id);
         id
     }
 
-    /// Receives the wish that a call be cancelled.
+    /// Receives the cancellation of a call.
     fn hear_cancel(&mut self, id: &Value) {
         let cancel = json!({"jsonrpc": "2.0", "method": "rpc.cancel", "params": {"id": id}});
         assert_eq!(self.call().json, cancel);
@@ -123,7 +123,7 @@ impl Far {
         send_raw(&self.socket, text.as_ref(), fds).unwrap();
     }
 
-    /// Gives a good answer to a call of `Files::open`.
+    /// Sends a valid reply to a call of `Files::open`.
     fn open(&self, id: &Value, len: u64) {
         self.say(opened(id, len), &[null().as_fd()]);
     }
@@ -133,7 +133,7 @@ fn opened(id: &Value, len: u64) -> String {
     json!({"jsonrpc": "2.0", "id": id, "result": {"len": len, "file": 0}}).to_string()
 }
 
-/// A connection and the thread that holds its other end.
+/// Returns a connection and the thread that runs a script at its other end.
 fn against<T: Send + 'static>(
     kind: Kind,
     script: impl FnOnce(Far) -> T + Send + 'static,
@@ -150,7 +150,7 @@ fn against<T: Send + 'static>(
     (connection, thread)
 }
 
-/// Makes a call that ends at its deadline, which is soon.
+/// Makes a call that exceeds its short deadline.
 fn be_late(connection: &Connection) {
     let answer = FilesClient::new(connection.with_timeout(MOMENT)).open("late");
     assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
@@ -252,7 +252,7 @@ fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
 fn a_server_that_closes_is_closed() {
     alone!();
     let before = open_fds();
-    // While the call waits: only a connection tells.
+    // While the call waits: only a connection reports the end.
     let (connection, far) = against(Kind::Seqpacket, |mut far| drop(far.hear()));
     let files = FilesClient::new(connection);
     assert!(matches!(files.open("a"), Err(CallError::Closed)));
@@ -319,7 +319,7 @@ fn an_answer_that_was_sent_before_the_server_closed_is_received() {
         send_raw(&same, b"unread", &[]).unwrap();
     });
     let files = FilesClient::new(Connection::from_fd(near).unwrap().with_timeout(PATIENCE));
-    // Sent, but not looked at before the server has gone.
+    // Sent, but not received before the server has closed.
     assert_eq!(files.open("a").unwrap().len, 7);
     thread.join().unwrap();
     assert!(matches!(files.open("a"), Err(CallError::Closed)));
@@ -341,7 +341,7 @@ fn stubs_and_threads_share_a_connection() {
                 std::thread::spawn(move || {
                     for round in 0..CALLS {
                         let number = thread * CALLS + round;
-                        // Now and then more than fits into a datagram.
+                        // Sometimes more than fits into a datagram.
                         let padding = "x".repeat(if round == 25 { 500_000 } else { 1 });
                         assert_eq!(
                             counter.echo(number, &padding).unwrap(),
@@ -379,7 +379,7 @@ fn a_call_that_waits_for_its_turn_keeps_its_deadline() {
         let (connection, far) = against(kind, move |mut far| {
             let id = far.hear();
             heard.send(()).unwrap();
-            // The first call is answered only when the second has run out of time.
+            // The first call is answered only after the second has timed out.
             let in_time = has_ended.recv_timeout(PATIENCE / 4).is_ok();
             far.open(&id, 7);
             in_time
@@ -408,7 +408,7 @@ fn one_deadline_is_kept_over_connecting_and_calling() {
     let server = rustix::net::socket_with(AddressFamily::UNIX, of, flags, None).unwrap();
     let at = rustix::net::SocketAddrUnix::new_abstract_name(address.as_abstract_name().unwrap());
     rustix::net::bind(&server, &at.unwrap()).unwrap();
-    // It accepts nobody, and one may wait for that.
+    // It accepts no connection; one may wait in its backlog.
     rustix::net::listen(&server, 0).unwrap();
     let deadline = Instant::now() + PATIENCE;
     let first = Connection::open_by(address.clone(), deadline).unwrap();
@@ -449,7 +449,7 @@ fn a_unit_means_no_params() {
     }
 }
 
-/// Has a map whose keys JSON does not have.
+/// Has a map with keys that JSON does not allow.
 #[derive(Debug, Message)]
 struct Listed {
     files: Vec<Named>,
@@ -487,7 +487,7 @@ fn what_was_not_sent_says_so_with_its_cause_and_the_field() {
         "{said}"
     );
     far.join().unwrap();
-    // What comes before a call has not been sent either.
+    // A call whose connection cannot be opened has not been sent either.
     let open = |path: &str| -> Result<u64, CallError> { Connection::open(path)?.call("x.y", &()) };
     let error = open("/nowhere/at/all").unwrap_err();
     assert!(

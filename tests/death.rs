@@ -25,21 +25,21 @@ use rustix::process::{
 };
 use serde_json::{Value, json};
 
-/// Longer than a client waits before it looks for its server, and much shorter than the test waits.
+/// Longer than a client waits before it checks for its server, and much shorter than the timeout of the test.
 const SEVERAL_LOOKS: Duration = Duration::from_millis(350);
 
-/// What the server in another process does.
+/// The service of the server in another process.
 #[jsoncomm::service(name = "test.desk")]
 trait Desk {
-    /// Gives a number back, and says who does.
+    /// Returns the number, and the id of the process.
     fn echo(&mut self, number: u64) -> Echo;
-    /// Is not answered.
+    /// Sends no reply.
     fn never(&mut self, call: &mut Call) -> Deferred<u64>;
-    /// How many calls are not answered, and how many of these are still wanted.
+    /// Returns how many calls are not answered, and how many of these are not cancelled.
     fn kept(&mut self) -> (usize, usize);
     /// Sends the numbers below `end`, and then nothing.
     fn stall(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
-    /// Answers what is kept, and says how much that was.
+    /// Replies to all open calls and streams, and returns how many there were.
     fn give(&mut self) -> usize;
 }
 
@@ -73,7 +73,7 @@ impl Desk for Shelf {
     fn stall(&mut self, call: &mut Call, end: u64) -> Stream<u64> {
         call.stream(|sink| {
             for number in 0..end {
-                // No more than there is room for.
+                // Fails when the backlog is full.
                 let _ = sink.send(&number);
             }
             self.sinks.push(sink);
@@ -90,16 +90,16 @@ impl Desk for Shelf {
     }
 }
 
-/// Set for a process that a test has started: what it is to do.
+/// The environment variable that tells a process started by a test what to do.
 const ROLE: &str = "JSONCOMM_TEST_ROLE";
 
-/// Another process, which runs a test of this program that does something only there.
+/// Another process of this program, which runs one test that acts only there.
 struct Other {
     process: Child,
 }
 
 impl Other {
-    /// Starts it, and waits until it says that it is ready.
+    /// Starts the process, and waits until it reports that it is ready.
     fn start(test: &str, role: &str) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", &format!("death::{test}")])
@@ -113,13 +113,13 @@ impl Other {
         Self { process }
     }
 
-    /// A server of [`Desk`].
+    /// Starts a server of [`Desk`].
     fn serve(path: &Path, kind: Kind) -> Self {
         let role = format!("{kind:?} {}", path.display());
         Self::start("serves_in_another_process", &role)
     }
 
-    /// Stops it, and waits until it has stopped.
+    /// Stops the process with SIGSTOP, and waits until it has stopped.
     fn stop(&self) {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, Signal::STOP).unwrap();
@@ -131,7 +131,7 @@ impl Other {
         kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
     }
 
-    /// Ends it as it stands.
+    /// Kills the process.
     fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -145,7 +145,7 @@ impl Drop for Other {
     }
 }
 
-/// What this process is to do, if it is not the one that runs the tests.
+/// Returns what this process is to do, if a test has started it.
 fn role() -> Option<(Kind, PathBuf)> {
     let role = env::var(ROLE).ok()?;
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
@@ -154,7 +154,7 @@ fn role() -> Option<(Kind, PathBuf)> {
     Some((kind.unwrap(), path.into()))
 }
 
-/// Says that this process is ready, in a line of its own.
+/// Reports that this process is ready, in a line of its own.
 fn ready() {
     let mut out = std::io::stdout();
     out.write_all(b"\nready\n").unwrap();
@@ -170,7 +170,7 @@ fn serves_in_another_process() {
     server.run(&mut Shelf::default()).unwrap();
 }
 
-/// A place for a socket.
+/// Returns a new directory and a path for a socket in it.
 fn place() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
@@ -181,7 +181,7 @@ fn open(path: &Path) -> Connection {
     Connection::open(path).unwrap().with_timeout(PATIENCE)
 }
 
-/// Waits until the server has so many calls that it does not answer.
+/// Waits until the server has this many unanswered calls.
 fn wait_until_kept(path: &Path, count: usize) {
     let desk = DeskClient::new(open(path));
     wait_until(|| desk.kept().unwrap().0 >= count);
@@ -244,7 +244,7 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
         server.kill();
 
         let mut calls = calls.into_iter();
-        // Whoever looks without waiting finds out as well.
+        // Polling without waiting finds the death, too.
         let mut looked_at = calls.next().unwrap();
         let until = Instant::now() + PATIENCE;
         let answer = loop {
@@ -283,7 +283,7 @@ fn each_way_to_wait_finds_the_death_itself() {
                 1 => assert_closed(PendingCall::wait_any(&mut calls).unwrap().1),
                 2 => assert_closed(numbers.next().unwrap()),
                 3 => {
-                    // In pieces that are each too short for it.
+                    // In waits that are each too short to detect the death.
                     let mut numbers = numbers.with_timeout(Duration::from_millis(10));
                     let until = Instant::now() + PATIENCE;
                     let item = loop {

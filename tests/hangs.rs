@@ -16,7 +16,7 @@ fn hangs_here() -> bool {
     std::env::var_os(HANGS).is_some()
 }
 
-/// Waits for a process that outlives it, for what never comes.
+/// Starts a process that does not end, and waits for a message that never comes.
 fn hang() {
     jsoncomm_watchdog::allow(Duration::from_millis(200));
     let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
@@ -25,8 +25,8 @@ fn hang() {
     child.wait().unwrap();
 }
 
-/// Runs the test of this thread in another process, in which it hangs. Returns when all of that has ended: what it has
-/// started has its output, too.
+/// Runs the test of this thread in another process, in which it hangs. Returns when that process and its children,
+/// which share its output, have ended.
 fn hung() -> (String, Output) {
     let test = std::thread::current().name().unwrap().to_owned();
     let mut program = Command::new("/proc/self/exe");
@@ -61,7 +61,7 @@ fn a_test_that_hangs_in_a_process_of_its_own_is_a_failed_test() {
     assert!(said.contains(&format!("test {test} hangs")), "{said}");
 }
 
-/// The files in a folder.
+/// Returns the files in a folder.
 fn files_in(folder: PathBuf) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder)
         .unwrap()

@@ -1,6 +1,6 @@
 //! A server against hostile peers.
 //!
-//! After each hostile message the next polite one is served, and no descriptor is left open.
+//! After each hostile message a valid call is answered, and no descriptor is left open.
 
 mod calls;
 mod closing;
@@ -32,22 +32,22 @@ use serde_json::{Value, json};
 /// Takes and returns descriptors.
 #[jsoncomm::service(name = "test.vault")]
 trait Vault {
-    /// The polite question.
+    /// Returns its argument.
     fn ping(&mut self, number: u64) -> u64;
-    /// Takes a descriptor and gives it back.
+    /// Takes a descriptor and returns it.
     fn swap(&mut self, label: &str, #[fd] file: OwnedFd) -> Swapped;
     /// Takes two.
     fn join(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> u64;
-    /// Takes a descriptor and says nothing.
+    /// Takes a descriptor and sends no reply.
     #[oneway]
     fn tell(&mut self, #[fd] sink: OwnedFd);
-    /// Takes a descriptor and has it closed elsewhere.
+    /// Takes a descriptor and has another thread close it.
     fn part(&mut self, call: &mut Call, #[fd] with: OwnedFd) -> u64;
     /// Takes a socket of one kind.
     fn hang(&mut self, #[fd] on: UnixStream) -> u64;
-    /// Answers when the test lets it.
+    /// Blocks the server until the test releases it.
     fn wait(&mut self) -> Swapped;
-    /// How often `tell` was carried out.
+    /// Returns how often `tell` has run.
     fn told(&mut self) -> u64;
     /// Takes what may panic while it is read.
     fn read(&mut self, shell: handlers::Shell) -> u64;
@@ -55,9 +55,9 @@ trait Vault {
     fn drop(&mut self, egg: handlers::Egg) -> u64;
     /// Returns what panics when it is dropped.
     fn lay(&mut self) -> handlers::Nest;
-    /// The same of a method that could answer later.
+    /// Returns what panics when it is dropped, from a method that could defer its reply.
     fn lay_here(&mut self, call: &mut Call) -> handlers::Nest;
-    /// Panics, before or while its answer is written.
+    /// Panics, before or while its reply is written.
     fn crash(&mut self, when: u8, #[fd] file: OwnedFd) -> Result<handlers::Bomb, handlers::Bomb>;
 }
 
@@ -68,20 +68,20 @@ struct Swapped {
     file: OwnedFd,
 }
 
-/// Answered later, or never.
+/// Requests with deferred replies, or none.
 #[derive(Debug, Message)]
 #[message(service = "test.late", reply = Told, error = handlers::Bomb)]
 enum Ask {
-    /// The handler gives the reply away.
+    /// The handler drops the reply.
     Drop {
         #[fd]
         file: OwnedFd,
     },
     /// The handler panics while it has the reply.
     Panic,
-    /// The answer, or the error, panics while it is written.
+    /// The reply, or the error, panics while it is written.
     Explode { when: u8 },
-    /// Another thread answers, after the call.
+    /// Another thread replies, after the handler has returned.
     Thread {
         #[fd]
         file: OwnedFd,
@@ -91,7 +91,7 @@ enum Ask {
         #[fd]
         file: OwnedFd,
     },
-    /// Answers all that was kept, and then itself.
+    /// Replies to all kept calls, and then to itself.
     Release,
 }
 
@@ -107,7 +107,7 @@ enum Told {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Says that `wait` has been called, and holds it.
+    /// Reports that `wait` has been called, and blocks it.
     gate: Option<(Sender<()>, Receiver<()>)>,
     told: u64,
     /// Says when a thread is to answer.
@@ -181,18 +181,18 @@ fn null() -> File {
     File::open("/dev/null").unwrap()
 }
 
-/// A call as it stands on the wire.
+/// Returns the text of a call.
 fn call(id: u64, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"test.vault.{method}","params":{params}}}"#)
 }
 
-/// A server, a client that says whatever it likes, and a polite one.
+/// A server, a hostile client that sends anything, and a client that keeps to the rules.
 #[derive(Debug)]
 struct Bench {
     server: Running<State>,
     raw: Socket,
     polite: VaultClient,
-    /// Descriptors open while all of this runs.
+    /// How many descriptors are open while all of this runs.
     fds: usize,
     before: usize,
     pings: u64,
@@ -208,7 +208,7 @@ impl Bench {
         servers_are_gone();
         let before = open_fds();
         let mut limits = Limits::default();
-        // More of both than a peer may send usually, from one that tries everything.
+        // Higher than by default: the hostile client sends many of both.
         (limits.malformed, limits.descriptors) = (usize::MAX, 253);
         limits.user_descriptors = usize::MAX;
         let server = Running::with_limits(limits, kind, state, |endpoint| {
@@ -233,14 +233,14 @@ impl Bench {
         bench
     }
 
-    /// The polite client asks and is answered.
+    /// Asserts that the other client is answered.
     #[track_caller]
     fn ping(&mut self) {
         self.pings += 1;
         assert_eq!(self.polite.ping(self.pings).unwrap(), self.pings);
     }
 
-    /// Counts what the test itself has open now as the test's.
+    /// Takes the number of open descriptors, which includes those of the test, as the one to return to.
     fn hold(&mut self) {
         self.fds = open_fds();
     }
@@ -249,7 +249,7 @@ impl Bench {
         send_raw(&self.raw, text.as_ref(), fds).unwrap();
     }
 
-    /// What the hostile client hears next.
+    /// Receives the next message at the hostile client.
     #[track_caller]
     fn hear(&mut self) -> (Value, Fds) {
         let message = self.raw.receive::<WithFds<Value>>().unwrap().0;
@@ -262,7 +262,7 @@ impl Bench {
         self.hear().0
     }
 
-    /// A message is answered with this fault.
+    /// Asserts that a message is answered with this fault.
     #[track_caller]
     fn refused(
         &mut self,
@@ -288,7 +288,7 @@ impl Bench {
         self.sound();
     }
 
-    /// A message is not answered: what comes next is the answer to the next call.
+    /// Asserts that a message is not answered: what comes next is the reply to the next call.
     #[track_caller]
     fn ignored(&mut self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
         self.say(text, fds);
@@ -298,8 +298,8 @@ impl Bench {
         self.sound();
     }
 
-    /// The polite client is served, and no descriptor stays. What nobody wants is closed elsewhere, and what a peer
-    /// that goes leaves behind when the server notices.
+    /// Asserts that the other client is served and no descriptor is left. Unused ones are closed on another thread, and
+    /// those of a disconnected peer when the server notices.
     #[track_caller]
     fn sound(&mut self) {
         let start = Instant::now();
@@ -310,7 +310,7 @@ impl Bench {
         assert_eq!(open_fds(), self.fds);
     }
 
-    /// Stops the server; it has only these two connections, owes nobody an answer, and nothing is left of it.
+    /// Stops the server. Asserts that it has only these two connections, no call in progress, and leaves nothing open.
     #[track_caller]
     fn stop(self) -> (State, Counts) {
         let Self {
@@ -332,7 +332,7 @@ impl Bench {
     }
 }
 
-/// A client of our own making.
+/// Returns a socket that is connected to the server, as a raw client.
 fn raw(server: &Running<State>, kind: Kind) -> Socket {
     let mut socket = Socket::connect(&server.path, kind).unwrap();
     socket.set_timeout(Some(PATIENCE));

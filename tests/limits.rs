@@ -20,35 +20,35 @@ use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds,
 use rustix::net::sockopt;
 use serde_json::Value;
 
-/// What the limits are tried on.
+/// The service that the limits are tested with.
 #[jsoncomm::service(name = "test.limits")]
 trait Probe {
     /// Gives it back.
     fn echo(&mut self, text: String) -> String;
-    /// An answer of so many `x`.
+    /// Returns a text of this many `x`.
     fn make(&mut self, size: usize) -> String;
-    /// Seconds left, rounded up.
+    /// Returns the seconds until the deadline, rounded up.
     fn left(&mut self, call: &mut Call) -> Option<u64>;
-    /// Holds the server until the test lets it go.
+    /// Blocks the server until the test releases it.
     fn hold(&mut self) -> u64;
-    /// Notes who was here.
+    /// Records a client.
     #[oneway]
     fn note(&mut self, who: char);
-    /// Who was here, in order.
+    /// Returns the recorded clients, in order.
     fn notes(&mut self) -> String;
-    /// Counts descriptors.
+    /// Returns the number of descriptors.
     fn pass(&mut self, #[fd] files: Vec<File>) -> usize;
-    /// Gives so many descriptors and bytes.
+    /// Returns this many descriptors and bytes.
     fn give(&mut self, files: usize, size: usize) -> Given;
 }
 
-/// Replies that are kept, and given all at once.
+/// Requests whose replies are deferred, and sent all at once.
 #[derive(Debug, Message)]
 #[message(service = "test.kept", reply = String)]
 enum Ask {
     /// Answered by the next `Release`.
     Keep,
-    /// Answers all that is kept with so many `x`.
+    /// Sends all deferred replies, of this many `x`.
     Release { size: usize },
 }
 
@@ -134,7 +134,7 @@ fn raw(server: &Running<State>, kind: Kind) -> Socket {
     socket
 }
 
-/// A call as it stands on the wire.
+/// Returns the text of a call.
 fn call(id: u64, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"test.{method}","params":{params}}}"#)
 }
@@ -148,7 +148,7 @@ fn ask(socket: &mut Socket, text: &str) -> Value {
     hear(socket)
 }
 
-/// A call of exactly so many bytes.
+/// Returns a call of exactly this many bytes.
 fn call_of(bytes: usize) -> String {
     let short = call(5, "limits.echo", r#"{"text":""}"#);
     call(
@@ -232,7 +232,7 @@ fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
                     true => assert_eq!(answer["result"].as_str().unwrap().len(), size),
                     false => assert_eq!(answer["error"]["code"], Fault::REPLY_TOO_LARGE),
                 }
-                // A reply that is given later keeps to the same limit.
+                // The limit holds for a deferred reply, too.
                 send_raw(&client, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
                 let text = call(6, "kept.release", &format!("[{size}]"));
                 let answer = ask(&mut client, &text);
@@ -302,7 +302,7 @@ fn a_socket_sends_and_takes_messages_up_to_its_own_limit() {
     }
 }
 
-/// Connects twice, which is the limit of this server; a third connection is told so and closed.
+/// Connects twice, which is the limit of this server. Asserts that a third connection is refused as busy and closed.
 fn two_and_no_more(server: &Running<State>) -> [Socket; 2] {
     let ping = call(5, "limits.make", "[0]");
     let mut clients = [raw(server, Kind::Seqpacket), raw(server, Kind::Seqpacket)];
@@ -327,7 +327,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
     let server = serve(Kind::Seqpacket, limits);
     let ping = call(5, "limits.make", "[0]");
     let clients = two_and_no_more(&server);
-    // The typed client is told the same, whenever it asks.
+    // A typed client gets the same fault from its first call.
     let probe = ProbeClient::new(server.connect());
     let error = probe.make(0).unwrap_err();
     assert!(
@@ -340,7 +340,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
         ),
         "{error:?}"
     );
-    // Those who are in are served, and when one goes there is room again.
+    // The connected ones are served, and when one disconnects there is room again.
     let [mut first, second] = clients;
     assert_eq!(ask(&mut first, &ping)["result"], "");
     drop(second);
@@ -370,7 +370,7 @@ fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
 fn a_turn_ends_after_so_many_bytes_however_few_messages_that_are() {
     alone!();
     let size = note('a').len();
-    // The message that reaches or exceeds the limit is still taken.
+    // The message that reaches or exceeds the limit is still received.
     for (bytes, turn) in [
         (0, 1),
         (1, 1),
@@ -384,10 +384,10 @@ fn a_turn_ends_after_so_many_bytes_however_few_messages_that_are() {
     }
 }
 
-/// How many messages one of two clients has sent when both have their turn.
+/// How many messages each of two clients has sent before the server reads.
 const NOTES: usize = 8;
 
-/// Shows that a connection has turns of `turn` messages with these limits.
+/// Asserts that turns have this many messages with these limits.
 fn has_turns_of(turn: usize, messages: usize, bytes: usize) {
     let mut limits = Limits::default();
     (limits.messages_per_turn, limits.bytes_per_turn) = (messages, bytes);
