@@ -66,7 +66,7 @@ mod tree;
 #[cfg_attr(docsrs, doc(cfg(feature = "schema")))]
 pub use crate::shape::Schema;
 pub use crate::shape::{Definition, Field, Form, Shape, Type, Variant};
-pub(crate) use discover::{DISCOVER, Discovery, Text};
+pub(crate) use discover::{DISCOVER, Discovery, Document};
 
 /// Describes itself: implemented for `dyn Trait` by `#[jsoncomm::service]`, and for an enum of requests by
 /// `#[derive(Message)]`.

@@ -41,7 +41,7 @@ pub(crate) use write::{
     write_item, write_result,
 };
 
-use object::Members;
+use object::ObjectReader;
 
 /// How nearly every envelope begins, ours included.
 const USUAL: &str = "{\"jsonrpc\":\"2.0\"";
@@ -67,7 +67,7 @@ enum Body<'t> {
 /// A JSON-RPC object while it is read.
 #[derive(Clone)]
 pub(crate) struct Envelope<'t> {
-    members: Members<'t>,
+    members: ObjectReader<'t>,
     version: Option<bool>,
     id: Option<Id<'t>>,
     /// The id is `null`: a fault about a message whose id could not be read.
@@ -101,7 +101,7 @@ impl<'t> Envelope<'t> {
             .map_err(|error| Fault::new(Fault::PARSE_ERROR, format!("not UTF-8: {error}")))?;
         let usual = text.starts_with(USUAL);
         let members = if usual {
-            Members::behind(text, USUAL.len())
+            ObjectReader::behind(text, USUAL.len())
         } else {
             open_unusual(text, depth)?
         };
@@ -389,12 +389,12 @@ impl<'t> Envelope<'t> {
 
 /// Starts at an object that does not begin as usual, or refuses the text.
 #[inline(never)]
-fn open_unusual(text: &str, depth: Depth) -> Result<Members<'_>, Fault> {
+fn open_unusual(text: &str, depth: Depth) -> Result<ObjectReader<'_>, Fault> {
     depth.check(text.as_bytes())?;
     if Cursor::new(text).peek() == b'[' {
         return Err(invalid("a batch is not accepted"));
     }
-    Members::open(text)
+    ObjectReader::open(text)
 }
 
 const BOTH: &str = "both a call and a response";

@@ -44,6 +44,7 @@
 
 mod container;
 mod fd;
+mod few;
 mod members;
 mod numbers;
 mod packer;
@@ -149,13 +150,13 @@ pub trait Pack {
         serializer: S,
     ) -> Result<S::Ok, S::Error>;
 
-    /// Tells the code of a service error: 1, or a derived enum's variant counted from 1.
+    /// Returns the code of a service error: 1, or the number of a derived enum's variant, counted from 1.
     #[doc(hidden)]
     fn code(&self) -> i64 {
         1
     }
 
-    /// Tells what the JSON looks like, for [descriptions](crate::describe).
+    /// Returns what the JSON looks like, for [descriptions](crate::describe).
     #[doc(hidden)]
     fn shape() -> Shape {
         Shape::Anything(std::any::type_name::<Self>())
@@ -421,7 +422,7 @@ pub fn decode<'de, M: Unpack<'de>>(
     decode_at_depth(Depth::MAX, text, fds, surplus)
 }
 
-/// The same for a message that may be so deep.
+/// Reads one message that is the whole of `text`, with this limit of nesting.
 pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
     depth: Depth,
     text: &'de [u8],
@@ -449,8 +450,8 @@ pub(crate) fn check_end(text: &str, length: usize) -> Result<(), DecodeError> {
     }
 }
 
-/// Reads one message from the front of `rest` and tells how many bytes it took. What `fds` has left
-/// is the caller's to [finish](Unpacker::finish).
+/// Reads one message from the front of `rest` and returns how many bytes it took. The caller has to
+/// [finish](Unpacker::finish) `fds`.
 pub(crate) fn decode_front<'de, M: Unpack<'de>>(
     rest: &'de str,
     fds: &Unpacker,

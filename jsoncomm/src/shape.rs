@@ -1,6 +1,6 @@
-//! What a message looks like, told by its type to those who do not have the type.
+//! Shapes: what the JSON of a type looks like, for programs that do not have the type.
 //!
-//! A type's shape names other types by functions that tell theirs, so that a type may hold itself.
+//! A shape refers to other types by functions that return their shapes, so that a type may contain itself.
 
 #[cfg(feature = "schema")]
 mod schema;
@@ -32,9 +32,9 @@ use std::fmt;
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Shape {
-    /// Any value: a type that is left to serde, by its Rust name, or nothing that is known.
+    /// Any value: a type that only serde knows, with its Rust name.
     Anything(&'static str),
-    /// No value at all, as of [`Infallible`](std::convert::Infallible).
+    /// No value, as of [`Infallible`](std::convert::Infallible).
     Never,
     /// `null`
     Null,
@@ -51,22 +51,22 @@ pub enum Shape {
     Number,
     /// A string.
     Text,
-    /// A descriptor, whose index stands in the JSON; which kind, or nothing where any will do.
+    /// A descriptor, whose index is in the JSON. The text says of which kind; it is empty if any kind will do.
     Descriptor(&'static str),
-    /// This or `null`; as a member it may be absent.
+    /// This type or `null`; as a member it may be absent.
     Optional(Type),
-    /// An array of any length, or of that one.
+    /// An array.
     List {
-        /// What each element is.
+        /// Type of each element.
         item: Type,
-        /// How many there are, if always the same.
+        /// Number of elements, if it is fixed.
         length: Option<usize>,
-        /// Each is there once, as in a set.
+        /// No element is repeated, as in a set.
         distinct: bool,
     },
-    /// An array of these.
+    /// An array with an element of each of these types.
     Tuple(&'static [Type]),
-    /// An object with any keys, whose values are these.
+    /// An object with any keys, whose values have this type.
     Map(Type),
     /// A struct or enum.
     Defined(&'static Definition),
@@ -76,7 +76,7 @@ pub enum Shape {
     Schema(Schema),
 }
 
-/// A type, which can be asked for its [`Shape`].
+/// A type, whose [`Shape`] is found when it is needed.
 ///
 /// # Examples
 ///
@@ -90,7 +90,7 @@ pub enum Shape {
 pub struct Type(fn() -> Shape);
 
 impl Type {
-    /// A type of which only the name is known.
+    /// Returns a type of which only the name is known.
     #[doc(hidden)]
     pub const fn foreign<T: ?Sized>() -> Self {
         Self(|| Shape::Anything(type_name::<T>()))
@@ -101,20 +101,20 @@ impl Type {
         Self(shape)
     }
 
-    /// Tells what its JSON looks like.
+    /// Returns what its JSON looks like.
     pub fn shape(self) -> Shape {
         (self.0)()
     }
 }
 
-/// Says no more than that it is one: a type may hold itself.
+/// Prints nothing of the shape: a type may contain itself.
 impl fmt::Debug for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Type")
     }
 }
 
-/// A struct or enum, as its derive has seen it.
+/// A struct or enum, as the derive has read it.
 ///
 /// # Examples
 ///
@@ -143,22 +143,22 @@ impl Definition {
         }
     }
 
-    /// The type's name in Rust, without parameters.
+    /// Returns the type's name in Rust, without parameters.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The type's name in Rust with its path and parameters, which tells it from others.
+    /// Returns the type's name in Rust, with its path and parameters.
     pub fn rust_name(&self) -> &'static str {
         (self.rust)()
     }
 
-    /// The type's doc comment.
+    /// Returns the type's doc comment.
     pub const fn docs(&self) -> &'static str {
         self.docs
     }
 
-    /// What it is made of.
+    /// Returns what it is made of.
     pub const fn form(&self) -> Form {
         self.form
     }
@@ -182,21 +182,21 @@ impl fmt::Debug for Definition {
 pub enum Form {
     /// Nothing: `null`, or a variant's name alone.
     Unit,
-    /// This alone, which stands for the whole.
+    /// The value of its only field.
     Whole(Type),
-    /// An array of these.
+    /// An array of these fields.
     Elements(&'static [Field]),
-    /// An object of these.
+    /// An object of these fields.
     Members(&'static [Field]),
-    /// One of these: an object whose only member has the variant's name, or one that has the variant's name and
-    /// content as these members.
+    /// One of these variants: an object whose only member has the variant's name, or an object with the variant's name
+    /// and its content in the members with these names.
     Variants(&'static [Variant], Option<[&'static str; 2]>),
-    /// Whatever else there may be, for a reader that is older than the writer.
+    /// Any variant that an older reader does not know.
     Other,
 }
 
 impl Form {
-    /// When it is there, as the content beside a variant's tag.
+    /// Returns when the content of a tagged variant is there.
     pub(crate) fn beside_tag(&self, way: Way) -> Presence {
         match (way, self) {
             (_, Self::Unit) => Presence::Never,
@@ -248,7 +248,7 @@ impl Field {
         }
     }
 
-    /// Sets when it is there, in what is read and in what is written.
+    /// Sets when the field is there, in what is read and in what is written.
     #[doc(hidden)]
     pub const fn when(mut self, read: Presence, written: Presence) -> Self {
         (self.read, self.written) = (read, written);
@@ -261,33 +261,33 @@ impl Field {
         self
     }
 
-    /// The name on the wire; empty for an element. A field with a name for reading and another one for writing is
-    /// listed by both.
+    /// Returns the name on the wire; empty for an element. A field with different names for reading and writing is listed
+    /// under both.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The doc comment; a method's parameters have none.
+    /// Returns the doc comment; a method's parameters have none.
     pub const fn docs(&self) -> &'static str {
         self.docs
     }
 
-    /// Other names that it is read by as well, of which one may stand in its place.
+    /// Returns other names under which the field is read.
     pub const fn aliases(&self) -> &'static [&'static str] {
         self.aliases
     }
 
-    /// What its JSON looks like.
+    /// Returns what its JSON looks like.
     pub fn shape(&self) -> Shape {
         self.ty.shape()
     }
 
-    /// Says whether whoever sends it to the type cannot leave it away: it is neither an `Option` nor has a default.
+    /// Returns true if a sender may not leave it out: it is neither an `Option` nor has a default.
     pub fn is_required(&self) -> bool {
         self.presence(Way::Read) == Presence::Always
     }
 
-    /// Says whether it is a descriptor, or some, or none or one.
+    /// Returns true if it is a descriptor, or an `Option` or list of descriptors.
     pub fn is_descriptor(&self) -> bool {
         match self.shape() {
             Shape::Descriptor(_) => true,
@@ -302,7 +302,7 @@ impl Field {
         self.ty
     }
 
-    /// When it is there, as a member of an object.
+    /// Returns when the field is there, as a member of an object.
     pub(crate) fn presence(&self, way: Way) -> Presence {
         match (way, self.in_array(way)) {
             (Way::Read, Presence::Always) if matches!(self.shape(), Shape::Optional(_)) => {
@@ -312,7 +312,7 @@ impl Field {
         }
     }
 
-    /// When it is there, as an element of an array, in which nothing is left away for its type alone.
+    /// Returns when the field is there, as an element of an array, where an `Option` may not be left out.
     pub(crate) const fn in_array(&self, way: Way) -> Presence {
         match way {
             Way::Read => self.read,
@@ -362,7 +362,7 @@ impl Variant {
         }
     }
 
-    /// Sets when it can be there, in what is read and in what is written.
+    /// Sets when the variant is there, in what is read and in what is written.
     #[doc(hidden)]
     pub const fn when(mut self, read: Presence, written: Presence) -> Self {
         (self.read, self.written) = (read, written);
@@ -375,32 +375,32 @@ impl Variant {
         self
     }
 
-    /// The name on the wire. A variant with a name for reading and another one for writing is listed by both.
+    /// Returns the name on the wire. A variant with different names for reading and writing is listed under both.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Other names that it is read by as well.
+    /// Returns other names under which the variant is read.
     pub const fn aliases(&self) -> &'static [&'static str] {
         self.aliases
     }
 
-    /// The variant's number, counted from 1: the code of a service error.
+    /// Returns the variant's number, counted from 1: the code of a service error.
     pub const fn code(&self) -> i64 {
         self.code
     }
 
-    /// The doc comment.
+    /// Returns the doc comment.
     pub const fn docs(&self) -> &'static str {
         self.docs
     }
 
-    /// What it holds.
+    /// Returns what it holds.
     pub const fn form(&self) -> Form {
         self.form
     }
 
-    /// Says whether it can be there.
+    /// Returns true if the variant can be there.
     pub(crate) fn exists(&self, way: Way) -> bool {
         match way {
             Way::Read => self.read != Presence::Never,
@@ -409,7 +409,7 @@ impl Variant {
     }
 }
 
-/// Which way a message goes, as its type sees it: in what is read some may be absent that is always written.
+/// The direction of a message: what is always written may be absent when it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     Read,

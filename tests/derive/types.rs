@@ -232,7 +232,7 @@ fn an_untyped_message_has_all_descriptors() {
 fn what_cannot_be_is_never_read() {
     assert_eq!(
         refusal::<Infallible>("null", 0),
-        "a value where there can be none"
+        "a value of a type that has none"
     );
     assert!(read::<Option<Infallible>>("null", 0).unwrap().is_none());
     assert!(refusal::<Json<u8>>("null", 0).contains("expected u8"));

@@ -7,7 +7,7 @@ use serde::Serializer;
 use super::send::{Outgoing, SendOptions, Unsent};
 use super::slot::Slot;
 use super::{Connection, Items, PendingCall, Recovery, time_left};
-use crate::describe::{DISCOVER, Text};
+use crate::describe::{DISCOVER, Document};
 use crate::error::CallError;
 use crate::message::{Message, NoArguments, Pack, PackContent, Packer, Request};
 use crate::sys::wait;
@@ -275,7 +275,7 @@ impl Connection {
     #[doc(alias = "rpc.discover")]
     #[doc(alias = "OpenRPC")]
     pub fn discover(&self) -> Result<String, CallError> {
-        let document: Text = self.call(DISCOVER, &NoArguments)?;
+        let document: Document = self.call(DISCOVER, &NoArguments)?;
         Ok(document.0)
     }
 }

@@ -1,13 +1,13 @@
-//! The structs and enums that a document names: found once each, however they hold each other.
+//! The structs and enums of a document, each found once, however they contain each other.
 
 use crate::shape::{Definition, Field, Form, Shape, Type, Variant, Way};
 
-/// The name in a document of each definition that goes a way. There are few: they are searched.
+/// The name in the document of each definition in each direction. There are few, so the list is searched.
 #[derive(Debug, Default)]
 pub(super) struct Names(Vec<(&'static Definition, Way, String)>);
 
 impl Names {
-    /// Names all that was found. A definition that is the same both ways has one name.
+    /// Names the definitions. One that is the same in both directions has one name.
     pub(super) fn new(found: &[(&'static Definition, Way)], mut taken: Vec<String>) -> Self {
         let mut names = Self::default();
         for way in [Way::Read, Way::Written] {
@@ -34,7 +34,7 @@ impl Names {
     }
 }
 
-/// Takes a name, or one with a number if it is taken already.
+/// Returns the name, with a number if it is taken, and marks it as taken.
 fn free(name: String, taken: &mut Vec<String>) -> String {
     let numbered = (2..).map(|number| format!("{name}{number}"));
     let mut all = std::iter::once(name.clone()).chain(numbered);
@@ -43,12 +43,12 @@ fn free(name: String, taken: &mut Vec<String>) -> String {
     free
 }
 
-/// Says whether it is a letter or digit; beyond ASCII there are no others in names.
+/// Returns true for letters and digits; names have no other characters beyond ASCII.
 fn is_part(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || !letter.is_ascii()
 }
 
-/// A name in Rust without paths.
+/// Returns a name in Rust without paths.
 pub(super) fn short(rust: &str) -> String {
     let mut short = String::new();
     for part in rust.split_inclusive(|letter| !is_part(letter) && letter != '_') {
@@ -60,7 +60,7 @@ pub(super) fn short(rust: &str) -> String {
     short
 }
 
-/// The same of letters, digits and single `_` only.
+/// Returns a name in Rust without paths, of letters, digits and single `_`.
 fn word(rust: &str) -> String {
     let short = short(rust);
     let words = short.split(|letter| !is_part(letter));
@@ -68,7 +68,7 @@ fn word(rust: &str) -> String {
     words.join("_")
 }
 
-/// Visits the type's shape and those of all that it holds; each definition once, even if it holds itself.
+/// Visits the shapes of a type and of all types in it; each definition once, even if it contains itself.
 pub(super) fn walk(
     ty: Type,
     way: Way,
@@ -88,7 +88,7 @@ pub(super) fn walk(
     each_part(&shape, |part| walk(part, way, found, visit));
 }
 
-/// Calls for each type that stands in the shape itself.
+/// Calls `each` for the types that the shape names.
 fn each_part(shape: &Shape, mut each: impl FnMut(Type)) {
     match shape {
         Shape::Optional(item) | Shape::List { item, .. } | Shape::Map(item) => each(*item),
@@ -112,13 +112,13 @@ fn each_of_form(form: &Form, each: &mut impl FnMut(Type)) {
     }
 }
 
-/// Says whether two definitions are those of one type. The name alone does not tell: in all blocks of a function
-/// types have the function's path. Nor does the address: a definition may be compiled more than once.
+/// Returns true if two definitions are of the same type. Names are not enough, since types in all blocks of a function have
+/// its path. Addresses are not either: a definition may be compiled more than once.
 fn is_same(one: &'static Definition, other: &'static Definition) -> bool {
     looks_same(Shape::Defined(one), Shape::Defined(other), &mut Vec::new())
 }
 
-/// Compares two shapes and all that they hold; each pair of definitions once, even if they hold themselves.
+/// Compares two shapes and all types in them; each pair of definitions once, even if they contain themselves.
 fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) -> bool {
     if let (Shape::Defined(one), Shape::Defined(other)) = (one, other) {
         let pair = [one, other].map(std::ptr::from_ref);
@@ -135,7 +135,7 @@ fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) 
         each_part(of, |part| parts.push(part));
         parts
     };
-    // What is printed is everything but the types that it holds.
+    // `Debug` prints all but the types inside.
     format!("{one:?}") == format!("{other:?}")
         && parts(&one)
             .into_iter()
@@ -143,7 +143,7 @@ fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) 
             .all(|(one, other)| looks_same(one.shape(), other.shape(), seen))
 }
 
-/// Says whether what is read differs from what is written, here or in something held.
+/// Returns true if what is read differs from what is written, here or in a type inside.
 fn differs(definition: &'static Definition, seen: &mut Vec<&'static Definition>) -> bool {
     if seen.iter().any(|other| is_same(other, definition)) {
         return false;

@@ -1,4 +1,4 @@
-//! The call `rpc.discover`: what is sent, and what is answered.
+//! The call `rpc.discover` and its reply.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,8 +10,8 @@ use serde::{Deserializer, Serializer};
 use super::{Description, document};
 use crate::message::{Copied, Pack, Packer, Unpack, Unpacker};
 
-/// The descriptions of what one endpoint serves, and the document, written at the first call and then kept: who asks
-/// often costs no more than the sending.
+/// The descriptions of what one endpoint serves. Their document is written at the first call and kept, so that further calls
+/// only cost the sending.
 #[derive(Default)]
 pub(crate) struct Discovery {
     descriptions: Vec<Description>,
@@ -27,7 +27,7 @@ impl fmt::Debug for Discovery {
 }
 
 impl Discovery {
-    /// Describes one more service.
+    /// Adds the description of a service.
     pub(crate) fn add(&mut self, description: Description) {
         self.descriptions.push(description);
         self.text.take();
@@ -37,7 +37,7 @@ impl Discovery {
         self.off = true;
     }
 
-    /// Says whether there is something to tell.
+    /// Returns true if discovery is on and there is a service to describe.
     pub(crate) fn is_on(&self) -> bool {
         !self.off && !self.descriptions.is_empty()
     }
@@ -48,20 +48,20 @@ impl Discovery {
     }
 }
 
-/// What a caller calls that wants to know what is served.
+/// The method that returns the document.
 pub(crate) const DISCOVER: &str = "rpc.discover";
 
-/// A document as it came: JSON without white space.
+/// A received document: JSON without white space.
 #[derive(Debug)]
-pub(crate) struct Text(pub(crate) String);
+pub(crate) struct Document(pub(crate) String);
 
-impl Pack for Text {
+impl Pack for Document {
     fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, _: S) -> Result<S::Ok, S::Error> {
         Err(S::Error::custom("a document is only read"))
     }
 }
 
-impl<'de> Unpack<'de> for Text {
+impl<'de> Unpack<'de> for Document {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
         Copied.deserialize(from).map(Self)
     }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// The version of OpenRPC that the document follows.
 const OPENRPC: &str = "1.3.2";
 
-/// Describes what is served at one place.
+/// Writes the document of what one endpoint serves.
 pub(super) fn document(descriptions: &[Description]) -> Tree {
     let (mut found, mut foreign) = (Vec::new(), Schemas::new());
     let mut walk = |ty, way| walk(ty, way, &mut found, &mut |shape| foreign.visit(shape));
@@ -30,7 +30,7 @@ pub(super) fn document(descriptions: &[Description]) -> Tree {
     }
     let named = foreign.named();
     let taken = named.iter().map(|(name, _)| name.clone()).collect();
-    let writer = Writer {
+    let writer = DocumentWriter {
         names: Names::new(&found, taken),
         #[cfg(feature = "schema")]
         foreign,
@@ -77,14 +77,14 @@ fn info(descriptions: &[Description]) -> Tree {
     info
 }
 
-/// Writes the parts.
-struct Writer {
+/// Writes the parts of a document.
+struct DocumentWriter {
     names: Names,
     #[cfg(feature = "schema")]
     foreign: Schemas,
 }
 
-impl Writer {
+impl DocumentWriter {
     fn method(&self, description: &Description, method: &Method) -> Tree {
         let whole = |name: &str| Tree::text(format!("{}.{name}", description.name));
         let mut tree = Tree::object([("name", whole(method.name))]);
@@ -140,7 +140,7 @@ impl Writer {
         }
     }
 
-    /// A service's errors: the variants of an enum, or the one that another type is.
+    /// Writes a service's errors: the variants of an enum, or one error for another type.
     fn errors(&self, answer: &Answer) -> Vec<Tree> {
         let error = |code: i64, message: &str, data: Option<Tree>| {
             let message = Tree::text(message.to_owned());
@@ -163,7 +163,7 @@ impl Writer {
                 }
                 _ => vec![error(1, definition.name(), whole())],
             },
-            // An enum of which no more is known.
+            // An enum of which only the variants' names are known.
             _ if !answer.kind.codes.is_empty() => {
                 let codes = (1..).zip(answer.kind.codes);
                 codes.map(|(code, name)| error(code, name, None)).collect()
@@ -173,7 +173,7 @@ impl Writer {
         }
     }
 
-    /// The schema of a type, or where it is.
+    /// Writes the schema of a type, or a reference to it.
     fn shape(&self, ty: Type, way: Way) -> Tree {
         let kind = |kind| ("type", Tree::text(kind));
         match ty.shape() {
@@ -320,7 +320,7 @@ impl Writer {
     }
 }
 
-/// An object with these members, of which those are always there.
+/// Writes an object with these members, of which `always` are required.
 fn object(members: Tree, always: Vec<&'static str>) -> Tree {
     let mut tree = Tree::object([("type", Tree::text("object")), ("properties", members)]);
     if !always.is_empty() {
@@ -330,12 +330,12 @@ fn object(members: Tree, always: Vec<&'static str>) -> Tree {
     tree
 }
 
-/// An array of these, each of which is always there or may be absent.
+/// Writes an array of these schemas, each of which is required or not.
 fn tuple(items: Vec<(Tree, bool)>) -> Tree {
     let (least, most) = (items.iter().filter(|item| item.1).count(), items.len());
     let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
     let mut tree = Tree::object([("type", Tree::text("array"))]);
-    // In draft 7 no list of schemas is empty.
+    // Draft 7 does not allow an empty list of schemas.
     if !items.is_empty() {
         tree.push("items", Tree::Array(items));
     }
@@ -352,7 +352,7 @@ fn never() -> Tree {
     Tree::object([("not", Tree::object([]))])
 }
 
-/// Puts words to a schema.
+/// Adds a description to a schema.
 fn described(schema: Tree, docs: &'static str) -> Tree {
     if docs.is_empty() {
         return schema;
@@ -366,7 +366,7 @@ fn described(schema: Tree, docs: &'static str) -> Tree {
     tree
 }
 
-/// Adds the older names of what has such.
+/// Adds older names, if there are any.
 fn known_as(tree: Tree, aliases: &[&'static str]) -> Tree {
     if aliases.is_empty() {
         return tree;
@@ -377,7 +377,7 @@ fn known_as(tree: Tree, aliases: &[&'static str]) -> Tree {
     tree
 }
 
-/// What a schema says, where more may be added: beside a reference nothing else counts.
+/// Returns the members of a schema to which more are added. A reference is wrapped, since members beside it are ignored.
 fn members(schema: Tree) -> Vec<(Cow<'static, str>, Tree)> {
     match schema {
         Tree::Object(members) if members.iter().all(|(name, _)| name != "$ref") => members,

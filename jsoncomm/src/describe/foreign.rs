@@ -3,7 +3,7 @@
 use super::tree::Tree;
 use crate::shape::Shape;
 
-/// What is written for one document. Without the feature `schema` there is nothing to write.
+/// The schemas of one document. Without the feature `schema` there are none.
 #[cfg(not(feature = "schema"))]
 #[derive(Debug)]
 pub(super) struct Schemas;
@@ -14,10 +14,10 @@ impl Schemas {
         Self
     }
 
-    /// Learns of a shape.
+    /// Adds the schema of a shape, if it has one.
     pub(super) fn visit(&mut self, _: &Shape) {}
 
-    /// The schemas that others refer to, by name.
+    /// Returns the schemas that others refer to, by name.
     pub(super) fn named(&mut self) -> Vec<(String, Tree)> {
         Vec::new()
     }
@@ -33,7 +33,7 @@ mod with_schemars {
     use schemars::SchemaGenerator;
     use schemars::generate::SchemaSettings;
 
-    /// What is written for one document.
+    /// The schemas of one document.
     #[derive(Debug)]
     pub(in crate::describe) struct Schemas(SchemaGenerator);
 
@@ -45,22 +45,22 @@ mod with_schemars {
             Self(settings.into_generator())
         }
 
-        /// Learns of a shape.
+        /// Adds the schema of a shape, if it has one.
         pub(in crate::describe) fn visit(&mut self, shape: &Shape) {
             if let Shape::Schema(schema) = shape {
                 schema.generate(&mut self.0);
             }
         }
 
-        /// The schemas that others refer to, by name.
+        /// Returns the schemas that others refer to, by name.
         pub(in crate::describe) fn named(&mut self) -> Vec<(String, Tree)> {
             let all = self.0.clone().take_definitions(true).into_iter();
             all.map(|(name, schema)| (name, given(&schema))).collect()
         }
 
-        /// A type's schema, or a reference to it.
+        /// Returns a type's schema, or a reference to it.
         pub(in crate::describe) fn schema(&self, schema: Schema) -> Tree {
-            // A reference is the same each time, whatever else there is.
+            // A copy of the generator gives the same reference each time.
             let mut generator = self.0.clone();
             let mut schema = schema.generate(&mut generator);
             for transform in generator.transforms_mut() {
@@ -70,7 +70,7 @@ mod with_schemars {
         }
     }
 
-    /// JSON that is there already.
+    /// Returns JSON that is written already.
     fn given(json: &(impl std::fmt::Display + ?Sized)) -> Tree {
         Tree::Given {
             short: format!("{json}"),

@@ -1,4 +1,4 @@
-//! JSON that is put together here, in an order that people like to read.
+//! JSON trees whose members keep their order.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ pub(super) enum Tree {
     Text(Cow<'static, str>),
     /// A number, `true`, `false` or `null`, as it is written.
     Token(Cow<'static, str>),
-    /// Anything that is written already, in one line and in many.
+    /// A value that is written already, in one line and in several.
     #[cfg(feature = "schema")]
     Given {
         short: String,
@@ -21,12 +21,12 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    /// An object of members with fixed names.
+    /// Returns an object of members with fixed names.
     pub(super) fn object<const N: usize>(members: [(&'static str, Tree); N]) -> Self {
         Self::of(Vec::from(members))
     }
 
-    /// The same, compiled once.
+    /// Returns an object. Not generic, so that it is compiled once.
     fn of(members: Vec<(&'static str, Tree)>) -> Self {
         let named = |(name, value)| (Cow::Borrowed(name), value);
         Self::Object(members.into_iter().map(named).collect())
@@ -66,7 +66,7 @@ impl Tree {
     fn written(&self, depth: Option<usize>) -> String {
         let mut out = Vec::new();
         self.write(&mut out, depth);
-        // It is made of strings.
+        // Only strings were written.
         String::from_utf8(out).unwrap_or_default()
     }
 
@@ -95,7 +95,7 @@ impl Tree {
     }
 }
 
-/// Writes an object or array: what is in it, each in its own line if there are lines.
+/// Writes an object or array, with each member or element in a line of its own if there is a `depth`.
 fn list<T>(
     out: &mut Vec<u8>,
     [open, close]: &[u8; 2],

@@ -1,6 +1,6 @@
 //! Error objects: what a client receives for a call that failed.
 
-use super::object::{Members, into_decode, read_string};
+use super::object::{ObjectReader, into_decode, read_string};
 use crate::error::{DecodeError, Fault};
 use crate::limits::Depth;
 use crate::message;
@@ -22,7 +22,7 @@ impl<'t> ErrorObject<'t> {
         };
         let length = message::skip_front(text, depth)?;
         let object = text.get(..length).unwrap_or_default();
-        let mut members = Members::open(object).map_err(|_| shape("is not an object"))?;
+        let mut members = ObjectReader::open(object).map_err(|_| shape("is not an object"))?;
         let (mut code, mut message, mut data) = (None, None, None);
         while let Some(name) = members.next_name().map_err(into_decode)? {
             let value = members.raw().map_err(into_decode)?;
@@ -49,7 +49,7 @@ impl<'t> ErrorObject<'t> {
     /// Turns it into a fault, with the field that it names.
     pub(crate) fn into_fault(self) -> Fault {
         let field = || -> Option<String> {
-            let mut members = Members::open(self.data?).ok()?;
+            let mut members = ObjectReader::open(self.data?).ok()?;
             while let Some(name) = members.next_name().ok()? {
                 let value = members.raw().ok()?;
                 if name == "field" {

@@ -1,7 +1,7 @@
 //! What can be found in a text that cannot be read: the id of its call.
 
 use super::Id;
-use super::object::Members;
+use super::object::ObjectReader;
 use crate::error::DecodeError;
 use crate::json::{BLANK, Cursor};
 use crate::limits::Depth;
@@ -9,7 +9,7 @@ use crate::message;
 
 /// Returns the id of a text that otherwise cannot be read.
 pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
-    let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
+    let mut members = ObjectReader::open(std::str::from_utf8(text).ok()?).ok()?;
     while let Some(name) = members.next_name().ok()? {
         let value = members.raw().ok()?;
         if name == "id" {
@@ -44,7 +44,7 @@ fn only(array: &str) -> Option<&str> {
 /// Returns true if a text that cannot be read looks like a response. No reply must be sent to one.
 pub(crate) fn looks_like_answer(text: &[u8]) -> bool {
     let names = || -> Option<bool> {
-        let mut members = Members::open(std::str::from_utf8(text).ok()?).ok()?;
+        let mut members = ObjectReader::open(std::str::from_utf8(text).ok()?).ok()?;
         let mut is_response = false;
         while let Ok(Some(name)) = members.next_name() {
             match &*name {

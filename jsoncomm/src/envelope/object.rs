@@ -7,15 +7,15 @@ use crate::json::{self, Cursor};
 use crate::limits::Depth;
 use crate::message::{self, Unpacker};
 
-/// The members of one JSON object, in their order.
+/// Reads the members of one JSON object, in their order.
 #[derive(Debug, Clone)]
-pub(super) struct Members<'t> {
+pub(super) struct ObjectReader<'t> {
     /// Before or behind a member, or before a value.
     pub(super) at: Cursor<'t>,
     started: bool,
 }
 
-impl<'t> Members<'t> {
+impl<'t> ObjectReader<'t> {
     /// Starts at an object; any other text is refused.
     pub(super) fn open(text: &'t str) -> Result<Self, Fault> {
         let mut at = Cursor::new(text);

@@ -1,4 +1,4 @@
-//! Containers of messages: what serde does for its own types, with the list passed down.
+//! Containers of messages: what serde does for its own types, with the descriptors passed down.
 
 use super::{Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker, WithoutFds};
 use crate::shape::{Shape, Type};
@@ -27,7 +27,7 @@ impl<T: WithoutFds> WithoutFds for Option<T> {}
 
 impl<'de, T: UnpackPart<'de>> Unpack<'de> for Option<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_option(Part::<Self>::new(fds))
+        from.deserialize_option(Seed::<Self>::new(fds))
     }
 
     fn absent() -> Option<Self> {
@@ -49,7 +49,7 @@ impl<T: PackPart> Pack for [T] {
     }
 }
 
-/// Implements both traits for one list, which takes an element by that function.
+/// Implements both traits for a list and the function that adds an element.
 macro_rules! lists {
     ($($list:ident $push:ident;)*) => {$(
         impl<T: PackPart> Pack for $list<T> {
@@ -70,11 +70,11 @@ macro_rules! lists {
 
         impl<'de, T: UnpackPart<'de>> Unpack<'de> for $list<T> {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-                from.deserialize_seq(Part::<Self>::new(fds))
+                from.deserialize_seq(Seed::<Self>::new(fds))
             }
         }
 
-        impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, $list<T>> {
+        impl<'de, T: UnpackPart<'de>> Visitor<'de> for Seed<'_, $list<T>> {
             type Value = $list<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,7 @@ macro_rules! lists {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut all = $list::new();
-                while let Some(item) = seq.next_element_seed(Part::<T>::new(self.0))? {
+                while let Some(item) = seq.next_element_seed(Seed::<T>::new(self.0))? {
                     all.$push(item);
                 }
                 Ok(all)
@@ -118,11 +118,11 @@ impl<T: WithoutFds, const N: usize> WithoutFds for [T; N] {}
 
 impl<'de, T: UnpackPart<'de>, const N: usize> Unpack<'de> for [T; N] {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_tuple(N, Part::<Self>::new(fds))
+        from.deserialize_tuple(N, Seed::<Self>::new(fds))
     }
 }
 
-/// Implements both traits for one map: how to name it, and what its keys need.
+/// Implements both traits for a map, whose keys need these traits.
 macro_rules! maps {
     ($($map:ident<K, V $(, $hasher:ident)?>: $($bound:path),+;)*) => {$(
         impl<K: Serialize, V: PackPart $(, $hasher)?> Pack for $map<K, V $(, $hasher)?> {
@@ -148,11 +148,11 @@ macro_rules! maps {
             $($hasher: BuildHasher + Default,)?
         {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-                from.deserialize_map(Part::<Self>::new(fds))
+                from.deserialize_map(Seed::<Self>::new(fds))
             }
         }
 
-        impl<'de, K, V $(, $hasher)?> Visitor<'de> for Part<'_, $map<K, V $(, $hasher)?>>
+        impl<'de, K, V $(, $hasher)?> Visitor<'de> for Seed<'_, $map<K, V $(, $hasher)?>>
         where
             K: Deserialize<'de> $(+ $bound)+,
             V: UnpackPart<'de>,
@@ -167,7 +167,7 @@ macro_rules! maps {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut all = Self::Value::default();
                 while let Some(key) = map.next_key()? {
-                    let item = map.next_value_seed(Part::<V>::new(self.0))?;
+                    let item = map.next_value_seed(Seed::<V>::new(self.0))?;
                     // Or one of two descriptors would be lost without notice.
                     if all.insert(key, item).is_some() {
                         return Err(A::Error::custom("the same key twice"));
@@ -207,11 +207,11 @@ macro_rules! tuples {
 
         impl<'de, $($item: UnpackPart<'de>),+> Unpack<'de> for ($($item,)+) {
             fn unpack<De: Deserializer<'de>>(fds: &Unpacker, from: De) -> Result<Self, De::Error> {
-                from.deserialize_tuple($length, Part::<Self>::new(fds))
+                from.deserialize_tuple($length, Seed::<Self>::new(fds))
             }
         }
 
-        impl<'de, $($item: UnpackPart<'de>),+> Visitor<'de> for Part<'_, ($($item,)+)> {
+        impl<'de, $($item: UnpackPart<'de>),+> Visitor<'de> for Seed<'_, ($($item,)+)> {
             type Value = ($($item,)+);
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,7 +223,7 @@ macro_rules! tuples {
                 mut seq: Seq,
             ) -> Result<Self::Value, Seq::Error> {
                 let all = ($(
-                    seq.next_element_seed(Part::<$item>::new(self.0))?
+                    seq.next_element_seed(Seed::<$item>::new(self.0))?
                         .ok_or_else(|| Seq::Error::invalid_length($index, &self))?,
                 )+);
                 self.end(seq, $length)?;
@@ -252,10 +252,10 @@ tuples! {
     16: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14, P 15;
 }
 
-/// Reads a `T`: the visitor of a container, the seed of what is in it.
-pub(super) struct Part<'f, T>(pub(super) &'f Unpacker, PhantomData<T>);
+/// Reads a `T`: the visitor of a container and the seed of its elements.
+pub(super) struct Seed<'f, T>(pub(super) &'f Unpacker, PhantomData<T>);
 
-impl<'f, T> Part<'f, T> {
+impl<'f, T> Seed<'f, T> {
     pub(super) fn new(fds: &'f Unpacker) -> Self {
         Self(fds, PhantomData)
     }
@@ -272,7 +272,7 @@ impl<'f, T> Part<'f, T> {
     }
 }
 
-impl<'de, T: UnpackPart<'de>> DeserializeSeed<'de> for Part<'_, T> {
+impl<'de, T: UnpackPart<'de>> DeserializeSeed<'de> for Seed<'_, T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<T, D::Error> {
@@ -280,7 +280,7 @@ impl<'de, T: UnpackPart<'de>> DeserializeSeed<'de> for Part<'_, T> {
     }
 }
 
-impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, Option<T>> {
+impl<'de, T: UnpackPart<'de>> Visitor<'de> for Seed<'_, Option<T>> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -300,7 +300,7 @@ impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, Option<T>> {
     }
 }
 
-impl<'de, T: UnpackPart<'de>, const N: usize> Visitor<'de> for Part<'_, [T; N]> {
+impl<'de, T: UnpackPart<'de>, const N: usize> Visitor<'de> for Seed<'_, [T; N]> {
     type Value = [T; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -310,7 +310,7 @@ impl<'de, T: UnpackPart<'de>, const N: usize> Visitor<'de> for Part<'_, [T; N]> 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut all = Vec::new();
         while all.len() < N {
-            match seq.next_element_seed(Part::<T>::new(self.0))? {
+            match seq.next_element_seed(Seed::<T>::new(self.0))? {
                 Some(item) => all.push(item),
                 None => return Err(A::Error::invalid_length(all.len(), &self)),
             }

@@ -1,4 +1,4 @@
-//! Descriptors themselves: in the text an index, in the value an owned descriptor of the right kind.
+//! Descriptors: an index in the text, an owned descriptor of the right kind in the value.
 
 use super::{Pack, Packer, Unpack, Unpacker};
 use crate::error::FdProblem;
@@ -40,7 +40,7 @@ impl<'de> Unpack<'de> for OwnedFd {
     }
 }
 
-/// Implements both traits for an owner of a descriptor that is of no, or of one, kind.
+/// Implements both traits for an owner of a descriptor of any kind, or of one kind.
 macro_rules! owners {
     ($($owner:ty: $expected:literal if $fits:expr;)*) => {$(
         impl Pack for $owner {
@@ -97,7 +97,7 @@ mod pipes {
     }
 }
 
-/// Reads a descriptor's index: an unsigned integer and nothing else.
+/// Reads a descriptor's index, an unsigned integer.
 fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     struct Index;
 

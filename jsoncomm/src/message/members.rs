@@ -417,9 +417,9 @@ pub fn absent<'de, T: Deserialize<'de>>() -> Option<T> {
 pub fn borrow_cow_str<'de: 'a, 'a, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Cow<'a, str>, D::Error> {
-    struct Text;
+    struct CowStr;
 
-    impl<'de> Visitor<'de> for Text {
+    impl<'de> Visitor<'de> for CowStr {
         type Value = Cow<'de, str>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -435,7 +435,7 @@ pub fn borrow_cow_str<'de: 'a, 'a, D: Deserializer<'de>>(
         }
     }
 
-    from.deserialize_str(Text)
+    from.deserialize_str(CowStr)
 }
 
 /// Reads a `Cow<[u8]>` that borrows where it can: `#[serde(borrow)]`.

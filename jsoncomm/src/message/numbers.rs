@@ -1,53 +1,28 @@
-//! Lists of numbers that need no memory of their own unless they are long.
+//! Lists of numbers that are borrowed by a handler.
 
+use super::few::Few;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-/// So many stand in place.
+/// Numbers that need no allocation.
 const FEW: usize = 32;
 
-/// What a `&[u32]` argument is decoded into, or one of other numbers.
+/// A `&[u32]` argument, or one of other numbers.
 #[derive(Debug)]
 #[doc(hidden)]
-pub struct Numbers<T> {
-    few: [T; FEW],
-    /// How many of `few` there are, unless there are more.
-    count: usize,
-    /// All, if there are more than a few.
-    many: Vec<T>,
-}
+pub struct Numbers<T>(Few<T, FEW>);
 
 impl<T> Deref for Numbers<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        match self.many.is_empty() {
-            true => self.few.get(..self.count).unwrap_or_default(),
-            false => &self.many,
-        }
+        &self.0
     }
 }
 
-impl<T: Copy> Numbers<T> {
-    fn push(&mut self, number: T) {
-        match self.few.get_mut(self.count) {
-            Some(place) => {
-                *place = number;
-                self.count += 1;
-            }
-            None => {
-                if self.many.is_empty() {
-                    self.many.extend_from_slice(&self.few);
-                }
-                self.many.push(number);
-            }
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de> + Copy + Default> Deserialize<'de> for Numbers<T> {
+impl<'de, T: Deserialize<'de> + Copy> Deserialize<'de> for Numbers<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_seq(NumbersVisitor(PhantomData))
     }
@@ -55,7 +30,7 @@ impl<'de, T: Deserialize<'de> + Copy + Default> Deserialize<'de> for Numbers<T> 
 
 struct NumbersVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de> + Copy + Default> Visitor<'de> for NumbersVisitor<T> {
+impl<'de, T: Deserialize<'de> + Copy> Visitor<'de> for NumbersVisitor<T> {
     type Value = Numbers<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,15 +38,11 @@ impl<'de, T: Deserialize<'de> + Copy + Default> Visitor<'de> for NumbersVisitor<
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Numbers<T>, A::Error> {
-        let mut numbers = Numbers {
-            few: [T::default(); FEW],
-            count: 0,
-            many: Vec::new(),
-        };
+        let mut numbers = Few::Empty;
         while let Some(number) = from.next_element()? {
             numbers.push(number);
         }
-        Ok(numbers)
+        Ok(Numbers(numbers))
     }
 }
 
@@ -86,7 +57,7 @@ mod tests {
             let text = serde_json::to_string(&list).unwrap();
             let read: Numbers<usize> = serde_json::from_str(&text).unwrap();
             assert_eq!(*read, list);
-            assert_eq!(read.many.capacity() > 0, length > FEW);
+            assert_eq!(matches!(read.0, Few::Allocated(_)), length > FEW);
         }
     }
 

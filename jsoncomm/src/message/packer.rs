@@ -1,11 +1,11 @@
-//! The list that descriptors are written to, and what hands it to serde.
+//! The descriptors of a message while it is written, and what passes them through serde.
 
 use super::PackPart;
+use super::few::Few;
 use crate::limits::Depth;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use std::cell::{Cell, RefCell};
-use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 
 /// The descriptors of a message that is being written, in order; borrowed for `'a` from the message.
@@ -29,7 +29,7 @@ impl<'a> Packer<'a> {
         Self::at_depth(Depth::MAX)
     }
 
-    /// The same for a message that may be so deep.
+    /// Makes an empty list, for a message with this limit of nesting.
     pub(crate) const fn at_depth(depth: Depth) -> Self {
         Self {
             fds: RefCell::new(Row::Empty),
@@ -37,98 +37,53 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Counts arrays and objects that are open around what is written from now on.
+    /// Lowers the limit by the arrays and objects that are open around what is written next.
     pub(crate) fn open(&self, levels: u8) {
         self.depth.set(self.depth().inside(levels));
     }
 
-    /// How deep what is written from now on may be.
+    /// Returns the limit of nesting for what is written next.
     pub(crate) fn depth(&self) -> Depth {
         self.depth.get()
     }
 
-    /// Appends `fd` and returns its index, which is what the JSON says in its place.
+    /// Appends `fd` and returns its index, which stands in the JSON.
     pub fn push(&self, fd: BorrowedFd<'a>) -> usize {
         let mut fds = self.fds.borrow_mut();
         fds.push(fd);
         fds.len() - 1
     }
 
-    /// Counts the descriptors so far.
+    /// Returns the number of descriptors so far.
     pub fn len(&self) -> usize {
         self.fds.borrow().len()
     }
 
-    /// Says whether no descriptor has been written.
+    /// Returns true if no descriptor has been written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives the list back, in order.
+    /// Returns the descriptors in order.
     pub fn into_fds(self) -> Vec<BorrowedFd<'a>> {
         self.into_row().to_vec()
     }
 
-    /// The same for who only looks at it.
+    /// Returns the descriptors in order, without allocating for a few.
     pub(crate) fn into_row(self) -> Row<'a> {
         self.fds.into_inner()
     }
 
-    /// Forgets all but the first `count`.
+    /// Drops all but the first `count`.
     pub(super) fn truncate(&self, count: usize) {
         self.fds.borrow_mut().truncate(count);
     }
 }
 
-/// So many descriptors are where the row is; more are elsewhere.
-const FEW: usize = 4;
+/// Borrowed descriptors, of which up to four need no allocation.
+pub(crate) type Row<'a> = Few<BorrowedFd<'a>, 4>;
 
-/// Borrowed descriptors side by side.
-#[derive(Debug)]
-pub(crate) enum Row<'a> {
-    Empty,
-    /// So many of these; the others are there for want of nothing to put in their places.
-    Few([BorrowedFd<'a>; FEW], usize),
-    Many(Vec<BorrowedFd<'a>>),
-}
-
-impl<'a> Row<'a> {
-    fn push(&mut self, fd: BorrowedFd<'a>) {
-        match self {
-            Self::Empty => *self = Self::Few([fd; FEW], 1),
-            Self::Few(few, count) => match few.get_mut(*count) {
-                Some(place) => {
-                    *place = fd;
-                    *count += 1;
-                }
-                None => *self = Self::Many([few.as_slice(), &[fd]].concat()),
-            },
-            Self::Many(many) => many.push(fd),
-        }
-    }
-
-    fn truncate(&mut self, length: usize) {
-        match self {
-            Self::Empty => {}
-            Self::Few(_, count) => *count = length.min(*count),
-            Self::Many(many) => many.truncate(length),
-        }
-    }
-}
-
-impl<'a> Deref for Row<'a> {
-    type Target = [BorrowedFd<'a>];
-
-    fn deref(&self) -> &[BorrowedFd<'a>] {
-        match self {
-            Self::Empty => &[],
-            Self::Few(few, count) => few.get(..*count).unwrap_or_default(),
-            Self::Many(many) => many,
-        }
-    }
-}
-
-/// A message with the list its descriptors go to: what serde's collections can be given.
+/// A message with the list for its descriptors, in a form that serde's collections take.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Packed<'p, 'a, T: ?Sized> {
@@ -165,7 +120,7 @@ pub fn sensitive<T, E: Error>(name: &str, written: Result<T, E>) -> Result<T, E>
     written.map_err(|_| E::custom(format_args!("`{name}` refuses to be written")))
 }
 
-/// An enum whose variants' contents can be written by themselves; `{}` for a unit variant.
+/// An enum whose variants' contents can be written alone; `{}` for a unit variant.
 #[doc(hidden)]
 pub trait PackContent {
     fn pack_content<'a, S: Serializer>(
@@ -175,7 +130,7 @@ pub trait PackContent {
     ) -> Result<S::Ok, S::Error>;
 }
 
-/// As [`Packed`], for what an enum's variant holds.
+/// The content of an enum's variant with the list for its descriptors.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct ContentOf<'p, 'a, T> {

@@ -1,9 +1,9 @@
-//! What stands inside something else: a message, or a `Result` of two.
+//! Parts of messages: a message, or a `Result` of two.
 //!
-//! A `Result` is no message as a whole: a method that returns one answers with its value or fails with its error.
-//! Inside a container or a struct it is what serde makes of it, `{"Ok":...}` or `{"Err":...}`.
+//! A `Result` is not a message by itself: a method that returns one replies with its value or fails with its error. Inside a
+//! container or a struct it is written as serde writes it, `{"Ok":...}` or `{"Err":...}`.
 
-use super::container::Part;
+use super::container::Seed;
 use super::{Pack, Packed, Packer, Unpack, Unpacker, WithoutFds};
 use crate::shape::{Definition, Form, Shape, Type, Variant};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
@@ -11,7 +11,7 @@ use serde::{Deserializer, Serializer};
 use std::any::type_name;
 use std::fmt;
 
-/// Can be written inside something else.
+/// A value that can be written as a part of a message.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be written as a message",
@@ -67,13 +67,13 @@ const fn variant<T: PackPart>(name: &'static str, code: i64) -> Variant {
 }
 
 impl Type {
-    /// The type `T`.
+    /// Returns the type `T`.
     pub const fn of<T: PackPart + ?Sized>() -> Self {
         Self::new(T::part_shape)
     }
 }
 
-/// Can be read inside something else.
+/// A value that can be read as a part of a message.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be read as a message",
@@ -102,13 +102,13 @@ impl<'de, T: Unpack<'de>> UnpackPart<'de> for T {
 
 impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> UnpackPart<'de> for Result<T, E> {
     fn unpack_part<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_enum("Result", &["Ok", "Err"], Part::<Self>::new(fds))
+        from.deserialize_enum("Result", &["Ok", "Err"], Seed::<Self>::new(fds))
     }
 }
 
 impl<T: WithoutFds, E: WithoutFds> WithoutFds for Result<T, E> {}
 
-impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Part<'_, Result<T, E>> {
+impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Seed<'_, Result<T, E>> {
     type Value = Result<T, E>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,9 +118,9 @@ impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Part<'_, Resu
     fn visit_enum<A: EnumAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
         let (name, content) = from.variant::<String>()?;
         match &*name {
-            "Ok" => content.newtype_variant_seed(Part::<T>::new(self.0)).map(Ok),
+            "Ok" => content.newtype_variant_seed(Seed::<T>::new(self.0)).map(Ok),
             "Err" => content
-                .newtype_variant_seed(Part::<E>::new(self.0))
+                .newtype_variant_seed(Seed::<E>::new(self.0))
                 .map(Err),
             _ => Err(A::Error::unknown_variant(&name, &["Ok", "Err"])),
         }

@@ -1,4 +1,4 @@
-//! Plain data: what goes through its own serde impls and carries no descriptors.
+//! Plain data, which uses its own serde impls and has no descriptors.
 
 use super::{Pack, Packer, Unpack, Unpacker, WithoutFds, whole};
 use crate::shape::{Definition, Field, Form, Shape, Type};
@@ -140,7 +140,7 @@ fn foreign<T: ?Sized>() -> Shape {
     Type::foreign::<T>().shape()
 }
 
-/// The shape of an integer with these bounds, of which the types of its fields hold either.
+/// Returns the shape of an integer with these bounds.
 fn integer<T>(least: T, most: T) -> Shape
 where
     i128: TryFrom<T>,
@@ -152,7 +152,7 @@ where
     }
 }
 
-/// The shape of a list.
+/// Returns the shape of a list.
 fn list(item: Type) -> Shape {
     Shape::List {
         item,
@@ -161,7 +161,7 @@ fn list(item: Type) -> Shape {
     }
 }
 
-/// The shape of a set.
+/// Returns the shape of a set.
 pub(super) fn set(item: Type) -> Shape {
     Shape::List {
         item,
@@ -170,7 +170,7 @@ pub(super) fn set(item: Type) -> Shape {
     }
 }
 
-/// A member of what serde makes of a time.
+/// Returns a member of the object that serde makes of a time.
 const fn member<T: Pack>(name: &'static str, docs: &'static str) -> Field {
     Field::new(name, docs, Type::of::<T>())
 }
@@ -221,9 +221,9 @@ impl Pack for Infallible {
 
 impl WithoutFds for Infallible {}
 
-/// Nothing can be read as it: where it is expected, whatever comes is refused.
+/// Refuses any value.
 impl<'de> Unpack<'de> for Infallible {
     fn unpack<D: Deserializer<'de>>(_: &Unpacker, _: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("a value where there can be none"))
+        Err(D::Error::custom("a value of a type that has none"))
     }
 }

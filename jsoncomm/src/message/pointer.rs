@@ -1,4 +1,4 @@
-//! Owners of one value or one slice, alone or shared: written and read as what they hold.
+//! Pointers to a value or a slice, written and read as what they point to.
 
 use super::{Pack, Packer, Unpack, UnpackPart, Unpacker, WithoutFds};
 use crate::error::{DecodeError, EncodeError};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Implements both traits for one pointer.
+/// Implements both traits for a pointer.
 macro_rules! pointers {
     ($($pointer:ident)*) => {$(
         impl<T: Pack + ?Sized> Pack for $pointer<T> {

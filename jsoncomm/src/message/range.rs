@@ -1,6 +1,6 @@
-//! Ranges and bounds, as serde has them: `{"start":1,"end":5}`, `{"Included":1}` or `"Unbounded"`.
+//! Ranges and bounds, in the form that serde gives them: `{"start":1,"end":5}`, `{"Included":1}` or `"Unbounded"`.
 
-use super::container::Part;
+use super::container::Seed;
 use super::{
     Absence, MemberRules, Members, Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker,
     WithoutFds, members,
@@ -13,7 +13,7 @@ use std::any::type_name;
 use std::fmt;
 use std::ops::{Bound, Range, RangeFrom, RangeInclusive, RangeTo};
 
-/// Both ends, or one, while they are read.
+/// The ends of a range while they are read.
 struct Ends<T, R> {
     start: Option<T>,
     end: Option<T>,
@@ -24,7 +24,7 @@ const fn end<T: PackPart>(name: &'static str) -> Field {
     Field::new(name, "", Type::of::<T>())
 }
 
-/// Implements both traits for a range that has these ends, which it tells and is made of in that way.
+/// Implements both traits for a range, by its ends and the function that makes it of them.
 macro_rules! ranges {
     ($($range:ident, $name:literal: $($end:ident $place:literal = $told:ident $(($call:tt))?),+ => $make:expr;)*) => {$(
         impl<T: PackPart> Pack for $range<T> {
@@ -166,11 +166,11 @@ impl<T: WithoutFds> WithoutFds for Bound<T> {}
 
 impl<'de, T: UnpackPart<'de>> Unpack<'de> for Bound<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_enum("Bound", NAMES, Part::<Self>::new(fds))
+        from.deserialize_enum("Bound", NAMES, Seed::<Self>::new(fds))
     }
 }
 
-impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, Bound<T>> {
+impl<'de, T: UnpackPart<'de>> Visitor<'de> for Seed<'_, Bound<T>> {
     type Value = Bound<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,7 +186,7 @@ impl<'de, T: UnpackPart<'de>> Visitor<'de> for Part<'_, Bound<T>> {
             _ => return Err(A::Error::unknown_variant(&name, NAMES)),
         };
         content
-            .newtype_variant_seed(Part::<T>::new(self.0))
+            .newtype_variant_seed(Seed::<T>::new(self.0))
             .map(make)
     }
 }

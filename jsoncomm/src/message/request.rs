@@ -42,7 +42,7 @@ pub trait Request:
     /// The methods' names by variant, without the service's.
     const METHODS: &'static [&'static str];
 
-    /// Tells which variant this is, counted from 0.
+    /// Returns the variant's index, counted from 0.
     ///
     /// # Examples
     ///

@@ -1,11 +1,11 @@
-//! Text that is borrowed from the datagram where it can be.
+//! Text that is borrowed from the message where possible.
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
-/// What a `&str` argument is decoded into: a part of the datagram, or a copy if the JSON has escapes.
+/// A `&str` argument: a part of the message, or a copy if the JSON has escapes.
 #[derive(Debug)]
 #[doc(hidden)]
 pub struct Text<'de>(Cow<'de, str>);

@@ -1,4 +1,4 @@
-//! What a newer peer says and this program's type has no variant for.
+//! Variants that a newer peer sends and that this program's enum does not have.
 
 use crate::json::{BLANK, NUMBER, UNREAD, Writer};
 use crate::limits::Depth;
@@ -73,7 +73,7 @@ impl<'de> Visitor<'de> for Copied {
         std::str::from_utf8(text).map(compact).map_err(E::custom)
     }
 
-    /// What is no reader of ours has no text to give.
+    /// For deserializers that are not ours, which cannot return the text.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
         let mut text = String::new();
         Copy(&mut text).deserialize(from)?;
@@ -81,7 +81,7 @@ impl<'de> Visitor<'de> for Copied {
     }
 }
 
-/// Takes white space off a JSON text, but for that in its strings.
+/// Removes white space from a JSON text, but not in its strings.
 fn compact(text: &str) -> String {
     let (mut within, mut escaped) = (false, false);
     let is_kept = |letter: &char| {
@@ -93,11 +93,11 @@ fn compact(text: &str) -> String {
     text.chars().filter(is_kept).collect()
 }
 
-/// The seed of a value that is written to the end of a text.
+/// The seed of a value that is copied to the end of a text.
 struct Copy<'t>(&'t mut String);
 
 impl Copy<'_> {
-    /// Writes what is one token.
+    /// Writes a value that is one token.
     fn token<E: Error>(self, value: impl serde::Serialize) -> Result<(), E> {
         let mut token = Vec::new();
         let mut writer = Writer::new(&mut token, Depth::MAX);
@@ -161,7 +161,7 @@ impl<'de> Visitor<'de> for Copy<'_> {
         text.push('{');
         let start = text.len();
         while let Some(key) = map.next_key::<String>()? {
-            // Made up by serde_json around a number's digits.
+            // A number's digits, as `serde_json` passes them on.
             if key == NUMBER {
                 text.truncate(start - 1);
                 text.push_str(&map.next_value::<String>()?);
@@ -179,7 +179,7 @@ impl<'de> Visitor<'de> for Copy<'_> {
     }
 }
 
-/// The seed of an element, with a comma before it unless it is the first.
+/// The seed of an element that is copied, with a comma before it unless it is the first.
 struct Element<'t>(&'t mut String, usize);
 
 impl<'de> DeserializeSeed<'de> for Element<'_> {

@@ -1,4 +1,4 @@
-//! Messages without a type of ours: any serde type, alone or with loose descriptors.
+//! Any serde type as a message, alone or with descriptors that no field names.
 
 use super::{Pack, Packer, Unpack, Unpacker, WithoutFds, absent, whole};
 use crate::fds::Fds;
