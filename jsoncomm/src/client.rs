@@ -279,10 +279,7 @@ impl Connection {
     /// ```
     #[must_use = "the timeout is that of the returned clone, this connection keeps its own"]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self {
-            timeout: Some(timeout),
-            ..self.clone()
-        }
+        self.with(|clone| clone.timeout = Some(timeout))
     }
 
     /// Returns a clone whose calls wait until the server replies or closes.
@@ -300,10 +297,7 @@ impl Connection {
     /// ```
     #[must_use = "the returned clone has no timeout, this connection keeps its own"]
     pub fn without_timeout(&self) -> Self {
-        Self {
-            timeout: None,
-            ..self.clone()
-        }
+        self.with(|clone| clone.timeout = None)
     }
 
     /// Returns a clone whose calls connect again if the server has been restarted.
@@ -334,10 +328,7 @@ impl Connection {
     /// ```
     #[must_use = "the returned clone connects again, this connection does not"]
     pub fn reconnecting(&self) -> Self {
-        Self {
-            recovery: Recovery::Reconnect,
-            ..self.clone()
-        }
+        self.with(|clone| clone.recovery = Recovery::Reconnect)
     }
 
     /// Returns a clone for calls that may be carried out more than once.
@@ -362,10 +353,7 @@ impl Connection {
     /// ```
     #[must_use = "the returned clone repeats calls, this connection does not"]
     pub fn idempotent(&self) -> Self {
-        Self {
-            recovery: Recovery::Repeat,
-            ..self.clone()
-        }
+        self.with(|clone| clone.recovery = Recovery::Repeat)
     }
 
     /// Sets the longest message in bytes, sent or received, for all clones; [`Limits::message`] by default.
@@ -398,6 +386,12 @@ impl Connection {
     /// ```
     pub fn set_busy_poll(&self, time: Duration) {
         self.configure(|table| table.busy_poll.set(time));
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut clone = self.clone();
+        change(&mut clone);
+        clone
     }
 
     /// Changes a setting of all clones; nothing in a forked child.

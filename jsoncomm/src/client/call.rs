@@ -1,11 +1,13 @@
 //! Making calls.
 
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use serde::Serializer;
 
-use super::send::{Outgoing, SendOptions, Unsent};
-use super::slot::Slot;
+use super::send::{Outgoing, SendOptions};
+use super::slot::{NoReply, Slot};
+use super::table::Table;
 use super::{Connection, Items, PendingCall, Recovery, time_left};
 use crate::describe::{DISCOVER, Document};
 use crate::error::CallError;
@@ -73,19 +75,21 @@ impl Connection {
             Recovery::Repeat => time_left(deadline),
         };
         let shared = &*self.shared;
-        let (id, call) = shared.encode_call(method, params, timeout)?;
+        let id = shared.next_id();
+        let call = shared
+            .encode(method, params, Some((id, timeout)))
+            .map_err(NoReply::not_sent)?;
         let options = SendOptions {
-            deadline,
             nonblocking: false,
-            reconnect: self.may_reconnect(),
+            ..self.send_options(deadline)
         };
         let mut table = match shared.send(call, options) {
             Ok(table) => table,
             // A server that rejects a connection sends the reason before it closes.
-            Err(Unsent::Closed) if !shared.lock().is_datagram() => shared.lock(),
-            Err(unsent) => return Err(unsent.into()),
+            Err(NoReply::Closed) if !shared.lock().is_datagram() => shared.lock(),
+            Err(why) => return Err(why.not_sent()),
         };
-        table.insert(id, Slot::single());
+        table.insert(id, Slot::default());
         shared.wait_for_reply(table, id, deadline)
     }
 
@@ -176,8 +180,11 @@ impl Connection {
         params: &(impl Pack + ?Sized),
     ) -> Result<PendingCall<T, E>, CallError<E>> {
         let deadline = self.deadline();
-        let (id, call) = self.shared.encode_call(method, params, self.timeout)?;
-        self.send_call(id, call, deadline, Slot::single())?;
+        let id = self.shared.next_id();
+        let call = self.shared.encode(method, params, Some((id, self.timeout)));
+        let mut table = self.send_encoded(call, deadline)?;
+        table.insert(id, Slot::default());
+        drop(table);
         Ok(PendingCall::new(self.clone(), id, deadline))
     }
 
@@ -198,21 +205,22 @@ impl Connection {
         params: &(impl Pack + ?Sized),
     ) -> Result<Items<T, E>, CallError<E>> {
         // The server is told no timeout: to it, that would be one for the whole stream.
-        let (id, call) = self.shared.encode_call(method, params, None)?;
-        self.send_call(id, call, self.deadline(), Slot::streamed())?;
+        let id = self.shared.next_id();
+        let call = self.shared.encode(method, params, Some((id, None)));
+        let mut table = self.send_encoded(call, self.deadline())?;
+        table.insert(id, Slot::streamed());
+        drop(table);
         Ok(Items::new(self.clone(), id))
     }
 
-    fn send_call(
+    /// Sends a call whose reply is not waited for. Returns with the table locked.
+    fn send_encoded<E>(
         &self,
-        id: u64,
-        call: Outgoing<'_>,
+        call: Result<Outgoing<'_>, NoReply>,
         deadline: Option<Instant>,
-        slot: Slot,
-    ) -> Result<(), Unsent> {
-        let mut table = self.shared.send(call, self.send_options(deadline))?;
-        table.insert(id, slot);
-        Ok(())
+    ) -> Result<MutexGuard<'_, Table>, CallError<E>> {
+        let sent = call.and_then(|call| self.shared.send(call, self.send_options(deadline)));
+        sent.map_err(NoReply::not_sent)
     }
 
     /// Returns how a call is sent whose reply is not waited for.
@@ -246,9 +254,8 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
-        let call = self.shared.encode_notification(method, params)?;
-        let mut table = self.shared.send(call, self.send_options(self.deadline()))?;
-        table.notified = true;
+        let call = self.shared.encode(method, params, None);
+        self.send_encoded(call, self.deadline())?.notified = true;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::send::Unsent;
+use super::slot::NoReply;
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
@@ -36,18 +36,18 @@ impl Connector {
         }
     }
 
-    /// Connects to a server that has closed. [`Unsent::Closed`] means that none has replaced it.
+    /// Connects to a server that has closed. [`NoReply::Closed`] means that none has replaced it.
     pub(super) fn reconnect(
         &self,
         limits: &Limits,
         deadline: Instant,
-    ) -> Result<Transport, Unsent> {
+    ) -> Result<Transport, NoReply> {
         use AddressProblem::{Missing, NobodyListens};
         match self.connect(limits, deadline) {
             Err(Error::Address {
                 problem: Missing | NobodyListens,
                 ..
-            }) => Err(Unsent::Closed),
+            }) => Err(NoReply::Closed),
             other => Ok(other?),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Connection;
 use super::notify::Listener;
-use super::slot::{Ended, Entry};
+use super::slot::{Entry, NoReply};
 use crate::error::Error;
 
 /// A call in flight.
@@ -40,15 +40,15 @@ impl Handle {
         let replaced = table.listen(self.id, listener, deadline);
         drop(table);
         drop(replaced);
-        let ended = if deadline.is_some_and(|at| at <= Instant::now()) {
-            Ended::TimedOut
+        let why = if deadline.is_some_and(|at| at <= Instant::now()) {
+            NoReply::TimedOut
         } else if shared.is_driven() {
             return Poll::Pending;
         } else {
-            Ended::Failed(Error::NotDriven)
+            NoReply::Failed(Error::NotDriven)
         };
         shared.cancel(self.id);
-        Poll::Ready(Err(ended))
+        Poll::Ready(Err(why))
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::Connection;
 use super::handle::Handle;
 use super::receive::Waited;
-use super::reply::Frame;
-use super::slot::{Ended, Entry};
+use super::reply::{Rest, read_item};
+use super::slot::{Entry, NoReply};
 use crate::error::{CallError, caught};
 use crate::message::Message;
 
@@ -113,20 +113,8 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.handle.done {
             return None;
         }
-        let shared = &*self.handle.connection.shared;
-        if let Err(error) = shared.check_process() {
-            return self.read(Err(error.into()));
-        }
-        let mut entry = shared.pop(self.handle.id);
-        if entry.is_none() {
-            let drained = shared.drain();
-            entry = shared.pop(self.handle.id);
-            if let (None, Err(error)) = (&entry, drained) {
-                shared.cancel(self.handle.id);
-                entry = Some(Err(error.into()));
-            }
-        }
-        self.read(entry?)
+        let entry = self.handle.connection.shared.try_take(self.handle.id)?;
+        self.read(entry)
     }
 
     /// Polls for the next item in a task, on any runtime; `None` after the last.
@@ -156,12 +144,6 @@ impl<T: Message, E: Message> Items<T, E> {
             return;
         }
         let (shared, id) = (&self.handle.connection.shared, self.handle.id);
-        if let Err(error) = shared.check_process() {
-            if callback(Some(Err(CallError::from_error(error)))) {
-                callback(None);
-            }
-            return;
-        }
         // A loop that drives the connection would otherwise keep it alive for ever.
         let weak = Arc::downgrade(shared);
         let mut done = false;
@@ -169,19 +151,14 @@ impl<T: Message, E: Message> Items<T, E> {
             if done {
                 return;
             }
-            let (item, last, broken) = match Frame::from(entry) {
-                Frame::Item(item) => (Some(Ok(item)), false, false),
-                Frame::Last(item) => (Some(item), true, false),
-                Frame::Broken(error) => (Some(Err(error)), true, true),
-                Frame::End => (None, true, false),
-            };
+            let (item, rest) = read_item(entry);
             let mut call = |item| caught(|| callback(item)).unwrap_or(false);
             let goes_on = item.is_none_or(|item| call(Some(item)));
-            done = last || !goes_on;
-            if last && goes_on {
+            done = rest != Rest::Open || !goes_on;
+            if done && goes_on {
                 call(None);
             }
-            if broken || (done && !last) {
+            if rest == Rest::Unwanted || (rest == Rest::Open && !goes_on) {
                 if let Some(shared) = weak.upgrade() {
                     shared.cancel(id);
                 }
@@ -196,16 +173,11 @@ impl<T: Message, E: Message> Items<T, E> {
 
     /// Decodes an entry, and notes whether it is the last.
     fn read(&mut self, entry: Entry) -> Option<Result<T, CallError<E>>> {
-        let (item, done) = match Frame::from(entry) {
-            Frame::Item(item) => (Some(Ok(item)), false),
-            Frame::Last(item) => (Some(item), true),
-            Frame::Broken(error) => {
-                self.handle.connection.shared.cancel(self.handle.id);
-                (Some(Err(error)), true)
-            }
-            Frame::End => (None, true),
-        };
-        self.handle.done = done;
+        let (item, rest) = read_item(entry);
+        if rest == Rest::Unwanted {
+            self.handle.connection.shared.cancel(self.handle.id);
+        }
+        self.handle.done = rest != Rest::Open;
         item
     }
 }
@@ -219,7 +191,7 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
         }
         let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
         let entry = match shared.wait_for_any(&[id], self.handle.connection.deadline()) {
-            Ok(Waited::Ready(mut table, _)) => table.pop(id).unwrap_or(Err(Ended::Closed)),
+            Ok(Waited::Ready(_)) => shared.pop(id).unwrap_or(Err(NoReply::Closed)),
             Ok(Waited::TimedOut) => return Some(Err(CallError::Deadline)),
             Err(error) => {
                 shared.cancel(id);

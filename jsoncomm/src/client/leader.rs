@@ -1,14 +1,14 @@
 //! The leader/follower pattern: of the threads that wait for replies, one leads and receives for all.
 
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::notify::{Follower, Listener};
+use super::notify::Listener;
 use super::reply::{BufferedReply, Target, target};
-use super::table::{CHECK_INTERVAL, Delivery, Shared, Table};
+use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use super::time_left;
-use crate::error::Error;
+use crate::sys::OsError;
 use crate::sys::control::Wait;
 use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 
@@ -17,35 +17,6 @@ use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 const REMAINING_MAX: usize = 1024;
-
-/// What a leader receives with.
-pub(super) struct Receiver {
-    pub(super) transport: Arc<Transport>,
-    pub(super) inbox: Inbox,
-}
-
-impl Receiver {
-    pub(super) fn new(transport: &Arc<Transport>) -> Self {
-        Self {
-            transport: Arc::clone(transport),
-            inbox: Inbox::of_one_peer(),
-        }
-    }
-
-    pub(super) fn set_transport(&mut self, transport: &Arc<Transport>) {
-        if !Arc::ptr_eq(&self.transport, transport) {
-            self.transport = Arc::clone(transport);
-        }
-    }
-}
-
-/// Until when a leader receives.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Until {
-    /// It does not wait.
-    Now,
-    Deadline(Option<Instant>),
-}
 
 /// The right to receive for all. It is handed over when dropped, also by a panic.
 pub(super) struct Leadership<'s>(&'s Shared);
@@ -67,7 +38,8 @@ impl Drop for Leadership<'_> {
 /// A thread that receives for all.
 pub(super) struct Leader<'s> {
     pub(super) leadership: Leadership<'s>,
-    pub(super) receiver: Box<Receiver>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) inbox: Box<Inbox>,
     busy_polls: bool,
     /// When to check that a datagram server still exists.
     next_check: Option<Instant>,
@@ -77,71 +49,48 @@ pub(super) struct Leader<'s> {
 
 impl<'s> Leader<'s> {
     fn new(shared: &'s Shared, table: &mut Table) -> Self {
+        let inbox = table.inboxes.pop();
         Self {
             leadership: Leadership(shared),
-            receiver: table.take_receiver(),
+            transport: Arc::clone(&table.transport),
+            inbox: inbox.unwrap_or_else(|| Box::new(Inbox::of_one_peer())),
             busy_polls: table.busy_poll.is_enabled(),
             next_check: None,
             remaining: None,
         }
     }
 
-    pub(super) fn transport(&self) -> &Transport {
-        &self.receiver.transport
-    }
-
     /// Stops leading.
     pub(super) fn leave(self) {
-        let Self {
-            leadership,
-            receiver,
-            ..
-        } = self;
-        leadership.hand_over(|table| table.return_receiver(receiver));
+        let inbox = self.inbox;
+        self.leadership
+            .hand_over(|table| recycle(&mut table.inboxes, inbox));
     }
 
-    /// Receives a datagram. [`ReceiveOutcome::Empty`] means that there was none in time.
-    #[inline]
-    pub(super) fn receive(&mut self, until: Until) -> Result<ReceiveOutcome, Error> {
-        match until {
-            Until::Now => self.try_receive(),
-            Until::Deadline(deadline) => self.receive_by(deadline),
-        }
-    }
-
-    pub(super) fn try_receive(&mut self) -> Result<ReceiveOutcome, Error> {
-        let Receiver { transport, inbox } = &mut *self.receiver;
-        Ok(transport.receive(inbox, Wait::Never)?)
+    pub(super) fn try_receive(&mut self) -> Result<ReceiveOutcome, OsError> {
+        self.transport.receive(&mut self.inbox, Wait::Never)
     }
 
     pub(super) fn receive_by(
         &mut self,
         deadline: Option<Instant>,
-    ) -> Result<ReceiveOutcome, Error> {
+    ) -> Result<ReceiveOutcome, OsError> {
         if self.busy_polls {
             match self.busy_poll(deadline)? {
                 ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => {}
                 received => return Ok(received),
             }
         }
-        if self.transport().kind() == Kind::Datagram {
+        if self.transport.kind() == Kind::Datagram {
             return self.receive_and_check(deadline);
         }
-        self.sleep_until(deadline, Instant::now())
-    }
-
-    fn sleep_until(
-        &mut self,
-        deadline: Option<Instant>,
-        now: Instant,
-    ) -> Result<ReceiveOutcome, Error> {
-        let Receiver { transport, inbox } = &mut *self.receiver;
-        Ok(transport.receive_by(inbox, deadline, now)?)
+        self.transport
+            .receive_by(&mut self.inbox, deadline, Instant::now())
     }
 
     /// Receives from a datagram server, and checks from time to time that it still exists, however much others send
     /// meanwhile.
-    fn receive_and_check(&mut self, deadline: Option<Instant>) -> Result<ReceiveOutcome, Error> {
+    fn receive_and_check(&mut self, deadline: Option<Instant>) -> Result<ReceiveOutcome, OsError> {
         loop {
             if let Some(remaining) = &mut self.remaining {
                 // The server may have replied just before it closed.
@@ -156,22 +105,26 @@ impl<'s> Leader<'s> {
             }
             let now = Instant::now();
             let check = *self.next_check.get_or_insert(now + CHECK_INTERVAL);
+            let until = deadline.map_or(check, |at| at.min(check));
+            let mut gone = false;
             if now < check {
-                let until = deadline.map_or(check, |at| at.min(check));
-                match self.sleep_until(Some(until), now)? {
+                match self
+                    .transport
+                    .receive_by(&mut self.inbox, Some(until), now)?
+                {
                     ReceiveOutcome::Empty if Some(until) != deadline => {}
-                    // Calls with short deadlines must not keep the check from being made.
-                    ReceiveOutcome::Empty
-                        if self.leadership.0.server_is_due_and_gone(self.transport()) =>
-                    {
-                        self.remaining = Some(REMAINING_MAX);
-                        continue;
+                    ReceiveOutcome::Empty => {
+                        // Calls with short deadlines must not keep the check from being made.
+                        gone = self.leadership.0.server_is_due_and_gone(&self.transport);
+                        if !gone {
+                            return Ok(ReceiveOutcome::Empty);
+                        }
                     }
                     received => return Ok(received),
                 }
             }
             self.next_check = None;
-            if self.leadership.0.server_is_gone(self.transport()) {
+            if gone || self.leadership.0.server_is_gone(&self.transport) {
                 self.remaining = Some(REMAINING_MAX);
             }
         }
@@ -179,19 +132,18 @@ impl<'s> Leader<'s> {
 
     /// Polls for a datagram without sleeping, if that is [worth it](crate::busy_poll).
     #[inline(never)]
-    fn busy_poll(&mut self, deadline: Option<Instant>) -> Result<ReceiveOutcome, Error> {
+    fn busy_poll(&mut self, deadline: Option<Instant>) -> Result<ReceiveOutcome, OsError> {
         let Some(until) = self.leadership.0.lock().busy_poll.next_deadline() else {
             return Ok(ReceiveOutcome::Empty);
         };
         let until = deadline.map_or(until, |deadline| until.min(deadline));
-        let received = loop {
-            match self.try_receive()? {
-                ReceiveOutcome::Empty | ReceiveOutcome::Exhausted if Instant::now() < until => {
-                    std::hint::spin_loop()
-                }
-                received => break received,
-            }
-        };
+        let mut received = self.try_receive()?;
+        while matches!(received, ReceiveOutcome::Empty | ReceiveOutcome::Exhausted)
+            && Instant::now() < until
+        {
+            std::hint::spin_loop();
+            received = self.try_receive()?;
+        }
         let found = matches!(received, ReceiveOutcome::Datagram(_));
         self.leadership.0.lock().busy_poll.record(found);
         Ok(received)
@@ -200,26 +152,20 @@ impl<'s> Leader<'s> {
     /// Stores a datagram that has just been received for its call. Returns which that is, and what to notify.
     #[inline(never)]
     pub(super) fn deliver(&mut self, datagram: Datagram) -> Option<(u64, Option<Listener>)> {
-        let depth = self.transport().bounds().depth;
-        let (target, more) = target(self.receiver.inbox.text(&datagram), depth);
+        let depth = self.transport.bounds().depth;
+        let (target, more) = target(self.inbox.text(&datagram), depth);
         if target == Target::None {
             return None;
         }
         let reply = BufferedReply {
-            text: self.receiver.inbox.take_text(&datagram),
+            text: self.inbox.take_text(&datagram),
             depth,
             fds: datagram.fds,
             damage: datagram.damage,
             more,
         };
-        let Delivery {
-            call,
-            listener,
-            rejected,
-        } = self.leadership.0.lock().deliver(target, reply);
-        // The table is unlocked.
-        drop(rejected);
-        call.map(|id| (id, listener))
+        let (delivered, _rejected) = self.leadership.0.lock().deliver(target, reply);
+        delivered
     }
 }
 
@@ -227,8 +173,8 @@ impl<'s> Leader<'s> {
 pub(super) enum Role<'s> {
     /// It is the leader now.
     Leader(Leader<'s>),
-    /// One of its calls has an entry.
-    Ready,
+    /// One of its calls may have an entry.
+    CheckCalls,
     TimedOut,
 }
 
@@ -260,42 +206,33 @@ impl Shared {
         ids: &[u64],
         deadline: Option<Instant>,
     ) -> Role<'s> {
-        let follower = Arc::new(Follower::default());
+        let follower = Arc::new(Condvar::new());
         let listen = |id: &u64| table.listen(*id, Listener::Thread(Arc::clone(&follower)), None);
         let replaced: Vec<_> = ids.iter().filter_map(listen).collect();
         if replaced.iter().any(Listener::runs_user_code) {
-            // Tasks have polled these calls before. Dropping their wakers may make calls, so this thread must not be
-            // chosen as the leader meanwhile.
+            // Tasks have polled these calls before. Dropping their wakers may make calls, so that happens with the table
+            // unlocked and before this thread can be chosen as the leader.
             drop(table);
-            drop(replaced);
-            table = self.lock();
-            if ids.iter().any(|id| table.is_ready(*id)) {
-                return Role::Ready;
-            }
-            if let Some(leader) = self.try_lead(&mut table) {
-                return Role::Leader(leader);
-            }
+            return Role::CheckCalls;
         }
         table.followers.push_back(Arc::clone(&follower));
         loop {
-            if follower.leads() {
+            let chosen = table.chosen.take_if(|other| Arc::ptr_eq(other, &follower));
+            if chosen.is_some() {
                 return Role::Leader(Leader::new(self, &mut table));
             }
             let ready = ids.iter().any(|id| table.is_ready(*id));
-            let left = time_left(deadline);
-            if ready || left == Some(Duration::ZERO) {
+            let left = time_left(deadline).unwrap_or(Duration::MAX);
+            if ready || left.is_zero() {
                 table.remove_follower(&follower);
-                return if ready { Role::Ready } else { Role::TimedOut };
+                return if ready {
+                    Role::CheckCalls
+                } else {
+                    Role::TimedOut
+                };
             }
-            table = follower.wait(table, left);
-        }
-    }
-
-    /// Waits until this thread is the leader; `None` if the deadline passes before.
-    pub(super) fn wait_to_lead(&self, deadline: Option<Instant>) -> Option<Leader<'_>> {
-        match self.lead_or_follow(self.lock(), &[], deadline) {
-            Role::Leader(leader) => Some(leader),
-            Role::Ready | Role::TimedOut => None,
+            let waited = follower.wait_timeout(table, left);
+            table = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -306,7 +243,7 @@ impl Shared {
         let next = table.choose_leader();
         drop(table);
         if let Some(next) = next {
-            next.wake();
+            next.notify_one();
         }
         result
     }

@@ -9,11 +9,8 @@ use crate::transport::{Kind, Transport};
 impl Shared {
     /// Returns true if a datagram server is gone: its socket is closed.
     pub(super) fn server_is_gone(&self, transport: &Transport) -> bool {
-        let at_address = || {
-            self.connector
-                .as_ref()
-                .is_some_and(Connector::server_is_gone)
-        };
+        let connector = self.connector.as_ref();
+        let at_address = || connector.is_some_and(Connector::server_is_gone);
         transport.kind() == Kind::Datagram
             && transport.has_peer().map_or_else(at_address, |has| !has)
     }
@@ -29,16 +26,5 @@ impl Shared {
         table.next_check = again.then(|| now + CHECK_INTERVAL);
         drop(table);
         again && self.server_is_gone(transport)
-    }
-
-    /// Checks a datagram server if it is time to, and ends all calls if it is gone. Returns true if it was time.
-    pub(super) fn check_if_due(&self) -> bool {
-        let next_check = self.lock().next_check;
-        let due = next_check.is_some_and(|at| at <= Instant::now());
-        if due {
-            // An error shows in the slots, or when the caller receives.
-            let _ = self.drain();
-        }
-        due
     }
 }

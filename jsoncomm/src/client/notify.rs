@@ -1,18 +1,18 @@
 //! Who waits for the replies to a call, and how they are notified.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, TryLockError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::slot::Entry;
-use super::table::{Shared, Table};
+use super::table::Shared;
 use crate::error::caught;
 
 /// What is notified when a reply to a call is stored. To be notified and dropped with the table unlocked: a waker and
 /// a callback are user code.
 pub(super) enum Listener {
-    Thread(Arc<Follower>),
+    /// A thread that follows the [leader](super::leader).
+    Thread(Arc<Condvar>),
     Task(Waker),
     Callback(Arc<Callback>),
 }
@@ -25,50 +25,10 @@ impl Listener {
 
     pub(super) fn notify(self, shared: &Shared) {
         match self {
-            Self::Thread(follower) => follower.wake(),
+            Self::Thread(follower) => follower.notify_one(),
             // A peer causes this: a waker that panics must not keep the others from being notified.
             Self::Task(waker) => drop(caught(|| waker.wake())),
             Self::Callback(callback) => callback.run(shared),
-        }
-    }
-}
-
-/// A thread that waits for replies while another one, the leader, receives.
-#[derive(Debug, Default)]
-pub(super) struct Follower {
-    condvar: Condvar,
-    /// It has been chosen as the next leader. Changed with the table locked.
-    leads: AtomicBool,
-}
-
-impl Follower {
-    pub(super) fn promote(&self) {
-        self.leads.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn leads(&self) -> bool {
-        self.leads.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn wake(&self) {
-        self.condvar.notify_one();
-    }
-
-    /// Waits until it is woken or the time has passed; can return early.
-    pub(super) fn wait<'t>(
-        &self,
-        table: MutexGuard<'t, Table>,
-        timeout: Option<Duration>,
-    ) -> MutexGuard<'t, Table> {
-        match timeout {
-            None => self
-                .condvar
-                .wait(table)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(timeout) => {
-                let waited = self.condvar.wait_timeout(table, timeout);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
         }
     }
 }
@@ -101,9 +61,9 @@ impl Shared {
     /// Notifies all, callbacks last: one may wait for a thread that is notified here.
     pub(super) fn notify_all(&self, mut listeners: Vec<Listener>) {
         listeners.sort_by_key(|listener| matches!(listener, Listener::Callback(_)));
-        listeners
-            .into_iter()
-            .for_each(|listener| listener.notify(self));
+        for listener in listeners {
+            listener.notify(self);
+        }
     }
 
     /// Has a function called with what is stored for a call, now and later. At the deadline the call ends, if an event
@@ -112,8 +72,11 @@ impl Shared {
         &self,
         id: u64,
         deadline: Option<Instant>,
-        function: impl FnMut(Entry) + Send + 'static,
+        mut function: impl FnMut(Entry) + Send + 'static,
     ) {
+        if let Err(error) = self.check_process() {
+            return function(Err(error.into()));
+        }
         let function = Mutex::new(Box::new(function) as Box<_>);
         let callback = Arc::new(Callback { id, function });
         let listener = Listener::Callback(Arc::clone(&callback));

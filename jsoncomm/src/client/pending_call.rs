@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::Connection;
 use super::handle::Handle;
 use super::receive::Waited;
-use super::slot::Entry;
+use super::slot::{Entry, NoReply};
 use crate::error::CallError;
 use crate::message::Message;
 
@@ -113,16 +113,14 @@ impl<T: Message, E: Message> PendingCall<T, E> {
             return Some(Err(CallError::Closed));
         }
         let shared = &*self.handle.connection.shared;
-        if let Err(error) = shared.check_process() {
-            return Some(Err(CallError::from_error(error)));
-        }
-        let reply = shared.try_reply(self.handle.id).or_else(|| {
+        let entry = shared.try_take(self.handle.id).or_else(|| {
             self.deadline.filter(|at| *at <= Instant::now())?;
             shared.cancel(self.handle.id);
-            Some(Err(CallError::Deadline))
-        });
-        self.handle.done = reply.is_some();
-        reply
+            Some(Err(NoReply::TimedOut))
+        })?;
+        // In a forked child it stays a call of the parent.
+        self.handle.done = shared.check_process().is_ok();
+        Some(read(entry))
     }
 
     /// Has a callback called with the reply, by the thread that receives it; does not wait.
@@ -153,9 +151,6 @@ impl<T: Message, E: Message> PendingCall<T, E> {
             return callback(Err(CallError::Closed));
         }
         let shared = &*self.handle.connection.shared;
-        if let Err(error) = shared.check_process() {
-            return callback(Err(CallError::from_error(error)));
-        }
         let mut callback = Some(callback);
         shared.set_callback(self.handle.id, self.deadline, move |entry| {
             if let Some(callback) = callback.take() {
@@ -201,17 +196,16 @@ impl<T: Message, E: Message> PendingCall<T, E> {
         let earliest = deadlines
             .filter_map(|(index, call)| Some((call.deadline?, index)))
             .min();
-        let (index, error) = match shared.wait_for_any(&ids, earliest.map(|(at, _)| at)) {
-            Ok(Waited::Ready(table, index)) => {
-                drop(table);
-                return Some((index, calls.remove(index).wait()));
+        let index = match shared.wait_for_any(&ids, earliest.map(|(at, _)| at)) {
+            Ok(Waited::Ready(index)) => index,
+            // Its deadline has passed, so it does not wait.
+            Ok(Waited::TimedOut) => earliest.map_or(0, |(_, index)| index),
+            Err(error) => {
+                drop(calls.remove(0));
+                return Some((0, Err(CallError::from_error(error))));
             }
-            Ok(Waited::TimedOut) => (earliest.map_or(0, |(_, index)| index), CallError::Deadline),
-            Err(error) => (0, CallError::from_error(error)),
         };
-        // Dropping the call cancels it.
-        drop(calls.remove(index));
-        Some((index, Err(error)))
+        Some((index, calls.remove(index).wait()))
     }
 
     /// Waits for the replies to all of `calls` and returns them in the same order.

@@ -6,30 +6,23 @@
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::leader::{Leader, Receiver, Role, Until};
+use super::leader::{Leader, Role};
 use super::notify::Listener;
-use super::reply::{BufferedReply, Parts, open_reply, read};
-use super::table::{Shared, Table};
+use super::reply::{Parts, open_reply, read};
+use super::slot::Entry;
+use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use crate::error::{CallError, Error};
 use crate::message::Message;
+use crate::sys::OsError;
 use crate::transport::{Datagram, ReceiveOutcome};
 
 /// How many datagrams are received in a row without waiting: as many as in one turn of a server.
 const TURN: usize = 32;
 
-/// How an attempt to receive the reply to a call ended.
-enum Step<R> {
-    Reply(R),
-    /// This thread has handed over: its slot has an entry, or another call's listener was notified.
-    HandedOver,
-    /// Nothing came in time.
-    Nothing,
-}
-
 /// How waiting for one of several calls ended.
-pub(super) enum Waited<'s> {
-    /// The call at this index has an entry, or is not in flight. The table is locked.
-    Ready(MutexGuard<'s, Table>, usize),
+pub(super) enum Waited {
+    /// The call at this index has an entry, or is not in flight.
+    Ready(usize),
     TimedOut,
 }
 
@@ -53,15 +46,14 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
         loop {
-            let step = match self.lead_or_follow(table, &[id], deadline) {
-                Role::Leader(leader) => self.receive_reply(leader, id, Until::Deadline(deadline)),
-                Role::Ready => Step::HandedOver,
-                Role::TimedOut => Step::Nothing,
-            };
-            match step {
-                Step::Reply(reply) => return reply,
-                Step::HandedOver => {}
-                Step::Nothing => {
+            match self.lead_or_follow(table, &[id], deadline) {
+                Role::Leader(leader) => {
+                    if let Some(reply) = self.receive_reply(leader, id, deadline) {
+                        return reply;
+                    }
+                }
+                Role::CheckCalls => {}
+                Role::TimedOut => {
                     self.cancel(id);
                     return Err(CallError::Deadline);
                 }
@@ -74,47 +66,24 @@ impl Shared {
         }
     }
 
-    /// Returns the reply to a call if it has come; never waits. The call is over then.
-    pub(super) fn try_reply<T: Message, E: Message>(
-        &self,
-        id: u64,
-    ) -> Option<Result<T, CallError<E>>> {
-        for _ in 0..TURN {
-            let mut table = self.lock();
-            if let Some(entry) = table.pop(id) {
-                drop(table);
-                return Some(entry.map_err(CallError::from).and_then(BufferedReply::read));
-            }
-            let leader = self.try_lead(&mut table)?;
-            drop(table);
-            match self.receive_reply(leader, id, Until::Now) {
-                Step::Reply(reply) => return Some(reply),
-                Step::HandedOver => {}
-                Step::Nothing if self.check_if_due() => {}
-                Step::Nothing => break,
-            }
-        }
-        None
-    }
-
-    /// Receives for all until the reply to this call has come. That is decoded where it was received, without a copy.
+    /// Receives for all until the reply to this call has come, which is decoded where it was received, without a copy.
+    /// Returns `None` if this thread has handed over before: the call may have an entry.
     fn receive_reply<T: Message, E: Message>(
         &self,
         mut leader: Leader<'_>,
         id: u64,
-        until: Until,
-    ) -> Step<Result<T, CallError<E>>> {
+        deadline: Option<Instant>,
+    ) -> Option<Result<T, CallError<E>>> {
         loop {
-            let datagram = match leader.receive(until) {
+            let datagram = match leader.receive_by(deadline) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 other => return self.stop_receiving(leader, id, other),
             };
-            let Receiver { transport, inbox } = &*leader.receiver;
-            let depth = transport.bounds().depth;
-            if let Some(envelope) = open_reply(inbox.text(&datagram), depth, id) {
+            let depth = leader.transport.bounds().depth;
+            if let Some(envelope) = open_reply(leader.inbox.text(&datagram), depth, id) {
                 let slot = leader.leadership.hand_over(|table| {
                     table.notified = false;
-                    table.remove(id)
+                    table.calls.remove(&id)
                 });
                 // The table is unlocked: the slot may have a waker.
                 drop(slot);
@@ -123,43 +92,36 @@ impl Shared {
                     Some(damage) => Err(CallError::Io(damage)),
                 };
                 let mut table = self.lock();
-                table.return_receiver(leader.receiver);
+                recycle(&mut table.inboxes, leader.inbox);
                 if matches!(reply, Err(CallError::Stream)) {
                     table.to_cancel.push(id);
                     table.send_cancels();
                 }
-                return Step::Reply(reply);
+                return Some(reply);
             }
-            match self.pass_on(leader, datagram, &[id]) {
-                Some(still) => leader = still,
-                None => return Step::HandedOver,
-            }
+            leader = self.pass_on(leader, datagram, &[id])?;
         }
     }
 
-    /// Stops leading because no datagram was received.
+    /// Stops leading because no datagram was received in time.
     #[inline(never)]
     fn stop_receiving<T, E>(
         &self,
         leader: Leader<'_>,
         id: u64,
-        received: Result<ReceiveOutcome, Error>,
-    ) -> Step<Result<T, CallError<E>>> {
-        match received {
+        received: Result<ReceiveOutcome, OsError>,
+    ) -> Option<Result<T, CallError<E>>> {
+        let error = match received {
             Ok(ReceiveOutcome::Closed) => {
                 self.close(leader);
-                Step::HandedOver
+                return None;
             }
-            Ok(_) => {
-                leader.leave();
-                Step::Nothing
-            }
-            Err(error) => {
-                leader.leave();
-                self.cancel(id);
-                Step::Reply(Err(CallError::Io(error)))
-            }
-        }
+            Ok(_) => CallError::Deadline,
+            Err(error) => CallError::Io(error.into()),
+        };
+        leader.leave();
+        self.cancel(id);
+        Some(Err(error))
     }
 
     /// Stores a datagram in the slot of its call and notifies the listener there. Returns the leader, unless it had to
@@ -191,30 +153,50 @@ impl Shared {
         &self,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<Waited<'_>, Error> {
+    ) -> Result<Waited, Error> {
         self.check_process()?;
         loop {
             let table = self.lock();
             if let Some(index) = ids.iter().position(|id| table.is_ready(*id)) {
-                return Ok(Waited::Ready(table, index));
+                return Ok(Waited::Ready(index));
             }
             let mut leader = match self.lead_or_follow(table, ids, deadline) {
                 Role::Leader(leader) => Some(leader),
-                Role::Ready => None,
+                Role::CheckCalls => None,
                 Role::TimedOut => return Ok(Waited::TimedOut),
             };
             while let Some(mut leading) = leader.take() {
                 match leading.receive_by(deadline) {
                     Ok(ReceiveOutcome::Datagram(datagram)) => {
-                        leader = self.pass_on(leading, datagram, ids)
+                        leader = self.pass_on(leading, datagram, ids);
                     }
                     Ok(ReceiveOutcome::Closed) => self.close(leading),
                     other => {
                         leading.leave();
-                        return other.map(|_| Waited::TimedOut);
+                        other?;
+                        return Ok(Waited::TimedOut);
                     }
                 }
             }
+        }
+    }
+
+    /// Takes the oldest entry of a call, and receives if it has none; never waits.
+    pub(super) fn try_take(&self, id: u64) -> Option<Entry> {
+        if let Err(error) = self.check_process() {
+            return Some(Err(error.into()));
+        }
+        if let Some(entry) = self.pop(id) {
+            return Some(entry);
+        }
+        let drained = self.drain();
+        let entry = self.pop(id);
+        match drained {
+            Err(error) if entry.is_none() => {
+                self.cancel(id);
+                Some(Err(error.into()))
+            }
+            _ => entry,
         }
     }
 
@@ -222,9 +204,12 @@ impl Shared {
     fn lead_drain(&self) -> Option<Leader<'_>> {
         let mut table = self.lock();
         let leader = self.try_lead(&mut table);
-        match leader {
-            Some(_) => table.begin_drain(),
-            None => table.skip_drain(Instant::now()),
+        table.drain_skipped = leader.is_none();
+        if leader.is_some() {
+            table.drain_failed = false;
+        } else if table.next_check.is_some_and(|at| at <= Instant::now()) {
+            // The leader checks the server as well, so an event loop is not due at once again.
+            table.next_check = Some(Instant::now() + CHECK_INTERVAL);
         }
         leader
     }
@@ -239,10 +224,10 @@ impl Shared {
             };
             match leading.try_receive() {
                 Ok(ReceiveOutcome::Datagram(datagram)) => {
-                    leader = self.pass_on(leading, datagram, &[])
+                    leader = self.pass_on(leading, datagram, &[]);
                 }
                 Ok(ReceiveOutcome::Empty) if !gone => {
-                    gone = self.server_is_due_and_gone(leading.transport());
+                    gone = self.server_is_due_and_gone(&leading.transport);
                     if !gone {
                         leading.leave();
                         return Ok(Drained::Empty);
@@ -255,10 +240,13 @@ impl Shared {
                     return Ok(Drained::Closed);
                 }
                 failed @ (Ok(ReceiveOutcome::Exhausted) | Err(_)) => {
-                    // No event says when to try again.
-                    self.lock().fail_drain(Instant::now());
                     leading.leave();
-                    return failed.map(|_| Drained::Empty);
+                    let mut table = self.lock();
+                    // No event says when to try again.
+                    table.next_check = Some(Instant::now() + CHECK_INTERVAL);
+                    table.drain_failed = true;
+                    failed?;
+                    return Ok(Drained::Empty);
                 }
             }
         }

@@ -83,23 +83,6 @@ impl BufferedReply {
             }
         }
     }
-
-    fn read_frame<T: Message, E: Message>(self) -> Frame<T, E> {
-        if !self.is_last() {
-            return match self.read_as(Parts::Many) {
-                Ok(item) => Frame::Item(item),
-                Err(error) => Frame::Broken(error),
-            };
-        }
-        // If the text is damaged behind the `null`, `read_as` returns the error.
-        let empty = Envelope::open(&self.text, self.depth)
-            .is_ok_and(|mut envelope| envelope.has_null_result() && envelope.skip().is_ok());
-        if empty {
-            Frame::End
-        } else {
-            Frame::Last(self.read_as(Parts::Many))
-        }
-    }
 }
 
 /// Decodes a reply, or a part of one, that came by no socket.
@@ -117,23 +100,39 @@ pub(crate) fn read_part<T: Message, E: Message>(
     reply.read_as(Parts::Many)
 }
 
-/// One part of a reply in many parts.
-pub(super) enum Frame<T, E> {
-    Item(T),
-    /// No part follows. Foreign servers may end a stream with an item.
-    Last(Result<T, CallError<E>>),
-    /// It cannot be decoded; others may follow.
-    Broken(CallError<E>),
-    End,
+/// What follows an entry of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Other entries may.
+    Open,
+    /// Nothing.
+    Ended,
+    /// The entry cannot be decoded, so the stream is to be cancelled.
+    Unwanted,
 }
 
-impl<T: Message, E: Message> From<Entry> for Frame<T, E> {
-    fn from(entry: Entry) -> Self {
-        match entry {
-            Ok(reply) => reply.read_frame(),
-            Err(ended) => Self::Last(Err(ended.into())),
-        }
+/// Decodes an entry of a stream: its item, unless it is the end alone.
+pub(super) fn read_item<T: Message, E: Message>(
+    entry: Entry,
+) -> (Option<Result<T, CallError<E>>>, Rest) {
+    let reply = match entry {
+        Ok(reply) => reply,
+        Err(why) => return (Some(Err(why.into())), Rest::Ended),
+    };
+    if !reply.is_last() {
+        let item = reply.read_as(Parts::Many);
+        let rest = if item.is_ok() {
+            Rest::Open
+        } else {
+            Rest::Unwanted
+        };
+        return (Some(item), rest);
     }
+    // If the text is damaged behind the `null`, `read_as` returns the error. Foreign servers may end with an item.
+    let empty = Envelope::open(&reply.text, reply.depth)
+        .is_ok_and(|mut envelope| envelope.has_null_result() && envelope.skip().is_ok());
+    let item = (!empty).then(|| reply.read_as(Parts::Many));
+    (item, Rest::Ended)
 }
 
 /// In how many parts a reply is expected.

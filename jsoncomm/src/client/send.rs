@@ -3,18 +3,18 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::leader::Leader;
+use super::leader::Role;
 use super::receive::Drained;
-use super::slot::Slot;
-use super::table::{Shared, Table};
+use super::slot::{NoReply, Slot};
+use super::table::{Shared, Table, recycle};
 use crate::envelope;
-use crate::error::{CallError, Error};
+use crate::error::Error;
 use crate::json::check_size;
 use crate::limits::Limits;
 use crate::message::{Pack, Packer, Row};
 use crate::sys::control::Wait;
 use crate::sys::wait::{self, WaitOutcome};
-use crate::transport::{self, DEADLINE, PAUSE, SendAttempt, Transport};
+use crate::transport::{self, DEADLINE, PAUSE, SendAttempt};
 
 /// How long replies stay in the socket while calls are sent to a datagram server. If a call then finds the server dead,
 /// replies that came in that time, and while a call waited for room, are lost.
@@ -32,14 +32,6 @@ pub(super) struct Outgoing<'a> {
     fds: Row<'a>,
 }
 
-/// What a call says besides its parameters.
-struct Header<'m> {
-    method: &'m str,
-    id: Option<u64>,
-    /// What the server is told, in milliseconds.
-    timeout: Option<u64>,
-}
-
 /// How a call is sent.
 #[derive(Clone, Copy)]
 pub(super) struct SendOptions {
@@ -51,92 +43,28 @@ pub(super) struct SendOptions {
     pub(super) reconnect: bool,
 }
 
-/// Why a call was not sent.
-#[derive(Debug)]
-pub(super) enum Unsent {
-    /// The server is gone.
-    Closed,
-    /// There was no room before the deadline.
-    TimedOut,
-    /// There is no room, and the call must not wait.
-    Full,
-    Failed(Error),
-}
-
-impl<E: Into<Error>> From<E> for Unsent {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl<E> From<Unsent> for CallError<E> {
-    fn from(unsent: Unsent) -> Self {
-        match unsent {
-            Unsent::Closed => Self::Closed,
-            Unsent::TimedOut => Self::NotSent(Error::Deadline),
-            Unsent::Full => Self::NotSent(Error::Full),
-            Unsent::Failed(error) => Self::NotSent(error),
-        }
-    }
-}
-
 impl Shared {
-    /// Encodes a call that has a reply, and returns its id. `timeout` is what the server is told.
-    pub(super) fn encode_call<'a>(
+    /// Encodes a call. `reply` is its id and the timeout that the server is told, if it has a reply.
+    pub(super) fn encode<'a>(
         &self,
         method: &str,
         params: &'a (impl Pack + ?Sized),
-        timeout: Option<Duration>,
-    ) -> Result<(u64, Outgoing<'a>), Unsent> {
+        reply: Option<(u64, Option<Duration>)>,
+    ) -> Result<Outgoing<'a>, NoReply> {
         self.check_process()?;
         let mut table = self.lock();
-        let id = table.next_id();
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let header = Header {
-            method,
-            id: Some(id),
-            timeout: timeout.map(|time| millis(time).max(1)),
-        };
-        Ok((id, self.encode(table, &header, params)?))
-    }
-
-    /// Encodes a call that has no reply.
-    pub(super) fn encode_notification<'a>(
-        &self,
-        method: &str,
-        params: &'a (impl Pack + ?Sized),
-    ) -> Result<Outgoing<'a>, Unsent> {
-        self.check_process()?;
-        let header = Header {
-            method,
-            id: None,
-            timeout: None,
-        };
-        self.encode(self.lock(), &header, params)
-    }
-
-    fn encode<'a>(
-        &self,
-        mut table: MutexGuard<'_, Table>,
-        header: &Header<'_>,
-        params: &'a (impl Pack + ?Sized),
-    ) -> Result<Outgoing<'a>, Unsent> {
-        let (mut text, bounds) = (table.take_buffer(), table.transport.bounds());
+        let mut text = table.buffers.pop().unwrap_or_default();
+        let bounds = table.transport.bounds();
         // User code follows.
         drop(table);
         transport::reset_buffer(&mut text);
         let fds = Packer::at_depth(bounds.depth);
-        let Header {
-            method,
-            id,
-            timeout,
-        } = *header;
-        let written = envelope::write_call(&mut text, id, method, params, timeout, &fds)
-            .and_then(|()| check_size(&text, bounds.message));
-        if let Err(error) = written {
-            self.lock().return_buffer(text);
-            return Err(Unsent::Failed(Error::Encode(error)));
-        }
+        let id = reply.map(|(id, _)| id);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let timeout = reply.and_then(|(_, timeout)| Some(millis(timeout?).max(1)));
+        envelope::write_call(&mut text, id, method, params, timeout, &fds)
+            .and_then(|()| check_size(&text, bounds.message))
+            .map_err(Error::Encode)?;
         let fds = fds.into_row();
         Ok(Outgoing { text, fds })
     }
@@ -147,41 +75,27 @@ impl Shared {
         &self,
         call: Outgoing<'_>,
         options: SendOptions,
-    ) -> Result<MutexGuard<'_, Table>, Unsent> {
-        let Outgoing { text, fds } = call;
-        match self.send_when_room(&text, &fds, options) {
-            Ok(mut table) => {
-                table.return_buffer(text);
-                Ok(table)
-            }
-            Err(unsent) => {
-                self.lock().return_buffer(text);
-                Err(unsent)
-            }
-        }
-    }
-
-    fn send_when_room(
-        &self,
-        text: &[u8],
-        fds: &Row<'_>,
-        options: SendOptions,
-    ) -> Result<MutexGuard<'_, Table>, Unsent> {
+    ) -> Result<MutexGuard<'_, Table>, NoReply> {
         let (mut table, mut reconnect) = (self.lock(), options.reconnect);
         loop {
             table.send_cancels();
-            let (locked, tried) = self.try_send(table, text, fds);
+            let (mut locked, tried) = self.try_send(table, &call);
             table = match tried {
-                Ok(SendAttempt::Sent) => return Ok(locked),
+                Ok(SendAttempt::Sent) => {
+                    recycle(&mut locked.buffers, call.text);
+                    return Ok(locked);
+                }
                 // Nothing was sent, so nothing is repeated.
                 Ok(SendAttempt::Closed) if reconnect => {
                     reconnect = false;
                     self.reconnect(locked, options.deadline)?
                 }
-                Ok(SendAttempt::Closed) => return Err(Unsent::Closed),
-                Ok(_) if options.nonblocking => return Err(Unsent::Full),
+                Ok(SendAttempt::Closed) => return Err(NoReply::Closed),
+                Ok(_) if options.nonblocking => return Err(NoReply::Full),
                 // No call of this connection can end the shortage.
-                Ok(SendAttempt::Exhausted(error)) if locked.is_empty() => return Err(error.into()),
+                Ok(SendAttempt::Exhausted(error)) if locked.calls.is_empty() => {
+                    return Err(error.into());
+                }
                 Ok(tried) => self.wait_for_room(locked, &tried, options.deadline)?,
                 Err(error) => return Err(error.into()),
             };
@@ -194,8 +108,7 @@ impl Shared {
     fn try_send<'s>(
         &'s self,
         mut table: MutexGuard<'s, Table>,
-        text: &[u8],
-        fds: &Row<'_>,
+        call: &Outgoing<'_>,
     ) -> (MutexGuard<'s, Table>, Result<SendAttempt, Error>) {
         if table.may_lose_replies() {
             let now = Instant::now();
@@ -213,7 +126,9 @@ impl Shared {
                 }
             }
         }
-        let tried = table.transport.send(text, fds, None, Wait::Never);
+        let tried = table
+            .transport
+            .send(&call.text, &call.fds, None, Wait::Never);
         (table, tried)
     }
 
@@ -225,67 +140,51 @@ impl Shared {
         mut table: MutexGuard<'s, Table>,
         tried: &SendAttempt,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, Unsent> {
+    ) -> Result<MutexGuard<'s, Table>, NoReply> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return Err(Unsent::TimedOut);
+            return Err(NoReply::TimedOut);
         }
         let short = matches!(tried, SendAttempt::Exhausted(_));
         // The queue of a datagram server is full whenever it is busy, so replies stay in the socket for a while. If that
         // does not help, the server may itself be waiting for room, and the next calls receive at once.
         let postpones = table.is_datagram() && !short && table.congestion == 0;
         table.congestion = table.congestion.saturating_sub(1);
-        if !postpones {
-            let what = match (short, table.drain_failed) {
-                (false, false) => wait::For::Either,
-                // What cannot be received stays readable.
-                (false, true) => wait::For::Writing,
-                (true, false) => wait::For::Reading,
-                (true, true) => wait::For::Nothing,
-            };
-            if let Some(leader) = self.try_lead(&mut table) {
-                table.begin_drain();
-                drop(table);
-                return self.wait_as_leader(leader, what, deadline);
-            }
-        }
-        let what = if short {
-            wait::For::Nothing
+        // What cannot be received stays readable.
+        let receives = !table.drain_failed;
+        let leader = if postpones {
+            None
         } else {
-            wait::For::Writing
+            self.try_lead(&mut table)
         };
-        // No event says when another leader stops.
-        let pause = Instant::now() + PAUSE;
-        let until = deadline.map_or(pause, |at| at.min(pause));
+        let what = match (short, leader.is_some() && receives) {
+            (false, true) => wait::For::Either,
+            (false, false) => wait::For::Writing,
+            (true, true) => wait::For::Reading,
+            (true, false) => wait::For::Nothing,
+        };
+        if leader.is_some() {
+            (table.drain_skipped, table.drain_failed) = (false, false);
+        }
+        let mut until = deadline;
+        if !matches!(what, wait::For::Either) {
+            // No event says when a shortage ends, or another leader stops.
+            let pause = Instant::now() + PAUSE;
+            until = Some(deadline.map_or(pause, |at| at.min(pause)));
+        }
         let transport = Arc::clone(&table.transport);
         drop(table);
-        let waited = transport.wait(what, Some(until))?;
+        let waited = transport.wait(what, until);
+        if let Some(leader) = leader {
+            leader.leave();
+            if self.drain()? == Drained::Closed {
+                return Err(NoReply::Closed);
+            }
+        }
         let mut table = self.lock();
-        if postpones && waited == WaitOutcome::TimedOut {
+        if waited? == WaitOutcome::TimedOut && postpones {
             table.congestion = CONGESTED_CALLS;
         }
         Ok(table)
-    }
-
-    fn wait_as_leader<'s>(
-        &'s self,
-        leader: Leader<'s>,
-        what: wait::For,
-        deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, Unsent> {
-        let transport = leader.transport();
-        let waited = match what {
-            wait::For::Either => transport.wait(what, deadline),
-            // The rest is reported by no event.
-            _ => transport.wait_or_pause(what, deadline),
-        };
-        leader.leave();
-        if waited? == WaitOutcome::TimedOut {
-            return Err(Unsent::TimedOut);
-        }
-        match self.drain()? {
-            Drained::Closed => Err(Unsent::Closed),
-            Drained::More | Drained::Empty => Ok(self.lock()),
-        }
     }
 
     /// Connects to the server again, and ends the calls in flight, once it is certain that they get no reply.
@@ -294,18 +193,20 @@ impl Shared {
         &'s self,
         table: MutexGuard<'s, Table>,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, Unsent> {
+    ) -> Result<MutexGuard<'s, Table>, NoReply> {
         let old = Arc::clone(&table.transport);
         drop(table);
         // What the server sent before it closed is still a reply.
         self.lock().next_check = Some(Instant::now());
         while self.drain().is_ok_and(|drained| drained == Drained::More) {
             if deadline.is_some_and(|at| at <= Instant::now()) {
-                return Err(Unsent::TimedOut);
+                return Err(NoReply::TimedOut);
             }
         }
         // From here on no other thread receives from the old socket.
-        let leader = self.wait_to_lead(deadline).ok_or(Unsent::TimedOut)?;
+        let Role::Leader(leader) = self.lead_or_follow(self.lock(), &[], deadline) else {
+            return Err(NoReply::TimedOut);
+        };
         let table = self.lock();
         if !Arc::ptr_eq(&table.transport, &old) {
             drop(table);
@@ -314,9 +215,14 @@ impl Shared {
         }
         let connector = self.connector.as_ref().filter(|_| !table.expects_reply());
         drop(table);
-        let limits = limits_of(&old);
+        let bounds = old.bounds();
+        let limits = Limits {
+            message: bounds.message,
+            depth: bounds.depth.limit(),
+            ..Limits::default()
+        };
         let by = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
-        let transport = connector.ok_or(Unsent::Closed)?.reconnect(&limits, by)?;
+        let transport = connector.ok_or(NoReply::Closed)?.reconnect(&limits, by)?;
         let mut table = self.lock();
         table.transport = Arc::new(transport.replacing(&old)?);
         // None of them has been sent to this server.
@@ -337,7 +243,7 @@ impl Shared {
             return;
         }
         let mut table = self.lock();
-        let slot = table.remove(id);
+        let slot = table.calls.remove(&id);
         if slot.as_ref().is_some_and(Slot::is_open) {
             table.to_cancel.push(id);
             if table.may_lose_replies() {
@@ -354,22 +260,12 @@ impl Shared {
     }
 }
 
-/// Limits that give a new socket the settings of an old one.
-fn limits_of(transport: &Transport) -> Limits {
-    let bounds = transport.bounds();
-    Limits {
-        message: bounds.message,
-        depth: bounds.depth.limit(),
-        ..Limits::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::inject::{self, Plan};
     use crate::sys::socket as sys;
-    use crate::transport::{Inbox, Kind};
+    use crate::transport::{Inbox, Kind, Transport};
     use rustix::io::Errno;
 
     /// A connection with one call in flight, and the other end.
@@ -377,13 +273,14 @@ mod tests {
         let (near, far) = sys::socketpair(kind).unwrap();
         let transport = |fd| Transport::new(fd, kind, &Limits::default()).unwrap();
         let shared = Shared::new(transport(near), None, 1);
-        shared.lock().insert(0, Slot::single());
+        shared.lock().insert(0, Slot::default());
         (shared, transport(far))
     }
 
     /// Sends a call; waits so long for room.
-    fn send(shared: &Shared, time: Duration) -> Result<(), Unsent> {
-        let (_, call) = shared.encode_call("a.b", &(1,), None).unwrap();
+    fn send(shared: &Shared, time: Duration) -> Result<(), NoReply> {
+        let reply = Some((shared.next_id(), None));
+        let call = shared.encode("a.b", &(1,), reply).unwrap();
         let options = SendOptions {
             deadline: Some(Instant::now() + time),
             nonblocking: false,
@@ -403,7 +300,7 @@ mod tests {
                     inject::begin(Some(Plan { call, times, errno }));
                     let pauses = 5;
                     let error = send(&shared, PAUSE * pauses).unwrap_err();
-                    assert!(matches!(error, Unsent::TimedOut), "{error:?}");
+                    assert!(matches!(error, NoReply::TimedOut), "{error:?}");
                     let attempts = inject::counts()[call];
                     assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
                     inject::begin(None);
@@ -424,7 +321,7 @@ mod tests {
         inject::begin(Some(Plan { call, times, errno }));
         let pauses = 5;
         let error = send(&shared, PAUSE * pauses).unwrap_err();
-        assert!(matches!(error, Unsent::TimedOut), "{error:?}");
+        assert!(matches!(error, NoReply::TimedOut), "{error:?}");
         let attempts = inject::counts()[call];
         assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
         inject::end();
@@ -497,7 +394,7 @@ mod tests {
             inject::begin(None);
             let pauses = 5;
             let error = send(&shared, PAUSE * pauses).unwrap_err();
-            assert!(matches!(error, Unsent::TimedOut), "{error:?}");
+            assert!(matches!(error, NoReply::TimedOut), "{error:?}");
             let attempts = inject::counts()["sendto"];
             assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
         }

@@ -10,6 +10,7 @@ use crate::error::{CallError, Error};
 use crate::fds::FDS_MAX;
 
 /// A call in flight. It has a slot from when it was sent until its last reply has been taken, or it is cancelled.
+#[derive(Default)]
 pub(super) struct Slot {
     entries: VecDeque<Entry>,
     /// Length of the texts in `entries`, in bytes.
@@ -19,88 +20,85 @@ pub(super) struct Slot {
     /// Nothing more will be stored.
     ended: bool,
     /// The reply comes in many parts.
-    streamed: bool,
+    pub(super) streamed: bool,
     pub(super) listener: Option<Listener>,
     /// When the listener is notified even if nothing has been stored.
     pub(super) deadline: Option<Instant>,
 }
 
 /// A reply, or why no more will come.
-pub(super) type Entry = Result<BufferedReply, Ended>;
+pub(super) type Entry = Result<BufferedReply, NoReply>;
 
-/// Why no more replies to a call will come.
-pub(super) enum Ended {
-    /// The server has closed the connection.
+/// Why a call has no reply, or no more.
+#[derive(Debug)]
+pub(super) enum NoReply {
+    /// The server has closed.
     Closed,
     TimedOut,
-    /// More parts came than a slot holds.
-    Overflow,
-    /// The call cannot be waited for.
+    /// There is no room: to send without waiting, or for another part in the slot.
+    Full,
     Failed(Error),
 }
 
-impl From<Error> for Ended {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
+impl<E: Into<Error>> From<E> for NoReply {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
 }
 
-impl<E> From<Ended> for CallError<E> {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Closed => Self::Closed,
-            Ended::TimedOut => Self::Deadline,
-            Ended::Overflow => Self::Io(Error::Full),
-            Ended::Failed(error) => Self::Io(error),
+/// For a call that was sent.
+impl<E> From<NoReply> for CallError<E> {
+    fn from(why: NoReply) -> Self {
+        match why {
+            NoReply::Closed => Self::Closed,
+            NoReply::TimedOut => Self::Deadline,
+            NoReply::Full => Self::Io(Error::Full),
+            NoReply::Failed(error) => Self::Io(error),
         }
     }
 }
 
-/// What became of a reply that was given to a slot.
-pub(super) enum Stored {
-    Yes,
-    /// No: the call had ended before.
-    Late(BufferedReply),
-    /// No: there was no room. The call has ended with [`Ended::Overflow`].
-    Overflow(BufferedReply),
+impl NoReply {
+    /// Makes the error of a call that was not sent.
+    pub(super) fn not_sent<E>(self) -> CallError<E> {
+        CallError::NotSent(match self {
+            Self::Closed => return CallError::Closed,
+            Self::TimedOut => Error::Deadline,
+            Self::Full => Error::Full,
+            Self::Failed(error) => error,
+        })
+    }
 }
 
 impl Slot {
-    /// Makes the slot of a call that has one reply.
-    pub(super) fn single() -> Self {
-        Self {
-            entries: VecDeque::new(),
-            bytes: 0,
-            fds: 0,
-            ended: false,
-            streamed: false,
-            listener: None,
-            deadline: None,
-        }
-    }
-
-    /// Makes the slot of a call whose reply comes in many parts.
+    /// Makes the slot of a call whose reply comes in many parts; that of any other is the default.
     pub(super) fn streamed() -> Self {
         Self {
             streamed: true,
-            ..Self::single()
+            ..Self::default()
         }
     }
 
     /// Stores a reply. One always fits; of a reply in many parts, up to 1024 with `budget` bytes and [`FDS_MAX`]
     /// descriptors do.
-    pub(super) fn store(&mut self, reply: BufferedReply, budget: usize) -> Stored {
+    ///
+    /// Returns a reply that it does not store: the call has ended before, or it ends now with [`NoReply::Full`].
+    pub(super) fn store(
+        &mut self,
+        reply: BufferedReply,
+        budget: usize,
+    ) -> Result<(), BufferedReply> {
         /// As many small ones as a budget of 1 MiB holds at 1 KiB each.
         const COUNT: usize = 1024;
         if self.ended {
-            return Stored::Late(reply);
+            return Err(reply);
         }
         let bytes = self.bytes.saturating_add(reply.text.len());
         let fds = self.fds + reply.fds.len();
         let fits = self.entries.len() < COUNT && bytes <= budget && fds <= FDS_MAX;
         if !(fits || self.entries.is_empty()) {
-            self.end(Ended::Overflow);
-            return Stored::Overflow(reply);
+            self.end(NoReply::Full);
+            return Err(reply);
         }
         (self.bytes, self.fds) = (bytes, fds);
         self.ended = !self.streamed || reply.is_last();
@@ -108,11 +106,11 @@ impl Slot {
             self.entries.reserve_exact(1);
         }
         self.entries.push_back(Ok(reply));
-        Stored::Yes
+        Ok(())
     }
 
     /// Stores why no more replies will come, unless the last has been stored.
-    pub(super) fn end(&mut self, why: Ended) {
+    pub(super) fn end(&mut self, why: NoReply) {
         if !std::mem::replace(&mut self.ended, true) {
             self.entries.push_back(Err(why));
         }
@@ -130,11 +128,6 @@ impl Slot {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Returns true if its reply comes in many parts.
-    pub(super) fn is_streamed(&self) -> bool {
-        self.streamed
     }
 
     /// Returns true if a reply may still come.
@@ -174,11 +167,11 @@ mod tests {
     fn capacity(length: usize, fds: usize) -> usize {
         let mut slot = Slot::streamed();
         let count = (0..)
-            .find(|_| matches!(slot.store(reply(length, fds), 1000), Stored::Overflow(_)))
+            .find(|_| slot.store(reply(length, fds), 1000).is_err())
             .unwrap();
         let entries = std::iter::from_fn(|| slot.pop());
         let ends: Vec<_> = entries.filter_map(Result::err).collect();
-        assert!(matches!(&ends[..], [Ended::Overflow]));
+        assert!(matches!(&ends[..], [NoReply::Full]));
         count
     }
 
@@ -197,7 +190,7 @@ mod tests {
     fn a_part_that_is_taken_makes_room_for_another() {
         let mut slot = Slot::streamed();
         for _ in 0..10 {
-            assert!(matches!(slot.store(reply(1000, 253), 1000), Stored::Yes));
+            assert!(slot.store(reply(1000, 253), 1000).is_ok());
             assert!(slot.pop().unwrap().is_ok());
         }
         assert!(slot.is_open() && slot.is_empty());

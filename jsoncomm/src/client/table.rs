@@ -5,21 +5,20 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connector::Connector;
-use super::leader::Receiver;
-use super::notify::{Follower, Listener};
+use super::notify::Listener;
 use super::reply::{BufferedReply, Target};
-use super::slot::{Ended, Entry, Slot, Stored};
+use super::slot::{Entry, NoReply, Slot};
 use crate::busy_poll::BusyPoll;
 use crate::envelope;
 use crate::error::Error;
 use crate::sys::control::Wait;
 use crate::sys::process::Origin;
-use crate::transport::{Kind, SendAttempt, Transport};
+use crate::transport::{Inbox, Kind, SendAttempt, Transport};
 
 /// How often a client checks that a datagram server still exists while a call waits for it: the kernel does not report
 /// its end. Also how soon a failed receive is tried again.
@@ -38,6 +37,7 @@ pub(super) struct Shared {
     driven: AtomicBool,
     /// The process that has made the connection and numbers its calls.
     origin: Origin,
+    next_id: AtomicU64,
     table: Mutex<Table>,
 }
 
@@ -48,7 +48,8 @@ impl Shared {
             connector,
             driven: AtomicBool::new(false),
             origin: Origin::here(),
-            table: Mutex::new(Table::new(transport, first_id)),
+            next_id: AtomicU64::new(first_id),
+            table: Mutex::new(Table::new(transport)),
         }
     }
 
@@ -56,16 +57,18 @@ impl Shared {
     /// called before the table is locked: in the child, it may be locked by a thread that does not exist there.
     #[inline]
     pub(super) fn check_process(&self) -> Result<(), Error> {
-        if self.origin.is_here() {
-            Ok(())
-        } else {
-            Err(Error::Forked)
-        }
+        let here = self.origin.is_here();
+        here.then_some(()).ok_or(Error::Forked)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing that is done under the lock panics and leaves the table inconsistent.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the id of the next call. It starts below 2^52: after 2^52 calls, every JSON reader still holds it exactly.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes the oldest entry of a call. The table is unlocked afterwards.
@@ -86,8 +89,7 @@ impl Shared {
 /// The calls in flight, and what sending and receiving need.
 pub(super) struct Table {
     pub(super) transport: Arc<Transport>,
-    calls: HashMap<u64, Slot, BuildHasherDefault<IdHasher>>,
-    next_id: u64,
+    pub(super) calls: HashMap<u64, Slot, BuildHasherDefault<IdHasher>>,
     /// Calls that are cancelled and whose server has not been told yet.
     pub(super) to_cancel: Vec<u64>,
     /// A call without an id has been sent since the last reply: a fault without one may be about it.
@@ -99,7 +101,9 @@ pub(super) struct Table {
     /// The last drain failed, for lack of kernel memory for example: the socket is readable all the same.
     pub(super) drain_failed: bool,
     /// Threads that wait while another receives; the one that has waited longest comes first.
-    pub(super) followers: VecDeque<Arc<Follower>>,
+    pub(super) followers: VecDeque<Arc<Condvar>>,
+    /// The follower that has been chosen as the leader, until it knows.
+    pub(super) chosen: Option<Arc<Condvar>>,
     /// When an event loop has to receive even if nothing is readable; see [`CHECK_INTERVAL`].
     pub(super) next_check: Option<Instant>,
     /// When to drain a datagram socket before the next call is sent; `None` is now.
@@ -108,14 +112,14 @@ pub(super) struct Table {
     pub(super) congestion: u8,
     pub(super) busy_poll: BusyPoll,
     /// Buffers to encode into.
-    buffers: Vec<Vec<u8>>,
+    pub(super) buffers: Vec<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "each call takes one out and puts it back")]
-    receivers: Vec<Box<Receiver>>,
+    pub(super) inboxes: Vec<Box<Inbox>>,
 }
 
 /// A hasher for ids: they are counted up by us, so no peer can choose them.
 #[derive(Debug, Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -134,67 +138,37 @@ impl Hasher for IdHasher {
     }
 }
 
-/// What became of a received reply.
-#[derive(Default)]
-pub(super) struct Delivery {
-    /// The call in flight that it belongs to.
-    pub(super) call: Option<u64>,
-    pub(super) listener: Option<Listener>,
-    /// The reply, if it was not stored. To be dropped with the table unlocked: closing its descriptors may be slow.
-    pub(super) rejected: Option<BufferedReply>,
+/// Puts a buffer back into its pool, unless that is full.
+pub(super) fn recycle<T>(pool: &mut Vec<T>, buffer: T) {
+    if pool.len() < POOL {
+        pool.push(buffer);
+    }
 }
 
 impl Table {
-    fn new(transport: Transport, first_id: u64) -> Self {
+    fn new(transport: Transport) -> Self {
         Self {
             transport: Arc::new(transport),
             calls: HashMap::default(),
-            next_id: first_id,
             to_cancel: Vec::new(),
             notified: false,
             has_leader: false,
             drain_skipped: false,
             drain_failed: false,
             followers: VecDeque::new(),
+            chosen: None,
             next_check: None,
             next_drain: None,
             congestion: 0,
             busy_poll: BusyPoll::default(),
             buffers: Vec::new(),
-            receivers: Vec::new(),
+            inboxes: Vec::new(),
         }
-    }
-
-    pub(super) fn next_id(&mut self) -> u64 {
-        let id = self.next_id;
-        // It starts below 2^52: after 2^52 calls, every JSON reader still holds it exactly.
-        self.next_id += 1;
-        id
     }
 
     /// Changes settings of the socket. A thread that is receiving uses the old ones until it has received.
     pub(super) fn change_transport(&mut self, change: impl FnOnce(&mut Transport)) {
         change(Arc::make_mut(&mut self.transport));
-    }
-
-    /// Notes that an event loop receives what was left.
-    pub(super) fn begin_drain(&mut self) {
-        (self.drain_skipped, self.drain_failed) = (false, false);
-    }
-
-    /// Notes that an event loop could not receive because there is a leader. That one checks the server as well, so the
-    /// loop is not due at once again.
-    pub(super) fn skip_drain(&mut self, now: Instant) {
-        self.drain_skipped = true;
-        if self.next_check.is_some_and(|at| at <= now) {
-            self.next_check = Some(now + CHECK_INTERVAL);
-        }
-    }
-
-    /// Notes that receiving failed and is to be tried again later.
-    pub(super) fn fail_drain(&mut self, now: Instant) {
-        self.next_check = Some(now + CHECK_INTERVAL);
-        self.drain_failed = true;
     }
 
     pub(super) fn is_datagram(&self) -> bool {
@@ -204,34 +178,7 @@ impl Table {
     /// Returns true if a send can lose replies to other calls, and no leader receives them: if a datagram server is dead,
     /// a send has the kernel discard what the server sent before.
     pub(super) fn may_lose_replies(&self) -> bool {
-        self.is_datagram() && !self.has_leader && !self.is_empty()
-    }
-
-    /// Takes a buffer to encode a call into.
-    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
-    }
-
-    pub(super) fn return_buffer(&mut self, buffer: Vec<u8>) {
-        if self.buffers.len() < POOL {
-            self.buffers.push(buffer);
-        }
-    }
-
-    pub(super) fn take_receiver(&mut self) -> Box<Receiver> {
-        match self.receivers.pop() {
-            Some(mut receiver) => {
-                receiver.set_transport(&self.transport);
-                receiver
-            }
-            None => Box::new(Receiver::new(&self.transport)),
-        }
-    }
-
-    pub(super) fn return_receiver(&mut self, receiver: Box<Receiver>) {
-        if self.receivers.len() < POOL {
-            self.receivers.push(receiver);
-        }
+        self.is_datagram() && !self.has_leader && !self.calls.is_empty()
     }
 
     /// Adds a call that has been sent.
@@ -240,11 +187,6 @@ impl Table {
         if self.is_datagram() && self.next_check.is_none() {
             self.next_check = Some(Instant::now() + CHECK_INTERVAL);
         }
-    }
-
-    /// Removes a call. Its slot is to be dropped with the table unlocked, because of its listener.
-    pub(super) fn remove(&mut self, id: u64) -> Option<Slot> {
-        self.calls.remove(&id)
     }
 
     /// Takes the oldest entry of a call. A call that has ended is removed with its last entry.
@@ -282,8 +224,14 @@ impl Table {
         slot.listener.replace(listener)
     }
 
-    /// Stores a reply in the slot of its call, unless it is late, repeated or foreign.
-    pub(super) fn deliver(&mut self, target: Target, reply: BufferedReply) -> Delivery {
+    /// Stores a reply in the slot of its call, unless it is late, repeated or foreign. Returns the call, and what to
+    /// notify; and the reply if it was not stored, to be dropped with the table unlocked: closing its descriptors may be
+    /// slow.
+    pub(super) fn deliver(
+        &mut self,
+        target: Target,
+        reply: BufferedReply,
+    ) -> (Option<(u64, Option<Listener>)>, Option<BufferedReply>) {
         // The server reads again when it has sent.
         self.send_cancels();
         let id = match target {
@@ -293,34 +241,21 @@ impl Table {
             Target::None => None,
         };
         let Some((id, slot)) = id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
-            return Delivery {
-                rejected: Some(reply),
-                ..Delivery::default()
-            };
+            return (None, Some(reply));
         };
         // It may be the first part of a stream that the caller does not expect.
-        let mut cancel = slot.is_open() && !slot.is_streamed() && reply.more == Some(true);
-        let rejected = match slot.store(reply, self.transport.bounds().message) {
-            Stored::Yes => None,
-            Stored::Late(reply) => Some(reply),
-            Stored::Overflow(reply) => {
-                cancel = true;
-                Some(reply)
-            }
-        };
+        let unexpected = !slot.streamed && reply.more == Some(true);
+        let open = slot.is_open();
+        let rejected = slot.store(reply, self.transport.bounds().message).err();
         let listener = slot.take_listener();
         if let Some(Listener::Thread(follower)) = &listener {
             self.remove_follower(follower);
         }
-        if cancel {
+        if open && (unexpected || rejected.is_some()) {
             self.to_cancel.push(id);
             self.send_cancels();
         }
-        Delivery {
-            call: Some(id),
-            listener,
-            rejected,
-        }
+        (Some((id, listener)), rejected)
     }
 
     /// Returns the call that a reply may still come for, if there is exactly one.
@@ -335,7 +270,7 @@ impl Table {
     pub(super) fn end_all(&mut self) -> Vec<Listener> {
         let mut listeners = Vec::new();
         for slot in self.calls.values_mut().filter(|slot| slot.is_open()) {
-            slot.end(Ended::Closed);
+            slot.end(NoReply::Closed);
             listeners.extend(slot.take_listener());
         }
         // The followers that remain wait for no call but to lead, and are chosen in turn.
@@ -358,7 +293,7 @@ impl Table {
             }
             slot.deadline = None;
             if matches!(slot.listener, Some(Listener::Callback(_))) && slot.is_open() {
-                slot.end(Ended::TimedOut);
+                slot.end(NoReply::TimedOut);
                 self.to_cancel.push(*id);
             }
             listeners.extend(slot.take_listener());
@@ -380,31 +315,23 @@ impl Table {
         self.calls.values().any(Slot::is_open)
     }
 
-    /// Returns true if no call is in flight.
-    pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
-    }
-
     /// Returns true if no call is in flight, and no server is to be told of a cancelled one.
     #[cfg(all(test, feature = "derive"))]
     pub(super) fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.to_cancel.is_empty()
     }
 
-    pub(super) fn remove_follower(&mut self, follower: &Arc<Follower>) {
+    pub(super) fn remove_follower(&mut self, follower: &Arc<Condvar>) {
         self.followers.retain(|other| !Arc::ptr_eq(other, follower));
     }
 
     /// Makes the follower that has waited longest the leader, and returns it to be woken. Without one, the next thread
     /// that waits leads.
     #[must_use = "a leader that is not woken receives nothing"]
-    pub(super) fn choose_leader(&mut self) -> Option<Arc<Follower>> {
-        let next = self.followers.pop_front();
-        match &next {
-            Some(follower) => follower.promote(),
-            None => self.has_leader = false,
-        }
-        next
+    pub(super) fn choose_leader(&mut self) -> Option<Arc<Condvar>> {
+        self.chosen = self.followers.pop_front();
+        self.has_leader = self.chosen.is_some();
+        self.chosen.clone()
     }
 
     /// Tells the server which calls are cancelled. Those that find no room are sent later: the server would send items
