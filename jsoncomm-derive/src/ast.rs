@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Fields, GenericParam, Generics, Index, Lifetime, Member, Type,
+    Attribute, Data, DeriveInput, Fields, GenericParam, Generics, Index, Lifetime, LitStr, Member,
+    Type,
 };
 use types::{argument_of, is_text_or_bytes, lifetimes, replace_self, std_name, ungrouped};
 
@@ -155,6 +156,12 @@ impl Message {
             Shape::Struct(_) => &[],
             Shape::Enum(variants) => variants,
         }
+    }
+
+    /// The service's name, in an enum of requests; empty without one.
+    pub(crate) fn service(&self) -> String {
+        let name = self.attrs.service.as_ref();
+        name.map(LitStr::value).unwrap_or_default()
     }
 
     /// A method's name, in an enum of requests: the variant's in snake case, unless serde's attributes rename it.

@@ -359,7 +359,8 @@ impl FieldAttrs {
         let mut this = Self::default();
         mark(cx, attributes, "fd", &mut this.fd);
         mark(cx, attributes, "sensitive", &mut this.sensitive);
-        no_message(cx, attributes);
+        let text = "`#[message(...)]` belongs on the type";
+        misplaced(cx, attributes, "message", text);
         for attribute in named(attributes, "serde").filter(|_| !delegate) {
             this.serde(cx, attribute);
         }
@@ -463,25 +464,19 @@ fn mark(cx: &Ctxt, attributes: &[Attribute], name: &'static str, slot: &mut Opti
 }
 
 fn no_mark(cx: &Ctxt, attributes: &[Attribute]) {
-    for attribute in named(attributes, "fd") {
-        let message = "`#[fd]` belongs on the field that holds the descriptor";
-        cx.error(attribute.path(), message);
-    }
+    let text = "`#[fd]` belongs on the field that holds the descriptor";
+    misplaced(cx, attributes, "fd", text);
     no_sensitive(cx, attributes, "field");
 }
 
 /// Refuses `#[sensitive]` on anything but a field or an argument.
 pub(crate) fn no_sensitive(cx: &Ctxt, attributes: &[Attribute], what: &str) {
-    for attribute in named(attributes, "sensitive") {
-        let message = format!("`#[sensitive]` belongs on each {what} that is sensitive");
-        cx.error(attribute.path(), message);
-    }
+    let text = format!("`#[sensitive]` belongs on each {what} that is sensitive");
+    misplaced(cx, attributes, "sensitive", &text);
 }
 
-fn no_message(cx: &Ctxt, attributes: &[Attribute]) {
-    for attribute in named(attributes, "message") {
-        cx.error(attribute.path(), "`#[message(...)]` belongs on the type");
-    }
+fn misplaced(cx: &Ctxt, attributes: &[Attribute], name: &'static str, text: &str) {
+    named(attributes, name).for_each(|attribute| cx.error(attribute.path(), text));
 }
 
 fn unknown(path: &Path) -> syn::Error {

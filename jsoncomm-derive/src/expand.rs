@@ -32,10 +32,7 @@ pub(crate) fn message(input: &DeriveInput) -> syn::Result<TokenStream> {
 }
 
 fn impl_message(message: &Message) -> TokenStream {
-    let names = names(
-        message.attrs.library.as_ref(),
-        message.attrs.schema.as_ref(),
-    );
+    let names = names(&message.attrs.library, &message.attrs.schema);
     let allowed = &message.allowed;
     let shape = describe::shape(message);
     let (pack, unpack) = if message.attrs.delegate.is_some() {
@@ -56,7 +53,7 @@ fn impl_message(message: &Message) -> TokenStream {
 }
 
 /// Writes the imports of generated code: the library, and the traits that select how fields travel and what they look like.
-fn names(given: Option<&Path>, schema: Option<&Path>) -> TokenStream {
+fn names(given: &Option<Path>, schema: &Option<Path>) -> TokenStream {
     let library = library(given);
     let shapes = match schema {
         Some(_) => quote!(schemas),
@@ -69,7 +66,7 @@ fn names(given: Option<&Path>, schema: Option<&Path>) -> TokenStream {
 }
 
 /// Writes the path of the library's names for generated code.
-fn library(given: Option<&Path>) -> TokenStream {
+fn library(given: &Option<Path>) -> TokenStream {
     match given {
         Some(library) => quote!(#library::private),
         None => quote!(::jsoncomm::private),

@@ -4,15 +4,10 @@ use super::service::{Argument, ArgumentKind, FdKind, Method, Service};
 use super::types::{is_named, lifetimes};
 use super::{Body, Field, Message, Names, Shape, Style};
 use crate::attr::{Both, Case, Docs, TypeAttrs};
-use proc_macro2::{Ident, Span};
-use quote::{format_ident, quote};
+use proc_macro2::Ident;
+use quote::format_ident;
 use std::collections::BTreeSet;
-use syn::{Lifetime, Member, Type, TypeReference, parse_quote};
-
-/// The lifetime of what the stub's caller lends.
-const LENT: &str = "'__lent";
-/// The lifetime of the text that arguments are read from.
-const TEXT: &str = "'__de";
+use syn::{Lifetime, Member, Type, parse_quote};
 
 impl Method {
     /// The name of the struct with the arguments as the stub sends them.
@@ -83,54 +78,39 @@ impl Method {
     }
 }
 
-fn lifetime(name: &str) -> Lifetime {
-    Lifetime::new(name, Span::call_site())
-}
-
 fn is_ours(lifetime: &Lifetime) -> bool {
-    [LENT, TEXT].contains(&lifetime.to_string().as_str())
+    lifetime.ident == "__lent" || lifetime.ident == "__de"
 }
 
-/// The type that an argument is sent as.
+/// The type that an argument is sent as; `'__lent` is the lifetime of what the stub's caller lends.
 fn lent(argument: &Argument) -> Type {
-    let (ty, lent) = (&argument.ty, lifetime(LENT));
-    let borrowed = quote!(::std::os::fd::BorrowedFd<#lent>);
+    let ty = &argument.ty;
     match (argument.fd_kind(), argument.kind, ty) {
-        (Some(FdKind::One), ..) => parse_quote!(#borrowed),
-        (Some(FdKind::Option), ..) => parse_quote!(::core::option::Option<#borrowed>),
-        (Some(FdKind::Vec), ..) => parse_quote!(&#lent [#borrowed]),
-        (Some(FdKind::Message), ..) => parse_quote!(&#lent #ty),
+        (Some(FdKind::One), ..) => parse_quote!(::std::os::fd::BorrowedFd<'__lent>),
+        (Some(FdKind::Option), ..) => {
+            parse_quote!(::core::option::Option<::std::os::fd::BorrowedFd<'__lent>>)
+        }
+        (Some(FdKind::Vec), ..) => parse_quote!(&'__lent [::std::os::fd::BorrowedFd<'__lent>]),
+        (Some(FdKind::Message), ..) => parse_quote!(&'__lent #ty),
         (None, ArgumentKind::OptionStr, _) => {
-            parse_quote!(::core::option::Option<&#lent ::core::primitive::str>)
+            parse_quote!(::core::option::Option<&'__lent ::core::primitive::str>)
         }
         (None, _, Type::Reference(reference)) => {
-            let lifetime = Some(lent);
-            let reference = reference.clone();
-            Type::Reference(TypeReference {
-                lifetime,
-                ..reference
-            })
+            let mut reference = reference.clone();
+            reference.lifetime = Some(parse_quote!('__lent));
+            Type::Reference(reference)
         }
         (None, ..) => ty.clone(),
     }
 }
 
-/// The type that an argument is decoded into.
+/// The type that an argument is decoded into; `'__de` is the lifetime of the text that it is read from.
 fn owned(argument: &Argument) -> Type {
-    let text = lifetime(TEXT);
     match (argument.kind, referred(&argument.ty)) {
-        (ArgumentKind::Str, _) => parse_quote!(__p::Text<#text>),
-        (ArgumentKind::OptionStr, _) => parse_quote!(::core::option::Option<__p::Text<#text>>),
-        (ArgumentKind::Path, _) => parse_quote!(::std::path::PathBuf),
-        (ArgumentKind::Slice, Type::Slice(slice)) if is_number(&slice.elem) => {
-            let elem = &slice.elem;
-            parse_quote!(__p::Numbers<#elem>)
-        }
-        (ArgumentKind::Slice, Type::Slice(slice)) => {
-            let elem = &slice.elem;
-            parse_quote!(::std::vec::Vec<#elem>)
-        }
-        (_, ty) => ty.clone(),
+        (ArgumentKind::Str, _) => parse_quote!(__p::Text<'__de>),
+        (ArgumentKind::OptionStr, _) => parse_quote!(::core::option::Option<__p::Text<'__de>>),
+        (ArgumentKind::Slice, elem) if is_number(elem) => parse_quote!(__p::Numbers<#elem>),
+        _ => described(argument),
     }
 }
 
@@ -142,27 +122,24 @@ fn described(argument: &Argument) -> Type {
             parse_quote!(::core::option::Option<::std::string::String>)
         }
         (ArgumentKind::Path, _) => parse_quote!(::std::path::PathBuf),
-        (ArgumentKind::Slice, Type::Slice(slice)) => {
-            let elem = &slice.elem;
-            parse_quote!(::std::vec::Vec<#elem>)
-        }
+        (ArgumentKind::Slice, elem) => parse_quote!(::std::vec::Vec<#elem>),
         (_, ty) => ty.clone(),
     }
 }
 
-/// Returns the type behind a reference, or the type itself.
+/// Returns the type behind a reference, or that of a slice's elements, or the type itself.
 fn referred(ty: &Type) -> &Type {
     match ty {
-        Type::Reference(reference) => &reference.elem,
+        Type::Reference(reference) => match &*reference.elem {
+            Type::Slice(slice) => &slice.elem,
+            elem => elem,
+        },
         ty => ty,
     }
 }
 
 /// Returns true if a type is written like one of the language's numbers.
 fn is_number(ty: &Type) -> bool {
-    const NUMBERS: [&str; 14] = [
-        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
-        "f32", "f64",
-    ];
-    NUMBERS.iter().any(|name| is_named(ty, name))
+    const NUMBERS: &str = "u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64";
+    NUMBERS.split(' ').any(|name| is_named(ty, name))
 }

@@ -130,7 +130,7 @@ impl Method {
             if position == 0 && is_call(&ty) {
                 call = true;
             } else {
-                arguments.push(Argument::from_syn(cx, input, ty));
+                arguments.push(Argument::from_syn(cx, position, input, ty));
             }
         }
         let output = match &signature.output {
@@ -166,12 +166,12 @@ impl Method {
 }
 
 impl Argument {
-    fn from_syn(cx: &Ctxt, input: &mut PatType, ty: Type) -> Self {
+    fn from_syn(cx: &Ctxt, position: usize, input: &mut PatType, ty: Type) -> Self {
         let ours = take(&mut input.attrs, &["fd", "sensitive", "serde"]);
         Self {
             ident: match &*input.pat {
                 Pat::Ident(pattern) => pattern.ident.clone(),
-                _ => format_ident!("argument"),
+                _ => format_ident!("__unnamed{position}"),
             },
             pattern: (*input.pat).clone(),
             attrs: FieldAttrs::from_syn(cx, &ours, false),

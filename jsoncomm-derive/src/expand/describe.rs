@@ -1,5 +1,6 @@
 //! What a type looks like on the wire, as constants: `Pack::shape`, and `impl Describe` for services and requests.
 
+use super::implementation;
 use crate::ast::service::{Method, Service};
 use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
 use crate::attr::{self, Docs};
@@ -88,7 +89,6 @@ fn method(service: &Service, method: &Method) -> TokenStream {
 
 /// Describes an enum of requests.
 pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStream) -> TokenStream {
-    let ident = &message.ident;
     let schema = message.attrs.schema.is_some();
     let methods = message.variants().iter().map(|variant| {
         let (name, docs) = (message.method(variant), &variant.docs);
@@ -99,17 +99,14 @@ pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStre
                 .replying(__p::ReplyKind::new(false, <#error as __p::Pack>::CODES), #value, #of_error)
         }
     });
-    let service = message.attrs.service.as_ref().map(|name| name.value());
     let description = description(
-        &service.unwrap_or_default(),
+        &message.service(),
         &message.docs,
         &quote!(#(#methods),*),
         message.deprecated.clone(),
     );
-    quote! {
-        #[automatically_derived]
-        impl __p::Describe for #ident { #description }
-    }
+    let of = quote!(__p::Describe);
+    implementation(message, &of, &message.generics, &description)
 }
 
 fn description(

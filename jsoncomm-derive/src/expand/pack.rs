@@ -2,6 +2,7 @@
 
 use super::{generics, implementation, site};
 use crate::ast::{Body, Field, Message, Shape, Style, Variant};
+use crate::attr::Case;
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
@@ -182,19 +183,11 @@ fn structure(message: &Message, body: &Body, name: &str, content: bool) -> Token
 /// Begins something, writes its fields one by one, and ends it. `what` is serde's word for it.
 fn sequence(message: &Message, body: &Body, what: &str, about: &TokenStream) -> TokenStream {
     let begin = format_ident!("serialize_{what}");
-    let state = match what {
-        "struct" => format_ident!("SerializeStruct"),
-        "struct_variant" => format_ident!("SerializeStructVariant"),
-        "tuple_struct" => format_ident!("SerializeTupleStruct"),
-        _ => format_ident!("SerializeTupleVariant"),
-    };
-    let fields = body
-        .written()
-        .map(|field| one(message, body.style, field, &state));
-    let always = body
-        .written()
-        .filter(|field| field.attrs.skip_if.is_none())
-        .count();
+    let state = format_ident!("Serialize{}", Case::Pascal.field(what));
+    let written = body.written();
+    let fields = written.map(|field| one(message, body.style, field, &state));
+    let always = body.written().filter(|field| field.attrs.skip_if.is_none());
+    let always = always.count();
     let sometimes = body.written().filter_map(|field| {
         let (test, local) = (field.attrs.skip_if.as_ref()?, &field.local);
         Some(quote!(+ if #test(#local) { 0 } else { 1 }))

@@ -1,6 +1,6 @@
 //! `impl Request`: the types of the reply, and the methods' names.
 
-use super::describe;
+use super::{describe, implementation};
 use crate::ast::Message;
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -15,34 +15,27 @@ pub(crate) fn message(message: &Message) -> TokenStream {
         Some(error) => quote!(#error),
         None => quote!(::core::convert::Infallible),
     };
-    let service = attrs
-        .service
-        .as_ref()
-        .map(|name| name.value())
-        .unwrap_or_default();
+    let service = message.service();
     let variants = message.variants();
     let methods: Vec<_> = variants.iter().map(|of| message.method(of)).collect();
     let idents: Vec<_> = variants.iter().map(|of| &of.ident).collect();
     let indices = 0..variants.len();
     let full_names = methods.iter().map(|method| format!("{service}.{method}"));
-    let ident = &message.ident;
     let description = describe::requests(message, &quote!(#reply), &error);
-    quote! {
-        #[automatically_derived]
-        impl __p::Request for #ident {
-            type Reply = #reply;
-            type Error = #error;
-            const SERVICE: &'static str = #service;
-            const METHODS: &'static [&'static str] = &[#(#methods),*];
+    let items = quote! {
+        type Reply = #reply;
+        type Error = #error;
+        const SERVICE: &'static str = #service;
+        const METHODS: &'static [&'static str] = &[#(#methods),*];
 
-            fn method(&self) -> usize {
-                match self { #(Self::#idents { .. } => #indices,)* }
-            }
-
-            fn full_name(&self) -> __p::Cow<'static, str> {
-                __p::Cow::Borrowed(match self { #(Self::#idents { .. } => #full_names,)* })
-            }
+        fn method(&self) -> usize {
+            match self { #(Self::#idents { .. } => #indices,)* }
         }
-        #description
-    }
+
+        fn full_name(&self) -> __p::Cow<'static, str> {
+            __p::Cow::Borrowed(match self { #(Self::#idents { .. } => #full_names,)* })
+        }
+    };
+    let request = implementation(message, &quote!(__p::Request), &message.generics, &items);
+    quote!(#request #description)
 }

@@ -23,15 +23,10 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
     let service = &service;
     let (item, allowed) = (&service.item, &service.allowed);
     let deprecated = service.allow_deprecated();
-    let names = super::names(
-        service.attrs.library.as_ref(),
-        service.attrs.schema.as_ref(),
-    );
+    let names = super::names(&service.attrs.library, &service.attrs.schema);
     let stub = stub(service);
-    let arguments = service
-        .methods
-        .iter()
-        .map(|method| arguments(service, method));
+    let methods = service.methods.iter();
+    let arguments = methods.map(|method| arguments(service, method));
     let calls = calls(service);
     let dispatcher = dispatcher(service);
     let description = describe::service(service);
@@ -75,7 +70,7 @@ fn arguments(service: &Service, method: &Method) -> TokenStream {
 
 /// Writes the type of the client stub.
 fn stub(service: &Service) -> TokenStream {
-    let library = super::library(service.attrs.library.as_ref());
+    let library = super::library(&service.attrs.library);
     let (vis, of) = (&service.item.vis, &service.item.ident);
     let (allowed, deprecated) = (&service.allowed, &service.deprecated);
     let ident = stub_ident(service);

@@ -64,25 +64,24 @@ fn structure(message: &Message, body: &Body) -> (TokenStream, TokenStream) {
         Style::Newtype => ("tuple struct", quote!(newtype)),
         Style::Unit => ("unit struct", quote!(unit_struct)),
     };
+    let expecting = expecting(message, format!("{kind} {}", message.rust_name()));
+    if body.style == Style::Unit {
+        let read = quote! {
+            __p::#read(__from, #expecting)?;
+            ::core::result::Result::Ok(Self {})
+        };
+        return (TokenStream::new(), read);
+    }
     let table = Table {
         message,
         body,
         ident: format_ident!("__Members"),
-        expecting: expecting(message, format!("{kind} {}", message.rust_name())),
+        expecting,
         of_method: false,
     };
-    let path = message.ident.to_token_stream();
-    if body.style == Style::Unit {
-        let expecting = &table.expecting;
-        let read = quote! {
-            __p::#read(__from, #expecting)?;
-            ::core::result::Result::Ok(#path {})
-        };
-        return (TokenStream::new(), read);
-    }
     let arguments = table.arguments();
     let read = quote!(__p::#read::<#arguments, __D>(__fds, __from));
-    (table.of_message(&path), read)
+    (table.of_message(&message.ident.to_token_stream()), read)
 }
 
 /// What an error says is expected, unless `#[serde(expecting = "...")]` says it.
