@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{Call, Origin};
 use super::dispatch::Dispatch;
-use super::method_return::{Document, Respond};
+use super::method_return::{Document, MethodReturn, Sealed};
 use crate::describe::Discovery;
 use crate::envelope::{Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault, caught};
@@ -37,7 +37,7 @@ impl fmt::Debug for Incoming<'_, '_> {
 
 impl<'t> Incoming<'_, 't> {
     /// Decodes the arguments, runs a handler that does not take a [`Call`], and sends what it returns.
-    pub fn answer<A: Members<'t>, R: Respond>(mut self, handler: impl FnOnce(A::Value) -> R) {
+    pub fn answer<A: Members<'t>, R: MethodReturn>(mut self, handler: impl FnOnce(A::Value) -> R) {
         let (mut decoded, mut replied) = (false, false);
         // The program's code also runs where arguments are read and dropped, and where the returned value is encoded and
         // dropped.
@@ -61,7 +61,7 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Decodes the arguments, runs a handler that takes a [`Call`] and may defer its reply, and sends what it returns.
-    pub fn answer_call<A: Members<'t>, R: Respond>(
+    pub fn answer_call<A: Members<'t>, R: MethodReturn>(
         mut self,
         handler: impl FnOnce(&mut Call, A::Value) -> R,
     ) {
@@ -163,11 +163,11 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Sends what a handler has returned, unless the deadline has passed.
-    fn send(&mut self, returned: &impl Respond, deadline: Option<Instant>) {
+    fn send(&mut self, returned: &impl MethodReturn, deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.dispatch.note(EventKind::Expired);
         } else {
-            returned.reply(self);
+            returned.reply(self, Sealed);
         }
     }
 

@@ -35,7 +35,7 @@ use crate::reply::{Deferred, Stream, no_reply};
     note = "return a `Message`, or a `Result` of a `Message` and an error that derives `Message` and implements `Display`",
     note = "a type that only serde knows is returned as `jsoncomm::message::Json`"
 )]
-pub trait MethodReturn: Respond {
+pub trait MethodReturn {
     /// The value that the caller receives.
     type Value: Message;
     /// The service's own error.
@@ -49,6 +49,13 @@ pub trait MethodReturn: Respond {
 
     /// What a description says about the reply besides its types.
     const KIND: ReplyKind = ReplyKind::new(Self::STREAM, Self::Error::CODES);
+
+    /// The value only shows that a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender) was taken,
+    /// which sends the reply.
+    const DEFERRED: bool = false;
+
+    /// Sends the value as the reply to a call. Does not drop it, as that runs the program's code.
+    fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed);
 
     /// Starts or makes a call to a method that returns this.
     fn call<M: CallMode>(
@@ -78,15 +85,10 @@ pub trait MethodReturn: Respond {
     }
 }
 
-/// Sends a returned value as the reply. Seals [`MethodReturn`]: it cannot be named outside of this crate.
-pub trait Respond {
-    /// The value only shows that a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender) was taken,
-    /// which sends the reply.
-    const DEFERRED: bool = false;
-
-    /// Sends the value as the reply to a call. Does not drop it, as that runs the program's code.
-    fn reply(&self, incoming: &mut Incoming<'_, '_>);
-}
+/// Seals [`MethodReturn`]: it cannot be named outside of this crate. It is an argument and not a supertrait, because a
+/// type that cannot be returned would be reported for each of two traits.
+#[derive(Debug)]
+pub struct Sealed;
 
 /// Implements [`MethodReturn`] for what is sent as one reply.
 macro_rules! one_reply {
@@ -120,22 +122,18 @@ impl<T: Message> Returned for T {}
 
 impl<T: Returned> MethodReturn for T {
     one_reply!(T, Infallible);
-}
 
-impl<T: Returned> Respond for T {
-    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+    fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
         incoming.reply(|text, id, fds| envelope::write_result(text, id, self, fds));
     }
 }
 
 impl<T: Message, E: Message + fmt::Display> MethodReturn for Result<T, E> {
     one_reply!(T, E);
-}
 
-impl<T: Message, E: Message + fmt::Display> Respond for Result<T, E> {
-    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+    fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
         match self {
-            Ok(value) => value.reply(incoming),
+            Ok(value) => value.reply(incoming, Sealed),
             Err(error) => {
                 incoming.reply(|text, id, fds| envelope::write_error(text, id, error, fds));
             }
@@ -145,12 +143,9 @@ impl<T: Message, E: Message + fmt::Display> Respond for Result<T, E> {
 
 impl<T: Message, E: Message + fmt::Display> MethodReturn for Deferred<T, E> {
     one_reply!(T, E);
-}
-
-impl<T, E> Respond for Deferred<T, E> {
     const DEFERRED: bool = true;
 
-    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+    fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
         incoming.reply_fault(&not_deferred(self.refused));
     }
 }
@@ -160,6 +155,7 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
     type Error = E;
     type Stub<M: CallMode> = Result<Items<T, E>, CallError<E>>;
     const STREAM: bool = true;
+    const DEFERRED: bool = true;
 
     fn call<M: CallMode>(
         stub: &Stub<M>,
@@ -168,12 +164,8 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
     ) -> Self::Stub<M> {
         stub.stream(method, params)
     }
-}
 
-impl<T, E> Respond for Stream<T, E> {
-    const DEFERRED: bool = true;
-
-    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+    fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
         incoming.reply_fault(&not_deferred(self.refused));
     }
 }
@@ -192,8 +184,10 @@ fn not_deferred(refused: bool) -> Fault {
 #[derive(Debug)]
 pub(super) struct Document<'d>(pub(super) &'d str);
 
-impl Respond for Document<'_> {
-    fn reply(&self, incoming: &mut Incoming<'_, '_>) {
+impl MethodReturn for Document<'_> {
+    one_reply!((), Infallible);
+
+    fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
         incoming.reply(|text, id, fds| envelope::write_document(text, id, self.0, fds.depth()));
     }
 }
