@@ -96,7 +96,7 @@ pub(crate) struct Account {
     closer: Closer,
     /// Sources that are not read from until fewer descriptors wait to be closed.
     readers: Waiters,
-    /// New connections that are not read from until fewer others are being closed.
+    /// New connections, or listeners, that wait until fewer connections are being closed.
     newcomers: Waiters,
     /// The sources of all users that may go on.
     resumed: Arc<Resumed>,
@@ -243,29 +243,10 @@ impl Drop for Charge {
     }
 }
 
-/// The connections of all users that are being closed.
-#[derive(Debug, Default)]
-struct Closing {
-    count: AtomicUsize,
-    /// Listeners that wait until there are fewer.
-    listeners: Waiters,
-    resumed: Arc<Resumed>,
-}
-
-/// One connection that is being closed, until this is dropped.
-struct ClosingOne(Arc<Closing>);
-
-impl Drop for ClosingOne {
-    fn drop(&mut self) {
-        let Self(closing) = self;
-        closing.count.fetch_sub(1, Ordering::Relaxed);
-        closing.listeners.resume(&closing.resumed, || usize::MAX);
-    }
-}
-
 /// A connection to close. If unread descriptors are in it, it waits for other connections of its user.
 struct Leaving<T: AsFd + Send + 'static> {
-    socket: Option<(T, Charge, ClosingOne)>,
+    /// The socket, and its charges to its user and to all users.
+    socket: Option<(T, Charge, Charge)>,
     account: Arc<Account>,
 }
 
@@ -289,7 +270,8 @@ pub(crate) struct Accounts {
     closer: Closer,
     /// Closes connections without unread descriptors, which does not wait.
     leaving: Closer,
-    closing: Arc<Closing>,
+    /// What all users together have being closed, without a limit. Listeners wait in it.
+    total: Arc<Account>,
     /// Sources of the loop that waited for something to be closed, and may go on.
     resumed: Arc<Resumed>,
     /// The number of accounts at which unused ones are removed.
@@ -312,9 +294,10 @@ impl Accounts {
             users: HashMap::new(),
             closer: Closer::default(),
             leaving: Closer::default(),
-            closing: Arc::new(Closing {
+            total: Arc::new(Account {
+                limit: Cost::NONE.with(Resource::Closing, usize::MAX),
                 resumed: Arc::clone(&resumed),
-                ..Closing::default()
+                ..Account::default()
             }),
             resumed,
             crowd: 0,
@@ -341,23 +324,21 @@ impl Accounts {
     where
         T: AsFd + Send + 'static,
     {
-        let charge = account.charge(Cost::NONE.with(Resource::Closing, 1));
-        self.closing.count.fetch_add(1, Ordering::Relaxed);
-        let one = ClosingOne(Arc::clone(&self.closing));
+        let cost = Cost::NONE.with(Resource::Closing, 1);
         self.leaving.close(Leaving {
-            socket: Some((socket, charge, one)),
+            socket: Some((socket, account.charge(cost), self.total.charge(cost))),
             account: Arc::clone(account),
         });
     }
 
     /// The number of connections that are being closed.
     pub(crate) fn closing(&self) -> usize {
-        self.closing.count.load(Ordering::Relaxed)
+        self.total.used(Resource::Closing)
     }
 
     /// Lets a listener wait while `too_many` connections are being closed. Returns true if it does.
     pub(crate) fn wait_to_accept(&self, key: u64, too_many: impl Fn(usize) -> bool) -> bool {
-        let listeners = &self.closing.listeners;
+        let listeners = &self.total.newcomers;
         listeners.wait(key, || too_many(self.closing()))
     }
 

@@ -152,13 +152,8 @@ impl Entry {
 
     /// Moves the descriptor out.
     fn take(&mut self) -> Option<OwnedFd> {
-        match std::mem::take(self) {
-            Self::Owned(fd) => Some(fd),
-            other => {
-                *self = other;
-                None
-            }
-        }
+        let owned = matches!(self, Self::Owned(_));
+        owned.then(|| std::mem::take(self).into_fd()).flatten()
     }
 }
 
@@ -179,7 +174,7 @@ impl List {
         self.inline.iter_mut().chain(&mut self.more)
     }
 
-    /// Closes what is left, or passes it to whoever closes it.
+    /// Closes what is left, or passes it to [`Discard`].
     #[expect(
         clippy::boxed_local,
         reason = "an empty list has no box to move out of"

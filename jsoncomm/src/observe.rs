@@ -46,7 +46,7 @@ pub enum DisconnectReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A message was refused with this fault code. The fault was sent if the caller could be answered.
+    /// A message was refused with this fault code. The fault was sent if the caller has an address.
     Refused(i64),
     /// A message looked like a reply, or reached a bare endpoint that is shutting down or at a limit. No fault was sent.
     Ignored,

@@ -236,8 +236,8 @@ mod tests {
             return; // Before Linux 6.5.
         };
         let (pid, uid, gid) = (7, u32::MAX, 1);
-        let nobody = Credentials { pid, uid, gid };
-        assert!(Peer::of_message(Some(nobody), Some(pidfd)).is_none());
+        let unknown = Credentials { pid, uid, gid };
+        assert!(Peer::of_message(Some(unknown), Some(pidfd)).is_none());
     }
 
     #[test]

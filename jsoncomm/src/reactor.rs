@@ -1,8 +1,8 @@
 //! Readiness, timers and waking, on mio.
 //!
 //! A [`Reactor`] owns sources of type `T`, each under a [`Key`], and watches their descriptors ([epoll(7)]). Our own sockets
-//! are level-triggered: whoever reads from one need not empty it. Other descriptors are edge-triggered: whoever stops
-//! reading before `WouldBlock` must [`rearm`](Reactor::rearm) them. Timers share one timerfd in the epoll instance, so that a
+//! are level-triggered: a reader need not empty them. Other descriptors are edge-triggered: a reader that
+//! stops before `WouldBlock` must [`rearm`](Reactor::rearm) them. Timers share one timerfd in the epoll instance, so that a
 //! foreign loop that waits for the reactor's descriptor sees them too.
 //!
 //! [epoll(7)]: https://man7.org/linux/man-pages/man7/epoll.7.html
@@ -169,13 +169,11 @@ impl<T: Pollable> Reactor<T> {
     /// The keys of all sources that are not [taken](Self::take).
     pub(crate) fn keys(&self) -> Vec<Key> {
         let slots = (0..).zip(&self.slots);
-        let present = slots.filter(|(_, slot)| slot.source.is_some());
-        present
-            .map(|(index, slot)| Key {
-                index,
-                generation: slot.generation,
-            })
-            .collect()
+        let key = |(index, slot): (u32, &Slot<T>)| {
+            let generation = slot.generation;
+            slot.source.is_some().then_some(Key { index, generation })
+        };
+        slots.filter_map(key).collect()
     }
 
     /// Moves a source out for its turn. Then [`put`](Self::put) it back or [`release`](Self::release) its key.

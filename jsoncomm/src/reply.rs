@@ -119,7 +119,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     /// ```
     /// use jsoncomm::{Fault, Reply};
     ///
-    /// fn answer(reply: Reply<u32>, load: u32) {
+    /// fn report(reply: Reply<u32>, load: u32) {
     ///     if load < 100 {
     ///         reply.send(load);
     ///     } else {

@@ -75,15 +75,12 @@ impl Discard for Closer {
         /// The number of descriptors that may wait to be closed.
         const WAITING_MAX: usize = 128;
 
-        /// Descriptors that are counted until they are closed.
-        struct Waiting(FdsToClose, Arc<Closer>);
+        /// Counts descriptors until this is dropped, after them.
+        struct Counted(usize, Arc<Closer>);
 
-        impl Drop for Waiting {
+        impl Drop for Counted {
             fn drop(&mut self) {
-                let Self(FdsToClose(fds), closer) = self;
-                let count = fds.len();
-                drop(FdsToClose(std::mem::take(fds)));
-                closer.waiting.fetch_sub(count, Ordering::Relaxed);
+                self.1.waiting.fetch_sub(self.0, Ordering::Relaxed);
             }
         }
 
@@ -93,7 +90,7 @@ impl Discard for Closer {
         }
         let count = fds.len();
         let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
-        let load = Waiting(FdsToClose(fds), Arc::clone(&self));
+        let load = (FdsToClose(fds), Counted(count, Arc::clone(&self)));
         if waiting <= WAITING_MAX {
             self.close(load);
         }

@@ -93,20 +93,6 @@ impl State {
             _ => Some(&mut self.deferred.get_mut(&id)?.on_cancel),
         }
     }
-
-    /// Removes a deferred call.
-    fn remove(&mut self, id: DeferredId) -> Option<DeferredCall> {
-        let mut call = self.deferred.remove(&id)?;
-        if let Some(calls) = self.callers.get_mut(&call.route) {
-            let is_own = |key: &CallKey| calls.get(key) == Some(&id);
-            let key = call.id.take().map(CallKey::Id).filter(is_own);
-            calls.remove(&key.unwrap_or(CallKey::Anonymous(id)));
-            if calls.is_empty() {
-                self.callers.remove(&call.route);
-            }
-        }
-        Some(call)
-    }
 }
 
 /// The part of a server that replies share with its loop.
@@ -193,7 +179,7 @@ impl PendingReplies {
         // Relaxed, because only posts of this thread compare with it.
         self.turn_thread.store(0, Ordering::Relaxed);
         if self.has_posts() {
-            (self.wake)();
+            self.wake();
         }
     }
 
@@ -280,10 +266,11 @@ impl PendingReplies {
         let mut state = self.lock();
         state.last_id += 1;
         let id = DeferredId(state.last_id);
+        let (replied, on_cancel) = (false, None);
         state.current = Some(CurrentCall {
             id,
-            replied: false,
-            on_cancel: None,
+            replied,
+            on_cancel,
         });
         id
     }
@@ -293,11 +280,8 @@ impl PendingReplies {
         let mut state = self.lock();
         let call = match state.current.take() {
             Some(call) if !call.replied => call,
-            replied => {
-                drop(state);
-                drop(replied);
-                return;
-            }
+            // Drops the callback after the lock.
+            replied => return drop((state, replied)),
         };
         let id = id.map(|id| id.clone().into_owned());
         let route = caller.route();
@@ -347,16 +331,12 @@ impl PendingReplies {
     pub(crate) fn complete(&self, id: DeferredId, reply: Option<PostedReply>) -> bool {
         let mut state = self.lock();
         let mut removed = None;
-        let wanted = match state.current(id) {
-            Some(call) => {
-                call.replied = true;
-                true
-            }
-            None => {
-                removed = state.remove(id);
-                self.publish_count(&state);
-                removed.is_some()
-            }
+        let wanted = if let Some(call) = state.current(id) {
+            call.replied = true;
+            true
+        } else {
+            removed = self.remove(&mut state, id);
+            removed.is_some()
         };
         let wake = wanted && reply.is_some_and(|reply| self.push(&mut state, reply));
         if !wanted {
@@ -371,6 +351,21 @@ impl PendingReplies {
         wanted
     }
 
+    /// Removes a deferred call.
+    fn remove(&self, state: &mut State, id: DeferredId) -> Option<DeferredCall> {
+        let mut call = state.deferred.remove(&id)?;
+        self.publish_count(state);
+        if let Some(calls) = state.callers.get_mut(&call.route) {
+            let is_own = |key: &CallKey| calls.get(key) == Some(&id);
+            let key = call.id.take().map(CallKey::Id).filter(is_own);
+            calls.remove(&key.unwrap_or(CallKey::Anonymous(id)));
+            if calls.is_empty() {
+                state.callers.remove(&call.route);
+            }
+        }
+        Some(call)
+    }
+
     /// Cancels one call of a caller. Returns false if there is no such call.
     pub(crate) fn cancel(&self, route: &ReplyRoute, id: &Id<'_>) -> bool {
         let key = CallKey::Id(id.clone().into_owned());
@@ -379,12 +374,10 @@ impl PendingReplies {
         let Some(id) = calls.and_then(|calls| calls.get(&key)).copied() else {
             return false;
         };
-        let call = state.remove(id);
-        self.publish_count(&state);
+        let call = self.remove(&mut state, id);
         drop(state);
-        call.and_then(|call| call.on_cancel)
-            .into_iter()
-            .for_each(run_callback);
+        let callback = call.and_then(|call| call.on_cancel);
+        callback.into_iter().for_each(run_callback);
         true
     }
 
@@ -434,12 +427,11 @@ impl PendingReplies {
         let calls = std::mem::take(&mut state.deferred);
         self.publish_count(&state);
         drop(state);
-        let mut cancelled = Vec::new();
-        for call in calls.into_values() {
-            cancelled.push((call.route, call.id));
+        let cancel = |call: DeferredCall| {
             call.on_cancel.into_iter().for_each(run_callback);
-        }
-        cancelled
+            (call.route, call.id)
+        };
+        calls.into_values().map(cancel).collect()
     }
 
     /// Ends all calls with their server. Replies that are posted later are dropped.
@@ -471,11 +463,7 @@ impl PendingReplies {
     /// Posts a reply, and wakes the loop unless this is its own thread in a turn.
     pub(crate) fn post(&self, post: PostedReply) {
         let mut state = self.lock();
-        if state.closed {
-            drop(state);
-            return;
-        }
-        let wake = self.push(&mut state, post);
+        let wake = !state.closed && self.push(&mut state, post);
         drop(state);
         if wake {
             self.wake();

@@ -22,6 +22,7 @@ pub(super) struct StreamBuffer {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 pub(super) struct State {
     waiting: VecDeque<QueuedReply>,
     bytes: usize,
@@ -64,14 +65,8 @@ impl StreamBuffer {
         Self {
             context,
             state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                bytes: 0,
                 capacity: DEFAULT_CAPACITY,
-                overflow: Overflow::default(),
-                in_progress: false,
-                ended: false,
-                closed: false,
-                on_room: None,
+                ..State::default()
             }),
         }
     }
@@ -133,10 +128,7 @@ impl StreamBuffer {
 
     /// Sends an item or lets it wait, unless [`Overflow::Refuse`] is set and there is no room.
     pub(super) fn send(self: &Arc<Self>, item: &impl Pack) -> Result<(), SendError> {
-        let refuses = self.context.is_here() && {
-            let state = self.lock();
-            state.overflow == Overflow::Refuse && !state.has_room(&self.context)
-        };
+        let refuses = !self.has_room() && self.lock().overflow == Overflow::Refuse;
         // A closed stream is reported as closed, full or not.
         if refuses && self.wanted_id().is_some() {
             return Err(SendError::Full);
