@@ -192,7 +192,8 @@ impl Dispatch<'_> {
         let fds = Packer::at_depth(bounds.depth);
         let result = encode_within(&mut text, &fds, bounds, write);
         if result.is_ok() {
-            let reply = OutgoingReply::Borrowed(&text, &fds.into_row());
+            let fds = fds.into_row();
+            let reply = OutgoingReply::Borrowed(&text, &fds);
             self.sink.deliver(self.context, reply);
         }
         self.context.text = text;
