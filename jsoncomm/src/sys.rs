@@ -76,6 +76,14 @@ fn retry<T>(operation: &'static str, mut make: impl FnMut() -> Result<T, Errno>)
     }
 }
 
+/// Turns one expected error into `None`.
+fn none_if<T>(errno: Errno, result: OsResult<T>) -> OsResult<Option<T>> {
+    match result {
+        Err(error) if error.errno == errno => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Makes a system call of another library.
 pub(crate) fn call_io<T>(
     operation: &'static str,

@@ -17,7 +17,7 @@ use super::{Error, Fault};
 /// | [`NotSent`](Self::NotSent) | the call could not be sent | no |
 /// | [`Io`](Self::Io) | the reply could not be received or read | unknown |
 ///
-/// Where the answer is "unknown", repeat the call only if it is idempotent; see
+/// If that is unknown, repeat the call only if it is idempotent; see
 /// [`Connection::idempotent`](crate::Connection::idempotent).
 ///
 /// `Display` includes the wrapped [`Error`]; [`source`](std::error::Error::source) continues with what is behind it.

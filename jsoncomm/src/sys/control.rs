@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 
 use super::name::Name;
-use super::{OsError, OsResult, call};
+use super::{OsError, OsResult, call, none_if};
 
 /// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them. `u16` fits into
 /// `msg_controllen` of any C library: `size_t` in glibc, `socklen_t` in musl.
@@ -230,11 +230,7 @@ fn set_flag(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> 
         // SAFETY: the kernel reads `length` bytes, the size of `value`, from it.
         check(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, value, length) })
     });
-    match set {
-        Ok(_) => Ok(true),
-        Err(error) if error.errno == Errno::NOPROTOOPT => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(none_if(Errno::NOPROTOOPT, set)?.is_some())
 }
 
 /// Returns what a call of the C library returned, or its error if that is -1.
@@ -398,10 +394,8 @@ pub(crate) fn take_number(number: RawFd) -> OsResult<Numbered> {
         // SAFETY: F_GETFD takes no argument and changes nothing, whatever is open under the number.
         check(unsafe { libc::fcntl(number, libc::F_GETFD) })
     });
-    let flags = match flags {
-        Ok(flags) => flags,
-        Err(error) if error.errno == Errno::BADF => return Ok(Numbered::Closed),
-        Err(error) => return Err(error),
+    let Some(flags) = none_if(Errno::BADF, flags)? else {
+        return Ok(Numbered::Closed);
     };
     if flags & libc::FD_CLOEXEC != 0 {
         return Ok(Numbered::CloseOnExec);

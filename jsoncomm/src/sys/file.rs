@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::{OsResult, call, call_io, retry};
+use super::{OsResult, call, call_io, none_if, retry};
 
 /// Identity of a file: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +102,7 @@ pub(crate) fn proc_name(fd: BorrowedFd<'_>) -> Option<OsString> {
 /// [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
 pub(crate) fn try_lock(directory: BorrowedFd<'_>) -> OsResult<bool> {
     let lock = || rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive);
-    match retry("flock", lock) {
-        Ok(()) => Ok(true),
-        Err(error) if error.errno == Errno::WOULDBLOCK => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(none_if(Errno::WOULDBLOCK, retry("flock", lock))?.is_some())
 }
 
 /// Releases the lock of [`try_lock`], also for copies of the descriptor.
@@ -130,10 +126,9 @@ pub(crate) struct Entry {
 
 /// Looks up `name` in `directory` without following a symbolic link; `None` if it does not exist.
 pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> OsResult<Option<Entry>> {
-    let file = match openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW) {
-        Ok(file) => file,
-        Err(error) if error.errno == Errno::NOENT => return Ok(None),
-        Err(error) => return Err(error),
+    let file = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW);
+    let Some(file) = none_if(Errno::NOENT, file)? else {
+        return Ok(None);
     };
     let stat = call("fstat", || rustix::fs::fstat(&file))?;
     Ok(Some(Entry {
@@ -229,22 +224,15 @@ pub(crate) fn socket_identity(
     name: &OsStr,
 ) -> OsResult<Option<Identity>> {
     let stat = || rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-    match call("fstatat", stat) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
-            Ok(Some(stat.into()))
-        }
-        Err(error) if error.errno != Errno::NOENT => Err(error),
-        _ => Ok(None),
-    }
+    let stat = none_if(Errno::NOENT, call("fstatat", stat))?;
+    let is_socket = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    Ok(stat.filter(is_socket).map(Identity::from))
 }
 
 /// Removes a name from the directory if it is still there.
 pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> OsResult<()> {
     let unlink = || rustix::fs::unlinkat(directory, name, AtFlags::empty());
-    match call("unlinkat", unlink) {
-        Err(error) if error.errno != Errno::NOENT => Err(error),
-        _ => Ok(()),
-    }
+    none_if(Errno::NOENT, call("unlinkat", unlink)).map(drop)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(crate) use rustix::net::sockopt::Timeout;
 
 use super::control::Wait;
 use super::name::Name;
-use super::{OsError, OsResult, call, call_io};
+use super::{OsError, OsResult, call, call_io, none_if};
 
 /// The two kinds of unix socket. Same API, same wire format, same speed.
 ///
@@ -284,11 +284,8 @@ pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> OsResult<bool> {
 ///
 /// [getpeername(2)]: https://man7.org/linux/man-pages/man2/getpeername.2.html
 pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> OsResult<bool> {
-    match call("getpeername", || net::getpeername(socket)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.errno == Errno::NOTCONN => Ok(false),
-        Err(error) => Err(error),
-    }
+    let peer = call("getpeername", || net::getpeername(socket));
+    Ok(none_if(Errno::NOTCONN, peer)?.is_some())
 }
 
 /// Returns true if a connected socket is one of a pair ([socketpair(2)]): neither end has a name. An accepted socket has
@@ -364,11 +361,8 @@ pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> OsResult<bool> {
 
 /// Returns true if nothing is queued on a socket that has been shut down. Nothing more can arrive then.
 pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> OsResult<bool> {
-    match is_at_end(socket) {
-        // A datagram socket has no end of stream.
-        Err(error) if error.errno == Errno::WOULDBLOCK => Ok(true),
-        result => result,
-    }
+    // A datagram socket has no end of stream.
+    Ok(none_if(Errno::WOULDBLOCK, is_at_end(socket))?.unwrap_or(true))
 }
 
 /// Returns true if no message queued on a connected socket carries descriptors, so that closing it does not wait. The
