@@ -342,21 +342,23 @@ impl Table<'_> {
         let names: Vec<_> = fields.iter().map(|field| &field.names.de).collect();
         let known: Vec<_> = fields.iter().flat_map(|field| &field.names.known).collect();
         let named = self.body.style == Style::Named;
-        let kind = match named {
-            _ if self.of_method => quote!(arguments),
-            true => quote!(members),
-            false => quote!(elements),
+        let kind = if self.of_method {
+            quote!(arguments)
+        } else if named {
+            quote!(members)
+        } else {
+            quote!(elements)
         };
         let known = (named && known != names).then(|| quote!(.known(&[#(#known),*])));
         let strict = !self.of_method && (attrs.strict || attrs.reply.is_some());
         let strict = strict.then(|| quote!(.strict()));
         let sensitive = self.body.is_sensitive().then(|| {
-            let arguments = if self.of_method {
+            let of_method = if self.of_method {
                 "the arguments of "
             } else {
                 ""
             };
-            let expected = format!("$jsoncomm::sensitive {arguments}{expecting}");
+            let expected = format!("$jsoncomm::sensitive {of_method}{expecting}");
             quote!(.sensitive(#expected))
         });
         quote!(__p::MemberRules::#kind(#expecting, &[#(#names),*]) #known #strict #sensitive)
