@@ -35,13 +35,14 @@ pub(crate) struct Routes<S> {
     /// Sorted by [`order`] of their names. A binary search compares few names and is faster than hashing one, and as the
     /// names are the program's own, no peer can make it slow.
     methods: Vec<(String, Route<S>)>,
-    fallback: Option<Fallback<S>>,
+    pub(crate) fallback: Option<Fallback<S>>,
     bare: Option<BareHandler<S>>,
-    rule: Option<Rule>,
-    discovery: Discovery,
+    pub(crate) rule: Option<Rule>,
+    pub(crate) discovery: Discovery,
     /// The most descriptors that a message may bring.
-    descriptors: usize,
-    pidfds: bool,
+    pub(crate) descriptors: usize,
+    /// A pidfd is requested for each peer.
+    pub(crate) pidfds: bool,
 }
 
 impl<S> Default for Routes<S> {
@@ -127,11 +128,6 @@ impl<S> Routes<S> {
         self.methods.get(index).map(|(_, route)| route)
     }
 
-    /// Sets the handler of calls to methods that nothing else serves.
-    pub(crate) fn set_fallback(&mut self, fallback: Fallback<S>) {
-        self.fallback = Some(fallback);
-    }
-
     /// Makes the endpoint a bare one, whose every message is an `R`.
     pub(crate) fn set_bare<R: Request<Error = Infallible>>(&mut self)
     where
@@ -144,39 +140,9 @@ impl<S> Routes<S> {
         });
     }
 
-    /// Sets the rule for who may call.
-    pub(crate) fn set_rule(&mut self, rule: Rule) {
-        self.rule = Some(rule);
-    }
-
-    /// Turns `rpc.discover` off.
-    pub(crate) fn turn_discovery_off(&mut self) {
-        self.discovery.turn_off();
-    }
-
-    /// Refuses messages with descriptors.
-    pub(crate) fn refuse_descriptors(&mut self) {
-        self.descriptors = 0;
-    }
-
-    /// Has a pidfd requested for each peer.
-    pub(crate) fn request_pidfds(&mut self) {
-        self.pidfds = true;
-    }
-
     /// Returns true if messages have no envelope here. Their replies are matched by order alone.
     pub(crate) fn is_bare(&self) -> bool {
         self.bare.is_some()
-    }
-
-    /// Returns true if a pidfd is to be requested for each peer.
-    pub(crate) fn requests_pidfds(&self) -> bool {
-        self.pidfds
-    }
-
-    /// Returns the most descriptors that a message may bring.
-    pub(crate) fn descriptors(&self) -> usize {
-        self.descriptors
     }
 
     /// Returns true if the peer may call: if there is no rule, or if it holds. A rule never holds for a peer whose identity

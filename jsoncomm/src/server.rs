@@ -173,7 +173,7 @@ enum Source<S> {
 impl<S> Pollable for Box<Source<S>> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(match &**self {
-            Source::Datagrams(endpoint) => endpoint.transport().as_fd(),
+            Source::Datagrams(endpoint) => endpoint.sender.socket.transport.as_fd(),
             Source::Listener(source) => source.listener.as_fd(),
             Source::Connection(connection) => connection.as_fd(),
             Source::Watched(watched) => watched.fd.as_fd(),

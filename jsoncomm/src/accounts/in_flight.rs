@@ -70,11 +70,6 @@ impl InFlight {
         sent.lock().push_back(charge);
     }
 
-    /// Asks the kernel if anything may be unread.
-    pub(crate) fn is_unread(&self, socket: &Arc<OwnedFd>) -> bool {
-        self.unread(socket) != (0, 0)
-    }
-
     /// Asks the kernel how many descriptors and bytes in memfds are unread at most.
     pub(crate) fn unread(&self, socket: &Arc<OwnedFd>) -> (usize, usize) {
         let Some(sent) = &self.sent else {

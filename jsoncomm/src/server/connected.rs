@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::lingering::Lingering;
-use super::sending::{Attempt, Destination, Flushed, Writer, fault_instead};
+use super::sending::{Attempt, ReplySocket, Writer, fault_instead};
 use super::source::{
     DrainPolicy, Share, SourceAction, Turn, close_if_empty, dispatch_datagram, not_authorized,
 };
-use crate::accounts::{Account, Charge, Cost, InFlight, Order};
+use crate::accounts::{Account, Charge, Cost, Order};
 use crate::envelope::Id;
 use crate::error::Fault;
 use crate::fds::Fds;
@@ -30,7 +30,7 @@ use crate::transport::{ReceiveOutcome, Transport};
 /// A connection to one client.
 #[derive(Debug)]
 pub(super) struct Connected<S> {
-    writer: ConnectionWriter,
+    pub(super) writer: ConnectionWriter,
     pub(super) routes: Arc<Routes<S>>,
     peer: Option<Peer>,
     /// What the endpoint's rule said, once it has been asked.
@@ -44,7 +44,7 @@ pub(super) struct Connected<S> {
     /// The end of file has been read.
     ended: bool,
     /// The server stops when the connection is closed.
-    stops_server: bool,
+    pub(super) stops_server: bool,
     /// Nothing is read until fewer of the user's connections are being closed: there were as many as may be when this one
     /// was accepted.
     parked: bool,
@@ -52,14 +52,10 @@ pub(super) struct Connected<S> {
 
 /// A connection's send queue and its socket. Apart from the rest, so that both can be borrowed at the same time.
 #[derive(Debug)]
-struct ConnectionWriter {
-    transport: Transport,
-    account: Arc<Account>,
+pub(super) struct ConnectionWriter {
+    socket: ReplySocket,
     peer: Option<Credentials>,
     queue: SendQueue,
-    in_flight: InFlight,
-    /// Replies have no id, and stay in order.
-    in_order: bool,
     /// When to try again to send what should have found room.
     retry: Option<Instant>,
     malformed: Malformed,
@@ -93,24 +89,18 @@ impl<S> Connected<S> {
         routes: Arc<Routes<S>>,
         context: &mut ServerContext,
     ) -> Self {
-        let pidfd = if routes.requests_pidfds() {
-            peer_pidfd(transport.as_fd()).ok()
-        } else {
-            None
-        };
-        let peer = Peer::of_connection(transport.as_fd(), pidfd);
+        let fd = transport.as_fd();
+        let pidfd = routes.pidfds.then(|| peer_pidfd(fd).ok()).flatten();
+        let peer = Peer::of_connection(fd, pidfd);
         let account = context.accounts.of(peer.as_ref().map(Peer::uid));
         let parked = account.room_to_close() == 0;
         Self {
             routes,
             charge: account.try_charge(Cost::CONNECTION),
             writer: ConnectionWriter {
-                transport,
-                account: Arc::clone(&account),
+                socket: ReplySocket::new(transport, Arc::clone(&account), Order::Sent),
                 peer: peer.as_ref().map(Peer::credentials),
                 queue: SendQueue::default(),
-                in_flight: InFlight::new(Order::Sent),
-                in_order: false,
                 retry: None,
                 malformed: Malformed::default(),
                 broken: false,
@@ -147,20 +137,10 @@ impl<S> Connected<S> {
         self.charge = None;
         self.charge = self.account.try_charge(Cost::CONNECTION);
         self.parked = self.account.room_to_close() == 0;
-        self.writer.account = Arc::clone(&self.account);
+        self.writer.socket.account = Arc::clone(&self.account);
         self.writer.peer = peer.as_ref().map(Peer::credentials);
         self.peer = peer;
         self.vouched_for = true;
-    }
-
-    /// Makes the server stop when this connection is closed.
-    pub(super) fn stop_server_on_close(&mut self) {
-        self.stops_server = true;
-    }
-
-    /// Returns true if the server stops when this connection is closed.
-    pub(super) fn stops_server(&self) -> bool {
-        self.stops_server
     }
 
     /// Returns the peer's credentials, if they are known.
@@ -191,8 +171,7 @@ impl<S> Connected<S> {
 
     /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        let writer = &self.writer;
-        writer.in_flight.unread(writer.transport.shared_fd())
+        self.writer.socket.in_flight()
     }
 
     /// Counts the replies that are lost when the connection is closed, unless that has been done.
@@ -210,20 +189,12 @@ impl<S> Connected<S> {
 
     /// Closes the connection. Returns what has to be kept while something that was sent is unread.
     pub(super) fn close(self, context: &ServerContext) -> Option<Lingering> {
-        let ConnectionWriter {
-            transport,
-            in_flight,
-            ..
-        } = self.writer;
-        if in_flight.is_unread(transport.shared_fd()) && !context.stopping {
-            return Some(Lingering::new(
-                transport,
-                self.account,
-                self.charge,
-                in_flight,
-            ));
+        let socket = self.writer.socket;
+        if !context.stopping && socket.in_flight() != (0, 0) {
+            return Some(Lingering::new(socket, self.charge));
         }
         // An empty packet looks like the end of file, and there can be more behind it.
+        let transport = socket.transport;
         if self.ended && is_at_end(transport.as_fd()).unwrap_or(false) {
             return None;
         }
@@ -289,7 +260,7 @@ impl<S> Connected<S> {
         if cause == Cause::Timer {
             writer.retry = None;
         }
-        writer.in_order = self.routes.is_bare();
+        writer.socket.in_order = self.routes.is_bare();
         if !writer.queue.is_empty() {
             let waiting = writer.queue.len();
             writer.flush(turn.context, cause);
@@ -324,7 +295,7 @@ impl<S> Connected<S> {
         let writer = &mut self.writer;
         let mut share = Share::of(&context.limits);
         while share.is_left() && writer.is_clear() && context.is_here() {
-            let mut datagram = match writer.transport.receive(inbox, Wait::Never) {
+            let mut datagram = match writer.socket.transport.receive(inbox, Wait::Never) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 Ok(ReceiveOutcome::Empty) => {
                     self.drain.record(share.taken);
@@ -339,7 +310,7 @@ impl<S> Connected<S> {
                     return SourceAction::pause(context.limits.accept_pause);
                 }
             };
-            let (text, bare) = (inbox.text(&datagram), writer.in_order);
+            let (text, bare) = (inbox.text(&datagram), writer.socket.in_order);
             share.take(text);
             let mut dispatch = Dispatch {
                 context,
@@ -361,21 +332,11 @@ impl<S> Connected<S> {
         }
         writer.next()
     }
-
-    /// Sends a reply from outside the connection's turn.
-    pub(super) fn deliver(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>) {
-        self.writer.deliver(context, reply);
-    }
-
-    /// Returns what to watch the socket for now.
-    pub(super) fn next(&self) -> SourceAction {
-        self.writer.next()
-    }
 }
 
 impl<S> AsFd for Connected<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.writer.transport.as_fd()
+        self.writer.socket.transport.as_fd()
     }
 }
 
@@ -392,7 +353,7 @@ impl ConnectionWriter {
     fn may_hold_more(&self) -> bool {
         const MAX_HELD: usize = 16;
         let few = self.queue.held() < MAX_HELD && !self.queue.is_full();
-        few && !self.in_order && self.account.has_room_to_spare()
+        few && !self.socket.in_order && self.socket.account.has_room_to_spare()
     }
 
     /// Waits after a second failure to send. The socket was reported writable, so the kernel is short of memory, or of
@@ -408,7 +369,7 @@ impl ConnectionWriter {
 
     /// Returns what to watch the socket for now.
     #[inline]
-    fn next(&self) -> SourceAction {
+    pub(super) fn next(&self) -> SourceAction {
         if self.broken {
             SourceAction::Close
         } else if self.queue.is_empty() {
@@ -448,7 +409,7 @@ impl ConnectionWriter {
         }
         // The end of file is behind what is not read, and a reply that is held back may not be tried at all.
         let now = Some(Instant::now());
-        let hung_up = wait::poll(self.transport.as_fd(), wait::For::Nothing, now);
+        let hung_up = wait::poll(self.socket.transport.as_fd(), wait::For::Nothing, now);
         if hung_up == Ok(WaitOutcome::Ready) {
             return Some(SourceAction::Close);
         }
@@ -456,23 +417,11 @@ impl ConnectionWriter {
         waits.then(|| self.watch_until_due(Watch::HangUp))
     }
 
-    fn destination(&mut self) -> (Destination<'_>, &mut SendQueue) {
-        let destination = Destination {
-            transport: &self.transport,
-            to: None,
-            peer: self.peer,
-            account: &self.account,
-            in_flight: &mut self.in_flight,
-            in_order: self.in_order,
-        };
-        (destination, &mut self.queue)
-    }
-
     /// Sends queued replies for as long as there is room.
     #[inline(never)]
     fn flush(&mut self, context: &mut ServerContext, cause: Cause) {
-        let (mut destination, queue) = self.destination();
-        if destination.flush(queue, context) == Flushed::Gone {
+        let queue = &mut self.queue;
+        if !self.socket.flush(None, self.peer, queue, context) {
             self.break_off(context);
         } else if cause == Cause::Timer {
             queue.postpone(&context.limits);
@@ -503,15 +452,14 @@ impl Writer for ConnectionWriter {
         if self.broken {
             return Attempt::Lost(UndeliveredReason::Disconnected);
         }
-        let (mut destination, queue) = self.destination();
-        destination.offer(queue, reply)
+        self.socket.offer(None, &self.queue, reply)
     }
 
     /// Disconnects a peer that has no room and exceeds its budget. A peer that has room is sent a fault: others of its user
     /// may have used up what the reply needs.
     #[inline(never)]
     fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor) {
-        let held = waits_for == WaitsFor::InFlight && !self.in_order;
+        let held = waits_for == WaitsFor::InFlight && !self.socket.in_order;
         let is_item = reply.is_item();
         let instead = if held && !is_item {
             let busy = Fault::new(Fault::BUSY, "too many earlier replies are unread");
@@ -522,7 +470,7 @@ impl Writer for ConnectionWriter {
         let kept = reply.into_queued().is_some_and(|reply| {
             let pushed = self
                 .queue
-                .push(reply, waits_for, &context.limits, &self.account);
+                .push(reply, waits_for, &context.limits, &self.socket.account);
             pushed.is_ok()
         });
         if kept {

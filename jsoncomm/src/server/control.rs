@@ -212,7 +212,7 @@ impl<S> Server<S> {
     ) -> Result<Token, Error> {
         let watched = Watched {
             fd: fd.into(),
-            call: Box::new(call),
+            call: Callback(Box::new(call)),
         };
         self.add(Source::Watched(watched)).map(Token)
     }
@@ -237,7 +237,7 @@ impl<S> Server<S> {
     ) -> Result<Token, Error> {
         // A period of zero would leave no time for anything else.
         let period = period.max(Duration::from_millis(1));
-        self.add_timer(period, Some(period), Box::new(call))
+        self.add_timer(period, Some(period), call)
     }
 
     /// Calls `call` once, after `delay`.
@@ -260,15 +260,16 @@ impl<S> Server<S> {
                 call(state, control);
             }
         };
-        self.add_timer(delay, None, Box::new(once))
+        self.add_timer(delay, None, once)
     }
 
     fn add_timer(
         &mut self,
         delay: Duration,
         period: Option<Duration>,
-        call: Callback<S>,
+        call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
     ) -> Result<Token, Error> {
+        let call = Callback(Box::new(call));
         let due = instant_after(delay);
         let key = self.add(Source::Timer(Timer { due, period, call }))?;
         self.reactor.wake_at(key, due);
@@ -337,12 +338,14 @@ impl<S> Server<S> {
 }
 
 /// A descriptor that the program watches.
+#[derive(Debug)]
 pub(super) struct Watched<S> {
     pub(super) fd: OwnedFd,
     call: Callback<S>,
 }
 
 /// A timer of the program.
+#[derive(Debug)]
 pub(super) struct Timer<S> {
     due: Instant,
     /// `None` for a timer that fires once.
@@ -351,17 +354,21 @@ pub(super) struct Timer<S> {
 }
 
 /// The callback of a watch or a timer.
-type Callback<S> = Box<dyn FnMut(&mut S, &mut Control<S>) + Send>;
+struct Callback<S>(Box<CallbackFn<S>>);
 
-impl<S> fmt::Debug for Watched<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("fd", &self.fd).finish()
+type CallbackFn<S> = dyn FnMut(&mut S, &mut Control<S>) + Send;
+
+impl<S> Callback<S> {
+    #[inline(never)]
+    fn run(&mut self, state: &mut S, control: &mut Control<S>) {
+        control.remove = false;
+        (self.0)(state, control);
     }
 }
 
-impl<S> fmt::Debug for Timer<S> {
+impl<S> fmt::Debug for Callback<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").field("due", &self.due).finish()
+        f.debug_struct("Callback").finish_non_exhaustive()
     }
 }
 
@@ -417,7 +424,7 @@ impl<S> Watched<S> {
         if cause == Cause::Timer {
             return SourceAction::Keep;
         }
-        (self.call)(state, control);
+        self.call.run(state, control);
         if control.remove {
             SourceAction::Close
         } else {
@@ -433,7 +440,7 @@ impl<S> Timer<S> {
         if now < self.due {
             return SourceAction::Keep;
         }
-        (self.call)(state, control);
+        self.call.run(state, control);
         let Some(period) = self.period.filter(|_| !control.remove) else {
             return SourceAction::Close;
         };

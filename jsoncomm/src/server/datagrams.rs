@@ -5,18 +5,18 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::sending::{Attempt, Destination, Flushed, Writer, fault_instead};
+use super::sending::{Attempt, ReplySocket, Writer, fault_instead};
 use super::source::{
     DrainPolicy, Share, SourceAction, Turn, close, close_shared, dispatch_datagram,
 };
-use crate::accounts::{Account, InFlight, Order};
+use crate::accounts::{Account, Order};
 use crate::address::Bound;
 use crate::envelope::Id;
 use crate::error::{Error, Fault};
 use crate::fds::Fds;
 use crate::observe::UndeliveredReason;
 use crate::peer::Peer;
-use crate::queue::{Backlog, Caller, OutgoingReply, QueuedReply, SendQueue, WaitsFor};
+use crate::queue::{Backlog, Caller, OutgoingReply, SendQueue, WaitsFor};
 use crate::reactor::{Cause, Key};
 use crate::router::Routes;
 use crate::service::{Dispatch, ServerContext};
@@ -32,7 +32,7 @@ use crate::transport::{Datagram, Inbox, ReceiveOutcome, Transport};
 pub(super) struct Datagrams<S> {
     // Dropped before the socket is closed; see `Bound`. Boxed, as a connection takes the space of an endpoint.
     path: Option<Box<Bound>>,
-    socket: DatagramSocket,
+    pub(super) sender: DatagramSender,
     pub(super) routes: Arc<Routes<S>>,
     /// Who the one peer of a connected socket is, as the program says.
     peer: Option<Box<Peer>>,
@@ -49,30 +49,22 @@ pub(super) struct Datagrams<S> {
 
 /// The part of an endpoint that replies are sent with.
 #[derive(Debug)]
-struct DatagramSocket {
-    transport: Transport,
+pub(super) struct DatagramSender {
+    /// What is in flight to all peers together is charged to an account of its own: the kernel does not distinguish them.
+    pub(super) socket: ReplySocket,
     /// The socket has one peer, which needs no address.
-    connected: bool,
-    /// Replies have no id, and stay in order.
-    in_order: bool,
+    pub(super) connected: bool,
     backlogs: HashMap<Option<Name>, Backlog>,
-    /// What is in flight to all peers together: the kernel does not distinguish them.
-    in_flight: InFlight,
-    /// The account that is charged for what is in flight.
-    account: Arc<Account>,
 }
 
 impl<S> Datagrams<S> {
     pub(super) fn new(transport: Transport, path: Option<Bound>, context: &ServerContext) -> Self {
         Self {
             path: path.map(Box::new),
-            socket: DatagramSocket {
-                transport,
+            sender: DatagramSender {
+                socket: ReplySocket::new(transport, context.accounts.apart(), Order::Any),
                 connected: false,
-                in_order: false,
                 backlogs: HashMap::new(),
-                in_flight: InFlight::new(Order::Any),
-                account: context.accounts.apart(),
             },
             routes: Arc::default(),
             peer: None,
@@ -89,23 +81,8 @@ impl<S> Datagrams<S> {
         let connected = is_connected(transport.as_fd())?;
         let shared = local_address(transport.as_fd())?.is_some();
         let mut endpoint = Self::new(transport, None, context);
-        (endpoint.shared, endpoint.socket.connected) = (shared, connected);
+        (endpoint.shared, endpoint.sender.connected) = (shared, connected);
         Ok(endpoint)
-    }
-
-    /// Returns the socket.
-    pub(super) fn transport(&self) -> &Transport {
-        &self.socket.transport
-    }
-
-    /// Requests a pidfd with each message.
-    pub(super) fn request_pidfds(&mut self) {
-        self.socket.transport.pass_pidfds();
-    }
-
-    /// Returns true if the socket has one peer only.
-    pub(super) fn is_connected(&self) -> bool {
-        self.socket.connected
     }
 
     /// Sets who the one peer is, as the program says.
@@ -122,7 +99,7 @@ impl<S> Datagrams<S> {
         self.retired = true;
         if !self.shared {
             // It fails only where nobody can send to the socket anyway.
-            let _ = shut_down(self.socket.transport.as_fd(), Shutdown::Read);
+            let _ = shut_down(self.sender.socket.transport.as_fd(), Shutdown::Read);
         }
     }
 
@@ -131,14 +108,14 @@ impl<S> Datagrams<S> {
         if self.shared && self.retired {
             Ok(ReceiveOutcome::Empty)
         } else {
-            self.socket.transport.receive(inbox, Wait::Never)
+            self.sender.socket.transport.receive(inbox, Wait::Never)
         }
     }
 
     /// Removes the path and closes the socket.
     pub(super) fn close(self, context: &ServerContext) {
         drop(self.path);
-        let transport = self.socket.transport;
+        let transport = self.sender.socket.transport;
         if self.shared {
             close_shared(transport, context);
         } else {
@@ -148,22 +125,21 @@ impl<S> Datagrams<S> {
 
     /// Returns how many replies wait.
     pub(super) fn waiting(&self) -> usize {
-        let backlogs = self.socket.backlogs.values();
+        let backlogs = self.sender.backlogs.values();
         backlogs.map(|backlog| backlog.queue.len()).sum()
     }
 
     /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        let socket = &self.socket;
-        socket.in_flight.unread(socket.transport.shared_fd())
+        self.sender.socket.in_flight()
     }
 
     /// Handles what has arrived, at most a turn's share, and tries again to send what is due.
     pub(super) fn act(&mut self, mut turn: Turn<'_, S>) -> SourceAction {
-        self.socket.in_order = self.routes.is_bare();
+        self.sender.socket.in_order = self.routes.is_bare();
         if turn.cause == Cause::Timer {
             self.timer = None;
-            self.socket.retry(turn.context);
+            self.sender.retry(turn.context);
         }
         let mut share = Share::of(&turn.context.limits);
         while share.is_left() && turn.context.is_here() {
@@ -219,8 +195,11 @@ impl<S> Datagrams<S> {
         }
         let fresh = || (user, context.accounts.of(user));
         let (_, account) = self.last.get_or_insert_with(fresh);
-        let peer = if self.socket.connected {
-            vouched_for(self.peer.as_deref(), user)
+        let peer = if self.sender.connected {
+            // The peer may have passed its end on to a process with more rights, so the kernel's word on the user of a message
+            // can only take away what the program has said.
+            let vouched_for = self.peer.as_deref();
+            vouched_for.filter(|peer| Some(peer.uid()) == user)
         } else {
             sender.as_ref()
         };
@@ -233,15 +212,10 @@ impl<S> Datagrams<S> {
             peer,
         };
         let authorized = self.routes.authorizes(peer);
-        let bare = self.socket.in_order;
+        let (to, bare) = (caller.to, self.sender.socket.in_order);
         let mut dispatch = Dispatch {
             context,
-            sink: &mut DatagramWriter {
-                socket: &mut self.socket,
-                to: caller.to,
-                account,
-                peer: peer.map(Peer::credentials),
-            },
+            sink: &mut self.sender.writer(to, account, peer.map(Peer::credentials)),
             caller: &caller,
             text: inbox.text(&datagram),
             fds: Fds::new(),
@@ -251,23 +225,9 @@ impl<S> Datagrams<S> {
         dispatch_datagram(routes, state, &mut dispatch, &mut datagram, authorized);
     }
 
-    /// Returns the writer of replies to `to`, which are charged to `account` if they have to wait.
-    pub(super) fn writer<'e>(
-        &'e mut self,
-        to: Option<&'e Name>,
-        account: &'e Arc<Account>,
-    ) -> DatagramWriter<'e> {
-        DatagramWriter {
-            socket: &mut self.socket,
-            to,
-            account,
-            peer: None,
-        }
-    }
-
     /// Takes a turn when the first peer that is full is to be tried again.
     pub(super) fn next(&mut self) -> SourceAction {
-        let earliest = self.socket.backlogs.values().map(Backlog::due).min();
+        let earliest = self.sender.backlogs.values().map(Backlog::due).min();
         match earliest {
             Some(due) if self.timer.is_none_or(|timer| due < timer) => {
                 self.timer = Some(due);
@@ -278,27 +238,20 @@ impl<S> Datagrams<S> {
     }
 }
 
-/// Returns who has sent a message on a connected socket. The peer may have passed its end on to a process with more
-/// rights, so the kernel's word on the message's `user` can only take away what the program has said.
-fn vouched_for(peer: Option<&Peer>, user: Option<u32>) -> Option<&Peer> {
-    peer.filter(|peer| Some(peer.uid()) == user)
-}
-
-impl DatagramSocket {
-    fn destination<'e>(
+impl DatagramSender {
+    /// Returns the writer of replies to `to`, which are charged to `account` if they have to wait.
+    pub(super) fn writer<'e>(
         &'e mut self,
         to: Option<&'e Name>,
+        account: &'e Arc<Account>,
         peer: Option<Credentials>,
-    ) -> (Destination<'e>, &'e mut HashMap<Option<Name>, Backlog>) {
-        let destination = Destination {
-            transport: &self.transport,
+    ) -> DatagramWriter<'e> {
+        DatagramWriter {
+            sender: self,
             to,
+            account,
             peer,
-            account: &self.account,
-            in_flight: &mut self.in_flight,
-            in_order: self.in_order,
-        };
-        (destination, &mut self.backlogs)
+        }
     }
 
     /// Tries again to send to the peers that are due.
@@ -308,15 +261,7 @@ impl DatagramSocket {
             if backlog.due() > now {
                 return true;
             }
-            let mut destination = Destination {
-                transport: &self.transport,
-                to: name.as_ref(),
-                peer: None,
-                account: &self.account,
-                in_flight: &mut self.in_flight,
-                in_order: self.in_order,
-            };
-            let waits = flush(&mut destination, backlog, context);
+            let waits = flush(&mut self.socket, name.as_ref(), None, backlog, context);
             if waits && !backlog.postpone(&context.limits, now) {
                 // Full for too long.
                 context.note_lost(None, UndeliveredReason::BacklogFull, backlog.queue.len());
@@ -329,14 +274,15 @@ impl DatagramSocket {
 
 /// Sends what waits for a peer, for as long as there is room. Returns true if something still waits.
 fn flush(
-    destination: &mut Destination<'_>,
+    socket: &mut ReplySocket,
+    to: Option<&Name>,
+    peer: Option<Credentials>,
     backlog: &mut Backlog,
     context: &mut ServerContext,
 ) -> bool {
     let waiting = backlog.queue.len();
-    if destination.flush(&mut backlog.queue, context) == Flushed::Gone {
-        let lost = backlog.queue.len();
-        context.note_lost(destination.peer, UndeliveredReason::Disconnected, lost);
+    if !socket.flush(to, peer, &mut backlog.queue, context) {
+        context.note_lost(peer, UndeliveredReason::Disconnected, backlog.queue.len());
         return false;
     }
     if backlog.queue.len() < waiting {
@@ -347,7 +293,7 @@ fn flush(
 
 /// The socket, and the backlog of one peer on it.
 pub(super) struct DatagramWriter<'e> {
-    socket: &'e mut DatagramSocket,
+    sender: &'e mut DatagramSender,
     to: Option<&'e Name>,
     /// The account that is charged for replies that have to wait.
     account: &'e Arc<Account>,
@@ -359,15 +305,17 @@ impl DatagramWriter<'_> {
     #[inline(never)]
     fn offer_behind(&mut self, context: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt {
         let name = self.to.copied();
-        let (mut destination, backlogs) = self.socket.destination(self.to, self.peer);
+        let DatagramSender {
+            socket, backlogs, ..
+        } = &mut *self.sender;
         // A peer that calls again may well have made room.
         if let Some(backlog) = backlogs.get_mut(&name) {
-            if flush(&mut destination, backlog, context) {
-                return destination.offer(&backlog.queue, reply);
+            if flush(socket, self.to, self.peer, backlog, context) {
+                return socket.offer(self.to, &backlog.queue, reply);
             }
             backlogs.remove(&name);
         }
-        destination.offer(&SendQueue::default(), reply)
+        socket.offer(self.to, &SendQueue::default(), reply)
     }
 }
 
@@ -377,20 +325,21 @@ impl Writer for DatagramWriter<'_> {
     }
 
     fn offer(&mut self, context: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt {
-        if self.to.is_none() && !self.socket.connected {
+        if self.to.is_none() && !self.sender.connected {
             return Attempt::Lost(UndeliveredReason::NoAddress);
         }
-        if !self.socket.backlogs.is_empty() {
+        if !self.sender.backlogs.is_empty() {
             return self.offer_behind(context, reply);
         }
-        let (mut destination, _) = self.socket.destination(self.to, self.peer);
-        destination.offer(&SendQueue::default(), reply)
+        self.sender
+            .socket
+            .offer(self.to, &SendQueue::default(), reply)
     }
 
     #[inline(never)]
     fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor) {
         let (name, limits) = (self.to.copied(), &context.limits);
-        let backlogs = &mut self.socket.backlogs;
+        let backlogs = &mut self.sender.backlogs;
         let crowded = backlogs.len() >= limits.backlog_peers && !backlogs.contains_key(&name);
         let mut kept = false;
         if !crowded {
@@ -401,7 +350,11 @@ impl Writer for DatagramWriter<'_> {
                 Some(Ok(())) => true,
                 Some(Err(reply)) if !reply.is_item() => {
                     // There may be room for a fault.
-                    let _ = smaller_fault(&reply.text).map(push);
+                    let fault = Fault::new(Fault::BUSY, "the reply found no room");
+                    let fault = fault_instead(&reply.text, &fault);
+                    let _ = fault
+                        .filter(|fault| fault.text.len() < reply.text.len())
+                        .map(push);
                     false
                 }
                 Some(Err(_)) | None => false,
@@ -420,14 +373,7 @@ impl Writer for DatagramWriter<'_> {
     }
 
     fn withdraw(&mut self, id: &Id<'_>) -> bool {
-        let backlog = self.socket.backlogs.get_mut(&self.to.copied());
+        let backlog = self.sender.backlogs.get_mut(&self.to.copied());
         backlog.is_some_and(|backlog| backlog.queue.withdraw(id))
     }
-}
-
-/// Encodes a fault to send in place of a reply that may not wait, if it is smaller than the reply.
-fn smaller_fault(text: &[u8]) -> Option<QueuedReply> {
-    let fault = Fault::new(Fault::BUSY, "the reply found no room");
-    let fault = fault_instead(text, &fault)?;
-    (fault.text.len() < text.len()).then_some(fault)
 }

@@ -109,7 +109,7 @@ impl<S> Endpoint<'_, S> {
     /// }
     /// ```
     pub fn authorize(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
-        self.change(|routes| routes.set_rule(Box::new(rule)))
+        self.change(|routes| routes.rule = Some(Box::new(rule)))
     }
 
     /// Serves calls to methods that nothing else here serves, undecoded. For gateways, and for methods whose names are only
@@ -149,7 +149,7 @@ impl<S> Endpoint<'_, S> {
         self,
         handler: fn(&mut S, &mut Call, &str, RawMessage, Reply<RawMessage, RawError>),
     ) -> Self {
-        self.change(|routes| routes.set_fallback(handler))
+        self.change(|routes| routes.fallback = Some(handler))
     }
 
     /// Refuses messages with descriptors.
@@ -187,7 +187,7 @@ impl<S> Endpoint<'_, S> {
         if let Some(socket) = source.and_then(|source| source.fd()) {
             refuse_rights(socket)?;
         }
-        Ok(self.change(Routes::refuse_descriptors))
+        Ok(self.change(|routes| routes.descriptors = 0))
     }
 
     /// Requests each peer's pidfd, which [`Peer::pidfd`] returns to the endpoint's [rule](Endpoint::authorize) and handlers.
@@ -231,7 +231,7 @@ impl<S> Endpoint<'_, S> {
     #[doc(alias = "SO_PEERPIDFD")]
     pub fn with_pidfds(mut self) -> Self {
         match self.source() {
-            Some(Source::Datagrams(endpoint)) => endpoint.request_pidfds(),
+            Some(Source::Datagrams(endpoint)) => endpoint.sender.socket.transport.pass_pidfds(),
             Some(Source::Connection(connection)) => connection.request_pidfd(),
             Some(Source::Listener(_)) => {
                 let limits = &mut self.server.context.limits;
@@ -239,7 +239,7 @@ impl<S> Endpoint<'_, S> {
             }
             _ => {}
         }
-        self.change(Routes::request_pidfds)
+        self.change(|routes| routes.pidfds = true)
     }
 
     /// Makes this a bare endpoint: every message is an `R` without an envelope.
@@ -321,7 +321,9 @@ impl<S> Endpoint<'_, S> {
     pub fn peer_is(self, uid: u32, gid: u32) -> Result<Self, Error> {
         let (peer, server) = (Peer::of_program(uid, gid), &mut *self.server);
         match server.reactor.get(self.key).map(|source| &mut **source) {
-            Some(Source::Datagrams(endpoint)) if endpoint.is_connected() => endpoint.set_peer(peer),
+            Some(Source::Datagrams(endpoint)) if endpoint.sender.connected => {
+                endpoint.set_peer(peer)
+            }
             Some(Source::Connection(connection)) => connection.set_peer(peer, &mut server.context),
             _ => return Err(wrong_socket("a connected socket")),
         }
@@ -373,7 +375,7 @@ impl<S> Endpoint<'_, S> {
     /// ```
     pub fn stop_on_close(mut self) -> Result<Self, Error> {
         match self.source() {
-            Some(Source::Connection(connection)) => connection.stop_server_on_close(),
+            Some(Source::Connection(connection)) => connection.stops_server = true,
             _ => return Err(wrong_socket("a seqpacket connection")),
         }
         Ok(self)
@@ -402,7 +404,7 @@ impl<S> Endpoint<'_, S> {
     /// ```
     #[doc(alias = "rpc.discover")]
     pub fn without_discovery(self) -> Self {
-        self.change(Routes::turn_discovery_off)
+        self.change(|routes| routes.discovery.turn_off())
     }
 
     /// Returns the token to [remove](Server::remove) the endpoint with.

@@ -4,7 +4,7 @@ use super::source::{SourceAction, Turn};
 use super::{Server, Source};
 use crate::observe::{EventKind, UndeliveredReason};
 use crate::queue::ReplyRoute;
-use crate::reactor::{Cause, Key, Watch};
+use crate::reactor::{Key, Watch};
 
 impl<S> Server<S> {
     /// Gives each source that is ready its turn.
@@ -30,24 +30,14 @@ impl<S> Server<S> {
                 Source::Listener(listener) => self.accept(listener, key),
                 Source::Client(driven) => driven.act(cause),
                 Source::Lingering(lingering) => lingering.act(),
-                Source::Watched(_) | Source::Timer(_) => self.call_back(state, &mut source, cause),
+                Source::Watched(watched) => watched.act(state, &mut self.control, cause),
+                Source::Timer(timer) => timer.act(state, &mut self.control),
             };
             if !self.context.is_here() {
                 return;
             }
             self.apply(key, source, action);
             self.send_posts();
-        }
-    }
-
-    /// Runs the callback of a watch or a timer.
-    #[inline(never)]
-    fn call_back(&mut self, state: &mut S, source: &mut Source<S>, cause: Cause) -> SourceAction {
-        self.control.remove = false;
-        match source {
-            Source::Watched(watched) => watched.act(state, &mut self.control, cause),
-            Source::Timer(timer) => timer.act(state, &mut self.control),
-            _ => SourceAction::Keep,
         }
     }
 
@@ -72,7 +62,7 @@ impl<S> Server<S> {
             let key = Key::from_bits(key);
             if let Some(source) = self.reactor.take(key) {
                 let action = match &*source {
-                    Source::Connection(connection) => connection.next(),
+                    Source::Connection(connection) => connection.writer.next(),
                     _ => SourceAction::Again(Watch::Reading),
                 };
                 self.apply(key, source, action);
@@ -115,7 +105,7 @@ impl<S> Server<S> {
                 self.context.note(peer, EventKind::Closed);
                 connection.note_lost(&mut self.context);
                 // A server that is shutting down ends by itself, and can be run again.
-                if connection.stops_server() && self.stopping.is_none() {
+                if connection.stops_server && self.stopping.is_none() {
                     self.handle.stop();
                 }
                 connection.cancel_waits(key);

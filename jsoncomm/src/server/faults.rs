@@ -207,7 +207,7 @@ impl World {
         for bits in 0..64_u64 {
             let key = Key::from_bits((bits >> 4) << 32 | bits & 15);
             let socket = match self.server.reactor.get(key).map(|source| &**source) {
-                Some(Source::Datagrams(endpoint)) => endpoint.transport().as_fd(),
+                Some(Source::Datagrams(endpoint)) => endpoint.sender.socket.transport.as_fd(),
                 Some(Source::Connection(connection)) => connection.as_fd(),
                 _ => continue,
             };

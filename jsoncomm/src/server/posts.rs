@@ -39,13 +39,14 @@ impl<S> Server<S> {
             let reply = OutgoingReply::Queued(post.reply);
             let action = match &mut *source {
                 Source::Datagrams(endpoint) => {
-                    let mut writer = endpoint.writer(post.route.to.as_ref(), &post.account);
+                    let to = post.route.to.as_ref();
+                    let mut writer = endpoint.sender.writer(to, &post.account, None);
                     writer.deliver(&mut self.context, reply);
                     endpoint.next()
                 }
                 Source::Connection(connection) => {
-                    connection.deliver(&mut self.context, reply);
-                    connection.next()
+                    connection.writer.deliver(&mut self.context, reply);
+                    connection.writer.next()
                 }
                 _ => SourceAction::Keep,
             };

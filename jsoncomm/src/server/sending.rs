@@ -10,7 +10,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::accounts::{Account, Charge, Cost, InFlight};
+use crate::accounts::{Account, Charge, Cost, InFlight, Order};
 use crate::envelope::{self, Id};
 use crate::error::{Error, Fault};
 use crate::observe::UndeliveredReason;
@@ -32,54 +32,55 @@ pub(super) enum Attempt {
     Lost(UndeliveredReason),
 }
 
-/// What is left of a queue after an attempt to send all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flushed {
-    /// Nothing, except replies that are held back.
-    Done,
-    /// Replies that wait for room.
-    Full,
-    /// All of it: the peer is gone.
-    Gone,
-}
-
-/// A peer's address: a socket, and a name on it if the socket is not connected.
+/// A socket that replies are sent on, and what is in flight on it.
 #[derive(Debug)]
-pub(super) struct Destination<'o> {
-    pub(super) transport: &'o Transport,
-    pub(super) to: Option<&'o Name>,
-    /// Who events are reported about.
-    pub(super) peer: Option<Credentials>,
+pub(super) struct ReplySocket {
+    pub(super) transport: Transport,
     /// The account that is charged for what is in flight.
-    pub(super) account: &'o Arc<Account>,
-    pub(super) in_flight: &'o mut InFlight,
-    /// No reply overtakes another.
+    pub(super) account: Arc<Account>,
+    pub(super) in_flight: InFlight,
+    /// Replies have no id, and none overtakes another.
     pub(super) in_order: bool,
 }
 
-impl Destination<'_> {
+impl ReplySocket {
+    pub(super) fn new(transport: Transport, account: Arc<Account>, order: Order) -> Self {
+        Self {
+            transport,
+            account,
+            in_flight: InFlight::new(order),
+            in_order: false,
+        }
+    }
+
+    /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
+    pub(super) fn in_flight(&self) -> (usize, usize) {
+        self.in_flight.unread(self.transport.shared_fd())
+    }
+
     #[inline]
-    fn try_send(&mut self, text: &[u8], fds: &[BorrowedFd<'_>]) -> Attempt {
+    fn try_send(&mut self, to: Option<&Name>, text: &[u8], fds: &[BorrowedFd<'_>]) -> Attempt {
         // Nearly all replies have no descriptors, fit into a datagram and find room.
         let mut error = None;
         if fds.is_empty() {
-            match self.transport.send_plain(text, self.to, Wait::Never) {
+            match self.transport.send_plain(text, to, Wait::Never) {
                 Ok(()) => return Attempt::Sent,
                 Err(refused) => error = refused,
             }
         }
-        self.try_send_freight(text, fds, error)
+        self.try_send_large(to, text, fds, error)
     }
 
     /// Tries to send a reply with descriptors, or one that could not be sent as plain text because of `error`.
     #[inline(never)]
-    fn try_send_freight(
+    fn try_send_large(
         &mut self,
+        to: Option<&Name>,
         text: &[u8],
         fds: &[BorrowedFd<'_>],
         error: Option<OsError>,
     ) -> Attempt {
-        let (account, in_flight) = (self.account, &mut *self.in_flight);
+        let (account, in_flight) = (&self.account, &mut self.in_flight);
         let socket = self.transport.shared_fd();
         let (mut freighted, mut charge) = (false, None::<Charge>);
         let mut may = |freight: InFlightCost| {
@@ -93,7 +94,7 @@ impl Destination<'_> {
         let packet = Packet {
             text,
             fds,
-            to: self.to,
+            to,
             wait: Wait::Never,
         };
         match self.transport.send_with_fds(packet, error, &mut may) {
@@ -124,7 +125,12 @@ impl Destination<'_> {
 
     /// Sends a reply, unless others in the queue go first.
     #[inline]
-    pub(super) fn offer(&mut self, queue: &SendQueue, reply: &OutgoingReply<'_>) -> Attempt {
+    pub(super) fn offer(
+        &mut self,
+        to: Option<&Name>,
+        queue: &SendQueue,
+        reply: &OutgoingReply<'_>,
+    ) -> Attempt {
         let (text, fds) = (reply.text(), reply.fds());
         if !queue.is_empty() {
             if queue.is_full() {
@@ -134,37 +140,43 @@ impl Destination<'_> {
                 return Attempt::Waits(WaitsFor::InFlight);
             }
         }
-        self.try_send(text, &fds)
+        self.try_send(to, text, &fds)
     }
 
-    /// Sends the replies in the queue for as long as there is room.
-    pub(super) fn flush(&mut self, queue: &mut SendQueue, context: &mut ServerContext) -> Flushed {
+    /// Sends the replies in a queue for as long as there is room. Returns false if the peer is gone.
+    pub(super) fn flush(
+        &mut self,
+        to: Option<&Name>,
+        peer: Option<Credentials>,
+        queue: &mut SendQueue,
+        context: &mut ServerContext,
+    ) -> bool {
         let mut held = false;
         loop {
             let released = !held && queue.release();
             let Some(reply) = queue.front() else {
-                return Flushed::Done;
+                return true;
             };
             let follows = self.follows_held(&reply.text, reply.fds.len());
             if !released && follows && queue.held() > 0 {
                 queue.hold_front_last(&context.limits);
                 continue;
             }
-            match self.try_send(&reply.text, &reply.borrow_fds()) {
+            match self.try_send(to, &reply.text, &reply.borrow_fds()) {
                 Attempt::Sent => queue.pop_sent(&context.limits),
-                Attempt::Waits(WaitsFor::Room) => return Flushed::Full,
+                Attempt::Waits(WaitsFor::Room) => return true,
                 Attempt::Waits(WaitsFor::InFlight) => {
                     queue.hold_front_first(&context.limits);
                     held = true;
                 }
                 Attempt::Unsendable(error) => {
                     let reply = queue.pop().map(OutgoingReply::Queued);
-                    let fault = reply.and_then(|reply| replace(context, self.peer, reply, &error));
+                    let fault = reply.and_then(|reply| replace(context, peer, reply, &error));
                     if let Some(fault) = fault {
                         queue.push_front(fault);
                     }
                 }
-                Attempt::Lost(_) => return Flushed::Gone,
+                Attempt::Lost(_) => return false,
             }
         }
     }

@@ -162,7 +162,7 @@ pub(super) fn dispatch_datagram<S>(
     let fault = if datagram.is_plain() && authorized {
         None
     } else {
-        find_fault(dispatch, datagram, authorized, routes.descriptors())
+        find_fault(dispatch, datagram, authorized, routes.descriptors)
     };
     dispatch.fds = std::mem::take(&mut datagram.fds);
     match fault {

@@ -18,7 +18,7 @@ impl<S> Server<S> {
         let in_flight = self.reactor.sources().map(|source| match &**source {
             Source::Datagrams(endpoint) => endpoint.in_flight(),
             Source::Connection(connection) => connection.in_flight(),
-            Source::Lingering(lingering) => lingering.in_flight(),
+            Source::Lingering(lingering) => lingering.socket.in_flight(),
             Source::Listener(_) | Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {
                 (0, 0)
             }
