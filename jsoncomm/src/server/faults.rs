@@ -1,6 +1,6 @@
-//! A whole scenario, whose system calls may fail: what a server and its clients do from bind(2) to the end.
+//! A scenario in which system calls fail: a server and its clients, from bind(2) to shutdown.
 //!
-//! Server and clients share one thread, so that each run makes the same calls.
+//! Server and clients share one thread, so that each run makes the same system calls.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,13 +34,13 @@ use crate::service::Call;
 use crate::sys::inject::{self, Plan};
 use crate::sys::socket as sys;
 
-/// More turns than anything takes; what has not ended by then hangs.
+/// More turns than anything here takes. What has not ended after them hangs.
 const TURNS: usize = 500;
 
-/// Longer than all of them take.
+/// Longer than any run takes.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Bytes that are too many for a datagram where the send buffer is as small as it can be.
+/// A size in bytes that exceeds a datagram where the send buffer has its smallest size.
 const LARGE: usize = 6000;
 
 #[derive(Debug, crate::Message)]
@@ -52,7 +52,7 @@ struct Pair {
 }
 
 #[crate::service(name = "faults")]
-trait Desk {
+trait Pairs {
     fn double(&mut self, number: u64) -> u64;
     fn swap(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> Pair;
     fn echo(&mut self, text: String) -> String;
@@ -65,10 +65,10 @@ struct State {
     waiting: Vec<(OwnedFd, Reply<Pair>)>,
     ticks: usize,
     seen: usize,
-    relay: Option<DeskClient<Started>>,
+    relay: Option<PairsClient<Started>>,
 }
 
-impl Desk for State {
+impl Pairs for State {
     fn double(&mut self, number: u64) -> u64 {
         2 * number
     }
@@ -92,7 +92,7 @@ impl Desk for State {
         call.defer(|reply| {
             let started = self.relay.as_ref().map(|relay| relay.double(number));
             match started {
-                Some(Ok(call)) => call.on_complete(|answer| reply.forward(answer)),
+                Some(Ok(call)) => call.on_complete(|result| reply.forward(result)),
                 Some(Err(error)) => reply.forward(Err(error)),
                 None => drop(reply),
             }
@@ -100,7 +100,7 @@ impl Desk for State {
     }
 }
 
-/// Does what may fail by the fault, which is over then, and does it again.
+/// Calls `make`, and once more without the fault if it fails by the fault.
 fn persist<T>(mut make: impl FnMut() -> Result<T, Error>) -> T {
     make().unwrap_or_else(|error| {
         assert!(inject::failed() > 0, "no fault: {error:?}");
@@ -111,7 +111,7 @@ fn persist<T>(mut make: impl FnMut() -> Result<T, Error>) -> T {
 
 fn open(path: &Path) -> Connection {
     let connection = persist(|| Connection::open(path));
-    // So that a text that is not large is too large for a datagram.
+    // Texts of `LARGE` bytes then travel in a memfd.
     set_socket_send_buffer_size(connection.as_fd(), 2048).unwrap();
     connection
 }
@@ -120,21 +120,21 @@ fn null() -> OwnedFd {
     std::fs::File::open("/dev/null").unwrap().into()
 }
 
-/// Has the server take over a connection that was made elsewhere; returns the other end.
+/// Makes a socket pair and has the server adopt one end. Returns the other.
 fn adopt(server: &mut Server<State>) -> Connection {
     persist(|| {
         let pair = sys::socketpair(sys::Kind::Seqpacket);
         let (ours, theirs) = pair?;
-        server.adopt(ours)?.serve::<dyn Desk>();
+        server.adopt(ours)?.serve::<dyn Pairs>();
         Connection::from_fd(theirs)
     })
 }
 
-/// Has the server drive a connection to itself.
-fn drive(server: &mut Server<State>, path: &Path) -> (Token, DeskClient<Started>) {
+/// Makes the server drive a connection to itself.
+fn drive(server: &mut Server<State>, path: &Path) -> (Token, PairsClient<Started>) {
     let relay = open(path);
     let driven = persist(|| server.drive(&relay));
-    (driven, DeskClient::new(relay).start())
+    (driven, PairsClient::new(relay).start())
 }
 
 struct World {
@@ -143,11 +143,11 @@ struct World {
     server: Server<State>,
     state: State,
     driven: Token,
-    /// Sends to a descriptor that the server watches.
+    /// The other end of a descriptor that the server watches.
     bell: UnixDatagram,
     connection: Connection,
     adopted: Connection,
-    /// The server has said so.
+    /// `run_once` has returned `Break`.
     stopped: bool,
 }
 
@@ -161,7 +161,7 @@ impl World {
             let bind = Bind::at(path).mode(0o666);
             let endpoint = server.bind(bind, kind)?;
             let endpoint = endpoint.with_pidfds().authorize(|_| true);
-            endpoint.serve::<dyn Desk>();
+            endpoint.serve::<dyn Pairs>();
             Ok(())
         });
         let adopted = adopt(&mut server);
@@ -193,7 +193,7 @@ impl World {
         }
     }
 
-    /// Connects anew, as a program does whose connections may have ended.
+    /// Reconnects, as a program does whose connections may have ended.
     fn reconnect(&mut self) {
         self.server.remove(self.driven);
         let (driven, relay) = drive(&mut self.server, &self.path);
@@ -202,7 +202,7 @@ impl World {
         self.connection = open(&self.path);
     }
 
-    /// The server's socket for the connections so far spills what is not large, too.
+    /// Shrinks the send buffers of the server's sockets, so that texts of `LARGE` bytes travel in a memfd.
     fn narrow(&mut self) {
         for bits in 0..64_u64 {
             let key = Key::from_bits((bits >> 4) << 32 | bits & 15);
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// Has the server do what there is to do, and wait a little if there is nothing.
+    /// Runs one turn of the server, which waits a little if there is nothing to do.
     fn turn(&mut self) {
         self.turn_within(Duration::from_millis(1));
     }
@@ -237,10 +237,10 @@ impl World {
             }
             self.turn();
         }
-        panic!("it never came to: {what}");
+        panic!("it did not happen: {what}");
     }
 
-    /// Has a call end; its answer, if it is one.
+    /// Runs the server until a call ends. Returns its reply, or `None` if it failed.
     fn finish<T: Message>(&mut self, started: Result<PendingCall<T>, CallError>) -> Option<T> {
         let mut ended = None;
         match started {
@@ -248,7 +248,7 @@ impl World {
                 let dropped = self.server.counts().undelivered;
                 self.turn_until("the end of a call", |world| {
                     ended = call.try_wait();
-                    // On a datagram socket nothing more can come then.
+                    // On a datagram socket nothing more can arrive after that.
                     let lost = world.server.counts().undelivered > dropped;
                     ended.is_some() || world.kind == Kind::Datagram && lost
                 });
@@ -256,7 +256,7 @@ impl World {
             Err(error) => ended = Some(Err(error)),
         }
         match ended {
-            Some(Ok(answer)) => Some(answer),
+            Some(Ok(reply)) => Some(reply),
             Some(Err(error)) => {
                 assert!(inject::failed() > 0, "no fault: {error:?}");
                 if matches!(error, CallError::Closed) {
@@ -268,11 +268,11 @@ impl World {
         }
     }
 
-    fn stub(&self) -> DeskClient<Started> {
-        DeskClient::new(self.connection.clone()).start()
+    fn stub(&self) -> PairsClient<Started> {
+        PairsClient::new(self.connection.clone()).start()
     }
 
-    /// All sorts of calls; says whether all went well.
+    /// Makes calls of every sort. Returns true if all succeeded.
     fn calls(&mut self) -> bool {
         let double = self.stub().double(2);
         let mut well = self.finish(double) == Some(4);
@@ -286,14 +286,14 @@ impl World {
         well &= self.cancel();
         let relay = self.stub().relay(4);
         well &= self.finish(relay) == Some(8);
-        let adopted = DeskClient::new(self.adopted.clone()).start().double(3);
+        let adopted = PairsClient::new(self.adopted.clone()).start().double(3);
         let kind = std::mem::replace(&mut self.kind, Kind::Seqpacket);
         let adopted = self.finish(adopted);
         self.kind = kind;
         well && adopted == Some(6)
     }
 
-    /// A call that is answered between two turns.
+    /// Makes a call that is replied to between two turns.
     fn later(&mut self) -> bool {
         let call = match self.stub().later(null()) {
             Ok(call) => call,
@@ -304,23 +304,23 @@ impl World {
             self.server.counts().undelivered,
         );
         let closed = self.server.connections;
-        self.turn_until("a call that waits", |world| {
+        self.turn_until("a deferred call", |world| {
             let counts = world.server.counts();
             let over = counts.refused > refused || counts.undelivered > dropped;
             over || !world.state.waiting.is_empty() || world.server.connections < closed
         });
-        self.answer();
+        self.send_replies();
         self.finish(Ok(call)).is_some()
     }
 
-    fn answer(&mut self) {
+    fn send_replies(&mut self) {
         for (left, reply) in std::mem::take(&mut self.state.waiting) {
             let right = null();
             reply.send(Pair { left, right });
         }
     }
 
-    /// A call that is given up.
+    /// Makes a call and cancels it. Returns true if the server has noticed.
     fn cancel(&mut self) -> bool {
         let Ok(call) = self.stub().later(null()) else {
             return false;
@@ -331,18 +331,18 @@ impl World {
         drop(call);
         let cancelled = self.server.counts().cancelled;
         let is_well = |world: &Self| world.server.counts().cancelled > cancelled;
-        // What could not be read at once is a little later, and is not to be taken for another call then.
+        // A cancellation that could not be read at once is read a little later, and must not be taken for that of another call.
         for _ in 0..20 {
             if is_well(self) {
                 break;
             }
             self.turn();
         }
-        self.answer();
+        self.send_replies();
         is_well(self)
     }
 
-    /// Timers and watches never fail, at most they are late.
+    /// Checks that a timer and a watch call back, late at most.
     fn events(&mut self) {
         let ticks = self.state.ticks;
         persist(|| {
@@ -361,7 +361,7 @@ impl World {
         });
     }
 
-    /// Looks whether the clients have forgotten what has ended.
+    /// Checks that the clients keep nothing of calls that have ended.
     fn look_for_leftovers(&self) {
         for connection in [&self.connection, &self.adopted] {
             connection.run_once().ok();
@@ -369,7 +369,7 @@ impl World {
         }
     }
 
-    /// Stops the server while a call waits, and looks what is left of it all.
+    /// Shuts the server down while a call is deferred, and checks that nothing is left.
     fn close(mut self) {
         self.look_for_leftovers();
         self.server.remove(self.driven);
@@ -378,8 +378,8 @@ impl World {
         self.turn_within(Duration::ZERO);
         for grace in [GRACE, Duration::ZERO] {
             if self.stopped {
-                // A fault has ended the call already.
-                assert!(inject::failed() > 0, "somebody still waits, and may");
+                // The fault has ended the call already.
+                assert!(inject::failed() > 0, "a call is deferred within the grace");
                 break;
             }
             if let Err(error) = self.server.shut_down(grace) {
@@ -391,26 +391,26 @@ impl World {
         assert_eq!(self.server.connections, 0);
         self.finish_stopped(later);
         self.look_for_leftovers();
-        self.answer();
+        self.send_replies();
         self.turn_within(Duration::ZERO);
         let pending = &self.server.context.pending;
         assert!(pending.is_idle(), "calls are left at the server");
-        // What another thread closes is charged until it has.
-        self.turn_until("nobody charged", |world| {
+        // Descriptors are charged until another thread has closed them.
+        self.turn_until("no charges", |world| {
             world.server.context.accounts.is_idle()
         });
     }
 
-    /// Looks what the caller was told that the server has left waiting.
+    /// Checks what the caller of the deferred call was told.
     fn finish_stopped(&self, later: Result<PendingCall<Pair>, CallError>) {
         match later.map(|mut call| call.try_wait()) {
             Ok(Some(Err(CallError::Fault(fault)))) if fault.code == Fault::SHUTTING_DOWN => {}
-            told => assert!(inject::failed() > 0, "no fault: {told:?}"),
+            other => assert!(inject::failed() > 0, "no fault: {other:?}"),
         }
     }
 }
 
-/// Makes what a dead server leaves.
+/// Makes the socket file that a dead server leaves.
 fn leave_dead_socket(path: &Path) {
     let directory = std::fs::File::open(path.parent().unwrap()).unwrap();
     let name = path.file_name().unwrap().to_str().unwrap();
@@ -418,7 +418,7 @@ fn leave_dead_socket(path: &Path) {
     drop(UnixDatagram::bind(through).unwrap());
 }
 
-/// One run. The calls it makes are counted until the fault has come.
+/// Runs the scenario. Returns how often it made each system call, up to the fault.
 fn run(kind: Kind, path: &Path, plan: Option<Plan>) -> BTreeMap<&'static str, usize> {
     leave_dead_socket(path);
     inject::begin(plan);
@@ -440,7 +440,7 @@ fn run(kind: Kind, path: &Path, plan: Option<Plan>) -> BTreeMap<&'static str, us
     counts
 }
 
-/// A directory whose paths are too long for the kernel.
+/// Makes a directory whose paths are too long for a socket address.
 fn far(directory: &Path) -> PathBuf {
     let far = directory.join("d".repeat(100));
     std::fs::create_dir(&far).unwrap();
@@ -448,7 +448,7 @@ fn far(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn all_goes_well_without_a_fault() {
+fn the_scenario_succeeds_without_a_fault() {
     let directory = tempfile::tempdir().unwrap();
     for kind in [Kind::Seqpacket, Kind::Datagram] {
         run(kind, &directory.path().join(format!("{kind:?}")), None);
@@ -457,19 +457,19 @@ fn all_goes_well_without_a_fault() {
     run(Kind::Seqpacket, &far.join("faults.sock"), None);
 }
 
-/// Has the next call of this name fail.
+/// Makes the next system call of this name fail.
 fn fail(call: &'static str, errno: Errno) {
     fail_at(call, 0, errno);
 }
 
-/// Has one of the next calls of this name fail.
+/// Makes one of the next system calls of this name fail.
 fn fail_at(call: &'static str, time: usize, errno: Errno) {
     let times = time..time + 1;
     inject::begin(Some(Plan { call, times, errno }));
 }
 
 #[test]
-fn a_connection_that_is_not_adopted_is_not_counted() {
+fn a_connection_that_fails_to_be_adopted_is_not_counted() {
     let mut server: Server<State> = Server::new(Limits::default()).unwrap();
     let (ours, _theirs) = sys::socketpair(sys::Kind::Seqpacket).unwrap();
     fail("epoll_ctl", Errno::NOMEM);
@@ -478,50 +478,50 @@ fn a_connection_that_is_not_adopted_is_not_counted() {
 }
 
 #[test]
-fn a_caller_is_told_when_descriptors_have_run_out_for_its_answer() {
+fn a_caller_gets_busy_if_no_descriptor_is_left_for_its_reply() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(Kind::Datagram, &directory.path().join("faults.sock"));
     let mut call = world.stub().later(null()).unwrap();
-    world.turn_until("a call that waits", |world| !world.state.waiting.is_empty());
+    world.turn_until("a deferred call", |world| !world.state.waiting.is_empty());
     fail("fcntl", Errno::MFILE);
-    world.answer();
-    let mut answer = None;
-    world.turn_until("an answer", |_| {
-        answer = call.try_wait();
-        answer.is_some()
+    world.send_replies();
+    let mut reply = None;
+    world.turn_until("a reply", |_| {
+        reply = call.try_wait();
+        reply.is_some()
     });
-    let Some(Err(CallError::Fault(fault))) = answer else {
-        panic!("{answer:?}");
+    let Some(Err(CallError::Fault(fault))) = reply else {
+        panic!("{reply:?}");
     };
     assert_eq!(fault.code, Fault::BUSY);
 }
 
 #[test]
-fn a_call_that_the_server_cannot_read_ends_when_it_is_the_only_one() {
+fn the_only_call_ends_if_the_server_cannot_read_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
     let mut call = world.stub().echo("x".repeat(LARGE)).unwrap();
     fail("pread", Errno::NOMEM);
-    let mut answer = None;
-    world.turn_until("an answer", |_| {
-        answer = call.try_wait();
-        answer.is_some()
+    let mut reply = None;
+    world.turn_until("a reply", |_| {
+        reply = call.try_wait();
+        reply.is_some()
     });
-    let Some(Err(CallError::Fault(fault))) = answer else {
-        panic!("{answer:?}");
+    let Some(Err(CallError::Fault(fault))) = reply else {
+        panic!("{reply:?}");
     };
     assert_eq!(fault.code, Fault::BUSY);
 }
 
 #[test]
-fn a_call_whose_answer_cannot_be_read_ends_when_it_is_the_only_one() {
+fn the_only_call_ends_if_its_reply_cannot_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
     let double = world.stub().double(1);
     world.finish(double).unwrap();
     world.narrow();
     let echo = world.stub().echo("x".repeat(LARGE));
-    // After that of the server.
+    // The server makes the first.
     fail_at("pread", 1, Errno::NOMEM);
     assert!(world.finish(echo).is_none());
     assert_eq!(inject::failed(), 1);
@@ -529,7 +529,7 @@ fn a_call_whose_answer_cannot_be_read_ends_when_it_is_the_only_one() {
 }
 
 #[test]
-fn a_call_that_ends_with_an_error_leaves_nothing_at_the_client() {
+fn a_call_that_fails_leaves_nothing_at_the_client() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
     let mut call = world.stub().double(1).unwrap();
@@ -539,7 +539,7 @@ fn a_call_that_ends_with_an_error_leaves_nothing_at_the_client() {
 }
 
 #[test]
-fn a_driven_connection_that_could_not_receive_looks_again() {
+fn a_driven_connection_that_failed_to_receive_tries_again() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
     let relayed = |world: &mut World| {
@@ -556,7 +556,7 @@ fn a_driven_connection_that_could_not_receive_looks_again() {
 }
 
 #[test]
-fn a_server_that_is_short_of_memory_waits_by_the_clock() {
+fn a_server_that_is_short_of_memory_retries_by_timer() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(Kind::Seqpacket, &directory.path().join("faults.sock"));
     let call = world.stub().double(1);

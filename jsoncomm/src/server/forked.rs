@@ -1,4 +1,4 @@
-//! A forked child that goes on without execve(2): it has copies of all that its parent has, and leaves it alone.
+//! A forked child that continues without execve(2): it has copies of all that its parent has, and must not affect it.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,17 +28,17 @@ use crate::sys::control::{end_child, fork};
 
 const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];
 
-/// Longer than all of them take.
+/// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[crate::service(name = "forked")]
 trait Counter {
     fn double(&mut self, number: u64) -> u64;
-    /// Is answered by `release`.
+    /// `release` sends the reply.
     fn kept(&mut self, call: &mut Call) -> crate::reply::Deferred<u64>;
     fn release(&mut self) -> u64;
     fn count(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
-    /// A child is forked while it runs.
+    /// Forks a child.
     fn forks(&mut self) -> u64;
 }
 
@@ -46,7 +46,7 @@ trait Counter {
 struct State {
     kept: Vec<Reply<u64>>,
     sinks: Vec<StreamSender<u64>>,
-    /// The child that `forks` has made; none in it.
+    /// The child that `forks` has made; `None` in the child.
     child: Option<i32>,
 }
 
@@ -79,7 +79,7 @@ impl Counter for State {
     }
 }
 
-/// Forks. Returns the child's id, and `None` in the child, which ends when it panics, and says why.
+/// Forks. Returns the child's id, or `None` in the child, which prints a panic and exits.
 fn parent_of() -> Option<i32> {
     let child = fork();
     if child.is_none() {
@@ -91,7 +91,7 @@ fn parent_of() -> Option<i32> {
     child
 }
 
-/// Forks a child that does this. Returns its id.
+/// Forks a child that runs `work` and exits. Returns its id.
 fn child(work: impl FnOnce()) -> i32 {
     parent_of().unwrap_or_else(|| {
         work();
@@ -99,7 +99,7 @@ fn child(work: impl FnOnce()) -> i32 {
     })
 }
 
-/// Waits for a child, which has to end well.
+/// Waits for a child, which must succeed.
 #[track_caller]
 fn join(child: i32) {
     let child = Pid::from_raw(child);
@@ -116,20 +116,20 @@ fn assert_forked<T: std::fmt::Debug, E: std::fmt::Debug>(result: Result<T, CallE
     assert!(forked, "{result:?}");
 }
 
-/// A server on a thread of its own; stopped by what is returned.
+/// Starts a server on a thread of its own, which the returned handle stops.
 fn start(path: &Path, kind: Kind) -> (ServerHandle<State>, thread::JoinHandle<()>) {
     let mut server = Server::new(Limits::default()).unwrap();
     server.bind(path, kind).unwrap().serve::<dyn Counter>();
-    let remote = server.handle();
+    let handle = server.handle();
     let thread = thread::spawn(move || server.run(&mut State::default()).unwrap());
-    (remote, thread)
+    (handle, thread)
 }
 
 fn connect(path: &Path) -> Connection {
     Connection::open(path).unwrap().with_timeout(PATIENCE)
 }
 
-/// All that can be done with calls that the parent has started.
+/// Tries everything that can be done with calls that the parent has started.
 fn use_in_child(
     connection: &Connection,
     kept: &mut Vec<PendingCall<u64>>,
@@ -148,7 +148,7 @@ fn use_in_child(
     assert_forked(PendingCall::wait_any(kept).unwrap().1);
     let (tell, told) = channel();
     kept.remove(0)
-        .on_complete(move |answer| tell.send(answer).unwrap());
+        .on_complete(move |reply| tell.send(reply).unwrap());
     assert_forked(told.try_recv().unwrap());
     assert_forked(items[0].next().unwrap());
     assert_forked(items[1].try_next().unwrap());
@@ -157,12 +157,12 @@ fn use_in_child(
 }
 
 #[test]
-fn calls_in_a_forked_child_are_refused_and_those_of_its_parent_go_on() {
+fn calls_in_a_forked_child_fail_and_those_of_its_parent_continue() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("forked.sock");
-        let (remote, thread) = start(&path, kind);
+        let (handle, thread) = start(&path, kind);
         let connection = connect(&path);
         let client = CounterClient::new(connection.clone());
         let start = || client.start().kept().unwrap();
@@ -171,7 +171,7 @@ fn calls_in_a_forked_child_are_refused_and_those_of_its_parent_go_on() {
         assert_eq!(client.double(1).unwrap(), 2);
         let child = child(|| {
             use_in_child(&connection, &mut kept, &mut items);
-            // It has a connection of its own, and its own replies.
+            // The child can open connections of its own.
             let client = CounterClient::new(connect(&path));
             for number in 100..160 {
                 assert_eq!(client.double(number).unwrap(), 2 * number);
@@ -187,13 +187,13 @@ fn calls_in_a_forked_child_are_refused_and_those_of_its_parent_go_on() {
             assert_eq!(items.next().unwrap().unwrap(), 8);
             assert!(items.next().is_none());
         }
-        remote.stop();
+        handle.stop();
         thread.join().unwrap();
     }
 }
 
-/// Has a server that runs on this thread answer a call.
-fn answered<T: crate::Message>(
+/// Makes a call and runs the server on this thread until it has replied.
+fn reply_to<T: crate::Message>(
     server: &mut Server<State>,
     state: &mut State,
     mut call: PendingCall<T>,
@@ -202,8 +202,8 @@ fn answered<T: crate::Message>(
         let _ = server
             .run_once(state, Some(Duration::from_millis(1)))
             .unwrap();
-        if let Some(answer) = call.try_wait() {
-            return answer.unwrap();
+        if let Some(reply) = call.try_wait() {
+            return reply.unwrap();
         }
     }
 }
@@ -251,12 +251,12 @@ fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
             assert!(matches!(server.drive(&connection), Err(Error::Forked)));
             assert!(matches!(server.shut_down(PATIENCE), Err(Error::Forked)));
             assert!(!server.remove(token));
-            let remote = server.handle();
-            remote.post(|_| panic!("the child's loop does not run"));
-            remote.stop();
+            let handle = server.handle();
+            handle.post(|_| panic!("the child's loop does not run"));
+            handle.stop();
             assert!(!state.kept[0].is_wanted());
             state.kept.remove(0).send(1);
-            drop((server, remote, socket.take(), listener.take()));
+            drop((server, handle, socket.take(), listener.take()));
         }));
         for name in ["a", "socket", "listener"] {
             assert!(path(name).exists(), "{kind:?}: {name}");
@@ -264,21 +264,21 @@ fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
         let mut server = server.unwrap();
         assert!(kept.try_wait().is_none());
         let double = client.double(2).unwrap();
-        assert_eq!(answered(&mut server, &mut state, double), 4);
+        assert_eq!(reply_to(&mut server, &mut state, double), 4);
         let release = client.release().unwrap();
-        assert_eq!(answered(&mut server, &mut state, release), 0);
-        assert_eq!(answered(&mut server, &mut state, kept), 7);
-        // Others find it, and it removes its file itself.
+        assert_eq!(reply_to(&mut server, &mut state, release), 0);
+        assert_eq!(reply_to(&mut server, &mut state, kept), 7);
+        // Clients still find the parent's server, which removes its file itself.
         let other = CounterClient::new(connect(&path("a"))).start();
         let double = other.double(3).unwrap();
-        assert_eq!(answered(&mut server, &mut state, double), 6);
+        assert_eq!(reply_to(&mut server, &mut state, double), 6);
         drop((server, socket, listener));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }
 
 #[test]
-fn a_child_that_is_forked_by_a_handler_answers_nothing() {
+fn a_child_that_a_handler_forks_sends_no_replies() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -289,10 +289,10 @@ fn a_child_that_is_forked_by_a_handler_answers_nothing() {
         let connection = connect(&path);
         let client = CounterClient::new(connection.clone()).start();
         let mut call = client.forks().unwrap();
-        // Behind it, for the same turn.
+        // Queued behind it, for the same turn.
         let next = client.double(5).unwrap();
         let this = std::process::id();
-        let answer = loop {
+        let reply = loop {
             let turn = server.run_once(&mut state, Some(PATIENCE));
             if std::process::id() != this {
                 assert!(matches!(turn, Err(Error::Forked)), "{turn:?}");
@@ -300,25 +300,25 @@ fn a_child_that_is_forked_by_a_handler_answers_nothing() {
                 end_child(true);
             }
             let _ = turn.unwrap();
-            if let Some(answer) = call.try_wait() {
-                break answer.unwrap();
+            if let Some(reply) = call.try_wait() {
+                break reply.unwrap();
             }
         };
-        assert_eq!(answer, u64::from(this));
+        assert_eq!(reply, u64::from(this));
         join(state.child.take().unwrap());
-        assert_eq!(answered(&mut server, &mut state, next), 10);
+        assert_eq!(reply_to(&mut server, &mut state, next), 10);
         assert_eq!(server.counts().handled, 2);
     }
 }
 
-/// Keeps something locked in another thread until it is dropped.
+/// Another thread that holds a lock until this is dropped.
 struct Held(
     Option<thread::JoinHandle<()>>,
     Option<std::sync::mpsc::Sender<()>>,
 );
 
 impl Held {
-    /// Has a thread call this, which has to call what it is given while it has the lock.
+    /// Starts a thread that calls `lock`, which has to call its argument while it holds the lock.
     fn new(lock: impl FnOnce(&mut dyn FnMut()) + Send + 'static) -> Self {
         let ((tell, told), (release, held)) = (channel(), channel::<()>());
         let thread = thread::spawn(move || {
@@ -342,7 +342,7 @@ impl Drop for Held {
 }
 
 #[test]
-fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_had() {
+fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_held() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -357,7 +357,7 @@ fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_had() {
         while state.sinks.is_empty() {
             let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
         }
-        // One thread waits for an answer, and another has the lock under which answers are posted.
+        // One thread waits for a reply, and another holds the lock that replies are posted under.
         let waiting = thread::spawn(move || kept.wait());
         let pending = Arc::clone(&server.context.pending);
         let held = Held::new(move |block| pending.count_losses(|_| block()));
@@ -377,7 +377,7 @@ fn a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_had() {
         let mut server = server.unwrap();
         let other = CounterClient::new(connect(&path)).start();
         let release = other.release().unwrap();
-        assert_eq!(answered(&mut server, &mut state, release), 0);
+        assert_eq!(reply_to(&mut server, &mut state, release), 0);
         assert_eq!(waiting.join().unwrap().unwrap(), 7);
     }
 }
@@ -386,7 +386,7 @@ fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// A message with a socket that lingers.
+/// Makes a message with a socket whose close lingers.
 fn raw(sender: &mut Socket, socket: &mut Socket) -> crate::socket::RawDatagram {
     let mut raw = crate::socket::RawDatagram {
         bytes: b"0".to_vec(),
@@ -403,20 +403,20 @@ fn raw(sender: &mut Socket, socket: &mut Socket) -> crate::socket::RawDatagram {
 }
 
 #[test]
-fn a_forked_child_closes_what_its_parent_has_closed_by_another_thread() {
+fn a_forked_child_closes_itself_what_its_parent_closes_by_another_thread() {
     alone!();
     let (mut sender, socket) = Socket::pair(Kind::Seqpacket).unwrap();
     let mut socket = Some(socket);
     let receive =
         |sender: &mut Socket, socket: &mut Option<Socket>| raw(sender, socket.as_mut().unwrap());
-    // There is such a thread from here on.
+    // The closing thread exists from here on.
     drop(receive(&mut sender, &mut socket));
     let mut held = Some(receive(&mut sender, &mut socket));
     join(child(|| {
         let before = open_fds();
         drop(held.take());
         assert_eq!(open_fds(), before - 1);
-        // A socket is shared, and the next message is whose that receives it.
+        // The processes share the socket, and the first to receive a message has it.
         drop(receive(&mut sender, &mut socket));
         assert_eq!(open_fds(), before - 1);
         drop(socket.take());
@@ -435,7 +435,7 @@ fn a_forked_child_has_servers_and_children_of_its_own() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("forked.sock");
-    // What the parent has made is known to be its own.
+    // The parent still recognizes what it has made.
     let _parents = Server::<State>::new(Limits::default()).unwrap();
     join(child(|| {
         let mut server = Server::new(Limits::default()).unwrap();
@@ -446,7 +446,7 @@ fn a_forked_child_has_servers_and_children_of_its_own() {
         let client = CounterClient::new(connect(&path)).start();
         let mut state = State::default();
         let double = client.double(1).unwrap();
-        assert_eq!(answered(&mut server, &mut state, double), 2);
+        assert_eq!(reply_to(&mut server, &mut state, double), 2);
         let mut server = Some(server);
         join(child(|| {
             assert_forked(client.double(1).map(drop));

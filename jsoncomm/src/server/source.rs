@@ -225,7 +225,7 @@ mod tests {
     use rustix::io::Errno;
 
     #[test]
-    fn nothing_comes_between_the_look_whether_a_socket_is_empty_and_its_end() {
+    fn nothing_arrives_between_the_check_that_a_socket_is_empty_and_its_close() {
         for of in [Kind::Datagram, Kind::Seqpacket] {
             for unread in [false, true] {
                 let (near, far) = sys::socketpair(of).unwrap();
@@ -236,20 +236,23 @@ mod tests {
                 let copy = near.try_clone().unwrap();
                 let left = close_if_empty(near);
                 assert_eq!(left.is_some(), unread, "{of:?}");
-                // What could come now comes later, while it is not closed for want of the other descriptor.
+                // The copy keeps the socket open: what could arrive now could also arrive before the close.
                 assert!(say().is_err(), "{of:?}");
                 drop(copy);
             }
             let (near, _far) = sys::socketpair(of).unwrap();
             let (call, times, errno) = ("shutdown", 0..1, Errno::NOBUFS);
             inject::begin(Some(Plan { call, times, errno }));
-            assert!(close_if_empty(near).is_some(), "not told, not looked at");
+            assert!(
+                close_if_empty(near).is_some(),
+                "not shut down, so not checked"
+            );
             inject::begin(None);
         }
     }
 
     #[test]
-    fn a_listening_socket_is_closed_here_if_nobody_waits_and_elsewhere_otherwise() {
+    fn a_listening_socket_is_closed_by_another_thread_if_connections_wait() {
         let limits = Limits::default();
         let pending = Arc::new(PendingReplies::new(Arc::new(|| {}), &limits));
         let context = ServerContext::new(limits, pending);
@@ -276,16 +279,20 @@ mod tests {
         assert!(connect(&name).is_err());
         let until = Some(Instant::now() + Duration::from_secs(20));
         let ended = wait::poll(client.as_fd(), wait::For::Nothing, until);
-        assert_eq!(ended, Ok(WaitOutcome::Ready), "who waited is told");
+        assert_eq!(
+            ended,
+            Ok(WaitOutcome::Ready),
+            "a waiting client sees the end"
+        );
     }
 
-    /// How many turns pass until it looks.
+    /// Returns how many turns pass until one looks for more.
     fn pause(policy: &mut DrainPolicy) -> usize {
         (0..).find(|_| policy.looks()).unwrap_or_default()
     }
 
     #[test]
-    fn a_source_that_has_one_at_a_time_is_asked_more_rarely_until_it_has_more() {
+    fn a_source_with_one_message_at_a_time_is_drained_more_rarely_until_it_has_more() {
         let mut policy = DrainPolicy::default();
         let mut pauses = Vec::new();
         for _ in 0..7 {
@@ -297,6 +304,6 @@ mod tests {
         policy.record(2);
         assert_eq!(pause(&mut policy), 0);
         policy.record(1);
-        assert_eq!(pause(&mut policy), 1, "one alone says little");
+        assert_eq!(pause(&mut policy), 1, "one such turn says little");
     }
 }

@@ -1,4 +1,4 @@
-//! What cannot be kept is closed where that may take its time.
+//! Connections that cannot be kept are closed by another thread.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::sys::name::Name;
 use crate::sys::socket::{Kind, connect, sendmsg, socket};
 
 #[test]
-fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
+fn a_connection_that_cannot_be_watched_is_closed_by_another_thread() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("faults.sock");
     let mut server = Server::<State>::new(Limits::default()).unwrap();
@@ -27,7 +27,7 @@ fn a_connection_that_cannot_be_watched_is_not_closed_on_the_loop() {
     let soon = Some(Duration::from_secs(20));
     let _ = server.run_once(&mut State::default(), soon).unwrap();
     assert_eq!(inject::failed(), 1);
-    // Told first, and then closed elsewhere, as it has a descriptor that nobody has read.
+    // Shut down first, then closed by another thread, as a descriptor in it is unread.
     assert_eq!(inject::counts()["shutdown"], 1);
     assert_eq!(server.counts().rejected, 1);
     assert_eq!(server.connections, 0);

@@ -1,4 +1,4 @@
-//! Answers that are held back: they are tried again, and go with their peer.
+//! Replies that are held back: they are retried, and dropped with their peer.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -10,12 +10,12 @@ struct Held {
     world: World,
     account: Arc<Account>,
     calls: Vec<PendingCall<Pair>>,
-    /// All that may be in flight to the user, on other connections.
+    /// Descriptors in flight to the user on other connections, as many as the limit.
     in_flight: Option<Charge>,
     _directory: tempfile::TempDir,
 }
 
-/// Has so many answers wait until something is read elsewhere.
+/// Makes calls whose replies, so many, are held back until other connections read.
 fn hold(count: usize) -> Held {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("faults.sock");
@@ -31,7 +31,7 @@ fn hold(count: usize) -> Held {
     let mut calls = Vec::new();
     for number in 1..=count {
         calls.push(world.stub().swap(null(), null()).unwrap());
-        world.turn_until("an answer that waits", |world| {
+        world.turn_until("a reply that waits", |world| {
             world.server.stats().backlog == number
         });
     }
@@ -45,7 +45,7 @@ fn hold(count: usize) -> Held {
 }
 
 impl Held {
-    /// Longer than what is held back is left alone.
+    /// Longer than the longest pause between two attempts.
     fn turn_for_a_while(&mut self) {
         for _ in 0..30 {
             self.world.turn_within(Duration::from_millis(10));
@@ -66,7 +66,7 @@ impl Held {
 }
 
 #[test]
-fn an_answer_that_is_held_back_is_tried_again_though_messages_had_to_wait_meanwhile() {
+fn a_reply_that_is_held_back_is_retried_though_messages_had_to_wait_meanwhile() {
     let mut held = hold(1);
     let unwanted = held.account.charge(Cost::NONE.with(
         Resource::Unused,
@@ -79,25 +79,25 @@ fn an_answer_that_is_held_back_is_tried_again_though_messages_had_to_wait_meanwh
 }
 
 #[test]
-fn an_answer_that_is_held_back_is_tried_again_though_its_peer_was_not_read_from_meanwhile() {
+fn a_reply_that_is_held_back_is_retried_though_its_peer_was_not_read_meanwhile() {
     let mut held = hold(1);
     let later = held.world.stub().later(null()).unwrap();
     held.world.turn_until("a call that is deferred", |world| {
         !world.state.waiting.is_empty()
     });
     held.turn_for_a_while();
-    // One more answer that waits, and its user has no room to spare.
+    // With one more reply that waits, the user has no room to spare.
     let half = held.world.server.context.limits.user_descriptors / 2;
     let nearly = held.account.charge(Cost::queued(0, half - 3));
     assert!(held.account.has_room_to_spare());
     held.calls
         .push(held.world.stub().swap(null(), null()).unwrap());
-    held.world.turn_until("an answer that waits", |world| {
+    held.world.turn_until("a reply that waits", |world| {
         world.server.stats().backlog == 2
     });
     assert!(!held.account.has_room_to_spare());
     drop(nearly);
-    held.world.answer();
+    held.world.send_replies();
     held.calls.push(later);
     held.turn_for_a_while();
     drop(held.in_flight.take());
@@ -105,7 +105,7 @@ fn an_answer_that_is_held_back_is_tried_again_though_its_peer_was_not_read_from_
 }
 
 #[test]
-fn a_peer_that_goes_while_it_is_not_read_from_is_noticed_though_nothing_more_may_be_in_flight() {
+fn a_hang_up_is_noticed_while_the_peer_is_not_read_and_nothing_more_may_be_in_flight() {
     for count in [1, 15, 16] {
         let mut held = hold(count);
         let connections = held.world.server.connections;
@@ -122,7 +122,7 @@ fn a_peer_that_goes_while_it_is_not_read_from_is_noticed_though_nothing_more_may
 }
 
 #[test]
-fn an_answer_that_is_held_back_is_withdrawn_with_its_call_and_no_other() {
+fn a_cancelled_call_withdraws_its_own_reply_that_is_held_back_and_no_other() {
     let mut held = hold(3);
     drop(held.calls.remove(1));
     held.world.turn_until("a call that is cancelled", |world| {
@@ -134,7 +134,7 @@ fn an_answer_that_is_held_back_is_withdrawn_with_its_call_and_no_other() {
 }
 
 #[test]
-fn an_answer_that_found_no_room_is_sent_though_messages_had_to_wait_meanwhile() {
+fn a_reply_that_found_no_room_is_sent_though_messages_had_to_wait_meanwhile() {
     let mut held = hold(0);
     let mut later = held.world.stub().later(null()).unwrap();
     held.world.turn_until("a call that is deferred", |world| {
@@ -147,7 +147,7 @@ fn an_answer_that_found_no_room_is_sent_though_messages_had_to_wait_meanwhile() 
     for key in held.world.server.reactor.keys() {
         assert!(held.account.wait_to_read(key.to_bits()));
     }
-    // All in one turn: the reply finds no room, and what waits is resumed.
+    // Both in one turn: the reply finds no room, and the connection is resumed.
     drop(unwanted);
     held.world.state.waiting.clear();
     fail("sendto", Errno::AGAIN);

@@ -1,4 +1,4 @@
-//! What cannot be learnt of a peer is not known, and costs nothing else.
+//! A peer's groups and pidfd are unknown if the kernel fails to report them, and nothing else changes.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::{Desk, DeskClient, State, TURNS, fail_at};
+use super::{Pairs, PairsClient, State, TURNS, fail_at};
 use crate::client::Connection;
 use crate::limits::Limits;
 use crate::peer::Peer;
@@ -16,44 +16,44 @@ use crate::sys::control::{pass_pidfds, peer_groups};
 use crate::sys::inject;
 use crate::sys::socket::{Kind, socketpair};
 
-/// Whether groups and process are known.
+/// Whether the groups and the pidfd are known.
 fn known(peer: &Peer) -> (bool, bool) {
     (peer.groups().is_some(), peer.pidfd().is_some())
 }
 
-/// What this kernel tells of a connection.
+/// What this kernel reports of a connection's peer.
 fn all_that_can_be_known() -> (bool, bool) {
     let (socket, _other) = socketpair(Kind::Seqpacket).unwrap();
     let groups = peer_groups(socket.as_fd(), |_| ()).is_ok();
     (groups, pass_pidfds(socket.as_fd()).unwrap())
 }
 
-/// A server that tells who is admitted.
+/// Makes a server whose rule passes each peer on.
 fn server(kind: Kind, path: &Path) -> (Server<State>, Receiver<Peer>) {
     let mut server = Server::new(Limits::default()).unwrap();
     let (tell, told) = channel();
     let rule = move |peer: &Peer| tell.send(peer.clone()).is_ok();
     let endpoint = server.bind(path, kind).unwrap().with_pidfds();
-    endpoint.authorize(rule).serve::<dyn Desk>();
+    endpoint.authorize(rule).serve::<dyn Pairs>();
     (server, told)
 }
 
-/// Has a client make a call, and says who it was to the server.
+/// Makes a call. Returns what the server knows of its caller.
 fn call(server: &mut Server<State>, told: &Receiver<Peer>, client: Connection) -> Peer {
-    let mut answer = DeskClient::new(client).start().double(2).unwrap();
+    let mut call = PairsClient::new(client).start().double(2).unwrap();
     for _ in 0..TURNS {
         let timeout = Some(Duration::from_millis(1));
         let _ = server.run_once(&mut State::default(), timeout).unwrap();
-        if let Some(answer) = answer.try_wait() {
-            assert_eq!(answer.unwrap(), 4);
+        if let Some(reply) = call.try_wait() {
+            assert_eq!(reply.unwrap(), 4);
             return told.try_recv().unwrap();
         }
     }
-    panic!("it is not answered")
+    panic!("there was no reply")
 }
 
 #[test]
-fn a_connection_of_which_nothing_more_can_be_learnt_is_served() {
+fn a_connection_whose_groups_or_pidfd_cannot_be_read_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("faults.sock");
     let (mut server, told) = server(Kind::Seqpacket, &path);
@@ -65,7 +65,7 @@ fn a_connection_of_which_nothing_more_can_be_learnt_is_served() {
     };
     let all = all_that_can_be_known();
     assert_eq!(call_with(&|| inject::begin(None)), all);
-    // The last three are the process, the credentials and the groups.
+    // The last three request the pidfd, the credentials and the groups.
     let asked = inject::counts()["getsockopt"];
     for errno in [
         Errno::NOPROTOOPT,
@@ -90,7 +90,7 @@ fn datagrams_are_served_where_the_kernel_does_not_pass_pidfds() {
         let path = directory.path().join("faults.sock");
         inject::begin(None);
         let first = server(Kind::Datagram, &path);
-        // The last option that is set.
+        // The last option that is set requests pidfds.
         let last = inject::counts()["setsockopt"] - 1;
         drop(first);
         fail_at("setsockopt", last, errno);

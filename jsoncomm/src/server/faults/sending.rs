@@ -1,8 +1,8 @@
-//! What each error of sendmsg(2) means for an answer with descriptors: it is about the message, the peer, or now.
+//! What each error of sendmsg(2) means for a reply with descriptors: it concerns the message, the peer, or a shortage.
 
 use super::*;
 
-/// Has a call answered with descriptors, where the server's sendmsg(2) fails so often. The first is the client's.
+/// Makes a call whose reply has descriptors, while the server's sendmsg(2) fails so often. The first sendmsg is the client's.
 fn swap(world: &mut World, times: usize, errno: Errno) -> Result<Pair, CallError> {
     inject::begin(Some(Plan {
         call: "sendmsg",
@@ -28,7 +28,7 @@ fn world(kind: Kind) -> (World, tempfile::TempDir) {
 const KINDS: [Kind; 2] = [Kind::Seqpacket, Kind::Datagram];
 
 #[test]
-fn an_error_about_now_makes_an_answer_wait() {
+fn a_shortage_makes_a_reply_wait() {
     for kind in KINDS {
         let (mut world, _directory) = world(kind);
         for errno in [
@@ -74,18 +74,18 @@ fn an_error_about_the_message_becomes_a_fault_that_names_it_and_the_connection_s
             assert!(swap(&mut world, 0, errno).is_ok());
             assert_eq!(world.server.connections, connections);
         }
-        // It is too long: then a memfd carries it.
+        // A message that is too long travels in a memfd.
         assert!(swap(&mut world, 1, Errno::MSGSIZE).is_ok());
     }
 }
 
 #[test]
-fn an_error_about_the_message_is_found_when_it_has_waited_as_well() {
+fn an_error_about_the_message_becomes_a_fault_after_it_has_waited_too() {
     for kind in KINDS {
         let (mut world, _directory) = world(kind);
         let mut call = world.stub().swap(null(), null()).unwrap();
         fail("sendmsg", Errno::TOOMANYREFS);
-        world.turn_until("an answer that waits", |world| {
+        world.turn_until("a reply that waits", |world| {
             world.server.stats().backlog == 1
         });
         fail("sendmsg", Errno::INVAL);
@@ -116,7 +116,7 @@ fn an_error_about_the_peer_ends_its_connection() {
 }
 
 #[test]
-fn descriptors_in_flight_of_another_process_hold_back_only_answers_with_descriptors() {
+fn descriptors_in_flight_of_another_process_hold_back_only_replies_with_descriptors() {
     for kind in KINDS {
         let (mut world, _directory) = world(kind);
         let double = world.stub().double(1);
@@ -135,7 +135,7 @@ fn descriptors_in_flight_of_another_process_hold_back_only_answers_with_descript
         assert_eq!(world.server.stats().backlog, 1);
         assert!(swap.try_wait().is_none());
         if kind == Kind::Seqpacket {
-            // It is tried less and less often.
+            // With backoff.
             let failed = inject::failed();
             let began = Instant::now();
             for _ in 0..20 {

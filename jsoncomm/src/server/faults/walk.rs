@@ -1,7 +1,7 @@
 //! Every system call of the scenario, failing in every way it can, one at a time.
 //!
-//! What is looked for: no panic, no end of progress, nothing left over, every call answered or ended by an error,
-//! and a server that goes on when the fault is over.
+//! Each run must not panic or hang, must leave nothing behind, must end every call with a reply or an error, and its server
+//! must continue when the fault is over.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use super::{GRACE, far, run};
 use crate::sys::inject::{self, Plan};
 use crate::transport::Kind;
 
-/// What each system call may report (its manual page), other than that its caller is wrong.
+/// The errors that each system call may report (see its manual page), except those of a wrong caller.
 #[rustfmt::skip]
 fn errnos(call: &str) -> &'static [Errno] {
     type E = Errno;
@@ -64,7 +64,7 @@ fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Waits until there are so many again: another thread may still be closing some.
+/// Waits until so many descriptors are open: another thread may still be closing some.
 fn all_are_closed(fds: usize) -> bool {
     let until = Instant::now() + GRACE;
     while open_fds() != fds {
@@ -76,7 +76,7 @@ fn all_are_closed(fds: usize) -> bool {
     true
 }
 
-/// Runs a case; says what is wrong, if anything.
+/// Runs a case. Returns what is wrong, if anything.
 fn check(
     kind: Kind,
     path: &Path,
@@ -95,7 +95,7 @@ fn check(
     if !all_are_closed(fds) {
         return Err(format!("{fds} descriptors before, {} after", open_fds()));
     }
-    // Whoever cannot look at the file or remove it leaves it.
+    // A server that cannot stat or remove the file leaves it.
     let removable = !matches!(call, Some("fstatat" | "unlinkat"));
     match std::fs::remove_file(path) {
         Ok(()) if removable => Err("the socket's file is left".into()),
@@ -105,7 +105,7 @@ fn check(
 
 /// Runs every case.
 fn walk(kind: Kind, path: &Path) {
-    // What goes wrong is told at the end.
+    // All failures are reported at the end.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut cases, mut wrong) = (0, Vec::new());
     for (call, count) in check(kind, path, None).unwrap() {
@@ -145,7 +145,7 @@ fn walk_datagram() {
     walk(Kind::Datagram, &far(directory.path()).join("faults.sock"));
 }
 
-/// Runs a test in a process of its own, whose descriptors no other test opens and closes.
+/// Runs a test in a process of its own, so that no other test opens and closes descriptors.
 fn alone(test: &str) {
     let test = format!("server::faults::walk::{test}");
     let output = Command::new(std::env::current_exe().unwrap())
