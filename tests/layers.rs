@@ -196,22 +196,32 @@ fn each_foreign_crate_is_named_only_by_its_modules() {
 }
 
 #[test]
-fn the_functions_that_the_page_names_exist() {
+fn the_functions_and_files_that_the_page_names_exist() {
     let page = fs::read_to_string(project().join("jsoncomm/ARCHITECTURE.md")).unwrap();
     let names = page.split('`').skip(1).step_by(2);
-    let functions = names.filter_map(|name| name.split_once("::"));
-    // What begins with a capital is a method of a public type.
-    let functions = functions.filter(|(file, _)| !file.starts_with(char::is_uppercase));
-    let mut count = 0;
-    for (file, function) in functions.filter(|(file, _)| !file.contains(' ')) {
-        let path = project().join(format!("jsoncomm/src/{file}.rs"));
-        let source = fs::read_to_string(&path).unwrap_or_default();
-        let definition = format!("fn {function}");
-        let found = names_after(&source, &definition).contains("");
-        assert!(found, "{} has no function {function}", path.display());
-        count += 1;
+    let (mut functions, mut files) = (0, 0);
+    for name in names.filter(|name| !name.contains(' ')) {
+        if let Some((file, function)) = name.split_once("::") {
+            // What begins with a capital is a method of a public type.
+            if file.starts_with(char::is_uppercase) {
+                continue;
+            }
+            let path = project().join(format!("jsoncomm/src/{file}.rs"));
+            let source = fs::read_to_string(&path).unwrap_or_default();
+            let found = names_after(&source, &format!("fn {function}")).contains("");
+            assert!(found, "{} has no function {function}", path.display());
+            functions += 1;
+        } else if name.contains('/') {
+            let folders = ["", "jsoncomm", "jsoncomm/src"].map(|folder| project().join(folder));
+            let found = |path: PathBuf| path.exists() || path.with_extension("rs").exists();
+            assert!(
+                folders.iter().any(|folder| found(folder.join(name))),
+                "there is no {name}"
+            );
+            files += 1;
+        }
     }
-    assert!(count > 15, "{count}");
+    assert!(functions > 15 && files > 15, "{functions} and {files}");
 }
 
 #[test]
