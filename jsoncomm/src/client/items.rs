@@ -113,8 +113,20 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.handle.done {
             return None;
         }
-        let entry = self.handle.connection.shared.try_take(self.handle.id)?;
-        self.read(entry)
+        let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
+        if let Err(error) = shared.check_process() {
+            return self.read(Err(error.into()));
+        }
+        let mut entry = shared.pop(id);
+        if entry.is_none() {
+            let drained = shared.drain();
+            entry = shared.pop(id);
+            if let (None, Err(error)) = (&entry, drained) {
+                shared.cancel(id);
+                entry = Some(Err(error.into()));
+            }
+        }
+        self.read(entry?)
     }
 
     /// Polls for the next item in a task, on any runtime; `None` after the last.

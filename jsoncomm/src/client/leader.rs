@@ -18,6 +18,14 @@ use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 const REMAINING_MAX: usize = 1024;
 
+/// Until when a leader receives.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until {
+    /// It does not wait.
+    Now,
+    Deadline(Option<Instant>),
+}
+
 /// The right to receive for all. It is handed over when dropped, also by a panic.
 pub(super) struct Leadership<'s>(&'s Shared);
 
@@ -65,6 +73,14 @@ impl<'s> Leader<'s> {
         let inbox = self.inbox;
         self.leadership
             .hand_over(|table| recycle(&mut table.inboxes, inbox));
+    }
+
+    #[inline]
+    pub(super) fn receive(&mut self, until: Until) -> Result<ReceiveOutcome, OsError> {
+        match until {
+            Until::Now => self.try_receive(),
+            Until::Deadline(deadline) => self.receive_by(deadline),
+        }
     }
 
     pub(super) fn try_receive(&mut self) -> Result<ReceiveOutcome, OsError> {

@@ -27,4 +27,15 @@ impl Shared {
         drop(table);
         again && self.server_is_gone(transport)
     }
+
+    /// Checks a datagram server if it is time to, and ends all calls if it is gone. Returns true if it was time.
+    pub(super) fn check_if_due(&self) -> bool {
+        let next_check = self.lock().next_check;
+        let due = next_check.is_some_and(|at| at <= Instant::now());
+        if due {
+            // An error shows in the slots, or when the caller receives.
+            let _ = self.drain();
+        }
+        due
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::Connection;
 use super::handle::Handle;
 use super::receive::Waited;
-use super::slot::{Entry, NoReply};
+use super::slot::Entry;
 use crate::error::CallError;
 use crate::message::Message;
 
@@ -113,14 +113,16 @@ impl<T: Message, E: Message> PendingCall<T, E> {
             return Some(Err(CallError::Closed));
         }
         let shared = &*self.handle.connection.shared;
-        let entry = shared.try_take(self.handle.id).or_else(|| {
+        if let Err(error) = shared.check_process() {
+            return Some(Err(CallError::from_error(error)));
+        }
+        let reply = shared.try_reply(self.handle.id).or_else(|| {
             self.deadline.filter(|at| *at <= Instant::now())?;
             shared.cancel(self.handle.id);
-            Some(Err(NoReply::TimedOut))
-        })?;
-        // In a forked child it stays a call of the parent.
-        self.handle.done = shared.check_process().is_ok();
-        Some(read(entry))
+            Some(Err(CallError::Deadline))
+        });
+        self.handle.done = reply.is_some();
+        reply
     }
 
     /// Has a callback called with the reply, by the thread that receives it; does not wait.

@@ -6,10 +6,9 @@
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::leader::{Leader, Role};
+use super::leader::{Leader, Role, Until};
 use super::notify::Listener;
-use super::reply::{Parts, open_reply, read};
-use super::slot::Entry;
+use super::reply::{BufferedReply, Parts, open_reply, read};
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use crate::error::{CallError, Error};
 use crate::message::Message;
@@ -18,6 +17,15 @@ use crate::transport::{Datagram, ReceiveOutcome};
 
 /// How many datagrams are received in a row without waiting: as many as in one turn of a server.
 const TURN: usize = 32;
+
+/// How an attempt to receive the reply to a call ended.
+enum Step<R> {
+    Reply(R),
+    /// This thread has handed over: its slot may have an entry, or another call's listener was notified.
+    HandedOver,
+    /// Nothing came in time.
+    Nothing,
+}
 
 /// How waiting for one of several calls ended.
 pub(super) enum Waited {
@@ -46,14 +54,15 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
         loop {
-            match self.lead_or_follow(table, &[id], deadline) {
-                Role::Leader(leader) => {
-                    if let Some(reply) = self.receive_reply(leader, id, deadline) {
-                        return reply;
-                    }
-                }
-                Role::CheckCalls => {}
-                Role::TimedOut => {
+            let step = match self.lead_or_follow(table, &[id], deadline) {
+                Role::Leader(leader) => self.receive_reply(leader, id, Until::Deadline(deadline)),
+                Role::CheckCalls => Step::HandedOver,
+                Role::TimedOut => Step::Nothing,
+            };
+            match step {
+                Step::Reply(reply) => return reply,
+                Step::HandedOver => {}
+                Step::Nothing => {
                     self.cancel(id);
                     return Err(CallError::Deadline);
                 }
@@ -66,16 +75,38 @@ impl Shared {
         }
     }
 
+    /// Returns the reply to a call if it has come; never waits. The call is over then.
+    pub(super) fn try_reply<T: Message, E: Message>(
+        &self,
+        id: u64,
+    ) -> Option<Result<T, CallError<E>>> {
+        for _ in 0..TURN {
+            let mut table = self.lock();
+            if let Some(entry) = table.pop(id) {
+                drop(table);
+                return Some(entry.map_err(CallError::from).and_then(BufferedReply::read));
+            }
+            let leader = self.try_lead(&mut table)?;
+            drop(table);
+            match self.receive_reply(leader, id, Until::Now) {
+                Step::Reply(reply) => return Some(reply),
+                Step::HandedOver => {}
+                Step::Nothing if self.check_if_due() => {}
+                Step::Nothing => break,
+            }
+        }
+        None
+    }
+
     /// Receives for all until the reply to this call has come, which is decoded where it was received, without a copy.
-    /// Returns `None` if this thread has handed over before: the call may have an entry.
     fn receive_reply<T: Message, E: Message>(
         &self,
         mut leader: Leader<'_>,
         id: u64,
-        deadline: Option<Instant>,
-    ) -> Option<Result<T, CallError<E>>> {
+        until: Until,
+    ) -> Step<Result<T, CallError<E>>> {
         loop {
-            let datagram = match leader.receive_by(deadline) {
+            let datagram = match leader.receive(until) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 other => return self.stop_receiving(leader, id, other),
             };
@@ -97,9 +128,12 @@ impl Shared {
                     table.to_cancel.push(id);
                     table.send_cancels();
                 }
-                return Some(reply);
+                return Step::Reply(reply);
             }
-            leader = self.pass_on(leader, datagram, &[id])?;
+            match self.pass_on(leader, datagram, &[id]) {
+                Some(still) => leader = still,
+                None => return Step::HandedOver,
+            }
         }
     }
 
@@ -110,18 +144,17 @@ impl Shared {
         leader: Leader<'_>,
         id: u64,
         received: Result<ReceiveOutcome, OsError>,
-    ) -> Option<Result<T, CallError<E>>> {
-        let error = match received {
-            Ok(ReceiveOutcome::Closed) => {
-                self.close(leader);
-                return None;
-            }
-            Ok(_) => CallError::Deadline,
-            Err(error) => CallError::Io(error.into()),
-        };
+    ) -> Step<Result<T, CallError<E>>> {
+        if let Ok(ReceiveOutcome::Closed) = received {
+            self.close(leader);
+            return Step::HandedOver;
+        }
         leader.leave();
+        let Err(error) = received else {
+            return Step::Nothing;
+        };
         self.cancel(id);
-        Some(Err(error))
+        Step::Reply(Err(CallError::Io(error.into())))
     }
 
     /// Stores a datagram in the slot of its call and notifies the listener there. Returns the leader, unless it had to
@@ -178,25 +211,6 @@ impl Shared {
                     }
                 }
             }
-        }
-    }
-
-    /// Takes the oldest entry of a call, and receives if it has none; never waits.
-    pub(super) fn try_take(&self, id: u64) -> Option<Entry> {
-        if let Err(error) = self.check_process() {
-            return Some(Err(error.into()));
-        }
-        if let Some(entry) = self.pop(id) {
-            return Some(entry);
-        }
-        let drained = self.drain();
-        let entry = self.pop(id);
-        match drained {
-            Err(error) if entry.is_none() => {
-                self.cancel(id);
-                Some(Err(error.into()))
-            }
-            _ => entry,
         }
     }
 
