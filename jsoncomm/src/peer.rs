@@ -39,7 +39,7 @@ fn is_known(id: u32, ids: Ids) -> bool {
 /// - A process that passes on its end of a connection, or a datagram socket connected to a server, passes on its rights.
 ///   Serve datagrams to processes of equal rights only.
 /// - For a socket pair made by this process the kernel reports this process at both ends, so the peer is unknown.
-///   [`Endpoint::peer_is`](crate::Endpoint::peer_is) sets it. The same goes for a connected datagram socket.
+///   [`Endpoint::peer_is`](crate::Endpoint::peer_is) sets it. It also sets the peer of a connected datagram socket.
 ///
 /// # Comparing and cloning
 ///
