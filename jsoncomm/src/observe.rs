@@ -13,6 +13,17 @@ use crate::peer::Peer;
 use crate::sys::control::Credentials;
 
 /// Why a reply was not delivered.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::observe::{EventKind, UndeliveredReason};
+///
+/// /// Returns true if a client is too slow for the server's limits.
+/// fn is_slow_client(kind: EventKind) -> bool {
+///     kind == EventKind::Undelivered(UndeliveredReason::BacklogFull)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UndeliveredReason {
@@ -30,6 +41,20 @@ pub enum UndeliveredReason {
 }
 
 /// Why the server disconnected a client.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::observe::{DisconnectReason, EventKind};
+///
+/// /// Returns true if a client is broken or an attacker.
+/// fn is_misbehaving(kind: EventKind) -> bool {
+///     matches!(
+///         kind,
+///         EventKind::Disconnected(DisconnectReason::Malformed | DisconnectReason::UnusedFds)
+///     )
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DisconnectReason {
@@ -43,6 +68,12 @@ pub enum DisconnectReason {
 }
 
 /// What happened.
+///
+/// Each kind has a counter in [`Counts`].
+///
+/// # Examples
+///
+#[doc = include_str!("../doc/observe.md")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -74,7 +105,18 @@ pub enum EventKind {
 
 /// One report to the callback of [`Server::observe`](crate::Server::observe).
 ///
-/// An event owns no descriptor and no list, so keeping it is cheap.
+/// An event owns no descriptor and no list, so keeping it is cheap. It is displayed as, for example,
+/// `Refused(-32700) 3 times by user 1000`.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Limits, Server};
+///
+/// let mut server: Server<()> = Server::new(Limits::default())?;
+/// server.observe(|event| eprintln!("jsoncomm: {event}"));
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
@@ -192,6 +234,17 @@ impl Counts {
 /// The current load of a server.
 ///
 /// Returned by [`Server::stats`](crate::Server::stats).
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::{Limits, Server};
+///
+/// let server: Server<()> = Server::new(Limits::default())?;
+/// let stats = server.stats();
+/// assert_eq!((stats.connections, stats.deferred, stats.backlog), (0, 0, 0));
+/// # Ok::<(), jsoncomm::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -213,6 +266,7 @@ pub struct Stats {
 pub(crate) type Hook = Box<dyn FnMut(&Event) + Send>;
 
 /// Rate-limited reporting of events, by kind and user.
+#[derive(Default)]
 pub(crate) struct Observer {
     hook: Option<Hook>,
     /// [`Limits::event_pause`](crate::Limits::event_pause).
@@ -229,9 +283,8 @@ struct LastReport {
 impl Observer {
     pub(crate) fn new(pause: Duration) -> Self {
         Self {
-            hook: None,
             pause,
-            reports: HashMap::new(),
+            ..Self::default()
         }
     }
 

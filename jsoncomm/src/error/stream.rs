@@ -5,6 +5,24 @@ use super::EncodeError;
 /// The reason why [`StreamSender::send`](crate::stream::StreamSender::send) did not accept an item.
 ///
 /// After all but `Closed` the stream continues without the item.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::stream::{SendError, StreamSender};
+///
+/// /// Sends lines while the reader keeps up. Returns how many were sent.
+/// fn send_lines(sender: &StreamSender<String>, lines: &[String]) -> Result<usize, SendError> {
+///     for (sent, line) in lines.iter().enumerate() {
+///         match sender.send(line) {
+///             Ok(()) => {}
+///             Err(SendError::Full) => return Ok(sent), // `on_room` reports when to continue
+///             Err(error) => return Err(error),
+///         }
+///     }
+///     Ok(lines.len())
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {

@@ -138,16 +138,6 @@ impl ReplyContext {
         }
     }
 
-    /// Encodes a fault. `None` if the caller cannot be sent one.
-    fn encode_error(&self, fault: &Fault) -> Option<QueuedReply> {
-        let ReplyFormat::Call(id) = &self.format else {
-            return None;
-        };
-        let mut text = Vec::new();
-        envelope::write_fault(&mut text, Some(id), fault);
-        Some(QueuedReply::from(text))
-    }
-
     /// Posts a reply without ending the call.
     pub(super) fn post(&self, reply: QueuedReply) {
         if self.is_here() {
@@ -175,9 +165,13 @@ impl ReplyContext {
 
     /// Ends the call with a fault. Where none can be sent, the reply counts as discarded.
     pub(super) fn post_fault(&self, fault: &Fault) {
-        let reply = self.encode_error(fault);
-        let sent = reply.is_some();
-        if self.complete(reply) && !sent {
+        let mut reply = None;
+        if let ReplyFormat::Call(id) = &self.format {
+            let text = reply.insert(Vec::new());
+            envelope::write_fault(text, Some(id), fault);
+        }
+        let can_send = reply.is_some();
+        if self.complete(reply.map(QueuedReply::from)) && !can_send {
             self.pending.count_losses(|losses| losses.discarded += 1);
         }
     }

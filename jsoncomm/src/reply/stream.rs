@@ -25,6 +25,17 @@ use crate::message::Pack;
 /// | `End` | refused | kept, then the stream ends | readers that must keep up |
 ///
 /// `Latest` and `DropOldest` also drop the new item if everything queued for the same user leaves no room for it.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::stream::{Overflow, StreamSender};
+///
+/// /// Makes a slow reader skip to the newest position.
+/// fn report_newest_only(positions: &StreamSender<u64>) {
+///     positions.set_overflow(Overflow::Latest);
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {
