@@ -48,7 +48,7 @@ impl fmt::Debug for Schema {
 #[diagnostic::on_unimplemented(
     message = "`schema` is asked for, and `{Self}` has none",
     label = "has no JSON Schema",
-    note = "derive `schemars::JsonSchema` for it, or `jsoncomm::Message`, or leave `schema` away"
+    note = "derive `schemars::JsonSchema` for it, or `jsoncomm::Message`, or remove `schema`"
 )]
 pub trait Schematic {
     fn generate(generator: &mut SchemaGenerator) -> schemars::Schema;
