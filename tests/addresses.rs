@@ -17,7 +17,7 @@ use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
 #[test]
-fn abstract_names_are_reached_by_either_kind() {
+fn abstract_addresses_work_for_both_kinds() {
     alone!();
     for kind in KINDS {
         // A name of our own: the directory's is unique while it exists.
@@ -49,7 +49,7 @@ fn bind_as(of: SocketType, address: &Address) -> rustix::io::Result<OwnedFd> {
 const TYPES: [SocketType; 3] = [SocketType::DGRAM, SocketType::SEQPACKET, SocketType::STREAM];
 
 #[test]
-fn an_abstract_name_is_taken_in_each_type_of_socket() {
+fn an_abstract_address_in_use_is_refused_for_every_socket_type() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -89,7 +89,7 @@ fn an_abstract_name_is_taken_in_each_type_of_socket() {
 }
 
 #[test]
-fn the_kind_behind_an_abstract_name_or_a_path_is_found_out() {
+fn the_kind_of_a_listening_socket_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let name = format!("jsoncomm-tests-open-{kind:?}-{}", std::process::id());
@@ -148,7 +148,7 @@ fn a_path_is_unlinked_after_its_directory_was_renamed() {
 }
 
 #[test]
-fn a_file_that_replaced_the_socket_stays() {
+fn a_file_that_replaced_the_socket_is_not_unlinked() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -179,7 +179,7 @@ fn deep() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn a_path_beyond_sun_path_binds_connects_and_is_unlinked() {
+fn a_path_longer_than_sun_path_can_be_bound_connected_to_and_unlinked() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -205,7 +205,7 @@ fn a_path_beyond_sun_path_binds_connects_and_is_unlinked() {
 }
 
 #[test]
-fn paths_of_107_and_108_bytes_bind_connect_and_are_unlinked() {
+fn paths_of_107_and_108_bytes_can_be_bound_connected_to_and_unlinked() {
     alone!();
     for kind in KINDS {
         for length in [107, 108, 109] {
@@ -224,7 +224,7 @@ fn paths_of_107_and_108_bytes_bind_connect_and_are_unlinked() {
 }
 
 #[test]
-fn a_file_name_that_cannot_be_bound_is_an_error_of_the_address() {
+fn a_file_name_that_cannot_be_bound_is_an_address_error() {
     alone!();
     for kind in KINDS {
         let (_directory, deep) = deep();
@@ -256,7 +256,7 @@ fn a_file_name_that_cannot_be_bound_is_an_error_of_the_address() {
 }
 
 #[test]
-fn a_missing_directory_a_missing_file_and_a_missing_server_are_told_apart() {
+fn errors_tell_a_missing_directory_a_missing_file_and_a_missing_server_apart() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -313,7 +313,7 @@ impl Door for Knocks {
 }
 
 #[test]
-fn whoever_sends_as_soon_as_a_datagram_server_is_bound_is_known() {
+fn a_datagram_sent_right_after_bind_carries_credentials() {
     alone!();
     for _ in 0..400 {
         let directory = tempfile::tempdir().unwrap();
@@ -346,7 +346,7 @@ fn whoever_sends_as_soon_as_a_datagram_server_is_bound_is_known() {
 }
 
 #[test]
-fn a_server_whose_directory_has_vanished_stops_cleanly() {
+fn a_server_whose_directory_was_deleted_stops_cleanly() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -367,7 +367,7 @@ fn a_server_whose_directory_has_vanished_stops_cleanly() {
 }
 
 #[test]
-fn links_on_the_way_are_followed_when_binding_and_all_links_when_connecting() {
+fn bind_follows_symlinks_to_the_directory_and_connect_follows_all() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -386,7 +386,7 @@ fn links_on_the_way_are_followed_when_binding_and_all_links_when_connecting() {
 }
 
 #[test]
-fn a_socket_of_the_wrong_type_is_not_adopted_and_the_server_is_as_before() {
+fn a_socket_of_the_wrong_type_is_refused_and_the_server_unchanged() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = |name| directory.path().join(name);

@@ -24,7 +24,7 @@ impl Echo for Wall {
 }
 
 #[test]
-fn calls_are_answered_and_the_server_stops_while_either_end_looks() {
+fn calls_get_replies_and_the_server_stops_while_either_end_polls() {
     for kind in KINDS {
         for (server_looks, client_looks) in [(true, true), (true, false), (false, true)] {
             let directory = tempfile::tempdir().unwrap();
@@ -53,7 +53,7 @@ fn calls_are_answered_and_the_server_stops_while_either_end_looks() {
 }
 
 #[test]
-fn a_deadline_and_the_end_of_the_server_are_noticed_by_who_looks() {
+fn a_polling_client_notices_its_deadline_and_a_hang_up() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("silent.sock");

@@ -140,7 +140,7 @@ impl Handler<Ask> for Daemon {
 }
 
 #[test]
-fn a_service_and_an_enum_are_called_on_one_socket() {
+fn a_service_and_a_request_enum_share_one_socket() {
     for kind in KINDS {
         let server = Running::start(kind, Daemon::default(), |endpoint| {
             endpoint.serve::<dyn Files>().handle::<Ask>()

@@ -157,7 +157,7 @@ fn be_late(connection: &Connection) {
 }
 
 #[test]
-fn a_call_says_on_the_wire_what_the_page_says() {
+fn a_call_has_the_documented_wire_format() {
     alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
@@ -201,7 +201,7 @@ fn a_call_says_on_the_wire_what_the_page_says() {
 }
 
 #[test]
-fn a_call_without_an_answer_ends_and_the_connection_stays_usable() {
+fn a_call_without_a_reply_times_out_and_the_connection_stays_usable() {
     alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
@@ -216,7 +216,7 @@ fn a_call_without_an_answer_ends_and_the_connection_stays_usable() {
 }
 
 #[test]
-fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
+fn a_call_under_backpressure_times_out_and_the_connection_stays_usable() {
     alone!();
     for kind in KINDS {
         let (full, is_full) = channel();
@@ -249,7 +249,7 @@ fn a_call_that_finds_no_room_ends_and_the_connection_stays_usable() {
 }
 
 #[test]
-fn a_server_that_closes_is_closed() {
+fn a_call_fails_with_closed_when_the_server_closes() {
     alone!();
     let before = open_fds();
     // While the call waits: only a connection reports the end.
@@ -282,7 +282,7 @@ fn a_server_that_closes_is_closed() {
 }
 
 #[test]
-fn a_datagram_server_that_dies_and_comes_back_is_reached_by_a_new_connection() {
+fn a_restarted_datagram_server_is_reached_by_a_new_connection() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
@@ -304,7 +304,7 @@ fn a_datagram_server_that_dies_and_comes_back_is_reached_by_a_new_connection() {
 }
 
 #[test]
-fn an_answer_that_was_sent_before_the_server_closed_is_received() {
+fn a_reply_sent_before_the_server_closed_is_received() {
     alone!();
     let (of, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
     let (near, far) = socketpair(AddressFamily::UNIX, of, flags, None).unwrap();
@@ -372,7 +372,7 @@ fn stubs_and_threads_share_a_connection() {
 }
 
 #[test]
-fn a_call_that_waits_for_its_turn_keeps_its_deadline() {
+fn a_call_that_waits_for_another_thread_keeps_its_deadline() {
     alone!();
     for kind in KINDS {
         let ((heard, is_heard), (ended, has_ended)) = (channel(), channel());
@@ -431,7 +431,7 @@ fn one_deadline_is_kept_over_connecting_and_calling() {
 struct Unit;
 
 #[test]
-fn a_unit_means_no_params() {
+fn the_unit_type_is_sent_without_params() {
     alone!();
     for kind in KINDS {
         let server = serve(kind);
@@ -461,7 +461,7 @@ struct Named {
 }
 
 #[test]
-fn what_was_not_sent_says_so_with_its_cause_and_the_field() {
+fn a_call_that_was_not_sent_has_its_cause_and_field() {
     alone!();
     let (connection, far) = against(Kind::Seqpacket, drop);
     let named = |keys: &[(u8, u8)]| Named {

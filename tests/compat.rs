@@ -193,7 +193,7 @@ fn a_new_client_calls_a_new_server_by_the_new_name() {
 }
 
 #[test]
-fn a_new_client_learns_what_an_old_server_lacks() {
+fn a_new_client_gets_method_not_found_from_an_old_server() {
     alone!();
     let server = Running::start(KINDS[1], old::Daemon, |endpoint| {
         endpoint.serve::<dyn old::Files>()
@@ -223,7 +223,7 @@ fn a_new_client_learns_what_an_old_server_lacks() {
 }
 
 #[test]
-fn an_old_client_keeps_what_it_does_not_know_and_closes_its_descriptors() {
+fn an_old_client_keeps_unknown_variants_and_closes_their_descriptors() {
     let other = |name: &str, content: Option<&str>| UnknownVariant {
         name: name.to_owned(),
         content: content.map(str::to_owned),
@@ -254,7 +254,7 @@ fn an_old_client_keeps_what_it_does_not_know_and_closes_its_descriptors() {
 }
 
 #[test]
-fn a_tagged_enum_keeps_what_it_does_not_know() {
+fn a_tagged_enum_keeps_unknown_variants() {
     #[derive(Debug, Message, PartialEq)]
     #[serde(tag = "kind", content = "of")]
     enum Tagged {
@@ -281,7 +281,7 @@ fn a_tagged_enum_keeps_what_it_does_not_know() {
 
 /// With `arbitrary_precision` serde_json hands over a number as a map of its own.
 #[test]
-fn a_number_with_all_its_digits_is_no_variant() {
+fn a_number_of_arbitrary_precision_is_not_taken_for_a_variant() {
     let number = MapDeserializer::new([("$serde_json::private::Number", "5.5")].into_iter());
     let read: Result<old::Fetched, ValueError> = old::Fetched::unpack(&Unpacker::default(), number);
     let error = read.unwrap_err().to_string();
@@ -289,7 +289,7 @@ fn a_number_with_all_its_digits_is_no_variant() {
 }
 
 #[test]
-fn what_is_not_known_is_not_passed_on_and_not_taken_by_a_server() {
+fn an_unknown_variant_cannot_be_sent_and_is_refused_by_a_server() {
     alone!();
     let mut fds = Fds::new();
     fds.push(std::fs::File::open("/dev/null").unwrap().into())

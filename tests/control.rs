@@ -92,7 +92,7 @@ fn readable(fd: impl AsFd, timeout: Duration) -> bool {
 }
 
 #[test]
-fn a_timer_comes_every_period_until_it_is_forgotten_and_another_once() {
+fn a_periodic_timer_fires_until_it_is_removed_and_a_one_shot_timer_once() {
     let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
     let period = Duration::from_millis(2);
     server
@@ -117,7 +117,7 @@ fn a_timer_comes_every_period_until_it_is_forgotten_and_another_once() {
 }
 
 #[test]
-fn a_removed_timer_does_not_come_and_its_token_names_nothing_else() {
+fn a_removed_timer_does_not_fire_and_its_token_is_not_reused() {
     let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
     let never = server
         .after(Duration::ZERO, |state: &mut State, _| state.once += 100)
@@ -133,7 +133,7 @@ fn a_removed_timer_does_not_come_and_its_token_names_nothing_else() {
 }
 
 #[test]
-fn a_timer_of_an_hour_and_one_of_forever_do_not_disturb() {
+fn very_long_timers_never_fire_early() {
     let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
     for delay in [Duration::from_secs(3_600), Duration::MAX] {
         server
@@ -149,7 +149,7 @@ fn a_timer_of_an_hour_and_one_of_forever_do_not_disturb() {
 }
 
 #[test]
-fn a_watch_is_called_for_as_long_as_there_is_something_to_read() {
+fn a_watch_is_level_triggered() {
     let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
     let (mut near, far) = UnixStream::pair().unwrap();
     let mut reading = far.try_clone().unwrap();
@@ -172,7 +172,7 @@ fn a_watch_is_called_for_as_long_as_there_is_something_to_read() {
 }
 
 #[test]
-fn what_was_watched_or_driven_can_be_so_again() {
+fn a_removed_watch_or_client_can_be_registered_again() {
     let (mut server, path, _directory) = served();
     let connection = Connection::open(&path).unwrap();
     let (mut near, far) = UnixStream::pair().unwrap();
@@ -193,7 +193,7 @@ fn what_was_watched_or_driven_can_be_so_again() {
 }
 
 #[test]
-fn what_cannot_be_polled_is_refused_as_that() {
+fn a_descriptor_that_cannot_be_polled_is_refused() {
     let mut server = Server::<State>::new(Limits::default()).unwrap();
     let directory = std::fs::File::open("/").unwrap();
     for file in [tempfile::tempfile().unwrap(), directory] {
@@ -249,7 +249,7 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
 }
 
 #[test]
-fn changes_to_a_server_that_has_gone_are_dropped() {
+fn functions_posted_to_a_dropped_server_are_dropped() {
     let server = Server::<State>::new(Limits::default()).unwrap();
     let remote = server.handle();
     let (tell, told) = channel::<()>();
@@ -263,7 +263,7 @@ fn changes_to_a_server_that_has_gone_are_dropped() {
 }
 
 #[test]
-fn a_foreign_loop_sees_calls_timers_and_replies_on_one_descriptor() {
+fn another_event_loop_sees_calls_timers_and_replies_on_one_descriptor() {
     let (mut server, path, _directory) = served();
     let mut state = State::default();
     let mut turn = |server: &mut Server<State>| {
@@ -296,7 +296,7 @@ fn a_foreign_loop_sees_calls_timers_and_replies_on_one_descriptor() {
 }
 
 #[test]
-fn a_foreign_loop_drives_a_client_on_its_descriptor() {
+fn another_event_loop_drives_a_client_by_its_descriptor() {
     let (mut server, path, _directory) = served();
     let mut state = State::default();
     let connection = Connection::open(&path).unwrap();
@@ -389,7 +389,7 @@ fn answer(far: &Socket, id: &serde_json::Value, result: &str) {
 }
 
 #[test]
-fn a_loop_does_not_wait_for_a_thread_that_reads_its_answer() {
+fn an_event_loop_does_not_wait_for_a_thread_that_decodes_its_reply() {
     let (connection, mut far) = driven();
     let (tell, told) = channel();
     let (answered, late) = (
@@ -440,7 +440,7 @@ fn a_loop_does_not_wait_for_a_thread_that_reads_its_answer() {
 }
 
 #[test]
-fn a_loop_looks_again_while_another_thread_receives_and_after_it() {
+fn an_event_loop_polls_again_during_and_after_a_receive_by_another_thread() {
     let (connection, mut far) = driven();
     let calling = connection.clone();
     let calling = std::thread::spawn(move || calling.call::<u32, Infallible>("a.b", &(1,)));
@@ -458,7 +458,7 @@ fn a_loop_looks_again_while_another_thread_receives_and_after_it() {
 }
 
 #[test]
-fn a_function_that_panics_when_it_is_told_leaves_the_others_told() {
+fn a_panic_in_one_callback_does_not_keep_others_from_running() {
     let (connection, mut far) = driven();
     let (tell, told) = channel();
     for number in 0..3 {

@@ -192,7 +192,7 @@ fn assert_closed<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, CallE
 }
 
 #[test]
-fn a_call_on_a_server_that_is_killed_ends_long_before_its_deadline() {
+fn a_call_to_a_killed_server_ends_long_before_its_deadline() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -267,7 +267,7 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
 }
 
 #[test]
-fn each_way_to_wait_finds_the_death_itself() {
+fn each_way_to_wait_detects_a_killed_server() {
     alone!();
     for kind in KINDS {
         for way in 0..5 {
@@ -311,7 +311,7 @@ fn each_way_to_wait_finds_the_death_itself() {
 }
 
 #[test]
-fn a_loop_that_drives_a_connection_is_told_when_to_look() {
+fn an_event_loop_knows_when_to_check_whether_the_server_lives() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -345,7 +345,7 @@ fn a_loop_that_drives_a_connection_is_told_when_to_look() {
 }
 
 #[test]
-fn a_server_that_is_stopped_is_not_dead_and_its_late_answer_is_dropped() {
+fn a_server_under_sigstop_is_not_dead_and_its_late_reply_is_dropped() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -366,7 +366,7 @@ fn a_server_that_is_stopped_is_not_dead_and_its_late_answer_is_dropped() {
 }
 
 #[test]
-fn a_call_that_waits_for_room_ends_when_the_server_is_killed() {
+fn a_call_under_backpressure_ends_when_the_server_is_killed() {
     alone!();
     for kind in KINDS {
         for in_flight in [false, true] {

@@ -142,7 +142,7 @@ fn method<'d>(document: &'d Value, name: &str) -> &'d Value {
 }
 
 #[test]
-fn a_service_is_described_as_it_is_written() {
+fn a_service_description_has_its_methods_types_and_comments() {
     let document = document(<dyn Shelf as Describe>::DESCRIPTION);
     assert_eq!(document["openrpc"], "1.3.2");
     let version = env!("CARGO_PKG_VERSION");
@@ -243,7 +243,7 @@ fn a_stream_is_described_by_its_items_and_a_one_way_call_without_a_result() {
 }
 
 #[test]
-fn a_method_has_its_name_on_the_wire_and_its_older_names() {
+fn a_method_is_described_with_its_wire_name_and_aliases() {
     let document = document(<dyn Shelf as Describe>::DESCRIPTION);
     let give = method(&document, "test.shelf.put_back");
     assert_eq!(
@@ -320,7 +320,7 @@ fn requests_of_an_enum_are_described_as_methods() {
 }
 
 #[test]
-fn the_document_can_be_kept_in_a_file() {
+fn the_document_can_be_compared_with_a_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("describe/shelf.json");
     let document = <dyn Shelf as Describe>::DESCRIPTION.open_rpc();
     // The next release changes nothing else.

@@ -37,7 +37,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn quickstart_reads_a_file_through_a_descriptor_and_is_refused_outside() {
+fn quickstart_reads_a_file_through_a_descriptor_and_refuses_others() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let first = std::fs::read_to_string(&readme).unwrap();
     let first = first.lines().next().unwrap();
@@ -56,7 +56,7 @@ fn quickstart_reads_a_file_through_a_descriptor_and_is_refused_outside() {
 }
 
 #[test]
-fn relay_passes_on_a_descriptor_and_an_error() {
+fn relay_forwards_a_descriptor_and_an_error() {
     let said = text(&example("relay").output().unwrap());
     assert!(
         said.contains("a descriptor came through both: //! A server that is a client"),
@@ -69,7 +69,7 @@ fn relay_passes_on_a_descriptor_and_an_error() {
 }
 
 #[test]
-fn pool_answers_what_is_done_first_and_stops_what_nobody_waits_for() {
+fn pool_replies_in_order_of_completion_and_stops_cancelled_jobs() {
     let said = text(&example("pool").output().unwrap());
     assert!(said.contains("below 1000: 168 primes\n"), "{said}");
     assert!(said.contains("below 100000: 9592 primes\n"), "{said}");
@@ -78,7 +78,7 @@ fn pool_answers_what_is_done_first_and_stops_what_nobody_waits_for() {
 }
 
 #[test]
-fn soak_finds_nothing_off() {
+fn soak_reports_no_error() {
     let said = text(&example("soak").arg("2").output().unwrap());
     assert!(said.ends_with("nothing is off\n"), "{said}");
     for done in ["polite ", "polite datagram", "slow ", "death", "hostile "] {
@@ -95,7 +95,7 @@ fn poll_loop_serves_beside_another_descriptor() {
 
 #[cfg(feature = "calloop")]
 #[test]
-fn calloop_drives_a_server_and_its_timer_answers() {
+fn calloop_drives_a_server_and_replies_from_a_timer() {
     let said = text(&example_with("calloop_loop", &["calloop"]).output().unwrap());
     let expected = "two ticks came, in order\ncalls served from calloop: 2\n";
     assert_eq!(said, expected);
@@ -103,7 +103,7 @@ fn calloop_drives_a_server_and_its_timer_answers() {
 
 #[cfg(feature = "tokio")]
 #[test]
-fn tokio_drives_a_server_whose_tasks_answer_async_callers() {
+fn tokio_drives_a_server_whose_tasks_reply_to_async_callers() {
     let said = text(&example_with("tokio_loop", &["tokio"]).output().unwrap());
     let answers = "Good day, Ada!\nGood day, Grace!\nGood day, Mary!\n";
     assert_eq!(said, format!("{answers}calls served from tokio: 3\n"));
@@ -233,7 +233,7 @@ fn files_are_served(daemon: Daemon, client: impl Fn() -> Command, signal: Signal
 }
 
 #[test]
-fn files_in_python_answers_with_our_types() {
+fn files_in_python_replies_with_the_same_types() {
     for options in [&[][..], &["--seqpacket"]] {
         let daemon = Daemon::python(options);
         let (files, folder) = (daemon.stub(), daemon.folder.path());
@@ -276,7 +276,7 @@ fn service_error<T: std::fmt::Debug>(ended: Result<T, CallError<FilesError>>) ->
 }
 
 #[test]
-fn files_stops_on_a_signal_while_all_ask_and_each_call_ends() {
+fn files_stops_on_a_signal_and_each_call_in_flight_ends() {
     for options in [&[][..], &["--seqpacket"]] {
         let daemon = Daemon::start(options);
         std::fs::write(daemon.folder.path().join("a.txt"), "content of a").unwrap();
@@ -313,7 +313,7 @@ fn files_stops_on_a_signal_while_all_ask_and_each_call_ends() {
 }
 
 #[test]
-fn files_serves_nothing_outside_its_folder_and_nothing_that_could_block() {
+fn files_serves_only_regular_files_in_its_folder() {
     let daemon = Daemon::start(&["--seqpacket"]);
     let (files, folder) = (daemon.stub(), daemon.folder.path());
     symlink("/etc/passwd", folder.join("out")).unwrap();

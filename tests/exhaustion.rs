@@ -89,7 +89,7 @@ fn hear(socket: &mut Socket) -> Value {
 }
 
 #[test]
-fn who_cannot_be_accepted_is_when_there_is_a_descriptor_and_others_are_served() {
+fn clients_wait_until_accept_has_a_descriptor_and_others_are_served() {
     alone!();
     let before = open_fds();
     let server = start(Kind::Seqpacket);
@@ -116,7 +116,7 @@ fn who_cannot_be_accepted_is_when_there_is_a_descriptor_and_others_are_served() 
 }
 
 #[test]
-fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
+fn a_message_beyond_the_open_file_limit_is_refused_and_the_next_received() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -151,7 +151,7 @@ fn descriptors_that_find_no_place_are_refused_and_the_next_are_taken() {
 }
 
 #[test]
-fn a_limit_that_falls_below_what_is_open_ends_nothing() {
+fn lowering_the_limit_below_the_open_descriptors_disconnects_no_client() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -223,7 +223,7 @@ fn large(server: &Running<Clerk>) -> DeskClient {
 }
 
 #[test]
-fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
+fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -288,7 +288,7 @@ fn a_peer_whose_pidfd_finds_no_place_is_served_without_and_the_next_has_one() {
 }
 
 #[test]
-fn a_payload_that_finds_no_place_is_an_error_and_the_next_goes_through() {
+fn a_payload_beyond_the_open_file_limit_is_an_error_and_the_next_is_sent() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -333,7 +333,7 @@ impl Drop for Files {
 }
 
 #[test]
-fn a_payload_larger_than_any_file_may_be_ends_nobody_and_the_next_goes_through() {
+fn a_payload_above_the_file_size_limit_is_an_error_and_the_next_is_sent() {
     alone!();
     for kind in KINDS {
         let server = start(kind);

@@ -49,7 +49,7 @@ fn a_test_that_hangs_ends_its_program_and_is_named() {
 }
 
 #[test]
-fn a_test_that_hangs_in_a_process_of_its_own_is_a_failed_test() {
+fn a_test_that_hangs_in_its_own_process_fails() {
     if hangs_here() {
         alone!();
         hang();
@@ -70,7 +70,7 @@ fn files_in(folder: PathBuf) -> impl Iterator<Item = PathBuf> {
 }
 
 #[test]
-fn every_program_of_tests_is_watched() {
+fn every_test_program_has_a_watchdog() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let packages = ["tests", "tests/compile"].map(|package| root.join(package));
     let programs = packages.iter().flat_map(|package| programs_of(package));

@@ -170,7 +170,7 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn who_connected_is_known_with_its_own_groups() {
+fn the_peer_of_a_connection_is_known_with_its_groups() {
     alone!();
     let (server, told) = start(Kind::Seqpacket, |endpoint| endpoint);
     assert!(WhoClient::new(server.connect()).am_i().unwrap());
@@ -209,7 +209,7 @@ fn groups_are_known_up_to_the_limit_and_on_connections_only() {
 }
 
 #[test]
-fn a_rule_admits_the_members_of_a_group() {
+fn a_rule_can_authorize_the_members_of_a_group() {
     alone!();
     if !is_root() {
         return;
@@ -226,7 +226,7 @@ fn a_rule_admits_the_members_of_a_group() {
 }
 
 #[test]
-fn a_pidfd_is_that_of_who_connected_or_sent_and_tells_when_it_ends() {
+fn a_pidfd_refers_to_the_connecting_or_sending_process_and_reports_its_end() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -283,7 +283,7 @@ fn a_pidfd_is_held_with_its_connection_or_while_its_message_is_handled() {
 }
 
 #[test]
-fn an_endpoint_that_does_not_ask_has_no_pidfds() {
+fn an_endpoint_has_pidfds_only_if_requested() {
     alone!();
     for kind in KINDS {
         let (server, told) = start(kind, |endpoint| endpoint);
@@ -293,7 +293,7 @@ fn an_endpoint_that_does_not_ask_has_no_pidfds() {
 }
 
 #[test]
-fn a_socket_that_was_made_to_pass_pidfds_elsewhere_passes_none_unless_asked() {
+fn an_adopted_socket_with_so_passpidfd_passes_none_unless_requested() {
     /// `SO_PASSPIDFD`, on the standard input.
     const SET: &str = "import socket
 try: socket.socket(fileno=0).setsockopt(socket.SOL_SOCKET, 76, 1)
@@ -336,7 +336,7 @@ except OSError: print('unknown')";
 
 /// `PassCredentials=yes` of a service manager.
 #[test]
-fn who_sent_what_was_queued_before_a_socket_is_adopted_is_known_if_that_was_asked_for_by_then() {
+fn the_sender_of_a_datagram_queued_before_adopt_is_known_with_so_passcred() {
     for asked in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("who.sock");
@@ -373,7 +373,7 @@ fn who_sent_what_was_queued_before_a_socket_is_adopted_is_known_if_that_was_aske
 }
 
 #[test]
-fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
+fn a_peer_that_has_exited_is_known_and_never_confused_with_another() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -407,7 +407,7 @@ fn a_peer_that_has_ended_is_known_all_the_same_and_never_taken_for_another() {
 }
 
 #[test]
-fn a_rule_that_panics_admits_nobody_and_ends_nothing() {
+fn a_rule_that_panics_authorizes_no_client_and_the_server_continues() {
     for kind in KINDS {
         let (server, told) = start(kind, |endpoint| endpoint.authorize(|_| panic!("a rule")));
         for _ in 0..3 {

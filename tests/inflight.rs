@@ -75,7 +75,7 @@ fn accepted(kind: Kind) -> (Running<Pairs>, SwapClient, usize) {
 }
 
 #[test]
-fn each_answer_finds_its_call_whatever_their_order() {
+fn each_reply_is_matched_to_its_call_in_any_order() {
     alone!();
     for kind in KINDS {
         let (_server, swap, before) = accepted(kind);
@@ -92,7 +92,7 @@ fn each_answer_finds_its_call_whatever_their_order() {
 }
 
 #[test]
-fn any_gives_the_first_answer_and_all_gives_them_in_order() {
+fn wait_any_returns_the_first_reply_and_wait_all_all_in_order() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -115,7 +115,7 @@ fn any_gives_the_first_answer_and_all_gives_them_in_order() {
 }
 
 #[test]
-fn looking_for_an_answer_never_waits() {
+fn try_wait_never_blocks() {
     alone!();
     let server = start(Kind::Seqpacket);
     let swap = SwapClient::new(server.connect());
@@ -136,7 +136,7 @@ fn looking_for_an_answer_never_waits() {
 }
 
 #[test]
-fn a_call_that_has_given_its_answer_is_closed_for_whoever_asks() {
+fn a_call_whose_reply_was_taken_is_closed() {
     alone!();
     let server = start(Kind::Seqpacket);
     let swap = SwapClient::new(server.connect()).start();
@@ -199,7 +199,7 @@ fn a_dropped_call_leaves_no_descriptor_behind() {
 }
 
 #[test]
-fn more_calls_than_there_is_room_for_are_answered_all_the_same() {
+fn more_calls_than_the_socket_has_room_for_all_get_replies() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -270,7 +270,7 @@ fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
 }
 
 #[test]
-fn the_answer_of_a_call_is_never_taken_for_that_of_another_with_the_same_number() {
+fn a_reply_is_never_matched_to_a_later_call_with_the_same_id() {
     alone!();
     // Ids go on counting across clones, and a call that was given up does not free its id.
     let server = start(Kind::Seqpacket);

@@ -147,7 +147,7 @@ fn start(kind: Kind, shelf: Shelf) -> Running<Shelf> {
 }
 
 #[test]
-fn deferred_answers_come_in_any_order_with_their_descriptors() {
+fn deferred_replies_come_in_any_order_with_their_descriptors() {
     alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
@@ -176,7 +176,7 @@ fn deferred_answers_come_in_any_order_with_their_descriptors() {
 }
 
 #[test]
-fn a_dropped_reply_tells_its_caller() {
+fn a_dropped_deferred_reply_sends_a_fault_to_its_caller() {
     alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
@@ -191,7 +191,7 @@ fn a_dropped_reply_tells_its_caller() {
 }
 
 #[test]
-fn a_cancelled_call_is_not_wanted_and_its_handler_is_told() {
+fn a_cancelled_call_runs_its_on_cancel_callback() {
     alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
@@ -207,7 +207,7 @@ fn a_cancelled_call_is_not_wanted_and_its_handler_is_told() {
 }
 
 #[test]
-fn a_caller_that_goes_wants_nothing_any_more() {
+fn a_hang_up_cancels_the_deferred_calls_of_the_caller() {
     alone!();
     let server = start(Kind::Seqpacket, Shelf::default());
     let keeper = KeeperClient::new(server.connect());
@@ -226,7 +226,7 @@ fn a_caller_that_goes_wants_nothing_any_more() {
 }
 
 #[test]
-fn the_callers_budget_travels_and_is_clamped() {
+fn the_timeout_of_a_caller_is_sent_and_limited_by_the_server() {
     alone!();
     let mut limits = Limits::default();
     limits.timeout = Duration::from_secs(5);
@@ -244,7 +244,7 @@ fn the_callers_budget_travels_and_is_clamped() {
 }
 
 #[test]
-fn a_late_answer_is_dropped_on_both_sides_and_the_connection_stays_usable() {
+fn a_late_reply_is_dropped_on_both_sides_and_the_connection_stays_usable() {
     alone!();
     for kind in KINDS {
         let (go, slow) = mpsc::channel();
@@ -267,7 +267,7 @@ fn a_late_answer_is_dropped_on_both_sides_and_the_connection_stays_usable() {
 }
 
 #[test]
-fn ten_thousand_calls_of_which_half_time_out_leave_one_connection_as_it_was() {
+fn ten_thousand_calls_with_half_timed_out_leave_a_connection_usable() {
     alone!();
     let server = start(Kind::Seqpacket, Shelf::default());
     let connection = server.connect();
@@ -290,7 +290,7 @@ fn ten_thousand_calls_of_which_half_time_out_leave_one_connection_as_it_was() {
 }
 
 #[test]
-fn a_panic_after_the_reply_was_taken_answers_once() {
+fn a_panic_after_the_reply_was_taken_sends_one_reply() {
     alone!();
     let server = start(Kind::Seqpacket, Shelf::default());
     let keeper = KeeperClient::new(server.connect());
@@ -307,7 +307,7 @@ fn a_panic_after_the_reply_was_taken_answers_once() {
 }
 
 #[test]
-fn a_method_that_takes_its_reply_and_returns_a_value_answers_once() {
+fn a_method_that_takes_its_reply_and_returns_a_value_sends_one_reply() {
     alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
@@ -334,7 +334,7 @@ fn a_method_that_takes_its_reply_and_returns_a_value_answers_once() {
 }
 
 #[test]
-fn a_later_of_another_call_answers_nothing_and_the_caller_is_told() {
+fn returning_the_deferred_of_another_call_is_a_fault() {
     alone!();
     for kind in KINDS {
         let server = start(kind, Shelf::default());
@@ -348,7 +348,7 @@ fn a_later_of_another_call_answers_nothing_and_the_caller_is_told() {
 }
 
 #[test]
-fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
+fn too_many_deferred_calls_of_one_caller_are_refused_as_busy_and_others_served() {
     alone!();
     let mut limits = Limits::default();
     limits.deferred = 3;
@@ -377,7 +377,7 @@ fn too_many_deferred_calls_of_one_caller_are_busy_and_others_go_on() {
 }
 
 #[test]
-fn too_many_deferred_calls_of_all_callers_are_busy() {
+fn too_many_deferred_calls_in_total_are_refused_as_busy() {
     alone!();
     let mut limits = Limits::default();
     limits.deferred_total = 3;
@@ -407,7 +407,7 @@ fn too_many_deferred_calls_of_all_callers_are_busy() {
 }
 
 #[test]
-fn ten_thousand_replies_are_answered_from_another_thread_in_random_order_once_each() {
+fn ten_thousand_replies_from_another_thread_in_random_order_are_sent_once_each() {
     alone!();
     const COUNT: u32 = 10_000;
     let (away, replies) = mpsc::channel();

@@ -182,7 +182,7 @@ fn modules_of_the_derive_import_only_from_lower_layers() {
 }
 
 #[test]
-fn each_foreign_crate_is_named_only_by_its_modules() {
+fn each_restricted_crate_is_named_only_by_its_modules() {
     let mut found = Vec::new();
     for source in sources("jsoncomm") {
         for (name, modules) in FOREIGN {

@@ -159,7 +159,7 @@ fn call_of(bytes: usize) -> String {
 }
 
 #[test]
-fn a_message_is_taken_up_to_the_limit_and_refused_above() {
+fn a_message_is_received_up_to_the_limit_and_refused_above() {
     alone!();
     let before = open_fds();
     // The second is larger than a send buffer, so it goes through a memfd.
@@ -209,7 +209,7 @@ fn a_message_is_taken_up_to_the_limit_and_refused_above() {
 }
 
 #[test]
-fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
+fn a_reply_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
     alone!();
     for kind in KINDS {
         for limit in [1000, Limits::default().message] {
@@ -248,7 +248,7 @@ fn an_answer_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
 }
 
 #[test]
-fn a_client_sends_and_takes_messages_up_to_its_own_limit() {
+fn a_client_sends_and_receives_messages_up_to_its_own_limit() {
     alone!();
     for kind in KINDS {
         let server = serve(kind, Limits::default());
@@ -278,7 +278,7 @@ fn a_client_sends_and_takes_messages_up_to_its_own_limit() {
 }
 
 #[test]
-fn a_socket_sends_and_takes_messages_up_to_its_own_limit() {
+fn a_socket_sends_and_receives_messages_up_to_its_own_limit() {
     alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -319,7 +319,7 @@ fn two_and_no_more(server: &Running<State>) -> [Socket; 2] {
 }
 
 #[test]
-fn a_connection_above_the_limit_is_told_busy_and_closed() {
+fn a_connection_above_the_limit_is_refused_as_busy_and_closed() {
     alone!();
     let before = open_fds();
     let mut limits = Limits::default();
@@ -358,7 +358,7 @@ fn a_connection_above_the_limit_is_told_busy_and_closed() {
 }
 
 #[test]
-fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
+fn connections_take_turns_of_limited_length() {
     alone!();
     let bytes = Limits::default().bytes_per_turn;
     for turn in [1, 2, 3, NOTES + 1, 100] {
@@ -367,7 +367,7 @@ fn one_connection_gets_its_turn_and_then_the_others_get_theirs() {
 }
 
 #[test]
-fn a_turn_ends_after_so_many_bytes_however_few_messages_that_are() {
+fn a_turn_ends_after_its_limit_of_bytes() {
     alone!();
     let size = note('a').len();
     // The message that reaches or exceeds the limit is still received.
@@ -437,7 +437,7 @@ fn note(who: char) -> String {
 }
 
 #[test]
-fn a_deadline_is_taken_over_up_to_the_limit_and_shortened_above() {
+fn the_timeout_of_a_caller_is_kept_up_to_the_limit_and_shortened_above() {
     alone!();
     const LIMIT: u64 = 7200;
     for kind in KINDS {

@@ -33,7 +33,7 @@ fn targets(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn links_lead_to_files() {
+fn links_point_to_existing_files() {
     let folders = [
         "",
         "benches",
@@ -58,7 +58,7 @@ fn links_lead_to_files() {
 }
 
 #[test]
-fn links_are_found_wherever_they_may_stand() {
+fn links_of_every_form_are_found() {
     let page = "[a](a.md) and ![b](b/c.svg#top), [`d`](d.rs)\n[e]\n```\n[no](no.md)\n```\n`[no](no.md)`\n\
                 [no](#here) [no](https://no.no/no.md) [no](crate::No#no)\n\n[e]: e.md";
     assert_eq!(targets(page), ["a.md", "b/c.svg", "d.rs", "e.md"]);
@@ -79,7 +79,7 @@ fn without_links(text: &str) -> String {
 /// The README of the crate is the first page of its documentation and of its package, from where no link to a file of
 /// this repository leads anywhere. After a change of the README: `SNAPSHOT=overwrite cargo test --test pages links`.
 #[test]
-fn the_readme_of_the_crate_is_that_of_the_repository_without_its_links() {
+fn the_readme_of_the_crate_is_that_of_the_repository_without_links() {
     let readme = fs::read_to_string(project().join("README.md")).unwrap();
     let (text, _) = readme.split_once("\n## Where to read on\n").unwrap();
     let text = without_links(text);

@@ -75,7 +75,7 @@ mod renamed {
 }
 
 #[test]
-fn a_service_finds_the_library_where_it_is_told() {
+fn a_service_can_set_the_path_of_the_library() {
     let server = Running::start(Kind::Datagram, renamed::Daemon, |endpoint| {
         endpoint.serve::<dyn renamed::Renamed>()
     });
@@ -132,7 +132,7 @@ mod known {
 }
 
 #[test]
-fn a_type_of_ones_own_has_any_name() {
+fn argument_types_may_have_any_name() {
     let server = Running::start(Kind::Seqpacket, known::Daemon, |endpoint| {
         endpoint.serve::<dyn known::Known>()
     });
@@ -404,7 +404,7 @@ impl From<Asked> for String {
 }
 
 #[test]
-fn a_trait_and_its_methods_may_ask_for_traits() {
+fn a_trait_and_its_methods_may_have_bounds() {
     let server = Running::start(Kind::Seqpacket, Asked(1), |endpoint| {
         endpoint.serve::<dyn Asking>()
     });
@@ -490,7 +490,7 @@ impl Getter for Gotten {
 }
 
 #[test]
-fn a_trait_may_come_out_of_another_macro() {
+fn a_trait_may_be_generated_by_another_macro() {
     let server = Running::start(Kind::Seqpacket, Gotten, |endpoint| {
         endpoint.serve::<dyn Getter>()
     });

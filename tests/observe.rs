@@ -92,7 +92,7 @@ fn call(id: u32, method: &str, params: &str) -> Vec<u8> {
 }
 
 #[test]
-fn each_thing_is_noticed_as_what_it_is() {
+fn each_event_is_reported_as_its_kind() {
     alone!();
     let mut limits = Limits::default();
     (limits.malformed, limits.connections) = (1, 1);
@@ -174,7 +174,7 @@ fn each_thing_is_noticed_as_what_it_is() {
 }
 
 #[test]
-fn answers_that_nobody_gets_are_noticed_with_the_reason() {
+fn undelivered_replies_are_reported_with_the_reason() {
     alone!();
     let mut limits = Limits::default();
     (limits.backlog_replies, limits.event_pause) = (1, Duration::ZERO);
@@ -219,7 +219,7 @@ fn answers_that_nobody_gets_are_noticed_with_the_reason() {
 }
 
 #[test]
-fn what_a_peer_does_again_and_again_is_reported_once_and_counted() {
+fn repeated_events_of_a_peer_are_reported_once_and_counted() {
     alone!();
     for kind in KINDS {
         let mut limits = Limits::default();
@@ -247,7 +247,7 @@ fn what_a_peer_does_again_and_again_is_reported_once_and_counted() {
 }
 
 #[test]
-fn large_messages_are_noticed() {
+fn large_messages_are_reported() {
     alone!();
     let mut limits = Limits::default();
     limits.message = 16 << 20;
@@ -268,7 +268,7 @@ fn large_messages_are_noticed() {
 
 #[test]
 #[cfg(feature = "tracing")]
-fn what_is_noticed_can_be_traced() {
+fn events_can_be_logged_with_tracing() {
     use std::sync::{Arc, Mutex};
     use tracing::{Id, Metadata, Subscriber, field, span};
 

@@ -39,7 +39,7 @@ impl Log for Lines {
 }
 
 #[test]
-fn one_way_calls_are_carried_out_in_order_and_leave_nothing_behind() {
+fn one_way_calls_run_in_order_and_leak_nothing() {
     alone!();
     for kind in KINDS {
         let server = Running::start(kind, Lines::default(), |endpoint| {
@@ -60,7 +60,7 @@ fn one_way_calls_are_carried_out_in_order_and_leave_nothing_behind() {
 }
 
 #[test]
-fn a_one_way_call_that_is_too_big_is_an_error_and_nothing_is_sent() {
+fn a_one_way_call_above_the_limit_is_an_error_and_not_sent() {
     alone!();
     for kind in KINDS {
         let server = Running::start(kind, Lines::default(), |endpoint| {
@@ -83,7 +83,7 @@ fn a_one_way_call_that_is_too_big_is_an_error_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_one_way_call_that_finds_no_room_ends_at_its_deadline() {
+fn a_one_way_call_under_backpressure_ends_at_its_deadline() {
     alone!();
     for kind in KINDS {
         let (near, _far_that_reads_nothing) = Socket::pair(kind).unwrap();
@@ -103,7 +103,7 @@ fn a_one_way_call_that_finds_no_room_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_one_way_call_to_nobody_is_closed() {
+fn a_one_way_call_to_a_closed_server_fails_with_closed() {
     alone!();
     for kind in KINDS {
         let server = Running::start(kind, Lines::default(), |endpoint| {

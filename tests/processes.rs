@@ -27,7 +27,7 @@ fn start(stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Child {
 }
 
 #[test]
-fn a_worker_that_drops_what_it_inherited_is_noticed_at_once() {
+fn a_worker_that_closes_its_inherited_descriptor_is_noticed_at_once() {
     if std::env::var_os(PART).is_some() {
         let connection = Connection::from_fd(inherited_fd(3).unwrap()).unwrap();
         // What is started from here does not have it.

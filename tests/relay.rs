@@ -175,7 +175,7 @@ impl Drop for Row {
 }
 
 #[test]
-fn answers_errors_and_descriptors_pass_through_a_relay() {
+fn a_relay_forwards_replies_errors_and_descriptors() {
     alone!();
     for kind in KINDS {
         let row = Row::start(kind, PATIENCE);
@@ -200,7 +200,7 @@ fn answers_errors_and_descriptors_pass_through_a_relay() {
 }
 
 #[test]
-fn a_relay_serves_others_while_the_one_behind_it_does_not_answer() {
+fn a_relay_serves_others_while_its_backend_does_not_reply() {
     alone!();
     for kind in KINDS {
         let row = Row::start(kind, Duration::from_millis(40));
@@ -218,7 +218,7 @@ fn a_relay_serves_others_while_the_one_behind_it_does_not_answer() {
 }
 
 #[test]
-fn a_relay_outlives_the_one_behind_it() {
+fn a_relay_survives_the_end_of_its_backend() {
     alone!();
     for kind in KINDS {
         let mut row = Row::start(kind, PATIENCE);
@@ -246,7 +246,7 @@ fn unanswered() -> (Connection, Socket) {
 }
 
 #[test]
-fn a_relay_minds_its_deadline_while_another_thread_waits_on_the_same_connection() {
+fn a_relay_keeps_its_deadline_while_another_thread_waits_on_its_connection() {
     alone!();
     let (connection, mut far) = unanswered();
     far.set_timeout(Some(PATIENCE));
@@ -272,7 +272,7 @@ fn a_relay_minds_its_deadline_while_another_thread_waits_on_the_same_connection(
 }
 
 #[test]
-fn a_relay_never_waits_for_room() {
+fn a_relay_never_blocks_under_backpressure() {
     alone!();
     let (connection, _far_that_reads_nothing) = unanswered();
     let row = Row::before(connection);

@@ -45,7 +45,7 @@ impl Files for Mock {
 }
 
 #[test]
-fn a_trait_of_another_crate_is_served_by_the_real_thing_and_by_a_mock() {
+fn a_trait_of_another_crate_is_implemented_by_a_daemon_and_a_mock() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.txt"), "hello").unwrap();
     let real = Running::start(
@@ -267,7 +267,7 @@ impl Odd for Both {
 }
 
 #[test]
-fn arguments_of_every_shape_arrive_as_they_were_sent() {
+fn arguments_of_every_type_arrive_as_sent() {
     for kind in KINDS {
         let server = Running::start(kind, Both::default(), |endpoint| {
             endpoint.serve::<dyn Odd>()
@@ -318,7 +318,7 @@ fn arguments_of_every_shape_arrive_as_they_were_sent() {
 }
 
 #[test]
-fn absent_arguments_take_their_defaults_and_renamed_ones_their_names() {
+fn absent_arguments_get_their_defaults_and_renamed_ones_their_names() {
     #[derive(Message)]
     struct Only {
         sea: u8,
@@ -336,7 +336,7 @@ fn absent_arguments_take_their_defaults_and_renamed_ones_their_names() {
 }
 
 #[test]
-fn an_answer_may_be_lent() {
+fn a_reply_may_be_borrowed() {
     #[jsoncomm::service(name = "example.lent")]
     trait Lent {
         fn name(&mut self) -> Cow<'_, str>;
@@ -356,7 +356,7 @@ fn an_answer_may_be_lent() {
 }
 
 #[test]
-fn an_argument_may_have_functions_of_its_own() {
+fn an_argument_may_have_custom_serde_functions() {
     #[derive(Message)]
     struct Sparse {
         text: String,
@@ -378,7 +378,7 @@ fn an_argument_may_have_functions_of_its_own() {
 }
 
 #[test]
-fn an_argument_is_optional_by_position_by_its_type_and_not_by_how_it_is_spelt() {
+fn an_argument_of_any_option_type_is_optional_by_position() {
     let server = Running::start(Kind::Seqpacket, Both::default(), |endpoint| {
         endpoint.serve::<dyn Odd>()
     });
@@ -395,7 +395,7 @@ fn an_argument_is_optional_by_position_by_its_type_and_not_by_how_it_is_spelt() 
 }
 
 #[test]
-fn a_socket_of_another_kind_is_refused_by_field() {
+fn a_socket_argument_of_the_wrong_type_is_refused_by_field() {
     let server = Running::start(Kind::Seqpacket, Both::default(), |endpoint| {
         endpoint.serve::<dyn Odd>()
     });

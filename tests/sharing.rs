@@ -117,7 +117,7 @@ fn waiting_thread(
 }
 
 #[test]
-fn calls_of_other_threads_go_on_beside_one_that_waits() {
+fn a_waiting_call_does_not_delay_other_threads() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -156,7 +156,7 @@ fn calls_of_other_threads_go_on_beside_one_that_waits() {
 }
 
 #[test]
-fn calls_of_other_threads_go_on_beside_one_that_waits_for_an_item() {
+fn waiting_for_a_stream_item_does_not_delay_other_threads() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -175,7 +175,7 @@ fn calls_of_other_threads_go_on_beside_one_that_waits_for_an_item() {
 }
 
 #[test]
-fn calls_of_several_threads_wait_at_the_same_time() {
+fn several_threads_wait_for_replies_at_the_same_time() {
     alone!();
     const THREADS: u64 = 4;
     for kind in KINDS {
@@ -222,7 +222,7 @@ fn each_deadline_is_kept_whichever_thread_receives() {
 }
 
 #[test]
-fn all_threads_that_wait_are_told_when_the_server_goes() {
+fn all_waiting_threads_are_woken_by_a_hang_up() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -244,7 +244,7 @@ fn all_threads_that_wait_are_told_when_the_server_goes() {
 }
 
 #[test]
-fn a_thread_that_only_starts_calls_receives_when_there_is_no_room() {
+fn a_thread_that_only_starts_calls_receives_under_backpressure() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -339,7 +339,7 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
 }
 
 #[test]
-fn deadlines_are_kept_while_what_nobody_waits_for_is_slow_to_close() {
+fn deadlines_are_kept_while_unused_descriptors_are_slow_to_close() {
     alone!();
     for kind in KINDS {
         let (connection, mut far) = by_hand(kind);
@@ -381,7 +381,7 @@ fn deadlines_are_kept_while_what_nobody_waits_for_is_slow_to_close() {
 }
 
 #[test]
-fn a_flood_of_items_for_a_callback_is_given_to_it_while_its_thread_waits() {
+fn a_callback_runs_for_each_item_while_its_thread_waits() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -477,7 +477,7 @@ fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64
 }
 
 #[test]
-fn all_sorts_of_calls_of_many_threads_end_with_their_own_answers() {
+fn calls_of_all_kinds_from_many_threads_get_their_own_replies() {
     const THREADS: u64 = 6;
     const CALLS: u64 = 400;
     alone!();
@@ -521,7 +521,7 @@ fn all_sorts_of_calls_of_many_threads_end_with_their_own_answers() {
 }
 
 #[test]
-fn a_call_that_could_not_be_sent_says_so() {
+fn a_call_that_could_not_be_sent_fails_with_not_sent() {
     alone!();
     for kind in KINDS {
         let (near, far) = pair(kind);
@@ -550,7 +550,7 @@ fn by_hand(kind: Kind) -> (Connection, Socket) {
 }
 
 #[test]
-fn a_fault_without_an_id_is_about_no_call_while_several_threads_wait() {
+fn a_fault_without_an_id_ends_no_call_while_several_threads_wait() {
     alone!();
     for kind in KINDS {
         let (connection, mut far) = by_hand(kind);

@@ -123,7 +123,7 @@ fn is_stopping<T>(answer: &Result<T, CallError>) -> bool {
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
-fn deferred_answers_are_given_and_new_calls_refused() {
+fn deferred_replies_are_sent_and_new_calls_refused() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -155,7 +155,7 @@ fn deferred_answers_are_given_and_new_calls_refused() {
 }
 
 #[test]
-fn who_waits_at_an_endpoint_that_is_removed_keeps_no_server_from_stopping() {
+fn calls_of_a_removed_endpoint_do_not_delay_the_shutdown() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("desk.sock");
@@ -200,7 +200,7 @@ fn a_server_without_endpoints_stops_at_once() {
 }
 
 #[test]
-fn who_still_waits_in_the_end_is_told() {
+fn calls_without_a_reply_get_a_fault_at_the_end_of_the_shutdown() {
     alone!();
     for kind in KINDS {
         let office = Office::open(kind);
@@ -216,7 +216,7 @@ fn who_still_waits_in_the_end_is_told() {
 }
 
 #[test]
-fn what_was_sent_before_is_answered() {
+fn calls_sent_before_the_shutdown_get_replies() {
     alone!();
     for kind in KINDS {
         let office = Office::open(kind);
@@ -250,7 +250,7 @@ fn what_was_sent_before_is_answered() {
 }
 
 #[test]
-fn answers_that_wait_are_sent_if_their_peer_reads_in_time() {
+fn backlogged_replies_are_sent_if_their_peer_reads_in_time() {
     alone!();
     let office = Office::open(Kind::Seqpacket);
     let mut slow = office.raw(Kind::Seqpacket);
@@ -280,7 +280,7 @@ fn answers_that_wait_are_sent_if_their_peer_reads_in_time() {
 }
 
 #[test]
-fn nobody_can_keep_a_server_from_stopping() {
+fn no_peer_can_prevent_a_shutdown() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -309,7 +309,7 @@ fn nobody_can_keep_a_server_from_stopping() {
 }
 
 #[test]
-fn a_server_that_has_stopped_can_serve_again() {
+fn a_stopped_server_can_serve_again() {
     alone!();
     for kind in KINDS {
         let office = Office::open(kind);
@@ -328,7 +328,7 @@ fn a_server_that_has_stopped_can_serve_again() {
 }
 
 #[test]
-fn a_server_ends_with_the_connection_that_it_was_to_stop_with() {
+fn a_server_stops_when_its_stop_on_close_connection_closes() {
     alone!();
     let before = open_fds();
     for ended in [true, false] {
@@ -382,7 +382,7 @@ fn a_server_ends_with_the_connection_that_it_was_to_stop_with() {
 }
 
 #[test]
-fn a_server_stops_with_a_connection_only() {
+fn stop_on_close_needs_a_connection() {
     alone!();
     let mut server = Server::<Clerk>::new(Limits::default()).unwrap();
     let (near, _far) = Socket::pair(Kind::Datagram).unwrap();
@@ -397,7 +397,7 @@ fn a_server_stops_with_a_connection_only() {
 
 /// A service manager keeps the socket, and gives it to the next server.
 #[test]
-fn an_adopted_socket_is_left_as_it_is_to_the_server_after_this_one() {
+fn an_adopted_socket_is_left_unchanged_for_the_next_server() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("desk.sock");

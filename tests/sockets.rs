@@ -59,7 +59,7 @@ fn fill(socket: &mut Socket, text: &str) -> usize {
 }
 
 #[test]
-fn messages_and_descriptors_arrive_in_order_and_close_on_exec() {
+fn messages_and_descriptors_arrive_in_order_with_close_on_exec() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -114,7 +114,7 @@ fn an_empty_queue_is_pending_and_a_closed_connection_is_closed() {
 }
 
 #[test]
-fn a_peer_that_dies_with_unread_messages_has_still_said_what_it_said() {
+fn messages_of_a_peer_that_died_with_unread_ones_are_received() {
     alone!();
     let (mut left, mut right) = pair(Kind::Seqpacket);
     right.send("never read").unwrap();
@@ -147,7 +147,7 @@ fn receiving_and_sending_keep_their_deadline() {
 }
 
 #[test]
-fn deadlines_hold_on_a_descriptor_that_somebody_made_non_blocking() {
+fn deadlines_hold_on_a_non_blocking_descriptor() {
     alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -178,7 +178,7 @@ fn sending_waits_for_room() {
 }
 
 #[test]
-fn a_full_peer_is_an_outcome_and_reading_ends_it() {
+fn backpressure_is_reported_and_ends_when_the_peer_reads() {
     alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -198,7 +198,7 @@ fn a_full_peer_is_an_outcome_and_reading_ends_it() {
 }
 
 #[test]
-fn a_full_unconnected_peer_is_an_outcome_and_the_deadline_holds() {
+fn backpressure_of_an_unconnected_peer_is_reported_and_obeys_the_deadline() {
     alone!();
     let mut reader = Socket::unconnected().unwrap();
     reader.set_timeout(Some(PATIENCE));
@@ -218,7 +218,7 @@ fn a_full_unconnected_peer_is_an_outcome_and_the_deadline_holds() {
 }
 
 #[test]
-fn unconnected_sockets_answer_whom_a_message_came_from() {
+fn unconnected_sockets_reply_to_the_sender() {
     alone!();
     let (mut left, mut right) = (
         Socket::unconnected().unwrap(),
@@ -240,7 +240,7 @@ fn unconnected_sockets_answer_whom_a_message_came_from() {
 }
 
 #[test]
-fn a_socket_of_another_sort_is_refused_and_closed() {
+fn a_socket_of_the_wrong_type_is_refused_and_closed() {
     alone!();
     let before = open_fds();
     let (stream, mut other) = UnixStream::pair().unwrap();
@@ -283,7 +283,7 @@ fn a_socket_of_another_sort_is_refused_and_closed() {
 }
 
 #[test]
-fn a_socket_made_elsewhere_is_taken_over() {
+fn a_socket_can_be_made_from_a_descriptor() {
     alone!();
     let (left, right) = UnixDatagram::pair().unwrap();
     let mut left = Socket::from_fd(left.into()).unwrap();
@@ -315,7 +315,7 @@ fn a_socket_made_elsewhere_is_taken_over() {
 }
 
 #[test]
-fn a_connection_that_was_never_made_is_closed() {
+fn a_socket_that_was_never_connected_is_closed() {
     alone!();
     let family = rustix::net::AddressFamily::UNIX;
     let fd = rustix::net::socket(family, SocketType::SEQPACKET, None).unwrap();
@@ -334,7 +334,7 @@ fn a_connection_that_was_never_made_is_closed() {
 }
 
 #[test]
-fn a_listener_takes_the_clients_that_wait_and_never_waits_itself() {
+fn a_listener_accepts_waiting_clients_and_never_blocks() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");

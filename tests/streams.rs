@@ -192,7 +192,7 @@ fn numbers(items: Items<u32>) -> Vec<u32> {
 }
 
 #[test]
-fn items_come_in_order_and_then_the_end() {
+fn items_arrive_in_order_and_then_the_end() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -211,7 +211,7 @@ fn items_come_in_order_and_then_the_end() {
 }
 
 #[test]
-fn items_carry_descriptors_and_none_is_left() {
+fn items_carry_descriptors_and_leak_none() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -239,7 +239,7 @@ fn items_carry_descriptors_and_none_is_left() {
 }
 
 #[test]
-fn a_stream_that_fails_gives_its_items_and_then_the_error() {
+fn a_stream_that_fails_yields_its_items_and_then_the_error() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -261,7 +261,7 @@ fn a_stream_that_fails_gives_its_items_and_then_the_error() {
 }
 
 #[test]
-fn a_sink_that_is_dropped_ends_the_stream_with_a_fault() {
+fn a_dropped_sender_ends_the_stream_with_a_fault() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -280,7 +280,7 @@ fn a_sink_that_is_dropped_ends_the_stream_with_a_fault() {
 }
 
 #[test]
-fn dropping_the_iterator_tells_the_sink() {
+fn dropping_the_iterator_cancels_the_sender() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -305,7 +305,7 @@ fn dropping_the_iterator_tells_the_sink() {
 }
 
 #[test]
-fn the_end_of_the_connection_tells_the_sink() {
+fn a_hang_up_cancels_the_sender() {
     alone!();
     let server = start(Kind::Seqpacket);
     let ticker = TickerClient::new(server.connect());
@@ -318,7 +318,7 @@ fn the_end_of_the_connection_tells_the_sink() {
 }
 
 #[test]
-fn an_item_that_is_late_does_not_end_the_stream() {
+fn a_timeout_for_an_item_does_not_end_the_stream() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -361,7 +361,7 @@ fn streams_and_calls_share_a_connection() {
 }
 
 #[test]
-fn a_stream_that_is_not_fetched_ends_and_costs_bounded_memory() {
+fn a_stream_that_is_not_read_ends_and_uses_bounded_memory() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -392,7 +392,7 @@ fn a_stream_that_is_not_fetched_ends_and_costs_bounded_memory() {
 }
 
 #[test]
-fn another_thread_feeds_a_stream() {
+fn another_thread_can_send_items() {
     alone!();
     for kind in KINDS {
         let (away, sinks) = mpsc::channel::<StreamSender<u32>>();
@@ -451,7 +451,7 @@ fn a_stream_counts_as_one_deferred_call_while_it_lasts() {
 }
 
 #[test]
-fn a_server_that_goes_ends_its_streams() {
+fn a_server_that_stops_ends_its_streams() {
     alone!();
     let server = start(Kind::Seqpacket);
     let ticker = TickerClient::new(server.connect());
@@ -464,7 +464,7 @@ fn a_server_that_goes_ends_its_streams() {
 }
 
 #[test]
-fn connections_without_a_stub_have_streams_too() {
+fn a_connection_can_stream_without_a_stub() {
     alone!();
     let server = start(Kind::Seqpacket);
     let connection: Connection = server.connect();

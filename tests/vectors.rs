@@ -25,49 +25,49 @@ fn serve(group: &str) {
 }
 
 #[test]
-fn calls_are_carried_out_or_left_alone() {
+fn calls_run_or_are_refused() {
     alone!();
     serve("calls.json");
 }
 
 #[test]
-fn faults_are_told_with_code_and_field() {
+fn faults_have_code_and_field() {
     alone!();
     serve("faults.json");
 }
 
 #[test]
-fn descriptors_are_each_named_once() {
+fn each_descriptor_is_referenced_exactly_once() {
     alone!();
     serve("descriptors.json");
 }
 
 #[test]
-fn payloads_travel_in_a_memfd_and_nothing_else() {
+fn payloads_are_accepted_in_a_memfd_only() {
     alone!();
     serve("payloads.json");
 }
 
 #[test]
-fn streams_have_items_and_an_end() {
+fn streams_have_items_and_one_end() {
     alone!();
     serve("streams.json");
 }
 
 #[test]
-fn bare_messages_are_answered_or_dropped() {
+fn bare_messages_get_a_reply_or_are_dropped() {
     alone!();
     serve("bare.json");
 }
 
 #[test]
-fn answers_are_read_by_a_client() {
+fn replies_are_read_by_a_client() {
     alone!();
     load::<Client>(&folder().join("answers.json")).check_all();
 }
 
 #[test]
-fn python_keeps_to_the_vectors_at_both_ends() {
+fn python_passes_the_vectors_as_client_and_server() {
     let script = folder().join("test_vectors.py");
     assert_python_tests_pass(&mut python(script));
 }

@@ -73,7 +73,7 @@ fn with_file(json: &str, path: &str) -> RawMessage {
 }
 
 #[test]
-fn a_call_of_any_type_is_made_without_knowing_it() {
+fn a_call_with_untyped_arguments_and_reply_can_be_made() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
@@ -96,7 +96,7 @@ fn a_call_of_any_type_is_made_without_knowing_it() {
 }
 
 #[test]
-fn a_service_error_of_any_type_is_read_with_its_code_and_text() {
+fn an_untyped_service_error_is_read_with_its_code_and_message() {
     let server = start(Kind::Seqpacket);
     let params = RawMessage::new(r#"{"path":"/not/there"}"#);
     let answer = server
@@ -114,7 +114,7 @@ fn a_service_error_of_any_type_is_read_with_its_code_and_text() {
 }
 
 #[test]
-fn a_foreign_error_without_data_is_a_failure_too_and_a_fault_stays_one() {
+fn an_error_without_data_is_a_raw_error_and_a_fault_stays_a_fault() {
     let (mut server, client) = pair(Kind::Seqpacket);
     let connection = Connection::from_fd(client.as_fd().try_clone_to_owned().unwrap()).unwrap();
     for (code, service) in [(1, true), (-5, true), (-32001, false)] {
@@ -139,7 +139,7 @@ fn a_foreign_error_without_data_is_a_failure_too_and_a_fault_stays_one() {
 }
 
 #[test]
-fn items_of_any_type_come_one_by_one_and_the_error_last() {
+fn untyped_items_arrive_one_by_one_and_the_error_last() {
     for kind in KINDS {
         let server = start(kind);
         let params = RawMessage::new(r#"{"end":3}"#);
@@ -158,7 +158,7 @@ fn items_of_any_type_come_one_by_one_and_the_error_last() {
 }
 
 #[test]
-fn what_is_no_message_is_not_sent() {
+fn invalid_raw_messages_are_not_sent() {
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
     for params in ["", "{", "7", r#""text""#, r#"{"a":1,"a":2}"#] {
@@ -173,7 +173,7 @@ fn what_is_no_message_is_not_sent() {
 }
 
 #[test]
-fn fds_of_a_message_that_were_taken_do_not_move_the_others() {
+fn taking_a_descriptor_does_not_change_the_indices_of_the_others() {
     let (mut left, _right) = pair(Kind::Seqpacket);
     let mut message = with_file("[1]", "/dev/null");
     message.fds.push(file("/dev/null")).unwrap();

@@ -30,7 +30,7 @@ fn somebody(directory: &Path) -> (u32, u32) {
 }
 
 #[test]
-fn owner_group_and_mode_are_as_asked_for() {
+fn owner_group_and_mode_are_set_as_requested() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ fn owner_group_and_mode_are_as_asked_for() {
 }
 
 #[test]
-fn a_mode_is_permission_bits_and_nobody_owns_nothing() {
+fn modes_beyond_permission_bits_and_invalid_owners_are_refused() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -96,7 +96,7 @@ fn a_mode_is_permission_bits_and_nobody_owns_nothing() {
 }
 
 #[test]
-fn nobody_but_the_own_user_may_connect_before_owner_and_mode_are_set() {
+fn only_the_own_user_can_connect_before_owner_and_mode_are_set() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");

@@ -92,7 +92,7 @@ fn a_relative_path_is_unlinked_after_chdir() {
 }
 
 #[test]
-fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
+fn a_relative_path_in_a_deleted_current_directory_is_an_error() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     in_child(directory.path(), Command::new, || {
@@ -109,7 +109,7 @@ fn a_current_directory_that_has_vanished_is_no_directory_to_bind_in() {
 }
 
 #[test]
-fn a_mode_that_is_asked_for_does_not_depend_on_the_umask() {
+fn a_requested_mode_does_not_depend_on_the_umask() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     in_child(directory.path(), Command::new, || {
@@ -131,7 +131,7 @@ fn a_mode_that_is_asked_for_does_not_depend_on_the_umask() {
 }
 
 #[test]
-fn what_may_not_be_used_is_denied_and_stays() {
+fn files_without_access_are_refused_and_kept() {
     alone!();
     let (directory, start) = as_nobody();
     in_child(directory.path(), start, || {
@@ -166,7 +166,7 @@ fn what_may_not_be_used_is_denied_and_stays() {
 }
 
 #[test]
-fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_stay() {
+fn without_a_directory_lock_free_paths_can_be_bound_and_dead_sockets_stay() {
     alone!();
     let (directory, start) = as_nobody();
     in_child(directory.path(), start, || {
@@ -185,7 +185,7 @@ fn where_the_directory_cannot_be_locked_free_paths_are_bound_and_dead_sockets_st
 }
 
 #[test]
-fn a_file_that_may_not_be_given_away_is_not_left_behind() {
+fn a_socket_whose_owner_cannot_be_set_is_unlinked() {
     alone!();
     let (directory, start) = as_nobody();
     in_child(directory.path(), start, || {
@@ -209,7 +209,7 @@ fn a_file_that_may_not_be_given_away_is_not_left_behind() {
 /// The standard library opens `/dev/null` in place of standard descriptors that are closed, so that no
 /// socket becomes one of them.
 #[test]
-fn standard_descriptors_that_are_closed_at_the_start_do_not_matter() {
+fn closed_standard_descriptors_do_no_harm() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let closed = |program: PathBuf| {
@@ -235,7 +235,7 @@ fn standard_descriptors_that_are_closed_at_the_start_do_not_matter() {
 }
 
 #[test]
-fn without_proc_short_paths_work_and_the_rest_says_what_it_needs() {
+fn without_proc_short_paths_work_and_long_ones_fail_with_the_reason() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let hide = "mount -t tmpfs none /proc";

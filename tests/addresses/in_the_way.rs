@@ -43,7 +43,7 @@ fn a_dead_socket_of_any_type_is_replaced() {
 }
 
 #[test]
-fn a_dead_socket_is_replaced_by_a_server_too_and_beyond_sun_path() {
+fn a_server_replaces_a_dead_socket_also_beyond_sun_path() {
     alone!();
     for kind in KINDS {
         let (_directory, deep) = deep();
@@ -67,7 +67,7 @@ fn a_dead_socket_is_replaced_by_a_server_too_and_beyond_sun_path() {
 }
 
 #[test]
-fn what_is_no_socket_stays_as_it_is() {
+fn a_file_that_is_not_a_socket_is_never_replaced() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -124,7 +124,7 @@ fn assert_is_live(path: &Path) {
 }
 
 #[test]
-fn a_live_socket_is_never_robbed() {
+fn a_live_socket_is_never_replaced() {
     alone!();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ fn a_live_socket_is_never_robbed() {
 }
 
 #[test]
-fn a_live_listener_does_not_notice_that_another_server_looked() {
+fn probing_a_live_listener_leaves_no_trace() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
@@ -168,7 +168,7 @@ fn a_live_listener_does_not_notice_that_another_server_looked() {
 }
 
 #[test]
-fn the_dead_socket_of_somebody_else_stays_unless_it_is_to_be_theirs() {
+fn a_dead_socket_of_another_user_stays_unless_that_user_is_the_requested_owner() {
     /// Nobody in particular.
     const OWNER: u32 = 54_321;
     alone!();
@@ -197,7 +197,7 @@ fn the_dead_socket_of_somebody_else_stays_unless_it_is_to_be_theirs() {
 }
 
 #[test]
-fn of_four_starters_over_a_dead_socket_exactly_one_gets_the_path() {
+fn of_four_servers_that_replace_a_dead_socket_exactly_one_succeeds() {
     const STARTERS: usize = 4;
     alone!();
     let directory = tempfile::tempdir().unwrap();
@@ -233,7 +233,7 @@ fn of_four_starters_over_a_dead_socket_exactly_one_gets_the_path() {
 }
 
 #[test]
-fn a_server_that_stops_never_removes_the_file_of_the_next() {
+fn a_server_that_stops_never_unlinks_the_socket_of_its_successor() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
@@ -261,7 +261,7 @@ fn a_server_that_stops_never_removes_the_file_of_the_next() {
 }
 
 #[test]
-fn a_directory_that_somebody_keeps_locked_is_an_error_in_time() {
+fn a_directory_that_stays_locked_is_an_error_after_a_timeout() {
     alone!();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
@@ -284,7 +284,7 @@ fn a_directory_that_somebody_keeps_locked_is_an_error_in_time() {
 }
 
 #[test]
-fn binding_waits_for_a_lock_and_gives_it_back() {
+fn binding_waits_for_the_directory_lock_and_releases_it() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();

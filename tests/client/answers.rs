@@ -8,7 +8,7 @@ use jsoncomm_tests::{Slow, lingering};
 use super::*;
 
 #[test]
-fn a_late_answer_is_dropped_and_its_descriptors_are_closed() {
+fn a_late_reply_is_dropped_and_its_descriptors_are_closed() {
     alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
@@ -30,7 +30,7 @@ fn a_late_answer_is_dropped_and_its_descriptors_are_closed() {
 }
 
 #[test]
-fn what_an_answer_should_not_have_brought_is_closed_without_waiting() {
+fn unexpected_descriptors_of_a_reply_are_closed_without_blocking() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -56,7 +56,7 @@ fn what_an_answer_should_not_have_brought_is_closed_without_waiting() {
 }
 
 #[test]
-fn what_is_not_the_answer_is_passed_over() {
+fn messages_that_are_not_the_reply_are_skipped() {
     alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
@@ -129,7 +129,7 @@ fn answered(
 }
 
 #[test]
-fn garbage_is_an_error_of_decoding() {
+fn a_malformed_reply_is_a_decoding_error() {
     answered(
         &[
             ("nope", 0),
@@ -221,7 +221,7 @@ fn a_result_of_another_shape_names_the_field() {
 }
 
 #[test]
-fn a_bad_payload_is_an_error_of_its_own() {
+fn an_invalid_memfd_payload_has_its_own_error() {
     answered(
         &[("<args-via-fd>", 0), ("<args-via-fd>", 1)],
         |text, result| {
@@ -235,7 +235,7 @@ fn a_bad_payload_is_an_error_of_its_own() {
 }
 
 #[test]
-fn what_the_client_does_not_know_of_an_answer_is_ignored_and_closed() {
+fn unknown_members_of_a_reply_are_ignored_and_their_descriptors_closed() {
     answered(
         &[
             (
@@ -269,7 +269,7 @@ fn what_the_client_does_not_know_of_an_answer_is_ignored_and_closed() {
 }
 
 #[test]
-fn a_service_error_is_typed_and_one_that_the_client_does_not_know_is_a_fault() {
+fn a_service_error_is_typed_and_an_unknown_one_is_a_fault() {
     answered(
         &[
             (
@@ -319,7 +319,7 @@ fn a_service_error_is_typed_and_one_that_the_client_does_not_know_is_a_fault() {
 }
 
 #[test]
-fn a_fault_is_a_fault_also_without_an_id() {
+fn a_fault_with_a_null_id_is_still_a_fault() {
     answered(
         &[
             (
@@ -350,7 +350,7 @@ fn a_fault_is_a_fault_also_without_an_id() {
 }
 
 #[test]
-fn a_fault_without_an_id_is_about_the_only_call_that_was_started() {
+fn a_fault_without_an_id_belongs_to_the_only_call_in_flight() {
     for kind in KINDS {
         let (near, mut far) = jsoncomm_tests::pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();
@@ -366,7 +366,7 @@ fn a_fault_without_an_id_is_about_the_only_call_that_was_started() {
 }
 
 #[test]
-fn a_fault_without_an_id_is_not_about_a_call_that_was_not_sent() {
+fn a_fault_without_an_id_does_not_belong_to_a_call_that_was_not_sent() {
     for kind in KINDS {
         let (near, far) = jsoncomm_tests::pair(kind);
         let near = near.as_fd().try_clone_to_owned().unwrap();

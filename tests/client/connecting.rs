@@ -7,7 +7,7 @@ use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds}
 use super::{Counter, CounterClient, State, serve};
 
 #[test]
-fn open_finds_the_kind_by_itself() {
+fn open_detects_the_kind() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -46,7 +46,7 @@ fn problem(error: Error) -> Option<AddressProblem> {
 }
 
 #[test]
-fn where_nobody_listens_the_error_says_why() {
+fn an_address_without_a_listener_is_an_error_with_the_reason() {
     alone!();
     let before = open_fds();
     let directory = tempfile::tempdir().unwrap();
@@ -81,7 +81,7 @@ fn where_nobody_listens_the_error_says_why() {
 }
 
 #[test]
-fn who_is_not_admitted_is_told_so() {
+fn a_client_that_is_not_authorized_gets_a_fault() {
     alone!();
     let before = open_fds();
     for kind in KINDS {

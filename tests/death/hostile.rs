@@ -85,7 +85,7 @@ pub(crate) fn against(path: &Path, kind: Kind) -> (Connection, Far) {
 }
 
 #[test]
-fn what_was_answered_before_the_death_is_received() {
+fn replies_sent_before_the_server_died_are_received() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -115,7 +115,7 @@ fn what_was_answered_before_the_death_is_received() {
 }
 
 #[test]
-fn giving_a_call_up_after_the_death_loses_no_answer_to_another() {
+fn cancelling_a_call_to_a_dead_server_loses_no_reply_to_another_call() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -131,7 +131,7 @@ fn giving_a_call_up_after_the_death_loses_no_answer_to_another() {
 }
 
 #[test]
-fn another_server_with_the_same_name_does_not_hide_the_death() {
+fn a_new_server_at_the_same_address_does_not_hide_the_death_of_the_old() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -146,7 +146,7 @@ fn another_server_with_the_same_name_does_not_hide_the_death() {
 }
 
 #[test]
-fn a_server_that_has_given_its_name_away_is_not_dead() {
+fn a_server_whose_path_was_taken_over_is_not_dead() {
     alone!();
     for kind in KINDS {
         for taken in [false, true] {
@@ -166,7 +166,7 @@ fn a_server_that_has_given_its_name_away_is_not_dead() {
 }
 
 #[test]
-fn a_connection_without_an_address_notices_the_death_as_well() {
+fn a_connection_without_an_address_detects_a_dead_server() {
     alone!();
     for kind in KINDS {
         let (near, mut far) = jsoncomm_tests::pair(kind);
@@ -181,7 +181,7 @@ fn a_connection_without_an_address_notices_the_death_as_well() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_ends_after_what_has_come() {
+fn a_stream_of_a_dead_server_ends_after_the_items_received() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -207,7 +207,7 @@ fn a_stream_that_breaks_off_ends_after_what_has_come() {
 }
 
 #[test]
-fn a_server_that_hangs_up_one_way_ends_the_call_or_still_answers() {
+fn a_half_closed_server_ends_the_call_or_still_replies() {
     alone!();
     // It will not answer any more: the connection says so.
     let (_directory, path) = place();
@@ -232,7 +232,7 @@ fn a_server_that_hangs_up_one_way_ends_the_call_or_still_answers() {
 }
 
 #[test]
-fn a_server_that_dies_after_a_flood_of_nonsense_ends_the_call() {
+fn a_server_that_dies_after_a_flood_of_malformed_messages_ends_the_call() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -256,7 +256,7 @@ fn a_server_that_dies_after_a_flood_of_nonsense_ends_the_call() {
 }
 
 #[test]
-fn foreign_answers_do_not_hide_the_death_of_a_datagram_server() {
+fn messages_of_other_senders_do_not_hide_the_death_of_a_datagram_server() {
     alone!();
     let (_directory, path) = place();
     let (connection, mut far) = against(&path, Kind::Datagram);

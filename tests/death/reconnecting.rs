@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[test]
-fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
+fn a_call_after_a_restart_reconnects_only_if_enabled() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -56,7 +56,7 @@ fn after_a_death_the_next_call_goes_to_the_next_server_only_if_told_to() {
 }
 
 #[test]
-fn a_server_that_comes_back_as_another_kind_is_found_or_said_to_be_that() {
+fn a_server_that_restarts_with_another_kind_is_found_or_reported() {
     alone!();
     for (kind, other) in [(KINDS[0], KINDS[1]), (KINDS[1], KINDS[0])] {
         let (_directory, path) = place();
@@ -101,7 +101,7 @@ fn a_server_that_comes_back_as_another_kind_is_found_or_said_to_be_that() {
 }
 
 #[test]
-fn a_call_that_finds_the_server_gone_is_sent_to_the_next_at_once() {
+fn a_call_that_could_not_be_sent_is_sent_to_the_restarted_server() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -123,7 +123,7 @@ fn a_call_that_finds_the_server_gone_is_sent_to_the_next_at_once() {
 }
 
 #[test]
-fn a_call_is_closed_when_nobody_has_come_back() {
+fn a_call_fails_with_closed_if_no_server_has_restarted() {
     alone!();
     for kind in KINDS {
         for unlinked in [false, true] {
@@ -145,7 +145,7 @@ fn a_call_is_closed_when_nobody_has_come_back() {
 }
 
 #[test]
-fn without_an_address_and_in_a_loop_a_call_is_closed_for_good() {
+fn without_an_address_or_in_an_event_loop_calls_never_reconnect() {
     alone!();
     for kind in KINDS {
         let (near, far) = jsoncomm_tests::pair(kind);
@@ -166,7 +166,7 @@ fn without_an_address_and_in_a_loop_a_call_is_closed_for_good() {
 }
 
 #[test]
-fn a_call_that_may_be_repeated_is_sent_until_it_is_answered() {
+fn an_idempotent_call_is_repeated_until_it_gets_a_reply() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -200,7 +200,7 @@ fn a_call_that_may_be_repeated_is_sent_until_it_is_answered() {
 }
 
 #[test]
-fn an_answer_is_never_taken_for_that_of_another_server() {
+fn a_reply_of_the_old_server_is_never_taken_for_that_of_the_new() {
     alone!();
     for kind in KINDS {
         let (_directory, path) = place();
@@ -222,7 +222,7 @@ fn an_answer_is_never_taken_for_that_of_another_server() {
 }
 
 #[test]
-fn under_servers_that_are_killed_in_a_loop_each_call_ends_with_its_own_answer() {
+fn while_servers_are_killed_in_a_loop_each_call_ends_with_its_own_reply() {
     const CLIENTS: u64 = 20;
     const DEATHS: usize = 10;
     alone!();

@@ -86,7 +86,7 @@ mod hex {
 }
 
 #[test]
-fn struct_attributes_mean_what_they_mean_in_serde() {
+fn struct_attributes_mean_the_same_as_in_serde() {
     twins! {
         { #[serde(rename = "Other", rename_all = "camelCase", deny_unknown_fields)]
           pub(super) struct Twin { very_tasty: u8, #[serde(rename = "Z", alias = "y", alias = "x")] z: u8 } }

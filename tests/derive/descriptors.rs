@@ -52,7 +52,7 @@ fn content_may_come_before_its_tag() {
 }
 
 #[test]
-fn what_is_wrong_with_content_before_its_tag_is_named_as_behind_it() {
+fn errors_in_content_before_its_tag_read_as_behind_it() {
     let refused = |text: &str, count| refusal::<Either>(text, count);
     for (of, count, reason) in [
         (r#"{"number":-1}"#, 0, "of.number: number out of range"),
@@ -114,7 +114,7 @@ fn what_is_wrong_with_content_before_its_tag_is_named_as_behind_it() {
 }
 
 #[test]
-fn content_before_its_tag_is_no_deeper_than_it_may_be() {
+fn content_before_its_tag_obeys_the_depth_limit() {
     // With the enum's own there are two around each level.
     let nested = |levels: usize| {
         let open = r#"{"of":{"number":1,"inner":"#.repeat(levels);
@@ -129,7 +129,7 @@ fn content_before_its_tag_is_no_deeper_than_it_may_be() {
 }
 
 #[test]
-fn sensitive_content_before_its_tag_is_not_repeated() {
+fn sensitive_content_before_its_tag_is_not_in_errors() {
     #[derive(Message)]
     #[serde(tag = "kind", content = "of")]
     enum Login {
@@ -148,7 +148,7 @@ fn sensitive_content_before_its_tag_is_not_repeated() {
 }
 
 #[test]
-fn a_reader_of_another_kind_needs_the_tag_first() {
+fn another_deserializer_needs_the_tag_first() {
     let fds = Unpacker::new(nulls(1));
     let mut from = serde_json::Deserializer::from_str(r#"{"of":0,"kind":"File"}"#);
     let error = Either::unpack(&fds, &mut from).unwrap_err().to_string();
@@ -221,7 +221,7 @@ fn an_absent_or_null_optional_descriptor_is_none() {
 }
 
 #[test]
-fn a_descriptor_is_moved_whole_and_keeps_its_kind() {
+fn a_received_descriptor_is_the_same_open_file_with_its_type() {
     let (left, right) = UnixStream::pair().unwrap();
     let back: (UnixStream,) = round(&(left,));
     std::io::Write::write_all(&mut &back.0, b"x").unwrap();
@@ -236,7 +236,7 @@ fn a_descriptor_is_moved_whole_and_keeps_its_kind() {
 }
 
 #[test]
-fn a_descriptor_of_another_kind_is_refused() {
+fn a_descriptor_of_the_wrong_type_is_refused() {
     let kinds = [
         (
             refusal::<UnixStream>("0", 1),
@@ -262,7 +262,7 @@ fn a_descriptor_of_another_kind_is_refused() {
 }
 
 #[test]
-fn every_refusal_names_its_member_and_leaks_nothing() {
+fn every_error_names_its_member_and_leaks_no_descriptor() {
     alone!();
     let cases = [
         (
@@ -350,7 +350,7 @@ fn every_refusal_names_its_member_and_leaks_nothing() {
 }
 
 #[test]
-fn a_refused_message_closes_what_it_had_taken() {
+fn a_refused_message_closes_descriptors_already_taken() {
     alone!();
     let before = open_fds();
     for (text, count) in [
@@ -373,7 +373,7 @@ fn a_refused_message_closes_what_it_had_taken() {
 }
 
 #[test]
-fn a_lenient_reader_closes_the_surplus() {
+fn a_lenient_reader_closes_unused_descriptors() {
     alone!();
     let before = open_fds();
     let opened: Opened =
@@ -384,7 +384,7 @@ fn a_lenient_reader_closes_the_surplus() {
 }
 
 #[test]
-fn bad_syntax_and_bad_shape_are_told_apart() {
+fn syntax_errors_and_type_errors_are_told_apart() {
     for text in [
         "",
         " ",
@@ -424,7 +424,7 @@ fn bad_syntax_and_bad_shape_are_told_apart() {
 }
 
 #[test]
-fn a_complaint_does_not_grow_with_the_message() {
+fn an_error_text_does_not_grow_with_the_message() {
     let text = format!(r#"{{"{}":1}}"#, "x".repeat(100_000));
     #[derive(Debug, Message)]
     #[serde(deny_unknown_fields)]
@@ -435,7 +435,7 @@ fn a_complaint_does_not_grow_with_the_message() {
 }
 
 #[test]
-fn ends_of_pipes_are_descriptors_of_their_own_kind() {
+fn ends_of_pipes_are_received_as_their_own_types() {
     use std::io::{Read, Write};
     use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
     use std::sync::Arc;
@@ -492,7 +492,7 @@ fn ends_of_pipes_are_descriptors_of_their_own_kind() {
 }
 
 #[test]
-fn what_is_only_sent_may_lend_its_descriptors() {
+fn a_message_that_is_only_sent_may_borrow_descriptors() {
     use std::os::fd::BorrowedFd;
 
     #[derive(Debug, Message)]

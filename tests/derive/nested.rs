@@ -59,7 +59,7 @@ fn a_message_without_descriptors_needs_no_annotation() {
 }
 
 #[test]
-fn a_nested_message_is_optional_and_refused_like_any_field() {
+fn a_nested_message_can_be_optional_and_is_checked_like_any_field() {
     #[derive(Debug, Message)]
     #[serde(deny_unknown_fields)]
     struct Ask {
@@ -79,7 +79,7 @@ fn a_nested_message_is_optional_and_refused_like_any_field() {
 }
 
 #[test]
-fn a_plain_message_may_hold_itself() {
+fn a_message_without_descriptors_may_be_recursive() {
     #[derive(Debug, PartialEq, Message)]
     struct Tree {
         name: String,
@@ -122,7 +122,7 @@ fn a_newtype_and_a_borrowing_message_are_nested_too() {
 
 /// Written as serde has it, though it is a message, too, of another shape.
 #[test]
-fn a_type_with_both_is_left_to_serde() {
+fn a_field_without_fd_of_a_type_with_serde_is_written_by_serde() {
     #[derive(Debug, PartialEq, Message)]
     struct Both(u8);
 
@@ -154,7 +154,7 @@ fn a_type_with_both_is_left_to_serde() {
 }
 
 #[test]
-fn a_parameter_may_stand_inside_a_nested_message() {
+fn a_type_parameter_may_be_used_inside_a_nested_message() {
     #[derive(Debug, PartialEq, Message)]
     struct Inner<T> {
         of: T,
@@ -178,7 +178,7 @@ fn a_parameter_may_stand_inside_a_nested_message() {
 }
 
 #[test]
-fn a_foreign_type_is_wrapped_beside_a_message() {
+fn a_foreign_type_can_be_wrapped_beside_a_message() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Foreign(u8);
     #[derive(Debug, PartialEq, Message)]
@@ -211,7 +211,7 @@ fn a_nested_message_is_described_by_its_members() {
 }
 
 #[test]
-fn a_nested_message_may_hold_what_is_sensitive() {
+fn a_nested_message_may_have_sensitive_fields() {
     #[derive(PartialEq, Message)]
     struct Login {
         user: String,

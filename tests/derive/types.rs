@@ -56,7 +56,7 @@ where
 }
 
 #[test]
-fn parameters_get_the_bounds_their_fields_need() {
+fn type_parameters_get_the_bounds_their_fields_need() {
     let generic: Generic<u8, File, Nowhere, 1> =
         read(r#"{"plain":[1],"array":[0],"item":2,"of":null}"#, 1).unwrap();
     assert_eq!((generic.item, generic.made, generic.plain.len()), (2, 0, 1));
@@ -137,7 +137,7 @@ fn from_params<R: Request>(method: usize, text: &str, count: usize) -> Result<R,
 }
 
 #[test]
-fn a_request_enum_is_its_methods() {
+fn each_variant_of_a_request_enum_is_a_method() {
     assert_eq!(Ask::SERVICE, "example.jobs");
     assert_eq!(Ask::METHODS, ["run_all", "await", "stop"]);
     assert_eq!((Bare::SERVICE, Bare::METHODS), ("", &["ECHO", "PAIR"][..]));
@@ -188,13 +188,13 @@ fn a_request_enum_is_its_methods() {
 }
 
 #[test]
-fn an_errors_code_is_its_variants_position() {
+fn the_code_of_an_error_is_the_position_of_its_variant() {
     assert_eq!((Failed::Busy.code(), Failed::Gone(0).code()), (1, 2));
     assert_eq!((Box::new(Failed::Gone(0)).code(), 5_u8.code()), (2, 1));
 }
 
 #[test]
-fn a_type_left_to_serde_is_what_serde_makes_of_it() {
+fn a_serde_field_is_written_and_read_by_serde() {
     #[derive(Debug, PartialEq, Serialize, Deserialize, Message)]
     #[serde(untagged)]
     #[message(serde)]
@@ -213,7 +213,7 @@ fn a_type_left_to_serde_is_what_serde_makes_of_it() {
 }
 
 #[test]
-fn an_untyped_message_has_all_descriptors() {
+fn an_untyped_message_keeps_all_descriptors() {
     let message: WithFds<serde_json::Value> = read(r#"{"a":[1,0]}"#, 2).unwrap();
     assert_eq!(message.fds.len(), 2);
     let (text, fds) = written(&message);
@@ -229,7 +229,7 @@ fn an_untyped_message_has_all_descriptors() {
 }
 
 #[test]
-fn what_cannot_be_is_never_read() {
+fn an_uninhabited_type_is_never_read() {
     assert_eq!(
         refusal::<Infallible>("null", 0),
         "a value of a type that has none"
@@ -239,7 +239,7 @@ fn what_cannot_be_is_never_read() {
 }
 
 #[test]
-fn a_result_a_range_and_a_bound_are_refused_by_what_is_wrong_in_them() {
+fn errors_inside_a_result_range_or_bound_name_the_member() {
     use std::ops::{Bound, Range, RangeInclusive};
     type Tried = Option<Result<u8, String>>;
     let either = ", expected `Ok` or `Err`";
@@ -373,7 +373,7 @@ fn takes_unpack<'de, T: Unpack<'de>>(text: &'de str) -> T {
 }
 
 #[test]
-fn plain_arguments_are_messages_by_themselves() {
+fn plain_types_are_messages() {
     assert_eq!(takes_unpack::<&str>(r#""a""#), "a");
     assert_eq!(takes_unpack::<(u8, Option<i128>)>("[1,-5]"), (1, Some(-5)));
     assert_eq!(text(&["a", "b"].as_slice()), r#"["a","b"]"#);
@@ -381,7 +381,7 @@ fn plain_arguments_are_messages_by_themselves() {
 }
 
 #[test]
-fn a_type_may_hold_itself() {
+fn a_type_may_be_recursive() {
     #[derive(Debug, Message)]
     struct Tree {
         #[fd]
@@ -401,7 +401,7 @@ fn a_type_may_hold_itself() {
 }
 
 #[test]
-fn another_path_to_the_library_can_be_given() {
+fn the_path_of_the_library_can_be_set() {
     mod rpc {
         pub(super) use jsoncomm as renamed;
     }

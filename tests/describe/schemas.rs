@@ -60,7 +60,7 @@ impl std::fmt::Display for ours::Grove {
 }
 
 #[test]
-fn types_of_serde_describe_themselves() {
+fn serde_types_are_described_by_schemars() {
     let document = document(<dyn Scale as Describe>::DESCRIPTION);
     let place = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     let measure = method(&document, "test.scale.measure");
@@ -104,7 +104,7 @@ fn types_of_serde_describe_themselves() {
 }
 
 #[test]
-fn a_message_still_tells_its_own_shape() {
+fn a_message_is_described_by_its_own_shape() {
     let document = document(<dyn Scale as Describe>::DESCRIPTION);
     let open = method(&document, "test.scale.open");
     assert_eq!(
@@ -129,7 +129,7 @@ fn a_message_still_tells_its_own_shape() {
 }
 
 #[test]
-fn a_schema_is_written_in_lines_like_the_rest() {
+fn a_schema_is_formatted_like_the_rest_of_the_document() {
     let text = <dyn Scale as Describe>::DESCRIPTION.open_rpc();
     let again = serde_json::from_str::<Value>(&text).unwrap();
     let lines = |text: &str| text.lines().filter(|line| !line.trim().is_empty()).count();

@@ -45,7 +45,7 @@ fn answer(running: &Running<Keeper>, kind: Kind, call: &str) -> Value {
 }
 
 #[test]
-fn a_server_tells_each_client_what_it_serves() {
+fn each_client_can_discover_the_services_of_a_server() {
     for kind in KINDS {
         let running = Running::start(kind, Keeper, |endpoint| endpoint.serve::<dyn Shelf>());
         let stub = ShelfClient::new(running.connect());
@@ -63,7 +63,7 @@ fn a_server_tells_each_client_what_it_serves() {
 }
 
 #[test]
-fn all_that_an_endpoint_serves_is_in_one_document() {
+fn all_services_of_an_endpoint_are_in_one_document() {
     let running = Running::start(Kind::Seqpacket, Keeper, |endpoint| {
         endpoint.serve::<dyn Shelf>().handle::<Ask>()
     });
@@ -82,7 +82,7 @@ fn unknown(method: &str) -> Value {
 }
 
 #[test]
-fn a_server_can_keep_to_itself_what_it_serves() {
+fn discovery_can_be_turned_off() {
     const DISCOVER: &str = r#"{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}"#;
     for kind in KINDS {
         let silent = Running::start(kind, Keeper, |endpoint| {
@@ -99,7 +99,7 @@ fn a_server_can_keep_to_itself_what_it_serves() {
 }
 
 #[test]
-fn who_is_not_admitted_is_not_told() {
+fn a_client_that_is_not_authorized_cannot_discover() {
     for kind in KINDS {
         let running = Running::start(kind, Keeper, |endpoint| {
             endpoint.authorize(|_| false).serve::<dyn Shelf>()
@@ -113,7 +113,7 @@ fn who_is_not_admitted_is_not_told() {
 }
 
 #[test]
-fn asking_takes_no_arguments_and_no_descriptors() {
+fn discovery_takes_no_arguments_and_no_descriptors() {
     alone!();
     let before = open_fds();
     {
@@ -151,7 +151,7 @@ fn asking_takes_no_arguments_and_no_descriptors() {
 }
 
 #[test]
-fn a_document_obeys_the_limits_of_an_answer() {
+fn a_document_obeys_the_limits_of_a_reply() {
     let running = |message: usize| {
         let mut limits = Limits::default();
         limits.message = message;
@@ -170,7 +170,7 @@ fn a_document_obeys_the_limits_of_an_answer() {
 }
 
 #[test]
-fn asking_is_counted_as_a_call() {
+fn discovery_counts_as_a_call() {
     let running = Running::start(Kind::Seqpacket, Keeper, |endpoint| {
         endpoint.serve::<dyn Shelf>()
     });

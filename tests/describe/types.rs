@@ -41,7 +41,7 @@ enum Twig {
 }
 
 #[test]
-fn types_that_hold_themselves_are_described_once() {
+fn recursive_types_are_described_once() {
     let document = answers!(Branch);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let mut names: Vec<_> = schemas.keys().collect();
@@ -55,7 +55,7 @@ fn types_that_hold_themselves_are_described_once() {
 }
 
 #[test]
-fn the_standard_librarys_types_have_the_shape_that_serde_gives_them() {
+fn standard_library_types_are_described_as_serde_writes_them() {
     let integer =
         |least: i64, most: u64| json!({"type": "integer", "minimum": least, "maximum": most});
     let number = integer(i8::MIN.into(), i8::MAX as u64);
@@ -80,7 +80,7 @@ fn the_standard_librarys_types_have_the_shape_that_serde_gives_them() {
 }
 
 #[test]
-fn what_only_serde_knows_is_anything_and_has_its_name() {
+fn a_type_known_only_to_serde_is_described_as_any_value_with_its_name() {
     #[derive(Serialize, Deserialize, Debug)]
     struct Foreign;
     #[derive(Debug, Message)]
@@ -111,7 +111,7 @@ fn what_only_serde_knows_is_anything_and_has_its_name() {
 }
 
 #[test]
-fn an_option_may_be_absent_whatever_it_holds() {
+fn an_option_of_any_type_may_be_absent() {
     #[derive(Serialize, Deserialize, Debug)]
     struct Foreign;
     #[derive(Debug, Message)]
@@ -266,7 +266,7 @@ fn the_content_of_a_tag_may_be_absent_where_it_is_an_option() {
 }
 
 #[test]
-fn older_names_are_told() {
+fn aliases_are_described() {
     #[derive(Debug, Message)]
     #[allow(dead_code, reason = "only described")]
     struct Renamed {
@@ -317,7 +317,7 @@ fn older_names_are_told() {
 }
 
 #[test]
-fn nothing_is_left_away_in_the_middle_of_an_array() {
+fn an_array_item_before_a_required_one_is_required() {
     #[derive(Debug, Message, Serialize, Deserialize)]
     struct Row(Option<u8>, String, #[serde(default)] bool);
     #[jsoncomm::service(name = "test.types")]
@@ -337,7 +337,7 @@ fn nothing_is_left_away_in_the_middle_of_an_array() {
 }
 
 #[test]
-fn an_array_of_nothing_is_described_as_empty() {
+fn an_empty_array_is_described_as_empty() {
     #[derive(Debug, Message)]
     struct Empty();
     #[derive(Debug, Message)]
@@ -373,7 +373,7 @@ mod elsewhere {
 }
 
 #[test]
-fn generic_types_and_types_of_one_name_are_told_apart() {
+fn generic_types_and_types_with_the_same_name_are_told_apart() {
     let document = answers!((Page<u8>, Page<Page<bool>>, elsewhere::Page));
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let mut names: Vec<_> = schemas.keys().collect();
@@ -392,7 +392,7 @@ fn generic_types_and_types_of_one_name_are_told_apart() {
 }
 
 #[test]
-fn types_of_one_path_are_told_apart_by_what_they_are() {
+fn types_with_the_same_path_are_told_apart_by_their_definition() {
     trait Has {
         type Of;
     }
@@ -442,7 +442,7 @@ fn types_of_one_path_are_told_apart_by_what_they_are() {
 }
 
 #[test]
-fn an_error_that_serde_writes_has_the_codes_of_its_variants() {
+fn a_serde_error_enum_has_the_codes_of_its_variants() {
     #[derive(Debug, Message, Serialize, Deserialize, thiserror::Error)]
     #[message(serde)]
     #[serde(untagged)]

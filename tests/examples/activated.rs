@@ -172,7 +172,7 @@ impl Drop for Service {
 }
 
 #[test]
-fn activated_answers_what_was_queued_before_it_started_and_leaves_when_idle() {
+fn activated_replies_to_calls_queued_before_it_started_and_exits_when_idle() {
     let manager = Manager::new();
     let (everyone, own) = (manager.client("everyone.sock"), manager.client("own.sock"));
     let queued = [&everyone, &own].map(|client| client.start().user().unwrap());
@@ -202,7 +202,7 @@ fn activated_answers_what_was_queued_before_it_started_and_leaves_when_idle() {
 }
 
 #[test]
-fn activated_stops_in_order_in_the_middle_of_a_call() {
+fn activated_shuts_down_cleanly_during_a_call() {
     for name in ["everyone.sock", "own.sock"] {
         let manager = Manager::new();
         let service = manager.start("3600");
@@ -227,7 +227,7 @@ fn activated_stops_in_order_in_the_middle_of_a_call() {
 }
 
 #[test]
-fn activated_tells_a_service_manager_at_an_abstract_name() {
+fn activated_notifies_a_service_manager_at_an_abstract_address() {
     let manager = Manager::at_an_abstract_name();
     let service = manager.start("3600");
     assert_eq!(manager.hear(), "READY=1\n");
@@ -237,7 +237,7 @@ fn activated_tells_a_service_manager_at_an_abstract_name() {
 }
 
 #[test]
-fn activated_logs_why_its_service_manager_is_not_told() {
+fn activated_logs_why_it_cannot_notify_its_service_manager() {
     let mut manager = Manager::new();
     manager.notify = manager.path("nowhere").into();
     let child = manager.spawn("0", Stdio::piped());

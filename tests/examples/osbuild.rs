@@ -75,7 +75,7 @@ fn our_client_prints_signals_and_reads_large_replies() {
 }
 
 #[test]
-fn our_client_notices_a_service_that_leaves() {
+fn our_client_notices_that_a_service_exits() {
     let left = call(&built(), &double("service.py"), &["leave"]);
     let said = String::from_utf8_lossy(&left.stderr);
     assert!(!left.status.success());

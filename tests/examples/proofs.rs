@@ -5,7 +5,7 @@ use rustix::process::geteuid;
 use super::{example, text};
 
 #[test]
-fn open_broker_gives_each_user_what_the_list_says() {
+fn open_broker_opens_for_each_user_the_files_of_its_list() {
     let said = text(&example("open_broker").output().unwrap());
     if geteuid().is_root() {
         for user in [12_345, 12_346] {
@@ -33,7 +33,7 @@ fn open_broker_gives_each_user_what_the_list_says() {
 }
 
 #[test]
-fn sandboxed_worker_reads_what_it_is_given_and_can_do_nothing_else() {
+fn sandboxed_worker_can_only_read_the_descriptors_it_gets() {
     let said = text(&example("sandboxed_worker").output().unwrap());
     let lines: Vec<_> = said.lines().collect();
     let [read, tries @ .., ended] = &lines[..] else {
@@ -54,7 +54,7 @@ fn sandboxed_worker_reads_what_it_is_given_and_can_do_nothing_else() {
 }
 
 #[test]
-fn job_server_tells_each_end_and_kills_what_nobody_waits_for() {
+fn job_server_reports_each_exit_and_kills_jobs_of_disconnected_clients() {
     let said = text(&example("job_server").output().unwrap());
     let expected = "\
 the second said \"quick\\n\": Ended { code: None, signal: Some(15) }
@@ -66,7 +66,7 @@ the fourth was not run: No such file or directory (os error 2)
 }
 
 #[test]
-fn log_follow_loses_only_what_the_slow_follower_has_no_room_for() {
+fn log_follow_loses_lines_only_for_the_slow_follower() {
     let said = text(&example("log_follow").output().unwrap());
     let lines: Vec<_> = said.lines().collect();
     let [quick, slow, paused, whole, dropped] = lines[..] else {
@@ -98,7 +98,7 @@ fn big_payload_arrives_as_json_and_as_a_descriptor() {
 }
 
 #[test]
-fn many_clients_are_all_answered_beside_a_hostile_one() {
+fn many_clients_get_replies_beside_a_hostile_one() {
     let said = text(&example("many_clients").output().unwrap());
     let lines: Vec<_> = said.lines().collect();
     let [alone, beside, asked, counts] = lines[..] else {

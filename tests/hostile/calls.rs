@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_not_json_is_answered_with_its_id_if_that_can_be_read() {
+fn malformed_json_is_refused_with_its_id_if_readable() {
     alone!();
     let cases: [(&[u8], Option<u64>); 13] = [
         (b"nope", None),
@@ -63,7 +63,7 @@ fn what_is_not_json_is_answered_with_its_id_if_that_can_be_read() {
 }
 
 #[test]
-fn what_is_not_a_call_is_answered_with_its_id_if_that_can_be_read() {
+fn an_invalid_request_is_refused_with_its_id_if_readable() {
     alone!();
     let ping = r#""method":"test.vault.ping","params":{"number":1}"#;
     let cases = [
@@ -141,7 +141,7 @@ fn what_is_not_a_call_is_answered_with_its_id_if_that_can_be_read() {
 }
 
 #[test]
-fn an_unknown_method_is_said_so_before_anything_else() {
+fn an_unknown_method_is_refused_before_its_arguments_are_read() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -165,7 +165,7 @@ fn an_unknown_method_is_said_so_before_anything_else() {
 }
 
 #[test]
-fn a_bad_argument_is_named() {
+fn a_bad_argument_is_refused_with_invalid_params_and_its_name() {
     alone!();
     let cases = [
         ("ping", "{}", Some("number")),
@@ -272,7 +272,7 @@ fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
 }
 
 #[test]
-fn what_looks_like_an_answer_is_never_answered() {
+fn a_message_that_looks_like_a_reply_gets_none() {
     alone!();
     let cases = [
         r#"{"jsonrpc":"2.0","id":5,"result":1}"#,
@@ -301,7 +301,7 @@ fn what_looks_like_an_answer_is_never_answered() {
 }
 
 #[test]
-fn a_call_without_an_id_gets_no_answer_and_is_carried_out() {
+fn a_notification_runs_and_gets_no_reply() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -323,7 +323,7 @@ fn a_call_without_an_id_gets_no_answer_and_is_carried_out() {
 }
 
 #[test]
-fn a_wish_to_cancel_is_answered_if_it_has_an_id() {
+fn a_cancel_request_gets_a_reply_if_it_has_an_id() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);

@@ -29,7 +29,7 @@ fn leave(slow: Slow, raw: &Socket, text: &str) -> TcpStream {
 }
 
 #[test]
-fn what_nobody_wants_is_closed_without_waiting() {
+fn descriptors_of_refused_calls_are_closed_without_blocking() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -69,50 +69,50 @@ fn refused_half_way(text: &str) {
 }
 
 #[test]
-fn what_was_read_before_a_descriptor_was_missing_is_closed_without_waiting() {
+fn descriptors_read_before_a_missing_one_are_closed_without_blocking() {
     alone!();
     refused_half_way(&call(5, "join", r#"{"left":0,"right":9}"#));
 }
 
 #[test]
-fn what_was_read_before_it_was_named_again_is_closed_without_waiting() {
+fn descriptors_read_before_a_repeated_index_are_closed_without_blocking() {
     alone!();
     refused_half_way(&call(5, "join", r#"{"left":0,"right":0}"#));
 }
 
 #[test]
-fn what_was_read_before_a_wrong_argument_is_closed_without_waiting() {
+fn descriptors_read_before_an_invalid_argument_are_closed_without_blocking() {
     alone!();
     refused_half_way(&call(5, "swap", r#"{"file":0,"label":1}"#));
 }
 
 #[test]
-fn what_was_read_before_an_unknown_argument_is_closed_without_waiting() {
+fn descriptors_read_before_an_unknown_argument_are_closed_without_blocking() {
     alone!();
     refused_half_way(&call(5, "part", r#"{"with":0,"other":0}"#));
 }
 
 #[test]
-fn what_was_read_before_the_text_broke_off_is_closed_without_waiting() {
+fn descriptors_read_before_truncated_json_are_closed_without_blocking() {
     alone!();
     refused_half_way(&call(5, "part", r#"{"with":0"#));
 }
 
 #[test]
-fn what_was_read_for_a_call_whose_time_had_passed_is_closed_without_waiting() {
+fn descriptors_of_a_call_past_its_deadline_are_closed_without_blocking() {
     alone!();
     let text = call(5, "part", r#"{"with":0},"timeout":0"#);
     refused_half_way(&text);
 }
 
 #[test]
-fn what_is_of_another_kind_is_closed_without_waiting() {
+fn descriptors_of_the_wrong_type_are_closed_without_blocking() {
     alone!();
     refused_half_way(&call(5, "hang", r#"{"on":0}"#));
 }
 
 #[test]
-fn what_was_read_of_a_refused_call_is_closed_elsewhere_if_it_is_in_memory() {
+fn memfds_of_a_refused_call_are_closed_on_another_thread() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -140,7 +140,7 @@ fn what_was_read_of_a_refused_call_is_closed_elsewhere_if_it_is_in_memory() {
 }
 
 #[test]
-fn what_comes_with_an_empty_packet_or_behind_one_is_closed_without_waiting() {
+fn descriptors_of_and_after_an_empty_packet_are_closed_without_blocking() {
     alone!();
     for behind in [false, true] {
         let mut bench = Bench::start(Kind::Seqpacket);
@@ -158,7 +158,7 @@ fn what_comes_with_an_empty_packet_or_behind_one_is_closed_without_waiting() {
 }
 
 #[test]
-fn a_handler_that_has_a_descriptor_closed_elsewhere_does_not_wait() {
+fn a_handler_can_close_a_descriptor_on_another_thread() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -174,7 +174,7 @@ fn a_handler_that_has_a_descriptor_closed_elsewhere_does_not_wait() {
 }
 
 #[test]
-fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
+fn messages_of_a_disconnected_peer_are_closed_on_another_thread() {
     alone!();
     handlers::quiet();
     let before = open_fds();
@@ -204,7 +204,7 @@ fn a_connection_that_is_cut_off_takes_its_messages_with_it_elsewhere() {
 }
 
 #[test]
-fn a_connection_that_is_turned_away_takes_its_messages_with_it_elsewhere() {
+fn a_rejected_connection_is_closed_on_another_thread() {
     alone!();
     let before = open_fds();
     let mut limits = Limits::default();
@@ -232,7 +232,7 @@ fn a_connection_that_is_turned_away_takes_its_messages_with_it_elsewhere() {
 }
 
 #[test]
-fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
+fn a_user_above_the_limit_of_unused_descriptors_is_disconnected() {
     alone!();
     let before = open_fds();
     let mut limits = Limits::default();
@@ -271,7 +271,7 @@ fn who_sends_more_of_them_than_a_user_may_is_cut_off() {
 }
 
 #[test]
-fn a_datagram_endpoint_goes_on_as_soon_as_what_it_was_sent_is_closed() {
+fn a_datagram_endpoint_reads_again_once_its_descriptors_are_closed() {
     alone!();
     let before = open_fds();
     let mut limits = Limits::default();
@@ -292,7 +292,7 @@ fn a_datagram_endpoint_goes_on_as_soon_as_what_it_was_sent_is_closed() {
 }
 
 #[test]
-fn a_server_that_is_dropped_does_not_wait_until_what_nobody_has_read_is_closed() {
+fn dropping_a_server_does_not_wait_for_unread_messages_to_be_closed() {
     alone!();
     let before = open_fds();
     for (kind, accepted) in [
@@ -359,7 +359,7 @@ fn cut_off(server: &Running<State>) {
 }
 
 #[test]
-fn connections_that_are_being_closed_have_an_allowance_and_new_ones_beyond_it_wait() {
+fn new_connections_wait_while_too_many_of_a_user_are_being_closed() {
     alone!();
     handlers::quiet();
     let before = open_fds();
@@ -390,7 +390,7 @@ fn connections_that_are_being_closed_have_an_allowance_and_new_ones_beyond_it_wa
 }
 
 #[test]
-fn connections_that_wait_for_others_to_be_closed_count_as_connections() {
+fn connections_that_wait_for_others_to_close_count_as_connections() {
     alone!();
     handlers::quiet();
     let before = open_fds();
@@ -418,7 +418,7 @@ fn connections_that_wait_for_others_to_be_closed_count_as_connections() {
 }
 
 #[test]
-fn connections_of_one_user_that_are_being_closed_do_not_keep_another_from_connecting() {
+fn closing_connections_of_one_user_do_not_delay_another_user() {
     alone!();
     if !rustix::process::geteuid().is_root() {
         return;
@@ -438,7 +438,7 @@ fn connections_of_one_user_that_are_being_closed_do_not_keep_another_from_connec
 }
 
 #[test]
-fn what_one_user_sends_does_not_keep_that_of_another_open() {
+fn slow_descriptors_of_one_user_do_not_delay_closing_those_of_another() {
     alone!();
     if !rustix::process::geteuid().is_root() {
         return;
@@ -459,7 +459,7 @@ fn what_one_user_sends_does_not_keep_that_of_another_open() {
 }
 
 #[test]
-fn what_one_user_sends_does_not_keep_another_out() {
+fn slow_descriptors_of_one_user_do_not_keep_another_from_connecting() {
     alone!();
     if !rustix::process::geteuid().is_root() {
         return;
@@ -495,7 +495,7 @@ fn what_one_user_sends_does_not_keep_another_out() {
 }
 
 #[test]
-fn a_peer_that_goes_while_nobody_reads_from_it_is_noticed() {
+fn a_hang_up_is_noticed_under_backpressure() {
     alone!();
     let mut limits = Limits::default();
     limits.user_descriptors = 0;

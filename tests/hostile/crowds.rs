@@ -37,7 +37,7 @@ fn flood(
 }
 
 #[test]
-fn fifty_that_call_and_ten_that_send_nonsense_cost_a_polite_client_nothing() {
+fn fifty_busy_and_ten_hostile_clients_do_not_delay_another() {
     alone!();
     for kind in KINDS {
         servers_are_gone();
@@ -68,7 +68,7 @@ fn fifty_that_call_and_ten_that_send_nonsense_cost_a_polite_client_nothing() {
 }
 
 #[test]
-fn ten_that_are_cut_off_again_and_again_do_not_have_another_of_their_user_refused() {
+fn ten_clients_disconnected_in_a_loop_do_not_lock_out_another_of_their_user() {
     alone!();
     handlers::quiet();
     servers_are_gone();
@@ -107,7 +107,7 @@ fn ten_that_are_cut_off_again_and_again_do_not_have_another_of_their_user_refuse
 }
 
 #[test]
-fn three_hundred_idle_connections_cost_the_others_nothing() {
+fn three_hundred_idle_connections_do_not_delay_others() {
     alone!();
     let before = open_fds();
     let mut limits = Limits::default();
@@ -136,7 +136,7 @@ fn three_hundred_idle_connections_cost_the_others_nothing() {
 }
 
 #[test]
-fn who_sends_no_more_is_still_answered_and_then_gone() {
+fn a_peer_that_shut_down_its_sending_still_gets_replies_and_is_then_closed() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -163,7 +163,7 @@ fn who_sends_no_more_is_still_answered_and_then_gone() {
 }
 
 #[test]
-fn who_reads_no_more_loses_its_own_answers() {
+fn a_peer_that_shut_down_its_receiving_loses_only_its_own_replies() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -184,7 +184,7 @@ fn who_reads_no_more_loses_its_own_answers() {
 }
 
 #[test]
-fn who_is_dead_before_it_is_accepted_is_served_as_far_as_it_asked() {
+fn calls_of_a_client_that_died_before_accept_are_carried_out() {
     alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
@@ -224,7 +224,7 @@ fn try_say(socket: &mut Socket, path: &std::path::Path, text: &str, fds: Fds) ->
 }
 
 #[test]
-fn peers_that_are_stuck_leave_the_server_idle() {
+fn stuck_peers_leave_the_server_idle() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();

@@ -20,7 +20,7 @@ fn send_twice(raw: &Socket, text: &str, fd: BorrowedFd<'_>) {
 }
 
 #[test]
-fn two_control_messages_bring_what_one_would() {
+fn two_control_messages_are_received_as_one() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -46,7 +46,7 @@ fn two_control_messages_bring_what_one_would() {
 }
 
 #[test]
-fn a_socket_that_is_sent_through_itself_comes_back_or_is_closed() {
+fn a_socket_sent_through_itself_is_returned_or_closed() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -74,7 +74,7 @@ fn a_socket_that_is_sent_through_itself_comes_back_or_is_closed() {
 
 /// The kernel finds out that nobody can get at such a socket any more.
 #[test]
-fn a_client_that_is_kept_by_its_own_answers_only_is_gone() {
+fn a_client_referenced_only_by_its_own_replies_is_disconnected() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);

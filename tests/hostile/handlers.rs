@@ -139,7 +139,7 @@ pub(super) fn late(id: u64, method: &str, params: &str) -> String {
 }
 
 #[test]
-fn a_panicking_handler_costs_its_own_call() {
+fn a_panic_in_a_handler_fails_only_its_own_call() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -159,7 +159,7 @@ fn a_panicking_handler_costs_its_own_call() {
 }
 
 #[test]
-fn an_answer_that_panics_while_it_is_written_costs_its_own_call() {
+fn a_panic_while_a_reply_is_written_fails_only_its_own_call() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -177,7 +177,7 @@ fn an_answer_that_panics_while_it_is_written_costs_its_own_call() {
 }
 
 #[test]
-fn a_reply_that_is_dropped_tells_the_caller() {
+fn a_dropped_reply_sends_a_fault_to_the_caller() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -192,7 +192,7 @@ fn a_reply_that_is_dropped_tells_the_caller() {
 }
 
 #[test]
-fn an_answer_from_another_thread_comes_after_the_call() {
+fn a_reply_can_come_from_another_thread() {
     alone!();
     for kind in KINDS {
         let (answer_now, after) = channel();
@@ -243,20 +243,20 @@ fn costs_its_own_call(method: &str, params: &str) {
 }
 
 #[test]
-fn an_argument_that_panics_while_it_is_read_costs_its_own_call() {
+fn a_panic_while_an_argument_is_read_fails_only_its_own_call() {
     alone!();
     costs_its_own_call("read", r#"{"shell":true}"#);
 }
 
 /// The handler drops it, or nobody is handed it.
 #[test]
-fn an_argument_that_panics_when_it_is_dropped_costs_its_own_call() {
+fn a_panic_while_an_argument_is_dropped_fails_only_its_own_call() {
     alone!();
     costs_its_own_call("drop", r#"{"egg":true}"#);
 }
 
 #[test]
-fn an_answer_that_panics_when_it_is_dropped_is_given_once() {
+fn a_reply_value_that_panics_when_dropped_is_sent_once() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -273,7 +273,7 @@ fn an_answer_that_panics_when_it_is_dropped_is_given_once() {
 }
 
 #[test]
-fn kept_replies_are_answered_in_any_order_and_a_dead_caller_costs_nothing() {
+fn deferred_replies_are_sent_in_any_order_and_a_dead_caller_is_skipped() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -308,7 +308,7 @@ fn kept_replies_are_answered_in_any_order_and_a_dead_caller_costs_nothing() {
 }
 
 #[test]
-fn while_a_handler_sleeps_each_call_keeps_its_own_deadline() {
+fn while_a_handler_blocks_each_call_keeps_its_own_deadline() {
     alone!();
     for kind in KINDS {
         let (mut bench, is_here, open) = gated(kind);

@@ -31,7 +31,7 @@ fn fifo(directory: &std::path::Path) -> OwnedFd {
 }
 
 #[test]
-fn what_is_no_memfd_is_refused_without_reading_it() {
+fn a_payload_that_is_not_a_memfd_is_refused_unread() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -60,7 +60,7 @@ fn what_is_no_memfd_is_refused_without_reading_it() {
 }
 
 #[test]
-fn any_memfd_of_proper_size_is_read_from_its_start() {
+fn a_memfd_within_the_limit_is_read_from_its_start() {
     alone!();
     let good = call(5, "swap", r#"{"label":"x","file":0}"#);
     for kind in KINDS {
@@ -147,7 +147,7 @@ fn a_memfd_beyond_the_limit_is_refused_unread() {
 }
 
 #[test]
-fn a_memfd_that_shrinks_and_grows_meanwhile_spoils_its_own_message_only() {
+fn a_memfd_resized_while_it_is_read_affects_only_its_own_message() {
     alone!();
     const ROUNDS: u64 = 300;
     let good = call(5, "ping", r#"{"number":1}"#) + &" ".repeat(200_000);
@@ -206,7 +206,7 @@ fn a_message_above_the_limit_is_refused_with_its_descriptors() {
 }
 
 #[test]
-fn the_largest_datagram_there_is_is_refused_by_its_size() {
+fn the_largest_possible_datagram_is_refused_by_its_size() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -255,7 +255,7 @@ fn a_memfd_that_was_opened_for_writing_only_is_refused() {
 }
 
 #[test]
-fn a_payload_is_closed_by_another_thread_and_counts_for_no_descriptor_that_nobody_wants() {
+fn a_payload_is_closed_on_another_thread_and_not_counted_as_an_unused_descriptor() {
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -280,7 +280,7 @@ fn a_payload_is_closed_by_another_thread_and_counts_for_no_descriptor_that_nobod
 }
 
 #[test]
-fn who_sends_payloads_faster_than_they_are_closed_waits_and_is_not_cut_off() {
+fn payloads_sent_faster_than_they_are_closed_cause_backpressure() {
     alone!();
     let before = open_fds();
     for kind in KINDS {

@@ -23,7 +23,7 @@ pub(super) fn gated(kind: Kind) -> (Bench, Receiver<()>, Sender<()>) {
 }
 
 #[test]
-fn a_peer_that_dies_during_its_call_costs_its_answer() {
+fn a_peer_that_dies_during_its_call_loses_only_its_own_reply() {
     alone!();
     for kind in KINDS {
         let (mut bench, is_here, open) = gated(kind);
@@ -41,7 +41,7 @@ fn a_peer_that_dies_during_its_call_costs_its_answer() {
 }
 
 #[test]
-fn what_a_dead_peer_had_sent_is_still_carried_out() {
+fn calls_sent_before_a_peer_died_are_carried_out() {
     alone!();
     for kind in KINDS {
         let (mut bench, is_here, open) = gated(kind);
@@ -100,7 +100,7 @@ fn a_connection_that_never_reads_stalls_itself_only() {
 }
 
 #[test]
-fn a_connection_that_dies_without_having_read_frees_all_it_held() {
+fn a_connection_that_dies_with_unread_replies_frees_its_resources() {
     alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
@@ -123,7 +123,7 @@ fn a_connection_that_dies_without_having_read_frees_all_it_held() {
 }
 
 #[test]
-fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
+fn a_datagram_peer_that_never_reads_loses_only_its_own_replies() {
     alone!();
     const CALLS: u64 = 100;
     let mut bench = Bench::start(Kind::Datagram);
@@ -155,7 +155,7 @@ fn a_datagram_peer_that_never_reads_costs_its_own_answers_only() {
 }
 
 #[test]
-fn a_connected_datagram_peer_that_never_reads_takes_all_room_until_it_goes() {
+fn a_connected_datagram_peer_that_never_reads_blocks_the_socket_until_it_closes() {
     alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let deaf = raw(&bench.server, Kind::Datagram);
@@ -187,7 +187,7 @@ fn a_connected_datagram_peer_that_never_reads_takes_all_room_until_it_goes() {
 }
 
 #[test]
-fn a_sender_that_cannot_be_answered_is_not_answered_and_counted() {
+fn an_unreachable_sender_gets_no_reply_and_is_counted() {
     alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let null = null();
@@ -223,7 +223,7 @@ fn a_sender_that_cannot_be_answered_is_not_answered_and_counted() {
 }
 
 #[test]
-fn the_one_peer_of_a_socket_needs_no_name_to_be_answered() {
+fn a_peer_of_a_socket_pair_needs_no_address_for_replies() {
     alone!();
     let (near, mut far) = pair(Kind::Datagram);
     let mut server = Server::new(Limits::default()).unwrap();
@@ -258,7 +258,7 @@ fn late_drop() -> String {
 }
 
 #[test]
-fn a_sender_with_a_108_byte_path_is_not_answered() {
+fn a_sender_with_a_108_byte_path_gets_no_reply() {
     alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let directory = tempfile::tempdir().unwrap();
@@ -276,7 +276,7 @@ fn a_sender_with_a_108_byte_path_is_not_answered() {
 }
 
 #[test]
-fn a_sender_with_a_relative_path_or_one_that_was_swapped_is_not_answered() {
+fn a_sender_with_a_relative_or_replaced_path_gets_no_reply() {
     alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let directory = tempfile::tempdir().unwrap();
@@ -306,7 +306,7 @@ fn a_sender_with_a_relative_path_or_one_that_was_swapped_is_not_answered() {
 }
 
 #[test]
-fn a_sender_is_answered_whatever_its_abstract_name_is_made_of() {
+fn a_sender_with_any_abstract_name_gets_replies() {
     alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let pid = std::process::id().to_string();
@@ -343,7 +343,7 @@ fn an_empty_packet_ends_its_own_connection_only() {
 }
 
 #[test]
-fn an_empty_packet_with_a_descriptor_is_refused_as_no_json() {
+fn an_empty_packet_with_a_descriptor_is_refused_with_parse_error() {
     alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     let null = null();
@@ -354,7 +354,7 @@ fn an_empty_packet_with_a_descriptor_is_refused_as_no_json() {
 }
 
 #[test]
-fn connections_that_come_and_go_leave_nothing() {
+fn connections_that_come_and_go_leak_nothing() {
     alone!();
     let mut bench = Bench::start(Kind::Seqpacket);
     for round in 0..200 {

@@ -28,7 +28,7 @@ fn pair(kind: Kind) -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
+fn an_adopted_connection_has_groups_and_a_process() {
     alone!();
     let (tell, told) = channel();
     let mut server = Server::new(Limits::default()).unwrap();
@@ -49,7 +49,7 @@ fn a_connection_that_was_made_elsewhere_has_groups_and_a_process_too() {
 }
 
 #[test]
-fn a_connection_that_was_made_elsewhere_is_served_only_if_the_rule_admits_it() {
+fn an_adopted_connection_is_served_only_if_authorized() {
     for admitted in [true, false] {
         let (tell, told) = channel();
         let mut server = Server::new(Limits::default()).unwrap();
@@ -106,7 +106,7 @@ fn another() -> u32 {
 }
 
 #[test]
-fn the_peer_of_a_pair_that_this_process_has_made_is_unknown() {
+fn the_peer_of_a_socket_pair_of_this_process_is_unknown() {
     for kind in KINDS {
         assert_eq!(called(kind, |endpoint| endpoint), Some(None));
         assert_eq!(called(kind, |endpoint| endpoint.authorize(|_| true)), None);
@@ -116,7 +116,7 @@ fn the_peer_of_a_pair_that_this_process_has_made_is_unknown() {
 }
 
 #[test]
-fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
+fn the_program_can_set_the_peer_of_a_socket_pair() {
     let me = rustix::process::geteuid().as_raw();
     let (said, group) = (another(), STRANGER + 2);
     let peer = called(Kind::Seqpacket, |endpoint| {
@@ -148,7 +148,7 @@ fn the_peer_of_a_pair_is_who_the_program_says_it_is() {
 }
 
 #[test]
-fn who_the_program_says_the_peer_is_stays_so_when_its_process_is_asked_for() {
+fn a_peer_set_by_the_program_stays_when_pidfds_are_requested() {
     for asks_first in [true, false] {
         let (tell, told) = channel();
         let mut server = Server::new(Limits::default()).unwrap();
@@ -174,7 +174,7 @@ fn who_the_program_says_the_peer_is_stays_so_when_its_process_is_asked_for() {
 }
 
 #[test]
-fn a_message_of_another_user_than_the_program_says_is_of_nobody() {
+fn a_message_of_another_user_than_the_set_peer_is_not_authorized() {
     // The kernel says of each datagram who sent it, which is this process.
     let served = called(Kind::Datagram, |endpoint| {
         endpoint.peer_is(another(), STRANGER).unwrap()
@@ -188,7 +188,7 @@ fn a_message_of_another_user_than_the_program_says_is_of_nobody() {
 }
 
 #[test]
-fn only_of_a_connected_socket_the_program_says_who_the_peer_is() {
+fn a_peer_can_be_set_for_connected_sockets_only() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let mut server = Server::<Tells>::new(Limits::default()).unwrap();
@@ -199,7 +199,7 @@ fn only_of_a_connected_socket_the_program_says_who_the_peer_is() {
 }
 
 #[test]
-fn what_a_connection_costs_is_its_peers_once_the_program_has_said_who_that_is() {
+fn a_connection_is_accounted_to_the_peer_that_was_set() {
     let mut limits = Limits::default();
     limits.user_connections = 1;
     let mut server = Server::<Tells>::new(limits).unwrap();

@@ -29,7 +29,7 @@ fn the_default_depth_is_64() {
 }
 
 #[test]
-fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
+fn a_call_is_served_up_to_the_depth_limit_in_every_member() {
     alone!();
     for kind in KINDS {
         for (set, depth) in DEPTHS {
@@ -63,7 +63,7 @@ fn a_call_is_served_up_to_the_limit_wherever_its_depth_is() {
 }
 
 #[test]
-fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
+fn very_deep_messages_fail_only_their_own_call() {
     alone!();
     const DEPTH: usize = 50_000;
     let [array, object] = texts(DEPTH);
@@ -103,7 +103,7 @@ fn nothing_is_nested_so_deep_that_it_ends_more_than_its_own_call() {
 }
 
 #[test]
-fn brackets_in_strings_and_side_by_side_are_not_deep() {
+fn brackets_in_strings_and_sibling_arrays_do_not_count_as_depth() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, limits(4));
@@ -131,7 +131,7 @@ fn brackets_in_strings_and_side_by_side_are_not_deep() {
 }
 
 #[test]
-fn an_answer_that_is_too_deep_is_replaced_by_a_fault() {
+fn a_reply_above_the_depth_limit_is_replaced_by_a_fault() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, limits(10));
@@ -160,7 +160,7 @@ fn an_answer_that_is_too_deep_is_replaced_by_a_fault() {
 }
 
 #[test]
-fn a_client_sends_up_to_its_limit_and_nothing_above_it() {
+fn a_client_sends_up_to_its_depth_limit_and_not_above() {
     alone!();
     for kind in KINDS {
         let served = Served::start(kind, limits(usize::MAX));
@@ -188,7 +188,7 @@ fn a_client_sends_up_to_its_limit_and_nothing_above_it() {
 }
 
 #[test]
-fn a_client_takes_answers_up_to_its_limit_and_the_next_after_a_deeper_one() {
+fn a_client_receives_replies_up_to_its_depth_limit_and_the_next_after_a_deeper_one() {
     alone!();
     let answers = |result: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"value":7,"file":0,"x":{result}}}}}"#)
@@ -225,7 +225,7 @@ fn a_client_takes_answers_up_to_its_limit_and_the_next_after_a_deeper_one() {
 }
 
 #[test]
-fn an_answer_that_is_kept_for_later_is_held_to_the_limit_as_well() {
+fn the_depth_limit_applies_to_a_reply_received_for_another_call() {
     alone!();
     for kind in KINDS {
         let before = open_fds();
@@ -275,7 +275,7 @@ fn an_answer_that_is_kept_for_later_is_held_to_the_limit_as_well() {
 }
 
 #[test]
-fn a_raw_message_is_held_to_the_limit_as_well() {
+fn the_depth_limit_applies_to_raw_messages() {
     alone!();
     for kind in KINDS {
         for (set, depth) in DEPTHS {
@@ -295,7 +295,7 @@ fn a_raw_message_is_held_to_the_limit_as_well() {
 }
 
 #[test]
-fn a_bare_socket_sends_and_takes_up_to_its_limit() {
+fn a_bare_socket_sends_and_receives_up_to_its_depth_limit() {
     alone!();
     for kind in KINDS {
         for (set, depth) in DEPTHS {
@@ -374,7 +374,7 @@ impl<T: Serialize> Serialize for MadeUp<T> {
 }
 
 #[test]
-fn what_serde_json_writes_to_the_letter_is_held_to_the_limit_as_well() {
+fn the_depth_limit_applies_to_raw_values_of_serde_json() {
     // It opens one itself, as it is none of those that serde_json knows.
     let too_deep = |written| matches!(written, Err(EncodeError::TooDeep { limit: 127 }));
     assert!(length(MadeUp(Chain::of(125))).is_ok());
@@ -384,7 +384,7 @@ fn what_serde_json_writes_to_the_letter_is_held_to_the_limit_as_well() {
 }
 
 #[test]
-fn no_value_is_so_deep_that_writing_it_takes_the_stack_down() {
+fn writing_a_very_deep_value_does_not_overflow_the_stack() {
     let too_deep = |written| matches!(written, Err(EncodeError::TooDeep { limit: 127 }));
     assert_eq!(length(Chain::of(126)).unwrap(), 2 * 127);
     for links in [127, 128, 100_000] {

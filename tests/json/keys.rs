@@ -126,7 +126,7 @@ fn once<M: for<'de> Unpack<'de> + Debug>() {
 }
 
 #[test]
-fn an_object_that_repeats_a_key_is_refused_whatever_it_is_read_as() {
+fn an_object_with_a_duplicate_key_is_refused_for_every_type() {
     once::<Ours>();
     once::<Json<Serdes>>();
     once::<Json<Flat>>();
@@ -145,7 +145,7 @@ fn an_object_that_repeats_a_key_is_refused_whatever_it_is_read_as() {
 }
 
 #[test]
-fn a_repeated_key_is_found_among_what_a_type_does_not_know() {
+fn a_duplicate_key_is_found_in_unknown_members() {
     fn lenient<M: for<'de> Unpack<'de> + Debug>() {
         let all = |more: &str| read::<M>(&format!(r#"{{"a":1,"more":{more},"b":2,"also":[3]}}"#));
         for good in [
@@ -178,7 +178,7 @@ fn a_repeated_key_is_found_among_what_a_type_does_not_know() {
 }
 
 #[test]
-fn a_name_and_its_alias_are_one_member() {
+fn a_name_and_its_alias_are_the_same_member() {
     for text in [r#"{"a":1,"b":1,"bee":1}"#, r#"{"bee":1,"a":1,"b":null}"#] {
         assert!(read::<Ours>(text).is_err());
         assert!(read::<Json<Serdes>>(text).is_err());
@@ -186,7 +186,7 @@ fn a_name_and_its_alias_are_one_member() {
 }
 
 #[test]
-fn descriptors_are_closed_when_a_map_of_them_repeats_a_key() {
+fn descriptors_are_closed_when_their_map_has_a_duplicate_key() {
     alone!();
     let before = open_fds();
     for text in [r#"{"a":0,"b":1,"a":2}"#, r#"{"a":0,"b":1,"\u0061":2}"#] {
@@ -198,7 +198,7 @@ fn descriptors_are_closed_when_a_map_of_them_repeats_a_key() {
 }
 
 #[test]
-fn a_key_that_a_type_writes_twice_is_its_readers_to_refuse() {
+fn a_duplicate_key_can_be_written_and_is_refused_when_read() {
     let rest = BTreeMap::from([(String::from("a"), json!(2))]);
     let mut text = Vec::new();
     encode(&Json(Flat { a: 1, rest }), &mut text, &Packer::new()).unwrap();
@@ -207,7 +207,7 @@ fn a_key_that_a_type_writes_twice_is_its_readers_to_refuse() {
 }
 
 #[test]
-fn a_key_that_serde_json_keeps_for_itself_is_nobodys() {
+fn private_keys_of_serde_json_are_refused() {
     for key in ["RawValue", "Number", "anything"] {
         for text in [
             format!(r#"{{"$serde_json::private::{key}":"1"}}"#),
@@ -222,7 +222,7 @@ fn a_key_that_serde_json_keeps_for_itself_is_nobodys() {
 }
 
 #[test]
-fn a_call_that_repeats_a_key_is_refused_by_the_argument_it_is_in() {
+fn a_call_with_a_duplicate_key_is_refused_by_argument() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
@@ -249,7 +249,7 @@ fn a_call_that_repeats_a_key_is_refused_by_the_argument_it_is_in() {
 }
 
 #[test]
-fn an_answer_that_repeats_a_key_is_an_error_of_decoding() {
+fn a_reply_with_a_duplicate_key_is_a_decoding_error() {
     alone!();
     let answer =
         |result: &str| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#).into_bytes();
@@ -278,7 +278,7 @@ fn an_answer_that_repeats_a_key_is_an_error_of_decoding() {
 }
 
 #[test]
-fn a_bare_message_that_repeats_a_key_is_refused_and_the_next_is_taken() {
+fn a_bare_message_with_a_duplicate_key_is_refused_and_the_next_received() {
     alone!();
     for kind in KINDS {
         let (left, mut right) = pair(kind);

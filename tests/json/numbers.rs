@@ -117,7 +117,7 @@ fn endless() -> String {
 }
 
 #[test]
-fn an_argument_is_what_its_type_holds_or_refused_by_name() {
+fn a_number_argument_fits_its_type_or_is_refused_by_name() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
@@ -148,7 +148,7 @@ fn an_argument_is_what_its_type_holds_or_refused_by_name() {
 }
 
 #[test]
-fn an_answer_is_what_its_type_holds_or_an_error_that_names_the_field() {
+fn a_number_in_a_reply_fits_its_type_or_is_an_error_with_its_field() {
     alone!();
     let endless = endless();
     for kind in KINDS {
@@ -238,7 +238,7 @@ fn unwritable(message: &impl Pack) -> EncodeError {
 }
 
 #[test]
-fn what_is_not_finite_is_not_written_and_named() {
+fn nan_and_infinity_are_not_written_and_the_error_names_the_field() {
     #[track_caller]
     fn refused(message: &impl Pack, path: Option<&str>) {
         let error = unwritable(message);
@@ -317,7 +317,7 @@ fn what_is_not_finite_is_not_written_and_named() {
 }
 
 #[test]
-fn every_finite_number_is_written_and_read_back_as_it_is() {
+fn every_finite_number_is_read_back_as_written() {
     for number in [
         0.0,
         -0.0,
@@ -338,7 +338,7 @@ fn every_finite_number_is_written_and_read_back_as_it_is() {
 }
 
 #[test]
-fn a_call_that_is_not_finite_is_not_sent() {
+fn a_call_with_nan_is_not_sent() {
     alone!();
     for kind in KINDS {
         let served = Served::start(kind, Limits::default());
@@ -379,7 +379,7 @@ fn a_call_that_is_not_finite_is_not_sent() {
 }
 
 #[test]
-fn an_answer_that_is_not_finite_is_replaced_by_a_fault() {
+fn a_reply_with_nan_is_replaced_by_a_fault() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
@@ -401,7 +401,7 @@ fn an_answer_that_is_not_finite_is_replaced_by_a_fault() {
 }
 
 #[test]
-fn a_bare_message_that_is_not_finite_is_not_sent() {
+fn a_bare_message_with_nan_is_not_sent() {
     alone!();
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
@@ -427,7 +427,7 @@ impl<'de> Deserialize<'de> for Bits {
 
 /// The nearest `f32` is not always the nearest one to the nearest `f64`.
 #[test]
-fn a_key_is_the_number_that_a_value_is() {
+fn a_number_key_is_read_as_the_same_number_as_a_value() {
     for text in [
         "16777217.0000000000001",
         "16777217",
@@ -456,7 +456,7 @@ struct Wide(u128);
 
 /// It is a whole number as far as its point, and what follows is no part of the member.
 #[test]
-fn a_wide_number_that_goes_on_as_a_fraction_is_refused_wherever_it_stands() {
+fn a_fraction_is_refused_for_a_128_bit_integer() {
     alone!();
     let answers = [
         r#"{"jsonrpc":"2.0","id":ID,"result":NUMBER}"#,
@@ -481,7 +481,7 @@ fn a_wide_number_that_goes_on_as_a_fraction_is_refused_wherever_it_stands() {
 }
 
 #[test]
-fn an_integer_that_any_value_would_lose_digits_of_is_refused_by_its_member() {
+fn an_integer_too_wide_for_value_is_refused_by_its_member() {
     use serde_json::Value;
     fn typed<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
         let read = decode::<Json<T>>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);

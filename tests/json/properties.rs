@@ -84,7 +84,7 @@ fn any_long_text() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn a_text_is_written_byte_for_byte_as_serde_json_writes_it() {
+fn json_is_written_byte_for_byte_as_by_serde_json() {
     let texts = (
         any_long_text(),
         btree_map(any_long_text(), any_long_text(), 0..3),
@@ -375,7 +375,7 @@ fn config() -> ProptestConfig {
 }
 
 #[test]
-fn a_message_is_read_back_as_it_was_written() {
+fn a_message_is_read_back_as_written() {
     alone!();
     let before = open_fds();
     let read_back = |message: All| {
@@ -399,7 +399,7 @@ fn a_message_is_read_back_as_it_was_written() {
 }
 
 #[test]
-fn a_text_has_the_one_meaning_that_serde_json_finds_or_is_refused() {
+fn json_is_read_as_by_serde_json_or_refused() {
     let one_meaning = |text: Vec<u8>| {
         let keys = serde_json::from_slice::<Keys>(&text);
         let clear = keys.is_ok_and(|keys| keys.are_unique());

@@ -140,7 +140,7 @@ fn surrounded(text: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_call_that_is_no_json_is_refused_as_that() {
+fn a_call_that_is_not_json_is_refused_with_parse_error() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
@@ -183,7 +183,7 @@ fn a_call_that_is_no_json_is_refused_as_that() {
 }
 
 #[test]
-fn a_call_that_has_no_one_meaning_is_refused_where_it_has_none() {
+fn ambiguous_json_in_a_call_is_refused() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
@@ -238,7 +238,7 @@ fn a_call_that_has_no_one_meaning_is_refused_where_it_has_none() {
 }
 
 #[test]
-fn a_call_may_be_spelt_in_any_way_that_means_the_same() {
+fn a_call_may_use_any_equivalent_spelling_of_json() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
@@ -272,7 +272,7 @@ fn a_call_may_be_spelt_in_any_way_that_means_the_same() {
 }
 
 #[test]
-fn a_batch_is_refused_however_long_it_is() {
+fn a_batch_of_any_length_is_refused() {
     alone!();
     for kind in KINDS {
         let mut served = Served::start(kind, Limits::default());
@@ -302,7 +302,7 @@ fn undecodable(texts: &[Vec<u8>], is_right: impl Fn(&DecodeError) -> bool) {
 }
 
 #[test]
-fn an_answer_that_is_no_json_is_an_error_of_decoding() {
+fn a_reply_that_is_not_json_is_a_decoding_error() {
     alone!();
     let good = r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0}}"#;
     let syntax = |error: &DecodeError| matches!(error, DecodeError::Syntax { .. });
@@ -326,7 +326,7 @@ fn an_answer_that_is_no_json_is_an_error_of_decoding() {
 }
 
 #[test]
-fn an_error_of_decoding_names_nan_and_lone_surrogates() {
+fn decoding_errors_mention_nan_and_lone_surrogates() {
     alone!();
     let why = |text: &[u8]| {
         let error = decode::<WithFds<Value>>(text, Fds::new(), UnusedFds::Close).unwrap_err();
@@ -360,7 +360,7 @@ fn an_error_of_decoding_names_nan_and_lone_surrogates() {
 }
 
 #[test]
-fn an_empty_answer_is_an_error_of_decoding() {
+fn an_empty_reply_is_a_decoding_error() {
     alone!();
     // On a connection it is the end.
     let (connection, far) = against(Kind::Datagram, vec![Vec::new()]);
@@ -378,7 +378,7 @@ fn an_empty_answer_is_an_error_of_decoding() {
 }
 
 #[test]
-fn an_answer_that_has_no_one_meaning_is_an_error_of_decoding() {
+fn an_ambiguous_reply_is_a_decoding_error() {
     alone!();
     let values = UNCLEAR.map(str::as_bytes);
     let shape = |error: &DecodeError| matches!(error, DecodeError::Shape { .. });
@@ -426,7 +426,7 @@ fn an_answer_that_has_no_one_meaning_is_an_error_of_decoding() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_read_ends_the_call_whose_id_it_has() {
+fn an_unreadable_reply_ends_the_call_with_its_id() {
     alone!();
     for kind in KINDS {
         let before = open_fds();
@@ -465,7 +465,7 @@ fn an_answer_that_cannot_be_read_ends_the_call_whose_id_it_has() {
 }
 
 #[test]
-fn a_bare_message_that_is_no_json_is_refused_and_the_next_is_taken() {
+fn a_bare_message_that_is_not_json_is_refused_and_the_next_received() {
     alone!();
     for kind in KINDS {
         let (left, mut right) = pair(kind);
@@ -538,7 +538,7 @@ struct Loose {
 }
 
 #[test]
-fn a_member_that_makes_something_of_an_error_goes_on_behind_one_token_and_no_more() {
+fn a_field_with_an_error_default_skips_one_token_and_no_more() {
     let read = |text: &str| decode::<Lax>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
     let tokens = "null true false 1 -1 300 1.5 \"x\" \"\\n\"";
     for member in ["number", "truth", "text", "list", "pair", "map"] {

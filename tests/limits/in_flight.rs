@@ -86,7 +86,7 @@ fn descriptors_are_in_flight_up_to_the_limit_and_replies_without_them_overtake_t
 }
 
 #[test]
-fn a_client_that_asks_for_more_than_may_be_in_flight_gets_all_of_it_as_it_reads() {
+fn a_client_gets_more_descriptors_than_the_limit_as_it_reads() {
     alone!();
     let before = open_fds();
     let server = serve(Kind::Seqpacket, limits());
@@ -106,7 +106,7 @@ fn a_client_that_asks_for_more_than_may_be_in_flight_gets_all_of_it_as_it_reads(
 }
 
 #[test]
-fn a_reply_with_more_descriptors_than_may_be_in_flight_is_sent_when_none_are() {
+fn a_reply_above_the_limit_alone_is_sent_when_no_descriptors_are_in_flight() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -124,7 +124,7 @@ fn a_reply_with_more_descriptors_than_may_be_in_flight_is_sent_when_none_are() {
 }
 
 #[test]
-fn another_connection_of_the_user_waits_as_well_and_is_served_when_that_one_reads_or_goes() {
+fn another_connection_of_the_user_waits_until_the_first_reads_or_closes() {
     alone!();
     let before = open_fds();
     for goes in [false, true] {
@@ -147,7 +147,7 @@ fn another_connection_of_the_user_waits_as_well_and_is_served_when_that_one_read
 }
 
 #[test]
-fn a_connection_that_ends_counts_until_what_it_was_sent_is_read() {
+fn descriptors_sent_on_a_closed_connection_count_until_they_are_read() {
     alone!();
     let before = open_fds();
     for goes in [false, true] {
@@ -202,7 +202,7 @@ fn a_reply_that_is_held_back_is_dropped_when_its_call_is_cancelled() {
 }
 
 #[test]
-fn a_reply_that_finds_no_place_among_those_held_back_is_busy_and_cuts_nobody() {
+fn a_reply_beyond_the_limit_of_held_back_ones_is_a_busy_fault_without_a_disconnect() {
     alone!();
     let before = open_fds();
     let server = serve(Kind::Seqpacket, limits());
@@ -227,7 +227,7 @@ fn a_reply_that_finds_no_place_among_those_held_back_is_busy_and_cuts_nobody() {
 }
 
 #[test]
-fn a_large_reply_waits_until_the_one_before_is_read_and_small_ones_overtake_it() {
+fn a_large_reply_waits_for_the_one_before_and_small_ones_overtake_it() {
     /// Too large for any datagram.
     const LARGE: usize = 5_000_000;
     const TEXT: usize = LARGE + r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len();
@@ -338,7 +338,7 @@ fn the_items_of_a_stream_and_its_end_stay_in_order() {
 }
 
 #[test]
-fn replies_without_an_envelope_stay_in_order_whatever_they_bring() {
+fn replies_without_an_envelope_stay_in_order_with_or_without_descriptors() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -363,7 +363,7 @@ fn replies_without_an_envelope_stay_in_order_whatever_they_bring() {
 }
 
 #[test]
-fn replies_that_are_held_back_leave_the_server_idle() {
+fn held_back_replies_leave_the_server_idle() {
     alone!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 #[test]
-fn a_message_brings_descriptors_up_to_the_limit_and_is_refused_above() {
+fn a_message_carries_descriptors_up_to_the_limit_and_is_refused_above() {
     alone!();
     for kind in KINDS {
         let mut limits = Limits::default();
@@ -92,7 +92,7 @@ print(s.recv(65536).decode())";
 }
 
 #[test]
-fn a_user_defers_calls_up_to_the_limit_by_however_many_callers() {
+fn a_user_has_deferred_calls_up_to_the_limit_over_all_connections() {
     alone!();
     for kind in KINDS {
         let mut limits = Limits::default();
@@ -123,7 +123,7 @@ fn a_user_defers_calls_up_to_the_limit_by_however_many_callers() {
 }
 
 #[test]
-fn calls_of_one_id_all_count_and_go_with_their_caller() {
+fn deferred_calls_with_the_same_id_all_count_until_the_caller_closes() {
     alone!();
     let mut limits = Limits::default();
     limits.deferred = 3;
@@ -188,7 +188,7 @@ fn wide() -> Limits {
 }
 
 #[test]
-fn a_user_has_a_budget_of_bytes_and_is_cut_above_it() {
+fn a_user_has_a_limit_of_backlog_bytes_and_is_disconnected_above() {
     alone!();
     let before = open_fds();
     for (bytes, want) in [(2 * LARGE_TEXT + 100, 0), (2 * LARGE_TEXT - 100, 1), (0, 2)] {
@@ -200,7 +200,7 @@ fn a_user_has_a_budget_of_bytes_and_is_cut_above_it() {
 }
 
 #[test]
-fn a_user_has_a_budget_of_descriptors_and_is_cut_above_it() {
+fn a_user_has_a_limit_of_backlog_descriptors_and_is_disconnected_above() {
     alone!();
     let before = open_fds();
     for (descriptors, want) in [(7, 0), (6, 0), (5, 1), (2, 2)] {
@@ -212,7 +212,7 @@ fn a_user_has_a_budget_of_descriptors_and_is_cut_above_it() {
 }
 
 #[test]
-fn a_connection_is_cut_for_more_malformed_messages_than_the_limit() {
+fn a_connection_is_closed_for_more_malformed_messages_than_the_limit() {
     alone!();
     for bad in [
         "nonsense",
@@ -244,7 +244,7 @@ fn a_connection_is_cut_for_more_malformed_messages_than_the_limit() {
 }
 
 #[test]
-fn malformed_messages_are_forgiven_with_time() {
+fn the_count_of_malformed_messages_falls_with_time() {
     alone!();
     let mut limits = Limits::default();
     (limits.malformed, limits.malformed_window) = (1, Duration::ZERO);
@@ -264,7 +264,7 @@ fn malformed_messages_are_forgiven_with_time() {
 }
 
 #[test]
-fn an_endpoint_without_descriptors_gets_none() {
+fn an_endpoint_without_descriptors_receives_none() {
     alone!();
     for kind in KINDS {
         let server = Running::start(kind, State::default(), |endpoint| {

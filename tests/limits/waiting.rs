@@ -67,7 +67,7 @@ fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
 }
 
 #[test]
-fn a_connection_that_does_not_read_has_a_budget_of_answers_and_is_cut_above_it() {
+fn a_connection_has_a_backlog_of_replies_and_is_closed_above_the_limit() {
     alone!();
     let before = open_fds();
     let room = room(Kind::Seqpacket, LARGE_TEXT);
@@ -85,7 +85,7 @@ fn a_connection_that_does_not_read_has_a_budget_of_answers_and_is_cut_above_it()
 }
 
 #[test]
-fn a_connection_that_does_not_read_has_a_budget_of_bytes_and_is_cut_above_it() {
+fn a_connection_has_a_backlog_of_bytes_and_is_closed_above_the_limit() {
     alone!();
     let room = room(Kind::Seqpacket, LARGE_TEXT);
     // One answer is kept whatever its size; the second depends on the bytes.
@@ -152,7 +152,7 @@ fn slow(answers: usize, bytes: usize, peers: usize) -> Limits {
 }
 
 #[test]
-fn a_datagram_peer_that_does_not_read_has_a_budget_of_answers_and_loses_those_above_it() {
+fn a_datagram_peer_has_a_backlog_of_replies_and_loses_those_above_the_limit() {
     alone!();
     let before = open_fds();
     let room = room(Kind::Datagram, 50);
@@ -167,7 +167,7 @@ fn a_datagram_peer_that_does_not_read_has_a_budget_of_answers_and_loses_those_ab
 }
 
 #[test]
-fn a_datagram_peer_that_does_not_read_has_a_budget_of_bytes_and_loses_those_above_it() {
+fn a_datagram_peer_has_a_backlog_of_bytes_and_loses_replies_above_the_limit() {
     alone!();
     let room = room(Kind::Datagram, 50);
     let text = r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len() + 20;
@@ -183,7 +183,7 @@ fn a_datagram_peer_that_does_not_read_has_a_budget_of_bytes_and_loses_those_abov
 }
 
 #[test]
-fn answers_wait_for_so_many_datagram_peers_and_are_lost_for_one_more() {
+fn a_limited_number_of_datagram_peers_have_a_backlog() {
     alone!();
     let room = room(Kind::Datagram, 50);
     let limits = slow(10, usize::MAX, 2);
@@ -193,7 +193,7 @@ fn answers_wait_for_so_many_datagram_peers_and_are_lost_for_one_more() {
 }
 
 #[test]
-fn an_answer_that_is_not_tried_again_by_the_clock_waits_for_its_peer_to_ask() {
+fn without_a_retry_timer_a_reply_waits_for_the_next_call_of_its_peer() {
     alone!();
     let room = room(Kind::Datagram, 50);
     let mut limits = slow(1, usize::MAX, 1);
@@ -221,7 +221,7 @@ fn an_answer_that_is_not_tried_again_by_the_clock_waits_for_its_peer_to_ask() {
 }
 
 #[test]
-fn a_datagram_peer_whose_answer_may_not_wait_is_told_so_if_that_may() {
+fn a_datagram_peer_gets_busy_for_a_reply_beyond_its_backlog_if_that_has_room() {
     alone!();
     let size = 5000;
     let room = room(Kind::Datagram, size + 37);

@@ -76,7 +76,7 @@ impl Inside for Daemon {
 }
 
 #[test]
-fn a_type_from_a_macro_is_seen_for_what_it_is_wherever_it_stands() {
+fn a_type_passed_through_a_macro_is_recognized_everywhere() {
     use std::os::fd::AsFd;
     let server = Running::start(Kind::Seqpacket, Daemon, |endpoint| {
         endpoint.serve::<dyn Inside>()

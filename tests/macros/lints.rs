@@ -236,7 +236,7 @@ fn a_program_may_forbid_every_lint() {
 
 #[test]
 #[expect(deprecated, reason = "it is still sent")]
-fn what_the_user_allows_is_allowed_in_what_is_generated() {
+fn lints_allowed_by_the_user_are_allowed_in_generated_code() {
     struct Nothing;
     impl allowed::OnMethod for Nothing {
         fn take(&mut self, _: &allowed::Old) -> u8 {

@@ -105,7 +105,7 @@ impl Constants for Daemon {
 }
 
 #[test]
-fn a_constant_of_any_name_may_be_in_scope() {
+fn constants_of_any_name_may_be_in_scope() {
     let held = || Held {
         path: "p".into(),
         value: Some(Box::new(Held {

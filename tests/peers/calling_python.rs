@@ -213,7 +213,7 @@ fn a_fault_from_python_has_its_code_and_field() {
 }
 
 #[test]
-fn python_takes_arguments_by_position_and_answers_no_notification() {
+fn python_takes_arguments_by_position_and_sends_no_reply_to_notifications() {
     alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
@@ -234,7 +234,7 @@ fn python_takes_arguments_by_position_and_answers_no_notification() {
 }
 
 #[test]
-fn what_a_later_server_adds_to_an_answer_is_ignored_and_closed() {
+fn unknown_members_and_descriptors_of_a_reply_from_python_are_ignored_and_closed() {
     alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
@@ -256,7 +256,7 @@ fn what_a_later_server_adds_to_an_answer_is_ignored_and_closed() {
 }
 
 #[test]
-fn a_socket_sends_python_what_it_allows_inline_and_more_by_memfd() {
+fn a_socket_sends_python_small_messages_inline_and_large_ones_by_memfd() {
     alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Bare);
@@ -295,7 +295,7 @@ fn a_socket_sends_python_what_it_allows_inline_and_more_by_memfd() {
 }
 
 #[test]
-fn a_call_larger_than_any_datagram_reaches_python_and_comes_back() {
+fn a_call_larger_than_any_datagram_reaches_python_and_is_returned() {
     alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);

@@ -163,7 +163,7 @@ fn python_sees_the_errors_of_a_service_with_code_message_and_data() {
 }
 
 #[test]
-fn python_sees_faults_with_their_codes_and_the_field_that_is_to_blame() {
+fn python_sees_faults_with_their_code_and_field() {
     alone!();
     let before = open_fds();
     let papers = Papers::new();
@@ -289,7 +289,7 @@ fn python_sees_faults_with_their_codes_and_the_field_that_is_to_blame() {
 }
 
 #[test]
-fn python_is_told_what_is_not_a_call() {
+fn python_gets_a_fault_for_an_invalid_request() {
     alone!();
     let before = open_fds();
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"example.desk.echo","params":{"text":""}}"#;
@@ -376,7 +376,7 @@ fn python_may_pass_arguments_by_position() {
 }
 
 #[test]
-fn python_gets_its_ids_back_whatever_they_are() {
+fn python_gets_ids_of_any_type_back() {
     alone!();
     for kind in KINDS {
         let server = calls(kind, Limits::default());
@@ -403,7 +403,7 @@ fn python_gets_its_ids_back_whatever_they_are() {
 }
 
 #[test]
-fn python_gets_no_answer_to_a_notification_nor_to_an_answer() {
+fn python_gets_no_reply_to_a_notification_or_a_reply() {
     alone!();
     for kind in KINDS {
         let server = calls(kind, Limits::default());
@@ -441,7 +441,7 @@ fn python_gets_no_answer_to_a_notification_nor_to_an_answer() {
 }
 
 #[test]
-fn python_sends_what_the_socket_allows_inline_and_more_by_memfd() {
+fn python_sends_small_messages_inline_and_large_ones_by_memfd() {
     alone!();
     let papers = Papers::new();
     let [left, right] = papers.both();
@@ -494,7 +494,7 @@ fn python_sends_what_the_socket_allows_inline_and_more_by_memfd() {
 }
 
 #[test]
-fn python_receives_answers_of_any_size_with_their_descriptors() {
+fn python_receives_replies_of_any_size_with_their_descriptors() {
     alone!();
     let papers = Papers::new();
     let [left, right] = papers.both();
@@ -519,7 +519,7 @@ fn python_receives_answers_of_any_size_with_their_descriptors() {
 }
 
 #[test]
-fn python_puts_on_the_wire_what_the_page_says() {
+fn python_sends_the_documented_wire_format() {
     alone!();
     let papers = Papers::new();
     let path = papers.directory.path().join("plain.sock");

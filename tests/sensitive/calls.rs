@@ -106,7 +106,7 @@ fn start(kind: Kind) -> Running<Porter> {
 }
 
 #[test]
-fn sensitive_arguments_and_answers_arrive() {
+fn sensitive_arguments_and_replies_arrive() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -210,7 +210,7 @@ fn wrong() -> Vec<(&'static str, Value, Option<&'static str>, &'static str)> {
 }
 
 #[test]
-fn a_fault_blames_a_sensitive_argument_by_name_alone() {
+fn a_fault_names_a_sensitive_argument_without_its_value() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -235,7 +235,7 @@ fn a_fault_blames_a_sensitive_argument_by_name_alone() {
 }
 
 #[test]
-fn events_are_as_silent() {
+fn events_do_not_contain_sensitive_values() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("door.sock");
@@ -258,7 +258,7 @@ fn events_are_as_silent() {
 }
 
 #[test]
-fn a_client_does_not_repeat_a_sensitive_answer_that_it_cannot_read() {
+fn a_decoding_error_of_a_reply_does_not_contain_sensitive_values() {
     alone!();
     let before = open_fds();
     for kind in KINDS {

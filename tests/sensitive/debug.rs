@@ -114,7 +114,7 @@ fn alike(ours: &dyn Debug, std: &dyn Debug) {
 }
 
 #[test]
-fn a_struct_is_printed_as_std_does_but_for_the_value() {
+fn a_struct_is_printed_like_std_without_sensitive_values() {
     let want = r#"Login { user: "alice", password: <sensitive>, type: Some(1) }"#;
     assert_eq!(format!("{:?}", login()), want);
     alike(&login(), &login_of_std());
@@ -122,13 +122,13 @@ fn a_struct_is_printed_as_std_does_but_for_the_value() {
 }
 
 #[test]
-fn a_tuple_struct_is_printed_as_std_does_but_for_the_value() {
+fn a_tuple_struct_is_printed_like_std_without_sensitive_values() {
     assert_eq!(format!("{:?}", Pair(7, 271_828)), "Pair(7, <sensitive>)");
     alike(&Pair(7, 271_828), &std_derive::Pair(7, Mark));
 }
 
 #[test]
-fn each_variant_is_printed_as_std_does_but_for_the_value() {
+fn each_variant_is_printed_like_std_without_sensitive_values() {
     let inner = login_of_std();
     alike(
         &Ask::Login { inner: login() },
@@ -198,7 +198,7 @@ struct Files {
 }
 
 #[test]
-fn a_descriptor_is_not_printed_and_a_sensitive_field_need_not_be_printable() {
+fn a_sensitive_descriptor_is_not_printed_and_a_sensitive_field_needs_no_debug() {
     let files = Files {
         shown: File::open("/dev/null").unwrap(),
         hidden: Vec::new(),
@@ -234,7 +234,7 @@ enum Newer {
 }
 
 #[test]
-fn how_a_type_travels_does_not_change_how_it_is_printed() {
+fn serde_attributes_do_not_change_debug_output() {
     let transparent = Transparent { key: 271_828 };
     assert_eq!(
         format!("{transparent:?}"),
@@ -276,7 +276,7 @@ impl Keeper for () {
 }
 
 #[test]
-fn a_socket_is_printed_without_what_it_has_sent_and_received() {
+fn a_socket_is_printed_without_its_messages() {
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         left.send(&login()).unwrap();
@@ -306,7 +306,7 @@ fn a_message_of_unknown_type_is_printed_without_its_text() {
 }
 
 #[test]
-fn a_server_and_a_connection_are_printed_without_what_they_have_sent_and_received() {
+fn a_server_and_a_connection_are_printed_without_their_messages() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keeper.sock");

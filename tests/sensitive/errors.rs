@@ -72,7 +72,7 @@ fn an_error_names_the_field_and_not_its_value() {
 }
 
 #[test]
-fn what_says_nothing_of_the_value_is_told_as_ever() {
+fn errors_that_do_not_contain_the_value_are_unchanged() {
     refusals::<Key>(&[
         (r#"{"name":"a"}"#, "number: missing field `number`"),
         (
@@ -87,7 +87,7 @@ fn what_says_nothing_of_the_value_is_told_as_ever() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_sensitive_members_is_not_told() {
+fn a_value_in_place_of_sensitive_members_is_not_in_errors() {
     #[derive(Message)]
     #[serde(expecting = "a login")]
     struct Login(u8, #[sensitive] String);
@@ -160,7 +160,7 @@ struct Outer {
 }
 
 #[test]
-fn an_error_inside_a_sensitive_field_says_not_even_where() {
+fn an_error_inside_a_sensitive_field_has_no_position() {
     let strict = "strict: not what is expected";
     refusals::<Outer>(&[
         (r#"{"strict":{"a":{"number":271828}}}"#, strict),
@@ -206,7 +206,7 @@ fn serialize<S: Serializer>(value: &str, out: S) -> Result<S::Ok, S::Error> {
 }
 
 #[test]
-fn functions_and_borrowed_text_are_silenced_too() {
+fn errors_of_custom_functions_and_borrowed_text_are_hidden() {
     #[derive(Message)]
     struct Borrowed<'t> {
         #[sensitive]
@@ -233,7 +233,7 @@ fn functions_and_borrowed_text_are_silenced_too() {
 }
 
 #[test]
-fn what_cannot_be_written_is_named_and_not_repeated() {
+fn an_encoding_error_names_the_field_without_its_value() {
     #[derive(Message)]
     struct Tuple(
         u8,
@@ -331,7 +331,7 @@ fn a_sensitive_descriptor_is_refused_without_its_index_and_closed() {
 }
 
 #[test]
-fn broken_json_in_a_sensitive_field_is_called_that() {
+fn malformed_json_in_a_sensitive_field_is_reported_as_such() {
     for text in [
         r#"{"name":"a","number":"hunter2"#,
         r#"{"name":"a","number":27182."#,
@@ -346,7 +346,7 @@ fn broken_json_in_a_sensitive_field_is_called_that() {
 }
 
 #[test]
-fn the_bare_wire_is_as_silent() {
+fn bare_messages_do_not_leak_sensitive_values() {
     alone!();
     let before = open_fds();
     for kind in KINDS {

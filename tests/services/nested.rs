@@ -68,7 +68,7 @@ impl Nested for Finder {
 }
 
 #[test]
-fn an_argument_may_be_a_message_or_hold_some() {
+fn an_argument_may_be_a_message_or_contain_messages() {
     let server = Running::start(Kind::Seqpacket, Finder::default(), |endpoint| {
         endpoint.serve::<dyn Nested>()
     });
@@ -97,7 +97,7 @@ fn an_argument_may_be_a_message_or_hold_some() {
 }
 
 #[test]
-fn what_is_wrong_inside_a_message_is_named_with_its_argument() {
+fn an_error_inside_a_message_names_its_argument() {
     #[derive(Message)]
     struct Wrong {
         options: Options,

@@ -40,7 +40,7 @@ impl Rehearsed for Daemon {
 }
 
 #[test]
-fn a_handler_sees_what_its_test_says_of_the_call() {
+fn a_handler_sees_the_call_that_its_test_describes() {
     let mut daemon = Daemon::default();
     let mut nothing = TestCall::new();
     assert_eq!(daemon.whose(nothing.call()), ". None false");
@@ -54,7 +54,7 @@ fn a_handler_sees_what_its_test_says_of_the_call() {
 }
 
 #[test]
-fn what_a_handler_answers_later_is_read_without_a_socket() {
+fn a_deferred_reply_can_be_tested_without_a_socket() {
     let mut daemon = Daemon::default();
     let mut call = TestCall::new();
     let _ = daemon.opened(call.call());
@@ -88,7 +88,7 @@ fn what_a_handler_answers_later_is_read_without_a_socket() {
 }
 
 #[test]
-fn what_a_handler_streams_is_read_without_a_socket() {
+fn a_stream_can_be_tested_without_a_socket() {
     let mut daemon = Daemon::default();
     let mut call = TestCall::new();
     let _ = daemon.lines(call.call());

@@ -68,7 +68,7 @@ macro_rules! returned {
         )+
 
         #[test]
-        fn a_method_returns_whatever_a_field_can_be() {
+        fn a_method_may_return_every_field_type() {
             let server = Running::start(Kind::Seqpacket, Values, |endpoint| {
                 endpoint.serve::<dyn Returns>().serve::<dyn Takes>()
             });
@@ -141,7 +141,7 @@ returned! {
 }
 
 #[test]
-fn what_a_method_returns_is_described() {
+fn the_return_type_of_a_method_is_described() {
     let methods = <dyn Returns as Describe>::DESCRIPTION.methods();
     let unknown = methods.iter().filter(|method| {
         let shape = method.result().map(jsoncomm::describe::Type::shape);

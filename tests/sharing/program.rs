@@ -71,7 +71,7 @@ impl Drop for Calling {
 }
 
 #[test]
-fn a_waker_may_call_while_it_is_dropped_though_its_thread_would_receive_next() {
+fn a_waker_may_call_while_it_is_dropped_by_the_next_receiving_thread() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -97,7 +97,7 @@ fn a_waker_may_call_while_it_is_dropped_though_its_thread_would_receive_next() {
 }
 
 #[test]
-fn a_waker_may_use_the_connection_while_a_callback_takes_its_place() {
+fn a_waker_replaced_by_a_callback_may_use_the_connection() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -129,7 +129,7 @@ fn a_waker_may_use_the_connection_while_a_callback_takes_its_place() {
 }
 
 #[test]
-fn threads_are_told_that_the_server_is_gone_before_callbacks_that_wait_for_them() {
+fn a_hang_up_wakes_threads_before_callbacks_that_wait_for_them() {
     alone!();
     for kind in KINDS {
         let (connection, mut far) = by_hand(kind);
@@ -170,7 +170,7 @@ fn threads_are_told_that_the_server_is_gone_before_callbacks_that_wait_for_them(
 }
 
 #[test]
-fn callbacks_that_call_are_not_run_one_inside_the_other() {
+fn callbacks_are_not_nested() {
     use std::cell::Cell;
     thread_local!(static DEPTH: Cell<u64> = const { Cell::new(0) });
     alone!();
@@ -205,7 +205,7 @@ fn callbacks_that_call_are_not_run_one_inside_the_other() {
 }
 
 #[test]
-fn a_loop_rests_while_another_thread_receives() {
+fn an_event_loop_sleeps_while_another_thread_receives() {
     alone!();
     for kind in KINDS {
         let (connection, mut far) = by_hand(kind);

@@ -53,7 +53,7 @@ fn the_send_buffer_follows_the_limit() {
 }
 
 #[test]
-fn a_text_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
+fn a_message_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -91,7 +91,7 @@ fn a_text_goes_inline_up_to_the_send_buffer_and_through_a_memfd_above() {
 }
 
 #[test]
-fn as_many_descriptors_go_as_the_kernel_takes_and_no_more() {
+fn descriptors_are_sent_up_to_the_limit_of_the_kernel() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -117,7 +117,7 @@ fn as_many_descriptors_go_as_the_kernel_takes_and_no_more() {
 }
 
 #[test]
-fn a_large_payload_takes_one_of_the_places() {
+fn a_memfd_payload_counts_as_one_descriptor() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -218,7 +218,7 @@ fn a_bad_message_is_an_error_that_names_the_field_and_the_next_one_is_received()
 }
 
 #[test]
-fn a_payload_that_is_no_memfd_is_refused_and_the_next_message_is_received() {
+fn a_payload_that_is_not_a_memfd_is_refused_and_the_next_message_received() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -259,7 +259,7 @@ fn a_payload_that_is_no_memfd_is_refused_and_the_next_message_is_received() {
 }
 
 #[test]
-fn a_payload_that_was_opened_so_that_it_cannot_be_read_is_a_bad_message() {
+fn a_write_only_payload_is_an_invalid_message() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -284,7 +284,7 @@ fn a_payload_that_was_opened_so_that_it_cannot_be_read_is_a_bad_message() {
 }
 
 #[test]
-fn a_payload_is_closed_without_waiting_for_it() {
+fn a_payload_is_closed_without_blocking() {
     alone!();
     for kind in KINDS {
         let (left, mut right) = pair(kind);

@@ -123,7 +123,7 @@ fn files(of: &Other) -> usize {
 }
 
 #[test]
-fn who_has_descriptors_in_flight_and_never_reads_keeps_no_other_user_from_theirs() {
+fn a_user_that_never_reads_descriptors_does_not_block_other_users() {
     if !is_root() {
         return;
     }
@@ -151,7 +151,7 @@ fn who_has_descriptors_in_flight_and_never_reads_keeps_no_other_user_from_theirs
 }
 
 #[test]
-fn what_another_process_of_its_user_has_in_flight_delays_only_replies_with_descriptors() {
+fn descriptors_in_flight_from_another_process_delay_only_replies_with_descriptors() {
     if !is_root() {
         return;
     }

@@ -89,7 +89,7 @@ fn a_connection_leads_to_another_network_namespace_and_back() {
 }
 
 #[test]
-fn an_answer_to_a_datagram_from_there_is_dropped_where_nobody_has_its_name() {
+fn a_reply_to_a_datagram_from_another_network_namespace_is_dropped_if_its_address_is_free() {
     alone!();
     let before = open_fds();
     if let Some((server, mut other, _)) = apart(Kind::Datagram) {
@@ -106,7 +106,7 @@ fn an_answer_to_a_datagram_from_there_is_dropped_where_nobody_has_its_name() {
 }
 
 #[test]
-fn an_answer_to_a_datagram_from_there_goes_to_whoever_has_its_name_here() {
+fn a_reply_to_a_datagram_from_another_network_namespace_goes_to_the_local_owner_of_its_address() {
     alone!();
     let before = open_fds();
     if let Some((server, mut other, name)) = apart(Kind::Datagram) {
@@ -127,7 +127,7 @@ fn an_answer_to_a_datagram_from_there_goes_to_whoever_has_its_name_here() {
 }
 
 #[test]
-fn a_client_does_not_take_the_answer_to_its_namesake_for_its_own() {
+fn a_client_ignores_replies_to_another_client_with_its_address() {
     alone!();
     let before = open_fds();
     if let Some((server, mut other, name)) = apart(Kind::Datagram) {

@@ -61,7 +61,7 @@ pub(super) fn open_to_all(path: &Path) {
 }
 
 #[test]
-fn who_calls_is_admitted_by_the_id_that_the_kernel_tells() {
+fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
     alone!();
     if !is_root() {
         return;
@@ -101,7 +101,7 @@ fn who_calls_is_admitted_by_the_id_that_the_kernel_tells() {
 
 /// Debian's `_apt` is one.
 #[test]
-fn a_user_is_known_whose_group_is_the_one_that_stands_for_unmapped_ones() {
+fn a_user_with_the_overflow_group_is_known() {
     const OVERFLOW: u32 = 65534;
     let map = |ids: &str| std::fs::read_to_string(format!("/proc/self/{ids}_map")).unwrap();
     let is_whole = |ids: &str| map(ids).split_whitespace().nth(2) == Some("4294967295");
@@ -148,7 +148,7 @@ fn serves_in_another_user_namespace() {
 }
 
 #[test]
-fn a_user_who_has_no_id_here_is_nobody_and_not_admitted_by_any_rule() {
+fn a_user_without_a_mapped_id_is_never_authorized() {
     if !is_root() {
         return;
     }

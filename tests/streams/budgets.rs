@@ -102,7 +102,7 @@ fn numbers(items: Items<Brick>) -> Vec<u32> {
 }
 
 #[test]
-fn a_feed_asks_for_no_more_than_may_wait_for_its_user_and_loses_nothing() {
+fn items_are_requested_only_within_the_backlog_of_the_user_and_none_is_lost() {
     alone!();
     let server = start(200_000);
     let quarry = QuarryClient::new(server.connect());
@@ -128,7 +128,7 @@ fn a_feed_asks_for_no_more_than_may_wait_for_its_user_and_loses_nothing() {
 }
 
 #[test]
-fn an_item_is_taken_where_room_was_seen_for_it() {
+fn an_item_is_accepted_after_room_was_reported() {
     alone!();
     for bytes in [0, 1, 30_000, 50_000] {
         let server = start(bytes);
@@ -143,7 +143,7 @@ fn an_item_is_taken_where_room_was_seen_for_it() {
 }
 
 #[test]
-fn the_newest_has_room_where_what_it_takes_the_place_of_had() {
+fn the_newest_item_has_the_room_of_the_item_it_replaces() {
     alone!();
     let server = start(30_000);
     let quarry = QuarryClient::new(server.connect());
@@ -157,7 +157,7 @@ fn the_newest_has_room_where_what_it_takes_the_place_of_had() {
 }
 
 #[test]
-fn a_stream_whose_item_may_not_wait_for_a_datagram_peer_ends_once() {
+fn a_stream_whose_item_exceeds_the_backlog_of_a_datagram_peer_ends_once() {
     alone!();
     let mut limits = Limits::default();
     // One brick may wait for the peer, of the first stream, and what is said of the second.

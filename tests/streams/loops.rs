@@ -48,7 +48,7 @@ impl Relay for Middle {
 }
 
 #[test]
-fn a_loop_that_drives_the_connection_is_told_of_each_item() {
+fn an_event_loop_that_drives_the_connection_gets_each_item() {
     alone!();
     for kind in KINDS {
         let behind = start(kind);
@@ -73,7 +73,7 @@ fn a_loop_that_drives_the_connection_is_told_of_each_item() {
 }
 
 #[test]
-fn whoever_is_told_of_items_can_end_the_stream() {
+fn an_item_callback_can_end_the_stream() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -127,7 +127,7 @@ impl Thermometer for Room {
 }
 
 #[test]
-fn a_server_pushes_to_those_who_asked_for_it() {
+fn a_server_pushes_items_to_its_subscribers() {
     alone!();
     for kind in KINDS {
         let server = Running::start(kind, Room::default(), |endpoint| {
@@ -255,7 +255,7 @@ fn an_awaited_call_ends_at_its_deadline_and_with_its_server() {
 }
 
 #[test]
-fn what_is_awaited_on_a_connection_that_nobody_drives_is_an_error() {
+fn awaiting_on_a_connection_that_is_not_driven_is_an_error() {
     alone!();
     for kind in KINDS {
         let server = start(kind);

@@ -17,7 +17,7 @@ fn socket(path: &std::path::Path, kind: Kind) -> Socket {
 }
 
 #[test]
-fn each_item_says_that_more_follows_and_the_end_is_null() {
+fn each_item_has_the_more_flag_and_the_end_is_null() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -39,7 +39,7 @@ fn each_item_says_that_more_follows_and_the_end_is_null() {
 }
 
 #[test]
-fn a_stream_that_nobody_can_be_sent_is_none() {
+fn a_stream_without_a_recipient_is_not_started() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -54,7 +54,7 @@ fn a_stream_that_nobody_can_be_sent_is_none() {
 }
 
 #[test]
-fn a_stream_that_is_called_for_one_answer_is_an_error_and_is_cancelled() {
+fn calling_a_stream_for_one_reply_is_an_error_and_cancels_it() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -102,7 +102,7 @@ fn connected(kind: Kind) -> (Socket, Connection, Items<u32>, u64) {
 }
 
 #[test]
-fn the_last_item_may_come_without_a_word_about_more() {
+fn the_last_item_may_omit_the_more_flag() {
     alone!();
     for kind in KINDS {
         let (server, mut items, id) = foreign(kind);
@@ -126,7 +126,7 @@ fn the_last_item_may_come_without_a_word_about_more() {
 }
 
 #[test]
-fn an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server() {
+fn an_unreadable_item_ends_the_stream_and_cancels_it() {
     alone!();
     for kind in KINDS {
         let (mut server, mut items, id) = foreign(kind);
@@ -150,7 +150,7 @@ fn hear_cancel(server: &mut Socket, id: u64) {
 }
 
 #[test]
-fn what_is_no_answer_at_all_ends_the_stream_and_tells_the_server() {
+fn an_invalid_reply_ends_the_stream_and_cancels_it() {
     alone!();
     for kind in KINDS {
         for waits in [true, false] {
@@ -176,7 +176,7 @@ fn what_is_no_answer_at_all_ends_the_stream_and_tells_the_server() {
 }
 
 #[test]
-fn a_stream_that_the_server_could_not_read_leaves_nothing() {
+fn a_stream_whose_call_was_unreadable_leaves_nothing_behind() {
     alone!();
     for kind in KINDS {
         let (mut server, connection, mut items, _) = connected(kind);
@@ -196,7 +196,7 @@ fn a_stream_that_the_server_could_not_read_leaves_nothing() {
 }
 
 #[test]
-fn an_end_that_cannot_be_read_is_an_error_and_no_end() {
+fn an_unreadable_end_of_a_stream_is_an_error() {
     alone!();
     for kind in KINDS {
         for end in [
@@ -221,7 +221,7 @@ fn an_end_that_cannot_be_read_is_an_error_and_no_end() {
 }
 
 #[test]
-fn a_stream_is_cancelled_by_position_as_well() {
+fn a_cancel_request_may_pass_its_id_by_position() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -247,7 +247,7 @@ fn a_stream_is_cancelled_by_position_as_well() {
 }
 
 #[test]
-fn a_cancel_that_found_no_room_is_sent_when_there_is() {
+fn a_cancel_request_under_backpressure_is_sent_later() {
     alone!();
     for kind in KINDS {
         let (mut server, connection, items, id) = connected(kind);

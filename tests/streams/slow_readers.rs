@@ -31,7 +31,7 @@ fn fill(
 }
 
 #[test]
-fn a_slow_reader_is_seen_by_the_sink_and_nothing_is_lost() {
+fn a_slow_reader_causes_backpressure_and_nothing_is_lost() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -60,7 +60,7 @@ fn a_slow_reader_is_seen_by_the_sink_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_slow_reader_gets_the_newest_if_it_is_told_so() {
+fn a_slow_reader_gets_the_latest_item_if_the_policy_is_latest() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -82,7 +82,7 @@ fn a_slow_reader_gets_the_newest_if_it_is_told_so() {
 }
 
 #[test]
-fn a_slow_reader_gets_the_last_few_if_the_oldest_are_dropped() {
+fn a_slow_reader_gets_the_last_items_if_the_policy_is_drop_oldest() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
@@ -99,7 +99,7 @@ fn a_slow_reader_gets_the_last_few_if_the_oldest_are_dropped() {
 }
 
 #[test]
-fn a_slow_reader_ends_the_stream_if_it_is_told_so() {
+fn a_slow_reader_ends_the_stream_if_the_policy_is_end() {
     alone!();
     for kind in KINDS {
         let server = start(kind);

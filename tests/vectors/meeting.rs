@@ -73,7 +73,7 @@ fn python_calls_every_method_of_our_server() {
 }
 
 #[test]
-fn we_call_every_method_of_a_server_in_python() {
+fn our_client_calls_every_method_of_a_server_in_python() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("python.sock");

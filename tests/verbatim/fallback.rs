@@ -64,7 +64,7 @@ const ODD: &str =
     r#"{"z":123456789012345678901234567890123456789012345, "a":[-0.10,1E+2],"\u00e9":null}"#;
 
 #[test]
-fn a_fallback_gets_what_nothing_else_serves_to_the_letter() {
+fn a_fallback_gets_unserved_calls_byte_for_byte() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
@@ -110,7 +110,7 @@ fn a_fallback_gets_what_nothing_else_serves_to_the_letter() {
 }
 
 #[test]
-fn a_fallback_can_answer_later() {
+fn a_fallback_can_defer_its_reply() {
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
     let pending = connection
@@ -129,7 +129,7 @@ fn a_fallback_can_answer_later() {
 }
 
 #[test]
-fn of_a_one_way_call_nobody_waits() {
+fn a_one_way_call_to_a_fallback_expects_no_reply() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();

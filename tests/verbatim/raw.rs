@@ -8,7 +8,7 @@ use jsoncomm_tests::{KINDS, pair, send_raw};
 use super::file;
 
 #[test]
-fn a_raw_datagram_passes_on_whatever_it_says() {
+fn a_raw_datagram_with_any_content_can_be_forwarded() {
     for kind in KINDS {
         let (client, mut front) = pair(kind);
         let (mut back, mut server) = pair(kind);
@@ -52,7 +52,7 @@ fn a_raw_datagram_passes_on_whatever_it_says() {
 }
 
 #[test]
-fn a_datagram_says_who_sent_it_where_that_is_asked_for() {
+fn a_raw_datagram_has_its_sender_if_requested() {
     for kind in KINDS {
         let (mut left, mut right) = pair(kind);
         rustix::net::sockopt::set_socket_passcred(&right, true).unwrap();
