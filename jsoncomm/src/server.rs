@@ -434,7 +434,7 @@ impl<S> Server<S> {
 
 impl<S> Drop for Server<S> {
     /// Closes everything. Replies that are kept are no longer wanted, and posted changes are dropped. What peers have sent
-    /// and nobody has read is closed by another thread, as closing it can take long.
+    /// and was not read is closed by another thread, as closing it can take long.
     fn drop(&mut self) {
         if !self.context.is_here() {
             return;

@@ -53,8 +53,9 @@ pub(super) struct Connected<S> {
 /// A connection's send queue and its socket. Apart from the rest, so that both can be borrowed at the same time.
 #[derive(Debug)]
 pub(super) struct ConnectionWriter {
-    socket: ReplySocket,
-    peer: Option<Credentials>,
+    pub(super) socket: ReplySocket,
+    /// Who events are reported about.
+    pub(super) peer: Option<Credentials>,
     queue: SendQueue,
     /// When to try again to send what should have found room.
     retry: Option<Instant>,
@@ -143,11 +144,6 @@ impl<S> Connected<S> {
         self.vouched_for = true;
     }
 
-    /// Returns the peer's credentials, if they are known.
-    pub(super) fn credentials(&self) -> Option<Credentials> {
-        self.writer.peer
-    }
-
     /// Returns true if the user has no more connections than the limit.
     pub(super) fn is_within_limits(&self) -> bool {
         self.charge.is_some()
@@ -169,11 +165,6 @@ impl<S> Connected<S> {
         self.account.forget(key.to_bits());
     }
 
-    /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
-    pub(super) fn in_flight(&self) -> (usize, usize) {
-        self.writer.socket.in_flight()
-    }
-
     /// Counts the replies that are lost when the connection is closed, unless that has been done.
     pub(super) fn note_lost(&self, context: &mut ServerContext) {
         if !self.writer.broken {
@@ -183,7 +174,7 @@ impl<S> Connected<S> {
             } else {
                 UndeliveredReason::Disconnected
             };
-            context.note_lost(self.credentials(), reason, self.waiting());
+            context.note_lost(self.writer.peer, reason, self.waiting());
         }
     }
 
@@ -217,7 +208,7 @@ impl<S> Connected<S> {
 
     /// Sends the peer the reason why it is about to be disconnected.
     fn refuse(&mut self, context: &mut ServerContext, fault: &Fault) {
-        context.note(self.credentials(), EventKind::Rejected(fault.code));
+        context.note(self.writer.peer, EventKind::Rejected(fault.code));
         let caller = Caller {
             key: 0,
             to: None,

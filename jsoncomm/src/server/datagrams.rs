@@ -21,11 +21,10 @@ use crate::reactor::{Cause, Key};
 use crate::router::Routes;
 use crate::service::{Dispatch, ServerContext};
 use crate::socket::local_address;
-use crate::sys::OsError;
 use crate::sys::control::{Credentials, Wait};
 use crate::sys::name::Name;
 use crate::sys::socket::{Shutdown, is_connected, shut_down};
-use crate::transport::{Datagram, Inbox, ReceiveOutcome, Transport};
+use crate::transport::{Datagram, ReceiveOutcome, Transport};
 
 /// A datagram endpoint. All that it keeps of a peer is replies that found no room.
 #[derive(Debug)]
@@ -92,23 +91,14 @@ impl<S> Datagrams<S> {
 
     /// Ends receiving: what has arrived is handled, and nothing more can.
     ///
-    /// The path is removed first, so that nobody finds it any more; who has found it gets `EPIPE`. A shared socket is not
+    /// The path is removed first, so that no new client finds it; one that has found it gets `EPIPE`. A shared socket is not
     /// shut down, as that would affect every process that has it; what has arrived there is left for them.
     pub(super) fn retire(&mut self) {
         self.path = None;
         self.retired = true;
         if !self.shared {
-            // It fails only where nobody can send to the socket anyway.
+            // It fails only where no peer can send to the socket anyway.
             let _ = shut_down(self.sender.socket.transport.as_fd(), Shutdown::Read);
-        }
-    }
-
-    /// Receives the next datagram, if it is for this process.
-    fn receive(&mut self, inbox: &mut Inbox) -> Result<ReceiveOutcome, OsError> {
-        if self.shared && self.retired {
-            Ok(ReceiveOutcome::Empty)
-        } else {
-            self.sender.socket.transport.receive(inbox, Wait::Never)
         }
     }
 
@@ -129,11 +119,6 @@ impl<S> Datagrams<S> {
         backlogs.map(|backlog| backlog.queue.len()).sum()
     }
 
-    /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
-    pub(super) fn in_flight(&self) -> (usize, usize) {
-        self.sender.socket.in_flight()
-    }
-
     /// Handles what has arrived, at most a turn's share, and tries again to send what is due.
     pub(super) fn act(&mut self, mut turn: Turn<'_, S>) -> SourceAction {
         self.sender.socket.in_order = self.routes.is_bare();
@@ -143,12 +128,13 @@ impl<S> Datagrams<S> {
         }
         let mut share = Share::of(&turn.context.limits);
         while share.is_left() && turn.context.is_here() {
-            // Waits until more of what the user of the last message has sent is closed. The next message can be from any
-            // user, and could bring more of it.
-            if self.must_wait(turn.key) {
+            // Waits until more of what the user of the last message has sent is closed: the next message can be from any
+            // user, and could bring more of it. What arrives at a shared socket in a shutdown is for other processes.
+            if self.must_wait(turn.key) || (self.shared && self.retired) {
                 return self.ignore();
             }
-            match self.receive(turn.inbox) {
+            let transport = &self.sender.socket.transport;
+            match transport.receive(turn.inbox, Wait::Never) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => {
                     share.take(turn.inbox.text(&datagram));
                     self.handle(&mut turn, datagram);
@@ -366,10 +352,6 @@ impl Writer for DatagramWriter<'_> {
         if !kept {
             context.note_lost(self.peer, UndeliveredReason::BacklogFull, 1);
         }
-    }
-
-    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason) {
-        context.note_lost(self.peer, reason, 1);
     }
 
     fn withdraw(&mut self, id: &Id<'_>) -> bool {

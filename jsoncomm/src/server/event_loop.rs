@@ -101,7 +101,7 @@ impl<S> Server<S> {
         }
         match *source {
             Source::Connection(connection) => {
-                let peer = connection.credentials();
+                let peer = connection.writer.peer;
                 self.context.note(peer, EventKind::Closed);
                 connection.note_lost(&mut self.context);
                 // A server that is shutting down ends by itself, and can be run again.

@@ -53,7 +53,7 @@ impl<S> Server<S> {
                 return SourceAction::Ignore(None);
             }
             match source.listener.accept_transport(limits) {
-                Ok(Some(transport)) => self.admit(transport, &source.routes),
+                Ok(Some(transport)) => self.add_connection(transport, &source.routes),
                 Ok(None) => return SourceAction::Keep,
                 // Descriptors or memory have run out; the client stays in the queue.
                 Err(_) => return SourceAction::pause(limits.accept_pause),
@@ -62,8 +62,8 @@ impl<S> Server<S> {
         SourceAction::Again(Watch::Reading)
     }
 
-    /// Takes a new connection, or turns it away.
-    fn admit(&mut self, transport: Transport, routes: &Arc<Routes<S>>) {
+    /// Adds a new connection, or turns it away.
+    fn add_connection(&mut self, transport: Transport, routes: &Arc<Routes<S>>) {
         let mut connection = Connected::new(transport, Arc::clone(routes), &mut self.context);
         let fault = if self.connections >= self.context.limits.connections {
             Fault::new(Fault::BUSY, "too many connections")
@@ -72,7 +72,7 @@ impl<S> Server<S> {
         } else if !connection.is_authorized() {
             not_authorized()
         } else {
-            let peer = connection.credentials();
+            let peer = connection.writer.peer;
             let event = if self.add(Source::Connection(connection)).is_ok() {
                 self.connections += 1;
                 EventKind::Accepted

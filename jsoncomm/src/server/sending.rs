@@ -194,7 +194,9 @@ pub(super) trait Writer {
     fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor);
 
     /// Counts a reply that is lost because the peer cannot be reached.
-    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason);
+    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason) {
+        context.note_lost(self.peer(), reason, 1);
+    }
 
     /// Drops the reply to a cancelled call if it is held back. Returns true if it was.
     fn withdraw(&mut self, id: &Id<'_>) -> bool;

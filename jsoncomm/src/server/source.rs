@@ -133,7 +133,7 @@ pub(super) fn close_if_empty<T: AsFd>(socket: T) -> Option<T> {
 /// Closes a listening socket. If connections wait in its queue, which are closed with what is unread in them, another
 /// thread does.
 pub(super) fn close_listening(socket: OwnedFd, context: &ServerContext) {
-    // shutdown(2) cannot fail on a unix socket. After it nobody can connect.
+    // shutdown(2) cannot fail on a unix socket. After it no client can connect.
     let shut = shut_down(socket.as_fd(), Shutdown::Both);
     let first = shut.and_then(|()| accept(socket.as_fd()));
     if !matches!(first, Ok(None)) {

@@ -16,8 +16,8 @@ impl<S> Server<S> {
     /// Looks at each connection, and asks the kernel about those with something in flight.
     pub fn stats(&self) -> Stats {
         let in_flight = self.reactor.sources().map(|source| match &**source {
-            Source::Datagrams(endpoint) => endpoint.in_flight(),
-            Source::Connection(connection) => connection.in_flight(),
+            Source::Datagrams(endpoint) => endpoint.sender.socket.in_flight(),
+            Source::Connection(connection) => connection.writer.socket.in_flight(),
             Source::Lingering(lingering) => lingering.socket.in_flight(),
             Source::Listener(_) | Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {
                 (0, 0)
