@@ -32,6 +32,7 @@ struct Manager {
     notify: OsString,
     notify_address: SocketAddr,
     directory: TempDir,
+    program: PathBuf,
 }
 
 impl Manager {
@@ -65,6 +66,8 @@ impl Manager {
             notify,
             notify_address,
             directory,
+            // Before the first call, whose deadline compiling could exceed.
+            program: built_example("activated", &[]),
         }
     }
 
@@ -89,7 +92,7 @@ impl Manager {
             exec "$0" "$1" 3<&0 4<&1 </dev/null >/dev/null"#;
         Command::new("sh")
             .args(["-c", script])
-            .arg(built_example("activated", &[]))
+            .arg(&self.program)
             .arg(idle)
             .stdin(self.everyone.as_fd().try_clone_to_owned().unwrap())
             .stdout(OwnedFd::from(self.own.try_clone().unwrap()))
