@@ -20,7 +20,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 fn abstract_addresses_work_for_both_kinds() {
     alone!();
     for kind in KINDS {
-        // A name of our own: the directory's is unique while it exists.
+        // Unique: no other directory has this path while it exists.
         let directory = tempfile::tempdir().unwrap();
         let mut name = directory.path().as_os_str().as_encoded_bytes().to_vec();
         name.extend_from_slice(b"\0\xff");
@@ -38,7 +38,7 @@ fn abstract_addresses_work_for_both_kinds() {
     }
 }
 
-/// Binds as a stranger does.
+/// Binds a plain socket of the given type.
 fn bind_as(of: SocketType, address: &Address) -> rustix::io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None)?;
     let name = address.as_abstract_name().unwrap();
@@ -108,7 +108,7 @@ fn the_kind_of_a_listening_socket_is_detected() {
     }
 }
 
-/// What is wrong with the address, as an error says.
+/// Returns the problem in an address error.
 #[track_caller]
 fn problem<T: std::fmt::Debug>(result: Result<T, Error>) -> AddressProblem {
     match result.unwrap_err() {
@@ -127,7 +127,7 @@ fn a_path_is_unlinked_when_the_socket_is_dropped() {
         assert!(path.exists());
         drop(bound);
         assert!(!path.exists());
-        // Free to be bound again.
+        // The path can be bound again.
         Bound::at(&path, kind).unwrap().reached_at(&path);
     }
 }
@@ -170,7 +170,7 @@ fn a_file_that_replaced_the_socket_is_not_unlinked() {
     }
 }
 
-/// A directory whose path alone is longer than any `sun_path`.
+/// Makes a directory whose path alone is longer than any `sun_path`.
 fn deep() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("d".repeat(120)).join("e".repeat(200));
@@ -192,7 +192,7 @@ fn a_path_longer_than_sun_path_can_be_bound_connected_to_and_unlinked() {
         bound.reached_at(&path);
         assert!(!path.exists());
     }
-    // And as an address to send to.
+    // The same path as the destination of a datagram.
     let (_directory, deep) = deep();
     let path = deep.join("a.sock");
     let mut receiver = Socket::bind(&path).unwrap();
@@ -234,7 +234,7 @@ fn a_file_name_that_cannot_be_bound_is_an_address_error() {
                 panic!("{problem:?}")
             };
             assert_eq!(length, name.len());
-            // 107 without `/proc/self/fd/N/`.
+            // 107 bytes without `/proc/self/fd/N/`.
             assert!((88..=91).contains(&limit), "{limit}");
             for fits in [limit - 1, limit] {
                 let path = deep.join("n".repeat(fits));
@@ -283,20 +283,20 @@ fn opening_a_connection_waits_until_the_server_accepts() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
-    // A server that keeps one client waiting and no more.
+    // A server with a backlog of one client.
     let listener = Listener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let _first = Connection::open(&path).unwrap();
     let (done, is_done) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || done.send(Connection::open(&path).map(drop)));
     let waits = is_done.recv_timeout(Duration::from_millis(30)).is_err();
-    assert!(waits, "it is not told that there is no room");
+    assert!(waits, "a full backlog is not reported");
     listener.accept().unwrap().unwrap();
     is_done.recv_timeout(PATIENCE).unwrap().unwrap();
     thread.join().unwrap().unwrap();
 }
 
-/// What is served where only the way there matters.
+/// A service for tests of addresses only.
 #[jsoncomm::service(name = "tests.door")]
 trait Door {
     #[oneway]
@@ -357,7 +357,7 @@ fn a_server_whose_directory_was_deleted_stops_cleanly() {
         let bound = Bound::at(&path, kind).unwrap();
         std::fs::remove_dir_all(&below).unwrap();
         assert_eq!(problem(Bound::at(&path, kind)), AddressProblem::NoDirectory);
-        // A directory that came instead is another one's.
+        // A directory of the same path that is made later is not touched.
         std::fs::create_dir(&below).unwrap();
         let other = Bound::at(&path, kind).unwrap();
         drop(bound);
@@ -377,7 +377,7 @@ fn bind_follows_symlinks_to_the_directory_and_connect_follows_all() {
         let bound = Bound::at(link.join("a.sock"), kind).unwrap();
         let last = directory.path().join("last.sock");
         std::os::unix::fs::symlink("link/a.sock", &last).unwrap();
-        // The directory is remembered, not the link.
+        // The server keeps the directory open, not the symlink.
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink("real", &link).unwrap();
         bound.reached_at(&last);

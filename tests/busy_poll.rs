@@ -7,7 +7,7 @@ use jsoncomm::socket::{Listener, Socket};
 use jsoncomm::{CallError, Connection, Kind, Limits, Server};
 use jsoncomm_tests::{KINDS, PATIENCE};
 
-/// As long as makes sense.
+/// The longest useful time.
 const WHILE: Duration = Duration::from_micros(50);
 
 #[jsoncomm::service(name = "test.echo")]
@@ -62,7 +62,7 @@ fn a_polling_client_notices_its_deadline_and_a_hang_up() {
             Kind::Datagram => (None, Some(Socket::bind(&path).unwrap())),
         };
         let connection = Connection::open(&path).unwrap();
-        // Longer than it may look.
+        // Longer than the longest busy poll.
         connection.set_busy_poll(PATIENCE);
         for moment in [Duration::ZERO, WHILE, Duration::from_millis(20)] {
             let hasty = EchoClient::new(connection.with_timeout(moment));

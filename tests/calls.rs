@@ -7,23 +7,23 @@ use std::os::fd::OwnedFd;
 use jsoncomm::{Call, CallError, Fault, Handler, Message, Reply};
 use jsoncomm_tests::{KINDS, Running};
 
-/// Opens files for clients that may not.
+/// Opens files for clients without access to them.
 #[jsoncomm::service(name = "example.files")]
 trait Files {
     /// Opens `path` for reading.
     fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
-    /// All names.
+    /// Returns all names.
     fn list(&mut self) -> Vec<String>;
-    /// Who calls.
+    /// Returns the user of the caller.
     fn whoami(
         &mut self,
         call: &mut Call,
         tag: Option<&str>,
         ids: &[u32],
     ) -> Result<String, FilesError>;
-    /// Takes a descriptor.
+    /// Takes a descriptor and returns its length.
     fn put(&mut self, path: String, #[fd] content: OwnedFd) -> Result<u64, FilesError>;
-    /// Tells without an answer.
+    /// Logs a line, without a reply.
     #[oneway]
     fn log(&mut self, line: &str);
 }
@@ -33,21 +33,21 @@ trait Files {
 struct Opened {
     /// Its length.
     len: u64,
-    /// Itself.
+    /// The file.
     #[fd]
     file: File,
 }
 
-/// What can go wrong.
+/// The errors of the service.
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
 enum FilesError {
     /// No such file.
     #[error("no file {path}")]
     NotFound {
-        /// Which.
+        /// The path that was requested.
         path: String,
     },
-    /// Not allowed.
+    /// Access denied.
     #[error("not allowed")]
     Denied,
 }
@@ -102,7 +102,7 @@ impl Files for Daemon {
     }
 }
 
-/// Jobs.
+/// A service as an enum of requests.
 #[derive(Debug, Message)]
 #[message(service = "example.jobs", reply = Tell)]
 enum Ask {

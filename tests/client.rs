@@ -21,17 +21,17 @@ use serde_json::{Value, json};
 /// A short timeout.
 const MOMENT: Duration = Duration::from_millis(30);
 
-/// Opens files.
+/// A service with descriptors.
 #[jsoncomm::service(name = "test.files")]
 trait Files {
-    /// Opens one.
+    /// Opens a file.
     fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
     /// Logs, without a reply.
     #[oneway]
     fn log(&mut self, line: &str, #[fd] sink: OwnedFd);
 }
 
-/// Counts.
+/// A service without descriptors.
 #[jsoncomm::service(name = "test.counter")]
 trait Counter {
     /// Returns the number and the padding as text.
@@ -259,7 +259,7 @@ fn a_call_fails_with_closed_when_the_server_closes() {
     far.join().unwrap();
     assert!(
         matches!(files.open("a"), Err(CallError::Closed)),
-        "for good"
+        "the connection stays closed"
     );
     drop(files);
     // Before the call, with unread messages on both sides.
@@ -473,7 +473,10 @@ fn a_call_that_was_not_sent_has_its_cause_and_field() {
         error.to_string(),
         "the call was not sent: files[1].path cannot be written as JSON: key must be a string"
     );
-    assert!(std::error::Error::source(&error).is_none(), "it is shown");
+    assert!(
+        std::error::Error::source(&error).is_none(),
+        "the message contains the cause"
+    );
     let error = connection.notify("x.y", "text").unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -9,7 +9,7 @@ use jsoncomm::{CallError, Fault, Message};
 use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
 use serde::de::value::{Error as ValueError, MapDeserializer};
 
-/// As it was.
+/// The old version.
 mod old {
     use jsoncomm::Message;
     use jsoncomm::message::UnknownVariant;
@@ -63,7 +63,7 @@ mod old {
     }
 }
 
-/// As it is: a method has another name, another is new, an argument, a member and variants were added.
+/// The new version: one method is renamed, one is new; an argument, a member and variants were added.
 mod new {
     use super::OwnedFd;
     use jsoncomm::{Call, Message};
@@ -206,7 +206,7 @@ fn a_new_client_gets_method_not_found_from_an_old_server() {
         assert_eq!(unknown.unwrap_err(), Some(Fault::METHOD_NOT_FOUND));
     }
     assert!(matches!(files.fetch(0).unwrap(), new::Fetched::Nothing));
-    // Servers are strict: an argument that it does not know might have been the one that matters.
+    // Servers are strict: an unknown argument may be essential.
     let more: Result<new::Size, CallError> = server
         .connect()
         .call("files.get_size", &("abc", 2, "another"));
@@ -279,7 +279,7 @@ fn a_tagged_enum_keeps_unknown_variants() {
     assert!(read(r#"{"kind":"New","of":1,"of":2}"#).is_err(), "twice");
 }
 
-/// With `arbitrary_precision` serde_json hands over a number as a map of its own.
+/// With `arbitrary_precision` serde_json represents a number as a special map.
 #[test]
 fn a_number_of_arbitrary_precision_is_not_taken_for_a_variant() {
     let number = MapDeserializer::new([("$serde_json::private::Number", "5.5")].into_iter());
@@ -295,7 +295,7 @@ fn an_unknown_variant_cannot_be_sent_and_is_refused_by_a_server() {
     fds.push(std::fs::File::open("/dev/null").unwrap().into())
         .unwrap();
     let strict = decode::<old::Fetched>(br#"{"File":{"file":0}}"#, fds, UnusedFds::Refuse);
-    assert!(strict.is_err(), "its descriptor is nobody's");
+    assert!(strict.is_err(), "its descriptor is unused");
     let unknown = decode(br#"{"File":{"file":0}}"#, Fds::new(), UnusedFds::Refuse).unwrap();
     let old::Fetched::Other(_) = &unknown else {
         unreachable!("{unknown:?}");
@@ -305,7 +305,7 @@ fn an_unknown_variant_cannot_be_sent_and_is_refused_by_a_server() {
     assert!(written.to_string().contains(why), "{written}");
 }
 
-/// The code of the fault that a call ended in.
+/// Returns the code of the fault that ended a call.
 fn fault<E>(error: CallError<E>) -> Option<i64> {
     match error {
         CallError::Fault(fault) => Some(fault.code),

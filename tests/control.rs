@@ -22,9 +22,9 @@ use tempfile::TempDir;
 
 #[jsoncomm::service(name = "example.count")]
 trait Count {
-    /// Says how often the timers have come.
+    /// Returns how often the timers have fired.
     fn ticks(&mut self) -> (u32, u32);
-    /// Has another socket served, from inside a handler.
+    /// Binds another socket, from inside a handler.
     fn open(&mut self, path: &str) -> bool;
     #[oneway]
     fn stop(&mut self);
@@ -63,7 +63,7 @@ impl Count for State {
     }
 }
 
-/// Runs turns until `done`, or fails.
+/// Runs the loop until `done`. Fails after a timeout.
 fn turns(server: &mut Server<State>, state: &mut State, mut done: impl FnMut(&mut State) -> bool) {
     let until = Instant::now() + PATIENCE;
     while !done(state) {
@@ -73,7 +73,7 @@ fn turns(server: &mut Server<State>, state: &mut State, mut done: impl FnMut(&mu
     }
 }
 
-/// A server at a socket in a fresh directory.
+/// Returns a server with a socket in a new directory.
 fn served() -> (Server<State>, PathBuf, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
@@ -85,7 +85,7 @@ fn served() -> (Server<State>, PathBuf, TempDir) {
     (server, path, directory)
 }
 
-/// Waits until there is something for a foreign loop to do.
+/// Waits until the descriptor is readable, as another event loop does.
 fn readable(fd: impl AsFd, timeout: Duration) -> bool {
     let timeout = Timespec::try_from(timeout).unwrap();
     poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).unwrap() == 1
@@ -124,7 +124,7 @@ fn a_removed_timer_does_not_fire_and_its_token_is_not_reused() {
         .unwrap();
     assert!(server.remove(never));
     assert!(!server.remove(never));
-    // It takes the place of the other, whose time has come.
+    // It gets the slot of the removed timer, which was due.
     let period = Duration::from_millis(1);
     server.every(period, |state, _| state.every += 1).unwrap();
     assert!(!server.remove(never));
@@ -182,7 +182,7 @@ fn a_removed_watch_or_client_can_be_registered_again() {
         let watch = server.watch(watched, |state, _| state.once += 1).unwrap();
         assert!(server.remove(driven) && server.remove(watch));
     }
-    // Nothing is left of it.
+    // No registration is left.
     let mut state = State::default();
     while readable(&server, Duration::ZERO) {
         let _ = server.run_once(&mut state, Some(Duration::ZERO)).unwrap();
@@ -227,7 +227,7 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
     let remote = server.handle();
     let running = std::thread::spawn(move || server.run(&mut state));
     let until = Instant::now() + PATIENCE;
-    // A change is made soon, between two turns, and not necessarily before the next answer.
+    // A change is made between two turns, and not necessarily before the next reply.
     let client = |name| loop {
         if let Ok(connection) = Connection::open(path(name)) {
             break CountClient::new(connection.with_timeout(PATIENCE));
@@ -239,7 +239,7 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
     client("second").ticks().unwrap();
     client("third").ticks().unwrap();
     remote.post(move |server| assert!(server.remove(token)));
-    // A removed endpoint takes no more connections; those it has taken stay.
+    // A removed endpoint accepts no more connections. Its accepted connections stay.
     while Connection::open(path("first")).is_ok() {
         assert!(Instant::now() < until);
     }
@@ -257,7 +257,7 @@ fn functions_posted_to_a_dropped_server_are_dropped() {
     remote.post(move |_| tell.send(()).unwrap());
     drop(server);
     remote.post(move |_| late.send(()).unwrap());
-    // Nobody is left who could say anything.
+    // All senders are dropped.
     let told = told.recv_timeout(PATIENCE);
     assert_eq!(told, Err(RecvTimeoutError::Disconnected));
 }
@@ -310,8 +310,8 @@ fn another_event_loop_drives_a_client_by_its_descriptor() {
     }
     assert!(!connection.run_once().unwrap());
     assert!(connection.next_deadline().is_some());
-    assert!(told.try_recv().is_err(), "nothing has been answered yet");
-    // The server accepts, and then answers.
+    assert!(told.try_recv().is_err(), "there is no reply yet");
+    // The server accepts the connection, and then replies.
     while server
         .run_once(&mut state, Some(Duration::from_millis(20)))
         .unwrap()
@@ -323,7 +323,7 @@ fn another_event_loop_drives_a_client_by_its_descriptor() {
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true, true]);
     assert_eq!(connection.next_deadline(), None);
 
-    // Nobody answers this one, and its deadline is told.
+    // This call gets no reply, and its timeout is reported.
     let hasty = connection.with_timeout(Duration::from_millis(1));
     let call = CountClient::new(hasty).start().ticks().unwrap();
     call.on_complete(move |answer| {
@@ -341,11 +341,11 @@ fn another_event_loop_drives_a_client_by_its_descriptor() {
 }
 
 thread_local! {
-    /// Says that the answer is being read, and when it has been.
+    /// Reports that the reply is being decoded, and blocks until the test continues.
     static GATE: RefCell<Option<(Sender<()>, Receiver<()>)>> = const { RefCell::new(None) };
 }
 
-/// An answer that takes its time to be read.
+/// A reply whose decoding blocks.
 #[derive(Debug, Message)]
 struct Slow {
     number: Gated,
@@ -364,7 +364,7 @@ impl<'de> serde::Deserialize<'de> for Gated {
     }
 }
 
-/// A connection that the test drives, and its other end.
+/// Returns a connection that the test drives, and its other end.
 fn driven() -> (Connection, Socket) {
     let (near, far) = pair(Kind::Seqpacket);
     let near = near.as_fd().try_clone_to_owned().unwrap();
@@ -377,7 +377,7 @@ fn start(connection: &Connection) -> PendingCall<u32> {
     connection.start("example.any", &(1,)).unwrap()
 }
 
-/// Hears a call; says which.
+/// Receives a call and returns its id.
 fn hear(far: &mut Socket) -> serde_json::Value {
     let (Json(mut call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
     call.pointer_mut("/id").unwrap().take()
@@ -412,7 +412,7 @@ fn an_event_loop_does_not_wait_for_a_thread_that_decodes_its_reply() {
     answer(&far, &slow, r#"{"number":2}"#);
     reading.recv_timeout(PATIENCE).unwrap();
 
-    // Nothing of this waits for the other thread.
+    // None of this waits for the other thread.
     answer(&far, &id, "1");
     assert!(readable(&connection, PATIENCE));
     let deadline = late.deadline().unwrap();
@@ -430,7 +430,10 @@ fn an_event_loop_does_not_wait_for_a_thread_that_decodes_its_reply() {
     assert_eq!(connection.next_deadline(), None);
     let quick = start(&connection);
     let (Json(cancel), _) = far.receive::<Json<serde_json::Value>>().unwrap();
-    assert_eq!(cancel["method"], "rpc.cancel", "of the call that was late");
+    assert_eq!(
+        cancel["method"], "rpc.cancel",
+        "the call that timed out is cancelled"
+    );
     let id = hear(&mut far);
     answer(&far, &id, "3");
     assert_eq!(quick.wait().unwrap(), 3);
@@ -446,7 +449,7 @@ fn an_event_loop_polls_again_during_and_after_a_receive_by_another_thread() {
     let calling = std::thread::spawn(move || calling.call::<u32, Infallible>("a.b", &(1,)));
     let id = hear(&mut far);
     let until = Instant::now() + PATIENCE;
-    // The thread has sent its call, and receives a moment later.
+    // The thread has sent its call, and starts to receive a moment later.
     while connection.next_deadline().is_none() {
         assert!(!connection.run_once().unwrap());
         assert!(Instant::now() < until);

@@ -244,7 +244,7 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
         server.kill();
 
         let mut calls = calls.into_iter();
-        // Polling without waiting finds the death, too.
+        // Polling without waiting detects the death, too.
         let mut looked_at = calls.next().unwrap();
         let until = Instant::now() + PATIENCE;
         let answer = loop {

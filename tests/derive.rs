@@ -21,7 +21,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
-/// `count` descriptors of /dev/null.
+/// Returns `count` descriptors of /dev/null.
 fn nulls(count: usize) -> Fds {
     let null = |_| OwnedFd::from(File::open("/dev/null").unwrap());
     Fds::from((0..count).map(null).collect::<Vec<_>>())
@@ -31,7 +31,7 @@ fn text<T: Pack>(value: &T) -> String {
     written(value).0
 }
 
-/// The text, and the descriptors as a receiver would own them.
+/// Returns the text, and the descriptors as a receiver would own them.
 fn written<T: Pack>(value: &T) -> (String, Fds) {
     let (mut text, fds) = (Vec::new(), Packer::new());
     encode(value, &mut text, &fds).unwrap();
@@ -44,7 +44,7 @@ fn read<T: Message>(text: &str, count: usize) -> Result<T, DecodeError> {
     decode(text.as_bytes(), nulls(count), UnusedFds::Refuse)
 }
 
-/// What a refusal says.
+/// Returns the text of a decoding error.
 fn refusal<T: Message>(text: &str, count: usize) -> String {
     let Err(error) = read::<T>(text, count) else {
         unreachable!("{text} was accepted");
@@ -52,7 +52,7 @@ fn refusal<T: Message>(text: &str, count: usize) -> String {
     error.to_string()
 }
 
-/// There and back again.
+/// Encodes and decodes a value.
 fn round<T: Message>(value: &T) -> T {
     let (text, fds) = written(value);
     decode(text.as_bytes(), fds, UnusedFds::Refuse).unwrap()

@@ -80,12 +80,12 @@ enum ShelfError {
     Failed(String),
 }
 
-/// The document, which is a valid one.
+/// Parses the document of a description, and checks that it is valid.
 fn document(of: Description) -> Value {
     valid(&of.open_rpc())
 }
 
-/// Reads a document, holds it to the meta-schema and follows all its references.
+/// Parses a document, validates it against the meta-schema and follows all its references.
 fn valid(text: &str) -> Value {
     const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
     let meta = include_str!("describe/open-rpc-1.3.2.json")
@@ -123,7 +123,7 @@ fn refer(part: &Value, whole: &Value) {
     }
 }
 
-/// Says whether a value is what a document's schema of that name says.
+/// Returns true if a value is valid against the schema of this name.
 fn fits(document: &Value, name: &str, value: &Value) -> bool {
     let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
     compiler.set_default_draft(boon::Draft::V7);
@@ -135,7 +135,7 @@ fn fits(document: &Value, name: &str, value: &Value) -> bool {
     schemas.validate(value, schema).is_ok()
 }
 
-/// The description of a method.
+/// Returns the description of a method.
 fn method<'d>(document: &'d Value, name: &str) -> &'d Value {
     let mut methods = document["methods"].as_array().unwrap().iter();
     methods.find(|method| method["name"] == name).unwrap()
@@ -263,7 +263,7 @@ fn a_method_is_described_with_its_wire_name_and_aliases() {
         params[2]["schema"],
         json!({"$ref": "#/components/schemas/Line"})
     );
-    // What is an `Option` is always written, and need not be there to be read.
+    // An `Option` is always written, and may be absent when read.
     let read = json!({"text": "a"});
     assert!(fits(&document, "Line", &read) && !fits(&document, "Line.written", &read));
     let written = json!({"text": "a", "number": null});
@@ -323,7 +323,7 @@ fn requests_of_an_enum_are_described_as_methods() {
 fn the_document_can_be_compared_with_a_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("describe/shelf.json");
     let document = <dyn Shelf as Describe>::DESCRIPTION.open_rpc();
-    // The next release changes nothing else.
+    // The version changes with each release.
     let document = document.replace(env!("CARGO_PKG_VERSION"), "0.0.0");
     if std::env::var_os("SNAPSHOT").is_some_and(|what| what == "overwrite") {
         std::fs::write(&path, &document).unwrap();

@@ -10,7 +10,7 @@ use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
 trait Mill {
     fn grind(&mut self, grain: &str) -> Result<String, Stuck>;
     fn pass(&mut self, #[fd] sack: File) -> Sack;
-    /// Is answered by the next call of it.
+    /// Gets its reply at the next call of this method.
     fn later(&mut self, call: &mut Call, number: u64) -> Deferred<u64>;
 }
 
@@ -53,7 +53,7 @@ impl Mill for Miller {
     }
 }
 
-/// What this process has in memory, in KiB.
+/// Returns the resident memory of this process, in KiB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -61,7 +61,7 @@ fn resident() -> u64 {
     number.unwrap().parse().unwrap()
 }
 
-/// Makes so many rounds of 16 calls, which are under way together.
+/// Makes this many rounds of 16 concurrent calls.
 fn rounds(connection: &Connection, count: u64) {
     let mill = MillClient::new(connection.clone()).start();
     let null = File::open("/dev/null").unwrap();
@@ -83,7 +83,7 @@ fn rounds(connection: &Connection, count: u64) {
         assert!(matches!(unknown.wait(), Err(CallError::Fault(_))));
         let [first, second] = later;
         assert_eq!(first.wait().unwrap(), round + 1);
-        // Given up: the next round's first finds it.
+        // Cancelled: the first call of the next round sends its reply.
         drop(second);
     }
 }
@@ -96,12 +96,12 @@ fn memory_and_descriptors_do_not_grow_over_a_hundred_thousand_calls() {
             endpoint.serve::<dyn Mill>()
         });
         let connection = server.connect();
-        // What is allocated once is by then.
+        // One-time allocations have happened after this.
         rounds(&connection, 200);
         let (memory, fds) = (resident(), open_fds());
         rounds(&connection, 3_125);
         assert_open_fds(fds);
-        // Less than 6 bytes a call.
+        // Less than 6 bytes per call.
         let grown = resident().saturating_sub(memory);
         assert!(grown < 256, "{grown} KiB more than {memory}, {kind:?}");
         drop(connection);

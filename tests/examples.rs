@@ -19,12 +19,12 @@ use jsoncomm_tests::{PATIENCE, built_example};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Makes the command that runs an example.
+/// Returns the command that runs an example.
 fn example(name: &str) -> Command {
     example_with(name, &[])
 }
 
-/// Makes the command that runs an example that needs features of its package.
+/// Returns the command that runs an example that needs features of its package.
 fn example_with(name: &str, features: &[&str]) -> Command {
     let mut command = Command::new(built_example(name, features));
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -109,7 +109,7 @@ fn tokio_drives_a_server_whose_tasks_reply_to_async_callers() {
     assert_eq!(said, format!("{answers}calls served from tokio: 3\n"));
 }
 
-/// A running `files serve` on a folder.
+/// A running `files serve` for a folder.
 struct Daemon {
     child: Child,
     socket: PathBuf,
@@ -122,7 +122,7 @@ impl Daemon {
         Self::run(Command::new(built_example("files", &[])), folder, options)
     }
 
-    /// The one in Python.
+    /// Starts the server in Python.
     fn python(options: &[&str]) -> Self {
         Self::run(
             python("files.py"),
@@ -173,13 +173,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // One that has ended already is no trouble.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs one of the examples in Python, which must not give cause for warnings.
+/// Returns the command that runs an example in Python, with warnings as errors.
 fn python(name: &str) -> Command {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
     jsoncomm_tests::python(examples.join(name))
@@ -197,7 +197,7 @@ fn files_opens_lists_and_stores_and_stops_on_signals() {
     }
 }
 
-/// Uses each command of a client with a daemon.
+/// Uses each command of a client on a server.
 fn files_are_served(daemon: Daemon, client: impl Fn() -> Command, signal: Signal) {
     let ask = |verb: &str, name: &str| {
         let mut command = client();
@@ -211,7 +211,7 @@ fn files_are_served(daemon: Daemon, client: impl Fn() -> Command, signal: Signal
     std::fs::write(path("a.txt"), "content of a").expect("a file");
     assert_eq!(text(&done(ask("open", "a.txt"))), "content of a");
 
-    // From a plain file, whose descriptor is lent as it is, and through a pipe.
+    // From a regular file, whose descriptor is passed unchanged, and through a pipe.
     let mut put = ask("put", "b.txt");
     put.stdin(File::open(path("a.txt")).expect("a file"));
     assert_eq!(text(&done(put)), "stored 12 bytes\n");
@@ -266,7 +266,7 @@ fn files_in_python_replies_with_the_same_types() {
     }
 }
 
-/// The service's own error, which this has to be.
+/// Returns the error of the service, or fails.
 #[track_caller]
 fn service_error<T: std::fmt::Debug>(ended: Result<T, CallError<FilesError>>) -> FilesError {
     match ended {
@@ -338,7 +338,7 @@ fn files_serves_only_regular_files_in_its_folder() {
     assert_eq!(
         files.open("in").unwrap().len,
         2,
-        "a link that stays inside is followed"
+        "a symlink within the folder is followed"
     );
     for path in ["pipe", "sub"] {
         let refused = files.open(path);

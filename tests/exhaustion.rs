@@ -52,7 +52,7 @@ fn start(kind: Kind) -> Running<Clerk> {
     Running::with_limits(limits, kind, Clerk, |endpoint| endpoint.serve::<dyn Desk>())
 }
 
-/// Leaves the process without a free descriptor until it is dropped.
+/// Uses up all free descriptors of the process until it is dropped.
 struct Exhausted {
     before: Rlimit,
     plugs: Vec<File>,
@@ -67,7 +67,7 @@ impl Exhausted {
         Self { before, plugs }
     }
 
-    /// Frees so many.
+    /// Frees this many.
     fn free(&mut self, count: usize) {
         self.plugs.truncate(self.plugs.len() - count);
     }
@@ -127,7 +127,7 @@ fn a_message_beyond_the_open_file_limit_is_refused_and_the_next_received() {
         assert_eq!(hear(&mut socket)["result"], "x");
         let before = open_fds();
         let mut exhausted = Exhausted::new();
-        // None at all, and then one of two: the kernel cuts the message short either way.
+        // None, and then one of two: the kernel truncates the message in both cases.
         for free in [0, 1] {
             exhausted.free(free);
             send_raw(&socket, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
@@ -188,7 +188,7 @@ fn lowering_the_limit_below_the_open_descriptors_disconnects_no_client() {
             );
         }
         setrlimit(Resource::Nofile, limit).unwrap();
-        // Who came meanwhile was only kept waiting.
+        // The clients that connected meanwhile only had to wait.
         let mut late = Socket::from_fd(late).unwrap();
         late.set_timeout(Some(PATIENCE));
         assert_eq!(hear(&mut late)["result"], "x");
@@ -202,10 +202,10 @@ fn lowering_the_limit_below_the_open_descriptors_disconnects_no_client() {
     }
 }
 
-/// More than any datagram holds.
+/// Larger than any datagram.
 const LARGE: usize = DATAGRAM_MAX + 1;
 
-/// Asserts that a call could not be sent for want of a memfd.
+/// Asserts that a call was not sent because no memfd could be opened.
 #[track_caller]
 fn assert_no_memfd<T: std::fmt::Debug>(answer: Result<T, CallError>) {
     let operation = match &answer {
@@ -215,7 +215,7 @@ fn assert_no_memfd<T: std::fmt::Debug>(answer: Result<T, CallError>) {
     assert_eq!(operation, "memfd_create", "{answer:?}");
 }
 
-/// A client of large messages.
+/// Returns a client that can send large messages.
 fn large(server: &Running<Clerk>) -> DeskClient {
     let connection = server.connect();
     connection.set_message_limit(16 << 20);
@@ -232,10 +232,10 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
             let rule = move |peer: &Peer| tell.send(peer.pidfd().is_some()).is_ok();
             endpoint.with_pidfds().authorize(rule).serve::<dyn Desk>()
         });
-        // It stays, so that what the server closes with it makes no room below.
+        // Kept, so that closing it frees no descriptor below.
         let first = DeskClient::new(server.connect());
         assert_eq!(first.echo("a".into()).unwrap(), "a");
-        // Unless the kernel is older than Linux 6.5.
+        // Unknown before Linux 6.5.
         let known = told.recv_timeout(PATIENCE).unwrap();
         let of = match kind {
             Kind::Datagram => SocketType::DGRAM,
@@ -244,7 +244,7 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
         let client = rustix::net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None);
         let client = client.unwrap();
         let null = File::open("/dev/null").unwrap();
-        // The server may still hold the process of who has just called.
+        // The server may still hold the pidfd of the last caller.
         server.settle();
         let mut exhausted = Exhausted::new();
         let address = SocketAddrUnix::new(&server.path).unwrap();
@@ -259,7 +259,7 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
         send_raw(&client, PING, &[]).unwrap();
         assert_eq!(hear(&mut client)["result"], "x");
         assert!(!told.recv_timeout(PATIENCE).unwrap(), "{kind:?}");
-        // What is cut short is refused all the same: none fits, and then the first does.
+        // Truncated control data: no descriptor fits, and then only the first.
         for free in [0, 1] {
             exhausted.free(free);
             send_raw(&client, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
@@ -273,7 +273,7 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
         drop(exhausted);
         let again = DeskClient::new(server.connect());
         assert_eq!(again.echo("a".into()).unwrap(), "a");
-        // Each datagram is judged by itself, a connection once.
+        // Each datagram is authorized separately, a connection once.
         let judged = match kind {
             Kind::Datagram => 3,
             Kind::Seqpacket => 1,
@@ -304,7 +304,7 @@ fn a_payload_beyond_the_open_file_limit_is_an_error_and_the_next_is_sent() {
         assert_eq!(desk.echo("a".into()).unwrap(), "a");
         drop(exhausted);
         assert_eq!(desk.echo(text).unwrap().len(), LARGE);
-        // An answer waits until there is a descriptor for it, and others do not.
+        // A reply waits until a descriptor is free. Others do not.
         let exhausted = Exhausted::new();
         let waiting = desk.start().large(LARGE).unwrap();
         assert_eq!(other.echo("a".into()).unwrap(), "a");
@@ -314,7 +314,7 @@ fn a_payload_beyond_the_open_file_limit_is_an_error_and_the_next_is_sent() {
     }
 }
 
-/// Has no file grow larger than this, until the limit is dropped; who tries is ended by a signal.
+/// Limits the size of files until it is dropped. A process that exceeds it gets SIGXFSZ.
 struct Files(Rlimit);
 
 impl Files {
@@ -346,7 +346,7 @@ fn a_payload_above_the_file_size_limit_is_an_error_and_the_next_is_sent() {
             assert_eq!(desk.echo("a".into()).unwrap(), "a");
         }
         let files = Files::up_to(0);
-        // The server cannot send this, says so and goes on.
+        // The server cannot send this, replies with a fault and continues.
         match desk.large(LARGE) {
             Err(CallError::Fault(fault)) => {
                 assert_eq!(fault.code, Fault::INTERNAL_ERROR, "{fault}")

@@ -85,7 +85,7 @@ fn every_test_program_has_a_watchdog() {
         let watched = "#[macro_use]\nextern crate jsoncomm_watchdog;\n";
         assert!(text.contains(watched), "{}", path.display());
     }
-    // No others have tests.
+    // These have no test programs.
     for folder in ["examples", "benches", "fuzz"] {
         for path in files_in(root.join(folder)) {
             let text = fs::read(&path).unwrap();

@@ -36,7 +36,7 @@ trait Vault {
     fn ping(&mut self, number: u64) -> u64;
     /// Takes a descriptor and returns it.
     fn swap(&mut self, label: &str, #[fd] file: OwnedFd) -> Swapped;
-    /// Takes two.
+    /// Takes two descriptors.
     fn join(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> u64;
     /// Takes a descriptor and sends no reply.
     #[oneway]
@@ -110,7 +110,7 @@ struct State {
     /// Reports that `wait` has been called, and blocks it.
     gate: Option<(Sender<()>, Receiver<()>)>,
     told: u64,
-    /// Says when a thread is to answer.
+    /// Reports when the thread may reply.
     after: Option<Receiver<()>>,
     kept: Vec<(OwnedFd, Reply<Told, handlers::Bomb>)>,
 }
@@ -192,7 +192,7 @@ struct Bench {
     server: Running<State>,
     raw: Socket,
     polite: VaultClient,
-    /// How many descriptors are open while all of this runs.
+    /// Number of descriptors that are open meanwhile.
     fds: usize,
     before: usize,
     pings: u64,

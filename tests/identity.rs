@@ -14,7 +14,7 @@ use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds}
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
-/// What is asked, and by whom is told the test.
+/// A service whose caller is reported to the test.
 #[jsoncomm::service(name = "tests.who")]
 trait Who {
     fn am_i(&mut self, call: &mut Call) -> bool;
@@ -28,7 +28,7 @@ impl Who for Tells {
     }
 }
 
-/// A server that tells who has called.
+/// Starts a server that reports the peer of each call.
 fn start(
     kind: Kind,
     serve: impl FnOnce(Endpoint<'_, Tells>) -> Endpoint<'_, Tells>,
@@ -41,7 +41,7 @@ fn start(
     (server, told)
 }
 
-/// Lets every user connect.
+/// Lets every user connect to the socket file.
 fn open_to_all(path: &Path) {
     for path in [path.parent().unwrap(), path] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -54,14 +54,14 @@ fn heard(told: &Receiver<Option<Peer>>) -> Peer {
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tests.who.am_i","params":{}}"#;
 
-/// A client in a process of its own.
+/// A client in another process.
 struct Client(Child);
 
-/// The user that such a client is, and the first of its groups, where it is not the test's own.
+/// User of such a client, and the first of its groups, unless it has the identity of the test.
 const STRANGER: u32 = 4711;
 
 impl Client {
-    /// A client with so many groups besides its own, from [`STRANGER`] on; `None` for the test's own identity.
+    /// Starts a client with this many extra groups, from [`STRANGER`] on; `None` for the identity of the test.
     fn start(path: &Path, kind: Kind, groups: Option<u32>) -> Self {
         const CLIENT: &str = "import os, socket, sys
 path, kind, groups, call = sys.argv[1:]
@@ -79,7 +79,7 @@ def answer():
     except ConnectionResetError: return s.recv(65536)
 for line in sys.stdin:
     try: s.send(call.encode())
-    except BrokenPipeError: pass # who is turned away is told why
+    except BrokenPipeError: pass # a client that is not authorized gets a fault
     if line == 'call\\n':
         print(answer().decode(), flush=True)
     elif line == 'send and end\\n':
@@ -104,14 +104,14 @@ for line in sys.stdin:
         writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Makes one call, and returns its answer.
+    /// Makes one call and returns its reply.
     fn call(&mut self) -> Value {
         self.tell("call");
         let mut answer = Vec::new();
         let output = self.0.stdout.as_mut().unwrap();
         while answer.last() != Some(&b'\n') {
             let mut byte = [0];
-            assert!(is_readable(output.as_fd()), "no answer");
+            assert!(is_readable(output.as_fd()), "no reply");
             assert_eq!(output.read(&mut byte).unwrap(), 1, "it has ended");
             answer.extend(byte);
         }
@@ -131,19 +131,19 @@ impl Drop for Client {
     }
 }
 
-/// Waits until it is.
+/// Waits until the descriptor is readable, or a timeout.
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let patience = Timespec::try_from(PATIENCE).unwrap();
     poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)).unwrap() == 1
 }
 
-/// Says whether it is by now.
+/// Returns true if the descriptor is readable now.
 fn is_readable_now(fd: BorrowedFd<'_>) -> bool {
     let now = Timespec::default();
     poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)).unwrap() == 1
 }
 
-/// The process that a pidfd refers to, as /proc says: 0 and less is none that can be seen.
+/// Returns the process of a pidfd, from /proc: 0 or less if it is not visible.
 fn process_of(pidfd: BorrowedFd<'_>) -> i64 {
     let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let info = std::fs::read_to_string(info).unwrap();
@@ -151,7 +151,7 @@ fn process_of(pidfd: BorrowedFd<'_>) -> i64 {
     pid.unwrap().trim().parse().unwrap()
 }
 
-/// Says whether the kernel is of this version or a later one.
+/// Returns true if the kernel has this version or a later one.
 fn has_linux(version: (u32, u32)) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release
@@ -160,7 +160,7 @@ fn has_linux(version: (u32, u32)) -> bool {
     (numbers.next().unwrap(), numbers.next().unwrap()) >= version
 }
 
-/// Says whether a test can be somebody else.
+/// Returns true if the test can change its user.
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -250,7 +250,7 @@ fn a_pidfd_refers_to_the_connecting_or_sending_process_and_reports_its_end() {
         first.kill();
         assert!(is_readable(peers[0].pidfd().unwrap()), "{kind:?}");
         assert!(!is_readable_now(peers[1].pidfd().unwrap()), "{kind:?}");
-        // Whoever has it keeps it, and nobody else.
+        // A pidfd that was taken outlives the server.
         drop((server, second));
         assert!(is_readable(peers[3].pidfd().unwrap()), "{kind:?}");
         assert_eq!(peers[0], peers[2]);
@@ -294,7 +294,7 @@ fn an_endpoint_has_pidfds_only_if_requested() {
 
 #[test]
 fn an_adopted_socket_with_so_passpidfd_passes_none_unless_requested() {
-    /// `SO_PASSPIDFD`, on the standard input.
+    /// Sets `SO_PASSPIDFD` on the standard input.
     const SET: &str = "import socket
 try: socket.socket(fileno=0).setsockopt(socket.SOL_SOCKET, 76, 1)
 except OSError: print('unknown')";
@@ -334,7 +334,7 @@ except OSError: print('unknown')";
     assert_open_fds(before);
 }
 
-/// `PassCredentials=yes` of a service manager.
+/// Like a service manager with `PassCredentials=yes`.
 #[test]
 fn the_sender_of_a_datagram_queued_before_adopt_is_known_with_so_passcred() {
     for asked in [false, true] {

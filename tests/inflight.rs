@@ -10,7 +10,7 @@ use jsoncomm::socket::Socket;
 use jsoncomm::{Call, CallError, Deferred, Kind, Message, Reply};
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
 
-/// Answers in pairs: each second call answers itself first, and then the one before.
+/// Replies in pairs: each second call gets its reply first, and then the one before it.
 #[jsoncomm::service(name = "example.swap")]
 trait Swap {
     fn swap(&mut self, call: &mut Call, number: u32) -> Deferred<Paired>;
@@ -64,11 +64,11 @@ fn start(kind: Kind) -> Running<Pairs> {
     })
 }
 
-/// Starts a server that has accepted a client, and says how many descriptors are open then.
+/// Starts a server that has accepted a client. Returns the number of open descriptors then.
 fn accepted(kind: Kind) -> (Running<Pairs>, SwapClient, usize) {
     let server = start(kind);
     let swap = SwapClient::new(server.connect());
-    // It has accepted the connection when it answers.
+    // A reply shows that the connection was accepted.
     assert_eq!(swap.plain(0).unwrap(), 0);
     let open = open_fds();
     (server, swap, open)
@@ -81,11 +81,11 @@ fn each_reply_is_matched_to_its_call_in_any_order() {
         let (_server, swap, before) = accepted(kind);
         let first = swap.start().swap(1).unwrap();
         let second = swap.start().swap(2).unwrap();
-        // A call that waits, made between the others, gets its own answer.
+        // A blocking call between the others gets its own reply.
         assert_eq!(swap.plain(9).unwrap(), 9);
         assert_eq!(first.wait().unwrap().number, 1);
         assert_eq!(second.wait().unwrap().number, 2);
-        // The server has let go of what it sent when it answers the next.
+        // When the server replies to the next call, it has dropped what it sent before.
         assert_eq!(swap.plain(9).unwrap(), 9);
         assert_open_fds(before);
     }
@@ -171,10 +171,10 @@ fn a_deadline_ends_only_its_own_call() {
     assert_eq!(
         (place, answer.unwrap().number),
         (1, 2),
-        "answered before the first"
+        "it has its reply before the first"
     );
     assert_eq!(calls.remove(0).wait().unwrap().number, 1);
-    // This one is answered only when another comes.
+    // This call gets its reply only when another arrives.
     calls.push(hasty.swap(3).unwrap());
     let (place, answer) = PendingCall::wait_any(&mut calls).unwrap();
     assert!(matches!((place, answer), (0, Err(CallError::Deadline))));
@@ -186,7 +186,7 @@ fn a_dropped_call_leaves_no_descriptor_behind() {
     alone!();
     for kind in KINDS {
         let (_server, swap, before) = accepted(kind);
-        // Dropped after its answer has come and been kept, and dropped before.
+        // One is dropped after its reply was received and stored, the other before.
         let first = swap.start().swap(1).unwrap();
         let second = swap.start().swap(2).unwrap();
         assert_eq!(swap.plain(0).unwrap(), 0);
@@ -221,7 +221,7 @@ fn more_calls_than_the_socket_has_room_for_all_get_replies() {
     );
 }
 
-/// Iterates backwards.
+/// Iterates in reverse order.
 trait Backwards: Iterator + Sized {
     fn backwards(self) -> std::iter::Rev<std::vec::IntoIter<Self::Item>> {
         self.collect::<Vec<_>>().into_iter().rev()
@@ -251,7 +251,7 @@ fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
         let waiting = scope.spawn(|| waiting.wait());
         let hasty = SwapClient::new(connection.with_timeout(Duration::ZERO));
         for number in 0..20 {
-            // Whichever thread receives: this one waits no longer than it may, and no other for it.
+            // Whichever thread receives: this one keeps its timeout, and delays no other.
             let late = hasty.plain(number);
             assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
             assert_eq!(
@@ -272,7 +272,7 @@ fn several_threads_share_a_connection_and_each_keeps_its_deadline() {
 #[test]
 fn a_reply_is_never_matched_to_a_later_call_with_the_same_id() {
     alone!();
-    // Ids go on counting across clones, and a call that was given up does not free its id.
+    // Ids are counted over all clones, and a cancelled call does not free its id.
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
     let hasty = SwapClient::new(connection.with_timeout(Duration::ZERO));

@@ -1,7 +1,7 @@
 //! One text, one meaning: which JSON is taken, by whom, and what the others are told.
 //!
-//! Each promise is tested in both directions: what a client sends a server, and what a server answers a client;
-//! and on the bare wire. After each bad message the next good one is served, and no descriptor is left open.
+//! Each promise is tested in both directions (what a client sends, what a server replies) and for bare messages. After
+//! each malformed message the next one is served, and no descriptor is left open.
 
 mod depth;
 mod keys;
@@ -25,20 +25,20 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use serde_json::{Value, json};
 
-/// Takes what there is in JSON, and a descriptor with it.
+/// A service that takes any JSON, with a descriptor.
 #[jsoncomm::service(name = "test.json")]
 trait Taker {
-    /// The good question.
+    /// Returns the number.
     fn ping(&mut self, number: u64) -> u64;
-    /// Gives back what it takes.
+    /// Returns its arguments.
     fn any(&mut self, value: Value, #[fd] file: OwnedFd) -> Held;
-    /// Takes a struct that may have members which nobody knows.
+    /// Takes a struct that ignores unknown members.
     fn take(&mut self, #[fd] plain: Plain) -> u64;
-    /// Gives numbers back.
+    /// Returns the numbers.
     fn numbers(&mut self, #[fd] all: Numbers) -> Numbers;
-    /// Answers, or fails, with what cannot be said.
+    /// Returns, or fails with, a value that JSON cannot express.
     fn weigh(&mut self, fail: bool, #[fd] file: OwnedFd) -> Result<Weight, Weight>;
-    /// Answers with this many arrays in each other, or fails with them.
+    /// Returns, or fails with, this many nested arrays.
     fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested>;
 }
 
@@ -54,7 +54,7 @@ struct Plain {
     number: u64,
 }
 
-/// A number of each kind.
+/// A number of each type.
 #[derive(Debug, Default, Message)]
 struct Numbers {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,28 +129,28 @@ fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
-/// This many arrays, each the only element of the one around it.
+/// Returns this many nested arrays.
 fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(7), |inner, _| json!([inner]))
 }
 
-/// Enough of a text to know it by.
+/// Returns enough of a text to identify it.
 fn quote(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     text.chars().take(150).collect()
 }
 
-/// A call as it stands on the wire; its id is 5.
+/// Returns the text of a call with the id 5.
 fn call(method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":5,"method":"test.json.{method}","params":{params}}}"#)
 }
 
-/// A server, a client that says whatever it likes, and a polite one.
+/// A server, a client that sends anything, and a client that keeps to the rules.
 struct Served {
     server: Running<Server>,
     raw: Socket,
     polite: TakerClient,
-    /// Descriptors open while all of this runs.
+    /// Number of descriptors that are open meanwhile.
     fds: usize,
     before: usize,
 }
@@ -175,14 +175,14 @@ impl Served {
             fds: 0,
             before,
         };
-        // The first call of each client has the server take its connection.
+        // The first call of each client has the server accept its connection.
         served.polite.ping(1).unwrap();
         assert_eq!(served.ask(call("ping", "[1]"), 0)["result"], 1);
         served.fds = open_fds();
         served
     }
 
-    /// Sends a text with this many descriptors and returns the answer.
+    /// Sends a text with this many descriptors and returns the reply.
     #[track_caller]
     fn ask(&mut self, text: impl AsRef<[u8]>, fds: usize) -> Value {
         let null = null();
@@ -190,7 +190,7 @@ impl Served {
         self.raw.receive::<WithFds<Value>>().unwrap().0.json
     }
 
-    /// Sends a text and returns the answer's.
+    /// Sends a text and returns the text of its reply.
     #[track_caller]
     fn ask_text(&self, text: &str) -> String {
         send_raw(&self.raw, text.as_bytes(), &[]).unwrap();
@@ -201,7 +201,7 @@ impl Served {
         String::from_utf8(answer).unwrap()
     }
 
-    /// A text is answered with this fault and id, and nothing else has happened.
+    /// Asserts that a text gets this fault with this id, and has no other effect.
     #[track_caller]
     fn refused(
         &mut self,
@@ -220,14 +220,14 @@ impl Served {
         self.sound();
     }
 
-    /// The polite client is served, and no descriptor has stayed.
+    /// Asserts that the other client is served, and no descriptor is left.
     #[track_caller]
     fn sound(&mut self) {
         assert_eq!(self.polite.ping(2).unwrap(), 2);
         assert_open_fds(self.fds);
     }
 
-    /// Stops the server; nothing is left of it.
+    /// Stops the server, and asserts that nothing is left open.
     #[track_caller]
     fn stop(self) -> Counts {
         let (_, counts) = self.server.stop();
@@ -237,8 +237,8 @@ impl Served {
     }
 }
 
-/// Answers calls with these texts, in which `ID` is the id, one descriptor with each, and after each has a good
-/// answer. Gives what the calls end with to `check`.
+/// Replies to calls with these texts, in which `ID` is the id, with one descriptor each, and to each following call
+/// with a valid reply. Passes the results of the calls to `check`.
 #[track_caller]
 fn answered(texts: &[Vec<u8>], check: impl Fn(&str, Result<Held, CallError<Nested>>)) {
     for kind in KINDS {
@@ -255,7 +255,7 @@ fn answered(texts: &[Vec<u8>], check: impl Fn(&str, Result<Held, CallError<Neste
     }
 }
 
-/// Two connected sockets.
+/// Returns two connected sockets.
 fn sockets(kind: Kind) -> (OwnedFd, OwnedFd) {
     let of = match kind {
         Kind::Datagram => SocketType::DGRAM,
@@ -264,7 +264,7 @@ fn sockets(kind: Kind) -> (OwnedFd, OwnedFd) {
     socketpair(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-/// A connection and the thread that answers it.
+/// Returns a connection and the thread that replies to it.
 fn against(kind: Kind, texts: Vec<Vec<u8>>) -> (Connection, JoinHandle<()>) {
     let (near, far) = sockets(kind);
     let thread = std::thread::spawn(move || {
@@ -286,7 +286,7 @@ fn against(kind: Kind, texts: Vec<Vec<u8>>) -> (Connection, JoinHandle<()>) {
     )
 }
 
-/// Puts the id where it says `ID`.
+/// Replaces `ID` by the id.
 fn with_id(text: &[u8], id: &str) -> Vec<u8> {
     let mut parts = text.to_vec();
     while let Some(at) = parts.windows(2).position(|pair| pair == b"ID") {

@@ -26,26 +26,26 @@ struct Gift {
     file: Option<File>,
 }
 
-/// Keeps replies, and gives them away as it is told.
+/// Keeps deferred replies until it is told to send them.
 #[jsoncomm::service(name = "example.keeper")]
 trait Keeper {
-    /// Is answered when `give` says so.
+    /// Gets its reply from `give`.
     fn keep(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble>;
-    /// Is answered at once, although it could be later.
+    /// Gets its reply at once, although it could be deferred.
     fn now(&mut self, call: &mut Call, number: u32) -> Deferred<Gift, Trouble>;
-    /// Answers everything that is kept, the last first; says how many were still wanted.
+    /// Replies to all kept calls in reverse order. Returns how many were not cancelled.
     fn give(&mut self) -> u32;
-    /// Drops everything that is kept.
+    /// Drops all kept replies.
     fn lose(&mut self) -> u32;
-    /// Takes longer than its caller waits.
+    /// Blocks longer than its caller waits.
     fn slow(&mut self, call: &mut Call) -> Result<u32, Trouble>;
-    /// How many were cancelled, and how long the last caller waits at most, in milliseconds.
+    /// Returns how many calls were cancelled, and the timeout of the last caller in milliseconds.
     fn told(&mut self, call: &mut Call) -> (u32, u64);
-    /// Returns 1 after it has taken its reply, and answered 2 if `at_once`.
+    /// Takes its reply, sends 2 if `at_once`, and returns 1.
     fn both(&mut self, call: &mut Call, at_once: bool) -> u32;
-    /// Returns what an earlier call could have.
+    /// Returns the `Deferred` of an earlier call.
     fn spare(&mut self, call: &mut Call) -> Deferred<Gift, Trouble>;
-    /// Panics with the reply out of its hands.
+    /// Panics after its reply has been moved elsewhere.
     fn panics(&mut self, call: &mut Call) -> Deferred<Gift, Trouble>;
 }
 
@@ -53,7 +53,7 @@ trait Keeper {
 struct Shelf {
     kept: Vec<(u32, Reply<Gift, Trouble>)>,
     cancelled: Arc<AtomicU32>,
-    /// Where replies go that another thread answers.
+    /// Where replies go that another thread sends.
     away: Option<Sender<(u32, Reply<Gift, Trouble>)>>,
     slow: Option<Receiver<()>>,
     spare: Option<Deferred<Gift, Trouble>>,
@@ -101,9 +101,9 @@ impl Keeper for Shelf {
     }
 
     fn slow(&mut self, call: &mut Call) -> Result<u32, Trouble> {
-        // Until the caller has said that it has given up.
+        // Until the caller reports that it has timed out.
         self.slow.as_ref().unwrap().recv_timeout(PATIENCE).unwrap();
-        // The caller's clock started earlier than this one.
+        // The timeout of the caller started earlier than the one here.
         while Instant::now() < call.deadline().unwrap() {
             std::hint::spin_loop();
         }
@@ -199,7 +199,7 @@ fn a_cancelled_call_runs_its_on_cancel_callback() {
         let kept = keeper.start().keep(1).unwrap();
         drop(keeper.start().keep(2).unwrap());
         assert_eq!(keeper.told().unwrap().0, 1);
-        assert_eq!(keeper.give().unwrap(), 1, "the other is still wanted");
+        assert_eq!(keeper.give().unwrap(), 1, "the other is not cancelled");
         assert_eq!(kept.wait().unwrap().number, 1);
         let (_, counts) = server.stop();
         assert_eq!((counts.cancelled, counts.unwanted), (1, 1));
@@ -276,7 +276,7 @@ fn ten_thousand_calls_with_half_timed_out_leave_a_connection_usable() {
     let before = open_fds();
     let hasty = KeeperClient::new(connection.with_timeout(Duration::ZERO)).start();
     for number in (0..10_000).step_by(2) {
-        // No time at all: the call goes out, or not, and is given up.
+        // Without any timeout: the call may be sent or not, and is cancelled.
         let call = hasty.keep(number);
         assert!(!matches!(call.map(PendingCall::wait), Ok(Ok(_))));
         assert_eq!(keeper.now(number + 1).unwrap().number, number + 1);
@@ -298,11 +298,7 @@ fn a_panic_after_the_reply_was_taken_sends_one_reply() {
         panic!("it panics");
     };
     assert_eq!(fault.code, Fault::INTERNAL_ERROR);
-    assert_eq!(
-        keeper.give().unwrap(),
-        0,
-        "the reply is kept, but not wanted"
-    );
+    assert_eq!(keeper.give().unwrap(), 0, "the kept call is cancelled");
     assert_eq!(keeper.now(5).unwrap().number, 5);
 }
 
@@ -325,9 +321,9 @@ fn a_method_that_takes_its_reply_and_returns_a_value_sends_one_reply() {
         for (id, at_once, result) in [(1, true, 2), (2, false, 1)] {
             assert_eq!(ask(id, "both", &[at_once]), (id.into(), result.into()));
         }
-        // The next that it hears is the answer to this.
+        // The next message is the reply to this call.
         assert_eq!(ask(3, "lose", &[]), (3.into(), 0.into()));
-        // Nobody waits for the reply that is kept.
+        // The kept reply belongs to no call.
         server.assert_busy_with(usize::from(kind == Kind::Seqpacket));
         assert_eq!(server.stop().1.refused, 0);
     }
@@ -341,7 +337,7 @@ fn returning_the_deferred_of_another_call_is_a_fault() {
         let keeper = KeeperClient::new(server.connect());
         assert_eq!(keeper.spare().unwrap().number, 1);
         let Err(CallError::Fault(fault)) = keeper.spare() else {
-            panic!("nothing could answer it");
+            panic!("no reply could be sent");
         };
         assert_eq!(fault.code, Fault::NO_REPLY);
     }
@@ -362,10 +358,13 @@ fn too_many_deferred_calls_of_one_caller_are_refused_as_busy_and_others_served()
             .map(|number| keeper.start().keep(number).unwrap())
             .collect();
         let Err(CallError::Fault(fault)) = keeper.keep(3) else {
-            panic!("it is one too many");
+            panic!("it exceeds the limit");
         };
         assert_eq!(fault.code, Fault::BUSY);
-        assert!(keeper.told().is_ok(), "what needs no deferring goes on");
+        assert!(
+            keeper.told().is_ok(),
+            "a call that is not deferred is served"
+        );
         let theirs = other.start().keep(4).unwrap();
         assert_eq!(other.give().unwrap(), 4);
         assert!(PendingCall::wait_all(calls).iter().all(Result::is_ok));
@@ -392,13 +391,13 @@ fn too_many_deferred_calls_in_total_are_refused_as_busy() {
         .map(|(number, keeper)| keeper.start().keep(number).unwrap())
         .collect();
     let Err(CallError::Fault(fault)) = keepers[3].keep(3) else {
-        panic!("it is one too many");
+        panic!("it exceeds the limit");
     };
     assert_eq!(fault.code, Fault::BUSY);
     assert_eq!(
         keepers[3].give().unwrap(),
         3,
-        "what needs no deferring goes on"
+        "a call that is not deferred is served"
     );
     assert!(PendingCall::wait_all(calls).iter().all(Result::is_ok));
     let again = keepers[3].start().keep(4).unwrap();
@@ -425,7 +424,7 @@ fn ten_thousand_replies_from_another_thread_in_random_order_are_sent_once_each()
         endpoint.serve::<dyn Keeper>()
     });
     let answering = std::thread::spawn(move || {
-        // Taking them out of a hash map by its own order is random enough.
+        // The iteration order of a hash map is random enough.
         let mut kept: HashMap<u32, Reply<Gift, Trouble>> = HashMap::new();
         for _ in 0..COUNT {
             let (number, reply) = replies.recv_timeout(PATIENCE).unwrap();

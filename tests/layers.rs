@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The crates that only some modules may name, and these modules.
+/// Crates that only some modules may name, with these modules.
 const FOREIGN: [(&str, &[&str]); 4] = [
     ("mio", &["reactor"]),
     ("rustix", &["sys"]),
@@ -13,7 +13,7 @@ const FOREIGN: [(&str, &[&str]); 4] = [
     ("serde_json", &["json", "envelope"]),
 ];
 
-/// One source file without comments and without what is compiled for tests only.
+/// A source file without comments and test code.
 struct Source {
     /// Relative to the folder `src`.
     path: PathBuf,
@@ -21,7 +21,7 @@ struct Source {
 }
 
 impl Source {
-    /// The first part of the path: `server` for `server.rs` and for `server/stop.rs`.
+    /// Returns the first part of the path: `server` for `server.rs` and for `server/stop.rs`.
     fn module(&self) -> &str {
         let first = self.path.iter().next().unwrap().to_str().unwrap();
         first.strip_suffix(".rs").unwrap_or(first)
@@ -32,7 +32,7 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The layer of each module, from the table below `heading`.
+/// Returns the layer of each module, from the table below `heading`.
 fn layers(page: &str, heading: &str) -> BTreeMap<String, u32> {
     let (_, section) = page.split_once(heading).unwrap();
     let rows = section
@@ -52,7 +52,7 @@ fn layers(page: &str, heading: &str) -> BTreeMap<String, u32> {
     layers
 }
 
-/// Takes comments and what has `#[cfg(test)]` out of a file that rustfmt has formatted. Adds the files of test
+/// Removes comments and items with `#[cfg(test)]` from a file that rustfmt has formatted. Adds the files of test
 /// modules, `tests` for `mod tests;`, to `test_modules`.
 fn without_tests(text: &str, test_modules: &mut Vec<String>) -> String {
     let mut code = String::new();
@@ -106,7 +106,7 @@ fn read_folder(
     }
 }
 
-/// The sources of a crate, without its tests.
+/// Returns the sources of a crate, without its tests.
 fn sources(package: &str) -> Vec<Source> {
     let root = project().join(package).join("src");
     let (mut sources, mut test_files) = (Vec::new(), Vec::new());
@@ -119,7 +119,7 @@ fn sources(package: &str) -> Vec<Source> {
     sources
 }
 
-/// The identifiers that follow `prefix`, where that is no part of a longer identifier.
+/// Returns the identifiers that follow `prefix`, unless that is part of a longer identifier.
 fn names_after<'c>(code: &'c str, prefix: &str) -> BTreeSet<&'c str> {
     let is_word = |char: char| char.is_alphanumeric() || char == '_';
     code.match_indices(prefix)
@@ -131,7 +131,7 @@ fn names_after<'c>(code: &'c str, prefix: &str) -> BTreeSet<&'c str> {
         .collect()
 }
 
-/// The imports that do not lead to a lower layer, as sentences.
+/// Returns the imports that do not lead to a lower layer, as sentences.
 fn upward_imports(sources: &[Source], layers: &BTreeMap<String, u32>) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources {
@@ -152,7 +152,7 @@ fn upward_imports(sources: &[Source], layers: &BTreeMap<String, u32>) -> Vec<Str
                 None => found.push(format!("{path} names crate::{name}, which is no module")),
             }
         }
-        // In `server.rs` it is the root of the crate.
+        // In `server.rs`, `super` is the root of the crate.
         if source.path.components().count() == 1 && source.code.contains("super::") {
             found.push(format!("{path} imports from the root of the crate"));
         }
@@ -202,7 +202,7 @@ fn the_functions_and_files_that_the_page_names_exist() {
     let (mut functions, mut files) = (0, 0);
     for name in names.filter(|name| !name.contains(' ')) {
         if let Some((file, function)) = name.split_once("::") {
-            // What begins with a capital is a method of a public type.
+            // A name with a capital is a method of a public type.
             if file.starts_with(char::is_uppercase) {
                 continue;
             }

@@ -23,7 +23,7 @@ use serde_json::Value;
 /// The service that the limits are tested with.
 #[jsoncomm::service(name = "test.limits")]
 trait Probe {
-    /// Gives it back.
+    /// Returns the text.
     fn echo(&mut self, text: String) -> String;
     /// Returns a text of this many `x`.
     fn make(&mut self, size: usize) -> String;
@@ -262,7 +262,7 @@ fn a_client_sends_and_receives_messages_up_to_its_own_limit() {
             matches!(error, CallError::Io(Error::TooLarge { limit: 1000, .. })),
             "{error:?}"
         );
-        assert_eq!(probe.make(1).unwrap(), "x", "usable afterwards");
+        assert_eq!(probe.make(1).unwrap(), "x", "the connection stays usable");
         let error = probe.echo("x".repeat(1000)).unwrap_err();
         assert!(
             matches!(
@@ -273,7 +273,7 @@ fn a_client_sends_and_receives_messages_up_to_its_own_limit() {
         );
         assert_eq!(probe.echo("x".repeat(800)).unwrap().len(), 800);
         let (_, counts) = server.stop();
-        assert_eq!(counts.received, 4, "what is too large is not sent");
+        assert_eq!(counts.received, 4, "a message above the limit is not sent");
     }
 }
 
@@ -401,13 +401,13 @@ fn has_turns_of(turn: usize, messages: usize, bytes: usize) {
         endpoint.serve::<dyn Probe>()
     });
     let (mut busy, mut other) = (raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket));
-    // A connection that has had so many messages one by one is looked at for a second one after the next.
+    // A connection that has sent this many single messages is polled for a second one after the next.
     for _ in 0..30 {
         for client in [&mut busy, &mut other] {
             assert_eq!(ask(client, &call(1, "limits.notes", "{}"))["result"], "");
         }
     }
-    // While the first call holds the server, the rest queues up.
+    // While the first call blocks the server, the others queue up.
     send_raw(&busy, call(2, "limits.hold", "{}").as_bytes(), &[]).unwrap();
     is_here.recv_timeout(PATIENCE).unwrap();
     for _ in 0..NOTES {
@@ -416,7 +416,7 @@ fn has_turns_of(turn: usize, messages: usize, bytes: usize) {
     send_raw(&other, note('b').as_bytes(), &[]).unwrap();
     open.send(()).unwrap();
     assert_eq!(hear(&mut busy)["id"], 2);
-    // Each client's last question comes after its notes.
+    // The last call of each client comes after its notes.
     for client in [&mut other, &mut busy] {
         assert_eq!(ask(client, &call(3, "limits.make", "[0]"))["id"], 3);
     }
@@ -451,7 +451,7 @@ fn the_timeout_of_a_caller_is_kept_up_to_the_limit_and_shortened_above() {
             let answer = ask(&mut client, &text);
             match answer["error"]["code"].as_i64() {
                 None => answer["result"].as_u64(),
-                // Nothing is left, so the handler does not run.
+                // No time is left, so the handler does not run.
                 code => {
                     assert_eq!(code, Some(Fault::DEADLINE_EXCEEDED));
                     Some(0)

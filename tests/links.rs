@@ -7,15 +7,15 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The pages in a folder.
+/// Returns the pages in a folder.
 fn pages(folder: &str) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(project().join(folder)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
 }
 
-/// The targets of a page's links and pictures, except those on other hosts, items of a crate (`crate::Limits`) and
-/// places within the page.
+/// Returns the targets of a page's links and pictures, except other hosts, items of a crate (`crate::Limits`) and
+/// anchors within the page.
 fn targets(page: &str) -> Vec<&str> {
     // Every second part is code, between fences or backticks.
     let text = page.split("```").step_by(2);
@@ -64,7 +64,7 @@ fn links_of_every_form_are_found() {
     assert_eq!(targets(page), ["a.md", "b/c.svg", "d.rs", "e.md"]);
 }
 
-/// The text with the label of each link in place of the link.
+/// Returns the text with each link replaced by its label.
 fn without_links(text: &str) -> String {
     let mut result = String::new();
     let mut rest = text;
@@ -76,8 +76,8 @@ fn without_links(text: &str) -> String {
     result + rest
 }
 
-/// The README of the crate is the first page of its documentation and of its package, from where no link to a file of
-/// this repository leads anywhere. After a change of the README: `SNAPSHOT=overwrite cargo test --test pages links`.
+/// The README of the crate is also its first page of documentation and of its package, where links to files of this
+/// repository do not work. After a change of the README: `SNAPSHOT=overwrite cargo test --test pages links`.
 #[test]
 fn the_readme_of_the_crate_is_that_of_the_repository_without_links() {
     let readme = fs::read_to_string(project().join("README.md")).unwrap();

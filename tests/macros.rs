@@ -37,14 +37,14 @@ fn a_service_needs_no_prelude() {
     assert_eq!(bare::Request::Ask { r#move: 0 }.method(), 0);
 }
 
-/// Where another library re-exports this one.
+/// A crate that re-exports this one.
 mod framework {
     pub(crate) mod rpc {
         pub(crate) use jsoncomm::*;
     }
 }
 
-/// A service that knows the library by another name.
+/// A service that uses the library under another path.
 mod renamed {
     use super::framework::rpc as other;
 
@@ -84,7 +84,7 @@ fn a_service_can_set_the_path_of_the_library() {
     assert_eq!(client.size(&file, "1234").unwrap(), 4);
 }
 
-/// Its types have names that everybody knows.
+/// The names of its types shadow those of the prelude.
 mod known {
     #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
     pub(crate) struct File {
@@ -146,7 +146,7 @@ fn argument_types_may_have_any_name() {
     assert_eq!(client.hold(&null).unwrap(), 0);
 }
 
-/// Its methods have the names of functions that the stub has, or might have.
+/// Its methods have names that functions of the stub have, or could have.
 #[jsoncomm::service(name = "names")]
 #[expect(
     clippy::too_many_arguments,
@@ -260,7 +260,7 @@ fn a_method_may_have_any_name() {
     assert_eq!(
         copy.mode().unwrap(),
         11,
-        "the traits are there all the same"
+        "the stub still implements the trait"
     );
     let plain: u8 = server
         .connect()
@@ -269,7 +269,7 @@ fn a_method_may_have_any_name() {
     assert_eq!(plain, 9, "on the wire a raw name has no `r#`");
 }
 
-/// Some of its methods are not there.
+/// Some of its methods are disabled.
 #[jsoncomm::service(name = "conditional")]
 #[expect(
     clippy::wrong_self_convention,
@@ -334,7 +334,7 @@ fn a_method_may_be_conditional() {
     assert_eq!(fault.code, Fault::METHOD_NOT_FOUND);
 }
 
-/// It and its methods ask something of the state, with and without naming it.
+/// The trait and its methods have bounds on the state, some through `Self`.
 #[jsoncomm::service(name = "asking")]
 trait Asking: AsRef<str>
 where
@@ -414,7 +414,7 @@ fn a_trait_and_its_methods_may_have_bounds() {
     assert_eq!(client.shifted(4).unwrap(), 16);
 }
 
-/// Nothing of it is used but by what is generated.
+/// Only generated code uses it.
 mod deprecated {
     #[deprecated = "it is old"]
     #[jsoncomm::service(name = "deprecated.whole")]
@@ -424,7 +424,7 @@ mod deprecated {
 
     #[jsoncomm::service(name = "deprecated.part")]
     pub(crate) trait Part {
-        /// Also old.
+        /// Deprecated, too.
         #[deprecated(note = "call `two`")]
         fn one(&mut self, #[fd] file: std::fs::File) -> u8;
         #[deprecated]
@@ -434,7 +434,7 @@ mod deprecated {
     }
 }
 
-/// A server has no use for the stub, and says nothing about it.
+/// A server that does not use the stub gets no warning about it.
 mod served {
     #[jsoncomm::service(name = "served")]
     trait Served {
@@ -469,7 +469,7 @@ fn a_deprecated_trait_has_a_deprecated_stub() {
     let _ = deprecated::WholeClient::<jsoncomm::client::Blocking>::one;
 }
 
-/// Traits come out of macros, too.
+/// Generates a trait.
 macro_rules! getter {
     ($name:literal, $trait:ident, $method:ident($argument:ident: $ty:ty, $text:ty)) => {
         #[jsoncomm::service(name = $name)]

@@ -37,7 +37,7 @@ impl Desk for Clerk {
     }
 }
 
-/// A server that the test drives itself, and what it has reported.
+/// A server that the test drives, and its reported events.
 struct Watched {
     server: Server<Clerk>,
     clerk: Clerk,
@@ -69,7 +69,7 @@ impl Watched {
         socket
     }
 
-    /// Turns until something has been counted.
+    /// Runs the loop until the counters meet a condition.
     fn until(&mut self, done: impl Fn(&Counts) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !done(&self.server.counts()) {
@@ -80,7 +80,7 @@ impl Watched {
         }
     }
 
-    /// What has been reported.
+    /// Returns the reported events.
     fn notices(&self) -> Vec<EventKind> {
         self.events.try_iter().map(|event| event.kind).collect()
     }
@@ -205,7 +205,7 @@ fn undelivered_replies_are_reported_with_the_reason() {
         (stats.backlog, stats.connections, stats.deferred),
         (0, 0, 0)
     );
-    // On a datagram socket a caller may have no name to answer to.
+    // On a datagram socket a caller may have no address to reply to.
     let mut watched = Watched::new(Kind::Datagram, limits);
     let nameless = std::os::unix::net::UnixDatagram::unbound().unwrap();
     nameless

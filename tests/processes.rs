@@ -11,7 +11,7 @@ use jsoncomm::fds::inherited_fd;
 use jsoncomm_tests::{PATIENCE, wait_for};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 
-/// Set in a process that a test has started to play a part in it.
+/// Set in a process that a test has started.
 const PART: &str = "JSONCOMM_TESTS_PART";
 
 /// Starts the test of this thread in another process, which inherits `stdout` as descriptor 3.
@@ -30,7 +30,7 @@ fn start(stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Child {
 fn a_worker_that_closes_its_inherited_descriptor_is_noticed_at_once() {
     if std::env::var_os(PART).is_some() {
         let connection = Connection::from_fd(inherited_fd(3).unwrap()).unwrap();
-        // What is started from here does not have it.
+        // A child process does not inherit it.
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         drop(connection);
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();

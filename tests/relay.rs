@@ -20,7 +20,7 @@ struct Trouble {
     code: u32,
 }
 
-/// Behind the relay.
+/// The service of the backend.
 #[jsoncomm::service(name = "test.work")]
 trait Work {
     fn open(&mut self, path: &str) -> Result<Named, Trouble>;
@@ -58,14 +58,14 @@ impl Work for Worker {
     }
 }
 
-/// Before it: the same, and a call that is not passed on.
+/// The service of the relay: the same methods, and one that is not forwarded.
 #[jsoncomm::service(name = "test.work")]
 trait Front {
     fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Named, Trouble>;
     fn never(&mut self, call: &mut Call) -> Deferred<Named, Trouble>;
-    /// Calls twice, one after the other, and answers with the second answer.
+    /// Makes two calls in sequence, and returns the second reply.
     fn twice(&mut self, call: &mut Call, path: &str) -> Deferred<Named, Trouble>;
-    /// Notes until there is no room; says how often.
+    /// Sends notifications until there is no more room. Returns how many.
     fn flood(&mut self) -> u32;
     fn here(&mut self) -> u32;
 }
@@ -113,7 +113,7 @@ impl Front for Relay {
     }
 }
 
-/// Two servers in a row: the one behind, the relay, and how to end the relay.
+/// A backend and a relay, and how to stop the relay.
 struct Row {
     behind: Option<Running<Worker>>,
     front: PathBuf,
@@ -180,7 +180,7 @@ fn a_relay_forwards_replies_errors_and_descriptors() {
     for kind in KINDS {
         let row = Row::start(kind, PATIENCE);
         let client = row.client();
-        // Both have accepted their connection when the one behind answers.
+        // Both have accepted their connection when the backend replies.
         client.open("not there").unwrap_err();
         let before = open_fds();
         for _ in 0..50 {
@@ -208,9 +208,9 @@ fn a_relay_serves_others_while_its_backend_does_not_reply() {
         let waiting = client.start().never().unwrap();
         assert_eq!(client.here().unwrap(), 7);
         assert_eq!(client.open("Cargo.toml").unwrap().name, "Cargo.toml");
-        // The relay's own deadline ends it.
+        // The timeout of the relay ends it.
         let Err(CallError::Fault(fault)) = waiting.wait() else {
-            panic!("it is never answered");
+            panic!("it gets no reply");
         };
         assert_eq!(fault.code, Fault::DEADLINE_EXCEEDED);
         assert_eq!(client.open("Cargo.toml").unwrap().name, "Cargo.toml");
@@ -228,7 +228,7 @@ fn a_relay_survives_the_end_of_its_backend() {
         drop(row.behind.take());
         for answer in [waiting.wait(), client.open("Cargo.toml")] {
             let Err(CallError::Fault(fault)) = answer else {
-                panic!("nobody is behind it");
+                panic!("the backend has ended");
             };
             assert_eq!(fault.code, Fault::INTERNAL_ERROR);
         }
@@ -236,7 +236,7 @@ fn a_relay_survives_the_end_of_its_backend() {
     }
 }
 
-/// A connection to nobody who would read or answer.
+/// Returns a connection whose other end neither reads nor replies.
 fn unanswered() -> (Connection, Socket) {
     let (near, far) = Socket::pair(Kind::Seqpacket).unwrap();
     let near = std::os::fd::AsFd::as_fd(&near)
@@ -258,14 +258,14 @@ fn a_relay_keeps_its_deadline_while_another_thread_waits_on_its_connection() {
     let other = connection.with_timeout(Duration::from_millis(80));
     let other = std::thread::spawn(move || WorkClient::new(other).open("Cargo.toml"));
     wait_for_call();
-    // What is started now does not wait for the other.
+    // A call started now does not wait for the other.
     let Err(CallError::Fault(fault)) = client.never() else {
-        panic!("it is never answered");
+        panic!("it gets no reply");
     };
     assert!([Fault::BUSY, Fault::DEADLINE_EXCEEDED].contains(&fault.code));
     assert_eq!(client.here().unwrap(), 7);
     let Err(CallError::Fault(fault)) = waiting.wait() else {
-        panic!("it is never answered");
+        panic!("it gets no reply");
     };
     assert_eq!(fault.code, Fault::DEADLINE_EXCEEDED);
     assert!(matches!(other.join().unwrap(), Err(CallError::Deadline)));

@@ -10,7 +10,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Adds the modules of a file that stand in `folder`, with theirs.
+/// Adds the modules of a file, which are in `folder`, and their modules.
 fn add_modules(file: &Path, folder: &Path, files: &mut BTreeSet<PathBuf>) {
     let text = fs::read_to_string(file).unwrap();
     let names = text.lines().filter_map(|line| line.strip_prefix("mod "));
@@ -22,7 +22,7 @@ fn add_modules(file: &Path, folder: &Path, files: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// The files that the programs of tests are compiled from, without their roots.
+/// Returns the files that the test programs are compiled from, without their roots.
 fn modules() -> BTreeSet<PathBuf> {
     let tests = root().join("tests");
     let mut files = BTreeSet::new();
@@ -47,7 +47,7 @@ fn each_row_of_the_page_names_a_test_that_exists() {
     let mut rows = 0;
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {
-        // What stands above the rule is the table's head.
+        // The line above the rule is the head of the table.
         let head = lines.peek().is_some_and(|next| next.starts_with("|---"));
         if head || !is_row(&line) {
             continue;
@@ -71,7 +71,7 @@ fn each_row_of_the_page_names_a_test_that_exists() {
     assert!(rows > 0, "no rows were found");
 }
 
-/// Adds the files below a folder that have tests, without packages of their own.
+/// Adds the files below a folder that have tests, except those of nested packages.
 fn add_files_with_tests(folder: &Path, files: &mut BTreeSet<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -6,10 +6,10 @@ mod errors;
 
 use std::fmt::{Debug, Display};
 
-/// What nobody may see: a password, and a number.
+/// The sensitive values: a password, and a number.
 const SECRETS: [&str; 2] = ["hunter2", "271828"];
 
-/// Asserts that neither is in what `shown` prints, and returns how it displays.
+/// Asserts that neither is in the `Debug` or `Display` text, and returns the latter.
 fn silent(shown: &(impl Debug + Display)) -> String {
     let all = format!("{shown} {shown:?} {shown:#?}");
     for secret in SECRETS {

@@ -16,7 +16,7 @@ use jsoncomm::{Call, CallError, Connection, Fault, Kind, Limits, Message, Server
 use jsoncomm_examples::{Files, FilesClient, FilesError, Folder, Opened, Put};
 use jsoncomm_tests::{KINDS, PATIENCE, Running};
 
-/// A service that opens nothing: what a test of a caller puts in place of the daemon.
+/// A mock for tests of a caller, in place of the server.
 #[derive(Debug, Default)]
 struct Mock {
     asked: Vec<String>,
@@ -83,11 +83,11 @@ fn a_mock_needs_no_server() {
 /// Counts.
 #[jsoncomm::service(name = "example.counter")]
 trait Counter {
-    /// Adds and says the sum.
+    /// Adds a number and returns the sum.
     fn add(&mut self, n: u64) -> u64;
 }
 
-/// A result with one parameter, as many crates have it.
+/// A result with one parameter, as in many crates.
 type Fallible<T> = Result<T, Trouble>;
 
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
@@ -104,7 +104,7 @@ struct Point<T> {
     y: T,
 }
 
-/// A type with the name of a parameter.
+/// A type with the name of a generated parameter.
 type P0 = u8;
 
 /// Functions for serde's attributes.
@@ -115,7 +115,7 @@ mod functions {
         5
     }
 
-    /// A number as so many letters.
+    /// Writes a number as a string of that length.
     pub(super) fn serialize<S: Serializer>(length: &usize, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&"x".repeat(*length))
     }
@@ -125,10 +125,10 @@ mod functions {
     }
 }
 
-/// An `Option` by another name.
+/// An alias of `Option`.
 type Maybe = Option<String>;
 
-/// Takes and returns every shape that a signature can have.
+/// Takes and returns all kinds of types that a signature can have.
 #[jsoncomm::service(name = "example.odd-ones")]
 trait Odd {
     fn nothing(&mut self) -> Fallible<()>;
@@ -311,7 +311,7 @@ fn arguments_of_every_type_arrive_as_sent() {
         assert_eq!(point, Point { x: 2, y: 1 });
         assert_eq!(odd.optional(Some(1), 2, 3).unwrap(), (Some(1), 2, 3));
         odd.forget("me").unwrap();
-        // Calls are handled in order, so the answer to this one says that the other has been.
+        // Calls are handled in order: after this reply the other has been handled.
         odd.nothing().unwrap();
         assert_eq!(server.stop().0.forgotten, ["me"]);
     }
@@ -425,7 +425,11 @@ fn several_services_share_a_socket_and_several_sockets_a_server() {
     for (round, path) in (1..).zip(&paths) {
         let connection = Connection::open(path).unwrap().with_timeout(PATIENCE);
         let counter = CounterClient::new(connection.clone());
-        assert_eq!(counter.add(1).unwrap(), round, "one state behind all");
+        assert_eq!(
+            counter.add(1).unwrap(),
+            round,
+            "all services share one state"
+        );
         OddClient::new(connection).nothing().unwrap();
     }
     remote.stop();

@@ -21,25 +21,25 @@ use jsoncomm_tests::{
     wait_until,
 };
 
-/// Some is answered at once, some when another call says so.
+/// Some calls get their reply at once, some when another call is made.
 #[jsoncomm::service(name = "test.shared")]
 trait Shared {
     fn quick(&mut self, number: u64) -> u64;
-    /// Is answered by `give`.
+    /// Gets its reply from `give`.
     fn wait(&mut self, call: &mut Call, number: u64) -> Deferred<u64>;
-    /// How many calls of `wait` are not answered yet.
+    /// Returns how many calls of `wait` have no reply yet.
     fn waiting(&mut self) -> usize;
-    /// Answers them; returns how many there were.
+    /// Replies to them. Returns how many there were.
     fn give(&mut self) -> usize;
     #[oneway]
     fn note(&mut self, number: u64);
-    /// How many notes have come.
+    /// Returns how many notes have arrived.
     fn notes(&mut self) -> u64;
-    /// Counts up to `end`.
+    /// Sends the numbers below `end`.
     fn count(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
-    /// Never ends.
+    /// Returns a stream that never ends.
     fn open(&mut self, call: &mut Call) -> Stream<u64>;
-    /// Gives the file back.
+    /// Returns the file.
     fn swap(&mut self, number: u64, #[fd] file: OwnedFd) -> Swapped;
 }
 
@@ -103,7 +103,7 @@ fn start(kind: Kind) -> Running<State> {
     })
 }
 
-/// Has a thread wait for a call that is not answered yet; the second gives its answer.
+/// Starts a thread that waits for a deferred reply. `give` of the returned client sends that reply.
 fn waiting_thread(
     server: &Running<State>,
     connection: &Connection,
@@ -211,7 +211,7 @@ fn each_deadline_is_kept_whichever_thread_receives() {
             let patient = scope.spawn(move || patient.wait(9));
             let other = SharedClient::new(server.connect());
             wait_until(|| other.waiting().unwrap() >= 6);
-            // The others' are over before this is, and nobody receives for it but itself.
+            // The other calls have ended before this one, so its own thread has to receive.
             let late = connection.with_timeout(Duration::from_millis(150));
             let late = SharedClient::new(late).wait(0);
             assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
@@ -272,7 +272,7 @@ fn a_callback_may_call_again_while_others_wait() {
         let again = SharedClient::new(server.connect());
         let same = shared.clone();
         shared.start().quick(1).unwrap().on_complete(move |first| {
-            // The thread that receives is the one that is called.
+            // The thread that receives also runs the callback.
             let second = same.quick(2).unwrap();
             let third = again.quick(3).unwrap();
             tell.send((first.unwrap(), second, third)).unwrap();
@@ -283,7 +283,7 @@ fn a_callback_may_call_again_while_others_wait() {
     }
 }
 
-/// Counts how often it is woken, and polls again at once.
+/// Counts its wake-ups, and polls again at once.
 struct Eager {
     call: std::sync::Mutex<Option<PendingCall<u64>>>,
     polls: AtomicU64,
@@ -319,19 +319,23 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
             call: std::sync::Mutex::new(Some(call)),
             polls: AtomicU64::new(0),
         });
-        // The first poll; another thread receives.
+        // The first poll, while another thread receives.
         Arc::clone(&eager).wake();
         wait_until(|| other.waiting().unwrap() >= 2);
         for number in 0..100 {
             assert_eq!(other.quick(number).unwrap(), number);
         }
-        assert_eq!(eager.polls.load(Ordering::SeqCst), 1, "nothing has come");
+        assert_eq!(
+            eager.polls.load(Ordering::SeqCst),
+            1,
+            "no reply has arrived"
+        );
         other.give().unwrap();
         assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
         let until = Instant::now() + PATIENCE;
         while eager.call.lock().unwrap().is_some() {
             assert!(Instant::now() < until, "it is not woken");
-            // The other thread may have had its answer first.
+            // The other thread may have had its reply first.
             connection.run_once().unwrap();
         }
         assert_eq!(eager.polls.load(Ordering::SeqCst), 2);
@@ -346,7 +350,7 @@ fn deadlines_are_kept_while_unused_descriptors_are_slow_to_close() {
         let call = connection.start::<u64, Infallible>("a.b", &(1,)).unwrap();
         let (Json(heard), _) = far.receive::<Json<serde_json::Value>>().unwrap();
         let late = br#"{"jsonrpc":"2.0","id":1,"result":1}"#;
-        // So many that whoever receives has to close them itself in the end.
+        // So many that the receiving thread has to close some itself in the end.
         let null = File::open("/dev/null").unwrap();
         let ends = [(); 2].map(|()| {
             let Slow { fd, end } = nested();
@@ -402,7 +406,7 @@ fn a_callback_runs_for_each_item_while_its_thread_waits() {
         let until = Instant::now() + PATIENCE;
         let count = loop {
             assert!(Instant::now() < until);
-            // The items are not kept until it returns.
+            // The items are not queued until it returns.
             assert!(SharedClient::new(hasty.clone()).wait(1).is_err());
             if let Ok(count) = told.try_recv() {
                 break count;
@@ -412,7 +416,7 @@ fn a_callback_runs_for_each_item_while_its_thread_waits() {
     }
 }
 
-/// Numbers that look random, the same each time.
+/// Deterministic pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -425,7 +429,7 @@ impl Random {
     }
 }
 
-/// Makes one of all sorts of calls, and checks what it ends with.
+/// Makes a call of a random kind, and checks its result.
 fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64>) {
     let number = random.below(1 << 40);
     match random.below(10) {
@@ -448,7 +452,7 @@ fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64
             assert!(shared.count(end).unwrap().map(Result::unwrap).eq(0..end));
         }
         6 => {
-            // Left in the middle.
+            // Dropped in the middle.
             let mut items: Items<u64> = shared.count(100).unwrap();
             assert_eq!(items.next().unwrap().unwrap(), 0);
         }
@@ -511,7 +515,7 @@ fn calls_of_all_kinds_from_many_threads_get_their_own_replies() {
         let shared = SharedClient::new(connection.clone());
         let until = Instant::now() + PATIENCE;
         while called.load(Ordering::SeqCst) > 0 {
-            assert!(Instant::now() < until, "a callback was forgotten");
+            assert!(Instant::now() < until, "a callback did not run");
             shared.quick(1).unwrap();
         }
         shared.give().unwrap();
@@ -541,7 +545,7 @@ fn a_call_that_could_not_be_sent_fails_with_not_sent() {
     }
 }
 
-/// The far end of a connection, in the hand of the test.
+/// Returns a connection, and its other end, which the test drives.
 fn by_hand(kind: Kind) -> (Connection, Socket) {
     let (near, far) = pair(kind);
     let near = near.as_fd().try_clone_to_owned().unwrap();

@@ -19,9 +19,9 @@ use tempfile::TempDir;
 trait Desk {
     fn echo(&mut self, number: u32) -> u32;
     fn large(&mut self, size: usize) -> String;
-    /// Is answered when the test says so.
+    /// Gets its reply when the test sends it.
     fn keep(&mut self, call: &mut Call) -> Deferred<u32>;
-    /// Holds the server until the test lets it go.
+    /// Blocks the server until the test releases it.
     fn hold(&mut self) -> u32;
 }
 
@@ -51,7 +51,7 @@ impl Desk for Clerk {
     }
 }
 
-/// A server on its thread, until it stops by itself.
+/// A server on its thread, until it stops.
 struct Office {
     remote: ServerHandle<Clerk>,
     kept: Receiver<Reply<u32>>,
@@ -105,7 +105,7 @@ impl Office {
         socket
     }
 
-    /// A reply that has been deferred.
+    /// Returns the next deferred reply.
     fn kept(&self) -> Reply<u32> {
         self.kept.recv_timeout(PATIENCE).unwrap()
     }
@@ -119,7 +119,7 @@ fn is_stopping<T>(answer: &Result<T, CallError>) -> bool {
     matches!(answer, Err(CallError::Fault(fault)) if fault.code == Fault::SHUTTING_DOWN)
 }
 
-/// So long that nobody waits for its end.
+/// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
@@ -136,12 +136,15 @@ fn deferred_replies_are_sent_and_new_calls_refused() {
         while office.path().exists() {
             std::thread::yield_now();
         }
-        assert!(Connection::open(office.path()).is_err(), "nobody finds it");
+        assert!(
+            Connection::open(office.path()).is_err(),
+            "the path is unlinked"
+        );
         assert!(one.is_wanted() && two.is_wanted());
         if kind == Kind::Seqpacket {
             assert!(is_stopping(&asking.echo(1)), "no more work");
         } else {
-            // Nothing gets in any more.
+            // New connections are refused.
             assert!(asking.echo(1).is_err());
         }
         one.send(1);
@@ -184,7 +187,7 @@ fn calls_of_a_removed_endpoint_do_not_delay_the_shutdown() {
     assert_stops(&mut server, &mut clerk);
 }
 
-/// The server has nothing to do, and knows it.
+/// Asserts that an idle server stops at once.
 fn assert_stops(server: &mut Server<Clerk>, clerk: &mut Clerk) {
     server.shut_down(LONG).unwrap();
     let start = Instant::now();
@@ -231,7 +234,7 @@ fn calls_sent_before_the_shutdown_get_replies() {
         }
         office.remote.shut_down(LONG);
         for _ in 0..6 {
-            // As many as get there before it stops.
+            // As many as are sent before it stops.
             office.gate.send(()).unwrap();
         }
         let mut refused = 0;
@@ -240,7 +243,7 @@ fn calls_sent_before_the_shutdown_get_replies() {
             assert_eq!(answer["id"], id, "{kind:?}");
             refused += u32::from(answer["error"]["code"] == Fault::SHUTTING_DOWN);
         }
-        assert!(refused < 6, "the first had begun");
+        assert!(refused < 6, "the first call was in progress");
         if kind == Kind::Seqpacket {
             let end = socket.receive::<Json<Value>>();
             assert!(matches!(end, Err(Error::Closed)));
@@ -255,7 +258,7 @@ fn backlogged_replies_are_sent_if_their_peer_reads_in_time() {
     let office = Office::open(Kind::Seqpacket);
     let mut slow = office.raw(Kind::Seqpacket);
     let large = r#"{"jsonrpc":"2.0","id":1,"method":"example.desk.large","params":[100000]}"#;
-    // The last ones wait in the server, which does not read from such a peer.
+    // The last ones are in the backlog of the server, which applies backpressure.
     let mut asked = 0;
     while asked < 100
         && slow
@@ -285,7 +288,7 @@ fn no_peer_can_prevent_a_shutdown() {
     let before = open_fds();
     for kind in KINDS {
         let office = Office::open(kind);
-        // One does not read, one waits for ever, one asks all the time.
+        // One does not read, one waits for ever, one calls all the time.
         let deaf = office.raw(kind);
         let large = br#"{"jsonrpc":"2.0","id":1,"method":"example.desk.large","params":[1000000]}"#;
         for _ in 0..3 {
@@ -367,7 +370,11 @@ fn a_server_stops_when_its_stop_on_close_connection_closes() {
         let one = DeskClient::new(connection.unwrap().with_timeout(PATIENCE));
         drop(ours);
         let other = || DeskClient::new(Connection::open(&path).unwrap().with_timeout(PATIENCE));
-        assert_eq!(other().echo(1).unwrap(), 1, "another that goes is no end");
+        assert_eq!(
+            other().echo(1).unwrap(),
+            1,
+            "another connection does not stop the server"
+        );
         let last = one.start().echo(2).unwrap();
         drop((one, last));
         if !ended {
@@ -375,7 +382,11 @@ fn a_server_stops_when_its_stop_on_close_connection_closes() {
             remote.stop();
         }
         let handled = over.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(handled, if ended { 2 } else { 3 }, "what was sent is done");
+        assert_eq!(
+            handled,
+            if ended { 2 } else { 3 },
+            "the sent call is carried out"
+        );
         thread.join().unwrap();
     }
     assert_open_fds(before);
@@ -395,7 +406,7 @@ fn stop_on_close_needs_a_connection() {
     assert!(matches!(listening, Err(Error::Address { .. })));
 }
 
-/// A service manager keeps the socket, and gives it to the next server.
+/// A service manager keeps the socket, and passes it to the next server.
 #[test]
 fn an_adopted_socket_is_left_unchanged_for_the_next_server() {
     for kind in KINDS {
@@ -427,7 +438,11 @@ fn an_adopted_socket_is_left_unchanged_for_the_next_server() {
         kept.recv_timeout(PATIENCE).unwrap().send(1);
         while first.run_once(&mut clerk, Some(PATIENCE)).unwrap() == ControlFlow::Continue(()) {}
         drop(first);
-        assert_eq!(begun.wait().unwrap(), 1, "what was begun is answered");
+        assert_eq!(
+            begun.wait().unwrap(),
+            1,
+            "the call in progress gets its reply"
+        );
 
         let mut second = serve();
         while second.counts().handled < 2 {

@@ -20,7 +20,7 @@ use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds, p
 use rustix::net::{RecvFlags, SocketType, recv, sockopt};
 use serde_json::{Value, json};
 
-/// Short, and surely over when it is over.
+/// A short timeout.
 const MOMENT: Duration = Duration::from_millis(30);
 
 #[derive(Debug, Message)]
@@ -30,7 +30,7 @@ struct Take {
     files: Vec<File>,
 }
 
-/// A file that can be told from every other: its content is its name.
+/// Returns a distinct file: its content is its name.
 fn file(name: &str) -> File {
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, name.as_bytes()).unwrap();
@@ -49,7 +49,7 @@ fn nulls(count: usize) -> Vec<File> {
     std::iter::repeat_with(null).take(count).collect()
 }
 
-/// Fills the way to a peer that does not read; says how many messages fitted.
+/// Sends to a peer that does not read until there is no more room. Returns how many messages were sent.
 fn fill(socket: &mut Socket, text: &str) -> usize {
     let mut count = 0;
     while socket.try_send(text).unwrap() == SendStatus::Done {
@@ -139,7 +139,7 @@ fn receiving_and_sending_keep_their_deadline() {
         fill(&mut left, "x");
         left.set_timeout(Some(MOMENT));
         assert!(matches!(left.send("x"), Err(Error::Deadline)));
-        // It is as usable as before.
+        // The socket is still usable.
         right.set_timeout(Some(PATIENCE));
         assert_eq!(right.receive::<String>().unwrap().0, "x");
         left.set_timeout(Some(PATIENCE));
@@ -236,7 +236,7 @@ fn unconnected_sockets_reply_to_the_sender() {
     let (answer, sender) = left.receive::<String>().unwrap();
     assert_eq!((&*answer, sender), ("answer", Some(to.clone())));
     drop(right);
-    assert!(matches!(left.send_to("anybody?", &to), Err(Error::Closed)));
+    assert!(matches!(left.send_to("text", &to), Err(Error::Closed)));
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_socket_that_was_never_connected_is_closed() {
     let mut socket = Socket::from_fd(fd).unwrap();
     socket.set_timeout(Some(PATIENCE));
     let (done, is_done) = std::sync::mpsc::channel();
-    // On a thread, so that waiting for ever fails the test instead of keeping it.
+    // On a thread, so that blocking for ever fails the test.
     let thread = std::thread::spawn(move || {
         let tried = matches!(socket.try_receive::<String>(), Ok(Received::Closed));
         let waited = matches!(socket.receive::<String>(), Err(Error::Closed));

@@ -1,6 +1,6 @@
 //! Peers of other users, of other user namespaces and of other network namespaces.
 //!
-//! Not everybody may make such a peer; where root in a container may not either, the tests pass without one.
+//! Creating such peers needs privileges. Where even root in a container lacks them, the tests pass without one.
 
 mod in_flight;
 mod networks;
@@ -19,11 +19,11 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 #[jsoncomm::service(name = "test.gate")]
 trait Gate {
-    /// Says who asks.
+    /// Returns the user of the caller.
     fn who(&mut self, call: &mut Call) -> Option<u32>;
-    /// Hands out a descriptor.
+    /// Returns a descriptor.
     fn open(&mut self) -> Opened;
-    /// Is answered by `release`.
+    /// Gets its reply from `release`.
     fn keep(&mut self, call: &mut Call) -> Deferred<u64>;
     fn release(&mut self) -> usize;
 }
@@ -62,10 +62,10 @@ impl Gate for Guard {
     }
 }
 
-/// Set for a process that a test has started elsewhere: the path of a socket.
+/// Set in a process that a test has started elsewhere. Its value is the path of a socket.
 const ELSEWHERE: &str = "JSONCOMM_TESTS_ELSEWHERE";
 
-/// Another process, in namespaces of its own, which runs a test of this program that does something only there.
+/// Another process, in its own namespaces. It runs a test of this program that acts only there.
 struct Other {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -84,9 +84,9 @@ impl Other {
         Some(Self::spawn(&mut command, test, path))
     }
 
-    /// Starts it as another user; only root may.
+    /// Starts it as another user. Needs root.
     fn start_as(user: u32, test: &str, path: &Path) -> Self {
-        // That user need not be able to get at the file.
+        // That user may have no access to the file of the program.
         let mut command = Command::new("/proc/self/exe");
         command.uid(user).gid(user).current_dir("/");
         Self::spawn(&mut command, test, path)
@@ -108,7 +108,7 @@ impl Other {
         }
     }
 
-    /// What it says next.
+    /// Returns the next line of its output.
     #[track_caller]
     fn hear(&mut self) -> String {
         let mut lines = self.lines.by_ref().map(Result::unwrap);
@@ -116,7 +116,7 @@ impl Other {
         line.unwrap()
     }
 
-    /// Lets it go on.
+    /// Lets it continue.
     fn go_on(&mut self) {
         self.tell.write_all(b"\n").unwrap();
     }
@@ -129,14 +129,14 @@ impl Drop for Other {
     }
 }
 
-/// The path that this process was started with, if it is not the one that runs the tests.
+/// Returns the path that this process was started with, if a test has started it.
 fn elsewhere() -> Option<PathBuf> {
     let path = env::var_os(ELSEWHERE)?;
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     Some(path.into())
 }
 
-/// Says something to the test that has started this process.
+/// Sends a line to the test that has started this process.
 fn say(text: impl std::fmt::Display) {
     let mut out = std::io::stdout();
     out.write_all(format!("\nsays {text}\n").as_bytes())
@@ -144,7 +144,7 @@ fn say(text: impl std::fmt::Display) {
     out.flush().unwrap();
 }
 
-/// Waits until that test lets this process go on, or ends.
+/// Waits until that test lets this process continue, or ends.
 fn wait() {
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }

@@ -30,14 +30,14 @@ struct Gift {
     file: File,
 }
 
-/// Something of a size that fills a socket soon.
+/// An item large enough to fill a socket soon.
 #[derive(Debug, Message)]
 struct Brick {
     number: u32,
     weight: String,
 }
 
-/// More bricks than any socket holds of those that nobody reads: its 2 MiB are some hundred.
+/// More items than any socket holds unread: 2 MiB are some hundred.
 const MANY: u32 = 400;
 
 fn brick(number: u32) -> Brick {
@@ -47,27 +47,27 @@ fn brick(number: u32) -> Brick {
 
 #[jsoncomm::service(name = "example.ticker")]
 trait Ticker {
-    /// Counts up to `end`, as fast as it is read.
+    /// Sends the numbers below `end`, as fast as they are read.
     fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32>;
-    /// Gives files away.
+    /// Sends files.
     fn gifts(&mut self, call: &mut Call, end: u32) -> Stream<Gift, Trouble>;
     /// Fails after `items`.
     fn fails(&mut self, call: &mut Call, items: u32) -> Stream<u32, Trouble>;
-    /// Gives up after `items`.
+    /// Drops its sender after `items`.
     fn drops(&mut self, call: &mut Call, items: u32) -> Stream<u32>;
-    /// Panics with its sink in the shelf.
+    /// Panics while the state holds its sender.
     fn panics(&mut self, call: &mut Call) -> Stream<Brick>;
-    /// Sends what `lay` lays.
+    /// Sends the items that `lay` makes.
     fn bricks(&mut self, call: &mut Call, overflow: usize, capacity: usize) -> Stream<Brick>;
-    /// Lays bricks on all walls, up to `end` or until a wall takes no more; says the first it did not take, by wall.
+    /// Sends items to all open streams up to `end`, or until one is full. Returns the first refused number of each.
     fn lay(&mut self, end: u32) -> Vec<Option<u32>>;
-    /// Ends the walls.
+    /// Ends these streams.
     fn finish(&mut self) -> u32;
-    /// How many walls are wanted, how often there was room again, and how many were cancelled.
+    /// Returns how many of these streams are open, how often one had room again, and how many were cancelled.
     fn told(&mut self) -> (u32, u32, u32);
-    /// Hands the sink to another thread.
+    /// Moves the sender to another thread.
     fn away(&mut self, call: &mut Call) -> Stream<u32>;
-    /// Answers at once.
+    /// Replies at once.
     fn plain(&mut self, number: u32) -> u32;
 }
 
@@ -226,11 +226,11 @@ fn items_carry_descriptors_and_leak_none() {
             seen += 1;
         }
         assert_eq!(seen, 300);
-        // And of a stream that is left in the middle.
+        // Also those of a stream that is dropped in the middle.
         let mut gifts = ticker.gifts(300).unwrap();
         assert_eq!(gifts.next().unwrap().unwrap().number, 0);
         drop(gifts);
-        // The first may have been answered before the server knew of the end.
+        // The first may get its reply before the server has noticed the end.
         for number in 0..50 {
             assert_eq!(ticker.plain(number).unwrap(), number);
         }
@@ -275,7 +275,7 @@ fn a_dropped_sender_ends_the_stream_with_a_fault() {
         assert!(stream.next().is_none());
         let fault = ticker.panics().unwrap().next().unwrap().unwrap_err();
         assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::INTERNAL_ERROR));
-        assert_eq!(ticker.told().unwrap().0, 0, "a wall that nobody waits for");
+        assert_eq!(ticker.told().unwrap().0, 0, "a stream is still open");
     }
 }
 
@@ -367,7 +367,7 @@ fn a_stream_that_is_not_read_ends_and_uses_bounded_memory() {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
         let stream = ticker.count(1_000_000).unwrap();
-        // Each call takes in what has come of the stream.
+        // Each call receives the items that have arrived.
         for number in 0..2000 {
             assert_eq!(ticker.plain(number).unwrap(), number);
         }
@@ -416,7 +416,7 @@ fn another_thread_can_send_items() {
                     Err(other) => panic!("{other}"),
                 }
             }
-            // The rest from here, whichever thread gets to do it.
+            // The rest from this thread, whichever thread sends them.
             sink.feed((3000..6000).map(Ok));
         });
         let ticker = TickerClient::new(server.connect());

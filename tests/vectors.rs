@@ -15,7 +15,7 @@ use answers::Client;
 use file::load;
 use messages::Message;
 
-/// Where the vectors are.
+/// Returns the folder of the vectors.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
 }

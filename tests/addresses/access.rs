@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-/// Permission bits, owner and group.
+/// Returns permission bits, owner and group.
 fn access(path: &Path) -> (u32, u32, u32) {
     let data = std::fs::symlink_metadata(path).unwrap();
     (data.mode() & 0o7777, data.uid(), data.gid())
 }
 
-/// The process's own user and group.
+/// Returns the user and group of this process.
 fn me() -> (u32, u32) {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     (uid.as_raw(), gid.as_raw())
 }
 
-/// A user and a group that files can be given to: nobody's in particular for root, else one's own.
+/// Returns a user and group that files can be given to: arbitrary ones for root, otherwise the own ones.
 fn somebody(directory: &Path) -> (u32, u32) {
     let file = directory.join("to give away");
     File::create(&file).unwrap();
@@ -111,7 +111,7 @@ fn only_the_own_user_can_connect_before_owner_and_mode_are_set() {
             while !stop.load(Ordering::Relaxed) {
                 let data = std::fs::symlink_metadata(&path).ok();
                 let now = data.map(|data| (data.mode() & 0o7777, data.uid(), data.gid()));
-                // The kernel reads them one after the other; what is seen twice was so.
+                // Mode and owner are read one after the other: only a pair that is seen twice is consistent.
                 seen.extend(now.filter(|_| now == last));
                 last = now;
             }

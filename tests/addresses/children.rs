@@ -1,6 +1,6 @@
 //! What depends on the whole process: its directory, umask, user, descriptors and `/proc`.
 //!
-//! Such a test does its work in a child: the same program once more, started differently.
+//! Such a test does its work in a child process: this program, started in another way.
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -10,14 +10,14 @@ use std::process::Command;
 
 use super::*;
 
-/// Says to the child that it is one, and where to work.
+/// Set in the child. Its value is the directory to work in.
 const CHILD: &str = "JSONCOMM_TESTS_CHILD";
 
-/// Left by a child that has come to its end.
+/// File that the child leaves when its work is done.
 const DONE: &str = "done";
 
-/// Has a child do `work` in the directory, for the test of this thread, which ends with this call: the child
-/// comes through here as well. `start` makes the command that starts it.
+/// Runs `work` in a child process, in the directory. It must be the last call of a test: the child runs the same test
+/// and comes through here as well. `start` returns the command that starts the child.
 fn in_child(directory: &Path, start: impl FnOnce(PathBuf) -> Command, work: impl FnOnce()) {
     if let Some(directory) = std::env::var_os(CHILD) {
         std::env::set_current_dir(directory).unwrap();
@@ -32,17 +32,17 @@ fn in_child(directory: &Path, start: impl FnOnce(PathBuf) -> Command, work: impl
         .output();
     let child = match child {
         Ok(child) => child,
-        // Not every user may get to the program.
+        // Some users have no access to the program.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
         Err(error) => panic!("{error}"),
     };
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success(), "{said}");
-    // It is not there if no test has this name.
+    // Missing if no test has this name.
     std::fs::remove_file(directory.join(DONE)).unwrap();
 }
 
-/// A directory to work in as a user who is not root, and how to start as that user.
+/// Returns a directory of a user other than root, and how to start a process as that user.
 fn as_nobody() -> (tempfile::TempDir, impl FnOnce(PathBuf) -> Command) {
     const NOBODY: u32 = 65534;
     let directory = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ fn files_without_access_are_refused_and_kept() {
             assert_eq!(denied, AddressProblem::Denied);
             let denied = problem(Connection::open("live"));
             assert_eq!(denied, AddressProblem::Denied);
-            // Whether it is live is not to be known either.
+            // Without access it is unknown whether the socket is live.
             assert_eq!(problem(Bound::at("live", kind)), AddressProblem::Denied);
             drop(bound);
 
@@ -206,8 +206,8 @@ fn a_socket_whose_owner_cannot_be_set_is_unlinked() {
     });
 }
 
-/// The standard library opens `/dev/null` in place of standard descriptors that are closed, so that no
-/// socket becomes one of them.
+/// The standard library opens `/dev/null` in place of closed standard descriptors, so no socket gets their
+/// numbers.
 #[test]
 fn closed_standard_descriptors_do_no_harm() {
     alone!();
@@ -228,7 +228,7 @@ fn closed_standard_descriptors_do_no_harm() {
                 Bound::at(path, kind).unwrap().reached_at(path);
                 let _ = std::fs::remove_file("a.sock");
             }
-            writeln!(std::io::stdout(), "nobody hears that").unwrap();
+            writeln!(std::io::stdout(), "written to /dev/null").unwrap();
         }
         assert_open_fds(before);
     });
@@ -243,7 +243,7 @@ fn without_proc_short_paths_work_and_long_ones_fail_with_the_reason() {
         .args(["-m", "sh", "-c", hide])
         .output();
     if std::env::var_os(CHILD).is_none() && !hides.is_ok_and(|output| output.status.success()) {
-        // Only root can, and not in every container.
+        // Only root can hide /proc, and not in every container.
         return;
     }
     let hidden = |program: PathBuf| {

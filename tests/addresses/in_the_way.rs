@@ -1,4 +1,4 @@
-//! Files that are already at the path: which are replaced, and who gets the path.
+//! Files that are already at the path: which are replaced, and which server gets the path.
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -10,13 +10,13 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, list
 
 use super::*;
 
-/// Tells one file from another, and from itself with another owner or mode.
+/// Returns what identifies a file, with its owner and mode.
 fn stamp(path: &Path) -> (u64, u64, u32, u32) {
     let data = std::fs::symlink_metadata(path).unwrap();
     (data.dev(), data.ino(), data.mode(), data.uid())
 }
 
-/// A socket that is bound and nothing more.
+/// Binds a plain socket.
 fn bare(path: &Path, of: SocketType) -> OwnedFd {
     let fd = socket(AddressFamily::UNIX, of, None).unwrap();
     bind(&fd, &SocketAddrUnix::new(path).unwrap()).unwrap();
@@ -49,7 +49,7 @@ fn a_server_replaces_a_dead_socket_also_beyond_sun_path() {
         let (_directory, deep) = deep();
         let path = deep.join("a.sock");
         let bound = Bound::at(&path, kind).unwrap();
-        // Dead under another name: the one it was bound by is removed.
+        // Another hard link to the dead socket: the link at the path to bind is replaced.
         let dead = deep.join("dead.sock");
         std::fs::hard_link(&path, &dead).unwrap();
         drop(bound);
@@ -113,7 +113,7 @@ fn a_file_that_is_not_a_socket_is_never_replaced() {
     assert_open_fds(before);
 }
 
-/// The path is taken, and stays so.
+/// Asserts that the path is in use, and stays so.
 #[track_caller]
 fn assert_is_live(path: &Path) {
     let before = stamp(path);
@@ -139,7 +139,7 @@ fn a_live_socket_is_never_replaced() {
         let fd = bare(&path, of);
         assert_is_live(&path);
         if of == SocketType::DGRAM {
-            // Connected elsewhere, it refuses everybody else.
+            // A datagram socket that is connected elsewhere refuses other senders.
             let other = bare(&path.with_extension("other"), of);
             let address = SocketAddrUnix::new(path.with_extension("other")).unwrap();
             connect(&fd, &address).unwrap();
@@ -149,7 +149,7 @@ fn a_live_socket_is_never_replaced() {
         }
         listen(&fd, 0).unwrap();
         assert_is_live(&path);
-        // With no room for one more client.
+        // The backlog has no room for another client.
         let client = socket(AddressFamily::UNIX, of, None).unwrap();
         connect(&client, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         assert_is_live(&path);
@@ -169,7 +169,7 @@ fn probing_a_live_listener_leaves_no_trace() {
 
 #[test]
 fn a_dead_socket_of_another_user_stays_unless_that_user_is_the_requested_owner() {
-    /// Nobody in particular.
+    /// An arbitrary user.
     const OWNER: u32 = 54_321;
     alone!();
     for kind in KINDS {
@@ -177,7 +177,7 @@ fn a_dead_socket_of_another_user_stays_unless_that_user_is_the_requested_owner()
         let path = directory.path().join("a.sock");
         drop(bare(&path, SocketType::DGRAM));
         if chown(&path, Some(OWNER), None).is_err() {
-            // Only root can give files away.
+            // Only root can change the owner of files.
             return;
         }
         let before = stamp(&path);
@@ -189,7 +189,7 @@ fn a_dead_socket_of_another_user_stays_unless_that_user_is_the_requested_owner()
         let bound = Bound::at(Bind::at(&path).owner(OWNER), kind).unwrap();
         assert_eq!(stamp(&path).3, OWNER);
         bound.reached_at(&path);
-        // And a live one is live, whosever it is.
+        // A live socket of another user is live.
         let _live = bare(&path, SocketType::DGRAM);
         chown(&path, Some(OWNER), None).unwrap();
         assert_is_live(&path);

@@ -74,14 +74,14 @@ fn messages_that_are_not_the_reply_are_skipped() {
                 ] {
                     far.say(opened(&wrong, 99), one);
                 }
-                // Neither a call nor half an answer is one.
+                // Neither a call nor an incomplete reply is the reply.
                 let call = json!({"jsonrpc": "2.0", "id": id, "method": "test.files.open", "params": {"path": "a"}});
                 far.say(call.to_string(), one);
                 far.say(json!({"jsonrpc": "2.0", "method": "tell"}).to_string(), one);
                 far.say(json!({"jsonrpc": "2.0", "result": 1}).to_string(), one);
                 far.say(opened(&Value::Null, 99), one);
                 far.open(&id, len);
-                // Once more, for the next call to find.
+                // Once more: the next call receives it.
                 far.open(&id, 99);
             }
             drop(null);
@@ -95,7 +95,7 @@ fn messages_that_are_not_the_reply_are_skipped() {
     }
 }
 
-/// Answers with these texts, in which `ID` is the id, and gives what the calls end with to `check`.
+/// Replies with these texts, in which `ID` is the id, and passes the result of each call to `check`.
 fn answered(
     texts: &'static [(&'static str, usize)],
     check: impl Fn(&str, Result<Opened, CallError<FilesError>>),

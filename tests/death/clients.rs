@@ -10,12 +10,12 @@ fn calls_from_another_process() {
         .with_timeout(PATIENCE);
     let desk = DeskClient::new(connection).start();
     let _calls: Vec<PendingCall<u64>> = (0..5).map(|_| desk.never().unwrap()).collect();
-    // More items than there is room for are under way, and none is read.
+    // More items than the socket has room for are being sent, and none is read.
     let _numbers = desk.stall(50).unwrap();
     let kept = || DeskClient::new(open(&path)).kept().unwrap().0;
     wait_until(|| kept() >= 5);
     ready();
-    // Until it is killed.
+    // Blocks until this process is killed.
     let _ = channel::<()>().1.recv_timeout(PATIENCE);
 }
 
@@ -35,7 +35,7 @@ fn a_client_that_is_killed_leaves_nothing_behind() {
             assert_eq!(desk.kept().unwrap().0, 5);
             client.kill();
             if kind == Kind::Seqpacket {
-                // The kernel tells; on datagrams only the attempt to answer does.
+                // The kernel reports the hang-up of a connection. On datagrams only sending a reply detects it.
                 wait_until(|| desk.kept().unwrap().1 == 0);
             }
             assert_eq!(desk.give().unwrap(), 6);

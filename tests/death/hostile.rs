@@ -8,17 +8,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{Shutdown, shutdown};
 use std::os::fd::AsFd;
 
-/// How old what a datagram server has sent can be to be lost with it.
+/// Messages of a datagram server that are younger than this when it dies can be lost with it.
 const UNSAVED: Duration = Duration::from_millis(50);
 
-/// A server with one client: its end of a connection, or a datagram socket. It is dead when dropped.
+/// A server with one client: its end of a connection, or a datagram socket. Dead when dropped.
 pub(crate) struct Far {
     socket: Socket,
     client: Option<Address>,
 }
 
 impl Far {
-    /// Binds; says what accepts the client, once that has connected.
+    /// Binds. Returns a function that accepts the client once it has connected.
     pub(crate) fn bind(path: &Path, kind: Kind) -> impl FnOnce() -> Self + use<> {
         let accept: Box<dyn FnOnce() -> Socket> = match kind {
             Kind::Datagram => {
@@ -65,7 +65,7 @@ impl Far {
         self.say(answer(id, number));
     }
 
-    /// Lets the client look for it several times.
+    /// Waits until the client has checked several times that the server lives.
     fn let_it_look(&mut self) {
         self.socket.set_timeout(Some(SEVERAL_LOOKS));
         let nothing = self.socket.receive::<WithFds<Value>>();
@@ -77,7 +77,7 @@ pub(crate) fn answer(id: &Value, number: u64) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "result": {"number": number, "pid": 7}})
 }
 
-/// A connection to a server in the hand of the test, at a path.
+/// Returns a connection to a server at a path, and the server, which the test drives.
 pub(crate) fn against(path: &Path, kind: Kind) -> (Connection, Far) {
     let accept = Far::bind(path, kind);
     let connection = open(path);
@@ -99,7 +99,7 @@ fn replies_sent_before_the_server_died_are_received() {
         drop(far);
         let mut calls = calls.into_iter();
         let (unanswered, second, third) = (calls.next(), calls.next(), calls.next());
-        // To send to a dead datagram server would throw away what it has sent, and does with what is younger.
+        // Sending to a dead datagram server discards its unread messages. The client avoids that for all but the youngest.
         let died = Instant::now();
         while died.elapsed() < UNSAVED {
             std::thread::yield_now();
@@ -155,7 +155,7 @@ fn a_server_whose_path_was_taken_over_is_not_dead() {
             let desk = DeskClient::new(connection);
             let waiting = std::thread::spawn(move || desk.echo(0));
             let id = far.hear()["id"].clone();
-            // A listener has given it up already.
+            // A listener has unlinked its path already.
             let _ = std::fs::remove_file(&path);
             let _next = taken.then(|| Far::bind(&path, kind));
             far.let_it_look();
@@ -192,7 +192,7 @@ fn a_stream_of_a_dead_server_ends_after_the_items_received() {
         let null = || std::fs::File::open("/dev/null").unwrap();
         for number in 0..3 {
             let item = json!({"jsonrpc": "2.0", "id": id, "result": number, "more": true});
-            // Unasked descriptors come as well.
+            // Each item carries descriptors that were not requested.
             far.say_with(item, Fds::from(vec![null().into(), null().into()]));
         }
         drop(far);
@@ -209,7 +209,7 @@ fn a_stream_of_a_dead_server_ends_after_the_items_received() {
 #[test]
 fn a_half_closed_server_ends_the_call_or_still_replies() {
     alone!();
-    // It will not answer any more: the connection says so.
+    // A server that can send no more replies: the connection reports that.
     let (_directory, path) = place();
     let (connection, mut far) = against(&path, Kind::Seqpacket);
     let desk = DeskClient::new(connection);
@@ -217,7 +217,7 @@ fn a_half_closed_server_ends_the_call_or_still_replies() {
     far.hear();
     shutdown(far.socket.as_fd(), Shutdown::Write).unwrap();
     assert_closed(waiting.join().unwrap());
-    // It will not read any more, as one that stops, but answers what it has read.
+    // A server that can receive no more, like one that shuts down, but replies to what it has received.
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
@@ -246,7 +246,7 @@ fn a_server_that_dies_after_a_flood_of_malformed_messages_ends_the_call() {
             let wrong = answer(&json!(id + round), round);
             far.say_with(wrong, Fds::from(vec![null().into()]));
         }
-        // Far more than a datagram holds.
+        // Far more than fits into a datagram.
         far.say(json!({"jsonrpc": "2.0", "id": id + 1, "result": "x".repeat(900_000)}));
         drop(far);
         assert_closed(call.wait());
@@ -267,14 +267,14 @@ fn messages_of_other_senders_do_not_hide_the_death_of_a_datagram_server() {
     let id = far.hear()["id"].as_u64().unwrap();
     let client = far.client.take().unwrap();
     drop(far);
-    // A send that finds the server dead ends the connection, to the kernel: then anybody can send to this socket.
+    // A send to a dead server disconnects the socket in the kernel: then any process can send to it.
     assert_closed(connection.notify("x.y", &(1,)));
     let (tell, told) = channel();
     std::thread::spawn(move || tell.send(call.wait()));
     let mut stranger = Socket::unconnected().unwrap();
     let until = Instant::now() + PATIENCE;
     let answer = loop {
-        assert!(Instant::now() < until, "nobody looks for the server");
+        assert!(Instant::now() < until, "the server is not checked");
         let foreign = WithFds {
             json: answer(&json!(id + 1), 1),
             fds: Fds::new(),

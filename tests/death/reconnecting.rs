@@ -30,10 +30,10 @@ fn a_call_after_a_restart_reconnects_only_if_enabled() {
         assert_closed(plain.echo(3));
         let echo = desk.echo(4).unwrap();
         assert!(echo.number == 4 && echo.pid != pid);
-        // What was under way is not repeated.
+        // A call in flight is not repeated.
         assert_closed(in_flight.wait());
         assert_eq!(desk.kept().unwrap(), (0, 0));
-        // All share the connection, with its limits, and its descriptor keeps its number.
+        // All share the connection and its limits, and the number of its descriptor stays the same.
         assert_eq!(plain.echo(5).unwrap().number, 5);
         let long = same.notify("x.y", &("x".repeat(1000),));
         assert!(matches!(
@@ -180,13 +180,13 @@ fn an_idempotent_call_is_repeated_until_it_gets_a_reply() {
             assert_eq!(call["params"], json!({"number": 9}));
             assert!(
                 ids.insert(call["id"].as_u64().unwrap()),
-                "each has an id of its own"
+                "each attempt has its own id"
             );
             let timeout = call["timeout"].as_u64().unwrap();
             assert!(timeout <= budget, "what is left of the deadline");
             budget = timeout;
             if round == 3 {
-                // To an answer of the call as it was before, nobody listens any more.
+                // A reply to the previous attempt of the call is ignored.
                 let stale = ids.iter().find(|id| json!(id) != call["id"]).unwrap();
                 far.answer(&json!(stale), 99);
                 far.answer(&call["id"], 9);
@@ -264,7 +264,7 @@ fn while_servers_are_killed_in_a_loop_each_call_ends_with_its_own_reply() {
             let until = Instant::now() + PATIENCE;
             let enough = answered.load(Ordering::Relaxed) + 5 * CLIENTS;
             while answered.load(Ordering::Relaxed) < enough {
-                assert!(Instant::now() < until, "nobody is answered any more");
+                assert!(Instant::now() < until, "no call gets a reply any more");
                 std::thread::yield_now();
             }
             server.kill();

@@ -5,7 +5,7 @@ use jsoncomm::Message;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 
-/// Ours writes what serde writes, and reads it; both agree on what is not to be read.
+/// Asserts that our type writes and reads the same as its twin with serde, and that both refuse the same.
 macro_rules! twins {
     ($({$($item:tt)*} $(=> $value:expr)+; reads $($good:literal)*; refuses $($bad:literal)*)*) => {$({
         mod ours {

@@ -115,7 +115,7 @@ fn errors_in_content_before_its_tag_read_as_behind_it() {
 
 #[test]
 fn content_before_its_tag_obeys_the_depth_limit() {
-    // With the enum's own there are two around each level.
+    // With the enum itself there are two levels around each.
     let nested = |levels: usize| {
         let open = r#"{"of":{"number":1,"inner":"#.repeat(levels);
         format!(r#"{open}null{}"#, r#"},"kind":"Big"}"#.repeat(levels))
@@ -408,7 +408,7 @@ fn syntax_errors_and_type_errors_are_told_apart() {
     struct Deep {
         pair: (u8, u8),
     }
-    // serde_json reports these as bad syntax, and it is not.
+    // serde_json reports these as syntax errors, which they are not.
     for text in [
         r#"{"pair":[1,2,3]}"#,
         r#"{"pair":[1,2,{}]}"#,

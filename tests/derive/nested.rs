@@ -120,7 +120,7 @@ fn a_newtype_and_a_borrowing_message_are_nested_too() {
     );
 }
 
-/// Written as serde has it, though it is a message, too, of another shape.
+/// It is written by serde, although it is also a message of another shape.
 #[test]
 fn a_field_without_fd_of_a_type_with_serde_is_written_by_serde() {
     #[derive(Debug, PartialEq, Message)]

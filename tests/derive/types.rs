@@ -176,7 +176,7 @@ fn each_variant_of_a_request_enum_is_a_method() {
     ] {
         assert!(from_params::<Ask>(method, text, 0).is_err(), "{text}");
     }
-    // Without envelope it is strict too.
+    // Also strict without an envelope.
     assert_eq!(text(&asks[1]), r#"{"await":{"job":1,"patient":null}}"#);
     let said = refusal::<Ask>(r#"{"await":{"job":1,"z":1}}"#, 0);
     assert_eq!(
@@ -278,7 +278,7 @@ fn errors_inside_a_result_range_or_bound_name_the_member() {
     );
     let beyond = refusal::<Bound<u8>>(r#"{"Included":256}"#, 0);
     assert!(beyond.starts_with("Included: "), "{beyond}");
-    // With descriptors inside, as any container.
+    // With descriptors inside, like any container.
     let opened: Vec<Result<File, String>> = read(r#"[{"Ok":0},{"Err":"no"}]"#, 1).unwrap();
     assert_eq!(text(&opened), r#"[{"Ok":0},{"Err":"no"}]"#);
     #[derive(Debug, Message)]

@@ -119,7 +119,7 @@ fn a_message_is_described_by_its_own_shape() {
         members["line"],
         json!({"$ref": "#/components/schemas/Line"})
     );
-    // Two types have one name.
+    // Two types have this name.
     assert_eq!(open["errors"][0]["message"], "Grove");
     assert_eq!(
         open["errors"][0]["data"],

@@ -35,7 +35,7 @@ impl Handler<Ask> for Keeper {
     }
 }
 
-/// Sends one call as it is, and returns its answer.
+/// Sends one call and returns its reply.
 fn answer(running: &Running<Keeper>, kind: Kind, call: &str) -> Value {
     let mut socket = Socket::connect(&running.path, kind).unwrap();
     socket.set_timeout(Some(PATIENCE));
@@ -75,7 +75,7 @@ fn all_services_of_an_endpoint_are_in_one_document() {
     assert_eq!(method(&told, "test.jobs.stop")["params"], json!([]));
 }
 
-/// What is said to a method that is not there.
+/// Returns the error for an unknown method.
 fn unknown(method: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": 1, "error":
         {"code": Fault::METHOD_NOT_FOUND, "message": format!("unknown method {method}")}})
@@ -136,7 +136,7 @@ fn discovery_takes_no_arguments_and_no_descriptors() {
         send_raw(&socket, call, &[null.as_fd()]).unwrap();
         let (answer, _) = socket.receive::<WithFds<Value>>().unwrap();
         assert_eq!(answer.json["error"]["code"], Fault::INVALID_DESCRIPTORS);
-        // Without an id it is a notification, and nobody waits.
+        // Without an id it is a notification, which gets no reply.
         send_raw(
             &socket,
             br#"{"jsonrpc":"2.0","method":"rpc.discover"}"#,
@@ -181,7 +181,7 @@ fn discovery_counts_as_a_call() {
     assert_eq!(running.stop().1.handled, 3);
 }
 
-/// Nearly 20 KiB of text.
+/// Expands to nearly 20 KiB of text.
 macro_rules! long {
     () => {
         include_str!("open-rpc-1.3.2.json")

@@ -5,7 +5,7 @@ use jsoncomm::fds::Fds;
 use jsoncomm::message::{UnusedFds, decode};
 use serde::{Deserialize, Serialize};
 
-/// A service whose one method answers a type.
+/// Describes a service whose one method returns a type.
 macro_rules! answers {
     ($ty:ty) => {{
         #[jsoncomm::service(name = "test.types")]
@@ -16,7 +16,7 @@ macro_rules! answers {
     }};
 }
 
-/// The schema of what the one method answers.
+/// Returns the schema of the result of that method.
 fn result(document: &Value) -> &Value {
     &document["methods"][0]["result"]["schema"]
 }
@@ -398,7 +398,7 @@ fn types_with_the_same_path_are_told_apart_by_their_definition() {
     }
     struct One;
     struct Two;
-    // Rust has one name for what stands in two blocks of a function.
+    // Rust has the same path for types in two blocks of a function.
     macro_rules! block {
         ($of:ident, $ty:ty) => {{
             #[derive(Debug, Message)]

@@ -17,7 +17,7 @@ use rustix::net::sockopt::set_socket_passcred;
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, kill_process, pidfd_open};
 use tempfile::TempDir;
 
-/// The service, as its clients know it.
+/// The interface of the service.
 #[jsoncomm::service(name = "example.settings")]
 trait Settings {
     fn user(&mut self, call: &mut Call) -> Option<u32>;
@@ -28,7 +28,7 @@ struct Manager {
     everyone: Bound,
     own: UnixDatagram,
     notices: Receiver<String>,
-    /// Where it listens, as the service is told.
+    /// Address that the service sends its notifications to.
     notify: OsString,
     notify_address: SocketAddr,
     directory: TempDir,
@@ -43,7 +43,7 @@ impl Manager {
         Self::listening(directory, notify.into(), address)
     }
 
-    /// One that listens at a name in the abstract namespace.
+    /// Makes a service manager with an abstract address.
     fn at_an_abstract_name() -> Self {
         let name = format!("jsoncomm-notify-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -54,7 +54,7 @@ impl Manager {
     fn listening(directory: TempDir, notify: OsString, notify_address: SocketAddr) -> Self {
         let path = |name| directory.path().join(name);
         let own = UnixDatagram::bind(path("own.sock")).unwrap();
-        // PassCredentials=yes: what is queued says who sent it.
+        // As `PassCredentials=yes` does: queued messages carry the credentials of their sender.
         set_socket_passcred(&own, true).unwrap();
         let listener = UnixDatagram::bind_addr(&notify_address).unwrap();
         let (tell, notices) = mpsc::channel();
@@ -75,14 +75,14 @@ impl Manager {
         self.directory.path().join(name)
     }
 
-    /// A client at one of the sockets, whether the service runs or not.
+    /// Connects to one of the sockets, whether or not the service runs.
     fn client(&self, name: &str) -> SettingsClient {
         let connection = Connection::open(self.path(name)).unwrap();
         SettingsClient::new(connection.with_timeout(PATIENCE))
     }
 
-    /// Starts the service, which leaves after so many seconds without work. The shell brings the descriptors to
-    /// their places and tells the service its own number, which stays the same.
+    /// Starts the service, which exits after this many idle seconds. The shell moves the descriptors to their
+    /// numbers and sets LISTEN_PID to its own process id, which `exec` keeps.
     fn start(&self, idle: &str) -> Service {
         Service(self.spawn(idle, Stdio::inherit()))
     }
@@ -105,12 +105,12 @@ impl Manager {
             .unwrap()
     }
 
-    /// What the service says next.
+    /// Returns the next notification of the service.
     fn hear(&self) -> String {
         self.notices.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// Waits until the service says this, while its watchdog is fed.
+    /// Waits for this notification, and skips those that feed the watchdog.
     fn hear_of(&self, notice: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -123,7 +123,7 @@ impl Manager {
         }
     }
 
-    /// Makes sure that the service, which has ended, has said no more.
+    /// Asserts that the service, which has ended, has sent no further notification.
     fn hear_nothing_more(&self) {
         self.say("end");
         self.hear_of("end");
@@ -142,7 +142,7 @@ impl Drop for Manager {
     }
 }
 
-/// Takes what is said at once: a service waits until it has said it. Ends with an empty word.
+/// Receives notifications at once, because a service waits until they are received. An empty one ends the thread.
 fn listen(notify: &UnixDatagram, tell: &Sender<String>) {
     let mut text = [0; 64];
     while let Ok(length @ 1..) = notify.recv(&mut text) {
@@ -151,7 +151,7 @@ fn listen(notify: &UnixDatagram, tell: &Sender<String>) {
     }
 }
 
-/// A process, killed when the test has failed.
+/// A process, killed if the test has failed.
 struct Service(Child);
 
 impl Service {
@@ -168,7 +168,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // One that has ended already is no trouble.
+        // Fails if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -185,7 +185,7 @@ fn activated_replies_to_calls_queued_before_it_started_and_exits_when_idle() {
     for call in queued {
         assert_eq!(call.wait().unwrap(), user);
     }
-    // It does not leave while somebody is connected.
+    // It does not exit while a client is connected.
     for _ in 0..10 {
         assert_eq!(manager.hear(), "WATCHDOG=1\n");
     }
@@ -212,18 +212,22 @@ fn activated_shuts_down_cleanly_during_a_call() {
         assert_eq!(manager.hear(), "READY=1\n");
         let client = manager.client(name);
         let begun = client.start().reloaded().unwrap();
-        let user = client.user().unwrap(); // it has been begun
+        let user = client.user().unwrap(); // its handler has started
 
         service.signal(Signal::TERM);
         manager.hear_of("STOPPING=1\n");
         let late = manager.client(name).start().user().unwrap();
         service.signal(Signal::HUP);
-        assert_eq!(begun.wait().unwrap(), 1, "what was begun is answered");
+        assert_eq!(
+            begun.wait().unwrap(),
+            1,
+            "the call in progress gets its reply"
+        );
         assert!(service.end().success());
         manager.hear_nothing_more();
 
         let service = manager.start("3600");
-        assert_eq!(late.wait().unwrap(), user, "by the next one");
+        assert_eq!(late.wait().unwrap(), user, "the next process replies");
         service.signal(Signal::TERM);
         assert!(service.end().success());
     }

@@ -8,7 +8,7 @@ use jsoncomm_tests::{assert_python_tests_pass, built_example, python};
 
 use super::text;
 
-/// Builds the example and says where it is.
+/// Builds the example and returns its path.
 fn built() -> PathBuf {
     let built = built_example("osbuild_host", &["osbuild"]);
     let ended = Command::new(&built).output().expect("it starts");
@@ -22,7 +22,7 @@ fn double(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Has the client start that service and call it.
+/// Runs the client, which starts the service and calls it.
 fn call(client: &Path, service: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(client);
     command.arg("call").arg(service).args(words);
@@ -39,7 +39,7 @@ fn our_client_starts_and_calls_services_of_either_language() {
     let client = built();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    // The reply is printed as it was written: ours gives back what it got, Python writes it anew.
+    // The reply is printed as received: our service returns the text unchanged, Python serializes it anew.
     let digits = "9".repeat(60);
     let sent = format!(r#"{{"a":["ü",null,{digits}]}}"#);
     let anew = format!(r#"{{"a": ["\u00fc", null, {digits}]}}"#);

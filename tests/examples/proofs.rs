@@ -17,7 +17,7 @@ fn open_broker_opens_for_each_user_the_files_of_its_list() {
             "user 12346 would read: not on the list\n",
             "user 12345 would add a line: not on the list\n",
             "user 12345 reads 2 lines, and can write: false\n",
-            // Not because it may open it itself.
+            // Root can open the file itself, and is refused all the same.
             "user 0 would read: not on the list\n",
         ] {
             assert!(said.contains(line), "{line}{said}");
@@ -77,7 +77,11 @@ fn log_follow_loses_lines_only_for_the_slow_follower() {
     let (got, lost) = (number(slow.split_once(',').unwrap().0), number(slow));
     assert_eq!(got + lost, 5_000, "{said}");
     assert!(lost > 1_000, "{said}");
-    assert_eq!(number(dropped), lost, "none in silence: {said}");
+    assert_eq!(
+        number(dropped),
+        lost,
+        "items were lost without a report: {said}"
+    );
     let read = number(paused.strip_suffix(" lines").unwrap());
     assert!(read < 4_000, "{said}");
     assert!(whole.ends_with("in order: true"), "{said}");
@@ -89,7 +93,7 @@ fn big_payload_arrives_as_json_and_as_a_descriptor() {
     for line in [
         "as JSON: 16777236 bytes of JSON, 0 descriptors, the same sum\n",
         "as a descriptor: 19 bytes of JSON, 1 descriptors, the same sum\n",
-        // How many times as long it took is for readers.
+        // The ratio is for readers.
         " times as long\n",
         "messages that came in a memfd: 3\n",
     ] {
@@ -107,7 +111,7 @@ fn many_clients_get_replies_beside_a_hostile_one() {
     let number = |line: &str| line.split(' ').find_map(|word| word.parse::<u32>().ok());
     let clients = number(alone).unwrap();
     assert!(clients > 100, "{said}");
-    // How long it took is for readers.
+    // The duration is for readers.
     assert!(beside.starts_with("and a hostile one "), "{said}");
     assert!(number(asked).unwrap() > 10, "{said}");
     assert_eq!(number(counts), Some(clients + 2), "{said}");

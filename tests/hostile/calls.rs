@@ -156,7 +156,7 @@ fn an_unknown_method_is_refused_before_its_arguments_are_read() {
         }
         let text = r#"{"jsonrpc":"2.0","method":"test.none.at_all","id":"a\"b"}"#;
         bench.refused(text, &[], "a\"b", Fault::METHOD_NOT_FOUND, None);
-        // Nobody asked for an answer.
+        // A notification gets no reply.
         bench.ignored(r#"{"jsonrpc":"2.0","method":"test.none.at_all"}"#, &all);
         drop(null);
         let (_, counts) = bench.stop();
@@ -255,7 +255,7 @@ fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
             );
             bench.sound();
         }
-        // A one-way call that is not carried out leaves nothing behind either.
+        // A notification that is refused leaves nothing behind either.
         bench.ignored(
             r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":{"sink":1}}"#,
             &all[..1],

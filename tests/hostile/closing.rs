@@ -11,16 +11,16 @@ use jsoncomm::{Error, Server};
 use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until, wait_until_closed};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-/// A pause that no test lives to see the end of.
+/// Longer than any test.
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sends it away while the server's loop is held, and returns what ends the wait.
+/// Sends it while the server's loop is blocked, and returns what unblocks its close(2).
 pub(super) fn send(server: &Running<State>, slow: Slow, raw: &Socket, text: &str) -> TcpStream {
     server.hold(|| leave(slow, raw, text))
 }
 
-/// Sends it away to a server that does not receive it before this is over: the last to close it waits, and that is
-/// not to be this process's test.
+/// Sends it to a server that receives it only after this returns: the last process to close it blocks, and that must
+/// not be this one.
 fn leave(slow: Slow, raw: &Socket, text: &str) -> TcpStream {
     let Slow { fd, end } = slow;
     send_raw(raw, text.as_bytes(), &[fd.as_fd()]).unwrap();
@@ -54,7 +54,7 @@ fn descriptors_of_refused_calls_are_closed_without_blocking() {
     }
 }
 
-/// A call is refused after one of its descriptors has been read.
+/// A call is refused after one of its descriptors was read.
 fn refused_half_way(text: &str) {
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -117,7 +117,7 @@ fn memfds_of_a_refused_call_are_closed_on_another_thread() {
     for kind in KINDS {
         let mut bench = Bench::start(kind);
         bench.hold();
-        // Whatever of this user has to be closed waits behind this.
+        // All descriptors of this user are closed after this one.
         let end = send(&bench.server, nested(), &bench.raw, "no call");
         assert!(bench.hear().0["error"].is_object());
         assert_open_fds(bench.fds + 1);
@@ -131,7 +131,7 @@ fn memfds_of_a_refused_call_are_closed_on_another_thread() {
             drop(memfd);
             assert!(bench.hear().0["error"].is_object());
             bench.ping();
-            assert_eq!(open_fds(), bench.fds + 1 + count, "closed on the loop");
+            assert_eq!(open_fds(), bench.fds + 1 + count, "closed by the loop");
         }
         drop(end);
         bench.sound();
@@ -186,7 +186,7 @@ fn messages_of_a_disconnected_peer_are_closed_on_another_thread() {
     let polite = VaultClient::new(server.connect());
     assert_eq!(polite.ping(1).unwrap(), 1);
     let mut raw = raw(&server, Kind::Seqpacket);
-    // What it is cut off for, and something behind it.
+    // The message that it is disconnected for, and another one.
     let end = server.hold(|| {
         send_raw(&raw, b"no call", &[]).unwrap();
         leave(lingering(), &raw, "never read")
@@ -255,7 +255,7 @@ fn a_user_above_the_limit_of_unused_descriptors_is_disconnected() {
     }
     let end = first.receive::<WithFds<Value>>();
     assert!(matches!(end, Err(Error::Closed)));
-    // The user's other connections, and new ones, wait until they are closed, and no longer.
+    // The user's other connections, and new ones, wait exactly until they are closed.
     let second = VaultClient::new(server.connect());
     let waiting = (
         polite.start().ping(1).unwrap(),
@@ -324,7 +324,7 @@ fn dropping_a_server_does_not_wait_for_unread_messages_to_be_closed() {
     assert_open_fds(before);
 }
 
-/// A server that cuts a connection off for its first malformed message, and closes so many of a user's at once.
+/// Starts a server that closes a connection at its first malformed message, and `user_closing` of one user at once.
 fn strict(connections: usize, user_closing: usize) -> Running<State> {
     let mut limits = Limits::default();
     (limits.connections, limits.malformed) = (connections, 0);
@@ -334,7 +334,7 @@ fn strict(connections: usize, user_closing: usize) -> Running<State> {
     })
 }
 
-/// Has a connection cut off, and closing it wait until what is returned is dropped.
+/// Gets a connection closed. Closing it blocks until the returned stream is dropped.
 fn stuck(server: &Running<State>) -> TcpStream {
     let mut raw = raw(server, Kind::Seqpacket);
     let slow = nested();
@@ -345,7 +345,7 @@ fn stuck(server: &Running<State>) -> TcpStream {
     end
 }
 
-/// Has a connection cut off while it has descriptors that nobody has read.
+/// Gets a connection closed that has unread descriptors.
 fn cut_off(server: &Running<State>) {
     let null = null();
     let mut raw = raw(server, Kind::Seqpacket);
@@ -366,11 +366,11 @@ fn new_connections_wait_while_too_many_of_a_user_are_being_closed() {
     let server = strict(64, 2);
     let polite = VaultClient::new(server.connect());
     let end = stuck(&server);
-    // Below the allowance new ones are served, at once.
+    // Below the limit new ones are served at once.
     cut_off(&server);
     assert_eq!(VaultClient::new(server.connect()).ping(1).unwrap(), 1);
     cut_off(&server);
-    // With as many as it allows they wait, and are not refused; those that there are go on.
+    // At the limit they wait, and are not refused. Existing ones are served.
     let fresh = [2, 3].map(|number| {
         let client = VaultClient::new(server.connect());
         client.start().ping(number).unwrap()
@@ -410,7 +410,7 @@ fn connections_that_wait_for_others_to_close_count_as_connections() {
     }
     assert!(server.stats().connections <= 8);
     drop((null, end));
-    // Whoever has come meanwhile is closed, and then somebody is served again.
+    // The clients that connected meanwhile are closed, and then new ones are served again.
     wait_until(|| VaultClient::new(server.connect()).ping(1).is_ok());
     server.stop();
     drop(polite);
@@ -429,7 +429,7 @@ fn closing_connections_of_one_user_do_not_delay_another_user() {
     for _ in 0..3 {
         cut_off(&server);
     }
-    // As many as there may be of all users are being closed, and two wait.
+    // The maximum for all users is being closed, and two wait.
     let waiting = [raw(&server, Kind::Seqpacket), raw(&server, Kind::Seqpacket)];
     let text = call(5, "part", r#"{"with":0}"#);
     assert_eq!(stranger(&server.path, &text), "20\n");
@@ -448,7 +448,7 @@ fn slow_descriptors_of_one_user_do_not_delay_closing_those_of_another() {
     bench.hold();
     let end = send(&bench.server, slow, &bench.raw, "no call");
     assert!(bench.hear().0["error"].is_object());
-    // It is being closed, here and nowhere else: a new process would be another to close it.
+    // Only the server still has it: a new process would inherit it, and could be the last to close it.
     bench.fds -= 1;
     bench.sound();
     let text = call(5, "part", r#"{"with":0}"#);
@@ -475,9 +475,9 @@ fn slow_descriptors_of_one_user_do_not_keep_another_from_connecting() {
     let file = file_of(&slow.fd);
     let end = send(&server, slow, &blocking, "no call");
     assert!(blocking.receive::<WithFds<Value>>().is_ok());
-    // A new process would be another to close it.
+    // A new process would inherit it, and could be the last to close it.
     wait_until_closed(&file);
-    // More than it may have, each with something that nobody reads.
+    // More than its limit, each with an unread message.
     for _ in 0..8 {
         let many = server.hold(|| {
             [(); 4].map(|()| {
@@ -513,7 +513,7 @@ fn a_hang_up_is_noticed_under_backpressure() {
     server.stop();
 }
 
-/// Has another user make a call with a descriptor, twenty times; says what it said about that.
+/// Makes twenty calls with a descriptor as another user, and returns the output.
 fn stranger(path: &Path, text: &str) -> String {
     const CALLS: &str = "
 import socket, sys

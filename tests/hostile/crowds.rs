@@ -11,7 +11,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::*;
 
-/// A client that sends this and reads what comes, again and again, on a new connection when it is cut off.
+/// A client that sends this and reads replies in a loop, and reconnects when it is disconnected.
 fn flood(
     path: &std::path::Path,
     kind: Kind,
@@ -74,7 +74,7 @@ fn ten_clients_disconnected_in_a_loop_do_not_lock_out_another_of_their_user() {
     servers_are_gone();
     let before = open_fds();
     let mut limits = Limits::default();
-    // Less than would be closing at a time.
+    // Less than could be closing at the same time.
     (limits.user_connections, limits.user_closing) = (16, 4);
     let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
         endpoint.serve::<dyn Vault>()
@@ -86,7 +86,7 @@ fn ten_clients_disconnected_in_a_loop_do_not_lock_out_another_of_their_user() {
             while !over.load(Ordering::Relaxed) {
                 let mut socket = Socket::connect(&path, Kind::Seqpacket).unwrap();
                 socket.set_timeout(Some(PATIENCE));
-                // As much as there is room for, so that much is unread when it is cut off.
+                // Until there is no more room, so that much is unread when it is disconnected.
                 while !over.load(Ordering::Relaxed) && socket.send("nonsense").is_ok() {}
             }
         })
@@ -172,7 +172,7 @@ fn a_peer_that_shut_down_its_receiving_loses_only_its_own_replies() {
         shutdown(&half, Shutdown::Read).unwrap();
         for id in 5..8 {
             let swap = call(id, "swap", r#"["x",0]"#);
-            // The first answer that fails ends a connection.
+            // The first reply that cannot be sent ends a connection.
             let _ = send_raw(&half, swap.as_bytes(), &[null.as_fd()]);
             bench.ping();
         }
@@ -205,7 +205,7 @@ fn calls_of_a_client_that_died_before_accept_are_carried_out() {
     assert_eq!(counts.refused_with(Fault::PARSE_ERROR), 20);
 }
 
-/// A client; on datagrams not a connected one, which could hold all the room that the answers share.
+/// Returns a client. Over datagrams it is unconnected: a connected one could use up the room that all replies share.
 fn stuck(path: &std::path::Path, kind: Kind) -> Socket {
     match kind {
         Kind::Datagram => Socket::unconnected().unwrap(),
@@ -233,7 +233,7 @@ fn stuck_peers_leave_the_server_idle() {
         let endpoint = server.bind(&path, kind).unwrap();
         endpoint.serve::<dyn Vault>().handle::<Ask>();
         let mut state = State::default();
-        // One does not read, one waits for an answer, one has hung up half, and one does nothing at all.
+        // One does not read, one waits for a reply, one has shut down one direction, and one does nothing.
         let mut clients = [(); 4].map(|()| stuck(&path, kind));
         let [deaf, keeping, half, _idle] = &mut clients;
         while server.stats().backlog == 0 {
@@ -251,7 +251,7 @@ fn stuck_peers_leave_the_server_idle() {
             let _ = server.run_once(&mut state, hundred).unwrap();
             turns += 1;
         }
-        // One that waits for nothing goes round some ten thousand times.
+        // A loop that spins has some ten thousand turns.
         assert!(turns < 200, "{turns} turns, {kind:?}");
         let polite = Connection::open(&path).unwrap().with_timeout(PATIENCE);
         let mut pong = VaultClient::new(polite).start().ping(7).unwrap();

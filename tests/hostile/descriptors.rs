@@ -72,7 +72,7 @@ fn a_socket_sent_through_itself_is_returned_or_closed() {
     }
 }
 
-/// The kernel finds out that nobody can get at such a socket any more.
+/// The kernel detects that such a socket is unreachable.
 #[test]
 fn a_client_referenced_only_by_its_own_replies_is_disconnected() {
     alone!();
@@ -80,7 +80,7 @@ fn a_client_referenced_only_by_its_own_replies_is_disconnected() {
         let mut bench = Bench::start(kind);
         for _ in 0..5 {
             let deaf = raw(&bench.server, kind);
-            // Each holds the other as well, in what it has not read.
+            // Each is also referenced by the unread messages of the other.
             let other = raw(&bench.server, kind);
             for (from, fd) in [(&deaf, &deaf), (&deaf, &other), (&other, &deaf)] {
                 let swap = call(5, "swap", r#"["x",0]"#);

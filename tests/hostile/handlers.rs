@@ -3,10 +3,10 @@
 use super::peers::gated;
 use super::*;
 
-/// What a hostile handler says when it panics; nobody wants to read it in the test's output.
+/// The panic message of a hostile handler, hidden from the output of the tests.
 const BANG: &str = "bang";
 
-/// Keeps the handlers' own panics off the standard error.
+/// Hides the panics of handlers from the standard error.
 pub(super) fn quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -19,7 +19,7 @@ pub(super) fn quiet() {
     });
 }
 
-/// Panics while it is written or read, if it is live.
+/// Panics while it is written or read, if armed.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Shell {
     live: bool,
@@ -65,7 +65,7 @@ impl serde::Serialize for Egg {
     }
 }
 
-/// A value with such a thing in it.
+/// A value that contains one.
 #[derive(Debug, Default, Message)]
 pub(super) struct Nest {
     egg: Egg,
@@ -92,7 +92,7 @@ const LIVE: Bomb = Bomb {
     dud: true,
 };
 
-/// An error that panics while it is displayed.
+/// An error that panics in `Display`.
 const SHOUTING: Bomb = Bomb {
     shell: Shell { live: false },
     dud: false,
@@ -133,7 +133,7 @@ impl Handler<Ask> for State {
     }
 }
 
-/// A call of the enum as it stands on the wire.
+/// Returns the text of a call of the request enum.
 pub(super) fn late(id: u64, method: &str, params: &str) -> String {
     call(id, method, params).replace("test.vault", "test.late")
 }
@@ -148,7 +148,7 @@ fn a_panic_in_a_handler_fails_only_its_own_call() {
         let text = call(5, "crash", r#"{"when":0,"file":0}"#);
         bench.refused(text, &[null.as_fd()], 5, Fault::INTERNAL_ERROR, None);
         bench.refused(late(6, "panic", "{}"), &[], 6, Fault::INTERNAL_ERROR, None);
-        // One that wants no answer gets none.
+        // A notification gets no fault.
         let text = r#"{"jsonrpc":"2.0","method":"test.late.panic"}"#;
         bench.ignored(text, &[]);
         let text = r#"{"jsonrpc":"2.0","method":"test.vault.crash","params":{"when":0,"file":0}}"#;
@@ -209,7 +209,7 @@ fn a_reply_can_come_from_another_thread() {
         let null = null();
         bench.say(late(5, "thread", r#"{"file":0}"#), &[null.as_fd()]);
         drop(null);
-        // The call is over: the server is serving others.
+        // The call is over: the server serves others.
         bench.ping();
         answer_now.send(()).unwrap();
         let (answer, fds) = bench.hear();
@@ -225,7 +225,7 @@ fn a_reply_can_come_from_another_thread() {
     }
 }
 
-/// A call is refused, with and without a descriptor too many, and the next is served.
+/// Asserts that a call fails, with and without an unused descriptor, and that the next one is served.
 fn costs_its_own_call(method: &str, params: &str) {
     for kind in KINDS {
         let mut bench = Bench::start(kind);
@@ -250,7 +250,7 @@ fn a_panic_while_an_argument_is_read_fails_only_its_own_call() {
     costs_its_own_call("read", r#"{"shell":true}"#);
 }
 
-/// The handler drops it, or nobody is handed it.
+/// The handler drops it, or is never called.
 #[test]
 fn a_panic_while_an_argument_is_dropped_fails_only_its_own_call() {
     alone!();
@@ -265,7 +265,7 @@ fn a_reply_value_that_panics_when_dropped_is_sent_once() {
         for method in ["lay", "lay_here"] {
             let answer = bench.ask(call(5, method, "{}"), &[]);
             assert_eq!(answer["result"], json!({"egg": false}));
-            // What comes next is the answer to the next call.
+            // The next message is the reply to the next call.
             bench.ignored(r#"{"jsonrpc":"2.0","id":1,"result":1}"#, &[]);
         }
         let (_, counts) = bench.stop();
@@ -290,7 +290,7 @@ fn deferred_replies_are_sent_in_any_order_and_a_dead_caller_is_skipped() {
             )
             .unwrap();
         }
-        // Both have been taken, and the second client is heard no more.
+        // Both have been received, and the second client closes.
         send_raw(&dead, call(1, "ping", r#"{"number":1}"#).as_bytes(), &[]).unwrap();
         let pong = dead.receive::<WithFds<Value>>().unwrap().0;
         assert_eq!(pong.json["result"], 1);
@@ -304,7 +304,7 @@ fn deferred_replies_are_sent_in_any_order_and_a_dead_caller_is_skipped() {
         drop(null);
         bench.sound();
         let (_, counts) = bench.stop();
-        // Where the kernel tells of the client's end, its calls are not wanted any more.
+        // Where the kernel reports the hang-up of the client, its calls are cancelled.
         assert_eq!(counts.undelivered + counts.unwanted, 3, "{counts:?}");
     }
 }
@@ -330,7 +330,7 @@ fn while_a_handler_blocks_each_call_keeps_its_own_deadline() {
         for (number, answer) in (0..).zip(answers) {
             assert_eq!(answer.wait().unwrap(), number, "{kind:?}");
         }
-        // Its late answer is nobody's.
+        // Its late reply is dropped.
         assert_eq!(VaultClient::new(hurried).ping(71).unwrap(), 71);
         drop(patient);
         bench.sound();

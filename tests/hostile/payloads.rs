@@ -22,7 +22,7 @@ fn memfd(text: &[u8]) -> OwnedFd {
     fd
 }
 
-/// A pipe with nothing in it, which a reader would wait for.
+/// Returns an empty pipe, on which a reader would block.
 fn fifo(directory: &std::path::Path) -> OwnedFd {
     let path = directory.join("fifo");
     let mode = Mode::from_raw_mode(0o600);
@@ -80,7 +80,7 @@ fn a_memfd_within_the_limit_is_read_from_its_start() {
             assert_eq!(answer["result"], json!({"label": "x", "file": 0}));
             assert_eq!(fds.len(), 1);
             drop(fds);
-            // The text counts for no descriptor, and none may be missing or left over.
+            // The memfd of the payload does not count: the message lacks a descriptor.
             bench.refused(
                 SPILLED,
                 &[fd.as_fd()],
@@ -130,7 +130,7 @@ fn a_memfd_beyond_the_limit_is_refused_unread() {
                 None,
             );
         }
-        // At the limit it is read; the rest of it is zeroes.
+        // At the limit it is read, and the rest of it is zeroes.
         let fd = memfd(b"{}");
         ftruncate(&fd, limit).unwrap();
         bench.hold();
@@ -259,7 +259,7 @@ fn a_payload_is_closed_on_another_thread_and_not_counted_as_an_unused_descriptor
     alone!();
     for kind in KINDS {
         let mut bench = Bench::start(kind);
-        // Whatever of this user has to be closed waits behind this.
+        // All descriptors of this user are closed after this one.
         bench.hold();
         let end = send(&bench.server, nested(), &bench.raw, "no call");
         assert!(bench.hear().0["error"].is_object());
@@ -271,7 +271,7 @@ fn a_payload_is_closed_on_another_thread_and_not_counted_as_an_unused_descriptor
             drop(fd);
             assert_eq!(bench.hear().0["result"], 1);
             bench.ping();
-            assert_eq!(open_fds(), bench.fds + 1 + number, "closed on the loop");
+            assert_eq!(open_fds(), bench.fds + 1 + number, "closed by the loop");
         }
         drop(end);
         bench.sound();
@@ -298,7 +298,7 @@ fn payloads_sent_faster_than_they_are_closed_cause_backpressure() {
             let fd = memfd(ping.as_bytes());
             send_raw(raw, SPILLED.as_bytes(), &[fd.as_fd()]).unwrap();
         };
-        // At the limit, and one above: that one is still taken.
+        // At the limit, and one above: that one is still received.
         for _ in 1..=3 {
             say(&raw);
             let answer = raw.receive::<WithFds<Value>>().unwrap().0.json;

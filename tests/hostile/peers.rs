@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, sock
 
 use super::*;
 
-/// A server whose `wait` says when it has been called and goes on when told to.
+/// Starts a server whose `wait` reports each call, and blocks until the test releases it.
 pub(super) fn gated(kind: Kind) -> (Bench, Receiver<()>, Sender<()>) {
     let ((here, is_here), (open, is_open)) = (channel(), channel());
     let gate = Some((here, is_open));
@@ -47,7 +47,7 @@ fn calls_sent_before_a_peer_died_are_carried_out() {
         let (mut bench, is_here, open) = gated(kind);
         bench.say(call(5, "wait", "{}"), &[]);
         is_here.recv_timeout(PATIENCE).unwrap();
-        // While the server is held, messages with descriptors queue up, and their sender dies.
+        // While the server is blocked, messages with descriptors queue up, and their sender dies.
         let dying = raw(&bench.server, kind);
         let null = null();
         for _ in 0..5 {
@@ -74,7 +74,7 @@ fn a_connection_that_never_reads_stalls_itself_only() {
     let mut deaf = raw(&bench.server, Kind::Seqpacket);
     rustix::io::ioctl_fionbio(&deaf, true).unwrap();
     let mut sent = 0;
-    // It sends until the server has stopped reading from it for many turns.
+    // It sends until the server has not read from it for many turns.
     let mut refused = 0;
     while refused < 50 {
         let swap = call(sent, "swap", r#"{"label":"x","file":0}"#);
@@ -85,7 +85,7 @@ fn a_connection_that_never_reads_stalls_itself_only() {
         bench.ping();
     }
     assert!(sent > 10);
-    // When it reads after all, everything is there, in order.
+    // When it reads at last, all replies are there, in order.
     for id in 0..sent {
         let (answer, _) = deaf.receive::<WithFds<Value>>().unwrap();
         assert_eq!(
@@ -138,7 +138,7 @@ fn a_datagram_peer_that_never_reads_loses_only_its_own_replies() {
         deaf.send_to(&WithFds { json, fds }, &server).unwrap();
         bench.ping();
     }
-    // What fitted is there, in order; the rest is dropped once its sender has gone.
+    // The replies that had room are there, in order. The rest is dropped when their caller closes.
     let mut heard = 0;
     while let Received::Message(answer, _) = deaf.try_receive::<WithFds<Value>>().unwrap() {
         assert_eq!(answer.json["id"].as_u64(), Some(heard));
@@ -174,7 +174,7 @@ fn a_connected_datagram_peer_that_never_reads_blocks_the_socket_until_it_closes(
     let unheard = short.ping(1);
     assert!(matches!(unheard, Err(jsoncomm::CallError::Deadline)));
     drop(deaf);
-    // All that it held is free, and what waited is late.
+    // Its resources are free, and the waiting reply is late.
     let start = Instant::now();
     while short.ping(2).is_err() {
         assert!(start.elapsed() < PATIENCE);
@@ -230,7 +230,7 @@ fn a_peer_of_a_socket_pair_needs_no_address_for_replies() {
     let adopted = near.as_fd().try_clone_to_owned().unwrap();
     server.adopt(adopted).unwrap().serve::<dyn Vault>();
     let mut state = State::default();
-    // There is room for a few answers only: the others wait.
+    // There is room for a few replies only. The others wait.
     set_socket_send_buffer_size(&near, 0).unwrap();
     let calls = 0..20;
     for id in calls.clone() {
@@ -310,7 +310,7 @@ fn a_sender_with_any_abstract_name_gets_replies() {
     alone!();
     let mut bench = Bench::start(Kind::Datagram);
     let pid = std::process::id().to_string();
-    // The longest name has 107 bytes.
+    // The longest abstract name has 107 bytes.
     let rest = 107 - pid.len();
     for fill in [b"\0", b"\xff", b"/", b"\n", b"x"] {
         let name = [pid.as_bytes(), &fill.repeat(rest)].concat();
@@ -363,7 +363,7 @@ fn connections_that_come_and_go_leak_nothing() {
             send_raw(&visitor, b"{\"half", &[]).unwrap();
         }
     }
-    // Clients are taken in the order they came.
+    // Clients are accepted in the order of their connect(2).
     let mut last = raw(&bench.server, Kind::Seqpacket);
     send_raw(&last, call(5, "told", "{}").as_bytes(), &[]).unwrap();
     last.receive::<WithFds<Value>>().unwrap();

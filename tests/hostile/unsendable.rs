@@ -1,6 +1,6 @@
 //! Replies that the kernel refuses to send.
 //!
-//! Of all descriptors it refuses those of io_uring. Where there are none, `src/server/faults/sending` is the proof.
+//! The kernel refuses to send descriptors of io_uring. Where there are none, `src/server/faults/sending` tests this.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -10,15 +10,15 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use super::*;
 
-/// Hands out one descriptor.
+/// Returns one descriptor.
 #[jsoncomm::service(name = "test.odd")]
 trait Odd {
     fn ping(&mut self, number: u64) -> u64;
-    /// Takes one.
+    /// Takes a descriptor.
     fn take(&mut self, #[fd] file: OwnedFd) -> u64;
     fn at_once(&mut self) -> Handed;
     fn later(&mut self, call: &mut Call) -> Deferred<Handed>;
-    /// One that can be sent, and then the other.
+    /// Sends an item with a sendable descriptor, and then one without.
     fn items(&mut self, call: &mut Call) -> Stream<Handed>;
 }
 
@@ -60,13 +60,13 @@ impl Odd for Hand {
     }
 }
 
-/// Makes one and waits.
+/// Makes an io_uring descriptor, and waits.
 const PYTHON: &str = "import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
 print(libc.syscall(425, 1, ctypes.create_string_buffer(256)), flush=True)
 sys.stdin.read()";
 
-/// A descriptor of io_uring, where there is any.
+/// Returns a descriptor of io_uring, if the kernel has it.
 fn io_uring() -> Option<OwnedFd> {
     let mut command = Command::new("python3");
     let piped = command.args(["-c", PYTHON]).stdin(Stdio::piped());

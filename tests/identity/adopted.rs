@@ -5,7 +5,7 @@ use jsoncomm::{Connection, Error};
 
 use super::*;
 
-/// The accepted end of a connection, and the one that has called connect(2).
+/// Returns the accepted end of a connection, and the end that called connect(2).
 fn connected() -> (OwnedFd, OwnedFd) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("listener.sock");
@@ -16,7 +16,7 @@ fn connected() -> (OwnedFd, OwnedFd) {
     (fd(accepted), fd(client))
 }
 
-/// Both ends of a pair that this process has made.
+/// Returns both ends of a socket pair of this process.
 fn pair(kind: Kind) -> (OwnedFd, OwnedFd) {
     let of = match kind {
         Kind::Datagram => rustix::net::SocketType::DGRAM,
@@ -75,8 +75,8 @@ fn an_adopted_connection_is_served_only_if_authorized() {
     }
 }
 
-/// Makes a call over a pair of which one end is adopted and served as `serve` says. Returns who has called if the call
-/// was admitted.
+/// Makes a call over a pair of which one end is adopted and served as `serve` says. Returns the peer if the call was
+/// authorized.
 fn called(
     kind: Kind,
     serve: impl FnOnce(Endpoint<'_, Tells>) -> Endpoint<'_, Tells>,
@@ -99,7 +99,7 @@ fn called(
     None
 }
 
-/// A user that this process does not run as.
+/// Returns a user that this process does not run as.
 fn another() -> u32 {
     let me = rustix::process::geteuid().as_raw();
     STRANGER + u32::from(me == STRANGER)
@@ -127,7 +127,7 @@ fn the_program_can_set_the_peer_of_a_socket_pair() {
     assert_eq!((peer.uid(), peer.gid()), (said, Some(group)));
     assert_eq!((peer.pid(), peer.groups()), (None, None));
     for kind in KINDS {
-        // The maker's rights are not the peer's.
+        // The peer does not have the rights of the process that made the pair.
         let refused = called(kind, |endpoint| {
             let endpoint = endpoint.peer_is(said, group).unwrap();
             endpoint.authorize(move |peer| peer.uid() == me)
@@ -138,7 +138,7 @@ fn the_program_can_set_the_peer_of_a_socket_pair() {
             endpoint.authorize(move |peer| peer.uid() == me && peer.gid() == Some(group))
         });
         assert!(admitted.is_some(), "{kind:?}");
-        // Nobody has that number.
+        // An invalid user id.
         let nobody = called(kind, |endpoint| {
             let endpoint = endpoint.peer_is(u32::MAX, group).unwrap();
             endpoint.authorize(|_| true)
@@ -152,7 +152,7 @@ fn a_peer_set_by_the_program_stays_when_pidfds_are_requested() {
     for asks_first in [true, false] {
         let (tell, told) = channel();
         let mut server = Server::new(Limits::default()).unwrap();
-        // The kernel says of this one that it is us.
+        // For this connection the kernel reports this process.
         let (ours, theirs) = connected();
         let mut endpoint = server.adopt(ours).unwrap();
         if asks_first {
@@ -175,7 +175,7 @@ fn a_peer_set_by_the_program_stays_when_pidfds_are_requested() {
 
 #[test]
 fn a_message_of_another_user_than_the_set_peer_is_not_authorized() {
-    // The kernel says of each datagram who sent it, which is this process.
+    // The kernel reports the sender of each datagram, which is this process.
     let served = called(Kind::Datagram, |endpoint| {
         endpoint.peer_is(another(), STRANGER).unwrap()
     });

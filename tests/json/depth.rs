@@ -6,21 +6,21 @@ use jsoncomm::message::{Packer, encode};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-/// Limits with this depth.
+/// Returns limits with this depth.
 fn limits(depth: usize) -> Limits {
     let mut limits = Limits::default();
     limits.depth = depth;
     limits
 }
 
-/// That many levels, all in all, as arrays and as objects.
+/// Returns texts with this many levels in total, of arrays and of objects.
 fn texts(levels: usize) -> [String; 2] {
     let array = "[".repeat(levels) + "7" + &"]".repeat(levels);
     let object = r#"{"a":"#.repeat(levels) + "7" + &"}".repeat(levels);
     [array, object]
 }
 
-/// Depths to set, and what they amount to.
+/// Depths to set, and the resulting limits.
 const DEPTHS: [(usize, usize); 6] = [(0, 3), (3, 3), (10, 10), (64, 64), (127, 127), (128, 127)];
 
 #[test]
@@ -44,7 +44,7 @@ fn a_call_is_served_up_to_the_depth_limit_in_every_member() {
                 served.refused(call("any", &format!(r#"[7,0,{above}]"#)), 1, too_deep, None);
             }
             for (at, above) in std::iter::zip(texts(depth - 1), texts(depth)) {
-                // A member of the envelope that nobody asked for.
+                // An unknown member of the envelope.
                 let ping = |value: &str| {
                     call("ping", "[1]").replacen('{', &format!(r#"{{"x":{value},"#), 1)
                 };
@@ -92,7 +92,7 @@ fn very_deep_messages_fail_only_their_own_call() {
             );
             served.refused(whole.replace('5', deep), 1, unknown, None);
             served.refused(whole.replace("\"test.json.ping\"", deep), 1, known, None);
-            // What looks like an answer is never answered.
+            // A message that looks like a reply gets none.
             let answer = format!(r#"{{"jsonrpc":"2.0","id":5,"result":{deep}}}"#);
             send_raw(&served.raw, answer.as_bytes(), &[]).unwrap();
             served.sound();
@@ -121,7 +121,7 @@ fn brackets_in_strings_and_sibling_arrays_do_not_count_as_depth() {
             );
             served.sound();
         }
-        // A string that ends sooner than it seems to.
+        // A string with escaped quotation marks and brackets.
         let text = call("any", r#"["\\",0,[["\\"]],"]]]]"]"#);
         served.refused(text, 1, (Fault::INVALID_PARAMS, Some(5)), None);
         let text = call("any", r#"["\\",0,[[["\\"]]],"]]]]"]"#);
@@ -322,7 +322,7 @@ fn a_bare_socket_sends_and_receives_up_to_its_depth_limit() {
     }
 }
 
-/// Arrays in each other, as deep as one likes.
+/// Nested arrays of any depth.
 #[derive(Debug, Clone)]
 struct Chain(Option<Box<Chain>>);
 
@@ -355,14 +355,14 @@ enum Variant {
     Named { next: Box<Variant> },
 }
 
-/// Writes any serde value, and says how long its text is.
+/// Writes any serde value and returns the length of its text.
 fn length(value: impl Serialize) -> Result<usize, EncodeError> {
     let mut text = Vec::new();
     encode(&Json(value), &mut text, &Packer::new())?;
     Ok(text.len())
 }
 
-/// What serde_json makes up for a text that it does not look into, around something.
+/// Imitates the way in which serde_json serializes a raw value.
 struct MadeUp<T>(T);
 
 impl<T: Serialize> Serialize for MadeUp<T> {
@@ -375,7 +375,7 @@ impl<T: Serialize> Serialize for MadeUp<T> {
 
 #[test]
 fn the_depth_limit_applies_to_raw_values_of_serde_json() {
-    // It opens one itself, as it is none of those that serde_json knows.
+    // It opens a level itself, because serde_json does not know this name.
     let too_deep = |written| matches!(written, Err(EncodeError::TooDeep { limit: 127 }));
     assert!(length(MadeUp(Chain::of(125))).is_ok());
     assert!(too_deep(length(MadeUp(Chain::of(126)))));
@@ -394,7 +394,7 @@ fn writing_a_very_deep_value_does_not_overflow_the_stack() {
         (0..links).fold(Variant::End, |inner, _| link(Box::new(inner)))
     };
     let variant = |links| chained(links, Variant::Next);
-    // Each opens two.
+    // Each opens two levels.
     for link in [
         |next| Variant::Pair(0, next),
         |next| Variant::Named { next },
@@ -404,7 +404,7 @@ fn writing_a_very_deep_value_does_not_overflow_the_stack() {
     }
     assert!(length(variant(127)).is_ok());
     assert!(too_deep(length(variant(128))));
-    // Side by side there may be any number.
+    // The number of siblings is not limited.
     assert!(length(vec![(variant(125), Chain::of(124)); 200]).is_ok());
     assert!(too_deep(length(vec![(variant(125), Chain::of(125)); 2])));
 }

@@ -10,7 +10,7 @@ use jsoncomm::message::{Packer, Unpack, UnusedFds, decode, encode};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Ours, and lenient.
+/// Our derive, lenient.
 #[derive(Debug, Message, PartialEq)]
 struct Ours {
     a: u8,
@@ -18,7 +18,7 @@ struct Ours {
     b: Option<u8>,
 }
 
-/// serde's.
+/// The derive of serde.
 #[derive(Debug, Deserialize, PartialEq)]
 struct Serdes {
     a: u8,
@@ -68,7 +68,7 @@ enum Key {
     More,
 }
 
-/// The text of a value, by the protocol of serde_json's `RawValue`; without that feature, the value.
+/// The raw text of a value, as serde_json's `RawValue`. Without that feature, the value.
 #[derive(Debug, PartialEq)]
 struct Raw(Value);
 
@@ -102,10 +102,10 @@ fn read<M: for<'de> Unpack<'de>>(text: &str) -> Result<M, DecodeError> {
     decode(text.as_bytes(), Fds::new(), UnusedFds::Refuse)
 }
 
-/// Reads what has no key twice, and refuses what has; one of these keys is `a`, another `b`.
+/// Asserts that objects with keys `a` and `b` are read, and refused if a key occurs twice.
 #[track_caller]
 fn once<M: for<'de> Unpack<'de> + Debug>() {
-    // Some have a tag there.
+    // In some cases one of them is a tag.
     let goods = [r#"{"b":"2","a":1}"#, r#"{"b":2,"a":1}"#];
     let good = goods.into_iter().find(|good| read::<M>(good).is_ok());
     let good = good.unwrap();

@@ -9,7 +9,7 @@ use jsoncomm::fds::Fds;
 use jsoncomm::message::{Json, Pack, Packer, UnusedFds, WithFds, decode, encode};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A type, what it makes of the numbers that it takes, and those that it refuses.
+/// A type, the numbers that it accepts with their results, and those that it refuses.
 type Row = (
     &'static str,
     &'static [(&'static str, &'static str)],
@@ -94,7 +94,7 @@ const TABLE: [Row; 8] = [
             ("-0", "-0.0"),
             ("-0.0", "-0.0"),
             ("0.1", "0.1"),
-            // The nearest there is.
+            // The nearest number of the type.
             ("0.1000000000000000055511151231257827", "0.1"),
             ("9007199254740993", "9007199254740992.0"),
             ("18446744073709551615", "1.8446744073709552e19"),
@@ -111,7 +111,7 @@ const TABLE: [Row; 8] = [
     ),
 ];
 
-/// Digits without end.
+/// Returns a number with very many digits.
 fn endless() -> String {
     "9".repeat(400)
 }
@@ -135,7 +135,7 @@ fn a_number_argument_fits_its_type_or_is_refused_by_name() {
                 served.refused(ask(number), 0, fault, Some(&field));
             }
         }
-        // What is no whole number of 128 bits ends there, and what follows is no number.
+        // A number of more than 128 bits ends there, and the rest is not a number.
         for of in ["u128", "i128"] {
             for number in ["1.0", "1e3", "0.5"] {
                 let text = call("numbers", &format!(r#"{{"all":{{"{of}":{number}}}}}"#));
@@ -181,7 +181,7 @@ fn a_number_in_a_reply_fits_its_type_or_is_an_error_with_its_field() {
     }
 }
 
-/// What a message is as JSON.
+/// Returns a message as JSON.
 #[track_caller]
 fn written(message: &impl Pack) -> String {
     let mut text = Vec::new();
@@ -217,7 +217,7 @@ enum Shape {
     },
 }
 
-/// As serde writes it.
+/// Written by serde.
 #[derive(Debug, Serialize)]
 enum Serdes {
     One(f64),
@@ -228,7 +228,7 @@ enum Serdes {
 #[derive(Debug, Serialize)]
 struct Unit(f64);
 
-/// Why a message cannot be written; its text and descriptors are as before.
+/// Returns why a message cannot be written. Asserts that text and descriptors are unchanged.
 #[track_caller]
 fn unwritable(message: &impl Pack) -> EncodeError {
     let (mut text, fds) = (b"before".to_vec(), Packer::new());
@@ -311,7 +311,7 @@ fn nan_and_infinity_are_not_written_and_the_error_names_the_field() {
         refused(&HashMap::from([(1, bad)]), None);
         refused(&(null(), bad), Some("[1]"));
     }
-    // What serde refuses is still that.
+    // Values that serde refuses are still refused.
     let error = unwritable(&Json(HashMap::from([((1, 2), 3)])));
     assert!(matches!(error, EncodeError::Json { .. }), "{error:?}");
 }
@@ -415,7 +415,7 @@ fn a_bare_message_with_nan_is_not_sent() {
     }
 }
 
-/// A key: the bits of a number.
+/// A key: the bits of an `f32`.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Bits(u32);
 
@@ -425,7 +425,7 @@ impl<'de> Deserialize<'de> for Bits {
     }
 }
 
-/// The nearest `f32` is not always the nearest one to the nearest `f64`.
+/// The nearest `f32` of a number can differ from the nearest `f32` of its nearest `f64`.
 #[test]
 fn a_number_key_is_read_as_the_same_number_as_a_value() {
     for text in [
@@ -454,7 +454,7 @@ fn a_number_key_is_read_as_the_same_number_as_a_value() {
 #[error("wide")]
 struct Wide(u128);
 
-/// It is a whole number as far as its point, and what follows is no part of the member.
+/// The integer ends at the point, and the rest does not belong to the member.
 #[test]
 fn a_fraction_is_refused_for_a_128_bit_integer() {
     alone!();
@@ -496,7 +496,7 @@ fn an_integer_too_wide_for_value_is_refused_by_its_member() {
     let big = "340282366920938463463374607431768211455";
     let rewritten = serde_json::from_str::<Value>(big).unwrap().to_string();
     if rewritten == big {
-        // With `arbitrary_precision` nothing would lose any, and nothing is refused.
+        // With `arbitrary_precision` no digit is lost, and nothing is refused.
         let nested = format!(r#"{{"a":[{big},{{"b":-{big}0}}]}}"#);
         for text in [big, &nested] {
             let read = decode::<WithFds<Value>>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
@@ -525,7 +525,7 @@ fn an_integer_too_wide_for_value_is_refused_by_its_member() {
         long,
         format!("integer {}… has more than 64 bits", "9".repeat(40))
     );
-    // Which have all their digits, as integers or as floats that are written with these digits.
+    // These keep all digits, as integers or as floats that are written with the same digits.
     for kept in [
         "18446744073709551615",
         "-9223372036854775808",
@@ -538,7 +538,7 @@ fn an_integer_too_wide_for_value_is_refused_by_its_member() {
         let (json, number) = (read.unwrap().json, kept.parse::<f64>().unwrap());
         assert_eq!(json.as_f64(), Some(number), "{kept}");
     }
-    // Where its type is known, or nobody asks for it.
+    // Accepted where the type is known, or the value is ignored.
     assert_eq!(typed::<u128>(big), Ok(u128::MAX));
     assert!(typed::<f64>(big).is_ok() && typed::<serde::de::IgnoredAny>(big).is_ok());
     #[derive(Message)]

@@ -17,7 +17,7 @@ use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A bit of everything.
+/// A member of every kind.
 #[derive(Debug, Message)]
 #[serde(rename_all = "camelCase")]
 struct All {
@@ -68,7 +68,7 @@ enum Tagged {
     },
 }
 
-/// Strings of every length with something to escape here and there, or nothing.
+/// Strings of every length with some characters to escape, or none.
 fn any_long_text() -> impl Strategy<Value = String> {
     let special = select(vec!['"', '\\', '\n', '\0', '\u{1f}', '\u{7f}', 'ä', '😀']);
     let piece = ("[ -~]{0,40}", of(special));
@@ -98,7 +98,7 @@ fn json_is_written_byte_for_byte_as_by_serde_json() {
     TestRunner::new(config()).run(&texts, same).unwrap();
 }
 
-/// A descriptor like no other.
+/// Returns a distinct descriptor.
 fn memfd() -> OwnedFd {
     memfd_create("test", MemfdFlags::CLOEXEC).unwrap()
 }
@@ -168,7 +168,7 @@ fn any_message() -> impl Strategy<Value = All> {
     )
 }
 
-/// What a message is on the wire: the text, and which descriptors.
+/// Returns the sent text and descriptors of a message.
 fn sent(message: &All) -> (Vec<u8>, Fds, Vec<u64>) {
     let (mut text, fds) = (Vec::new(), Packer::new());
     encode(message, &mut text, &fds).unwrap();
@@ -181,7 +181,7 @@ fn sent(message: &All) -> (Vec<u8>, Fds, Vec<u64>) {
     (text, Fds::from(fds), which)
 }
 
-/// What can be compared.
+/// Returns the parts that can be compared.
 fn plain(all: &All) -> impl Debug + PartialEq {
     let numbers = (all.whole_number, all.wide, all.real, all.short);
     let maps = (
@@ -193,8 +193,8 @@ fn plain(all: &All) -> impl Debug + PartialEq {
     (numbers, maps, texts)
 }
 
-/// Any JSON text, and some that are none: values that mean something, nothing, or to each reader something
-/// else; keys that come twice.
+/// Valid and invalid JSON: unambiguous values, invalid values, values that readers disagree on, and
+/// duplicate keys.
 fn any_json() -> impl Strategy<Value = Vec<u8>> {
     let piece = select(vec![
         "a",
@@ -249,7 +249,7 @@ fn any_json() -> impl Strategy<Value = Vec<u8>> {
             vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(","))),
         ]
     });
-    // One byte in some is another, or missing, or new.
+    // In some texts a byte is changed, removed or inserted.
     let slip = (any::<prop::sample::Index>(), any::<u8>(), 0..3_usize);
     (text, prop::option::weighted(0.2, slip)).prop_map(|(text, slip)| {
         let mut bytes = text.into_bytes();
@@ -262,7 +262,7 @@ fn any_json() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A value with all its keys, as they come.
+/// A value with all its keys, in order.
 struct Keys {
     names: Vec<String>,
     inner: Vec<Keys>,
@@ -339,13 +339,13 @@ impl<'de> Deserialize<'de> for Keys {
     }
 }
 
-/// Knows one member.
+/// Has one known member.
 #[derive(Debug, PartialEq, Deserialize)]
 struct Lenient {
     number: Option<Value>,
 }
 
-/// Reads what serde_json reads, and the same, from a text that has one meaning; and from no other.
+/// Asserts that we read the same as serde_json from unambiguous text, and refuse any other.
 fn same<T>(text: &[u8], clear: bool) -> Result<(), TestCaseError>
 where
     Json<T>: for<'de> Unpack<'de>,
@@ -353,7 +353,7 @@ where
 {
     let ours = decode::<Json<T>>(text, Fds::new(), UnusedFds::Refuse);
     let theirs = serde_json::from_slice::<T>(text).ok().filter(|_| clear);
-    // Of which serde_json makes a float without a word.
+    // serde_json reads it as a float without an error.
     let lost = |error: &DecodeError| error.to_string().ends_with("has more than 64 bits");
     if ours.as_ref().is_err_and(lost) {
         let longest = text

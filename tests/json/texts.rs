@@ -8,7 +8,7 @@ use jsoncomm::fds::Fds;
 use jsoncomm::message::{UnusedFds, decode};
 use serde::{Deserialize, Deserializer};
 
-/// Values that are none by the grammar.
+/// Values that violate the grammar.
 const BROKEN: [&[u8]; 44] = [
     b"NaN",
     b"nan",
@@ -56,7 +56,7 @@ const BROKEN: [&[u8]; 44] = [
     b"",
 ];
 
-/// Values that no reader, or not every reader, can make the same of.
+/// Values that are ambiguous: readers refuse them, or disagree on them.
 const UNCLEAR: [&str; 13] = [
     r#""\ud800""#,
     r#""\udc00""#,
@@ -73,8 +73,8 @@ const UNCLEAR: [&str; 13] = [
     r#"{"\ud83d\ude00":1,"😀":2}"#,
 ];
 
-/// Strings that are not UTF-8: bytes that never occur, overlong forms, surrogates, beyond the last character,
-/// characters cut short.
+/// Strings that are not UTF-8: invalid bytes, overlong forms, surrogates, code points beyond the last, truncated
+/// characters.
 const NOT_UTF8: [&[u8]; 12] = [
     b"\"\xff\"",
     b"\"\xfe\xff\"",
@@ -90,13 +90,13 @@ const NOT_UTF8: [&[u8]; 12] = [
     b"\"\xf8\x88\x80\x80\x80\"",
 ];
 
-/// Puts a value where it says `VALUE`.
+/// Replaces `VALUE` by a value.
 fn with(text: &str, value: &[u8]) -> Vec<u8> {
     let (before, after) = text.split_once("VALUE").unwrap();
     [before.as_bytes(), value, after.as_bytes()].concat()
 }
 
-/// The text in other encodings, with and without a byte order mark.
+/// Returns the text in other encodings, with and without a byte order mark.
 fn encodings(text: &str) -> Vec<Vec<u8>> {
     let little = |unit: u16| unit.to_le_bytes();
     let wide: Vec<u8> = text.encode_utf16().flat_map(little).collect();
@@ -115,7 +115,7 @@ fn encodings(text: &str) -> Vec<Vec<u8>> {
     ]
 }
 
-/// What may not stand around a message.
+/// Returns the text with something invalid around it.
 fn surrounded(text: &str) -> Vec<Vec<u8>> {
     let around: [(&[u8], &[u8]); 14] = [
         (b"", b"\0"),
@@ -287,12 +287,12 @@ fn a_batch_of_any_length_is_refused() {
     }
 }
 
-/// The answers with these values where it says `VALUE`.
+/// Returns replies with `VALUE` replaced by each of the values.
 fn answers(template: &str, values: &[&[u8]]) -> Vec<Vec<u8>> {
     values.iter().map(|value| with(template, value)).collect()
 }
 
-/// Each of these answers ends its call in an error of decoding that `is_right` about it.
+/// Asserts that each of these replies ends its call in a decoding error for which `is_right` is true.
 #[track_caller]
 fn undecodable(texts: &[Vec<u8>], is_right: impl Fn(&DecodeError) -> bool) {
     answered(texts, |text, result| match result {
@@ -348,7 +348,7 @@ fn decoding_errors_mention_nan_and_lone_surrogates() {
         let why = why(value.as_bytes());
         assert!(why.contains("a lone surrogate is not a character"), "{why}");
     }
-    // In every answer, and wherever its text is skipped.
+    // In every reply, also where its text is skipped.
     let nan = |error: &DecodeError| error.to_string().contains("NaN and infinity");
     for template in [
         r#"{"jsonrpc":"2.0","id":ID,"result":{"value":VALUE,"file":0}}"#,
@@ -362,7 +362,7 @@ fn decoding_errors_mention_nan_and_lone_surrogates() {
 #[test]
 fn an_empty_reply_is_a_decoding_error() {
     alone!();
-    // On a connection it is the end.
+    // On a connection an empty packet is the end of file.
     let (connection, far) = against(Kind::Datagram, vec![Vec::new()]);
     let empty: Result<Held, CallError> = connection.call("test.json.any", &[0]);
     assert!(
@@ -450,7 +450,7 @@ fn an_unreadable_reply_ends_the_call_with_its_id() {
         for (text, id) in std::iter::zip(texts, ids) {
             send_raw(&far, &with_id(text.as_bytes(), &id), &[null().as_fd()]).unwrap();
         }
-        // The third waits while the others' answers come.
+        // The third waits while the replies to the others arrive.
         assert_eq!(third.wait().unwrap().value, 7);
         for call in [first, second] {
             let ended = call.wait();
@@ -477,7 +477,7 @@ fn a_bare_message_that_is_not_json_is_refused_and_the_next_received() {
             .chain(encodings("[1]"))
             .chain(surrounded("[1]"));
         for text in texts.chain(["[]".repeat(30_000).into_bytes()]) {
-            // The end of a connection.
+            // End of file on a connection.
             if text.is_empty() && kind == Kind::Seqpacket {
                 continue;
             }
@@ -504,7 +504,7 @@ fn a_bare_message_that_is_not_json_is_refused_and_the_next_received() {
     }
 }
 
-/// Takes its default for whatever it cannot read.
+/// Returns the default for a value that cannot be read.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     from: D,
 ) -> Result<T, D::Error> {
@@ -547,7 +547,7 @@ fn a_field_with_an_error_default_skips_one_token_and_no_more() {
             assert_eq!(read(&text).map(|lax| lax.end), Ok(7), "{text}");
         }
     }
-    // Where it stands in the midst of something, nobody can tell what belongs to what.
+    // After an error inside a value it is unknown where the value ends.
     for text in [
         r#"{"list":[300],"end":7}"#,
         r#"{"map":{"a":300},"end":7}"#,

@@ -4,10 +4,10 @@ use super::*;
 use jsoncomm::Stream;
 use rustix::net::{Shutdown, shutdown};
 
-/// As many descriptors as may be in flight.
+/// The limit of descriptors in flight.
 const DESCRIPTORS: usize = 16;
 
-/// Four replies with so many are.
+/// Descriptors of one reply: four replies reach the limit.
 const FILES: usize = 4;
 
 fn limits() -> Limits {
@@ -16,20 +16,20 @@ fn limits() -> Limits {
     limits
 }
 
-/// Asks for so many descriptors.
+/// Calls for this many descriptors.
 fn give(client: &Socket, id: u64, files: usize) {
     let params = format!(r#"{{"files":{files},"size":0}}"#);
     send_raw(client, call(id, "limits.give", &params).as_bytes(), &[]).unwrap();
 }
 
-/// The next reply, and how many descriptors it brings.
+/// Receives the next reply. Returns its text and number of descriptors.
 fn take(client: &mut Socket) -> (Value, usize) {
     let message = client.receive::<WithFds<Value>>().unwrap().0;
     (message.json, message.fds.len())
 }
 
-/// Asks for something that has no descriptors. All that was asked for on other connections before has been carried out
-/// when this is answered.
+/// Makes a call without descriptors. When it gets its reply, all earlier calls on other connections have been
+/// handled.
 fn ping(client: &mut Socket, id: u64) {
     let answer = ask(client, &call(id, "limits.make", "[1]"));
     assert_eq!(
@@ -59,7 +59,7 @@ fn descriptors_are_in_flight_up_to_the_limit_and_replies_without_them_overtake_t
         let each = [4, 8, 4, 1, 2, 1];
         for (count, (id, files)) in (1_usize..).zip((0..).zip(each)) {
             give(&client, id, files);
-            // What it has sent so far is answered, in order.
+            // All calls sent so far get replies, in order.
             let sum: usize = each.iter().take(count).sum();
             wait_for_stats(&server, |stats| {
                 let held = count.saturating_sub(3);
@@ -73,7 +73,7 @@ fn descriptors_are_in_flight_up_to_the_limit_and_replies_without_them_overtake_t
             let (answer, files) = take(&mut client);
             heard.push((answer["id"].as_u64().unwrap(), files));
         }
-        // Three were sent before it came.
+        // Three were sent before it arrived.
         let want = [(0, 4), (1, 8), (2, 4), (9, 0), (3, 1), (4, 2), (5, 1)];
         assert_eq!(heard, want, "{kind:?}");
         ping(&mut client, 10);
@@ -236,7 +236,7 @@ fn a_large_reply_waits_for_the_one_before_and_small_ones_overtake_it() {
     for kind in KINDS {
         let mut limits = Limits::default();
         limits.message = 16 << 20;
-        // At the limit, below it, and where one alone is above it.
+        // At the limit, below it, and where one alone exceeds it.
         for (bytes, together) in [(2 * TEXT, 2), (2 * TEXT - 1, 1), (TEXT - 1, 1), (0, 1)] {
             limits.user_backlog_bytes = bytes;
             let server = serve(kind, limits.clone());
@@ -255,7 +255,7 @@ fn a_large_reply_waits_for_the_one_before_and_small_ones_overtake_it() {
             send_raw(&client, call(9, "limits.make", "[1]").as_bytes(), &[]).unwrap();
             server.settle();
             let heard = (0..together + 2).map(|_| hear(&mut client)["id"].as_u64().unwrap());
-            // A connection is not read from while what waits takes more than half of what may.
+            // A connection is not read while its held-back replies use more than half of their limit.
             let place = match kind {
                 Kind::Datagram => in_flight,
                 _ => in_flight + 1,
@@ -270,7 +270,7 @@ fn a_large_reply_waits_for_the_one_before_and_small_ones_overtake_it() {
     assert_open_fds(before);
 }
 
-/// Gives numbered items with descriptors.
+/// Sends numbered items with descriptors.
 #[jsoncomm::service(name = "test.files")]
 trait Items {
     fn items(&mut self, call: &mut Call, count: usize) -> Stream<Item>;
@@ -283,7 +283,7 @@ struct Item {
     files: Vec<File>,
 }
 
-/// Asks for so many descriptors, without an envelope.
+/// Requests this many descriptors, without an envelope.
 #[derive(Debug, Message)]
 #[message(reply = Item)]
 enum Bare {
@@ -325,7 +325,7 @@ fn the_items_of_a_stream_and_its_end_stay_in_order() {
             let item = items.next().unwrap().unwrap();
             assert_eq!((item.number, item.files.len()), (number, FILES));
             if number % 8 == 0 {
-                // As much as may be is in flight, and the next is held back.
+                // The limit is reached, and the next item is held back.
                 let until = Instant::now() + PATIENCE;
                 while server.stats().backlog == 0 && number < 12 {
                     assert!(Instant::now() < until, "{:?}", server.stats());
@@ -378,7 +378,7 @@ fn held_back_replies_leave_the_server_idle() {
             .collect();
         let mut state = State::default();
         for client in &clients {
-            // More than are read from a connection that has as many held back.
+            // More than are read from a connection with this many held back.
             for id in 0..3 {
                 give(client, id, 2);
                 let _ = server.run_once(&mut state, Some(Duration::ZERO)).unwrap();
@@ -394,7 +394,7 @@ fn held_back_replies_leave_the_server_idle() {
         let stats = server.stats();
         assert_eq!(stats.fds_in_flight, DESCRIPTORS, "{kind:?}");
         assert!(stats.backlog > 0, "{stats:?}");
-        // One that waits for nothing goes round some ten thousand times.
+        // A loop that spins has some ten thousand turns.
         assert!(turns < 200, "{turns} turns, {kind:?}");
     }
 }

@@ -17,7 +17,7 @@ fn a_message_carries_descriptors_up_to_the_limit_and_is_refused_above() {
         let server = serve(kind, limits);
         let mut client = raw(&server, kind);
         let null = File::open("/dev/null").unwrap();
-        // It has accepted the connection when it answers.
+        // A reply shows that the connection was accepted.
         let ping = call(5, "limits.make", "[1]");
         assert_eq!(ask(&mut client, &ping)["result"], "x");
         let before = open_fds();
@@ -51,7 +51,7 @@ fn a_user_has_connections_up_to_the_limit_and_others_have_theirs() {
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["result"], "", "another user is served");
     }
-    // When one goes there is room again.
+    // After one disconnects there is room again.
     let [mut first, second] = clients;
     drop(second);
     let start = Instant::now();
@@ -61,7 +61,7 @@ fn a_user_has_connections_up_to_the_limit_and_others_have_theirs() {
     assert_eq!(ask(&mut first, &ping)["result"], "");
 }
 
-/// Makes a call as a user who has nothing to do with us; `None` where only root could.
+/// Makes a call as an unrelated user; `None` where only root could.
 fn as_another_user(server: &Running<State>) -> Option<String> {
     const CALL: &str = "import socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -110,9 +110,13 @@ fn a_user_has_deferred_calls_up_to_the_limit_over_all_connections() {
         for client in &mut clients {
             let busy = ask(client, &keep);
             assert_eq!(busy["error"]["code"], Fault::BUSY, "{kind:?}");
-            assert_eq!(ask(client, &ping)["id"], 6, "what need not wait goes on");
+            assert_eq!(
+                ask(client, &ping)["id"],
+                6,
+                "a call that is not deferred is served"
+            );
         }
-        // Whoever cancels makes room, for anybody of the same user.
+        // Cancelling makes room for all connections of the user.
         let cancel = br#"{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":5}}"#;
         send_raw(&clients[1], cancel, &[]).unwrap();
         assert_eq!(hear(&mut clients[1])["error"]["code"], Fault::CANCELLED);
@@ -138,7 +142,7 @@ fn deferred_calls_with_the_same_id_all_count_until_the_caller_closes() {
     server.assert_busy_with(0);
 }
 
-/// Has answers wait for two connections that do not read, and says how many are cut for it.
+/// Fills the backlogs of two connections that do not read. Returns how many are closed for it.
 fn cut(limits: Limits, files: usize) -> usize {
     let room = room(Kind::Seqpacket, LARGE_TEXT);
     let server = serve(Kind::Seqpacket, limits);
@@ -152,7 +156,7 @@ fn cut(limits: Limits, files: usize) -> usize {
     }
     let polite = server.connect();
     let _: String = polite.request(&Ask::Release { size: LARGE }).unwrap();
-    // One more that waits, for each; the second may be one too many for their user.
+    // One more backlogged reply for each. The second may exceed the limit of the user.
     let give = call(
         5,
         "limits.give",
@@ -228,17 +232,20 @@ fn a_connection_is_closed_for_more_malformed_messages_than_the_limit() {
         let unknown = call(5, "limits.nothing", "[0]");
         for _ in 0..3 {
             assert!(ask(&mut client, bad)["error"].is_object());
-            // A call that cannot be carried out is one all the same.
+            // A call that is refused counts as well.
             assert_eq!(
                 ask(&mut client, &unknown)["error"]["code"],
                 Fault::METHOD_NOT_FOUND
             );
             assert_eq!(ask(&mut client, &ping)["result"], "");
         }
-        assert!(ask(&mut client, bad)["error"].is_object(), "it is told why");
+        assert!(
+            ask(&mut client, bad)["error"].is_object(),
+            "the fault comes before the end"
+        );
         let end = client.receive::<WithFds<Value>>();
         assert!(matches!(end, Err(Error::Closed)));
-        // Nobody else is.
+        // No other client is disconnected.
         assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
     }
 }
@@ -253,7 +260,7 @@ fn the_count_of_malformed_messages_falls_with_time() {
     for _ in 0..10 {
         assert!(ask(&mut client, "nonsense")["error"].is_object());
     }
-    // Datagrams cannot be cut off; each is refused.
+    // Datagram peers cannot be disconnected. Each message is refused.
     let mut limits = Limits::default();
     limits.malformed = 0;
     let server = serve(Kind::Datagram, limits);
@@ -277,7 +284,7 @@ fn an_endpoint_without_descriptors_receives_none() {
         let null = File::open("/dev/null").unwrap();
         let pass = call(5, "limits.pass", r#"{"files":[0]}"#);
         match send_raw(&client, pass.as_bytes(), &[null.as_fd()]) {
-            // The kernel refuses it, since Linux 6.16.
+            // Since Linux 6.16 the kernel refuses it.
             Err(error) => assert_eq!(error.raw_os_error(), Some(Errno::PERM.raw_os_error())),
             Ok(()) => {
                 let error = &hear(&mut client)["error"];

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// How many messages of this length a peer of this kind holds for a sender whose other end does not read.
+/// Returns how many messages of this length the socket of a peer that does not read holds.
 pub(crate) fn room(kind: Kind, length: usize) -> usize {
     let text = "x".repeat(length - 2);
     let mut fitted = 0;
@@ -27,12 +27,12 @@ pub(crate) fn room(kind: Kind, length: usize) -> usize {
     fitted
 }
 
-/// Answers that are large enough that few of them fit into a send buffer, and the length of their text.
+/// Length of replies of which only a few fit into a send buffer.
 pub(crate) const LARGE: usize = 100_000;
 pub(crate) const LARGE_TEXT: usize = LARGE + r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len();
 
-/// Keeps `count` replies for a client that does not read, releases them, and says how many it then gets
-/// and whether its connection was cut.
+/// Keeps `count` replies for a client that does not read, and releases them. Returns how many it receives,
+/// and whether its connection was closed.
 fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
     (limits.deferred, limits.user_deferred) = (count, count + 1);
     let server = serve(Kind::Seqpacket, limits);
@@ -40,13 +40,13 @@ fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
     for _ in 0..count {
         send_raw(&deaf, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
     }
-    // The next call of the same client comes after those.
+    // The next call of the same client is handled after those.
     let notes = call(5, "limits.notes", "{}");
     assert_eq!(ask(&mut deaf, &notes)["result"], "");
     let polite = server.connect();
     let release: String = polite.request(&Ask::Release { size: LARGE }).unwrap();
     assert_eq!(release, "released");
-    // All has been sent, kept or dropped before another connection has its turn.
+    // All are sent, backlogged or dropped before another connection has its turn.
     assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
     let mut heard = 0;
     while heard < count {
@@ -61,7 +61,11 @@ fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
     }
     let cut = heard < count;
     if !cut {
-        assert_eq!(ask(&mut deaf, &notes)["result"], "", "as usable as before");
+        assert_eq!(
+            ask(&mut deaf, &notes)["result"],
+            "",
+            "the connection stays usable"
+        );
     }
     (heard, cut, server.stop().1.undelivered)
 }
@@ -78,7 +82,7 @@ fn a_connection_has_a_backlog_of_replies_and_is_closed_above_the_limit() {
         let most = room + answers;
         assert_eq!(released(limits.clone(), most - 1), (most - 1, false, 0));
         assert_eq!(released(limits.clone(), most), (most, false, 0));
-        // The one that did not fit is lost, and with the connection those that waited.
+        // The reply without room is lost, and with the connection its whole backlog.
         assert_eq!(released(limits, most + 1), (room, true, answers as u64 + 1));
     }
     assert_open_fds(before);
@@ -88,7 +92,7 @@ fn a_connection_has_a_backlog_of_replies_and_is_closed_above_the_limit() {
 fn a_connection_has_a_backlog_of_bytes_and_is_closed_above_the_limit() {
     alone!();
     let room = room(Kind::Seqpacket, LARGE_TEXT);
-    // One answer is kept whatever its size; the second depends on the bytes.
+    // One reply is backlogged at any size. The second depends on the limit of bytes.
     for (bytes, answers) in [
         (0, 1),
         (2 * LARGE_TEXT - 1, 1),
@@ -107,8 +111,8 @@ fn a_connection_has_a_backlog_of_bytes_and_is_closed_above_the_limit() {
     }
 }
 
-/// Calls so often, from as many peers as there are numbers, none of which reads until all are done. Then
-/// each gets so many answers and no more. Says how many were dropped.
+/// Makes this many calls from each of several peers, which read only when all are done. Asserts that
+/// each receives its number of replies and no more. Returns how many were dropped.
 fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
     let server = serve(Kind::Datagram, limits.clone());
     let address = Address::from(&server.path);
@@ -124,7 +128,7 @@ fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
         for _ in 0..calls {
             peer.send_to(&question(5, "[20]"), &address).unwrap();
         }
-        // All of these have been handled when the next is answered.
+        // All of these have been handled when the next gets its reply.
         assert_eq!(probe.make(1).unwrap(), "x");
         peer
     };
@@ -139,7 +143,7 @@ fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
     server.stop().1.undelivered
 }
 
-/// Limits for peers that are read late, but not too late.
+/// Returns limits for peers that read late, but not too late.
 fn slow(answers: usize, bytes: usize, peers: usize) -> Limits {
     let mut limits = Limits::default();
     limits.retry_backoff = Duration::from_millis(100);

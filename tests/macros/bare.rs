@@ -45,7 +45,7 @@ pub(crate) enum Request {
     },
 }
 
-/// Type parameters of generated code have no such names, either.
+/// Type parameters of generated code must not have this name.
 #[derive(Debug, Message)]
 pub(crate) struct S;
 /// See [`S`].

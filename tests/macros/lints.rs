@@ -116,7 +116,7 @@ mod forbidden {
         Run { program: String },
     }
 
-    /// A public trait, of which a program may use the stub or not.
+    /// A public trait whose stub may be unused.
     #[jsoncomm::service(name = "example.forbidden")]
     pub(crate) trait Forbidden {
         fn open(&mut self, path: &str, entries: &[Entry]) -> Result<u8, Refused>;
@@ -129,7 +129,7 @@ mod forbidden {
     }
 }
 
-/// As a user who breaks lints writes it.
+/// Code that violates lints.
 mod allowed {
     use jsoncomm::Message;
 

@@ -10,7 +10,7 @@ use jsoncomm::message::{Packer, UnusedFds, decode, encode};
 use jsoncomm::{Kind, Message};
 use jsoncomm_tests::Running;
 
-/// What the generated code calls things, and what the trait's arguments are called.
+/// Defines constants with names that generated code and the arguments of the trait use.
 macro_rules! constants {
     ($($name:ident)*) => {$(
         #[allow(dead_code, reason = "it is only in the way")]
@@ -24,7 +24,7 @@ static count: u8 = 7;
 #[allow(dead_code, non_camel_case_types, reason = "it is only in the way")]
 struct unit;
 
-/// Traits with functions of the same names for everything.
+/// Traits with functions of the same names, implemented for all types.
 mod blanket {
     #[allow(dead_code, reason = "it is only in the way")]
     pub(super) trait Blanket {
@@ -65,7 +65,7 @@ mod blanket {
 #[allow(unused_imports, reason = "it is only in the way")]
 use blanket::Blanket as _;
 
-/// The default of an argument that has its name.
+/// The default of the argument of the same name.
 fn limit() -> u8 {
     9
 }

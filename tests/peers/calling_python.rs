@@ -20,7 +20,7 @@ use crate::peers::python::{Mode, Python};
 #[derive(Debug, Message)]
 struct Nothing {}
 
-/// Starts a server in Python; the files are beside its socket.
+/// Starts a server in Python. The files are beside its socket.
 fn served(kind: Kind, mode: Mode) -> (Python, Papers) {
     let papers = Papers::new();
     let python = Python::server(&papers.directory.path().join("python.sock"), kind, mode);
@@ -47,12 +47,12 @@ fn swap(text: &str, papers: &Papers) -> Ask {
     }
 }
 
-/// Two files that came back swapped, as they were before.
+/// Returns two files that came back swapped, in their original order.
 fn unswapped(left: &File, right: &File) -> [Seen; 2] {
     [seen(right), seen(left)]
 }
 
-/// What a swap was answered with, the files as they were before.
+/// Returns the reply to a swap, with the files in their original order.
 fn swapped(tell: Tell) -> (String, [Seen; 2]) {
     match tell {
         Tell::Swapped { text, left, right } => (text, unswapped(&left, &right)),
@@ -262,7 +262,7 @@ fn a_socket_sends_python_small_messages_inline_and_large_ones_by_memfd() {
         let (mut python, papers) = served(kind, Mode::Bare);
         let both = papers.both();
         let mut socket = socket(&papers, kind);
-        // As large as a socket starts with, so that the kernel surely finds a piece of memory for it.
+        // The initial size of a socket, for which the kernel surely finds memory.
         set_socket_send_buffer_size(&socket, 1 << 16).unwrap();
         let most = socket_send_buffer_size(&socket).unwrap() - 32;
         for (over, how) in [(0, "inline"), (1, "memfd"), (100_000, "memfd")] {
@@ -328,7 +328,7 @@ fn a_descriptor_from_python_is_the_same_open_file() {
     let log = tempfile::tempfile().unwrap();
     let other = Papers::open(&papers.right);
     let swapped = desk.swap("", log.as_fd(), &other).unwrap();
-    // What is written through the one that came back is read through the one that was sent.
+    // Data written through the returned descriptor is read through the one that was sent.
     swapped.right.write_at(b"written", 0).unwrap();
     assert_eq!(seen(&swapped.right), seen(&log));
     let mut text = [0; 7];

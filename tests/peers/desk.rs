@@ -10,18 +10,18 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Methods that take and give text and files. Python serves `open`, `swap` and `echo` too.
+/// Methods that take and return text and files. Python serves `open`, `swap` and `echo` too.
 #[jsoncomm::service(name = "example.desk")]
 pub(crate) trait Desk {
     /// Opens a file.
     fn open(&mut self, path: &str) -> Result<Opened, DeskError>;
-    /// Gives back what it got, the files in the other order.
+    /// Returns its arguments, with the files swapped.
     fn swap(&mut self, text: &str, #[fd] left: File, #[fd] right: File) -> Swapped;
-    /// Gives back what it got.
+    /// Returns the text.
     fn echo(&mut self, text: &str) -> Echoed;
-    /// Takes a socket and nothing else.
+    /// Takes a socket.
     fn attach(&mut self, #[fd] stream: UnixStream) -> Echoed;
-    /// Takes a note; no answer is sent.
+    /// Takes a note, without a reply.
     #[oneway]
     fn note(&mut self, text: &str);
 }
@@ -55,7 +55,7 @@ pub(crate) enum DeskError {
     Denied,
 }
 
-/// The same as an enum.
+/// The service as an enum.
 #[derive(Debug, Message)]
 #[message(service = "example.window", reply = Tell)]
 pub(crate) enum Ask {
@@ -96,7 +96,7 @@ pub(crate) enum Tell {
     },
 }
 
-/// The state of the server in Rust: what it has seen.
+/// The state of the server in Rust: its received calls.
 #[derive(Debug, Default)]
 pub(crate) struct Clerk {
     pub(crate) files: Vec<Seen>,
@@ -161,7 +161,7 @@ impl Handler<Ask> for Clerk {
     }
 }
 
-/// Which file a descriptor is, and what can be read through it.
+/// The file that a descriptor refers to, and its content.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Seen {
     dev: u64,
@@ -169,7 +169,7 @@ pub(crate) struct Seen {
     text: String,
 }
 
-/// Looks at a file as `peer.py` does.
+/// Inspects a file as `peer.py` does.
 pub(crate) fn seen(file: &File) -> Seen {
     let meta = file.metadata().unwrap();
     let mut text = vec![0; 4096];
@@ -182,7 +182,7 @@ pub(crate) fn seen(file: &File) -> Seen {
     }
 }
 
-/// Reads what `peer.py` says about files.
+/// Parses the report of `peer.py` about files.
 pub(crate) fn seen_by_python(files: &Value) -> Vec<Seen> {
     Vec::deserialize(files).expect("a list of files")
 }
@@ -210,7 +210,7 @@ impl Papers {
         }
     }
 
-    /// Where nothing is.
+    /// A path without a file.
     pub(crate) fn none(&self) -> PathBuf {
         self.directory.path().join("none")
     }
@@ -219,7 +219,7 @@ impl Papers {
         File::open(path).unwrap()
     }
 
-    /// Both files, as who receives them should see them.
+    /// Returns both files, as their receiver should see them.
     pub(crate) fn both(&self) -> [Seen; 2] {
         [&self.left, &self.right].map(|path| seen(&Self::open(path)))
     }

@@ -10,22 +10,22 @@ use jsoncomm_tests::{PATIENCE, wait_for};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
-/// What the peer puts into a datagram.
+/// The format of the peer's datagrams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mode {
-    /// The message itself.
+    /// Bare messages.
     Bare,
     /// JSON-RPC calls.
     Calls,
 }
 
-/// One `peer.py` that runs.
+/// A running `peer.py`.
 #[derive(Debug)]
 pub(crate) struct Python {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
-    /// What has been read beyond the last line.
+    /// Output beyond the last line that was read.
     rest: Vec<u8>,
 }
 
@@ -35,13 +35,13 @@ impl Python {
         Self::start("client", path, kind, mode, &[])
     }
 
-    /// The same with another `SO_SNDBUF`, or the most that the system allows.
+    /// Starts a client with another `SO_SNDBUF`, or the maximum of the system.
     pub(crate) fn client_with_sndbuf(path: &Path, kind: Kind, mode: Mode, bytes: u32) -> Self {
         let sndbuf = ["--sndbuf", &bytes.to_string()];
         Self::start("client", path, kind, mode, &sndbuf)
     }
 
-    /// Starts a server at `path`; it can be connected to when this returns.
+    /// Starts a server at `path`. Returns when clients can connect.
     pub(crate) fn server(path: &Path, kind: Kind, mode: Mode) -> Self {
         let mut server = Self::start("server", path, kind, mode, &[]);
         assert_eq!(server.hear(), json!({"ready": true}));
@@ -76,7 +76,7 @@ impl Python {
         }
     }
 
-    /// Gives the client one step to do, and says what came of it.
+    /// Has the client execute one step, and returns the result.
     pub(crate) fn step(&mut self, wish: &Value) -> Done {
         let stdin = self.stdin.as_mut().expect("it is open until the end");
         writeln!(stdin, "{wish}").expect("the peer reads");
@@ -105,7 +105,7 @@ impl Python {
         }
     }
 
-    /// Lets the peer end, and makes sure that it did so without complaint.
+    /// Ends the peer, and asserts that it reported no error.
     pub(crate) fn end(mut self) {
         drop(self.stdin.take());
         let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty());
@@ -115,24 +115,24 @@ impl Python {
         );
         let status = self.child.wait().expect("the peer is our child");
         assert!(status.success(), "python3 ended with {status}");
-        assert_eq!(self.rest, b"", "nobody has read this line");
+        assert_eq!(self.rest, b"", "an unread line of output");
     }
 }
 
 impl Drop for Python {
     fn drop(&mut self) {
-        // One that has ended already is no trouble.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What came of a client's step.
+/// The result of a client's step.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// What the server answered; `null` if nothing was waited for.
+    /// The reply of the server; `null` if the step has none.
     pub(crate) answer: Value,
-    /// The files that came with it, by index.
+    /// The files of the reply, by index.
     pub(crate) files: Value,
     /// The rest: `bytes`, and how the texts were `sent` and `received`.
     pub(crate) how: Value,

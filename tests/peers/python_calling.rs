@@ -27,21 +27,21 @@ fn calls(kind: Kind, limits: Limits) -> Running<Clerk> {
     })
 }
 
-/// Limits under which the largest datagram, and what is larger, may pass.
+/// Returns limits that allow messages larger than the largest datagram.
 fn roomy() -> Limits {
     let mut limits = Limits::default();
     limits.message = 16 << 20;
     limits
 }
 
-/// Limits under which a peer may be wrong again and again.
+/// Returns limits that allow many malformed messages.
 fn patient() -> Limits {
     let mut limits = Limits::default();
     limits.malformed = usize::MAX;
     limits
 }
 
-/// A call as it stands in the datagram.
+/// Returns the JSON of a call.
 fn raw(id: &str, method: &str, params: &str) -> Value {
     json!({"text": format!(
         r#"{{"jsonrpc":"2.0","id":{id},"method":"example.desk.{method}","params":{params}}}"#
@@ -71,7 +71,7 @@ fn python_gets_replies_from_a_bare_endpoint() {
         let none = python.step(&json!({"message": {"Open": {"path": papers.none()}}}));
         assert_eq!(none.answer, json!({"NotFound": {"path": papers.none()}}));
 
-        // The index says which is which, not the order.
+        // Files are matched by their index, not by their order.
         let swap = python.step(&json!({
             "message": {"Swap": {"text": "t", "left": 1, "right": 0}},
             "open": [papers.right, papers.left],
@@ -324,7 +324,7 @@ fn python_gets_a_fault_for_an_invalid_request() {
             json!(1),
             Fault::INVALID_REQUEST,
         ),
-        // A payload that is not there, or that its reader might have to wait for.
+        // A payload that is missing, or that could block its reader.
         (
             "<args-via-fd>".to_owned(),
             "",
@@ -427,7 +427,7 @@ fn python_gets_no_reply_to_a_notification_or_a_reply() {
         ] {
             python.step(&json!({"text": text, "answer": false}));
         }
-        // The first thing to come back is the answer to the first thing that wants one.
+        // The first message is the reply to the first call that has one.
         let last = python
             .step(&raw(r#""last""#, "echo", r#"{"text":"t"}"#))
             .answer;
@@ -446,9 +446,9 @@ fn python_sends_small_messages_inline_and_large_ones_by_memfd() {
     let papers = Papers::new();
     let [left, right] = papers.both();
     let open = [&papers.left, &papers.right];
-    // What goes there comes back; `swap` leaves its mark on the files only.
+    // The call is echoed: `swap` exchanges only the files.
     let both = json!({"text": "FILL", "left": 0, "right": 1});
-    // As the system sets it, and as much as it allows; that may be as much as any datagram holds.
+    // With the default and the maximum size of the send buffer, which may be as large as any datagram.
     for (kind, sndbuf) in KINDS
         .iter()
         .flat_map(|kind| [(*kind, None), (*kind, Some(1 << 30))])
@@ -459,7 +459,7 @@ fn python_sends_small_messages_inline_and_large_ones_by_memfd() {
         };
         let check_sent = |done: &Done, how: &str| {
             let sent = done.how["sent"].as_str().unwrap();
-            // The kernel wants a datagram in one piece, and may not have a piece that large.
+            // The kernel allocates a datagram in one piece, and may not have a piece that large.
             let short = how == "inline" && sent == "memfd for want of memory";
             assert!(sent == how || short, "{sent}, not {how}");
         };
@@ -501,7 +501,7 @@ fn python_receives_replies_of_any_size_with_their_descriptors() {
     for kind in KINDS {
         let server = calls(kind, roomy());
         let mut python = Python::client(&server.path, kind, Mode::Calls);
-        // Filled up to a few bytes, and to more than any datagram holds.
+        // Some bytes below the limit, and larger than any datagram.
         for (fill, received) in [(-200_000, "inline"), (DATAGRAM_MAX as i64, "memfd")] {
             let done = python.step(&json!({
                 "method": "example.desk.swap",

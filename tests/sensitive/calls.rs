@@ -131,7 +131,7 @@ fn sensitive_arguments_and_replies_arrive() {
     assert_open_fds(before);
 }
 
-/// Each wrong call, the argument that its fault blames, and what it says.
+/// Returns invalid calls, the argument that the fault names, and its text.
 fn wrong() -> Vec<(&'static str, Value, Option<&'static str>, &'static str)> {
     let unexpected = "not what is expected";
     vec![
@@ -282,7 +282,7 @@ fn a_decoding_error_of_a_reply_does_not_contain_sensitive_values() {
     assert_open_fds(before);
 }
 
-/// How a call ends that is answered with this.
+/// Returns the error of a call with this reply.
 fn answered(kind: Kind, answer: &str) -> CallError<Closed> {
     let (mut server, client) = pair(kind);
     let client = client.as_fd().try_clone_to_owned().unwrap();

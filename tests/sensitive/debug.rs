@@ -13,10 +13,10 @@ use jsoncomm::{Connection, Limits, Message, Server};
 use jsoncomm_tests::{KINDS, PATIENCE, pair};
 use serde::{Deserialize, Serialize};
 
-/// Short, as the loop of the test turns again.
+/// A short timeout, after which the loop of the test continues.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// The same types as std prints them, with the mark in place of the secret.
+/// The same types with std's derive, and the placeholder as their sensitive value.
 mod std_derive {
     use std::fmt::{Debug, Formatter, Result};
 
@@ -152,7 +152,7 @@ fn a_generic_type_is_printed_if_its_parameters_are() {
     alike(&held, &of_std);
 }
 
-/// Parameters of every sort, and a type that belongs to one.
+/// A type with parameters of every kind, and an associated type.
 #[derive(Message)]
 #[serde(bound(serialize = "", deserialize = ""))]
 struct Sorts<'t, T: Iterator + ?Sized, const N: usize>
@@ -179,7 +179,7 @@ fn a_type_with_parameters_of_every_sort_is_printed() {
     assert!(text.starts_with("Sorts { next: Some(3), key: <sensitive>, of: PhantomData"));
 }
 
-/// Printed by no derive.
+/// A type without `Debug`.
 #[derive(Serialize, Deserialize)]
 struct Silent;
 
@@ -250,7 +250,7 @@ fn serde_attributes_do_not_change_debug_output() {
     assert_eq!(format!("{other:?}"), "Other(<sensitive>)");
 }
 
-/// Asserts that what is printed has the password in no form: as text, or as a list of bytes.
+/// Asserts that the password is in no form in the output: as text, or as a list of bytes.
 fn silent(shown: &dyn Debug) {
     let bytes = "hunter2".bytes().map(|byte| byte.to_string());
     let bytes: Vec<_> = bytes.collect();
@@ -262,10 +262,10 @@ fn silent(shown: &dyn Debug) {
     }
 }
 
-/// Takes a password, and gives it back.
+/// Takes a password and returns it.
 #[jsoncomm::service(name = "test.keeper", crate = "jsoncomm")]
 trait Keeper {
-    /// The same, as it came.
+    /// Returns the argument.
     fn keep(&mut self, login: Login) -> Login;
 }
 
@@ -326,13 +326,13 @@ fn a_server_and_a_connection_are_printed_without_their_messages() {
         assert_eq!(answer.unwrap().password, "hunter2");
         silent(&connection);
         silent(&server);
-        // One that does not read has answers waiting.
+        // A client that does not read has a backlog of replies.
         let mut deaf = Socket::connect(&path, kind).unwrap();
         let keep = r#"{"jsonrpc":"2.0","id":1,"method":"test.keeper.keep","params":{"login":{"user":"a","pass":"hunter2"}}}"#;
         let keep = RawMessage::new(keep);
         let until = Instant::now() + PATIENCE;
         while server.stats().backlog == 0 {
-            assert!(Instant::now() < until, "answers wait");
+            assert!(Instant::now() < until, "replies are backlogged");
             let _ = deaf.try_send(&keep).unwrap();
             let _ = server.run_once(&mut (), Some(Duration::ZERO)).unwrap();
         }

@@ -16,7 +16,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A decoding error of this text, with a descriptor beside it.
+/// Returns the decoding error of this text, with a descriptor beside it.
 fn refused<T: Message>(text: &str) -> DecodeError {
     let mut fds = Fds::new();
     fds.push(File::open("/dev/null").unwrap().into()).unwrap();
@@ -26,7 +26,7 @@ fn refused<T: Message>(text: &str) -> DecodeError {
     error
 }
 
-/// Asserts that the refusals of the texts say this and nothing of the secrets.
+/// Asserts the errors of the texts, and that they contain no sensitive value.
 fn refusals<T: Message>(cases: &[(&str, &str)]) {
     for (text, want) in cases {
         let error = refused::<T>(text);
@@ -177,13 +177,13 @@ fn a_sensitive_field_inside_another_type_is_named_by_its_path() {
     refusals::<Outer>(&[(text, "keys[1].number: not what is expected")]);
 }
 
-/// Repeats what it is given, as many types do.
+/// Fails with an error that contains the value, as many types do.
 fn loud<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     Err(D::Error::custom(format!("no such word: {text}")))
 }
 
-/// Likewise.
+/// Fails with an error that contains the value.
 fn aloud<S: Serializer>(value: &str, _: S) -> Result<S::Ok, S::Error> {
     Err(S::Error::custom(format!("cannot say {value}")))
 }
@@ -195,12 +195,12 @@ struct Loud {
     word: String,
 }
 
-/// What `with = "self"` names.
+/// For `with = "self"`.
 fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     loud(from)
 }
 
-/// Likewise.
+/// For `with = "self"`.
 fn serialize<S: Serializer>(value: &str, out: S) -> Result<S::Ok, S::Error> {
     aloud(value, out)
 }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
-/// A type that only serde knows.
+/// A type that implements only serde's traits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Uuid(u128);
 
@@ -30,7 +30,7 @@ struct No {
     why: String,
 }
 
-/// Declares a service of which each method returns what it is given, and one struct of all of it; calls and describes it.
+/// Declares a service whose methods return their argument, and a struct of all of them. Calls and describes it.
 macro_rules! returned {
     ($($method:ident: $ty:ty = $value:expr, $json:literal;)+) => {
         #[jsoncomm::service(name = "example.returns")]
@@ -46,7 +46,7 @@ macro_rules! returned {
             })+
         }
 
-        /// The same as arguments.
+        /// The types as arguments.
         #[jsoncomm::service(name = "example.takes")]
         trait Takes {
             $(fn $method(&mut self, value: $ty) -> String;)+
@@ -59,7 +59,7 @@ macro_rules! returned {
         }
 
         $(
-            /// The same as a field.
+            /// The type as a field.
             #[allow(non_camel_case_types, reason = "called like the method")]
             #[derive(Debug, Message)]
             struct $method {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Uses its connection when it is dropped, as a task does that is dropped with its waker.
+/// Uses its connection when it is dropped, as a task does that its waker owns.
 struct Tidy(Connection);
 
 impl Wake for Tidy {
@@ -51,7 +51,7 @@ fn a_waker_may_use_the_connection_while_it_is_dropped() {
     }
 }
 
-/// Has another thread's call answered when it is dropped, and then calls itself.
+/// When dropped, makes the server reply to another thread, and then makes a call itself.
 struct Calling {
     other: std::sync::Mutex<SharedClient>,
     connection: Connection,
@@ -119,7 +119,7 @@ fn a_waker_replaced_by_a_callback_may_use_the_connection() {
                 break answer;
             }
             assert!(Instant::now() < until);
-            // A call, since a turn would wait for ever if a lock were held.
+            // A call, because `run_once` would block for ever if a lock were held.
             let (connection, (tell, told)) = (connection.clone(), channel());
             std::thread::spawn(move || tell.send(connection.run_once().is_ok()));
             assert!(told.recv_timeout(PATIENCE).unwrap());
@@ -142,7 +142,7 @@ fn a_hang_up_wakes_threads_before_callbacks_that_wait_for_them() {
                 .unwrap();
             call.on_complete(move |_| {
                 let until = Instant::now() + PATIENCE;
-                // All but the one that runs this.
+                // All but the thread that runs this.
                 while ended.load(Ordering::SeqCst) < 2 && Instant::now() < until {
                     std::thread::yield_now();
                 }
@@ -192,14 +192,14 @@ fn callbacks_are_not_nested() {
         let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, call["id"]);
         send_raw(&far, answer.as_bytes(), &[]).unwrap();
     }
-    // So long that the next call takes in what has come before it is sent.
+    // Until the next call receives the queued messages before it is sent.
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(20) {
         std::thread::yield_now();
     }
     connection.notify("a.b", &(1,)).unwrap();
     while connection.run_once().unwrap() {}
-    // Each begins a time in which the others do not.
+    // The callbacks do not overlap.
     let deepest = deepest.load(Ordering::SeqCst);
     assert!((1..count / 2).contains(&deepest), "{deepest}");
 }
@@ -214,14 +214,14 @@ fn an_event_loop_sleeps_while_another_thread_receives() {
         let thread = std::thread::spawn(move || calling.call::<u64, Infallible>("a.b", &(1,)));
         let (Json(call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
         let start = Instant::now();
-        // Longer than it takes until somebody is to look for the server.
+        // Longer than the interval of the liveness check.
         while start.elapsed() < Duration::from_millis(250) {
             let now = Instant::now();
             assert!(!connection.run_once().unwrap());
             let Some(due) = connection.next_deadline() else {
                 continue;
             };
-            assert!(due > now, "it is due at once again");
+            assert!(due > now, "the deadline has passed already");
             let left = due.saturating_duration_since(Instant::now());
             rustix::event::poll(&mut [], Some(&left.try_into().unwrap())).unwrap();
         }

@@ -8,7 +8,7 @@ use rustix::io::pwrite;
 
 use super::*;
 
-/// Receives a datagram as it is, without its descriptors.
+/// Receives a datagram unchanged, and drops its descriptors.
 fn raw(socket: &Socket) -> Vec<u8> {
     let mut bytes = vec![0; 8 << 20];
     let (_, length) = recv(socket, &mut bytes[..], RecvFlags::DONTWAIT).unwrap();
@@ -16,12 +16,12 @@ fn raw(socket: &Socket) -> Vec<u8> {
     bytes
 }
 
-/// A message of exactly so many bytes of JSON.
+/// Returns a message of exactly this many bytes of JSON.
 fn text_of(bytes: usize) -> String {
     "x".repeat(bytes - 2)
 }
 
-/// Sockets that take more than any datagram holds; the send buffer goes with the limit as far as it may.
+/// Returns sockets that receive more than fits into a datagram. The send buffer follows the limit up to its maximum.
 fn large_pair(kind: Kind) -> (Socket, Socket) {
     let (mut left, mut right) = pair(kind);
     for socket in [&mut left, &mut right] {
@@ -30,7 +30,7 @@ fn large_pair(kind: Kind) -> (Socket, Socket) {
     (left, right)
 }
 
-/// The longest text that travels in the datagram itself.
+/// Returns the length of the longest message that is sent inline.
 fn most_inline(socket: &Socket) -> usize {
     let sndbuf = sockopt::socket_send_buffer_size(socket).unwrap();
     (sndbuf - 32).min(DATAGRAM_MAX)
@@ -45,10 +45,10 @@ fn the_send_buffer_follows_the_limit() {
         let after = most_inline(&left);
         left.set_message_limit(2 * DATAGRAM_MAX);
         let most = most_inline(&left);
-        // As far as the system allows.
+        // Up to the maximum of the system.
         assert!(after > before || most == before, "{before} {after} {most}");
         left.set_message_limit(1);
-        assert_eq!(most_inline(&left), most, "never back");
+        assert_eq!(most_inline(&left), most, "the send buffer does not shrink");
     }
 }
 
@@ -289,7 +289,7 @@ fn a_payload_is_closed_without_blocking() {
     for kind in KINDS {
         let (left, mut right) = pair(kind);
         let before = open_fds();
-        // What is slow to be closed is, on another thread, and whatever comes later is closed behind it.
+        // Another thread closes the slow descriptor, and later ones after it.
         let Slow { fd, end } = nested();
         send_raw(&left, b"no message", &[fd.as_fd()]).unwrap();
         drop(fd);

@@ -10,14 +10,14 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::users::{is_root, open_to_all};
 use super::*;
 
-/// Users who are nobody here. What is in flight counts against all processes of a user, so each test has its own.
+/// Unused user ids. Descriptors in flight count for all processes of a user, so each test has its own.
 const SERVERS: [u32; 2] = [4721, 4722];
 const DEAF: u32 = 4723;
 
-/// As many descriptors as the server may have open, and its user in flight.
+/// The server's limit of open files, and its user's of descriptors in flight.
 const FILES: u64 = 256;
 
-/// Asks for descriptors until nothing is answered any more, and never reads.
+/// Requests descriptors until there are no more replies, and never reads.
 const FLOOD: &str = r#"import socket, sys, time
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 s.connect(sys.argv[1])
@@ -34,7 +34,7 @@ while sent < 2000 and time.monotonic() < stuck:
 print(sent, flush=True)
 sys.stdin.read()"#;
 
-/// Another process of the server's user, which has as much in flight as it may, until it is told to end.
+/// Another process of the server's user, which has the maximum of descriptors in flight until it is told to end.
 const CROWD: &str = r#"import os, resource, socket, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 pairs = []
@@ -50,7 +50,7 @@ except OSError as error:
     print(error.errno, flush=True)
 sys.stdin.read()"#;
 
-/// A process of another user that runs a program in Python; heard once.
+/// A process of another user that runs a program in Python and prints one line.
 struct Python {
     process: Child,
     said: String,
@@ -97,7 +97,7 @@ fn serves_descriptors_to_all() {
     server.run(&mut Guard::default()).unwrap();
 }
 
-/// Starts a server of that user, who has no capabilities if it is not root.
+/// Starts a server as that user, which has no capabilities if it is not root.
 fn serve(user: u32, directory: &Path) -> (Other, PathBuf) {
     let path = directory.join("gate.sock");
     let mut other = Other::start_as(user, "in_flight::serves_descriptors_to_all", &path);
@@ -105,7 +105,7 @@ fn serve(user: u32, directory: &Path) -> (Other, PathBuf) {
     (other, path)
 }
 
-/// A call of somebody who reads, and how long it took.
+/// Makes a call as a client that reads, and returns its duration.
 fn open(gate: &GateClient) -> Duration {
     let began = Instant::now();
     drop(gate.open().unwrap());
@@ -116,7 +116,7 @@ fn client(path: &Path) -> GateClient {
     GateClient::new(Connection::open(path).unwrap().with_timeout(PATIENCE))
 }
 
-/// How many descriptors the process has open.
+/// Returns the number of open descriptors of the process.
 fn files(of: &Other) -> usize {
     let path = format!("/proc/{}/fd", of.process.id());
     std::fs::read_dir(path).unwrap().count()
@@ -133,7 +133,7 @@ fn a_user_that_never_reads_descriptors_does_not_block_other_users() {
         let (server, path) = serve(user, directory.path());
         let gate = client(&path);
         open(&gate);
-        // Together they ask for more than may be in flight at all.
+        // Together they request more than may be in flight.
         let deaf: Vec<Python> = (0..3)
             .map(|_| Python::start(DEAF, FLOOD, &[&path]))
             .collect();
@@ -144,7 +144,7 @@ fn a_user_that_never_reads_descriptors_does_not_block_other_users() {
             open(&gate);
             assert_eq!(gate.who().unwrap(), Some(0));
         }
-        // What is held back is open there.
+        // Held-back descriptors are open there.
         assert!(files(&server) as u64 <= FILES / 2, "{}", files(&server));
         drop(deaf);
     }
@@ -168,7 +168,7 @@ fn descriptors_in_flight_from_another_process_delay_only_replies_with_descriptor
             .unwrap()
             .with_timeout(Duration::from_millis(50)),
     );
-    // Each that is given up makes room for the next.
+    // Each cancelled call makes room for the next.
     for _ in 0..20 {
         let late = hasty.open();
         assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");

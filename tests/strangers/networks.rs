@@ -1,5 +1,5 @@
 //! Peers in another network namespace, where abstract names are other ones: paths lead there and back by a connection
-//! only. A datagram server sends its answer to whoever has the client's name here.
+//! only. A datagram server sends its reply to the owner of the client's address in its own namespace.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn calls_from_another_network_namespace() {
     say(name.as_deref().unwrap_or("nameless"));
     wait();
     let time = match name {
-        // Nothing will come.
+        // No message will arrive.
         Some(_) => Duration::from_millis(300),
         None => PATIENCE,
     };
@@ -40,7 +40,7 @@ fn calls_from_another_network_namespace() {
     wait();
 }
 
-/// A server, and a client elsewhere that has connected to it and tells its name; `None` where that is not permitted.
+/// Starts a server, and a client elsewhere that connects to it and reports its address; `None` where not permitted.
 fn apart(kind: Kind) -> Option<(Running<Guard>, Other, String)> {
     let server = Running::start(kind, Guard::default(), |endpoint| {
         endpoint.serve::<dyn Gate>()
@@ -51,7 +51,7 @@ fn apart(kind: Kind) -> Option<(Running<Guard>, Other, String)> {
     Some((server, other, name))
 }
 
-/// A datagram socket of this name here, connected to the server.
+/// Binds a datagram socket to this abstract name here, and connects it to the server.
 fn namesake(name: &str, server: &Path) -> OwnedFd {
     let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
     connect(&socket, &SocketAddrUnix::new(server).unwrap()).unwrap();
@@ -60,7 +60,7 @@ fn namesake(name: &str, server: &Path) -> OwnedFd {
     socket
 }
 
-/// The server goes on with those who are here.
+/// Asserts that the server still serves local clients.
 fn assert_serves(server: &Running<Guard>) {
     let gate = GateClient::new(server.connect());
     let me = rustix::process::geteuid().as_raw();
@@ -142,7 +142,7 @@ fn a_client_ignores_replies_to_another_client_with_its_address() {
         for _ in 0..2 {
             assert_eq!(other.hear(), "nothing came");
         }
-        // Both answers are in its queue, or it has taken them in and closed their descriptors.
+        // Both replies are in its queue, or it has received them and closed their descriptors.
         assert!(kept.try_wait().is_none());
         gate.who().unwrap();
         assert_open_fds(held);

@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::*;
 
-/// Some user who is nobody here.
+/// An unused user id.
 const STRANGER: u32 = 4711;
 
-/// Calls `who` from a socket of its own. Whoever is turned away may be told so before it has sent anything, or be
-/// told at once that what it has sent will not be read.
+/// Calls `who` from a new socket. A client that is not authorized may get the fault before it has sent anything, or an
+/// error when it sends.
 const PYTHON: &str = r#"import socket, sys
 kind = {"Datagram": socket.SOCK_DGRAM, "Seqpacket": socket.SOCK_SEQPACKET}[sys.argv[1]]
 s = socket.socket(socket.AF_UNIX, kind)
@@ -30,12 +30,12 @@ except (BrokenPipeError, ConnectionResetError):
     answer = s.recv(65536)
 print(answer.decode())"#;
 
-/// Asks as this user, who may be root of a user namespace of its own; `None` where that is not permitted.
+/// Calls as this user, which may be root of a new user namespace; `None` where that is not permitted.
 fn ask(path: &Path, kind: Kind, user: u32, options: &[&str]) -> Option<Value> {
     ask_as(path, kind, (user, user), options)
 }
 
-/// Asks as this user, in this group.
+/// Calls as this user and group.
 fn ask_as(path: &Path, kind: Kind, (user, group): (u32, u32), options: &[&str]) -> Option<Value> {
     let unshare = || {
         let mut command = Command::new("unshare");
@@ -55,7 +55,7 @@ pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Lets everybody to the file.
+/// Lets every user connect to the socket file.
 pub(super) fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
 }
@@ -77,7 +77,7 @@ fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
             open_to_all(server.path.parent().unwrap());
             open_to_all(&server.path);
             let mut asked = 0;
-            // Who is root elsewhere is who it was.
+            // Root of another user namespace has its outer user id here.
             for (user, options) in [(0, &[][..]), (STRANGER, &[]), (STRANGER, &["-U", "-r"])] {
                 let Some(answer) = ask(&server.path, kind, user, options) else {
                     continue;
@@ -99,7 +99,7 @@ fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
     assert_open_fds(before);
 }
 
-/// Debian's `_apt` is one.
+/// Debian's `_apt` is such a user.
 #[test]
 fn a_user_with_the_overflow_group_is_known() {
     const OVERFLOW: u32 = 65534;
@@ -172,7 +172,7 @@ fn a_user_without_a_mapped_id_is_never_authorized() {
                 "{round}: {answer}"
             );
             assert_eq!(ask("all", STRANGER)["result"], Value::Null);
-            // The same server goes on for those it knows.
+            // The server still serves known users.
             assert_eq!(ask("known", 0)["result"], 0);
             assert_eq!(ask("all", 0)["result"], 0);
         }

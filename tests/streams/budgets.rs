@@ -12,18 +12,18 @@ use jsoncomm::{Call, Fault, Kind, Limits, Stream};
 use jsoncomm_tests::{PATIENCE, Running, alone};
 use serde_json::{Value, json};
 
-/// Has more bricks than its readers want.
+/// Streams more than its readers read.
 #[jsoncomm::service(name = "example.quarry")]
 trait Quarry {
-    /// Bricks from an iterator.
+    /// Sends items from an iterator.
     fn feed(&mut self, call: &mut Call, end: u32) -> Stream<Brick>;
-    /// As many as there is room for at once, and no more after these.
+    /// Sends as many items as there is room for at once, and then no more.
     fn heap(&mut self, call: &mut Call) -> Stream<Brick>;
-    /// So many at once; the newest takes the place of all that wait, or of the oldest.
+    /// Sends all items at once. The newest replaces all that wait, or the oldest.
     fn pile(&mut self, call: &mut Call, end: u32, of_oldest: bool) -> Stream<Brick>;
-    /// How many bricks have been made, and how many refused although there was room.
+    /// Returns how many items were made, and how many were refused although there was room.
     fn told(&mut self) -> (u32, u32);
-    /// Ends the heaps.
+    /// Ends the streams of `heap`.
     fn finish(&mut self) -> u32;
 }
 
@@ -88,7 +88,7 @@ impl Quarry for Pit {
     }
 }
 
-/// So much that some bricks of 20 kB may wait, of all streams of a user together.
+/// Starts a server with this backlog in bytes for all streams of a user: a few items of 20 kB.
 fn start(bytes: usize) -> Running<Pit> {
     let mut limits = Limits::default();
     limits.user_backlog_bytes = bytes;
@@ -108,7 +108,7 @@ fn items_are_requested_only_within_the_backlog_of_the_user_and_none_is_lost() {
     let quarry = QuarryClient::new(server.connect());
     let readers = [(); 4].map(|()| QuarryClient::new(server.connect()));
     let streams = readers.each_ref().map(|reader| reader.feed(MANY).unwrap());
-    // Each has its call carried out, and nobody reads.
+    // Each call has been handled, and no client reads.
     server.settle();
     let mut made = 0;
     loop {
@@ -118,7 +118,7 @@ fn items_are_requested_only_within_the_backlog_of_the_user_and_none_is_lost() {
         }
         made = again;
     }
-    assert!(made < 4 * MANY, "{made} were made for nobody");
+    assert!(made < 4 * MANY, "{made} items were made without room");
     let all: Vec<u32> = (0..MANY).collect();
     for stream in streams {
         assert_eq!(numbers(stream), all);
@@ -150,7 +150,7 @@ fn the_newest_item_has_the_room_of_the_item_it_replaces() {
     for of_oldest in [true, false] {
         for end in [10, 11] {
             let pile = quarry.pile(end, of_oldest).unwrap();
-            // One is on its way, and there is room for one that waits.
+            // One is being sent, and one waits.
             assert_eq!(numbers(pile), [0, end - 1]);
         }
     }
@@ -160,7 +160,7 @@ fn the_newest_item_has_the_room_of_the_item_it_replaces() {
 fn a_stream_whose_item_exceeds_the_backlog_of_a_datagram_peer_ends_once() {
     alone!();
     let mut limits = Limits::default();
-    // One brick may wait for the peer, of the first stream, and what is said of the second.
+    // One item of the first stream may wait for the peer, and the fault of the second.
     limits.backlog_bytes = 21_000;
     let server = Running::with_limits(limits, Kind::Datagram, Pit::default(), |endpoint| {
         endpoint.serve::<dyn Quarry>()
@@ -176,7 +176,7 @@ fn a_stream_whose_item_exceeds_the_backlog_of_a_datagram_peer_ends_once() {
     for id in [1, 2] {
         ask(&mut peer, id, "feed", &[30]);
     }
-    // Both have been carried out when another is answered, and the peer has read nothing.
+    // Both have been handled when another call gets its reply, and the peer has read nothing.
     QuarryClient::new(server.connect()).told().unwrap();
     let hear = |peer: &mut Socket| {
         let Json(answer): Json<Value> = peer.receive().unwrap().0;
@@ -189,7 +189,7 @@ fn a_stream_whose_item_exceeds_the_backlog_of_a_datagram_peer_ends_once() {
             ends.push(answer);
         }
     }
-    // What comes next is the answer to the next call.
+    // The next message is the reply to the next call.
     ask(&mut peer, 3, "finish", &[]);
     ends.push(hear(&mut peer));
     let ids: Vec<_> = ends.iter().map(|end| end["id"].clone()).collect();

@@ -16,7 +16,7 @@ use jsoncomm::{Call, CallError, Connection, Error, Limits, Message, Server, Stre
 use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, wait_until};
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Passes on what another server streams.
+/// Forwards the stream of another server.
 #[jsoncomm::service(name = "example.relay")]
 trait Relay {
     fn count(&mut self, call: &mut Call, end: u32) -> Stream<u32>;
@@ -86,19 +86,19 @@ fn an_item_callback_can_end_the_stream() {
             number < 1
         });
         ticker.lay(4).unwrap();
-        // Calls take the items in, and the thread that makes them tells.
+        // Calls receive the items, and their thread runs the callback.
         wait_until(|| ticker.told().unwrap().2 > 0);
         assert_eq!(told.iter().collect::<Vec<_>>(), [0, 1]);
     }
 }
 
-/// Tells of temperatures.
+/// Publishes temperatures.
 #[jsoncomm::service(name = "example.thermometer")]
 trait Thermometer {
     fn changes(&mut self, call: &mut Call) -> Stream<i32>;
-    /// How warm it is.
+    /// Returns the temperature.
     fn degrees(&mut self) -> i32;
-    /// Has it become warmer, and tells everybody; says how many.
+    /// Sets the temperature, and publishes it. Returns the number of subscribers.
     fn warm(&mut self, degrees: i32) -> usize;
 }
 
@@ -136,12 +136,12 @@ fn a_server_pushes_items_to_its_subscribers() {
         let [one, two, three] = [(); 3].map(|()| ThermometerClient::new(server.connect()));
         let mut first = one.changes().unwrap();
         let mut second = two.changes().unwrap();
-        // An answer says that the subscription before it stands.
+        // A reply shows that the previous subscription is registered.
         assert_eq!(one.degrees().unwrap() + two.degrees().unwrap(), 0);
         for caller in [&one, &two, &three] {
             assert_eq!(caller.warm(1).unwrap(), 2, "{kind:?}");
         }
-        // What came while it waited for its own calls, and what came since; perhaps not all, but the newest.
+        // Items that arrived during its own calls, and later ones. Some may be missing, but not the newest.
         for items in [&mut first, &mut second] {
             let mut last = 0;
             while last < 3 {
@@ -151,13 +151,13 @@ fn a_server_pushes_items_to_its_subscribers() {
             }
         }
         drop(second);
-        // The server knows of it before the next call of the same peer.
+        // The server notices it before the next call of the same peer.
         assert_eq!(two.warm(1).unwrap(), 1);
         assert_eq!(first.next().unwrap().unwrap(), 4);
     }
 }
 
-/// Runs a future on this thread; wakes by unparking it.
+/// Runs a future on this thread. Its waker unparks the thread.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
@@ -178,7 +178,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Drives a connection on a thread of its own until told to stop.
+/// Drives a connection on another thread while `test` runs.
 fn driven<T>(connection: &Connection, test: impl FnOnce() -> T) -> T {
     connection.set_driven();
     let stop = AtomicBool::new(false);
@@ -237,7 +237,7 @@ fn an_awaited_call_ends_at_its_deadline_and_with_its_server() {
     let hasty = connection.with_timeout(std::time::Duration::from_millis(1));
     let ticker = TickerClient::new(connection.clone()).start();
     driven(&connection, || {
-        // It answers nothing until bricks are laid.
+        // It sends no item until `lay` is called.
         let wall = Wall {
             overflow: 0,
             capacity: 1,
@@ -270,9 +270,9 @@ fn awaiting_on_a_connection_that_is_not_driven_is_an_error() {
         let error = item.unwrap().unwrap_err();
         assert!(not_driven(&error), "{error:?}");
         assert!(items.is_done());
-        // The server is told.
+        // The server is notified.
         wait_until(|| ticker.told().unwrap().2 > 0);
-        // What has come can be had.
+        // What has arrived can be read.
         let call = ticker.start().plain(2).unwrap();
         assert_eq!(ticker.plain(3).unwrap(), 3);
         assert_eq!(block_on(call).unwrap(), 2);

@@ -69,12 +69,16 @@ fn calling_a_stream_for_one_reply_is_an_error_and_cancels_it() {
         let (first, second) = (bricks(&connection).unwrap(), bricks(&connection).unwrap());
         assert_eq!(ticker.lay(1).unwrap(), [None, None]);
         is_stream(first.wait());
-        assert_ne!(ticker.told().unwrap().2, 0, "the server is told");
+        assert_ne!(
+            ticker.told().unwrap().2,
+            0,
+            "the server gets the cancellation"
+        );
         let (tell, told) = std::sync::mpsc::channel();
         second.on_complete(move |answer| tell.send(answer).unwrap());
         is_stream(told.recv_timeout(PATIENCE).unwrap());
         assert_eq!(ticker.told().unwrap().2, 2);
-        // Whatever was asked for, and while it is waited for.
+        // Whatever the method, also while it waits.
         let count: Result<String, CallError> = connection.call("example.ticker.count", &(2,));
         assert!(matches!(count, Err(CallError::Stream)), "{count:?}");
         assert_eq!(ticker.plain(7).unwrap(), 7);
@@ -84,7 +88,7 @@ fn calling_a_stream_for_one_reply_is_an_error_and_cancels_it() {
 #[derive(Debug, Message)]
 struct Nothing {}
 
-/// A foreign server's end of a connection, and a stream from it.
+/// Returns the server's end of a connection, which the test drives, and a stream from it.
 fn foreign(kind: Kind) -> (Socket, Items<u32>, u64) {
     let (server, _, items, id) = connected(kind);
     (server, items, id)
@@ -96,7 +100,7 @@ fn connected(kind: Kind) -> (Socket, Connection, Items<u32>, u64) {
     let connection = Connection::from_fd(client).unwrap().with_timeout(PATIENCE);
     let items = connection.stream("example.any.thing", &Nothing {}).unwrap();
     let Json(call): Json<serde_json::Value> = server.receive().unwrap().0;
-    assert_eq!(call.get("timeout"), None, "there is none for the whole");
+    assert_eq!(call.get("timeout"), None, "a stream has no total timeout");
     let id = call["id"].as_u64().unwrap();
     (server, connection, items, id)
 }
@@ -117,7 +121,11 @@ fn the_last_item_may_omit_the_more_flag() {
         assert!(items.next().is_none());
         let (tell, told) = std::sync::mpsc::channel();
         items.for_each(move |item| tell.send(item.is_none()).is_ok());
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), [true], "that was all");
+        assert_eq!(
+            told.try_iter().collect::<Vec<_>>(),
+            [true],
+            "only the end is left"
+        );
         let (server, mut items, id) = foreign(kind);
         let end = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":null,"more":false}}"#);
         send_raw(&server, end.as_bytes(), &[]).unwrap();
@@ -142,7 +150,7 @@ fn an_unreadable_item_ends_the_stream_and_cancels_it() {
     }
 }
 
-/// Hears that a stream is not wanted any more.
+/// Receives the cancellation of a stream.
 fn hear_cancel(server: &mut Socket, id: u64) {
     let Json(cancel): Json<serde_json::Value> = server.receive().unwrap().0;
     assert_eq!(cancel["method"], "rpc.cancel");
@@ -166,7 +174,7 @@ fn an_invalid_reply_ends_the_stream_and_cancels_it() {
             assert!(items.next().is_none());
             hear_cancel(&mut server, id);
         }
-        // Of this nobody but who waits can know that it is about the stream.
+        // The client assigns this fault to the stream because no other call is in flight.
         let (mut server, mut items, id) = foreign(kind);
         send_raw(&server, b"rubbish", &[]).unwrap();
         items.next().unwrap().unwrap_err();
@@ -185,7 +193,7 @@ fn a_stream_whose_call_was_unreadable_leaves_nothing_behind() {
         let item = items.next().unwrap();
         assert!(matches!(item, Err(CallError::Fault(_))), "{item:?}");
         assert!(items.next().is_none());
-        // So that the next call is the only one that such a fault can be about.
+        // So that such a fault can belong to the next call only.
         let call = connection.start::<u32, Infallible>("example.any.thing", &Nothing {});
         server.receive::<Json<serde_json::Value>>().unwrap();
         send_raw(&server, unread.as_bytes(), &[]).unwrap();

@@ -8,7 +8,7 @@ use jsoncomm_tests::{KINDS, PATIENCE, Running, alone};
 
 use super::{Brick, MANY, TickerClient, Yard, start};
 
-/// Has a wall laid until it takes no more while its reader does not read, by way of another connection.
+/// Sends items from another connection until they are refused, while the reader does not read.
 fn fill(
     (server, kind): (&Running<Yard>, Kind),
     overflow: usize,
@@ -18,8 +18,8 @@ fn fill(
     let mason = TickerClient::new(server.connect());
     let stream = ticker.bricks(overflow, 4).unwrap();
     assert_eq!(ticker.plain(0).unwrap(), 0);
-    // What the handler sends beyond what waits is refused until it has returned; then the socket takes more.
-    // On a datagram socket such a reader would stop all answers, to the mason as well.
+    // Items beyond the buffer are refused until the handler has returned. Then the socket takes more.
+    // On a datagram socket such a reader would block all replies, also those to the other client.
     let mut refused = None;
     loop {
         let again = mason.lay(end).unwrap()[0];
@@ -37,8 +37,8 @@ fn a_slow_reader_causes_backpressure_and_nothing_is_lost() {
         let server = start(kind);
         let (mason, mut stream, refused) = fill((&server, kind), 0, MANY);
         let mut refused = refused.unwrap();
-        assert!(refused < MANY, "it never said that it was full");
-        // Whenever there is room again, on it goes.
+        assert!(refused < MANY, "no item was refused");
+        // It continues whenever there is room again.
         let mut read = 0;
         while read < MANY {
             let (_, room, _) = mason.told().unwrap();
@@ -49,7 +49,7 @@ fn a_slow_reader_causes_backpressure_and_nothing_is_lost() {
             }
             let until = Instant::now() + PATIENCE;
             while mason.told().unwrap().1 == room {
-                assert!(Instant::now() < until, "{kind:?}: nobody said so");
+                assert!(Instant::now() < until, "{kind:?}: on_room did not run");
             }
         }
         mason.finish().unwrap();
@@ -70,7 +70,7 @@ fn a_slow_reader_gets_the_latest_item_if_the_policy_is_latest() {
         let seen: Vec<u32> = stream.map(|brick| brick.unwrap().number).collect();
         assert_eq!(seen.last(), Some(&(MANY - 1)));
         assert!(seen.is_sorted() && seen.len() < MANY as usize);
-        // What the socket holds, what is under way, and the newest.
+        // Those in the socket, those being sent, and the newest.
         let gap = seen
             .windows(2)
             .filter(|pair| pair[1] != pair[0] + 1)
@@ -105,7 +105,7 @@ fn a_slow_reader_ends_the_stream_if_the_policy_is_end() {
         let server = start(kind);
         let (mason, stream, refused) = fill((&server, kind), 3, MANY);
         let refused = refused.unwrap();
-        assert_eq!(mason.told().unwrap().0, 0, "it takes no more");
+        assert_eq!(mason.told().unwrap().0, 0, "the stream has ended");
         let mut seen = 0;
         for brick in stream {
             match brick {

@@ -26,7 +26,7 @@ pub(crate) struct Client {
     outcome: Value,
 }
 
-/// The call that is made.
+/// The call to make.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Made {
@@ -39,7 +39,7 @@ impl Made {
         self.arguments[name].as_str().unwrap()
     }
 
-    /// Makes it, and says what came of it in the vectors' terms.
+    /// Makes the call, and returns its result in the vectors' terms.
     fn make(&self, client: &VectorsClient) -> Value {
         match &*self.method {
             "nothing" => ended(client.nothing(), |()| Value::Null),
@@ -146,7 +146,7 @@ impl Vector for Client {
             }
             assert_eq!(caller.join().unwrap(), self.outcome);
 
-            // The connection is as good as before.
+            // The connection is still usable.
             let client = VectorsClient::new(connection.with_timeout(PATIENCE));
             let caller = scope.spawn(move || client.echo("end").unwrap().text);
             let call = next_call(&mut theirs, "echo");
@@ -159,7 +159,7 @@ impl Vector for Client {
     }
 }
 
-/// Receives the next call, of this method; a client may have sent the wish to cancel one before.
+/// Receives the next call of this method, and skips cancellations before it.
 fn next_call(socket: &mut Socket, method: &str) -> Value {
     loop {
         let call: WithFds<Value> = socket.receive().unwrap().0;

@@ -13,12 +13,12 @@ use rustix::fs::{FileType, MemfdFlags, SealFlags};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// One vector of its sort.
+/// One test vector.
 pub(crate) trait Vector: for<'de> Deserialize<'de> {
     fn name(&self) -> &str;
-    /// The kinds of socket that it is for, if not for both.
+    /// Returns the kinds of socket that it applies to; `None` for both.
     fn kinds(&self) -> Option<&[String]>;
-    /// Holds it against our side; `mode` is that of its file.
+    /// Runs it against our side. `mode` is that of its file.
     fn check(&self, kind: Kind, mode: Option<&str>);
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn load<V: Vector>(path: &Path) -> Vectors<V> {
 }
 
 impl<V: Vector> Vectors<V> {
-    /// Checks each on each kind of socket that it is for.
+    /// Runs each vector on each kind of socket that it applies to.
     pub(crate) fn check_all(&self) {
         for kind in KINDS {
             for vector in &self.vectors {
@@ -103,10 +103,10 @@ enum Made {
         text: String,
         #[serde(default)]
         seals: Vec<String>,
-        /// Where the shared offset is.
+        /// The shared file offset.
         #[serde(default)]
         offset: u64,
-        /// Its size, if that is not the text's.
+        /// Its size, if that differs from the length of the text.
         size: Option<u64>,
     },
     Pipe {},
@@ -156,7 +156,7 @@ fn seal(name: &str) -> SealFlags {
     }
 }
 
-/// What the vectors call a descriptor: the content of a file, the kind of anything else.
+/// Returns the vectors' description of a descriptor: the content of a file, otherwise its type.
 pub(crate) fn content(fd: impl AsFd) -> String {
     let stat = rustix::fs::fstat(&fd).unwrap();
     match FileType::from_raw_mode(stat.st_mode) {
@@ -173,13 +173,13 @@ pub(crate) fn content(fd: impl AsFd) -> String {
     }
 }
 
-/// A file with that content.
+/// Returns a file with this content.
 pub(crate) fn sheet(text: &str) -> OwnedFd {
     let text = text.into();
     Made::File { text }.make("")
 }
 
-/// A method that ran, as the vectors have it.
+/// Returns the record of a method that ran, in the vectors' terms.
 pub(crate) fn ran(method: &str, arguments: Value) -> Value {
     json!({"method": method, "arguments": arguments})
 }

@@ -14,7 +14,7 @@ use crate::vectors::file::{content, sheet};
 use crate::vectors::folder;
 use crate::vectors::service::{Scribe, Trouble, Vectors, VectorsClient};
 
-/// `peer.py` as a process.
+/// A running `peer.py`.
 struct Python {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -38,7 +38,7 @@ impl Python {
         Self { child, stdout }
     }
 
-    /// Lets it end, and gives what it has complained of.
+    /// Ends it, and returns its error output.
     fn end(mut self) -> String {
         drop(self.child.stdin.take());
         let mut cries = String::new();
@@ -52,7 +52,7 @@ impl Python {
 
 impl Drop for Python {
     fn drop(&mut self) {
-        // One that has ended already is no trouble.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -136,7 +136,7 @@ fn call_all(client: &VectorsClient) {
     assert_eq!(pages, ["a", "b"]);
     let mut items = client.count(1 << 40).unwrap();
     assert_eq!(items.next().unwrap().unwrap(), 0);
-    drop(items); // given up early
+    drop(items); // cancelled early
     assert_eq!(client.add(1, 1).unwrap(), 2);
     let mut items = client.break_off(1).unwrap();
     assert_eq!(items.next().unwrap().unwrap(), 0);

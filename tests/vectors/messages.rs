@@ -26,17 +26,17 @@ pub(crate) struct Message {
     answers: Vec<Answer>,
 }
 
-/// One answer that is due.
+/// One expected reply.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Answer {
-    /// This JSON, and these descriptors.
+    /// This JSON, with these descriptors.
     Text {
         text: String,
         #[serde(default)]
         descriptors: Vec<String>,
     },
-    /// A fault with this code, whatever it says.
+    /// A fault with this code and any message.
     Fault {
         fault: i64,
         id: Value,
@@ -71,7 +71,7 @@ impl Vector for Message {
             answer.check(&mut socket);
         }
 
-        // Nothing else was answered: the next answer is that to the next call.
+        // There is no other reply: the next message is the reply to the next call.
         let (end, answer, last) = match bare {
             true => (
                 r#"{"Echo":{"text":"end"}}"#,
@@ -97,7 +97,7 @@ impl Vector for Message {
 }
 
 impl Answer {
-    /// Receives one and compares it.
+    /// Receives a reply and compares it.
     fn check(&self, socket: &mut Socket) {
         let came: WithFds<Value> = socket.receive().unwrap().0;
         let files: Vec<_> = came.fds.iter().map(|(_, fd)| content(fd)).collect();

@@ -9,46 +9,46 @@ use crate::vectors::file::{content, ran, sheet};
 
 #[jsoncomm::service(name = "vectors")]
 pub(crate) trait Vectors {
-    /// Takes nothing and gives nothing.
+    /// Takes nothing and returns nothing.
     fn nothing(&mut self) -> Result<(), Trouble>;
-    /// Gives back what it takes.
+    /// Returns its argument.
     fn echo(&mut self, text: &str) -> Text;
-    /// The same, if there is something.
+    /// Returns its argument, if any.
     fn maybe(&mut self, text: Option<String>) -> Maybe;
-    /// The sum.
+    /// Returns the sum.
     fn add(&mut self, left: i64, right: i64) -> i64;
-    /// Half of it.
+    /// Returns half of the number.
     fn half(&mut self, number: f64) -> f64;
-    /// Gives any JSON back.
+    /// Returns any JSON unchanged.
     fn any(&mut self, value: Value) -> jsoncomm::message::Json<Value>;
-    /// Takes a note; no answer is sent.
+    /// Takes a note, without a reply.
     #[oneway]
     fn note(&mut self, text: &str);
     /// Fails.
     fn fail(&mut self, path: &str) -> Result<(), Trouble>;
-    /// Fails as no handler should.
+    /// Panics.
     fn crash(&mut self) -> u32;
-    /// Answers with a string of so many bytes.
+    /// Returns a string of this many bytes.
     fn large(&mut self, bytes: usize) -> String;
-    /// Answers with what is in the file.
+    /// Returns the content of the file.
     fn read(&mut self, #[fd] file: OwnedFd) -> Text;
-    /// Answers with what kind of file it is.
+    /// Returns the type of the file.
     fn kind(&mut self, #[fd] file: OwnedFd) -> Text;
-    /// Gives both back in each other's place.
+    /// Returns both files, swapped.
     fn swap(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> Swapped;
-    /// Answers with what is in the file, if there is one.
+    /// Returns the content of the file, if there is one.
     fn some(&mut self, #[fd] file: Option<OwnedFd>) -> Maybe;
-    /// Answers with what is in each.
+    /// Returns the content of each file.
     fn list(&mut self, #[fd] files: Vec<OwnedFd>) -> Vec<String>;
-    /// Answers with a file that has this text.
+    /// Returns a file with this text.
     fn open(&mut self, text: &str) -> Opened;
-    /// Fails, and gives the file back with the error.
+    /// Fails, and returns the file with the error.
     fn keep(&mut self, #[fd] file: OwnedFd) -> Result<(), Trouble>;
-    /// Counts from 0, and not to the end of it.
+    /// Sends the numbers below `to`.
     fn count(&mut self, call: &mut Call, to: u64) -> Stream<u64>;
-    /// Gives a file for each text.
+    /// Sends a file for each text.
     fn pages(&mut self, call: &mut Call, texts: Vec<String>) -> Stream<Page>;
-    /// Counts from 0, and fails then.
+    /// Sends the numbers below `after`, and then fails.
     fn break_off(&mut self, call: &mut Call, after: u64) -> Stream<u64, Trouble>;
 }
 
@@ -94,7 +94,7 @@ pub(crate) enum Trouble {
     },
 }
 
-/// What is asked without an envelope.
+/// Requests without an envelope.
 #[derive(Debug, Message)]
 #[message(reply = Tell)]
 pub(crate) enum Ask {
@@ -122,7 +122,7 @@ pub(crate) enum Tell {
     },
 }
 
-/// Writes down what runs.
+/// Records the methods that run.
 #[derive(Debug, Default)]
 pub(crate) struct Scribe {
     pub(crate) ran: Vec<Value>,

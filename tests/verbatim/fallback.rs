@@ -17,7 +17,7 @@ trait Clock {
 #[derive(Default)]
 struct Shelf {
     kept: Vec<Reply<RawMessage, RawError>>,
-    /// Whether the answers that were asked about were wanted.
+    /// `is_wanted` of the replies to `wanted`, in order.
     wanted: Vec<bool>,
 }
 
@@ -33,7 +33,7 @@ fn start(kind: Kind) -> Running<Shelf> {
     })
 }
 
-/// What becomes of calls that nothing else serves.
+/// Handles calls of unknown methods.
 fn answer(
     shelf: &mut Shelf,
     call: &mut Call,
@@ -59,7 +59,7 @@ fn answer(
     }
 }
 
-/// Members in no usual order, and numbers that no type of this program holds.
+/// JSON with unusual order of members, and numbers that no Rust type here holds.
 const ODD: &str =
     r#"{"z":123456789012345678901234567890123456789012345, "a":[-0.10,1E+2],"\u00e9":null}"#;
 
@@ -79,7 +79,7 @@ fn a_fallback_gets_unserved_calls_byte_for_byte() {
         let (mut first, mut bytes) = (File::from(echo.fds.take(0).unwrap()), [1; 4]);
         first.read_exact(&mut bytes).unwrap();
         assert_eq!((bytes, echo.fds.len()), ([0; 4], 2));
-        // No params at all are none.
+        // Absent params stay absent.
         assert_eq!(call("echo", &RawMessage::new("[]")).unwrap().json, "[]");
 
         match call("fail", &with_file(ODD, "/dev/null")) {
@@ -100,7 +100,7 @@ fn a_fallback_gets_unserved_calls_byte_for_byte() {
                 other => unreachable!("{other:?}"),
             }
         }
-        // What is served is served as before.
+        // Registered methods are served as before.
         let now = call("test.clock.now", &RawMessage::new("{}")).unwrap();
         assert_eq!(now.json, "7");
         server.stop();

@@ -23,7 +23,7 @@ fn a_raw_datagram_with_any_content_can_be_forwarded() {
         for bytes in texts {
             let fd = null.as_fd();
             match bytes.len() {
-                // More than the socket takes: as the library sends it.
+                // More than fits inline: sent as the library does.
                 300_000 => {
                     let raw = RawDatagram {
                         bytes: bytes.to_vec(),
@@ -42,7 +42,7 @@ fn a_raw_datagram_with_any_content_can_be_forwarded() {
             };
             assert_eq!(passed.bytes, bytes);
             assert_eq!(passed.fds.len(), raw.fds.len());
-            assert!(passed.peer.is_none(), "nobody asked for it");
+            assert!(passed.peer.is_none(), "the sender was not requested");
         }
         assert!(matches!(
             server.try_receive_raw().unwrap(),
@@ -60,7 +60,7 @@ fn a_raw_datagram_has_its_sender_if_requested() {
         let peer = right.receive_raw().unwrap().0.peer.unwrap();
         assert_eq!(peer.pid(), Some(std::process::id()));
         assert_eq!(peer.uid(), rustix::process::getuid().as_raw());
-        // This process may have given the other end away.
+        // This process may have passed on the other end.
         assert_eq!(left.peer(), None);
     }
 }

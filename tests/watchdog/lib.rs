@@ -1,13 +1,13 @@
 //! A deadline for every test: one that hangs is a failure with a name. And a process of its own for a test that needs one.
 //!
-//! libtest waits for a test for as long as it takes. A program of tests says once, at its root,
+//! libtest waits for a test without a limit. A test program has at its root, once,
 //!
 //! ```text
 //! #[macro_use]
 //! extern crate jsoncomm_watchdog;
 //! ```
 //!
-//! and from there on `#[test]` is the one of this crate: a thread waits for the end of the test, for [`LIMIT`] times
+//! and from there on `#[test]` is that of this crate: a thread waits for the end of the test, for [`LIMIT`] times
 //! the number in the environment variable [`FACTOR`] (for emulators and loaded machines). If the test has not ended by
 //! then, that thread prints the test's name and what each thread of the process waits for, kills the processes that
 //! this one has started, and aborts. `tests/hangs.rs` shows it, and that every program has the two lines.
@@ -22,20 +22,20 @@ use std::{env, fs, thread};
 
 pub use jsoncomm_watchdog_attribute::test;
 
-/// How long a test may take.
+/// Time limit of a test.
 pub const LIMIT: Duration = Duration::from_secs(115);
 
-/// How long a test may take that has another process do its work and is watched there: what hangs is named there first.
+/// Time limit of a test that runs in another process, whose own limit is shorter and names the test first.
 pub const OUTER_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a test may take that compiles.
+/// Time limit of a test that compiles.
 pub const COMPILING: Duration = Duration::from_secs(1800);
 
-/// The environment variable with a number that each limit is multiplied by.
+/// The environment variable with a factor for all limits.
 pub const FACTOR: &str = "JSONCOMM_TESTS_FACTOR";
 
 thread_local! {
-    /// Tells the watch on this thread's test how long it may take from now on.
+    /// Sends the watching thread a new time limit for this thread's test.
     static WATCH: RefCell<Option<Sender<Duration>>> = const { RefCell::new(None) };
 }
 
@@ -68,11 +68,11 @@ impl Drop for Watch {
     }
 }
 
-/// Gives the test of this thread so long from now on, times [`FACTOR`].
+/// Sets a new time limit for the test of this thread, from now on, times [`FACTOR`].
 pub fn allow(time: Duration) {
     WATCH.with_borrow(|watch| {
         if let Some(watch) = watch {
-            // The thread is there for as long as its sender.
+            // The watching thread lives as long as its sender.
             let _ = watch.send(time);
         }
     });
@@ -81,8 +81,8 @@ pub fn allow(time: Duration) {
 /// Set in a process that runs one test only.
 pub const ALONE: &str = "JSONCOMM_TESTS_ALONE";
 
-/// Gives a test a process of its own: what follows runs only there, and the process of all tests waits for it.
-/// A process has its descriptors in common, for example, so that counting them counts those of other tests as well.
+/// Runs a test in its own process: what follows runs only there, and the calling process waits for it. For tests that
+/// count descriptors, for example, of which other tests in the same process open some as well.
 #[macro_export]
 macro_rules! alone {
     () => {
@@ -92,12 +92,12 @@ macro_rules! alone {
     };
 }
 
-/// Whether this process runs one test only. If not, the test whose thread this is has passed in one that does:
-/// the same program once more.
+/// Returns true if this process runs one test only. Returns false after running the test of this thread in another
+/// process of this program, in which it passed.
 ///
 /// # Panics
 ///
-/// When it has failed there.
+/// When the test has failed there.
 #[expect(
     clippy::expect_used,
     reason = "a helper that fails has failed its test"
@@ -108,9 +108,9 @@ pub fn is_alone() -> bool {
     }
     let thread = thread::current();
     let test = thread.name().expect("a thread is named after its test");
-    // What hangs is named where it hangs, and then here.
+    // A test that hangs is reported there first, and then here.
     allow(OUTER_LIMIT);
-    // Also when cargo has just put another in its place.
+    // Works even if cargo has just replaced the file.
     let mut alone = Command::new("/proc/self/exe");
     let ended = alone.args(["--exact", test]).env(ALONE, "").output();
     let ended = ended.expect("this program runs once more");
@@ -152,18 +152,18 @@ fn end(test: &str, time: Duration) -> ! {
         let (name, place) = (of("comm"), of("wchan"));
         let _ = writeln!(report, "  thread {thread} ({name}) waits in {place}");
     }
-    // Not captured, as a macro's output would be.
+    // Not captured, as the output of a macro would be.
     let _ = stderr().write_all(report.as_bytes());
     kill_children(this);
     std::process::abort();
 }
 
-/// Kills what a process has started, and what that has started.
+/// Kills the children of a process, and theirs.
 fn kill_children(process: u32) {
     let mut children = Vec::new();
     add_children(process, &mut children);
     let numbers = children.iter().map(u32::to_string);
-    // The shell's own `kill`: this crate is compiled for the macros' tests as well, and rustix would be once more.
+    // The shell's own `kill`: this crate is also compiled for the tests of the macros, where rustix would cost time.
     let mut shell = Command::new("sh");
     let _ = shell
         .args(["-c", r#"kill -KILL "$@""#, "sh"])
@@ -172,7 +172,7 @@ fn kill_children(process: u32) {
         .status();
 }
 
-/// Adds the children of a process, each after its own.
+/// Adds the children of a process, each followed by its own.
 fn add_children(process: u32, children: &mut Vec<u32>) {
     for thread in numbers_in(&format!("/proc/{process}/task")) {
         let list = fs::read_to_string(format!("/proc/{process}/task/{thread}/children"));
@@ -184,7 +184,7 @@ fn add_children(process: u32, children: &mut Vec<u32>) {
     }
 }
 
-/// The numbers that the entries of a directory are named by.
+/// Returns the numbers that entries of a directory are named by.
 fn numbers_in(directory: &str) -> Vec<u32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -2,7 +2,7 @@
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
-/// A test that has a deadline: what `#[test]` of the standard library is, with a watch as the first statement.
+/// A test with a time limit: std's `#[test]`, with the watchdog as its first statement.
 #[proc_macro_attribute]
 pub fn test(_: TokenStream, function: TokenStream) -> TokenStream {
     let mut tokens: Vec<TokenTree> = function.into_iter().collect();
@@ -20,7 +20,7 @@ pub fn test(_: TokenStream, function: TokenStream) -> TokenStream {
     output
 }
 
-/// Reads tokens that are written here.
+/// Parses tokens.
 fn source(text: &str) -> TokenStream {
     text.parse().unwrap_or_default()
 }
