@@ -10,7 +10,7 @@ const FOREIGN: [(&str, &[&str]); 4] = [
     ("mio", &["reactor"]),
     ("rustix", &["sys"]),
     ("libc", &["sys"]),
-    ("serde_json", &["json", "envelope"]),
+    ("serde_json", &["json", "describe"]),
 ];
 
 /// A source file without comments and test code.

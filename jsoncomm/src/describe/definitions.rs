@@ -13,7 +13,7 @@ impl Names {
         for way in [Way::Read, Way::Written] {
             for (definition, _) in found.iter().filter(|(_, by)| *by == way) {
                 let name = match names.find(definition, Way::Read) {
-                    Some(name) if !differs(definition, &mut Vec::new()) => name.to_owned(),
+                    Some(name) if !differs(definition) => name.to_owned(),
                     Some(name) => free(format!("{name}.written"), &mut taken),
                     None => free(word(definition.rust_name()), &mut taken),
                 };
@@ -68,14 +68,13 @@ fn word(rust: &str) -> String {
     words.join("_")
 }
 
-/// Visits the shapes of a type and of all types in it; each definition once, even if it contains itself.
+/// Visits a shape and the shapes of all types in it; each definition once, even if it contains itself.
 pub(super) fn walk(
-    ty: Type,
+    shape: Shape,
     way: Way,
     found: &mut Vec<(&'static Definition, Way)>,
     visit: &mut dyn FnMut(&Shape),
 ) {
-    let shape = ty.shape();
     visit(&shape);
     if let Shape::Defined(definition) = shape {
         let known =
@@ -85,7 +84,7 @@ pub(super) fn walk(
         }
         found.push((definition, way));
     }
-    each_part(&shape, |part| walk(part, way, found, visit));
+    each_part(&shape, |part| walk(part.shape(), way, found, visit));
 }
 
 /// Calls `each` for the types that the shape names.
@@ -144,21 +143,16 @@ fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) 
 }
 
 /// Returns true if what is read differs from what is written, here or in a type inside.
-fn differs(definition: &'static Definition, seen: &mut Vec<&'static Definition>) -> bool {
-    if seen.iter().any(|other| is_same(other, definition)) {
-        return false;
-    }
-    seen.push(definition);
-    let mut parts = Vec::new();
-    each_of_form(&definition.form(), &mut |ty| parts.push(ty.shape()));
-    let mut within = false;
-    while let Some(shape) = parts.pop() {
-        match shape {
-            Shape::Defined(inner) => within |= differs(inner, seen),
-            other => each_part(&other, |ty| parts.push(ty.shape())),
-        }
-    }
-    within || form_differs(&definition.form())
+fn differs(definition: &'static Definition) -> bool {
+    let mut found = Vec::new();
+    walk(
+        Shape::Defined(definition),
+        Way::Read,
+        &mut found,
+        &mut |_| {},
+    );
+    let mut forms = found.iter().map(|(definition, _)| definition.form());
+    forms.any(|form| form_differs(&form))
 }
 
 fn form_differs(form: &Form) -> bool {

@@ -13,7 +13,8 @@ const OPENRPC: &str = "1.3.2";
 /// Writes the document of what one endpoint serves.
 pub(super) fn document(descriptions: &[Description]) -> Tree {
     let (mut found, mut foreign) = (Vec::new(), Schemas::new());
-    let mut walk = |ty, way| walk(ty, way, &mut found, &mut |shape| foreign.visit(shape));
+    let mut visit = |shape: &Shape| foreign.visit(shape);
+    let mut walk = |ty: Type, way| walk(ty.shape(), way, &mut found, &mut visit);
     let methods = || {
         descriptions
             .iter()
@@ -101,14 +102,14 @@ impl DocumentWriter {
         tree.push("params", Tree::Array(params.collect()));
         match &method.answer {
             Some(answer) => self.answer(&mut tree, answer),
-            None => tree.push("x-oneway", Tree::bool(true)),
+            None => tree.push("x-oneway", Tree::Bool(true)),
         }
         if !method.aliases.is_empty() {
             let aliases = method.aliases.iter().map(|name| whole(name));
             tree.push("x-aliases", Tree::Array(aliases.collect()));
         }
         if let Some(note) = method.deprecated.or(description.deprecated) {
-            tree.push("deprecated", Tree::bool(true));
+            tree.push("deprecated", Tree::Bool(true));
             if !note.is_empty() {
                 tree.push("x-deprecated", Tree::text(note));
             }
@@ -121,7 +122,7 @@ impl DocumentWriter {
         if !field.docs().is_empty() {
             tree.push("description", Tree::text(field.docs()));
         }
-        tree.push("required", Tree::bool(field.is_required()));
+        tree.push("required", Tree::Bool(field.is_required()));
         tree.push("schema", self.shape(field.ty(), Way::Read));
         known_as(tree, field.aliases())
     }
@@ -136,7 +137,7 @@ impl DocumentWriter {
             tree.push("errors", Tree::Array(errors));
         }
         if answer.kind.stream {
-            tree.push("x-stream", Tree::bool(true));
+            tree.push("x-stream", Tree::Bool(true));
         }
     }
 
@@ -144,7 +145,8 @@ impl DocumentWriter {
     fn errors(&self, answer: &Answer) -> Vec<Tree> {
         let error = |code: i64, message: &str, data: Option<Tree>| {
             let message = Tree::text(message.to_owned());
-            let mut tree = Tree::object([("code", Tree::number(code)), ("message", message)]);
+            let mut tree =
+                Tree::object([("code", Tree::Integer(code.into())), ("message", message)]);
             if let Some(data) = data {
                 tree.push("data", data);
             }
@@ -183,16 +185,16 @@ impl DocumentWriter {
             Shape::Boolean => Tree::object([kind("boolean")]),
             Shape::Integer { least, most } => Tree::object([
                 kind("integer"),
-                ("minimum", Tree::number(least)),
-                ("maximum", Tree::number(most)),
+                ("minimum", Tree::Integer(least)),
+                ("maximum", Tree::Natural(most)),
             ]),
             Shape::Number => Tree::object([kind("number")]),
             Shape::Text => Tree::object([kind("string")]),
             Shape::Descriptor(what) => {
                 let mut tree = Tree::object([
                     kind("integer"),
-                    ("minimum", Tree::number(0)),
-                    ("x-file-descriptor", Tree::bool(true)),
+                    ("minimum", Tree::Integer(0)),
+                    ("x-file-descriptor", Tree::Bool(true)),
                 ]);
                 if !what.is_empty() {
                     tree.push("description", Tree::text(what));
@@ -209,11 +211,11 @@ impl DocumentWriter {
             } => {
                 let mut tree = Tree::object([kind("array"), ("items", self.shape(item, way))]);
                 if let Some(length) = length {
-                    tree.push("minItems", Tree::number(length));
-                    tree.push("maxItems", Tree::number(length));
+                    tree.push("minItems", Tree::count(length));
+                    tree.push("maxItems", Tree::count(length));
                 }
                 if distinct {
-                    tree.push("uniqueItems", Tree::bool(true));
+                    tree.push("uniqueItems", Tree::Bool(true));
                 }
                 tree
             }
@@ -339,8 +341,8 @@ fn tuple(items: Vec<(Tree, bool)>) -> Tree {
     if !items.is_empty() {
         tree.push("items", Tree::Array(items));
     }
-    tree.push("minItems", Tree::number(least));
-    tree.push("maxItems", Tree::number(most));
+    tree.push("minItems", Tree::count(least));
+    tree.push("maxItems", Tree::count(most));
     tree
 }
 

@@ -55,7 +55,8 @@ mod with_schemars {
         /// Returns the schemas that others refer to, by name.
         pub(in crate::describe) fn named(&mut self) -> Vec<(String, Tree)> {
             let all = self.0.clone().take_definitions(true).into_iter();
-            all.map(|(name, schema)| (name, given(&schema))).collect()
+            all.map(|(name, schema)| (name, Tree::Given(schema)))
+                .collect()
         }
 
         /// Returns a type's schema, or a reference to it.
@@ -66,15 +67,7 @@ mod with_schemars {
             for transform in generator.transforms_mut() {
                 transform.transform(&mut schema);
             }
-            given(schema.as_value())
-        }
-    }
-
-    /// Returns JSON that is written already.
-    fn given(json: &(impl std::fmt::Display + ?Sized)) -> Tree {
-        Tree::Given {
-            short: format!("{json}"),
-            long: format!("{json:#}"),
+            Tree::Given(schema.to_value())
         }
     }
 }

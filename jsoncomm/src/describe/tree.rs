@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::json::put_string;
+use serde::{Serialize, Serializer};
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,24 +10,17 @@ pub(super) enum Tree {
     Object(Vec<(Cow<'static, str>, Tree)>),
     Array(Vec<Tree>),
     Text(Cow<'static, str>),
-    /// A number, `true`, `false` or `null`, as it is written.
-    Token(Cow<'static, str>),
-    /// A value that is written already, in one line and in several.
+    Integer(i128),
+    Natural(u128),
+    Bool(bool),
+    /// A value that another library made.
     #[cfg(feature = "schema")]
-    Given {
-        short: String,
-        long: String,
-    },
+    Given(serde_json::Value),
 }
 
 impl Tree {
     /// Returns an object of members with fixed names.
     pub(super) fn object<const N: usize>(members: [(&'static str, Tree); N]) -> Self {
-        Self::of(Vec::from(members))
-    }
-
-    /// Returns an object. Not generic, so that it is compiled once.
-    fn of(members: Vec<(&'static str, Tree)>) -> Self {
         let named = |(name, value)| (Cow::Borrowed(name), value);
         Self::Object(members.into_iter().map(named).collect())
     }
@@ -36,12 +29,8 @@ impl Tree {
         Self::Text(text.into())
     }
 
-    pub(super) fn number(number: impl ToString) -> Self {
-        Self::Token(Cow::Owned(number.to_string()))
-    }
-
-    pub(super) fn bool(is: bool) -> Self {
-        Self::Token(Cow::Borrowed(if is { "true" } else { "false" }))
+    pub(super) fn count(count: usize) -> Self {
+        Self::Natural(u128::try_from(count).unwrap_or(u128::MAX))
     }
 
     /// Adds a member to an object.
@@ -53,74 +42,31 @@ impl Tree {
 
     /// Writes it without white space.
     pub(super) fn in_one(&self) -> String {
-        self.written(None)
+        // Writing to memory fails only for keys that are not strings.
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     /// Writes it in lines.
     pub(super) fn in_lines(&self) -> String {
-        let mut text = self.written(Some(0));
-        text.push('\n');
-        text
-    }
-
-    fn written(&self, depth: Option<usize>) -> String {
-        let mut out = Vec::new();
-        self.write(&mut out, depth);
-        // Only strings were written.
-        String::from_utf8(out).unwrap_or_default()
-    }
-
-    fn write(&self, out: &mut Vec<u8>, depth: Option<usize>) {
-        let inner = depth.map(|depth| depth + 1);
-        match self {
-            Self::Text(text) => put_string(out, text),
-            Self::Token(token) => out.extend_from_slice(token.as_bytes()),
-            #[cfg(feature = "schema")]
-            Self::Given { short, long } => match depth {
-                None => out.extend_from_slice(short.as_bytes()),
-                Some(depth) => {
-                    let line = format!("\n{}", " ".repeat(2 * depth));
-                    out.extend_from_slice(long.replace('\n', &line).as_bytes());
-                }
-            },
-            Self::Object(members) => list(out, b"{}", depth, members, |out, (name, value)| {
-                put_string(out, name);
-                out.extend_from_slice(if depth.is_some() { b": " } else { b":" });
-                value.write(out, inner);
-            }),
-            Self::Array(items) => {
-                list(out, b"[]", depth, items, |out, item| item.write(out, inner))
-            }
-        }
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 }
 
-/// Writes an object or array, with each member or element in a line of its own if there is a `depth`.
-fn list<T>(
-    out: &mut Vec<u8>,
-    [open, close]: &[u8; 2],
-    depth: Option<usize>,
-    items: &[T],
-    write: impl Fn(&mut Vec<u8>, &T),
-) {
-    let line = |out: &mut Vec<u8>, more: usize| {
-        if let Some(depth) = depth {
-            out.push(b'\n');
-            out.extend(std::iter::repeat_n(b' ', 2 * (depth + more)));
+impl Serialize for Tree {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Object(members) => {
+                to.collect_map(members.iter().map(|(name, value)| (name, value)))
+            }
+            Self::Array(items) => to.collect_seq(items),
+            Self::Text(text) => to.serialize_str(text),
+            Self::Integer(number) => to.serialize_i128(*number),
+            Self::Natural(number) => to.serialize_u128(*number),
+            Self::Bool(is) => to.serialize_bool(*is),
+            #[cfg(feature = "schema")]
+            Self::Given(value) => value.serialize(to),
         }
-    };
-    out.push(*open);
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        line(out, 1);
-        write(out, item);
     }
-    if !items.is_empty() {
-        line(out, 0);
-    }
-    out.push(*close);
 }
 
 #[cfg(test)]
@@ -129,7 +75,8 @@ mod tests {
 
     #[test]
     fn a_tree_is_written_in_one_line_or_in_many() {
-        let mut tree = Tree::object([("a", Tree::Array(vec![Tree::number(-1), Tree::bool(true)]))]);
+        let mut tree =
+            Tree::object([("a", Tree::Array(vec![Tree::Integer(-1), Tree::Bool(true)]))]);
         tree.push("\"b\"", Tree::object([]));
         tree.push("c", Tree::text("ä\n"));
         assert_eq!(tree.in_one(), r#"{"a":[-1,true],"\"b\"":{},"c":"ä\n"}"#);
