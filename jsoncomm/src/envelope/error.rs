@@ -1,6 +1,6 @@
 //! Error objects: what a client receives for a call that failed.
 
-use super::object::{ObjectReader, into_decode, read_string};
+use super::object::{self, ObjectReader, read_string};
 use crate::error::{DecodeError, Fault};
 use crate::limits::Depth;
 use crate::message;
@@ -22,21 +22,14 @@ impl<'t> ErrorObject<'t> {
         };
         let length = message::skip_front(text, depth)?;
         let object = text.get(..length).unwrap_or_default();
-        let mut members = ObjectReader::open(object).map_err(|_| shape("is not an object"))?;
-        let (mut code, mut message, mut data) = (None, None, None);
-        while let Some(name) = members.next_name().map_err(into_decode)? {
-            let value = members.raw().map_err(into_decode)?;
-            match &*name {
-                "code" => code = value.parse().ok(),
-                "message" => message = read_string(value),
-                "data" => data = Some(value),
-                _ => {}
-            }
-        }
+        ObjectReader::open(object).map_err(|_| shape("is not an object"))?;
+        let member = |name| object::find(object, name);
+        let code = member("code").and_then(|code| code.parse().ok());
+        let message = member("message").and_then(read_string);
         let error = Self {
             code: code.ok_or_else(|| shape("has no integer code"))?,
             message: message.ok_or_else(|| shape("has no message"))?,
-            data,
+            data: member("data"),
         };
         Ok((error, length))
     }
@@ -48,18 +41,9 @@ impl<'t> ErrorObject<'t> {
 
     /// Turns it into a fault, with the field that it names.
     pub(crate) fn into_fault(self) -> Fault {
-        let field = || -> Option<String> {
-            let mut members = ObjectReader::open(self.data?).ok()?;
-            while let Some(name) = members.next_name().ok()? {
-                let value = members.raw().ok()?;
-                if name == "field" {
-                    return read_string(value);
-                }
-            }
-            None
-        };
+        let field = self.data.and_then(|data| object::find(data, "field"));
         Fault {
-            field: field(),
+            field: field.and_then(read_string),
             code: self.code,
             message: self.message,
         }

@@ -1,7 +1,7 @@
 //! What can be found in a text that cannot be read: the id of its call.
 
 use super::Id;
-use super::object::ObjectReader;
+use super::object::{self, ObjectReader};
 use crate::error::DecodeError;
 use crate::json::{BLANK, Cursor};
 use crate::limits::Depth;
@@ -9,14 +9,8 @@ use crate::message;
 
 /// Returns the id of a text that otherwise cannot be read.
 pub(crate) fn find_id(text: &[u8]) -> Option<Id<'static>> {
-    let mut members = ObjectReader::open(std::str::from_utf8(text).ok()?).ok()?;
-    while let Some(name) = members.next_name().ok()? {
-        let value = members.raw().ok()?;
-        if name == "id" {
-            return Id::from_json(value).map(Id::into_owned);
-        }
-    }
-    None
+    let id = object::find(std::str::from_utf8(text).ok()?, "id")?;
+    Id::from_json(id).map(Id::into_owned)
 }
 
 /// Reads the params of `rpc.cancel` from the front of `text`: the id that they hold, by name or by position.

@@ -116,11 +116,16 @@ fn not_json(error: json::Error) -> Fault {
     DecodeError::from(error).into()
 }
 
-/// Turns the fault of an object that cannot be read back into an error of decoding.
-pub(super) fn into_decode(fault: Fault) -> DecodeError {
-    DecodeError::Syntax {
-        reason: fault.message,
+/// Returns the text of an object's first member with this name; `None` if the text is not JSON before it.
+pub(super) fn find<'t>(object: &'t str, name: &str) -> Option<&'t str> {
+    let mut members = ObjectReader::open(object).ok()?;
+    while let Some(next) = members.next_name().ok()? {
+        let value = members.raw().ok()?;
+        if next == name {
+            return Some(value);
+        }
     }
+    None
 }
 
 fn ended(at: &mut Cursor<'_>) -> Result<(), Fault> {
