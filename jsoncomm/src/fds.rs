@@ -117,15 +117,10 @@ pub struct Fds {
     list: Option<Box<List>>,
 }
 
-/// Descriptors stored in the list itself. Further ones are in a vector.
-const INLINE: usize = 4;
-
 /// The contents of a list that is not empty.
 #[derive(Default)]
 struct List {
-    inline: [Entry; INLINE],
-    more: Vec<Entry>,
-    length: usize,
+    entries: Vec<Entry>,
     /// Closes what is left.
     discard: Option<Arc<dyn Discard>>,
 }
@@ -158,42 +153,16 @@ impl Entry {
 }
 
 impl List {
-    fn push(&mut self, entry: Entry) {
-        match self.inline.get_mut(self.length) {
-            Some(place) => *place = entry,
-            None => self.more.push(entry),
-        }
-        self.length += 1;
-    }
-
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.inline.iter().chain(&self.more)
-    }
-
-    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.inline.iter_mut().chain(&mut self.more)
-    }
-
     /// Closes what is left, or passes it to [`Discard`].
-    #[expect(
-        clippy::boxed_local,
-        reason = "an empty list has no box to move out of"
-    )]
     #[inline(never)]
-    fn close(mut self: Box<Self>) {
-        if let Some(discard) = self.discard.take() {
-            let fds: Vec<_> = self.drain().filter_map(Entry::into_fd).collect();
+    fn close(self) {
+        if let Some(discard) = self.discard {
+            let entries = self.entries.into_iter();
+            let fds: Vec<_> = entries.filter_map(Entry::into_fd).collect();
             if !fds.is_empty() {
                 discard.discard(fds);
             }
         }
-    }
-
-    /// Removes all entries.
-    fn drain(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        let inline = std::mem::take(&mut self.inline).into_iter();
-        let entries = inline.chain(std::mem::take(&mut self.more));
-        entries.take(std::mem::take(&mut self.length))
     }
 }
 
@@ -222,7 +191,7 @@ impl Fds {
 
     /// Borrows the descriptor at `index`. `None` if it was taken, or `index` is out of range.
     pub fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        match self.list.as_ref()?.entries().nth(index)? {
+        match self.list.as_ref()?.entries.get(index)? {
             Entry::Owned(fd) => Some(fd.as_fd()),
             Entry::Taken | Entry::Duplicate(_) => None,
         }
@@ -243,7 +212,7 @@ impl Fds {
 
     /// The number of indices, including those of descriptors that were taken.
     pub fn len(&self) -> usize {
-        self.list.as_ref().map_or(0, |list| list.length)
+        self.list.as_ref().map_or(0, |list| list.entries.len())
     }
 
     /// Returns true if the list never had a descriptor.
@@ -257,7 +226,7 @@ impl Fds {
     }
 
     fn entry(&mut self, index: usize) -> Option<&mut Entry> {
-        self.list.as_mut()?.entries_mut().nth(index)
+        self.list.as_mut()?.entries.get_mut(index)
     }
 
     /// Passes what is left to `discard` when the list is dropped.
@@ -269,7 +238,8 @@ impl Fds {
 
     /// Appends a descriptor that is close-on-exec.
     pub(crate) fn put(&mut self, fd: OwnedFd) {
-        self.list.get_or_insert_default().push(Entry::Owned(fd));
+        let list = self.list.get_or_insert_default();
+        list.entries.push(Entry::Owned(fd));
     }
 
     /// Moves out the descriptor at `index` for a message that may still be refused, which drops it.
@@ -290,7 +260,7 @@ impl Fds {
     /// Closes the duplicates of descriptors that were taken: the message has been accepted.
     pub(crate) fn confirm_taken(&mut self) {
         if let Some(list) = &mut self.list {
-            for entry in list.entries_mut() {
+            for entry in &mut list.entries {
                 if let Entry::Duplicate(_) = entry {
                     *entry = Entry::Taken;
                 }
@@ -300,11 +270,8 @@ impl Fds {
 
     /// Moves out the first descriptor, and shifts the others down by one index.
     pub(crate) fn take_front(&mut self) -> Option<OwnedFd> {
-        let list = self.list.as_mut()?;
-        let mut entries = list.drain();
-        let front = entries.next()?.take();
-        entries.for_each(|entry| list.push(entry));
-        front
+        let entries = &mut self.list.as_mut()?.entries;
+        (!entries.is_empty()).then(|| entries.remove(0).take())?
     }
 }
 
@@ -323,8 +290,8 @@ impl IntoIterator for Fds {
 
     /// Moves out the descriptors that were not taken, in order.
     fn into_iter(mut self) -> Self::IntoIter {
-        let entries = self.list.iter_mut().flat_map(|list| list.drain());
-        let fds: Vec<_> = entries.map(|mut entry| entry.take()).collect();
+        let entries = self.list.iter_mut().flat_map(|list| &mut list.entries);
+        let fds: Vec<_> = entries.map(Entry::take).collect();
         fds.into_iter().flatten()
     }
 }
@@ -388,7 +355,7 @@ mod tests {
     #[test]
     fn long_lists_behave_like_short_ones() {
         let null = File::open("/dev/null").unwrap();
-        for count in [INLINE, INLINE + 1, 3 * INLINE] {
+        for count in [1, 4, 12] {
             let fds: Vec<OwnedFd> = (0..count)
                 .map(|_| null.try_clone().unwrap().into())
                 .collect();
