@@ -53,16 +53,9 @@ impl Closer {
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        if self.is_here() {
-            return;
-        }
-        let thread = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = thread.take() {
-            // Dropping it would take a lock that the parent's thread may have held at the fork.
-            Box::leak(Box::new(sender));
+        if !self.is_here() {
+            // Dropping the sender would take a lock that the parent's thread may have held at the fork.
+            Box::leak(Box::new(std::mem::take(&mut self.thread)));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! never entered into a map. Values of the program, whose destructors may call back into this module, are dropped
 //! after the mutex is released.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,19 +27,11 @@ pub(crate) struct PostedReply {
 }
 
 /// Identifies a call whose [`Reply`](crate::Reply) was taken. Unique per server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DeferredId(u64);
 
 /// A callback for the end of a call that is not replied to.
 type OnCancel = Box<dyn FnOnce() + Send>;
-
-/// Identifies a call among those of its caller.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum CallKey {
-    Id(Id<'static>),
-    /// A call without an id of its own: a bare message, or a call whose id was used again by a later one.
-    Anonymous(DeferredId),
-}
 
 /// A call that outlives its handler.
 struct DeferredCall {
@@ -73,8 +65,8 @@ struct State {
     last_id: u64,
     current: Option<CurrentCall>,
     deferred: HashMap<DeferredId, DeferredCall>,
-    /// An index of `deferred` by caller and call.
-    callers: HashMap<ReplyRoute, HashMap<CallKey, DeferredId>>,
+    /// The calls of each caller, oldest first, with the caller's own ids.
+    callers: HashMap<ReplyRoute, BTreeMap<DeferredId, Option<Id<'static>>>>,
     losses: Losses,
     /// The server has been dropped.
     closed: bool,
@@ -253,7 +245,7 @@ impl PendingReplies {
         let total = self.deferred.load(Ordering::Relaxed);
         let of_caller = || {
             let state = self.lock();
-            state.callers.get(&caller.route()).map_or(0, HashMap::len)
+            state.callers.get(&caller.route()).map_or(0, BTreeMap::len)
         };
         total < self.deferred_total_max
             && self.deferred_max > 0
@@ -286,11 +278,7 @@ impl PendingReplies {
         let id = id.map(|id| id.clone().into_owned());
         let route = caller.route();
         let calls = state.callers.entry(route.clone()).or_default();
-        let key = id.clone().map_or(CallKey::Anonymous(call.id), CallKey::Id);
-        if let Some(earlier) = calls.insert(key, call.id) {
-            // The id now means this call. The earlier one still counts, and ends with its caller.
-            calls.insert(CallKey::Anonymous(earlier), earlier);
-        }
+        calls.insert(call.id, id.clone());
         let deferred = DeferredCall {
             route,
             id,
@@ -353,12 +341,10 @@ impl PendingReplies {
 
     /// Removes a deferred call.
     fn remove(&self, state: &mut State, id: DeferredId) -> Option<DeferredCall> {
-        let mut call = state.deferred.remove(&id)?;
+        let call = state.deferred.remove(&id)?;
         self.publish_count(state);
         if let Some(calls) = state.callers.get_mut(&call.route) {
-            let is_own = |key: &CallKey| calls.get(key) == Some(&id);
-            let key = call.id.take().map(CallKey::Id).filter(is_own);
-            calls.remove(&key.unwrap_or(CallKey::Anonymous(id)));
+            calls.remove(&id);
             if calls.is_empty() {
                 state.callers.remove(&call.route);
             }
@@ -366,12 +352,11 @@ impl PendingReplies {
         Some(call)
     }
 
-    /// Cancels one call of a caller. Returns false if there is no such call.
+    /// Cancels one call of a caller, the latest with this id. Returns false if there is no such call.
     pub(crate) fn cancel(&self, route: &ReplyRoute, id: &Id<'_>) -> bool {
-        let key = CallKey::Id(id.clone().into_owned());
         let mut state = self.lock();
-        let calls = state.callers.get(route);
-        let Some(id) = calls.and_then(|calls| calls.get(&key)).copied() else {
+        let mut calls = state.callers.get(route).into_iter().flatten().rev();
+        let Some((&id, _)) = calls.find(|(_, own)| own.as_ref() == Some(id)) else {
             return false;
         };
         let call = self.remove(&mut state, id);
@@ -389,7 +374,7 @@ impl PendingReplies {
         let mut state = self.lock();
         let calls = state.callers.remove(route).unwrap_or_default();
         let callbacks: Vec<_> = calls
-            .into_values()
+            .into_keys()
             .filter_map(|id| state.deferred.remove(&id)?.on_cancel)
             .collect();
         self.publish_count(&state);
