@@ -276,12 +276,12 @@ impl Method {
         (!matches!(error.shape(), Shape::Never)).then_some(error)
     }
 
-    /// Says whether it is not answered.
+    /// Returns true if the method has no reply.
     pub const fn is_oneway(&self) -> bool {
         self.answer.is_none()
     }
 
-    /// Says whether it is answered in parts.
+    /// Returns true if the method returns a stream.
     pub fn is_stream(&self) -> bool {
         self.answer.is_some_and(|answer| answer.kind.stream)
     }
