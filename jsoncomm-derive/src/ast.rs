@@ -4,13 +4,16 @@ pub(crate) mod arguments;
 pub(crate) mod service;
 pub(crate) mod types;
 
-use crate::attr::{self, Both, Case, DefaultValue, Docs, FieldAttrs, TypeAttrs, VariantAttrs};
+use crate::attr::{
+    self, Attributes, Both, Case, DefaultValue, Docs, FieldAttrs, TypeAttrs, VariantAttrs,
+};
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
+use syn::visit_mut::VisitMut;
 use syn::{
     Attribute, Data, DeriveInput, Fields, GenericParam, Generics, Index, Lifetime, LitStr, Member,
     Type,
@@ -109,10 +112,12 @@ impl Message {
             }
         };
         let name = attrs.rename.ser.clone();
+        let mut attributes = Attributes::default();
+        attributes.visit_derive_input_mut(&mut input.clone());
         Some(Self {
             ident: input.ident.clone(),
             docs: Docs::from_syn(&input.attrs),
-            allowed: attr::allowed(attributes(input)),
+            allowed: attr::allowed(&attributes),
             deprecated: attr::deprecated(&input.attrs),
             generics: generics(cx, input, &receiver)?,
             name: name.unwrap_or_else(|| input.ident.unraw().to_string()),
@@ -352,22 +357,6 @@ impl Names {
             known: BTreeSet::new(),
         }
     }
-}
-
-/// The attributes of the type, its variants and its fields.
-fn attributes(input: &DeriveInput) -> impl Iterator<Item = &Attribute> {
-    let (fields, variants) = match &input.data {
-        Data::Struct(data) => (Some(&data.fields), None),
-        Data::Enum(data) => (None, Some(&data.variants)),
-        Data::Union(_) => (None, None),
-    };
-    let variants = variants.into_iter().flatten();
-    let fields = fields
-        .into_iter()
-        .chain(variants.clone().map(|variant| &variant.fields));
-    let of_fields = fields.flatten().flat_map(|field| &field.attrs);
-    let of_variants = variants.flat_map(|variant| &variant.attrs);
-    input.attrs.iter().chain(of_variants).chain(of_fields)
 }
 
 /// Returns the type's parameters as they are written on an `impl` for another type.

@@ -13,8 +13,9 @@ use std::collections::BTreeSet;
 use syn::meta::ParseNestedMeta;
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
+use syn::visit_mut::VisitMut;
 use syn::{
-    Attribute, Expr, ExprLit, ExprPath, Lifetime, Lit, LitStr, Meta, Path, Token, Type,
+    Attribute, Block, Expr, ExprLit, ExprPath, Lifetime, Lit, LitStr, Meta, Path, Token, Type,
     WherePredicate,
 };
 
@@ -58,7 +59,11 @@ impl Docs {
 
     /// Returns the text; `None` if a part of it comes from a macro such as `include_str!`.
     fn text(&self) -> Option<String> {
-        let lines: Vec<String> = self.0.iter().map(string).collect::<Option<_>>()?;
+        let lines: Vec<String> = self
+            .0
+            .iter()
+            .map(|part| Some(string(part)?.value()))
+            .collect::<Option<_>>()?;
         let text = lines.join("\n");
         // rustdoc removes the indent that all lines have.
         let indent = |line: &str| line.len() - line.trim_start().len();
@@ -80,13 +85,14 @@ impl ToTokens for Docs {
     }
 }
 
-/// Returns the value of a string literal.
-fn string(value: &Expr) -> Option<String> {
+/// Returns a string literal, through the groups that macros put around it.
+fn string(value: &Expr) -> Option<&LitStr> {
     match value {
         Expr::Lit(ExprLit {
             lit: Lit::Str(text),
             ..
-        }) => Some(text.value()),
+        }) => Some(text),
+        Expr::Group(group) => string(&group.expr),
         _ => None,
     }
 }
@@ -97,17 +103,30 @@ pub(crate) fn deprecated(attributes: &[Attribute]) -> Option<String> {
     let mut note = None;
     match &attribute.meta {
         Meta::Path(_) => {}
-        Meta::NameValue(pair) => note = string(&pair.value),
+        Meta::NameValue(pair) => note = string(&pair.value).map(LitStr::value),
         // rustc reports what is wrong with the list.
         Meta::List(_) => drop(attribute.parse_nested_meta(|meta| {
             let value: Expr = meta.value()?.parse()?;
             if meta.path.is_ident("note") {
-                note = string(&value);
+                note = string(&value).map(LitStr::value);
             }
             Ok(())
         })),
     }
     Some(note.unwrap_or_default())
+}
+
+/// Collects the attributes of an item and its parts.
+#[derive(Default)]
+pub(crate) struct Attributes(Vec<Attribute>);
+
+impl VisitMut for Attributes {
+    fn visit_attribute_mut(&mut self, attribute: &mut Attribute) {
+        self.0.push(attribute.clone());
+    }
+
+    // The lints of a default body do not concern generated code.
+    fn visit_block_mut(&mut self, _: &mut Block) {}
 }
 
 /// Returns the condition and the attributes of `#[cfg_attr(condition, attributes)]`. rustc reports what is wrong with it.
@@ -120,7 +139,7 @@ pub(crate) fn conditional(attribute: &Attribute) -> Option<(Meta, Vec<Meta>)> {
 
 /// Returns `#[allow(...)]` for the lints that attributes allow or expect: a lint that is expected in what the user wrote
 /// need not occur in what is generated.
-pub(crate) fn allowed<'a>(attributes: impl Iterator<Item = &'a Attribute>) -> Vec<Attribute> {
+pub(crate) fn allowed(attributes: &Attributes) -> Vec<Attribute> {
     let allow = |meta: &Meta| {
         let allows = meta.path().is_ident("allow") || meta.path().is_ident("expect");
         let lints = &meta.require_list().ok().filter(|_| allows)?.tokens;
@@ -133,7 +152,7 @@ pub(crate) fn allowed<'a>(attributes: impl Iterator<Item = &'a Attribute>) -> Ve
         let lints: Vec<_> = metas.iter().filter_map(allow).collect();
         (!lints.is_empty()).then(|| quote!(cfg_attr(#condition #(, #lints)*)))
     };
-    let all = attributes.filter_map(each);
+    let all = attributes.0.iter().filter_map(each);
     all.map(|meta| syn::parse_quote!(#[#meta])).collect()
 }
 

@@ -3,11 +3,12 @@
 use super::types::{
     all_idents, argument_of, descriptor, is_named, last_segment, str_reference, ungrouped,
 };
-use crate::attr::{self, FieldAttrs, MethodAttrs, ServiceAttrs};
+use crate::attr::{self, Attributes, FieldAttrs, MethodAttrs, ServiceAttrs};
 use crate::ctxt::Ctxt;
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
+use syn::visit_mut::VisitMut;
 use syn::{
     Attribute, FnArg, Generics, ItemTrait, LitStr, Pat, PatType, ReturnType, Signature, TraitItem,
     TraitItemFn, Type, WherePredicate,
@@ -87,7 +88,9 @@ impl Service {
     /// Reads `#[service(...)]` and the trait below it, and removes our attributes from the trait.
     pub(crate) fn from_syn(cx: &Ctxt, options: TokenStream, mut item: ItemTrait) -> Self {
         let attrs = ServiceAttrs::from_tokens(cx, options);
-        let allowed = attr::allowed(attributes(&item));
+        let mut attributes = Attributes::default();
+        attributes.visit_item_trait_mut(&mut item.clone());
+        let allowed = attr::allowed(&attributes);
         let functions = item.items.iter_mut().filter_map(|part| match part {
             TraitItem::Fn(function) => Some(function),
             _ => None,
@@ -224,21 +227,6 @@ impl ArgumentKind {
 fn is_call(ty: &Type) -> bool {
     matches!(ty, Type::Reference(to) if to.mutability.is_some()
         && last_segment(&to.elem).is_some_and(|segment| segment.ident == "Call"))
-}
-
-/// The attributes of the trait, its methods and their arguments.
-fn attributes(item: &ItemTrait) -> impl Iterator<Item = &Attribute> {
-    let methods = item.items.iter().filter_map(|part| match part {
-        TraitItem::Fn(method) => Some(method),
-        _ => None,
-    });
-    let arguments = methods.clone().flat_map(|method| &method.sig.inputs);
-    let of_arguments = arguments.flat_map(|argument| match argument {
-        FnArg::Typed(argument) => &argument.attrs[..],
-        FnArg::Receiver(receiver) => &receiver.attrs[..],
-    });
-    let of_methods = methods.flat_map(|method| &method.attrs);
-    item.attrs.iter().chain(of_methods).chain(of_arguments)
 }
 
 /// Returns what a `where` clause requires of `Self`. What it requires of other types is true for every implementation,

@@ -37,11 +37,8 @@ impl Case {
             Self::Pascal => name.to_owned(),
             Self::Lower => name.to_ascii_lowercase(),
             Self::Upper => name.to_ascii_uppercase(),
-            Self::Camel => uncapitalized(name),
-            Self::Snake => snake(name),
-            Self::ScreamingSnake => snake(name).to_ascii_uppercase(),
-            Self::Kebab => snake(name).replace('_', "-"),
-            Self::ScreamingKebab => snake(name).to_ascii_uppercase().replace('_', "-"),
+            Self::Camel => with_first(name, char::to_ascii_lowercase),
+            _ => self.field(&snake(name)),
         }
     }
 
@@ -51,7 +48,7 @@ impl Case {
             Self::Lower | Self::Snake => name.to_owned(),
             Self::Upper | Self::ScreamingSnake => name.to_ascii_uppercase(),
             Self::Pascal => pascal(name),
-            Self::Camel => uncapitalized(&pascal(name)),
+            Self::Camel => with_first(&pascal(name), char::to_ascii_lowercase),
             Self::Kebab => name.replace('_', "-"),
             Self::ScreamingKebab => name.to_ascii_uppercase().replace('_', "-"),
         }
@@ -70,24 +67,16 @@ fn snake(name: &str) -> String {
 }
 
 fn pascal(name: &str) -> String {
-    let mut pascal = String::new();
-    let mut capitalize = true;
-    for letter in name.chars() {
-        match letter {
-            '_' => capitalize = true,
-            _ if capitalize => {
-                pascal.push(letter.to_ascii_uppercase());
-                capitalize = false;
-            }
-            _ => pascal.push(letter),
-        }
-    }
-    pascal
+    let words = name.split('_');
+    words
+        .map(|word| with_first(word, char::to_ascii_uppercase))
+        .collect()
 }
 
-fn uncapitalized(name: &str) -> String {
-    let mut letters = name.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+/// Changes the first letter.
+fn with_first(word: &str, change: fn(&char) -> char) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().as_ref().map(change);
     first.into_iter().chain(letters).collect()
 }
 

@@ -1,14 +1,12 @@
 //! Readers of an attribute's value.
 
-use super::{Both, Case, DefaultValue};
+use super::{Both, Case, DefaultValue, string};
 use crate::ctxt::Ctxt;
 use proc_macro2::TokenStream;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parse;
 use syn::punctuated::Punctuated;
-use syn::{
-    Attribute, Expr, ExprLit, Lit, LitStr, Path, Token, WherePredicate, parenthesized, token,
-};
+use syn::{Attribute, Expr, LitStr, Path, Token, WherePredicate, parenthesized, token};
 
 /// Calls `each` for each `name`, `name = value` or `name(...)` in an attribute.
 pub(crate) fn nested(
@@ -85,21 +83,10 @@ pub(crate) fn flag(meta: &ParseNestedMeta) -> syn::Result<Path> {
 /// Reads `= "text"`.
 pub(crate) fn text(meta: &ParseNestedMeta) -> syn::Result<LitStr> {
     let expr: Expr = meta.value()?.parse()?;
-    let mut value = &expr;
-    while let Expr::Group(group) = value {
-        value = &group.expr;
-    }
-    match value {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) => Ok(text.clone()),
-        _ => {
-            let name = name(&meta.path);
-            let message = format!("expected a string: `{name} = \"...\"`");
-            Err(syn::Error::new_spanned(expr, message))
-        }
-    }
+    string(&expr).cloned().ok_or_else(|| {
+        let message = format!("expected a string: `{} = \"...\"`", name(&meta.path));
+        syn::Error::new_spanned(&expr, message)
+    })
 }
 
 /// Reads `= "path"`.

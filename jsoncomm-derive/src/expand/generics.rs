@@ -1,12 +1,13 @@
 //! The bounds on the impls' parameters: serde's rules, with `Pack` and `Unpack` for fields with `#[fd]`.
 
-use crate::ast::types::all_tokens;
+use crate::ast::types::{all_idents, all_tokens};
 use crate::ast::{Field, Message};
 use crate::attr::{Both, DefaultValue};
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
-use syn::{Generics, Type, WherePredicate, parse_quote};
+use syn::visit_mut::{self, VisitMut};
+use syn::{Generics, Macro, Path, Type, WherePredicate, parse_quote};
 
 /// The parameters of the impl for writing.
 pub(crate) fn pack(message: &Message) -> Generics {
@@ -28,9 +29,9 @@ pub(crate) fn pack(message: &Message) -> Generics {
     generics
 }
 
-/// The parameters of the impl for reading, without the text's lifetime.
+/// The parameters of the impl for reading.
 pub(crate) fn unpack(message: &Message) -> Generics {
-    let mut generics = message.generics.clone();
+    let mut generics = with_text(message);
     if explicit(message, &mut generics, |bound| bound.de.as_deref()) {
         return generics;
     }
@@ -81,14 +82,14 @@ fn lends(ty: &Type) -> bool {
 /// belong to one and are printed.
 pub(crate) fn debug(message: &Message) -> Generics {
     let mut generics = message.generics.clone();
-    let params: Vec<_> = generics.type_params().map(|p| p.ident.clone()).collect();
-    let mut all: Vec<_> = params.iter().map(ToTokens::to_token_stream).collect();
-    let params = params.into_iter().collect();
+    let mut names = ParamNames::new(&generics);
     let fields = message.fields().map(|(field, _)| field);
     for field in fields.filter(|field| !field.is_sensitive()) {
-        belonging(field.ty.to_token_stream(), &params, &mut all);
+        names.visit_type_mut(&mut field.ty.clone());
     }
-    for ty in all {
+    let params = names.params.iter().map(ToTokens::to_token_stream);
+    let associated = names.associated.iter().map(ToTokens::to_token_stream);
+    for ty in params.chain(associated) {
         bound(&mut generics, parse_quote!(#ty: ::core::fmt::Debug));
     }
     generics
@@ -101,25 +102,16 @@ pub(crate) fn without_fds(message: &Message) -> Option<TokenStream> {
     (!message.has_fds()).then(write)
 }
 
-/// Adds the text's lifetime, which outlives those that the fields borrow.
-pub(crate) fn with_text(message: &Message, generics: &Generics) -> Generics {
-    let mut borrowed = BTreeSet::new();
-    for (field, _) in message.fields().filter(|(field, _)| !field.attrs.skip_de) {
-        borrowed.extend(field.borrowed.iter().cloned());
-    }
-    let mut generics = generics.clone();
+/// Returns the type's parameters and the text's lifetime, which outlives those that the fields borrow.
+fn with_text(message: &Message) -> Generics {
+    let read = message.fields().filter(|(field, _)| !field.attrs.skip_de);
+    let borrowed: BTreeSet<_> = read.flat_map(|(field, _)| &field.borrowed).collect();
     let borrowed = (!borrowed.is_empty()).then(|| {
         let borrowed = borrowed.iter();
         quote!(: #(#borrowed)+*)
     });
+    let mut generics = message.generics.clone();
     generics.params.insert(0, parse_quote!('__de #borrowed));
-    generics
-}
-
-/// Adds the lifetime of the value that is written.
-pub(crate) fn with_value(generics: &Generics) -> Generics {
-    let mut generics = generics.clone();
-    generics.params.insert(0, parse_quote!('__a));
     generics
 }
 
@@ -157,22 +149,17 @@ fn inferred<'a>(
     fields: impl Iterator<Item = &'a Field>,
     by: &TokenStream,
 ) {
-    let params: BTreeSet<Ident> = generics.type_params().map(|p| p.ident.clone()).collect();
-    let mut named = BTreeSet::new();
+    let mut names = ParamNames::new(generics);
     let mut associated = Vec::new();
     for field in fields {
-        named_params(field.ty.to_token_stream(), &params, &mut named);
+        names.visit_type_mut(&mut field.ty.clone());
         if let Type::Path(ty) = &field.ty {
-            let segments = &ty.path.segments;
-            let of_param = segments.first().is_some_and(|s| params.contains(&s.ident));
-            if ty.qself.is_none() && of_param && segments.len() > 1 {
+            if ty.qself.is_none() && names.is_associated(&ty.path) {
                 associated.push(ty);
             }
         }
     }
-    let named = generics.type_params().filter(|p| named.contains(&p.ident));
-    let idents: Vec<_> = named.map(|param| param.ident.clone()).collect();
-    for ident in idents {
+    for ident in &names.alone {
         bound(generics, parse_quote!(#ident: #by));
     }
     for ty in associated {
@@ -180,91 +167,72 @@ fn inferred<'a>(
     }
 }
 
-/// Finds the parameters in a type, except in `PhantomData<T>`, `T::Item` and `T!()`.
-fn named_params(tokens: TokenStream, params: &BTreeSet<Ident>, found: &mut BTreeSet<Ident>) {
-    let mut tokens = tokens.into_iter().peekable();
-    let mut depth = 0_usize;
-    let mut phantom = None;
-    let mut after_colon = false;
-    while let Some(token) = tokens.next() {
-        let mut colon = false;
-        match token {
-            TokenTree::Punct(punct) => match punct.as_char() {
-                '<' => depth += 1,
-                '>' => {
-                    depth = depth.saturating_sub(1);
-                    phantom = phantom.filter(|&outer| depth > outer);
-                }
-                ':' => colon = true,
-                _ => {}
-            },
-            TokenTree::Ident(ident) if ident == "PhantomData" => {
-                phantom = phantom.or(Some(depth));
-            }
-            TokenTree::Ident(ident) => {
-                let path = matches!(tokens.peek(), Some(TokenTree::Punct(p)) if ":!".contains(p.as_char()));
-                if phantom.is_none() && !path && !after_colon && params.contains(&ident) {
-                    found.insert(ident);
-                }
-            }
-            TokenTree::Group(group) if phantom.is_none() => {
-                named_params(group.stream(), params, found);
-            }
-            _ => {}
+/// Finds what types name of the type parameters.
+struct ParamNames {
+    params: BTreeSet<Ident>,
+    /// The parameters that stand by themselves, except in `PhantomData<T>`.
+    alone: BTreeSet<Ident>,
+    /// Types that belong to a parameter, such as `T::Item`, however deep in a type.
+    associated: Vec<Path>,
+}
+
+impl ParamNames {
+    fn new(generics: &Generics) -> Self {
+        Self {
+            params: generics.type_params().map(|p| p.ident.clone()).collect(),
+            alone: BTreeSet::new(),
+            associated: Vec::new(),
         }
-        after_colon = colon;
+    }
+
+    fn is_associated(&self, path: &Path) -> bool {
+        let first = path.segments.first();
+        let of_param = first.is_some_and(|first| self.params.contains(&first.ident));
+        of_param && path.leading_colon.is_none() && path.segments.len() > 1
     }
 }
 
-/// Finds the types that belong to a parameter, such as `T::Item`, however deep in the type.
-fn belonging(tokens: TokenStream, params: &BTreeSet<Ident>, found: &mut Vec<TokenStream>) {
-    let mut tokens = tokens.into_iter().peekable();
-    let mut after_colon = false;
-    while let Some(token) = tokens.next() {
-        let colon = is_colon(&token);
-        match token {
-            TokenTree::Group(group) => belonging(group.stream(), params, found),
-            TokenTree::Ident(ident) if !after_colon && params.contains(&ident) => {
-                let mut path = ident.to_token_stream();
-                while let Some(more) = tokens.next_if(|next| is_colon(next) || is_ident(next)) {
-                    path.extend([more]);
-                }
-                if path.clone().into_iter().count() > 1 {
-                    found.push(path);
-                }
-            }
-            _ => {}
+impl VisitMut for ParamNames {
+    fn visit_path_mut(&mut self, path: &mut Path) {
+        if self.is_associated(path) {
+            self.associated.push(path.clone());
         }
-        after_colon = colon;
+        self.alone.extend(
+            path.get_ident()
+                .filter(|ident| self.params.contains(ident))
+                .cloned(),
+        );
+        let last = path.segments.last();
+        let phantom = last.is_some_and(|last| last.ident == "PhantomData");
+        let outside = phantom.then(|| self.alone.clone());
+        visit_mut::visit_path_mut(self, path);
+        if let Some(outside) = outside {
+            self.alone = outside;
+        }
     }
-}
 
-fn is_colon(token: &TokenTree) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == ':')
-}
-
-fn is_ident(token: &TokenTree) -> bool {
-    matches!(token, TokenTree::Ident(ident) if ident != "as")
+    fn visit_macro_mut(&mut self, of: &mut Macro) {
+        let given = all_idents(&of.tokens).filter(|ident| self.params.contains(ident));
+        self.alone.extend(given);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(ty: &str) -> Vec<String> {
-        let params = ["T", "U"].map(|name| syn::parse_str(name).unwrap()).into();
-        let mut found = BTreeSet::new();
-        named_params(ty.parse().unwrap(), &params, &mut found);
-        found.iter().map(ToString::to_string).collect()
+    fn names(ty: &str) -> ParamNames {
+        let mut names = ParamNames::new(&parse_quote!(<T, U>));
+        names.visit_type_mut(&mut syn::parse_str(ty).unwrap());
+        names
     }
 
     #[test]
     fn what_belongs_to_a_parameter_is_found_where_std_finds_it() {
         let found = |ty: &str| -> Vec<String> {
-            let params = ["T", "U"].map(|name| syn::parse_str(name).unwrap()).into();
-            let mut found = Vec::new();
-            belonging(ty.parse().unwrap(), &params, &mut found);
-            found.iter().map(ToString::to_string).collect()
+            let found = names(ty).associated;
+            let found = found.iter().map(ToTokens::to_token_stream);
+            found.map(|path| path.to_string()).collect()
         };
         let deep = found("Option<(T::Item, [U::Of::Inner; 2], T)>");
         assert_eq!(deep, ["T :: Item", "U :: Of :: Inner"]);
@@ -273,6 +241,10 @@ mod tests {
 
     #[test]
     fn parameters_are_found_where_serde_finds_them() {
+        let found = |ty: &str| -> Vec<String> {
+            let found = names(ty).alone;
+            found.iter().map(ToString::to_string).collect()
+        };
         assert_eq!(found("Vec<(T, [U; 2])>"), ["T", "U"]);
         assert_eq!(found("<T as Iterator>::Item"), ["T"]);
         assert_eq!(found("Map<PhantomData<Vec<T>>, U>"), ["U"]);

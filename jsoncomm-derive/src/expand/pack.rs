@@ -239,7 +239,8 @@ fn serializable(message: &Message, field: &Field) -> TokenStream {
         return selected(field, &local);
     };
     let (ident, ty) = (&message.ident, &field.ty);
-    let generics = generics::with_value(&generics::pack(message));
+    let mut generics = generics::pack(message);
+    generics.params.insert(0, syn::parse_quote!('__a));
     let (params, with_arguments, clause) = generics.split_for_impl();
     let (_, arguments, _) = message.generics.split_for_impl();
     quote!(&{

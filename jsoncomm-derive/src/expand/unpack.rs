@@ -14,7 +14,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
         Shape::Struct(body) => structure(message, body),
         Shape::Enum(variants) => enumeration(message, variants),
     };
-    let generics = generics::with_text(message, &generics::unpack(message));
+    let generics = generics::unpack(message);
     let unpack = unpack(message, &generics, &read, None);
     quote!(#unpack #tables)
 }
@@ -120,7 +120,7 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
             const SENSITIVE: bool = true;
         )
     });
-    let generics = generics::with_text(message, &generics::unpack(message));
+    let generics = generics::unpack(message);
     let items = quote! {
         const EXPECTING: &'static str = #expecting;
         const NAMES: &'static [&'static str] = &[#(#names),*];
@@ -230,7 +230,7 @@ struct Table<'m> {
 impl Table<'_> {
     /// The table's type, with its parameters.
     fn arguments(&self) -> TokenStream {
-        let generics = generics::with_text(self.message, &generics::unpack(self.message));
+        let generics = generics::unpack(self.message);
         let (_, arguments, _) = generics.split_for_impl();
         let ident = &self.ident;
         quote!(#ident #arguments)
@@ -239,7 +239,7 @@ impl Table<'_> {
     /// Writes the table of a struct or variant that is at `path`.
     fn of_message(&self, path: &TokenStream) -> TokenStream {
         let (message, ident) = (self.message, &self.message.ident);
-        let generics = generics::with_text(message, &generics::unpack(message));
+        let generics = generics::unpack(message);
         let (_, arguments, _) = message.generics.split_for_impl();
         let whole = quote!(#ident #arguments);
         let of = quote!(__of: ::core::marker::PhantomData<(&'__de (), #whole)>,);
