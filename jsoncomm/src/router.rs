@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 use std::convert::Infallible;
-use std::fmt;
 
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
@@ -56,13 +55,6 @@ impl<S> Default for Routes<S> {
             descriptors: usize::MAX,
             pidfds: false,
         }
-    }
-}
-
-impl<S> fmt::Debug for Routes<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.methods.iter().map(|(name, _)| name);
-        f.debug_set().entries(names).finish()
     }
 }
 

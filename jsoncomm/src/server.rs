@@ -63,6 +63,7 @@ mod source;
 mod stats;
 mod stop;
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -141,7 +142,6 @@ use listener::ListenerSource;
 /// # assert_eq!(client.join().unwrap(), "Good day, Ada!");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Server<S> {
     reactor: Reactor<Box<Source<S>>>,
     context: ServerContext,
@@ -149,17 +149,28 @@ pub struct Server<S> {
     connections: usize,
     /// The sources that are ready, and why.
     turns: Vec<(Key, Cause)>,
-    handle: ServerHandle<S>,
     /// The connections to other servers that this loop drives.
     driven: Vec<Key>,
-    /// What callbacks have requested in this turn.
+    /// What callbacks get.
     control: Control<S>,
+    /// The server has been asked to stop.
+    stop: bool,
     /// When a graceful shutdown ends at the latest.
     stopping: Option<Instant>,
 }
 
+/// Omits the sources and buffers: replies may hold secrets.
+impl<S> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("limits", &self.context.limits)
+            .field("counts", &self.context.counts)
+            .field("stopping", &self.stopping)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the loop watches.
-#[derive(Debug)]
 enum Source<S> {
     Datagrams(Datagrams<S>),
     Listener(ListenerSource<S>),
@@ -168,6 +179,20 @@ enum Source<S> {
     Watched(Watched<S>),
     Timer(Timer<S>),
     Client(Driven),
+}
+
+impl<S> Source<S> {
+    /// Closes its socket, unless more is in flight on it than may be forgotten: then returns it, to linger.
+    fn close(self, context: &ServerContext) -> Option<Lingering> {
+        match self {
+            Source::Connection(connection) => return connection.close(context),
+            Source::Lingering(lingering) => lingering.close(context),
+            Source::Datagrams(endpoint) => endpoint.close(context),
+            Source::Listener(listener) => listener.close(context),
+            Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
+        }
+        None
+    }
 }
 
 impl<S> Pollable for Box<Source<S>> {
@@ -210,9 +235,12 @@ impl<S> Server<S> {
             inbox: Inbox::default(),
             connections: 0,
             turns: Vec::new(),
-            handle: ServerHandle::new(pending),
             driven: Vec::new(),
-            control: Control::new(),
+            control: Control {
+                handle: ServerHandle::new(pending),
+                remove: false,
+            },
+            stop: false,
             stopping: None,
         })
     }
@@ -329,7 +357,7 @@ impl<S> Server<S> {
         // A handler may have forked, and this may be the child.
         self.check_process()?;
         self.context.pending.end_turn();
-        if self.context.pending.is_signaled() || !self.control.changes.is_empty() {
+        if self.context.pending.is_signaled() {
             self.apply_changes();
         }
         if !waits {
@@ -337,7 +365,7 @@ impl<S> Server<S> {
         }
         self.reactor.arm()?;
         let ended = self.stopping.is_some() && self.end_if_stopping(idle);
-        if ended | std::mem::take(&mut self.control.stop) {
+        if ended | std::mem::take(&mut self.stop) {
             Ok(ControlFlow::Break(()))
         } else {
             Ok(ControlFlow::Continue(()))
@@ -350,7 +378,7 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../doc/handle.md")]
     pub fn handle(&self) -> ServerHandle<S> {
-        self.handle.clone()
+        self.control.handle.clone()
     }
 
     /// Removes an endpoint, a watch or a timer, and closes its descriptor. Returns true if it was still there.
@@ -365,11 +393,7 @@ impl<S> Server<S> {
             return false;
         }
         let source = self.reactor.take(token.0);
-        let found = source.is_some();
-        if let Some(source) = source {
-            self.close(token.0, source);
-        }
-        found
+        source.map(|source| self.close(token.0, source)).is_some()
     }
 
     /// Sets how long the loop busy-polls before it sleeps, like `SO_BUSY_POLL` in [socket(7)]. Zero, the default, turns it
@@ -414,10 +438,8 @@ impl<S> Server<S> {
         self.check_process()?;
         let added = self.reactor.add(Box::new(source));
         added.map_err(|(error, source)| {
-            if let Source::Connection(connection) = *source {
-                // Closing it could wait for what is unread in it.
-                connection.abandon(&self.context);
-            }
+            // Dropping it could wait for what is unread in it.
+            source.close(&self.context);
             error
         })
     }
@@ -440,16 +462,12 @@ impl<S> Drop for Server<S> {
             return;
         }
         self.context.pending.close();
-        self.handle.close();
+        self.control.handle.close();
         // Connections do not linger: nothing would close them later.
         self.context.stopping = true;
         for key in self.reactor.keys() {
-            match self.reactor.take(key).map(|source| *source) {
-                Some(Source::Connection(connection)) => connection.abandon(&self.context),
-                Some(Source::Lingering(lingering)) => lingering.close(&self.context),
-                Some(Source::Datagrams(endpoint)) => endpoint.close(&self.context),
-                Some(Source::Listener(listener)) => listener.close(&self.context),
-                Some(Source::Watched(_) | Source::Timer(_) | Source::Client(_)) | None => {}
+            if let Some(source) = self.reactor.take(key) {
+                source.close(&self.context);
             }
         }
     }

@@ -28,16 +28,15 @@ use crate::sys::wait::{self, WaitOutcome};
 use crate::transport::{ReceiveOutcome, Transport};
 
 /// A connection to one client.
-#[derive(Debug)]
 pub(super) struct Connected<S> {
     pub(super) writer: ConnectionWriter,
     pub(super) routes: Arc<Routes<S>>,
     peer: Option<Peer>,
     /// What the endpoint's rule said, once it has been asked.
     authorized: Option<bool>,
-    account: Arc<Account>,
+    pub(super) account: Arc<Account>,
     /// Counts the connection to its user; `None` if the user has too many.
-    charge: Option<Charge>,
+    pub(super) charge: Option<Charge>,
     drain: DrainPolicy,
     /// The program has said who the peer is.
     vouched_for: bool,
@@ -51,7 +50,6 @@ pub(super) struct Connected<S> {
 }
 
 /// A connection's send queue and its socket. Apart from the rest, so that both can be borrowed at the same time.
-#[derive(Debug)]
 pub(super) struct ConnectionWriter {
     pub(super) socket: ReplySocket,
     /// Who events are reported about.
@@ -65,7 +63,7 @@ pub(super) struct ConnectionWriter {
 }
 
 /// The malformed messages of a connection within [`Limits::malformed_window`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Malformed {
     count: usize,
     since: Option<Instant>,
@@ -144,11 +142,6 @@ impl<S> Connected<S> {
         self.vouched_for = true;
     }
 
-    /// Returns true if the user has no more connections than the limit.
-    pub(super) fn is_within_limits(&self) -> bool {
-        self.charge.is_some()
-    }
-
     /// Returns true if the endpoint's rule authorizes the peer. The rule is asked once.
     pub(super) fn is_authorized(&mut self) -> bool {
         let ask = || self.routes.authorizes(self.peer.as_ref());
@@ -158,11 +151,6 @@ impl<S> Connected<S> {
     /// Returns how many replies wait.
     pub(super) fn waiting(&self) -> usize {
         self.writer.queue.len()
-    }
-
-    /// Ends all waits for something of this user to be closed.
-    pub(super) fn cancel_waits(&self, key: Key) {
-        self.account.forget(key.to_bits());
     }
 
     /// Counts the replies that are lost when the connection is closed, unless that has been done.
@@ -195,19 +183,8 @@ impl<S> Connected<S> {
         None
     }
 
-    /// Closes a connection that nothing, or nothing but a fault, has been sent to: nothing is in flight.
-    pub(super) fn abandon(self, context: &ServerContext) {
-        let _ = self.close(context);
-    }
-
-    /// Sends the peer a fault and closes the connection.
-    pub(super) fn turn_away(mut self, context: &mut ServerContext, fault: &Fault) {
-        self.refuse(context, fault);
-        self.abandon(context);
-    }
-
     /// Sends the peer the reason why it is about to be disconnected.
-    fn refuse(&mut self, context: &mut ServerContext, fault: &Fault) {
+    pub(super) fn refuse(&mut self, context: &mut ServerContext, fault: &Fault) {
         context.note(self.writer.peer, EventKind::Rejected(fault.code));
         let caller = Caller {
             key: 0,
@@ -351,7 +328,7 @@ impl ConnectionWriter {
     /// descriptors in flight, and no event reports when that ends.
     fn try_later(&mut self, context: &ServerContext, cause: Cause) -> SourceAction {
         if cause == Cause::Timer {
-            return SourceAction::Again(Watch::Writing);
+            return SourceAction::WRITE;
         }
         let retry = || Instant::now() + context.limits.retry_backoff;
         let time = *self.retry.get_or_insert_with(retry);
@@ -364,7 +341,7 @@ impl ConnectionWriter {
         if self.broken {
             SourceAction::Close
         } else if self.queue.is_empty() {
-            SourceAction::Again(Watch::Reading)
+            SourceAction::READ
         } else {
             self.next_with_replies()
         }
@@ -374,20 +351,12 @@ impl ConnectionWriter {
     #[inline(never)]
     fn next_with_replies(&self) -> SourceAction {
         if self.queue.is_full() {
-            SourceAction::Again(Watch::Writing)
+            SourceAction::WRITE
         } else if self.is_clear() {
-            self.watch_until_due(Watch::Reading)
+            SourceAction::Again(Watch::Reading, self.queue.due())
         } else {
             // Watched for reading, it would be reported again and again.
-            self.watch_until_due(Watch::HangUp)
-        }
-    }
-
-    /// Watches the socket, until it is time to try again to send what is held back.
-    fn watch_until_due(&self, watch: Watch) -> SourceAction {
-        match self.queue.due() {
-            Some(due) => SourceAction::AgainAt(watch, due),
-            None => SourceAction::Again(watch),
+            SourceAction::Again(Watch::HangUp, self.queue.due())
         }
     }
 
@@ -405,7 +374,7 @@ impl ConnectionWriter {
             return Some(SourceAction::Close);
         }
         let waits = !self.is_clear() || account.wait_to_read(key.to_bits());
-        waits.then(|| self.watch_until_due(Watch::HangUp))
+        waits.then(|| SourceAction::Again(Watch::HangUp, self.queue.due()))
     }
 
     /// Sends queued replies for as long as there is room.

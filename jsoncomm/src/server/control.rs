@@ -10,7 +10,7 @@ use super::{Server, Source};
 use crate::client::Connection;
 use crate::error::Error;
 use crate::queue::PendingReplies;
-use crate::reactor::{Cause, Key, Watch};
+use crate::reactor::{Cause, Key};
 
 /// Identifies an endpoint, a watch or a timer of one server. A token is never used for anything else, even after what it
 /// identifies has been removed.
@@ -143,20 +143,11 @@ impl<S> fmt::Debug for ServerHandle<S> {
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 pub struct Control<S> {
-    pub(super) stop: bool,
+    pub(super) handle: ServerHandle<S>,
     pub(super) remove: bool,
-    pub(super) changes: Vec<Change<S>>,
 }
 
 impl<S> Control<S> {
-    pub(super) fn new() -> Self {
-        Self {
-            stop: false,
-            remove: false,
-            changes: Vec::new(),
-        }
-    }
-
     /// Removes the watch or timer that called back, and closes its descriptor.
     pub fn remove(&mut self) {
         self.remove = true;
@@ -164,17 +155,17 @@ impl<S> Control<S> {
 
     /// Makes [`Server::run`] return at the end of this turn.
     pub fn stop(&mut self) {
-        self.stop = true;
+        self.handle.stop();
     }
 
     /// Begins a graceful shutdown; see [`Server::shut_down`].
     pub fn shut_down(&mut self, grace: Duration) {
-        self.post(move |server| drop(server.shut_down(grace)));
+        self.handle.shut_down(grace);
     }
 
     /// Applies `change` to the server at the end of this turn: to add an endpoint or remove another timer, for example.
     pub fn post(&mut self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
-        self.changes.push(Box::new(change));
+        self.handle.post(change);
     }
 }
 
@@ -212,7 +203,7 @@ impl<S> Server<S> {
     ) -> Result<Token, Error> {
         let watched = Watched {
             fd: fd.into(),
-            call: Callback(Box::new(call)),
+            call: Box::new(call),
         };
         self.add(Source::Watched(watched)).map(Token)
     }
@@ -269,8 +260,8 @@ impl<S> Server<S> {
         period: Option<Duration>,
         call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
     ) -> Result<Token, Error> {
-        let call = Callback(Box::new(call));
         let due = instant_after(delay);
+        let call = Box::new(call);
         let key = self.add(Source::Timer(Timer { due, period, call }))?;
         self.reactor.wake_at(key, due);
         if let Err(error) = self.reactor.arm() {
@@ -308,8 +299,10 @@ impl<S> Server<S> {
     #[doc = include_str!("../../doc/drive.txt")]
     /// ```
     pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
-        let driven = Driven::new(connection.clone());
-        let key = self.add(Source::Client(driven))?;
+        let key = self.add(Source::Client(Driven {
+            connection: connection.clone(),
+            timer: None,
+        }))?;
         connection.set_driven();
         self.driven.push(key);
         Ok(Token(key))
@@ -338,14 +331,12 @@ impl<S> Server<S> {
 }
 
 /// A descriptor that the program watches.
-#[derive(Debug)]
 pub(super) struct Watched<S> {
     pub(super) fd: OwnedFd,
     call: Callback<S>,
 }
 
 /// A timer of the program.
-#[derive(Debug)]
 pub(super) struct Timer<S> {
     due: Instant,
     /// `None` for a timer that fires once.
@@ -354,26 +345,9 @@ pub(super) struct Timer<S> {
 }
 
 /// The callback of a watch or a timer.
-struct Callback<S>(Box<CallbackFn<S>>);
-
-type CallbackFn<S> = dyn FnMut(&mut S, &mut Control<S>) + Send;
-
-impl<S> Callback<S> {
-    #[inline(never)]
-    fn run(&mut self, state: &mut S, control: &mut Control<S>) {
-        control.remove = false;
-        (self.0)(state, control);
-    }
-}
-
-impl<S> fmt::Debug for Callback<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Callback").finish_non_exhaustive()
-    }
-}
+type Callback<S> = Box<dyn FnMut(&mut S, &mut Control<S>) + Send>;
 
 /// A connection to another server, whose replies this loop receives.
-#[derive(Debug)]
 pub(super) struct Driven {
     pub(super) connection: Connection,
     /// When the timer is due, so that it is not set twice.
@@ -381,20 +355,13 @@ pub(super) struct Driven {
 }
 
 impl Driven {
-    fn new(connection: Connection) -> Self {
-        Self {
-            connection,
-            timer: None,
-        }
-    }
-
     /// Receives replies and runs their callbacks.
     pub(super) fn act(&mut self, cause: Cause) -> SourceAction {
         if cause == Cause::Timer {
             self.timer = None;
         }
         match self.connection.run_once() {
-            Ok(true) => SourceAction::Again(Watch::Reading),
+            Ok(true) => SourceAction::READ,
             Err(Error::Closed) => SourceAction::Close,
             // Any other error may be transient.
             Ok(false) | Err(_) => self.next(),
@@ -403,13 +370,7 @@ impl Driven {
 
     /// Sets the timer to the next deadline of a call, unless it is due earlier.
     fn next(&mut self) -> SourceAction {
-        match self.connection.next_deadline() {
-            Some(due) if self.timer.is_none_or(|timer| timer > due) => {
-                self.timer = Some(due);
-                SourceAction::At(due)
-            }
-            _ => SourceAction::Keep,
-        }
+        SourceAction::set_timer(&mut self.timer, self.connection.next_deadline())
     }
 }
 
@@ -424,11 +385,12 @@ impl<S> Watched<S> {
         if cause == Cause::Timer {
             return SourceAction::Keep;
         }
-        self.call.run(state, control);
+        control.remove = false;
+        (self.call)(state, control);
         if control.remove {
             SourceAction::Close
         } else {
-            SourceAction::Again(Watch::Reading)
+            SourceAction::READ
         }
     }
 }
@@ -440,7 +402,8 @@ impl<S> Timer<S> {
         if now < self.due {
             return SourceAction::Keep;
         }
-        self.call.run(state, control);
+        control.remove = false;
+        (self.call)(state, control);
         let Some(period) = self.period.filter(|_| !control.remove) else {
             return SourceAction::Close;
         };

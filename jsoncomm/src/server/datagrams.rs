@@ -27,14 +27,13 @@ use crate::sys::socket::{Shutdown, is_connected, shut_down};
 use crate::transport::{Datagram, ReceiveOutcome, Transport};
 
 /// A datagram endpoint. All that it keeps of a peer is replies that found no room.
-#[derive(Debug)]
 pub(super) struct Datagrams<S> {
     // Dropped before the socket is closed; see `Bound`. Boxed, as a connection takes the space of an endpoint.
     path: Option<Box<Bound>>,
     pub(super) sender: DatagramSender,
     pub(super) routes: Arc<Routes<S>>,
     /// Who the one peer of a connected socket is, as the program says.
-    peer: Option<Box<Peer>>,
+    pub(super) peer: Option<Box<Peer>>,
     /// The user who sent the last message, and that user's account; the next message is often from the same user.
     last: Option<(Option<u32>, Arc<Account>)>,
     /// When the timer is due, so that it is not set twice.
@@ -47,7 +46,6 @@ pub(super) struct Datagrams<S> {
 }
 
 /// The part of an endpoint that replies are sent with.
-#[derive(Debug)]
 pub(super) struct DatagramSender {
     /// What is in flight to all peers together is charged to an account of its own: the kernel does not distinguish them.
     pub(super) socket: ReplySocket,
@@ -82,11 +80,6 @@ impl<S> Datagrams<S> {
         let mut endpoint = Self::new(transport, None, context);
         (endpoint.shared, endpoint.sender.connected) = (shared, connected);
         Ok(endpoint)
-    }
-
-    /// Sets who the one peer is, as the program says.
-    pub(super) fn set_peer(&mut self, peer: Option<Peer>) {
-        self.peer = peer.map(Box::new);
     }
 
     /// Ends receiving: what has arrived is handled, and nothing more can.
@@ -214,13 +207,7 @@ impl<S> Datagrams<S> {
     /// Takes a turn when the first peer that is full is to be tried again.
     pub(super) fn next(&mut self) -> SourceAction {
         let earliest = self.sender.backlogs.values().map(Backlog::due).min();
-        match earliest {
-            Some(due) if self.timer.is_none_or(|timer| due < timer) => {
-                self.timer = Some(due);
-                SourceAction::At(due)
-            }
-            _ => SourceAction::Keep,
-        }
+        SourceAction::set_timer(&mut self.timer, earliest)
     }
 }
 

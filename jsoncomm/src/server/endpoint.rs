@@ -322,7 +322,7 @@ impl<S> Endpoint<'_, S> {
         let (peer, server) = (Peer::of_program(uid, gid), &mut *self.server);
         match server.reactor.get(self.key).map(|source| &mut **source) {
             Some(Source::Datagrams(endpoint)) if endpoint.sender.connected => {
-                endpoint.set_peer(peer)
+                endpoint.peer = peer.map(Box::new);
             }
             Some(Source::Connection(connection)) => connection.set_peer(peer, &mut server.context),
             _ => return Err(wrong_socket("a connected socket")),

@@ -4,7 +4,7 @@ use super::source::{SourceAction, Turn};
 use super::{Server, Source};
 use crate::observe::{EventKind, UndeliveredReason};
 use crate::queue::ReplyRoute;
-use crate::reactor::{Key, Watch};
+use crate::reactor::Key;
 
 impl<S> Server<S> {
     /// Gives each source that is ready its turn.
@@ -46,14 +46,12 @@ impl<S> Server<S> {
     pub(super) fn apply_changes(&mut self) {
         self.context.pending.clear_signal();
         self.resume();
-        let mut changes = std::mem::take(&mut self.control.changes);
-        changes.append(&mut self.handle.take_changes());
-        for change in changes {
+        for change in self.control.handle.take_changes() {
             change(self);
         }
         let losses = self.context.pending.take_losses();
         self.context.note_losses(losses);
-        self.control.stop |= self.context.pending.take_stop();
+        self.stop |= self.context.pending.take_stop();
     }
 
     /// Watches sources again that have waited for something to be closed.
@@ -63,7 +61,7 @@ impl<S> Server<S> {
             if let Some(source) = self.reactor.take(key) {
                 let action = match &*source {
                     Source::Connection(connection) => connection.writer.next(),
-                    _ => SourceAction::Again(Watch::Reading),
+                    _ => SourceAction::READ,
                 };
                 self.apply(key, source, action);
             }
@@ -74,11 +72,12 @@ impl<S> Server<S> {
     pub(super) fn apply(&mut self, key: Key, source: Box<Source<S>>, action: SourceAction) {
         match action {
             SourceAction::Keep => {}
-            SourceAction::Again(watch) => self.reactor.rearm(key, &source, watch),
             SourceAction::At(time) => self.reactor.wake_at(key, time),
-            SourceAction::AgainAt(watch, time) => {
+            SourceAction::Again(watch, until) => {
                 self.reactor.rearm(key, &source, watch);
-                self.reactor.wake_at(key, time);
+                if let Some(time) = until {
+                    self.reactor.wake_at(key, time);
+                }
             }
             SourceAction::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
             SourceAction::Ignore(until) => {
@@ -95,40 +94,31 @@ impl<S> Server<S> {
     /// Removes a source that was taken out of the reactor, and closes it.
     pub(super) fn close(&mut self, key: Key, source: Box<Source<S>>) {
         self.reactor.release(key, &source);
-        if let Source::Timer(_) | Source::Client(_) = *source {
-            // Their timers may be due in a long time; those of other sources are due soon.
-            self.reactor.cancel_wakes(key);
-        }
-        match *source {
+        match &*source {
             Source::Connection(connection) => {
-                let peer = connection.writer.peer;
-                self.context.note(peer, EventKind::Closed);
+                self.context.note(connection.writer.peer, EventKind::Closed);
                 connection.note_lost(&mut self.context);
                 // A server that is shutting down ends by itself, and can be run again.
                 if connection.stops_server && self.stopping.is_none() {
-                    self.handle.stop();
+                    self.control.handle.stop();
                 }
-                connection.cancel_waits(key);
+                connection.account.forget(key.to_bits());
                 let (key, to) = (key.to_bits(), None);
                 self.context.pending.hang_up(&ReplyRoute { key, to });
-                match connection.close(&self.context) {
-                    Some(lingering) => self.linger(lingering),
-                    None => self.connections -= 1,
-                }
             }
             Source::Datagrams(endpoint) => {
                 self.context.pending.hang_up_all(key.to_bits());
-                let waiting = endpoint.waiting();
-                self.context
-                    .note_lost(None, UndeliveredReason::BacklogFull, waiting);
-                endpoint.close(&self.context);
+                let (reason, waiting) = (UndeliveredReason::BacklogFull, endpoint.waiting());
+                self.context.note_lost(None, reason, waiting);
             }
-            Source::Lingering(lingering) => {
-                self.connections -= 1;
-                lingering.close(&self.context);
-            }
-            Source::Listener(listener) => listener.close(&self.context),
-            Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
+            // Their timers may be due in a long time; those of other sources are due soon.
+            Source::Timer(_) | Source::Client(_) => self.reactor.cancel_wakes(key),
+            Source::Lingering(_) | Source::Listener(_) | Source::Watched(_) => {}
+        }
+        let counts = matches!(*source, Source::Connection(_) | Source::Lingering(_));
+        match source.close(&self.context) {
+            Some(lingering) => self.linger(lingering),
+            None => self.connections -= usize::from(counts),
         }
     }
 }

@@ -15,7 +15,6 @@ use crate::service::ServerContext;
 use crate::sys::socket::{Shutdown, shut_down};
 
 /// What is kept of a closed connection.
-#[derive(Debug)]
 pub(super) struct Lingering {
     pub(super) socket: ReplySocket,
     /// Counts the connection to its user.

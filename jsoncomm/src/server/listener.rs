@@ -7,14 +7,13 @@ use super::source::{SourceAction, close_listening, close_shared, not_authorized}
 use super::{Server, Source};
 use crate::error::Fault;
 use crate::observe::EventKind;
-use crate::reactor::{Key, Watch};
+use crate::reactor::Key;
 use crate::router::Routes;
 use crate::service::ServerContext;
 use crate::socket::Listener;
 use crate::transport::Transport;
 
 /// A listening endpoint.
-#[derive(Debug)]
 pub(super) struct ListenerSource<S> {
     pub(super) listener: Listener,
     /// Other processes may have the socket as well, and accept from it when this server is gone.
@@ -59,7 +58,7 @@ impl<S> Server<S> {
                 Err(_) => return SourceAction::pause(limits.accept_pause),
             }
         }
-        SourceAction::Again(Watch::Reading)
+        SourceAction::READ
     }
 
     /// Adds a new connection, or turns it away.
@@ -67,7 +66,7 @@ impl<S> Server<S> {
         let mut connection = Connected::new(transport, Arc::clone(routes), &mut self.context);
         let fault = if self.connections >= self.context.limits.connections {
             Fault::new(Fault::BUSY, "too many connections")
-        } else if !connection.is_within_limits() {
+        } else if connection.charge.is_none() {
             Fault::new(Fault::BUSY, "too many connections of this user")
         } else if !connection.is_authorized() {
             not_authorized()
@@ -81,6 +80,7 @@ impl<S> Server<S> {
             };
             return self.context.note(peer, event);
         };
-        connection.turn_away(&mut self.context, &fault);
+        connection.refuse(&mut self.context, &fault);
+        connection.close(&self.context);
     }
 }

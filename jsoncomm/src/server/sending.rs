@@ -33,7 +33,6 @@ pub(super) enum Attempt {
 }
 
 /// A socket that replies are sent on, and what is in flight on it.
-#[derive(Debug)]
 pub(super) struct ReplySocket {
     pub(super) transport: Transport,
     /// The account that is charged for what is in flight.

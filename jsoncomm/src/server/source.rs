@@ -30,12 +30,11 @@ pub(super) struct Turn<'t, S> {
 pub(super) enum SourceAction {
     /// Reports the source when something new arrives.
     Keep,
-    /// Reports the source at once if something is left, or when something arrives.
-    Again(Watch),
+    /// Reports the source at once if something is left, or when something arrives. Gives it a turn at that time, if there is
+    /// one.
+    Again(Watch, Option<Instant>),
     /// Gives the source a turn at that time.
     At(Instant),
-    /// Does as for `Again`, and gives the source a turn at that time.
-    AgainAt(Watch, Instant),
     /// Gives the source no turn until that time, and then watches it again.
     Pause(Instant, Watch),
     /// Watches the source for nothing, and gives it a turn at that time, if there is one.
@@ -45,9 +44,23 @@ pub(super) enum SourceAction {
 }
 
 impl SourceAction {
+    pub(super) const READ: Self = Self::Again(Watch::Reading, None);
+    pub(super) const WRITE: Self = Self::Again(Watch::Writing, None);
+
     /// Stops reading for a while: the kernel is short of memory or descriptors, and no event reports when that ends.
     pub(super) fn pause(time: Duration) -> Self {
         Self::Pause(Instant::now() + time, Watch::Reading)
+    }
+
+    /// Sets a source's timer to the time that it needs a turn, unless it is due earlier.
+    pub(super) fn set_timer(timer: &mut Option<Instant>, due: Option<Instant>) -> Self {
+        match due {
+            Some(due) if timer.is_none_or(|timer| due < timer) => {
+                *timer = Some(due);
+                Self::At(due)
+            }
+            _ => Self::Keep,
+        }
     }
 }
 

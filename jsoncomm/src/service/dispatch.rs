@@ -1,6 +1,5 @@
 //! The context of a dispatch: what handling one message takes, passed down from the socket to the handler.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::accounts::Accounts;
@@ -40,17 +39,6 @@ pub(crate) struct ServerContext {
     text: Vec<u8>,
     /// A buffer for posted replies while they are delivered.
     pub(crate) posts: Vec<PostedReply>,
-}
-
-/// Omits the buffers: replies may hold secrets.
-impl fmt::Debug for ServerContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerContext")
-            .field("limits", &self.limits)
-            .field("counts", &self.counts)
-            .field("stopping", &self.stopping)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ServerContext {
