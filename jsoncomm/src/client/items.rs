@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use super::Connection;
 use super::handle::Handle;
-use super::receive::Waited;
-use super::reply::{Rest, read_item};
+use super::reply::read_item;
 use super::slot::{Entry, NoReply};
 use crate::error::{CallError, caught};
 use crate::message::Message;
@@ -163,17 +162,15 @@ impl<T: Message, E: Message> Items<T, E> {
             if done {
                 return;
             }
-            let (item, rest) = read_item(entry);
+            let (item, ended) = read_item(entry);
             let mut call = |item| caught(|| callback(item)).unwrap_or(false);
             let goes_on = item.is_none_or(|item| call(Some(item)));
-            done = rest != Rest::Open || !goes_on;
-            if done && goes_on {
+            done = ended || !goes_on;
+            if ended && goes_on {
                 call(None);
             }
-            if rest == Rest::Unwanted || (rest == Rest::Open && !goes_on) {
-                if let Some(shared) = weak.upgrade() {
-                    shared.cancel(id);
-                }
+            if let Some(shared) = weak.upgrade().filter(|_| done) {
+                shared.cancel(id);
             }
         });
     }
@@ -185,11 +182,11 @@ impl<T: Message, E: Message> Items<T, E> {
 
     /// Decodes an entry, and notes whether it is the last.
     fn read(&mut self, entry: Entry) -> Option<Result<T, CallError<E>>> {
-        let (item, rest) = read_item(entry);
-        if rest == Rest::Unwanted {
+        let (item, ended) = read_item(entry);
+        if ended {
             self.handle.connection.shared.cancel(self.handle.id);
         }
-        self.handle.done = rest != Rest::Open;
+        self.handle.done = ended;
         item
     }
 }
@@ -203,11 +200,11 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
         }
         let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
         let entry = match shared.wait_for_any(&[id], self.handle.connection.deadline()) {
-            Ok(Waited::Ready(_)) => shared.pop(id).unwrap_or(Err(NoReply::Closed)),
-            Ok(Waited::TimedOut) => return Some(Err(CallError::Deadline)),
-            Err(error) => {
+            Ok(_) => shared.pop(id).unwrap_or(Err(NoReply::Closed)),
+            Err(NoReply::TimedOut) => return Some(Err(CallError::Deadline)),
+            Err(why) => {
                 shared.cancel(id);
-                Err(error.into())
+                Err(why)
             }
         };
         self.read(entry)

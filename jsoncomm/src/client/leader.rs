@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::notify::Listener;
 use super::reply::{BufferedReply, Target, target};
+use super::slot::NoReply;
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use super::time_left;
 use crate::sys::OsError;
@@ -185,15 +186,6 @@ impl<'s> Leader<'s> {
     }
 }
 
-/// Why a thread waits no longer for the leader.
-pub(super) enum Role<'s> {
-    /// It is the leader now.
-    Leader(Leader<'s>),
-    /// One of its calls may have an entry.
-    CheckCalls,
-    TimedOut,
-}
-
 impl Shared {
     /// Makes this thread the leader if there is none.
     pub(super) fn try_lead(&self, table: &mut Table) -> Option<Leader<'_>> {
@@ -201,16 +193,16 @@ impl Shared {
         (!led).then(|| Leader::new(self, table))
     }
 
-    /// Makes this thread the leader. If there is one, waits until it hands over to this thread, or one of these calls
-    /// has an entry.
+    /// Makes this thread the leader. If there is one, waits until it hands over to this thread. Returns `None` if one of these
+    /// calls may have an entry.
     pub(super) fn lead_or_follow<'s>(
         &'s self,
         mut table: MutexGuard<'s, Table>,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Role<'s> {
+    ) -> Result<Option<Leader<'s>>, NoReply> {
         match self.try_lead(&mut table) {
-            Some(leader) => Role::Leader(leader),
+            Some(leader) => Ok(Some(leader)),
             None => self.follow(table, ids, deadline),
         }
     }
@@ -221,7 +213,7 @@ impl Shared {
         mut table: MutexGuard<'s, Table>,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Role<'s> {
+    ) -> Result<Option<Leader<'s>>, NoReply> {
         let follower = Arc::new(Condvar::new());
         let listen = |id: &u64| table.listen(*id, Listener::Thread(Arc::clone(&follower)), None);
         let replaced: Vec<_> = ids.iter().filter_map(listen).collect();
@@ -229,23 +221,19 @@ impl Shared {
             // Tasks have polled these calls before. Dropping their wakers may make calls, so that happens with the table
             // unlocked and before this thread can be chosen as the leader.
             drop(table);
-            return Role::CheckCalls;
+            return Ok(None);
         }
         table.followers.push_back(Arc::clone(&follower));
         loop {
             let chosen = table.chosen.take_if(|other| Arc::ptr_eq(other, &follower));
             if chosen.is_some() {
-                return Role::Leader(Leader::new(self, &mut table));
+                return Ok(Some(Leader::new(self, &mut table)));
             }
             let ready = ids.iter().any(|id| table.is_ready(*id));
             let left = time_left(deadline).unwrap_or(Duration::MAX);
             if ready || left.is_zero() {
                 table.remove_follower(&follower);
-                return if ready {
-                    Role::CheckCalls
-                } else {
-                    Role::TimedOut
-                };
+                return ready.then_some(None).ok_or(NoReply::TimedOut);
             }
             let waited = follower.wait_timeout(table, left);
             table = waited.unwrap_or_else(PoisonError::into_inner).0;

@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use super::Connection;
 use super::handle::Handle;
-use super::receive::Waited;
-use super::slot::Entry;
+use super::slot::{Entry, NoReply};
 use crate::error::CallError;
 use crate::message::Message;
 
@@ -199,12 +198,12 @@ impl<T: Message, E: Message> PendingCall<T, E> {
             .filter_map(|(index, call)| Some((call.deadline?, index)))
             .min();
         let index = match shared.wait_for_any(&ids, earliest.map(|(at, _)| at)) {
-            Ok(Waited::Ready(index)) => index,
+            Ok(index) => index,
             // Its deadline has passed, so it does not wait.
-            Ok(Waited::TimedOut) => earliest.map_or(0, |(_, index)| index),
-            Err(error) => {
+            Err(NoReply::TimedOut) => earliest.map_or(0, |(_, index)| index),
+            Err(why) => {
                 drop(calls.remove(0));
-                return Some((0, Err(CallError::from_error(error))));
+                return Some((0, Err(why.into())));
             }
         };
         Some((index, calls.remove(index).wait()))

@@ -6,9 +6,10 @@
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::leader::{Leader, Role, Until};
+use super::leader::{Leader, Until};
 use super::notify::Listener;
 use super::reply::{BufferedReply, Parts, open_reply, read};
+use super::slot::NoReply;
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use crate::error::{CallError, Error};
 use crate::message::Message;
@@ -17,22 +18,6 @@ use crate::transport::{Datagram, ReceiveOutcome};
 
 /// How many datagrams are received in a row without waiting: as many as in one turn of a server.
 const TURN: usize = 32;
-
-/// How an attempt to receive the reply to a call ended.
-enum Step<R> {
-    Reply(R),
-    /// This thread has handed over: its slot may have an entry, or another call's listener was notified.
-    HandedOver,
-    /// Nothing came in time.
-    Nothing,
-}
-
-/// How waiting for one of several calls ended.
-pub(super) enum Waited {
-    /// The call at this index has an entry, or is not in flight.
-    Ready(usize),
-    TimedOut,
-}
 
 /// How a drain of the socket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +39,17 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<T, CallError<E>> {
         loop {
-            let step = match self.lead_or_follow(table, &[id], deadline) {
-                Role::Leader(leader) => self.receive_reply(leader, id, Until::Deadline(deadline)),
-                Role::CheckCalls => Step::HandedOver,
-                Role::TimedOut => Step::Nothing,
+            let received = match self.lead_or_follow(table, &[id], deadline) {
+                Ok(Some(leader)) => self.receive_reply(leader, id, Until::Deadline(deadline)),
+                Ok(None) => Ok(None),
+                Err(why) => Err(why),
             };
-            match step {
-                Step::Reply(reply) => return reply,
-                Step::HandedOver => {}
-                Step::Nothing => {
+            match received {
+                Ok(Some(reply)) => return reply,
+                Ok(None) => {}
+                Err(why) => {
                     self.cancel(id);
-                    return Err(CallError::Deadline);
+                    return Err(why.into());
                 }
             }
             table = self.lock();
@@ -89,10 +74,14 @@ impl Shared {
             let leader = self.try_lead(&mut table)?;
             drop(table);
             match self.receive_reply(leader, id, Until::Now) {
-                Step::Reply(reply) => return Some(reply),
-                Step::HandedOver => {}
-                Step::Nothing if self.check_if_due() => {}
-                Step::Nothing => break,
+                Ok(Some(reply)) => return Some(reply),
+                Ok(None) => {}
+                Err(NoReply::TimedOut) if self.check_if_due() => {}
+                Err(NoReply::TimedOut) => break,
+                Err(why) => {
+                    self.cancel(id);
+                    return Some(Err(why.into()));
+                }
             }
         }
         None
@@ -104,11 +93,11 @@ impl Shared {
         mut leader: Leader<'_>,
         id: u64,
         until: Until,
-    ) -> Step<Result<T, CallError<E>>> {
+    ) -> Result<Option<Result<T, CallError<E>>>, NoReply> {
         loop {
             let datagram = match leader.receive(until) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
-                other => return self.stop_receiving(leader, id, other),
+                other => return self.stop_receiving(leader, other).map(|()| None),
             };
             let depth = leader.transport.bounds().depth;
             if let Some(envelope) = open_reply(leader.inbox.text(&datagram), depth, id) {
@@ -128,33 +117,29 @@ impl Shared {
                     table.to_cancel.push(id);
                     table.send_cancels();
                 }
-                return Step::Reply(reply);
+                return Ok(Some(reply));
             }
             match self.pass_on(leader, datagram, &[id]) {
                 Some(still) => leader = still,
-                None => return Step::HandedOver,
+                None => return Ok(None),
             }
         }
     }
 
-    /// Stops leading because no datagram was received in time.
+    /// Stops leading because no datagram was received. Succeeds if the server has closed, which ends all calls.
     #[inline(never)]
-    fn stop_receiving<T, E>(
+    fn stop_receiving(
         &self,
         leader: Leader<'_>,
-        id: u64,
         received: Result<ReceiveOutcome, OsError>,
-    ) -> Step<Result<T, CallError<E>>> {
+    ) -> Result<(), NoReply> {
         if let Ok(ReceiveOutcome::Closed) = received {
             self.close(leader);
-            return Step::HandedOver;
+            return Ok(());
         }
         leader.leave();
-        let Err(error) = received else {
-            return Step::Nothing;
-        };
-        self.cancel(id);
-        Step::Reply(Err(CallError::Io(error.into())))
+        received?;
+        Err(NoReply::TimedOut)
     }
 
     /// Stores a datagram in the slot of its call and notifies the listener there. Returns the leader, unless it had to
@@ -181,34 +166,25 @@ impl Shared {
         leader
     }
 
-    /// Waits until one of these calls has an entry.
+    /// Waits until one of these calls has an entry or is not in flight, and returns its index.
     pub(super) fn wait_for_any(
         &self,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<Waited, Error> {
+    ) -> Result<usize, NoReply> {
         self.check_process()?;
         loop {
             let table = self.lock();
             if let Some(index) = ids.iter().position(|id| table.is_ready(*id)) {
-                return Ok(Waited::Ready(index));
+                return Ok(index);
             }
-            let mut leader = match self.lead_or_follow(table, ids, deadline) {
-                Role::Leader(leader) => Some(leader),
-                Role::CheckCalls => None,
-                Role::TimedOut => return Ok(Waited::TimedOut),
-            };
+            let mut leader = self.lead_or_follow(table, ids, deadline)?;
             while let Some(mut leading) = leader.take() {
                 match leading.receive_by(deadline) {
                     Ok(ReceiveOutcome::Datagram(datagram)) => {
                         leader = self.pass_on(leading, datagram, ids);
                     }
-                    Ok(ReceiveOutcome::Closed) => self.close(leading),
-                    other => {
-                        leading.leave();
-                        other?;
-                        return Ok(Waited::TimedOut);
-                    }
+                    other => self.stop_receiving(leading, other)?,
                 }
             }
         }

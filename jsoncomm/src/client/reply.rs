@@ -100,39 +100,25 @@ pub(crate) fn read_part<T: Message, E: Message>(
     reply.read_as(Parts::Many)
 }
 
-/// What follows an entry of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// Other entries may.
-    Open,
-    /// Nothing.
-    Ended,
-    /// The entry cannot be decoded, so the stream is to be cancelled.
-    Unwanted,
-}
-
-/// Decodes an entry of a stream: its item, unless it is the end alone.
+/// Decodes an entry of a stream: its item, unless it is the end alone. Returns true if the stream ends with it. After an entry
+/// that cannot be decoded, others may come, so the stream is to be cancelled.
 pub(super) fn read_item<T: Message, E: Message>(
     entry: Entry,
-) -> (Option<Result<T, CallError<E>>>, Rest) {
+) -> (Option<Result<T, CallError<E>>>, bool) {
     let reply = match entry {
         Ok(reply) => reply,
-        Err(why) => return (Some(Err(why.into())), Rest::Ended),
+        Err(why) => return (Some(Err(why.into())), true),
     };
     if !reply.is_last() {
         let item = reply.read_as(Parts::Many);
-        let rest = if item.is_ok() {
-            Rest::Open
-        } else {
-            Rest::Unwanted
-        };
-        return (Some(item), rest);
+        let ended = item.is_err();
+        return (Some(item), ended);
     }
     // If the text is damaged behind the `null`, `read_as` returns the error. Foreign servers may end with an item.
     let empty = Envelope::open(&reply.text, reply.depth)
         .is_ok_and(|mut envelope| envelope.has_null_result() && envelope.skip().is_ok());
     let item = (!empty).then(|| reply.read_as(Parts::Many));
-    (item, Rest::Ended)
+    (item, true)
 }
 
 /// In how many parts a reply is expected.

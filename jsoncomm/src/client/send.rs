@@ -3,7 +3,6 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::leader::Role;
 use super::receive::Drained;
 use super::slot::{NoReply, Slot};
 use super::table::{Shared, Table, recycle};
@@ -204,7 +203,7 @@ impl Shared {
             }
         }
         // From here on no other thread receives from the old socket.
-        let Role::Leader(leader) = self.lead_or_follow(self.lock(), &[], deadline) else {
+        let Some(leader) = self.lead_or_follow(self.lock(), &[], deadline)? else {
             return Err(NoReply::TimedOut);
         };
         let table = self.lock();

@@ -8,6 +8,7 @@ use super::{Connection, Started};
 
 /// A connection, and how a stub's methods make their calls through it.
 #[doc(hidden)]
+#[derive(Clone)]
 pub struct Stub<M> {
     connection: Connection,
     mode: PhantomData<fn() -> M>,
@@ -34,12 +35,6 @@ impl<M> Deref for Stub<M> {
 
     fn deref(&self) -> &Connection {
         &self.connection
-    }
-}
-
-impl<M> Clone for Stub<M> {
-    fn clone(&self) -> Self {
-        self.connection.clone().into()
     }
 }
 
