@@ -47,6 +47,10 @@ const RESOURCES: usize = Resource::Closing as usize + 1;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cost([usize; RESOURCES]);
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "there is a place for each resource"
+)]
 impl Cost {
     pub(crate) const NONE: Self = Self([0; RESOURCES]);
     /// One connection.
@@ -55,19 +59,11 @@ impl Cost {
     pub(crate) const DEFERRED: Self = Self::NONE.with(Resource::Deferred, 1);
 
     /// Sets the amount of one resource.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "there is a place for each resource"
-    )]
     pub(crate) const fn with(mut self, resource: Resource, amount: usize) -> Self {
         self.0[resource as usize] = amount;
         self
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "there is a place for each resource"
-    )]
     fn get(&self, resource: Resource) -> usize {
         self.0[resource as usize]
     }
@@ -103,12 +99,9 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "there is a place for each resource"
-    )]
     fn used(&self, resource: Resource) -> usize {
-        self.used[resource as usize].load(Ordering::Relaxed)
+        let used = self.used.get(resource as usize);
+        used.map_or(0, |used| used.load(Ordering::Relaxed))
     }
 
     /// Returns true if `fits(used, cost, limit)` holds for each resource that `cost` contains.
@@ -267,13 +260,13 @@ pub(crate) struct Accounts {
     limit: Cost,
     users: HashMap<Option<u32>, Arc<Account>>,
     /// Closes sockets that belong to no user.
-    closer: Closer,
+    pub(crate) closer: Closer,
     /// Closes connections without unread descriptors, which does not wait.
     leaving: Closer,
     /// What all users together have being closed, without a limit. Listeners wait in it.
     total: Arc<Account>,
     /// Sources of the loop that waited for something to be closed, and may go on.
-    resumed: Arc<Resumed>,
+    pub(crate) resumed: Arc<Resumed>,
     /// The number of accounts at which unused ones are removed.
     crowd: usize,
 }
@@ -302,21 +295,6 @@ impl Accounts {
             resumed,
             crowd: 0,
         }
-    }
-
-    /// Sets what wakes the loop when sources may go on.
-    pub(crate) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
-        self.resumed.set_wake(wake);
-    }
-
-    /// Takes the keys of the sources that may go on.
-    pub(crate) fn take_resumed(&self) -> Vec<u64> {
-        self.resumed.take()
-    }
-
-    /// Closes what belongs to no user and can be slow to close.
-    pub(crate) fn closer(&self) -> &Closer {
-        &self.closer
     }
 
     /// Closes a connection, which has been shut down, on another thread. It does not count as a connection meanwhile.
@@ -410,9 +388,9 @@ mod tests {
         assert!([1, 2, 3].into_iter().all(|key| account.wait_to_begin(key)));
         account.forget(3);
         drop(closing);
-        assert_eq!(accounts.take_resumed(), [1]);
+        assert_eq!(accounts.resumed.take(), [1]);
         account.forget(1);
-        assert_eq!(accounts.take_resumed(), [2]);
+        assert_eq!(accounts.resumed.take(), [2]);
     }
 
     #[test]

@@ -124,12 +124,13 @@ impl Address {
     /// Returns a name for the kernel. A longer path is reached through a descriptor of the file, which the result keeps
     /// open.
     pub(crate) fn resolve(&self) -> Result<Resolved, Error> {
+        let plain = |name| Resolved { name, _file: None };
         let path = match &self.0 {
-            Place::Name(name) => return Ok(Resolved::plain(*name)),
+            Place::Name(name) => return Ok(plain(*name)),
             Place::Path(path) => path,
         };
         if let Some(name) = Name::from_path(path.as_os_str()) {
-            return Ok(Resolved::plain(name));
+            return Ok(plain(name));
         }
         self.check_path(path)?;
         let file = file::open_path(path).map_err(|error| self.os(error))?;
@@ -216,12 +217,6 @@ impl<P: AsRef<OsStr>> From<P> for Address {
 pub(crate) struct Resolved {
     pub(crate) name: Name,
     _file: Option<OwnedFd>,
-}
-
-impl Resolved {
-    fn plain(name: Name) -> Self {
-        Self { name, _file: None }
-    }
 }
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ pub(crate) type Hook = Box<dyn FnMut(&Event) + Send>;
 /// Rate-limited reporting of events, by kind and user.
 #[derive(Default)]
 pub(crate) struct Observer {
-    hook: Option<Hook>,
+    pub(crate) hook: Option<Hook>,
     /// [`Limits::event_pause`](crate::Limits::event_pause).
     pause: Duration,
     reports: HashMap<(Option<u32>, EventKind), LastReport>,
@@ -286,10 +286,6 @@ impl Observer {
             pause,
             ..Self::default()
         }
-    }
-
-    pub(crate) fn set_hook(&mut self, hook: Hook) {
-        self.hook = Some(hook);
     }
 
     /// Reports an event, unless the same event of the same user was reported within the pause.
@@ -339,7 +335,7 @@ mod tests {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let mut observer = Observer::new(pause);
         let hook = Arc::clone(&reports);
-        observer.set_hook(Box::new(move |event| {
+        observer.hook = Some(Box::new(move |event: &Event| {
             hook.lock().unwrap().push((event.kind, event.count));
         }));
         (observer, reports)

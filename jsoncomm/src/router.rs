@@ -154,7 +154,7 @@ impl<S> Routes<S> {
             }
             return handler(state, dispatch);
         }
-        let depth = dispatch.context.pending.bounds().depth;
+        let depth = dispatch.context.pending.bounds.depth;
         let mut envelope = match Envelope::open(dispatch.text, depth) {
             Ok(envelope) => envelope,
             Err(fault) => return dispatch.refuse(None, &fault),

@@ -396,7 +396,7 @@ impl Socket {
 
     /// Returns the kind of socket.
     pub fn kind(&self) -> Kind {
-        self.transport.kind()
+        self.transport.kind
     }
 
     /// Returns the socket's own address, if it has one.
@@ -418,7 +418,7 @@ impl Socket {
     /// Writes the message into the socket's buffer and returns its descriptors.
     fn encode<'m, M: Pack + ?Sized>(&mut self, message: &'m M) -> Result<Row<'m>, Error> {
         transport::reset_buffer(&mut self.text);
-        let bounds = self.transport.bounds();
+        let bounds = self.transport.bounds;
         let fds = Packer::at_depth(bounds.depth);
         message::encode(message, &mut self.text, &fds)
             .and_then(|()| check_size(&self.text, bounds.message))
@@ -494,7 +494,7 @@ impl Socket {
     /// Decodes the datagram whose text is in the inbox.
     fn decode<M: Message>(&self, datagram: Datagram) -> Result<(M, Option<Address>), Error> {
         let text = self.inbox.text(&datagram);
-        let depth = self.transport.bounds().depth;
+        let depth = self.transport.bounds.depth;
         let message = message::decode_at_depth(depth, text, datagram.fds, self.unused_fds)
             .map_err(Error::Decode)?;
         Ok((message, self.sender()))

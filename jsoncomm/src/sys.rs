@@ -19,11 +19,17 @@ pub(crate) mod socket;
 pub(crate) mod wait;
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
 pub(crate) use file::{PipeEnd, is_pipe, set_cloexec};
 pub(crate) use socket::{Domain, is_socket};
+
+/// Locks a mutex under which no panic leaves anything half-done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A system call that failed, and the error number that it reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -23,7 +23,7 @@ pub(crate) use connect::{DEADLINE, connect_any, connect_by, is_deserted};
 pub(crate) use inbox::{Inbox, reset_buffer};
 pub(crate) use receive::{Datagram, ReceiveOutcome};
 pub use send::SendStatus;
-pub(crate) use send::{InFlightCost, Packet, SendAttempt};
+pub(crate) use send::{Packet, SendAttempt};
 
 /// Content of a datagram whose text is in the memfd that travels as descriptor 0.
 const MEMFD_MARKER: &[u8] = b"<args-via-fd>";
@@ -40,11 +40,11 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 /// A socket with its limits. All calls take `&self`; a clone is the same socket.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
-    fd: Arc<OwnedFd>,
-    kind: Kind,
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) kind: Kind,
     /// Longest text that travels in the datagram itself.
     inline_max: usize,
-    bounds: Bounds,
+    pub(crate) bounds: Bounds,
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call. Shared by clones.
     timeouts: Arc<[KnownTimeout; 2]>,
     /// Whether a sender's pidfd is kept.
@@ -163,11 +163,6 @@ impl Transport {
         diag::has_peer(self.as_fd()).ok()
     }
 
-    /// Returns the shared descriptor.
-    pub(crate) fn shared_fd(&self) -> &Arc<OwnedFd> {
-        &self.fd
-    }
-
     /// Sets the longest text, sent or received, in bytes, and raises the send buffer for it.
     pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.bounds.message = bytes;
@@ -180,16 +175,6 @@ impl Transport {
     /// Sets the deepest nesting, sent or received.
     pub(crate) fn set_depth(&mut self, levels: usize) {
         self.bounds = Bounds::new(self.bounds.message, levels);
-    }
-
-    /// Returns the limits of each message. The transport does not check the depth of a sent one.
-    pub(crate) fn bounds(&self) -> Bounds {
-        self.bounds
-    }
-
-    /// Returns the kind of socket.
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
     }
 }
 

@@ -11,11 +11,12 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::{Account, Charge, Cost, Resource};
 use crate::sys::control::{UNREAD_MIN, unread};
+use crate::sys::lock;
 
 /// The order in which a socket's messages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl InFlight {
             charge.account.register(&sent);
             sent
         });
-        sent.lock().push_back(charge);
+        lock(&sent.charges).push_back(charge);
     }
 
     /// Asks the kernel how many descriptors and bytes in memfds are unread at most.
@@ -76,7 +77,7 @@ impl InFlight {
             return (0, 0);
         };
         sent.update(socket);
-        let charges = sent.lock();
+        let charges = lock(&sent.charges);
         let sum = |resource| charges.iter().map(|charge| charge.cost.get(resource)).sum();
         (sum(Resource::FdsInFlight), sum(Resource::BytesInFlight))
     }
@@ -92,14 +93,9 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Charge>> {
-        // Nothing panics under this lock.
-        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks the kernel how much is unread, and drops the charges of messages that have been read.
     fn update(&self, socket: &OwnedFd) {
-        let mut charges = self.lock();
+        let mut charges = lock(&self.charges);
         if charges.is_empty() {
             return;
         }
@@ -140,14 +136,9 @@ impl Account {
         fits.then(|| self.charge(cost))
     }
 
-    fn senders(&self) -> MutexGuard<'_, Senders> {
-        // Nothing panics under this lock.
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds a socket to those that are asked when the budget is used up.
     fn register(&self, sent: &Arc<Sent>) {
-        let mut senders = self.senders();
+        let mut senders = lock(&self.senders);
         senders.sent.retain(|sent| sent.strong_count() > 0);
         senders.sent.push(Arc::downgrade(sent));
     }
@@ -157,7 +148,7 @@ impl Account {
     fn update_all(&self) -> bool {
         /// One update asks about as many sockets as descriptors may be in flight, or as there are connections.
         const PAUSE: Duration = Duration::from_millis(1);
-        let mut senders = self.senders();
+        let mut senders = lock(&self.senders);
         let now = Instant::now();
         if senders.updated.is_some_and(|updated| now < updated + PAUSE) {
             return false;

@@ -3,8 +3,9 @@
 //! The loop does not poll: the closing thread reports the sources that may go on, and wakes it.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
+use crate::sys::lock;
 use crate::sys::process::Origin;
 
 /// Wakes the loop and makes it take the resumed sources.
@@ -21,7 +22,7 @@ pub(crate) struct Resumed {
 
 impl Resumed {
     /// Sets what wakes the loop.
-    pub(super) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
+    pub(crate) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
 
@@ -34,7 +35,7 @@ impl Resumed {
     }
 
     /// Takes all sources.
-    pub(super) fn take(&self) -> Vec<u64> {
+    pub(crate) fn take(&self) -> Vec<u64> {
         std::mem::take(&mut *lock(&self.keys))
     }
 }
@@ -75,11 +76,6 @@ impl Waiters {
             resumed.add(keys.drain(..count));
         }
     }
-}
-
-/// Locks a mutex under which nothing panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Resumed {

@@ -12,6 +12,7 @@ use crate::error::{AddressProblem, Error};
 use crate::sys::OsError;
 use crate::sys::file::{self, Entry};
 use crate::sys::name::Name;
+use crate::sys::process::Origin;
 use crate::sys::socket::{self, Kind, Probe};
 use crate::sys::wait;
 
@@ -259,7 +260,12 @@ impl Bind {
         let vanished = || self.address.error(AddressProblem::Vanished);
         let identity = location.identity()?.ok_or_else(vanished)?;
         // From here on the file is removed if anything fails.
-        let bound = BoundPath::new(location, identity);
+        let origin = Origin::here();
+        let bound = BoundPath {
+            location,
+            identity,
+            origin,
+        };
         if let Some(mode) = self.final_mode() {
             let entry = bound.location.entry()?.ok_or_else(vanished)?;
             // A process that may write to the directory can have replaced the file.

@@ -85,20 +85,9 @@ pub(crate) enum Bound {
 #[derive(Debug)]
 pub(crate) struct BoundPath {
     pub(super) location: Location,
-    identity: Identity,
+    pub(super) identity: Identity,
     /// The process that has bound it, and removes it.
-    origin: Origin,
-}
-
-impl BoundPath {
-    pub(super) fn new(location: Location, identity: Identity) -> Self {
-        let origin = Origin::here();
-        Self {
-            location,
-            identity,
-            origin,
-        }
-    }
+    pub(super) origin: Origin,
 }
 
 impl Drop for BoundPath {

@@ -98,7 +98,7 @@ impl<'s> Leader<'s> {
                 received => return Ok(received),
             }
         }
-        if self.transport.kind() == Kind::Datagram {
+        if self.transport.kind == Kind::Datagram {
             return self.receive_and_check(deadline);
         }
         self.transport
@@ -169,7 +169,7 @@ impl<'s> Leader<'s> {
     /// Stores a datagram that has just been received for its call. Returns which that is, and what to notify.
     #[inline(never)]
     pub(super) fn deliver(&mut self, datagram: Datagram) -> Option<(u64, Option<Listener>)> {
-        let depth = self.transport.bounds().depth;
+        let depth = self.transport.bounds.depth;
         let (target, more) = target(self.inbox.text(&datagram), depth);
         if target == Target::None {
             return None;

@@ -11,8 +11,7 @@ impl Shared {
     pub(super) fn server_is_gone(&self, transport: &Transport) -> bool {
         let connector = self.connector.as_ref();
         let at_address = || connector.is_some_and(Connector::server_is_gone);
-        transport.kind() == Kind::Datagram
-            && transport.has_peer().map_or_else(at_address, |has| !has)
+        transport.kind == Kind::Datagram && transport.has_peer().map_or_else(at_address, |has| !has)
     }
 
     /// Returns true if it is time to check a datagram server, and it is gone.
@@ -22,7 +21,7 @@ impl Shared {
         if table.next_check.is_none_or(|at| now < at) {
             return false;
         }
-        let again = transport.kind() == Kind::Datagram && table.expects_reply();
+        let again = transport.kind == Kind::Datagram && table.expects_reply();
         table.next_check = again.then(|| now + CHECK_INTERVAL);
         drop(table);
         again && self.server_is_gone(transport)

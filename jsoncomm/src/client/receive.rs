@@ -99,7 +99,7 @@ impl Shared {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 other => return self.stop_receiving(leader, other).map(|()| None),
             };
-            let depth = leader.transport.bounds().depth;
+            let depth = leader.transport.bounds.depth;
             if let Some(envelope) = open_reply(leader.inbox.text(&datagram), depth, id) {
                 let slot = leader.leadership.hand_over(|table| {
                     table.notified = false;

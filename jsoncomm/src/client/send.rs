@@ -53,7 +53,7 @@ impl Shared {
         self.check_process()?;
         let mut table = self.lock();
         let mut text = table.buffers.pop().unwrap_or_default();
-        let bounds = table.transport.bounds();
+        let bounds = table.transport.bounds;
         // User code follows.
         drop(table);
         transport::reset_buffer(&mut text);
@@ -214,7 +214,7 @@ impl Shared {
         }
         let connector = self.connector.as_ref().filter(|_| !table.expects_reply());
         drop(table);
-        let bounds = old.bounds();
+        let bounds = old.bounds;
         let limits = Limits {
             message: bounds.message,
             depth: bounds.depth.limit(),

@@ -44,7 +44,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(transport: Transport, connector: Option<Connector>, first_id: u64) -> Self {
         Self {
-            fd: Arc::clone(transport.shared_fd()),
+            fd: Arc::clone(&transport.fd),
             connector,
             driven: AtomicBool::new(false),
             origin: Origin::here(),
@@ -172,7 +172,7 @@ impl Table {
     }
 
     pub(super) fn is_datagram(&self) -> bool {
-        self.transport.kind() == Kind::Datagram
+        self.transport.kind == Kind::Datagram
     }
 
     /// Returns true if a send can lose replies to other calls, and no leader receives them: if a datagram server is dead,
@@ -246,7 +246,7 @@ impl Table {
         // It may be the first part of a stream that the caller does not expect.
         let unexpected = !slot.streamed && reply.more == Some(true);
         let open = slot.is_open();
-        let rejected = slot.store(reply, self.transport.bounds().message).err();
+        let rejected = slot.store(reply, self.transport.bounds.message).err();
         let listener = slot.take_listener();
         if let Some(Listener::Thread(follower)) = &listener {
             self.remove_follower(follower);

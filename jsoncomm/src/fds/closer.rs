@@ -3,13 +3,13 @@
 //! close(2) can take as long as the sender of the descriptor likes: of a socket with `SO_LINGER`, of a socket with such a
 //! one unread in it, or of a file on FUSE or NFS.
 
-use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Discard;
+use crate::sys::lock;
 use crate::sys::process::Origin;
 use crate::sys::socket::stop_lingering;
 
@@ -17,7 +17,7 @@ use crate::sys::socket::stop_lingering;
 type Load = Box<dyn Send>;
 
 /// Drops values on its own thread, one after another. The thread is started when it is first needed.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Closer {
     thread: Mutex<Option<Sender<Load>>>,
     /// The number of descriptors that a client has discarded and that are still open.
@@ -40,7 +40,7 @@ impl Closer {
         if !self.is_here() {
             return drop(load);
         }
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = lock(&self.thread);
         if thread.is_none() {
             *thread = start();
         }
@@ -107,10 +107,4 @@ fn start() -> Option<Sender<Load>> {
     let thread = std::thread::Builder::new().name("jsoncomm-close".into());
     let started = thread.spawn(move || loads.into_iter().for_each(drop));
     started.ok().map(|_| sender)
-}
-
-impl fmt::Debug for Closer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Closer").finish_non_exhaustive()
-    }
 }

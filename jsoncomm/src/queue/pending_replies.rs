@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::queued_reply::QueuedReply;
 use super::route::{Caller, ReplyRoute};
@@ -15,6 +15,7 @@ use crate::accounts::{Account, Charge, Cost};
 use crate::envelope::Id;
 use crate::error::caught;
 use crate::limits::{Bounds, Limits};
+use crate::sys::lock;
 use crate::sys::process::Origin;
 
 /// An encoded reply that waits for the loop to send it.
@@ -91,9 +92,10 @@ impl State {
 pub(crate) struct PendingReplies {
     state: Mutex<State>,
     wake: Arc<dyn Fn() + Send + Sync>,
-    bounds: Bounds,
+    /// The size and depth that each reply must keep to.
+    pub(crate) bounds: Bounds,
     /// [`Limits::backlog_bytes`].
-    backlog_bytes: usize,
+    pub(crate) backlog_bytes: usize,
     /// [`Limits::deferred`].
     deferred_max: usize,
     /// [`Limits::deferred_total`].
@@ -144,21 +146,6 @@ impl PendingReplies {
         self.origin.is_here()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing half-done under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The size and depth that each reply must keep to.
-    pub(crate) fn bounds(&self) -> Bounds {
-        self.bounds
-    }
-
-    /// [`Limits::backlog_bytes`].
-    pub(crate) fn backlog_bytes(&self) -> usize {
-        self.backlog_bytes
-    }
-
     /// Marks this thread as being in a turn: it collects what is posted before the turn ends.
     #[inline]
     pub(crate) fn begin_turn(&self) {
@@ -183,14 +170,14 @@ impl PendingReplies {
 
     /// Takes all posted replies, into an empty list.
     pub(crate) fn collect(&self, posts: &mut Vec<PostedReply>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         std::mem::swap(posts, &mut state.posts);
         self.posted.store(false, Ordering::Relaxed);
     }
 
     /// Takes the replies posted for one caller, in order, into an empty list.
     pub(crate) fn collect_for(&self, caller: &Caller<'_>, posts: &mut Vec<PostedReply>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let for_caller = |post: &PostedReply| caller.is_at(&post.route);
         if state.posts.iter().all(for_caller) {
             std::mem::swap(posts, &mut state.posts);
@@ -232,7 +219,7 @@ impl PendingReplies {
 
     /// Takes the numbers of discarded replies.
     pub(crate) fn take_losses(&self) -> Losses {
-        std::mem::take(&mut self.lock().losses)
+        std::mem::take(&mut lock(&self.state).losses)
     }
 
     /// Ends the wait of the loop.
@@ -244,7 +231,7 @@ impl PendingReplies {
     pub(crate) fn has_room(&self, caller: &Caller<'_>) -> bool {
         let total = self.deferred.load(Ordering::Relaxed);
         let of_caller = || {
-            let state = self.lock();
+            let state = lock(&self.state);
             state.callers.get(&caller.route()).map_or(0, BTreeMap::len)
         };
         total < self.deferred_total_max
@@ -255,7 +242,7 @@ impl PendingReplies {
 
     /// Begins to handle a call that may be deferred.
     pub(crate) fn begin(&self) -> DeferredId {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.last_id += 1;
         let id = DeferredId(state.last_id);
         let (replied, on_cancel) = (false, None);
@@ -269,7 +256,7 @@ impl PendingReplies {
 
     /// Ends handling a call, and defers it unless it has been replied to.
     pub(crate) fn defer(&self, caller: &Caller<'_>, id: Option<&Id<'_>>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let call = match state.current.take() {
             Some(call) if !call.replied => call,
             // Drops the callback after the lock.
@@ -291,19 +278,19 @@ impl PendingReplies {
 
     /// Ends handling a call that failed. Returns true if it has not been replied to; it cannot be any more.
     pub(crate) fn abandon(&self) -> bool {
-        let call = self.lock().current.take();
+        let call = lock(&self.state).current.take();
         call.is_some_and(|call| !call.replied)
     }
 
     /// Returns true unless the call was cancelled or its caller disconnected.
     pub(crate) fn is_wanted(&self, id: DeferredId) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.current(id).is_some() || state.deferred.contains_key(&id)
     }
 
     /// Sets the callback for when the call is cancelled or its caller disconnects. Runs it at once if that has happened.
     pub(crate) fn on_cancel(&self, id: DeferredId, callback: OnCancel) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let Some(on_cancel) = state.on_cancel(id) else {
             drop(state);
             return run_callback(callback);
@@ -317,7 +304,7 @@ impl PendingReplies {
     ///
     /// Both happen in one step: a server that shuts down ends once no call is deferred and no reply is posted.
     pub(crate) fn complete(&self, id: DeferredId, reply: Option<PostedReply>) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let mut removed = None;
         let wanted = if let Some(call) = state.current(id) {
             call.replied = true;
@@ -354,7 +341,7 @@ impl PendingReplies {
 
     /// Cancels one call of a caller, the latest with this id. Returns false if there is no such call.
     pub(crate) fn cancel(&self, route: &ReplyRoute, id: &Id<'_>) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let mut calls = state.callers.get(route).into_iter().flatten().rev();
         let Some((&id, _)) = calls.find(|(_, own)| own.as_ref() == Some(id)) else {
             return false;
@@ -371,7 +358,7 @@ impl PendingReplies {
         if self.deferred() == 0 {
             return;
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let calls = state.callers.remove(route).unwrap_or_default();
         let callbacks: Vec<_> = calls
             .into_keys()
@@ -384,7 +371,7 @@ impl PendingReplies {
 
     /// Cancels all calls that came through the source `key` of the loop.
     pub(crate) fn hang_up_all(&self, key: u64) {
-        let mut routes: Vec<_> = self.lock().callers.keys().cloned().collect();
+        let mut routes: Vec<_> = lock(&self.state).callers.keys().cloned().collect();
         routes.retain(|route| route.key == key);
         routes.iter().for_each(|route| self.hang_up(route));
     }
@@ -401,13 +388,13 @@ impl PendingReplies {
 
     /// Returns true if a call is deferred, or a reply waits for the loop.
     pub(crate) fn is_busy(&self) -> bool {
-        let state = self.lock();
+        let state = lock(&self.state);
         !state.posts.is_empty() || !state.deferred.is_empty()
     }
 
     /// Cancels all deferred calls. Returns their routes and ids.
     pub(crate) fn cancel_all(&self) -> Vec<(ReplyRoute, Option<Id<'static>>)> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.callers.clear();
         let calls = std::mem::take(&mut state.deferred);
         self.publish_count(&state);
@@ -421,7 +408,7 @@ impl PendingReplies {
 
     /// Ends all calls with their server. Replies that are posted later are dropped.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.closed = true;
         let posts = std::mem::take(&mut state.posts);
         self.posted.store(false, Ordering::Relaxed);
@@ -434,20 +421,20 @@ impl PendingReplies {
     /// Returns true if no call is handled or deferred and no reply waits.
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
-        let state = self.lock();
+        let state = lock(&self.state);
         let calls = state.deferred.is_empty() && state.callers.is_empty();
         calls && state.posts.is_empty() && state.current.is_none()
     }
 
     /// Counts discarded replies.
     pub(crate) fn count_losses(&self, count: impl FnOnce(&mut Losses)) {
-        count(&mut self.lock().losses);
+        count(&mut lock(&self.state).losses);
         self.signaled.store(true, Ordering::Release);
     }
 
     /// Posts a reply, and wakes the loop unless this is its own thread in a turn.
     pub(crate) fn post(&self, post: PostedReply) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let wake = !state.closed && self.push(&mut state, post);
         drop(state);
         if wake {

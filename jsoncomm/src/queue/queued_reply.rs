@@ -32,7 +32,7 @@ pub(crate) struct QueuedReply {
     pub(crate) text: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
     /// Set for an item of a stream, which sends the next item then.
-    observer: Option<Arc<dyn SendObserver>>,
+    pub(crate) observer: Option<Arc<dyn SendObserver>>,
     /// What it costs its recipient's user while it waits.
     charge: Option<Charge>,
 }
@@ -41,20 +41,9 @@ impl QueuedReply {
     /// Takes `text` and duplicates `fds`. `None` if the process has no descriptors left.
     pub(crate) fn new(text: Vec<u8>, fds: &[BorrowedFd<'_>]) -> Option<Self> {
         let fds: Result<_, _> = fds.iter().map(|fd| file::duplicate(*fd)).collect();
-        Some(Self::with_fds(text, fds.ok()?))
-    }
-
-    fn with_fds(text: Vec<u8>, fds: Vec<OwnedFd>) -> Self {
-        Self {
-            text,
-            fds,
-            observer: None,
-            charge: None,
-        }
-    }
-
-    pub(crate) fn set_observer(&mut self, observer: Arc<dyn SendObserver>) {
-        self.observer = Some(observer);
+        let mut reply = Self::from(text);
+        reply.fds = fds.ok()?;
+        Some(reply)
     }
 
     /// Returns true for an item of a stream, which reports its own failure to the caller.
@@ -99,7 +88,12 @@ impl QueuedReply {
 
 impl From<Vec<u8>> for QueuedReply {
     fn from(text: Vec<u8>) -> Self {
-        Self::with_fds(text, Vec::new())
+        Self {
+            text,
+            fds: Vec::new(),
+            observer: None,
+            charge: None,
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl ReplyContext {
         &self,
         write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) -> Result<Option<QueuedReply>, EncodeError> {
-        let bounds = self.pending.bounds();
+        let bounds = self.pending.bounds;
         let mut text = Vec::with_capacity(TYPICAL_SIZE);
         let fds = Packer::at_depth(bounds.depth);
         encode_within(&mut text, &fds, bounds, write)?;

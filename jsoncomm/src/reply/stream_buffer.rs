@@ -1,7 +1,7 @@
 //! The items of a stream that wait for a slow reader.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::context::{ReplyContext, ReplyFormat};
 use super::stream::Overflow;
@@ -9,6 +9,7 @@ use crate::envelope::{self, Id};
 use crate::error::{Fault, SendError};
 use crate::message::Pack;
 use crate::queue::{QueuedReply, SendObserver, SendOutcome, run_callback};
+use crate::sys::lock;
 
 /// A callback that runs once.
 pub(super) type Callback = Box<dyn FnOnce() + Send>;
@@ -42,7 +43,7 @@ impl State {
     fn has_room(&self, context: &ReplyContext) -> bool {
         !self.in_progress
             || self.waiting.len() < self.capacity
-                && self.bytes < context.pending.backlog_bytes()
+                && self.bytes < context.pending.backlog_bytes
                 && context.account.has_room_to_spare()
     }
 
@@ -71,15 +72,10 @@ impl StreamBuffer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing half-done under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes the settings; does nothing in a forked child.
     pub(super) fn configure(&self, set: impl FnOnce(&mut State)) {
         if self.context.is_here() {
-            set(&mut self.lock());
+            set(&mut lock(&self.state));
         }
     }
 
@@ -96,13 +92,13 @@ impl StreamBuffer {
         if self.wanted_id().is_none() {
             return false;
         }
-        let state = self.lock();
+        let state = lock(&self.state);
         !state.closed && !state.ended
     }
 
     /// Returns true if an item can be posted or can wait.
     pub(super) fn has_room(&self) -> bool {
-        !self.context.is_here() || self.lock().has_room(&self.context)
+        !self.context.is_here() || lock(&self.state).has_room(&self.context)
     }
 
     /// Sets the callback that `callback` makes of `value`, to run when there is room.
@@ -116,7 +112,7 @@ impl StreamBuffer {
         if !self.is_open() {
             return Some(value);
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.has_room(&self.context) {
             return Some(value);
         }
@@ -128,7 +124,7 @@ impl StreamBuffer {
 
     /// Sends an item or lets it wait, unless [`Overflow::Refuse`] is set and there is no room.
     pub(super) fn send(self: &Arc<Self>, item: &impl Pack) -> Result<(), SendError> {
-        let refuses = !self.has_room() && self.lock().overflow == Overflow::Refuse;
+        let refuses = !self.has_room() && lock(&self.state).overflow == Overflow::Refuse;
         // A closed stream is reported as closed, full or not.
         if refuses && self.wanted_id().is_some() {
             return Err(SendError::Full);
@@ -149,7 +145,7 @@ impl StreamBuffer {
     /// Posts an item, lets it wait, or applies the overflow rule.
     fn put(self: &Arc<Self>, mut reply: QueuedReply) -> Result<(), SendError> {
         let context = &self.context;
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.closed || state.ended {
             return Err(SendError::Closed);
         }
@@ -215,7 +211,7 @@ impl StreamBuffer {
         if !self.context.is_here() {
             return;
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if std::mem::replace(&mut state.ended, true) {
             return;
         }
@@ -228,13 +224,13 @@ impl StreamBuffer {
 
     /// Posts an item to the loop.
     fn post(self: &Arc<Self>, mut reply: QueuedReply) {
-        reply.set_observer(Arc::clone(self) as Arc<dyn SendObserver>);
+        reply.observer = Some(Arc::clone(self) as Arc<dyn SendObserver>);
         self.context.post(reply);
     }
 
     /// Posts the next item, after one has been sent.
     fn post_next(self: &Arc<Self>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let next = state.pop();
         let is_last = state.ended && state.waiting.is_empty();
         state.in_progress = next.is_some() && !is_last;
@@ -251,7 +247,7 @@ impl StreamBuffer {
 
     /// Ends the stream with a fault, and drops the items that wait.
     fn abort(&self, fault: &Fault) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         (state.in_progress, state.closed) = (false, true);
         let dropped = std::mem::take(&mut state.waiting);
         // The last reply of a stream that has ended is no item.

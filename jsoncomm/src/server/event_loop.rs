@@ -56,7 +56,7 @@ impl<S> Server<S> {
 
     /// Watches sources again that have waited for something to be closed.
     fn resume(&mut self) {
-        for key in self.context.accounts.take_resumed() {
+        for key in self.context.accounts.resumed.take() {
             let key = Key::from_bits(key);
             if let Some(source) = self.reactor.take(key) {
                 let action = match &*source {

@@ -19,7 +19,7 @@ use crate::service::{ReplySink, ServerContext};
 use crate::sys::OsError;
 use crate::sys::control::{Credentials, Wait};
 use crate::sys::name::Name;
-use crate::transport::{InFlightCost, Packet, SendAttempt, Transport};
+use crate::transport::{Packet, SendAttempt, Transport};
 
 /// The result of an attempt to send.
 pub(super) enum Attempt {
@@ -54,7 +54,7 @@ impl ReplySocket {
 
     /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        self.in_flight.unread(self.transport.shared_fd())
+        self.in_flight.unread(&self.transport.fd)
     }
 
     #[inline]
@@ -80,13 +80,13 @@ impl ReplySocket {
         error: Option<OsError>,
     ) -> Attempt {
         let (account, in_flight) = (&self.account, &mut self.in_flight);
-        let socket = self.transport.shared_fd();
+        let socket = &self.transport.fd;
         let (mut freighted, mut charge) = (false, None::<Charge>);
-        let mut may = |freight: InFlightCost| {
+        let mut may = |fds, bytes| {
             freighted = true;
             // Given back before the next is charged.
             drop(charge.take());
-            let cost = Cost::in_flight(freight.fds, freight.bytes);
+            let cost = Cost::in_flight(fds, bytes);
             charge = in_flight.try_charge(account, socket, cost);
             charge.is_some()
         };

@@ -131,7 +131,7 @@ impl Share {
 /// as long as the peer likes. The peer sees the end now.
 pub(super) fn close(socket: impl AsFd + Send + 'static, context: &ServerContext) {
     if let Some(socket) = close_if_empty(socket) {
-        context.accounts.closer().close(socket);
+        context.accounts.closer.close(socket);
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn close_listening(socket: OwnedFd, context: &ServerContext) {
     let shut = shut_down(socket.as_fd(), Shutdown::Both);
     let first = shut.and_then(|()| accept(socket.as_fd()));
     if !matches!(first, Ok(None)) {
-        context.accounts.closer().close((first.ok(), socket));
+        context.accounts.closer.close((first.ok(), socket));
     }
 }
 
@@ -159,7 +159,7 @@ pub(super) fn close_listening(socket: OwnedFd, context: &ServerContext) {
 pub(super) fn close_shared(socket: impl AsFd + Send + 'static, context: &ServerContext) {
     let unread = wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now()));
     if unread != Ok(WaitOutcome::TimedOut) {
-        context.accounts.closer().close(socket);
+        context.accounts.closer.close(socket);
     }
 }
 

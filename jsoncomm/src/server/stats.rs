@@ -55,7 +55,7 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../../doc/observe.md")]
     pub fn observe(&mut self, hook: impl FnMut(&Event) + Send + 'static) {
-        self.context.observer.set_hook(Box::new(hook));
+        self.context.observer.hook = Some(Box::new(hook));
     }
 
     /// Reports events to [`tracing`], as [`observe`](Server::observe) does to a callback.

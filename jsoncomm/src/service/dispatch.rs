@@ -47,7 +47,7 @@ impl ServerContext {
         let accounts = Accounts::new(&limits);
         // Weak, so that a descriptor that is still being closed does not keep the server's state alive.
         let weak = Arc::downgrade(&pending);
-        accounts.set_wake(move || {
+        accounts.resumed.set_wake(move || {
             if let Some(pending) = weak.upgrade() {
                 pending.signal();
             }
@@ -176,7 +176,7 @@ impl Dispatch<'_> {
     ) -> Result<(), EncodeError> {
         let mut text = std::mem::take(&mut self.context.text);
         crate::transport::reset_buffer(&mut text);
-        let bounds = self.context.pending.bounds();
+        let bounds = self.context.pending.bounds;
         let fds = Packer::at_depth(bounds.depth);
         let result = encode_within(&mut text, &fds, bounds, write);
         if result.is_ok() {

@@ -262,7 +262,7 @@ pub(crate) fn handle_bare<R: Request>(
     if !dispatch.context.pending.has_room(caller) {
         return dispatch.note(EventKind::Ignored);
     }
-    let depth = dispatch.context.pending.bounds().depth;
+    let depth = dispatch.context.pending.bounds.depth;
     let (text, fds) = (dispatch.text, std::mem::take(&mut dispatch.fds));
     let decode = || message::decode_at_depth::<R>(depth, text, fds, UnusedFds::Refuse);
     let Ok(Ok(request)) = caught(decode) else {

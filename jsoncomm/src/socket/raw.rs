@@ -182,7 +182,7 @@ impl Socket {
     /// Returns the datagram whose text is in the inbox as bytes.
     fn to_raw(&self, datagram: Datagram) -> Result<(RawDatagram, Option<Address>), Error> {
         let bytes = self.inbox.text(&datagram).to_vec();
-        let depth = self.transport.bounds().depth;
+        let depth = self.transport.bounds.depth;
         depth.check(&bytes).map_err(Error::Decode)?;
         let raw = RawDatagram {
             bytes,

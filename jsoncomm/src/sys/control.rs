@@ -15,13 +15,13 @@
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 
 use super::name::Name;
-use super::{OsError, OsResult, call, none_if};
+use super::{OsError, OsResult, call, lock, none_if};
 
 /// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them. `u16` fits into
 /// `msg_controllen` of any C library: `size_t` in glibc, `socklen_t` in musl.
@@ -389,7 +389,7 @@ pub(crate) enum Numbered {
 pub(crate) fn take_number(number: RawFd) -> OsResult<Numbered> {
     /// No other thread may read the flag before this one has set it.
     static TAKING: Mutex<()> = Mutex::new(());
-    let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _taking = lock(&TAKING);
     let flags = call("fcntl", || {
         // SAFETY: F_GETFD takes no argument and changes nothing, whatever is open under the number.
         check(unsafe { libc::fcntl(number, libc::F_GETFD) })

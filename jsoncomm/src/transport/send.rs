@@ -48,15 +48,6 @@ pub(crate) struct Packet<'a> {
     pub(crate) wait: Wait,
 }
 
-/// What the kernel holds for a message until it is read, besides its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct InFlightCost {
-    /// Descriptors, including the memfd of a large text.
-    pub(crate) fds: usize,
-    /// Bytes in that memfd.
-    pub(crate) bytes: usize,
-}
-
 impl Transport {
     /// Sends one message whole, or nothing. `to` is for sockets that are not connected.
     #[inline]
@@ -80,7 +71,7 @@ impl Transport {
             to,
             wait,
         };
-        let sent = self.send_with_fds(message, error, &mut |_| true)?;
+        let sent = self.send_with_fds(message, error, &mut |_, _| true)?;
         // The charge is never refused.
         Ok(sent.unwrap_or(SendAttempt::Full))
     }
@@ -136,14 +127,15 @@ impl Transport {
 
     /// Sends a message with descriptors, or one that [`send_plain`](Self::send_plain) could not send because of `error`.
     ///
-    /// `charge` is called with what the kernel will hold before anything is sent, and again if that turns out to be
-    /// more. If it returns false nothing is sent, and the result is `None`.
+    /// `charge` is called, before anything is sent, with what the kernel will hold besides the bytes of the datagram: the
+    /// descriptors, including the memfd of a large text, and the bytes in that memfd. It is called again if that turns
+    /// out to be more. If it returns false nothing is sent, and the result is `None`.
     #[inline(never)]
     pub(crate) fn send_with_fds(
         &self,
         message: Packet<'_>,
         mut error: Option<OsError>,
-        charge: &mut dyn FnMut(InFlightCost) -> bool,
+        charge: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<Option<SendAttempt>, Error> {
         let Packet {
             text,
@@ -152,11 +144,7 @@ impl Transport {
             wait,
         } = message;
         if !fds.is_empty() && fds.len() <= FDS_MAX && self.fits(text) {
-            let cost = InFlightCost {
-                fds: fds.len(),
-                bytes: 0,
-            };
-            if !charge(cost) {
+            if !charge(fds.len(), 0) {
                 return Ok(None);
             }
             match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
@@ -180,11 +168,7 @@ impl Transport {
             let limit = FDS_MAX.min(count - 1);
             return Err(Error::Encode(EncodeError::FdCount { count, limit }));
         }
-        let cost = InFlightCost {
-            fds: count + 1,
-            bytes: size,
-        };
-        if !charge(cost) {
+        if !charge(count + 1, size) {
             return Ok(None);
         }
         self.send_in_memfd(message).or_else(outcome_of).map(Some)

@@ -63,7 +63,7 @@ fn a_call_replied_to_in_its_handler_is_never_deferred() {
     assert!(pending.is_wanted(id));
     assert!(pending.complete(id, None));
     end(&pending, &ROUTE, Some(7));
-    assert!(pending.lock().deferred.is_empty());
+    assert!(lock(&pending.state).deferred.is_empty());
     assert!(!pending.cancel(&ROUTE, &Id::Number(7)));
 }
 
@@ -78,7 +78,7 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
     };
     pending.on_cancel(id, Box::new(call));
     end(&pending, &ROUTE, Some(7));
-    assert_eq!(pending.lock().deferred.len(), 1);
+    assert_eq!(lock(&pending.state).deferred.len(), 1);
     let other = ReplyRoute { key: 2, to: None };
     assert!(!pending.cancel(&other, &Id::Number(7)));
     assert!(pending.is_wanted(id));
@@ -87,7 +87,7 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
     assert!(!pending.complete(id, None));
     assert_eq!(called.load(Ordering::Relaxed), 1);
     assert_eq!(pending.take_losses().unwanted, 1);
-    assert!(pending.lock().callers.is_empty());
+    assert!(lock(&pending.state).callers.is_empty());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_caller_that_disconnects_cancels_all_its_calls_and_no_others() {
     let wanted: Vec<bool> = ids.iter().map(|id| pending.is_wanted(*id)).collect();
     assert_eq!(wanted, [false, false, true]);
     assert!(pending.complete(ids[2], None));
-    let state = pending.lock();
+    let state = lock(&pending.state);
     assert!(state.deferred.is_empty() && state.callers.is_empty());
 }
 
@@ -164,7 +164,7 @@ fn calls_with_the_same_id_all_count_and_end_with_their_caller() {
     assert!(pending.complete(ids[15], None), "the last");
     pending.hang_up(&ROUTE);
     assert!(!ids.iter().any(|id| pending.is_wanted(*id)));
-    let state = pending.lock();
+    let state = lock(&pending.state);
     assert!(state.deferred.is_empty() && state.callers.is_empty());
 }
 
