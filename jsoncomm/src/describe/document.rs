@@ -72,9 +72,7 @@ fn info(descriptions: &[Description]) -> Tree {
         ("version", Tree::text(version.unwrap_or("0.0.0"))),
     ]);
     let docs = joined(Description::docs, "\n\n");
-    if !docs.is_empty() {
-        info.push("description", Tree::text(docs));
-    }
+    info.push_filled("description", Tree::text(docs));
     info
 }
 
@@ -89,12 +87,10 @@ impl DocumentWriter {
     fn method(&self, description: &Description, method: &Method) -> Tree {
         let whole = |name: &str| Tree::text(format!("{}.{name}", description.name));
         let mut tree = Tree::object([("name", whole(method.name))]);
-        if !method.docs.is_empty() {
-            let first = method.docs.split("\n\n").next().unwrap_or_default();
-            tree.push("summary", Tree::text(first.replace('\n', " ")));
-            if first.len() < method.docs.len() {
-                tree.push("description", Tree::text(method.docs));
-            }
+        let first = method.docs.split("\n\n").next().unwrap_or_default();
+        tree.push_filled("summary", Tree::text(first.replace('\n', " ")));
+        if first.len() < method.docs.len() {
+            tree.push("description", Tree::text(method.docs));
         }
         let params = method.parameters.iter();
         let params = params.map(|field| self.parameter(field));
@@ -104,24 +100,18 @@ impl DocumentWriter {
             Some(answer) => self.answer(&mut tree, answer),
             None => tree.push("x-oneway", Tree::Bool(true)),
         }
-        if !method.aliases.is_empty() {
-            let aliases = method.aliases.iter().map(|name| whole(name));
-            tree.push("x-aliases", Tree::Array(aliases.collect()));
-        }
+        let aliases = method.aliases.iter().map(|name| whole(name));
+        tree.push_filled("x-aliases", Tree::Array(aliases.collect()));
         if let Some(note) = method.deprecated.or(description.deprecated) {
             tree.push("deprecated", Tree::Bool(true));
-            if !note.is_empty() {
-                tree.push("x-deprecated", Tree::text(note));
-            }
+            tree.push_filled("x-deprecated", Tree::text(note));
         }
         tree
     }
 
     fn parameter(&self, field: &Field) -> Tree {
         let mut tree = Tree::object([("name", Tree::text(field.name()))]);
-        if !field.docs().is_empty() {
-            tree.push("description", Tree::text(field.docs()));
-        }
+        tree.push_filled("description", Tree::text(field.docs()));
         tree.push("required", Tree::Bool(field.is_required()));
         tree.push("schema", self.shape(field.ty(), Way::Read));
         known_as(tree, field.aliases())
@@ -132,10 +122,7 @@ impl DocumentWriter {
         let schema = self.shape(answer.value, Way::Written);
         let result = Tree::object([("name", Tree::text(name)), ("schema", schema)]);
         tree.push("result", result);
-        let errors = self.errors(answer);
-        if !errors.is_empty() {
-            tree.push("errors", Tree::Array(errors));
-        }
+        tree.push_filled("errors", Tree::Array(self.errors(answer)));
         if answer.kind.stream {
             tree.push("x-stream", Tree::Bool(true));
         }
@@ -196,9 +183,7 @@ impl DocumentWriter {
                     ("minimum", Tree::Integer(0)),
                     ("x-file-descriptor", Tree::Bool(true)),
                 ]);
-                if !what.is_empty() {
-                    tree.push("description", Tree::text(what));
-                }
+                tree.push_filled("description", Tree::text(what));
                 tree
             }
             Shape::Optional(item) => {
@@ -219,12 +204,10 @@ impl DocumentWriter {
                 }
                 tree
             }
-            Shape::Tuple(items) => tuple(
-                items
-                    .iter()
-                    .map(|item| (self.shape(*item, way), true))
-                    .collect(),
-            ),
+            Shape::Tuple(items) => {
+                let items = items.iter().map(|item| self.shape(*item, way));
+                tuple(items.map(|item| (Presence::Always, item)).collect())
+            }
             Shape::Map(item) => Tree::object([
                 kind("object"),
                 ("additionalProperties", self.shape(item, way)),
@@ -248,28 +231,13 @@ impl DocumentWriter {
             Form::Unit => Tree::object([("type", Tree::text("null"))]),
             Form::Whole(ty) => self.shape(ty, way),
             Form::Elements(fields) => {
-                let mut elements = Vec::new();
-                for field in fields {
-                    let presence = field.in_array(way);
-                    if presence != Presence::Never {
-                        elements.push((self.field(field, way), presence == Presence::Always));
-                    }
-                }
-                tuple(elements)
+                let one = |field: &Field| (field.in_array(way), self.field(field, way));
+                tuple(fields.iter().map(one).collect())
             }
-            Form::Members(fields) => {
-                let (mut members, mut always) = (Tree::object([]), Vec::new());
-                for field in fields {
-                    let presence = field.presence(way);
-                    if presence != Presence::Never {
-                        members.push(field.name(), self.field(field, way));
-                    }
-                    if presence == Presence::Always {
-                        always.push(field.name());
-                    }
-                }
-                object(members, always)
-            }
+            Form::Members(fields) => object(fields.iter().map(|field| {
+                let schema = self.field(field, way);
+                (field.name(), field.presence(way), schema)
+            })),
             Form::Variants(variants, tag) => self.variants(variants, tag, way),
             Form::Other => Tree::object([]),
         }
@@ -301,46 +269,41 @@ impl DocumentWriter {
         let tree = match (variant.form(), tag) {
             (Form::Other, _) => content(),
             (Form::Unit, None) => name,
-            (_, None) => {
-                let mut members = Tree::object([]);
-                members.push(variant.name(), content());
-                object(members, vec![variant.name()])
-            }
-            (form, Some([tag, holds])) => {
-                let (mut members, mut always) = (Tree::object([(tag, name)]), vec![tag]);
-                let presence = form.beside_tag(way);
-                if presence != Presence::Never {
-                    members.push(holds, content());
-                }
-                if presence == Presence::Always {
-                    always.push(holds);
-                }
-                object(members, always)
-            }
+            (_, None) => object([(variant.name(), Presence::Always, content())]),
+            (form, Some([tag, holds])) => object([
+                (tag, Presence::Always, name),
+                (holds, form.beside_tag(way), content()),
+            ]),
         };
         known_as(described(tree, variant.docs()), variant.aliases())
     }
 }
 
-/// Writes an object with these members, of which `always` are required.
-fn object(members: Tree, always: Vec<&'static str>) -> Tree {
-    let mut tree = Tree::object([("type", Tree::text("object")), ("properties", members)]);
-    if !always.is_empty() {
-        let always = always.into_iter().map(Tree::text).collect();
-        tree.push("required", Tree::Array(always));
+/// Writes an object with these members.
+fn object(all: impl IntoIterator<Item = (&'static str, Presence, Tree)>) -> Tree {
+    let (mut members, mut always) = (Tree::object([]), Vec::new());
+    for (name, presence, schema) in all {
+        if presence == Presence::Always {
+            always.push(Tree::text(name));
+        }
+        if presence != Presence::Never {
+            members.push(name, schema);
+        }
     }
+    let mut tree = Tree::object([("type", Tree::text("object")), ("properties", members)]);
+    tree.push_filled("required", Tree::Array(always));
     tree
 }
 
-/// Writes an array of these schemas, each of which is required or not.
-fn tuple(items: Vec<(Tree, bool)>) -> Tree {
-    let (least, most) = (items.iter().filter(|item| item.1).count(), items.len());
-    let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
+/// Writes an array of these schemas.
+fn tuple(mut items: Vec<(Presence, Tree)>) -> Tree {
+    items.retain(|(presence, _)| *presence != Presence::Never);
+    let always = items.iter().filter(|item| item.0 == Presence::Always);
+    let (least, most) = (always.count(), items.len());
+    let items = items.into_iter().map(|(_, item)| item).collect();
     let mut tree = Tree::object([("type", Tree::text("array"))]);
     // Draft 7 does not allow an empty list of schemas.
-    if !items.is_empty() {
-        tree.push("items", Tree::Array(items));
-    }
+    tree.push_filled("items", Tree::Array(items));
     tree.push("minItems", Tree::count(least));
     tree.push("maxItems", Tree::count(most));
     tree

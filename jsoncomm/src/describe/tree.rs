@@ -40,6 +40,18 @@ impl Tree {
         }
     }
 
+    /// Adds a member to an object, unless its value is an empty text or array.
+    pub(super) fn push_filled(&mut self, name: &'static str, value: Tree) {
+        let is_empty = match &value {
+            Self::Text(text) => text.is_empty(),
+            Self::Array(items) => items.is_empty(),
+            _ => false,
+        };
+        if !is_empty {
+            self.push(name, value);
+        }
+    }
+
     /// Writes it without white space.
     pub(super) fn in_one(&self) -> String {
         // Writing to memory fails only for keys that are not strings.
