@@ -34,7 +34,7 @@ fn calls_get_replies_and_the_server_stops_while_either_end_polls() {
             if server_looks {
                 server.set_busy_poll(WHILE);
             }
-            let remote = server.handle();
+            let handle = server.handle();
             let served =
                 std::thread::spawn(move || server.run(&mut Wall).map(|()| server.counts()));
             let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
@@ -46,7 +46,7 @@ fn calls_get_replies_and_the_server_stops_while_either_end_polls() {
                 let text = number.to_string();
                 assert_eq!(echo.echo(&text).unwrap(), text);
             }
-            remote.stop();
+            handle.stop();
             assert_eq!(served.join().unwrap().unwrap().handled, 1000);
         }
     }
@@ -68,12 +68,12 @@ fn a_polling_client_notices_its_deadline_and_a_hang_up() {
             let hasty = EchoClient::new(connection.with_timeout(moment));
             assert!(matches!(hasty.echo("a"), Err(CallError::Deadline)));
         }
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let waiting = std::thread::spawn(move || {
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             EchoClient::new(connection.with_timeout(PATIENCE)).echo("a")
         });
-        told.recv_timeout(PATIENCE).unwrap();
+        receiver.recv_timeout(PATIENCE).unwrap();
         drop((listener, socket));
         assert!(matches!(waiting.join().unwrap(), Err(CallError::Closed)));
     }

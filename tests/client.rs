@@ -1,7 +1,7 @@
 //! A client against servers of all sorts: each call ends, with its own reply or with an error that says why.
 
-mod answers;
 mod connecting;
+mod replies;
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -92,25 +92,25 @@ fn null() -> File {
 
 /// The server's end of a connection, driven by the test.
 #[derive(Debug)]
-struct Far {
+struct FarEnd {
     socket: Socket,
 }
 
-impl Far {
+impl FarEnd {
     /// Receives a call and returns its id.
-    fn hear(&mut self) -> Value {
+    fn receive(&mut self) -> Value {
         self.call().json["id"].clone()
     }
 
     /// Receives a call and then its cancellation. Returns its id.
-    fn hear_late(&mut self) -> Value {
-        let id = self.hear();
-        self.hear_cancel(&id);
+    fn receive_cancelled_call(&mut self) -> Value {
+        let id = self.receive();
+        self.receive_cancellation(&id);
         id
     }
 
     /// Receives the cancellation of a call.
-    fn hear_cancel(&mut self, id: &Value) {
+    fn receive_cancellation(&mut self, id: &Value) {
         let cancel = json!({"jsonrpc": "2.0", "method": "rpc.cancel", "params": {"id": id}});
         assert_eq!(self.call().json, cancel);
     }
@@ -119,13 +119,13 @@ impl Far {
         self.socket.receive().unwrap().0
     }
 
-    fn say(&self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
+    fn send(&self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
         send_raw(&self.socket, text.as_ref(), fds).unwrap();
     }
 
     /// Sends a valid reply to a call of `Files::open`.
     fn open(&self, id: &Value, len: u64) {
-        self.say(opened(id, len), &[null().as_fd()]);
+        self.send(opened(id, len), &[null().as_fd()]);
     }
 }
 
@@ -136,7 +136,7 @@ fn opened(id: &Value, len: u64) -> String {
 /// Returns a connection and the thread that runs a script at its other end.
 fn against<T: Send + 'static>(
     kind: Kind,
-    script: impl FnOnce(Far) -> T + Send + 'static,
+    script: impl FnOnce(FarEnd) -> T + Send + 'static,
 ) -> (Connection, JoinHandle<T>) {
     let of = match kind {
         Kind::Datagram => SocketType::DGRAM,
@@ -145,15 +145,15 @@ fn against<T: Send + 'static>(
     let (near, far) = socketpair(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None).unwrap();
     let mut socket = Socket::from_fd(far).unwrap();
     socket.set_timeout(Some(PATIENCE));
-    let thread = std::thread::spawn(move || script(Far { socket }));
+    let thread = std::thread::spawn(move || script(FarEnd { socket }));
     let connection = Connection::from_fd(near).unwrap().with_timeout(PATIENCE);
     (connection, thread)
 }
 
 /// Makes a call that exceeds its short deadline.
-fn be_late(connection: &Connection) {
-    let answer = FilesClient::new(connection.with_timeout(MOMENT)).open("late");
-    assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
+fn time_out(connection: &Connection) {
+    let reply = FilesClient::new(connection.with_timeout(MOMENT)).open("late");
+    assert!(matches!(reply, Err(CallError::Deadline)), "{reply:?}");
 }
 
 #[test]
@@ -205,11 +205,11 @@ fn a_call_without_a_reply_times_out_and_the_connection_stays_usable() {
     alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
-            far.hear_late();
-            let id = far.hear();
+            far.receive_cancelled_call();
+            let id = far.receive();
             far.open(&id, 7);
         });
-        be_late(&connection);
+        time_out(&connection);
         assert_eq!(FilesClient::new(connection).open("a").unwrap().len, 7);
         far.join().unwrap();
     }
@@ -253,7 +253,7 @@ fn a_call_fails_with_closed_when_the_server_closes() {
     alone!();
     let before = open_fds();
     // While the call waits: only a connection reports the end.
-    let (connection, far) = against(Kind::Seqpacket, |mut far| drop(far.hear()));
+    let (connection, far) = against(Kind::Seqpacket, |mut far| drop(far.receive()));
     let files = FilesClient::new(connection);
     assert!(matches!(files.open("a"), Err(CallError::Closed)));
     far.join().unwrap();
@@ -312,8 +312,8 @@ fn a_reply_sent_before_the_server_closed_is_received() {
     let thread = std::thread::spawn(move || {
         let mut socket = Socket::from_fd(far).unwrap();
         socket.set_timeout(Some(PATIENCE));
-        let mut far = Far { socket };
-        let id = far.hear();
+        let mut far = FarEnd { socket };
+        let id = far.receive();
         far.open(&id, 7);
         // What it leaves unread makes the kernel report ECONNRESET first.
         send_raw(&same, b"unread", &[]).unwrap();
@@ -375,10 +375,10 @@ fn stubs_and_threads_share_a_connection() {
 fn a_call_that_waits_for_another_thread_keeps_its_deadline() {
     alone!();
     for kind in KINDS {
-        let ((heard, is_heard), (ended, has_ended)) = (channel(), channel());
+        let ((received, is_heard), (ended, has_ended)) = (channel(), channel());
         let (connection, far) = against(kind, move |mut far| {
-            let id = far.hear();
-            heard.send(()).unwrap();
+            let id = far.receive();
+            received.send(()).unwrap();
             // The first call is answered only after the second has timed out.
             let in_time = has_ended.recv_timeout(PATIENCE / 4).is_ok();
             far.open(&id, 7);
@@ -387,12 +387,12 @@ fn a_call_that_waits_for_another_thread_keeps_its_deadline() {
         let first = FilesClient::new(connection.clone());
         let first = std::thread::spawn(move || first.open("a"));
         is_heard.recv_timeout(PATIENCE).unwrap();
-        be_late(&connection);
-        let told = ended.send(());
+        time_out(&connection);
+        let sent = ended.send(());
         let in_time = far.join().unwrap();
         assert_eq!(first.join().unwrap().unwrap().len, 7);
         assert!(
-            in_time && told.is_ok(),
+            in_time && sent.is_ok(),
             "the second call waited for the first"
         );
     }
@@ -421,7 +421,7 @@ fn one_deadline_is_kept_over_connecting_and_calling() {
     late(Socket::open_by(address.clone(), soon()).map(drop));
     late(Socket::connect_by(address.clone(), Kind::Seqpacket, soon()).map(drop));
     late(Connection::open_by(address.clone(), Instant::now()).map(drop));
-    be_late(&first);
+    time_out(&first);
     drop((first, server));
     assert_open_fds(before);
 }

@@ -185,11 +185,11 @@ fn a_new_client_calls_a_new_server_by_the_new_name() {
     let files = new::FilesClient::new(server.connect());
     assert_eq!(files.size_of("abc", Some(2), 1).unwrap(), size(7));
     for name in ["files.sizeOf", "files.get_size", "files.length"] {
-        let answer: Result<new::Size, CallError> = server.connect().call(name, &("abc",));
-        assert_eq!(answer.unwrap(), size(3), "{name}");
+        let reply: Result<new::Size, CallError> = server.connect().call(name, &("abc",));
+        assert_eq!(reply.unwrap(), size(3), "{name}");
     }
-    let answer: Result<new::Size, CallError> = server.connect().call("files.size_of", &("abc",));
-    assert!(matches!(answer, Err(CallError::Fault(_))), "it is renamed");
+    let reply: Result<new::Size, CallError> = server.connect().call("files.size_of", &("abc",));
+    assert!(matches!(reply, Err(CallError::Fault(_))), "it is renamed");
 }
 
 #[test]

@@ -34,8 +34,8 @@ trait Count {
 struct State {
     every: u32,
     once: u32,
-    heard: Vec<u8>,
-    remote: Option<ServerHandle<State>>,
+    received: Vec<u8>,
+    handle: Option<ServerHandle<State>>,
 }
 
 impl Count for State {
@@ -45,10 +45,10 @@ impl Count for State {
 
     fn open(&mut self, path: &str) -> bool {
         let path = path.to_owned();
-        let Some(remote) = &self.remote else {
+        let Some(handle) = &self.handle else {
             return false;
         };
-        remote.post(move |server| {
+        handle.post(move |server| {
             if let Ok(endpoint) = server.bind(path, Kind::Seqpacket) {
                 endpoint.serve::<dyn Count>();
             }
@@ -57,8 +57,8 @@ impl Count for State {
     }
 
     fn stop(&mut self) {
-        if let Some(remote) = &self.remote {
-            remote.stop();
+        if let Some(handle) = &self.handle {
+            handle.stop();
         }
     }
 }
@@ -157,13 +157,13 @@ fn a_watch_is_level_triggered() {
         .watch(far, move |state: &mut State, control| {
             let mut byte = [0];
             match reading.read(&mut byte) {
-                Ok(1) => state.heard.extend(byte),
+                Ok(1) => state.received.extend(byte),
                 _ => control.remove(),
             }
         })
         .unwrap();
     near.write_all(b"abc").unwrap();
-    turns(&mut server, &mut state, |state| state.heard == b"abc");
+    turns(&mut server, &mut state, |state| state.received == b"abc");
     drop(near);
     turns(&mut server, &mut state, |state| {
         state.every += 1;
@@ -211,7 +211,7 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
     let first = server.bind(path("first"), Kind::Seqpacket).unwrap();
     let token = first.serve::<dyn Count>().token();
     let mut state = State {
-        remote: Some(server.handle()),
+        handle: Some(server.handle()),
         ..State::default()
     };
     let third = path("third");
@@ -224,7 +224,7 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
             });
         })
         .unwrap();
-    let remote = server.handle();
+    let handle = server.handle();
     let running = std::thread::spawn(move || server.run(&mut state));
     let until = Instant::now() + PATIENCE;
     // A change is made between two turns, and not necessarily before the next reply.
@@ -238,7 +238,7 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
     assert!(count.open(path("second").to_str().unwrap()).unwrap());
     client("second").ticks().unwrap();
     client("third").ticks().unwrap();
-    remote.post(move |server| assert!(server.remove(token)));
+    handle.post(move |server| assert!(server.remove(token)));
     // A removed endpoint accepts no more connections. Its accepted connections stay.
     while Connection::open(path("first")).is_ok() {
         assert!(Instant::now() < until);
@@ -251,15 +251,15 @@ fn a_handler_and_a_timer_change_the_server_between_turns() {
 #[test]
 fn functions_posted_to_a_dropped_server_are_dropped() {
     let server = Server::<State>::new(Limits::default()).unwrap();
-    let remote = server.handle();
-    let (tell, told) = channel::<()>();
-    let late = tell.clone();
-    remote.post(move |_| tell.send(()).unwrap());
+    let handle = server.handle();
+    let (sender, receiver) = channel::<()>();
+    let late = sender.clone();
+    handle.post(move |_| sender.send(()).unwrap());
     drop(server);
-    remote.post(move |_| late.send(()).unwrap());
+    handle.post(move |_| late.send(()).unwrap());
     // All senders are dropped.
-    let told = told.recv_timeout(PATIENCE);
-    assert_eq!(told, Err(RecvTimeoutError::Disconnected));
+    let received = receiver.recv_timeout(PATIENCE);
+    assert_eq!(received, Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -302,15 +302,15 @@ fn another_event_loop_drives_a_client_by_its_descriptor() {
     let connection = Connection::open(&path).unwrap();
     connection.set_driven();
     let count = CountClient::new(connection.clone()).start();
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     for _ in 0..3 {
-        let tell = tell.clone();
+        let sender = sender.clone();
         let call = count.ticks().unwrap();
-        call.on_complete(move |answer| tell.send(answer.is_ok()).unwrap());
+        call.on_complete(move |reply| sender.send(reply.is_ok()).unwrap());
     }
     assert!(!connection.run_once().unwrap());
     assert!(connection.next_deadline().is_some());
-    assert!(told.try_recv().is_err(), "there is no reply yet");
+    assert!(receiver.try_recv().is_err(), "there is no reply yet");
     // The server accepts the connection, and then replies.
     while server
         .run_once(&mut state, Some(Duration::from_millis(20)))
@@ -320,14 +320,15 @@ fn another_event_loop_drives_a_client_by_its_descriptor() {
     {}
     assert!(readable(&connection, PATIENCE));
     while connection.run_once().unwrap() {}
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true, true]);
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [true, true, true]);
     assert_eq!(connection.next_deadline(), None);
 
     // This call gets no reply, and its timeout is reported.
     let hasty = connection.with_timeout(Duration::from_millis(1));
     let call = CountClient::new(hasty).start().ticks().unwrap();
-    call.on_complete(move |answer| {
-        tell.send(matches!(answer, Err(CallError::Deadline)))
+    call.on_complete(move |reply| {
+        sender
+            .send(matches!(reply, Err(CallError::Deadline)))
             .unwrap()
     });
     let due = connection.next_deadline().unwrap();
@@ -335,7 +336,7 @@ fn another_event_loop_drives_a_client_by_its_descriptor() {
         std::hint::spin_loop();
     }
     assert!(!connection.run_once().unwrap());
-    assert_eq!(told.try_recv(), Ok(true));
+    assert_eq!(receiver.try_recv(), Ok(true));
     drop(server);
     assert!(matches!(connection.run_once(), Err(Error::Closed)));
 }
@@ -378,28 +379,28 @@ fn start(connection: &Connection) -> PendingCall<u32> {
 }
 
 /// Receives a call and returns its id.
-fn hear(far: &mut Socket) -> serde_json::Value {
+fn receive(far: &mut Socket) -> serde_json::Value {
     let (Json(mut call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
     call.pointer_mut("/id").unwrap().take()
 }
 
-fn answer(far: &Socket, id: &serde_json::Value, result: &str) {
-    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-    send_raw(far, answer.as_bytes(), &[]).unwrap();
+fn send_reply(far: &Socket, id: &serde_json::Value, result: &str) {
+    let reply = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+    send_raw(far, reply.as_bytes(), &[]).unwrap();
 }
 
 #[test]
 fn an_event_loop_does_not_wait_for_a_thread_that_decodes_its_reply() {
     let (connection, mut far) = driven();
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let (answered, late) = (
         start(&connection),
         start(&connection.with_timeout(Duration::from_millis(1))),
     );
-    let id = hear(&mut far);
-    hear(&mut far);
-    let telling = tell.clone();
-    answered.on_complete(move |answer| telling.send(answer.ok()).unwrap());
+    let id = receive(&mut far);
+    receive(&mut far);
+    let telling = sender.clone();
+    answered.on_complete(move |reply| telling.send(reply.ok()).unwrap());
 
     let (reached, reading) = channel();
     let (go_on, go) = channel();
@@ -408,25 +409,25 @@ fn an_event_loop_does_not_wait_for_a_thread_that_decodes_its_reply() {
         GATE.set(Some((reached, go)));
         calling.call::<Slow, Infallible>("example.slow", &(1,))
     });
-    let slow = hear(&mut far);
-    answer(&far, &slow, r#"{"number":2}"#);
+    let slow = receive(&mut far);
+    send_reply(&far, &slow, r#"{"number":2}"#);
     reading.recv_timeout(PATIENCE).unwrap();
 
     // None of this waits for the other thread.
-    answer(&far, &id, "1");
+    send_reply(&far, &id, "1");
     assert!(readable(&connection, PATIENCE));
     let deadline = late.deadline().unwrap();
-    late.on_complete(move |answer| {
-        let late = matches!(answer, Err(CallError::Deadline));
-        tell.send(late.then_some(0)).unwrap();
+    late.on_complete(move |reply| {
+        let late = matches!(reply, Err(CallError::Deadline));
+        sender.send(late.then_some(0)).unwrap();
     });
     while Instant::now() < deadline {
         std::hint::spin_loop();
     }
     while connection.run_once().unwrap() {}
-    let mut told: Vec<_> = told.try_iter().collect();
-    told.sort_unstable();
-    assert_eq!(told, [Some(0), Some(1)]);
+    let mut received: Vec<_> = receiver.try_iter().collect();
+    received.sort_unstable();
+    assert_eq!(received, [Some(0), Some(1)]);
     assert_eq!(connection.next_deadline(), None);
     let quick = start(&connection);
     let (Json(cancel), _) = far.receive::<Json<serde_json::Value>>().unwrap();
@@ -434,8 +435,8 @@ fn an_event_loop_does_not_wait_for_a_thread_that_decodes_its_reply() {
         cancel["method"], "rpc.cancel",
         "the call that timed out is cancelled"
     );
-    let id = hear(&mut far);
-    answer(&far, &id, "3");
+    let id = receive(&mut far);
+    send_reply(&far, &id, "3");
     assert_eq!(quick.wait().unwrap(), 3);
 
     go_on.send(()).unwrap();
@@ -447,14 +448,14 @@ fn an_event_loop_polls_again_during_and_after_a_receive_by_another_thread() {
     let (connection, mut far) = driven();
     let calling = connection.clone();
     let calling = std::thread::spawn(move || calling.call::<u32, Infallible>("a.b", &(1,)));
-    let id = hear(&mut far);
+    let id = receive(&mut far);
     let until = Instant::now() + PATIENCE;
     // The thread has sent its call, and starts to receive a moment later.
     while connection.next_deadline().is_none() {
         assert!(!connection.run_once().unwrap());
         assert!(Instant::now() < until);
     }
-    answer(&far, &id, "2");
+    send_reply(&far, &id, "2");
     assert_eq!(calling.join().unwrap().unwrap(), 2);
     assert!(!connection.run_once().unwrap());
     assert_eq!(connection.next_deadline(), None);
@@ -463,29 +464,29 @@ fn an_event_loop_polls_again_during_and_after_a_receive_by_another_thread() {
 #[test]
 fn a_panic_in_one_callback_does_not_keep_others_from_running() {
     let (connection, mut far) = driven();
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     for number in 0..3 {
-        let tell = tell.clone();
-        start(&connection).on_complete(move |answer| {
+        let sender = sender.clone();
+        start(&connection).on_complete(move |reply| {
             assert_ne!(number, 1, "this one panics");
-            tell.send(answer.unwrap()).unwrap();
+            sender.send(reply.unwrap()).unwrap();
         });
     }
     for number in ["0", "1", "2"] {
-        let id = hear(&mut far);
-        answer(&far, &id, number);
+        let id = receive(&mut far);
+        send_reply(&far, &id, number);
     }
     while connection.run_once().unwrap() {}
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [0, 2]);
 
     let items = connection.stream::<u32, Infallible>("example.any", &(1,));
     let mut times = 0;
     items.unwrap().for_each(move |_| {
         times += 1;
-        tell.send(times).unwrap();
+        sender.send(times).unwrap();
         panic!("at the first item");
     });
-    let id = hear(&mut far);
+    let id = receive(&mut far);
     for _ in 0..2 {
         let item = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1,"more":true}}"#);
         send_raw(&far, item.as_bytes(), &[]).unwrap();
@@ -496,5 +497,5 @@ fn a_panic_in_one_callback_does_not_keep_others_from_running() {
         (&cancel["method"], &cancel["params"]["id"]),
         (&"rpc.cancel".into(), &id)
     );
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [1]);
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1]);
 }

@@ -26,7 +26,7 @@ use rustix::process::{
 use serde_json::{Value, json};
 
 /// Longer than a client waits before it checks for its server, and much shorter than the timeout of the test.
-const SEVERAL_LOOKS: Duration = Duration::from_millis(350);
+const SEVERAL_CHECKS: Duration = Duration::from_millis(350);
 
 /// The service of the server in another process.
 #[jsoncomm::service(name = "test.desk")]
@@ -183,12 +183,12 @@ fn open(path: &Path) -> Connection {
 
 /// Waits until the server has this many unanswered calls.
 fn wait_until_kept(path: &Path, count: usize) {
-    let desk = DeskClient::new(open(path));
-    wait_until(|| desk.kept().unwrap().0 >= count);
+    let client = DeskClient::new(open(path));
+    wait_until(|| client.kept().unwrap().0 >= count);
 }
 
-fn assert_closed<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, CallError<E>>) {
-    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+fn assert_closed<T: std::fmt::Debug, E: std::fmt::Debug>(reply: Result<T, CallError<E>>) {
+    assert!(matches!(reply, Err(CallError::Closed)), "{reply:?}");
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn a_call_to_a_killed_server_ends_long_before_its_deadline() {
         let server = Other::serve(&path, kind);
         let before = open_fds();
         let connection = open(&path);
-        let desk = DeskClient::new(connection.clone());
-        let waiting = std::thread::spawn(move || desk.never());
+        let client = DeskClient::new(connection.clone());
+        let waiting = std::thread::spawn(move || client.never());
         wait_until_kept(&path, 1);
         server.kill();
         assert_closed(waiting.join().unwrap());
@@ -216,12 +216,12 @@ fn a_call_without_a_deadline_ends_when_the_server_is_killed() {
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
-        let desk = DeskClient::new(open(&path).without_timeout());
-        let (tell, told) = channel();
-        std::thread::spawn(move || tell.send(desk.never()));
+        let client = DeskClient::new(open(&path).without_timeout());
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || sender.send(client.never()));
         wait_until_kept(&path, 1);
         server.kill();
-        assert_closed(told.recv_timeout(PATIENCE).unwrap());
+        assert_closed(receiver.recv_timeout(PATIENCE).unwrap());
     }
 }
 
@@ -231,13 +231,14 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
     for kind in KINDS {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
-        let desk = DeskClient::new(open(&path)).start();
-        let calls: Vec<PendingCall<u64>> = (0..6).map(|_| desk.never().unwrap()).collect();
-        let (tell, told) = channel();
-        desk.never()
+        let client = DeskClient::new(open(&path)).start();
+        let calls: Vec<PendingCall<u64>> = (0..6).map(|_| client.never().unwrap()).collect();
+        let (sender, receiver) = channel();
+        client
+            .never()
             .unwrap()
-            .on_complete(move |answer| tell.send(answer).unwrap());
-        let mut numbers = desk.stall(3).unwrap();
+            .on_complete(move |reply| sender.send(reply).unwrap());
+        let mut numbers = client.stall(3).unwrap();
         let first: Vec<u64> = (0..3).map(|_| numbers.next().unwrap().unwrap()).collect();
         assert_eq!(first, [0, 1, 2]);
         wait_until_kept(&path, 7);
@@ -247,20 +248,20 @@ fn all_calls_in_flight_end_when_the_server_is_killed() {
         // Polling without waiting detects the death, too.
         let mut looked_at = calls.next().unwrap();
         let until = Instant::now() + PATIENCE;
-        let answer = loop {
-            if let Some(answer) = looked_at.try_wait() {
-                break answer;
+        let reply = loop {
+            if let Some(reply) = looked_at.try_wait() {
+                break reply;
             }
             assert!(Instant::now() < until);
             std::thread::yield_now();
         };
-        assert_closed(answer);
+        assert_closed(reply);
         assert_closed(calls.next().unwrap().wait());
         let mut rest: Vec<_> = calls.collect();
-        while let Some((_, answer)) = PendingCall::wait_any(&mut rest) {
-            assert_closed(answer);
+        while let Some((_, reply)) = PendingCall::wait_any(&mut rest) {
+            assert_closed(reply);
         }
-        assert_closed(told.recv_timeout(PATIENCE).unwrap());
+        assert_closed(receiver.recv_timeout(PATIENCE).unwrap());
         assert_closed(numbers.next().unwrap());
         assert!(numbers.next().is_none());
     }
@@ -273,9 +274,9 @@ fn each_way_to_wait_detects_a_killed_server() {
         for way in 0..5 {
             let (_directory, path) = place();
             let server = Other::serve(&path, kind);
-            let desk = DeskClient::new(open(&path)).start();
-            let mut calls = vec![desk.never().unwrap(), desk.never().unwrap()];
-            let mut numbers = desk.stall(0).unwrap();
+            let client = DeskClient::new(open(&path)).start();
+            let mut calls = vec![client.never().unwrap(), client.never().unwrap()];
+            let mut numbers = client.stall(0).unwrap();
             wait_until_kept(&path, 2);
             server.kill();
             match way {
@@ -318,12 +319,13 @@ fn an_event_loop_knows_when_to_check_whether_the_server_lives() {
         let server = Other::serve(&path, kind);
         let connection = open(&path).without_timeout();
         connection.set_driven();
-        let desk = DeskClient::new(connection.clone()).start();
+        let client = DeskClient::new(connection.clone()).start();
         assert!(connection.next_deadline().is_none(), "nothing is in flight");
-        let (tell, told) = channel();
-        desk.never()
+        let (sender, receiver) = channel();
+        client
+            .never()
             .unwrap()
-            .on_complete(move |answer| tell.send(answer).unwrap());
+            .on_complete(move |reply| sender.send(reply).unwrap());
         wait_until_kept(&path, 1);
         server.kill();
         let until = Instant::now() + PATIENCE;
@@ -339,7 +341,7 @@ fn an_event_loop_knows_when_to_check_whether_the_server_lives() {
             )];
             rustix::event::poll(&mut fds, Some(&left)).unwrap();
         }
-        assert_closed(told.try_recv().unwrap());
+        assert_closed(receiver.try_recv().unwrap());
         assert!(connection.next_deadline().is_none());
     }
 }
@@ -351,16 +353,16 @@ fn a_server_under_sigstop_is_not_dead_and_its_late_reply_is_dropped() {
         let (_directory, path) = place();
         let server = Other::serve(&path, kind);
         let connection = open(&path);
-        let desk = DeskClient::new(connection.clone());
-        let pid = desk.echo(0).unwrap().pid;
+        let client = DeskClient::new(connection.clone());
+        let pid = client.echo(0).unwrap().pid;
         server.stop();
-        let late = DeskClient::new(connection.with_timeout(SEVERAL_LOOKS)).echo(1);
+        let late = DeskClient::new(connection.with_timeout(SEVERAL_CHECKS)).echo(1);
         assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
-        let in_flight = desk.start().echo(2).unwrap();
+        let in_flight = client.start().echo(2).unwrap();
         server.resume();
         assert_eq!(in_flight.wait().unwrap(), Echo { number: 2, pid });
         for number in 3..6 {
-            assert_eq!(desk.echo(number).unwrap(), Echo { number, pid });
+            assert_eq!(client.echo(number).unwrap(), Echo { number, pid });
         }
     }
 }
@@ -373,19 +375,19 @@ fn a_call_under_backpressure_ends_when_the_server_is_killed() {
             let (_directory, path) = place();
             let server = Other::serve(&path, kind);
             let connection = open(&path);
-            let desk = DeskClient::new(connection.clone());
-            desk.echo(0).unwrap();
-            let waiting = in_flight.then(|| desk.start().never().unwrap());
+            let client = DeskClient::new(connection.clone());
+            client.echo(0).unwrap();
+            let waiting = in_flight.then(|| client.start().never().unwrap());
             server.stop();
             // A deadline would pass on a busy machine before there is no room.
             let filler = [b' '; 100_000];
             while send(&connection, &filler, SendFlags::DONTWAIT).is_ok() {}
-            let (tell, told) = channel();
+            let (sender, receiver) = channel();
             let thread = std::thread::spawn(move || {
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
                 connection.notify("x.y", &("x".repeat(100_000),))
             });
-            told.recv_timeout(PATIENCE).unwrap();
+            receiver.recv_timeout(PATIENCE).unwrap();
             server.kill();
             assert_closed(thread.join().unwrap());
             waiting

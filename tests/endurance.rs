@@ -76,8 +76,8 @@ fn rounds(connection: &Connection, count: u64) {
         let sack = mill.pass(&null).unwrap();
         let unknown: PendingCall<()> = connection.start("test.mill.none", &(round,)).unwrap();
         let later = [mill.later(round).unwrap(), mill.later(round + 1).unwrap()];
-        let answers = PendingCall::wait_all(ground);
-        let stuck = answers.iter().filter(|answer| answer.is_err()).count();
+        let replies = PendingCall::wait_all(ground);
+        let stuck = replies.iter().filter(|reply| reply.is_err()).count();
         assert_eq!(stuck, 1);
         drop(sack.wait().unwrap());
         assert!(matches!(unknown.wait(), Err(CallError::Fault(_))));

@@ -105,8 +105,8 @@ fn calloop_drives_a_server_and_replies_from_a_timer() {
 #[test]
 fn tokio_drives_a_server_whose_tasks_reply_to_async_callers() {
     let said = text(&example_with("tokio_loop", &["tokio"]).output().unwrap());
-    let answers = "Good day, Ada!\nGood day, Grace!\nGood day, Mary!\n";
-    assert_eq!(said, format!("{answers}calls served from tokio: 3\n"));
+    let replies = "Good day, Ada!\nGood day, Grace!\nGood day, Mary!\n";
+    assert_eq!(said, format!("{replies}calls served from tokio: 3\n"));
 }
 
 /// A running `files serve` for a folder.
@@ -280,18 +280,18 @@ fn files_stops_on_a_signal_and_each_call_in_flight_ends() {
     for options in [&[][..], &["--seqpacket"]] {
         let daemon = Daemon::start(options);
         std::fs::write(daemon.folder.path().join("a.txt"), "content of a").unwrap();
-        let (tell, answered) = mpsc::channel();
-        let asking: Vec<_> = (0..10).map(|_| (daemon.stub(), tell.clone())).collect();
+        let (sender, answered) = mpsc::channel();
+        let asking: Vec<_> = (0..10).map(|_| (daemon.stub(), sender.clone())).collect();
         let asking: Vec<_> = asking
             .into_iter()
-            .map(|(files, tell)| {
+            .map(|(files, sender)| {
                 std::thread::spawn(move || {
                     loop {
                         match files.open("a.txt") {
                             Ok(opened) => assert_eq!(opened.len, 12),
                             Err(error) => return error,
                         }
-                        let _ = tell.send(());
+                        let _ = sender.send(());
                     }
                 })
             })

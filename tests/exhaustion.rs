@@ -84,7 +84,7 @@ const PING: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"example.desk.echo","pa
 const SWAP: &[u8] =
     br#"{"jsonrpc":"2.0","id":2,"method":"example.desk.swap","params":{"left":0,"right":1}}"#;
 
-fn hear(socket: &mut Socket) -> Value {
+fn receive(socket: &mut Socket) -> Value {
     socket.receive::<WithFds<Value>>().unwrap().0.json
 }
 
@@ -108,7 +108,7 @@ fn clients_wait_until_accept_has_a_descriptor_and_others_are_served() {
     drop(exhausted);
     let mut waiting = Socket::from_fd(waiting).unwrap();
     waiting.set_timeout(Some(PATIENCE));
-    assert_eq!(hear(&mut waiting)["result"], "x");
+    assert_eq!(receive(&mut waiting)["result"], "x");
     let (_, counts) = server.stop();
     assert_eq!((counts.accepted, counts.rejected), (2, 0));
     drop((waiting, polite));
@@ -124,28 +124,28 @@ fn a_message_beyond_the_open_file_limit_is_refused_and_the_next_received() {
         socket.set_timeout(Some(PATIENCE));
         let null = File::open("/dev/null").unwrap();
         send_raw(&socket, PING, &[]).unwrap();
-        assert_eq!(hear(&mut socket)["result"], "x");
+        assert_eq!(receive(&mut socket)["result"], "x");
         let before = open_fds();
         let mut exhausted = Exhausted::new();
         // None, and then one of two: the kernel truncates the message in both cases.
         for free in [0, 1] {
             exhausted.free(free);
             send_raw(&socket, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
-            let answer = hear(&mut socket);
+            let reply = receive(&mut socket);
             assert_eq!(
-                answer["error"]["code"],
+                reply["error"]["code"],
                 Fault::INVALID_DESCRIPTORS,
-                "{answer}"
+                "{reply}"
             );
-            let message = answer["error"]["message"].as_str().unwrap();
-            assert!(message.contains("limit of open files"), "{answer}");
-            assert_eq!(answer["id"], 2);
+            let message = reply["error"]["message"].as_str().unwrap();
+            assert!(message.contains("limit of open files"), "{reply}");
+            assert_eq!(reply["id"], 2);
             send_raw(&socket, PING, &[]).unwrap();
-            assert_eq!(hear(&mut socket)["result"], "x");
+            assert_eq!(receive(&mut socket)["result"], "x");
         }
         drop(exhausted);
         send_raw(&socket, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
-        assert_eq!(hear(&mut socket)["result"]["left"], 0);
+        assert_eq!(receive(&mut socket)["result"]["left"], 0);
         assert_open_fds(before);
     }
 }
@@ -159,7 +159,7 @@ fn lowering_the_limit_below_the_open_descriptors_disconnects_no_client() {
         let mut raw = Socket::connect(&server.path, kind).unwrap();
         raw.set_timeout(Some(PATIENCE));
         send_raw(&raw, PING, &[]).unwrap();
-        assert_eq!(hear(&mut raw)["result"], "x");
+        assert_eq!(receive(&mut raw)["result"], "x");
         let kind = match kind {
             Kind::Datagram => SocketType::DGRAM,
             Kind::Seqpacket => SocketType::SEQPACKET,
@@ -180,20 +180,20 @@ fn lowering_the_limit_below_the_open_descriptors_disconnects_no_client() {
                 assert_eq!(client.echo("a".into()).unwrap(), "a");
             }
             send_raw(&raw, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
-            let answer = hear(&mut raw);
+            let reply = receive(&mut raw);
             assert_eq!(
-                answer["error"]["code"],
+                reply["error"]["code"],
                 Fault::INVALID_DESCRIPTORS,
-                "{answer}"
+                "{reply}"
             );
         }
         setrlimit(Resource::Nofile, limit).unwrap();
         // The clients that connected meanwhile only had to wait.
         let mut late = Socket::from_fd(late).unwrap();
         late.set_timeout(Some(PATIENCE));
-        assert_eq!(hear(&mut late)["result"], "x");
+        assert_eq!(receive(&mut late)["result"], "x");
         send_raw(&raw, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
-        assert_eq!(hear(&mut raw)["result"]["left"], 0);
+        assert_eq!(receive(&mut raw)["result"]["left"], 0);
         assert_open_fds(before + usize::from(kind == SocketType::SEQPACKET));
         server.assert_busy_with(match kind {
             SocketType::DGRAM => 0,
@@ -207,12 +207,12 @@ const LARGE: usize = DATAGRAM_MAX + 1;
 
 /// Asserts that a call was not sent because no memfd could be opened.
 #[track_caller]
-fn assert_no_memfd<T: std::fmt::Debug>(answer: Result<T, CallError>) {
-    let operation = match &answer {
+fn assert_no_memfd<T: std::fmt::Debug>(reply: Result<T, CallError>) {
+    let operation = match &reply {
         Err(CallError::NotSent(Error::Os { operation, .. })) => *operation,
         _ => "",
     };
-    assert_eq!(operation, "memfd_create", "{answer:?}");
+    assert_eq!(operation, "memfd_create", "{reply:?}");
 }
 
 /// Returns a client that can send large messages.
@@ -227,16 +227,16 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let server = Running::start(kind, Clerk, |endpoint| {
-            let rule = move |peer: &Peer| tell.send(peer.pidfd().is_some()).is_ok();
+            let rule = move |peer: &Peer| sender.send(peer.pidfd().is_some()).is_ok();
             endpoint.with_pidfds().authorize(rule).serve::<dyn Desk>()
         });
         // Kept, so that closing it frees no descriptor below.
         let first = DeskClient::new(server.connect());
         assert_eq!(first.echo("a".into()).unwrap(), "a");
         // Unknown before Linux 6.5.
-        let known = told.recv_timeout(PATIENCE).unwrap();
+        let known = receiver.recv_timeout(PATIENCE).unwrap();
         let of = match kind {
             Kind::Datagram => SocketType::DGRAM,
             Kind::Seqpacket => SocketType::SEQPACKET,
@@ -245,7 +245,7 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
         let client = client.unwrap();
         let null = File::open("/dev/null").unwrap();
         // The server may still hold the pidfd of the last caller.
-        server.settle();
+        server.finish_turn();
         let mut exhausted = Exhausted::new();
         let address = SocketAddrUnix::new(&server.path).unwrap();
         rustix::net::connect(&client, &address).unwrap();
@@ -257,17 +257,17 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
         let mut client = Socket::from_fd(client).unwrap();
         client.set_timeout(Some(PATIENCE));
         send_raw(&client, PING, &[]).unwrap();
-        assert_eq!(hear(&mut client)["result"], "x");
-        assert!(!told.recv_timeout(PATIENCE).unwrap(), "{kind:?}");
+        assert_eq!(receive(&mut client)["result"], "x");
+        assert!(!receiver.recv_timeout(PATIENCE).unwrap(), "{kind:?}");
         // Truncated control data: no descriptor fits, and then only the first.
         for free in [0, 1] {
             exhausted.free(free);
             send_raw(&client, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
-            let answer = hear(&mut client);
+            let reply = receive(&mut client);
             assert_eq!(
-                answer["error"]["code"],
+                reply["error"]["code"],
                 Fault::INVALID_DESCRIPTORS,
-                "{answer}"
+                "{reply}"
             );
         }
         drop(exhausted);
@@ -279,7 +279,7 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
             Kind::Seqpacket => 1,
         };
         let said: Vec<bool> = (0..judged)
-            .map(|_| told.recv_timeout(PATIENCE).unwrap())
+            .map(|_| receiver.recv_timeout(PATIENCE).unwrap())
             .collect();
         assert_eq!(said.last(), Some(&known), "{kind:?}");
         drop((server, first, client, again, null));
@@ -292,21 +292,21 @@ fn a_payload_beyond_the_open_file_limit_is_an_error_and_the_next_is_sent() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
-        let desk = large(&server);
+        let client = large(&server);
         let text = "x".repeat(LARGE);
         let other = large(&server);
-        for desk in [&desk, &other] {
-            assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        for client in [&client, &other] {
+            assert_eq!(client.echo("a".into()).unwrap(), "a");
         }
         let before = open_fds();
         let exhausted = Exhausted::new();
-        assert_no_memfd(desk.echo(text.clone()));
-        assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        assert_no_memfd(client.echo(text.clone()));
+        assert_eq!(client.echo("a".into()).unwrap(), "a");
         drop(exhausted);
-        assert_eq!(desk.echo(text).unwrap().len(), LARGE);
+        assert_eq!(client.echo(text).unwrap().len(), LARGE);
         // A reply waits until a descriptor is free. Others do not.
         let exhausted = Exhausted::new();
-        let waiting = desk.start().large(LARGE).unwrap();
+        let waiting = client.start().large(LARGE).unwrap();
         assert_eq!(other.echo("a".into()).unwrap(), "a");
         drop(exhausted);
         assert_eq!(waiting.wait().unwrap().len(), LARGE);
@@ -337,26 +337,26 @@ fn a_payload_above_the_file_size_limit_is_an_error_and_the_next_is_sent() {
     alone!();
     for kind in KINDS {
         let server = start(kind);
-        let desk = large(&server);
-        assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        let client = large(&server);
+        assert_eq!(client.echo("a".into()).unwrap(), "a");
         let before = open_fds();
         for limit in [0, LARGE - 1] {
             let _files = Files::up_to(limit);
-            assert_no_memfd(desk.echo("x".repeat(LARGE)));
-            assert_eq!(desk.echo("a".into()).unwrap(), "a");
+            assert_no_memfd(client.echo("x".repeat(LARGE)));
+            assert_eq!(client.echo("a".into()).unwrap(), "a");
         }
         let files = Files::up_to(0);
         // The server cannot send this, replies with a fault and continues.
-        match desk.large(LARGE) {
+        match client.large(LARGE) {
             Err(CallError::Fault(fault)) => {
                 assert_eq!(fault.code, Fault::INTERNAL_ERROR, "{fault}")
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(desk.echo("a".into()).unwrap(), "a");
+        assert_eq!(client.echo("a".into()).unwrap(), "a");
         drop(files);
         let _files = Files::up_to(2 * LARGE);
-        assert_eq!(desk.large(LARGE).unwrap().len(), LARGE);
+        assert_eq!(client.large(LARGE).unwrap().len(), LARGE);
         assert_open_fds(before);
     }
 }

@@ -48,7 +48,7 @@ trait Vault {
     /// Blocks the server until the test releases it.
     fn wait(&mut self) -> Swapped;
     /// Returns how often `tell` has run.
-    fn told(&mut self) -> u64;
+    fn stats(&mut self) -> u64;
     /// Takes what may panic while it is read.
     fn read(&mut self, shell: handlers::Shell) -> u64;
     /// Takes what panics when it is dropped.
@@ -70,7 +70,7 @@ struct Swapped {
 
 /// Requests with deferred replies, or none.
 #[derive(Debug, Message)]
-#[message(service = "test.late", reply = Told, error = handlers::Bomb)]
+#[message(service = "test.late", reply = LateReply, error = handlers::Bomb)]
 enum Ask {
     /// The handler drops the reply.
     Drop {
@@ -96,7 +96,7 @@ enum Ask {
 }
 
 #[derive(Debug, Message)]
-enum Told {
+enum LateReply {
     Done,
     Back {
         #[fd]
@@ -109,10 +109,10 @@ enum Told {
 struct State {
     /// Reports that `wait` has been called, and blocks it.
     gate: Option<(Sender<()>, Receiver<()>)>,
-    told: u64,
+    tells: u64,
     /// Reports when the thread may reply.
     after: Option<Receiver<()>>,
-    kept: Vec<(OwnedFd, Reply<Told, handlers::Bomb>)>,
+    kept: Vec<(OwnedFd, Reply<LateReply, handlers::Bomb>)>,
 }
 
 impl Vault for State {
@@ -130,11 +130,11 @@ impl Vault for State {
     }
 
     fn tell(&mut self, _sink: OwnedFd) {
-        self.told += 1;
+        self.tells += 1;
     }
 
-    fn told(&mut self) -> u64 {
-        self.told
+    fn stats(&mut self) -> u64 {
+        self.tells
     }
 
     fn part(&mut self, call: &mut Call, with: OwnedFd) -> u64 {
@@ -188,7 +188,7 @@ fn call(id: u64, method: &str, params: &str) -> String {
 
 /// A server, a hostile client that sends anything, and a client that keeps to the rules.
 #[derive(Debug)]
-struct Bench {
+struct Fixture {
     server: Running<State>,
     raw: Socket,
     polite: VaultClient,
@@ -198,7 +198,7 @@ struct Bench {
     pings: u64,
 }
 
-impl Bench {
+impl Fixture {
     fn start(kind: Kind) -> Self {
         Self::with(kind, State::default())
     }
@@ -215,7 +215,7 @@ impl Bench {
             endpoint.serve::<dyn Vault>().handle::<Ask>()
         });
         let polite = VaultClient::new(server.connect());
-        let mut bench = Self {
+        let mut fixture = Self {
             raw: raw(&server, kind),
             server,
             polite,
@@ -223,14 +223,14 @@ impl Bench {
             before,
             pings: 0,
         };
-        bench.ping();
+        fixture.ping();
         assert_eq!(
-            bench.ask(call(1, "ping", r#"{"number":1}"#), &[])["result"],
+            fixture.ask(call(1, "ping", r#"{"number":1}"#), &[])["result"],
             1
         );
-        bench.pings += 1;
-        bench.fds = open_fds();
-        bench
+        fixture.pings += 1;
+        fixture.fds = open_fds();
+        fixture
     }
 
     /// Asserts that the other client is answered.
@@ -241,30 +241,30 @@ impl Bench {
     }
 
     /// Takes the number of open descriptors, which includes those of the test, as the one to return to.
-    fn hold(&mut self) {
+    fn count_fds(&mut self) {
         self.fds = open_fds();
     }
 
-    fn say(&self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
+    fn send(&self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
         send_raw(&self.raw, text.as_ref(), fds).unwrap();
     }
 
     /// Receives the next message at the hostile client.
     #[track_caller]
-    fn hear(&mut self) -> (Value, Fds) {
+    fn receive(&mut self) -> (Value, Fds) {
         let message = self.raw.receive::<WithFds<Value>>().unwrap().0;
         (message.json, message.fds)
     }
 
     #[track_caller]
     fn ask(&mut self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) -> Value {
-        self.say(text, fds);
-        self.hear().0
+        self.send(text, fds);
+        self.receive().0
     }
 
     /// Asserts that a message is answered with this fault.
     #[track_caller]
-    fn refused(
+    fn assert_refused(
         &mut self,
         text: impl AsRef<[u8]>,
         fds: &[BorrowedFd<'_>],
@@ -277,31 +277,31 @@ impl Bench {
             .chars()
             .take(150)
             .collect();
-        let answer = self.ask(text, fds);
-        let error = &answer["error"];
-        assert_eq!(answer["jsonrpc"], "2.0");
-        assert_eq!(answer["id"], id, "{quote}: {answer}");
-        assert_eq!(error["code"], code, "{quote}: {answer}");
-        assert_eq!(error["data"]["field"].as_str(), field, "{quote}: {answer}");
-        assert_eq!(answer.as_object().unwrap().len(), 3, "{answer}");
-        assert!(answer.to_string().len() < 1000, "{answer}");
-        self.sound();
+        let reply = self.ask(text, fds);
+        let error = &reply["error"];
+        assert_eq!(reply["jsonrpc"], "2.0");
+        assert_eq!(reply["id"], id, "{quote}: {reply}");
+        assert_eq!(error["code"], code, "{quote}: {reply}");
+        assert_eq!(error["data"]["field"].as_str(), field, "{quote}: {reply}");
+        assert_eq!(reply.as_object().unwrap().len(), 3, "{reply}");
+        assert!(reply.to_string().len() < 1000, "{reply}");
+        self.assert_healthy();
     }
 
     /// Asserts that a message is not answered: what comes next is the reply to the next call.
     #[track_caller]
-    fn ignored(&mut self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
-        self.say(text, fds);
-        let answer = self.ask(call(99, "ping", r#"{"number":99}"#), &[]);
-        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 99, "result": 99}));
+    fn assert_ignored(&mut self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
+        self.send(text, fds);
+        let reply = self.ask(call(99, "ping", r#"{"number":99}"#), &[]);
+        assert_eq!(reply, json!({"jsonrpc": "2.0", "id": 99, "result": 99}));
         self.pings += 1;
-        self.sound();
+        self.assert_healthy();
     }
 
     /// Asserts that the other client is served and no descriptor is left. Unused ones are closed on another thread, and
     /// those of a disconnected peer when the server notices.
     #[track_caller]
-    fn sound(&mut self) {
+    fn assert_healthy(&mut self) {
         let start = Instant::now();
         self.ping();
         while open_fds() != self.fds && start.elapsed() < PATIENCE {

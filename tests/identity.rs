@@ -33,12 +33,12 @@ fn start(
     kind: Kind,
     serve: impl FnOnce(Endpoint<'_, Tells>) -> Endpoint<'_, Tells>,
 ) -> (Running<Tells>, Receiver<Option<Peer>>) {
-    let (tell, told) = channel();
-    let server = Running::start(kind, Tells(tell), |endpoint| {
+    let (sender, receiver) = channel();
+    let server = Running::start(kind, Tells(sender), |endpoint| {
         serve(endpoint).serve::<dyn Who>()
     });
     open_to_all(&server.path);
-    (server, told)
+    (server, receiver)
 }
 
 /// Lets every user connect to the socket file.
@@ -48,8 +48,8 @@ fn open_to_all(path: &Path) {
     }
 }
 
-fn heard(told: &Receiver<Option<Peer>>) -> Peer {
-    told.recv_timeout(PATIENCE).unwrap().unwrap()
+fn received(callers: &Receiver<Option<Peer>>) -> Peer {
+    callers.recv_timeout(PATIENCE).unwrap().unwrap()
 }
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tests.who.am_i","params":{}}"#;
@@ -107,15 +107,15 @@ for line in sys.stdin:
     /// Makes one call and returns its reply.
     fn call(&mut self) -> Value {
         self.tell("call");
-        let mut answer = Vec::new();
+        let mut reply = Vec::new();
         let output = self.0.stdout.as_mut().unwrap();
-        while answer.last() != Some(&b'\n') {
+        while reply.last() != Some(&b'\n') {
             let mut byte = [0];
             assert!(is_readable(output.as_fd()), "no reply");
             assert_eq!(output.read(&mut byte).unwrap(), 1, "it has ended");
-            answer.extend(byte);
+            reply.extend(byte);
         }
-        serde_json::from_slice(&answer).unwrap()
+        serde_json::from_slice(&reply).unwrap()
     }
 
     fn kill(mut self) {
@@ -172,9 +172,9 @@ fn is_root() -> bool {
 #[test]
 fn the_peer_of_a_connection_is_known_with_its_groups() {
     alone!();
-    let (server, told) = start(Kind::Seqpacket, |endpoint| endpoint);
+    let (server, callers) = start(Kind::Seqpacket, |endpoint| endpoint);
     assert!(WhoClient::new(server.connect()).am_i().unwrap());
-    let peer = heard(&told);
+    let peer = received(&callers);
     let own = rustix::process::getgroups().unwrap();
     let own: Vec<u32> = own.into_iter().map(|group| group.as_raw()).collect();
     assert_eq!(peer.uid(), rustix::process::geteuid().as_raw());
@@ -192,11 +192,11 @@ fn groups_are_known_up_to_the_limit_and_on_connections_only() {
         return;
     }
     for kind in KINDS {
-        let (server, told) = start(kind, |endpoint| endpoint);
+        let (server, callers) = start(kind, |endpoint| endpoint);
         for count in [0, 1, 2, 1024, 1025, 65536] {
             let mut client = Client::start(&server.path, kind, Some(count));
             assert_eq!(client.call()["result"], true);
-            let peer = heard(&told);
+            let peer = received(&callers);
             assert_eq!((peer.uid(), peer.gid()), (STRANGER, Some(STRANGER)));
             let known = kind == Kind::Seqpacket && count <= 1024;
             let groups: Vec<u32> = (STRANGER..STRANGER + count).collect();
@@ -220,8 +220,8 @@ fn a_rule_can_authorize_the_members_of_a_group() {
     });
     for (groups, want) in [(2, Some(Fault::NOT_AUTHORIZED)), (3, None), (10, None)] {
         let mut client = Client::start(&server.path, Kind::Seqpacket, Some(groups));
-        let answer = client.call();
-        assert_eq!(answer["error"]["code"].as_i64(), want, "{groups}");
+        let reply = client.call();
+        assert_eq!(reply["error"]["code"].as_i64(), want, "{groups}");
     }
 }
 
@@ -230,14 +230,14 @@ fn a_pidfd_refers_to_the_connecting_or_sending_process_and_reports_its_end() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
-        let (server, told) = start(kind, |endpoint| endpoint.with_pidfds());
+        let (server, callers) = start(kind, |endpoint| endpoint.with_pidfds());
         let mut clients = [(); 2].map(|()| Client::start(&server.path, kind, None));
         for _ in 0..2 {
             for client in &mut clients {
                 assert_eq!(client.call()["result"], true);
             }
         }
-        let peers = [(); 4].map(|()| heard(&told));
+        let peers = [(); 4].map(|()| received(&callers));
         if peers[0].pidfd().is_none() && !has_linux((6, 5)) {
             continue;
         }
@@ -263,13 +263,13 @@ fn a_pidfd_is_held_with_its_connection_or_while_its_message_is_handled() {
     alone!();
     for kind in KINDS {
         let pidfds = usize::from(has_linux((6, 5)) && kind == Kind::Seqpacket);
-        let (server, told) = start(kind, |endpoint| endpoint.with_pidfds());
+        let (server, callers) = start(kind, |endpoint| endpoint.with_pidfds());
         let before = open_fds();
         let clients = [(); 3].map(|()| server.connect());
         for client in &clients {
             for _ in 0..3 {
                 assert!(WhoClient::new(client.clone()).am_i().unwrap());
-                drop(heard(&told));
+                drop(received(&callers));
             }
         }
         let each = match kind {
@@ -286,9 +286,9 @@ fn a_pidfd_is_held_with_its_connection_or_while_its_message_is_handled() {
 fn an_endpoint_has_pidfds_only_if_requested() {
     alone!();
     for kind in KINDS {
-        let (server, told) = start(kind, |endpoint| endpoint);
+        let (server, callers) = start(kind, |endpoint| endpoint);
         assert!(WhoClient::new(server.connect()).am_i().unwrap());
-        assert!(heard(&told).pidfd().is_none());
+        assert!(received(&callers).pidfd().is_none());
     }
 }
 
@@ -318,13 +318,13 @@ except OSError: print('unknown')";
         }
         endpoint.serve::<dyn Who>();
         let held = open_fds();
-        let (tell, told) = channel();
-        let mut state = Tells(tell);
+        let (sender, receiver) = channel();
+        let mut state = Tells(sender);
         let client = jsoncomm::Connection::open(&path).unwrap();
         for _ in 0..3 {
             let mut started = WhoClient::new(client.clone()).start().am_i().unwrap();
             let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
-            let peer = heard(&told);
+            let peer = received(&receiver);
             let known = peer.pidfd().is_some();
             assert_eq!(known, asks && set.stdout.is_empty());
             assert!(started.try_wait().unwrap().unwrap());
@@ -356,8 +356,8 @@ fn the_sender_of_a_datagram_queued_before_adopt_is_known_with_so_passcred() {
             .authorize(move |peer| peer.uid() == me)
             .serve::<dyn Who>();
         let late = client.am_i().unwrap();
-        let (tell, _told) = channel();
-        let mut state = Tells(tell);
+        let (sender, _told) = channel();
+        let mut state = Tells(sender);
         while server.counts().received < 2 {
             let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
         }
@@ -389,11 +389,11 @@ fn a_peer_that_has_exited_is_known_and_never_confused_with_another() {
         let mut client = Client::start(&path, kind, None);
         client.tell("send and end");
         assert!(client.0.wait().unwrap().success());
-        let (tell, told) = channel();
-        let mut state = Tells(tell);
+        let (sender, receiver) = channel();
+        let mut state = Tells(sender);
         let peer = loop {
             let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
-            if let Ok(peer) = told.try_recv() {
+            if let Ok(peer) = receiver.try_recv() {
                 break peer.unwrap();
             }
             assert_eq!(server.counts().refused + server.counts().closed, 0);
@@ -409,15 +409,15 @@ fn a_peer_that_has_exited_is_known_and_never_confused_with_another() {
 #[test]
 fn a_rule_that_panics_authorizes_no_client_and_the_server_continues() {
     for kind in KINDS {
-        let (server, told) = start(kind, |endpoint| endpoint.authorize(|_| panic!("a rule")));
+        let (server, callers) = start(kind, |endpoint| endpoint.authorize(|_| panic!("a rule")));
         for _ in 0..3 {
-            let answer = WhoClient::new(server.connect()).am_i();
-            let Err(CallError::Fault(fault)) = answer else {
-                panic!("{answer:?}");
+            let reply = WhoClient::new(server.connect()).am_i();
+            let Err(CallError::Fault(fault)) = reply else {
+                panic!("{reply:?}");
             };
             assert_eq!(fault.code, Fault::NOT_AUTHORIZED);
         }
         server.stop();
-        assert_eq!(told.try_iter().count(), 0);
+        assert_eq!(callers.try_iter().count(), 0);
     }
 }

@@ -99,17 +99,17 @@ fn wait_any_returns_the_first_reply_and_wait_all_all_in_order() {
         let swap = SwapClient::new(server.connect()).start();
         let mut calls: Vec<_> = (0..4).map(|number| swap.swap(number).unwrap()).collect();
         let mut order = Vec::new();
-        while let Some((_, answer)) = PendingCall::wait_any(&mut calls) {
-            order.push(answer.unwrap().number);
+        while let Some((_, reply)) = PendingCall::wait_any(&mut calls) {
+            order.push(reply.unwrap().number);
         }
         order.sort_unstable();
         assert_eq!(order, [0, 1, 2, 3]);
         let calls = (0..6).map(|number| swap.plain(number).unwrap());
-        let answers: Vec<u32> = PendingCall::wait_all(calls.collect::<Vec<_>>())
+        let replies: Vec<u32> = PendingCall::wait_all(calls.collect::<Vec<_>>())
             .into_iter()
             .map(Result::unwrap)
             .collect();
-        assert_eq!(answers, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(replies, [0, 1, 2, 3, 4, 5]);
         assert!(PendingCall::<u32>::wait_any(&mut Vec::new()).is_none());
     }
 }
@@ -125,8 +125,8 @@ fn try_wait_never_blocks() {
     let mut second = swap.start().swap(2).unwrap();
     let until = Instant::now() + PATIENCE;
     let look = |call: &mut PendingCall<Paired>| loop {
-        if let Some(answer) = call.try_wait() {
-            break answer.unwrap().number;
+        if let Some(reply) = call.try_wait() {
+            break reply.unwrap().number;
         }
         assert!(Instant::now() < until);
     };
@@ -149,13 +149,13 @@ fn a_call_whose_reply_was_taken_is_closed() {
         call
     };
     assert!(matches!(given().wait(), Err(CallError::Closed)));
-    let (tell, told) = channel();
-    given().on_complete(move |answer| tell.send(answer).unwrap());
-    let answer = told.recv_timeout(PATIENCE).unwrap();
-    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+    let (sender, receiver) = channel();
+    given().on_complete(move |reply| sender.send(reply).unwrap());
+    let reply = receiver.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(reply, Err(CallError::Closed)), "{reply:?}");
     let mut calls = vec![swap.plain(2).unwrap(), given()];
-    let (place, answer) = PendingCall::wait_any(&mut calls).unwrap();
-    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+    let (place, reply) = PendingCall::wait_any(&mut calls).unwrap();
+    assert!(matches!(reply, Err(CallError::Closed)), "{reply:?}");
     assert_eq!((place, calls.remove(0).wait().unwrap()), (1, 2));
 }
 
@@ -167,17 +167,17 @@ fn a_deadline_ends_only_its_own_call() {
     let hasty = SwapClient::new(connection.with_timeout(Duration::from_millis(5))).start();
     let patient = SwapClient::new(connection).start();
     let mut calls = vec![patient.swap(1).unwrap(), patient.swap(2).unwrap()];
-    let (place, answer) = PendingCall::wait_any(&mut calls).unwrap();
+    let (place, reply) = PendingCall::wait_any(&mut calls).unwrap();
     assert_eq!(
-        (place, answer.unwrap().number),
+        (place, reply.unwrap().number),
         (1, 2),
         "it has its reply before the first"
     );
     assert_eq!(calls.remove(0).wait().unwrap().number, 1);
     // This call gets its reply only when another arrives.
     calls.push(hasty.swap(3).unwrap());
-    let (place, answer) = PendingCall::wait_any(&mut calls).unwrap();
-    assert!(matches!((place, answer), (0, Err(CallError::Deadline))));
+    let (place, reply) = PendingCall::wait_any(&mut calls).unwrap();
+    assert!(matches!((place, reply), (0, Err(CallError::Deadline))));
     assert!(calls.is_empty());
 }
 

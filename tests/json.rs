@@ -31,7 +31,7 @@ trait Taker {
     /// Returns the number.
     fn ping(&mut self, number: u64) -> u64;
     /// Returns its arguments.
-    fn any(&mut self, value: Value, #[fd] file: OwnedFd) -> Held;
+    fn any(&mut self, value: Value, #[fd] file: OwnedFd) -> ValueWithFile;
     /// Takes a struct that ignores unknown members.
     fn take(&mut self, #[fd] plain: Plain) -> u64;
     /// Returns the numbers.
@@ -43,7 +43,7 @@ trait Taker {
 }
 
 #[derive(Debug, Message)]
-struct Held {
+struct ValueWithFile {
     value: Value,
     #[fd]
     file: OwnedFd,
@@ -96,8 +96,8 @@ impl Taker for Server {
         number
     }
 
-    fn any(&mut self, value: Value, file: OwnedFd) -> Held {
-        Held { value, file }
+    fn any(&mut self, value: Value, file: OwnedFd) -> ValueWithFile {
+        ValueWithFile { value, file }
     }
 
     fn take(&mut self, plain: Plain) -> u64 {
@@ -195,15 +195,15 @@ impl Served {
     fn ask_text(&self, text: &str) -> String {
         send_raw(&self.raw, text.as_bytes(), &[]).unwrap();
         set_socket_timeout(&self.raw, Timeout::Recv, Some(PATIENCE)).unwrap();
-        let mut answer = vec![0; 10_000];
-        let (length, _) = recv(&self.raw, &mut *answer, RecvFlags::empty()).unwrap();
-        answer.truncate(length);
-        String::from_utf8(answer).unwrap()
+        let mut reply = vec![0; 10_000];
+        let (length, _) = recv(&self.raw, &mut *reply, RecvFlags::empty()).unwrap();
+        reply.truncate(length);
+        String::from_utf8(reply).unwrap()
     }
 
     /// Asserts that a text gets this fault with this id, and has no other effect.
     #[track_caller]
-    fn refused(
+    fn assert_refused(
         &mut self,
         text: impl AsRef<[u8]>,
         fds: usize,
@@ -211,18 +211,18 @@ impl Served {
         field: Option<&str>,
     ) {
         let quote = quote(text.as_ref());
-        let answer = self.ask(text, fds);
-        let error = &answer["error"];
-        assert_eq!(error["code"], code, "{quote}: {answer}");
-        assert_eq!(answer["id"], json!(id), "{quote}: {answer}");
-        assert_eq!(error["data"]["field"].as_str(), field, "{quote}: {answer}");
-        assert!(answer.to_string().len() < 1000, "{answer}");
-        self.sound();
+        let reply = self.ask(text, fds);
+        let error = &reply["error"];
+        assert_eq!(error["code"], code, "{quote}: {reply}");
+        assert_eq!(reply["id"], json!(id), "{quote}: {reply}");
+        assert_eq!(error["data"]["field"].as_str(), field, "{quote}: {reply}");
+        assert!(reply.to_string().len() < 1000, "{reply}");
+        self.assert_healthy();
     }
 
     /// Asserts that the other client is served, and no descriptor is left.
     #[track_caller]
-    fn sound(&mut self) {
+    fn assert_healthy(&mut self) {
         assert_eq!(self.polite.ping(2).unwrap(), 2);
         assert_open_fds(self.fds);
     }
@@ -240,14 +240,14 @@ impl Served {
 /// Replies to calls with these texts, in which `ID` is the id, with one descriptor each, and to each following call
 /// with a valid reply. Passes the results of the calls to `check`.
 #[track_caller]
-fn answered(texts: &[Vec<u8>], check: impl Fn(&str, Result<Held, CallError<Nested>>)) {
+fn answered(texts: &[Vec<u8>], check: impl Fn(&str, Result<ValueWithFile, CallError<Nested>>)) {
     for kind in KINDS {
         let before = open_fds();
         let (connection, far) = against(kind, texts.to_vec());
         for text in texts {
             let quote = quote(text);
             check(&quote, connection.call("test.json.any", &[0]));
-            let good: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+            let good: Result<ValueWithFile, CallError> = connection.call("test.json.any", &[0]);
             assert_eq!(good.unwrap().value, 7, "after {quote}");
         }
         drop((connection, far.join().unwrap()));

@@ -40,7 +40,7 @@ trait Keeper {
     /// Blocks longer than its caller waits.
     fn slow(&mut self, call: &mut Call) -> Result<u32, Trouble>;
     /// Returns how many calls were cancelled, and the timeout of the last caller in milliseconds.
-    fn told(&mut self, call: &mut Call) -> (u32, u64);
+    fn stats(&mut self, call: &mut Call) -> (u32, u64);
     /// Takes its reply, sends 2 if `at_once`, and returns 1.
     fn both(&mut self, call: &mut Call, at_once: bool) -> u32;
     /// Returns the `Deferred` of an earlier call.
@@ -110,7 +110,7 @@ impl Keeper for Shelf {
         Ok(1)
     }
 
-    fn told(&mut self, call: &mut Call) -> (u32, u64) {
+    fn stats(&mut self, call: &mut Call) -> (u32, u64) {
         let left = call.deadline().unwrap() - Instant::now();
         let millis = u64::try_from(left.as_millis()).unwrap();
         (self.cancelled.load(Ordering::SeqCst), millis)
@@ -161,8 +161,8 @@ fn deferred_replies_come_in_any_order_with_their_descriptors() {
             Err(CallError::Service(Trouble::NoLuck))
         ));
         assert_eq!(keeper.give().unwrap(), 8);
-        for (number, answer) in (0..).zip(PendingCall::wait_all(calls)) {
-            let gift = answer.unwrap();
+        for (number, reply) in (0..).zip(PendingCall::wait_all(calls)) {
+            let gift = reply.unwrap();
             assert_eq!(gift.number, number);
             assert_eq!(gift.file.is_some(), number % 2 == 0);
         }
@@ -198,7 +198,7 @@ fn a_cancelled_call_runs_its_on_cancel_callback() {
         let keeper = KeeperClient::new(server.connect());
         let kept = keeper.start().keep(1).unwrap();
         drop(keeper.start().keep(2).unwrap());
-        assert_eq!(keeper.told().unwrap().0, 1);
+        assert_eq!(keeper.stats().unwrap().0, 1);
         assert_eq!(keeper.give().unwrap(), 1, "the other is not cancelled");
         assert_eq!(kept.wait().unwrap().number, 1);
         let (_, counts) = server.stop();
@@ -220,7 +220,7 @@ fn a_hang_up_cancels_the_deferred_calls_of_the_caller() {
         other.send(&Json(call)).unwrap();
     }
     drop(other);
-    wait_until(|| keeper.told().unwrap().0 >= 2);
+    wait_until(|| keeper.stats().unwrap().0 >= 2);
     assert_eq!(keeper.give().unwrap(), 1);
     assert_eq!(mine.wait().unwrap().number, 3);
 }
@@ -234,13 +234,13 @@ fn the_timeout_of_a_caller_is_sent_and_limited_by_the_server() {
         endpoint.serve::<dyn Keeper>()
     });
     let connection = server.connect();
-    let told = |timeout| {
+    let timeout_for = |timeout| {
         let keeper = KeeperClient::new(connection.with_timeout(Duration::from_millis(timeout)));
-        keeper.told().unwrap().1
+        keeper.stats().unwrap().1
     };
-    assert!((1..=3_000).contains(&told(3_000)));
-    assert!((3_001..=5_000).contains(&told(60_000)));
-    assert!((3_001..=5_000).contains(&told(u64::MAX)));
+    assert!((1..=3_000).contains(&timeout_for(3_000)));
+    assert!((3_001..=5_000).contains(&timeout_for(60_000)));
+    assert!((3_001..=5_000).contains(&timeout_for(u64::MAX)));
 }
 
 #[test]
@@ -315,8 +315,8 @@ fn a_method_that_takes_its_reply_and_returns_a_value_sends_one_reply() {
                 "jsonrpc": "2.0", "id": id, "method": method, "params": params,
             });
             raw.send(&Json(call)).unwrap();
-            let Json(answer): Json<serde_json::Value> = raw.receive().unwrap().0;
-            (answer["id"].clone(), answer["result"].clone())
+            let Json(reply): Json<serde_json::Value> = raw.receive().unwrap().0;
+            (reply["id"].clone(), reply["result"].clone())
         };
         for (id, at_once, result) in [(1, true, 2), (2, false, 1)] {
             assert_eq!(ask(id, "both", &[at_once]), (id.into(), result.into()));
@@ -362,7 +362,7 @@ fn too_many_deferred_calls_of_one_caller_are_refused_as_busy_and_others_served()
         };
         assert_eq!(fault.code, Fault::BUSY);
         assert!(
-            keeper.told().is_ok(),
+            keeper.stats().is_ok(),
             "a call that is not deferred is served"
         );
         let theirs = other.start().keep(4).unwrap();

@@ -266,8 +266,8 @@ impl Bound {
         };
         let mut client = Socket::connect(address, kind).expect("a server");
         client.send("hello").expect("room");
-        let (heard, _) = self.receiver().receive::<String>().expect("a message");
-        assert_eq!(heard, "hello");
+        let (received, _) = self.receiver().receive::<String>().expect("a message");
+        assert_eq!(received, "hello");
     }
 }
 
@@ -347,7 +347,7 @@ pub fn nested() -> Slow {
 pub struct Running<S> {
     /// Where its socket is.
     pub path: PathBuf,
-    remote: ServerHandle<S>,
+    handle: ServerHandle<S>,
     thread: Option<JoinHandle<(S, Counts)>>,
     _directory: TempDir,
 }
@@ -373,14 +373,14 @@ impl<S: Send + 'static> Running<S> {
         let path = directory.path().join("test.sock");
         let mut server = Server::new(limits).expect("a server");
         serve(server.bind(&path, kind).expect("a socket"));
-        let remote = server.handle();
+        let handle = server.handle();
         let thread = std::thread::spawn(move || {
             server.run(&mut state).expect("the loop goes on");
             (state, server.counts())
         });
         Self {
             path,
-            remote,
+            handle,
             thread: Some(thread),
             _directory: directory,
         }
@@ -395,11 +395,11 @@ impl<S: Send + 'static> Running<S> {
 
     /// Returns the statistics of the server.
     pub fn stats(&self) -> Stats {
-        let (tell, told) = channel();
-        self.remote.post(move |server| {
-            let _ = tell.send(server.stats());
+        let (sender, receiver) = channel();
+        self.handle.post(move |server| {
+            let _ = sender.send(server.stats());
         });
-        told.recv_timeout(PATIENCE).expect("the loop goes on")
+        receiver.recv_timeout(PATIENCE).expect("the loop goes on")
     }
 
     /// Waits until the server has this number of connections, no deferred call and no reply in its backlog.
@@ -417,13 +417,13 @@ impl<S: Send + 'static> Running<S> {
     }
 
     /// Waits until the server has ended its current turn and dropped what that held.
-    pub fn settle(&self) {
-        let (tell, told) = channel();
-        self.remote.post(move |_| {
+    pub fn finish_turn(&self) {
+        let (sender, receiver) = channel();
+        self.handle.post(move |_| {
             // Fails only when the test has failed and stopped waiting.
-            let _ = tell.send(());
+            let _ = sender.send(());
         });
-        told.recv_timeout(PATIENCE).expect("it runs");
+        receiver.recv_timeout(PATIENCE).expect("it runs");
     }
 
     /// Runs a function while the loop is blocked: what is sent meanwhile is received afterwards.
@@ -431,14 +431,14 @@ impl<S: Send + 'static> Running<S> {
     /// # Panics
     ///
     /// When the loop does not get there in time.
-    pub fn hold<T>(&self, then: impl FnOnce() -> T) -> T {
-        let ((tell, told), (release, held)) = (channel(), channel::<()>());
-        self.remote.post(move |_| {
-            let _ = tell.send(());
+    pub fn while_blocked<T>(&self, then: impl FnOnce() -> T) -> T {
+        let ((sender, receiver), (release, held)) = (channel(), channel::<()>());
+        self.handle.post(move |_| {
+            let _ = sender.send(());
             // Ends when the sender is dropped, also when the test fails.
             let _ = held.recv_timeout(PATIENCE);
         });
-        told.recv_timeout(PATIENCE).expect("it runs");
+        receiver.recv_timeout(PATIENCE).expect("it runs");
         let done = then();
         drop(release);
         done
@@ -446,7 +446,7 @@ impl<S: Send + 'static> Running<S> {
 
     /// Stops the server and returns its state and counts.
     pub fn stop(mut self) -> (S, Counts) {
-        self.remote.stop();
+        self.handle.stop();
         let thread = self.thread.take().expect("it runs until it is stopped");
         thread.join().expect("the loop does not panic")
     }
@@ -454,7 +454,7 @@ impl<S: Send + 'static> Running<S> {
 
 impl<S> Drop for Running<S> {
     fn drop(&mut self) {
-        self.remote.stop();
+        self.handle.stop();
         if let Some(thread) = self.thread.take() {
             // A panic has been reported by its test.
             let _ = thread.join();

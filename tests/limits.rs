@@ -139,13 +139,13 @@ fn call(id: u64, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"test.{method}","params":{params}}}"#)
 }
 
-fn hear(socket: &mut Socket) -> Value {
+fn receive(socket: &mut Socket) -> Value {
     socket.receive::<WithFds<Value>>().unwrap().0.json
 }
 
 fn ask(socket: &mut Socket, text: &str) -> Value {
     send_raw(&*socket, text.as_bytes(), &[]).unwrap();
-    hear(socket)
+    receive(socket)
 }
 
 /// Returns a call of exactly this many bytes.
@@ -189,17 +189,17 @@ fn a_message_is_received_up_to_the_limit_and_refused_above() {
                         fds: Fds::new(),
                     })
                     .unwrap();
-                let answer = hear(&mut client);
+                let reply = receive(&mut client);
                 if taken {
-                    assert_eq!(answer["id"], 5, "{size} of {limit}");
+                    assert_eq!(reply["id"], 5, "{size} of {limit}");
                     assert!(
-                        answer["result"]
+                        reply["result"]
                             .as_str()
                             .is_some_and(|text| text.len() > size / 2)
                     );
                 } else {
-                    assert_eq!(answer["id"], Value::Null, "{size} of {limit}");
-                    assert_eq!(answer["error"]["code"], Fault::INVALID_REQUEST);
+                    assert_eq!(reply["id"], Value::Null, "{size} of {limit}");
+                    assert_eq!(reply["error"]["code"], Fault::INVALID_REQUEST);
                 }
             }
             assert_eq!(server.stop().1.refused, 2);
@@ -226,21 +226,21 @@ fn a_reply_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
                 (3 * limit, false),
             ] {
                 let size = size - around;
-                let answer = ask(&mut client, &call(5, "limits.make", &format!("[{size}]")));
-                assert_eq!(answer["id"], 5);
+                let reply = ask(&mut client, &call(5, "limits.make", &format!("[{size}]")));
+                assert_eq!(reply["id"], 5);
                 match fits {
-                    true => assert_eq!(answer["result"].as_str().unwrap().len(), size),
-                    false => assert_eq!(answer["error"]["code"], Fault::REPLY_TOO_LARGE),
+                    true => assert_eq!(reply["result"].as_str().unwrap().len(), size),
+                    false => assert_eq!(reply["error"]["code"], Fault::REPLY_TOO_LARGE),
                 }
                 // The limit holds for a deferred reply, too.
                 send_raw(&client, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
                 let text = call(6, "kept.release", &format!("[{size}]"));
-                let answer = ask(&mut client, &text);
+                let reply = ask(&mut client, &text);
                 match fits {
-                    true => assert_eq!(answer["result"].as_str().unwrap().len(), size),
-                    false => assert_eq!(answer["error"]["code"], Fault::REPLY_TOO_LARGE),
+                    true => assert_eq!(reply["result"].as_str().unwrap().len(), size),
+                    false => assert_eq!(reply["error"]["code"], Fault::REPLY_TOO_LARGE),
                 }
-                assert_eq!(hear(&mut client)["result"], "released");
+                assert_eq!(receive(&mut client)["result"], "released");
             }
             server.stop();
         }
@@ -303,14 +303,14 @@ fn a_socket_sends_and_receives_messages_up_to_its_own_limit() {
 }
 
 /// Connects twice, which is the limit of this server. Asserts that a third connection is refused as busy and closed.
-fn two_and_no_more(server: &Running<State>) -> [Socket; 2] {
+fn connect_up_to_limit(server: &Running<State>) -> [Socket; 2] {
     let ping = call(5, "limits.make", "[0]");
     let mut clients = [raw(server, Kind::Seqpacket), raw(server, Kind::Seqpacket)];
     for client in &mut clients {
         assert_eq!(ask(client, &ping)["result"], "");
     }
     let mut third = raw(server, Kind::Seqpacket);
-    assert_eq!(hear(&mut third)["error"]["code"], Fault::BUSY);
+    assert_eq!(receive(&mut third)["error"]["code"], Fault::BUSY);
     assert!(matches!(
         third.receive::<WithFds<Value>>(),
         Err(Error::Closed)
@@ -326,7 +326,7 @@ fn a_connection_above_the_limit_is_refused_as_busy_and_closed() {
     limits.connections = 2;
     let server = serve(Kind::Seqpacket, limits);
     let ping = call(5, "limits.make", "[0]");
-    let clients = two_and_no_more(&server);
+    let clients = connect_up_to_limit(&server);
     // A typed client gets the same fault from its first call.
     let probe = ProbeClient::new(server.connect());
     let error = probe.make(0).unwrap_err();
@@ -415,7 +415,7 @@ fn has_turns_of(turn: usize, messages: usize, bytes: usize) {
     }
     send_raw(&other, note('b').as_bytes(), &[]).unwrap();
     open.send(()).unwrap();
-    assert_eq!(hear(&mut busy)["id"], 2);
+    assert_eq!(receive(&mut busy)["id"], 2);
     // The last call of each client comes after its notes.
     for client in [&mut other, &mut busy] {
         assert_eq!(ask(client, &call(3, "limits.make", "[0]"))["id"], 3);
@@ -448,9 +448,9 @@ fn the_timeout_of_a_caller_is_kept_up_to_the_limit_and_shortened_above() {
         let mut left = |timeout: &str| {
             let text =
                 call(5, "limits.left", "{}").replace(r#""id""#, &format!(r#"{timeout}"id""#));
-            let answer = ask(&mut client, &text);
-            match answer["error"]["code"].as_i64() {
-                None => answer["result"].as_u64(),
+            let reply = ask(&mut client, &text);
+            match reply["error"]["code"].as_i64() {
+                None => reply["result"].as_u64(),
                 // No time is left, so the handler does not run.
                 code => {
                     assert_eq!(code, Some(Fault::DEADLINE_EXCEEDED));

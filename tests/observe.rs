@@ -52,8 +52,8 @@ impl Watched {
         let path = directory.path().join("desk.sock");
         let mut server = Server::new(limits).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Desk>();
-        let (tell, events) = channel();
-        server.observe(move |event| tell.send(event.clone()).unwrap());
+        let (sender, events) = channel();
+        server.observe(move |event| sender.send(event.clone()).unwrap());
         Self {
             server,
             clerk: Clerk::default(),
@@ -81,7 +81,7 @@ impl Watched {
     }
 
     /// Returns the reported events.
-    fn notices(&self) -> Vec<EventKind> {
+    fn events(&self) -> Vec<EventKind> {
         self.events.try_iter().map(|event| event.kind).collect()
     }
 }
@@ -162,10 +162,10 @@ fn each_event_is_reported_as_its_kind() {
         (EventKind::Closed, counts.closed),
         (EventKind::Unwanted, counts.unwanted),
     ];
-    for (notice, count) in want {
-        let found: Vec<&Event> = events.iter().filter(|event| event.kind == notice).collect();
-        assert_eq!((found.len(), count), (1, 1), "{notice:?} in {events:?}");
-        let known = notice != EventKind::Unwanted;
+    for (kind, count) in want {
+        let found: Vec<&Event> = events.iter().filter(|event| event.kind == kind).collect();
+        assert_eq!((found.len(), count), (1, 1), "{kind:?} in {events:?}");
+        let known = kind != EventKind::Unwanted;
         assert_eq!(found[0].peer.as_ref().map(Peer::uid), known.then_some(me));
     }
     assert_eq!(events.len(), want.len(), "{events:?}");
@@ -179,10 +179,10 @@ fn undelivered_replies_are_reported_with_the_reason() {
     let mut limits = Limits::default();
     (limits.backlog_replies, limits.event_pause) = (1, Duration::ZERO);
     let mut watched = Watched::new(Kind::Seqpacket, limits.clone());
-    let deaf = watched.connect(Kind::Seqpacket);
+    let stalled = watched.connect(Kind::Seqpacket);
     let echo = call(1, "echo", &format!(r#"["{}"]"#, "x".repeat(50_000)));
     while watched.server.counts().disconnected == 0 {
-        send_raw(&deaf, &echo, &[]).unwrap();
+        send_raw(&stalled, &echo, &[]).unwrap();
         let turn = watched
             .server
             .run_once(&mut watched.clerk, Some(Duration::ZERO));
@@ -193,12 +193,12 @@ fn undelivered_replies_are_reported_with_the_reason() {
     }
     assert_eq!(watched.server.stats().backlog, 1, "it waits");
     assert_eq!(watched.server.stats().connections, 1);
-    drop(deaf);
+    drop(stalled);
     watched.until(|counts| counts.closed == 1);
-    let notices = watched.notices();
+    let events = watched.events();
     assert!(
-        notices.contains(&EventKind::Undelivered(UndeliveredReason::Disconnected)),
-        "{notices:?}"
+        events.contains(&EventKind::Undelivered(UndeliveredReason::Disconnected)),
+        "{events:?}"
     );
     let stats = watched.server.stats();
     assert_eq!(
@@ -213,7 +213,7 @@ fn undelivered_replies_are_reported_with_the_reason() {
         .unwrap();
     watched.until(|counts| counts.undelivered == 1);
     assert_eq!(
-        watched.notices(),
+        watched.events(),
         [EventKind::Undelivered(UndeliveredReason::NoAddress)]
     );
 }
@@ -229,8 +229,8 @@ fn repeated_events_of_a_peer_are_reported_once_and_counted() {
         for number in 1..=100 {
             send_raw(&socket, b"no call", &[]).unwrap();
             watched.until(|counts| counts.refused == number);
-            let Json(answer): Json<Value> = socket.receive().unwrap().0;
-            assert_eq!(answer["error"]["code"], Fault::PARSE_ERROR);
+            let Json(reply): Json<Value> = socket.receive().unwrap().0;
+            assert_eq!(reply["error"]["code"], Fault::PARSE_ERROR);
         }
         let events: Vec<Event> = watched.events.try_iter().collect();
         let refused: Vec<&Event> = events
@@ -263,7 +263,7 @@ fn large_messages_are_reported() {
     watched.until(|counts| counts.closed == 1);
     assert_eq!(client.join().unwrap(), 9 << 20);
     assert_eq!(watched.server.counts().large_messages, 1);
-    assert!(watched.notices().contains(&EventKind::LargeMessage));
+    assert!(watched.events().contains(&EventKind::LargeMessage));
 }
 
 #[test]

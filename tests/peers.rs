@@ -2,9 +2,9 @@
 //! alone, calls our server and is called by our client, on both kinds of socket, bare and in the envelope.
 
 mod calling_python;
-mod desk;
 mod python;
 mod python_calling;
+mod service;
 
 use jsoncomm_tests::assert_python_tests_pass;
 

@@ -117,7 +117,7 @@ impl Front for Relay {
 struct Row {
     behind: Option<Running<Worker>>,
     front: PathBuf,
-    remote: ServerHandle<Relay>,
+    handle: ServerHandle<Relay>,
     thread: Option<std::thread::JoinHandle<()>>,
     _directory: tempfile::TempDir,
 }
@@ -142,7 +142,7 @@ impl Row {
             .unwrap()
             .serve::<dyn Front>();
         server.drive(&connection).unwrap();
-        let remote = server.handle();
+        let handle = server.handle();
         let behind = WorkClient::new(connection).start();
         let thread = std::thread::spawn(move || {
             server.run(&mut Relay { behind }).unwrap();
@@ -150,7 +150,7 @@ impl Row {
         Self {
             behind: None,
             front,
-            remote,
+            handle,
             thread: Some(thread),
             _directory: directory,
         }
@@ -167,7 +167,7 @@ impl Row {
 
 impl Drop for Row {
     fn drop(&mut self) {
-        self.remote.stop();
+        self.handle.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -226,8 +226,8 @@ fn a_relay_survives_the_end_of_its_backend() {
         let waiting = client.start().never().unwrap();
         client.open("Cargo.toml").unwrap();
         drop(row.behind.take());
-        for answer in [waiting.wait(), client.open("Cargo.toml")] {
-            let Err(CallError::Fault(fault)) = answer else {
+        for reply in [waiting.wait(), client.open("Cargo.toml")] {
+            let Err(CallError::Fault(fault)) = reply else {
                 panic!("the backend has ended");
             };
             assert_eq!(fault.code, Fault::INTERNAL_ERROR);

@@ -327,9 +327,9 @@ fn absent_arguments_get_their_defaults_and_renamed_ones_their_names() {
         endpoint.serve::<dyn Odd>()
     });
     let connection = server.connect();
-    let answer: Result<(Option<u8>, u8, u8), CallError> =
+    let reply: Result<(Option<u8>, u8, u8), CallError> =
         connection.call("example.odd-ones.optional", &Only { sea: 9 });
-    assert_eq!(answer.unwrap(), (None, 0, 9));
+    assert_eq!(reply.unwrap(), (None, 0, 9));
     let by_position: Result<(Option<u8>, u8, u8), CallError> =
         connection.call("example.odd-ones.optional", &(1_u8, 2_u8, 3_u8));
     assert_eq!(by_position.unwrap(), (Some(1), 2, 3));
@@ -367,14 +367,14 @@ fn an_argument_may_have_custom_serde_functions() {
     });
     let odd = OddClient::new(server.connect());
     for maybe in [None, Some(7)] {
-        let answer = odd.by_functions(1, "ab", 3, maybe);
-        assert_eq!(answer.unwrap(), (1, 5, maybe));
+        let reply = odd.by_functions(1, "ab", 3, maybe);
+        assert_eq!(reply.unwrap(), (1, 5, maybe));
     }
     let [text, length] = ["ab", "xxx"].map(String::from);
-    let answer: Result<(u8, usize, Option<u8>), CallError> = server
+    let reply: Result<(u8, usize, Option<u8>), CallError> = server
         .connect()
         .call("example.odd-ones.by_functions", &Sparse { text, length });
-    assert_eq!(answer.unwrap(), (5, 5, None));
+    assert_eq!(reply.unwrap(), (5, 5, None));
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn several_services_share_a_socket_and_several_sockets_a_server() {
         let endpoint = server.bind(path, kind).unwrap();
         endpoint.serve::<dyn Counter>().serve::<dyn Odd>();
     }
-    let remote = server.handle();
+    let handle = server.handle();
     let running = std::thread::spawn(move || server.run(&mut Both::default()));
     for (round, path) in (1..).zip(&paths) {
         let connection = Connection::open(path).unwrap().with_timeout(PATIENCE);
@@ -432,7 +432,7 @@ fn several_services_share_a_socket_and_several_sockets_a_server() {
         );
         OddClient::new(connection).nothing().unwrap();
     }
-    remote.stop();
+    handle.stop();
     running.join().unwrap().unwrap();
     for path in &paths {
         assert!(!path.exists(), "the sockets are removed with the server");

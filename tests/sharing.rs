@@ -109,11 +109,11 @@ fn waiting_thread(
     connection: &Connection,
 ) -> (SharedClient, Receiver<Result<u64, CallError>>) {
     let other = SharedClient::new(server.connect());
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let shared = SharedClient::new(connection.clone());
-    std::thread::spawn(move || tell.send(shared.wait(7)));
+    std::thread::spawn(move || sender.send(shared.wait(7)));
     wait_until(|| other.waiting().unwrap() > 0);
-    (other, told)
+    (other, receiver)
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_waiting_call_does_not_delay_other_threads() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
-        let (other, told) = waiting_thread(&server, &connection);
+        let (other, result) = waiting_thread(&server, &connection);
         let shared = SharedClient::new(connection);
         for number in 0..20 {
             assert_eq!(shared.quick(number).unwrap(), number);
@@ -131,27 +131,27 @@ fn a_waiting_call_does_not_delay_other_threads() {
             assert_eq!(call.wait().unwrap(), number);
             let mut call = shared.start().quick(number).unwrap();
             let until = Instant::now() + PATIENCE;
-            let answer = loop {
-                if let Some(answer) = call.try_wait() {
-                    break answer;
+            let reply = loop {
+                if let Some(reply) = call.try_wait() {
+                    break reply;
                 }
                 assert!(Instant::now() < until);
             };
-            assert_eq!(answer.unwrap(), number);
+            assert_eq!(reply.unwrap(), number);
             let calls = [0, 1].map(|_| shared.start().quick(number).unwrap());
-            let (_, answer) = PendingCall::wait_any(&mut Vec::from(calls)).unwrap();
-            assert_eq!(answer.unwrap(), number);
+            let (_, reply) = PendingCall::wait_any(&mut Vec::from(calls)).unwrap();
+            assert_eq!(reply.unwrap(), number);
         }
         let counted = shared.count(500).unwrap().map(Result::unwrap);
         assert!(counted.eq(0..500));
-        let (tell, called) = channel();
+        let (sender, called) = channel();
         let call = shared.start().quick(9).unwrap();
-        call.on_complete(move |answer| tell.send(answer).unwrap());
+        call.on_complete(move |reply| sender.send(reply).unwrap());
         assert_eq!(called.recv_timeout(PATIENCE).unwrap().unwrap(), 9);
         assert_eq!(shared.notes().unwrap(), 20);
-        assert!(told.try_recv().is_err());
+        assert!(result.try_recv().is_err());
         assert_eq!(other.give().unwrap(), 1);
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+        assert_eq!(result.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
     }
 }
 
@@ -162,15 +162,15 @@ fn waiting_for_a_stream_item_does_not_delay_other_threads() {
         let server = start(kind);
         let shared = SharedClient::new(server.connect());
         let mut items = shared.open().unwrap();
-        let (tell, told) = channel();
-        std::thread::spawn(move || tell.send(items.next().is_some()));
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || sender.send(items.next().is_some()));
         for number in 0..100 {
             assert_eq!(shared.quick(number).unwrap(), number);
             shared.note(number).unwrap();
         }
-        assert!(told.try_recv().is_err());
+        assert!(receiver.try_recv().is_err());
         drop(server);
-        assert!(told.recv_timeout(PATIENCE).unwrap());
+        assert!(receiver.recv_timeout(PATIENCE).unwrap());
     }
 }
 
@@ -203,8 +203,8 @@ fn each_deadline_is_kept_whichever_thread_receives() {
             for thread in 1..6 {
                 let hasty = connection.with_timeout(Duration::from_millis(20 * thread));
                 scope.spawn(move || {
-                    let answer = SharedClient::new(hasty).wait(thread);
-                    assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
+                    let reply = SharedClient::new(hasty).wait(thread);
+                    assert!(matches!(reply, Err(CallError::Deadline)), "{reply:?}");
                 });
             }
             let patient = SharedClient::new(connection.clone());
@@ -227,18 +227,18 @@ fn all_waiting_threads_are_woken_by_a_hang_up() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect().without_timeout();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         for thread in 0..5 {
-            let (shared, tell) = (SharedClient::new(connection.clone()), tell.clone());
-            std::thread::spawn(move || tell.send(shared.wait(thread)));
+            let (shared, sender) = (SharedClient::new(connection.clone()), sender.clone());
+            std::thread::spawn(move || sender.send(shared.wait(thread)));
         }
         let other = SharedClient::new(server.connect());
         wait_until(|| other.waiting().unwrap() >= 5);
         drop(server);
         for _ in 0..5 {
-            let answer = told.recv_timeout(PATIENCE).unwrap();
-            let ended = matches!(answer, Err(CallError::Closed | CallError::Fault(_)));
-            assert!(ended, "{answer:?}");
+            let reply = receiver.recv_timeout(PATIENCE).unwrap();
+            let ended = matches!(reply, Err(CallError::Closed | CallError::Fault(_)));
+            assert!(ended, "{reply:?}");
         }
     }
 }
@@ -249,14 +249,14 @@ fn a_thread_that_only_starts_calls_receives_under_backpressure() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
-        let (other, told) = waiting_thread(&server, &connection);
+        let (other, result) = waiting_thread(&server, &connection);
         let shared = SharedClient::new(connection).start();
         let calls: Vec<_> = (0..3000).map(|n| shared.quick(n).unwrap()).collect();
         for (number, call) in (0..).zip(calls) {
             assert_eq!(call.wait().unwrap(), number);
         }
         other.give().unwrap();
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+        assert_eq!(result.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
     }
 }
 
@@ -266,20 +266,20 @@ fn a_callback_may_call_again_while_others_wait() {
     for kind in KINDS {
         let server = start(kind);
         let connection = server.connect();
-        let (other, told) = waiting_thread(&server, &connection);
+        let (other, result) = waiting_thread(&server, &connection);
         let shared = SharedClient::new(connection);
-        let (tell, called) = channel();
+        let (sender, called) = channel();
         let again = SharedClient::new(server.connect());
         let same = shared.clone();
         shared.start().quick(1).unwrap().on_complete(move |first| {
             // The thread that receives also runs the callback.
             let second = same.quick(2).unwrap();
             let third = again.quick(3).unwrap();
-            tell.send((first.unwrap(), second, third)).unwrap();
+            sender.send((first.unwrap(), second, third)).unwrap();
         });
         assert_eq!(called.recv_timeout(PATIENCE).unwrap(), (1, 2, 3));
         other.give().unwrap();
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+        assert_eq!(result.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
     }
 }
 
@@ -296,8 +296,8 @@ impl Wake for Eager {
         let mut call = self.call.lock().unwrap();
         let Some(pending) = &mut *call else { return };
         let polled = std::pin::Pin::new(pending).poll(&mut Context::from_waker(&waker));
-        if let Poll::Ready(answer) = polled {
-            assert_eq!(answer.unwrap(), 5);
+        if let Poll::Ready(reply) = polled {
+            assert_eq!(reply.unwrap(), 5);
             *call = None;
         }
     }
@@ -310,7 +310,7 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
         let server = start(kind);
         let connection = server.connect();
         connection.set_driven();
-        let (other, told) = waiting_thread(&server, &connection);
+        let (other, result) = waiting_thread(&server, &connection);
         let call = SharedClient::new(connection.clone())
             .start()
             .wait(5)
@@ -331,7 +331,7 @@ fn a_waker_that_polls_again_at_once_is_woken_once() {
             "no reply has arrived"
         );
         other.give().unwrap();
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
+        assert_eq!(result.recv_timeout(PATIENCE).unwrap().unwrap(), 7);
         let until = Instant::now() + PATIENCE;
         while eager.call.lock().unwrap().is_some() {
             assert!(Instant::now() < until, "it is not woken");
@@ -348,7 +348,7 @@ fn deadlines_are_kept_while_unused_descriptors_are_slow_to_close() {
     for kind in KINDS {
         let (connection, mut far) = by_hand(kind);
         let call = connection.start::<u64, Infallible>("a.b", &(1,)).unwrap();
-        let (Json(heard), _) = far.receive::<Json<serde_json::Value>>().unwrap();
+        let (Json(received), _) = far.receive::<Json<serde_json::Value>>().unwrap();
         let late = br#"{"jsonrpc":"2.0","id":1,"result":1}"#;
         // So many that the receiving thread has to close some itself in the end.
         let null = File::open("/dev/null").unwrap();
@@ -360,26 +360,26 @@ fn deadlines_are_kept_while_unused_descriptors_are_slow_to_close() {
         });
         let thread = std::thread::spawn(move || call.wait());
         // One of the three threads has to.
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         for _ in 0..2 {
-            let (hasty, tell) = (
+            let (hasty, sender) = (
                 connection.with_timeout(Duration::from_millis(50)),
-                tell.clone(),
+                sender.clone(),
             );
             std::thread::spawn(move || {
                 for _ in 0..2 {
-                    let answer = hasty.call::<u64, Infallible>("a.b", &(2,));
-                    let _ = tell.send(answer);
+                    let reply = hasty.call::<u64, Infallible>("a.b", &(2,));
+                    let _ = sender.send(reply);
                 }
             });
         }
         for _ in 0..2 {
-            let answer = told.recv_timeout(PATIENCE).unwrap();
-            assert!(matches!(answer, Err(CallError::Deadline)), "{answer:?}");
+            let reply = receiver.recv_timeout(PATIENCE).unwrap();
+            assert!(matches!(reply, Err(CallError::Deadline)), "{reply:?}");
         }
         drop(ends);
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, heard["id"]);
-        send_raw(&far, answer.as_bytes(), &[]).unwrap();
+        let reply = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, received["id"]);
+        send_raw(&far, reply.as_bytes(), &[]).unwrap();
         assert_eq!(thread.join().unwrap().unwrap(), 1);
     }
 }
@@ -392,12 +392,12 @@ fn a_callback_runs_for_each_item_while_its_thread_waits() {
         let connection = server.connect();
         let shared = SharedClient::new(connection.clone());
         let items = shared.count(20_000).unwrap();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let mut next = 0;
         items.for_each(move |item| {
             match item {
                 Some(item) => assert_eq!(item.unwrap(), next),
-                None => tell.send(next).unwrap(),
+                None => sender.send(next).unwrap(),
             }
             next += 1;
             true
@@ -408,7 +408,7 @@ fn a_callback_runs_for_each_item_while_its_thread_waits() {
             assert!(Instant::now() < until);
             // The items are not queued until it returns.
             assert!(SharedClient::new(hasty.clone()).wait(1).is_err());
-            if let Ok(count) = told.try_recv() {
+            if let Ok(count) = receiver.try_recv() {
                 break count;
             }
         };
@@ -436,8 +436,8 @@ fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64
         0 | 1 => assert_eq!(shared.quick(number).unwrap(), number),
         2 => {
             let calls = [0, 1, 2].map(|n| shared.start().quick(number + n).unwrap());
-            let mut answers = PendingCall::wait_all(calls).into_iter().map(Result::unwrap);
-            assert!((0..3).all(|n| answers.next() == Some(number + n)));
+            let mut replies = PendingCall::wait_all(calls).into_iter().map(Result::unwrap);
+            assert!((0..3).all(|n| replies.next() == Some(number + n)));
         }
         3 => {
             let swapped = shared
@@ -464,16 +464,16 @@ fn one_of_all(shared: &SharedClient, random: &mut Random, called: &Arc<AtomicU64
                 .start()
                 .quick(number)
                 .unwrap()
-                .on_complete(move |answer| {
-                    assert_eq!(answer.unwrap(), number);
+                .on_complete(move |reply| {
+                    assert_eq!(reply.unwrap(), number);
                     called.fetch_sub(1, Ordering::SeqCst);
                 });
         }
         _ => {
             let mut calls: Vec<_> = (0..4).map(|n| shared.start().quick(n).unwrap()).collect();
             let mut sum = 0;
-            while let Some((_, answer)) = PendingCall::wait_any(&mut calls) {
-                sum += answer.unwrap();
+            while let Some((_, reply)) = PendingCall::wait_any(&mut calls) {
+                sum += reply.unwrap();
             }
             assert_eq!(sum, 6);
         }
@@ -571,8 +571,8 @@ fn a_fault_without_an_id_ends_no_call_while_several_threads_wait() {
         send_raw(&far, fault, &[]).unwrap();
         send_raw(&far, b"nonsense", &[]).unwrap();
         for (id, number) in ids.iter().rev() {
-            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{number}}}"#);
-            send_raw(&far, answer.as_bytes(), &[]).unwrap();
+            let reply = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{number}}}"#);
+            send_raw(&far, reply.as_bytes(), &[]).unwrap();
         }
         for (number, thread) in (1..).zip(threads) {
             assert_eq!(thread.join().unwrap().unwrap(), number);

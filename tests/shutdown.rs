@@ -53,7 +53,7 @@ impl Desk for Clerk {
 
 /// A server on its thread, until it stops.
 struct Office {
-    remote: ServerHandle<Clerk>,
+    handle: ServerHandle<Clerk>,
     kept: Receiver<Reply<u32>>,
     here: Receiver<()>,
     gate: Sender<()>,
@@ -67,15 +67,15 @@ impl Office {
         let mut server = Server::new(Limits::default()).unwrap();
         let path = directory.path().join("desk.sock");
         server.bind(path, kind).unwrap().serve::<dyn Desk>();
-        let ((keep, kept), (tell, here), (gate, wait)) =
+        let ((keep, kept), (sender, here), (gate, wait)) =
             (mpsc::channel(), mpsc::channel(), mpsc::channel());
         let mut clerk = Clerk {
-            here: tell,
+            here: sender,
             kept: keep,
             gate: wait,
         };
         Self {
-            remote: server.handle(),
+            handle: server.handle(),
             kept,
             here,
             gate,
@@ -115,8 +115,8 @@ impl Office {
     }
 }
 
-fn is_stopping<T>(answer: &Result<T, CallError>) -> bool {
-    matches!(answer, Err(CallError::Fault(fault)) if fault.code == Fault::SHUTTING_DOWN)
+fn is_stopping<T>(reply: &Result<T, CallError>) -> bool {
+    matches!(reply, Err(CallError::Fault(fault)) if fault.code == Fault::SHUTTING_DOWN)
 }
 
 /// Longer than any test.
@@ -132,7 +132,7 @@ fn deferred_replies_are_sent_and_new_calls_refused() {
         let first = asking.start().keep().unwrap();
         let second = other.start().keep().unwrap();
         let (one, two) = (office.kept(), office.kept());
-        office.remote.shut_down(LONG);
+        office.handle.shut_down(LONG);
         while office.path().exists() {
             std::thread::yield_now();
         }
@@ -149,9 +149,9 @@ fn deferred_replies_are_sent_and_new_calls_refused() {
         }
         one.send(1);
         two.send(2);
-        let mut answers = [first.wait().unwrap(), second.wait().unwrap()];
-        answers.sort_unstable();
-        assert_eq!(answers, [1, 2], "{kind:?}");
+        let mut replies = [first.wait().unwrap(), second.wait().unwrap()];
+        replies.sort_unstable();
+        assert_eq!(replies, [1, 2], "{kind:?}");
         assert_eq!(office.counts().undelivered, 0);
     }
     assert_open_fds(before);
@@ -171,19 +171,19 @@ fn calls_of_a_removed_endpoint_do_not_delay_the_shutdown() {
         kept: keep,
         gate,
     };
-    let desk = DeskClient::new(Connection::open(&path).unwrap());
-    let _call = desk.start().keep().unwrap();
+    let client = DeskClient::new(Connection::open(&path).unwrap());
+    let _call = client.start().keep().unwrap();
     while server.stats().deferred == 0 {
         let turn = server.run_once(&mut clerk, Some(PATIENCE));
         assert_eq!(turn.unwrap(), ControlFlow::Continue(()));
     }
     let reply = kept.try_recv().unwrap();
-    let (tell, told) = mpsc::channel();
-    reply.on_cancel(move || tell.send(()).unwrap());
+    let (sender, receiver) = mpsc::channel();
+    reply.on_cancel(move || sender.send(()).unwrap());
     assert!(server.remove(token));
     assert_eq!(server.stats().deferred, 0);
     assert!(!reply.is_wanted());
-    told.try_recv().unwrap();
+    receiver.try_recv().unwrap();
     assert_stops(&mut server, &mut clerk);
 }
 
@@ -210,7 +210,7 @@ fn calls_without_a_reply_get_a_fault_at_the_end_of_the_shutdown() {
         let caller = office.connect();
         let call = caller.start().keep().unwrap();
         let reply = office.kept();
-        office.remote.shut_down(Duration::from_millis(20));
+        office.handle.shut_down(Duration::from_millis(20));
         assert!(is_stopping(&call.wait()), "{kind:?}");
         office.thread.join().unwrap();
         assert!(!reply.is_wanted());
@@ -232,16 +232,16 @@ fn calls_sent_before_the_shutdown_get_replies() {
         for id in 1..6 {
             send_raw(&socket, call(id, "hold").as_bytes(), &[]).unwrap();
         }
-        office.remote.shut_down(LONG);
+        office.handle.shut_down(LONG);
         for _ in 0..6 {
             // As many as are sent before it stops.
             office.gate.send(()).unwrap();
         }
         let mut refused = 0;
         for id in 0..6 {
-            let Json(answer): Json<Value> = socket.receive().unwrap().0;
-            assert_eq!(answer["id"], id, "{kind:?}");
-            refused += u32::from(answer["error"]["code"] == Fault::SHUTTING_DOWN);
+            let Json(reply): Json<Value> = socket.receive().unwrap().0;
+            assert_eq!(reply["id"], id, "{kind:?}");
+            refused += u32::from(reply["error"]["code"] == Fault::SHUTTING_DOWN);
         }
         assert!(refused < 6, "the first call was in progress");
         if kind == Kind::Seqpacket {
@@ -269,13 +269,13 @@ fn backlogged_replies_are_sent_if_their_peer_reads_in_time() {
         asked += 1;
     }
     office.connect().echo(1).unwrap();
-    office.remote.shut_down(LONG);
+    office.handle.shut_down(LONG);
     let mut answered = 0;
-    while let Ok((Json(answer), _)) = slow.receive::<Json<Value>>() {
-        let whole = answer["result"]
+    while let Ok((Json(reply), _)) = slow.receive::<Json<Value>>() {
+        let whole = reply["result"]
             .as_str()
             .is_some_and(|text| text.len() == 100_000);
-        assert!(whole || answer["error"]["code"] == Fault::SHUTTING_DOWN);
+        assert!(whole || reply["error"]["code"] == Fault::SHUTTING_DOWN);
         answered += 1;
     }
     assert_eq!(answered, asked);
@@ -289,10 +289,10 @@ fn no_peer_can_prevent_a_shutdown() {
     for kind in KINDS {
         let office = Office::open(kind);
         // One does not read, one waits for ever, one calls all the time.
-        let deaf = office.raw(kind);
+        let stalled = office.raw(kind);
         let large = br#"{"jsonrpc":"2.0","id":1,"method":"example.desk.large","params":[1000000]}"#;
         for _ in 0..3 {
-            send_raw(&deaf, large, &[]).unwrap();
+            send_raw(&stalled, large, &[]).unwrap();
         }
         let waiting = office.connect();
         let forever = waiting.start().keep().unwrap();
@@ -302,11 +302,11 @@ fn no_peer_can_prevent_a_shutdown() {
             let echo = br#"{"jsonrpc":"2.0","method":"example.desk.echo","params":[1]}"#;
             while send_raw(&socket, echo, &[]).is_ok() {}
         });
-        office.remote.shut_down(Duration::from_millis(50));
+        office.handle.shut_down(Duration::from_millis(50));
         office.thread.join().unwrap();
         flood.join().unwrap();
         assert!(forever.wait().is_err());
-        drop((reply, deaf));
+        drop((reply, stalled));
     }
     assert_open_fds(before);
 }
@@ -317,15 +317,15 @@ fn a_stopped_server_can_serve_again() {
     for kind in KINDS {
         let office = Office::open(kind);
         assert_eq!(office.connect().echo(1).unwrap(), 1);
-        office.remote.shut_down(LONG);
+        office.handle.shut_down(LONG);
         let (mut server, mut clerk) = office.thread.join().unwrap();
         let path = office.directory.path().join("again.sock");
         server.bind(&path, kind).unwrap().serve::<dyn Desk>();
-        let remote = server.handle();
+        let handle = server.handle();
         let thread = std::thread::spawn(move || server.run(&mut clerk).unwrap());
         let again = DeskClient::new(Connection::open(&path).unwrap().with_timeout(PATIENCE));
         assert_eq!(again.echo(2).unwrap(), 2);
-        remote.stop();
+        handle.stop();
         thread.join().unwrap();
     }
 }
@@ -352,17 +352,17 @@ fn a_server_stops_when_its_stop_on_close_connection_closes() {
             endpoint
         };
         endpoint.serve::<dyn Desk>();
-        let remote = server.handle();
+        let handle = server.handle();
         let ((here, _), (keep, _), (_, gate)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
         let mut clerk = Clerk {
             here,
             kept: keep,
             gate,
         };
-        let (tell, over) = mpsc::channel();
+        let (sender, over) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             server.run(&mut clerk).unwrap();
-            tell.send(server.counts().handled).unwrap();
+            sender.send(server.counts().handled).unwrap();
             // It can be run again.
             let _ = server.run_once(&mut clerk, Some(Duration::ZERO)).unwrap();
         });
@@ -379,7 +379,7 @@ fn a_server_stops_when_its_stop_on_close_connection_closes() {
         drop((one, last));
         if !ended {
             assert_eq!(other().echo(3).unwrap(), 3);
-            remote.stop();
+            handle.stop();
         }
         let handled = over.recv_timeout(PATIENCE).unwrap();
         assert_eq!(
@@ -448,8 +448,8 @@ fn an_adopted_socket_is_left_unchanged_for_the_next_server() {
         while second.counts().handled < 2 {
             let _ = second.run_once(&mut clerk, Some(PATIENCE)).unwrap();
         }
-        let answers = (queued.wait().unwrap(), late.wait().unwrap());
-        assert_eq!(answers, (7, 8), "{kind:?}");
+        let replies = (queued.wait().unwrap(), late.wait().unwrap());
+        assert_eq!(replies, (7, 8), "{kind:?}");
         assert!(path.exists());
     }
 }

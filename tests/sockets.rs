@@ -233,8 +233,8 @@ fn unconnected_sockets_reply_to_the_sender() {
     assert_eq!(question, "question");
     assert_eq!(sender, left.local_address().unwrap());
     right.send_to("answer", &sender.unwrap()).unwrap();
-    let (answer, sender) = left.receive::<String>().unwrap();
-    assert_eq!((&*answer, sender), ("answer", Some(to.clone())));
+    let (reply, sender) = left.receive::<String>().unwrap();
+    assert_eq!((&*reply, sender), ("answer", Some(to.clone())));
     drop(right);
     assert!(matches!(left.send_to("text", &to), Err(Error::Closed)));
 }

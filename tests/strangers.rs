@@ -69,7 +69,7 @@ const ELSEWHERE: &str = "JSONCOMM_TESTS_ELSEWHERE";
 struct Other {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    tell: ChildStdin,
+    stdin: ChildStdin,
 }
 
 impl Other {
@@ -103,14 +103,14 @@ impl Other {
             .unwrap();
         Self {
             lines: BufReader::new(process.stdout.take().unwrap()).lines(),
-            tell: process.stdin.take().unwrap(),
+            stdin: process.stdin.take().unwrap(),
             process,
         }
     }
 
     /// Returns the next line of its output.
     #[track_caller]
-    fn hear(&mut self) -> String {
+    fn receive(&mut self) -> String {
         let mut lines = self.lines.by_ref().map(Result::unwrap);
         let line = lines.find_map(|line| Some(line.split_once("says ")?.1.to_owned()));
         line.unwrap()
@@ -118,7 +118,7 @@ impl Other {
 
     /// Lets it continue.
     fn go_on(&mut self) {
-        self.tell.write_all(b"\n").unwrap();
+        self.stdin.write_all(b"\n").unwrap();
     }
 }
 
@@ -137,7 +137,7 @@ fn elsewhere() -> Option<PathBuf> {
 }
 
 /// Sends a line to the test that has started this process.
-fn say(text: impl std::fmt::Display) {
+fn report(text: impl std::fmt::Display) {
     let mut out = std::io::stdout();
     out.write_all(format!("\nsays {text}\n").as_bytes())
         .unwrap();

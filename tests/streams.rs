@@ -64,7 +64,7 @@ trait Ticker {
     /// Ends these streams.
     fn finish(&mut self) -> u32;
     /// Returns how many of these streams are open, how often one had room again, and how many were cancelled.
-    fn told(&mut self) -> (u32, u32, u32);
+    fn stats(&mut self) -> (u32, u32, u32);
     /// Moves the sender to another thread.
     fn away(&mut self, call: &mut Call) -> Stream<u32>;
     /// Replies at once.
@@ -163,7 +163,7 @@ impl Ticker for Yard {
         walls
     }
 
-    fn told(&mut self) -> (u32, u32, u32) {
+    fn stats(&mut self) -> (u32, u32, u32) {
         let wanted = self.walls.iter().filter(|wall| wall.is_wanted()).count();
         (
             u32::try_from(wanted).unwrap(),
@@ -275,7 +275,7 @@ fn a_dropped_sender_ends_the_stream_with_a_fault() {
         assert!(stream.next().is_none());
         let fault = ticker.panics().unwrap().next().unwrap().unwrap_err();
         assert!(matches!(&fault, CallError::Fault(fault) if fault.code == Fault::INTERNAL_ERROR));
-        assert_eq!(ticker.told().unwrap().0, 0, "a stream is still open");
+        assert_eq!(ticker.stats().unwrap().0, 0, "a stream is still open");
     }
 }
 
@@ -289,10 +289,10 @@ fn dropping_the_iterator_cancels_the_sender() {
         let mut second = ticker.bricks(0, 4).unwrap();
         assert_eq!(ticker.lay(2).unwrap(), [None, None]);
         assert_eq!(first.next().unwrap().unwrap().number, 0);
-        assert_eq!(ticker.told().unwrap().0, 2);
+        assert_eq!(ticker.stats().unwrap().0, 2);
         drop(first);
-        assert_eq!(ticker.told().unwrap().0, 1);
-        assert_eq!(ticker.told().unwrap().2, 1);
+        assert_eq!(ticker.stats().unwrap().0, 1);
+        assert_eq!(ticker.stats().unwrap().2, 1);
         assert_eq!(ticker.lay(3).unwrap(), [Some(2), None]);
         assert_eq!(ticker.finish().unwrap(), 2);
         for number in 0..3 {
@@ -311,10 +311,10 @@ fn a_hang_up_cancels_the_sender() {
     let ticker = TickerClient::new(server.connect());
     let other = TickerClient::new(server.connect());
     let _stream = ticker.bricks(0, 4).unwrap();
-    assert_eq!(ticker.told().unwrap().0, 1);
+    assert_eq!(ticker.stats().unwrap().0, 1);
     drop((_stream, ticker));
-    wait_until(|| other.told().unwrap().2 > 0);
-    assert_eq!(other.told().unwrap().0, 0);
+    wait_until(|| other.stats().unwrap().2 > 0);
+    assert_eq!(other.stats().unwrap().0, 0);
 }
 
 #[test]
@@ -403,14 +403,14 @@ fn another_thread_can_send_items() {
         let server = Running::start(kind, yard, |endpoint| endpoint.serve::<dyn Ticker>());
         let worker = std::thread::spawn(move || {
             let sink = sinks.recv_timeout(PATIENCE).unwrap();
-            let (tell, room) = mpsc::channel();
+            let (sender, room) = mpsc::channel();
             let mut number = 0;
             while number < 3000 {
                 match sink.send(&number) {
                     Ok(()) => number += 1,
                     Err(SendError::Full) => {
-                        let tell = tell.clone();
-                        sink.on_room(move || tell.send(()).unwrap());
+                        let sender = sender.clone();
+                        sink.on_room(move || sender.send(()).unwrap());
                         room.recv_timeout(PATIENCE).unwrap();
                     }
                     Err(other) => panic!("{other}"),

@@ -99,11 +99,11 @@ fn a_call_with_untyped_arguments_and_reply_can_be_made() {
 fn an_untyped_service_error_is_read_with_its_code_and_message() {
     let server = start(Kind::Seqpacket);
     let params = RawMessage::new(r#"{"path":"/not/there"}"#);
-    let answer = server
+    let reply = server
         .connect()
         .call::<RawMessage, RawError>("test.things.open", &params);
-    let Err(CallError::Service(failure)) = answer else {
-        unreachable!("{answer:?}")
+    let Err(CallError::Service(failure)) = reply else {
+        unreachable!("{reply:?}")
     };
     assert_eq!(
         (failure.code, &*failure.message),
@@ -125,9 +125,9 @@ fn an_error_without_data_is_a_raw_error_and_a_fault_stays_a_fault() {
         let call = String::from_utf8(call.bytes).unwrap();
         let id = call.split("\"id\":").nth(1).unwrap();
         let id = id.split(',').next().unwrap();
-        let answer =
+        let reply =
             format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"no"}}}}"#);
-        send_raw(&server, answer.as_bytes(), &[]).unwrap();
+        send_raw(&server, reply.as_bytes(), &[]).unwrap();
         match pending.wait() {
             Err(CallError::Service(failure)) => {
                 assert!(service && failure.code == code && failure.data.is_none());
@@ -162,10 +162,10 @@ fn invalid_raw_messages_are_not_sent() {
     let server = start(Kind::Seqpacket);
     let connection = server.connect();
     for params in ["", "{", "7", r#""text""#, r#"{"a":1,"a":2}"#] {
-        let answer =
+        let reply =
             connection.call::<RawMessage, RawError>("test.things.open", &RawMessage::new(params));
-        let Err(CallError::NotSent(Error::Encode(_))) = answer else {
-            unreachable!("{params}: {answer:?}")
+        let Err(CallError::NotSent(Error::Encode(_))) = reply else {
+            unreachable!("{params}: {reply:?}")
         };
     }
     let counts = server.stop().1;

@@ -20,7 +20,7 @@ fn me() -> (u32, u32) {
 }
 
 /// Returns a user and group that files can be given to: arbitrary ones for root, otherwise the own ones.
-fn somebody(directory: &Path) -> (u32, u32) {
+fn other_owner(directory: &Path) -> (u32, u32) {
     let file = directory.join("to give away");
     File::create(&file).unwrap();
     let others = (54_321, 54_322);
@@ -36,7 +36,7 @@ fn owner_group_and_mode_are_set_as_requested() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let (mine, my) = me();
-        let (owner, group) = somebody(directory.path());
+        let (owner, group) = other_owner(directory.path());
         let at = || Bind::at(&path);
         for (at, expected) in [
             (at().mode(0o604), (0o604, mine, my)),
@@ -101,7 +101,7 @@ fn only_the_own_user_can_connect_before_owner_and_mode_are_set() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let (mine, my) = me();
-    let (owner, group) = somebody(directory.path());
+    let (owner, group) = other_owner(directory.path());
     let stop = Arc::new(AtomicBool::new(false));
     let watcher = std::thread::spawn({
         let (path, stop) = (path.clone(), Arc::clone(&stop));

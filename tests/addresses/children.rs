@@ -43,7 +43,7 @@ fn in_child(directory: &Path, start: impl FnOnce(PathBuf) -> Command, work: impl
 }
 
 /// Returns a directory of a user other than root, and how to start a process as that user.
-fn as_nobody() -> (tempfile::TempDir, impl FnOnce(PathBuf) -> Command) {
+fn unprivileged() -> (tempfile::TempDir, impl FnOnce(PathBuf) -> Command) {
     const NOBODY: u32 = 65534;
     let directory = tempfile::tempdir().unwrap();
     let is_root = rustix::process::geteuid().is_root();
@@ -133,7 +133,7 @@ fn a_requested_mode_does_not_depend_on_the_umask() {
 #[test]
 fn files_without_access_are_refused_and_kept() {
     alone!();
-    let (directory, start) = as_nobody();
+    let (directory, start) = unprivileged();
     in_child(directory.path(), start, || {
         for kind in KINDS {
             let bound = Bound::at(Bind::at("live").mode(0), kind).unwrap();
@@ -168,7 +168,7 @@ fn files_without_access_are_refused_and_kept() {
 #[test]
 fn without_a_directory_lock_free_paths_can_be_bound_and_dead_sockets_stay() {
     alone!();
-    let (directory, start) = as_nobody();
+    let (directory, start) = unprivileged();
     in_child(directory.path(), start, || {
         std::fs::create_dir("below").unwrap();
         let path = "below/a.sock";
@@ -187,7 +187,7 @@ fn without_a_directory_lock_free_paths_can_be_bound_and_dead_sockets_stay() {
 #[test]
 fn a_socket_whose_owner_cannot_be_set_is_unlinked() {
     alone!();
-    let (directory, start) = as_nobody();
+    let (directory, start) = unprivileged();
     in_child(directory.path(), start, || {
         for kind in KINDS {
             for at in [Bind::at("a.sock").owner(0), Bind::at("a.sock").group(0)] {

@@ -8,10 +8,10 @@ fn calls_from_another_process() {
     let connection = Connection::connect(&path, kind)
         .unwrap()
         .with_timeout(PATIENCE);
-    let desk = DeskClient::new(connection).start();
-    let _calls: Vec<PendingCall<u64>> = (0..5).map(|_| desk.never().unwrap()).collect();
+    let client = DeskClient::new(connection).start();
+    let _calls: Vec<PendingCall<u64>> = (0..5).map(|_| client.never().unwrap()).collect();
     // More items than the socket has room for are being sent, and none is read.
-    let _numbers = desk.stall(50).unwrap();
+    let _numbers = client.stall(50).unwrap();
     let kept = || DeskClient::new(open(&path)).kept().unwrap().0;
     wait_until(|| kept() >= 5);
     ready();

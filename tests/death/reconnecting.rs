@@ -1,6 +1,6 @@
 //! Reconnecting, and repeating calls that are idempotent.
 
-use super::hostile::{Far, against, answer};
+use super::hostile::{FarEnd, against, reply_to};
 use super::*;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,19 +20,19 @@ fn a_call_after_a_restart_reconnects_only_if_enabled() {
         let open_now = open_fds();
         let (same, number) = (connection.clone(), connection.as_fd().as_raw_fd());
         let plain = DeskClient::new(connection.clone());
-        let desk = DeskClient::new(connection.reconnecting());
-        let pid = desk.echo(1).unwrap().pid;
-        let in_flight = desk.start().never().unwrap();
+        let client = DeskClient::new(connection.reconnecting());
+        let pid = client.echo(1).unwrap().pid;
+        let in_flight = client.start().never().unwrap();
         wait_until_kept(&path, 1);
         first.kill();
-        assert_closed(desk.echo(2));
+        assert_closed(client.echo(2));
         let next = Other::serve(&path, kind);
         assert_closed(plain.echo(3));
-        let echo = desk.echo(4).unwrap();
+        let echo = client.echo(4).unwrap();
         assert!(echo.number == 4 && echo.pid != pid);
         // A call in flight is not repeated.
         assert_closed(in_flight.wait());
-        assert_eq!(desk.kept().unwrap(), (0, 0));
+        assert_eq!(client.kept().unwrap(), (0, 0));
         // All share the connection and its limits, and the number of its descriptor stays the same.
         assert_eq!(plain.echo(5).unwrap().number, 5);
         let long = same.notify("x.y", &("x".repeat(1000),));
@@ -50,7 +50,7 @@ fn a_call_after_a_restart_reconnects_only_if_enabled() {
         assert_eq!(same.as_fd().as_raw_fd(), number);
         drop(next);
         assert!(open_fds() <= open_now);
-        drop((plain, desk, connection, same));
+        drop((plain, client, connection, same));
         assert!(open_fds() <= before);
     }
 }
@@ -72,16 +72,16 @@ fn a_server_that_restarts_with_another_kind_is_found_or_reported() {
             connection.idempotent(),
         ]
         .map(DeskClient::new);
-        for desk in &desks {
-            desk.echo(1).unwrap();
+        for client in &desks {
+            client.echo(1).unwrap();
         }
         first.kill();
         let _next = Other::serve(&path, other);
         let [whichever, of_kind @ ..] = &desks;
         assert_eq!(whichever.echo(2).unwrap().number, 2);
-        for desk in of_kind {
+        for client in of_kind {
             for _ in 0..3 {
-                let refused = desk.echo(3);
+                let refused = client.echo(3);
                 assert!(
                     matches!(
                         refused,
@@ -108,16 +108,16 @@ fn a_call_that_could_not_be_sent_is_sent_to_the_restarted_server() {
         let (connection, far) = against(&path, kind);
         let connection = connection.reconnecting();
         drop(far);
-        let accept = Far::bind(&path, kind);
+        let accept = FarEnd::bind(&path, kind);
         connection.notify("x.y", &(1,)).unwrap();
         let mut far = accept();
-        assert_eq!(far.hear()["params"], json!([1]));
+        assert_eq!(far.receive()["params"], json!([1]));
         drop(far);
-        let accept = Far::bind(&path, kind);
+        let accept = FarEnd::bind(&path, kind);
         let call = DeskClient::new(connection).start().echo(2).unwrap();
         let mut far = accept();
-        let id = far.hear()["id"].clone();
-        far.answer(&id, 2);
+        let id = far.receive()["id"].clone();
+        far.send_reply(&id, 2);
         assert_eq!(call.wait().unwrap().number, 2);
     }
 }
@@ -133,11 +133,11 @@ fn a_call_fails_with_closed_if_no_server_has_restarted() {
             if unlinked {
                 let _ = std::fs::remove_file(&path);
             }
-            let desk = DeskClient::new(connection.reconnecting());
+            let client = DeskClient::new(connection.reconnecting());
             for _ in 0..3 {
-                assert_closed(desk.echo(1));
+                assert_closed(client.echo(1));
             }
-            let hasty = connection.with_timeout(SEVERAL_LOOKS).idempotent();
+            let hasty = connection.with_timeout(SEVERAL_CHECKS).idempotent();
             let late = DeskClient::new(hasty).echo(1);
             assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
         }
@@ -159,7 +159,7 @@ fn without_an_address_or_in_an_event_loop_calls_never_reconnect() {
         let (connection, far) = against(&path, kind);
         connection.set_driven();
         drop(far);
-        let _next = Far::bind(&path, kind);
+        let _next = FarEnd::bind(&path, kind);
         assert_closed(DeskClient::new(connection.idempotent()).echo(1));
         assert_closed(DeskClient::new(connection.reconnecting()).start().echo(1));
     }
@@ -171,12 +171,12 @@ fn an_idempotent_call_is_repeated_until_it_gets_a_reply() {
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
-        let desk = DeskClient::new(connection.idempotent());
-        let waiting = std::thread::spawn(move || desk.echo(9));
+        let client = DeskClient::new(connection.idempotent());
+        let waiting = std::thread::spawn(move || client.echo(9));
         let mut ids = HashSet::new();
         let mut budget = u64::MAX;
         for round in 0..4 {
-            let call = far.hear();
+            let call = far.receive();
             assert_eq!(call["params"], json!({"number": 9}));
             assert!(
                 ids.insert(call["id"].as_u64().unwrap()),
@@ -188,12 +188,12 @@ fn an_idempotent_call_is_repeated_until_it_gets_a_reply() {
             if round == 3 {
                 // A reply to the previous attempt of the call is ignored.
                 let stale = ids.iter().find(|id| json!(id) != call["id"]).unwrap();
-                far.answer(&json!(stale), 99);
-                far.answer(&call["id"], 9);
+                far.send_reply(&json!(stale), 99);
+                far.send_reply(&call["id"], 9);
                 break;
             }
             drop(far);
-            far = Far::bind(&path, kind)();
+            far = FarEnd::bind(&path, kind)();
         }
         assert_eq!(waiting.join().unwrap().unwrap().number, 9);
     }
@@ -205,18 +205,18 @@ fn a_reply_of_the_old_server_is_never_taken_for_that_of_the_new() {
     for kind in KINDS {
         let (_directory, path) = place();
         let (connection, mut far) = against(&path, kind);
-        let desk = DeskClient::new(connection.reconnecting());
+        let client = DeskClient::new(connection.reconnecting());
         let hasty = DeskClient::new(connection.with_timeout(Duration::from_millis(30)));
         assert!(matches!(hasty.echo(1), Err(CallError::Deadline)));
-        let old = far.hear()["id"].clone();
+        let old = far.receive()["id"].clone();
         drop(far);
-        let accept = Far::bind(&path, kind);
-        let call = desk.start().echo(2).unwrap();
+        let accept = FarEnd::bind(&path, kind);
+        let call = client.start().echo(2).unwrap();
         let mut far = accept();
-        let id = far.hear()["id"].clone();
+        let id = far.receive()["id"].clone();
         assert_ne!(id, old);
-        far.say(answer(&old, 1));
-        far.say(answer(&id, 2));
+        far.send(reply_to(&old, 1));
+        far.send(reply_to(&id, 2));
         assert_eq!(call.wait().unwrap().number, 2);
     }
 }

@@ -36,12 +36,12 @@ impl Handler<Ask> for Keeper {
 }
 
 /// Sends one call and returns its reply.
-fn answer(running: &Running<Keeper>, kind: Kind, call: &str) -> Value {
+fn call_raw(running: &Running<Keeper>, kind: Kind, call: &str) -> Value {
     let mut socket = Socket::connect(&running.path, kind).unwrap();
     socket.set_timeout(Some(PATIENCE));
     send_raw(&socket, call.as_bytes(), &[]).unwrap();
-    let (answer, _) = socket.receive::<WithFds<Value>>().unwrap();
-    answer.json
+    let (reply, _) = socket.receive::<WithFds<Value>>().unwrap();
+    reply.json
 }
 
 #[test]
@@ -51,13 +51,16 @@ fn each_client_can_discover_the_services_of_a_server() {
         let stub = ShelfClient::new(running.connect());
         assert!(matches!(stub.open("a", None), Err(CallError::Service(_))));
         let text = running.connect().discover().unwrap();
-        let told = valid(&text);
-        assert_eq!(told, document(<dyn Shelf as Describe>::DESCRIPTION));
+        let discovered = valid(&text);
+        assert_eq!(discovered, document(<dyn Shelf as Describe>::DESCRIPTION));
         assert_eq!(running.connect().discover().unwrap(), text);
         for params in ["", r#","params":{}"#, r#","params":[]"#] {
             let call = format!(r#"{{"jsonrpc":"2.0","id":"x","method":"rpc.discover"{params}}}"#);
-            let answer = answer(&running, kind, &call);
-            assert_eq!(answer, json!({"jsonrpc": "2.0", "id": "x", "result": told}));
+            let reply = call_raw(&running, kind, &call);
+            assert_eq!(
+                reply,
+                json!({"jsonrpc": "2.0", "id": "x", "result": discovered})
+            );
         }
     }
 }
@@ -67,12 +70,12 @@ fn all_services_of_an_endpoint_are_in_one_document() {
     let running = Running::start(Kind::Seqpacket, Keeper, |endpoint| {
         endpoint.serve::<dyn Shelf>().handle::<Ask>()
     });
-    let told = valid(&running.connect().discover().unwrap());
-    assert_eq!(told["info"]["title"], "test.shelf, test.jobs");
+    let discovered = valid(&running.connect().discover().unwrap());
+    assert_eq!(discovered["info"]["title"], "test.shelf, test.jobs");
     let docs = "Lends files.\n\nOne at a time.\n\nJobs, by an enum.";
-    assert_eq!(told["info"]["description"], docs);
-    assert_eq!(told["methods"].as_array().unwrap().len(), 7);
-    assert_eq!(method(&told, "test.jobs.stop")["params"], json!([]));
+    assert_eq!(discovered["info"]["description"], docs);
+    assert_eq!(discovered["methods"].as_array().unwrap().len(), 7);
+    assert_eq!(method(&discovered, "test.jobs.stop")["params"], json!([]));
 }
 
 /// Returns the error for an unknown method.
@@ -88,13 +91,13 @@ fn discovery_can_be_turned_off() {
         let silent = Running::start(kind, Keeper, |endpoint| {
             endpoint.serve::<dyn Shelf>().without_discovery()
         });
-        assert_eq!(answer(&silent, kind, DISCOVER), unknown("rpc.discover"));
+        assert_eq!(call_raw(&silent, kind, DISCOVER), unknown("rpc.discover"));
         let refused = silent.connect().discover();
         assert!(
             matches!(refused, Err(CallError::Fault(fault)) if fault.code == Fault::METHOD_NOT_FOUND)
         );
         let empty = Running::start(kind, Keeper, |endpoint| endpoint);
-        assert_eq!(answer(&empty, kind, DISCOVER), unknown("rpc.discover"));
+        assert_eq!(call_raw(&empty, kind, DISCOVER), unknown("rpc.discover"));
     }
 }
 
@@ -125,17 +128,17 @@ fn discovery_takes_no_arguments_and_no_descriptors() {
         ] {
             let call =
                 format!(r#"{{"jsonrpc":"2.0","id":1,"method":"rpc.discover","params":{params}}}"#);
-            let answer = answer(&running, kind, &call);
-            assert_eq!(answer["error"]["code"], code, "{answer}");
-            assert_eq!(answer["error"]["data"]["field"], field, "{answer}");
+            let reply = call_raw(&running, kind, &call);
+            assert_eq!(reply["error"]["code"], code, "{reply}");
+            assert_eq!(reply["error"]["data"]["field"], field, "{reply}");
         }
         let mut socket = Socket::connect(&running.path, kind).unwrap();
         socket.set_timeout(Some(PATIENCE));
         let null = File::open("/dev/null").unwrap();
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}"#;
         send_raw(&socket, call, &[null.as_fd()]).unwrap();
-        let (answer, _) = socket.receive::<WithFds<Value>>().unwrap();
-        assert_eq!(answer.json["error"]["code"], Fault::INVALID_DESCRIPTORS);
+        let (reply, _) = socket.receive::<WithFds<Value>>().unwrap();
+        assert_eq!(reply.json["error"]["code"], Fault::INVALID_DESCRIPTORS);
         // Without an id it is a notification, which gets no reply.
         send_raw(
             &socket,
@@ -144,8 +147,8 @@ fn discovery_takes_no_arguments_and_no_descriptors() {
         )
         .unwrap();
         send_raw(&socket, call, &[]).unwrap();
-        let (answer, _) = socket.receive::<WithFds<Value>>().unwrap();
-        assert_eq!(answer.json["result"]["openrpc"], "1.3.2");
+        let (reply, _) = socket.receive::<WithFds<Value>>().unwrap();
+        assert_eq!(reply.json["result"]["openrpc"], "1.3.2");
     }
     assert_open_fds(before);
 }

@@ -27,7 +27,7 @@ trait Settings {
 struct Manager {
     everyone: Bound,
     own: UnixDatagram,
-    notices: Receiver<String>,
+    notifications: Receiver<String>,
     /// Address that the service sends its notifications to.
     notify: OsString,
     notify_address: SocketAddr,
@@ -57,12 +57,12 @@ impl Manager {
         // As `PassCredentials=yes` does: queued messages carry the credentials of their sender.
         set_socket_passcred(&own, true).unwrap();
         let listener = UnixDatagram::bind_addr(&notify_address).unwrap();
-        let (tell, notices) = mpsc::channel();
-        thread::spawn(move || listen(&listener, &tell));
+        let (sender, notifications) = mpsc::channel();
+        thread::spawn(move || listen(&listener, &sender));
         Self {
             everyone: Bound::at(path("everyone.sock"), Kind::Seqpacket).unwrap(),
             own,
-            notices,
+            notifications,
             notify,
             notify_address,
             directory,
@@ -106,30 +106,30 @@ impl Manager {
     }
 
     /// Returns the next notification of the service.
-    fn hear(&self) -> String {
-        self.notices.recv_timeout(PATIENCE).unwrap()
+    fn receive(&self) -> String {
+        self.notifications.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Waits for this notification, and skips those that feed the watchdog.
-    fn hear_of(&self, notice: &str) {
+    fn wait_for_notification(&self, notification: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let heard = self.hear();
-            if heard == notice {
+            let received = self.receive();
+            if received == notification {
                 return;
             }
-            assert_eq!(heard, "WATCHDOG=1\n");
+            assert_eq!(received, "WATCHDOG=1\n");
             assert!(Instant::now() < until, "only the watchdog is fed");
         }
     }
 
     /// Asserts that the service, which has ended, has sent no further notification.
-    fn hear_nothing_more(&self) {
-        self.say("end");
-        self.hear_of("end");
+    fn assert_no_more_notifications(&self) {
+        self.send("end");
+        self.wait_for_notification("end");
     }
 
-    fn say(&self, text: &str) {
+    fn send(&self, text: &str) {
         let socket = UnixDatagram::unbound().unwrap();
         let sent = socket.send_to_addr(text.as_bytes(), &self.notify_address);
         sent.unwrap();
@@ -138,16 +138,16 @@ impl Manager {
 
 impl Drop for Manager {
     fn drop(&mut self) {
-        self.say("");
+        self.send("");
     }
 }
 
 /// Receives notifications at once, because a service waits until they are received. An empty one ends the thread.
-fn listen(notify: &UnixDatagram, tell: &Sender<String>) {
+fn listen(notify: &UnixDatagram, sender: &Sender<String>) {
     let mut text = [0; 64];
     while let Ok(length @ 1..) = notify.recv(&mut text) {
         let said = String::from_utf8_lossy(&text[..length]);
-        let _ = tell.send(said.into_owned());
+        let _ = sender.send(said.into_owned());
     }
 }
 
@@ -180,27 +180,27 @@ fn activated_replies_to_calls_queued_before_it_started_and_exits_when_idle() {
     let (everyone, own) = (manager.client("everyone.sock"), manager.client("own.sock"));
     let queued = [&everyone, &own].map(|client| client.start().user().unwrap());
     let service = manager.start("0.05");
-    assert_eq!(manager.hear(), "READY=1\n");
+    assert_eq!(manager.receive(), "READY=1\n");
     let user = Some(geteuid().as_raw());
     for call in queued {
         assert_eq!(call.wait().unwrap(), user);
     }
     // It does not exit while a client is connected.
     for _ in 0..10 {
-        assert_eq!(manager.hear(), "WATCHDOG=1\n");
+        assert_eq!(manager.receive(), "WATCHDOG=1\n");
     }
     assert_eq!(everyone.user().unwrap(), user);
     assert_eq!(own.user().unwrap(), user);
     drop(everyone);
-    manager.hear_of("STOPPING=1\n");
+    manager.wait_for_notification("STOPPING=1\n");
     assert!(service.end().success());
 
     let queued = own.start().user().unwrap();
     wait_for(&manager.own, Instant::now() + PATIENCE); // as systemd does
     let service = manager.start("0.05");
     assert_eq!(queued.wait().unwrap(), user, "nothing was shut down");
-    manager.hear_of("READY=1\n");
-    manager.hear_of("STOPPING=1\n");
+    manager.wait_for_notification("READY=1\n");
+    manager.wait_for_notification("STOPPING=1\n");
     assert!(service.end().success());
 }
 
@@ -209,13 +209,13 @@ fn activated_shuts_down_cleanly_during_a_call() {
     for name in ["everyone.sock", "own.sock"] {
         let manager = Manager::new();
         let service = manager.start("3600");
-        assert_eq!(manager.hear(), "READY=1\n");
+        assert_eq!(manager.receive(), "READY=1\n");
         let client = manager.client(name);
         let begun = client.start().reloaded().unwrap();
         let user = client.user().unwrap(); // its handler has started
 
         service.signal(Signal::TERM);
-        manager.hear_of("STOPPING=1\n");
+        manager.wait_for_notification("STOPPING=1\n");
         let late = manager.client(name).start().user().unwrap();
         service.signal(Signal::HUP);
         assert_eq!(
@@ -224,7 +224,7 @@ fn activated_shuts_down_cleanly_during_a_call() {
             "the call in progress gets its reply"
         );
         assert!(service.end().success());
-        manager.hear_nothing_more();
+        manager.assert_no_more_notifications();
 
         let service = manager.start("3600");
         assert_eq!(late.wait().unwrap(), user, "the next process replies");
@@ -237,9 +237,9 @@ fn activated_shuts_down_cleanly_during_a_call() {
 fn activated_notifies_a_service_manager_at_an_abstract_address() {
     let manager = Manager::at_an_abstract_name();
     let service = manager.start("3600");
-    assert_eq!(manager.hear(), "READY=1\n");
+    assert_eq!(manager.receive(), "READY=1\n");
     service.signal(Signal::TERM);
-    manager.hear_of("STOPPING=1\n");
+    manager.wait_for_notification("STOPPING=1\n");
     assert!(service.end().success());
 }
 

@@ -46,14 +46,14 @@ fn our_client_starts_and_calls_services_of_either_language() {
     for (service, written) in [(client.clone(), &sent), (double("service.py"), &anew)] {
         std::fs::write(path("asked"), "question").unwrap();
         std::fs::write(path("answer"), "").unwrap();
-        let (asked, answer) = (path("asked"), path("answer"));
+        let (asked, reply) = (path("asked"), path("answer"));
 
         let echo = call(&client, &service, &["echo", &sent, &asked]);
         let expected = format!("reply {written}\ndescriptor 0: question\n");
         assert_eq!(text(&echo), expected);
-        let map = call(&client, &service, &["map", "null", &asked, &answer]);
+        let map = call(&client, &service, &["map", "null", &asked, &reply]);
         assert_eq!(text(&map), "reply \"{}\"\n");
-        assert_eq!(std::fs::read_to_string(&answer).unwrap(), "QUESTION");
+        assert_eq!(std::fs::read_to_string(&reply).unwrap(), "QUESTION");
 
         let failed = call(&client, &service, &["nothing"]);
         let said = String::from_utf8_lossy(&failed.stderr);

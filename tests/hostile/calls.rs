@@ -39,24 +39,24 @@ fn malformed_json_is_refused_with_its_id_if_readable() {
         ),
     ];
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         let all = vec![null.as_fd(); 253];
         for (text, id) in cases {
             for fds in [0, 1, 253] {
-                bench.refused(text, &all[..fds], id, Fault::PARSE_ERROR, None);
+                fixture.assert_refused(text, &all[..fds], id, Fault::PARSE_ERROR, None);
             }
         }
         let mut refused = 3 * cases.len() as u64;
         if kind == Kind::Datagram {
-            bench.refused("", &[], None::<u64>, Fault::PARSE_ERROR, None);
-            bench.refused("", &all, None::<u64>, Fault::PARSE_ERROR, None);
+            fixture.assert_refused("", &[], None::<u64>, Fault::PARSE_ERROR, None);
+            fixture.assert_refused("", &all, None::<u64>, Fault::PARSE_ERROR, None);
             refused += 2;
         }
         drop(null);
-        let pings = bench.pings;
-        let (_, counts) = bench.stop();
+        let pings = fixture.pings;
+        let (_, counts) = fixture.stop();
         assert_eq!((counts.refused, counts.handled), (refused, pings));
         assert_eq!(counts.received, refused + pings);
     }
@@ -125,16 +125,16 @@ fn an_invalid_request_is_refused_with_its_id_if_readable() {
         (call(5, "ping", "\"x\""), Some(5)),
     ];
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         for (text, id) in &cases {
-            bench.refused(text, &[], *id, Fault::INVALID_REQUEST, None);
-            bench.refused(text, &[null.as_fd()], *id, Fault::INVALID_REQUEST, None);
+            fixture.assert_refused(text, &[], *id, Fault::INVALID_REQUEST, None);
+            fixture.assert_refused(text, &[null.as_fd()], *id, Fault::INVALID_REQUEST, None);
         }
         drop(null);
-        let pings = bench.pings;
-        let (_, counts) = bench.stop();
+        let pings = fixture.pings;
+        let (_, counts) = fixture.stop();
         let refused = 2 * cases.len() as u64;
         assert_eq!((counts.refused, counts.handled), (refused, pings));
     }
@@ -144,22 +144,22 @@ fn an_invalid_request_is_refused_with_its_id_if_readable() {
 fn an_unknown_method_is_refused_before_its_arguments_are_read() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         let all = vec![null.as_fd(); 253];
         for method in ["none", "", "ping.", "Ping", "\\u0000", &"x".repeat(100_000)] {
             for fds in [0, 253] {
                 let text = call(5, method, r#"{"number":"x"}"#);
-                bench.refused(text, &all[..fds], 5, Fault::METHOD_NOT_FOUND, None);
+                fixture.assert_refused(text, &all[..fds], 5, Fault::METHOD_NOT_FOUND, None);
             }
         }
         let text = r#"{"jsonrpc":"2.0","method":"test.none.at_all","id":"a\"b"}"#;
-        bench.refused(text, &[], "a\"b", Fault::METHOD_NOT_FOUND, None);
+        fixture.assert_refused(text, &[], "a\"b", Fault::METHOD_NOT_FOUND, None);
         // A notification gets no reply.
-        bench.ignored(r#"{"jsonrpc":"2.0","method":"test.none.at_all"}"#, &all);
+        fixture.assert_ignored(r#"{"jsonrpc":"2.0","method":"test.none.at_all"}"#, &all);
         drop(null);
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.refused, 14);
     }
 }
@@ -194,17 +194,17 @@ fn a_bad_argument_is_refused_with_invalid_params_and_its_name() {
         ),
     ];
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         for (method, params, field) in cases {
             let fds = &[null.as_fd()][usize::from(method == "ping")..];
             let text = call(5, method, params);
-            bench.refused(&text, fds, 5, Fault::INVALID_PARAMS, field);
-            bench.ignored(text.replace(r#""id":5,"#, ""), fds);
+            fixture.assert_refused(&text, fds, 5, Fault::INVALID_PARAMS, field);
+            fixture.assert_ignored(text.replace(r#""id":5,"#, ""), fds);
         }
         drop(null);
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.refused, 2 * cases.len() as u64);
     }
 }
@@ -233,40 +233,37 @@ fn descriptors_that_do_not_match_the_call_are_refused_and_closed() {
         ("ping", r#"{"number":1}"#, 253, None),
     ];
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         let all = vec![null.as_fd(); 253];
         for (method, params, fds, field) in cases {
             let text = call(5, method, params);
-            bench.refused(&text, &all[..fds], 5, Fault::INVALID_DESCRIPTORS, field);
-            bench.ignored(text.replace(r#""id":5,"#, ""), &all[..fds]);
+            fixture.assert_refused(&text, &all[..fds], 5, Fault::INVALID_DESCRIPTORS, field);
+            fixture.assert_ignored(text.replace(r#""id":5,"#, ""), &all[..fds]);
         }
         for index in ["-1", "0.0", "\"0\"", "null", "[0]", "{}", "true"] {
             let params = format!(r#"{{"label":"x","file":{index}}}"#);
-            bench.say(call(5, "swap", &params), &[null.as_fd()]);
-            let (answer, _) = bench.hear();
-            let code = answer["error"]["code"].as_i64().unwrap();
+            fixture.send(call(5, "swap", &params), &[null.as_fd()]);
+            let (reply, _) = fixture.receive();
+            let code = reply["error"]["code"].as_i64().unwrap();
             let codes = [Fault::INVALID_PARAMS, Fault::INVALID_DESCRIPTORS];
-            assert!(codes.contains(&code), "{index}: {answer}");
-            assert_eq!(
-                answer["error"]["data"]["field"], "file",
-                "{index}: {answer}"
-            );
-            bench.sound();
+            assert!(codes.contains(&code), "{index}: {reply}");
+            assert_eq!(reply["error"]["data"]["field"], "file", "{index}: {reply}");
+            fixture.assert_healthy();
         }
         // A notification that is refused leaves nothing behind either.
-        bench.ignored(
+        fixture.assert_ignored(
             r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":{"sink":1}}"#,
             &all[..1],
         );
-        bench.ignored(
+        fixture.assert_ignored(
             r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":{"sink":0}}"#,
             &all[..1],
         );
         drop(null);
-        let (state, counts) = bench.stop();
-        assert_eq!(state.told, 1);
+        let (state, counts) = fixture.stop();
+        assert_eq!(state.tells, 1);
         assert_eq!(counts.refused, 2 * cases.len() as u64 + 7 + 1);
     }
 }
@@ -287,15 +284,15 @@ fn a_message_that_looks_like_a_reply_gets_none() {
         r#"{"error":nope"#,
     ];
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         for text in cases {
-            bench.ignored(text, &[]);
-            bench.ignored(text, &[null.as_fd()]);
+            fixture.assert_ignored(text, &[]);
+            fixture.assert_ignored(text, &[null.as_fd()]);
         }
         drop(null);
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.refused, 2 * cases.len() as u64);
     }
 }
@@ -304,21 +301,21 @@ fn a_message_that_looks_like_a_reply_gets_none() {
 fn a_notification_runs_and_gets_no_reply() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
-        bench.ignored(
+        fixture.count_fds();
+        fixture.assert_ignored(
             r#"{"jsonrpc":"2.0","method":"test.vault.ping","params":[1]}"#,
             &[],
         );
         let text = r#"{"jsonrpc":"2.0","method":"test.vault.swap","params":["x",0]}"#;
-        bench.ignored(text, &[null.as_fd()]);
-        let answer = bench.ask(call(5, "tell", "[0]"), &[null.as_fd()]);
-        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 5, "result": null}));
-        bench.sound();
+        fixture.assert_ignored(text, &[null.as_fd()]);
+        let reply = fixture.ask(call(5, "tell", "[0]"), &[null.as_fd()]);
+        assert_eq!(reply, json!({"jsonrpc": "2.0", "id": 5, "result": null}));
+        fixture.assert_healthy();
         drop(null);
-        let (state, counts) = bench.stop();
-        assert_eq!((state.told, counts.refused, counts.undelivered), (1, 0, 0));
+        let (state, counts) = fixture.stop();
+        assert_eq!((state.tells, counts.refused, counts.undelivered), (1, 0, 0));
     }
 }
 
@@ -326,16 +323,16 @@ fn a_notification_runs_and_gets_no_reply() {
 fn a_cancel_request_gets_a_reply_if_it_has_an_id() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let wish = r#"{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":7}}"#;
-        bench.ignored(wish, &[]);
+        fixture.assert_ignored(wish, &[]);
         for wish in [
             wish.replace(r#""method""#, r#""id":5,"method""#),
             wish.replace("}}", r#"},"id":5}"#),
         ] {
-            let answer = bench.ask(wish, &[]);
-            assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 5, "result": null}));
+            let reply = fixture.ask(wish, &[]);
+            assert_eq!(reply, json!({"jsonrpc": "2.0", "id": 5, "result": null}));
         }
-        bench.stop();
+        fixture.stop();
     }
 }

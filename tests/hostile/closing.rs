@@ -16,7 +16,7 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Sends it while the server's loop is blocked, and returns what unblocks its close(2).
 pub(super) fn send(server: &Running<State>, slow: Slow, raw: &Socket, text: &str) -> TcpStream {
-    server.hold(|| leave(slow, raw, text))
+    server.while_blocked(|| leave(slow, raw, text))
 }
 
 /// Sends it to a server that receives it only after this returns: the last process to close it blocks, and that must
@@ -32,7 +32,7 @@ fn leave(slow: Slow, raw: &Socket, text: &str) -> TcpStream {
 fn descriptors_of_refused_calls_are_closed_without_blocking() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let texts = [
             call(5, "ping", r#"{"number":1}"#),
             call(5, "none", "{}"),
@@ -44,27 +44,27 @@ fn descriptors_of_refused_calls_are_closed_without_blocking() {
         let mut ends = Vec::new();
         for text in &texts {
             let end = lingering();
-            ends.push(send(&bench.server, end, &bench.raw, text));
-            assert!(bench.hear().0["error"].is_object(), "{kind:?}: {text}");
-            bench.ping();
+            ends.push(send(&fixture.server, end, &fixture.raw, text));
+            assert!(fixture.receive().0["error"].is_object(), "{kind:?}: {text}");
+            fixture.ping();
         }
         drop(ends);
-        bench.sound();
-        bench.stop();
+        fixture.assert_healthy();
+        fixture.stop();
     }
 }
 
 /// A call is refused after one of its descriptors was read.
 fn refused_half_way(text: &str) {
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let end = lingering();
-        let end = send(&bench.server, end, &bench.raw, text);
-        assert!(bench.hear().0["error"].is_object(), "{kind:?}: {text}");
-        bench.ping();
+        let end = send(&fixture.server, end, &fixture.raw, text);
+        assert!(fixture.receive().0["error"].is_object(), "{kind:?}: {text}");
+        fixture.ping();
         drop(end);
-        bench.sound();
-        bench.stop();
+        fixture.assert_healthy();
+        fixture.stop();
     }
 }
 
@@ -115,27 +115,27 @@ fn descriptors_of_the_wrong_type_are_closed_without_blocking() {
 fn memfds_of_a_refused_call_are_closed_on_another_thread() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
-        bench.hold();
+        let mut fixture = Fixture::start(kind);
+        fixture.count_fds();
         // All descriptors of this user are closed after this one.
-        let end = send(&bench.server, nested(), &bench.raw, "no call");
-        assert!(bench.hear().0["error"].is_object());
-        assert_open_fds(bench.fds + 1);
+        let end = send(&fixture.server, nested(), &fixture.raw, "no call");
+        assert!(fixture.receive().0["error"].is_object());
+        assert_open_fds(fixture.fds + 1);
         for (count, params) in [
             (1, r#"{"file":0,"label":1}"#),
             (2, r#"{"file":0}"#),
             (3, r#"{"file":0,"label":"x","other":1}"#),
         ] {
             let memfd = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
-            bench.say(call(5, "swap", params), &[memfd.as_fd()]);
+            fixture.send(call(5, "swap", params), &[memfd.as_fd()]);
             drop(memfd);
-            assert!(bench.hear().0["error"].is_object());
-            bench.ping();
-            assert_eq!(open_fds(), bench.fds + 1 + count, "closed by the loop");
+            assert!(fixture.receive().0["error"].is_object());
+            fixture.ping();
+            assert_eq!(open_fds(), fixture.fds + 1 + count, "closed by the loop");
         }
         drop(end);
-        bench.sound();
-        bench.stop();
+        fixture.assert_healthy();
+        fixture.stop();
     }
 }
 
@@ -143,17 +143,17 @@ fn memfds_of_a_refused_call_are_closed_on_another_thread() {
 fn descriptors_of_and_after_an_empty_packet_are_closed_without_blocking() {
     alone!();
     for behind in [false, true] {
-        let mut bench = Bench::start(Kind::Seqpacket);
+        let mut fixture = Fixture::start(Kind::Seqpacket);
         let end = lingering();
-        let end = bench.server.hold(|| {
+        let end = fixture.server.while_blocked(|| {
             if behind {
-                send_raw(&bench.raw, b"", &[]).unwrap();
+                send_raw(&fixture.raw, b"", &[]).unwrap();
             }
-            leave(end, &bench.raw, "")
+            leave(end, &fixture.raw, "")
         });
-        bench.ping();
+        fixture.ping();
         drop(end);
-        bench.ping();
+        fixture.ping();
     }
 }
 
@@ -161,15 +161,15 @@ fn descriptors_of_and_after_an_empty_packet_are_closed_without_blocking() {
 fn a_handler_can_close_a_descriptor_on_another_thread() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let text = call(5, "part", r#"{"with":0}"#);
         let end = lingering();
-        let end = send(&bench.server, end, &bench.raw, &text);
-        assert_eq!(bench.hear().0["result"], 1);
-        bench.ping();
+        let end = send(&fixture.server, end, &fixture.raw, &text);
+        assert_eq!(fixture.receive().0["result"], 1);
+        fixture.ping();
         drop(end);
-        bench.sound();
-        bench.stop();
+        fixture.assert_healthy();
+        fixture.stop();
     }
 }
 
@@ -187,7 +187,7 @@ fn messages_of_a_disconnected_peer_are_closed_on_another_thread() {
     assert_eq!(polite.ping(1).unwrap(), 1);
     let mut raw = raw(&server, Kind::Seqpacket);
     // The message that it is disconnected for, and another one.
-    let end = server.hold(|| {
+    let end = server.while_blocked(|| {
         send_raw(&raw, b"no call", &[]).unwrap();
         leave(lingering(), &raw, "never read")
     });
@@ -215,7 +215,7 @@ fn a_rejected_connection_is_closed_on_another_thread() {
     let polite = VaultClient::new(server.connect());
     let other = VaultClient::new(server.connect());
     assert_eq!(polite.ping(1).unwrap() + other.ping(1).unwrap(), 2);
-    let (mut third, end) = server.hold(|| {
+    let (mut third, end) = server.while_blocked(|| {
         let third = raw(&server, Kind::Seqpacket);
         let end = leave(lingering(), &third, "never read");
         (third, end)
@@ -246,9 +246,9 @@ fn a_user_above_the_limit_of_unused_descriptors_is_disconnected() {
     let mut ends = Vec::new();
     for count in 1..=3 {
         ends.push(send(&server, nested(), &first, &surplus));
-        let answer = first.receive::<WithFds<Value>>().unwrap().0.json;
+        let reply = first.receive::<WithFds<Value>>().unwrap().0.json;
         assert_eq!(
-            answer["error"]["code"],
+            reply["error"]["code"],
             Fault::INVALID_DESCRIPTORS,
             "{count}"
         );
@@ -261,7 +261,7 @@ fn a_user_above_the_limit_of_unused_descriptors_is_disconnected() {
         polite.start().ping(1).unwrap(),
         second.start().ping(2).unwrap(),
     );
-    server.settle();
+    server.finish_turn();
     assert_eq!(server.stats().counts.rejected, 0);
     drop(ends);
     assert_eq!(waiting.0.wait().unwrap() + waiting.1.wait().unwrap(), 3);
@@ -311,12 +311,12 @@ fn dropping_a_server_does_not_wait_for_unread_messages_to_be_closed() {
                 .unwrap();
         }
         let end = leave(lingering(), &raw, "never read");
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let dropping = std::thread::spawn(move || {
             drop(server);
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
         });
-        let dropped = told.recv_timeout(PATIENCE);
+        let dropped = receiver.recv_timeout(PATIENCE);
         drop((end, raw));
         dropping.join().unwrap();
         assert!(dropped.is_ok(), "{kind:?} {accepted}");
@@ -349,13 +349,13 @@ fn stuck(server: &Running<State>) -> TcpStream {
 fn cut_off(server: &Running<State>) {
     let null = null();
     let mut raw = raw(server, Kind::Seqpacket);
-    server.hold(|| {
+    server.while_blocked(|| {
         for _ in 0..4 {
             send_raw(&raw, b"no call", &[null.as_fd()]).unwrap();
         }
     });
     while raw.receive::<WithFds<Value>>().is_ok() {}
-    server.settle();
+    server.finish_turn();
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn new_connections_wait_while_too_many_of_a_user_are_being_closed() {
         client.start().ping(number).unwrap()
     });
     assert_eq!(polite.ping(4).unwrap(), 4);
-    server.settle();
+    server.finish_turn();
     let stats = server.stats();
     assert_eq!((stats.connections, stats.counts.rejected), (3, 0));
     assert_eq!(stats.counts.handled, 2);
@@ -443,18 +443,18 @@ fn slow_descriptors_of_one_user_do_not_delay_closing_those_of_another() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let mut bench = Bench::start(Kind::Seqpacket);
+    let mut fixture = Fixture::start(Kind::Seqpacket);
     let slow = nested();
-    bench.hold();
-    let end = send(&bench.server, slow, &bench.raw, "no call");
-    assert!(bench.hear().0["error"].is_object());
+    fixture.count_fds();
+    let end = send(&fixture.server, slow, &fixture.raw, "no call");
+    assert!(fixture.receive().0["error"].is_object());
     // Only the server still has it: a new process would inherit it, and could be the last to close it.
-    bench.fds -= 1;
-    bench.sound();
+    fixture.fds -= 1;
+    fixture.assert_healthy();
     let text = call(5, "part", r#"{"with":0}"#);
-    let output = stranger(&bench.server.path, &text);
+    let output = stranger(&fixture.server.path, &text);
     assert_eq!(output, "20\n");
-    bench.sound();
+    fixture.assert_healthy();
     drop(end);
 }
 
@@ -479,7 +479,7 @@ fn slow_descriptors_of_one_user_do_not_keep_another_from_connecting() {
     wait_until_closed(&file);
     // More than its limit, each with an unread message.
     for _ in 0..8 {
-        let many = server.hold(|| {
+        let many = server.while_blocked(|| {
             [(); 4].map(|()| {
                 let raw = raw(&server, Kind::Seqpacket);
                 send_raw(&raw, b"x", &[]).unwrap();

@@ -20,19 +20,19 @@ fn flood(
 ) -> JoinHandle<u64> {
     let (path, over) = (path.to_owned(), Arc::clone(over));
     std::thread::spawn(move || {
-        let mut answers = 0;
+        let mut replies = 0;
         while !over.load(Ordering::Relaxed) {
             let mut socket = Socket::connect(&path, kind).unwrap();
             socket.set_timeout(Some(PATIENCE));
             while !over.load(Ordering::Relaxed) && send_raw(&socket, text.as_bytes(), &[]).is_ok() {
                 match socket.receive::<WithFds<Value>>() {
-                    Ok(_) => answers += 1,
+                    Ok(_) => replies += 1,
                     Err(Error::Closed) => break,
                     Err(error) => panic!("{error}"),
                 }
             }
         }
-        answers
+        replies
     })
 }
 
@@ -139,25 +139,25 @@ fn three_hundred_idle_connections_do_not_delay_others() {
 fn a_peer_that_shut_down_its_sending_still_gets_replies_and_is_then_closed() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
-        let mut half = raw(&bench.server, kind);
+        fixture.count_fds();
+        let mut half = raw(&fixture.server, kind);
         for id in 5..8 {
             let swap = call(id, "swap", r#"["x",0]"#);
             send_raw(&half, swap.as_bytes(), &[null.as_fd()]).unwrap();
         }
         shutdown(&half, Shutdown::Write).unwrap();
         for id in 5..8 {
-            let (answer, _) = half.receive::<WithFds<Value>>().unwrap();
-            assert_eq!((&answer.json["id"], answer.fds.len()), (&json!(id), 1));
+            let (reply, _) = half.receive::<WithFds<Value>>().unwrap();
+            assert_eq!((&reply.json["id"], reply.fds.len()), (&json!(id), 1));
         }
         if kind == Kind::Seqpacket {
             let end = half.receive::<WithFds<Value>>();
             assert!(matches!(end, Err(Error::Closed)), "{end:?}");
         }
         drop((half, null));
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!((counts.refused, counts.undelivered), (0, 0));
     }
 }
@@ -166,19 +166,19 @@ fn a_peer_that_shut_down_its_sending_still_gets_replies_and_is_then_closed() {
 fn a_peer_that_shut_down_its_receiving_loses_only_its_own_replies() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        let half = raw(&bench.server, kind);
+        let half = raw(&fixture.server, kind);
         shutdown(&half, Shutdown::Read).unwrap();
         for id in 5..8 {
             let swap = call(id, "swap", r#"["x",0]"#);
             // The first reply that cannot be sent ends a connection.
             let _ = send_raw(&half, swap.as_bytes(), &[null.as_fd()]);
-            bench.ping();
+            fixture.ping();
         }
         drop((half, null));
-        bench.sound();
-        let (_, counts) = bench.stop();
+        fixture.assert_healthy();
+        let (_, counts) = fixture.stop();
         assert!((1..=3).contains(&counts.undelivered), "{counts:?}");
     }
 }
@@ -186,11 +186,11 @@ fn a_peer_that_shut_down_its_receiving_loses_only_its_own_replies() {
 #[test]
 fn calls_of_a_client_that_died_before_accept_are_carried_out() {
     alone!();
-    let mut bench = Bench::start(Kind::Seqpacket);
+    let mut fixture = Fixture::start(Kind::Seqpacket);
     let null = null();
-    bench.server.hold(|| {
+    fixture.server.while_blocked(|| {
         for number in 0..40 {
-            let dying = raw(&bench.server, Kind::Seqpacket);
+            let dying = raw(&fixture.server, Kind::Seqpacket);
             if number % 2 == 0 {
                 let tell = r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":[0]}"#;
                 send_raw(&dying, tell.as_bytes(), &[null.as_fd()]).unwrap();
@@ -199,9 +199,9 @@ fn calls_of_a_client_that_died_before_accept_are_carried_out() {
         }
     });
     drop(null);
-    bench.sound();
-    let (state, counts) = bench.stop();
-    assert_eq!((state.told, counts.accepted, counts.closed), (20, 42, 40));
+    fixture.assert_healthy();
+    let (state, counts) = fixture.stop();
+    assert_eq!((state.tells, counts.accepted, counts.closed), (20, 42, 40));
     assert_eq!(counts.refused_with(Fault::PARSE_ERROR), 20);
 }
 
@@ -235,9 +235,9 @@ fn stuck_peers_leave_the_server_idle() {
         let mut state = State::default();
         // One does not read, one waits for a reply, one has shut down one direction, and one does nothing.
         let mut clients = [(); 4].map(|()| stuck(&path, kind));
-        let [deaf, keeping, half, _idle] = &mut clients;
+        let [stalled, keeping, half, _idle] = &mut clients;
         while server.stats().backlog == 0 {
-            let _ = try_say(deaf, &path, &call(5, "ping", "[1]"), Fds::new());
+            let _ = try_say(stalled, &path, &call(5, "ping", "[1]"), Fds::new());
             let _ = server.run_once(&mut state, Some(Duration::ZERO)).unwrap();
         }
         let keep = handlers::late(5, "keep", r#"{"file":0}"#);
@@ -255,15 +255,15 @@ fn stuck_peers_leave_the_server_idle() {
         assert!(turns < 200, "{turns} turns, {kind:?}");
         let polite = Connection::open(&path).unwrap().with_timeout(PATIENCE);
         let mut pong = VaultClient::new(polite).start().ping(7).unwrap();
-        let answer = loop {
+        let reply = loop {
             let ten = Some(Duration::from_millis(10));
             let _ = server.run_once(&mut state, ten).unwrap();
-            if let Some(answer) = pong.try_wait() {
-                break answer;
+            if let Some(reply) = pong.try_wait() {
+                break reply;
             }
             assert!(start.elapsed() < PATIENCE);
         };
-        assert_eq!(answer.unwrap(), 7);
+        assert_eq!(reply.unwrap(), 7);
         let stats = server.stats();
         assert!(stats.deferred == 1 && stats.backlog > 0, "{stats:?}");
     }

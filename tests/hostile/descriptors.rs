@@ -23,24 +23,24 @@ fn send_twice(raw: &Socket, text: &str, fd: BorrowedFd<'_>) {
 fn two_control_messages_are_received_as_one() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
-        send_twice(&bench.raw, &call(5, "join", "[0,1]"), null.as_fd());
-        assert_eq!(bench.hear().0["result"], 2);
+        fixture.count_fds();
+        send_twice(&fixture.raw, &call(5, "join", "[0,1]"), null.as_fd());
+        assert_eq!(fixture.receive().0["result"], 2);
         for (method, params) in [("swap", r#"["x",0]"#), ("ping", "[1]"), ("join", "[0,2]")] {
-            send_twice(&bench.raw, &call(5, method, params), null.as_fd());
-            let (answer, fds) = bench.hear();
+            send_twice(&fixture.raw, &call(5, method, params), null.as_fd());
+            let (reply, fds) = fixture.receive();
             assert_eq!(
-                answer["error"]["code"],
+                reply["error"]["code"],
                 Fault::INVALID_DESCRIPTORS,
-                "{answer}"
+                "{reply}"
             );
             assert!(fds.is_empty());
-            bench.sound();
+            fixture.assert_healthy();
         }
         drop(null);
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.refused, 3);
     }
 }
@@ -49,26 +49,26 @@ fn two_control_messages_are_received_as_one() {
 fn a_socket_sent_through_itself_is_returned_or_closed() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
-        let itself = bench.raw.as_fd().try_clone_to_owned().unwrap();
-        bench.hold();
-        bench.say(call(5, "swap", r#"["x",0]"#), &[itself.as_fd()]);
-        let (answer, fds) = bench.hear();
-        assert_eq!((&answer["result"]["label"], fds.len()), (&json!("x"), 1));
+        let mut fixture = Fixture::start(kind);
+        let itself = fixture.raw.as_fd().try_clone_to_owned().unwrap();
+        fixture.count_fds();
+        fixture.send(call(5, "swap", r#"["x",0]"#), &[itself.as_fd()]);
+        let (reply, fds) = fixture.receive();
+        assert_eq!((&reply["result"]["label"], fds.len()), (&json!("x"), 1));
         drop(fds);
-        bench.refused(
+        fixture.assert_refused(
             call(5, "ping", "[1]"),
             &[itself.as_fd()],
             5,
             Fault::INVALID_DESCRIPTORS,
             None,
         );
-        bench.ignored(
+        fixture.assert_ignored(
             r#"{"jsonrpc":"2.0","method":"test.vault.tell","params":[0]}"#,
             &[itself.as_fd()],
         );
         drop(itself);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -77,19 +77,19 @@ fn a_socket_sent_through_itself_is_returned_or_closed() {
 fn a_client_referenced_only_by_its_own_replies_is_disconnected() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         for _ in 0..5 {
-            let deaf = raw(&bench.server, kind);
+            let stalled = raw(&fixture.server, kind);
             // Each is also referenced by the unread messages of the other.
-            let other = raw(&bench.server, kind);
-            for (from, fd) in [(&deaf, &deaf), (&deaf, &other), (&other, &deaf)] {
+            let other = raw(&fixture.server, kind);
+            for (from, fd) in [(&stalled, &stalled), (&stalled, &other), (&other, &stalled)] {
                 let swap = call(5, "swap", r#"["x",0]"#);
                 send_raw(from, swap.as_bytes(), &[fd.as_fd()]).unwrap();
             }
-            let answered = bench.polite.told().unwrap();
+            let answered = fixture.polite.stats().unwrap();
             assert_eq!(answered, 0);
         }
-        bench.sound();
-        bench.stop();
+        fixture.assert_healthy();
+        fixture.stop();
     }
 }

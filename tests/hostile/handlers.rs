@@ -108,26 +108,26 @@ pub(super) fn crash(when: u8) -> Result<Bomb, Bomb> {
 }
 
 impl Handler<Ask> for State {
-    fn handle(&mut self, _call: &mut Call, ask: Ask, reply: Reply<Told, Bomb>) {
+    fn handle(&mut self, _call: &mut Call, ask: Ask, reply: Reply<LateReply, Bomb>) {
         match ask {
             Ask::Drop { file: _ } => drop(reply),
             Ask::Panic => std::panic::panic_any(BANG),
-            Ask::Explode { when: 1 } => reply.send(Told::Shell(LIVE.shell)),
+            Ask::Explode { when: 1 } => reply.send(LateReply::Shell(LIVE.shell)),
             Ask::Explode { when: 2 } => reply.fail(LIVE),
             Ask::Explode { .. } => reply.fail(SHOUTING),
             Ask::Thread { file } => {
                 let after = self.after.take().unwrap();
                 std::thread::spawn(move || {
                     after.recv_timeout(PATIENCE).unwrap();
-                    reply.send(Told::Back { file });
+                    reply.send(LateReply::Back { file });
                 });
             }
             Ask::Keep { file } => self.kept.push((file, reply)),
             Ask::Release => {
                 for (file, kept) in self.kept.drain(..) {
-                    kept.send(Told::Back { file });
+                    kept.send(LateReply::Back { file });
                 }
-                reply.send(Told::Done);
+                reply.send(LateReply::Done);
             }
         }
     }
@@ -142,20 +142,20 @@ pub(super) fn late(id: u64, method: &str, params: &str) -> String {
 fn a_panic_in_a_handler_fails_only_its_own_call() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         let text = call(5, "crash", r#"{"when":0,"file":0}"#);
-        bench.refused(text, &[null.as_fd()], 5, Fault::INTERNAL_ERROR, None);
-        bench.refused(late(6, "panic", "{}"), &[], 6, Fault::INTERNAL_ERROR, None);
+        fixture.assert_refused(text, &[null.as_fd()], 5, Fault::INTERNAL_ERROR, None);
+        fixture.assert_refused(late(6, "panic", "{}"), &[], 6, Fault::INTERNAL_ERROR, None);
         // A notification gets no fault.
         let text = r#"{"jsonrpc":"2.0","method":"test.late.panic"}"#;
-        bench.ignored(text, &[]);
+        fixture.assert_ignored(text, &[]);
         let text = r#"{"jsonrpc":"2.0","method":"test.vault.crash","params":{"when":0,"file":0}}"#;
-        bench.ignored(text, &[null.as_fd()]);
-        let calls = bench.pings + 4;
+        fixture.assert_ignored(text, &[null.as_fd()]);
+        let calls = fixture.pings + 4;
         drop(null);
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!((counts.handled, counts.undelivered), (calls, 0));
     }
 }
@@ -164,17 +164,17 @@ fn a_panic_in_a_handler_fails_only_its_own_call() {
 fn a_panic_while_a_reply_is_written_fails_only_its_own_call() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         for when in 1..=3 {
             let text = call(5, "crash", &format!(r#"{{"when":{when},"file":0}}"#));
-            bench.refused(text, &[null.as_fd()], 5, Fault::INTERNAL_ERROR, None);
+            fixture.assert_refused(text, &[null.as_fd()], 5, Fault::INTERNAL_ERROR, None);
             let text = late(6, "explode", &format!(r#"{{"when":{when}}}"#));
-            bench.refused(text, &[], 6, Fault::INTERNAL_ERROR, None);
+            fixture.assert_refused(text, &[], 6, Fault::INTERNAL_ERROR, None);
         }
         drop(null);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -182,14 +182,14 @@ fn a_panic_while_a_reply_is_written_fails_only_its_own_call() {
 fn a_dropped_reply_sends_a_fault_to_the_caller() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         let text = late(5, "drop", r#"{"file":0}"#);
-        bench.refused(&text, &[null.as_fd()], 5, Fault::NO_REPLY, None);
-        bench.ignored(text.replace(r#""id":5,"#, ""), &[null.as_fd()]);
+        fixture.assert_refused(&text, &[null.as_fd()], 5, Fault::NO_REPLY, None);
+        fixture.assert_ignored(text.replace(r#""id":5,"#, ""), &[null.as_fd()]);
         drop(null);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -199,7 +199,7 @@ fn a_reply_can_come_from_another_thread() {
     for kind in KINDS {
         let (answer_now, after) = channel();
         let after = Some(after);
-        let mut bench = Bench::with(
+        let mut fixture = Fixture::with(
             kind,
             State {
                 after,
@@ -207,20 +207,20 @@ fn a_reply_can_come_from_another_thread() {
             },
         );
         let null = null();
-        bench.say(late(5, "thread", r#"{"file":0}"#), &[null.as_fd()]);
+        fixture.send(late(5, "thread", r#"{"file":0}"#), &[null.as_fd()]);
         drop(null);
         // The call is over: the server serves others.
-        bench.ping();
+        fixture.ping();
         answer_now.send(()).unwrap();
-        let (answer, fds) = bench.hear();
+        let (reply, fds) = fixture.receive();
         assert_eq!(
-            answer,
+            reply,
             json!({"jsonrpc": "2.0", "id": 5, "result": {"Back": {"file": 0}}})
         );
         assert_eq!(fds.len(), 1);
         drop(fds);
-        bench.sound();
-        let (_, counts) = bench.stop();
+        fixture.assert_healthy();
+        let (_, counts) = fixture.stop();
         assert_eq!((counts.refused, counts.undelivered), (0, 0));
     }
 }
@@ -228,19 +228,19 @@ fn a_reply_can_come_from_another_thread() {
 /// Asserts that a call fails, with and without an unused descriptor, and that the next one is served.
 fn costs_its_own_call(method: &str, params: &str) {
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         for fds in [&[][..], &[null.as_fd()][..]] {
             let text = call(5, method, params);
-            bench.refused(text, fds, 5, Fault::INTERNAL_ERROR, None);
+            fixture.assert_refused(text, fds, 5, Fault::INTERNAL_ERROR, None);
         }
         assert_eq!(
-            bench.ask(call(5, "read", r#"{"shell":false}"#), &[])["result"],
+            fixture.ask(call(5, "read", r#"{"shell":false}"#), &[])["result"],
             1
         );
         drop(null);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -261,14 +261,14 @@ fn a_panic_while_an_argument_is_dropped_fails_only_its_own_call() {
 fn a_reply_value_that_panics_when_dropped_is_sent_once() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         for method in ["lay", "lay_here"] {
-            let answer = bench.ask(call(5, method, "{}"), &[]);
-            assert_eq!(answer["result"], json!({"egg": false}));
+            let reply = fixture.ask(call(5, method, "{}"), &[]);
+            assert_eq!(reply["result"], json!({"egg": false}));
             // The next message is the reply to the next call.
-            bench.ignored(r#"{"jsonrpc":"2.0","id":1,"result":1}"#, &[]);
+            fixture.assert_ignored(r#"{"jsonrpc":"2.0","id":1,"result":1}"#, &[]);
         }
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.panicked, 2);
         assert_eq!(counts.refused_with(Fault::INTERNAL_ERROR), 0);
     }
@@ -278,11 +278,11 @@ fn a_reply_value_that_panics_when_dropped_is_sent_once() {
 fn deferred_replies_are_sent_in_any_order_and_a_dead_caller_is_skipped() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        let mut dead = raw(&bench.server, kind);
+        let mut dead = raw(&fixture.server, kind);
         for id in 5..8 {
-            bench.say(late(id, "keep", r#"{"file":0}"#), &[null.as_fd()]);
+            fixture.send(late(id, "keep", r#"{"file":0}"#), &[null.as_fd()]);
             send_raw(
                 &dead,
                 late(id, "keep", r#"{"file":0}"#).as_bytes(),
@@ -294,16 +294,16 @@ fn deferred_replies_are_sent_in_any_order_and_a_dead_caller_is_skipped() {
         send_raw(&dead, call(1, "ping", r#"{"number":1}"#).as_bytes(), &[]).unwrap();
         let pong = dead.receive::<WithFds<Value>>().unwrap().0;
         assert_eq!(pong.json["result"], 1);
-        bench.pings += 1;
+        fixture.pings += 1;
         drop(dead);
-        bench.ping();
-        bench.say(late(8, "release", "{}"), &[]);
-        let mut ids: Vec<_> = (0..4).map(|_| bench.hear().0["id"].as_u64()).collect();
+        fixture.ping();
+        fixture.send(late(8, "release", "{}"), &[]);
+        let mut ids: Vec<_> = (0..4).map(|_| fixture.receive().0["id"].as_u64()).collect();
         ids.sort_unstable();
         assert_eq!(ids, [Some(5), Some(6), Some(7), Some(8)]);
         drop(null);
-        bench.sound();
-        let (_, counts) = bench.stop();
+        fixture.assert_healthy();
+        let (_, counts) = fixture.stop();
         // Where the kernel reports the hang-up of the client, its calls are cancelled.
         assert_eq!(counts.undelivered + counts.unwanted, 3, "{counts:?}");
     }
@@ -313,12 +313,12 @@ fn deferred_replies_are_sent_in_any_order_and_a_dead_caller_is_skipped() {
 fn while_a_handler_blocks_each_call_keeps_its_own_deadline() {
     alone!();
     for kind in KINDS {
-        let (mut bench, is_here, open) = gated(kind);
-        let (hurried, patient) = (bench.server.connect(), bench.server.connect());
+        let (mut fixture, is_here, open) = gated(kind);
+        let (hurried, patient) = (fixture.server.connect(), fixture.server.connect());
         let patient = VaultClient::new(patient).start();
-        let held = bench.polite.start().wait().unwrap();
+        let held = fixture.polite.start().wait().unwrap();
         is_here.recv_timeout(PATIENCE).unwrap();
-        let answers: Vec<_> = (0..3).map(|n| patient.ping(n).unwrap()).collect();
+        let replies: Vec<_> = (0..3).map(|n| patient.ping(n).unwrap()).collect();
         let short = hurried.with_timeout(std::time::Duration::from_millis(20));
         let ended = VaultClient::new(short).ping(70);
         assert!(
@@ -327,14 +327,14 @@ fn while_a_handler_blocks_each_call_keeps_its_own_deadline() {
         );
         open.send(()).unwrap();
         held.wait().unwrap();
-        for (number, answer) in (0..).zip(answers) {
-            assert_eq!(answer.wait().unwrap(), number, "{kind:?}");
+        for (number, reply) in (0..).zip(replies) {
+            assert_eq!(reply.wait().unwrap(), number, "{kind:?}");
         }
         // Its late reply is dropped.
         assert_eq!(VaultClient::new(hurried).ping(71).unwrap(), 71);
         drop(patient);
-        bench.sound();
-        let (_, counts) = bench.stop();
+        fixture.assert_healthy();
+        let (_, counts) = fixture.stop();
         assert_eq!((counts.refused, counts.undelivered), (0, 0));
     }
 }

@@ -34,16 +34,16 @@ fn fifo(directory: &std::path::Path) -> OwnedFd {
 fn a_payload_that_is_not_a_memfd_is_refused_unread() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
-        bench.refused(SPILLED, &[], None::<u64>, Fault::INVALID_DESCRIPTORS, None);
+        let mut fixture = Fixture::start(kind);
+        fixture.assert_refused(SPILLED, &[], None::<u64>, Fault::INVALID_DESCRIPTORS, None);
         let directory = tempfile::tempdir().unwrap();
         let fifo = fifo(directory.path());
         let (stream, other) = std::os::unix::net::UnixStream::pair().unwrap();
         let null = null();
         let path = open("/", OFlags::PATH, Mode::empty()).unwrap();
-        bench.hold();
+        fixture.count_fds();
         for fd in [fifo.as_fd(), stream.as_fd(), null.as_fd(), path.as_fd()] {
-            bench.refused(
+            fixture.assert_refused(
                 SPILLED,
                 &[fd],
                 None::<u64>,
@@ -51,10 +51,10 @@ fn a_payload_that_is_not_a_memfd_is_refused_unread() {
                 None,
             );
             let all = vec![fd; 253];
-            bench.refused(SPILLED, &all, None::<u64>, Fault::INVALID_DESCRIPTORS, None);
+            fixture.assert_refused(SPILLED, &all, None::<u64>, Fault::INVALID_DESCRIPTORS, None);
         }
         drop((fifo, stream, other, null, path));
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.refused, 9);
     }
 }
@@ -64,7 +64,7 @@ fn a_memfd_within_the_limit_is_read_from_its_start() {
     alone!();
     let good = call(5, "swap", r#"{"label":"x","file":0}"#);
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
 
         let sealed = memfd(good.as_bytes());
@@ -73,15 +73,15 @@ fn a_memfd_within_the_limit_is_read_from_its_start() {
         let moved = memfd(good.as_bytes());
         rustix::fs::seek(&moved, rustix::fs::SeekFrom::End(0)).unwrap();
         let fds = [sealed, moved, memfd(good.as_bytes())];
-        bench.hold();
+        fixture.count_fds();
         for fd in &fds {
-            bench.say(SPILLED, &[fd.as_fd(), null.as_fd()]);
-            let (answer, fds) = bench.hear();
-            assert_eq!(answer["result"], json!({"label": "x", "file": 0}));
+            fixture.send(SPILLED, &[fd.as_fd(), null.as_fd()]);
+            let (reply, fds) = fixture.receive();
+            assert_eq!(reply["result"], json!({"label": "x", "file": 0}));
             assert_eq!(fds.len(), 1);
             drop(fds);
             // The memfd of the payload does not count: the message lacks a descriptor.
-            bench.refused(
+            fixture.assert_refused(
                 SPILLED,
                 &[fd.as_fd()],
                 5,
@@ -89,7 +89,7 @@ fn a_memfd_within_the_limit_is_read_from_its_start() {
                 Some("file"),
             );
             let all = [fd.as_fd(), null.as_fd(), null.as_fd()];
-            bench.refused(SPILLED, &all, 5, Fault::INVALID_DESCRIPTORS, None);
+            fixture.assert_refused(SPILLED, &all, 5, Fault::INVALID_DESCRIPTORS, None);
         }
         drop(fds);
         for (text, id, code) in [
@@ -104,11 +104,11 @@ fn a_memfd_within_the_limit_is_read_from_its_start() {
             ),
         ] {
             let fd = memfd(text.as_bytes());
-            bench.hold();
-            bench.refused(SPILLED, &[fd.as_fd()], id, code, None);
+            fixture.count_fds();
+            fixture.assert_refused(SPILLED, &[fd.as_fd()], id, code, None);
         }
         drop(null);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -116,13 +116,13 @@ fn a_memfd_within_the_limit_is_read_from_its_start() {
 fn a_memfd_beyond_the_limit_is_refused_unread() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let limit = Limits::default().message as u64;
         for size in [limit + 1, 1 << 40, i64::MAX as u64] {
             let fd = memfd(b"x");
             ftruncate(&fd, size).unwrap();
-            bench.hold();
-            bench.refused(
+            fixture.count_fds();
+            fixture.assert_refused(
                 SPILLED,
                 &[fd.as_fd()],
                 None::<u64>,
@@ -133,8 +133,8 @@ fn a_memfd_beyond_the_limit_is_refused_unread() {
         // At the limit it is read, and the rest of it is zeroes.
         let fd = memfd(b"{}");
         ftruncate(&fd, limit).unwrap();
-        bench.hold();
-        bench.refused(
+        fixture.count_fds();
+        fixture.assert_refused(
             SPILLED,
             &[fd.as_fd()],
             None::<u64>,
@@ -142,7 +142,7 @@ fn a_memfd_beyond_the_limit_is_refused_unread() {
             None,
         );
         drop(fd);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -153,7 +153,7 @@ fn a_memfd_resized_while_it_is_read_affects_only_its_own_message() {
     let good = call(5, "ping", r#"{"number":1}"#) + &" ".repeat(200_000);
     let size = good.len() as u64;
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let fd = Arc::new(memfd(good.as_bytes()));
         let over = Arc::new(AtomicBool::new(false));
         let shrinker = std::thread::spawn({
@@ -166,21 +166,21 @@ fn a_memfd_resized_while_it_is_read_affects_only_its_own_message() {
                 }
             }
         });
-        bench.hold();
+        fixture.count_fds();
         for _ in 0..ROUNDS {
-            let answer = bench.ask(SPILLED, &[fd.as_fd()]);
-            let code = answer["error"]["code"].as_i64();
+            let reply = fixture.ask(SPILLED, &[fd.as_fd()]);
+            let code = reply["error"]["code"].as_i64();
             assert!(
-                answer["result"] == 1 || code == Some(Fault::PARSE_ERROR),
-                "{answer}"
+                reply["result"] == 1 || code == Some(Fault::PARSE_ERROR),
+                "{reply}"
             );
         }
         over.store(true, Ordering::Relaxed);
         shrinker.join().unwrap();
-        bench.sound();
-        let polite = bench.pings;
+        fixture.assert_healthy();
+        let polite = fixture.pings;
         drop(fd);
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.received, ROUNDS + polite);
         assert_eq!(counts.handled + counts.refused, ROUNDS + polite);
     }
@@ -190,17 +190,17 @@ fn a_memfd_resized_while_it_is_read_affects_only_its_own_message() {
 fn a_message_above_the_limit_is_refused_with_its_descriptors() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let null = null();
-        bench.hold();
+        fixture.count_fds();
         let limit = Limits::default().message;
-        rustix::net::sockopt::set_socket_send_buffer_size(&bench.raw, limit).unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&fixture.raw, limit).unwrap();
         let long = call(5, "ping", r#"{"number":1}"#) + &" ".repeat(limit);
         let all = vec![null.as_fd(); 253];
-        bench.refused(&long, &[], None::<u64>, Fault::INVALID_REQUEST, None);
-        bench.refused(&long, &all, None::<u64>, Fault::INVALID_REQUEST, None);
+        fixture.assert_refused(&long, &[], None::<u64>, Fault::INVALID_REQUEST, None);
+        fixture.assert_refused(&long, &all, None::<u64>, Fault::INVALID_REQUEST, None);
         drop(null);
-        let (_, counts) = bench.stop();
+        let (_, counts) = fixture.stop();
         assert_eq!(counts.refused, 2);
     }
 }
@@ -209,16 +209,16 @@ fn a_message_above_the_limit_is_refused_with_its_descriptors() {
 fn the_largest_possible_datagram_is_refused_by_its_size() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
-        set_socket_send_buffer_size(&bench.raw, DATAGRAM_MAX).unwrap();
-        let room = socket_send_buffer_size(&bench.raw).unwrap();
+        let mut fixture = Fixture::start(kind);
+        set_socket_send_buffer_size(&fixture.raw, DATAGRAM_MAX).unwrap();
+        let room = socket_send_buffer_size(&fixture.raw).unwrap();
         // Before Linux 6.18 only with a larger wmem_max.
         let size = DATAGRAM_MAX.min(room - 32);
         let null = null();
         let text = call(5, "ping", "[1]") + &" ".repeat(size);
         for fds in [&[][..], &[null.as_fd()]] {
-            bench.hold();
-            bench.refused(
+            fixture.count_fds();
+            fixture.assert_refused(
                 &text[..size],
                 fds,
                 None::<u64>,
@@ -227,7 +227,7 @@ fn the_largest_possible_datagram_is_refused_by_its_size() {
             );
         }
         drop(null);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -235,14 +235,14 @@ fn the_largest_possible_datagram_is_refused_by_its_size() {
 fn a_memfd_that_was_opened_for_writing_only_is_refused() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         let memfd = memfd(call(5, "ping", r#"{"number":1}"#).as_bytes());
         let path = format!("/proc/self/fd/{}", memfd.as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let fd = open(&path, flags, Mode::empty()).unwrap();
         drop(memfd);
-        bench.hold();
-        bench.refused(
+        fixture.count_fds();
+        fixture.assert_refused(
             SPILLED,
             &[fd.as_fd()],
             None::<u64>,
@@ -250,7 +250,7 @@ fn a_memfd_that_was_opened_for_writing_only_is_refused() {
             None,
         );
         drop(fd);
-        bench.stop();
+        fixture.stop();
     }
 }
 
@@ -258,24 +258,24 @@ fn a_memfd_that_was_opened_for_writing_only_is_refused() {
 fn a_payload_is_closed_on_another_thread_and_not_counted_as_an_unused_descriptor() {
     alone!();
     for kind in KINDS {
-        let mut bench = Bench::start(kind);
+        let mut fixture = Fixture::start(kind);
         // All descriptors of this user are closed after this one.
-        bench.hold();
-        let end = send(&bench.server, nested(), &bench.raw, "no call");
-        assert!(bench.hear().0["error"].is_object());
-        assert_open_fds(bench.fds + 1);
+        fixture.count_fds();
+        let end = send(&fixture.server, nested(), &fixture.raw, "no call");
+        assert!(fixture.receive().0["error"].is_object());
+        assert_open_fds(fixture.fds + 1);
         let ping = call(5, "ping", r#"{"number":1}"#);
         for number in 1..=3 {
             let fd = memfd(ping.as_bytes());
-            bench.say(SPILLED, &[fd.as_fd()]);
+            fixture.send(SPILLED, &[fd.as_fd()]);
             drop(fd);
-            assert_eq!(bench.hear().0["result"], 1);
-            bench.ping();
-            assert_eq!(open_fds(), bench.fds + 1 + number, "closed by the loop");
+            assert_eq!(fixture.receive().0["result"], 1);
+            fixture.ping();
+            assert_eq!(open_fds(), fixture.fds + 1 + number, "closed by the loop");
         }
         drop(end);
-        bench.sound();
-        bench.stop();
+        fixture.assert_healthy();
+        fixture.stop();
     }
 }
 
@@ -301,18 +301,18 @@ fn payloads_sent_faster_than_they_are_closed_cause_backpressure() {
         // At the limit, and one above: that one is still received.
         for _ in 1..=3 {
             say(&raw);
-            let answer = raw.receive::<WithFds<Value>>().unwrap().0.json;
-            assert_eq!(answer["result"], 1, "{kind:?}");
+            let reply = raw.receive::<WithFds<Value>>().unwrap().0.json;
+            assert_eq!(reply["result"], 1, "{kind:?}");
         }
         say(&raw);
-        server.settle();
+        server.finish_turn();
         assert!(matches!(
             raw.try_receive::<WithFds<Value>>(),
             Ok(Received::Pending)
         ));
         drop(end);
-        let answer = raw.receive::<WithFds<Value>>().unwrap().0.json;
-        assert_eq!(answer["result"], 1, "{kind:?}");
+        let reply = raw.receive::<WithFds<Value>>().unwrap().0.json;
+        assert_eq!(reply["result"], 1, "{kind:?}");
         let (_, counts) = server.stop();
         assert_eq!(counts.disconnected, 0);
         drop((raw, polite));

@@ -30,15 +30,15 @@ fn pair(kind: Kind) -> (OwnedFd, OwnedFd) {
 #[test]
 fn an_adopted_connection_has_groups_and_a_process() {
     alone!();
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let mut server = Server::new(Limits::default()).unwrap();
     let (ours, theirs) = connected();
     let endpoint = server.adopt(ours).unwrap();
     endpoint.with_pidfds().serve::<dyn Who>();
     let client = WhoClient::new(jsoncomm::Connection::from_fd(theirs).unwrap());
     let mut call = client.start().am_i().unwrap();
-    let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
-    let peer = heard(&told);
+    let _ = server.run_once(&mut Tells(sender), Some(PATIENCE)).unwrap();
+    let peer = received(&receiver);
     assert_eq!(peer.groups().is_some(), has_linux((4, 13)));
     if let Some(pidfd) = peer.pidfd() {
         assert_eq!(process_of(pidfd), i64::from(std::process::id()));
@@ -51,7 +51,7 @@ fn an_adopted_connection_has_groups_and_a_process() {
 #[test]
 fn an_adopted_connection_is_served_only_if_authorized() {
     for admitted in [true, false] {
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let mut server = Server::new(Limits::default()).unwrap();
         let (ours, theirs) = connected();
         let endpoint = server.adopt(ours).unwrap();
@@ -59,7 +59,7 @@ fn an_adopted_connection_is_served_only_if_authorized() {
         let client = jsoncomm::Connection::from_fd(theirs).unwrap();
         let client = WhoClient::new(client.with_timeout(PATIENCE)).start();
         let call = client.am_i().unwrap();
-        let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
+        let _ = server.run_once(&mut Tells(sender), Some(PATIENCE)).unwrap();
         match call.wait() {
             Ok(known) => assert!(known && admitted),
             Err(CallError::Fault(fault)) => {
@@ -70,7 +70,7 @@ fn an_adopted_connection_is_served_only_if_authorized() {
         let counts = server.counts();
         let refused = u64::from(!admitted);
         assert_eq!((counts.refused, counts.rejected), (refused, refused));
-        assert_eq!(told.try_iter().count(), usize::from(admitted));
+        assert_eq!(receiver.try_iter().count(), usize::from(admitted));
         assert_eq!(server.stats().connections, usize::from(admitted));
     }
 }
@@ -81,21 +81,21 @@ fn called(
     kind: Kind,
     serve: impl FnOnce(Endpoint<'_, Tells>) -> Endpoint<'_, Tells>,
 ) -> Option<Option<Peer>> {
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let mut server = Server::new(Limits::default()).unwrap();
     let (ours, theirs) = pair(kind);
     serve(server.adopt(ours).unwrap()).serve::<dyn Who>();
     let client = Connection::from_fd(theirs).unwrap();
     let client = WhoClient::new(client.with_timeout(PATIENCE)).start();
     let call = client.am_i().unwrap();
-    let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
-    let answer = call.wait();
-    if answer.is_ok() {
-        return Some(told.try_recv().unwrap());
+    let _ = server.run_once(&mut Tells(sender), Some(PATIENCE)).unwrap();
+    let reply = call.wait();
+    if reply.is_ok() {
+        return Some(receiver.try_recv().unwrap());
     }
     let refused = |fault: &CallError| matches!(fault, CallError::Fault(fault) if fault.code == Fault::NOT_AUTHORIZED);
-    assert!(answer.as_ref().is_err_and(refused), "{answer:?}");
-    assert!(told.try_recv().is_err());
+    assert!(reply.as_ref().is_err_and(refused), "{reply:?}");
+    assert!(receiver.try_recv().is_err());
     None
 }
 
@@ -139,18 +139,18 @@ fn the_program_can_set_the_peer_of_a_socket_pair() {
         });
         assert!(admitted.is_some(), "{kind:?}");
         // An invalid user id.
-        let nobody = called(kind, |endpoint| {
+        let invalid = called(kind, |endpoint| {
             let endpoint = endpoint.peer_is(u32::MAX, group).unwrap();
             endpoint.authorize(|_| true)
         });
-        assert_eq!(nobody, None, "{kind:?}");
+        assert_eq!(invalid, None, "{kind:?}");
     }
 }
 
 #[test]
 fn a_peer_set_by_the_program_stays_when_pidfds_are_requested() {
     for asks_first in [true, false] {
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         let mut server = Server::new(Limits::default()).unwrap();
         // For this connection the kernel reports this process.
         let (ours, theirs) = connected();
@@ -167,9 +167,9 @@ fn a_peer_set_by_the_program_stays_when_pidfds_are_requested() {
         let client = jsoncomm::Connection::from_fd(theirs).unwrap();
         let client = WhoClient::new(client.with_timeout(PATIENCE)).start();
         let mut call = client.am_i().unwrap();
-        let _ = server.run_once(&mut Tells(tell), Some(PATIENCE)).unwrap();
+        let _ = server.run_once(&mut Tells(sender), Some(PATIENCE)).unwrap();
         assert!(call.try_wait().unwrap().is_ok(), "{asks_first}");
-        assert!(heard(&told).pidfd().is_none());
+        assert!(received(&receiver).pidfd().is_none());
     }
 }
 

@@ -37,11 +37,11 @@ fn a_call_is_served_up_to_the_depth_limit_in_every_member() {
             let too_deep = (Fault::PARSE_ERROR, Some(5));
             for (at, above) in std::iter::zip(texts(depth - 2), texts(depth - 1)) {
                 let any = |value: &str| call("any", &format!(r#"{{"value":{value},"file":0}}"#));
-                let answer = served.ask(any(&at), 1);
-                assert_eq!(answer["result"]["value"].to_string(), at);
-                served.refused(any(&above), 1, too_deep, None);
-                served.refused(call("none", &format!("[{above}]")), 1, too_deep, None);
-                served.refused(call("any", &format!(r#"[7,0,{above}]"#)), 1, too_deep, None);
+                let reply = served.ask(any(&at), 1);
+                assert_eq!(reply["result"]["value"].to_string(), at);
+                served.assert_refused(any(&above), 1, too_deep, None);
+                served.assert_refused(call("none", &format!("[{above}]")), 1, too_deep, None);
+                served.assert_refused(call("any", &format!(r#"[7,0,{above}]"#)), 1, too_deep, None);
             }
             for (at, above) in std::iter::zip(texts(depth - 1), texts(depth)) {
                 // An unknown member of the envelope.
@@ -49,8 +49,8 @@ fn a_call_is_served_up_to_the_depth_limit_in_every_member() {
                     call("ping", "[1]").replacen('{', &format!(r#"{{"x":{value},"#), 1)
                 };
                 assert_eq!(served.ask(ping(&at), 0)["result"], 1);
-                served.refused(ping(&above), 1, too_deep, None);
-                served.refused(
+                served.assert_refused(ping(&above), 1, too_deep, None);
+                served.assert_refused(
                     format!(r#"{{"id":{above}}}"#),
                     1,
                     (Fault::PARSE_ERROR, None),
@@ -72,7 +72,7 @@ fn very_deep_messages_fail_only_their_own_call() {
         let mut served = Served::start(kind, limits(usize::MAX));
         let (known, unknown) = ((Fault::PARSE_ERROR, Some(5)), (Fault::PARSE_ERROR, None));
         for text in [&array, &object, &open] {
-            served.refused(text, 1, unknown, None);
+            served.assert_refused(text, 1, unknown, None);
         }
         for deep in [&array, &object] {
             for params in [
@@ -81,23 +81,23 @@ fn very_deep_messages_fail_only_their_own_call() {
                 &format!(r#"{{"number":1,"more":{deep}}}"#),
                 &format!(r#"{{"number":1,"more":"[[","more":{deep}}}"#),
             ] {
-                served.refused(call("ping", params), 1, known, None);
+                served.assert_refused(call("ping", params), 1, known, None);
             }
             let whole = call("ping", "[1]");
-            served.refused(
+            served.assert_refused(
                 whole.replacen('{', &format!(r#"{{"x":{deep},"#), 1),
                 1,
                 known,
                 None,
             );
-            served.refused(whole.replace('5', deep), 1, unknown, None);
-            served.refused(whole.replace("\"test.json.ping\"", deep), 1, known, None);
+            served.assert_refused(whole.replace('5', deep), 1, unknown, None);
+            served.assert_refused(whole.replace("\"test.json.ping\"", deep), 1, known, None);
             // A message that looks like a reply gets none.
-            let answer = format!(r#"{{"jsonrpc":"2.0","id":5,"result":{deep}}}"#);
-            send_raw(&served.raw, answer.as_bytes(), &[]).unwrap();
-            served.sound();
+            let reply = format!(r#"{{"jsonrpc":"2.0","id":5,"result":{deep}}}"#);
+            send_raw(&served.raw, reply.as_bytes(), &[]).unwrap();
+            served.assert_healthy();
         }
-        served.sound();
+        served.assert_healthy();
         served.stop();
     }
 }
@@ -114,18 +114,18 @@ fn brackets_in_strings_and_sibling_arrays_do_not_count_as_depth() {
             format!(r#"{{"{}\\":"]]"}}"#, "[{".repeat(10_000)),
         ] {
             let text = call("any", &format!(r#"{{"value":{value},"file":0}}"#));
-            let answer = served.ask(text, 1);
+            let reply = served.ask(text, 1);
             assert_eq!(
-                answer["result"]["value"],
+                reply["result"]["value"],
                 serde_json::from_str::<Value>(&value).unwrap()
             );
-            served.sound();
+            served.assert_healthy();
         }
         // A string with escaped quotation marks and brackets.
         let text = call("any", r#"["\\",0,[["\\"]],"]]]]"]"#);
-        served.refused(text, 1, (Fault::INVALID_PARAMS, Some(5)), None);
+        served.assert_refused(text, 1, (Fault::INVALID_PARAMS, Some(5)), None);
         let text = call("any", r#"["\\",0,[[["\\"]]],"]]]]"]"#);
-        served.refused(text, 1, (Fault::PARSE_ERROR, Some(5)), None);
+        served.assert_refused(text, 1, (Fault::PARSE_ERROR, Some(5)), None);
         served.stop();
     }
 }
@@ -190,11 +190,11 @@ fn a_client_sends_up_to_its_depth_limit_and_not_above() {
 #[test]
 fn a_client_receives_replies_up_to_its_depth_limit_and_the_next_after_a_deeper_one() {
     alone!();
-    let answers = |result: &str| {
+    let replies = |result: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"value":7,"file":0,"x":{result}}}}}"#)
             .into_bytes()
     };
-    let good = texts(62).map(|text| answers(&text));
+    let good = texts(62).map(|text| replies(&text));
     answered(&good, |text, result| {
         assert_eq!(result.unwrap().value, 7, "{text}")
     });
@@ -203,7 +203,7 @@ fn a_client_receives_replies_up_to_its_depth_limit_and_the_next_after_a_deeper_o
     let bad: Vec<_> = texts(63)
         .iter()
         .chain(&deep)
-        .map(|text| answers(text))
+        .map(|text| replies(text))
         .collect();
     let around = deep
         .iter()
@@ -234,26 +234,26 @@ fn the_depth_limit_applies_to_a_reply_received_for_another_call() {
             [array, object].map(|x| format!(r#"{{"value":7,"file":0,"x":{x}}}"#))
         };
         let inside = |levels| {
-            let answer = |result| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#);
-            result(levels).map(answer)
+            let reply = |result| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#);
+            result(levels).map(reply)
         };
         let around = |levels| {
-            let answer = |x| {
+            let reply = |x| {
                 format!(r#"{{"x":{x},"jsonrpc":"2.0","id":ID,"result":{{"value":7,"file":0}}}}"#)
             };
-            texts(levels).map(answer)
+            texts(levels).map(reply)
         };
         let good = [inside(62), around(63)].concat();
         let deep = [inside(63), around(64), inside(50_000)].concat();
-        let answers = good.iter().chain(&deep);
+        let replies = good.iter().chain(&deep);
         let (connection, far) = against(
             kind,
-            answers.map(|text| text.clone().into_bytes()).collect(),
+            replies.map(|text| text.clone().into_bytes()).collect(),
         );
         let kept = || {
             let start = || {
                 connection
-                    .start::<Held, Nested>("test.json.any", &[0])
+                    .start::<ValueWithFile, Nested>("test.json.any", &[0])
                     .unwrap()
             };
             let (first, second) = (start(), start());

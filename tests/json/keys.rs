@@ -237,7 +237,7 @@ fn a_call_with_a_duplicate_key_is_refused_by_argument() {
             (r#"{"value":1,"file":0,"f\u0069le":1}"#, Some("file")),
             (r#"{"value":1,"file":0,"more":1,"more":1}"#, Some("more")),
         ] {
-            served.refused(
+            served.assert_refused(
                 call("any", params),
                 1,
                 (Fault::INVALID_PARAMS, Some(5)),
@@ -251,10 +251,10 @@ fn a_call_with_a_duplicate_key_is_refused_by_argument() {
 #[test]
 fn a_reply_with_a_duplicate_key_is_a_decoding_error() {
     alone!();
-    let answer =
+    let reply =
         |result: &str| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#).into_bytes();
     let texts =
-        |results: &[&str]| -> Vec<_> { results.iter().map(|result| answer(result)).collect() };
+        |results: &[&str]| -> Vec<_> { results.iter().map(|result| reply(result)).collect() };
     let named = [
         r#"{"value":{"a":1,"a":2},"file":0}"#,
         r#"{"value":{"a":1,"\u0061":2},"file":0}"#,

@@ -124,23 +124,23 @@ fn a_number_argument_fits_its_type_or_is_refused_by_name() {
         let endless = endless();
         for (of, taken, refused) in TABLE {
             let ask = |number: &str| call("numbers", &format!(r#"{{"all":{{"{of}":{number}}}}}"#));
-            for (number, answer) in taken {
+            for (number, reply) in taken {
                 let back = served.ask_text(&ask(number));
-                let end = format!(r#""result":{{"{of}":{answer}}}}}"#);
+                let end = format!(r#""result":{{"{of}":{reply}}}}}"#);
                 assert!(back.replace("e+", "e").ends_with(&end), "{number}: {back}");
             }
             let field = format!("all.{of}");
             for number in refused.iter().chain([&&*endless]) {
                 let fault = (Fault::INVALID_PARAMS, Some(5));
-                served.refused(ask(number), 0, fault, Some(&field));
+                served.assert_refused(ask(number), 0, fault, Some(&field));
             }
         }
         // A number of more than 128 bits ends there, and the rest is not a number.
         for of in ["u128", "i128"] {
             for number in ["1.0", "1e3", "0.5"] {
                 let text = call("numbers", &format!(r#"{{"all":{{"{of}":{number}}}}}"#));
-                let answer = served.ask(text, 0);
-                assert_eq!(answer["error"]["code"], Fault::INVALID_PARAMS, "{answer}");
+                let reply = served.ask(text, 0);
+                assert_eq!(reply["error"]["code"], Fault::INVALID_PARAMS, "{reply}");
             }
         }
         served.stop();
@@ -155,9 +155,9 @@ fn a_number_in_a_reply_fits_its_type_or_is_an_error_with_its_field() {
         for (of, taken, refused) in TABLE {
             let numbers = taken.iter().map(|(number, _)| *number);
             let numbers = numbers.chain(refused.iter().copied()).chain([&*endless]);
-            let answer =
+            let reply =
                 |number| format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"{of}":{number}}}}}"#);
-            let texts: Vec<_> = numbers.map(|number| answer(number).into_bytes()).collect();
+            let texts: Vec<_> = numbers.map(|number| reply(number).into_bytes()).collect();
             let (connection, far) = against(kind, texts);
             for at in 0..=taken.len() + refused.len() {
                 let result: Result<Numbers, CallError> = connection.call("test.json.numbers", &[0]);
@@ -174,7 +174,7 @@ fn a_number_in_a_reply_fits_its_type_or_is_an_error_with_its_field() {
                     }
                     (_, other) => panic!("{of} {at}: {other:?}"),
                 }
-                let _: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+                let _: Result<ValueWithFile, CallError> = connection.call("test.json.any", &[0]);
             }
             far.join().unwrap();
         }
@@ -394,7 +394,7 @@ fn a_reply_with_nan_is_replaced_by_a_fault() {
                 }
                 other => panic!("{other:?}"),
             }
-            served.sound();
+            served.assert_healthy();
         }
         served.stop();
     }
@@ -458,23 +458,23 @@ struct Wide(u128);
 #[test]
 fn a_fraction_is_refused_for_a_128_bit_integer() {
     alone!();
-    let answers = [
+    let replies = [
         r#"{"jsonrpc":"2.0","id":ID,"result":NUMBER}"#,
         r#"{"jsonrpc":"2.0","result":NUMBER,"id":ID}"#,
         r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","data":NUMBER}}"#,
         r#"{"jsonrpc":"2.0","error":{"data":NUMBER,"code":1,"message":"m"},"id":ID}"#,
     ];
     for number in ["1.5", "1.0", "2e30"] {
-        let texts = answers.map(|text| text.replace("NUMBER", number).into_bytes());
+        let texts = replies.map(|text| text.replace("NUMBER", number).into_bytes());
         let (connection, far) = against(Kind::Seqpacket, texts.to_vec());
-        for answer in answers {
+        for reply in replies {
             let read: Result<u128, CallError<Wide>> = connection.call("test.json.numbers", &[0]);
             let refused = matches!(
                 read,
                 Err(CallError::Io(Error::Decode(_)) | CallError::Fault(_))
             );
-            assert!(refused, "{number} in {answer}: {read:?}");
-            let _: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+            assert!(refused, "{number} in {reply}: {read:?}");
+            let _: Result<ValueWithFile, CallError> = connection.call("test.json.any", &[0]);
         }
         far.join().unwrap();
     }

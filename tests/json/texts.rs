@@ -158,14 +158,14 @@ fn a_call_that_is_not_json_is_refused_with_parse_error() {
         ];
         for (text, fault) in &places {
             for value in BROKEN {
-                served.refused(with(text, value), 1, *fault, None);
+                served.assert_refused(with(text, value), 1, *fault, None);
             }
             for value in NOT_UTF8 {
-                served.refused(with(text, value), 1, unknown, None);
+                served.assert_refused(with(text, value), 1, unknown, None);
             }
         }
         for text in encodings(&ping) {
-            served.refused(text, 1, unknown, None);
+            served.assert_refused(text, 1, unknown, None);
         }
         for text in surrounded(&ping) {
             let fault = if text.starts_with(b"{") {
@@ -173,10 +173,10 @@ fn a_call_that_is_not_json_is_refused_with_parse_error() {
             } else {
                 unknown
             };
-            served.refused(text, 1, fault, None);
+            served.assert_refused(text, 1, fault, None);
         }
         if kind == Kind::Datagram {
-            served.refused("", 1, unknown, None);
+            served.assert_refused("", 1, unknown, None);
         }
         served.stop();
     }
@@ -211,7 +211,7 @@ fn ambiguous_json_in_a_call_is_refused() {
         ];
         for (text, code, field) in places {
             for value in UNCLEAR {
-                served.refused(with(&text, value.as_bytes()), 1, (code, Some(5)), field);
+                served.assert_refused(with(&text, value.as_bytes()), 1, (code, Some(5)), field);
             }
         }
         for (name, value, id) in [
@@ -222,7 +222,7 @@ fn ambiguous_json_in_a_call_is_refused() {
             (r#""jsonrpc":"2.0","x""#, "1", Some(5)),
         ] {
             let text = ping.replacen('{', &format!("{{{name}:{value},"), 1);
-            served.refused(text, 1, (envelope, id), None);
+            served.assert_refused(text, 1, (envelope, id), None);
         }
         for (good, bad, id) in [
             ("5", r#""\ud800""#, None),
@@ -231,7 +231,7 @@ fn ambiguous_json_in_a_call_is_refused() {
             ("test.json.ping", r"test.json.\ud800", Some(5)),
             ("jsonrpc", r"jsonrpc\udc00", None),
         ] {
-            served.refused(ping.replacen(good, bad, 1), 1, (envelope, id), None);
+            served.assert_refused(ping.replacen(good, bad, 1), 1, (envelope, id), None);
         }
         served.stop();
     }
@@ -256,7 +256,7 @@ fn a_call_may_use_any_equivalent_spelling_of_json() {
             ),
         ] {
             assert_eq!(served.ask(&text, 0)["result"], 1, "{text}");
-            served.sound();
+            served.assert_healthy();
         }
         for id in [
             r#""\u0000""#,
@@ -264,8 +264,8 @@ fn a_call_may_use_any_equivalent_spelling_of_json() {
             r#""\\ud800""#,
             r#""\n\"""#,
         ] {
-            let answer = served.ask(ping.replace('5', id), 0);
-            assert_eq!(answer["id"], serde_json::from_str::<Value>(id).unwrap());
+            let reply = served.ask(ping.replace('5', id), 0);
+            assert_eq!(reply["id"], serde_json::from_str::<Value>(id).unwrap());
         }
         served.stop();
     }
@@ -281,14 +281,14 @@ fn a_batch_of_any_length_is_refused() {
             format!("[{}[]]", "[],".repeat(30_000)),
             String::from(" ["),
         ] {
-            served.refused(text, 1, (Fault::INVALID_REQUEST, None), None);
+            served.assert_refused(text, 1, (Fault::INVALID_REQUEST, None), None);
         }
         served.stop();
     }
 }
 
 /// Returns replies with `VALUE` replaced by each of the values.
-fn answers(template: &str, values: &[&[u8]]) -> Vec<Vec<u8>> {
+fn replies(template: &str, values: &[&[u8]]) -> Vec<Vec<u8>> {
     values.iter().map(|value| with(template, value)).collect()
 }
 
@@ -316,8 +316,8 @@ fn a_reply_that_is_not_json_is_a_decoding_error() {
         r#"{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"m","data":VALUE}}"#,
         r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"m","data":[1,VALUE]}}"#,
     ] {
-        undecodable(&answers(template, &BROKEN), syntax);
-        undecodable(&answers(template, &NOT_UTF8), syntax);
+        undecodable(&replies(template, &BROKEN), syntax);
+        undecodable(&replies(template, &NOT_UTF8), syntax);
     }
     undecodable(&encodings(good), syntax);
     undecodable(&surrounded(good), syntax);
@@ -355,7 +355,7 @@ fn decoding_errors_mention_nan_and_lone_surrogates() {
         r#"{"jsonrpc":"2.0","result":{"value":VALUE,"file":0},"id":ID}"#,
         r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"x":VALUE}"#,
     ] {
-        undecodable(&answers(template, &[b"NaN"]), nan);
+        undecodable(&replies(template, &[b"NaN"]), nan);
     }
 }
 
@@ -364,7 +364,7 @@ fn an_empty_reply_is_a_decoding_error() {
     alone!();
     // On a connection an empty packet is the end of file.
     let (connection, far) = against(Kind::Datagram, vec![Vec::new()]);
-    let empty: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+    let empty: Result<ValueWithFile, CallError> = connection.call("test.json.any", &[0]);
     assert!(
         matches!(
             empty,
@@ -372,7 +372,7 @@ fn an_empty_reply_is_a_decoding_error() {
         ),
         "{empty:?}"
     );
-    let good: Result<Held, CallError> = connection.call("test.json.any", &[0]);
+    let good: Result<ValueWithFile, CallError> = connection.call("test.json.any", &[0]);
     assert_eq!(good.unwrap().value, 7);
     far.join().unwrap();
 }
@@ -404,7 +404,7 @@ fn an_ambiguous_reply_is_a_decoding_error() {
             None,
         ),
     ] {
-        undecodable(&answers(template, &values), |error| {
+        undecodable(&replies(template, &values), |error| {
             shape(error) && error.field() == field
         });
     }
@@ -412,7 +412,7 @@ fn an_ambiguous_reply_is_a_decoding_error() {
         r#"{"jsonrpc":"2.0","x":VALUE,"id":ID,"result":{"value":1,"file":0}}"#,
         r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"x":VALUE}"#,
     ] {
-        undecodable(&answers(template, &values), |_| true);
+        undecodable(&replies(template, &values), |_| true);
     }
     for text in [
         r#"{"jsonrpc":"2.0","id":ID,"result":{"value":1,"file":0},"x":1,"x":1}"#,
@@ -436,7 +436,7 @@ fn an_unreadable_reply_ends_the_call_with_its_id() {
         let connection = Connection::from_fd(near).unwrap().with_timeout(PATIENCE);
         let start = || {
             connection
-                .start::<Held, Nested>("test.json.any", &[0])
+                .start::<ValueWithFile, Nested>("test.json.any", &[0])
                 .unwrap()
         };
         let (first, second, third) = (start(), start(), start());

@@ -31,11 +31,8 @@ fn take(client: &mut Socket) -> (Value, usize) {
 /// Makes a call without descriptors. When it gets its reply, all earlier calls on other connections have been
 /// handled.
 fn ping(client: &mut Socket, id: u64) {
-    let answer = ask(client, &call(id, "limits.make", "[1]"));
-    assert_eq!(
-        (&answer["id"], &answer["result"]),
-        (&id.into(), &"x".into())
-    );
+    let reply = ask(client, &call(id, "limits.make", "[1]"));
+    assert_eq!((&reply["id"], &reply["result"]), (&id.into(), &"x".into()));
 }
 
 fn wait_for_stats(server: &Running<State>, what: impl Fn(&jsoncomm::observe::Stats) -> bool) {
@@ -67,15 +64,15 @@ fn descriptors_are_in_flight_up_to_the_limit_and_replies_without_them_overtake_t
             });
         }
         send_raw(&client, call(9, "limits.make", "[1]").as_bytes(), &[]).unwrap();
-        server.settle();
-        let mut heard = Vec::new();
+        server.finish_turn();
+        let mut received = Vec::new();
         for _ in 0..=each.len() {
-            let (answer, files) = take(&mut client);
-            heard.push((answer["id"].as_u64().unwrap(), files));
+            let (reply, files) = take(&mut client);
+            received.push((reply["id"].as_u64().unwrap(), files));
         }
         // Three were sent before it arrived.
         let want = [(0, 4), (1, 8), (2, 4), (9, 0), (3, 1), (4, 2), (5, 1)];
-        assert_eq!(heard, want, "{kind:?}");
+        assert_eq!(received, want, "{kind:?}");
         ping(&mut client, 10);
         wait_for_stats(&server, |stats| {
             (stats.fds_in_flight, stats.bytes_in_flight, stats.backlog) == (0, 0, 0)
@@ -96,8 +93,8 @@ fn a_client_gets_more_descriptors_than_the_limit_as_it_reads() {
         give(&client, id, 1);
     }
     for id in 0..MANY {
-        let (answer, files) = take(&mut client);
-        assert_eq!((answer["id"].as_u64(), files), (Some(id), 1));
+        let (reply, files) = take(&mut client);
+        assert_eq!((reply["id"].as_u64(), files), (Some(id), 1));
     }
     server.assert_busy_with(1);
     drop(client);
@@ -116,8 +113,8 @@ fn a_reply_above_the_limit_alone_is_sent_when_no_descriptors_are_in_flight() {
             give(&client, 1, 1);
             give(&client, 2, files);
             assert_eq!(take(&mut client).1, 1);
-            let (answer, given) = take(&mut client);
-            assert_eq!((&answer["id"], given), (&2.into(), files), "{answer}");
+            let (reply, given) = take(&mut client);
+            assert_eq!((&reply["id"], given), (&2.into(), files), "{reply}");
         }
     }
     assert_open_fds(before);
@@ -129,19 +126,19 @@ fn another_connection_of_the_user_waits_until_the_first_reads_or_closes() {
     let before = open_fds();
     for goes in [false, true] {
         let server = serve(Kind::Seqpacket, limits());
-        let mut deaf = raw(&server, Kind::Seqpacket);
-        (0..4).for_each(|id| give(&deaf, id, FILES));
+        let mut stalled = raw(&server, Kind::Seqpacket);
+        (0..4).for_each(|id| give(&stalled, id, FILES));
         wait_for_stats(&server, |stats| stats.fds_in_flight == DESCRIPTORS);
         let mut other = raw(&server, Kind::Seqpacket);
         give(&other, 7, FILES);
         wait_for_stats(&server, |stats| stats.backlog == 1);
         ping(&mut other, 8);
         match goes {
-            true => drop(deaf),
-            false => assert_eq!(take(&mut deaf).1, FILES),
+            true => drop(stalled),
+            false => assert_eq!(take(&mut stalled).1, FILES),
         }
-        let (answer, files) = take(&mut other);
-        assert_eq!((&answer["id"], files), (&7.into(), FILES), "{answer}");
+        let (reply, files) = take(&mut other);
+        assert_eq!((&reply["id"], files), (&7.into(), FILES), "{reply}");
     }
     assert_open_fds(before);
 }
@@ -215,7 +212,7 @@ fn a_reply_beyond_the_limit_of_held_back_ones_is_a_busy_fault_without_a_disconne
                 found == (count.min(4), count.saturating_sub(4))
             });
         } else {
-            assert_eq!(hear(client)["error"]["code"], Fault::BUSY);
+            assert_eq!(receive(client)["error"]["code"], Fault::BUSY);
             ping(client, 2);
         }
     }
@@ -253,15 +250,15 @@ fn a_large_reply_waits_for_the_one_before_and_small_ones_overtake_it() {
                 found == (in_flight, in_flight * TEXT, 1)
             });
             send_raw(&client, call(9, "limits.make", "[1]").as_bytes(), &[]).unwrap();
-            server.settle();
-            let heard = (0..together + 2).map(|_| hear(&mut client)["id"].as_u64().unwrap());
+            server.finish_turn();
+            let received = (0..together + 2).map(|_| receive(&mut client)["id"].as_u64().unwrap());
             // A connection is not read while its held-back replies use more than half of their limit.
             let place = match kind {
                 Kind::Datagram => in_flight,
                 _ => in_flight + 1,
             };
             want.insert(place, 9);
-            assert_eq!(heard.collect::<Vec<_>>(), want, "{kind:?} {bytes}");
+            assert_eq!(received.collect::<Vec<_>>(), want, "{kind:?} {bytes}");
             wait_for_stats(&server, |stats| {
                 (stats.fds_in_flight, stats.bytes_in_flight, stats.backlog) == (0, 0, 0)
             });

@@ -25,13 +25,13 @@ fn a_message_carries_descriptors_up_to_the_limit_and_is_refused_above() {
         let fds: Vec<BorrowedFd<'_>> = vec![null.as_fd(); 3];
         for (count, want) in [(1, None), (2, Some(2)), (3, None)] {
             send_raw(&client, pass.as_bytes(), &fds[..count]).unwrap();
-            let answer = hear(&mut client);
+            let reply = receive(&mut client);
             match want {
-                Some(count) => assert_eq!(answer["result"], count),
-                None => assert_eq!(answer["error"]["code"], Fault::INVALID_DESCRIPTORS),
+                Some(count) => assert_eq!(reply["result"], count),
+                None => assert_eq!(reply["error"]["code"], Fault::INVALID_DESCRIPTORS),
             }
             if count == 3 {
-                assert_eq!(answer["error"]["message"], "3 descriptors exceed 2");
+                assert_eq!(reply["error"]["message"], "3 descriptors exceed 2");
             }
         }
         assert_eq!(ask(&mut client, &ping)["result"], "x");
@@ -46,10 +46,10 @@ fn a_user_has_connections_up_to_the_limit_and_others_have_theirs() {
     limits.user_connections = 2;
     let server = serve(Kind::Seqpacket, limits);
     let ping = call(5, "limits.make", "[0]");
-    let clients = two_and_no_more(&server);
-    if let Some(answer) = as_another_user(&server) {
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer["result"], "", "another user is served");
+    let clients = connect_up_to_limit(&server);
+    if let Some(reply) = as_another_user(&server) {
+        let reply: Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(reply["result"], "", "another user is served");
     }
     // After one disconnects there is room again.
     let [mut first, second] = clients;
@@ -119,7 +119,7 @@ fn a_user_has_deferred_calls_up_to_the_limit_over_all_connections() {
         // Cancelling makes room for all connections of the user.
         let cancel = br#"{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":5}}"#;
         send_raw(&clients[1], cancel, &[]).unwrap();
-        assert_eq!(hear(&mut clients[1])["error"]["code"], Fault::CANCELLED);
+        assert_eq!(receive(&mut clients[1])["error"]["code"], Fault::CANCELLED);
         send_raw(&clients[2], keep.as_bytes(), &[]).unwrap();
         assert_eq!(ask(&mut clients[2], &ping)["id"], 6);
         assert_eq!(ask(&mut clients[1], &keep)["error"]["code"], Fault::BUSY);
@@ -146,9 +146,9 @@ fn deferred_calls_with_the_same_id_all_count_until_the_caller_closes() {
 fn cut(limits: Limits, files: usize) -> usize {
     let room = room(Kind::Seqpacket, LARGE_TEXT);
     let server = serve(Kind::Seqpacket, limits);
-    let mut deaf = [(); 2].map(|()| raw(&server, Kind::Seqpacket));
+    let mut stalled = [(); 2].map(|()| raw(&server, Kind::Seqpacket));
     let notes = call(5, "limits.notes", "{}");
-    for client in &mut deaf {
+    for client in &mut stalled {
         for _ in 0..room {
             send_raw(&*client, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
         }
@@ -162,7 +162,7 @@ fn cut(limits: Limits, files: usize) -> usize {
         "limits.give",
         &format!(r#"{{"files":{files},"size":{LARGE}}}"#),
     );
-    for client in &deaf {
+    for client in &stalled {
         send_raw(client, give.as_bytes(), &[]).unwrap();
         // It has been handled when another connection has its turn.
         assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
@@ -177,7 +177,7 @@ fn cut(limits: Limits, files: usize) -> usize {
         }
         ask(client, &notes)["result"] == ""
     };
-    let cut = deaf
+    let cut = stalled
         .iter_mut()
         .filter_map(|client| (!whole(client)).then_some(()));
     let cut = cut.count();
@@ -287,7 +287,7 @@ fn an_endpoint_without_descriptors_receives_none() {
             // Since Linux 6.16 the kernel refuses it.
             Err(error) => assert_eq!(error.raw_os_error(), Some(Errno::PERM.raw_os_error())),
             Ok(()) => {
-                let error = &hear(&mut client)["error"];
+                let error = &receive(&mut client)["error"];
                 assert_eq!(error["code"], Fault::INVALID_DESCRIPTORS);
             }
         }

@@ -36,38 +36,38 @@ pub(crate) const LARGE_TEXT: usize = LARGE + r#"{"jsonrpc":"2.0","id":5,"result"
 fn released(mut limits: Limits, count: usize) -> (usize, bool, u64) {
     (limits.deferred, limits.user_deferred) = (count, count + 1);
     let server = serve(Kind::Seqpacket, limits);
-    let mut deaf = raw(&server, Kind::Seqpacket);
+    let mut stalled = raw(&server, Kind::Seqpacket);
     for _ in 0..count {
-        send_raw(&deaf, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
+        send_raw(&stalled, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
     }
     // The next call of the same client is handled after those.
     let notes = call(5, "limits.notes", "{}");
-    assert_eq!(ask(&mut deaf, &notes)["result"], "");
+    assert_eq!(ask(&mut stalled, &notes)["result"], "");
     let polite = server.connect();
     let release: String = polite.request(&Ask::Release { size: LARGE }).unwrap();
     assert_eq!(release, "released");
     // All are sent, backlogged or dropped before another connection has its turn.
     assert_eq!(ProbeClient::new(server.connect()).make(1).unwrap(), "x");
-    let mut heard = 0;
-    while heard < count {
-        match deaf.receive::<WithFds<Value>>() {
+    let mut received = 0;
+    while received < count {
+        match stalled.receive::<WithFds<Value>>() {
             Ok((message, _)) => {
                 assert_eq!(message.json["result"].as_str().unwrap().len(), LARGE);
-                heard += 1;
+                received += 1;
             }
             Err(Error::Closed) => break,
             Err(other) => panic!("{other}"),
         }
     }
-    let cut = heard < count;
+    let cut = received < count;
     if !cut {
         assert_eq!(
-            ask(&mut deaf, &notes)["result"],
+            ask(&mut stalled, &notes)["result"],
             "",
             "the connection stays usable"
         );
     }
-    (heard, cut, server.stop().1.undelivered)
+    (received, cut, server.stop().1.undelivered)
 }
 
 #[test]
@@ -75,15 +75,15 @@ fn a_connection_has_a_backlog_of_replies_and_is_closed_above_the_limit() {
     alone!();
     let before = open_fds();
     let room = room(Kind::Seqpacket, LARGE_TEXT);
-    for answers in [1, 3] {
+    for replies in [1, 3] {
         let mut limits = Limits::default();
-        limits.backlog_replies = answers;
+        limits.backlog_replies = replies;
         limits.backlog_bytes = usize::MAX;
-        let most = room + answers;
+        let most = room + replies;
         assert_eq!(released(limits.clone(), most - 1), (most - 1, false, 0));
         assert_eq!(released(limits.clone(), most), (most, false, 0));
         // The reply without room is lost, and with the connection its whole backlog.
-        assert_eq!(released(limits, most + 1), (room, true, answers as u64 + 1));
+        assert_eq!(released(limits, most + 1), (room, true, replies as u64 + 1));
     }
     assert_open_fds(before);
 }
@@ -93,7 +93,7 @@ fn a_connection_has_a_backlog_of_bytes_and_is_closed_above_the_limit() {
     alone!();
     let room = room(Kind::Seqpacket, LARGE_TEXT);
     // One reply is backlogged at any size. The second depends on the limit of bytes.
-    for (bytes, answers) in [
+    for (bytes, replies) in [
         (0, 1),
         (2 * LARGE_TEXT - 1, 1),
         (2 * LARGE_TEXT, 2),
@@ -101,11 +101,11 @@ fn a_connection_has_a_backlog_of_bytes_and_is_closed_above_the_limit() {
     ] {
         let mut limits = Limits::default();
         limits.backlog_bytes = bytes;
-        let most = room + answers;
+        let most = room + replies;
         assert_eq!(released(limits.clone(), most), (most, false, 0), "{bytes}");
         assert_eq!(
             released(limits, most + 1),
-            (room, true, answers as u64 + 1),
+            (room, true, replies as u64 + 1),
             "{bytes}"
         );
     }
@@ -113,7 +113,7 @@ fn a_connection_has_a_backlog_of_bytes_and_is_closed_above_the_limit() {
 
 /// Makes this many calls from each of several peers, which read only when all are done. Asserts that
 /// each receives its number of replies and no more. Returns how many were dropped.
-fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
+fn waited(limits: &Limits, calls: usize, replies: &[usize]) -> u64 {
     let server = serve(Kind::Datagram, limits.clone());
     let address = Address::from(&server.path);
     let probe = ProbeClient::new(server.connect());
@@ -122,7 +122,7 @@ fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
         let fds = Fds::new();
         WithFds { json, fds }
     };
-    let deaf = |_: &usize| {
+    let stalled = |_: &usize| {
         let mut peer = Socket::unconnected().unwrap();
         peer.set_timeout(Some(PATIENCE));
         for _ in 0..calls {
@@ -132,26 +132,26 @@ fn waited(limits: &Limits, calls: usize, answers: &[usize]) -> u64 {
         assert_eq!(probe.make(1).unwrap(), "x");
         peer
     };
-    let mut peers: Vec<Socket> = answers.iter().map(deaf).collect();
-    for (peer, answers) in peers.iter_mut().zip(answers) {
-        for _ in 0..*answers {
-            assert_eq!(hear(peer)["id"], 5);
+    let mut peers: Vec<Socket> = replies.iter().map(stalled).collect();
+    for (peer, replies) in peers.iter_mut().zip(replies) {
+        for _ in 0..*replies {
+            assert_eq!(receive(peer)["id"], 5);
         }
         peer.send_to(&question(6, "[0]"), &address).unwrap();
-        assert_eq!(hear(peer)["id"], 6);
+        assert_eq!(receive(peer)["id"], 6);
     }
     server.stop().1.undelivered
 }
 
 /// Returns limits for peers that read late, but not too late.
-fn slow(answers: usize, bytes: usize, peers: usize) -> Limits {
+fn slow(replies: usize, bytes: usize, peers: usize) -> Limits {
     let mut limits = Limits::default();
     limits.retry_backoff = Duration::from_millis(100);
     (
         limits.backlog_replies,
         limits.backlog_bytes,
         limits.backlog_peers,
-    ) = (answers, bytes, peers);
+    ) = (replies, bytes, peers);
     limits
 }
 
@@ -160,8 +160,8 @@ fn a_datagram_peer_has_a_backlog_of_replies_and_loses_those_above_the_limit() {
     alone!();
     let before = open_fds();
     let room = room(Kind::Datagram, 50);
-    for answers in [1, 3] {
-        let (most, limits) = (room + answers, slow(answers, usize::MAX, 1));
+    for replies in [1, 3] {
+        let (most, limits) = (room + replies, slow(replies, usize::MAX, 1));
         assert_eq!(waited(&limits, most - 1, &[most - 1]), 0);
         assert_eq!(waited(&limits, most, &[most]), 0);
         assert_eq!(waited(&limits, most + 1, &[most]), 1);
@@ -175,8 +175,8 @@ fn a_datagram_peer_has_a_backlog_of_bytes_and_loses_replies_above_the_limit() {
     alone!();
     let room = room(Kind::Datagram, 50);
     let text = r#"{"jsonrpc":"2.0","id":5,"result":""}"#.len() + 20;
-    for (bytes, answers) in [(0, 1), (3 * text - 1, 2), (3 * text, 3), (4 * text - 1, 3)] {
-        let most = room + answers;
+    for (bytes, replies) in [(0, 1), (3 * text - 1, 2), (3 * text, 3), (4 * text - 1, 3)] {
+        let most = room + replies;
         assert_eq!(waited(&slow(100, bytes, 1), most, &[most]), 0, "{bytes}");
         assert_eq!(
             waited(&slow(100, bytes, 1), most + 1, &[most]),
@@ -214,13 +214,13 @@ fn without_a_retry_timer_a_reply_waits_for_the_next_call_of_its_peer() {
         assert_eq!(probe.make(1).unwrap(), "x", "it has been handled");
     }
     for id in 0..room as u64 {
-        assert_eq!(hear(&mut peer)["id"], id);
+        assert_eq!(receive(&mut peer)["id"], id);
     }
     let json = serde_json::from_str::<Value>(&call(100, "limits.make", "[20]")).unwrap();
     let fds = Fds::new();
     peer.send_to(&WithFds { json, fds }, &address).unwrap();
     for id in [room as u64, 100] {
-        assert_eq!(hear(&mut peer)["id"], id);
+        assert_eq!(receive(&mut peer)["id"], id);
     }
 }
 
@@ -241,12 +241,12 @@ fn a_datagram_peer_gets_busy_for_a_reply_beyond_its_backlog_if_that_has_room() {
         assert_eq!(probe.make(1).unwrap(), "x", "it has been handled");
     }
     for id in 0..=room as u64 {
-        let answer = hear(&mut peer);
-        assert_eq!(answer["id"], id);
-        assert_eq!(answer["result"].as_str().unwrap().len(), size);
+        let reply = receive(&mut peer);
+        assert_eq!(reply["id"], id);
+        assert_eq!(reply["result"].as_str().unwrap().len(), size);
     }
-    let told = hear(&mut peer);
-    assert_eq!(told["id"], room as u64 + 1);
-    assert_eq!(told["error"]["code"], Fault::BUSY, "{told}");
+    let fault = receive(&mut peer);
+    assert_eq!(fault["id"], room as u64 + 1);
+    assert_eq!(fault["error"]["code"], Fault::BUSY, "{fault}");
     assert_eq!(server.stop().1.undelivered, 1);
 }

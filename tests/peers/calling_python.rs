@@ -11,10 +11,10 @@ use jsoncomm_tests::{KINDS, PATIENCE, alone, assert_open_fds, open_fds};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use serde_json::json;
 
-use crate::peers::desk::{
+use crate::peers::python::{Mode, Python};
+use crate::peers::service::{
     Ask, DeskClient, DeskError, Echoed, Papers, Seen, Tell, seen, seen_by_python,
 };
-use crate::peers::python::{Mode, Python};
 
 /// No arguments.
 #[derive(Debug, Message)]
@@ -79,24 +79,24 @@ fn a_socket_exchanges_bare_messages_with_python() {
         socket.send(&Ask::Echo { text: text.clone() }).unwrap();
         let (tell, _) = socket.receive::<Tell>().unwrap();
         assert!(matches!(tell, Tell::Echoed { text: back } if back == text));
-        assert_eq!(python.hear()["files"], json!([]));
+        assert_eq!(python.receive()["files"], json!([]));
 
         let path = papers.left.to_str().unwrap().to_owned();
         socket.send(&Ask::Open { path }).unwrap();
         let (tell, _) = socket.receive::<Tell>().unwrap();
         assert_eq!(opened(tell), (14, both[0].clone()));
-        python.hear();
+        python.receive();
 
         let none = papers.none().to_str().unwrap().to_owned();
         socket.send(&Ask::Open { path: none.clone() }).unwrap();
         let (tell, _) = socket.receive::<Tell>().unwrap();
         assert!(matches!(tell, Tell::NotFound { path } if path == none));
-        python.hear();
+        python.receive();
 
         socket.send(&swap("t", &papers)).unwrap();
         let (tell, _) = socket.receive::<Tell>().unwrap();
         assert_eq!(swapped(tell), ("t".into(), both.clone()));
-        assert_eq!(seen_by_python(&python.hear()["files"]), both);
+        assert_eq!(seen_by_python(&python.receive()["files"]), both);
         drop(socket);
         python.end();
     }
@@ -109,38 +109,38 @@ fn a_stub_and_an_enum_call_python() {
         let (mut python, papers) = served(kind, Mode::Calls);
         let both = papers.both();
         let connection = connection(&papers);
-        let desk = DeskClient::new(connection.clone());
+        let client = DeskClient::new(connection.clone());
 
         let text = "größe \u{1F600} \n";
-        assert_eq!(desk.echo(text).unwrap(), Echoed { text: text.into() });
-        assert_eq!(python.hear()["files"], json!([]));
+        assert_eq!(client.echo(text).unwrap(), Echoed { text: text.into() });
+        assert_eq!(python.receive()["files"], json!([]));
 
-        let back = desk.open(papers.left.to_str().unwrap()).unwrap();
+        let back = client.open(papers.left.to_str().unwrap()).unwrap();
         assert_eq!((back.len, seen(&back.file)), (14, both[0].clone()));
-        python.hear();
+        python.receive();
 
         let files = [&papers.left, &papers.right].map(|path| Papers::open(path));
-        let back = desk.swap("t", &files[0], &files[1]).unwrap();
+        let back = client.swap("t", &files[0], &files[1]).unwrap();
         assert_eq!(back.text, "t");
         assert_eq!(unswapped(&back.left, &back.right), both);
-        assert_eq!(seen_by_python(&python.hear()["files"]), both);
+        assert_eq!(seen_by_python(&python.receive()["files"]), both);
 
         let path = papers.right.to_str().unwrap().to_owned();
         let tell = connection.request(&Ask::Open { path }).unwrap();
         assert_eq!(opened(tell), (15, both[1].clone()));
-        python.hear();
+        python.receive();
 
         let tell = connection.request(&swap("t", &papers)).unwrap();
         assert_eq!(swapped(tell), ("t".into(), both.clone()));
-        assert_eq!(seen_by_python(&python.hear()["files"]), both);
+        assert_eq!(seen_by_python(&python.receive()["files"]), both);
 
         let path = papers.none().to_str().unwrap().to_owned();
         let none = connection
             .request(&Ask::Open { path: path.clone() })
             .unwrap();
         assert!(matches!(none, Tell::NotFound { path: found } if found == path));
-        python.hear();
-        drop((desk, connection));
+        python.receive();
+        drop((client, connection));
         python.end();
     }
 }
@@ -150,14 +150,14 @@ fn a_service_error_from_python_is_typed() {
     alone!();
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
-        let desk = DeskClient::new(connection(&papers));
+        let client = DeskClient::new(connection(&papers));
         let none = papers.none().to_str().unwrap().to_owned();
-        match desk.open(&none) {
+        match client.open(&none) {
             Err(CallError::Service(DeskError::NotFound { path })) => assert_eq!(path, none),
             other => panic!("{other:?}"),
         }
-        python.hear();
-        drop(desk);
+        python.receive();
+        drop(client);
         python.end();
     }
 }
@@ -186,13 +186,13 @@ fn a_fault_from_python_has_its_code_and_field() {
 
         let answer = connection.call("example.desk.nothing", &Nothing {});
         assert_eq!(fault(answer), (Fault::METHOD_NOT_FOUND, None));
-        python.hear();
+        python.receive();
         let answer = connection.call("example.desk.open", &Wrong { path: 5 });
         assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("path".into())));
-        python.hear();
+        python.receive();
         let answer = connection.call("example.desk.open", &Nothing {});
         assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("path".into())));
-        python.hear();
+        python.receive();
         let file = Papers::open(&papers.left).into();
         let surplus = Surplus {
             text: "t".into(),
@@ -200,13 +200,13 @@ fn a_fault_from_python_has_its_code_and_field() {
         };
         let answer = connection.call("example.desk.echo", &surplus);
         assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("file".into())));
-        python.hear();
+        python.receive();
         let answer = connection.call("example.desk.swap", &("t", 0, 1));
         assert_eq!(
             fault(answer),
             (Fault::INVALID_DESCRIPTORS, Some("left".into()))
         );
-        python.hear();
+        python.receive();
         drop(connection);
         python.end();
     }
@@ -218,17 +218,17 @@ fn python_takes_arguments_by_position_and_sends_no_reply_to_notifications() {
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let connection = connection(&papers);
-        let desk = DeskClient::new(connection.clone());
-        desk.note("python does not know this method").unwrap();
+        let client = DeskClient::new(connection.clone());
+        client.note("python does not know this method").unwrap();
         connection
             .notify("example.desk.echo", &("unheard",))
             .unwrap();
         let answer: Result<Echoed, CallError> = connection.call("example.desk.echo", &("t",));
         assert_eq!(answer.unwrap(), Echoed { text: "t".into() });
         for _ in 0..3 {
-            python.hear();
+            python.receive();
         }
-        drop((desk, connection));
+        drop((client, connection));
         python.end();
     }
 }
@@ -249,7 +249,7 @@ fn unknown_members_and_descriptors_of_a_reply_from_python_are_ignored_and_closed
             }
         );
         assert_open_fds(before);
-        python.hear();
+        python.receive();
         drop(connection);
         python.end();
     }
@@ -269,7 +269,7 @@ fn a_socket_sends_python_small_messages_inline_and_large_ones_by_memfd() {
             let frame = r#"{"Echo":{"text":""}}"#.len();
             let text = "x".repeat(most + over - frame);
             socket.send(&Ask::Echo { text: text.clone() }).unwrap();
-            let came = python.hear();
+            let came = python.receive();
             assert_eq!(
                 (&came["received"], &came["bytes"]),
                 (&json!(how), &json!(most + over))
@@ -280,7 +280,7 @@ fn a_socket_sends_python_small_messages_inline_and_large_ones_by_memfd() {
             let frame = r#"{"Swap":{"text":"","left":0,"right":1}}"#.len();
             let text = "x".repeat(most + over - frame);
             socket.send(&swap(&text, &papers)).unwrap();
-            let came = python.hear();
+            let came = python.receive();
             assert_eq!(
                 (&came["received"], &came["bytes"]),
                 (&json!(how), &json!(most + over))
@@ -303,19 +303,19 @@ fn a_call_larger_than_any_datagram_reaches_python_and_is_returned() {
         let connection = connection(&papers);
         let files = [&papers.left, &papers.right].map(|path| Papers::open(path));
         let text = "x".repeat(DATAGRAM_MAX);
-        let desk = DeskClient::new(connection.clone());
+        let client = DeskClient::new(connection.clone());
         assert!(
-            matches!(desk.echo(&text), Err(CallError::NotSent(_))),
+            matches!(client.echo(&text), Err(CallError::NotSent(_))),
             "beyond the default limit"
         );
         connection.set_message_limit(16 << 20);
-        let back = desk.swap(&text, &files[0], &files[1]).unwrap();
+        let back = client.swap(&text, &files[0], &files[1]).unwrap();
         assert_eq!(back.text, text);
         assert_eq!(unswapped(&back.left, &back.right), both);
-        let came = python.hear();
+        let came = python.receive();
         assert_eq!(came["received"], "memfd");
         assert_eq!(seen_by_python(&came["files"]), both);
-        drop((desk, connection));
+        drop((client, connection));
         python.end();
     }
 }
@@ -324,17 +324,17 @@ fn a_call_larger_than_any_datagram_reaches_python_and_is_returned() {
 fn a_descriptor_from_python_is_the_same_open_file() {
     alone!();
     let (mut python, papers) = served(Kind::Seqpacket, Mode::Calls);
-    let desk = DeskClient::new(connection(&papers));
+    let client = DeskClient::new(connection(&papers));
     let log = tempfile::tempfile().unwrap();
     let other = Papers::open(&papers.right);
-    let swapped = desk.swap("", log.as_fd(), &other).unwrap();
+    let swapped = client.swap("", log.as_fd(), &other).unwrap();
     // Data written through the returned descriptor is read through the one that was sent.
     swapped.right.write_at(b"written", 0).unwrap();
     assert_eq!(seen(&swapped.right), seen(&log));
     let mut text = [0; 7];
     log.read_exact_at(&mut text, 0).unwrap();
     assert_eq!(&text, b"written");
-    python.hear();
-    drop(desk);
+    python.receive();
+    drop(client);
     python.end();
 }

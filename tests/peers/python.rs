@@ -44,7 +44,7 @@ impl Python {
     /// Starts a server at `path`. Returns when clients can connect.
     pub(crate) fn server(path: &Path, kind: Kind, mode: Mode) -> Self {
         let mut server = Self::start("server", path, kind, mode, &[]);
-        assert_eq!(server.hear(), json!({"ready": true}));
+        assert_eq!(server.receive(), json!({"ready": true}));
         server
     }
 
@@ -80,7 +80,7 @@ impl Python {
     pub(crate) fn step(&mut self, wish: &Value) -> Done {
         let stdin = self.stdin.as_mut().expect("it is open until the end");
         writeln!(stdin, "{wish}").expect("the peer reads");
-        let mut done = self.hear();
+        let mut done = self.receive();
         Done {
             files: done["files"].take(),
             answer: done["answer"].take(),
@@ -89,7 +89,7 @@ impl Python {
     }
 
     /// Waits for the next line that the peer prints.
-    pub(crate) fn hear(&mut self) -> Value {
+    pub(crate) fn receive(&mut self) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

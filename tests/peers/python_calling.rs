@@ -10,8 +10,8 @@ use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds}
 use rustix::net::sockopt::socket_send_buffer_size;
 use serde_json::{Value, json};
 
-use crate::peers::desk::{Ask, Clerk, Desk, Papers, seen_by_python};
 use crate::peers::python::{Done, Mode, Python};
+use crate::peers::service::{Ask, Clerk, Desk, Papers, seen_by_python};
 
 /// Starts a server of the bare enum.
 fn bare(kind: Kind, limits: Limits) -> Running<Clerk> {

@@ -224,10 +224,10 @@ fn a_fault_names_a_sensitive_argument_without_its_value() {
             let fds = [null.as_fd()];
             let fds = &fds[..usize::from(method.ends_with("enroll"))];
             send_raw(&client, call.to_string().as_bytes(), fds).unwrap();
-            let Json(answer): Json<Value> = client.receive().unwrap().0;
-            silent(&answer);
-            assert_eq!(answer["error"]["data"]["field"].as_str(), field, "{call}");
-            let message = answer["error"]["message"].as_str().unwrap();
+            let Json(reply): Json<Value> = client.receive().unwrap().0;
+            silent(&reply);
+            assert_eq!(reply["error"]["data"]["field"].as_str(), field, "{call}");
+            let message = reply["error"]["message"].as_str().unwrap();
             assert!(message.ends_with(reason), "{call}: {message}");
         }
     }
@@ -241,8 +241,8 @@ fn events_do_not_contain_sensitive_values() {
         let path = directory.path().join("door.sock");
         let mut server = Server::new(Limits::default()).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Door>();
-        let (tell, events) = channel();
-        server.observe(move |event| tell.send(event.clone()).unwrap());
+        let (sender, events) = channel();
+        server.observe(move |event| sender.send(event.clone()).unwrap());
         let client = Socket::connect(&path, kind).unwrap();
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"test.door.open","params":["a","hunter2"]}"#;
         send_raw(&client, call.as_bytes(), &[]).unwrap();
@@ -262,15 +262,15 @@ fn a_decoding_error_of_a_reply_does_not_contain_sensitive_values() {
     alone!();
     let before = open_fds();
     for kind in KINDS {
-        let answers = [
+        let replies = [
             (
                 r#""result":{"token":"hunter2"}"#,
                 "token: not what is expected",
             ),
             (r#""result":"hunter2""#, "expected struct Opened"),
         ];
-        for (answer, want) in answers {
-            let error = answered(kind, answer);
+        for (reply, want) in replies {
+            let error = answered(kind, reply);
             let CallError::Io(Error::Decode(error)) = error else {
                 unreachable!("{error:?}");
             };
@@ -283,14 +283,14 @@ fn a_decoding_error_of_a_reply_does_not_contain_sensitive_values() {
 }
 
 /// Returns the error of a call with this reply.
-fn answered(kind: Kind, answer: &str) -> CallError<Closed> {
+fn answered(kind: Kind, reply: &str) -> CallError<Closed> {
     let (mut server, client) = pair(kind);
     let client = client.as_fd().try_clone_to_owned().unwrap();
     let door = DoorClient::new(Connection::from_fd(client).unwrap().with_timeout(PATIENCE));
     let pending = door.start().open("alice", 7).unwrap();
     let Json(call): Json<Value> = server.receive().unwrap().0;
     let id = call.get("id").unwrap();
-    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#);
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},{reply}}}"#);
     send_raw(&server, text.as_bytes(), &[]).unwrap();
     let error = pending.wait().unwrap_err();
     silent(&error);

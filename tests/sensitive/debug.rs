@@ -315,25 +315,25 @@ fn a_server_and_a_connection_are_printed_without_their_messages() {
         let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
         let calls = KeeperClient::new(connection.clone()).start();
         let mut call = calls.keep(login()).unwrap();
-        let answer = loop {
+        let reply = loop {
             let _ = server.run_once(&mut (), Some(MOMENT)).unwrap();
             silent(&connection);
             silent(&call);
-            if let Some(answer) = call.try_wait() {
-                break answer;
+            if let Some(reply) = call.try_wait() {
+                break reply;
             }
         };
-        assert_eq!(answer.unwrap().password, "hunter2");
+        assert_eq!(reply.unwrap().password, "hunter2");
         silent(&connection);
         silent(&server);
         // A client that does not read has a backlog of replies.
-        let mut deaf = Socket::connect(&path, kind).unwrap();
+        let mut stalled = Socket::connect(&path, kind).unwrap();
         let keep = r#"{"jsonrpc":"2.0","id":1,"method":"test.keeper.keep","params":{"login":{"user":"a","pass":"hunter2"}}}"#;
         let keep = RawMessage::new(keep);
         let until = Instant::now() + PATIENCE;
         while server.stats().backlog == 0 {
             assert!(Instant::now() < until, "replies are backlogged");
-            let _ = deaf.try_send(&keep).unwrap();
+            let _ = stalled.try_send(&keep).unwrap();
             let _ = server.run_once(&mut (), Some(Duration::ZERO)).unwrap();
         }
         silent(&server);

@@ -42,8 +42,8 @@ fn a_waker_may_use_the_connection_while_it_is_dropped() {
                 let polled = std::pin::Pin::new(&mut call).poll(&mut Context::from_waker(&waker));
                 assert!(polled.is_pending());
             }
-            let (tell, answered) = channel();
-            std::thread::spawn(move || tell.send(call.wait()));
+            let (sender, answered) = channel();
+            std::thread::spawn(move || sender.send(call.wait()));
             while other.waiting().unwrap() < 1 + usize::from(led) {}
             other.give().unwrap();
             assert_eq!(answered.recv_timeout(PATIENCE).unwrap().unwrap(), 5);
@@ -55,7 +55,7 @@ fn a_waker_may_use_the_connection_while_it_is_dropped() {
 struct Calling {
     other: std::sync::Mutex<SharedClient>,
     connection: Connection,
-    tell: std::sync::Mutex<std::sync::mpsc::Sender<Result<u64, CallError>>>,
+    sender: std::sync::Mutex<std::sync::mpsc::Sender<Result<u64, CallError>>>,
 }
 
 impl Wake for Calling {
@@ -65,8 +65,8 @@ impl Wake for Calling {
 impl Drop for Calling {
     fn drop(&mut self) {
         self.other.lock().unwrap().give().unwrap();
-        let answer = SharedClient::new(self.connection.clone()).quick(1);
-        self.tell.lock().unwrap().send(answer).unwrap();
+        let reply = SharedClient::new(self.connection.clone()).quick(1);
+        self.sender.lock().unwrap().send(reply).unwrap();
     }
 }
 
@@ -81,11 +81,11 @@ fn a_waker_may_call_while_it_is_dropped_by_the_next_receiving_thread() {
         let shared = SharedClient::new(connection.clone());
         let mut call = shared.start().wait(5).unwrap();
         wait_until(|| other.waiting().unwrap() >= 2);
-        let (tell, answered) = channel();
+        let (sender, answered) = channel();
         let waker = Waker::from(Arc::new(Calling {
             other: std::sync::Mutex::new(other),
             connection,
-            tell: std::sync::Mutex::new(tell),
+            sender: std::sync::Mutex::new(sender),
         }));
         let polled = std::pin::Pin::new(&mut call).poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
@@ -111,20 +111,20 @@ fn a_waker_replaced_by_a_callback_may_use_the_connection() {
             call
         };
         let call = poll(Waker::from(Arc::new(Tidy(connection.clone()))));
-        let (tell, told) = channel();
-        std::thread::spawn(move || call.on_complete(move |answer| tell.send(answer).unwrap()));
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || call.on_complete(move |reply| sender.send(reply).unwrap()));
         let until = Instant::now() + PATIENCE;
-        let answer = loop {
-            if let Ok(answer) = told.try_recv() {
-                break answer;
+        let reply = loop {
+            if let Ok(reply) = receiver.try_recv() {
+                break reply;
             }
             assert!(Instant::now() < until);
             // A call, because `run_once` would block for ever if a lock were held.
-            let (connection, (tell, told)) = (connection.clone(), channel());
-            std::thread::spawn(move || tell.send(connection.run_once().is_ok()));
-            assert!(told.recv_timeout(PATIENCE).unwrap());
+            let (connection, (sender, receiver)) = (connection.clone(), channel());
+            std::thread::spawn(move || sender.send(connection.run_once().is_ok()));
+            assert!(receiver.recv_timeout(PATIENCE).unwrap());
         };
-        assert_eq!(answer.unwrap(), 5);
+        assert_eq!(reply.unwrap(), 5);
     }
 }
 
@@ -134,9 +134,9 @@ fn a_hang_up_wakes_threads_before_callbacks_that_wait_for_them() {
     for kind in KINDS {
         let (connection, mut far) = by_hand(kind);
         let ended = Arc::new(AtomicU64::new(0));
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         for number in 0..4 {
-            let (ended, tell) = (Arc::clone(&ended), tell.clone());
+            let (ended, sender) = (Arc::clone(&ended), sender.clone());
             let call = connection
                 .start::<u64, Infallible>("a.b", &(number,))
                 .unwrap();
@@ -146,15 +146,15 @@ fn a_hang_up_wakes_threads_before_callbacks_that_wait_for_them() {
                 while ended.load(Ordering::SeqCst) < 2 && Instant::now() < until {
                     std::thread::yield_now();
                 }
-                tell.send(ended.load(Ordering::SeqCst) >= 2).unwrap();
+                sender.send(ended.load(Ordering::SeqCst) >= 2).unwrap();
             });
         }
         let threads = [0; 3].map(|_| {
             let (connection, ended) = (connection.without_timeout(), Arc::clone(&ended));
             std::thread::spawn(move || {
-                let answer = connection.call::<u64, Infallible>("a.b", &(1,));
+                let reply = connection.call::<u64, Infallible>("a.b", &(1,));
                 ended.fetch_add(1, Ordering::SeqCst);
-                answer
+                reply
             })
         });
         for _ in 0..7 {
@@ -162,10 +162,10 @@ fn a_hang_up_wakes_threads_before_callbacks_that_wait_for_them() {
         }
         drop(far);
         for thread in threads {
-            let answer = thread.join().unwrap();
-            assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+            let reply = thread.join().unwrap();
+            assert!(matches!(reply, Err(CallError::Closed)), "{reply:?}");
         }
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), [true; 4]);
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [true; 4]);
     }
 }
 
@@ -189,8 +189,8 @@ fn callbacks_are_not_nested() {
             DEPTH.set(DEPTH.get() - 1);
         });
         let (Json(call), _) = far.receive::<Json<serde_json::Value>>().unwrap();
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, call["id"]);
-        send_raw(&far, answer.as_bytes(), &[]).unwrap();
+        let reply = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, call["id"]);
+        send_raw(&far, reply.as_bytes(), &[]).unwrap();
     }
     // Until the next call receives the queued messages before it is sent.
     let start = Instant::now();
@@ -225,8 +225,8 @@ fn an_event_loop_sleeps_while_another_thread_receives() {
             let left = due.saturating_duration_since(Instant::now());
             rustix::event::poll(&mut [], Some(&left.try_into().unwrap())).unwrap();
         }
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, call["id"]);
-        send_raw(&far, answer.as_bytes(), &[]).unwrap();
+        let reply = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, call["id"]);
+        send_raw(&far, reply.as_bytes(), &[]).unwrap();
         assert_eq!(thread.join().unwrap().unwrap(), 1);
     }
 }

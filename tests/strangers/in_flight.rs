@@ -93,7 +93,7 @@ fn serves_descriptors_to_all() {
     let at = Bind::at(path).mode(0o777);
     let endpoint = server.bind(at, Kind::Seqpacket).unwrap();
     endpoint.serve::<dyn Gate>();
-    say("ready");
+    report("ready");
     server.run(&mut Guard::default()).unwrap();
 }
 
@@ -101,7 +101,7 @@ fn serves_descriptors_to_all() {
 fn serve(user: u32, directory: &Path) -> (Other, PathBuf) {
     let path = directory.join("gate.sock");
     let mut other = Other::start_as(user, "in_flight::serves_descriptors_to_all", &path);
-    assert_eq!(other.hear(), "ready");
+    assert_eq!(other.receive(), "ready");
     (other, path)
 }
 
@@ -134,10 +134,10 @@ fn a_user_that_never_reads_descriptors_does_not_block_other_users() {
         let gate = client(&path);
         open(&gate);
         // Together they request more than may be in flight.
-        let deaf: Vec<Python> = (0..3)
+        let stalled: Vec<Python> = (0..3)
             .map(|_| Python::start(DEAF, FLOOD, &[&path]))
             .collect();
-        for python in &deaf {
+        for python in &stalled {
             assert!(python.said.trim().parse::<u64>().unwrap() > FILES / 4);
         }
         for _ in 0..300 {
@@ -146,7 +146,7 @@ fn a_user_that_never_reads_descriptors_does_not_block_other_users() {
         }
         // Held-back descriptors are open there.
         assert!(files(&server) as u64 <= FILES / 2, "{}", files(&server));
-        drop(deaf);
+        drop(stalled);
     }
 }
 

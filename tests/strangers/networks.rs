@@ -22,7 +22,7 @@ fn calls_from_another_network_namespace() {
         let name = address.abstract_name()?.to_vec();
         String::from_utf8(name).ok()
     });
-    say(name.as_deref().unwrap_or("nameless"));
+    report(name.as_deref().unwrap_or("nameless"));
     wait();
     let time = match name {
         // No message will arrive.
@@ -31,7 +31,7 @@ fn calls_from_another_network_namespace() {
     };
     for _ in 0..2 {
         let gate = GateClient::new(connection.with_timeout(time));
-        say(match gate.open() {
+        report(match gate.open() {
             Ok(_) => "opened",
             Err(CallError::Deadline) => "nothing came",
             _ => "something else",
@@ -47,7 +47,7 @@ fn apart(kind: Kind) -> Option<(Running<Guard>, Other, String)> {
     });
     let test = "networks::calls_from_another_network_namespace";
     let mut other = Other::start(&["-n"], test, &server.path)?;
-    let name = other.hear();
+    let name = other.receive();
     Some((server, other, name))
 }
 
@@ -75,7 +75,7 @@ fn a_connection_leads_to_another_network_namespace_and_back() {
     if let Some((server, mut other, _)) = apart(Kind::Seqpacket) {
         other.go_on();
         assert_eq!(
-            (other.hear(), other.hear()),
+            (other.receive(), other.receive()),
             ("opened".into(), "opened".into())
         );
         server.assert_busy_with(1);
@@ -95,7 +95,7 @@ fn a_reply_to_a_datagram_from_another_network_namespace_is_dropped_if_its_addres
     if let Some((server, mut other, _)) = apart(Kind::Datagram) {
         other.go_on();
         for _ in 0..2 {
-            assert_eq!(other.hear(), "nothing came");
+            assert_eq!(other.receive(), "nothing came");
         }
         assert_serves(&server);
         server.assert_busy_with(0);
@@ -114,10 +114,10 @@ fn a_reply_to_a_datagram_from_another_network_namespace_goes_to_the_local_owner_
         stranger.set_timeout(Some(PATIENCE));
         other.go_on();
         for _ in 0..2 {
-            let answer = stranger.receive::<WithFds<Value>>().unwrap().0;
-            assert_eq!(answer.json["result"], json!({"file": 0}));
-            assert_eq!(answer.fds.len(), 1);
-            assert_eq!(other.hear(), "nothing came");
+            let reply = stranger.receive::<WithFds<Value>>().unwrap().0;
+            assert_eq!(reply.json["result"], json!({"file": 0}));
+            assert_eq!(reply.fds.len(), 1);
+            assert_eq!(other.receive(), "nothing came");
         }
         assert_serves(&server);
         let (_, counts) = server.stop();
@@ -140,7 +140,7 @@ fn a_client_ignores_replies_to_another_client_with_its_address() {
         let held = open_fds();
         other.go_on();
         for _ in 0..2 {
-            assert_eq!(other.hear(), "nothing came");
+            assert_eq!(other.receive(), "nothing came");
         }
         // Both replies are in its queue, or it has received them and closed their descriptors.
         assert!(kept.try_wait().is_none());

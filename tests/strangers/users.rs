@@ -47,8 +47,8 @@ fn ask_as(path: &Path, kind: Kind, (user, group): (u32, u32), options: &[&str]) 
     }
     let mut command = unshare();
     command.args(["python3", "-c", PYTHON, &format!("{kind:?}")]);
-    let answer = command.arg(path).stderr(Stdio::inherit()).output().unwrap();
-    Some(serde_json::from_slice(&answer.stdout).unwrap())
+    let reply = command.arg(path).stderr(Stdio::inherit()).output().unwrap();
+    Some(serde_json::from_slice(&reply.stdout).unwrap())
 }
 
 pub(super) fn is_root() -> bool {
@@ -79,13 +79,13 @@ fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
             let mut asked = 0;
             // Root of another user namespace has its outer user id here.
             for (user, options) in [(0, &[][..]), (STRANGER, &[]), (STRANGER, &["-U", "-r"])] {
-                let Some(answer) = ask(&server.path, kind, user, options) else {
+                let Some(reply) = ask(&server.path, kind, user, options) else {
                     continue;
                 };
                 asked += 1;
                 match user == admitted {
-                    true => assert_eq!(answer["result"], user, "{kind:?} {options:?}"),
-                    false => assert_eq!(answer["error"]["code"], Fault::NOT_AUTHORIZED, "{answer}"),
+                    true => assert_eq!(reply["result"], user, "{kind:?} {options:?}"),
+                    false => assert_eq!(reply["error"]["code"], Fault::NOT_AUTHORIZED, "{reply}"),
                 }
             }
             server.assert_busy_with(0);
@@ -119,11 +119,11 @@ fn a_user_with_the_overflow_group_is_known() {
                 });
                 open_to_all(server.path.parent().unwrap());
                 open_to_all(&server.path);
-                let answer = ask_as(&server.path, kind, who, &[]).unwrap();
+                let reply = ask_as(&server.path, kind, who, &[]).unwrap();
                 if who == admitted {
-                    assert_eq!(answer["result"], who.0, "{kind:?}");
+                    assert_eq!(reply["result"], who.0, "{kind:?}");
                 } else {
-                    assert_eq!(answer["error"]["code"], Fault::NOT_AUTHORIZED, "{answer}");
+                    assert_eq!(reply["error"]["code"], Fault::NOT_AUTHORIZED, "{reply}");
                 }
             }
         }
@@ -143,7 +143,7 @@ fn serves_in_another_user_namespace() {
             }
         }
     }
-    say("ready");
+    report("ready");
     server.run(&mut Guard::default()).unwrap();
 }
 
@@ -158,18 +158,18 @@ fn a_user_without_a_mapped_id_is_never_authorized() {
     let Some(mut server) = Other::start(&["-U", "-r"], test, directory.path()) else {
         return;
     };
-    assert_eq!(server.hear(), "ready");
+    assert_eq!(server.receive(), "ready");
     for kind in KINDS {
         let ask = |name: &str, user| {
             let path = directory.path().join(format!("{name} {kind:?}"));
             ask(&path, kind, user, &[]).unwrap()
         };
         for round in 0..3 {
-            let answer = ask("known", STRANGER);
+            let reply = ask("known", STRANGER);
             assert_eq!(
-                answer["error"]["code"],
+                reply["error"]["code"],
                 Fault::NOT_AUTHORIZED,
-                "{round}: {answer}"
+                "{round}: {reply}"
             );
             assert_eq!(ask("all", STRANGER)["result"], Value::Null);
             // The server still serves known users.

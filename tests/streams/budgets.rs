@@ -22,7 +22,7 @@ trait Quarry {
     /// Sends all items at once. The newest replaces all that wait, or the oldest.
     fn pile(&mut self, call: &mut Call, end: u32, of_oldest: bool) -> Stream<Brick>;
     /// Returns how many items were made, and how many were refused although there was room.
-    fn told(&mut self) -> (u32, u32);
+    fn stats(&mut self) -> (u32, u32);
     /// Ends the streams of `heap`.
     fn finish(&mut self) -> u32;
 }
@@ -77,7 +77,7 @@ impl Quarry for Pit {
         })
     }
 
-    fn told(&mut self) -> (u32, u32) {
+    fn stats(&mut self) -> (u32, u32) {
         (self.made.load(Ordering::SeqCst), self.refused)
     }
 
@@ -109,10 +109,10 @@ fn items_are_requested_only_within_the_backlog_of_the_user_and_none_is_lost() {
     let readers = [(); 4].map(|()| QuarryClient::new(server.connect()));
     let streams = readers.each_ref().map(|reader| reader.feed(MANY).unwrap());
     // Each call has been handled, and no client reads.
-    server.settle();
+    server.finish_turn();
     let mut made = 0;
     loop {
-        let again = quarry.told().unwrap().0;
+        let again = quarry.stats().unwrap().0;
         if again == made {
             break;
         }
@@ -134,7 +134,7 @@ fn an_item_is_accepted_after_room_was_reported() {
         let server = start(bytes);
         let quarry = QuarryClient::new(server.connect());
         let heap = quarry.heap().unwrap();
-        let (made, refused) = quarry.told().unwrap();
+        let (made, refused) = quarry.stats().unwrap();
         assert_eq!(refused, 0, "{bytes}");
         assert_eq!(quarry.finish().unwrap(), 1);
         assert_eq!(numbers(heap), (0..made).collect::<Vec<u32>>());
@@ -177,21 +177,21 @@ fn a_stream_whose_item_exceeds_the_backlog_of_a_datagram_peer_ends_once() {
         ask(&mut peer, id, "feed", &[30]);
     }
     // Both have been handled when another call gets its reply, and the peer has read nothing.
-    QuarryClient::new(server.connect()).told().unwrap();
-    let hear = |peer: &mut Socket| {
-        let Json(answer): Json<Value> = peer.receive().unwrap().0;
-        answer
+    QuarryClient::new(server.connect()).stats().unwrap();
+    let receive = |peer: &mut Socket| {
+        let Json(reply): Json<Value> = peer.receive().unwrap().0;
+        reply
     };
     let mut ends = Vec::new();
     while !ends.iter().any(|end: &Value| end["id"] == 1) {
-        let answer = hear(&mut peer);
-        if answer["more"] != true {
-            ends.push(answer);
+        let reply = receive(&mut peer);
+        if reply["more"] != true {
+            ends.push(reply);
         }
     }
     // The next message is the reply to the next call.
     ask(&mut peer, 3, "finish", &[]);
-    ends.push(hear(&mut peer));
+    ends.push(receive(&mut peer));
     let ids: Vec<_> = ends.iter().map(|end| end["id"].clone()).collect();
     assert_eq!(ids, [2, 1, 3], "{ends:?}");
     assert_eq!(ends[0]["error"]["code"], Fault::BUSY);

@@ -58,7 +58,7 @@ fn an_event_loop_that_drives_the_connection_gets_each_item() {
         let mut server = Server::new(Limits::default()).unwrap();
         server.bind(&path, kind).unwrap().serve::<dyn Relay>();
         server.drive(&connection).unwrap();
-        let remote = server.handle();
+        let handle = server.handle();
         let thread = std::thread::spawn(move || {
             let ticker = TickerClient::new(connection);
             server.run(&mut Middle { ticker }).unwrap();
@@ -67,7 +67,7 @@ fn an_event_loop_that_drives_the_connection_gets_each_item() {
         let want: Vec<u32> = (0..2000).collect();
         let got: Vec<u32> = relay.count(2000).unwrap().map(Result::unwrap).collect();
         assert_eq!(got, want);
-        remote.stop();
+        handle.stop();
         thread.join().unwrap();
     }
 }
@@ -79,16 +79,16 @@ fn an_item_callback_can_end_the_stream() {
         let server = start(kind);
         let ticker = TickerClient::new(server.connect());
         let items = ticker.bricks(0, 4).unwrap();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         items.for_each(move |brick| {
             let number = brick.unwrap().unwrap().number;
-            tell.send(number).unwrap();
+            sender.send(number).unwrap();
             number < 1
         });
         ticker.lay(4).unwrap();
         // Calls receive the items, and their thread runs the callback.
-        wait_until(|| ticker.told().unwrap().2 > 0);
-        assert_eq!(told.iter().collect::<Vec<_>>(), [0, 1]);
+        wait_until(|| ticker.stats().unwrap().2 > 0);
+        assert_eq!(receiver.iter().collect::<Vec<_>>(), [0, 1]);
     }
 }
 
@@ -271,7 +271,7 @@ fn awaiting_on_a_connection_that_is_not_driven_is_an_error() {
         assert!(not_driven(&error), "{error:?}");
         assert!(items.is_done());
         // The server is notified.
-        wait_until(|| ticker.told().unwrap().2 > 0);
+        wait_until(|| ticker.stats().unwrap().2 > 0);
         // What has arrived can be read.
         let call = ticker.start().plain(2).unwrap();
         assert_eq!(ticker.plain(3).unwrap(), 3);

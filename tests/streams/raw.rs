@@ -49,7 +49,7 @@ fn a_stream_without_a_recipient_is_not_started() {
         send_raw(&socket, call, &[]).unwrap();
         while ticker.lay(1).unwrap().is_empty() {}
         assert_eq!(ticker.lay(1).unwrap(), [Some(0)]);
-        assert_eq!(ticker.told().unwrap().0, 0);
+        assert_eq!(ticker.stats().unwrap().0, 0);
     }
 }
 
@@ -63,21 +63,21 @@ fn calling_a_stream_for_one_reply_is_an_error_and_cancels_it() {
         let bricks = |connection: &Connection| {
             connection.start::<crate::streams::Brick, Infallible>("example.ticker.bricks", &(0, 4))
         };
-        let is_stream = |answer: Result<crate::streams::Brick, CallError>| {
-            assert!(matches!(answer, Err(CallError::Stream)), "{answer:?}");
+        let is_stream = |reply: Result<crate::streams::Brick, CallError>| {
+            assert!(matches!(reply, Err(CallError::Stream)), "{reply:?}");
         };
         let (first, second) = (bricks(&connection).unwrap(), bricks(&connection).unwrap());
         assert_eq!(ticker.lay(1).unwrap(), [None, None]);
         is_stream(first.wait());
         assert_ne!(
-            ticker.told().unwrap().2,
+            ticker.stats().unwrap().2,
             0,
             "the server gets the cancellation"
         );
-        let (tell, told) = std::sync::mpsc::channel();
-        second.on_complete(move |answer| tell.send(answer).unwrap());
-        is_stream(told.recv_timeout(PATIENCE).unwrap());
-        assert_eq!(ticker.told().unwrap().2, 2);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        second.on_complete(move |reply| sender.send(reply).unwrap());
+        is_stream(receiver.recv_timeout(PATIENCE).unwrap());
+        assert_eq!(ticker.stats().unwrap().2, 2);
         // Whatever the method, also while it waits.
         let count: Result<String, CallError> = connection.call("example.ticker.count", &(2,));
         assert!(matches!(count, Err(CallError::Stream)), "{count:?}");
@@ -119,10 +119,10 @@ fn the_last_item_may_omit_the_more_flag() {
         assert_eq!(items.next().unwrap().unwrap(), 1);
         assert_eq!(items.next().unwrap().unwrap(), 2);
         assert!(items.next().is_none());
-        let (tell, told) = std::sync::mpsc::channel();
-        items.for_each(move |item| tell.send(item.is_none()).is_ok());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        items.for_each(move |item| sender.send(item.is_none()).is_ok());
         assert_eq!(
-            told.try_iter().collect::<Vec<_>>(),
+            receiver.try_iter().collect::<Vec<_>>(),
             [true],
             "only the end is left"
         );
@@ -146,12 +146,12 @@ fn an_unreadable_item_ends_the_stream_and_cancels_it() {
             "{error:?}"
         );
         assert!(items.next().is_none());
-        hear_cancel(&mut server, id);
+        receive_cancellation(&mut server, id);
     }
 }
 
 /// Receives the cancellation of a stream.
-fn hear_cancel(server: &mut Socket, id: u64) {
+fn receive_cancellation(server: &mut Socket, id: u64) {
     let Json(cancel): Json<serde_json::Value> = server.receive().unwrap().0;
     assert_eq!(cancel["method"], "rpc.cancel");
     assert_eq!(cancel["params"]["id"], id);
@@ -172,14 +172,14 @@ fn an_invalid_reply_ends_the_stream_and_cancels_it() {
             let decoding = matches!(item, Err(CallError::Io(Error::Decode(_))));
             assert!(decoding, "{item:?}");
             assert!(items.next().is_none());
-            hear_cancel(&mut server, id);
+            receive_cancellation(&mut server, id);
         }
         // The client assigns this fault to the stream because no other call is in flight.
         let (mut server, mut items, id) = foreign(kind);
         send_raw(&server, b"rubbish", &[]).unwrap();
         items.next().unwrap().unwrap_err();
         assert!(items.next().is_none());
-        hear_cancel(&mut server, id);
+        receive_cancellation(&mut server, id);
     }
 }
 
@@ -198,8 +198,8 @@ fn a_stream_whose_call_was_unreadable_leaves_nothing_behind() {
         server.receive::<Json<serde_json::Value>>().unwrap();
         send_raw(&server, unread.as_bytes(), &[]).unwrap();
         while connection.run_once().unwrap() {}
-        let answer = call.unwrap().wait();
-        assert!(matches!(answer, Err(CallError::Fault(_))), "{answer:?}");
+        let reply = call.unwrap().wait();
+        assert!(matches!(reply, Err(CallError::Fault(_))), "{reply:?}");
     }
 }
 
@@ -240,16 +240,16 @@ fn a_cancel_request_may_pass_its_id_by_position() {
             send_raw(&socket, call, &[]).unwrap();
             let cancel = format!(r#"{{"jsonrpc":"2.0","method":"rpc.cancel","params":{params}}}"#);
             send_raw(&socket, cancel.as_bytes(), &[]).unwrap();
-            let Json(answer): Json<serde_json::Value> = socket.receive().unwrap().0;
-            assert_eq!(answer["id"], "a");
-            assert_eq!(answer["error"]["code"], Fault::CANCELLED);
+            let Json(reply): Json<serde_json::Value> = socket.receive().unwrap().0;
+            assert_eq!(reply["id"], "a");
+            assert_eq!(reply["error"]["code"], Fault::CANCELLED);
         }
         for params in [r#"["a","b"]"#, "[]", "[[]]"] {
             let cancel =
                 format!(r#"{{"jsonrpc":"2.0","id":1,"method":"rpc.cancel","params":{params}}}"#);
             send_raw(&socket, cancel.as_bytes(), &[]).unwrap();
-            let Json(answer): Json<serde_json::Value> = socket.receive().unwrap().0;
-            assert_eq!(answer["error"]["code"], Fault::INVALID_PARAMS, "{params}");
+            let Json(reply): Json<serde_json::Value> = socket.receive().unwrap().0;
+            assert_eq!(reply["error"]["code"], Fault::INVALID_PARAMS, "{params}");
         }
     }
 }

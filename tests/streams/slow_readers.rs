@@ -41,14 +41,14 @@ fn a_slow_reader_causes_backpressure_and_nothing_is_lost() {
         // It continues whenever there is room again.
         let mut read = 0;
         while read < MANY {
-            let (_, room, _) = mason.told().unwrap();
+            let (_, room, _) = mason.stats().unwrap();
             refused = mason.lay(MANY).unwrap()[0].unwrap_or(MANY);
             while read < refused {
                 assert_eq!(stream.next().unwrap().unwrap().number, read);
                 read += 1;
             }
             let until = Instant::now() + PATIENCE;
-            while mason.told().unwrap().1 == room {
+            while mason.stats().unwrap().1 == room {
                 assert!(Instant::now() < until, "{kind:?}: on_room did not run");
             }
         }
@@ -105,7 +105,7 @@ fn a_slow_reader_ends_the_stream_if_the_policy_is_end() {
         let server = start(kind);
         let (mason, stream, refused) = fill((&server, kind), 3, MANY);
         let refused = refused.unwrap();
-        assert_eq!(mason.told().unwrap().0, 0, "the stream has ended");
+        assert_eq!(mason.stats().unwrap().0, 0, "the stream has ended");
         let mut seen = 0;
         for brick in stream {
             match brick {

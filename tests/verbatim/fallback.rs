@@ -29,12 +29,12 @@ impl Clock for Shelf {
 
 fn start(kind: Kind) -> Running<Shelf> {
     Running::start(kind, Shelf::default(), |endpoint| {
-        endpoint.serve::<dyn Clock>().fallback(answer)
+        endpoint.serve::<dyn Clock>().fallback(handle_unknown)
     })
 }
 
 /// Handles calls of unknown methods.
-fn answer(
+fn handle_unknown(
     shelf: &mut Shelf,
     call: &mut Call,
     method: &str,
@@ -121,10 +121,10 @@ fn a_fallback_can_defer_its_reply() {
         .unwrap();
     let (shelf, _) = server.stop();
     drop(shelf);
-    let answer = pending.wait();
+    let reply = pending.wait();
     assert!(
-        matches!(answer, Err(CallError::Fault(_) | CallError::Closed)),
-        "{answer:?}"
+        matches!(reply, Err(CallError::Fault(_) | CallError::Closed)),
+        "{reply:?}"
     );
 }
 

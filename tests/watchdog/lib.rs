@@ -53,12 +53,12 @@ pub struct Watch(());
 pub fn watch() -> Watch {
     let current = thread::current();
     let test = current.name().unwrap_or("without a name").to_owned();
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let watchdog = thread::Builder::new().name(String::from("watchdog"));
     watchdog
-        .spawn(move || wait(&test, &told))
+        .spawn(move || wait(&test, &receiver))
         .expect("a thread to watch from");
-    WATCH.set(Some(tell));
+    WATCH.set(Some(sender));
     Watch(())
 }
 
@@ -122,7 +122,7 @@ pub fn is_alone() -> bool {
 }
 
 /// Waits for the end of a test.
-fn wait(test: &str, told: &Receiver<Duration>) {
+fn wait(test: &str, receiver: &Receiver<Duration>) {
     let factor: u32 = env::var(FACTOR)
         .ok()
         .and_then(|text| text.parse().ok())
@@ -130,7 +130,7 @@ fn wait(test: &str, told: &Receiver<Duration>) {
     let mut limit = LIMIT;
     loop {
         let time = limit.saturating_mul(factor.max(1));
-        match told.recv_timeout(time) {
+        match receiver.recv_timeout(time) {
             Ok(other) => limit = other,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => end(test, time),

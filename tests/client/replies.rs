@@ -12,14 +12,14 @@ fn a_late_reply_is_dropped_and_its_descriptors_are_closed() {
     alone!();
     for kind in KINDS {
         let (connection, far) = against(kind, |mut far| {
-            let late = far.hear_late();
-            let id = far.hear();
-            far.say(opened(&late, 1), &[null().as_fd()]);
+            let late = far.receive_cancelled_call();
+            let id = far.receive();
+            far.send(opened(&late, 1), &[null().as_fd()]);
             far.open(&id, 2);
             far
         });
         let before = open_fds();
-        be_late(&connection);
+        time_out(&connection);
         let opened = FilesClient::new(connection.clone()).open("b").unwrap();
         assert_eq!(opened.len, 2);
         drop(opened);
@@ -36,17 +36,17 @@ fn unexpected_descriptors_of_a_reply_are_closed_without_blocking() {
     for kind in KINDS {
         for result in [r#"{"len":1,"file":1}"#, r#"{"file":0,"len":"1"}"#] {
             let (connection, far) = against(kind, move |mut far| {
-                let id = far.hear();
+                let id = far.receive();
                 let Slow { fd, end } = lingering();
                 let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-                far.say(text, &[fd.as_fd(), null().as_fd()]);
+                far.send(text, &[fd.as_fd(), null().as_fd()]);
                 (far, end)
             });
             let call = FilesClient::new(connection).start().open("a").unwrap();
             let end = far.join().unwrap();
-            let (tell, told) = channel();
-            let caller = std::thread::spawn(move || tell.send(call.wait().is_ok()));
-            let read = told.recv_timeout(PATIENCE).unwrap();
+            let (sender, receiver) = channel();
+            let caller = std::thread::spawn(move || sender.send(call.wait().is_ok()));
+            let read = receiver.recv_timeout(PATIENCE).unwrap();
             assert_eq!(read, result.ends_with("1}"));
             drop(end);
             caller.join().unwrap().unwrap();
@@ -63,7 +63,7 @@ fn messages_that_are_not_the_reply_are_skipped() {
             let null = null();
             let one = &[null.as_fd()];
             for len in 0..3 {
-                let id = far.hear();
+                let id = far.receive();
                 let number = id.as_u64().unwrap();
                 for wrong in [
                     json!(number + 1),
@@ -72,14 +72,14 @@ fn messages_that_are_not_the_reply_are_skipped() {
                     json!(id.to_string()),
                     json!(-1),
                 ] {
-                    far.say(opened(&wrong, 99), one);
+                    far.send(opened(&wrong, 99), one);
                 }
                 // Neither a call nor an incomplete reply is the reply.
                 let call = json!({"jsonrpc": "2.0", "id": id, "method": "test.files.open", "params": {"path": "a"}});
-                far.say(call.to_string(), one);
-                far.say(json!({"jsonrpc": "2.0", "method": "tell"}).to_string(), one);
-                far.say(json!({"jsonrpc": "2.0", "result": 1}).to_string(), one);
-                far.say(opened(&Value::Null, 99), one);
+                far.send(call.to_string(), one);
+                far.send(json!({"jsonrpc": "2.0", "method": "tell"}).to_string(), one);
+                far.send(json!({"jsonrpc": "2.0", "result": 1}).to_string(), one);
+                far.send(opened(&Value::Null, 99), one);
                 far.open(&id, len);
                 // Once more: the next call receives it.
                 far.open(&id, 99);
@@ -106,13 +106,13 @@ fn answered(
         let (connection, far) = against(kind, move |mut far| {
             let null = null();
             for (text, fds) in texts {
-                let id = far.hear();
-                far.say(
+                let id = far.receive();
+                far.send(
                     text.replace("ID", &id.to_string()),
                     &vec![null.as_fd(); *fds],
                 );
                 // The connection is usable afterwards.
-                let id = far.hear();
+                let id = far.receive();
                 far.open(&id, 7);
             }
             drop(null);
@@ -360,8 +360,8 @@ fn a_fault_without_an_id_belongs_to_the_only_call_in_flight() {
         far.receive::<WithFds<Value>>().unwrap();
         let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
         send_raw(&far, fault, &[]).unwrap();
-        let answer = call.wait();
-        assert!(matches!(answer, Err(CallError::Fault(_))), "{answer:?}");
+        let reply = call.wait();
+        assert!(matches!(reply, Err(CallError::Fault(_))), "{reply:?}");
     }
 }
 
@@ -375,7 +375,7 @@ fn a_fault_without_an_id_does_not_belong_to_a_call_that_was_not_sent() {
         assert!(matches!(unsent, Err(CallError::NotSent(Error::Encode(_)))));
         let fault = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"?"}}"#;
         send_raw(&far, fault, &[]).unwrap();
-        let answer: Result<u32, CallError> = connection.call("example.any", &(1,));
-        assert!(matches!(answer, Err(CallError::Fault(_))), "{answer:?}");
+        let reply: Result<u32, CallError> = connection.call("example.any", &(1,));
+        assert!(matches!(reply, Err(CallError::Fault(_))), "{reply:?}");
     }
 }
