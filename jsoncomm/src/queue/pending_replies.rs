@@ -245,11 +245,10 @@ impl PendingReplies {
         let mut state = lock(&self.state);
         state.last_id += 1;
         let id = DeferredId(state.last_id);
-        let (replied, on_cancel) = (false, None);
         state.current = Some(CurrentCall {
             id,
-            replied,
-            on_cancel,
+            replied: false,
+            on_cancel: None,
         });
         id
     }

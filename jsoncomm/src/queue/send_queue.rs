@@ -63,20 +63,10 @@ struct HeldBack {
     backoff: Backoff,
 }
 
-impl HeldBack {
-    /// The first pause. It is short, because a peer that reads may be waiting for just this reply.
-    fn first_pause(limits: &Limits) -> Duration {
-        const SHORTEST: Duration = Duration::from_millis(1);
-        (limits.retry_backoff / 8).max(SHORTEST)
-    }
-
-    fn new(limits: &Limits) -> Self {
-        Self {
-            replies: VecDeque::new(),
-            released: false,
-            backoff: Backoff::new(Self::first_pause(limits), Instant::now()),
-        }
-    }
+/// The first pause. It is short, because a peer that reads may be waiting for just this reply.
+fn first_pause(limits: &Limits) -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(1);
+    (limits.retry_backoff / 8).max(SHORTEST)
 }
 
 impl SendQueue {
@@ -124,8 +114,13 @@ impl SendQueue {
     }
 
     fn held_mut(&mut self, limits: &Limits) -> &mut HeldBack {
-        self.held
-            .get_or_insert_with(|| Box::new(HeldBack::new(limits)))
+        self.held.get_or_insert_with(|| {
+            Box::new(HeldBack {
+                replies: VecDeque::new(),
+                released: false,
+                backoff: Backoff::new(first_pause(limits), Instant::now()),
+            })
+        })
     }
 
     /// The oldest reply that waits for room.
@@ -148,7 +143,7 @@ impl SendQueue {
     pub(crate) fn pop_sent(&mut self, limits: &Limits) {
         let reply = self.pop();
         if let Some(held) = &mut self.held {
-            held.backoff.pause = HeldBack::first_pause(limits);
+            held.backoff.pause = first_pause(limits);
         }
         if let Some(mut reply) = reply {
             reply.finish(SendOutcome::Sent);

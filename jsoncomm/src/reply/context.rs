@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::accounts::Account;
 use crate::envelope::{self, Id};
-use crate::error::{EncodeError, Fault};
+use crate::error::{EncodeError, Fault, SendError};
 use crate::fds::FDS_MAX;
 use crate::json::check_size;
 use crate::limits::Bounds;
@@ -57,9 +57,14 @@ pub(crate) fn no_reply() -> Fault {
     }
 }
 
-/// The fault for a reply whose descriptors cannot be duplicated.
-pub(super) fn no_descriptors() -> Fault {
-    Fault::new(Fault::BUSY, "the server has no descriptors left")
+/// The fault for a reply that cannot be queued.
+pub(super) fn send_fault(error: &SendError) -> Fault {
+    match error {
+        SendError::Encode(error) => encode_fault(error),
+        SendError::Full | SendError::Closed | SendError::NoDescriptors => {
+            Fault::new(Fault::BUSY, "the server has no descriptors left")
+        }
+    }
 }
 
 /// How a reply is encoded.
@@ -115,16 +120,16 @@ impl ReplyContext {
         }
     }
 
-    /// Encodes a reply. `None` if the process has no descriptors left to duplicate.
+    /// Encodes a reply.
     pub(super) fn encode<'m>(
         &self,
         write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
-    ) -> Result<Option<QueuedReply>, EncodeError> {
+    ) -> Result<QueuedReply, SendError> {
         let bounds = self.pending.bounds;
         let mut text = Vec::with_capacity(TYPICAL_SIZE);
         let fds = Packer::at_depth(bounds.depth);
-        encode_within(&mut text, &fds, bounds, write)?;
-        Ok(QueuedReply::new(text, &fds.into_row()))
+        encode_within(&mut text, &fds, bounds, write).map_err(SendError::Encode)?;
+        QueuedReply::new(text, &fds.into_row()).ok_or(SendError::NoDescriptors)
     }
 
     /// Encodes a reply, or says why that failed.
@@ -132,10 +137,7 @@ impl ReplyContext {
         &self,
         write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) -> Result<QueuedReply, Fault> {
-        match self.encode(write) {
-            Ok(reply) => reply.ok_or_else(no_descriptors),
-            Err(error) => Err(encode_fault(&error)),
-        }
+        self.encode(write).map_err(|error| send_fault(&error))
     }
 
     /// Posts a reply without ending the call.

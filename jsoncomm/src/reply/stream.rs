@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::context::{ReplyContext, ReplyFormat, encode_fault, no_descriptors, no_reply};
+use super::context::{ReplyContext, ReplyFormat, no_reply, send_fault};
 use super::stream_buffer::StreamBuffer;
 use crate::envelope::{self, Id};
 use crate::error::{Fault, SendError};
@@ -297,8 +297,7 @@ where
             Ok(()) => return Some(self),
             // Only `send` reports a full stream.
             Err(SendError::Closed | SendError::Full) => return None,
-            Err(SendError::Encode(error)) => encode_fault(&error),
-            Err(SendError::NoDescriptors) => no_descriptors(),
+            Err(error) => send_fault(&error),
         };
         self.sender.send_fault(&fault);
         None

@@ -135,11 +135,8 @@ impl StreamBuffer {
     /// Sends an item or lets it wait. The caller has seen that there is room.
     pub(super) fn send_unchecked(self: &Arc<Self>, item: &impl Pack) -> Result<(), SendError> {
         let id = self.wanted_id().ok_or(SendError::Closed)?;
-        let encoded = self
-            .context
-            .encode(|text, fds| envelope::write_item(text, id, item, fds));
-        let reply = encoded.map_err(SendError::Encode)?;
-        self.put(reply.ok_or(SendError::NoDescriptors)?)
+        let write = |text: &mut _, fds: &_| envelope::write_item(text, id, item, fds);
+        self.put(self.context.encode(write)?)
     }
 
     /// Posts an item, lets it wait, or applies the overflow rule.

@@ -177,8 +177,8 @@ fn take_control(
                 }
             }
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if size >= size_of::<libc::ucred>() => {
-                // SAFETY: the kernel wrote a whole ucred at `data`, not necessarily aligned.
-                let ucred = unsafe { data.cast::<libc::ucred>().read_unaligned() };
+                // SAFETY: the kernel wrote a whole ucred, three 32-bit numbers, at `data`, not necessarily aligned.
+                let ucred = unsafe { data.cast::<[u32; 3]>().read_unaligned() };
                 credentials = Some(ucred.into());
             }
             _ => {}
@@ -192,13 +192,13 @@ fn take_control(
 /// A pidfd of the sender (include/linux/socket.h; Linux 6.5).
 const SCM_PIDFD: libc::c_int = 4;
 
-impl From<libc::ucred> for Credentials {
-    fn from(ucred: libc::ucred) -> Self {
-        Self {
-            pid: ucred.pid,
-            uid: ucred.uid,
-            gid: ucred.gid,
-        }
+const _: () = assert!(size_of::<libc::ucred>() == size_of::<[u32; 3]>());
+
+/// Takes the three numbers of a `struct ucred`.
+impl From<[u32; 3]> for Credentials {
+    fn from([pid, uid, gid]: [u32; 3]) -> Self {
+        let pid = pid as i32;
+        Self { pid, uid, gid }
     }
 }
 
@@ -254,12 +254,7 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> OsResult<Credentials> 
     // `struct ucred`
     let mut ids = [0, u32::MAX, u32::MAX];
     getsockopt(socket, libc::SO_PEERCRED, &mut ids)?;
-    let [pid, uid, gid] = ids;
-    Ok(Credentials {
-        pid: pid as i32,
-        uid,
-        gid,
-    })
+    Ok(ids.into())
 }
 
 /// Most supplementary groups of a peer that are read: as many as a user of a directory service can have. The kernel

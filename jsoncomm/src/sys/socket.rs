@@ -69,11 +69,8 @@ impl From<Kind> for SocketType {
 }
 
 /// Makes an unbound socket, close-on-exec.
-pub(crate) fn socket(kind: Kind) -> OsResult<OwnedFd> {
-    socket_of(kind.into())
-}
-
-fn socket_of(of: SocketType) -> OsResult<OwnedFd> {
+pub(crate) fn socket(of: impl Into<SocketType>) -> OsResult<OwnedFd> {
+    let of = of.into();
     call("socket", || {
         net::socket_with(AddressFamily::UNIX, of, SocketFlags::CLOEXEC, None)
     })
@@ -112,7 +109,7 @@ pub(crate) fn hold_other_types(name: &Name, kind: Kind) -> OsResult<Vec<OwnedFd>
     let types = [SocketType::DGRAM, SocketType::SEQPACKET, SocketType::STREAM];
     let others = types.into_iter().filter(|other| *other != kind.into());
     let hold = |of| {
-        let socket = socket_of(of)?;
+        let socket = self::socket(of)?;
         bind(socket.as_fd(), name)?;
         if of == SocketType::DGRAM {
             connect(socket.as_fd(), name)?;
