@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_known_by_its_looks() {
+    fn an_address_is_recognized_by_its_form() {
         let path = |path: &str| Some(Place::Socket(Address::from(path)));
         assert_eq!(read("/run/a.sock"), path("/run/a.sock"));
         assert_eq!(read("./@a"), path("./@a"));

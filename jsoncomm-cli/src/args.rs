@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_has_a_unit_or_is_seconds() {
+    fn a_duration_without_a_unit_is_in_seconds() {
         let after = |millis| Ok(Timeout::After(Duration::from_millis(millis)));
         for (text, time) in [
             ("10", after(10_000)),
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_has_a_unit_or_is_bytes() {
+    fn a_size_without_a_unit_is_in_bytes() {
         for (text, size) in [
             ("1", Ok(Size(1))),
             ("512K", Ok(Size(512 << 10))),
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_permission_bits_in_octal() {
+    fn a_mode_is_octal_permission_bits() {
         for (text, mode) in [
             ("600", Ok(FileMode(0o600))),
             ("0666", Ok(FileMode(0o666))),

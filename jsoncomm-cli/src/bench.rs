@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rank_is_one_of_the_times() {
+    fn a_percentile_is_one_of_the_times() {
         let times: Vec<_> = (1..=200).map(Duration::from_micros).collect();
         assert_eq!(rank(&times, 50), Duration::from_micros(100));
         assert_eq!(rank(&times, 99), Duration::from_micros(198));

@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_is_called_by_its_field_where_that_is_certain() {
+    fn a_descriptor_is_named_by_its_field_if_that_is_certain() {
         let message = RawMessage::new(r#"{"len":0,"file":0,"files":[1,{"x":2}]}"#);
         let name = names(&message);
         let called = [0, 1, 2, 3].map(name);

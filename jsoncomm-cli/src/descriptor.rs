@@ -42,7 +42,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn each_descriptor_says_what_it_is() {
+    fn each_descriptor_is_described_by_its_type() {
         let said = |file: File| describe(file.as_fd());
         assert_eq!(
             said(File::open("/dev/null").unwrap()),

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_written_as_it_is_read() {
+    fn a_field_is_printed_as_it_is_parsed() {
         for text in [".", "file", "a.b", "items[3].file", "[0]", "[0][1].x"] {
             let field: Field = text.parse().unwrap();
             assert_eq!(field.to_string(), text);

@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn order_numbers_and_escapes_stay_as_they_are() {
+    fn order_numbers_and_escapes_are_kept() {
         let text = r#"{"z":123456789012345678901234567890.10,"a":[-0.0,1E+2,[],{}],"\u00e9\"":"\/\\","":null}"#;
         assert_eq!(line(text), text);
         let spaced = " {\n\t\"a\" : [ 1 ,\r\n 2 ] , \"b\" : { } , \"c\" : [ ] } ";
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_indented_by_two() {
+    fn json_is_indented_by_two_spaces() {
         let json = Json::parse(r#"{"a":[1,{"b":"x"}],"c":{},"d":[]}"#).unwrap();
         let shown = json.show(Layout::Indented, &Palette::COLOURLESS);
         let expected = "{\n  \"a\": [\n    1,\n    {\n      \"b\": \"x\"\n    }\n  ],\n  \"c\": {},\n  \"d\": []\n}";
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_acts_on_is_escaped_for_it_and_only_for_it() {
+    fn control_characters_are_escaped_for_a_terminal_only() {
         let json = Json::parse("[\"\u{9b}2J\u{7f}\u{202e}ä\"]").unwrap();
         let shown = json.show(Layout::Line, &Palette::COLOURLESS);
         assert_eq!(shown, "[\"\\u009b2J\\u007f\\u202eä\"]");
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn each_sort_of_value_has_its_colour() {
+    fn each_type_of_value_has_its_colour() {
         let json = Json::parse(r#"{"a":["x",-1,true]}"#).unwrap();
         let shown = json.show(Layout::Line, &Palette::COLOURED);
         for piece in [
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_with_its_place() {
+    fn malformed_json_is_reported_with_its_position() {
         for (text, at) in [
             ("", 0),
             ("[1", 2),
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_however_they_are_spelt() {
+    fn members_are_found_with_any_escapes() {
         let json = Json::parse(r#"{"a":{"\u0062":[10,{"c":3}]}}"#).unwrap();
         assert_eq!(json.at(&field("a.b[1].c")).unwrap().index(), Some(3));
         assert!(json.at(&field("a.b[2]")).is_none());
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_added_where_there_is_none() {
+    fn a_value_is_added_if_it_is_absent() {
         let mut json = Json::parse(r#"{"path": "a", "list": [7]}"#).unwrap();
         for (place, number) in [("file", 0), ("list[1]", 1), ("new.list[0].x", 2)] {
             json.add(&field(place), Json::number(number)).unwrap();

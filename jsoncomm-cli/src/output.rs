@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_acts_on_is_shown_as_escapes() {
+    fn control_characters_are_shown_as_escapes() {
         assert_eq!(printable("plain ä"), "plain ä");
         assert_eq!(printable("\x1b[2J\n\u{9b}"), "\\u{1b}[2J\\n\\u{9b}");
         assert_eq!(readable(b"\xff\0"), "\\xff\\x00");

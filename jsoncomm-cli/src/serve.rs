@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_that_passes_is_busy_and_nothing_else_is() {
+    fn only_a_temporary_shortage_is_reported_as_busy() {
         let here = |errno: Errno| Problem::here("memfd_create")(errno);
         let shell = |errno: Errno| Problem::file("/bin/sh")(errno.into());
         for errno in [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM] {

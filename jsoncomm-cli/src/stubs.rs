@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_service_calls_something_becomes_a_name() {
+    fn every_name_of_a_service_becomes_a_valid_identifier() {
         assert_eq!(snake("byteLen", &[]), "byte_len");
         assert_eq!(snake("type", &["type"]), "type_");
         assert_eq!(snake("a-b.c\n\"", &[]), "a_b_c__");

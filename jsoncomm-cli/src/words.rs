@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_argument_is_quoted_in_part() {
+    fn a_long_argument_is_truncated_in_errors() {
         let words = vec![OsString::from("./a"), OsString::from("x".repeat(1000))];
         let (_, words) = read(words).unwrap();
         let reading = Reading {

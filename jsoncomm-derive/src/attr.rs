@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deprecation_note_is_read_in_each_of_its_forms() {
+    fn each_form_of_a_deprecation_note_is_parsed() {
         let note = |attribute: Attribute| deprecated(&[attribute]);
         assert_eq!(note(parse_quote!(#[deprecated])).as_deref(), Some(""));
         assert_eq!(

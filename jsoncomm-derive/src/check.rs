@@ -377,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_name_is_words_with_dots_between_them() {
+    fn a_service_name_is_words_separated_by_dots() {
         for good in ["example.files", "a", "a-b.c_d.1"] {
             assert!(is_service_name(good), "{good}");
         }

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_of_quoted_parameters_expands() {
+    fn a_struct_with_quoted_type_parameters_expands() {
         let text = expanded(syn::parse_quote! {
             #[serde(deny_unknown_fields)]
             struct Open<P0, P1> { path: P0, #[fd] sink: P1 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_oddly_is_refused_or_becomes_rust() {
+    fn unusual_names_are_refused_or_expand_to_valid_rust() {
         for text in [
             "struct S { _: u8 }",
             "struct S { _: union { a: u8 } }",
@@ -244,7 +244,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_type_is_refused_or_what_is_generated_for_it_is_rust() {
+    fn every_type_is_refused_or_expands_to_valid_rust() {
         for ty in TYPES {
             let wrapped = ["{}", "B<{}, C = {}>"];
             for ty in wrapped.map(|around| around.replace("{}", ty)) {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_representation_is_no_obstacle() {
+    fn repr_attributes_are_accepted() {
         let text = expanded(syn::parse_quote! {
             #[repr(C, align(8))]
             struct Point { x: u8 }

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_maker_of_a_pair_is_not_taken_for_the_peer() {
+    fn the_process_that_made_a_pair_is_not_its_peer() {
         let (socket, _other) = socketpair(Kind::Seqpacket).unwrap();
         assert!(Peer::of_connection(socket.as_fd(), None).is_none());
     }

@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_stays_within_its_quotes() {
+    fn a_string_literal_cannot_be_escaped_from() {
         assert_eq!(text("a\"\\\n\u{1b}ä"), r#""a\"\\\n\U0000001b\U000000e4""#);
     }
 }

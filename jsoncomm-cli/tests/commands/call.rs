@@ -13,7 +13,7 @@ use jsoncomm::{Call, Kind, Reply, Stream};
 use jsoncomm_tests::{KINDS, Running, pair};
 
 #[test]
-fn an_answer_is_printed_on_one_line_and_nothing_else_is() {
+fn a_reply_is_printed_on_one_line_with_nothing_else() {
     for kind in KINDS {
         let example = Example::start(kind);
         example.write("a.txt", "one");
@@ -42,7 +42,7 @@ fn an_answer_is_printed_on_one_line_and_nothing_else_is() {
 }
 
 #[test]
-fn numbers_and_the_order_of_members_are_as_they_were_sent() {
+fn numbers_and_the_order_of_members_are_kept() {
     let odd = r#"{"z":123456789012345678901234567890.5e-3,"a":-0,"m":[1E+2,340282366920938463463374607431768211456],"\u00e4":"\/"}"#;
     let double = Double::result(odd, Vec::new());
     let params = r#"{"y":1.000,"b":98765432109876543210987}"#;
@@ -53,7 +53,7 @@ fn numbers_and_the_order_of_members_are_as_they_were_sent() {
 }
 
 #[test]
-fn the_address_may_be_left_out_when_the_environment_has_it() {
+fn the_address_can_come_from_the_environment() {
     let example = Example::start(Kind::Seqpacket);
     let mut list = jsoncomm(&["call", "example.files.list"]);
     assert_eq!(
@@ -76,7 +76,7 @@ fn the_address_may_be_left_out_when_the_environment_has_it() {
 }
 
 #[test]
-fn an_abstract_name_and_an_inherited_descriptor_are_addresses_too() {
+fn abstract_names_and_inherited_descriptors_are_addresses() {
     let name = format!("@jsoncomm-cli-{}", std::process::id());
     let address = jsoncomm::address::Address::abstract_name(&name[1..]).unwrap();
     let mut socket = jsoncomm::socket::Socket::bind(address).unwrap();
@@ -98,7 +98,7 @@ fn an_abstract_name_and_an_inherited_descriptor_are_addresses_too() {
 }
 
 #[test]
-fn a_program_that_is_started_for_the_call_has_the_socket_as_descriptor_3() {
+fn a_program_started_for_the_call_gets_the_socket_as_descriptor_3() {
     // The program is this command again: it calls back through the socket, and the roles are free. Each takes what
     // the other sends, so neither has gone before the other has sent it.
     for kind in ["seqpacket", "datagram"] {
@@ -124,7 +124,7 @@ fn a_program_that_is_started_for_the_call_has_the_socket_as_descriptor_3() {
 }
 
 #[test]
-fn arguments_come_from_standard_input_or_a_file() {
+fn arguments_can_come_from_standard_input_or_a_file() {
     let example = Example::start(Kind::Seqpacket);
     example.write("a.txt", "one");
     let json = example.write("args.json", "{\"path\":\n\"a.txt\"}\n");
@@ -139,7 +139,7 @@ fn arguments_come_from_standard_input_or_a_file() {
 }
 
 #[test]
-fn a_file_is_passed_as_an_argument() {
+fn a_file_can_be_passed_as_an_argument() {
     for kind in KINDS {
         let example = Example::start(kind);
         let outside = tempfile::tempdir().unwrap();
@@ -167,7 +167,7 @@ fn a_file_is_passed_as_an_argument() {
 }
 
 #[test]
-fn files_are_passed_within_arrays_and_objects_and_to_be_written() {
+fn files_can_be_passed_in_arrays_and_objects_and_for_writing() {
     let (mut near, far) = pair(Kind::Seqpacket);
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();
@@ -207,7 +207,7 @@ fn files_are_passed_within_arrays_and_objects_and_to_be_written() {
 }
 
 #[test]
-fn what_a_descriptor_gives_is_saved() {
+fn the_content_of_a_descriptor_is_saved() {
     let example = Example::start(Kind::Seqpacket);
     example.write("a.txt", "one\n");
     let to = example.folder.path().join("saved");
@@ -240,7 +240,7 @@ fn what_a_descriptor_gives_is_saved() {
 }
 
 #[test]
-fn a_program_takes_over_with_the_descriptors_from_3_on() {
+fn a_program_is_executed_with_the_descriptors_from_3_on() {
     let result = r#"{"count":7,"first":1,"rest":[0,{"last":2}]}"#;
     let fds = vec![file("zero"), file("one"), file("two")];
     let double = Double::result(result, fds);
@@ -282,7 +282,7 @@ fn a_program_takes_over_with_the_descriptors_from_3_on() {
 }
 
 #[test]
-fn a_message_without_envelope_is_sent_and_answered_as_it_is() {
+fn a_message_without_envelope_gets_a_reply_without_envelope() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bare.sock");
@@ -349,7 +349,7 @@ fn clock(kind: Kind) -> (Running<Clock>, String) {
 }
 
 #[test]
-fn items_of_a_stream_are_printed_a_line_each() {
+fn items_of_a_stream_are_printed_on_one_line_each() {
     for kind in KINDS {
         let (_server, path) = clock(kind);
         let count = said(&["call", "--follow", &path, "test.ticks.count", "[3]"]);
@@ -376,7 +376,7 @@ fn items_of_a_stream_are_printed_a_line_each() {
 }
 
 #[test]
-fn a_stream_that_is_not_followed_is_an_error_that_names_the_option() {
+fn a_stream_without_the_stream_option_is_an_error_that_names_it() {
     for kind in KINDS {
         let (server, path) = clock(kind);
         for command in ["call", "bench"] {
@@ -396,7 +396,7 @@ fn a_stream_that_is_not_followed_is_an_error_that_names_the_option() {
 }
 
 #[test]
-fn a_call_without_answer_prints_nothing() {
+fn a_notification_prints_nothing() {
     for kind in KINDS {
         let (server, path) = clock(kind);
         let note = r#"{"text":"seen"}"#;
@@ -409,7 +409,7 @@ fn a_call_without_answer_prints_nothing() {
 }
 
 #[test]
-fn whoever_stops_reading_a_stream_ends_it_in_peace() {
+fn closing_the_output_of_a_stream_ends_it_without_an_error() {
     let (server, path) = clock(Kind::Seqpacket);
     let shell = format!(
         "{} call --follow {path} test.ticks.count '[1000000]' | head -n 2",
@@ -421,7 +421,7 @@ fn whoever_stops_reading_a_stream_ends_it_in_peace() {
 }
 
 #[test]
-fn the_kind_of_socket_can_be_told() {
+fn the_kind_of_socket_can_be_set() {
     let example = Example::start(Kind::Datagram);
     let list = [
         "call",
@@ -444,7 +444,7 @@ fn the_kind_of_socket_can_be_told() {
 }
 
 #[test]
-fn each_way_to_end_has_its_exit_status() {
+fn each_outcome_has_its_exit_status() {
     let example = Example::start(Kind::Seqpacket);
     let call = |arguments: &[&str]| {
         let arguments = [&["call", example.address()], arguments].concat();
@@ -496,7 +496,7 @@ fn each_way_to_end_has_its_exit_status() {
 }
 
 #[test]
-fn a_server_that_goes_before_it_answers_is_told_apart() {
+fn a_server_that_closes_before_its_reply_has_its_own_exit_status() {
     let (near, far) = pair(Kind::Seqpacket);
     let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
     drop(near);
@@ -506,7 +506,7 @@ fn a_server_that_goes_before_it_answers_is_told_apart() {
 }
 
 #[test]
-fn a_foreign_error_without_data_is_the_services_own() {
+fn an_error_without_data_is_a_service_error() {
     let double = Double::text(r#"{"jsonrpc":"2.0","id":ID,"error":{"code":5,"message":"no"}}"#);
     let ended = said(&["call", double.address(), "a.b"]);
     assert_eq!(ended.code, Some(1));
@@ -514,7 +514,7 @@ fn a_foreign_error_without_data_is_the_services_own() {
 }
 
 #[test]
-fn a_hostile_answer_reaches_no_terminal_and_ends_the_call() {
+fn a_hostile_reply_ends_the_call_and_is_not_printed() {
     for (answer, code) in [
         // Messages that would act on a terminal.
         (
@@ -558,7 +558,7 @@ fn a_hostile_answer_reaches_no_terminal_and_ends_the_call() {
 }
 
 #[test]
-fn what_a_fallback_gets_is_what_was_written() {
+fn a_fallback_gets_the_arguments_byte_for_byte() {
     fn echo(
         _: &mut (),
         _: &mut Call,

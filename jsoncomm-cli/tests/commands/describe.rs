@@ -38,7 +38,7 @@ fn is_as(said: &str, name: &str) {
 }
 
 #[test]
-fn methods_are_listed_with_what_they_are_for() {
+fn methods_are_listed_with_their_purpose() {
     let double = shelf();
     let listed = good(said(&["list", double.address()]));
     assert_eq!(
@@ -58,7 +58,7 @@ test.shelf.put_back  Puts a file back.
 }
 
 #[test]
-fn methods_and_types_are_described_for_people() {
+fn methods_and_types_are_described_readably() {
     let described = good(said(&["describe", shelf().address()]));
     is_as(&described, "shelf.txt");
     let list = good(said(&["describe", shelf().address(), "test.shelf.list"]));
@@ -69,7 +69,7 @@ fn methods_and_types_are_described_for_people() {
 }
 
 #[test]
-fn the_document_is_printed_as_it_came() {
+fn the_document_is_printed_unchanged() {
     let double = Double::result(
         r#"{"methods": [{"x":1e2,"name":"a.b"}], "z": 1.0}"#,
         Vec::new(),
@@ -123,13 +123,13 @@ fn a_server_of_the_library_describes_itself() {
 }
 
 #[test]
-fn a_rust_stub_is_written_and_compiles() {
+fn a_generated_rust_stub_compiles() {
     let stub = good(said(&["describe", "--rust", shelf().address()]));
     is_as(&stub, "shelf_stub.rs");
 }
 
 #[test]
-fn a_python_stub_is_written_and_calls() {
+fn a_generated_python_stub_makes_calls() {
     let stub = good(said(&["describe", "--python", shelf().address()]));
     is_as(&stub, "shelf_stub.py");
     let script = r#"
@@ -160,7 +160,7 @@ notify test.shelf.log_to {'sink': 0, 'others': []}
 }
 
 #[test]
-fn a_python_stub_calls_with_the_module_among_the_examples() {
+fn a_python_stub_works_with_the_module_in_the_examples() {
     let script = r#"
 import sys
 import jsoncomm, stub
@@ -194,7 +194,7 @@ with jsoncomm.connect(sys.argv[1]) as connection:
 }
 
 #[test]
-fn a_hostile_document_gets_no_word_into_a_program_or_a_terminal() {
+fn a_hostile_document_cannot_inject_text_into_stubs_or_a_terminal() {
     let evil = r#"x\"); import os #\n\u001b[2J\u202e */ } fn main() { panic!() }"#;
     let document = format!(
         r#"{{"info":{{"title":"{evil}"}},"methods":[{{"name":"{evil}.{evil}","summary":"{evil}","params":[
@@ -236,7 +236,7 @@ fn a_hostile_document_gets_no_word_into_a_program_or_a_terminal() {
 }
 
 #[test]
-fn what_is_not_described_is_told() {
+fn a_missing_description_is_reported() {
     let ended = said(&["describe", shelf().address(), "test.shelf.close"]);
     assert_eq!(ended.code, Some(3));
     assert_eq!(

@@ -29,7 +29,7 @@ fn printing<'a>(address: &'a str, listen: &'a str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn output_that_goes_nowhere_is_an_error() {
+fn output_that_cannot_be_written_is_an_error() {
     let example = Example::start(Kind::Seqpacket);
     let listen = example.folder.path().join("tap.sock").display().to_string();
     for arguments in printing(example.address(), &listen) {
@@ -60,7 +60,7 @@ fn output_that_goes_nowhere_is_an_error() {
 }
 
 #[test]
-fn output_is_looked_at_before_the_call_is_made() {
+fn output_is_checked_before_the_call_is_made() {
     let example = Example::start(Kind::Seqpacket);
     let text = example.write("text", "new");
     let content = format!("content={}", text.display());
@@ -87,7 +87,7 @@ fn output_is_looked_at_before_the_call_is_made() {
 }
 
 #[test]
-fn a_pipe_that_does_not_wait_gets_all_of_the_answer() {
+fn a_non_blocking_pipe_gets_the_whole_reply() {
     let long = format!("[\"{}\"]", "x".repeat(500_000));
     let double = Double::result(&long, Vec::new());
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
@@ -100,7 +100,7 @@ fn a_pipe_that_does_not_wait_gets_all_of_the_answer() {
 }
 
 #[test]
-fn json_that_is_none_is_named_with_what_is_wrong_with_it() {
+fn malformed_json_arguments_are_reported_with_their_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("args.json");
     std::fs::write(&path, "{\"a\":\n  b}").unwrap();
@@ -151,7 +151,7 @@ fn json_that_is_none_is_named_with_what_is_wrong_with_it() {
 }
 
 #[test]
-fn a_message_may_be_any_json_and_no_word_may_follow_it() {
+fn a_message_may_be_any_json_and_must_be_the_last_argument() {
     let ended = said(&["call", "--bare", "/not/there.sock", "7"]);
     assert_eq!(ended.code, Some(4), "a message may be anything: {ended:?}");
     // A shell has taken it apart.
@@ -162,7 +162,7 @@ fn a_message_may_be_any_json_and_no_word_may_follow_it() {
 }
 
 #[test]
-fn what_is_no_service_is_said() {
+fn an_unusable_service_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain").display().to_string();
     std::fs::write(&plain, "x").unwrap();
@@ -219,7 +219,7 @@ fn what_is_no_service_is_said() {
 }
 
 #[test]
-fn an_inherited_socket_is_of_the_kind_that_is_asked_for() {
+fn an_inherited_socket_must_have_the_requested_kind() {
     for kind in KINDS {
         let (_near, far) = jsoncomm_tests::pair(kind);
         let far: OwnedFd = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
@@ -238,7 +238,7 @@ fn an_inherited_socket_is_of_the_kind_that_is_asked_for() {
 }
 
 #[test]
-fn a_message_beyond_the_limit_is_refused_and_the_option_named() {
+fn a_message_above_the_limit_is_an_error_that_names_the_option() {
     let folder = tempfile::tempdir().unwrap();
     let of = |length: usize| format!("[\"{}\"]", "x".repeat(length - 4));
     let path = folder.path().join("args");
@@ -299,7 +299,7 @@ fn limited<'c>(command: &'c mut Command, limit: &[&str]) -> &'c mut Command {
 }
 
 #[test]
-fn what_is_nested_as_deep_as_a_message_can_be_passes() {
+fn messages_up_to_the_depth_limit_are_accepted() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let double = Double::result(&deep(120), Vec::new());
     let ended = said(&["call", double.address(), "a.b", &deep(120)]);
@@ -313,7 +313,7 @@ fn what_is_nested_as_deep_as_a_message_can_be_passes() {
 }
 
 #[test]
-fn a_call_that_finds_no_room_says_that_it_was_not_sent() {
+fn a_call_under_backpressure_reports_that_it_was_not_sent() {
     let (near, far) = jsoncomm_tests::pair(Kind::Seqpacket);
     let brick = RawMessage::new(format!("[\"{}\"]", "x".repeat(50_000)));
     let mut far = far;
@@ -330,7 +330,7 @@ fn a_call_that_finds_no_room_says_that_it_was_not_sent() {
 }
 
 #[test]
-fn descriptors_that_find_no_place_are_named_as_the_cause() {
+fn exhausted_descriptors_are_reported_as_the_cause() {
     let fds = (0..20).map(|_| file("")).collect();
     let indices: Vec<String> = (0..20).map(|index| index.to_string()).collect();
     let double = Double::result(&format!("[{}]", indices.join(",")), fds);
@@ -348,7 +348,7 @@ fn descriptors_that_find_no_place_are_named_as_the_cause() {
 }
 
 #[test]
-fn an_inherited_socket_of_no_use_is_refused_with_what_it_is() {
+fn an_unusable_inherited_socket_is_refused_with_the_reason() {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
     let socket = |family, sort| socket_with(family, sort, SocketFlags::CLOEXEC, None).unwrap();
     let unix = |sort| socket(AddressFamily::UNIX, sort);

@@ -37,7 +37,7 @@ fn mkfifo(path: &Path) {
 }
 
 #[test]
-fn a_descriptor_that_the_shell_has_open_is_passed() {
+fn a_descriptor_opened_by_the_shell_can_be_passed() {
     let example = Example::start(Kind::Seqpacket);
     let path = example.write("text", "from a descriptor");
     let put = [
@@ -76,7 +76,7 @@ fn a_descriptor_that_the_shell_has_open_is_passed() {
 }
 
 #[test]
-fn one_descriptor_is_passed_twice() {
+fn one_descriptor_can_be_passed_twice() {
     let (mut near, far) = pair(Kind::Seqpacket);
     let far: OwnedFd = far.as_fd().try_clone_to_owned().unwrap();
     let call = ["call", "--bare", "--oneway", "fd:0", "{}"];
@@ -88,7 +88,7 @@ fn one_descriptor_is_passed_twice() {
 }
 
 #[test]
-fn a_socket_is_connected_to_and_passed() {
+fn a_connected_socket_can_be_passed() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let stream = UnixListener::bind(path("stream")).unwrap();
@@ -129,7 +129,7 @@ fn a_socket_is_connected_to_and_passed() {
 }
 
 #[test]
-fn a_name_that_is_no_text_is_a_name() {
+fn a_file_name_may_be_invalid_utf8() {
     let example = Example::start(Kind::Seqpacket);
     let name = OsStr::from_bytes(b"in\xff");
     let path = example.folder.path().join(name);
@@ -159,7 +159,7 @@ fn a_name_that_is_no_text_is_a_name() {
 }
 
 #[test]
-fn what_is_waited_for_before_the_call_ends_at_the_deadline() {
+fn waiting_before_the_call_ends_at_the_deadline() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
     mkfifo(&fifo);
@@ -179,7 +179,7 @@ fn what_is_waited_for_before_the_call_ends_at_the_deadline() {
 }
 
 #[test]
-fn a_fifo_is_passed_when_somebody_writes_to_it() {
+fn a_fifo_is_passed_once_it_has_a_writer() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
     mkfifo(&fifo);
@@ -195,7 +195,7 @@ fn a_fifo_is_passed_when_somebody_writes_to_it() {
 }
 
 #[test]
-fn where_nothing_can_be_saved_nothing_is_called() {
+fn no_call_is_made_if_its_output_file_cannot_be_written() {
     let example = Example::start(Kind::Seqpacket);
     let source = example.write("text", "new");
     let content = format!("content={}", source.display());
@@ -239,7 +239,7 @@ fn where_nothing_can_be_saved_nothing_is_called() {
 }
 
 #[test]
-fn a_call_that_fails_leaves_the_file_to_save_to_as_it_was() {
+fn a_failed_call_leaves_the_output_file_unchanged() {
     let example = Example::start(Kind::Seqpacket);
     let old = example.write("old", "as it was");
     let new = example.folder.path().join("new");
@@ -267,7 +267,7 @@ fn a_call_that_fails_leaves_the_file_to_save_to_as_it_was() {
 }
 
 #[test]
-fn what_a_descriptor_gives_is_saved_to_a_descriptor() {
+fn the_content_of_a_descriptor_can_be_saved_to_a_descriptor() {
     let example = Example::start(Kind::Seqpacket);
     example.write("a.txt", "one");
     let to = example.folder.path().join("to");
@@ -285,7 +285,7 @@ fn what_a_descriptor_gives_is_saved_to_a_descriptor() {
 }
 
 #[test]
-fn a_program_has_the_numbers_from_3_on_whatever_the_call_was_given() {
+fn a_program_gets_descriptors_from_3_on_whatever_was_inherited() {
     let (mut near, far) = pair(Kind::Seqpacket);
     let far: OwnedFd = far.as_fd().try_clone_to_owned().unwrap();
     let script = "cat <&3; test -e /proc/$$/fd/4 && exit 9; echo \" $LISTEN_FDS\"";
@@ -312,7 +312,7 @@ fn a_program_has_the_numbers_from_3_on_whatever_the_call_was_given() {
 }
 
 #[test]
-fn a_descriptor_that_cannot_be_read_is_told_and_one_that_does_not_wait_is_waited_for() {
+fn an_unreadable_descriptor_is_reported_and_a_non_blocking_one_is_waited_for() {
     let write_only = File::options().write(true).open("/dev/null").unwrap();
     let double = Double::result("[0]", vec![write_only.into()]);
     let ended = said(&["call", double.address(), "a.b", "--save", "[0]=-"]);
@@ -342,7 +342,7 @@ fn a_descriptor_that_cannot_be_read_is_told_and_one_that_does_not_wait_is_waited
 }
 
 #[test]
-fn connecting_and_calling_have_one_deadline() {
+fn connecting_and_calling_share_one_deadline() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("full");
     let listener = rustix::net::socket_with(

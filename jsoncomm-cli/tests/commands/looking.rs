@@ -6,7 +6,7 @@ use jsoncomm_tests::KINDS;
 use crate::common::{Double, Example, good, said};
 
 #[test]
-fn who_answers_is_the_kernels_word() {
+fn the_server_is_identified_by_the_kernel() {
     for kind in KINDS {
         let example = Example::start(kind);
         let told = good(said(&["peer", example.address()]));
@@ -34,7 +34,7 @@ fn who_answers_is_the_kernels_word() {
 }
 
 #[test]
-fn a_server_that_answers_nothing_is_known_by_who_listens() {
+fn a_server_that_does_not_reply_is_identified_by_its_listening_socket() {
     let double = Double::start(vec![vec![]]);
     let told = said(&["peer", "--timeout", "50ms", double.address()]);
     let pid = format!("\"pid\":{},", std::process::id());
@@ -47,7 +47,7 @@ fn a_server_that_answers_nothing_is_known_by_who_listens() {
 }
 
 #[test]
-fn calls_are_made_and_their_times_told() {
+fn calls_are_made_and_their_durations_reported() {
     let example = Example::start(Kind::Seqpacket);
     let list = [
         "bench",

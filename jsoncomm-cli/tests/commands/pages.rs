@@ -100,7 +100,7 @@ impl Drop for Daemon {
 }
 
 #[test]
-fn the_examples_of_the_readme_print_what_they_say() {
+fn the_examples_of_the_readme_print_the_shown_output() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let steps = steps(
         &std::fs::read_to_string(readme).unwrap(),
@@ -112,7 +112,7 @@ fn the_examples_of_the_readme_print_what_they_say() {
 }
 
 #[test]
-fn the_examples_of_the_manual_page_print_what_they_say() {
+fn the_examples_of_the_manual_page_print_the_shown_output() {
     let page = good(said(&["man"])).replace("\\-", "-");
     let steps = steps(&page, ".nf", ".fi");
     assert!(steps.len() > 5, "{steps:?}");
@@ -120,7 +120,7 @@ fn the_examples_of_the_manual_page_print_what_they_say() {
 }
 
 #[test]
-fn every_command_has_a_page_and_every_option_is_on_it() {
+fn every_command_has_a_manual_page_with_every_option() {
     let page = good(said(&["man"])).replace("\\-", "-");
     assert!(page.contains(".TH jsoncomm 1"), "{page}");
     for (command, words) in [
@@ -172,7 +172,7 @@ fn every_command_has_a_page_and_every_option_is_on_it() {
 }
 
 #[test]
-fn completions_are_there_for_each_shell() {
+fn there_are_completions_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = good(said(&["completions", shell]));
         assert!(

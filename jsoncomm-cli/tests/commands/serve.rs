@@ -100,7 +100,7 @@ fn call(connection: &Connection, json: &str) -> Result<String, CallError<RawErro
 }
 
 #[test]
-fn arguments_go_in_and_the_result_comes_out_to_the_letter() {
+fn arguments_and_the_result_are_passed_byte_for_byte() {
     for kind in ["seqpacket", "datagram"] {
         let serving = Serving::start(&["--kind", kind], "cat");
         let odd = r#"{"z":123456789012345678901234567890,"a":[-0,1E2]}"#;
@@ -115,7 +115,7 @@ fn arguments_go_in_and_the_result_comes_out_to_the_letter() {
 }
 
 #[test]
-fn a_program_that_says_nothing_answers_null_and_one_that_says_no_json_fails() {
+fn a_program_without_output_replies_null_and_one_with_malformed_json_fails() {
     let serving = Serving::start(&[], "read it; test \"$it\" = '[1]' || echo '{'");
     let connection = serving.connect();
     assert_eq!(call(&connection, "[1]").unwrap(), "null");
@@ -127,7 +127,7 @@ fn a_program_that_says_nothing_answers_null_and_one_that_says_no_json_fails() {
 }
 
 #[test]
-fn how_a_program_fails_is_the_services_error() {
+fn the_failure_of_a_program_becomes_the_service_error() {
     let script = r#"read it; echo "$it"; echo first >&2; echo "no, not $it" >&2; echo >&2; test "$it" = [9] && kill -9 $$; exit 7"#;
     let serving = Serving::start(&[], script);
     let connection = serving.connect();
@@ -153,7 +153,7 @@ fn how_a_program_fails_is_the_services_error() {
 }
 
 #[test]
-fn descriptors_are_the_programs_from_3_on_and_nobody_elses() {
+fn a_program_gets_its_descriptors_from_3_on_and_no_others() {
     let script = r#"cat > /dev/null; a=$(cat <&3) b=$(cat <&4)
         test $LISTEN_PID = $$ || exit 1
         test -e /proc/$$/fd/5 && exit 2
@@ -181,7 +181,7 @@ fn descriptors_are_the_programs_from_3_on_and_nobody_elses() {
 }
 
 #[test]
-fn several_programs_run_at_once_and_more_are_refused() {
+fn programs_run_concurrently_up_to_the_limit() {
     let serving = Serving::start(
         &["--jobs", "2"],
         r#"read path; p=${path#??}; read word < "${p%??}"; echo "$word""#,
@@ -213,7 +213,7 @@ fn several_programs_run_at_once_and_more_are_refused() {
 }
 
 #[test]
-fn a_program_nobody_waits_for_is_told_to_end() {
+fn a_program_whose_call_is_cancelled_is_terminated() {
     // The pipe has an end as long as the program lives, and says what it was told.
     // What it waits for meanwhile is a process of its own, which ends when nothing more can come.
     let script = "trap 'echo told >&3; exit' TERM; echo ready >&3; read x <&3 & wait $!";
@@ -236,7 +236,7 @@ fn a_program_nobody_waits_for_is_told_to_end() {
 }
 
 #[test]
-fn only_its_method_is_served() {
+fn only_the_given_method_is_served() {
     let serving = Serving::start(&[], "echo 1");
     let ended = said(&["call", &serving.address, "test.other"]);
     assert_eq!(ended.code, Some(3));
@@ -256,14 +256,14 @@ fn only_its_method_is_served() {
 }
 
 #[test]
-fn it_stops_when_the_first_call_is_answered_if_told_so() {
+fn serve_stops_after_the_first_reply_if_requested() {
     let mut serving = Serving::start(&["--once"], "echo 7");
     assert_eq!(call(&serving.connect(), "[]").unwrap(), "7");
     assert_eq!(serving.end(), "");
 }
 
 #[test]
-fn a_signal_lets_a_program_finish_what_it_does() {
+fn a_signal_lets_running_programs_finish() {
     let serving = Serving::start(&[], "echo ready >&3; read word <&3; echo \"$word\"");
     let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -289,7 +289,7 @@ fn a_signal_lets_a_program_finish_what_it_does() {
 }
 
 #[test]
-fn what_cannot_be_served_is_told() {
+fn a_socket_that_cannot_be_served_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -350,7 +350,7 @@ fn is_fault(answer: Result<String, CallError<RawError>>, code: i64) -> String {
 }
 
 #[test]
-fn a_program_counts_until_it_has_ended_whoever_waits_for_it() {
+fn a_program_counts_until_it_has_ended_even_if_cancelled() {
     // One that does not end when it is told to, and one that nobody waits for from the start.
     let script = "trap '' TERM; echo ready >&3; read x <&3; echo 1";
     for oneway in [false, true] {
@@ -384,7 +384,7 @@ fn a_program_counts_until_it_has_ended_whoever_waits_for_it() {
 }
 
 #[test]
-fn what_there_are_no_descriptors_for_is_busy() {
+fn calls_without_free_descriptors_are_refused_as_busy() {
     use rustix::process::{Resource, Rlimit, prlimit};
     let serving = Serving::start(&[], "echo 1");
     let connection = serving.connect();
@@ -412,7 +412,7 @@ fn what_there_are_no_descriptors_for_is_busy() {
 }
 
 #[test]
-fn what_a_program_prints_is_text_within_the_limit() {
+fn the_output_of_a_program_must_be_text_within_the_limit() {
     let script = r#"tr -d '[]' | { read n; printf "\"%0${n}d\"" 0; }"#;
     let serving = Serving::start(&["--limit", "1K"], script);
     let connection = serving.connect();
@@ -430,7 +430,7 @@ fn what_a_program_prints_is_text_within_the_limit() {
 }
 
 #[test]
-fn its_socket_has_the_mode_that_it_is_told() {
+fn the_socket_has_the_requested_mode() {
     let mode = |address: &str| {
         let file = std::fs::metadata(address).unwrap();
         std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777
@@ -448,7 +448,7 @@ fn its_socket_has_the_mode_that_it_is_told() {
 }
 
 #[test]
-fn a_socket_that_it_was_started_with_is_served_and_left() {
+fn an_inherited_socket_is_served_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     for kind in jsoncomm_tests::KINDS {
         let path = directory.path().join(format!("{kind:?}"));
@@ -479,7 +479,7 @@ fn a_socket_that_it_was_started_with_is_served_and_left() {
 }
 
 #[test]
-fn a_connection_that_it_was_started_with_ends_it() {
+fn the_end_of_an_inherited_connection_stops_serve() {
     let (near, far) = jsoncomm_tests::pair(jsoncomm::Kind::Seqpacket);
     let socket = std::os::fd::AsFd::as_fd(&far).try_clone_to_owned().unwrap();
     let mut command = through("3<&0", &["serve", "fd:3", "test.it", "--", "echo", "1"]);
@@ -498,7 +498,7 @@ fn a_connection_that_it_was_started_with_ends_it() {
 }
 
 #[test]
-fn a_hang_up_stops_it_in_order_unless_it_is_to_be_ignored() {
+fn sighup_stops_serve_cleanly_unless_it_is_ignored() {
     let serving = Serving::start(&[], "echo 1");
     assert_eq!(serving.stop(Signal::HUP), "");
 
@@ -515,7 +515,7 @@ fn a_hang_up_stops_it_in_order_unless_it_is_to_be_ignored() {
 }
 
 #[test]
-fn it_serves_where_few_files_may_be_open() {
+fn serve_works_with_a_low_limit_of_open_files() {
     let directory = tempfile::tempdir().unwrap();
     let address = directory.path().join("serve.sock").display().to_string();
     let mut command = std::process::Command::new("sh");

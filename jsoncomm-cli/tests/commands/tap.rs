@@ -67,7 +67,7 @@ fn lines(from: ChildStdout) -> Receiver<String> {
 }
 
 #[test]
-fn both_directions_pass_and_are_shown_with_their_descriptors() {
+fn both_directions_are_forwarded_and_shown_with_their_descriptors() {
     for kind in KINDS {
         let example = Example::start(kind);
         let path = example.write("a.txt", "hello");
@@ -115,7 +115,7 @@ fn both_directions_pass_and_are_shown_with_their_descriptors() {
 }
 
 #[test]
-fn several_clients_get_their_own_answers() {
+fn several_clients_get_their_own_replies() {
     for kind in KINDS {
         let example = Example::start(kind);
         for name in ["0", "1", "2", "3"] {
@@ -147,7 +147,7 @@ fn several_clients_get_their_own_answers() {
 }
 
 #[test]
-fn what_is_no_message_passes_too_and_reaches_no_terminal() {
+fn malformed_messages_are_forwarded_and_shown_escaped() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let path = directory.path().join(format!("{kind:?}.sock"));
@@ -205,7 +205,7 @@ fn a_slow_reader_loses_nothing() {
 }
 
 #[test]
-fn it_listens_on_a_socket_that_it_was_started_with() {
+fn tap_listens_on_an_inherited_socket() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let example = Example::start(kind);
@@ -231,7 +231,7 @@ fn it_listens_on_a_socket_that_it_was_started_with() {
 }
 
 #[test]
-fn a_service_that_goes_is_told_to_the_client() {
+fn the_end_of_the_service_is_forwarded_to_the_client() {
     let example = Example::start(Kind::Seqpacket);
     let tapping = Tapping::start(example.address());
     let connection = tapping.connect();
@@ -254,7 +254,7 @@ fn a_service_that_goes_is_told_to_the_client() {
 }
 
 #[test]
-fn where_nothing_can_be_tapped_it_says_so() {
+fn errors_of_tap_are_reported() {
     let example = Example::start(Kind::Seqpacket);
     let ended = said(&["tap", "./tap.sock", "/not/there.sock"]);
     assert_eq!(ended.code, Some(4), "{ended:?}");

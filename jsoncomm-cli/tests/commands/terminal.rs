@@ -49,7 +49,7 @@ fn seen(command: &mut Command) -> (String, Option<i32>) {
 }
 
 #[test]
-fn an_answer_is_indented_and_coloured_on_a_terminal() {
+fn a_reply_is_indented_and_coloured_on_a_terminal() {
     let example = Example::start(Kind::Seqpacket);
     example.write("a.txt", "hello");
     let open = [
@@ -78,7 +78,7 @@ fn an_answer_is_indented_and_coloured_on_a_terminal() {
 }
 
 #[test]
-fn a_hostile_answer_does_not_act_on_a_terminal() {
+fn a_hostile_reply_cannot_control_a_terminal() {
     let result = "{\"a\u{9b}2J\":\"\u{7f}\u{202e}\\u001b\"}";
     let double = Double::result(result, Vec::new());
     let mut call = jsoncomm(&["call", double.address(), "a.b"]);
@@ -103,7 +103,7 @@ fn a_hostile_answer_does_not_act_on_a_terminal() {
 }
 
 #[test]
-fn what_a_descriptor_gives_goes_to_a_terminal_as_it_is() {
+fn the_content_of_a_descriptor_is_printed_unchanged_on_a_terminal() {
     let double = Double::result("0", vec![file("plain\n")]);
     let (text, _) = seen(&mut jsoncomm(&[
         "call",

@@ -181,7 +181,7 @@ mod tests {
     use quote::quote;
 
     #[test]
-    fn a_type_is_read_through_the_groups_that_macros_put_around_its_parts() {
+    fn a_type_is_parsed_through_the_groups_of_macros() {
         let group = |tokens| TokenTree::from(Group::new(Delimiter::None, tokens));
         let (text, length) = (group(quote!(str)), group(quote!(1 + 2)));
         let lent = group(quote!(&#text));

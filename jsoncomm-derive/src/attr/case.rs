@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_known_by_its_name_as_it_is_spelt() {
+    fn a_rename_rule_is_found_by_its_exact_name() {
         assert_eq!(
             Case::ALL.map(|(name, _)| name),
             TASTY.map(|(name, ..)| name)

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_a_parameter_is_found_where_std_finds_it() {
+    fn associated_types_of_parameters_are_found_as_in_std() {
         let found = |ty: &str| -> Vec<String> {
             let found = names(ty).associated;
             let found = found.iter().map(ToTokens::to_token_stream);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_found_where_serde_finds_them() {
+    fn type_parameters_are_found_as_in_serde() {
         let found = |ty: &str| -> Vec<String> {
             let found = names(ty).alone;
             found.iter().map(ToString::to_string).collect()

@@ -352,7 +352,7 @@ mod tests {
 
     /// After a change of the generated code, run `SNAPSHOT=overwrite cargo test -p jsoncomm-derive`, and read the diff.
     #[test]
-    fn what_is_generated_for_the_readme_is_as_checked_in() {
+    fn the_generated_code_of_the_readme_matches_the_snapshot() {
         let mut item = readme();
         let options = item
             .attrs

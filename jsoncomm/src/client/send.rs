@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_finds_no_room_does_not_spin_while_receiving_fails() {
+    fn a_call_under_backpressure_does_not_spin_while_receiving_fails() {
         let (shared, far) = beside_another(Kind::Seqpacket);
         let filler = vec![b' '; 50_000];
         let near = Arc::clone(&shared.lock().transport);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_finds_no_room_does_not_spin_beside_a_thread_that_receives() {
+    fn a_call_under_backpressure_does_not_spin_beside_a_receiving_thread() {
         for kind in [Kind::Datagram, Kind::Seqpacket] {
             let (shared, far) = beside_another(kind);
             shared.lock().has_leader = true;

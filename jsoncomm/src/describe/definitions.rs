@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_words_and_each_there_once() {
+    fn names_of_definitions_are_short_and_unique() {
         assert_eq!(short("a::b::Page<alloc::vec::Vec<u8>>"), "Page<Vec<u8>>");
         assert_eq!(short("u8"), "u8");
         assert_eq!(word("a::Page<(a::b::C, [u8; 4])>"), "Page_C_u8_4");

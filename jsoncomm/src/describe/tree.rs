@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_is_written_in_one_line_or_in_many() {
+    fn a_tree_is_written_on_one_line_or_many() {
         let mut tree =
             Tree::object([("a", Tree::Array(vec![Tree::Integer(-1), Tree::Bool(true)]))]);
         tree.push("\"b\"", Tree::object([]));

@@ -33,7 +33,7 @@ fn absent_params_are_an_empty_object() {
 }
 
 #[test]
-fn what_is_not_a_call_is_named() {
+fn an_invalid_request_is_an_error_with_the_reason() {
     let cases = [
         ("", Fault::PARSE_ERROR),
         ("{", Fault::PARSE_ERROR),
@@ -154,7 +154,7 @@ fn every_integer_and_string_is_an_id_and_is_echoed() {
 }
 
 #[test]
-fn the_id_is_found_when_the_rest_is_bad() {
+fn the_id_is_found_in_an_invalid_message() {
     let text = br#"{"jsonrpc":"2.0","method":5,"id":9}"#;
     assert_eq!(find_id(text), Some(Id::Number(9)));
     assert_eq!(find_id(b"{\"id\":9"), Some(Id::Number(9)));
@@ -163,7 +163,7 @@ fn the_id_is_found_when_the_rest_is_bad() {
 }
 
 #[test]
-fn an_answer_is_known_by_its_members() {
+fn a_reply_is_recognized_by_its_members() {
     let answer = |text: &str| {
         Envelope::open(text.as_bytes(), Depth::MAX)
             .unwrap()

@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_are_read_at_once_up_to_the_first_other_byte() {
+    fn digits_are_read_up_to_the_first_other_byte() {
         for number in [0_u64, 7, 12_345_678, 90_000_000, 99_999_999, 10_203_040] {
             let text = format!("{number:08}");
             let word = *text.as_bytes().first_chunk().unwrap();
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_skipped_whatever_its_keys_and_its_depth() {
+    fn a_value_with_any_keys_and_depth_is_skipped() {
         let deep = "[".repeat(9_999) + "{\"a\" : 1e-3 , \"a\": [ ] }" + &"]".repeat(9_999);
         for value in [&deep, "{}", " [ {}, [-0.5] ]", r#""\ud800\"""#, "null", "0"] {
             let text = format!("{value} ,");
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_json_is_told_by_reason_line_and_column() {
+    fn a_syntax_error_has_its_reason_line_and_column() {
         for (text, reason) in [
             ("", "EOF, expected value at line 1 column 1"),
             ("[1,\n x]", "expected value at line 2 column 2"),

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_great_many_brackets_side_by_side_are_not_deep() {
+    fn many_sibling_arrays_are_not_deep() {
         let flat = format!("[{}[]]", "[],{},".repeat(30_000));
         assert!(!is_deeper(flat.as_bytes(), 2));
         assert!(is_deeper(flat.as_bytes(), 1));

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_escape_is_read_as_its_character_unless_it_is_half_of_a_pair() {
+    fn an_escape_is_decoded_unless_it_is_a_lone_surrogate() {
         for raw in [
             "",
             r#"\"\\\/\b\f\n\r\t"#,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn each_character_is_written_as_serde_json_does_wherever_it_stands() {
+    fn each_character_is_escaped_as_by_serde_json_in_every_position() {
         for special in (0..=0x7f)
             .map(char::from)
             .chain(['\u{80}', 'ä', '\u{2028}', '😀'])
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_itself_ends_at_the_first_that_does_not() {
+    fn unescaped_text_ends_at_the_first_character_to_escape() {
         for length in 0..4 * WIDE {
             let mut text = vec![b'x'; length];
             for count in [plain, plain_words] {

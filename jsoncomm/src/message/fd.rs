@@ -129,7 +129,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     #[test]
-    fn an_end_of_a_pipe_travels_as_that_end() {
+    fn a_pipe_end_is_received_as_the_same_end() {
         let (reader, writer) = std::io::pipe().unwrap();
         let (mut text, ends) = (Vec::new(), (reader, Some(writer)));
         let lent = Packer::new();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_of_a_pipe_is_not_the_other_one() {
+    fn a_pipe_end_is_not_accepted_as_the_other_end() {
         let ends = || {
             let (reader, writer) = std::io::pipe().unwrap();
             [OwnedFd::from(reader), writer.into()].map(|end| Fds::from(vec![end]))

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_holds_what_was_put_there_few_or_many() {
+    fn a_list_keeps_few_or_many_items_in_order() {
         for length in 0..9 {
             let filled = || {
                 let mut few = Few::<_, 4>::Empty;

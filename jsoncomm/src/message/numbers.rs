@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_any_length_is_read_and_a_short_one_takes_no_memory() {
+    fn a_list_of_any_length_is_read_and_a_short_one_without_allocation() {
         for length in [0, 1, FEW - 1, FEW, FEW + 1, 10 * FEW] {
             let list: Vec<usize> = (0..length).collect();
             let text = serde_json::to_string(&list).unwrap();
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_such_numbers_is_refused_as_serde_does() {
+    fn other_values_are_refused_with_the_errors_of_serde() {
         for text in ["7", "null", "{}", "[-1]", "[256]", "[1,\"2\"]", "[1.0]"] {
             let ours = serde_json::from_str::<Numbers<u8>>(text).map(drop);
             let serdes = serde_json::from_str::<Vec<u8>>(text).map(drop);

@@ -157,7 +157,7 @@ mod tests {
     use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
-    fn a_row_has_what_was_put_there_few_or_many() {
+    fn a_row_keeps_few_or_many_descriptors_in_order() {
         let null = || File::open("/dev/null").unwrap();
         let files = [null(), null(), null(), null(), null(), null()];
         let filled = |length| {

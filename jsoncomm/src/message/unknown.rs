@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_copied_as_it_is() {
+    fn a_value_is_copied_unchanged() {
         let json =
             r#"{"a":[1,-2,2.5,true,null,"\"ä\n\\"],"":{},"x":[[],{"y":18446744073709551615}]}"#;
         let mut reader = serde_json::Deserializer::from_str(json);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_is_taken_off_but_for_that_in_strings() {
+    fn white_space_is_removed_outside_strings() {
         let spaced = " { \"a b\" : [ 1.50 ,\n\"\\\" \\\\\" , \" \" ] }\t";
         assert_eq!(compact(spaced), r#"{"a b":[1.50,"\" \\"," "]}"#);
     }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_problem_stands() {
+    fn the_first_error_is_kept() {
         let fds = Unpacker::new(Fds::new());
         for index in [4, 5] {
             assert!(fds.take::<serde::de::value::Error>(index).is_err());

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_goes_out_and_comes_in_to_the_letter() {
+    fn a_raw_message_is_sent_and_received_byte_for_byte() {
         let odd = r#"{"b":123456789012345678901234567890, "a":[1.50e+2,"\u00e4\/"],"":{}}"#;
         assert_eq!(written(&format!(" \n{odd}\t")).unwrap(), odd);
         let spaced = format!(" {odd}\r\n");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_message_may_say_is_refused_in_both_directions() {
+    fn an_invalid_raw_message_is_refused_in_both_directions() {
         let bad = [
             "",
             "{",
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_no_part_of_another_message() {
+    fn a_raw_message_cannot_be_nested_in_another_message() {
         let both = (RawMessage::new("1"), 2);
         let error = encode(&both, &mut Vec::new(), &Packer::new()).unwrap_err();
         assert!(error.to_string().ends_with(PART), "{error}");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_or_a_box_is_what_it_holds() {
+    fn a_reference_or_a_box_is_written_like_its_content() {
         fn json(message: &impl Pack) -> Vec<u8> {
             let mut text = Vec::new();
             encode(message, &mut text, &Packer::new()).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_without_data_is_written_as_null() {
+    fn a_raw_error_without_data_is_written_as_null() {
         let (mut text, failure) = (Vec::new(), RawError::default());
         encode(&failure, &mut text, &Packer::new()).unwrap();
         assert_eq!(text, b"null");

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_without_room_is_given_up_after_doubling_pauses() {
+    fn a_peer_without_room_is_dropped_after_an_exponential_backoff() {
         let limits = Limits::default();
         let now = Instant::now();
         let mut backlog = Backlog::new(&limits, now);

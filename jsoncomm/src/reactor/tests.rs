@@ -157,7 +157,7 @@ fn a_paused_source_is_reported_again_after_its_pause() {
 }
 
 #[test]
-fn timers_come_in_order_and_only_when_due() {
+fn timers_fire_in_order_and_only_when_due() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
     let late = reactor.add(left).unwrap();

@@ -14,7 +14,7 @@ fn strict<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
 }
 
 #[test]
-fn a_map_with_a_repeated_key_is_refused_and_the_key_named() {
+fn a_map_with_a_duplicate_key_is_refused_with_its_name() {
     let repeated = |key: &str| Err(format!("key {key:?} is repeated"));
     let text = r#"{"a":1,"b":2,"c":3,"b":4}"#;
     assert_eq!(strict::<HashMap<String, u8>>(text).map(drop), repeated("b"));
@@ -32,7 +32,7 @@ fn a_map_with_a_repeated_key_is_refused_and_the_key_named() {
 }
 
 #[test]
-fn each_object_has_keys_of_its_own() {
+fn the_same_key_may_occur_in_different_objects() {
     let text = r#"[{"a":{"a":[{"a":1},{"a":2}],"b":{"a":3}},"b":{}},{"a":null}]"#;
     assert_eq!(
         strict(text),
@@ -80,7 +80,7 @@ fn keys_are_read_as_serde_json_reads_them() {
 }
 
 #[test]
-fn what_is_skipped_is_held_to_the_same_rules() {
+fn skipped_values_obey_the_same_rules() {
     let read = |text: &str| strict::<(u8, IgnoredAny)>(text);
     assert!(read(r#"[1,{"a":[1e99,{"a":"\ud83d\ude00"}],"b":123456789012345678901}]"#).is_ok());
     for skipped in [
@@ -94,7 +94,7 @@ fn what_is_skipped_is_held_to_the_same_rules() {
 }
 
 #[test]
-fn what_is_read_or_skipped_is_at_most_127_deep() {
+fn values_read_or_skipped_are_at_most_127_levels_deep() {
     let nested = |levels| "[".repeat(levels) + &"]".repeat(levels);
     let read = |text: &str| {
         let fds = crate::fds::Fds::new;
@@ -113,7 +113,7 @@ fn what_is_read_or_skipped_is_at_most_127_deep() {
 }
 
 #[test]
-fn bytes_are_what_text_may_be() {
+fn bytes_are_accepted_like_text() {
     let read = |text| strict::<CString>(text).map(CString::into_bytes);
     assert_eq!(read(r#""a\u00e4\n""#), Ok("aä\n".into()));
     assert_eq!(read("[97,98]"), Ok("ab".into()));
@@ -132,7 +132,7 @@ fn bytes_are_what_text_may_be() {
 }
 
 #[test]
-fn text_is_borrowed_and_wide_numbers_are_whole() {
+fn text_is_borrowed_and_128_bit_numbers_are_exact() {
     assert_eq!(strict(r#"["a",["b"]]"#), Ok(("a", vec!["b"])));
     assert_eq!(
         strict::<BTreeMap<&str, &str>>(r#"{"a":"b"}"#).unwrap()["a"],
@@ -166,7 +166,7 @@ impl<'de> Deserialize<'de> for Two {
 }
 
 #[test]
-fn a_repeated_key_is_refused_though_the_end_is_never_asked_for() {
+fn a_duplicate_key_is_refused_even_if_the_visitor_stops_early() {
     assert!(strict::<Two>(r#"{"a":1,"b":2}"#).is_ok());
     let error = strict::<Two>(r#"{"a":1,"a":2}"#).map(drop).unwrap_err();
     assert_eq!(error, r#"key "a" is repeated"#);
@@ -200,7 +200,7 @@ impl<'de> Deserialize<'de> for Forgiving {
 }
 
 #[test]
-fn a_repeated_key_is_refused_though_its_value_is_forgiven() {
+fn a_duplicate_key_is_refused_even_if_an_error_in_its_value_is_ignored() {
     assert!(strict::<Forgiving>(r#"{"a":"x","b":300,"c":null,"d":1}"#).is_ok());
     for value in ["\"x\"", "300", "null"] {
         let error = strict::<Forgiving>(&format!(r#"{{"a":{value},"a":1}}"#));
@@ -235,7 +235,7 @@ fn same<T: DeserializeOwned + Debug + PartialEq>(text: &str) {
 }
 
 #[test]
-fn a_token_is_read_as_serde_json_reads_it_or_refused_in_the_same_words() {
+fn a_token_is_read_or_refused_as_by_serde_json() {
     let numbers = "0 -0 1 -1 9 10 127 128 -128 -129 255 256 65535 65536 4294967295 4294967296 \
         9223372036854775807 9223372036854775808 -9223372036854775808 -9223372036854775809 \
         18446744073709551615 18446744073709551616 -18446744073709551616 1.5 -1.5 1e3 1E-3 1.0 0.1 \
