@@ -185,43 +185,34 @@ impl TypeAttrs {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute]) -> Self {
         let mut this = Self::default();
         no_mark(cx, attributes);
-        for attribute in named(attributes, "message") {
-            this.message(cx, attribute);
-        }
-        for attribute in named(attributes, "serde") {
-            if this.delegate.is_none() {
-                this.serde(cx, attribute);
-            }
+        this.message(cx, attributes);
+        if this.delegate.is_none() {
+            this.serde(cx, attributes);
         }
         // Fields of a packed struct cannot be borrowed. serde copies them, and a descriptor cannot be copied.
-        for attribute in named(attributes, "repr") {
-            meta::nested(cx, attribute, |name, meta| match name {
-                "packed" => meta::refused(meta, &mut this.refused),
-                _ => meta::skip(meta),
-            });
-        }
+        meta::nested(cx, attributes, "repr", |name, meta| match name {
+            "packed" => meta::refused(meta, &mut this.refused),
+            _ => meta::skip(meta),
+        });
         this
     }
 
-    fn message(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| {
-            match name {
+    fn message(&mut self, cx: &Ctxt, attributes: &[Attribute]) {
+        let expected = "expected `serde`, `schema`, `crate = \"...\"`, `service = \"...\"`, `reply = ...` or \
+                        `error = ...`";
+        meta::nested(cx, attributes, "message", |name, meta| match name {
             "serde" => meta::once(cx, meta, &mut self.delegate, meta::flag),
             "crate" => meta::once(cx, meta, &mut self.library, meta::path),
             "schema" => meta::once(cx, meta, &mut self.schema, meta::flag),
             "service" => meta::once(cx, meta, &mut self.service, meta::text),
             "reply" => meta::once(cx, meta, &mut self.reply, |meta| meta.value()?.parse()),
             "error" => meta::once(cx, meta, &mut self.error, |meta| meta.value()?.parse()),
-            _ => Err(meta.error(
-                "expected `serde`, `schema`, `crate = \"...\"`, `service = \"...\"`, `reply = ...` or \
-                 `error = ...`",
-            )),
-        }
+            _ => Err(meta.error(expected)),
         });
     }
 
-    fn serde(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| match name {
+    fn serde(&mut self, cx: &Ctxt, attributes: &[Attribute]) {
+        meta::nested(cx, attributes, "serde", |name, meta| match name {
             "rename" => meta::both(cx, meta, &mut self.rename, value),
             "rename_all" => meta::both(cx, meta, &mut self.rename_all, meta::case),
             "rename_all_fields" => meta::both(cx, meta, &mut self.rename_all_fields, meta::case),
@@ -265,20 +256,18 @@ impl VariantAttrs {
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
         let mut this = Self::default();
         no_mark(cx, attributes);
-        for attribute in named(attributes, "message") {
-            meta::nested(cx, attribute, |name, meta| match name {
-                "other" => meta::once(cx, meta, &mut this.other, meta::flag),
-                _ => Err(meta.error("expected `other`; the rest belongs on the type")),
-            });
-        }
-        for attribute in named(attributes, "serde").filter(|_| !delegate) {
-            this.serde(cx, attribute);
+        meta::nested(cx, attributes, "message", |name, meta| match name {
+            "other" => meta::once(cx, meta, &mut this.other, meta::flag),
+            _ => Err(meta.error("expected `other`; the rest belongs on the type")),
+        });
+        if !delegate {
+            this.serde(cx, attributes);
         }
         this
     }
 
-    fn serde(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| match name {
+    fn serde(&mut self, cx: &Ctxt, attributes: &[Attribute]) {
+        meta::nested(cx, attributes, "serde", |name, meta| match name {
             "rename" => rename(cx, meta, &mut self.rename, &mut self.aliases),
             "alias" => {
                 self.alias = Some(meta.path.clone());
@@ -342,13 +331,11 @@ impl MethodAttrs {
             cx.check(attribute.meta.require_path_only().map(|_| ()));
             this.oneway.get_or_insert_with(|| attribute.path().clone());
         }
-        for attribute in named(attributes, "serde") {
-            meta::nested(cx, attribute, |name, meta| match name {
-                "rename" => meta::once(cx, meta, &mut this.rename, meta::text),
-                "alias" => meta::add(meta, &mut this.aliases, meta::text),
-                _ => Err(meta.error("a method has `rename = \"...\"` and `alias = \"...\"`")),
-            });
-        }
+        meta::nested(cx, attributes, "serde", |name, meta| match name {
+            "rename" => meta::once(cx, meta, &mut this.rename, meta::text),
+            "alias" => meta::add(meta, &mut this.aliases, meta::text),
+            _ => Err(meta.error("a method has `rename = \"...\"` and `alias = \"...\"`")),
+        });
         this
     }
 }
@@ -374,20 +361,28 @@ pub(crate) struct FieldAttrs {
 }
 
 impl FieldAttrs {
+    /// The function of `default = "..."`.
+    pub(crate) fn default_function(&self) -> Option<&ExprPath> {
+        match &self.default {
+            Some(DefaultValue::Path(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
         let mut this = Self::default();
         mark(cx, attributes, "fd", &mut this.fd);
         mark(cx, attributes, "sensitive", &mut this.sensitive);
         let text = "`#[message(...)]` belongs on the type";
         misplaced(cx, attributes, "message", text);
-        for attribute in named(attributes, "serde").filter(|_| !delegate) {
-            this.serde(cx, attribute);
+        if !delegate {
+            this.serde(cx, attributes);
         }
         this
     }
 
-    fn serde(&mut self, cx: &Ctxt, attribute: &Attribute) {
-        meta::nested(cx, attribute, |name, meta| match name {
+    fn serde(&mut self, cx: &Ctxt, attributes: &[Attribute]) {
+        meta::nested(cx, attributes, "serde", |name, meta| match name {
             "rename" => rename(cx, meta, &mut self.rename, &mut self.aliases),
             "alias" => meta::add(meta, &mut self.aliases, value),
             "default" => meta::once(cx, meta, &mut self.default, meta::default),

@@ -5,7 +5,6 @@ mod types;
 
 use crate::ast::types::{all_idents, is_plain_descriptor};
 use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
-use crate::attr::DefaultValue;
 use crate::ctxt::Ctxt;
 use crate::library;
 use proc_macro2::Ident;
@@ -18,12 +17,8 @@ use syn::{LitStr, Path};
 /// Reports everything in a type that does not fit together.
 pub(crate) fn message(cx: &Ctxt, message: &Message) {
     let attrs = &message.attrs;
-    library(
-        cx,
-        attrs.library.as_ref(),
-        &message.ident,
-        "#[message(...)]",
-    );
+    let given = attrs.library.as_ref();
+    library(cx, given, &message.ident, "#[message(...)]");
     parameters(cx, message);
     schema(cx, attrs.schema.as_ref());
     for (field, _) in message.fields() {
@@ -125,12 +120,8 @@ fn field(cx: &Ctxt, field: &Field) {
     types::spelled(cx, &field.ty);
     types::sized(cx, &field.ty);
     generated_names(cx, &field.ty);
-    let default = match &attrs.default {
-        Some(DefaultValue::Path(path)) => Some(path),
-        _ => None,
-    };
     let paths = [&attrs.skip_if, &attrs.with.ser, &attrs.with.de];
-    for path in paths.into_iter().flatten().chain(default) {
+    for path in paths.into_iter().flatten().chain(attrs.default_function()) {
         generated_names(cx, path);
     }
 }
@@ -156,10 +147,8 @@ fn descriptor(cx: &Ctxt, field: &Field) {
 
 fn fd_and_with(cx: &Ctxt, field: &Field) {
     if let (Some(_), Some(with)) = (&field.attrs.fd, &field.attrs.with_path) {
-        cx.error(
-            with,
-            "`#[fd]` says how the field travels: remove one of the two",
-        );
+        let text = "`#[fd]` says how the field travels: remove one of the two";
+        cx.error(with, text);
     }
 }
 

@@ -198,11 +198,7 @@ impl Argument {
     /// Returns a function that the argument's attributes name, which takes the argument's type and no other.
     pub(crate) fn function(&self) -> Option<TokenStream> {
         let attrs = &self.attrs;
-        let default = match &attrs.default {
-            Some(attr::DefaultValue::Path(path)) => Some(path),
-            _ => None,
-        };
-        let path = default.or(attrs.skip_if.as_ref());
+        let path = attrs.default_function().or(attrs.skip_if.as_ref());
         let with = attrs.with_path.as_ref().map(ToTokens::to_token_stream);
         with.or(path.map(ToTokens::to_token_stream))
     }

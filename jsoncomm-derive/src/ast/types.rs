@@ -141,21 +141,17 @@ pub(crate) fn all_tokens(tokens: impl ToTokens) -> Vec<TokenTree> {
         TokenTree::Group(group) => all_tokens(group.stream()),
         _ => vec![token],
     };
-    tokens
-        .into_token_stream()
-        .into_iter()
-        .flat_map(inside)
-        .collect()
+    let tokens = tokens.into_token_stream().into_iter();
+    tokens.flat_map(inside).collect()
 }
 
 /// Returns all identifiers.
 pub(crate) fn all_idents(tokens: impl ToTokens) -> impl Iterator<Item = Ident> {
-    all_tokens(tokens)
-        .into_iter()
-        .filter_map(|token| match token {
-            TokenTree::Ident(ident) => Some(ident),
-            _ => None,
-        })
+    let tokens = all_tokens(tokens).into_iter();
+    tokens.filter_map(|token| match token {
+        TokenTree::Ident(ident) => Some(ident),
+        _ => None,
+    })
 }
 
 /// Returns all lifetimes.

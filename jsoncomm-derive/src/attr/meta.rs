@@ -1,6 +1,6 @@
 //! Readers of an attribute's value.
 
-use super::{Both, Case, DefaultValue, string};
+use super::{Both, Case, DefaultValue, named, string};
 use crate::ctxt::Ctxt;
 use proc_macro2::TokenStream;
 use syn::meta::ParseNestedMeta;
@@ -8,16 +8,19 @@ use syn::parse::Parse;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, LitStr, Path, Token, WherePredicate, parenthesized, token};
 
-/// Calls `each` for each `name`, `name = value` or `name(...)` in an attribute.
+/// Calls `each` for each `name`, `name = value` or `name(...)` in the attributes called `of`.
 pub(crate) fn nested(
     cx: &Ctxt,
-    attribute: &Attribute,
+    attributes: &[Attribute],
+    of: &'static str,
     mut each: impl FnMut(&str, &ParseNestedMeta) -> syn::Result<()>,
 ) {
-    cx.check(attribute.parse_nested_meta(|meta| {
-        let name = meta.path.get_ident().map(ToString::to_string);
-        each(name.as_deref().unwrap_or_default(), &meta)
-    }));
+    for attribute in named(attributes, of) {
+        cx.check(attribute.parse_nested_meta(|meta| {
+            let name = meta.path.get_ident().map(ToString::to_string);
+            each(name.as_deref().unwrap_or_default(), &meta)
+        }));
+    }
 }
 
 /// Reads a value that may be given once into its slot.

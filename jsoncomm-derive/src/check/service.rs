@@ -42,10 +42,10 @@ fn options(cx: &Ctxt, service: &Service) {
     match &attrs.name {
         Some(name) => check::service_name(cx, name),
         None if attrs.unreadable => {}
-        None => cx.push(syn::Error::new(
-            Span::call_site(),
-            "give the service a name: `#[service(name = \"example.files\")]`",
-        )),
+        None => {
+            let text = "give the service a name: `#[service(name = \"example.files\")]`";
+            cx.push(syn::Error::new(Span::call_site(), text));
+        }
     }
     let (library, ident) = (attrs.library.as_ref(), &service.item.ident);
     check::library(cx, library, ident, "#[service(...)]");
@@ -64,19 +64,15 @@ fn method(cx: &Ctxt, method: &Method) {
 }
 
 fn argument(cx: &Ctxt, argument: &Argument) {
-    let conditional = argument
-        .others
-        .iter()
-        .find(|one| one.path().is_ident("cfg"));
+    let mut others = argument.others.iter();
+    let conditional = others.find(|one| one.path().is_ident("cfg"));
     let text = "an argument of a service cannot be conditional: put `#[cfg(...)]` on the method";
     cx.error_at(conditional, text);
     hidden(cx, &argument.others);
-    match &argument.pattern {
-        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {}
-        other => cx.error(
-            other,
-            "an argument needs a name, which is its name on the wire",
-        ),
+    let pattern = &argument.pattern;
+    if !matches!(pattern, Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none()) {
+        let text = "an argument needs a name, which is its name on the wire";
+        cx.error(pattern, text);
     }
     signature::argument(cx, argument);
     fds(cx, argument);
@@ -95,10 +91,8 @@ fn fds(cx: &Ctxt, argument: &Argument) {
     let (ty, ident) = (&argument.ty, &argument.ident);
     if argument.attrs.fd.is_some() {
         if argument.kind != ArgumentKind::Value {
-            cx.error(
-                ty,
-                "a received descriptor is owned: write the type by value",
-            );
+            let text = "a received descriptor is owned: write the type by value";
+            cx.error(ty, text);
         }
         return;
     }
@@ -116,12 +110,10 @@ fn fds(cx: &Ctxt, argument: &Argument) {
 fn hidden(cx: &Ctxt, attributes: &[Attribute]) {
     const READ: [&str; 5] = ["cfg", "oneway", "fd", "sensitive", "serde"];
     let conditional = attributes.iter().filter_map(attr::conditional);
+    let text = "write this outside of `cfg_attr`, where the macro can see it";
     for hidden in conditional.flat_map(|(_, hidden)| hidden) {
         if READ.iter().any(|name| hidden.path().is_ident(name)) {
-            cx.error(
-                hidden,
-                "write this outside of `cfg_attr`, where the macro can see it",
-            );
+            cx.error(hidden, text);
         }
     }
 }
@@ -133,10 +125,8 @@ fn names(cx: &Ctxt, service: &Service) {
         let ident = &method.signature.ident;
         let given = method.attrs.rename.iter().chain(&method.attrs.aliases);
         for name in given.filter(|name| !check::is_word(&name.value())) {
-            cx.error(
-                name,
-                "a method's name is made of letters, digits, `_` and `-`",
-            );
+            let text = "a method's name is made of letters, digits, `_` and `-`";
+            cx.error(name, text);
         }
         if !method.cfgs.is_empty() {
             continue;

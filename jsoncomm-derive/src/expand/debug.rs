@@ -15,13 +15,9 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     let arms: TokenStream = match &message.shape {
         Shape::Struct(body) => arm(&quote!(Self), &message.ident, body),
         Shape::Enum(variants) => {
-            let ident = |variant: &Variant| variant.ident.clone();
-            let variants = variants
-                .iter()
-                .map(|variant| (ident(variant), &variant.body));
-            variants
-                .map(|(ident, body)| arm(&quote!(Self::#ident), &ident, body))
-                .collect()
+            let arm =
+                |Variant { ident, body, .. }: &Variant| arm(&quote!(Self::#ident), ident, body);
+            variants.iter().map(arm).collect()
         }
     };
     let fmt = quote! {

@@ -26,11 +26,10 @@ pub(crate) fn shape(message: &Message) -> TokenStream {
             let variants = variants.iter().enumerate();
             let all = variants.map(|(index, each)| variant(message, each, index));
             let tag = match (&attrs.tag, &attrs.content) {
-                (Some(tag), Some(content)) => {
-                    quote!(::core::option::Option::Some([#tag, #content]))
-                }
-                _ => quote!(::core::option::Option::None),
+                (Some(tag), Some(content)) => quote!(Some([#tag, #content])),
+                _ => quote!(None),
             };
+            let tag = quote!(::core::option::Option::#tag);
             quote!(__p::Form::Variants(const { &[#(#all)*] }, #tag))
         }
     };
@@ -48,12 +47,8 @@ pub(crate) fn service(service: &Service) -> TokenStream {
     let (ident, attrs) = (&service.item.ident, &service.item.attrs);
     let methods = service.methods.iter();
     let methods = methods.map(|method| self::method(service, method));
-    let description = description(
-        &service.name(),
-        &Docs::from_syn(attrs),
-        &quote!(#(#methods),*),
-        attr::deprecated(attrs),
-    );
+    let (name, docs, methods) = (service.name(), Docs::from_syn(attrs), quote!(#(#methods),*));
+    let description = description(&name, &docs, &methods, attr::deprecated(attrs));
     quote! {
         #[automatically_derived]
         impl __p::Describe for dyn #ident { #description }
@@ -68,11 +63,8 @@ fn method(service: &Service, method: &Method) -> TokenStream {
         Shape::Struct(body) => fields(&arguments, body),
         Shape::Enum(_) => TokenStream::new(),
     };
-    let (cfgs, name, docs) = (
-        &method.cfgs,
-        method.wire_name(),
-        Docs::from_syn(&method.repeated),
-    );
+    let (cfgs, name) = (&method.cfgs, method.wire_name());
+    let docs = Docs::from_syn(&method.repeated);
     let mut described = quote!(__p::Method::new(#name, #docs, &[#fields]));
     if let (None, Some(ty)) = (&method.attrs.oneway, &method.output) {
         let [value, error] = ["Value", "Error"].map(|name| {
@@ -99,12 +91,12 @@ pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStre
                 .replying(__p::ReplyKind::new(false, <#error as __p::Pack>::CODES), #value, #of_error)
         }
     });
-    let description = description(
-        &message.service(),
-        &message.docs,
-        &quote!(#(#methods),*),
+    let (name, methods, deprecated) = (
+        message.service(),
+        quote!(#(#methods),*),
         message.deprecated.clone(),
     );
+    let description = description(&name, &message.docs, &methods, deprecated);
     let of = quote!(__p::Describe);
     implementation(message, &of, &message.generics, &description)
 }
@@ -230,10 +222,8 @@ fn by_name(
         (None, None) => TokenStream::new(),
         (None, _) => one(&names.ser, [read, written]),
         (Some(_), Some(_)) if names.ser != names.de => {
-            let (read, written) = (
-                one(&names.de, [read, None]),
-                one(&names.ser, [None, written]),
-            );
+            let read = one(&names.de, [read, None]);
+            let written = one(&names.ser, [None, written]);
             quote!(#read #written)
         }
         _ => one(&names.de, [read, written]),

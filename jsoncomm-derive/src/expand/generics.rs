@@ -21,11 +21,8 @@ pub(crate) fn pack(message: &Message) -> Generics {
         !own && variant.is_none_or(|v| !v.skip_ser && v.bound.ser.is_none())
     });
     let bounded = bounded.map(|(field, _)| field);
-    inferred_by_fd(
-        &mut generics,
-        bounded,
-        [quote!(__p::serde::Serialize), quote!(__p::Pack)],
-    );
+    let bounds = [quote!(__p::serde::Serialize), quote!(__p::Pack)];
+    inferred_by_fd(&mut generics, bounded, bounds);
     generics
 }
 

@@ -20,12 +20,8 @@ pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
     };
     let generics = generics::pack(message);
     let (pack, code) = (function("pack", &body), code(message));
-    let pack = implementation(
-        message,
-        &quote!(__p::Pack),
-        &generics,
-        &quote!(#code #pack #shape),
-    );
+    let items = quote!(#code #pack #shape);
+    let pack = implementation(message, &quote!(__p::Pack), &generics, &items);
     let by_itself = message.attrs.tag.is_some() || message.attrs.reply.is_some();
     let content = by_itself.then(|| content(message));
     quote!(#pack #content)
@@ -45,12 +41,8 @@ pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
     let body = quote!(__p::serde::Serialize::serialize(self, __out));
     let body = sensitive(message.is_sensitive(), &message.name, body);
     let (pack, code) = (function("pack", &body), code(message));
-    implementation(
-        message,
-        &quote!(__p::Pack),
-        &generics,
-        &quote!(#code #pack #shape),
-    )
+    let items = quote!(#code #pack #shape);
+    implementation(message, &quote!(__p::Pack), &generics, &items)
 }
 
 /// `impl PackContent`: writes the content of a variant without its name.
@@ -84,10 +76,8 @@ fn by_variant(variants: &[Variant], write: impl Fn(&Variant, usize) -> TokenStre
         return quote!(match *self {});
     }
     let arms = variants.iter().enumerate().map(|(index, variant)| {
-        let (ident, pattern) = (
-            &variant.ident,
-            variant.body.pattern(|field| !field.attrs.skip_ser),
-        );
+        let ident = &variant.ident;
+        let pattern = variant.body.pattern(|field| !field.attrs.skip_ser);
         let write = write(variant, index);
         quote!(Self::#ident #pattern => { #write })
     });

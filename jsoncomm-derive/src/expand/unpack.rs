@@ -115,11 +115,7 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
         .unzip();
     let other = variants.iter().find(|v| v.attrs.other.is_some()).map(other);
     let sensitive = message.is_sensitive();
-    let sensitive = sensitive.then(|| {
-        quote!(
-            const SENSITIVE: bool = true;
-        )
-    });
+    let sensitive = sensitive.then(|| quote! { const SENSITIVE: bool = true; });
     let generics = generics::unpack(message);
     let items = quote! {
         const EXPECTING: &'static str = #expecting;
@@ -207,13 +203,11 @@ pub(crate) fn arguments(service: &Service, method: &Method) -> [TokenStream; 2] 
     let values = body.fields.iter().map(|field| table.value(field));
     let with_text: Generics = syn::parse_quote!(<'__de>);
     let ident = &table.ident;
+    let whole = quote!(#ident #params);
+    let (types, values) = (quote!((#(#types,)*)), quote!((#(#values,)*)));
     [
         table.definition(&message.generics, &TokenStream::new()),
-        table.implementation(
-            &with_text,
-            &quote!(#ident #params),
-            [&quote!((#(#types,)*)), &quote!((#(#values,)*))],
-        ),
+        table.implementation(&with_text, &whole, [&types, &values]),
     ]
 }
 
@@ -353,12 +347,12 @@ impl Table<'_> {
         let strict = !self.of_method && (attrs.strict || attrs.reply.is_some());
         let strict = strict.then(|| quote!(.strict()));
         let sensitive = self.body.is_sensitive().then(|| {
-            let of_method = if self.of_method {
+            let of = if self.of_method {
                 "the arguments of "
             } else {
                 ""
             };
-            let expected = format!("$jsoncomm::sensitive {of_method}{expecting}");
+            let expected = format!("$jsoncomm::sensitive {of}{expecting}");
             quote!(.sensitive(#expected))
         });
         quote!(__p::MemberRules::#kind(#expecting, &[#(#names),*]) #known #strict #sensitive)

@@ -69,13 +69,12 @@ pub(super) fn output(cx: &Ctxt, method: &Method) {
         types::sized(cx, ty);
         borrows(cx, ty, REPLY);
     }
-    match (&method.attrs.oneway, &method.output) {
-        (Some(_), Some(ty)) => cx.error(ty, "a `#[oneway]` method returns nothing"),
-        (None, _) if returns_nothing(&method.signature.output) => cx.error(
-            &method.signature.ident,
-            "this method returns nothing: write `#[oneway]` on it, or return `Result<(), E>`",
-        ),
-        _ => {}
+    if let (Some(_), Some(ty)) = (&method.attrs.oneway, &method.output) {
+        cx.error(ty, "a `#[oneway]` method returns nothing");
+    } else if method.attrs.oneway.is_none() && returns_nothing(&method.signature.output) {
+        let text =
+            "this method returns nothing: write `#[oneway]` on it, or return `Result<(), E>`";
+        cx.error(&method.signature.ident, text);
     }
 }
 
@@ -123,12 +122,9 @@ fn borrows(cx: &Ctxt, ty: &Type, text: &str) {
 
 /// Refuses `Self`, which is the type that implements the trait.
 fn refuse_self(cx: &Ctxt, tokens: impl ToTokens) {
-    for ident in all_idents(tokens).filter(|ident| ident == "Self") {
-        cx.error(
-            ident,
-            "a client does not know what `Self` is: write the type",
-        );
-    }
+    let text = "a client does not know what `Self` is: write the type";
+    let all = all_idents(tokens).filter(|ident| ident == "Self");
+    all.for_each(|ident| cx.error(ident, text));
 }
 
 /// Refuses the lifetime of a reference, which lives no longer than the call.
