@@ -237,19 +237,19 @@ impl Drop for Charge {
 }
 
 /// A connection to close. If unread descriptors are in it, it waits for other connections of its user.
-struct Leaving<T: AsFd + Send + 'static> {
-    /// The socket, and its charges to its user and to all users.
-    socket: Option<(T, Charge, Charge)>,
-    account: Arc<Account>,
-}
+///
+/// Holds the socket, and its charges to its user and to all users.
+struct Leaving<T: AsFd + Send + 'static>(Option<(T, Charge, Charge)>);
 
 impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
     fn drop(&mut self) {
-        let Some(socket) = self.socket.take() else {
+        // One value, so that the socket is closed before its charges are given back.
+        let Some(socket) = self.0.take() else {
             return;
         };
         if !has_no_queued_descriptors(socket.0.as_fd()).unwrap_or(false) {
-            self.account.closer.close(socket);
+            let account = Arc::clone(&socket.1.account);
+            account.closer.close(socket);
         }
     }
 }
@@ -303,10 +303,8 @@ impl Accounts {
         T: AsFd + Send + 'static,
     {
         let cost = Cost::NONE.with(Resource::Closing, 1);
-        self.leaving.close(Leaving {
-            socket: Some((socket, account.charge(cost), self.total.charge(cost))),
-            account: Arc::clone(account),
-        });
+        let (user, total) = (account.charge(cost), self.total.charge(cost));
+        self.leaving.close(Leaving(Some((socket, user, total))));
     }
 
     /// The number of connections that are being closed.

@@ -508,10 +508,8 @@ impl Socket {
 
 /// Refuses a damaged datagram.
 fn undamaged(mut datagram: Datagram) -> Result<Datagram, Error> {
-    match datagram.damage.take() {
-        Some(damage) => Err(damage),
-        None => Ok(datagram),
-    }
+    let damage = datagram.damage.take();
+    damage.map_or(Ok(datagram), Err)
 }
 
 /// Does not print messages.

@@ -156,17 +156,12 @@ impl SendQueue {
         self.replies.push_front(reply);
     }
 
-    /// Holds back the oldest reply that waits for room, in front of those held back already.
-    pub(crate) fn hold_front_first(&mut self, limits: &Limits) {
-        self.hold_front(limits, VecDeque::push_front);
-    }
-
-    /// Holds back the oldest reply that waits for room, behind those held back already.
-    pub(crate) fn hold_front_last(&mut self, limits: &Limits) {
-        self.hold_front(limits, VecDeque::push_back);
-    }
-
-    fn hold_front(&mut self, limits: &Limits, push: fn(&mut VecDeque<QueuedReply>, QueuedReply)) {
+    /// Holds back the oldest reply that waits for room. `push` puts it before or behind those held back already.
+    pub(crate) fn hold_front(
+        &mut self,
+        limits: &Limits,
+        push: fn(&mut VecDeque<QueuedReply>, QueuedReply),
+    ) {
         if let Some(reply) = self.replies.pop_front() {
             let held = self.held_mut(limits);
             held.released = false;

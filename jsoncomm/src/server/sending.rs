@@ -7,6 +7,7 @@
 //!   more of them in flight until something is read. Then only such replies wait, except on a bare endpoint, where replies
 //!   have no id and all of them stay in order.
 
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -158,14 +159,14 @@ impl ReplySocket {
             };
             let follows = self.follows_held(&reply.text, reply.fds.len());
             if !released && follows && queue.held() > 0 {
-                queue.hold_front_last(&context.limits);
+                queue.hold_front(&context.limits, VecDeque::push_back);
                 continue;
             }
             match self.try_send(to, &reply.text, &reply.borrow_fds()) {
                 Attempt::Sent => queue.pop_sent(&context.limits),
                 Attempt::Waits(WaitsFor::Room) => return true,
                 Attempt::Waits(WaitsFor::InFlight) => {
-                    queue.hold_front_first(&context.limits);
+                    queue.hold_front(&context.limits, VecDeque::push_front);
                     held = true;
                 }
                 Attempt::Unsendable(error) => {
