@@ -1,6 +1,6 @@
 //! A server against hostile peers.
 //!
-//! After each hostile message a valid call is answered, and no descriptor is left open.
+//! After each hostile message a valid call gets its reply, and no descriptor is left open.
 
 mod calls;
 mod closing;

@@ -1,4 +1,4 @@
-//! One text, one meaning: which JSON is taken, by whom, and what the others are told.
+//! Strict JSON: which texts are accepted, and the errors for all others.
 //!
 //! Each promise is tested in both directions (what a client sends, what a server replies) and for bare messages. After
 //! each malformed message the next one is served, and no descriptor is left open.

@@ -1,4 +1,4 @@
-//! Shutdown: calls in progress are answered, nothing waits without end, and no peer can prevent it.
+//! Shutdown: calls in progress get their replies, nothing waits without a limit, and no peer can prevent it.
 
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;

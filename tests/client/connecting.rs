@@ -1,4 +1,4 @@
-//! Finding a server: the kind of its socket, why there is none, and what a client that is not admitted is told.
+//! Finding a server: the kind of its socket, why there is none, and the fault for a client that is not authorized.
 
 use jsoncomm::address::AddressProblem;
 use jsoncomm::{CallError, Connection, Error, Fault, Kind};

@@ -1,14 +1,14 @@
 //! Tests that run the compiler: what the macros refuse, and the commands of the README.
 //!
-//! They are a package of their own because trybuild compiles all dependencies of the package that it tests.
+//! They have their own package because trybuild compiles all dependencies of the package that it tests.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Has the cargo that a command runs use what `cargo test` has compiled already: its folder, and its profile for
+/// Makes the cargo that a command runs use what `cargo test` has compiled: its folder, and its profile for
 /// dependencies.
 ///
-/// `variable` is what cargo takes the folder from. `tmp` is `env!("CARGO_TARGET_TMPDIR")`, which only programs of tests have.
+/// `variable` names the folder for cargo. `tmp` is `env!("CARGO_TARGET_TMPDIR")`, which only test programs have.
 pub fn share_build<'c>(command: &'c mut Command, variable: &str, tmp: &str) -> &'c mut Command {
     let folder = Path::new(tmp).parent().unwrap_or(Path::new(tmp));
     command

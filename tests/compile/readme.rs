@@ -1,4 +1,4 @@
-//! The README, followed literally by a stranger who has a checkout of it and nothing else.
+//! The README, followed literally, from a checkout without anything else.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -12,7 +12,7 @@ use std::process::Command;
 
 use jsoncomm_compile_tests::share_build;
 
-/// The block of code in this language that follows a heading.
+/// Returns the block of code in this language that follows a heading.
 fn block<'t>(text: &'t str, heading: &str, language: &str) -> &'t str {
     let (_, after) = text.split_once(heading).unwrap();
     let (_, after) = after.split_once(&format!("```{language}\n")).unwrap();
@@ -47,7 +47,7 @@ fn a_service_of_ones_own_takes_forty_lines_and_the_commands_that_are_printed() {
     let output = shell
         .args(["600", "sh", "-euxc", &script])
         .current_dir(folder.path())
-        // What this workspace needs has been fetched.
+        // All dependencies have been downloaded already.
         .env("CARGO_NET_OFFLINE", "true")
         .output()
         .unwrap();

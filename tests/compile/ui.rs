@@ -1,8 +1,8 @@
 //! What the macros refuse, and how they say it: one refusal per file, its wording beside it.
 //!
-//! In `ui` the wording is ours alone and holds for every compiler; in `ui/rustc` it is partly rustc's, so those
-//! run only with the one that wrote them; `ui/schema` and `ui/without_schema` need that feature, or its absence. After a change of ours:
-//! `TRYBUILD=overwrite cargo test --test ui`, and read the difference.
+//! The texts in `ui` are ours and the same with every compiler. Those in `ui/rustc` are partly rustc's and
+//! tested with one version only. `ui/schema` and `ui/without_schema` need that feature, or its absence. After a change:
+//! `TRYBUILD=overwrite cargo test --test ui`, and review the difference.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;
@@ -11,11 +11,11 @@ use std::process::Command;
 
 use jsoncomm_compile_tests::share_build;
 
-/// The compiler whose wording is in `ui/rustc`.
+/// The compiler whose texts are in `ui/rustc`.
 const PINNED: &str = "rustc 1.95.";
 
-/// Set in the process that compiles the cases. trybuild has a target folder of its own; cargo's build folder, which is
-/// apart from it from Rust 1.91 on, can be that of the workspace.
+/// Set in the process that compiles the cases. trybuild has its own target folder. Cargo's build folder, which is
+/// separate since Rust 1.91, can be that of the workspace.
 const BUILD_FOLDER: &str = "CARGO_BUILD_BUILD_DIR";
 
 #[test]
@@ -23,7 +23,7 @@ fn every_refusal_says_what_to_write() {
     jsoncomm_watchdog::allow(jsoncomm_watchdog::COMPILING);
     if std::env::var_os(BUILD_FOLDER).is_none() {
         let mut cases = Command::new(std::env::current_exe().unwrap());
-        // `trybuild=NAME` among them selects cases.
+        // `trybuild=NAME` selects cases.
         cases.args(std::env::args_os().skip(1));
         share_build(&mut cases, BUILD_FOLDER, env!("CARGO_TARGET_TMPDIR"));
         let ended = cases.output().unwrap();

@@ -1,4 +1,4 @@
-//! A scripted server that answers some calls and then dies.
+//! A scripted server that replies to some calls and then dies.
 
 use super::*;
 use jsoncomm::address::Address;

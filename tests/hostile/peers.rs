@@ -1,4 +1,4 @@
-//! Peers that die, do not read, or cannot be answered.
+//! Peers that die, do not read, or cannot be replied to.
 
 use jsoncomm::Server;
 use jsoncomm::message::Json;

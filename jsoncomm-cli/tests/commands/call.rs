@@ -1,4 +1,4 @@
-//! `jsoncomm call` as a shell has it: arguments, answers, descriptors and exit status.
+//! `jsoncomm call` in a shell: arguments, replies, descriptors and exit status.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -65,7 +65,7 @@ fn the_address_can_come_from_the_environment() {
         good(run(list.env("JSONCOMM_ADDRESS", "/not/there"))),
         "[]\n"
     );
-    // There, a name without a slash is a path as well.
+    // Here a name without a slash is a path as well.
     let mut list = jsoncomm(&["call", "example.files.list"]);
     list.env("JSONCOMM_ADDRESS", "test.sock");
     list.current_dir(example.server.path.parent().unwrap());
@@ -99,8 +99,8 @@ fn abstract_names_and_inherited_descriptors_are_addresses() {
 
 #[test]
 fn a_program_started_for_the_call_gets_the_socket_as_descriptor_3() {
-    // The program is this command again: it calls back through the socket, and the roles are free. Each takes what
-    // the other sends, so neither has gone before the other has sent it.
+    // The program is this command again, which calls back through the socket. Each side receives what the other
+    // sends, so neither exits before the other has sent.
     for kind in ["seqpacket", "datagram"] {
         let program = format!(
             "exec:sh -c 'test $LISTEN_PID = $$ && test $LISTEN_FDS = 1 && exec {} call --bare fd:3 [1] >/dev/null'",
@@ -109,7 +109,7 @@ fn a_program_started_for_the_call_gets_the_socket_as_descriptor_3() {
         let ended = said(&["call", "--kind", kind, "--bare", &program, "[2]"]);
         assert_eq!(good(ended), "[1]\n");
     }
-    // One that answers nothing and stays is ended.
+    // A program that sends no reply and keeps running is killed.
     let ended = said(&[
         "call",
         "--bare",
@@ -156,7 +156,7 @@ fn a_file_can_be_passed_as_an_argument() {
         ];
         assert_eq!(good(said(&put)), "{\"len\":9}\n");
         assert_eq!(text(example.folder.path().join("copy.txt")), "some text");
-        // Standard input, the other way round.
+        // Standard input, in the other order.
         let mut input = File::from(file("more text"));
         input.rewind().unwrap();
         let mut put = jsoncomm(&["call", "--fd", "content=-", example.address()]);
@@ -233,7 +233,7 @@ fn the_content_of_a_descriptor_is_saved() {
         ended.stderr.contains("has no descriptor at len"),
         "{ended:?}"
     );
-    // The whole answer is one.
+    // The whole reply is a descriptor.
     let double = Double::result("0", vec![file("bare")]);
     let ended = said(&["call", double.address(), "a.b", "--save", ".=-"]);
     assert_eq!(ended.stdout, "bare", "{ended:?}");
@@ -263,7 +263,7 @@ fn a_program_is_executed_with_the_descriptors_from_3_on() {
         lines.next(),
         Some("zeroonetwo 0 3 rest[0]:first:rest[1].last word")
     );
-    // Nothing else has been inherited: 10 and up are the shell's own.
+    // Nothing else is inherited: 10 and up belong to the shell.
     let open: Vec<u32> = lines.map(|line| line.parse().unwrap()).collect();
     let low: Vec<u32> = open.into_iter().filter(|number| *number < 10).collect();
     assert_eq!(low, [0, 1, 2, 3, 4, 5]);
@@ -402,7 +402,7 @@ fn a_notification_prints_nothing() {
         let note = r#"{"text":"seen"}"#;
         let ended = said(&["call", "--oneway", &path, "test.ticks.note", note]);
         assert_eq!(good(ended), "");
-        // It is handled before what is called after it.
+        // It is handled before the calls after it.
         said(&["call", "--follow", &path, "test.ticks.count", "[0]"]);
         assert_eq!(server.stop().0.notes, ["seen"]);
     }
@@ -450,7 +450,7 @@ fn each_outcome_has_its_exit_status() {
         let arguments = [&["call", example.address()], arguments].concat();
         said(&arguments)
     };
-    // 1: the service's error, as it came.
+    // 1: the error of the service, unchanged.
     let ended = call(&["example.files.open", r#"{"path":"not-there"}"#]);
     assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
     assert_eq!(
@@ -472,7 +472,7 @@ fn each_outcome_has_its_exit_status() {
         assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
         assert!(ended.stderr.contains(complaint), "{complaint}: {ended:?}");
     }
-    // 3: the framework's.
+    // 3: a fault.
     let ended = call(&["example.files.close"]);
     assert_eq!((ended.code, &*ended.stdout), (Some(3), ""));
     assert_eq!(
@@ -481,14 +481,14 @@ fn each_outcome_has_its_exit_status() {
     );
     let ended = call(&["example.files.open", r#"{"file":1}"#]);
     assert_eq!(ended.code, Some(3), "{ended:?}");
-    // 4: nobody there.
+    // 4: no server.
     let ended = said(&["call", "/not/there.sock", "a.b"]);
     assert_eq!((ended.code, &*ended.stdout), (Some(4), ""));
     assert_eq!(
         ended.stderr,
         "jsoncomm: cannot connect: address /not/there.sock does not exist\n"
     );
-    // 124: too late.
+    // 124: timeout.
     let double = Double::start(vec![vec![]]);
     let ended = said(&["call", "--timeout", "0.05", double.address(), "a.b"]);
     assert_eq!((ended.code, &*ended.stdout), (Some(124), ""));
@@ -516,7 +516,7 @@ fn an_error_without_data_is_a_service_error() {
 #[test]
 fn a_hostile_reply_ends_the_call_and_is_not_printed() {
     for (answer, code) in [
-        // Messages that would act on a terminal.
+        // Messages with terminal control sequences.
         (
             r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32000,"message":"\u001b[2J\u009b\nrm"}}"#,
             3,
@@ -525,7 +525,7 @@ fn a_hostile_reply_ends_the_call_and_is_not_printed() {
             r#"{"jsonrpc":"2.0","id":ID,"error":{"code":9,"message":"\u001b[2J\u009b"}}"#,
             1,
         ),
-        // No answers.
+        // Invalid replies.
         ("\x1b[2J", 3),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"a":1,"a":2}}"#, 3),
         (r#"{"jsonrpc":"2.0","id":ID,"result":"\ud800"}"#, 3),
@@ -543,7 +543,7 @@ fn a_hostile_reply_ends_the_call_and_is_not_printed() {
             "{answer}: {ended:?}"
         );
         let acts = |c: char| c.is_control() && c != '\n';
-        // What is printed for a program is JSON, where a C1 control is a character like others.
+        // Output for a program is JSON, where a C1 control is an ordinary character.
         let acts = |c: char| acts(c) && !(code == 1 && c == '\u{9b}');
         assert!(!ended.stderr.contains(acts), "{ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tempfile::TempDir;
 
-/// The command, with an empty standard input and nothing in the environment that changes what it prints.
+/// Returns the command, with an empty standard input and without environment variables that change its output.
 pub(crate) fn jsoncomm(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jsoncomm"));
     command.args(arguments).stdin(Stdio::null());
@@ -25,7 +25,7 @@ pub(crate) fn jsoncomm(arguments: &[&str]) -> Command {
     command
 }
 
-/// The command as a shell starts it, with its redirections.
+/// Returns the command as a shell starts it, with its redirections.
 pub(crate) fn through(redirect: &str, arguments: &[&str]) -> Command {
     let inner = jsoncomm(arguments);
     let mut shell = Command::new("sh");
@@ -43,7 +43,7 @@ pub(crate) fn through(redirect: &str, arguments: &[&str]) -> Command {
     shell
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -51,7 +51,7 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// Runs a command to its end, which comes within the patience of a test.
+/// Runs a command to its end. Fails after the timeout of a test.
 pub(crate) fn run(command: &mut Command) -> Ended {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     ended(command.spawn().expect("it starts"))
@@ -83,7 +83,7 @@ fn all(from: Option<impl Read>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Waits until a child has ended; kills one that does not.
+/// Waits until a child has ended. Kills one that does not end in time.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
@@ -94,7 +94,7 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     child.wait().unwrap()
 }
 
-/// Waits until there is something to read.
+/// Waits until the descriptor is readable. Returns false after a timeout.
 pub(crate) fn is_readable(fd: impl AsFd, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     loop {
@@ -109,7 +109,7 @@ pub(crate) fn is_readable(fd: impl AsFd, patience: Duration) -> bool {
     }
 }
 
-/// The service of the examples on a folder of its own.
+/// The example `files`, for a new folder.
 pub(crate) struct Example {
     pub(crate) server: Running<Folder>,
     pub(crate) folder: TempDir,
@@ -134,7 +134,7 @@ impl Example {
     }
 }
 
-/// A server that answers one call with whatever a test wants; `ID` in an answer is the call's.
+/// A scripted server. `ID` in a reply is replaced by the id of the call.
 pub(crate) struct Double {
     pub(crate) path: PathBuf,
     thread: Option<std::thread::JoinHandle<Vec<String>>>,
@@ -142,7 +142,7 @@ pub(crate) struct Double {
 }
 
 impl Double {
-    /// Answers each call with the next list of answers.
+    /// Replies to each call with the next list of replies.
     pub(crate) fn start(answers: Vec<Vec<(String, Vec<OwnedFd>)>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("double.sock");
@@ -165,7 +165,7 @@ impl Double {
                     jsoncomm_tests::send_raw(&socket, text.as_bytes(), &fds).unwrap();
                 }
             }
-            // The caller goes first.
+            // The caller closes first.
             let _ = socket.receive_raw();
             heard
         });
@@ -176,13 +176,13 @@ impl Double {
         }
     }
 
-    /// Answers one call with this result.
+    /// Replies to one call with this result.
     pub(crate) fn result(result: &str, fds: Vec<OwnedFd>) -> Self {
         let answer = format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#);
         Self::start(vec![vec![(answer, fds)]])
     }
 
-    /// Answers one call with this text.
+    /// Replies to one call with this text.
     pub(crate) fn text(text: &str) -> Self {
         Self::start(vec![vec![(text.to_owned(), Vec::new())]])
     }
@@ -191,7 +191,7 @@ impl Double {
         self.path.to_str().unwrap()
     }
 
-    /// What was called.
+    /// Returns the received calls.
     pub(crate) fn heard(mut self) -> Vec<String> {
         self.thread.take().unwrap().join().unwrap()
     }
@@ -202,7 +202,7 @@ fn id_of(call: &str) -> String {
     id.split([',', '}']).next().unwrap().to_owned()
 }
 
-/// A plain file that says something.
+/// Returns a regular file with this text.
 pub(crate) fn file(text: &str) -> OwnedFd {
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
@@ -210,25 +210,25 @@ pub(crate) fn file(text: &str) -> OwnedFd {
     file.into()
 }
 
-/// What a file says.
+/// Returns the text of a file.
 pub(crate) fn text(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The JSON of a message that a socket receives.
+/// Receives a message and returns its JSON.
 pub(crate) fn heard(socket: &mut Socket) -> String {
     let (raw, _) = socket.receive_raw().unwrap();
     String::from_utf8(raw.bytes).unwrap()
 }
 
-/// Reads a file that is open.
+/// Reads an open file.
 pub(crate) fn contents(file: impl Into<OwnedFd>) -> String {
     let mut text = String::new();
     File::from(file.into()).read_to_string(&mut text).unwrap();
     text
 }
 
-/// Whether it went well, and what it printed.
+/// Asserts that the command was successful, and returns its output.
 #[track_caller]
 pub(crate) fn good(ended: Ended) -> String {
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -8,7 +8,7 @@ use jsoncomm_tests::KINDS;
 
 use crate::common::{Double, Example, good, jsoncomm, run, said, text};
 
-/// The stub compiles, and is what a client would use.
+/// The stub compiles, and has the expected methods.
 #[allow(
     dead_code,
     missing_docs,
@@ -19,13 +19,13 @@ use crate::common::{Double, Example, good, jsoncomm, run, said, text};
 #[rustfmt::skip]
 mod shelf_stub;
 
-/// A server that describes itself, once.
+/// A server that describes itself to one client.
 fn shelf() -> Double {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands");
     Double::result(&text(folder.join("shelf.json")), Vec::new())
 }
 
-/// Compares with a file beside this one; `SNAPSHOT=overwrite` writes it instead.
+/// Compares with a file beside this one. `SNAPSHOT=overwrite` writes it instead.
 #[track_caller]
 fn is_as(said: &str, name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands");
@@ -224,7 +224,7 @@ fn a_hostile_document_cannot_inject_text_into_stubs_or_a_terminal() {
             assert_eq!((&*ended.stdout, &*ended.stderr), ("1\n", ""), "{said}");
         }
         if form == ["--rust"] {
-            // A comment or a string has all of it.
+            // All text is within a comment or a string.
             let code = said
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"));
@@ -250,7 +250,7 @@ fn a_missing_description_is_reported() {
             ended.stderr.contains("not an OpenRPC document"),
             "{ended:?}"
         );
-        // Servers of this library that do not describe themselves say that they do not know the method.
+        // Servers of this library without a description reply that the method is unknown.
         let silent = Double::text(
             r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"unknown method rpc.discover"}}"#,
         );

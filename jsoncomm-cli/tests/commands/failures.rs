@@ -10,7 +10,7 @@ use jsoncomm_tests::KINDS;
 
 use crate::common::{Double, Ended, Example, file, jsoncomm, run, said, through};
 
-/// Every command that prints something, with a service to ask.
+/// Returns every command that has output, with a server to call.
 fn printing<'a>(address: &'a str, listen: &'a str) -> Vec<Vec<&'a str>> {
     vec![
         vec!["call", address, "example.files.list"],
@@ -41,7 +41,7 @@ fn output_that_cannot_be_written_is_an_error() {
             ),
             (">/dev/full", "standard output: No space left"),
         ] {
-            // It listens, and prints what passes.
+            // It listens, and prints the messages.
             if arguments[0] == "tap" && redirect == ">/dev/full" {
                 continue;
             }
@@ -49,7 +49,7 @@ fn output_that_cannot_be_written_is_an_error() {
             assert_eq!(code, Some(2), "{arguments:?} {redirect}: {stderr}");
             assert!(stderr.contains(complaint), "{arguments:?}: {stderr}");
         }
-        // Whoever throws it away has it, in either way of opening that.
+        // Discarding the output is no error, whichever way it was opened.
         for redirect in [">/dev/null", "1<>/dev/null"] {
             if arguments[0] != "tap" {
                 let ended = run(&mut through(redirect, &arguments));
@@ -80,7 +80,7 @@ fn output_is_checked_before_the_call_is_made() {
         assert_eq!(ended.code, Some(2), "{redirect}: {ended:?}");
         assert!(!example.folder.path().join("made").exists(), "{redirect}");
     }
-    // What prints nothing needs nothing.
+    // Commands without output need no standard output.
     let oneway = [&put[..], &["--oneway"]].concat();
     let ended = run(&mut through(">&- 2>&-", &oneway));
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -141,7 +141,7 @@ fn malformed_json_arguments_are_reported_with_their_error() {
         ("@/", "/: Is a directory"),
     ] {
         for command in ["call", "bench"] {
-            // Before anybody is called.
+            // Before the server is called.
             let ended = said(&[command, "/not/there.sock", "a.b", json]);
             assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
             assert!(ended.stderr.contains(complaint), "{json}: {ended:?}");
@@ -154,7 +154,7 @@ fn malformed_json_arguments_are_reported_with_their_error() {
 fn a_message_may_be_any_json_and_must_be_the_last_argument() {
     let ended = said(&["call", "--bare", "/not/there.sock", "7"]);
     assert_eq!(ended.code, Some(4), "a message may be anything: {ended:?}");
-    // A shell has taken it apart.
+    // The shell has split the argument.
     let ended = said(&["call", "./a", "a.b", "{\"a\":", "1}"]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("1}: one word too many"), "{ended:?}");
@@ -243,7 +243,7 @@ fn a_message_above_the_limit_is_an_error_that_names_the_option() {
     let of = |length: usize| format!("[\"{}\"]", "x".repeat(length - 4));
     let path = folder.path().join("args");
     let at = format!("@{}", path.display());
-    // What a call adds.
+    // The size of the envelope.
     let around =
         r#"{"jsonrpc":"2.0","id":9007199254740991,"method":"a.b","params":,"timeout":25000}"#;
     let limit = (2 << 20) + around.len();
@@ -256,7 +256,7 @@ fn a_message_above_the_limit_is_an_error_that_names_the_option() {
         ),
         (2 << 20, &[&*limit.to_string()], ""),
         (limit + 1, &[&*limit.to_string()], "--limit raises that"),
-        // It is the message that is bounded, and not only its arguments.
+        // The limit is for the whole message, not only for its arguments.
         (1 << 20, &[], "the call of 10"),
         (200 << 10, &["100K"], "is longer than 102400 bytes"),
     ] {
@@ -276,7 +276,7 @@ fn a_message_above_the_limit_is_an_error_that_names_the_option() {
             assert!(ended.stderr.contains(complaint), "{ended:?}");
         }
     }
-    // An answer.
+    // A reply.
     let long = of(2 << 20);
     for (options, code) in [(&[][..], 3), (&["1M"], 3), (&["3M"], 0)] {
         let double = Double::result(&long, Vec::new());

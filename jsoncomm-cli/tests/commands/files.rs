@@ -1,4 +1,4 @@
-//! What is passed with a call and what its answer brings, whatever sort of file it is.
+//! Files of every type that are passed with a call or come with its reply.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,7 +15,7 @@ use jsoncomm_tests::{PATIENCE, pair};
 
 use crate::common::{Double, Example, contents, file, good, jsoncomm, run, said, text, through};
 
-/// A socket that takes what `call --bare --oneway fd:0` sends, and that call.
+/// Returns a socket that receives from `call --bare --oneway fd:0`, and that command.
 fn receiver() -> (Socket, Command) {
     let (mut near, far) = pair(Kind::Seqpacket);
     near.set_timeout(Some(PATIENCE));
@@ -25,7 +25,7 @@ fn receiver() -> (Socket, Command) {
     (near, call)
 }
 
-/// The first descriptor of a message.
+/// Returns the first descriptor of a message.
 fn first(socket: &mut Socket) -> OwnedFd {
     let (RawDatagram { mut fds, .. }, _) = socket.receive_raw().unwrap();
     fds.take(0).unwrap()
@@ -57,7 +57,7 @@ fn a_descriptor_opened_by_the_shell_can_be_passed() {
     let ended = said(&put);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("fd:5 is not open"), "{ended:?}");
-    // One that is closed is not passed as something else.
+    // A closed descriptor is not replaced by another.
     let mut put = put;
     put[5] = "content=-";
     let ended = run(&mut through("<&-", &put));
@@ -66,7 +66,7 @@ fn a_descriptor_opened_by_the_shell_can_be_passed() {
         ended.stderr.contains("standard input: it is closed"),
         "{ended:?}"
     );
-    // Nor is one that has been read.
+    // Nor is one whose content has been read.
     put[3] = "-";
     let ended = said(&put);
     assert_eq!(ended.code, Some(2), "{ended:?}");
@@ -118,7 +118,7 @@ fn a_connected_socket_can_be_passed() {
     assert_eq!(datagram.recv(&mut bytes).unwrap(), 5);
     let _far = passed("seqpacket");
     assert!(seqpacket.accept().unwrap().is_some());
-    // One that nobody has open.
+    // A socket without a listener.
     drop(stream);
     let (_near, mut call) = receiver();
     call.arg("--fd")
@@ -171,7 +171,7 @@ fn waiting_before_the_call_ends_at_the_deadline() {
         assert_eq!(ended.code, Some(124), "{arguments:?}: {ended:?}");
         assert_eq!(ended.stderr, "jsoncomm: the deadline passed\n");
     }
-    // Standard input that says nothing, too.
+    // Standard input without data, too.
     let mut call = jsoncomm(&["call", "--timeout", "50ms", "/not/there.sock", "a.b", "-"]);
     let (read, _write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let ended = run(call.stdin(read));
@@ -253,7 +253,7 @@ fn a_failed_call_leaves_the_output_file_unchanged() {
     }
     assert_eq!(text(&old), "as it was");
     assert!(!new.exists(), "what was made is removed");
-    // A call that does not fail replaces all of it, and what a link leads to.
+    // A call that succeeds replaces the whole content, also behind a symlink.
     example.write("a.txt", "one");
     for path in [&old, &new, &link] {
         let save = format!("file={}", path.display());
@@ -301,7 +301,7 @@ fn a_program_gets_descriptors_from_3_on_whatever_was_inherited() {
     jsoncomm_tests::send_raw(&near, b"[0]", &[file("given").as_fd()]).unwrap();
     assert_eq!(good(crate::common::ended(child)), "given 1\n");
 
-    // Where one is taken nothing is called.
+    // If the descriptor is in use, no call is made.
     let call = ["call", "/not/there.sock", "a.b", "--exec", "--", "true"];
     let ended = run(&mut through("3</dev/null", &call));
     assert_eq!(ended.code, Some(2), "{ended:?}");
@@ -326,7 +326,7 @@ fn an_unreadable_descriptor_is_reported_and_a_non_blocking_one_is_waited_for() {
     let mut call = jsoncomm(&["call", double.address(), "a.b", "--save", "[0]=-"]);
     let child = call.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().unwrap();
-    // The answer says that it has come so far.
+    // The reply shows that it has got this far.
     let mut line = vec![0; 4];
     child
         .stderr

@@ -8,7 +8,7 @@ use jsoncomm_tests::built_example;
 
 use crate::common::{good, jsoncomm, run, said};
 
-/// A command of a page, and what it says that it prints.
+/// A command of a page, with its output as shown there.
 #[derive(Debug)]
 struct Step {
     command: String,
@@ -37,13 +37,13 @@ fn steps(page: &str, begin: &str, end: &str) -> Vec<Step> {
     steps
 }
 
-/// The example `files` on a folder with one file, and a shell in that folder.
+/// Runs the commands in a shell, in a folder with one file that the example `files` serves.
 fn try_out(steps: &[Step]) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.txt"), "hello\n").unwrap();
     let socket = folder.path().join("files.sock");
     let _daemon = Daemon::start(folder.path(), &socket);
-    // One shell for all: some leave something behind for the next.
+    // One shell for all: some depend on others before them.
     let mark = "-- what follows is the next --";
     let script: String = steps
         .iter()
@@ -75,7 +75,7 @@ struct Daemon(Child);
 
 impl Daemon {
     fn start(folder: &Path, socket: &Path) -> Self {
-        // Built first, and then run itself, so that it is what is stopped.
+        // Built first and then run directly, so that the server itself is stopped.
         let mut child = Command::new(built_example("files", &[]))
             .args(["serve", "--seqpacket", "--root"])
             .arg(folder)
@@ -180,7 +180,7 @@ fn there_are_completions_for_each_shell() {
             "{shell}"
         );
     }
-    // The one at hand can read its own.
+    // The shell at hand can read its own.
     let script = good(said(&["completions", "bash"]));
     let mut bash = jsoncomm(&[]);
     if let Ok(output) = Command::new("bash").args(["-n", "-c", &script]).output() {

@@ -1,4 +1,4 @@
-//! `jsoncomm serve`: programs that answer calls.
+//! `jsoncomm serve`: programs that handle calls.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::Shutdown;
@@ -23,7 +23,7 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Starts one that serves `test.it`, and waits until it does.
+    /// Starts a server for `test.it`, and waits until it is ready.
     fn start(options: &[&str], script: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = directory.path().join("serve.sock").display().to_string();
@@ -33,7 +33,7 @@ impl Serving {
         Self::of(command, address, directory)
     }
 
-    /// Starts a command that says first that it is ready.
+    /// Starts a command that reports that it is ready.
     pub(crate) fn of(
         mut command: std::process::Command,
         address: String,
@@ -67,13 +67,13 @@ impl Serving {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Stops it with a signal; gives out what else it has said.
+    /// Stops it with a signal. Returns the rest of its output.
     pub(crate) fn stop(mut self, signal: Signal) -> String {
         self.signal(signal);
         self.end()
     }
 
-    /// Waits until it has ended, well.
+    /// Waits until it has exited. Asserts that it was successful.
     fn end(&mut self) -> String {
         let status = wait(&mut self.child);
         assert!(status.success(), "{status}");
@@ -139,7 +139,7 @@ fn the_failure_of_a_program_becomes_the_service_error() {
         assert_eq!((failure.code, failure.message), (code, message));
         assert_eq!(failure.data.unwrap().json.trim_end(), json);
     }
-    // A hostile program reaches no terminal.
+    // The output of a hostile program is escaped for the terminal.
     let rest = serving.stop(Signal::TERM);
     assert!(rest.contains("first\nno, not [9]"), "{rest}");
 
@@ -172,7 +172,7 @@ fn a_program_gets_its_descriptors_from_3_on_and_no_others() {
         let expected = format!(r#"["{round}","other","2","list[0]:second","test.it",{uid},{pid}]"#);
         assert_eq!(answer.json, expected);
     }
-    // What a call without descriptors leaves is none.
+    // A call without descriptors passes none.
     let serving_none = Serving::start(
         &[],
         "echo $LISTEN_FDS; test -e /proc/$$/fd/3 && exit 1; true",
@@ -214,8 +214,8 @@ fn programs_run_concurrently_up_to_the_limit() {
 
 #[test]
 fn a_program_whose_call_is_cancelled_is_terminated() {
-    // The pipe has an end as long as the program lives, and says what it was told.
-    // What it waits for meanwhile is a process of its own, which ends when nothing more can come.
+    // The pipe stays open while the program lives, and gets its output.
+    // It waits for a separate process meanwhile, which ends at the end of file.
     let script = "trap 'echo told >&3; exit' TERM; echo ready >&3; read x <&3 & wait $!";
     let serving = Serving::start(&[], script);
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -244,7 +244,7 @@ fn only_the_given_method_is_served() {
         ended.stderr.contains("unknown method, only test.it"),
         "{ended:?}"
     );
-    // One way, it runs all the same.
+    // A notification runs as well.
     let marker = serving.path("marker");
     let note = Serving::start(&["--once"], &format!("cat > {marker}"));
     let params = "{\"text\":\"seen\"}";
@@ -276,7 +276,7 @@ fn a_signal_lets_running_programs_finish() {
     let mut ready = [0; 6];
     ours.read_exact(&mut ready).unwrap();
     serving.signal(Signal::TERM);
-    // From now on nobody else is served; who knows when, asks.
+    // From now on no other client is served. Polling shows when.
     let until = std::time::Instant::now() + PATIENCE;
     while Connection::open(&serving.address).is_ok() {
         assert!(std::time::Instant::now() < until, "it does not stop");
@@ -325,7 +325,7 @@ fn a_socket_that_cannot_be_served_is_reported() {
     assert!(again.stderr.contains("is in use"), "{again:?}");
 }
 
-/// A pair of which the program has one end as its descriptor 3, and what it says there.
+/// Returns our end of a socket pair, a reader of it, and a call that passes the other end to the program.
 fn watched(json: &str) -> (UnixStream, BufReader<UnixStream>, RawMessage) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -351,7 +351,7 @@ fn is_fault(answer: Result<String, CallError<RawError>>, code: i64) -> String {
 
 #[test]
 fn a_program_counts_until_it_has_ended_even_if_cancelled() {
-    // One that does not end when it is told to, and one that nobody waits for from the start.
+    // One ignores SIGTERM, and one is a notification from the start.
     let script = "trap '' TERM; echo ready >&3; read x <&3; echo 1";
     for oneway in [false, true] {
         let serving = Serving::start(&["--jobs", "1"], script);
@@ -422,7 +422,7 @@ fn the_output_of_a_program_must_be_text_within_the_limit() {
     }
     let said = is_fault(call(&connection, "[1023]"), Fault::REPLY_TOO_LARGE);
     assert_eq!(said, "the program printed more than 1024 bytes");
-    // A message is more than its result.
+    // A message is larger than its result.
     is_fault(call(&connection, "[1022]"), Fault::REPLY_TOO_LARGE);
     let serving = Serving::start(&[], r"printf '\377'");
     let said = is_fault(call(&serving.connect(), "[]"), Fault::INTERNAL_ERROR);
@@ -456,7 +456,7 @@ fn an_inherited_socket_is_served_and_kept() {
         let socket = std::os::fd::AsFd::as_fd(&bound)
             .try_clone_to_owned()
             .unwrap();
-        // The program's own descriptors are from 3 on all the same.
+        // The descriptors of the program start at 3 here as well.
         let script = "cat <&3; test -e /proc/$$/fd/4 && exit 9; true";
         let serve = ["serve", "fd:3", "test.it", "--", "sh", "-c", script];
         let mut command = through("3<&0 0</dev/null", &serve);

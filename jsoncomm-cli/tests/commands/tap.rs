@@ -38,13 +38,13 @@ impl Tapping {
             .with_timeout(PATIENCE)
     }
 
-    /// The next line.
+    /// Returns the next line.
     #[track_caller]
     fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("a line")
     }
 
-    /// The next line, which begins like that.
+    /// Returns the next line. Asserts that it begins with `start`.
     #[track_caller]
     fn expect(&self, start: &str) -> String {
         let line = self.line();
@@ -136,7 +136,7 @@ fn several_clients_get_their_own_replies() {
             }
         });
         let mut seen = [0; 5];
-        // One line for each who comes, and three for each call.
+        // One line for each client that connects, and three for each call.
         for _ in 0..4 + 4 * 50 * 3 {
             let line = tapping.line();
             let number: usize = line.split(' ').next().unwrap().parse().unwrap();
@@ -164,7 +164,7 @@ fn malformed_messages_are_forwarded_and_shown_escaped() {
         for (text, _) in texts {
             send_raw(&client, text, &[zero.as_fd()]).unwrap();
         }
-        // The probe for its kind has come and gone.
+        // The connection that detected its kind has been closed.
         let mut socket = match bound {
             jsoncomm_tests::Bound::Datagram(socket) => socket,
             jsoncomm_tests::Bound::Seqpacket(listener) => {
@@ -247,7 +247,7 @@ fn the_end_of_the_service_is_forwarded_to_the_client() {
         end == "1 - the service has closed" || end.starts_with("1 > "),
         "{end}"
     );
-    // The next client is turned away.
+    // The next client is refused.
     let next = tapping.connect();
     let answer = next.call::<Vec<String>, FilesError>("example.files.list", &[(); 0]);
     assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");

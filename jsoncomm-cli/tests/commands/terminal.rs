@@ -12,7 +12,7 @@ use crate::common::{Double, Example, file, is_readable, jsoncomm, wait};
 use jsoncomm::Kind;
 use jsoncomm_tests::PATIENCE;
 
-/// Two ends of a terminal: that of whoever looks at it, and that of the program.
+/// Returns both ends of a terminal: that of its user, and that of the program.
 fn terminal() -> (File, OwnedFd) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
@@ -23,7 +23,7 @@ fn terminal() -> (File, OwnedFd) {
     (File::from(ours), theirs)
 }
 
-/// Runs a command whose standard output is a terminal; gives out what is seen there, and its exit status.
+/// Runs a command whose standard output is a terminal. Returns its output there, and its exit status.
 fn seen(command: &mut Command) -> (String, Option<i32>) {
     let (mut ours, theirs) = terminal();
     let mut child = command
@@ -32,13 +32,13 @@ fn seen(command: &mut Command) -> (String, Option<i32>) {
         .stdout(theirs)
         .spawn()
         .unwrap();
-    // The command lets go of its ends with its end; ours of them go with it.
+    // The process closes its ends when it exits. Ours are closed with the command.
     command
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
     let (mut text, mut bytes) = (Vec::new(), [0; 4096]);
     while is_readable(&ours, PATIENCE) {
-        // EIO: nobody has the other end open.
+        // EIO: the other end is closed.
         match ours.read(&mut bytes) {
             Ok(count @ 1..) => text.extend_from_slice(&bytes[..count]),
             Ok(_) | Err(_) => break,
@@ -70,7 +70,7 @@ fn a_reply_is_indented_and_coloured_on_a_terminal() {
         };
         assert_eq!(text, "{\n  \"len\": 5,\n  \"file\": 0\n}\n");
     }
-    // One item is one line there as well.
+    // Here, too, an item is one line.
     let double = Double::text(r#"{"jsonrpc":"2.0","id":ID,"result":{"a":[1]}}"#);
     let mut follow = jsoncomm(&["call", "--follow", double.address(), "a.b"]);
     let (text, _) = seen(follow.env("NO_COLOR", "1"));
