@@ -50,12 +50,9 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
 
 /// Appends the request to cancel a call.
 pub(crate) fn write_cancel(out: &mut Vec<u8>, id: u64) {
-    put(
-        out,
-        format_args!(
-            "{{\"jsonrpc\":\"2.0\",\"method\":\"rpc.cancel\",\"params\":{{\"id\":{id}}}}}"
-        ),
-    );
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"method\":\"rpc.cancel\",\"params\":{\"id\":");
+    put_unsigned(out, id);
+    out.extend_from_slice(b"}}");
 }
 
 /// Appends a response with a result.
@@ -154,14 +151,7 @@ fn open_response(out: &mut Vec<u8>, id: Option<&Id<'_>>) {
 }
 
 fn put_error(out: &mut Vec<u8>, code: i64, message: &str) {
-    put(
-        out,
-        format_args!(",\"error\":{{\"code\":{code},\"message\":"),
-    );
+    // Writing to a `Vec` cannot fail.
+    let _ = write!(out, ",\"error\":{{\"code\":{code},\"message\":");
     put_string(out, message);
-}
-
-/// Appends formatted text. Writing to a `Vec` cannot fail.
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
 }
