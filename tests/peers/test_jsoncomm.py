@@ -40,7 +40,7 @@ def open_fds() -> int:
 
 @contextlib.contextmanager
 def at_most(descriptors: int) -> Iterator[None]:
-    """Lets no more be opened than so many beyond those that are."""
+    """Limits the number of descriptors that can still be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = Fd(os.open("/dev/null", os.O_RDONLY)).fileno()
     resource.setrlimit(resource.RLIMIT_NOFILE, (first + descriptors, hard))
@@ -51,7 +51,7 @@ def at_most(descriptors: int) -> Iterator[None]:
 
 
 class Shop(Server):
-    """A server on a thread of its own, which notes when a stream has ended."""
+    """A server on its own thread, which records when a stream ends."""
 
     def __init__(self, path: Any, kind: str) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Lines(Case):
             self.assertIsNone(right.receive())
 
 
-    def test_a_payload_that_cannot_be_read_is_a_bad_message(self) -> None:
+    def test_an_unreadable_payload_is_an_invalid_message(self) -> None:
         for kind in KINDS:
             left, right = self.pair(kind)
             with left, right, Fd(os.memfd_create("payload", os.MFD_ALLOW_SEALING)) as payload:
@@ -163,7 +163,7 @@ class Lines(Case):
                     right.receive()
                 self.assertEqual(raised.exception.code, Fault.INVALID_DESCRIPTORS)
 
-    def test_a_pidfd_that_a_socket_was_made_to_pass_is_closed(self) -> None:
+    def test_a_pidfd_that_was_not_requested_is_closed(self) -> None:
         left, right = self.pair("dgram")
         with left, right:
             try:
@@ -178,7 +178,7 @@ class Lines(Case):
 
 
 class Clients(Case):
-    def test_the_kind_is_found_or_insisted_on(self) -> None:
+    def test_the_kind_is_detected_or_set(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind):
                 with connect(self.path) as connection:
@@ -190,7 +190,7 @@ class Clients(Case):
                         self.assertEqual(raised.exception.errno, errno.EPROTOTYPE)
             self.assertRaises(FileNotFoundError, connect, self.path)
 
-    def test_connecting_ends_at_the_deadline_if_nobody_accepts(self) -> None:
+    def test_connecting_to_a_full_backlog_ends_at_the_deadline(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
             server.bind(self.path)
             server.listen(0)
@@ -199,14 +199,14 @@ class Clients(Case):
                 server.accept()[0].close()
                 connect(self.path, timeout=PATIENCE).close()
 
-    def test_a_client_has_a_limit_of_its_own(self) -> None:
+    def test_a_client_has_its_own_message_limit(self) -> None:
         with Shop(self.path, "seqpacket"), connect(self.path, limit=1000) as connection:
             call = {"value": "x" * 1000}
             self.assertRaises(ValueError, connection.call, "shop.echo", call)
             with connect(self.path, limit=2000) as other:
                 self.assertEqual(other.call("shop.echo", call).value, call["value"])
 
-    def test_a_call_ends_at_its_deadline_is_cancelled_and_the_connection_goes_on(self) -> None:
+    def test_a_call_is_cancelled_at_its_deadline_and_the_connection_stays_usable(self) -> None:
         for kind in KINDS:
             left, right = socket.socketpair(socket.AF_UNIX, KINDS[kind])
             right.settimeout(PATIENCE)
@@ -243,7 +243,7 @@ class Clients(Case):
                     self.assertRaises(Closed, connection.call, "any")
             os.unlink(self.path)
 
-    def test_a_stream_that_is_not_read_is_kept_within_bounds(self) -> None:
+    def test_an_unread_stream_uses_bounded_memory(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
 
@@ -294,7 +294,7 @@ class Clients(Case):
         finally:
             os.chdir(here)
 
-    def test_a_dead_datagram_server_is_not_hidden_by_a_stranger(self) -> None:
+    def test_messages_of_other_senders_do_not_hide_a_dead_datagram_server(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
             server.bind(self.path)
             with connect(self.path, timeout=PATIENCE) as connection:
@@ -317,7 +317,7 @@ class Clients(Case):
                 over.set()
                 stranger.join(PATIENCE)
 
-    def test_what_was_answered_before_the_death_is_received(self) -> None:
+    def test_replies_sent_before_the_server_died_are_received(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
             server.bind(self.path)
             server.settimeout(PATIENCE)
@@ -331,7 +331,7 @@ class Clients(Case):
                 self.assertEqual(next(items).value, 1)
                 self.assertRaises(Closed, next, items)
 
-    def test_a_call_that_could_not_be_sent_says_so(self) -> None:
+    def test_a_call_that_could_not_be_sent_fails_with_not_sent(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
             server.bind(self.path)
             with connect(self.path) as connection:
@@ -344,7 +344,7 @@ class Clients(Case):
                     for _ in range(10_000):
                         connection.notify("any")
 
-    def test_who_waits_for_room_takes_in_what_comes(self) -> None:
+    def test_a_client_under_backpressure_receives_meanwhile(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
         count, weight = 100, "x" * 10_000  # more than fits into either socket
@@ -366,7 +366,7 @@ class Clients(Case):
             self.assertEqual(len(list(items)), count)
             server.join(PATIENCE)
 
-    def test_items_that_are_kept_have_a_bound_of_bytes_and_of_descriptors(self) -> None:
+    def test_queued_items_are_limited_in_bytes_and_descriptors(self) -> None:
         for fds, weight, kept in ((100, 1, 1), (64, 1, 2), (1, 4000, 2), (0, 12_000, 1), (0, 1, 5)):
             left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with jsoncomm.Connection(left, PATIENCE, limit=13_000) as connection, Line(right) as line:
@@ -387,7 +387,7 @@ class Clients(Case):
                         next(items)
                     self.assertEqual(raised.exception.code, Fault.BUSY)
 
-    def test_an_item_that_cannot_be_read_ends_the_stream_and_tells_the_server(self) -> None:
+    def test_an_unreadable_item_ends_the_stream_and_cancels_it(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
         with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
@@ -399,7 +399,7 @@ class Clients(Case):
             self.assertEqual((cancel["method"], cancel["params"]), ("rpc.cancel", {"id": identity}))
             self.assertEqual(list(items), [])
 
-    def test_a_fault_about_a_notification_is_not_taken_for_that_of_a_call(self) -> None:
+    def test_a_fault_for_a_notification_does_not_end_a_call(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
         with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
@@ -408,7 +408,7 @@ class Clients(Case):
             line.send({"jsonrpc": "2.0", "id": connection._last + 1, "result": 5})
             self.assertEqual(connection.call("any").value, 5)
 
-    def test_a_time_of_any_length_is_waited_for(self) -> None:
+    def test_a_timeout_may_have_any_length(self) -> None:
         with Shop(self.path, "seqpacket"), connect(self.path) as connection:
             for timeout in (1e9, 1e300, float("inf")):
                 self.assertEqual(connection.call("shop.echo", {"value": 1}, timeout).value, 1)
@@ -431,7 +431,7 @@ class Addresses(Case):
                 self.assertRaises(ValueError, server.bind, self.path, kind, mode)
             self.assertRaises(ValueError, server.bind, "\0name", kind, 0o600)
 
-    def test_a_server_that_is_bound_and_does_not_listen_yet_is_never_robbed(self) -> None:
+    def test_a_bound_socket_that_does_not_listen_yet_is_never_replaced(self) -> None:
         for kind in (*KINDS.values(), socket.SOCK_STREAM):
             with socket.socket(socket.AF_UNIX, kind) as first:
                 first.bind(self.path)
@@ -443,7 +443,7 @@ class Addresses(Case):
                 self.assertEqual(os.stat(self.path).st_ino, inode)
             os.unlink(self.path)
 
-    def test_of_four_starters_over_a_dead_socket_exactly_one_gets_the_path(self) -> None:
+    def test_of_four_servers_that_replace_a_dead_socket_exactly_one_succeeds(self) -> None:
         for round in range(25):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
                 dead.bind(self.path)
@@ -467,7 +467,7 @@ class Addresses(Case):
                 server.close()
             self.assertFalse(os.path.exists(self.path))
 
-    def test_nobody_binds_while_the_directory_is_locked(self) -> None:
+    def test_binding_fails_while_the_directory_is_locked(self) -> None:
         with Fd(os.open(os.path.dirname(self.path), os.O_RDONLY)) as folder, Server() as server:
             fcntl.flock(folder.fileno(), fcntl.LOCK_EX)
             with unittest.mock.patch.object(jsoncomm, "LOCKED", 0.01):
@@ -475,7 +475,7 @@ class Addresses(Case):
             fcntl.flock(folder.fileno(), fcntl.LOCK_UN)
             server.bind(self.path, "dgram")
 
-    def test_the_dead_socket_of_somebody_else_stays(self) -> None:
+    def test_a_dead_socket_of_another_user_stays(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
             dead.bind(self.path)
         with unittest.mock.patch("os.geteuid", return_value=os.geteuid() + 1):
@@ -483,7 +483,7 @@ class Addresses(Case):
                 self.assertRaises(OSError, server.bind, self.path, "dgram")
         self.assertTrue(os.path.exists(self.path))
 
-    def test_paths_may_be_longer_than_an_address_of_the_kernel(self) -> None:
+    def test_paths_may_be_longer_than_sun_path(self) -> None:
         deep = os.path.join(os.path.dirname(self.path), *("x" * 60 for _ in range(4)))
         os.makedirs(deep)
         for kind in KINDS:
@@ -492,7 +492,7 @@ class Addresses(Case):
                     self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
                 self.assertEqual(os.listdir(deep), [])
 
-    def test_the_file_is_removed_after_the_directory_was_changed(self) -> None:
+    def test_the_file_is_removed_after_chdir(self) -> None:
         here = os.getcwd()
         for kind in KINDS:
             try:
@@ -504,13 +504,13 @@ class Addresses(Case):
             finally:
                 os.chdir(here)
 
-    def test_what_is_no_address_is_refused(self) -> None:
+    def test_an_invalid_address_is_refused(self) -> None:
         with Server() as server:
             for address in ("", b"", "a\0b", "/", ".", "a/", ".."):
                 self.assertRaises((ValueError, OSError), server.bind, address, "dgram")
                 self.assertRaises((ValueError, OSError), connect, address)
 
-    def test_an_abstract_name_is_found_whatever_kind_it_has_and_taken_in_every_type(self) -> None:
+    def test_an_abstract_address_works_for_both_kinds_and_blocks_every_socket_type(self) -> None:
         for encode in (str, os.fsencode):
             for kind in KINDS:
                 name = f"\0jsoncomm-test-{os.getpid()}"
@@ -525,7 +525,7 @@ class Addresses(Case):
 
 
 class Servers(Case):
-    def test_a_stream_ends_when_its_reader_leaves(self) -> None:
+    def test_a_stream_ends_when_its_reader_disconnects(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
                 with connection.stream("shop.flood", {"weight": 1000}) as items:
@@ -547,7 +547,7 @@ class Servers(Case):
                         answer = getattr(line.receive(), "value")
                     self.assertEqual(answer["error"]["code"], Fault.CANCELLED)
 
-    def test_a_reader_that_is_slow_or_dies_does_not_hold_up_the_others(self) -> None:
+    def test_a_slow_or_dead_reader_does_not_delay_others(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as polite:
             with connect(self.path) as slow:
                 slow.stream("shop.flood", {"weight": 50_000})
@@ -555,12 +555,12 @@ class Servers(Case):
                     self.assertEqual(polite.call("shop.echo", {"value": number}).value, number)
             self.assertTrue(shop.ended.wait(PATIENCE))
 
-    def test_a_datagram_client_that_never_reads_is_given_up(self) -> None:
+    def test_replies_to_a_datagram_client_that_never_reads_are_dropped(self) -> None:
         with Shop(self.path, "dgram") as shop, connect(self.path) as slow:
             slow.stream("shop.flood", {"weight": 1000})
             self.assertTrue(shop.ended.wait(PATIENCE))
 
-    def test_arguments_stay_open_for_as_long_as_their_stream(self) -> None:
+    def test_arguments_stay_open_as_long_as_their_stream(self) -> None:
         def parts(file: Fd) -> Generator[str, None, None]:
             for offset in range(3):
                 yield os.pread(file.fileno(), 1, offset).decode()
@@ -573,7 +573,7 @@ class Servers(Case):
                 with connection.stream("shop.parts", {"file": file}) as items:
                     self.assertEqual([item.value for item in items], ["a", "b", "c"])
 
-    def test_a_handler_that_breaks_costs_its_own_call(self) -> None:
+    def test_an_exception_in_a_handler_fails_only_its_own_call(self) -> None:
         def broken(how: str) -> Any:
             if how == "json":
                 return {1j}
@@ -609,7 +609,7 @@ class Servers(Case):
                 self.assertEqual(next(items).value, 1)
             self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
 
-    def test_a_number_of_any_size_costs_at_most_its_own_call(self) -> None:
+    def test_a_number_of_any_size_fails_at_most_its_own_call(self) -> None:
         def half(number: float) -> float:
             return number / 2
 
@@ -629,7 +629,7 @@ class Servers(Case):
                     answer = getattr(connection.line.receive(), "value")
                     self.assertEqual(answer.get("result", answer.get("error", {}).get("code")), expected)
 
-    def test_what_is_no_text_is_refused_and_not_repeated(self) -> None:
+    def test_invalid_text_is_refused_and_not_in_the_error(self) -> None:
         half = r'"\ud800"'
         for kind in KINDS:
             with Shop(self.path, kind), connect(self.path, timeout=PATIENCE) as connection:
@@ -646,7 +646,7 @@ class Servers(Case):
                     error = getattr(connection.line.receive(), "value")["error"]
                     self.assertEqual((error["code"], error.get("data")), (code, field and {"field": field}))
 
-    def test_a_mistake_of_the_server_costs_one_peer_its_connection(self) -> None:
+    def test_an_error_in_the_server_closes_one_connection_only(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as other:
             for broken in ("_open", "_produce"):
                 with connect(self.path, timeout=PATIENCE) as connection:
@@ -656,7 +656,7 @@ class Servers(Case):
                     self.assertRaises(Closed, connection.call, "shop.echo", {"value": 1})
                 self.assertEqual(other.call("shop.echo", {"value": 1}).value, 1)
 
-    def test_bare_arguments_of_another_shape_are_dropped(self) -> None:
+    def test_bare_arguments_of_the_wrong_type_are_dropped(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection:
             shop.bare(lambda value: ("shop.echo", value))
             connection.line.sock.settimeout(PATIENCE)
@@ -665,7 +665,7 @@ class Servers(Case):
             connection.line.send({"value": 5})
             self.assertEqual(getattr(connection.line.receive(), "value"), 5)
 
-    def test_a_peer_has_so_many_streams_at_once(self) -> None:
+    def test_the_number_of_streams_of_a_peer_is_limited(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path) as connection:
                 line = connection.line
@@ -678,7 +678,7 @@ class Servers(Case):
                         answer = getattr(line.receive(), "value")
                 self.assertEqual(answer["error"]["code"], Fault.BUSY)
 
-    def test_no_text_takes_long_to_refuse(self) -> None:
+    def test_every_malformed_text_is_refused_quickly(self) -> None:
         keys = ",".join(f'"{number}":0' for number in range(60_000))
         texts = ["{" + keys + ',"59999":1}', '["' + '\\"' * 400_000 + "[" * 65, '{"x":' + "[" * 500_000, "9" * 999_000]
         with Shop(self.path, "seqpacket"), connect(self.path, timeout=PATIENCE) as connection:
@@ -700,12 +700,12 @@ class Servers(Case):
                         self.assertRaises(OSError, second.bind, self.path, other)
                 os.rename(self.path, f"{self.path}-moved")
                 Path(self.path).touch()
-            self.assertTrue(os.path.exists(self.path), "it was somebody else's")
+            self.assertTrue(os.path.exists(self.path), "the file is not the one that was bound")
             with Server() as server:
                 self.assertRaises(OSError, server.bind, self.path, kind)
             os.unlink(self.path)
 
-    def test_it_accepts_again_when_there_are_descriptors(self) -> None:
+    def test_a_server_accepts_again_when_descriptors_are_free(self) -> None:
         with Server() as server:
             server.method("echo", lambda value: value)
             server.bind(self.path, "seqpacket")
@@ -717,7 +717,7 @@ class Servers(Case):
                     server.run_once(server.PAUSE)
                 self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
 
-    def test_a_socket_made_elsewhere_is_adopted(self) -> None:
+    def test_a_socket_from_socketpair_can_be_adopted(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with Server() as server, jsoncomm.Connection(left, PATIENCE) as connection:
             server.method("twice", lambda value: 2 * value)
@@ -742,7 +742,7 @@ class Servers(Case):
 
 
 class Peers(Case):
-    def test_a_handler_is_told_who_calls(self) -> None:
+    def test_a_handler_gets_the_peer_of_the_call(self) -> None:
         def user(times: int, peer: Peer) -> Any:
             return [times, peer.uid, peer.gid, peer.pid, peer.groups is not None and peer.is_in_group(os.getegid())]
 
@@ -756,7 +756,7 @@ class Peers(Case):
                     connection.call("shop.user", {"times": 3, "peer": 0})
                 self.assertEqual((raised.exception.code, raised.exception.field), (Fault.INVALID_PARAMS, "peer"))
 
-    def test_a_peer_that_is_not_authorized_is_told_so(self) -> None:
+    def test_a_peer_that_is_not_authorized_gets_a_fault(self) -> None:
         def broken(peer: Peer) -> bool:
             raise RuntimeError
 
@@ -780,7 +780,7 @@ class Peers(Case):
                     with connect(f"{self.path}-open") as connection:
                         self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
 
-    def test_an_id_without_a_number_here_is_nobodys(self) -> None:
+    def test_an_unmapped_user_id_is_unknown(self) -> None:
         for text, known in (("0 0 4294967295\n", 65534), ("0 1000 1\n", None), ("", None)):
             with unittest.mock.patch("builtins.open", unittest.mock.mock_open(read_data=text)):
                 self.assertEqual(Peer.of((7, 42, 65534)), (42, known, 7, None))
@@ -789,7 +789,7 @@ class Peers(Case):
         self.assertEqual(Peer.of((0, 0xFFFFFFFF, 0)), (None, 0, None, None))
         self.assertEqual(Peer.of(None), (None,) * 4)
 
-    def test_the_maker_of_a_pair_is_not_taken_for_its_other_end(self) -> None:
+    def test_the_process_that_made_a_pair_is_not_its_peer(self) -> None:
         own = Peer(os.geteuid(), os.getegid())
         for peer, authorized in ((None, False), (own, True), (Peer(), False)):
             left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -803,7 +803,7 @@ class Peers(Case):
                 server.run_once(PATIENCE)
                 self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
 
-    def test_a_sender_with_a_path_is_not_answered_and_one_with_a_name_is(self) -> None:
+    def test_a_sender_with_an_abstract_name_gets_replies_and_one_with_a_path_none(self) -> None:
         with Shop(self.path, "dgram") as shop, connect(self.path, timeout=PATIENCE) as connection:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
                 named.bind(f"{self.path}-client")
@@ -816,7 +816,7 @@ class Peers(Case):
 
 class Hostile(Case):
     def linger(self) -> tuple[socket.socket, socket.socket]:
-        """A socket that whoever closes it last waits for, until its other end goes."""
+        """Returns a socket whose last close(2) blocks until its other end is closed."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             near = socket.create_connection(server.getsockname())
             far = server.accept()[0]
@@ -828,7 +828,7 @@ class Hostile(Case):
         near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10 * int(PATIENCE)))
         return near, far
 
-    def test_nobody_waits_for_a_descriptor_to_be_closed(self) -> None:
+    def test_descriptors_are_closed_without_blocking(self) -> None:
         def swallow(file: Fd) -> None:
             pass
 
@@ -862,7 +862,7 @@ class Hostile(Case):
                     self.assertEqual(polite.call("shop.echo", [1]).value, 1)
                     far.close()
 
-    def test_who_sends_more_descriptors_than_are_closed_is_cut(self) -> None:
+    def test_a_peer_that_sends_descriptors_faster_than_they_close_is_disconnected(self) -> None:
         near, far = self.linger()
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection, far:
             shop.USER_DESCRIPTORS = 20
@@ -879,7 +879,7 @@ class Hostile(Case):
                 self.assertEqual(getattr(another.line.receive(), "value")["error"]["code"], Fault.BUSY)
             far.close()
 
-    def test_an_answer_that_cannot_be_sent_is_a_fault_and_the_connection_stays(self) -> None:
+    def test_a_reply_that_cannot_be_sent_is_a_fault_and_the_connection_stays(self) -> None:
         def closed() -> Any:
             left, right = socket.socketpair()
             left.close()
@@ -895,7 +895,7 @@ class Hostile(Case):
                 self.assertIn(os.strerror(errno.EBADF), str(raised.exception))
                 self.assertEqual(connection.call("shop.echo", [1]).value, 1)
 
-    def test_descriptors_that_are_not_read_are_no_more_than_a_user_may_have(self) -> None:
+    def test_unread_descriptors_are_limited_by_user(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as polite:
                 shop.method("shop.open", lambda: open("/dev/null", "rb"))
@@ -910,7 +910,7 @@ class Hostile(Case):
                         deaf.answer_to(identity).close()
                     deaf.call("shop.open").close()
 
-    def test_large_answers_that_are_not_read_take_the_memory_of_one(self) -> None:
+    def test_large_unread_replies_use_the_memory_of_one(self) -> None:
         weight = 900_000
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as polite:
             shop.method("shop.large", lambda: "x" * weight)
@@ -924,7 +924,7 @@ class Hostile(Case):
                 for identity in calls:
                     self.assertGreater(len(deaf.answer_to(identity).text), weight)
 
-    def test_answers_that_wait_have_a_bound(self) -> None:
+    def test_the_backlog_of_replies_is_limited(self) -> None:
         with Shop(self.path, "dgram") as shop, connect(self.path, timeout=PATIENCE) as polite:
             shop.GIVE_UP = PATIENCE
             for waiting, size, most in ((5, 1 << 20, 5), (1000, 3000, 3)):
@@ -942,7 +942,7 @@ class Hostile(Case):
                 while shop._clients:
                     polite.call("shop.echo", [1])
 
-    def test_a_connection_is_cut_for_more_malformed_messages_than_it_may_send(self) -> None:
+    def test_a_connection_is_closed_for_more_malformed_messages_than_the_limit(self) -> None:
         with Shop(self.path, "seqpacket") as shop:
             for window, count in ((PATIENCE, 8), (0.0, 20)):
                 shop.WINDOW = window
@@ -956,7 +956,7 @@ class Hostile(Case):
                         self.assertIn("error", getattr(connection.line.receive(), "value"))
                         self.assertIsNone(connection.line.receive())
 
-    def test_one_connection_too_many_is_told_so_and_closed(self) -> None:
+    def test_a_connection_above_the_limit_is_refused_as_busy_and_closed(self) -> None:
         for limit in ("CONNECTIONS", "USER_CONNECTIONS"):
             with Shop(self.path, "seqpacket") as shop:
                 setattr(shop, limit, 2)
@@ -972,7 +972,7 @@ class Hostile(Case):
                     with connect(self.path) as third:
                         self.assertEqual(third.call("shop.echo", [1]).value, 1)
 
-    def test_each_call_of_the_kernel_can_fail_in_each_way_and_the_others_are_served(self) -> None:
+    def test_each_system_call_can_fail_in_each_way_and_other_clients_are_served(self) -> None:
         gone = (errno.EPIPE, errno.ECONNREFUSED)
         short = (errno.ENOMEM, errno.EMFILE)
         other = (errno.EPERM, errno.EINVAL)
@@ -1013,7 +1013,7 @@ class Forks(Case):
     """A child that goes on without execve(2)."""
 
     def fork(self, work: Callable[[], object]) -> None:
-        """Has a child do this, which has to end well."""
+        """Runs this in a child, which has to succeed."""
         self.join(self.forked() or self.end(work))
 
     @staticmethod
@@ -1035,7 +1035,7 @@ class Forks(Case):
     def join(self, child: int) -> None:
         self.assertEqual(os.waitpid(child, 0)[1], 0)
 
-    def test_calls_in_a_child_are_refused_and_those_of_its_parent_go_on(self) -> None:
+    def test_calls_in_a_forked_child_fail_and_those_of_its_parent_continue(self) -> None:
         for kind in KINDS:
             with self.subTest(kind), Shop(self.path, kind), connect(self.path) as connection:
                 items = connection.stream("shop.flood", {"weight": 1})
@@ -1058,7 +1058,7 @@ class Forks(Case):
                 next(items)
                 items.close()
 
-    def test_a_child_that_closes_its_copy_of_a_server_leaves_the_server_as_it_is(self) -> None:
+    def test_a_forked_child_that_closes_its_copy_of_a_server_leaves_the_server_unchanged(self) -> None:
         for kind in KINDS:
             with self.subTest(kind), Server() as server, Line(socket.socket(socket.AF_UNIX, KINDS[kind])) as line:
                 server.method("echo", lambda value: value)
@@ -1087,7 +1087,7 @@ class Forks(Case):
                 answer = line.receive()
                 self.assertEqual(answer and answer.value["id"], 2)
 
-    def test_a_child_that_a_method_has_forked_answers_nothing(self) -> None:
+    def test_a_child_forked_by_a_method_sends_no_replies(self) -> None:
         for kind in KINDS:
             with self.subTest(kind), Server() as server:
                 children: list[int] = []
@@ -1119,7 +1119,7 @@ class Forks(Case):
 
 
 class Ends(Case):
-    def test_a_server_ends_with_its_one_connection(self) -> None:
+    def test_a_server_stops_when_its_stop_on_close_connection_closes(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with Server() as server:
             server.method("twice", lambda value: 2 * value)
@@ -1132,7 +1132,7 @@ class Ends(Case):
             loop.join(PATIENCE)
             self.assertFalse(loop.is_alive())
 
-    def test_the_one_peer_of_a_datagram_pair_needs_no_name_to_be_answered(self) -> None:
+    def test_the_peer_of_a_datagram_pair_needs_no_address_for_replies(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with Server() as server, jsoncomm.Connection(left, PATIENCE) as connection:
             server.method("twice", lambda value: 2 * value)
@@ -1143,7 +1143,7 @@ class Ends(Case):
             server.stop()
             loop.join(PATIENCE)
 
-    def test_what_cannot_be_served_is_not_adopted(self) -> None:
+    def test_a_descriptor_that_cannot_be_served_is_not_adopted(self) -> None:
         with Server() as server, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as alone:
             left, right = socket.socketpair()
             with left, right, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -1154,7 +1154,7 @@ class Ends(Case):
                     server.adopt(datagrams, stop_on_close=True)
             self.assertEqual(len(server._selector.get_map()), 1)
 
-    def test_what_is_begun_goes_on_while_the_server_shuts_down_and_the_rest_is_refused(self) -> None:
+    def test_a_shutdown_finishes_calls_in_progress_and_refuses_new_ones(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
                 ends = threading.Event()
@@ -1182,7 +1182,7 @@ class Ends(Case):
                 shop.loop.join(PATIENCE)
                 self.assertFalse(shop.loop.is_alive() or os.path.exists(self.path))
 
-    def test_nobody_can_keep_a_server_from_shutting_down(self) -> None:
+    def test_no_peer_can_prevent_a_shutdown(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path) as deaf:
                 shop.GIVE_UP = PATIENCE
@@ -1193,13 +1193,13 @@ class Ends(Case):
                 self.assertFalse(shop.loop.is_alive())
                 self.assertTrue(shop.ended.is_set())
 
-    def test_a_server_is_stopped_as_often_as_one_likes(self) -> None:
+    def test_stopping_a_server_again_is_no_error(self) -> None:
         with Server() as server:
             for _ in range(10_000):
                 server.stop()
             server.run()
 
-    def test_a_server_describes_what_it_serves_unless_told_not_to(self) -> None:
+    def test_a_server_describes_its_services_unless_discovery_is_off(self) -> None:
         def read(path: str, file: Fd, marks: Optional[list[int]], more: dict[str, float] = {}) -> bool:
             """Reads
             a file.
@@ -1248,7 +1248,7 @@ class Ends(Case):
         self.assertEqual(second["result"], {"name": "item", "schema": {"type": "string"}})
         self.assertEqual(third["params"], [{"name": "value", "required": True, "schema": {}}])
 
-    def test_a_method_whose_arguments_could_not_be_checked_is_not_served(self) -> None:
+    def test_a_method_with_uncheckable_argument_types_is_refused(self) -> None:
         def one(value: Union[int, str]) -> None:
             pass
 
@@ -1274,12 +1274,12 @@ class Ends(Case):
 
 
 class Json(unittest.TestCase):
-    def test_what_is_written_is_read_back(self) -> None:
+    def test_json_is_read_back_as_written(self) -> None:
         values: list[Any] = [None, True, 0, -1, 1.5, 1 << 70, "größe \0\U0001f600", [], {"a": [{}]}]
         for value in values:
             self.assertEqual(jsoncomm.decode(jsoncomm.encode(value)[0]), value)
 
-    def test_what_has_no_meaning_is_not_written(self) -> None:
+    def test_values_without_a_json_form_are_not_written(self) -> None:
         for value in (float("nan"), float("inf"), "\ud800", json.loads("[" * 65 + "]" * 65)):
             self.assertRaises(ValueError, jsoncomm.encode, value)
         deep: list[Any] = []
@@ -1289,7 +1289,7 @@ class Json(unittest.TestCase):
         while deep:  # one by one, or taking it apart overflows the stack
             [deep] = deep or [[]]
 
-    def test_what_has_not_one_meaning_is_not_read(self) -> None:
+    def test_ambiguous_json_is_refused(self) -> None:
         texts = ["", "\ufeff1", "1 2", "NaN", "-Infinity", "01", "1e999", "[1,]", "'a'", '"\n"']
         texts += [r'"\ud800"', r'{"\udc00":1}', '{"a":1,"a":1}', r'{"a":1,"\u0061":1}', '[{"b":{"a":1,"c":2,"a":1}}]']
         for text in (*texts, "[" * 65 + "]" * 65, "[" * 100_000):

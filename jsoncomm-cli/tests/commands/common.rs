@@ -148,7 +148,7 @@ impl Double {
         let path = directory.path().join("double.sock");
         let listener = jsoncomm::socket::Listener::bind(&path).unwrap();
         let thread = std::thread::spawn(move || {
-            assert!(is_readable(&listener, PATIENCE), "nobody connects");
+            assert!(is_readable(&listener, PATIENCE), "no client connects");
             let mut socket = listener.accept().unwrap().unwrap();
             socket.set_timeout(Some(PATIENCE));
             socket.set_message_limit(64 << 20);
