@@ -5,6 +5,7 @@
 
 use super::escape::plain_front;
 use super::{BLANK, Error, error::Cause};
+use serde::de::IgnoredAny;
 use std::fmt;
 
 /// Reasons why a text is not JSON.
@@ -120,10 +121,9 @@ impl<'t> Cursor<'t> {
         self.text.get(start..end)
     }
 
-    /// Steps over the string that stands right here and returns what is between its quotes, with its escapes.
-    pub(crate) fn raw_string(&mut self) -> Result<&'t str, Error> {
+    /// Steps over the string that stands right here. Its escapes may be halves of surrogate pairs.
+    pub(super) fn skip_string(&mut self) -> Result<(), Error> {
         self.at += 1;
-        let start = self.at;
         loop {
             self.at += plain_front(self.bytes());
             match self.bytes() {
@@ -143,34 +143,17 @@ impl<'t> Cursor<'t> {
                 _ => return Err(self.syntax_error("control character in a string")),
             }
         }
-        let raw = self.since(start);
         self.at += 1;
-        Ok(raw)
+        Ok(())
     }
 
-    /// Reads any number as it is written; `None` if what stands right here is none by the rules of JSON.
+    /// Reads the number that stands right here, as it is written; `None` if it breaks the rules of JSON.
     pub(super) fn number(&mut self) -> Option<&'t str> {
-        let (text, rest) = (self.bytes(), self.rest());
-        let is_at = |place, bytes: &[u8]| text.get(place).is_some_and(|byte| bytes.contains(byte));
-        let digits = |from| {
-            let from = text.iter().skip(from);
-            from.take_while(|byte| byte.is_ascii_digit()).count()
-        };
-        let sign = usize::from(is_at(0, b"-"));
-        let whole = digits(sign);
-        if whole == 0 || whole > 1 && is_at(sign, b"0") {
-            return None;
-        }
-        let mut end = sign + whole;
-        if is_at(end, b".") {
-            end += 1 + Some(digits(end + 1)).filter(|count| *count > 0)?;
-        }
-        if is_at(end, b"eE") {
-            end += 1 + usize::from(is_at(end + 1, b"+-"));
-            end += Some(digits(end)).filter(|count| *count > 0)?;
-        }
-        self.at += end;
-        rest.get(..end)
+        let start = self.at;
+        let mut numbers = serde_json::Deserializer::from_str(self.rest()).into_iter();
+        let IgnoredAny = numbers.next()?.ok()?;
+        self.at += numbers.byte_offset();
+        Some(self.since(start))
     }
 
     /// Steps over one value and returns its text. It is JSON, of any depth; keys may be repeated in it.
@@ -212,7 +195,7 @@ impl<'t> Cursor<'t> {
         if self.peek() != b'"' {
             return Err(self.syntax_error(NO_KEY));
         }
-        self.raw_string()?;
+        self.skip_string()?;
         if !self.over(b':') {
             return Err(self.syntax_error(NO_COLON));
         }
@@ -221,7 +204,7 @@ impl<'t> Cursor<'t> {
 
     fn skip_token(&mut self) -> Result<(), Error> {
         let found = match self.peek() {
-            b'"' => return self.raw_string().map(drop),
+            b'"' => return self.skip_string(),
             b'-' | b'0'..=b'9' => self.number().is_some(),
             _ => ["null", "true", "false"]
                 .iter()

@@ -109,23 +109,18 @@ impl serde::ser::Error for Error {
     }
 }
 
+/// `serde_json` names what was found in the words of JSON.
 impl serde::de::Error for Error {
     fn custom<T: Display>(reason: T) -> Self {
         Self::data(reason)
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::data(format_args!(
-            "invalid type: {}, expected {expected}",
-            Found(found)
-        ))
+        Self::data(serde_json::Error::invalid_type(found, expected))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::data(format_args!(
-            "invalid value: {}, expected {expected}",
-            Found(found)
-        ))
+        Self::data(serde_json::Error::invalid_value(found, expected))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -138,22 +133,6 @@ impl serde::de::Error for Error {
 
     fn duplicate_field(field: &'static str) -> Self {
         Self::data(value::Error::duplicate_field(field)).within(field)
-    }
-}
-
-/// What was found, in the words of JSON.
-struct Found<'a>(Unexpected<'a>);
-
-impl Display for Found<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Unexpected::Unit => f.write_str("null"),
-            Unexpected::Float(number) => {
-                let number = serde_json::to_string(&number).unwrap_or_default();
-                write!(f, "floating point `{number}`")
-            }
-            other => other.fmt(f),
-        }
     }
 }
 

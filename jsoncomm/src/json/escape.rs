@@ -1,4 +1,4 @@
-//! Which bytes of a string need an escape, and both ways of escaping.
+//! Which bytes of a string need an escape, and how they are written.
 //!
 //! 64 bytes are looked at at once, where `serde_json` looks at each: that is most of what a long string costs.
 
@@ -135,73 +135,9 @@ fn put_special(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(escape);
 }
 
-/// Replaces the escapes of a [raw string](super::Cursor::raw_string); `None` if one is half of a surrogate pair.
-pub(crate) fn unescape(raw: &str) -> Option<String> {
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        text.push_str(plain);
-        let mut letters = escape.chars();
-        let letter = letters.next()?;
-        rest = letters.as_str();
-        text.push(match letter {
-            'b' => '\x08',
-            'f' => '\x0c',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'u' => code_point(&mut rest)?,
-            itself => itself,
-        });
-    }
-    text.push_str(rest);
-    Some(text)
-}
-
-/// Reads the digits behind `\u`, and a second escape where the first is half of a pair.
-fn code_point(rest: &mut &str) -> Option<char> {
-    let first = code_unit(rest)?;
-    if let Some(Ok(letter)) = char::decode_utf16([first]).next() {
-        return Some(letter);
-    }
-    *rest = rest.strip_prefix("\\u")?;
-    let second = code_unit(rest)?;
-    char::decode_utf16([first, second]).next()?.ok()
-}
-
-fn code_unit(rest: &mut &str) -> Option<u16> {
-    let (digits, after) = rest.split_at_checked(4)?;
-    *rest = after;
-    u16::from_str_radix(digits, 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_escape_is_decoded_unless_it_is_a_lone_surrogate() {
-        for raw in [
-            "",
-            r#"\"\\\/\b\f\n\r\t"#,
-            r"a\u00e4ä\u0000\uFFFF",
-            r"\ud83d\ude00😀\uD83D\uDE00b",
-        ] {
-            let quoted = format!("\"{raw}\"");
-            let read: String = serde_json::from_str(&quoted).unwrap();
-            assert_eq!(unescape(raw), Some(read));
-        }
-        for half in [
-            r"\ud83d",
-            r"\ude00",
-            r"\ud83dx",
-            r"\ud83d\n",
-            r"\ud83d\u0041",
-            r"\ude00\ud83d",
-        ] {
-            assert_eq!(unescape(half), None, "{half}");
-        }
-    }
 
     fn written(text: &str) -> String {
         let mut out = Vec::new();

@@ -20,12 +20,11 @@ pub(crate) use keys::{NUMBER, RESERVED, repeated};
 use super::BLANK;
 use super::cursor::{Cursor, NO_COLON, NO_COMMA};
 use super::error::{Cause, Error};
-use super::escape::unescape;
 use crate::limits::Depth;
 use keys::Keys;
 use parts::{Elements, Entries, TagFirst, Unseen};
 use serde::Deserializer;
-use serde::de::value::{BorrowedStrDeserializer, MapDeserializer};
+use serde::de::value::{BorrowedStrDeserializer, CowStrDeserializer, MapDeserializer};
 use serde::de::{Expected, IgnoredAny, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -148,27 +147,29 @@ impl<'de> Reader<'de> {
     /// Reads a string with escapes.
     #[cold]
     fn escaped(&mut self) -> Result<String, Error> {
-        let raw = self.at.raw_string().map_err(|error| self.end(error))?;
-        unescape(raw).ok_or_else(|| self.poison(Error::data(LONE_SURROGATE)))
+        let start = self.at.position();
+        self.at.skip_string().map_err(|error| self.end(error))?;
+        // It is a string: nothing else can fail.
+        let text = serde_json::from_str(self.at.since(start));
+        text.map_err(|_| self.poison(Error::data(LONE_SURROGATE)))
     }
 
-    /// Steps into an array or an object.
+    /// Reads an array or an object from bracket to bracket.
     #[inline]
-    fn open(&mut self) -> Result<(), Error> {
+    fn nested<T>(
+        &mut self,
+        end: u8,
+        read: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         match self.depth.left.checked_sub(1) {
             Some(left) => self.depth.left = left,
             None => return Err(self.end(Error::new(Cause::TooDeep(self.depth.limit())))),
         }
         self.at.advance(1);
-        Ok(())
-    }
-
-    /// Steps out of an array or an object.
-    #[inline]
-    fn close(&mut self, bracket: u8) -> Result<(), Error> {
+        let value = read(self).map_err(|error| self.poison(error))?;
         self.depth.left += 1;
-        if self.at.over(bracket) {
-            Ok(())
+        if self.at.over(end) {
+            Ok(value)
         } else {
             Err(self.unread())
         }
@@ -230,41 +231,30 @@ impl<'de> Reader<'de> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.open()?;
-        let (from, count) = (&mut *self, 0);
-        let value = visitor.visit_seq(Elements { from, names, count });
-        let value = value.map_err(|error| self.poison(error))?;
-        self.close(b']')?;
-        Ok(value)
+        self.nested(b']', |from| {
+            let count = 0;
+            visitor.visit_seq(Elements { from, names, count })
+        })
+    }
+
+    /// Reads the members of an object.
+    #[inline]
+    fn members<T>(
+        &mut self,
+        unseen: Unseen,
+        read: impl FnOnce(Entries<'_, '_, 'de>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.nested(b'}', |from| {
+            let mut keys = Keys::default();
+            let value = read(Entries::new(from, unseen, &mut keys))?;
+            keys.finish().map(|()| value)
+        })
     }
 
     /// Reads an object.
     #[inline]
     fn object<V: Visitor<'de>>(&mut self, unseen: Unseen, visitor: V) -> Result<V::Value, Error> {
-        self.open()?;
-        let mut keys = Keys::default();
-        let value = visitor.visit_map(Entries::new(self, unseen, &mut keys));
-        let value = value.and_then(|value| keys.finish().map(|()| value));
-        let value = value.map_err(|error| self.poison(error))?;
-        self.close(b'}')?;
-        Ok(value)
-    }
-
-    /// Reads an object of a tag and what it is the tag of.
-    fn tagged<V: Visitor<'de>>(
-        &mut self,
-        names: [&'static str; 2],
-        sensitive: bool,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.open()?;
-        let mut keys = Keys::default();
-        let entries = Entries::new(self, Unseen::Skipped, &mut keys);
-        let value = visitor.visit_map(TagFirst::new(entries, names, sensitive));
-        let value = value.and_then(|value| keys.finish().map(|()| value));
-        let value = value.map_err(|error| self.poison(error))?;
-        self.close(b'}')?;
-        Ok(value)
+        self.members(unseen, |entries| visitor.visit_map(entries))
     }
 }
 
@@ -485,7 +475,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     ) -> Result<V::Value, Error> {
         let read = match (self.at.peek(), fields) {
             (b'{', [tag, content]) if name.starts_with(ADJACENT) => {
-                self.tagged([tag, content], name == ADJACENT_SENSITIVE, visitor)
+                let (names, sensitive) = ([*tag, *content], name == ADJACENT_SENSITIVE);
+                self.members(Unseen::Skipped, |entries| {
+                    visitor.visit_map(TagFirst::new(entries, names, sensitive))
+                })
             }
             (b'{', _) => self.object(Unseen::Skipped, visitor),
             // Types of ours list what stands there by position, and nothing else.
@@ -506,14 +499,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.at.peek() {
-            b'"' => visitor.visit_enum(VariantReader::alone(self)),
-            b'{' => {
-                self.open()?;
-                let value = visitor.visit_enum(VariantReader::with_content(self));
-                let value = value.map_err(|error| self.poison(error))?;
-                self.close(b'}')?;
-                Ok(value)
-            }
+            b'"' => visitor.visit_enum(CowStrDeserializer::new(self.string()?)),
+            b'{' => self.nested(b'}', |from| visitor.visit_enum(VariantReader::new(from))),
             _ => {
                 let error = self.invalid_type(&visitor);
                 Err(self.poison(error))

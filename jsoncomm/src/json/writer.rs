@@ -7,7 +7,7 @@
 //! overflows the stack.
 
 use super::error::{Cause, Error};
-use super::escape::{plain_words, put_escaped, put_string};
+use super::escape::{plain_words, put_string};
 use super::reader::RESERVED;
 use crate::limits::Depth;
 use serde::ser::{
@@ -15,7 +15,7 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant,
 };
 use serde::{Serialize, Serializer};
-use std::fmt::{self, Display, Write};
+use std::fmt::{Display, Write};
 
 /// A text while it is written.
 pub(crate) struct Writer<'t> {
@@ -67,10 +67,17 @@ impl<'t> Writer<'t> {
     /// Appends what `serde_json` makes of a type of its own, which may be a text of any depth.
     fn put_reserved<T: Serialize + ?Sized>(
         &mut self,
-        value: &Reserved<'_, T>,
+        of: &'static str,
+        name: &'static str,
+        value: &T,
     ) -> Result<(), Error> {
         let start = self.text.len();
-        self.delegate(value)?;
+        let mut to = serde_json::Serializer::new(&mut *self.text);
+        let parts = to.serialize_struct(of, 1).and_then(|mut parts| {
+            SerializeStruct::serialize_field(&mut parts, name, value)?;
+            SerializeStruct::end(parts)
+        });
+        parts.map_err(Error::data)?;
         let written = self.text.get(start..).unwrap_or_default();
         let checked = self.depth.check_written(written);
         checked.map_err(|_| self.too_deep())
@@ -81,7 +88,7 @@ impl<'t> Writer<'t> {
     fn parts<'w>(
         &'w mut self,
         variant: Option<&'static str>,
-        brackets: Brackets,
+        bracket: u8,
     ) -> Result<Parts<'w, 't>, Error> {
         self.open()?;
         if let Some(variant) = variant {
@@ -89,11 +96,11 @@ impl<'t> Writer<'t> {
             self.text.push(b'{');
             self.put_name(variant);
         }
-        self.put(brackets.open);
+        self.text.push(bracket);
         Ok(Parts {
             to: self,
             variant,
-            brackets,
+            bracket,
             count: 0,
         })
     }
@@ -112,21 +119,9 @@ impl<'t> Writer<'t> {
     }
 }
 
-/// What stands around the parts of a value.
-#[derive(Debug, Clone, Copy)]
-struct Brackets {
-    open: &'static str,
-    close: &'static str,
-}
-
-const ARRAY: Brackets = Brackets {
-    open: "[",
-    close: "]",
-};
-const OBJECT: Brackets = Brackets {
-    open: "{",
-    close: "}",
-};
+/// How an array and an object begin. They end with the second character after that.
+const ARRAY: u8 = b'[';
+const OBJECT: u8 = b'{';
 
 /// Appends a number, which cannot fail. Not inlined, to keep callers small: after each system call the processor has to
 /// load their code anew.
@@ -153,10 +148,10 @@ macro_rules! numbers {
 
 /// Begins values of several parts.
 macro_rules! parts {
-    ($($method:ident($($argument:ident: $of:ty),*) -> $parts:ident, $variant:expr, $brackets:ident;)*) => {$(
+    ($($method:ident($($argument:ident: $of:ty),*) -> $parts:ident, $variant:expr, $bracket:ident;)*) => {$(
         #[inline]
         fn $method(self, $($argument: $of),*) -> Result<Self::$parts, Error> {
-            self.parts($variant, $brackets)
+            self.parts($variant, $bracket)
         }
     )*};
 }
@@ -292,19 +287,9 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), Error> {
-        struct Within<'t>(&'t mut Vec<u8>);
-
-        impl fmt::Write for Within<'_> {
-            fn write_str(&mut self, part: &str) -> fmt::Result {
-                put_escaped(self.0, part);
-                Ok(())
-            }
-        }
-
-        self.put("\"");
-        write!(Within(self.text), "{value}").map_err(Error::data)?;
-        self.put("\"");
-        Ok(())
+        let mut text = String::new();
+        write!(text, "{value}").map_err(Error::data)?;
+        self.serialize_str(&text)
     }
 }
 
@@ -312,7 +297,7 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
 pub(crate) struct Parts<'w, 't> {
     to: &'w mut Writer<'t>,
     variant: Option<&'static str>,
-    brackets: Brackets,
+    bracket: u8,
     /// How many have been written.
     count: usize,
 }
@@ -353,7 +338,7 @@ impl Parts<'_, '_> {
 
     #[inline]
     fn finish(self) {
-        self.to.put(self.brackets.close);
+        self.to.text.push(self.bracket + 2);
         self.to.depth.left += 1;
         if self.variant.is_some() {
             self.to.put("}");
@@ -408,7 +393,8 @@ impl SerializeMap for Parts<'_, '_> {
             _ => Some(b','),
         };
         let start = text.len();
-        serde_json::to_writer(&mut *text, &Alone(key)).map_err(Error::data)?;
+        let written = serde_json::Serializer::new(&mut *text).collect_map([(key, ())]);
+        written.map_err(Error::data)?;
         text.truncate(text.len() - "null}".len());
         if let (Some(byte), Some(before)) = (text.get_mut(start), before) {
             *byte = before;
@@ -426,17 +412,6 @@ impl SerializeMap for Parts<'_, '_> {
     fn end(self) -> Result<(), Error> {
         self.finish();
         Ok(())
-    }
-}
-
-/// A key in an object of its own.
-struct Alone<'k, T: ?Sized>(&'k T);
-
-impl<T: Serialize + ?Sized> Serialize for Alone<'_, T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(1))?;
-        map.serialize_entry(self.0, &())?;
-        map.end()
     }
 }
 
@@ -459,7 +434,7 @@ impl SerializeStruct for Struct<'_, '_> {
     ) -> Result<(), Error> {
         match self {
             Self::Object(parts) => parts.put_field(name, value),
-            Self::Reserved(to, of) => to.put_reserved(&Reserved { of, name, value }),
+            Self::Reserved(to, of) => to.put_reserved(of, name, value),
         }
     }
 
@@ -469,20 +444,5 @@ impl SerializeStruct for Struct<'_, '_> {
             parts.finish();
         }
         Ok(())
-    }
-}
-
-/// A struct of one field, as `serde_json` passes a type of its own through serde.
-struct Reserved<'v, T: ?Sized> {
-    of: &'static str,
-    name: &'static str,
-    value: &'v T,
-}
-
-impl<T: Serialize + ?Sized> Serialize for Reserved<'_, T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut parts = to.serialize_struct(self.of, 1)?;
-        parts.serialize_field(self.name, self.value)?;
-        parts.end()
     }
 }

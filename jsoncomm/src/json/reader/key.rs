@@ -1,8 +1,8 @@
 //! An object's key, a string that is read as the type of the map's keys.
 
-use crate::json::{Cursor, Error};
+use crate::json::Error;
 use serde::de::value::StrDeserializer;
-use serde::de::{Error as _, IntoDeserializer, Unexpected, Visitor};
+use serde::de::{Error as _, IgnoredAny, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -30,14 +30,14 @@ impl<'k, 'de> Key<'k, 'de> {
         }
     }
 
-    /// Returns true if the key is a number by the rules of JSON, and nothing else.
-    fn is_number(&self) -> bool {
-        Cursor::new(self.text()).number() == Some(self.text())
+    /// Returns true if the key is JSON, which more is a number for Rust than is for JSON.
+    fn is_json(&self) -> bool {
+        serde_json::from_str::<IgnoredAny>(self.text()).is_ok()
     }
 
     /// Reads the whole key as a number.
     fn parse<N: FromStr>(&self) -> Option<N> {
-        self.text().parse().ok().filter(|_| self.is_number())
+        self.text().parse().ok().filter(|_| self.is_json())
     }
 
     fn refuse<T>(&self, visitor: &impl Visitor<'de>) -> Result<T, Error> {

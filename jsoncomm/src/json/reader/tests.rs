@@ -32,6 +32,31 @@ fn a_map_with_a_duplicate_key_is_refused_with_its_name() {
 }
 
 #[test]
+fn an_escape_is_decoded_unless_it_is_a_lone_surrogate() {
+    for raw in [
+        "",
+        r#"\"\\\/\b\f\n\r\t"#,
+        r"a\u00e4ä\u0000\uFFFF",
+        r"\ud83d\ude00😀\uD83D\uDE00b",
+    ] {
+        let quoted = format!("\"{raw}\"");
+        let read: String = serde_json::from_str(&quoted).unwrap();
+        assert_eq!(strict(&quoted), Ok(read));
+    }
+    for half in [
+        r"\ud83d",
+        r"\ude00",
+        r"\ud83dx",
+        r"\ud83d\n",
+        r"\ud83d\u0041",
+        r"\ude00\ud83d",
+    ] {
+        let error = strict::<String>(&format!("\"{half}\"")).unwrap_err();
+        assert_eq!(error, LONE_SURROGATE, "{half}");
+    }
+}
+
+#[test]
 fn the_same_key_may_occur_in_different_objects() {
     let text = r#"[{"a":{"a":[{"a":1},{"a":2}],"b":{"a":3}},"b":{}},{"a":null}]"#;
     assert_eq!(
