@@ -125,11 +125,11 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
         #other
         #find
 
-        fn variant<__C: __p::Content<'__de>>(
+        fn variant<__D: __p::serde::Deserializer<'__de>>(
             __index: usize,
-            __content: __C,
+            __content: __p::Content<__D>,
             __fds: &__p::Unpacker,
-        ) -> ::core::result::Result<Self, __C::Error> {
+        ) -> ::core::result::Result<Self, __D::Error> {
             match __index {
                 #(#arms)*
                 _ => ::core::result::Result::Err(__p::serde::de::Error::custom("no such variant")),

@@ -1,7 +1,5 @@
 //! Why bytes and descriptors are not a message, and why a value cannot be written as one.
 
-use std::fmt;
-
 /// Why received bytes and descriptors are not the message that was asked for.
 ///
 /// The message is gone and its descriptors are closed; the next one can be received.
@@ -21,7 +19,7 @@ pub enum DecodeError {
         limit: usize,
     },
     /// The JSON is well-formed, but not of the type's shape.
-    #[error("{}{reason}", At(field))]
+    #[error("{}{reason}", at(field))]
     Shape {
         /// The member in question, as a path such as `items.file`; `None` for the message as a whole.
         field: Option<String>,
@@ -29,7 +27,7 @@ pub enum DecodeError {
         reason: String,
     },
     /// A descriptor is missing, named twice, of the wrong kind, or left over.
-    #[error("{}{problem}", At(field))]
+    #[error("{}{problem}", at(field))]
     Descriptor {
         /// The member that names it; `None` for one that no member names.
         field: Option<String>,
@@ -100,25 +98,10 @@ pub enum FdProblem {
     },
 }
 
-/// Writes `field: `, or nothing.
-struct At<'a>(&'a Option<String>);
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(field) => write!(f, "{field}: "),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Writes `field ` or `the message `.
-struct Of<'a>(&'a Option<String>);
-
-impl fmt::Display for Of<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.0.as_deref().unwrap_or("the message"))
-    }
+/// Returns `field: `, or nothing.
+fn at(field: &Option<String>) -> String {
+    let at = field.iter().map(|field| format!("{field}: "));
+    at.collect()
 }
 
 /// Why a value cannot be written as a message.
@@ -126,7 +109,7 @@ impl fmt::Display for Of<'_> {
 #[non_exhaustive]
 pub enum EncodeError {
     /// The type's own serialization failed, for example a map with keys that are not strings.
-    #[error("{}cannot be written as JSON: {reason}", Of(field))]
+    #[error("{} cannot be written as JSON: {reason}", field.as_deref().unwrap_or("the message"))]
     Json {
         /// The member that is to blame, as a path such as `files[1].path`, without the keys of maps; `None` for the message
         /// as a whole.
@@ -135,7 +118,7 @@ pub enum EncodeError {
         reason: String,
     },
     /// A floating-point number is NaN or infinite, which JSON cannot say.
-    #[error("{}not a finite number", At(field))]
+    #[error("{}not a finite number", at(field))]
     NotFinite {
         /// The member that is to blame, as a path such as `items[3].weight`, without the keys of maps; `None` for
         /// the message as a whole.

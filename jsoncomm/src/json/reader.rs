@@ -55,14 +55,6 @@ pub(crate) struct Reader<'de> {
     fatal: Option<Error>,
 }
 
-/// What comes next in an array or an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Part,
-    End,
-    Mistake,
-}
-
 impl<'de> Reader<'de> {
     /// Reads from the front of `text`.
     pub(crate) fn new(text: &'de str, depth: Depth) -> Self {
@@ -187,31 +179,23 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// Steps to the next part of an array or an object.
-    fn step(&mut self, bracket: u8, is_first: bool) -> Step {
+    /// Steps to the next part of an array or an object; returns false at its end.
+    #[inline]
+    fn step(&mut self, end: u8, is_first: bool) -> Result<bool, Error> {
         let here = self.at.peek();
-        if here == bracket {
-            Step::End
-        } else if is_first {
-            Step::Part
-        } else if here == b',' {
-            self.at.advance(1);
-            match self.at.peek() == bracket {
-                true => Step::Mistake,
-                false => Step::Part,
+        if here == end {
+            return Ok(false);
+        }
+        if !is_first {
+            if here != b',' {
+                return Err(self.syntax_error(NO_COMMA));
             }
-        } else {
-            Step::Mistake
+            self.at.advance(1);
+            if end == b']' && self.at.peek() == end {
+                return Err(self.no_value());
+            }
         }
-    }
-
-    /// Makes the error of a part that is not followed by another one or the end.
-    #[cold]
-    fn no_part(&mut self) -> Error {
-        match self.at.peek() {
-            b']' | b'}' => self.no_value(),
-            _ => self.syntax_error(NO_COMMA),
-        }
+        Ok(true)
     }
 
     /// Steps over what is between a key and its value.

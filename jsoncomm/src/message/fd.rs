@@ -15,28 +15,11 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 impl Pack for BorrowedFd<'_> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        // Never saturates: the list is in memory.
-        out.serialize_u64(u64::try_from(fds.push(*self)).unwrap_or(u64::MAX))
+        pack(*self, fds, out)
     }
 
     fn shape() -> Shape {
         Shape::Descriptor("")
-    }
-}
-
-impl Pack for OwnedFd {
-    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_u64(u64::try_from(fds.push(self.as_fd())).unwrap_or(u64::MAX))
-    }
-
-    fn shape() -> Shape {
-        Shape::Descriptor("")
-    }
-}
-
-impl<'de> Unpack<'de> for OwnedFd {
-    fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        fds.take(index(from)?)
     }
 }
 
@@ -49,7 +32,7 @@ macro_rules! owners {
                 fds: &Packer<'a>,
                 out: S,
             ) -> Result<S::Ok, S::Error> {
-                out.serialize_u64(u64::try_from(fds.push(self.as_fd())).unwrap_or(u64::MAX))
+                pack(self.as_fd(), fds, out)
             }
 
             fn shape() -> Shape {
@@ -73,6 +56,7 @@ macro_rules! owners {
 }
 
 owners! {
+    OwnedFd: "" if |_| true;
     File: "a file" if |_| true;
     UnixStream: "a connected unix stream socket" if |fd| is_socket(fd, Domain::Unix, true, false);
     UnixListener: "a listening unix socket" if |fd| is_socket(fd, Domain::Unix, true, true);
@@ -95,6 +79,16 @@ mod pipes {
         PipeReader: "a pipe to read" if |fd| is_pipe(fd, PipeEnd::Reader);
         PipeWriter: "a pipe to write" if |fd| is_pipe(fd, PipeEnd::Writer);
     }
+}
+
+/// Writes a descriptor's index.
+fn pack<'a, S: Serializer>(
+    fd: BorrowedFd<'a>,
+    fds: &Packer<'a>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    // Never saturates: the list is in memory.
+    out.serialize_u64(u64::try_from(fds.push(fd)).unwrap_or(u64::MAX))
 }
 
 /// Reads a descriptor's index, an unsigned integer.

@@ -3,7 +3,7 @@
 //! A struct is a map, or an array by position, as in serde. A member that comes twice is refused. An unknown one is
 //! skipped, or refused where the table is strict.
 
-use super::{Pack, Packer, UnpackPart, Unpacker};
+use super::{Pack, Packer, Text, UnpackPart, Unpacker};
 use serde::de::{Deserialize, Visitor};
 use serde::de::{DeserializeSeed, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected};
 use serde::ser::SerializeStruct;
@@ -417,25 +417,7 @@ pub fn absent<'de, T: Deserialize<'de>>() -> Option<T> {
 pub fn borrow_cow_str<'de: 'a, 'a, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Cow<'a, str>, D::Error> {
-    struct CowStr;
-
-    impl<'de> Visitor<'de> for CowStr {
-        type Value = Cow<'de, str>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(Cow::Owned(text.to_owned()))
-        }
-
-        fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-            Ok(Cow::Borrowed(text))
-        }
-    }
-
-    from.deserialize_str(CowStr)
+    Text::deserialize(from).map(|text| text.0)
 }
 
 /// Reads a `Cow<[u8]>` that borrows where it can: `#[serde(borrow)]`.

@@ -3,13 +3,10 @@
 //! A `Result` is not a message by itself: a method that returns one replies with its value or fails with its error. Inside a
 //! container or a struct it is written as serde writes it, `{"Ok":...}` or `{"Err":...}`.
 
-use super::container::Seed;
 use super::{Pack, Packed, Packer, Unpack, Unpacker, WithoutFds};
 use crate::shape::{Definition, Form, Shape, Type, Variant};
-use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserializer, Serializer};
 use std::any::type_name;
-use std::fmt;
 
 /// A value that can be written as a part of a message.
 #[doc(hidden)]
@@ -102,27 +99,23 @@ impl<'de, T: Unpack<'de>> UnpackPart<'de> for T {
 
 impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> UnpackPart<'de> for Result<T, E> {
     fn unpack_part<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_enum("Result", &["Ok", "Err"], Seed::<Self>::new(fds))
+        #[derive(jsoncomm_derive::Message)]
+        #[message(crate = "crate")]
+        #[serde(bound(
+            serialize = "T: PackPart, E: PackPart",
+            deserialize = "T: UnpackPart<'__de>, E: UnpackPart<'__de>"
+        ))]
+        #[serde(rename = "Result")]
+        enum Either<T, E> {
+            Ok(#[fd] T),
+            Err(#[fd] E),
+        }
+
+        Either::unpack(fds, from).map(|either| match either {
+            Either::Ok(value) => Ok(value),
+            Either::Err(error) => Err(error),
+        })
     }
 }
 
 impl<T: WithoutFds, E: WithoutFds> WithoutFds for Result<T, E> {}
-
-impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> Visitor<'de> for Seed<'_, Result<T, E>> {
-    type Value = Result<T, E>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`Ok` or `Err`")
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
-        let (name, content) = from.variant::<String>()?;
-        match &*name {
-            "Ok" => content.newtype_variant_seed(Seed::<T>::new(self.0)).map(Ok),
-            "Err" => content
-                .newtype_variant_seed(Seed::<E>::new(self.0))
-                .map(Err),
-            _ => Err(A::Error::unknown_variant(&name, &["Ok", "Err"])),
-        }
-    }
-}

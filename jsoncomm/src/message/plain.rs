@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsString};
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::{
@@ -49,7 +49,10 @@ macro_rules! pack {
 /// Implements [`Unpack`] by [`Deserialize`].
 macro_rules! unpack {
     ($([$($generics:tt)*] $plain:ty;)*) => {$(
-        impl<'de, $($generics)*> Unpack<'de> for $plain {
+        impl<'de, $($generics)*> Unpack<'de> for $plain
+        where
+            Self: Deserialize<'de>,
+        {
             fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
                 whole(Self::deserialize(from))
             }
@@ -113,18 +116,20 @@ pack! {
 
 unpack! {
     [] ();
-    ['b, T: ToOwned<Owned: Deserialize<'de>> + ?Sized] Cow<'b, T>;
-    [T: Deserialize<'de> + Eq + Hash, H: BuildHasher + Default] HashSet<T, H>;
-    [T: Deserialize<'de> + Ord] BTreeSet<T>;
+    ['b] &'b str;
+    ['b] &'b Path;
+    ['b, T: ToOwned + ?Sized] Cow<'b, T>;
+    [T, H] HashSet<T, H>;
+    [T] BTreeSet<T>;
     [T: ?Sized] PhantomData<T>;
     [] Box<CStr>;
-    [T: Deserialize<'de> + Ord] BinaryHeap<T>;
-    [T: Deserialize<'de>] Wrapping<T>;
-    [T: Deserialize<'de>] Reverse<T>;
-    [T: Deserialize<'de> + Copy] Cell<T>;
-    [T: Deserialize<'de>] RefCell<T>;
-    [T: Deserialize<'de>] Mutex<T>;
-    [T: Deserialize<'de>] RwLock<T>;
+    [T] BinaryHeap<T>;
+    [T] Wrapping<T>;
+    [T] Reverse<T>;
+    [T] Cell<T>;
+    [T] RefCell<T>;
+    [T] Mutex<T>;
+    [T] RwLock<T>;
 }
 
 /// Implements [`Unpack`] for each [`Saturating`], which serde reads by its integer.
@@ -196,18 +201,6 @@ const SYSTEM_TIME: Definition = Definition::new(
         member::<u32>("nanos_since_epoch", NANOS),
     ]),
 );
-
-impl<'de: 'b, 'b> Unpack<'de> for &'b str {
-    fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
-        whole(Deserialize::deserialize(from))
-    }
-}
-
-impl<'de: 'b, 'b> Unpack<'de> for &'b Path {
-    fn unpack<D: Deserializer<'de>>(_: &Unpacker, from: D) -> Result<Self, D::Error> {
-        whole(Deserialize::deserialize(from))
-    }
-}
 
 impl Pack for Infallible {
     fn pack<'a, S: Serializer>(&'a self, _: &Packer<'a>, _: S) -> Result<S::Ok, S::Error> {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Implements both traits for a pointer.
-macro_rules! pointers {
-    ($($pointer:ident)*) => {$(
-        impl<T: Pack + ?Sized> Pack for $pointer<T> {
+/// Implements [`Pack`] for pointers.
+macro_rules! pack {
+    ($($pointer:ty)*) => {$(
+        impl<T: Pack + ?Sized> Pack for $pointer {
             fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
                 (**self).pack(fds, out)
             }
@@ -31,8 +31,15 @@ macro_rules! pointers {
             }
         }
 
-        impl<T: WithoutFds + ?Sized> WithoutFds for $pointer<T> {}
+        impl<T: WithoutFds + ?Sized> WithoutFds for $pointer {}
+    )*};
+}
 
+pack! { &T Box<T> Rc<T> Arc<T> }
+
+/// Implements [`Unpack`] for pointers that own their value.
+macro_rules! unpack {
+    ($($pointer:ident)*) => {$(
         impl<'de, T: Unpack<'de>> Unpack<'de> for $pointer<T> {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
                 T::unpack(fds, from).map($pointer::new)
@@ -75,26 +82,4 @@ macro_rules! pointers {
     )*};
 }
 
-pointers! { Box Rc Arc }
-
-impl<T: Pack + ?Sized> Pack for &T {
-    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        (**self).pack(fds, out)
-    }
-
-    fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
-        (**self).write(text, fds)
-    }
-
-    fn code(&self) -> i64 {
-        (**self).code()
-    }
-
-    const CODES: &'static [&'static str] = T::CODES;
-
-    fn shape() -> Shape {
-        T::shape()
-    }
-}
-
-impl<T: WithoutFds + ?Sized> WithoutFds for &T {}
+unpack! { Box Rc Arc }

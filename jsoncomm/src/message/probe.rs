@@ -79,39 +79,33 @@ impl<T: PackPart> WrapperOfMessage for &&Probe<BTreeSet<T>> {
 
 /// A message.
 #[doc(hidden)]
-pub trait AnyMessage {
-    fn probed(&self) -> Shape;
-}
-
-impl<T: PackPart + ?Sized> AnyMessage for &Probe<T> {
+pub trait AnyMessage<T: PackPart + ?Sized> {
     fn probed(&self) -> Shape {
         T::part_shape()
     }
 }
 
+impl<T: PackPart + ?Sized> AnyMessage<T> for &Probe<T> {}
+
 /// An `Option` of anything else.
 #[doc(hidden)]
-pub trait OptionOfForeign {
-    fn probed(&self) -> Shape;
-}
-
-impl<T> OptionOfForeign for Probe<Option<T>> {
+pub trait OptionOfForeign<T> {
     fn probed(&self) -> Shape {
         Shape::Optional(Type::foreign::<T>())
     }
 }
 
+impl<T> OptionOfForeign<T> for Probe<Option<T>> {}
+
 /// Anything else.
 #[doc(hidden)]
-pub trait AnyForeign {
-    fn probed(self) -> Shape;
-}
-
-impl<T: ?Sized> AnyForeign for Probe<T> {
+pub trait AnyForeign<T: ?Sized>: Sized {
     fn probed(self) -> Shape {
         Shape::Anything(type_name::<T>())
     }
 }
+
+impl<T: ?Sized> AnyForeign<T> for Probe<T> {}
 
 #[cfg(feature = "schema")]
 mod schema {
@@ -136,23 +130,17 @@ mod schema {
 
     /// A `Json` whose content has a schema.
     #[doc(hidden)]
-    pub trait WrapperOfSchema {
-        fn probed(&self) -> Shape;
-    }
-
-    impl<T: JsonSchema> WrapperOfSchema for &&Probe<Json<T>> {
+    pub trait WrapperOfSchema<T: JsonSchema> {
         fn probed(&self) -> Shape {
             Shape::Schema(Schema::of::<T>())
         }
     }
 
+    impl<T: JsonSchema> WrapperOfSchema<T> for &&Probe<Json<T>> {}
+
     /// A message that has a schema, which is used where the message has no shape of its own.
     #[doc(hidden)]
-    pub trait MessageOrSchema {
-        fn probed(&self) -> Shape;
-    }
-
-    impl<T: Pack + JsonSchema + ?Sized> MessageOrSchema for &&Probe<T> {
+    pub trait MessageOrSchema<T: Pack + JsonSchema + ?Sized> {
         fn probed(&self) -> Shape {
             match T::shape() {
                 Shape::Anything(_) => Shape::Schema(Schema::of::<T>()),
@@ -161,27 +149,21 @@ mod schema {
         }
     }
 
+    impl<T: Pack + JsonSchema + ?Sized> MessageOrSchema<T> for &&Probe<T> {}
+
     /// An `Option` of a type with a schema.
     #[doc(hidden)]
-    pub trait OptionOfSchema {
-        fn probed(&self) -> Shape;
-    }
-
-    impl<T: JsonSchema> OptionOfSchema for &Probe<Option<T>> {
+    pub trait OptionOfSchema<T: JsonSchema> {
         fn probed(&self) -> Shape {
             Shape::Optional(Type::new(|| Shape::Schema(Schema::of::<T>())))
         }
     }
 
+    impl<T: JsonSchema> OptionOfSchema<T> for &Probe<Option<T>> {}
+
     /// Anything else, which has to have a schema. The trait has been selected before that is required.
     #[doc(hidden)]
     pub trait SchemaRequired<T: ?Sized> {
-        fn probed(&self) -> Shape
-        where
-            T: Schematic;
-    }
-
-    impl<T: ?Sized> SchemaRequired<T> for Probe<T> {
         fn probed(&self) -> Shape
         where
             T: Schematic,
@@ -189,6 +171,8 @@ mod schema {
             Shape::Schema(Schema::of::<T>())
         }
     }
+
+    impl<T: ?Sized> SchemaRequired<T> for Probe<T> {}
 }
 
 #[cfg(feature = "schema")]

@@ -1,42 +1,29 @@
 //! Ranges and bounds, in the form that serde gives them: `{"start":1,"end":5}`, `{"Included":1}` or `"Unbounded"`.
 
-use super::container::Seed;
-use super::{
-    Absence, MemberRules, Members, Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker,
-    WithoutFds, members,
-};
+use super::{Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker, WithoutFds};
 use crate::shape::{Definition, Field, Form, Shape, Type, Variant};
-use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserializer, Serializer};
 use std::any::type_name;
-use std::fmt;
 use std::ops::{Bound, Range, RangeFrom, RangeInclusive, RangeTo};
-
-/// The ends of a range while they are read.
-struct Ends<T, R> {
-    start: Option<T>,
-    end: Option<T>,
-    make: std::marker::PhantomData<R>,
-}
 
 const fn end<T: PackPart>(name: &'static str) -> Field {
     Field::new(name, "", Type::of::<T>())
 }
 
-/// Implements both traits for a range, by its ends and the function that makes it of them.
+/// Implements both traits for a range, by its ends, how each is found, and how it is made of them.
 macro_rules! ranges {
-    ($($range:ident, $name:literal: $($end:ident $place:literal = $told:ident $(($call:tt))?),+ => $make:expr;)*) => {$(
+    ($($range:ident, $name:literal: $($end:ident by $found:expr),+ => $make:expr;)*) => {$(
         impl<T: PackPart> Pack for $range<T> {
             fn pack<'a, S: Serializer>(
                 &'a self,
                 fds: &Packer<'a>,
                 out: S,
             ) -> Result<S::Ok, S::Error> {
-                let mut range = out.serialize_struct($name, [$($place),+].len())?;
+                let mut range = out.serialize_struct($name, [$(stringify!($end)),+].len())?;
                 $(
-                    let end = ranges!(@told self $told $($call)?);
-                    range.serialize_field(stringify!($end), &Packed::new(end, fds))?;
+                    let end: fn(&'a Self) -> &'a T = $found;
+                    range.serialize_field(stringify!($end), &Packed::new(end(self), fds))?;
                 )+
                 range.end()
             }
@@ -57,66 +44,26 @@ macro_rules! ranges {
 
         impl<'de, T: UnpackPart<'de>> Unpack<'de> for $range<T> {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-                members::<Ends<T, Self>, D>(fds, from)
-            }
-        }
-
-        impl<'de, T: UnpackPart<'de>> Members<'de> for Ends<T, $range<T>> {
-            type Value = $range<T>;
-            const RULES: MemberRules =
-                MemberRules::members(concat!("struct ", $name), &[$(stringify!($end)),+]).strict();
-
-            fn new() -> Self {
-                Self {
-                    start: None,
-                    end: None,
-                    make: std::marker::PhantomData,
+                #[derive(jsoncomm_derive::Message)]
+                #[message(crate = "crate")]
+                #[serde(bound(serialize = "T: PackPart", deserialize = "T: UnpackPart<'__de>"))]
+                #[serde(deny_unknown_fields)]
+                struct $range<T> {
+                    $(#[fd] $end: T),+
                 }
-            }
 
-            fn find(name: &str) -> Option<usize> {
-                match name {
-                    $(stringify!($end) => Some($place),)+
-                    _ => None,
-                }
-            }
-
-            fn is_read(&self, index: usize) -> bool {
-                match index {
-                    $($place => self.$end.is_some(),)+
-                    _ => false,
-                }
-            }
-
-            fn read<D: Deserializer<'de>>(
-                &mut self,
-                index: usize,
-                fds: &Unpacker,
-                from: D,
-            ) -> Result<(), D::Error> {
-                match index {
-                    $($place => self.$end = Some(T::unpack_part(fds, from)?),)+
-                    _ => {}
-                }
-                Ok(())
-            }
-
-            fn finish<E: Error>(self, absence: Absence) -> Result<Self::Value, E> {
-                let make: fn($(ranges!(@end T $end)),+) -> $range<T> = $make;
-                Ok(make($(absence.fd(self.$end, stringify!($end))?),+))
+                let $range { $($end),+ } = $range::<T>::unpack(fds, from)?;
+                Ok($make)
             }
         }
     )*};
-    (@told $self:ident $told:ident) => { &$self.$told };
-    (@told $self:ident $told:ident $call:tt) => { $self.$told() };
-    (@end $ty:ident $end:ident) => { $ty };
 }
 
 ranges! {
-    Range, "Range": start 0 = start, end 1 = end => |start, end| start..end;
-    RangeInclusive, "RangeInclusive": start 0 = start (call), end 1 = end (call) => Self::Value::new;
-    RangeFrom, "RangeFrom": start 0 = start => |start| start..;
-    RangeTo, "RangeTo": end 0 = end => |end| ..end;
+    Range, "Range": start by |range| &range.start, end by |range| &range.end => start..end;
+    RangeInclusive, "RangeInclusive": start by Self::start, end by Self::end => Self::new(start, end);
+    RangeFrom, "RangeFrom": start by |range| &range.start => start..;
+    RangeTo, "RangeTo": end by |range| &range.end => ..end;
 }
 
 impl<T: PackPart> Pack for Bound<T> {
@@ -155,7 +102,6 @@ impl<T: PackPart> Pack for Bound<T> {
 const UNBOUNDED: &str = "Unbounded";
 const INCLUDED: &str = "Included";
 const EXCLUDED: &str = "Excluded";
-const NAMES: &[&str] = &[UNBOUNDED, INCLUDED, EXCLUDED];
 
 const fn bound<T: PackPart>(name: &'static str, code: i64) -> Variant {
     let form = Form::Whole(Type::of::<T>());
@@ -166,27 +112,19 @@ impl<T: WithoutFds> WithoutFds for Bound<T> {}
 
 impl<'de, T: UnpackPart<'de>> Unpack<'de> for Bound<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
-        from.deserialize_enum("Bound", NAMES, Seed::<Self>::new(fds))
-    }
-}
+        #[derive(jsoncomm_derive::Message)]
+        #[message(crate = "crate")]
+        #[serde(bound(serialize = "T: PackPart", deserialize = "T: UnpackPart<'__de>"))]
+        enum Bound<T> {
+            Unbounded,
+            Included(#[fd] T),
+            Excluded(#[fd] T),
+        }
 
-impl<'de, T: UnpackPart<'de>> Visitor<'de> for Seed<'_, Bound<T>> {
-    type Value = Bound<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("enum Bound")
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
-        let (name, content) = from.variant::<String>()?;
-        let make = match &*name {
-            UNBOUNDED => return content.unit_variant().map(|()| Bound::Unbounded),
-            INCLUDED => Bound::Included,
-            EXCLUDED => Bound::Excluded,
-            _ => return Err(A::Error::unknown_variant(&name, NAMES)),
-        };
-        content
-            .newtype_variant_seed(Seed::<T>::new(self.0))
-            .map(make)
+        Ok(match Bound::unpack(fds, from)? {
+            Bound::Unbounded => Self::Unbounded,
+            Bound::Included(end) => Self::Included(end),
+            Bound::Excluded(end) => Self::Excluded(end),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Enums whose variants are methods.
 
-use super::variants::{Params, Variants};
+use super::variants::{Content, Variants};
 use super::{Message, Pack, PackContent, Packer, Unpack, Unpacker};
 use serde::{Deserializer, Serializer};
 use std::borrow::Cow;
@@ -123,6 +123,6 @@ pub trait Request:
         fds: &Unpacker,
         deserializer: D,
     ) -> Result<Self, D::Error> {
-        Self::variant(method, Params(deserializer), fds)
+        Self::variant(method, Content::Params(deserializer), fds)
     }
 }

@@ -62,39 +62,29 @@ impl<T> Deref for InPlace<T> {
 
 /// Written by serde.
 #[doc(hidden)]
-pub trait WriteBySerde<T: ?Sized> {
-    fn write_field<'a>(&self, value: &'a T, fds: &Packer<'a>) -> &'a T;
-}
-
-impl<T: Serialize + ?Sized> WriteBySerde<T> for &&Probe<T> {
+pub trait WriteBySerde<T: Serialize + ?Sized> {
     #[inline]
     fn write_field<'a>(&self, value: &'a T, _: &Packer<'a>) -> &'a T {
         value
     }
 }
 
+impl<T: Serialize + ?Sized> WriteBySerde<T> for &&Probe<T> {}
+
 /// Written as a message.
 #[doc(hidden)]
-pub trait WriteAsMessage<T> {
-    fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>>;
-}
-
-impl<T: PackPart + WithoutFds> WriteAsMessage<T> for &Probe<T> {
+pub trait WriteAsMessage<T: PackPart> {
     #[inline]
     fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>> {
         InPlace(Packed::new(value, fds))
     }
 }
 
+impl<T: PackPart + WithoutFds> WriteAsMessage<T> for &Probe<T> {}
+
 /// Not written: there are descriptors inside.
 #[doc(hidden)]
 pub trait WriteWithFds<T> {
-    fn write_field(&self, value: &T, fds: &Packer<'_>) -> &()
-    where
-        T: WithoutFds;
-}
-
-impl<T: PackPart> WriteWithFds<T> for Probe<T> {
     fn write_field(&self, _: &T, _: &Packer<'_>) -> &()
     where
         T: WithoutFds,
@@ -103,15 +93,11 @@ impl<T: PackPart> WriteWithFds<T> for Probe<T> {
     }
 }
 
+impl<T: PackPart> WriteWithFds<T> for Probe<T> {}
+
 /// Not written: nothing knows how.
 #[doc(hidden)]
-pub trait WriteNothing<T: ?Sized> {
-    fn write_field<'a>(self, value: &'a T, fds: &Packer<'a>) -> &'a ()
-    where
-        T: Writable;
-}
-
-impl<T: ?Sized> WriteNothing<T> for Probe<T> {
+pub trait WriteNothing<T: ?Sized>: Sized {
     fn write_field<'a>(self, _: &'a T, _: &Packer<'a>) -> &'a ()
     where
         T: Writable,
@@ -120,20 +106,11 @@ impl<T: ?Sized> WriteNothing<T> for Probe<T> {
     }
 }
 
+impl<T: ?Sized> WriteNothing<T> for Probe<T> {}
+
 /// Read by serde.
 #[doc(hidden)]
-pub trait ReadBySerde<'de, T> {
-    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>;
-
-    fn finish_field<E: Error>(
-        &self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E>;
-}
-
-impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {
+pub trait ReadBySerde<'de, T: Deserialize<'de>> {
     #[inline]
     fn read_field<D: Deserializer<'de>>(&self, _: &Unpacker, from: D) -> Result<T, D::Error> {
         whole(T::deserialize(from))
@@ -150,20 +127,11 @@ impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {
     }
 }
 
+impl<'de, T: Deserialize<'de>> ReadBySerde<'de, T> for &&Probe<T> {}
+
 /// Read as a message.
 #[doc(hidden)]
-pub trait ReadAsMessage<'de, T> {
-    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>;
-
-    fn finish_field<E: Error>(
-        &self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E>;
-}
-
-impl<'de, T: UnpackPart<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
+pub trait ReadAsMessage<'de, T: UnpackPart<'de>> {
     #[inline]
     fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error> {
         T::unpack_part(fds, from)
@@ -180,22 +148,11 @@ impl<'de, T: UnpackPart<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {
     }
 }
 
+impl<'de, T: UnpackPart<'de> + WithoutFds> ReadAsMessage<'de, T> for &Probe<T> {}
+
 /// Not read: there are descriptors inside.
 #[doc(hidden)]
-pub trait ReadWithFds<'de, T> {
-    fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>
-    where
-        T: WithoutFds;
-
-    fn finish_field<E: Error>(
-        &self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E>;
-}
-
-impl<'de, T: UnpackPart<'de>> ReadWithFds<'de, T> for Probe<T> {
+pub trait ReadWithFds<'de, T: UnpackPart<'de>> {
     fn read_field<D: Deserializer<'de>>(&self, fds: &Unpacker, from: D) -> Result<T, D::Error>
     where
         T: WithoutFds,
@@ -213,22 +170,11 @@ impl<'de, T: UnpackPart<'de>> ReadWithFds<'de, T> for Probe<T> {
     }
 }
 
+impl<'de, T: UnpackPart<'de>> ReadWithFds<'de, T> for Probe<T> {}
+
 /// Not read: nothing knows how.
 #[doc(hidden)]
-pub trait ReadNothing<T> {
-    fn read_field<'de, D: Deserializer<'de>>(self, fds: &Unpacker, from: D) -> Result<T, D::Error>
-    where
-        T: Readable;
-
-    fn finish_field<E: Error>(
-        self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E>;
-}
-
-impl<T> ReadNothing<T> for Probe<T> {
+pub trait ReadNothing<T>: Sized {
     fn read_field<'de, D: Deserializer<'de>>(self, _: &Unpacker, _: D) -> Result<T, D::Error>
     where
         T: Readable,
@@ -245,3 +191,5 @@ impl<T> ReadNothing<T> for Probe<T> {
         absence.required(read, name)
     }
 }
+
+impl<T> ReadNothing<T> for Probe<T> {}

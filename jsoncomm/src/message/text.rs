@@ -8,7 +8,7 @@ use std::ops::Deref;
 /// A `&str` argument: a part of the message, or a copy if the JSON has escapes.
 #[derive(Debug)]
 #[doc(hidden)]
-pub struct Text<'de>(Cow<'de, str>);
+pub struct Text<'de>(pub(super) Cow<'de, str>);
 
 impl Deref for Text<'_> {
     type Target = str;

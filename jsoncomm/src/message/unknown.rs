@@ -150,8 +150,13 @@ impl<'de> Visitor<'de> for Copy<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Self(text) = self;
         text.push('[');
-        let start = text.len();
-        while seq.next_element_seed(Element(text, start))?.is_some() {}
+        while seq.next_element_seed(Copy(text))?.is_some() {
+            text.push(',');
+        }
+        // The comma behind the last element: an element does not end with one.
+        if text.ends_with(',') {
+            text.pop();
+        }
         text.push(']');
         Ok(())
     }
@@ -176,21 +181,6 @@ impl<'de> Visitor<'de> for Copy<'_> {
         }
         text.push('}');
         Ok(())
-    }
-}
-
-/// The seed of an element that is copied, with a comma before it unless it is the first.
-struct Element<'t>(&'t mut String, usize);
-
-impl<'de> DeserializeSeed<'de> for Element<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        let Self(text, start) = self;
-        if text.len() > start {
-            text.push(',');
-        }
-        Copy(text).deserialize(from)
     }
 }
 

@@ -4,11 +4,12 @@
 //! tagged one has its tag and its content in two members, in any order: `{"t":"Open","c":{"path":"a"}}`. The reader of
 //! [`json`](crate::json) gives the tag first; other deserializers have to find it first.
 
-use super::Unpacker;
 use super::members::{Absence, Members, NoArguments, members, newtype};
 use super::unknown::{Copied, UnknownVariant};
+use super::{Text, Unpacker};
 use crate::json::{ADJACENT, ADJACENT_SENSITIVE, RESERVED};
 use serde::Deserializer;
+use serde::de::value::UnitDeserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
@@ -32,91 +33,57 @@ pub trait Variants<'de>: Sized {
     /// Returns the index of the variant with this name or alias.
     fn find(name: &str) -> Option<usize>;
     /// Reads what the variant holds.
-    fn variant<C: Content<'de>>(index: usize, content: C, fds: &Unpacker)
-    -> Result<Self, C::Error>;
+    fn variant<D: Deserializer<'de>>(
+        index: usize,
+        content: Content<D>,
+        fds: &Unpacker,
+    ) -> Result<Self, D::Error>;
 }
 
 /// What stands where a variant's content is expected.
 #[doc(hidden)]
-pub trait Content<'de>: Sized {
-    type Error: Error;
+#[derive(Debug)]
+pub enum Content<D> {
+    /// A value.
+    Value(D),
+    /// The parameters of a call: a unit variant takes `{}` or `[]`.
+    Params(D),
+    /// Nothing: the variant's name is alone, in a string.
+    Bare,
+    /// Nothing: there is a tag without the content member, which has this name.
+    Tagged(&'static str),
+}
 
+#[doc(hidden)]
+impl<'de, D: Deserializer<'de>> Content<D> {
     /// Reads nothing, for a unit variant.
-    fn unit(self, fds: &Unpacker) -> Result<(), Self::Error>;
-    /// Reads the only member of a newtype variant.
-    fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, Self::Error>;
-    /// Reads the members of a struct or tuple variant.
-    fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, Self::Error>;
-}
-
-/// Content that is a value.
-struct Value<D>(D);
-
-/// Content that is the parameters of a call: a unit variant takes `{}` or `[]`.
-pub(super) struct Params<D>(pub(super) D);
-
-/// Implements [`Content`] for what is read from a deserializer, by the way that it reads a unit variant.
-macro_rules! contents {
-    ($($of:ident: |$fds:ident, $from:ident| $unit:expr;)*) => {$(
-        impl<'de, D: Deserializer<'de>> Content<'de> for $of<D> {
-            type Error = D::Error;
-
-            fn unit(self, $fds: &Unpacker) -> Result<(), D::Error> {
-                let $from = self.0;
-                $unit
-            }
-
-            fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
-                newtype::<M, D>(fds, self.0)
-            }
-
-            fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
-                members::<M, D>(fds, self.0)
-            }
+    pub fn unit(self, fds: &Unpacker) -> Result<(), D::Error> {
+        match self {
+            Self::Value(from) => serde::Deserialize::deserialize(from),
+            Self::Params(from) => members::<NoArguments, D>(fds, from),
+            Self::Bare | Self::Tagged(_) => Ok(()),
         }
-    )*};
-}
-
-contents! {
-    Value: |_fds, from| serde::Deserialize::deserialize(from);
-    Params: |fds, from| members::<NoArguments, D>(fds, from);
-}
-
-/// A variant's name alone, in a string.
-struct Bare<E>(PhantomData<E>);
-
-impl<'de, E: Error> Content<'de> for Bare<E> {
-    type Error = E;
-
-    fn unit(self, _: &Unpacker) -> Result<(), E> {
-        Ok(())
     }
 
-    fn newtype<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
-        Err(E::invalid_type(Unexpected::UnitVariant, &"newtype variant"))
+    /// Reads the only member of a newtype variant.
+    pub fn newtype<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+        match self {
+            Self::Value(from) | Self::Params(from) => newtype::<M, D>(fds, from),
+            Self::Bare => {
+                let found = Unexpected::UnitVariant;
+                Err(D::Error::invalid_type(found, &"newtype variant"))
+            }
+            Self::Tagged(content) => M::new().finish(Absence::Content(content)),
+        }
     }
 
-    fn members<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
-        Err(M::RULES.unexpected(Unexpected::UnitVariant))
-    }
-}
-
-/// A tag without its content member, which has this name.
-struct Tagged<E>(&'static str, PhantomData<E>);
-
-impl<'de, E: Error> Content<'de> for Tagged<E> {
-    type Error = E;
-
-    fn unit(self, _: &Unpacker) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn newtype<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
-        M::new().finish(Absence::Content(self.0))
-    }
-
-    fn members<M: Members<'de>>(self, _: &Unpacker) -> Result<M::Value, E> {
-        Err(E::missing_field(self.0))
+    /// Reads the members of a struct or tuple variant.
+    pub fn members<M: Members<'de>>(self, fds: &Unpacker) -> Result<M::Value, D::Error> {
+        match self {
+            Self::Value(from) | Self::Params(from) => members::<M, D>(fds, from),
+            Self::Bare => Err(M::RULES.unexpected(Unexpected::UnitVariant)),
+            Self::Tagged(content) => Err(D::Error::missing_field(content)),
+        }
     }
 }
 
@@ -161,7 +128,7 @@ impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<V, E> {
-        find::<V, E>(name)?.with(Bare(PhantomData), self.0)
+        find::<V, E>(name)?.alone(Content::Bare, self.0)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
@@ -203,17 +170,17 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V, A::Error> {
         let [tag, content] = *self.names;
         let (mut which, mut value, mut tagged) = (None, None, false);
-        while let Some(found) = map.next_key_seed(Half(&self))? {
-            match found {
-                Found::Tag if !tagged => {
+        while let Some(name) = map.next_key::<Text<'_>>()? {
+            match &*name {
+                name if name == tag && tagged => return Err(A::Error::duplicate_field(tag)),
+                name if name == tag => {
                     tagged = true;
                     which = Some(map.next_value_seed(Tag::<V>(PhantomData))?);
                 }
-                Found::Tag => return Err(A::Error::duplicate_field(tag)),
-                Found::Content if value.is_some() => {
+                name if name == content && value.is_some() => {
                     return Err(A::Error::duplicate_field(content));
                 }
-                Found::Content => match which.take() {
+                name if name == content => match which.take() {
                     Some(which) => value = Some(map.next_value_seed(Held(which, self.fds))?),
                     None => {
                         return Err(A::Error::custom(format_args!(
@@ -221,14 +188,15 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
                         )));
                     }
                 },
-                Found::Other => {
+                name if self.strict => return Err(A::Error::unknown_field(name, self.names)),
+                _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
         match (value, which) {
             (Some(value), _) => Ok(value),
-            (None, Some(which)) => which.with(Tagged(content, PhantomData), self.fds),
+            (None, Some(which)) => which.alone(Content::Tagged(content), self.fds),
             (None, None) => Err(A::Error::missing_field(tag)),
         }
     }
@@ -247,43 +215,6 @@ impl<'de, V: Variants<'de>> Visitor<'de> for Adjacent<'_, V> {
     }
 }
 
-/// Which half of an adjacently tagged enum a member is.
-enum Found {
-    Tag,
-    Content,
-    Other,
-}
-
-/// The seed of such a member's name.
-struct Half<'a, 'f, V>(&'a Adjacent<'f, V>);
-
-impl<'de, V> DeserializeSeed<'de> for Half<'_, '_, V> {
-    type Value = Found;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Found, D::Error> {
-        from.deserialize_identifier(self)
-    }
-}
-
-impl<V> Visitor<'_> for Half<'_, '_, V> {
-    type Value = Found;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [tag, content] = self.0.names;
-        write!(f, "`{tag}` or `{content}`")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Found, E> {
-        let [tag, content] = self.0.names;
-        match name {
-            _ if name == *tag => Ok(Found::Tag),
-            _ if name == *content => Ok(Found::Content),
-            _ if self.0.strict => Err(E::unknown_field(name, self.0.names)),
-            _ => Ok(Found::Other),
-        }
-    }
-}
-
 /// Which variant a name means.
 enum Which<V> {
     Known(usize),
@@ -293,12 +224,16 @@ enum Which<V> {
 
 impl<V> Which<V> {
     /// Makes the variant of a name without a value beside it.
-    fn with<'de, C: Content<'de>>(self, content: C, fds: &Unpacker) -> Result<V, C::Error>
+    fn alone<'de, E: Error>(
+        self,
+        nothing: Content<UnitDeserializer<E>>,
+        fds: &Unpacker,
+    ) -> Result<V, E>
     where
         V: Variants<'de>,
     {
         match self {
-            Self::Known(index) => V::variant(index, content, fds),
+            Self::Known(index) => V::variant(index, nothing, fds),
             Self::Other(name, make) => Ok(make(UnknownVariant {
                 name,
                 content: None,
@@ -346,7 +281,7 @@ impl<'de, V: Variants<'de>> DeserializeSeed<'de> for Held<'_, V> {
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<V, D::Error> {
         match self.0 {
-            Which::Known(index) => V::variant(index, Value(from), self.1),
+            Which::Known(index) => V::variant(index, Content::Value(from), self.1),
             Which::Other(name, make) => Ok(make(UnknownVariant {
                 name,
                 content: Some(Copied.deserialize(from)?),

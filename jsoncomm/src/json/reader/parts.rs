@@ -1,8 +1,8 @@
 //! What is in an array or an object, part by part. Here an error gets the member or element that it is about.
 
+use super::Reader;
 use super::key::Key;
 use super::keys::{Keys, RESERVED};
-use super::{Reader, Step};
 use crate::json::Error;
 use crate::json::cursor::{Cursor, NO_KEY};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess};
@@ -37,17 +37,12 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        match self.from.step(b']', self.count == 0) {
-            Step::Part => {
-                self.count += 1;
-                match seed.deserialize(&mut *self.from) {
-                    Ok(value) => Ok(Some(value)),
-                    Err(error) => Err(self.blame(error)),
-                }
-            }
-            Step::End => Ok(None),
-            Step::Mistake => Err(self.from.no_part()),
+        if !self.from.step(b']', self.count == 0)? {
+            return Ok(None);
         }
+        self.count += 1;
+        let value = seed.deserialize(&mut *self.from);
+        value.map(Some).map_err(|error| self.blame(error))
     }
 }
 
@@ -86,11 +81,11 @@ impl<'r, 'k, 'de> Entries<'r, 'k, 'de> {
     #[inline(always)]
     fn next_key(&mut self) -> Result<bool, Error> {
         let is_first = std::mem::take(&mut self.is_first);
-        match self.from.step(b'}', is_first) {
-            Step::End => return Ok(false),
-            Step::Part if self.from.at.peek() == b'"' => {}
-            Step::Mistake if self.from.at.peek() != b'}' => return Err(self.from.no_part()),
-            Step::Part | Step::Mistake => return Err(self.from.syntax_error(NO_KEY)),
+        if !self.from.step(b'}', is_first)? {
+            return Ok(false);
+        }
+        if self.from.at.peek() != b'"' {
+            return Err(self.from.syntax_error(NO_KEY));
         }
         self.key = self.from.string()?;
         Ok(true)
