@@ -1,8 +1,6 @@
-//! Which bytes of a string need an escape, and how they are written.
+//! Which bytes of a string need an escape.
 //!
 //! 64 bytes are looked at at once, where `serde_json` looks at each: that is most of what a long string costs.
-
-use std::io::Write;
 
 /// Bytes that are looked at at once; the compiler turns that into a few instructions on wide registers.
 const WIDE: usize = 64;
@@ -13,7 +11,7 @@ const fn is_special(byte: u8) -> bool {
 }
 
 /// Counts the bytes at the front of `text` that stand for themselves.
-pub(crate) fn plain(text: &[u8]) -> usize {
+fn plain(text: &[u8]) -> usize {
     // Joined as bytes: the code for bools takes three times as long.
     let is_plain = |part: &&[u8]| {
         let special = |any, byte: &u8| any | u8::from(is_special(*byte));
@@ -94,45 +92,23 @@ const fn first(bits: u64) -> usize {
     bits.trailing_zeros() as usize / 8
 }
 
-/// Appends `text` without quotes, with the escapes that `serde_json` writes.
-pub(crate) fn put_escaped(out: &mut Vec<u8>, text: &str) {
-    let mut rest = text.as_bytes();
-    loop {
-        let (clean, special) = rest.split_at_checked(plain(rest)).unwrap_or_default();
-        out.extend_from_slice(clean);
-        let [byte, after @ ..] = special else {
-            return;
-        };
-        put_special(out, *byte);
-        rest = after;
-    }
-}
-
-/// Appends `text` as a JSON string.
+/// Appends `text` as a JSON string. `serde_json` writes one that needs escapes.
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
-    out.reserve(text.len() + 2);
-    out.push(b'"');
-    if text.len() < WIDE && plain_words(text.as_bytes()) == text.len() {
-        out.extend_from_slice(text.as_bytes());
+    let bytes = text.as_bytes();
+    let is_short = bytes.len() < WIDE;
+    let plain = if is_short {
+        plain_words(bytes)
     } else {
-        put_escaped(out, text);
-    }
-    out.push(b'"');
-}
-
-fn put_special(out: &mut Vec<u8>, byte: u8) {
-    let escape: &[u8; 2] = match byte {
-        b'"' => b"\\\"",
-        b'\\' => b"\\\\",
-        b'\x08' => b"\\b",
-        b'\t' => b"\\t",
-        b'\n' => b"\\n",
-        b'\x0c' => b"\\f",
-        b'\r' => b"\\r",
-        // Writing to a `Vec` cannot fail.
-        control => return drop(write!(out, "\\u{control:04x}")),
+        plain(bytes)
     };
-    out.extend_from_slice(escape);
+    if plain < bytes.len() {
+        // Writing to a `Vec` cannot fail.
+        return drop(serde_json::to_writer(out, text));
+    }
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(bytes);
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -314,25 +314,18 @@ impl<'de, M: Members<'de>> Visitor<'de> for MembersVisitor<'_, M> {
             length += 1;
         }
         if length == M::RULES.names.len() && seq.next_element::<IgnoredAny>()?.is_some() {
-            return Err(A::Error::invalid_length(length + 1, &TooMany(M::RULES)));
+            let (rules, plural) = (
+                &M::RULES as &dyn Expected,
+                if length == 1 { "" } else { "s" },
+            );
+            let expected = format!("{rules} with {length} element{plural}");
+            return Err(A::Error::invalid_length(length + 1, &&*expected));
         }
         members.finish(if M::RULES.arguments {
             Absence::Optional
         } else {
             Absence::Required
         })
-    }
-}
-
-/// Writes how many elements were expected: `struct Pair with 2 elements`.
-struct TooMany(MemberRules);
-
-impl Expected for TooMany {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = self.0.names.len();
-        let plural = if length == 1 { "" } else { "s" };
-        Expected::fmt(&self.0, f)?;
-        write!(f, " with {length} element{plural}")
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::PackPart;
 use super::few::Few;
+use crate::fds::Fds;
 use crate::limits::Depth;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
@@ -52,6 +53,11 @@ impl<'a> Packer<'a> {
         let mut fds = self.fds.borrow_mut();
         fds.push(fd);
         fds.len() - 1
+    }
+
+    /// Appends all of `fds`; returns false if one has another index here.
+    pub(super) fn push_all(&self, fds: &'a Fds) -> bool {
+        fds.iter().all(|(index, fd)| self.push(fd) == index)
     }
 
     /// Returns the number of descriptors so far.

@@ -4,6 +4,7 @@
 //! `probed` is taken depends on the type, by autoref specialization as in `select`. They require nothing of the type, so a
 //! program that compiles without a description compiles with one.
 
+use super::plain::set;
 use super::{Json, Pack, PackPart};
 use crate::shape::{Shape, Type};
 use std::any::type_name;
@@ -40,41 +41,30 @@ pub trait WrapperOfMessage {
     fn probed(&self) -> Shape;
 }
 
-impl<T: Pack + ToOwned + ?Sized> WrapperOfMessage for &&Probe<Cow<'_, T>> {
-    fn probed(&self) -> Shape {
-        T::shape()
-    }
-}
-
-/// Implements it for types that are written as the one value that they hold.
-macro_rules! transparent {
-    ($($of:ident)*) => {$(
-        impl<T: PackPart> WrapperOfMessage for &&Probe<$of<T>> {
+/// Implements it by the shape of what is held.
+macro_rules! wrappers {
+    ($([$($generics:tt)*] $of:ty: $shape:expr;)*) => {$(
+        impl<$($generics)*> WrapperOfMessage for &&Probe<$of> {
             fn probed(&self) -> Shape {
-                T::part_shape()
+                $shape
             }
         }
     )*};
 }
 
-transparent! { Json Wrapping Saturating Reverse Cell RefCell Mutex RwLock }
-
-impl<T: PackPart> WrapperOfMessage for &&Probe<BinaryHeap<T>> {
-    fn probed(&self) -> Shape {
-        <[T]>::shape()
-    }
-}
-
-impl<T: PackPart, H> WrapperOfMessage for &&Probe<HashSet<T, H>> {
-    fn probed(&self) -> Shape {
-        super::plain::set(Type::of::<T>())
-    }
-}
-
-impl<T: PackPart> WrapperOfMessage for &&Probe<BTreeSet<T>> {
-    fn probed(&self) -> Shape {
-        super::plain::set(Type::of::<T>())
-    }
+wrappers! {
+    [T: Pack + ToOwned + ?Sized] Cow<'_, T>: T::shape();
+    [T: PackPart] Json<T>: T::part_shape();
+    [T: PackPart] Wrapping<T>: T::part_shape();
+    [T: PackPart] Saturating<T>: T::part_shape();
+    [T: PackPart] Reverse<T>: T::part_shape();
+    [T: PackPart] Cell<T>: T::part_shape();
+    [T: PackPart] RefCell<T>: T::part_shape();
+    [T: PackPart] Mutex<T>: T::part_shape();
+    [T: PackPart] RwLock<T>: T::part_shape();
+    [T: PackPart] BinaryHeap<T>: <[T]>::shape();
+    [T: PackPart, H] HashSet<T, H>: set(Type::of::<T>());
+    [T: PackPart] BTreeSet<T>: set(Type::of::<T>());
 }
 
 /// A message.

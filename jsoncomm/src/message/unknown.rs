@@ -116,6 +116,15 @@ impl<'de> DeserializeSeed<'de> for Copy<'_> {
     }
 }
 
+/// Copies values that are one token.
+macro_rules! tokens {
+    ($($method:ident($of:ty))*) => {$(
+        fn $method<E: Error>(self, value: $of) -> Result<(), E> {
+            self.token(value)
+        }
+    )*};
+}
+
 impl<'de> Visitor<'de> for Copy<'_> {
     type Value = ();
 
@@ -127,25 +136,7 @@ impl<'de> Visitor<'de> for Copy<'_> {
         self.token(())
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.token(value)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.token(value)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.token(value)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.token(value)
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.token(value)
-    }
+    tokens! { visit_bool(bool) visit_i64(i64) visit_u64(u64) visit_f64(f64) visit_str(&str) }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Self(text) = self;

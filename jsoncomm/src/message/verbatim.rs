@@ -77,10 +77,8 @@ impl Pack for RawMessage {
         if length != json.len() {
             return Err(refuse("more than one value"));
         }
-        for (index, fd) in self.fds.iter() {
-            if fds.push(fd) != index {
-                return Err(refuse("descriptors would change their indices"));
-            }
+        if !fds.push_all(&self.fds) {
+            return Err(refuse("descriptors would change their indices"));
         }
         text.extend_from_slice(json.as_bytes());
         Ok(())

@@ -69,12 +69,9 @@ pub struct WithFds<T> {
 
 impl<T: Serialize> Pack for WithFds<T> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        for (index, fd) in self.fds.iter() {
-            if fds.push(fd) != index {
-                return Err(S::Error::custom(
-                    "descriptors of an untyped message would change their indices",
-                ));
-            }
+        if !fds.push_all(&self.fds) {
+            let reason = "descriptors of an untyped message would change their indices";
+            return Err(S::Error::custom(reason));
         }
         self.json.serialize(out)
     }

@@ -2,7 +2,7 @@
 
 use crate::json::Error;
 use serde::de::value::StrDeserializer;
-use serde::de::{Error as _, IgnoredAny, IntoDeserializer, Unexpected, Visitor};
+use serde::de::{Error as _, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -35,8 +35,8 @@ impl<'k, 'de> Key<'k, 'de> {
         serde_json::from_str::<IgnoredAny>(self.text()).is_ok()
     }
 
-    /// Reads the whole key as a number.
-    fn parse<N: FromStr>(&self) -> Option<N> {
+    /// Reads the whole key as a number or a boolean.
+    fn parse<T: FromStr>(&self) -> Option<T> {
         self.text().parse().ok().filter(|_| self.is_json())
     }
 
@@ -65,6 +65,19 @@ macro_rules! numbers {
     )*)*};
 }
 
+/// Reads values of which the key as a whole is the only form.
+macro_rules! parsed {
+    ($($method:ident $visit:ident)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.parse() {
+                Some(value) => visitor.$visit(value),
+                None => self.refuse(&visitor),
+            }
+        }
+    )*};
+}
+
 impl<'de> Deserializer<'de> for Key<'_, 'de> {
     type Error = Error;
 
@@ -82,30 +95,7 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
         f32: deserialize_f32;
     }
 
-    #[inline]
-    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.parse() {
-            Some(number) => visitor.visit_i128(number),
-            None => self.refuse(&visitor),
-        }
-    }
-
-    #[inline]
-    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.parse() {
-            Some(number) => visitor.visit_u128(number),
-            None => self.refuse(&visitor),
-        }
-    }
-
-    #[inline]
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.text() {
-            "true" => visitor.visit_bool(true),
-            "false" => visitor.visit_bool(false),
-            _ => self.refuse(&visitor),
-        }
-    }
+    parsed! { deserialize_i128 visit_i128 deserialize_u128 visit_u128 deserialize_bool visit_bool }
 
     #[inline]
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -137,12 +127,11 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
     #[inline]
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        name: &'static str,
-        variants: &'static [&'static str],
+        _: &'static str,
+        _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let text: StrDeserializer<'_, Error> = self.text().into_deserializer();
-        text.deserialize_enum(name, variants, visitor)
+        visitor.visit_enum(StrDeserializer::new(self.text()))
     }
 
     forward_to_deserialize_any! {
