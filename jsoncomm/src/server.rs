@@ -87,6 +87,7 @@ use datagrams::Datagrams;
 pub use endpoint::Endpoint;
 use lingering::Lingering;
 use listener::ListenerSource;
+use source::SourceAction;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
@@ -389,11 +390,7 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../doc/remove.md")]
     pub fn remove(&mut self, token: Token) -> bool {
-        if !self.context.is_here() {
-            return false;
-        }
-        let source = self.reactor.take(token.0);
-        source.map(|source| self.close(token.0, source)).is_some()
+        self.context.is_here() && self.act_on(token.0, |_| SourceAction::Close)
     }
 
     /// Sets how long the loop busy-polls before it sleeps, like `SO_BUSY_POLL` in [socket(7)]. Zero, the default, turns it

@@ -12,7 +12,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use std::collections::BTreeMap;
 use syn::ext::IdentExt;
-use syn::{Index, ItemTrait, Type};
+use syn::{Index, ItemTrait, Type, parse_quote};
 
 /// Expands `#[service]`.
 pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<TokenStream> {
@@ -303,18 +303,17 @@ fn reply(service: &Service, method: &Method) -> TokenStream {
         let ident = received.ident;
         quote!(#ident #text)
     };
-    let (call, context) = if method.call {
-        (Some(quote!(__call,)), Some(quote!(__call: &mut __p::Call,)))
+    let (verb, call, context) = if method.call {
+        let context = quote!(__call: &mut __p::Call,);
+        ("answer_call", Some(quote!(__call,)), Some(context))
     } else {
-        (None, None)
+        ("answer", None, None)
     };
     let values = method.arguments.iter().enumerate();
     let values = values.map(|(index, argument)| value(index, argument));
-    let verb = match (&method.output, method.call) {
-        (Some(ty), true) => outcome(ty, "answer_call"),
-        (Some(ty), false) => outcome(ty, "answer"),
-        (None, true) => quote!(__p::Incoming::oneway_call),
-        (None, false) => quote!(__p::Incoming::oneway),
+    let verb = match &method.output {
+        Some(ty) => outcome(ty, verb),
+        None => outcome(&parse_quote!(()), verb),
     };
     let reply = quote! {
         #verb::<#received>(__incoming, |#context __params| {

@@ -161,7 +161,7 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
-        Self::establish(Connector::new(address.into(), None), deadline)
+        Self::establish(address.into(), None, deadline)
     }
 
     /// Connects to the server at an address with this kind of socket.
@@ -185,7 +185,7 @@ impl Connection {
         kind: Kind,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        Self::establish(Connector::new(address.into(), Some(kind)), deadline)
+        Self::establish(address.into(), Some(kind), deadline)
     }
 
     /// Makes a connection of a connected socket, inherited or received, and takes ownership of it.
@@ -199,7 +199,8 @@ impl Connection {
         Ok(Self::new(transport, None))
     }
 
-    fn establish(mut connector: Connector, deadline: Instant) -> Result<Self, Error> {
+    fn establish(address: Address, kind: Option<Kind>, deadline: Instant) -> Result<Self, Error> {
+        let mut connector = Connector { address, kind };
         let transport = connector.connect(&Limits::default(), deadline)?;
         connector.make_absolute();
         Ok(Self::new(transport, Some(connector)))

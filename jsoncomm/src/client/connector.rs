@@ -11,15 +11,11 @@ use crate::transport::{self, Kind, Transport};
 /// The address of a server, and its kind of socket; `None` is either.
 #[derive(Debug)]
 pub(super) struct Connector {
-    address: Address,
-    kind: Option<Kind>,
+    pub(super) address: Address,
+    pub(super) kind: Option<Kind>,
 }
 
 impl Connector {
-    pub(super) fn new(address: Address, kind: Option<Kind>) -> Self {
-        Self { address, kind }
-    }
-
     /// Makes a relative path absolute, so that it means the same when the program changes its directory.
     pub(super) fn make_absolute(&mut self) {
         let relative = self.address.as_path().filter(|path| path.is_relative());
@@ -65,11 +61,16 @@ mod tests {
     use crate::sys::socket::{self, Kind};
     use std::os::fd::AsFd;
 
+    fn connector_to(address: Address) -> Connector {
+        let kind = None;
+        Connector { address, kind }
+    }
+
     #[test]
     fn a_server_is_gone_when_the_socket_at_its_address_is_closed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        let connector = Connector::new(Address::from(&path), None);
+        let connector = connector_to(Address::from(&path));
         assert!(!connector.server_is_gone(), "nothing is there");
         let server = socket::socket(Kind::Datagram).unwrap();
         let to = Address::from(&path).resolve().unwrap();
@@ -81,12 +82,12 @@ mod tests {
 
     #[test]
     fn a_relative_path_is_kept_as_an_absolute_one() {
-        let mut connector = Connector::new(Address::from("a/b.sock"), None);
+        let mut connector = connector_to(Address::from("a/b.sock"));
         connector.make_absolute();
         let here = std::env::current_dir().unwrap();
         assert_eq!(connector.address.as_path(), Some(&*here.join("a/b.sock")));
         let name = Address::abstract_name("a/b").unwrap();
-        let mut connector = Connector::new(name.clone(), None);
+        let mut connector = connector_to(name.clone());
         connector.make_absolute();
         assert_eq!(connector.address, name);
     }

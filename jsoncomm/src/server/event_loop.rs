@@ -58,37 +58,48 @@ impl<S> Server<S> {
     fn resume(&mut self) {
         for key in self.context.accounts.resumed.take() {
             let key = Key::from_bits(key);
-            if let Some(source) = self.reactor.take(key) {
-                let action = match &*source {
-                    Source::Connection(connection) => connection.writer.next(),
-                    _ => SourceAction::READ,
-                };
-                self.apply(key, source, action);
-            }
+            self.act_on(key, |source| match source {
+                Source::Connection(connection) => connection.writer.next(),
+                _ => SourceAction::READ,
+            });
         }
     }
 
     /// Does with a source what it has returned: puts it back, or closes it.
     pub(super) fn apply(&mut self, key: Key, source: Box<Source<S>>, action: SourceAction) {
+        let mut wake = None;
         match action {
             SourceAction::Keep => {}
-            SourceAction::At(time) => self.reactor.wake_at(key, time),
+            SourceAction::At(time) => wake = Some(time),
             SourceAction::Again(watch, until) => {
                 self.reactor.rearm(key, &source, watch);
-                if let Some(time) = until {
-                    self.reactor.wake_at(key, time);
-                }
+                wake = until;
             }
             SourceAction::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
             SourceAction::Ignore(until) => {
                 self.reactor.ignore(key, &source);
-                if let Some(time) = until {
-                    self.reactor.wake_at(key, time);
-                }
+                wake = until;
             }
             SourceAction::Close => return self.close(key, source),
         }
+        if let Some(time) = wake {
+            self.reactor.wake_at(key, time);
+        }
         self.reactor.put(key, source);
+    }
+
+    /// Takes a source out of the reactor, and does with it what `act` returns. Returns true if it was there.
+    pub(super) fn act_on(
+        &mut self,
+        key: Key,
+        act: impl FnOnce(&mut Source<S>) -> SourceAction,
+    ) -> bool {
+        let Some(mut source) = self.reactor.take(key) else {
+            return false;
+        };
+        let action = act(&mut source);
+        self.apply(key, source, action);
+        true
     }
 
     /// Removes a source that was taken out of the reactor, and closes it.

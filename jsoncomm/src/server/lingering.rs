@@ -60,9 +60,7 @@ impl<S> Server<S> {
         let source = Box::new(Source::Lingering(lingering));
         // Adding cannot fail, as nothing of it is watched.
         if let Ok(key) = self.reactor.add(source) {
-            if let Some(source) = self.reactor.take(key) {
-                self.apply(key, source, action);
-            }
+            self.act_on(key, |_| action);
         }
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::control::instant_after;
+use super::source::SourceAction;
 use super::{Server, Source};
 use crate::envelope;
 use crate::error::{Error, Fault};
 use crate::queue::{PostedReply, QueuedReply};
-use crate::reactor::{Key, Watch};
+use crate::reactor::Key;
 
 impl<S> Server<S> {
     /// Begins a graceful shutdown: [`run`](Server::run) returns as soon as all calls have their replies, and after `grace`
@@ -54,24 +55,16 @@ impl<S> Server<S> {
 
     /// Closes a listening source, and has others looked at once more, so that calls which wait there are refused.
     fn retire(&mut self, key: Key) {
-        let Some(mut source) = self.reactor.take(key) else {
-            return;
-        };
-        if let Source::Listener(_) = *source {
-            return self.close(key, source);
-        }
-        match &mut *source {
+        self.act_on(key, |source| match source {
+            Source::Listener(_) => SourceAction::Close,
             Source::Datagrams(endpoint) => {
                 endpoint.retire();
-                self.reactor.rearm(key, &source, Watch::Reading);
+                SourceAction::READ
             }
             // A connection with unsent replies is watched for room, and read from once they are sent.
-            Source::Connection(connection) if connection.waiting() == 0 => {
-                self.reactor.rearm(key, &source, Watch::Reading);
-            }
-            _ => {}
-        }
-        self.reactor.put(key, source);
+            Source::Connection(connection) if connection.waiting() == 0 => SourceAction::READ,
+            _ => SourceAction::Keep,
+        });
     }
 
     /// Ends the shutdown, if there is one and either nothing is left to do or its time is over. Returns true if it has
@@ -111,15 +104,12 @@ impl<S> Server<S> {
         });
         self.deliver(posts);
         for key in self.reactor.keys() {
-            let Some(source) = self.reactor.take(key) else {
-                continue;
-            };
-            match *source {
+            self.act_on(key, |source| match source {
                 Source::Datagrams(_) | Source::Connection(_) | Source::Lingering(_) => {
-                    self.close(key, source);
+                    SourceAction::Close
                 }
-                _ => self.reactor.put(key, source),
-            }
+                _ => SourceAction::Keep,
+            });
         }
     }
 }

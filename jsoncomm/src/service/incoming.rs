@@ -28,10 +28,7 @@ pub struct Incoming<'r, 't> {
 /// Omits all of the call but its name: arguments may be secret.
 impl fmt::Debug for Incoming<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming")
-            .field("service", &self.service)
-            .field("method", &self.method)
-            .finish_non_exhaustive()
+        f.debug_struct("Incoming").finish_non_exhaustive()
     }
 }
 
@@ -89,16 +86,6 @@ impl<'t> Incoming<'_, 't> {
         } else if call.deferred.is_some() {
             self.end_deferred();
         }
-    }
-
-    /// Decodes the arguments and runs a handler that returns nothing. A caller that sent an id receives `null`.
-    pub fn oneway<A: Members<'t>>(self, handler: impl FnOnce(A::Value)) {
-        self.answer::<A, ()>(handler);
-    }
-
-    /// Decodes the arguments and runs a handler that takes a [`Call`] and returns nothing.
-    pub fn oneway_call<A: Members<'t>>(self, handler: impl FnOnce(&mut Call, A::Value)) {
-        self.answer_call::<A, ()>(handler);
     }
 
     /// Decodes the params as request number `method` of an enum, and runs its handler.
