@@ -271,6 +271,32 @@ fn a_user_above_the_limit_of_unused_descriptors_is_disconnected() {
 }
 
 #[test]
+fn a_user_above_the_limit_by_refused_messages_is_disconnected() {
+    alone!();
+    let before = open_fds();
+    for text in [call(5, "none", "{}"), "no call".to_owned()] {
+        let mut limits = Limits::default();
+        (limits.user_descriptors, limits.accept_pause) = (2, HOUR);
+        let server = Running::with_limits(limits, Kind::Seqpacket, State::default(), |endpoint| {
+            endpoint.serve::<dyn Vault>()
+        });
+        let mut first = raw(&server, Kind::Seqpacket);
+        first.set_timeout(Some(Duration::from_secs(5)));
+        let mut ends = Vec::new();
+        for count in 1..=3 {
+            ends.push(send(&server, nested(), &first, &text));
+            let answer = first.receive::<WithFds<Value>>().unwrap().0.json;
+            assert!(answer["error"].is_object(), "{count}");
+        }
+        let end = first.receive::<WithFds<Value>>();
+        assert!(matches!(end, Err(Error::Closed)), "{text}: {:?}", end.err());
+        drop(ends);
+        server.stop();
+    }
+    assert_open_fds(before);
+}
+
+#[test]
 fn a_datagram_endpoint_reads_again_once_its_descriptors_are_closed() {
     alone!();
     let before = open_fds();

@@ -182,6 +182,8 @@ pub(super) fn dispatch_datagram<S>(
         None => routes.dispatch(state, dispatch),
         Some(fault) => dispatch.refuse(None, &fault),
     }
+    // Closed before the caller looks at what its user has left unused.
+    drop(std::mem::take(&mut dispatch.fds));
 }
 
 /// Makes the fault for a peer that the endpoint's rule does not authorize.
