@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use jsoncomm::message::EncodeError;
+use jsoncomm::message::Json;
 use jsoncomm::socket::Socket;
-use jsoncomm::{CallError, Connection, Error};
-use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
+use jsoncomm::{CallError, Connection, Endpoint, Error, Fault, Kind, Limits};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
+use serde_json::Value;
 
 #[jsoncomm::service(name = "test.log")]
 trait Log {
@@ -115,4 +117,52 @@ fn a_one_way_call_to_a_closed_server_fails_with_closed() {
         let error = log.line("not heard").unwrap_err();
         assert!(matches!(error, CallError::Closed), "{error:?}");
     }
+}
+
+/// Sends a one-way call and a call, each with a descriptor, to a server that must refuse both with this code. Asserts that
+/// the only reply is the call's.
+fn assert_only_the_call_is_replied_to(
+    limits: Limits,
+    kind: Kind,
+    code: i64,
+    serve: impl FnOnce(Endpoint<'_, Lines>) -> Endpoint<'_, Lines>,
+) {
+    let server = Running::with_limits(limits, kind, Lines::default(), serve);
+    let mut raw = Socket::connect(&server.path, kind).unwrap();
+    raw.set_timeout(Some(PATIENCE));
+    let null = File::open("/dev/null").unwrap();
+    for id in ["", r#","id":7"#] {
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","method":"test.log.sink","params":{{"sinks":[0]}}{id}}}"#);
+        send_raw(&raw, text.as_bytes(), &[null.as_fd()]).unwrap();
+    }
+    let (Json(reply), _) = raw.receive::<Json<Value>>().unwrap();
+    assert_eq!(
+        (&reply["id"], &reply["error"]["code"]),
+        (&7.into(), &code.into())
+    );
+    let (state, counts) = server.stop();
+    assert_eq!((state.sinks, counts.refused_with(code)), (0, 2));
+}
+
+#[test]
+fn a_one_way_call_with_too_many_descriptors_is_counted_and_gets_no_fault() {
+    alone!();
+    for kind in KINDS {
+        let mut limits = Limits::default();
+        limits.descriptors = 0;
+        let code = Fault::INVALID_DESCRIPTORS;
+        assert_only_the_call_is_replied_to(limits, kind, code, |endpoint| {
+            endpoint.serve::<dyn Log>()
+        });
+    }
+}
+
+#[test]
+fn a_one_way_call_of_an_unauthorized_datagram_sender_is_counted_and_gets_no_fault() {
+    alone!();
+    let (limits, code) = (Limits::default(), Fault::NOT_AUTHORIZED);
+    assert_only_the_call_is_replied_to(limits, Kind::Datagram, code, |endpoint| {
+        endpoint.authorize(|_| false).serve::<dyn Log>()
+    });
 }

@@ -34,7 +34,7 @@ use crate::limits::Depth;
 use crate::message::{self, Unpacker};
 
 pub(crate) use error::{ErrorObject, unreadable};
-pub(crate) use find::{find_id, front_id, looks_like_answer};
+pub(crate) use find::{MessageKind, find_id, front_id, kind_of};
 pub(crate) use id::Id;
 pub(crate) use write::{
     answers_to, write_call, write_cancel, write_document, write_end, write_error, write_fault,

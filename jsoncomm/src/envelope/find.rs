@@ -35,22 +35,47 @@ fn only(array: &str) -> Option<&str> {
     Cursor::new(inner).skip().ok().filter(|id| *id == inner)
 }
 
-/// Returns true if a text that cannot be read looks like a response. No reply must be sent to one.
-pub(crate) fn looks_like_answer(text: &[u8]) -> bool {
-    let names = || -> Option<bool> {
-        let mut members = ObjectReader::open(std::str::from_utf8(text).ok()?).ok()?;
-        let mut is_response = false;
-        while let Ok(Some(name)) = members.next_name() {
-            match &*name {
-                "method" => return Some(false),
-                "result" | "error" => is_response = true,
-                _ => {}
-            }
-            if members.raw().is_err() {
-                break;
-            }
-        }
-        Some(is_response)
+/// What a message is whose envelope has not been opened, or cannot be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum MessageKind {
+    /// A call with this id.
+    Call(Id<'static>),
+    /// A well-formed one-way call. No reply must be sent to it.
+    Notification,
+    /// It looks like a response. No reply must be sent to it.
+    Response,
+    /// Anything else, such as a text that is no JSON object.
+    Unknown,
+}
+
+/// Finds out what a text is, as far as it can be read. What is in its values is not checked.
+pub(crate) fn kind_of(text: &[u8]) -> MessageKind {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    let Ok(mut members) = ObjectReader::open(text) else {
+        return MessageKind::Unknown;
     };
-    names().unwrap_or(false)
+    let (mut id, mut has_method, mut has_result) = (None, false, false);
+    let is_whole = loop {
+        let name = match members.next_name() {
+            Ok(Some(name)) => name,
+            end => break end.is_ok(),
+        };
+        match &*name {
+            "method" => has_method = true,
+            "result" | "error" => has_result = true,
+            _ => {}
+        }
+        let Ok(value) = members.raw() else {
+            break false;
+        };
+        if name == "id" && id.is_none() {
+            id = Some(Id::from_json(value).map(Id::into_owned));
+        }
+    };
+    match id {
+        _ if has_result && !has_method => MessageKind::Response,
+        Some(Some(id)) => MessageKind::Call(id),
+        None if is_whole && has_method => MessageKind::Notification,
+        _ => MessageKind::Unknown,
+    }
 }

@@ -172,8 +172,30 @@ fn a_reply_is_recognized_by_its_members() {
     assert!(answer(r#"{"jsonrpc":"2.0","id":7,"result":1}"#));
     assert!(answer(r#"{"jsonrpc":"2.0","result":1,"id":7}"#));
     assert!(!answer(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#));
-    assert!(looks_like_answer(br#"{"id":7,"error":1,"bad"#));
-    assert!(!looks_like_answer(br#"{"result":1,"method":"m"}"#));
+}
+
+#[test]
+fn a_call_a_notification_and_a_response_are_told_apart_without_an_envelope() {
+    let call = || MessageKind::Call(Id::Number(7));
+    for (text, kind) in [
+        (r#"{"id":7,"method":"m","bad"#, call()),
+        (r#"{"result":1,"method":"m","id":7}"#, call()),
+        (r#"{"id":7,"id":8}"#, call()),
+        (r#"{"id":7,"error":1,"bad"#, MessageKind::Response),
+        (r#"{"result":1,"id":[]}"#, MessageKind::Response),
+        (
+            r#"{"params":{"a":[1]},"method":"m"}"#,
+            MessageKind::Notification,
+        ),
+        (r#"{"method":"m","params":{}"#, MessageKind::Unknown),
+        (r#"{"method":"m"} {}"#, MessageKind::Unknown),
+        (r#"{"method":"m","id":null}"#, MessageKind::Unknown),
+        ("{}", MessageKind::Unknown),
+        ("nope", MessageKind::Unknown),
+        ("", MessageKind::Unknown),
+    ] {
+        assert_eq!(kind_of(text.as_bytes()), kind, "{text}");
+    }
 }
 
 #[test]

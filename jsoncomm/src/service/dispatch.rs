@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::accounts::Accounts;
-use crate::envelope::{self, Envelope, Id};
+use crate::envelope::{self, Envelope, Id, MessageKind};
 use crate::error::{EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
@@ -125,24 +125,35 @@ impl Dispatch<'_> {
     /// Refuses the message with `fault`; `envelope` is what has been read of it. A caller whose id can be found is told,
     /// one whose message cannot be read is told with `"id":null`.
     ///
-    /// Nothing is sent at a bare endpoint, to a notification, or to what looks like a reply: two servers would exchange
-    /// faults for ever.
+    /// Nothing is sent in three cases:
+    ///
+    /// - At a bare endpoint, where no fault can be written.
+    /// - To a notification, whose caller expects nothing.
+    /// - To what looks like a response, or two servers would exchange faults for ever.
     #[cold]
     #[inline(never)]
     pub(crate) fn refuse(&mut self, envelope: Option<&Envelope<'_>>, fault: &Fault) {
         let is_malformed = MALFORMED.contains(&fault.code);
-        if self.bare {
-            self.note(EventKind::Refused(fault.code));
-        } else if envelope.is_none() && envelope::looks_like_answer(self.text) {
-            return self.note(EventKind::Ignored);
-        } else {
-            let id = envelope.and_then(Envelope::id).cloned();
-            let id = id.or_else(|| envelope::find_id(self.text));
-            if envelope.is_some() && id.is_none() && !is_malformed {
+        let kind = || match (
+            envelope.and_then(Envelope::id),
+            envelope::kind_of(self.text),
+        ) {
+            (Some(id), _) => MessageKind::Call(id.clone().into_owned()),
+            // The id may be after the member that is wrong.
+            (None, kind @ MessageKind::Call(_)) => kind,
+            (None, _) if envelope.is_some() => MessageKind::Notification,
+            (None, kind) => kind,
+        };
+        let kind = (!self.bare).then(kind);
+        match kind {
+            None => self.note(EventKind::Refused(fault.code)),
+            Some(MessageKind::Response) => return self.note(EventKind::Ignored),
+            Some(MessageKind::Call(id)) => self.send_fault(Some(&id), fault),
+            // A message that is malformed is no notification, even without an id: JSON-RPC has a fault for it.
+            Some(MessageKind::Notification) if !is_malformed => {
                 self.note(EventKind::Refused(fault.code));
-            } else {
-                self.send_fault(id.as_ref(), fault);
             }
+            Some(MessageKind::Notification | MessageKind::Unknown) => self.send_fault(None, fault),
         }
         if is_malformed {
             self.sink.count_malformed(self.context);
