@@ -480,11 +480,11 @@ fn mark(cx: &Ctxt, attributes: &[Attribute], name: &'static str, slot: &mut Opti
 fn no_mark(cx: &Ctxt, attributes: &[Attribute]) {
     let text = "`#[fd]` belongs on the field that holds the descriptor";
     misplaced(cx, attributes, "fd", text);
-    no_sensitive(cx, attributes, "field");
+    refuse_sensitive(cx, attributes, "field");
 }
 
 /// Refuses `#[sensitive]` on anything but a field or an argument.
-pub(crate) fn no_sensitive(cx: &Ctxt, attributes: &[Attribute], what: &str) {
+pub(crate) fn refuse_sensitive(cx: &Ctxt, attributes: &[Attribute], what: &str) {
     let text = format!("`#[sensitive]` belongs on each {what} that is sensitive");
     misplaced(cx, attributes, "sensitive", &text);
 }

@@ -1,4 +1,4 @@
-//! Whether a type can be a message: each error is reported at its own token, and says what to write instead.
+//! Checks that a type can be a message. Each error is reported at its own token, and says what to write instead.
 
 pub(crate) mod service;
 mod types;
@@ -71,7 +71,7 @@ fn arguments(cx: &Ctxt, message: &Message) {
     }
 }
 
-/// Generated code can reach the library. One error instead of one for each name in it.
+/// Checks that generated code can reach the library. One error instead of one for each name in it.
 fn library(cx: &Ctxt, given: Option<&Path>, of: &Ident, attribute: &str) {
     if let (None, Some(name)) = (given, library::other_name()) {
         let text = format!(
@@ -103,7 +103,7 @@ fn is_generated(name: &str) -> bool {
     GENERATED.split(' ').any(|known| known == name) || counted("__Members") || counted("__f")
 }
 
-/// The names of a type and its parameters.
+/// Checks the names of a type and its parameters.
 fn parameters(cx: &Ctxt, message: &Message) {
     generated_names(cx, &message.ident);
     generated_names(cx, &message.generics.params);
@@ -114,7 +114,7 @@ fn parameters(cx: &Ctxt, message: &Message) {
     }
 }
 
-/// A field's type and functions, as generated code repeats them.
+/// Checks a field's type and functions, which generated code repeats. For arguments as well.
 fn field(cx: &Ctxt, field: &Field) {
     let attrs = &field.attrs;
     types::spelled(cx, &field.ty);
@@ -126,7 +126,7 @@ fn field(cx: &Ctxt, field: &Field) {
     }
 }
 
-/// `schema` needs a feature of the library.
+/// Checks that the library has the feature that `schema` needs.
 fn schema(cx: &Ctxt, path: Option<&Path>) {
     if let (Some(path), false) = (path, cfg!(feature = "schema")) {
         let text = "`schema` needs the library's feature of that name: write `features = [\"schema\"]` in Cargo.toml";
@@ -134,7 +134,7 @@ fn schema(cx: &Ctxt, path: Option<&Path>) {
     }
 }
 
-/// A field that is a descriptor, or has `#[fd]`.
+/// Checks that a field that is a descriptor has `#[fd]`. Arguments are checked by `service::fds`.
 fn descriptor(cx: &Ctxt, field: &Field) {
     let attrs = &field.attrs;
     fd_and_with(cx, field);
@@ -145,6 +145,7 @@ fn descriptor(cx: &Ctxt, field: &Field) {
     }
 }
 
+/// Checks that a field or argument has only one of `#[fd]` and `with`.
 fn fd_and_with(cx: &Ctxt, field: &Field) {
     if let (Some(_), Some(with)) = (&field.attrs.fd, &field.attrs.with_path) {
         let text = "`#[fd]` says how the field travels: remove one of the two";
@@ -152,7 +153,7 @@ fn fd_and_with(cx: &Ctxt, field: &Field) {
     }
 }
 
-/// The variant that is read for names that the enum does not have.
+/// Checks the variant that is read for names that the enum does not have.
 fn other(cx: &Ctxt, variants: &[Variant], request: bool) {
     let others = variants.iter();
     let others = others.filter_map(|v| Some((v, v.attrs.other.as_ref()?)));
@@ -177,7 +178,7 @@ fn other(cx: &Ctxt, variants: &[Variant], request: bool) {
     }
 }
 
-/// With `#[message(serde)]` serde does everything, and cannot carry descriptors.
+/// Checks a type with `#[message(serde)]`: serde does everything, and cannot carry descriptors.
 fn delegate(cx: &Ctxt, message: &Message, path: &Path) {
     for (field, _) in message.fields() {
         let text = "`#[message(serde)]` leaves the type to serde, which cannot carry descriptors";
@@ -227,7 +228,7 @@ fn refusal(path: &Path, fds: bool) -> String {
     format!("{why}: {}", if fds { instead } else { SERDE })
 }
 
-/// `tag` and `content` only go together, and on an enum.
+/// Checks that `tag` and `content` are together, and on an enum.
 fn tags(cx: &Ctxt, message: &Message) {
     match (&message.attrs.tag, &message.attrs.content, &message.shape) {
         (Some(tag), Some(_), Shape::Struct(_)) => cx.error(tag, "`tag` belongs on an enum"),
@@ -246,7 +247,7 @@ fn tags(cx: &Ctxt, message: &Message) {
     }
 }
 
-/// Attributes of the type that have no meaning for its kind.
+/// Refuses attributes of the type that have no meaning for its kind.
 fn placement(cx: &Ctxt, message: &Message) {
     let attrs = &message.attrs;
     let (default, transparent) = (attrs.default.as_ref(), attrs.transparent.as_ref());
@@ -268,7 +269,7 @@ fn placement(cx: &Ctxt, message: &Message) {
     }
 }
 
-/// An enum of requests, whose variants are methods.
+/// Checks an enum of requests, whose variants are methods.
 fn request(cx: &Ctxt, message: &Message) {
     let attrs = &message.attrs;
     let Some(reply) = &attrs.reply else {
@@ -296,7 +297,7 @@ fn request(cx: &Ctxt, message: &Message) {
     }
 }
 
-/// A service's name is words with dots between them. `rpc.` is reserved by JSON-RPC.
+/// Checks that a service's name is words with dots between them. `rpc.` is reserved by JSON-RPC.
 fn service_name(cx: &Ctxt, name: &LitStr) {
     if !is_service_name(&name.value()) {
         let text = "a service's name is made of letters, digits, `_`, `-` and single dots, as in `example.files`, and does \
@@ -309,13 +310,13 @@ fn is_service_name(name: &str) -> bool {
     name.split('.').all(is_word) && name.split('.').next() != Some("rpc")
 }
 
-/// Returns true for what stands between the dots of a name.
+/// Returns true if `word` can be a part of a name between two dots.
 fn is_word(word: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !word.is_empty() && word.bytes().all(fits)
 }
 
-/// One variant of a request enum.
+/// Checks one variant of a request enum.
 fn method(cx: &Ctxt, variant: &Variant, service: bool) {
     let (attrs, ident) = (&variant.attrs, &variant.ident);
     let text = "a method cannot be skipped: remove the variant";
@@ -333,7 +334,7 @@ fn method(cx: &Ctxt, variant: &Variant, service: bool) {
     }
 }
 
-/// The fields of a struct or variant.
+/// Checks the fields of a struct or variant together.
 fn members(cx: &Ctxt, body: &Body, defaults: bool) {
     if body.style == Style::Named {
         distinct(cx, body.read().map(|field| (&field.member, &field.names)));

@@ -146,7 +146,7 @@ pub(crate) fn split<T: Clone>(
     Ok((ser, de))
 }
 
-/// Skips the value behind the name.
+/// Skips the value after the name.
 pub(crate) fn skip(meta: &ParseNestedMeta) -> syn::Result<()> {
     if meta.input.peek(Token![=]) {
         meta.value()?.parse::<Expr>()?;

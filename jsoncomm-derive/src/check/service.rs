@@ -1,4 +1,4 @@
-//! Whether a trait can be a service.
+//! Checks that a trait can be a service.
 
 mod bounds;
 mod signature;
@@ -16,7 +16,7 @@ use syn::{Attribute, Pat, TraitItem};
 pub(crate) fn service(cx: &Ctxt, service: &Service) {
     options(cx, service);
     let item = &service.item;
-    attr::no_sensitive(cx, &item.attrs, "argument");
+    attr::refuse_sensitive(cx, &item.attrs, "argument");
     if !item.generics.params.is_empty() {
         cx.error(&item.generics, "a service trait has no parameters");
     }
@@ -34,7 +34,7 @@ pub(crate) fn service(cx: &Ctxt, service: &Service) {
         check::arguments(cx, &method.described(service));
     }
     names(cx, service);
-    bounds::required(cx, service);
+    bounds::check(cx, service);
 }
 
 fn options(cx: &Ctxt, service: &Service) {
@@ -53,8 +53,8 @@ fn options(cx: &Ctxt, service: &Service) {
 }
 
 fn method(cx: &Ctxt, method: &Method) {
-    attr::no_sensitive(cx, &method.others, "argument");
-    hidden(cx, &method.others);
+    attr::refuse_sensitive(cx, &method.others, "argument");
+    refuse_in_cfg_attr(cx, &method.others);
     signature::modifiers(cx, &method.signature);
     signature::receiver(cx, &method.signature);
     for argument in &method.arguments {
@@ -68,7 +68,7 @@ fn argument(cx: &Ctxt, argument: &Argument) {
     let conditional = others.find(|one| one.path().is_ident("cfg"));
     let text = "an argument of a service cannot be conditional: put `#[cfg(...)]` on the method";
     cx.error_at(conditional, text);
-    hidden(cx, &argument.others);
+    refuse_in_cfg_attr(cx, &argument.others);
     let pattern = &argument.pattern;
     if !matches!(pattern, Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none()) {
         let text = "an argument needs a name, which is its name on the wire";
@@ -77,16 +77,16 @@ fn argument(cx: &Ctxt, argument: &Argument) {
     signature::argument(cx, argument);
     fds(cx, argument);
     let borrow = argument.attrs.borrow.as_ref().map(|(path, _)| path);
-    let text = "an argument is borrowed while the call is handled: remove `borrow`";
+    let text = "an argument needs no `borrow`: it may always borrow from the message";
     cx.error_at(borrow, text);
     if argument.attrs.fd.is_some() || argument.kind != ArgumentKind::Value {
-        let text = "the function takes one type, and the stub lends a value of another: take the argument by value, \
-                    without `#[fd]`";
+        let text = "`default = \"...\"`, `skip_serializing_if` and `with` need an argument by value without `#[fd]`: the \
+                    client's stub passes a reference, which the function does not accept";
         cx.error_at(argument.function(), text);
     }
 }
 
-/// Descriptors have `#[fd]`, and are taken by value.
+/// Checks that descriptors have `#[fd]` and are taken by value.
 fn fds(cx: &Ctxt, argument: &Argument) {
     let (ty, ident) = (&argument.ty, &argument.ident);
     if argument.attrs.fd.is_some() {
@@ -99,7 +99,7 @@ fn fds(cx: &Ctxt, argument: &Argument) {
     let inside = argument_of(ty, "Option").or(argument_of(ty, "Vec"));
     if let Some(name) = descriptor(inside.unwrap_or(ty)) {
         let text = format!(
-            "a descriptor travels beside the JSON: write `#[fd] {ident}: ...`; a type of your own with this name is \
+            "a descriptor travels beside the JSON: write `#[fd] {ident}: ...`; if `{name}` is a type of your own, write \
              `self::{name}`"
         );
         cx.error(ty, text);
@@ -107,7 +107,7 @@ fn fds(cx: &Ctxt, argument: &Argument) {
 }
 
 /// Refuses attributes inside `cfg_attr` that the macro has to read: it does not know whether the condition is true.
-fn hidden(cx: &Ctxt, attributes: &[Attribute]) {
+fn refuse_in_cfg_attr(cx: &Ctxt, attributes: &[Attribute]) {
     const READ: [&str; 5] = ["cfg", "oneway", "fd", "sensitive", "serde"];
     let conditional = attributes.iter().filter_map(attr::conditional);
     let text = "write this outside of `cfg_attr`, where the macro can see it";
@@ -118,7 +118,7 @@ fn hidden(cx: &Ctxt, attributes: &[Attribute]) {
     }
 }
 
-/// Each name is a word and leads to one method. Which of several conditional methods exists is not known here.
+/// Checks that each name is a word and leads to one method. Which of several conditional methods exists is not known here.
 fn names(cx: &Ctxt, service: &Service) {
     let mut known = BTreeMap::new();
     for method in &service.methods {

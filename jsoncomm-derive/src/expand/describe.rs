@@ -161,7 +161,7 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
     )
 }
 
-/// Writes the fields that are read or written, with a comma behind each.
+/// Writes the fields that are read or written, with a comma after each.
 fn fields(message: &Message, body: &Body) -> TokenStream {
     let each = |field: &Field| {
         let (attrs, docs, ty) = (&field.attrs, &field.docs, ty(message, field));

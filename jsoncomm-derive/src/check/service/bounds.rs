@@ -7,7 +7,7 @@ use quote::ToTokens;
 use syn::{TypeParamBound, WherePredicate};
 
 /// Bounds on `Self` leave the trait fit for `dyn`, and do not depend on a condition.
-pub(super) fn required(cx: &Ctxt, service: &Service) {
+pub(super) fn check(cx: &Ctxt, service: &Service) {
     let clause = service.required.iter().flat_map(bounds);
     for bound in service.item.supertraits.iter().chain(clause) {
         if is_sized(bound) || takes_self(bound.to_token_stream()) {
