@@ -328,11 +328,11 @@ pub fn lingering() -> Slow {
     Slow { fd, end }
 }
 
-/// Returns a socket whose unread message carries a connection as of [`lingering`].
+/// Returns a socket whose unread message carries a connection that is slow to close, made by [`lingering`].
 ///
 /// # Panics
 ///
-/// As [`lingering`].
+/// If [`lingering`] panics, or no socket can be made.
 pub fn nested() -> Slow {
     let (near, through) = UnixDatagram::pair().expect("a pair");
     let Slow { fd, end } = lingering();

@@ -201,7 +201,7 @@ impl Account {
 
 impl Discard for Account {
     fn discard(self: Arc<Self>, fds: Vec<OwnedFd>) {
-        if !self.closer.is_here() {
+        if !self.closer.is_own_process() {
             // Closed without changing their options: the parent may use them.
             return;
         }

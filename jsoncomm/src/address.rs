@@ -195,7 +195,7 @@ fn too_long(length: usize, limit: usize) -> AddressProblem {
 }
 
 impl fmt::Display for Address {
-    /// Writes a path, or an abstract name behind `@`, both escaped.
+    /// Writes a path, or an abstract name after `@`, both escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.as_path(), self.as_abstract_name()) {
             (Some(path), _) => write!(f, "{}", path.as_os_str().as_encoded_bytes().escape_ascii()),

@@ -37,8 +37,8 @@ pub(crate) use error::{ErrorObject, unreadable};
 pub(crate) use find::{MessageKind, find_id, front_id, kind_of};
 pub(crate) use id::Id;
 pub(crate) use write::{
-    answers_to, write_call, write_cancel, write_document, write_end, write_error, write_fault,
-    write_item, write_result,
+    response_matcher, write_call, write_cancel, write_document, write_end, write_error,
+    write_fault, write_item, write_result,
 };
 
 use object::ObjectReader;
@@ -146,7 +146,7 @@ impl<'t> Envelope<'t> {
         found
     }
 
-    /// Reads the members behind the body, to the end.
+    /// Reads the members after the body, to the end.
     #[inline]
     fn finish(&mut self) -> Result<(), Fault> {
         if self.timeout.is_none() {
@@ -304,7 +304,7 @@ impl<'t> Envelope<'t> {
     }
 
     /// Returns true if this looks like a response. No reply is ever sent to one.
-    pub(crate) fn is_answer(&self) -> bool {
+    pub(crate) fn is_response(&self) -> bool {
         self.method.is_none() && matches!(self.part(), Some(Part::Result | Part::Error))
     }
 

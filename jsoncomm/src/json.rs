@@ -1,8 +1,10 @@
 //! JSON text to serde and back: strict, fast, with errors that name the value.
 //!
 //! Text, numbers, arrays and objects are read and written here. `serde_json` does what it is better at: it reads and writes
-//! strings with escapes, finds the end of floats, writes floats, wide integers and the keys of maps, and decides whether numbers keep every digit (its feature `arbitrary_precision`).
-//! What its own types (`RawValue`, `Number`) pass through serde under [reserved names](RESERVED) is passed on.
+//! strings with escapes, finds the end of floats, writes floats, wide integers and the keys of maps, and decides whether
+//! numbers keep every digit (its feature `arbitrary_precision`).
+//! The values that the types of `serde_json` (`RawValue`, `Number`) pass through serde under [reserved names](RESERVED)
+//! are read and written too.
 //!
 //! | part | subject |
 //! |---|---|
@@ -10,7 +12,7 @@
 //! | `reader` | a [`Deserializer`](serde::Deserializer) that refuses repeated keys, inexact integers and deep nesting |
 //! | `writer` | a [`Serializer`](serde::Serializer) that refuses NaN, infinity and deep nesting |
 //! | `escape` | which bytes of a string need an escape |
-//! | `depth` | the same limit of nesting for a text that is not read or written by type |
+//! | `depth` | the depth and size of texts that are not read or written by type |
 //! | `error` | a cause and the path to the value that is to blame |
 
 mod cursor;

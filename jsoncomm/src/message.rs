@@ -439,7 +439,7 @@ pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
     Ok(message)
 }
 
-/// Refuses a text with more than white space behind its first `length` bytes.
+/// Refuses a text with more than white space after its first `length` bytes.
 pub(crate) fn check_end(text: &str, length: usize) -> Result<(), DecodeError> {
     let mut at = Cursor::new(text);
     at.advance(length);
@@ -468,7 +468,7 @@ pub(crate) fn decode_arguments<'de, M: Members<'de>>(
     front(rest, fds, |reader| members::<M, _>(fds, reader))
 }
 
-/// Reads what variant `method` of a request holds from the front of `rest`; as [`decode_front`].
+/// Reads what variant `method` of a request holds from the front of `rest`. Returns what [`decode_front`] returns.
 pub(crate) fn decode_params<R: Request>(
     method: usize,
     rest: &str,
@@ -487,7 +487,7 @@ fn front<'de, T>(
     reader.finish(read).map_err(|error| fds.explain(error))
 }
 
-/// Reads one value from the front of `text` by all rules, keeps nothing of it and returns how many bytes it took.
+/// Reads one value from the front of `text` with every check, keeps nothing of it and returns how many bytes it took.
 pub(crate) fn skip_front(text: &str, depth: Depth) -> Result<usize, DecodeError> {
     let mut reader = Reader::new(text, depth);
     let skipped = reader.skip();

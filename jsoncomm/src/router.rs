@@ -178,7 +178,7 @@ impl<S> Routes<S> {
     /// Dispatches a message that calls no method of a service, or any message while the server shuts down.
     #[inline(never)]
     fn dispatch_other(&self, state: &mut S, mut incoming: Incoming<'_, '_>) {
-        if incoming.envelope.is_answer() {
+        if incoming.envelope.is_response() {
             return incoming.dispatch.note(EventKind::Ignored);
         }
         let Some(method) = incoming.envelope.method().map(str::to_owned) else {

@@ -390,7 +390,7 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../doc/remove.md")]
     pub fn remove(&mut self, token: Token) -> bool {
-        self.context.is_here() && self.act_on(token.0, |_| SourceAction::Close)
+        self.context.is_own_process() && self.act_on(token.0, |_| SourceAction::Close)
     }
 
     /// Sets how long the loop busy-polls before it sleeps, like `SO_BUSY_POLL` in [socket(7)]. Zero, the default, turns it
@@ -443,7 +443,7 @@ impl<S> Server<S> {
 
     /// Fails in a forked child, where everything that the loop uses is shared with the parent.
     fn check_process(&self) -> Result<(), Error> {
-        if self.context.is_here() {
+        if self.context.is_own_process() {
             Ok(())
         } else {
             Err(Error::Forked)
@@ -455,7 +455,7 @@ impl<S> Drop for Server<S> {
     /// Closes everything. Replies that are kept are no longer wanted, and posted changes are dropped. What peers have sent
     /// and was not read is closed by another thread, as closing it can take long.
     fn drop(&mut self) {
-        if !self.context.is_here() {
+        if !self.context.is_own_process() {
             return;
         }
         self.context.pending.close();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// A short timeout, after which the loop of the test continues.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// The same types with std's derive, and the placeholder as their sensitive value.
+/// Copies of the types below with std's derive, and the placeholder as their sensitive value.
 mod std_derive {
     use std::fmt::{Debug, Formatter, Result};
 

@@ -21,7 +21,7 @@ use crate::sys::lock;
 /// The order in which a socket's messages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// As sent: the socket has one peer.
+    /// The order in which they were sent: the socket has one peer.
     Sent,
     /// Any: it has several.
     Any,

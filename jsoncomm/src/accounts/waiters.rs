@@ -63,7 +63,7 @@ impl Waiters {
 
     /// Resumes the first `room` sources, after something has been closed.
     pub(super) fn resume(&self, resumed: &Resumed, room: impl FnOnce() -> usize) {
-        if !resumed.origin.is_here() {
+        if !resumed.origin.is_own_process() {
             // In a forked child nothing waits, and a thread that it lacks may hold the lock.
             return;
         }

@@ -92,7 +92,7 @@ pub(crate) struct BoundPath {
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        if self.origin.is_here() {
+        if self.origin.is_own_process() {
             // Not reported: a file that stays is replaced by the next start.
             let _ = self.location.remove(self.identity);
         }

@@ -150,8 +150,8 @@ impl Connection {
     /// calls meanwhile. Any number of calls may be in flight on a connection, and be answered in any order.
     ///
     /// Replies that have come before the server closes are kept, with one exception: if a [`Kind::Datagram`] server is
-    /// gone, the next call that is sent has the kernel discard what is in the socket. Replies that came in the last
-    /// 50 ms can be lost then: their calls end with [`CallError::Closed`].
+    /// gone, the next call that is sent has the kernel discard what is in the socket. Replies that came in the 10 ms
+    /// before, or while that call waited for room, can be lost then: their calls end with [`CallError::Closed`].
     ///
     /// # Errors
     ///

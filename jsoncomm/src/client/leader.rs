@@ -13,8 +13,8 @@ use crate::sys::OsError;
 use crate::sys::control::Wait;
 use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 
-/// How many datagrams are received from a server that is gone. Its last are among them: the kernel queues no more for a
-/// socket unless `max_dgram_qlen` says so ([unix(7)]).
+/// After the server is gone, at most this many queued datagrams are read. A socket's queue is shorter (`max_dgram_qlen` in
+/// [unix(7)]), so all its last replies are among them.
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 const REMAINING_MAX: usize = 1024;
@@ -31,10 +31,10 @@ pub(super) enum Until {
 pub(super) struct Leadership<'s>(&'s Shared);
 
 impl Leadership<'_> {
-    /// Hands over after `last`, with the table locked once for both.
-    pub(super) fn hand_over<R>(self, last: impl FnOnce(&mut Table) -> R) -> R {
-        // Dropped, it would hand over again.
-        ManuallyDrop::new(self).0.hand_over(last)
+    /// Hands over after `before`, with the table locked once for both.
+    pub(super) fn hand_over<R>(self, before: impl FnOnce(&mut Table) -> R) -> R {
+        // `ManuallyDrop`, because `drop` hands over too.
+        ManuallyDrop::new(self).0.hand_over(before)
     }
 }
 
@@ -105,8 +105,8 @@ impl<'s> Leader<'s> {
             .receive_by(&mut self.inbox, deadline, Instant::now())
     }
 
-    /// Receives from a datagram server, and checks from time to time that it still exists, however much others send
-    /// meanwhile.
+    /// Receives from a datagram server, and checks from time to time that it still exists, even if other
+    /// processes keep sending to this socket.
     fn receive_and_check(&mut self, deadline: Option<Instant>) -> Result<ReceiveOutcome, OsError> {
         loop {
             if let Some(remaining) = &mut self.remaining {
@@ -131,7 +131,8 @@ impl<'s> Leader<'s> {
                 {
                     ReceiveOutcome::Empty if Some(until) != deadline => {}
                     ReceiveOutcome::Empty => {
-                        // Calls with short deadlines must not keep the check from being made.
+                        // The deadline came before this thread's check. If every call is that short, no thread gets to
+                        // check, so the connection's shared timer is asked.
                         gone = self.leadership.0.server_is_due_and_gone(&self.transport);
                         if !gone {
                             return Ok(ReceiveOutcome::Empty);
@@ -181,6 +182,7 @@ impl<'s> Leader<'s> {
             damage: datagram.damage,
             more,
         };
+        // Not `_`: dropped after the table is unlocked, since closing its descriptors may be slow.
         let (delivered, _rejected) = self.leadership.0.lock().deliver(target, reply);
         delivered
     }
@@ -240,10 +242,10 @@ impl Shared {
         }
     }
 
-    /// Chooses the next leader after `last` and wakes it, with the table locked once for both.
-    fn hand_over<R>(&self, last: impl FnOnce(&mut Table) -> R) -> R {
+    /// Chooses the next leader after `before` and wakes it, with the table locked once for both.
+    fn hand_over<R>(&self, before: impl FnOnce(&mut Table) -> R) -> R {
         let mut table = self.lock();
-        let result = last(&mut table);
+        let result = before(&mut table);
         let next = table.choose_leader();
         drop(table);
         if let Some(next) = next {

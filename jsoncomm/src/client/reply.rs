@@ -114,7 +114,7 @@ pub(super) fn read_item<T: Message, E: Message>(
         let ended = item.is_err();
         return (Some(item), ended);
     }
-    // If the text is damaged behind the `null`, `read_as` returns the error. Foreign servers may end with an item.
+    // If the text is damaged after the `null`, `read_as` returns the error. Foreign servers may end with an item.
     let empty = Envelope::open(&reply.text, reply.depth)
         .is_ok_and(|mut envelope| envelope.has_null_result() && envelope.skip().is_ok());
     let item = (!empty).then(|| reply.read_as(Parts::Many));

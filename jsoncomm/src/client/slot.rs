@@ -88,7 +88,7 @@ impl Slot {
         reply: BufferedReply,
         budget: usize,
     ) -> Result<(), BufferedReply> {
-        /// As many small ones as a budget of 1 MiB holds at 1 KiB each.
+        /// The number of replies of 1 KiB in a budget of 1 MiB.
         const COUNT: usize = 1024;
         if self.ended {
             return Err(reply);

@@ -57,7 +57,7 @@ impl Shared {
     /// called before the table is locked: in the child, it may be locked by a thread that does not exist there.
     #[inline]
     pub(super) fn check_process(&self) -> Result<(), Error> {
-        let here = self.origin.is_here();
+        let here = self.origin.is_own_process();
         here.then_some(()).ok_or(Error::Forked)
     }
 

@@ -10,7 +10,7 @@ use crate::message::{self, Unpacker};
 /// Reads the members of one JSON object, in their order.
 #[derive(Debug, Clone)]
 pub(super) struct ObjectReader<'t> {
-    /// Before or behind a member, or before a value.
+    /// Before or after a member, or before a value.
     pub(super) at: Cursor<'t>,
     started: bool,
 }
@@ -29,7 +29,7 @@ impl<'t> ObjectReader<'t> {
         Ok(Self { at, started })
     }
 
-    /// Starts behind a member of an object, so many bytes from its beginning.
+    /// Starts after a member of an object, so many bytes from its beginning.
     #[inline]
     pub(super) fn behind(text: &'t str, bytes: usize) -> Self {
         let (mut at, started) = (Cursor::new(text), true);
@@ -78,7 +78,7 @@ impl<'t> ObjectReader<'t> {
         self.at.skip().map_err(not_json)
     }
 
-    /// Skips the value of an unknown member, by all rules.
+    /// Skips the value of an unknown member, with every check.
     pub(super) fn skip(&mut self) -> Result<(), Fault> {
         let skipped = message::skip_front(self.at.rest(), Depth::MAX);
         let length = skipped.map_err(|error| blamed("a member", error))?;

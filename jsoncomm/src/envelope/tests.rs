@@ -167,7 +167,7 @@ fn a_reply_is_recognized_by_its_members() {
     let answer = |text: &str| {
         Envelope::open(text.as_bytes(), Depth::MAX)
             .unwrap()
-            .is_answer()
+            .is_response()
     };
     assert!(answer(r#"{"jsonrpc":"2.0","id":7,"result":1}"#));
     assert!(answer(r#"{"jsonrpc":"2.0","result":1,"id":7}"#));

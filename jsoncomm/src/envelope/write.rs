@@ -133,7 +133,7 @@ pub(crate) fn write_fault(out: &mut Vec<u8>, id: Option<&Id<'_>>, fault: &Fault)
 }
 
 /// Returns a test for responses to the call with this id, among those that were written here.
-pub(crate) fn answers_to(id: &Id<'_>) -> impl Fn(&[u8]) -> bool + use<> {
+pub(crate) fn response_matcher(id: &Id<'_>) -> impl Fn(&[u8]) -> bool + use<> {
     let mut front = Vec::new();
     open_response(&mut front, Some(id));
     // The end of the id.

@@ -28,8 +28,8 @@ pub(crate) struct Closer {
 
 impl Closer {
     /// Returns true in the process that created it. A forked child does not have the thread.
-    pub(crate) fn is_here(&self) -> bool {
-        self.origin.is_here()
+    pub(crate) fn is_own_process(&self) -> bool {
+        self.origin.is_own_process()
     }
 
     /// Drops `load` on the thread.
@@ -37,7 +37,7 @@ impl Closer {
     /// Drops it on this thread if none can be started, or in a forked child, where closing does not wait: the parent has
     /// the same descriptors open.
     pub(crate) fn close(&self, load: impl Send + 'static) {
-        if !self.is_here() {
+        if !self.is_own_process() {
             return drop(load);
         }
         let mut thread = lock(&self.thread);
@@ -53,7 +53,7 @@ impl Closer {
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        if !self.is_here() {
+        if !self.is_own_process() {
             // Dropping the sender would take a lock that the parent's thread may have held at the fork.
             Box::leak(Box::new(std::mem::take(&mut self.thread)));
         }
@@ -77,7 +77,7 @@ impl Discard for Closer {
             }
         }
 
-        if !self.is_here() {
+        if !self.is_own_process() {
             // Closed without changing their options: the parent may use them.
             return;
         }

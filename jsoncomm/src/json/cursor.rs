@@ -66,7 +66,7 @@ impl<'t> Cursor<'t> {
         self.at += bytes;
     }
 
-    /// Skips white space, which is rare, and returns the byte behind it; 0 at the end, where JSON never has one.
+    /// Skips white space, which is rare, and returns the byte after it; 0 at the end, where JSON never has one.
     #[inline]
     pub(crate) fn peek(&mut self) -> u8 {
         match self.text.as_bytes().get(self.at) {
@@ -303,7 +303,7 @@ fn front_digits(text: [u8; WORD]) -> (u64, usize) {
     // The highest bit of the first byte above nine is set; those of later bytes may be.
     let others = (word | word.wrapping_add(ONES * (0x7f - 9))) & (ONES << 7);
     let bits = others.trailing_zeros() & !7;
-    // Moves the digits to the end, behind zeros.
+    // Moves the digits to the end, after zeros.
     let digits = word.checked_shl(64 - bits).unwrap_or(0);
     let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;

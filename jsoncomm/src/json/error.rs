@@ -12,7 +12,7 @@ pub(crate) struct Error(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     cause: Cause,
-    /// As in `items[3].file`; empty for the whole.
+    /// The path to the value, such as `items[3].file`; empty for the whole.
     path: String,
     /// The value was skipped: the name before it is no member's of the type.
     skipped: bool,

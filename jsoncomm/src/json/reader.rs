@@ -1,11 +1,12 @@
-//! JSON text to values, by their types: what `serde_json` makes of it, faster, and nothing that has two meanings.
+//! A serde `Deserializer` for JSON text. It gives `serde_json`'s values, faster, and refuses texts that readers could
+//! understand differently.
 //!
 //! `serde_json` lets the last of two equal keys win, and checks little of what a type skips. [`Reader`] refuses repeated
 //! keys and lone surrogates everywhere.
 //!
-//! A type may replace an error or go on behind it. So an error that ends the text, because it is not JSON or nested too
-//! deep, is kept in the reader, and [`finish`](Reader::finish) returns that one. Behind any other error within an array or
-//! an object, nobody can tell where it ends: the reader is *poisoned*, which puts it behind the end of the text.
+//! A `Deserialize` impl may swallow our error and continue. Therefore a syntax or depth error is kept in `fatal`, and
+//! [`finish`](Reader::finish) returns it. After any other error inside an array or object the position is unknown, so the
+//! reader is *poisoned*: moved past the end, where every read fails.
 
 mod key;
 mod keys;
@@ -46,12 +47,12 @@ const SENSITIVE: &str = "$jsoncomm::sensitive ";
 /// A text while values are read from it.
 #[derive(Debug)]
 pub(crate) struct Reader<'de> {
-    at: Cursor<'de>,
+    cursor: Cursor<'de>,
     /// How many more arrays and objects may be open at once.
     depth: Depth,
-    /// The value that was read last was skipped, so that the type does not know its key.
+    /// Set by `deserialize_ignored_any`. The type did not check this key for repetition, so `Entries` must.
     skipped: bool,
-    /// Why the text cannot be read to its end, whatever a type makes of that.
+    /// The first syntax or depth error, which [`finish`](Reader::finish) returns even if a type swallows it.
     fatal: Option<Error>,
 }
 
@@ -59,7 +60,7 @@ impl<'de> Reader<'de> {
     /// Reads from the front of `text`.
     pub(crate) fn new(text: &'de str, depth: Depth) -> Self {
         Self {
-            at: Cursor::new(text),
+            cursor: Cursor::new(text),
             depth,
             skipped: false,
             fatal: None,
@@ -70,58 +71,61 @@ impl<'de> Reader<'de> {
     pub(crate) fn finish<T>(self, read: Result<T, Error>) -> Result<(T, usize), Error> {
         match (self.fatal, read) {
             (Some(error), _) | (None, Err(error)) => Err(error),
-            (None, Ok(_)) if self.at.position() > self.at.whole().len() => Err(read_on()),
-            (None, Ok(value)) => Ok((value, self.at.position())),
+            (None, Ok(_)) if self.cursor.position() > self.cursor.whole().len() => {
+                Err(continued_after_error())
+            }
+            (None, Ok(value)) => Ok((value, self.cursor.position())),
         }
     }
 
-    /// Reads a value by all rules and keeps nothing of it.
+    /// Reads a value with every check (syntax, depth, repeated keys, surrogates) and keeps nothing of it.
     pub(crate) fn skip(&mut self) -> Result<(), Error> {
-        self.read_wide(IgnoredAny).map(drop)
+        self.read_any_lossy(IgnoredAny).map(drop)
     }
 
-    /// Skips a value by all rules and returns its text.
+    /// Skips a value with every check and returns its text.
     fn skip_text(&mut self) -> Result<&'de str, Error> {
-        self.at.peek();
-        let start = self.at.position();
+        self.cursor.peek();
+        let start = self.cursor.position();
         self.skip()?;
-        Ok(self.at.since(start))
+        Ok(self.cursor.since(start))
     }
 
     /// Makes the error of a text that is not JSON.
     #[cold]
     fn syntax_error(&mut self, reason: &str) -> Error {
-        let error = self.at.syntax_error(reason);
-        self.end(error)
+        let error = self.cursor.syntax_error(reason);
+        self.fail_for_good(error)
     }
 
     /// Makes the error of a text in which no value begins here.
     #[cold]
     fn no_value(&mut self) -> Error {
-        let error = self.at.no_value();
-        self.end(error)
+        let error = self.cursor.no_value();
+        self.fail_for_good(error)
     }
 
     /// Ends the reading with an error that stays, whatever a type makes of the one that is returned.
     #[cold]
-    fn end(&mut self, error: Error) -> Error {
-        if self.at.position() <= self.at.whole().len() {
+    fn fail_for_good(&mut self, error: Error) -> Error {
+        // A reader that is poisoned has an earlier error. What follows from it does not count.
+        if self.cursor.position() <= self.cursor.whole().len() {
             self.fatal = Some(error);
         }
-        self.poison(read_on())
+        self.poison(continued_after_error())
     }
 
-    /// Moves behind the end of the text, where nothing more can be read.
+    /// Moves past the end of the text, where every read fails.
     #[cold]
     fn poison(&mut self, error: Error) -> Error {
-        self.at.advance(self.at.whole().len() + 1);
+        self.cursor.advance(self.cursor.whole().len() + 1);
         error
     }
 
     /// Makes the error of a value of another type. Steps over the value if it is one token.
     #[cold]
     fn invalid_type(&mut self, expected: &dyn Expected) -> Error {
-        match self.read_wide(Unwanted(expected)) {
+        match self.read_any_lossy(Unwanted(expected)) {
             Ok(never) => match never {},
             Err(error) => error,
         }
@@ -130,7 +134,7 @@ impl<'de> Reader<'de> {
     /// Reads a string.
     #[inline]
     fn string(&mut self) -> Result<Cow<'de, str>, Error> {
-        match self.at.string() {
+        match self.cursor.string() {
             Some(text) => Ok(Cow::Borrowed(text)),
             None => self.escaped().map(Cow::Owned),
         }
@@ -139,10 +143,12 @@ impl<'de> Reader<'de> {
     /// Reads a string with escapes.
     #[cold]
     fn escaped(&mut self) -> Result<String, Error> {
-        let start = self.at.position();
-        self.at.skip_string().map_err(|error| self.end(error))?;
+        let start = self.cursor.position();
+        self.cursor
+            .skip_string()
+            .map_err(|error| self.fail_for_good(error))?;
         // It is a string: nothing else can fail.
-        let text = serde_json::from_str(self.at.since(start));
+        let text = serde_json::from_str(self.cursor.since(start));
         text.map_err(|_| self.poison(Error::data(LONE_SURROGATE)))
     }
 
@@ -155,12 +161,12 @@ impl<'de> Reader<'de> {
     ) -> Result<T, Error> {
         match self.depth.left.checked_sub(1) {
             Some(left) => self.depth.left = left,
-            None => return Err(self.end(Error::new(Cause::TooDeep(self.depth.limit())))),
+            None => return Err(self.fail_for_good(Error::new(Cause::TooDeep(self.depth.limit())))),
         }
-        self.at.advance(1);
+        self.cursor.advance(1);
         let value = read(self).map_err(|error| self.poison(error))?;
         self.depth.left += 1;
-        if self.at.over(end) {
+        if self.cursor.over(end) {
             Ok(value)
         } else {
             Err(self.unread())
@@ -170,8 +176,10 @@ impl<'de> Reader<'de> {
     /// Makes the error of an array or object that its visitor has not read to its end.
     #[cold]
     fn unread(&mut self) -> Error {
-        let here = self.at.peek();
-        let read = self.at.since(0).trim_end_matches(BLANK);
+        // The visitor stopped too early if another part follows: after a comma, or at the first part, right after the
+        // bracket. Anything else is a syntax error.
+        let here = self.cursor.peek();
+        let read = self.cursor.since(0).trim_end_matches(BLANK);
         if here == b',' || here != 0 && read.ends_with(['[', '{']) {
             self.poison(Error::data("trailing characters"))
         } else {
@@ -182,7 +190,7 @@ impl<'de> Reader<'de> {
     /// Steps to the next part of an array or an object; returns false at its end.
     #[inline]
     fn step(&mut self, end: u8, is_first: bool) -> Result<bool, Error> {
-        let here = self.at.peek();
+        let here = self.cursor.peek();
         if here == end {
             return Ok(false);
         }
@@ -190,8 +198,8 @@ impl<'de> Reader<'de> {
             if here != b',' {
                 return Err(self.syntax_error(NO_COMMA));
             }
-            self.at.advance(1);
-            if end == b']' && self.at.peek() == end {
+            self.cursor.advance(1);
+            if end == b']' && self.cursor.peek() == end {
                 return Err(self.no_value());
             }
         }
@@ -201,7 +209,7 @@ impl<'de> Reader<'de> {
     /// Steps over what is between a key and its value.
     #[inline]
     fn colon(&mut self) -> Result<(), Error> {
-        if self.at.over(b':') {
+        if self.cursor.over(b':') {
             Ok(())
         } else {
             Err(self.syntax_error(NO_COLON))
@@ -245,15 +253,15 @@ impl<'de> Reader<'de> {
 const LONE_SURROGATE: &str =
     r"a lone surrogate is not a character: \ud800 to \udbff and \udc00 to \udfff come in pairs";
 
-/// Makes the error of a type that reads on behind an error.
+/// Makes the error of a type that continues after an error.
 #[cold]
-fn read_on() -> Error {
+fn continued_after_error() -> Error {
     Error::data("an error within an array or an object was passed over")
 }
 
 /// Replaces an error about the whole of a [sensitive](SENSITIVE) struct.
 #[cold]
-fn quiet(name: &'static str, error: Error) -> Error {
+fn without_secrets(name: &'static str, error: Error) -> Error {
     match name.strip_prefix(SENSITIVE) {
         Some(expected) if error.is_of_whole() => Error::data(format_args!("expected {expected}")),
         _ => error,
@@ -274,8 +282,8 @@ impl Visitor<'_> for Unwanted<'_> {
     }
 }
 
-/// Reads what is one token.
-macro_rules! tokens {
+/// Forwards each `deserialize_*` method to a `read_*` function.
+macro_rules! forward {
     ($($read:ident: $($method:ident)*;)*) => {$($(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -287,8 +295,8 @@ macro_rules! tokens {
 impl<'de> Reader<'de> {
     #[inline]
     fn read_text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.at.peek() {
-            b'"' => match self.at.string() {
+        match self.cursor.peek() {
+            b'"' => match self.cursor.string() {
                 Some(text) => visitor.visit_borrowed_str(text),
                 None => visitor.visit_string(self.escaped()?),
             },
@@ -298,7 +306,7 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn read_bytes<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.at.peek() {
+        match self.cursor.peek() {
             b'[' => self.array(&[], visitor),
             b'"' => match self.string()? {
                 Cow::Borrowed(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
@@ -310,10 +318,10 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn read_bool<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        self.at.peek();
-        if self.at.over_word("true") {
+        self.cursor.peek();
+        if self.cursor.over_word("true") {
             visitor.visit_bool(true)
-        } else if self.at.over_word("false") {
+        } else if self.cursor.over_word("false") {
             visitor.visit_bool(false)
         } else {
             Err(self.invalid_type(&visitor))
@@ -322,8 +330,8 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn read_null<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        self.at.peek();
-        if self.at.over_word("null") {
+        self.cursor.peek();
+        if self.cursor.over_word("null") {
             visitor.visit_unit()
         } else {
             Err(self.invalid_type(&visitor))
@@ -333,21 +341,21 @@ impl<'de> Reader<'de> {
     /// Reads any value. An integer that would lose digits is refused.
     #[inline]
     fn read_any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.at.peek() {
+        match self.cursor.peek() {
             b'"' => self.read_text(visitor),
             b'[' => self.array(&[], visitor),
             b'{' => self.object(Unseen::All, visitor),
             b'-' | b'0'..=b'9' => self.read_any_number(visitor),
-            _ if self.at.over_word("null") => visitor.visit_unit(),
-            _ if self.at.over_word("true") => visitor.visit_bool(true),
-            _ if self.at.over_word("false") => visitor.visit_bool(false),
+            _ if self.cursor.over_word("null") => visitor.visit_unit(),
+            _ if self.cursor.over_word("true") => visitor.visit_bool(true),
+            _ if self.cursor.over_word("false") => visitor.visit_bool(false),
             _ => Err(self.no_value()),
         }
     }
 
     /// Reads any value. An integer of more than 64 bits is read as a float.
-    fn read_wide<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.at.peek() {
+    fn read_any_lossy<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.cursor.peek() {
             b'-' | b'0'..=b'9' => self.read_number(visitor),
             _ => self.read_any(visitor),
         }
@@ -355,7 +363,7 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn read_list<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.at.peek() {
+        match self.cursor.peek() {
             b'[' => self.array(&[], visitor),
             _ => Err(self.invalid_type(&visitor)),
         }
@@ -363,7 +371,7 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn read_map<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.at.peek() {
+        match self.cursor.peek() {
             b'{' => self.object(Unseen::All, visitor),
             _ => Err(self.invalid_type(&visitor)),
         }
@@ -373,7 +381,7 @@ impl<'de> Reader<'de> {
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
     type Error = Error;
 
-    tokens! {
+    forward! {
         read_number: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_f64
             deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64;
         read_f32: deserialize_f32;
@@ -398,8 +406,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.at.peek() {
-            b'n' if self.at.over_word("null") => visitor.visit_none(),
+        match self.cursor.peek() {
+            b'n' if self.cursor.over_word("null") => visitor.visit_none(),
             b'n' => Err(self.no_value()),
             _ => visitor.visit_some(self),
         }
@@ -423,7 +431,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         if name == UNREAD {
             visitor.visit_borrowed_bytes(self.skip_text()?.as_bytes())
         } else if name.starts_with(RESERVED) {
-            // As `serde_json` passes on a text that is kept as it is.
+            // `serde_json` passes on a text that is kept as it is in this way.
             let text = BorrowedStrDeserializer::new(self.skip_text()?);
             visitor.visit_map(MapDeserializer::new([(name, text)].into_iter()))
         } else {
@@ -447,7 +455,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _length: usize,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.read_list(visitor).map_err(|error| quiet(name, error))
+        self.read_list(visitor)
+            .map_err(|error| without_secrets(name, error))
     }
 
     #[inline]
@@ -457,7 +466,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let read = match (self.at.peek(), fields) {
+        let read = match (self.cursor.peek(), fields) {
             (b'{', [tag, content]) if name.starts_with(ADJACENT) => {
                 let (names, sensitive) = ([*tag, *content], name == ADJACENT_SENSITIVE);
                 self.members(Unseen::Skipped, |entries| {
@@ -472,7 +481,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             (b'[', _) => self.array(&[], visitor),
             _ => Err(self.invalid_type(&visitor)),
         };
-        read.map_err(|error| quiet(name, error))
+        read.map_err(|error| without_secrets(name, error))
     }
 
     #[inline]
@@ -482,7 +491,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.at.peek() {
+        match self.cursor.peek() {
             b'"' => visitor.visit_enum(CowStrDeserializer::new(self.string()?)),
             b'{' => self.nested(b'}', |from| visitor.visit_enum(VariantReader::new(from))),
             _ => {

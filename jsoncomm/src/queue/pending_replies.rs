@@ -142,8 +142,8 @@ impl PendingReplies {
     /// A forked child must not use anything here: the loop would not know, the socket and the waker are shared, and a
     /// thread that the child lacks may hold the mutex.
     #[inline]
-    pub(crate) fn is_here(&self) -> bool {
-        self.origin.is_here()
+    pub(crate) fn is_own_process(&self) -> bool {
+        self.origin.is_own_process()
     }
 
     /// Marks this thread as being in a turn: it collects what is posted before the turn ends.

@@ -1,6 +1,6 @@
 //! Replies that cannot be sent yet, bounded by the budgets of their peer and its user.
 //!
-//! Two things can keep a reply back. If the peer has no room, everything waits in order. If too many descriptors or
+//! A reply waits for one of two reasons. If the peer has no room, everything waits in order. If too many descriptors or
 //! memfds are in flight, only replies that bring more of them are held back, and others may overtake them.
 
 use std::collections::VecDeque;
@@ -57,8 +57,9 @@ pub(crate) struct SendQueue {
 /// Replies that are held back. They are retried by timer: no event tells when a peer reads.
 #[derive(Debug)]
 struct HeldBack {
+    /// Oldest first.
     replies: VecDeque<QueuedReply>,
-    /// The first reply that waits for room was held back until now, and precedes these.
+    /// The oldest of these has been moved to the front of those that wait for room, to be tried next.
     released: bool,
     backoff: Backoff,
 }
@@ -76,7 +77,7 @@ impl SendQueue {
     }
 
     /// Returns true if replies wait for room at the peer.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn waits_for_room(&self) -> bool {
         !self.replies.is_empty()
     }
 
@@ -92,7 +93,8 @@ impl SendQueue {
 
     /// Appends a reply. Gives it back if it exceeds the budget of the peer or of its user.
     ///
-    /// A single reply always fits the peer's budget: its size is within [`Limits::message`].
+    /// An empty queue takes one reply whatever `backlog_bytes` is; [`Limits::message`] bounds it. The user's budget still
+    /// applies.
     pub(crate) fn push(
         &mut self,
         mut reply: QueuedReply,
@@ -139,7 +141,8 @@ impl SendQueue {
         Some(reply)
     }
 
-    /// Removes the oldest reply that waits for room, after it has been sent. Replies held back are retried soon.
+    /// Removes the oldest reply that waits for room, after it has been sent.
+    /// The next pause of the replies held back is the first, short one again.
     pub(crate) fn pop_sent(&mut self, limits: &Limits) {
         let reply = self.pop();
         if let Some(held) = &mut self.held {
@@ -156,7 +159,7 @@ impl SendQueue {
         self.replies.push_front(reply);
     }
 
-    /// Holds back the oldest reply that waits for room. `push` puts it before or behind those held back already.
+    /// Holds back the oldest reply that waits for room. `push` puts it before or after those held back already.
     pub(crate) fn hold_front(
         &mut self,
         limits: &Limits,
@@ -189,8 +192,8 @@ impl SendQueue {
         (!held.replies.is_empty()).then_some(held.backoff.due)
     }
 
-    /// Doubles the pause, if the replies held back were due and could not be sent.
-    pub(crate) fn postpone(&mut self, limits: &Limits) {
+    /// Doubles the pause if the replies held back were due and could not be sent.
+    pub(crate) fn double_pause_if_due(&mut self, limits: &Limits) {
         let now = Instant::now();
         if let Some(HeldBack { backoff, .. }) = self.held.as_deref_mut() {
             if backoff.due <= now {
@@ -205,7 +208,7 @@ impl SendQueue {
         let Some(held) = &mut self.held else {
             return false;
         };
-        let is_reply = envelope::answers_to(id);
+        let is_reply = envelope::response_matcher(id);
         let withdrawn = |reply: &QueuedReply| !reply.is_item() && is_reply(&reply.text);
         let Some(index) = held.replies.iter().position(withdrawn) else {
             return false;
@@ -245,7 +248,7 @@ impl Backlog {
     }
 
     /// Doubles the pause. Returns false if the peer has had no room for too long.
-    pub(crate) fn postpone(&mut self, limits: &Limits, now: Instant) -> bool {
+    pub(crate) fn double_pause_or_give_up(&mut self, limits: &Limits, now: Instant) -> bool {
         let longest = limits.retry_backoff.saturating_mul(LONGEST_PAUSE);
         if self.backoff.pause >= longest {
             return false;
@@ -310,12 +313,12 @@ mod tests {
         let now = Instant::now();
         let mut backlog = Backlog::new(&limits, now);
         let mut pauses = vec![backlog.due() - now];
-        while backlog.postpone(&limits, now) {
+        while backlog.double_pause_or_give_up(&limits, now) {
             pauses.push(backlog.due() - now);
         }
         let millis: Vec<u128> = pauses.iter().map(Duration::as_millis).collect();
         assert_eq!(millis, [10, 20, 40, 80, 160, 320, 640, 1000]);
         backlog.progressed(&limits);
-        assert!(backlog.postpone(&limits, now));
+        assert!(backlog.double_pause_or_give_up(&limits, now));
     }
 }

@@ -70,9 +70,9 @@ pub(super) fn send_fault(error: &SendError) -> Fault {
 /// How a reply is encoded.
 #[derive(Debug)]
 pub(crate) enum ReplyFormat {
-    /// As a message without an envelope.
+    /// A message without an envelope.
     Bare,
-    /// As a Response object with this id.
+    /// A Response object with this id.
     Call(Id<'static>),
     /// Not at all: the call is one-way.
     Oneway,
@@ -94,12 +94,12 @@ impl ReplyContext {
     /// Returns true if the caller waits for a reply.
     pub(super) fn is_wanted(&self) -> bool {
         let expected = !self.is_oneway() && !self.is_expired();
-        expected && self.is_here() && self.pending.is_wanted(self.id)
+        expected && self.is_own_process() && self.pending.is_wanted(self.id)
     }
 
     /// Returns true in the process that has to reply, false in a forked child of it.
-    pub(super) fn is_here(&self) -> bool {
-        self.pending.is_here()
+    pub(super) fn is_own_process(&self) -> bool {
+        self.pending.is_own_process()
     }
 
     fn is_oneway(&self) -> bool {
@@ -113,7 +113,7 @@ impl ReplyContext {
 
     /// Sets the callback for the end of the call without a reply. Runs it at once if the call has ended.
     pub(super) fn on_cancel(&self, callback: Box<dyn FnOnce() + Send>) {
-        if self.is_here() {
+        if self.is_own_process() {
             self.pending.on_cancel(self.id, callback);
         } else {
             queue::run_callback(callback);
@@ -142,7 +142,7 @@ impl ReplyContext {
 
     /// Posts a reply without ending the call.
     pub(super) fn post(&self, reply: QueuedReply) {
-        if self.is_here() {
+        if self.is_own_process() {
             self.pending.post(self.address(reply));
         }
     }
@@ -150,7 +150,7 @@ impl ReplyContext {
     /// Ends the call, and posts its reply if there is one and it is wanted. Returns whether a reply is wanted, and
     /// counts one that is not.
     pub(super) fn complete(&self, reply: Option<QueuedReply>) -> bool {
-        if !self.is_here() {
+        if !self.is_own_process() {
             return false;
         }
         let expired = self.is_expired();

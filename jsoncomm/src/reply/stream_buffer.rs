@@ -74,7 +74,7 @@ impl StreamBuffer {
 
     /// Changes the settings; does nothing in a forked child.
     pub(super) fn configure(&self, set: impl FnOnce(&mut State)) {
-        if self.context.is_here() {
+        if self.context.is_own_process() {
             set(&mut lock(&self.state));
         }
     }
@@ -98,7 +98,7 @@ impl StreamBuffer {
 
     /// Returns true if an item can be posted or can wait.
     pub(super) fn has_room(&self) -> bool {
-        !self.context.is_here() || lock(&self.state).has_room(&self.context)
+        !self.context.is_own_process() || lock(&self.state).has_room(&self.context)
     }
 
     /// Sets the callback that `callback` makes of `value`, to run when there is room.
@@ -205,7 +205,7 @@ impl StreamBuffer {
 
     /// Ends the stream with this reply, after the items that wait. Does nothing if it has ended.
     pub(super) fn end(self: &Arc<Self>, last: QueuedReply) {
-        if !self.context.is_here() {
+        if !self.context.is_own_process() {
             return;
         }
         let mut state = lock(&self.state);
@@ -259,7 +259,7 @@ impl StreamBuffer {
 
 impl SendObserver for StreamBuffer {
     fn finished(self: Arc<Self>, outcome: SendOutcome) {
-        if !self.context.is_here() {
+        if !self.context.is_own_process() {
             return;
         }
         match outcome {

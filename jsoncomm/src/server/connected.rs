@@ -1,6 +1,7 @@
 //! Connections: one socket per peer.
 //!
-//! Backpressure: a connection with unsent replies is not read until they are sent.
+//! Backpressure: a connection with unsent replies is not read until they are sent. A few replies that are held back until
+//! descriptors are read do not stop it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -172,7 +173,7 @@ impl<S> Connected<S> {
         if !context.stopping && socket.in_flight() != (0, 0) {
             return Some(Lingering::new(socket, self.charge));
         }
-        // An empty packet looks like the end of file, and there can be more behind it.
+        // An empty packet looks like the end of file, and there can be more after it.
         let transport = socket.transport;
         if self.ended && is_at_end(transport.as_fd()).unwrap_or(false) {
             return None;
@@ -232,7 +233,7 @@ impl<S> Connected<S> {
         if !writer.queue.is_empty() {
             let waiting = writer.queue.len();
             writer.flush(turn.context, cause);
-            let stuck = writer.queue.is_full() && writer.queue.len() == waiting;
+            let stuck = writer.queue.waits_for_room() && writer.queue.len() == waiting;
             if stuck && !writer.broken {
                 return writer.try_later(turn.context, cause);
             }
@@ -262,7 +263,7 @@ impl<S> Connected<S> {
         };
         let writer = &mut self.writer;
         let mut share = Share::of(&context.limits);
-        while share.is_left() && writer.is_clear() && context.is_here() {
+        while share.is_left() && writer.is_clear() && context.is_own_process() {
             let mut datagram = match writer.socket.transport.receive(inbox, Wait::Never) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 Ok(ReceiveOutcome::Empty) => {
@@ -320,7 +321,7 @@ impl ConnectionWriter {
     #[inline(never)]
     fn may_hold_more(&self) -> bool {
         const MAX_HELD: usize = 16;
-        let few = self.queue.held() < MAX_HELD && !self.queue.is_full();
+        let few = self.queue.held() < MAX_HELD && !self.queue.waits_for_room();
         few && !self.socket.in_order && self.socket.account.has_room_to_spare()
     }
 
@@ -350,7 +351,7 @@ impl ConnectionWriter {
     /// Returns what to watch the socket for while replies wait.
     #[inline(never)]
     fn next_with_replies(&self) -> SourceAction {
-        if self.queue.is_full() {
+        if self.queue.waits_for_room() {
             SourceAction::WRITE
         } else if self.is_clear() {
             SourceAction::Again(Watch::Reading, self.queue.due())
@@ -364,10 +365,10 @@ impl ConnectionWriter {
     /// bring more of what waits to be closed. Returns `None` if it may be read from after all.
     #[inline(never)]
     fn hold_off(&mut self, key: Key, account: &Account) -> Option<SourceAction> {
-        if self.broken || self.queue.is_full() {
+        if self.broken || self.queue.waits_for_room() {
             return Some(self.next());
         }
-        // The end of file is behind what is not read, and a reply that is held back may not be tried at all.
+        // The end of file comes after what is not read, and a reply that is held back may not be tried at all.
         let now = Some(Instant::now());
         let hung_up = wait::poll(self.socket.transport.as_fd(), wait::For::Nothing, now);
         if hung_up == Ok(WaitOutcome::Ready) {
@@ -384,7 +385,7 @@ impl ConnectionWriter {
         if !self.socket.flush(None, self.peer, queue, context) {
             self.break_off(context);
         } else if cause == Cause::Timer {
-            queue.postpone(&context.limits);
+            queue.double_pause_if_due(&context.limits);
         }
     }
 

@@ -62,7 +62,7 @@ impl<S> ServerHandle<S> {
     ///
     /// Calls that have not been replied to stay as they are. [`shut_down`](ServerHandle::shut_down) finishes them first.
     pub fn stop(&self) {
-        if self.pending.is_here() {
+        if self.pending.is_own_process() {
             self.pending.stop();
         }
     }
@@ -77,7 +77,7 @@ impl<S> ServerHandle<S> {
     ///
     /// If the server has been dropped, and in a forked child, `change` is dropped.
     pub fn post(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
-        if !self.pending.is_here() {
+        if !self.pending.is_own_process() {
             return;
         }
         let mut changes = self.lock();

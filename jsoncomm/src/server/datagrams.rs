@@ -120,7 +120,7 @@ impl<S> Datagrams<S> {
             self.sender.retry(turn.context);
         }
         let mut share = Share::of(&turn.context.limits);
-        while share.is_left() && turn.context.is_here() {
+        while share.is_left() && turn.context.is_own_process() {
             // Waits until more of what the user of the last message has sent is closed: the next message can be from any
             // user, and could bring more of it. What arrives at a shared socket in a shutdown is for other processes.
             if self.must_wait(turn.key) || (self.shared && self.retired) {
@@ -235,7 +235,7 @@ impl DatagramSender {
                 return true;
             }
             let waits = flush(&mut self.socket, name.as_ref(), None, backlog, context);
-            if waits && !backlog.postpone(&context.limits, now) {
+            if waits && !backlog.double_pause_or_give_up(&context.limits, now) {
                 // Full for too long.
                 context.note_lost(None, UndeliveredReason::BacklogFull, backlog.queue.len());
                 return false;

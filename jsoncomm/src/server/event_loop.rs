@@ -33,7 +33,7 @@ impl<S> Server<S> {
                 Source::Watched(watched) => watched.act(state, &mut self.control, cause),
                 Source::Timer(timer) => timer.act(state, &mut self.control),
             };
-            if !self.context.is_here() {
+            if !self.context.is_own_process() {
                 return;
             }
             self.apply(key, source, action);

@@ -289,7 +289,7 @@ fn a_child_that_a_handler_forks_sends_no_replies() {
         let connection = connect(&path);
         let client = CounterClient::new(connection.clone()).start();
         let mut call = client.forks().unwrap();
-        // Queued behind it, for the same turn.
+        // Queued after it, for the same turn.
         let next = client.double(5).unwrap();
         let this = std::process::id();
         let reply = loop {

@@ -118,7 +118,7 @@ impl ReplySocket {
         }
     }
 
-    /// Returns true if a reply has to wait behind those that are held back.
+    /// Returns true if a reply has to wait until those that are held back are sent.
     fn follows_held(&self, text: &[u8], fds: usize) -> bool {
         self.in_order || fds > 0 || self.transport.needs_memfd(text.len())
     }
@@ -133,7 +133,7 @@ impl ReplySocket {
     ) -> Attempt {
         let (text, fds) = (reply.text(), reply.fds());
         if !queue.is_empty() {
-            if queue.is_full() {
+            if queue.waits_for_room() {
                 return Attempt::Waits(WaitsFor::Room);
             }
             if self.follows_held(text, fds.len()) {
@@ -207,7 +207,7 @@ pub(super) trait Writer {
 
 impl<W: Writer> ReplySink for W {
     fn deliver(&mut self, context: &mut ServerContext, mut reply: OutgoingReply<'_>) {
-        if !context.is_here() {
+        if !context.is_own_process() {
             return;
         }
         match self.offer(context, &reply) {

@@ -30,14 +30,13 @@ pub(super) struct Turn<'t, S> {
 pub(super) enum SourceAction {
     /// Reports the source when something new arrives.
     Keep,
-    /// Reports the source at once if something is left, or when something arrives. Gives it a turn at that time, if there is
-    /// one.
+    /// Reports the source at once if something is left, otherwise when something arrives or at that time, if one is given.
     Again(Watch, Option<Instant>),
     /// Gives the source a turn at that time.
     At(Instant),
-    /// Gives the source no turn until that time, and then watches it again.
+    /// Gives the source no turn until that time. Then it is watched again.
     Pause(Instant, Watch),
-    /// Watches the source for nothing, and gives it a turn at that time, if there is one.
+    /// Watches the source for nothing. Gives it a turn at that time, if one is given.
     Ignore(Option<Instant>),
     /// Closes the source.
     Close,

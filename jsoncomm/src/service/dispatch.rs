@@ -1,4 +1,4 @@
-//! The context of a dispatch: what handling one message takes, passed down from the socket to the handler.
+//! What is needed to handle one received message. The server makes it; the router and the handler's wrapper use it.
 
 use std::sync::Arc;
 
@@ -16,10 +16,12 @@ use crate::sys::control::Credentials;
 
 /// Where replies to the current message are sent.
 pub(crate) trait ReplySink {
-    /// Sends a reply, queues it if there is no room now, or drops and counts it.
+    /// Sends a reply, queues it if there is no room now, or drops and counts it. It may send a fault in its place, or
+    /// disconnect the peer.
     fn deliver(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>);
 
-    /// Drops the reply to a cancelled call if it waits in the queue. Returns true if it did.
+    /// Drops the reply to a cancelled call if it is held back until descriptors are read, and returns true. A reply that
+    /// waits for room stays.
     fn withdraw(&mut self, id: &Id<'_>) -> bool;
 
     /// Counts a message that was no call, and disconnects a peer that sends too many.
@@ -36,8 +38,9 @@ pub(crate) struct ServerContext {
     /// The server is shutting down: calls are refused.
     pub(crate) stopping: bool,
     /// A buffer to encode replies into.
-    text: Vec<u8>,
-    /// A buffer for posted replies while they are delivered.
+    reply_buffer: Vec<u8>,
+    /// A buffer for posted replies while they are delivered. Posted: sent by a handler, a stream or another thread, and
+    /// collected by the loop.
     pub(crate) posts: Vec<PostedReply>,
 }
 
@@ -59,15 +62,15 @@ impl ServerContext {
             pending,
             observer,
             stopping: false,
-            text: Vec::new(),
+            reply_buffer: Vec::new(),
             posts: Vec::new(),
         }
     }
 
     /// Returns true in the process that made the server, false in a forked child.
     #[inline]
-    pub(crate) fn is_here(&self) -> bool {
-        self.pending.is_here()
+    pub(crate) fn is_own_process(&self) -> bool {
+        self.pending.is_own_process()
     }
 
     /// Counts and reports an event about a peer.
@@ -87,8 +90,8 @@ impl ServerContext {
 
     /// Counts and reports replies that were lost outside a dispatch, where the peer is not known.
     pub(crate) fn note_losses(&mut self, losses: Losses) {
-        let not_kept = EventKind::Undelivered(UndeliveredReason::Discarded);
-        self.note_many(None, not_kept, losses.discarded);
+        let discarded = EventKind::Undelivered(UndeliveredReason::Discarded);
+        self.note_many(None, discarded, losses.discarded);
         self.note_many(None, EventKind::Expired, losses.expired);
         self.note_many(None, EventKind::Unwanted, losses.unwanted);
     }
@@ -163,7 +166,7 @@ impl Dispatch<'_> {
     /// Sends a fault as the reply to the call with this id, and counts the refusal.
     pub(crate) fn send_fault(&mut self, id: Option<&Id<'_>>, fault: &Fault) {
         self.note(EventKind::Refused(fault.code));
-        // A fault is always within the limits.
+        // A fault is a few hundred bytes. It is dropped where `Limits::message` is less than that.
         let _ = self.encode_and_send(|text, _| {
             envelope::write_fault(text, id, fault);
             Ok(())
@@ -181,11 +184,12 @@ impl Dispatch<'_> {
         }
     }
 
+    /// Encodes into the shared buffer and delivers. Sends nothing if `write` fails or a limit is exceeded.
     fn encode_and_send<'m>(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        let mut text = std::mem::take(&mut self.context.text);
+        let mut text = std::mem::take(&mut self.context.reply_buffer);
         crate::transport::reset_buffer(&mut text);
         let bounds = self.context.pending.bounds;
         let fds = Packer::at_depth(bounds.depth);
@@ -195,7 +199,7 @@ impl Dispatch<'_> {
             let reply = OutgoingReply::Borrowed(&text, &fds);
             self.sink.deliver(self.context, reply);
         }
-        self.context.text = text;
+        self.context.reply_buffer = text;
         result
     }
 

@@ -36,7 +36,7 @@ struct Control([MaybeUninit<u8>; CONTROL_BYTES as usize]);
 pub(crate) enum Wait {
     /// Not at all: the call fails with `WouldBlock` instead (`MSG_DONTWAIT`).
     Never,
-    /// As long as the socket's own timeout allows.
+    /// Up to the socket's own timeout.
     Socket,
 }
 
@@ -152,7 +152,7 @@ fn take_control(
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return NULL or a whole cmsghdr within the buffer, aligned
         // as the buffer is.
         let message = unsafe { &*next };
-        // SAFETY: as above; the data begins right behind the header.
+        // SAFETY: as above; the data begins right after the header.
         let data = unsafe { libc::CMSG_DATA(next) };
         // SAFETY: only computes the size of the header.
         let head = usize::try_from(unsafe { libc::CMSG_LEN(0) }).unwrap_or(usize::MAX);

@@ -20,7 +20,7 @@ enum Number {
     Unsigned(u64),
     Negative(i64),
     Float(f64),
-    /// As it was written, where `serde_json` keeps every digit.
+    /// The text as it was written, where `serde_json` keeps every digit.
     Text(String),
 }
 
@@ -65,8 +65,8 @@ impl<'de> Reader<'de> {
         float: fn(&str) -> Option<f64>,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let first = self.at.peek();
-        match (self.at.unsigned(), first) {
+        let first = self.cursor.peek();
+        match (self.cursor.unsigned(), first) {
             (Some(number), _) => visitor.visit_u64(number),
             (None, b'-' | b'0'..=b'9') => self.other_number(float)?.visit(visitor),
             (None, _) => Err(self.invalid_type(&visitor)),
@@ -86,7 +86,7 @@ impl<'de> Reader<'de> {
         &mut self,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if let Some(number) = self.at.unsigned() {
+        if let Some(number) = self.cursor.unsigned() {
             return visitor.visit_u64(number);
         }
         let text = self.number_text()?;
@@ -105,7 +105,7 @@ impl<'de> Reader<'de> {
 
     /// Reads an integer of up to 128 bits. Anything else ends the message.
     pub(super) fn wide_integer<N: FromStr>(&mut self, expected: &dyn Expected) -> Result<N, Error> {
-        let read = match self.at.peek() {
+        let read = match self.cursor.peek() {
             b'-' | b'0'..=b'9' => self.number_text().and_then(|text| {
                 let is_integer = !text.contains(FRACTION);
                 text.parse().map_err(|_| match is_integer {
@@ -119,7 +119,7 @@ impl<'de> Reader<'de> {
     }
 
     fn number_text(&mut self) -> Result<&'de str, Error> {
-        self.at.number().ok_or_else(|| self.no_value())
+        self.cursor.number().ok_or_else(|| self.no_value())
     }
 
     #[cold]

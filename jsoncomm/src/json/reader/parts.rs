@@ -84,7 +84,7 @@ impl<'r, 'k, 'de> Entries<'r, 'k, 'de> {
         if !self.from.step(b'}', is_first)? {
             return Ok(false);
         }
-        if self.from.at.peek() != b'"' {
+        if self.from.cursor.peek() != b'"' {
             return Err(self.from.syntax_error(NO_KEY));
         }
         self.key = self.from.string()?;
@@ -120,7 +120,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
         let value = seed.deserialize(&mut *self.from);
         let value = value.map_err(|error| error.within(&self.key));
         let skipped = std::mem::take(&mut self.from.skipped);
-        // The visitor may go on behind an error.
+        // The visitor may continue after an error.
         if self.unseen == Unseen::All || skipped || value.is_err() {
             self.keys.push(std::mem::take(&mut self.key));
         }
@@ -128,15 +128,15 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
     }
 }
 
-/// The members of an object that has a tag and a content. Content that comes before its tag is skipped and read behind it.
+/// The members of an object that has a tag and a content. Content that comes before its tag is skipped and read after it.
 pub(super) struct TagFirst<'r, 'k, 'de> {
     entries: Entries<'r, 'k, 'de>,
     names: [&'static str; 2],
     sensitive: bool,
     is_tagged: bool,
-    /// Behind the key of content that came before its tag.
+    /// After the key of content that came before its tag.
     early: Option<Cursor<'de>>,
-    /// Where to go on behind such content.
+    /// Where to continue after such content.
     next: Option<Cursor<'de>>,
 }
 
@@ -159,7 +159,7 @@ impl<'r, 'k, 'de> TagFirst<'r, 'k, 'de> {
     /// Skips content that comes before its tag.
     fn skip_content(&mut self, content: &'static str) -> Result<(), Error> {
         let from = &mut *self.entries.from;
-        if self.early.replace(from.at.clone()).is_some() {
+        if self.early.replace(from.cursor.clone()).is_some() {
             return Err(Error::duplicate_field(content));
         }
         from.colon()?;
@@ -183,7 +183,7 @@ impl<'de> MapAccess<'de> for TagFirst<'_, '_, 'de> {
         let [tag, content] = self.names;
         loop {
             if let Some(early) = self.early.take_if(|_| self.is_tagged) {
-                self.next = Some(std::mem::replace(&mut self.entries.from.at, early));
+                self.next = Some(std::mem::replace(&mut self.entries.from.cursor, early));
                 self.entries.key = Cow::Borrowed(content);
                 break;
             }
@@ -202,7 +202,7 @@ impl<'de> MapAccess<'de> for TagFirst<'_, '_, 'de> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let value = self.entries.next_value_seed(seed)?;
         if let Some(next) = self.next.take() {
-            self.entries.from.at = next;
+            self.entries.from.cursor = next;
         }
         Ok(value)
     }

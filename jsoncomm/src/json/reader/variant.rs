@@ -32,10 +32,10 @@ impl<'de> EnumAccess<'de> for VariantReader<'_, 'de> {
 
     #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<(S::Value, Self), Error> {
-        self.from.at.peek();
-        let start = self.from.at.position();
+        self.from.cursor.peek();
+        let start = self.from.cursor.position();
         let variant = seed.deserialize(&mut *self.from)?;
-        self.name = self.from.at.since(start).trim_matches('"');
+        self.name = self.from.cursor.since(start).trim_matches('"');
         self.from.colon()?;
         Ok((variant, self))
     }
