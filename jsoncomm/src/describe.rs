@@ -160,7 +160,7 @@ impl Description {
     }
 }
 
-/// What a method takes and answers.
+/// What a method takes and returns.
 ///
 /// # Examples
 ///
@@ -265,7 +265,7 @@ impl Method {
         self.parameters
     }
 
-    /// What it answers when all went well, or one item of a stream; `None` if it is one-way.
+    /// The reply if the call succeeds, or one item of a stream; `None` if it is one-way.
     pub fn result(&self) -> Option<Type> {
         self.answer.map(|answer| answer.value)
     }

@@ -147,7 +147,7 @@ impl Connection {
     /// Sends a call without waiting for its reply.
     ///
     /// Waits only for room to send, until the deadline that this connection gives the call, and receives replies to other
-    /// calls meanwhile. Any number of calls may be in flight on a connection, and be answered in any order.
+    /// calls meanwhile. Any number of calls may be in flight on a connection, and be replied to in any order.
     ///
     /// Replies that have come before the server closes are kept, with one exception: if a [`Kind::Datagram`] server is
     /// gone, the next call that is sent has the kernel discard what is in the socket. Replies that came in the 10 ms

@@ -164,14 +164,14 @@ fn the_id_is_found_in_an_invalid_message() {
 
 #[test]
 fn a_reply_is_recognized_by_its_members() {
-    let answer = |text: &str| {
+    let is_response = |text: &str| {
         Envelope::open(text.as_bytes(), Depth::MAX)
             .unwrap()
             .is_response()
     };
-    assert!(answer(r#"{"jsonrpc":"2.0","id":7,"result":1}"#));
-    assert!(answer(r#"{"jsonrpc":"2.0","result":1,"id":7}"#));
-    assert!(!answer(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#));
+    assert!(is_response(r#"{"jsonrpc":"2.0","id":7,"result":1}"#));
+    assert!(is_response(r#"{"jsonrpc":"2.0","result":1,"id":7}"#));
+    assert!(!is_response(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#));
 }
 
 #[test]

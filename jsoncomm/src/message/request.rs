@@ -32,9 +32,9 @@ use std::borrow::Cow;
 pub trait Request:
     Pack + for<'de> Unpack<'de> + PackContent + for<'de> Variants<'de> + Sized
 {
-    /// What a request is answered with.
+    /// The type of the reply.
     type Reply: Message;
-    /// What the service says when it does not answer; [`Infallible`](std::convert::Infallible)
+    /// The type of the error that the service returns instead of a reply; [`Infallible`](std::convert::Infallible)
     /// unless given.
     type Error: Message;
     /// The service's name; empty for an enum that is only used without envelope.
