@@ -20,7 +20,7 @@ struct Route<S> {
     method: &'static str,
 }
 
-/// A rule for who may call.
+/// A rule for which peers may call.
 type Rule = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// A handler of bare messages.
