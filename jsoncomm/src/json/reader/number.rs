@@ -108,9 +108,12 @@ impl<'de> Reader<'de> {
         let read = match self.cursor.peek() {
             b'-' | b'0'..=b'9' => self.number_text().and_then(|text| {
                 let is_integer = !text.contains(FRACTION);
-                text.parse().map_err(|_| match is_integer {
-                    true => Error::data(OUT_OF_RANGE),
-                    false => Error::data(format_args!("invalid type: number, expected {expected}")),
+                text.parse().map_err(|_| {
+                    if is_integer {
+                        Error::data(OUT_OF_RANGE)
+                    } else {
+                        Error::data(format_args!("invalid type: number, expected {expected}"))
+                    }
                 })
             }),
             _ => Err(self.invalid_type(expected)),

@@ -164,9 +164,10 @@ impl<'r, 'k, 'de> TagFirst<'r, 'k, 'de> {
         }
         from.colon()?;
         from.skip().map_err(|error| {
-            let error = match self.sensitive {
-                true => Error::data("not what is expected"),
-                false => error,
+            let error = if self.sensitive {
+                Error::data("not what is expected")
+            } else {
+                error
             };
             error.within(content)
         })
