@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -34,11 +34,15 @@ use crate::service::Call;
 use crate::sys::inject::{self, Plan};
 use crate::sys::socket as sys;
 
-/// More turns than anything here takes. What has not ended after them hangs.
-const TURNS: usize = 500;
-
-/// Longer than any run takes.
+/// Longer than any run takes. What has not ended after it hangs.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// Yields until `GRACE` has passed. A count of turns would be no deadline: other threads take part, and the machine can be
+/// loaded.
+fn turns() -> impl Iterator<Item = ()> {
+    let until = Instant::now() + GRACE;
+    std::iter::repeat(()).take_while(move |()| Instant::now() < until)
+}
 
 /// A size in bytes that exceeds a datagram where the send buffer has its smallest size.
 const LARGE: usize = 6000;
@@ -231,7 +235,7 @@ impl World {
     }
 
     fn turn_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
-        for _ in 0..TURNS {
+        for () in turns() {
             if done(self) {
                 return;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::{Pairs, PairsClient, State, TURNS, fail_at};
+use super::{Pairs, PairsClient, State, fail_at, turns};
 use crate::client::Connection;
 use crate::limits::Limits;
 use crate::peer::Peer;
@@ -41,7 +41,7 @@ fn server(kind: Kind, path: &Path) -> (Server<State>, Receiver<Peer>) {
 /// Makes a call. Returns what the server knows of its caller.
 fn call(server: &mut Server<State>, told: &Receiver<Peer>, client: Connection) -> Peer {
     let mut call = PairsClient::new(client).start().double(2).unwrap();
-    for _ in 0..TURNS {
+    for () in turns() {
         let timeout = Some(Duration::from_millis(1));
         let _ = server.run_once(&mut State::default(), timeout).unwrap();
         if let Some(reply) = call.try_wait() {

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::{GRACE, far, run};
+use super::{far, run, turns};
 use crate::sys::inject::{self, Plan};
 use crate::transport::Kind;
 
@@ -66,14 +65,10 @@ fn open_fds() -> usize {
 
 /// Waits until so many descriptors are open: another thread may still be closing some.
 fn all_are_closed(fds: usize) -> bool {
-    let until = Instant::now() + GRACE;
-    while open_fds() != fds {
-        if Instant::now() > until {
-            return false;
-        }
+    turns().any(|()| {
         std::thread::yield_now();
-    }
-    true
+        open_fds() == fds
+    })
 }
 
 /// Runs a case. Returns what is wrong, if anything.
