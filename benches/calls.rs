@@ -203,9 +203,10 @@ fn table(rows: &[Row], counted: &[Counted]) -> Table {
             row.peer.name().to_owned(),
             row.wire.to_string(),
             micros(row.of(Row::time)),
-            match row.load.is_concurrent() || row.count < 100 {
-                true => String::new(),
-                false => micros(row.of(|_, cost| cost.run.p99 as f64)),
+            if row.load.is_concurrent() || row.count < 100 {
+                String::new()
+            } else {
+                micros(row.of(|_, cost| cost.run.p99 as f64))
             },
             row.ratio(rows, Row::time),
             micros(row.of(|row, cost| per(cost.client, row.count))),

@@ -53,13 +53,14 @@ pub(crate) fn program() -> Outcome<PathBuf> {
             cargo.args(["--features", feature]);
         }
     }
-    match cargo
+    if cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?
         .success()
     {
-        true => Ok(profile.join("counting")),
-        false => Err("the program that counts allocations cannot be built".into()),
+        Ok(profile.join("counting"))
+    } else {
+        Err("the program that counts allocations cannot be built".into())
     }
 }
 
@@ -146,9 +147,10 @@ impl Strace {
         if let Some(errors) = child.stderr.as_mut() {
             BufReader::new(errors).read_line(&mut line)?;
         }
-        match line.contains("attached") {
-            true => Ok(Some(Self { child, report })),
-            false => Err(format!("strace said {line:?}").into()),
+        if line.contains("attached") {
+            Ok(Some(Self { child, report }))
+        } else {
+            Err(format!("strace said {line:?}").into())
         }
     }
 

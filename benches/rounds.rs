@@ -107,9 +107,10 @@ impl Row {
 
     /// How long a call takes, in nanoseconds.
     pub(crate) fn time(&self, cost: &Cost) -> f64 {
-        match self.load.is_concurrent() {
-            true => per(cost.run.wall, self.count),
-            false => cost.run.median as f64,
+        if self.load.is_concurrent() {
+            per(cost.run.wall, self.count)
+        } else {
+            cost.run.median as f64
         }
     }
 

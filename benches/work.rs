@@ -64,9 +64,10 @@ pub(crate) fn receipt(order: &Order<'_>) -> Receipt {
 impl Receipt {
     /// Whether this is the answer to that order.
     pub(crate) fn check(&self, number: u64) -> Outcome {
-        match *self == receipt(&Order::new(number)) {
-            true => Ok(()),
-            false => Err(format!("wrong answer to {number}: {self:?}").into()),
+        if *self == receipt(&Order::new(number)) {
+            Ok(())
+        } else {
+            Err(format!("wrong answer to {number}: {self:?}").into())
         }
     }
 }
@@ -82,17 +83,19 @@ pub(crate) fn text(size: usize) -> String {
 
 /// Whether a text came back as it was sent.
 pub(crate) fn check_text(sent: &str, came: &str) -> Outcome {
-    match sent == came {
-        true => Ok(()),
-        false => Err(format!("{} bytes came back as {}", sent.len(), came.len()).into()),
+    if sent == came {
+        Ok(())
+    } else {
+        Err(format!("{} bytes came back as {}", sent.len(), came.len()).into())
     }
 }
 
 /// Whether a name and a list came back as they were sent.
 pub(crate) fn check_named(number: u64, came: u64, name: &str, sizes: &[u32]) -> Outcome {
-    match (came, name, sizes) == (number, NAME, &SIZES[..]) {
-        true => Ok(()),
-        false => Err(format!("wrong answer to {number}").into()),
+    if (came, name, sizes) == (number, NAME, &SIZES[..]) {
+        Ok(())
+    } else {
+        Err(format!("wrong answer to {number}").into())
     }
 }
 

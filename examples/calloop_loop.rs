@@ -100,8 +100,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     let clock = ClockClient::new(Connection::open(path)?);
     let (first, second) = (clock.next()?, clock.next()?);
-    match first < second {
-        true => Ok(writeln!(io::stdout(), "two ticks came, in order")?),
-        false => Err(format!("tick {second} came after tick {first}").into()),
+    if first < second {
+        Ok(writeln!(io::stdout(), "two ticks came, in order")?)
+    } else {
+        Err(format!("tick {second} came after tick {first}").into())
     }
 }

@@ -33,9 +33,10 @@ struct Guarded<F>(F);
 
 impl<F: Files> Files for Guarded<F> {
     fn open(&mut self, path: &str) -> Result<Opened, FilesError> {
-        match path.ends_with(".key") {
-            true => Err(FilesError::Denied { path: path.into() }),
-            false => self.0.open(path),
+        if path.ends_with(".key") {
+            Err(FilesError::Denied { path: path.into() })
+        } else {
+            self.0.open(path)
         }
     }
 
@@ -162,8 +163,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn check(what: &str, holds: bool) -> Result<(), Box<dyn Error>> {
-    match holds {
-        true => Ok(writeln!(io::stdout(), "{what}")?),
-        false => Err(format!("this does not hold: {what}").into()),
+    if holds {
+        Ok(writeln!(io::stdout(), "{what}")?)
+    } else {
+        Err(format!("this does not hold: {what}").into())
     }
 }

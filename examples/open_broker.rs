@@ -135,9 +135,10 @@ fn broker() -> Result<(), Box<dyn Error>> {
     let ended = clients.join().map_err(|_| "the clients' thread panicked")?;
     fs::remove_file(&journal)?;
     served?;
-    match ended?.iter().all(process::ExitStatus::success) {
-        true => Ok(()),
-        false => Err("a client failed".into()),
+    if ended?.iter().all(process::ExitStatus::success) {
+        Ok(())
+    } else {
+        Err("a client failed".into())
     }
 }
 

@@ -247,9 +247,10 @@ fn call(program: &str, method: &str, rest: &[String]) -> Result<(), Box<dyn Erro
         File::from(fd.try_clone_to_owned()?).read_to_string(&mut text)?;
         writeln!(io::stdout(), "descriptor {index}: {text}")?;
     }
-    match ended.success() {
-        true => Ok(()),
-        false => Err(format!("the service ended with {ended}").into()),
+    if ended.success() {
+        Ok(())
+    } else {
+        Err(format!("the service ended with {ended}").into())
     }
 }
 

@@ -114,9 +114,10 @@ fn employ() -> Result<(), Box<dyn Error>> {
         writeln!(out, "the worker tries to {tried}")?;
     }
     drop(words); // it ends when the last client disconnects
-    match worker.wait()?.success() {
-        true => Ok(writeln!(out, "the worker has ended")?),
-        false => Err("the worker has failed".into()),
+    if worker.wait()?.success() {
+        Ok(writeln!(out, "the worker has ended")?)
+    } else {
+        Err("the worker has failed".into())
     }
 }
 

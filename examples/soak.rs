@@ -61,9 +61,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for reason in &reasons {
         writeln!(io::stdout(), "OFF: {reason}")?;
     }
-    match reasons.is_empty() {
-        true => Ok(writeln!(io::stdout(), "nothing is off")?),
-        false => Err(format!("{} things are off", reasons.len()).into()),
+    if reasons.is_empty() {
+        Ok(writeln!(io::stdout(), "nothing is off")?)
+    } else {
+        Err(format!("{} things are off", reasons.len()).into())
     }
 }
 

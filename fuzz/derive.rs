@@ -32,9 +32,10 @@ fn with_groups(tokens: TokenStream) -> TokenStream {
             continue;
         };
         let marked = matches!(out.last(), Some(TokenTree::Ident(ident)) if ident == "__group");
-        let delimiter = match marked {
-            true => Delimiter::None,
-            false => group.delimiter(),
+        let delimiter = if marked {
+            Delimiter::None
+        } else {
+            group.delimiter()
         };
         if marked {
             out.pop();

@@ -34,9 +34,10 @@ struct Miller {
 impl Mill for Miller {
     fn grind(&mut self, grain: &str) -> Result<String, Stuck> {
         let grain = grain.to_owned();
-        match grain.contains("stone") {
-            true => Err(Stuck { grain }),
-            false => Ok(grain),
+        if grain.contains("stone") {
+            Err(Stuck { grain })
+        } else {
+            Ok(grain)
         }
     }
 

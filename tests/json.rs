@@ -110,17 +110,19 @@ impl Taker for Server {
 
     fn weigh(&mut self, fail: bool, file: OwnedFd) -> Result<Weight, Weight> {
         let weight = f64::NAN;
-        match fail {
-            true => Err(Weight { file, weight }),
-            false => Ok(Weight { file, weight }),
+        if fail {
+            Err(Weight { file, weight })
+        } else {
+            Ok(Weight { file, weight })
         }
     }
 
     fn nest(&mut self, levels: usize, fail: bool) -> Result<Json<Value>, Nested> {
         let levels = nested(levels);
-        match fail {
-            true => Err(Nested { levels }),
-            false => Ok(Json(levels)),
+        if fail {
+            Err(Nested { levels })
+        } else {
+            Ok(Json(levels))
         }
     }
 }

@@ -117,9 +117,12 @@ impl Keeper for Shelf {
     }
 
     fn both(&mut self, call: &mut Call, at_once: bool) -> u32 {
-        let _ = call.defer(|reply: Reply<u32>| match at_once {
-            true => reply.send(2),
-            false => self.both = Some(reply),
+        let _ = call.defer(|reply: Reply<u32>| {
+            if at_once {
+                reply.send(2)
+            } else {
+                self.both = Some(reply)
+            }
         });
         1
     }

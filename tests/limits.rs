@@ -228,17 +228,19 @@ fn a_reply_is_sent_up_to_the_limit_and_replaced_by_a_fault_above() {
                 let size = size - around;
                 let reply = ask(&mut client, &call(5, "limits.make", &format!("[{size}]")));
                 assert_eq!(reply["id"], 5);
-                match fits {
-                    true => assert_eq!(reply["result"].as_str().unwrap().len(), size),
-                    false => assert_eq!(reply["error"]["code"], Fault::REPLY_TOO_LARGE),
+                if fits {
+                    assert_eq!(reply["result"].as_str().unwrap().len(), size)
+                } else {
+                    assert_eq!(reply["error"]["code"], Fault::REPLY_TOO_LARGE)
                 }
                 // The limit holds for a deferred reply, too.
                 send_raw(&client, call(5, "kept.keep", "{}").as_bytes(), &[]).unwrap();
                 let text = call(6, "kept.release", &format!("[{size}]"));
                 let reply = ask(&mut client, &text);
-                match fits {
-                    true => assert_eq!(reply["result"].as_str().unwrap().len(), size),
-                    false => assert_eq!(reply["error"]["code"], Fault::REPLY_TOO_LARGE),
+                if fits {
+                    assert_eq!(reply["result"].as_str().unwrap().len(), size)
+                } else {
+                    assert_eq!(reply["error"]["code"], Fault::REPLY_TOO_LARGE)
                 }
                 assert_eq!(receive(&mut client)["result"], "released");
             }

@@ -118,9 +118,10 @@ fn serve_set(at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
 
 impl Peer for Channel {
     fn name(&self) -> &'static str {
-        match self.set {
-            true => "ipc-channel, a set",
-            false => "ipc-channel",
+        if self.set {
+            "ipc-channel, a set"
+        } else {
+            "ipc-channel"
         }
     }
 
@@ -130,9 +131,10 @@ impl Peer for Channel {
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
-        match self.set {
-            true => serve_set(at, ready),
-            false => serve_one(at, ready),
+        if self.set {
+            serve_set(at, ready)
+        } else {
+            serve_one(at, ready)
         }
     }
 

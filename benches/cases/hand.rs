@@ -218,9 +218,10 @@ impl Client {
             .texts
             .receive::<FDS>(&self.socket, RecvFlags::empty())?;
         let answer: Answer<'_, R> = serde_json::from_slice(text)?;
-        match answer.id == id {
-            true => Ok((answer.result, came.fd)),
-            false => Err("the answer to another call".into()),
+        if answer.id == id {
+            Ok((answer.result, came.fd))
+        } else {
+            Err("the answer to another call".into())
         }
     }
 

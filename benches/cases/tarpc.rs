@@ -101,9 +101,10 @@ macro_rules! connect {
 
 impl Peer for Tarpc {
     fn name(&self) -> &'static str {
-        match self.json {
-            true => "tarpc, JSON",
-            false => "tarpc, bincode",
+        if self.json {
+            "tarpc, JSON"
+        } else {
+            "tarpc, bincode"
         }
     }
 
@@ -114,9 +115,10 @@ impl Peer for Tarpc {
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
         let path: &Path = &at.path;
         runtime()?.block_on(async {
-            match self.json {
-                true => serve!(path, ready, Json::default),
-                false => serve!(path, ready, Bincode::default),
+            if self.json {
+                serve!(path, ready, Json::default)
+            } else {
+                serve!(path, ready, Bincode::default)
             }
         })
     }
@@ -124,9 +126,10 @@ impl Peer for Tarpc {
     fn connect(&self, at: &At) -> Outcome<Box<dyn Caller>> {
         let (runtime, path): (_, &Path) = (runtime()?, &at.path);
         let orders = runtime.block_on(async {
-            Outcome::Ok(match self.json {
-                true => connect!(path, Json::default),
-                false => connect!(path, Bincode::default),
+            Outcome::Ok(if self.json {
+                connect!(path, Json::default)
+            } else {
+                connect!(path, Bincode::default)
             })
         })?;
         Ok(Box::new(Client {

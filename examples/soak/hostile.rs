@@ -142,9 +142,10 @@ fn deaf(client: &mut Client) -> io::Result<()> {
     let echo = call(1, "echo", &format!(r#"{{"text":"{}"}}"#, "x".repeat(2000)));
     let swap = call(2, "swap", r#"{"files":[0]}"#);
     while Instant::now() < end {
-        let sent = match client.random.once_in(2) {
-            true => raw.try_send(&swap, &[null.as_fd()]),
-            false => raw.try_send(&echo, &[]),
+        let sent = if client.random.once_in(2) {
+            raw.try_send(&swap, &[null.as_fd()])
+        } else {
+            raw.try_send(&echo, &[])
         };
         match sent {
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
@@ -175,10 +176,10 @@ fn pelt(client: &mut Client, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<
 
 /// Sends as much as a message may be, in memfds.
 fn heavy(client: &mut Client) -> io::Result<()> {
-    let params = match client.random.once_in(2) {
-        // Many small things, which mean nothing.
-        true => format!(r#"{{"files":[{}0]}}"#, "0,".repeat(500_000)),
-        false => format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000_000)),
+    let params = if client.random.once_in(2) {
+        format!(r#"{{"files":[{}0]}}"#, "0,".repeat(500_000))
+    } else {
+        format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000_000))
     };
     let memfd = memfd_create("soak", MemfdFlags::CLOEXEC)?;
     let mut memfd = File::from(memfd);

@@ -126,9 +126,10 @@ impl Observed {
         let mut counts = String::new();
         self.said.read_line(&mut counts)?;
         let status = self.child.wait()?;
-        match status.success() {
-            true => Ok(counts.trim().to_owned()),
-            false => Err(format!("the server ended with {status}").into()),
+        if status.success() {
+            Ok(counts.trim().to_owned())
+        } else {
+            Err(format!("the server ended with {status}").into())
         }
     }
 }

@@ -51,9 +51,10 @@ impl<'t> Json<'t> {
         let mut reader = Reader { text, at: 0 };
         let value = reader.value(0)?;
         reader.skip_blanks();
-        match reader.rest().is_empty() {
-            true => Ok(value),
-            false => Err(reader.expected("the end")),
+        if reader.rest().is_empty() {
+            Ok(value)
+        } else {
+            Err(reader.expected("the end"))
         }
     }
 
@@ -332,13 +333,12 @@ impl Writer<'_> {
     fn piece(&mut self, piece: &str, style: Style) -> fmt::Result {
         write!(self.out, "{style}")?;
         for character in piece.chars() {
-            match self.palette.escape && is_unprintable(character) {
-                true => {
-                    for unit in character.encode_utf16(&mut [0; 2]) {
-                        write!(self.out, "\\u{unit:04x}")?;
-                    }
+            if self.palette.escape && is_unprintable(character) {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    write!(self.out, "\\u{unit:04x}")?;
                 }
-                false => self.out.push(character),
+            } else {
+                self.out.push(character)
             }
         }
         write!(self.out, "{style:#}")
@@ -437,9 +437,10 @@ impl<'t> Reader<'t> {
             }
             return Ok(Json::Object(members));
         }
-        let scalar = match self.rest().starts_with('"') {
-            true => self.string()?,
-            false => self.word()?,
+        let scalar = if self.rest().starts_with('"') {
+            self.string()?
+        } else {
+            self.word()?
         };
         Ok(Json::Scalar(scalar.into()))
     }

@@ -119,10 +119,10 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        match is_unprintable(character) {
-            // Writing to a `String` cannot fail.
-            true => drop(write!(shown, "{}", character.escape_default())),
-            false => shown.push(character),
+        if is_unprintable(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
         }
     }
     Cow::Owned(shown)

@@ -74,10 +74,7 @@ impl Places {
         for ((fd, _), place) in fds.iter().zip(&mut self.held) {
             dup2(fd, place).map_err(Problem::here("dup2"))?;
         }
-        let clean = |c: char| match c == ':' || c.is_control() {
-            true => '_',
-            false => c,
-        };
+        let clean = |c: char| if c == ':' || c.is_control() { '_' } else { c };
         let names: Vec<String> = fds
             .iter()
             .map(|(_, name)| name.chars().take(255).map(clean).collect())

@@ -252,9 +252,10 @@ impl Type {
             Err(all) if all.is_empty() => Self::Null,
             Err(all) => Self::OneOf(all),
         };
-        match nullable && ty != Self::Null {
-            true => Self::Nullable(Box::new(ty)),
-            false => ty,
+        if nullable && ty != Self::Null {
+            Self::Nullable(Box::new(ty))
+        } else {
+            ty
         }
     }
 

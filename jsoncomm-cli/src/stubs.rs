@@ -16,9 +16,10 @@ fn snake(name: &str, reserved: &[&str]) -> String {
         if character.is_ascii_uppercase() && snake.ends_with(|c: char| c.is_ascii_lowercase()) {
             snake.push('_');
         }
-        match character.is_ascii_alphanumeric() {
-            true => snake.push(character.to_ascii_lowercase()),
-            false => snake.push('_'),
+        if character.is_ascii_alphanumeric() {
+            snake.push(character.to_ascii_lowercase())
+        } else {
+            snake.push('_')
         }
     }
     finished(snake, reserved)

@@ -35,9 +35,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) fn run(tap: Tap) -> Result<(), Problem> {
     standard::check_output()?;
     let mut rest = tap.words;
-    let listen = match rest.is_empty() {
-        true => None,
-        false => Place::read(&rest.remove(0)),
+    let listen = if rest.is_empty() {
+        None
+    } else {
+        Place::read(&rest.remove(0))
     };
     let no_address = || Problem::Usage(String::from("LISTEN is no address"));
     let listen = listen.ok_or_else(no_address)??;

@@ -20,17 +20,18 @@ fn open_detects_the_kind() {
         assert_eq!(counter.echo(7, "").unwrap(), "7");
         for other in KINDS {
             let connection = Connection::connect(&server.path, other);
-            match other == kind {
-                true => assert_eq!(
+            if other == kind {
+                assert_eq!(
                     CounterClient::new(connection.unwrap().with_timeout(PATIENCE))
                         .echo(8, "")
                         .unwrap(),
                     "8"
-                ),
-                false => assert_eq!(
+                )
+            } else {
+                assert_eq!(
                     problem(connection.unwrap_err()),
                     Some(AddressProblem::OtherKind)
-                ),
+                )
             }
         }
         server.stop();

@@ -239,9 +239,10 @@ fn while_servers_are_killed_in_a_loop_each_call_ends_with_its_own_reply() {
                 let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
                 let connection = open(&path);
                 let repeats = client % 2 == 0;
-                let connection = match repeats {
-                    true => connection.idempotent(),
-                    false => connection.reconnecting(),
+                let connection = if repeats {
+                    connection.idempotent()
+                } else {
+                    connection.reconnecting()
                 };
                 let desk = DeskClient::new(connection);
                 std::thread::spawn(move || {

@@ -133,9 +133,10 @@ fn another_connection_of_the_user_waits_until_the_first_reads_or_closes() {
         give(&other, 7, FILES);
         wait_for_stats(&server, |stats| stats.backlog == 1);
         ping(&mut other, 8);
-        match goes {
-            true => drop(stalled),
-            false => assert_eq!(take(&mut stalled).1, FILES),
+        if goes {
+            drop(stalled)
+        } else {
+            assert_eq!(take(&mut stalled).1, FILES)
         }
         let (reply, files) = take(&mut other);
         assert_eq!((&reply["id"], files), (&7.into(), FILES), "{reply}");
@@ -159,17 +160,16 @@ fn descriptors_sent_on_a_closed_connection_count_until_they_are_read() {
             let found = (stats.fds_in_flight, stats.backlog, stats.connections);
             found == (DESCRIPTORS, 1, 2) && stats.counts.closed == 1
         });
-        match goes {
-            true => drop(half),
-            false => {
-                for id in 0..4 {
-                    assert_eq!(take(&mut half).0["id"], id);
-                }
-                assert!(matches!(
-                    half.receive::<WithFds<Value>>(),
-                    Err(Error::Closed)
-                ));
+        if goes {
+            drop(half)
+        } else {
+            for id in 0..4 {
+                assert_eq!(take(&mut half).0["id"], id);
             }
+            assert!(matches!(
+                half.receive::<WithFds<Value>>(),
+                Err(Error::Closed)
+            ));
         }
         assert_eq!(take(&mut next).1, FILES);
         server.assert_busy_with(1);

@@ -68,9 +68,10 @@ impl Inside for Daemon {
     }
 
     fn numbers(&mut self, all: &[u8], one: &u8) -> Result<(), Box<str>> {
-        match all.contains(one) {
-            true => Ok(()),
-            false => Err("not there".into()),
+        if all.contains(one) {
+            Ok(())
+        } else {
+            Err("not there".into())
         }
     }
 }

@@ -83,9 +83,10 @@ fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
                     continue;
                 };
                 asked += 1;
-                match user == admitted {
-                    true => assert_eq!(reply["result"], user, "{kind:?} {options:?}"),
-                    false => assert_eq!(reply["error"]["code"], Fault::NOT_AUTHORIZED, "{reply}"),
+                if user == admitted {
+                    assert_eq!(reply["result"], user, "{kind:?} {options:?}")
+                } else {
+                    assert_eq!(reply["error"]["code"], Fault::NOT_AUTHORIZED, "{reply}")
                 }
             }
             server.assert_busy_with(0);

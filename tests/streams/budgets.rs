@@ -66,9 +66,10 @@ impl Quarry for Pit {
 
     fn pile(&mut self, call: &mut Call, end: u32, of_oldest: bool) -> Stream<Brick> {
         call.stream(|sink: StreamSender<Brick>| {
-            sink.set_overflow(match of_oldest {
-                true => Overflow::DropOldest,
-                false => Overflow::Latest,
+            sink.set_overflow(if of_oldest {
+                Overflow::DropOldest
+            } else {
+                Overflow::Latest
             });
             for number in 0..end {
                 sink.send(&brick(number)).unwrap();

@@ -57,9 +57,12 @@ impl Vector for Message {
         let before = open_fds();
         let bare = mode == Some("bare");
         let (limits, scribe) = (Limits::default(), Scribe::default());
-        let server = Running::with_limits(limits, kind, scribe, |endpoint| match bare {
-            true => endpoint.bare::<Ask>(),
-            false => endpoint.serve::<dyn Vectors>(),
+        let server = Running::with_limits(limits, kind, scribe, |endpoint| {
+            if bare {
+                endpoint.bare::<Ask>()
+            } else {
+                endpoint.serve::<dyn Vectors>()
+            }
         });
         let mut socket = Socket::connect(&server.path, kind).unwrap();
         socket.set_timeout(Some(PATIENCE));
@@ -72,17 +75,18 @@ impl Vector for Message {
         }
 
         // There is no other reply: the next message is the reply to the next call.
-        let (end, answer, last) = match bare {
-            true => (
+        let (end, answer, last) = if bare {
+            (
                 r#"{"Echo":{"text":"end"}}"#,
                 json!({"Echoed": {"text": "end"}}),
                 "Echo",
-            ),
-            false => (
+            )
+        } else {
+            (
                 r#"{"jsonrpc":"2.0","id":"end","method":"vectors.echo","params":{"text":"end"}}"#,
                 json!({"jsonrpc": "2.0", "id": "end", "result": {"text": "end"}}),
                 "echo",
-            ),
+            )
         };
         send_raw(&socket, end.as_bytes(), &[]).unwrap();
         let answered: WithFds<Value> = socket.receive().unwrap().0;

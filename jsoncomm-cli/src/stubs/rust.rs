@@ -77,9 +77,10 @@ impl Writer {
             let answer = method.result.as_ref().map(|result| {
                 let hint = format!("{}{}", camel(own, &RESERVED), "Answer");
                 let ty = self.ty(result, &hint);
-                match ty.contains("serde_json::Value") {
-                    true => format!("jsoncomm::message::Json<{ty}>"),
-                    false => ty,
+                if ty.contains("serde_json::Value") {
+                    format!("jsoncomm::message::Json<{ty}>")
+                } else {
+                    ty
                 }
             });
             let (returns, call) = match (answer, error) {
@@ -142,9 +143,10 @@ impl Writer {
     ) -> Option<String> {
         let errors = &method.errors;
         let [first, ..] = &**errors else { return None };
-        let hint = match known.is_empty() {
-            true => format!("{service}Error"),
-            false => camel(&format!("{}_error", method.parts().1), &RESERVED),
+        let hint = if known.is_empty() {
+            format!("{service}Error")
+        } else {
+            camel(&format!("{}_error", method.parts().1), &RESERVED)
         };
         if errors.len() == 1 && variant(&first.data).is_none() && first.data != Type::Any {
             let ty = self.ty(&first.data, &hint);
@@ -165,12 +167,11 @@ impl Writer {
         });
         let variants: Vec<Type> = variants.collect();
         let docs = "Why a call is not carried out.";
-        match variants.iter().all(|one| variant(one).is_some()) {
-            true => self.put_enum(&name, docs, &variants),
-            false => {
-                let docs = format!("{docs} The variants are of a form that is not known here.");
-                self.put_alias(&name, &docs, "String");
-            }
+        if variants.iter().all(|one| variant(one).is_some()) {
+            self.put_enum(&name, docs, &variants)
+        } else {
+            let docs = format!("{docs} The variants are of a form that is not known here.");
+            self.put_alias(&name, &docs, "String");
         }
         self.printed.push(name.clone());
         known.push((names, name.clone()));
