@@ -37,8 +37,8 @@ pub(crate) use error::{ErrorObject, unreadable};
 pub(crate) use find::{MessageKind, find_id, front_id, kind_of};
 pub(crate) use id::Id;
 pub(crate) use write::{
-    response_matcher, write_call, write_cancel, write_document, write_end, write_error,
-    write_fault, write_item, write_result,
+    response_matcher, write_call, write_cancel, write_end, write_error, write_fault, write_item,
+    write_result,
 };
 
 use object::ObjectReader;

@@ -10,7 +10,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Instant;
 
-use crate::envelope;
+use crate::envelope::{self, Id};
 use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::message::{self, Pack, Packer};
 
@@ -78,11 +78,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     /// The descriptors in `value` are duplicated, then `value` is dropped. If it cannot be encoded, exceeds a limit or
     /// cannot be duplicated, the caller gets a fault that says so.
     pub fn send(self, value: T) {
-        self.complete(|format, text, fds| match format {
-            ReplyFormat::Bare => message::encode(&value, text, fds),
-            ReplyFormat::Call(id) => envelope::write_result(text, id, &value, fds),
-            ReplyFormat::Oneway => Ok(()),
-        });
+        self.complete(&value, envelope::write_result);
     }
 
     /// Replies with the service's own error. Never waits.
@@ -92,11 +88,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     where
         E: fmt::Display,
     {
-        self.complete(|format, text, fds| match format {
-            ReplyFormat::Bare => message::encode(&error, text, fds),
-            ReplyFormat::Call(id) => envelope::write_error(text, id, &error, fds),
-            ReplyFormat::Oneway => Ok(()),
-        });
+        self.complete(&error, envelope::write_error);
     }
 
     /// Replies with the value or the service's own error, as a method that returned `result` would. Never waits.
@@ -186,13 +178,18 @@ impl<T: Pack, E: Pack> Reply<T, E> {
         self.send_fault(&Fault::new(code, message));
     }
 
-    /// Encodes the reply and posts it, or a fault that says why it cannot be sent.
-    fn complete<'m>(
+    /// Encodes the reply and posts it, or a fault that says why it cannot be sent. `write` puts it into an envelope.
+    fn complete<'m, M: Pack>(
         mut self,
-        write: impl FnOnce(&ReplyFormat, &mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
+        reply: &'m M,
+        write: fn(&mut Vec<u8>, &Id<'_>, &'m M, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
         if let Some(context) = &self.context {
-            let encoded = context.encode_or_fault(|text, fds| write(&context.format, text, fds));
+            let encoded = context.encode_or_fault(|text, fds| match &context.format {
+                ReplyFormat::Bare => message::encode(reply, text, fds),
+                ReplyFormat::Call(id) => write(text, id, reply, fds),
+                ReplyFormat::Oneway => Ok(()),
+            });
             match encoded {
                 Ok(reply) => drop(context.complete(Some(reply))),
                 Err(fault) => context.post_fault(&fault),

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::{Fault, caught};
-use crate::message::{RawError, RawMessage, Request};
+use crate::message::{self, RawError, RawMessage, Request};
 use crate::observe::EventKind;
 use crate::peer::Peer;
 use crate::reply::Reply;
@@ -76,9 +76,10 @@ impl<S> Routes<S> {
     {
         let numbers = R::METHODS.iter().map(std::slice::from_ref).enumerate();
         self.add(R::SERVICE, numbers, |state, index, incoming| {
-            incoming.handle(index, |call, request, reply| {
-                state.handle(call, request, reply);
-            });
+            incoming.hand_over(
+                |params, fds| message::decode_params(index, params, fds),
+                |call, request, reply| state.handle(call, request, reply),
+            );
         })?;
         self.discovery.add(R::DESCRIPTION);
         Ok(())
@@ -197,7 +198,7 @@ impl<S> Routes<S> {
         }
         match self.fallback {
             Some(handler) if !method.starts_with(RESERVED) => {
-                incoming.handle_raw(|call, params, reply| {
+                incoming.hand_over(message::decode_front, |call, params, reply| {
                     handler(state, call, &method, params, reply);
                 });
             }

@@ -5,7 +5,6 @@ use std::io::Write;
 use super::Id;
 use crate::error::{EncodeError, Fault};
 use crate::json::{put_string, put_unsigned};
-use crate::limits::Depth;
 use crate::message::{self, Pack, Packer};
 
 /// Appends a call. `id` is absent for one-way calls.
@@ -66,21 +65,6 @@ pub(crate) fn write_result<'a, M: Pack + ?Sized>(
     out.extend_from_slice(b",\"result\":");
     fds.open(1);
     message::encode(result, out, fds)?;
-    out.push(b'}');
-    Ok(())
-}
-
-/// Appends a response whose result is JSON text.
-pub(crate) fn write_document(
-    out: &mut Vec<u8>,
-    id: &Id<'_>,
-    json: &str,
-    depth: Depth,
-) -> Result<(), EncodeError> {
-    open_response(out, Some(id));
-    out.extend_from_slice(b",\"result\":");
-    depth.inside(1).check_written(json.as_bytes())?;
-    out.extend_from_slice(json.as_bytes());
     out.push(b'}');
     Ok(())
 }

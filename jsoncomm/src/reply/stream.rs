@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Deferred;
 use super::context::{ReplyContext, ReplyFormat, no_reply, send_fault};
 use super::stream_buffer::StreamBuffer;
 use crate::envelope::{self, Id};
@@ -143,8 +144,28 @@ impl<T: Pack, E: Pack + fmt::Display> StreamSender<T, E> {
         T: 'static,
         E: 'static,
     {
-        let (sender, items) = (self, items.into_iter());
-        Feed { sender, items }.run();
+        let Some(buffer) = self.buffer.clone() else {
+            return;
+        };
+        let mut feed = (self, items.into_iter());
+        loop {
+            let waited =
+                buffer.wait_for_room(feed, |(sender, items)| Box::new(move || sender.feed(items)));
+            let Some((sender, mut items)) = waited.filter(|_| buffer.is_open()) else {
+                return;
+            };
+            let sent = match items.next() {
+                Some(Ok(item)) => buffer.send_unchecked(&item),
+                Some(Err(error)) => return sender.fail(error),
+                None => return sender.end(),
+            };
+            match sent {
+                Ok(()) => feed = (sender, items),
+                // Only `send` reports a full stream.
+                Err(SendError::Closed | SendError::Full) => return,
+                Err(error) => return sender.send_fault(&send_fault(&error)),
+            }
+        }
     }
 
     /// Ends the stream with the service's own error, after the items that wait.
@@ -254,56 +275,6 @@ impl<T, E> Drop for StreamSender<T, E> {
     }
 }
 
-/// An iterator whose items are being sent.
-struct Feed<T, E, I> {
-    sender: StreamSender<T, E>,
-    items: I,
-}
-
-impl<T, E, I> Feed<T, E, I>
-where
-    T: Pack + 'static,
-    E: Pack + fmt::Display + 'static,
-    I: Iterator<Item = Result<T, E>> + Send + 'static,
-{
-    /// Sends items while there is room, and continues when there is room again.
-    fn run(self) {
-        let Some(buffer) = self.sender.buffer.clone() else {
-            return;
-        };
-        let mut rest = Some(self);
-        while let Some(feed) = rest {
-            let feed = buffer.wait_for_room(feed, |feed| Box::new(|| feed.run()));
-            rest = feed.and_then(Self::step);
-        }
-    }
-
-    /// Sends one item, for which there is room. Returns what is left to do.
-    fn step(mut self) -> Option<Self> {
-        let buffer = self.sender.buffer.as_ref();
-        let buffer = buffer.filter(|buffer| buffer.is_open())?;
-        let sent = match self.items.next() {
-            Some(Ok(item)) => buffer.send_unchecked(&item),
-            Some(Err(error)) => {
-                self.sender.fail(error);
-                return None;
-            }
-            None => {
-                self.sender.end();
-                return None;
-            }
-        };
-        let fault = match sent {
-            Ok(()) => return Some(self),
-            // Only `send` reports a full stream.
-            Err(SendError::Closed | SendError::Full) => return None,
-            Err(error) => send_fault(&error),
-        };
-        self.sender.send_fault(&fault);
-        None
-    }
-}
-
 /// The return type of a method that replies with a stream of items.
 ///
 /// Only [`Call::stream`](crate::Call::stream) creates it, so a method that returns it has taken its
@@ -330,17 +301,4 @@ where
 /// ```
 #[derive(Debug)]
 #[must_use = "the method has to return it"]
-pub struct Stream<T, E = Infallible> {
-    /// There was no room for another deferred call, and the sender was not taken.
-    pub(crate) refused: bool,
-    types: PhantomData<fn(T, E)>,
-}
-
-impl<T, E> Stream<T, E> {
-    pub(crate) fn new(refused: bool) -> Self {
-        Self {
-            refused,
-            types: PhantomData,
-        }
-    }
-}
+pub struct Stream<T, E = Infallible>(pub(crate) Deferred<T, E>);

@@ -137,7 +137,7 @@ impl Call {
         if !refused {
             take(StreamSender::new(self.take_reply()));
         }
-        Stream::new(refused)
+        Stream(Deferred::new(refused))
     }
 
     /// Closes a descriptor that the caller has passed, on another thread. Does not wait.

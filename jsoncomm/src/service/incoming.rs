@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::call::{Call, Origin};
 use super::dispatch::Dispatch;
-use super::method_return::{Document, MethodReturn, Sealed};
+use super::method_return::{MethodReturn, Sealed};
 use crate::describe::Discovery;
 use crate::envelope::{Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault, caught};
-use crate::message::{
-    self, Members, NoArguments, Packer, RawError, RawMessage, Request, Unpacker, UnusedFds,
-};
+use crate::message::{self, NoArguments, Packer, RawMessage, Request, Unpacker, UnusedFds};
 use crate::observe::EventKind;
 use crate::reply::{Reply, ReplyFormat};
 
@@ -33,81 +31,8 @@ impl fmt::Debug for Incoming<'_, '_> {
 }
 
 impl<'t> Incoming<'_, 't> {
-    /// Decodes the arguments, runs a handler that does not take a [`Call`], and sends what it returns.
-    pub fn answer<A: Members<'t>, R: MethodReturn>(mut self, handler: impl FnOnce(A::Value) -> R) {
-        let (mut decoded, mut replied) = (false, false);
-        // The program's code also runs where arguments are read and dropped, and where the returned value is encoded and
-        // dropped.
-        let result = caught(|| {
-            let arguments = self.decode(message::decode_arguments::<A>)?;
-            decoded = true;
-            let deadline = self.deadline();
-            let returned = handler(arguments);
-            self.send(&returned, deadline);
-            replied = true;
-            Ok(())
-        });
-        if let Err(fault) = result.and_then(|result| result) {
-            if decoded {
-                self.note_panic();
-            }
-            if !replied {
-                self.refuse(&fault);
-            }
-        }
-    }
-
-    /// Decodes the arguments, runs a handler that takes a [`Call`] and may defer its reply, and sends what it returns.
-    pub fn answer_call<A: Members<'t>, R: MethodReturn>(
-        mut self,
-        handler: impl FnOnce(&mut Call, A::Value) -> R,
-    ) {
-        let Some(arguments) = self.decode_or_refuse(message::decode_arguments::<A>) else {
-            return;
-        };
-        let mut call = self.call();
-        let mut replied = false;
-        let result = caught(|| {
-            let returned = handler(&mut call, arguments);
-            // A deferred reply is sent by its owner, who checks the deadline. If the method took the reply and returned a
-            // value all the same, the value is sent, unless the reply has been.
-            if call.deferred.is_some() && (R::DEFERRED || !self.abandon()) {
-                return;
-            }
-            self.send(&returned, call.deadline);
-            replied = true;
-        });
-        if let Err(fault) = result {
-            self.note_panic();
-            // A reply that has been taken must not be sent a second time.
-            if !replied && (call.deferred.is_none() || self.abandon()) {
-                self.refuse(&fault);
-            }
-        } else if call.deferred.is_some() {
-            self.end_deferred();
-        }
-    }
-
-    /// Decodes the params as request number `method` of an enum, and runs its handler.
-    pub(crate) fn handle<R: Request>(
-        self,
-        method: usize,
-        handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
-    ) {
-        let decode = |text: &'t str, fds: &Unpacker| message::decode_params(method, text, fds);
-        self.hand_over(decode, handler);
-    }
-
-    /// Runs a handler of undecoded params.
-    pub(crate) fn handle_raw(
-        self,
-        handler: impl FnOnce(&mut Call, RawMessage, Reply<RawMessage, RawError>),
-    ) {
-        self.hand_over(message::decode_front, handler);
-    }
-
     /// Decodes the params with `decode`, and runs a handler that owns the reply.
-    fn hand_over<A, T, E>(
+    pub(crate) fn hand_over<A, T, E>(
         mut self,
         decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
         handler: impl FnOnce(&mut Call, A, Reply<T, E>),
@@ -130,7 +55,7 @@ impl<'t> Incoming<'_, 't> {
 
     /// Replies with the description of all methods.
     pub(crate) fn discover(self, discovery: &Discovery) {
-        self.answer::<NoArguments, _>(|()| Document(discovery.text()));
+        MethodReturn::answer::<NoArguments>(self, |()| RawMessage::new(discovery.text()));
     }
 
     /// Replies with `null`.
@@ -150,7 +75,7 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Sends what a handler has returned, unless the deadline has passed.
-    fn send(&mut self, returned: &impl MethodReturn, deadline: Option<Instant>) {
+    pub(super) fn send(&mut self, returned: &impl MethodReturn, deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.dispatch.note(EventKind::Expired);
         } else {
@@ -176,7 +101,7 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Decodes params with `decode`, reads the envelope to its end, and checks the deadline and the descriptors.
-    fn decode<A>(
+    pub(super) fn decode<A>(
         &mut self,
         decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
     ) -> Result<A, Fault> {
@@ -192,7 +117,7 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Decodes params with `decode`, where a panic is caught. Refuses the call and returns `None` if that fails.
-    fn decode_or_refuse<A>(
+    pub(super) fn decode_or_refuse<A>(
         &mut self,
         decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
     ) -> Option<A> {
@@ -201,31 +126,31 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Takes the right to reply back from the reply that was taken. Returns false if it has been used already.
-    fn abandon(&self) -> bool {
+    pub(super) fn abandon(&self) -> bool {
         self.dispatch.context.pending.abandon()
     }
 
     /// Ends the handler's part: a call that has no reply yet is deferred, and what was posted is sent.
-    fn end_deferred(&mut self) {
+    pub(super) fn end_deferred(&mut self) {
         let dispatch = &mut *self.dispatch;
         let pending = &dispatch.context.pending;
         pending.defer(dispatch.caller, self.envelope.id());
         dispatch.send_posts();
     }
 
-    fn note_panic(&mut self) {
+    pub(super) fn note_panic(&mut self) {
         self.dispatch
             .note(EventKind::Panicked(self.service, self.method));
     }
 
     /// Returns the caller's deadline, if it sent one.
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let timeout = Duration::from_millis(self.envelope.timeout()?);
         let limit = self.dispatch.context.limits.timeout;
         Instant::now().checked_add(timeout.min(limit))
     }
 
-    fn call(&self) -> Call {
+    pub(super) fn call(&self) -> Call {
         let format = match self.envelope.id() {
             Some(id) => ReplyFormat::Call(id.clone().into_owned()),
             None => ReplyFormat::Oneway,

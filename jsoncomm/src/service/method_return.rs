@@ -8,8 +8,8 @@ use super::{Call, Incoming};
 use crate::client::{CallMode, Items, Stub};
 use crate::describe::ReplyKind;
 use crate::envelope;
-use crate::error::{CallError, Fault};
-use crate::message::{Members, Message, Pack};
+use crate::error::{CallError, caught};
+use crate::message::{self, Members, Message, Pack};
 use crate::reply::{Deferred, Stream, no_reply};
 
 /// What a method of a service may return.
@@ -64,24 +64,66 @@ pub trait MethodReturn {
         params: &(impl Pack + ?Sized),
     ) -> Self::Stub<M>;
 
-    /// Handles a call with a handler that does not take a [`Call`].
+    /// Decodes the arguments, runs a handler that does not take a [`Call`], and sends what it returns.
     fn answer<'t, A: Members<'t>>(
-        incoming: Incoming<'_, 't>,
+        mut incoming: Incoming<'_, 't>,
         handler: impl FnOnce(A::Value) -> Self,
     ) where
         Self: Sized,
     {
-        incoming.answer::<A, Self>(handler);
+        let (mut decoded, mut replied) = (false, false);
+        // The program's code also runs where arguments are read and dropped, and where the returned value is encoded and
+        // dropped.
+        let result = caught(|| {
+            let arguments = incoming.decode(message::decode_arguments::<A>)?;
+            decoded = true;
+            let deadline = incoming.deadline();
+            let returned = handler(arguments);
+            incoming.send(&returned, deadline);
+            replied = true;
+            Ok(())
+        });
+        if let Err(fault) = result.and_then(|result| result) {
+            if decoded {
+                incoming.note_panic();
+            }
+            if !replied {
+                incoming.refuse(&fault);
+            }
+        }
     }
 
-    /// Handles a call with a handler that takes a [`Call`].
+    /// Decodes the arguments, runs a handler that takes a [`Call`] and may defer its reply, and sends what it returns.
     fn answer_call<'t, A: Members<'t>>(
-        incoming: Incoming<'_, 't>,
+        mut incoming: Incoming<'_, 't>,
         handler: impl FnOnce(&mut Call, A::Value) -> Self,
     ) where
         Self: Sized,
     {
-        incoming.answer_call::<A, Self>(handler);
+        let Some(arguments) = incoming.decode_or_refuse(message::decode_arguments::<A>) else {
+            return;
+        };
+        let mut call = incoming.call();
+        let mut replied = false;
+        let result = caught(|| {
+            let returned = handler(&mut call, arguments);
+            // A deferred reply is sent by its owner, who checks the deadline. If the method took the reply and returned a
+            // value all the same, the value is sent, unless the reply has been.
+            if call.deferred.is_some() && (Self::DEFERRED || !incoming.abandon()) {
+                return;
+            }
+            incoming.send(&returned, call.deadline);
+            replied = true;
+        });
+        if let Err(fault) = result {
+            incoming.note_panic();
+            // A reply that has been taken must not be sent a second time.
+            if !replied && (call.deferred.is_none() || incoming.abandon()) {
+                incoming.refuse(&fault);
+            }
+        } else if call.deferred.is_some() {
+            incoming.end_deferred();
+        }
     }
 }
 
@@ -146,7 +188,13 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Deferred<T, E> {
     const DEFERRED: bool = true;
 
     fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
-        incoming.reply_fault(&not_deferred(self.refused));
+        // There was no room for another deferred call, or the method returned the value of another call.
+        let fault = if self.refused {
+            too_many_deferred()
+        } else {
+            no_reply()
+        };
+        incoming.reply_fault(&fault);
     }
 }
 
@@ -166,28 +214,6 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Stream<T, E> {
     }
 
     fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
-        incoming.reply_fault(&not_deferred(self.refused));
-    }
-}
-
-/// The fault of a call whose reply was not taken: there was no room for it, or the method returned the [`Deferred`] of
-/// another call.
-fn not_deferred(refused: bool) -> Fault {
-    if refused {
-        too_many_deferred()
-    } else {
-        no_reply()
-    }
-}
-
-/// The reply to `rpc.discover`: JSON that is sent as it is. No method returns it.
-#[derive(Debug)]
-pub(super) struct Document<'d>(pub(super) &'d str);
-
-impl MethodReturn for Document<'_> {
-    one_reply!((), Infallible);
-
-    fn reply(&self, incoming: &mut Incoming<'_, '_>, _: Sealed) {
-        incoming.reply(|text, id, fds| envelope::write_document(text, id, self.0, fds.depth()));
+        self.0.reply(incoming, Sealed);
     }
 }

@@ -58,8 +58,6 @@ const ID: Id<'static> = Id::Number(1);
 pub struct TestCall {
     call: Call,
     pending: Arc<PendingReplies>,
-    /// The call is deferred: it counts as after its handler has returned.
-    handled: bool,
     /// Replies that have not been read.
     posts: VecDeque<PostedReply>,
 }
@@ -89,7 +87,6 @@ impl TestCall {
         Self {
             call: Call::new(&caller, origin),
             pending,
-            handled: false,
             posts: VecDeque::new(),
         }
     }
@@ -147,9 +144,8 @@ impl TestCall {
 
     /// Defers the call, once, and collects what has been sent.
     fn collect(&mut self) {
-        if !self.handled && self.call.deferred.is_some() {
+        if self.call.deferred.take().is_some() {
             self.pending.defer(&self.call.caller(), Some(&ID));
-            self.handled = true;
         }
         let mut posts = Vec::new();
         self.pending.collect(&mut posts);
