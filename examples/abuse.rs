@@ -1,12 +1,12 @@
-//! Abuse: what one client that means harm, or is broken, takes from the others. Each scenario prints its figures.
+//! Abuse: what one hostile or broken client takes from the others. Each scenario prints its figures.
 //!
 //! ```text
-//! cargo run --release --example abuse            what there is
+//! cargo run --release --example abuse            all scenarios
 //! cargo run --release --example abuse -- NAME    one scenario
 //! ```
 //!
-//! A scenario is a module with one function. Its server and its clients are processes of their own, of several users
-//! where this one is root: the same program, started with the scenario's name and the name of a role.
+//! A scenario is a module with one function. Its server and clients are processes of their own, which run as several
+//! users if this program runs as root: the same program, started with the scenario's name and the name of a role.
 
 #[path = "abuse/descriptors.rs"]
 mod descriptors;
@@ -29,18 +29,19 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::{env, process};
 
-/// What may go wrong in any role.
+/// Result of a role.
 type Trouble = Box<dyn Error + Send + Sync>;
 
 /// One scenario.
 struct Scenario {
     name: &'static str,
     shows: &'static str,
-    /// Plays it. With a role and its arguments it is one of the processes of the scenario, otherwise the whole.
+    /// Runs it. With a role and its arguments this process is one part of the scenario, otherwise it starts all of
+    /// them.
     play: fn(&[&str]) -> Result<(), Trouble>,
 }
 
-/// All of them.
+/// All scenarios.
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "in_flight",

@@ -1,7 +1,7 @@
-//! A service with the habits of systemd: it takes over the sockets that the service manager has bound, says when it
-//! is ready and that its loop turns, reloads on SIGHUP, exits when it is idle, and stops in order.
+//! A service for systemd: it takes over the sockets that the service manager has bound, reports that it is ready and
+//! that its loop runs, reloads on SIGHUP, exits when it is idle, and shuts down in order.
 //!
-//! The units are in `examples/systemd`. To see it start by its first call, without installing them:
+//! The units are in `examples/systemd`. To see the first call start it, without installing them:
 //!
 //! ```text
 //! cargo build --example activated
@@ -9,7 +9,7 @@
 //!     target/debug/examples/activated 10
 //! ```
 //!
-//! The argument is after how many seconds without work it leaves; 30 unless told otherwise.
+//! The argument is the number of seconds without work after which it exits; 30 by default.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -28,9 +28,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 #[jsoncomm::service(name = "example.settings")]
 trait Settings {
-    /// Names the caller's user, as the kernel tells it.
+    /// Returns the caller's user, as reported by the kernel.
     fn user(&mut self, call: &mut Call) -> Option<u32>;
-    /// Answers when the settings have been read again, how often they have been.
+    /// Replies with the number of reloads after the settings have been read again.
     fn reloaded(&mut self, call: &mut Call) -> Deferred<u32>;
 }
 
@@ -68,11 +68,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for signal in [SIGTERM, SIGINT] {
         on_signal(&mut server, signal, |_, control| {
             tell(NotifyState::Stopping);
-            // Those who wait for an answer have so long.
+            // Pending calls get this long to complete.
             control.shut_down(Duration::from_secs(5));
         })?;
     }
-    // The messages come from the loop, so they stop when it does.
+    // The watchdog messages are sent from the loop, so they stop when it does.
     if let Some(limit) = sd_notify::watchdog_enabled() {
         server.every(limit / 2, |_, _| tell(NotifyState::Watchdog))?;
     }
@@ -82,8 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Serves on the sockets that were passed. What each is for is said by its `FileDescriptorName`; which kind it is
-/// the socket knows.
+/// Serves on the sockets that were passed. `FileDescriptorName` says what each is for; the socket knows its kind.
 fn adopt(server: &mut Server<State>) -> Result<(), Box<dyn Error>> {
     let sockets = sockets()?;
     if sockets.is_empty() {
@@ -103,8 +102,8 @@ fn adopt(server: &mut Server<State>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes the sockets that the service manager has passed, with their names. They are what sd_listen_fds(3) describes;
-/// that function, and those like it, would make them close-on-exec, as [`inherited`] does with what it takes over.
+/// Takes over the sockets that the service manager has passed, with their names, as sd_listen_fds(3) describes. That
+/// function would make them close-on-exec; [`inherited_fd`] does so with each that it takes over.
 fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
     let variable = |name| env::var(name).unwrap_or_default();
     if variable("LISTEN_PID") != process::id().to_string() {
@@ -112,7 +111,7 @@ fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
     }
     let count = variable("LISTEN_FDS").parse().unwrap_or(0);
     let names = variable("LISTEN_FDNAMES");
-    // Those without a name are called so.
+    // The default name of a socket.
     let names = names.split(':').chain(iter::repeat("unknown"));
     (3..)
         .take(count)
@@ -121,15 +120,15 @@ fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
         .collect()
 }
 
-/// Tells the service manager, if there is one. If it does not get the word, the log says why.
+/// Notifies the service manager, if there is one. Logs a failure.
 fn tell(what: NotifyState<'_>) {
     if let Err(error) = notify(&what) {
         let _ = writeln!(io::stderr(), "NOTIFY_SOCKET: {error}");
     }
 }
 
-/// Sends what sd_notify(3) describes. `sd_notify::notify` takes a name in the abstract namespace, which begins with
-/// `@`, for a path.
+/// Sends a message as sd_notify(3) describes. `sd_notify::notify` takes a name in the abstract namespace, which begins
+/// with `@`, for a path.
 fn notify(what: &NotifyState<'_>) -> io::Result<()> {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else {
         return Ok(());
@@ -143,7 +142,7 @@ fn notify(what: &NotifyState<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Has `call` called on the loop when the signal comes.
+/// Runs `call` on the loop when the signal arrives.
 fn on_signal(
     server: &mut Server<State>,
     signal: i32,
@@ -154,17 +153,17 @@ fn on_signal(
     signal_hook::low_level::pipe::register(signal, raise)?;
     let mut unread = signals.try_clone()?;
     server.watch(signals, move |state, control| {
-        // However often it has come meanwhile.
+        // Signals that arrive before this are coalesced.
         let _ = io::copy(&mut unread, &mut io::sink());
         call(state, control);
     })?;
     Ok(())
 }
 
-/// Exits after this long without a message, a connection or a call under way.
+/// Exits after this long without a message, a connection or a pending call.
 ///
-/// It leaves at once, without `shut_down`: whatever comes meanwhile stays in the sockets, which the service manager
-/// has as well, and has it start the next one.
+/// It exits without `shut_down`: new messages stay in the sockets, which the service manager holds as well, and start
+/// the next instance.
 fn leave_when_idle(server: &mut Server<State>, idle: Duration) -> Result<(), jsoncomm::Error> {
     let before = server.counts().received;
     server.after(idle, move |_, control| {
@@ -175,7 +174,7 @@ fn leave_when_idle(server: &mut Server<State>, idle: Duration) -> Result<(), jso
                 tell(NotifyState::Stopping);
                 server.handle().stop();
             } else {
-                // Without a timer it goes on until it is stopped.
+                // If there is no timer, the service runs until it is stopped.
                 let _ = leave_when_idle(server, idle);
             }
         });

@@ -1,7 +1,7 @@
-//! 16 MiB to a server, as JSON and as a descriptor. Both work: a JSON text that is too large for a datagram travels in
-//! a memfd by itself. But it is written, copied and read again, and the descriptor is not.
+//! Sends 16 MiB to a server, as JSON and as a descriptor. A JSON text that is too large for a datagram travels in a
+//! memfd. It is written, copied and parsed, which the descriptor is not.
 //!
-//! Run it with `cargo run --release --example big_payload`. It is also the example of requests as an enum.
+//! Run it with `cargo run --release --example big_payload`. It also shows requests as an enum.
 
 use std::error::Error;
 use std::fs::File;
@@ -41,7 +41,7 @@ impl Handler<Add> for Adder {
             Add::Text { text } => sum(text.as_bytes()),
             Add::File { file } => match sum_of(&file) {
                 Ok(sum) => sum,
-                Err(_) => return, // the dropped reply says that there is none
+                Err(_) => return, // dropping the reply sends a fault
             },
         };
         reply.send(Sum { sum });
@@ -52,8 +52,8 @@ fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte)).sum()
 }
 
-/// Reads a file from its beginning, wherever its position is: that is shared with the caller. Of a pipe, which could
-/// have it wait, it reads nothing (`ESPIPE`).
+/// Reads a file from its beginning. Its offset is shared with the caller, so it is not used. Reads nothing from a pipe
+/// (`ESPIPE`), which could block.
 fn sum_of(file: &File) -> io::Result<u64> {
     let (mut part, mut offset, mut total) = (vec![0; 256 << 10], 0, 0);
     loop {
@@ -67,7 +67,7 @@ fn sum_of(file: &File) -> io::Result<u64> {
     }
 }
 
-/// Room for the text with its envelope.
+/// Longest message in bytes: the text and its envelope.
 const MESSAGE: usize = SIZE + 1024;
 const SIZE: usize = 16 << 20;
 

@@ -1,5 +1,5 @@
-//! A server in a calloop event loop: its descriptor is a `Generic` source. A timer of the same loop shares
-//! the state without a lock, and gives answers between the server's turns.
+//! A server in a calloop event loop: its descriptor is a `Generic` source. A timer of the same loop shares the state
+//! without a lock, and replies to calls between the server's turns.
 //!
 //! Run it with `cargo run --example calloop_loop --features calloop`.
 
@@ -18,7 +18,7 @@ use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Reply, Server};
 
 #[jsoncomm::service(name = "example.clock")]
 trait Clock {
-    /// Answers at the next tick, with its number.
+    /// Replies with the number of the next tick when it happens.
     fn next(&mut self, call: &mut Call) -> Deferred<u32>;
 }
 
@@ -34,14 +34,14 @@ impl Clock for Ticks {
     }
 }
 
-/// What calloop lends to every callback.
+/// The data that calloop passes to every callback.
 struct Program {
     server: Server<Ticks>,
     ticks: Ticks,
     signal: LoopSignal,
 }
 
-/// The server's descriptor is readable: one turn. If it leaves something, calloop calls again.
+/// The server's descriptor is readable: runs one turn. If work is left, calloop calls again.
 fn turn(program: &mut Program) -> io::Result<PostAction> {
     let turn = program
         .server
@@ -52,11 +52,11 @@ fn turn(program: &mut Program) -> io::Result<PostAction> {
     Ok(PostAction::Continue)
 }
 
-/// The timer has run out: everybody who waits is answered.
+/// The timer has expired: replies to all waiting calls.
 fn tick(ticks: &mut Ticks) -> TimeoutAction {
     ticks.count += 1;
     for reply in ticks.waiting.drain(..) {
-        // This makes the server's descriptor readable; its next turn sends the answer.
+        // This makes the server's descriptor readable; its next turn sends the reply.
         reply.send(ticks.count);
     }
     TimeoutAction::ToDuration(Duration::from_millis(5))
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let handle = server.handle();
 
     let mut events = EventLoop::try_new()?;
-    // The program has the server, so the source gets a duplicate: another number for the same epoll.
+    // The program owns the server, so the source gets a duplicate of its descriptor: the same epoll instance.
     let duplicate = server.as_fd().try_clone_to_owned()?;
     let source = Generic::new(duplicate, Interest::READ, Mode::Level);
     let sources = events.handle();
@@ -96,7 +96,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The client: waits for two ticks, one after the other.
+/// The client: waits for two ticks in turn.
 fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     let clock = ClockClient::new(Connection::open(path)?);
     let (first, second) = (clock.next()?, clock.next()?);

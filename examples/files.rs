@@ -7,8 +7,8 @@
 //! cargo run --example files -- put --socket PATH NAME < input
 //! ```
 //!
-//! The daemon prints `listening on PATH` once it is ready; SIGTERM and SIGINT stop it: its socket is removed,
-//! and every caller gets a reply.
+//! The daemon prints `listening on PATH` when it is ready. SIGTERM and SIGINT stop it: its socket is removed, and every
+//! pending call gets a reply.
 
 use std::collections::VecDeque;
 use std::env;
@@ -29,7 +29,7 @@ const USAGE: &str = "usage: files serve --socket PATH --root DIR [--seqpacket]
        files list --socket PATH
        files put --socket PATH NAME < input";
 
-/// How long those who wait for an answer have when it stops.
+/// How long pending calls have to complete when it stops.
 const GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Serves until a signal comes.
+/// Serves until a signal arrives.
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let root = options.root.as_ref().ok_or(USAGE)?;
     let mut folder = Folder::new(root)?;
@@ -71,7 +71,7 @@ fn open(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints the names of the files, one a line.
+/// Prints the names of the files, one per line.
 fn list(options: &Options) -> Result<(), Box<dyn Error>> {
     for name in options.connect()?.list()? {
         writeln!(io::stdout(), "{name}")?;
@@ -79,15 +79,15 @@ fn list(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lends standard input to the daemon, which copies from it.
+/// Passes standard input to the daemon, which copies from it.
 fn put(options: &Options) -> Result<(), Box<dyn Error>> {
     let stored = options.connect()?.put(options.name()?, plain_input()?)?;
     writeln!(io::stdout(), "stored {} bytes", stored.len)?;
     Ok(())
 }
 
-/// Standard input if it is a plain file. The daemon does not wait for what comes through a pipe, so that is
-/// gathered in memory first.
+/// Returns standard input if it is a regular file. The daemon does not wait for data from a pipe, so that is read into
+/// memory first.
 fn plain_input() -> Result<OwnedFd, Box<dyn Error>> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut input = File::from(stdin);

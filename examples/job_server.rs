@@ -1,6 +1,6 @@
-//! A server that runs programs: its callers bring what these read and write as descriptors, and get the answer when
-//! the program has ended. Nothing is copied and nothing polled: a pidfd tells the loop. Who no longer waits has its
-//! program killed.
+//! A server that runs programs: its callers pass the descriptors that the programs read and write, and get the reply
+//! when the program has ended. Nothing is copied or polled: a pidfd is watched. When a caller no longer waits, its
+//! program is killed.
 //!
 //! Run it with `cargo run --example job_server`.
 
@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_s
 
 #[jsoncomm::service(name = "example.jobs")]
 trait Jobs {
-    /// Runs a program; answers when that has ended.
+    /// Runs a program; replies when it has ended.
     fn run(
         &mut self,
         call: &mut Call,
@@ -31,7 +31,7 @@ trait Jobs {
     ) -> Deferred<Ended, JobError>;
 }
 
-/// How a program has ended: by itself or by a signal.
+/// How a program ended: with a status or by a signal.
 #[derive(Debug, PartialEq, Eq, Message)]
 struct Ended {
     code: Option<i32>,
@@ -51,7 +51,7 @@ impl From<io::Error> for JobError {
     }
 }
 
-/// Knows its own loop, to have it watch more.
+/// Has a handle to its own loop, to watch more descriptors.
 struct Runner(ServerHandle<Runner>);
 
 impl Jobs for Runner {
@@ -66,12 +66,12 @@ impl Jobs for Runner {
         call.defer(|reply| match start(program, &arguments, input, output) {
             Ok((program, pidfd, killer)) => {
                 reply.on_cancel(move || {
-                    // It fails if it has ended just now. A number could be another process by then, a pidfd never.
+                    // Fails if it has ended already. A pid could be another process by then, a pidfd cannot.
                     let _ = pidfd_send_signal(&killer, Signal::KILL);
                 });
                 let mut job = Some((program, reply));
                 self.0.post(move |server| {
-                    // If it cannot be watched the reply is dropped, and the caller told.
+                    // If it cannot be watched, the reply is dropped and the caller gets a fault.
                     let _ = server.watch(pidfd, move |_, control| {
                         control.remove();
                         if let Some((mut program, reply)) = job.take() {
@@ -85,7 +85,7 @@ impl Jobs for Runner {
     }
 }
 
-/// A running program. Dropping it kills the program and reaps it.
+/// A running program. Dropping it kills and reaps it.
 struct Program(Child);
 
 impl Program {
@@ -100,13 +100,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // One that has ended already is no trouble.
+        // Fails if it has ended already, which is fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Starts a program; gives what is readable when it has ended, twice.
+/// Starts a program. Returns two copies of its pidfd, which is readable when it has ended.
 fn start(
     program: &str,
     arguments: &[String],
@@ -150,7 +150,7 @@ fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     let jobs = JobsClient::new(Connection::open(path)?.without_timeout()).start();
     let mut out = io::stdout();
 
-    // The first waits for what it is to sort; the second has ended long before.
+    // The first waits for its input. The second ends long before it.
     let (sort_in, mut input) = pipe()?;
     let (mut sorted, sort_out) = pipe()?;
     let first = jobs.run("sort", vec![], sort_in, sort_out)?;
@@ -186,7 +186,7 @@ fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Makes a pipe: what is written to the second can be read from the first.
+/// Creates a pipe: the first descriptor reads what is written to the second.
 fn pipe() -> io::Result<(File, File)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     Ok((reader.into(), writer.into()))

@@ -1,7 +1,7 @@
-//! The service `example.files` that the examples share: a daemon opens files below one folder for clients
-//! that may not, and hands over the open descriptor.
+//! The service `example.files` that the examples share: a daemon opens files below one folder for clients that may not,
+//! and passes the open descriptor.
 //!
-//! The trait is all a client needs; [`Folder`] is what a daemon makes of it.
+//! A client needs only the trait. [`Folder`] implements it for a daemon.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,19 +19,19 @@ pub trait Files {
     ///
     /// # Errors
     ///
-    /// Each of [`FilesError`] but `TooLarge`.
+    /// All of [`FilesError`] except `TooLarge`.
     fn open(&mut self, path: &str) -> Result<Opened, FilesError>;
-    /// Names the files in the folder, sorted; those in folders below it are not named.
+    /// Returns the sorted names of the files in the folder, not of those in folders below it.
     ///
     /// # Errors
     ///
     /// [`FilesError::Failed`] when the folder cannot be read.
     fn list(&mut self) -> Result<Vec<String>, FilesError>;
-    /// Stores what can be read from `content` as the file `path`, replacing it whole.
+    /// Stores what can be read from `content` as the file `path`, which is replaced atomically.
     ///
     /// # Errors
     ///
-    /// Each of [`FilesError`]; what was there before is still there then.
+    /// All of [`FilesError`]; the file is unchanged then.
     fn put(&mut self, path: &str, #[fd] content: OwnedFd) -> Result<Put, FilesError>;
 }
 
@@ -40,12 +40,12 @@ pub trait Files {
 pub struct Opened {
     /// Its length in bytes.
     pub len: u64,
-    /// The file itself, open for reading, at its beginning.
+    /// The file, open for reading, at its beginning.
     #[fd]
     pub file: OwnedFd,
 }
 
-/// What was stored.
+/// The result of storing a file.
 #[derive(Debug, Message)]
 pub struct Put {
     /// The length in bytes.
@@ -58,37 +58,37 @@ pub enum FilesError {
     /// There is no such file.
     #[error("no file {path}")]
     NotFound {
-        /// The path that was asked for.
+        /// The requested path.
         path: String,
     },
     /// The path leads out of the folder, or to a file that may not be read.
     #[error("not allowed: {path}")]
     Denied {
-        /// The path that was asked for.
+        /// The requested path.
         path: String,
     },
-    /// Only plain files are served, and stored from: reading anything else could make the daemon wait.
+    /// The file is not a regular one. Reading any other could block the daemon.
     #[error("not a plain file: {path}")]
     NotAFile {
-        /// The path that was asked for.
+        /// The requested path.
         path: String,
     },
     /// The content is longer than the daemon stores.
     #[error("content exceeds {limit} bytes")]
     TooLarge {
-        /// Most bytes that are stored.
+        /// The largest content in bytes.
         limit: u64,
     },
     /// The file system failed.
     #[error("{reason}")]
     Failed {
-        /// What it reported.
+        /// The error that it reported.
         reason: String,
     },
 }
 
 impl FilesError {
-    /// Sorts what the kernel reports about `path`.
+    /// Maps an error of the kernel about `path` to a variant.
     fn of(error: io::Error, path: &str) -> Self {
         let path = path.to_owned();
         match Errno::from_io_error(&error) {
@@ -103,29 +103,29 @@ impl FilesError {
     }
 }
 
-/// A folder that is served. It is held by its descriptor, so it stays the same when it is renamed.
+/// A folder that is served. It is held by its descriptor, so renaming it changes nothing.
 #[derive(Debug)]
 pub struct Folder {
     root: OwnedFd,
 }
 
-/// Most bytes that [`Files::put`] stores.
+/// The largest content that [`Files::put`] stores, in bytes.
 const PUT_MAX: u64 = 64 << 20;
 
 impl Folder {
-    /// Takes hold of the folder at `path`.
+    /// Opens the folder at `path`.
     ///
     /// # Errors
     ///
-    /// What `open` reports, for example that there is no such folder.
+    /// The error of opening it, for example that there is no such folder.
     pub fn new(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::open(path, flags, Mode::empty())?;
         Ok(Self { root })
     }
 
-    /// Opens what `path` leads to below the folder, never outside it, and never waiting (`O_NONBLOCK`: a
-    /// named pipe would have to wait for its other end).
+    /// Opens a path below the folder, never outside it, and never blocking (`O_NONBLOCK`: opening a named pipe would
+    /// wait for its other end).
     fn beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd, FilesError> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
         fs::openat2(
@@ -138,7 +138,7 @@ impl Folder {
         .map_err(|error| FilesError::of(error.into(), path))
     }
 
-    /// Writes `content` into a fresh file and moves it to its name, so that no reader sees half of it.
+    /// Writes `content` into a new file and renames it, so that no reader sees half of it.
     fn store(&self, path: &str, content: &mut impl Read) -> Result<u64, FilesError> {
         let (parent, name) = match path.rsplit_once('/') {
             Some((parent, name)) => (parent, name),
@@ -171,10 +171,9 @@ impl Folder {
     }
 }
 
-/// Returns true if reading the file cannot block on another process: a regular file of a file system on this
-/// machine.
+/// Returns true if reading the file cannot block on another process: a regular file of a local file system.
 fn is_plain(file: &OwnedFd) -> bool {
-    /// FUSE, NFS, CIFS and SMB2 (include/uapi/linux/magic.h): another program decides when they answer.
+    /// FUSE, NFS, CIFS and SMB2 (include/uapi/linux/magic.h), where another program decides when a read completes.
     const ELSEWHERE: [i64; 4] = [0x6573_5546, 0x6969, 0xFF53_4D42, 0xFE53_4D42];
     let regular = fs::fstat(file)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);

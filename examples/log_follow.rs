@@ -1,5 +1,5 @@
-//! Streams and readers that are slow: a log that is followed, where who does not keep up loses the oldest lines, and
-//! read from its beginning, where the server waits for its reader. Neither holds up anybody else.
+//! Streams with slow readers. A follower that does not keep up loses the oldest lines. A replay from the beginning uses
+//! backpressure: the server waits for its reader. Neither delays other clients.
 //!
 //! Run it with `cargo run --release --example log_follow`.
 
@@ -16,11 +16,11 @@ use jsoncomm::{Call, Connection, Kind, Limits, Message, Server, Stream};
 
 #[jsoncomm::service(name = "example.log")]
 trait Log {
-    /// Adds a line; answers how many there are.
+    /// Adds a line; returns how many there are.
     fn add(&mut self, text: &str) -> Result<usize, String>;
-    /// Sends the newest line, which has number 0 if there is none, and each that is added from now on.
+    /// Sends the newest line, which has number 0 if there is none, and then each that is added.
     fn follow(&mut self, call: &mut Call) -> Stream<Line>;
-    /// Sends all lines that there are.
+    /// Sends all lines from the beginning.
     fn replay(&mut self, call: &mut Call) -> Stream<Line, String>;
     /// Returns how many lines have been read from the file so far.
     fn read_so_far(&mut self) -> usize;
@@ -45,7 +45,7 @@ impl Log for Journal {
         writeln!(self.file, "{text}").map_err(|error| error.to_string())?;
         self.newest.number += 1;
         self.newest.text = text.into();
-        // A slow reader does not hold up the others.
+        // A slow reader does not delay the others.
         let told = self.followers.send(&self.newest);
         told.map_err(|error| error.to_string())?;
         Ok(self.newest.number)
@@ -54,7 +54,7 @@ impl Log for Journal {
     fn follow(&mut self, call: &mut Call) -> Stream<Line> {
         call.stream(|sink| {
             sink.set_overflow(Overflow::DropOldest);
-            // It fails only if the caller has disconnected.
+            // Fails only if the caller has disconnected.
             let _ = sink.send(&self.newest);
             self.followers.add(sink);
         })
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let served = server.run(&mut journal);
     fs::remove_file(path)?;
     served?;
-    // Kept until then: dropping a stream ends it.
+    // Dropping a stream ends it.
     let _streams = client.join().map_err(|_| "the client panicked")??;
     let dropped = server.counts().undelivered;
     writeln!(

@@ -1,5 +1,5 @@
-//! A thousand clients of one server on one thread, and one among them that means harm: it asks without ever reading
-//! an answer, and floods the server with calls that have none. What the others notice is printed.
+//! A thousand clients of a server on one thread, and a hostile one that sends calls without reading the replies and
+//! floods the server with one-way calls. Prints what the others notice.
 //!
 //! Run it with `cargo run --release --example many_clients`.
 
@@ -48,13 +48,13 @@ struct Ask {
 const CLIENTS: u64 = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Both ends of each connection are here.
+    // This process has both ends of each connection.
     jsoncomm::server::raise_descriptor_limit()?;
     let most = getrlimit(Resource::Nofile).current;
     let clients = most.map_or(CLIENTS, |most| CLIENTS.min(most.saturating_sub(64) / 2));
     let mut limits = Limits::default();
     limits.connections = usize::try_from(clients)? + 2;
-    // All of them are one user.
+    // All clients have the same user.
     limits.user_connections = limits.connections;
 
     let path = env::temp_dir().join(format!("many_clients-{}.sock", process::id()));
@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// All clients but one call in turns, first among themselves.
+/// All polite clients make calls, first alone, then beside the hostile one.
 fn all(path: &Path, clients: u64) -> Result<(), Box<dyn Error>> {
     let polite = (0..clients).map(|_| Connection::open(path).map(EchoClient::new));
     let polite = polite.collect::<Result<Vec<_>, _>>()?;
@@ -97,7 +97,7 @@ fn all(path: &Path, clients: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Has each client call, some times over; says how long a call took.
+/// Each client makes some calls. Returns how long a call took.
 fn time(clients: &[EchoClient]) -> Result<String, Box<dyn Error>> {
     let mut times = Vec::new();
     for client in [clients; 3].into_iter().flatten() {
@@ -112,7 +112,7 @@ fn time(clients: &[EchoClient]) -> Result<String, Box<dyn Error>> {
     Ok(format!("median {median} us, p99 {p99} us"))
 }
 
-/// Does harm until it is over; says how many answers it could have read.
+/// Attacks until told to stop; returns how many replies it has not read.
 fn harm(path: &Path, over: &AtomicBool) -> Result<u64, Box<dyn Error>> {
     let mut silent = Socket::connect(path, Kind::Seqpacket)?;
     let flood = EchoClient::new(Connection::open(path)?);
@@ -123,7 +123,7 @@ fn harm(path: &Path, over: &AtomicBool) -> Result<u64, Box<dyn Error>> {
         params: ["x".repeat(1_000)],
     };
     loop {
-        // Until the server does not take any more from it.
+        // Until the server accepts no more from it.
         while silent.try_send(&ask)? == SendStatus::Done {
             ask.id += 1;
         }

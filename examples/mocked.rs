@@ -1,6 +1,6 @@
-//! Tests without the daemon: the trait of a service stays an ordinary trait, so a mock is one more implementation. What
-//! wraps a service is tested on it directly, what calls one through a socket pair, with what a real daemon does once
-//! in a year.
+//! Tests without the daemon: a mock is one more implementation of the service's trait. Code that takes a service is
+//! tested with the mock directly; code that calls one is tested through a socket pair, with errors that a real daemon
+//! rarely returns.
 //!
 //! Run it with `cargo run --example mocked`.
 
@@ -15,7 +15,8 @@ use jsoncomm::socket::Socket;
 use jsoncomm::{CallError, Connection, Kind, Limits, Server};
 use jsoncomm_examples::{Files, FilesClient, FilesError, Opened, Put};
 
-/// To be tested: the length of all files together. One that is gone since it was listed does not count.
+/// The code under test: returns the length of all files together. A file that was removed since it was listed does
+/// not count.
 fn total(files: &FilesClient) -> Result<u64, CallError<FilesError>> {
     let mut total = 0;
     for name in files.list()? {
@@ -53,7 +54,7 @@ impl<F: Files> Files for Guarded<F> {
     }
 }
 
-/// Has no files, only what it is to say of them, and notes what it was asked.
+/// A mock that has no files, only the replies to give, and records its calls.
 #[derive(Default)]
 struct Mock {
     files: Vec<(&'static str, Option<u64>)>,
@@ -86,7 +87,7 @@ impl Files for Mock {
     }
 }
 
-/// Has `call` call what is served at the other end of a socket pair, which is given back then.
+/// Runs `call` with a client of what is served at the other end of a socket pair, and returns the service.
 fn served<F: Files + Send + 'static, T>(
     mut files: F,
     call: impl FnOnce(&FilesClient) -> T,
@@ -126,7 +127,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         guarded.open("a")?.len == 10 && guarded.0.asked == ["a"],
     )?;
 
-    // Served: a caller has a stub, and meets errors as they come from a daemon.
+    // Served: the caller has a stub and gets errors as from a daemon.
     let mock = Mock {
         files,
         ..Mock::default()
@@ -146,7 +147,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     check("wrapped, it is served as well", sum? == 7)?;
 
-    // A server that does not reply, and then none at all.
+    // A server that does not reply, and then no server.
     let (near, far) = Socket::pair(Kind::Seqpacket)?;
     let connection = Connection::from_fd(near.as_fd().try_clone_to_owned()?)?;
     let files = FilesClient::new(connection.with_timeout(Duration::from_millis(20)));

@@ -1,7 +1,7 @@
-//! A privileged helper that opens what others may not, by a list: the kernel says which user calls, the list which
-//! files that user gets, and what the caller receives is a descriptor with just these rights.
+//! A privileged helper that opens files for others by an allow list. The kernel reports which user calls, the list says
+//! which files that user gets, and the caller receives a descriptor with just these rights.
 //!
-//! Run it with `cargo run --example open_broker`. As root it has two clients of other users, each a process of its
+//! Run it with `cargo run --example open_broker`. As root it starts two clients of other users, each a process of its
 //! own; otherwise one, of the same user.
 
 use std::env;
@@ -21,7 +21,7 @@ use rustix::process::geteuid;
 
 #[jsoncomm::service(name = "example.broker")]
 trait Broker {
-    /// Opens a file for reading, if the list has that for the caller's user.
+    /// Opens a file for reading, if the list allows that for the caller's user.
     fn read(&mut self, call: &mut Call, path: &str) -> Result<Opened, BrokerError>;
     /// Opens a file for appending.
     fn append(&mut self, call: &mut Call, path: &str) -> Result<Opened, BrokerError>;
@@ -41,7 +41,7 @@ enum BrokerError {
     Failed { reason: String },
 }
 
-/// One line of the list: this user gets this file in this way.
+/// One entry of the list: this user may open this file in this way.
 struct Rule {
     uid: u32,
     path: PathBuf,
@@ -65,12 +65,12 @@ impl Broker for List {
 
 impl List {
     fn open(&self, call: &Call, path: &str, access: OFlags) -> Result<Opened, BrokerError> {
-        // An unknown peer gets no rights, and no peer learns which files exist beside the list.
+        // An unknown peer gets no rights, and no peer learns which other files exist.
         let uid = call.peer().ok_or(BrokerError::NotListed)?.uid();
         let wanted =
             |rule: &&Rule| (rule.uid, &*rule.path, rule.access) == (uid, Path::new(path), access);
         let rule = self.0.iter().find(wanted).ok_or(BrokerError::NotListed)?;
-        // Neither another file behind a link nor something that waits to be opened.
+        // Refuses a link to another file, and a file whose open would block.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match rustix::fs::open(&rule.path, access | flags, Mode::empty()) {
             Ok(file) => Ok(Opened { file: file.into() }),
@@ -88,12 +88,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Serves its clients, one after the other.
+/// Serves its clients one after the other.
 fn broker() -> Result<(), Box<dyn Error>> {
     let here = |name| env::temp_dir().join(format!("open_broker-{}.{name}", process::id()));
     let (socket, journal) = (here("sock"), here("journal"));
     let own = geteuid().as_raw();
-    // The second user may only add to it.
+    // The second user may only append to it.
     let (reader, writer) = if own == 0 {
         (12_345, 12_346)
     } else {
@@ -142,7 +142,7 @@ fn broker() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Tries everything, and says what came of it.
+/// Tries everything, and prints the results.
 fn client(socket: &str, journal: &str) -> Result<(), Box<dyn Error>> {
     let broker = BrokerClient::new(Connection::open(socket)?);
     let mut out = io::stdout();

@@ -1,4 +1,4 @@
-//! The ancestor's own host services: one that today's osbuild starts and calls unchanged, and a client for any.
+//! A host service that today's osbuild starts and calls unchanged, and a client for such services.
 //!
 //! ```text
 //! cargo run -p jsoncomm-examples --features osbuild --example osbuild_host -- --service-id ID --service-fd N
@@ -6,20 +6,20 @@
 //! ```
 //!
 //! osbuild runs the first form, with a connected seqpacket socket as descriptor N. The second does what osbuild does:
-//! it starts such a program, calls a method with JSON arguments and open files, prints the signals and the reply, and
-//! what is in the files that came with it.
+//! it starts such a program, calls a method with JSON arguments and open files, and prints the signals, the reply, and
+//! the contents of the files in it.
 //!
 //! ```text
 //! call       {"type":"method","data":{"name":"open","args":{"path":"a.txt"}}}
-//! answers    {"type":"reply","data":{"reply":{"file":0}}}
+//! reply      {"type":"reply","data":{"reply":{"file":0}}}
 //!            {"type":"exception","data":{"name":"OSError","value":"...","backtrace":"..."}}
 //! before it  {"type":"signal","data":{"reply":{"done":1}}}
 //! ```
 //!
-//! That is the bare wire with an envelope of its own, which is two enums here. The arguments are any JSON, and some
-//! methods name their descriptors there by index, others go by their places, as `map` does: so what is loose stays
-//! loose, in [`WithFds`], as text that keeps all digits of a number. `type` and `data` come in any order; where there
-//! are no `args` they are `[]`.
+//! These are bare messages with an envelope of their own, which is two enums here. The arguments are any JSON. Some
+//! methods name their descriptors there by index, others use their order, as `map` does. So they stay untyped, in
+//! [`WithFds`], as a text that keeps all digits of a number. `type` and `data` come in any order; absent `args` are
+//! `[]`.
 
 use std::error::Error;
 use std::fs::File;
@@ -42,16 +42,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 const USAGE: &str = "usage: osbuild_host --service-id ID --service-fd N
        osbuild_host call PROGRAM METHOD [ARGUMENTS [FILE...]]";
 
-/// Any JSON, to the letter, with the descriptors of its message.
+/// Any JSON, unchanged, with the descriptors of its message.
 type Loose = WithFds<Box<RawValue>>;
 
-/// Longest message in bytes: sources pass lists of all that they download.
+/// Longest message in bytes: sources pass lists of everything they download.
 const MESSAGE_MAX: usize = 64 << 20;
 
-/// How long a client waits for each answer.
+/// How long a client waits for each message.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// What the host sends.
+/// Messages of the host.
 #[derive(Debug, Message)]
 #[serde(tag = "type", content = "data", rename_all = "lowercase")]
 enum Request {
@@ -67,13 +67,13 @@ fn no_args() -> Loose {
     loose(&json!([]), Fds::new())
 }
 
-/// A message with that JSON.
+/// Makes a message of this JSON.
 fn loose(json: &Value, fds: Fds) -> Loose {
     let json = serde_json::value::to_raw_value(json).unwrap_or_default();
     WithFds { json, fds }
 }
 
-/// What a service sends.
+/// Messages of a service.
 #[derive(Debug, Message)]
 #[serde(tag = "type", content = "data", rename_all = "lowercase")]
 enum Answer {
@@ -88,13 +88,13 @@ enum Answer {
     },
 }
 
-/// What a Python service raises.
+/// An exception of a Python service.
 #[derive(Debug, Message)]
 struct Exception {
     /// The name of its class.
     name: String,
     value: String,
-    /// Where it was raised; a service in Rust does not say.
+    /// The traceback; empty from a service in Rust.
     backtrace: String,
 }
 
@@ -126,7 +126,7 @@ fn main() -> ExitCode {
     match run(&env::args().skip(1).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Best effort: the reader may be gone.
+            // Best effort: the reader may have closed its end.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
@@ -146,8 +146,8 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
 
 // The service.
 
-/// Answers calls until the host closes its end. Signals do not stop it, so that the host can end its services in the
-/// order it likes.
+/// Serves until the host closes its end. Signals do not stop it, so that the host can end its services in the order it
+/// likes.
 fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::default())?;
@@ -155,10 +155,10 @@ fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
     let mut socket = Socket::from_fd(socket)?;
     socket.set_message_limit(MESSAGE_MAX);
     loop {
-        let answer = match socket.receive() {
+        let reply = match socket.receive() {
             Ok((Request::Method { name, args }, _)) => dispatch(&mut socket, &name, args),
             Err(jsoncomm::Error::Closed) => return Ok(()),
-            // The message is no call; the next one may be.
+            // The message is not a call; the next one may be.
             Err(
                 error @ (jsoncomm::Error::Decode(_)
                 | jsoncomm::Error::Payload { .. }
@@ -168,7 +168,7 @@ fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
             ) => Err(Exception::new("ProtocolError", error)),
             Err(error) => return Err(error.into()),
         };
-        match socket.send(&match answer {
+        match socket.send(&match reply {
             Ok(reply) => Answer::Reply { reply },
             Err(exception) => Answer::Exception(exception),
         }) {
@@ -178,7 +178,7 @@ fn serve(socket: OwnedFd) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Carries out a call; another service would have its own methods here.
+/// Runs a call. Another service would have its own methods here.
 fn dispatch(socket: &mut Socket, name: &str, args: Loose) -> Result<Loose, Exception> {
     let WithFds { json, mut fds } = args;
     let member = |name| {
@@ -187,7 +187,7 @@ fn dispatch(socket: &mut Socket, name: &str, args: Loose) -> Result<Loose, Excep
         member.ok_or_else(|| Exception::new("KeyError", name))
     };
     match name {
-        // Gives back what it gets.
+        // Returns its arguments and descriptors.
         "echo" => Ok(WithFds { json, fds }),
         // Opens a file; the reply names its descriptor.
         "open" => {
@@ -195,14 +195,14 @@ fn dispatch(socket: &mut Socket, name: &str, args: Loose) -> Result<Loose, Excep
             fds = Fds::from(vec![File::open(path.as_str().unwrap_or_default())?.into()]);
             Ok(loose(&json!({"file": 0}), fds))
         }
-        // Is asked through one file and answers through another, which no argument names.
+        // Reads one file and writes another. No argument names them.
         "map" => {
             let missing = || Exception::new("IndexError", "two descriptors are needed");
             let mut asked = File::from(fds.take(0).ok_or_else(missing)?);
-            let mut answer = File::from(fds.take(1).ok_or_else(missing)?);
+            let mut reply = File::from(fds.take(1).ok_or_else(missing)?);
             let mut text = String::new();
             asked.read_to_string(&mut text)?;
-            answer.write_all(text.to_uppercase().as_bytes())?;
+            reply.write_all(text.to_uppercase().as_bytes())?;
             Ok(loose(&json!("{}"), fds))
         }
         // Reports progress, and then completion.
@@ -225,12 +225,12 @@ fn signal(socket: &mut Socket, json: &Value) -> Result<(), Exception> {
 
 // The client.
 
-/// Starts a service, calls it once, and lets it end.
+/// Starts a service, calls it once, and stops it.
 fn call(program: &str, method: &str, rest: &[String]) -> Result<(), Box<dyn Error>> {
     let (mut ours, theirs) = Socket::pair(Kind::Seqpacket)?;
     ours.set_message_limit(MESSAGE_MAX);
     ours.set_timeout(Some(PATIENCE));
-    // So that the new program gets it, under the same number.
+    // The new program inherits it under the same number.
     fcntl_setfd(&theirs, FdFlags::empty())?;
     let number = theirs.as_fd().as_raw_fd().to_string();
     let mut service = Command::new(program)

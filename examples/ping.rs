@@ -1,4 +1,4 @@
-//! Strict ping: one call after another on one connection, timed; for counting what a call costs.
+//! Times calls, one after another on one connection.
 //!
 //! ```text
 //! cargo run --release --example ping              both sides, in two processes
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use jsoncomm::{Connection, Kind, Limits, Server};
 
-/// The smallest service that does something.
+/// A minimal service.
 #[jsoncomm::service(name = "example.ping")]
 trait Ping {
     /// Adds one.

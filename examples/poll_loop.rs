@@ -1,5 +1,5 @@
-//! A program that has a loop of its own, around poll(2): the server is one descriptor among others, and gets
-//! its turn when that is readable. The other one here is a socket on which new greetings come.
+//! A server in a program's own loop around poll(2): the server's descriptor is one of several, and the server runs a
+//! turn when it is readable. The other descriptor here is a socket that receives new greetings.
 //!
 //! Run it with `cargo run --example poll_loop`.
 
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         }
         let [serve, greet] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
-        // One turn: if there is more to do, the descriptor stays readable.
+        // One turn. If work is left, the descriptor stays readable.
         if serve && server.run_once(&mut greeter, Some(Duration::ZERO))? == ControlFlow::Break(()) {
             break;
         }
@@ -77,7 +77,7 @@ fn client(path: &Path, greetings: &UnixDatagram) -> Result<(), Box<dyn Error>> {
     let hello = HelloClient::new(Connection::open(path)?);
     writeln!(io::stdout(), "{}", hello.greet("Ada")?)?;
     greetings.send(b"Welcome back")?;
-    greetings.recv(&mut [0; 8])?; // it has been taken
+    greetings.recv(&mut [0; 8])?; // it has been received
     writeln!(io::stdout(), "{}", hello.greet("Ada")?)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Slow work, off the loop: a method returns [`Deferred`] and gives its reply to a small pool of threads, which
-//! answer when they have finished. When a caller no longer waits, its worker notices, and stops.
+//! Slow work on other threads: a method returns [`Deferred`] and passes its reply to a small pool of threads, which
+//! send it when they have finished. When a caller cancels, its worker notices and stops.
 //!
 //! Run it with `cargo run --example pool`.
 
@@ -19,13 +19,13 @@ trait Primes {
     fn below(&mut self, call: &mut Call, limit: u64) -> Deferred<u64>;
 }
 
-/// What the server's thread gives away: a question, and the right to answer it.
+/// A job for the pool: a number, and the reply to send.
 type Job = (u64, Reply<u64>);
 
 impl Primes for Sender<Job> {
     fn below(&mut self, call: &mut Call, limit: u64) -> Deferred<u64> {
         call.defer(|reply| {
-            // If no worker is left, the reply comes back, is dropped, and the caller gets a fault.
+            // If no worker is left, the reply is dropped, and the caller gets a fault.
             let _ = self.send((limit, reply));
         })
     }
@@ -34,7 +34,7 @@ impl Primes for Sender<Job> {
 /// Works until the channel is closed; returns how many jobs it stopped because their callers had cancelled.
 fn work(jobs: &Mutex<Receiver<Job>>) -> u32 {
     let mut stopped = 0;
-    // The lock is held while a worker waits for a job, not while it does one.
+    // The lock is held while a worker waits for a job, not while it works.
     while let Ok(Ok((limit, reply))) = jobs.lock().map(|jobs| jobs.recv()) {
         match count(limit, &reply) {
             Some(count) => reply.send(count),
@@ -44,7 +44,7 @@ fn work(jobs: &Mutex<Receiver<Job>>) -> u32 {
     stopped
 }
 
-/// Counts, and looks now and then whether anybody still wants to know.
+/// Counts primes; checks now and then whether the caller still waits.
 fn count(limit: u64, reply: &Reply<u64>) -> Option<u64> {
     let mut count = 0;
     for n in 2..limit {
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The client: asks for the most first, and takes the answers as they are found.
+/// The client: starts the largest job first, and prints the results as they arrive.
 fn ask(path: &Path) -> Result<(), Box<dyn Error>> {
     let primes = PrimesClient::new(Connection::open(path)?);
     let endless = primes.start().below(u64::MAX)?;
@@ -92,7 +92,7 @@ fn ask(path: &Path) -> Result<(), Box<dyn Error>> {
         writeln!(io::stdout(), "below {limit}: {count} primes")?;
     }
     drop(endless);
-    // One connection's messages are read in order: once this is answered, the server knows of that end.
+    // Messages of one connection are read in order: after this reply, the server has seen the cancellation.
     writeln!(io::stdout(), "below 10: {} primes", primes.below(10)?)?;
     Ok(())
 }

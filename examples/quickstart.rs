@@ -1,8 +1,8 @@
-//! The main job in one command: a client without rights reads a file through a descriptor that a server
-//! opened for it, and meets an error and a refusal.
+//! The main job in one command: a client without privileges reads a file through a descriptor that a server opened for
+//! it, and gets a typed error and a fault.
 //!
 //! Run it with `cargo run --example quickstart`, or with a path: `cargo run --example quickstart -- FILE`.
-//! The file's folder is then the one that is served. The service itself is in `examples/lib.rs`.
+//! The file's folder is then served. The service itself is in `examples/lib.rs`.
 
 use std::env;
 use std::error::Error;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// The server: binds a socket, says so, and serves `folder` until its standard input is closed.
+/// The server: binds a socket, prints a line, and serves `folder` until its standard input is closed.
 fn serve(folder: &Path, socket: &Path) -> Result<(), Box<dyn Error>> {
     let mut server = Server::new(Limits::default())?;
     server.bind(socket, Kind::Seqpacket)?.serve::<dyn Files>();
@@ -40,7 +40,7 @@ fn serve(folder: &Path, socket: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The client: starts the server, gives up its own rights, and asks.
+/// The client: starts the server, drops its privileges, and calls it.
 fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     let path = path.canonicalize()?;
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
@@ -123,7 +123,7 @@ fn start(folder: &Path, socket: &Path) -> Result<Child, Box<dyn Error>> {
 fn drop_rights() -> &'static str {
     use rustix::process::{Gid, Uid};
     let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
-    // This process has one thread, so its rights are the process's.
+    // This process has one thread, so these are the privileges of the whole process.
     let dropped = rustix::thread::set_thread_groups(&[])
         .and_then(|()| rustix::thread::set_thread_res_gid(nogroup, nogroup, nogroup))
         .and_then(|()| rustix::thread::set_thread_res_uid(nobody, nobody, nobody));

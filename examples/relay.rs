@@ -1,5 +1,5 @@
-//! A server that is a client: passes the calls of `example.files` on to another server, and its answers back,
-//! descriptors included, on one thread and without waiting for either side.
+//! A server that is a client: passes the calls of `example.files` on to another server, and its replies back, with
+//! their descriptors, on one thread and without waiting for either side.
 //!
 //! Run it with `cargo run --example relay`. The daemon behind the relay is `Folder` of `examples/lib.rs`.
 
@@ -14,7 +14,7 @@ use jsoncomm::client::Started;
 use jsoncomm::{Call, CallError, Connection, Deferred, Kind, Limits, Server};
 use jsoncomm_examples::{Files, FilesClient, FilesError, Folder, Opened, Put};
 
-/// The relayed service: its methods reply later, when the service behind has replied.
+/// The relayed service: its methods reply when the other server has replied.
 #[jsoncomm::service(name = "example.files")]
 trait Relayed {
     fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Opened, FilesError>;
@@ -27,7 +27,7 @@ trait Relayed {
     ) -> Deferred<Put, FilesError>;
 }
 
-/// Knows the daemon behind it.
+/// Has a connection to that server.
 struct Relay {
     behind: FilesClient<Started>,
 }
@@ -35,21 +35,21 @@ struct Relay {
 impl Relayed for Relay {
     fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Opened, FilesError> {
         call.defer(|reply| match self.behind.open(path) {
-            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
+            Ok(pending) => pending.on_complete(|result| reply.forward(result)),
             Err(error) => reply.forward(Err(error)),
         })
     }
 
     fn list(&mut self, call: &mut Call) -> Deferred<Vec<String>, FilesError> {
         call.defer(|reply| match self.behind.list() {
-            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
+            Ok(pending) => pending.on_complete(|result| reply.forward(result)),
             Err(error) => reply.forward(Err(error)),
         })
     }
 
     fn put(&mut self, call: &mut Call, path: &str, content: OwnedFd) -> Deferred<Put, FilesError> {
         call.defer(|reply| match self.behind.put(path, content) {
-            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
+            Ok(pending) => pending.on_complete(|result| reply.forward(result)),
             Err(error) => reply.forward(Err(error)),
         })
     }

@@ -1,5 +1,5 @@
-//! Work on files of strangers, done where it can do no harm: a worker process that has one socket and nothing else.
-//! It gets the files as descriptors, and could not open one itself.
+//! Work on untrusted files in a sandbox: a worker process that has one socket and nothing else. It gets the files as
+//! descriptors, and could not open one itself.
 //!
 //! Run it with `cargo run --example sandboxed_worker`.
 
@@ -19,9 +19,9 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 #[jsoncomm::service(name = "example.words")]
 trait Words {
-    /// Counts what is in a text.
+    /// Counts lines and words of a text.
     fn count(&mut self, #[fd] text: File) -> Result<Count, String>;
-    /// Tries what a worker that was taken over would try; says what came of it.
+    /// Tries what a compromised worker would try; returns the results.
     fn misbehave(&mut self) -> Vec<String>;
 }
 
@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Starts a worker, whose standard input is its end of the connection, and has it work.
+/// Starts a worker, whose standard input is its end of the connection, and calls it.
 fn employ() -> Result<(), Box<dyn Error>> {
     let (near, far) = socketpair(
         AddressFamily::UNIX,
@@ -113,7 +113,7 @@ fn employ() -> Result<(), Box<dyn Error>> {
     for tried in words.misbehave()? {
         writeln!(out, "the worker tries to {tried}")?;
     }
-    drop(words); // it ends when the last client disconnects
+    drop(words); // the worker ends when its client disconnects
     if worker.wait()?.success() {
         Ok(writeln!(out, "the worker has ended")?)
     } else {
@@ -121,7 +121,7 @@ fn employ() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Serves its one client, once everything else is given up.
+/// Drops all privileges, and then serves its one client.
 fn work() -> Result<(), Box<dyn Error>> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let mut server = Server::new(Limits::default())?;
@@ -135,7 +135,7 @@ fn work() -> Result<(), Box<dyn Error>> {
 /// serving needs.
 fn give_up_rights() -> Result<(), Box<dyn Error>> {
     let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
-    // This process has one thread, so its rights are the process's.
+    // This process has one thread, so these are the privileges of the whole process.
     if rustix::process::geteuid().is_root() {
         rustix::thread::set_thread_groups(&[])?;
         rustix::thread::set_thread_res_gid(nogroup, nogroup, nogroup)?;
@@ -152,7 +152,7 @@ fn give_up_rights() -> Result<(), Box<dyn Error>> {
         let (current, maximum) = (Some(most), Some(most));
         setrlimit(resource, Rlimit { current, maximum })?;
     }
-    // Any other ends in an error, so that a mistake in the list shows as one.
+    // Any other system call fails, so that a mistake in the list shows as an error.
     let kept = SYSTEM_CALLS
         .iter()
         .map(|number| (*number, Vec::new()))
@@ -168,7 +168,7 @@ fn give_up_rights() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a server asks of the kernel while it serves, what memory takes, and how a process ends.
+/// The system calls that a server makes while it serves, allocates memory, and exits.
 const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,

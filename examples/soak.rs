@@ -1,13 +1,13 @@
-//! Soak: a server and 50 clients, polite, slow, dying and hostile ones, for as long as you like; and then the
-//! question what is left of it: unexpected faults, leaked descriptors, memory, calls that are never completed.
+//! Soak test: a server and 50 clients, polite, slow, dying and hostile ones. Checks for unexpected faults, leaked
+//! descriptors, growing memory, and calls that are never completed.
 //!
 //! ```text
-//! cargo run --release --example soak -- [SECONDS [SEED]]     10 seconds unless told otherwise
+//! cargo run --release --example soak -- [SECONDS [SEED]]     10 seconds by default
 //! cargo run --release --example soak -- measure [WORD]       what each hostile client costs a polite one
 //! ```
 //!
-//! The server is a process of its own, so that what it has can be seen from outside. The exit status is 1 when
-//! anything is off, and the last lines say what.
+//! The server is a process of its own, so that its resources can be measured from outside. The exit status is 1 if a
+//! check fails, and the last lines name the failures.
 
 #[path = "soak/hostile.rs"]
 mod hostile;
@@ -38,16 +38,16 @@ use hostile::ATTACKS;
 use observed::Observed;
 use tally::{Client, Random, Tally};
 
-/// Longer than any answer takes.
+/// Longer than any reply takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What may go wrong in a client, on its way to the tally.
+/// Result of a client's step.
 type Trouble = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    // The clients send descriptors by the hundred, from 50 threads.
+    // 50 threads send hundreds of descriptors each.
     jsoncomm::server::raise_descriptor_limit()?;
     let reasons = match arguments[..] {
         ["serve", directory] => return server::serve(directory.as_ref()),
@@ -68,15 +68,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A seed that is another each time.
+/// Returns a different seed each time.
 fn clock() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(1, |now| now.as_secs() ^ u64::from(now.subsec_nanos()) << 20)
 }
 
-/// What the server's memory may grow by between two times of quiet, in KiB. The allocator keeps what was needed
-/// at the busiest moment, and each moment may be busier than those before; a leak of 100 bytes a call passes this
-/// within seconds.
+/// How much the server's memory may grow between two idle times, in KiB. The allocator keeps what was needed at the
+/// busiest moment, and each moment may be busier than those before. A leak of 100 bytes per call exceeds this within
+/// seconds.
 const GROWTH_KIB: u64 = 8 << 10;
 
 fn soak(time: Duration, seed: u64) -> Result<Vec<String>, Box<dyn Error>> {
@@ -122,10 +122,10 @@ fn left(server: &Observed, before: usize) -> Vec<String> {
     calls.into_iter().chain(descriptors).collect()
 }
 
-/// What one of the crowd does, again and again.
+/// A client's behaviour, which it repeats.
 type Act = fn(&mut Client) -> Result<(), Trouble>;
 
-/// 50 clients for a while.
+/// Runs 50 clients for a while.
 fn crowd(server: &Observed, time: Duration, seed: u64) -> Tally {
     let mut random = Random::new(seed);
     let mut members: Vec<(&str, Kind, Act)> = Vec::new();
@@ -136,7 +136,7 @@ fn crowd(server: &Observed, time: Duration, seed: u64) -> Tally {
     add(8, "polite datagram", Kind::Datagram, polite::act);
     add(6, "slow", Kind::Seqpacket, troubled::slow);
     add(8, "dying", Kind::Seqpacket, troubled::dying);
-    // A datagram server is not told of a hang-up, so there are fewer ways to end.
+    // A datagram server gets no hang-up, so there are fewer ways to disconnect.
     add(
         2,
         "dying datagram",
@@ -181,7 +181,7 @@ fn live(mut client: Client, act: Act) -> Tally {
     client.tally
 }
 
-/// Where the server listens with this kind of socket.
+/// Returns the address of the server's socket of this kind.
 fn path_in(directory: &Path, kind: Kind) -> std::path::PathBuf {
     directory.join(match kind {
         Kind::Datagram => "datagram.sock",

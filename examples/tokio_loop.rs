@@ -1,5 +1,5 @@
-//! A server and its client in a tokio runtime of one thread: the descriptor of each is an `AsyncFd`, a handler
-//! may have a task answer, and a call is a future.
+//! A server and its client in a tokio runtime of one thread: the descriptor of each is an `AsyncFd`, a task may send
+//! the reply to a call, and a call is a future.
 //!
 //! Run it with `cargo run --example tokio_loop --features tokio`.
 
@@ -24,17 +24,17 @@ struct Polite;
 
 impl Hello for Polite {
     fn greet(&mut self, call: &mut Call, name: &str) -> Deferred<String> {
-        let answer = format!("Good day, {name}!");
+        let greeting = format!("Good day, {name}!");
         call.defer(|reply| {
             task::spawn(async move {
-                task::yield_now().await; // here a real one would wait for something
-                reply.send(answer);
+                task::yield_now().await; // a real one would wait for something here
+                reply.send(greeting);
             });
         })
     }
 }
 
-/// Has the runtime watch a descriptor, by a duplicate: another number for the same epoll or socket.
+/// Registers a duplicate of a descriptor with the runtime: the same epoll instance or socket.
 fn watch(fd: &impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
     let duplicate = fd.as_fd().try_clone_to_owned()?;
     #[expect(
@@ -44,7 +44,7 @@ fn watch(fd: &impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(duplicate, Interest::READABLE)
 }
 
-/// Runs a server until it is stopped. What is awaited may be dropped at any time; no call is lost then.
+/// Runs a server until it is stopped. The future may be dropped at any time; no call is lost.
 async fn serve<S>(server: &mut Server<S>, state: &mut S) -> Result<(), Box<dyn Error>> {
     let epoll = watch(server)?;
     loop {
@@ -52,18 +52,18 @@ async fn serve<S>(server: &mut Server<S>, state: &mut S) -> Result<(), Box<dyn E
         if server.run_once(state, Some(Duration::ZERO))? == ControlFlow::Break(()) {
             return Ok(());
         }
-        // tokio hears of news only (EPOLLET), and what a turn has left is no news. So the readiness is kept
-        // until poll(2) finds the descriptor unreadable. What comes after that is news, and not cleared.
+        // tokio uses edge-triggered epoll (EPOLLET), which does not report the work that a turn leaves. So the
+        // readiness is kept until poll(2) finds the descriptor unreadable. Whatever arrives after that is a new edge.
         let mut fds = [PollFd::new(&epoll, PollFlags::IN)];
         match poll(&mut fds, Some(&Timespec::default()))? {
             0 => ready.clear_ready(),
             _ => ready.retain_ready(),
         }
-        task::yield_now().await; // a busy server lets others have their turn
+        task::yield_now().await; // a busy server lets other tasks run
     }
 }
 
-/// Takes in the answers that come on a connection, until the server goes and its calls have been told so.
+/// Receives the replies of a connection until the server disconnects and its calls have failed.
 async fn drive(connection: Connection) -> io::Result<()> {
     let socket = watch(&connection)?;
     loop {
@@ -76,7 +76,7 @@ async fn drive(connection: Connection) -> io::Result<()> {
     }
 }
 
-/// The client. Its calls have no deadline; for one, `drive` would wait for `Connection::next_deadline`, too.
+/// The client. Its calls have no deadline; otherwise `drive` would wait for `Connection::next_deadline`, too.
 async fn client(connection: Connection) -> Result<(), Box<dyn Error + Send + Sync>> {
     connection.set_driven();
     let hello = HelloClient::new(connection.without_timeout()).start();

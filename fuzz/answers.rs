@@ -43,26 +43,26 @@ impl Ledger {
     }
 
     /// Checks an answer without an envelope.
-    pub(crate) fn check_bare(&mut self, answer: &Value) {
+    pub(crate) fn check_bare(&mut self, reply: &Value) {
         self.answered += 1;
-        assert!(answer.is_object(), "{answer}");
-        assert!(self.answered <= self.sent, "unsolicited reply {answer}");
+        assert!(reply.is_object(), "{reply}");
+        assert!(self.answered <= self.sent, "unsolicited reply {reply}");
     }
 
     /// Checks an answer: its form, and that it was asked for and has not been given yet.
     pub(crate) fn check(&mut self, message: &WithFds<Value>) {
-        let answer = message.json.as_object().expect("an object");
-        assert_eq!(answer.get("jsonrpc"), Some(&Value::from("2.0")));
-        let id = answer.get("id").expect("an id");
+        let reply = message.json.as_object().expect("an object");
+        assert_eq!(reply.get("jsonrpc"), Some(&Value::from("2.0")));
+        let id = reply.get("id").expect("an id");
         let names = ["jsonrpc", "id", "result", "error", "more"];
         assert!(
-            answer.keys().all(|name| names.contains(&&**name)),
-            "{answer:?}"
+            reply.keys().all(|name| names.contains(&&**name)),
+            "{reply:?}"
         );
-        match (answer.get("result"), answer.get("error")) {
+        match (reply.get("result"), reply.get("error")) {
             (Some(_), None) => {}
             (None, Some(error)) => check_error(error),
-            _ => panic!("neither a result nor an error: {answer:?}"),
+            _ => panic!("neither a result nor an error: {reply:?}"),
         }
         let calls = match id {
             Value::Null => None,
@@ -71,22 +71,22 @@ impl Ledger {
         let sent = calls.as_ref().map_or(0, |calls| calls.sent);
         assert!(
             sent + self.odd > 0 || id.is_null(),
-            "unsolicited reply {answer:?}"
+            "unsolicited reply {reply:?}"
         );
-        if let Some(more) = answer.get("more") {
+        if let Some(more) = reply.get("more") {
             assert_eq!(
-                (more, answer.contains_key("error")),
+                (more, reply.contains_key("error")),
                 (&Value::from(true), false)
             );
             return;
         }
         self.answered += 1;
-        assert!(self.answered <= self.sent, "one too many: {answer:?}");
+        assert!(self.answered <= self.sent, "one too many: {reply:?}");
         if let Some(calls) = calls {
             calls.answered += 1;
             assert!(
                 calls.answered <= calls.sent + self.odd,
-                "answered twice: {answer:?}"
+                "answered twice: {reply:?}"
             );
         }
     }
@@ -136,8 +136,8 @@ fn plain(text: &[u8]) -> Option<(String, Map<String, Value>)> {
 /// Returns true if a call must get a reply in the end, whatever else is wrong with it.
 fn is_owed(call: &Map<String, Value>) -> bool {
     let method = call.get("method").and_then(Value::as_str);
-    let answer = call.contains_key("result") || call.contains_key("error");
+    let reply = call.contains_key("result") || call.contains_key("error");
     method.is_some_and(|method| !method.starts_with("rpc."))
-        && !answer
+        && !reply
         && !call.contains_key("timeout")
 }

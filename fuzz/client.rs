@@ -155,8 +155,8 @@ impl Stage {
             .expect("nothing that a server says ends the connection");
         assert!(call.try_wait().is_none(), "no reply was sent");
         self.read();
-        let answer = self.with_ids(br#"{"jsonrpc":"2.0","id":$,"result":{"number":7,"file":0}}"#);
-        assert!(cargo.send(&self.server, Header(b'1'), &answer), "no room");
+        let reply = self.with_ids(br#"{"jsonrpc":"2.0","id":$,"result":{"number":7,"file":0}}"#);
+        assert!(cargo.send(&self.server, Header(b'1'), &reply), "no room");
         let gift = call.wait().expect("the answer");
         assert_eq!((gift.number, gift.file.is_some()), (7, true));
         self.started.clear();

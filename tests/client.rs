@@ -379,7 +379,7 @@ fn a_call_that_waits_for_another_thread_keeps_its_deadline() {
         let (connection, far) = against(kind, move |mut far| {
             let id = far.receive();
             received.send(()).unwrap();
-            // The first call is answered only after the second has timed out.
+            // The first call gets its reply only after the second has timed out.
             let in_time = has_ended.recv_timeout(PATIENCE / 4).is_ok();
             far.open(&id, 7);
             in_time

@@ -35,7 +35,7 @@ trait Desk {
     fn echo(&mut self, number: u64) -> Echo;
     /// Sends no reply.
     fn never(&mut self, call: &mut Call) -> Deferred<u64>;
-    /// Returns how many calls are not answered, and how many of these are not cancelled.
+    /// Returns how many calls have no reply, and how many of these are not cancelled.
     fn kept(&mut self) -> (usize, usize);
     /// Sends the numbers below `end`, and then nothing.
     fn stall(&mut self, call: &mut Call, end: u64) -> Stream<u64>;

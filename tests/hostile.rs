@@ -233,7 +233,7 @@ impl Fixture {
         fixture
     }
 
-    /// Asserts that the other client is answered.
+    /// Asserts that the other client gets a reply.
     #[track_caller]
     fn ping(&mut self) {
         self.pings += 1;
@@ -262,7 +262,7 @@ impl Fixture {
         self.receive().0
     }
 
-    /// Asserts that a message is answered with this fault.
+    /// Asserts that a message gets this fault.
     #[track_caller]
     fn assert_refused(
         &mut self,
@@ -288,7 +288,7 @@ impl Fixture {
         self.assert_healthy();
     }
 
-    /// Asserts that a message is not answered: what comes next is the reply to the next call.
+    /// Asserts that a message gets no reply: the next reply is that to the next call.
     #[track_caller]
     fn assert_ignored(&mut self, text: impl AsRef<[u8]>, fds: &[BorrowedFd<'_>]) {
         self.send(text, fds);

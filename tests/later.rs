@@ -443,8 +443,8 @@ fn ten_thousand_replies_from_another_thread_in_random_order_are_sent_once_each()
         .map(|number| starting.keep(number).unwrap())
         .collect();
     let seen = Mutex::new(vec![false; 10_000]);
-    for (number, answer) in (0..).zip(PendingCall::wait_all(calls)) {
-        let gift = answer.unwrap();
+    for (number, reply) in (0..).zip(PendingCall::wait_all(calls)) {
+        let gift = reply.unwrap();
         assert_eq!(gift.number, number);
         let mut seen = seen.lock().unwrap();
         let first = !std::mem::replace(&mut seen[usize::try_from(number).unwrap()], true);

@@ -46,7 +46,7 @@ trait Probe {
 #[derive(Debug, Message)]
 #[message(service = "test.kept", reply = String)]
 enum Ask {
-    /// Answered by the next `Release`.
+    /// Gets its reply at the next `Release`.
     Keep,
     /// Sends all deferred replies, of this many `x`.
     Release { size: usize },

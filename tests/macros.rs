@@ -237,7 +237,7 @@ fn a_method_may_have_any_name() {
         endpoint.serve::<dyn Names>()
     });
     let names: NamesClient = server.connect().into();
-    let answers = [
+    let replies = [
         names.new(),
         names.call(2),
         names.clone(),
@@ -253,8 +253,8 @@ fn a_method_may_have_any_name() {
         names.r#type(13),
         names.arguments(1, 2, 3, 4, 2, 1, 1),
     ];
-    for (answer, number) in answers.into_iter().zip(1..) {
-        assert_eq!(answer.unwrap(), number);
+    for (reply, number) in replies.into_iter().zip(1..) {
+        assert_eq!(reply.unwrap(), number);
     }
     let copy: NamesClient = Clone::clone(&names);
     assert_eq!(

@@ -77,14 +77,14 @@ struct Relay {
 impl Front for Relay {
     fn open(&mut self, call: &mut Call, path: &str) -> Deferred<Named, Trouble> {
         call.defer(|reply| match self.behind.open(path) {
-            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
+            Ok(pending) => pending.on_complete(|result| reply.forward(result)),
             Err(error) => reply.forward(Err(error)),
         })
     }
 
     fn never(&mut self, call: &mut Call) -> Deferred<Named, Trouble> {
         call.defer(|reply| match self.behind.never() {
-            Ok(pending) => pending.on_complete(|answer| reply.forward(answer)),
+            Ok(pending) => pending.on_complete(|result| reply.forward(result)),
             Err(error) => reply.forward(Err(error)),
         })
     }
@@ -93,7 +93,7 @@ impl Front for Relay {
         let (behind, path) = (self.behind.clone(), path.to_owned());
         call.defer(|reply| match self.behind.open(&path) {
             Ok(pending) => pending.on_complete(move |first| match (first, behind.open(&path)) {
-                (Ok(_), Ok(pending)) => pending.on_complete(|answer| reply.forward(answer)),
+                (Ok(_), Ok(pending)) => pending.on_complete(|result| reply.forward(result)),
                 (first, _) => reply.forward(first),
             }),
             Err(error) => reply.forward(Err(error)),

@@ -1,19 +1,19 @@
-//! The wire as test vectors, for peers in any language: what is in `vectors/*.json` is held against our server and
-//! our client, and against those in Python. `vectors/README.md` says how they are to be read.
+//! The wire as test vectors, for peers in any language. Our server and client are tested with `vectors/*.json`, and so
+//! are those in Python. `vectors/README.md` explains the format.
 
-mod answers;
 mod file;
 mod meeting;
 mod messages;
+mod replies;
 mod service;
 
 use std::path::{Path, PathBuf};
 
 use jsoncomm_tests::{alone, assert_python_tests_pass, python};
 
-use answers::Client;
 use file::load;
 use messages::Message;
+use replies::Client;
 
 /// Returns the folder of the vectors.
 fn folder() -> PathBuf {
@@ -63,7 +63,7 @@ fn bare_messages_get_a_reply_or_are_dropped() {
 #[test]
 fn replies_are_read_by_a_client() {
     alone!();
-    load::<Client>(&folder().join("answers.json")).check_all();
+    load::<Client>(&folder().join("replies.json")).check_all();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Twenty-five datagrams that are no JSON, each with 253 descriptors of `/dev/null`, to a datagram endpoint.
+//! Twenty-five datagrams that are not JSON, each with 253 descriptors of `/dev/null`, to a datagram endpoint.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,10 +12,10 @@ use jsoncomm::{Connection, Kind, Limits, Server};
 use crate::Trouble;
 use crate::stage::{ABUSER, POLITE, SERVER, Stage, pause, say};
 
-/// Adds.
+/// A minimal service.
 #[jsoncomm::service(name = "abuse.counter")]
 trait Counter {
-    /// The sum.
+    /// Returns the sum.
     fn add(&mut self, left: u32, right: u32) -> u32;
 }
 
@@ -27,7 +27,7 @@ impl Counter for Sums {
     }
 }
 
-/// How many are sent.
+/// How many datagrams are sent.
 const MESSAGES: usize = 25;
 
 pub(crate) fn play(role: &[&str]) -> Result<(), Trouble> {
@@ -66,7 +66,7 @@ fn serve(path: &str) -> Result<(), Trouble> {
     Ok(server.run(&mut Sums)?)
 }
 
-/// Sends them, as soon as there is room for each.
+/// Sends them, each as soon as there is room.
 fn send(path: &str) -> Result<(), Trouble> {
     let mut socket = Socket::unconnected()?;
     let null = File::open("/dev/null")?;
@@ -91,7 +91,7 @@ fn send(path: &str) -> Result<(), Trouble> {
     Ok(pause()?)
 }
 
-/// Calls for three seconds; says which call took longest.
+/// Calls for three seconds; prints the longest call.
 fn ask(path: &str) -> Result<(), Trouble> {
     const TIME: Duration = Duration::from_secs(3);
     let client = CounterClient::new(Connection::open(path)?);

@@ -1,5 +1,5 @@
-//! Ten clients that send malformed messages as fast as they can, and connect anew each time that they are cut off;
-//! beside them one of the same user that is polite and connects anew for every ten calls.
+//! Ten clients that send malformed messages as fast as they can, and reconnect each time they are disconnected; beside
+//! them a polite client of the same user that reconnects every ten calls.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use jsoncomm::{CallError, Connection, Fault, Kind, Limits, Server};
 use crate::Trouble;
 use crate::stage::{POLITE, SERVER, Stage, pause, say};
 
-/// Adds.
+/// A minimal service.
 #[jsoncomm::service(name = "abuse.adder")]
 trait Adder {
-    /// The sum.
+    /// Returns the sum.
     fn add(&mut self, left: u32, right: u32) -> u32;
 }
 
@@ -25,7 +25,7 @@ impl Adder for Sums {
     }
 }
 
-/// How many flood.
+/// How many clients flood.
 const FLOODS: usize = 10;
 
 pub(crate) fn play(role: &[&str]) -> Result<(), Trouble> {
@@ -66,7 +66,7 @@ fn serve(path: &str) -> Result<(), Trouble> {
     Ok(server.run(&mut Sums)?)
 }
 
-/// Sends what is no JSON until it is cut off, again and again.
+/// Sends text that is not JSON until it is disconnected, again and again.
 fn flood(path: &str) -> Result<(), Trouble> {
     say("ready")?;
     let nonsense = RawDatagram {
@@ -81,7 +81,7 @@ fn flood(path: &str) -> Result<(), Trouble> {
     }
 }
 
-/// Calls for three seconds, on a new connection every ten calls, each time that it is told to.
+/// When told to, calls for three seconds, on a new connection every ten calls.
 fn ask(path: &str) -> Result<(), Trouble> {
     const TIME: Duration = Duration::from_secs(3);
     say("ready")?;

@@ -1,5 +1,5 @@
 //! Clients that ask for descriptors and never read the replies. What is sent and not yet read is in flight: the kernel
-//! counts it against the server's user, and keeps the files open.
+//! charges it to the server's user, and keeps the files open.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -22,12 +22,12 @@ pub(crate) struct Opened {
     file: OwnedFd,
 }
 
-/// Hands out descriptors, and does something that needs none.
+/// Returns descriptors, and sums, which need none.
 #[jsoncomm::service(name = "abuse.opener")]
 pub(crate) trait Opener {
-    /// A descriptor of a file that no other process has open.
+    /// Returns a descriptor of a file that no other process has open.
     fn open(&mut self) -> Opened;
-    /// The sum.
+    /// Returns the sum.
     fn add(&mut self, left: u32, right: u32) -> u32;
 }
 
@@ -38,7 +38,7 @@ impl Opener for Files {
         let flags = rustix::fs::MemfdFlags::CLOEXEC;
         let file = rustix::fs::memfd_create("abuse", flags);
         Opened {
-            // Only where descriptors have run out: then the reply has another one.
+            // If descriptors have run out, the reply has another one.
             file: file.unwrap_or_else(|_| null()),
         }
     }
@@ -48,7 +48,7 @@ impl Opener for Files {
     }
 }
 
-/// A descriptor of something that is always there.
+/// Returns a descriptor that is always available.
 fn null() -> OwnedFd {
     #[expect(
         clippy::expect_used,
@@ -70,9 +70,9 @@ pub(crate) fn play(role: &[&str]) -> Result<(), Trouble> {
     }
 }
 
-/// Plays it with a server of this user.
+/// Runs the scenario with a server of this user.
 fn one(server: u32, connections: usize) -> Result<(), Trouble> {
-    /// As many as a process usually may have open.
+    /// The usual limit of open files of a process.
     const FILES: &str = "1024";
     let stage = Stage::new("in_flight")?;
     let whose = match (geteuid().is_root(), server) {
@@ -100,7 +100,7 @@ fn one(server: u32, connections: usize) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The server, with so many descriptors at most.
+/// The server, with this limit of open descriptors.
 fn serve(path: &str, files: u64) -> Result<(), Trouble> {
     let files = Some(files);
     setrlimit(
@@ -117,11 +117,11 @@ fn serve(path: &str, files: u64) -> Result<(), Trouble> {
     Ok(server.run(&mut Files)?)
 }
 
-/// Sends calls on each connection until none has room for more, and reads nothing.
+/// Sends calls on each connection until none has room, and reads nothing.
 fn flood(path: &str, connections: usize) -> Result<(), Trouble> {
     /// Calls of one connection.
     const MOST: usize = 3000;
-    /// After so long without room there is none.
+    /// How long to wait for room.
     const STUCK: Duration = Duration::from_secs(1);
     let mut sockets = Vec::new();
     for _ in 0..connections {
@@ -150,9 +150,9 @@ fn flood(path: &str, connections: usize) -> Result<(), Trouble> {
     Ok(pause()?)
 }
 
-/// Asks for a descriptor and for a sum, each time that it is told to.
+/// When told to, asks for a descriptor and for a sum.
 fn ask(path: &str) -> Result<(), Trouble> {
-    /// Long for a call that takes microseconds.
+    /// A deadline that is long for a call that takes microseconds.
     const DEADLINE: Duration = Duration::from_secs(2);
     let connection = Connection::open(path)?.with_timeout(DEADLINE);
     let client = OpenerClient::new(connection);
@@ -170,7 +170,7 @@ fn ask(path: &str) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// How a call went, and how long it took.
+/// Returns how a call ended and how long it took.
 fn timed(call: impl FnOnce() -> Result<(), String>) -> String {
     let began = Instant::now();
     let how = call().map_or_else(|error| error, |()| "well".into());

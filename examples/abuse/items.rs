@@ -1,5 +1,5 @@
-//! A server that streams large items to a callback while another call of the same connection waits: what the client
-//! holds after four seconds.
+//! A server that streams large items to a callback while another call of the same connection waits. Measures the
+//! client's memory after four seconds.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,12 +13,12 @@ use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Reply, Server, Stream};
 use crate::Trouble;
 use crate::stage::{SERVER, Stage, say};
 
-/// What the server does.
+/// The methods of the server.
 #[jsoncomm::service(name = "abuse.items")]
 trait Source {
-    /// Sends items of 60 KB for ever.
+    /// Streams items of 60 KB without end.
     fn items(&mut self, call: &mut Call) -> Stream<String>;
-    /// Is never answered.
+    /// Never replies.
     fn wait(&mut self, call: &mut Call) -> Deferred<u64>;
 }
 
@@ -37,7 +37,7 @@ impl Source for Desk {
     }
 }
 
-/// Prints the client's resident memory before and after, and how many items its callback was given.
+/// Prints the client's resident memory before and after, and how many items its callback received.
 pub(crate) fn play(role: &[&str]) -> Result<(), Trouble> {
     if let ["serve", path] = role {
         return serve(Path::new(path));
@@ -75,7 +75,7 @@ fn measure(path: &Path) -> Result<(), Trouble> {
     )?)
 }
 
-/// The most memory that this process has had resident so far, in KiB.
+/// Returns the peak resident memory of this process, in KiB.
 fn resident() -> Result<u64, Trouble> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! A large payload in a memfd that has gigabytes beyond its size: the last close(2) frees them.
+//! A large payload in a memfd with gigabytes beyond its text: the last close(2) frees them, which takes long.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,10 +11,10 @@ use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use crate::Trouble;
 use crate::stage::{ABUSER, POLITE, SERVER, Stage, pause, say};
 
-/// Adds.
+/// A minimal service.
 #[jsoncomm::service(name = "abuse.summer")]
 trait Summer {
-    /// The sum.
+    /// Returns the sum.
     fn add(&mut self, left: u32, right: u32) -> u32;
 }
 
@@ -26,7 +26,7 @@ impl Summer for Sums {
     }
 }
 
-/// How much is beyond the end, in bytes; less than the machine has.
+/// Bytes beyond the end of the text; less than the machine's memory.
 const BEYOND: u64 = 5 << 30;
 
 pub(crate) fn play(role: &[&str]) -> Result<(), Trouble> {
@@ -66,7 +66,7 @@ fn serve(path: &str) -> Result<(), Trouble> {
     Ok(server.run(&mut Sums)?)
 }
 
-/// Sends it once it is told to, and closes its own copy at once.
+/// When told to, sends it and closes its own copy at once.
 fn send(path: &str) -> Result<(), Trouble> {
     let call = br#"{"jsonrpc":"2.0","id":1,"method":"abuse.summer.add","params":[1,2]}"#;
     let file: OwnedFd = memfd_create("abuse", MemfdFlags::CLOEXEC)?;
@@ -84,12 +84,12 @@ fn send(path: &str) -> Result<(), Trouble> {
     pause()?;
     let _ = socket.try_send_raw(&raw, None)?;
     drop(raw);
-    let answer = socket.receive_raw()?.0.bytes;
-    say(&String::from_utf8_lossy(&answer))?;
+    let reply = socket.receive_raw()?.0.bytes;
+    say(&String::from_utf8_lossy(&reply))?;
     Ok(pause()?)
 }
 
-/// Calls for three seconds; says which call took longest.
+/// Calls for three seconds; prints the longest call.
 fn ask(path: &str) -> Result<(), Trouble> {
     const TIME: Duration = Duration::from_secs(3);
     let client = SummerClient::new(Connection::open(path)?);

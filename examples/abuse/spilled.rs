@@ -15,13 +15,13 @@ use crate::stage::{ABUSER, POLITE, SERVER, Stage, pause, say};
 /// Bytes of a large reply.
 const LARGE: usize = 5_000_000;
 
-/// Bytes of a message at most.
+/// Longest message in bytes.
 const MESSAGE: usize = 16 << 20;
 
-/// Gives what is large.
+/// Returns large texts.
 #[jsoncomm::service(name = "abuse.library")]
 pub(crate) trait Library {
-    /// So many `x`.
+    /// Returns this many `x`.
     fn text(&mut self, size: usize) -> String;
 }
 
@@ -66,12 +66,12 @@ fn one() -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What all memfds and tmpfs files take, in KB.
+/// Memory of all memfds and tmpfs files, in KB.
 fn shared_memory() -> Result<u64, Trouble> {
     field(&fs::read_to_string("/proc/meminfo")?, "Shmem:")
 }
 
-/// The most that a process has had in memory, in KB.
+/// Peak resident memory of a process, in KB.
 fn peak(process: u32) -> Result<u64, Trouble> {
     field(
         &fs::read_to_string(format!("/proc/{process}/status"))?,
@@ -95,10 +95,10 @@ fn serve(path: &str) -> Result<(), Trouble> {
     Ok(server.run(&mut Shelf)?)
 }
 
-/// Sends calls until there is no room for more, and reads nothing.
+/// Sends calls until there is no room, and reads nothing.
 fn flood(path: &str) -> Result<(), Trouble> {
     const CALLS: usize = 300;
-    /// After so long without room there is none; all have been carried out when it has passed once more.
+    /// How long to wait for room, and then for the last calls to run.
     const STUCK: Duration = Duration::from_secs(2);
     let mut socket = Socket::connect(path, Kind::Seqpacket)?;
     say("ready")?;
@@ -118,7 +118,7 @@ fn flood(path: &str) -> Result<(), Trouble> {
     Ok(pause()?)
 }
 
-/// Asks for a large reply and a small one, each time that it is told to.
+/// When told to, asks for a large reply and for a small one.
 fn ask(path: &str) -> Result<(), Trouble> {
     const DEADLINE: Duration = Duration::from_secs(5);
     let connection = Connection::open(path)?;

@@ -1,4 +1,4 @@
-//! Where a scenario is played: a folder that everybody may enter, and processes of several users.
+//! What a scenario needs: a folder that all users may enter, and processes of several users.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Lines, Read, Write};
@@ -12,19 +12,19 @@ use rustix::process::geteuid;
 
 use crate::Trouble;
 
-/// Unprivileged users, by their part in a scenario.
+/// Unprivileged users, by role.
 pub(crate) const SERVER: u32 = 42_001;
 pub(crate) const ABUSER: u32 = 42_002;
 pub(crate) const POLITE: u32 = 42_003;
 
-/// A folder of its own, which is removed in the end.
+/// A temporary folder, which is removed when dropped.
 pub(crate) struct Stage {
     folder: PathBuf,
     scenario: &'static str,
 }
 
 impl Stage {
-    /// Makes a folder for a scenario of this name.
+    /// Creates a folder for the scenario of this name.
     pub(crate) fn new(scenario: &'static str) -> io::Result<Self> {
         let folder = env::temp_dir().join(format!("abuse-{}-{scenario}", process::id()));
         fs::create_dir(&folder)?;
@@ -32,13 +32,13 @@ impl Stage {
         Ok(Self { folder, scenario })
     }
 
-    /// Where the server is.
+    /// Returns the address of the server.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("socket")
     }
 
-    /// Starts this program in a role, as that user if this one may; the socket's path is the role's first argument.
-    /// Waits for its first line, which says that it is ready.
+    /// Starts this program in a role, as that user if this process is root. The socket's path is the role's first
+    /// argument. Waits for its first line, which says that it is ready.
     pub(crate) fn start(&self, user: u32, role: &str, rest: &[&str]) -> Result<Actor, Trouble> {
         let mut command = Command::new("/proc/self/exe");
         command.args([self.scenario, role]).arg(self.socket());
@@ -67,7 +67,7 @@ impl Drop for Stage {
     }
 }
 
-/// A process of the scenario. It ends with this.
+/// A process of the scenario. Dropping it kills the process.
 pub(crate) struct Actor {
     process: Child,
     stdin: Option<ChildStdin>,
@@ -75,18 +75,18 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// The next line that it prints.
+    /// Returns the next line that it prints.
     pub(crate) fn hear(&mut self) -> Result<String, Trouble> {
         Ok(self.says.next().ok_or("a process has ended too early")??)
     }
 
-    /// Has it go on: it waits in [`pause`].
+    /// Makes it continue after [`pause`].
     pub(crate) fn go_on(&mut self) -> Result<(), Trouble> {
         let stdin = self.stdin.as_mut().ok_or("stdin is piped")?;
         Ok(stdin.write_all(b"\n")?)
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
@@ -99,19 +99,19 @@ impl Drop for Actor {
     }
 }
 
-/// Tells the scenario something, from a role.
+/// Prints a line for the scenario, from a role.
 pub(crate) fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
-/// Waits until the scenario says to go on, from a role.
+/// Waits until the scenario lets this role continue.
 pub(crate) fn pause() -> io::Result<()> {
     io::stdin().read_exact(&mut [0])
 }
 
-/// How many files are open on this machine.
+/// Returns how many files are open on this machine.
 pub(crate) fn open_files() -> Result<u64, Trouble> {
     let all = fs::read_to_string(Path::new("/proc/sys/fs/file-nr"))?;
     let first = all.split_whitespace().next().ok_or("file-nr is empty")?;

@@ -1,4 +1,4 @@
-//! Threads that share one connection: four calls that take half a second each, and quick calls beside one that waits.
+//! Threads that share one connection: four calls that take half a second each, and quick calls while another one waits.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,19 +10,19 @@ use jsoncomm::{Call, Connection, Deferred, Kind, Limits, Reply, Server};
 use crate::Trouble;
 use crate::stage::Stage;
 
-/// What the calls do.
+/// The methods that are called.
 #[jsoncomm::service(name = "abuse.threads")]
 trait Threads {
-    /// Is answered after so long.
+    /// Replies after this many milliseconds.
     fn wait(&mut self, call: &mut Call, millis: u64) -> Deferred<u64>;
-    /// Is answered at once.
+    /// Replies at once.
     fn quick(&mut self) -> u64;
-    /// How many calls of `wait` are not answered yet.
+    /// Returns how many calls of `wait` have no reply yet.
     fn waiting(&mut self) -> usize;
-    /// Is not answered.
+    /// A one-way method.
     #[oneway]
     fn note(&mut self);
-    /// How many notes have come.
+    /// Returns how many one-way calls have arrived.
     fn notes(&mut self) -> u64;
 }
 
@@ -65,8 +65,8 @@ impl Desk {
     }
 }
 
-/// Prints how long four calls of half a second take on clones of one connection, and how many of the quick calls
-/// succeed while another thread waits for two seconds.
+/// Prints how long four calls of half a second take on clones of one connection, and how many quick calls succeed while
+/// another thread waits for two seconds.
 pub(crate) fn play(_: &[&str]) -> Result<(), Trouble> {
     for kind in [Kind::Seqpacket, Kind::Datagram] {
         let stage = Stage::new("threads")?;

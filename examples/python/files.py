@@ -82,7 +82,7 @@ class Folder:
         return sorted(name for name in files if not name.startswith("."))
 
     def put(self, path: str, content: Fd) -> Any:
-        """Writes a fresh file and moves it to its name, so that nobody sees half of it."""
+        """Writes a fresh file and moves it to its name, so that no reader sees half of it."""
         plain(content, "content")
         folder, _, name = path.rpartition("/")
         if name in ("", ".", ".."):

@@ -46,7 +46,7 @@ The module keeps the promises of the library's README, with these differences:
 - A connection has one call in flight besides its streams, and is for one thread at a time. It does not reconnect after
   the server's death, and repeats no call.
 - A method replies before the next message is read, or with a stream. It cannot defer its reply.
-- The server describes itself as far as annotations tell, without errors and types of the program.
+- The server describes itself from annotations, without errors and types of the program.
 - Integers of up to 1000 digits are exact. A dict with the keys 1 and "1" is written as it is, and its reader refuses
   it.
 - Peers have no pidfd, the owner and group of a file cannot be set, and a socket that is passed in is made non-blocking
@@ -101,14 +101,14 @@ DEPTH_MAX = 64  # nested arrays and objects
 DIGITS_MAX = 1000  # in an integer: the time to parse one grows faster than its length
 ID_MAX = 256  # bytes of an id that is echoed
 TIMEOUT_MAX = 1 << 53  # milliseconds: the largest integer that every float holds exactly
-PATIENCE = 25.0  # seconds for a call, by default
-LOOK = 0.1  # seconds after which a datagram client checks that its server lives
-GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)  # sending: no peer
-LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # no room now
-FAR = 1e6  # seconds, the longest timeout of a socket
+DEFAULT_TIMEOUT = 25.0  # seconds for a call, by default
+LIVENESS_INTERVAL = 0.1  # seconds after which a datagram client checks that its server lives
+NO_PEER = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)  # sending: no peer
+NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # no room now
+TIMEOUT_LONGEST = 1e6  # seconds, the longest timeout of a socket
 PATH_MAX = 107  # bytes of a path that fit into an address
 BACKLOG = 4096  # clients waiting to be accepted
-LOCKED = 1.0  # seconds to wait while another process binds in the directory
+LOCK_TIMEOUT = 1.0  # seconds to wait while another process binds in the directory
 PAUSE = 0.001  # seconds before a retry that no event announces
 KEPT_ITEMS = 256  # items of a stream that were received and not requested yet
 KEPT_FDS = 128  # descriptors in them
@@ -135,12 +135,12 @@ class NotSent(Deadline):
 
 
 class ServiceError(Error):
-    """An error of the service. `answer` has its data and the descriptors in it."""
+    """An error of the service. `reply` has its data and the descriptors in it."""
 
-    def __init__(self, code: int, message: str, data: Any = None, answer: Optional[Message] = None) -> None:
+    def __init__(self, code: int, message: str, data: Any = None, reply: Optional[Message] = None) -> None:
         super().__init__(message)
         self.code, self.message, self.data = code, message, data
-        self.answer = answer or Message(b"")
+        self.reply = reply or Message(b"")
 
 
 class Fault(Error):
@@ -323,7 +323,7 @@ class Message:
 # JSON: a text has one meaning or is refused.
 
 
-class _Twice(dict[str, Any]):
+class _RepeatedKey(dict[str, Any]):
     """An object that repeats a key."""
 
     key = ""
@@ -335,7 +335,7 @@ class _Twice(dict[str, Any]):
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        members = _Twice(members)
+        members = _RepeatedKey(members)
         counts = collections.Counter(name for name, _ in pairs)
         members.key = next(name for name, count in counts.items() if count > 1)
     return members
@@ -385,7 +385,7 @@ def _flaw(value: Any) -> Optional[str]:
     """Finds a repeated key or a lone surrogate."""
     if isinstance(value, str):
         return None if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a string is no text"
-    if isinstance(value, _Twice):
+    if isinstance(value, _RepeatedKey):
         return value.flaw()
     if isinstance(value, dict):
         value = [*value, *value.values()]
@@ -450,7 +450,7 @@ def _id(value: Any) -> Any:
 # Datagrams.
 
 
-class Line:
+class Transport:
     """A socket that sends and receives JSON texts with their descriptors, without an envelope. Owns the socket."""
 
     def __init__(self, sock: socket.socket, limit: int = MESSAGE_MAX, closer: Optional[_Closer] = None) -> None:
@@ -482,7 +482,7 @@ class Line:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                how = "memfd for want of memory"  # a datagram is contiguous in it
+                how = "memfd because memory is short"  # a datagram is contiguous in it
         with Fd(os.memfd_create("jsoncomm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)) as payload:
             with open(payload.fileno(), "wb", closefd=False) as file:
                 file.write(text)
@@ -585,7 +585,7 @@ class Line:
     def close(self) -> None:
         self.sock.close()
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> Transport:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -710,7 +710,7 @@ class _Place:
         except PermissionError:
             yield False
             return
-        until = time.monotonic() + LOCKED
+        until = time.monotonic() + LOCK_TIMEOUT
         with fd:
             locked = True
             while True:
@@ -789,7 +789,7 @@ def _is_dead(name: Any) -> bool:
 def _bind_abstract(sock: socket.socket, name: Any) -> list[socket.socket]:
     """Binds a name in every type of socket. The kernel has a separate name for each type, and another program could
     take one and mislead clients that do not know the kind. Returns the sockets that hold the other types; they serve
-    nobody."""
+    no client."""
     held: list[socket.socket] = []
     try:
         sock.bind(name)
@@ -812,7 +812,7 @@ def _bind_abstract(sock: socket.socket, name: Any) -> list[socket.socket]:
 
 
 def connect(
-    address: Address, kind: Optional[str] = None, timeout: float = PATIENCE, limit: int = MESSAGE_MAX
+    address: Address, kind: Optional[str] = None, timeout: float = DEFAULT_TIMEOUT, limit: int = MESSAGE_MAX
 ) -> Connection:
     """Connects to a server; without a kind, to the kind that it has. Raises OSError if there is no server.
 
@@ -834,7 +834,8 @@ def connect(
 
 def _has_peer(sock: socket.socket) -> Optional[bool]:
     """Asks the kernel whether the socket at the other end is still open (sock_diag(7)). Returns None if it does not
-    tell. Unlike a check of the address, this needs no permissions there, and takes no other server for ours."""
+    say. Unlike a check of the address, this needs no permissions there, and does not mistake another server for this
+    one."""
     inode = os.fstat(sock.fileno()).st_ino
     # A nlmsghdr of 40 bytes: SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST. A unix_diag_req: all states, UDIAG_SHOW_PEER.
     question = struct.pack(
@@ -843,21 +844,21 @@ def _has_peer(sock: socket.socket) -> Optional[bool]:
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as netlink:
             netlink.sendto(question, (0, 0))
-            answer = netlink.recv(256, socket.MSG_DONTWAIT)
+            reply = netlink.recv(256, socket.MSG_DONTWAIT)
     except OSError:
         return None
-    if len(answer) < 32 or struct.unpack_from("=H", answer, 4) != (20,):
+    if len(reply) < 32 or struct.unpack_from("=H", reply, 4) != (20,):
         return None
     place = 32
-    while place + 8 <= len(answer):
-        length, kind, number = struct.unpack_from("=HHI", answer, place)
+    while place + 8 <= len(reply):
+        length, kind, number = struct.unpack_from("=HHI", reply, place)
         if kind == 2:  # UNIX_DIAG_PEER
             return bool(number != 0)
         place += (max(length, 4) + 3) & ~3
     return False
 
 
-class _Kept:
+class _ItemQueue:
     """Items of a stream that were received and not requested yet."""
 
     def __init__(self) -> None:
@@ -892,37 +893,37 @@ class Connection:
     The kernel does not report the death of a datagram server. While it waits, the connection polls for that."""
 
     def __init__(
-        self, sock: socket.socket, timeout: float = PATIENCE, address: Any = None, limit: int = MESSAGE_MAX
+        self, sock: socket.socket, timeout: float = DEFAULT_TIMEOUT, address: Any = None, limit: int = MESSAGE_MAX
     ) -> None:
-        self.line = Line(sock, limit)
+        self.transport = Transport(sock, limit)
         self._forks = _forks
         self.timeout = timeout
         if address is not None and not _is_abstract(address):
             address = os.path.abspath(address)  # stays valid after chdir(2)
         self._address = address
-        self._look_at = math.inf if self.line.connected else 0.0
+        self._check_at = math.inf if self.transport.connected else 0.0
         self._last = int.from_bytes(os.urandom(8), "big") >> 12  # random, below 2^52
-        self._streams: dict[int, _Kept] = {}
+        self._streams: dict[int, _ItemQueue] = {}
         self._notified = False  # since the last reply, so that a fault without an id may belong to it
 
     def call(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Message:
         """Calls a method and waits for its reply, for `timeout` seconds if given, otherwise for the connection's
         (`math.inf` waits without limit). Descriptors in the arguments are duplicated; the caller keeps its own."""
         deadline = self._deadline(timeout)
-        identity = self._begin(method, params, deadline, tell=True)
+        identity = self._begin(method, params, deadline, with_timeout=True)
         try:
-            answer = self._next(identity, deadline)
+            reply = self._next(identity, deadline)
         except Closed:
             raise
         except BaseException:
             self._cancel(identity)
             raise
-        return _outcome(answer)
+        return _outcome(reply)
 
     def stream(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Items:
         """Calls a method that returns a stream. `timeout` is for each item."""
-        identity = self._begin(method, params, self._deadline(timeout), tell=False)
-        self._streams[identity] = _Kept()
+        identity = self._begin(method, params, self._deadline(timeout), with_timeout=False)
+        self._streams[identity] = _ItemQueue()
         return Items(self, identity, timeout)
 
     def notify(self, method: str, params: Any = None) -> None:
@@ -932,21 +933,21 @@ class Connection:
         self._notified = True
 
     def next_id(self) -> int:
-        """Returns an id for a call that the program writes to `line` itself; `answer_to` then waits for the reply."""
+        """Returns an id for a call that the program sends with `transport` itself. `reply_to` waits for its reply."""
         self._last += 1
         return self._last
 
-    def answer_to(self, identity: int, timeout: Optional[float] = None) -> Message:
+    def reply_to(self, identity: int, timeout: Optional[float] = None) -> Message:
         return self._next(identity, self._deadline(timeout))
 
     def fileno(self) -> int:
-        return self.line.sock.fileno()
+        return self.transport.sock.fileno()
 
     def close(self) -> None:
         for kept in self._streams.values():
             kept.close()
         self._streams.clear()
-        self.line.close()
+        self.transport.close()
 
     def __enter__(self) -> Connection:
         return self
@@ -957,80 +958,80 @@ class Connection:
     def _deadline(self, timeout: Optional[float]) -> float:
         return time.monotonic() + (self.timeout if timeout is None else timeout)
 
-    def _begin(self, method: str, params: Any, deadline: float, tell: bool) -> int:
+    def _begin(self, method: str, params: Any, deadline: float, with_timeout: bool) -> int:
         identity = self.next_id()
         call = {"jsonrpc": "2.0", "id": identity, "method": method, "params": {} if params is None else params}
         left = min((deadline - time.monotonic()) * 1000, TIMEOUT_MAX)
-        if tell and deadline < math.inf:
+        if with_timeout and deadline < math.inf:
             call["timeout"] = max(1, int(left))
         self._send(call, deadline)
-        if not self.line.connected:
-            self._look_at = time.monotonic() + LOOK
+        if not self.transport.connected:
+            self._check_at = time.monotonic() + LIVENESS_INTERVAL
         return identity
 
     def _send(self, value: Any, deadline: float) -> None:
         _check_process(self._forks)
         text, fds = encode(value)
-        if self._streams and not self.line.connected:
-            self._take_in()  # sending to a dead server discards the replies that are queued
-        self.line.sock.settimeout(0)
+        if self._streams and not self.transport.connected:
+            self._receive_queued()  # sending to a dead server discards the replies that are queued
+        self.transport.sock.settimeout(0)
         while True:
             try:
-                self.line.send_text(text, fds)
+                self.transport.send_text(text, fds)
                 return
             except BlockingIOError:
                 self._wait_for_room(deadline)
             except OSError as error:
-                if error.errno in GONE:
+                if error.errno in NO_PEER:
                     raise Closed("the server is gone") from None
                 raise
 
     def _wait_for_room(self, deadline: float) -> None:
         """Waits for room, and receives meanwhile: a blocked server reads again once it has sent its replies."""
-        left = min(deadline - time.monotonic(), FAR)
+        left = min(deadline - time.monotonic(), TIMEOUT_LONGEST)
         if left <= 0:
             raise NotSent("no room for the call in time")
         poll = select.poll()
-        poll.register(self.line.sock, select.POLLIN | select.POLLOUT)
+        poll.register(self.transport.sock, select.POLLIN | select.POLLOUT)
         if any(event & select.POLLIN for _, event in poll.poll(left * 1000)):
-            self._take_in()
+            self._receive_queued()
 
-    def _take_in(self) -> None:
+    def _receive_queued(self) -> None:
         """Receives what has come, within limits."""
-        self.line.sock.settimeout(0)
+        self.transport.sock.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             for _ in range(32):
-                message = self.line.receive_text()
+                message = self.transport.receive_text()
                 if message is None:
                     raise Closed("the server is gone")
-                self._sort(message, None)
+                self._match_reply(message, None)
 
     def _receive(self, deadline: float) -> Message:
         while True:
             now = time.monotonic()
-            deserted = now >= self._look_at and self._is_deserted()
-            if now >= self._look_at:
-                self._look_at = now + LOOK
-            left = min(deadline, self._look_at) - now
+            server_dead = now >= self._check_at and self._is_server_dead()
+            if now >= self._check_at:
+                self._check_at = now + LIVENESS_INTERVAL
+            left = min(deadline, self._check_at) - now
             if left <= 0:
-                raise Deadline("no answer in time")
+                raise Deadline("no reply in time")
             # It may have replied just before it died.
-            self.line.sock.settimeout(0 if deserted else min(left, FAR))
+            self.transport.sock.settimeout(0 if server_dead else min(left, TIMEOUT_LONGEST))
             try:
-                message = self.line.receive_text()
+                message = self.transport.receive_text()
             except BlockingIOError:
                 raise Closed("the server is gone") from None
             except socket.timeout:
                 continue
             if message is None:
                 raise Closed("the server is gone")
-            if deserted:
-                self._look_at = now
+            if server_dead:
+                self._check_at = now
             return message
 
-    def _is_deserted(self) -> bool:
+    def _is_server_dead(self) -> bool:
         """Returns true if the server is known to be dead."""
-        has_peer = _has_peer(self.line.sock)
+        has_peer = _has_peer(self.transport.sock)
         if has_peer is None and self._address is not None:
             with contextlib.suppress(OSError), _reachable(self._address) as name:
                 return _is_dead(name)
@@ -1043,17 +1044,17 @@ class Connection:
         if kept and kept.messages:
             return kept.pop()
         while True:
-            message = self._sort(self._receive(deadline), identity)
+            message = self._match_reply(self._receive(deadline), identity)
             if message is not None:
                 self._notified = False
                 return message
 
-    def _sort(self, message: Message, identity: Optional[int]) -> Optional[Message]:
+    def _match_reply(self, message: Message, identity: Optional[int]) -> Optional[Message]:
         """Returns a message that is the reply to this call. Keeps items of streams, and drops the rest."""
         try:
             value = decode(message.text)
             if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
-                raise BadMessage(Fault.INVALID_REQUEST, "not an answer", message.text)
+                raise BadMessage(Fault.INVALID_REQUEST, "not a reply", message.text)
         except BadMessage:
             message.close()
             if identity is not None and _id(_peek(message.text).get("id")) in (identity, None):
@@ -1073,7 +1074,7 @@ class Connection:
 
     def _keep(self, identity: Any, message: Message) -> None:
         kept = self._streams.get(identity) if isinstance(identity, int) else None
-        if kept is None or kept.ended or kept.push(message, self.line.limit):
+        if kept is None or kept.ended or kept.push(message, self.transport.limit):
             if kept is None or kept.ended:
                 message.close()
             return
@@ -1086,28 +1087,28 @@ class Connection:
         self._cancel(identity)
 
     def _cancel(self, identity: int) -> None:
-        """Tells the server that the call is cancelled, if there is room for that. A forked child has no calls."""
+        """Sends rpc.cancel if there is room. Does nothing in a forked child, which has no calls."""
         if self._forks != _forks:
             return
         cancel = {"jsonrpc": "2.0", "method": "rpc.cancel", "params": {"id": identity}}
-        self.line.sock.settimeout(0)
+        self.transport.sock.settimeout(0)
         with contextlib.suppress(OSError):
-            self.line.send(cancel)
+            self.transport.send(cancel)
 
 
 def _outcome(message: Message) -> Message:
     """Opens a reply: returns its result, or raises the error that it is."""
-    answer = message.value
+    reply = message.value
     try:
-        if "method" in answer or ("result" in answer) == ("error" in answer):
-            raise BadMessage(Fault.INVALID_REQUEST, "not an answer", message.text)
-        more = answer.get("more", False)
+        if "method" in reply or ("result" in reply) == ("error" in reply):
+            raise BadMessage(Fault.INVALID_REQUEST, "not a reply", message.text)
+        more = reply.get("more", False)
         if not isinstance(more, bool):
             raise BadMessage(Fault.INVALID_REQUEST, "more is not a boolean", message.text)
-        if "result" in answer:
-            message.value, message.more = answer["result"], more
+        if "result" in reply:
+            message.value, message.more = reply["result"], more
             return message
-        error = answer["error"] if isinstance(answer["error"], dict) else {}
+        error = reply["error"] if isinstance(reply["error"], dict) else {}
         code, text, data = error.get("code"), error.get("message"), error.get("data")
         if isinstance(code, bool) or not isinstance(code, int) or not isinstance(text, str):
             raise BadMessage(Fault.INVALID_REQUEST, "an error without code or message", message.text)
@@ -1153,7 +1154,7 @@ class Items:
 
     def _end(self) -> None:
         self._ended = True
-        self._connection._streams.pop(self._identity, _Kept()).close()
+        self._connection._streams.pop(self._identity, _ItemQueue()).close()
 
     def close(self) -> None:
         if not self._ended:
@@ -1304,11 +1305,11 @@ class _Method:
 
     def describe(self, name: str) -> dict[str, Any]:
         """Returns the description of the method for OpenRPC."""
-        told: dict[str, Any] = {"name": name, "paramStructure": "by-name"}
+        method: dict[str, Any] = {"name": name, "paramStructure": "by-name"}
         docs = inspect.getdoc(self.function)
         if docs:
-            told.update(summary=" ".join(docs.split("\n\n")[0].split()), description=docs)
-        told["params"] = [
+            method.update(summary=" ".join(docs.split("\n\n")[0].split()), description=docs)
+        method["params"] = [
             {
                 "name": one,
                 "required": one not in self.defaults and type(None) not in typing.get_args(hint),
@@ -1318,10 +1319,10 @@ class _Method:
         ]
         inner = typing.get_args(self.returns)
         if inspect.isgeneratorfunction(self.function):
-            told.update({"result": {"name": "item", "schema": _schema(inner[0] if inner else Any)}, "x-stream": True})
+            method.update({"result": {"name": "item", "schema": _schema(inner[0] if inner else Any)}, "x-stream": True})
         else:
-            told["result"] = {"name": "result", "schema": _schema(self.returns)}
-        return told
+            method["result"] = {"name": "result", "schema": _schema(self.returns)}
+        return method
 
     def arguments(self, message: Message, peer: Peer) -> dict[str, Any]:
         """Checks the arguments as strictly as a server must."""
@@ -1335,7 +1336,7 @@ class _Method:
         flaw = _flaw([*params])
         if flaw is not None:  # a name that cannot be repeated
             raise Fault(Fault.INVALID_PARAMS, flaw)
-        if isinstance(params, _Twice):
+        if isinstance(params, _RepeatedKey):
             raise Fault(Fault.INVALID_PARAMS, params.flaw(), params.key[:128])
         for name, value in params.items():
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
@@ -1357,7 +1358,7 @@ class _Method:
 _END = object()  # of a stream
 
 
-class _Flow(typing.NamedTuple):
+class _OpenStream(typing.NamedTuple):
     """A stream that is being sent."""
 
     identity: Any
@@ -1381,20 +1382,20 @@ class _Account:
     """Resources used by the connections of one user, or by all peers of one datagram socket."""
 
     def __init__(self) -> None:
-        self.lines: set[Line] = set()
+        self.transports: set[Transport] = set()
         self.bytes = self.fds = 0  # of replies that wait for room
         self.closer = _Closer()
 
     def may_send(self, count: int, most: int) -> bool:
         """Returns true if this many descriptors may be sent. The kernel counts descriptors in flight against our
         user, not against the user that does not read them."""
-        unread = sum(line.unread for line in self.lines)
+        unread = sum(transport.unread for transport in self.transports)
         if unread + count > most:
-            unread = sum(line.count_unread() for line in self.lines)
+            unread = sum(transport.count_unread() for transport in self.transports)
         return not unread or unread + count <= most
 
 
-class _Answer(typing.NamedTuple):
+class _Reply(typing.NamedTuple):
     """A reply that waits for room."""
 
     text: bytes
@@ -1405,41 +1406,41 @@ class _Answer(typing.NamedTuple):
 class _Client:
     """A client to reply to: a connection, or an address on a datagram socket."""
 
-    def __init__(self, line: Line, account: _Account, peer: Peer, address: Any = None) -> None:
-        self.line, self.account, self.peer, self.address = line, account, peer, address
-        self.queue: collections.deque[_Answer] = collections.deque()
+    def __init__(self, transport: Transport, account: _Account, peer: Peer, address: Any = None) -> None:
+        self.transport, self.account, self.peer, self.address = transport, account, peer, address
+        self.queue: collections.deque[_Reply] = collections.deque()
         self.bytes = 0  # in the queue
         self.since = 0.0  # when the first in the queue found no room
         self.retry_at, self.pause = math.inf, 0.0  # where no event reports room
-        self.flows: dict[str, _Flow] = {}
+        self.streams: dict[str, _OpenStream] = {}
         self.malformed: collections.deque[float] = collections.deque()  # times of malformed messages
         self.is_last = False  # the server ends when it closes
 
-    def can_be_answered(self) -> bool:
+    def can_get_replies(self) -> bool:
         """Returns true if a reply can be sent. Only abstract names and connections get one: a path would be resolved
         with our permissions when the reply is sent."""
-        return self.line.connected or self.address is None or _is_abstract(self.address)
+        return self.transport.connected or self.address is None or _is_abstract(self.address)
 
-    def push(self, answer: _Answer) -> None:
-        self.queue.append(answer)
-        self._count(answer, 1)
+    def push(self, reply: _Reply) -> None:
+        self.queue.append(reply)
+        self._count(reply, 1)
 
-    def pop(self) -> _Answer:
-        answer = self.queue.popleft()
-        self._count(answer, -1)
-        for fd in answer.fds:
+    def pop(self) -> _Reply:
+        reply = self.queue.popleft()
+        self._count(reply, -1)
+        for fd in reply.fds:
             fd.close()
-        return answer
+        return reply
 
-    def _count(self, answer: _Answer, sign: int) -> None:
-        self.bytes += sign * len(answer.text)
-        self.account.bytes += sign * len(answer.text)
-        self.account.fds += sign * len(answer.fds)
+    def _count(self, reply: _Reply, sign: int) -> None:
+        self.bytes += sign * len(reply.text)
+        self.account.bytes += sign * len(reply.text)
+        self.account.fds += sign * len(reply.fds)
 
     def end(self) -> None:
-        for flow in self.flows.values():
-            flow.end()
-        self.flows.clear()
+        for stream in self.streams.values():
+            stream.end()
+        self.streams.clear()
         while self.queue:
             self.pop()
 
@@ -1472,8 +1473,8 @@ class Server:
 
     SNDBUF = 4 << 20  # bytes of a datagram socket
     RETRY, GIVE_UP, PAUSE = 0.01, 1.0, 0.1  # seconds
-    SHARE = 32  # items of a stream in one turn
-    CONNECTIONS = 1024  # and at most three quarters of RLIMIT_NOFILE; above it a connection is told and closed
+    ITEMS_PER_TURN = 32  # items of a stream in one turn
+    CONNECTIONS = 1024  # and at most three quarters of RLIMIT_NOFILE; above it a connection gets a fault and is closed
     USER_CONNECTIONS = 256  # of one user
     STREAMS = 16  # of one peer at once
     PEERS = 64  # datagram peers with streams, or with replies that wait for room
@@ -1495,15 +1496,15 @@ class Server:
         self._held: list[socket.socket] = []  # hold abstract names in their other types
         self._endpoints: list[_Endpoint] = []
         self._clients: set[_Client] = set()
-        self._known: dict[tuple[Line, Any], _Client] = {}  # datagram peers with replies to come
+        self._known: dict[tuple[Transport, Any], _Client] = {}  # datagram peers with replies to come
         self._accounts: dict[Optional[int], _Account] = {}  # by user
         self._shared: list[_Account] = []  # one for each datagram socket
         self._paused: dict[_Endpoint, float] = {}
         self._stopped = self._stopping = False
-        self._ends = math.inf
-        self._bell, self._ringer = socket.socketpair()
-        self._ringer.setblocking(False)
-        self.watch(self._bell, lambda: self._bell.recv(64))
+        self._grace_end = math.inf
+        self._wake_reader, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self.watch(self._wake_reader, lambda: self._wake_reader.recv(64))
 
     # What is served, and where.
 
@@ -1515,7 +1516,7 @@ class Server:
         return function
 
     def describe(self) -> dict[str, Any]:
-        """Returns an OpenRPC document of what is served, as far as annotations and docstrings tell."""
+        """Returns an OpenRPC document of what is served, from annotations and docstrings."""
         services = dict.fromkeys(name.rpartition(".")[0] for name in self._methods)
         methods = [method.describe(name) for name, method in self._methods.items()]
         title = ", ".join(filter(None, services))
@@ -1600,7 +1601,7 @@ class Server:
         _check_process(self._forks)
         self._selector.register(file, selectors.EVENT_READ, lambda _: callback())
 
-    def heard(self, message: Message) -> None:
+    def received(self, message: Message) -> None:
         """Is called with each message before it is parsed. Does nothing; subclasses can log."""
 
     def _add(self, endpoint: _Endpoint) -> None:
@@ -1611,10 +1612,10 @@ class Server:
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.SNDBUF)
             account = _Account()
-            line = Line(sock, self.limit, account.closer)
-            account.lines.add(line)
+            transport = Transport(sock, self.limit, account.closer)
+            account.transports.add(transport)
             self._shared.append(account)
-            client = _Client(line, account, Peer(), None if _is_paired(sock) else "")
+            client = _Client(transport, account, Peer(), None if _is_paired(sock) else "")
             self._selector.register(sock, selectors.EVENT_READ, lambda _: self._serve(client, endpoint))
         self._endpoints.append(endpoint)
 
@@ -1624,30 +1625,30 @@ class Server:
         """Serves until `stop` or `shut_down`."""
         while not self._stopped:
             came = self._turn(0 if self._stopping and not self._is_busy() else None)
-            if self._ends < math.inf and self._has_wound_up(came):
+            if self._grace_end < math.inf and self._has_shut_down(came):
                 return
 
     def stop(self) -> None:
         """Ends `run`. Can be called from a method, another thread or a signal handler."""
         self._stopped = True
-        self._ring()
+        self._wake()
 
     def shut_down(self, grace: float = 1.0) -> None:
         """Ends `run` in order. Can be called wherever `stop` can. New clients no longer find the server; calls that
         come or wait are refused with Fault.SHUTTING_DOWN; replies that wait for room and streams go on for `grace`
         seconds at most. Messages queued in an adopted datagram socket with a name are left to its next owner."""
-        self._ends = min(self._ends, time.monotonic() + grace)
-        self._ring()
+        self._grace_end = min(self._grace_end, time.monotonic() + grace)
+        self._wake()
 
     def run_once(self, timeout: Optional[float] = None) -> None:
         """Waits for something to do, for `timeout` seconds at most, and does it."""
         self._turn(timeout)
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         if self._forks != _forks:
             return  # it would wake the parent
         with contextlib.suppress(BlockingIOError):  # it is signaled already
-            self._ringer.send(b"x")
+            self._waker.send(b"x")
 
     def _turn(self, timeout: Optional[float]) -> bool:
         """Runs one turn. Returns true if anything could be read or sent."""
@@ -1659,10 +1660,10 @@ class Server:
 
     def _act(self, timeout: Optional[float]) -> bool:
         now = time.monotonic()
-        busy = [client for client in self._clients if client.flows or client.queue or client.retry_at < math.inf]
+        busy = [client for client in self._clients if client.streams or client.queue or client.retry_at < math.inf]
         waits = [timeout] if timeout is not None else []
-        waits += [0 if client.flows and not client.queue else client.retry_at - now for client in busy]
-        waits += [until - now for until in (self._ends, *self._paused.values())]
+        waits += [0 if client.streams and not client.queue else client.retry_at - now for client in busy]
+        waits += [until - now for until in (self._grace_end, *self._paused.values())]
         least = max(0, min(waits))
         events = self._selector.select(None if least == math.inf else least)
         for key, event in events:
@@ -1670,11 +1671,11 @@ class Server:
         now = time.monotonic()
         for client in busy:
             if client in self._clients:
-                with self._at_its_expense(client):
+                with self._isolated(client):
                     if client.retry_at <= now:
                         client.retry_at = math.inf
                         self._flush(client)
-                    self._produce(client)
+                    self._send_items(client)
         for endpoint, until in list(self._paused.items()):
             if until <= now:
                 del self._paused[endpoint]
@@ -1684,9 +1685,9 @@ class Server:
         return bool(events)
 
     def _is_busy(self) -> bool:
-        return any(client.queue or client.flows for client in self._clients)
+        return any(client.queue or client.streams for client in self._clients)
 
-    def _has_wound_up(self, came: bool) -> bool:
+    def _has_shut_down(self, came: bool) -> bool:
         """Starts or continues the shutdown. Returns true when it is complete."""
         if not self._stopping:
             self._stopping = True
@@ -1699,14 +1700,14 @@ class Server:
                     if endpoint.own:
                         endpoint.sock.close()
             return False
-        if time.monotonic() < self._ends and (came or self._is_busy()):
+        if time.monotonic() < self._grace_end and (came or self._is_busy()):
             return False
         for client in list(self._clients):
-            for key, flow in list(client.flows.items()):
-                del client.flows[key]
-                flow.end()
-                with self._at_its_expense(client):
-                    self._answer_error(client, flow.identity, Fault(Fault.SHUTTING_DOWN, "the server has stopped"))
+            for key, stream in list(client.streams.items()):
+                del client.streams[key]
+                stream.end()
+                with self._isolated(client):
+                    self._reply_error(client, stream.identity, Fault(Fault.SHUTTING_DOWN, "the server has stopped"))
         return True
 
     def _close_places(self) -> None:
@@ -1721,7 +1722,7 @@ class Server:
 
     def close(self) -> None:
         if self._forks != _forks:
-            self._let_go()
+            self._close_copies()
             return
         self._close_places()
         for client in list(self._clients):
@@ -1729,19 +1730,19 @@ class Server:
             self._end(client)
         for endpoint in self._endpoints:
             endpoint.sock.close()
-        for sock in (self._bell, self._ringer):
+        for sock in (self._wake_reader, self._waker):
             sock.close()
         self._selector.close()
-        until = time.monotonic() + LOOK  # no peer can keep it from ending
+        until = time.monotonic() + LIVENESS_INTERVAL  # no peer can keep it from ending
         for account in (*self._accounts.values(), *self._shared):
             account.closer.end(max(0, until - time.monotonic()))
 
-    def _let_go(self) -> None:
-        """Closes the copies of a forked child, and nothing of the parent's: no peer is told, and no file is removed."""
+    def _close_copies(self) -> None:
+        """Closes the copies of a forked child, and nothing of the parent's: no peer notices, and no file is removed."""
         self._close_places()
         for client in self._clients:
-            client.line.close()
-        for sock in (*(endpoint.sock for endpoint in self._endpoints), self._bell, self._ringer):
+            client.transport.close()
+        for sock in (*(endpoint.sock for endpoint in self._endpoints), self._wake_reader, self._waker):
             sock.close()
         self._selector.close()
 
@@ -1766,20 +1767,20 @@ class Server:
         self._add_client(endpoint, sock, Peer.of_connection(sock))
 
     def _add_client(self, endpoint: _Endpoint, sock: socket.socket, peer: Peer) -> Optional[_Client]:
-        """Accepts a connection, or tells it why not and closes it."""
+        """Accepts a connection, or sends it a fault and closes it."""
         for uid, one in list(self._accounts.items()):
-            if not one.lines and not one.closer.waiting():
+            if not one.transports and not one.closer.waiting():
                 one.closer.end(0)
                 del self._accounts[uid]
         account = self._accounts.setdefault(peer.uid, _Account())
         sock.setblocking(False)
-        line = Line(sock, self.limit, account.closer)
-        client = _Client(line, account, peer)
+        transport = Transport(sock, self.limit, account.closer)
+        client = _Client(transport, account, peer)
         most = min(self.CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
         fault = None
-        if sum(len(one.lines) for one in self._accounts.values()) >= most:
+        if sum(len(one.transports) for one in self._accounts.values()) >= most:
             fault = Fault(Fault.BUSY, "too many connections")
-        elif len(account.lines) >= self.USER_CONNECTIONS or self._is_overdrawn(account):
+        elif len(account.transports) >= self.USER_CONNECTIONS or self._is_overdrawn(account):
             fault = Fault(Fault.BUSY, "too many connections of this user")
         elif not endpoint.authorizes(peer):
             fault = Fault(Fault.NOT_AUTHORIZED, "not authorized")
@@ -1788,10 +1789,10 @@ class Server:
             if self._bare is None:
                 text, _ = encode(_error(None, fault))
                 with contextlib.suppress(OSError):
-                    line.send_text(text)
-            self._close(line, account)
+                    transport.send_text(text)
+            self._close(transport, account)
             return None
-        account.lines.add(line)
+        account.transports.add(transport)
         self._clients.add(client)
         self._watch(client)
         return client
@@ -1802,8 +1803,8 @@ class Server:
 
     def _watch(self, client: _Client) -> None:
         """Watches a connection for what it waits for. Backpressure: one with unsent replies is not read."""
-        sock = client.line.sock
-        if not client.line.connected or client not in self._clients:
+        sock = client.transport.sock
+        if not client.transport.connected or client not in self._clients:
             return
         events = selectors.EVENT_WRITE if client.queue else selectors.EVENT_READ
         key = self._selector.get_map().get(sock)
@@ -1829,53 +1830,53 @@ class Server:
 
     def _end(self, client: _Client) -> None:
         """Removes a client and closes its connection."""
-        self._known.pop((client.line, client.address), None)
+        self._known.pop((client.transport, client.address), None)
         client.end()
         if client not in self._clients:
             return
         self._clients.discard(client)
-        if client.line.connected:
-            if self._selector.get_map().get(client.line.sock) is not None:
-                self._selector.unregister(client.line.sock)
-            client.account.lines.discard(client.line)
-            self._close(client.line, client.account)
+        if client.transport.connected:
+            if self._selector.get_map().get(client.transport.sock) is not None:
+                self._selector.unregister(client.transport.sock)
+            client.account.transports.discard(client.transport)
+            self._close(client.transport, client.account)
             if client.is_last:
                 self.stop()
 
-    def _close(self, line: Line, account: _Account) -> None:
+    def _close(self, transport: Transport, account: _Account) -> None:
         """Closes a connection and its unread messages, without waiting. Its peer sees it at once."""
         with contextlib.suppress(OSError):
-            line.sock.shutdown(socket.SHUT_RDWR)
-        account.closer.close(line)
+            transport.sock.shutdown(socket.SHUT_RDWR)
+        account.closer.close(transport)
 
     # One message.
 
     def _serve(self, client: _Client, endpoint: Optional[_Endpoint]) -> None:
         """Receives one message and replies to it."""
-        if client.line.connected and self._is_overdrawn(client.account):
+        if client.transport.connected and self._is_overdrawn(client.account):
             self._pause(client)  # first close what its user has sent
             return
         try:
-            message = client.line.receive_text()
+            message = client.transport.receive_text()
         except BadMessage as bad:
-            self._refuse(self._of(client, bad.sender), bad)
+            self._refuse(self._sender_of(client, bad.sender), bad)
             return
         except BlockingIOError:
             return
         except OSError as error:
-            LOG.info("nothing can be received: %s", error)
-            if error.errno in LATER and client.line.connected:
+            LOG.info("cannot receive: %s", error)
+            if error.errno in NO_ROOM and client.transport.connected:
                 self._pause(client)
                 return
             message = None
         if message is None:
-            if client.line.connected:
+            if client.transport.connected:
                 self._end(client)
             return
-        self.heard(message)
+        self.received(message)
         peer = client.peer if endpoint is None else Peer.of(message.credentials)
-        client = self._of(client, message.sender)
-        with self._at_its_expense(client), contextlib.ExitStack() as stack:
+        client = self._sender_of(client, message.sender)
+        with self._isolated(client), contextlib.ExitStack() as stack:
             stack.enter_context(message)
             try:
                 if endpoint is not None and not endpoint.authorizes(peer):
@@ -1884,51 +1885,52 @@ class Server:
                     reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
                     raise BadMessage(Fault.INVALID_DESCRIPTORS, reason, message.text)
                 if self._bare is None:
-                    self._carry_out(client, message, peer, stack)
+                    self._dispatch(client, message, peer, stack)
                 else:
-                    self._carry_out_bare(client, message, peer, self._bare)
+                    self._dispatch_bare(client, message, peer, self._bare)
             except BadMessage as bad:
                 self._refuse(client, bad)
-        if client.line.connected and self._is_overdrawn(client.account):
-            LOG.warning("a connection of user %s is cut: it sends more descriptors than are closed", client.peer.uid)
+        if client.transport.connected and self._is_overdrawn(client.account):
+            LOG.warning("a connection of user %s is closed: too many descriptors are to be closed", client.peer.uid)
             self._end(client)
 
     @contextlib.contextmanager
-    def _at_its_expense(self, client: _Client) -> Iterator[None]:
+    def _isolated(self, client: _Client) -> Iterator[None]:
         """Limits any failure inside to this client: it costs its connection, and no other."""
         try:
             yield
         except Exception:
-            LOG.exception("a peer is given up")
+            LOG.exception("a peer is disconnected after a failure")
             self._end(client)
 
-    def _of(self, client: _Client, sender: Any) -> _Client:
+    def _sender_of(self, client: _Client, sender: Any) -> _Client:
         """Returns the client that sent the message: on a datagram socket each sender is one."""
-        if client.line.connected:
+        if client.transport.connected:
             return client
         address = client.address if sender is None or client.address is None else sender
-        return self._known.get((client.line, address)) or _Client(client.line, client.account, client.peer, address)
+        known = self._known.get((client.transport, address))
+        return known or _Client(client.transport, client.account, client.peer, address)
 
     def _refuse(self, client: _Client, bad: BadMessage) -> None:
         """Replies to a message that is not a call. Replies are never replied to: the other side may be a server."""
         members = _peek(bad.text)
         if self._bare is None and ("method" in members or not {"result", "error"} & set(members)):
-            self._answer_error(client, _id(members.get("id")), Fault(bad.code, str(bad)))
+            self._reply_error(client, _id(members.get("id")), Fault(bad.code, str(bad)))
         now = time.monotonic()
         client.malformed.append(now)
         while client.malformed[0] < now - self.WINDOW:
             client.malformed.popleft()
-        if client.line.connected and len(client.malformed) > self.MALFORMED:
-            LOG.warning("a connection of user %s is cut: too many malformed messages", client.peer.uid)
+        if client.transport.connected and len(client.malformed) > self.MALFORMED:
+            LOG.warning("a connection of user %s is closed: too many malformed messages", client.peer.uid)
             self._end(client)
 
-    def _carry_out(self, client: _Client, message: Message, peer: Peer, stack: contextlib.ExitStack) -> None:
+    def _dispatch(self, client: _Client, message: Message, peer: Peer, stack: contextlib.ExitStack) -> None:
         call = self._open(message)
         identity, wanted = call.get("id"), "id" in call
         until = time.monotonic() + min(call.get("timeout", TIMEOUT_MAX), TIMEOUT_MAX) / 1000
         if call["method"] == "rpc.cancel":
             self._cancel(client, message.value)
-            self._answer(client, identity, None, wanted)
+            self._reply(client, identity, None, wanted)
             return
         try:
             if self._stopping:
@@ -1941,15 +1943,15 @@ class Server:
                 raise Fault(Fault.DEADLINE_EXCEEDED, "the deadline has passed already")
             result = self._run(call["method"], lambda: method.function(**arguments))
             if not isinstance(result, Generator):
-                self._answer(client, identity, result, wanted and time.monotonic() < until)
+                self._reply(client, identity, result, wanted and time.monotonic() < until)
             elif wanted:
-                self._begin(client, _Flow(identity, result, message, until))
+                self._begin(client, _OpenStream(identity, result, message, until))
                 stack.pop_all()  # the stream owns the arguments now
         except (Fault, ServiceError) as error:
             if wanted:
-                self._answer_error(client, identity, error)
+                self._reply_error(client, identity, error)
 
-    def _carry_out_bare(
+    def _dispatch_bare(
         self, client: _Client, message: Message, peer: Peer, route: Callable[[Any], tuple[str, Any]]
     ) -> None:
         try:
@@ -1957,7 +1959,7 @@ class Server:
             method = self._methods[name]
             arguments = method.arguments(message, peer)
             self._send(client, None, self._run(name, lambda: method.function(**arguments)))
-        except (Error, KeyError) as error:  # it cannot be told
+        except (Error, KeyError) as error:  # a bare reply cannot be an error
             LOG.info("a message is dropped: %s", error)
 
     def _open(self, message: Message) -> dict[str, Any]:
@@ -1975,7 +1977,7 @@ class Server:
         if not isinstance(call, dict):
             raise bad("not a JSON object")
         message.value = call.get("params", {})
-        flaw = call.flaw() if isinstance(call, _Twice) else None
+        flaw = call.flaw() if isinstance(call, _RepeatedKey) else None
         flaw = flaw or _flaw([*call, *(value for name, value in call.items() if name != "params")])
         if flaw:
             raise bad(flaw)
@@ -1995,7 +1997,7 @@ class Server:
         return call
 
     def _run(self, name: str, function: Callable[[], Any]) -> Any:
-        """Runs the program's code. Logs its failure, and tells the caller only that it failed."""
+        """Runs the program's code. Logs an exception; the caller learns only that the handler failed."""
         try:
             return function()
         except (Fault, ServiceError):
@@ -2009,72 +2011,72 @@ class Server:
 
     # Streams.
 
-    def _begin(self, client: _Client, flow: _Flow) -> None:
-        key = json.dumps(flow.identity)
-        if key in client.flows:
-            flow.items.close()
+    def _begin(self, client: _Client, stream: _OpenStream) -> None:
+        key = json.dumps(stream.identity)
+        if key in client.streams:
+            stream.items.close()
             raise Fault(Fault.INVALID_REQUEST, "the id is that of a stream")
-        if len(client.flows) >= self.STREAMS or not self._has_room(client):
-            flow.items.close()
+        if len(client.streams) >= self.STREAMS or not self._has_room(client):
+            stream.items.close()
             raise Fault(Fault.BUSY, "too many streams")
-        client.flows[key] = flow
+        client.streams[key] = stream
         self._keep(client)
 
     def _cancel(self, client: _Client, params: Any) -> None:
         by_position = isinstance(params, list) and len(params) == 1
         identity = params[0] if by_position else params.get("id") if isinstance(params, dict) else None
-        flow = client.flows.pop(json.dumps(_id(identity)), None)
-        if flow is not None:
-            flow.end()
-            self._answer_error(client, flow.identity, Fault(Fault.CANCELLED, "cancelled"))
+        stream = client.streams.pop(json.dumps(_id(identity)), None)
+        if stream is not None:
+            stream.end()
+            self._reply_error(client, stream.identity, Fault(Fault.CANCELLED, "cancelled"))
 
-    def _produce(self, client: _Client) -> None:
+    def _send_items(self, client: _Client) -> None:
         """Sends the items of streams, while the client has room."""
-        for key, flow in list(client.flows.items()):
-            for _ in range(self.SHARE):
-                if client.queue or client.flows.get(key) is not flow:
+        for key, stream in list(client.streams.items()):
+            for _ in range(self.ITEMS_PER_TURN):
+                if client.queue or client.streams.get(key) is not stream:
                     break
                 try:
-                    if time.monotonic() >= flow.deadline:
+                    if time.monotonic() >= stream.deadline:
                         raise Fault(Fault.DEADLINE_EXCEEDED, "the deadline has passed")
-                    item = self._run("a stream", lambda: next(flow.items, _END))
+                    item = self._run("a stream", lambda: next(stream.items, _END))
                     if item is not _END:
-                        self._answer(client, flow.identity, item, more=True)
+                        self._reply(client, stream.identity, item, more=True)
                         continue
-                    self._answer(client, flow.identity, None)
+                    self._reply(client, stream.identity, None)
                 except (Fault, ServiceError) as error:
-                    self._answer_error(client, flow.identity, error)
-                client.flows.pop(key, None)
-                flow.end()
+                    self._reply_error(client, stream.identity, error)
+                client.streams.pop(key, None)
+                stream.end()
         self._forget(client)
 
     # Replies.
 
-    def _answer(self, client: _Client, identity: Any, result: Any, wanted: bool = True, more: bool = False) -> None:
-        answer = {"jsonrpc": "2.0", "id": identity, "result": result}
+    def _reply(self, client: _Client, identity: Any, result: Any, wanted: bool = True, more: bool = False) -> None:
+        reply = {"jsonrpc": "2.0", "id": identity, "result": result}
         if more:
-            answer["more"] = True
-        self._send(client, identity, answer, wanted)
+            reply["more"] = True
+        self._send(client, identity, reply, wanted)
 
-    def _answer_error(self, client: _Client, identity: Any, error: Union[Fault, ServiceError]) -> None:
+    def _reply_error(self, client: _Client, identity: Any, error: Union[Fault, ServiceError]) -> None:
         try:
             self._send(client, identity, _error(identity, error))
         except Fault as fault:  # its data cannot be encoded or sent
             try:
                 self._send(client, identity, _error(identity, fault))
             except Fault as last:
-                LOG.warning("an answer is lost: %s", last)
+                LOG.warning("a reply is lost: %s", last)
 
-    def _send(self, client: _Client, identity: Any, answer: Any, wanted: bool = True) -> None:
+    def _send(self, client: _Client, identity: Any, reply: Any, wanted: bool = True) -> None:
         """Sends a reply if it is wanted, and closes its descriptors. Raises Fault if it can never be sent."""
         try:
-            text, fds = self._run("writing the answer", lambda: encode(answer))
+            text, fds = self._run("encoding the reply", lambda: encode(reply))
             if len(text) > self.limit:
-                raise Fault(Fault.REPLY_TOO_LARGE, f"the answer exceeds {self.limit} bytes")
+                raise Fault(Fault.REPLY_TOO_LARGE, f"the reply exceeds {self.limit} bytes")
             if wanted:
                 self._deliver(client, identity, text, fds)
         finally:
-            for thing in _things(answer):
+            for thing in _descriptors_in(reply):
                 if isinstance(thing, Fd):
                     thing.discard()
                 else:
@@ -2082,14 +2084,14 @@ class Server:
 
     def _deliver(self, client: _Client, identity: Any, text: bytes, fds: list[Any]) -> None:
         """Sends a reply, or keeps it until there is room."""
-        if not client.can_be_answered():
-            LOG.info("an answer is lost: its peer has no name")
+        if not client.can_get_replies():
+            LOG.info("a reply is lost: its peer has no name")
             return
         try:
             if not client.queue and self._try_to_send(client, text, fds):
                 return
         except Closed:
-            LOG.info("an answer is lost: its peer is gone")
+            LOG.info("a reply is lost: its peer is gone")
             self._end(client)
             return
         account = client.account
@@ -2100,34 +2102,34 @@ class Server:
             and (not account.fds or account.fds + len(fds) <= self.USER_DESCRIPTORS)
         )
         if not fits or not self._has_room(client):
-            LOG.info("an answer is lost: too much waits for user %s", client.peer.uid)
-            if client.line.connected:
+            LOG.info("a reply is lost: too much waits for user %s", client.peer.uid)
+            if client.transport.connected:
                 self._end(client)
             return
         client.since = client.since if client.queue else time.monotonic()
-        client.push(_Answer(text, [Fd(os.dup(fd.fileno())) for fd in fds], identity))
+        client.push(_Reply(text, [Fd(os.dup(fd.fileno())) for fd in fds], identity))
         self._keep(client)
         self._watch(client)
 
     def _try_to_send(self, client: _Client, text: bytes, fds: list[Any]) -> bool:
         """Returns false if there is no room now. Raises Closed if the peer is gone, Fault if the reply can never be
         sent."""
-        count = len(fds) + (len(text) > client.line.inline_max())
+        count = len(fds) + (len(text) > client.transport.inline_max())
         # A second large text would take memory that no socket buffer limits.
-        spilled = count > len(fds) and client.line.connected and client.line.count_unread()
+        spilled = count > len(fds) and client.transport.connected and client.transport.count_unread()
         why = errno.ETOOMANYREFS
         if not count or (not spilled and client.account.may_send(count, self.USER_DESCRIPTORS)):
             try:
-                client.line.send_text(text, fds, client.address)
+                client.transport.send_text(text, fds, client.address)
                 client.pause = 0.0
                 return True
             except OSError as error:
                 why = error.errno or 0
-        if why in GONE:
+        if why in NO_PEER:
             raise Closed("the peer is gone")
-        if why not in LATER:
-            raise Fault(Fault.INTERNAL_ERROR, f"the answer cannot be sent: {os.strerror(why)}")
-        if why != errno.EAGAIN or not client.line.connected:  # no event reports room
+        if why not in NO_ROOM:
+            raise Fault(Fault.INTERNAL_ERROR, f"the reply cannot be sent: {os.strerror(why)}")
+        if why != errno.EAGAIN or not client.transport.connected:  # no event reports room
             client.pause = min(max(2 * client.pause, self.RETRY), self.GIVE_UP)
             client.retry_at = time.monotonic() + client.pause
         return False
@@ -2135,20 +2137,20 @@ class Server:
     def _flush(self, client: _Client) -> None:
         """Sends the replies that wait, while there is room."""
         while client.queue:
-            answer = client.queue[0]
+            reply = client.queue[0]
             try:
-                sent = self._try_to_send(client, answer.text, answer.fds)
+                sent = self._try_to_send(client, reply.text, reply.fds)
             except Closed:
                 self._end(client)
                 return
             except Fault as fault:
                 client.pop()
                 if self._bare is None:
-                    self._answer_error(client, answer.identity, fault)
+                    self._reply_error(client, reply.identity, fault)
                 continue
             if not sent:
-                if not client.line.connected and time.monotonic() > client.since + self.GIVE_UP:
-                    LOG.info("answers are lost: their peer does not read")
+                if not client.transport.connected and time.monotonic() > client.since + self.GIVE_UP:
+                    LOG.info("replies are lost: their peer does not read")
                     self._end(client)
                 break
             client.pop()
@@ -2162,11 +2164,11 @@ class Server:
 
     def _keep(self, client: _Client) -> None:
         self._clients.add(client)
-        if not client.line.connected:
-            self._known[client.line, client.address] = client
+        if not client.transport.connected:
+            self._known[client.transport, client.address] = client
 
     def _forget(self, client: _Client) -> None:
-        if not client.line.connected and not client.flows and not client.queue:
+        if not client.transport.connected and not client.streams and not client.queue:
             self._end(client)
 
 
@@ -2180,15 +2182,15 @@ def _is_paired(sock: socket.socket) -> bool:
 
 
 def _error(identity: Any, error: Union[Fault, ServiceError]) -> dict[str, Any]:
-    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    members: dict[str, Any] = {"code": error.code, "message": error.message}
     if isinstance(error, ServiceError):
-        told["data"] = error.data
+        members["data"] = error.data
     elif error.field is not None:
-        told["data"] = {"field": error.field}
-    return {"jsonrpc": "2.0", "id": identity, "error": told}
+        members["data"] = {"field": error.field}
+    return {"jsonrpc": "2.0", "id": identity, "error": members}
 
 
-def _things(value: Any) -> list[Any]:
+def _descriptors_in(value: Any) -> list[Any]:
     """Returns the objects with fileno() in a result, each once, also if the result contains itself."""
     found, seen, left = list[Any](), set[int](), [value]
     while left:

@@ -1,4 +1,4 @@
-//! Clients that mean harm. Each attack is one bout: it connects, does its worst for a while, and leaves.
+//! Hostile clients. Each attack is one bout: it connects, attacks for a while, and disconnects.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -14,10 +14,10 @@ use crate::Trouble;
 use crate::raw::{Raw, call, cancel, pipe};
 use crate::tally::Client;
 
-/// What it does, and how.
+/// An attack: its name, and the function that runs it.
 pub(crate) type Attack = (&'static str, fn(&mut Client) -> io::Result<()>);
 
-/// Each of them; the crowd has one client for each.
+/// All attacks; there is one client for each.
 pub(crate) const ATTACKS: [Attack; 12] = [
     ("malformed messages", malformed),
     ("253 descriptors", descriptors),
@@ -33,13 +33,13 @@ pub(crate) const ATTACKS: [Attack; 12] = [
     ("calls that wait", waiting),
 ];
 
-/// Those that a datagram server withstands for its other clients, as it is documented: the ones that are read
-/// and answered at once.
+/// The attacks that a datagram server withstands for its other clients, as documented: those that read their replies at
+/// once.
 const ON_DATAGRAMS: [usize; 4] = [0, 1, 5, 7];
 
 pub(crate) fn act(client: &mut Client) -> Result<(), Trouble> {
     bout(client, client.number);
-    // Who comes and goes all the time keeps others waiting who come, and they would do little.
+    // A client that reconnects all the time delays others that connect, and the test would do little.
     client.idle(50);
     Ok(())
 }
@@ -51,7 +51,7 @@ pub(crate) fn act_datagram(client: &mut Client) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// One bout. How it ends for the attacker is its own affair.
+/// Runs one bout. How it ends for the attacker does not matter.
 pub(crate) fn bout(client: &mut Client, number: usize) {
     let Some((name, attack)) = ATTACKS.get(number % ATTACKS.len()) else {
         return;
@@ -74,16 +74,16 @@ fn is_cut(error: &io::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
-/// How long a bout goes on.
+/// How long a bout lasts.
 fn end(client: &mut Client) -> Instant {
     let most = u64::try_from(client.bout.as_millis()).unwrap_or(0);
     let time = Duration::from_millis(most / 2 + client.random.below(most / 2));
     client.until.min(Instant::now() + time)
 }
 
-/// Counts an answer by its fault.
-fn note(client: &mut Client, answer: &str) {
-    let code = answer.split_once(r#""error":{"code":"#).map(|(_, rest)| {
+/// Counts a reply by its fault.
+fn note(client: &mut Client, reply: &str) {
+    let code = reply.split_once(r#""error":{"code":"#).map(|(_, rest)| {
         let end = rest.find([',', '}']).unwrap_or(rest.len());
         rest.get(..end).unwrap_or_default()
     });
@@ -95,8 +95,8 @@ fn note(client: &mut Client, answer: &str) {
 
 fn ask(client: &mut Client, raw: &Raw, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     raw.send(text, fds)?;
-    let answer = raw.receive()?;
-    note(client, &answer);
+    let reply = raw.receive()?;
+    note(client, &reply);
     Ok(())
 }
 
@@ -135,7 +135,7 @@ fn descriptors(client: &mut Client) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends whatever there is room for, and reads nothing.
+/// Sends while there is room, and reads nothing.
 fn deaf(client: &mut Client) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     let (end, null) = (end(client), File::open("/dev/null")?);
@@ -159,7 +159,7 @@ fn busy(client: &mut Client) -> io::Result<()> {
     pelt(client, &call(1, "echo", r#"{"text":"x"}"#), &[])
 }
 
-/// Always has 32 calls under way, as many as are taken in one turn.
+/// Keeps 32 calls in flight, as many as are read in one turn.
 fn pelt(client: &mut Client, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     let end = end(client);
@@ -167,14 +167,14 @@ fn pelt(client: &mut Client, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<
         raw.send(text, fds)?;
     }
     while Instant::now() < end {
-        let answer = raw.receive()?;
-        note(client, &answer);
+        let reply = raw.receive()?;
+        note(client, &reply);
         raw.send(text, fds)?;
     }
     Ok(())
 }
 
-/// Sends as much as a message may be, in memfds.
+/// Sends the largest messages, in memfds.
 fn heavy(client: &mut Client) -> io::Result<()> {
     let params = if client.random.once_in(2) {
         format!(r#"{{"files":[{}0]}}"#, "0,".repeat(500_000))
@@ -187,7 +187,7 @@ fn heavy(client: &mut Client) -> io::Result<()> {
     pelt(client, b"<args-via-fd>", &[memfd.as_fd()])
 }
 
-/// Replies without a call, calls that share an id, and ids of every kind.
+/// Sends replies without a call, calls that share an id, and ids of every kind.
 fn ids(client: &mut Client) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     for _ in 0..10 {
@@ -209,8 +209,8 @@ fn ids(client: &mut Client) -> io::Result<()> {
             raw.send(&call(7, "later", r#"{"number":1,"millis":1}"#), &[])?;
         }
         for _ in 0..2 {
-            let answer = raw.receive()?;
-            note(client, &answer);
+            let reply = raw.receive()?;
+            note(client, &reply);
         }
     }
     Ok(())
@@ -227,20 +227,20 @@ fn cancels(client: &mut Client) -> io::Result<()> {
         }
         raw.send(&cancel(id), &[])?;
         // At least this call was cancelled.
-        let answer = raw.receive()?;
-        note(client, &answer);
+        let reply = raw.receive()?;
+        note(client, &reply);
     }
     Ok(())
 }
 
-/// Half a message, none, and payloads that are too large, not there, or no memfd.
+/// Sends half a message, none, and payloads that are too large, missing, or not in a memfd.
 fn halves(client: &mut Client) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     let whole = call(1, "echo", r#"{"text":"xxxxxxxxxxxxxxxxxxxxxxxx"}"#);
     let half = whole
         .get(..client.random.size(whole.len()))
         .unwrap_or_default();
-    // Reading it would never end.
+    // Reading this one would never end.
     let (tap, _sink) = pipe()?;
     let sparse = memfd_create("soak", MemfdFlags::CLOEXEC)?;
     ftruncate(&sparse, 1 << 40)?;
@@ -262,7 +262,7 @@ fn visitors(client: &mut Client) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends a descriptor that close(2) waits for: a connection over which the other end reads nothing.
+/// Sends a descriptor whose close(2) blocks: a connection whose other end reads nothing.
 fn lingering(client: &mut Client) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -276,14 +276,14 @@ fn lingering(client: &mut Client) -> io::Result<()> {
         ask(client, &raw, &call(1, "waiting", "{}"), &[near.as_fd()])?;
     }
     raw.send(&call(2, "never", "{}"), &[near.as_fd()])?;
-    // close(2) of the last descriptor waits until the other end is closed.
+    // close(2) of the last descriptor blocks until the other end is closed.
     let closed = thread::spawn(move || drop(near));
     client.idle(50);
     drop(far);
     closed.join().map_err(|_| io::Error::other("close"))
 }
 
-/// Opens streams, and reads none of them.
+/// Opens streams and reads none of them.
 fn streams(client: &mut Client) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     let null = File::open("/dev/null")?;
@@ -308,15 +308,15 @@ fn streams(client: &mut Client) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes as many calls wait as it may, and more.
+/// Makes more deferred calls than it may.
 fn waiting(client: &mut Client) -> io::Result<()> {
     let raw = Raw::connect(&client.path, client.kind)?;
     for id in 0..100 {
         raw.send(&call(id, "never", "{}"), &[])?;
     }
     for _ in crate::server::DEFERRED..100 {
-        let answer = raw.receive()?;
-        note(client, &answer);
+        let reply = raw.receive()?;
+        note(client, &reply);
     }
     client.idle(50);
     Ok(())

@@ -1,4 +1,4 @@
-//! What one hostile client costs a polite one, and what one that is stuck costs the server.
+//! What one hostile client costs a polite one, and what a stuck client costs the server.
 
 use std::error::Error;
 use std::fs::File;
@@ -16,10 +16,10 @@ use crate::raw::{Raw, call};
 use crate::server::WorkClient;
 use crate::tally::{Client, Random, Tally};
 
-/// How long each is measured.
+/// How long each attack is measured.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Measures those whose name has `word` in it, and says what is worse than promised.
+/// Measures the attacks whose name contains `word`, and reports what exceeds a promise.
 pub(crate) fn all(word: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let server = Observed::start()?;
     let away = pin(&server)?;
@@ -31,9 +31,9 @@ pub(crate) fn all(word: &str) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(reasons)
 }
 
-/// Puts the server and this thread, the polite client, on one processor, and says which are left for the hostile
-/// ones. Where the system puts them otherwise changes from second to second, and that changes the time of a call
-/// more than most attacks do.
+/// Pins the server and this thread, the polite client, to one processor, and returns the others for the hostile
+/// clients. Where the scheduler places them changes every second, which changes the time of a call more than most
+/// attacks do.
 fn pin(server: &Observed) -> Result<CpuSet, Box<dyn Error>> {
     let mut away = sched_getaffinity(None)?;
     let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| away.is_set(*processor));
@@ -48,10 +48,10 @@ fn pin(server: &Observed) -> Result<CpuSet, Box<dyn Error>> {
     Ok(away)
 }
 
-/// Times a polite client alone, and beside each hostile one. The last column is what that one has managed to do,
-/// bouts and answers together: if it is next to nothing, it had no processor, and the figures say nothing.
+/// Times a polite client alone and beside each hostile one. The last column counts that one's bouts and replies: if it
+/// is near 0, it had no processor, and the figures mean nothing.
 fn latencies(server: &Observed, word: &str, away: &CpuSet) -> Result<Vec<String>, Box<dyn Error>> {
-    /// So many times as long may a call take.
+    /// How many times longer a call may take.
     const MOST: f64 = 3.0;
     let mut reasons = Vec::new();
     let title = "a polite client's call beside";
@@ -68,7 +68,8 @@ fn latencies(server: &Observed, word: &str, away: &CpuSet) -> Result<Vec<String>
             kind: Kind::Seqpacket,
             path: server.path(Kind::Seqpacket),
             until: Instant::now() + TIME,
-            // Without a gap: a polite client makes most of its calls in gaps, and so they would be all one sees.
+            // No pause between calls: a polite client makes most of its calls while the attacker pauses, which would
+            // hide the rest.
             bout: 2 * TIME,
             random: Random::new(1),
             tally: Tally::of("hostile"),
@@ -109,14 +110,14 @@ fn latencies(server: &Observed, word: &str, away: &CpuSet) -> Result<Vec<String>
     Ok(reasons)
 }
 
-/// How long calls took, sorted, in microseconds.
+/// Durations of calls in microseconds, sorted.
 struct Times {
     micros: Vec<f64>,
     failed: usize,
 }
 
 impl Times {
-    /// Calls for a while.
+    /// Makes calls for a while.
     fn of(work: &WorkClient, time: Duration) -> Self {
         let until = Instant::now() + time;
         let (mut micros, mut failed) = (Vec::new(), 0);
@@ -145,9 +146,9 @@ impl Times {
     }
 }
 
-/// Watches the server while a client that reads nothing is stuck, and there is nothing else to do.
+/// Measures the server while a client that reads nothing is stuck and there is nothing else to do.
 fn stuck(server: &Observed, kind: Kind) -> Result<Option<String>, Box<dyn Error>> {
-    /// The part of one processor that the server may use, in percent.
+    /// The share of one processor that the server may use, in percent.
     const MOST: f64 = 2.0;
     let raw = Raw::connect(&server.path(kind), kind)?;
     let null = File::open("/dev/null")?;
@@ -163,7 +164,7 @@ fn stuck(server: &Observed, kind: Kind) -> Result<Option<String>, Box<dyn Error>
         }
     }
     let streams = (0..10).map(|id| call(id, "count", r#"{"end":100000000}"#));
-    // There is no room for these on a connection that is stuck.
+    // A stuck connection has no room for these.
     streams.for_each(|stream| drop(raw.try_send(&stream, &[])));
     let (start, before) = (Instant::now(), server.cpu()?);
     while start.elapsed() < 2 * TIME {

@@ -22,7 +22,7 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Starts it, and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub(crate) fn start() -> Result<Self, Box<dyn Error>> {
         let directory = env::temp_dir().join(format!("soak-{}", process::id()));
         fs::create_dir(&directory)?;
@@ -50,7 +50,7 @@ impl Observed {
         Ok(WorkClient::new(connection.with_timeout(PATIENCE)))
     }
 
-    /// Has its loop run on one processor only.
+    /// Pins its loop to one processor.
     pub(crate) fn pin(&self, processor: usize) -> Result<(), Box<dyn Error>> {
         let mut set = CpuSet::new();
         set.set(processor);
@@ -67,7 +67,7 @@ impl Observed {
         Ok(fs::read_dir(self.proc("fd"))?.count())
     }
 
-    /// Its memory, in KiB.
+    /// Returns its resident memory in KiB.
     pub(crate) fn memory(&self) -> Result<u64, Box<dyn Error>> {
         let status = fs::read_to_string(self.proc("status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -75,30 +75,30 @@ impl Observed {
         Ok(number.ok_or("no VmRSS")?.parse()?)
     }
 
-    /// The processor time it has used. The kernel counts in 1/100 s for programs, whatever it counts in itself.
+    /// Returns its processor time. The kernel reports it to programs in units of 1/100 s.
     pub(crate) fn cpu(&self) -> Result<Duration, Box<dyn Error>> {
         let stat = fs::read_to_string(self.proc("stat"))?;
-        // The name, in parentheses, may have anything in it; utime and stime are the 12th and 13th after it.
+        // The name, in parentheses, may contain anything; utime and stime are fields 12 and 13 after it.
         let (_, rest) = stat.rsplit_once(')').ok_or("no stat")?;
         let ticks = rest.split_whitespace().skip(11).take(2);
         let ticks: Vec<u64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
         Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
     }
 
-    /// Has it answer on both sockets, and says how many calls wait there for an answer that may come.
+    /// Calls it on both sockets, and returns how many deferred calls it has there.
     pub(crate) fn settled(&self) -> Result<u64, Box<dyn Error>> {
         self.connect(Kind::Datagram)?.waiting()?;
         Ok(self.connect(Kind::Seqpacket)?.waiting()?)
     }
 
-    /// Shows that all places for calls that wait are free: takes each of them, and none more.
+    /// Checks that no deferred call is left: exactly as many new ones as the limit are accepted.
     pub(crate) fn probe(&self) -> Result<(), Box<dyn Error>> {
         let mut held = Vec::new();
         for _ in 0..ALL_DEFERRED / DEFERRED {
             let work = self.connect(Kind::Seqpacket)?;
             let calls = (0..DEFERRED).map(|_| work.start().never());
             held.extend(calls.collect::<Result<Vec<PendingCall<u64>>, _>>()?);
-            work.waiting()?; // after all that came before it
+            work.waiting()?; // its reply comes after everything before it
         }
         let work = self.connect(Kind::Seqpacket)?;
         let (all, waiting) = (held.len() as u64, work.waiting()?);
@@ -120,7 +120,7 @@ impl Observed {
         Ok(())
     }
 
-    /// Tells it to stop, and returns what it counted.
+    /// Stops it and returns what it counted.
     pub(crate) fn stop(mut self) -> Result<String, Box<dyn Error>> {
         drop(self.child.stdin.take());
         let mut counts = String::new();
@@ -137,7 +137,7 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        // A reason to complain has been found already, if there is one.
+        // A failure has already been reported, if there is one.
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
     }

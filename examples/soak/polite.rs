@@ -1,4 +1,4 @@
-//! Clients that do what they should, and expect the same.
+//! Polite clients, which make calls and check every reply.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -39,7 +39,7 @@ pub(crate) fn one(client: &mut Client, work: &WorkClient) -> Result<(), Trouble>
     }
 }
 
-/// Texts of all sizes; the larger ones do not fit into a datagram.
+/// Sends texts of all sizes; the larger ones do not fit into a datagram.
 fn text(client: &mut Client) -> String {
     let most = match client.random.below(20) {
         0 => 1_000_000,
@@ -104,7 +104,7 @@ fn later(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
         .iter()
         .map(|n| work.start().later(*n, random.below(20)));
     let mut calls: Vec<PendingCall<u64>> = calls.collect::<Result<_, _>>()?;
-    // Some are given up.
+    // Some are cancelled.
     let given_up = calls.split_off(random.size(calls.len() + 1));
     for (number, call) in (0..).zip(calls) {
         if call.wait()? != number {
@@ -137,7 +137,7 @@ fn count(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
 fn copies(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     let null = File::open("/dev/null")?;
     let count = client.random.below(20);
-    // Half of them are left early.
+    // Half of them are dropped early.
     let take = count >> client.random.below(2);
     let mut items = work.copies(count, &null)?;
     for number in 0..take {
@@ -150,13 +150,13 @@ fn copies(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Sends the end of a pipe away; once the server has closed it, the pipe ends.
+/// Sends one end of a pipe; when the server has closed it, the pipe has an end of file.
 fn tell(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     let (near, far) = pipe()?;
     work.tell(&far)?;
     drop(far);
-    // Calls of one connection are taken in order. To wait for the pipe would not do: while the answers of a stream
-    // are unread, the server reads nothing from here.
+    // Calls of one connection are read in order. Waiting for the pipe would deadlock: while replies of a stream are
+    // unread, the server reads nothing from this connection.
     work.waiting()?;
     rustix::io::ioctl_fionbio(&near, true)?;
     if !matches!(rustix::io::read(&near, &mut [0]), Ok(0)) {
@@ -166,13 +166,13 @@ fn tell(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Asks for faults, and gets them.
+/// Makes calls that fail, and checks their faults.
 fn faults(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
-    let (what, wanted, answer) = match client.random.below(2) {
+    let (what, wanted, reply) = match client.random.below(2) {
         0 => ("fault: dropped", Fault::NO_REPLY, work.forget()),
         _ => ("fault: handler", Fault::INTERNAL_ERROR, work.panic()),
     };
-    match answer {
+    match reply {
         Err(CallError::Fault(fault)) if fault.code == wanted => client.tally.count(what),
         other => return Err(format!("{what} was {other:?}").into()),
     }

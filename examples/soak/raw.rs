@@ -1,4 +1,4 @@
-//! A socket that sends what it likes.
+//! A socket that sends arbitrary bytes.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -16,11 +16,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 pub(crate) struct Raw(pub(crate) OwnedFd);
 
-/// What waits for an answer that may not come gives up after this.
+/// How long to wait for a reply that may not come.
 const GIVE_UP: Duration = Duration::from_millis(500);
 
 impl Raw {
-    /// Connects, and on a datagram socket takes a name to be answered at.
+    /// Connects; binds a datagram socket to a name so that it gets replies.
     pub(crate) fn connect(path: &Path, kind: Kind) -> io::Result<Self> {
         let raw = Self::nameless(path, kind)?;
         if kind == Kind::Datagram {
@@ -63,7 +63,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Receives the beginning of an answer; its descriptors are lost.
+    /// Receives the beginning of a reply and drops its descriptors.
     pub(crate) fn receive(&self) -> io::Result<String> {
         let mut room = [0; 1024];
         let (heard, _) = recv(&self.0, &mut room, RecvFlags::empty())?;
@@ -74,18 +74,18 @@ impl Raw {
     }
 }
 
-/// A pipe: what to read from, and what to write to.
+/// Creates a pipe: its read end and its write end.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
 
-/// Writes a call.
+/// Encodes a call.
 pub(crate) fn call(id: u64, method: &str, params: &str) -> Vec<u8> {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"soak.work.{method}","params":{params}}}"#)
         .into_bytes()
 }
 
-/// Writes a cancel.
+/// Encodes a cancellation.
 pub(crate) fn cancel(id: u64) -> Vec<u8> {
     format!(r#"{{"jsonrpc":"2.0","method":"rpc.cancel","params":{{"id":{id}}}}}"#).into_bytes()
 }

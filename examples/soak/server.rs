@@ -1,4 +1,4 @@
-//! The server that is soaked, and its service.
+//! The server under test, and its service.
 
 use std::error::Error;
 use std::io;
@@ -14,29 +14,29 @@ use std::time::{Duration, Instant};
 
 use jsoncomm::{Call, Deferred, Kind, Limits, Message, Reply, Server, Stream};
 
-/// A bit of everything.
+/// Methods of every kind.
 #[jsoncomm::service(name = "soak.work")]
 pub(crate) trait Work {
     /// Returns `text`.
     fn echo(&mut self, text: String) -> String;
-    /// Gives descriptors back.
+    /// Returns its descriptors.
     fn swap(&mut self, #[fd] files: Vec<OwnedFd>) -> Files;
-    /// Replies with the number, from another thread, after so many milliseconds.
+    /// Returns the number from another thread, after this many milliseconds.
     fn later(&mut self, call: &mut Call, number: u64, millis: u64) -> Deferred<u64>;
     /// Never replies.
     fn never(&mut self, call: &mut Call) -> Deferred<u64>;
-    /// Drops the reply unsent.
+    /// Drops the reply.
     fn forget(&mut self, call: &mut Call) -> Deferred<u64>;
     /// Panics.
     fn panic(&mut self) -> u64;
     /// Counts up to `end`.
     fn count(&mut self, call: &mut Call, end: u64) -> Stream<u64>;
-    /// Gives copies of a descriptor, one after another.
+    /// Streams duplicates of a descriptor.
     fn copies(&mut self, call: &mut Call, count: u64, #[fd] file: OwnedFd) -> Stream<Copied>;
-    /// Takes a descriptor, and closes it.
+    /// Closes a descriptor.
     #[oneway]
     fn tell(&mut self, #[fd] sink: OwnedFd);
-    /// How many calls are waiting for an answer that may come.
+    /// Returns how many deferred calls will get a reply.
     fn waiting(&mut self) -> u64;
 }
 
@@ -53,14 +53,14 @@ pub(crate) struct Copied {
     pub(crate) file: OwnedFd,
 }
 
-/// Deferred calls of one caller; also what one connection can take up of [`ALL_DEFERRED`].
+/// Deferred calls of one caller. One connection can use this many of [`ALL_DEFERRED`].
 pub(crate) const DEFERRED: usize = 64;
 
 /// Deferred calls of all callers.
 pub(crate) const ALL_DEFERRED: usize = 4096;
 
-/// The defaults, but where all clients are counted as one user, as they are here: a hostile one must not take
-/// from the polite ones of its own user.
+/// The defaults, except that the budgets of a user are larger: all clients have the same user here, and a hostile one
+/// must not use up those of the polite ones.
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.user_connections = limits.connections;
@@ -97,10 +97,10 @@ pub(crate) fn serve(directory: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// An answer, and when it is due.
+/// A reply, and when it is due.
 type Due = (Instant, u64, Reply<u64>);
 
-/// Answers what is due; without any, it sleeps.
+/// Sends the replies that are due; sleeps while there are none.
 fn tick(times: &Receiver<Due>) {
     let mut waiting: Vec<Due> = Vec::new();
     loop {
@@ -127,9 +127,9 @@ fn tick(times: &Receiver<Due>) {
 
 struct Worker {
     clock: Sender<Due>,
-    /// Replies that are never sent; those of cancelled calls are dropped from time to time.
+    /// Replies that are never sent. Those of cancelled calls are dropped from time to time.
     kept: Vec<Reply<u64>>,
-    /// How many there may be until then.
+    /// How many there may be before that.
     crowd: usize,
     waiting: Arc<AtomicU64>,
 }
@@ -172,7 +172,7 @@ impl Work for Worker {
     }
 
     fn panic(&mut self) -> u64 {
-        // As `panic!` does, without a word on stderr.
+        // Like `panic!`, without the message on stderr.
         resume_unwind(Box::new("the soak wants it"))
     }
 

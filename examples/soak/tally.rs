@@ -1,4 +1,4 @@
-//! What the clients count, and the dice they throw.
+//! Counts of the clients, and their random numbers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jsoncomm::Kind;
 
-/// Marsaglia's xorshift64*: the same seed, the same throws.
+/// Marsaglia's xorshift64*: the same seed gives the same numbers.
 #[derive(Debug)]
 pub(crate) struct Random(u64);
 
@@ -24,30 +24,30 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// One of the numbers below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         (self.next() >> 11) % end.max(1)
     }
 
-    /// Counts of messages by size.
+    /// Returns a size below `end`.
     pub(crate) fn size(&mut self, end: usize) -> usize {
         usize::try_from(self.below(end as u64)).unwrap_or(0)
     }
 
-    /// Happens once in so many times.
+    /// Returns true once in this many times.
     pub(crate) fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 }
 
-/// One of the crowd.
+/// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) number: usize,
     pub(crate) kind: Kind,
     pub(crate) path: PathBuf,
     pub(crate) until: Instant,
-    /// How long it does the same thing at most.
+    /// How long it repeats one behaviour at most.
     pub(crate) bout: Duration,
     pub(crate) random: Random,
     pub(crate) tally: Tally,
@@ -58,7 +58,7 @@ impl Client {
         Instant::now() >= self.until
     }
 
-    /// Does nothing for up to so many milliseconds.
+    /// Sleeps for up to this many milliseconds.
     pub(crate) fn idle(&mut self, most: u64) {
         let time = Duration::from_millis(self.random.below(most + 1));
         let until = self.until.min(Instant::now() + time);
@@ -68,7 +68,7 @@ impl Client {
     }
 }
 
-/// Calls and faults, by who made them and what they were.
+/// Counts of calls and faults, by behaviour and kind.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     role: &'static str,
@@ -92,12 +92,12 @@ impl Tally {
         *self.counts.entry((self.role, what.to_owned())).or_default() += number;
     }
 
-    /// All that was counted.
+    /// Returns all counts.
     pub(crate) fn sum(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// Notes what should not have happened.
+    /// Records a failure.
     pub(crate) fn wrong(&mut self, what: &str) {
         let what = format!("{}: {what}", self.role);
         *self.wrong.entry(what).or_default() += 1;

@@ -1,4 +1,4 @@
-//! Clients that mean no harm: slow ones, and those that die.
+//! Clients that are slow, and clients that die.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -14,8 +14,8 @@ use crate::server::WorkClient;
 use crate::tally::Client;
 use crate::{PATIENCE, Trouble, polite};
 
-/// Leaves a stream open and answers unread for a while. All come in the end, but what the stream says itself:
-/// that it was read too late.
+/// Leaves a stream and replies unread for a while. All arrive in the end, except the items of the stream, which may end
+/// with a fault because it was read too late.
 pub(crate) fn slow(client: &mut Client) -> Result<(), Trouble> {
     let connection = Connection::connect(&client.path, client.kind)?;
     let work = WorkClient::new(connection.with_timeout(PATIENCE));
@@ -54,7 +54,7 @@ fn read_some(client: &mut Client, stream: &mut Items<u64>) -> Result<(), Trouble
     Ok(())
 }
 
-/// Calls, and goes at any point: while calls, answers, streams and descriptors are under way.
+/// Makes calls and disconnects at any point: while calls, replies, streams and descriptors are in flight.
 pub(crate) fn dying(client: &mut Client) -> Result<(), Trouble> {
     let raw = Raw::connect(&client.path, client.kind)?;
     let null = File::open("/dev/null")?;
@@ -69,13 +69,13 @@ pub(crate) fn dying(client: &mut Client) -> Result<(), Trouble> {
             _ => ("echo", big.as_str(), 0),
         };
         let fds: Vec<_> = (0..fds).map(|_| null.as_fd()).collect();
-        // It is full when the server waits for this one to read.
+        // There is no room while the server waits for this client to read.
         if raw.try_send(&call(id, method, params), &fds).is_err() {
             break;
         }
         client.tally.count("call, perhaps unanswered");
         if client.random.once_in(10) {
-            // There may be nothing but answers to others than the last call.
+            // There may be only replies to calls before the last.
             let _ = raw.receive();
         }
     }
@@ -89,8 +89,8 @@ pub(crate) fn dying(client: &mut Client) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Goes while its calls are under way. The server learns of it as it answers, so these are answered at once, or
-/// soon.
+/// Disconnects while its calls are in flight. The server notices when it sends a reply, so these calls get theirs at
+/// once or soon.
 pub(crate) fn dying_datagram(client: &mut Client) -> Result<(), Trouble> {
     let raw = Raw::connect(&client.path, client.kind)?;
     let null = File::open("/dev/null")?;
@@ -102,7 +102,7 @@ pub(crate) fn dying_datagram(client: &mut Client) -> Result<(), Trouble> {
         };
         let fds: Vec<_> = (0..fds).map(|_| null.as_fd()).collect();
         match raw.send(&call(id, method, params), &fds) {
-            // There was no room for a while: all share the places of one queue.
+            // There was no room for a while: all clients share one receive queue.
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             sent => sent?,
         }

@@ -6,7 +6,7 @@ use jsoncomm::message::{UnusedFds, decode};
 use serde::{Deserialize, Serialize};
 
 /// Describes a service whose one method returns a type.
-macro_rules! answers {
+macro_rules! replies {
     ($ty:ty) => {{
         #[jsoncomm::service(name = "test.types")]
         trait Types {
@@ -42,7 +42,7 @@ enum Twig {
 
 #[test]
 fn recursive_types_are_described_once() {
-    let document = answers!(Branch);
+    let document = replies!(Branch);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let mut names: Vec<_> = schemas.keys().collect();
     names.sort();
@@ -59,22 +59,22 @@ fn standard_library_types_are_described_as_serde_writes_them() {
     let integer =
         |least: i64, most: u64| json!({"type": "integer", "minimum": least, "maximum": most});
     let number = integer(i8::MIN.into(), i8::MAX as u64);
-    let both = answers!((bool, i8, f32, char));
+    let both = replies!((bool, i8, f32, char));
     let items = json!([{"type": "boolean"}, number, {"type": "number"}, {"type": "string"}]);
     let tuple = json!({"type": "array", "items": items, "minItems": 4, "maxItems": 4});
     assert_eq!(*result(&both), tuple);
-    assert_eq!(*result(&answers!(())), json!({"type": "null"}));
-    assert_eq!(*result(&answers!(std::num::NonZeroU8)), integer(1, 255));
+    assert_eq!(*result(&replies!(())), json!({"type": "null"}));
+    assert_eq!(*result(&replies!(std::num::NonZeroU8)), integer(1, 255));
     let array = json!({"type": "array", "items": integer(0, 65535), "minItems": 3, "maxItems": 3});
-    assert_eq!(*result(&answers!([u16; 3])), array);
+    assert_eq!(*result(&replies!([u16; 3])), array);
     let map = json!({"type": "object", "additionalProperties": {"type": "string"}});
-    assert_eq!(*result(&answers!(BTreeMap<u8, String>)), map);
+    assert_eq!(*result(&replies!(BTreeMap<u8, String>)), map);
     let set = json!({"type": "array", "items": {"type": "string"}, "uniqueItems": true});
-    assert_eq!(*result(&answers!(HashSet<String>)), set);
+    assert_eq!(*result(&replies!(HashSet<String>)), set);
     let text = json!({"type": "string"});
-    assert_eq!(*result(&answers!(Cow<'static, str>)), text);
-    assert_eq!(*result(&answers!(Json<Box<Path>>)), text);
-    let span = answers!(Duration);
+    assert_eq!(*result(&replies!(Cow<'static, str>)), text);
+    assert_eq!(*result(&replies!(Json<Box<Path>>)), text);
+    let span = replies!(Duration);
     let value = serde_json::to_value(Duration::from_millis(1500)).unwrap();
     assert!(fits(&span, "Duration", &value));
 }
@@ -100,12 +100,12 @@ fn a_type_known_only_to_serde_is_described_as_any_value_with_its_name() {
             serde::Deserialize::deserialize(from)
         }
     }
-    let document = answers!(Mixed);
+    let document = replies!(Mixed);
     let members = &document["components"]["schemas"]["Mixed"]["properties"];
     let anything = json!({"foreign": {"title": "Vec<Foreign>"}, "own": {"title": "u8"}});
     assert_eq!(*members, anything);
     assert_eq!(
-        *result(&answers!(Json<Foreign>)),
+        *result(&replies!(Json<Foreign>)),
         json!({"title": "Json<Foreign>"})
     );
 }
@@ -209,7 +209,7 @@ fn enums_are_described_with_their_tags() {
     #[derive(Debug, Message)]
     #[allow(dead_code, reason = "only described")]
     struct Unit;
-    let document = answers!((Tagged, Color, Unit));
+    let document = replies!((Tagged, Color, Unit));
     let schemas = &document["components"]["schemas"];
     assert_eq!(
         schemas["Color"],
@@ -348,7 +348,7 @@ fn an_empty_array_is_described_as_empty() {
     enum Variants {
         Nothing(),
     }
-    let document = answers!((Empty, Skipped, Variants));
+    let document = replies!((Empty, Skipped, Variants));
     let schemas = &document["components"]["schemas"];
     for name in ["Empty", "Skipped"] {
         let nothing = json!({"type": "array", "minItems": 0, "maxItems": 0});
@@ -374,7 +374,7 @@ mod elsewhere {
 
 #[test]
 fn generic_types_and_types_with_the_same_name_are_told_apart() {
-    let document = answers!((Page<u8>, Page<Page<bool>>, elsewhere::Page));
+    let document = replies!((Page<u8>, Page<Page<bool>>, elsewhere::Page));
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let mut names: Vec<_> = schemas.keys().collect();
     names.sort();
@@ -421,7 +421,7 @@ fn types_with_the_same_path_are_told_apart_by_their_definition() {
     }
     block!(One, u8);
     block!(Two, String);
-    let document = answers!((<One as Has>::Of, <Two as Has>::Of, <One as Has>::Of));
+    let document = replies!((<One as Has>::Of, <Two as Has>::Of, <One as Has>::Of));
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let mut names: Vec<_> = schemas.keys().collect();
     names.sort();
@@ -453,7 +453,7 @@ fn a_serde_error_enum_has_the_codes_of_its_variants() {
         #[error("{number}")]
         Number { number: u8 },
     }
-    let document = answers!(Result<u8, Loose>);
+    let document = replies!(Result<u8, Loose>);
     let errors = json!([{"code": 1, "message": "Text"}, {"code": 2, "message": "Number"}]);
     assert_eq!(document["methods"][0]["errors"], errors);
 }

@@ -285,8 +285,8 @@ fn a_user_above_the_limit_by_refused_messages_is_disconnected() {
         let mut ends = Vec::new();
         for count in 1..=3 {
             ends.push(send(&server, nested(), &first, &text));
-            let answer = first.receive::<WithFds<Value>>().unwrap().0.json;
-            assert!(answer["error"].is_object(), "{count}");
+            let reply = first.receive::<WithFds<Value>>().unwrap().0.json;
+            assert!(reply["error"].is_object(), "{count}");
         }
         let end = first.receive::<WithFds<Value>>();
         assert!(matches!(end, Err(Error::Closed)), "{text}: {:?}", end.err());

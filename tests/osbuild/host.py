@@ -10,7 +10,7 @@ import tempfile
 import unittest
 from typing import Any, Iterable, Optional
 
-from protocol import LIMIT, Fd, Line, RemoteError, receive, send
+from protocol import LIMIT, Fd, Transport, RemoteError, receive, send
 
 PATIENCE = 20.0  # seconds
 
@@ -21,7 +21,7 @@ class Service:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(PATIENCE)
-        self.line = Line(ours, LIMIT)
+        self.transport = Transport(ours, LIMIT)
         self.signals: list[Any] = []
         with theirs:
             number = theirs.fileno()
@@ -34,12 +34,12 @@ class Service:
             )
 
     def call(self, method: str, args: Any = None, fds: Iterable[Any] = ()) -> tuple[Any, list[Fd]]:
-        send(self.line, "method", {"name": method, "args": args}, fds)
+        send(self.transport, "method", {"name": method, "args": args}, fds)
         return self.answer()
 
     def answer(self) -> tuple[Any, list[Fd]]:
         while True:
-            message = receive(self.line)
+            message = receive(self.transport)
             kind, data = message.value["type"], message.value["data"]
             if kind == "signal":
                 self.signals.append(data["reply"])
@@ -51,7 +51,7 @@ class Service:
 
     def stop(self) -> tuple[Optional[int], bytes]:
         """Closes the socket, and waits for the service to end: with what status, and what it has printed."""
-        self.line.close()
+        self.transport.close()
         printed, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, printed
 
@@ -98,11 +98,11 @@ class Host(unittest.TestCase):
                 '{"type": "method", "data": {"name": "echo", "args": [NaN]}}',
                 "<args-via-fd>",
             ):
-                service.line.send_text(text.encode())
+                service.transport.send_text(text.encode())
                 with self.assertRaises(RemoteError) as raised:
                     service.answer()
                 self.assertEqual(raised.exception.name, "ProtocolError", text)
-            service.line.send_text(f'{{"type": "method", "data": {good}}}'.encode())
+            service.transport.send_text(f'{{"type": "method", "data": {good}}}'.encode())
             self.assertEqual(service.answer(), (1, []))
 
     def test_members_come_in_any_order_and_no_arguments_are_an_empty_list(self) -> None:
@@ -112,7 +112,7 @@ class Host(unittest.TestCase):
                 ('{"data": {"name": "echo"}, "type": "method"}', []),
                 ('{"type": "method", "data": {"name": "echo"}}', []),
             ):
-                service.line.send_text(text.encode())
+                service.transport.send_text(text.encode())
                 self.assertEqual(service.answer(), (reply, []))
 
     def test_numbers_keep_all_their_digits(self) -> None:
@@ -128,7 +128,7 @@ class Host(unittest.TestCase):
     def test_large_arguments_travel_in_a_memfd_with_descriptors_beside_them(self) -> None:
         args = ["x" * 1000] * 6000  # more than any datagram holds
         with Service() as service, tempfile.TemporaryFile() as file:
-            how = send(service.line, "method", {"name": "echo", "args": args}, [file])
+            how = send(service.transport, "method", {"name": "echo", "args": args}, [file])
             self.assertEqual(how, "memfd")
             reply, [back] = service.answer()
             self.assertEqual(reply, args)

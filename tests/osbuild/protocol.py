@@ -12,7 +12,7 @@ from typing import Any, Iterable
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples/python"))
 
-from jsoncomm import Fd, Line, Message
+from jsoncomm import Fd, Transport, Message
 
 LIMIT = 64 << 20  # bytes of a message
 
@@ -25,16 +25,16 @@ class RemoteError(Exception):
         self.name, self.value, self.backtrace = name, value, backtrace
 
 
-def send(line: Line, kind: str, data: Any, fds: Iterable[Any] = ()) -> str:
-    return line.send_text(json.dumps({"type": kind, "data": data}).encode(), fds)
+def send(transport: Transport, kind: str, data: Any, fds: Iterable[Any] = ()) -> str:
+    return transport.send_text(json.dumps({"type": kind, "data": data}).encode(), fds)
 
 
-def receive(line: Line) -> Message:
+def receive(transport: Transport) -> Message:
     """The next message; EOFError when the other side has closed."""
-    message = line.receive()
+    message = transport.receive()
     if message is None:
         raise EOFError
     return message
 
 
-__all__ = ["LIMIT", "Fd", "Line", "RemoteError", "receive", "send"]
+__all__ = ["LIMIT", "Fd", "Transport", "RemoteError", "receive", "send"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B -W error
-"""A host service as osbuild's own are, in Python: answers its one client until that closes."""
+"""A host service in Python, like osbuild's own. Serves its one client until that closes the connection."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import sys
 import traceback
 from typing import Any
 
-from protocol import LIMIT, Fd, Line, receive, send
+from protocol import LIMIT, Fd, Transport, receive, send
 
 
 class Service:
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
 
     def dispatch(self, method: str, args: Any, fds: list[Fd]) -> tuple[Any, list[Fd]]:
         if method == "echo":
             return args, fds
         if method == "signals":
             for value in args:
-                send(self.line, "signal", {"reply": value})
+                send(self.transport, "signal", {"reply": value})
             return None, []
         if method == "large":
             return "x" * args, []
@@ -38,7 +38,7 @@ class Service:
     def serve(self) -> None:
         while True:
             try:
-                message = receive(self.line)
+                message = receive(self.transport)
             except EOFError:
                 return
             fds: list[Fd] = []
@@ -50,7 +50,7 @@ class Service:
             except Exception as error:
                 backtrace = "".join(traceback.format_tb(error.__traceback__))
                 kind, answer = "exception", {"name": type(error).__name__, "value": str(error), "backtrace": backtrace}
-            send(self.line, kind, answer, fds)
+            send(self.transport, kind, answer, fds)
             message.close()
 
 
@@ -62,8 +62,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     os.set_inheritable(arguments.service_fd, False)
-    with Line(socket.socket(fileno=arguments.service_fd), LIMIT) as line:
-        Service(line).serve()
+    with Transport(socket.socket(fileno=arguments.service_fd), LIMIT) as transport:
+        Service(transport).serve()
 
 
 if __name__ == "__main__":

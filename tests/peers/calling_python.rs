@@ -179,31 +179,31 @@ fn a_fault_from_python_has_its_code_and_field() {
     for kind in KINDS {
         let (mut python, papers) = served(kind, Mode::Calls);
         let connection = connection(&papers);
-        let fault = |answer: Result<Echoed, CallError>| match answer {
+        let fault = |reply: Result<Echoed, CallError>| match reply {
             Err(CallError::Fault(Fault { code, field, .. })) => (code, field),
             other => panic!("{other:?}"),
         };
 
-        let answer = connection.call("example.desk.nothing", &Nothing {});
-        assert_eq!(fault(answer), (Fault::METHOD_NOT_FOUND, None));
+        let reply = connection.call("example.desk.nothing", &Nothing {});
+        assert_eq!(fault(reply), (Fault::METHOD_NOT_FOUND, None));
         python.receive();
-        let answer = connection.call("example.desk.open", &Wrong { path: 5 });
-        assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("path".into())));
+        let reply = connection.call("example.desk.open", &Wrong { path: 5 });
+        assert_eq!(fault(reply), (Fault::INVALID_PARAMS, Some("path".into())));
         python.receive();
-        let answer = connection.call("example.desk.open", &Nothing {});
-        assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("path".into())));
+        let reply = connection.call("example.desk.open", &Nothing {});
+        assert_eq!(fault(reply), (Fault::INVALID_PARAMS, Some("path".into())));
         python.receive();
         let file = Papers::open(&papers.left).into();
         let surplus = Surplus {
             text: "t".into(),
             file,
         };
-        let answer = connection.call("example.desk.echo", &surplus);
-        assert_eq!(fault(answer), (Fault::INVALID_PARAMS, Some("file".into())));
+        let reply = connection.call("example.desk.echo", &surplus);
+        assert_eq!(fault(reply), (Fault::INVALID_PARAMS, Some("file".into())));
         python.receive();
-        let answer = connection.call("example.desk.swap", &("t", 0, 1));
+        let reply = connection.call("example.desk.swap", &("t", 0, 1));
         assert_eq!(
-            fault(answer),
+            fault(reply),
             (Fault::INVALID_DESCRIPTORS, Some("left".into()))
         );
         python.receive();
@@ -223,8 +223,8 @@ fn python_takes_arguments_by_position_and_sends_no_reply_to_notifications() {
         connection
             .notify("example.desk.echo", &("unheard",))
             .unwrap();
-        let answer: Result<Echoed, CallError> = connection.call("example.desk.echo", &("t",));
-        assert_eq!(answer.unwrap(), Echoed { text: "t".into() });
+        let reply: Result<Echoed, CallError> = connection.call("example.desk.echo", &("t",));
+        assert_eq!(reply.unwrap(), Echoed { text: "t".into() });
         for _ in 0..3 {
             python.receive();
         }
@@ -240,10 +240,10 @@ fn unknown_members_and_descriptors_of_a_reply_from_python_are_ignored_and_closed
         let (mut python, papers) = served(kind, Mode::Calls);
         let connection = connection(&papers);
         let before = open_fds();
-        let answer: Result<Echoed, CallError<Infallible>> =
+        let reply: Result<Echoed, CallError<Infallible>> =
             connection.call("example.desk.more", &Nothing {});
         assert_eq!(
-            answer.unwrap(),
+            reply.unwrap(),
             Echoed {
                 text: "more".into()
             }

@@ -2,7 +2,7 @@
 
     peer.py client|server --kind dgram|seqpacket --path PATH --mode bare|calls [--sndbuf BYTES]
 
-The client reads one step per line from standard input and prints what came of it; the server prints a ready
+The client reads one step per line from standard input and prints its result; the server prints a ready
 line, then one line per request. All lines are JSON. Either ends at the end of its standard input.
 """
 
@@ -24,8 +24,8 @@ from jsoncomm import KINDS, Connection, Fd, Message, Server, ServiceError, conne
 LIMIT = 64 << 20  # bytes of a text, more than any test sends
 
 
-def report(line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
+def report(step: dict[str, Any]) -> None:
+    print(json.dumps(step), flush=True)
 
 
 def describe(message: Message) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def describe(message: Message) -> dict[str, Any]:
 
 
 def step(connection: Connection, mode: str, wish: dict[str, Any]) -> dict[str, Any]:
-    """Carries out one step: sends a `message` (bare), a call of `method` or a `text` as it is, with the
-    files to `open`; then waits for an `answer` unless told not to. `fill` makes the text longer than the
-    longest datagram by that much, in place of FILL; what has come back whole is reported as FILL."""
-    line, filling, identity = connection.line, b"FILL", None
+    """Runs one step: sends a `message` (bare), a call of `method` or a `text` as it is, with the files to
+    `open`. Waits for a reply unless `reply` is false. FILL is replaced so that the text is `fill` bytes longer
+    than the longest datagram; in the reply it is shortened to FILL again."""
+    transport, filling, identity = connection.transport, b"FILL", None
     if "text" in wish:
         text = wish["text"].encode()
     elif mode == "bare":
@@ -58,26 +58,26 @@ def step(connection: Connection, mode: str, wish: dict[str, Any]) -> dict[str, A
             call["timeout"] = int(connection.timeout * 1000)
         text, _ = encode(call)
     if "fill" in wish:
-        filling = b"x" * (line.inline_max() + wish["fill"] - len(text) + len("FILL"))
+        filling = b"x" * (transport.inline_max() + wish["fill"] - len(text) + len("FILL"))
         text = text.replace(b"FILL", filling)
     fds = [Fd(os.open(path, os.O_RDONLY)) for path in wish.get("open", ())]
-    done: dict[str, Any] = {"bytes": len(text), "sent": line.send_text(text, fds)}
-    if wish.get("notify") or not wish.get("answer", True):
+    done: dict[str, Any] = {"bytes": len(text), "sent": transport.send_text(text, fds)}
+    if wish.get("notify") or not wish.get("reply", True):
         return done
-    answer = line.receive() if identity is None else connection.answer_to(identity)
-    if answer is None:
+    reply = transport.receive() if identity is None else connection.reply_to(identity)
+    if reply is None:
         return {**done, "closed": True}
-    with answer:
-        whole = json.loads(answer.text.replace(filling, b"FILL"))
-        return {**done, **describe(answer), "answer": whole}
+    with reply:
+        whole = json.loads(reply.text.replace(filling, b"FILL"))
+        return {**done, **describe(reply), "reply": whole}
 
 
 def run_client(path: str, kind: str, mode: str, sndbuf: Optional[int]) -> None:
     with connect(path, kind) as connection:
-        connection.line.limit = LIMIT
-        connection.line.sock.settimeout(connection.timeout)
+        connection.transport.limit = LIMIT
+        connection.transport.sock.settimeout(connection.timeout)
         if sndbuf is not None:
-            connection.line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
+            connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
         for wish in sys.stdin.buffer:
             report(step(connection, mode, json.loads(wish)))
 
@@ -130,7 +130,7 @@ TELLS: list[tuple[str, str, Callable[..., Any]]] = [
 class Desk(Server):
     """Says what it hears."""
 
-    def heard(self, message: Message) -> None:
+    def received(self, message: Message) -> None:
         report({"bytes": len(message.text), **describe(message)})
 
 

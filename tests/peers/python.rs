@@ -83,7 +83,7 @@ impl Python {
         let mut done = self.receive();
         Done {
             files: done["files"].take(),
-            answer: done["answer"].take(),
+            reply: done["reply"].take(),
             how: done,
         }
     }
@@ -131,7 +131,7 @@ impl Drop for Python {
 #[derive(Debug)]
 pub(crate) struct Done {
     /// The reply of the server; `null` if the step has none.
-    pub(crate) answer: Value,
+    pub(crate) reply: Value,
     /// The files of the reply, by index.
     pub(crate) files: Value,
     /// The rest: `bytes`, and how the texts were `sent` and `received`.

@@ -59,17 +59,17 @@ fn python_gets_replies_from_a_bare_endpoint() {
 
         let echo = python.step(&json!({"message": {"Echo": {"text": "größe \u{1F600} \n"}}}));
         assert_eq!(
-            echo.answer,
+            echo.reply,
             json!({"Echoed": {"text": "größe \u{1F600} \n"}})
         );
         assert_eq!(echo.files, json!([]));
 
         let open = python.step(&json!({"message": {"Open": {"path": papers.left}}}));
-        assert_eq!(open.answer, json!({"Opened": {"len": 14, "file": 0}}));
+        assert_eq!(open.reply, json!({"Opened": {"len": 14, "file": 0}}));
         assert_eq!(seen_by_python(&open.files), from_ref(&left));
 
         let none = python.step(&json!({"message": {"Open": {"path": papers.none()}}}));
-        assert_eq!(none.answer, json!({"NotFound": {"path": papers.none()}}));
+        assert_eq!(none.reply, json!({"NotFound": {"path": papers.none()}}));
 
         // Files are matched by their index, not by their order.
         let swap = python.step(&json!({
@@ -77,7 +77,7 @@ fn python_gets_replies_from_a_bare_endpoint() {
             "open": [papers.right, papers.left],
         }));
         assert_eq!(
-            swap.answer,
+            swap.reply,
             json!({"Swapped": {"text": "t", "left": 0, "right": 1}})
         );
         assert_eq!(seen_by_python(&swap.files), [right.clone(), left.clone()]);
@@ -106,15 +106,15 @@ fn python_calls_a_service_and_an_enum() {
             let result = |tell: &str, value: Value| Some(wrap(tell, value));
 
             let echo = python.step(&call("echo", json!({"text": "größe"})));
-            assert_eq!(echo.answer["jsonrpc"], "2.0");
+            assert_eq!(echo.reply["jsonrpc"], "2.0");
             assert_eq!(
-                echo.answer.get("result").cloned(),
+                echo.reply.get("result").cloned(),
                 result("Echoed", json!({"text": "größe"}))
             );
 
             let open = python.step(&call("open", json!({"path": papers.left})));
             let opened = json!({"len": 14, "file": 0});
-            assert_eq!(open.answer.get("result").cloned(), result("Opened", opened));
+            assert_eq!(open.reply.get("result").cloned(), result("Opened", opened));
             assert_eq!(seen_by_python(&open.files), from_ref(&left));
 
             let mut swap = call("swap", json!({"text": "t", "left": 1, "right": 0}));
@@ -122,7 +122,7 @@ fn python_calls_a_service_and_an_enum() {
             let swap = python.step(&swap);
             let swapped = json!({"text": "t", "left": 0, "right": 1});
             assert_eq!(
-                swap.answer.get("result").cloned(),
+                swap.reply.get("result").cloned(),
                 result("Swapped", swapped)
             );
             assert_eq!(seen_by_python(&swap.files), [right.clone(), left.clone()]);
@@ -146,7 +146,7 @@ fn python_sees_the_errors_of_a_service_with_code_message_and_data() {
         let mut python = Python::client(&server.path, kind, Mode::Calls);
         let open = |path: &dyn AsRef<Path>| json!({"method": "example.desk.open", "params": {"path": path.as_ref()}});
 
-        let missing = python.step(&open(&none)).answer;
+        let missing = python.step(&open(&none)).reply;
         let message = format!("no file {}", none.display());
         let data = json!({"NotFound": {"path": none}});
         assert_eq!(
@@ -155,7 +155,7 @@ fn python_sees_the_errors_of_a_service_with_code_message_and_data() {
         );
         assert_eq!(missing.get("result"), None);
 
-        let denied = python.step(&open(&"secret")).answer;
+        let denied = python.step(&open(&"secret")).reply;
         let want = json!({"code": 2, "message": "not allowed", "data": "Denied"});
         assert_eq!(denied["error"], want);
         python.end();
@@ -268,7 +268,7 @@ fn python_sees_faults_with_their_code_and_field() {
         for (method, params, open, code, field) in &cases {
             let method = format!("example.desk.{method}");
             let done = python.step(&json!({"method": method, "params": params, "open": open}));
-            let error = &done.answer["error"];
+            let error = &done.reply["error"];
             assert_eq!(error["code"], *code, "{method} {params}: {error}");
             let data = field.map(|field| json!({"field": field}));
             assert_eq!(
@@ -343,10 +343,10 @@ fn python_gets_a_fault_for_an_invalid_request() {
         let mut python = Python::client(&server.path, kind, Mode::Calls);
         for (text, open, id, code) in &cases {
             let open: Vec<&str> = open.split_terminator(' ').collect();
-            let answer = python.step(&json!({"text": text, "open": open})).answer;
-            assert_eq!(answer["error"]["code"], *code, "{text}: {answer}");
-            assert_eq!(answer.get("id"), Some(id), "{text}: {answer}");
-            assert_eq!(answer["error"].get("data"), None, "{text}: {answer}");
+            let reply = python.step(&json!({"text": text, "open": open})).reply;
+            assert_eq!(reply["error"]["code"], *code, "{text}: {reply}");
+            assert_eq!(reply.get("id"), Some(id), "{text}: {reply}");
+            assert_eq!(reply["error"].get("data"), None, "{text}: {reply}");
         }
         python.end();
         assert_eq!(server.stop().1.refused, cases.len() as u64);
@@ -365,7 +365,7 @@ fn python_may_pass_arguments_by_position() {
         let method = format!("{service}.swap");
         let open = [&papers.left, &papers.right];
         let done = python.step(&json!({"method": method, "params": ["t", 0, 1], "open": open}));
-        assert!(done.answer["result"].is_object(), "{}", done.answer);
+        assert!(done.reply["result"].is_object(), "{}", done.reply);
         assert_eq!(seen_by_python(&done.files), [right.clone(), left.clone()]);
     }
     python.end();
@@ -390,12 +390,12 @@ fn python_gets_ids_of_any_type_back() {
             "18446744073709551615",
         ] {
             let want: Value = serde_json::from_str(id).unwrap();
-            let good = python.step(&raw(id, "echo", r#"{"text":"t"}"#)).answer;
+            let good = python.step(&raw(id, "echo", r#"{"text":"t"}"#)).reply;
             assert_eq!(
                 good,
                 json!({"jsonrpc": "2.0", "id": want, "result": {"text": "t"}})
             );
-            let bad = python.step(&raw(id, "nothing", "{}")).answer;
+            let bad = python.step(&raw(id, "nothing", "{}")).reply;
             assert_eq!(bad["id"], want);
         }
         python.end();
@@ -425,12 +425,12 @@ fn python_gets_no_reply_to_a_notification_or_a_reply() {
             r#"{"jsonrpc":"2.0","result":{"text":"t"},"id":{}}"#,
             r#"{"result":{"text":"t"},"id":1}"#,
         ] {
-            python.step(&json!({"text": text, "answer": false}));
+            python.step(&json!({"text": text, "reply": false}));
         }
         // The first message is the reply to the first call that has one.
         let last = python
             .step(&raw(r#""last""#, "echo", r#"{"text":"t"}"#))
-            .answer;
+            .reply;
         assert_eq!(
             last,
             json!({"jsonrpc": "2.0", "id": "last", "result": {"text": "t"}})
@@ -460,7 +460,7 @@ fn python_sends_small_messages_inline_and_large_ones_by_memfd() {
         let check_sent = |done: &Done, how: &str| {
             let sent = done.how["sent"].as_str().unwrap();
             // The kernel allocates a datagram in one piece, and may not have a piece that large.
-            let short = how == "inline" && sent == "memfd for want of memory";
+            let short = how == "inline" && sent == "memfd because memory is short";
             assert!(sent == how || short, "{sent}, not {how}");
         };
 
@@ -470,11 +470,11 @@ fn python_sends_small_messages_inline_and_large_ones_by_memfd() {
             let echo = json!({"Echo": {"text": "FILL"}});
             let done = python.step(&json!({"message": echo, "fill": fill}));
             check_sent(&done, how);
-            assert_eq!(done.answer, json!({"Echoed": {"text": "FILL"}}));
+            assert_eq!(done.reply, json!({"Echoed": {"text": "FILL"}}));
             let swap = json!({"Swap": both});
             let done = python.step(&json!({"message": swap, "fill": fill, "open": open}));
             check_sent(&done, how);
-            assert_eq!(done.answer, json!({"Swapped": both}));
+            assert_eq!(done.reply, json!({"Swapped": both}));
             assert_eq!(seen_by_python(&done.files), [right.clone(), left.clone()]);
         }
         python.end();
@@ -486,7 +486,7 @@ fn python_sends_small_messages_inline_and_large_ones_by_memfd() {
             let call = json!({"method": method, "params": both, "fill": fill, "open": open});
             let done = python.step(&call);
             check_sent(&done, how);
-            assert_eq!(done.answer["result"], both);
+            assert_eq!(done.reply["result"], both);
             assert_eq!(seen_by_python(&done.files), [right.clone(), left.clone()]);
         }
         python.end();
@@ -511,7 +511,7 @@ fn python_receives_replies_of_any_size_with_their_descriptors() {
             }));
             assert_eq!(done.how["received"], received);
             let result = json!({"text": "FILL", "left": 0, "right": 1});
-            assert_eq!(done.answer["result"], result);
+            assert_eq!(done.reply["result"], result);
             assert_eq!(seen_by_python(&done.files), [right.clone(), left.clone()]);
         }
         python.end();
@@ -527,14 +527,14 @@ fn python_sends_the_documented_wire_format() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut python = Python::client(&path, Kind::Datagram, Mode::Bare);
     let mut datagram = vec![0; 1 << 20];
-    let step = |text: &str, fill| json!({"text": text, "fill": fill, "answer": false});
+    let step = |text: &str, fill| json!({"text": text, "fill": fill, "reply": false});
 
     let done = python.step(&step("\"FILL\"", 0));
     let (length, sender) = socket.recv_from(&mut datagram).unwrap();
     let sndbuf = socket_send_buffer_size(UnixDatagram::unbound().unwrap());
     match done.how["sent"].as_str().unwrap() {
         "inline" => assert_eq!(length, sndbuf.unwrap() - 32),
-        other => assert_eq!(other, "memfd for want of memory"),
+        other => assert_eq!(other, "memfd because memory is short"),
     }
     assert!(
         sender.as_pathname().is_none() && !sender.is_unnamed(),

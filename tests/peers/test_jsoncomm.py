@@ -29,7 +29,7 @@ from typing import Any, Optional, Union
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples/python"))
 
 import jsoncomm
-from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Line, Peer, Rule, Server, connect
+from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Transport, Peer, Rule, Server, connect
 
 PATIENCE = 20.0  # seconds
 
@@ -63,7 +63,7 @@ class Shop(Server):
         self.loop = threading.Thread(target=self.run)
         self.loop.start()
 
-    def heard(self, message: jsoncomm.Message) -> None:
+    def received(self, message: jsoncomm.Message) -> None:
         with self.held:
             pass
 
@@ -96,10 +96,10 @@ class Case(unittest.TestCase):
 
 
 class Lines(Case):
-    def pair(self, kind: str) -> tuple[Line, Line]:
-        left, right = map(Line, socket.socketpair(socket.AF_UNIX, KINDS[kind]))
-        for line in (left, right):
-            line.sock.settimeout(PATIENCE)
+    def pair(self, kind: str) -> tuple[Transport, Transport]:
+        left, right = map(Transport, socket.socketpair(socket.AF_UNIX, KINDS[kind]))
+        for transport in (left, right):
+            transport.sock.settimeout(PATIENCE)
         return left, right
 
     def test_descriptors_are_close_on_exec_and_closed_with_their_message_unless_detached(self) -> None:
@@ -210,7 +210,7 @@ class Clients(Case):
         for kind in KINDS:
             left, right = socket.socketpair(socket.AF_UNIX, KINDS[kind])
             right.settimeout(PATIENCE)
-            with jsoncomm.Connection(left) as connection, Line(right) as server:
+            with jsoncomm.Connection(left) as connection, Transport(right) as server:
                 self.assertRaises(Deadline, connection.call, "any", timeout=0.02)
                 call, cancel = (getattr(server.receive(), "value") for _ in range(2))
                 self.assertTrue(0 < call["timeout"] <= 20)
@@ -247,16 +247,16 @@ class Clients(Case):
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
 
-        def serve(line: Line) -> None:
-            call: Any = getattr(line.receive(), "value")
+        def serve(transport: Transport) -> None:
+            call: Any = getattr(transport.receive(), "value")
             for number in range(jsoncomm.KEPT_ITEMS + 10):
-                line.send({"jsonrpc": "2.0", "id": call["id"], "result": number, "more": True})
-            while getattr(line.receive(), "value").get("id") != call["id"] + 1:
+                transport.send({"jsonrpc": "2.0", "id": call["id"], "result": number, "more": True})
+            while getattr(transport.receive(), "value").get("id") != call["id"] + 1:
                 pass
-            line.send({"jsonrpc": "2.0", "id": call["id"] + 1, "result": None})
+            transport.send({"jsonrpc": "2.0", "id": call["id"] + 1, "result": None})
 
-        with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
-            server = threading.Thread(target=serve, args=(line,))
+        with jsoncomm.Connection(left, PATIENCE) as connection, Transport(right) as transport:
+            server = threading.Thread(target=serve, args=(transport,))
             server.start()
             items = connection.stream("any")
             connection.call("any")
@@ -283,7 +283,7 @@ class Clients(Case):
                         enough.set()
                     return ask(sock) if asked else None
 
-                with unittest.mock.patch.multiple(jsoncomm, LOOK=0.005, _has_peer=look):
+                with unittest.mock.patch.multiple(jsoncomm, LIVENESS_INTERVAL=0.005, _has_peer=look):
                     with Shop("socket", "dgram") as shop, connect("socket", timeout=PATIENCE) as connection:
                         shop.method("shop.wait", lambda: enough.wait(PATIENCE))
                         os.chdir("/")
@@ -308,7 +308,7 @@ class Clients(Case):
                         stranger.settimeout(0.01)
                         while not over.is_set():
                             with contextlib.suppress(OSError):
-                                name = connection.line.sock.getsockname()
+                                name = connection.transport.sock.getsockname()
                                 stranger.sendto(b'{"jsonrpc":"2.0","id":0,"result":0}', name)
 
                 stranger = threading.Thread(target=flood)
@@ -324,8 +324,8 @@ class Clients(Case):
             with connect(self.path, timeout=PATIENCE) as connection:
                 items = connection.stream("any")
                 text, name = server.recvfrom(4096)
-                answer = {"jsonrpc": "2.0", "id": json.loads(text)["id"], "result": 1, "more": True}
-                server.sendto(json.dumps(answer).encode(), name)
+                reply = {"jsonrpc": "2.0", "id": json.loads(text)["id"], "result": 1, "more": True}
+                server.sendto(json.dumps(reply).encode(), name)
                 server.close()
                 self.assertRaises(Closed, connection.call, "any")
                 self.assertEqual(next(items).value, 1)
@@ -349,16 +349,16 @@ class Clients(Case):
         right.settimeout(PATIENCE)
         count, weight = 100, "x" * 10_000  # more than fits into either socket
 
-        def serve(line: Line) -> None:
-            identity = getattr(line.receive(), "value")["id"]
+        def serve(transport: Transport) -> None:
+            identity = getattr(transport.receive(), "value")["id"]
             for _ in range(count):
-                line.send({"jsonrpc": "2.0", "id": identity, "result": weight, "more": True})
+                transport.send({"jsonrpc": "2.0", "id": identity, "result": weight, "more": True})
             for _ in range(count):
-                line.receive()
-            line.send({"jsonrpc": "2.0", "id": identity, "result": None})
+                transport.receive()
+            transport.send({"jsonrpc": "2.0", "id": identity, "result": None})
 
-        with jsoncomm.Connection(left, PATIENCE, limit=4 << 20) as connection, Line(right) as line:
-            server = threading.Thread(target=serve, args=(line,))
+        with jsoncomm.Connection(left, PATIENCE, limit=4 << 20) as connection, Transport(right) as transport:
+            server = threading.Thread(target=serve, args=(transport,))
             server.start()
             items = connection.stream("any")
             for _ in range(count):
@@ -369,16 +369,16 @@ class Clients(Case):
     def test_queued_items_are_limited_in_bytes_and_descriptors(self) -> None:
         for fds, weight, kept in ((100, 1, 1), (64, 1, 2), (1, 4000, 2), (0, 12_000, 1), (0, 1, 5)):
             left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with jsoncomm.Connection(left, PATIENCE, limit=13_000) as connection, Line(right) as line:
+            with jsoncomm.Connection(left, PATIENCE, limit=13_000) as connection, Transport(right) as transport:
                 if weight == 4000:
-                    connection.line.limit = 8500
+                    connection.transport.limit = 8500
                 items = connection.stream("any")
-                identity = getattr(line.receive(), "value")["id"]
+                identity = getattr(transport.receive(), "value")["id"]
                 with open("/dev/null", "rb") as null:
                     for _ in range(5):
                         result: Any = [[null] * fds, "x" * weight]
-                        line.send({"jsonrpc": "2.0", "id": identity, "result": result, "more": True})
-                line.send({"jsonrpc": "2.0", "id": identity + 1, "result": 0})
+                        transport.send({"jsonrpc": "2.0", "id": identity, "result": result, "more": True})
+                transport.send({"jsonrpc": "2.0", "id": identity + 1, "result": 0})
                 connection.call("any")
                 for _ in range(kept):
                     next(items).close()
@@ -390,22 +390,22 @@ class Clients(Case):
     def test_an_unreadable_item_ends_the_stream_and_cancels_it(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
-        with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
+        with jsoncomm.Connection(left, PATIENCE) as connection, Transport(right) as transport:
             items = connection.stream("any")
-            identity = getattr(line.receive(), "value")["id"]
-            line.send_text(f'{{"jsonrpc":"2.0","id":{identity},"result":NaN,"more":true}}'.encode())
+            identity = getattr(transport.receive(), "value")["id"]
+            transport.send_text(f'{{"jsonrpc":"2.0","id":{identity},"result":NaN,"more":true}}'.encode())
             self.assertRaises(BadMessage, next, items)
-            cancel = getattr(line.receive(), "value")
+            cancel = getattr(transport.receive(), "value")
             self.assertEqual((cancel["method"], cancel["params"]), ("rpc.cancel", {"id": identity}))
             self.assertEqual(list(items), [])
 
     def test_a_fault_for_a_notification_does_not_end_a_call(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
-        with jsoncomm.Connection(left, PATIENCE) as connection, Line(right) as line:
+        with jsoncomm.Connection(left, PATIENCE) as connection, Transport(right) as transport:
             connection.notify("any")
-            line.send({"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "too long"}})
-            line.send({"jsonrpc": "2.0", "id": connection._last + 1, "result": 5})
+            transport.send({"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "too long"}})
+            transport.send({"jsonrpc": "2.0", "id": connection._last + 1, "result": 5})
             self.assertEqual(connection.call("any").value, 5)
 
     def test_a_timeout_may_have_any_length(self) -> None:
@@ -470,7 +470,7 @@ class Addresses(Case):
     def test_binding_fails_while_the_directory_is_locked(self) -> None:
         with Fd(os.open(os.path.dirname(self.path), os.O_RDONLY)) as folder, Server() as server:
             fcntl.flock(folder.fileno(), fcntl.LOCK_EX)
-            with unittest.mock.patch.object(jsoncomm, "LOCKED", 0.01):
+            with unittest.mock.patch.object(jsoncomm, "LOCK_TIMEOUT", 0.01):
                 self.assertRaises(OSError, server.bind, self.path, "dgram")
             fcntl.flock(folder.fileno(), fcntl.LOCK_UN)
             server.bind(self.path, "dgram")
@@ -519,7 +519,7 @@ class Addresses(Case):
                         with socket.socket(socket.AF_UNIX, type) as stranger:
                             self.assertRaises(OSError, stranger.bind, name)
                     with connect(encode(name), timeout=PATIENCE) as connection:
-                        self.assertEqual(connection.line.connected, kind == "seqpacket")
+                        self.assertEqual(connection.transport.connected, kind == "seqpacket")
                         self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
                 self.assertRaises(ConnectionRefusedError, connect, name)
 
@@ -536,16 +536,16 @@ class Servers(Case):
     def test_a_stream_is_cancelled_by_name_or_by_position(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind), connect(self.path) as connection:
-                line = connection.line
-                line.sock.settimeout(PATIENCE)
+                transport = connection.transport
+                transport.sock.settimeout(PATIENCE)
                 params: Any
                 for params in ({"id": 1}, [1]):
-                    line.send({"jsonrpc": "2.0", "id": 1, "method": "shop.flood", "params": [1]})
-                    line.send({"jsonrpc": "2.0", "method": "rpc.cancel", "params": params})
-                    answer: Any = {}
-                    while "error" not in answer:  # the items come before it
-                        answer = getattr(line.receive(), "value")
-                    self.assertEqual(answer["error"]["code"], Fault.CANCELLED)
+                    transport.send({"jsonrpc": "2.0", "id": 1, "method": "shop.flood", "params": [1]})
+                    transport.send({"jsonrpc": "2.0", "method": "rpc.cancel", "params": params})
+                    reply: Any = {}
+                    while "error" not in reply:  # the items come before it
+                        reply = getattr(transport.receive(), "value")
+                    self.assertEqual(reply["error"]["code"], Fault.CANCELLED)
 
     def test_a_slow_or_dead_reader_does_not_delay_others(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as polite:
@@ -617,7 +617,7 @@ class Servers(Case):
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
                 shop.method("shop.half", half)
-                connection.line.sock.settimeout(PATIENCE)
+                connection.transport.sock.settimeout(PATIENCE)
                 for method, params, timeout, expected in (
                     ("shop.echo", "[5]", huge, 5),
                     ("shop.half", f'{{"number":{huge}}}', "0", Fault.INVALID_PARAMS),
@@ -625,15 +625,15 @@ class Servers(Case):
                     ("shop.echo", f"[{huge}]", "9" * 1000, int(huge)),
                 ):
                     call = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params},"timeout":{timeout}}}'
-                    connection.line.send_text(call.encode())
-                    answer = getattr(connection.line.receive(), "value")
-                    self.assertEqual(answer.get("result", answer.get("error", {}).get("code")), expected)
+                    connection.transport.send_text(call.encode())
+                    reply = getattr(connection.transport.receive(), "value")
+                    self.assertEqual(reply.get("result", reply.get("error", {}).get("code")), expected)
 
     def test_invalid_text_is_refused_and_not_in_the_error(self) -> None:
         half = r'"\ud800"'
         for kind in KINDS:
             with Shop(self.path, kind), connect(self.path, timeout=PATIENCE) as connection:
-                connection.line.sock.settimeout(PATIENCE)
+                connection.transport.sock.settimeout(PATIENCE)
                 for members, code, field in (
                     (f'"params":{{{half}:1}}', Fault.INVALID_PARAMS, None),
                     (f'"params":{{"value":1,{half}:1,{half}:2}}', Fault.INVALID_PARAMS, None),
@@ -642,13 +642,13 @@ class Servers(Case):
                     (f'"params":[1],{half}:1,{half}:2', Fault.INVALID_REQUEST, None),
                 ):
                     call = f'{{"jsonrpc":"2.0","id":1,"method":"shop.echo",{members}}}'
-                    connection.line.send_text(call.encode())
-                    error = getattr(connection.line.receive(), "value")["error"]
+                    connection.transport.send_text(call.encode())
+                    error = getattr(connection.transport.receive(), "value")["error"]
                     self.assertEqual((error["code"], error.get("data")), (code, field and {"field": field}))
 
     def test_an_error_in_the_server_closes_one_connection_only(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as other:
-            for broken in ("_open", "_produce"):
+            for broken in ("_open", "_send_items"):
                 with connect(self.path, timeout=PATIENCE) as connection:
                     with unittest.mock.patch.object(shop, broken, side_effect=RuntimeError):
                         with self.assertRaises(Closed), connection.stream("shop.flood", {"weight": 1}) as items:
@@ -659,34 +659,34 @@ class Servers(Case):
     def test_bare_arguments_of_the_wrong_type_are_dropped(self) -> None:
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as connection:
             shop.bare(lambda value: ("shop.echo", value))
-            connection.line.sock.settimeout(PATIENCE)
+            connection.transport.sock.settimeout(PATIENCE)
             for value in (5, None, "text"):
-                connection.line.send(value)
-            connection.line.send({"value": 5})
-            self.assertEqual(getattr(connection.line.receive(), "value"), 5)
+                connection.transport.send(value)
+            connection.transport.send({"value": 5})
+            self.assertEqual(getattr(connection.transport.receive(), "value"), 5)
 
     def test_the_number_of_streams_of_a_peer_is_limited(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path) as connection:
-                line = connection.line
-                line.sock.settimeout(PATIENCE)
-                answer: Any = {}
+                transport = connection.transport
+                transport.sock.settimeout(PATIENCE)
+                reply: Any = {}
                 shop.STREAMS = 3
                 for identity in range(shop.STREAMS + 1):
-                    line.send({"jsonrpc": "2.0", "id": identity, "method": "shop.flood", "params": [1]})
-                    while answer.get("id") != identity:  # the items of the others come meanwhile
-                        answer = getattr(line.receive(), "value")
-                self.assertEqual(answer["error"]["code"], Fault.BUSY)
+                    transport.send({"jsonrpc": "2.0", "id": identity, "method": "shop.flood", "params": [1]})
+                    while reply.get("id") != identity:  # the items of the others come meanwhile
+                        reply = getattr(transport.receive(), "value")
+                self.assertEqual(reply["error"]["code"], Fault.BUSY)
 
     def test_every_malformed_text_is_refused_quickly(self) -> None:
         keys = ",".join(f'"{number}":0' for number in range(60_000))
         texts = ["{" + keys + ',"59999":1}', '["' + '\\"' * 400_000 + "[" * 65, '{"x":' + "[" * 500_000, "9" * 999_000]
         with Shop(self.path, "seqpacket"), connect(self.path, timeout=PATIENCE) as connection:
-            connection.line.sock.settimeout(PATIENCE)
+            connection.transport.sock.settimeout(PATIENCE)
             for text in texts:
                 for params in (text, f'{{"jsonrpc":"2.0","id":1,"method":"shop.echo","params":{text}}}'):
-                    connection.line.send_text(params.encode())
-                    self.assertIn("error", getattr(connection.line.receive(), "value"))
+                    connection.transport.send_text(params.encode())
+                    self.assertIn("error", getattr(connection.transport.receive(), "value"))
 
     def test_a_dead_server_is_replaced_and_a_live_one_or_a_file_is_not(self) -> None:
         for kind in KINDS:
@@ -715,7 +715,7 @@ class Servers(Case):
                 connection._send({"jsonrpc": "2.0", "id": 1, "method": "echo", "params": [5]}, float("inf"))
                 for _ in range(5):
                     server.run_once(server.PAUSE)
-                self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
+                self.assertEqual(getattr(connection.transport.receive(), "value")["result"], 5)
 
     def test_a_socket_from_socketpair_can_be_adopted(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -733,7 +733,7 @@ class Servers(Case):
         with Server() as one, Server() as other:
             one.adopt(left)
             other.adopt(right)
-            left.send(b"nope")  # refused by the other, with an error that is not answered
+            left.send(b"nope")  # refused by the other, with an error that gets no reply
             for _ in range(3):
                 one.run_once(0.01)
                 other.run_once(0.01)
@@ -765,16 +765,16 @@ class Peers(Case):
             for kind in KINDS:
                 with Shop(f"{self.path}-open", kind) as shop:
                     shop.bind(self.path, kind, authorize=rule)
-                    shop._ring()
+                    shop._wake()
                     with connect(self.path, timeout=PATIENCE) as connection:
                         if authorized:
                             self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
                             continue
                         if kind == "dgram":
-                            connection._begin("shop.echo", [1], time.monotonic() + PATIENCE, tell=False)
-                        connection.line.sock.settimeout(PATIENCE)
-                        answer = getattr(connection.line.receive(), "value")
-                        self.assertEqual(answer["error"]["code"], Fault.NOT_AUTHORIZED)
+                            connection._begin("shop.echo", [1], time.monotonic() + PATIENCE, with_timeout=False)
+                        connection.transport.sock.settimeout(PATIENCE)
+                        reply = getattr(connection.transport.receive(), "value")
+                        self.assertEqual(reply["error"]["code"], Fault.NOT_AUTHORIZED)
                         if kind == "seqpacket":
                             self.assertRaises(Closed, connection.call, "shop.echo", [1])
                     with connect(f"{self.path}-open") as connection:
@@ -797,11 +797,12 @@ class Peers(Case):
                 server.method("uid", lambda: 5)
                 server.adopt(right, lambda peer: peer.uid == own.uid, peer)
                 if not authorized:
-                    self.assertEqual(getattr(connection.line.receive(), "value")["error"]["code"], Fault.NOT_AUTHORIZED)
+                    error = getattr(connection.transport.receive(), "value")["error"]
+                    self.assertEqual(error["code"], Fault.NOT_AUTHORIZED)
                     continue
-                connection._begin("uid", None, float("inf"), tell=False)
+                connection._begin("uid", None, float("inf"), with_timeout=False)
                 server.run_once(PATIENCE)
-                self.assertEqual(getattr(connection.line.receive(), "value")["result"], 5)
+                self.assertEqual(getattr(connection.transport.receive(), "value")["result"], 5)
 
     def test_a_sender_with_an_abstract_name_gets_replies_and_one_with_a_path_none(self) -> None:
         with Shop(self.path, "dgram") as shop, connect(self.path, timeout=PATIENCE) as connection:
@@ -851,14 +852,14 @@ class Hostile(Case):
                         with shop.held:
                             polite.notify("shop.echo", [1])  # it is held up by that
                             if method == "nonsense":
-                                connection.line.send_text(b"nonsense", [near])
+                                connection.transport.send_text(b"nonsense", [near])
                             elif method == "payload":
-                                connection.line.send_text(jsoncomm.SPILLED, [near])
+                                connection.transport.send_text(jsoncomm.SPILLED, [near])
                             else:
                                 connection.notify(method, {"file": near})
                             near.close()  # so that it is the last to have it
                         until = time.monotonic() + PATIENCE
-                        connection.answer_to(connection._begin("shop.echo", [1], until, tell=False))
+                        connection.reply_to(connection._begin("shop.echo", [1], until, with_timeout=False))
                     self.assertEqual(polite.call("shop.echo", [1]).value, 1)
                     far.close()
 
@@ -876,7 +877,7 @@ class Hostile(Case):
                 connection.call("shop.echo", [1])
                 connection.call("shop.echo", [1])
             with connect(self.path, timeout=PATIENCE) as another:
-                self.assertEqual(getattr(another.line.receive(), "value")["error"]["code"], Fault.BUSY)
+                self.assertEqual(getattr(another.transport.receive(), "value")["error"]["code"], Fault.BUSY)
             far.close()
 
     def test_a_reply_that_cannot_be_sent_is_a_fault_and_the_connection_stays(self) -> None:
@@ -901,13 +902,13 @@ class Hostile(Case):
                 shop.method("shop.open", lambda: open("/dev/null", "rb"))
                 shop.USER_DESCRIPTORS = 5
                 with connect(self.path, timeout=PATIENCE) as deaf:
-                    calls = [deaf._begin("shop.open", None, float("inf"), tell=False) for _ in range(8)]
+                    calls = [deaf._begin("shop.open", None, float("inf"), with_timeout=False) for _ in range(8)]
                     for _ in range(3):
                         self.assertEqual(polite.call("shop.echo", [1]).value, 1)
                     for account in (*shop._accounts.values(), *shop._shared):
-                        self.assertLessEqual(sum(line.unread for line in account.lines), 5)
+                        self.assertLessEqual(sum(transport.unread for transport in account.transports), 5)
                     for identity in calls:
-                        deaf.answer_to(identity).close()
+                        deaf.reply_to(identity).close()
                     deaf.call("shop.open").close()
 
     def test_large_unread_replies_use_the_memory_of_one(self) -> None:
@@ -915,14 +916,14 @@ class Hostile(Case):
         with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as polite:
             shop.method("shop.large", lambda: "x" * weight)
             with connect(self.path, timeout=PATIENCE) as deaf:
-                calls = [deaf._begin("shop.large", None, float("inf"), tell=False) for _ in range(8)]
+                calls = [deaf._begin("shop.large", None, float("inf"), with_timeout=False) for _ in range(8)]
                 for _ in range(3):
                     self.assertEqual(polite.call("shop.echo", [1]).value, 1)
                 [account] = shop._accounts.values()
-                self.assertEqual(sum(line.unread for line in account.lines), 1)
+                self.assertEqual(sum(transport.unread for transport in account.transports), 1)
                 self.assertLessEqual(account.bytes, shop.WAITING_BYTES)
                 for identity in calls:
-                    self.assertGreater(len(deaf.answer_to(identity).text), weight)
+                    self.assertGreater(len(deaf.reply_to(identity).text), weight)
 
     def test_the_backlog_of_replies_is_limited(self) -> None:
         with Shop(self.path, "dgram") as shop, connect(self.path, timeout=PATIENCE) as polite:
@@ -948,13 +949,13 @@ class Hostile(Case):
                 shop.WINDOW = window
                 with connect(self.path, timeout=PATIENCE) as connection:
                     for _ in range(count):
-                        connection.line.send_text(b"nonsense")
-                        self.assertIn("error", getattr(connection.line.receive(), "value"))
+                        connection.transport.send_text(b"nonsense")
+                        self.assertIn("error", getattr(connection.transport.receive(), "value"))
                     self.assertEqual(connection.call("shop.echo", [1]).value, 1)
                     if window:
-                        connection.line.send_text(b"nonsense")
-                        self.assertIn("error", getattr(connection.line.receive(), "value"))
-                        self.assertIsNone(connection.line.receive())
+                        connection.transport.send_text(b"nonsense")
+                        self.assertIn("error", getattr(connection.transport.receive(), "value"))
+                        self.assertIsNone(connection.transport.receive())
 
     def test_a_connection_above_the_limit_is_refused_as_busy_and_closed(self) -> None:
         for limit in ("CONNECTIONS", "USER_CONNECTIONS"):
@@ -964,9 +965,9 @@ class Hostile(Case):
                     for connection in (first, second):
                         self.assertEqual(connection.call("shop.echo", [1]).value, 1)
                     with connect(self.path) as third:
-                        third.line.sock.settimeout(PATIENCE)
-                        self.assertEqual(getattr(third.line.receive(), "value")["error"]["code"], Fault.BUSY)
-                        self.assertIsNone(third.line.receive())
+                        third.transport.sock.settimeout(PATIENCE)
+                        self.assertEqual(getattr(third.transport.receive(), "value")["error"]["code"], Fault.BUSY)
+                        self.assertIsNone(third.transport.receive())
                     second.close()
                     first.call("shop.echo", [1])
                     with connect(self.path) as third:
@@ -982,17 +983,17 @@ class Hostile(Case):
             with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as polite:
                 shop.method("shop.open", lambda: open("/dev/null", "rb"))
                 calls = itertools.count(1)
-                really = getattr(Line, method)
+                really = getattr(Transport, method)
 
-                def fail(line: Line, *arguments: Any) -> Any:
+                def fail(transport: Transport, *arguments: Any) -> Any:
                     if threading.current_thread() is shop.loop and next(calls) == at:
                         raise OSError(error, os.strerror(error))
-                    return really(line, *arguments)
+                    return really(transport, *arguments)
 
                 ended: Any = None
                 lost = method == "_sendmsg" and error in gone
                 with connect(self.path, timeout=0.1 if lost else PATIENCE) as connection:
-                    with unittest.mock.patch.object(Line, method, fail):
+                    with unittest.mock.patch.object(Transport, method, fail):
                         try:
                             for _ in range(5):
                                 connection.call("shop.open").close()
@@ -1044,7 +1045,7 @@ class Forks(Case):
                 def child() -> None:
                     for call in (connection.call, connection.stream, connection.notify):
                         self.assertRaises(jsoncomm.Forked, call, "shop.echo", {"value": 1})
-                    self.assertRaises(jsoncomm.Forked, connection.answer_to, 1)
+                    self.assertRaises(jsoncomm.Forked, connection.reply_to, 1)
                     self.assertRaises(jsoncomm.Forked, next, items)
                     items.close()
                     connection.close()
@@ -1052,24 +1053,25 @@ class Forks(Case):
                         self.assertEqual([own.call("shop.echo", {"value": n}).value for n in range(60)], [*range(60)])
 
                 child_id = self.forked() or self.end(child)
-                answers = [connection.call("shop.echo", {"value": 100 + n}).value for n in range(60)]
-                self.assertEqual(answers, [*range(100, 160)])
+                replies = [connection.call("shop.echo", {"value": 100 + n}).value for n in range(60)]
+                self.assertEqual(replies, [*range(100, 160)])
                 self.join(child_id)
                 next(items)
                 items.close()
 
     def test_a_forked_child_that_closes_its_copy_of_a_server_leaves_the_server_unchanged(self) -> None:
         for kind in KINDS:
-            with self.subTest(kind), Server() as server, Line(socket.socket(socket.AF_UNIX, KINDS[kind])) as line:
+            client = socket.socket(socket.AF_UNIX, KINDS[kind])
+            with self.subTest(kind), Server() as server, Transport(client) as transport:
                 server.method("echo", lambda value: value)
                 server.bind(self.path, kind)
-                line.sock.connect(self.path)
+                transport.sock.connect(self.path)
                 if kind == "dgram":
-                    line.sock.bind("")
-                line.sock.settimeout(PATIENCE)
+                    transport.sock.bind("")
+                transport.sock.settimeout(PATIENCE)
                 call = {"jsonrpc": "2.0", "id": 1, "method": "echo", "params": [1]}
-                line.send(call)
-                while not select.select([line.sock], [], [], 0)[0]:
+                transport.send(call)
+                while not select.select([transport.sock], [], [], 0)[0]:
                     server.run_once(0.01)
 
                 def child() -> None:
@@ -1080,12 +1082,12 @@ class Forks(Case):
 
                 self.fork(child)
                 self.assertTrue(os.path.exists(self.path))
-                line.receive_text()
-                line.send({**call, "id": 2})
-                while not select.select([line.sock], [], [], 0)[0]:
+                transport.receive_text()
+                transport.send({**call, "id": 2})
+                while not select.select([transport.sock], [], [], 0)[0]:
                     server.run_once(0.01)
-                answer = line.receive()
-                self.assertEqual(answer and answer.value["id"], 2)
+                reply = transport.receive()
+                self.assertEqual(reply and reply.value["id"], 2)
 
     def test_a_child_forked_by_a_method_sends_no_replies(self) -> None:
         for kind in KINDS:
@@ -1095,13 +1097,13 @@ class Forks(Case):
                 def fork() -> int:
                     children.append(self.forked())
                     if not children[0]:
-                        raise ValueError("told to the log, and to nobody else")
+                        raise ValueError("for the log only")
                     return os.getpid()
 
                 server.method("fork", fork)
                 server.bind(self.path, kind)
                 with connect(self.path) as connection:
-                    identity = connection._begin("fork", None, math.inf, tell=False)
+                    identity = connection._begin("fork", None, math.inf, with_timeout=False)
                     logging.disable()
                     try:
                         with contextlib.suppress(jsoncomm.Forked):
@@ -1114,8 +1116,8 @@ class Forks(Case):
                     finally:
                         logging.disable(logging.NOTSET)
                     self.join(children[0])
-                    self.assertEqual(connection.answer_to(identity).value["result"], os.getpid())
-                    self.assertRaises(Deadline, connection.answer_to, identity, 0.05)
+                    self.assertEqual(connection.reply_to(identity).value["result"], os.getpid())
+                    self.assertRaises(Deadline, connection.reply_to, identity, 0.05)
 
 
 class Ends(Case):
@@ -1170,12 +1172,12 @@ class Ends(Case):
                 shop.method("shop.slow", slow)
                 with shop.held:
                     items = connection.stream("shop.slow")
-                    late = connection._begin("shop.echo", [1], float("inf"), tell=False)
+                    late = connection._begin("shop.echo", [1], float("inf"), with_timeout=False)
                     shop.method("shop.last", last)
                     connection.notify("shop.last")
-                    after = connection._begin("shop.echo", [1], float("inf"), tell=False)
-                self.assertEqual(connection.answer_to(late).value["result"], 1)
-                self.assertEqual(connection.answer_to(after).value["error"]["code"], Fault.SHUTTING_DOWN)
+                    after = connection._begin("shop.echo", [1], float("inf"), with_timeout=False)
+                self.assertEqual(connection.reply_to(late).value["result"], 1)
+                self.assertEqual(connection.reply_to(after).value["error"]["code"], Fault.SHUTTING_DOWN)
                 self.assertEqual(next(items).value, 1)
                 ends.set()
                 list(items)

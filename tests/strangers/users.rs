@@ -25,10 +25,10 @@ if kind == socket.SOCK_DGRAM:
     s.bind("")
 try:
     s.send(b'{"jsonrpc":"2.0","id":5,"method":"test.gate.who"}')
-    answer = s.recv(65536)
+    reply = s.recv(65536)
 except (BrokenPipeError, ConnectionResetError):
-    answer = s.recv(65536)
-print(answer.decode())"#;
+    reply = s.recv(65536)
+print(reply.decode())"#;
 
 /// Calls as this user, which may be root of a new user namespace; `None` where that is not permitted.
 fn ask(path: &Path, kind: Kind, user: u32, options: &[&str]) -> Option<Value> {

@@ -23,13 +23,13 @@ pub(crate) struct Message {
     kinds: Option<Vec<String>>,
     send: Datagram,
     ran: Vec<Value>,
-    answers: Vec<Answer>,
+    replies: Vec<Reply>,
 }
 
 /// One expected reply.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
-enum Answer {
+enum Reply {
     /// This JSON, with these descriptors.
     Text {
         text: String,
@@ -70,12 +70,12 @@ impl Vector for Message {
         let sent = self.send.descriptors("");
         let lent: Vec<_> = sent.iter().map(AsFd::as_fd).collect();
         send_raw(&socket, &self.send.bytes(), &lent).unwrap();
-        for answer in &self.answers {
-            answer.check(&mut socket);
+        for reply in &self.replies {
+            reply.check(&mut socket);
         }
 
         // There is no other reply: the next message is the reply to the next call.
-        let (end, answer, last) = if bare {
+        let (end, reply, last) = if bare {
             (
                 r#"{"Echo":{"text":"end"}}"#,
                 json!({"Echoed": {"text": "end"}}),
@@ -89,8 +89,8 @@ impl Vector for Message {
             )
         };
         send_raw(&socket, end.as_bytes(), &[]).unwrap();
-        let answered: WithFds<Value> = socket.receive().unwrap().0;
-        assert_eq!(answered.json, answer);
+        let received: WithFds<Value> = socket.receive().unwrap().0;
+        assert_eq!(received.json, reply);
         let (state, _) = server.stop();
         let mut all = self.ran.clone();
         all.push(ran(last, json!({"text": "end"})));
@@ -100,7 +100,7 @@ impl Vector for Message {
     }
 }
 
-impl Answer {
+impl Reply {
     /// Receives a reply and compares it.
     fn check(&self, socket: &mut Socket) {
         let came: WithFds<Value> = socket.receive().unwrap().0;

@@ -29,13 +29,13 @@ def call(kind: str, path: str) -> None:
     l, r = (make({"kind": "file", "text": text}) for text in "lr")
     null = make({"kind": "null"})
     with jsoncomm.connect(path) as connection:
-        assert connection.line.connected == (kind == "seqpacket")
+        assert connection.transport.connected == (kind == "seqpacket")
 
         def value(method: str, **arguments: object) -> object:
-            with connection.call(f"vectors.{method}", arguments) as answer:
-                named = answer.value if isinstance(answer.value, dict) else {}
-                fds = {name: content(answer.fd(name)) for name in ("file", "left", "right") if name in named}
-                return {**named, **fds} if named else answer.value
+            with connection.call(f"vectors.{method}", arguments) as reply:
+                named = reply.value if isinstance(reply.value, dict) else {}
+                fds = {name: content(reply.fd(name)) for name in ("file", "left", "right") if name in named}
+                return {**named, **fds} if named else reply.value
 
         assert value("nothing") is None
         assert value("echo", text="größe") == {"text": "größe"}
@@ -61,8 +61,8 @@ def call(kind: str, path: str) -> None:
             value("keep", file=r)
             raise AssertionError("it fails")
         except ServiceError as error:
-            with error.answer as answer:
-                assert content(answer.fd("Kept", "file")) == "r"
+            with error.reply as reply:
+                assert content(reply.fd("Kept", "file")) == "r"
         for method, code in (("crash", Fault.INTERNAL_ERROR), ("none", Fault.METHOD_NOT_FOUND)):
             try:
                 value(method)

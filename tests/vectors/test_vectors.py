@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "examples/python"))
 
 import jsoncomm
-from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Line, Message, Server, ServiceError
+from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Transport, Message, Server, ServiceError
 
 PATIENCE = 20.0  # seconds
 SEALS = {name: getattr(fcntl, f"F_SEAL_{name.upper()}") for name in ("shrink", "grow", "write", "seal")}
@@ -75,15 +75,15 @@ def content(fd: Fd) -> str:
     return kinds[stat.S_IFMT(found.st_mode)]
 
 
-def send_raw(line: Line, wish: dict[str, Any], identity: str = "") -> None:
+def send_raw(transport: Transport, wish: dict[str, Any], identity: str = "") -> None:
     """Sends the bytes as they are."""
     data = wish["text"].replace("ID", identity).encode() if "text" in wish else bytes.fromhex(wish["hex"])
     fds = [make(one, identity) for one in wish.get("descriptors", ())]
-    line._sendmsg(data, [fd.fileno() for fd in fds], None)
+    transport._sendmsg(data, [fd.fileno() for fd in fds], None)
 
 
-def receive(line: Line) -> Message:
-    message = line.receive()
+def receive(transport: Transport) -> Message:
+    message = transport.receive()
     assert message is not None, "the connection has ended"
     return message
 
@@ -230,17 +230,17 @@ class Servers(Case):
         loop.start()
         try:
             with jsoncomm.connect(path, kind, PATIENCE) as connection:
-                line = connection.line
-                line.sock.settimeout(PATIENCE)
-                send_raw(line, vector["send"])
-                for due in vector["answers"]:
-                    with receive(line) as answer:
-                        self.compare(answer, due)
-                # Nothing else was answered: the next answer is that to the next call.
+                transport = connection.transport
+                transport.sock.settimeout(PATIENCE)
+                send_raw(transport, vector["send"])
+                for due in vector["replies"]:
+                    with receive(transport) as reply:
+                        self.compare(reply, due)
+                # The server has sent nothing else: the next reply belongs to the next call.
                 end: Any = {"jsonrpc": "2.0", "id": "end", "method": "vectors.echo", "params": {"text": "end"}}
-                line.send({"Echo": {"text": "end"}} if bare else end)
+                transport.send({"Echo": {"text": "end"}} if bare else end)
                 last = {"jsonrpc": "2.0", "id": "end", "result": {"text": "end"}}
-                self.assertEqual(receive(line).value, {"Echoed": {"text": "end"}} if bare else last)
+                self.assertEqual(receive(transport).value, {"Echoed": {"text": "end"}} if bare else last)
         finally:
             server.stop()
             loop.join(PATIENCE)
@@ -249,16 +249,16 @@ class Servers(Case):
         self.assertEqual(service.ran, [*vector["ran"], end])
         self.assert_nothing_left()
 
-    def compare(self, answer: Message, due: dict[str, Any]) -> None:
+    def compare(self, reply: Message, due: dict[str, Any]) -> None:
         if "text" in due:
-            self.assertEqual(answer.value, json.loads(due["text"]))
+            self.assertEqual(reply.value, json.loads(due["text"]))
         else:
-            error = {"code": due["fault"], "message": answer.value["error"]["message"]}
+            error = {"code": due["fault"], "message": reply.value["error"]["message"]}
             if "field" in due:
                 error["data"] = {"field": due["field"]}
             self.assertIsInstance(error["message"], str)
-            self.assertEqual(answer.value, {"jsonrpc": "2.0", "id": due["id"], "error": error})
-        self.assertEqual([content(fd) for fd in answer.fds], due.get("descriptors", []))
+            self.assertEqual(reply.value, {"jsonrpc": "2.0", "id": due["id"], "error": error})
+        self.assertEqual([content(fd) for fd in reply.fds], due.get("descriptors", []))
 
     def test_calls(self) -> None:
         self.check_all("calls")
@@ -295,17 +295,17 @@ class Clients(Case):
         done: dict[str, Any] = {}
         try:
             if call["method"] != "count":
-                with connection.call(method, call["arguments"], timeout) as answer:
+                with connection.call(method, call["arguments"], timeout) as reply:
                     known = {"echo": ["text"], "open": ["len", "file"]}.get(call["method"])
-                    answer.value = {name: answer.value[name] for name in known} if known else answer.value
-                    return {"value": with_contents(answer, answer.value)}
+                    reply.value = {name: reply.value[name] for name in known} if known else reply.value
+                    return {"value": with_contents(reply, reply.value)}
             done["items"] = items
             with connection.stream(method, call["arguments"], timeout) as stream:
                 for item in stream:
                     items.append(item.value)
         except ServiceError as error:
-            with error.answer as answer:
-                done["error"] = with_contents(answer, error.data)
+            with error.reply as reply:
+                done["error"] = with_contents(reply, error.data)
         except Fault as fault:
             done["fault"] = fault.code
             if fault.field is not None:
@@ -318,10 +318,10 @@ class Clients(Case):
             done["closed"] = True
         return done
 
-    def next_call(self, line: Line, method: str) -> dict[str, Any]:
+    def next_call(self, transport: Transport, method: str) -> dict[str, Any]:
         """Receives the next call, of this method; a client may have sent the wish to cancel one before."""
         while True:
-            call: dict[str, Any] = receive(line).value
+            call: dict[str, Any] = receive(transport).value
             if call["method"] != "rpc.cancel":
                 self.assertEqual(call["method"], f"vectors.{method}")
                 return call
@@ -329,34 +329,34 @@ class Clients(Case):
     def check(self, kind: str, vector: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, KINDS[kind])
         theirs.settimeout(PATIENCE)
-        connection, line = jsoncomm.Connection(ours, PATIENCE), Line(theirs)
+        connection, transport = jsoncomm.Connection(ours, PATIENCE), Transport(theirs)
         made: list[dict[str, Any]] = []
         waits = 0.05 if "deadline" in vector["outcome"] else PATIENCE
         caller = threading.Thread(target=lambda: made.append(self.make(connection, vector["call"], waits)))
         caller.start()
         with connection:
             try:
-                call = self.next_call(line, vector["call"]["method"])
+                call = self.next_call(transport, vector["call"]["method"])
                 self.assertEqual(call["params"], vector["call"]["arguments"])
-                for answer in vector["answers"]:
-                    send_raw(line, answer, str(call["id"]))
+                for reply in vector["replies"]:
+                    send_raw(transport, reply, str(call["id"]))
                 if "closed" in vector["outcome"]:
-                    line.close()
+                    transport.close()
             finally:
                 caller.join(PATIENCE)
             self.assertEqual(made, [vector["outcome"]])
             if "closed" not in vector["outcome"]:  # the connection is as good as before
                 caller = threading.Thread(target=lambda: made.append(connection.call("vectors.echo").value))
                 caller.start()
-                call = self.next_call(line, "echo")
-                line.send({"jsonrpc": "2.0", "id": call["id"], "result": "end"})
+                call = self.next_call(transport, "echo")
+                transport.send({"jsonrpc": "2.0", "id": call["id"], "result": "end"})
                 caller.join(PATIENCE)
                 self.assertEqual(made[-1], "end")
-        line.close()
+        transport.close()
         self.assert_nothing_left()
 
     def test_answers(self) -> None:
-        for kind, vector in load("answers"):
+        for kind, vector in load("replies"):
             with self.subTest(f"{vector['name']} on {kind}"):
                 self.check(kind, vector)
 

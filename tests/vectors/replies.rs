@@ -22,7 +22,7 @@ pub(crate) struct Client {
     _says: String,
     kinds: Option<Vec<String>>,
     call: Made,
-    answers: Vec<Datagram>,
+    replies: Vec<Datagram>,
     outcome: Value,
 }
 
@@ -77,7 +77,7 @@ fn ended<T, E: Debug + Into<Failed>>(
     value: impl FnOnce(T) -> Value,
 ) -> Value {
     match result {
-        Ok(answer) => json!({"value": value(answer)}),
+        Ok(reply) => json!({"value": value(reply)}),
         Err(CallError::Service(error)) => match error.into() {
             Failed(Trouble::NotFound { path }) => json!({"error": {"NotFound": {"path": path}}}),
             Failed(Trouble::Kept { file }) => json!({"error": {"Kept": {"file": content(file)}}}),
@@ -133,9 +133,9 @@ impl Vector for Client {
             let call = next_call(&mut theirs, &self.call.method);
             assert_eq!(call["params"], self.call.arguments);
             let id = call["id"].to_string();
-            for answer in &self.answers {
-                let text = String::from_utf8(answer.bytes()).unwrap();
-                let made = answer.descriptors(&id);
+            for reply in &self.replies {
+                let text = String::from_utf8(reply.bytes()).unwrap();
+                let made = reply.descriptors(&id);
                 let lent: Vec<_> = made.iter().map(AsFd::as_fd).collect();
                 send_raw(&theirs, text.replace("ID", &id).as_bytes(), &lent).unwrap();
             }
@@ -150,8 +150,8 @@ impl Vector for Client {
             let client = VectorsClient::new(connection.with_timeout(PATIENCE));
             let caller = scope.spawn(move || client.echo("end").unwrap().text);
             let call = next_call(&mut theirs, "echo");
-            let answer = json!({"jsonrpc": "2.0", "id": call["id"], "result": {"text": "end"}});
-            send_raw(&theirs, answer.to_string().as_bytes(), &[]).unwrap();
+            let reply = json!({"jsonrpc": "2.0", "id": call["id"], "result": {"text": "end"}});
+            send_raw(&theirs, reply.to_string().as_bytes(), &[]).unwrap();
             assert_eq!(caller.join().unwrap(), "end");
         });
         drop(connection);
