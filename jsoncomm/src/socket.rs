@@ -439,7 +439,6 @@ impl Socket {
             SendAttempt::Sent => Ok(()),
             SendAttempt::Full => Err(Error::Deadline),
             SendAttempt::Exhausted(error) => Err(error.into()),
-            SendAttempt::Closed => Err(Error::Closed),
         }
     }
 
@@ -463,7 +462,6 @@ impl Socket {
         match self.transport.send(bytes, fds, to, Wait::Never)? {
             SendAttempt::Sent => Ok(SendStatus::Done),
             SendAttempt::Full | SendAttempt::Exhausted(_) => Ok(SendStatus::Full),
-            SendAttempt::Closed => Err(Error::Closed),
         }
     }
 

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
 use crate::sys::socket::{self as sys, Timeout};
 use crate::sys::wait::{self, WaitOutcome};
-use crate::sys::{OsResult, control, diag};
+use crate::sys::{OsResult, control};
 
 pub use crate::sys::socket::Kind;
-pub(crate) use connect::{DEADLINE, connect_any, connect_by, is_deserted};
+pub(crate) use connect::{DEADLINE, connect_any, connect_by};
 pub(crate) use inbox::{Inbox, reset_buffer};
 pub(crate) use receive::{Datagram, ReceiveOutcome};
 pub use send::SendStatus;
@@ -45,47 +45,27 @@ pub(crate) struct Transport {
     /// Longest text that travels in the datagram itself.
     inline_max: usize,
     pub(crate) bounds: Bounds,
-    /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call. Shared by clones.
-    timeouts: Arc<[KnownTimeout; 2]>,
+    /// `SO_RCVTIMEO` and `SO_SNDTIMEO` as last set, so that an unchanged one costs no system call: in nanoseconds, 0 is
+    /// none. Shared by clones. One thread at a time waits on a socket, so the order of accesses does not matter.
+    timeouts: Arc<[AtomicU64; 2]>,
     /// Whether a sender's pidfd is kept.
     pidfds: bool,
 }
 
-/// A timeout in nanoseconds; 0 is none. One thread at a time waits on a socket, so the order of accesses does not matter.
-#[derive(Debug, Default)]
-struct KnownTimeout(AtomicU64);
-
-impl KnownTimeout {
-    fn get(&self) -> Option<Duration> {
-        let nanos = self.0.load(Ordering::Relaxed);
-        (nanos != 0).then(|| Duration::from_nanos(nanos))
-    }
-
-    fn set(&self, timeout: Option<Duration>) {
-        // A timeout that does not fit is set again each time.
-        let nanos = timeout.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        self.0.store(nanos, Ordering::Relaxed);
-    }
-}
-
-/// Returns the longest text that travels in the datagram itself, with a send buffer of this size.
-fn inline_max(sndbuf: usize) -> usize {
-    sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX)
-}
-
-/// Returns the size of a send buffer for texts of this size.
-fn sndbuf_for(message: usize) -> usize {
-    message.min(DATAGRAM_MAX) + SNDBUF_OVERHEAD
+/// Raises the send buffer for texts of this size, if it can. Returns the longest one that then travels in the datagram
+/// itself.
+fn raise_inline_max(fd: BorrowedFd<'_>, message: usize) -> OsResult<usize> {
+    let sndbuf = sys::raise_sndbuf(fd, message.min(DATAGRAM_MAX) + SNDBUF_OVERHEAD)?;
+    Ok(sndbuf.saturating_sub(SNDBUF_OVERHEAD).min(DATAGRAM_MAX))
 }
 
 impl Transport {
     /// Takes over a socket of this kind and raises its send buffer to fit the largest message.
     pub(crate) fn new(fd: OwnedFd, kind: Kind, limits: &Limits) -> OsResult<Self> {
-        let sndbuf = sys::raise_sndbuf(fd.as_fd(), sndbuf_for(limits.message))?;
         Ok(Self {
+            inline_max: raise_inline_max(fd.as_fd(), limits.message)?,
             fd: Arc::new(fd),
             kind,
-            inline_max: inline_max(sndbuf),
             bounds: Bounds::from(limits),
             timeouts: Default::default(),
             pidfds: false,
@@ -96,21 +76,6 @@ impl Transport {
     /// returned early: a signal, a rounded socket timeout, or a descriptor that another process made non-blocking.
     pub(crate) fn wait(&self, what: wait::For, deadline: Option<Instant>) -> OsResult<WaitOutcome> {
         wait::poll(self.fd.as_fd(), what, deadline)
-    }
-
-    /// Waits for `what` or for [`PAUSE`], whichever ends first; [`TimedOut`](WaitOutcome::TimedOut) if `deadline` comes
-    /// before both. For attempts that no event announces.
-    pub(crate) fn wait_or_pause(
-        &self,
-        what: wait::For,
-        deadline: Option<Instant>,
-    ) -> OsResult<WaitOutcome> {
-        let pause = Instant::now() + PAUSE;
-        if deadline.is_some_and(|deadline| deadline < pause) {
-            return self.wait(what, deadline);
-        }
-        let _ = self.wait(what, Some(pause))?;
-        Ok(WaitOutcome::Ready)
     }
 
     /// Sets the socket's timeout for the next blocking call, unless the one that is set is close enough. Returns
@@ -132,16 +97,18 @@ impl Transport {
         if left == Some(Duration::ZERO) {
             return Ok(WaitOutcome::TimedOut);
         }
-        let unchanged = match (known.get(), left) {
-            (None, None) => true,
-            (Some(set), Some(left)) => set >= left && set - left < SLACK,
-            _ => false,
+        let set = Duration::from_nanos(known.load(Ordering::Relaxed));
+        let unchanged = match left {
+            None => set.is_zero(),
+            Some(left) => set >= left && set - left < SLACK,
         };
         if !unchanged {
             // In the middle of the slack, so that the next call, with a little more or less time left, fits too.
             let set = left.map(|left| left.saturating_add(SLACK / 2));
             sys::set_timeout(self.fd.as_fd(), which, set)?;
-            known.set(set);
+            // A timeout that does not fit is set again each time.
+            let nanos = set.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            known.store(nanos, Ordering::Relaxed);
         }
         Ok(WaitOutcome::Ready)
     }
@@ -158,18 +125,12 @@ impl Transport {
         self.pidfds = control::pass_pidfds(self.as_fd()).unwrap_or(false);
     }
 
-    /// Returns true if the connected peer is still open; `None` if the kernel does not report that.
-    pub(crate) fn has_peer(&self) -> Option<bool> {
-        diag::has_peer(self.as_fd()).ok()
-    }
-
     /// Sets the longest text, sent or received, in bytes, and raises the send buffer for it.
     pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.bounds.message = bytes;
         // Without room in the send buffer, large texts travel in a memfd.
-        if let Ok(sndbuf) = sys::raise_sndbuf(self.fd.as_fd(), sndbuf_for(bytes)) {
-            self.inline_max = inline_max(sndbuf);
-        }
+        let inline_max = raise_inline_max(self.as_fd(), bytes);
+        self.inline_max = inline_max.unwrap_or(self.inline_max);
     }
 
     /// Sets the deepest nesting, sent or received.

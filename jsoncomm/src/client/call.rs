@@ -1,16 +1,15 @@
 //! Making calls.
 
-use std::sync::MutexGuard;
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use serde::Serializer;
 
-use super::send::{Outgoing, SendOptions};
-use super::slot::{NoReply, Slot};
-use super::table::Table;
+use super::handle::Handle;
+use super::send::SendOptions;
 use super::{Connection, Items, PendingCall, Recovery, time_left};
 use crate::describe::{DISCOVER, Document};
-use crate::error::CallError;
+use crate::error::{CallError, Error};
 use crate::message::{Message, NoArguments, Pack, PackContent, Packer, Request};
 use crate::sys::wait;
 
@@ -76,9 +75,7 @@ impl Connection {
         };
         let shared = &*self.shared;
         let id = shared.next_id();
-        let call = shared
-            .encode(method, params, Some((id, timeout)))
-            .map_err(NoReply::not_sent)?;
+        let call = shared.encode(method, params, Some((id, timeout)))?;
         let options = SendOptions {
             nonblocking: false,
             ..self.send_options(deadline)
@@ -86,10 +83,10 @@ impl Connection {
         let mut table = match shared.send(call, options) {
             Ok(table) => table,
             // A server that rejects a connection sends the reason before it closes.
-            Err(NoReply::Closed) if !shared.lock().is_datagram() => shared.lock(),
-            Err(why) => return Err(why.not_sent()),
+            Err(Error::Closed) if !shared.lock().is_datagram() => shared.lock(),
+            Err(why) => return Err(why.into()),
         };
-        table.insert(id, Slot::default());
+        table.insert(id);
         shared.wait_for_reply(table, id, deadline)
     }
 
@@ -179,13 +176,9 @@ impl Connection {
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Result<PendingCall<T, E>, CallError<E>> {
-        let deadline = self.deadline();
-        let id = self.shared.next_id();
-        let call = self.shared.encode(method, params, Some((id, self.timeout)));
-        let mut table = self.send_encoded(call, deadline)?;
-        table.insert(id, Slot::default());
-        drop(table);
-        Ok(PendingCall::new(self.clone(), id, deadline))
+        let handle = self.send_call(method, params, false)?;
+        let types = PhantomData;
+        Ok(PendingCall { handle, types })
     }
 
     /// Sends a call whose reply comes in many parts; does not wait for the first.
@@ -204,23 +197,31 @@ impl Connection {
         method: &str,
         params: &(impl Pack + ?Sized),
     ) -> Result<Items<T, E>, CallError<E>> {
-        // The server is told no timeout: to it, that would be one for the whole stream.
-        let id = self.shared.next_id();
-        let call = self.shared.encode(method, params, Some((id, None)));
-        let mut table = self.send_encoded(call, self.deadline())?;
-        table.insert(id, Slot::streamed());
-        drop(table);
-        Ok(Items::new(self.clone(), id))
+        let handle = self.send_call(method, params, true)?;
+        let types = PhantomData;
+        Ok(Items { handle, types })
     }
 
-    /// Sends a call whose reply is not waited for. Returns with the table locked.
-    fn send_encoded<E>(
+    /// Sends a call whose reply is not waited for.
+    fn send_call(
         &self,
-        call: Result<Outgoing<'_>, NoReply>,
-        deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'_, Table>, CallError<E>> {
-        let sent = call.and_then(|call| self.shared.send(call, self.send_options(deadline)));
-        sent.map_err(NoReply::not_sent)
+        method: &str,
+        params: &(impl Pack + ?Sized),
+        streamed: bool,
+    ) -> Result<Handle, Error> {
+        let (id, deadline) = (self.shared.next_id(), self.deadline());
+        // The server of a stream is told no timeout: to it, that would be one for the whole stream.
+        let timeout = self.timeout.filter(|_| !streamed);
+        let call = self.shared.encode(method, params, Some((id, timeout)))?;
+        let mut table = self.shared.send(call, self.send_options(deadline))?;
+        table.insert(id).streamed = streamed;
+        drop(table);
+        Ok(Handle {
+            connection: self.clone(),
+            id,
+            deadline: deadline.filter(|_| !streamed),
+            done: false,
+        })
     }
 
     /// Returns how a call is sent whose reply is not waited for.
@@ -254,8 +255,9 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
-        let call = self.shared.encode(method, params, None);
-        self.send_encoded(call, self.deadline())?.notified = true;
+        let options = self.send_options(self.deadline());
+        let call = self.shared.encode(method, params, None)?;
+        self.shared.send(call, options)?.notified = true;
         Ok(())
     }
 

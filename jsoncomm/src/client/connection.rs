@@ -316,13 +316,13 @@ impl Connection {
 
     /// Sets the longest message in bytes, sent or received, for all clones; [`Limits::message`] by default.
     pub fn set_message_limit(&self, bytes: usize) {
-        self.configure(|table| table.change_transport(|transport| transport.set_limit(bytes)));
+        self.configure(|table| Arc::make_mut(&mut table.transport).set_limit(bytes));
     }
 
     /// Sets how deep the JSON of a message may nest, sent or received, for all clones; [`Limits::depth`] by default,
     /// whose bounds hold here too.
     pub fn set_depth_limit(&self, levels: usize) {
-        self.configure(|table| table.change_transport(|transport| transport.set_depth(levels)));
+        self.configure(|table| Arc::make_mut(&mut table.transport).set_depth(levels));
     }
 
     /// Sets for how long a call polls for its reply before its thread sleeps, for all clones; zero, the default, turns

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::slot::NoReply;
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
+use crate::sys::socket::{self, Probe};
 use crate::transport::{self, Kind, Transport};
 
 /// The address of a server, and its kind of socket; `None` is either.
@@ -32,33 +32,29 @@ impl Connector {
         }
     }
 
-    /// Connects to a server that has closed. [`NoReply::Closed`] means that none has replaced it.
-    pub(super) fn reconnect(
-        &self,
-        limits: &Limits,
-        deadline: Instant,
-    ) -> Result<Transport, NoReply> {
+    /// Connects to a server that has closed. [`Error::Closed`] means that none has replaced it.
+    pub(super) fn reconnect(&self, limits: &Limits, deadline: Instant) -> Result<Transport, Error> {
         use AddressProblem::{Missing, NobodyListens};
         match self.connect(limits, deadline) {
             Err(Error::Address {
                 problem: Missing | NobodyListens,
                 ..
-            }) => Err(NoReply::Closed),
-            other => Ok(other?),
+            }) => Err(Error::Closed),
+            other => other,
         }
     }
 
     /// Returns true if a datagram socket is at the address and no process has it open. False if the address does not
     /// exist: the server may have removed it and still reply, or this process may see other files by now.
     pub(super) fn server_is_gone(&self) -> bool {
-        transport::is_deserted(&self.address)
+        let to = self.address.resolve();
+        to.is_ok_and(|to| socket::probe(&to.name) == Ok(Probe::Dead))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::socket::{self, Kind};
     use std::os::fd::AsFd;
 
     fn connector_to(address: Address) -> Connector {

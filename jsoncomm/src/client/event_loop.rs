@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::Connection;
-use super::receive::Drained;
 use crate::error::Error;
 
 /// How soon an event loop tries again after it found another thread receiving: no event says when that thread stops.
@@ -68,11 +67,7 @@ impl Connection {
         // Deadlines hold even if receiving fails.
         let expired = self.shared.lock().expire(Instant::now());
         self.shared.notify_all(expired);
-        match drained? {
-            Drained::More => Ok(true),
-            Drained::Empty => Ok(false),
-            Drained::Closed => Err(Error::Closed),
-        }
+        drained
     }
 
     /// Returns when to call [`run_once`](Connection::run_once) even if nothing is readable; never waits.

@@ -6,56 +6,79 @@ use std::time::Instant;
 
 use super::Connection;
 use super::notify::Listener;
-use super::slot::{Entry, NoReply};
+use super::slot::Entry;
 use crate::error::Error;
 
 /// A call in flight.
 pub(super) struct Handle {
     pub(super) connection: Connection,
     pub(super) id: u64,
+    /// The deadline of a call with one reply.
+    pub(super) deadline: Option<Instant>,
     /// The last reply has been given out or belongs to a callback, or the call has been cancelled.
     pub(super) done: bool,
 }
 
 impl Handle {
-    pub(super) fn new(connection: Connection, id: u64) -> Self {
-        Self {
-            connection,
-            id,
-            done: false,
+    /// Returns an error if no reply can be taken: another process made the call, or it is over.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.connection.shared.check_process()?;
+        if self.done {
+            return Err(Error::Closed);
         }
+        Ok(())
+    }
+
+    /// Takes the next entry if it has come, or the error if the deadline has passed; never waits.
+    pub(super) fn try_next(&self) -> Option<Entry> {
+        if let Err(error) = self.check() {
+            return Some(Err(error));
+        }
+        let shared = &*self.connection.shared;
+        let drain = || {
+            let drained = shared.drain();
+            shared.pop(self.id).or(drained.err().map(Err))
+        };
+        let expire = || self.has_expired().then_some(Err(Error::Deadline));
+        shared.pop(self.id).or_else(drain).or_else(expire)
     }
 
     /// Takes the next entry, or registers the task to be woken when there is one or at the deadline.
-    pub(super) fn poll(&self, cx: &Context<'_>, deadline: Option<Instant>) -> Poll<Entry> {
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Entry> {
+        self.check()?;
         let shared = &*self.connection.shared;
-        if let Err(error) = shared.check_process() {
-            return Poll::Ready(Err(error.into()));
-        }
         let listener = Listener::Task(cx.waker().clone());
         let mut table = shared.lock();
         if let Some(entry) = table.pop(self.id) {
             return Poll::Ready(entry);
         }
-        let replaced = table.listen(self.id, listener, deadline);
+        let replaced = table.listen(self.id, listener, self.deadline);
         drop(table);
         drop(replaced);
-        let why = if deadline.is_some_and(|at| at <= Instant::now()) {
-            NoReply::TimedOut
+        if self.has_expired() {
+            Poll::Ready(Err(Error::Deadline))
         } else if shared.is_driven() {
-            return Poll::Pending;
+            Poll::Pending
         } else {
-            NoReply::Failed(Error::NotDriven)
-        };
-        shared.cancel(self.id);
-        Poll::Ready(Err(why))
+            Poll::Ready(Err(Error::NotDriven))
+        }
+    }
+
+    fn has_expired(&self) -> bool {
+        self.deadline.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Notes that the last reply has been given out. Cancels the call if it is still in flight.
+    pub(super) fn end(&mut self) {
+        self.done = true;
+        self.connection.shared.cancel(self.id);
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         if !self.done {
-            self.connection.shared.cancel(self.id);
+            self.end();
         }
     }
 }

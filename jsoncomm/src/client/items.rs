@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::Connection;
 use super::handle::Handle;
 use super::reply::read_item;
-use super::slot::{Entry, NoReply};
-use crate::error::{CallError, caught};
+use super::slot::Entry;
+use crate::error::{CallError, Error, caught};
 use crate::message::Message;
 
 /// The items of a stream, as they come: what a stub returns for a method that returns a [`Stream`](crate::Stream).
@@ -71,8 +70,8 @@ use crate::message::Message;
 /// ```
 #[must_use = "dropping it ends the stream"]
 pub struct Items<T, E = Infallible> {
-    handle: Handle,
-    types: PhantomData<fn() -> (T, E)>,
+    pub(super) handle: Handle,
+    pub(super) types: PhantomData<fn() -> (T, E)>,
 }
 
 impl<T, E> fmt::Debug for Items<T, E> {
@@ -84,13 +83,6 @@ impl<T, E> fmt::Debug for Items<T, E> {
 }
 
 impl<T, E> Items<T, E> {
-    pub(super) fn new(connection: Connection, id: u64) -> Self {
-        Self {
-            handle: Handle::new(connection, id),
-            types: PhantomData,
-        }
-    }
-
     /// Sets how long [`next`](Iterator::next) waits for each item.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.handle.connection.timeout = Some(timeout);
@@ -112,20 +104,8 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.handle.done {
             return None;
         }
-        let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
-        if let Err(error) = shared.check_process() {
-            return self.read(Err(error.into()));
-        }
-        let mut entry = shared.pop(id);
-        if entry.is_none() {
-            let drained = shared.drain();
-            entry = shared.pop(id);
-            if let (None, Err(error)) = (&entry, drained) {
-                shared.cancel(id);
-                entry = Some(Err(error.into()));
-            }
-        }
-        self.read(entry?)
+        let entry = self.handle.try_next()?;
+        self.read(entry)
     }
 
     /// Polls for the next item in a task, on any runtime; `None` after the last.
@@ -137,7 +117,7 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.handle.done {
             return Poll::Ready(None);
         }
-        self.handle.poll(cx, None).map(|entry| self.read(entry))
+        self.handle.poll(cx).map(|entry| self.read(entry))
     }
 
     /// Has a callback called with each item, and with `None` after the last, by the thread that receives it; does not
@@ -184,9 +164,8 @@ impl<T: Message, E: Message> Items<T, E> {
     fn read(&mut self, entry: Entry) -> Option<Result<T, CallError<E>>> {
         let (item, ended) = read_item(entry);
         if ended {
-            self.handle.connection.shared.cancel(self.handle.id);
+            self.handle.end();
         }
-        self.handle.done = ended;
         item
     }
 }
@@ -200,12 +179,9 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
         }
         let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
         let entry = match shared.wait_for_any(&[id], self.handle.connection.deadline()) {
-            Ok(_) => shared.pop(id).unwrap_or(Err(NoReply::Closed)),
-            Err(NoReply::TimedOut) => return Some(Err(CallError::Deadline)),
-            Err(why) => {
-                shared.cancel(id);
-                Err(why)
-            }
+            Ok(_) => shared.pop(id).unwrap_or(Err(Error::Closed)),
+            Err(Error::Deadline) => return Some(Err(CallError::Deadline)),
+            Err(why) => Err(why),
         };
         self.read(entry)
     }

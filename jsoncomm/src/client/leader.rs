@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::notify::Listener;
 use super::reply::{BufferedReply, Target, target};
-use super::slot::NoReply;
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use super::time_left;
+use crate::error::Error;
 use crate::sys::OsError;
 use crate::sys::control::Wait;
 use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
@@ -18,14 +18,6 @@ use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 const REMAINING_MAX: usize = 1024;
-
-/// Until when a leader receives.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Until {
-    /// It does not wait.
-    Now,
-    Deadline(Option<Instant>),
-}
 
 /// The right to receive for all. It is handed over when dropped, also by a panic.
 pub(super) struct Leadership<'s>(&'s Shared);
@@ -74,14 +66,6 @@ impl<'s> Leader<'s> {
         let inbox = self.inbox;
         self.leadership
             .hand_over(|table| recycle(&mut table.inboxes, inbox));
-    }
-
-    #[inline]
-    pub(super) fn receive(&mut self, until: Until) -> Result<ReceiveOutcome, OsError> {
-        match until {
-            Until::Now => self.try_receive(),
-            Until::Deadline(deadline) => self.receive_by(deadline),
-        }
     }
 
     pub(super) fn try_receive(&mut self) -> Result<ReceiveOutcome, OsError> {
@@ -202,7 +186,7 @@ impl Shared {
         mut table: MutexGuard<'s, Table>,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<Option<Leader<'s>>, NoReply> {
+    ) -> Result<Option<Leader<'s>>, Error> {
         match self.try_lead(&mut table) {
             Some(leader) => Ok(Some(leader)),
             None => self.follow(table, ids, deadline),
@@ -215,7 +199,7 @@ impl Shared {
         mut table: MutexGuard<'s, Table>,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<Option<Leader<'s>>, NoReply> {
+    ) -> Result<Option<Leader<'s>>, Error> {
         let follower = Arc::new(Condvar::new());
         let listen = |id: &u64| table.listen(*id, Listener::Thread(Arc::clone(&follower)), None);
         let replaced: Vec<_> = ids.iter().filter_map(listen).collect();
@@ -235,7 +219,7 @@ impl Shared {
             let left = time_left(deadline).unwrap_or(Duration::MAX);
             if ready || left.is_zero() {
                 table.remove_follower(&follower);
-                return ready.then_some(None).ok_or(NoReply::TimedOut);
+                return ready.then_some(None).ok_or(Error::Deadline);
             }
             let waited = follower.wait_timeout(table, left);
             table = waited.unwrap_or_else(PoisonError::into_inner).0;

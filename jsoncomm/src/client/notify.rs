@@ -75,7 +75,7 @@ impl Shared {
         mut function: impl FnMut(Entry) + Send + 'static,
     ) {
         if let Err(error) = self.check_process() {
-            return function(Err(error.into()));
+            return function(Err(error));
         }
         let function = Mutex::new(Box::new(function) as Box<_>);
         let callback = Arc::new(Callback { id, function });

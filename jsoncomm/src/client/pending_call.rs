@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::Connection;
 use super::handle::Handle;
-use super::slot::{Entry, NoReply};
-use crate::error::CallError;
+use super::reply::read_reply;
+use super::slot::Entry;
+use crate::error::{CallError, Error};
 use crate::message::Message;
 
 /// A call in flight, started by [`Connection::start`] or by a stub's `start()`.
@@ -41,9 +41,8 @@ use crate::message::Message;
 /// ```
 #[must_use = "dropping it cancels the call"]
 pub struct PendingCall<T, E = Infallible> {
-    handle: Handle,
-    deadline: Option<Instant>,
-    types: PhantomData<fn() -> (T, E)>,
+    pub(super) handle: Handle,
+    pub(super) types: PhantomData<fn() -> (T, E)>,
 }
 
 impl<T, E> fmt::Debug for PendingCall<T, E> {
@@ -54,16 +53,6 @@ impl<T, E> fmt::Debug for PendingCall<T, E> {
     }
 }
 
-impl<T, E> PendingCall<T, E> {
-    pub(super) fn new(connection: Connection, id: u64, deadline: Option<Instant>) -> Self {
-        Self {
-            handle: Handle::new(connection, id),
-            deadline,
-            types: PhantomData,
-        }
-    }
-}
-
 impl<T: Message, E: Message> PendingCall<T, E> {
     /// Waits for the reply, until the deadline.
     ///
@@ -71,18 +60,15 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     ///
     /// Those of [`Connection::call`]; [`CallError::Closed`] if the reply has been given out.
     pub fn wait(mut self) -> Result<T, CallError<E>> {
-        if self.handle.done {
-            return Err(CallError::Closed);
-        }
-        let shared = &*self.handle.connection.shared;
-        shared.check_process().map_err(CallError::from_error)?;
+        self.handle.check().map_err(CallError::from_error)?;
         self.handle.done = true;
+        let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
         let mut table = shared.lock();
-        if let Some(entry) = table.pop(self.handle.id) {
+        if let Some(entry) = table.pop(id) {
             drop(table);
-            return read(entry);
+            return read_reply(entry);
         }
-        shared.wait_for_reply(table, self.handle.id, self.deadline)
+        shared.wait_for_reply(table, id, self.handle.deadline)
     }
 
     /// Returns the reply if it has come, or [`CallError::Deadline`] once the deadline has passed; never waits.
@@ -108,20 +94,7 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
-        if self.handle.done {
-            return Some(Err(CallError::Closed));
-        }
-        let shared = &*self.handle.connection.shared;
-        if let Err(error) = shared.check_process() {
-            return Some(Err(CallError::from_error(error)));
-        }
-        let reply = shared.try_reply(self.handle.id).or_else(|| {
-            self.deadline.filter(|at| *at <= Instant::now())?;
-            shared.cancel(self.handle.id);
-            Some(Err(CallError::Deadline))
-        });
-        self.handle.done = reply.is_some();
-        reply
+        self.handle.try_next().map(|entry| self.finish(entry))
     }
 
     /// Has a callback called with the reply, by the thread that receives it; does not wait.
@@ -153,16 +126,16 @@ impl<T: Message, E: Message> PendingCall<T, E> {
         }
         let shared = &*self.handle.connection.shared;
         let mut callback = Some(callback);
-        shared.set_callback(self.handle.id, self.deadline, move |entry| {
+        shared.set_callback(self.handle.id, self.handle.deadline, move |entry| {
             if let Some(callback) = callback.take() {
-                callback(read(entry));
+                callback(read_reply(entry));
             }
         });
     }
 
     /// Returns the deadline that the call was started with; `None` if it has none.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.handle.deadline
     }
 
     /// Waits for the first reply to any of `calls`, removes that call, and returns its index and the reply.
@@ -195,16 +168,13 @@ impl<T: Message, E: Message> PendingCall<T, E> {
         let ids: Vec<u64> = calls.iter().map(|call| call.handle.id).collect();
         let deadlines = calls.iter().enumerate();
         let earliest = deadlines
-            .filter_map(|(index, call)| Some((call.deadline?, index)))
+            .filter_map(|(index, call)| Some((call.handle.deadline?, index)))
             .min();
         let index = match shared.wait_for_any(&ids, earliest.map(|(at, _)| at)) {
             Ok(index) => index,
             // Its deadline has passed, so it does not wait.
-            Err(NoReply::TimedOut) => earliest.map_or(0, |(_, index)| index),
-            Err(why) => {
-                drop(calls.remove(0));
-                return Some((0, Err(why.into())));
-            }
+            Err(Error::Deadline) => earliest.map_or(0, |(_, index)| index),
+            Err(why) => return Some((0, calls.remove(0).finish(Err(why)))),
         };
         Some((index, calls.remove(index).wait()))
     }
@@ -227,6 +197,11 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     /// ```
     pub fn wait_all(calls: impl IntoIterator<Item = Self>) -> Vec<Result<T, CallError<E>>> {
         calls.into_iter().map(Self::wait).collect()
+    }
+
+    fn finish(&mut self, entry: Entry) -> Result<T, CallError<E>> {
+        self.handle.end();
+        read_reply(entry)
     }
 }
 
@@ -282,16 +257,6 @@ impl<T: Message, E: Message> Future for PendingCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.handle.done {
-            return Poll::Ready(Err(CallError::Closed));
-        }
-        self.handle.poll(cx, self.deadline).map(|entry| {
-            self.handle.done = true;
-            read(entry)
-        })
+        self.handle.poll(cx).map(|entry| self.finish(entry))
     }
-}
-
-fn read<T: Message, E: Message>(entry: Entry) -> Result<T, CallError<E>> {
-    entry?.read()
 }

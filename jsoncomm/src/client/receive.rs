@@ -6,10 +6,9 @@
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::leader::{Leader, Until};
+use super::leader::Leader;
 use super::notify::Listener;
-use super::reply::{BufferedReply, Parts, open_reply, read};
-use super::slot::NoReply;
+use super::reply::{Parts, open_reply, read, read_reply};
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use crate::error::{CallError, Error};
 use crate::message::Message;
@@ -18,17 +17,6 @@ use crate::transport::{Datagram, ReceiveOutcome};
 
 /// How many datagrams are received in a row without waiting: as many as in one turn of a server.
 const TURN: usize = 32;
-
-/// How a drain of the socket ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Drained {
-    /// There may be more to receive.
-    More,
-    /// Nothing is left, or another thread receives it.
-    Empty,
-    /// The server has closed: all calls have ended.
-    Closed,
-}
 
 impl Shared {
     /// Waits for the reply to a call that has been sent. The call is over afterwards.
@@ -40,7 +28,7 @@ impl Shared {
     ) -> Result<T, CallError<E>> {
         loop {
             let received = match self.lead_or_follow(table, &[id], deadline) {
-                Ok(Some(leader)) => self.receive_reply(leader, id, Until::Deadline(deadline)),
+                Ok(Some(leader)) => self.receive_reply(leader, id, deadline),
                 Ok(None) => Ok(None),
                 Err(why) => Err(why),
             };
@@ -49,42 +37,15 @@ impl Shared {
                 Ok(None) => {}
                 Err(why) => {
                     self.cancel(id);
-                    return Err(why.into());
+                    return Err(CallError::from_error(why));
                 }
             }
             table = self.lock();
             if let Some(entry) = table.pop(id) {
                 drop(table);
-                return entry?.read();
+                return read_reply(entry);
             }
         }
-    }
-
-    /// Returns the reply to a call if it has come; never waits. The call is over then.
-    pub(super) fn try_reply<T: Message, E: Message>(
-        &self,
-        id: u64,
-    ) -> Option<Result<T, CallError<E>>> {
-        for _ in 0..TURN {
-            let mut table = self.lock();
-            if let Some(entry) = table.pop(id) {
-                drop(table);
-                return Some(entry.map_err(CallError::from).and_then(BufferedReply::read));
-            }
-            let leader = self.try_lead(&mut table)?;
-            drop(table);
-            match self.receive_reply(leader, id, Until::Now) {
-                Ok(Some(reply)) => return Some(reply),
-                Ok(None) => {}
-                Err(NoReply::TimedOut) if self.check_if_due() => {}
-                Err(NoReply::TimedOut) => break,
-                Err(why) => {
-                    self.cancel(id);
-                    return Some(Err(why.into()));
-                }
-            }
-        }
-        None
     }
 
     /// Receives for all until the reply to this call has come, which is decoded where it was received, without a copy.
@@ -92,10 +53,10 @@ impl Shared {
         &self,
         mut leader: Leader<'_>,
         id: u64,
-        until: Until,
-    ) -> Result<Option<Result<T, CallError<E>>>, NoReply> {
+        deadline: Option<Instant>,
+    ) -> Result<Option<Result<T, CallError<E>>>, Error> {
         loop {
-            let datagram = match leader.receive(until) {
+            let datagram = match leader.receive_by(deadline) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 other => return self.stop_receiving(leader, other).map(|()| None),
             };
@@ -132,14 +93,14 @@ impl Shared {
         &self,
         leader: Leader<'_>,
         received: Result<ReceiveOutcome, OsError>,
-    ) -> Result<(), NoReply> {
+    ) -> Result<(), Error> {
         if let Ok(ReceiveOutcome::Closed) = received {
             self.close(leader);
             return Ok(());
         }
         leader.leave();
         received?;
-        Err(NoReply::TimedOut)
+        Err(Error::Deadline)
     }
 
     /// Stores a datagram in the slot of its call and notifies the listener there. Returns the leader, unless it had to
@@ -171,7 +132,7 @@ impl Shared {
         &self,
         ids: &[u64],
         deadline: Option<Instant>,
-    ) -> Result<usize, NoReply> {
+    ) -> Result<usize, Error> {
         self.check_process()?;
         loop {
             let table = self.lock();
@@ -204,13 +165,14 @@ impl Shared {
         leader
     }
 
-    /// Receives what has come, for one turn at most; never waits.
-    pub(super) fn drain(&self) -> Result<Drained, Error> {
+    /// Receives what has come, for one turn at most; never waits. Returns true if there may be more, and false also if another
+    /// thread receives. [`Error::Closed`] means that the server has closed; all calls have ended.
+    pub(super) fn drain(&self) -> Result<bool, Error> {
         let mut leader = None;
         let mut gone = false;
         for _ in 0..TURN {
             let Some(mut leading) = leader.take().or_else(|| self.lead_drain()) else {
-                return Ok(Drained::Empty);
+                return Ok(false);
             };
             match leading.try_receive() {
                 Ok(ReceiveOutcome::Datagram(datagram)) => {
@@ -220,14 +182,14 @@ impl Shared {
                     gone = self.server_is_due_and_gone(&leading.transport);
                     if !gone {
                         leading.leave();
-                        return Ok(Drained::Empty);
+                        return Ok(false);
                     }
                     // It may have replied just before it closed.
                     leader = Some(leading);
                 }
                 Ok(ReceiveOutcome::Closed | ReceiveOutcome::Empty) => {
                     self.close(leading);
-                    return Ok(Drained::Closed);
+                    return Err(Error::Closed);
                 }
                 failed @ (Ok(ReceiveOutcome::Exhausted) | Err(_)) => {
                     leading.leave();
@@ -236,7 +198,7 @@ impl Shared {
                     table.next_check = Some(Instant::now() + CHECK_INTERVAL);
                     table.drain_failed = true;
                     failed?;
-                    return Ok(Drained::Empty);
+                    return Ok(false);
                 }
             }
         }
@@ -247,7 +209,7 @@ impl Shared {
         if gone {
             self.lock().next_check = Some(Instant::now());
         }
-        Ok(Drained::More)
+        Ok(true)
     }
 
     /// Ends all calls, since no reply will come, and notifies their listeners.

@@ -66,11 +66,6 @@ impl BufferedReply {
         self.more == Some(false) && self.damage.is_none()
     }
 
-    /// Decodes the reply to a call that has one.
-    pub(super) fn read<T: Message, E: Message>(self) -> Result<T, CallError<E>> {
-        self.read_as(Parts::One)
-    }
-
     fn read_as<T: Message, E: Message>(self, parts: Parts) -> Result<T, CallError<E>> {
         if let Some(damage) = self.damage {
             return Err(CallError::Io(damage));
@@ -83,6 +78,12 @@ impl BufferedReply {
             }
         }
     }
+}
+
+/// Decodes the entry of a call that has one reply.
+pub(super) fn read_reply<T: Message, E: Message>(entry: Entry) -> Result<T, CallError<E>> {
+    let reply = entry.map_err(CallError::from_error)?;
+    reply.read_as(Parts::One)
 }
 
 /// Decodes a reply, or a part of one, that came by no socket.
@@ -107,7 +108,7 @@ pub(super) fn read_item<T: Message, E: Message>(
 ) -> (Option<Result<T, CallError<E>>>, bool) {
     let reply = match entry {
         Ok(reply) => reply,
-        Err(why) => return (Some(Err(why.into())), true),
+        Err(why) => return (Some(Err(CallError::from_error(why))), true),
     };
     if !reply.is_last() {
         let item = reply.read_as(Parts::Many);

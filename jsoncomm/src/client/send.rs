@@ -3,8 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::receive::Drained;
-use super::slot::{NoReply, Slot};
+use super::slot::Slot;
 use super::table::{Shared, Table, recycle};
 use crate::envelope;
 use crate::error::Error;
@@ -49,7 +48,7 @@ impl Shared {
         method: &str,
         params: &'a (impl Pack + ?Sized),
         reply: Option<(u64, Option<Duration>)>,
-    ) -> Result<Outgoing<'a>, NoReply> {
+    ) -> Result<Outgoing<'a>, Error> {
         self.check_process()?;
         let mut table = self.lock();
         let mut text = table.buffers.pop().unwrap_or_default();
@@ -74,7 +73,7 @@ impl Shared {
         &self,
         call: Outgoing<'_>,
         options: SendOptions,
-    ) -> Result<MutexGuard<'_, Table>, NoReply> {
+    ) -> Result<MutexGuard<'_, Table>, Error> {
         let (mut table, mut reconnect) = (self.lock(), options.reconnect);
         loop {
             table.send_cancels();
@@ -85,18 +84,17 @@ impl Shared {
                     return Ok(locked);
                 }
                 // Nothing was sent, so nothing is repeated.
-                Ok(SendAttempt::Closed) if reconnect => {
+                Err(Error::Closed) if reconnect => {
                     reconnect = false;
                     self.reconnect(locked, options.deadline)?
                 }
-                Ok(SendAttempt::Closed) => return Err(NoReply::Closed),
-                Ok(_) if options.nonblocking => return Err(NoReply::Full),
+                Ok(_) if options.nonblocking => return Err(Error::Full),
                 // No call of this connection can end the shortage.
                 Ok(SendAttempt::Exhausted(error)) if locked.calls.is_empty() => {
                     return Err(error.into());
                 }
                 Ok(tried) => self.wait_for_room(locked, &tried, options.deadline)?,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
         }
     }
@@ -118,9 +116,7 @@ impl Shared {
                 let drained = self.drain();
                 table = self.lock();
                 match drained {
-                    Ok(Drained::More) => table.next_drain = None,
-                    Ok(Drained::Empty) => table.next_drain = Some(now + DRAIN_INTERVAL),
-                    Ok(Drained::Closed) => return (table, Ok(SendAttempt::Closed)),
+                    Ok(more) => table.next_drain = (!more).then(|| now + DRAIN_INTERVAL),
                     Err(error) => return (table, Err(error)),
                 }
             }
@@ -139,9 +135,9 @@ impl Shared {
         mut table: MutexGuard<'s, Table>,
         tried: &SendAttempt,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, NoReply> {
+    ) -> Result<MutexGuard<'s, Table>, Error> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return Err(NoReply::TimedOut);
+            return Err(Error::Deadline);
         }
         let short = matches!(tried, SendAttempt::Exhausted(_));
         // The queue of a datagram server is full whenever it is busy, so replies stay in the socket for a while. If that
@@ -175,9 +171,7 @@ impl Shared {
         let waited = transport.wait(what, until);
         if let Some(leader) = leader {
             leader.leave();
-            if self.drain()? == Drained::Closed {
-                return Err(NoReply::Closed);
-            }
+            self.drain()?;
         }
         let mut table = self.lock();
         if waited? == WaitOutcome::TimedOut && postpones {
@@ -192,19 +186,19 @@ impl Shared {
         &'s self,
         table: MutexGuard<'s, Table>,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'s, Table>, NoReply> {
+    ) -> Result<MutexGuard<'s, Table>, Error> {
         let old = Arc::clone(&table.transport);
         drop(table);
         // What the server sent before it closed is still a reply.
         self.lock().next_check = Some(Instant::now());
-        while self.drain().is_ok_and(|drained| drained == Drained::More) {
+        while let Ok(true) = self.drain() {
             if deadline.is_some_and(|at| at <= Instant::now()) {
-                return Err(NoReply::TimedOut);
+                return Err(Error::Deadline);
             }
         }
         // From here on no other thread receives from the old socket.
         let Some(leader) = self.lead_or_follow(self.lock(), &[], deadline)? else {
-            return Err(NoReply::TimedOut);
+            return Err(Error::Deadline);
         };
         let table = self.lock();
         if !Arc::ptr_eq(&table.transport, &old) {
@@ -221,7 +215,7 @@ impl Shared {
             ..Limits::default()
         };
         let by = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
-        let transport = connector.ok_or(NoReply::Closed)?.reconnect(&limits, by)?;
+        let transport = connector.ok_or(Error::Closed)?.reconnect(&limits, by)?;
         let mut table = self.lock();
         table.transport = Arc::new(transport.replacing(&old)?);
         // None of them has been sent to this server.
@@ -272,12 +266,12 @@ mod tests {
         let (near, far) = sys::socketpair(kind).unwrap();
         let transport = |fd| Transport::new(fd, kind, &Limits::default()).unwrap();
         let shared = Shared::new(transport(near), None, 1);
-        shared.lock().insert(0, Slot::default());
+        shared.lock().insert(0);
         (shared, transport(far))
     }
 
     /// Sends a call; waits so long for room.
-    fn send(shared: &Shared, time: Duration) -> Result<(), NoReply> {
+    fn send(shared: &Shared, time: Duration) -> Result<(), Error> {
         let reply = Some((shared.next_id(), None));
         let call = shared.encode("a.b", &(1,), reply).unwrap();
         let options = SendOptions {
@@ -299,7 +293,7 @@ mod tests {
                     inject::begin(Some(Plan { call, times, errno }));
                     let pauses = 5;
                     let error = send(&shared, PAUSE * pauses).unwrap_err();
-                    assert!(matches!(error, NoReply::TimedOut), "{error:?}");
+                    assert!(matches!(error, Error::Deadline), "{error:?}");
                     let attempts = inject::counts()[call];
                     assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
                     inject::begin(None);
@@ -320,7 +314,7 @@ mod tests {
         inject::begin(Some(Plan { call, times, errno }));
         let pauses = 5;
         let error = send(&shared, PAUSE * pauses).unwrap_err();
-        assert!(matches!(error, NoReply::TimedOut), "{error:?}");
+        assert!(matches!(error, Error::Deadline), "{error:?}");
         let attempts = inject::counts()[call];
         assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
         inject::end();
@@ -393,7 +387,7 @@ mod tests {
             inject::begin(None);
             let pauses = 5;
             let error = send(&shared, PAUSE * pauses).unwrap_err();
-            assert!(matches!(error, NoReply::TimedOut), "{error:?}");
+            assert!(matches!(error, Error::Deadline), "{error:?}");
             let attempts = inject::counts()["sendto"];
             assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
         }

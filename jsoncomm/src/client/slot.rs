@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::notify::Listener;
 use super::reply::BufferedReply;
-use crate::error::{CallError, Error};
+use crate::error::Error;
 use crate::fds::FDS_MAX;
 
 /// A call in flight. It has a slot from when it was sent until its last reply has been taken, or it is cancelled.
@@ -27,62 +27,13 @@ pub(super) struct Slot {
 }
 
 /// A reply, or why no more will come.
-pub(super) type Entry = Result<BufferedReply, NoReply>;
-
-/// Why a call has no reply, or no more.
-#[derive(Debug)]
-pub(super) enum NoReply {
-    /// The server has closed.
-    Closed,
-    TimedOut,
-    /// There is no room: to send without waiting, or for another part in the slot.
-    Full,
-    Failed(Error),
-}
-
-impl<E: Into<Error>> From<E> for NoReply {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-/// For a call that was sent.
-impl<E> From<NoReply> for CallError<E> {
-    fn from(why: NoReply) -> Self {
-        match why {
-            NoReply::Closed => Self::Closed,
-            NoReply::TimedOut => Self::Deadline,
-            NoReply::Full => Self::Io(Error::Full),
-            NoReply::Failed(error) => Self::Io(error),
-        }
-    }
-}
-
-impl NoReply {
-    /// Makes the error of a call that was not sent.
-    pub(super) fn not_sent<E>(self) -> CallError<E> {
-        CallError::NotSent(match self {
-            Self::Closed => return CallError::Closed,
-            Self::TimedOut => Error::Deadline,
-            Self::Full => Error::Full,
-            Self::Failed(error) => error,
-        })
-    }
-}
+pub(super) type Entry = Result<BufferedReply, Error>;
 
 impl Slot {
-    /// Makes the slot of a call whose reply comes in many parts; that of any other is the default.
-    pub(super) fn streamed() -> Self {
-        Self {
-            streamed: true,
-            ..Self::default()
-        }
-    }
-
     /// Stores a reply. One always fits; of a reply in many parts, up to 1024 with `budget` bytes and [`FDS_MAX`]
     /// descriptors do.
     ///
-    /// Returns a reply that it does not store: the call has ended before, or it ends now with [`NoReply::Full`].
+    /// Returns a reply that it does not store: the call has ended before, or it ends now with [`Error::Full`].
     pub(super) fn store(
         &mut self,
         reply: BufferedReply,
@@ -97,7 +48,7 @@ impl Slot {
         let fds = self.fds + reply.fds.len();
         let fits = self.entries.len() < COUNT && bytes <= budget && fds <= FDS_MAX;
         if !(fits || self.entries.is_empty()) {
-            self.end(NoReply::Full);
+            self.end(Error::Full);
             return Err(reply);
         }
         (self.bytes, self.fds) = (bytes, fds);
@@ -110,7 +61,7 @@ impl Slot {
     }
 
     /// Stores why no more replies will come, unless the last has been stored.
-    pub(super) fn end(&mut self, why: NoReply) {
+    pub(super) fn end(&mut self, why: Error) {
         if !std::mem::replace(&mut self.ended, true) {
             self.entries.push_back(Err(why));
         }
@@ -163,15 +114,22 @@ mod tests {
         }
     }
 
+    fn streamed() -> Slot {
+        Slot {
+            streamed: true,
+            ..Slot::default()
+        }
+    }
+
     /// How many such parts are stored before there is no room.
     fn capacity(length: usize, fds: usize) -> usize {
-        let mut slot = Slot::streamed();
+        let mut slot = streamed();
         let count = (0..)
             .find(|_| slot.store(reply(length, fds), 1000).is_err())
             .unwrap();
         let entries = std::iter::from_fn(|| slot.pop());
         let ends: Vec<_> = entries.filter_map(Result::err).collect();
-        assert!(matches!(&ends[..], [NoReply::Full]));
+        assert!(matches!(&ends[..], [Error::Full]));
         count
     }
 
@@ -188,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_part_that_is_taken_makes_room_for_another() {
-        let mut slot = Slot::streamed();
+        let mut slot = streamed();
         for _ in 0..10 {
             assert!(slot.store(reply(1000, 253), 1000).is_ok());
             assert!(slot.pop().unwrap().is_ok());

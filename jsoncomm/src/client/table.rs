@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::connector::Connector;
 use super::notify::Listener;
 use super::reply::{BufferedReply, Target};
-use super::slot::{Entry, NoReply, Slot};
+use super::slot::{Entry, Slot};
 use crate::busy_poll::BusyPoll;
 use crate::envelope;
 use crate::error::Error;
@@ -88,6 +88,7 @@ impl Shared {
 
 /// The calls in flight, and what sending and receiving need.
 pub(super) struct Table {
+    /// The socket and its settings. A thread that is receiving uses the old ones until it has received.
     pub(super) transport: Arc<Transport>,
     pub(super) calls: HashMap<u64, Slot, BuildHasherDefault<IdHasher>>,
     /// Calls that are cancelled and whose server has not been told yet.
@@ -166,11 +167,6 @@ impl Table {
         }
     }
 
-    /// Changes settings of the socket. A thread that is receiving uses the old ones until it has received.
-    pub(super) fn change_transport(&mut self, change: impl FnOnce(&mut Transport)) {
-        change(Arc::make_mut(&mut self.transport));
-    }
-
     pub(super) fn is_datagram(&self) -> bool {
         self.transport.kind == Kind::Datagram
     }
@@ -182,11 +178,11 @@ impl Table {
     }
 
     /// Adds a call that has been sent.
-    pub(super) fn insert(&mut self, id: u64, slot: Slot) {
-        self.calls.insert(id, slot);
+    pub(super) fn insert(&mut self, id: u64) -> &mut Slot {
         if self.is_datagram() && self.next_check.is_none() {
             self.next_check = Some(Instant::now() + CHECK_INTERVAL);
         }
+        self.calls.entry(id).or_default()
     }
 
     /// Takes the oldest entry of a call. A call that has ended is removed with its last entry.
@@ -270,7 +266,7 @@ impl Table {
     pub(super) fn end_all(&mut self) -> Vec<Listener> {
         let mut listeners = Vec::new();
         for slot in self.calls.values_mut().filter(|slot| slot.is_open()) {
-            slot.end(NoReply::Closed);
+            slot.end(Error::Closed);
             listeners.extend(slot.take_listener());
         }
         // The followers that remain wait for no call but to lead, and are chosen in turn.
@@ -293,7 +289,7 @@ impl Table {
             }
             slot.deadline = None;
             if matches!(slot.listener, Some(Listener::Callback(_))) && slot.is_open() {
-                slot.end(NoReply::TimedOut);
+                slot.end(Error::Deadline);
                 self.to_cancel.push(*id);
             }
             listeners.extend(slot.take_listener());

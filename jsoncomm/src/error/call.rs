@@ -110,19 +110,14 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for CallError<E> {
 /// ```
 impl<E> From<Error> for CallError<E> {
     fn from(error: Error) -> Self {
-        Self::not_sent(error)
-    }
-}
-
-impl<E> CallError<E> {
-    /// Converts an error of sending a call.
-    pub(crate) fn not_sent(error: Error) -> Self {
         match error {
             Error::Closed => Self::Closed,
             other => Self::NotSent(other),
         }
     }
+}
 
+impl<E> CallError<E> {
     /// Converts an error of receiving a reply.
     pub(crate) fn from_error(error: Error) -> Self {
         match error {

@@ -111,7 +111,7 @@ impl ReplySocket {
                 Attempt::Waits(WaitsFor::Room)
             }
             Ok(None) => Attempt::Waits(WaitsFor::InFlight),
-            Ok(Some(SendAttempt::Closed)) => Attempt::Lost(UndeliveredReason::Disconnected),
+            Err(Error::Closed) => Attempt::Lost(UndeliveredReason::Disconnected),
             Err(error) if freighted || !fds.is_empty() => Attempt::Unsendable(error),
             // Any error about plain text is about the peer.
             Err(_) => Attempt::Lost(UndeliveredReason::Disconnected),

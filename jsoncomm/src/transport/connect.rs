@@ -1,6 +1,5 @@
 //! Connecting a transport to an address.
 
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -32,15 +31,6 @@ pub(crate) fn connect_any(
         problem => return Err(address.error(problem)),
     }
     connect_by(address, Kind::Datagram, limits, deadline)
-}
-
-/// Returns true if the address is that of a datagram socket which no process has open any more.
-pub(crate) fn is_deserted(address: &Address) -> bool {
-    let (Ok(fd), Ok(to)) = (sys::socket(Kind::Datagram), address.resolve()) else {
-        return false;
-    };
-    let connected = sys::connect(fd.as_fd(), &to.name);
-    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Connects a new socket. Waits until `deadline` while the listener's backlog is full. A datagram socket is also bound to

@@ -207,9 +207,7 @@ impl Transport {
             }
             match self.receive(inbox, Wait::Socket)? {
                 ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => {
-                    if self.wait(wait::For::Reading, deadline)? == WaitOutcome::TimedOut {
-                        return Ok(ReceiveOutcome::Empty);
-                    }
+                    let _ = self.wait(wait::For::Reading, deadline)?;
                 }
                 outcome => return Ok(outcome),
             }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::inbox::BUFFER_KEPT;
-use super::{MEMFD_MARKER, Transport};
+use super::{MEMFD_MARKER, PAUSE, Transport};
 use crate::error::{EncodeError, Error};
 use crate::fds::FDS_MAX;
 use crate::sys::control::Wait;
@@ -34,8 +34,6 @@ pub(crate) enum SendAttempt {
     Full,
     /// The kernel is short of memory or descriptors; no event reports when to try again.
     Exhausted(OsError),
-    /// The peer has closed, or there is none.
-    Closed,
 }
 
 /// One message to send: its text and what goes with it.
@@ -100,13 +98,13 @@ impl Transport {
             }
             // The send timed out or was interrupted, or another process made the descriptor non-blocking. A socket that
             // is not connected always polls as writable, so only a pause helps.
-            let waited = match to {
-                None => self.wait(wait::For::Writing, deadline)?,
-                Some(_) => self.wait_or_pause(wait::For::Nothing, deadline)?,
+            let _ = if to.is_none() {
+                self.wait(wait::For::Writing, deadline)?
+            } else {
+                let pause = Instant::now() + PAUSE;
+                let until = deadline.map_or(pause, |at| at.min(pause));
+                self.wait(wait::For::Nothing, Some(until))?
             };
-            if waited == WaitOutcome::TimedOut {
-                return Ok(SendAttempt::Full);
-            }
         }
     }
 
@@ -202,7 +200,7 @@ fn outcome_of(error: OsError) -> Result<SendAttempt, Error> {
     match error.class() {
         ErrorClass::WouldBlock | ErrorClass::Interrupted => Ok(SendAttempt::Full),
         ErrorClass::Exhausted => Ok(SendAttempt::Exhausted(error)),
-        ErrorClass::Closed => Ok(SendAttempt::Closed),
+        ErrorClass::Closed => Err(Error::Closed),
         ErrorClass::TooLong | ErrorClass::Other => Err(error.into()),
     }
 }
