@@ -25,7 +25,6 @@ mod object;
 mod write;
 
 use std::borrow::Cow;
-use std::fmt;
 
 use crate::error::{DecodeError, Fault};
 use crate::fds::Fds;
@@ -69,9 +68,9 @@ enum Body<'t> {
 pub(crate) struct Envelope<'t> {
     members: ObjectReader<'t>,
     version: Option<bool>,
-    id: Option<Id<'t>>,
+    /// `Some(None)` is `null`: a fault about a message whose id could not be read.
+    id: Option<Option<Id<'t>>>,
     /// The id is `null`: a fault about a message whose id could not be read.
-    null_id: bool,
     method: Option<Cow<'t, str>>,
     timeout: Option<u64>,
     more: Option<bool>,
@@ -80,16 +79,6 @@ pub(crate) struct Envelope<'t> {
     unknown: Vec<Cow<'t, str>>,
     /// Limit of nesting, for all of the text.
     depth: Depth,
-}
-
-/// Prints nothing of the body.
-impl fmt::Debug for Envelope<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Envelope")
-            .field("id", &self.id)
-            .field("method", &self.method)
-            .finish_non_exhaustive()
-    }
 }
 
 impl<'t> Envelope<'t> {
@@ -109,7 +98,6 @@ impl<'t> Envelope<'t> {
             members,
             version: usual.then_some(true),
             id: None,
-            null_id: false,
             method: None,
             timeout: None,
             more: None,
@@ -130,7 +118,7 @@ impl<'t> Envelope<'t> {
     fn walk_as_usual(&mut self) -> bool {
         let members = &mut self.members;
         let id = members.usual(",\"id\":", Cursor::unsigned);
-        self.id = id.map(Id::Number);
+        self.id = id.map(|id| Some(Id::Number(id)));
         let method = members.usual(",\"method\":", Cursor::string);
         self.method = method.map(Cow::Borrowed);
         let (name, part) = match (id, method) {
@@ -153,7 +141,7 @@ impl<'t> Envelope<'t> {
             self.timeout = self.members.usual(",\"timeout\":", Cursor::unsigned);
         }
         let ends = self.members.at.rest() == "}";
-        if ends && self.version == Some(true) && !self.null_id && self.unknown.is_empty() {
+        if ends && self.version == Some(true) && !self.has_null_id() && self.unknown.is_empty() {
             Ok(())
         } else {
             self.walk_on()
@@ -182,9 +170,7 @@ impl<'t> Envelope<'t> {
             self.check_alone(part, &name)?;
             let is_known = match part {
                 Part::Params => self.method.is_some(),
-                Part::Result | Part::Error => {
-                    (self.id.is_some() || self.null_id) && self.method.is_none()
-                }
+                Part::Result | Part::Error => self.id.is_some() && self.method.is_none(),
             };
             if is_known {
                 self.body = Body::Here(part);
@@ -196,7 +182,7 @@ impl<'t> Envelope<'t> {
             Err(invalid(reason))
         } else if self.version != Some(true) {
             Err(invalid("jsonrpc is not \"2.0\""))
-        } else if self.null_id && self.method.is_some() {
+        } else if self.has_null_id() && self.method.is_some() {
             Err(invalid(BAD_ID))
         } else if self.method.is_some() && matches!(self.part(), Some(Part::Result | Part::Error)) {
             // Or a server would take it for a call, and a client for its response.
@@ -214,7 +200,16 @@ impl<'t> Envelope<'t> {
                 let version = members.string(&name)?;
                 once(&mut self.version, version == "2.0", &name)
             }
-            "id" => self.read_id(),
+            "id" => {
+                let id = match members.at.unsigned() {
+                    Some(number) => Some(Id::Number(number)),
+                    None => match members.raw()? {
+                        "null" => None,
+                        text => Some(Id::from_json(text).ok_or_else(|| invalid(BAD_ID))?),
+                    },
+                };
+                once(&mut self.id, id, &name)
+            }
             "method" => {
                 let method = members.string(&name)?;
                 once(&mut self.method, method, &name)
@@ -238,25 +233,6 @@ impl<'t> Envelope<'t> {
             }
         }
     }
-
-    fn read_id(&mut self) -> Result<(), Fault> {
-        let (id, is_null) = match self.members.at.unsigned() {
-            Some(number) => (Some(Id::Number(number)), false),
-            None => {
-                let text = self.members.raw()?;
-                (Id::from_json(text), text == "null")
-            }
-        };
-        if self.id.is_some() || self.null_id {
-            return Err(invalid("id is repeated"));
-        }
-        (self.id, self.null_id) = (id, is_null);
-        if self.id.is_none() && !is_null {
-            return Err(invalid(BAD_ID));
-        }
-        Ok(())
-    }
-
     /// Refuses a second member that carries a message.
     fn check_alone(&self, part: Part, name: &str) -> Result<(), Fault> {
         let reason = match (self.part(), part) {
@@ -287,12 +263,12 @@ impl<'t> Envelope<'t> {
 
     /// Returns the id, if it has been read. Known only after [`decode`](Self::decode).
     pub(crate) fn id(&self) -> Option<&Id<'t>> {
-        self.id.as_ref()
+        self.id.as_ref()?.as_ref()
     }
 
     /// Returns true if the id is `null`, as in a fault about a message whose id could not be read.
     pub(crate) fn has_null_id(&self) -> bool {
-        self.null_id
+        matches!(self.id, Some(None))
     }
 
     /// Returns the member that is the body, if there is one.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::Fault;
 use crate::peer::Peer;
 use crate::sys::control::Credentials;
+use crate::sys::opaque_debug;
 
 /// Why a reply was not delivered.
 ///
@@ -317,11 +318,7 @@ impl Observer {
     }
 }
 
-impl fmt::Debug for Observer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observer").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Observer);
 
 #[cfg(test)]
 mod tests {

@@ -63,7 +63,6 @@ mod source;
 mod stats;
 mod stop;
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -76,13 +75,14 @@ use crate::queue::PendingReplies;
 use crate::reactor::{Cause, Key, Pollable, Reactor, Trigger};
 use crate::service::ServerContext;
 use crate::socket::{self, Listener};
+use crate::sys::opaque_debug;
 use crate::sys::{limit, socket as sys};
 use crate::transport::{Inbox, Kind, Transport};
 
 pub use crate::service::{Service, TestCall};
 use connected::Connected;
+use control::{Changes, Driven, Timer, Watched};
 pub use control::{Control, ServerHandle, Token};
-use control::{Driven, Timer, Watched};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
 use lingering::Lingering;
@@ -152,6 +152,7 @@ pub struct Server<S> {
     turns: Vec<(Key, Cause)>,
     /// The connections to other servers that this loop drives.
     driven: Vec<Key>,
+    changes: Arc<Changes<S>>,
     /// What callbacks get.
     control: Control<S>,
     /// The server has been asked to stop.
@@ -160,16 +161,7 @@ pub struct Server<S> {
     stopping: Option<Instant>,
 }
 
-/// Omits the sources and buffers: replies may hold secrets.
-impl<S> fmt::Debug for Server<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("limits", &self.context.limits)
-            .field("counts", &self.context.counts)
-            .field("stopping", &self.stopping)
-            .finish_non_exhaustive()
-    }
-}
+opaque_debug!(Server<S>);
 
 /// What the loop watches.
 enum Source<S> {
@@ -230,6 +222,7 @@ impl<S> Server<S> {
         let (reactor, wake) = Reactor::new()?;
         let limits = limits.within(limit::descriptor_limit());
         let pending = Arc::new(PendingReplies::new(wake, &limits));
+        let changes = Arc::default();
         Ok(Self {
             reactor,
             context: ServerContext::new(limits, Arc::clone(&pending)),
@@ -238,9 +231,10 @@ impl<S> Server<S> {
             turns: Vec::new(),
             driven: Vec::new(),
             control: Control {
-                handle: ServerHandle::new(pending),
+                handle: ServerHandle::new(pending, Arc::downgrade(&changes)),
                 remove: false,
             },
+            changes,
             stop: false,
             stopping: None,
         })
@@ -459,7 +453,6 @@ impl<S> Drop for Server<S> {
             return;
         }
         self.context.pending.close();
-        self.control.handle.close();
         // Connections do not linger: nothing would close them later.
         self.context.stopping = true;
         for key in self.reactor.keys() {

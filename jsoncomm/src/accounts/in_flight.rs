@@ -39,19 +39,14 @@ impl InFlight {
         Self { order, sent: None }
     }
 
-    /// Charges what `socket` is about to send. `None` if it would exceed the account's budget. If nothing is in flight,
+    /// Charges what the socket is about to send. `None` if it would exceed the account's budget. If nothing is in flight,
     /// anything fits.
-    pub(crate) fn try_charge(
-        &self,
-        account: &Arc<Account>,
-        socket: &Arc<OwnedFd>,
-        cost: Cost,
-    ) -> Option<Charge> {
+    pub(crate) fn try_charge(&self, account: &Arc<Account>, cost: Cost) -> Option<Charge> {
         if let Some(charge) = account.try_charge_one(cost) {
             return Some(charge);
         }
         if let Some(sent) = &self.sent {
-            sent.update(socket);
+            sent.update();
         }
         let charge = account.try_charge_one(cost);
         charge.or_else(|| account.update_all().then(|| account.try_charge_one(cost))?)
@@ -72,11 +67,11 @@ impl InFlight {
     }
 
     /// Asks the kernel how many descriptors and bytes in memfds are unread at most.
-    pub(crate) fn unread(&self, socket: &Arc<OwnedFd>) -> (usize, usize) {
+    pub(crate) fn unread(&self) -> (usize, usize) {
         let Some(sent) = &self.sent else {
             return (0, 0);
         };
-        sent.update(socket);
+        sent.update();
         let charges = lock(&sent.charges);
         let sum = |resource| charges.iter().map(|charge| charge.cost.get(resource)).sum();
         (sum(Resource::FdsInFlight), sum(Resource::BytesInFlight))
@@ -94,13 +89,11 @@ pub(super) struct Sent {
 
 impl Sent {
     /// Asks the kernel how much is unread, and drops the charges of messages that have been read.
-    fn update(&self, socket: &OwnedFd) {
+    fn update(&self) {
         let mut charges = lock(&self.charges);
-        if charges.is_empty() {
-            return;
-        }
+        let socket = self.socket.upgrade().filter(|_| !charges.is_empty());
         // If that fails, everything may be unread.
-        let Ok(bytes) = unread(socket.as_fd()) else {
+        let Some(Ok(bytes)) = socket.map(|socket| unread(socket.as_fd())) else {
             return;
         };
         // At most so many. Not all of them have descriptors.
@@ -155,9 +148,7 @@ impl Account {
         }
         senders.updated = Some(now);
         for sent in senders.sent.iter().filter_map(Weak::upgrade) {
-            if let Some(socket) = sent.socket.upgrade() {
-                sent.update(&socket);
-            }
+            sent.update();
         }
         true
     }
@@ -190,7 +181,7 @@ mod tests {
         /// Sends so many descriptors, unless the budget is exceeded. Returns true if they were sent.
         fn send(&mut self, account: &Arc<Account>, fds: usize) -> bool {
             let cost = Cost::in_flight(fds, 0);
-            let charge = self.in_flight.try_charge(account, &self.near, cost);
+            let charge = self.in_flight.try_charge(account, cost);
             let fds = vec![self.far.as_fd(); fds];
             charge.is_some_and(|charge| {
                 sendmsg(self.near.as_fd(), b"x", &fds, None, Wait::Never).unwrap();
@@ -204,7 +195,7 @@ mod tests {
         }
 
         fn fds(&self) -> usize {
-            self.in_flight.unread(&self.near).0
+            self.in_flight.unread().0
         }
     }
 

@@ -2,11 +2,10 @@
 //!
 //! The loop does not poll: the closing thread reports the sources that may go on, and wakes it.
 
-use std::fmt;
 use std::sync::{Mutex, OnceLock};
 
-use crate::sys::lock;
 use crate::sys::process::Origin;
+use crate::sys::{lock, opaque_debug};
 
 /// Wakes the loop and makes it take the resumed sources.
 type Wake = Box<dyn Fn() + Send + Sync>;
@@ -78,11 +77,7 @@ impl Waiters {
     }
 }
 
-impl fmt::Debug for Resumed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resumed").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Resumed);
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ fn params(text: &str) -> Result<(Option<Id<'_>>, String, u64), Fault> {
         Ok((text[..length].to_owned(), length))
     })?;
     let timeout = envelope.timeout().unwrap_or(0);
-    Ok((envelope.id, value.map_err(Fault::from)?, timeout))
+    Ok((envelope.id.flatten(), value.map_err(Fault::from)?, timeout))
 }
 
 #[test]
@@ -129,7 +129,9 @@ fn an_invalid_request_is_an_error_with_the_reason() {
             "{text}"
         );
     }
-    let invalid = Envelope::open(b"{\"id\":\"\xff\"}", Depth::MAX).unwrap_err();
+    let invalid = Envelope::open(b"{\"id\":\"\xff\"}", Depth::MAX)
+        .err()
+        .unwrap();
     assert_eq!(invalid.code, Fault::PARSE_ERROR);
 }
 

@@ -5,7 +5,6 @@
 //! after the mutex is released.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,8 +14,8 @@ use crate::accounts::{Account, Charge, Cost};
 use crate::envelope::Id;
 use crate::error::caught;
 use crate::limits::{Bounds, Limits};
-use crate::sys::lock;
 use crate::sys::process::Origin;
+use crate::sys::{lock, opaque_debug};
 
 /// An encoded reply that waits for the loop to send it.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ type OnCancel = Box<dyn FnOnce() + Send>;
 
 /// A call that outlives its handler.
 struct DeferredCall {
-    route: ReplyRoute,
+    /// The caller's own id.
     id: Option<Id<'static>>,
     on_cancel: Option<OnCancel>,
     _charge: Charge,
@@ -65,9 +64,8 @@ struct State {
     posts: Vec<PostedReply>,
     last_id: u64,
     current: Option<CurrentCall>,
-    deferred: HashMap<DeferredId, DeferredCall>,
-    /// The calls of each caller, oldest first, with the caller's own ids.
-    callers: HashMap<ReplyRoute, BTreeMap<DeferredId, Option<Id<'static>>>>,
+    /// The deferred calls of each caller, oldest first. No caller without any.
+    callers: HashMap<ReplyRoute, BTreeMap<DeferredId, DeferredCall>>,
     losses: Losses,
     /// The server has been dropped.
     closed: bool,
@@ -80,10 +78,10 @@ impl State {
     }
 
     /// The callback of a call; `None` if the call is no longer wanted.
-    fn on_cancel(&mut self, id: DeferredId) -> Option<&mut Option<OnCancel>> {
+    fn on_cancel(&mut self, route: &ReplyRoute, id: DeferredId) -> Option<&mut Option<OnCancel>> {
         match &mut self.current {
             Some(call) if call.id == id => Some(&mut call.on_cancel),
-            _ => Some(&mut self.deferred.get_mut(&id)?.on_cancel),
+            _ => Some(&mut self.callers.get_mut(route)?.get_mut(&id)?.on_cancel),
         }
     }
 }
@@ -261,18 +259,14 @@ impl PendingReplies {
             // Drops the callback after the lock.
             replied => return drop((state, replied)),
         };
-        let id = id.map(|id| id.clone().into_owned());
-        let route = caller.route();
-        let calls = state.callers.entry(route.clone()).or_default();
-        calls.insert(call.id, id.clone());
         let deferred = DeferredCall {
-            route,
-            id,
+            id: id.map(|id| id.clone().into_owned()),
             on_cancel: call.on_cancel,
             _charge: caller.account.charge(Cost::DEFERRED),
         };
-        state.deferred.insert(call.id, deferred);
-        self.publish_count(&state);
+        let calls = state.callers.entry(caller.route()).or_default();
+        calls.insert(call.id, deferred);
+        self.deferred.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Ends handling a call that failed. Returns true if it has not been replied to; it cannot be any more.
@@ -282,15 +276,14 @@ impl PendingReplies {
     }
 
     /// Returns true unless the call was cancelled or its caller disconnected.
-    pub(crate) fn is_wanted(&self, id: DeferredId) -> bool {
-        let mut state = lock(&self.state);
-        state.current(id).is_some() || state.deferred.contains_key(&id)
+    pub(crate) fn is_wanted(&self, route: &ReplyRoute, id: DeferredId) -> bool {
+        lock(&self.state).on_cancel(route, id).is_some()
     }
 
     /// Sets the callback for when the call is cancelled or its caller disconnects. Runs it at once if that has happened.
-    pub(crate) fn on_cancel(&self, id: DeferredId, callback: OnCancel) {
+    pub(crate) fn on_cancel(&self, route: &ReplyRoute, id: DeferredId, callback: OnCancel) {
         let mut state = lock(&self.state);
-        let Some(on_cancel) = state.on_cancel(id) else {
+        let Some(on_cancel) = state.on_cancel(route, id) else {
             drop(state);
             return run_callback(callback);
         };
@@ -302,14 +295,19 @@ impl PendingReplies {
     /// Ends a call, and posts its reply if the call is still wanted. Returns whether it is.
     ///
     /// Both happen in one step: a server that shuts down ends once no call is deferred and no reply is posted.
-    pub(crate) fn complete(&self, id: DeferredId, reply: Option<PostedReply>) -> bool {
+    pub(crate) fn complete(
+        &self,
+        route: &ReplyRoute,
+        id: DeferredId,
+        reply: Option<PostedReply>,
+    ) -> bool {
         let mut state = lock(&self.state);
         let mut removed = None;
         let wanted = if let Some(call) = state.current(id) {
             call.replied = true;
             true
         } else {
-            removed = self.remove(&mut state, id);
+            removed = self.remove(&mut state, route, id);
             removed.is_some()
         };
         let wake = wanted && reply.is_some_and(|reply| self.push(&mut state, reply));
@@ -326,15 +324,18 @@ impl PendingReplies {
     }
 
     /// Removes a deferred call.
-    fn remove(&self, state: &mut State, id: DeferredId) -> Option<DeferredCall> {
-        let call = state.deferred.remove(&id)?;
-        self.publish_count(state);
-        if let Some(calls) = state.callers.get_mut(&call.route) {
-            calls.remove(&id);
-            if calls.is_empty() {
-                state.callers.remove(&call.route);
-            }
+    fn remove(
+        &self,
+        state: &mut State,
+        route: &ReplyRoute,
+        id: DeferredId,
+    ) -> Option<DeferredCall> {
+        let calls = state.callers.get_mut(route)?;
+        let call = calls.remove(&id)?;
+        if calls.is_empty() {
+            state.callers.remove(route);
         }
+        self.deferred.fetch_sub(1, Ordering::Relaxed);
         Some(call)
     }
 
@@ -342,10 +343,10 @@ impl PendingReplies {
     pub(crate) fn cancel(&self, route: &ReplyRoute, id: &Id<'_>) -> bool {
         let mut state = lock(&self.state);
         let mut calls = state.callers.get(route).into_iter().flatten().rev();
-        let Some((&id, _)) = calls.find(|(_, own)| own.as_ref() == Some(id)) else {
+        let Some((&id, _)) = calls.find(|(_, call)| call.id.as_ref() == Some(id)) else {
             return false;
         };
-        let call = self.remove(&mut state, id);
+        let call = self.remove(&mut state, route, id);
         drop(state);
         let callback = call.and_then(|call| call.on_cancel);
         callback.into_iter().for_each(run_callback);
@@ -357,15 +358,10 @@ impl PendingReplies {
         if self.deferred() == 0 {
             return;
         }
-        let mut state = lock(&self.state);
-        let calls = state.callers.remove(route).unwrap_or_default();
-        let callbacks: Vec<_> = calls
-            .into_keys()
-            .filter_map(|id| state.deferred.remove(&id)?.on_cancel)
-            .collect();
-        self.publish_count(&state);
-        drop(state);
-        callbacks.into_iter().for_each(run_callback);
+        let calls = lock(&self.state).callers.remove(route).unwrap_or_default();
+        self.deferred.fetch_sub(calls.len(), Ordering::Relaxed);
+        let callbacks = calls.into_values().filter_map(|call| call.on_cancel);
+        callbacks.for_each(run_callback);
     }
 
     /// Cancels all calls that came through the source `key` of the loop.
@@ -380,29 +376,25 @@ impl PendingReplies {
         self.deferred.load(Ordering::Relaxed)
     }
 
-    /// Makes the number of deferred calls known, after the map has changed.
-    fn publish_count(&self, state: &State) {
-        self.deferred.store(state.deferred.len(), Ordering::Relaxed);
-    }
-
     /// Returns true if a call is deferred, or a reply waits for the loop.
     pub(crate) fn is_busy(&self) -> bool {
         let state = lock(&self.state);
-        !state.posts.is_empty() || !state.deferred.is_empty()
+        !state.posts.is_empty() || !state.callers.is_empty()
     }
 
     /// Cancels all deferred calls. Returns their routes and ids.
     pub(crate) fn cancel_all(&self) -> Vec<(ReplyRoute, Option<Id<'static>>)> {
-        let mut state = lock(&self.state);
-        state.callers.clear();
-        let calls = std::mem::take(&mut state.deferred);
-        self.publish_count(&state);
-        drop(state);
-        let cancel = |call: DeferredCall| {
+        let callers = std::mem::take(&mut lock(&self.state).callers);
+        let calls = callers.into_iter().flat_map(|(route, calls)| {
+            let calls = calls.into_values();
+            calls.map(move |call| (route.clone(), call))
+        });
+        let cancel = |(route, call): (ReplyRoute, DeferredCall)| {
+            self.deferred.fetch_sub(1, Ordering::Relaxed);
             call.on_cancel.into_iter().for_each(run_callback);
-            (call.route, call.id)
+            (route, call.id)
         };
-        calls.into_values().map(cancel).collect()
+        calls.map(cancel).collect()
     }
 
     /// Ends all calls with their server. Replies that are posted later are dropped.
@@ -421,8 +413,7 @@ impl PendingReplies {
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
         let state = lock(&self.state);
-        let calls = state.deferred.is_empty() && state.callers.is_empty();
-        calls && state.posts.is_empty() && state.current.is_none()
+        state.callers.is_empty() && state.posts.is_empty() && state.current.is_none()
     }
 
     /// Counts discarded replies.
@@ -455,11 +446,7 @@ pub(crate) fn run_callback(callback: OnCancel) {
     let _ = caught(callback);
 }
 
-impl fmt::Debug for PendingReplies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingReplies").finish_non_exhaustive()
-    }
-}
+opaque_debug!(PendingReplies);
 
 #[cfg(test)]
 mod tests;

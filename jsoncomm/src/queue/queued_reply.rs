@@ -1,14 +1,15 @@
 //! Encoded replies: borrowed while they are sent, owned while they wait.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::send_queue::WaitsFor;
 use crate::accounts::{Account, Charge, Cost};
+use crate::envelope::{self, Id};
 use crate::error::Fault;
 use crate::sys::file;
+use crate::sys::opaque_debug;
 
 /// Learns what became of a queued reply.
 pub(crate) trait SendObserver: Send + Sync {
@@ -44,6 +45,13 @@ impl QueuedReply {
         let mut reply = Self::from(text);
         reply.fds = fds.ok()?;
         Some(reply)
+    }
+
+    /// Makes a response with a fault; `id` is `None` when it could not be read.
+    pub(crate) fn fault(id: Option<&Id<'_>>, fault: &Fault) -> Self {
+        let mut text = Vec::new();
+        envelope::write_fault(&mut text, id, fault);
+        Self::from(text)
     }
 
     /// Returns true for an item of a stream, which reports its own failure to the caller.
@@ -103,15 +111,7 @@ impl Drop for QueuedReply {
     }
 }
 
-/// Leaves out the text, which can be secret.
-impl fmt::Debug for QueuedReply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueuedReply")
-            .field("text", &format_args!("{} bytes", self.text.len()))
-            .field("fds", &self.fds)
-            .finish_non_exhaustive()
-    }
-}
+opaque_debug!(QueuedReply);
 
 /// A reply that is being sent: borrowed from its writer, or taken from a queue.
 pub(crate) enum OutgoingReply<'m> {

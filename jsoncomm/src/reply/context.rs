@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::accounts::Account;
-use crate::envelope::{self, Id};
+use crate::envelope::Id;
 use crate::error::{EncodeError, Fault, SendError};
 use crate::fds::FDS_MAX;
 use crate::json::check_size;
@@ -94,7 +94,7 @@ impl ReplyContext {
     /// Returns true if the caller waits for a reply.
     pub(super) fn is_wanted(&self) -> bool {
         let expected = !self.is_oneway() && !self.is_expired();
-        expected && self.is_own_process() && self.pending.is_wanted(self.id)
+        expected && self.is_own_process() && self.pending.is_wanted(&self.route, self.id)
     }
 
     /// Returns true in the process that has to reply, false in a forked child of it.
@@ -114,7 +114,7 @@ impl ReplyContext {
     /// Sets the callback for the end of the call without a reply. Runs it at once if the call has ended.
     pub(super) fn on_cancel(&self, callback: Box<dyn FnOnce() + Send>) {
         if self.is_own_process() {
-            self.pending.on_cancel(self.id, callback);
+            self.pending.on_cancel(&self.route, self.id, callback);
         } else {
             queue::run_callback(callback);
         }
@@ -155,10 +155,8 @@ impl ReplyContext {
         }
         let expired = self.is_expired();
         let expected = !expired && !self.is_oneway();
-        let reply = reply.filter(|_| expected);
-        let wanted = self
-            .pending
-            .complete(self.id, reply.map(|reply| self.address(reply)));
+        let reply = reply.filter(|_| expected).map(|reply| self.address(reply));
+        let wanted = self.pending.complete(&self.route, self.id, reply);
         if wanted && expired {
             self.pending.count_losses(|losses| losses.expired += 1);
         }
@@ -167,13 +165,12 @@ impl ReplyContext {
 
     /// Ends the call with a fault. Where none can be sent, the reply counts as discarded.
     pub(super) fn post_fault(&self, fault: &Fault) {
-        let mut reply = None;
-        if let ReplyFormat::Call(id) = &self.format {
-            let text = reply.insert(Vec::new());
-            envelope::write_fault(text, Some(id), fault);
-        }
+        let reply = match &self.format {
+            ReplyFormat::Call(id) => Some(QueuedReply::fault(Some(id), fault)),
+            ReplyFormat::Bare | ReplyFormat::Oneway => None,
+        };
         let can_send = reply.is_some();
-        if self.complete(reply.map(QueuedReply::from)) && !can_send {
+        if self.complete(reply) && !can_send {
             self.pending.count_losses(|losses| losses.discarded += 1);
         }
     }

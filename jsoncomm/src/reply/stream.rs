@@ -12,6 +12,7 @@ use super::stream_buffer::StreamBuffer;
 use crate::envelope::{self, Id};
 use crate::error::{Fault, SendError};
 use crate::message::Pack;
+use crate::sys::opaque_debug;
 
 /// What [`StreamSender::send`] does with an item for which there is no room.
 ///
@@ -108,11 +109,7 @@ pub struct StreamSender<T, E = Infallible> {
     types: PhantomData<fn(T, E)>,
 }
 
-impl<T, E> fmt::Debug for StreamSender<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamSender").finish_non_exhaustive()
-    }
-}
+opaque_debug!(StreamSender<T, E>);
 
 impl<T: Pack, E> StreamSender<T, E> {
     /// Sends an item. Never waits.

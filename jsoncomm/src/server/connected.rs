@@ -19,7 +19,7 @@ use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::observe::{DisconnectReason, EventKind, UndeliveredReason};
 use crate::peer::Peer;
-use crate::queue::{Caller, OutgoingReply, SendQueue, WaitsFor};
+use crate::queue::{Caller, OutgoingReply, QueuedReply, SendQueue, WaitsFor};
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
 use crate::service::{Dispatch, ReplySink, ServerContext};
@@ -119,14 +119,11 @@ impl<S> Connected<S> {
     /// Requests the peer's pidfd, unless the program has said who the peer is. What the kernel does not report stays as
     /// it is.
     pub(super) fn request_pidfd(&mut self) {
-        if self.vouched_for {
-            return;
-        }
-        if let Ok(pidfd) = peer_pidfd(self.as_fd()) {
-            if let Some(peer) = Peer::of_connection(self.as_fd(), Some(pidfd)) {
-                self.writer.peer = Some(peer.credentials());
-                self.peer = Some(peer);
-            }
+        let fd = self.as_fd();
+        let pidfd = peer_pidfd(fd).ok().filter(|_| !self.vouched_for);
+        if let Some(peer) = pidfd.and_then(|pidfd| Peer::of_connection(fd, Some(pidfd))) {
+            self.writer.peer = Some(peer.credentials());
+            self.peer = Some(peer);
         }
     }
 
@@ -187,21 +184,11 @@ impl<S> Connected<S> {
     /// Sends the peer the reason why it is about to be disconnected.
     pub(super) fn refuse(&mut self, context: &mut ServerContext, fault: &Fault) {
         context.note(self.writer.peer, EventKind::Rejected(fault.code));
-        let caller = Caller {
-            key: 0,
-            to: None,
-            account: &self.account,
-            peer: self.peer.as_ref(),
-        };
-        let mut dispatch = Dispatch {
-            context,
-            sink: &mut self.writer,
-            caller: &caller,
-            text: b"",
-            fds: Fds::new(),
-            bare: self.routes.is_bare(),
-        };
-        dispatch.refuse(None, fault);
+        context.note(self.writer.peer, EventKind::Refused(fault.code));
+        if !self.routes.is_bare() {
+            let reply = QueuedReply::fault(None, fault);
+            self.writer.deliver(context, OutgoingReply::Queued(reply));
+        }
     }
 
     /// Waits, if necessary, until fewer connections of the user are being closed. Returns true while it waits. A hang-up is

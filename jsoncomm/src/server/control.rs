@@ -1,8 +1,7 @@
 //! What reaches into a server's loop: watches, timers, and changes from outside.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::source::SourceAction;
@@ -11,6 +10,7 @@ use crate::client::Connection;
 use crate::error::Error;
 use crate::queue::PendingReplies;
 use crate::reactor::{Cause, Key};
+use crate::sys::{lock, opaque_debug};
 
 /// Identifies an endpoint, a watch or a timer of one server. A token is never used for anything else, even after what it
 /// identifies has been removed.
@@ -41,21 +41,15 @@ pub struct Token(pub(super) Key);
 /// ```
 pub struct ServerHandle<S> {
     pending: Arc<PendingReplies>,
-    changes: Arc<Mutex<Changes<S>>>,
+    changes: Weak<Changes<S>>,
 }
 
-/// The changes that have been posted; `None` once the server has been dropped.
-type Changes<S> = Option<Vec<Change<S>>>;
-
-/// A change that is applied to a server between two turns.
-pub(super) type Change<S> = Box<dyn FnOnce(&mut Server<S>) + Send>;
+/// The changes that have been posted, to be applied to the server between two turns. The server owns them.
+pub(super) type Changes<S> = Mutex<Vec<Box<dyn FnOnce(&mut Server<S>) + Send>>>;
 
 impl<S> ServerHandle<S> {
-    pub(super) fn new(pending: Arc<PendingReplies>) -> Self {
-        Self {
-            pending,
-            changes: Arc::new(Mutex::new(Some(Vec::new()))),
-        }
+    pub(super) fn new(pending: Arc<PendingReplies>, changes: Weak<Changes<S>>) -> Self {
+        Self { pending, changes }
     }
 
     /// Makes [`Server::run`] return at the end of the current turn, or of the next one if there is none.
@@ -77,32 +71,11 @@ impl<S> ServerHandle<S> {
     ///
     /// If the server has been dropped, and in a forked child, `change` is dropped.
     pub fn post(&self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
-        if !self.pending.is_own_process() {
-            return;
+        let changes = self.changes.upgrade();
+        if let Some(changes) = changes.filter(|_| self.pending.is_own_process()) {
+            lock(&changes).push(Box::new(change));
+            self.pending.signal();
         }
-        let mut changes = self.lock();
-        let Some(waiting) = &mut *changes else {
-            return drop(changes);
-        };
-        waiting.push(Box::new(change));
-        drop(changes);
-        self.pending.signal();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Changes<S>> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the changes that have been posted.
-    pub(super) fn take_changes(&self) -> Vec<Change<S>> {
-        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Drops the changes that have been posted, and all that will be.
-    pub(super) fn close(&self) {
-        // Dropped without the lock, as what they own may use the handle.
-        let changes = self.lock().take();
-        drop(changes);
     }
 }
 
@@ -110,16 +83,12 @@ impl<S> Clone for ServerHandle<S> {
     fn clone(&self) -> Self {
         Self {
             pending: Arc::clone(&self.pending),
-            changes: Arc::clone(&self.changes),
+            changes: Weak::clone(&self.changes),
         }
     }
 }
 
-impl<S> fmt::Debug for ServerHandle<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").finish_non_exhaustive()
-    }
-}
+opaque_debug!(ServerHandle<S>);
 
 /// What the callback of a watch or a timer can request of the server that calls it.
 ///
@@ -169,11 +138,7 @@ impl<S> Control<S> {
     }
 }
 
-impl<S> fmt::Debug for Control<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Control<S>);
 
 /// Returns the time after `delay`. A delay that is too long for an [`Instant`] is some centuries.
 pub(super) fn instant_after(delay: Duration) -> Instant {

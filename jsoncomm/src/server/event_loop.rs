@@ -5,6 +5,7 @@ use super::{Server, Source};
 use crate::observe::{EventKind, UndeliveredReason};
 use crate::queue::ReplyRoute;
 use crate::reactor::Key;
+use crate::sys::lock;
 
 impl<S> Server<S> {
     /// Gives each source that is ready its turn.
@@ -46,7 +47,8 @@ impl<S> Server<S> {
     pub(super) fn apply_changes(&mut self) {
         self.context.pending.clear_signal();
         self.resume();
-        for change in self.control.handle.take_changes() {
+        let changes = std::mem::take(&mut *lock(&self.changes));
+        for change in changes {
             change(self);
         }
         let losses = self.context.pending.take_losses();

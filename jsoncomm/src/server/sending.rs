@@ -55,7 +55,7 @@ impl ReplySocket {
 
     /// Returns how many descriptors, and how many bytes in memfds, have been sent and may be unread.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        self.in_flight.unread(&self.transport.fd)
+        self.in_flight.unread()
     }
 
     #[inline]
@@ -88,7 +88,7 @@ impl ReplySocket {
             // Given back before the next is charged.
             drop(charge.take());
             let cost = Cost::in_flight(fds, bytes);
-            charge = in_flight.try_charge(account, socket, cost);
+            charge = in_flight.try_charge(account, cost);
             charge.is_some()
         };
         let packet = Packet {
@@ -258,7 +258,5 @@ fn replace(
 /// Encodes a fault as the reply to the call that `text` replies to.
 pub(super) fn fault_instead(text: &[u8], fault: &Fault) -> Option<QueuedReply> {
     let id = envelope::find_id(text)?;
-    let mut encoded = Vec::new();
-    envelope::write_fault(&mut encoded, Some(&id), fault);
-    Some(QueuedReply::from(encoded))
+    Some(QueuedReply::fault(Some(&id), fault))
 }

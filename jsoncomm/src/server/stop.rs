@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::control::instant_after;
 use super::source::SourceAction;
 use super::{Server, Source};
-use crate::envelope;
 use crate::error::{Error, Fault};
 use crate::queue::{PostedReply, QueuedReply};
 use crate::reactor::Key;
@@ -94,12 +93,10 @@ impl<S> Server<S> {
         self.send_posts();
         let fault = Fault::new(Fault::SHUTTING_DOWN, "the server has shut down");
         let posts = given_up.into_iter().filter_map(|(route, id)| {
-            let mut text = Vec::new();
-            envelope::write_fault(&mut text, Some(&id?), &fault);
             Some(PostedReply {
                 route,
                 account: Arc::default(),
-                reply: QueuedReply::from(text),
+                reply: QueuedReply::fault(Some(&id?), &fault),
             })
         });
         self.deliver(posts);

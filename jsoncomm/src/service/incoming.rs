@@ -1,6 +1,5 @@
 //! Calls on their way to the handler: decoding of arguments, the handler's run, its reply.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use crate::error::{DecodeError, EncodeError, Fault, caught};
 use crate::message::{self, NoArguments, Packer, RawMessage, Request, Unpacker, UnusedFds};
 use crate::observe::EventKind;
 use crate::reply::{Reply, ReplyFormat};
+use crate::sys::opaque_debug;
 
 /// A call on its way to the handler. Generated code receives it, and hands it a handler to run.
 #[doc(hidden)]
@@ -23,12 +23,7 @@ pub struct Incoming<'r, 't> {
     pub(crate) method: &'static str,
 }
 
-/// Omits all of the call but its name: arguments may be secret.
-impl fmt::Debug for Incoming<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Incoming<'r, 't>);
 
 impl<'t> Incoming<'_, 't> {
     /// Decodes the params with `decode`, and runs a handler that owns the reply.

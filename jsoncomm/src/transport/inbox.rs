@@ -1,6 +1,5 @@
 //! Buffers for receiving.
 
-use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use crate::limits::DATAGRAM_MAX;
 use crate::sys::OsResult;
 use crate::sys::control::{self, Arrived, Wait};
 use crate::sys::name::Name;
+use crate::sys::opaque_debug;
 
 /// Buffers for receiving. They serve any number of transports, one datagram at a time.
 #[derive(Default)]
@@ -105,12 +105,7 @@ impl Inbox {
     }
 }
 
-/// Does not print received text: a part of it may be `#[sensitive]`.
-impl fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Inbox);
 
 #[cfg(test)]
 mod tests {

@@ -60,10 +60,10 @@ fn caller<'c>(route: &'c ReplyRoute, account: &'c Arc<Account>) -> Caller<'c> {
 fn a_call_replied_to_in_its_handler_is_never_deferred() {
     let (pending, _) = pending();
     let id = pending.begin();
-    assert!(pending.is_wanted(id));
-    assert!(pending.complete(id, None));
+    assert!(pending.is_wanted(&ROUTE, id));
+    assert!(pending.complete(&ROUTE, id, None));
     end(&pending, &ROUTE, Some(7));
-    assert!(lock(&pending.state).deferred.is_empty());
+    assert!(lock(&pending.state).callers.is_empty());
     assert!(!pending.cancel(&ROUTE, &Id::Number(7)));
 }
 
@@ -76,15 +76,15 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
     let call = move || {
         count.fetch_add(1, Ordering::Relaxed);
     };
-    pending.on_cancel(id, Box::new(call));
+    pending.on_cancel(&ROUTE, id, Box::new(call));
     end(&pending, &ROUTE, Some(7));
-    assert_eq!(lock(&pending.state).deferred.len(), 1);
+    assert_eq!(pending.deferred(), 1);
     let other = ReplyRoute { key: 2, to: None };
     assert!(!pending.cancel(&other, &Id::Number(7)));
-    assert!(pending.is_wanted(id));
+    assert!(pending.is_wanted(&ROUTE, id));
     assert!(pending.cancel(&ROUTE, &Id::Number(7)));
-    assert!(!pending.is_wanted(id));
-    assert!(!pending.complete(id, None));
+    assert!(!pending.is_wanted(&ROUTE, id));
+    assert!(!pending.complete(&ROUTE, id, None));
     assert_eq!(called.load(Ordering::Relaxed), 1);
     assert_eq!(pending.take_losses().unwanted, 1);
     assert!(lock(&pending.state).callers.is_empty());
@@ -94,16 +94,13 @@ fn a_deferred_call_is_wanted_until_it_is_cancelled() {
 fn a_caller_that_disconnects_cancels_all_its_calls_and_no_others() {
     let (pending, _) = pending();
     let other = ReplyRoute { key: 2, to: None };
-    let mut ids = Vec::new();
-    for (route, id) in [(&ROUTE, Some(1)), (&ROUTE, None), (&other, Some(1))] {
-        ids.push(defer(&pending, route, id));
-    }
+    let calls = [(&ROUTE, Some(1)), (&ROUTE, None), (&other, Some(1))];
+    let ids = calls.map(|(route, id)| (route, defer(&pending, route, id)));
     pending.hang_up(&ROUTE);
-    let wanted: Vec<bool> = ids.iter().map(|id| pending.is_wanted(*id)).collect();
+    let wanted = ids.map(|(route, id)| pending.is_wanted(route, id));
     assert_eq!(wanted, [false, false, true]);
-    assert!(pending.complete(ids[2], None));
-    let state = lock(&pending.state);
-    assert!(state.deferred.is_empty() && state.callers.is_empty());
+    assert!(pending.complete(&other, ids[2].1, None));
+    assert!(lock(&pending.state).callers.is_empty() && pending.deferred() == 0);
 }
 
 #[test]
@@ -114,9 +111,9 @@ fn a_removed_endpoint_cancels_the_calls_of_all_its_callers_and_no_others() {
         to: Name::from_abstract(name),
     };
     let callers = [named(1, b"a"), named(1, b"b"), named(2, b"a")];
-    let ids = callers.map(|route| defer(&pending, &route, Some(1)));
+    let ids = callers.map(|route| (defer(&pending, &route, Some(1)), route));
     pending.hang_up_all(1);
-    let wanted = ids.map(|id| pending.is_wanted(id));
+    let wanted = ids.map(|(id, route)| pending.is_wanted(&route, id));
     assert_eq!(wanted, [false, false, true]);
 }
 
@@ -129,10 +126,10 @@ fn no_call_is_wanted_once_the_server_is_dropped() {
     let call = move || {
         count.fetch_add(1, Ordering::Relaxed);
     };
-    pending.on_cancel(id, Box::new(call));
+    pending.on_cancel(&ROUTE, id, Box::new(call));
     pending.close();
-    assert!(!pending.is_wanted(id));
-    assert!(!pending.complete(id, None));
+    assert!(!pending.is_wanted(&ROUTE, id));
+    assert!(!pending.complete(&ROUTE, id, None));
     assert_eq!(called.load(Ordering::Relaxed), 1);
     pending.post(post(b"late".to_vec()));
     assert_eq!(collected(&pending), 0);
@@ -144,9 +141,9 @@ fn an_id_used_twice_belongs_to_the_later_call() {
     let (pending, _) = pending();
     let first = defer(&pending, &ROUTE, Some(1));
     let second = defer(&pending, &ROUTE, Some(1));
-    assert!(pending.complete(first, None));
+    assert!(pending.complete(&ROUTE, first, None));
     assert!(pending.cancel(&ROUTE, &Id::Number(1)));
-    assert!(!pending.is_wanted(second));
+    assert!(!pending.is_wanted(&ROUTE, second));
 }
 
 #[test]
@@ -159,13 +156,12 @@ fn calls_with_the_same_id_all_count_and_end_with_their_caller() {
         assert!(ids.len() < 16, "more than the limit");
         ids.push(defer(&pending, &ROUTE, Some(1)));
     }
-    assert!(pending.complete(ids[0], None), "the first");
+    assert!(pending.complete(&ROUTE, ids[0], None), "the first");
     assert!(has_room());
-    assert!(pending.complete(ids[15], None), "the last");
+    assert!(pending.complete(&ROUTE, ids[15], None), "the last");
     pending.hang_up(&ROUTE);
-    assert!(!ids.iter().any(|id| pending.is_wanted(*id)));
-    let state = lock(&pending.state);
-    assert!(state.deferred.is_empty() && state.callers.is_empty());
+    assert!(!ids.iter().any(|id| pending.is_wanted(&ROUTE, *id)));
+    assert!(lock(&pending.state).callers.is_empty() && pending.deferred() == 0);
 }
 
 #[test]
@@ -197,7 +193,7 @@ struct LocksOnDrop(Arc<PendingReplies>, DeferredId);
 
 impl Drop for LocksOnDrop {
     fn drop(&mut self) {
-        self.0.is_wanted(self.1);
+        self.0.is_wanted(&ROUTE, self.1);
     }
 }
 
@@ -209,18 +205,18 @@ fn the_destructor_of_a_cancel_callback_may_call_back() {
         let pending = Arc::new(pending().0);
         let watch = |id| {
             let locking = LocksOnDrop(Arc::clone(&pending), id);
-            pending.on_cancel(id, Box::new(move || drop(locking)));
+            pending.on_cancel(&ROUTE, id, Box::new(move || drop(locking)));
         };
         let id = pending.begin();
         watch(id);
         watch(id);
-        pending.complete(id, None);
+        pending.complete(&ROUTE, id, None);
         end(&pending, &ROUTE, Some(1));
         done.send("replied to in its handler").unwrap();
         let id = defer(&pending, &ROUTE, Some(1));
         watch(id);
         watch(id);
-        pending.complete(id, None);
+        pending.complete(&ROUTE, id, None);
         done.send("replied to later").unwrap();
     });
     for _ in 0..2 {
