@@ -77,6 +77,7 @@ import re
 import resource
 import select
 import selectors
+import signal
 import socket
 import stat
 import struct
@@ -1623,10 +1624,27 @@ class Server:
 
     def run(self) -> None:
         """Serves until `stop` or `shut_down`."""
-        while not self._stopped:
-            came = self._turn(0 if self._stopping and not self._is_busy() else None)
-            if self._grace_end < math.inf and self._has_shut_down(came):
-                return
+        with self._woken_by_signals():
+            while not self._stopped:
+                came = self._turn(0 if self._stopping and not self._is_busy() else None)
+                if self._grace_end < math.inf and self._has_shut_down(came):
+                    return
+
+    @contextlib.contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Python runs a signal handler between two steps of the program only. A signal that arrives when the last step
+        before a wait is over would not end the wait, nor call the handler."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are handled in another thread
+            return
+        before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        if before != -1:  # the program has one of its own, which wakes what it runs
+            signal.set_wakeup_fd(before)
+        try:
+            yield
+        finally:
+            if before == -1:
+                signal.set_wakeup_fd(-1)
 
     def stop(self) -> None:
         """Ends `run`. Can be called from a method, another thread or a signal handler."""

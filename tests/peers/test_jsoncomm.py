@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import functools
 import itertools
 import json
 import logging
 import math
+import operator
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import sys
@@ -525,6 +529,25 @@ class Addresses(Case):
 
 
 class Servers(Case):
+    def test_a_signal_that_arrives_right_before_the_server_waits_stops_it(self) -> None:
+        with Server() as server:
+            before = signal.signal(signal.SIGTERM, lambda *_: server.stop())
+            self.addCleanup(signal.signal, signal.SIGTERM, before)
+            epoll = server._selector._selector
+            poll = functools.partial(epoll.poll, 5)
+            send = functools.partial(ctypes.CDLL(None)["raise"], signal.SIGTERM)
+            ready: list[Any] = []
+
+            def select(_: Optional[float]) -> list[Any]:
+                # Nothing of Python runs in between.
+                ready.extend(map(operator.methodcaller("__call__"), [send, poll]))
+                return []
+
+            with unittest.mock.patch.object(server._selector, "select", select):
+                server.run()
+            self.assertEqual(len(ready[1]), 1, "the wait has been ended")
+            self.assertEqual(signal.set_wakeup_fd(-1), -1)
+
     def test_a_stream_ends_when_its_reader_disconnects(self) -> None:
         for kind in KINDS:
             with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
