@@ -144,7 +144,7 @@ mod tests {
         });
         assert!(text.contains("P0 : __p :: serde :: Serialize"));
         assert!(text.contains("P1 : __p :: Pack"));
-        assert!(text.contains(". strict ()"));
+        assert!(text.contains("strict : true"));
     }
 
     #[test]

@@ -207,16 +207,9 @@ struct Answer {
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyKind {
     /// In many parts.
-    stream: bool,
+    pub stream: bool,
     /// The names of the errors' codes.
-    codes: &'static [&'static str],
-}
-
-#[doc(hidden)]
-impl ReplyKind {
-    pub const fn new(stream: bool, codes: &'static [&'static str]) -> Self {
-        Self { stream, codes }
-    }
+    pub codes: &'static [&'static str],
 }
 
 impl Method {

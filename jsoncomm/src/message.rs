@@ -450,15 +450,6 @@ pub(crate) fn check_end(text: &str, length: usize) -> Result<(), DecodeError> {
     }
 }
 
-/// Reads one message from the front of `rest` and returns how many bytes it took. The caller has to
-/// [finish](Unpacker::finish) `fds`.
-pub(crate) fn decode_front<'de, M: Unpack<'de>>(
-    rest: &'de str,
-    fds: &Unpacker,
-) -> Result<(M, usize), DecodeError> {
-    M::front(rest, fds)
-}
-
 /// Reads a method's arguments from the front of `rest`, and returns how many bytes they took. What `fds` has left is the
 /// caller's to [finish](Unpacker::finish).
 pub(crate) fn decode_arguments<'de, M: Members<'de>>(
@@ -468,7 +459,7 @@ pub(crate) fn decode_arguments<'de, M: Members<'de>>(
     front(rest, fds, |reader| members::<M, _>(fds, reader))
 }
 
-/// Reads what variant `method` of a request holds from the front of `rest`. Returns what [`decode_front`] returns.
+/// Reads what variant `method` of a request holds from the front of `rest`, and returns how many bytes it took.
 pub(crate) fn decode_params<R: Request>(
     method: usize,
     rest: &str,

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::{Fault, caught};
-use crate::message::{self, RawError, RawMessage, Request};
+use crate::message::{self, RawError, RawMessage, Request, Unpack};
 use crate::observe::EventKind;
 use crate::peer::Peer;
 use crate::reply::Reply;
@@ -198,7 +198,7 @@ impl<S> Routes<S> {
         }
         match self.fallback {
             Some(handler) if !method.starts_with(RESERVED) => {
-                incoming.hand_over(message::decode_front, |call, params, reply| {
+                incoming.hand_over(RawMessage::front, |call, params, reply| {
                     handler(state, call, &method, params, reply);
                 });
             }

@@ -76,6 +76,26 @@ pub enum Shape {
     Schema(Schema),
 }
 
+impl Shape {
+    /// Returns the shape of a list.
+    pub(crate) const fn list(item: Type, length: Option<usize>) -> Self {
+        Self::List {
+            item,
+            length,
+            distinct: false,
+        }
+    }
+
+    /// Returns the shape of a set.
+    pub(crate) const fn set(item: Type) -> Self {
+        Self::List {
+            item,
+            length: None,
+            distinct: true,
+        }
+    }
+}
+
 /// A type, whose [`Shape`] is found when it is needed.
 ///
 /// # Examples

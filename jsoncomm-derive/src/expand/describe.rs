@@ -88,7 +88,11 @@ pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStre
         let (value, of_error) = (any_type(schema, reply), any_type(schema, error));
         quote! {
             __p::Method::new(#name, #docs, &[#fields])
-                .replying(__p::ReplyKind::new(false, <#error as __p::Pack>::CODES), #value, #of_error)
+                .replying(
+                    __p::ReplyKind { stream: false, codes: <#error as __p::Pack>::CODES },
+                    #value,
+                    #of_error,
+                )
         }
     });
     let (name, methods, deprecated) = (

@@ -111,7 +111,7 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
         let held = (!unit).then(|| {
             quote! {
                 __p::serde::ser::SerializeStruct::serialize_field(
-                    &mut __state, #content, &__p::ContentOf::new(self, __fds),
+                    &mut __state, #content, &__p::ContentOf(self, __fds),
                 )?;
             }
         });
@@ -223,7 +223,7 @@ fn value(message: &Message, field: &Field, name: &str) -> TokenStream {
 fn serializable(message: &Message, field: &Field) -> TokenStream {
     let local = field.local_at_type();
     if field.attrs.fd.is_some() {
-        return quote_spanned!(site(&field.ty)=> &__p::Packed::new(#local, __fds));
+        return quote_spanned!(site(&field.ty)=> &__p::Packed(#local, __fds));
     }
     let Some(function) = &field.attrs.with.ser else {
         return selected(field, &local);

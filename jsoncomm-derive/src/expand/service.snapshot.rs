@@ -47,7 +47,15 @@ const _: () = {
     #[automatically_derived]
     impl<'__de> __p::Members<'__de> for __open_received<'__de> {
         type Value = (__p::Text<'__de>,);
-        const RULES: __p::MemberRules = __p::MemberRules::arguments("open", &["path"]);
+        const RULES: __p::MemberRules = __p::MemberRules {
+            expecting: "open",
+            names: &["path"],
+            known: &["path"],
+            named: true,
+            strict: true,
+            arguments: true,
+            sensitive: "",
+        };
         fn new() -> Self {
             Self {
                 __f0: ::core::option::Option::None,
@@ -86,8 +94,12 @@ const _: () = {
             __absence: __p::Absence,
         ) -> ::core::result::Result<Self::Value, __E> {
             ::core::result::Result::Ok((
-                (&&&__p::probe::<__p::Text<'__de>>())
-                    .finish_field::<__E>(self.__f0, __absence, "path")?,
+                __absence
+                    .or(
+                        self.__f0,
+                        || (&&&__p::probe::<__p::Text<'__de>>()).absent_field(),
+                        "path",
+                    )?,
             ))
         }
     }

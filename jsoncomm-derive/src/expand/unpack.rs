@@ -335,27 +335,26 @@ impl Table<'_> {
         let fields: Vec<_> = self.body.read().collect();
         let names: Vec<_> = fields.iter().map(|field| &field.names.de).collect();
         let known: Vec<_> = fields.iter().flat_map(|field| &field.names.known).collect();
-        let named = self.body.style == Style::Named;
-        let kind = if self.of_method {
-            quote!(arguments)
-        } else if named {
-            quote!(members)
+        let (named, arguments) = (self.body.style == Style::Named, self.of_method);
+        let known = if named { known } else { Vec::new() };
+        let strict = arguments || attrs.strict || attrs.reply.is_some();
+        let sensitive = if self.body.is_sensitive() {
+            let of = if arguments { "the arguments of " } else { "" };
+            format!("$jsoncomm::sensitive {of}{expecting}")
         } else {
-            quote!(elements)
+            String::new()
         };
-        let known = (named && known != names).then(|| quote!(.known(&[#(#known),*])));
-        let strict = !self.of_method && (attrs.strict || attrs.reply.is_some());
-        let strict = strict.then(|| quote!(.strict()));
-        let sensitive = self.body.is_sensitive().then(|| {
-            let of = if self.of_method {
-                "the arguments of "
-            } else {
-                ""
-            };
-            let expected = format!("$jsoncomm::sensitive {of}{expecting}");
-            quote!(.sensitive(#expected))
-        });
-        quote!(__p::MemberRules::#kind(#expecting, &[#(#names),*]) #known #strict #sensitive)
+        quote! {
+            __p::MemberRules {
+                expecting: #expecting,
+                names: &[#(#names),*],
+                known: &[#(#known),*],
+                named: #named,
+                strict: #strict,
+                arguments: #arguments,
+                sensitive: #sensitive,
+            }
+        }
     }
 
     /// Writes the value of one member: the one that was read, or the one that replaces it when it is absent.
@@ -371,15 +370,14 @@ impl Table<'_> {
         if self.message.attrs.default.is_some() {
             return quote!(::core::option::Option::unwrap_or(self.#local, #made_up));
         }
-        if attrs.with.de.is_some() || field.borrowed_cow().is_some() {
-            quote!(__absence.required(self.#local, #name)?)
+        let absent = if attrs.with.de.is_some() || field.borrowed_cow().is_some() {
+            quote!(::core::option::Option::None)
         } else if attrs.fd.is_some() {
-            quote_spanned!(site(ty)=> __absence.fd::<#ty, __E>(self.#local, #name)?)
+            quote_spanned!(site(ty)=> <#ty as __p::UnpackPart<'__de>>::absent_part())
         } else {
-            quote_spanned! {site(ty)=>
-                (&&&__p::probe::<#ty>()).finish_field::<__E>(self.#local, __absence, #name)?
-            }
-        }
+            quote_spanned!(site(ty)=> (&&&__p::probe::<#ty>()).absent_field())
+        };
+        quote!(__absence.or(self.#local, || #absent, #name)?)
     }
 }
 

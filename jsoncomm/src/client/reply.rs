@@ -5,7 +5,7 @@ use crate::envelope::{self, Envelope, ErrorObject, Id, Part};
 use crate::error::{CallError, DecodeError, Error, Fault};
 use crate::fds::Fds;
 use crate::limits::Depth;
-use crate::message::{self, Message, UnusedFds};
+use crate::message::{Message, UnusedFds};
 
 /// Which call a datagram belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub(super) fn read<T: Message, E: Message>(
     }
     let fds = envelope.unpacker(fds);
     let result = envelope
-        .decode(|text| message::decode_front(text, &fds))
+        .decode(|text| T::front(text, &fds))
         .map_err(|fault| undecodable(envelope.unreadable(&fault)))?;
     // Whether or not its first item could be decoded.
     if envelope.has_more() && parts == Parts::One {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::error::{DecodeError, Fault};
 use crate::json::{self, Cursor};
 use crate::limits::Depth;
-use crate::message::{self, Unpacker};
+use crate::message::{self, Unpack, Unpacker};
 
 /// Reads the members of one JSON object, in their order.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl<'t> ObjectReader<'t> {
         if let Some(text) = self.at.string() {
             return Ok(Cow::Borrowed(text));
         }
-        let string = message::decode_front::<String>(self.at.rest(), &Unpacker::default());
+        let string = String::front(self.at.rest(), &Unpacker::default());
         let (value, length) = string.map_err(|error| blamed(name, error))?;
         self.at.advance(length);
         Ok(Cow::Owned(value))
@@ -100,7 +100,7 @@ impl<'t> ObjectReader<'t> {
 
 /// Reads the text of a value that is a string; `None` if it is none.
 pub(super) fn read_string(text: &str) -> Option<String> {
-    let read = message::decode_front(text, &Unpacker::default());
+    let read = Unpack::front(text, &Unpacker::default());
     read.ok().map(|(string, _)| string)
 }
 

@@ -282,6 +282,20 @@ impl Visitor<'_> for Unwanted<'_> {
     }
 }
 
+/// Reads values of which the first byte tells the type.
+macro_rules! begin_with {
+    ($($first:literal: $method:ident;)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            if $first.contains(&self.cursor.peek()) {
+                self.read_any(visitor)
+            } else {
+                Err(self.invalid_type(&visitor))
+            }
+        }
+    )*};
+}
+
 /// Forwards each `deserialize_*` method to a `read_*` function.
 macro_rules! forward {
     ($($read:ident: $($method:ident)*;)*) => {$($(
@@ -316,28 +330,6 @@ impl<'de> Reader<'de> {
         }
     }
 
-    #[inline]
-    fn read_bool<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        self.cursor.peek();
-        if self.cursor.over_word("true") {
-            visitor.visit_bool(true)
-        } else if self.cursor.over_word("false") {
-            visitor.visit_bool(false)
-        } else {
-            Err(self.invalid_type(&visitor))
-        }
-    }
-
-    #[inline]
-    fn read_null<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        self.cursor.peek();
-        if self.cursor.over_word("null") {
-            visitor.visit_unit()
-        } else {
-            Err(self.invalid_type(&visitor))
-        }
-    }
-
     /// Reads any value. An integer that would lose digits is refused.
     #[inline]
     fn read_any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
@@ -360,22 +352,6 @@ impl<'de> Reader<'de> {
             _ => self.read_any(visitor),
         }
     }
-
-    #[inline]
-    fn read_list<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.cursor.peek() {
-            b'[' => self.array(&[], visitor),
-            _ => Err(self.invalid_type(&visitor)),
-        }
-    }
-
-    #[inline]
-    fn read_map<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        match self.cursor.peek() {
-            b'{' => self.object(Unseen::All, visitor),
-            _ => Err(self.invalid_type(&visitor)),
-        }
-    }
 }
 
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
@@ -387,12 +363,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         read_f32: deserialize_f32;
         read_text: deserialize_char deserialize_str deserialize_string deserialize_identifier;
         read_bytes: deserialize_bytes deserialize_byte_buf;
-        read_bool: deserialize_bool;
-        read_null: deserialize_unit;
-        read_list: deserialize_seq;
-        read_map: deserialize_map;
         read_any: deserialize_any;
     }
+
+    begin_with! { b"tf": deserialize_bool; b"n": deserialize_unit; b"[": deserialize_seq; b"{": deserialize_map; }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let number = self.wide_integer(&visitor)?;
@@ -419,7 +393,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.read_null(visitor)
+        self.deserialize_unit(visitor)
     }
 
     #[inline]
@@ -445,7 +419,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _length: usize,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.read_list(visitor)
+        self.deserialize_seq(visitor)
     }
 
     #[inline]
@@ -455,7 +429,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _length: usize,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.read_list(visitor)
+        self.deserialize_seq(visitor)
             .map_err(|error| without_secrets(name, error))
     }
 

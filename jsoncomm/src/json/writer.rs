@@ -64,16 +64,16 @@ impl<'t> Writer<'t> {
         Error::new(Cause::TooDeep(self.depth.limit()))
     }
 
-    /// Appends what `serde_json` makes of a type of its own, which may be a text of any depth.
+    /// Appends what `serde_json` makes of a type of its own, which may be a text of any depth. Type and member have one
+    /// name.
     fn put_reserved<T: Serialize + ?Sized>(
         &mut self,
-        of: &'static str,
         name: &'static str,
         value: &T,
     ) -> Result<(), Error> {
         let start = self.text.len();
         let mut to = serde_json::Serializer::new(&mut *self.text);
-        let parts = to.serialize_struct(of, 1).and_then(|mut parts| {
+        let parts = to.serialize_struct(name, 1).and_then(|mut parts| {
             SerializeStruct::serialize_field(&mut parts, name, value)?;
             SerializeStruct::end(parts)
         });
@@ -122,6 +122,8 @@ impl<'t> Writer<'t> {
 /// How an array and an object begin. They end with the second character after that.
 const ARRAY: u8 = b'[';
 const OBJECT: u8 = b'{';
+/// For a type of `serde_json`'s own, of which it writes the whole.
+const NO_BRACKET: u8 = 0;
 
 /// Appends a number, which cannot fail. Not inlined, to keep callers small: after each system call the processor has to
 /// load their code anew.
@@ -164,7 +166,7 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
     type SerializeTupleStruct = Parts<'w, 't>;
     type SerializeTupleVariant = Parts<'w, 't>;
     type SerializeMap = Parts<'w, 't>;
-    type SerializeStruct = Struct<'w, 't>;
+    type SerializeStruct = Parts<'w, 't>;
     type SerializeStructVariant = Parts<'w, 't>;
 
     numbers! {
@@ -192,11 +194,16 @@ impl<'w, 't> Serializer for &'w mut Writer<'t> {
     }
 
     #[inline]
-    fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Struct<'w, 't>, Error> {
+    fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Parts<'w, 't>, Error> {
         if name.starts_with(RESERVED) {
-            Ok(Struct::Reserved(self, name))
+            Ok(Parts {
+                to: self,
+                variant: None,
+                bracket: NO_BRACKET,
+                count: 0,
+            })
         } else {
-            self.parts(None, OBJECT).map(Struct::Object)
+            self.parts(None, OBJECT)
         }
     }
 
@@ -327,6 +334,18 @@ impl Parts<'_, '_> {
         written.map_err(|error| self.blame(error.within(name)))
     }
 
+    #[inline(always)]
+    fn put_member<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        if self.bracket == NO_BRACKET {
+            return self.to.put_reserved(name, value);
+        }
+        self.put_field(name, value)
+    }
+
     /// Blames the variant that the part is in, if it is in one.
     #[cold]
     fn blame(&self, error: Error) -> Error {
@@ -338,6 +357,9 @@ impl Parts<'_, '_> {
 
     #[inline]
     fn finish(self) {
+        if self.bracket == NO_BRACKET {
+            return;
+        }
         self.to.text.push(self.bracket + 2);
         self.to.depth.left += 1;
         if self.variant.is_some() {
@@ -377,6 +399,7 @@ several! {
     SerializeTuple::serialize_element() = put_element;
     SerializeTupleStruct::serialize_field() = put_element;
     SerializeTupleVariant::serialize_field() = put_element;
+    SerializeStruct::serialize_field(name) = put_member;
     SerializeStructVariant::serialize_field(name) = put_field;
 }
 
@@ -411,38 +434,6 @@ impl SerializeMap for Parts<'_, '_> {
     #[inline]
     fn end(self) -> Result<(), Error> {
         self.finish();
-        Ok(())
-    }
-}
-
-/// A struct that is being written.
-pub(crate) enum Struct<'w, 't> {
-    Object(Parts<'w, 't>),
-    /// A number or a text of `serde_json`'s own.
-    Reserved(&'w mut Writer<'t>, &'static str),
-}
-
-impl SerializeStruct for Struct<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    #[inline(always)]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Error> {
-        match self {
-            Self::Object(parts) => parts.put_field(name, value),
-            Self::Reserved(to, of) => to.put_reserved(of, name, value),
-        }
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Error> {
-        if let Self::Object(parts) = self {
-            parts.finish();
-        }
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 impl<T: PackPart> Pack for Option<T> {
     fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         match self {
-            Some(value) => out.serialize_some(&Packed::new(value, fds)),
+            Some(value) => out.serialize_some(&Packed(value, fds)),
             None => out.serialize_none(),
         }
     }
@@ -35,38 +35,36 @@ impl<'de, T: UnpackPart<'de>> Unpack<'de> for Option<T> {
     }
 }
 
-impl<T: PackPart> Pack for [T] {
-    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_seq(self.iter().map(|item| Packed::new(item, fds)))
-    }
-
-    fn shape() -> Shape {
-        Shape::List {
-            item: Type::of::<T>(),
-            length: None,
-            distinct: false,
-        }
-    }
-}
-
-/// Implements both traits for a list and the function that adds an element.
-macro_rules! lists {
-    ($($list:ident $push:ident;)*) => {$(
-        impl<T: PackPart> Pack for $list<T> {
+/// Implements [`Pack`] for a list, by the number of its elements if that is fixed.
+macro_rules! pack {
+    ($([$($size:tt)*] $list:ty: $length:expr;)*) => {$(
+        impl<T: PackPart $($size)*> Pack for $list {
             fn pack<'a, S: Serializer>(
                 &'a self,
                 fds: &Packer<'a>,
                 out: S,
             ) -> Result<S::Ok, S::Error> {
-                out.collect_seq(self.iter().map(|item| Packed::new(item, fds)))
+                out.collect_seq(self.iter().map(|item| Packed(item, fds)))
             }
 
             fn shape() -> Shape {
-                <[T]>::shape()
+                Shape::list(Type::of::<T>(), $length)
             }
         }
 
-        impl<T: WithoutFds> WithoutFds for $list<T> {}
+        impl<T: WithoutFds $($size)*> WithoutFds for $list {}
+    )*};
+}
+
+pack! {
+    [] [T]: None;
+    [, const N: usize] [T; N]: Some(N);
+}
+
+/// Implements both traits for a list and the function that adds an element.
+macro_rules! lists {
+    ($($list:ident $push:ident;)*) => {$(
+        pack! { [] $list<T>: None; }
 
         impl<'de, T: UnpackPart<'de>> Unpack<'de> for $list<T> {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
@@ -98,24 +96,6 @@ lists! {
     LinkedList push_back;
 }
 
-impl<T: WithoutFds> WithoutFds for [T] {}
-
-impl<T: PackPart, const N: usize> Pack for [T; N] {
-    fn pack<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
-        self.as_slice().pack(fds, out)
-    }
-
-    fn shape() -> Shape {
-        Shape::List {
-            item: Type::of::<T>(),
-            length: Some(N),
-            distinct: false,
-        }
-    }
-}
-
-impl<T: WithoutFds, const N: usize> WithoutFds for [T; N] {}
-
 impl<'de, T: UnpackPart<'de>, const N: usize> Unpack<'de> for [T; N] {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         from.deserialize_tuple(N, Seed::<Self>::new(fds))
@@ -131,7 +111,7 @@ macro_rules! maps {
                 fds: &Packer<'a>,
                 out: S,
             ) -> Result<S::Ok, S::Error> {
-                out.collect_map(self.iter().map(|(key, item)| (key, Packed::new(item, fds))))
+                out.collect_map(self.iter().map(|(key, item)| (key, Packed(item, fds))))
             }
 
             fn shape() -> Shape {
@@ -194,7 +174,7 @@ macro_rules! tuples {
                 out: S,
             ) -> Result<S::Ok, S::Error> {
                 let mut tuple = out.serialize_tuple($length)?;
-                $(tuple.serialize_element(&Packed::new(&self.$index, fds))?;)+
+                $(tuple.serialize_element(&Packed(&self.$index, fds))?;)+
                 tuple.end()
             }
 

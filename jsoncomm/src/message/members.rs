@@ -3,7 +3,7 @@
 //! A struct is a map, or an array by position, as in serde. A member that comes twice is refused. An unknown one is
 //! skipped, or refused where the table is strict.
 
-use super::{Pack, Packer, Text, UnpackPart, Unpacker};
+use super::{Pack, Packer, Text, Unpacker};
 use serde::de::{Deserialize, Visitor};
 use serde::de::{DeserializeSeed, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected};
 use serde::ser::SerializeStruct;
@@ -43,74 +43,20 @@ pub trait Members<'de>: Sized {
 #[derive(Debug, Clone, Copy)]
 pub struct MemberRules {
     /// What is expected, for errors: `struct Opened`, or a method's name.
-    expecting: &'static str,
+    pub expecting: &'static str,
     /// The members' names, or `[0]`, `[1]` … where they have none.
-    names: &'static [&'static str],
+    pub names: &'static [&'static str],
     /// The names that are accepted, aliases included; empty where members have no names.
-    known: &'static [&'static str],
+    pub known: &'static [&'static str],
     /// Members have names, so a map is accepted.
-    named: bool,
+    pub named: bool,
     /// An unknown member is refused.
-    strict: bool,
+    pub strict: bool,
     /// The members are a method's arguments: one that may be absent from a map may be absent from an array, too.
-    arguments: bool,
+    pub arguments: bool,
     /// Empty, or `$jsoncomm::sensitive ` and what is expected, where a member is sensitive: errors of the reader do not
     /// repeat what is in the place of the members.
-    sensitive: &'static str,
-}
-
-#[doc(hidden)]
-impl MemberRules {
-    /// Members with names.
-    pub const fn members(expecting: &'static str, names: &'static [&'static str]) -> Self {
-        Self {
-            expecting,
-            names,
-            known: names,
-            named: true,
-            strict: false,
-            arguments: false,
-            sensitive: "",
-        }
-    }
-
-    /// Members without names.
-    pub const fn elements(expecting: &'static str, names: &'static [&'static str]) -> Self {
-        Self {
-            known: &[],
-            named: false,
-            ..Self::members(expecting, names)
-        }
-    }
-
-    /// A method's arguments.
-    pub const fn arguments(method: &'static str, names: &'static [&'static str]) -> Self {
-        Self {
-            arguments: true,
-            ..Self::members(method, names).strict()
-        }
-    }
-
-    /// Sets the names that are accepted, where they are not the members' names alone.
-    #[must_use]
-    pub const fn known(mut self, known: &'static [&'static str]) -> Self {
-        self.known = known;
-        self
-    }
-
-    /// Has errors not repeat what is in the place of the members.
-    #[must_use]
-    pub const fn sensitive(mut self, expected: &'static str) -> Self {
-        self.sensitive = expected;
-        self
-    }
-
-    /// Has unknown members refused.
-    #[must_use]
-    pub const fn strict(mut self) -> Self {
-        self.strict = true;
-        self
-    }
+    pub sensitive: &'static str,
 }
 
 impl MemberRules {
@@ -147,7 +93,15 @@ impl Pack for NoArguments {
 
 impl<'de> Members<'de> for NoArguments {
     type Value = ();
-    const RULES: MemberRules = MemberRules::members("no arguments", &[]).strict();
+    const RULES: MemberRules = MemberRules {
+        expecting: "no arguments",
+        names: &[],
+        known: &[],
+        named: true,
+        strict: true,
+        arguments: false,
+        sensitive: "",
+    };
 
     fn new() -> Self {
         Self
@@ -184,34 +138,9 @@ pub enum Absence {
 
 #[doc(hidden)]
 impl Absence {
-    /// Returns the value of a field that [`Unpack`](super::Unpack) has read, or its value if it is absent.
+    /// Returns the value of a field that has been read, or its value if it is absent.
     #[inline]
-    pub fn fd<'de, T: UnpackPart<'de>, E: Error>(
-        self,
-        read: Option<T>,
-        name: &'static str,
-    ) -> Result<T, E> {
-        self.or(read, T::absent_part, name)
-    }
-
-    /// Returns the value of a field that serde has read, or its value if it is absent.
-    #[inline]
-    pub fn plain<'de, T: Deserialize<'de>, E: Error>(
-        self,
-        read: Option<T>,
-        name: &'static str,
-    ) -> Result<T, E> {
-        self.or(read, absent, name)
-    }
-
-    /// Returns the value of a field that has been read: it is required.
-    #[inline]
-    pub fn required<T, E: Error>(self, read: Option<T>, name: &'static str) -> Result<T, E> {
-        self.or(read, || None, name)
-    }
-
-    #[inline]
-    fn or<T, E: Error>(
+    pub fn or<T, E: Error>(
         self,
         read: Option<T>,
         absent: impl FnOnce() -> Option<T>,

@@ -92,20 +92,11 @@ pub(crate) type Row<'a> = Few<BorrowedFd<'a>, 4>;
 /// A message with the list for its descriptors, in a form that serde's collections take.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Packed<'p, 'a, T: ?Sized> {
-    value: &'a T,
-    fds: &'p Packer<'a>,
-}
-
-impl<'p, 'a, T: ?Sized> Packed<'p, 'a, T> {
-    pub fn new(value: &'a T, fds: &'p Packer<'a>) -> Self {
-        Self { value, fds }
-    }
-}
+pub struct Packed<'p, 'a, T: ?Sized>(pub &'a T, pub &'p Packer<'a>);
 
 impl<T: PackPart + ?Sized> Serialize for Packed<'_, '_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.pack_part(self.fds, serializer)
+        self.0.pack_part(self.1, serializer)
     }
 }
 
@@ -139,20 +130,11 @@ pub trait PackContent {
 /// The content of an enum's variant with the list for its descriptors.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct ContentOf<'p, 'a, T> {
-    value: &'a T,
-    fds: &'p Packer<'a>,
-}
-
-impl<'p, 'a, T> ContentOf<'p, 'a, T> {
-    pub fn new(value: &'a T, fds: &'p Packer<'a>) -> Self {
-        Self { value, fds }
-    }
-}
+pub struct ContentOf<'p, 'a, T>(pub &'a T, pub &'p Packer<'a>);
 
 impl<T: PackContent> Serialize for ContentOf<'_, '_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.pack_content(self.fds, serializer)
+        self.0.pack_content(self.1, serializer)
     }
 }
 

@@ -36,8 +36,8 @@ impl<T: Pack + ?Sized> PackPart for T {
 impl<T: PackPart, E: PackPart> PackPart for Result<T, E> {
     fn pack_part<'a, S: Serializer>(&'a self, fds: &Packer<'a>, out: S) -> Result<S::Ok, S::Error> {
         match self {
-            Ok(value) => out.serialize_newtype_variant("", 0, "Ok", &Packed::new(value, fds)),
-            Err(error) => out.serialize_newtype_variant("", 1, "Err", &Packed::new(error, fds)),
+            Ok(value) => out.serialize_newtype_variant("", 0, "Ok", &Packed(value, fds)),
+            Err(error) => out.serialize_newtype_variant("", 1, "Err", &Packed(error, fds)),
         }
     }
 

@@ -100,11 +100,11 @@ pack! {
     [] str: Shape::Text;
     [] Path: Shape::Text;
     [T: Serialize + ToOwned + ?Sized] Cow<'_, T>: foreign::<Self>();
-    [T: Serialize, H: BuildHasher] HashSet<T, H>: set(Type::foreign::<T>());
-    [T: Serialize] BTreeSet<T>: set(Type::foreign::<T>());
+    [T: Serialize, H: BuildHasher] HashSet<T, H>: Shape::set(Type::foreign::<T>());
+    [T: Serialize] BTreeSet<T>: Shape::set(Type::foreign::<T>());
     [T: ?Sized] PhantomData<T>: Shape::Null;
     [] CStr: <[u8]>::shape();
-    [T: Serialize] BinaryHeap<T>: list(Type::foreign::<T>());
+    [T: Serialize] BinaryHeap<T>: Shape::list(Type::foreign::<T>(), None);
     [T: Serialize] Wrapping<T>: foreign::<T>();
     [T: Serialize] Saturating<T>: foreign::<T>();
     [T: Serialize] Reverse<T>: foreign::<T>();
@@ -154,24 +154,6 @@ where
     Shape::Integer {
         least: i128::try_from(least).unwrap_or(i128::MIN),
         most: u128::try_from(most).unwrap_or(u128::MAX),
-    }
-}
-
-/// Returns the shape of a list.
-fn list(item: Type) -> Shape {
-    Shape::List {
-        item,
-        length: None,
-        distinct: false,
-    }
-}
-
-/// Returns the shape of a set.
-pub(super) fn set(item: Type) -> Shape {
-    Shape::List {
-        item,
-        length: None,
-        distinct: true,
     }
 }
 

@@ -4,7 +4,6 @@
 //! `probed` is taken depends on the type, by autoref specialization as in `select`. They require nothing of the type, so a
 //! program that compiles without a description compiles with one.
 
-use super::plain::set;
 use super::{Json, Pack, PackPart};
 use crate::shape::{Shape, Type};
 use std::any::type_name;
@@ -63,8 +62,8 @@ wrappers! {
     [T: PackPart] Mutex<T>: T::part_shape();
     [T: PackPart] RwLock<T>: T::part_shape();
     [T: PackPart] BinaryHeap<T>: <[T]>::shape();
-    [T: PackPart, H] HashSet<T, H>: set(Type::of::<T>());
-    [T: PackPart] BTreeSet<T>: set(Type::of::<T>());
+    [T: PackPart, H] HashSet<T, H>: Shape::set(Type::of::<T>());
+    [T: PackPart] BTreeSet<T>: Shape::set(Type::of::<T>());
 }
 
 /// A message.

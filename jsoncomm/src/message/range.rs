@@ -23,7 +23,7 @@ macro_rules! ranges {
                 let mut range = out.serialize_struct($name, [$(stringify!($end)),+].len())?;
                 $(
                     let end: fn(&'a Self) -> &'a T = $found;
-                    range.serialize_field(stringify!($end), &Packed::new(end(self), fds))?;
+                    range.serialize_field(stringify!($end), &Packed(end(self), fds))?;
                 )+
                 range.end()
             }
@@ -73,7 +73,7 @@ impl<T: PackPart> Pack for Bound<T> {
             Self::Included(end) => (1, INCLUDED, end),
             Self::Excluded(end) => (2, EXCLUDED, end),
         };
-        out.serialize_newtype_variant("Bound", index, name, &Packed::new(end, fds))
+        out.serialize_newtype_variant("Bound", index, name, &Packed(end, fds))
     }
 
     fn shape() -> Shape {

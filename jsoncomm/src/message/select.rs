@@ -5,7 +5,7 @@
 //! by what is known of them. The last traits fit any type and require a trait that is never implemented, so that there is
 //! one error, which says what to write.
 
-use super::members::{Absence, whole};
+use super::members::{absent, whole};
 use super::probe::Probe;
 use super::{PackPart, Packed, Packer, UnpackPart, Unpacker};
 use serde::de::Error;
@@ -76,7 +76,7 @@ impl<T: Serialize + ?Sized> WriteBySerde<T> for &&Probe<T> {}
 pub trait WriteAsMessage<T: PackPart> {
     #[inline]
     fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>> {
-        InPlace(Packed::new(value, fds))
+        InPlace(Packed(value, fds))
     }
 }
 
@@ -117,13 +117,8 @@ pub trait ReadBySerde<'de, T: Deserialize<'de>> {
     }
 
     #[inline]
-    fn finish_field<E: Error>(
-        &self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E> {
-        absence.plain(read, name)
+    fn absent_field(&self) -> Option<T> {
+        absent()
     }
 }
 
@@ -138,13 +133,8 @@ pub trait ReadAsMessage<'de, T: UnpackPart<'de>> {
     }
 
     #[inline]
-    fn finish_field<E: Error>(
-        &self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E> {
-        absence.fd(read, name)
+    fn absent_field(&self) -> Option<T> {
+        T::absent_part()
     }
 }
 
@@ -160,13 +150,8 @@ pub trait ReadWithFds<'de, T: UnpackPart<'de>> {
         T::unpack_part(fds, from)
     }
 
-    fn finish_field<E: Error>(
-        &self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E> {
-        absence.required(read, name)
+    fn absent_field(&self) -> Option<T> {
+        None
     }
 }
 
@@ -182,13 +167,8 @@ pub trait ReadNothing<T>: Sized {
         Err(D::Error::custom("nothing can be read as this"))
     }
 
-    fn finish_field<E: Error>(
-        self,
-        read: Option<T>,
-        absence: Absence,
-        name: &'static str,
-    ) -> Result<T, E> {
-        absence.required(read, name)
+    fn absent_field(self) -> Option<T> {
+        None
     }
 }
 

@@ -48,7 +48,10 @@ pub trait MethodReturn {
     const STREAM: bool = false;
 
     /// What a description says about the reply besides its types.
-    const KIND: ReplyKind = ReplyKind::new(Self::STREAM, Self::Error::CODES);
+    const KIND: ReplyKind = ReplyKind {
+        stream: Self::STREAM,
+        codes: Self::Error::CODES,
+    };
 
     /// The value only shows that a [`Reply`](crate::Reply) or a [`StreamSender`](crate::stream::StreamSender) was taken,
     /// which sends the reply.

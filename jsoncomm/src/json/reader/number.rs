@@ -3,9 +3,9 @@
 use super::{NUMBER, Reader};
 use crate::json::Error;
 use serde::de::value::MapDeserializer;
-use serde::de::{Deserializer, Expected, IgnoredAny, MapAccess, Visitor};
-use std::fmt;
+use serde::de::{Expected, Visitor};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 /// Most digits of a refused integer that the error repeats.
 const DIGITS_SHOWN: usize = 40;
@@ -20,16 +20,18 @@ enum Number {
     Unsigned(u64),
     Negative(i64),
     Float(f64),
-    /// The text as it was written, where `serde_json` keeps every digit.
-    Text(String),
 }
 
 impl Number {
-    /// Returns the integer of up to 64 bits that `text` is. A zero with a sign is a float.
-    fn integer(text: &str) -> Option<Self> {
+    /// Reads `text`, with `float` if it is not an integer of up to 64 bits; `None` if it is out of range.
+    fn parse(text: &str, float: fn(&str) -> Option<f64>) -> Option<Self> {
+        // A zero with a sign is a float.
         let negative = || text.parse().ok().filter(|number| *number != 0);
+        let float = || float(text).filter(|number| number.is_finite());
         let unsigned = text.parse().ok().map(Self::Unsigned);
-        unsigned.or_else(|| negative().map(Self::Negative))
+        unsigned
+            .or_else(|| negative().map(Self::Negative))
+            .or_else(|| float().map(Self::Float))
     }
 
     #[inline(never)]
@@ -38,10 +40,6 @@ impl Number {
             Self::Unsigned(number) => visitor.visit_u64(number),
             Self::Negative(number) => visitor.visit_i64(number),
             Self::Float(number) => visitor.visit_f64(number),
-            // As `serde_json` passes it on.
-            Self::Text(text) => {
-                visitor.visit_map(MapDeserializer::new([(NUMBER, text)].into_iter()))
-            }
         }
     }
 }
@@ -76,9 +74,7 @@ impl<'de> Reader<'de> {
     #[inline(never)]
     fn other_number(&mut self, float: fn(&str) -> Option<f64>) -> Result<Number, Error> {
         let text = self.number_text()?;
-        let float = || float(text).filter(|number| number.is_finite());
-        let number = Number::integer(text).or_else(|| float().map(Number::Float));
-        number.ok_or_else(|| self.out_of_range())
+        Number::parse(text, float).ok_or_else(|| self.out_of_range())
     }
 
     /// Reads a number for which there is no type that it has to fit.
@@ -90,16 +86,14 @@ impl<'de> Reader<'de> {
             return visitor.visit_u64(number);
         }
         let text = self.number_text()?;
-        let number = match Number::integer(text) {
-            Some(number) => number,
-            // It knows whether every digit is kept.
-            None => serde_json::Deserializer::from_str(text)
-                .deserialize_any(NumberVisitor)
-                .map_err(|_| self.out_of_range())?,
-        };
-        match number {
-            Number::Float(float) if loses_digits(text, float) => Err(lost_digits(text)),
-            number => number.visit(visitor),
+        match Number::parse(text, |text| text.parse().ok()) {
+            // As `serde_json` passes it on.
+            None | Some(Number::Float(_)) if keeps_digits() => {
+                visitor.visit_map(MapDeserializer::new([(NUMBER, text)].into_iter()))
+            }
+            Some(Number::Float(float)) if loses_digits(text, float) => Err(lost_digits(text)),
+            Some(number) => number.visit(visitor),
+            None => Err(self.out_of_range()),
         }
     }
 
@@ -144,29 +138,12 @@ fn lost_digits(text: &str) -> Error {
     Error::data(format_args!("integer {shown}{more} has more than 64 bits"))
 }
 
-struct NumberVisitor;
-
-impl<'de> Visitor<'de> for NumberVisitor {
-    type Value = Number;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number")
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
-        Ok(Number::Unsigned(number))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
-        Ok(Number::Negative(number))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
-        Ok(Number::Float(number))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
-        let member = map.next_entry::<IgnoredAny, String>()?;
-        Ok(Number::Text(member.unwrap_or_default().1))
-    }
+/// Returns true if `serde_json` keeps numbers as they are written: its feature `arbitrary_precision`.
+fn keeps_digits() -> bool {
+    static KEEPS: LazyLock<bool> = LazyLock::new(|| {
+        let text = "1.00";
+        let number = serde_json::from_str::<serde_json::Number>(text);
+        number.is_ok_and(|number| number.to_string() == text)
+    });
+    *KEEPS
 }
