@@ -1,4 +1,4 @@
-//! A server that answers anything, asked or not, to a client with calls and streams in flight.
+//! A server that sends arbitrary replies to a client with calls and streams in flight.
 //!
 //! The input is `d` for a datagram socket, anything else for a seqpacket one, then a line per step: a [`Header`] and
 //! a datagram, in which `$` is the id of the last call and `#` that of the first; or `c` to start a call, `s` to
@@ -157,7 +157,7 @@ impl Stage {
         self.read();
         let reply = self.with_ids(br#"{"jsonrpc":"2.0","id":$,"result":{"number":7,"file":0}}"#);
         assert!(cargo.send(&self.server, Header(b'1'), &reply), "no room");
-        let gift = call.wait().expect("the answer");
+        let gift = call.wait().expect("the reply");
         assert_eq!((gift.number, gift.file.is_some()), (7, true));
         self.started.clear();
     }

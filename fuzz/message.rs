@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// Descriptors at every depth, and in every container.
 #[derive(Debug, Message)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Letter {
+struct Envelope {
     number: i64,
     #[serde(default, alias = "title")]
     text: Option<String>,
@@ -41,7 +41,7 @@ struct Letter {
     #[fd]
     socket: Option<UnixStream>,
     #[fd]
-    inner: Option<Box<Letter>>,
+    inner: Option<Box<Envelope>>,
     #[fd]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parcels: Vec<Parcel>,
@@ -259,7 +259,7 @@ fuzz_target!(|input: &[u8]| {
     CARGO.with(|cargo| {
         ENDS.with_borrow_mut(|ends| {
             let ends = &mut ends[usize::from(header.is_other())];
-            ends.there_and_back::<Letter>(cargo, header, text);
+            ends.there_and_back::<Envelope>(cargo, header, text);
             ends.there_and_back::<Parcel>(cargo, header, text);
             ends.there_and_back::<Tagged>(cargo, header, text);
             ends.there_and_back::<Vec<Option<OwnedFd>>>(cargo, header, text);

@@ -1,13 +1,13 @@
 //! A server and two clients that send anything, in any order, and read or do not.
 //!
-//! The input is a letter for the sockets (`s` seqpacket, `d` datagram, `b` bare), then a line per step: a
+//! The input is a character for the sockets (`s` seqpacket, `d` datagram, `b` bare), then a line per step: a
 //! [`Header`] and a datagram, from the first client or the second; or `t` for a turn of the server, `r` for the
 //! clients to read, `x` for the first client to go. What comes back must be valid, must have been asked for, and
-//! comes at most once; in the end each sound call has its answer, and the server answers one more.
+//! comes at most once; in the end each valid call has its reply, and the server replies to one more.
 
 #![no_main]
 
-mod answers;
+mod ledger;
 
 use std::fmt;
 use std::fs::File;
@@ -22,7 +22,7 @@ use jsoncomm_fuzz::{Cargo, Header, assert_nothing_leaks};
 use libfuzzer_sys::fuzz_target;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use answers::Ledger;
+use ledger::Ledger;
 
 /// Most steps of one input.
 const STEPS: usize = 64;
@@ -212,7 +212,7 @@ impl Client {
         loop {
             match socket.try_receive::<RawMessage>() {
                 Ok(Received::Message(RawMessage { json, fds }, _)) => {
-                    // An id comes back to the letter, also one that a `Value` rounds.
+                    // An id is returned unchanged, also one that a `Value` rounds.
                     let json = serde_json::from_str(&json).expect("the server sends JSON");
                     let message = WithFds { json, fds };
                     match mode {
@@ -292,7 +292,7 @@ impl Stage {
 
     /// Lets everything come to its end.
     fn finish(&mut self) {
-        // What is kept is answered, by a third client who also shows that the server lives.
+        // What is kept is replied, by a third client who also shows that the server lives.
         self.settle();
         let fd = connect(self.mode, &mut self.server, self.name.as_ref());
         let mut last = Client::new(fd);
@@ -306,20 +306,20 @@ impl Stage {
         for call in calls {
             last.send(&Cargo::new(), Header(b'0'), call.as_bytes());
             // On a datagram socket it is the turn of what the first client has left there, before.
-            let answered = (0..STEPS).any(|_| {
+            let replied = (0..STEPS).any(|_| {
                 self.turn(Duration::ZERO);
                 self.turn(Duration::ZERO);
                 last.read(self.mode)
             });
-            assert!(answered, "the server answers no more");
-            last.ledger.assert_all_answered();
+            assert!(replied, "the server no longer replies");
+            last.ledger.assert_all_replied();
         }
         self.state.bare.clear();
         self.settle();
         let counts = self.server.counts();
         for client in &self.clients {
             if client.socket.is_some() && self.mode != Mode::Bare && counts.undelivered == 0 {
-                client.ledger.assert_all_answered();
+                client.ledger.assert_all_replied();
             }
         }
     }
@@ -331,7 +331,7 @@ impl Stage {
             if self.read() {
                 continue;
             }
-            // An answer that found no room on a datagram socket is tried again by the clock.
+            // A reply that found no room on a datagram socket is retried by a timer.
             let waits = self
                 .clients
                 .iter()

@@ -65,7 +65,7 @@ pub(crate) fn run(bench: Bench) -> Result<(), Problem> {
         ("p99_us", micros(rank(&times, 99))),
         ("calls_per_second", Json::number(format_args!("{rate:.0}"))),
     ]);
-    output::answer(&about.to_string())
+    output::result(&about.to_string())
 }
 
 fn keep(times: &mut Vec<Duration>, made: u64, time: Duration) {

@@ -51,19 +51,19 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     let deadline = clock.calling();
     let params = message(&text, &call.fds, deadline)?;
     let targets = targets(&call.save, deadline)?;
-    let Some(mut answer) = ask(&place, method.as_deref(), &params, &call, deadline)? else {
+    let Some(mut reply) = ask(&place, method.as_deref(), &params, &call, deadline)? else {
         return Ok(());
     };
     if aside {
-        output::answer_aside(&answer.json)?;
+        output::result_to_stderr(&reply.json)?;
     } else {
-        output::answer(&answer.json)?;
+        output::result(&reply.json)?;
     }
     for target in targets {
-        target.fill(&mut answer)?;
+        target.fill(&mut reply)?;
     }
     match places {
-        Some(places) => become_program(places, &answer, &call.program),
+        Some(places) => become_program(places, &reply, &call.program),
         None => Ok(()),
     }
 }
@@ -90,8 +90,8 @@ fn ask(
         connection.notify(method, params)?;
         return Ok(None);
     }
-    let answer = connection.call::<RawMessage, RawError>(method, params)?;
-    Ok(Some(answer))
+    let reply = connection.call::<RawMessage, RawError>(method, params)?;
+    Ok(Some(reply))
 }
 
 /// Takes over the descriptors that the command line names, to free their numbers for a program that is started.
@@ -212,8 +212,8 @@ fn bare(
         return Ok(None);
     }
     socket.set_timeout(deadline.left());
-    let (answer, _) = socket.receive().map_err(Problem::of_socket)?;
-    Ok(Some(answer))
+    let (reply, _) = socket.receive().map_err(Problem::of_socket)?;
+    Ok(Some(reply))
 }
 
 /// Prints the items of a stream until it ends.
@@ -237,7 +237,7 @@ fn follow(
 /// Executes a program that inherits the reply's descriptors.
 fn become_program(
     mut places: Places,
-    answer: &RawMessage,
+    reply: &RawMessage,
     program: &[std::ffi::OsString],
 ) -> Result<(), Problem> {
     let (name, arguments) = program
@@ -247,8 +247,8 @@ fn become_program(
     command
         .args(arguments)
         .env("LISTEN_PID", std::process::id().to_string());
-    let names = names(answer);
-    let fds: Vec<_> = answer
+    let names = names(reply);
+    let fds: Vec<_> = reply
         .fds
         .iter()
         .map(|(index, fd)| (fd, names(index)))

@@ -75,14 +75,14 @@ fn read(text: &str) -> Result<Document, Problem> {
 /// Prints the document, or its part about one method, as the server sent it.
 fn print(text: &str, name: Option<String>) -> Result<(), Problem> {
     let Some(name) = name else {
-        return output::answer(text);
+        return output::result(text);
     };
     let json = Json::parse(text).map_err(|_| Problem::NoDocument)?;
     let methods = json.get("methods").map_or(&[][..], Json::elements);
     let is_it =
         |method: &&Json<'_>| method.get("name").and_then(Json::text).as_ref() == Some(&name);
     match methods.iter().find(is_it) {
-        Some(method) => output::answer(&method.to_string()),
+        Some(method) => output::result(&method.to_string()),
         None => Err(Problem::NoMethod(name)),
     }
 }

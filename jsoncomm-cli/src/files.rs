@@ -152,8 +152,8 @@ impl Target {
     }
 
     /// Copies the content of the reply's descriptor.
-    pub(crate) fn fill(mut self, answer: &mut RawMessage) -> Result<(), Problem> {
-        let from = self.find(answer)?;
+    pub(crate) fn fill(mut self, reply: &mut RawMessage) -> Result<(), Problem> {
+        let from = self.find(reply)?;
         let file = File::from(self.to.try_clone().map_err(Problem::here("dup"))?);
         if self.path.is_some() && file.metadata().is_ok_and(|file| file.is_file()) {
             file.set_len(0).map_err(|error| self.blame(error))?;
@@ -176,12 +176,12 @@ impl Target {
     }
 
     /// Takes the descriptor out of the reply.
-    fn find(&self, answer: &mut RawMessage) -> Result<OwnedFd, Problem> {
-        let json = Json::parse(&answer.json).ok();
+    fn find(&self, reply: &mut RawMessage) -> Result<OwnedFd, Problem> {
+        let json = Json::parse(&reply.json).ok();
         let index = json
             .as_ref()
             .and_then(|json| json.at(&self.field).and_then(Json::index));
-        let fd = index.and_then(|index| answer.fds.take(index));
+        let fd = index.and_then(|index| reply.fds.take(index));
         fd.ok_or_else(|| Problem::NotThere(self.field.clone()))
     }
 

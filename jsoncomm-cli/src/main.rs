@@ -75,7 +75,7 @@ fn report(problem: &Problem) -> ExitCode {
         }
         Problem::Service(failure) => {
             // Best effort: if it cannot be printed, the exit status still tells.
-            let _ = output::answer_aside(&error_object(failure));
+            let _ = output::result_to_stderr(&error_object(failure));
         }
         other => output::tell(&output::chain(other)),
     }

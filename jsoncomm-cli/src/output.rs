@@ -43,7 +43,7 @@ pub(crate) fn palette() -> Palette {
 }
 
 /// Prints the reply.
-pub(crate) fn answer(json: &str) -> Result<(), Problem> {
+pub(crate) fn result(json: &str) -> Result<(), Problem> {
     print(json, None)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn item(json: &str) -> Result<(), Problem> {
 }
 
 /// Prints the reply to standard error, as standard output carries the data of a descriptor.
-pub(crate) fn answer_aside(json: &str) -> Result<(), Problem> {
+pub(crate) fn result_to_stderr(json: &str) -> Result<(), Problem> {
     let text = shown(&io::stderr(), json, None);
     match standard::write(io::stderr(), text.as_bytes()) {
         // EPIPE: the reader has closed its end, which is no failure.

@@ -48,7 +48,7 @@ pub(crate) fn run(peer: Peer) -> Result<(), Problem> {
         ("send_buffer", Json::number(buffer)),
         ("largest_inline", Json::number(inline)),
     ]);
-    output::answer(&about.to_string())
+    output::result(&about.to_string())
 }
 
 /// Makes the server send a reply. A server that sends none is identified by the process that called listen(2), if at all.

@@ -76,7 +76,7 @@ pub(crate) enum Problem {
     #[error("the method returns a stream: call --follow prints its items")]
     Stream,
     #[error("the reply of {size} bytes is longer than {limit}: --limit raises that")]
-    AnswerTooLong { size: u64, limit: usize },
+    ReplyTooLong { size: u64, limit: usize },
     /// An error of a descriptor in the reply.
     #[error("the descriptor at {field} cannot be read")]
     Unreadable {
@@ -86,7 +86,7 @@ pub(crate) enum Problem {
     },
     /// The reply is invalid.
     #[error("the reply is invalid")]
-    Answer(#[source] Error),
+    BadReply(#[source] Error),
     #[error("the reply has no descriptor at {0}")]
     NotThere(Field),
     #[error("no method {0} is described")]
@@ -169,8 +169,8 @@ impl Problem {
                 Self::CallTooLong { size, limit }
             }
             Error::Encode(_) => Self::Unsendable(error),
-            Error::TooLarge { size, limit } => Self::AnswerTooLong { size, limit },
-            error if error.is_bad_message() => Self::Answer(error),
+            Error::TooLarge { size, limit } => Self::ReplyTooLong { size, limit },
+            error if error.is_bad_message() => Self::BadReply(error),
             error @ Error::Address { .. } => Self::Connect(error),
             error => Self::Connection(error),
         }
@@ -213,9 +213,9 @@ impl Problem {
             | Self::ErrorOutput(_) => 2,
             Self::Fault(_)
             | Self::Stream
-            | Self::AnswerTooLong { .. }
+            | Self::ReplyTooLong { .. }
             | Self::Unreadable { .. }
-            | Self::Answer(_)
+            | Self::BadReply(_)
             | Self::NotThere(_)
             | Self::NoMethod(_)
             | Self::NoDocument

@@ -343,7 +343,7 @@ impl fmt::Display for Method {
         put_members(f, &self.params)?;
         f.write_str(")")?;
         match &self.result {
-            None => f.write_str(", no answer"),
+            None => f.write_str(", no reply"),
             Some(item) if self.stream => write!(f, " -> {item}, again and again"),
             Some(result) => write!(f, " -> {result}"),
         }

@@ -146,9 +146,7 @@ impl Programs {
         if self.jobs.len() >= self.limit {
             let what = format!("{} programs are running", self.limit);
             if !reply.is_wanted() {
-                output::tell(&format!(
-                    "a call without an answer is not carried out: {what}"
-                ));
+                output::tell(&format!("a call without a reply is not run: {what}"));
             }
             return reply.send_fault(&Fault::new(Fault::BUSY, what));
         }
@@ -270,8 +268,8 @@ impl Programs {
         };
         let limit = self.message_limit;
         let status = job.child.wait();
-        let answered = status.and_then(|status| job.answer(status, limit));
-        if let Err(error) = answered {
+        let replied = status.and_then(|status| job.reply(status, limit));
+        if let Err(error) = replied {
             output::tell(&output::chain(&error));
         }
         if self.once {
@@ -293,7 +291,7 @@ impl Drop for Programs {
 
 impl Job {
     /// Replies with the output of the program.
-    fn answer(self, status: ExitStatus, limit: usize) -> io::Result<()> {
+    fn reply(self, status: ExitStatus, limit: usize) -> io::Result<()> {
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
         let said = contents(&self.said, 0, most)?;
         let length = self.complained.metadata()?.len();

@@ -129,8 +129,8 @@ fn put_method(out: &mut String, method: &Method) {
     out.push_str(&format!("\n    def {name}({arguments}) -> {returns}:\n"));
     let value = match &method.result {
         Some(result) if method.stream => format!("The value of each item: {}.", received(result)),
-        Some(result) => format!("The value of the answer: {}.", received(result)),
-        None => String::from("There is no answer."),
+        Some(result) => format!("The value of the reply: {}.", received(result)),
+        None => String::from("There is no reply."),
     };
     let docs = format!("{} {value}", method.docs);
     out.push_str(&format!("        {}\n", text(docs.trim_start())));

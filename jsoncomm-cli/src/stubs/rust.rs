@@ -74,8 +74,8 @@ impl Writer {
                 out.push_str(&format!("    #[serde(rename = {})]\n", text(own)));
             }
             let error = self.error(&name, method, &mut known);
-            let answer = method.result.as_ref().map(|result| {
-                let hint = format!("{}{}", camel(own, &RESERVED), "Answer");
+            let reply = method.result.as_ref().map(|result| {
+                let hint = format!("{}{}", camel(own, &RESERVED), "Reply");
                 let ty = self.ty(result, &hint);
                 if ty.contains("serde_json::Value") {
                     format!("jsoncomm::message::Json<{ty}>")
@@ -83,7 +83,7 @@ impl Writer {
                     ty
                 }
             });
-            let (returns, call) = match (answer, error) {
+            let (returns, call) = match (reply, error) {
                 (None, _) => {
                     out.push_str("    #[oneway]\n");
                     (String::new(), "")

@@ -299,10 +299,10 @@ fn a_message_without_envelope_gets_a_reply_without_envelope() {
         socket.set_timeout(Some(jsoncomm_tests::PATIENCE));
         let (raw, sender) = socket.receive_raw().unwrap();
         assert_eq!(raw.bytes, b"{\"a\" : 1e2}");
-        let answer = RawMessage::new("[1e2]");
+        let reply = RawMessage::new("[1e2]");
         match sender.filter(|_| listener.is_none()) {
-            Some(sender) => socket.send_to(&answer, &sender).unwrap(),
-            None => socket.send(&answer).unwrap(),
+            Some(sender) => socket.send_to(&reply, &sender).unwrap(),
+            None => socket.send(&reply).unwrap(),
         }
         assert_eq!(good(ended(child)), "[1e2]\n");
     }
@@ -384,8 +384,8 @@ fn a_stream_without_the_stream_option_is_an_error_that_names_it() {
             assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
             assert!(ended.stderr.contains("call --follow"), "{ended:?}");
         }
-        let answer = "--save .=-";
-        let saved: Vec<_> = answer.split(' ').collect();
+        let reply = "--save .=-";
+        let saved: Vec<_> = reply.split(' ').collect();
         let ended = said(&[&["call", &path, "test.ticks.never"], &saved[..]].concat());
         assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{ended:?}");
         // None is left at the server.
@@ -515,7 +515,7 @@ fn an_error_without_data_is_a_service_error() {
 
 #[test]
 fn a_hostile_reply_ends_the_call_and_is_not_printed() {
-    for (answer, code) in [
+    for (reply, code) in [
         // Messages with terminal control sequences.
         (
             r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32000,"message":"\u001b[2J\u009b\nrm"}}"#,
@@ -535,12 +535,12 @@ fn a_hostile_reply_ends_the_call_and_is_not_printed() {
             3,
         ),
     ] {
-        let double = Double::text(answer);
+        let double = Double::text(reply);
         let ended = said(&["call", double.address(), "a.b"]);
         assert_eq!(
             (ended.code, &*ended.stdout),
             (Some(code), ""),
-            "{answer}: {ended:?}"
+            "{reply}: {ended:?}"
         );
         let acts = |c: char| c.is_control() && c != '\n';
         // Output for a program is JSON, where a C1 control is an ordinary character.

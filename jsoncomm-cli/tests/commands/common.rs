@@ -143,7 +143,7 @@ pub(crate) struct Double {
 
 impl Double {
     /// Replies to each call with the next list of replies.
-    pub(crate) fn start(answers: Vec<Vec<(String, Vec<OwnedFd>)>>) -> Self {
+    pub(crate) fn start(replies: Vec<Vec<(String, Vec<OwnedFd>)>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("double.sock");
         let listener = jsoncomm::socket::Listener::bind(&path).unwrap();
@@ -154,7 +154,7 @@ impl Double {
             socket.set_message_limit(64 << 20);
             socket.set_depth_limit(127);
             let mut heard = Vec::new();
-            for list in answers {
+            for list in replies {
                 let (call, _) = socket.receive_raw().unwrap();
                 let call = String::from_utf8(call.bytes).unwrap();
                 let id = id_of(&call);
@@ -178,8 +178,8 @@ impl Double {
 
     /// Replies to one call with this result.
     pub(crate) fn result(result: &str, fds: Vec<OwnedFd>) -> Self {
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#);
-        Self::start(vec![vec![(answer, fds)]])
+        let reply = format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{result}}}"#);
+        Self::start(vec![vec![(reply, fds)]])
     }
 
     /// Replies to one call with this text.

@@ -166,8 +166,8 @@ import sys
 import jsoncomm, stub
 with jsoncomm.connect(sys.argv[1]) as connection:
     files = stub.ExampleFiles(connection)
-    with files.open("a.txt") as answer, answer.fd("file").open() as file:
-        print(answer.value["len"], file.read())
+    with files.open("a.txt") as reply, reply.fd("file").open() as file:
+        print(reply.value["len"], file.read())
     with open(sys.argv[2]) as content:
         print(files.put("b.txt", content).value)
     print(files.list().value)

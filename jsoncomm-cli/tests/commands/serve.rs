@@ -95,8 +95,8 @@ impl Drop for Serving {
 }
 
 fn call(connection: &Connection, json: &str) -> Result<String, CallError<RawError>> {
-    let answer = connection.call::<RawMessage, RawError>("test.it", &RawMessage::new(json))?;
-    Ok(answer.json)
+    let reply = connection.call::<RawMessage, RawError>("test.it", &RawMessage::new(json))?;
+    Ok(reply.json)
 }
 
 #[test]
@@ -165,12 +165,12 @@ fn a_program_gets_its_descriptors_from_3_on_and_no_others() {
         for text in [round, "other"] {
             params.fds.push(file(text)).unwrap();
         }
-        let answer = connection
+        let reply = connection
             .call::<RawMessage, RawError>("test.it", &params)
             .unwrap();
         let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
         let expected = format!(r#"["{round}","other","2","list[0]:second","test.it",{uid},{pid}]"#);
-        assert_eq!(answer.json, expected);
+        assert_eq!(reply.json, expected);
     }
     // A call without descriptors passes none.
     let serving_none = Serving::start(
@@ -342,8 +342,8 @@ fn heard(lines: &mut BufReader<UnixStream>) -> String {
 }
 
 #[track_caller]
-fn is_fault(answer: Result<String, CallError<RawError>>, code: i64) -> String {
-    match answer {
+fn is_fault(reply: Result<String, CallError<RawError>>, code: i64) -> String {
+    match reply {
         Err(CallError::Fault(fault)) if fault.code == code => fault.message,
         other => panic!("{other:?}"),
     }
@@ -469,8 +469,8 @@ fn an_inherited_socket_is_served_and_kept() {
         for round in ["1", "2"] {
             let mut params = RawMessage::new("[0]");
             params.fds.push(file(round)).unwrap();
-            let answer = connection.call::<RawMessage, RawError>("test.it", &params);
-            assert_eq!(answer.unwrap().json, round);
+            let reply = connection.call::<RawMessage, RawError>("test.it", &params);
+            assert_eq!(reply.unwrap().json, round);
         }
         serving.stop(Signal::TERM);
         assert!(path.exists(), "whose file it is not");
@@ -525,8 +525,8 @@ fn serve_works_with_a_low_limit_of_open_files() {
     let serving = Serving::of(command, address, directory);
     let mut params = RawMessage::new("[0]");
     params.fds.push(file("7")).unwrap();
-    let answer = serving
+    let reply = serving
         .connect()
         .call::<RawMessage, RawError>("test.it", &params);
-    assert_eq!(answer.unwrap().json, "7");
+    assert_eq!(reply.unwrap().json, "7");
 }

@@ -38,14 +38,14 @@ class TestShelf:
         self.connection = connection
 
     def open(self, path: str, flags: Optional[int] = None, timeout: Optional[float] = None) -> jsoncomm.Message:
-        "Opens a file.\nIn whatever way\nit can be opened.\n\nIt stays open. The value of the answer: Opened."
+        "Opens a file.\nIn whatever way\nit can be opened.\n\nIt stays open. The value of the reply: Opened."
         params: Dict[str, Any] = {"path": path}
         if flags is not None:
             params["flags"] = flags
         return self.connection.call("test.shelf.open", params, timeout)
 
     def list(self, least: Optional[int] = None, timeout: Optional[float] = None) -> jsoncomm.Message:
-        "Names all. The value of the answer: List[str]."
+        "Names all. The value of the reply: List[str]."
         params: Dict[str, Any] = {}
         if least is not None:
             params["least"] = least
@@ -57,13 +57,13 @@ class TestShelf:
         return self.connection.stream("test.shelf.follow", params, timeout)
 
     def log_to(self, sink: HasFileno, others: List[HasFileno], spare: Optional[HasFileno] = None) -> None:
-        "There is no answer."
+        "There is no reply."
         params: Dict[str, Any] = {"sink": sink, "others": others}
         if spare is not None:
             params["spare"] = spare
         self.connection.notify("test.shelf.log_to", params)
 
     def put_back(self, id: int, names: List[str], of: Line, timeout: Optional[float] = None) -> jsoncomm.Message:
-        "Puts a file back. The value of the answer: bool."
+        "Puts a file back. The value of the reply: bool."
         params: Dict[str, Any] = {"id": id, "names": names, "of": of}
         return self.connection.call("test.shelf.put_back", params, timeout)

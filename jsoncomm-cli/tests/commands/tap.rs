@@ -88,10 +88,10 @@ fn both_directions_are_forwarded_and_shown_with_their_descriptors() {
             call.contains(r#""method":"example.files.open","params":{"path":"a.txt"}"#),
             "{call}"
         );
-        let answer = tapping.expect("1 < {");
+        let reply = tapping.expect("1 < {");
         assert!(
-            answer.ends_with(r#""result":{"len":5,"file":0}}"#),
-            "{answer}"
+            reply.ends_with(r#""result":{"len":5,"file":0}}"#),
+            "{reply}"
         );
         let path = path.canonicalize().unwrap();
         let descriptor = tapping.line();
@@ -249,8 +249,8 @@ fn the_end_of_the_service_is_forwarded_to_the_client() {
     );
     // The next client is refused.
     let next = tapping.connect();
-    let answer = next.call::<Vec<String>, FilesError>("example.files.list", &[(); 0]);
-    assert!(matches!(answer, Err(CallError::Closed)), "{answer:?}");
+    let reply = next.call::<Vec<String>, FilesError>("example.files.list", &[(); 0]);
+    assert!(matches!(reply, Err(CallError::Closed)), "{reply:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a client has sent, and what it may be told for it.
+//! The calls that a client has sent, and the replies that it may get.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 /// The longest id that a server repeats, in bytes of JSON.
 const ID_MAX: usize = 256;
 
-/// What was sent by its id, and what has come.
+/// Sent messages and received replies, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// All that was sent.
+    /// Number of sent messages.
     sent: usize,
-    /// All that has come, items of streams aside.
-    answered: usize,
-    /// What was sent and is too odd to say which id a server reads in it.
+    /// Number of received replies, without items of streams.
+    replied: usize,
+    /// Number of sent messages in which a server may read any id.
     odd: usize,
     by_id: HashMap<String, Calls>,
 }
@@ -24,13 +24,13 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Calls {
     sent: usize,
-    answered: usize,
-    /// Those that must have their answer in the end.
+    replied: usize,
+    /// Calls that must get a reply in the end.
     owed: usize,
 }
 
 impl Ledger {
-    /// Notes what was sent.
+    /// Records a sent message.
     pub(crate) fn note_sent(&mut self, text: &[u8]) {
         self.sent += 1;
         let Some((id, call)) = plain(text) else {
@@ -42,14 +42,14 @@ impl Ledger {
         calls.owed += usize::from(is_owed(&call));
     }
 
-    /// Checks an answer without an envelope.
+    /// Checks a reply without an envelope.
     pub(crate) fn check_bare(&mut self, reply: &Value) {
-        self.answered += 1;
+        self.replied += 1;
         assert!(reply.is_object(), "{reply}");
-        assert!(self.answered <= self.sent, "unsolicited reply {reply}");
+        assert!(self.replied <= self.sent, "unsolicited reply {reply}");
     }
 
-    /// Checks an answer: its form, and that it was asked for and has not been given yet.
+    /// Checks a reply: its form, and that it belongs to a call that has no reply yet.
     pub(crate) fn check(&mut self, message: &WithFds<Value>) {
         let reply = message.json.as_object().expect("an object");
         assert_eq!(reply.get("jsonrpc"), Some(&Value::from("2.0")));
@@ -80,28 +80,26 @@ impl Ledger {
             );
             return;
         }
-        self.answered += 1;
-        assert!(self.answered <= self.sent, "one too many: {reply:?}");
+        self.replied += 1;
+        assert!(self.replied <= self.sent, "one too many: {reply:?}");
         if let Some(calls) = calls {
-            calls.answered += 1;
+            calls.replied += 1;
             assert!(
-                calls.answered <= calls.sent + self.odd,
-                "answered twice: {reply:?}"
+                calls.replied <= calls.sent + self.odd,
+                "replied twice: {reply:?}"
             );
         }
     }
 
     /// Returns true if every call has its reply.
     pub(crate) fn is_settled(&self) -> bool {
-        self.by_id
-            .values()
-            .all(|calls| calls.answered >= calls.owed)
+        self.by_id.values().all(|calls| calls.replied >= calls.owed)
     }
 
     /// Asserts that nothing is owed any more.
-    pub(crate) fn assert_all_answered(&self) {
+    pub(crate) fn assert_all_replied(&self) {
         for (id, calls) in &self.by_id {
-            assert!(calls.answered >= calls.owed, "no answer to {id}: {calls:?}");
+            assert!(calls.replied >= calls.owed, "no reply to {id}: {calls:?}");
         }
     }
 }
