@@ -16,7 +16,7 @@ PATIENCE = 20.0  # seconds
 
 
 class Service:
-    """A service that runs."""
+    """A running service."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -50,7 +50,7 @@ class Service:
                 raise RemoteError(data["name"], data["value"], data["backtrace"])
 
     def stop(self) -> tuple[Optional[int], bytes]:
-        """Closes the socket, and waits for the service to end: with what status, and what it has printed."""
+        """Closes the socket, waits for the service to end, and returns its status and output."""
         self.transport.close()
         printed, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, printed

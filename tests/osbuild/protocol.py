@@ -1,4 +1,4 @@
-"""What osbuild's host and its services say to each other: an envelope of their own on the bare wire.
+"""The messages between osbuild's host and its services: bare messages with an envelope of their own.
 
 Written after what they do, not taken from there. JSON is written as Python writes it, with spaces and escapes.
 """
@@ -30,7 +30,7 @@ def send(transport: Transport, kind: str, data: Any, fds: Iterable[Any] = ()) ->
 
 
 def receive(transport: Transport) -> Message:
-    """The next message; EOFError when the other side has closed."""
+    """Returns the next message. Raises EOFError if the other side has closed."""
     message = transport.receive()
     if message is None:
         raise EOFError

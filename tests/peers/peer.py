@@ -29,7 +29,7 @@ def report(step: dict[str, Any]) -> None:
 
 
 def describe(message: Message) -> dict[str, Any]:
-    """Says how a message came and which files came with it, and reads them through the descriptors."""
+    """Describes how a message arrived, with the content of its files."""
 
     def one(fd: int) -> dict[str, Any]:
         stat = os.fstat(fd)
@@ -104,12 +104,12 @@ def do_echo(text: str) -> Any:
 
 
 def do_more() -> Any:
-    """Answers as a later version would: with a member and a descriptor that old clients do not know."""
+    """Replies as a later version would: with a member and a descriptor that old clients do not know."""
     return {"text": "more", "since": 2, "extra": Fd(os.memfd_create("extra"))}
 
 
 def tell(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a method one of an enum, whose reply is an enum too, which has the failure as a variant."""
+    """Wraps a method for an enum of requests: the reply is an enum, too, with a variant for a failure."""
 
     def told(**arguments: Any) -> Any:
         try:
@@ -128,14 +128,14 @@ TELLS: list[tuple[str, str, Callable[..., Any]]] = [
 
 
 class Desk(Server):
-    """Says what it hears."""
+    """Prints each message that it receives."""
 
     def received(self, message: Message) -> None:
         report({"bytes": len(message.text), **describe(message)})
 
 
 def route(request: Any) -> tuple[str, Any]:
-    """The method that a bare request calls."""
+    """Returns the method that a bare request calls."""
     [(variant, params)] = request.items()
     return f"example.window.{variant.lower()}", params
 

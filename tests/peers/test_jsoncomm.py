@@ -1,4 +1,4 @@
-"""What `examples/python/jsoncomm.py` promises beyond the wire: ownership, deadlines, limits, slow and dead peers."""
+"""Tests of `examples/python/jsoncomm.py` beyond the wire format: ownership, deadlines, limits, slow and dead peers."""
 
 from __future__ import annotations
 
@@ -1034,10 +1034,10 @@ class Hostile(Case):
 
 
 class Forks(Case):
-    """A child that goes on without execve(2)."""
+    """A forked child that does not call execve(2)."""
 
     def fork(self, work: Callable[[], object]) -> None:
-        """Runs this in a child, which has to succeed."""
+        """Runs a function in a child, which has to succeed."""
         self.join(self.forked() or self.end(work))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Holds the vectors against `examples/python/jsoncomm.py`: its server, and its client. README.md has their format."""
+"""Tests the server and client in `examples/python/jsoncomm.py` with the vectors. README.md explains their format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEALS = {name: getattr(fcntl, f"F_SEAL_{name.upper()}") for name in ("shrink", "
 
 
 def load(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The vectors of a file, for each kind of socket that they are for."""
+    """Yields the vectors of a file, with each kind of socket that they apply to."""
     for vector in json.loads((HERE / f"{group}.json").read_text())["vectors"]:
         vector = json.loads(json.dumps(vector).replace("FILL", "x" * vector.get("fill", 0)))
         for kind in vector.get("kinds", KINDS):
@@ -59,7 +59,7 @@ def make(wish: dict[str, Any], identity: str = "") -> Fd:
 
 
 def sheet(text: str) -> Fd:
-    """A file with that content."""
+    """Returns a file with this content."""
     with tempfile.TemporaryFile() as file:
         file.write(text.encode())
         file.flush()
@@ -67,7 +67,7 @@ def sheet(text: str) -> Fd:
 
 
 def content(fd: Fd) -> str:
-    """What the vectors call a descriptor: the content of a file, the kind of anything else."""
+    """Returns how the vectors describe a descriptor: the content of a file, otherwise its kind."""
     found = os.fstat(fd.fileno())
     if stat.S_ISREG(found.st_mode):
         return os.pread(fd.fileno(), found.st_size, 0).decode()
@@ -76,7 +76,7 @@ def content(fd: Fd) -> str:
 
 
 def send_raw(transport: Transport, wish: dict[str, Any], identity: str = "") -> None:
-    """Sends the bytes as they are."""
+    """Sends one datagram."""
     data = wish["text"].replace("ID", identity).encode() if "text" in wish else bytes.fromhex(wish["hex"])
     fds = [make(one, identity) for one in wish.get("descriptors", ())]
     transport._sendmsg(data, [fd.fileno() for fd in fds], None)
@@ -89,107 +89,107 @@ def receive(transport: Transport) -> Message:
 
 
 class Service:
-    """What the vectors call; it writes down what runs."""
+    """The methods of the vectors, which record their calls."""
 
     def __init__(self) -> None:
         self.ran: list[dict[str, Any]] = []
 
-    def _note_down(self, method: str, **arguments: Any) -> None:
+    def _record(self, method: str, **arguments: Any) -> None:
         self.ran.append({"method": method, "arguments": arguments})
 
     def nothing(self) -> None:
-        self._note_down("nothing")
+        self._record("nothing")
 
     def echo(self, text: str) -> Any:
-        self._note_down("echo", text=text)
+        self._record("echo", text=text)
         return {"text": text}
 
     def maybe(self, text: Optional[str]) -> Any:
-        self._note_down("maybe", text=text)
+        self._record("maybe", text=text)
         return {"text": text}
 
     def add(self, left: int, right: int) -> int:
-        self._note_down("add", left=left, right=right)
+        self._record("add", left=left, right=right)
         return left + right
 
     def half(self, number: float) -> float:
-        self._note_down("half", number=number)
+        self._record("half", number=number)
         return number / 2
 
     def any(self, value: Any) -> Any:
-        self._note_down("any", value=value)
+        self._record("any", value=value)
         return value
 
     def note(self, text: str) -> None:
-        self._note_down("note", text=text)
+        self._record("note", text=text)
 
     def fail(self, path: str) -> None:
-        self._note_down("fail", path=path)
+        self._record("fail", path=path)
         raise not_found(path)
 
     def crash(self) -> None:
-        self._note_down("crash")
+        self._record("crash")
         raise RuntimeError("on purpose")
 
     def large(self, bytes: int) -> str:
-        self._note_down("large", bytes=bytes)
+        self._record("large", bytes=bytes)
         return "x" * bytes
 
     def read(self, file: Fd) -> Any:
-        self._note_down("read", file=content(file))
+        self._record("read", file=content(file))
         return {"text": content(file)}
 
     def kind(self, file: Fd) -> Any:
-        self._note_down("kind", file=content(file))
+        self._record("kind", file=content(file))
         return {"text": content(file)}
 
     def swap(self, left: Fd, right: Fd) -> Any:
-        self._note_down("swap", left=content(left), right=content(right))
+        self._record("swap", left=content(left), right=content(right))
         return {"left": right, "right": left}
 
     def some(self, file: Optional[Fd] = None) -> Any:
         text = None if file is None else content(file)
-        self._note_down("some", file=text)
+        self._record("some", file=text)
         return {"text": text}
 
     def list(self, files: list[Fd]) -> Any:
         texts = [content(file) for file in files]
-        self._note_down("list", files=texts)
+        self._record("list", files=texts)
         return texts
 
     def open(self, text: str) -> Any:
-        self._note_down("open", text=text)
+        self._record("open", text=text)
         return {"len": len(text), "file": sheet(text)}
 
     def keep(self, file: Fd) -> None:
-        self._note_down("keep", file=content(file))
+        self._record("keep", file=content(file))
         raise ServiceError(2, "kept", {"Kept": {"file": file}})
 
     def count(self, to: int) -> Generator[int, None, None]:
-        self._note_down("count", to=to)
+        self._record("count", to=to)
         yield from range(to)
 
     def pages(self, texts: Any) -> Generator[Any, None, None]:
-        self._note_down("pages", texts=texts)
+        self._record("pages", texts=texts)
         for text in texts:
             yield {"file": sheet(text)}
 
     def break_off(self, after: int) -> Generator[int, None, None]:
-        self._note_down("break_off", after=after)
+        self._record("break_off", after=after)
         yield from range(after)
         raise not_found(str(after))
 
     def bare_echo(self, text: str) -> Any:
-        self._note_down("Echo", text=text)
+        self._record("Echo", text=text)
         return {"Echoed": {"text": text}}
 
     def bare_swap(self, left: Fd, right: Fd) -> Any:
-        self._note_down("Swap", left=content(left), right=content(right))
+        self._record("Swap", left=content(left), right=content(right))
         return {"Swapped": {"left": right, "right": left}}
 
 
 def methods(server: Server, service: Service) -> None:
-    """Has a server serve all of it."""
+    """Makes a server serve all methods."""
     for name in (name for name, thing in vars(Service).items() if callable(thing) and name[0] != "_"):
         server.method(name if name.startswith("bare_") else f"vectors.{name}", getattr(service, name))
 
@@ -213,7 +213,7 @@ class Case(unittest.TestCase):
 
 
 class Servers(Case):
-    """Vectors for servers: what is sent, which method runs then, and what is answered."""
+    """Vectors for servers: a message, the methods that run, and the replies."""
 
     def check_all(self, group: str) -> None:
         for kind, vector in load(group):
@@ -280,17 +280,17 @@ class Servers(Case):
 
 
 def with_contents(message: Message, value: Any, path: tuple[Any, ...] = ()) -> Any:
-    """The value with the content of each `file` in its place."""
+    """Returns the value with the content of each `file` in place of its index."""
     if isinstance(value, dict):
         return {name: with_contents(message, item, (*path, name)) for name, item in value.items()}
     return content(message.fd(*path)) if path and path[-1] == "file" else value
 
 
 class Clients(Case):
-    """Vectors for clients: what is answered, and what the call then ends with."""
+    """Vectors for clients: the replies, and how the call ends."""
 
     def make(self, connection: jsoncomm.Connection, call: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Makes the call, and says what came of it in the vectors' terms."""
+        """Makes the call, and returns its outcome as in the vectors."""
         method, items = f"vectors.{call['method']}", list[Any]()
         done: dict[str, Any] = {}
         try:
@@ -319,7 +319,7 @@ class Clients(Case):
         return done
 
     def next_call(self, transport: Transport, method: str) -> dict[str, Any]:
-        """Receives the next call, of this method; a client may have sent the wish to cancel one before."""
+        """Receives the next call, which is of this method. Skips cancellations of earlier calls."""
         while True:
             call: dict[str, Any] = receive(transport).value
             if call["method"] != "rpc.cancel":
@@ -345,7 +345,7 @@ class Clients(Case):
             finally:
                 caller.join(PATIENCE)
             self.assertEqual(made, [vector["outcome"]])
-            if "closed" not in vector["outcome"]:  # the connection is as good as before
+            if "closed" not in vector["outcome"]:  # the connection is still usable
                 caller = threading.Thread(target=lambda: made.append(connection.call("vectors.echo").value))
                 caller.start()
                 call = self.next_call(transport, "echo")
@@ -355,7 +355,7 @@ class Clients(Case):
         transport.close()
         self.assert_nothing_left()
 
-    def test_answers(self) -> None:
+    def test_replies(self) -> None:
         for kind, vector in load("replies"):
             with self.subTest(f"{vector['name']} on {kind}"):
                 self.check(kind, vector)
