@@ -90,7 +90,7 @@ pub struct Limits {
     /// quarter of `RLIMIT_NOFILE`.
     ///
     /// Above it, a queued reply or stream item is treated as in [`backlog_bytes`](Limits::backlog_bytes). While more
-    /// descriptors that no message used wait to be closed, the user's connections and the datagram sockets it has sent to
+    /// unused descriptors wait to be closed, the user's connections and the datagram sockets it has sent to
     /// are not read from. The memfds of large messages, to be closed after they were read, are counted apart with the same
     /// limit and effect.
     ///

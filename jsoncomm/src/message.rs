@@ -88,10 +88,10 @@ pub use wrap::{Json, WithFds};
 pub(crate) use packer::Row;
 pub(crate) use unknown::Copied;
 
-/// Can be written: JSON text, and descriptors beside it.
+/// A type that can be written as JSON text with descriptors beside it.
 ///
-/// `#[derive(Message)]` implements it. By hand it is [`Serialize`](serde::Serialize) with a list that
-/// is passed down; what writes a descriptor [pushes](Packer::push) it and writes its index.
+/// `#[derive(Message)]` implements it. An implementation by hand is like [`Serialize`](serde::Serialize) with a list that is
+/// passed down: to write a descriptor, [push](Packer::push) it and write its index.
 ///
 /// # Examples
 ///
@@ -132,7 +132,7 @@ pub trait Pack {
     ///
     /// # Errors
     ///
-    /// What the serializer reports, or what the value itself refuses to write.
+    /// Those of the serializer, or of a value that cannot be written.
     ///
     /// # Examples
     ///
@@ -156,13 +156,13 @@ pub trait Pack {
         1
     }
 
-    /// Returns what the JSON looks like, for [descriptions](crate::describe).
+    /// Returns the shape of the JSON, for [descriptions](crate::describe).
     #[doc(hidden)]
     fn shape() -> Shape {
         Shape::Anything(std::any::type_name::<Self>())
     }
 
-    /// Writes the value as a whole message to the end of `text`; what fails may leave something there.
+    /// Appends the value to `text` as a whole message. After an error, a part of it may be there.
     #[doc(hidden)]
     fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
         let mut writer = Writer::new(text, fds.depth());
@@ -170,10 +170,10 @@ pub trait Pack {
     }
 }
 
-/// Can be read from JSON text that lives for `'de`, and from the descriptors beside it.
+/// A type that can be read from JSON text that lives for `'de`, and from the descriptors beside it.
 ///
-/// `#[derive(Message)]` implements it. By hand it is [`Deserialize`](serde::Deserialize) with a list
-/// that is passed down; what reads an index [takes](Unpacker::take) the descriptor, once.
+/// `#[derive(Message)]` implements it. An implementation by hand is like [`Deserialize`](serde::Deserialize) with a list that
+/// is passed down: to read a descriptor, read its index and [take](Unpacker::take) it, once.
 ///
 /// # Examples
 ///
@@ -209,7 +209,7 @@ pub trait Unpack<'de>: Sized {
     ///
     /// # Errors
     ///
-    /// The wrong shape, or a descriptor that is missing, named twice or of the wrong kind.
+    /// If the JSON has another shape, or a descriptor is missing, named twice or of another kind.
     ///
     /// # Examples
     ///
@@ -228,19 +228,19 @@ pub trait Unpack<'de>: Sized {
     /// ```
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, deserializer: D) -> Result<Self, D::Error>;
 
-    /// Makes the value of a member that is absent; `None` where it must be there.
+    /// Returns the value of an absent member, or `None` if it is required.
     #[doc(hidden)]
     fn absent() -> Option<Self> {
         None
     }
 
-    /// Reads the value as a whole message from the front of `text` and tells how many bytes it took.
+    /// Reads the value as a whole message from the front of `text`, and returns its length in bytes, too.
     #[doc(hidden)]
     fn front(text: &'de str, fds: &Unpacker) -> Result<(Self, usize), DecodeError> {
         front(text, fds, |reader| Self::unpack(fds, reader))
     }
 
-    /// Reads the value from an error object, of which it gets code and message; `None` where it is not there.
+    /// Reads the value from an error object with this code and message. Returns `None` if there is no data.
     #[doc(hidden)]
     fn of_error(
         _: (i64, &str),
@@ -254,38 +254,50 @@ pub trait Unpack<'de>: Sized {
     }
 }
 
-/// Travels whole: can be written, and read back from text of any lifetime.
+/// A type that can be sent and received, with its descriptors.
 ///
-/// Implemented for everything that is [`Pack`] and [`Unpack`] without borrowing; both come from
-/// `#[derive(Message)]`, for a struct or an enum, generic ones and those that borrow included.
+/// Every type that is [`Pack`], and [`Unpack`] without borrowing from the text, is a `Message`. `#[derive(Message)]`
+/// implements both for structs and enums, including generic types. A type that borrows is only `Pack`, or also `Unpack<'de>`.
 ///
-/// A field with `#[fd]` goes through these traits: a descriptor ([`OwnedFd`](std::os::fd::OwnedFd),
-/// [`File`](std::fs::File), or a socket or an end of a pipe of std, a child's included, whose kind is checked), an `Option`, `Vec`, array, tuple,
-/// map, `Box` or `Arc` of them, or a message with descriptors inside. A type with a
-/// [`BorrowedFd`](std::os::fd::BorrowedFd) or a reference there is written and never read. Every other field goes through serde's
-/// traits if its type has them, or else through these two, if there are no descriptors inside: a message in a
-/// message, a `Vec` of such messages and a type that holds itself need no attribute. A container is written as a
-/// whole in one of the two ways: beside types that are only messages, one that only serde knows is wrapped in [`Json`].
-/// serde's attributes mean what they mean in serde, which need not be derived, with these differences:
+/// # Fields
 ///
-/// - `untagged`, `flatten` and `tag` without `content` are refused: serde reads them from a buffer, where
-///   descriptors and 128-bit integers do not survive. With `tag` and `content` the two may come in any order; only a
-///   [`Deserializer`] that is not this library's has to have the tag first;
-/// - `from`, `try_from`, `into`, `remote`, `getter`, `other`, and `with` and `borrow` on variants are
-///   refused.
+/// | field | written and read by |
+/// |---|---|
+/// | with `#[fd]` | `Pack` and `Unpack` |
+/// | other, whose type has serde's traits | `Serialize` and `Deserialize` |
+/// | other, whose type is a message without descriptors | `Pack` and `Unpack` |
 ///
-/// A type without descriptors that needs those derives serde's traits too and says `#[message(serde)]`:
-/// then it is what serde makes of it. The other attributes of the type are
+/// `#[fd]` marks a field that is a descriptor or contains some: [`OwnedFd`](std::os::fd::OwnedFd), [`File`](std::fs::File), a
+/// socket or an end of a pipe of std, including those of a child process; an `Option`, `Vec`, array, tuple, map, `Box` or `Arc`
+/// of them; or a message with descriptors. The kind of a socket or pipe is checked. With a
+/// [`BorrowedFd`](std::os::fd::BorrowedFd) or a reference there, the type can only be sent.
 ///
-/// - `#[message(reply = Type)]`, with `service = "name"` and `error = Type` where they apply: the enum is
-///   a [`Request`]; it refuses members that it does not know;
-/// - `#[message(other)]` on a variant that holds an [`UnknownVariant`]: it takes every variant that the enum does
-///   not have;
-/// - `#[message(crate = "path")]`: where the library is, if not at `::jsoncomm`.
+/// A container is written in one of the two ways as a whole: beside types that are only messages, wrap a type that has only
+/// serde's traits in [`Json`].
 ///
-/// A field with `#[sensitive]` is printed by no `Debug` and no error: the derive implements `Debug` for the type
-/// itself, with `<sensitive>` in the value's place, and [`DecodeError`], [`Fault`](crate::Fault) and [`EncodeError`]
-/// name the field without repeating what came or was to go. The [derive](macro@crate::Message) says more.
+/// # Attributes
+///
+/// serde's attributes mean what they mean in serde, without its derive. Some are refused:
+///
+/// | refused | because |
+/// |---|---|
+/// | `untagged`, `flatten`, `tag` without `content` | serde reads them through a buffer, which loses descriptors and 128-bit integers |
+/// | `from`, `try_from`, `into`, `remote`, `getter`, `other`; `with` and `borrow` on variants | not supported |
+///
+/// With `tag` and `content` the two come in any order. A [`Deserializer`] of another library has to have the tag first.
+///
+/// A type without descriptors that needs the refused attributes derives serde's traits, too, and has `#[message(serde)]`: it is
+/// then written and read by serde. The other attributes of a type:
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `#[message(reply = Type)]`, optionally `service = "name"`, `error = Type` | the enum is a [`Request`]; it refuses unknown members |
+/// | `#[message(other)]` on a variant with an [`UnknownVariant`] | it receives every variant that the enum does not have |
+/// | `#[message(crate = "path")]` | the path of this library, if it is not `::jsoncomm` |
+///
+/// `#[sensitive]` on a field keeps its value out of `Debug`, which the derive then implements, and out of errors:
+/// [`DecodeError`], [`EncodeError`] and [`Fault`](crate::Fault) name the field without its value. The
+/// [derive](macro@crate::Message) has more.
 ///
 #[doc = include_str!("../doc/types.md")]
 ///
@@ -349,18 +361,17 @@ impl<T: Pack + for<'de> Unpack<'de>> Message for T {}
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnusedFds {
-    /// The message is refused: servers are strict.
+    /// Refuse the message, as servers do.
     Refuse,
-    /// They are closed: a client's type may be older than the server's.
+    /// Close them, as clients do: the client's type may be older than the server's.
     Close,
 }
 
-/// Writes `message` as JSON to the end of `text`, and its descriptors to the end of `fds`.
+/// Appends `message` as JSON to `text`, and its descriptors to `fds`.
 ///
 /// # Errors
 ///
-/// [`EncodeError::NotFinite`] and [`EncodeError::Json`] when the value cannot be written or refuses to be;
-/// `text` and `fds` are as before.
+/// [`EncodeError::NotFinite`] and [`EncodeError::Json`] if the value cannot be written; `text` and `fds` are unchanged.
 ///
 /// # Examples
 ///
@@ -388,14 +399,14 @@ pub fn encode<'a, M: Pack + ?Sized>(
     written
 }
 
-/// Reads one message that is the whole of `text`, and takes over `fds`.
+/// Reads one message, which is the whole of `text`, and takes ownership of `fds`.
 ///
-/// White space around the value is allowed. `surplus` says what becomes of descriptors that the
-/// message does not name; in any case what it does not take is closed.
+/// White space around the value is allowed. `surplus` decides whether a message that leaves descriptors unused is refused.
+/// Descriptors that it does not take are closed in either case.
 ///
 /// # Errors
 ///
-/// Each variant of [`DecodeError`]; all of `fds` are then closed.
+/// All variants of [`DecodeError`]; `fds` are closed then.
 ///
 /// # Examples
 ///
@@ -422,7 +433,7 @@ pub fn decode<'de, M: Unpack<'de>>(
     decode_at_depth(Depth::MAX, text, fds, surplus)
 }
 
-/// Reads one message that is the whole of `text`, with this limit of nesting.
+/// Reads one message, which is the whole of `text`, with this limit of nesting.
 pub(crate) fn decode_at_depth<'de, M: Unpack<'de>>(
     depth: Depth,
     text: &'de [u8],

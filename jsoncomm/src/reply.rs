@@ -83,7 +83,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
 
     /// Replies with the service's own error. Never waits.
     ///
-    /// On a bare endpoint the error is sent as the message. What [`send`](Reply::send) says of its value holds for `error`.
+    /// On a bare endpoint the error is sent as the message. `error` is treated like the value of [`send`](Reply::send).
     pub fn fail(self, error: E)
     where
         E: fmt::Display,
@@ -132,7 +132,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
     /// | error | fault |
     /// |---|---|
     /// | [`CallError::Deadline`] | [`Fault::DEADLINE_EXCEEDED`] |
-    /// | [`CallError::NotSent`] for want of room or time | [`Fault::BUSY`] |
+    /// | [`CallError::NotSent`] because there was no room in time | [`Fault::BUSY`] |
     /// | any other | [`Fault::INTERNAL_ERROR`] |
     ///
     /// # Examples
@@ -178,7 +178,7 @@ impl<T: Pack, E: Pack> Reply<T, E> {
         self.send_fault(&Fault::new(code, message));
     }
 
-    /// Encodes the reply and posts it, or a fault that says why it cannot be sent. `write` puts it into an envelope.
+    /// Encodes the reply and posts it, or a fault with the reason why it cannot be sent. `write` puts it into an envelope.
     fn complete<'m, M: Pack>(
         mut self,
         reply: &'m M,
@@ -237,7 +237,7 @@ impl<T, E> Reply<T, E> {
         self.context.as_ref().is_some_and(ReplyContext::is_wanted)
     }
 
-    /// The call's deadline, if the caller sent one.
+    /// Returns the call's deadline, if the caller sent one.
     pub fn deadline(&self) -> Option<Instant> {
         self.context.as_ref()?.deadline
     }

@@ -47,7 +47,6 @@
 //! ```
 
 mod connected;
-mod control;
 mod datagrams;
 mod endpoint;
 mod event_loop;
@@ -60,8 +59,6 @@ mod listener;
 mod posts;
 mod sending;
 mod source;
-mod stats;
-mod stop;
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -278,11 +275,10 @@ impl<S> Server<S> {
     /// An unknown peer is refused where there is a [rule](Endpoint::authorize). A `.socket` unit of systemd sets
     /// `SO_PASSCRED` with `PassCredentials=yes`; the example `activated` has all that such a unit needs.
     ///
-    /// The server does not remove the socket's file. What is in the queue of a socket with a name is not read after
-    /// [`shut_down`](Server::shut_down): it is left to the process that serves there next.
+    /// The server does not remove the socket's file. After [`shut_down`](Server::shut_down) it no longer reads a socket that
+    /// has a name: queued messages are left to the process that serves there next.
     ///
-    /// [`run`](Server::run) continues when the only client of an adopted connection is gone.
-    /// [`Endpoint::stop_on_close`] ends it.
+    /// [`run`](Server::run) continues when an adopted connection is closed, unless [`Endpoint::stop_on_close`] is set.
     ///
     /// # Errors
     ///
@@ -390,8 +386,8 @@ impl<S> Server<S> {
     /// Sets how long the loop busy-polls before it sleeps, like `SO_BUSY_POLL` in [socket(7)]. Zero, the default, turns it
     /// off. The maximum is 1 ms.
     ///
-    /// To wake a sleeping server on another processor takes about ten times as long as the rest of a call. 50 µs suit
-    /// clients that call again and again. Busy polling is adaptive: the server uses a processor while it polls, and polls
+    /// Waking a sleeping server on another processor takes about ten times as long as the rest of a call. 50 µs suit
+    /// clients that make one call after another. Busy polling is adaptive: the server uses a processor while it polls, and polls
     /// less often when that finds nothing, down to once in 64 times. It is off on a machine with one processor, and where
     /// client and server share a processor it only costs.
     ///
@@ -478,7 +474,7 @@ impl<S> AsFd for Server<S> {
 ///
 /// # Errors
 ///
-/// [`Error::Os`] for what setrlimit(2) reports.
+/// [`Error::Os`] if setrlimit(2) fails.
 ///
 /// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 ///
@@ -491,3 +487,8 @@ impl<S> AsFd for Server<S> {
 pub fn raise_descriptor_limit() -> Result<(), Error> {
     Ok(limit::raise_descriptor_limit()?)
 }
+
+// Last, so that `new`, `bind` and `run` come first in the documentation of a server.
+mod control;
+mod stats;
+mod stop;

@@ -31,7 +31,7 @@ use crate::transport::{DEADLINE, Kind, Transport};
 /// | [`call`](Connection::call) | the reply has come | the reply |
 /// | [`request`](Connection::request), for a request that is an enum | the reply has come | the reply |
 /// | [`start`](Connection::start) | the call is sent | a [`PendingCall`](crate::client::PendingCall), to wait for the reply later |
-/// | [`stream`](Connection::stream) | the call is sent | [`Items`](crate::stream::Items), a reply in many parts |
+/// | [`stream`](Connection::stream) | the call is sent | [`Items`](crate::stream::Items), the items of a streamed reply |
 /// | [`notify`](Connection::notify) | the call is sent | none: the method has no reply |
 ///
 /// A clone is cheap and shares the socket. Each of these returns a clone whose calls differ:
@@ -295,7 +295,7 @@ impl Connection {
     /// the same address and is sent again, until it has a reply or its deadline passes. If no server is there, it tries
     /// again after 1 ms, then after twice as long each time, up to 100 ms.
     ///
-    /// Other calls, and calls that cannot connect again, do what they do when [`reconnecting`](Connection::reconnecting).
+    /// Other calls, and calls that cannot connect again, behave as with [`reconnecting`](Connection::reconnecting).
     ///
     /// # Examples
     ///

@@ -50,7 +50,6 @@ use crate::sys::limit::descriptor_limit;
 ///         .serve::<dyn Clock>();
 ///     Ok(())
 /// }
-///
 /// ```
 #[derive(Debug)]
 pub struct Endpoint<'s, S> {
@@ -112,8 +111,9 @@ impl<S> Endpoint<'_, S> {
         self.change(|routes| routes.rule = Some(Box::new(rule)))
     }
 
-    /// Serves calls to methods that nothing else here serves, undecoded. For gateways, and for methods whose names are only
-    /// known at run time.
+    /// Serves calls to methods that nothing else here serves, undecoded.
+    ///
+    /// For gateways, and for methods whose names are only known at run time.
     ///
     /// The handler gets the method's whole name, the params as JSON text with their descriptors, and the reply, which it may
     /// send now or later. [`Call::service`] and [`Call::method`] are empty. It has to refuse unknown methods itself. Names that
@@ -179,7 +179,7 @@ impl<S> Endpoint<'_, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] for what [setsockopt(2)] reports, other than that it is not known.
+    /// [`Error::Os`] if [setsockopt(2)] fails, except on kernels that do not have the option.
     ///
     /// [setsockopt(2)]: https://man7.org/linux/man-pages/man2/setsockopt.2.html
     pub fn without_descriptors(self) -> Result<Self, Error> {
@@ -245,7 +245,7 @@ impl<S> Endpoint<'_, S> {
     /// Makes this a bare endpoint: every message is an `R` without an envelope.
     ///
     /// Each message has at most one reply, and replies have no id: they arrive in the order in which they were sent. A message
-    /// that is no `R` is dropped and counted.
+    /// that is not an `R` is dropped and counted.
     ///
     /// # Examples
     ///
@@ -360,7 +360,7 @@ impl<S> Endpoint<'_, S> {
     /// }
     ///
     /// let (ours, theirs) = Socket::pair(Kind::Seqpacket)?;
-    /// let theirs = theirs.as_fd().try_clone_to_owned()?; // or `inherited(3)`, in the worker's process
+    /// let theirs = theirs.as_fd().try_clone_to_owned()?; // or `inherited_fd(3)`, in the worker's process
     /// let worker = std::thread::spawn(move || {
     ///     let mut server = Server::new(Limits::default())?;
     ///     server.adopt(theirs)?.stop_on_close()?.serve::<dyn Sums>();

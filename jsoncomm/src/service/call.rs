@@ -10,7 +10,7 @@ use crate::peer::Peer;
 use crate::queue::{Caller, DeferredId, PendingReplies, ReplyRoute};
 use crate::reply::{Deferred, Reply, ReplyContext, ReplyFormat, Stream, StreamSender};
 
-/// A call while its handler runs: who called what, until when the caller waits, and the way to defer the reply.
+/// The call that a handler is running: its peer, method and deadline, and [`defer`](Call::defer) to reply later.
 ///
 /// A unit test of a handler makes one with [`TestCall`](crate::server::TestCall).
 ///
