@@ -47,6 +47,7 @@
 //! ```
 
 mod connected;
+mod control;
 mod datagrams;
 mod endpoint;
 mod event_loop;
@@ -59,6 +60,8 @@ mod listener;
 mod posts;
 mod sending;
 mod source;
+mod stats;
+mod stop;
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -487,8 +490,3 @@ impl<S> AsFd for Server<S> {
 pub fn raise_descriptor_limit() -> Result<(), Error> {
     Ok(limit::raise_descriptor_limit()?)
 }
-
-// Last, so that `new`, `bind` and `run` come first in the documentation of a server.
-mod control;
-mod stats;
-mod stop;

@@ -111,7 +111,7 @@ impl<T: Message, E: Message> Items<T, E> {
     /// Polls for the next item in a task, on any runtime; `None` after the last.
     ///
     /// The task is woken when there is an item. There is no timeout. An event loop has to
-    /// [drive](Connection::set_driven) the connection: if none does and no item has come, the stream ends with
+    /// [drive](crate::Connection::set_driven) the connection: if none does and no item has come, the stream ends with
     /// [`Error::NotDriven`](crate::Error::NotDriven).
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError<E>>>> {
         if self.handle.done {

@@ -14,14 +14,14 @@ use super::slot::Entry;
 use crate::error::{CallError, Error};
 use crate::message::Message;
 
-/// A call in flight, started by [`Connection::start`] or by a stub's `start()`.
+/// A call in flight, started by [`Connection::start`](crate::Connection::start) or by a stub's `start()`.
 ///
 /// | to get its reply | use | it waits |
 /// |---|---|---|
 /// | in this thread | [`wait`](PendingCall::wait), [`wait_any`](PendingCall::wait_any), [`wait_all`](PendingCall::wait_all) | until the deadline |
 /// | if it has come | [`try_wait`](PendingCall::try_wait) | never |
 /// | in a callback | [`on_complete`](PendingCall::on_complete) | never |
-/// | in a task | `.await`: it is a [`Future`] | until the deadline, if an event loop [drives](Connection::set_driven) the connection |
+/// | in a task | `.await`: it is a [`Future`] | until the deadline, if an event loop [drives](crate::Connection::set_driven) the connection |
 ///
 /// Its reply is given out once. Dropping it cancels the call: the server is told, and a late reply is dropped and its
 /// descriptors closed.
@@ -58,7 +58,7 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     ///
     /// # Errors
     ///
-    /// Those of [`Connection::call`]; [`CallError::Closed`] if the reply has been given out.
+    /// Those of [`Connection::call`](crate::Connection::call); [`CallError::Closed`] if the reply has been given out.
     pub fn wait(mut self) -> Result<T, CallError<E>> {
         self.handle.check().map_err(CallError::from_error)?;
         self.handle.done = true;
@@ -207,7 +207,7 @@ impl<T: Message, E: Message> PendingCall<T, E> {
 
 /// Waits for the reply in a task, on any runtime.
 ///
-/// An event loop has to [drive](Connection::set_driven) the connection: a task that waits for its descriptor, or a
+/// An event loop has to [drive](crate::Connection::set_driven) the connection: a task that waits for its descriptor, or a
 /// [`Server`](crate::Server). If none does and the reply has not come, the call ends with
 /// [`Error::NotDriven`](crate::Error::NotDriven). The task is woken by the thread that receives the reply, or by the loop
 /// at the deadline.
