@@ -530,6 +530,12 @@ struct Lax {
     end: u8,
 }
 
+#[derive(Debug, Message)]
+#[serde(tag = "kind", content = "is")]
+enum LaxContent {
+    List(#[serde(deserialize_with = "or_default")] Vec<u8>),
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 struct Loose {
@@ -568,6 +574,15 @@ fn a_field_with_an_error_default_skips_one_token_and_no_more() {
         r#"{"end":7,"text":"x}"#,
     ] {
         assert!(read(text).is_err(), "{text}");
+    }
+    for (content, is_read) in [("[1]", true), ("300", true), ("[300]", false)] {
+        for text in [
+            format!(r#"{{"kind":"List","is":{content}}}"#),
+            format!(r#"{{"is":{content},"kind":"List"}}"#),
+        ] {
+            let read = decode::<LaxContent>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);
+            assert_eq!(read.is_ok(), is_read, "{text}: {read:?}");
+        }
     }
     for text in ["[300", "[300,1]", "[", "[1 2]"] {
         let read = decode::<Json<Loose>>(text.as_bytes(), Fds::new(), UnusedFds::Refuse);

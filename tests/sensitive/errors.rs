@@ -113,6 +113,13 @@ fn a_value_in_place_of_sensitive_members_is_not_in_errors() {
         },
     }
 
+    // Holds no sensitive field of its own.
+    #[derive(Message)]
+    #[serde(tag = "ask", content = "with")]
+    enum Around {
+        Key(#[fd] Key),
+    }
+
     refusals::<Key>(&[
         (r#""hunter2""#, "expected struct Key"),
         ("271828", "expected struct Key"),
@@ -135,6 +142,13 @@ fn a_value_in_place_of_sensitive_members_is_not_in_errors() {
         r#"{"ask":"Login","with":271828}"#,
         "with: expected struct variant Tagged::Login",
     )]);
+    let (tag, key) = (
+        r#""ask":"Key""#,
+        r#""with":{"name":"a","number":{"hunter2":1,"hunter2":2}}"#,
+    );
+    for text in [format!("{{{tag},{key}}}"), format!("{{{key},{tag}}}")] {
+        refusals::<Around>(&[(&text, "with.number: not what is expected")]);
+    }
     let error = refused::<Ask>(r#"{"Plain":7}"#);
     assert!(error.to_string().contains("integer `7`"), "{error}");
 }

@@ -114,14 +114,11 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
         })
         .unzip();
     let other = variants.iter().find(|v| v.attrs.other.is_some()).map(other);
-    let sensitive = message.is_sensitive();
-    let sensitive = sensitive.then(|| quote! { const SENSITIVE: bool = true; });
     let generics = generics::unpack(message);
     let items = quote! {
         const EXPECTING: &'static str = #expecting;
         const NAMES: &'static [&'static str] = &[#(#names),*];
         const KNOWN: &'static [&'static str] = &[#(#known),*];
-        #sensitive
         #other
         #find
 

@@ -37,9 +37,6 @@ pub(crate) const UNREAD: &str = "$jsoncomm::unread";
 /// Name of a struct with two fields, the tag and the content of an enum. The visitor gets the tag first, wherever it stands.
 pub(crate) const ADJACENT: &str = "$jsoncomm::adjacent";
 
-/// [`ADJACENT`] for content that may be sensitive.
-pub(crate) const ADJACENT_SENSITIVE: &str = "$jsoncomm::adjacent sensitive";
-
 /// Start of the name of a struct with a sensitive field, which continues with what is expected. An error about the struct as
 /// a whole says no more than that.
 const SENSITIVE: &str = "$jsoncomm::sensitive ";
@@ -441,12 +438,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         let read = match (self.cursor.peek(), fields) {
-            (b'{', [tag, content]) if name.starts_with(ADJACENT) => {
-                let (names, sensitive) = ([*tag, *content], name == ADJACENT_SENSITIVE);
-                self.members(Unseen::Skipped, |entries| {
-                    visitor.visit_map(TagFirst::new(entries, names, sensitive))
-                })
-            }
+            (b'{', [tag, content]) if name == ADJACENT => self
+                .members(Unseen::Skipped, |entries| {
+                    visitor.visit_map(TagFirst::new(entries, [tag, content]))
+                }),
             (b'{', _) => self.object(Unseen::Skipped, visitor),
             // Types of ours list what stands there by position, and nothing else.
             (b'[', _) if name.is_empty() || name.starts_with(SENSITIVE) => {

@@ -7,7 +7,7 @@
 use super::members::{Absence, Members, NoArguments, members, newtype};
 use super::unknown::{Copied, UnknownVariant};
 use super::{Text, Unpacker};
-use crate::json::{ADJACENT, ADJACENT_SENSITIVE, RESERVED};
+use crate::json::{ADJACENT, RESERVED};
 use serde::Deserializer;
 use serde::de::value::UnitDeserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -23,9 +23,6 @@ pub trait Variants<'de>: Sized {
     const NAMES: &'static [&'static str];
     /// The names that are accepted, aliases included.
     const KNOWN: &'static [&'static str];
-
-    /// Whether a variant's content is sensitive.
-    const SENSITIVE: bool = false;
 
     /// Makes the variant for names that the enum does not have.
     const OTHER: Option<fn(UnknownVariant) -> Self> = None;
@@ -110,12 +107,7 @@ pub fn adjacent<'de, V: Variants<'de>, D: Deserializer<'de>>(
         strict,
         of: PhantomData,
     };
-    let name = if V::SENSITIVE {
-        ADJACENT_SENSITIVE
-    } else {
-        ADJACENT
-    };
-    from.deserialize_struct(name, names, visitor)
+    from.deserialize_struct(ADJACENT, names, visitor)
 }
 
 struct External<'f, V>(&'f Unpacker, PhantomData<V>);

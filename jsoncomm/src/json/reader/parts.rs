@@ -128,28 +128,23 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
     }
 }
 
-/// The members of an object that has a tag and a content. Content that comes before its tag is skipped and read after it.
+/// The members of an object that has a tag and a content. Content that comes before its tag is skipped, read after it, and
+/// only then held to more than the grammar.
 pub(super) struct TagFirst<'r, 'k, 'de> {
     entries: Entries<'r, 'k, 'de>,
     names: [&'static str; 2],
-    sensitive: bool,
     is_tagged: bool,
-    /// After the key of content that came before its tag.
-    early: Option<Cursor<'de>>,
-    /// Where to continue after such content.
-    next: Option<Cursor<'de>>,
+    /// After the key of content that came before its tag, and the position after the content.
+    early: Option<(Cursor<'de>, usize)>,
+    /// Where to continue after such content, and that position.
+    next: Option<(Cursor<'de>, usize)>,
 }
 
 impl<'r, 'k, 'de> TagFirst<'r, 'k, 'de> {
-    pub(super) fn new(
-        entries: Entries<'r, 'k, 'de>,
-        names: [&'static str; 2],
-        sensitive: bool,
-    ) -> Self {
+    pub(super) fn new(entries: Entries<'r, 'k, 'de>, names: [&'static str; 2]) -> Self {
         Self {
             entries,
             names,
-            sensitive,
             is_tagged: false,
             early: None,
             next: None,
@@ -158,19 +153,16 @@ impl<'r, 'k, 'de> TagFirst<'r, 'k, 'de> {
 
     /// Skips content that comes before its tag.
     fn skip_content(&mut self, content: &'static str) -> Result<(), Error> {
-        let from = &mut *self.entries.from;
-        if self.early.replace(from.cursor.clone()).is_some() {
+        if self.early.is_some() {
             return Err(Error::duplicate_field(content));
         }
+        let from = &mut *self.entries.from;
+        let start = from.cursor.clone();
         from.colon()?;
-        from.skip().map_err(|error| {
-            let error = if self.sensitive {
-                Error::data("not what is expected")
-            } else {
-                error
-            };
-            error.within(content)
-        })
+        let skipped = from.cursor.skip();
+        skipped.map_err(|error| from.fail_for_good(error))?;
+        self.early = Some((start, from.cursor.position()));
+        Ok(())
     }
 }
 
@@ -183,8 +175,9 @@ impl<'de> MapAccess<'de> for TagFirst<'_, '_, 'de> {
     ) -> Result<Option<S::Value>, Error> {
         let [tag, content] = self.names;
         loop {
-            if let Some(early) = self.early.take_if(|_| self.is_tagged) {
-                self.next = Some(std::mem::replace(&mut self.entries.from.cursor, early));
+            if let Some((early, end)) = self.early.take_if(|_| self.is_tagged) {
+                let next = std::mem::replace(&mut self.entries.from.cursor, early);
+                self.next = Some((next, end));
                 self.entries.key = Cow::Borrowed(content);
                 break;
             }
@@ -202,8 +195,13 @@ impl<'de> MapAccess<'de> for TagFirst<'_, '_, 'de> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let value = self.entries.next_value_seed(seed)?;
-        if let Some(next) = self.next.take() {
-            self.entries.from.cursor = next;
+        if let Some((next, end)) = self.next.take() {
+            let from = &mut *self.entries.from;
+            // A type may have passed over an error in it.
+            if from.cursor.position() != end {
+                return Err(from.unread());
+            }
+            from.cursor = next;
         }
         Ok(value)
     }
