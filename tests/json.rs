@@ -4,6 +4,7 @@
 //! each malformed message the next one is served, and no descriptor is left open.
 
 mod depth;
+mod differential;
 mod keys;
 mod numbers;
 mod properties;
