@@ -343,18 +343,20 @@ impl Accounts {
             ..Account::default()
         })
     }
-
-    /// Returns true if nothing is charged to any user.
-    #[cfg(all(test, feature = "derive"))]
-    pub(crate) fn is_idle(&self) -> bool {
-        let mut used = self.users.values().flat_map(|account| &account.used);
-        used.all(|used| used.load(Ordering::Relaxed) == 0)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "derive")]
+    impl Accounts {
+        /// Returns true if nothing is charged to any user.
+        pub(crate) fn is_idle(&self) -> bool {
+            let mut used = self.users.values().flat_map(|account| &account.used);
+            used.all(|used| used.load(Ordering::Relaxed) == 0)
+        }
+    }
 
     #[test]
     fn a_user_is_charged_up_to_the_limit_and_no_further() {

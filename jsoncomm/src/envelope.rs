@@ -53,16 +53,6 @@ pub(crate) enum Part {
     Error,
 }
 
-/// Where the body is.
-#[derive(Clone, Copy)]
-enum Body<'t> {
-    Absent,
-    /// The reader stands right before it.
-    Here(Part),
-    /// The reader has skipped it; this is its text.
-    Skipped(Part, &'t str),
-}
-
 /// A JSON-RPC object while it is read.
 #[derive(Clone)]
 pub(crate) struct Envelope<'t> {
@@ -72,9 +62,13 @@ pub(crate) struct Envelope<'t> {
     id: Option<Option<Id<'t>>>,
     /// The id is `null`: a fault about a message whose id could not be read.
     method: Option<Cow<'t, str>>,
-    timeout: Option<u64>,
+    /// The caller's budget in milliseconds. Known only after [`decode`](Self::decode).
+    pub(crate) timeout: Option<u64>,
     more: Option<bool>,
-    body: Body<'t>,
+    /// What the body is; `None` if there is none.
+    pub(crate) part: Option<Part>,
+    /// The text of a body that was skipped, because what came before it did not tell what it is.
+    skipped: Option<&'t str>,
     /// Names of the members that were skipped.
     unknown: Vec<Cow<'t, str>>,
     /// Limit of nesting, for all of the text.
@@ -92,7 +86,8 @@ impl<'t> Envelope<'t> {
         let members = if usual {
             ObjectReader::behind(text, USUAL.len())
         } else {
-            open_unusual(text, depth)?
+            depth.check(text.as_bytes())?;
+            ObjectReader::open(text)?
         };
         let mut envelope = Self {
             members,
@@ -101,7 +96,8 @@ impl<'t> Envelope<'t> {
             method: None,
             timeout: None,
             more: None,
-            body: Body::Absent,
+            part: None,
+            skipped: None,
             unknown: Vec::new(),
             depth,
         };
@@ -129,7 +125,7 @@ impl<'t> Envelope<'t> {
         let found = members.at.over_word(name);
         if found {
             members.at.peek();
-            self.body = Body::Here(part);
+            self.part = Some(part);
         }
         found
     }
@@ -173,10 +169,10 @@ impl<'t> Envelope<'t> {
                 Part::Result | Part::Error => self.id.is_some() && self.method.is_none(),
             };
             if is_known {
-                self.body = Body::Here(part);
+                self.part = Some(part);
                 return Ok(());
             }
-            self.body = Body::Skipped(part, self.members.raw()?);
+            (self.part, self.skipped) = (Some(part), Some(self.members.raw()?));
         }
         if let Some(reason) = repeated(&mut self.unknown) {
             Err(invalid(reason))
@@ -184,7 +180,7 @@ impl<'t> Envelope<'t> {
             Err(invalid("jsonrpc is not \"2.0\""))
         } else if self.has_null_id() && self.method.is_some() {
             Err(invalid(BAD_ID))
-        } else if self.method.is_some() && matches!(self.part(), Some(Part::Result | Part::Error)) {
+        } else if self.method.is_some() && matches!(self.part, Some(Part::Result | Part::Error)) {
             // Or a server would take it for a call, and a client for its response.
             Err(invalid(BOTH))
         } else {
@@ -235,7 +231,7 @@ impl<'t> Envelope<'t> {
     }
     /// Refuses a second member that carries a message.
     fn check_alone(&self, part: Part, name: &str) -> Result<(), Fault> {
-        let reason = match (self.part(), part) {
+        let reason = match (self.part, part) {
             (None, _) => return Ok(()),
             (Some(other), part) if other == part => {
                 return Err(invalid(format!("{name} is repeated")));
@@ -249,11 +245,6 @@ impl<'t> Envelope<'t> {
     /// Returns the method's name; `None` if this is not a call.
     pub(crate) fn method(&self) -> Option<&str> {
         self.method.as_deref()
-    }
-
-    /// Returns the caller's budget in milliseconds. Known only after [`decode`](Self::decode).
-    pub(crate) fn timeout(&self) -> Option<u64> {
-        self.timeout
     }
 
     /// Returns true if another response to the same call follows. Known only after [`decode`](Self::decode).
@@ -271,26 +262,15 @@ impl<'t> Envelope<'t> {
         matches!(self.id, Some(None))
     }
 
-    /// Returns the member that is the body, if there is one.
-    pub(crate) fn part(&self) -> Option<Part> {
-        match self.body {
-            Body::Absent => None,
-            Body::Here(part) | Body::Skipped(part, _) => Some(part),
-        }
-    }
-
     /// Returns true if this looks like a response. No reply is ever sent to one.
     pub(crate) fn is_response(&self) -> bool {
-        self.method.is_none() && matches!(self.part(), Some(Part::Result | Part::Error))
+        self.method.is_none() && matches!(self.part, Some(Part::Result | Part::Error))
     }
 
     /// Returns true if the result is `null`. Known only before [`decode`](Self::decode).
     pub(crate) fn has_null_result(&self) -> bool {
-        match self.body {
-            Body::Here(Part::Result) => self.members.at.rest().starts_with("null"),
-            Body::Skipped(Part::Result, text) => text == "null",
-            _ => false,
-        }
+        let text = self.skipped.unwrap_or(self.members.at.rest());
+        self.part == Some(Part::Result) && text.starts_with("null")
     }
 
     /// Decodes the body and reads the rest, so that nothing is acted on before all of the text is known to be sound.
@@ -301,39 +281,37 @@ impl<'t> Envelope<'t> {
         &mut self,
         decode: impl FnOnce(&'t str) -> Result<(T, usize), DecodeError>,
     ) -> Result<Result<T, DecodeError>, Fault> {
-        match self.body {
-            Body::Absent => Ok(decode("{}").map(|(value, _)| value)),
-            Body::Skipped(part, text) => {
-                check_params(part, text)?;
-                let whole = |(value, length)| message::check_end(text, length).map(|()| value);
-                Ok(decode(text).and_then(whole))
-            }
-            Body::Here(part) => {
-                let text = self.members.at.rest();
-                if let Err(fault) = check_params(part, text) {
-                    // The text may not be JSON at all, which comes first.
-                    self.members.raw()?;
-                    self.walk_on()?;
-                    return Err(fault);
-                }
-                let value = match decode(text) {
-                    Ok((value, length)) => {
-                        self.members.at.advance(length);
-                        Ok(value)
-                    }
-                    Err(error) => {
-                        let whole = self.members.at.whole().as_bytes();
-                        if let Err(deep) = self.depth.check(whole) {
-                            return Ok(Err(deep));
-                        }
-                        self.members.raw()?;
-                        Err(error)
-                    }
-                };
-                self.finish()?;
+        let Some(part) = self.part else {
+            return Ok(decode("{}").map(|(value, _)| value));
+        };
+        if let Some(text) = self.skipped {
+            check_params(part, text)?;
+            let whole = |(value, length)| message::check_end(text, length).map(|()| value);
+            return Ok(decode(text).and_then(whole));
+        }
+        let text = self.members.at.rest();
+        if let Err(fault) = check_params(part, text) {
+            // The text may not be JSON at all, which comes first.
+            self.members.raw()?;
+            self.walk_on()?;
+            return Err(fault);
+        }
+        let value = match decode(text) {
+            Ok((value, length)) => {
+                self.members.at.advance(length);
                 Ok(value)
             }
-        }
+            Err(error) => {
+                let whole = self.members.at.whole().as_bytes();
+                if let Err(deep) = self.depth.check(whole) {
+                    return Ok(Err(deep));
+                }
+                self.members.raw()?;
+                Err(error)
+            }
+        };
+        self.finish()?;
+        Ok(value)
     }
 
     /// Reads to the end without decoding the body.
@@ -361,16 +339,6 @@ impl<'t> Envelope<'t> {
     pub(crate) fn unpacker(&self, fds: Fds) -> Unpacker {
         Unpacker::at_depth(self.depth(), fds)
     }
-}
-
-/// Starts at an object that does not begin as usual, or refuses the text.
-#[inline(never)]
-fn open_unusual(text: &str, depth: Depth) -> Result<ObjectReader<'_>, Fault> {
-    depth.check(text.as_bytes())?;
-    if Cursor::new(text).peek() == b'[' {
-        return Err(invalid("a batch is not accepted"));
-    }
-    ObjectReader::open(text)
 }
 
 const BOTH: &str = "both a call and a response";

@@ -14,6 +14,7 @@ use crate::envelope::{self, Id};
 use crate::error::{CallError, EncodeError, Error, Fault};
 use crate::message::{self, Pack, Packer};
 
+use context::send_fault;
 pub(crate) use context::{ReplyContext, ReplyFormat, encode_fault, encode_within, no_reply};
 pub use stream::{Overflow, Stream, StreamSender};
 pub use subscribers::Subscribers;
@@ -185,14 +186,14 @@ impl<T: Pack, E: Pack> Reply<T, E> {
         write: fn(&mut Vec<u8>, &Id<'_>, &'m M, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
         if let Some(context) = &self.context {
-            let encoded = context.encode_or_fault(|text, fds| match &context.format {
+            let encoded = context.encode(|text, fds| match &context.format {
                 ReplyFormat::Bare => message::encode(reply, text, fds),
                 ReplyFormat::Call(id) => write(text, id, reply, fds),
                 ReplyFormat::Oneway => Ok(()),
             });
             match encoded {
                 Ok(reply) => drop(context.complete(Some(reply))),
-                Err(fault) => context.post_fault(&fault),
+                Err(error) => context.post_fault(&send_fault(&error)),
             }
         }
         // Not earlier: if encoding panics, the destructor replies with a fault.

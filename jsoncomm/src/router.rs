@@ -6,11 +6,11 @@ use std::convert::Infallible;
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::{Fault, caught};
-use crate::message::{self, RawError, RawMessage, Request, Unpack};
+use crate::message::{self, NoArguments, RawError, RawMessage, Request, Unpack};
 use crate::observe::EventKind;
 use crate::peer::Peer;
 use crate::reply::Reply;
-use crate::service::{Call, Dispatch, Handler, Incoming, Service, handle_bare};
+use crate::service::{Call, Dispatch, Handler, Incoming, MethodReturn, Service, handle_bare};
 
 /// One method: the function that carries it out, and the number that the function knows it by.
 struct Route<S> {
@@ -126,11 +126,7 @@ impl<S> Routes<S> {
     where
         S: Handler<R>,
     {
-        self.bare = Some(|state, dispatch| {
-            handle_bare::<R>(dispatch, |call, request, reply| {
-                state.handle(call, request, reply);
-            });
-        });
+        self.bare = Some(handle_bare::<S, R>);
     }
 
     /// Returns true if messages have no envelope here. Their replies are matched by order alone.
@@ -194,7 +190,8 @@ impl<S> Routes<S> {
         }
         if method == DISCOVER && self.discovery.is_on() {
             (incoming.service, incoming.method) = ("rpc", "discover");
-            return incoming.discover(&self.discovery);
+            let document = |()| RawMessage::new(self.discovery.text());
+            return MethodReturn::answer::<NoArguments>(incoming, document);
         }
         match self.fallback {
             Some(handler) if !method.starts_with(RESERVED) => {
@@ -242,5 +239,5 @@ fn cancel(mut incoming: Incoming<'_, '_>) {
         dispatch.note(EventKind::Cancelled);
         dispatch.send_fault(Some(&id), &Fault::new(Fault::CANCELLED, "cancelled"));
     }
-    incoming.confirm();
+    incoming.send(&(), None);
 }

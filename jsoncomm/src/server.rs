@@ -223,15 +223,19 @@ impl<S> Server<S> {
         let limits = limits.within(limit::descriptor_limit());
         let pending = Arc::new(PendingReplies::new(wake, &limits));
         let changes = Arc::default();
+        let handle = ServerHandle {
+            pending: Arc::clone(&pending),
+            changes: Arc::downgrade(&changes),
+        };
         Ok(Self {
             reactor,
-            context: ServerContext::new(limits, Arc::clone(&pending)),
+            context: ServerContext::new(limits, pending),
             inbox: Inbox::default(),
             connections: 0,
             turns: Vec::new(),
             driven: Vec::new(),
             control: Control {
-                handle: ServerHandle::new(pending, Arc::downgrade(&changes)),
+                handle,
                 remove: false,
             },
             changes,
@@ -351,7 +355,7 @@ impl<S> Server<S> {
         // A handler may have forked, and this may be the child.
         self.check_process()?;
         self.context.pending.end_turn();
-        if self.context.pending.is_signaled() {
+        if self.context.pending.take_signal() {
             self.apply_changes();
         }
         if !waits {

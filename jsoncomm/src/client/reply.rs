@@ -33,7 +33,7 @@ pub(super) fn target(text: &[u8], depth: Depth) -> (Target, Option<bool>) {
     let target = match envelope.id() {
         _ if envelope.method().is_some() => Target::None,
         Some(Id::Number(id)) => Target::Call(*id),
-        None if envelope.has_null_id() && envelope.part() == Some(Part::Error) => Target::Unknown,
+        None if envelope.has_null_id() && envelope.part == Some(Part::Error) => Target::Unknown,
         Some(Id::Text(_)) | None => Target::None,
     };
     let more = envelope.skip().is_ok().then(|| envelope.has_more());
@@ -135,7 +135,7 @@ pub(super) fn read<T: Message, E: Message>(
     fds: Fds,
     parts: Parts,
 ) -> Result<T, CallError<E>> {
-    if envelope.part() != Some(Part::Result) {
+    if envelope.part != Some(Part::Result) {
         return Err(read_error(envelope, fds));
     }
     let fds = envelope.unpacker(fds);
@@ -154,7 +154,7 @@ pub(super) fn read<T: Message, E: Message>(
 /// Decodes a reply that is not a result.
 #[inline(never)]
 fn read_error<E: Message>(mut envelope: Envelope<'_>, fds: Fds) -> CallError<E> {
-    if envelope.part() != Some(Part::Error) {
+    if envelope.part != Some(Part::Error) {
         let fault = Fault::new(Fault::INVALID_REQUEST, "neither result nor error");
         return undecodable(envelope.unreadable(&fault));
     }

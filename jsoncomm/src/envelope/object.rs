@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::invalid;
 use crate::error::{DecodeError, Fault};
 use crate::json::{self, Cursor};
 use crate::limits::Depth;
@@ -20,10 +21,13 @@ impl<'t> ObjectReader<'t> {
     pub(super) fn open(text: &'t str) -> Result<Self, Fault> {
         let mut at = Cursor::new(text);
         if !at.over(b'{') {
+            if at.peek() == b'[' {
+                return Err(invalid("a batch is not accepted"));
+            }
             // The fault tells a text that is not JSON from another JSON value.
             at.skip().map_err(not_json)?;
             ended(&mut at)?;
-            return Err(Fault::new(Fault::INVALID_REQUEST, "not a JSON object"));
+            return Err(invalid("not a JSON object"));
         }
         let started = false;
         Ok(Self { at, started })
@@ -107,7 +111,7 @@ pub(super) fn read_string(text: &str) -> Option<String> {
 /// Makes the fault of a text that is not JSON, or of a member that is not what it has to be.
 fn blamed(name: &str, error: DecodeError) -> Fault {
     match error {
-        DecodeError::Shape { .. } => Fault::new(Fault::INVALID_REQUEST, format!("{name}: {error}")),
+        DecodeError::Shape { .. } => invalid(format!("{name}: {error}")),
         other => Fault::from(other),
     }
 }

@@ -8,7 +8,7 @@ fn params(text: &str) -> Result<(Option<Id<'_>>, String, u64), Fault> {
         let length = Cursor::new(text).skip()?.len();
         Ok((text[..length].to_owned(), length))
     })?;
-    let timeout = envelope.timeout().unwrap_or(0);
+    let timeout = envelope.timeout.unwrap_or(0);
     Ok((envelope.id.flatten(), value.map_err(Fault::from)?, timeout))
 }
 

@@ -92,19 +92,13 @@ pub(crate) struct PendingReplies {
     wake: Arc<dyn Fn() + Send + Sync>,
     /// The size and depth that each reply must keep to.
     pub(crate) bounds: Bounds,
-    /// [`Limits::backlog_bytes`].
-    pub(crate) backlog_bytes: usize,
-    /// [`Limits::deferred`].
-    deferred_max: usize,
-    /// [`Limits::deferred_total`].
-    deferred_total_max: usize,
+    pub(crate) limits: Limits,
     /// The number of deferred calls. Without any, look-ups skip the mutex.
     deferred: AtomicUsize,
     /// Replies have been posted. Written under the mutex, read without.
     posted: AtomicBool,
-    /// The loop has something else to do: count losses, stop, apply changes.
+    /// The loop has something else to do: count losses, apply changes.
     signaled: AtomicBool,
-    stop: AtomicBool,
     /// The thread that is in a turn, see [`thread_key`]; 0 if none is. It need not be woken for its own replies.
     turn_thread: AtomicUsize,
     /// The process that runs the loop.
@@ -123,13 +117,10 @@ impl PendingReplies {
             state: Mutex::default(),
             wake,
             bounds: Bounds::from(limits),
-            backlog_bytes: limits.backlog_bytes,
-            deferred_max: limits.deferred,
-            deferred_total_max: limits.deferred_total,
+            limits: limits.clone(),
             deferred: AtomicUsize::new(0),
             posted: AtomicBool::new(false),
             signaled: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
             turn_thread: AtomicUsize::new(0),
             origin: Origin::here(),
         }
@@ -187,32 +178,17 @@ impl PendingReplies {
             .store(!state.posts.is_empty(), Ordering::Relaxed);
     }
 
-    /// Returns true if the loop has been signaled since [`clear_signal`](Self::clear_signal).
+    /// Returns true, once, if the loop has been signaled.
     #[inline]
-    pub(crate) fn is_signaled(&self) -> bool {
-        self.signaled.load(Ordering::Acquire)
-    }
-
-    /// Clears the signal, before the loop looks for what it was signaled for.
-    pub(crate) fn clear_signal(&self) {
-        self.signaled.swap(false, Ordering::AcqRel);
+    pub(crate) fn take_signal(&self) -> bool {
+        // What was changed before the signal is seen after the swap.
+        self.signaled.load(Ordering::Relaxed) && self.signaled.swap(false, Ordering::AcqRel)
     }
 
     /// Signals the loop and wakes it.
     pub(crate) fn signal(&self) {
         self.signaled.store(true, Ordering::Release);
         self.wake();
-    }
-
-    /// Asks the loop to stop.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.signal();
-    }
-
-    /// Returns true, once, if the loop was asked to stop.
-    pub(crate) fn take_stop(&self) -> bool {
-        self.stop.swap(false, Ordering::AcqRel)
     }
 
     /// Takes the numbers of discarded replies.
@@ -232,9 +208,9 @@ impl PendingReplies {
             let state = lock(&self.state);
             state.callers.get(&caller.route()).map_or(0, BTreeMap::len)
         };
-        total < self.deferred_total_max
-            && self.deferred_max > 0
-            && (total == 0 || of_caller() < self.deferred_max)
+        total < self.limits.deferred_total
+            && self.limits.deferred > 0
+            && (total == 0 || of_caller() < self.limits.deferred)
             && caller.account.has_room(Cost::DEFERRED)
     }
 
@@ -407,13 +383,6 @@ impl PendingReplies {
         drop(state);
         drop(posts);
         self.cancel_all();
-    }
-
-    /// Returns true if no call is handled or deferred and no reply waits.
-    #[cfg(all(test, feature = "derive"))]
-    pub(crate) fn is_idle(&self) -> bool {
-        let state = lock(&self.state);
-        state.callers.is_empty() && state.posts.is_empty() && state.current.is_none()
     }
 
     /// Counts discarded replies.

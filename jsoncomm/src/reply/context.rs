@@ -132,14 +132,6 @@ impl ReplyContext {
         QueuedReply::new(text, &fds.into_row()).ok_or(SendError::NoDescriptors)
     }
 
-    /// Encodes a reply, or says why that failed.
-    pub(super) fn encode_or_fault<'m>(
-        &self,
-        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
-    ) -> Result<QueuedReply, Fault> {
-        self.encode(write).map_err(|error| send_fault(&error))
-    }
-
     /// Posts a reply without ending the call.
     pub(super) fn post(&self, reply: QueuedReply) {
         if self.is_own_process() {

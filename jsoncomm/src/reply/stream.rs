@@ -173,13 +173,16 @@ impl<T: Pack, E: Pack + fmt::Display> StreamSender<T, E> {
             return;
         };
         let context = &buffer.context;
-        let last = context.encode_or_fault(|text, fds| match &context.format {
+        let last = context.encode(|text, fds| match &context.format {
             ReplyFormat::Call(id) => envelope::write_error(text, id, &error, fds),
             ReplyFormat::Bare | ReplyFormat::Oneway => Ok(()),
         });
         match last {
             Ok(last) => buffer.end(last),
-            Err(fault) => buffer.end_with(|text, id| envelope::write_fault(text, Some(id), &fault)),
+            Err(error) => {
+                let fault = send_fault(&error);
+                buffer.end_with(|text, id| envelope::write_fault(text, Some(id), &fault));
+            }
         }
     }
 }

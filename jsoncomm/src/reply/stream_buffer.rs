@@ -43,7 +43,7 @@ impl State {
     fn has_room(&self, context: &ReplyContext) -> bool {
         !self.in_progress
             || self.waiting.len() < self.capacity
-                && self.bytes < context.pending.backlog_bytes
+                && self.bytes < context.pending.limits.backlog_bytes
                 && context.account.has_room_to_spare()
     }
 

@@ -24,7 +24,6 @@ use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
 use crate::service::{Dispatch, ReplySink, ServerContext};
 use crate::sys::control::{Credentials, Wait, peer_pidfd};
-use crate::sys::socket::is_at_end;
 use crate::sys::wait::{self, WaitOutcome};
 use crate::transport::{ReceiveOutcome, Transport};
 
@@ -41,8 +40,6 @@ pub(super) struct Connected<S> {
     drain: DrainPolicy,
     /// The program has said who the peer is.
     vouched_for: bool,
-    /// The end of file has been read.
-    ended: bool,
     /// The server stops when the connection is closed.
     pub(super) stops_server: bool,
     /// Nothing is read until fewer of the user's connections are being closed: there were as many as may be when this one
@@ -110,7 +107,6 @@ impl<S> Connected<S> {
             account,
             drain: DrainPolicy::default(),
             vouched_for: false,
-            ended: false,
             stops_server: false,
             parked,
         }
@@ -172,9 +168,6 @@ impl<S> Connected<S> {
         }
         // An empty packet looks like the end of file, and there can be more after it.
         let transport = socket.transport;
-        if self.ended && is_at_end(transport.as_fd()).unwrap_or(false) {
-            return None;
-        }
         if let Some(transport) = close_if_empty(transport) {
             context.accounts.close(&self.account, transport);
         }
@@ -257,11 +250,7 @@ impl<S> Connected<S> {
                     self.drain.record(share.taken);
                     break;
                 }
-                Ok(ReceiveOutcome::Closed) => {
-                    self.ended = true;
-                    return SourceAction::Close;
-                }
-                Err(_) => return SourceAction::Close,
+                Ok(ReceiveOutcome::Closed) | Err(_) => return SourceAction::Close,
                 Ok(ReceiveOutcome::Exhausted) => {
                     return SourceAction::pause(context.limits.accept_pause);
                 }
@@ -330,15 +319,7 @@ impl ConnectionWriter {
             SourceAction::Close
         } else if self.queue.is_empty() {
             SourceAction::READ
-        } else {
-            self.next_with_replies()
-        }
-    }
-
-    /// Returns what to watch the socket for while replies wait.
-    #[inline(never)]
-    fn next_with_replies(&self) -> SourceAction {
-        if self.queue.waits_for_room() {
+        } else if self.queue.waits_for_room() {
             SourceAction::WRITE
         } else if self.is_clear() {
             SourceAction::Again(Watch::Reading, self.queue.due())
@@ -396,11 +377,15 @@ impl Writer for ConnectionWriter {
         self.peer
     }
 
-    fn offer(&mut self, _: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt {
+    fn offer(&mut self, context: &mut ServerContext, reply: &OutgoingReply<'_>) -> Attempt {
         if self.broken {
             return Attempt::Lost(UndeliveredReason::Disconnected);
         }
-        self.socket.offer(None, &self.queue, reply)
+        let attempt = self.socket.offer(None, &self.queue, reply);
+        if let Attempt::Lost(_) = attempt {
+            self.break_off(context);
+        }
+        attempt
     }
 
     /// Disconnects a peer that has no room and exceeds its budget. A peer that has room is sent a fault: others of its user
@@ -409,34 +394,20 @@ impl Writer for ConnectionWriter {
     fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor) {
         let held = waits_for == WaitsFor::InFlight && !self.socket.in_order;
         let is_item = reply.is_item();
-        let instead = if held && !is_item {
-            let busy = Fault::new(Fault::BUSY, "too many earlier replies are unread");
-            fault_instead(reply.text(), &busy)
-        } else {
-            None
-        };
-        let kept = reply.into_queued().is_some_and(|reply| {
-            let pushed = self
-                .queue
-                .push(reply, waits_for, &context.limits, &self.socket.account);
-            pushed.is_ok()
-        });
+        let busy = || Fault::new(Fault::BUSY, "too many earlier replies are unread");
+        let instead = (held && !is_item).then(|| fault_instead(reply.text(), &busy()));
+        let (limits, account) = (&context.limits, &self.socket.account);
+        let push = |reply| self.queue.push(reply, waits_for, limits, account).is_ok();
+        let kept = reply.into_queued().is_some_and(push);
         if kept {
             return;
         }
         context.note_lost(self.peer, UndeliveredReason::BacklogFull, 1);
-        match instead {
+        match instead.flatten() {
             Some(fault) => self.deliver(context, OutgoingReply::Queued(fault)),
             // The stream is told, and ends by itself.
             None if held && is_item => {}
             None => self.disconnect(context, DisconnectReason::BacklogFull),
-        }
-    }
-
-    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason) {
-        context.note_lost(self.peer, reason, 1);
-        if !self.broken {
-            self.break_off(context);
         }
     }
 

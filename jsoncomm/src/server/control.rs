@@ -40,25 +40,19 @@ pub struct Token(pub(super) Key);
 /// # Ok::<(), jsoncomm::Error>(())
 /// ```
 pub struct ServerHandle<S> {
-    pending: Arc<PendingReplies>,
-    changes: Weak<Changes<S>>,
+    pub(super) pending: Arc<PendingReplies>,
+    pub(super) changes: Weak<Changes<S>>,
 }
 
 /// The changes that have been posted, to be applied to the server between two turns. The server owns them.
 pub(super) type Changes<S> = Mutex<Vec<Box<dyn FnOnce(&mut Server<S>) + Send>>>;
 
 impl<S> ServerHandle<S> {
-    pub(super) fn new(pending: Arc<PendingReplies>, changes: Weak<Changes<S>>) -> Self {
-        Self { pending, changes }
-    }
-
     /// Makes [`Server::run`] return at the end of the current turn, or of the next one if there is none.
     ///
     /// Calls that have not been replied to stay as they are. [`shut_down`](ServerHandle::shut_down) finishes them first.
     pub fn stop(&self) {
-        if self.pending.is_own_process() {
-            self.pending.stop();
-        }
+        self.post(|server| server.stop = true);
     }
 
     /// Begins a graceful shutdown; see [`Server::shut_down`].
@@ -287,7 +281,7 @@ impl<S> Server<S> {
             let Some(Source::Client(client)) = reactor.get(*key).map(|source| &mut **source) else {
                 return false;
             };
-            if let SourceAction::At(due) = client.next() {
+            if let Some(due) = client.set_timer() {
                 reactor.wake_at(*key, due);
             }
             true
@@ -329,12 +323,12 @@ impl Driven {
             Ok(true) => SourceAction::READ,
             Err(Error::Closed) => SourceAction::Close,
             // Any other error may be transient.
-            Ok(false) | Err(_) => self.next(),
+            Ok(false) | Err(_) => SourceAction::Keep(self.set_timer()),
         }
     }
 
-    /// Sets the timer to the next deadline of a call, unless it is due earlier.
-    fn next(&mut self) -> SourceAction {
+    /// Sets the timer to the next deadline of a call, unless it is due earlier. Returns the time if it was set.
+    fn set_timer(&mut self) -> Option<Instant> {
         SourceAction::set_timer(&mut self.timer, self.connection.next_deadline())
     }
 }
@@ -348,7 +342,7 @@ impl<S> Watched<S> {
         cause: Cause,
     ) -> SourceAction {
         if cause == Cause::Timer {
-            return SourceAction::Keep;
+            return SourceAction::Keep(None);
         }
         control.remove = false;
         (self.call)(state, control);
@@ -365,7 +359,7 @@ impl<S> Timer<S> {
     pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>) -> SourceAction {
         let now = Instant::now();
         if now < self.due {
-            return SourceAction::Keep;
+            return SourceAction::Keep(None);
         }
         control.remove = false;
         (self.call)(state, control);
@@ -376,7 +370,7 @@ impl<S> Timer<S> {
         if self.due <= now {
             self.due = now + period;
         }
-        SourceAction::At(self.due)
+        SourceAction::Keep(Some(self.due))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::sending::{Attempt, ReplySocket, Writer, fault_instead};
 use super::source::{
-    DrainPolicy, Share, SourceAction, Turn, close, close_shared, dispatch_datagram,
+    DrainPolicy, Share, SourceAction, Turn, close_if_empty, close_shared, dispatch_datagram,
 };
 use crate::accounts::{Account, Order};
 use crate::address::Bound;
@@ -101,8 +101,8 @@ impl<S> Datagrams<S> {
         let transport = self.sender.socket.transport;
         if self.shared {
             close_shared(transport, context);
-        } else {
-            close(transport, context);
+        } else if let Some(transport) = close_if_empty(transport) {
+            context.accounts.closer.close(transport);
         }
     }
 
@@ -124,7 +124,7 @@ impl<S> Datagrams<S> {
             // Waits until more of what the user of the last message has sent is closed: the next message can be from any
             // user, and could bring more of it. What arrives at a shared socket in a shutdown is for other processes.
             if self.must_wait(turn.key) || (self.shared && self.retired) {
-                return self.ignore();
+                return SourceAction::Ignore(self.set_timer());
             }
             let transport = &self.sender.socket.transport;
             match transport.receive(turn.inbox, Wait::Never) {
@@ -137,7 +137,7 @@ impl<S> Datagrams<S> {
                 }
                 // A socket that is shut down is always ready to read.
                 Ok(ReceiveOutcome::Empty | ReceiveOutcome::Closed) if self.retired => {
-                    return self.ignore();
+                    return SourceAction::Ignore(self.set_timer());
                 }
                 Ok(ReceiveOutcome::Empty | ReceiveOutcome::Closed) => {
                     self.drain.record(share.taken);
@@ -149,20 +149,12 @@ impl<S> Datagrams<S> {
                 }
             }
         }
-        self.next()
+        SourceAction::Keep(self.set_timer())
     }
 
     fn must_wait(&self, key: Key) -> bool {
         let last = self.last.as_ref().map(|(_, account)| account);
         last.is_some_and(|account| account.must_wait() && account.wait_to_read(key.to_bits()))
-    }
-
-    /// Watches the socket for nothing, and only takes a turn to try again to send.
-    fn ignore(&mut self) -> SourceAction {
-        match self.next() {
-            SourceAction::At(due) => SourceAction::Ignore(Some(due)),
-            _ => SourceAction::Ignore(None),
-        }
     }
 
     fn handle(&mut self, turn: &mut Turn<'_, S>, mut datagram: Datagram) {
@@ -204,8 +196,8 @@ impl<S> Datagrams<S> {
         dispatch_datagram(routes, state, &mut dispatch, &mut datagram, authorized);
     }
 
-    /// Takes a turn when the first peer that is full is to be tried again.
-    pub(super) fn next(&mut self) -> SourceAction {
+    /// Sets the timer to when the first peer that is full is to be tried again. Returns the time if it was set.
+    pub(super) fn set_timer(&mut self) -> Option<Instant> {
         let earliest = self.sender.backlogs.values().map(Backlog::due).min();
         SourceAction::set_timer(&mut self.timer, earliest)
     }

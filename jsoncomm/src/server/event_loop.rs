@@ -45,7 +45,6 @@ impl<S> Server<S> {
     /// Applies the changes that have been posted, and counts the replies that have been lost.
     #[inline(never)]
     pub(super) fn apply_changes(&mut self) {
-        self.context.pending.clear_signal();
         self.resume();
         let changes = std::mem::take(&mut *lock(&self.changes));
         for change in changes {
@@ -53,7 +52,6 @@ impl<S> Server<S> {
         }
         let losses = self.context.pending.take_losses();
         self.context.note_losses(losses);
-        self.stop |= self.context.pending.take_stop();
     }
 
     /// Watches sources again that have waited for something to be closed.
@@ -69,21 +67,22 @@ impl<S> Server<S> {
 
     /// Does with a source what it has returned: puts it back, or closes it.
     pub(super) fn apply(&mut self, key: Key, source: Box<Source<S>>, action: SourceAction) {
-        let mut wake = None;
-        match action {
-            SourceAction::Keep => {}
-            SourceAction::At(time) => wake = Some(time),
+        let wake = match action {
+            SourceAction::Keep(until) => until,
             SourceAction::Again(watch, until) => {
                 self.reactor.rearm(key, &source, watch);
-                wake = until;
+                until
             }
-            SourceAction::Pause(time, watch) => self.reactor.pause(key, &source, time, watch),
+            SourceAction::Pause(time, watch) => {
+                self.reactor.pause(key, &source, time, watch);
+                None
+            }
             SourceAction::Ignore(until) => {
                 self.reactor.ignore(key, &source);
-                wake = until;
+                until
             }
             SourceAction::Close => return self.close(key, source),
-        }
+        };
         if let Some(time) = wake {
             self.reactor.wake_at(key, time);
         }

@@ -41,7 +41,7 @@ impl Lingering {
             return SourceAction::Close;
         }
         self.pause = (2 * self.pause).min(LONGEST);
-        SourceAction::At(Instant::now() + self.pause)
+        SourceAction::Keep(Some(Instant::now() + self.pause))
     }
 
     /// Closes the socket.

@@ -53,7 +53,7 @@ impl<S> Server<S> {
             }
             match source.listener.accept_transport(limits) {
                 Ok(Some(transport)) => self.add_connection(transport, &source.routes),
-                Ok(None) => return SourceAction::Keep,
+                Ok(None) => return SourceAction::Keep(None),
                 // Descriptors or memory have run out; the client stays in the queue.
                 Err(_) => return SourceAction::pause(limits.accept_pause),
             }

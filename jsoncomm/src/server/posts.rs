@@ -42,13 +42,13 @@ impl<S> Server<S> {
                     let to = post.route.to.as_ref();
                     let mut writer = endpoint.sender.writer(to, &post.account, None);
                     writer.deliver(&mut self.context, reply);
-                    endpoint.next()
+                    SourceAction::Keep(endpoint.set_timer())
                 }
                 Source::Connection(connection) => {
                     connection.writer.deliver(&mut self.context, reply);
                     connection.writer.next()
                 }
-                _ => SourceAction::Keep,
+                _ => SourceAction::Keep(None),
             };
             self.apply(key, source, action);
         }

@@ -193,11 +193,6 @@ pub(super) trait Writer {
     /// Queues a reply that has to wait, or drops and counts it if the queue or the user's budget is full.
     fn keep(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>, waits_for: WaitsFor);
 
-    /// Counts a reply that is lost because the peer cannot be reached.
-    fn lose(&mut self, context: &mut ServerContext, reason: UndeliveredReason) {
-        context.note_lost(self.peer(), reason, 1);
-    }
-
     /// Drops the reply to a cancelled call if it is held back. Returns true if it was.
     fn withdraw(&mut self, id: &Id<'_>) -> bool;
 
@@ -218,7 +213,7 @@ impl<W: Writer> ReplySink for W {
                     self.deliver(context, OutgoingReply::Queued(fault));
                 }
             }
-            Attempt::Lost(reason) => self.lose(context, reason),
+            Attempt::Lost(reason) => context.note_lost(self.peer(), reason, 1),
         }
     }
 

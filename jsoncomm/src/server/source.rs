@@ -28,12 +28,10 @@ pub(super) struct Turn<'t, S> {
 /// What the reactor does with a source next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SourceAction {
-    /// Reports the source when something new arrives.
-    Keep,
+    /// Reports the source when something new arrives. Gives it a turn at that time, if one is given.
+    Keep(Option<Instant>),
     /// Reports the source at once if something is left, otherwise when something arrives or at that time, if one is given.
     Again(Watch, Option<Instant>),
-    /// Gives the source a turn at that time.
-    At(Instant),
     /// Gives the source no turn until that time. Then it is watched again.
     Pause(Instant, Watch),
     /// Watches the source for nothing. Gives it a turn at that time, if one is given.
@@ -51,15 +49,11 @@ impl SourceAction {
         Self::Pause(Instant::now() + time, Watch::Reading)
     }
 
-    /// Sets a source's timer to the time that it needs a turn, unless it is due earlier.
-    pub(super) fn set_timer(timer: &mut Option<Instant>, due: Option<Instant>) -> Self {
-        match due {
-            Some(due) if timer.is_none_or(|timer| due < timer) => {
-                *timer = Some(due);
-                Self::At(due)
-            }
-            _ => Self::Keep,
-        }
+    /// Sets a source's timer to the time that it needs a turn, unless it is due earlier. Returns the time if it was set.
+    pub(super) fn set_timer(timer: &mut Option<Instant>, due: Option<Instant>) -> Option<Instant> {
+        let earlier = due.filter(|due| timer.is_none_or(|timer| *due < timer));
+        *timer = earlier.or(*timer);
+        earlier
     }
 }
 
@@ -123,14 +117,6 @@ impl Share {
         self.taken += 1;
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(message.len());
-    }
-}
-
-/// Closes a socket. If something is unread in it, another thread does: closing descriptors that a peer has sent can take
-/// as long as the peer likes. The peer sees the end now.
-pub(super) fn close(socket: impl AsFd + Send + 'static, context: &ServerContext) {
-    if let Some(socket) = close_if_empty(socket) {
-        context.accounts.closer.close(socket);
     }
 }
 

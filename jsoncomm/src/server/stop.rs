@@ -62,7 +62,7 @@ impl<S> Server<S> {
             }
             // A connection with unsent replies is watched for room, and read from once they are sent.
             Source::Connection(connection) if connection.waiting() == 0 => SourceAction::READ,
-            _ => SourceAction::Keep,
+            _ => SourceAction::Keep(None),
         });
     }
 
@@ -105,7 +105,7 @@ impl<S> Server<S> {
                 Source::Datagrams(_) | Source::Connection(_) | Source::Lingering(_) => {
                     SourceAction::Close
                 }
-                _ => SourceAction::Keep,
+                _ => SourceAction::Keep(None),
             });
         }
     }

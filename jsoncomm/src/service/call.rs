@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::accounts::Account;
 use crate::fds::Discard;
 use crate::peer::Peer;
-use crate::queue::{Caller, DeferredId, PendingReplies, ReplyRoute};
+use crate::queue::{Caller, PendingReplies, ReplyRoute};
 use crate::reply::{Deferred, Reply, ReplyContext, ReplyFormat, Stream, StreamSender};
 
 /// The call that a handler is running: its peer, method and deadline, and [`defer`](Call::defer) to reply later.
@@ -25,22 +25,18 @@ pub struct Call {
     pub(super) account: Arc<Account>,
     pub(super) peer: Option<Peer>,
     pub(super) deadline: Option<Instant>,
-    /// Where the reply goes, until a [`Reply`] or a [`StreamSender`] has been made.
-    pub(super) origin: Option<Origin>,
-    /// Set once one has been made.
-    pub(super) deferred: Option<DeferredId>,
-}
-
-/// Where the reply to a call goes, and how it is written.
-#[derive(Debug)]
-pub(super) struct Origin {
     pub(super) pending: Arc<PendingReplies>,
-    pub(super) format: ReplyFormat,
+    /// How the reply is written, until a [`Reply`] or a [`StreamSender`] has been made.
+    pub(super) format: Option<ReplyFormat>,
 }
 
 impl Call {
     /// Makes a call of no method, without a deadline.
-    pub(super) fn new(caller: &Caller<'_>, origin: Origin) -> Self {
+    pub(super) fn new(
+        caller: &Caller<'_>,
+        pending: &Arc<PendingReplies>,
+        format: ReplyFormat,
+    ) -> Self {
         Self {
             service: "",
             method: "",
@@ -48,8 +44,8 @@ impl Call {
             account: Arc::clone(caller.account),
             peer: caller.peer.cloned(),
             deadline: None,
-            origin: Some(origin),
-            deferred: None,
+            pending: Arc::clone(pending),
+            format: Some(format),
         }
     }
 
@@ -192,21 +188,23 @@ impl Call {
 
     /// Returns true if no more calls of this caller can be deferred.
     fn is_full(&self) -> bool {
-        let full = |origin: &Origin| !origin.pending.has_room(&self.caller());
-        self.origin.as_ref().is_some_and(full)
+        !self.is_taken() && !self.pending.has_room(&self.caller())
+    }
+
+    /// Returns true once a [`Reply`] or a [`StreamSender`] has been made.
+    pub(super) fn is_taken(&self) -> bool {
+        self.format.is_none()
     }
 
     /// Makes what a [`Reply`] is sent with; `None` the second time.
     pub(super) fn take_reply(&mut self) -> Option<ReplyContext> {
-        let Origin { pending, format } = self.origin.take()?;
-        let id = pending.begin();
-        self.deferred = Some(id);
+        let format = self.format.take()?;
         Some(ReplyContext {
-            pending,
+            pending: Arc::clone(&self.pending),
             route: self.route.clone(),
             account: Arc::clone(&self.account),
             format,
-            id,
+            id: self.pending.begin(),
             deadline: self.deadline,
         })
     }

@@ -1,15 +1,14 @@
 //! Calls on their way to the handler: decoding of arguments, the handler's run, its reply.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::call::{Call, Origin};
+use super::Handler;
+use super::call::Call;
 use super::dispatch::Dispatch;
 use super::method_return::{MethodReturn, Sealed};
-use crate::describe::Discovery;
 use crate::envelope::{Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault, caught};
-use crate::message::{self, NoArguments, Packer, RawMessage, Request, Unpacker, UnusedFds};
+use crate::message::{self, Packer, Request, Unpacker, UnusedFds};
 use crate::observe::EventKind;
 use crate::reply::{Reply, ReplyFormat};
 use crate::sys::opaque_debug;
@@ -48,16 +47,6 @@ impl<'t> Incoming<'_, 't> {
         self.end_deferred();
     }
 
-    /// Replies with the description of all methods.
-    pub(crate) fn discover(self, discovery: &Discovery) {
-        MethodReturn::answer::<NoArguments>(self, |()| RawMessage::new(discovery.text()));
-    }
-
-    /// Replies with `null`.
-    pub(crate) fn confirm(mut self) {
-        self.send(&(), None);
-    }
-
     /// Refuses the call.
     pub(crate) fn refuse(&mut self, fault: &Fault) {
         self.dispatch.refuse(Some(self.envelope), fault);
@@ -70,7 +59,7 @@ impl<'t> Incoming<'_, 't> {
     }
 
     /// Sends what a handler has returned, unless the deadline has passed.
-    pub(super) fn send(&mut self, returned: &impl MethodReturn, deadline: Option<Instant>) {
+    pub(crate) fn send(&mut self, returned: &impl MethodReturn, deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.dispatch.note(EventKind::Expired);
         } else {
@@ -88,13 +77,6 @@ impl<'t> Incoming<'_, 't> {
         }
     }
 
-    /// Sends a fault as the reply. A notification gets none.
-    pub(super) fn reply_fault(&mut self, fault: &Fault) {
-        if let Some(id) = self.envelope.id() {
-            self.dispatch.send_fault(Some(id), fault);
-        }
-    }
-
     /// Decodes params with `decode`, reads the envelope to its end, and checks the deadline and the descriptors.
     pub(super) fn decode<A>(
         &mut self,
@@ -103,8 +85,9 @@ impl<'t> Incoming<'_, 't> {
         let fds = std::mem::take(&mut self.dispatch.fds);
         let fds = self.envelope.unpacker(fds);
         let arguments = self.envelope.decode(|text| decode(text, &fds))??;
-        if self.envelope.timeout() == Some(0) {
-            return Err(deadline_passed());
+        if self.envelope.timeout == Some(0) {
+            let reason = "the deadline has passed already";
+            return Err(Fault::new(Fault::DEADLINE_EXCEEDED, reason));
         }
         fds.finish(UnusedFds::Refuse)?;
         self.dispatch.context.counts.handled += 1;
@@ -118,11 +101,6 @@ impl<'t> Incoming<'_, 't> {
     ) -> Option<A> {
         let result = caught(|| self.decode(decode)).and_then(|result| result);
         result.map_err(|fault| self.refuse(&fault)).ok()
-    }
-
-    /// Takes the right to reply back from the reply that was taken. Returns false if it has been used already.
-    pub(super) fn abandon(&self) -> bool {
-        self.dispatch.context.pending.abandon()
     }
 
     /// Ends the handler's part: a call that has no reply yet is deferred, and what was posted is sent.
@@ -140,7 +118,7 @@ impl<'t> Incoming<'_, 't> {
 
     /// Returns the caller's deadline, if it sent one.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let timeout = Duration::from_millis(self.envelope.timeout()?);
+        let timeout = Duration::from_millis(self.envelope.timeout?);
         let limit = self.dispatch.context.limits.timeout;
         Instant::now().checked_add(timeout.min(limit))
     }
@@ -150,21 +128,17 @@ impl<'t> Incoming<'_, 't> {
             Some(id) => ReplyFormat::Call(id.clone().into_owned()),
             None => ReplyFormat::Oneway,
         };
-        let pending = Arc::clone(&self.dispatch.context.pending);
         Call {
             service: self.service,
             method: self.method,
             deadline: self.deadline(),
-            ..Call::new(self.dispatch.caller, Origin { pending, format })
+            ..Call::new(self.dispatch.caller, &self.dispatch.context.pending, format)
         }
     }
 }
 
 /// Decodes a bare message and runs its handler.
-pub(crate) fn handle_bare<R: Request>(
-    dispatch: &mut Dispatch<'_>,
-    handler: impl FnOnce(&mut Call, R, Reply<R::Reply, R::Error>),
-) {
+pub(crate) fn handle_bare<S: Handler<R>, R: Request>(state: &mut S, dispatch: &mut Dispatch<'_>) {
     let caller = dispatch.caller;
     if !dispatch.context.pending.has_room(caller) {
         return dispatch.note(EventKind::Ignored);
@@ -177,19 +151,13 @@ pub(crate) fn handle_bare<R: Request>(
         return dispatch.refuse(None, &fault);
     };
     dispatch.context.counts.handled += 1;
-    let (pending, format) = (Arc::clone(&dispatch.context.pending), ReplyFormat::Bare);
-    let mut call = Call::new(caller, Origin { pending, format });
+    let mut call = Call::new(caller, &dispatch.context.pending, ReplyFormat::Bare);
     let reply = Reply::new(call.take_reply());
-    if caught(|| handler(&mut call, request, reply)).is_err() {
+    if caught(|| state.handle(&mut call, request, reply)).is_err() {
         dispatch.note(EventKind::Panicked("", ""));
     }
     dispatch.context.pending.defer(caller, None);
     dispatch.send_posts();
-}
-
-#[cold]
-fn deadline_passed() -> Fault {
-    Fault::new(Fault::DEADLINE_EXCEEDED, "the deadline has passed already")
 }
 
 pub(super) fn too_many_deferred() -> Fault {

@@ -112,7 +112,7 @@ pub trait MethodReturn {
             let returned = handler(&mut call, arguments);
             // A deferred reply is sent by its owner, who checks the deadline. If the method took the reply and returned a
             // value all the same, the value is sent, unless the reply has been.
-            if call.deferred.is_some() && (Self::DEFERRED || !incoming.abandon()) {
+            if call.is_taken() && (Self::DEFERRED || !incoming.dispatch.context.pending.abandon()) {
                 return;
             }
             incoming.send(&returned, call.deadline);
@@ -121,10 +121,10 @@ pub trait MethodReturn {
         if let Err(fault) = result {
             incoming.note_panic();
             // A reply that has been taken must not be sent a second time.
-            if !replied && (call.deferred.is_none() || incoming.abandon()) {
+            if !replied && (!call.is_taken() || incoming.dispatch.context.pending.abandon()) {
                 incoming.refuse(&fault);
             }
-        } else if call.deferred.is_some() {
+        } else if call.is_taken() {
             incoming.end_deferred();
         }
     }
@@ -197,7 +197,9 @@ impl<T: Message, E: Message + fmt::Display> MethodReturn for Deferred<T, E> {
         } else {
             no_reply()
         };
-        incoming.reply_fault(&fault);
+        if let Some(id) = incoming.envelope.id() {
+            incoming.dispatch.send_fault(Some(id), &fault);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::call::{Call, Origin};
+use super::call::Call;
 use crate::accounts::Accounts;
 use crate::client;
 use crate::envelope::Id;
@@ -57,7 +57,6 @@ const ID: Id<'static> = Id::Number(1);
 #[derive(Debug)]
 pub struct TestCall {
     call: Call,
-    pending: Arc<PendingReplies>,
     /// Replies that have not been read.
     posts: VecDeque<PostedReply>,
 }
@@ -80,13 +79,8 @@ impl TestCall {
             account: &account,
             peer: None,
         };
-        let origin = Origin {
-            pending: Arc::clone(&pending),
-            format: ReplyFormat::Call(ID),
-        };
         Self {
-            call: Call::new(&caller, origin),
-            pending,
+            call: Call::new(&caller, &pending, ReplyFormat::Call(ID)),
             posts: VecDeque::new(),
         }
     }
@@ -139,16 +133,15 @@ impl TestCall {
     /// Cancels the call, as a caller does that stops waiting. Returns true if it had no reply yet.
     pub fn cancel(&mut self) -> bool {
         self.collect();
-        self.pending.cancel(&self.call.route, &ID)
+        self.call.pending.cancel(&self.call.route, &ID)
     }
 
     /// Defers the call, once, and collects what has been sent.
     fn collect(&mut self) {
-        if self.call.deferred.take().is_some() {
-            self.pending.defer(&self.call.caller(), Some(&ID));
-        }
+        // Does nothing before the reply has been taken, nor a second time.
+        self.call.pending.defer(&self.call.caller(), Some(&ID));
         let mut posts = Vec::new();
-        self.pending.collect(&mut posts);
+        self.call.pending.collect(&mut posts);
         self.posts.extend(posts);
     }
 }

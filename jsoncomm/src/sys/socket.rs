@@ -351,7 +351,7 @@ pub(crate) fn stop_lingering(fd: BorrowedFd<'_>) {
 ///
 /// Sets `SO_PASSCRED`: the kernel then has a control message, if only a truncated one, for each queued message and none
 /// for the end of the stream (`scm_recv`, net/core/scm.h).
-pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> OsResult<bool> {
+fn is_at_end(socket: BorrowedFd<'_>) -> OsResult<bool> {
     set_passcred(socket)?;
     Ok(!next_has_control(socket)?)
 }

@@ -7,6 +7,15 @@ use super::*;
 use crate::accounts::Accounts;
 use crate::sys::name::Name;
 
+#[cfg(feature = "derive")]
+impl PendingReplies {
+    /// Returns true if no call is handled or deferred and no reply waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = lock(&self.state);
+        state.callers.is_empty() && state.posts.is_empty() && state.current.is_none()
+    }
+}
+
 fn pending() -> (PendingReplies, Arc<AtomicUsize>) {
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
