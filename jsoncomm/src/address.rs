@@ -144,13 +144,12 @@ impl Address {
     /// Refuses paths that the kernel would read as another address.
     fn check_path(&self, path: &Path) -> Result<(), Error> {
         let bytes = path.as_os_str().as_encoded_bytes();
-        if bytes.is_empty() {
-            return Err(self.error(AddressProblem::Empty));
-        }
-        if bytes.contains(&0) {
-            return Err(self.error(AddressProblem::Nul));
-        }
-        Ok(())
+        let problem = match bytes {
+            [] => AddressProblem::Empty,
+            _ if bytes.contains(&0) => AddressProblem::Nul,
+            _ => return Ok(()),
+        };
+        Err(self.error(problem))
     }
 
     /// Returns an error about this address.

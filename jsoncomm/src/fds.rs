@@ -152,12 +152,12 @@ impl Entry {
     }
 }
 
-impl List {
+impl Drop for List {
     /// Closes what is left, or passes it to [`Discard`].
     #[inline(never)]
-    fn close(self) {
-        if let Some(discard) = self.discard {
-            let entries = self.entries.into_iter();
+    fn drop(&mut self) {
+        if let Some(discard) = self.discard.take() {
+            let entries = self.entries.drain(..);
             let fds: Vec<_> = entries.filter_map(Entry::into_fd).collect();
             if !fds.is_empty() {
                 discard.discard(fds);
@@ -259,12 +259,9 @@ impl Fds {
 
     /// Closes the duplicates of descriptors that were taken: the message has been accepted.
     pub(crate) fn confirm_taken(&mut self) {
-        if let Some(list) = &mut self.list {
-            for entry in &mut list.entries {
-                if let Entry::Duplicate(_) = entry {
-                    *entry = Entry::Taken;
-                }
-            }
+        let entries = self.list.iter_mut().flat_map(|list| &mut list.entries);
+        for entry in entries.filter(|entry| matches!(entry, Entry::Duplicate(_))) {
+            *entry = Entry::Taken;
         }
     }
 
@@ -286,22 +283,13 @@ impl From<Vec<OwnedFd>> for Fds {
 
 impl IntoIterator for Fds {
     type Item = OwnedFd;
-    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<OwnedFd>>>;
+    type IntoIter = std::vec::IntoIter<OwnedFd>;
 
     /// Moves out the descriptors that were not taken, in order.
     fn into_iter(mut self) -> Self::IntoIter {
         let entries = self.list.iter_mut().flat_map(|list| &mut list.entries);
-        let fds: Vec<_> = entries.map(Entry::take).collect();
-        fds.into_iter().flatten()
-    }
-}
-
-impl Drop for Fds {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(list) = self.list.take() {
-            list.close();
-        }
+        let fds: Vec<_> = entries.filter_map(Entry::take).collect();
+        fds.into_iter()
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::sys::control::{self, Credentials};
-use crate::sys::file::{Ids, maps_all, own_pid};
+use crate::sys::file::{GID_MAP, UID_MAP, maps_all, own_pid};
 use crate::sys::socket::is_of_pair;
 
 /// The id that the kernel reports for one that the user namespace does not map (`/proc/sys/kernel/overflowuid`).
@@ -13,10 +13,10 @@ const OVERFLOW_ID: u32 = 65534;
 /// Returns true if an id names a user or a group in this process's user namespace.
 ///
 /// Where the namespace maps every id, 65534 is an id like any other. Only that id costs a system call.
-fn is_known(id: u32, ids: Ids) -> bool {
+fn is_known(id: u32, map: &str) -> bool {
     match id {
         u32::MAX => false,
-        OVERFLOW_ID => maps_all(ids),
+        OVERFLOW_ID => maps_all(map),
         _ => true,
     }
 }
@@ -82,7 +82,7 @@ impl Peer {
 
     /// The primary group id, in this process's user namespace. `None` if it is not mapped there.
     pub fn gid(&self) -> Option<u32> {
-        Some(self.credentials.gid).filter(|gid| is_known(*gid, Ids::Group))
+        Some(self.credentials.gid).filter(|gid| is_known(*gid, GID_MAP))
     }
 
     /// Returns true if `gid` is the peer's primary group or one of its known supplementary [`groups`](Peer::groups).
@@ -136,7 +136,7 @@ impl Peer {
 
     /// The peer with these credentials. `None` if they do not name a user.
     pub(crate) fn from_credentials(credentials: Credentials) -> Option<Self> {
-        is_known(credentials.uid, Ids::User).then_some(Self {
+        is_known(credentials.uid, UID_MAP).then_some(Self {
             credentials,
             details: None,
         })
@@ -176,7 +176,7 @@ impl Peer {
 /// Leaves out ids that do not name a group here.
 fn known_groups(groups: &[u32]) -> Box<[u32]> {
     let known = groups.iter().copied();
-    known.filter(|id| is_known(*id, Ids::Group)).collect()
+    known.filter(|id| is_known(*id, GID_MAP)).collect()
 }
 
 impl PartialEq for Peer {
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_in_its_primary_and_supplementary_groups_and_never_in_an_unmapped_one() {
-        let unmapped = !maps_all(Ids::Group);
+        let unmapped = !maps_all(GID_MAP);
         let peer = with_groups(1, 2, &[65534, 3, u32::MAX, 4]);
         let known: &[u32] = if unmapped { &[3, 4] } else { &[65534, 3, 4] };
         assert_eq!(peer.groups(), Some(known));
@@ -242,14 +242,14 @@ mod tests {
 
     #[test]
     fn an_unmapped_user_or_group_is_unknown() {
-        let whole = maps_all(Ids::User);
+        let whole = maps_all(UID_MAP);
         assert_eq!(peer(7, 65534, 0).is_some(), whole);
         assert!(peer(7, u32::MAX, 0).is_none());
         assert_eq!(peer(7, 0, 0).unwrap().gid(), Some(0));
         // The user and the group are judged separately.
         let peer = |gid| peer(7, 42, gid).unwrap();
         assert_eq!((peer(u32::MAX).uid(), peer(u32::MAX).gid()), (42, None));
-        let whole = maps_all(Ids::Group);
+        let whole = maps_all(GID_MAP);
         assert_eq!(peer(65534).gid(), whole.then_some(65534));
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::address::{Address, Bind, Bound};
 use crate::error::Error;
 use crate::json::check_size;
-use crate::limits::Limits;
+use crate::limits::{Bounds, Limits};
 use crate::message::{self, Message, Pack, Packer, Row, UnusedFds};
 use crate::sys::control::Wait;
 use crate::sys::socket as sys;
@@ -132,7 +132,7 @@ impl Socket {
     ///
     /// Those of [`open`](Socket::open); [`Error::Deadline`] at once if the deadline has passed.
     pub fn open_by(address: impl Into<Address>, deadline: Instant) -> Result<Self, Error> {
-        transport::connect_any(&address.into(), &Limits::default(), deadline).map(Self::new)
+        Self::establish(&address.into(), None, deadline)
     }
 
     /// Connects to a socket of this kind. A datagram socket is also bound to a name that the kernel chooses, so that it can
@@ -164,8 +164,7 @@ impl Socket {
         kind: Kind,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        let limits = Limits::default();
-        transport::connect_by(&address.into(), kind, &limits, deadline).map(Self::new)
+        Self::establish(&address.into(), Some(kind), deadline)
     }
 
     /// Binds a datagram socket to an address, where any process that can reach it can send to it.
@@ -242,6 +241,11 @@ impl Socket {
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = kind_of(fd.as_fd(), Listening::No)?;
         Self::made_of(fd, kind)
+    }
+
+    fn establish(address: &Address, kind: Option<Kind>, deadline: Instant) -> Result<Self, Error> {
+        let bounds = Bounds::from(&Limits::default());
+        transport::connect(address, kind, bounds, deadline).map(Self::new)
     }
 
     fn made_of(fd: OwnedFd, kind: Kind) -> Result<Self, Error> {
@@ -411,8 +415,7 @@ impl Socket {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout))
+        Instant::now().checked_add(self.timeout?)
     }
 
     /// Writes the message into the socket's buffer and returns its descriptors.
@@ -467,11 +470,11 @@ impl Socket {
 
     fn wait_for_datagram(&mut self) -> Result<Datagram, Error> {
         let (deadline, now) = (self.deadline(), Instant::now());
-        let received = self
-            .transport
-            .receive_by(&mut self.inbox, deadline, now)?
-            .into_datagram()?;
-        undamaged(received)
+        match self.transport.receive_by(&mut self.inbox, deadline, now)? {
+            ReceiveOutcome::Datagram(datagram) => undamaged(datagram),
+            ReceiveOutcome::Closed => Err(Error::Closed),
+            ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => Err(Error::Deadline),
+        }
     }
 
     /// Receives a datagram if one is queued, and converts it with `read`.

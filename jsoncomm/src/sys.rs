@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 pub(crate) use file::{PipeEnd, is_pipe, set_cloexec};
-pub(crate) use socket::{Domain, is_socket};
+pub(crate) use socket::{INET, SocketType, UNIX, is_socket};
 
 /// Locks a mutex under which no panic leaves anything half-done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

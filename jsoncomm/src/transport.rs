@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::limits::{Bounds, DATAGRAM_MAX, Limits};
+use crate::limits::{Bounds, DATAGRAM_MAX};
 use crate::sys::socket::{self as sys, Timeout};
-use crate::sys::wait::{self, WaitOutcome};
+use crate::sys::wait::WaitOutcome;
 use crate::sys::{OsResult, control};
 
 pub use crate::sys::socket::Kind;
-pub(crate) use connect::{DEADLINE, connect_any, connect_by};
+pub(crate) use connect::{DEADLINE, connect};
 pub(crate) use inbox::{Inbox, reset_buffer};
 pub(crate) use receive::{Datagram, ReceiveOutcome};
 pub use send::SendStatus;
@@ -61,21 +61,16 @@ fn raise_inline_max(fd: BorrowedFd<'_>, message: usize) -> OsResult<usize> {
 
 impl Transport {
     /// Takes over a socket of this kind and raises its send buffer to fit the largest message.
-    pub(crate) fn new(fd: OwnedFd, kind: Kind, limits: &Limits) -> OsResult<Self> {
+    pub(crate) fn new(fd: OwnedFd, kind: Kind, bounds: impl Into<Bounds>) -> OsResult<Self> {
+        let bounds = bounds.into();
         Ok(Self {
-            inline_max: raise_inline_max(fd.as_fd(), limits.message)?,
+            inline_max: raise_inline_max(fd.as_fd(), bounds.message)?,
             fd: Arc::new(fd),
             kind,
-            bounds: Bounds::from(limits),
+            bounds,
             timeouts: Default::default(),
             pidfds: false,
         })
-    }
-
-    /// Waits until the socket is ready or `deadline` has passed. Also for calls with [`Wait::Socket`](control::Wait) that
-    /// returned early: a signal, a rounded socket timeout, or a descriptor that another process made non-blocking.
-    pub(crate) fn wait(&self, what: wait::For, deadline: Option<Instant>) -> OsResult<WaitOutcome> {
-        wait::poll(self.fd.as_fd(), what, deadline)
     }
 
     /// Sets the socket's timeout for the next blocking call, unless the one that is set is close enough. Returns

@@ -168,15 +168,11 @@ impl Bind {
             .file_name()
             .filter(|file| bytes.ends_with(file.as_encoded_bytes()))
             .ok_or_else(|| self.address.error(AddressProblem::NoFileName))?;
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let parent = parent.unwrap_or(Path::new("."));
         let directory = file::open_directory(parent).map_err(|error| self.os(error))?;
-        let name = match Name::from_path(path.as_os_str()) {
-            Some(name) => Ok(name),
-            None => name_within(directory.as_fd(), file),
-        };
+        let short = Name::from_path(path.as_os_str()).map(Ok);
+        let name = short.unwrap_or_else(|| name_within(directory.as_fd(), file));
         Ok(Location {
             name: name.map_err(|problem| self.address.error(problem))?,
             directory,
@@ -260,11 +256,10 @@ impl Bind {
         let vanished = || self.address.error(AddressProblem::Vanished);
         let identity = location.identity()?.ok_or_else(vanished)?;
         // From here on the file is removed if anything fails.
-        let origin = Origin::here();
         let bound = BoundPath {
             location,
             identity,
-            origin,
+            origin: Origin::here(),
         };
         if let Some(mode) = self.final_mode() {
             let entry = bound.location.entry()?.ok_or_else(vanished)?;

@@ -1,12 +1,14 @@
 //! Making calls.
 
 use std::marker::PhantomData;
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use serde::Serializer;
 
 use super::handle::Handle;
-use super::send::SendOptions;
+use super::send::Outgoing;
+use super::table::Table;
 use super::{Connection, Items, PendingCall, Recovery, time_left};
 use crate::describe::{DISCOVER, Document};
 use crate::error::{CallError, Error};
@@ -76,11 +78,7 @@ impl Connection {
         let shared = &*self.shared;
         let id = shared.next_id();
         let call = shared.encode(method, params, Some((id, timeout)))?;
-        let options = SendOptions {
-            nonblocking: false,
-            ..self.send_options(deadline)
-        };
-        let mut table = match shared.send(call, options) {
+        let mut table = match shared.send(call, deadline, true, self.may_reconnect()) {
             Ok(table) => table,
             // A server that rejects a connection sends the reason before it closes.
             Err(Error::Closed) if !shared.lock().is_datagram() => shared.lock(),
@@ -213,7 +211,7 @@ impl Connection {
         // The server of a stream is told no timeout: to it, that would be one for the whole stream.
         let timeout = self.timeout.filter(|_| !streamed);
         let call = self.shared.encode(method, params, Some((id, timeout)))?;
-        let mut table = self.shared.send(call, self.send_options(deadline))?;
+        let mut table = self.send(call, deadline)?;
         table.insert(id).streamed = streamed;
         drop(table);
         Ok(Handle {
@@ -224,13 +222,15 @@ impl Connection {
         })
     }
 
-    /// Returns how a call is sent whose reply is not waited for.
-    fn send_options(&self, deadline: Option<Instant>) -> SendOptions {
-        SendOptions {
-            deadline,
-            nonblocking: self.shared.is_driven(),
-            reconnect: self.may_reconnect(),
-        }
+    /// Sends a call whose reply is not waited for. Returns with the table locked.
+    fn send(
+        &self,
+        call: Outgoing<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'_, Table>, Error> {
+        let waits = !self.shared.is_driven();
+        self.shared
+            .send(call, deadline, waits, self.may_reconnect())
     }
 
     /// Calls a method that has no reply.
@@ -255,9 +255,8 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
-        let options = self.send_options(self.deadline());
         let call = self.shared.encode(method, params, None)?;
-        self.shared.send(call, options)?.notified = true;
+        self.send(call, self.deadline())?.notified = true;
         Ok(())
     }
 

@@ -11,9 +11,9 @@ use super::connector::Connector;
 use super::table::{Shared, Table};
 use crate::address::Address;
 use crate::error::Error;
-use crate::limits::Limits;
+use crate::limits::{Bounds, Limits};
 use crate::socket;
-use crate::transport::{DEADLINE, Kind, Transport};
+use crate::transport::{self, DEADLINE, Kind, Transport};
 
 /// A connection to a server, through which any number of threads make calls.
 ///
@@ -200,8 +200,9 @@ impl Connection {
     }
 
     fn establish(address: Address, kind: Option<Kind>, deadline: Instant) -> Result<Self, Error> {
+        let bounds = Bounds::from(&Limits::default());
         let mut connector = Connector { address, kind };
-        let transport = connector.connect(&Limits::default(), deadline)?;
+        let transport = transport::connect(&connector.address, kind, bounds, deadline)?;
         connector.make_absolute();
         Ok(Self::new(transport, Some(connector)))
     }
@@ -360,14 +361,14 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout))
+        Instant::now().checked_add(self.timeout?)
     }
 
     /// Returns true if no call is in flight.
     #[cfg(all(test, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
-        self.shared.lock().is_idle()
+        let table = self.shared.lock();
+        table.calls.is_empty() && table.to_cancel.is_empty()
     }
 }
 

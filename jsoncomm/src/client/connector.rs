@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
-use crate::limits::Limits;
+use crate::limits::Bounds;
 use crate::sys::socket::{self, Probe};
 use crate::transport::{self, Kind, Transport};
 
@@ -24,20 +24,11 @@ impl Connector {
         }
     }
 
-    /// Connects. Waits until `deadline` while the server's queue of connections is full.
-    pub(super) fn connect(&self, limits: &Limits, deadline: Instant) -> Result<Transport, Error> {
-        match self.kind {
-            Some(kind) => transport::connect_by(&self.address, kind, limits, deadline),
-            None => transport::connect_any(&self.address, limits, deadline),
-        }
-    }
-
     /// Connects to a server that has closed. [`Error::Closed`] means that none has replaced it.
-    pub(super) fn reconnect(&self, limits: &Limits, deadline: Instant) -> Result<Transport, Error> {
-        use AddressProblem::{Missing, NobodyListens};
-        match self.connect(limits, deadline) {
+    pub(super) fn reconnect(&self, bounds: Bounds, deadline: Instant) -> Result<Transport, Error> {
+        match transport::connect(&self.address, self.kind, bounds, deadline) {
             Err(Error::Address {
-                problem: Missing | NobodyListens,
+                problem: AddressProblem::Missing | AddressProblem::NobodyListens,
                 ..
             }) => Err(Error::Closed),
             other => other,

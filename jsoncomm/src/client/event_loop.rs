@@ -1,6 +1,7 @@
 //! A connection in an event loop.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Connection;
@@ -28,7 +29,7 @@ impl Connection {
     /// descriptor does not become readable. So a loop that polls futures needs a [`Waker`](std::task::Waker) that wakes it,
     /// through an eventfd(2) for example; with [`Waker::noop`](std::task::Waker::noop) it would sleep on.
     pub fn set_driven(&self) {
-        self.shared.set_driven();
+        self.shared.driven.store(true, Ordering::Relaxed);
     }
 
     /// Receives the replies that have come and ends the calls whose deadline has passed; never waits.

@@ -1,7 +1,6 @@
 //! The items of a stream.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use super::reply::read_item;
 use super::slot::Entry;
 use crate::error::{CallError, Error, caught};
 use crate::message::Message;
+use crate::sys::opaque_debug;
 
 /// The items of a stream, as they come: what a stub returns for a method that returns a [`Stream`](crate::Stream).
 ///
@@ -74,13 +74,7 @@ pub struct Items<T, E = Infallible> {
     pub(super) types: PhantomData<fn() -> (T, E)>,
 }
 
-impl<T, E> fmt::Debug for Items<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items")
-            .field("id", &self.handle.id)
-            .finish()
-    }
-}
+opaque_debug!(Items<T, E>);
 
 impl<T, E> Items<T, E> {
     /// Sets how long [`next`](Iterator::next) waits for each item.

@@ -230,7 +230,9 @@ impl Shared {
     fn hand_over<R>(&self, before: impl FnOnce(&mut Table) -> R) -> R {
         let mut table = self.lock();
         let result = before(&mut table);
-        let next = table.choose_leader();
+        table.chosen = table.followers.pop_front();
+        table.has_leader = table.chosen.is_some();
+        let next = table.chosen.clone();
         drop(table);
         if let Some(next) = next {
             next.notify_one();

@@ -1,7 +1,6 @@
 //! Calls in flight.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use super::reply::read_reply;
 use super::slot::Entry;
 use crate::error::{CallError, Error};
 use crate::message::Message;
+use crate::sys::opaque_debug;
 
 /// A call in flight, started by [`Connection::start`](crate::Connection::start) or by a stub's `start()`.
 ///
@@ -45,13 +45,7 @@ pub struct PendingCall<T, E = Infallible> {
     pub(super) types: PhantomData<fn() -> (T, E)>,
 }
 
-impl<T, E> fmt::Debug for PendingCall<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingCall")
-            .field("id", &self.handle.id)
-            .finish()
-    }
-}
+opaque_debug!(PendingCall<T, E>);
 
 impl<T: Message, E: Message> PendingCall<T, E> {
     /// Waits for the reply, until the deadline.

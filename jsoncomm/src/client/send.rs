@@ -1,5 +1,6 @@
 //! Sending: any thread, at any time. A datagram is sent whole or not at all, and sendmsg(2) is never waited in.
 
+use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,9 @@ use super::table::{Shared, Table, recycle};
 use crate::envelope;
 use crate::error::Error;
 use crate::json::check_size;
-use crate::limits::Limits;
 use crate::message::{Pack, Packer, Row};
 use crate::sys::control::Wait;
+use crate::sys::epoll::Watch;
 use crate::sys::wait::{self, WaitOutcome};
 use crate::transport::{self, DEADLINE, PAUSE, SendAttempt};
 
@@ -28,17 +29,6 @@ const CONGESTED_CALLS: u8 = 32;
 pub(super) struct Outgoing<'a> {
     text: Vec<u8>,
     fds: Row<'a>,
-}
-
-/// How a call is sent.
-#[derive(Clone, Copy)]
-pub(super) struct SendOptions {
-    /// Until when it waits for room.
-    pub(super) deadline: Option<Instant>,
-    /// It does not wait for room.
-    pub(super) nonblocking: bool,
-    /// If the server is gone, it connects again.
-    pub(super) reconnect: bool,
 }
 
 impl Shared {
@@ -69,12 +59,16 @@ impl Shared {
 
     /// Sends a call as soon as there is room for it. Returns with the table locked, so that the call has its slot before
     /// its reply is received.
+    ///
+    /// `waits`: for room, until the deadline. `reconnect`: connects again if the server is gone.
     pub(super) fn send(
         &self,
         call: Outgoing<'_>,
-        options: SendOptions,
+        deadline: Option<Instant>,
+        waits: bool,
+        mut reconnect: bool,
     ) -> Result<MutexGuard<'_, Table>, Error> {
-        let (mut table, mut reconnect) = (self.lock(), options.reconnect);
+        let mut table = self.lock();
         loop {
             table.send_cancels();
             let (mut locked, tried) = self.try_send(table, &call);
@@ -86,14 +80,14 @@ impl Shared {
                 // Nothing was sent, so nothing is repeated.
                 Err(Error::Closed) if reconnect => {
                     reconnect = false;
-                    self.reconnect(locked, options.deadline)?
+                    self.reconnect(locked, deadline)?
                 }
-                Ok(_) if options.nonblocking => return Err(Error::Full),
+                Ok(_) if !waits => return Err(Error::Full),
                 // No call of this connection can end the shortage.
                 Ok(SendAttempt::Exhausted(error)) if locked.calls.is_empty() => {
                     return Err(error.into());
                 }
-                Ok(tried) => self.wait_for_room(locked, &tried, options.deadline)?,
+                Ok(tried) => self.wait_for_room(locked, &tried, deadline)?,
                 Err(error) => return Err(error),
             };
         }
@@ -152,23 +146,23 @@ impl Shared {
             self.try_lead(&mut table)
         };
         let what = match (short, leader.is_some() && receives) {
-            (false, true) => wait::For::Either,
-            (false, false) => wait::For::Writing,
-            (true, true) => wait::For::Reading,
-            (true, false) => wait::For::Nothing,
+            (false, true) => Watch::Either,
+            (false, false) => Watch::Writing,
+            (true, true) => Watch::Reading,
+            (true, false) => Watch::HangUp,
         };
         if leader.is_some() {
             (table.drain_skipped, table.drain_failed) = (false, false);
         }
         let mut until = deadline;
-        if !matches!(what, wait::For::Either) {
+        if !matches!(what, Watch::Either) {
             // No event says when a shortage ends, or another leader stops.
             let pause = Instant::now() + PAUSE;
             until = Some(deadline.map_or(pause, |at| at.min(pause)));
         }
         let transport = Arc::clone(&table.transport);
         drop(table);
-        let waited = transport.wait(what, until);
+        let waited = wait::poll(transport.as_fd(), what, until);
         if let Some(leader) = leader {
             leader.leave();
             self.drain()?;
@@ -208,14 +202,8 @@ impl Shared {
         }
         let connector = self.connector.as_ref().filter(|_| !table.expects_reply());
         drop(table);
-        let bounds = old.bounds;
-        let limits = Limits {
-            message: bounds.message,
-            depth: bounds.depth.limit(),
-            ..Limits::default()
-        };
         let by = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
-        let transport = connector.ok_or(Error::Closed)?.reconnect(&limits, by)?;
+        let transport = connector.ok_or(Error::Closed)?.reconnect(old.bounds, by)?;
         let mut table = self.lock();
         table.transport = Arc::new(transport.replacing(&old)?);
         // None of them has been sent to this server.
@@ -256,9 +244,10 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
     use crate::sys::inject::{self, Plan};
     use crate::sys::socket as sys;
-    use crate::transport::{Inbox, Kind, Transport};
+    use crate::transport::{Inbox, Kind, ReceiveOutcome, Transport};
     use rustix::io::Errno;
 
     /// A connection with one call in flight, and the other end.
@@ -274,12 +263,8 @@ mod tests {
     fn send(shared: &Shared, time: Duration) -> Result<(), Error> {
         let reply = Some((shared.next_id(), None));
         let call = shared.encode("a.b", &(1,), reply).unwrap();
-        let options = SendOptions {
-            deadline: Some(Instant::now() + time),
-            nonblocking: false,
-            reconnect: false,
-        };
-        shared.send(call, options).map(drop)
+        let deadline = Some(Instant::now() + time);
+        shared.send(call, deadline, true, false).map(drop)
     }
 
     #[test]
@@ -358,8 +343,10 @@ mod tests {
             assert_eq!(sent, SendAttempt::Sent);
             let mut inbox = Inbox::default();
             loop {
-                let datagram = far.receive_by(&mut inbox, until, Instant::now()).unwrap();
-                let datagram = datagram.into_datagram().unwrap();
+                let received = far.receive_by(&mut inbox, until, Instant::now()).unwrap();
+                let ReceiveOutcome::Datagram(datagram) = received else {
+                    panic!("no datagram in time");
+                };
                 if inbox.text(&datagram).starts_with(b"{") {
                     return;
                 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::connector::Connector;
@@ -17,6 +17,7 @@ use crate::busy_poll::BusyPoll;
 use crate::envelope;
 use crate::error::Error;
 use crate::sys::control::Wait;
+use crate::sys::lock;
 use crate::sys::process::Origin;
 use crate::transport::{Inbox, Kind, SendAttempt, Transport};
 
@@ -34,7 +35,7 @@ pub(super) struct Shared {
     /// How to connect to the server again; `None` if the socket was passed in.
     pub(super) connector: Option<Connector>,
     /// An event loop drives the connection: starting a call never waits.
-    driven: AtomicBool,
+    pub(super) driven: AtomicBool,
     /// The process that has made the connection and numbers its calls.
     origin: Origin,
     next_id: AtomicU64,
@@ -63,7 +64,7 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing that is done under the lock panics and leaves the table inconsistent.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Returns the id of the next call. It starts below 2^52: after 2^52 calls, every JSON reader still holds it exactly.
@@ -74,10 +75,6 @@ impl Shared {
     /// Takes the oldest entry of a call. The table is unlocked afterwards.
     pub(super) fn pop(&self, id: u64) -> Option<Entry> {
         self.lock().pop(id)
-    }
-
-    pub(super) fn set_driven(&self) {
-        self.driven.store(true, Ordering::Relaxed);
     }
 
     /// Returns true if an event loop drives the connection.
@@ -311,23 +308,8 @@ impl Table {
         self.calls.values().any(Slot::is_open)
     }
 
-    /// Returns true if no call is in flight, and no server is to be told of a cancelled one.
-    #[cfg(all(test, feature = "derive"))]
-    pub(super) fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.to_cancel.is_empty()
-    }
-
     pub(super) fn remove_follower(&mut self, follower: &Arc<Condvar>) {
         self.followers.retain(|other| !Arc::ptr_eq(other, follower));
-    }
-
-    /// Makes the follower that has waited longest the leader, and returns it to be woken. Without one, the next thread
-    /// that waits leads.
-    #[must_use = "a leader that is not woken receives nothing"]
-    pub(super) fn choose_leader(&mut self) -> Option<Arc<Condvar>> {
-        self.chosen = self.followers.pop_front();
-        self.has_leader = self.chosen.is_some();
-        self.chosen.clone()
     }
 
     /// Tells the server which calls are cancelled. Those that find no room are sent later: the server would send items

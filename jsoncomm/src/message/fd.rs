@@ -3,7 +3,7 @@
 use super::{Pack, Packer, Unpack, Unpacker};
 use crate::error::FdProblem;
 use crate::shape::Shape;
-use crate::sys::{Domain, PipeEnd, is_pipe, is_socket};
+use crate::sys::{INET, PipeEnd, SocketType, UNIX, is_pipe, is_socket};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 use std::fmt;
@@ -58,12 +58,12 @@ macro_rules! owners {
 owners! {
     OwnedFd: "" if |_| true;
     File: "a file" if |_| true;
-    UnixStream: "a connected unix stream socket" if |fd| is_socket(fd, Domain::Unix, true, false);
-    UnixListener: "a listening unix socket" if |fd| is_socket(fd, Domain::Unix, true, true);
-    UnixDatagram: "a unix datagram socket" if |fd| is_socket(fd, Domain::Unix, false, false);
-    TcpStream: "a connected TCP socket" if |fd| is_socket(fd, Domain::Inet, true, false);
-    TcpListener: "a listening TCP socket" if |fd| is_socket(fd, Domain::Inet, true, true);
-    UdpSocket: "a UDP socket" if |fd| is_socket(fd, Domain::Inet, false, false);
+    UnixStream: "a connected unix stream socket" if |fd| is_socket(fd, UNIX, SocketType::STREAM, false);
+    UnixListener: "a listening unix socket" if |fd| is_socket(fd, UNIX, SocketType::STREAM, true);
+    UnixDatagram: "a unix datagram socket" if |fd| is_socket(fd, UNIX, SocketType::DGRAM, false);
+    TcpStream: "a connected TCP socket" if |fd| is_socket(fd, INET, SocketType::STREAM, false);
+    TcpListener: "a listening TCP socket" if |fd| is_socket(fd, INET, SocketType::STREAM, true);
+    UdpSocket: "a UDP socket" if |fd| is_socket(fd, INET, SocketType::DGRAM, false);
     ChildStdin: "a pipe to write" if |fd| is_pipe(fd, PipeEnd::Writer);
     ChildStdout: "a pipe to read" if |fd| is_pipe(fd, PipeEnd::Reader);
     ChildStderr: "a pipe to read" if |fd| is_pipe(fd, PipeEnd::Reader);

@@ -338,7 +338,7 @@ impl ConnectionWriter {
         }
         // The end of file comes after what is not read, and a reply that is held back may not be tried at all.
         let now = Some(Instant::now());
-        let hung_up = wait::poll(self.socket.transport.as_fd(), wait::For::Nothing, now);
+        let hung_up = wait::poll(self.socket.transport.as_fd(), Watch::HangUp, now);
         if hung_up == Ok(WaitOutcome::Ready) {
             return Some(SourceAction::Close);
         }

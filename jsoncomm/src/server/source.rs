@@ -142,7 +142,7 @@ pub(super) fn close_listening(socket: OwnedFd, context: &ServerContext) {
 /// Closes our copy of a socket that other processes may have as well. It is not shut down, and what is unread stays
 /// theirs. If this was the last copy, what is unread is closed with it, by another thread.
 pub(super) fn close_shared(socket: impl AsFd + Send + 'static, context: &ServerContext) {
-    let unread = wait::poll(socket.as_fd(), wait::For::Reading, Some(Instant::now()));
+    let unread = wait::poll(socket.as_fd(), Watch::Reading, Some(Instant::now()));
     if unread != Ok(WaitOutcome::TimedOut) {
         context.accounts.closer.close(socket);
     }
@@ -278,7 +278,7 @@ mod tests {
         close_listening(socket, &context);
         assert!(connect(&name).is_err());
         let until = Some(Instant::now() + Duration::from_secs(20));
-        let ended = wait::poll(client.as_fd(), wait::For::Nothing, until);
+        let ended = wait::poll(client.as_fd(), Watch::HangUp, until);
         assert_eq!(
             ended,
             Ok(WaitOutcome::Ready),

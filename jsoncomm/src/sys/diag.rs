@@ -60,20 +60,20 @@ pub(crate) fn has_peer(socket: BorrowedFd<'_>) -> OsResult<bool> {
 /// Writes a `struct nlmsghdr` and a `struct unix_diag_req` about one socket.
 fn request(inode: u32) -> Vec<u8> {
     const LENGTH: u32 = 40;
-    let mut bytes = Vec::new();
-    bytes.extend(LENGTH.to_ne_bytes());
-    bytes.extend(BY_FAMILY.to_ne_bytes());
-    bytes.extend(REQUEST.to_ne_bytes());
-    // Sequence number and port are not used.
-    bytes.extend([0; 8]);
-    // One byte of family, one of protocol, two of padding.
     let [family, _] = AddressFamily::UNIX.as_raw().to_le_bytes();
-    bytes.extend([family, 0, 0, 0]);
     // Any state; any cookie.
-    for number in [u32::MAX, inode, SHOW_PEER, u32::MAX, u32::MAX] {
-        bytes.extend(number.to_ne_bytes());
-    }
-    bytes
+    let numbers = [u32::MAX, inode, SHOW_PEER, u32::MAX, u32::MAX].map(u32::to_ne_bytes);
+    let kind_and_flags = [BY_FAMILY, REQUEST].map(u16::to_ne_bytes);
+    let (length, sequence_and_port) = (LENGTH.to_ne_bytes(), [0; 8]);
+    [
+        &length[..],
+        kind_and_flags.as_flattened(),
+        &sequence_and_port,
+        // One byte of family, one of protocol, two of padding.
+        &[family, 0, 0, 0],
+        numbers.as_flattened(),
+    ]
+    .concat()
 }
 
 /// Reads the peer's inode from a response: 0 if the peer has been closed or there is none. `None` if this is no response.

@@ -19,6 +19,8 @@ pub(crate) enum Watch {
     Writing,
     /// Errors and hang-ups only.
     HangUp,
+    /// Reading or writing, whichever is possible first.
+    Either,
 }
 
 /// When a ready descriptor is reported.
@@ -44,6 +46,7 @@ pub(crate) fn change(
     let mut flags = match after {
         Some((Watch::Reading, _)) => EventFlags::IN,
         Some((Watch::Writing, _)) => EventFlags::OUT,
+        Some((Watch::Either, _)) => EventFlags::IN | EventFlags::OUT,
         Some((Watch::HangUp, _)) | None => EventFlags::empty(),
     };
     flags.set(EventFlags::ET, matches!(after, Some((_, Trigger::Edge))));

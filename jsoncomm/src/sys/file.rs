@@ -11,17 +11,11 @@ use super::{OsResult, call, call_io, none_if, retry};
 
 /// Identity of a file: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-}
+pub(crate) struct Identity(u64, u64);
 
 impl From<Stat> for Identity {
     fn from(stat: Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        }
+        Self(stat.st_dev, stat.st_ino)
     }
 }
 
@@ -156,23 +150,17 @@ fn other_than_socket(sort: FileType) -> Option<&'static str> {
     }
 }
 
-/// User ids or group ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ids {
-    User,
-    Group,
-}
+/// The user ids that this process's user namespace maps.
+pub(crate) const UID_MAP: &str = "/proc/self/uid_map";
+/// The group ids that it maps.
+pub(crate) const GID_MAP: &str = "/proc/self/gid_map";
 
 /// Returns true if every id of the kernel is mapped in this process's user namespace ([user_namespaces(7)]), false if
 /// that cannot be read.
 ///
 /// [user_namespaces(7)]: https://man7.org/linux/man-pages/man7/user_namespaces.7.html
-pub(crate) fn maps_all(ids: Ids) -> bool {
-    let path = match ids {
-        Ids::User => "/proc/self/uid_map",
-        Ids::Group => "/proc/self/gid_map",
-    };
-    call_io("openat", || std::fs::read_to_string(path)).is_ok_and(|map| is_whole(&map))
+pub(crate) fn maps_all(map: &str) -> bool {
+    call_io("openat", || std::fs::read_to_string(map)).is_ok_and(|map| is_whole(&map))
 }
 
 /// Returns true if a map contains all ids, 0 to 2^32 - 2. Each line is a range: first id here, first id in the parent

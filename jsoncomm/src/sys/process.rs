@@ -8,17 +8,16 @@ use super::file::own_pid;
 /// A child of fork(2) copies its parent's memory and shares the kernel objects behind it. Most of these must then be
 /// left alone: see [`is_own_process`](Self::is_own_process).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct Origin(
     /// Forks between the first process that asked and this one; the process id where forks cannot be counted.
-    number: u32,
-}
+    u32,
+);
 
 impl Origin {
     /// Returns the current process.
     #[inline]
     pub(crate) fn here() -> Self {
-        let number = forks().unwrap_or_else(|| own_pid().unsigned_abs());
-        Self { number }
+        Self(forks().unwrap_or_else(|| own_pid().unsigned_abs()))
     }
 
     /// Returns true if this is the current process, false in a forked child. Costs no system call where forks are

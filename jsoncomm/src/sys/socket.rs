@@ -12,11 +12,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
+    SendAncillaryMessage, SendFlags, SocketFlags, sockopt,
 };
 
-pub(crate) use rustix::net::Shutdown;
 pub(crate) use rustix::net::sockopt::Timeout;
+pub(crate) use rustix::net::{Shutdown, SocketType};
 
 use super::control::Wait;
 use super::name::Name;
@@ -300,32 +300,21 @@ pub(crate) fn is_of_pair(socket: BorrowedFd<'_>) -> OsResult<bool> {
     Ok(usize::try_from(length).is_ok_and(|length| length <= UNNAMED))
 }
 
-/// Protocol family of a received socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Domain {
-    /// `AF_UNIX`
-    Unix,
-    /// `AF_INET` or `AF_INET6`
-    Inet,
-}
+/// The families of unix sockets and of internet sockets.
+pub(crate) const UNIX: &[AddressFamily] = &[AddressFamily::UNIX];
+pub(crate) const INET: &[AddressFamily] = &[AddressFamily::INET, AddressFamily::INET6];
 
-/// Returns true if `fd` is a socket of this domain and type, listening or not as asked.
-pub(crate) fn is_socket(fd: BorrowedFd<'_>, domain: Domain, stream: bool, listening: bool) -> bool {
-    let of = if stream {
-        SocketType::STREAM
-    } else {
-        SocketType::DGRAM
-    };
+/// Returns true if `fd` is a socket of one of these families and this type, listening or not as asked.
+pub(crate) fn is_socket(
+    fd: BorrowedFd<'_>,
+    families: &[AddressFamily],
+    of: SocketType,
+    listening: bool,
+) -> bool {
     let found = call("getsockopt", || {
         Ok((sockopt::socket_domain(fd)?, sockopt::socket_type(fd)?))
     });
-    let fits = found.is_ok_and(|(family, found)| {
-        found == of
-            && match domain {
-                Domain::Unix => family == AddressFamily::UNIX,
-                Domain::Inet => [AddressFamily::INET, AddressFamily::INET6].contains(&family),
-            }
-    });
+    let fits = found.is_ok_and(|(family, found)| found == of && families.contains(&family));
     fits && is_listening(fd) == Ok(listening)
 }
 
@@ -339,9 +328,8 @@ pub(crate) fn is_any_socket(fd: BorrowedFd<'_>) -> bool {
 ///
 /// [socket(7)]: https://man7.org/linux/man-pages/man7/socket.7.html
 pub(crate) fn stop_lingering(fd: BorrowedFd<'_>) {
-    let lingers =
-        sockopt::socket_linger(fd).is_ok_and(|time| time.is_some_and(|time| !time.is_zero()));
-    if lingers {
+    let time = sockopt::socket_linger(fd).ok().flatten();
+    if time.is_some_and(|time| !time.is_zero()) {
         let _ = sockopt::set_socket_linger(fd, None);
     }
 }

@@ -10,20 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
+use super::epoll::Watch;
 use super::{OsResult, call};
-
-/// What to wait for. A hang-up always ends the wait.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum For {
-    /// A datagram or the end of the stream.
-    Reading,
-    /// Room to send.
-    Writing,
-    /// A hang-up only.
-    Nothing,
-    /// Reading or writing, whichever is possible first.
-    Either,
-}
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +26,14 @@ pub(crate) enum WaitOutcome {
 /// Waits until the descriptor is ready or `deadline` has passed. A signal does not end the wait.
 pub(crate) fn poll(
     fd: BorrowedFd<'_>,
-    what: For,
+    what: Watch,
     deadline: Option<Instant>,
 ) -> OsResult<WaitOutcome> {
     let flags = match what {
-        For::Reading => PollFlags::IN,
-        For::Writing => PollFlags::OUT,
-        For::Nothing => PollFlags::empty(),
-        For::Either => PollFlags::IN | PollFlags::OUT,
+        Watch::Reading => PollFlags::IN,
+        Watch::Writing => PollFlags::OUT,
+        Watch::HangUp => PollFlags::empty(),
+        Watch::Either => PollFlags::IN | PollFlags::OUT,
     };
     loop {
         let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
@@ -104,19 +92,19 @@ mod tests {
         let timer = timerfd().unwrap();
         let soon = Instant::now() + Duration::from_millis(1);
         assert_eq!(
-            poll(timer.as_fd(), For::Reading, Some(soon)),
+            poll(timer.as_fd(), Watch::Reading, Some(soon)),
             Ok(WaitOutcome::TimedOut)
         );
         timerfd_settime(timer.as_fd(), Some(Duration::ZERO)).unwrap();
         let later = Instant::now() + Duration::from_secs(60);
         assert_eq!(
-            poll(timer.as_fd(), For::Reading, Some(later)),
+            poll(timer.as_fd(), Watch::Reading, Some(later)),
             Ok(WaitOutcome::Ready)
         );
         timerfd_settime(timer.as_fd(), None).unwrap();
         let soon = Instant::now() + Duration::from_millis(1);
         assert_eq!(
-            poll(timer.as_fd(), For::Reading, Some(soon)),
+            poll(timer.as_fd(), Watch::Reading, Some(soon)),
             Ok(WaitOutcome::TimedOut)
         );
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Transport;
 use crate::address::Address;
 use crate::error::{AddressProblem, Error};
-use crate::limits::Limits;
+use crate::limits::Bounds;
 use crate::sys::socket::{self as sys, ErrorClass, Kind, Timeout};
 use crate::sys::wait::WaitOutcome;
 
@@ -15,33 +15,36 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
 
 /// Connects to the kind of socket that is at the address. For a path, `EPROTOTYPE` reports the other kind; an abstract
 /// name is looked up together with the kind, so the other kind is not found (`unix_find_abstract`, net/unix/af_unix.c).
-pub(crate) fn connect_any(
+///
+/// With a `kind`, connects to that one only.
+pub(crate) fn connect(
     address: &Address,
-    limits: &Limits,
+    kind: Option<Kind>,
+    bounds: Bounds,
     deadline: Instant,
 ) -> Result<Transport, Error> {
-    let problem = match connect_by(address, Kind::Seqpacket, limits, deadline) {
-        Err(Error::Address { problem, .. }) => problem,
-        result => return result,
+    let is_other_kind = |problem| match problem {
+        AddressProblem::OtherKind => true,
+        AddressProblem::NobodyListens => address.as_abstract_name().is_some(),
+        _ => false,
     };
-    let is_abstract = address.as_abstract_name().is_some();
-    match problem {
-        AddressProblem::OtherKind => {}
-        AddressProblem::NobodyListens if is_abstract => {}
-        problem => return Err(address.error(problem)),
+    match connect_by(address, kind.unwrap_or(Kind::Seqpacket), bounds, deadline) {
+        Err(Error::Address { problem, .. }) if kind.is_none() && is_other_kind(problem) => {
+            connect_by(address, Kind::Datagram, bounds, deadline)
+        }
+        result => result,
     }
-    connect_by(address, Kind::Datagram, limits, deadline)
 }
 
 /// Connects a new socket. Waits until `deadline` while the listener's backlog is full. A datagram socket is also bound to
 /// a name, so that it can be replied to.
-pub(crate) fn connect_by(
+fn connect_by(
     address: &Address,
     kind: Kind,
-    limits: &Limits,
+    bounds: Bounds,
     deadline: Instant,
 ) -> Result<Transport, Error> {
-    let transport = Transport::new(sys::socket(kind)?, kind, limits)?;
+    let transport = Transport::new(sys::socket(kind)?, kind, bounds)?;
     let to = address.resolve()?;
     let is_abstract = address.as_abstract_name().is_some();
     loop {
@@ -74,6 +77,7 @@ pub(crate) fn connect_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
 
     #[test]
     fn connecting_to_a_server_that_does_not_accept_ends_at_the_deadline() {
@@ -84,7 +88,8 @@ mod tests {
         rustix::net::listen(&server, 0).unwrap();
         let connect = |time| {
             let deadline = Instant::now() + Duration::from_millis(time);
-            connect_by(&address, Kind::Seqpacket, &Limits::default(), deadline)
+            let bounds = Bounds::from(&Limits::default());
+            connect_by(&address, Kind::Seqpacket, bounds, deadline)
         };
         let _first = connect(20_000).unwrap();
         let error = connect(30).unwrap_err();

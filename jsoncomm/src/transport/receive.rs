@@ -1,12 +1,13 @@
 //! Receiving one datagram, its text from a memfd if it is large.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use super::{Inbox, Kind, MEMFD_MARKER, Transport};
 use crate::error::Error;
 use crate::fds::Fds;
 use crate::sys::control::{Arrived, Credentials, Wait};
+use crate::sys::epoll::Watch;
 use crate::sys::socket::{ErrorClass, Timeout};
 use crate::sys::wait::{self, WaitOutcome};
 use crate::sys::{OsError, OsResult, memfd};
@@ -62,17 +63,6 @@ pub(crate) enum ReceiveOutcome {
     Closed,
     /// The kernel is short of memory. What is queued stays queued; no event reports when to try again.
     Exhausted,
-}
-
-impl ReceiveOutcome {
-    /// Returns the datagram of a call with a deadline; [`Error::Deadline`] or [`Error::Closed`] if there is none.
-    pub(crate) fn into_datagram(self) -> Result<Datagram, Error> {
-        match self {
-            Self::Datagram(datagram) => Ok(datagram),
-            Self::Closed => Err(Error::Closed),
-            Self::Empty | Self::Exhausted => Err(Error::Deadline),
-        }
-    }
 }
 
 impl Transport {
@@ -207,7 +197,9 @@ impl Transport {
             }
             match self.receive(inbox, Wait::Socket)? {
                 ReceiveOutcome::Empty | ReceiveOutcome::Exhausted => {
-                    let _ = self.wait(wait::For::Reading, deadline)?;
+                    // Perhaps too early: a signal, a rounded socket timeout, or a descriptor that another process made
+                    // non-blocking.
+                    let _ = wait::poll(self.as_fd(), Watch::Reading, deadline)?;
                 }
                 outcome => return Ok(outcome),
             }

@@ -8,6 +8,7 @@ use super::{MEMFD_MARKER, PAUSE, Transport};
 use crate::error::{EncodeError, Error};
 use crate::fds::FDS_MAX;
 use crate::sys::control::Wait;
+use crate::sys::epoll::Watch;
 use crate::sys::name::Name;
 use crate::sys::socket::{self as sys, ErrorClass, Timeout};
 use crate::sys::wait::{self, WaitOutcome};
@@ -99,11 +100,11 @@ impl Transport {
             // The send timed out or was interrupted, or another process made the descriptor non-blocking. A socket that
             // is not connected always polls as writable, so only a pause helps.
             let _ = if to.is_none() {
-                self.wait(wait::For::Writing, deadline)?
+                wait::poll(self.as_fd(), Watch::Writing, deadline)?
             } else {
                 let pause = Instant::now() + PAUSE;
                 let until = deadline.map_or(pause, |at| at.min(pause));
-                self.wait(wait::For::Nothing, Some(until))?
+                wait::poll(self.as_fd(), Watch::HangUp, Some(until))?
             };
         }
     }
@@ -135,17 +136,12 @@ impl Transport {
         mut error: Option<OsError>,
         charge: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<Option<SendAttempt>, Error> {
-        let Packet {
-            text,
-            fds,
-            to,
-            wait,
-        } = message;
+        let (text, fds) = (message.text, message.fds);
         if !fds.is_empty() && fds.len() <= FDS_MAX && self.fits(text) {
             if !charge(fds.len(), 0) {
                 return Ok(None);
             }
-            match sys::sendmsg(self.fd.as_fd(), text, fds, to, wait) {
+            match sys::sendmsg(self.as_fd(), text, fds, message.to, message.wait) {
                 Ok(()) => return Ok(Some(SendAttempt::Sent)),
                 Err(refused) => error = Some(refused),
             }
