@@ -86,13 +86,13 @@ pub(crate) struct Names {
 
 impl Message {
     pub(crate) fn from_syn(cx: &Ctxt, input: &DeriveInput) -> Option<Self> {
-        let attrs = TypeAttrs::from_syn(cx, &input.attrs);
         let receiver = receiver(input);
-        let reader = Reader {
-            cx,
-            attrs: &attrs,
-            receiver: &receiver,
-        };
+        let replaced = replace_self(input.to_token_stream(), &receiver);
+        let mut input: DeriveInput = cx.check(syn::parse2(replaced))?;
+        let mut attributes = Attributes::default();
+        attributes.visit_derive_input_mut(&mut input);
+        let attrs = TypeAttrs::from_syn(cx, &input.attrs);
+        let reader = Reader { cx, attrs: &attrs };
         let shape = match &input.data {
             Data::Struct(data) => {
                 let mut body = reader.body(&data.fields, None);
@@ -112,15 +112,13 @@ impl Message {
             }
         };
         let name = attrs.rename.ser.clone();
-        let mut attributes = Attributes::default();
-        attributes.visit_derive_input_mut(&mut input.clone());
         Some(Self {
             ident: input.ident.clone(),
             docs: Docs::from_syn(&input.attrs),
             allowed: attr::allowed(&attributes),
             deprecated: attr::deprecated(&input.attrs),
-            generics: generics(cx, input, &receiver)?,
             name: name.unwrap_or_else(|| input.ident.unraw().to_string()),
+            generics: without_defaults(input.generics),
             attrs,
             shape,
         })
@@ -131,28 +129,30 @@ impl Message {
         self.ident.unraw().to_string()
     }
 
-    /// All fields, with the attributes of their variants.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&Field, Option<&VariantAttrs>)> {
-        let (body, variants) = match &self.shape {
-            Shape::Struct(body) => (Some(body), &[][..]),
-            Shape::Enum(variants) => (None, &variants[..]),
-        };
-        let of_struct = body.into_iter().flat_map(|body| &body.fields);
-        let of_variants = variants.iter().flat_map(|variant| {
-            let fields = variant.body.fields.iter();
-            fields.map(move |field| (field, Some(&variant.attrs)))
-        });
-        of_struct.map(|field| (field, None)).chain(of_variants)
+    /// The struct's fields, or those of each variant with its attributes.
+    pub(crate) fn bodies(&self) -> Vec<(&Body, Option<&VariantAttrs>)> {
+        match &self.shape {
+            Shape::Struct(body) => vec![(body, None)],
+            Shape::Enum(variants) => {
+                let variants = variants.iter();
+                variants.map(|v| (&v.body, Some(&v.attrs))).collect()
+            }
+        }
+    }
+
+    /// All fields, also those of variants.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.bodies().into_iter().flat_map(|(body, _)| &body.fields)
     }
 
     /// Returns true if a field has `#[fd]`.
     pub(crate) fn has_fds(&self) -> bool {
-        self.fields().any(|(field, _)| field.attrs.fd.is_some())
+        self.fields().any(|field| field.attrs.fd.is_some())
     }
 
     /// Returns true if a field is sensitive.
     pub(crate) fn is_sensitive(&self) -> bool {
-        self.fields().any(|(field, _)| field.is_sensitive())
+        self.fields().any(Field::is_sensitive)
     }
 
     /// The enum's variants; none for a struct.
@@ -183,7 +183,6 @@ impl Message {
 struct Reader<'a> {
     cx: &'a Ctxt,
     attrs: &'a TypeAttrs,
-    receiver: &'a TokenStream,
 }
 
 impl Reader<'_> {
@@ -212,14 +211,11 @@ impl Reader<'_> {
             Fields::Unnamed(_) => Style::Tuple,
             Fields::Unit => Style::Unit,
         };
-        let inner = |of: fn(&Both<Case>) -> Option<Case>| match variant {
-            Some(attrs) => of(&attrs.rename_all).or(of(&self.attrs.rename_all_fields)),
-            None => of(&self.attrs.rename_all),
-        };
-        let cases = Both {
-            ser: inner(|both| both.ser),
-            de: inner(|both| both.de),
-        };
+        let mut cases = self.attrs.rename_all.clone();
+        if let Some(attrs) = variant {
+            let (own, usual) = (&attrs.rename_all, &self.attrs.rename_all_fields);
+            (cases.ser, cases.de) = (own.ser.or(usual.ser), own.de.or(usual.de));
+        }
         let fields = fields.iter().enumerate();
         let fields = fields.filter_map(|(index, field)| self.field(index, field, &cases));
         Body {
@@ -241,8 +237,6 @@ impl Reader<'_> {
             attrs.default = Some(DefaultValue::Trait);
         }
         let ty = ungrouped(field.ty.clone());
-        let ty = replace_self(ty.into_token_stream(), self.receiver);
-        let ty: Type = cx.check(syn::parse2(ty))?;
         let (member, names) = match &field.ident {
             // syn reads this, and Rust does not.
             Some(ident) if ident == "_" => {
@@ -343,7 +337,12 @@ impl Names {
         let de = name(&rename.de, cases.de);
         Self {
             ser: name(&rename.ser, cases.ser),
-            known: aliases.iter().chain([&de]).cloned().collect(),
+            known: [&de]
+                .into_iter()
+                .chain(&rename.more)
+                .chain(aliases)
+                .cloned()
+                .collect(),
             de,
         }
     }
@@ -360,8 +359,7 @@ impl Names {
 }
 
 /// Returns the type's parameters as they are written on an `impl` for another type.
-fn generics(cx: &Ctxt, input: &DeriveInput, receiver: &TokenStream) -> Option<Generics> {
-    let mut generics = input.generics.clone();
+fn without_defaults(mut generics: Generics) -> Generics {
     for param in &mut generics.params {
         match param {
             GenericParam::Type(param) => param.default = None,
@@ -369,11 +367,7 @@ fn generics(cx: &Ctxt, input: &DeriveInput, receiver: &TokenStream) -> Option<Ge
             GenericParam::Lifetime(_) => {}
         }
     }
-    let clause = replace_self(generics.where_clause.to_token_stream(), receiver);
-    let params = replace_self(generics.to_token_stream(), receiver);
-    generics = cx.check(syn::parse2(params))?;
-    generics.where_clause = cx.check(syn::parse2(clause))?;
-    Some(generics)
+    generics
 }
 
 /// Returns the type with its parameters.

@@ -7,16 +7,17 @@ mod meta;
 
 use crate::ctxt::Ctxt;
 pub(crate) use case::Case;
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
 use syn::meta::ParseNestedMeta;
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
 use syn::{
-    Attribute, Block, Expr, ExprLit, ExprPath, Lifetime, Lit, LitStr, Meta, Path, Token, Type,
-    WherePredicate,
+    Attribute, Block, Expr, ExprLit, ExprPath, Lifetime, Lit, LitStr, Meta, MetaNameValue, Path,
+    Token, Type, WherePredicate,
 };
 
 /// A value for writing and one for reading.
@@ -24,6 +25,8 @@ use syn::{
 pub(crate) struct Both<T> {
     pub(crate) ser: Option<T>,
     pub(crate) de: Option<T>,
+    /// Further values for reading.
+    pub(crate) more: Vec<T>,
 }
 
 impl<T> Default for Both<T> {
@@ -31,6 +34,7 @@ impl<T> Default for Both<T> {
         Self {
             ser: None,
             de: None,
+            more: Vec::new(),
         }
     }
 }
@@ -100,20 +104,23 @@ fn string(value: &Expr) -> Option<&LitStr> {
 /// Returns the note of `#[deprecated]`, or an empty one; `None` without the attribute.
 pub(crate) fn deprecated(attributes: &[Attribute]) -> Option<String> {
     let attribute = named(attributes, "deprecated").next()?;
-    let mut note = None;
-    match &attribute.meta {
-        Meta::Path(_) => {}
-        Meta::NameValue(pair) => note = string(&pair.value).map(LitStr::value),
+    let of_list =
+        attribute.parse_args_with(Punctuated::<MetaNameValue, Token![,]>::parse_terminated);
+    let of_list = of_list.unwrap_or_default().into_iter();
+    let note = match &attribute.meta {
+        Meta::NameValue(pair) => Some(pair.value.clone()),
         // rustc reports what is wrong with the list.
-        Meta::List(_) => drop(attribute.parse_nested_meta(|meta| {
-            let value: Expr = meta.value()?.parse()?;
-            if meta.path.is_ident("note") {
-                note = string(&value).map(LitStr::value);
-            }
-            Ok(())
-        })),
-    }
-    Some(note.unwrap_or_default())
+        _ => of_list
+            .filter(|pair| pair.path.is_ident("note"))
+            .map(|pair| pair.value)
+            .next(),
+    };
+    Some(
+        note.as_ref()
+            .and_then(string)
+            .map(LitStr::value)
+            .unwrap_or_default(),
+    )
 }
 
 /// Collects the attributes of an item and its parts.
@@ -162,7 +169,7 @@ pub(crate) struct TypeAttrs {
     pub(crate) rename: Both<String>,
     pub(crate) rename_all: Both<Case>,
     pub(crate) rename_all_fields: Both<Case>,
-    pub(crate) strict: bool,
+    pub(crate) strict: Option<Path>,
     pub(crate) default: Option<(Path, DefaultValue)>,
     pub(crate) tag: Option<LitStr>,
     pub(crate) content: Option<LitStr>,
@@ -216,10 +223,7 @@ impl TypeAttrs {
             "rename" => meta::both(cx, meta, &mut self.rename, value),
             "rename_all" => meta::both(cx, meta, &mut self.rename_all, meta::case),
             "rename_all_fields" => meta::both(cx, meta, &mut self.rename_all_fields, meta::case),
-            "deny_unknown_fields" => {
-                self.strict = true;
-                Ok(())
-            }
+            "deny_unknown_fields" => meta::once(cx, meta, &mut self.strict, meta::flag),
             "default" => meta::once(cx, meta, &mut self.default, |meta| {
                 Ok((meta.path.clone(), meta::default(meta)?))
             }),
@@ -268,7 +272,7 @@ impl VariantAttrs {
 
     fn serde(&mut self, cx: &Ctxt, attributes: &[Attribute]) {
         meta::nested(cx, attributes, "serde", |name, meta| match name {
-            "rename" => rename(cx, meta, &mut self.rename, &mut self.aliases),
+            "rename" => meta::both(cx, meta, &mut self.rename, value),
             "alias" => {
                 self.alias = Some(meta.path.clone());
                 meta::add(meta, &mut self.aliases, value)
@@ -383,7 +387,7 @@ impl FieldAttrs {
 
     fn serde(&mut self, cx: &Ctxt, attributes: &[Attribute]) {
         meta::nested(cx, attributes, "serde", |name, meta| match name {
-            "rename" => rename(cx, meta, &mut self.rename, &mut self.aliases),
+            "rename" => meta::both(cx, meta, &mut self.rename, value),
             "alias" => meta::add(meta, &mut self.aliases, value),
             "default" => meta::once(cx, meta, &mut self.default, meta::default),
             "skip" | "skip_serializing" | "skip_deserializing" => {
@@ -394,8 +398,15 @@ impl FieldAttrs {
             "skip_serializing_if" => meta::once(cx, meta, &mut self.skip_if, meta::path),
             "with" | "serialize_with" | "deserialize_with" => {
                 self.with_path = Some(meta.path.clone());
-                let functions = with(name, meta::path(meta)?);
-                meta::set_both(cx, &meta.path, &mut self.with, functions);
+                let function: ExprPath = meta::path(meta)?;
+                let within = |what| match name {
+                    "with" => within(&function, what),
+                    _ => function.clone(),
+                };
+                let ser = (name != "deserialize_with").then(|| within("serialize"));
+                let de = (name != "serialize_with").then(|| within("deserialize"));
+                meta::set(cx, &meta.path, &mut self.with.ser, ser);
+                meta::set(cx, &meta.path, &mut self.with.de, de);
                 Ok(())
             }
             "bound" => meta::both(cx, meta, &mut self.bound, meta::bounds),
@@ -418,37 +429,10 @@ fn value(meta: &ParseNestedMeta) -> syn::Result<String> {
     meta::text(meta).map(|text| text.value())
 }
 
-/// Reads a name; of several for reading, the first is the name and the others are aliases.
-fn rename(
-    cx: &Ctxt,
-    meta: &ParseNestedMeta,
-    slot: &mut Both<String>,
-    aliases: &mut Vec<String>,
-) -> syn::Result<()> {
-    let (ser, de) = meta::split(meta, value)?;
-    let mut de = de.into_iter();
-    let name = Both { ser, de: de.next() };
-    meta::set_both(cx, &meta.path, slot, name);
-    aliases.extend(de);
-    Ok(())
-}
-
-/// Returns the functions that `with`, `serialize_with` or `deserialize_with` names.
-fn with(name: &str, function: ExprPath) -> Both<ExprPath> {
-    let within = |last: &str| {
-        let mut function = function.clone();
-        let span = function.path.segments.last().map(|last| last.ident.span());
-        let span = span.unwrap_or_else(proc_macro2::Span::call_site);
-        let last = syn::Ident::new(last, span);
-        function.path.segments.push(last.into());
-        function
-    };
-    let (ser, de) = match name {
-        "serialize_with" => (Some(function), None),
-        "deserialize_with" => (None, Some(function)),
-        _ => (Some(within("serialize")), Some(within("deserialize"))),
-    };
-    Both { ser, de }
+/// Returns a function in the module that `with` names.
+fn within(module: &ExprPath, name: &str) -> ExprPath {
+    let name = Ident::new(name, module.span());
+    syn::parse_quote!(#module::#name)
 }
 
 /// Reads `'a + 'b`.

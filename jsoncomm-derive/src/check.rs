@@ -21,7 +21,7 @@ pub(crate) fn message(cx: &Ctxt, message: &Message) {
     library(cx, given, &message.ident, "#[message(...)]");
     parameters(cx, message);
     schema(cx, attrs.schema.as_ref());
-    for (field, _) in message.fields() {
+    for field in message.fields() {
         self::field(cx, field);
     }
     for ty in [&attrs.reply, &attrs.error].into_iter().flatten() {
@@ -40,7 +40,7 @@ pub(crate) fn message(cx: &Ctxt, message: &Message) {
     tags(cx, message);
     placement(cx, message);
     request(cx, message);
-    for (field, _) in message.fields() {
+    for field in message.fields() {
         descriptor(cx, field);
         if let (Some((path, _)), true) = (&field.attrs.borrow, field.borrowed.is_empty()) {
             cx.error(path, "this field has no lifetime to borrow for");
@@ -62,7 +62,7 @@ pub(crate) fn message(cx: &Ctxt, message: &Message) {
 /// Reports everything in a method's arguments that does not fit together.
 fn arguments(cx: &Ctxt, message: &Message) {
     refused(cx, message);
-    for (field, _) in message.fields() {
+    for field in message.fields() {
         self::field(cx, field);
         fd_and_with(cx, field);
     }
@@ -180,7 +180,7 @@ fn other(cx: &Ctxt, variants: &[Variant], request: bool) {
 
 /// Checks a type with `#[message(serde)]`: serde does everything, and cannot carry descriptors.
 fn delegate(cx: &Ctxt, message: &Message, path: &Path) {
-    for (field, _) in message.fields() {
+    for field in message.fields() {
         let text = "`#[message(serde)]` leaves the type to serde, which cannot carry descriptors";
         cx.error_at(field.attrs.fd.as_ref(), text);
     }
@@ -196,7 +196,7 @@ fn delegate(cx: &Ctxt, message: &Message, path: &Path) {
 
 /// Refuses the attributes that only serde supports.
 fn refused(cx: &Ctxt, message: &Message) {
-    let fields = message.fields().flat_map(|(field, _)| &field.attrs.refused);
+    let fields = message.fields().flat_map(|field| &field.attrs.refused);
     let variants = message.variants().iter().flat_map(|v| &v.attrs.refused);
     for path in message.attrs.refused.iter().chain(variants).chain(fields) {
         cx.error(path, refusal(path, message.has_fds()));

@@ -7,7 +7,7 @@ use std::fmt::Display;
 /// Collects errors; [`finish`](Ctxt::finish) reports them together.
 #[derive(Default)]
 pub(crate) struct Ctxt {
-    errors: RefCell<Option<syn::Error>>,
+    errors: RefCell<Vec<syn::Error>>,
 }
 
 impl Ctxt {
@@ -29,11 +29,7 @@ impl Ctxt {
 
     /// Adds an error.
     pub(crate) fn push(&self, error: syn::Error) {
-        let mut errors = self.errors.borrow_mut();
-        match errors.as_mut() {
-            Some(first) => first.combine(error),
-            None => *errors = Some(error),
-        }
+        self.errors.borrow_mut().push(error);
     }
 
     /// Adds the error of a result, and returns its value.
@@ -43,10 +39,11 @@ impl Ctxt {
 
     /// Returns all errors, if there are any.
     pub(crate) fn finish(self) -> syn::Result<()> {
-        match self.errors.into_inner() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        let combined = self.errors.into_inner().into_iter().reduce(|mut all, one| {
+            all.combine(one);
+            all
+        });
+        combined.map_or(Ok(()), Err)
     }
 }
 

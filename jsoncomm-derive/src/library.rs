@@ -14,38 +14,28 @@ pub(crate) fn other_name() -> Option<String> {
     renamed(&own, above)
 }
 
-/// A dependency in a manifest.
-#[derive(Debug, Default, PartialEq)]
-struct Dependency {
-    key: String,
-    /// The package's own name, where it is given.
-    package: Option<String>,
-    /// It is inherited from the workspace.
-    inherited: bool,
-}
-
 /// Returns the new name in a manifest, with the manifests of the folders above.
 fn renamed(own: &str, above: impl Iterator<Item = String>) -> Option<String> {
-    let is_renamed =
-        |one: &Dependency| one.package.as_deref() == Some(LIBRARY) && one.key != LIBRARY;
+    let is_renamed = |(key, says): &(String, String)| {
+        key != LIBRARY && says.contains(&format!("package=\"{LIBRARY}\""))
+    };
     let own = dependencies(own);
-    if own.iter().any(|one| one.key == LIBRARY) {
+    if own.iter().any(|(key, _)| key == LIBRARY) {
         return None;
     }
-    let found = own
-        .iter()
-        .find(|one| is_renamed(one))
-        .map(|one| one.key.clone());
-    let found = found.or_else(|| {
-        let workspace = above.flat_map(|manifest| dependencies(&manifest));
-        let mut keys = workspace.filter(is_renamed).map(|one| one.key);
-        keys.find(|key| own.iter().any(|one| one.inherited && one.key == *key))
-    });
-    found.map(|key| key.replace('-', "_"))
+    let inherited = |(key, _): &(String, String)| {
+        let mut own = own.iter();
+        own.any(|(own, says)| own == key && says.contains("workspace=true"))
+    };
+    let above = above.flat_map(|manifest| dependencies(&manifest));
+    let mut above = above.filter(|one| is_renamed(one) && inherited(one));
+    let found = own.iter().find(|one| is_renamed(one)).cloned();
+    let (key, _) = found.or_else(|| above.next())?;
+    Some(key.replace('-', "_"))
 }
 
-/// Returns the dependencies in a manifest, one for each line about one.
-fn dependencies(manifest: &str) -> Vec<Dependency> {
+/// Returns the dependencies in a manifest and what it says about them without spaces, one for each line about one.
+fn dependencies(manifest: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     // The table, or the dependency that has a table of its own.
     let (mut inside, mut of) = (false, None::<String>);
@@ -68,17 +58,8 @@ fn dependencies(manifest: &str) -> Vec<Dependency> {
             (None, Some((key, says))) => (key, format!("{says}={right}")),
             (None, None) => (left, right.to_owned()),
         };
-        let says: String = says
-            .chars()
-            .filter(|letter| !letter.is_whitespace())
-            .collect();
-        let package = says.split_once("package=\"").map(|(_, rest)| rest);
-        let package = package.and_then(|rest| rest.split('"').next());
-        all.push(Dependency {
-            key: unquoted(key).to_owned(),
-            package: package.map(str::to_owned),
-            inherited: says.contains("workspace=true"),
-        });
+        let says = says.split_whitespace().collect();
+        all.push((unquoted(key).to_owned(), says));
     }
     all
 }

@@ -60,8 +60,6 @@ impl Method {
             fields: fields.collect(),
         };
         let attrs = TypeAttrs {
-            strict: true,
-            expecting: Some(self.wire_name()),
             library: service.attrs.library.clone(),
             ..TypeAttrs::default()
         };

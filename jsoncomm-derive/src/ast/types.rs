@@ -28,12 +28,8 @@ pub(crate) fn is_plain_descriptor(ty: &Type) -> bool {
 /// Returns the last segment of a path that can lead to the standard library: one from `self`, `super` or `crate`
 /// leads to a type of the program.
 pub(crate) fn std_name(ty: &Type) -> Option<&PathSegment> {
-    let Type::Path(TypePath { path, .. }) = ty else {
-        return None;
-    };
-    let first = path.segments.first()?;
-    let own = ["self", "super", "crate"].iter();
-    let is_own = own.into_iter().any(|own| first.ident == own);
+    let first = all_idents(ty).next()?;
+    let is_own = ["self", "super", "crate"].iter().any(|own| first == own);
     last_segment(ty).filter(|_| !is_own)
 }
 

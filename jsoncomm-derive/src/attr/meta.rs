@@ -34,16 +34,33 @@ pub(crate) fn once<T>(
     Ok(())
 }
 
-/// Reads `= value` or `(serialize = value, deserialize = value)`, each of which may be given once.
+/// Reads `= value`, or `(serialize = value, deserialize = value)` with `deserialize` any number of times.
 pub(crate) fn both<T: Clone>(
     cx: &Ctxt,
     meta: &ParseNestedMeta,
     slot: &mut Both<T>,
     read: impl Fn(&ParseNestedMeta) -> syn::Result<T>,
 ) -> syn::Result<()> {
-    let (ser, de) = split(meta, read)?;
-    let de = de.into_iter().next();
-    set_both(cx, &meta.path, slot, Both { ser, de });
+    let (mut ser, mut de) = (None, Vec::new());
+    if meta.input.peek(Token![=]) {
+        de.push(read(meta)?);
+        ser = de.first().cloned();
+    } else {
+        meta.parse_nested_meta(|meta| {
+            if meta.path.is_ident("serialize") {
+                ser = Some(read(&meta)?);
+            } else if meta.path.is_ident("deserialize") {
+                de.push(read(&meta)?);
+            } else {
+                return Err(meta.error("expected `serialize = ...` or `deserialize = ...`"));
+            }
+            Ok(())
+        })?;
+    }
+    let mut de = de.into_iter();
+    set(cx, &meta.path, &mut slot.ser, ser);
+    set(cx, &meta.path, &mut slot.de, de.next());
+    slot.more.extend(de);
     Ok(())
 }
 
@@ -70,12 +87,6 @@ pub(crate) fn set<T>(cx: &Ctxt, path: &Path, slot: &mut Option<T>, value: Option
         cx.error(path, format!("duplicate attribute `{}`", name(path)));
     }
     *slot = Some(value);
-}
-
-/// Sets the two halves of a value, each of which may be set once.
-pub(crate) fn set_both<T>(cx: &Ctxt, path: &Path, slot: &mut Both<T>, value: Both<T>) {
-    set(cx, path, &mut slot.ser, value.ser);
-    set(cx, path, &mut slot.de, value.de);
 }
 
 /// Reads a name without a value; it is kept for errors.
@@ -121,29 +132,6 @@ pub(crate) fn default(meta: &ParseNestedMeta) -> syn::Result<DefaultValue> {
     } else {
         Ok(DefaultValue::Trait)
     }
-}
-
-/// Reads `= value`, or `(serialize = value, deserialize = value)` with `deserialize` any number of times.
-pub(crate) fn split<T: Clone>(
-    meta: &ParseNestedMeta,
-    read: impl Fn(&ParseNestedMeta) -> syn::Result<T>,
-) -> syn::Result<(Option<T>, Vec<T>)> {
-    if meta.input.peek(Token![=]) {
-        let value = read(meta)?;
-        return Ok((Some(value.clone()), vec![value]));
-    }
-    let (mut ser, mut de) = (None, Vec::new());
-    meta.parse_nested_meta(|meta| {
-        if meta.path.is_ident("serialize") {
-            ser = Some(read(&meta)?);
-        } else if meta.path.is_ident("deserialize") {
-            de.push(read(&meta)?);
-        } else {
-            return Err(meta.error("expected `serialize = ...` or `deserialize = ...`"));
-        }
-        Ok(())
-    })?;
-    Ok((ser, de))
 }
 
 /// Skips the value after the name.

@@ -10,16 +10,16 @@ use quote::{ToTokens, quote};
 /// Writes `Pack::shape`.
 pub(crate) fn shape(message: &Message) -> TokenStream {
     let attrs = &message.attrs;
-    if attrs.delegate.is_some() {
-        return attrs.schema.as_ref().map_or_else(TokenStream::new, |_| {
-            quote! {
-                fn shape() -> __p::Shape {
-                    __p::Shape::Schema(__p::Schema::of::<Self>())
-                }
-            }
-        });
-    }
-    let (name, docs) = (message.rust_name(), &message.docs);
+    let shape = match (&attrs.delegate, &attrs.schema) {
+        (Some(_), None) => return TokenStream::new(),
+        (Some(_), Some(_)) => quote!(Schema(__p::Schema::of::<Self>())),
+        (None, _) => definition(message),
+    };
+    quote!(fn shape() -> __p::Shape { __p::Shape::#shape })
+}
+
+fn definition(message: &Message) -> TokenStream {
+    let (attrs, name, docs) = (&message.attrs, message.rust_name(), &message.docs);
     let form = match &message.shape {
         Shape::Struct(body) => form(message, body),
         Shape::Enum(variants) => {
@@ -29,16 +29,11 @@ pub(crate) fn shape(message: &Message) -> TokenStream {
                 (Some(tag), Some(content)) => quote!(Some([#tag, #content])),
                 _ => quote!(None),
             };
-            let tag = quote!(::core::option::Option::#tag);
-            quote!(__p::Form::Variants(const { &[#(#all)*] }, #tag))
+            quote!(__p::Form::Variants(const { &[#(#all)*] }, ::core::option::Option::#tag))
         }
     };
     quote! {
-        fn shape() -> __p::Shape {
-            __p::Shape::Defined(const {
-                &__p::Definition::new(::core::any::type_name::<Self>, #name, #docs, #form)
-            })
-        }
+        Defined(const { &__p::Definition::new(::core::any::type_name::<Self>, #name, #docs, #form) })
     }
 }
 
@@ -95,11 +90,8 @@ pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStre
                 )
         }
     });
-    let (name, methods, deprecated) = (
-        message.service(),
-        quote!(#(#methods),*),
-        message.deprecated.clone(),
-    );
+    let (name, methods) = (message.service(), quote!(#(#methods),*));
+    let deprecated = message.deprecated.clone();
     let description = description(&name, &message.docs, &methods, deprecated);
     let of = quote!(__p::Describe);
     implementation(message, &of, &message.generics, &description)
@@ -139,13 +131,14 @@ fn form(message: &Message, body: &Body) -> TokenStream {
             let ty = ty(message, field);
             quote!(__p::Form::Whole(#ty))
         }
-        (Style::Tuple, _) => {
+        (style, _) => {
             let fields = fields(message, body);
-            quote!(__p::Form::Elements(const { &[#fields] }))
-        }
-        (Style::Named, _) => {
-            let fields = fields(message, body);
-            quote!(__p::Form::Members(const { &[#fields] }))
+            let kind = if style == Style::Named {
+                quote!(Members)
+            } else {
+                quote!(Elements)
+            };
+            quote!(__p::Form::#kind(const { &[#fields] }))
         }
     }
 }

@@ -15,12 +15,10 @@ pub(crate) fn pack(message: &Message) -> Generics {
     if explicit(message, &mut generics, |bound| bound.ser.as_deref()) {
         return generics;
     }
-    let bounded = message.fields().filter(|(field, variant)| {
-        let attrs = &field.attrs;
-        let own = attrs.skip_ser || attrs.with.ser.is_some() || attrs.bound.ser.is_some();
-        !own && variant.is_none_or(|v| !v.skip_ser && v.bound.ser.is_none())
-    });
-    let bounded = bounded.map(|(field, _)| field);
+    let mut bodies = message.bodies();
+    bodies.retain(|(_, variant)| variant.is_none_or(|v| !v.skip_ser && v.bound.ser.is_none()));
+    let fields = bodies.into_iter().flat_map(|(body, _)| body.written());
+    let bounded = fields.filter(|f| f.attrs.with.ser.is_none() && f.attrs.bound.ser.is_none());
     let bounds = [quote!(__p::serde::Serialize), quote!(__p::Pack)];
     inferred_by_fd(&mut generics, bounded, bounds);
     generics
@@ -38,24 +36,22 @@ pub(crate) fn unpack(message: &Message) -> Generics {
         let (_, params, _) = message.generics.split_for_impl();
         bound(&mut generics, parse_quote!(#ident #params: #default));
     }
-    let bounded = message.fields().filter(|(field, variant)| {
-        let attrs = &field.attrs;
-        let own = attrs.skip_de || attrs.with.de.is_some() || attrs.bound.de.is_some();
-        !own && variant.is_none_or(|v| !v.skip_de && v.bound.de.is_none())
-    });
-    let bounded = bounded.map(|(field, _)| field);
+    let mut bodies = message.bodies();
+    bodies.retain(|(_, variant)| variant.is_none_or(|v| !v.skip_de && v.bound.de.is_none()));
+    let fields = bodies.into_iter().flat_map(|(body, _)| body.read());
+    let bounded = fields.filter(|f| f.attrs.with.de.is_none() && f.attrs.bound.de.is_none());
     let bounds = [
         quote!(__p::serde::Deserialize<'__de>),
         quote!(__p::Unpack<'__de>),
     ];
     inferred_by_fd(&mut generics, bounded, bounds);
     // A type that only lends descriptors can be written and not read.
-    let read = message.fields().filter(|(field, _)| !field.attrs.skip_de);
-    for (field, _) in read.filter(|(field, _)| field.attrs.fd.is_some() && lends(&field.ty)) {
+    let read = message.fields().filter(|field| !field.attrs.skip_de);
+    for field in read.filter(|field| field.attrs.fd.is_some() && lends(&field.ty)) {
         let ty = &field.ty;
         bound(&mut generics, parse_quote!(#ty: __p::UnpackPart<'__de>));
     }
-    let defaulted = message.fields().map(|(field, _)| field);
+    let defaulted = message.fields();
     let defaulted =
         defaulted.filter(|field| matches!(field.attrs.default, Some(DefaultValue::Trait)));
     inferred(&mut generics, defaulted, &default);
@@ -80,7 +76,7 @@ fn lends(ty: &Type) -> bool {
 pub(crate) fn debug(message: &Message) -> Generics {
     let mut generics = message.generics.clone();
     let mut names = ParamNames::new(&generics);
-    let fields = message.fields().map(|(field, _)| field);
+    let fields = message.fields();
     for field in fields.filter(|field| !field.is_sensitive()) {
         names.visit_type_mut(&mut field.ty.clone());
     }
@@ -101,8 +97,8 @@ pub(crate) fn without_fds(message: &Message) -> Option<TokenStream> {
 
 /// Returns the type's parameters and the text's lifetime, which outlives those that the fields borrow.
 fn with_text(message: &Message) -> Generics {
-    let read = message.fields().filter(|(field, _)| !field.attrs.skip_de);
-    let borrowed: BTreeSet<_> = read.flat_map(|(field, _)| &field.borrowed).collect();
+    let read = message.fields().filter(|field| !field.attrs.skip_de);
+    let borrowed: BTreeSet<_> = read.flat_map(|field| &field.borrowed).collect();
     let borrowed = (!borrowed.is_empty()).then(|| {
         let borrowed = borrowed.iter();
         quote!(: #(#borrowed)+*)
@@ -120,7 +116,7 @@ fn explicit(
 ) -> bool {
     let whole = of(&message.attrs.bound);
     let fields = message.fields();
-    let fields = fields.filter_map(|(field, _)| of(&field.attrs.bound));
+    let fields = fields.filter_map(|field| of(&field.attrs.bound));
     let variants = message.variants().iter();
     let variants = variants.filter_map(|variant| of(&variant.attrs.bound));
     for predicate in fields.chain(variants).chain(whole).flatten() {

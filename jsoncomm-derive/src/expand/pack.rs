@@ -38,8 +38,11 @@ pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
     if message.attrs.schema.is_some() {
         predicates.push(syn::parse_quote!(#ident #arguments: __p::Schematic));
     }
-    let body = quote!(__p::serde::Serialize::serialize(self, __out));
-    let body = sensitive(message.is_sensitive(), &message.name, body);
+    let mut body = quote!(__p::serde::Serialize::serialize(self, __out));
+    if message.is_sensitive() {
+        let name = &message.name;
+        body = quote!(__p::sensitive(#name, #body));
+    }
     let (pack, code) = (function("pack", &body), code(message));
     let items = quote!(#code #pack #shape);
     implementation(message, &quote!(__p::Pack), &generics, &items)
@@ -162,7 +165,10 @@ fn structure(message: &Message, body: &Body, name: &str, content: bool) -> Token
     match effective(body) {
         Style::Unit if !content => quote!(__p::serde::Serializer::serialize_unit_struct(#about)),
         Style::Newtype => {
-            let written = body.written().map(|field| whole(message, field));
+            let written = body.written().map(|field| {
+                let value = value(message, field, &message.name);
+                quote_spanned!(site(&field.ty)=> __p::serde::Serialize::serialize(#value, __out))
+            });
             written.collect()
         }
         Style::Named | Style::Unit => sequence(message, body, "struct", &about),
@@ -256,30 +262,5 @@ fn selected(field: &Field, local: &Ident) -> TokenStream {
     let ty = &field.ty;
     quote_spanned! {site(ty)=>
         &*(&&&__p::probe::<#ty>()).write_field(#local, __fds)
-    }
-}
-
-/// Writes a field that is the whole.
-fn whole(message: &Message, field: &Field) -> TokenStream {
-    let local = field.local_at_type();
-    let write = match &field.attrs.with.ser {
-        Some(function) => quote!(#function(#local, __out)),
-        None if field.attrs.fd.is_some() => {
-            quote_spanned!(site(&field.ty)=> __p::PackPart::pack_part(#local, __fds, __out))
-        }
-        None => {
-            let value = selected(field, &local);
-            quote_spanned!(site(&field.ty)=> __p::serde::Serialize::serialize(#value, __out))
-        }
-    };
-    sensitive(field.is_sensitive(), &message.name, write)
-}
-
-/// Has an error about something sensitive say only its name.
-fn sensitive(is: bool, name: &str, write: TokenStream) -> TokenStream {
-    if is {
-        quote!(__p::sensitive(#name, #write))
-    } else {
-        write
     }
 }

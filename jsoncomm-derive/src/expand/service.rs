@@ -54,7 +54,7 @@ fn arguments(service: &Service, method: &Method) -> TokenStream {
     let cfgs = &method.cfgs;
     let sent = method.sent(service);
     let (ident, generics) = (&sent.ident, &sent.generics);
-    let fields = sent.fields().map(|(field, _)| {
+    let fields = sent.fields().map(|field| {
         let (member, ty) = (&field.member, &field.ty);
         quote!(#member: #ty)
     });

@@ -72,13 +72,7 @@ fn structure(message: &Message, body: &Body) -> (TokenStream, TokenStream) {
         };
         return (TokenStream::new(), read);
     }
-    let table = Table {
-        message,
-        body,
-        ident: format_ident!("__Members"),
-        expecting,
-        of_method: false,
-    };
+    let table = Table::new(message, body, format_ident!("__Members"), expecting);
     let arguments = table.arguments();
     let read = quote!(__p::#read::<#arguments, __D>(__fds, __from));
     (table.of_message(&message.ident.to_token_stream()), read)
@@ -93,7 +87,7 @@ fn expecting(message: &Message, usual: String) -> String {
 fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenStream) {
     let (kind, read) = match (&message.attrs.tag, &message.attrs.content) {
         (Some(tag), Some(content)) => {
-            let strict = message.attrs.strict;
+            let strict = message.attrs.strict.is_some();
             let names = quote!(&[#tag, #content]);
             let read = quote!(__p::adjacent::<Self, __D>(__fds, __from, #names, #strict));
             ("adjacently tagged enum", read)
@@ -170,13 +164,8 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> (TokenStream, 
         Style::Named => ("struct", quote!(members)),
     };
     let name = format!("{kind} variant {}::{ident}", message.rust_name());
-    let table = Table {
-        message,
-        body,
-        ident: format_ident!("__Members{index}"),
-        expecting: expecting(message, name),
-        of_method: false,
-    };
+    let table_ident = format_ident!("__Members{index}");
+    let table = Table::new(message, body, table_ident, expecting(message, name));
     let arguments = table.arguments();
     let read = quote!(__p::Content::#read::<#arguments>(__content, __fds));
     (table.of_message(&path), read)
@@ -188,13 +177,8 @@ pub(crate) fn arguments(service: &Service, method: &Method) -> [TokenStream; 2] 
     let Shape::Struct(body) = &message.shape else {
         return Default::default();
     };
-    let table = Table {
-        message,
-        body,
-        ident: message.ident.clone(),
-        expecting: expecting(message, String::new()),
-        of_method: true,
-    };
+    let mut table = Table::new(message, body, message.ident.clone(), method.wire_name());
+    table.of_method = true;
     let (params, _, _) = message.generics.split_for_impl();
     let types = body.fields.iter().map(|field| &field.ty);
     let values = body.fields.iter().map(|field| table.value(field));
@@ -218,7 +202,17 @@ struct Table<'m> {
     of_method: bool,
 }
 
-impl Table<'_> {
+impl<'m> Table<'m> {
+    fn new(message: &'m Message, body: &'m Body, ident: Ident, expecting: String) -> Self {
+        Self {
+            message,
+            body,
+            ident,
+            expecting,
+            of_method: false,
+        }
+    }
+
     /// The table's type, with its parameters.
     fn arguments(&self) -> TokenStream {
         let generics = generics::unpack(self.message);
@@ -234,21 +228,14 @@ impl Table<'_> {
         let (_, arguments, _) = message.generics.split_for_impl();
         let whole = quote!(#ident #arguments);
         let of = quote!(__of: ::core::marker::PhantomData<(&'__de (), #whole)>,);
-        let default = message.attrs.default.as_ref().map(|(_, default)| {
-            let make = match default {
-                DefaultValue::Trait => quote!(::core::default::Default::default),
-                DefaultValue::Path(path) => quote!(#path),
-            };
-            quote!(let __default: #whole = #make();)
-        });
         let fields = &self.body.fields;
         let members = fields.iter().map(|field| &field.member);
         let values = fields.iter().map(|field| self.value(field));
-        let value = quote!(#path { #(#members: #values,)* });
-        let value = match default {
-            Some(default) => quote!({ #default #value }),
-            None => value,
-        };
+        let mut value = quote!(#path { #(#members: #values,)* });
+        if let Some((_, default)) = &message.attrs.default {
+            let make = made(default);
+            value = quote!({ let __default: #whole = #make; #value });
+        }
         let definition = self.definition(&generics, &of);
         let implementation = self.implementation(&generics, &self.arguments(), [&whole, &value]);
         quote!(#definition #implementation)
@@ -334,7 +321,7 @@ impl Table<'_> {
         let known: Vec<_> = fields.iter().flat_map(|field| &field.names.known).collect();
         let (named, arguments) = (self.body.style == Style::Named, self.of_method);
         let known = if named { known } else { Vec::new() };
-        let strict = arguments || attrs.strict || attrs.reply.is_some();
+        let strict = arguments || attrs.strict.is_some() || attrs.reply.is_some();
         let sensitive = if self.body.is_sensitive() {
             let of = if arguments { "the arguments of " } else { "" };
             format!("$jsoncomm::sensitive {of}{expecting}")
@@ -418,8 +405,15 @@ fn read(field: &Field) -> TokenStream {
 fn made_up(message: &Message, field: &Field) -> TokenStream {
     let member = &field.member;
     match (&field.attrs.default, &message.attrs.default) {
-        (Some(DefaultValue::Path(path)), _) => quote_spanned!(site(path)=> #path()),
         (None, Some(_)) => quote!(__default.#member),
-        _ => quote!(::core::default::Default::default()),
+        (default, _) => made(default.as_ref().unwrap_or(&DefaultValue::Trait)),
+    }
+}
+
+/// Writes a default value.
+fn made(default: &DefaultValue) -> TokenStream {
+    match default {
+        DefaultValue::Path(path) => quote_spanned!(site(path)=> #path()),
+        DefaultValue::Trait => quote!(::core::default::Default::default()),
     }
 }

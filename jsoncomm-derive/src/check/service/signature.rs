@@ -5,8 +5,10 @@ use crate::ast::types::{all_idents, argument_of, str_reference};
 use crate::check::{generated_names, types};
 use crate::ctxt::Ctxt;
 use quote::ToTokens;
+use syn::visit_mut::VisitMut;
 use syn::{
-    FnArg, GenericArgument, PathArguments, ReceiverKind, ReturnType, Signature, Type, TypeReference,
+    FnArg, Lifetime, ReceiverKind, ReturnType, Signature, Type, TypeFnPtr, TypeParamBound,
+    TypeReference,
 };
 
 /// A method is a plain function without parameters of types or lifetimes.
@@ -92,32 +94,27 @@ const REPLY: &str = "a method returns an owned value: the caller is another proc
 
 /// Refuses references and lifetimes inside a type, as `text` says: there is nothing that they could borrow from.
 fn borrows(cx: &Ctxt, ty: &Type, text: &str) {
-    match ty {
-        Type::Reference(reference) => cx.error(reference, text),
-        Type::Slice(slice) => borrows(cx, &slice.elem, text),
-        Type::Array(array) => borrows(cx, &array.elem, text),
-        Type::Paren(inner) => borrows(cx, &inner.elem, text),
-        Type::Tuple(tuple) => tuple.elems.iter().for_each(|elem| borrows(cx, elem, text)),
-        Type::Path(path) => {
-            let segments = path.path.segments.iter();
-            let arguments = segments.filter_map(|segment| match &segment.arguments {
-                PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
-                _ => None,
-            });
-            for argument in arguments.flatten() {
-                match argument {
-                    GenericArgument::Type(inner) => borrows(cx, inner, text),
-                    // A reply may lend what its type can also own, as `Cow<'_, str>` does.
-                    GenericArgument::Lifetime(lifetime) if text == ARGUMENT => {
-                        let lifetime = Some(lifetime).filter(|lifetime| lifetime.ident != "static");
-                        cx.error_at(lifetime, text);
-                    }
-                    _ => {}
-                }
+    struct Refuse<'a>(&'a Ctxt, &'a str);
+
+    impl VisitMut for Refuse<'_> {
+        fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
+            self.0.error(reference, self.1);
+        }
+
+        fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
+            // A reply may lend what its type can also own, as `Cow<'_, str>` does.
+            if self.1 == ARGUMENT && lifetime.ident != "static" {
+                self.0.error(lifetime, self.1);
             }
         }
-        _ => {}
+
+        // A function's lifetimes are its own.
+        fn visit_type_fn_ptr_mut(&mut self, _: &mut TypeFnPtr) {}
+
+        fn visit_type_param_bound_mut(&mut self, _: &mut TypeParamBound) {}
     }
+
+    Refuse(cx, text).visit_type_mut(&mut ty.clone());
 }
 
 /// Refuses `Self`, which is the type that implements the trait.
