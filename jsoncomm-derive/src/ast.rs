@@ -86,8 +86,8 @@ pub(crate) struct Names {
 
 impl Message {
     pub(crate) fn from_syn(cx: &Ctxt, input: &DeriveInput) -> Option<Self> {
-        let receiver = receiver(input);
-        let replaced = replace_self(input.to_token_stream(), &receiver);
+        let whole = with_parameters(&input.ident, &input.generics);
+        let replaced = replace_self(input.to_token_stream(), &whole);
         let mut input: DeriveInput = cx.check(syn::parse2(replaced))?;
         let mut attributes = Attributes::default();
         attributes.visit_derive_input_mut(&mut input);
@@ -122,6 +122,11 @@ impl Message {
             attrs,
             shape,
         })
+    }
+
+    /// Returns the type with its parameters.
+    pub(crate) fn whole(&self) -> TokenStream {
+        with_parameters(&self.ident, &self.generics)
     }
 
     /// The type's name as the user writes it.
@@ -370,10 +375,9 @@ fn without_defaults(mut generics: Generics) -> Generics {
     generics
 }
 
-/// Returns the type with its parameters.
-fn receiver(input: &DeriveInput) -> TokenStream {
-    let ident = &input.ident;
-    let (_, params, _) = input.generics.split_for_impl();
+/// Returns a type with its parameters.
+fn with_parameters(ident: &Ident, generics: &Generics) -> TokenStream {
+    let (_, params, _) = generics.split_for_impl();
     quote!(#ident #params)
 }
 

@@ -63,19 +63,14 @@ impl Docs {
 
     /// Returns the text; `None` if a part of it comes from a macro such as `include_str!`.
     fn text(&self) -> Option<String> {
-        let lines: Vec<String> = self
-            .0
-            .iter()
-            .map(|part| Some(string(part)?.value()))
-            .collect::<Option<_>>()?;
-        let text = lines.join("\n");
+        let parts = self.0.iter().map(|part| Some(string(part)?.value()));
+        let text = parts.collect::<Option<Vec<_>>>()?.join("\n");
         // rustdoc removes the indent that all lines have.
         let indent = |line: &str| line.len() - line.trim_start().len();
         let full = text.lines().filter(|line| !line.trim().is_empty());
         let least = full.map(indent).min().unwrap_or_default();
-        let lines = text
-            .lines()
-            .map(|line| line.get(least..).unwrap_or_default());
+        let lines = text.lines();
+        let lines = lines.map(|line| line.get(least..).unwrap_or_default());
         Some(lines.collect::<Vec<_>>().join("\n").trim().to_owned())
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod service;
 mod types;
 
 use crate::ast::types::{all_idents, is_plain_descriptor};
-use crate::ast::{Body, Field, Message, Names, Shape, Style, Variant};
+use crate::ast::{Field, Message, Names, Shape, Style, Variant};
 use crate::ctxt::Ctxt;
 use crate::library;
 use proc_macro2::Ident;
@@ -46,17 +46,11 @@ pub(crate) fn message(cx: &Ctxt, message: &Message) {
             cx.error(path, "this field has no lifetime to borrow for");
         }
     }
-    match &message.shape {
-        Shape::Struct(body) => members(cx, body, attrs.default.is_some()),
-        Shape::Enum(variants) => {
-            let named = variants.iter().filter(|v| v.attrs.other.is_none());
-            distinct(cx, named.map(|variant| (&variant.ident, &variant.names)));
-            for variant in variants {
-                members(cx, &variant.body, false);
-            }
-            other(cx, variants, attrs.reply.is_some());
-        }
-    }
+    let variants = message.variants();
+    let named = variants.iter().filter(|v| v.attrs.other.is_none());
+    distinct(cx, named.map(|variant| (&variant.ident, &variant.names)));
+    members(cx, message);
+    other(cx, variants, attrs.reply.is_some());
 }
 
 /// Reports everything in a method's arguments that does not fit together.
@@ -66,9 +60,7 @@ fn arguments(cx: &Ctxt, message: &Message) {
         self::field(cx, field);
         fd_and_with(cx, field);
     }
-    if let Shape::Struct(body) = &message.shape {
-        members(cx, body, false);
-    }
+    members(cx, message);
 }
 
 /// Checks that generated code can reach the library. One error instead of one for each name in it.
@@ -334,15 +326,15 @@ fn method(cx: &Ctxt, variant: &Variant, service: bool) {
     }
 }
 
-/// Checks the fields of a struct or variant together.
-fn members(cx: &Ctxt, body: &Body, defaults: bool) {
-    if body.style == Style::Named {
-        distinct(cx, body.read().map(|field| (&field.member, &field.names)));
-    }
-    if body.style == Style::Tuple && !defaults {
-        let has = |field: &&Field| field.attrs.default.is_some();
+/// Checks the fields of a struct, or of each variant, together.
+fn members(cx: &Ctxt, message: &Message) {
+    let has = |field: &&Field| field.attrs.default.is_some() || message.attrs.default.is_some();
+    for (body, _) in message.bodies() {
+        let (named, tuple) = (body.style == Style::Named, body.style == Style::Tuple);
+        let named = body.read().filter(|_| named);
+        distinct(cx, named.map(|field| (&field.member, &field.names)));
         let after = body.read().skip_while(|field| !has(field));
-        for field in after.filter(|field| !has(field)) {
+        for field in after.filter(|field| tuple && !has(field)) {
             let text = "an element after one with `#[serde(default)]` needs it too";
             cx.push(syn::Error::new(field.ty.span(), text));
         }

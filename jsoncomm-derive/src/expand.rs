@@ -80,12 +80,11 @@ fn implementation(
     generics: &Generics,
     items: &TokenStream,
 ) -> TokenStream {
-    let ident = &message.ident;
     let (params, _, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
+    let whole = message.whole();
     quote! {
         #[automatically_derived]
-        impl #params #of for #ident #arguments #clause { #items }
+        impl #params #of for #whole #clause { #items }
     }
 }
 

@@ -46,11 +46,8 @@ fn arm(path: &TokenStream, ident: &Ident, body: &Body) -> TokenStream {
 /// Prints one field after what is `written` before it.
 fn one(field: &Field, kind: &TokenStream, written: &TokenStream) -> TokenStream {
     let name = match &field.member {
-        Member::Named(ident) => {
-            let name = ident.unraw().to_string();
-            quote!(#name,)
-        }
-        Member::Unnamed(_) => TokenStream::new(),
+        Member::Named(ident) => vec![ident.unraw().to_string()],
+        Member::Unnamed(_) => Vec::new(),
     };
     let value = if field.is_sensitive() {
         quote!(&::core::format_args!("<sensitive>"))
@@ -58,5 +55,5 @@ fn one(field: &Field, kind: &TokenStream, written: &TokenStream) -> TokenStream 
         let local = field.local_at_type();
         quote_spanned!(site(&field.ty)=> &#local)
     };
-    quote!(::core::fmt::#kind::field(#written, #name #value))
+    quote!(::core::fmt::#kind::field(#written, #(#name,)* #value))
 }

@@ -54,13 +54,11 @@ pub(crate) fn service(service: &Service) -> TokenStream {
 fn method(service: &Service, method: &Method) -> TokenStream {
     let arguments = method.described(service);
     let schema = arguments.attrs.schema.is_some();
-    let fields = match &arguments.shape {
-        Shape::Struct(body) => fields(&arguments, body),
-        Shape::Enum(_) => TokenStream::new(),
-    };
+    let bodies = arguments.bodies();
+    let fields = bodies.iter().map(|(body, _)| fields(&arguments, body));
     let (cfgs, name) = (&method.cfgs, method.wire_name());
     let docs = Docs::from_syn(&method.repeated);
-    let mut described = quote!(__p::Method::new(#name, #docs, &[#fields]));
+    let mut described = quote!(__p::Method::new(#name, #docs, &[#(#fields)*]));
     if let (None, Some(ty)) = (&method.attrs.oneway, &method.output) {
         let [value, error] = ["Value", "Error"].map(|name| {
             let described = any_type(schema, &super::service::outcome(ty, name));
@@ -215,14 +213,9 @@ fn by_name(
         let when = (!usual).then(|| quote!(.when(#read, #written)));
         quote!(#new #when #aliases,)
     };
-    match (read, written) {
-        (None, None) => TokenStream::new(),
-        (None, _) => one(&names.ser, [read, written]),
-        (Some(_), Some(_)) if names.ser != names.de => {
-            let read = one(&names.de, [read, None]);
-            let written = one(&names.ser, [None, written]);
-            quote!(#read #written)
-        }
-        _ => one(&names.de, [read, written]),
-    }
+    let together = read.is_some() && names.ser == names.de;
+    let as_read = read.map(|_| one(&names.de, [read, written.filter(|_| together)]));
+    let as_written = written.filter(|_| !together);
+    let as_written = as_written.map(|_| one(&names.ser, [None, written]));
+    quote!(#as_read #as_written)
 }

@@ -3,7 +3,7 @@
 use crate::ast::types::{all_idents, all_tokens};
 use crate::ast::{Field, Message};
 use crate::attr::{Both, DefaultValue};
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
 use syn::visit_mut::{self, VisitMut};
@@ -32,9 +32,8 @@ pub(crate) fn unpack(message: &Message) -> Generics {
     }
     let default = quote!(::core::default::Default);
     if let Some((_, DefaultValue::Trait)) = message.attrs.default {
-        let ident = &message.ident;
-        let (_, params, _) = message.generics.split_for_impl();
-        bound(&mut generics, parse_quote!(#ident #params: #default));
+        let whole = message.whole();
+        bound(&mut generics, parse_quote!(#whole: #default));
     }
     let mut bodies = message.bodies();
     bodies.retain(|(_, variant)| variant.is_none_or(|v| !v.skip_de && v.bound.de.is_none()));
@@ -58,17 +57,21 @@ pub(crate) fn unpack(message: &Message) -> Generics {
     generics
 }
 
+/// The parameters of an impl that needs a bound on the whole type.
+pub(crate) fn whole(message: &Message, by: &TokenStream) -> Generics {
+    let (mut generics, whole) = (message.generics.clone(), message.whole());
+    bound(&mut generics, parse_quote!(#whole: #by));
+    generics
+}
+
 fn bound(generics: &mut Generics, predicate: WherePredicate) {
     generics.make_where_clause().predicates.push(predicate);
 }
 
 /// Returns true if a type has borrowed descriptors in it, or a reference.
 fn lends(ty: &Type) -> bool {
-    all_tokens(ty).iter().any(|token| match token {
-        TokenTree::Ident(ident) => ident == "BorrowedFd",
-        TokenTree::Punct(punct) => punct.as_char() == '&',
-        _ => false,
-    })
+    let mut tokens = all_tokens(ty).into_iter();
+    tokens.any(|token| ["BorrowedFd", "&"].contains(&&*token.to_string()))
 }
 
 /// The parameters of the impl for printing. As in std's derive, every parameter is `Debug`, and so are the types that

@@ -29,15 +29,12 @@ pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
 
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
-    let ident = &message.ident;
-    let mut generics = message.generics.clone();
-    let (_, arguments, _) = message.generics.split_for_impl();
-    let whole = syn::parse_quote!(#ident #arguments: __p::serde::Serialize);
-    let predicates = &mut generics.make_where_clause().predicates;
-    predicates.push(whole);
-    if message.attrs.schema.is_some() {
-        predicates.push(syn::parse_quote!(#ident #arguments: __p::Schematic));
-    }
+    let schematic = message
+        .attrs
+        .schema
+        .as_ref()
+        .map(|_| quote!(+ __p::Schematic));
+    let generics = generics::whole(message, &quote!(__p::serde::Serialize #schematic));
     let mut body = quote!(__p::serde::Serialize::serialize(self, __out));
     if message.is_sensitive() {
         let name = &message.name;
@@ -234,15 +231,14 @@ fn serializable(message: &Message, field: &Field) -> TokenStream {
     let Some(function) = &field.attrs.with.ser else {
         return selected(field, &local);
     };
-    let (ident, ty) = (&message.ident, &field.ty);
+    let (whole, ty) = (message.whole(), &field.ty);
     let mut generics = generics::pack(message);
     generics.params.insert(0, syn::parse_quote!('__a));
     let (params, with_arguments, clause) = generics.split_for_impl();
-    let (_, arguments, _) = message.generics.split_for_impl();
     quote!(&{
         struct __With #params #clause {
             value: &'__a #ty,
-            of: ::core::marker::PhantomData<#ident #arguments>,
+            of: ::core::marker::PhantomData<#whole>,
         }
         #[automatically_derived]
         impl #params __p::serde::Serialize for __With #with_arguments #clause {
@@ -253,7 +249,7 @@ fn serializable(message: &Message, field: &Field) -> TokenStream {
                 #function(self.value, __out)
             }
         }
-        __With { value: #local, of: ::core::marker::PhantomData::<#ident #arguments> }
+        __With { value: #local, of: ::core::marker::PhantomData::<#whole> }
     })
 }
 

@@ -21,11 +21,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message) -> TokenStream {
-    let ident = &message.ident;
-    let (_, arguments, _) = message.generics.split_for_impl();
-    let mut generics = message.generics.clone();
-    let whole = syn::parse_quote!(#ident #arguments: __p::serde::Deserialize<'__de>);
-    generics.make_where_clause().predicates.push(whole);
+    let mut generics = generics::whole(message, &quote!(__p::serde::Deserialize<'__de>));
     generics.params.insert(0, syn::parse_quote!('__de));
     let mut read = quote!(__p::whole(__p::serde::Deserialize::deserialize(__from)));
     // An error of serde does not say which field it is about.
@@ -223,10 +219,8 @@ impl<'m> Table<'m> {
 
     /// Writes the table of a struct or variant that is at `path`.
     fn of_message(&self, path: &TokenStream) -> TokenStream {
-        let (message, ident) = (self.message, &self.message.ident);
-        let generics = generics::unpack(message);
-        let (_, arguments, _) = message.generics.split_for_impl();
-        let whole = quote!(#ident #arguments);
+        let message = self.message;
+        let (generics, whole) = (generics::unpack(message), message.whole());
         let of = quote!(__of: ::core::marker::PhantomData<(&'__de (), #whole)>,);
         let fields = &self.body.fields;
         let members = fields.iter().map(|field| &field.member);

@@ -1,8 +1,8 @@
 //! Whether the bounds on `Self` let the trait be used as `dyn`.
 
 use crate::ast::service::Service;
+use crate::ast::types::all_tokens;
 use crate::ctxt::Ctxt;
-use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{TypeParamBound, WherePredicate};
 
@@ -10,7 +10,7 @@ use syn::{TypeParamBound, WherePredicate};
 pub(super) fn check(cx: &Ctxt, service: &Service) {
     let clause = service.required.iter().flat_map(bounds);
     for bound in service.item.supertraits.iter().chain(clause) {
-        if is_sized(bound) || takes_self(bound.to_token_stream()) {
+        if is_sized(bound) || takes_self(bound) {
             let text = "a service is used as a `dyn` trait, which cannot have this bound: write it on the methods that \
                         need it, after `where Self: Sized`";
             cx.error(bound, text);
@@ -66,20 +66,10 @@ fn is_named(bound: &TypeParamBound, names: &[&str]) -> bool {
 }
 
 /// Returns true if a bound has `Self` as an argument, and not only a type that belongs to it.
-fn takes_self(tokens: TokenStream) -> bool {
-    let mut tokens = tokens.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        let found = match token {
-            TokenTree::Ident(ident) if ident == "Self" => {
-                let next = tokens.peek().map(ToString::to_string);
-                !matches!(next.as_deref(), Some(":" | "as"))
-            }
-            TokenTree::Group(group) => takes_self(group.stream()),
-            _ => false,
-        };
-        if found {
-            return true;
-        }
-    }
-    false
+fn takes_self(bound: &TypeParamBound) -> bool {
+    let tokens = all_tokens(bound);
+    let tokens: Vec<_> = tokens.iter().map(ToString::to_string).collect();
+    let followed_by = |next: Option<&String>| matches!(next.map(String::as_str), Some(":" | "as"));
+    let mut places = (0..).zip(&tokens).filter(|(_, token)| *token == "Self");
+    places.any(|(place, _): (usize, _)| !followed_by(tokens.get(place + 1)))
 }

@@ -13,9 +13,11 @@ use syn::{
 
 /// A method is a plain function without parameters of types or lifetimes.
 pub(super) fn modifiers(cx: &Ctxt, signature: &Signature) {
-    let asyncness = signature.asyncness.to_token_stream();
     for (tokens, what) in [
-        (asyncness, "async: defer the reply instead"),
+        (
+            signature.asyncness.to_token_stream(),
+            "async: defer the reply instead",
+        ),
         (signature.safety.to_token_stream(), "unsafe"),
         (signature.constness.to_token_stream(), "const"),
         (signature.abi.to_token_stream(), "foreign"),
