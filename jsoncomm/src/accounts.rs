@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::fds::{Closer, Discard, Fds, FdsToClose};
 use crate::limits::Limits;
+use crate::sys::opaque_debug;
 use crate::sys::socket::has_no_queued_descriptors;
 
 use in_flight::Senders;
@@ -82,7 +83,7 @@ impl Cost {
 }
 
 /// What one user uses now.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Account {
     limit: Cost,
     used: [AtomicUsize; RESOURCES],
@@ -97,6 +98,8 @@ pub(crate) struct Account {
     /// The sources of all users that may go on.
     resumed: Arc<Resumed>,
 }
+
+opaque_debug!(Account);
 
 impl Account {
     fn used(&self, resource: Resource) -> usize {
@@ -185,12 +188,6 @@ impl Account {
         self.resume_newcomers();
     }
 
-    /// Resumes the sources that need not wait any more.
-    fn resume_readers(&self) {
-        let room = || if self.must_wait() { 0 } else { usize::MAX };
-        self.readers.resume(&self.resumed, room);
-    }
-
     /// Closes the memfd of a large message on another thread.
     pub(crate) fn close_payload(self: &Arc<Self>, payload: Fds) {
         let charge = self.charge(Cost::NONE.with(Resource::Payloads, 1));
@@ -212,7 +209,6 @@ impl Discard for Account {
 }
 
 /// A cost charged to an account until this is dropped.
-#[derive(Debug)]
 #[must_use = "dropping it gives the cost back"]
 pub(crate) struct Charge {
     account: Arc<Account>,
@@ -228,7 +224,8 @@ impl Drop for Charge {
             }
         }
         if cost.get(Resource::Unused) + cost.get(Resource::Payloads) > 0 {
-            account.resume_readers();
+            let room = || if account.must_wait() { 0 } else { usize::MAX };
+            account.readers.resume(&account.resumed, room);
         }
         if cost.get(Resource::Closing) > 0 {
             account.resume_newcomers();
@@ -255,7 +252,6 @@ impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
 }
 
 /// The accounts of the users that use anything.
-#[derive(Debug)]
 pub(crate) struct Accounts {
     limit: Cost,
     users: HashMap<Option<u32>, Arc<Account>>,

@@ -197,12 +197,9 @@ impl<'t> Envelope<'t> {
                 once(&mut self.version, version == "2.0", &name)
             }
             "id" => {
-                let id = match members.at.unsigned() {
-                    Some(number) => Some(Id::Number(number)),
-                    None => match members.raw()? {
-                        "null" => None,
-                        text => Some(Id::from_json(text).ok_or_else(|| invalid(BAD_ID))?),
-                    },
+                let id = match members.raw()? {
+                    "null" => None,
+                    text => Some(Id::from_json(text).ok_or_else(|| invalid(BAD_ID))?),
                 };
                 once(&mut self.id, id, &name)
             }
@@ -211,16 +208,16 @@ impl<'t> Envelope<'t> {
                 once(&mut self.method, method, &name)
             }
             "timeout" => {
-                let timeout = match members.at.unsigned() {
-                    Some(timeout) => timeout,
-                    None => members.raw()?.parse().map_err(|_| invalid(BAD_TIMEOUT))?,
-                };
-                once(&mut self.timeout, timeout, &name)
+                let timeout = members.raw()?.parse();
+                once(
+                    &mut self.timeout,
+                    timeout.map_err(|_| invalid(BAD_TIMEOUT))?,
+                    &name,
+                )
             }
             "more" => {
                 let more = members.raw()?.parse();
-                let more = more.map_err(|_| invalid("more is not a boolean"))?;
-                once(&mut self.more, more, &name)
+                once(&mut self.more, more.map_err(|_| invalid(BAD_MORE))?, &name)
             }
             _ => {
                 members.skip()?;
@@ -343,6 +340,7 @@ impl<'t> Envelope<'t> {
 
 const BOTH: &str = "both a call and a response";
 const BAD_ID: &str = "id is neither an integer nor a string";
+const BAD_MORE: &str = "more is not a boolean";
 const BAD_TIMEOUT: &str = "timeout is not a whole number of milliseconds";
 
 fn invalid(reason: impl Into<String>) -> Fault {

@@ -5,7 +5,7 @@ mod queued_reply;
 mod route;
 mod send_queue;
 
-pub(crate) use pending_replies::{DeferredId, Losses, PendingReplies, PostedReply, run_callback};
+pub(crate) use pending_replies::{DeferredId, PendingReplies, PostedReply, run_callback};
 pub(crate) use queued_reply::{OutgoingReply, QueuedReply, SendObserver, SendOutcome};
 pub(crate) use route::{Caller, ReplyRoute};
 pub(crate) use send_queue::{Backlog, SendQueue, WaitsFor};

@@ -348,16 +348,7 @@ impl<T, E> Drop for Reply<T, E> {
 pub struct Deferred<T, E = Infallible> {
     /// There was no room for another deferred call, and the reply was not taken.
     pub(crate) refused: bool,
-    types: PhantomData<fn(T, E)>,
-}
-
-impl<T, E> Deferred<T, E> {
-    pub(crate) fn new(refused: bool) -> Self {
-        Self {
-            refused,
-            types: PhantomData,
-        }
-    }
+    pub(crate) types: PhantomData<fn(T, E)>,
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What an endpoint serves: its methods, its handlers, and who may call.
 
 use std::cmp::Ordering;
-use std::convert::Infallible;
 
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
@@ -10,7 +9,7 @@ use crate::message::{self, NoArguments, RawError, RawMessage, Request, Unpack};
 use crate::observe::EventKind;
 use crate::peer::Peer;
 use crate::reply::Reply;
-use crate::service::{Call, Dispatch, Handler, Incoming, MethodReturn, Service, handle_bare};
+use crate::service::{Call, Dispatch, Handler, Incoming, MethodReturn, Service};
 
 /// One method: the function that carries it out, and the number that the function knows it by.
 struct Route<S> {
@@ -35,7 +34,8 @@ pub(crate) struct Routes<S> {
     /// names are the program's own, no peer can make it slow.
     methods: Vec<(String, Route<S>)>,
     pub(crate) fallback: Option<Fallback<S>>,
-    bare: Option<BareHandler<S>>,
+    /// The handler of a bare endpoint, which gets every message.
+    pub(crate) bare: Option<BareHandler<S>>,
     pub(crate) rule: Option<Rule>,
     pub(crate) discovery: Discovery,
     /// The most descriptors that a message may bring.
@@ -119,14 +119,6 @@ impl<S> Routes<S> {
         let compare = |(method, _): &(String, _)| order(method, name);
         let index = self.methods.binary_search_by(compare).ok()?;
         self.methods.get(index).map(|(_, route)| route)
-    }
-
-    /// Makes the endpoint a bare one, whose every message is an `R`.
-    pub(crate) fn set_bare<R: Request<Error = Infallible>>(&mut self)
-    where
-        S: Handler<R>,
-    {
-        self.bare = Some(handle_bare::<S, R>);
     }
 
     /// Returns true if messages have no envelope here. Their replies are matched by order alone.

@@ -343,11 +343,7 @@ impl<S> Server<S> {
     ) -> Result<ControlFlow<()>, Error> {
         self.check_process()?;
         self.turns.clear();
-        // A caller that does not wait here waits elsewhere, after the turn.
-        let waits = timeout != Some(Duration::ZERO);
-        if waits {
-            self.arm_driven();
-        }
+        self.arm_driven();
         self.reactor.wait(timeout, &mut self.turns)?;
         let idle = self.turns.is_empty();
         self.context.pending.begin_turn();
@@ -358,9 +354,8 @@ impl<S> Server<S> {
         if self.context.pending.take_signal() {
             self.apply_changes();
         }
-        if !waits {
-            self.arm_driven();
-        }
+        // For a caller that does not wait here but elsewhere, after the turn.
+        self.arm_driven();
         self.reactor.arm()?;
         let ended = self.stopping.is_some() && self.end_if_stopping(idle);
         if ended | std::mem::take(&mut self.stop) {

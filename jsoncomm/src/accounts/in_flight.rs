@@ -28,7 +28,6 @@ pub(crate) enum Order {
 }
 
 /// What one socket has in flight. Takes no allocation until there is something.
-#[derive(Debug)]
 pub(crate) struct InFlight {
     order: Order,
     sent: Option<Arc<Sent>>,
@@ -79,7 +78,6 @@ impl InFlight {
 }
 
 /// The messages of one socket that may be unread.
-#[derive(Debug)]
 pub(super) struct Sent {
     socket: Weak<OwnedFd>,
     order: Order,
@@ -113,7 +111,7 @@ impl Sent {
 }
 
 /// The sockets from which something is in flight at a user's expense.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Senders {
     sent: Vec<Weak<Sent>>,
     /// When the kernel was last asked about all of them.

@@ -4,8 +4,8 @@
 
 use std::sync::{Mutex, OnceLock};
 
+use crate::sys::lock;
 use crate::sys::process::Origin;
-use crate::sys::{lock, opaque_debug};
 
 /// Wakes the loop and makes it take the resumed sources.
 type Wake = Box<dyn Fn() + Send + Sync>;
@@ -40,7 +40,7 @@ impl Resumed {
 }
 
 /// The keys of the sources that wait for the same condition, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Waiters(Mutex<Vec<u64>>);
 
 impl Waiters {
@@ -76,8 +76,6 @@ impl Waiters {
         }
     }
 }
-
-opaque_debug!(Resumed);
 
 #[cfg(test)]
 mod tests {

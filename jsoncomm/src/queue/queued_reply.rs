@@ -18,7 +18,6 @@ pub(crate) trait SendObserver: Send + Sync {
 }
 
 /// What became of a reply.
-#[derive(Debug)]
 pub(crate) enum SendOutcome {
     /// The kernel accepted it.
     Sent,

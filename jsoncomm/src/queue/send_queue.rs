@@ -25,7 +25,6 @@ pub(crate) enum WaitsFor {
 const LONGEST_PAUSE: u32 = 100;
 
 /// Exponential backoff between attempts to send.
-#[derive(Debug)]
 struct Backoff {
     pause: Duration,
     due: Instant,
@@ -44,7 +43,7 @@ impl Backoff {
 }
 
 /// The replies for one peer, oldest first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct SendQueue {
     /// Those that wait for room.
     replies: VecDeque<QueuedReply>,
@@ -55,7 +54,6 @@ pub(crate) struct SendQueue {
 }
 
 /// Replies that are held back. They are retried by timer: no event tells when a peer reads.
-#[derive(Debug)]
 struct HeldBack {
     /// Oldest first.
     replies: VecDeque<QueuedReply>,
@@ -223,7 +221,6 @@ impl SendQueue {
 }
 
 /// The replies for one datagram peer. They are retried by timer: the kernel does not report when such a peer has room.
-#[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) queue: SendQueue,
     backoff: Backoff,

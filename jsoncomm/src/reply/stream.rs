@@ -12,6 +12,7 @@ use super::stream_buffer::StreamBuffer;
 use crate::envelope::{self, Id};
 use crate::error::{Fault, SendError};
 use crate::message::Pack;
+use crate::queue::QueuedReply;
 use crate::sys::opaque_debug;
 
 /// What [`StreamSender::send`] does with an item for which there is no room.
@@ -173,17 +174,13 @@ impl<T: Pack, E: Pack + fmt::Display> StreamSender<T, E> {
             return;
         };
         let context = &buffer.context;
-        let last = context.encode(|text, fds| match &context.format {
-            ReplyFormat::Call(id) => envelope::write_error(text, id, &error, fds),
-            ReplyFormat::Bare | ReplyFormat::Oneway => Ok(()),
-        });
-        match last {
-            Ok(last) => buffer.end(last),
-            Err(error) => {
-                let fault = send_fault(&error);
-                buffer.end_with(|text, id| envelope::write_fault(text, Some(id), &fault));
-            }
-        }
+        let last = match &context.format {
+            ReplyFormat::Call(id) => context
+                .encode(|text, fds| envelope::write_error(text, id, &error, fds))
+                .unwrap_or_else(|error| QueuedReply::fault(Some(id), &send_fault(&error))),
+            ReplyFormat::Bare | ReplyFormat::Oneway => QueuedReply::from(Vec::new()),
+        };
+        buffer.end(last);
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) struct ConnectionWriter {
     pub(super) socket: ReplySocket,
     /// Who events are reported about.
     pub(super) peer: Option<Credentials>,
-    queue: SendQueue,
+    pub(super) queue: SendQueue,
     /// When to try again to send what should have found room.
     retry: Option<Instant>,
     malformed: Malformed,
@@ -142,11 +142,6 @@ impl<S> Connected<S> {
         *self.authorized.get_or_insert_with(ask)
     }
 
-    /// Returns how many replies wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.writer.queue.len()
-    }
-
     /// Counts the replies that are lost when the connection is closed, unless that has been done.
     pub(super) fn note_lost(&self, context: &mut ServerContext) {
         if !self.writer.broken {
@@ -156,7 +151,7 @@ impl<S> Connected<S> {
             } else {
                 UndeliveredReason::Disconnected
             };
-            context.note_lost(self.writer.peer, reason, self.waiting());
+            context.note_lost(self.writer.peer, reason, self.writer.queue.len());
         }
     }
 
@@ -167,8 +162,7 @@ impl<S> Connected<S> {
             return Some(Lingering::new(socket, self.charge));
         }
         // An empty packet looks like the end of file, and there can be more after it.
-        let transport = socket.transport;
-        if let Some(transport) = close_if_empty(transport) {
+        if let Some(transport) = close_if_empty(socket.transport) {
             context.accounts.close(&self.account, transport);
         }
         None
@@ -212,7 +206,12 @@ impl<S> Connected<S> {
         writer.socket.in_order = self.routes.is_bare();
         if !writer.queue.is_empty() {
             let waiting = writer.queue.len();
-            writer.flush(turn.context, cause);
+            let (context, peer, queue) = (&mut *turn.context, writer.peer, &mut writer.queue);
+            if !writer.socket.flush(None, peer, queue, context) {
+                writer.break_off(context);
+            } else if cause == Cause::Timer {
+                queue.double_pause_if_due(&context.limits);
+            }
             let stuck = writer.queue.waits_for_room() && writer.queue.len() == waiting;
             if stuck && !writer.broken {
                 return writer.try_later(turn.context, cause);
@@ -344,17 +343,6 @@ impl ConnectionWriter {
         }
         let waits = !self.is_clear() || account.wait_to_read(key.to_bits());
         waits.then(|| SourceAction::Again(Watch::HangUp, self.queue.due()))
-    }
-
-    /// Sends queued replies for as long as there is room.
-    #[inline(never)]
-    fn flush(&mut self, context: &mut ServerContext, cause: Cause) {
-        let queue = &mut self.queue;
-        if !self.socket.flush(None, self.peer, queue, context) {
-            self.break_off(context);
-        } else if cause == Cause::Timer {
-            queue.double_pause_if_due(&context.limits);
-        }
     }
 
     /// Gives the peer up, and all that waits for it.

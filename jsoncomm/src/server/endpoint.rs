@@ -11,7 +11,7 @@ use crate::peer::Peer;
 use crate::reactor::{Key, Pollable};
 use crate::reply::Reply;
 use crate::router::Routes;
-use crate::service::{Call, Handler, Service};
+use crate::service::{Call, Handler, Service, handle_bare};
 use crate::sys::control::refuse_rights;
 use crate::sys::limit::descriptor_limit;
 
@@ -279,7 +279,7 @@ impl<S> Endpoint<'_, S> {
     where
         S: Handler<R>,
     {
-        self.change(Routes::set_bare::<R>)
+        self.change(|routes| routes.bare = Some(handle_bare::<S, R>))
     }
 
     /// Sets who is at the other end of a connected socket that was [adopted](Server::adopt), for

@@ -45,17 +45,7 @@ impl<S> Server<S> {
     /// Applies the changes that have been posted, and counts the replies that have been lost.
     #[inline(never)]
     pub(super) fn apply_changes(&mut self) {
-        self.resume();
-        let changes = std::mem::take(&mut *lock(&self.changes));
-        for change in changes {
-            change(self);
-        }
-        let losses = self.context.pending.take_losses();
-        self.context.note_losses(losses);
-    }
-
-    /// Watches sources again that have waited for something to be closed.
-    fn resume(&mut self) {
+        // Sources that have waited for something to be closed are watched again.
         for key in self.context.accounts.resumed.take() {
             let key = Key::from_bits(key);
             self.act_on(key, |source| match source {
@@ -63,6 +53,11 @@ impl<S> Server<S> {
                 _ => SourceAction::READ,
             });
         }
+        let changes = std::mem::take(&mut *lock(&self.changes));
+        for change in changes {
+            change(self);
+        }
+        self.context.note_losses();
     }
 
     /// Does with a source what it has returned: puts it back, or closes it.
@@ -129,7 +124,14 @@ impl<S> Server<S> {
         }
         let counts = matches!(*source, Source::Connection(_) | Source::Lingering(_));
         match source.close(&self.context) {
-            Some(lingering) => self.linger(lingering),
+            Some(mut lingering) => {
+                let action = lingering.act();
+                let source = Box::new(Source::Lingering(lingering));
+                // Adding cannot fail, as nothing of it is watched.
+                if let Ok(key) = self.reactor.add(source) {
+                    self.act_on(key, |_| action);
+                }
+            }
             None => self.connections -= usize::from(counts),
         }
     }

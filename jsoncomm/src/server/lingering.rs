@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::sending::ReplySocket;
 use super::source::{SourceAction, close_if_empty};
-use super::{Server, Source};
 use crate::accounts::Charge;
 use crate::service::ServerContext;
 use crate::sys::socket::{Shutdown, shut_down};
@@ -49,18 +48,6 @@ impl Lingering {
         drop(self.charge);
         if let Some(transport) = close_if_empty(self.socket.transport) {
             context.accounts.close(&self.socket.account, transport);
-        }
-    }
-}
-
-impl<S> Server<S> {
-    /// Keeps a closed connection, which counts as one.
-    pub(super) fn linger(&mut self, mut lingering: Lingering) {
-        let action = lingering.act();
-        let source = Box::new(Source::Lingering(lingering));
-        // Adding cannot fail, as nothing of it is watched.
-        if let Ok(key) = self.reactor.add(source) {
-            self.act_on(key, |_| action);
         }
     }
 }

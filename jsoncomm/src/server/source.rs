@@ -63,7 +63,7 @@ impl SourceAction {
 /// finds nothing, while not looking costs one per message of a source that has many. So after a turn with one message
 /// the next few turns do not look: more of them each time that proves right, since a source with many calls in flight has
 /// a single message now and then.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct DrainPolicy {
     /// How many turns in a row do not look.
     skips: u8,
@@ -93,7 +93,6 @@ impl DrainPolicy {
 }
 
 /// How much a source may still read in its turn.
-#[derive(Debug)]
 pub(super) struct Share {
     messages: usize,
     bytes: usize,
@@ -110,12 +109,11 @@ impl Share {
     }
 
     pub(super) fn is_left(&self) -> bool {
-        self.messages > 0 && self.bytes > 0
+        self.taken < self.messages && self.bytes > 0
     }
 
     pub(super) fn take(&mut self, message: &[u8]) {
         self.taken += 1;
-        self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(message.len());
     }
 }

@@ -39,7 +39,7 @@ impl<S> Server<S> {
     pub(super) fn waiting(&self) -> usize {
         let waiting = self.reactor.sources().map(|source| match &**source {
             Source::Datagrams(endpoint) => endpoint.waiting(),
-            Source::Connection(connection) => connection.waiting(),
+            Source::Connection(connection) => connection.writer.queue.len(),
             _ => 0,
         });
         waiting.sum()

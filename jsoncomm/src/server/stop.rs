@@ -61,7 +61,9 @@ impl<S> Server<S> {
                 SourceAction::READ
             }
             // A connection with unsent replies is watched for room, and read from once they are sent.
-            Source::Connection(connection) if connection.waiting() == 0 => SourceAction::READ,
+            Source::Connection(connection) if connection.writer.queue.is_empty() => {
+                SourceAction::READ
+            }
             _ => SourceAction::Keep(None),
         });
     }

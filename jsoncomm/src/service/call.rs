@@ -1,5 +1,6 @@
 //! A call as its handler sees it.
 
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -113,11 +114,7 @@ impl Call {
     /// }
     /// ```
     pub fn defer<T, E>(&mut self, take: impl FnOnce(Reply<T, E>)) -> Deferred<T, E> {
-        let refused = self.is_full();
-        if !refused {
-            take(Reply::new(self.take_reply()));
-        }
-        Deferred::new(refused)
+        self.take_unless_full(|context| take(Reply::new(context)))
     }
 
     /// Replies with a stream: passes a [`StreamSender`] to `take`, which sends items, keeps it or passes it to a thread, and
@@ -129,11 +126,7 @@ impl Call {
     ///
     /// See [`StreamSender`] and [`Subscribers`](crate::stream::Subscribers).
     pub fn stream<T, E>(&mut self, take: impl FnOnce(StreamSender<T, E>)) -> Stream<T, E> {
-        let refused = self.is_full();
-        if !refused {
-            take(StreamSender::new(self.take_reply()));
-        }
-        Stream(Deferred::new(refused))
+        Stream(self.take_unless_full(|context| take(StreamSender::new(context))))
     }
 
     /// Closes a descriptor that the caller has passed, on another thread. Does not wait.
@@ -186,9 +179,17 @@ impl Call {
         }
     }
 
-    /// Returns true if no more calls of this caller can be deferred.
-    fn is_full(&self) -> bool {
-        !self.is_taken() && !self.pending.has_room(&self.caller())
+    /// Passes on what the reply is sent with, unless no more calls of this caller can be deferred.
+    fn take_unless_full<T, E>(
+        &mut self,
+        take: impl FnOnce(Option<ReplyContext>),
+    ) -> Deferred<T, E> {
+        let refused = !self.is_taken() && !self.pending.has_room(&self.caller());
+        if !refused {
+            take(self.take_reply());
+        }
+        let types = PhantomData;
+        Deferred { refused, types }
     }
 
     /// Returns true once a [`Reply`] or a [`StreamSender`] has been made.

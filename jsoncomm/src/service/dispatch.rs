@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::message::Packer;
 use crate::observe::{Counts, EventKind, Observer, UndeliveredReason};
 use crate::peer::Peer;
-use crate::queue::{Caller, Losses, OutgoingReply, PendingReplies, PostedReply};
+use crate::queue::{Caller, OutgoingReply, PendingReplies, PostedReply};
 use crate::reply::{encode_fault, encode_within};
 use crate::sys::control::Credentials;
 
@@ -89,7 +89,8 @@ impl ServerContext {
     }
 
     /// Counts and reports replies that were lost outside a dispatch, where the peer is not known.
-    pub(crate) fn note_losses(&mut self, losses: Losses) {
+    pub(crate) fn note_losses(&mut self) {
+        let losses = self.pending.take_losses();
         let discarded = EventKind::Undelivered(UndeliveredReason::Discarded);
         self.note_many(None, discarded, losses.discarded);
         self.note_many(None, EventKind::Expired, losses.expired);
