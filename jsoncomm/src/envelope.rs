@@ -60,7 +60,6 @@ pub(crate) struct Envelope<'t> {
     version: Option<bool>,
     /// `Some(None)` is `null`: a fault about a message whose id could not be read.
     id: Option<Option<Id<'t>>>,
-    /// The id is `null`: a fault about a message whose id could not be read.
     method: Option<Cow<'t, str>>,
     /// The caller's budget in milliseconds. Known only after [`decode`](Self::decode).
     pub(crate) timeout: Option<u64>,

@@ -343,6 +343,7 @@ impl<S> Server<S> {
     ) -> Result<ControlFlow<()>, Error> {
         self.check_process()?;
         self.turns.clear();
+        // For calls that were started since the last turn.
         self.arm_driven();
         self.reactor.wait(timeout, &mut self.turns)?;
         let idle = self.turns.is_empty();

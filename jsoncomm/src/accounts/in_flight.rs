@@ -176,7 +176,7 @@ mod tests {
             }
         }
 
-        /// Sends so many descriptors, unless the budget is exceeded. Returns true if they were sent.
+        /// Sends `fds` descriptors, unless that exceeds the budget. Returns true if they were sent.
         fn send(&mut self, account: &Arc<Account>, fds: usize) -> bool {
             let cost = Cost::in_flight(fds, 0);
             let charge = self.in_flight.try_charge(account, cost);

@@ -1,4 +1,4 @@
-//! What is an envelope, in whatever order, and what is none.
+//! Which texts are envelopes, with members in any order, and which are refused.
 
 use super::*;
 

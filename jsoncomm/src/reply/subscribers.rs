@@ -59,17 +59,14 @@ impl<T: Pack, E> Subscribers<T, E> {
     /// [`EncodeError`] if the item cannot be encoded or exceeds a limit. It has not been sent to any subscriber.
     pub fn send(&mut self, item: &T) -> Result<usize, EncodeError> {
         let (mut sent, mut failed) = (0, None);
-        self.senders.retain(|sender| match sender.send(item) {
-            Ok(()) => {
-                sent += 1;
-                true
-            }
-            Err(SendError::Encode(error)) => {
+        self.senders.retain(|sender| {
+            let result = sender.send(item);
+            sent += usize::from(result.is_ok());
+            let is_open = !matches!(result, Err(SendError::Closed));
+            if let Err(SendError::Encode(error)) = result {
                 failed = Some(error);
-                true
             }
-            Err(SendError::Full | SendError::NoDescriptors) => true,
-            Err(SendError::Closed) => false,
+            is_open
         });
         failed.map_or(Ok(sent), Err)
     }

@@ -227,23 +227,16 @@ impl<S> Connected<S> {
 
     /// Reads and dispatches messages, at most a turn's share.
     fn read(&mut self, turn: Turn<'_, S>) -> SourceAction {
-        let Turn {
-            state,
-            context,
-            inbox,
-            key,
-            ..
-        } = turn;
         let caller = Caller {
-            key: key.to_bits(),
+            key: turn.key.to_bits(),
             to: None,
             account: &self.account,
             peer: self.peer.as_ref(),
         };
         let writer = &mut self.writer;
-        let mut share = Share::of(&context.limits);
-        while share.is_left() && writer.is_clear() && context.is_own_process() {
-            let mut datagram = match writer.socket.transport.receive(inbox, Wait::Never) {
+        let mut share = Share::of(&turn.context.limits);
+        while share.is_left() && writer.is_clear() && turn.context.is_own_process() {
+            let mut datagram = match writer.socket.transport.receive(turn.inbox, Wait::Never) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 Ok(ReceiveOutcome::Empty) => {
                     self.drain.record(share.taken);
@@ -251,22 +244,22 @@ impl<S> Connected<S> {
                 }
                 Ok(ReceiveOutcome::Closed) | Err(_) => return SourceAction::Close,
                 Ok(ReceiveOutcome::Exhausted) => {
-                    return SourceAction::pause(context.limits.accept_pause);
+                    return SourceAction::pause(turn.context.limits.accept_pause);
                 }
             };
-            let (text, bare) = (inbox.text(&datagram), writer.socket.in_order);
+            let (text, bare) = (turn.inbox.text(&datagram), writer.socket.in_order);
             share.take(text);
             let mut dispatch = Dispatch {
-                context,
+                context: turn.context,
                 sink: writer,
                 caller: &caller,
                 text,
                 fds: Fds::new(),
                 bare,
             };
-            dispatch_datagram(&self.routes, state, &mut dispatch, &mut datagram, true);
+            dispatch_datagram(&self.routes, turn.state, &mut dispatch, &mut datagram, true);
             if self.account.is_overdrawn() {
-                writer.disconnect(context, DisconnectReason::UnusedFds);
+                writer.disconnect(turn.context, DisconnectReason::UnusedFds);
             } else if self.account.must_wait() {
                 break;
             }

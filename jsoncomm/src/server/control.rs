@@ -160,11 +160,8 @@ impl<S> Server<S> {
         fd: impl Into<OwnedFd>,
         call: impl FnMut(&mut S, &mut Control<S>) + Send + 'static,
     ) -> Result<Token, Error> {
-        let watched = Watched {
-            fd: fd.into(),
-            call: Box::new(call),
-        };
-        self.add(Source::Watched(watched)).map(Token)
+        let (fd, call) = (fd.into(), Box::new(call));
+        self.add(Source::Watched(Watched { fd, call })).map(Token)
     }
 
     /// Calls `call` every `period`, first after one period, until it calls [`Control::remove`].
@@ -383,7 +380,7 @@ mod tests {
     use std::os::fd::AsFd;
     use std::sync::mpsc::{Receiver, channel};
 
-    /// Longer than anything here takes.
+    /// The deadline of each wait.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -396,7 +393,7 @@ mod tests {
         (Connection::from_fd(near).unwrap(), far)
     }
 
-    /// Starts a call whose end the receiver is told of.
+    /// Starts a call. The receiver gets a message when it ends.
     fn start(connection: &Connection, timeout: Duration) -> Receiver<()> {
         let (tell, told) = channel();
         let call: PendingCall<u32> = connection

@@ -34,11 +34,10 @@ use crate::service::Call;
 use crate::sys::inject::{self, Plan};
 use crate::sys::socket as sys;
 
-/// Longer than any run takes. What has not ended after it hangs.
+/// The deadline of each wait. A run that takes longer hangs.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Yields until `GRACE` has passed. A count of turns would be no deadline: other threads take part, and the machine can be
-/// loaded.
+/// Yields until `GRACE` has passed. Turns are not counted: how many are needed depends on other threads and on the load.
 fn turns() -> impl Iterator<Item = ()> {
     let until = Instant::now() + GRACE;
     std::iter::repeat(()).take_while(move |()| Instant::now() < until)
@@ -324,7 +323,7 @@ impl World {
         }
     }
 
-    /// Makes a call and cancels it. Returns true if the server has noticed.
+    /// Makes a call and cancels it. Returns true if the server has counted that.
     fn cancel(&mut self) -> bool {
         let Ok(call) = self.stub().later(null()) else {
             return false;
@@ -335,7 +334,7 @@ impl World {
         drop(call);
         let cancelled = self.server.counts().cancelled;
         let is_well = |world: &Self| world.server.counts().cancelled > cancelled;
-        // A cancellation that could not be read at once is read a little later, and must not be taken for that of another call.
+        // After a failed read the cancellation is read a little later. It must not count as that of the next call.
         for _ in 0..20 {
             if is_well(self) {
                 break;
@@ -346,7 +345,7 @@ impl World {
         is_well(self)
     }
 
-    /// Checks that a timer and a watch call back, late at most.
+    /// Checks that a timer and a watch call back. A fault may only delay them.
     fn events(&mut self) {
         let ticks = self.state.ticks;
         persist(|| {
@@ -405,7 +404,7 @@ impl World {
         });
     }
 
-    /// Checks what the caller of the deferred call was told.
+    /// Checks the reply that the caller of the deferred call got.
     fn finish_stopped(&self, later: Result<PendingCall<Pair>, CallError>) {
         match later.map(|mut call| call.try_wait()) {
             Ok(Some(Err(CallError::Fault(fault)))) if fault.code == Fault::SHUTTING_DOWN => {}
@@ -525,7 +524,7 @@ fn the_only_call_ends_if_its_reply_cannot_be_read() {
     world.finish(double).unwrap();
     world.narrow();
     let echo = world.stub().echo("x".repeat(LARGE));
-    // The server makes the first.
+    // The first pread is the server's, for the call.
     fail_at("pread", 1, Errno::NOMEM);
     assert!(world.finish(echo).is_none());
     assert_eq!(inject::failed(), 1);
@@ -574,7 +573,7 @@ fn a_server_that_is_short_of_memory_retries_by_timer() {
     for _ in 0..200 {
         world.turn();
     }
-    // The pause is a millisecond here, and each time it is tried twice.
+    // A pause takes at least a millisecond, and ends with two attempts.
     let most = began.elapsed().as_millis() * 2 + 10;
     let attempts = inject::failed() as u128;
     assert!((2..=most).contains(&attempts), "{attempts} of {most}");

@@ -28,7 +28,7 @@ use crate::sys::control::{end_child, fork};
 
 const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];
 
-/// Longer than anything here takes.
+/// The deadline of each wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[crate::service(name = "forked")]
@@ -435,7 +435,7 @@ fn a_forked_child_has_servers_and_children_of_its_own() {
     alone!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("forked.sock");
-    // The parent still recognizes what it has made.
+    // The parent has a server as well, whose origin stays its own.
     let _parents = Server::<State>::new(Limits::default()).unwrap();
     join(child(|| {
         let mut server = Server::new(Limits::default()).unwrap();

@@ -234,7 +234,7 @@ mod tests {
                 let copy = near.try_clone().unwrap();
                 let left = close_if_empty(near);
                 assert_eq!(left.is_some(), unread, "{of:?}");
-                // The copy keeps the socket open: what could arrive now could also arrive before the close.
+                // The copy keeps the socket open, so a message that is refused now is refused before the close as well.
                 assert!(say().is_err(), "{of:?}");
                 drop(copy);
             }

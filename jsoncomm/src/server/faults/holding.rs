@@ -15,7 +15,7 @@ struct Held {
     _directory: tempfile::TempDir,
 }
 
-/// Makes calls whose replies, so many, are held back until other connections read.
+/// Makes `count` calls whose replies are held back until other connections read.
 fn hold(count: usize) -> Held {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("faults.sock");

@@ -65,7 +65,7 @@ fn a_connection_whose_groups_or_pidfd_cannot_be_read_is_served() {
     };
     let all = all_that_can_be_known();
     assert_eq!(call_with(&|| inject::begin(None)), all);
-    // The last three request the pidfd, the credentials and the groups.
+    // The last three calls of getsockopt(2) request the pidfd, the credentials and the groups.
     let asked = inject::counts()["getsockopt"];
     for errno in [
         Errno::NOPROTOOPT,
@@ -90,7 +90,7 @@ fn datagrams_are_served_where_the_kernel_does_not_pass_pidfds() {
         let path = directory.path().join("faults.sock");
         inject::begin(None);
         let first = server(Kind::Datagram, &path);
-        // The last option that is set requests pidfds.
+        // The last call of setsockopt(2) requests pidfds.
         let last = inject::counts()["setsockopt"] - 1;
         drop(first);
         fail_at("setsockopt", last, errno);

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Makes a call whose reply has descriptors, while the server's sendmsg(2) fails so often. The first sendmsg is the client's.
+/// Makes a call whose reply has descriptors, while the server's sendmsg(2) fails `times` times. The first sendmsg is the
+/// client's.
 fn swap(world: &mut World, times: usize, errno: Errno) -> Result<Pair, CallError> {
     inject::begin(Some(Plan {
         call: "sendmsg",
@@ -135,7 +136,7 @@ fn descriptors_in_flight_of_another_process_hold_back_only_replies_with_descript
         assert_eq!(world.server.stats().backlog, 1);
         assert!(swap.try_wait().is_none());
         if kind == Kind::Seqpacket {
-            // With backoff.
+            // The server retries with backoff.
             let failed = inject::failed();
             let began = Instant::now();
             for _ in 0..20 {

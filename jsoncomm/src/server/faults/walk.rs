@@ -14,7 +14,7 @@ use super::{far, run, turns};
 use crate::sys::inject::{self, Plan};
 use crate::transport::Kind;
 
-/// The errors that each system call may report (see its manual page), except those of a wrong caller.
+/// The errors that each system call may report (see its manual page), except those that only a wrong call causes.
 #[rustfmt::skip]
 fn errnos(call: &str) -> &'static [Errno] {
     type E = Errno;
@@ -63,7 +63,7 @@ fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Waits until so many descriptors are open: another thread may still be closing some.
+/// Waits until `fds` descriptors are open: another thread may still be closing some. Returns false if that takes too long.
 fn all_are_closed(fds: usize) -> bool {
     turns().any(|()| {
         std::thread::yield_now();
