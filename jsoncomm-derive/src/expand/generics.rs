@@ -50,9 +50,8 @@ pub(crate) fn unpack(message: &Message) -> Generics {
         let ty = &field.ty;
         bound(&mut generics, parse_quote!(#ty: __p::UnpackPart<'__de>));
     }
-    let defaulted = message.fields();
-    let defaulted =
-        defaulted.filter(|field| matches!(field.attrs.default, Some(DefaultValue::Trait)));
+    let is_default = |field: &&Field| matches!(field.attrs.default, Some(DefaultValue::Trait));
+    let defaulted = message.fields().filter(is_default);
     inferred(&mut generics, defaulted, &default);
     generics
 }
@@ -155,10 +154,9 @@ fn inferred<'a>(
             }
         }
     }
-    for ident in &names.alone {
-        bound(generics, parse_quote!(#ident: #by));
-    }
-    for ty in associated {
+    let alone = names.alone.iter().map(ToTokens::to_token_stream);
+    let associated = associated.into_iter().map(ToTokens::to_token_stream);
+    for ty in alone.chain(associated) {
         bound(generics, parse_quote!(#ty: #by));
     }
 }

@@ -29,12 +29,8 @@ pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
 
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
-    let schematic = message
-        .attrs
-        .schema
-        .as_ref()
-        .map(|_| quote!(+ __p::Schematic));
-    let generics = generics::whole(message, &quote!(__p::serde::Serialize #schematic));
+    let schematic = message.attrs.schema.iter().map(|_| quote!(__p::Schematic));
+    let generics = generics::whole(message, &quote!(__p::serde::Serialize #(+ #schematic)*));
     let mut body = quote!(__p::serde::Serialize::serialize(self, __out));
     if message.is_sensitive() {
         let name = &message.name;

@@ -303,18 +303,13 @@ fn reply(service: &Service, method: &Method) -> TokenStream {
         let ident = received.ident;
         quote!(#ident #text)
     };
-    let (verb, call, context) = if method.call {
-        let context = quote!(__call: &mut __p::Call,);
-        ("answer_call", Some(quote!(__call,)), Some(context))
-    } else {
-        ("answer", None, None)
-    };
+    let verb = if method.call { "answer_call" } else { "answer" };
+    let call = method.call.then(|| quote!(__call,));
+    let context = method.call.then(|| quote!(__call: &mut __p::Call,));
     let values = method.arguments.iter().enumerate();
     let values = values.map(|(index, argument)| value(index, argument));
-    let verb = match &method.output {
-        Some(ty) => outcome(ty, verb),
-        None => outcome(&parse_quote!(()), verb),
-    };
+    let unit = parse_quote!(());
+    let verb = outcome(method.output.as_ref().unwrap_or(&unit), verb);
     let reply = quote! {
         #verb::<#received>(__incoming, |#context __params| {
             <__S as #of>::#ident(__state, #call #(#values),*)
