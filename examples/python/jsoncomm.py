@@ -19,6 +19,14 @@ makes a file of it. A call returns a reply or raises ServiceError, Fault, Deadli
 time), Closed or BadMessage. After Deadline the connection stays usable. Arguments that cannot be sent raise ValueError,
 TypeError or OSError, and nothing is sent.
 
+Many calls travel in one datagram as a batch; `Batch` has the details:
+
+    with connection.batch() as batch:
+        opened = [batch.call("example.files.open", {"path": path}) for path in ("a.txt", "b.txt")]
+    for call in opened:
+        with call.wait() as reply:
+            print(reply.value["len"])
+
 A server, on one thread:
 
     server = jsoncomm.Server()
@@ -43,8 +51,8 @@ Fault fails only its own call.
 
 The module keeps the promises of the library's README, with these differences:
 
-- A connection has one call in flight besides its streams, and is for one thread at a time. It does not reconnect after
-  the server's death, and repeats no call.
+- A connection has one call in flight besides its streams and batches, and is for one thread at a time. It does not
+  reconnect after the server's death, and repeats no call.
 - A method replies before the next message is read, or with a stream. It cannot defer its reply.
 - The server describes itself from annotations, without errors and types of the program.
 - Integers of up to 1000 digits are exact. A dict with the keys 1 and "1" is written as it is, and its reader refuses
@@ -111,6 +119,8 @@ PATH_MAX = 107  # bytes of a path that fit into an address
 BACKLOG = 4096  # clients waiting to be accepted
 LOCK_TIMEOUT = 1.0  # seconds to wait while another process binds in the directory
 PAUSE = 0.001  # seconds before a retry that no event announces
+BATCH_MAX = 64  # calls that are sent in one datagram
+TIMEOUT_ROOM = len(',,"timeout":') + len(str(TIMEOUT_MAX))  # bytes beside a call in a batch
 KEPT_ITEMS = 256  # items of a stream that were received and not requested yet
 KEPT_FDS = 128  # descriptors in them
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -380,6 +390,37 @@ def _parse(text: bytes) -> Any:
         raise ValueError(f"nested deeper than {DEPTH_MAX}")
     hooks: Any = {"parse_int": _integer, "parse_float": _float, "parse_constant": _constant}
     return json.loads(text.decode(), object_pairs_hook=_members, **hooks)
+
+
+_SEPARATOR = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+
+
+def _is_array(text: bytes) -> bool:
+    """Returns true if a text can only be an array, if it is JSON."""
+    return text.lstrip(b" \t\n\r").startswith(b"[")
+
+
+def _split(text: bytes, most: float = math.inf) -> list[bytes]:
+    """Returns the texts of an array's elements, at most one more than `most`. Raises BadMessage unless the text is
+    JSON. Each element may still break another rule."""
+    try:
+        return _elements(text, most)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(Fault.PARSE_ERROR, f"not JSON: {error}", text) from None
+
+
+def _elements(text: bytes, most: float) -> list[bytes]:
+    whole = text.decode()
+    json.loads(whole, parse_int=str, parse_float=str, parse_constant=_constant)
+    parts, depth, start = list[bytes](), 0, whole.index("[") + 1
+    for token in _SEPARATOR.finditer(whole):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if (depth == 1 and token[0] == ",") or depth == 0:
+            parts.append(whole[start : token.start()].strip().encode())
+            start = token.end()
+            if len(parts) > most:
+                break
+    return [] if parts == [b""] else parts
 
 
 def _flaw(value: Any) -> Optional[str]:
@@ -905,6 +946,8 @@ class Connection:
         self._check_at = math.inf if self.transport.connected else 0.0
         self._last = int.from_bytes(os.urandom(8), "big") >> 12  # random, below 2^52
         self._streams: dict[int, _ItemQueue] = {}
+        self._gathered: list[_Gathered] = []  # calls of a batch that have not been sent
+        self._batched: dict[int, BatchedCall] = {}  # calls that were sent in batches and have no reply yet
         self._notified = False  # since the last reply, so that a fault without an id may belong to it
 
     def call(self, method: str, params: Any = None, timeout: Optional[float] = None) -> Message:
@@ -933,6 +976,10 @@ class Connection:
         self._send(call, self._deadline(None))
         self._notified = True
 
+    def batch(self) -> Batch:
+        """Returns an object that gathers calls and sends many in one datagram; see `Batch`."""
+        return Batch(self)
+
     def next_id(self) -> int:
         """Returns an id for a call that the program sends with `transport` itself. `reply_to` waits for its reply."""
         self._last += 1
@@ -945,9 +992,15 @@ class Connection:
         return self.transport.sock.fileno()
 
     def close(self) -> None:
+        """Closes the connection. Calls that a batch has gathered are sent first, if there is room for them."""
+        with contextlib.suppress(Error, OSError):
+            self._flush(0.0)
         for kept in self._streams.values():
             kept.close()
         self._streams.clear()
+        for call in self._batched.values():
+            call._failure = Closed("the connection was closed")
+        self._batched.clear()
         self.transport.close()
 
     def __enter__(self) -> Connection:
@@ -971,9 +1024,58 @@ class Connection:
         return identity
 
     def _send(self, value: Any, deadline: float) -> None:
+        text, fds = encode(value)
+        self._flush(deadline)
+        self._send_text(text, fds, deadline)
+
+    def _gather(self, batch: Batch, call: Optional[BatchedCall], value: Any, deadline: float) -> None:
+        """Keeps a call for the next flush. Sends those before it if there is no room for one more beside them."""
         _check_process(self._forks)
         text, fds = encode(value)
-        if self._streams and not self.transport.connected:
+        if fds:
+            raise ValueError("a batch brings no descriptors: call the method by itself")
+        if len(text) > self.transport.limit:
+            raise ValueError(f"a message of {len(text)} bytes exceeds {self.transport.limit}")
+        room = min(self.transport.inline_max(), self.transport.limit) - len("[]")
+        used = sum(len(one.text) + TIMEOUT_ROOM for one in self._gathered)
+        if len(self._gathered) >= BATCH_MAX or used + len(text) + TIMEOUT_ROOM > room:
+            self._flush(deadline)
+        self._gathered.append(_Gathered(batch, call, text))
+
+    def _flush(self, deadline: float) -> None:
+        """Sends the calls that batches have gathered. If they cannot be sent, they fail; so does this."""
+        if not self._gathered:
+            return
+        gathered, self._gathered = self._gathered, []
+        texts, now = list[bytes](), time.monotonic()
+        for _, call, text in gathered:
+            if call is not None and call._deadline <= now:
+                call._failure = NotSent("the time was up before the call was sent")
+            elif call is not None and call._deadline < math.inf:
+                left = max(1, int(min((call._deadline - now) * 1000, TIMEOUT_MAX)))
+                texts.append(text[:-1] + b',"timeout":%d}' % left)
+            else:
+                texts.append(text)
+        sent = [one.call for one in gathered if one.call is not None and one.call._failure is None]
+        for call in sent:
+            call._together = sent
+        self._batched.update((call.identity, call) for call in sent)
+        try:
+            if texts:
+                array = b"[" + b",".join(texts) + b"]"
+                self._send_text(array if len(texts) > 1 else texts[0], [], deadline)
+        except BaseException as error:
+            for call in sent:
+                self._batched.pop(call.identity, None)
+                call._failure = error if isinstance(error, Error) else NotSent(f"the batch was not sent: {error}")
+            raise
+        self._notified = self._notified or len(sent) < len(texts)
+        if not self.transport.connected:
+            self._check_at = time.monotonic() + LIVENESS_INTERVAL
+
+    def _send_text(self, text: bytes, fds: list[Any], deadline: float) -> None:
+        _check_process(self._forks)
+        if (self._streams or self._batched) and not self.transport.connected:
             self._receive_queued()  # sending to a dead server discards the replies that are queued
         self.transport.sock.settimeout(0)
         while True:
@@ -1051,20 +1153,50 @@ class Connection:
                 return message
 
     def _match_reply(self, message: Message, identity: Optional[int]) -> Optional[Message]:
-        """Returns a message that is the reply to this call. Keeps items of streams, and drops the rest."""
+        """Returns a message that is the reply to this call. Keeps those to other calls in flight, and drops the rest.
+        The elements of an array are replies like any others."""
+        if not _is_array(message.text):
+            return self._match_one(message, identity)
+        message.close()  # an array brings no descriptors
+        try:
+            elements = _split(message.text)
+            if not elements:
+                raise BadMessage(Fault.INVALID_REQUEST, "an array of no replies", message.text)
+        except BadMessage:
+            if identity is None:
+                return None
+            raise
+        found, bad = list[Message](), list[BadMessage]()
+        for text in elements:
+            try:
+                one = self._match_one(Message(text), None if found else identity, in_array=True)
+            except BadMessage as error:
+                bad.append(error)
+            else:
+                found += [one] if one else []
+        if bad and not found:
+            raise bad[0]
+        return found[0] if found else None
+
+    def _match_one(self, message: Message, identity: Optional[int], in_array: bool = False) -> Optional[Message]:
         try:
             value = decode(message.text)
             if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
                 raise BadMessage(Fault.INVALID_REQUEST, "not a reply", message.text)
-        except BadMessage:
+        except BadMessage as error:
             message.close()
-            if identity is not None and _id(_peek(message.text).get("id")) in (identity, None):
+            bad = _id(_peek(message.text).get("id"))
+            if identity is not None and bad in (identity, None):
                 raise
+            call = self._batched.pop(bad, None) if isinstance(bad, int) else None
+            if call is not None:
+                call._failure = error
             return None
         message.value, found = value, value.get("id")
         ours = found == identity and identity is not None
         if "id" in value and found is None and "error" in value and not self._notified:
-            ours = identity is not None and set(self._streams) <= {identity}
+            ours = identity is not None and {*self._streams, *self._batched} <= {identity}
+            ours = ours or (not in_array and self._refuse_batch(identity, message))
         if ("method" in value and not {"result", "error"} & set(value)) or isinstance(found, (bool, float)):
             message.close()
         elif ours:
@@ -1073,7 +1205,22 @@ class Connection:
             self._keep(found, message)
         return None
 
+    def _refuse_batch(self, identity: Optional[int], message: Message) -> bool:
+        """Returns true if a fault without an id refuses the whole batch of this call: no other call is in flight, and
+        none of the batch has a reply. The other calls of the batch fail in the same way."""
+        call = None if identity is None else self._batched.get(identity)
+        if call is None or self._streams or [*self._batched.values()] != call._together:
+            return False
+        for other in call._together:
+            if other is not call:
+                self._keep(other.identity, message)
+        return True
+
     def _keep(self, identity: Any, message: Message) -> None:
+        call = self._batched.pop(identity, None) if isinstance(identity, int) else None
+        if call is not None:
+            call._reply = message
+            return
         kept = self._streams.get(identity) if isinstance(identity, int) else None
         if kept is None or kept.ended or kept.push(message, self.transport.limit):
             if kept is None or kept.ended:
@@ -1121,6 +1268,114 @@ def _outcome(message: Message) -> Message:
         raise
     message.value = data
     raise ServiceError(code, text, data, message)
+
+
+class _Gathered(typing.NamedTuple):
+    """A call that a batch has gathered; without `call` it is a one-way call."""
+
+    batch: Batch
+    call: Optional[BatchedCall]
+    text: bytes
+
+
+class Batch:
+    """Gathers calls and sends many of them in one datagram:
+
+        with connection.batch() as batch:
+            sums = [batch.call("example.sums.add", {"a": 1, "b": b}) for b in range(10)]
+            batch.notify("example.sums.note", {"text": "ten"})
+        print([sum.wait().value for sum in sums])
+
+    They are sent at the end of `with`, by `flush`, when one is waited for, when 64 are gathered or the datagram is
+    full, and before any other call of the connection. If the block raises, calls that were not sent are dropped.
+    Arguments cannot have descriptors; replies can."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def call(self, method: str, params: Any = None, timeout: Optional[float] = None) -> BatchedCall:
+        """Gathers a call. Its `timeout` starts now."""
+        connection = self._connection
+        call = BatchedCall(connection, connection.next_id(), connection._deadline(timeout))
+        members = {"jsonrpc": "2.0", "id": call.identity, "method": method, "params": {} if params is None else params}
+        connection._gather(self, call, members, call._deadline)
+        return call
+
+    def notify(self, method: str, params: Any = None) -> None:
+        """Gathers a call of a one-way method."""
+        members = {"jsonrpc": "2.0", "method": method, "params": {} if params is None else params}
+        self._connection._gather(self, None, members, self._connection._deadline(None))
+
+    def flush(self) -> None:
+        """Sends the calls that have been gathered. Raises what `Connection.notify` raises."""
+        self._connection._flush(self._connection._deadline(None))
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if kind is None:
+            self.flush()
+            return
+        for one in [one for one in self._connection._gathered if one.batch is self]:
+            self._connection._gathered.remove(one)
+            if one.call is not None:
+                one.call._failure = NotSent("the call was dropped before it was sent")
+
+
+class BatchedCall:
+    """A call of a `Batch`. `wait` returns its reply; `close` cancels it."""
+
+    def __init__(self, connection: Connection, identity: int, deadline: float) -> None:
+        self.identity = identity
+        self._connection, self._deadline = connection, deadline
+        self._reply: Optional[Message] = None
+        self._failure: Optional[BaseException] = None
+        self._together: list[BatchedCall] = []  # the calls that were sent with it
+        self._ended = False
+
+    def wait(self) -> Message:
+        """Waits for the reply until the deadline that began when the call was gathered. Returns it, or raises like
+        `Connection.call`. A reply is returned once."""
+        if self._ended:
+            raise ValueError("the reply has been returned")
+        try:
+            if self._is_gathered():
+                self._connection._flush(self._deadline)
+            if self._reply is None and self._failure is None:
+                self._reply = self._connection._next(self.identity, self._deadline)
+                self._connection._batched.pop(self.identity, None)
+        except Closed:
+            self._connection._batched.pop(self.identity, None)
+            raise
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._ended = True
+        if self._failure is not None:
+            raise self._failure
+        assert self._reply is not None
+        return _outcome(self._reply)
+
+    def close(self) -> None:
+        """Drops the call if it has not been sent, cancels it if it has no reply, and otherwise closes the reply."""
+        self._ended = True
+        connection = self._connection
+        connection._gathered = [one for one in connection._gathered if one.call is not self]
+        if connection._batched.pop(self.identity, None) is not None:
+            connection._cancel(self.identity)
+        if self._reply is not None:
+            self._reply.close()
+
+    def _is_gathered(self) -> bool:
+        return any(one.call is self for one in self._connection._gathered)
+
+    def __enter__(self) -> BatchedCall:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Items:
@@ -1416,6 +1671,7 @@ class _Client:
         self.streams: dict[str, _OpenStream] = {}
         self.malformed: collections.deque[float] = collections.deque()  # times of malformed messages
         self.is_last = False  # the server ends when it closes
+        self.gathered: Optional[list[_Reply]] = None  # while calls of a batch are handled: their replies
 
     def can_get_replies(self) -> bool:
         """Returns true if a reply can be sent. Only abstract names and connections get one: a path would be resolved
@@ -1444,6 +1700,15 @@ class _Client:
         self.streams.clear()
         while self.queue:
             self.pop()
+
+
+class _Batch:
+    """The calls of a batch that have not been handled, and the replies to those that have."""
+
+    def __init__(self, client: _Client, peer: Peer, elements: list[bytes], refusal: Optional[BadMessage]) -> None:
+        self.client, self.peer, self.refusal = client, peer, refusal
+        self.elements = collections.deque(elements)
+        self.kept = 0  # bytes of them that the account is charged for
 
 
 class _Endpoint:
@@ -1478,6 +1743,9 @@ class Server:
     CONNECTIONS = 1024  # and at most three quarters of RLIMIT_NOFILE; above it a connection gets a fault and is closed
     USER_CONNECTIONS = 256  # of one user
     STREAMS = 16  # of one peer at once
+    BATCH = 64  # calls in one batch
+    CALLS_PER_TURN = 32  # of a batch
+    ARRAY_BYTES = 1 << 16  # of replies that are sent in one array
     PEERS = 64  # datagram peers with streams, or with replies that wait for room
     WAITING, WAITING_BYTES = 256, 1 << 20  # replies that wait for one peer; above it the peer is disconnected
     USER_WAITING_BYTES = 4 << 20  # for all of one user, or of one datagram socket
@@ -1498,6 +1766,7 @@ class Server:
         self._endpoints: list[_Endpoint] = []
         self._clients: set[_Client] = set()
         self._known: dict[tuple[Transport, Any], _Client] = {}  # datagram peers with replies to come
+        self._batches: dict[Transport, _Batch] = {}  # with calls left; nothing is read from these sockets meanwhile
         self._accounts: dict[Optional[int], _Account] = {}  # by user
         self._shared: list[_Account] = []  # one for each datagram socket
         self._paused: dict[_Endpoint, float] = {}
@@ -1681,12 +1950,18 @@ class Server:
         busy = [client for client in self._clients if client.streams or client.queue or client.retry_at < math.inf]
         waits = [timeout] if timeout is not None else []
         waits += [0 if client.streams and not client.queue else client.retry_at - now for client in busy]
+        waits += [0 for batch in self._batches.values() if self._may_continue(batch)]
         waits += [until - now for until in (self._grace_end, *self._paused.values())]
+        batches = list(self._batches.values())
         least = max(0, min(waits))
         events = self._selector.select(None if least == math.inf else least)
         for key, event in events:
             key.data(event)
         now = time.monotonic()
+        for batch in batches:
+            if self._batches.get(batch.client.transport) is batch and self._may_continue(batch):
+                with self._isolated(batch.client):
+                    self._continue(batch)
         for client in busy:
             if client in self._clients:
                 with self._isolated(client):
@@ -1703,7 +1978,7 @@ class Server:
         return bool(events)
 
     def _is_busy(self) -> bool:
-        return any(client.queue or client.streams for client in self._clients)
+        return bool(self._batches) or any(client.queue or client.streams for client in self._clients)
 
     def _has_shut_down(self, came: bool) -> bool:
         """Starts or continues the shutdown. Returns true when it is complete."""
@@ -1849,6 +2124,8 @@ class Server:
     def _end(self, client: _Client) -> None:
         """Removes a client and closes its connection."""
         self._known.pop((client.transport, client.address), None)
+        if client.transport.connected:
+            self._drop(client.transport)
         client.end()
         if client not in self._clients:
             return
@@ -1871,6 +2148,8 @@ class Server:
 
     def _serve(self, client: _Client, endpoint: Optional[_Endpoint]) -> None:
         """Receives one message and replies to it."""
+        if client.transport in self._batches:
+            return
         if client.transport.connected and self._is_overdrawn(client.account):
             self._pause(client)  # first close what its user has sent
             return
@@ -1902,12 +2181,17 @@ class Server:
                 if len(message.fds) > self.descriptors:
                     reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
                     raise BadMessage(Fault.INVALID_DESCRIPTORS, reason, message.text)
-                if self._bare is None:
-                    self._dispatch(client, message, peer, stack)
-                else:
+                if self._bare is not None:
                     self._dispatch_bare(client, message, peer, self._bare)
+                elif _is_array(message.text):
+                    self._dispatch_batch(client, message, peer, None)
+                else:
+                    self._dispatch(client, message, peer, stack)
             except BadMessage as bad:
-                self._refuse(client, bad)
+                if self._bare is None and _is_array(message.text):
+                    self._dispatch_batch(client, message, peer, bad)
+                else:
+                    self._refuse(client, bad)
         if client.transport.connected and self._is_overdrawn(client.account):
             LOG.warning("a connection of user %s is closed: too many descriptors are to be closed", client.peer.uid)
             self._end(client)
@@ -1930,9 +2214,12 @@ class Server:
         return known or _Client(client.transport, client.account, client.peer, address)
 
     def _refuse(self, client: _Client, bad: BadMessage) -> None:
-        """Replies to a message that is not a call. Replies are never replied to: the other side may be a server."""
+        """Replies to a message that is refused. Replies are never replied to: the other side may be a server. A one-way
+        call gets no reply unless it is malformed."""
         members = _peek(bad.text)
-        if self._bare is None and ("method" in members or not {"result", "error"} & set(members)):
+        malformed = bad.code in (Fault.PARSE_ERROR, Fault.INVALID_REQUEST)
+        is_reply = "method" not in members and {"result", "error"} & set(members)
+        if self._bare is None and not is_reply and (malformed or not _is_one_way(bad.text)):
             self._reply_error(client, _id(members.get("id")), Fault(bad.code, str(bad)))
         now = time.monotonic()
         client.malformed.append(now)
@@ -1940,7 +2227,106 @@ class Server:
             client.malformed.popleft()
         if client.transport.connected and len(client.malformed) > self.MALFORMED:
             LOG.warning("a connection of user %s is closed: too many malformed messages", client.peer.uid)
+            self._send_gathered(client)
             self._end(client)
+
+    # Batches.
+
+    def _dispatch_batch(self, client: _Client, message: Message, peer: Peer, refusal: Optional[BadMessage]) -> None:
+        """Handles the calls of a batch, as many as one turn may; the next turns handle the others."""
+        try:
+            elements = _split(message.text, self.BATCH)
+            if not 0 < len(elements) <= self.BATCH:
+                reason = f"a batch of no calls, or of more than {self.BATCH}"
+                raise BadMessage(Fault.INVALID_REQUEST, reason, message.text)
+        except BadMessage as bad:
+            self._refuse(client, refusal or bad)
+            return
+        if message.fds and refusal is None:
+            refusal = BadMessage(Fault.INVALID_DESCRIPTORS, "a batch brings no descriptors")
+        self._continue(_Batch(client, peer, elements, refusal))
+
+    def _may_continue(self, batch: _Batch) -> bool:
+        """Returns true if calls of the batch may be handled now: not while replies wait on its connection."""
+        return not (batch.client.transport.connected and batch.client.queue)
+
+    def _continue(self, batch: _Batch) -> None:
+        """Handles the share of a turn. What is left is kept for the next, or refused if the user may keep no more."""
+        client = batch.client
+        self._drop(client.transport)
+        client.gathered = []
+        try:
+            self._handle_share(batch)
+            if batch.elements and not self._is_closed(client) and not self._keep_batch(batch):
+                batch.refusal = BadMessage(Fault.BUSY, "too much of this user waits")
+                self._handle_share(batch)
+        except Exception:
+            client.gathered = None
+            raise
+        self._send_gathered(client)
+
+    def _handle_share(self, batch: _Batch) -> None:
+        """Handles calls until the share of the turn is used or replies wait. Refused calls cost little: all of them."""
+        share = self.CALLS_PER_TURN
+        while batch.elements and not self._is_closed(batch.client):
+            if not batch.refusal and (not share or not self._may_continue(batch)):
+                break
+            share -= 1
+            self._dispatch_element(batch, batch.elements.popleft())
+
+    def _is_closed(self, client: _Client) -> bool:
+        return client.transport.connected and client not in self._clients
+
+    def _dispatch_element(self, batch: _Batch, text: bytes) -> None:
+        """Handles one element of a batch as if it had come alone."""
+        with Message(text) as message, contextlib.ExitStack() as stack:
+            try:
+                if batch.refusal is not None:
+                    raise BadMessage(batch.refusal.code, str(batch.refusal), text)
+                self._dispatch(batch.client, message, batch.peer, stack)
+            except BadMessage as bad:
+                self._refuse(batch.client, bad)
+
+    def _keep_batch(self, batch: _Batch) -> bool:
+        """Keeps a batch for the next turn, at the expense of its user. Returns false if the user may keep no more."""
+        account, size = batch.client.account, sum(map(len, batch.elements))
+        if account.bytes + size > max(self.USER_WAITING_BYTES, self.limit):
+            return False
+        batch.kept = size
+        account.bytes += size
+        self._batches[batch.client.transport] = batch
+        return True
+
+    def _drop(self, transport: Transport) -> None:
+        """Ends keeping the batch of a socket, if there is one."""
+        batch = self._batches.pop(transport, None)
+        if batch is not None:
+            batch.client.account.bytes -= batch.kept
+
+    def _gather(self, client: _Client, reply: _Reply) -> bool:
+        """Adds a reply to those of the batch that is being handled. Returns false if it has to travel alone."""
+        most = min(self.limit, self.ARRAY_BYTES)
+        if client.gathered is None or len(reply.text) + 2 > most:
+            return False
+        if sum(len(other.text) + 1 for other in client.gathered) + len(reply.text) + 2 > most:
+            self._send_gathered(client)
+            client.gathered = []
+        client.gathered.append(reply)
+        return True
+
+    def _send_gathered(self, client: _Client) -> None:
+        """Sends the replies of a batch in one array. If there is no room for it, each is sent or kept by itself."""
+        replies, client.gathered = client.gathered or [], None
+        if not replies:
+            return
+        array = b"[" + b",".join(reply.text for reply in replies) + b"]"
+        try:
+            if not client.queue and self._try_to_send(client, array, []):
+                replies = []
+        except (Closed, Fault):
+            pass
+        for reply in replies:
+            self._deliver(client, reply.identity, reply.text, [])
 
     def _dispatch(self, client: _Client, message: Message, peer: Peer, stack: contextlib.ExitStack) -> None:
         call = self._open(message)
@@ -1986,8 +2372,6 @@ class Server:
         def bad(reason: str, code: int = Fault.INVALID_REQUEST) -> BadMessage:
             return BadMessage(code, reason, message.text)
 
-        if message.text.lstrip(b" \t\n\r").startswith(b"["):
-            raise bad("a batch is not accepted")
         try:
             call = _parse(message.text)
         except (ValueError, RecursionError) as error:
@@ -2101,9 +2485,11 @@ class Server:
                     thing.close()
 
     def _deliver(self, client: _Client, identity: Any, text: bytes, fds: list[Any]) -> None:
-        """Sends a reply, or keeps it until there is room."""
+        """Sends a reply, or keeps it until there is room. While a batch is handled, gathers replies for an array."""
         if not client.can_get_replies():
             LOG.info("a reply is lost: its peer has no name")
+            return
+        if not fds and self._gather(client, _Reply(text, [], identity)):
             return
         try:
             if not client.queue and self._try_to_send(client, text, fds):
@@ -2188,6 +2574,15 @@ class Server:
     def _forget(self, client: _Client) -> None:
         if not client.transport.connected and not client.streams and not client.queue:
             self._end(client)
+
+
+def _is_one_way(text: bytes) -> bool:
+    """Returns true if a text is a call without an id, whether its members are valid or not."""
+    try:
+        call = _parse(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(call, dict) and "method" in call and "id" not in call
 
 
 def _is_paired(sock: socket.socket) -> bool:

@@ -33,7 +33,7 @@ from typing import Any, Optional, Union
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples/python"))
 
 import jsoncomm
-from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Transport, Peer, Rule, Server, connect
+from jsoncomm import KINDS, BadMessage, Closed, Deadline, Fault, Fd, Peer, Rule, Server, Transport, connect
 
 PATIENCE = 20.0  # seconds
 
@@ -99,7 +99,7 @@ class Case(unittest.TestCase):
         self.assertEqual(open_fds(), self.before)
 
 
-class Lines(Case):
+class Transports(Case):
     def pair(self, kind: str) -> tuple[Transport, Transport]:
         left, right = map(Transport, socket.socketpair(socket.AF_UNIX, KINDS[kind]))
         for transport in (left, right):
@@ -179,6 +179,251 @@ class Lines(Case):
             message = right.receive()
             assert message is not None
             self.assertEqual((message.value, message.fds, open_fds()), (1, [], before))
+
+
+class Batches(Case):
+    def call(self, identity: Any, method: str, params: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": identity, "method": f"shop.{method}", "params": params}
+
+    def receive(self, connection: jsoncomm.Connection) -> Any:
+        """Returns the next message, with the code of each fault in place of the error."""
+        connection.transport.sock.settimeout(PATIENCE)
+        value = getattr(connection.transport.receive(), "value")
+        for one in value if isinstance(value, list) else [value]:
+            if "error" in one:
+                one["error"] = one["error"]["code"]
+        return value
+
+    def test_each_element_is_handled_as_if_it_had_come_alone(self) -> None:
+        notes: list[str] = []
+        elements = [
+            (self.call(1, "echo", [5]), {"id": 1, "result": 5}),
+            ({"jsonrpc": "2.0", "method": "shop.note", "params": ["a"]}, None),
+            (self.call("b", "none", []), {"id": "b", "error": Fault.METHOD_NOT_FOUND}),
+            (self.call(3, "echo", {"other": 1}), {"id": 3, "error": Fault.INVALID_PARAMS}),
+            ({**self.call(4, "echo", [5]), "timeout": 0}, {"id": 4, "error": Fault.DEADLINE_EXCEEDED}),
+            (7, {"id": None, "error": Fault.INVALID_REQUEST}),
+            ([self.call(5, "echo", [5])], {"id": None, "error": Fault.INVALID_REQUEST}),
+            ({"id": 6, "jsonrpc": "2.0"}, {"id": 6, "error": Fault.INVALID_REQUEST}),
+            ({"jsonrpc": "2.0", "id": 1, "result": 1}, None),
+            ({"jsonrpc": "2.0", "id": None, "error": {}}, None),
+            (self.call(1, "echo", [6]), {"id": 1, "result": 6}),
+        ]
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.note", lambda text: notes.append(text))
+                connection.transport.send([element for element, _ in elements])
+                due = [{"jsonrpc": "2.0", **reply} for _, reply in elements if reply]
+                self.assertEqual(self.receive(connection), due)
+                connection.transport.send([elements[1][0], elements[8][0]])
+                connection.transport.send(self.call(9, "echo", ["end"]))
+                self.assertEqual(self.receive(connection), {"jsonrpc": "2.0", "id": 9, "result": "end"})
+        self.assertEqual(notes, ["a"] * 4)
+
+    def test_a_batch_that_is_not_json_empty_or_too_long_is_refused_whole(self) -> None:
+        call = self.call(1, "fail", [])
+        texts = [
+            ("[]", Fault.INVALID_REQUEST),
+            (json.dumps([call] * 65), Fault.INVALID_REQUEST),
+            (json.dumps([call])[:-1], Fault.PARSE_ERROR),
+            (json.dumps([call]) + "]", Fault.PARSE_ERROR),
+            (json.dumps([call])[:-1] + ",]", Fault.PARSE_ERROR),
+            (json.dumps([call])[:-1] + ",NaN]", Fault.PARSE_ERROR),
+            ("[" * 100_000 + "]" * 100_000, Fault.PARSE_ERROR),
+        ]
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.fail", self.fail)
+                for text, code in texts:
+                    connection.transport.send_text(text.encode())
+                    self.assertEqual(self.receive(connection), {"jsonrpc": "2.0", "id": None, "error": code})
+
+    def test_a_long_batch_leaves_other_clients_their_turn(self) -> None:
+        ran: list[int] = []
+        for kind in KINDS:
+            ran.clear()
+            with Shop(self.path, kind) as shop, connect(self.path) as greedy, connect(self.path) as other:
+                shop.method("shop.add", lambda number: ran.append(number))
+                shop.method("shop.count", lambda: len(ran))
+                with shop.held:
+                    greedy.transport.send([self.call(n, "add", [n]) for n in range(64)])
+                    greedy.transport.send(self.call(64, "add", [64]))
+                    identity = other._begin("shop.count", [], math.inf, with_timeout=False)
+                count = other.reply_to(identity, PATIENCE).value["result"]
+                if kind == "seqpacket":  # of a datagram socket nothing is read until the batch is done
+                    self.assertLessEqual(count, 32)
+                replies = [self.receive(greedy) for _ in range(3)]
+                self.assertEqual([len(replies[0]), len(replies[1]), replies[2]["id"]], [32, 32, 64])
+                self.assertEqual(ran, [*range(65)])
+
+    def test_a_batch_with_descriptors_is_refused_call_by_call(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.fail", self.fail)
+                batch = [self.call(1, "fail", []), {"jsonrpc": "2.0", "method": "shop.fail"}, 5, {"result": 1}]
+                with Fd(os.open("/dev/null", os.O_RDONLY)) as null:
+                    connection.transport.send_text(json.dumps(batch).encode(), [null])
+                fault = {"jsonrpc": "2.0", "error": Fault.INVALID_DESCRIPTORS}
+                self.assertEqual(self.receive(connection), [{**fault, "id": 1}, {**fault, "id": None}])
+
+    def test_replies_with_descriptors_and_streams_travel_alone(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.open", lambda: {"file": Fd(os.open("/dev/null", os.O_RDONLY))})
+                shop.method("shop.items", lambda: (n for n in range(2)))
+                shop.method("shop.large", lambda: "x" * Server.ARRAY_BYTES)
+                batch = [self.call(n, name, []) for n, name in enumerate(("open", "items", "large", "open"))]
+                connection.transport.send([*batch, self.call(9, "echo", [1]), self.call(8, "echo", [2])])
+                replies, arrays = [], []
+                while len(replies) + 2 < 8:
+                    with connection._receive(time.monotonic() + PATIENCE) as message:
+                        if jsoncomm._is_array(message.text):
+                            arrays.append([one["id"] for one in json.loads(message.text)])
+                        else:
+                            replies.append((json.loads(message.text)["id"], len(message.fds)))
+                self.assertEqual(arrays, [[9, 8]])
+                self.assertEqual(sorted(replies), [(0, 1), (1, 0), (1, 0), (1, 0), (2, 0), (3, 1)])
+
+    def test_a_batch_whose_replies_find_no_room_is_bounded_and_ends(self) -> None:
+        with Shop(self.path, "seqpacket") as shop, connect(self.path, timeout=PATIENCE) as deaf:
+            shop.method("shop.large", lambda: "x" * 30_000)
+            for _ in range(4):
+                deaf.transport.send([self.call(n, "large", []) for n in range(64)])
+            with connect(self.path, timeout=PATIENCE) as polite:
+                self.assertEqual(polite.call("shop.echo", [1]).value, 1)
+                self.assertTrue(all(len(client.queue) <= 64 for client in shop._clients))
+                count = 0
+                while count < 256:
+                    reply = self.receive(deaf)
+                    count += len(reply) if isinstance(reply, list) else 1
+                self.assertEqual(polite.call("shop.echo", [2]).value, 2)
+            self.assertEqual({account.bytes for account in shop._accounts.values()}, {0})
+
+    def test_a_shutdown_refuses_what_is_left_of_a_batch(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.leave", lambda: shop.shut_down(PATIENCE))
+                others = [self.call(n, "echo", [n]) for n in range(1, 64)]
+                connection.transport.send([self.call(0, "leave", []), *others])
+                replies = [reply for _ in range(2) for reply in self.receive(connection)]
+                self.assertEqual([reply["id"] for reply in replies], [*range(64)])
+                self.assertEqual({reply.get("error") for reply in replies[32:]}, {Fault.SHUTTING_DOWN})
+
+    def test_gathered_calls_are_sent_in_one_datagram(self) -> None:
+        for kind in KINDS:
+            left, right = socket.socketpair(socket.AF_UNIX, KINDS[kind])
+            right.settimeout(PATIENCE)
+            with jsoncomm.Connection(left, PATIENCE) as connection, Transport(right) as server:
+                with connection.batch() as batch:
+                    calls = [batch.call("shop.echo", [n]) for n in range(3)]
+                    batch.notify("shop.note", ["a"])
+                    self.assertFalse(select.select([right], [], [], 0)[0])
+                array = getattr(server.receive(), "value")
+                self.assertEqual([one.get("params") for one in array], [[0], [1], [2], ["a"]])
+                self.assertEqual([one.get("id") for one in array], [*(call.identity for call in calls), None])
+                self.assertTrue(all(0 < one["timeout"] <= PATIENCE * 1000 for one in array[:3]))
+                result = [{"jsonrpc": "2.0", "id": one["id"], "result": one["params"]} for one in array[:3]]
+                server.send(result[::-1])
+                self.assertEqual([call.wait().value for call in calls], [[0], [1], [2]])
+                self.assertRaises(ValueError, calls[0].wait)
+
+    def test_gathered_calls_are_sent_before_a_plain_call_and_when_there_are_64(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind), connect(self.path, timeout=PATIENCE) as connection:
+                batch = connection.batch()
+                one = batch.call("shop.echo", [1])
+                self.assertEqual(connection.call("shop.echo", [2]).value, 2)
+                self.assertEqual(connection._gathered, [])
+                many = [batch.call("shop.echo", [n]) for n in range(100)]
+                self.assertEqual(len(connection._gathered), 100 - 64)
+                large = [batch.call("shop.echo", ["x" * 100_000]) for n in range(5)]
+                self.assertEqual([call.wait().value for call in many], [*range(100)])
+                self.assertEqual({len(call.wait().value) for call in large}, {100_000})
+                self.assertEqual(one.wait().value, 1)
+                self.assertEqual((connection._gathered, connection._batched), ([], {}))
+
+    def test_a_call_of_a_batch_fails_by_itself(self) -> None:
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.open", lambda: {"file": Fd(os.open("/dev/null", os.O_RDONLY))})
+                with connection.batch() as batch:
+                    good, bad, late = (batch.call("shop.echo", params) for params in ([1], {"other": 1}, [2]))
+                    opened, expired = batch.call("shop.open"), batch.call("shop.echo", [1], timeout=0.0)
+                with self.assertRaises(Fault) as raised:
+                    bad.wait()
+                self.assertEqual((raised.exception.code, raised.exception.field), (Fault.INVALID_PARAMS, "other"))
+                self.assertRaises(jsoncomm.NotSent, expired.wait)
+                with opened.wait() as reply:
+                    os.fstat(reply.fd("file").fileno())
+                self.assertEqual((late.wait().value, good.wait().value), (2, 1))
+                with self.assertRaises(ValueError), Fd(os.open("/dev/null", os.O_RDONLY)) as null:
+                    batch.call("shop.echo", [null])
+
+    def test_a_dropped_call_is_not_sent_or_is_cancelled(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        right.settimeout(PATIENCE)
+        with jsoncomm.Connection(left, PATIENCE) as connection, Transport(right) as server:
+            with contextlib.suppress(KeyError), connection.batch() as batch:
+                dropped = batch.call("shop.echo", [1])
+                raise KeyError
+            self.assertRaises(jsoncomm.NotSent, dropped.wait)
+            with connection.batch() as batch:
+                batch.call("shop.echo", [2]).close()
+                kept = batch.call("shop.echo", [3])
+            self.assertEqual(getattr(server.receive(), "value")["params"], [3])
+            kept.close()
+            cancel = getattr(server.receive(), "value")
+            self.assertEqual((cancel["method"], cancel["params"]), ("rpc.cancel", {"id": kept.identity}))
+            self.assertEqual(connection._batched, {})
+
+    def test_a_fault_without_an_id_refuses_the_whole_batch(self) -> None:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        right.settimeout(PATIENCE)
+        with jsoncomm.Connection(left, PATIENCE) as connection, Transport(right) as server:
+            with connection.batch() as batch:
+                calls = [batch.call("shop.echo", [n]) for n in range(3)]
+            error = {"code": Fault.INVALID_REQUEST, "message": "no batches"}
+            server.send({"jsonrpc": "2.0", "id": None, "error": error})
+            for call in calls:
+                with self.assertRaises(Fault) as raised:
+                    call.wait()
+                self.assertEqual(raised.exception.code, Fault.INVALID_REQUEST)
+            self.assertEqual(connection._batched, {})
+
+    def test_an_array_of_replies_is_accepted_at_any_time(self) -> None:
+        for kind in KINDS:
+            left, right = socket.socketpair(socket.AF_UNIX, KINDS[kind])
+            right.settimeout(PATIENCE)
+            with jsoncomm.Connection(left, PATIENCE) as connection, Transport(right) as server:
+                items = connection.stream("shop.count")
+                stream = getattr(server.receive(), "value")["id"]
+
+                def serve(server: Transport, stream: int) -> None:
+                    call: Any = getattr(server.receive(), "value")
+                    good = {"jsonrpc": "2.0"}
+                    replies = [{**good, "id": stream, "result": n, "more": True} for n in range(2)]
+                    with Fd(os.open("/dev/null", os.O_RDONLY)) as null:
+                        ours, other = ({**good, "id": one, "result": 7} for one in (call["id"], 1))
+                        server.send_text(json.dumps([5, {"id": 1}, *replies, ours, other]).encode(), [null])
+                    server.send([{**good, "id": stream, "result": None}])
+
+                thread = threading.Thread(target=serve, args=(server, stream))
+                thread.start()
+                self.assertEqual(connection.call("shop.echo").value, 7)
+                self.assertEqual([item.value for item in items], [0, 1])
+                thread.join(PATIENCE)
+
+    def test_calls_of_a_batch_end_when_the_server_does(self) -> None:
+        for kind in KINDS:
+            left, right = socket.socketpair(socket.AF_UNIX, KINDS[kind])
+            with jsoncomm.Connection(left, PATIENCE) as connection:
+                with connection.batch() as batch:
+                    calls = [batch.call("shop.echo", [n]) for n in range(2)]
+                right.close()
+                for call in calls:
+                    self.assertRaises(Closed, call.wait)
+                with self.assertRaises(Closed), connection.batch() as batch:
+                    batch.call("shop.echo", [3])
 
 
 class Clients(Case):
