@@ -171,6 +171,18 @@ impl Connection {
     /// # Errors
     ///
     /// Those of [`open`](Connection::open); [`Error::Address`] too if the socket there is of the other kind.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::{Connection, Kind};
+    ///
+    /// let connection = Connection::connect(&path, Kind::Seqpacket)?;
+    /// connection.notify("example.counter.set", &(40,))?;
+    /// assert!(Connection::connect(&path, Kind::Datagram).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn connect(address: impl Into<Address>, kind: Kind) -> Result<Self, Error> {
         Self::connect_by(address, kind, Instant::now() + DEADLINE)
     }
@@ -193,6 +205,21 @@ impl Connection {
     /// # Errors
     ///
     /// Those of [`Socket::from_fd`](crate::socket::Socket::from_fd); the descriptor is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Connection;
+    /// use std::os::unix::net::UnixDatagram;
+    ///
+    /// let (near, far) = UnixDatagram::pair()?;
+    /// let connection = Connection::from_fd(near.into())?;
+    /// connection.notify("example.counter.set", &(40,))?;
+    /// let mut call = [0; 128];
+    /// let length = far.recv(&mut call)?;
+    /// assert!(call[..length].starts_with(br#"{"jsonrpc":"2.0""#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = socket::kind_of(fd.as_fd(), socket::Listening::No)?;
         let transport = Transport::new(fd, kind, &Limits::default())?;
@@ -316,12 +343,38 @@ impl Connection {
     }
 
     /// Sets the longest message in bytes, sent or received, for all clones; [`Limits::message`] by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::{CallError, Connection};
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// connection.set_message_limit(100);
+    /// let long = connection.notify("example.counter.set", &("1".repeat(100),));
+    /// assert!(matches!(long, Err(CallError::NotSent(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_message_limit(&self, bytes: usize) {
         self.configure(|table| Arc::make_mut(&mut table.transport).set_limit(bytes));
     }
 
     /// Sets how deep the JSON of a message may nest, sent or received, for all clones; [`Limits::depth`] by default,
     /// whose bounds hold here too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::{CallError, Connection};
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// connection.set_depth_limit(3);
+    /// let deep = connection.notify("example.counter.set", &(vec![vec![1]],));
+    /// assert!(matches!(deep, Err(CallError::NotSent(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_depth_limit(&self, levels: usize) {
         self.configure(|table| Arc::make_mut(&mut table.transport).set_depth(levels));
     }

@@ -78,12 +78,39 @@ opaque_debug!(Items<T, E>);
 
 impl<T, E> Items<T, E> {
     /// Sets how long [`next`](Iterator::next) waits for each item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/numbers.txt")]
+    /// use jsoncomm::Connection;
+    /// use std::time::Duration;
+    ///
+    /// // The stub of a trait with `fn below(&mut self, call: &mut Call, end: u32) -> Stream<u32>`.
+    /// let numbers = NumbersClient::new(Connection::open(&path)?);
+    /// let mut items = numbers.below(2)?.with_timeout(Duration::from_secs(1));
+    /// assert_eq!(items.next().transpose()?, Some(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.handle.connection.timeout = Some(timeout);
         self
     }
 
     /// Lets [`next`](Iterator::next) wait until an item comes or the server closes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/numbers.txt")]
+    /// use jsoncomm::Connection;
+    ///
+    /// // The stub of a trait with `fn below(&mut self, call: &mut Call, end: u32) -> Stream<u32>`.
+    /// let numbers = NumbersClient::new(Connection::open(&path)?);
+    /// let items = numbers.below(3)?.without_timeout();
+    /// assert_eq!(items.count(), 3); // however long that takes
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn without_timeout(mut self) -> Self {
         self.handle.connection.timeout = None;
         self
@@ -94,6 +121,26 @@ impl<T: Message, E: Message> Items<T, E> {
     /// Returns the next item if it has come; never waits.
     ///
     /// `None` means that it has not come yet, or after the last item, when [`is_done`](Items::is_done) returns true.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/numbers.txt")]
+    /// use jsoncomm::Connection;
+    ///
+    /// // The stub of a trait with `fn below(&mut self, call: &mut Call, end: u32) -> Stream<u32>`.
+    /// let numbers = NumbersClient::new(Connection::open(&path)?);
+    /// let mut items = numbers.below(3)?;
+    /// let mut sum = 0;
+    /// while !items.is_done() {
+    ///     match items.try_next() {
+    ///         Some(number) => sum += number?,
+    ///         None => std::thread::yield_now(), // or whatever else there is to do
+    ///     }
+    /// }
+    /// assert_eq!(sum, 0 + 1 + 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_next(&mut self) -> Option<Result<T, CallError<E>>> {
         if self.handle.done {
             return None;
@@ -107,6 +154,31 @@ impl<T: Message, E: Message> Items<T, E> {
     /// The task is woken when there is an item. There is no timeout. An event loop has to
     /// [drive](crate::Connection::set_driven) the connection: if none does and no item has come, the stream ends with
     /// [`Error::NotDriven`](crate::Error::NotDriven).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/numbers.txt")]
+    /// use jsoncomm::Connection;
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// connection.set_driven();
+    /// // The stub of a trait with `fn below(&mut self, call: &mut Call, end: u32) -> Stream<u32>`.
+    /// let mut items = NumbersClient::new(connection.clone()).below(3)?;
+    /// let mut cx = Context::from_waker(Waker::noop());
+    /// let mut sum = 0;
+    /// loop {
+    ///     match items.poll_next(&mut cx) {
+    ///         Poll::Ready(Some(number)) => sum += number?,
+    ///         Poll::Ready(None) => break,
+    ///         // An event loop does this when the connection is readable.
+    ///         Poll::Pending => drop(connection.run_once()?),
+    ///     }
+    /// }
+    /// assert_eq!(sum, 0 + 1 + 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError<E>>>> {
         if self.handle.done {
             return Poll::Ready(None);
@@ -120,6 +192,32 @@ impl<T: Message, E: Message> Items<T, E> {
     /// That is the event loop that [drives](crate::Server::drive) the connection, or a thread that waits for another
     /// reply. There is no timeout. The stream ends when the callback returns `false` or panics. Items that come while the
     /// callback runs are stored, within the [bounds](Items#backpressure) of the stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/numbers.txt")]
+    /// use jsoncomm::Connection;
+    /// use std::sync::mpsc;
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// connection.set_driven();
+    /// // The stub of a trait with `fn below(&mut self, call: &mut Call, end: u32) -> Stream<u32>`.
+    /// let items = NumbersClient::new(connection.clone()).below(3)?;
+    /// let (sender, receiver) = mpsc::channel();
+    /// items.for_each(move |item| sender.send(item).is_ok());
+    /// let mut sum = 0;
+    /// loop {
+    ///     match receiver.try_recv() {
+    ///         Ok(Some(number)) => sum += number?,
+    ///         Ok(None) => break,
+    ///         // An event loop does this when the connection is readable.
+    ///         Err(_) => drop(connection.run_once()?),
+    ///     }
+    /// }
+    /// assert_eq!(sum, 0 + 1 + 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn for_each(
         mut self,
         mut callback: impl FnMut(Option<Result<T, CallError<E>>>) -> bool + Send + 'static,
@@ -150,6 +248,8 @@ impl<T: Message, E: Message> Items<T, E> {
     }
 
     /// Returns true if the last item has been given out.
+    ///
+    /// The example of [`try_next`](Items::try_next) uses it.
     pub fn is_done(&self) -> bool {
         self.handle.done
     }
