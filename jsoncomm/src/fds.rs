@@ -403,7 +403,7 @@ mod tests {
         for _ in 0..50 {
             let number = bare_number(&null);
             let threads = [(); 4].map(|()| std::thread::spawn(move || inherited_fd(number)));
-            // Kept until all have tried: the number of a dropped one may be reused.
+            // Kept open until all threads have tried: a closed number may be reused.
             let taken = threads.map(|thread| thread.join().unwrap());
             assert_eq!(taken.iter().filter(|fd| fd.is_ok()).count(), 1);
         }

@@ -58,7 +58,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
         let connector = connector_to(Address::from(&path));
-        assert!(!connector.server_is_gone(), "nothing is there");
+        assert!(!connector.server_is_gone(), "no socket is at the address");
         let server = socket::socket(Kind::Datagram).unwrap();
         let to = Address::from(&path).resolve().unwrap();
         socket::bind(server.as_fd(), &to.name).unwrap();

@@ -259,7 +259,7 @@ mod tests {
         (shared, transport(far))
     }
 
-    /// Sends a call; waits so long for room.
+    /// Sends a call. Waits for room, up to `time`.
     fn send(shared: &Shared, time: Duration) -> Result<(), Error> {
         let reply = Some((shared.next_id(), None));
         let call = shared.encode("a.b", &(1,), reply).unwrap();
@@ -331,7 +331,7 @@ mod tests {
     fn a_datagram_server_that_waits_for_room_itself_gets_it() {
         let (shared, far) = beside_another(Kind::Datagram);
         let until = Some(Instant::now() + DEADLINE);
-        // As if what has come had just been taken in.
+        // Keeps the call from draining the socket before it is sent.
         shared.lock().next_drain = until;
         let filler = vec![b' '; 50_000];
         let near = Arc::clone(&shared.lock().transport);
@@ -355,7 +355,7 @@ mod tests {
         send(&shared, DEADLINE).unwrap();
         assert!(
             shared.lock().congestion > 0,
-            "the next does not wait as long"
+            "the next call receives at once"
         );
         far.join().unwrap();
     }
@@ -367,7 +367,7 @@ mod tests {
             shared.lock().has_leader = true;
             let filler = vec![b' '; 50_000];
             let near = Arc::clone(&shared.lock().transport);
-            // Something to receive, which the other thread does not get to.
+            // The socket stays readable, since the other thread does not receive.
             for end in [&*near, &far] {
                 while end.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
             }

@@ -121,7 +121,7 @@ mod tests {
         }
     }
 
-    /// How many such parts are stored before there is no room.
+    /// Returns how many parts of this length, with so many descriptors, a slot stores.
     fn capacity(length: usize, fds: usize) -> usize {
         let mut slot = streamed();
         let count = (0..)
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(capacity(0, 0), 1024);
         assert_eq!(capacity(250, 0), 4);
         assert_eq!(capacity(251, 0), 3);
-        assert_eq!(capacity(1001, 0), 1, "one always fits");
+        assert_eq!(capacity(1001, 0), 1, "the first always fits");
         assert_eq!(capacity(0, 23), 11);
         assert_eq!(capacity(0, 24), 10);
         assert_eq!(capacity(0, 253), 1);

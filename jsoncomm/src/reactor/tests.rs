@@ -46,7 +46,7 @@ fn unread_data_is_reported_again_after_rearming() {
     reactor.put(key, left);
     assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
     wake();
-    assert_eq!(turns(&mut reactor), [], "an edge comes once");
+    assert_eq!(turns(&mut reactor), [], "an edge is reported once");
 }
 
 /// A level-triggered source.

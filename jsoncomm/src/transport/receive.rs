@@ -241,7 +241,7 @@ mod tests {
                 assert_eq!(inject::failed(), 1);
                 assert!(damage.is_bad_message(), "{call}: {damage:?}");
                 inject::begin(None);
-                assert!(receive().is_none(), "the next");
+                assert!(receive().is_none(), "the next is whole");
             }
         }
     }

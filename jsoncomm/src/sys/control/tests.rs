@@ -1,4 +1,4 @@
-//! Behaviour of the kernel that [`control`](super) relies on, and what is made of it.
+//! Tests of [`control`](super) and of the kernel's behaviour that it relies on.
 
 use super::*;
 use crate::sys::socket;
@@ -93,7 +93,7 @@ fn the_process_of_the_peer_is_reported_on_a_connection_only() {
     assert_eq!(process_of(&pidfd), std::process::id());
     let alone = socket::socket(socket::Kind::Datagram).unwrap();
     let errno = peer_pidfd(alone.as_fd()).unwrap_err().errno;
-    // ESRCH in early versions.
+    // Early versions fail with ESRCH.
     assert!([Errno::NODATA, Errno::SRCH].contains(&errno));
 }
 
@@ -178,7 +178,7 @@ fn an_error_in_place_of_a_pidfd_is_never_owned() {
     assert_eq!(take(&[(SCM_PIDFD, &[])]), (0, false));
     let own = || {
         let (left, _right) = pair();
-        // It is owned by take_control from now on.
+        // `take_control` owns it from now on.
         std::mem::ManuallyDrop::new(left).as_raw_fd()
     };
     assert_eq!(take(&[(SCM_PIDFD, &[own()])]), (0, true));
