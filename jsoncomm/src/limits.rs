@@ -211,7 +211,7 @@ impl Depth {
         left: DEPTH_MAX,
     };
 
-    fn new(levels: usize) -> Self {
+    pub(crate) fn new(levels: usize) -> Self {
         let levels = u8::try_from(levels).unwrap_or(DEPTH_MAX);
         let limit = levels.clamp(DEPTH_MIN, DEPTH_MAX);
         Self { limit, left: limit }
@@ -238,16 +238,10 @@ pub(crate) struct Bounds {
     pub(crate) depth: Depth,
 }
 
-impl Bounds {
-    pub(crate) fn new(message: usize, depth: usize) -> Self {
-        let depth = Depth::new(depth);
-        Self { message, depth }
-    }
-}
-
 impl From<&Limits> for Bounds {
     fn from(limits: &Limits) -> Self {
-        Self::new(limits.message, limits.depth)
+        let (message, depth) = (limits.message, Depth::new(limits.depth));
+        Self { message, depth }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::limits::{Bounds, DATAGRAM_MAX};
+use crate::limits::{Bounds, DATAGRAM_MAX, Depth};
 use crate::sys::socket::{self as sys, Timeout};
 use crate::sys::wait::WaitOutcome;
 use crate::sys::{OsResult, control};
@@ -130,7 +130,7 @@ impl Transport {
 
     /// Sets the deepest nesting, sent or received.
     pub(crate) fn set_depth(&mut self, levels: usize) {
-        self.bounds = Bounds::new(self.bounds.message, levels);
+        self.bounds.depth = Depth::new(levels);
     }
 }
 

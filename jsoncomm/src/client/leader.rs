@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::notify::Listener;
-use super::reply::{BufferedReply, Target, target};
+use super::reply::{BufferedReply, target};
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use super::time_left;
 use crate::error::Error;
@@ -155,10 +155,7 @@ impl<'s> Leader<'s> {
     #[inline(never)]
     pub(super) fn deliver(&mut self, datagram: Datagram) -> Option<(u64, Option<Listener>)> {
         let depth = self.transport.bounds.depth;
-        let (target, more) = target(self.inbox.text(&datagram), depth);
-        if target == Target::None {
-            return None;
-        }
+        let (target, more) = target(self.inbox.text(&datagram), depth)?;
         let reply = BufferedReply {
             text: self.inbox.take_text(&datagram),
             depth,

@@ -16,28 +16,28 @@ pub(super) enum Target {
     Unknown,
     /// It cannot be read and no id can be found in it: the only call in flight.
     Unreadable,
-    /// None: it is not a reply, or its id is not one of ours.
-    None,
 }
 
-/// Returns which call a text belongs to, and whether another part follows; `None` if the text cannot be read.
-pub(super) fn target(text: &[u8], depth: Depth) -> (Target, Option<bool>) {
+/// Returns which call a text belongs to, and whether another part follows: `None` there if the text cannot be read.
+///
+/// Returns `None` if the text belongs to no call: it is not a reply, or its id is not one of ours.
+pub(super) fn target(text: &[u8], depth: Depth) -> Option<(Target, Option<bool>)> {
     let Ok(mut envelope) = Envelope::open(text, depth) else {
         let target = match envelope::find_id(text) {
             Some(Id::Number(id)) => Target::Call(id),
-            Some(Id::Text(_)) => Target::None,
+            Some(Id::Text(_)) => return None,
             None => Target::Unreadable,
         };
-        return (target, None);
+        return Some((target, None));
     };
     let target = match envelope.id() {
-        _ if envelope.method().is_some() => Target::None,
+        _ if envelope.method().is_some() => return None,
         Some(Id::Number(id)) => Target::Call(*id),
         None if envelope.has_null_id() && envelope.part == Some(Part::Error) => Target::Unknown,
-        Some(Id::Text(_)) | None => Target::None,
+        Some(Id::Text(_)) | None => return None,
     };
     let more = envelope.skip().is_ok().then(|| envelope.has_more());
-    (target, more)
+    Some((target, more))
 }
 
 /// Opens a text if it is plainly the reply to this call.

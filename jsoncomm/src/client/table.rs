@@ -231,7 +231,6 @@ impl Table {
             Target::Call(id) => Some(id),
             Target::Unknown if self.notified => None,
             Target::Unknown | Target::Unreadable => self.only_open(),
-            Target::None => None,
         };
         let Some((id, slot)) = id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
             return (None, Some(reply));

@@ -9,9 +9,8 @@ use super::OsResult;
 /// Returns how many descriptors this process may have open (soft limit `RLIMIT_NOFILE`).
 pub(crate) fn descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
-    limit.map_or(usize::MAX, |limit| {
-        usize::try_from(limit).unwrap_or(usize::MAX)
-    })
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    limit.unwrap_or(usize::MAX)
 }
 
 /// Raises the soft limit of open descriptors to the hard one.

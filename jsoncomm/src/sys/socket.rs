@@ -160,14 +160,10 @@ pub(crate) fn listen(socket: BorrowedFd<'_>) -> OsResult<()> {
 pub(crate) fn accept(socket: BorrowedFd<'_>) -> OsResult<Option<OwnedFd>> {
     loop {
         let accepted = call("accept4", || net::accept_with(socket, SocketFlags::CLOEXEC));
-        match accepted {
-            Ok(fd) => return Ok(Some(fd)),
-            Err(error) => match error.errno {
-                Errno::WOULDBLOCK => return Ok(None),
-                // A signal, or a client that gave up before it was accepted.
-                Errno::INTR | Errno::CONNABORTED => {}
-                _ => return Err(error),
-            },
+        match none_if(Errno::WOULDBLOCK, accepted) {
+            // A signal, or a client that gave up before it was accepted.
+            Err(error) if matches!(error.errno, Errno::INTR | Errno::CONNABORTED) => {}
+            result => return result,
         }
     }
 }
