@@ -191,10 +191,7 @@ impl<'t> Envelope<'t> {
     fn read_member(&mut self, name: Cow<'t, str>) -> Result<(), Fault> {
         let members = &mut self.members;
         match &*name {
-            "jsonrpc" => {
-                let version = members.string(&name)?;
-                once(&mut self.version, version == "2.0", &name)
-            }
+            "jsonrpc" => once(&mut self.version, members.string(&name)? == "2.0", &name),
             "id" => {
                 let id = match members.raw()? {
                     "null" => None,
@@ -202,21 +199,16 @@ impl<'t> Envelope<'t> {
                 };
                 once(&mut self.id, id, &name)
             }
-            "method" => {
-                let method = members.string(&name)?;
-                once(&mut self.method, method, &name)
-            }
+            "method" => once(&mut self.method, members.string(&name)?, &name),
             "timeout" => {
                 let timeout = members.raw()?.parse();
-                once(
-                    &mut self.timeout,
-                    timeout.map_err(|_| invalid(BAD_TIMEOUT))?,
-                    &name,
-                )
+                let timeout = timeout.map_err(|_| invalid(BAD_TIMEOUT))?;
+                once(&mut self.timeout, timeout, &name)
             }
             "more" => {
                 let more = members.raw()?.parse();
-                once(&mut self.more, more.map_err(|_| invalid(BAD_MORE))?, &name)
+                let more = more.map_err(|_| invalid("more is not a boolean"))?;
+                once(&mut self.more, more, &name)
             }
             _ => {
                 members.skip()?;
@@ -339,7 +331,6 @@ impl<'t> Envelope<'t> {
 
 const BOTH: &str = "both a call and a response";
 const BAD_ID: &str = "id is neither an integer nor a string";
-const BAD_MORE: &str = "more is not a boolean";
 const BAD_TIMEOUT: &str = "timeout is not a whole number of milliseconds";
 
 fn invalid(reason: impl Into<String>) -> Fault {

@@ -138,10 +138,8 @@ impl Dispatch<'_> {
     #[inline(never)]
     pub(crate) fn refuse(&mut self, envelope: Option<&Envelope<'_>>, fault: &Fault) {
         let is_malformed = MALFORMED.contains(&fault.code);
-        let kind = || match (
-            envelope.and_then(Envelope::id),
-            envelope::kind_of(self.text),
-        ) {
+        let id = envelope.and_then(Envelope::id);
+        let kind = || match (id, envelope::kind_of(self.text)) {
             (Some(id), _) => MessageKind::Call(id.clone().into_owned()),
             // The id may be after the member that is wrong.
             (None, kind @ MessageKind::Call(_)) => kind,
