@@ -152,6 +152,9 @@ const VALUES: &str = r#"null|true|false|nul|truex|0|-0|1|-1|01|-01|+1|1.|.5|1.5|
     {"t":"Named","c":{"a":null}}|{"c":[1],"t":"Named"}|{"t":"New","t":"New","c":1}|{"c":1,"c":1,"t":"New"}|{"c":1,"t":"New","c":1}
     {"t":"New","c":1,"x":2}|{"x":2,"c":1,"t":"New"}|{"x":2,"c":1,"t":"New","x":3}|{"c":[1,],"t":"New"}|{"c":{"a":1,"a":1},"t":"Named"}
     {"t":"New","c":["Unit",{"Named":{"a":1}}]}|{"c":["Unit",{"Tuple":[1,false]}],"t":"New"}|{"t":"No","c":1}|{"c":1,"t":"No"}|{"t":1,"c":1}
+    {"c":1 2,"t":"New"}|{"c":,"t":"New"}|{"c":[1}],"t":"New"}|{"c":[1}],"t":"Tuple"}|{"c":nul,"t":"Unit"}|{"c":"],"t":"Unit"}
+    {"c" 1,"t":"New"}|{"c":1x,"t":"New"}|{"c":[1,true],,"t":"Tuple"}|{"c": null , "t": "Unit" }|{"c":{"a":1},"t":"Unit"}|{"c":{},"t":1}
+    {"c":["\"]},",{}],"t":"New"}|{"c":[{"Named":{"a":1,"\"}":2}}],"t":"New"}|{"c":[],"t":"New","x":[1,]}|{"c":[]}|{"c":[],"t":"New"
     {"t":"New","a":1}|{"a":1,"t":"New","b":null}|{"t":"Named","a":1}|{"a":1e3,"t":"Named"}|{"t":"Else","a":{"b":[]}}
     {"Unit":null}|{"Unit":1}|{"Unit":{}}|{"New":"x"}|{"New":-1}|{"Other":1}|{"New":1,"New":1}|{"Tuple":[1,true]}|{"Tuple":[1]}|{"Tuple":[1,true,1]}
     {"Tuple":{}}|{"Named":{"a":1}}|{"Named":{"a":1,"x":2}}|{"Named":{"a":1,"a":2}}|{"Named":[1]}|{"Named":{}}|{"No":1}|{"Unit"}|{"Unit":null

@@ -128,13 +128,13 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
     }
 }
 
-/// The members of an object that has a tag and a content. Content that comes before its tag is skipped, read after it, and
-/// only then held to more than the grammar.
+/// The members of an object that has a tag and a content. Content that comes before its tag is read after it, and checked
+/// only then: each level of a type that holds itself may be passed over once for each level around it.
 pub(super) struct TagFirst<'r, 'k, 'de> {
     entries: Entries<'r, 'k, 'de>,
     names: [&'static str; 2],
     is_tagged: bool,
-    /// After the key of content that came before its tag, and the position after the content.
+    /// After the key of content that came before its tag, and the position of what follows the content.
     early: Option<(Cursor<'de>, usize)>,
     /// Where to continue after such content, and that position.
     next: Option<(Cursor<'de>, usize)>,
@@ -151,7 +151,7 @@ impl<'r, 'k, 'de> TagFirst<'r, 'k, 'de> {
         }
     }
 
-    /// Skips content that comes before its tag.
+    /// Passes over content that comes before its tag.
     fn skip_content(&mut self, content: &'static str) -> Result<(), Error> {
         if self.early.is_some() {
             return Err(Error::duplicate_field(content));
@@ -159,8 +159,8 @@ impl<'r, 'k, 'de> TagFirst<'r, 'k, 'de> {
         let from = &mut *self.entries.from;
         let start = from.cursor.clone();
         from.colon()?;
-        let skipped = from.cursor.skip();
-        skipped.map_err(|error| from.fail_for_good(error))?;
+        let passed = from.cursor.pass_over();
+        passed.map_err(|error| from.fail_for_good(error))?;
         self.early = Some((start, from.cursor.position()));
         Ok(())
     }
@@ -197,7 +197,8 @@ impl<'de> MapAccess<'de> for TagFirst<'_, '_, 'de> {
         let value = self.entries.next_value_seed(seed)?;
         if let Some((next, end)) = self.next.take() {
             let from = &mut *self.entries.from;
-            // A type may have passed over an error in it.
+            from.cursor.peek();
+            // There may be more than one value, or a type has ignored an error in it.
             if from.cursor.position() != end {
                 return Err(from.unread());
             }
