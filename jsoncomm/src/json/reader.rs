@@ -28,6 +28,7 @@ use serde::Deserializer;
 use serde::de::value::{BorrowedStrDeserializer, CowStrDeserializer, MapDeserializer};
 use serde::de::{Expected, IgnoredAny, Visitor};
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt;
 use variant::VariantReader;
 
@@ -268,11 +269,8 @@ fn without_secrets(name: &'static str, error: Error) -> Error {
 /// The visitor of a value of another type than was expected: its methods all fail and say so.
 struct Unwanted<'e>(&'e dyn Expected);
 
-/// Cannot be made.
-enum Never {}
-
 impl Visitor<'_> for Unwanted<'_> {
-    type Value = Never;
+    type Value = Infallible;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -462,7 +460,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     ) -> Result<V::Value, Error> {
         match self.cursor.peek() {
             b'"' => visitor.visit_enum(CowStrDeserializer::new(self.string()?)),
-            b'{' => self.nested(b'}', |from| visitor.visit_enum(VariantReader::new(from))),
+            b'{' => self.nested(b'}', |from| {
+                visitor.visit_enum(VariantReader { from, name: "" })
+            }),
             _ => {
                 let error = self.invalid_type(&visitor);
                 Err(self.poison(error))

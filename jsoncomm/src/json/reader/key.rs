@@ -8,40 +8,17 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 /// Reads a key by the rules that `serde_json` has for keys.
-pub(super) struct Key<'k, 'de>(&'k Cow<'de, str>);
+pub(super) struct Key<'k, 'de>(pub(super) &'k Cow<'de, str>);
 
-impl<'k, 'de> Key<'k, 'de> {
-    #[inline]
-    pub(super) fn new(text: &'k Cow<'de, str>) -> Self {
-        Self(text)
-    }
-
-    #[inline]
-    fn text(&self) -> &'k str {
-        self.0
-    }
-
-    /// Returns the text that outlives the reader; `None` if it is a copy without escapes.
-    #[inline]
-    fn borrowed(&self) -> Option<&'de str> {
-        match self.0 {
-            Cow::Borrowed(text) => Some(text),
-            Cow::Owned(_) => None,
-        }
-    }
-
-    /// Returns true if the key is JSON, which more is a number for Rust than is for JSON.
-    fn is_json(&self) -> bool {
-        serde_json::from_str::<IgnoredAny>(self.text()).is_ok()
-    }
-
-    /// Reads the whole key as a number or a boolean.
+impl<'de> Key<'_, 'de> {
+    /// Reads the whole key as a number or a boolean. More is a number for Rust than is for JSON.
     fn parse<T: FromStr>(&self) -> Option<T> {
-        self.text().parse().ok().filter(|_| self.is_json())
+        let is_json = || serde_json::from_str::<IgnoredAny>(self.0).is_ok();
+        self.0.parse().ok().filter(|_| is_json())
     }
 
     fn refuse<T>(&self, visitor: &impl Visitor<'de>) -> Result<T, Error> {
-        Err(Error::invalid_type(Unexpected::Str(self.text()), visitor))
+        Err(Error::invalid_type(Unexpected::Str(self.0), visitor))
     }
 }
 
@@ -83,9 +60,9 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.borrowed() {
-            Some(text) => visitor.visit_borrowed_str(text),
-            None => visitor.visit_str(self.text()),
+        match self.0 {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_str(text),
         }
     }
 
@@ -99,9 +76,9 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
 
     #[inline]
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.borrowed() {
-            Some(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
-            None => visitor.visit_bytes(self.text().as_bytes()),
+        match self.0 {
+            Cow::Borrowed(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
+            Cow::Owned(text) => visitor.visit_bytes(text.as_bytes()),
         }
     }
 
@@ -131,7 +108,7 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_enum(StrDeserializer::new(self.text()))
+        visitor.visit_enum(StrDeserializer::new(self.0))
     }
 
     forward_to_deserialize_any! {

@@ -96,7 +96,7 @@ impl<'r, 'k, 'de> Entries<'r, 'k, 'de> {
         if self.unseen == Unseen::All && self.key.starts_with(RESERVED) {
             return Err(Error::data("a key that serde_json reserves for itself"));
         }
-        seed.deserialize(Key::new(&self.key)).map(Some)
+        seed.deserialize(Key(&self.key)).map(Some)
     }
 }
 

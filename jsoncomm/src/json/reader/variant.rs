@@ -7,16 +7,12 @@ use serde::de::{DeserializeSeed, EnumAccess, VariantAccess};
 
 /// A variant's name and what it holds.
 pub(super) struct VariantReader<'r, 'de> {
-    from: &'r mut Reader<'de>,
+    pub(super) from: &'r mut Reader<'de>,
     /// The name, once it is read.
-    name: &'de str,
+    pub(super) name: &'de str,
 }
 
-impl<'r, 'de> VariantReader<'r, 'de> {
-    pub(super) fn new(from: &'r mut Reader<'de>) -> Self {
-        Self { from, name: "" }
-    }
-
+impl<'de> VariantReader<'_, 'de> {
     /// Reads what the variant holds.
     fn content<T>(
         self,
