@@ -59,6 +59,7 @@
 mod definitions;
 mod discover;
 mod document;
+#[cfg(feature = "schema")]
 mod foreign;
 mod tree;
 

@@ -4,10 +4,10 @@ pub use crate::client::{Blocking, CallMode, Connection, Items, Started, Stub};
 pub use crate::describe::{Describe, Description, Method, ReplyKind};
 pub use crate::error::CallError;
 pub use crate::message::probe::probe;
-pub use crate::message::select::{InPlace, Readable, WithoutFds, Writable};
+pub use crate::message::select::{Readable, WithoutFds, Writable};
 pub use crate::message::*;
 pub use crate::service::{Call, Incoming, MethodReturn, Returned, Service};
-pub use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant};
+pub use crate::shape::{Definition, Field, Form, Item, Presence, Shape, Type, Variant};
 #[cfg(feature = "schema")]
 pub use crate::shape::{Schema, Schematic};
 pub use serde;

@@ -240,6 +240,39 @@ pub enum Presence {
     Never,
 }
 
+/// What fields and variants have in common.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    pub name: &'static str,
+    pub docs: &'static str,
+    /// When it is there, in what is read.
+    pub read: Presence,
+    /// When it is there, in what is written.
+    pub written: Presence,
+    pub aliases: &'static [&'static str],
+}
+
+impl Item {
+    /// Returns one that is always there, under one name.
+    pub(crate) const fn new(name: &'static str, docs: &'static str) -> Self {
+        Self {
+            name,
+            docs,
+            read: Presence::Always,
+            written: Presence::Always,
+            aliases: &[],
+        }
+    }
+
+    const fn presence(&self, way: Way) -> Presence {
+        match way {
+            Way::Read => self.read,
+            Way::Written => self.written,
+        }
+    }
+}
+
 /// A field of a struct or variant, or a parameter of a method.
 ///
 /// # Examples
@@ -247,54 +280,30 @@ pub enum Presence {
 /// At [`Shape`] and [`Method`](crate::describe::Method).
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
-    name: &'static str,
-    docs: &'static str,
+    item: Item,
     ty: Type,
-    read: Presence,
-    written: Presence,
-    aliases: &'static [&'static str],
 }
 
 impl Field {
     #[doc(hidden)]
-    pub const fn new(name: &'static str, docs: &'static str, ty: Type) -> Self {
-        Self {
-            name,
-            docs,
-            ty,
-            read: Presence::Always,
-            written: Presence::Always,
-            aliases: &[],
-        }
-    }
-
-    /// Sets when the field is there, in what is read and in what is written.
-    #[doc(hidden)]
-    pub const fn when(mut self, read: Presence, written: Presence) -> Self {
-        (self.read, self.written) = (read, written);
-        self
-    }
-
-    #[doc(hidden)]
-    pub const fn known_as(mut self, aliases: &'static [&'static str]) -> Self {
-        self.aliases = aliases;
-        self
+    pub const fn new(item: Item, ty: Type) -> Self {
+        Self { item, ty }
     }
 
     /// Returns the name on the wire; empty for an element. A field with different names for reading and writing is listed
     /// under both.
     pub const fn name(&self) -> &'static str {
-        self.name
+        self.item.name
     }
 
     /// Returns the doc comment; a method's parameters have none.
     pub const fn docs(&self) -> &'static str {
-        self.docs
+        self.item.docs
     }
 
     /// Returns other names under which the field is read.
     pub const fn aliases(&self) -> &'static [&'static str] {
-        self.aliases
+        self.item.aliases
     }
 
     /// Returns what its JSON looks like.
@@ -334,10 +343,7 @@ impl Field {
 
     /// Returns when the field is there, as an element of an array, where an `Option` may not be left out.
     pub(crate) const fn in_array(&self, way: Way) -> Presence {
-        match way {
-            Way::Read => self.read,
-            Way::Written => self.written,
-        }
+        self.item.presence(way)
     }
 }
 
@@ -359,50 +365,25 @@ impl Field {
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
-    name: &'static str,
+    item: Item,
     code: i64,
-    docs: &'static str,
     form: Form,
-    read: Presence,
-    written: Presence,
-    aliases: &'static [&'static str],
 }
 
 impl Variant {
     #[doc(hidden)]
-    pub const fn new(name: &'static str, code: i64, docs: &'static str, form: Form) -> Self {
-        Self {
-            name,
-            code,
-            docs,
-            form,
-            read: Presence::Always,
-            written: Presence::Always,
-            aliases: &[],
-        }
-    }
-
-    /// Sets when the variant is there, in what is read and in what is written.
-    #[doc(hidden)]
-    pub const fn when(mut self, read: Presence, written: Presence) -> Self {
-        (self.read, self.written) = (read, written);
-        self
-    }
-
-    #[doc(hidden)]
-    pub const fn known_as(mut self, aliases: &'static [&'static str]) -> Self {
-        self.aliases = aliases;
-        self
+    pub const fn new(item: Item, code: i64, form: Form) -> Self {
+        Self { item, code, form }
     }
 
     /// Returns the name on the wire. A variant with different names for reading and writing is listed under both.
     pub const fn name(&self) -> &'static str {
-        self.name
+        self.item.name
     }
 
     /// Returns other names under which the variant is read.
     pub const fn aliases(&self) -> &'static [&'static str] {
-        self.aliases
+        self.item.aliases
     }
 
     /// Returns the variant's number, counted from 1: the code of a service error.
@@ -412,7 +393,7 @@ impl Variant {
 
     /// Returns the doc comment.
     pub const fn docs(&self) -> &'static str {
-        self.docs
+        self.item.docs
     }
 
     /// Returns what it holds.
@@ -422,10 +403,11 @@ impl Variant {
 
     /// Returns true if the variant can be there.
     pub(crate) fn exists(&self, way: Way) -> bool {
-        match way {
-            Way::Read => self.read != Presence::Never,
-            Way::Written => self.written != Presence::Never,
-        }
+        self.presence(way) != Presence::Never
+    }
+
+    pub(crate) const fn presence(&self, way: Way) -> Presence {
+        self.item.presence(way)
     }
 }
 

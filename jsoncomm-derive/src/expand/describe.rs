@@ -152,7 +152,7 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
     by_name(
         &variant.names,
         [read, written],
-        |name| quote!(__p::Variant::new(#name, #code, #docs, #form)),
+        |name, rest| quote!(__p::Variant::new(__p::Item { name: #name, docs: #docs, #rest }, #code, #form)),
     )
 }
 
@@ -163,9 +163,9 @@ fn fields(message: &Message, body: &Body) -> TokenStream {
         let defaults = attrs.default.is_some() || message.attrs.default.is_some();
         let read = (!attrs.skip_de).then_some(defaults);
         let written = (!attrs.skip_ser).then_some(attrs.skip_if.is_some());
-        by_name(&field.names, [read, written], |name| {
+        by_name(&field.names, [read, written], |name, rest| {
             let name = if body.style == Style::Named { name } else { "" };
-            quote!(__p::Field::new(#name, #docs, #ty))
+            quote!(__p::Field::new(__p::Item { name: #name, docs: #docs, #rest }, #ty))
         })
     };
     body.fields.iter().map(each).collect()
@@ -198,20 +198,22 @@ fn presence(of: Presence) -> TokenStream {
     }
 }
 
-/// Completes what `new` writes for a name with presence and aliases; once for each of the names that it is read and
-/// written by.
+/// Has `new` write something with a name, presence and aliases; once for each of the names that it is read and written by.
 fn by_name(
     names: &Names,
     [read, written]: [Presence; 2],
-    new: impl Fn(&str) -> TokenStream,
+    new: impl Fn(&str, TokenStream) -> TokenStream,
 ) -> TokenStream {
     let one = |name: &str, [read, written]: [Presence; 2]| {
-        let others = names.known.iter().filter(|known| *known != name);
-        let aliases = known_as(others).filter(|_| read.is_some());
-        let usual = [read, written] == [Some(false); 2];
-        let (new, read, written) = (new(name), presence(read), presence(written));
-        let when = (!usual).then(|| quote!(.when(#read, #written)));
-        quote!(#new #when #aliases,)
+        let known = names.known.iter();
+        let aliases = known.filter(|known| *known != name && read.is_some());
+        let aliases = quote!(&[#(#aliases),*]);
+        let [read, written] = [read, written].map(presence);
+        let new = new(
+            name,
+            quote!(read: #read, written: #written, aliases: #aliases),
+        );
+        quote!(#new,)
     };
     let together = read.is_some() && names.ser == names.de;
     let as_read = read.map(|_| one(&names.de, [read, written.filter(|_| together)]));

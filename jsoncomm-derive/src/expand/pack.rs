@@ -253,6 +253,6 @@ fn serializable(message: &Message, field: &Field) -> TokenStream {
 fn selected(field: &Field, local: &Ident) -> TokenStream {
     let ty = &field.ty;
     quote_spanned! {site(ty)=>
-        &*(&&&__p::probe::<#ty>()).write_field(#local, __fds)
+        &(&&&__p::probe::<#ty>()).write_field(#local, __fds)
     }
 }

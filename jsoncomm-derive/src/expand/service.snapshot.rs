@@ -36,7 +36,7 @@ const _: () = {
             __p::serde::ser::SerializeStruct::serialize_field(
                 &mut __state,
                 "path",
-                &*(&&&__p::probe::<&'__lent str>()).write_field(__f0, __fds),
+                &(&&&__p::probe::<&'__lent str>()).write_field(__f0, __fds),
             )?;
             __p::serde::ser::SerializeStruct::end(__state)
         }
@@ -187,8 +187,13 @@ const _: () = {
                         "Opens `path` for reading; the descriptor travels in the reply.",
                         &[
                             __p::Field::new(
-                                "path",
-                                "",
+                                __p::Item {
+                                    name: "path",
+                                    docs: "",
+                                    read: __p::Presence::Always,
+                                    written: __p::Presence::Always,
+                                    aliases: &[],
+                                },
                                 __p::Type::new(|| {
                                     (&&&__p::probe::<::std::string::String>()).probed()
                                 }),

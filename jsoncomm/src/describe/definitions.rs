@@ -1,6 +1,8 @@
 //! The structs and enums of a document, each found once, however they contain each other.
 
-use crate::shape::{Definition, Field, Form, Shape, Type, Variant, Way};
+#[cfg(feature = "schema")]
+use crate::shape::Schema;
+use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
 
 /// The name in the document of each definition in each direction. There are few, so the list is searched.
 #[derive(Debug, Default)]
@@ -68,46 +70,53 @@ fn word(rust: &str) -> String {
     words.join("_")
 }
 
-/// Visits a shape and the shapes of all types in it; each definition once, even if it contains itself.
-pub(super) fn walk(
-    shape: Shape,
-    way: Way,
-    found: &mut Vec<(&'static Definition, Way)>,
-    visit: &mut dyn FnMut(&Shape),
-) {
-    visit(&shape);
-    if let Shape::Defined(definition) = shape {
-        let known =
-            |(other, by): &(&'static Definition, Way)| *by == way && is_same(other, definition);
-        if found.iter().any(known) {
-            return;
-        }
-        found.push((definition, way));
-    }
-    each_part(&shape, |part| walk(part.shape(), way, found, visit));
+/// What is in some shapes.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) definitions: Vec<(&'static Definition, Way)>,
+    #[cfg(feature = "schema")]
+    pub(super) schemas: Vec<Schema>,
 }
 
-/// Calls `each` for the types that the shape names.
-fn each_part(shape: &Shape, mut each: impl FnMut(Type)) {
+impl Found {
+    /// Adds what a shape and the shapes of all types in it are; each definition once, even if it contains itself.
+    pub(super) fn walk(&mut self, shape: Shape, way: Way) {
+        #[cfg(feature = "schema")]
+        if let Shape::Schema(schema) = shape {
+            self.schemas.push(schema);
+        }
+        if let Shape::Defined(definition) = shape {
+            let mut known = self.definitions.iter();
+            if known.any(|(other, by)| *by == way && is_same(other, definition)) {
+                return;
+            }
+            self.definitions.push((definition, way));
+        }
+        for part in parts(&shape) {
+            self.walk(part.shape(), way);
+        }
+    }
+}
+
+/// Returns the types that the shape names.
+fn parts(shape: &Shape) -> Vec<Type> {
     match shape {
-        Shape::Optional(item) | Shape::List { item, .. } | Shape::Map(item) => each(*item),
-        Shape::Tuple(items) => items.iter().copied().for_each(each),
-        Shape::Defined(definition) => each_of_form(&definition.form(), &mut each),
-        _ => {}
+        Shape::Optional(item) | Shape::List { item, .. } | Shape::Map(item) => vec![*item],
+        Shape::Tuple(items) => items.to_vec(),
+        Shape::Defined(definition) => parts_of_form(&definition.form()),
+        _ => Vec::new(),
     }
 }
 
-fn each_of_form(form: &Form, each: &mut impl FnMut(Type)) {
+fn parts_of_form(form: &Form) -> Vec<Type> {
     match form {
-        Form::Whole(ty) => each(*ty),
-        Form::Elements(fields) | Form::Members(fields) => {
-            fields.iter().map(Field::ty).for_each(each)
-        }
+        Form::Whole(ty) => vec![*ty],
+        Form::Elements(fields) | Form::Members(fields) => fields.iter().map(Field::ty).collect(),
         Form::Variants(variants, _) => {
             let forms = variants.iter().map(Variant::form);
-            forms.for_each(|form| each_of_form(&form, each));
+            forms.flat_map(|form| parts_of_form(&form)).collect()
         }
-        Form::Unit | Form::Other => {}
+        Form::Unit | Form::Other => Vec::new(),
     }
 }
 
@@ -129,11 +138,6 @@ fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) 
             return false;
         }
     }
-    let parts = |of: &Shape| {
-        let mut parts = Vec::new();
-        each_part(of, |part| parts.push(part));
-        parts
-    };
     // `Debug` prints all but the types inside.
     format!("{one:?}") == format!("{other:?}")
         && parts(&one)
@@ -144,33 +148,30 @@ fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) 
 
 /// Returns true if what is read differs from what is written, here or in a type inside.
 fn differs(definition: &'static Definition) -> bool {
-    let mut found = Vec::new();
-    walk(
-        Shape::Defined(definition),
-        Way::Read,
-        &mut found,
-        &mut |_| {},
-    );
-    let mut forms = found.iter().map(|(definition, _)| definition.form());
-    forms.any(|form| form_differs(&form))
+    let mut found = Found::default();
+    found.walk(Shape::Defined(definition), Way::Read);
+    found.definitions.iter().any(|(definition, _)| {
+        let form = definition.form();
+        presences(&form, Way::Read) != presences(&form, Way::Written)
+    })
 }
 
-fn form_differs(form: &Form) -> bool {
+/// Returns when each part of a form is there.
+fn presences(form: &Form, way: Way) -> Vec<Presence> {
     match form {
-        Form::Elements(fields) => fields
+        Form::Elements(fields) => fields.iter().map(|field| field.in_array(way)).collect(),
+        Form::Members(fields) => fields.iter().map(|field| field.presence(way)).collect(),
+        Form::Variants(variants, tag) => variants
             .iter()
-            .any(|field| field.in_array(Way::Read) != field.in_array(Way::Written)),
-        Form::Members(fields) => fields
-            .iter()
-            .any(|field| field.presence(Way::Read) != field.presence(Way::Written)),
-        Form::Variants(variants, tag) => variants.iter().any(|variant| {
-            let form = variant.form();
-            let beside_tag = form.beside_tag(Way::Read) != form.beside_tag(Way::Written);
-            variant.exists(Way::Read) != variant.exists(Way::Written)
-                || tag.is_some() && beside_tag
-                || form_differs(&form)
-        }),
-        Form::Unit | Form::Whole(_) | Form::Other => false,
+            .flat_map(|variant| {
+                let form = variant.form();
+                let mut all = presences(&form, way);
+                all.push(variant.presence(way));
+                all.extend(tag.map(|_| form.beside_tag(way)));
+                all
+            })
+            .collect(),
+        Form::Unit | Form::Whole(_) | Form::Other => Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The OpenRPC document.
 
-use super::definitions::{Names, short, walk};
+use super::definitions::{Found, Names, short};
+#[cfg(feature = "schema")]
 use super::foreign::Schemas;
 use super::tree::Tree;
 use super::{Answer, Description, Method};
@@ -12,33 +13,32 @@ const OPENRPC: &str = "1.3.2";
 
 /// Writes the document of what one endpoint serves.
 pub(super) fn document(descriptions: &[Description]) -> Tree {
-    let (mut found, mut foreign) = (Vec::new(), Schemas::new());
-    let mut visit = |shape: &Shape| foreign.visit(shape);
-    let mut walk = |ty: Type, way| walk(ty.shape(), way, &mut found, &mut visit);
-    let methods = || {
-        descriptions
-            .iter()
-            .flat_map(|description| description.methods)
-    };
-    for method in methods() {
+    let mut found = Found::default();
+    let all = descriptions.iter();
+    for method in all.flat_map(|description| description.methods) {
         for field in method.parameters {
-            walk(field.ty(), Way::Read);
+            found.walk(field.ty().shape(), Way::Read);
         }
         if let Some(answer) = method.answer {
-            walk(answer.value, Way::Written);
-            walk(answer.error, Way::Written);
+            found.walk(answer.value.shape(), Way::Written);
+            found.walk(answer.error.shape(), Way::Written);
         }
     }
+    #[cfg(feature = "schema")]
+    let foreign = Schemas::new(&found.schemas);
+    #[cfg(feature = "schema")]
     let named = foreign.named();
+    #[cfg(not(feature = "schema"))]
+    let named = Vec::<(String, Tree)>::new();
     let taken = named.iter().map(|(name, _)| name.clone()).collect();
     let writer = DocumentWriter {
-        names: Names::new(&found, taken),
+        names: Names::new(&found.definitions, taken),
         #[cfg(feature = "schema")]
         foreign,
     };
     let mut seen = Vec::new();
     let mut schemas = Tree::object([]);
-    for (definition, way) in found {
+    for (definition, way) in found.definitions {
         let name = writer.names.get(definition, way);
         if !seen.contains(&name) {
             seen.push(name);

@@ -3,8 +3,9 @@
 use std::ops::Deref;
 
 /// A list of values, of which up to `N` are stored in place.
+#[doc(hidden)]
 #[derive(Debug)]
-pub(crate) enum Few<T, const N: usize> {
+pub enum Few<T, const N: usize> {
     Empty,
     /// The first so many of these; the others are copies of the first, since there is nothing else to put there.
     InPlace([T; N], usize),

@@ -4,23 +4,13 @@ use super::few::Few;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
 
 /// Numbers that need no allocation.
 const FEW: usize = 32;
 
 /// A `&[u32]` argument, or one of other numbers.
-#[derive(Debug)]
 #[doc(hidden)]
-pub struct Numbers<T>(Few<T, FEW>);
-
-impl<T> Deref for Numbers<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.0
-    }
-}
+pub type Numbers<T> = Few<T, FEW>;
 
 impl<'de, T: Deserialize<'de> + Copy> Deserialize<'de> for Numbers<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -42,7 +32,7 @@ impl<'de, T: Deserialize<'de> + Copy> Visitor<'de> for NumbersVisitor<T> {
         while let Some(number) = from.next_element()? {
             numbers.push(number);
         }
-        Ok(Numbers(numbers))
+        Ok(numbers)
     }
 }
 
@@ -57,7 +47,7 @@ mod tests {
             let text = serde_json::to_string(&list).unwrap();
             let read: Numbers<usize> = serde_json::from_str(&text).unwrap();
             assert_eq!(*read, list);
-            assert_eq!(matches!(read.0, Few::Allocated(_)), length > FEW);
+            assert_eq!(matches!(read, Few::Allocated(_)), length > FEW);
         }
     }
 

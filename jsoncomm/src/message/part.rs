@@ -4,7 +4,7 @@
 //! container or a struct it is written as serde writes it, `{"Ok":...}` or `{"Err":...}`.
 
 use super::{Pack, Packed, Packer, Unpack, Unpacker, WithoutFds};
-use crate::shape::{Definition, Form, Shape, Type, Variant};
+use crate::shape::{Definition, Form, Item, Shape, Type, Variant};
 use serde::{Deserializer, Serializer};
 use std::any::type_name;
 
@@ -58,9 +58,10 @@ impl<T: PackPart, E: PackPart> PackPart for Result<T, E> {
     }
 }
 
-const fn variant<T: PackPart>(name: &'static str, code: i64) -> Variant {
+/// Returns a variant that holds a `T`.
+pub(super) const fn variant<T: PackPart>(name: &'static str, code: i64) -> Variant {
     let form = Form::Whole(Type::of::<T>());
-    Variant::new(name, code, "", form)
+    Variant::new(Item::new(name, ""), code, form)
 }
 
 impl Type {

@@ -1,7 +1,7 @@
 //! Plain data, which uses its own serde impls and has no descriptors.
 
 use super::{Pack, Packer, Unpack, Unpacker, WithoutFds, whole};
-use crate::shape::{Definition, Field, Form, Shape, Type};
+use crate::shape::{Definition, Field, Form, Item, Shape, Type};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -13,10 +13,7 @@ use std::ffi::{CStr, CString, OsString};
 use std::hash::BuildHasher;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::num::{
-    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8,
-    NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize, Saturating, Wrapping,
-};
+use std::num::{NonZero, Saturating, Wrapping};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{
     AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16,
@@ -27,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 /// Implements [`Pack`] by [`Serialize`], with the shape that serde gives the type.
 macro_rules! pack {
-    ($([$($generics:tt)*] $plain:ty: $shape:expr;)*) => {$(
+    (@ [$($generics:tt)*] $shape:expr => $plain:ty) => {
         impl<$($generics)*> Pack for $plain {
             fn pack<'a, S: Serializer>(
                 &'a self,
@@ -43,12 +40,15 @@ macro_rules! pack {
         }
 
         impl<$($generics)*> WithoutFds for $plain {}
-    )*};
+    };
+    ($($generics:tt $shape:expr => $($plain:ty)+;)*) => {
+        $($(pack! { @ $generics $shape => $plain })+)*
+    };
 }
 
 /// Implements [`Unpack`] by [`Deserialize`].
 macro_rules! unpack {
-    ($([$($generics:tt)*] $plain:ty;)*) => {$(
+    (@ [$($generics:tt)*] $plain:ty) => {
         impl<'de, $($generics)*> Unpack<'de> for $plain
         where
             Self: Deserialize<'de>,
@@ -57,15 +57,18 @@ macro_rules! unpack {
                 whole(Self::deserialize(from))
             }
         }
-    )*};
+    };
+    ($($generics:tt $($plain:ty)+;)*) => {
+        $($(unpack! { @ $generics $plain })+)*
+    };
 }
 
 /// Implements both for types without parameters, by their shape.
 macro_rules! plain {
-    ($($shape:expr => $($plain:ty)+;)*) => {$(
-        pack! { $([] $plain: $shape;)+ }
-        unpack! { $([] $plain;)+ }
-    )*};
+    ($($shape:expr => $($plain:ty)+;)*) => {
+        pack! { $([] $shape => $($plain)+;)* }
+        unpack! { $([] $($plain)+;)* }
+    };
 }
 
 plain! {
@@ -75,8 +78,8 @@ plain! {
     integer(Self::MIN, Self::MAX)
         => u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize;
     integer(Self::MIN.get(), Self::MAX.get())
-        => NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroUsize
-        NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize;
+        => NonZero<u8> NonZero<u16> NonZero<u32> NonZero<u64> NonZero<u128> NonZero<usize>
+        NonZero<i8> NonZero<i16> NonZero<i32> NonZero<i64> NonZero<i128> NonZero<isize>;
     Shape::Number => f32 f64;
     <[u8]>::shape() => CString;
     foreign::<Self>() => OsString;
@@ -96,50 +99,30 @@ plain! {
 }
 
 pack! {
-    [] (): Shape::Null;
-    [] str: Shape::Text;
-    [] Path: Shape::Text;
-    [T: Serialize + ToOwned + ?Sized] Cow<'_, T>: foreign::<Self>();
-    [T: Serialize, H: BuildHasher] HashSet<T, H>: Shape::set(Type::foreign::<T>());
-    [T: Serialize] BTreeSet<T>: Shape::set(Type::foreign::<T>());
-    [T: ?Sized] PhantomData<T>: Shape::Null;
-    [] CStr: <[u8]>::shape();
-    [T: Serialize] BinaryHeap<T>: Shape::list(Type::foreign::<T>(), None);
-    [T: Serialize] Wrapping<T>: foreign::<T>();
-    [T: Serialize] Saturating<T>: foreign::<T>();
-    [T: Serialize] Reverse<T>: foreign::<T>();
-    [T: Serialize + Copy] Cell<T>: foreign::<T>();
-    [T: Serialize + ?Sized] RefCell<T>: foreign::<T>();
-    [T: Serialize + ?Sized] Mutex<T>: foreign::<T>();
-    [T: Serialize + ?Sized] RwLock<T>: foreign::<T>();
+    [] Shape::Null => ();
+    [] Shape::Text => str Path;
+    [] <[u8]>::shape() => CStr;
+    [T: Serialize + ToOwned + ?Sized] foreign::<Self>() => Cow<'_, T>;
+    [T: Serialize, H: BuildHasher] Shape::set(Type::foreign::<T>()) => HashSet<T, H>;
+    [T: Serialize] Shape::set(Type::foreign::<T>()) => BTreeSet<T>;
+    [T: Serialize] Shape::list(Type::foreign::<T>(), None) => BinaryHeap<T>;
+    [T: ?Sized] Shape::Null => PhantomData<T>;
+    [T: Serialize] foreign::<T>() => Wrapping<T> Saturating<T> Reverse<T>;
+    [T: Serialize + Copy] foreign::<T>() => Cell<T>;
+    [T: Serialize + ?Sized] foreign::<T>() => RefCell<T> Mutex<T> RwLock<T>;
 }
 
 unpack! {
-    [] ();
-    ['b] &'b str;
-    ['b] &'b Path;
+    [] () Box<CStr>;
+    ['b] &'b str &'b Path;
     ['b, T: ToOwned + ?Sized] Cow<'b, T>;
     [T, H] HashSet<T, H>;
-    [T] BTreeSet<T>;
     [T: ?Sized] PhantomData<T>;
-    [] Box<CStr>;
-    [T] BinaryHeap<T>;
-    [T] Wrapping<T>;
-    [T] Reverse<T>;
-    [T] Cell<T>;
-    [T] RefCell<T>;
-    [T] Mutex<T>;
-    [T] RwLock<T>;
+    [T] BTreeSet<T> BinaryHeap<T> Wrapping<T> Reverse<T> Cell<T> RefCell<T> Mutex<T> RwLock<T>;
+    // serde reads it by its integer.
+    [] Saturating<u8> Saturating<u16> Saturating<u32> Saturating<u64> Saturating<usize>
+        Saturating<i8> Saturating<i16> Saturating<i32> Saturating<i64> Saturating<isize>;
 }
-
-/// Implements [`Unpack`] for each [`Saturating`], which serde reads by its integer.
-macro_rules! saturating {
-    ($($integer:ty)*) => {$(
-        unpack! { [] Saturating<$integer>; }
-    )*};
-}
-
-saturating! { u8 u16 u32 u64 usize i8 i16 i32 i64 isize }
 
 fn foreign<T: ?Sized>() -> Shape {
     Type::foreign::<T>().shape()
@@ -159,7 +142,7 @@ where
 
 /// Returns a member of the object that serde makes of a time.
 const fn member<T: Pack>(name: &'static str, docs: &'static str) -> Field {
-    Field::new(name, docs, Type::of::<T>())
+    Field::new(Item::new(name, docs), Type::of::<T>())
 }
 
 const NANOS: &str = "Nanoseconds, less than a second.";

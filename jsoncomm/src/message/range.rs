@@ -1,14 +1,15 @@
 //! Ranges and bounds, in the form that serde gives them: `{"start":1,"end":5}`, `{"Included":1}` or `"Unbounded"`.
 
+use super::part::variant;
 use super::{Pack, PackPart, Packed, Packer, Unpack, UnpackPart, Unpacker, WithoutFds};
-use crate::shape::{Definition, Field, Form, Shape, Type, Variant};
+use crate::shape::{Definition, Field, Form, Item, Shape, Type, Variant};
 use serde::ser::SerializeStruct;
 use serde::{Deserializer, Serializer};
 use std::any::type_name;
 use std::ops::{Bound, Range, RangeFrom, RangeInclusive, RangeTo};
 
 const fn end<T: PackPart>(name: &'static str) -> Field {
-    Field::new(name, "", Type::of::<T>())
+    Field::new(Item::new(name, ""), Type::of::<T>())
 }
 
 /// Implements both traits for a range, by its ends, how each is found, and how it is made of them.
@@ -86,9 +87,9 @@ impl<T: PackPart> Pack for Bound<T> {
                     Form::Variants(
                         const {
                             &[
-                                Variant::new(UNBOUNDED, 1, "", Form::Unit),
-                                bound::<T>(INCLUDED, 2),
-                                bound::<T>(EXCLUDED, 3),
+                                Variant::new(Item::new(UNBOUNDED, ""), 1, Form::Unit),
+                                variant::<T>(INCLUDED, 2),
+                                variant::<T>(EXCLUDED, 3),
                             ]
                         },
                         None,
@@ -102,11 +103,6 @@ impl<T: PackPart> Pack for Bound<T> {
 const UNBOUNDED: &str = "Unbounded";
 const INCLUDED: &str = "Included";
 const EXCLUDED: &str = "Excluded";
-
-const fn bound<T: PackPart>(name: &'static str, code: i64) -> Variant {
-    let form = Form::Whole(Type::of::<T>());
-    Variant::new(name, code, "", form)
-}
 
 impl<T: WithoutFds> WithoutFds for Bound<T> {}
 

@@ -10,7 +10,6 @@ use super::probe::Probe;
 use super::{PackPart, Packed, Packer, UnpackPart, Unpacker};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::ops::Deref;
 
 /// A message that holds no descriptors.
 ///
@@ -47,19 +46,6 @@ pub trait Writable {}
 )]
 pub trait Readable {}
 
-/// A temporary value that is lent like one that is stored.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct InPlace<T>(T);
-
-impl<T> Deref for InPlace<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
 /// Written by serde.
 #[doc(hidden)]
 pub trait WriteBySerde<T: Serialize + ?Sized> {
@@ -75,8 +61,8 @@ impl<T: Serialize + ?Sized> WriteBySerde<T> for &&Probe<T> {}
 #[doc(hidden)]
 pub trait WriteAsMessage<T: PackPart> {
     #[inline]
-    fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> InPlace<Packed<'p, 'a, T>> {
-        InPlace(Packed(value, fds))
+    fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> Packed<'p, 'a, T> {
+        Packed(value, fds)
     }
 }
 

@@ -50,6 +50,15 @@ impl fmt::Display for UnknownVariant {
     }
 }
 
+/// Copies values that are one token.
+macro_rules! tokens {
+    ($($method:ident($of:ty))*) => {$(
+        fn $method<E: Error>(self, value: $of) -> Result<String, E> {
+            token(value)
+        }
+    )*};
+}
+
 /// The seed of a value as JSON text.
 #[derive(Debug)]
 pub(crate) struct Copied;
@@ -73,12 +82,46 @@ impl<'de> Visitor<'de> for Copied {
         std::str::from_utf8(text).map(compact).map_err(E::custom)
     }
 
-    /// For deserializers that are not ours, which cannot return the text.
+    // For deserializers that are not ours, which cannot return the text.
+
     fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
-        let mut text = String::new();
-        Copy(&mut text).deserialize(from)?;
-        Ok(text)
+        from.deserialize_any(self)
     }
+
+    fn visit_unit<E: Error>(self) -> Result<String, E> {
+        token(())
+    }
+
+    tokens! { visit_bool(bool) visit_i64(i64) visit_u64(u64) visit_f64(f64) visit_str(&str) }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<String, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(Copied)? {
+            items.push(item);
+        }
+        Ok(format!("[{}]", items.join(",")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
+        let mut members = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            // A number's digits, as `serde_json` passes them on.
+            if key == NUMBER {
+                return map.next_value();
+            }
+            let (key, value) = (token(key)?, map.next_value_seed(Copied)?);
+            members.push(format!("{key}:{value}"));
+        }
+        Ok(format!("{{{}}}", members.join(",")))
+    }
+}
+
+/// Writes a value that is one token.
+fn token<E: Error>(value: impl serde::Serialize) -> Result<String, E> {
+    let mut text = Vec::new();
+    let written = value.serialize(&mut Writer::new(&mut text, Depth::MAX));
+    written.map_err(E::custom)?;
+    String::from_utf8(text).map_err(E::custom)
 }
 
 /// Removes white space from a JSON text, but not in its strings.
@@ -91,88 +134,6 @@ fn compact(text: &str) -> String {
         within || !BLANK.contains(letter)
     };
     text.chars().filter(is_kept).collect()
-}
-
-/// The seed of a value that is copied to the end of a text.
-struct Copy<'t>(&'t mut String);
-
-impl Copy<'_> {
-    /// Writes a value that is one token.
-    fn token<E: Error>(self, value: impl serde::Serialize) -> Result<(), E> {
-        let mut token = Vec::new();
-        let mut writer = Writer::new(&mut token, Depth::MAX);
-        value.serialize(&mut writer).map_err(E::custom)?;
-        self.0
-            .push_str(std::str::from_utf8(&token).map_err(E::custom)?);
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Copy<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-/// Copies values that are one token.
-macro_rules! tokens {
-    ($($method:ident($of:ty))*) => {$(
-        fn $method<E: Error>(self, value: $of) -> Result<(), E> {
-            self.token(value)
-        }
-    )*};
-}
-
-impl<'de> Visitor<'de> for Copy<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.token(())
-    }
-
-    tokens! { visit_bool(bool) visit_i64(i64) visit_u64(u64) visit_f64(f64) visit_str(&str) }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self(text) = self;
-        text.push('[');
-        while seq.next_element_seed(Copy(text))?.is_some() {
-            text.push(',');
-        }
-        // The comma behind the last element: an element does not end with one.
-        if text.ends_with(',') {
-            text.pop();
-        }
-        text.push(']');
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(text) = self;
-        text.push('{');
-        let start = text.len();
-        while let Some(key) = map.next_key::<String>()? {
-            // A number's digits, as `serde_json` passes them on.
-            if key == NUMBER {
-                text.truncate(start - 1);
-                text.push_str(&map.next_value::<String>()?);
-                return Ok(());
-            }
-            if text.len() > start {
-                text.push(',');
-            }
-            Copy(text).token(key)?;
-            text.push(':');
-            map.next_value_seed(Copy(text))?;
-        }
-        text.push('}');
-        Ok(())
-    }
 }
 
 #[cfg(test)]

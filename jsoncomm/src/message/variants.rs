@@ -130,12 +130,9 @@ impl<'de, V: Variants<'de>> Visitor<'de> for External<'_, V> {
                 &"one member, named as a variant",
             ));
         };
-        match &which {
-            // A number's digits, as `serde_json` passes them on.
-            Which::Other(name, _) if name.starts_with(RESERVED) => {
-                return Err(A::Error::invalid_type(Unexpected::Other("number"), &self));
-            }
-            _ => {}
+        // A number's digits, as `serde_json` passes them on.
+        if matches!(&which, Which::Other(name, _) if name.starts_with(RESERVED)) {
+            return Err(A::Error::invalid_type(Unexpected::Other("number"), &self));
         }
         let value = map.next_value_seed(Held(which, self.0))?;
         match map.next_key::<IgnoredAny>()? {

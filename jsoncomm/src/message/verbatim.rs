@@ -104,7 +104,7 @@ impl<'de> Unpack<'de> for RawMessage {
 /// The service error of whatever type: what its JSON-RPC error object says.
 ///
 /// It is the error type of calls whose own is not known, and of handlers that pass one on. A code from -32768 to
-/// -32000 is a [`Fault`](crate::Fault)'s: whoever receives it takes it for one.
+/// -32000 is a [`Fault`](crate::Fault)'s: the receiver takes it for one.
 ///
 /// # Examples
 ///
@@ -158,16 +158,11 @@ impl<'de> Unpack<'de> for RawError {
         data: Option<&'de str>,
         fds: &Unpacker,
     ) -> Option<Result<Self, DecodeError>> {
-        let data = match data.map(|data| RawMessage::front(data, fds)) {
-            Some(Err(error)) => return Some(Err(error)),
-            Some(Ok((data, _))) => Some(data),
-            None => None,
-        };
-        let message = message.to_owned();
-        Some(Ok(Self {
+        let data = data.map(|data| RawMessage::front(data, fds)).transpose();
+        Some(data.map(|data| Self {
             code,
-            message,
-            data,
+            message: message.to_owned(),
+            data: data.map(|(data, _)| data),
         }))
     }
 }
