@@ -1,8 +1,9 @@
 //! A position in a JSON text, and what is read there without a type.
 //!
-//! Strings without escapes and unsigned integers, which is nearly all that comes, have functions of their own.
+//! Strings without escapes and unsigned integers, which is nearly all that comes, have functions of their own that look at
+//! eight bytes at a time.
 
-use super::escape::plain;
+use super::escape::plain_front;
 use super::{BLANK, Error, error::Cause};
 use serde::de::IgnoredAny;
 use std::fmt;
@@ -111,7 +112,7 @@ impl<'t> Cursor<'t> {
         let [b'"', after @ ..] = self.bytes() else {
             return None;
         };
-        let length = plain(after);
+        let length = plain_front(after);
         if after.get(length) != Some(&b'"') {
             return None;
         }
@@ -124,7 +125,7 @@ impl<'t> Cursor<'t> {
     pub(super) fn skip_string(&mut self) -> Result<(), Error> {
         self.at += 1;
         loop {
-            self.at += plain(self.bytes());
+            self.at += plain_front(self.bytes());
             match self.bytes() {
                 [b'"', ..] => break,
                 [
@@ -267,20 +268,46 @@ impl<'t> Cursor<'t> {
 
     /// Reads an unsigned integer of up to 19 digits, if that stands right here.
     pub(crate) fn unsigned(&mut self) -> Option<u64> {
+        let Some(word) = self.bytes().first_chunk() else {
+            return self.long_unsigned();
+        };
+        let (number, count) = front_digits(*word);
+        if count == WORD {
+            return self.long_unsigned();
+        }
+        let at = |place| word.get(place).copied().unwrap_or_default();
+        self.end_number(number, count, [at(0), at(count)])
+    }
+
+    /// Reads a number that is long, or near the end of the text.
+    #[inline(never)]
+    fn long_unsigned(&mut self) -> Option<u64> {
+        let text = self.bytes();
+        let (mut number, mut left) = (0_u64, text);
+        // A number that wraps around has more digits than are taken.
+        while let Some((word, after)) = left.split_first_chunk() {
+            let (value, WORD) = front_digits(*word) else {
+                break;
+            };
+            number = number.wrapping_mul(100_000_000).wrapping_add(value);
+            left = after;
+        }
+        while let [digit @ b'0'..=b'9', after @ ..] = left {
+            let value = u64::from(digit - b'0');
+            number = number.wrapping_mul(10).wrapping_add(value);
+            left = after;
+        }
+        let [first, next] = [text, left].map(|text| text.first().copied().unwrap_or_default());
+        self.end_number(number, text.len() - left.len(), [first, next])
+    }
+
+    /// Steps over a number of `count` digits, unless a leading zero, the length or the next byte forbids it.
+    #[inline]
+    fn end_number(&mut self, number: u64, count: usize, [first, next]: [u8; 2]) -> Option<u64> {
         /// Most digits that always fit.
         const DIGITS: usize = 19;
-        let text = self.bytes();
-        let (mut number, mut rest) = (0_u64, text);
-        // A number that wraps around has more digits than are taken.
-        while let [digit @ b'0'..=b'9', after @ ..] = rest {
-            number = number
-                .wrapping_mul(10)
-                .wrapping_add(u64::from(digit - b'0'));
-            rest = after;
-        }
-        let count = text.len() - rest.len();
-        let leads = count > 1 && text.starts_with(b"0");
-        let goes_on = matches!(rest, [b'.' | b'e' | b'E', ..]);
+        let leads = count > 1 && first == b'0';
+        let goes_on = matches!(next, b'.' | b'e' | b'E');
         if count == 0 || count > DIGITS || leads || goes_on {
             return None;
         }
@@ -289,20 +316,43 @@ impl<'t> Cursor<'t> {
     }
 }
 
+/// Digits that are read at once.
+const WORD: usize = 8;
+
+/// Returns the number that the digits at the front of `text` write, and how many they are.
+///
+/// All pairs of neighbouring digits are joined at once, then all pairs of pairs, then the two halves.
+#[inline]
+fn front_digits(text: [u8; WORD]) -> (u64, usize) {
+    const ONES: u64 = u64::MAX / 0xff;
+    let word = u64::from_le_bytes(text) ^ (ONES * b'0' as u64);
+    // The highest bit of the first byte above nine is set; those of later bytes may be.
+    let others = (word | word.wrapping_add(ONES * (0x7f - 9))) & (ONES << 7);
+    let bits = others.trailing_zeros() & !7;
+    // Moves the digits to the end, after zeros.
+    let digits = word.checked_shl(64 - bits).unwrap_or(0);
+    let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let value = (fours.wrapping_mul(10_000) + (fours >> 32)) & 0xffff_ffff;
+    (value, bits as usize / 8)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn digits_are_read_up_to_the_first_other_byte() {
-        for number in [0_u64, 7, 12_345_678, 99_999_999, 10_203_040_506] {
-            for other in (0..=0x7f_u8).map(char::from) {
-                let text = format!("{number}{other}");
-                let mut cursor = Cursor::new(&text);
-                let is_part = other.is_ascii_digit() || matches!(other, '.' | 'e' | 'E');
-                if !is_part {
-                    assert_eq!(cursor.unsigned(), Some(number), "{text}");
-                    assert_eq!(cursor.rest(), other.to_string(), "{text}");
+        for number in [0_u64, 7, 12_345_678, 90_000_000, 99_999_999, 10_203_040] {
+            let text = format!("{number:08}");
+            let word = *text.as_bytes().first_chunk().unwrap();
+            assert_eq!(front_digits(word), (number, 8));
+            for place in 0..8 {
+                let expected = text.get(..place).unwrap().parse().unwrap_or(0);
+                for other in (0..=0xff_u8).filter(|byte| !byte.is_ascii_digit()) {
+                    let mut word = word;
+                    word[place] = other;
+                    assert_eq!(front_digits(word), (expected, place), "{other}");
                 }
             }
         }

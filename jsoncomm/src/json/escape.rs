@@ -10,35 +10,67 @@ const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Counts the bytes at the front of `text` that stand for themselves, where most often there are few.
-pub(super) fn plain(text: &[u8]) -> usize {
-    let near = plain_words(text.get(..WIDE).unwrap_or(text));
-    if near < WIDE {
-        return near;
-    }
+/// Counts the bytes at the front of `text` that stand for themselves.
+fn plain(text: &[u8]) -> usize {
     // Joined as bytes: the code for bools takes three times as long.
     let is_plain = |part: &&[u8]| {
         let special = |any, byte: &u8| any | u8::from(is_special(*byte));
         part.iter().fold(0, special) == 0
     };
-    let length = WIDE * text.chunks_exact(WIDE).take_while(is_plain).count();
+    let parts = text.chunks_exact(WIDE).take_while(is_plain).count();
+    let length = WIDE * parts;
     length + plain_words(text.get(length..).unwrap_or_default())
+}
+
+/// Counts the bytes at the front of `text` that stand for themselves, where most often there are few.
+#[inline]
+pub(super) fn plain_front(text: &[u8]) -> usize {
+    let Some((word, after)) = text.split_first_chunk::<8>() else {
+        return plain_words(text);
+    };
+    match special(u64::from_le_bytes(*word)) {
+        0 => 8 + plain_behind(after),
+        special => first(special),
+    }
+}
+
+#[inline(never)]
+fn plain_behind(text: &[u8]) -> usize {
+    match plain_words(text.get(..WIDE).unwrap_or(text)) {
+        WIDE => plain(text),
+        near => near,
+    }
 }
 
 /// Counts the bytes at the front of `text` that stand for themselves, eight at a time.
 #[inline]
 pub(super) fn plain_words(text: &[u8]) -> usize {
     let mut rest = text;
-    while let Some((word, after)) = rest.split_first_chunk() {
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
         let special = special(u64::from_le_bytes(*word));
         if special != 0 {
-            // The lowest bit that is set is in the first of them.
-            return text.len() - rest.len() + special.trailing_zeros() as usize / 8;
+            return text.len() - rest.len() + first(special);
         }
         rest = after;
     }
-    let tail = rest.iter().take_while(|byte| !is_special(**byte)).count();
-    text.len() - rest.len() + tail
+    text.len() - rest.len() + first(special(word(rest))).min(rest.len())
+}
+
+/// Returns the less than eight bytes of `text`, filled up with spaces.
+#[inline]
+fn word(text: &[u8]) -> u64 {
+    let bytes = match (text.first_chunk(), text.last_chunk()) {
+        // The two halves may overlap.
+        (Some(front), Some(back)) => {
+            let (front, back) = (u32::from_le_bytes(*front), u32::from_le_bytes(*back));
+            u64::from(front) | u64::from(back) << (8 * (text.len() - 4))
+        }
+        _ => {
+            let shifted = |word, byte: &u8| word << 8 | u64::from(*byte);
+            text.iter().rev().fold(0, shifted)
+        }
+    };
+    bytes | (u64::from_le_bytes([b' '; 8]) << (8 * text.len()))
 }
 
 /// Sets the highest bit of the first byte that [is special](is_special); those of later bytes may be set too.
@@ -54,10 +86,22 @@ const fn special(word: u64) -> u64 {
     (below(word, 0x20) | quote | backslash) & (ONES << 7)
 }
 
+/// Returns the index of the first byte whose highest bit is set; 8 if there is none.
+#[inline]
+const fn first(bits: u64) -> usize {
+    bits.trailing_zeros() as usize / 8
+}
+
 /// Appends `text` as a JSON string. `serde_json` writes one that needs escapes.
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
-    if plain(bytes) < bytes.len() {
+    let is_short = bytes.len() < WIDE;
+    let plain = if is_short {
+        plain_words(bytes)
+    } else {
+        plain(bytes)
+    };
+    if plain < bytes.len() {
         // Writing to a `Vec` cannot fail.
         return drop(serde_json::to_writer(out, text));
     }
